@@ -1,0 +1,69 @@
+# Two commands: `make demo` shows a node that roams, `make test` proves it. Both install what is missing first.
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+# Only a Python with its headers and venv can build us; Debian's own is the fallback.
+PYTHON ?= python3
+STAMP := $(VENV)/.installed
+ENGINE := $(VENV)/.engine
+C_SOURCES := $(wildcard lispmob/datapath/*.c lispmob/datapath/*.h lispmob/datapath/build_ffi.py)
+
+# Debian packages, and the command or file that tells whether each is there.
+APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h python3-venv:python3 python3-dev:python3 iproute2:ip \
+	iptables:iptables-restore iperf3:iperf3 iputils-ping:ping tshark:tshark
+
+.PHONY: help setup build test pure netns check demo bench clean
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+
+setup: $(ENGINE)  ## install what is missing, and build the C part
+
+.PHONY: system
+system:
+	@missing=(); for pair in $(APT_PACKAGES); do \
+	  case "$${pair#*:}" in /*) test -e "$${pair#*:}" ;; *) command -v "$${pair#*:}" >/dev/null ;; esac || missing+=("$${pair%%:*}"); \
+	done; \
+	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv); \
+	$(PYTHON) -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null \
+	  || missing+=(python3-dev); \
+	if [ $${#missing[@]} -gt 0 ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing: $${missing[*]}"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $${missing[*]} >/dev/null; \
+	  else \
+	    echo "missing: $${missing[*]}. Install them as root (apt-get install $${missing[*]}); what needs them is left out." >&2; \
+	  fi; \
+	fi
+
+$(STAMP): pyproject.toml setup.py | system
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev,demo]'
+	@touch $@
+
+$(ENGINE): $(STAMP) $(C_SOURCES)
+	@$(PY) setup.py --quiet build_ext --inplace
+	@touch $@
+
+build: $(ENGINE)
+
+check: $(ENGINE)  ## formatting, lint, types
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+
+pure: $(ENGINE)  ## the tests that need no root: seconds
+	@$(PY) -m pytest -q -m 'not netns'
+
+netns: $(ENGINE)  ## the tests on real network namespaces: minutes; needs root
+	@$(PY) -m pytest -q -m netns
+
+test: check  ## everything that must hold; without root the namespace tests are left out
+	@test "$$(id -u)" = 0 || echo 'Not root: the tests on network namespaces are skipped; the rest runs. For all of them: sudo make test' >&2
+	@$(PY) -m pytest -q
+
+demo: $(ENGINE)  ## two nodes roam between networks, on real packets; needs root
+	@test "$$(id -u)" = 0 || { echo 'make demo makes network namespaces and needs root: sudo make demo' >&2; exit 77; }
+	@$(PY) -m lispmob.lab.demo
+
+clean:  ## remove what was built
+	rm -rf build dist *.egg-info $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis lispmob/datapath/_lispdp.*

@@ -1,0 +1,1 @@
+"""The wire codec: octets to values and back, pure, with the RFCs' field names. No sockets, no time, no state."""

@@ -1,0 +1,106 @@
+"""Who may import whom, read off the source. Each rule says why it is there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "lispmob"
+
+PURE = (
+    "wire/",
+    "control/",
+    "natt/machine.py",
+    "natt/rtr.py",
+    "mh/policy.py",
+    "mh/scheduler.py",
+    "iface_monitor/snapshot.py",
+)
+"""Machines that must run in virtual time: their clock, randomness and packets come in through the door."""
+
+IMPURE_MODULES = {
+    "time",
+    "asyncio",
+    "socket",
+    "random",
+    "secrets",
+    "logging",
+    "threading",
+    "subprocess",
+    "os",
+    "select",
+}
+
+ONE_HOME = {
+    "yaml": {"config_reader.py"},
+    "netifaces": {"iface_monitor/polling.py"},
+    "dbus_next": {"iface_monitor/network_manager.py", "api/dbus.py"},
+    "sqlite3": {"hub/store.py"},
+    "matplotlib": {"lab/charts.py"},
+}
+"""A library that is imported in one file can be replaced in one file."""
+
+MAY_NOT = [
+    ("wire/", ("lispmob.control", "lispmob.hub", "lispmob.datapath", "lispmob.api", "lispmob.config", "lispmob.daemon"),
+     "the codec knows octets and field names only"),
+    ("control/", ("lispmob.hub", "lispmob.datapath", "lispmob.api", "lispmob.iface_monitor", "lispmob.mh.kernel", "lispmob.daemon"),
+     "the core is fed by adapters and never calls one"),
+    ("hub/", ("lispmob.mh", "lispmob.natt", "lispmob.iface_monitor"), "the hub has no uplinks of its own to watch"),
+    ("lab/", ("lispmob.daemon", "lispmob.control", "lispmob.hub", "lispmob.datapath", "lispmob.mh", "lispmob.iface_monitor"),
+     "the lab starts processes; what it measures is what a user would run"),
+    ("api/cli/", ("lispmob.control", "lispmob.datapath", "lispmob.hub", "lispmob.daemon", "lispmob.config", "lispmob.api.server"),
+     "the command line is a client: quick to start, and without a second way in"),
+    ("datapath/", ("lispmob.control", "lispmob.mh", "lispmob.api", "lispmob.hub"), "the datapath never asks why an entry is there"),
+    ("", ("lispmob.daemon",), "the composition root sees everything, so nothing may see it"),
+]  # fmt: skip
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def place(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+@pytest.mark.parametrize("path", [path for path in sources() if place(path).startswith(PURE)], ids=place)
+def test_a_pure_file_imports_no_clock_no_socket_and_no_randomness(path: Path) -> None:
+    assert {name.partition(".")[0] for name in imports(path)} & IMPURE_MODULES == set()
+
+
+@pytest.mark.parametrize(("library", "homes"), ONE_HOME.items())
+def test_a_library_with_one_home_is_imported_nowhere_else(library: str, homes: set[str]) -> None:
+    found = {place(path) for path in sources() if any(name.partition(".")[0] == library for name in imports(path))}
+
+    assert found <= homes
+
+
+@pytest.mark.parametrize(("folder", "banned", "why"), MAY_NOT)
+def test_no_folder_imports_what_it_must_not_know(folder: str, banned: tuple[str, ...], why: str) -> None:
+    entry_points = {"__main__.py", "daemon.py"}
+    guilty = [
+        f"{place(path)} imports {name}"
+        for path in sources()
+        if place(path).startswith(folder) and place(path) not in entry_points
+        for name in imports(path)
+        if name in banned or name.startswith(tuple(f"{ban}." for ban in banned))
+    ]
+
+    assert not guilty, why
+
+
+@pytest.mark.parametrize("path", sources(), ids=place)
+def test_every_file_is_small_enough_to_read_in_one_go(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
