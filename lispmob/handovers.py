@@ -1,0 +1,94 @@
+"""The journal of moves: what happened, in which order, and for how long packets stood still. Pure.
+
+A move begins when the uplink watch reports a change. What follows (register, notify, SMR, first packet) is noted with
+its distance in milliseconds from the moment at which the kernel's event reached us. The gap of a direction is the pause
+between the last packet before the event and the first one after it; it is `None` until a packet has passed, and it
+counts only when packets were flowing before the event (within `FLOWING_S`): silence is not a loss.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+KEPT_MOVES: Final = 64  # ours: a day of travelling; each is under 2 KiB
+KEPT_STEPS: Final = 64  # ours: a move with more has a peer set too large to read anyway
+FLOWING_S: Final = 1.0  # ours: a stream slower than one packet a second has no gap that one could feel
+
+
+class Direction(Enum):
+    """Which way a packet went, seen from the node."""
+
+    OUT = "out"
+    IN = "in"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened in a move; `at_ms` counts from the event that began it."""
+
+    at_ms: float
+    what: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Handover:
+    """One move. `began` is monotonic seconds, `began_wall` the same moment as seconds since 1970."""
+
+    number: int
+    began: float
+    began_wall: float
+    reasons: tuple[str, ...]
+    steps: list[Step] = field(default_factory=list)
+    gap_out_ms: float | None = None
+    gap_in_ms: float | None = None
+
+
+class HandoverJournal:
+    """Collects moves, newest last; bounded."""
+
+    def __init__(self) -> None:
+        self._moves: deque[Handover] = deque(maxlen=KEPT_MOVES)
+        self._number = 0
+
+    @property
+    def moves(self) -> Sequence[Handover]:
+        """All moves that are kept, oldest first."""
+        return self._moves
+
+    def on_change(self, reasons: Sequence[str], now: float, wall: float) -> Handover:
+        """The uplinks changed: a new move begins."""
+        self._number += 1
+        move = Handover(self._number, now, wall, tuple(reasons))
+        self._moves.append(move)
+        for reason in reasons:
+            self._note(move, "uplink", reason, now)
+        return move
+
+    def on_step(self, what: str, detail: str, now: float) -> None:
+        """Something followed from the newest move; before the first move it is no part of one."""
+        if self._moves:
+            self._note(self._moves[-1], what, detail, now)
+
+    def on_packet(self, direction: Direction, at: float, last_before: float | None) -> None:
+        """The first packet since the event passed at `at`; the last one before the event at `last_before`."""
+        if not self._moves:
+            return
+        move = self._moves[-1]
+        self._note(move, "first-packet", direction.value, at)
+        if last_before is None or move.began - last_before > FLOWING_S:
+            return
+        gap_ms = round((at - last_before) * 1000, 3)
+        if direction is Direction.OUT:
+            move.gap_out_ms = gap_ms
+        else:
+            move.gap_in_ms = gap_ms
+
+    @staticmethod
+    def _note(move: Handover, what: str, detail: str, now: float) -> None:
+        if len(move.steps) < KEPT_STEPS:
+            move.steps.append(Step(round(max(0.0, now - move.began) * 1000, 3), what, detail))
