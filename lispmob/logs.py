@@ -1,0 +1,34 @@
+"""Logging for the two daemons: lines on stderr, with the journal's level prefix when the journal reads them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Final
+
+# sd-daemon(3): "<N>" in front of a line is its syslog priority.
+_PRIORITIES: Final = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>"))
+
+
+class _JournalFormatter(logging.Formatter):
+    """The journal stamps time and level itself: give it the level, and the text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = next((prefix for level, prefix in _PRIORITIES if record.levelno >= level), "<7>")
+        return "\n".join(prefix + line for line in super().format(record).splitlines())
+
+
+def configure(level: str) -> None:
+    """Log to stderr at `level` ("debug", "info", "warning", "error"); may be called again to change the level."""
+    handler = logging.StreamHandler(sys.stderr)
+    if "JOURNAL_STREAM" in os.environ:
+        handler.setFormatter(_JournalFormatter("%(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # A library's debugging is not ours: asyncio would log every slow callback, pyroute2 every message.
+    for noisy in ("asyncio", "pyroute2", "pr2modules"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

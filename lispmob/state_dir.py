@@ -1,0 +1,39 @@
+"""What a node remembers over restarts: the xTR-ID that it drew for itself once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+XTR_ID_OCTETS: Final = 16  # RFC 9301, 5.6
+
+log = logging.getLogger(__name__)
+
+
+def load_xtr_id(directory: Path) -> bytes:
+    """The 16 octets in `directory`/xtr-id; drawn and written when there are none yet.
+
+    A directory that cannot be written costs the memory, not the start: the identifier then lives as long as the process.
+    """
+    path = directory / "xtr-id"
+    try:
+        found = bytes.fromhex(path.read_text("ascii").strip())
+        if len(found) == XTR_ID_OCTETS:
+            return found
+        log.warning("%s does not hold %d octets in hex; a new xTR-ID is drawn", path, XTR_ID_OCTETS)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        log.warning("cannot read %s (%s); a new xTR-ID is drawn", path, error)
+    drawn = secrets.token_bytes(XTR_ID_OCTETS)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".new")
+        fresh.write_text(drawn.hex() + "\n", "ascii")
+        os.replace(fresh, path)  # never half a file, whenever the power goes
+    except OSError as error:
+        log.warning("cannot keep the xTR-ID in %s (%s); the next start draws another one", path, error.strerror)
+    return drawn
