@@ -1,0 +1,115 @@
+"""Info-Request and Info-Reply: how does the Internet see me, and which RTRs may I use? (LISP NAT-traversal drafts)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from lispmob.errors import MalformedMessage
+from lispmob.wire.eid import take_eid, take_known_address
+from lispmob.wire.header import MessageType, has_bit, open_message, put_authentication, take_authentication
+from lispmob.wire.lcaf import put_address
+from lispmob.wire.lcaf_types import NatTraversal, WireAddress
+from lispmob.wire.reader import Reader
+
+_IS_REPLY: Final = 4
+_REPLY_WORD: Final = MessageType.INFO << 28 | 1 << 31 - _IS_REPLY
+_REQUEST_WORD: Final = MessageType.INFO << 28
+_FIXED_OCTETS: Final = 16
+
+
+def is_info_reply(data: bytes) -> bool:
+    """Whether octets that start as a type 7 message are a reply (R)."""
+    return len(data) > 0 and bool(data[0] & 0x08)
+
+
+@dataclass(frozen=True, slots=True)
+class InfoRequest:
+    """A node asks for its translated address. lispers.net sends no authentication or EID, and a host name as `tail`."""
+
+    nonce: int
+    eid: WireAddress
+    mask_len: int
+    key_id: int = 0
+    algorithm_id: int = 0
+    authentication: bytes = b""
+    ttl_min: int = 0
+    tail: WireAddress = None
+
+    def encode(self) -> bytes:
+        """The message's octets."""
+        return _put_common(_REQUEST_WORD, self) + put_address(self.tail)
+
+    @classmethod
+    def decode(cls, data: bytes) -> InfoRequest:
+        """Read an Info-Request. Raises MalformedMessage. The authentication is not verified: that is `auth.verify`."""
+        reader, word = open_message(data, MessageType.INFO, _FIXED_OCTETS)
+        if has_bit(word, _IS_REPLY):
+            raise MalformedMessage("rx_type", "an Info-Reply where an Info-Request is read")
+        nonce, key_id, algorithm_id, authentication, ttl_min, mask_len, eid = _take_common(reader)
+        tail = take_known_address(reader)
+        reader.expect_end()
+        return cls(nonce, eid, mask_len, key_id, algorithm_id, authentication, ttl_min, tail)
+
+
+@dataclass(frozen=True, slots=True)
+class InfoReply:
+    """What the Map-Server saw, and for how many minutes the RTRs may be used. EID and nonce are the request's."""
+
+    nonce: int
+    eid: WireAddress
+    mask_len: int
+    nat: NatTraversal
+    key_id: int = 0
+    algorithm_id: int = 0
+    authentication: bytes = b""
+    ttl_min: int = 0
+
+    def encode(self) -> bytes:
+        """The message's octets."""
+        return _put_common(_REPLY_WORD, self) + put_address(self.nat)
+
+    @classmethod
+    def decode(cls, data: bytes) -> InfoReply:
+        """Read an Info-Reply. Raises MalformedMessage. The authentication is not verified: that is `auth.verify`."""
+        reader, word = open_message(data, MessageType.INFO, _FIXED_OCTETS)
+        if not has_bit(word, _IS_REPLY):
+            raise MalformedMessage("rx_type", "an Info-Request where an Info-Reply is read")
+        nonce, key_id, algorithm_id, authentication, ttl_min, mask_len, eid = _take_common(reader)
+        nat = take_known_address(reader)
+        if not isinstance(nat, NatTraversal):
+            raise MalformedMessage("rx_lcaf", "an Info-Reply without a NAT-traversal LCAF")
+        reader.expect_end()
+        return cls(nonce, eid, mask_len, nat, key_id, algorithm_id, authentication, ttl_min)
+
+
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+# |Type=7 |R|                    Reserved                         |
+# |                            Nonce (64)                         |
+# |    Key ID     | Algorithm ID  |  Authentication Data Length   |
+# ~                     Authentication Data                       ~
+# |                        TTL, in minutes                        |
+# |   Reserved    | EID mask-len  |        EID-Prefix-AFI         |
+# |                         EID-Prefix ...                        |
+# |   AFI 0, or a host name (request); NAT-traversal LCAF (reply) |
+def _take_common(reader: Reader) -> tuple[int, int, int, bytes, int, int, WireAddress]:
+    nonce = int.from_bytes(reader.take_bytes(8))
+    key_id, algorithm_id, authentication = take_authentication(reader)
+    ttl_min = reader.take_u32()
+    mask_len = reader.take_u16() & 0xFF
+    return nonce, key_id, algorithm_id, authentication, ttl_min, mask_len, take_eid(reader, mask_len)
+
+
+def _put_common(word: int, message: InfoRequest | InfoReply) -> bytes:
+    return b"".join(
+        (
+            word.to_bytes(4),
+            message.nonce.to_bytes(8),
+            put_authentication(message.key_id, message.algorithm_id, message.authentication),
+            message.ttl_min.to_bytes(4),
+            message.mask_len.to_bytes(2),
+            put_address(message.eid),
+        )
+    )

@@ -1,0 +1,287 @@
+"""The LISP Canonical Address Formats as values (RFC 8060, RFC 9306), each with the layout of its body.
+
+    |        AFI = 16387            |     Rsvd1     |     Flags     |
+    |     Type      |     Rsvd2     |            Length             |
+    |   Length octets of body ...                                   |
+
+"Address" in a layout is a whole address field: AFI and what follows it. The codec is in `lcaf.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeAlias, Union
+
+from lispmob.wire.address import DistinguishedName, MacAddress
+
+
+# |  (no octets)  |
+@dataclass(frozen=True, slots=True)
+class NullBody:
+    """Type 0: no address at all, but said with an LCAF."""
+
+
+# |  Address  |  Address  | ... until Length is used up
+@dataclass(frozen=True, slots=True)
+class AfiList:
+    """Type 1: several addresses of one thing, in no particular order."""
+
+    addresses: tuple[WireAddress, ...]
+
+
+# |                      Instance-ID (32)                         |   Rsvd2 is the mask length of the Instance-ID
+# |  Address ...
+@dataclass(frozen=True, slots=True)
+class InstanceId:
+    """Type 2: an EID of one virtual network. No address: a range of Instance-IDs, `mask_len` bits of it fixed."""
+
+    instance_id: int
+    address: WireAddress
+    mask_len: int = 0
+
+
+# |                       AS number (32)                          |
+# |  Address ...
+@dataclass(frozen=True, slots=True)
+class AsNumber:
+    """Type 3: an address and the autonomous system that it belongs to."""
+
+    as_number: int
+    address: WireAddress
+
+
+# |     TOS, Traffic Class or Flow Label (24)     | Protocol (8)  |
+# |     Local port, lowest        |     Local port, highest       |
+# |     Remote port, lowest       |     Remote port, highest      |
+# |  Address ...
+@dataclass(frozen=True, slots=True)
+class ApplicationData:
+    """Type 4 (experimental): an address for the packets of one application."""
+
+    traffic_class: int
+    protocol: int
+    local_ports: tuple[int, int]
+    remote_ports: tuple[int, int]
+    address: WireAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Angle:
+    """Latitude or longitude; positive is north and east."""
+
+    is_positive: bool
+    degrees: int
+    minutes: int
+    seconds: int
+
+
+# |N|   Latitude degrees (15)     |  Minutes (8)  |  Seconds (8)  |
+# |E|   Longitude degrees (15)    |  Minutes (8)  |  Seconds (8)  |
+# |                  Altitude, signed metres (32)                 |   0x7fffffff: none
+# |  Address ...
+@dataclass(frozen=True, slots=True)
+class GeoCoordinates:
+    """Type 5: an address and where on Earth it is."""
+
+    latitude: Angle
+    longitude: Angle
+    altitude_m: int | None
+    address: WireAddress
+
+
+# | Fields minus 1|        Wildcard fields (16)   |  Key ...
+@dataclass(frozen=True, slots=True)
+class OpaqueKey:
+    """Type 6 (experimental): a lookup key that is no address; bit n of `wildcards` makes field n match anything."""
+
+    field_count: int
+    wildcards: int
+    key: bytes
+
+
+# |    Map-Server UDP port (16)   |       ETR UDP port (16)       |
+# |  Address: global ETR RLOC  |  Address: Map-Server RLOC  |  Address: private ETR RLOC  |
+# |  Address: RTR 1  | ... until Length is used up
+@dataclass(frozen=True, slots=True)
+class NatTraversal:
+    """Type 7: what a Map-Server saw of a node's address and port, and the RTRs that it may use."""
+
+    ms_port: int
+    etr_port: int
+    global_etr_rloc: WireAddress
+    ms_rloc: WireAddress
+    private_etr_rloc: WireAddress
+    rtr_rlocs: tuple[WireAddress, ...] = ()
+
+
+# | Reserved (8)  |                 Nonce (24)                    |
+# |  Address ...
+@dataclass(frozen=True, slots=True)
+class NonceLocator:
+    """Type 8 (experimental): a locator and the nonce that data packets to it shall carry."""
+
+    nonce: int
+    address: WireAddress
+
+
+# |                      Instance-ID (32)                         |   Rsvd2, low bits: R, L, J in old code
+# |         Reserved (16)         |Source mask-len| Group mask-len|
+# |  Address: source  |  Address: group  |
+@dataclass(frozen=True, slots=True)
+class MulticastInfo:
+    """Type 9: a multicast channel, (source prefix, group prefix), as an EID."""
+
+    instance_id: int
+    source_mask_len: int
+    group_mask_len: int
+    source: WireAddress
+    group: WireAddress
+    flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PathHop:
+    """One hop of an explicit locator path: L, look it up first; P, it may be probed; S, it must be visited."""
+
+    address: WireAddress
+    is_lookup: bool = False
+    is_probe: bool = False
+    is_strict: bool = False
+
+
+# |      Reserved (13)      |L|P|S|  Address ...      per hop, until Length is used up
+@dataclass(frozen=True, slots=True)
+class ExplicitLocatorPath:
+    """Type 10: the locators to go through, in order."""
+
+    hops: tuple[PathHop, ...]
+
+
+# | Key count (8) | Reserved (8)  |Cipher suite(8)| Reserved (7)|R|
+# |        Key length (16)        |  Key ...      per key
+# |  Address ...
+@dataclass(frozen=True, slots=True)
+class SecurityKey:
+    """Type 11: a locator and the public keys for encrypting data to it (RFC 8061). R: the keys are revoked."""
+
+    cipher_suite: int
+    keys: tuple[bytes, ...]
+    address: WireAddress
+    is_revoked: bool = False
+
+
+# |         Reserved (16)         |Source mask-len| Dest. mask-len|
+# |  Address: source  |  Address: destination  |
+@dataclass(frozen=True, slots=True)
+class SourceDestKey:
+    """Type 12: a lookup key made of a source and a destination prefix."""
+
+    source_mask_len: int
+    destination_mask_len: int
+    source: WireAddress
+    destination: WireAddress
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationEntry:
+    """One replicator of a replication list and its level in the tree."""
+
+    level: int
+    address: WireAddress
+
+
+# |                 Reserved (24)                 |  Level (8)    |  Address ...   per entry, until Length is used up
+@dataclass(frozen=True, slots=True)
+class ReplicationList:
+    """Type 13: the tree of replicators of a multicast or broadcast packet."""
+
+    entries: tuple[ReplicationEntry, ...]
+
+
+# |         JSON length (16)      |  JSON ...                         Rsvd2, low bit B: binary JSON
+# |  Address ...
+@dataclass(frozen=True, slots=True)
+class JsonText:
+    """Type 14 (experimental): JSON as octets that nobody here evaluates, and an address."""
+
+    text: bytes
+    address: WireAddress = None
+    is_binary: bool = False
+
+
+# |  Address: key  |  Address: value  |
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """Type 15 (experimental): a pair of addresses."""
+
+    key: WireAddress
+    value: WireAddress
+
+
+class Encapsulation(IntFlag):
+    """The encapsulations that a locator accepts, by their bit in LCAF type 16."""
+
+    LISP = 1
+    L2_LISP = 2
+    VXLAN = 4
+    VXLAN_GPE = 8
+    NVGRE = 16
+    GENEVE = 32
+    GUE = 64
+
+
+# |                 Reserved (25)                   |U|G|N|v|V|l|L|
+# |  Address ...
+@dataclass(frozen=True, slots=True)
+class EncapsulationFormat:
+    """Type 16 (experimental): a locator and the encapsulations that it accepts."""
+
+    encapsulations: Encapsulation
+    address: WireAddress
+
+
+# | Reserved (8)  |                  OUI (24)                     |
+# |  anything ...
+@dataclass(frozen=True, slots=True)
+class VendorSpecific:
+    """Type 255 (RFC 9306): a vendor's own. A message with an OUI that the receiver does not know is dropped."""
+
+    oui: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownLcaf:
+    """Any other type: skipped by its Length (RFC 9306), kept so that it can be passed on. Unusable as a locator."""
+
+    type: int
+    body: bytes
+    rsvd2: int = 0
+
+
+Lcaf: TypeAlias = (
+    NullBody
+    | AfiList
+    | InstanceId
+    | AsNumber
+    | ApplicationData
+    | GeoCoordinates
+    | OpaqueKey
+    | NatTraversal
+    | NonceLocator
+    | MulticastInfo
+    | ExplicitLocatorPath
+    | SecurityKey
+    | SourceDestKey
+    | ReplicationList
+    | JsonText
+    | KeyValue
+    | EncapsulationFormat
+    | VendorSpecific
+    | UnknownLcaf
+)
+
+# What an address field may hold; None is AFI 0, "no address".
+WireAddress: TypeAlias = Union[IPv4Address, IPv6Address, MacAddress, DistinguishedName, Lcaf, None]  # noqa: UP007

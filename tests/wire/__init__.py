@@ -1,0 +1,1 @@
+"""Tests of the wire codec, and what they share."""
