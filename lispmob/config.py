@@ -1,0 +1,229 @@
+"""lispd.conf: the schema of the mobile node's configuration. `load_node(path)` is the face.
+
+Defaults are those of the structs below; conf/lispd.conf shows each of them, and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+from msgspec import field
+
+from lispmob.config_key import KeySection
+from lispmob.config_reader import Section, read_yaml
+from lispmob.config_values import (
+    ADDRESS_TEXT,
+    EID_TEXT,
+    Address,
+    FieldError,
+    FilePath,
+    GroupName,
+    InstanceId,
+    InterfaceName,
+    InterfacePattern,
+    Network,
+    Priority,
+    Text,
+    Weight,
+    YesNo,
+    duration,
+    hex_octets,
+    one_of,
+    or_word,
+    whole,
+)
+from lispmob.wire.address import EidPrefix, IpAddress
+
+DEFAULT_PATH: Final = Path("/etc/lispmob/lispd.conf")
+EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
+
+log = logging.getLogger(__name__)
+
+
+class EidSection(Section, frozen=True, kw_only=True):
+    """An EID-Prefix in its long form."""
+
+    prefix: Annotated[EidPrefix, EID_TEXT]
+    instance_id: InstanceId | None = None
+
+    def to_prefix(self) -> EidPrefix:
+        """The EID-Prefix; `instance-id` wins over one in brackets."""
+        return self.prefix if self.instance_id is None else EidPrefix(self.prefix.network, self.instance_id)
+
+
+Eid: TypeAlias = Annotated[
+    EidPrefix, Text(EID_TEXT.read, EID_TEXT.accepts, mapping=EidSection, from_mapping=EidSection.to_prefix)
+]
+
+
+class RemoteLocator(Section, frozen=True, kw_only=True):
+    """An RLOC of somebody else. A bare address stands for priority 1, weight 100."""
+
+    address: Address
+    priority: Priority = 1
+    weight: Weight = 100
+
+
+_BARE_LOCATOR: Final = Text(
+    lambda text, directory: RemoteLocator(address=ADDRESS_TEXT.read(text, directory)),
+    "an address, or lines 'address:', 'priority:', 'weight:'",
+)
+LocatorEntry: TypeAlias = Annotated[
+    RemoteLocator, Text(_BARE_LOCATOR.read, _BARE_LOCATOR.accepts, mapping=RemoteLocator)
+]
+
+
+class MapServerSection(KeySection, frozen=True, kw_only=True):
+    """A Map-Server that this node registers with."""
+
+    address: Address
+    proxy_reply: YesNo = True
+
+
+class UplinkSection(Section, frozen=True, kw_only=True):
+    """A rule about the interfaces whose name matches; the first rule that matches counts."""
+
+    name: InterfacePattern
+    use: YesNo = True
+    priority: Priority | None = None
+    weight: Weight | None = None
+
+
+class AddressesSection(Section, frozen=True, kw_only=True):
+    """Which addresses of an uplink may become locators."""
+
+    temporary: YesNo = False
+    deprecated: YesNo = False
+
+
+class RoutingSection(Section, frozen=True, kw_only=True):
+    """What goes into the overlay."""
+
+    mode: Annotated[str, one_of("split", "full")] = "split"
+    overlay_prefixes: tuple[Network, ...] = ()
+    fallback: Annotated[str, one_of("native", "proxy", "drop")] = "native"
+
+
+class TunSection(Section, frozen=True, kw_only=True):
+    """The device that applications see. `mtu_bytes` None: from the uplinks."""
+
+    name: InterfaceName = "lmn0"
+    mtu_bytes: Annotated[int | None, or_word("auto", whole(1280, 65535))] = field(name="mtu", default=None)
+
+
+class StaticMapping(Section, frozen=True, kw_only=True):
+    """A mapping that is never asked for; without locators its packets are dropped."""
+
+    prefix: Eid
+    locators: tuple[LocatorEntry, ...] = ()
+
+
+class MapCacheSection(Section, frozen=True, kw_only=True):
+    """The map-cache."""
+
+    limit: Annotated[int, whole(16, 1_000_000)] = 10_000
+    static: tuple[StaticMapping, ...] = ()
+
+
+class RegisterSection(Section, frozen=True, kw_only=True):
+    """Map-Register: how often, for how long, and as whom. `xtr_id` None: drawn once and kept in the state directory."""
+
+    interval_s: Annotated[float, duration("s", 5, 3600)] = field(name="interval", default=60.0)
+    ttl_s: Annotated[float, duration("m", 60, 86400)] = field(name="ttl", default=600.0)
+    xtr_id: Annotated[bytes | None, or_word("auto", hex_octets(16))] = None
+    site_id: Annotated[bytes, hex_octets(8)] = bytes(8)
+
+    def __post_init__(self) -> None:
+        if self.ttl_s % 60:
+            raise FieldError("ttl", "a record's time to live counts whole minutes")
+
+    @property
+    def ttl_min(self) -> int:
+        """Time to live of our records, in minutes as on the wire."""
+        return int(self.ttl_s) // 60
+
+
+class ControlSection(Section, frozen=True, kw_only=True):
+    """The socket that lispctl talks to."""
+
+    socket: FilePath = Path("/run/lispmob/lispd.sock")
+    group: GroupName = "lispmob"
+
+
+class LogSection(Section, frozen=True, kw_only=True):
+    """What is logged."""
+
+    level: Annotated[str, one_of("debug", "info", "warning", "error")] = "info"
+
+
+class NodeFile(Section, frozen=True, kw_only=True):
+    """All of lispd.conf."""
+
+    eids: tuple[Eid, ...]
+    map_servers: tuple[MapServerSection, ...]
+    map_resolvers: tuple[Address, ...] = ()
+    proxy_etrs: tuple[LocatorEntry, ...] = ()
+    proxy_itrs: tuple[Address, ...] = ()
+    uplinks: tuple[UplinkSection, ...] = ()
+    addresses: AddressesSection = AddressesSection()
+    routing: RoutingSection = RoutingSection()
+    tun: TunSection = TunSection()
+    map_cache: MapCacheSection = MapCacheSection()
+    register: RegisterSection = RegisterSection()
+    control: ControlSection = ControlSection()
+    log: LogSection = LogSection()
+    state_dir: FilePath = Path("/var/lib/lispmob")
+
+    @property
+    def resolvers(self) -> tuple[IpAddress, ...]:
+        """Where Map-Requests go: the Map-Resolvers, or the Map-Servers when none is given (they are mostly both)."""
+        return self.map_resolvers or tuple(dict.fromkeys(server.address for server in self.map_servers))
+
+    def __post_init__(self) -> None:
+        if not self.eids:
+            raise FieldError("eids", "at least one EID-Prefix is needed")
+        if not self.map_servers and not self.map_cache.static:
+            raise FieldError("map-servers", "at least one Map-Server is needed, or static mappings in map-cache.static")
+        for index, eid in enumerate(self.eids):
+            if eid in self.eids[:index]:
+                raise FieldError(f"eids[{index}]", f"{eid} is listed twice")
+        seen = [server.address for server in self.map_servers]
+        for index, address in enumerate(seen):
+            if address in seen[:index]:
+                raise FieldError(f"map-servers[{index}].address", f"{address} is listed twice")
+        self._check_not_inside_eid()
+        if self.routing.fallback == "proxy" and not self.proxy_etrs:
+            raise FieldError("routing.fallback", "'proxy' needs at least one entry in 'proxy-etrs'")
+
+    def _check_not_inside_eid(self) -> None:
+        """The way to the mapping system cannot itself be an overlay address."""
+        places = [(f"map-servers[{i}].address", server.address) for i, server in enumerate(self.map_servers)]
+        places += [(f"map-resolvers[{i}]", address) for i, address in enumerate(self.map_resolvers)]
+        places += [(f"proxy-etrs[{i}].address", locator.address) for i, locator in enumerate(self.proxy_etrs)]
+        places += [(f"proxy-itrs[{i}]", address) for i, address in enumerate(self.proxy_itrs)]
+        for key, address in places:
+            for eid in self.eids:
+                if eid.contains(address):
+                    raise FieldError(key, f"{address} lies in our own EID-Prefix {eid}; an RLOC is needed")
+
+
+def load_node(path: Path) -> NodeFile:
+    """Read lispd.conf. Raises ConfigError, one line an error; warns about keys that are no secret."""
+    node = read_yaml(path, NodeFile)
+    has_inline_key = any(server.key is not None for server in node.map_servers)
+    if has_inline_key and _is_world_readable(path):
+        log.warning("every user can read the key in %s; run: chmod 640 %s, or use 'key-file'", path, path)
+    if any(server.secret.octets == EXAMPLE_KEY for server in node.map_servers):
+        log.warning("%s still has the key of the example; ask your Map-Server's operator for yours", path)
+    return node
+
+
+def _is_world_readable(path: Path) -> bool:
+    try:
+        return bool(os.stat(path).st_mode & stat.S_IROTH)
+    except OSError:
+        return False

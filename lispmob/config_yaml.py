@@ -1,0 +1,192 @@
+"""YAML text to a tree of positions and plain text: the bottom layer of the configuration files.
+
+Built on the parser's events, not on its values: in YAML 1.1 `no` is a boolean, `010` is 8 and `12:30` is 750; here a
+scalar always stays the text that the user wrote, and the schema decides. Anchors, aliases and tags are refused, and
+depth and size are bounded, so no file can blow up in memory. This file is the only one that imports PyYAML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import yaml
+
+from lispmob.errors import ConfigError
+
+MAX_BYTES: Final = 1 << 20  # ours: a thousand times the shipped file
+MAX_DEPTH: Final = 16  # ours: the schema needs 5
+MAX_NODES: Final = 100_000  # ours: 10,000 static mappings with a few locators each
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node begins; both count from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """Text as written, quotes removed. `is_empty` is True for nothing at all, False for an empty quoted string."""
+
+    place: Place
+    text: str
+    is_empty: bool = False
+
+    def __repr__(self) -> str:
+        return f"Scalar({self.place}, not shown)"  # it may be a key: traces and logs must not show it
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A list."""
+
+    place: Place
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """Keys in file order, each with its own place. No key occurs twice."""
+
+    place: Place
+    entries: tuple[tuple[Scalar, Node], ...]
+
+
+Node: TypeAlias = Scalar | Sequence | Mapping
+
+
+class _RefusedError(Exception):
+    def __init__(self, place: Place, why: str) -> None:
+        super().__init__(why)
+        self.place = place
+        self.why = why
+
+
+def parse_yaml(raw: bytes, name: str) -> Node | None:
+    """The one document in `raw`, None when it holds nothing; `name` stands in the error texts.
+
+    Raises ConfigError `name:line:column: why` for what is not UTF-8, not YAML, or beyond the limits above.
+    """
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(f"{name}: the file has more than {MAX_BYTES} octets")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = _place_at(raw[: error.start].decode("utf-8", "replace"))
+        raise ConfigError(f"{name}:{place.line}:{place.column}: this is not UTF-8 text") from None
+    try:
+        return _Builder(text).build()
+    except _RefusedError as refused:
+        raise ConfigError(f"{name}:{refused.place.line}:{refused.place.column}: {refused.why}") from None
+
+
+class _Builder:
+    """One pass over the parser's events."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._nodes = 0
+        self._events = self._checked_events()
+
+    def build(self) -> Node | None:
+        root: Node | None = None
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                if root is not None:
+                    raise _RefusedError(_place(event), "a second document begins here; one is expected")
+                root = self._node(next(self._events))
+        return root
+
+    def _checked_events(self) -> Iterator[yaml.Event]:
+        """The parser's events with its errors turned into ours, never with text of the file in them."""
+        depth = 0
+        try:
+            for event in yaml.parse(self._text, Loader=yaml.SafeLoader):
+                if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+                    raise _RefusedError(
+                        _place(event), "anchors (&) and aliases (*) are not used here; put the value in quotes"
+                    )
+                if getattr(event, "tag", None) not in (None, "!"):
+                    raise _RefusedError(_place(event), "tags (!) are not used here; put the value in quotes")
+                depth += isinstance(event, yaml.CollectionStartEvent)
+                depth -= isinstance(event, yaml.CollectionEndEvent)
+                self._nodes += isinstance(event, yaml.NodeEvent)
+                if depth > MAX_DEPTH:
+                    raise _RefusedError(_place(event), f"nested deeper than {MAX_DEPTH} levels")
+                if self._nodes > MAX_NODES:
+                    raise _RefusedError(_place(event), f"more than {MAX_NODES} values")
+                yield event
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            place = Place(mark.line + 1, mark.column + 1) if mark is not None else Place(1, 1)
+            raise _RefusedError(place, f"not valid YAML: {_explain(error.problem or '')}") from None
+        except yaml.reader.ReaderError as error:
+            raise _RefusedError(_place_at(self._text[: error.position]), "this character is not allowed here") from None
+        except (ValueError, OverflowError):  # PyYAML lets chr() fail on "\UFFFFFFFF"
+            raise _RefusedError(Place(1, 1), "not valid YAML: an escape names no character") from None
+
+    def _node(self, event: yaml.Event) -> Node:
+        place = _place(event)
+        if isinstance(event, yaml.ScalarEvent):
+            if not event.value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in event.value):
+                raise _RefusedError(place, "not valid YAML: an escape names no character")
+            return Scalar(place, event.value, is_empty=event.value == "" and event.style is None)
+        if isinstance(event, yaml.SequenceStartEvent):
+            items = []
+            while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+                items.append(self._node(event))
+            return Sequence(place, tuple(items))
+        entries: dict[str, tuple[Scalar, Node]] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            key = self._node(event)
+            if not isinstance(key, Scalar):
+                raise _RefusedError(key.place, "a key has to be a plain word")
+            if key.text in entries:
+                first = entries[key.text][0].place.line
+                raise _RefusedError(key.place, f"{show(key.text)}: this key already stands in line {first}")
+            entries[key.text] = (key, self._node(next(self._events)))
+        return Mapping(place, tuple(entries.values()))
+
+
+def show(text: str) -> str:
+    """A value for an error text: one line, printable, at most 60 characters; quoted where it would not stand out."""
+    short = text if len(text) <= 60 else text[:57] + "..."
+    return short if short.isprintable() and short and not short.isspace() else ascii(short)
+
+
+_EXPLANATIONS: Final = (  # how PyYAML's words begin; what they mean to somebody who edits a configuration
+    (
+        "mapping values are not allowed",
+        "': ' inside a value needs quotes; or is the indentation not that of the line above?",
+    ),
+    ("expected <block end>", "the indentation is not that of the lines above, or a quote is missing"),
+    ("could not find expected ':'", "a ':' is missing after the key in this line or the one above"),
+    ("expected ',' or", "a ',' or the closing bracket is missing"),
+    ("found unexpected end of stream", "a quote is opened and not closed"),
+    ("found character", "this sign cannot begin a value; put the value in quotes"),
+    ("block sequence entries are not allowed", "'- ' cannot stand here; begin the list in a line of its own"),
+)
+
+
+def _explain(problem: str) -> str:
+    """PyYAML's complaint in words that help. Names in it are cut: one may be a secret that begins with '*' or '!'."""
+    if "\\t" in problem or "tab" in problem:
+        return "a tab; indent with spaces"
+    for beginning, meaning in _EXPLANATIONS:
+        if problem.startswith(beginning):
+            return meaning
+    kind, quote, _ = problem.partition("'")
+    return f"{kind.strip()} ...; text with special signs needs quotes" if quote else problem
+
+
+def _place(event: yaml.Event) -> Place:
+    assert event.start_mark is not None, "every event of a text has its mark"
+    return Place(event.start_mark.line + 1, event.start_mark.column + 1)
+
+
+def _place_at(text_before: str) -> Place:
+    return Place(text_before.count("\n") + 1, len(text_before) - (text_before.rfind("\n") + 1) + 1)
