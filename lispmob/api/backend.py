@@ -1,0 +1,79 @@
+"""What the control socket needs of the daemon: one Protocol of plain queries and changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from lispmob.api.schema import (
+    DatabaseEntry,
+    ErrorCode,
+    Handover,
+    Lookup,
+    MapCache,
+    Reloaded,
+    Status,
+    Uplink,
+)
+from lispmob.errors import LispError
+from lispmob.wire.address import EidPrefix, IpAddress
+
+
+class ApiError(LispError):
+    """A request that cannot be done; reaches the client as it is. A Backend may raise it from every method."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code: ErrorCode = code
+
+
+@dataclass(frozen=True, slots=True)
+class StaticLocator:
+    """An RLOC of a mapping that a user adds, checked."""
+
+    address: IpAddress
+    priority: int
+    weight: int
+
+
+class Backend(Protocol):
+    """Called in the event loop, so nothing here may block. The arguments are checked already."""
+
+    def version(self) -> str:
+        """The version of the running program."""
+
+    def status(self) -> Status:
+        """Everything at a glance."""
+
+    def uplinks(self) -> Sequence[Uplink]:
+        """The uplinks, those not used included."""
+
+    def map_cache(self) -> MapCache:
+        """A copy of the map-cache."""
+
+    def database(self) -> Sequence[DatabaseEntry]:
+        """Our own mappings."""
+
+    def handovers(self) -> Sequence[Handover]:
+        """The latest moves, oldest first."""
+
+    def counters(self) -> Mapping[str, Mapping[str, int]]:
+        """Counters by group, such as {"control": {"rx_auth": 0}, "datapath": {...}}."""
+
+    def lookup(self, eid: IpAddress, instance_id: int) -> Lookup:
+        """What would become of a packet to `eid`; asks nobody."""
+
+    def map_cache_add(
+        self, prefix: EidPrefix, locators: Sequence[StaticLocator], action: Literal["drop", "native"]
+    ) -> None:
+        """Add or replace a static mapping."""
+
+    def map_cache_delete(self, prefix: EidPrefix) -> bool:
+        """Remove one mapping. False when there is none of exactly this prefix."""
+
+    def map_cache_flush(self) -> int:
+        """Remove every mapping that was learned; static ones stay. Returns how many went."""
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again. Raises ConfigError, and keeps the old one, when it has errors."""

@@ -1,0 +1,55 @@
+"""lispctl events: what happened, and what happens."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from lispmob.api.cli.command import Command
+from lispmob.api.cli.text import clean, moment, paint
+from lispmob.api.client import Client
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options of this command."""
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with new events until interrupted")
+    parser.add_argument(
+        "--kinds",
+        default="",
+        metavar="KIND,...",
+        help="only these kinds, such as moved,registered,miss,smr-received",
+    )
+
+
+def run(client: Client, arguments: Namespace) -> int:
+    """Print events, one a line in both forms."""
+    kinds = tuple(kind for kind in arguments.kinds.split(",") if kind)
+    if arguments.follow:
+        events = client.follow(*kinds, recent=256)
+    else:
+        events = iter(client.call("events", kinds=kinds)["events"])
+    for event in events:
+        print(_as_json(event) if arguments.json else event_line(event), flush=arguments.follow)
+    return 0
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """One event for people: time, kind, key=value."""
+    tail = " ".join(f"{clean(key)}={_value(value)}" for key, value in event["fields"].items())
+    return f"{moment(event['at'], with_date=True)}  {paint(clean(event['kind']), 'bold')}  {tail}".rstrip()
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(clean(item) for item in value) or "-"
+    text = clean(value)
+    return f'"{text}"' if " " in text else text
+
+
+def _as_json(event: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(event)
+
+
+COMMAND = Command("events", "show what happened lately, or follow what happens", run, add_arguments)

@@ -1,0 +1,43 @@
+"""lispctl handovers: the timeline of the latest moves."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from lispmob.api.cli.command import Command, show
+from lispmob.api.cli.text import clean, milliseconds, moment, paint
+from lispmob.api.client import Client
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options of this command."""
+    parser.add_argument("-n", "--last", type=int, metavar="N", help="only the last N moves")
+
+
+def run(client: Client, arguments: Namespace) -> int:
+    """Print the moves."""
+    moves = client.call("handovers")
+    if arguments.last is not None:
+        moves = moves[-arguments.last :] if arguments.last > 0 else []
+    return show(moves, arguments, handover_lines)
+
+
+def handover_lines(moves: list[dict[str, Any]]) -> list[str]:
+    """The moves for people, oldest first."""
+    if not moves:
+        return ["no move since lispd started"]
+    lines: list[str] = []
+    for move in moves:
+        reasons = "; ".join(clean(reason) for reason in move["reasons"])
+        head = f"#{move['id']}  {moment(move['started_at'], with_date=True)}"
+        lines.append(f"{paint(head, 'bold')}  {reasons}")
+        width = max((len(clean(step["what"])) for step in move["steps"]), default=0)
+        for step in move["steps"]:
+            line = f"  {step['at_ms']:+10.1f} ms  {clean(step['what']):<{width}}  {clean(step['detail'])}"
+            lines.append(line.rstrip())
+        lines.append(f"  gap out {milliseconds(move['gap_out_ms'])}, in {milliseconds(move['gap_in_ms'])}")
+    return lines
+
+
+COMMAND = Command("handovers", "show the timeline of the latest moves and the gaps they left", run, add_arguments)

@@ -1,0 +1,83 @@
+"""lispctl map-cache: list, add, delete and flush mappings."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import Any
+
+from lispmob.api.cli.command import Command, show
+from lispmob.api.cli.text import duration, locators, plural, table
+from lispmob.api.client import Client
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Actions of this command; without one, the map-cache is listed."""
+    parser.set_defaults(action=None)
+    actions = parser.add_subparsers(metavar="ACTION", dest="action")
+    actions.add_parser("list", help="list the mappings (the default)")
+    actions.add_parser("flush", help="forget every mapping that was learned; static ones stay")
+    delete = actions.add_parser("del", help="forget one mapping")
+    delete.add_argument("prefix", help="its EID-Prefix, such as 192.0.2.0/24 or [7]192.0.2.0/24")
+    add = actions.add_parser("add", help="add a static mapping")
+    add.add_argument("prefix", help="its EID-Prefix, such as 192.0.2.0/24 or [7]192.0.2.0/24")
+    add.add_argument(
+        "--locator",
+        action="append",
+        default=[],
+        type=read_locator,
+        metavar="ADDRESS[,PRIORITY[,WEIGHT]]",
+        help="an RLOC; may be given several times",
+    )
+    add.add_argument("--without", choices=("drop", "native"), default="drop", help="what to do without a locator")
+
+
+def read_locator(text: str) -> dict[str, Any]:
+    """ "203.0.113.5", "203.0.113.5,1" or "203.0.113.5,1,50". Raises ArgumentTypeError."""
+    address, *numbers = text.split(",")
+    if not address or len(numbers) > 2 or not all(number.isdecimal() and int(number) <= 255 for number in numbers):
+        raise ArgumentTypeError(f"{text!r} is not ADDRESS, ADDRESS,PRIORITY or ADDRESS,PRIORITY,WEIGHT (0 to 255)")
+    return {"address": address, **dict(zip(("priority", "weight"), map(int, numbers), strict=False))}
+
+
+def run(client: Client, arguments: Namespace) -> int:
+    """Do one action."""
+    if arguments.action == "flush":
+        return show(client.call("map-cache-flush"), arguments, lambda done: _changed("forgot", done))
+    if arguments.action == "del":
+        done = client.call("map-cache-delete", prefix=arguments.prefix)
+        return show(done, arguments, lambda done: _changed("forgot", done))
+    if arguments.action == "add":
+        done = client.call(
+            "map-cache-add", prefix=arguments.prefix, locators=arguments.locator, action=arguments.without
+        )
+        return show(done, arguments, lambda done: _changed("added", done))
+    return show(client.call("map-cache"), arguments, lambda cache: entry_lines(cache["entries"]))
+
+
+def _changed(verb: str, done: dict[str, Any]) -> list[str]:
+    return [f"{verb} {plural(done['count'], 'mapping')}"]
+
+
+def entry_lines(entries: list[dict[str, Any]]) -> list[str]:
+    """Mappings for people."""
+    if not entries:
+        return ["the map-cache is empty"]
+    rows = [
+        (
+            entry["prefix"],
+            entry["source"],
+            locators(entry["locators"]) if entry["locators"] else entry["action"],
+            duration(entry["age_s"]),
+            "never" if entry["expires_in_s"] is None else duration(entry["expires_in_s"]),
+            duration(entry["unused_s"]),
+        )
+        for entry in entries
+    ]
+    return table(
+        ("PREFIX", "SOURCE", "LOCATORS (PRIO/WEIGHT)", "AGE", "EXPIRES", "UNUSED"),
+        rows,
+        right=("AGE", "EXPIRES", "UNUSED"),
+    )
+
+
+COMMAND = Command("map-cache", "list the mappings of others; add, delete or flush them", run, add_arguments)

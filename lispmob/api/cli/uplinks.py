@@ -1,0 +1,36 @@
+"""lispctl uplinks: the interfaces that reach the world."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from lispmob.api.cli.command import Command, show
+from lispmob.api.cli.text import table
+from lispmob.api.client import Client
+
+
+def run(client: Client, arguments: Namespace) -> int:
+    """Print the uplinks."""
+    return show(client.call("uplinks"), arguments, uplink_lines)
+
+
+def uplink_lines(uplinks: list[dict[str, Any]]) -> list[str]:
+    """The uplinks for people."""
+    if not uplinks:
+        return ["none: no interface has an address and a default route"]
+    rows = [
+        (
+            uplink["name"],
+            ", ".join(uplink["addresses"]) or "-",
+            uplink["priority"] if uplink["is_used"] else "-",
+            uplink["weight"] if uplink["is_used"] else "-",
+            uplink["mtu_bytes"],
+            uplink["note"] or ("used" if uplink["is_used"] else "not used"),
+        )
+        for uplink in uplinks
+    ]
+    return table(("NAME", "ADDRESSES", "PRIO", "WEIGHT", "MTU", "NOTE"), rows, right=("PRIO", "WEIGHT", "MTU"))
+
+
+COMMAND = Command("uplinks", "list the interfaces that reach the world, and why one is not used", run)

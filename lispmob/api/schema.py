@@ -1,0 +1,289 @@
+"""Requests, replies and events of the control socket, version 1.
+
+One JSON object a line, UTF-8, at most MAX_LINE_OCTETS from the client:
+
+    -> {"v":1,"id":7,"method":"lookup","params":{"eid":"192.0.2.7"}}
+    <- {"v":1,"id":7,"result":{...}}    or    {"v":1,"id":7,"error":{"code":"params","message":"..."}}
+    <- {"v":1,"event":{"kind":"moved","at":"2026-01-31T12:00:00.123Z","fields":{...}}}       after `events` with follow
+
+A reader ignores fields that it does not know; fields are added, never changed, within one version. Times of day are
+ISO 8601 in UTC, durations have their unit in the name. EID-Prefixes are texts such as "[7]192.0.2.0/24", the
+Instance-ID in brackets when it is not 0.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+
+API_VERSION: Final = 1
+MAX_LINE_OCTETS: Final = 65536
+
+ErrorCode: TypeAlias = Literal[
+    "malformed", "too-long", "version", "method", "params", "denied", "not-found", "refused", "busy", "internal"
+]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client sends. `id` comes back in the reply."""
+
+    v: int
+    id: Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
+    method: str
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Exactly one of `result` and `error`. `id` is None when the request could not be read."""
+
+    v: int
+    id: int | None
+    result: Any = None
+    error: Failure | None = None
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request was not done; `message` is a sentence for people."""
+
+    code: ErrorCode
+    message: str
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened; the kinds are those of the control machines ("moved", "registered", "miss" ...)."""
+
+    kind: str
+    at: str
+    fields: dict[str, Any] = {}
+
+
+class EventLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of a stream."""
+
+    v: int
+    event: Event
+
+
+class Events(msgspec.Struct, frozen=True, kw_only=True):
+    """The latest events, oldest first; `is_following`: more will come, one line each."""
+
+    events: list[Event]
+    is_following: bool = False
+
+
+# --- status -----------------------------------------------------------------------------------------------------------
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """One EID-Prefix at one Map-Server."""
+
+    map_server: str
+    state: Literal["idle", "registering", "registered", "failed"]
+    since: str | None = None
+    last_notify: str | None = None
+    next_in_s: float | None = None
+    rtt_ms: float | None = None
+    problem: str | None = None
+
+
+class EidStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One of our EID-Prefixes and where it is registered."""
+
+    prefix: str
+    registrations: list[Registration] = []
+
+
+class Uplink(msgspec.Struct, frozen=True, kw_only=True):
+    """An interface that reaches the world; `note` says why one is not used."""
+
+    name: str
+    ifindex: int
+    addresses: list[str]
+    priority: int
+    weight: int
+    mtu_bytes: int
+    is_used: bool = True
+    note: str | None = None
+
+
+class LocalLocator(msgspec.Struct, frozen=True, kw_only=True):
+    """One of our own RLOCs as we register it."""
+
+    address: str
+    interface: str
+    priority: int
+    weight: int
+
+
+class Routing(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel sends into the overlay."""
+
+    mode: Literal["split", "full"]
+    fallback: Literal["native", "proxy", "drop"]
+    tun: str
+    mtu_bytes: int
+    overlay_prefixes: list[str] = []
+
+
+class Datapath(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tier moves packets, and how many it moved; `drops` counts every reason together."""
+
+    tier: str
+    why: str
+    packets_out: int = 0
+    packets_in: int = 0
+    octets_out: int = 0
+    octets_in: int = 0
+    drops: int = 0
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One moment of a move, in milliseconds after it was noticed.
+
+    `what` is a word such as "uplink", "address", "register", "notify", "smr", "first-packet-out", "first-packet-in".
+    """
+
+    at_ms: float
+    what: str
+    detail: str = ""
+
+
+class Handover(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of one move. A gap is the silence in one direction, None while it is not known."""
+
+    id: int
+    started_at: str
+    reasons: list[str]
+    steps: list[Step]
+    gap_out_ms: float | None = None
+    gap_in_ms: float | None = None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """All that `lispctl status` shows."""
+
+    state: Literal["starting", "offline", "registering", "partly-registered", "registered", "stopping"]
+    version: str
+    pid: int
+    started_at: str
+    uptime_s: float
+    eids: list[EidStatus]
+    uplinks: list[Uplink]
+    locators: list[LocalLocator]
+    locator_set_version: int
+    routing: Routing
+    datapath: Datapath
+    map_cache_size: int
+    map_cache_limit: int
+    last_handover: Handover | None = None
+
+
+# --- the other methods ------------------------------------------------------------------------------------------------
+
+
+class RemoteLocator(msgspec.Struct, frozen=True, kw_only=True):
+    """An RLOC in the map-cache."""
+
+    address: str
+    priority: int = 1
+    weight: int = 100
+    is_reachable: bool = True
+    rtt_ms: float | None = None
+
+
+class MapCacheEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A mapping of somebody else. `expires_in_s` None: never."""
+
+    prefix: str
+    source: str
+    action: str
+    locators: list[RemoteLocator] = []
+    age_s: float = 0.0
+    expires_in_s: float | None = None
+    unused_s: float | None = None
+    map_version: int = 0
+
+
+class MapCache(msgspec.Struct, frozen=True, kw_only=True):
+    """The map-cache, in the order of its prefixes."""
+
+    entries: list[MapCacheEntry]
+    limit: int
+
+
+class DatabaseEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A mapping of our own, as we register it and answer with it."""
+
+    prefix: str
+    locators: list[LocalLocator]
+    ttl_min: int
+    map_version: int = 0
+
+
+class Lookup(msgspec.Struct, frozen=True, kw_only=True):
+    """What would happen to a packet to `eid`. `locator` is the one in use, when it can be told."""
+
+    eid: str
+    verdict: Literal["own", "encapsulate", "native", "drop", "ask"]
+    entry: MapCacheEntry | None = None
+    locator: str | None = None
+
+
+class Changed(msgspec.Struct, frozen=True, kw_only=True):
+    """How many entries a change touched."""
+
+    count: int
+
+
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys of the configuration that changed, and those among them that wait for a restart."""
+
+    changed: list[str]
+    needs_restart: list[str] = []
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the daemon and of this schema."""
+
+    version: str
+    api: int = API_VERSION
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+class NoParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For the methods that need nothing to know."""
+
+
+class EventsParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`kinds` empty: every kind. `recent`: how many past events come first."""
+
+    kinds: list[str] = []
+    follow: bool = False
+    recent: int = 256
+
+
+class LookupParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`eid` is an address."""
+
+    eid: str
+    instance_id: int = 0
+
+
+class PrefixParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For map-cache-delete."""
+
+    prefix: str
+
+
+class MapCacheAddParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A static mapping; without locators `action` says what becomes of its packets."""
+
+    prefix: str
+    locators: list[RemoteLocator] = []
+    action: Literal["drop", "native"] = "drop"

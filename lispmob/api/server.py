@@ -1,0 +1,309 @@
+"""The control socket's server: newline-delimited JSON on a Unix socket, in the daemon's event loop.
+
+Nobody at the other end can block or fill the daemon: lines, clients and unread output are bounded, a client that does
+not read its replies is not read from, and one that does not read its events is sent away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Coroutine
+from pathlib import Path
+from typing import Any, Final, cast
+
+import msgspec
+
+from lispmob.api.backend import ApiError, Backend
+from lispmob.api.listen import Peer, file_identity, open_socket, peer_of, remove_socket
+from lispmob.api.methods import call, is_pending, read_params
+from lispmob.api.schema import (
+    API_VERSION,
+    MAX_LINE_OCTETS,
+    Event,
+    EventLine,
+    Events,
+    EventsParams,
+    Failure,
+    Reply,
+    Request,
+)
+
+MAX_CLIENTS: Final = 64  # ours: lispctl is one client for milliseconds, a desktop widget one for days
+MAX_UNPRIVILEGED: Final = 48  # ours: so that root still gets in
+MAX_UNREAD_OCTETS: Final = 256 * 1024  # ours: some 1,000 events
+RECENT_EVENTS: Final = 256
+CLOSE_PATIENCE_S: Final = 0.5  # ours: the time a client has to take its last reply when we stop
+LEAVE_PATIENCE_S: Final = 5.0  # ours: the same for a client that is sent away while we go on
+
+log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+class ControlServer:
+    """Serves `backend` at `path`. `await start()`, `publish()` at will, `await close()`."""
+
+    def __init__(self, backend: Backend, path: Path, *, group: str = "lispmob") -> None:
+        self._backend = backend
+        self._path = path
+        self._group = group
+        self._group_id: int | None = None
+        self._identity: tuple[int, int] | None = None
+        self._server: asyncio.Server | None = None
+        self._clients: set[_Client] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._recent: deque[Event] = deque(maxlen=RECENT_EVENTS)
+
+    async def start(self) -> None:
+        """Listen. Raises SocketRefusedError."""
+        listener, self._group_id = open_socket(self._path, self._group)
+        try:
+            self._identity = file_identity(self._path)
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_unix_server(lambda: _Client(self, self._backend), sock=listener)
+        except BaseException:
+            listener.close()
+            raise
+
+    async def close(self) -> None:
+        """Send what is unsent, within half a second, close everything and remove the socket file."""
+        if self._server is None or self._identity is None:
+            return
+        remove_socket(self._path, self._identity)
+        self._server.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_PATIENCE_S)
+        clients = list(self._clients)
+        for client in clients:
+            client.close()
+        waiting = [client.closed for client in clients]
+        if waiting:
+            await asyncio.wait(waiting, timeout=CLOSE_PATIENCE_S)
+        for client in clients:
+            client.abort()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks or waiting:
+            await asyncio.wait([*self._tasks, *waiting], timeout=CLOSE_PATIENCE_S)
+        await self._server.wait_closed()
+        self._server = None
+
+    def publish(self, event: Event) -> None:
+        """Remember an event and hand it to everyone who follows. Never blocks."""
+        self._recent.append(event)
+        followers = [client for client in self._clients if client.follows(event.kind)]
+        if followers:
+            line = _line(EventLine(v=API_VERSION, event=event))
+            for client in followers:
+                client.send_event(line, event)
+
+    def recent(self, params: EventsParams) -> list[Event]:
+        """The latest events of the kinds asked for, oldest first."""
+        found = [event for event in self._recent if not params.kinds or event.kind in params.kinds]
+        return found[-params.recent :] if params.recent > 0 else []
+
+    def admit(self, client: _Client, peer: Peer) -> str | None:
+        """Take a client in; why it has to go, None when it may stay."""
+        client.may_change = peer.may_change(self._group_id)
+        admitted = [other for other in self._clients if other.is_admitted]
+        unprivileged = sum(not other.may_change for other in admitted)
+        self._clients.add(client)
+        if len(admitted) >= MAX_CLIENTS or (not client.may_change and unprivileged >= MAX_UNPRIVILEGED):
+            return f"{len(admitted)} clients are connected already; try again later"
+        client.is_admitted = True
+        return None
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a request that takes time. It ends even if its client does not wait: half a reload would be worse."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def forget(self, client: _Client) -> None:
+        """The connection is over."""
+        self._clients.discard(client)
+
+
+class _Client(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, server: ControlServer, backend: Backend) -> None:
+        self._server = server
+        self._backend = backend
+        self._transport: asyncio.Transport | None = None
+        self._unparsed = bytearray()
+        self._is_unread = False  # the client does not take what we sent
+        self._is_half_closed = False  # the client sends no more
+        self._task: asyncio.Task[None] | None = None
+        self._kinds: frozenset[str] | None = None  # None: follows nothing; empty: everything
+        self._last_call: asyncio.TimerHandle | None = None
+        self.may_change = False
+        self.is_admitted = False
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    # --- asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=MAX_UNREAD_OCTETS // 4)
+        try:
+            peer = peer_of(transport.get_extra_info("socket"))
+        except OSError as error:
+            log.warning("control client without credentials why=%s", error.strerror)
+            self.abort()
+            return
+        why_not = self._server.admit(self, peer)
+        if why_not is not None:
+            self._fail(None, ApiError("busy", why_not))
+            self.close()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._server.forget(self)
+        if self._last_call is not None:
+            self._last_call.cancel()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        self._unparsed += data
+        self._work()
+
+    def eof_received(self) -> bool:
+        # A pipe such as `echo ... | nc -N -U` ends its half at once, and still wants the answer.
+        self._is_half_closed = True
+        self._work()
+        return not self._is_closing()
+
+    def pause_writing(self) -> None:
+        self._is_unread = True
+        self._apply_back_pressure()
+
+    def resume_writing(self) -> None:
+        self._is_unread = False
+        self._work()
+
+    # --- requests
+
+    def _work(self) -> None:
+        """Do the complete lines at hand, one after the other, as long as the client takes the replies."""
+        while not self._is_unread and self._task is None and not self._is_closing():
+            end = self._unparsed.find(b"\n")
+            if end > MAX_LINE_OCTETS or (end < 0 and len(self._unparsed) > MAX_LINE_OCTETS):
+                self._fail(None, ApiError("too-long", f"a request has at most {MAX_LINE_OCTETS} octets"))
+                self._unparsed.clear()
+                self.close()
+                return
+            if end < 0:
+                break
+            line = bytes(self._unparsed[:end])
+            del self._unparsed[: end + 1]
+            if line.strip():
+                self._do(line)
+        self._apply_back_pressure()
+
+    def _apply_back_pressure(self) -> None:
+        if self._transport is None or self._is_closing():
+            return
+        is_busy = self._is_unread or self._task is not None
+        if self._is_half_closed:
+            if not is_busy and self._kinds is None:
+                self.close()
+        elif is_busy:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _do(self, line: bytes) -> None:
+        request_id: int | None = None
+        try:
+            request = _read_request(line)
+            request_id = request.id
+            if request.v != API_VERSION:
+                raise ApiError("version", f"this daemon speaks version {API_VERSION}, not {request.v}")
+            if request.method == "events":
+                self._start_events(request)
+                return
+            result = call(self._backend, request, may_change=self.may_change)
+            if is_pending(result):
+                self._task = self._server.spawn(self._finish(request.id, result))
+            else:
+                self._reply(request.id, result)
+        except ApiError as error:
+            self._fail(request_id, error)
+        except Exception:  # the top of a request: a bug must cost one reply, not the daemon
+            log.exception("control request failed")
+            self._fail(request_id, ApiError("internal", "the daemon could not do this; its log says why"))
+
+    async def _finish(self, request_id: int, pending: Awaitable[object]) -> None:
+        try:
+            self._reply(request_id, await pending)
+        except ApiError as error:
+            self._fail(request_id, error)
+        except Exception:  # the top of a task
+            log.exception("control request failed")
+            self._fail(request_id, ApiError("internal", "the daemon could not do this; its log says why"))
+        finally:
+            self._task = None
+            self._work()
+
+    def _reply(self, request_id: int, result: object) -> None:
+        self._write(_line(Reply(v=API_VERSION, id=request_id, result=result)))
+
+    def _fail(self, request_id: int | None, error: ApiError) -> None:
+        self._write(_line(Reply(v=API_VERSION, id=request_id, error=Failure(code=error.code, message=str(error)))))
+
+    # --- events
+
+    def _start_events(self, request: Request) -> None:
+        params: EventsParams = read_params(request, EventsParams)
+        self._kinds = frozenset(params.kinds) if params.follow else None
+        self._reply(request.id, Events(events=self._server.recent(params), is_following=params.follow))
+
+    def follows(self, kind: str) -> bool:
+        """True when this client wants events of this kind."""
+        return self._kinds is not None and (not self._kinds or kind in self._kinds)
+
+    def send_event(self, line: bytes, event: Event) -> None:
+        """Queue one event; a client that lets too many pile up is told so and sent away."""
+        if self._transport is None or self._is_closing():
+            return
+        if self._transport.get_write_buffer_size() + len(line) > MAX_UNREAD_OCTETS:
+            self._kinds = None
+            notice = Event(kind="dropped", at=event.at, fields={"reason": "events were not read in time"})
+            self._write(_line(EventLine(v=API_VERSION, event=notice)))
+            self.close()
+        else:
+            self._write(line)
+
+    # --- the transport
+
+    def _is_closing(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    def _write(self, line: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(line)
+
+    def close(self) -> None:
+        """Close once everything is sent, or when the client does not take it in time."""
+        if self._transport is not None and self._last_call is None:
+            self._transport.close()
+            self._last_call = asyncio.get_running_loop().call_later(LEAVE_PATIENCE_S, self.abort)
+
+    def abort(self) -> None:
+        """Close now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _read_request(line: bytes) -> Request:
+    try:
+        return msgspec.json.decode(line, type=Request)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ApiError("malformed", f"not a request: {error}") from None
+
+
+def _line(value: Reply | EventLine) -> bytes:
+    return _encode(value) + b"\n"

@@ -1,0 +1,297 @@
+"""lispctl, against the real server on a real socket: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lispmob.api.cli import text
+from lispmob.api.cli.main import COMMANDS, main
+from lispmob.api.schema import Event
+from tests.api.fake_backend import Served, served
+
+STATUS = """\
+lispd 0.1.0: partly-registered, up 2h 2m
+
+EID 192.0.2.7/32
+  registered at 198.51.100.1 since 10:00:01, last Map-Notify 12:01:59, answered in 12.3 ms, next in 59s
+  failed at 198.51.100.2, authentication failed
+
+Uplinks
+  NAME   ADDRESSES                     PRIO  WEIGHT   MTU  NOTE
+  wlan0  198.51.100.23                    1     100  1500  used
+  wwan0  203.0.113.80, 2001:db8:4::80     -       -  1420  not used: rule 'wwan*'
+
+Locators   198.51.100.23 (wlan0); version 9
+Routing    split: 192.0.2.0/24 through lmn0 (MTU 1444), without a mapping: native
+Datapath   tun: bpf(2) refused (EPERM)
+Sent       1 packet, 999 B
+Received   20 packets, 123.5 kB
+Dropped    3 packets; see lispctl counters
+Map-cache  2 of at most 10000 entries
+Last move  2026-01-31 12:00:00.123, wlan0: address 198.51.100.23 appeared; wwan0: carrier lost
+           gap out 1.2 ms, in 31.0 ms
+"""
+UPLINKS = """\
+NAME   ADDRESSES                     PRIO  WEIGHT   MTU  NOTE
+wlan0  198.51.100.23                    1     100  1500  used
+wwan0  203.0.113.80, 2001:db8:4::80     -       -  1420  not used: rule 'wwan*'
+"""
+HANDOVERS = """\
+#4  2026-01-31 12:00:00.123  wlan0: address 198.51.100.23 appeared; wwan0: carrier lost
+        +0.0 ms  uplink           wlan0 198.51.100.23
+        +0.8 ms  register         198.51.100.1
+        +0.9 ms  smr              203.0.113.5
+       +23.4 ms  notify           198.51.100.1
+       +31.1 ms  first-packet-in
+  gap out 1.2 ms, in 31.0 ms
+"""
+MAP_CACHE = """\
+PREFIX           SOURCE  LOCATORS (PRIO/WEIGHT)                                      AGE  EXPIRES  UNUSED
+192.0.2.64/28    reply   203.0.113.5 (1/100) 12.3 ms, 2001:db8:5::5 (2/50) down    1m 1s   8m 59s    0.2s
+[7]10.0.0.0/8    static  drop                                                     1d 1h    never       -
+"""
+DATABASE = """\
+EID-PREFIX    LOCATORS (PRIO/WEIGHT)  TTL  VERSION
+192.0.2.7/32  198.51.100.23 (1/100)   10m        9
+"""
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    with served(tmp_path / "lispd.sock") as one:
+        yield one
+    monkeypatch.undo()
+    time.tzset()
+
+
+Ctl = Callable[..., str]
+
+
+@pytest.fixture
+def ctl(daemon: Served, capsys: pytest.CaptureFixture[str]) -> Ctl:
+    """Run lispctl, expect the exit code, and give back what it printed."""
+
+    def run(*arguments: str, code: int = 0) -> str:
+        found = main(["--socket", str(daemon.path), *arguments])
+        printed = capsys.readouterr()
+        assert found == code, printed
+        return printed.out if code == 0 else printed.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("status", STATUS),
+        ("uplinks", UPLINKS),
+        ("handovers", HANDOVERS),
+        ("database", DATABASE),
+        ("version", "lispd 0.1.0, control socket version 1\n"),
+        ("counters", "control\n  rx_auth  12\n"),
+        ("counters --all", "control\n  rx_auth   12\n  rx_short   0\ndatapath\n  data_ttl  0\n"),
+        ("reload", "reloaded: uplinks, control.socket\ntakes effect after a restart of lispd: control.socket\n"),
+        ("lookup 10.0.0.1", "nothing is known about 10.0.0.1: the first packet to it will ask the Map-Resolver\n"),
+        ("map-cache flush", "forgot 1 mapping\n"),
+        ("map-cache del 192.0.2.64/28", "forgot 1 mapping\n"),
+        ("map-cache add 10.0.0.0/8 --locator 203.0.113.5", "added 1 mapping\n"),
+        ("handovers --last 0", "no move since lispd started\n"),
+        ("events", ""),
+    ],
+)
+def test_a_command_prints_for_people(ctl: Ctl, command: str, expected: str) -> None:
+    assert ctl(*command.split()) == expected
+
+
+@pytest.mark.parametrize("command", ["map-cache", "map-cache list"])
+def test_the_map_cache_is_a_table(ctl: Ctl, command: str) -> None:
+    squeezed = [re.sub(r" +", " ", line) for line in MAP_CACHE.splitlines()]
+
+    assert [re.sub(r" +", " ", line) for line in ctl(*command.split()).splitlines()] == squeezed
+
+
+def test_lookup_shows_the_mapping_behind_its_verdict(ctl: Ctl) -> None:
+    first, _, entry = ctl("lookup", "192.0.2.70").splitlines()
+
+    assert first == "packets to 192.0.2.70 go to 203.0.113.5"
+    assert entry.startswith("192.0.2.64/28  reply")
+
+
+@pytest.mark.parametrize("command", ["status", "uplinks", "handovers", "map-cache", "database", "counters", "reload"])
+def test_json_is_the_result_as_the_daemon_sent_it(ctl: Ctl, command: str) -> None:
+    assert json.loads(ctl(command, "--json"))
+    assert json.loads(ctl("--json", command))
+
+
+def test_a_mapping_is_added_with_its_locators(daemon: Served, ctl: Ctl) -> None:
+    ctl("map-cache", "add", "[7]10.0.0.0/8", "--locator", "203.0.113.5", "--locator", "2001:db8::1,2,50")
+    ctl("map-cache", "add", "10.0.0.0/8", "--without", "native")
+
+    assert daemon.backend.calls == [
+        ("add", "[7]10.0.0.0/8", [("203.0.113.5", 1, 100), ("2001:db8::1", 2, 50)], "drop"),
+        ("add", "10.0.0.0/8", [], "native"),
+    ]
+
+
+def test_events_are_one_a_line(daemon: Served, ctl: Ctl) -> None:
+    fields = {"why": "new address", "rlocs": ["198.51.100.23"], "old": None, "is_up": True}
+    daemon.publish(
+        Event(kind="moved", at="2026-01-31T12:00:00.5Z", fields=fields), Event(kind="miss", at="2026-01-31T12:00:01Z")
+    )
+
+    assert ctl("events") == (
+        '2026-01-31 12:00:00.500  moved  why="new address" rlocs=198.51.100.23 old=- is_up=True\n'
+        "2026-01-31 12:00:01.000  miss\n"
+    )
+    assert [json.loads(line)["kind"] for line in ctl("events", "--json", "--kinds", "miss").splitlines()] == ["miss"]
+
+
+# --- how it ends ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS if command.name != "lookup"])
+def test_without_a_daemon_every_command_says_so_in_one_sentence(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "none"
+
+    assert main([command, "--socket", str(path)]) == 3
+    assert capsys.readouterr().err == (
+        f"lispctl: lispd is not running (nobody listens on {path}); start it with: systemctl start lispd\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        "statu",
+        "status now",
+        "lookup",
+        "map-cache add",
+        "map-cache add 10.0.0.0/8 --locator a,b",
+        "lookup x --instance-id y",
+    ],
+)
+def test_wrong_usage_ends_with_2(ctl: Ctl, command: str) -> None:
+    assert "usage: lispctl" in ctl(*command.split(), code=2)
+
+
+def test_help_ends_with_0_and_names_every_command(ctl: Ctl) -> None:
+    printed = ctl("--help")
+
+    assert all(command.name in printed for command in COMMANDS)
+
+
+def test_a_refusal_ends_with_1_and_the_daemons_words(ctl: Ctl) -> None:
+    assert ctl("lookup", "nowhere", code=1) == "lispctl: eid: 'nowhere' is not an IPv4 or IPv6 address\n"
+    assert ctl("map-cache", "del", "10.0.0.0/8", code=1) == "lispctl: the map-cache has no entry 10.0.0.0/8\n"
+
+
+def lispctl(daemon: Served, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lispmob.api.cli.main", "--socket", str(daemon.path), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(daemon: Served) -> None:
+    daemon.backend.entries = daemon.backend.entries * 5000
+    with lispctl(daemon, "map-cache") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+
+        assert process.stderr.read() == ""
+        assert process.wait(10) == 0
+
+
+def test_following_ends_with_control_c_and_no_traceback(daemon: Served) -> None:
+    daemon.publish(Event(kind="moved", at="2026-01-31T12:00:00Z"))
+    with lispctl(daemon, "events", "--follow") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "moved" in process.stdout.readline()
+        process.send_signal(2)
+
+        assert process.stderr.read() == ""
+        assert process.wait(10) == 130
+
+
+def test_following_ends_when_the_daemon_does(daemon: Served) -> None:
+    daemon.publish(Event(kind="moved", at="2026-01-31T12:00:00Z"))
+    with lispctl(daemon, "events", "--follow") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        daemon.stop()
+
+        assert process.wait(10) == 0
+
+
+def test_the_command_line_imports_nothing_heavy(daemon: Served) -> None:
+    program = "import sys; from lispmob.api.cli.main import main; main(sys.argv[1:]); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--socket", str(daemon.path), "--json", "status"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    loaded = set(done.stdout.splitlines()[-1].split())
+
+    assert loaded.isdisjoint({"msgspec", "asyncio", "yaml", "rich", "dataclasses", "logging", "ipaddress"})
+
+
+def test_status_is_printed_well_within_a_tenth_of_a_second_of_processor_time(daemon: Served) -> None:
+    def cost() -> float:
+        before = os.times()
+        with lispctl(daemon, "status") as process:
+            process.communicate(timeout=30)
+        after = os.times()
+        return after.children_user - before.children_user + after.children_system - before.children_system
+
+    best = min(cost() for _ in range(5))
+    sys.stdout.write(f"lispctl status: {best * 1000:.0f} ms of processor time\n")  # shown by pytest -s
+
+    assert best < 0.1
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def test_text_from_the_network_cannot_steer_the_terminal() -> None:
+    assert text.clean("a\x1b[2Jb\nc\u202ed") == "a\\x1b[2Jb\\nc\\u202ed"
+
+
+def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert text.paint("x", "good") == "\x1b[32mx\x1b[0m"
+
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert text.paint("x", "good") == "x"
+
+
+def test_durations_and_octets_are_short() -> None:
+    assert [text.duration(s) for s in (None, 0, 9.94, 10, 59.4, 60, 61, 3600, 7320, 90000)] == [
+        *("-", "0.0s", "9.9s", "10s", "59s", "1m", "1m 1s", "1h", "2h 2m", "1d 1h")
+    ]
+    assert [text.octets(n) for n in (0, 999, 1000, 999_949, 999_951, 10**13)] == [
+        *("0 B", "999 B", "1.0 kB", "999.9 kB", "1.0 MB", "10.0 TB")
+    ]
