@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def load_xtr_id(directory: Path) -> bytes:
     """The 16 octets in `directory`/xtr-id; drawn and written when there are none yet.
 
-    A directory that cannot be written costs the memory, not the start: the identifier then lives as long as the process.
+    A directory that cannot be written does not stop the start: the identifier then lives as long as the process.
     """
     path = directory / "xtr-id"
     try:

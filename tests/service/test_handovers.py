@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from lispmob.handovers import KEPT_MOVES, KEPT_STEPS, Direction, HandoverJournal
+from lispmob.service.handovers import KEPT_MOVES, KEPT_STEPS, Direction, HandoverJournal
 
 
 def test_the_steps_of_a_move_are_timed_from_the_event_that_began_it() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.state_dir import load_xtr_id
+from lispmob.service.state_dir import load_xtr_id
 
 
 def test_the_xtr_id_stays_the_same_over_restarts(tmp_path: Path) -> None:
