@@ -1,0 +1,221 @@
+"""The control port on real sockets: UDP 4342 for IPv4 and IPv6, for the node and for the hub.
+
+Every datagram comes with the address and interface it arrived at, and leaves with the source address and interface that
+were asked for (IP_PKTINFO, IPV6_PKTINFO), so that one socket per family serves addresses that come and go. The kernel
+has verified a UDP checksum that is there; a zero one over IPv4 passes unnoticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from struct import Struct
+from typing import Final
+
+from lispmob.control.effect import CONTROL_PORT, SendControl
+from lispmob.errors import LispError
+from lispmob.wire.address import IpAddress
+
+log = logging.getLogger(__name__)
+
+ANY: Final = (IPv4Address(0), IPv6Address(0))
+DATAGRAM_LIMIT: Final = 65535
+DRAIN_LIMIT: Final = 64  # ours: datagrams per loop turn and socket, so that a flood leaves the loop time for the rest
+ANCILLARY_OCTETS: Final = 128
+RECEIVE_BUFFER_OCTETS: Final = 1 << 20  # ours: room for a burst of registers while the loop is busy
+
+# Linux, <linux/in.h>: not in every supported Python's socket module
+_IP_PKTINFO: Final = 8
+_IP_MTU_DISCOVER: Final = 10
+_IP_PMTUDISC_DONT: Final = 0
+_SO_MARK: Final = 36
+
+_PKTINFO4: Final = Struct("@i4s4s")  # ifindex, local address, destination in the header
+_PKTINFO6: Final = Struct("@16si")  # address, ifindex
+
+# What sendmsg says about the network as it is at the moment: the datagram is lost, as any other may be.
+_NOT_WORTH_A_LINE: Final = frozenset(
+    {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO,
+     errno.ECONNREFUSED, errno.EAGAIN, errno.ENOBUFS, errno.EINVAL, errno.EPERM}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One datagram; `destination` and `ifindex` say where it arrived."""
+
+    payload: bytes
+    source: IpAddress
+    source_port: int
+    destination: IpAddress
+    ifindex: int
+
+
+class ControlSocket:
+    """Listens on `addresses` (default: all of the machine) and hands every datagram to `on_datagram`.
+
+    `mark` is the fwmark of what is sent; 0 sets none. Counters: sent, received, send-failed, truncated.
+    """
+
+    def __init__(
+        self,
+        on_datagram: Callable[[Received], None],
+        *,
+        addresses: Sequence[IpAddress] = ANY,
+        port: int = CONTROL_PORT,
+        mark: int = 0,
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self._on_datagram = on_datagram
+        self._addresses = tuple(addresses)
+        self._port = port
+        self._mark = mark
+        self._sockets: list[tuple[IpAddress, socket.socket]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def families(self) -> frozenset[int]:
+        """4, 6 or both: what can be sent."""
+        return frozenset(address.version for address, _ in self._sockets)
+
+    @property
+    def port(self) -> int:
+        """The UDP port in use, which matters when 0 was asked for."""
+        return int(self._sockets[0][1].getsockname()[1]) if self._sockets else self._port
+
+    def open(self) -> None:
+        """Bind the sockets. LispError, and nothing left open, when a port is taken or an address is not ours.
+
+        A machine without IPv6 (or IPv4) is no error as long as that family was not asked for by address.
+        """
+        try:
+            for address in self._addresses:
+                try:
+                    self._sockets.append((address, self._bind(address)))
+                except OSError as error:
+                    if address.is_unspecified and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                        continue
+                    raise _explain(address, self._port, error) from None
+            if not self._sockets:
+                raise LispError("this machine has neither IPv4 nor IPv6: nothing to listen on")
+        except LispError:
+            self.close()
+            raise
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to hand over datagrams, inside the loop."""
+        self._loop = loop
+        for address, one in self._sockets:
+            loop.add_reader(one.fileno(), self._drain, address.version, one)
+
+    def close(self) -> None:
+        """Stop and close. May be called twice."""
+        for _, one in self._sockets:
+            if self._loop is not None:
+                self._loop.remove_reader(one.fileno())
+            one.close()
+        self._sockets.clear()
+
+    def send(self, effect: SendControl) -> bool:
+        """Send one datagram; False when the network as it is does not take it, which is counted and never raised."""
+        one = self._socket_for(effect)
+        if one is None:
+            self.counters["send-failed"] += 1
+            return False
+        ancillary: list[tuple[int, int, bytes]] = []
+        if effect.source is not None or effect.ifindex:
+            ancillary.append(_put_pktinfo(effect.destination.version, effect.source, effect.ifindex))
+        try:
+            one.sendmsg([effect.payload], ancillary, 0, (str(effect.destination), effect.port))
+        except OSError as error:
+            self.counters["send-failed"] += 1
+            level = logging.DEBUG if error.errno in _NOT_WORTH_A_LINE else logging.WARNING
+            log.log(level, "send failed to=%s from=%s why=%s", effect.destination, effect.source, error.strerror)
+            return False
+        self.counters["sent"] += 1
+        return True
+
+    def _socket_for(self, effect: SendControl) -> socket.socket | None:
+        """The socket bound to the wanted source address, else one that is bound to all, else any of the family."""
+        fitting = [(own, one) for own, one in self._sockets if own.version == effect.destination.version]
+        if effect.source is not None:
+            fitting = [pair for pair in fitting if pair[0].is_unspecified or pair[0] == effect.source]
+        return fitting[0][1] if fitting else None
+
+    def _bind(self, address: IpAddress) -> socket.socket:
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        one = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            if family == socket.AF_INET:
+                one.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+                # A forged "fragmentation needed" must not make control messages fail: they are small anyway.
+                one.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
+            else:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            if self._mark:
+                one.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._mark)
+            with contextlib.suppress(OSError):
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_OCTETS)
+            one.bind((str(address), self._port))
+        except BaseException:
+            one.close()
+            raise
+        return one
+
+    def _drain(self, family: int, one: socket.socket) -> None:
+        for _ in range(DRAIN_LIMIT):
+            try:
+                payload, ancillary, flags, sender = one.recvmsg(DATAGRAM_LIMIT, ANCILLARY_OCTETS)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self.counters["receive-failed"] += 1
+                log.debug("receive failed why=%s", error.strerror)
+                return
+            arrived = _take_pktinfo(family, ancillary)
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or arrived is None:
+                self.counters["truncated"] += 1
+                continue
+            self.counters["received"] += 1
+            source = ip_address(sender[0].partition("%")[0])
+            self._on_datagram(Received(payload, source, sender[1], *arrived))
+            if one.fileno() < 0:
+                return  # the datagram made its reader close the socket
+
+
+def _put_pktinfo(family: int, source: IpAddress | None, ifindex: int) -> tuple[int, int, bytes]:
+    if family == 4:
+        octets = source.packed if source is not None else bytes(4)
+        return socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO4.pack(ifindex, octets, bytes(4))
+    octets = source.packed if source is not None else bytes(16)
+    return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _PKTINFO6.pack(octets, ifindex)
+
+
+def _take_pktinfo(family: int, ancillary: list[tuple[int, int, bytes]]) -> tuple[IpAddress, int] | None:
+    for level, kind, octets in ancillary:
+        if family == 4 and (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO) and len(octets) >= _PKTINFO4.size:
+            ifindex, _, destination = _PKTINFO4.unpack_from(octets)
+            return IPv4Address(destination), ifindex
+        if family == 6 and (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) and len(octets) >= 20:
+            address, ifindex = _PKTINFO6.unpack_from(octets)
+            return IPv6Address(address), ifindex
+    return None
+
+
+def _explain(address: IpAddress, port: int, error: OSError) -> LispError:
+    where = f"UDP port {port} on {'all addresses' if address.is_unspecified else address}"
+    if error.errno == errno.EADDRINUSE:
+        return LispError(f"{where} is in use: another LISP program runs here; find it with: ss -lunp 'sport = :{port}'")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return LispError(f"{where}: this machine does not have the address")
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return LispError(f"{where} refused ({error.strerror}): needs CAP_NET_ADMIN for the mark, or a port above 1023")
+    return LispError(f"{where}: {error.strerror}")

@@ -1,0 +1,197 @@
+"""hub.conf: the schema of the hub's configuration. `load_hub(path)` is the face.
+
+Defaults are those of the structs below; conf/hub.conf shows each of them, and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import typing
+from pathlib import Path
+from typing import Annotated, Final
+
+from lispmob.config import Eid
+from lispmob.config_key import ALGORITHMS
+from lispmob.config_reader import Section, read_yaml
+from lispmob.config_values import (
+    Address,
+    FieldError,
+    FilePath,
+    InterfaceName,
+    KeyFile,
+    KeyId,
+    Secret,
+    SecretText,
+    YesNo,
+    one_of,
+    or_word,
+    plain,
+    whole,
+)
+from lispmob.hub.map_resolver import RemoteMapServer
+from lispmob.hub.site import ProxyReply, Site
+from lispmob.wire.address import EidPrefix
+from lispmob.wire.auth import Key
+
+DEFAULT_PATH: Final = Path("/etc/lispmob/hub.conf")
+EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
+DEFAULT_ALGORITHMS: Final = ("hmac-sha-256-128", "hmac-sha-1-96")
+
+log = logging.getLogger(__name__)
+
+
+def _site_name(text: str) -> str:
+    if not 1 <= len(text) <= 64 or not text.isprintable():
+        raise ValueError
+    return text
+
+
+class SiteKey(Section, frozen=True, kw_only=True):
+    """One more key of a site, for a roll-over."""
+
+    key: SecretText | None = None
+    key_file: KeyFile | None = None
+    key_id: KeyId = 0
+
+    def __post_init__(self) -> None:
+        _check_key(self.key, self.key_file)
+
+
+class SiteSection(Section, frozen=True, kw_only=True):
+    """Who may register what, and who answers for it."""
+
+    name: Annotated[str, plain(_site_name, "a name of 1 to 64 characters")]
+    eids: tuple[Eid, ...]
+    key: SecretText | None = None
+    key_file: KeyFile | None = None
+    key_id: KeyId = 0
+    more_keys: tuple[SiteKey, ...] = ()
+    algorithms: tuple[Annotated[str, one_of(*ALGORITHMS)], ...] = DEFAULT_ALGORITHMS
+    accept_more_specifics: YesNo = False
+    proxy_reply: Annotated[str, one_of(*(policy.value for policy in ProxyReply))] = ProxyReply.AS_REGISTERED.value
+    strict_nonces: YesNo = False
+
+    def __post_init__(self) -> None:
+        _check_key(self.key, self.key_file)
+        if not self.eids:
+            raise FieldError("eids", "at least one EID-Prefix is needed")
+        if not self.algorithms:
+            raise FieldError("algorithms", f"at least one is needed: {', '.join(ALGORITHMS)}")
+
+    @property
+    def secrets(self) -> tuple[tuple[Secret, int], ...]:
+        """Every (secret, key-id) of the site."""
+        given = [(self.key or self.key_file, self.key_id)]
+        given += [(more.key or more.key_file, more.key_id) for more in self.more_keys]
+        return tuple((secret, key_id) for secret, key_id in given if secret is not None)
+
+    def to_site(self) -> Site:
+        """The site as the Map-Server wants it."""
+        return Site(
+            name=self.name,
+            eids=self.eids,
+            keys=tuple(
+                Key(secret.octets, key_id, ALGORITHMS[algorithm])
+                for secret, key_id in self.secrets
+                for algorithm in self.algorithms
+            ),
+            accept_more_specifics=self.accept_more_specifics,
+            proxy_reply=ProxyReply(self.proxy_reply),
+            strict_nonces=self.strict_nonces,
+        )
+
+
+class RemoteSection(Section, frozen=True, kw_only=True):
+    """A Map-Server elsewhere."""
+
+    address: Address
+    eids: tuple[Eid, ...]
+
+
+class ProxySection(Section, frozen=True, kw_only=True):
+    """Proxy ITR and proxy ETR. `eids` empty: those of the sites."""
+
+    enabled: YesNo = False
+    tun: InterfaceName = "lmh0"
+    mtu: Annotated[int, whole(1280, 65535)] = 1440
+    interfaces: tuple[InterfaceName, ...] = ()
+    eids: tuple[Eid, ...] = ()
+
+    def __post_init__(self) -> None:
+        for index, eid in enumerate(self.eids):
+            if eid.instance_id:
+                raise FieldError(f"eids[{index}]", f"{eid}: the proxy serves Instance-ID 0 only")
+
+
+class LogSection(Section, frozen=True, kw_only=True):
+    """What is logged."""
+
+    level: Annotated[str, one_of("debug", "info", "warning", "error")] = "info"
+
+
+class HubFile(Section, frozen=True, kw_only=True):
+    """All of hub.conf."""
+
+    sites: tuple[SiteSection, ...]
+    listen: tuple[Address, ...] = ()
+    map_servers: tuple[RemoteSection, ...] = ()
+    proxy: ProxySection = ProxySection()
+    state_file: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = Path(
+        "/var/lib/lispmob/hub.sqlite"
+    )
+    log: LogSection = LogSection()
+
+    def __post_init__(self) -> None:
+        owner: dict[EidPrefix, str] = {}
+        names: set[str] = set()
+        for number, section in enumerate(self.sites):
+            if section.name in names:
+                raise FieldError(f"sites[{number}].name", f"{section.name} is listed twice")
+            names.add(section.name)
+            for index, eid in enumerate(section.eids):
+                if eid in owner:
+                    raise FieldError(f"sites[{number}].eids[{index}]", f"{eid} belongs to site {owner[eid]} already")
+                owner[eid] = section.name
+
+    def to_sites(self) -> tuple[Site, ...]:
+        """The sites as the Map-Server wants them."""
+        return tuple(section.to_site() for section in self.sites)
+
+    def to_remotes(self) -> tuple[RemoteMapServer, ...]:
+        """The other Map-Servers as the Map-Resolver wants them."""
+        return tuple(RemoteMapServer(section.address, section.eids) for section in self.map_servers)
+
+    @property
+    def proxied_eids(self) -> tuple[EidPrefix, ...]:
+        """The prefixes whose traffic the proxy takes; none when it is off."""
+        if not self.proxy.enabled:
+            return ()
+        sites = (eid for section in self.sites for eid in section.eids if not eid.instance_id)
+        return self.proxy.eids or tuple(sites)
+
+
+def load_hub(path: Path) -> HubFile:
+    """Read hub.conf. Raises ConfigError, one line an error; warns about keys that are no secret."""
+    hub = read_yaml(path, HubFile)
+    keys = [key for section in hub.sites for key in (section.key, *(more.key for more in section.more_keys)) if key]
+    if keys and _is_world_readable(path):
+        log.warning("every user can read the keys in %s; run: chmod 640 %s, or use 'key-file'", path, path)
+    if any(secret.octets == EXAMPLE_KEY for section in hub.sites for secret, _ in section.secrets):
+        log.warning("%s still has the key of the example; everybody knows it: choose another", path)
+    return hub
+
+
+def _check_key(key: Secret | None, key_file: Secret | None) -> None:
+    if key is None and key_file is None:
+        raise ValueError("give the shared key: 'key' (the key itself) or 'key-file' (a file that holds it)")
+    if key is not None and key_file is not None:
+        raise FieldError("key-file", "'key' is given too; one of them")
+
+
+def _is_world_readable(path: Path) -> bool:
+    try:
+        return bool(os.stat(path).st_mode & stat.S_IROTH)
+    except OSError:
+        return False

@@ -1,0 +1,35 @@
+"""What enters the hub's machines, and what they ask for beyond sending. Frozen values, as in `control/effect.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from lispmob.control.effect import Event, SendControl
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.record import MappingRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One datagram from the control port. `destination` is the address of ours that it was sent to."""
+
+    payload: bytes
+    source: IpAddress
+    source_port: int
+    destination: IpAddress
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationChanged:
+    """The mapping of a prefix is now `record`; None: nobody has it registered any more.
+
+    `is_refresh`: only its lifetime moved, so forwarding stays as it is and only the store cares.
+    """
+
+    prefix: EidPrefix
+    record: MappingRecord | None
+    is_refresh: bool = False
+
+
+HubEffect: TypeAlias = SendControl | Event | RegistrationChanged

@@ -1,0 +1,136 @@
+"""The proxy at work: the datapath's engine, its device and routes, kept as the proxy's policy wants them (adapter)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from lispmob.control.effect import InstallMapping
+from lispmob.datapath.engine import (
+    Disposition,
+    Engine,
+    EngineConfig,
+    ForwardingEntry,
+    ForwardingLocator,
+    Miss,
+    Uplink,
+)
+from lispmob.errors import LispError
+from lispmob.hub.config import ProxySection
+from lispmob.hub.effect import RegistrationChanged
+from lispmob.hub.proxy import Proxy, ProxyEffect
+from lispmob.hub.routes import Carrier, carriers, missing_forwarding, set_routes
+from lispmob.wire.address import EidPrefix
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_S: Final = 15.0  # ours: a server's addresses hardly change, but some come up after us
+UPLINK_PRIORITY: Final = 1
+UPLINK_WEIGHT: Final = 100
+
+
+class Forwarding:
+    """Owns the engine. All of it runs in the event loop; the packets themselves never do."""
+
+    def __init__(self, section: ProxySection, eids: Iterable[EidPrefix]) -> None:
+        self._section = section
+        self._policy = Proxy(eids)
+        self._engine: Engine | None = None
+        self._carriers: tuple[Carrier, ...] = ()
+        self._watch: asyncio.Task[None] | None = None
+        self._is_reading = False
+
+    async def start(self) -> None:
+        """Create the device, its routes and the forwarding threads. Raises KernelRefused."""
+        self._engine = engine = Engine(EngineConfig(self._section.tun, role="proxy", tun_mtu_bytes=self._section.mtu))
+        engine.open()
+        asyncio.get_running_loop().add_reader(engine.fileno(), self._drain)
+        self._is_reading = True
+        self._perform(self._policy.on_start())
+        await self._look()
+        await set_routes(engine.ifindex, self._policy.routes)
+        engine.start()
+        self._watch = asyncio.create_task(self._look_again())
+        families = {prefix.family for prefix in self._policy.routes}
+        for sysctl in missing_forwarding(families):
+            log.warning(
+                "this machine does not forward packets, so the proxy reaches nobody: run: sysctl -w %s=1", sysctl
+            )
+
+    async def stop(self) -> None:
+        """Stop forwarding; the device and its routes go away. May be called after a failed start."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        if self._engine is not None:
+            if self._is_reading:
+                asyncio.get_running_loop().remove_reader(self._engine.fileno())
+            self._engine.stop()
+            self._engine = None
+
+    def on_registration(self, change: RegistrationChanged) -> None:
+        """A node registered, moved or left: the next packet already goes the new way."""
+        self._perform(self._policy.on_registration(change))
+
+    async def on_routes(self, eids: Iterable[EidPrefix]) -> None:
+        """The configuration names other prefixes."""
+        self._perform(self._policy.on_routes(eids))
+        if self._engine is not None:
+            await set_routes(self._engine.ifindex, self._policy.routes)
+
+    def counters(self) -> dict[str, int]:
+        """The engine's counters."""
+        return self._engine.counters() if self._engine else {}
+
+    def _perform(self, effects: Iterable[ProxyEffect]) -> None:
+        if self._engine is None:
+            return
+        for effect in effects:
+            if isinstance(effect, InstallMapping):
+                locators = tuple(
+                    ForwardingLocator(locator.address, locator.priority, locator.weight) for locator in effect.locators
+                )
+                self._engine.install(ForwardingEntry(effect.prefix, Disposition[effect.disposition], locators))
+            else:
+                self._engine.remove(effect.prefix)
+
+    def _drain(self) -> None:
+        """Nothing that misses the table is known elsewhere: the packets that wait are dropped."""
+        assert self._engine is not None
+        for punt in self._engine.drain():
+            if isinstance(punt, Miss):
+                self._engine.drop_pending(EidPrefix.host(punt.destination, punt.instance_id))
+
+    async def _look(self) -> None:
+        found = await carriers(self._section.interfaces, self._section.tun)
+        if found == self._carriers or self._engine is None:
+            return
+        own = [address for carrier in found for address in carrier.addresses]
+        refused = self._engine.set_uplinks(
+            [
+                Uplink(
+                    ifindex=carrier.ifindex,
+                    interface=carrier.interface,
+                    addresses=carrier.addresses,
+                    priority=UPLINK_PRIORITY,
+                    weight=UPLINK_WEIGHT,
+                    mtu_bytes=carrier.mtu_bytes,
+                )
+                for carrier in found
+            ]
+        )
+        # An address that is not quite ready is tried again when we look the next time.
+        self._carriers = () if refused else found
+        self._engine.set_guard(own)
+        self._perform(self._policy.on_addresses(own))
+        log.info("proxy carries over interfaces=%s", ",".join(carrier.interface for carrier in found) or "none")
+
+    async def _look_again(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            try:
+                await self._look()
+            except (LispError, OSError) as error:
+                log.debug("looking at the interfaces failed why=%s", error)

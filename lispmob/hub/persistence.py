@@ -1,0 +1,74 @@
+"""Writes registrations to the store in batches, off the event loop (adapter)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from lispmob.errors import LispError
+from lispmob.hub.map_server import MapServer, NonceKey
+from lispmob.hub.registration import XtrRegistration
+from lispmob.hub.store import Store
+from lispmob.wire.address import EidPrefix
+
+log = logging.getLogger(__name__)
+
+BATCH_S: Final = 1.0  # ours: what a crash of the machine may cost; the nodes repeat it within a minute
+
+
+class Persistence:
+    """Collects the prefixes that changed and writes them together. A store that fails is told about once."""
+
+    def __init__(self, store: Store, map_server: MapServer) -> None:
+        self._store = store
+        self._map_server = map_server
+        self._dirty: set[EidPrefix] = set()
+        self._nonces: dict[NonceKey, int] = {}
+        self._writing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._is_failing = False
+
+    def on_changed(self, prefix: EidPrefix) -> None:
+        """The registration of a prefix is not what is in the store any more."""
+        self._dirty.add(prefix)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._write_soon())
+
+    async def stop(self) -> None:
+        """Write what is left and close."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._write()
+        self._store.close()
+
+    async def _write_soon(self) -> None:
+        while self._dirty:
+            await asyncio.sleep(BATCH_S)
+            await asyncio.shield(self._write())
+
+    async def _write(self) -> None:
+        async with self._writing:
+            dirty, self._dirty = self._dirty, set()
+            nonces, self._nonces = self._nonces | self._map_server.take_new_nonces(), {}
+            if not dirty and not nonces:
+                return
+            batch = {prefix: self._parts(prefix) for prefix in dirty}
+            try:
+                await asyncio.to_thread(self._store.save, batch, nonces)
+            except LispError as error:
+                if not self._is_failing:
+                    log.warning("registrations are not saved: %s", error)
+                self._is_failing = True
+                self._dirty |= dirty
+                self._nonces = nonces | self._nonces
+            else:
+                if self._is_failing:
+                    log.info("registrations are saved again")
+                self._is_failing = False
+
+    def _parts(self, prefix: EidPrefix) -> Iterable[XtrRegistration]:
+        registration = self._map_server.registrations.get(prefix)
+        return tuple(registration) if registration is not None else ()

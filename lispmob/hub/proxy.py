@@ -1,0 +1,97 @@
+"""The proxy's policy: which registrations become forwarding entries (RFC 9301, 8.2; RFC 6832 for PITR and PETR).
+
+As proxy ITR the hub encapsulates what the world sends to an EID; as proxy ETR it forwards what nodes send to the world,
+which takes no entry at all. It is its own Map-Server: it knows each move from the Map-Register itself, so it neither
+asks nor listens to SMRs. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from lispmob.control.effect import InstallMapping, RemoveMapping, UsableLocator
+from lispmob.control.prefix_table import PrefixTable
+from lispmob.hub.effect import RegistrationChanged
+from lispmob.hub.registration import is_usable
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.record import MappingRecord
+
+ProxyEffect: TypeAlias = InstallMapping | RemoveMapping
+
+
+class Proxy:
+    """Keeps the forwarding table equal to the registrations under the prefixes that are routed to the proxy."""
+
+    def __init__(self, eids: Iterable[EidPrefix]) -> None:
+        self._routed: PrefixTable[bool] = PrefixTable()
+        self._installed: dict[EidPrefix, InstallMapping] = {}
+        self._mappings: dict[EidPrefix, MappingRecord] = {}
+        self._own: frozenset[IpAddress] = frozenset()
+        self._families: frozenset[int] = frozenset()
+        for eid in eids:
+            self._routed.insert(eid, True)
+
+    @property
+    def routes(self) -> tuple[EidPrefix, ...]:
+        """The prefixes whose packets the kernel has to give to the proxy's device."""
+        return tuple(prefix for prefix, _ in self._routed)
+
+    def on_start(self) -> list[ProxyEffect]:
+        """Packets to an EID that nobody has registered are dropped, not asked about: nobody else would know it."""
+        return [effect for prefix in self.routes for effect in self._settle(prefix)]
+
+    def on_addresses(self, addresses: Iterable[IpAddress]) -> list[ProxyEffect]:
+        """Our own RLOCs are others now: what is sent to one of them would come straight back."""
+        own = frozenset(addresses)
+        if own == self._own:
+            return []
+        self._own = own
+        self._families = frozenset(address.version for address in own)
+        return [effect for prefix in {*self._mappings, *self.routes} for effect in self._settle(prefix)]
+
+    def on_routes(self, eids: Iterable[EidPrefix]) -> list[ProxyEffect]:
+        """Other prefixes are routed to the proxy."""
+        was = self.routes
+        self._routed = PrefixTable()
+        for eid in eids:
+            self._routed.insert(eid, True)
+        return [effect for prefix in {*was, *self.routes, *self._mappings} for effect in self._settle(prefix)]
+
+    def on_registration(self, change: RegistrationChanged) -> list[ProxyEffect]:
+        """A node registered, moved or left."""
+        if change.record is None:
+            self._mappings.pop(change.prefix, None)
+        else:
+            self._mappings[change.prefix] = change.record
+        return self._settle(change.prefix)
+
+    def _settle(self, prefix: EidPrefix) -> list[ProxyEffect]:
+        """What makes the entry of one prefix what it has to be; nothing when it is already."""
+        wanted = self._entry(prefix)
+        if wanted == self._installed.get(prefix):
+            return []
+        if wanted is None:
+            del self._installed[prefix]
+            return [RemoveMapping(prefix)]
+        self._installed[prefix] = wanted
+        return [wanted]
+
+    def _entry(self, prefix: EidPrefix) -> InstallMapping | None:
+        record = self._mappings.get(prefix)
+        is_served = bool(self._routed.covering(prefix)) and not prefix.instance_id
+        if record is not None and is_served and (locators := self._locators(record)):
+            return InstallMapping(prefix, "ENCAPSULATE", locators)
+        if is_served and (record is not None or prefix in self._routed):
+            return InstallMapping(prefix, "DROP")
+        return None
+
+    def _locators(self, record: MappingRecord) -> tuple[UsableLocator, ...]:
+        usable = [
+            UsableLocator(address, locator.priority, locator.weight)
+            for locator in record.locators
+            if is_usable(locator)
+            for address in locator.ips
+            if address.version in self._families and address not in self._own
+        ]
+        return tuple(sorted(usable, key=lambda locator: locator.priority))

@@ -1,0 +1,108 @@
+"""The kernel's side of the proxy: the routes into its device, and the addresses that can carry tunnels (pyroute2).
+
+Only routes through the device are touched, and they go with it when the hub ends. Whether the machine
+forwards packets is for its operator to decide: that is looked at, and never changed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from pyroute2.iproute.linux import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from lispmob.errors import KernelRefused
+from lispmob.wire.address import EidPrefix, IpAddress
+
+ROUTE_PROTOCOL: Final = 76  # ours, "L": `ip route show proto 76` lists what lisphub put there
+_FAMILIES: Final = {4: 2, 6: 10}  # AF_INET, AF_INET6
+_SCOPE_UNIVERSE: Final = 0
+_UNUSABLE_FLAGS: Final = 0x40 | 0x20 | 0x08  # tentative, deprecated, duplicate (IFA_F_*)
+_IFF_UP: Final = 1
+_FORWARDING: Final = {
+    4: ("net.ipv4.ip_forward", Path("/proc/sys/net/ipv4/ip_forward")),
+    6: ("net.ipv6.conf.all.forwarding", Path("/proc/sys/net/ipv6/conf/all/forwarding")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """An interface that can carry encapsulated packets."""
+
+    ifindex: int
+    interface: str
+    addresses: tuple[IpAddress, ...]
+    mtu_bytes: int
+
+
+async def set_routes(index: int, eids: Iterable[EidPrefix]) -> None:
+    """Make the routes into the device with this ifindex exactly `eids`. Raises KernelRefused; may be repeated."""
+    wanted = {str(eid.network): eid for eid in eids}
+    try:
+        async with AsyncIPRoute() as opened:
+            netlink: Any = opened
+            for version, family in _FAMILIES.items():
+                present = {
+                    f"{route.get_attr('RTA_DST') or ('0.0.0.0' if version == 4 else '::')}/{route['dst_len']}"
+                    async for route in await netlink.get_routes(family=family, oif=index, proto=ROUTE_PROTOCOL)
+                    if route["proto"] == ROUTE_PROTOCOL and route.get_attr("RTA_OIF") == index
+                }
+                of_family = {text for text, eid in wanted.items() if eid.family == version}
+                for text in present - of_family:
+                    await netlink.route("del", dst=text, oif=index, family=family, proto=ROUTE_PROTOCOL)
+                for text in of_family - present:
+                    await netlink.route("replace", dst=text, oif=index, family=family, proto=ROUTE_PROTOCOL)
+    except NetlinkError as error:
+        why = os.strerror(error.code) if error.code else str(error)
+        needs = ": needs CAP_NET_ADMIN" if error.code in (errno.EPERM, errno.EACCES) else ""
+        raise KernelRefused(f"routes for the proxy refused ({why}){needs}") from None
+
+
+async def carriers(names: Iterable[str], own_device: str) -> tuple[Carrier, ...]:
+    """The interfaces to tunnel over: those named; else those with a default route; else all that have an address."""
+    wanted = frozenset(names)
+    async with AsyncIPRoute() as opened:
+        netlink: Any = opened
+        links = {link["index"]: link async for link in await netlink.get_links()}
+        addresses: dict[int, list[IpAddress]] = {}
+        async for message in await netlink.get_addr():
+            flags = message.get_attr("IFA_FLAGS") or message["flags"]
+            text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            if message["scope"] == _SCOPE_UNIVERSE and not flags & _UNUSABLE_FLAGS and text:
+                addresses.setdefault(message["index"], []).append(ip_address(text))
+        defaults: set[int] = set()
+        for family in _FAMILIES.values():
+            async for route in await netlink.get_default_routes(family=family):
+                defaults.add(route.get_attr("RTA_OIF"))
+    usable = [
+        Carrier(index, _name(link), tuple(addresses[index]), link.get_attr("IFLA_MTU") or 1500)
+        for index, link in links.items()
+        if index in addresses and link["flags"] & _IFF_UP and _name(link) not in ("lo", own_device)
+    ]
+    if wanted:
+        return tuple(carrier for carrier in usable if carrier.interface in wanted)
+    return tuple(carrier for carrier in usable if carrier.ifindex in defaults) or tuple(usable)
+
+
+def missing_forwarding(families: Iterable[int]) -> list[str]:
+    """The sysctls that have to be 1 and are not."""
+    missing = []
+    for family in sorted(set(families)):
+        name, path = _FORWARDING[family]
+        try:
+            is_on = path.read_text().strip() != "0"
+        except OSError:
+            is_on = False
+        if not is_on:
+            missing.append(name)
+    return missing
+
+
+def _name(link: Any) -> str:
+    return str(link.get_attr("IFLA_IFNAME"))

@@ -1,0 +1,213 @@
+"""lisphub: the composition root of the hub. Owns the loop, the sockets, the signals and the order of start and stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lispmob.api.sd_notify import notify
+from lispmob.control.effect import Event, SendControl
+from lispmob.control_socket import ANY, ControlSocket, Received
+from lispmob.errors import ConfigError, KernelRefused, LispError
+from lispmob.hub.config import DEFAULT_PATH, HubFile, load_hub
+from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
+from lispmob.hub.persistence import Persistence
+from lispmob.hub.store import Clock, Store
+from lispmob.service.logs import configure
+
+if TYPE_CHECKING:
+    from lispmob.hub.forwarding import Forwarding
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILED: Final = 1
+EXIT_NO_PERMISSION: Final = 77  # sysexits.h: EX_NOPERM
+EXIT_CONFIG: Final = 78  # sysexits.h: EX_CONFIG
+# Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
+_TOLD: Final = frozenset({"registered", "moved", "withdrawn", "expired", "auth-failed", "refused"})
+
+
+class Hub:
+    """One running hub."""
+
+    def __init__(self, path: Path, file: HubFile) -> None:
+        self._path = path
+        self._file = file
+        self._plane = ControlPlane(file.to_sites(), file.to_remotes())
+        self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY)
+        self._persistence: Persistence | None = None
+        self._forwarding: Forwarding | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = asyncio.Event()
+        self._reloading: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises LispError when it cannot start; everything is undone at the end."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._socket.open()
+            self._plane.map_resolver.on_families(self._socket.families)
+            restored = self._restore(loop)
+            if self._file.proxy.enabled:
+                # The datapath is compiled code: a hub that is no proxy neither needs nor loads it.
+                from lispmob.hub.forwarding import Forwarding
+
+                self._forwarding = Forwarding(self._file.proxy, self._file.proxied_eids)
+                await self._forwarding.start()
+            self._feed(restored)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stopped.set)
+            loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+            loop.add_signal_handler(signal.SIGUSR1, self._log_counters)
+            self._socket.start(loop)
+            log.info(
+                "ready sites=%d registrations=%d", len(self._file.sites), len(self._plane.map_server.registrations)
+            )
+            notify("READY=1")
+            await self._stopped.wait()
+            log.info("stopping")
+            notify("STOPPING=1")
+        finally:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        self._socket.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._reloading is not None:
+            self._reloading.cancel()
+            await asyncio.gather(self._reloading, return_exceptions=True)
+        if self._forwarding is not None:
+            await self._forwarding.stop()
+        if self._persistence is not None:
+            await self._persistence.stop()
+
+    def _restore(self, loop: asyncio.AbstractEventLoop) -> list[HubEffect]:
+        """Open the state file and take back what is in it; without a usable one the hub works all the same."""
+        if self._file.state_file is None:
+            return []
+        store = Store(self._file.state_file, Clock(loop.time, time.time))
+        try:
+            if (why := store.open()) is not None:
+                log.warning("%s", why)
+            restored = self._plane.map_server.restore(*store.load())
+        except LispError as error:
+            store.close()
+            log.warning("registrations will not survive a restart: %s", error)
+            return []
+        self._persistence = Persistence(store, self._plane.map_server)
+        return restored
+
+    def _on_received(self, received: Received) -> None:
+        arrival = Arrival(received.payload, received.source, received.source_port, received.destination)
+        self._feed(self._plane.on_datagram(arrival, asyncio.get_running_loop().time()))
+
+    def _on_timer(self) -> None:
+        self._feed(self._plane.on_timer(asyncio.get_running_loop().time()))
+
+    def _feed(self, effects: Iterable[HubEffect]) -> None:
+        for effect in effects:
+            if isinstance(effect, SendControl):
+                self._socket.send(effect)
+            elif isinstance(effect, Event):
+                self._tell(effect)
+            else:
+                self._on_changed(effect)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if (at := self._plane.wake_at()) is not None:
+            self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
+
+    def _on_changed(self, change: RegistrationChanged) -> None:
+        if self._persistence is not None:
+            self._persistence.on_changed(change.prefix)
+        if self._forwarding is not None and not change.is_refresh:
+            self._forwarding.on_registration(change)
+
+    def _tell(self, event: Event) -> None:
+        level = logging.INFO if event.kind in _TOLD else logging.DEBUG
+        if log.isEnabledFor(level):
+            tail = (f"{key}={','.join(v) if isinstance(v, list) else v}" for key, v in event.fields.items())
+            log.log(level, "%s %s", event.kind, " ".join(tail))
+
+    def _log_counters(self) -> None:
+        """On SIGUSR1: every counter that is not zero."""
+        forwarding = self._forwarding.counters() if self._forwarding is not None else {}
+        found = {**self._plane.counters, **self._socket.counters, **forwarding}
+        log.info("counters %s", " ".join(f"{name}={count}" for name, count in sorted(found.items()) if count))
+
+    def _on_hangup(self) -> None:
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        """Read the configuration again; with errors in it the old one stays."""
+        try:
+            file = await asyncio.to_thread(load_hub, self._path)
+        except ConfigError as error:
+            log.error("the configuration stays as it was:\n%s", error)
+            return
+        old, self._file = self._file, file
+        configure(file.log.level)
+        self._feed(self._plane.on_sites(file.to_sites(), file.to_remotes()))
+        if self._forwarding is not None and old.proxied_eids != file.proxied_eids and file.proxy.enabled:
+            try:
+                await self._forwarding.on_routes(file.proxied_eids)
+            except LispError as error:
+                log.error("the proxy's routes are not as configured: %s", error)
+        if (old.listen, old.state_file, old.proxy) != (file.listen, file.state_file, file.proxy):
+            log.warning("changes of listen, state-file and proxy need a restart")
+        log.info("reloaded sites=%d", len(file.sites))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run lisphub; the exit code."""
+    arguments = _parser().parse_args(argv)
+    configure("info")
+    try:
+        file = load_hub(arguments.config)
+        if arguments.check:
+            return 0
+        if arguments.show:
+            from lispmob.hub.show import show
+
+            return show(file)
+        configure(file.log.level)
+        asyncio.run(_run(arguments.config, file))
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a list of places in a file, for the person at the terminal
+        return EXIT_CONFIG
+    except KernelRefused as error:
+        log.error("%s", error)
+        return EXIT_NO_PERMISSION
+    except LispError as error:
+        log.error("%s", error)
+        return EXIT_FAILED
+    return 0
+
+
+async def _run(path: Path, file: HubFile) -> None:
+    await Hub(path, file).run()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lisphub", description="Map-Server, Map-Resolver and proxy for mobile nodes (RFC 9301)."
+    )
+    parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (default: %(default)s)")
+    parser.add_argument("--check", action="store_true", help="check the configuration and end")
+    parser.add_argument("--show", action="store_true", help="show what is registered, from the state file, and end")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

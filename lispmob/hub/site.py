@@ -1,0 +1,112 @@
+"""Sites: who may register which EID-Prefixes, and with what proof (RFC 9301, section 8.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from lispmob.control.prefix_table import PrefixTable
+from lispmob.errors import AuthenticationFailed
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Key, verify
+
+_AUTH_OFFSET: Final = 12  # Map-Register: key id, algorithm id, authentication length (RFC 9301, 5.6)
+
+
+class ProxyReply(Enum):
+    """Who answers Map-Requests for a registered EID: this Map-Server, or the ETR itself."""
+
+    AS_REGISTERED = "as-registered"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The EID-Prefixes of one customer, laptop or phone, and the keys that may register them.
+
+    Several keys make a roll-over possible: every one of them is accepted. The same secret under two algorithms is two
+    keys. `strict_nonces` refuses a Map-Register whose nonce is not greater than the last one; deployed nodes exist
+    whose nonces are random or constant, so it is a property of the site.
+    """
+
+    name: str
+    eids: tuple[EidPrefix, ...]
+    keys: tuple[Key, ...]
+    accept_more_specifics: bool = False
+    proxy_reply: ProxyReply = ProxyReply.AS_REGISTERED
+    strict_nonces: bool = False
+
+    def accepts(self, prefix: EidPrefix) -> bool:
+        """True when the site may register this prefix."""
+        if self.accept_more_specifics:
+            return any(eid.covers(prefix) for eid in self.eids)
+        return prefix in self.eids
+
+    def authenticate(self, raw: bytes) -> Key:
+        """The key of this site that the message's MAC was made with. AuthenticationFailed when there is none.
+
+        Reads nothing but the fixed part, so it is safe on octets that nobody has vouched for.
+        """
+        key_id, algorithm = raw[_AUTH_OFFSET], raw[_AUTH_OFFSET + 1]
+        why = f"no key with key-id {key_id} and algorithm {algorithm}"
+        for key in self.keys:
+            if key.algorithm != algorithm:
+                continue
+            try:
+                verify(raw, key)
+            except AuthenticationFailed as error:
+                why = str(error)
+            else:
+                return key
+        raise AuthenticationFailed(f"site {self.name}: {why}")
+
+
+class SiteTable:
+    """All sites, searchable by EID, and the gaps between them."""
+
+    def __init__(self, sites: Iterable[Site]) -> None:
+        self._table: PrefixTable[Site] = PrefixTable()
+        for site in sites:
+            for eid in site.eids:
+                self._table.insert(eid, site)
+
+    def of(self, prefix: EidPrefix) -> tuple[EidPrefix, Site] | None:
+        """The configured prefix that covers `prefix` most closely, and its site."""
+        found = self._table.covering(prefix)
+        return found[0] if found else None
+
+    def eids(self) -> tuple[EidPrefix, ...]:
+        """Every configured EID-Prefix."""
+        return tuple(prefix for prefix, _ in self._table)
+
+    def below(self, prefix: EidPrefix) -> tuple[EidPrefix, ...]:
+        """The configured prefixes that are strictly more specific than this one."""
+        return tuple(eid for eid, _ in self._table.covered(prefix))
+
+    def hole(self, address: IpAddress, instance_id: int) -> EidPrefix:
+        """The widest prefix around an address in which a negative answer is true (RFC 9301, section 8.4).
+
+        Outside every site: it overlaps none. Inside a site: it stays in the site and overlaps no other configured
+        prefix; where more specifics may be registered at any moment, it is the address alone.
+        """
+        inside = self._table.lookup(address, instance_id)
+        if inside is None:
+            everything = EidPrefix.make(address, 0, instance_id)
+            return widest_hole(address, everything, self.below(everything))
+        configured, site = inside
+        if site.accept_more_specifics:
+            return EidPrefix.host(address, instance_id)
+        return widest_hole(address, configured, self.below(configured))
+
+
+def widest_hole(address: IpAddress, within: EidPrefix, taken: Iterable[EidPrefix]) -> EidPrefix:
+    """The widest prefix in `within` that holds the address and overlaps none of `taken`, none of which holds it."""
+    width, number = address.max_prefixlen, int(address)
+    mask_len = within.mask_len
+    for prefix in taken:
+        common = width - (number ^ int(prefix.address)).bit_length()
+        mask_len = max(mask_len, common + 1)
+    return EidPrefix.make(address, mask_len, within.instance_id)

@@ -1,0 +1,214 @@
+"""Registrations that survive a restart: one SQLite file, written in batches.
+
+The file holds wall-clock times, the hub runs on the monotonic clock: the caller's `Clock` is read once per batch, and
+whatever ran out while the hub was down is not brought back. A file that cannot be used is reported and replaced by an
+empty one: within a minute every node registers again. All calls block: use them off the event loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from lispmob.errors import LispError, MalformedMessage
+from lispmob.hub.map_server import NonceKey
+from lispmob.hub.registration import MAX_LIFETIME_S, XtrRegistration
+from lispmob.wire.address import EidPrefix
+from lispmob.wire.map_register import MapRegister
+
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x4C495350  # ours: "LISP", so that nobody else's database is taken for this one
+BUSY_TIMEOUT_S: Final = 5.0
+
+_SCHEMA: Final = f"""
+CREATE TABLE registrations (
+    eid TEXT NOT NULL, xtr BLOB NOT NULL, message BLOB NOT NULL, source TEXT NOT NULL,
+    registered_at REAL NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (eid, xtr)
+) WITHOUT ROWID;
+CREATE TABLE nonces (who TEXT PRIMARY KEY, nonce TEXT NOT NULL) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Seconds: `monotonic` as the machines count, `wall` as the calendar does."""
+
+    monotonic: Callable[[], float]
+    wall: Callable[[], float]
+
+    def offset_s(self) -> float:
+        """What to add to monotonic seconds to get wall-clock seconds."""
+        return self.wall() - self.monotonic()
+
+
+class Store:
+    """The state file. Every method raises LispError, whose text names the file and what to do."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._database: sqlite3.Connection | None = None
+
+    def open(self) -> str | None:
+        """Open or create the file. The text says why an unusable one was set aside, None when all is well."""
+        try:
+            self._database = self._connect()
+            return None
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise self._error(error) from None
+            aside = self._path.with_name(self._path.name + ".unusable")
+            why = f"{self._path}: {error}; kept as {aside}, starting without registrations"
+        try:
+            self._path.replace(aside)
+            for sidecar in ("-wal", "-shm", "-journal"):  # SQLite would play them back into the new file
+                self._path.with_name(self._path.name + sidecar).unlink(missing_ok=True)
+            self._database = self._connect()
+        except (OSError, sqlite3.Error) as error:
+            raise self._error(error) from None
+        return why
+
+    def open_to_read(self) -> None:
+        """Open an existing file beside the hub that writes it."""
+        try:
+            self._database = sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+        except sqlite3.Error as error:
+            raise self._error(error) from None
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def load(self) -> tuple[list[XtrRegistration], list[tuple[NonceKey, int]]]:
+        """What had not run out when it was read, in monotonic seconds, and the last nonces.
+
+        A wall clock that was set back cannot make a registration live longer than its kind may.
+        """
+        assert self._database is not None
+        offset_s, now = self._clock.offset_s(), self._clock.monotonic()
+        try:
+            rows = self._database.execute(
+                "SELECT message, xtr, source, registered_at, expires_at FROM registrations ORDER BY registered_at"
+            ).fetchall()
+            nonces = self._database.execute("SELECT who, nonce FROM nonces").fetchall()
+        except sqlite3.Error as error:
+            raise self._error(error) from None
+        parts: list[XtrRegistration] = []
+        keys: list[tuple[NonceKey, int]] = []
+        # A row that makes no sense is one node's registration lost, for a minute: no reason to lose the others.
+        for row in rows:
+            with contextlib.suppress(MalformedMessage, ValueError, TypeError):
+                parts.append(_part(*row, offset_s=offset_s, now=now))
+        for who, nonce in nonces:
+            with contextlib.suppress(ValueError, TypeError):
+                keys.append((_nonce_key(who), int(nonce)))
+        return [part for part in parts if part.expires_at > now], keys
+
+    def save(
+        self, changed: Mapping[EidPrefix, Iterable[XtrRegistration]], nonces: Mapping[NonceKey, int] | None = None
+    ) -> None:
+        """Write the prefixes of a batch as they are now (no parts: not registered), and the nonces seen, at once."""
+        assert self._database is not None
+        offset_s = self._clock.offset_s()
+        rows = [
+            (
+                str(prefix),
+                part.xtr,
+                _message(part),
+                str(part.source),
+                part.registered_at + offset_s,
+                part.expires_at + offset_s,
+            )
+            for prefix, parts in changed.items()
+            for part in parts
+        ]
+        try:
+            with self._database as database:
+                database.executemany("DELETE FROM registrations WHERE eid = ?", [(str(eid),) for eid in changed])
+                database.executemany("INSERT INTO registrations VALUES (?, ?, ?, ?, ?, ?)", rows)
+                database.executemany(
+                    "REPLACE INTO nonces VALUES (?, ?)",
+                    [(json.dumps(who), str(nonce)) for who, nonce in (nonces or {}).items()],
+                )
+        except sqlite3.Error as error:
+            raise self._error(error) from None
+
+    def _connect(self) -> sqlite3.Connection:
+        # The batches are written by worker threads, one at a time.
+        database = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+        try:
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if not tables and not version:
+                database.executescript(_SCHEMA)
+            elif database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise sqlite3.DatabaseError("not a state file of lisphub")
+            elif version != SCHEMA_VERSION:
+                raise sqlite3.DatabaseError(f"schema version {version}, this lisphub knows {SCHEMA_VERSION}")
+            elif (verdict := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(f"damaged: {verdict}")
+            # A crash of the machine may lose the last seconds, which the nodes repeat anyway; never the whole file.
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                database.close()
+            raise
+        return database
+
+    def _error(self, error: Exception) -> LispError:
+        return LispError(f"{self._path}: {error}; check the directory's owner, mode and free space")
+
+
+def _message(part: XtrRegistration) -> bytes:
+    """The part as the Map-Register that it came in, without its authentication: the record's own codec stores it."""
+    return MapRegister(
+        part.nonce,
+        (part.record,),
+        proxy_map_reply=part.proxy_map_reply,
+        wants_merge=part.wants_merge,
+        xtr_id=part.xtr_id,
+        site_id=part.site_id,
+    ).encode()
+
+
+def _part(
+    message: bytes,
+    xtr: bytes,
+    source: str,
+    registered_at: float,
+    expires_at: float,
+    *,
+    offset_s: float,
+    now: float,
+) -> XtrRegistration:
+    register = MapRegister.decode(message)
+    lifetime_s = min(expires_at - registered_at, MAX_LIFETIME_S)
+    return XtrRegistration(
+        xtr=xtr,
+        record=register.records[0],
+        expires_at=min(expires_at - offset_s, now + lifetime_s),
+        registered_at=registered_at - offset_s,
+        nonce=register.nonce,
+        source=ip_address(source),
+        proxy_map_reply=register.proxy_map_reply,
+        wants_merge=register.wants_merge,
+        xtr_id=register.xtr_id,
+        site_id=register.site_id,
+    )
+
+
+def _nonce_key(text: str) -> NonceKey:
+    site, key_id, who = json.loads(text)
+    return str(site), int(key_id), str(who)

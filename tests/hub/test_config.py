@@ -1,0 +1,107 @@
+"""hub.conf: the shipped file loads, shows the defaults, and mistakes are pointed at."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lispmob.errors import ConfigError
+from lispmob.hub.config import HubFile, ProxySection, SiteSection, load_hub
+from lispmob.hub.site import ProxyReply
+from lispmob.wire.auth import Algorithm
+
+SHIPPED = Path(__file__).resolve().parent.parent.parent / "conf" / "hub.conf"
+
+
+def load(tmp_path: Path, text: str) -> HubFile:
+    path = tmp_path / "hub.conf"
+    path.write_text(text)
+    path.chmod(0o600)
+    return load_hub(path)
+
+
+def test_the_shipped_file_loads() -> None:
+    assert [section.name for section in load_hub(SHIPPED).sites] == ["laptop"]
+
+
+@pytest.mark.parametrize("section", [HubFile, SiteSection, ProxySection])
+def test_the_shipped_file_explains_every_key(section: type[HubFile]) -> None:
+    text = SHIPPED.read_text()
+
+    for key in section.__struct_encode_fields__:
+        assert re.search(rf"^[#\s-]*{key}:|; or {key},", text, re.MULTILINE), key
+
+
+def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
+    shown = [
+        "# key-id: 0", "# accept-more-specifics: no", "# proxy-reply: as-registered", "# strict-nonces: no",
+        "# more-keys: []", "# listen: []", "# map-servers: []", "#   enabled: no", "#   tun: lmh0", "#   mtu: 1440",
+        "#   interfaces: []", "#   eids: []", "# state-file: /var/lib/lispmob/hub.sqlite", "#   level: info",
+    ]  # fmt: skip
+    text = SHIPPED.read_text()
+    for line in shown:
+        assert line in text, line
+    uncommented = re.sub(
+        r"^(\s*)# (key-id|accept-more-specifics|proxy-reply|strict-nonces|algorithms|listen|map-servers|proxy|log"
+        r"|state-file|  enabled|  tun|  mtu|  interfaces|  eids|  level):",
+        r"\1\2:",
+        text,
+        flags=re.MULTILINE,
+    )
+
+    assert load(tmp_path, uncommented) == load_hub(SHIPPED)
+
+
+def test_a_site_has_every_key_under_every_algorithm(tmp_path: Path) -> None:
+    (tmp_path / "new.key").write_text("the next one\n")
+    (tmp_path / "new.key").chmod(0o600)
+    hub = load(
+        tmp_path,
+        "sites:\n- {name: a, eids: [10.0.0.0/8], key: old, proxy-reply: never,"
+        " more-keys: [{key-file: new.key, key-id: 4}]}",
+    )
+
+    (site,) = hub.to_sites()
+
+    assert [(key.secret, key.key_id, key.algorithm) for key in site.keys] == [
+        (b"old", 0, Algorithm.HMAC_SHA_256_128),
+        (b"old", 0, Algorithm.HMAC_SHA_1_96),
+        (b"the next one", 4, Algorithm.HMAC_SHA_256_128),
+        (b"the next one", 4, Algorithm.HMAC_SHA_1_96),
+    ]
+    assert site.proxy_reply is ProxyReply.NEVER
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("sites:\n- {name: a, eids: [10.0.0.0/8]}", r"2:3: sites\[0\]: give the shared key"),
+        ("sites:\n- {name: a, eids: [], key: k}", r"sites\[0\].eids: at least one"),
+        ("sites:\n- {name: a, eids: [10.0.0.1/8], key: k}", r"bits beyond the prefix length"),
+        (
+            "sites:\n- {name: a, eids: [10.0.0.0/8], key: k}\n- {name: b, eids: [10.0.0.0/8], key: k}",
+            r"3:20: sites\[1\].eids\[0\]: 10.0.0.0/8 belongs to site a already",
+        ),
+        ("sites:\n- {name: a, eids: [10.0.0.0/8], key: k, algorithms: [none]}", r"algorithms\[0\]"),
+        ("sites:\n- {name: a, eids: [10.0.0.0/8], key: k, key-di: 1}", r"did you mean 'key-id'"),
+        ("sites: []\nproxy: {enabled: yes, eids: ['[7]10.0.0.0/8']}", r"proxy.eids\[0\]: .* Instance-ID 0 only"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load(tmp_path, text)
+
+
+def test_the_state_can_be_kept_nowhere(tmp_path: Path) -> None:
+    assert load(tmp_path, "sites: []\nstate-file: none").state_file is None
+
+
+def test_the_proxy_takes_the_eids_of_the_sites_unless_told_otherwise(tmp_path: Path) -> None:
+    sites = "sites: [{name: a, key: k, eids: [10.0.0.0/8, '[7]10.0.0.0/8']}]\n"
+
+    assert load(tmp_path, sites).proxied_eids == ()
+    assert list(map(str, load(tmp_path, sites + "proxy: {enabled: yes}").proxied_eids)) == ["10.0.0.0/8"]
+    chosen = load(tmp_path, sites + "proxy: {enabled: yes, eids: [10.1.0.0/16]}").proxied_eids
+    assert list(map(str, chosen)) == ["10.1.0.0/16"]

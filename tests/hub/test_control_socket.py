@@ -1,0 +1,146 @@
+"""The control port on real sockets, over loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Coroutine
+from ipaddress import IPv4Address, ip_address
+from typing import Any, TypeVar
+
+import pytest
+
+from lispmob.control.effect import SendControl
+from lispmob.control_socket import ANY, DRAIN_LIMIT, ControlSocket, Received
+from lispmob.errors import LispError
+from lispmob.wire.address import IpAddress
+
+LOOPBACK_INDEX = socket.if_nametoindex("lo")
+HERE = IPv4Address(f"127.{os.getpid() % 200 + 1}.{os.getpid() // 200 % 250}.1")
+T = TypeVar("T")
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(asyncio.wait_for(main, 10))
+
+
+class Bench:
+    """A control socket on a free port and everything it received."""
+
+    def __init__(self, *addresses: IpAddress) -> None:
+        self.received: asyncio.Queue[Received] = asyncio.Queue()
+        self.socket = ControlSocket(self.received.put_nowait, addresses=addresses or ANY, port=0)
+
+    async def __aenter__(self) -> Bench:
+        self.socket.open()
+        self.socket.start(asyncio.get_running_loop())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.socket.close()
+
+
+@pytest.mark.parametrize("own", ["127.0.0.1", "::1"])
+def test_a_datagram_comes_with_where_it_was_sent_to(own: str) -> None:
+    async def main() -> Received:
+        async with Bench(ip_address(own)) as bench:
+            family = socket.AF_INET6 if ":" in own else socket.AF_INET
+            with socket.socket(family, socket.SOCK_DGRAM) as peer:
+                peer.bind((own, 0))
+                peer.sendto(b"octets", (own, bench.socket.port))
+                received = await bench.received.get()
+                assert received.source_port == peer.getsockname()[1]
+            return received
+
+    received = run(main())
+
+    assert (received.payload, received.ifindex) == (b"octets", LOOPBACK_INDEX)
+    assert (received.source, received.destination) == (ip_address(own), ip_address(own))
+
+
+def test_a_socket_on_all_addresses_answers_from_the_one_it_is_told() -> None:
+    async def main() -> tuple[bytes, str]:
+        async with Bench(IPv4Address(0)) as bench:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                peer.setblocking(False)
+                peer.bind(("127.0.0.1", 0))
+                port = peer.getsockname()[1]
+                answer = SendControl(b"answer", IPv4Address("127.0.0.1"), port, source=HERE, ifindex=LOOPBACK_INDEX)
+                assert bench.socket.send(answer)
+                payload, sender = await asyncio.get_running_loop().sock_recvfrom(peer, 100)
+            assert sender[1] == bench.socket.port
+            return payload, sender[0]
+
+    assert run(main()) == (b"answer", str(HERE))
+
+
+def test_what_cannot_be_sent_is_counted_and_never_raised() -> None:
+    async def main() -> dict[str, int]:
+        async with Bench(IPv4Address("127.0.0.1")) as bench:
+            send = bench.socket.send
+            nobody = SendControl(b"x", IPv4Address("127.0.0.1"), 9)
+            assert not send(SendControl(b"x", IPv4Address("198.51.100.1"), 9, source=IPv4Address("127.0.0.1")))
+            assert not send(SendControl(b"x", IPv4Address("127.0.0.1"), 9, ifindex=987654))  # a vanished interface
+            assert not send(SendControl(b"x", ip_address("::1"), 9))  # a family that we do not have
+            assert not send(SendControl(bytes(70000), IPv4Address("127.0.0.1"), 9))
+            assert send(nobody)
+            assert send(nobody)  # the "port unreachable" of the first one is not an error of the second
+            return dict(bench.socket.counters)
+
+    assert run(main()) == {"send-failed": 4, "sent": 2}
+
+
+def test_a_burst_is_read_in_bounded_turns_and_completely() -> None:
+    async def main() -> int:
+        async with Bench(HERE) as bench:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                for number in range(3 * DRAIN_LIMIT):
+                    peer.sendto(number.to_bytes(2), (str(HERE), bench.socket.port))
+            sizes: list[int] = []
+            while sum(sizes) < 3 * DRAIN_LIMIT:
+                await asyncio.sleep(0)
+                sizes.append(bench.received.qsize() - sum(sizes))
+            assert max(sizes) <= DRAIN_LIMIT
+            return bench.received.qsize()
+
+    assert run(main()) == 3 * DRAIN_LIMIT
+
+
+def test_a_taken_port_is_a_clear_error_and_leaves_nothing_open() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind((str(HERE), 0))
+        port = other.getsockname()[1]
+        control = ControlSocket(lambda _: None, addresses=[IPv4Address("127.0.0.1"), HERE], port=port)
+
+        with pytest.raises(LispError, match=f"UDP port {port} on {HERE} is in use"):
+            control.open()
+
+        assert control.families == frozenset()
+
+
+def test_an_address_of_another_machine_is_a_clear_error() -> None:
+    with pytest.raises(LispError, match="does not have the address"):
+        ControlSocket(lambda _: None, addresses=[IPv4Address("198.51.100.1")], port=0).open()
+
+
+def test_closing_in_the_middle_of_a_burst_ends_it() -> None:
+    async def main() -> int:
+        got: list[Received] = []
+        closed = asyncio.Event()
+
+        def take(received: Received) -> None:
+            got.append(received)
+            control.close()
+            closed.set()
+
+        control = ControlSocket(take, addresses=[HERE], port=0)
+        control.open()
+        control.start(asyncio.get_running_loop())
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            for _ in range(3):
+                peer.sendto(b"x", (str(HERE), control.port))
+        await closed.wait()
+        return len(got)
+
+    assert run(main()) == 1

@@ -1,0 +1,219 @@
+"""Questions and answers: proxied, passed on, negative, refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+
+from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.effect import Arrival
+from lispmob.hub.map_resolver import RemoteMapServer
+from lispmob.hub.site import ProxyReply
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.record import Action
+from tests.hub.exchange import HUB, ask, eid, plane, reply_in, rlocs_of, sent, site, xtr
+
+
+def test_a_proxied_eid_is_answered_as_somebody_elses() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
+
+    effects = hub.on_datagram(ask("10.1.0.1/32", nonce=99), now=1.0)
+
+    (record,) = reply_in(effects).records
+    assert (reply_in(effects).nonce, record.eid_prefix, rlocs_of(record)) == (99, eid("10.1.0.1/32"), ["203.0.113.5"])
+    assert not record.is_authoritative
+    assert not record.locators[0].is_local
+    assert (sent(effects)[0].port, sent(effects)[0].source) == (50000, HUB)  # the inner port; the address it asked
+
+
+@pytest.mark.parametrize(
+    ("policy", "wants_proxy", "is_answered"),
+    [
+        (ProxyReply.AS_REGISTERED, True, True),
+        (ProxyReply.AS_REGISTERED, False, False),
+        (ProxyReply.ALWAYS, False, True),
+        (ProxyReply.NEVER, True, False),
+    ],
+)
+def test_the_site_decides_who_answers(policy: ProxyReply, wants_proxy: bool, is_answered: bool) -> None:
+    hub = plane(site("10.1.0.0/16", proxy_reply=policy))
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32", proxy_map_reply=wants_proxy), now=0.0)
+    question = ask("10.1.0.1/32")
+
+    (out,) = sent(hub.on_datagram(question, now=1.0))
+
+    if is_answered:
+        assert str(out.destination) == "203.0.113.7"
+    else:
+        assert (str(out.destination), out.port, out.payload) == ("203.0.113.5", 4342, question.payload)
+
+
+def test_the_etr_is_asked_at_its_best_locator() -> None:
+    hub = ControlPlane([site("10.1.0.0/16")], families={4})
+    node = xtr("203.0.113.5")
+    hub.on_datagram(node.register("10.1.0.1/32", rlocs=["2001:db8::5", "192.0.2.5"], proxy_map_reply=False), now=0.0)
+
+    (out,) = sent(hub.on_datagram(ask("10.1.0.1/32"), now=1.0))
+
+    assert str(out.destination) == "192.0.2.5"  # the only one of a family that we have
+
+
+@pytest.mark.parametrize(
+    ("asked", "hole", "ttl_min"),
+    [
+        ("198.51.100.7/32", "196.0.0.0/6", 15),
+        ("10.0.3.2/32", "0.0.0.0/1", 15),
+        ("192.0.2.77/32", "192.0.2.77/32", 1),
+        ("2001:db8:ffff::7/128", "2001:db8:8000::/33", 15),
+        ("[5]10.0.0.1/32", "[5]0.0.0.0/0", 15),
+    ],
+)
+def test_a_hole_is_as_wide_as_it_is_true(asked: str, hole: str, ttl_min: int) -> None:
+    hub = plane(site("192.0.2.0/24", "2001:db8:e1d::/48"))
+
+    (record,) = reply_in(hub.on_datagram(ask(asked), now=0.0)).records
+
+    assert (str(record.eid_prefix), record.ttl_min) == (hole, ttl_min)
+    assert (record.action, record.locators) == (Action.NATIVELY_FORWARD, ())
+
+
+def test_a_silent_site_is_one_hole_without_the_sites_inside_it() -> None:
+    outer, inner = site("10.0.0.0/8", more_specifics=False), site("10.1.0.0/16", name="inner")
+    hub = plane(outer, inner)
+
+    (record,) = reply_in(hub.on_datagram(ask("10.128.0.1/32"), now=0.0)).records
+
+    assert (str(record.eid_prefix), record.ttl_min) == ("10.128.0.0/9", 1)
+
+
+def test_a_registered_outer_site_does_not_answer_for_a_silent_one_inside_it() -> None:
+    hub = plane(site("10.0.0.0/8"), site("10.1.0.0/16", name="inner"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.0.0.0/8"), now=0.0)
+
+    (record,) = reply_in(hub.on_datagram(ask("10.1.2.3/32"), now=0.0)).records
+
+    assert record.locators == ()
+
+
+def test_a_wide_mapping_comes_with_the_more_specific_ones_and_one_ttl() -> None:
+    hub = plane(site("10.0.0.0/8"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.0.0.0/8", ttl_min=1440), now=0.0)
+    hub.on_datagram(xtr("203.0.113.6").register("10.1.0.0/16", ttl_min=5), now=0.0)
+    hub.on_datagram(xtr("203.0.113.9").register("10.2.0.0/16", proxy_map_reply=False), now=0.0)
+
+    records = reply_in(hub.on_datagram(ask("10.9.9.9/32"), now=0.0)).records
+
+    assert [str(record.eid_prefix) for record in records] == ["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"]
+    assert [record.action for record in records if not record.locators] == [Action.SEND_MAP_REQUEST]
+    assert {record.ttl_min for record in records} == {5}
+
+
+def test_an_eid_that_is_registered_nowhere_at_the_moment_is_a_short_negative_answer() -> None:
+    hub = plane(site("10.0.0.0/8"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.0.0.0/8", rlocs=[]), now=0.0)
+    hub.on_datagram(xtr("203.0.113.9").register("10.2.0.0/16", proxy_map_reply=False), now=0.0)
+
+    records = reply_in(hub.on_datagram(ask("10.9.9.9/32"), now=0.0)).records
+
+    assert [(record.action, record.ttl_min, record.locators) for record in records] == [
+        (Action.NATIVELY_FORWARD, 1, ()),
+        (Action.SEND_MAP_REQUEST, 1, ()),
+    ]
+
+
+def test_a_wide_mapping_with_many_more_specific_ones_is_narrowed_instead() -> None:
+    hub = plane(site("10.0.0.0/8"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.0.0.0/8"), now=0.0)
+    for number in range(64):
+        hub.on_datagram(xtr("203.0.113.6").register(f"10.0.0.{number}/32"), now=0.0)
+
+    (record,) = reply_in(hub.on_datagram(ask("10.128.0.1/32"), now=0.0)).records
+
+    assert (str(record.eid_prefix), rlocs_of(record)) == ("10.128.0.0/9", ["203.0.113.5"])
+
+
+def test_requests_for_other_map_servers_go_on_marked_and_never_circle() -> None:
+    elsewhere = RemoteMapServer(ip_address("203.0.113.99"), (eid("10.2.0.0/16"),))
+    hub = ControlPlane([site("10.1.0.0/16")], [elsewhere])
+    question = ask("10.2.0.1/32")
+
+    (out,) = sent(hub.on_datagram(question, now=0.0))
+    came_back = hub.on_datagram(replace(question, payload=out.payload), now=0.0)
+
+    assert (str(out.destination), out.port) == ("203.0.113.99", 4342)
+    assert replace(EncapsulatedControl.decode(out.payload), to_map_server=False).encode() == question.payload
+    assert came_back == []
+
+
+def test_the_answer_goes_to_the_first_itr_rloc_that_can_be_reached() -> None:
+    hub = ControlPlane([site("10.1.0.0/16")], families={4})
+
+    (out,) = sent(hub.on_datagram(ask("10.9.0.1/32", rlocs=["2001:db8::9", "0.0.0.0", "203.0.113.8"]), now=0.0))
+
+    assert str(out.destination) == "203.0.113.8"
+
+
+@pytest.mark.parametrize("rloc", ["224.0.0.1", "255.255.255.255", "127.0.0.1", "169.254.0.9", str(HUB), "fe80::1"])
+def test_an_answer_is_never_sent_where_it_could_do_harm(rloc: str) -> None:
+    hub = plane(site("10.1.0.0/16"))
+
+    assert hub.on_datagram(ask("10.9.0.1/32", rlocs=[rloc]), now=0.0) == []
+    assert hub.counters["rx_policy"] == 1
+
+
+def test_a_stranger_cannot_have_us_write_into_a_private_network() -> None:
+    hub = plane(site("10.1.0.0/16"))
+
+    assert hub.on_datagram(ask("10.9.0.1/32", rlocs=["192.168.0.5"], source="8.8.8.8"), now=0.0) == []
+
+
+@pytest.mark.parametrize("flags", [{"is_smr": True}, {"dont_map_reply": True}])
+def test_smrs_and_what_wants_no_reply_get_none(flags: dict[str, object]) -> None:
+    assert plane(site("10.1.0.0/16")).on_datagram(ask("10.1.0.1/32", **flags), now=0.0) == []  # type: ignore[arg-type]
+
+
+def test_plain_map_requests_and_probes_are_dropped() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    records = (EidRecord.of(eid("10.1.0.1/32")),)
+    rlocs = (ip_address("203.0.113.7"),)
+
+    plain = MapRequest(0, None, rlocs, records)
+    for request in (plain, replace(plain, is_probe=True), replace(plain, is_smr=True)):
+        assert hub.on_datagram(Arrival(request.encode(), rlocs[0], 4342, HUB), now=0.0) == []
+
+    assert (hub.counters["rx_policy"], hub.counters["rx_smr"]) == (2, 1)
+
+
+def test_several_eids_in_one_question_are_answered_together() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
+    records = tuple(EidRecord.of(eid(text)) for text in ("10.1.0.1/32", "10.1.0.2/32"))
+    request = MapRequest(7, None, (ip_address("203.0.113.7"),), records)
+    ecm = EncapsulatedControl(ip_address("192.0.2.1"), 50000, ip_address("10.1.0.1"), 4342, request.encode())
+
+    reply = reply_in(hub.on_datagram(Arrival(ecm.encode(), ip_address("203.0.113.7"), 4342, HUB), now=0.0))
+
+    assert [str(record.eid_prefix) for record in reply.records] == ["10.1.0.1/32", "10.1.0.2/32"]
+
+
+def test_one_flooding_source_does_not_starve_another() -> None:
+    hub = plane(site("10.1.0.0/16"))
+
+    answered = sum(bool(hub.on_datagram(ask("10.9.0.1/32"), now=0.0)) for _ in range(500))
+
+    assert answered == 100
+    assert hub.counters["rx_rate"] == 400
+    assert hub.on_datagram(ask("10.9.0.1/32", itr="203.0.113.8"), now=0.0) != []
+
+
+def test_what_we_sent_to_an_etr_that_is_ourselves_goes_round_no_more() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32", rlocs=[str(HUB)], proxy_map_reply=False), now=0.0)
+
+    (out,) = sent(hub.on_datagram(ask("10.1.0.1/32"), now=0.0))
+
+    assert hub.on_datagram(Arrival(out.payload, HUB, 4342, HUB), now=0.0) == []

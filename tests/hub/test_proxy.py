@@ -1,0 +1,88 @@
+"""What the proxy puts into the forwarding table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+from lispmob.control.effect import InstallMapping, RemoveMapping, UsableLocator
+from lispmob.hub.effect import RegistrationChanged
+from lispmob.hub.proxy import Proxy
+from lispmob.wire.record import Locator, MappingRecord
+from tests.hub.exchange import HUB, eid
+
+SITE, LAPTOP = eid("10.1.0.0/16"), eid("10.1.0.1/32")
+WIFI, LTE = ip_address("203.0.113.5"), ip_address("2001:db8::5")
+
+
+def registered(*locators: Locator) -> RegistrationChanged:
+    return RegistrationChanged(LAPTOP, MappingRecord.of(LAPTOP, locators))
+
+
+def started(*own: str) -> Proxy:
+    proxy = Proxy([SITE])
+    proxy.on_start()
+    proxy.on_addresses(map(ip_address, own or (str(HUB),)))
+    return proxy
+
+
+def test_an_eid_that_nobody_registered_is_dropped_without_asking() -> None:
+    assert Proxy([SITE]).on_start() == [InstallMapping(SITE, "DROP")]
+
+
+def test_a_registration_is_encapsulated_to_by_priority() -> None:
+    effects = started(str(HUB), "2001:db8::1").on_registration(registered(Locator(WIFI, 2, 7), Locator(LTE, 1, 9)))
+
+    assert effects == [InstallMapping(LAPTOP, "ENCAPSULATE", (UsableLocator(LTE, 1, 9), UsableLocator(WIFI, 2, 7)))]
+
+
+def test_locators_that_cannot_be_used_are_left_out() -> None:
+    unusable = (Locator(LTE), Locator(HUB), Locator(WIFI, 255), replace(Locator(WIFI), is_reachable=False))
+
+    assert started().on_registration(registered(*unusable)) == [InstallMapping(LAPTOP, "DROP")]
+
+
+def test_a_withdrawal_removes_the_entry_and_leaves_the_sites_one() -> None:
+    proxy = started()
+    proxy.on_registration(registered(Locator(WIFI)))
+
+    assert proxy.on_registration(RegistrationChanged(LAPTOP, None)) == [RemoveMapping(LAPTOP)]
+
+
+def test_a_whole_site_that_leaves_is_dropped_again() -> None:
+    proxy = started()
+    proxy.on_registration(RegistrationChanged(SITE, MappingRecord.of(SITE, [Locator(WIFI)])))
+
+    assert proxy.on_registration(RegistrationChanged(SITE, None)) == [InstallMapping(SITE, "DROP")]
+
+
+def test_nothing_is_said_twice() -> None:
+    proxy = started()
+    proxy.on_registration(registered(Locator(WIFI)))
+
+    assert proxy.on_registration(registered(Locator(WIFI))) == []
+    assert proxy.on_addresses([HUB]) == []
+
+
+def test_other_instances_and_prefixes_that_are_not_routed_here_get_no_entry() -> None:
+    proxy = started()
+
+    for elsewhere in (eid("[7]10.1.0.1/32"), eid("10.9.0.1/32")):
+        record = MappingRecord.of(elsewhere, [Locator(WIFI)])
+        assert proxy.on_registration(RegistrationChanged(elsewhere, record)) == []
+
+
+def test_an_address_family_that_comes_up_later_is_used_then() -> None:
+    proxy = started()
+    proxy.on_registration(registered(Locator(LTE)))
+
+    effects = proxy.on_addresses([HUB, ip_address("2001:db8::1")])
+
+    assert effects == [InstallMapping(LAPTOP, "ENCAPSULATE", (UsableLocator(LTE, 1, 100),))]
+
+
+def test_prefixes_routed_no_more_lose_their_entries() -> None:
+    proxy = started()
+    proxy.on_registration(registered(Locator(WIFI)))
+
+    assert set(proxy.on_routes([])) == {RemoveMapping(SITE), RemoveMapping(LAPTOP)}

@@ -1,0 +1,173 @@
+"""A hub that starts again knows what it knew, and nothing that has ended meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lispmob.errors import LispError
+from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.effect import RegistrationChanged
+from lispmob.hub.store import Clock, Store
+from tests.hub.exchange import ask, eid, plane, reply_in, rlocs_of, site, xtr
+
+LAPTOP = "10.1.0.1/32"
+
+
+@dataclass
+class Time:
+    """Two clocks that a test turns; a reboot sets the monotonic one back to zero."""
+
+    monotonic_s: float = 1000.0
+    wall_s: float = 1_700_000_000.0
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(lambda: self.monotonic_s, lambda: self.wall_s)
+
+
+def store(path: Path, time: Time) -> Store:
+    one = Store(path, time.clock)
+    one.open()
+    return one
+
+
+def save_all(hub: ControlPlane, one: Store) -> None:
+    one.save(
+        {prefix: list(registration) for prefix, registration in hub.map_server.registrations},
+        hub.map_server.take_new_nonces(),
+    )
+
+
+def restarted(path: Path, time: Time, **options: object) -> ControlPlane:
+    hub, one = plane(site("10.1.0.0/16", **options)), store(path, time)  # type: ignore[arg-type]
+    hub.map_server.restore(*one.load())
+    one.close()
+    return hub
+
+
+def test_a_registration_outlives_the_hub_and_ends_when_it_would_have(tmp_path: Path) -> None:
+    time, path = Time(), tmp_path / "hub.sqlite"
+    hub, one = plane(site("10.1.0.0/16")), store(path, time)
+    hub.on_datagram(xtr("203.0.113.5").register(LAPTOP), now=time.monotonic_s)
+    save_all(hub, one)
+    one.close()
+
+    time.monotonic_s, time.wall_s = 5.0, time.wall_s + 100  # a reboot that took 100 s
+    again = restarted(path, time)
+
+    assert rlocs_of(reply_in(again.on_datagram(ask(LAPTOP), now=5.0)).records[0]) == ["203.0.113.5"]
+    assert again.wake_at() == pytest.approx(85.0)
+    assert RegistrationChanged(eid(LAPTOP), None) in again.on_timer(86.0)
+
+
+def test_what_ran_out_while_the_hub_was_down_stays_gone(tmp_path: Path) -> None:
+    time, path = Time(), tmp_path / "hub.sqlite"
+    hub, one = plane(site("10.1.0.0/16")), store(path, time)
+    hub.on_datagram(xtr("203.0.113.5").register(LAPTOP), now=time.monotonic_s)
+    save_all(hub, one)
+    one.close()
+
+    time.wall_s += 181
+
+    assert len(restarted(path, time).map_server.registrations) == 0
+
+
+def test_a_wall_clock_set_back_prolongs_nothing_beyond_a_lifetime(tmp_path: Path) -> None:
+    time, path = Time(), tmp_path / "hub.sqlite"
+    hub, one = plane(site("10.1.0.0/16")), store(path, time)
+    hub.on_datagram(xtr("203.0.113.5").register(LAPTOP), now=time.monotonic_s)
+    save_all(hub, one)
+    one.close()
+
+    time.wall_s -= 86400
+
+    at = restarted(path, time).wake_at()
+    assert at is not None
+    assert at <= time.monotonic_s + 180.0
+
+
+def test_a_withdrawn_registration_does_not_come_back_even_by_a_replay(tmp_path: Path) -> None:
+    time, path, node = Time(), tmp_path / "hub.sqlite", xtr("203.0.113.5")
+    hub, one = plane(site("10.1.0.0/16", strict_nonces=True)), store(path, time)
+    old = node.register(LAPTOP)
+    hub.on_datagram(old, now=time.monotonic_s)
+    save_all(hub, one)
+    hub.on_datagram(node.withdraw(LAPTOP), now=time.monotonic_s)
+    one.save({eid(LAPTOP): []}, hub.map_server.take_new_nonces())
+    one.close()
+
+    again = restarted(path, time, strict_nonces=True)
+    again.on_datagram(old, now=time.monotonic_s)
+
+    assert len(again.map_server.registrations) == 0
+    assert again.counters["rx_replay"] == 1
+
+
+def test_merged_xtrs_and_instances_come_back_as_they_were(tmp_path: Path) -> None:
+    time, path = Time(), tmp_path / "hub.sqlite"
+    hub, one = plane(site("[100]10.1.0.0/16")), store(path, time)
+    for address, xtr_id in (("203.0.113.5", b"1" * 16), ("192.0.2.9", b"2" * 16)):
+        node = xtr(address, xtr_id=xtr_id)
+        hub.on_datagram(node.register("[100]10.1.0.1/32", wants_merge=True), now=time.monotonic_s)
+    save_all(hub, one)
+    one.close()
+
+    again, reopened = plane(site("[100]10.1.0.0/16")), store(path, time)
+    again.map_server.restore(*reopened.load())
+    reopened.close()
+
+    assert [(prefix, list(r)) for prefix, r in again.map_server.registrations] == [
+        (prefix, list(r)) for prefix, r in hub.map_server.registrations
+    ]
+
+
+def test_what_the_sites_forbid_by_now_is_not_restored(tmp_path: Path) -> None:
+    time, path = Time(), tmp_path / "hub.sqlite"
+    hub, one = plane(site("10.1.0.0/16")), store(path, time)
+    hub.on_datagram(xtr("203.0.113.5").register(LAPTOP), now=time.monotonic_s)
+    save_all(hub, one)
+    one.close()
+
+    assert len(restarted(path, time, more_specifics=False).map_server.registrations) == 0
+
+
+@pytest.mark.parametrize(
+    "octets", [b"not a database, but longer than the header of one would be" * 4, b"SQLite format 3\0"]
+)
+def test_a_damaged_file_is_kept_aside_and_replaced(tmp_path: Path, octets: bytes) -> None:
+    path = tmp_path / "hub.sqlite"
+    path.write_bytes(octets)
+    one = Store(path, Time().clock)
+
+    why = one.open()
+
+    assert why is not None
+    assert str(path) in why
+    assert one.load() == ([], [])
+    assert (tmp_path / "hub.sqlite.unusable").read_bytes() == octets
+    one.close()
+
+
+def test_a_file_of_another_program_or_a_later_version_is_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "hub.sqlite"
+    store(path, Time()).close()
+    raw = bytearray(path.read_bytes())
+    raw[63] = 99  # the schema version, in the header of the file
+    path.write_bytes(raw)
+    one = Store(path, Time().clock)
+
+    why = one.open()
+
+    assert why is not None
+    assert "schema version 99" in why
+    one.close()
+
+
+def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "hub.sqlite"
+
+    with pytest.raises(LispError, match=str(path)):
+        Store(path, Time().clock).open()
