@@ -36,7 +36,7 @@ IMPURE_MODULES = {
 }
 
 ONE_HOME = {
-    "yaml": {"config/yaml_tree.py", "config_yaml.py"},
+    "yaml": {"config/yaml_tree.py"},
     "netifaces": {"iface_monitor/polling.py"},
     "dbus_next": {"iface_monitor/network_manager.py", "api/dbus.py"},
     "sqlite3": {"hub/store.py"},

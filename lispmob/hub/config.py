@@ -12,10 +12,10 @@ import typing
 from pathlib import Path
 from typing import Annotated, Final
 
-from lispmob.config import Eid
-from lispmob.config_key import ALGORITHMS
-from lispmob.config_reader import Section, read_yaml
-from lispmob.config_values import (
+from lispmob.config.key import ALGORITHMS
+from lispmob.config.node import Eid
+from lispmob.config.reader import Section, read_yaml
+from lispmob.config.values import (
     Address,
     FieldError,
     FilePath,

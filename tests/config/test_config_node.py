@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.config import NodeFile, load_node
-from lispmob.config_reader import Section, read_bytes
-from lispmob.config_values import Text
+from lispmob.config.node import NodeFile, load_node
+from lispmob.config.reader import Section, read_bytes
+from lispmob.config.values import Text
 from lispmob.errors import ConfigError
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Algorithm, Key

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.config_reader import Section, read_bytes, read_yaml
-from lispmob.config_values import (
+from lispmob.config.reader import Section, read_bytes, read_yaml
+from lispmob.config.values import (
     Address,
     FieldError,
     InstanceId,

@@ -13,9 +13,9 @@ from typing import Annotated, Final, TypeAlias
 
 from msgspec import field
 
-from lispmob.config_key import KeySection
-from lispmob.config_reader import Section, read_yaml
-from lispmob.config_values import (
+from lispmob.config.key import KeySection
+from lispmob.config.reader import Section, read_yaml
+from lispmob.config.values import (
     ADDRESS_TEXT,
     EID_TEXT,
     Address,

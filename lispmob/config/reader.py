@@ -1,7 +1,7 @@
 """Configuration files to frozen structs: one walk over the file, led by the schema, that reports every error at once.
 
 `read_yaml(path, schema)` is the whole face. A schema is a `Section` (a `msgspec.Struct`); its fields are typed with the
-value types of `config_values.py`, other sections, `tuple[X, ...]`, or any of these `| None`. Each error is one line,
+value types of `values.py`, other sections, `tuple[X, ...]`, or any of these `| None`. Each error is one line,
 `lispd.conf:12:9: uplinks[0].priority: 300 is not 0 to 255`; all lines together are the text of one ConfigError.
 """
 
@@ -17,8 +17,8 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from lispmob.config_values import FieldError, Text
-from lispmob.config_yaml import Mapping, Node, Place, Scalar, Sequence, parse_yaml, show
+from lispmob.config.values import FieldError, Text
+from lispmob.config.yaml_tree import Mapping, Node, Place, Scalar, Sequence, parse_yaml, show
 from lispmob.errors import ConfigError
 
 MAX_ERRORS: Final = 20  # ours: more lines help nobody

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from lispmob.config_reader import Section
-from lispmob.config_values import FieldError, KeyFile, KeyId, Secret, SecretText, one_of
+from lispmob.config.reader import Section
+from lispmob.config.values import FieldError, KeyFile, KeyId, Secret, SecretText, one_of
 from lispmob.wire.auth import Algorithm, Key
 
 ALGORITHMS: Final = {
