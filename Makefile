@@ -65,5 +65,9 @@ demo: $(ENGINE)  ## two nodes roam between networks, on real packets; needs root
 	@test "$$(id -u)" = 0 || { echo 'make demo makes network namespaces and needs root: sudo make demo' >&2; exit 77; }
 	@$(PY) -m lispmob.lab.demo
 
+.PHONY: docs
+docs: $(ENGINE)  ## the pages that are drawn from the code
+	@$(PY) -m docs.machines > docs/machines.md
+
 clean:  ## remove what was built
 	rm -rf build dist *.egg-info $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis lispmob/datapath/_lispdp.*

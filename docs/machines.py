@@ -1,0 +1,41 @@
+"""Draws every state machine from its own table of transitions: `python -m docs.machines > docs/machines.md`."""
+
+from __future__ import annotations
+
+import pkgutil
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+
+import lispmob.control
+
+HEAD = """# The state machines
+
+Drawn from the `TRANSITIONS` tables of the code by `make docs`; a test fails when this page is stale.
+"""
+
+
+def machines() -> Iterator[tuple[str, ModuleType]]:
+    """Modules that declare a table of transitions, by name."""
+    for found in sorted(pkgutil.iter_modules(lispmob.control.__path__), key=lambda each: each.name):
+        module = import_module(f"lispmob.control.{found.name}")
+        table = getattr(module, "TRANSITIONS", None)
+        if table is not None and any(state.__class__.__module__ == module.__name__ for state in table):
+            yield found.name, module
+
+
+def page() -> str:
+    """The whole page as Markdown with Mermaid pictures."""
+    parts = [HEAD]
+    for name, module in machines():
+        summary = (module.__doc__ or "").strip().splitlines()[0]
+        lines = [f"## `lispmob/control/{name}.py`\n", f"{summary}\n", "```mermaid", "stateDiagram-v2"]
+        for state, successors in module.TRANSITIONS.items():
+            lines += [f"    {state.value} --> {each.value}" for each in sorted(successors, key=lambda s: s.value)]
+        parts.append("\n".join([*lines, "```\n"]))
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

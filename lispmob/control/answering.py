@@ -1,0 +1,116 @@
+"""Answers Map-Requests for our own EIDs, as an ETR does: asked through the mapping system, directly, or by a probe.
+
+A question is not authenticated, so an answer is limited in rate and goes only where an asker can plausibly be.
+RFC 9301, 5.3 to 5.5 and 7.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final
+
+from lispmob.control.effect import Count, MachineEffect, SendControl
+from lispmob.control.forwarding import is_unicast
+from lispmob.control.locator_set import LocatorSet
+from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.lcaf_contents import ip_addresses
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import MapRequest
+
+REPLY_INTERVAL_S = 3.0  # RFC 9301, 5.5: one Map-Reply per 3 s to the same RLOC
+REPLY_BURST = 3  # ours: an asker whose first answer got lost asks again after 1 s
+PROBE_INTERVAL_S = 1.0  # ours: probers repeat after some seconds; faster ones are no probers
+PROBE_BURST = 5
+TOTAL_INTERVAL_S = 0.02  # ours: 50 answers per second in all
+TOTAL_BURST = 50
+
+_PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
+    ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+)
+"""Addresses that mean something only near their owner (RFC 1918, RFC 6598, RFC 4193)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A Map-Request and the way it took. `source_port` is the inner one when it came in an ECM."""
+
+    request: MapRequest
+    source: IpAddress
+    source_port: int
+    arrived_at: IpAddress
+    ifindex: int = 0
+    is_encapsulated: bool = False
+
+
+class Answerer:
+    """Map-Replies for our EIDs. Holds nothing but the rate limits: no timer is needed."""
+
+    def __init__(self, eids: tuple[EidPrefix, ...], ttl_min: int) -> None:
+        self._eids = eids
+        self._ttl_min = ttl_min
+        self._per_rloc: KeyedBuckets[IpAddress] = KeyedBuckets(REPLY_INTERVAL_S, REPLY_BURST)
+        self._per_prober: KeyedBuckets[IpAddress] = KeyedBuckets(PROBE_INTERVAL_S, PROBE_BURST)
+        self._total = TokenBucket(TOTAL_INTERVAL_S, TOTAL_BURST)
+
+    def on_eids(self, eids: tuple[EidPrefix, ...], ttl_min: int) -> None:
+        """Our EIDs are these now, and this is the TTL of their mappings in minutes."""
+        self._eids = eids
+        self._ttl_min = ttl_min
+
+    def on_map_request(self, asked: Asked, own: LocatorSet, now: float) -> list[MachineEffect]:
+        """Somebody asks for a mapping (not an SMR)."""
+        request = asked.request
+        if request.is_probe and asked.is_encapsulated:
+            return [Count("rx_policy")]
+        eids = [eid for record in request.records if (eid := self._owner(record.eid_prefix)) is not None]
+        if not eids or not own:
+            return [Count("rx_policy")]
+        if request.dont_map_reply:
+            return []
+        destination = asked.source if request.is_probe else self._reply_address(asked, own)
+        if destination is None or not is_unicast(destination) or destination in own.addresses:
+            return [Count("rx_policy")]
+        limits = self._per_prober if request.is_probe else self._per_rloc
+        if self._total.available_at(now) > now or not limits.take(destination, now):
+            return [Count("rx_rate")]
+        self._total.take(now)
+        probed = asked.arrived_at if request.is_probe else None
+        records = tuple(own.to_record(eid, self._ttl_min, probed) for eid in dict.fromkeys(eids))
+        payload = MapReply(request.nonce, records, is_probe=request.is_probe).encode()
+        return [self._send(payload, destination, asked, own), Count("tx_map_reply")]
+
+    def _owner(self, prefix: EidPrefix | None) -> EidPrefix | None:
+        """Our EID-Prefix that a question is about."""
+        return next((eid for eid in self._eids if prefix is not None and eid.covers(prefix)), None)
+
+    def _reply_address(self, asked: Asked, own: LocatorSet) -> IpAddress | None:
+        """One ITR-RLOC that we can reach, if possible the one that the question came from."""
+        offered = [ip for rloc in asked.request.itr_rlocs for ip in ip_addresses(rloc)]
+        near = _is_private(asked.source) or any(_is_private(address) for address in own.addresses)
+        fitting = [
+            ip
+            for ip in offered
+            # A private address, asked for from far away, is somebody else's: ours to reach only if we are near too.
+            if ip.version in own.families
+            and is_unicast(ip)
+            and ip not in own.addresses
+            and (near or not _is_private(ip))
+        ]
+        if asked.source in fitting:
+            return asked.source
+        return fitting[0] if fitting else None
+
+    def _send(self, payload: bytes, destination: IpAddress, asked: Asked, own: LocatorSet) -> SendControl:
+        if asked.request.is_probe and asked.arrived_at in own.addresses:
+            # Back along the way that was probed.
+            return SendControl(payload, destination, asked.source_port, asked.arrived_at, asked.ifindex)
+        uplink = own.best(destination.version)
+        if uplink is None:
+            return SendControl(payload, destination, asked.source_port)
+        return SendControl(payload, destination, asked.source_port, uplink.address, uplink.ifindex)
+
+
+def _is_private(address: IpAddress) -> bool:
+    return any(address in network for network in _PRIVATE if network.version == address.version)

@@ -1,0 +1,128 @@
+"""Everything a machine may ask for or report. Frozen values: the daemon performs them, the tests compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.record import MappingRecord
+
+CONTROL_PORT = 4342  # RFC 9301, 4: LISP control
+
+DispositionName: TypeAlias = Literal["ENCAPSULATE", "DROP", "NATIVE", "MISS"]
+EventValue: TypeAlias = str | int | float | bool | list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SendControl:
+    """Send one control datagram from port 4342. `source` None and `ifindex` 0 leave the choice to the kernel."""
+
+    payload: bytes
+    destination: IpAddress
+    port: int = CONTROL_PORT
+    source: IpAddress | None = None
+    ifindex: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UsableLocator:
+    """A locator that may be sent to: reachable, priority below 255, a plain address of a family we have."""
+
+    address: IpAddress
+    priority: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstallMapping:
+    """Add or replace one entry of the forwarding table. Every decision is made: the datapath only obeys.
+
+    `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE.
+    """
+
+    prefix: EidPrefix
+    disposition: DispositionName
+    locators: tuple[UsableLocator, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMapping:
+    """Take one entry out of the forwarding table."""
+
+    prefix: EidPrefix
+
+
+@dataclass(frozen=True, slots=True)
+class DropPending:
+    """Packets that wait for this prefix will get no mapping: throw them away and count them under `reason`."""
+
+    prefix: EidPrefix
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something worth telling: the log, the event stream and the handover timeline read these."""
+
+    kind: str
+    fields: Mapping[str, EventValue] = field(default_factory=dict)
+
+
+Effect: TypeAlias = SendControl | InstallMapping | RemoveMapping | DropPending | Event
+"""What a node hands to the daemon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Add 1 to a counter of the node; the names of refused input are those of the error catalogue ("rx_auth")."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationConfirmed:
+    """A Map-Server holds our present locators; `tries` Map-Registers were needed. `is_change`: not a mere refresh."""
+
+    eid: EidPrefix
+    map_server: IpAddress
+    tries: int
+    is_change: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MappingLearned:
+    """The mapping system answered for `asked`: records that passed every acceptance rule."""
+
+    asked: EidPrefix
+    records: tuple[MappingRecord, ...]
+    reason: str
+    rtt_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class LookupFailed:
+    """Nobody answered for `asked`. `why` is a word for counters and people ("unanswered", "no-locator")."""
+
+    asked: EidPrefix
+    reason: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshNeeded:
+    """A mapping in use has come close to the end of its TTL, or is no longer trusted: ask for it again."""
+
+    prefix: EidPrefix
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUpDue:
+    """Some seconds after a move: solicit the peers again, wherever they are now, and ask where they are."""
+
+
+MachineEffect: TypeAlias = (
+    Effect | Count | RegistrationConfirmed | MappingLearned | LookupFailed | RefreshNeeded | FollowUpDue
+)
+"""What a machine hands to the node, which routes the additional kinds to the inputs of other machines."""

@@ -1,0 +1,79 @@
+"""What the forwarding table does with a mapping: one pure decision, so that the datapath has none to make.
+
+| mapping                          | fallback proxy           | native     | drop       |
+| locators, one usable             | encapsulate to them      | same       | same       |
+| locators, none usable            | encapsulate to the PETRs | drop       | drop       |
+| Natively-Forward                 | encapsulate to the PETRs | native     | drop       |
+| Send-Map-Request                 | miss                     | miss       | miss       |
+| any other action, placeholder    | drop                     | drop       | drop       |
+
+"Encapsulate to the PETRs" becomes "drop" without a usable proxy ETR: a packet with an EID as its source that leaves
+natively dies at the next ingress filter, or worse, gives away where the node is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lispmob.control.effect import InstallMapping, UsableLocator
+from lispmob.control.locator_set import NEVER, LocatorSet
+from lispmob.control.map_cache import MapCacheEntry
+from lispmob.control.node_config import Fallback
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.record import Action, Locator
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardingPolicy:
+    """The configuration that the decision depends on."""
+
+    fallback: Fallback = "proxy"
+    proxy_etrs: tuple[Locator, ...] = ()
+    own_eids: tuple[EidPrefix, ...] = ()
+
+
+def decide(entry: MapCacheEntry, policy: ForwardingPolicy, own: LocatorSet) -> InstallMapping:
+    """The forwarding entry for a map-cache entry, given our present RLOCs."""
+    if entry.source == "placeholder":
+        return InstallMapping(entry.prefix, "DROP")
+    if entry.locators:
+        usable = usable_locators(entry.locators, policy, own)
+        return InstallMapping(entry.prefix, "ENCAPSULATE", usable) if usable else _by_proxy(entry.prefix, policy, own)
+    if entry.action == Action.SEND_MAP_REQUEST:
+        return InstallMapping(entry.prefix, "MISS")
+    if entry.action == Action.NATIVELY_FORWARD:
+        if policy.fallback == "native":
+            return InstallMapping(entry.prefix, "NATIVE")
+        return _by_proxy(entry.prefix, policy, own)
+    return InstallMapping(entry.prefix, "DROP")
+
+
+def usable_locators(
+    locators: Iterable[Locator], policy: ForwardingPolicy, own: LocatorSet
+) -> tuple[UsableLocator, ...]:
+    """Those that we may and can encapsulate to, most preferred first; equal ones keep their order."""
+    found: dict[IpAddress, UsableLocator] = {}
+    families, our_addresses = own.families, own.addresses
+    for locator in locators:
+        if not locator.is_reachable or locator.priority == NEVER:
+            continue
+        for address in locator.ips:
+            is_ours = address in our_addresses or any(eid.contains(address) for eid in policy.own_eids)
+            if address.version in families and not is_ours and is_unicast(address):
+                found.setdefault(address, UsableLocator(address, locator.priority, locator.weight))
+                break  # the other addresses of a list name the same locator
+    return tuple(sorted(found.values(), key=lambda one: one.priority))
+
+
+def is_unicast(address: IpAddress) -> bool:
+    """True for an address that a datagram can be sent to across a network."""
+    is_bad = address.is_unspecified or address.is_loopback or address.is_multicast or address.is_link_local
+    return not is_bad and not (address.version == 4 and (address.is_reserved or int(address) >> 24 == 0))
+
+
+def _by_proxy(prefix: EidPrefix, policy: ForwardingPolicy, own: LocatorSet) -> InstallMapping:
+    if policy.fallback != "proxy":
+        return InstallMapping(prefix, "DROP")
+    proxies = usable_locators(policy.proxy_etrs, policy, own)
+    return InstallMapping(prefix, "ENCAPSULATE", proxies) if proxies else InstallMapping(prefix, "DROP")

@@ -1,0 +1,86 @@
+"""Our own RLOCs: where the node can be reached now, versioned, in the order that the RFC wants in a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.record import Locator, MappingRecord
+
+MAX_LOCATORS = 32
+"""Locators per record: locator-status-bits have 32 positions (RFC 9300, 5.3)."""
+
+NEVER = 255
+"""The priority of a locator that must not be used for unicast (RFC 9301, 5.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLocator:
+    """One of our RLOCs and the uplink it lives on. The name and the MTU of the uplink are no part of its identity."""
+
+    address: IpAddress
+    ifindex: int = 0
+    interface: str = field(default="", compare=False)
+    priority: int = 1
+    weight: int = 100
+    mtu_bytes: int = field(default=1500, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LocatorSet:
+    """All our RLOCs at one moment; `version` grows with every change. IPv4 before IPv6, ascending (RFC 9301, 5.4)."""
+
+    version: int = 0
+    locators: tuple[LocalLocator, ...] = ()
+
+    @classmethod
+    def of(cls, version: int, locators: Iterable[LocalLocator]) -> LocatorSet:
+        """Sort, keep one locator per address (the most preferred), and the 32 most preferred in all."""
+        preferred = sorted(locators, key=_preference)
+        unique = list({one.address: one for one in reversed(preferred)}.values())
+        kept = sorted(unique, key=_preference)[:MAX_LOCATORS]
+        return cls(version, tuple(sorted(kept, key=lambda one: (one.address.version, int(one.address)))))
+
+    def __bool__(self) -> bool:
+        return bool(self.locators)
+
+    @property
+    def addresses(self) -> frozenset[IpAddress]:
+        """The addresses alone."""
+        return frozenset(one.address for one in self.locators)
+
+    @property
+    def families(self) -> frozenset[int]:
+        """Which of 4 and 6 we can send with."""
+        return frozenset(one.address.version for one in self.locators)
+
+    @property
+    def itr_rlocs(self) -> tuple[IpAddress, ...]:
+        """Where answers to our Map-Requests shall go: the best locator of each family (RFC 9301, 5.3)."""
+        chosen = (self.best(4), self.best(6))
+        return tuple(one.address for one in chosen if one is not None)
+
+    def for_family(self, family: int) -> tuple[LocalLocator, ...]:
+        """The locators of one IP version, most preferred first."""
+        return tuple(sorted((one for one in self.locators if one.address.version == family), key=_preference))
+
+    def best(self, family: int) -> LocalLocator | None:
+        """The locator to send control messages from, towards destinations of this IP version."""
+        fitting = self.for_family(family)
+        return fitting[0] if fitting else None
+
+    def to_locators(self, probed: IpAddress | None = None) -> tuple[Locator, ...]:
+        """As they stand in a record of ours: L=1, R=1, and p=1 on the one that a probe arrived at."""
+        return tuple(
+            Locator(one.address, one.priority, one.weight, is_local=True, is_probed=one.address == probed)
+            for one in self.locators
+        )
+
+    def to_record(self, eid: EidPrefix, ttl_min: int, probed: IpAddress | None = None) -> MappingRecord:
+        """Our mapping of one EID-Prefix, authoritative. TTL in minutes, the unit of the wire."""
+        return MappingRecord.of(eid, self.to_locators(probed), ttl_min=ttl_min, is_authoritative=True)
+
+
+def _preference(locator: LocalLocator) -> tuple[int, int, int, int]:
+    return locator.priority, -locator.weight, locator.address.version, int(locator.address)

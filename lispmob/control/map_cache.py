@@ -1,0 +1,229 @@
+"""The map-cache: longest match per Instance-ID, TTLs, negative entries, and a bound that a scan cannot abuse.
+
+Eviction is a segmented LRU. New entries start on probation; one that is still carrying traffic some seconds after it
+came moves to the protected segment. Probation is evicted first, so ten thousand lookups by a port scanner push each
+other out and not the mapping of the ssh session. Static entries are never evicted and never expire.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Literal, TypeAlias
+
+from lispmob.control.prefix_table import PrefixTable
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.record import Locator
+
+Source: TypeAlias = Literal["reply", "static", "placeholder"]
+
+PROVEN_AFTER_S = 2.0  # ours: a packet queue being flushed is no proof of a conversation
+PROTECTED_SHARE = 0.8  # ours: the rest always stays open for newcomers
+REFRESH_AT_SHARE = 0.9  # RFC 9301, 5.5 leaves it open; ours: ask again with a tenth of the TTL to go
+LAST_CHECK_S = 1.0  # ours: no refresh check in the last second of a TTL
+GRACE_S = 10.0  # ours: how long a mapping that is being used may outlive its TTL while a fresh one is asked for
+LATELY_S = 60.0  # RFC 9301, 6.1: sites that traffic was exchanged with in the last minute
+MAX_LOCATORS = 32  # a record on the wire can carry more; see the limits in the error catalogue
+
+
+class State(Enum):
+    """Where one entry stands."""
+
+    ACTIVE = "active"
+    NEGATIVE = "negative"
+    STALE = "stale"  # still used, no longer trusted: a fresh answer is asked for
+    GONE = "gone"
+
+
+TRANSITIONS: Final[dict[State, frozenset[State]]] = {
+    State.ACTIVE: frozenset({State.STALE, State.GONE}),
+    State.NEGATIVE: frozenset({State.STALE, State.GONE}),
+    State.STALE: frozenset({State.GONE}),
+    State.GONE: frozenset(),
+}
+"""A fresh answer is a new entry; the one it replaces is GONE."""
+
+
+@dataclass(slots=True, eq=False)
+class MapCacheEntry:
+    """One mapping. Times are monotonic seconds; `expires_at` None means never. Locators stand as received."""
+
+    prefix: EidPrefix
+    locators: tuple[Locator, ...] = ()
+    action: int = 0
+    created_at: float = 0.0
+    expires_at: float | None = None
+    last_used: float = float("-inf")
+    map_version: int = 0
+    source: Source = "reply"
+    state: State = State.ACTIVE
+    is_proven: bool = False
+
+    def __post_init__(self) -> None:
+        if self.state is State.ACTIVE and not self.locators:
+            self.state = State.NEGATIVE
+
+    def is_used(self, now: float) -> bool:
+        """True when traffic met this entry within the last minute."""
+        return now - self.last_used <= LATELY_S
+
+    def to(self, new: State) -> None:
+        """Change the state."""
+        if new is self.state:
+            return
+        assert new in TRANSITIONS[self.state], (self.prefix, self.state, new)
+        self.state = new
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What the passing of time brought: entries that are out of the cache now, and entries to ask for again."""
+
+    expired: tuple[MapCacheEntry, ...] = ()
+    aging: tuple[MapCacheEntry, ...] = ()
+
+
+class MapCache:
+    """At most `limit` entries (static ones come on top)."""
+
+    def __init__(self, limit: int = 10000) -> None:
+        assert limit >= 1, limit
+        self.limit = limit
+        self._table: PrefixTable[MapCacheEntry] = PrefixTable()
+        self._probation: OrderedDict[EidPrefix, MapCacheEntry] = OrderedDict()  # least recently used first
+        self._protected: OrderedDict[EidPrefix, MapCacheEntry] = OrderedDict()
+        self._checks: list[tuple[float, int, MapCacheEntry]] = []  # heap of (when to look, sequence, entry)
+        self._sequence = 0
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __iter__(self) -> Iterator[MapCacheEntry]:
+        return iter([entry for _, entry in self._table])
+
+    def get(self, prefix: EidPrefix) -> MapCacheEntry | None:
+        """The entry of exactly this prefix."""
+        return self._table.get(prefix)
+
+    def lookup(self, address: IpAddress, instance_id: int = 0) -> MapCacheEntry | None:
+        """The entry with the longest prefix that holds the address."""
+        found = self._table.lookup(address, instance_id)
+        return found[1] if found else None
+
+    def narrower(self, prefix: EidPrefix) -> list[MapCacheEntry]:
+        """The entries strictly more specific than `prefix`."""
+        return [entry for _, entry in self._table.covered(prefix)]
+
+    def insert(self, entry: MapCacheEntry) -> list[MapCacheEntry]:
+        """Add or replace; returns what had to leave for it. A replacement inherits the usage of its predecessor."""
+        old = self._table.get(entry.prefix)
+        if old is not None:
+            entry.last_used = max(entry.last_used, old.last_used)
+            entry.is_proven = entry.is_proven or old.is_proven
+            self._forget(old)
+        self._table.insert(entry.prefix, entry)
+        if entry.source == "static":
+            return []
+        (self._protected if entry.is_proven else self._probation)[entry.prefix] = entry
+        self._schedule(entry, entry.created_at)
+        return self._make_room(keep=entry)
+
+    def remove(self, prefix: EidPrefix) -> MapCacheEntry | None:
+        """Take one entry out."""
+        entry = self._table.get(prefix)
+        if entry is not None:
+            self._forget(entry)
+        return entry
+
+    def touch(self, prefixes: Iterable[EidPrefix], now: float) -> None:
+        """Traffic met these entries since the last call."""
+        for prefix in prefixes:
+            entry = self._table.get(prefix)
+            if entry is None:
+                continue
+            entry.last_used = now
+            if entry.source == "static":
+                continue
+            if not entry.is_proven and now - entry.created_at >= PROVEN_AFTER_S:
+                entry.is_proven = True
+                self._protected[prefix] = self._probation.pop(prefix)
+            (self._protected if entry.is_proven else self._probation).move_to_end(prefix)
+        while len(self._protected) > max(1, int(self.limit * PROTECTED_SHARE)):
+            prefix, entry = self._protected.popitem(last=False)
+            entry.is_proven = False
+            self._probation[prefix] = entry
+
+    def shorten(self, entry: MapCacheEntry, expires_at: float, now: float) -> None:
+        """Let an entry expire earlier than it would."""
+        if entry.expires_at is None or expires_at < entry.expires_at:
+            entry.expires_at = expires_at
+            self._schedule(entry, now)
+
+    def set_limit(self, limit: int) -> list[MapCacheEntry]:
+        """Change the bound; returns the entries that had to leave."""
+        assert limit >= 1, limit
+        self.limit = limit
+        return self._make_room(keep=None)
+
+    def wake_at(self) -> float | None:
+        """When the next entry wants a look."""
+        while self._checks and self._checks[0][2].state is State.GONE:
+            heapq.heappop(self._checks)
+        return self._checks[0][0] if self._checks else None
+
+    def on_timer(self, now: float) -> Due:
+        """Expire what is due, and find what is in use and close to its end."""
+        expired: list[MapCacheEntry] = []
+        aging: dict[EidPrefix, MapCacheEntry] = {}
+        while (at := self.wake_at()) is not None and at <= now:
+            entry = heapq.heappop(self._checks)[2]
+            assert entry.expires_at is not None, entry
+            if entry.expires_at <= now and entry.state is State.ACTIVE and now - entry.last_used <= GRACE_S:
+                # Somebody is talking and the mapping system is slow: a hole in the traffic helps nobody.
+                entry.to(State.STALE)
+                entry.expires_at = now + GRACE_S
+                aging[entry.prefix] = entry
+                self._push(entry.expires_at, entry)
+                continue
+            if entry.expires_at <= now:
+                self._forget(entry)
+                expired.append(entry)
+                continue
+            if entry.is_used(now) and entry.source == "reply":
+                aging[entry.prefix] = entry
+            # Not in use now, but perhaps in a moment: look again halfway to the end.
+            remaining = entry.expires_at - now
+            self._push(now + remaining / 2 if remaining > 2 * LAST_CHECK_S else entry.expires_at, entry)
+        return Due(tuple(expired), tuple(aging.values()))
+
+    def _schedule(self, entry: MapCacheEntry, now: float) -> None:
+        if entry.expires_at is None:
+            return
+        remaining = max(0.0, entry.expires_at - now)
+        self._push(now + REFRESH_AT_SHARE * remaining if remaining > LAST_CHECK_S else entry.expires_at, entry)
+
+    def _push(self, at: float, entry: MapCacheEntry) -> None:
+        self._sequence += 1
+        heapq.heappush(self._checks, (at, self._sequence, entry))
+        if len(self._checks) > 2 * len(self._table) + 64:
+            latest = {id(check[2]): check for check in sorted(self._checks, reverse=True)}  # the soonest one wins
+            self._checks = [check for check in latest.values() if check[2].state is not State.GONE]
+            heapq.heapify(self._checks)
+
+    def _make_room(self, keep: MapCacheEntry | None) -> list[MapCacheEntry]:
+        evicted = []
+        while len(self._probation) + len(self._protected) > self.limit:
+            segment = self._probation if any(one is not keep for one in self._probation.values()) else self._protected
+            victim = next(one for one in segment.values() if one is not keep)
+            self._forget(victim)
+            evicted.append(victim)
+        return evicted
+
+    def _forget(self, entry: MapCacheEntry) -> None:
+        self._table.remove(entry.prefix)
+        self._probation.pop(entry.prefix, None)
+        self._protected.pop(entry.prefix, None)
+        entry.to(State.GONE)

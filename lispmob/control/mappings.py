@@ -1,0 +1,219 @@
+"""The map-cache at work: what answers, time and traffic do to it, and what the forwarding table is told about it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from lispmob.control.effect import (
+    DropPending,
+    Event,
+    InstallMapping,
+    LookupFailed,
+    MachineEffect,
+    MappingLearned,
+    RefreshNeeded,
+    RemoveMapping,
+)
+from lispmob.control.forwarding import ForwardingPolicy, decide
+from lispmob.control.locator_set import LocatorSet
+from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, State
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.record import TTL_UNTIL_TOLD, MappingRecord
+
+LONGEST_TTL_S = 24 * 3600.0  # ours: no answer is believed for longer than a day
+PLACEHOLDER_S = 30.0  # RFC 9301, 5.5: after ten tries without an answer, leave it for 30 s
+BATCH = 256  # ours: about two milliseconds of decisions
+STALE_S = 60.0  # ours: how long a mapping that is no longer trusted may still carry traffic
+
+
+class Mappings:
+    """Keeps the map-cache, and the forwarding table in step with it."""
+
+    def __init__(self, policy: ForwardingPolicy, limit: int) -> None:
+        self.cache = MapCache(limit)
+        self._policy = policy
+        self._own = LocatorSet()
+        self._installed: dict[EidPrefix, InstallMapping] = {}
+        self._added: dict[EidPrefix, MappingRecord] = {}  # static, but by hand: a reload leaves them alone
+        self._in_doubt: deque[MapCacheEntry] = deque()  # decided before the last change of uplinks or policy
+        self._in_doubt_since = 0.0
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds."""
+        at = self.cache.wake_at()
+        if not self._in_doubt:
+            return at
+        return self._in_doubt_since if at is None else min(at, self._in_doubt_since)
+
+    def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
+        """What the forwarding table was told about a prefix."""
+        return self._installed.get(prefix)
+
+    def on_policy(
+        self, policy: ForwardingPolicy, limit: int, static: Iterable[MappingRecord], now: float
+    ) -> list[MachineEffect]:
+        """The configuration is this now; static mappings are part of it."""
+        self._policy = policy
+        effects = self._dropped(self.cache.set_limit(limit), "evicted")
+        wanted = {prefix: record for record in static if (prefix := record.eid_prefix) is not None} | self._added
+        gone = [entry for entry in self.cache if entry.source == "static" and entry.prefix not in wanted]
+        for entry in gone:
+            self.cache.remove(entry.prefix)
+        effects += self._dropped(gone, "configuration")
+        for prefix, record in wanted.items():
+            effects += self._insert_static(prefix, record, now)
+        return effects + self._reconsider_all(now)
+
+    def on_added(self, record: MappingRecord, now: float) -> list[MachineEffect]:
+        """Somebody added a static mapping by hand; it stays until it is deleted or the node stops."""
+        prefix = record.eid_prefix
+        assert prefix is not None, record
+        self._added[prefix] = record
+        return self._insert_static(prefix, record, now)
+
+    def on_deleted(self, prefix: EidPrefix) -> list[MachineEffect]:
+        """Somebody deleted a mapping by hand. One from the configuration comes back with the next reload."""
+        self._added.pop(prefix, None)
+        entry = self.cache.remove(prefix)
+        return self._dropped([entry] if entry else [], "deleted")
+
+    def on_locators(self, own: LocatorSet, now: float) -> list[MachineEffect]:
+        """Our RLOCs are these now. Without any, the table stays as it is: nothing can be sent anyway."""
+        if not own:
+            return []
+        self._own = own
+        return self._reconsider_all(now)
+
+    def on_learned(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
+        """The mapping system answered. Less-specific records go in first, so that replacing spares their company."""
+        answers = [(prefix, record) for record in learned.records if (prefix := record.eid_prefix) is not None]
+        answers.sort(key=lambda answer: answer[0].mask_len)
+        company = {prefix for prefix, record in answers if record.ttl_min}
+        effects: list[MachineEffect] = []
+        for prefix, record in answers:
+            static = self.cache.get(prefix)
+            if static is not None and static.source == "static":
+                continue
+            effects += self._learn(prefix, record, company, learned, now)
+        if self.cache.lookup(learned.asked.address, learned.asked.instance_id) is None:
+            effects.append(DropPending(learned.asked, "mapping withdrawn"))
+        return effects
+
+    def on_lookup_failed(self, failed: LookupFailed, now: float) -> list[MachineEffect]:
+        """Nobody answered. A mapping that we have stays in use; where we have none, stop asking for a while."""
+        if self.cache.lookup(failed.asked.address, failed.asked.instance_id) is not None:
+            return [DropPending(failed.asked, failed.why)]
+        effects: list[MachineEffect] = []
+        if failed.why == "unanswered":
+            expiry = now + PLACEHOLDER_S
+            entry = MapCacheEntry(failed.asked, created_at=now, expires_at=expiry, source="placeholder")
+            effects += self._insert(entry)
+            effects.append(Event("mapping-negative", {"eid": str(failed.asked), "why": failed.why}))
+        return [*effects, DropPending(failed.asked, failed.why)]
+
+    def on_timer(self, now: float) -> list[MachineEffect]:
+        """Expire entries, and ask for those again that are in use and close to their end."""
+        due = self.cache.on_timer(now)
+        refresh: list[MachineEffect] = [RefreshNeeded(entry.prefix) for entry in due.aging]
+        return refresh + self._dropped(due.expired, "expired") + self._reconsider()
+
+    def on_slept(self, now: float) -> list[MachineEffect]:
+        """The host was suspended and TTLs did not run: distrust all, ask again for what is in use."""
+        effects: list[MachineEffect] = []
+        for entry in self.cache:
+            if entry.source == "static":
+                continue
+            if entry.source == "placeholder" or not entry.is_used(now):
+                self.cache.remove(entry.prefix)
+                effects += self._dropped([entry], "slept")
+                continue
+            entry.to(State.STALE)
+            self.cache.shorten(entry, now + STALE_S, now)
+            effects.append(RefreshNeeded(entry.prefix))
+        return effects
+
+    def in_use(self, now: float) -> list[RefreshNeeded]:
+        """Ask again for the peers that traffic went to in the last minute: who knows what we missed."""
+        used = (one for one in self.cache if one.source == "reply" and one.locators and one.is_used(now))
+        return [RefreshNeeded(one.prefix) for one in used]
+
+    def known(self, address: IpAddress, instance_id: int) -> MapCacheEntry | None:
+        """The entry from the mapping system that covers an EID: what an SMR may make us ask for again."""
+        entry = self.cache.lookup(address, instance_id)
+        return entry if entry is not None and entry.source == "reply" else None
+
+    def _learn(
+        self, prefix: EidPrefix, record: MappingRecord, company: set[EidPrefix], learned: MappingLearned, now: float
+    ) -> list[MachineEffect]:
+        narrower = [entry for entry in self.cache.narrower(prefix) if entry.source != "static"]
+        if record.ttl_min == 0:
+            entry = self.cache.remove(prefix)
+            return self._dropped([entry] if entry else [], "withdrawn")
+        # A negative answer is as wide as the hole in the registrations; what else works inside it is not its business.
+        asked, reason = learned.asked, learned.reason
+        replaced = [
+            one
+            for one in narrower
+            if one.prefix not in company
+            and (record.locators or not one.locators or one.prefix.covers(asked) or asked.covers(one.prefix))
+        ]
+        for one in replaced:
+            self.cache.remove(one.prefix)
+        effects = self._dropped(replaced, "replaced")
+        expires_at = now + _lifetime_s(record.ttl_min)
+        staying = [one for one in narrower if one.prefix not in company and one not in replaced]
+        kept = [one.expires_at for one in staying if one.expires_at is not None]
+        entry = MapCacheEntry(
+            prefix,
+            record.locators[:MAX_LOCATORS],
+            record.action,
+            created_at=now,
+            expires_at=min([expires_at, *kept]),  # RFC 9301, 5.5: so that no hole opens when they go
+            last_used=max([now if reason == "miss" else float("-inf"), *(one.last_used for one in replaced)]),
+            map_version=record.map_version,
+        )
+        kind = "mapping-installed" if record.locators else "mapping-negative"
+        rlocs = [str(locator.ip) for locator in record.locators if locator.ip is not None]
+        effects += self._insert(entry)
+        effects.append(Event(kind, {"eid": str(prefix), "rlocs": rlocs, "ttl_min": record.ttl_min, "why": reason}))
+        return effects
+
+    def _insert_static(self, prefix: EidPrefix, record: MappingRecord, now: float) -> list[MachineEffect]:
+        return self._insert(MapCacheEntry(prefix, record.locators, record.action, created_at=now, source="static"))
+
+    def _insert(self, entry: MapCacheEntry) -> list[MachineEffect]:
+        evicted = self._dropped(self.cache.insert(entry), "evicted")
+        # Installed even when nothing changed: packets may be waiting for just this entry.
+        decision = self._installed[entry.prefix] = decide(entry, self._policy, self._own)
+        return [*evicted, decision]
+
+    def _dropped(self, entries: Iterable[MapCacheEntry], why: str) -> list[MachineEffect]:
+        effects: list[MachineEffect] = []
+        for entry in entries:
+            self._installed.pop(entry.prefix, None)
+            effects.append(RemoveMapping(entry.prefix))
+            effects.append(Event("mapping-removed", {"eid": str(entry.prefix), "why": why}))
+        return effects
+
+    def _reconsider_all(self, now: float) -> list[MachineEffect]:
+        self._in_doubt = deque(self.cache)
+        self._in_doubt_since = now
+        return self._reconsider()
+
+    def _reconsider(self) -> list[MachineEffect]:
+        """Decide again about the next batch: a full cache must not hold up the registers and SMRs of a move."""
+        effects: list[MachineEffect] = []
+        for _ in range(min(BATCH, len(self._in_doubt))):
+            entry = self._in_doubt.popleft()
+            if entry.state is State.GONE:
+                continue
+            decision = decide(entry, self._policy, self._own)
+            if decision != self._installed.get(entry.prefix):
+                self._installed[entry.prefix] = decision
+                effects.append(decision)
+        return effects
+
+
+def _lifetime_s(ttl_min: int) -> float:
+    return LONGEST_TTL_S if ttl_min == TTL_UNTIL_TOLD else min(ttl_min * 60.0, LONGEST_TTL_S)

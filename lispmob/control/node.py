@@ -1,0 +1,271 @@
+"""The mobile node: owns the machines, and routes what one of them says to the inputs of the others. Still pure.
+
+Every `on_*` says what happened and returns what to do, in the order to do it in. `wake_at` is when to call `on_timer`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import assert_never
+
+from lispmob.control.acceptance import Guard
+from lispmob.control.answering import Answerer, Asked
+from lispmob.control.effect import (
+    Count,
+    DropPending,
+    Effect,
+    Event,
+    FollowUpDue,
+    InstallMapping,
+    LookupFailed,
+    MachineEffect,
+    MappingLearned,
+    RefreshNeeded,
+    RegistrationConfirmed,
+    RemoveMapping,
+    SendControl,
+)
+from lispmob.control.forwarding import ForwardingPolicy
+from lispmob.control.locator_set import LocalLocator, LocatorSet
+from lispmob.control.map_cache import MapCache
+from lispmob.control.mappings import Mappings
+from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
+from lispmob.control.peers import Peers, entry_targets
+from lispmob.control.registration import Registration
+from lispmob.control.registrations import Registrations
+from lispmob.control.resolver import Lookup, Resolver
+from lispmob.control.smr import SmrSender, SmrTarget, solicited
+from lispmob.errors import MalformedMessage
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.map_notify import MapNotify
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import MapRequest
+from lispmob.wire.message import decode_control
+from lispmob.wire.record import Action, Locator, MappingRecord
+
+__all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig"]
+
+
+class Node:
+    """One mobile node. `new_nonce` gives unpredictable 64-bit numbers, `jitter` numbers in [0, 1)."""
+
+    def __init__(self, config: NodeConfig, *, new_nonce: Callable[[], int], jitter: Callable[[], float]) -> None:
+        self.config = config
+        self.locators = LocatorSet()
+        self.counters: Counter[str] = Counter()
+        self._registrations = Registrations(config, jitter=jitter)
+        self._resolver = Resolver(config.map_resolvers, new_nonce=new_nonce)
+        self._smr = SmrSender(new_nonce=new_nonce)
+        self._answerer = Answerer(config.eids, config.record_ttl_min)
+        self._mappings = Mappings(_forwarding(config), config.map_cache_limit)
+        self._peers = Peers()
+        self._lost_all_at: float | None = None
+        # Static mappings stand from the beginning; the first input hands them out.
+        self._unsaid = self._apply_policy(0.0)
+
+    @property
+    def registrations(self) -> tuple[Registration, ...]:
+        """One per EID-Prefix and Map-Server, for display."""
+        return self._registrations.machines
+
+    @property
+    def map_cache(self) -> MapCache:
+        """The map-cache, for display."""
+        return self._mappings.cache
+
+    @property
+    def lookups(self) -> tuple[Lookup, ...]:
+        """The questions that are open, for display."""
+        return self._resolver.lookups
+
+    def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
+        """What the forwarding table was told about a prefix, for display."""
+        return self._mappings.disposition(prefix)
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
+        machines = (self._registrations, self._resolver, self._smr, self._mappings)
+        return min((at for machine in machines if (at := machine.wake_at()) is not None), default=None)
+
+    def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[Effect]:
+        """Our uplinks are these now. The whole handover leaves in this one call: nothing here waits."""
+        found = [one for one in locators if not any(eid.contains(one.address) for eid in self.config.eids)]
+        new = LocatorSet.of(self.locators.version + 1, found)
+        old = self.locators
+        if new.locators == old.locators:
+            self.locators = LocatorSet(old.version, new.locators)  # an MTU or a name may have changed
+            return self._route([], now)
+        self.locators = new
+        rlocs = [str(one.address) for one in new.locators]
+        previous = [str(one.address) for one in old.locators]
+        effects: list[MachineEffect] = [Event("moved", {"version": new.version, "rlocs": rlocs, "previous": previous})]
+        effects += self._registrations.on_locators(new, now)
+        effects += self._smr.on_moved(new, self._smr_targets(now) if new else (), now)
+        effects += self._resolver.on_locators(new)
+        effects += self._mappings.on_locators(new, now)
+        self._lost_all_at = None if new else now
+        return self._route(effects, now)
+
+    def on_datagram(self, datagram: Datagram, now: float) -> list[Effect]:
+        """A control datagram arrived: believed only as far as it proves itself."""
+        try:
+            return self._route(self._receive(datagram, now), now)
+        except MalformedMessage as malformed:
+            return self._route([Count(malformed.counter)], now)
+
+    def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[Effect]:
+        """A packet met no forwarding entry, or one that says "miss". The first Map-Request leaves in this call."""
+        asked = EidPrefix.host(destination, instance_id)
+        if self.config.owner_of(source, instance_id) is None or source.version != destination.version:
+            return self._route([Count("miss_source"), DropPending(asked, "source is no EID of ours")], now)
+        if self.config.owner_of(destination, instance_id) or self._is_infrastructure(destination, instance_id):
+            return self._route([Count("miss_guarded"), DropPending(asked, "never to be encapsulated")], now)
+        entry = self.map_cache.lookup(destination, instance_id)
+        known = self._mappings.disposition(entry.prefix) if entry is not None else None
+        if known is not None and known.disposition != "MISS":
+            return self._route([known], now)  # the answer overtook the packet
+        return self._route(self._resolver.on_miss(source, asked, now), now)
+
+    def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[Effect]:
+        """These forwarding entries carried traffic since the last call."""
+        self.map_cache.touch(prefixes, now)
+        return self._route([], now)
+
+    def on_heard(self, sources: Iterable[IpAddress], now: float) -> list[Effect]:
+        """Packets from these outer sources were decapsulated since the last call."""
+        self._peers.on_heard(sources, now)
+        return self._route([], now)
+
+    def on_timer(self, now: float) -> list[Effect]:
+        """A deadline may have passed. Early and late calls are both harmless."""
+        effects = self._registrations.on_timer(now)
+        for machine in (self._smr, self._resolver, self._mappings):
+            effects += machine.on_timer(now)
+        return self._route(effects, now)
+
+    def on_shutdown(self, now: float) -> list[Effect]:
+        """The node stops: withdraw what is registered."""
+        return self._route(self._registrations.on_shutdown(now), now)
+
+    def on_slept(self, now: float) -> list[Effect]:
+        """The clock jumped: we may be forgotten, and what we know may be old."""
+        return self._route(self._registrations.on_slept(now) + self._mappings.on_slept(now), now)
+
+    def on_config(self, config: NodeConfig, now: float) -> list[Effect]:
+        """A reload. What did not change goes on undisturbed."""
+        self.config = config
+        effects = self._registrations.on_config(config, now)
+        self._resolver.on_resolvers(config.map_resolvers)
+        self._answerer.on_eids(config.eids, config.record_ttl_min)
+        return self._route(effects + self._apply_policy(now), now)
+
+    def on_mapping_added(
+        self, prefix: EidPrefix, locators: Sequence[Locator], action: Action | int, now: float
+    ) -> list[Effect]:
+        """Somebody added or replaced a static mapping by hand; `action` counts when there are no locators."""
+        return self._route(self._mappings.on_added(MappingRecord.of(prefix, locators, action=action), now), now)
+
+    def on_mapping_deleted(self, prefix: EidPrefix, now: float) -> list[Effect]:
+        """Somebody deleted a mapping by hand: traffic to it asks anew."""
+        return self._route(self._mappings.on_deleted(prefix), now)
+
+    def _apply_policy(self, now: float) -> list[MachineEffect]:
+        config = self.config
+        return self._mappings.on_policy(_forwarding(config), config.map_cache_limit, config.static_mappings, now)
+
+    def _receive(self, datagram: Datagram, now: float) -> list[MachineEffect]:
+        message = decode_control(datagram.payload)
+        is_encapsulated, source_port = isinstance(message, EncapsulatedControl), datagram.source_port
+        if isinstance(message, EncapsulatedControl):
+            if not self._is_ours(message.destination):
+                return [Count("rx_policy")]
+            source_port = message.source_port
+            message = decode_control(message.message)
+            if isinstance(message, EncapsulatedControl):
+                return [Count("rx_ecm")]
+            if not isinstance(message, MapRequest):
+                return [Count("rx_type")]
+        match message:
+            case MapRequest(is_smr=True, is_probe=False):
+                return self._on_smr(message, datagram, now)
+            case MapRequest():
+                asked = Asked(
+                    message, datagram.source, source_port, datagram.destination, datagram.ifindex, is_encapsulated
+                )
+                return self._answerer.on_map_request(asked, self.locators, now)
+            case MapReply():
+                return self._resolver.on_map_reply(message, datagram.destination, self._guard(), now)
+            case MapNotify():
+                return self._registrations.on_map_notify(message, datagram.payload, now)
+        return [Count("rx_type")]
+
+    def _on_smr(self, request: MapRequest, datagram: Datagram, now: float) -> list[MachineEffect]:
+        """Only what is in the cache is asked for, and only of the mapping system: an SMR may be forged."""
+        eid = solicited(request)
+        entry = self._mappings.known(eid.address, eid.instance_id) if eid is not None else None
+        if eid is None or entry is None:
+            return [Count("rx_policy")]
+        event = Event("smr-received", {"eid": str(eid), "rloc": str(datagram.source)})
+        return [event, *self._resolver.on_smr(eid, entry.prefix, self._source_for(eid), now)]
+
+    def _route(self, effects: Iterable[MachineEffect], now: float) -> list[Effect]:
+        """Hand what is meant for other machines to them; return the rest, in order."""
+        waiting = deque([*self._unsaid, *effects])
+        self._unsaid = []
+        out: list[Effect] = []
+        while waiting:
+            match waiting.popleft():
+                case Count(name):
+                    self.counters[name] += 1
+                case RegistrationConfirmed(tries=tries, is_change=True) if tries > 1:
+                    waiting.extend(self._smr.on_registered_late(now))
+                case RegistrationConfirmed():
+                    pass
+                case MappingLearned() as learned:
+                    waiting.extend(self._learn(learned, now))
+                case LookupFailed() as failed:
+                    waiting.extend(self._mappings.on_lookup_failed(failed, now))
+                case RefreshNeeded(prefix):
+                    waiting.extend(self._resolver.on_aging(prefix, self._source_for(prefix), now))
+                case FollowUpDue():
+                    waiting.extend(self._smr.on_peers(self._smr_targets(now), now))
+                    waiting.extend(self._mappings.in_use(now))
+                case SendControl() | InstallMapping() | RemoveMapping() | DropPending() | Event() as effect:
+                    out.append(effect)
+                case unknown:
+                    assert_never(unknown)
+        return out
+
+    def _learn(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
+        """Take in an answer; when it shows that a peer has moved, make sure that it knows where we are."""
+        asked = learned.asked
+        before = self.map_cache.lookup(asked.address, asked.instance_id)
+        effects = self._mappings.on_learned(learned, now)
+        after = self.map_cache.lookup(asked.address, asked.instance_id)
+        if before is None or after is None or before.locators == after.locators:
+            return effects
+        return effects + self._smr.on_peer_moved(entry_targets(after, self.config, self.locators), now)
+
+    def _smr_targets(self, now: float) -> list[SmrTarget]:
+        # After a time without any uplink the last minute that counts is the one before it.
+        lately = now if self._lost_all_at is None else self._lost_all_at
+        return self._peers.targets(self.map_cache, self.config, self.locators, lately)
+
+    def _source_for(self, prefix: EidPrefix) -> IpAddress | None:
+        eid = self.config.eid_for(prefix.family, prefix.instance_id)
+        return eid.address if eid is not None else None
+
+    def _guard(self) -> Guard:
+        return Guard(self.config.eids, self.locators.addresses, self.config.mapping_system)
+
+    def _is_infrastructure(self, address: IpAddress, instance_id: int) -> bool:
+        return not instance_id and (address in self.config.mapping_system or address in self.locators.addresses)
+
+    def _is_ours(self, address: IpAddress) -> bool:
+        return address in self.locators.addresses or any(eid.contains(address) for eid in self.config.eids)
+
+
+def _forwarding(config: NodeConfig) -> ForwardingPolicy:
+    return ForwardingPolicy(config.fallback, config.proxy_etrs, config.eids)

@@ -1,0 +1,69 @@
+"""What a node is told: its EIDs, its mapping system, its policy; and the shape of a datagram that arrives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Key
+from lispmob.wire.record import Locator, MappingRecord
+
+Fallback: TypeAlias = Literal["native", "proxy", "drop"]
+
+
+@dataclass(frozen=True, slots=True)
+class MapServerPeer:
+    """A Map-Server to register with. `sends_xtr_id`: add our xTR-ID (some servers accept that only behind a NAT)."""
+
+    address: IpAddress
+    key: Key
+    proxy_map_reply: bool = True
+    sends_xtr_id: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """Everything the core needs to know; a reload hands over a whole new one."""
+
+    eids: tuple[EidPrefix, ...]
+    map_servers: tuple[MapServerPeer, ...] = ()
+    map_resolvers: tuple[IpAddress, ...] = ()
+    proxy_etrs: tuple[Locator, ...] = ()
+    proxy_itrs: tuple[IpAddress, ...] = ()
+    static_mappings: tuple[MappingRecord, ...] = ()
+    fallback: Fallback = "proxy"
+    map_cache_limit: int = 10000
+    register_interval_s: float = 60.0
+    record_ttl_min: int = 10
+    xtr_id: bytes = bytes(16)
+    site_id: bytes = bytes(8)
+    first_nonce: int = 1
+    """Where the nonces of Map-Registers start: nanoseconds since 1970, so that they grow over restarts."""
+
+    @property
+    def mapping_system(self) -> frozenset[IpAddress]:
+        """The addresses that must stay reachable without LISP."""
+        return frozenset((*self.map_resolvers, *(server.address for server in self.map_servers)))
+
+    def eid_for(self, family: int, instance_id: int) -> EidPrefix | None:
+        """Our EID that peers of this family and Instance-ID know us by."""
+        fitting = (eid for eid in self.eids if eid.family == family and eid.instance_id == instance_id)
+        return next(fitting, None)
+
+    def owner_of(self, address: IpAddress, instance_id: int) -> EidPrefix | None:
+        """Our EID-Prefix that holds this address."""
+        holding = (eid for eid in self.eids if eid.instance_id == instance_id and eid.contains(address))
+        return next(holding, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """A control datagram as it arrived. `in_data`: it came on the data port in Instance-ID 0xFFFFFF."""
+
+    payload: bytes
+    source: IpAddress
+    source_port: int
+    destination: IpAddress
+    ifindex: int = 0
+    in_data: bool = False

@@ -1,0 +1,123 @@
+"""Longest-prefix match per Instance-ID, for IPv4 and IPv6.
+
+One dictionary per mask length in use, tried from the longest: a lookup costs as many dictionary probes as there are
+different lengths (rarely more than five), whatever the number of prefixes.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from lispmob.wire.address import EidPrefix, IpAddress
+
+T = TypeVar("T")
+
+
+class _Space(Generic[T]):
+    """The prefixes of one Instance-ID and family."""
+
+    __slots__ = ("by_length", "lengths", "width")
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.by_length: dict[int, dict[int, tuple[EidPrefix, T]]] = {}
+        self.lengths: list[int] = []  # in use, longest first
+
+
+class PrefixTable(Generic[T]):
+    """A map from EID-Prefix to a value, searchable by address."""
+
+    def __init__(self) -> None:
+        self._spaces: dict[tuple[int, int], _Space[T]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, prefix: object) -> bool:
+        return isinstance(prefix, EidPrefix) and self.get(prefix) is not None
+
+    def __iter__(self) -> Iterator[tuple[EidPrefix, T]]:
+        """Every (prefix, value), in no particular order."""
+        for space in self._spaces.values():
+            for bucket in space.by_length.values():
+                yield from bucket.values()
+
+    def get(self, prefix: EidPrefix) -> T | None:
+        """The value of exactly this prefix."""
+        space = self._spaces.get((prefix.instance_id, prefix.family))
+        bucket = space.by_length.get(prefix.mask_len) if space else None
+        if space is None or bucket is None:
+            return None
+        found = bucket.get(int(prefix.address) >> (space.width - prefix.mask_len))
+        return found[1] if found else None
+
+    def insert(self, prefix: EidPrefix, value: T) -> None:
+        """Add or replace the value of a prefix."""
+        key = (prefix.instance_id, prefix.family)
+        space = self._spaces.get(key)
+        if space is None:
+            space = self._spaces[key] = _Space(prefix.network.max_prefixlen)
+        bucket = space.by_length.get(prefix.mask_len)
+        if bucket is None:
+            bucket = space.by_length[prefix.mask_len] = {}
+            insort(space.lengths, prefix.mask_len, key=lambda length: -length)
+        number = int(prefix.address) >> (space.width - prefix.mask_len)
+        self._count += number not in bucket
+        bucket[number] = (prefix, value)
+
+    def remove(self, prefix: EidPrefix) -> T | None:
+        """Take a prefix out; its value, or None when it was not there."""
+        key = (prefix.instance_id, prefix.family)
+        space = self._spaces.get(key)
+        bucket = space.by_length.get(prefix.mask_len) if space else None
+        if space is None or bucket is None:
+            return None
+        found = bucket.pop(int(prefix.address) >> (space.width - prefix.mask_len), None)
+        if not bucket:
+            del space.by_length[prefix.mask_len]
+            space.lengths.remove(prefix.mask_len)
+            if not space.lengths:
+                del self._spaces[key]
+        if found is None:
+            return None
+        self._count -= 1
+        return found[1]
+
+    def lookup(self, address: IpAddress, instance_id: int = 0) -> tuple[EidPrefix, T] | None:
+        """The longest prefix that holds the address, with its value."""
+        space = self._spaces.get((instance_id, address.version))
+        if space is None:
+            return None
+        number = int(address)
+        for length in space.lengths:
+            found = space.by_length[length].get(number >> (space.width - length))
+            if found is not None:
+                return found
+        return None
+
+    def covering(self, prefix: EidPrefix) -> list[tuple[EidPrefix, T]]:
+        """Every prefix that is `prefix` or less specific than it, longest first."""
+        space = self._spaces.get((prefix.instance_id, prefix.family))
+        if space is None:
+            return []
+        number = int(prefix.address)
+        fitting = [length for length in space.lengths if length <= prefix.mask_len]
+        found = (space.by_length[length].get(number >> (space.width - length)) for length in fitting)
+        return [one for one in found if one is not None]
+
+    def covered(self, prefix: EidPrefix) -> list[tuple[EidPrefix, T]]:
+        """Every prefix strictly more specific than `prefix`. Costs a walk over the longer prefixes."""
+        space = self._spaces.get((prefix.instance_id, prefix.family))
+        if space is None:
+            return []
+        head = int(prefix.address) >> (space.width - prefix.mask_len)
+        return [
+            found
+            for length in space.lengths
+            if length > prefix.mask_len
+            for number, found in space.by_length[length].items()
+            if number >> (length - prefix.mask_len) == head
+        ]

@@ -1,0 +1,62 @@
+"""Token buckets: how often something may happen, in total or per key, with bounded memory.
+
+Each bucket is one number, the time at which it will be full again (the "theoretical arrival time" of GCRA): taking a
+token moves it on by one interval, and a token is there as long as it is less than a whole burst ahead of now.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+
+class TokenBucket:
+    """At most `burst` at once, and one per `interval_s` seconds in the long run."""
+
+    def __init__(self, interval_s: float, burst: int = 1) -> None:
+        assert min(interval_s, burst) > 0, (interval_s, burst)
+        self._interval_s = interval_s
+        self._ahead_s = interval_s * (burst - 1)
+        self._full_at = float("-inf")
+
+    def take(self, now: float) -> bool:
+        """Take a token if there is one."""
+        if self.available_at(now) > now:
+            return False
+        self._full_at = max(self._full_at, now) + self._interval_s
+        return True
+
+    def available_at(self, now: float) -> float:
+        """When the next token can be taken: now, or a later time."""
+        return max(now, self._full_at - self._ahead_s)
+
+
+class KeyedBuckets(Generic[K]):
+    """One token bucket per key. At most `limit` keys are remembered; the one taken from longest ago goes first."""
+
+    def __init__(self, interval_s: float, burst: int = 1, limit: int = 4096) -> None:
+        assert min(interval_s, burst, limit) > 0, (interval_s, burst, limit)
+        self._interval_s = interval_s
+        self._ahead_s = interval_s * (burst - 1)
+        self._limit = limit
+        self._full_at: OrderedDict[K, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def take(self, key: K, now: float) -> bool:
+        """Take a token of this key if there is one."""
+        if self.available_at(key, now) > now:
+            return False
+        self._full_at[key] = max(self._full_at.get(key, now), now) + self._interval_s
+        self._full_at.move_to_end(key)
+        if len(self._full_at) > self._limit:
+            self._full_at.popitem(last=False)
+        return True
+
+    def available_at(self, key: K, now: float) -> float:
+        """When the next token of this key can be taken: now, or a later time."""
+        return max(now, self._full_at.get(key, now) - self._ahead_s)

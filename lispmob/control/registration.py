@@ -1,0 +1,243 @@
+"""Keeps one EID-Prefix registered with one Map-Server (RFC 9301, 8.2), whatever gets lost on the way.
+
+One EID-Prefix per Map-Register: deployed Map-Servers take more than one badly. Map-Notifies are always wanted, for
+nothing else tells a node that the mapping system knows where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from lispmob.control.effect import Count, Event, MachineEffect, RegistrationConfirmed, SendControl
+from lispmob.control.locator_set import LocalLocator, LocatorSet
+from lispmob.control.node_config import MapServerPeer
+from lispmob.control.rate_limit import TokenBucket
+from lispmob.errors import AuthenticationFailed
+from lispmob.wire.address import EidPrefix
+from lispmob.wire.auth import sign
+from lispmob.wire.auth import verify as verify_mac
+from lispmob.wire.map_notify import MapNotify
+from lispmob.wire.map_register import MapRegister
+from lispmob.wire.record import Action, MappingRecord
+
+FIRST_WAIT_S = 1.0  # RFC 9301, 8.2: first retransmission after 1 s, then doubling
+LONGEST_WAIT_S = 60.0  # RFC 9301, 8.2: at most 60 s between tries
+LIFETIME_S = 180.0  # RFC 9301, 8.2: a Map-Server forgets a registration after three minutes
+JITTER_SHARE = 0.1  # ours: refreshes spread over +/- 10 %, so that a whole fleet does not refresh at once
+TRIES_ON_BEST = 3  # ours: then the other uplinks get their turn, since the best may be one that leads nowhere
+MAX_OUTSTANDING = 16  # ours: nonces that a late Map-Notify may still answer
+AUTH_FAILED_EVENT_S = 60.0  # ours: whoever sends forgeries must not fill the log
+
+
+class State(Enum):
+    """Where one registration stands."""
+
+    IDLE = "idle"
+    REGISTERING = "registering"
+    REGISTERED = "registered"
+    REFRESHING = "refreshing"
+    LOST = "lost"
+
+
+TRANSITIONS: Final[dict[State, frozenset[State]]] = {
+    State.IDLE: frozenset({State.REGISTERING}),
+    State.REGISTERING: frozenset({State.REGISTERED, State.LOST, State.IDLE}),
+    State.REGISTERED: frozenset({State.REFRESHING, State.REGISTERING, State.IDLE}),
+    State.REFRESHING: frozenset({State.REGISTERED, State.REGISTERING, State.LOST, State.IDLE}),
+    State.LOST: frozenset({State.REGISTERED, State.REGISTERING, State.IDLE}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationPolicy:
+    """What all registrations of a node have in common."""
+
+    interval_s: float = 60.0
+    ttl_min: int = 10
+    xtr_id: bytes = bytes(16)
+    site_id: bytes = bytes(8)
+
+
+class Registration:
+    """The life of one EID-Prefix at one Map-Server. Nonces come from a counter that the whole node shares."""
+
+    def __init__(
+        self,
+        eid: EidPrefix,
+        server: MapServerPeer,
+        policy: RegistrationPolicy,
+        *,
+        next_nonce: Callable[[], int],
+        jitter: Callable[[], float],
+    ) -> None:
+        self.eid = eid
+        self.server = server
+        self.policy = policy
+        self.state = State.IDLE
+        self.tries = 0
+        self.confirmed_at: float | None = None
+        self.rtt_ms: float | None = None
+        self._next_nonce = next_nonce
+        self._jitter = jitter
+        self._locators = LocatorSet()
+        self._outstanding: dict[int, float] = {}  # nonce -> when it was sent
+        self._wait_s = FIRST_WAIT_S
+        self._wake_at: float | None = None
+        self._trying_since = 0.0
+        self._auth_events = TokenBucket(AUTH_FAILED_EVENT_S)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """True while the Map-Server is known to hold our present locators."""
+        return self.state in (State.REGISTERED, State.REFRESHING)
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
+        return self._wake_at
+
+    def expects(self, nonce: int) -> bool:
+        """True when a Map-Notify with this nonce would answer a Map-Register of ours."""
+        return nonce in self._outstanding
+
+    def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
+        """Our RLOCs are these now."""
+        is_same = locators.locators == self._locators.locators
+        self._locators = locators
+        if not self._uplinks():
+            return self._rest()
+        if is_same and self.state is not State.IDLE:
+            return []
+        return self._start(now)
+
+    def on_slept(self, now: float) -> list[MachineEffect]:
+        """The host was suspended: the Map-Server may have forgotten us meanwhile."""
+        return self._start(now) if self._uplinks() else []
+
+    def on_timer(self, now: float) -> list[MachineEffect]:
+        """A deadline may have passed: refresh, or try again and wait twice as long."""
+        if self._wake_at is None or now < self._wake_at:
+            return []
+        if self.state is State.REGISTERED:
+            self._to(State.REFRESHING)
+            self.tries = 0
+            self._wait_s = FIRST_WAIT_S
+            return self._register(now)
+        effects: list[MachineEffect] = [self._event("register-timeout", tries=self.tries, waited_s=self._wait_s)]
+        self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
+        if self.state is not State.LOST and now - self._trying_since >= LIFETIME_S:
+            self._to(State.LOST)
+            text = "no Map-Notify for 3 minutes: wrong key, UDP port 4342 filtered, or the Map-Server is down"
+            effects.append(self._event("registration-lost", text=text))
+        return effects + self._register(now)
+
+    def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[MachineEffect]:
+        """A Map-Notify came; `raw` is the message whose MAC counts."""
+        sent_at = self._outstanding.get(notify.nonce)
+        if sent_at is None:
+            return [Count("rx_nonce")]
+        try:
+            verify_mac(raw, self.server.key)
+        except AuthenticationFailed as failure:
+            return self._refuse_unauthenticated(str(failure), now)
+        if self.server.sends_xtr_id and notify.xtr_id not in (None, bytes(16), self.policy.xtr_id):
+            return [Count("rx_policy")]
+        record = next((one for one in notify.records if one.eid_prefix == self.eid), None)
+        if record is None:
+            return [Count("rx_policy")]
+        if why := _refusal(record):
+            return [Count("rx_policy"), self._event("register-refused", text=why)]
+        return self._confirm(sent_at, now)
+
+    def on_shutdown(self, now: float) -> list[MachineEffect]:
+        """The node goes away: withdraw the mapping with TTL 0, best effort."""
+        if self.state is State.IDLE:
+            return []
+        withdrawal = MappingRecord.of(self.eid, ttl_min=0, is_authoritative=True)
+        effects: list[MachineEffect] = [self._send(withdrawal, now), self._event("withdrawn")]
+        return effects + self._rest()
+
+    def _start(self, now: float) -> list[MachineEffect]:
+        if self.state is not State.REGISTERING:
+            self._trying_since = now
+        self._to(State.REGISTERING)
+        self._outstanding.clear()  # they would confirm locators that are no longer true
+        self.tries = 0
+        self._wait_s = FIRST_WAIT_S
+        return self._register(now)
+
+    def _register(self, now: float) -> list[MachineEffect]:
+        self.tries += 1
+        self._wake_at = now + self._wait_s
+        record = self._locators.to_record(self.eid, self.policy.ttl_min)
+        rlocs = [str(one.address) for one in self._locators.locators]
+        event = self._event("register-sent", tries=self.tries, version=self._locators.version, rlocs=rlocs)
+        return [self._send(record, now), Count("tx_map_register"), event]
+
+    def _send(self, record: MappingRecord, now: float) -> SendControl:
+        nonce = self._next_nonce()
+        self._outstanding[nonce] = now
+        if len(self._outstanding) > MAX_OUTSTANDING:
+            del self._outstanding[min(self._outstanding)]
+        message = MapRegister(
+            nonce=nonce,
+            records=(record,),
+            proxy_map_reply=self.server.proxy_map_reply,
+            want_map_notify=True,
+            xtr_id=self.policy.xtr_id if self.server.sends_xtr_id else None,
+            site_id=self.policy.site_id if self.server.sends_xtr_id else None,
+        )
+        uplinks = self._uplinks()
+        uplink = uplinks[max(0, self.tries - TRIES_ON_BEST) % len(uplinks)]
+        payload = sign(message, self.server.key)
+        return SendControl(payload, self.server.address, source=uplink.address, ifindex=uplink.ifindex)
+
+    def _confirm(self, sent_at: float, now: float) -> list[MachineEffect]:
+        is_change = self.state is not State.REFRESHING
+        tries = self.tries
+        self._to(State.REGISTERED)
+        self._outstanding.clear()
+        self.confirmed_at = self._trying_since = now
+        self.rtt_ms = (now - sent_at) * 1000
+        self._wake_at = now + self.policy.interval_s * (1 + JITTER_SHARE * (2 * self._jitter() - 1))
+        event = self._event(
+            "registered", tries=tries, rtt_ms=round(self.rtt_ms, 3), version=self._locators.version, is_change=is_change
+        )
+        return [event, RegistrationConfirmed(self.eid, self.server.address, tries, is_change)]
+
+    def _refuse_unauthenticated(self, why: str, now: float) -> list[MachineEffect]:
+        effects: list[MachineEffect] = [Count("rx_auth")]
+        if self._auth_events.take(now):
+            hint = "does map-servers: key (and key-id, algorithm) agree with what the Map-Server has for this EID?"
+            effects.append(self._event("auth-failed", text=f"Map-Notify refused: {why}; {hint}"))
+        return effects
+
+    def _rest(self) -> list[MachineEffect]:
+        if self.state is not State.IDLE:
+            self._to(State.IDLE)
+        self._outstanding.clear()
+        self._wake_at = None
+        return []
+
+    def _uplinks(self) -> tuple[LocalLocator, ...]:
+        return self._locators.for_family(self.server.address.version)
+
+    def _event(self, kind: str, **fields: str | int | float | bool | list[str]) -> Event:
+        return Event(kind, {"eid": str(self.eid), "map_server": str(self.server.address), **fields})
+
+    def _to(self, new: State) -> None:
+        if new is self.state:
+            return
+        assert new in TRANSITIONS[self.state], (self.state, new)
+        self.state = new
+
+
+def _refusal(record: MappingRecord) -> str | None:
+    """Why a Map-Notify of ours is no confirmation, or None when it is one."""
+    if record.ttl_min == 0:
+        return "the Map-Server reports TTL 0: somebody else withdrew this EID, or shares its key"
+    if not record.locators and record.action in (Action.DROP_POLICY_DENIED, Action.DROP_AUTH_FAILURE):
+        return "the Map-Server denies this registration by policy"
+    return None

@@ -1,0 +1,90 @@
+"""All registrations of a node: each EID-Prefix at each Map-Server, with one nonce counter for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from lispmob.control.effect import Count, MachineEffect
+from lispmob.control.locator_set import LocatorSet
+from lispmob.control.node_config import MapServerPeer, NodeConfig
+from lispmob.control.registration import Registration, RegistrationPolicy
+from lispmob.wire.address import EidPrefix
+from lispmob.wire.map_notify import MapNotify
+
+_Identity: TypeAlias = tuple[EidPrefix, MapServerPeer, RegistrationPolicy]
+"""What a registration is made of. When any of it changes, it is another registration."""
+
+NONCE_SPACE = 1 << 64
+
+
+class Registrations:
+    """Starts, stops and feeds the machines."""
+
+    def __init__(self, config: NodeConfig, *, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+        self._locators = LocatorSet()
+        self._last_nonce = config.first_nonce - 1
+        self._machines = {identity: self._make(identity) for identity in _identities(config)}
+
+    @property
+    def machines(self) -> tuple[Registration, ...]:
+        """Every registration, in the order of the configuration."""
+        return tuple(self._machines.values())
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds."""
+        return min((at for one in self.machines if (at := one.wake_at()) is not None), default=None)
+
+    def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
+        """Our RLOCs are these now."""
+        self._locators = locators
+        return [effect for one in self.machines for effect in one.on_locators(locators, now)]
+
+    def on_timer(self, now: float) -> list[MachineEffect]:
+        """A deadline may have passed."""
+        return [effect for one in self.machines for effect in one.on_timer(now)]
+
+    def on_slept(self, now: float) -> list[MachineEffect]:
+        """The host was suspended."""
+        return [effect for one in self.machines for effect in one.on_slept(now)]
+
+    def on_shutdown(self, now: float) -> list[MachineEffect]:
+        """The node stops."""
+        return [effect for one in self.machines for effect in one.on_shutdown(now)]
+
+    def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[MachineEffect]:
+        """A Map-Notify came. Its nonce, unique in the node, says whom it is for."""
+        for one in self.machines:
+            if one.expects(notify.nonce):
+                return one.on_map_notify(notify, raw, now)
+        return [Count("rx_nonce")]
+
+    def on_config(self, config: NodeConfig, now: float) -> list[MachineEffect]:
+        """Keep what did not change, withdraw what is gone, start what is new."""
+        old, wanted = self._machines, list(dict.fromkeys(_identities(config)))
+        self._last_nonce = max(self._last_nonce, config.first_nonce - 1)
+        self._machines = {identity: old.get(identity) or self._make(identity) for identity in wanted}
+        still_there = {(eid, server.address) for eid, server, _ in wanted}
+        effects: list[MachineEffect] = []
+        for identity, machine in old.items():
+            # Where only a key or a TTL changed, a withdrawal would race with the new registration.
+            if identity not in self._machines and (machine.eid, machine.server.address) not in still_there:
+                effects += machine.on_shutdown(now)
+        for identity, machine in self._machines.items():
+            if identity not in old:
+                effects += machine.on_locators(self._locators, now)
+        return effects
+
+    def _make(self, identity: _Identity) -> Registration:
+        eid, server, policy = identity
+        return Registration(eid, server, policy, next_nonce=self._next_nonce, jitter=self._jitter)
+
+    def _next_nonce(self) -> int:
+        self._last_nonce = (self._last_nonce + 1) % NONCE_SPACE
+        return self._last_nonce
+
+
+def _identities(config: NodeConfig) -> list[_Identity]:
+    policy = RegistrationPolicy(config.register_interval_s, config.record_ttl_min, config.xtr_id, config.site_id)
+    return [(eid, server, policy) for server in config.map_servers for eid in config.eids]

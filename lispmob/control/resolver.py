@@ -1,0 +1,271 @@
+"""Asks the mapping system where an EID is: Map-Requests in ECMs, with fail-over, limits, and an end to trying.
+
+Three things start a lookup: a packet that met no mapping, a mapping in use that grows old, and an SMR. They differ in
+what failure means, so a lookup remembers its reason; for the asking they are the same.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import ip_address
+from typing import Final
+
+from lispmob.control.acceptance import Guard, accept_records
+from lispmob.control.effect import (
+    CONTROL_PORT,
+    Count,
+    DropPending,
+    Event,
+    LookupFailed,
+    MachineEffect,
+    MappingLearned,
+    SendControl,
+)
+from lispmob.control.locator_set import LocatorSet
+from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.eid import from_prefix
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import EidRecord, MapRequest
+
+RETRY_S = 1.0  # RFC 9301, 5.3: at most one Map-Request per second per EID-Prefix
+MAX_TRIES = 10  # RFC 9301, 5.3: then give up for a while
+NONCE_LIFETIME_S = 30.0  # ours: how late an answer may come
+MAX_NONCES = 1024  # ours: see the limits in the error catalogue
+MAX_LOOKUPS = 1024  # ours: a lookup costs about a kilobyte
+GLOBAL_INTERVAL_S = 0.05  # ours: 20 Map-Requests per second for misses, and as many for what is in use already
+GLOBAL_BURST = 20
+SMR_INTERVAL_S = 3.0  # RFC 9301, 6.1: SMR-invoked Map-Requests, one per 3 s per EID-Prefix
+SMR_BURST = 3  # ours: somebody who moves twice in a row is still found at once
+LIMITED_EVENT_S = 10.0  # ours
+
+
+class Reason(Enum):
+    """Why a lookup was started."""
+
+    MISS = "miss"
+    REFRESH = "refresh"
+    SMR = "smr"
+
+
+class State(Enum):
+    """Where one lookup stands."""
+
+    ASKING = "asking"
+    ANSWERED = "answered"
+    FAILED = "failed"
+
+
+TRANSITIONS: Final[dict[State, frozenset[State]]] = {
+    State.ASKING: frozenset({State.ANSWERED, State.FAILED}),
+    State.ANSWERED: frozenset(),
+    State.FAILED: frozenset(),
+}
+
+
+@dataclass(slots=True, eq=False)
+class Lookup:
+    """One question that is open. `wake_at`: when to ask again, or to give up."""
+
+    asked: EidPrefix
+    reason: Reason
+    source: IpAddress | None
+    wake_at: float
+    limited_as: EidPrefix
+    state: State = State.ASKING
+    tries: int = 0
+    nonces: set[int] = field(default_factory=set)
+
+    def to(self, new: State) -> None:
+        """Change the state."""
+        assert new in TRANSITIONS[self.state], (self.asked, self.state, new)
+        self.state = new
+
+
+@dataclass(frozen=True, slots=True)
+class _Transmission:
+    lookup: Lookup
+    sent_at: float
+    itr_rlocs: tuple[IpAddress, ...]
+    resolver: IpAddress
+
+
+class Resolver:
+    """All open lookups of a node. The first Map-Request leaves in the call that starts a lookup."""
+
+    def __init__(self, map_resolvers: Sequence[IpAddress], *, new_nonce: Callable[[], int]) -> None:
+        self._map_resolvers = tuple(map_resolvers)
+        self._new_nonce = new_nonce
+        self._locators = LocatorSet()
+        self._lookups: dict[EidPrefix, Lookup] = {}
+        self._transmissions: OrderedDict[int, _Transmission] = OrderedDict()  # by nonce, oldest first
+        self._preferred: IpAddress | None = None  # the Map-Resolver that answered last
+        self._per_prefix: KeyedBuckets[EidPrefix] = KeyedBuckets(RETRY_S)
+        self._per_smr: KeyedBuckets[EidPrefix] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
+        self._for_misses = TokenBucket(GLOBAL_INTERVAL_S, GLOBAL_BURST)
+        self._for_known = TokenBucket(GLOBAL_INTERVAL_S, GLOBAL_BURST)
+        self._limited_events = TokenBucket(LIMITED_EVENT_S)
+
+    @property
+    def lookups(self) -> tuple[Lookup, ...]:
+        """The open lookups, for display."""
+        return tuple(self._lookups.values())
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds; None while nothing is asked."""
+        return min((lookup.wake_at for lookup in self._lookups.values()), default=None)
+
+    def on_resolvers(self, map_resolvers: Sequence[IpAddress]) -> None:
+        """The configured Map-Resolvers are these now."""
+        self._map_resolvers = tuple(map_resolvers)
+
+    def on_locators(self, locators: LocatorSet) -> list[MachineEffect]:
+        """Our RLOCs are these now. Open lookups go on from there; without any RLOC they fail."""
+        self._locators = locators
+        if locators:
+            return []
+        return [effect for lookup in self.lookups for effect in self._fail(lookup, "no-locator")]
+
+    def on_miss(self, source: IpAddress, destination: EidPrefix, now: float) -> list[MachineEffect]:
+        """A packet from `source` met no mapping; `destination` is the /32 or /128 of where it goes."""
+        known = self._lookups.get(destination)
+        if known is not None:
+            known.reason = Reason.MISS
+            return []
+        if len(self._lookups) >= MAX_LOOKUPS or self._for_misses.available_at(now) > now:
+            effects: list[MachineEffect] = [Count("tx_rate"), DropPending(destination, "rate-limited")]
+            if self._limited_events.take(now):
+                effects.append(Event("rate-limited", {"eid": str(destination), "what": "map-request"}))
+            return effects
+        event = Event("miss", {"eid": str(destination), "source": str(source)})
+        return [event, *self._ask(Lookup(destination, Reason.MISS, source, now, destination), now)]
+
+    def on_aging(self, prefix: EidPrefix, source: IpAddress | None, now: float) -> list[MachineEffect]:
+        """A mapping in use needs a fresh answer. `source`: our EID that talks to it."""
+        if prefix in self._lookups or len(self._lookups) >= MAX_LOOKUPS:
+            return []
+        return self._ask(Lookup(prefix, Reason.REFRESH, source, now, prefix), now)
+
+    def on_smr(self, eid: EidPrefix, cached: EidPrefix, source: IpAddress | None, now: float) -> list[MachineEffect]:
+        """Somebody says that `eid` (a host, inside the cached prefix) has moved. A limit delays the question."""
+        known = self._lookups.get(eid)
+        if known is None:
+            if len(self._lookups) >= MAX_LOOKUPS:
+                return [Count("rx_rate")]
+            return self._ask(Lookup(eid, Reason.SMR, source, now, cached), now)
+        if known.reason is Reason.REFRESH:
+            known.reason = Reason.SMR
+        return []
+
+    def on_timer(self, now: float) -> list[MachineEffect]:
+        """Ask again where no answer came; give up after the tenth try."""
+        effects: list[MachineEffect] = []
+        for lookup in self.lookups:
+            if lookup.wake_at <= now:
+                effects += self._fail(lookup, "unanswered") if lookup.tries >= MAX_TRIES else self._ask(lookup, now)
+        return effects
+
+    def on_map_reply(self, reply: MapReply, arrived_at: IpAddress, guard: Guard, now: float) -> list[MachineEffect]:
+        """A Map-Reply came, to our address `arrived_at`. Its source proves nothing and is not looked at."""
+        sent = self._transmissions.get(reply.nonce)
+        if sent is None or now - sent.sent_at > NONCE_LIFETIME_S:
+            return [Count("rx_nonce")]
+        if reply.is_probe or (arrived_at not in sent.itr_rlocs and arrived_at not in guard.own_rlocs):
+            return [Count("rx_policy")]
+        lookup = sent.lookup
+        records = accept_records(reply.records, lookup.asked, guard)
+        if records is None:
+            return [Count("rx_policy")]
+        self._close(lookup)
+        if lookup.state is State.ASKING:
+            lookup.to(State.ANSWERED)
+        self._preferred = sent.resolver
+        rtt_ms = round((now - sent.sent_at) * 1000, 3)
+        return [MappingLearned(lookup.asked, records, lookup.reason.value, rtt_ms)]
+
+    def _ask(self, lookup: Lookup, now: float) -> list[MachineEffect]:
+        """Send one Map-Request, or put it off until the limits allow it."""
+        self._lookups[lookup.asked] = lookup
+        resolvers = [one for one in self._by_preference() if one.version in self._locators.families]
+        if not resolvers:
+            return self._fail(lookup, "no-locator" if self._map_resolvers else "no-map-resolver")
+        is_smr = lookup.reason is Reason.SMR
+        total = self._for_misses if lookup.reason is Reason.MISS else self._for_known
+        allowed_at = max(total.available_at(now), self._per_prefix.available_at(lookup.asked, now))
+        if is_smr:
+            allowed_at = max(allowed_at, self._per_smr.available_at(lookup.limited_as, now))
+        if allowed_at > now:
+            lookup.wake_at = allowed_at
+            return []
+        total.take(now)
+        self._per_prefix.take(lookup.asked, now)
+        if is_smr:
+            self._per_smr.take(lookup.limited_as, now)
+        resolver = resolvers[lookup.tries % len(resolvers)]
+        lookup.tries += 1
+        lookup.wake_at = now + RETRY_S
+        return [self._send(lookup, resolver, now), Count("tx_map_request")]
+
+    def _send(self, lookup: Lookup, resolver: IpAddress, now: float) -> SendControl:
+        nonce = self._new_nonce()
+        lookup.nonces.add(nonce)
+        itr_rlocs = self._locators.itr_rlocs
+        self._transmissions[nonce] = _Transmission(lookup, now, itr_rlocs, resolver)
+        self._trim(now)
+        asked = lookup.asked
+        own = EidPrefix.host(lookup.source, asked.instance_id) if lookup.source is not None else None
+        request = MapRequest(
+            nonce=nonce,
+            # A refresh names no source: it is the node that asks, not a packet (RFC 9301, 5.2).
+            source_eid=from_prefix(own) if own is not None and lookup.reason is not Reason.REFRESH else None,
+            itr_rlocs=itr_rlocs,
+            records=(EidRecord.of(asked),),
+            is_smr_invoked=lookup.reason is Reason.SMR,
+        )
+        ecm = EncapsulatedControl(
+            source=lookup.source or self._inner_source(asked.family),
+            source_port=CONTROL_PORT,
+            destination=asked.address,
+            destination_port=CONTROL_PORT,
+            message=request.encode(),
+        )
+        uplink = self._locators.best(resolver.version)
+        assert uplink is not None, resolver
+        return SendControl(ecm.encode(), resolver, source=uplink.address, ifindex=uplink.ifindex)
+
+    def _inner_source(self, family: int) -> IpAddress:
+        """An inner source of the family asked for, when no EID of ours has it: an RLOC, or else nothing."""
+        uplink = self._locators.best(family)
+        return uplink.address if uplink is not None else ip_address("0.0.0.0" if family == 4 else "::")
+
+    def _by_preference(self) -> list[IpAddress]:
+        """The configured Map-Resolvers in turn, beginning with the one that answered last."""
+        if self._preferred not in self._map_resolvers:
+            return list(self._map_resolvers)
+        start = self._map_resolvers.index(self._preferred)
+        return [*self._map_resolvers[start:], *self._map_resolvers[:start]]
+
+    def _fail(self, lookup: Lookup, why: str) -> list[MachineEffect]:
+        """Stop asking. The nonces live on: a late answer is still an answer."""
+        lookup.to(State.FAILED)
+        self._lookups.pop(lookup.asked, None)
+        return [LookupFailed(lookup.asked, lookup.reason.value, why)]
+
+    def _close(self, lookup: Lookup) -> None:
+        if self._lookups.get(lookup.asked) is lookup:
+            del self._lookups[lookup.asked]
+        for nonce in lookup.nonces:
+            self._transmissions.pop(nonce, None)
+
+    def _trim(self, now: float) -> None:
+        """Forget nonces that are too old to be answered, and the oldest beyond the limit."""
+        while self._transmissions:
+            nonce, oldest = next(iter(self._transmissions.items()))
+            if now - oldest.sent_at <= NONCE_LIFETIME_S and len(self._transmissions) <= MAX_NONCES:
+                return
+            del self._transmissions[nonce]
+            oldest.lookup.nonces.discard(nonce)

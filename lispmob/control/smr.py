@@ -1,0 +1,155 @@
+"""Solicit-Map-Requests: after a move, tell those who send to us that their mapping of us is old (RFC 9301, 6.1).
+
+An SMR proves nothing; it makes its receiver ask the mapping system. Here is the sending side. The receiving side is a
+lookup (`resolver.py`) that `solicited()` decides about.
+
+A move is told three times, for an SMR can get lost, and can leave before the Map-Server knows. The second and third
+time the targets are looked up afresh: a peer that moved at the same moment is told at its new RLOC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from lispmob.control.effect import Count, Event, FollowUpDue, MachineEffect, SendControl
+from lispmob.control.locator_set import LocatorSet
+from lispmob.control.rate_limit import KeyedBuckets
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.eid import from_prefix, to_prefix
+from lispmob.wire.map_request import EidRecord, MapRequest
+
+SMR_INTERVAL_S = 3.0  # RFC 9301, 6.1: one SMR per 3 s to the same RLOC
+SMR_BURST = 3  # ours: one RLOC may serve several EIDs of ours, and a second move follows the first at once
+FOLLOW_UPS_S = (4.0, 16.0)  # ours: when a register with 1, 3, 7, 15 s between its tries has probably arrived
+BATCH = 64  # ours: SMRs per turn, so that a busy node does not fill the queue of the uplink it has just got
+BATCH_INTERVAL_S = 0.05
+MAX_QUEUED = 4096
+
+
+class State(Enum):
+    """Whether the last move is still being told."""
+
+    QUIET = "quiet"
+    TELLING = "telling"
+
+
+TRANSITIONS: Final[dict[State, frozenset[State]]] = {
+    State.QUIET: frozenset({State.TELLING}),
+    State.TELLING: frozenset({State.QUIET}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SmrTarget:
+    """Whom to tell what: `eid` of ours has moved; `peer` is the prefix that the RLOC serves, or our EID if unknown."""
+
+    rloc: IpAddress
+    eid: EidPrefix
+    peer: EidPrefix
+
+
+class SmrSender:
+    """Tells moves, at once and again, within the limit per RLOC: what the limit holds back is sent later."""
+
+    def __init__(self, *, new_nonce: Callable[[], int]) -> None:
+        self.state = State.QUIET
+        self._new_nonce = new_nonce
+        self._locators = LocatorSet()
+        self._queue: dict[tuple[IpAddress, EidPrefix], tuple[float, SmrTarget]] = {}  # -> not before, what
+        self._told: set[tuple[IpAddress, EidPrefix]] = set()  # since the last move
+        self._follow_ups: tuple[float, ...] = ()
+        self._limits: KeyedBuckets[IpAddress] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds; None while there is nothing to tell."""
+        return min((*self._follow_ups[:1], *(at for at, _ in self._queue.values())), default=None)
+
+    def on_moved(self, locators: LocatorSet, targets: Iterable[SmrTarget], now: float) -> list[MachineEffect]:
+        """Our RLOCs are these now: tell the targets at once. Without RLOCs there is nothing to tell, and no way to."""
+        self._locators = locators
+        self._queue.clear()
+        self._told.clear()
+        self._follow_ups = tuple(now + pause_s for pause_s in FOLLOW_UPS_S) if locators else ()
+        return self.on_peers(targets, now)
+
+    def on_peers(self, targets: Iterable[SmrTarget], now: float) -> list[MachineEffect]:
+        """Tell these as well."""
+        for target in targets:
+            if len(self._queue) < MAX_QUEUED and target.rloc.version in self._locators.families:
+                self._queue.setdefault((target.rloc, target.eid), (now, target))
+        return self._drain(now)
+
+    def on_peer_moved(self, targets: Iterable[SmrTarget], now: float) -> list[MachineEffect]:
+        """A peer turned up at these RLOCs. While our own last move is being told, it may not have heard of it."""
+        if self.state is State.QUIET:
+            return []
+        return self.on_peers([one for one in targets if (one.rloc, one.eid) not in self._told], now)
+
+    def on_registered_late(self, now: float) -> list[MachineEffect]:
+        """The first Map-Register was lost: whoever asked since the move was told the old mapping. Tell it again."""
+        if not self._locators:
+            return []
+        later = tuple(at for at in self._follow_ups if at > now + FOLLOW_UPS_S[0])
+        self._follow_ups = (now, now + FOLLOW_UPS_S[0], *later)
+        return self.on_timer(now)
+
+    def on_timer(self, now: float) -> list[MachineEffect]:
+        """A deadline may have passed: send what the limit held back, or begin the next round."""
+        effects = self._drain(now)
+        if self._follow_ups and self._follow_ups[0] <= now:
+            self._follow_ups = tuple(at for at in self._follow_ups if at > now)
+            effects.append(FollowUpDue())
+        self._settle()
+        return effects
+
+    def _drain(self, now: float) -> list[MachineEffect]:
+        effects: list[MachineEffect] = []
+        sent: list[str] = []
+        for key, (not_before, target) in list(self._queue.items()):
+            if not_before > now:
+                continue
+            if len(sent) == BATCH:
+                self._queue[key] = (now + BATCH_INTERVAL_S, target)
+            elif (at := self._limits.available_at(target.rloc, now)) > now:
+                self._queue[key] = (at, target)
+            else:
+                del self._queue[key]
+                self._limits.take(target.rloc, now)
+                self._told.add(key)
+                sent.append(str(target.rloc))
+                effects += [self._solicit(target), Count("tx_smr")]
+        if sent:
+            effects.append(Event("smr-sent", {"rlocs": sent, "version": self._locators.version}))
+        self._settle()
+        return effects
+
+    def _solicit(self, target: SmrTarget) -> SendControl:
+        uplink = self._locators.best(target.rloc.version)
+        assert uplink is not None, target
+        message = MapRequest(
+            nonce=self._new_nonce(),
+            source_eid=from_prefix(target.eid),
+            itr_rlocs=self._locators.itr_rlocs,
+            records=(EidRecord.of(target.peer),),
+            is_smr=True,
+            dont_map_reply=True,
+        )
+        return SendControl(message.encode(), target.rloc, source=uplink.address, ifindex=uplink.ifindex)
+
+    def _settle(self) -> None:
+        self._to(State.TELLING if self._queue or self._follow_ups else State.QUIET)
+
+    def _to(self, new: State) -> None:
+        if new is self.state:
+            return
+        assert new in TRANSITIONS[self.state], (self.state, new)
+        self.state = new
+
+
+def solicited(request: MapRequest) -> EidPrefix | None:
+    """The EID that an SMR says has moved, as a host; None when it names none."""
+    family = to_prefix(request.source_eid, 0)
+    return to_prefix(request.source_eid, family.network.max_prefixlen) if family is not None else None

@@ -1,0 +1,1 @@
+"""The machines, one at a time, in virtual time."""

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lispmob.control.answering import Answerer, Asked
+from lispmob.control.effect import Count, MachineEffect, SendControl
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import EidRecord, MapRequest
+from tests.control.support import EID, LTE, SERVER, WIFI, WIFI6, ip, locators, only, prefix
+
+ITR = ip("203.0.113.5")
+OWN = locators(WIFI, LTE)
+REQUEST = MapRequest(77, ip("10.2.0.7"), (ITR,), (EidRecord.of(EID),))
+FORWARDED = Asked(REQUEST, SERVER, 4342, WIFI.address, 2, is_encapsulated=True)
+PROBE = Asked(replace(REQUEST, source_eid=None, is_probe=True), ITR, 50000, LTE.address, 3)
+
+
+def answerer() -> Answerer:
+    return Answerer((EID,), 10)
+
+
+def counted(effects: list[MachineEffect]) -> list[str]:
+    return [effect.name for effect in only(effects, Count)]
+
+
+def ask(asked: Asked, now: float = 0.0) -> list[MachineEffect]:
+    return answerer().on_map_request(asked, OWN, now)
+
+
+def test_a_forwarded_request_is_answered_to_the_itr_at_its_inner_port() -> None:
+    (send,) = only(ask(replace(FORWARDED, source_port=50001)), SendControl)
+
+    reply = MapReply.decode(send.payload)
+    assert (send.destination, send.port, send.source) == (ITR, 50001, WIFI.address)
+    assert reply.nonce == 77
+    assert reply.records == (OWN.to_record(EID, 10),)
+    assert reply.records[0].is_authoritative
+
+
+def test_a_probe_is_answered_the_way_it_came() -> None:
+    (send,) = only(ask(PROBE), SendControl)
+
+    reply = MapReply.decode(send.payload)
+    assert (send.destination, send.port, send.source, send.ifindex) == (ITR, 50000, LTE.address, 3)
+    assert reply.is_probe
+    assert [one.ip for one in reply.records[0].locators if one.is_probed] == [LTE.address]
+
+
+def test_a_probe_in_an_ecm_is_refused() -> None:
+    assert counted(ask(replace(PROBE, is_encapsulated=True))) == ["rx_policy"]
+
+
+def test_questions_about_others_are_not_ours_to_answer() -> None:
+    other = replace(REQUEST, records=(EidRecord.of(prefix("10.1.0.2/32")),))
+
+    assert counted(ask(replace(FORWARDED, request=other))) == ["rx_policy"]
+
+
+def test_who_wants_no_reply_gets_none() -> None:
+    assert ask(replace(FORWARDED, request=replace(REQUEST, dont_map_reply=True))) == []
+
+
+@pytest.mark.parametrize(
+    "itr",
+    ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "169.254.1.1", "198.51.100.10", "2001:db8::5", "10.9.9.9"],
+)
+def test_an_answer_is_not_sent_where_no_asker_can_be(itr: str) -> None:
+    request = replace(REQUEST, itr_rlocs=(ip(itr),))
+
+    assert counted(ask(replace(FORWARDED, request=request))) == ["rx_policy"]
+
+
+def test_a_private_asker_is_answered_when_we_are_in_private_space_ourselves() -> None:
+    own = locators(replace(WIFI, address=ip("192.168.1.10")))
+    request = replace(REQUEST, itr_rlocs=(ip("192.168.1.20"),))
+
+    effects = answerer().on_map_request(replace(FORWARDED, request=request), own, 0.0)
+
+    assert only(effects, SendControl)[0].destination == ip("192.168.1.20")
+
+
+def test_the_first_itr_rloc_of_a_family_we_have_is_used() -> None:
+    request = replace(REQUEST, itr_rlocs=(None, ip("2001:db8::5"), ITR))
+
+    assert only(ask(replace(FORWARDED, request=request)), SendControl)[0].destination == ITR
+    six = answerer().on_map_request(replace(FORWARDED, request=request), locators(WIFI6), 0.0)
+    assert only(six, SendControl)[0].destination == ip("2001:db8::5")
+
+
+def test_one_rloc_cannot_be_flooded_through_us() -> None:
+    machine = answerer()
+
+    effects = [effect for tick in range(300) for effect in machine.on_map_request(FORWARDED, OWN, tick / 10)]
+
+    assert len(only(effects, SendControl)) <= 3 + 10
+    assert "rx_rate" in counted(effects)
+
+
+def test_many_rlocs_cannot_be_flooded_through_us() -> None:
+    machine = answerer()
+    effects = []
+    for number in range(5000):
+        request = replace(REQUEST, itr_rlocs=(ip("203.0.0.0") + number,))
+        effects += machine.on_map_request(replace(FORWARDED, request=request), OWN, number / 5000)
+
+    assert len(only(effects, SendControl)) <= 101

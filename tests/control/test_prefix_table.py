@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lispmob.control.prefix_table import PrefixTable
+from lispmob.wire.address import EidPrefix
+from tests.control.support import ip, prefix
+
+# Few different bits, so that prefixes cover each other often.
+prefixes = st.builds(
+    lambda bits, length, instance_id: EidPrefix.make(ip("10.0.0.0") + bits, length, instance_id),
+    st.integers(0, 255),
+    st.integers(0, 32),
+    st.integers(0, 1),
+) | st.builds(
+    lambda bits, length: EidPrefix.make(ip("2001:db8::") + bits, length), st.integers(0, 255), st.integers(0, 128)
+)
+
+
+@given(st.dictionaries(prefixes, st.integers()), st.sets(prefixes), prefixes)
+def test_lookups_agree_with_a_search_through_all_prefixes(
+    inserted: dict[EidPrefix, int], removed: set[EidPrefix], wanted: EidPrefix
+) -> None:
+    table: PrefixTable[int] = PrefixTable()
+    for one, value in inserted.items():
+        table.insert(one, value)
+    for one in removed:
+        assert table.remove(one) == inserted.pop(one, None)
+
+    covering = sorted((one for one in inserted if one.covers(wanted)), key=lambda one: -one.mask_len)
+    holding = [one for one in inserted if one.instance_id == wanted.instance_id and one.contains(wanted.address)]
+    found = table.lookup(wanted.address, wanted.instance_id)
+
+    assert dict(table) == inserted
+    assert len(table) == len(inserted)
+    assert table.get(wanted) == inserted.get(wanted)
+    assert [one for one, _ in table.covering(wanted)] == covering
+    assert {one for one, _ in table.covered(wanted)} == {one for one in inserted if wanted.covers(one)} - {wanted}
+    assert (found[0] if found else None) == max(holding, key=lambda one: one.mask_len, default=None)
+
+
+def test_instance_ids_do_not_see_each_other() -> None:
+    table: PrefixTable[str] = PrefixTable()
+    table.insert(prefix("[7]10.0.0.0/8"), "seven")
+
+    assert table.lookup(ip("10.1.2.3"), 0) is None
+    assert table.lookup(ip("10.1.2.3"), 7) == (prefix("[7]10.0.0.0/8"), "seven")
+
+
+def test_the_default_route_of_one_family_does_not_catch_the_other() -> None:
+    table: PrefixTable[str] = PrefixTable()
+    table.insert(prefix("0.0.0.0/0"), "all")
+
+    assert table.lookup(ip("10.1.2.3")) is not None
+    assert table.lookup(ip("2001:db8::1")) is None

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+
+
+def test_a_burst_passes_and_then_one_per_interval() -> None:
+    bucket = TokenBucket(3.0, burst=3)
+
+    passed = [now for now in range(10) if bucket.take(now)]
+
+    assert passed == [0, 1, 2, 3, 6, 9]
+
+
+def test_a_token_can_be_taken_exactly_when_it_is_announced() -> None:
+    bucket = TokenBucket(0.1)
+    bucket.take(0.3)
+    at = bucket.available_at(0.3)
+
+    assert not bucket.take(at - 1e-6)
+    assert bucket.take(at)
+
+
+def test_keys_have_buckets_of_their_own() -> None:
+    buckets: KeyedBuckets[str] = KeyedBuckets(3.0)
+
+    assert [buckets.take(key, 0.0) for key in "aab"] == [True, False, True]
+
+
+def test_memory_is_bounded_whatever_the_number_of_keys() -> None:
+    buckets: KeyedBuckets[int] = KeyedBuckets(3.0, limit=10)
+
+    for key in range(1000):
+        assert buckets.take(key, 0.0)
+
+    assert len(buckets) == 10
+
+
+@given(st.lists(st.floats(0, 10), max_size=50), st.integers(1, 5))
+def test_no_window_passes_more_than_a_burst_and_its_share(pauses: list[float], burst: int) -> None:
+    bucket, now, passed = TokenBucket(1.0, burst), 0.0, []
+    for pause in pauses:
+        now += pause
+        if bucket.take(now):
+            passed.append(now)
+
+    for index, start in enumerate(passed):
+        for number, end in enumerate(passed[index:], start=1):
+            assert number <= burst + (end - start) + 1e-6

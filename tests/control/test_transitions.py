@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Final
+
+import pytest
+
+from lispmob.control import map_cache, registration, resolver, smr
+
+TABLES: Final[dict[str, tuple[Mapping[Any, frozenset[Any]], Enum]]] = {
+    "registration": (registration.TRANSITIONS, registration.State.IDLE),
+    "resolver": (resolver.TRANSITIONS, resolver.State.ASKING),
+    "smr": (smr.TRANSITIONS, smr.State.QUIET),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_state_is_in_the_table_and_can_be_reached(name: str) -> None:
+    table, first = TABLES[name]
+    reached: set[Enum] = set()
+    waiting: list[Enum] = [first]
+    while waiting:
+        state = waiting.pop()
+        if state not in reached:
+            reached.add(state)
+            waiting += table[state]
+
+    assert reached == set(table) == set(type(first))
+
+
+def test_a_map_cache_entry_can_always_go() -> None:
+    table = map_cache.TRANSITIONS
+
+    assert all(map_cache.State.GONE in table[state] for state in table if state is not map_cache.State.GONE)

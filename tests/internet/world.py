@@ -1,0 +1,269 @@
+"""Hosts, a network that loses, delays, reorders and duplicates, and virtual time. Seeded: a run can be repeated."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from itertools import count
+from random import Random
+from typing import Protocol
+
+from lispmob.control.effect import (
+    CONTROL_PORT,
+    DropPending,
+    Effect,
+    Event,
+    InstallMapping,
+    RemoveMapping,
+    SendControl,
+)
+from lispmob.control.locator_set import LocalLocator
+from lispmob.control.node import Datagram, MapServerPeer, Node, NodeConfig
+from lispmob.control.prefix_table import PrefixTable
+from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.effect import Arrival
+from lispmob.hub.site import Site
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Key
+
+MAX_STEPS = 200_000  # a test that needs more goes round in circles
+
+
+def ip(text: str) -> IpAddress:
+    return ip_address(text)
+
+
+def locator(text: str, priority: int = 1, ifindex: int = 2) -> LocalLocator:
+    return LocalLocator(ip(text), ifindex, f"eth{ifindex}", priority)
+
+
+@dataclass(frozen=True)
+class Weather:
+    """What the network does to a datagram. Delays are drawn anew for each one, so they reorder."""
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    delay_s: tuple[float, float] = (0.01, 0.01)
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A datagram under way: control, or data for an EID."""
+
+    source: IpAddress
+    destination: IpAddress
+    payload: bytes = b""
+    source_port: int = CONTROL_PORT
+    data: tuple[IpAddress, IpAddress] | None = None  # inner source and destination
+
+
+class Host(Protocol):
+    """What the network and the clock need of a host."""
+
+    def wake_at(self) -> float | None: ...
+    def on_timer(self, now: float) -> None: ...
+    def on_packet(self, packet: Packet, now: float) -> None: ...
+
+
+class World:
+    """The network and the clock."""
+
+    def __init__(self, seed: int = 0, weather: Weather = Weather()) -> None:
+        self.now = 0.0
+        self.random = Random(seed)
+        self.weather = weather
+        self.hosts: list[Host] = []
+        self.where: dict[IpAddress, Host] = {}
+        self._under_way: list[tuple[float, int, Packet]] = []
+        self._order = count()
+
+    def send(self, packet: Packet) -> None:
+        copies = 1 + (self.random.random() < self.weather.duplication)
+        for _ in range(copies):
+            if self.random.random() >= self.weather.loss:
+                at = self.now + self.random.uniform(*self.weather.delay_s)
+                heapq.heappush(self._under_way, (at, next(self._order), packet))
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        end = self.now + seconds
+        for _ in range(MAX_STEPS):
+            timers = [(at, host) for host in self.hosts if (at := host.wake_at()) is not None]
+            at, host = min(timers, key=lambda timer: timer[0], default=(float("inf"), None))
+            arrival = self._under_way[0][0] if self._under_way else float("inf")
+            if min(at, arrival) > end:
+                self.now = end
+                return
+            self.now = max(self.now, min(at, arrival))
+            if arrival <= at:
+                packet = heapq.heappop(self._under_way)[2]
+                target = self.where.get(packet.destination)
+                if target is not None:
+                    target.on_packet(packet, self.now)
+            elif host is not None:
+                host.on_timer(self.now)
+        raise AssertionError(f"more than {MAX_STEPS} steps in {seconds} s")
+
+
+class HubHost:
+    """A Map-Server and Map-Resolver at one address."""
+
+    def __init__(self, world: World, address: str, sites: Iterable[Site]) -> None:
+        self.world = world
+        self.address = ip(address)
+        self.plane = ControlPlane(sites)
+        self.is_up = True
+        world.hosts.append(self)
+        world.where[self.address] = self
+
+    def wake_at(self) -> float | None:
+        return self.plane.wake_at()
+
+    def on_timer(self, now: float) -> None:
+        self.plane.on_timer(now)
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if not self.is_up:
+            return
+        arrival = Arrival(packet.payload, packet.source, packet.source_port, packet.destination)
+        for effect in self.plane.on_datagram(arrival, now):
+            if isinstance(effect, SendControl):
+                self.world.send(Packet(effect.source or self.address, effect.destination, effect.payload))
+
+
+@dataclass
+class NodeHost:
+    """A mobile node with a forwarding table in memory in place of the datapath."""
+
+    world: World
+    config: NodeConfig
+    node: Node = field(init=False)
+    table: PrefixTable[InstallMapping] = field(default_factory=PrefixTable)
+    events: list[tuple[float, Event]] = field(default_factory=list)
+    sent: list[tuple[float, SendControl]] = field(default_factory=list)
+    received: list[tuple[float, IpAddress]] = field(default_factory=list)
+    is_asleep: bool = False
+
+    def __post_init__(self) -> None:
+        random = self.world.random
+        self.node = Node(self.config, new_nonce=lambda: random.getrandbits(64), jitter=random.random)
+        self.world.hosts.append(self)
+
+    @property
+    def eid(self) -> IpAddress:
+        return self.config.eids[0].address
+
+    def kinds(self) -> list[str]:
+        return [event.kind for _, event in self.events]
+
+    def wake_at(self) -> float | None:
+        return None if self.is_asleep else self.node.wake_at()
+
+    def on_timer(self, now: float) -> None:
+        self.perform(self.node.on_timer(now))
+
+    def attach(self, *locators: LocalLocator) -> None:
+        """These are the uplinks now; what was sent to the old addresses goes nowhere."""
+        for address in [address for address, host in self.world.where.items() if host is self]:
+            del self.world.where[address]
+        for one in locators:
+            self.world.where[one.address] = self
+        self.perform(self.node.on_locators(locators, self.world.now))
+
+    def on_packet(self, packet: Packet, now: float) -> None:
+        if self.is_asleep:
+            return
+        if packet.data is None:
+            datagram = Datagram(packet.payload, packet.source, packet.source_port, packet.destination, 2)
+            self.perform(self.node.on_datagram(datagram, now))
+        elif packet.data[1] == self.eid:
+            self.received.append((now, packet.data[0]))
+            self.perform(self.node.on_heard([packet.source], now))
+
+    def talk_to(self, other: NodeHost) -> None:
+        """Send one data packet."""
+        now = self.world.now
+        found = self.table.lookup(other.eid)
+        if found is None or found[1].disposition == "MISS":
+            self.perform(self.node.on_miss(self.eid, other.eid, 0, now))
+            return
+        self.perform(self.node.on_used([found[0]], now))
+        own = self.node.locators
+        for target in found[1].locators:
+            if (uplink := own.best(target.address.version)) is not None:
+                self.world.send(Packet(uplink.address, target.address, data=(self.eid, other.eid)))
+                return
+
+    def perform(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case SendControl():
+                    self.sent.append((self.world.now, effect))
+                    if effect.source is not None and self.world.where.get(effect.source) is self:
+                        self.world.send(Packet(effect.source, effect.destination, effect.payload))
+                case InstallMapping():
+                    self.table.insert(effect.prefix, effect)
+                case RemoveMapping():
+                    self.table.remove(effect.prefix)
+                case DropPending():
+                    pass
+                case Event():
+                    self.events.append((self.world.now, effect))
+
+
+KEY = Key(b"a secret")
+HUB = "192.0.2.1"
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A world with one hub (or more) and nodes 10.1.0.1, 10.1.0.2, ... that know them."""
+
+    world: World
+    hubs: tuple[HubHost, ...]
+    nodes: tuple[NodeHost, ...]
+
+    def chat(self, seconds: float, pause_s: float = 0.5) -> None:
+        """All talk to all, all the time."""
+        for _ in range(round(seconds / pause_s)):
+            for node in self.nodes:
+                for other in self.nodes:
+                    if other is not node:
+                        node.talk_to(other)
+            self.world.run(pause_s)
+
+    def is_connected(self) -> bool:
+        """True when, in fair weather, each one hears every other one."""
+        weather, self.world.weather = self.world.weather, Weather()
+        start = self.world.now
+        self.chat(1.0)
+        self.world.run(0.5)
+        self.world.weather = weather
+        wanted = {(id(one), other.eid) for one in self.nodes for other in self.nodes if one is not other}
+        heard = {(id(one), source) for one in self.nodes for at, source in one.received if at >= start}
+        return heard == wanted
+
+
+def build(
+    nodes: int = 2,
+    seed: int = 0,
+    weather: Weather = Weather(),
+    hubs: Sequence[str] = (HUB,),
+) -> Lab:
+    """A lab whose nodes are attached to 198.51.100.1, .2, ... and have had a second to register."""
+    world = World(seed)
+    eids = [EidPrefix.parse(f"10.1.0.{number}/32") for number in range(1, nodes + 1)]
+    # One site each, as a hub for several people has it; nonces must grow, so that a late register cannot undo a move.
+    sites = [Site(str(eid), (eid,), (KEY,), strict_nonces=True) for eid in eids]
+    hosts = tuple(HubHost(world, address, sites) for address in hubs)
+    built = []
+    for number, eid in enumerate(eids, start=1):
+        servers = tuple(MapServerPeer(host.address, KEY) for host in hosts)
+        config = NodeConfig((eid,), servers, tuple(host.address for host in hosts))
+        built.append(NodeHost(world, config))
+        built[-1].attach(locator(f"198.51.100.{number}"))
+    world.run(1.0)
+    world.weather = weather
+    return Lab(world, hosts, tuple(built))
