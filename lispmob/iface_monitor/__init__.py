@@ -1,0 +1,1 @@
+"""Uplink watch: what the host is attached to, and why that changed."""

@@ -1,0 +1,146 @@
+"""The difference of two network states, as reasons that a user can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from lispmob.iface_monitor.snapshot import DefaultRoute, Link, NetworkState, Uplink, UplinkPolicy
+from lispmob.wire.address import IpAddress
+
+
+class ReasonKind(Enum):
+    """What changed; the value is the word that logs and events use."""
+
+    LINK_ADDED = "link-added"
+    LINK_LOST = "link-lost"
+    LINK_UP = "link-up"
+    LINK_DOWN = "link-down"
+    CARRIER_UP = "carrier-up"
+    CARRIER_LOST = "carrier-lost"
+    RENAMED = "renamed"
+    MTU_CHANGED = "mtu-changed"
+    ADDRESS_ADDED = "address-added"
+    ADDRESS_REMOVED = "address-removed"
+    RENUMBERED = "renumbered"
+    DEFAULT_ROUTE_ADDED = "default-route-added"
+    DEFAULT_ROUTE_REMOVED = "default-route-removed"
+    DEFAULT_ROUTE_CHANGED = "default-route-changed"
+    METRIC_CHANGED = "metric-changed"
+    POLICY_CHANGED = "policy-changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One change, such as `wlan0: 192.0.2.7 removed`."""
+
+    kind: ReasonKind
+    interface: str
+    address: IpAddress | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkDelta:
+    """What one snapshot changed against the one before it. `uplinks` are the new ones."""
+
+    reasons: tuple[Reason, ...]
+    uplinks: tuple[Uplink, ...]
+    former_uplinks: tuple[Uplink, ...]
+
+    @property
+    def has_changed(self) -> bool:
+        """True when the uplinks are no longer the same: only then must anybody be told outside this host."""
+        return self.uplinks != self.former_uplinks
+
+
+def diff(
+    old: NetworkState, new: NetworkState, policy: UplinkPolicy, former_policy: UplinkPolicy | None = None
+) -> NetworkDelta:
+    """Compare two states under one policy, or across a change of policy when `former_policy` is given.
+
+    Loopback and interfaces of our own give no reasons; addresses count from when the policy accepts them.
+    """
+    before = former_policy or policy
+    reasons: list[Reason] = []
+    if before != policy:
+        reasons.append(Reason(ReasonKind.POLICY_CHANGED, "", None, "the configured policy for uplinks changed"))
+    old_links = {link.ifindex: link for link in old.links if before.is_watched(link)}
+    new_links = {link.ifindex: link for link in new.links if policy.is_watched(link)}
+    for ifindex in sorted(old_links.keys() | new_links.keys()):
+        was, now = old_links.get(ifindex), new_links.get(ifindex)
+        reasons += _link_reasons(was, now)
+        name = (now or was or _NOWHERE).name
+        had = [each.address for each in old.usable_addresses(was, before)] if was else []
+        has = [each.address for each in new.usable_addresses(now, policy)] if now else []
+        for family in (4, 6):
+            gone = [each for each in had if each not in has and each.version == family]
+            come = [each for each in has if each not in had and each.version == family]
+            reasons += _address_reasons(name, gone, come)
+            reasons += _route_reasons(
+                name,
+                family,
+                old.routes_of(ifindex, family) if was else (),
+                new.routes_of(ifindex, family) if now else (),
+            )
+    return NetworkDelta(tuple(reasons), new.uplinks(policy), old.uplinks(before))
+
+
+_NOWHERE = Link(0, "", "", False, False, False, 0)
+
+
+def _link_reasons(was: Link | None, now: Link | None) -> Iterator[Reason]:
+    if now is None:
+        if was is not None:
+            yield Reason(ReasonKind.LINK_LOST, was.name, None, f"{was.name}: interface is gone")
+        return
+    name = now.name
+    if was is None:
+        yield Reason(ReasonKind.LINK_ADDED, name, None, f"{name}: new interface")
+        return
+    if was.name != name:
+        yield Reason(ReasonKind.RENAMED, name, None, f"{was.name}: renamed to {name}")
+    if was.is_up != now.is_up:
+        kind, word = (ReasonKind.LINK_UP, "up") if now.is_up else (ReasonKind.LINK_DOWN, "down")
+        yield Reason(kind, name, None, f"{name}: set {word}")
+    elif was.has_carrier != now.has_carrier:
+        kind, word = (ReasonKind.CARRIER_UP, "back") if now.has_carrier else (ReasonKind.CARRIER_LOST, "lost")
+        yield Reason(kind, name, None, f"{name}: carrier {word}")
+    if was.mtu_bytes != now.mtu_bytes:
+        yield Reason(ReasonKind.MTU_CHANGED, name, None, f"{name}: MTU {was.mtu_bytes} is now {now.mtu_bytes}")
+
+
+def _address_reasons(name: str, gone: list[IpAddress], come: list[IpAddress]) -> Iterator[Reason]:
+    if gone and come:
+        left, right = ", ".join(map(str, gone)), ", ".join(map(str, come))
+        yield Reason(ReasonKind.RENUMBERED, name, come[0], f"{name}: {left} became {right}")
+        return
+    for address in gone:
+        yield Reason(ReasonKind.ADDRESS_REMOVED, name, address, f"{name}: {address} removed")
+    for address in come:
+        yield Reason(ReasonKind.ADDRESS_ADDED, name, address, f"{name}: {address} added")
+
+
+def _route_reasons(
+    name: str, family: int, had: tuple[DefaultRoute, ...], has: tuple[DefaultRoute, ...]
+) -> Iterator[Reason]:
+    """The default routes of one interface and family; only the preferred one is described when several change."""
+    if had == has:
+        return
+    what = f"{name}: IPv{family} default route"
+    if not has:
+        yield Reason(ReasonKind.DEFAULT_ROUTE_REMOVED, name, had[0].gateway, f"{what} {_via(had[0])} removed")
+    elif not had:
+        yield Reason(ReasonKind.DEFAULT_ROUTE_ADDED, name, has[0].gateway, f"{what} {_via(has[0])} added")
+    elif had[0].gateway == has[0].gateway and had[0].rank != has[0].rank:
+        text = f"{what} metric {had[0].metric} is now {has[0].metric}"
+        yield Reason(ReasonKind.METRIC_CHANGED, name, has[0].gateway, text)
+    else:
+        text = f"{what} {_via(had[0])} is now {_via(has[0])}"
+        yield Reason(ReasonKind.DEFAULT_ROUTE_CHANGED, name, has[0].gateway, text)
+
+
+def _via(route: DefaultRoute) -> str:
+    via = "direct" if route.gateway is None else f"via {route.gateway}"
+    return f"{via} metric {route.metric}" if route.metric else via

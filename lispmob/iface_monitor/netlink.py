@@ -1,0 +1,237 @@
+"""Watch links, addresses and default routes over netlink: every event is a nudge to look anew, and no timer runs.
+
+One turn of the loop reads all events that are there, takes one snapshot, and publishes one difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import logging
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from lispmob.errors import KernelRefused
+from lispmob.iface_monitor import rtnetlink
+from lispmob.iface_monitor.default_routes import Candidate, Ipv6DefaultRoutes, merge
+from lispmob.iface_monitor.delta import NetworkDelta, diff
+from lispmob.iface_monitor.rtnetlink import RTM_DELLINK, RTM_DELROUTE, RTM_NEWLINK, RTM_NEWROUTE
+from lispmob.iface_monitor.snapshot import NetworkState, UplinkPolicy
+
+log = logging.getLogger(__name__)
+
+OnChange: TypeAlias = Callable[[NetworkState, NetworkDelta, float], None]
+
+# linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE; not NEIGH, which
+# never rests.
+_GROUPS: Final = sum(1 << (group - 1) for group in (1, 5, 7, 8, 9, 11, 19))
+_RTM_NEWRULE: Final = 32
+_RTM_DELRULE: Final = 33
+_SO_ATTACH_FILTER: Final = 26
+_SO_RCVBUFFORCE: Final = 33
+_RECEIVE_BUFFER_BYTES: Final = 1 << 20
+_EVENTS_PER_TURN: Final = 4096  # ours: more than a full buffer of what passes the filter
+_RETRY_S: Final = 0.2  # ours: only after the kernel refused a listing, which is not expected to happen at all
+
+
+class NetlinkMonitor:
+    """Keeps a `NetworkState` current and tells `on_change(state, delta, since)` of every difference.
+
+    `since` is the loop's time at which the first event behind the difference was read. The callback runs inside the
+    loop, first from within `start()` with everything that is already there. `on_rules_changed()` tells that somebody,
+    perhaps we ourselves, changed routing rules: the moment to look whether ours are still there.
+    """
+
+    def __init__(
+        self, policy: UplinkPolicy, on_change: OnChange, on_rules_changed: Callable[[], None] | None = None
+    ) -> None:
+        self._policy = policy
+        self._on_change = on_change
+        self._on_rules_changed = on_rules_changed
+        self._has_new_rules = False
+        self._state = self._seen = NetworkState()
+        self._ipv6_routes = Ipv6DefaultRoutes()
+        self._tables: set[tuple[int, int]] = set()
+        self._socket: socket.socket | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self.resyncs = 0
+
+    @property
+    def state(self) -> NetworkState:
+        """The last snapshot."""
+        return self._state
+
+    async def start(self) -> None:
+        """Subscribe, then look. Raises KernelRefused where netlink is not allowed."""
+        try:
+            self._open()
+            self._look_at_everything()
+        except OSError as error:
+            await self.stop()
+            raise KernelRefused(
+                f"netlink: watching links, addresses and routes refused ({_name(error)}): needs AF_NETLINK sockets, "
+                "which a sandbox may forbid (RestrictAddressFamilies= in systemd)"
+            ) from error
+        self._publish(asyncio.get_running_loop().time())
+
+    async def stop(self) -> None:
+        """Stop watching; calling it again does nothing."""
+        self._close()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def set_policy(self, policy: UplinkPolicy) -> None:
+        """Judge the present state by another policy, and tell what that changes."""
+        former, self._policy = self._policy, policy
+        delta = diff(self._state, self._state, policy, former)
+        if delta.reasons:
+            self._on_change(self._state, delta, asyncio.get_running_loop().time())
+
+    def nudge(self) -> None:
+        """Look at everything anew, as after a sleep of the machine; publishes only what differs."""
+        self._resync(asyncio.get_running_loop().time())
+
+    def _open(self) -> None:
+        flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        sock = socket.socket(socket.AF_NETLINK, flags, socket.NETLINK_ROUTE)
+        self._socket = sock
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+        program = ctypes.create_string_buffer(_FILTER)
+        count = len(_FILTER) // 8
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", count, ctypes.addressof(program)))
+        sock.bind((0, _GROUPS))
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._on_readable)
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def _on_readable(self) -> None:
+        since = asyncio.get_running_loop().time()
+        try:
+            self._read_events()
+            if self._has_new_rules:
+                self._tables = rtnetlink.dump_tables()
+            self._look()
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                log.warning("netlink failed, starting over why=%s", _name(error))
+            self._resync(since)
+            return
+        self._publish(since)
+
+    def _read_events(self) -> None:
+        """Take what is readable now. Raises OSError: ENOBUFS when the kernel had to drop events."""
+        assert self._socket is not None
+        for _ in range(_EVENTS_PER_TURN):
+            try:
+                data, sender = self._socket.recvfrom(1 << 16)
+            except BlockingIOError:
+                return
+            if sender[0]:  # netlink carries datagrams of processes too; the kernel's port is 0
+                continue
+            for message in rtnetlink.messages(data):
+                self._on_event(message)
+
+    def _on_event(self, message: rtnetlink.Raw) -> None:
+        if message.type in (RTM_NEWLINK, RTM_DELLINK):
+            ifindex, flags = struct.unpack_from("=iI", message.data, 20)
+            if message.family == socket.AF_UNSPEC and (message.type == RTM_DELLINK or not flags & rtnetlink.IFF_UP):
+                self._ipv6_routes.on_link_down(ifindex)
+        elif message.type in (_RTM_NEWRULE, _RTM_DELRULE):
+            self._has_new_rules = True
+        elif message.family == socket.AF_INET6 and message.type == RTM_NEWROUTE:
+            is_replacing = bool(message.flags & rtnetlink.NLM_F_REPLACE)
+            self._ipv6_routes.on_added(rtnetlink.candidates(message), is_replacing)
+        elif message.family == socket.AF_INET6 and message.type == RTM_DELROUTE:
+            self._ipv6_routes.on_removed(rtnetlink.candidates(message))
+
+    def _resync(self, since: float) -> None:
+        """Events were lost: subscribe anew, list everything, and publish what differs from what was known."""
+        self.resyncs += 1
+        self._retry = None
+        self._has_new_rules = True
+        self._close()
+        try:
+            self._open()
+            self._look_at_everything()
+        except OSError as error:
+            log.warning("netlink listing refused, trying again why=%s", _name(error))
+            self._close()
+            loop = asyncio.get_running_loop()
+            self._retry = loop.call_later(_RETRY_S, self._resync, since)
+            return
+        self._publish(since)
+
+    def _look_at_everything(self) -> None:
+        self._tables = rtnetlink.dump_tables()
+        self._ipv6_routes.reset(rtnetlink.dump_ipv6_default_routes())
+        self._look()
+
+    def _look(self) -> None:
+        self._seen = NetworkState.of(
+            rtnetlink.dump_links(),
+            rtnetlink.dump_addresses(),
+            merge([*self._ipv6_routes, *self._ipv4_routes()], self._tables),
+        )
+
+    def _ipv4_routes(self) -> list[Candidate]:
+        tables = sorted(table for family, table in self._tables if family == 4)
+        return [route for table in tables for route in rtnetlink.peek_ipv4_default_routes(table)]
+
+    def _publish(self, since: float) -> None:
+        old, self._state = self._state, self._seen
+        if old != self._state:
+            delta = diff(old, self._state, self._policy)
+            if delta.reasons or delta.has_changed:
+                self._on_change(self._state, delta, since)
+        if self._has_new_rules:
+            self._has_new_rules = False
+            if self._on_rules_changed is not None:
+                self._on_rules_changed()
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, str(error))
+
+
+def _only_default_routes() -> bytes:
+    """A classic BPF program: route messages pass only when their prefix is at most one bit long.
+
+    Someone else's 60,000 routes then never reach the socket, whose buffer they would overflow. It would drop the
+    answers to route requests as well: nothing is ever asked on a socket that has it.
+    """
+    ldh, ldb, jeq, jgt, ret = (
+        0x28,
+        0x30,
+        0x15,
+        0x25,
+        0x06,
+    )  # BPF_LD|H|ABS, BPF_LD|B|ABS, BPF_JMP|JEQ|K, ..JGT|K, BPF_RET|K
+
+    def as_loaded(kind: int) -> int:
+        """nlmsg_type is in host order, and BPF loads in network order."""
+        return int.from_bytes(struct.pack("=H", kind), "big")
+
+    program = (
+        (ldh, 0, 0, 4),  # nlmsg_type
+        (jeq, 1, 0, as_loaded(RTM_NEWROUTE)),
+        (jeq, 0, 2, as_loaded(RTM_DELROUTE)),
+        (ldb, 0, 0, 17),  # rtm_dst_len
+        (jgt, 1, 0, 1),
+        (ret, 0, 0, 0xFFFFFFFF),
+        (ret, 0, 0, 0),
+    )
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+_FILTER: Final = _only_default_routes()

@@ -1,0 +1,239 @@
+"""The host's attachment as one frozen value, and the uplinks that a policy finds in it.
+
+An uplink is an interface that is up, has carrier, and has, of one and the same family, a usable address and a default
+route. What that means where opinions differ:
+
+- Any metric counts, and any table that a routing rule looks up; routes outside the main table rank behind those in it.
+- The pair 0.0.0.0/1 + 128.0.0.0/1 (::/1 + 8000::/1) is a default route: VPN clients install it to outrank the real one.
+- A tunnel (WireGuard, OpenVPN, GRE, ...) is not an uplink unless a rule says so. Its packets leave through another
+  uplink, so it adds no path; it costs MTU, and it breaks in the very moment of a move. Who turns a VPN on expects their
+  EID to go on working: it does, since physical uplinks are used by device, whatever route is best. A VPN that must
+  carry the LISP packets as well is named in the policy: `{name: tun0, use: yes}`.
+- PPP, VLAN, bridge, bond and modem interfaces are uplinks like Ethernet and Wi-Fi.
+- An unnumbered interface borrows the source address that its default route names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+from lispmob.wire.address import IpAddress
+
+MAIN_TABLE: Final = 254
+LOWEST_PRIORITY: Final = 254
+"""255 means "never use" in LISP (RFC 9301, priority)."""
+DEFAULT_WEIGHT: Final = 100
+SCOPE_HOST: Final = 254
+
+# Overlays by their rtnetlink kind: each needs another uplink beneath it. "tun" is TUN and TAP alike.
+_LAYER_3_TUNNELS: Final = frozenset({"ip6tnl", "ipip", "sit", "tun", "vti", "vti6", "wireguard", "amneziawg", "xfrm"})
+_LAYER_2_TUNNELS: Final = frozenset({"bareudp", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan", "vxlan"})
+TUNNEL_KINDS: Final = _LAYER_3_TUNNELS | _LAYER_2_TUNNELS | {"gre", "ip6gre", "ovpn", "ovpn-dco"}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One interface. `kind` is rtnetlink's ("vlan", "bridge", "tun", "ppp"); empty for hardware."""
+
+    ifindex: int
+    name: str
+    kind: str
+    is_up: bool
+    has_carrier: bool
+    is_loopback: bool
+    mtu_bytes: int
+
+    @property
+    def is_tunnel(self) -> bool:
+        """True for an overlay interface, which needs another uplink to carry its packets."""
+        return self.kind in TUNNEL_KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAddress:
+    """One address of one interface. `scope` is the kernel's: 0 global, 253 link, 254 host."""
+
+    address: IpAddress
+    prefix_len: int
+    ifindex: int
+    scope: int = 0
+    is_tentative: bool = False
+    is_deprecated: bool = False
+    is_temporary: bool = False
+    is_permanent: bool = True
+    is_secondary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """A default route, or the pair of half routes that stands for one. `family` is 4 or 6."""
+
+    family: int
+    ifindex: int
+    gateway: IpAddress | None
+    metric: int
+    preferred_source: IpAddress | None = None
+    table: int = MAIN_TABLE
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """Smaller is preferred: the main table first, then the metric."""
+        return (self.table != MAIN_TABLE, self.metric)
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkRule:
+    """What the user says of interfaces whose name matches a shell pattern; None leaves a question to the default."""
+
+    pattern: str
+    is_allowed: bool | None = None
+    priority: int | None = None
+    weight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkPolicy:
+    """Which interfaces and addresses may be used; the first rule whose pattern matches decides."""
+
+    rules: tuple[UplinkRule, ...] = ()
+    ignored_interfaces: tuple[str, ...] = ("lmn*",)
+    use_temporary: bool = False
+    use_deprecated: bool = False
+    use_link_local: bool = False
+
+    def rule_for(self, name: str) -> UplinkRule:
+        """The first matching rule, or one that leaves everything to the defaults."""
+        return next((rule for rule in self.rules if fnmatchcase(name, rule.pattern)), UplinkRule(name))
+
+    def is_watched(self, link: Link) -> bool:
+        """False for loopback and for interfaces of our own."""
+        return not link.is_loopback and not any(fnmatchcase(link.name, each) for each in self.ignored_interfaces)
+
+    def allows(self, link: Link) -> bool:
+        """True when the interface may be an uplink at all."""
+        if not self.is_watched(link):
+            return False
+        is_allowed = self.rule_for(link.name).is_allowed
+        return not link.is_tunnel if is_allowed is None else is_allowed
+
+    def accepts(self, local: LocalAddress) -> bool:
+        """True when the address may be an RLOC."""
+        address = local.address
+        if address.is_loopback or address.is_unspecified or address.is_multicast or local.scope == SCOPE_HOST:
+            return False
+        if local.is_tentative or (local.is_deprecated and not self.use_deprecated):
+            return False
+        if local.is_temporary and not self.use_temporary:
+            return False
+        return self.use_link_local or not address.is_link_local
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """A way out: its RLOCs, best first, and its rank. `metric` is that of its best default route."""
+
+    name: str
+    ifindex: int
+    addresses: tuple[IpAddress, ...]
+    metric: int
+    mtu_bytes: int
+    priority: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkState:
+    """Everything the kernel says of links, addresses and default routes at one moment; sorted, so equal means equal."""
+
+    links: tuple[Link, ...] = ()
+    addresses: tuple[LocalAddress, ...] = ()
+    default_routes: tuple[DefaultRoute, ...] = ()
+
+    @classmethod
+    def of(cls, links: list[Link], addresses: list[LocalAddress], default_routes: list[DefaultRoute]) -> NetworkState:
+        """Build from the kernel's answers in any order; duplicates are dropped."""
+        return cls(
+            tuple(sorted(set(links), key=lambda link: link.ifindex)),
+            tuple(sorted(set(addresses), key=_address_order)),
+            tuple(sorted(set(default_routes), key=_route_order)),
+        )
+
+    def link(self, ifindex: int) -> Link | None:
+        """The interface with that index."""
+        return next((link for link in self.links if link.ifindex == ifindex), None)
+
+    def routes_of(self, ifindex: int, family: int) -> tuple[DefaultRoute, ...]:
+        """The interface's default routes of one family, the preferred first."""
+        return tuple(route for route in self.default_routes if route.ifindex == ifindex and route.family == family)
+
+    def usable_addresses(self, link: Link, policy: UplinkPolicy) -> tuple[LocalAddress, ...]:
+        """The addresses of an interface that may be RLOCs, default route or not; best first."""
+        routes = self.routes_of(link.ifindex, 4) + self.routes_of(link.ifindex, 6)
+        preferred = {route.preferred_source for route in routes}
+        watched = {each.ifindex for each in self.links if each.is_loopback or policy.is_watched(each)}
+        usable = [
+            local
+            for local in self.addresses
+            if policy.accepts(local)
+            and (local.ifindex == link.ifindex or (local.address in preferred and local.ifindex in watched))
+        ]
+        return tuple(sorted(usable, key=lambda local: _preference(local, local.address in preferred)))
+
+    def uplinks(self, policy: UplinkPolicy) -> tuple[Uplink, ...]:
+        """The uplinks that the policy finds, by priority, then metric, then name.
+
+        Priorities that the policy leaves open are ranks (1, 2, 3, ...) of the metric among all uplinks; equal metrics
+        share a rank.
+        """
+        found: list[tuple[tuple[bool, int], Link, tuple[IpAddress, ...]]] = []
+        for link in self.links:
+            if not (link.is_up and link.has_carrier and policy.allows(link)):
+                continue
+            routes = {family: self.routes_of(link.ifindex, family) for family in (4, 6)}
+            usable = self.usable_addresses(link, policy)
+            addresses = tuple(dict.fromkeys(each.address for each in usable if routes[each.address.version]))
+            if addresses:
+                families = {address.version for address in addresses}
+                found.append((min(route.rank for each in families for route in routes[each]), link, addresses))
+        ranks = {rank: place for place, rank in enumerate(sorted({rank for rank, _, _ in found}), start=1)}
+        uplinks = []
+        for rank, link, addresses in found:
+            rule = policy.rule_for(link.name)
+            uplinks.append(
+                Uplink(
+                    name=link.name,
+                    ifindex=link.ifindex,
+                    addresses=addresses,
+                    metric=rank[1],
+                    mtu_bytes=link.mtu_bytes,
+                    priority=min(ranks[rank], LOWEST_PRIORITY) if rule.priority is None else rule.priority,
+                    weight=DEFAULT_WEIGHT if rule.weight is None else rule.weight,
+                )
+            )
+        return tuple(sorted(uplinks, key=lambda up: (up.priority, up.metric, up.name, up.ifindex)))
+
+
+def _preference(local: LocalAddress, is_preferred: bool) -> tuple[bool, bool, int, int, bool, bool, int]:
+    """Best first, and the same order whatever order the kernel lists them in."""
+    address = local.address
+    reach = 2 if address.is_link_local else 0 if address.is_global or address.version == 4 else 1
+    return (
+        local.is_deprecated,
+        local.is_temporary,
+        reach,
+        address.version,
+        not is_preferred,
+        local.is_secondary,
+        int(address),
+    )
+
+
+def _address_order(local: LocalAddress) -> tuple[int, int, int, int]:
+    return (local.ifindex, local.address.version, int(local.address), local.prefix_len)
+
+
+def _route_order(route: DefaultRoute) -> tuple[int, bool, int, int, int, int]:
+    gateway = 0 if route.gateway is None else int(route.gateway)
+    return (route.family, *route.rank, route.table, route.ifindex, gateway)

@@ -1,0 +1,42 @@
+"""The door to pyroute2, and how netlink's own framing is read."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lispmob.iface_monitor import rtnetlink
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def in_a_fresh_interpreter(program: str) -> None:
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=30)
+
+
+def test_only_the_part_of_pyroute2_that_is_used_gets_loaded() -> None:
+    in_a_fresh_interpreter(
+        "import sys, lispmob.iface_monitor.rtnetlink; "
+        "assert not {'pyroute2', 'pyroute2.ndb.main', 'pyroute2.ethtool', 'sqlite3'} & set(sys.modules)"
+    )
+
+
+def test_all_of_pyroute2_can_still_be_imported_before_or_after() -> None:
+    in_a_fresh_interpreter("import lispmob.iface_monitor.rtnetlink, pyroute2; assert pyroute2.NDB")
+    in_a_fresh_interpreter("import pyroute2, lispmob.iface_monitor.rtnetlink as r; assert r.AsyncIPRoute")
+
+
+def test_a_datagram_of_several_messages_is_taken_apart() -> None:
+    one = struct.pack("=IHHII", 20, 24, 0, 1, 0) + b"abcd"
+
+    assert [message.data for message in rtnetlink.messages(one + one)] == [one, one]
+
+
+@given(st.binary(max_size=200))
+def test_any_octets_are_taken_apart_to_an_end(data: bytes) -> None:
+    assert sum(len(message.data) for message in rtnetlink.messages(data)) <= len(data)
