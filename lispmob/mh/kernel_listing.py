@@ -1,0 +1,98 @@
+"""What the kernel holds of ours, read without asking for anything that is not."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_network
+from typing import Final
+
+from lispmob.iface_monitor import rtnetlink
+from lispmob.iface_monitor.rtnetlink import Raw
+from lispmob.iface_monitor.snapshot import Link
+from lispmob.mh.plan import OUR_PRIORITIES, OUR_TABLES, ROUTE_PROTOCOL, Route, RouteKind, Rule
+from lispmob.wire.address import IpAddress, IpNetwork, parse_ip
+
+_FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
+_KINDS: Final[dict[int, RouteKind]] = {1: "unicast", 2: "local", 9: "throw"}  # linux/rtnetlink.h, RTN_*
+_NOT_SUPPRESSED: Final = 0xFFFFFFFF
+_ANYWHERE: Final = {4: "0.0.0.0", 6: "::"}
+
+
+class KernelListing:
+    """Reads our routes, rules and addresses. Decoded routes are remembered: throw routes may be thousands."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+        self._decoded: dict[bytes, Route | None] = {}
+
+    def links(self) -> dict[str, Link]:
+        """Interfaces by name. Raises OSError."""
+        links = rtnetlink.dump_links()
+        names = {link.ifindex: link.name for link in links}
+        if names != self._names:
+            self._names = names
+            self._decoded.clear()
+        return {link.name: link for link in links}
+
+    def addresses(self, ifindex: int) -> set[IpAddress]:
+        """Host addresses of one interface, the kernel's own link-local ones left out. Raises OSError."""
+        return {
+            local.address
+            for local in rtnetlink.dump_addresses()
+            if local.ifindex == ifindex
+            and local.prefix_len == local.address.max_prefixlen
+            and not local.address.is_link_local
+        }
+
+    def routes(self) -> set[Route]:
+        """Routes with our protocol in our tables; `links()` comes first. Raises OSError."""
+        known: dict[bytes, Route | None] = {}
+        for version, family in _FAMILIES.items():
+            for table in OUR_TABLES:
+                for raw in rtnetlink.dump_table(family, table):
+                    data = raw.data
+                    known[data] = self._decoded[data] if data in self._decoded else self._route(raw, version)
+        self._decoded = known
+        return {route for route in known.values() if route is not None}
+
+    def rules(self) -> set[Rule]:
+        """Rules with our protocol and one of our priorities. Raises OSError."""
+        listed = [(version, raw) for version, family in _FAMILIES.items() for raw in rtnetlink.dump_rules(family)]
+        return {rule for version, raw in listed if (rule := _rule(raw, version)) is not None}
+
+    def _route(self, raw: Raw, version: int) -> Route | None:
+        message = rtnetlink.decode(raw)
+        kind = _KINDS.get(message["type"])
+        if message["proto"] != ROUTE_PROTOCOL or kind is None:
+            return None
+        source = message.get("prefsrc")
+        return Route(
+            table=int(message.get("table")),
+            kind=kind,
+            destination=_network(message.get("dst"), message["dst_len"], version),
+            # IPv6 lists a throw route as one of lo.
+            device="" if kind == "throw" else self._names.get(int(message.get("oif") or 0), "?"),
+            source=parse_ip(source) if source else None,
+        )
+
+
+def _rule(raw: Raw, version: int) -> Rule | None:
+    message = rtnetlink.decode(raw)
+    priority = int(message.get("priority") or 0)
+    if message.get("protocol") != ROUTE_PROTOCOL or priority not in OUR_PRIORITIES:
+        return None
+    suppressed = message.get("suppress_prefixlen")
+    has_source, has_destination = message.get("src"), message.get("dst")
+    return Rule(
+        priority=priority,
+        family=version,
+        table=int(message.get("table") or 0),
+        source=_network(has_source, message["src_len"], version) if has_source else None,
+        destination=_network(has_destination, message["dst_len"], version) if has_destination else None,
+        suppressed_prefix_len=None if suppressed in (None, _NOT_SUPPRESSED) else int(suppressed),
+        is_lisp_data=message.get("dport_range") is not None,
+    )
+
+
+def _network(address: str | None, prefix_len: int, version: int) -> IpNetwork:
+    return ip_network((address or _ANYWHERE[version], prefix_len))

@@ -1,0 +1,90 @@
+"""Source translation for packets that carry an EID but must leave natively: one iptables chain of ours, per family.
+
+A flow that began inside the overlay keeps its addresses, as connection tracking demands; new flows are translated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from lispmob.errors import KernelRefused
+from lispmob.wire.address import IpNetwork
+
+log = logging.getLogger(__name__)
+
+CHAIN: Final = "LISPMOB-NAT"
+_JUMP: Final = f"-A POSTROUTING -j {CHAIN}"
+_TOOLS: Final = {4: "iptables", 6: "ip6tables"}
+_LOCK_WAIT_S: Final = "5"
+_TOOL_TIMEOUT_S: Final = 10.0
+
+
+def chain_lines(eids: Iterable[IpNetwork], tun: str) -> list[str]:
+    """The chain's rules in the form of iptables-save, in a stable order."""
+    ordered = sorted(map(str, eids))
+    return [f"-A {CHAIN} -s {eid} ! -o {tun} -j MASQUERADE" for eid in ordered]
+
+
+async def apply_chain(family: int, eids: Iterable[IpNetwork], tun: str) -> None:
+    """Make the chain hold exactly these EIDs of one family; without any, remove it. Raises KernelRefused."""
+    wanted = chain_lines(eids, tun)
+    if not wanted:
+        await remove_chain(family)
+        return
+    present = await _saved(family)
+    if _ours(present) == [*wanted, _JUMP]:
+        return
+    unhook = [_JUMP.replace("-A", "-D", 1)] * present.count(_JUMP)
+    await _restore(family, [f":{CHAIN} - [0:0]", *unhook, _JUMP, *wanted])
+
+
+async def remove_chain(family: int) -> None:
+    """Remove the chain and every jump to it. Raises KernelRefused when that fails.
+
+    Where the tool is missing, or the kernel knows no translation for this family, there is nothing to remove.
+    """
+    try:
+        present = await _saved(family)
+    except (FileNotFoundError, KernelRefused) as error:
+        log.debug("no chain to remove family=%d why=%s", family, error)
+        return
+    if not _ours(present):
+        return
+    unhook = [_JUMP.replace("-A", "-D", 1)] * present.count(_JUMP)
+    await _restore(family, [f":{CHAIN} - [0:0]", *unhook, f"-X {CHAIN}"])
+
+
+def _ours(lines: list[str]) -> list[str]:
+    """Our rules, then the jumps to them; a chain without rules still counts as something."""
+    rules = [line for line in lines if line.startswith(f"-A {CHAIN} ")]
+    jumps = [line for line in lines if line == _JUMP]
+    return [*rules, *jumps] or [line for line in lines if line.startswith(f":{CHAIN} ")]
+
+
+async def _saved(family: int) -> list[str]:
+    return (await _run(f"{_TOOLS[family]}-save", "-t", "nat")).splitlines()
+
+
+async def _restore(family: int, lines: list[str]) -> None:
+    text = "\n".join(["*nat", *lines, "COMMIT", ""])
+    await _run(f"{_TOOLS[family]}-restore", "--noflush", "-w", _LOCK_WAIT_S, stdin=text)
+
+
+async def _run(*command: str, stdin: str = "") -> str:
+    """Standard output of a tool. Raises KernelRefused with what it said; FileNotFoundError when it is not installed."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        out, complaint = await asyncio.wait_for(process.communicate(stdin.encode()), _TOOL_TIMEOUT_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise KernelRefused(f"{command[0]}: no answer within {_TOOL_TIMEOUT_S:.0f} s: is its lock held?") from None
+    if process.returncode:
+        said = " ".join(complaint.decode(errors="replace").split()) or f"exit status {process.returncode}"
+        raise KernelRefused(f"{command[0]}: {said}: needs CAP_NET_ADMIN and the kernel's NAT support")
+    return out.decode(errors="replace")

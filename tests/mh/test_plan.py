@@ -1,0 +1,65 @@
+"""What a desired state comes to, without a kernel."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+from lispmob.mh.plan import FULL_TABLE, NOTHING, OVERLAY_TABLE, KernelState, plan
+from lispmob.wire.address import EidPrefix
+
+EID = EidPrefix.parse("10.1.0.1/32")
+EID6 = EidPrefix.parse("2001:db8:e::1/128")
+OVERLAY = ip_network("10.1.0.0/16")
+
+
+def test_a_node_without_eids_needs_nothing_of_the_kernel() -> None:
+    assert plan(KernelState("lmn0", mode="full", overlay_prefixes=(OVERLAY,))) == NOTHING
+
+
+def test_split_mode_makes_no_default_route() -> None:
+    routes = plan(KernelState("lmn0", (EID,), overlay_prefixes=(OVERLAY,))).routes
+
+    assert [str(route.destination) for route in routes] == ["10.1.0.0/16"]
+
+
+def test_routes_to_the_overlay_prefer_the_eid_as_source() -> None:
+    (route,) = plan(KernelState("lmn0", (EID, EID6), overlay_prefixes=(OVERLAY,))).routes
+
+    assert (route.device, route.source) == ("lmn0", ip_address("10.1.0.1"))
+
+
+def test_a_family_without_an_eid_is_left_alone_even_in_full_mode() -> None:
+    wanted = plan(KernelState("lmn0", (EID,), "full", (OVERLAY, ip_network("2001:db8::/32"))))
+
+    assert {rule.family for rule in wanted.rules} == {4}
+    assert {route.destination.version for route in wanted.routes} == {4}
+
+
+def test_a_native_prefix_is_thrown_back_in_every_table_that_would_catch_it() -> None:
+    native = (ip_network("10.1.9.0/24"), ip_network("203.0.113.0/24"))
+
+    routes = plan(KernelState("lmn0", (EID,), "full", (OVERLAY,), native)).routes
+
+    thrown = {(route.table, str(route.destination)) for route in routes if route.kind == "throw"}
+    assert (OVERLAY_TABLE, "10.1.9.0/24") in thrown
+    assert (OVERLAY_TABLE, "203.0.113.0/24") not in thrown
+    assert {(FULL_TABLE, "10.1.9.0/24"), (FULL_TABLE, "203.0.113.0/24")} <= thrown
+
+
+def test_multicast_and_broadcast_of_the_link_are_never_encapsulated() -> None:
+    routes = plan(KernelState("lmn0", (EID, EID6), "full")).routes
+
+    thrown = {str(route.destination) for route in routes if route.kind == "throw"}
+    assert {"224.0.0.0/4", "255.255.255.255/32", "fe80::/10", "ff00::/8"} <= thrown
+
+
+def test_a_whole_prefix_as_eid_is_routed_but_is_no_address_of_the_host() -> None:
+    wanted = plan(KernelState("lmn0", (EidPrefix.parse("10.1.0.0/24"),), overlay_prefixes=(OVERLAY,)))
+
+    assert wanted.addresses == frozenset()
+    assert "10.1.0.0/24" in {str(rule.source) for rule in wanted.rules}
+
+
+def test_eids_are_translated_only_when_asked_for() -> None:
+    assert plan(KernelState("lmn0", (EID,))).masqueraded == frozenset()
+    assert plan(KernelState("lmn0", (EID,), translates_native=True)).masqueraded == {EID.network}
