@@ -19,6 +19,11 @@ PURE = (
     "mh/policy.py",
     "mh/scheduler.py",
     "iface_monitor/snapshot.py",
+    "iface_monitor/delta.py",
+    "iface_monitor/default_routes.py",
+    "mh/plan.py",
+    "service/handovers.py",
+    "service/native_routes.py",
 )
 """Machines that must run in virtual time: their clock, randomness and packets come in through the door."""
 
@@ -37,6 +42,7 @@ IMPURE_MODULES = {
 
 ONE_HOME = {
     "yaml": {"config/yaml_tree.py"},
+    "pyroute2": {"iface_monitor/rtnetlink.py", "hub/routes.py"},
     "netifaces": {"iface_monitor/polling.py"},
     "dbus_next": {"iface_monitor/network_manager.py", "api/dbus.py"},
     "sqlite3": {"hub/store.py"},

@@ -85,10 +85,13 @@ class MapServerSection(KeySection, frozen=True, kw_only=True):
 
 
 class UplinkSection(Section, frozen=True, kw_only=True):
-    """A rule about the interfaces whose name matches; the first rule that matches counts."""
+    """A rule about the interfaces whose name matches; the first rule that matches counts.
+
+    `use` None: tunnels (VPNs) are left alone, everything else is used.
+    """
 
     name: InterfacePattern
-    use: YesNo = True
+    use: YesNo | None = None
     priority: Priority | None = None
     weight: Weight | None = None
 

@@ -94,7 +94,7 @@ state-dir: state
     assert node.map_servers[0].proxy_reply is False
     assert [(rule.name, rule.use, rule.priority, rule.weight) for rule in node.uplinks] == [
         ("wlan*", False, None, None),
-        ("eth0", True, 0, 255),
+        ("eth0", None, 0, 255),
     ]
     assert (node.register.interval_s, node.register.ttl_min) == (30, 2)
     assert node.register.xtr_id == bytes(range(16))

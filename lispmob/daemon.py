@@ -1,0 +1,369 @@
+"""lispd: the composition root of the mobile node. Builds the parts, owns the loop and the signals; decides nothing.
+
+What must be fast is done in this order: a change of the uplinks reaches the datapath first, then the peers (in one turn
+of the loop), and then the kernel's tables, which only new connections need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from random import SystemRandom
+from typing import Final
+
+from lispmob.api import sd_notify
+from lispmob.api.schema import Event as ApiEvent
+from lispmob.api.schema import Reloaded
+from lispmob.api.server import ControlServer
+from lispmob.config.node import DEFAULT_PATH, NodeFile, load_node
+from lispmob.control.effect import DropPending, Effect, Event, InstallMapping, RemoveMapping, SendControl
+from lispmob.control.node import Node
+from lispmob.control.node_config import Datagram, NodeConfig
+from lispmob.control_socket import ControlSocket, Received
+from lispmob.datapath.engine import Engine
+from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, TrafficResumed
+from lispmob.errors import ConfigError, KernelRefused, LispError
+from lispmob.iface_monitor.delta import NetworkDelta
+from lispmob.iface_monitor.netlink import NetlinkMonitor
+from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.mh.plan import KernelState, LostAddress
+from lispmob.service import assembly, logs, reloading
+from lispmob.service.handovers import Direction, HandoverJournal
+from lispmob.service.kernel_task import KernelTask
+from lispmob.service.native_routes import NativeRoutes
+from lispmob.service.state_dir import load_xtr_id
+from lispmob.service.views import Views
+from lispmob.service.wall import iso_utc, suspended_s
+
+EX_OK: Final = 0
+EX_FAILED: Final = 1
+EX_NOPERM: Final = 77
+EX_CONFIG: Final = 78
+
+LINGER_S: Final = 2.0  # ours: longer than any round trip worth living on; packets to a lost address arrive that late
+WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
+SLEPT_S: Final = 2.0  # ours: the two clocks drift by less than this in years, and a suspend takes longer
+
+# What a handover's timeline calls the events of the core.
+STEPS: Final = {"register-sent": "register", "registered": "notify", "smr-sent": "smr"}
+
+log = logging.getLogger("lispd")
+
+
+class Daemon:
+    """One running node. `await run()` returns when it was told to stop."""
+
+    def __init__(self, path: Path, file: NodeFile) -> None:
+        self.path = path
+        self.file = file
+        self.started_wall = time.time()
+        self.journal = HandoverJournal()
+        self._reloading: asyncio.Task[None] | None = None
+        self.uplinks: tuple[Uplink, ...] = ()
+        self.network = NetworkState()
+        self.is_stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._xtr_id = load_xtr_id(file.state_dir) if file.register.xtr_id is None else file.register.xtr_id
+        self.node = Node(self._node_config(), new_nonce=lambda: secrets.randbits(64), jitter=SystemRandom().random)
+        self.engine = Engine(assembly.engine_config(file))
+        self.control = ControlSocket(self._on_received)
+        self.monitor = NetlinkMonitor(self.policy, self._on_change, self._on_rules_changed)
+        self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
+        self._kernel = KernelTask(self._kernel_state)
+        self._natives = NativeRoutes()
+        self._lost: tuple[LostAddress, ...] = ()
+        self._suspended_s = suspended_s()
+        self._has_looked = False
+
+    @property
+    def policy(self) -> UplinkPolicy:
+        """Which interfaces may carry us."""
+        return assembly.uplink_policy(self.file)
+
+    @property
+    def tun_mtu_bytes(self) -> int:
+        """The MTU of our device, as the uplinks allow it now."""
+        return assembly.tun_mtu(self.file, self.uplinks)
+
+    @property
+    def kernel_problem(self) -> str | None:
+        """What the kernel refused, when it did."""
+        return self._kernel.problem
+
+    def now(self) -> float:
+        """Monotonic seconds, as the core counts them."""
+        return self._loop.time()
+
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+    async def run(self) -> None:
+        """Serve until stopped. Raises LispError when it cannot start; the host is then as it was."""
+        async with contextlib.AsyncExitStack() as stack:
+            await self._start(stack)
+            sd_notify.ready(self._summary())
+            await self._stop.wait()
+            self.is_stopping = True
+            sd_notify.stopping()
+            await self._withdraw()
+        log.info("stopped; the host's routes are as they were")
+
+    def stop(self) -> None:
+        """End run()."""
+        self._stop.set()
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        self._warn_of_odd_choices()
+        await self.server.start()
+        stack.push_async_callback(self.server.close)
+        self.control.open()
+        stack.callback(self.control.close)
+        self.engine.open()
+        stack.callback(self.engine.close)
+        self.engine.set_guard(assembly.guarded(self.file))
+        self.engine.start()
+        self._loop.add_reader(self.engine.fileno(), self._on_punt)
+        stack.callback(self._loop.remove_reader, self.engine.fileno())
+        self.control.start(self._loop)
+        stack.callback(self._disarm)
+        await self.monitor.start()  # hands over what is there already: the first Map-Register leaves in here
+        stack.push_async_callback(self.monitor.stop)
+        stack.push_async_callback(self._kernel.stop)
+        await self._kernel.start()
+        if (every_s := sd_notify.watchdog_interval_s()) is not None:
+            stack.callback(self._loop.create_task(_beat(every_s)).cancel)
+
+    async def _withdraw(self) -> None:
+        """Tell the mapping system that we go; best effort, and never for long."""
+        effects = self.node.on_shutdown(self._loop.time())
+        self._perform(effects)
+        if any(isinstance(effect, SendControl) for effect in effects):
+            await asyncio.sleep(WITHDRAWAL_S)
+
+    # --- what comes in
+
+    def _on_change(self, state: NetworkState, delta: NetworkDelta, since: float) -> None:
+        self._check_for_sleep()
+        self.network = state
+        is_move, self._has_looked = self._has_looked, True
+        for reason in delta.reasons:
+            log.info("%s", reason.text)
+        if not delta.has_changed:
+            return
+        if is_move:
+            self.journal.on_change([reason.text for reason in delta.reasons], since, time.time())
+            self.engine.mark_move()
+        self.uplinks = delta.uplinks
+        for refused in self.engine.set_uplinks(assembly.engine_uplinks(delta.uplinks)):
+            log.warning("%s: cannot send from %s yet (errno %d)", refused.interface, refused.address, refused.errno)
+        self._report_traffic()
+        self._perform(self.node.on_locators(assembly.local_locators(delta.uplinks), self.now()))
+        self._linger(assembly.lost_addresses(delta.former_uplinks, state))
+        self._kernel.touch()
+
+    def _on_rules_changed(self) -> None:
+        """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
+        self._kernel.touch()
+
+    def _linger(self, lost: tuple[LostAddress, ...]) -> None:
+        """Keep receiving for a while what is still on the way to addresses that are gone."""
+        if lost:
+            self._lost = (*self._lost, *lost)
+            self._loop.call_later(LINGER_S, self._forget_lost, lost)
+
+    def _forget_lost(self, lost: tuple[LostAddress, ...]) -> None:
+        self._lost = self._lost[len(lost) :]
+        self._kernel.touch()
+
+    def _on_received(self, one: Received) -> None:
+        self._on_datagram(Datagram(one.payload, one.source, one.source_port, one.destination, one.ifindex))
+
+    def _on_datagram(self, datagram: Datagram) -> None:
+        self._perform(self.node.on_datagram(datagram, self._loop.time()))
+
+    def _on_punt(self) -> None:
+        now = self._loop.time()
+        for punt in self.engine.drain():
+            match punt:
+                case Miss(source, destination, instance_id):
+                    self._perform(self.node.on_miss(source, destination, instance_id, now))
+                case ControlPacket():
+                    self._on_datagram(
+                        Datagram(
+                            punt.payload, punt.source, punt.source_port, punt.destination, punt.ifindex, in_data=True
+                        )
+                    )
+                case MtuLearned(locator, mtu_bytes):
+                    self._publish(Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes}))
+                case TrafficResumed(is_outbound, at, last_before):
+                    self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._check_for_sleep()
+        self._report_traffic()
+        self._perform(self.node.on_timer(self._loop.time()))
+
+    def _check_for_sleep(self) -> None:
+        """CLOCK_MONOTONIC stands still while the machine is suspended, CLOCK_BOOTTIME does not."""
+        before, self._suspended_s = self._suspended_s, suspended_s()
+        if (slept := self._suspended_s - before) > SLEPT_S:
+            log.info("the machine slept for %.0f s", slept)
+            self._perform(self.node.on_slept(self._loop.time()))
+
+    def _report_traffic(self) -> None:
+        """Tell the core which mappings carry traffic: asked for when it matters, so that an idle node sleeps."""
+        now = self._loop.time()
+        self._perform(self.node.on_used(self.engine.used(), now))
+        self._perform(self.node.on_heard(self.engine.heard(), now))
+
+    # --- what goes out
+
+    def _perform(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case SendControl():
+                    self.control.send(effect)
+                case InstallMapping():
+                    self.engine.install(assembly.forwarding_entry(effect))
+                    if self._natives.on_installed(effect):
+                        self._kernel.touch()
+                case RemoveMapping(prefix):
+                    self.engine.remove(prefix)
+                    if self._natives.on_removed(prefix):
+                        self._kernel.touch()
+                case DropPending(prefix):
+                    self.engine.drop_pending(prefix)
+                case Event():
+                    self._publish(effect)
+        self._arm()
+
+    def _arm(self) -> None:
+        at = self.node.wake_at()
+        if self._timer is not None:
+            if at is not None and self._timer.when() == at:
+                return
+            self._disarm()
+        if at is not None and not self.is_stopping:
+            self._timer = self._loop.call_at(at, self._on_timer)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _publish(self, event: Event) -> None:
+        if event.kind in STEPS:
+            target = event.fields.get("map_server") or event.fields.get("rloc") or event.fields.get("eid") or ""
+            self.journal.on_step(STEPS[event.kind], str(target), self._loop.time())
+        self.server.publish(ApiEvent(kind=event.kind, at=iso_utc(time.time()), fields=dict(event.fields)))
+        level = logging.INFO if event.kind in ("registered", "auth-failed", "moved", "withdrawn") else logging.DEBUG
+        log.log(level, "%s %s", event.kind, " ".join(f"{key}={value}" for key, value in event.fields.items()))
+
+    # --- the rest
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again. Raises ConfigError and changes nothing when it has errors."""
+        sd_notify.reloading()
+        try:
+            file = load_node(self.path)
+            changed, needs_restart = reloading.compare(self.file, file)
+            self.file = reloading.merge(self.file, file)
+            logs.configure(self.file.log.level)
+            self.engine.set_eids(self.file.eids)
+            self.engine.set_guard(assembly.guarded(self.file))
+            self._perform(self.node.on_config(self._node_config(), self._loop.time()))
+            self.monitor.set_policy(self.policy)
+            self._kernel.touch()
+        finally:
+            sd_notify.ready(self._summary())
+        log.info("configuration read again: %s", ", ".join(changed) or "nothing changed")
+        return Reloaded(changed=changed, needs_restart=needs_restart)
+
+    def reload_on_signal(self) -> None:
+        """SIGHUP: read the configuration again; what is wrong with it goes to the log."""
+        self._reloading = self._loop.create_task(self._reload_quietly())
+
+    async def _reload_quietly(self) -> None:
+        try:
+            await self.reload()
+        except ConfigError as error:
+            log.error("the old configuration stays in use: %s", error)
+
+    def perform(self, effects: Iterable[Effect]) -> None:
+        """For the control socket: a user changed the map-cache."""
+        self._perform(effects)
+
+    def _node_config(self) -> NodeConfig:
+        return assembly.node_config(self.file, self._xtr_id, first_nonce=time.time_ns())
+
+    def _kernel_state(self) -> KernelState:
+        return assembly.kernel_state(self.file, self.uplinks, self._lost, self._natives)
+
+    def _summary(self) -> str:
+        return f"EID {', '.join(map(str, self.file.eids))}; {len(self.uplinks)} uplinks"
+
+    def _warn_of_odd_choices(self) -> None:
+        routing = self.file.routing
+        if routing.mode == "split" and not routing.overlay_prefixes:
+            log.warning("routing.overlay-prefixes is empty: nothing but answers goes into the overlay")
+
+
+async def _beat(every_s: float) -> None:
+    """Tell systemd's watchdog that the loop turns. Runs only where the unit asks for it."""
+    while True:
+        sd_notify.watchdog()
+        await asyncio.sleep(every_s)
+
+
+async def _serve(path: Path, file: NodeFile) -> None:
+    daemon = Daemon(path, file)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload_on_signal)
+    await daemon.run()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command `lispd`. Returns the exit code: 0, 1 failed, 77 not permitted, 78 configuration."""
+    parser = argparse.ArgumentParser(
+        prog="lispd", description="A LISP mobile node: keeps its addresses while it moves."
+    )
+    parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (%(default)s)")
+    parser.add_argument("--check", action="store_true", help="read the configuration, say what is wrong, and stop")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="instead of the file's")
+    options = parser.parse_args(argv)
+    logs.configure(options.log_level or "info")
+    try:
+        file = load_node(options.config)
+        if options.check:
+            print(f"{options.config}: good")  # noqa: T201 - the answer to a question
+            return EX_OK
+        logs.configure(options.log_level or file.log.level)
+        asyncio.run(_serve(options.config, file))
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - one line an error, as compilers print them
+        return EX_CONFIG
+    except KernelRefused as error:
+        log.error("%s", error)
+        return EX_NOPERM
+    except LispError as error:
+        log.error("%s", error)
+        return EX_FAILED
+    return EX_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

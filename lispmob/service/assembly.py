@@ -1,0 +1,147 @@
+"""From what the user wrote and what the kernel says to what each part wants: plain translation, no decision, pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, cast
+
+from lispmob.config.node import NodeFile
+from lispmob.control.effect import InstallMapping
+from lispmob.control.locator_set import LocalLocator
+from lispmob.control.node_config import Fallback, MapServerPeer, NodeConfig
+from lispmob.datapath.model import Disposition, EngineConfig, ForwardingEntry, ForwardingLocator
+from lispmob.datapath.model import Uplink as EngineUplink
+from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy, UplinkRule
+from lispmob.mh.plan import KernelState, LostAddress
+from lispmob.service.native_routes import NativeRoutes
+from lispmob.wire.address import IpAddress
+from lispmob.wire.record import Locator, MappingRecord
+
+OVERHEAD_OCTETS: Final = {4: 36, 6: 56}  # outer IP + UDP + LISP header (RFC 9300, 7.1)
+TUN_MTU_WITHOUT_UPLINKS: Final = 1440  # ours: what fits an Ethernet path in either family, and LISPmob's choice
+SMALLEST_TUN_MTU: Final = 1280  # IPv6's minimum (RFC 8200, 5): below it the kernel would take IPv6 off the device
+
+
+def uplink_policy(file: NodeFile) -> UplinkPolicy:
+    """Which interfaces and addresses may carry us."""
+    return UplinkPolicy(
+        rules=tuple(UplinkRule(rule.name, rule.use, rule.priority, rule.weight) for rule in file.uplinks),
+        ignored_interfaces=(file.tun.name, "lmn*", "lmh*"),
+        use_temporary=file.addresses.temporary,
+        use_deprecated=file.addresses.deprecated,
+    )
+
+
+def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int) -> NodeConfig:
+    """What the protocol core is told."""
+    return NodeConfig(
+        eids=file.eids,
+        map_servers=tuple(
+            MapServerPeer(server.address, server.to_key(), server.proxy_reply) for server in file.map_servers
+        ),
+        map_resolvers=file.resolvers,
+        proxy_etrs=tuple(Locator(each.address, each.priority, each.weight) for each in file.proxy_etrs),
+        proxy_itrs=file.proxy_itrs,
+        static_mappings=tuple(
+            MappingRecord.of(
+                mapping.prefix, tuple(Locator(each.address, each.priority, each.weight) for each in mapping.locators)
+            )
+            for mapping in file.map_cache.static
+        ),
+        fallback=cast(Fallback, file.routing.fallback),
+        map_cache_limit=file.map_cache.limit,
+        register_interval_s=file.register.interval_s,
+        record_ttl_min=file.register.ttl_min,
+        xtr_id=xtr_id,
+        site_id=file.register.site_id,
+        first_nonce=first_nonce,
+    )
+
+
+def engine_config(file: NodeFile) -> EngineConfig:
+    """What the datapath is told at its start."""
+    return EngineConfig(tun_name=file.tun.name, eids=file.eids, role="node")
+
+
+def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
+    """One line of the forwarding table."""
+    return ForwardingEntry(
+        mapping.prefix,
+        Disposition[mapping.disposition],
+        tuple(ForwardingLocator(each.address, each.priority, each.weight) for each in mapping.locators),
+    )
+
+
+def kernel_state(
+    file: NodeFile, uplinks: Iterable[Uplink], lost: Iterable[LostAddress], natives: NativeRoutes
+) -> KernelState:
+    """What the kernel must hold. Every RLOC lingers from the beginning, so that losing it loses nothing in flight."""
+    present = tuple(uplinks)
+    gone = tuple(lost)
+    rlocs = dict.fromkeys(address for uplink in present for address in uplink.addresses)
+    return KernelState(
+        tun=file.tun.name,
+        eids=file.eids,
+        mode="full" if file.routing.mode == "full" else "split",
+        overlay_prefixes=(*file.routing.overlay_prefixes, *natives.mapped_inside),
+        native_prefixes=natives.native,
+        lingering=tuple(dict.fromkeys((*rlocs, *(each.address for each in gone)))),
+        lost=gone,
+        mtu_bytes=tun_mtu(file, present),
+        translates_native=file.routing.fallback == "native",
+    )
+
+
+def guarded(file: NodeFile) -> tuple[IpAddress, ...]:
+    """Addresses that packets from applications must never be encapsulated to: the way to the mapping system."""
+    servers = tuple(server.address for server in file.map_servers)
+    proxies = tuple(locator.address for locator in file.proxy_etrs)
+    return tuple(dict.fromkeys((*servers, *file.resolvers, *proxies, *file.proxy_itrs)))
+
+
+def local_locators(uplinks: Iterable[Uplink]) -> tuple[LocalLocator, ...]:
+    """Our RLOCs: every usable address of every uplink."""
+    return tuple(
+        LocalLocator(address, uplink.ifindex, uplink.name, uplink.priority, uplink.weight, uplink.mtu_bytes)
+        for uplink in uplinks
+        for address in uplink.addresses
+    )
+
+
+def engine_uplinks(uplinks: Iterable[Uplink]) -> tuple[EngineUplink, ...]:
+    """The uplinks as the datapath wants them."""
+    return tuple(
+        EngineUplink(
+            ifindex=uplink.ifindex,
+            interface=uplink.name,
+            addresses=uplink.addresses,
+            priority=uplink.priority,
+            weight=uplink.weight,
+            mtu_bytes=uplink.mtu_bytes,
+        )
+        for uplink in uplinks
+    )
+
+
+def tun_mtu(file: NodeFile, uplinks: Iterable[Uplink]) -> int:
+    """The MTU of our device in octets: what fits through the narrowest uplink with the outer header it may need."""
+    if file.tun.mtu_bytes is not None:
+        return file.tun.mtu_bytes
+    room = [
+        uplink.mtu_bytes - max(OVERHEAD_OCTETS[address.version] for address in uplink.addresses)
+        for uplink in uplinks
+        if uplink.addresses
+    ]
+    return max(min(room, default=TUN_MTU_WITHOUT_UPLINKS), SMALLEST_TUN_MTU)
+
+
+def lost_addresses(former: Iterable[Uplink], state: NetworkState) -> tuple[LostAddress, ...]:
+    """RLOCs that are no addresses of this host any more while their link still works: packets may be on the way."""
+    present = {local.address for local in state.addresses}
+    return tuple(
+        LostAddress(address, uplink.name)
+        for uplink in former
+        if (link := state.link(uplink.ifindex)) is not None and link.is_up and link.has_carrier
+        for address in uplink.addresses
+        if address not in present
+    )

@@ -1,0 +1,62 @@
+"""Applies the desired kernel state in the background: one at a time, the newest wish only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from lispmob.errors import KernelRefused
+from lispmob.mh.kernel import KernelRouter, KernelState
+
+RETRY_S: Final = 5.0  # ours: what the kernel refused once may have been in the way for a moment only
+
+log = logging.getLogger(__name__)
+
+
+class KernelTask:
+    """Keeps the kernel at `desired()`, which is asked anew at every `touch()`."""
+
+    def __init__(self, desired: Callable[[], KernelState]) -> None:
+        self._desired = desired
+        self._router = KernelRouter()
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.problem: str | None = None
+
+    async def start(self) -> None:
+        """Remove what a crash left behind, and apply. Raises KernelRefused."""
+        await self._router.clean_up()
+        await self._router.apply(self._desired())
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def touch(self) -> None:
+        """Something changed: apply soon."""
+        self._wanted.set()
+
+    async def stop(self) -> None:
+        """Give the host back as it was."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        try:
+            await self._router.clean_up()
+        except KernelRefused as refused:
+            log.error("not everything was cleaned up: %s; the next start of lispd tries again", refused)
+
+    async def _run(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self._router.apply(self._desired())
+                self.problem = None
+            except KernelRefused as refused:
+                if str(refused) != self.problem:
+                    log.error("%s", refused)
+                self.problem = str(refused)
+                asyncio.get_running_loop().call_later(RETRY_S, self._wanted.set)

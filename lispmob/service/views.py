@@ -1,0 +1,302 @@
+"""What the control socket shows and changes: the daemon's parts as the schema's structs, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal, Protocol
+
+from lispmob.api import schema
+from lispmob.api.backend import ApiError, StaticLocator
+from lispmob.config.node import NodeFile
+from lispmob.control.effect import Effect, InstallMapping
+from lispmob.control.map_cache import MapCacheEntry
+from lispmob.control.node import Node
+from lispmob.control.registration import Registration, State
+from lispmob.control_socket import ControlSocket
+from lispmob.datapath.engine import Engine
+from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.service.handovers import Handover, HandoverJournal
+from lispmob.service.wall import iso_utc
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.record import Action, Locator
+
+_STATES: dict[State, Literal["idle", "registering", "registered", "failed"]] = {
+    State.IDLE: "idle",
+    State.REGISTERING: "registering",
+    State.REGISTERED: "registered",
+    State.REFRESHING: "registered",
+    State.LOST: "failed",
+}
+
+
+class Parts(Protocol):
+    """The daemon, as far as it is shown."""
+
+    file: NodeFile
+    node: Node
+    engine: Engine
+    control: ControlSocket
+    journal: HandoverJournal
+    network: NetworkState
+    uplinks: tuple[Uplink, ...]
+    started_wall: float
+    is_stopping: bool
+
+    @property
+    def policy(self) -> UplinkPolicy: ...
+    @property
+    def tun_mtu_bytes(self) -> int: ...
+    @property
+    def kernel_problem(self) -> str | None: ...
+    def now(self) -> float: ...
+    def wall(self) -> float: ...
+    def perform(self, effects: Sequence[Effect]) -> None: ...
+    async def reload(self) -> schema.Reloaded: ...
+
+
+class Views:
+    """The Backend of the control socket."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def version(self) -> str:
+        """Of the installed package."""
+        try:
+            return version("lispmob")
+        except PackageNotFoundError:
+            return "unpackaged"
+
+    def status(self) -> schema.Status:
+        """Everything at a glance."""
+        parts = self._parts
+        moves = parts.journal.moves
+        eids = [
+            schema.EidStatus(prefix=str(eid), registrations=[self._registration(each) for each in self._of(eid)])
+            for eid in parts.file.eids
+        ]
+        return schema.Status(
+            state=self._state(),
+            version=self.version(),
+            pid=os.getpid(),
+            started_at=iso_utc(parts.started_wall),
+            uptime_s=round(max(0.0, parts.wall() - parts.started_wall), 3),
+            eids=eids,
+            uplinks=list(self.uplinks()),
+            locators=self._locators(),
+            locator_set_version=parts.node.locators.version,
+            routing=schema.Routing(
+                mode="full" if parts.file.routing.mode == "full" else "split",
+                fallback=parts.node.config.fallback,
+                tun=parts.file.tun.name,
+                mtu_bytes=parts.tun_mtu_bytes,
+                overlay_prefixes=[str(prefix) for prefix in parts.file.routing.overlay_prefixes],
+            ),
+            datapath=self._datapath(),
+            map_cache_size=len(parts.node.map_cache),
+            map_cache_limit=parts.node.map_cache.limit,
+            last_handover=_handover(moves[-1]) if moves else None,
+        )
+
+    def uplinks(self) -> Sequence[schema.Uplink]:
+        """The uplinks, and the interfaces that could be one and are not, with the reason."""
+        parts = self._parts
+        used = {uplink.ifindex for uplink in parts.uplinks}
+        shown = [
+            schema.Uplink(
+                name=uplink.name,
+                ifindex=uplink.ifindex,
+                addresses=[str(address) for address in uplink.addresses],
+                priority=uplink.priority,
+                weight=uplink.weight,
+                mtu_bytes=uplink.mtu_bytes,
+            )
+            for uplink in parts.uplinks
+        ]
+        for link in parts.network.links:
+            if link.ifindex in used or not parts.policy.is_watched(link):
+                continue
+            usable = parts.network.usable_addresses(link, parts.policy)
+            note = (
+                "set down" if not link.is_up
+                else "no carrier" if not link.has_carrier
+                else "not allowed by the configuration" if not parts.policy.allows(link)
+                else "no usable address" if not usable
+                else "no default route"
+            )  # fmt: skip
+            shown.append(
+                schema.Uplink(
+                    name=link.name,
+                    ifindex=link.ifindex,
+                    addresses=[str(local.address) for local in usable],
+                    priority=255,
+                    weight=0,
+                    mtu_bytes=link.mtu_bytes,
+                    is_used=False,
+                    note=note,
+                )
+            )
+        return shown
+
+    def map_cache(self) -> schema.MapCache:
+        """A copy of the map-cache."""
+        cache = self._parts.node.map_cache
+        entries = sorted(cache, key=lambda entry: (entry.prefix.family, entry.prefix.instance_id, str(entry.prefix)))
+        return schema.MapCache(entries=[self._entry(entry) for entry in entries], limit=cache.limit)
+
+    def database(self) -> Sequence[schema.DatabaseEntry]:
+        """Our own mappings."""
+        return [
+            schema.DatabaseEntry(
+                prefix=str(eid), locators=self._locators(), ttl_min=self._parts.node.config.record_ttl_min
+            )
+            for eid in self._parts.file.eids
+        ]
+
+    def handovers(self) -> Sequence[schema.Handover]:
+        """The latest moves, oldest first."""
+        return [_handover(move) for move in self._parts.journal.moves]
+
+    def counters(self) -> Mapping[str, Mapping[str, int]]:
+        """What was received, sent, refused and dropped, by part and reason."""
+        return {
+            "control": dict(sorted(self._parts.node.counters.items())),
+            "control-socket": dict(sorted(self._parts.control.counters.items())),
+            "datapath": dict(self._parts.engine.counters()),
+        }
+
+    def lookup(self, eid: IpAddress, instance_id: int) -> schema.Lookup:
+        """What would become of a packet to `eid`; asks nobody."""
+        node = self._parts.node
+        if node.config.owner_of(eid, instance_id) is not None:
+            return schema.Lookup(eid=str(eid), verdict="own")
+        entry = node.map_cache.lookup(eid, instance_id)
+        known = node.disposition(entry.prefix) if entry is not None else None
+        if entry is None or known is None:
+            return schema.Lookup(eid=str(eid), verdict="ask")
+        verdict = _verdict(known)
+        best = known.locators[0] if verdict == "encapsulate" and known.locators else None
+        return schema.Lookup(
+            eid=str(eid), verdict=verdict, entry=self._entry(entry), locator=str(best.address) if best else None
+        )
+
+    def map_cache_add(
+        self, prefix: EidPrefix, locators: Sequence[StaticLocator], action: Literal["drop", "native"]
+    ) -> None:
+        """Add or replace a static mapping; it lasts until it is deleted or lispd stops."""
+        if any(eid.covers(prefix) for eid in self._parts.file.eids):
+            raise ApiError("refused", f"{prefix} is an EID of our own; it needs no mapping")
+        chosen = tuple(Locator(each.address, each.priority, each.weight) for each in locators)
+        meaning = Action.NATIVELY_FORWARD if action == "native" else Action.DROP
+        self._parts.perform(self._parts.node.on_mapping_added(prefix, chosen, meaning, self._parts.now()))
+
+    def map_cache_delete(self, prefix: EidPrefix) -> bool:
+        """Remove one mapping. False when there is none of exactly this prefix."""
+        if self._parts.node.map_cache.get(prefix) is None:
+            return False
+        self._parts.perform(self._parts.node.on_mapping_deleted(prefix, self._parts.now()))
+        return True
+
+    def map_cache_flush(self) -> int:
+        """Remove every mapping that was learned; static ones stay. Returns how many went."""
+        learned = [entry.prefix for entry in self._parts.node.map_cache if entry.source != "static"]
+        for prefix in learned:
+            self._parts.perform(self._parts.node.on_mapping_deleted(prefix, self._parts.now()))
+        return len(learned)
+
+    async def reload(self) -> schema.Reloaded:
+        """Read the configuration again."""
+        return await self._parts.reload()
+
+    # --- pieces
+
+    def _state(self) -> Literal["starting", "offline", "registering", "partly-registered", "registered", "stopping"]:
+        if self._parts.is_stopping:
+            return "stopping"
+        if not self._parts.uplinks:
+            return "offline"
+        confirmed = [each.is_confirmed for each in self._parts.node.registrations]
+        if all(confirmed):
+            return "registered"
+        return "partly-registered" if any(confirmed) else "registering"
+
+    def _of(self, eid: EidPrefix) -> list[Registration]:
+        return [each for each in self._parts.node.registrations if each.eid == eid]
+
+    def _registration(self, one: Registration) -> schema.Registration:
+        now, wall = self._parts.now(), self._parts.wall()
+        due = one.wake_at()
+        confirmed = None if one.confirmed_at is None else iso_utc(wall - (now - one.confirmed_at))
+        return schema.Registration(
+            map_server=str(one.server.address),
+            state=_STATES[one.state],
+            since=confirmed,
+            last_notify=confirmed,
+            next_in_s=None if due is None else round(max(0.0, due - now), 3),
+            rtt_ms=None if one.rtt_ms is None else round(one.rtt_ms, 3),
+            problem=self._parts.kernel_problem,
+        )
+
+    def _locators(self) -> list[schema.LocalLocator]:
+        return [
+            schema.LocalLocator(
+                address=str(one.address), interface=one.interface, priority=one.priority, weight=one.weight
+            )
+            for one in self._parts.node.locators.locators
+        ]
+
+    def _datapath(self) -> schema.Datapath:
+        counts = self._parts.engine.counters()
+        return schema.Datapath(
+            tier="tun",
+            why="the tier that every kernel has",
+            packets_out=counts.get("out_packets", 0),
+            packets_in=counts.get("in_packets", 0),
+            octets_out=counts.get("out_octets", 0),
+            octets_in=counts.get("in_octets", 0),
+            drops=self._parts.engine.drops(),
+        )
+
+    def _entry(self, entry: MapCacheEntry) -> schema.MapCacheEntry:
+        now = self._parts.now()
+        known = self._parts.node.disposition(entry.prefix)
+        return schema.MapCacheEntry(
+            prefix=str(entry.prefix),
+            source=entry.source,
+            action=_verdict(known) if known is not None else "ask",
+            locators=[
+                schema.RemoteLocator(
+                    address=str(locator.ip if locator.ip is not None else locator.address),
+                    priority=locator.priority,
+                    weight=locator.weight,
+                    is_reachable=locator.is_reachable,
+                )
+                for locator in entry.locators
+            ],
+            age_s=round(now - entry.created_at, 3),
+            expires_in_s=None if entry.expires_at is None else round(max(0.0, entry.expires_at - now), 3),
+            unused_s=round(now - entry.last_used, 3) if entry.last_used > float("-inf") else None,
+            map_version=entry.map_version,
+        )
+
+
+def _verdict(known: InstallMapping) -> Literal["encapsulate", "native", "drop", "ask"]:
+    words: dict[str, Literal["encapsulate", "native", "drop", "ask"]] = {
+        "ENCAPSULATE": "encapsulate",
+        "NATIVE": "native",
+        "MISS": "ask",
+    }
+    return words.get(known.disposition, "drop")
+
+
+def _handover(move: Handover) -> schema.Handover:
+    return schema.Handover(
+        id=move.number,
+        started_at=iso_utc(move.began_wall),
+        reasons=list(move.reasons),
+        steps=[schema.Step(at_ms=step.at_ms, what=step.what, detail=step.detail) for step in move.steps],
+        gap_out_ms=move.gap_out_ms,
+        gap_in_ms=move.gap_in_ms,
+    )
