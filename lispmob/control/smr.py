@@ -21,8 +21,8 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.eid import from_prefix, to_prefix
 from lispmob.wire.map_request import EidRecord, MapRequest
 
-SMR_INTERVAL_S = 3.0  # RFC 9301, 6.1: one SMR per 3 s to the same RLOC
-SMR_BURST = 3  # ours: one RLOC may serve several EIDs of ours, and a second move follows the first at once
+SMR_INTERVAL_S = 3.0  # RFC 9301, 6.1: one SMR per 3 s to the same RLOC; here for each EID of ours, as one SMR names one
+SMR_BURST = 3  # ours: a second and a third move may follow the first at once, as in a doorway between two networks
 FOLLOW_UPS_S = (4.0, 16.0)  # ours: when a register with 1, 3, 7, 15 s between its tries has probably arrived
 BATCH = 64  # ours: SMRs per turn, so that a busy node does not fill the queue of the uplink it has just got
 BATCH_INTERVAL_S = 0.05
@@ -61,7 +61,7 @@ class SmrSender:
         self._queue: dict[tuple[IpAddress, EidPrefix], tuple[float, SmrTarget]] = {}  # -> not before, what
         self._told: set[tuple[IpAddress, EidPrefix]] = set()  # since the last move
         self._follow_ups: tuple[float, ...] = ()
-        self._limits: KeyedBuckets[IpAddress] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
+        self._limits: KeyedBuckets[tuple[IpAddress, EidPrefix]] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to tell."""
@@ -113,11 +113,11 @@ class SmrSender:
                 continue
             if len(sent) == BATCH:
                 self._queue[key] = (now + BATCH_INTERVAL_S, target)
-            elif (at := self._limits.available_at(target.rloc, now)) > now:
+            elif (at := self._limits.available_at(key, now)) > now:
                 self._queue[key] = (at, target)
             else:
                 del self._queue[key]
-                self._limits.take(target.rloc, now)
+                self._limits.take(key, now)
                 self._told.add(key)
                 sent.append(str(target.rloc))
                 effects += [self._solicit(target), Count("tx_smr")]
