@@ -309,7 +309,7 @@ class Daemon:
         return assembly.node_config(self.file, self._xtr_id, first_nonce=time.time_ns())
 
     def _kernel_state(self) -> KernelState:
-        return assembly.kernel_state(self.file, self.uplinks, self._lost, self._natives)
+        return assembly.kernel_state(self.file, self.uplinks, self.network, self._lost, self._natives)
 
     def _summary(self) -> str:
         return f"EID {', '.join(map(str, self.file.eids))}; {len(self.uplinks)} uplinks"

@@ -65,14 +65,17 @@ class KernelListing:
         kind = _KINDS.get(message["type"])
         if message["proto"] != ROUTE_PROTOCOL or kind is None:
             return None
-        source = message.get("prefsrc")
+        source, gateway = message.get("prefsrc"), message.get("gateway")
+        hops = [int(hop["oif"]) for hop in message.get("multipath") or ()] or [int(message.get("oif") or 0)]
         return Route(
             table=int(message.get("table")),
             kind=kind,
             destination=_network(message.get("dst"), message["dst_len"], version),
             # IPv6 lists a throw route as one of lo.
-            device="" if kind == "throw" else self._names.get(int(message.get("oif") or 0), "?"),
+            devices=() if kind == "throw" else tuple(sorted(self._names.get(hop, "?") for hop in hops)),
             source=parse_ip(source) if source else None,
+            gateway=parse_ip(gateway) if gateway else None,
+            metric=int(message.get("priority") or 0) if version == 4 else 0,
         )
 
 
@@ -90,7 +93,8 @@ def _rule(raw: Raw, version: int) -> Rule | None:
         source=_network(has_source, message["src_len"], version) if has_source else None,
         destination=_network(has_destination, message["dst_len"], version) if has_destination else None,
         suppressed_prefix_len=None if suppressed in (None, _NOT_SUPPRESSED) else int(suppressed),
-        is_lisp_data=message.get("dport_range") is not None,
+        is_lisp_data=message.get("dport_range") is not None or message.get("sport_range") is not None,
+        device=str(message.get("oifname") or ""),
     )
 
 

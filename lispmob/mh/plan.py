@@ -5,11 +5,16 @@ The rules choose by source, so the host is never worse off than without us: a pa
 always found, whatever the uplinks do, and nothing needs to change in a move.
 
     4341  to RLOC udp dport 4341     lookup 4340    LISP data in flight is still delivered when the address is lost
-    4341  from LOST                  lookup 4340    (IPv4) and passes the reverse path filter of its interface
+    4341  from RLOC udp sport 4341   lookup 4340    (IPv4) and passes the reverse path filter of its interface
     4342  to OVERLAY                 lookup main    only what is more specific than the overlay prefix
     4343  from EID | from unspecified lookup 4341   the overlay prefixes by lmn0; natively forwarded ones thrown back
     4344  lookup main                               (full mode) only what is more specific than a default route
     4345  from EID | from unspecified lookup 4342   (full mode) the rest by lmn0
+   32801  oif UPLINK                 lookup 4343    (IPv4) our device-bound packets, when the default route just went
+
+The last one closes a hole of a few milliseconds. A packet of a socket that is bound to a device without a route does
+not fail in IPv4: the kernel takes the destination for a neighbour, asks for it by ARP, and loses the packet in silence.
+With a copy of the gateway that worked a moment ago it goes out, until we have heard of the change and use another way.
 """
 
 from __future__ import annotations
@@ -25,7 +30,8 @@ ROUTE_PROTOCOL: Final = 201
 LINGER_TABLE: Final = 4340
 OVERLAY_TABLE: Final = 4341
 FULL_TABLE: Final = 4342
-OUR_TABLES: Final = (LINGER_TABLE, OVERLAY_TABLE, FULL_TABLE)
+GATEWAY_TABLE: Final = 4343
+OUR_TABLES: Final = (LINGER_TABLE, OVERLAY_TABLE, FULL_TABLE, GATEWAY_TABLE)
 MAIN_TABLE: Final = 254
 
 LINGER_PRIORITY: Final = 4341
@@ -33,7 +39,8 @@ NEAR_OVERLAY_PRIORITY: Final = 4342
 OVERLAY_PRIORITY: Final = 4343
 NEAR_PRIORITY: Final = 4344
 FULL_PRIORITY: Final = 4345
-OUR_PRIORITIES: Final = range(LINGER_PRIORITY, FULL_PRIORITY + 1)
+GATEWAY_PRIORITY: Final = 32801  # behind main (32766) and default (32767): only where those know no way
+OUR_PRIORITIES: Final = frozenset((*range(LINGER_PRIORITY, FULL_PRIORITY + 1), GATEWAY_PRIORITY))
 
 UNSPECIFIED_IPV4: Final = IPv4Network("0.0.0.0/32")
 
@@ -42,6 +49,18 @@ _OF_THE_LINK: Final[dict[int, tuple[IpNetwork, ...]]] = {
     4: (IPv4Network("169.254.0.0/16"), IPv4Network("224.0.0.0/4"), IPv4Network("255.255.255.255/32")),
     6: (IPv6Network("fe80::/10"), IPv6Network("ff00::/8")),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class KernelUplink:
+    """An uplink as far as the kernel's tables are concerned; `gateways` are those of its IPv4 default routes.
+
+    None among them is a default route straight into the interface (point to point).
+    """
+
+    name: str
+    addresses: tuple[IpAddress, ...] = ()
+    gateways: tuple[IpAddress | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +78,10 @@ RouteKind: TypeAlias = Literal["unicast", "throw", "local"]
 class KernelState:
     """What is wanted. `eids` that are host prefixes become addresses of the TUN.
 
-    `native_prefixes` are routed as if we were not there (answered Natively-Forward). `lingering` are addresses, present
-    or lost, at which LISP data is delivered without their being claimed on the link; `lost` are those of them that are
-    gone: without being told, reverse path filtering (IPv4) would drop that data. `mtu_bytes` None leaves the MTU alone.
-    `translates_native` masquerades what leaves natively with an EID as its source.
+    `native_prefixes` are routed as if we were not there (answered Natively-Forward). LISP data is delivered at the
+    addresses of the `uplinks` and at `lost` ones, whether the kernel still has them or not, and without their being
+    claimed on the link. `mtu_bytes` None leaves the MTU alone. `translates_native` masquerades what leaves natively
+    with an EID as its source.
     """
 
     tun: str
@@ -70,7 +89,7 @@ class KernelState:
     mode: Literal["split", "full"] = "split"
     overlay_prefixes: tuple[IpNetwork, ...] = ()
     native_prefixes: tuple[IpNetwork, ...] = ()
-    lingering: tuple[IpAddress, ...] = ()
+    uplinks: tuple[KernelUplink, ...] = ()
     lost: tuple[LostAddress, ...] = ()
     mtu_bytes: int | None = None
     translates_native: bool = False
@@ -78,7 +97,11 @@ class KernelState:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One routing rule of ours. `is_lisp_data` limits it to UDP towards port 4341."""
+    """One routing rule of ours.
+
+    `is_lisp_data` limits it to UDP towards port 4341; with a source, to the way back of such packets. `device` limits
+    it to packets that are bound to that interface.
+    """
 
     priority: int
     family: int
@@ -87,22 +110,25 @@ class Rule:
     destination: IpNetwork | None = None
     suppressed_prefix_len: int | None = None
     is_lisp_data: bool = False
+    device: str = ""
 
     @property
     def finds_source(self) -> bool:
         """IPv6 asks the rule which source its route would give to a packet that has none yet; IPv4 matches 0.0.0.0."""
-        return self.family == 6 and self.source is not None
+        return self.family == 6 and self.source is not None and not self.is_lisp_data
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route of ours; `device` is empty for a throw route, which ends the search in its table."""
+    """One route of ours; `devices` is empty for a throw route, which ends the search in its table."""
 
     table: int
     kind: RouteKind
     destination: IpNetwork
-    device: str = ""
+    devices: tuple[str, ...] = ()
     source: IpAddress | None = None
+    gateway: IpAddress | None = None
+    metric: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +147,7 @@ NOTHING: Final = Plan(frozenset(), frozenset(), frozenset(), frozenset())
 def plan(desired: KernelState) -> Plan:
     """The addresses, routes, rules and translations that the desired state needs."""
     hosts = [eid.address for eid in desired.eids if eid.mask_len == eid.network.max_prefixlen]
-    routes: set[Route] = set()
-    rules: set[Rule] = set()
-    for address in desired.lingering:
-        network = ip_network(address)
-        routes.add(Route(LINGER_TABLE, "local", network, "lo"))
-        rules.add(Rule(LINGER_PRIORITY, address.version, LINGER_TABLE, destination=network, is_lisp_data=True))
-    for lost in [each for each in desired.lost if each.address.version == 4]:
-        # rp_filter, which many distributions set, drops what comes in on an interface without any address unless the
-        # way back leads there. There is one way back: of several interfaces, the first in the list has it. Never for an
-        # address that is present: its real traffic needs its gateway.
-        if not any(route.kind == "unicast" for route in routes):
-            routes.add(Route(LINGER_TABLE, "unicast", _everything(4), lost.interface))
-        rules.add(Rule(LINGER_PRIORITY, 4, LINGER_TABLE, source=ip_network(lost.address)))
+    routes, rules = _for_moves(desired)
     for family in (4, 6):
         eids = [eid.network for eid in desired.eids if eid.family == family]
         if not eids:
@@ -143,7 +157,7 @@ def plan(desired: KernelState) -> Plan:
         overlay = [prefix for prefix in desired.overlay_prefixes if prefix.version == family]
         native = [prefix for prefix in desired.native_prefixes if prefix.version == family]
         for prefix in overlay:
-            routes.add(Route(OVERLAY_TABLE, "unicast", prefix, desired.tun, source))
+            routes.add(Route(OVERLAY_TABLE, "unicast", prefix, (desired.tun,), source))
             near = Rule(
                 NEAR_OVERLAY_PRIORITY, family, MAIN_TABLE, destination=prefix, suppressed_prefix_len=prefix.prefixlen
             )
@@ -153,12 +167,36 @@ def plan(desired: KernelState) -> Plan:
             inside = [each for each in native if each not in overlay and any(_covers(outer, each) for outer in overlay)]
             routes.update(Route(OVERLAY_TABLE, "throw", each) for each in inside)
         if desired.mode == "full":
-            routes.add(Route(FULL_TABLE, "unicast", _everything(family), desired.tun, source))
+            routes.add(Route(FULL_TABLE, "unicast", _everything(family), (desired.tun,), source))
             routes.update(Route(FULL_TABLE, "throw", each) for each in {*native, *_OF_THE_LINK[family]})
             rules.add(Rule(NEAR_PRIORITY, family, MAIN_TABLE, suppressed_prefix_len=0))
             rules.update(Rule(FULL_PRIORITY, family, FULL_TABLE, source=each) for each in sources)
     masqueraded = {eid.network for eid in desired.eids} if desired.translates_native else set()
     return Plan(frozenset(hosts), frozenset(routes), frozenset(rules), frozenset(masqueraded))
+
+
+def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:
+    """What stands by, so that nothing is lost between a change of the uplinks and our hearing of it."""
+    routes: set[Route] = set()
+    rules: set[Rule] = set()
+    rlocs = {address: uplink.name for uplink in desired.uplinks for address in uplink.addresses}
+    rlocs |= {lost.address: lost.interface for lost in desired.lost}
+    for address in rlocs:
+        network = ip_network(address)
+        routes.add(Route(LINGER_TABLE, "local", network, ("lo",)))
+        rules.add(Rule(LINGER_PRIORITY, address.version, LINGER_TABLE, destination=network, is_lisp_data=True))
+        if address.version == 4:
+            # rp_filter, which many distributions set, drops what comes in on an interface without any address unless
+            # the way back leads there. Only the filter looks for a way from port 4341: we send from other ports.
+            rules.add(Rule(LINGER_PRIORITY, 4, LINGER_TABLE, source=network, is_lisp_data=True))
+    ways_back = tuple(sorted({name for address, name in rlocs.items() if address.version == 4}))
+    if ways_back:
+        routes.add(Route(LINGER_TABLE, "unicast", _everything(4), ways_back))
+    for place, uplink in enumerate(desired.uplinks, start=1):
+        for gateway in uplink.gateways[:1]:
+            routes.add(Route(GATEWAY_TABLE, "unicast", _everything(4), (uplink.name,), None, gateway, place))
+            rules.add(Rule(GATEWAY_PRIORITY, 4, GATEWAY_TABLE, device=uplink.name))
+    return routes, rules
 
 
 def _everything(family: int) -> IpNetwork:

@@ -12,7 +12,7 @@ from lispmob.control.node_config import Fallback, MapServerPeer, NodeConfig
 from lispmob.datapath.model import Disposition, EngineConfig, ForwardingEntry, ForwardingLocator
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy, UplinkRule
-from lispmob.mh.plan import KernelState, LostAddress
+from lispmob.mh.plan import KernelState, KernelUplink, LostAddress
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import IpAddress
 from lispmob.wire.record import Locator, MappingRecord
@@ -73,20 +73,23 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
 
 
 def kernel_state(
-    file: NodeFile, uplinks: Iterable[Uplink], lost: Iterable[LostAddress], natives: NativeRoutes
+    file: NodeFile, uplinks: Iterable[Uplink], network: NetworkState, lost: Iterable[LostAddress], natives: NativeRoutes
 ) -> KernelState:
-    """What the kernel must hold. Every RLOC lingers from the beginning, so that losing it loses nothing in flight."""
+    """What the kernel must hold for these uplinks."""
     present = tuple(uplinks)
-    gone = tuple(lost)
-    rlocs = dict.fromkeys(address for uplink in present for address in uplink.addresses)
     return KernelState(
         tun=file.tun.name,
         eids=file.eids,
         mode="full" if file.routing.mode == "full" else "split",
         overlay_prefixes=(*file.routing.overlay_prefixes, *natives.mapped_inside),
         native_prefixes=natives.native,
-        lingering=tuple(dict.fromkeys((*rlocs, *(each.address for each in gone)))),
-        lost=gone,
+        uplinks=tuple(
+            KernelUplink(
+                uplink.name, uplink.addresses, tuple(route.gateway for route in network.routes_of(uplink.ifindex, 4))
+            )
+            for uplink in present
+        ),
+        lost=tuple(lost),
         mtu_bytes=tun_mtu(file, present),
         translates_native=file.routing.fallback == "native",
     )

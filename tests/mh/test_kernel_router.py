@@ -18,7 +18,7 @@ import pytest
 
 from lispmob.errors import KernelRefused
 from lispmob.lab.namespace import NamespaceSet
-from lispmob.mh.kernel import KernelRouter, KernelState, LostAddress
+from lispmob.mh.kernel import KernelRouter, KernelState, KernelUplink, LostAddress
 from lispmob.wire.address import EidPrefix
 
 pytestmark = pytest.mark.netns
@@ -31,8 +31,8 @@ FULL = KernelState(
     "full",
     (ip_network("10.1.0.0/16"),),
     native_prefixes=(ip_network("10.1.9.0/24"), ip_network("203.0.113.0/24")),
-    lingering=(ip_address("192.0.2.9"), ip_address("2001:db8:9::9")),
-    lost=(LostAddress(ip_address("192.0.2.9"), "eth0"),),
+    uplinks=(KernelUplink("eth0", (ip_address("192.0.2.2"),), (ip_address("192.0.2.1"),)),),
+    lost=(LostAddress(ip_address("192.0.2.9"), "eth0"), LostAddress(ip_address("2001:db8:9::9"), "eth0")),
     translates_native=True,
 )
 
@@ -46,7 +46,9 @@ SPLIT_RULES = """\
 
 FULL_RULES = """\
 0: from all lookup local
-4341: from 192.0.2.9 lookup 4340 proto 201
+4341: from 192.0.2.2 ipproto udp sport 4341 lookup 4340 proto 201
+4341: from 192.0.2.9 ipproto udp sport 4341 lookup 4340 proto 201
+4341: from all to 192.0.2.2 ipproto udp dport 4341 lookup 4340 proto 201
 4341: from all to 192.0.2.9 ipproto udp dport 4341 lookup 4340 proto 201
 4342: from all to 10.1.0.0/16 lookup main suppress_prefixlength 16 proto 201
 4343: from 0.0.0.0 lookup 4341 proto 201
@@ -55,7 +57,8 @@ FULL_RULES = """\
 4345: from 0.0.0.0 lookup 4342 proto 201
 4345: from 10.1.0.1 lookup 4342 proto 201
 32766: from all lookup main
-32767: from all lookup default"""
+32767: from all lookup default
+32801: from all oif eth0 lookup 4343 proto 201"""
 
 FULL_RULES_6 = """\
 0: from all lookup local
@@ -158,8 +161,11 @@ def test_full_mode_sends_what_is_not_native_to_the_tun(tun: None) -> None:
     assert listing("ip route show table 4342") == FULL_ROUTES
     assert listing("ip -6 route show table 4342") == FULL_ROUTES_6
     assert listing("ip route show table 4340") == (
-        "default dev eth0 proto 201 scope link\nlocal 192.0.2.9 dev lo proto 201 scope host"
+        "default dev eth0 proto 201 scope link\n"
+        "local 192.0.2.2 dev lo proto 201 scope host\n"
+        "local 192.0.2.9 dev lo proto 201 scope host"
     )
+    assert listing("ip route show table 4343") == "default via 192.0.2.1 dev eth0 proto 201 metric 1 onlink"
 
 
 def test_the_tun_comes_up_with_its_eids_its_mtu_and_no_link_local_address(tun: None) -> None:

@@ -14,8 +14,9 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from lispmob.errors import KernelRefused
 from lispmob.lab.namespace import Namespace, NamespaceSet
-from lispmob.mh.kernel import KernelRouter, KernelState, LostAddress
+from lispmob.mh.kernel import KernelRouter, KernelState, KernelUplink, LostAddress
 from lispmob.wire.address import EidPrefix
 
 pytestmark = pytest.mark.netns
@@ -177,7 +178,7 @@ def test_a_socket_bound_to_the_device_really_sends_to_an_overlay_address_by_it(
 def test_lisp_data_to_an_address_just_lost_is_still_received_while_it_lingers(net: Host, family: int) -> None:
     kind, any_address = (socket.AF_INET, "0.0.0.0") if family == 4 else (socket.AF_INET6, "::")
     lost, length = LOST[family], 24 if family == 4 else 64
-    lingering = KernelState("lmn0", EIDS, "full", OVERLAY, lingering=(ip_address(lost),))
+    lingering = KernelState("lmn0", EIDS, "full", OVERLAY, lost=(LostAddress(ip_address(lost), "eth0"),))
     mac = net.run("cat /sys/class/net/eth0/address").strip()
     net.router.run("ip", "neigh", "replace", lost, "lladdr", mac, "dev", "far0", "nud", "permanent")
     with net.host.socket(kind, socket.SOCK_DGRAM) as receiver, net.router.socket(kind, socket.SOCK_DGRAM) as sender:
@@ -213,10 +214,11 @@ def test_an_address_lingers_on_an_interface_that_has_no_other_under_any_reverse_
     ):
         receiver.settimeout(3)
         receiver.bind(("0.0.0.0", 4341))
-        net.run("ip -4 addr flush dev eth0")
-        address = ip_address(LOST[4])
-        lost = (LostAddress(address, "eth0"),)
-        net.apply(KernelState("lmn0", EIDS, "full", OVERLAY, lingering=(address,), lost=lost))
+        uplinks = (KernelUplink("eth0", (ip_address(LOST[4]),), (ip_address("192.0.2.1"),)),)
+        net.apply(KernelState("lmn0", EIDS, "full", OVERLAY, uplinks=uplinks))
+        net.run("ip -4 addr flush dev eth0")  # the kernel takes all IPv4 routes of the interface with it, ours too
+        lost = (LostAddress(ip_address(LOST[4]), "eth0"),)
+        net.apply(KernelState("lmn0", EIDS, "full", OVERLAY, lost=lost))
         sender.sendto(b"kept", (LOST[4], 4341))
 
         assert receiver.recvfrom(100)[0] == b"kept"
@@ -226,14 +228,15 @@ def test_an_address_that_is_present_may_linger_from_the_start_without_a_differen
     routes = ["8.8.8.8 from 192.0.2.2", "2600::1 from 2001:db8:1::2", "8.8.8.8 oif eth0"]
     before = [net.run(f"ip route get {route}") for route in routes]
 
-    net.apply(KernelState("lmn0", EIDS, lingering=(ip_address("192.0.2.2"), ip_address("2001:db8:1::2"))))
+    addresses = (ip_address("192.0.2.2"), ip_address("2001:db8:1::2"))
+    net.apply(KernelState("lmn0", EIDS, uplinks=(KernelUplink("eth0", addresses, (ip_address("192.0.2.1"),)),)))
 
     assert [net.run(f"ip route get {route}") for route in routes] == before
 
 
 def test_a_lingering_address_is_not_claimed_on_the_link(net: Host) -> None:
     net.run("ip addr del 192.0.2.3/24 dev eth0")
-    net.apply(KernelState("lmn0", EIDS, lingering=(ip_address("192.0.2.3"),)))
+    net.apply(KernelState("lmn0", EIDS, lost=(LostAddress(ip_address("192.0.2.3"), "eth0"),)))
 
     with net.router.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"who has", ("192.0.2.3", 4341))
@@ -254,3 +257,32 @@ def test_a_packet_that_carries_the_eid_leaves_natively_with_the_uplinks_address(
         _, source = receiver.recvfrom(100)
 
     assert source[0] == "192.0.2.2"
+
+
+def test_an_address_lingers_from_the_very_moment_of_its_loss_without_a_reverse_path_filter(net: Host) -> None:
+    mac = net.run("cat /sys/class/net/eth0/address").strip()
+    net.run("for each in all eth0; do echo 0 > /proc/sys/net/ipv4/conf/$each/rp_filter; done")
+    net.router.run("ip", "neigh", "replace", LOST[4], "lladdr", mac, "dev", "far0", "nud", "permanent")
+    with (
+        net.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
+        net.router.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+    ):
+        receiver.settimeout(3)
+        receiver.bind(("0.0.0.0", 4341))
+        net.apply(KernelState("lmn0", EIDS, uplinks=(KernelUplink("eth0", (ip_address(LOST[4]),)),)))
+        net.run("ip -4 addr flush dev eth0")
+
+        sender.sendto(b"in flight", (LOST[4], 4341))
+
+        assert receiver.recvfrom(100)[0] == b"in flight"
+
+
+def test_a_device_bound_packet_still_finds_the_gateway_when_the_default_route_has_just_gone(net: Host) -> None:
+    uplinks = (KernelUplink("eth0", (ip_address("192.0.2.2"),), (ip_address("192.0.2.1"),)),)
+    net.apply(KernelState("lmn0", EIDS, uplinks=uplinks))
+
+    net.run("ip -4 route del default dev eth0")
+
+    assert "via 192.0.2.1 dev eth0" in net.run("ip route get 8.8.8.8 oif eth0")
+    with pytest.raises(KernelRefused):  # nobody else is given a way out that the host has not
+        net.run("ip route get 8.8.8.8")

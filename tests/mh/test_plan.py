@@ -25,7 +25,7 @@ def test_split_mode_makes_no_default_route() -> None:
 def test_routes_to_the_overlay_prefer_the_eid_as_source() -> None:
     (route,) = plan(KernelState("lmn0", (EID, EID6), overlay_prefixes=(OVERLAY,))).routes
 
-    assert (route.device, route.source) == ("lmn0", ip_address("10.1.0.1"))
+    assert (route.devices, route.source) == (("lmn0",), ip_address("10.1.0.1"))
 
 
 def test_a_family_without_an_eid_is_left_alone_even_in_full_mode() -> None:

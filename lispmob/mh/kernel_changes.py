@@ -1,0 +1,170 @@
+"""The single changes to addresses, routes and rules, each with its error told; what is gone needs no removing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Awaitable
+from typing import Any, Final, Literal
+
+from lispmob.errors import KernelRefused
+from lispmob.iface_monitor.rtnetlink import AsyncIPRoute, NetlinkError
+from lispmob.iface_monitor.snapshot import Link
+from lispmob.mh.plan import ROUTE_PROTOCOL, Route, Rule
+from lispmob.wire.address import IpAddress
+
+_FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
+_IFA_F_NODAD: Final = 0x02
+_FIB_RULE_FIND_SADDR: Final = 0x00010000  # linux/fib_rules.h
+_RTNH_F_ONLINK: Final = 4  # the gateway of a moment ago: its network may be gone from the interface
+_SCOPE_LINK: Final = 253
+_SCOPE_HOST: Final = 254
+_SCOPE_ANY: Final = 255
+_LISP_DATA: Final = "4341:4341"
+_NO_LINK_LOCAL: Final = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}  # linux/if_link.h
+_IS_GONE: Final = frozenset({errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV})
+
+_REMEDIES: Final = {
+    errno.EPERM: "needs CAP_NET_ADMIN",
+    errno.EACCES: "needs CAP_NET_ADMIN; is IPv6 disabled by sysctl (net.ipv6.conf.*.disable_ipv6)?",
+    errno.EOPNOTSUPP: "the kernel lacks policy routing (CONFIG_IP_MULTIPLE_TABLES) or this family is disabled",
+    errno.EAFNOSUPPORT: "the kernel has this address family disabled",
+    errno.ENODEV: "the interface is gone: is the datapath running?",
+    errno.ENETDOWN: "the interface was set down by someone else",
+    errno.EEXIST: "someone else holds the same: look at `ip rule` and `ip route show table all`",
+}
+
+
+class KernelChanges:
+    """The single changes, each with its error told; what is gone already needs no removing."""
+
+    def __init__(self, kernel: AsyncIPRoute, links: dict[str, Link]) -> None:
+        self._kernel = kernel
+        self._links = links
+        self.count = 0
+
+    async def set_up(self, tun: Link, mtu_bytes: int | None) -> None:
+        """Set the TUN up, and its MTU, where that is not so already."""
+        if mtu_bytes not in (None, tun.mtu_bytes):
+            request = self._kernel.link("set", index=tun.ifindex, mtu=mtu_bytes)
+            await self._do(f"{tun.name}: setting the MTU {mtu_bytes}", request)
+        if not tun.is_up:
+            # A link-local address would send router solicitations into the tunnel. Without IPv6 there is none to stop.
+            with contextlib.suppress(NetlinkError):
+                await self._kernel.link("set", index=tun.ifindex, af_spec=_NO_LINK_LOCAL)
+            request = self._kernel.link("set", index=tun.ifindex, state="up")
+            await self._do(f"{tun.name}: setting it up", request)
+
+    async def add_address(self, address: IpAddress, tun: str) -> None:
+        """A host address, without duplicate detection: nobody else is on a TUN."""
+        fields = self._address(address, tun)
+        if address.version == 6:
+            fields["flags"] = _IFA_F_NODAD
+        await self._do(f"{tun}: adding the address {address}", self._kernel.addr("add", **fields))
+
+    async def remove_address(self, address: IpAddress, tun: str) -> None:
+        """Take one of our addresses away."""
+        request = self._kernel.addr("del", **self._address(address, tun))
+        await self._do(f"{tun}: removing the address {address}", request, is_removal=True)
+
+    async def put_route(self, route: Route) -> None:
+        """One route into a table of ours; in IPv4 it takes the place of one to the same destination in one stroke."""
+        fields: dict[str, Any] = _route(route)
+        indexes = [self._links[device].ifindex for device in route.devices]
+        if len(indexes) > 1:
+            fields["multipath"] = [{"oif": index} for index in indexes]
+        elif indexes:
+            fields["oif"] = indexes[0]
+        if route.source is not None:
+            fields["prefsrc"] = str(route.source)
+        if route.gateway is not None:
+            fields |= {"gateway": str(route.gateway), "flags": _RTNH_F_ONLINK}
+        elif route.kind != "throw" and route.destination.version == 4:
+            fields["scope"] = _SCOPE_HOST if route.kind == "local" else _SCOPE_LINK
+        command: Literal["replace", "add"] = "replace" if route.destination.version == 4 else "add"
+        await self._do(f"adding the route {_text(route)}", self._kernel.route(command, **fields))
+
+    async def remove_route(self, route: Route) -> None:
+        """One route out of a table of ours, whatever its scope."""
+        fields = _route(route)
+        if route.destination.version == 4:
+            fields["scope"] = _SCOPE_ANY
+        request = self._kernel.route("del", **fields)
+        await self._do(f"removing the route {_text(route)}", request, is_removal=True)
+
+    async def add_rule(self, rule: Rule) -> None:
+        """One rule of ours."""
+        request = self._kernel.rule("add", **_rule(rule))
+        await self._do(f"adding the rule of priority {rule.priority}", request)
+
+    async def remove_rule(self, rule: Rule) -> None:
+        """One rule of ours away."""
+        request = self._kernel.rule("del", **_rule(rule))
+        await self._do(f"removing the rule of priority {rule.priority}", request, is_removal=True)
+
+    def _address(self, address: IpAddress, tun: str) -> dict[str, int | str]:
+        return {
+            "index": self._links[tun].ifindex,
+            "family": _FAMILIES[address.version],
+            "address": str(address),
+            "prefixlen": address.max_prefixlen,
+        }
+
+    async def _do(self, what: str, request: Awaitable[object], *, is_removal: bool = False) -> None:
+        try:
+            await request
+        except NetlinkError as error:
+            if is_removal and error.code in _IS_GONE:
+                return
+            raise refused(what, error.code) from error
+        self.count += 1
+
+
+def _route(route: Route) -> dict[str, int | str]:
+    fields: dict[str, int | str] = {
+        "family": _FAMILIES[route.destination.version],
+        "dst": str(route.destination),
+        "table": route.table,
+        "type": route.kind,
+        "proto": ROUTE_PROTOCOL,
+    }
+    if route.metric:
+        fields["priority"] = route.metric
+    return fields
+
+
+def _rule(rule: Rule) -> dict[str, int | str]:
+    fields: dict[str, int | str] = {
+        "family": _FAMILIES[rule.family],
+        "priority": rule.priority,
+        "table": rule.table,
+        "protocol": ROUTE_PROTOCOL,
+    }
+    if rule.finds_source:
+        fields["flags"] = _FIB_RULE_FIND_SADDR
+    if rule.source is not None:
+        fields |= {"src": str(rule.source.network_address), "src_len": rule.source.prefixlen}
+    if rule.destination is not None:
+        fields |= {"dst": str(rule.destination.network_address), "dst_len": rule.destination.prefixlen}
+    if rule.suppressed_prefix_len is not None:
+        fields["suppress_prefixlen"] = rule.suppressed_prefix_len
+    if rule.is_lisp_data:
+        end = "dport_range" if rule.destination is not None else "sport_range"
+        fields |= {"ip_proto": int(socket.IPPROTO_UDP), end: _LISP_DATA}
+    if rule.device:
+        fields["oifname"] = rule.device
+    return fields
+
+
+def _text(route: Route) -> str:
+    devices = "".join(f" dev {device}" for device in route.devices)
+    return f"{route.kind} {route.destination}{devices} table {route.table}"
+
+
+def refused(what: str, code: int) -> KernelRefused:
+    """The error for a person: what was tried, what the kernel said, and what helps."""
+    name = errno.errorcode.get(code, str(code))
+    remedy = _REMEDIES.get(code, os.strerror(code))
+    return KernelRefused(f"{what} refused ({name}): {remedy}")
