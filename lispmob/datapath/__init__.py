@@ -1,0 +1,1 @@
+"""The datapath: C that moves packets between the TUN device and the uplinks, and its typed Python face."""

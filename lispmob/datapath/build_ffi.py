@@ -1,0 +1,132 @@
+"""The cffi declaration of the C datapath, and nothing else. setup.py builds `lispmob.datapath._lispdp` from it."""
+
+from __future__ import annotations
+
+from cffi import FFI
+
+DIRECTORY = "lispmob/datapath"  # relative to setup.py, as setuptools wants it
+PARTS = (
+    "address",
+    "counters",
+    "engine",
+    "fragment",
+    "hash",
+    "icmp",
+    "inbound",
+    "lifecycle",
+    "locator",
+    "mtu",
+    "outbound",
+    "packet",
+    "pending",
+    "punt",
+    "send",
+    "table",
+    "traffic",
+    "uplink",
+)
+C_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-Wconversion")
+
+VALUES = """
+struct lm_addr { uint8_t family; uint8_t octets[16]; };
+struct lm_prefix { uint32_t instance_id; uint8_t length; struct lm_addr address; ...; };
+struct lm_locator_spec { struct lm_addr address; uint16_t port; uint8_t priority, weight; ...; };
+struct lm_uplink_spec {
+    int ifindex; char interface[16]; struct lm_addr address; uint8_t priority, weight; bool is_sender; uint32_t mtu;
+    int error; ...;
+};
+struct lm_punt {
+    uint8_t kind; uint32_t instance_id; struct lm_addr source, destination; uint16_t source_port, destination_port;
+    struct lm_addr outer_source; uint16_t outer_source_port; int ifindex; uint32_t mtu; bool is_outbound;
+    uint64_t at_ns, before_ns; uint32_t length;
+    uint8_t payload[4096]; ...;
+};
+struct lm_mtu { struct lm_addr address; uint16_t port; uint32_t mtu; ...; };
+struct lm_config {
+    uint64_t key0, key1; bool is_proxy, copy_dscp, udp_checksum; uint16_t data_port; uint32_t proxy_instance_id;
+    uint32_t source_port_pool, mark, pending_per_entry, pending_total; uint64_t pending_age_ns; ...;
+};
+#define LM_HEARD_MAX ...
+#define LM_LOCATORS_MAX ...
+"""
+
+ENGINE = """
+struct lm_engine;
+struct lm_engine *lm_engine_new(const struct lm_config *config);
+int lm_engine_open(struct lm_engine *e, int tun);
+int lm_engine_start(struct lm_engine *e);
+void lm_engine_stop(struct lm_engine *e);
+void lm_engine_free(struct lm_engine *e);
+int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, size_t count);
+void lm_engine_mark_move(struct lm_engine *e);
+int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
+int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
+int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
+                      const struct lm_locator_spec *locators, size_t count);
+int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
+int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
+int lm_engine_wake_fd(const struct lm_engine *e);
+size_t lm_engine_drain(struct lm_engine *e, struct lm_punt *into, size_t most);
+void lm_engine_counters(const struct lm_engine *e, uint64_t *into);
+size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most);
+size_t lm_engine_heard(struct lm_engine *e, struct lm_addr *into);
+size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
+const char *lm_counter_name(unsigned index);
+"""
+
+# The pure functions: only the tests call these, to compare them with pure.py.
+PURE = """
+struct lm_key { uint64_t k0, k1; };
+uint64_t lm_hash(const struct lm_key *key, const uint64_t *words, size_t count);
+struct lm_inner {
+    struct lm_addr source, destination; uint8_t version, tos, ttl, protocol;
+    bool is_fragment, is_later_fragment, dont_fragment, has_ports; uint16_t source_port, destination_port;
+    size_t header, length; ...;
+};
+struct lm_data { uint32_t instance_id; uint8_t flags; struct lm_inner inner; ...; };
+bool lm_inner_parse(const uint8_t *packet, size_t length, struct lm_inner *out);
+uint64_t lm_flow_hash(const struct lm_key *key, const struct lm_inner *inner);
+int lm_data_parse(const uint8_t *datagram, size_t length, struct lm_data *out);
+void lm_data_header_write(uint8_t *header, uint32_t instance_id);
+int lm_strip(uint8_t *packet, const struct lm_inner *inner, uint8_t outer_ttl, uint8_t outer_tos, bool copy_dscp);
+size_t lm_icmp_build(uint8_t *out, int kind, uint32_t mtu, const struct lm_addr *source, const uint8_t *packet,
+                     const struct lm_inner *inner);
+size_t lm_fragment_count(const uint8_t *packet, const struct lm_inner *inner, size_t limit);
+size_t lm_fragment_write(uint8_t *out, const uint8_t *packet, const struct lm_inner *inner, size_t index, size_t count);
+struct lm_slots { uint8_t count; uint8_t index[100]; };
+struct lm_choice { unsigned priority, weight; };
+void lm_slots_fill(struct lm_slots *slots, const struct lm_choice *choices, size_t count);
+struct lm_entry { void *value; uint8_t kind; uint8_t length; ...; };
+struct lm_table;
+struct lm_table *lm_table_new(const struct lm_key *key);
+void lm_table_free(struct lm_table *table);
+size_t lm_table_count(const struct lm_table *table);
+struct lm_entry *lm_table_find(const struct lm_table *table, const struct lm_prefix *prefix);
+struct lm_entry *lm_table_insert(struct lm_table *table, const struct lm_prefix *prefix);
+bool lm_table_remove(struct lm_table *table, const struct lm_prefix *prefix);
+struct lm_entry *lm_table_lookup(const struct lm_table *table, uint32_t instance_id, const struct lm_addr *address);
+bool lm_table_has_instance(const struct lm_table *table, uint32_t instance_id);
+"""
+
+# The generated glue is not ours to polish; the flags are for what we write.
+PREAMBLE = """
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wextra"
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#pragma GCC diagnostic ignored "-Wcast-function-type"
+#include "engine.h"
+#include "fragment.h"
+"""
+
+ffibuilder = FFI()
+ffibuilder.cdef(VALUES + ENGINE + PURE)
+ffibuilder.set_source(
+    "lispmob.datapath._lispdp",
+    PREAMBLE,
+    sources=[f"{DIRECTORY}/{part}.c" for part in PARTS],
+    include_dirs=[DIRECTORY],
+    extra_compile_args=list(C_FLAGS),
+    extra_link_args=["-pthread"],
+    py_limited_api=True,
+)

@@ -1,0 +1,82 @@
+/* One counter per thing that can happen to a packet: nothing is dropped without adding 1 to one of them. */
+#ifndef LM_COUNTERS_H
+#define LM_COUNTERS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define LM_COUNTERS(X)                                                                                              \
+    X(data_packets)          /* inner packets handed to the TUN device */                                           \
+    X(data_octets)           /* their octets */                                                                     \
+    X(data_short)            /* shorter than a data header and an IPv4 header */                                    \
+    X(data_key)              /* the KK bits name a key that we do not hold */                                       \
+    X(data_iid)              /* Instance-ID that is not ours */                                                     \
+    X(data_inner)            /* inner version, lengths or header checksum; control that is not UDP 4342 */          \
+    X(data_notours)          /* inner destination is not our EID, or a tunnel inside the tunnel */                  \
+    X(data_source)           /* inner source is bogus, ours, or (proxy) not registered by the sender */             \
+    X(data_ecn_drop)         /* congestion was marked on a packet that cannot carry the mark (RFC 6040) */          \
+    X(data_ttl)              /* time to live ran out in the tunnel */                                               \
+    X(data_ecn_odd)          /* ECN combinations that RFC 6040 wants noticed; delivered */                          \
+    X(data_nonce)            /* N was set: ignored, delivered */                                                    \
+    X(data_lsb)              /* L was set: ignored, delivered */                                                    \
+    X(data_version)          /* V was set: ignored, delivered */                                                    \
+    X(data_control)          /* control messages in Instance-ID 0xFFFFFF, passed on to the control plane */         \
+    X(in_truncated)          /* larger than any IP packet, or its ancillary data was cut */                         \
+    X(in_refused)            /* the TUN device did not take the packet (down?) */                                   \
+    X(out_packets)           /* inner packets that left through an uplink */                                        \
+    X(out_octets)            /* their octets */                                                                     \
+    X(out_inner)             /* the TUN device gave something that is not an IP packet */                           \
+    X(out_notlisp)           /* multicast, link-local, loopback, broadcast or our own EID as destination */         \
+    X(out_source)            /* source is not our EID */                                                            \
+    X(out_guard)             /* would have nested: to a guarded address, or LISP traffic of our own RLOC */         \
+    X(out_ttl)               /* time to live was 0 already */                                                       \
+    X(out_miss)              /* misses reported to the control plane (once per EID while pending) */                \
+    X(out_pending)           /* packets kept until the mapping arrives; not a loss */                               \
+    X(out_pending_full)      /* lost: too many packets waited for a mapping */                                      \
+    X(out_pending_aged)      /* lost: waited too long for a mapping */                                              \
+    X(out_pending_failed)    /* lost: the mapping could not be resolved */                                          \
+    X(out_drop)              /* the mapping says drop */                                                            \
+    X(out_native)            /* the mapping says forward natively, and the packet came here all the same */         \
+    X(out_nolocator)         /* no usable locator, or none of a family that we have an uplink for */                \
+    X(out_stalled)           /* packets kept until an uplink arrives; not a loss */                                 \
+    X(out_stalled_full)      /* lost: too many packets waited for an uplink */                                      \
+    X(out_stalled_aged)      /* lost: waited too long for an uplink */                                              \
+    X(out_failover)          /* packets that left through another uplink because theirs refused */                  \
+    X(out_busy)              /* lost: the uplink's queue stayed full */                                             \
+    X(out_toobig)            /* lost: larger than the path; ICMP told the source unless limited */                  \
+    X(out_fragmented)        /* inner packets sent in fragments of our making */                                    \
+    X(out_outer_fragmented)  /* outer packets left to the kernel to fragment (IPv6 minimum MTU) */                  \
+    X(icmp_sent)             /* ICMP errors written to the TUN device */                                            \
+    X(icmp_limited)          /* ICMP errors not sent: rate limit */                                                 \
+    X(icmp_forbidden)        /* ICMP errors not sent: about an ICMP error, a multicast or a later fragment */       \
+    X(mtu_learned)           /* path MTUs learned from the network */                                               \
+    X(mtu_ignored)           /* "too big" not believed: not ours, out of range, or too soon */                      \
+    X(punt_lost)             /* reports to the control plane lost: it does not keep up */                           \
+    X(uplink_refused)        /* an uplink's socket could not be opened */                                           \
+    X(tun_gone)              /* the TUN device vanished under us */
+
+enum lm_counter {
+#define LM_ENUM(name) LM_##name,
+    LM_COUNTERS(LM_ENUM)
+#undef LM_ENUM
+        LM_COUNTER_COUNT
+};
+
+struct lm_counters {
+    _Atomic uint64_t value[LM_COUNTER_COUNT];
+};
+
+static inline void lm_count_many(struct lm_counters *c, enum lm_counter which, uint64_t by)
+{
+    atomic_fetch_add_explicit(&c->value[which], by, memory_order_relaxed);
+}
+
+static inline void lm_count(struct lm_counters *c, enum lm_counter which)
+{
+    lm_count_many(c, which, 1);
+}
+
+/* NULL beyond the last. */
+const char *lm_counter_name(unsigned index);
+
+#endif

@@ -1,0 +1,148 @@
+/* What the threads share, and the face that engine.py sees. */
+#ifndef LM_ENGINE_H
+#define LM_ENGINE_H
+
+#include <pthread.h>
+
+#include "counters.h"
+#include "icmp.h"
+#include "pending.h"
+#include "punt.h"
+#include "table.h"
+#include "uplink.h"
+
+#define LM_BATCH 64
+#define LM_FRAME_SIZE 69632u /* headroom and the largest packet, in whole pages */
+#define LM_HEARD_MAX 1024u
+
+enum lm_disposition { LM_ENCAPSULATE = 0, LM_DROP = 1, LM_NATIVE = 2, LM_MISS = 3, LM_PROHIBIT = 4 };
+
+struct lm_config {
+    uint64_t key0, key1;       /* random, per boot */
+    bool is_proxy;             /* any inner source out, any inner destination in; the sender must be registered */
+    bool copy_dscp, udp_checksum;
+    uint16_t data_port;
+    uint32_t proxy_instance_id; /* the one that a proxy forwards for */
+    uint32_t source_port_pool, mark;
+    uint32_t pending_per_entry, pending_total;
+    uint64_t pending_age_ns;
+};
+
+struct lm_frame {
+    uint8_t *packet; /* LM_FRAME_HEADROOM octets before it are free */
+    size_t length;
+};
+
+struct lm_frames {
+    uint8_t *room;
+    struct lm_frame frame[LM_BATCH];
+};
+
+/* One inner packet on its way out. */
+struct lm_job {
+    uint8_t *packet;
+    struct lm_inner inner;
+    uint32_t instance_id;
+    uint64_t flow, now, born;
+    const struct lm_locator_set *set;
+    const struct lm_remote *remote;
+    const struct lm_path *path;
+    bool is_retry; /* waited before: failing again is not reported again */
+};
+
+enum lm_direction { LM_OUTBOUND = 0, LM_INBOUND = 1 };
+
+struct lm_traffic {
+    _Atomic uint64_t last; /* CLOCK_MONOTONIC, nanoseconds; 0: never */
+    atomic_bool is_watched;
+};
+
+struct lm_engine {
+    struct lm_config config;
+    struct lm_key key;
+    struct lm_counters counters;
+    struct lm_punt_ring punts;
+    struct lm_traffic traffic[2];
+    bool is_move; /* the next set_uplinks starts watching for traffic; control side */
+
+    /* Serialises the control side; the threads never take it. */
+    pthread_mutex_t writer;
+    /* Threads share it for a batch; the control side takes it alone for an update. Everything down to `stalled`. */
+    pthread_rwlock_t lock;
+    struct lm_table *table, *eids, *guard, *instances;
+    struct lm_locators *locators;
+    struct lm_uplinks *uplinks; /* never NULL */
+    struct lm_addr icmp_source[2]; /* v4, v6: an EID of ours; family 0: none */
+    struct lm_pending *pending, *stalled; /* only the outbound thread (sharing) or the control side (alone) */
+
+    struct lm_bucket icmp_bucket;  /* outbound thread, or control side alone */
+    pthread_mutex_t heard_lock;
+    struct lm_addr heard[LM_HEARD_MAX]; /* hashed; family 0: free */
+    struct lm_addr heard_last;          /* the common case: the same peer again */
+
+    int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
+    int stop, poll_out, poll_in;
+    bool is_running;
+    pthread_t out_thread, in_thread;
+    struct lm_frames out_frames, in_frames;
+    uint8_t *scratch; /* one frame: packets that waited, and fragments; same rule as `pending` */
+    uint8_t *fragment;
+};
+
+/* send.c */
+void lm_send(struct lm_engine *e, struct lm_job *job);
+void lm_send_batch(struct lm_engine *e, struct lm_job **jobs, size_t count);
+void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
+                  const struct lm_inner *inner, uint64_t now);
+
+/* outbound.c: judges one packet; true when `job` is ready for lm_send, false when it is dealt with. */
+bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, uint8_t *packet, size_t length, uint64_t born,
+                       uint64_t now);
+void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from);
+void *lm_outbound_run(void *engine);
+
+/* inbound.c */
+void *lm_inbound_run(void *engine);
+
+/* mtu.c: empties a socket's error queue; believes what RFC 9300 section 7.2 lets it. */
+void lm_errors_read(struct lm_engine *e, int fd);
+/* The largest outer packet that reaches the remote by this path. */
+uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote, uint64_t now);
+
+uint64_t lm_now(void);
+
+/* traffic.c */
+void lm_traffic_note(struct lm_engine *e, enum lm_direction direction, uint64_t now);
+void lm_traffic_watch(struct lm_engine *e);
+
+/* engine.c: called by engine.py. Negative results are errno values. */
+struct lm_engine *lm_engine_new(const struct lm_config *config);
+int lm_engine_open(struct lm_engine *e, int tun);
+int lm_engine_start(struct lm_engine *e);
+void lm_engine_stop(struct lm_engine *e);
+void lm_engine_free(struct lm_engine *e);
+int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, size_t count);
+/* The next set_uplinks is a move: the first packet of each direction after it is reported, with the gap before it. */
+void lm_engine_mark_move(struct lm_engine *e);
+int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
+int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
+int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
+                      const struct lm_locator_spec *locators, size_t count);
+int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
+int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
+int lm_engine_wake_fd(const struct lm_engine *e);
+size_t lm_engine_drain(struct lm_engine *e, struct lm_punt *into, size_t most);
+void lm_engine_counters(const struct lm_engine *e, uint64_t *into);
+/* Prefixes that forwarded since they were last reported; start with cursor 0, over when it returns less than `most`. */
+size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most);
+/* Outer sources of what was delivered since the last call; `into` has room for LM_HEARD_MAX. */
+size_t lm_engine_heard(struct lm_engine *e, struct lm_addr *into);
+
+struct lm_mtu {
+    struct lm_addr address;
+    uint16_t port;
+    uint32_t mtu;
+};
+size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
+
+#endif

@@ -1,0 +1,248 @@
+/* From UDP port 4341 to the TUN device (ETR side, RFC 9300 section 4), and the errors of the uplinks' sockets. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine.h"
+
+#define EVENTS 16
+#define HEARD_PROBES 16
+
+struct arrival {
+    struct sockaddr_storage from;
+    struct iovec io;
+    union {
+        struct cmsghdr align;
+        uint8_t room[256];
+    } control;
+};
+
+struct outer {
+    struct lm_addr source, destination;
+    uint16_t source_port;
+    uint8_t ttl, tos;
+    int ifindex;
+    uint64_t now;
+};
+
+static int int_of(const struct cmsghdr *c)
+{
+    int value = 0;
+    /* IP_TOS arrives as one octet, all others as int. */
+    if (c->cmsg_len == CMSG_LEN(1))
+        return *(const uint8_t *)CMSG_DATA(c);
+    memcpy(&value, CMSG_DATA(c), sizeof value);
+    return value;
+}
+
+static void read_outer(const struct msghdr *m, struct outer *outer)
+{
+    *outer = (struct outer){.ttl = 255};
+    const struct sockaddr_storage *from = m->msg_name;
+    if (from->ss_family == AF_INET) {
+        const struct sockaddr_in *v4 = (const struct sockaddr_in *)from;
+        outer->source = lm_addr_make(4, (const uint8_t *)&v4->sin_addr);
+        outer->source_port = ntohs(v4->sin_port);
+    } else {
+        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)from;
+        outer->source = lm_addr_make(6, v6->sin6_addr.s6_addr);
+        outer->source_port = ntohs(v6->sin6_port);
+    }
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR((struct msghdr *)m, c)) {
+        bool is_v4 = c->cmsg_level == IPPROTO_IP, is_v6 = c->cmsg_level == IPPROTO_IPV6;
+        if ((is_v4 && c->cmsg_type == IP_TTL) || (is_v6 && c->cmsg_type == IPV6_HOPLIMIT))
+            outer->ttl = (uint8_t)int_of(c);
+        else if ((is_v4 && c->cmsg_type == IP_TOS) || (is_v6 && c->cmsg_type == IPV6_TCLASS))
+            outer->tos = (uint8_t)int_of(c);
+        else if (is_v4 && c->cmsg_type == IP_PKTINFO) {
+            struct in_pktinfo info;
+            memcpy(&info, CMSG_DATA(c), sizeof info);
+            outer->destination = lm_addr_make(4, (const uint8_t *)&info.ipi_addr);
+            outer->ifindex = info.ipi_ifindex;
+        } else if (is_v6 && c->cmsg_type == IPV6_PKTINFO) {
+            struct in6_pktinfo info;
+            memcpy(&info, CMSG_DATA(c), sizeof info);
+            outer->destination = lm_addr_make(6, info.ipi6_addr.s6_addr);
+            outer->ifindex = (int)info.ipi6_ifindex;
+        }
+    }
+}
+
+/* Remembers who sent something of use; a source that finds no place soon is left out. */
+static void note_heard(struct lm_engine *e, const struct lm_addr *source)
+{
+    pthread_mutex_lock(&e->heard_lock);
+    if (!lm_addr_equal(&e->heard_last, source)) {
+        uint64_t words[2] = {lm_get64(source->octets), lm_get64(source->octets + 8)};
+        size_t start = (size_t)lm_hash(&e->key, words, 2);
+        for (size_t i = 0; i < HEARD_PROBES; i++) {
+            struct lm_addr *place = &e->heard[(start + i) % LM_HEARD_MAX];
+            if (place->family && !lm_addr_equal(place, source))
+                continue;
+            *place = e->heard_last = *source;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&e->heard_lock);
+}
+
+static void note_flags(struct lm_engine *e, uint8_t flags)
+{
+    if (flags & LM_FLAG_N)
+        lm_count(&e->counters, LM_data_nonce);
+    else if (flags & LM_FLAG_V)
+        lm_count(&e->counters, LM_data_version);
+    if (flags & LM_FLAG_L)
+        lm_count(&e->counters, LM_data_lsb);
+}
+
+static bool is_tunnel_in_tunnel(const struct lm_inner *inner)
+{
+    return inner->protocol == IPPROTO_UDP && inner->has_ports &&
+           (inner->destination_port == LM_PORT_DATA || inner->destination_port == LM_PORT_CONTROL);
+}
+
+/* The rules of an ETR for whom it delivers, from whom: LM_COUNTER_COUNT when all hold, else the reason. */
+static enum lm_counter judge(const struct lm_engine *e, const struct lm_data *data, const struct outer *outer)
+{
+    const struct lm_inner *inner = &data->inner;
+    uint32_t iid = data->instance_id;
+    bool is_proxied = e->config.is_proxy && iid == e->config.proxy_instance_id;
+    if (!is_proxied && !lm_table_has_instance(e->instances, iid))
+        return LM_data_iid;
+    const struct lm_entry *own = lm_table_lookup(e->eids, 0, &inner->destination);
+    bool is_ours = own && (uint32_t)(uintptr_t)own->value == iid;
+    if (!is_ours && (!is_proxied || own || !lm_addr_is_unicast(&inner->destination)))
+        return LM_data_notours;
+    if (is_ours && (is_tunnel_in_tunnel(inner) || lm_table_lookup(e->eids, 0, &outer->destination)))
+        return LM_data_notours;
+    if (!lm_addr_is_unicast(&inner->source) || lm_table_lookup(e->eids, 0, &inner->source) ||
+        lm_uplinks_owns(e->uplinks, &inner->source))
+        return LM_data_source;
+    if (is_ours && !e->config.is_proxy)
+        return LM_COUNTER_COUNT;
+    const struct lm_entry *sender = lm_table_lookup(e->table, iid, &inner->source);
+    if (!sender || sender->kind != LM_ENCAPSULATE || !lm_locator_set_holds(sender->value, &outer->source))
+        return LM_data_source;
+    return LM_COUNTER_COUNT;
+}
+
+static void pass_control(struct lm_engine *e, const uint8_t *packet, const struct lm_inner *inner,
+                         const struct outer *outer)
+{
+    struct lm_punt report = {.kind = LM_PUNT_CONTROL,
+                             .instance_id = LM_CONTROL_IID,
+                             .source = inner->source,
+                             .destination = inner->destination,
+                             .source_port = inner->source_port,
+                             .destination_port = inner->destination_port,
+                             .outer_source = outer->source,
+                             .outer_source_port = outer->source_port,
+                             .ifindex = outer->ifindex};
+    const uint8_t *udp = packet + inner->header;
+    if (lm_punt_put(&e->punts, &report, udp + 8, (size_t)lm_get16(udp + 4) - 8))
+        lm_count(&e->counters, LM_data_control);
+}
+
+static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner *inner, const struct outer *outer)
+{
+    enum lm_strip_verdict verdict = lm_strip(packet, inner, outer->ttl, outer->tos, e->config.copy_dscp);
+    if (verdict == LM_STRIP_ECN || verdict == LM_STRIP_TTL) {
+        lm_count(&e->counters, verdict == LM_STRIP_ECN ? LM_data_ecn_drop : LM_data_ttl);
+        return;
+    }
+    if (verdict == LM_STRIP_ODD)
+        lm_count(&e->counters, LM_data_ecn_odd);
+    if (write(e->tun, packet, inner->length) < 0) {
+        lm_count(&e->counters, LM_in_refused);
+        return;
+    }
+    lm_count(&e->counters, LM_data_packets);
+    lm_count_many(&e->counters, LM_data_octets, inner->length);
+    lm_traffic_note(e, LM_INBOUND, outer->now);
+    note_heard(e, &outer->source);
+}
+
+static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, const struct outer *outer)
+{
+    static const enum lm_counter refusals[] = {
+        [LM_DATA_SHORT] = LM_data_short, [LM_DATA_KEY] = LM_data_key, [LM_DATA_INNER] = LM_data_inner};
+    struct lm_data data;
+    enum lm_data_verdict verdict = lm_data_parse(datagram, length, &data);
+    enum lm_counter why = LM_COUNTER_COUNT;
+    uint8_t *packet = datagram + LM_DATA_HEADER;
+    switch (verdict) {
+    case LM_DATA_CONTROL:
+        pass_control(e, packet, &data.inner, outer);
+        return;
+    case LM_DATA_OK:
+        why = judge(e, &data, outer);
+        break;
+    default:
+        why = refusals[verdict];
+    }
+    if (why != LM_COUNTER_COUNT) {
+        lm_count(&e->counters, why);
+        return;
+    }
+    note_flags(e, data.flags);
+    deliver(e, packet, &data.inner, outer);
+}
+
+static void receive(struct lm_engine *e, int fd)
+{
+    static _Thread_local struct arrival arrivals[LM_BATCH];
+    static _Thread_local struct mmsghdr messages[LM_BATCH];
+    for (size_t i = 0; i < LM_BATCH; i++) {
+        struct arrival *a = &arrivals[i];
+        a->io = (struct iovec){e->in_frames.frame[i].packet, LM_PACKET_MAX};
+        messages[i].msg_hdr = (struct msghdr){&a->from, sizeof a->from, &a->io, 1, a->control.room,
+                                              sizeof a->control.room, 0};
+    }
+    int count = recvmmsg(fd, messages, LM_BATCH, MSG_DONTWAIT, NULL);
+    if (count <= 0)
+        return;
+    uint64_t now = lm_now();
+    pthread_rwlock_rdlock(&e->lock);
+    for (int i = 0; i < count; i++) {
+        const struct msghdr *m = &messages[i].msg_hdr;
+        if (m->msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+            lm_count(&e->counters, LM_in_truncated);
+            continue;
+        }
+        struct outer outer;
+        read_outer(m, &outer);
+        outer.now = now;
+        arrive(e, e->in_frames.frame[i].packet, messages[i].msg_len, &outer);
+    }
+    pthread_rwlock_unlock(&e->lock);
+}
+
+/* An error on an uplink's socket; one that is no longer in use is on its way to be closed. */
+static void read_errors(struct lm_engine *e, int fd)
+{
+    pthread_rwlock_rdlock(&e->lock);
+    if (lm_uplinks_has_socket(e->uplinks, fd))
+        lm_errors_read(e, fd);
+    pthread_rwlock_unlock(&e->lock);
+}
+
+void *lm_inbound_run(void *engine)
+{
+    struct lm_engine *e = engine;
+    for (;;) {
+        struct epoll_event events[EVENTS];
+        int n = epoll_wait(e->poll_in, events, EVENTS, -1);
+        for (int i = 0; i < n; i++) {
+            int fd = events[i].data.fd;
+            if (fd == e->stop)
+                return NULL;
+            if (fd == e->receive[0] || fd == e->receive[1])
+                receive(e, fd);
+            else
+                read_errors(e, fd);
+        }
+    }
+}

@@ -1,0 +1,295 @@
+#include "locator.h"
+
+#include <stdlib.h>
+
+#define BUCKETS_MIN 64u
+
+/* Two chained hash tables of the same kind: sets by content, remotes by address and port. */
+struct lm_locators {
+    struct lm_locator_set **sets;
+    struct lm_remote **remotes;
+    size_t set_buckets, remote_buckets, set_count, remote_count;
+};
+
+/* Locators come from authenticated registrations or matched replies and are few per peer: FNV-1a is enough here. */
+static uint64_t fnv(uint64_t hash, const void *data, size_t length)
+{
+    const uint8_t *octets = data;
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ octets[i]) * UINT64_C(0x100000001b3);
+    return hash ^ hash >> 29;
+}
+
+#define FNV_START UINT64_C(0xcbf29ce484222325)
+
+static uint64_t hash_remote(const struct lm_addr *address, uint16_t port)
+{
+    return fnv(fnv(FNV_START, address, sizeof *address), &port, sizeof port);
+}
+
+static uint64_t hash_specs(const struct lm_locator_spec *specs, size_t count)
+{
+    uint64_t hash = FNV_START;
+    for (size_t i = 0; i < count; i++) {
+        uint8_t rest[4] = {(uint8_t)(specs[i].port >> 8), (uint8_t)specs[i].port, specs[i].priority, specs[i].weight};
+        hash = fnv(fnv(hash, &specs[i].address, sizeof specs[i].address), rest, sizeof rest);
+    }
+    return hash;
+}
+
+static bool same_specs(const struct lm_locator_spec *a, const struct lm_locator_spec *b, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!lm_addr_equal(&a[i].address, &b[i].address) || a[i].port != b[i].port ||
+            a[i].priority != b[i].priority || a[i].weight != b[i].weight)
+            return false;
+    return true;
+}
+
+static unsigned gcd(unsigned a, unsigned b)
+{
+    while (b) {
+        unsigned rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+void lm_slots_fill(struct lm_slots *slots, const struct lm_choice *choices, size_t count)
+{
+    unsigned best = LM_PRIORITY_NEVER, sum = 0, divisor = 0, members = 0;
+    for (size_t i = 0; i < count; i++)
+        best = choices[i].priority < best ? choices[i].priority : best;
+    slots->count = 0;
+    if (best == LM_PRIORITY_NEVER)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        if (choices[i].priority != best)
+            continue;
+        members++;
+        sum += choices[i].weight;
+        divisor = gcd(divisor, choices[i].weight);
+    }
+    /* All weights 0: equal shares. More slots than fit: each at least one, the rest in proportion. */
+    unsigned total = sum ? sum / divisor : members;
+    for (size_t i = 0; i < count && slots->count < LM_SLOTS_MAX; i++) {
+        if (choices[i].priority != best || (sum && choices[i].weight == 0))
+            continue;
+        unsigned share = sum ? choices[i].weight / divisor : 1;
+        if (total > LM_SLOTS_MAX)
+            share = share * LM_SLOTS_MAX / total ? share * LM_SLOTS_MAX / total : 1;
+        for (; share > 0 && slots->count < LM_SLOTS_MAX; share--)
+            slots->index[slots->count++] = (uint8_t)i;
+    }
+}
+
+static void fill_for(struct lm_locator_set *set, unsigned families)
+{
+    struct lm_choice choices[LM_LOCATORS_MAX];
+    for (size_t i = 0; i < set->count; i++) {
+        bool usable = (lm_family_bit(set->specs[i].address.family) & families) != 0;
+        choices[i].priority = usable ? set->specs[i].priority : LM_PRIORITY_NEVER;
+        choices[i].weight = set->specs[i].weight;
+    }
+    lm_slots_fill(&set->slots[families - 1], choices, set->count);
+}
+
+struct lm_locators *lm_locators_new(void)
+{
+    struct lm_locators *all = calloc(1, sizeof *all);
+    if (!all)
+        return NULL;
+    all->set_buckets = all->remote_buckets = BUCKETS_MIN;
+    all->sets = calloc(BUCKETS_MIN, sizeof(struct lm_locator_set *));
+    all->remotes = calloc(BUCKETS_MIN, sizeof(struct lm_remote *));
+    if (all->sets && all->remotes)
+        return all;
+    lm_locators_free(all);
+    return NULL;
+}
+
+/* Growing is only a matter of speed: without memory the chains get longer. */
+static void grow_sets(struct lm_locators *all)
+{
+    if (all->set_count < all->set_buckets)
+        return;
+    size_t buckets = all->set_buckets * 4;
+    struct lm_locator_set **fresh = calloc(buckets, sizeof(struct lm_locator_set *));
+    if (!fresh)
+        return;
+    for (size_t i = 0; i < all->set_buckets; i++) {
+        for (struct lm_locator_set *set = all->sets[i], *next; set; set = next) {
+            next = set->next;
+            set->next = fresh[set->hash % buckets];
+            fresh[set->hash % buckets] = set;
+        }
+    }
+    free(all->sets);
+    all->sets = fresh;
+    all->set_buckets = buckets;
+}
+
+static void grow_remotes(struct lm_locators *all)
+{
+    if (all->remote_count < all->remote_buckets)
+        return;
+    size_t buckets = all->remote_buckets * 4;
+    struct lm_remote **fresh = calloc(buckets, sizeof(struct lm_remote *));
+    if (!fresh)
+        return;
+    for (size_t i = 0; i < all->remote_buckets; i++) {
+        for (struct lm_remote *remote = all->remotes[i], *next; remote; remote = next) {
+            next = remote->next;
+            uint64_t hash = hash_remote(&remote->address, remote->port);
+            remote->next = fresh[hash % buckets];
+            fresh[hash % buckets] = remote;
+        }
+    }
+    free(all->remotes);
+    all->remotes = fresh;
+    all->remote_buckets = buckets;
+}
+
+struct lm_remote *lm_remote_find(const struct lm_locators *all, const struct lm_addr *address, uint16_t port)
+{
+    struct lm_remote *remote = all->remotes[hash_remote(address, port) % all->remote_buckets];
+    while (remote && (remote->port != port || !lm_addr_equal(&remote->address, address)))
+        remote = remote->next;
+    return remote;
+}
+
+static struct lm_remote *remote_take(struct lm_locators *all, const struct lm_locator_spec *spec)
+{
+    struct lm_remote *remote = lm_remote_find(all, &spec->address, spec->port);
+    if (!remote) {
+        if (!(remote = calloc(1, sizeof *remote)))
+            return NULL;
+        grow_remotes(all);
+        remote->address = spec->address;
+        remote->port = spec->port;
+        struct lm_remote **bucket = &all->remotes[hash_remote(&spec->address, spec->port) % all->remote_buckets];
+        remote->next = *bucket;
+        *bucket = remote;
+        all->remote_count++;
+    }
+    remote->references++;
+    return remote;
+}
+
+static void remote_drop(struct lm_locators *all, struct lm_remote *remote)
+{
+    if (!remote || --remote->references)
+        return;
+    struct lm_remote **link = &all->remotes[hash_remote(&remote->address, remote->port) % all->remote_buckets];
+    while (*link != remote)
+        link = &(*link)->next;
+    *link = remote->next;
+    all->remote_count--;
+    free(remote);
+}
+
+static void set_free(struct lm_locators *all, struct lm_locator_set *set)
+{
+    for (size_t i = 0; set->remotes && i < set->count; i++)
+        remote_drop(all, set->remotes[i]);
+    free(set->remotes);
+    free(set->specs);
+    free(set);
+}
+
+struct lm_locator_set *lm_locator_set_take(struct lm_locators *all, const struct lm_locator_spec *specs, size_t count)
+{
+    if (count > LM_LOCATORS_MAX)
+        count = LM_LOCATORS_MAX;
+    uint64_t hash = hash_specs(specs, count);
+    for (struct lm_locator_set *set = all->sets[hash % all->set_buckets]; set; set = set->next)
+        if (set->hash == hash && set->count == count && same_specs(set->specs, specs, count)) {
+            set->references++;
+            return set;
+        }
+    struct lm_locator_set *set = calloc(1, sizeof *set);
+    if (!set)
+        return NULL;
+    *set = (struct lm_locator_set){.references = 1, .hash = hash, .count = count};
+    set->specs = calloc(count + 1, sizeof *set->specs);
+    set->remotes = calloc(count + 1, sizeof(struct lm_remote *));
+    bool is_whole = set->specs && set->remotes;
+    for (size_t i = 0; is_whole && i < count; i++) {
+        set->specs[i] = specs[i];
+        is_whole = (set->remotes[i] = remote_take(all, &specs[i])) != NULL;
+    }
+    if (!is_whole) {
+        set_free(all, set);
+        return NULL;
+    }
+    for (unsigned families = 1; families <= 3; families++)
+        fill_for(set, families);
+    grow_sets(all);
+    set->next = all->sets[hash % all->set_buckets];
+    all->sets[hash % all->set_buckets] = set;
+    all->set_count++;
+    return set;
+}
+
+void lm_locator_set_drop(struct lm_locators *all, struct lm_locator_set *set)
+{
+    if (!set || --set->references)
+        return;
+    struct lm_locator_set **link = &all->sets[set->hash % all->set_buckets];
+    while (*link != set)
+        link = &(*link)->next;
+    *link = set->next;
+    all->set_count--;
+    set_free(all, set);
+}
+
+void lm_locators_free(struct lm_locators *all)
+{
+    if (!all)
+        return;
+    for (size_t i = 0; all->sets && i < all->set_buckets; i++)
+        while (all->sets[i]) {
+            struct lm_locator_set *set = all->sets[i];
+            all->sets[i] = set->next;
+            set_free(all, set);
+        }
+    free(all->sets);
+    free(all->remotes);
+    free(all);
+}
+
+struct lm_remote *lm_locator_choose(const struct lm_locator_set *set, unsigned families, uint64_t flow)
+{
+    if (!set || families == 0)
+        return NULL;
+    const struct lm_slots *slots = &set->slots[families - 1];
+    return slots->count ? set->remotes[slots->index[(uint32_t)flow % slots->count]] : NULL;
+}
+
+bool lm_locator_set_holds(const struct lm_locator_set *set, const struct lm_addr *address)
+{
+    for (size_t i = 0; set && i < set->count; i++)
+        if (lm_addr_equal(&set->specs[i].address, address))
+            return true;
+    return false;
+}
+
+void lm_remotes_forget(const struct lm_locators *all)
+{
+    for (size_t i = 0; i < all->remote_buckets; i++)
+        for (struct lm_remote *remote = all->remotes[i]; remote; remote = remote->next)
+            atomic_store_explicit(&remote->path_mtu, 0, memory_order_relaxed);
+}
+
+struct lm_remote *lm_remote_next(const struct lm_locators *all, size_t *bucket, struct lm_remote *last)
+{
+    if (last && last->next)
+        return last->next;
+    while (*bucket < all->remote_buckets) {
+        struct lm_remote *first = all->remotes[(*bucket)++];
+        if (first)
+            return first;
+    }
+    return NULL;
+}

@@ -1,0 +1,81 @@
+/*
+ * Remote locators: the RLOCs of a mapping, and which of them a flow uses (RFC 9300 section 12).
+ *
+ * A remote (address and port) exists once however many mappings name it, and so does a locator set: an entry of the
+ * forwarding table costs a pointer. The caller locks: choosing shares, taking and dropping are exclusive.
+ */
+#ifndef LM_LOCATOR_H
+#define LM_LOCATOR_H
+
+#include <stdatomic.h>
+
+#include "address.h"
+
+#define LM_SLOTS_MAX 100
+#define LM_LOCATORS_MAX 32
+#define LM_PRIORITY_NEVER 255
+
+/* Families as bits. */
+#define LM_V4 1u
+#define LM_V6 2u
+
+static inline unsigned lm_family_bit(uint8_t family)
+{
+    return family == 4 ? LM_V4 : LM_V6;
+}
+
+struct lm_remote {
+    struct lm_addr address;
+    uint16_t port;
+    uint32_t references;
+    struct lm_remote *next;
+    _Atomic uint32_t path_mtu;   /* octets of the outer packet; 0: nothing learned */
+    _Atomic uint64_t learned_at; /* nanoseconds, CLOCK_MONOTONIC */
+};
+
+struct lm_locator_spec {
+    struct lm_addr address;
+    uint16_t port;
+    uint8_t priority, weight;
+};
+
+/* The flow hash modulo `count` picks the index of a choice; each occurs as often as its weight says. */
+struct lm_slots {
+    uint8_t count; /* 0: nothing to choose */
+    uint8_t index[LM_SLOTS_MAX];
+};
+
+struct lm_choice {
+    unsigned priority, weight;
+};
+
+/* Fills the slots from the choices of the lowest priority; a choice with LM_PRIORITY_NEVER takes no part. */
+void lm_slots_fill(struct lm_slots *slots, const struct lm_choice *choices, size_t count);
+
+struct lm_locator_set {
+    uint32_t references;
+    struct lm_locator_set *next;
+    uint64_t hash;
+    size_t count;
+    struct lm_locator_spec *specs;
+    struct lm_remote **remotes;
+    struct lm_slots slots[3]; /* by the families that we have uplinks of, as bits, less 1 */
+};
+
+struct lm_locators;
+
+struct lm_locators *lm_locators_new(void);
+void lm_locators_free(struct lm_locators *all);
+/* The shared set of exactly these locators with one more reference; NULL: out of memory. */
+struct lm_locator_set *lm_locator_set_take(struct lm_locators *all, const struct lm_locator_spec *specs, size_t count);
+void lm_locator_set_drop(struct lm_locators *all, struct lm_locator_set *set);
+/* The remote for a flow, given the families of our uplinks; NULL: none. */
+struct lm_remote *lm_locator_choose(const struct lm_locator_set *set, unsigned families, uint64_t flow);
+bool lm_locator_set_holds(const struct lm_locator_set *set, const struct lm_addr *address);
+struct lm_remote *lm_remote_find(const struct lm_locators *all, const struct lm_addr *address, uint16_t port);
+/* Forgets all learned path MTUs: they belonged to the uplinks of before. */
+void lm_remotes_forget(const struct lm_locators *all);
+/* Walks all remotes: start with 0 and NULL, ends with NULL. */
+struct lm_remote *lm_remote_next(const struct lm_locators *all, size_t *bucket, struct lm_remote *last);
+
+#endif

@@ -1,0 +1,164 @@
+"""What goes into the datapath and comes out of it: plain values, so that everybody may import them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, Literal, TypeAlias
+
+from lispmob.wire.address import EidPrefix, IpAddress
+
+DATA_PORT = 4341  # RFC 9300 section 4.1
+DEFAULT_TUN_MTU_BYTES = 1440  # 1500 less IPv6, UDP and LISP headers, with room for one more option
+
+
+class Disposition(IntEnum):
+    """What happens to packets of an entry; the numbers are those of enum lm_disposition."""
+
+    ENCAPSULATE = 0
+    DROP = 1  # ICMP host unreachable tells the source
+    NATIVE = 2  # dropped and counted: the kernel's throw route sends such packets elsewhere before they come here
+    MISS = 3  # ask the control plane, as if there were no entry
+    PROHIBIT = 4  # ICMP administratively prohibited tells the source
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """An interface to send from. Priority 255: receives only. Packets leave from the first address of each family."""
+
+    ifindex: int
+    interface: str
+    addresses: tuple[IpAddress, ...]
+    priority: int = 1
+    weight: int = 100
+    mtu_bytes: int = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkRefused:
+    """An uplink's address that the kernel did not let us use; `errno` says why."""
+
+    interface: str
+    address: IpAddress
+    errno: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardingLocator:
+    """A remote RLOC; priority 255: not to be used."""
+
+    address: IpAddress
+    priority: int = 1
+    weight: int = 100
+    port: int = DATA_PORT
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardingEntry:
+    """One line of the forwarding table; the longest prefix decides."""
+
+    prefix: EidPrefix
+    disposition: Disposition
+    locators: tuple[ForwardingLocator, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How an engine works from start to end; what changes on the way has a method.
+
+    Role "node": only our EIDs send and receive. Role "proxy": anybody's packets leave, in `proxy_instance_id`, and
+    whatever arrives is delivered when its inner source is registered at the outer source.
+    """
+
+    tun_name: str
+    eids: tuple[EidPrefix, ...] = ()
+    role: Literal["node", "proxy"] = "node"
+    data_port: int = DATA_PORT
+    source_port_pool: int = 8
+    udp_checksum: bool = False
+    copy_dscp: bool = True
+    pending_per_entry: int = 16
+    pending_total: int = 256
+    pending_age_s: float = 3.0
+    tun_mtu_bytes: int = DEFAULT_TUN_MTU_BYTES
+    proxy_instance_id: int = 0
+    mark: int = 0  # SO_MARK on outer packets, 0: none
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.source_port_pool <= 64:
+            raise ValueError(f"source_port_pool {self.source_port_pool}: 1 to 64")
+        if not 1 <= self.pending_total <= 65536 or self.pending_per_entry < 1:
+            raise ValueError("pending_total: 1 to 65536, pending_per_entry: at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """Packets for an EID without mapping; reported once while they wait."""
+
+    source: IpAddress
+    destination: IpAddress
+    instance_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPacket:
+    """A control message that arrived in the data plane (Instance-ID 0xFFFFFF); `payload` is the inner UDP payload."""
+
+    payload: bytes
+    source: IpAddress
+    source_port: int
+    destination: IpAddress
+    destination_port: int
+    outer_source: IpAddress
+    outer_source_port: int
+    ifindex: int
+
+
+@dataclass(frozen=True, slots=True)
+class MtuLearned:
+    """The network told us the path MTU to a locator, in octets of the outer packet."""
+
+    locator: IpAddress
+    mtu_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficResumed:
+    """The first packet in one direction after a move; seconds of CLOCK_MONOTONIC, None: there was none before."""
+
+    is_outbound: bool
+    at: float
+    last_before: float | None
+
+
+Punt: TypeAlias = Miss | ControlPacket | MtuLearned | TrafficResumed
+
+# Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.
+LOSSES: Final = frozenset(
+    {
+        "data_short",
+        "data_key",
+        "data_iid",
+        "data_inner",
+        "data_notours",
+        "data_source",
+        "data_ecn_drop",
+        "data_ttl",
+        "in_truncated",
+        "in_refused",
+        "out_inner",
+        "out_source",
+        "out_guard",
+        "out_ttl",
+        "out_pending_full",
+        "out_pending_aged",
+        "out_pending_failed",
+        "out_drop",
+        "out_native",
+        "out_nolocator",
+        "out_stalled_full",
+        "out_stalled_aged",
+        "out_busy",
+        "out_toobig",
+    }
+)

@@ -1,0 +1,190 @@
+/* From the TUN device to the uplinks (ITR side, RFC 9300 section 4). */
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "engine.h"
+
+static bool is_own(const struct lm_engine *e, const struct lm_addr *address)
+{
+    return lm_table_lookup(e->eids, 0, address) != NULL;
+}
+
+static bool is_lisp_port(uint16_t port)
+{
+    return port == LM_PORT_DATA || port == LM_PORT_CONTROL;
+}
+
+/* Encapsulating this would put our own tunnel, or the talk that keeps it up, into the tunnel. */
+static bool would_nest(const struct lm_engine *e, const struct lm_inner *inner)
+{
+    if (lm_table_lookup(e->guard, 0, &inner->destination))
+        return true;
+    return inner->protocol == IPPROTO_UDP && inner->has_ports &&
+           (is_lisp_port(inner->destination_port) || is_lisp_port(inner->source_port)) &&
+           lm_uplinks_owns(e->uplinks, &inner->source);
+}
+
+/* Finds the Instance-ID; false and a counter when the packet is not for the tunnel. */
+static bool is_for_tunnel(struct lm_engine *e, struct lm_job *job)
+{
+    const struct lm_inner *inner = &job->inner;
+    const struct lm_entry *own = lm_table_lookup(e->eids, 0, &inner->source);
+    enum lm_counter why;
+    job->instance_id = own ? (uint32_t)(uintptr_t)own->value : e->config.proxy_instance_id;
+    if (!lm_addr_is_unicast(&inner->destination) || is_own(e, &inner->destination))
+        why = LM_out_notlisp;
+    else if (would_nest(e, inner))
+        why = LM_out_guard;
+    else if (!own && (!e->config.is_proxy || !lm_addr_is_unicast(&inner->source)))
+        why = LM_out_source;
+    else if (inner->ttl == 0)
+        why = LM_out_ttl;
+    else
+        return true;
+    lm_count(&e->counters, why);
+    return false;
+}
+
+static void miss(struct lm_engine *e, const struct lm_job *job)
+{
+    const struct lm_inner *inner = &job->inner;
+    if (!job->is_retry)
+        lm_count(&e->counters, LM_out_pending);
+    if (lm_pending_add(e->pending, job->instance_id, &inner->destination, job->packet, inner->length, job->born,
+                       job->now) != LM_PENDING_FIRST)
+        return;
+    struct lm_punt report = {.kind = LM_PUNT_MISS,
+                             .instance_id = job->instance_id,
+                             .source = inner->source,
+                             .destination = inner->destination};
+    if (lm_punt_put(&e->punts, &report, NULL, 0))
+        lm_count(&e->counters, LM_out_miss);
+}
+
+static void refuse(struct lm_engine *e, const struct lm_job *job, enum lm_counter why, enum lm_icmp_kind kind)
+{
+    lm_count(&e->counters, why);
+    lm_icmp_send(e, kind, 0, job->packet, &job->inner, job->now);
+}
+
+/* Locator and uplink of the flow; no path at all when there is no uplink: lm_send keeps the packet. */
+static bool choose(struct lm_engine *e, struct lm_job *job)
+{
+    job->remote = lm_locator_choose(job->set, e->uplinks->families, job->flow);
+    job->path = job->remote ? lm_uplinks_choose(e->uplinks, job->remote->address.family, job->flow) : NULL;
+    if (job->path || (e->uplinks->families == 0 && lm_locator_choose(job->set, LM_V4 | LM_V6, job->flow)))
+        return true;
+    refuse(e, job, LM_out_nolocator, LM_ICMP_UNREACHABLE);
+    return false;
+}
+
+bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, uint8_t *packet, size_t length, uint64_t born,
+                       uint64_t now)
+{
+    *job = (struct lm_job){.packet = packet, .born = born, .now = now, .is_retry = born != now};
+    if (!lm_inner_parse(packet, length, &job->inner)) {
+        lm_count(&e->counters, LM_out_inner);
+        return false;
+    }
+    if (!is_for_tunnel(e, job))
+        return false;
+    struct lm_entry *entry = lm_table_lookup(e->table, job->instance_id, &job->inner.destination);
+    if (!entry || entry->kind == LM_MISS) {
+        miss(e, job);
+        return false;
+    }
+    if (!atomic_load_explicit(&entry->used, memory_order_relaxed))
+        atomic_store_explicit(&entry->used, 1, memory_order_relaxed);
+    switch (entry->kind) {
+    case LM_ENCAPSULATE:
+        job->set = entry->value;
+        job->flow = lm_flow_hash(&e->key, &job->inner);
+        return choose(e, job);
+    case LM_NATIVE:
+        lm_count(&e->counters, LM_out_native);
+        return false;
+    case LM_PROHIBIT:
+        refuse(e, job, LM_out_drop, LM_ICMP_PROHIBITED);
+        return false;
+    default:
+        refuse(e, job, LM_out_drop, LM_ICMP_UNREACHABLE);
+        return false;
+    }
+}
+
+void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from)
+{
+    uint8_t *packet = e->scratch + LM_FRAME_HEADROOM;
+    uint64_t born, now = lm_now();
+    for (size_t length; (length = lm_pending_take(from, packet, &born, now)) > 0;) {
+        struct lm_job job;
+        if (lm_outbound_judge(e, &job, packet, length, born, now))
+            lm_send(e, &job);
+    }
+}
+
+/* Reads what is there, up to a batch; the number of packets, or -1 when the device is gone. */
+static int read_tun(struct lm_engine *e)
+{
+    int count = 0;
+    while (count < LM_BATCH) {
+        struct lm_frame *frame = &e->out_frames.frame[count];
+        ssize_t n = read(e->tun, frame->packet, LM_PACKET_MAX);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno != EAGAIN)
+            return count ? count : -1;
+        if (n <= 0)
+            return count;
+        frame->length = (size_t)n;
+        count++;
+    }
+    return count;
+}
+
+static void forward(struct lm_engine *e, int count)
+{
+    static _Thread_local struct lm_job jobs[LM_BATCH];
+    struct lm_job *ready[LM_BATCH];
+    size_t ready_count = 0;
+    uint64_t now = lm_now();
+    pthread_rwlock_rdlock(&e->lock);
+    uint64_t sent_before = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed);
+    for (int i = 0; i < count; i++) {
+        struct lm_frame *frame = &e->out_frames.frame[i];
+        if (lm_outbound_judge(e, &jobs[ready_count], frame->packet, frame->length, now, now)) {
+            ready[ready_count] = &jobs[ready_count];
+            ready_count++;
+        }
+    }
+    lm_send_batch(e, ready, ready_count);
+    bool has_sent = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed) != sent_before;
+    if (has_sent && lm_pending_count(e->stalled)) { /* an uplink that refused works again: nobody told us */
+        lm_pending_release(e->stalled, NULL);
+        lm_outbound_retry(e, e->stalled);
+    }
+    pthread_rwlock_unlock(&e->lock);
+}
+
+void *lm_outbound_run(void *engine)
+{
+    struct lm_engine *e = engine;
+    for (;;) {
+        struct epoll_event events[2];
+        int n = epoll_wait(e->poll_out, events, 2, -1);
+        for (int i = 0; i < n; i++)
+            if (events[i].data.fd == e->stop)
+                return NULL;
+        if (n <= 0)
+            continue;
+        int count = read_tun(e);
+        if (count > 0)
+            forward(e, count);
+        if (count < 0) {
+            lm_count(&e->counters, LM_tun_gone);
+            (void)epoll_ctl(e->poll_out, EPOLL_CTL_DEL, e->tun, NULL);
+        }
+    }
+}

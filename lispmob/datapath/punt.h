@@ -1,0 +1,45 @@
+/* The ring of reports to the control plane: bounded, with an eventfd that wakes whoever drains it. */
+#ifndef LM_PUNT_H
+#define LM_PUNT_H
+
+#include <pthread.h>
+
+#include "counters.h"
+#include "address.h"
+
+#define LM_PUNT_PAYLOAD 4096
+
+enum lm_punt_kind { LM_PUNT_MISS = 1, LM_PUNT_CONTROL = 2, LM_PUNT_MTU = 3, LM_PUNT_RESUMED = 4 };
+
+struct lm_punt {
+    uint8_t kind;
+    uint32_t instance_id;                /* miss */
+    struct lm_addr source, destination;  /* miss and control: inner; MTU: the locator is the destination */
+    uint16_t source_port, destination_port;
+    struct lm_addr outer_source;         /* control */
+    uint16_t outer_source_port;
+    int ifindex;
+    uint32_t mtu;                        /* MTU, octets of the outer packet */
+    bool is_outbound;                    /* resumed: which direction */
+    uint64_t at_ns, before_ns;           /* resumed: this packet and the one before it, 0: none; CLOCK_MONOTONIC */
+    uint32_t length;
+    uint8_t payload[LM_PUNT_PAYLOAD];    /* control */
+};
+
+struct lm_punt_ring {
+    pthread_mutex_t lock;
+    int wake; /* eventfd */
+    struct lm_punt *slots;
+    size_t first, count;
+    struct lm_counters *counters;
+};
+
+/* 0, or a negative errno. */
+int lm_punt_open(struct lm_punt_ring *ring, struct lm_counters *counters);
+void lm_punt_close(struct lm_punt_ring *ring);
+/* Copies the report and `length` octets of payload; full or too long: counted, lost, false. */
+bool lm_punt_put(struct lm_punt_ring *ring, const struct lm_punt *head, const uint8_t *payload, size_t length);
+/* Takes up to `most` reports, oldest first; quietens the eventfd when none is left. */
+size_t lm_punt_drain(struct lm_punt_ring *ring, struct lm_punt *into, size_t most);
+
+#endif

@@ -1,0 +1,319 @@
+#include "table.h"
+
+#include <stdlib.h>
+
+#define CHUNK 1024u          /* entries that are allocated at once; their addresses never change */
+#define SLOTS_MIN 64u        /* a power of two */
+#define MOVES_PER_UPDATE 32u /* slots of the old array that every update carries over */
+#define EMPTY 0u
+#define GRAVE UINT32_MAX
+
+struct slot {
+    uint32_t tag;   /* low half of the hash */
+    uint32_t index; /* entry number + 1 */
+};
+
+struct slots {
+    struct slot *at;
+    uint32_t size; /* power of two; 0: no array */
+    uint32_t taken; /* live and graves */
+};
+
+/* The prefix lengths in use of one Instance-ID and family. */
+struct space {
+    uint32_t instance_id;
+    uint8_t family;
+    uint64_t bitmap[3];
+    uint32_t count[129];
+};
+
+struct lm_table {
+    struct lm_key key;
+    struct slots now, old; /* while growing, entries are in one or the other */
+    uint32_t moved;        /* slots of `old` below this are empty */
+    struct lm_entry **chunks;
+    uint32_t chunk_count, next, live;
+    uint32_t free_head; /* entry number + 1; linked through instance_id */
+    struct space **spaces;
+    uint32_t space_count, space_size; /* open addressing, power of two */
+};
+
+static struct lm_entry *entry_at(const struct lm_table *t, uint32_t number)
+{
+    return &t->chunks[number / CHUNK][number % CHUNK];
+}
+
+static uint64_t hash_prefix(const struct lm_table *t, uint32_t iid, const struct lm_addr *masked, unsigned length)
+{
+    uint64_t words[3] = {(uint64_t)iid << 32 | length << 8 | masked->family, lm_get64(masked->octets), 0};
+    if (masked->family == 4)
+        return lm_hash(&t->key, words, 2);
+    words[2] = lm_get64(masked->octets + 8);
+    return lm_hash(&t->key, words, 3);
+}
+
+static bool is_same(const struct lm_entry *e, uint32_t iid, const struct lm_addr *masked, unsigned length)
+{
+    return e->instance_id == iid && e->length == length && lm_addr_equal(&e->address, masked);
+}
+
+static struct slot *slot_find(const struct lm_table *t, const struct slots *s, uint64_t hash, uint32_t iid,
+                              const struct lm_addr *masked, unsigned length)
+{
+    if (s->size == 0)
+        return NULL;
+    uint32_t mask = s->size - 1;
+    for (uint32_t i = (uint32_t)(hash >> 32) & mask;; i = (i + 1) & mask) {
+        struct slot *slot = &s->at[i];
+        if (slot->index == EMPTY)
+            return NULL;
+        if (slot->index != GRAVE && slot->tag == (uint32_t)hash &&
+            is_same(entry_at(t, slot->index - 1), iid, masked, length))
+            return slot;
+    }
+}
+
+static struct slot *find(const struct lm_table *t, uint64_t hash, uint32_t iid, const struct lm_addr *masked,
+                         unsigned length)
+{
+    struct slot *slot = slot_find(t, &t->now, hash, iid, masked, length);
+    return slot ? slot : slot_find(t, &t->old, hash, iid, masked, length);
+}
+
+static void slot_put(struct slots *s, uint64_t hash, uint32_t index)
+{
+    uint32_t mask = s->size - 1, i = (uint32_t)(hash >> 32) & mask;
+    while (s->at[i].index != EMPTY && s->at[i].index != GRAVE)
+        i = (i + 1) & mask;
+    s->taken += s->at[i].index == EMPTY;
+    s->at[i] = (struct slot){.tag = (uint32_t)hash, .index = index};
+}
+
+static void move_some(struct lm_table *t, uint32_t slots)
+{
+    for (; slots > 0 && t->old.size; slots--) {
+        struct slot *slot = &t->old.at[t->moved];
+        if (slot->index != EMPTY && slot->index != GRAVE) {
+            const struct lm_entry *e = entry_at(t, slot->index - 1);
+            slot_put(&t->now, hash_prefix(t, e->instance_id, &e->address, e->length), slot->index);
+            slot->index = GRAVE; /* keeps the chains of the old array whole */
+        }
+        if (++t->moved == t->old.size) {
+            free(t->old.at);
+            t->old = (struct slots){0};
+        }
+    }
+}
+
+/* Makes room for one more slot: a new array as soon as three quarters are taken, twice the size if that is live. */
+static bool make_room(struct lm_table *t)
+{
+    if (t->now.size && t->now.taken + 1 <= t->now.size / 4 * 3)
+        return true;
+    move_some(t, t->old.size); /* hardly ever has work left: the old array empties faster than the new one fills */
+    uint32_t size = t->now.size ? t->now.size : SLOTS_MIN;
+    while (t->live >= size / 2)
+        size *= 2;
+    struct slot *fresh = calloc(size, sizeof *fresh);
+    if (!fresh)
+        return false;
+    t->old = t->now;
+    t->moved = 0;
+    t->now = (struct slots){.at = fresh, .size = size};
+    if (t->old.size == 0)
+        t->old = (struct slots){0};
+    return true;
+}
+
+/* The space of an Instance-ID, or the empty place where it would go. NULL when there is no array yet. */
+static struct space **space_place(const struct lm_table *t, uint32_t iid, uint8_t family)
+{
+    if (t->space_size == 0)
+        return NULL;
+    uint64_t word = (uint64_t)iid << 8 | family;
+    uint32_t mask = t->space_size - 1, i = (uint32_t)lm_hash(&t->key, &word, 1) & mask;
+    while (t->spaces[i] && (t->spaces[i]->instance_id != iid || t->spaces[i]->family != family))
+        i = (i + 1) & mask;
+    return &t->spaces[i];
+}
+
+static const struct space *space_of(const struct lm_table *t, uint32_t iid, uint8_t family)
+{
+    struct space **place = space_place(t, iid, family);
+    return place ? *place : NULL;
+}
+
+static bool spaces_grow(struct lm_table *t)
+{
+    if (t->space_size && t->space_count < t->space_size / 2)
+        return true;
+    uint32_t old_size = t->space_size, size = old_size ? old_size * 2 : 8;
+    struct space **old = t->spaces, **fresh = calloc(size, sizeof *fresh);
+    if (!fresh)
+        return false;
+    t->spaces = fresh;
+    t->space_size = size;
+    for (uint32_t i = 0; i < old_size; i++)
+        if (old[i])
+            *space_place(t, old[i]->instance_id, old[i]->family) = old[i];
+    free(old);
+    return true;
+}
+
+static struct space *space_make(struct lm_table *t, uint32_t iid, uint8_t family)
+{
+    if (!spaces_grow(t))
+        return NULL;
+    struct space **place = space_place(t, iid, family);
+    if (!*place && (*place = calloc(1, sizeof **place))) {
+        (*place)->instance_id = iid;
+        (*place)->family = family;
+        t->space_count++;
+    }
+    return *place;
+}
+
+static void space_change(struct space *s, unsigned length, int by)
+{
+    s->count[length] += (uint32_t)by;
+    uint64_t bit = UINT64_C(1) << length % 64;
+    if (s->count[length])
+        s->bitmap[length / 64] |= bit;
+    else
+        s->bitmap[length / 64] &= ~bit;
+}
+
+static bool entry_make(struct lm_table *t, uint32_t *number)
+{
+    if (t->free_head) {
+        *number = t->free_head - 1;
+        t->free_head = entry_at(t, *number)->instance_id;
+        return true;
+    }
+    if (t->next == t->chunk_count * CHUNK) {
+        struct lm_entry **more = realloc(t->chunks, (t->chunk_count + 1) * sizeof *more);
+        if (!more)
+            return false;
+        t->chunks = more;
+        if (!(t->chunks[t->chunk_count] = calloc(CHUNK, sizeof **more)))
+            return false;
+        t->chunk_count++;
+    }
+    *number = t->next++;
+    return true;
+}
+
+struct lm_table *lm_table_new(const struct lm_key *key)
+{
+    struct lm_table *t = calloc(1, sizeof *t);
+    if (t)
+        t->key = *key;
+    return t;
+}
+
+void lm_table_free(struct lm_table *t)
+{
+    if (!t)
+        return;
+    for (uint32_t i = 0; i < t->chunk_count; i++)
+        free(t->chunks[i]);
+    for (uint32_t i = 0; i < t->space_size; i++)
+        free(t->spaces[i]);
+    free(t->chunks);
+    free(t->spaces);
+    free(t->now.at);
+    free(t->old.at);
+    free(t);
+}
+
+size_t lm_table_count(const struct lm_table *t)
+{
+    return t->live;
+}
+
+struct lm_entry *lm_table_find(const struct lm_table *t, const struct lm_prefix *p)
+{
+    struct lm_addr masked = p->address;
+    lm_addr_mask(&masked, p->length);
+    uint64_t hash = hash_prefix(t, p->instance_id, &masked, p->length);
+    struct slot *slot = find(t, hash, p->instance_id, &masked, p->length);
+    return slot ? entry_at(t, slot->index - 1) : NULL;
+}
+
+struct lm_entry *lm_table_insert(struct lm_table *t, const struct lm_prefix *p)
+{
+    struct lm_entry *there = lm_table_find(t, p);
+    if (there)
+        return there;
+    move_some(t, MOVES_PER_UPDATE);
+    struct space *space = space_make(t, p->instance_id, p->address.family);
+    uint32_t number;
+    if (!space || !make_room(t) || !entry_make(t, &number))
+        return NULL;
+    struct lm_entry *e = entry_at(t, number);
+    *e = (struct lm_entry){.instance_id = p->instance_id, .length = p->length, .address = p->address};
+    lm_addr_mask(&e->address, p->length);
+    slot_put(&t->now, hash_prefix(t, e->instance_id, &e->address, e->length), number + 1);
+    space_change(space, e->length, 1);
+    t->live++;
+    return e;
+}
+
+bool lm_table_remove(struct lm_table *t, const struct lm_prefix *p)
+{
+    struct lm_addr masked = p->address;
+    lm_addr_mask(&masked, p->length);
+    struct slot *slot =
+        find(t, hash_prefix(t, p->instance_id, &masked, p->length), p->instance_id, &masked, p->length);
+    if (!slot)
+        return false;
+    uint32_t index = slot->index;
+    slot->index = GRAVE;
+    struct lm_entry *e = entry_at(t, index - 1);
+    space_change(*space_place(t, e->instance_id, e->address.family), e->length, -1);
+    *e = (struct lm_entry){.instance_id = t->free_head};
+    t->free_head = index;
+    t->live--;
+    move_some(t, MOVES_PER_UPDATE);
+    return true;
+}
+
+struct lm_entry *lm_table_lookup(const struct lm_table *t, uint32_t iid, const struct lm_addr *address)
+{
+    const struct space *space = space_of(t, iid, address->family);
+    if (!space)
+        return NULL;
+    struct lm_addr masked = *address;
+    for (int word = 2; word >= 0; word--) {
+        for (uint64_t bits = space->bitmap[word]; bits;) {
+            unsigned bit = 63u - (unsigned)__builtin_clzll(bits);
+            unsigned length = (unsigned)word * 64 + bit;
+            bits &= ~(UINT64_C(1) << bit);
+            lm_addr_mask(&masked, length); /* from long to short: masking what is masked already is enough */
+            struct slot *slot = find(t, hash_prefix(t, iid, &masked, length), iid, &masked, length);
+            if (slot)
+                return entry_at(t, slot->index - 1);
+        }
+    }
+    return NULL;
+}
+
+bool lm_table_has_instance(const struct lm_table *t, uint32_t iid)
+{
+    for (uint8_t family = 4; family <= 6; family = (uint8_t)(family + 2)) {
+        const struct space *s = space_of(t, iid, family);
+        if (s && (s->bitmap[0] | s->bitmap[1] | s->bitmap[2]))
+            return true;
+    }
+    return false;
+}
+
+struct lm_entry *lm_table_next(const struct lm_table *t, uint32_t *cursor)
+{
+    while (*cursor < t->next) {
+        struct lm_entry *e = entry_at(t, (*cursor)++);
+        if (e->address.family)
+            return e;
+    }
+    return NULL;
+}

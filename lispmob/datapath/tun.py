@@ -1,0 +1,105 @@
+"""The TUN device: create it, give it an MTU, bring it up. It is gone when its descriptor is closed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from lispmob.errors import KernelRefused
+
+DEVICE = "/dev/net/tun"
+NAME_MAX = 15  # IFNAMSIZ less the final NUL
+
+# <linux/if_tun.h> and <linux/sockios.h>: the standard library has no names for these.
+TUNSETIFF = 0x400454CA
+IFF_TUN = 0x0001
+IFF_NO_PI = 0x1000
+IFF_VNET_HDR = 0x4000
+SIOCGIFFLAGS = 0x8913
+SIOCSIFFLAGS = 0x8914
+SIOCSIFMTU = 0x8922
+IFF_UP = 0x1
+ADDR_GEN_MODE_NONE = "1"
+
+_REMEDIES = {
+    errno.EPERM: "needs CAP_NET_ADMIN",
+    errno.EACCES: "needs read and write permission on the device",
+    errno.ENOENT: "the tun driver is missing: modprobe tun",
+    errno.ENODEV: "the tun driver is missing: modprobe tun",
+    errno.EBUSY: "another process has this device: is another lispd running?",
+    errno.EINVAL: "an interface of this name exists and is no TUN device of this kind",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tun:
+    """An open TUN device; whoever holds it closes `fd`."""
+
+    fd: int
+    name: str
+    ifindex: int
+
+
+def open_tun(name: str, mtu_bytes: int, *, vnet_header: bool = False) -> Tun:
+    """Create the device, set its MTU and bring it up, without any address (not even a link-local one).
+
+    `vnet_header`: each packet is preceded by struct virtio_net_hdr. Raises KernelRefused.
+    """
+    if not 0 < len(name.encode()) <= NAME_MAX:
+        raise ValueError(f"{name!r}: an interface name has 1 to {NAME_MAX} octets")
+    try:
+        fd = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _refused(DEVICE, "open", error) from error
+    try:
+        flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if vnet_header else 0)
+        try:
+            fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+        except OSError as error:
+            raise _refused(f"{DEVICE}: {name}", "TUNSETIFF", error) from error
+        _silence(name)
+        set_mtu(name, mtu_bytes)
+        _bring_up(name)
+        return Tun(fd, name, socket.if_nametoindex(name))
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def set_mtu(name: str, mtu_bytes: int) -> None:
+    """Set the MTU of an interface. Raises KernelRefused."""
+    _request(name, "SIOCSIFMTU", SIOCSIFMTU, struct.pack("16si20x", name.encode(), mtu_bytes))
+
+
+def _silence(name: str) -> None:
+    """No link-local address: router solicitations into the tunnel would wake us for nothing."""
+    mode = Path("/proc/sys/net/ipv6/conf", name, "addr_gen_mode")
+    try:
+        mode.write_text(ADDR_GEN_MODE_NONE)
+    except OSError:
+        return  # no IPv6, or /proc/sys is read-only: a few packets a minute, counted as out_notlisp
+
+
+def _bring_up(name: str) -> None:
+    answer = _request(name, "SIOCGIFFLAGS", SIOCGIFFLAGS, struct.pack("16sH22x", name.encode(), 0))
+    (flags,) = struct.unpack_from("H", answer, 16)
+    _request(name, "SIOCSIFFLAGS", SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), flags | IFF_UP))
+
+
+def _request(name: str, verb: str, number: int, request: bytes) -> bytes:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        try:
+            return fcntl.ioctl(control, number, request)
+        except OSError as error:
+            raise _refused(name, verb, error) from error
+
+
+def _refused(what: str, verb: str, error: OSError) -> KernelRefused:
+    number = error.errno or 0
+    symbol = errno.errorcode.get(number, str(number))
+    return KernelRefused(f"{what}: {verb} refused ({symbol}): {_REMEDIES.get(number, os.strerror(number))}")

@@ -1,0 +1,217 @@
+#include "uplink.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/udp.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define PORT_FIRST 49152u /* the dynamic ports (RFC 6335): 49152 to 65535 */
+#define PORT_COUNT 16384u
+#define PORT_TRIES 64
+#define SEND_BUFFER (4 << 20)
+
+static int set(int fd, int level, int option, int value)
+{
+    return setsockopt(fd, level, option, &value, sizeof value) ? -errno : 0;
+}
+
+static int bind_random_port(int fd, const struct lm_addr *address, int ifindex)
+{
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+    struct sockaddr_in v4 = {.sin_family = AF_INET};
+    memcpy(&v4.sin_addr, address->octets, 4);
+    memcpy(&v6.sin6_addr, address->octets, 16);
+    if (lm_addr_is_link_local(address))
+        v6.sin6_scope_id = (uint32_t)ifindex;
+    for (int i = 0; i < PORT_TRIES; i++) {
+        uint16_t drawn;
+        if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn)
+            return -errno;
+        v4.sin_port = v6.sin6_port = htons((uint16_t)(PORT_FIRST + drawn % PORT_COUNT));
+        int failed = address->family == 4 ? bind(fd, (struct sockaddr *)&v4, sizeof v4)
+                                          : bind(fd, (struct sockaddr *)&v6, sizeof v6);
+        if (!failed)
+            return 0;
+        if (errno != EADDRINUSE)
+            return -errno;
+    }
+    return -EADDRINUSE;
+}
+
+static int tune_v4(int fd, const struct lm_uplink_options *options, bool sets_df)
+{
+    int error = set(fd, IPPROTO_IP, IP_MTU_DISCOVER, sets_df ? IP_PMTUDISC_DO : IP_PMTUDISC_WANT);
+    if (!error)
+        error = set(fd, IPPROTO_IP, IP_RECVERR, 1);
+    if (!error && !options->udp_checksum)
+        error = set(fd, SOL_SOCKET, SO_NO_CHECK, 1);
+    return error;
+}
+
+static int tune_v6(int fd, const struct lm_uplink_options *options, bool sets_df)
+{
+    int error = set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    if (!error)
+        error = set(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, sets_df ? IPV6_PMTUDISC_DO : IPV6_PMTUDISC_WANT);
+    if (!error && sets_df)
+        error = set(fd, IPPROTO_IPV6, IPV6_DONTFRAG, 1);
+    if (!error)
+        error = set(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+    if (!error && !options->udp_checksum)
+        error = set(fd, IPPROTO_UDP, UDP_NO_CHECK6_TX, 1);
+    return error;
+}
+
+/* Nothing is received here but errors, which no filter sees: what strangers send to these ports must not pile up. */
+static struct sock_filter drop_all = BPF_STMT(BPF_RET | BPF_K, 0);
+static const struct sock_fprog no_data = {.len = 1, .filter = &drop_all};
+
+/* A socket, or a negative errno. */
+static int open_socket(const struct lm_uplink_spec *spec, const struct lm_uplink_options *options, bool sets_df)
+{
+    bool is_v4 = spec->address.family == 4;
+    int fd = socket(is_v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
+    if (fd < 0)
+        return -errno;
+    int error = 0;
+    if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, spec->interface, (socklen_t)strlen(spec->interface)))
+        error = -errno;
+    if (!error)
+        error = (is_v4 ? tune_v4 : tune_v6)(fd, options, sets_df);
+    if (!error && options->mark)
+        error = set(fd, SOL_SOCKET, SO_MARK, (int)options->mark);
+    if (!error && set(fd, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER))
+        (void)set(fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER); /* without CAP_NET_ADMIN: what the system allows */
+    if (!error && setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &no_data, sizeof no_data))
+        error = -errno;
+    if (!error)
+        error = bind_random_port(fd, &spec->address, spec->ifindex);
+    if (!error)
+        return fd;
+    close(fd);
+    return error;
+}
+
+static int open_path(struct lm_path *path, const struct lm_uplink_spec *spec, const struct lm_uplink_options *options)
+{
+    path->pool = options->pool < 1 ? 1 : options->pool > LM_POOL_MAX ? LM_POOL_MAX : options->pool;
+    for (size_t i = 0; i <= path->pool; i++) {
+        path->sockets[i] = open_socket(spec, options, i < path->pool);
+        if (path->sockets[i] >= 0)
+            continue;
+        int error = path->sockets[i];
+        while (i-- > 0)
+            close(path->sockets[i]);
+        return error;
+    }
+    return 0;
+}
+
+static const struct lm_path *find_path(const struct lm_uplinks *uplinks, const struct lm_uplink_spec *spec)
+{
+    for (size_t i = 0; uplinks && i < uplinks->path_count; i++) {
+        const struct lm_path *path = &uplinks->paths[i];
+        if (path->ifindex == spec->ifindex && lm_addr_equal(&path->address, &spec->address) &&
+            strncmp(path->interface, spec->interface, IFNAMSIZ) == 0)
+            return path;
+    }
+    return NULL;
+}
+
+static void fill_slots(struct lm_uplinks *uplinks)
+{
+    struct lm_choice choices[LM_PATHS_MAX];
+    for (uint8_t family = 4; family <= 6; family = (uint8_t)(family + 2)) {
+        for (size_t i = 0; i < uplinks->path_count; i++) {
+            const struct lm_path *path = &uplinks->paths[i];
+            choices[i].priority = path->address.family == family ? path->priority : LM_PRIORITY_NEVER;
+            choices[i].weight = path->weight;
+        }
+        struct lm_slots *slots = &uplinks->slots[family == 6];
+        lm_slots_fill(slots, choices, uplinks->path_count);
+        if (slots->count)
+            uplinks->families |= lm_family_bit(family);
+    }
+}
+
+struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_uplink_spec *specs, size_t count,
+                                   const struct lm_uplink_options *options)
+{
+    struct lm_uplinks *made = calloc(1, sizeof *made);
+    if (!made)
+        return NULL;
+    for (size_t i = 0; i < count; i++) {
+        struct lm_uplink_spec *spec = &specs[i];
+        spec->error = 0;
+        if (made->rloc_count < LM_UPLINK_ADDRESSES_MAX)
+            made->rlocs[made->rloc_count++] = spec->address;
+        if (!spec->is_sender || find_path(made, spec))
+            continue;
+        if (made->path_count == LM_PATHS_MAX) {
+            spec->error = -E2BIG;
+            continue;
+        }
+        struct lm_path *path = &made->paths[made->path_count];
+        const struct lm_path *kept = find_path(current, spec);
+        if (kept)
+            *path = *kept;
+        else if ((spec->error = open_path(path, spec, options)))
+            continue;
+        path->ifindex = spec->ifindex;
+        memcpy(path->interface, spec->interface, IFNAMSIZ);
+        path->address = spec->address;
+        path->priority = spec->priority;
+        path->weight = spec->weight;
+        path->mtu = spec->mtu == 0 ? 1500 : spec->mtu < LM_MTU_MIN ? LM_MTU_MIN : spec->mtu;
+        made->path_count++;
+    }
+    fill_slots(made);
+    return made;
+}
+
+void lm_uplinks_retire(struct lm_uplinks *gone, const struct lm_uplinks *kept)
+{
+    for (size_t i = 0; gone && i < gone->path_count; i++) {
+        const struct lm_path *path = &gone->paths[i];
+        for (size_t s = 0; s <= path->pool; s++)
+            if (!kept || !lm_uplinks_has_socket(kept, path->sockets[s]))
+                close(path->sockets[s]);
+    }
+    free(gone);
+}
+
+const struct lm_path *lm_uplinks_choose(const struct lm_uplinks *uplinks, uint8_t family, uint64_t flow)
+{
+    const struct lm_slots *slots = &uplinks->slots[family == 6];
+    /* The other half of the hash than the remote's choice: the two are independent. */
+    return slots->count ? &uplinks->paths[slots->index[(flow >> 32) % slots->count]] : NULL;
+}
+
+bool lm_uplinks_owns(const struct lm_uplinks *uplinks, const struct lm_addr *address)
+{
+    for (size_t i = 0; i < uplinks->rloc_count; i++)
+        if (lm_addr_equal(&uplinks->rlocs[i], address))
+            return true;
+    return false;
+}
+
+bool lm_uplinks_same_paths(const struct lm_uplinks *a, const struct lm_uplinks *b)
+{
+    bool is_same = a->path_count == b->path_count;
+    for (size_t i = 0; is_same && i < a->path_count; i++)
+        is_same = lm_uplinks_has_socket(b, a->paths[i].sockets[0]);
+    return is_same;
+}
+
+bool lm_uplinks_has_socket(const struct lm_uplinks *uplinks, int fd)
+{
+    for (size_t i = 0; i < uplinks->path_count; i++)
+        for (size_t s = 0; s <= uplinks->paths[i].pool; s++)
+            if (uplinks->paths[i].sockets[s] == fd)
+                return true;
+    return false;
+}

@@ -1,0 +1,73 @@
+/*
+ * Uplinks: per interface and family one path, with a pool of UDP sockets bound to the interface and its address.
+ *
+ * A pool, because the source port tells the flows apart for the routers on the way (RFC 9300 section 5.3). All sockets
+ * set DF and queue ICMP errors, but the last of each path, which leaves fragmenting to the kernel.
+ */
+#ifndef LM_UPLINK_H
+#define LM_UPLINK_H
+
+#include <net/if.h>
+
+#include "locator.h"
+
+#define LM_PATHS_MAX 32
+#define LM_MTU_MIN 576 /* what every IPv4 host can take (RFC 791): no path of ours counts as smaller */
+#define LM_POOL_MAX 64
+#define LM_UPLINK_ADDRESSES_MAX 256
+
+struct lm_uplink_spec {
+    int ifindex;
+    char interface[IFNAMSIZ];
+    struct lm_addr address;
+    uint8_t priority, weight;
+    bool is_sender; /* false: only one more RLOC of ours, nothing is sent from it */
+    uint32_t mtu;   /* of the link; 0: 1500 */
+    int error;      /* out: negative errno when its sockets were refused, else 0 */
+};
+
+struct lm_path {
+    int ifindex;
+    char interface[IFNAMSIZ];
+    struct lm_addr address;
+    uint8_t priority, weight;
+    uint32_t mtu;
+    size_t pool;              /* sockets[0..pool) set DF, sockets[pool] does not */
+    int sockets[LM_POOL_MAX + 1];
+};
+
+/* The uplinks of one moment; never changes once it is in use. */
+struct lm_uplinks {
+    size_t path_count, rloc_count;
+    unsigned families; /* of the paths that may be used, as bits */
+    struct lm_path paths[LM_PATHS_MAX];
+    struct lm_slots slots[2]; /* v4, v6: index of the path */
+    struct lm_addr rlocs[LM_UPLINK_ADDRESSES_MAX];
+};
+
+struct lm_uplink_options {
+    size_t pool;
+    bool udp_checksum;
+    uint32_t mark; /* SO_MARK for outer packets; 0: none */
+};
+
+/*
+ * Builds the next set from `specs`: takes over the sockets of paths that stay (`current` may be NULL), opens those that
+ * are new. A path that the kernel refuses is left out and its spec tells the errno. NULL: out of memory.
+ */
+struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_uplink_spec *specs, size_t count,
+                                   const struct lm_uplink_options *options);
+/* Closes the sockets of `gone` that `kept` (may be NULL) does not use, and frees it. */
+void lm_uplinks_retire(struct lm_uplinks *gone, const struct lm_uplinks *kept);
+const struct lm_path *lm_uplinks_choose(const struct lm_uplinks *uplinks, uint8_t family, uint64_t flow);
+bool lm_uplinks_owns(const struct lm_uplinks *uplinks, const struct lm_addr *address);
+/* True when the other set has the same paths, whatever their priorities. */
+bool lm_uplinks_same_paths(const struct lm_uplinks *a, const struct lm_uplinks *b);
+bool lm_uplinks_has_socket(const struct lm_uplinks *uplinks, int fd);
+
+static inline int lm_path_socket(const struct lm_path *path, uint64_t flow)
+{
+    return path->sockets[(flow * UINT64_C(0x9e3779b97f4a7c15) >> 40) % path->pool];
+}
+
+#endif

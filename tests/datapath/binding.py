@@ -1,0 +1,108 @@
+"""The C's pure functions as Python calls, for comparing them with pure.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lispmob.datapath import _lispdp, pure
+from lispmob.datapath.engine import _address, _prefixes, _put_address
+from lispmob.wire.address import EidPrefix, IpAddress
+
+ffi: Any = _lispdp.ffi
+lib: Any = _lispdp.lib
+
+
+def octets(data: bytes) -> Any:
+    """A buffer of exactly that size, so that reading on is seen by a sanitizer."""
+    return ffi.new("uint8_t[]", data)
+
+
+def parse(packet: bytes) -> Any:
+    inner = ffi.new("struct lm_inner *")
+    return inner if lib.lm_inner_parse(octets(packet), len(packet), inner) else None
+
+
+def as_pure(inner: Any) -> pure.Inner:
+    return pure.Inner(
+        version=inner.version,
+        source=_address(inner.source),
+        destination=_address(inner.destination),
+        tos=inner.tos,
+        ttl=inner.ttl,
+        protocol=inner.protocol,
+        is_fragment=inner.is_fragment,
+        is_later_fragment=inner.is_later_fragment,
+        dont_fragment=inner.dont_fragment,
+        ports=(inner.source_port, inner.destination_port) if inner.has_ports else None,
+        header=inner.header,
+        length=inner.length,
+    )
+
+
+def key(words: tuple[int, int]) -> Any:
+    return ffi.new("struct lm_key *", {"k0": words[0], "k1": words[1]})
+
+
+def keyed_hash(words: tuple[int, int], data: list[int]) -> int:
+    return int(lib.lm_hash(key(words), ffi.new("uint64_t[]", [*data, 0]), len(data)))
+
+
+def read_data(datagram: bytes) -> tuple[pure.DataVerdict, Any]:
+    data = ffi.new("struct lm_data *")
+    return pure.DataVerdict(lib.lm_data_parse(octets(datagram), len(datagram), data)), data
+
+
+def strip(packet: bytes, outer_ttl: int, outer_tos: int, copy_dscp: bool) -> tuple[int, bytes]:
+    buffer, inner = octets(packet), parse(packet)
+    verdict = int(lib.lm_strip(buffer, inner, outer_ttl, outer_tos, copy_dscp))
+    return verdict, bytes(ffi.buffer(buffer, inner.length))
+
+
+def icmp_error(kind: pure.IcmpKind, mtu_bytes: int, source: IpAddress, packet: bytes) -> bytes | None:
+    out, address = ffi.new("uint8_t[1280]"), ffi.new("struct lm_addr *")
+    _put_address(address, source)
+    length = lib.lm_icmp_build(out, int(kind), mtu_bytes, address, octets(packet), parse(packet))
+    return bytes(ffi.buffer(out, length)) if length else None
+
+
+def fragments(packet: bytes, limit: int) -> list[bytes]:
+    inner = parse(packet)
+    count = lib.lm_fragment_count(octets(packet), inner, limit)
+    made = []
+    for index in range(count):
+        out = ffi.new("uint8_t[]", limit)
+        length = lib.lm_fragment_write(out, octets(packet), inner, index, count)
+        assert length <= limit
+        made.append(bytes(ffi.buffer(out, length)))
+    return made
+
+
+def slots(choices: list[tuple[int, int]]) -> list[int]:
+    made = ffi.new("struct lm_slots *")
+    lib.lm_slots_fill(made, ffi.new("struct lm_choice[]", [*choices, (0, 0)]), len(choices))
+    return list(made.index[0 : made.count])
+
+
+class Table:
+    """The C forwarding table behind the calls of pure.Table."""
+
+    def __init__(self) -> None:
+        self._table = ffi.gc(lib.lm_table_new(key((1, 2))), lib.lm_table_free)
+
+    def __len__(self) -> int:
+        return int(lib.lm_table_count(self._table))
+
+    def insert(self, prefix: EidPrefix) -> None:
+        assert lib.lm_table_insert(self._table, _prefixes([prefix])[0]) != ffi.NULL
+
+    def remove(self, prefix: EidPrefix) -> bool:
+        return bool(lib.lm_table_remove(self._table, _prefixes([prefix])[0]))
+
+    def lookup_length(self, instance_id: int, address: IpAddress) -> int | None:
+        wanted = ffi.new("struct lm_addr *")
+        _put_address(wanted, address)
+        found = lib.lm_table_lookup(self._table, instance_id, wanted)
+        return None if found == ffi.NULL else int(found.length)
+
+    def has_instance(self, instance_id: int) -> bool:
+        return bool(lib.lm_table_has_instance(self._table, instance_id))

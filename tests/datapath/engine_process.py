@@ -1,0 +1,203 @@
+"""An engine in a process of its own, so that it can live in a network namespace: JSON commands in, JSON answers out.
+
+Started by netlab.py as `ip netns exec NS python -m tests.datapath.engine_process`.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Any
+
+from lispmob.datapath.engine import Disposition, Engine, EngineConfig, ForwardingEntry, ForwardingLocator, Uplink
+from lispmob.wire.address import EidPrefix
+
+ETH_P_ALL = 3  # <linux/if_ether.h>
+IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0  # <linux/in.h>
+
+
+class Host:
+    """One engine and the sockets of the applications behind it."""
+
+    def __init__(self) -> None:
+        self._engine: Engine
+        self._sockets: dict[str, socket.socket] = {}
+        self._received: dict[str, list[bytes]] = {}
+
+    def open(self, *, eids: list[str], **options: Any) -> None:
+        self._engine = Engine(EngineConfig(eids=tuple(EidPrefix.parse(eid) for eid in eids), **options))
+        self._engine.open()
+        self._engine.start()
+
+    def uplinks(self, *, uplinks: list[list[Any]]) -> list[str]:
+        wanted = [
+            Uplink(socket.if_nametoindex(name), name, tuple(ip_address(a) for a in addresses), priority, 100, mtu)
+            for name, addresses, priority, mtu in uplinks
+        ]
+        return [str(refused) for refused in self._engine.set_uplinks(wanted)]
+
+    def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE") -> None:
+        rlocs = tuple(ForwardingLocator(ip_address(a), priority) for priority, a in enumerate(locators, 1))
+        self._engine.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs))
+
+    def remove(self, *, prefix: str) -> bool:
+        return self._engine.remove(EidPrefix.parse(prefix))
+
+    def drop_pending(self, *, prefix: str) -> int:
+        return self._engine.drop_pending(EidPrefix.parse(prefix))
+
+    def mark_move(self) -> None:
+        self._engine.mark_move()
+
+    def guard(self, *, addresses: list[str]) -> None:
+        self._engine.set_guard(ip_address(a) for a in addresses)
+
+    def counters(self) -> dict[str, int]:
+        return {name: value for name, value in self._engine.counters().items() if value}
+
+    def drain(self) -> list[str]:
+        return [str(punt) for punt in self._engine.drain()]
+
+    def used(self) -> list[str]:
+        return [str(prefix) for prefix in self._engine.used()]
+
+    def heard(self) -> list[str]:
+        return [str(address) for address in self._engine.heard()]
+
+    def path_mtus(self) -> dict[str, int]:
+        return {str(address): mtu for address, mtu in self._engine.path_mtus().items()}
+
+    def context_switches(self) -> int:
+        """Of the whole process: an idle datapath adds none."""
+        return sum(int(resource.getrusage(resource.RUSAGE_SELF)[i]) for i in (14, 15))
+
+    def udp_open(self, *, name: str, address: str, port: int, may_fragment: bool = False) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        if may_fragment and family == socket.AF_INET:
+            sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)  # DF clear
+        sock.bind((address, port))
+        self._sockets[name] = sock
+        heard = self._received[name] = []
+
+        def listen() -> None:
+            while True:
+                try:
+                    heard.append(sock.recv(65535))
+                except ConnectionRefusedError:
+                    continue
+                except OSError:
+                    return
+
+        threading.Thread(target=listen, daemon=True).start()
+
+    def sniff(self, *, name: str, interface: str) -> None:
+        """Collects the IP packets on an interface, in either direction; sniffed() tells."""
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
+        sock.bind((interface, ETH_P_ALL))
+        sock.settimeout(0.1)
+        self._sockets[name] = sock
+
+    def sniffed(self, *, name: str, count: int, timeout_s: float = 2.0) -> list[str]:
+        """The UDP packets that came, once `count` are there or the time is over."""
+        seen: list[str] = []
+        deadline = time.monotonic() + timeout_s
+        while len(seen) < count and time.monotonic() < deadline:
+            with suppress(TimeoutError):
+                packet = self._sockets[name].recv(65535)
+                if packet[9 if packet[0] >> 4 == 4 else 6] == socket.IPPROTO_UDP:
+                    seen.append(packet.hex())
+        return seen
+
+    def udp_send(
+        self, *, name: str, to: str, port: int, sizes: list[int] | None = None, count: int = 1, pause_s: float = 0
+    ) -> list[str]:
+        """Sends datagrams that start with their number; returns the errors."""
+        errors: list[str] = []
+        for number in range(count):
+            size = sizes[number % len(sizes)] if sizes else 64
+            try:
+                self._sockets[name].sendto(number.to_bytes(4, "big").ljust(size, b"x"), (to, port))
+            except OSError as error:
+                errors.append(str(error.strerror))
+            if pause_s:
+                time.sleep(pause_s)
+        return errors
+
+    def udp_received(self, *, name: str, count: int, timeout_s: float = 3.0) -> list[list[int]]:
+        """[number, size] of what came, once `count` are there or the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while len(self._received[name]) < count and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return [[int.from_bytes(one[:4], "big"), len(one)] for one in list(self._received[name])]
+
+    def tcp_serve(self, *, address: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listener = socket.create_server((address, port), family=family)
+
+        def serve() -> None:
+            with listener, listener.accept()[0] as peer:
+                total = 0
+                while octets := peer.recv(65536):
+                    total += len(octets)
+                peer.sendall(total.to_bytes(8, "big"))
+
+        threading.Thread(target=serve, daemon=True).start()
+
+    def tcp_send(self, *, source: str, to: str, port: int, octets: int) -> int:
+        """Sends that many octets and returns how many the other side says that it got."""
+        with socket.create_connection((to, port), timeout=10, source_address=(source, 0)) as peer:
+            block = b"y" * 65536
+            for start in range(0, octets, len(block)):
+                peer.sendall(block[: octets - start])
+            peer.shutdown(socket.SHUT_WR)
+            return int.from_bytes(peer.recv(8), "big")
+
+    def tcp_connect(self, *, source: str, to: str, port: int) -> str:
+        """What connect() says: "" or the error."""
+        try:
+            socket.create_connection((to, port), timeout=5, source_address=(source, 0)).close()
+        except OSError as error:
+            return type(error).__name__ if error.errno is None else str(error.strerror)
+        return ""
+
+    def inject(self, *, source: str, to: str, payloads: list[str], ttl: int = 64, tos: int = 0) -> None:
+        """Sends datagrams to UDP port 4341, past the engine of this host."""
+        family = socket.AF_INET6 if ":" in to else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((source, 0))
+            if family == socket.AF_INET:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+            for payload in payloads:
+                sock.sendto(bytes.fromhex(payload), (to, 4341))
+
+    def close(self) -> None:
+        for sock in self._sockets.values():
+            sock.close()
+        self._engine.stop()
+
+
+def main() -> None:
+    host = Host()
+    for line in sys.stdin:
+        request = json.loads(line)
+        verb = request.pop("do")
+        try:
+            answer: dict[str, Any] = {"result": getattr(host, verb)(**request)}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)  # noqa: T201
+        if verb == "close":
+            return
+
+
+if __name__ == "__main__":
+    main()

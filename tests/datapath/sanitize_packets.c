@@ -1,0 +1,99 @@
+/* Feeds every function that reads packets with records of stdin (length in 4 octets, big endian; then the octets), each
+ * as it is and mutated many times, in buffers of exactly the right size. The sanitizers are the judges. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine.h"
+#include "fragment.h"
+
+#define RECORD_MAX 70000u
+
+static uint64_t state = 88172645463325252u;
+
+static uint64_t draw(void)
+{
+    state ^= state << 13;
+    state ^= state >> 7;
+    return state ^= state << 17;
+}
+
+static void try_inner(const uint8_t *packet, size_t length)
+{
+    struct lm_inner inner;
+    if (!lm_inner_parse(packet, length, &inner))
+        return;
+    static const struct lm_key key = {1, 2};
+    struct lm_addr speaker = {.family = inner.version, .octets = {10}};
+    (void)lm_flow_hash(&key, &inner);
+    uint8_t *error = malloc(LM_ICMP_MAX);
+    for (enum lm_icmp_kind kind = LM_ICMP_TOO_BIG; kind <= LM_ICMP_PROHIBITED; kind++)
+        if (lm_icmp_build(error, kind, 1400, &speaker, packet, &inner) > LM_ICMP_MAX)
+            abort();
+    free(error);
+    size_t limit = 68 + draw() % 600, count = lm_fragment_count(packet, &inner, limit);
+    for (size_t i = 0; i < count; i++) {
+        uint8_t *out = malloc(limit);
+        if (lm_fragment_write(out, packet, &inner, i, count) > limit)
+            abort();
+        free(out);
+    }
+    uint8_t *copy = malloc(inner.length);
+    memcpy(copy, packet, inner.length);
+    (void)lm_strip(copy, &inner, (uint8_t)draw(), (uint8_t)draw(), draw() & 1);
+    free(copy);
+}
+
+static void try_one(const uint8_t *record, size_t length)
+{
+    uint8_t *exact = malloc(length ? length : 1);
+    struct lm_data data;
+    memcpy(exact, record, length);
+    (void)lm_data_parse(exact, length, &data);
+    try_inner(exact, length);
+    if (length >= 8)
+        try_inner(exact + 8, length - 8);
+    free(exact);
+}
+
+static size_t mutate(uint8_t *record, size_t length)
+{
+    for (uint64_t changes = 1 + draw() % 4; changes > 0 && length > 0; changes--)
+        switch (draw() % 4) {
+        case 0:
+            record[draw() % length] ^= (uint8_t)(1u << draw() % 8);
+            break;
+        case 1:
+            record[draw() % (length < 64 ? length : 64)] = (uint8_t)draw();
+            break;
+        case 2:
+            record[draw() % length] = draw() & 1 ? 0xff : 0;
+            break;
+        default:
+            length = draw() % (length + 1);
+        }
+    /* Most mutations break the header checksum and end there: mend it half of the time. */
+    for (size_t at = 0; at <= 8 && at + 60 <= length; at += 8)
+        if ((draw() & 1) && record[at] >> 4 == 4 && (record[at] & 15) >= 5)
+            lm_ipv4_checksum_write(record + at);
+    return length;
+}
+
+int main(int argc, char **argv)
+{
+    long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 10;
+    static uint8_t record[RECORD_MAX], changed[RECORD_MAX];
+    uint8_t size[4];
+    unsigned long count = 0;
+    while (fread(size, 1, sizeof size, stdin) == sizeof size) {
+        size_t length = lm_get32(size);
+        if (length > RECORD_MAX || fread(record, 1, length, stdin) != length)
+            return 2;
+        try_one(record, length);
+        for (long i = 0; i < rounds; i++, count++) {
+            memcpy(changed, record, length);
+            try_one(changed, mutate(changed, length));
+        }
+    }
+    printf("%lu\n", count);
+    return 0;
+}

@@ -1,0 +1,154 @@
+/* A whole engine under load while everything about it changes. A socket pair plays the TUN device, loopback the uplink,
+ * and the engine is its own peer, so both directions run. The thread sanitizer is the judge; the sums at the end, too. */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine.h"
+
+#define PACKET 100u
+
+static int host_side;
+static atomic_bool is_over;
+static atomic_ulong written, returned;
+
+static struct lm_addr v4(uint32_t address)
+{
+    struct lm_addr made = {.family = 4};
+    lm_put32(made.octets, address);
+    return made;
+}
+
+static void *write_packets(void *unused)
+{
+    (void)unused;
+    for (uint32_t n = 0; !atomic_load(&is_over); n++) {
+        uint8_t packet[PACKET] = {0x45, 0, 0, PACKET, 0, 0, 0x40, 0, 64, 17};
+        lm_put32(packet + 12, 0x0a010001u + n % 50);
+        lm_put32(packet + 16, 0x0a020001u + n % 300);
+        lm_put16(packet + 20, n);
+        lm_ipv4_checksum_write(packet);
+        if (send(host_side, packet, sizeof packet, 0) == (ssize_t)sizeof packet)
+            atomic_fetch_add(&written, 1);
+    }
+    return NULL;
+}
+
+static void *read_packets(void *unused)
+{
+    (void)unused;
+    uint8_t packet[2048];
+    while (!atomic_load(&is_over))
+        if (recv(host_side, packet, sizeof packet, 0) > 0)
+            atomic_fetch_add(&returned, 1);
+    return NULL;
+}
+
+static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
+{
+    struct lm_prefix all = {.length = 8, .address = v4(0x0a000000u)};
+    struct lm_prefix one = {.length = 32, .address = v4(0x0a020001u + n % 300)};
+    struct lm_locator_spec to[2] = {{v4(0x7f000001u), port, 1, 100}, {v4(0x7f000002u), port, 1, (uint8_t)(n % 7)}};
+    struct lm_uplink_spec up[2] = {
+        {.ifindex = 1, .interface = "lo", .address = v4(0x7f000001u), .priority = 1, .weight = 9, .is_sender = true},
+        {.ifindex = 1, .interface = "lo", .address = v4(0x7f000002u + n % 3), .priority = 1, .is_sender = true}};
+    static struct lm_punt punts[64];
+    static struct lm_addr heard[LM_HEARD_MAX];
+    struct lm_prefix used[16];
+    struct lm_mtu mtus[4];
+    uint64_t counters[LM_COUNTER_COUNT];
+    uint32_t cursor = 0;
+    switch (n % 11) {
+    case 0:
+    case 1:
+        lm_engine_set_uplinks(e, up, n % 17 == 0 ? 0 : 1 + n % 2);
+        break;
+    case 2:
+        lm_engine_install(e, &all, LM_ENCAPSULATE, to, 2);
+        break;
+    case 3:
+        lm_engine_remove(e, &all);
+        break;
+    case 4:
+    case 5:
+        lm_engine_install(e, &one, n % 3 ? LM_ENCAPSULATE : LM_MISS, to, 1 + n % 2);
+        break;
+    case 6:
+        lm_engine_remove(e, &one);
+        break;
+    case 7:
+        lm_engine_drop_pending(e, &one);
+        break;
+    case 8:
+        lm_engine_set_guard(e, &one, n % 2);
+        break;
+    case 9:
+        lm_engine_mark_move(e);
+        lm_engine_heard(e, heard);
+        lm_engine_mtus(e, mtus, 4);
+        break;
+    default:
+        lm_engine_drain(e, punts, 64);
+        lm_engine_used(e, &cursor, used, 16);
+        lm_engine_counters(e, counters);
+    }
+}
+
+static uint64_t sum(const uint64_t *counters, const char *const *names)
+{
+    uint64_t total = 0;
+    for (; *names; names++)
+        for (unsigned i = 0; i < LM_COUNTER_COUNT; i++)
+            total += strcmp(lm_counter_name(i), *names) ? 0 : counters[i];
+    return total;
+}
+
+static int listening_port(const struct lm_engine *e)
+{
+    struct sockaddr_in name;
+    socklen_t size = sizeof name;
+    getsockname(e->receive[0], (struct sockaddr *)&name, &size);
+    return ntohs(name.sin_port);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t end = lm_now() + (uint64_t)(argc > 1 ? strtol(argv[1], NULL, 10) : 1000) * 1000000u;
+    struct lm_config config = {.key0 = 1, .key1 = 2, .is_proxy = true, .source_port_pool = 2, .pending_per_entry = 4,
+                               .pending_total = 32, .pending_age_ns = 50000000u};
+    struct lm_engine *e = lm_engine_new(&config);
+    int pair[2];
+    if (!e || socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair))
+        return 2;
+    struct timeval wait = {.tv_usec = 20000};
+    host_side = pair[0];
+    setsockopt(host_side, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    setsockopt(host_side, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
+    if (fcntl(pair[1], F_SETFL, O_NONBLOCK))
+        return 2;
+    if (lm_engine_open(e, pair[1]) || lm_engine_start(e))
+        return 3;
+    uint16_t port = (uint16_t)listening_port(e);
+    pthread_t writer, reader;
+    pthread_create(&writer, NULL, write_packets, NULL);
+    pthread_create(&reader, NULL, read_packets, NULL);
+    uint32_t n = 0;
+    for (; lm_now() < end; n++)
+        change_something(e, port, n);
+    atomic_store(&is_over, true);
+    pthread_join(writer, NULL);
+    pthread_join(reader, NULL);
+    lm_engine_stop(e);
+    uint64_t counters[LM_COUNTER_COUNT];
+    lm_engine_counters(e, counters);
+    const char *const out[] = {"out_packets", NULL}, *const in[] = {"data_packets", NULL};
+    printf("%lu written, %u changes, %lu out, %lu in, %lu returned\n", written, n, sum(counters, out), sum(counters, in),
+           returned);
+    for (unsigned i = 0; i < LM_COUNTER_COUNT; i++)
+        printf("%s=%lu\n", lm_counter_name(i), counters[i]);
+    lm_engine_free(e);
+    return 0;
+}

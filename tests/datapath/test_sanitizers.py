@@ -1,0 +1,60 @@
+"""The C under the sanitizers: awkward packets, and an engine of which everything changes under load."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lispmob.datapath.build_ffi import C_FLAGS, PARTS
+from tests.datapath.packets import awkward, datagram
+
+ROOT = Path(__file__).parents[2]
+DATAPATH = ROOT / "lispmob" / "datapath"
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+
+
+def build(tmp_path: Path, driver: str, *sanitizers: str) -> Path:
+    program = tmp_path / driver
+    sources = [str(DATAPATH / f"{part}.c") for part in PARTS]
+    flags = [*C_FLAGS, "-g", "-O1", "-fno-omit-frame-pointer", *sanitizers, f"-I{DATAPATH}", "-pthread"]
+    command = ["gcc", *flags, str(Path(__file__).parent / f"{driver}.c"), *sources, "-o", str(program)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "cannot find" in built.stderr and "san" in built.stderr:
+        pytest.skip("this gcc has no sanitizer library")
+    assert built.returncode == 0, built.stderr
+    return program
+
+
+def test_no_packet_makes_the_parsers_misbehave(tmp_path: Path) -> None:
+    program = build(tmp_path, "sanitize_packets", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    chance = random.Random(1)
+    records = [datagram(chance.randrange(1 << 40)) for _ in range(1500)]
+    records += [awkward(chance.randrange(1 << 40)) for _ in range(1500)]
+    corpus = b"".join(struct.pack("!I", len(record)) + record for record in records)
+
+    done = subprocess.run([program, "40"], input=corpus, capture_output=True, check=False, timeout=100)
+
+    assert done.returncode == 0, done.stderr.decode()
+    assert int(done.stdout) == 3000 * 40
+
+
+@pytest.mark.netns  # loopback as uplink (SO_BINDTODEVICE) needs root, and a namespace of its own
+@pytest.mark.parametrize("sanitizers", [("-fsanitize=thread",), ("-fsanitize=address,undefined",)])
+def test_everything_may_change_while_packets_move(tmp_path: Path, sanitizers: tuple[str, ...]) -> None:
+    program = build(tmp_path, "stress_engine", *sanitizers)
+
+    # The thread sanitizer wants its shadow where address randomisation may put something else.
+    command = ["unshare", "--net", "sh", "-c", f"ip link set lo up; exec setarch -R {program} 3000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WARNING" not in done.stderr, done.stderr
+    counts = dict(line.split("=") for line in done.stdout.splitlines() if "=" in line)
+    assert int(counts["out_packets"]) > 100
+    assert int(counts["data_packets"]) > 100

@@ -1,0 +1,95 @@
+"""The forwarding table finds the longest prefix whatever came and went; locators share as their weights say."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lispmob.datapath import pure
+from lispmob.wire.address import EidPrefix, IpAddress
+from tests.datapath import binding
+
+
+def addresses() -> st.SearchStrategy[IpAddress]:
+    few_bits = st.integers(0, 255)
+    v4 = few_bits.map(lambda bits: IPv4Address(10 << 24 | (bits & 0xF0) << 12 | bits & 15))
+    v6 = few_bits.map(lambda bits: IPv6Address(0x20010DB8 << 96 | (bits & 0xF0) << 60 | bits & 15))
+    return st.one_of(v4, v6)
+
+
+@st.composite
+def prefixes(draw: st.DrawFn) -> EidPrefix:
+    address = draw(addresses())
+    length = draw(st.integers(0, address.max_prefixlen) | st.just(address.max_prefixlen))
+    return EidPrefix.make(address, length, draw(st.sampled_from([0, 1, 0xFFFFFE])))
+
+
+@settings(max_examples=400)
+@given(st.lists(st.tuples(st.sampled_from(["insert", "insert", "remove"]), prefixes()), max_size=60), addresses())
+def test_lookups_agree_with_the_reference(steps: list[tuple[str, EidPrefix]], address: IpAddress) -> None:
+    table, reference = binding.Table(), pure.Table()
+    for verb, prefix in steps:
+        if verb == "insert":
+            table.insert(prefix)
+            reference.prefixes.add(prefix)
+        else:
+            assert table.remove(prefix) == (prefix in reference.prefixes)
+            reference.prefixes.discard(prefix)
+
+    assert len(table) == len(reference.prefixes)
+    for instance_id in (0, 1, 0xFFFFFE, 2):
+        expected = reference.lookup(instance_id, address)
+        assert table.lookup_length(instance_id, address) == (expected.mask_len if expected else None)
+        assert table.has_instance(instance_id) == any(p.instance_id == instance_id for p in reference.prefixes)
+
+
+def test_thousands_of_prefixes_come_and_go_while_every_lookup_stays_right() -> None:
+    chance = random.Random(7)
+    table, present = binding.Table(), set[EidPrefix]()
+    hosts = [
+        EidPrefix.host(ip_address(0x0A000000 + chance.randrange(1 << 24)), chance.randrange(3)) for _ in range(6000)
+    ]
+    for number, prefix in enumerate(hosts):
+        table.insert(prefix)
+        present.add(prefix)
+        if number % 3 == 2:  # removing while the table is growing
+            gone = chance.choice(hosts[: number + 1])
+            assert table.remove(gone) == (gone in present)
+            present.discard(gone)
+
+    assert len(table) == len(present)
+    for prefix in hosts:
+        assert (table.lookup_length(prefix.instance_id, prefix.address) == 32) == (prefix in present)
+
+
+CHOICES = st.lists(
+    st.tuples(st.sampled_from([0, 1, 1, 2, 255]), st.sampled_from([0, 1, 20, 30, 50, 100, 255]) | st.integers(0, 255)),
+    max_size=32,
+)
+
+
+@settings(max_examples=1000)
+@given(CHOICES)
+def test_slots_agree_with_the_reference(choices: list[tuple[int, int]]) -> None:
+    assert binding.slots(choices) == pure.slots(choices)
+
+
+@pytest.mark.parametrize(
+    ("choices", "shares"),
+    [
+        ([(1, 50), (1, 30), (1, 20)], {0: 5, 1: 3, 2: 2}),
+        ([(1, 0), (1, 0)], {0: 1, 1: 1}),
+        ([(1, 0), (1, 7)], {1: 1}),
+        ([(2, 100), (1, 1)], {1: 1}),
+        ([(255, 100)], {}),
+        ([], {}),
+        ([(1, 255), (1, 254)], {0: 50, 1: 49}),
+    ],
+)
+def test_slots_follow_priority_then_weight(choices: list[tuple[int, int]], shares: dict[int, int]) -> None:
+    assert Counter(binding.slots(choices)) == shares

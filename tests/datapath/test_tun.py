@@ -1,0 +1,63 @@
+"""A TUN device that cannot be had says why, and what to do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lispmob.datapath.tun import open_tun
+from tests.datapath.netlab import run
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_an_impossible_name_is_refused_before_the_kernel_is_asked() -> None:
+    with pytest.raises(ValueError, match="1 to 15 octets"):
+        open_tun("a-name-that-is-too-long", 1440)
+
+
+def told_when(setup: str, name: str) -> str:
+    """What open_tun says in a fresh network namespace after `setup`."""
+    program = (
+        "from lispmob.datapath.tun import open_tun\nfrom lispmob.errors import KernelRefused\n"
+        f"try: print(open_tun({name!r}, 1400))\nexcept KernelRefused as error: print(error)"
+    )
+    namespace = f"lmtun{os.getpid()}"
+    run(f"ip netns add {namespace}")
+    try:
+        script = f'{setup}; exec "$0" -c "$1"'
+        done = subprocess.run(
+            ["ip", "netns", "exec", namespace, "sh", "-c", script, sys.executable, program],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+    finally:
+        run(f"ip netns del {namespace}")
+
+
+@pytest.mark.netns
+def test_a_device_is_made_and_numbered() -> None:
+    assert told_when("true", "lmt0").startswith("Tun(fd=")
+
+
+@pytest.mark.netns
+def test_an_interface_of_another_kind_under_the_name_is_named_as_the_cause() -> None:
+    assert "no TUN device of this kind" in told_when("ip link add lmt0 type bridge", "lmt0")
+
+
+@pytest.mark.netns
+def test_an_impossible_mtu_names_the_device_and_the_request() -> None:
+    name = f"lmt{os.getpid() % 100000}"
+
+    with pytest.raises(Exception, match=f"{name}: SIOCSIFMTU refused"):
+        open_tun(name, 20)
+
+    assert name not in [each for _, each in socket.if_nameindex()]
