@@ -1,0 +1,165 @@
+"""Makes a topology real: namespaces, cables, one relay for all lines; and takes it away again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Final, Self
+
+from lispmob.lab import link
+from lispmob.lab.line import Impairment
+from lispmob.lab.namespace import Namespace, NamespaceSet
+from lispmob.lab.process import Tool
+from lispmob.lab.relay import LinePlan
+from lispmob.lab.topology import AccessNetwork, Host, Topology, port_name, transit
+
+_CORE: Final = "core"  # forwards between all networks
+_WIRE: Final = "wire"  # the relay and the ends of its lines, nothing else
+_AIR: Final = "air"  # one bridge for each access network: its radio cell or its switch
+
+_QUIET: Final = {
+    "ipv6/conf/all/disable_ipv6": "1",  # the wire and the air carry frames; they say nothing themselves
+    "ipv6/conf/default/disable_ipv6": "1",
+}
+_ROUTER: Final = {
+    "ipv4/ip_forward": "1",
+    "ipv6/conf/all/forwarding": "1",
+    "ipv6/conf/default/accept_dad": "0",
+}
+_HOST: Final = {
+    "ipv6/conf/default/accept_dad": "0",
+    "ipv6/conf/default/accept_ra": "0",
+}
+
+
+class Lab:
+    """A topology that exists. Leaving the `with` block removes all of it."""
+
+    def __init__(self, topology: Topology) -> None:
+        """Build it. Raises KernelRefused or ProcessFailed; then nothing is left behind."""
+        self.topology = topology
+        self._namespaces = NamespaceSet()
+        self._relay: Tool | None = None
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __getitem__(self, name: str) -> Namespace:
+        """The namespace of a host, of the gateway of a network ("gw-NAME"), or "core"."""
+        return self._namespaces[name]
+
+    def close(self) -> None:
+        """Remove everything. Idempotent."""
+        if self._relay is not None:
+            self._relay.kill()
+            self._relay = None
+        self._namespaces.close()
+
+    def impair(self, network: str, impairment: Impairment) -> None:
+        """Change the line between a network and the core, both directions, from the next frame on."""
+        self._ask({"name": network, "impairment": asdict(impairment)})
+
+    def relay_counters(self) -> dict[str, list[dict[str, int]]]:
+        """For each network's line: what became of the frames to the core, and from it."""
+        counters: dict[str, list[dict[str, int]]] = self._ask({})
+        return counters
+
+    def plug_line(self, host: str, interface: str, network: str) -> str:
+        """The line of a batch in the namespace "air" that moves the host's interface into another network's air."""
+        return f"link set {port_name(host, interface)} master {network}"
+
+    def attach_lines(self, host: str, interface: str, network: str | None = None) -> list[str]:
+        """The lines of a batch in the host that give `interface` its addresses and default routes in a network."""
+        uplink = self.topology.host(host).uplink(interface)
+        subnet = self.topology.network(network or uplink.network)
+        lines = [f"link set {interface} up"]
+        lines += [link.address(interface, own) for own in subnet.interfaces(uplink.host_number)]
+        return lines + [link.default_route(interface, gateway, uplink.metric) for gateway in subnet.gateways]
+
+    def _ask(self, request: dict[str, Any]) -> Any:
+        assert self._relay is not None, "the laboratory is closed"
+        return self._relay.ask(request)
+
+    def _build(self) -> None:
+        self._namespace(_CORE, _ROUTER)
+        wire = self._namespace(_WIRE, _QUIET)
+        air = self._namespace(_AIR, _QUIET)
+        batches: defaultdict[str, list[str]] = defaultdict(list)
+        plans = [self._network(number, network, batches) for number, network in enumerate(self.topology.networks)]
+        for host in self.topology.hosts:
+            self._host(host, batches)
+        # Cables first: a batch may only touch an interface that the batch of another namespace has made.
+        for namespace in (wire, air):
+            link.apply(namespace, batches.pop(namespace.word))
+        for word, lines in batches.items():
+            link.apply(self._namespaces[word], lines)
+        self._relay = Tool(
+            wire, "lispmob.lab.relay", {"lines": [asdict(plan) for plan in plans], "seed": self.topology.seed}
+        )
+
+    def _namespace(self, word: str, sysctls: dict[str, str]) -> Namespace:
+        made = self._namespaces.make(word)
+        for key, value in sysctls.items():
+            made.sysctl(key, value)
+        return made
+
+    def _network(self, number: int, network: AccessNetwork, batches: defaultdict[str, list[str]]) -> LinePlan:
+        gateway = self._namespace(f"gw-{network.name}", _ROUTER)
+        core = self._namespaces[_CORE]
+        outer, inner = f"{number}-out", f"{number}-in"  # the ends of the line in the wire's namespace
+        to_core = f"net{number}"
+        mac_gateway, mac_core = f"02:00:00:00:{number:02x}:01", f"02:00:00:00:{number:02x}:02"
+        batches[_AIR] += [
+            f"link add name {network.name} type bridge forward_delay 0 mcast_snooping 0",
+            link.veth(f"gw-{number}", gateway, "lan"),
+            f"link set gw-{number} master {network.name}",
+            f"link set gw-{number} up",
+            f"link set {network.name} up",
+        ]
+        batches[_WIRE] += [
+            link.veth(outer, gateway, "wan", peer_mac=mac_gateway),
+            link.veth(inner, core, to_core, peer_mac=mac_core),
+            f"link set {outer} up",
+            f"link set {inner} up",
+        ]
+        near, far = transit(number)
+        batches[gateway.word] += _ends("lan", network.gateway_interfaces)
+        batches[gateway.word] += _ends("wan", near)
+        batches[core.word] += _ends(to_core, far)
+        ends: list[tuple[link.IpInterface, link.IpInterface]] = list(zip(near, far, strict=True))
+        for own, other in ends:
+            # Fixed neighbours: the line is long, and discovery across it would be paid by some unlucky first packet.
+            batches[gateway.word].append(f"neigh replace {other.ip} lladdr {mac_core} dev wan nud permanent")
+            batches[gateway.word].append(f"route replace default via {other.ip} dev wan")
+            batches[core.word].append(f"neigh replace {own.ip} lladdr {mac_gateway} dev {to_core} nud permanent")
+        for subnet in network.gateway_interfaces:
+            via = near[0] if subnet.version == 4 else near[1]
+            batches[core.word].append(f"route replace {subnet.network} via {via.ip} dev {to_core}")
+        return LinePlan(network.name, outer, inner, network.line)
+
+    def _host(self, host: Host, batches: defaultdict[str, list[str]]) -> None:
+        namespace = self._namespace(host.name, _HOST)
+        for uplink in host.uplinks:
+            port = port_name(host.name, uplink.interface)
+            batches[_AIR] += [
+                link.veth(port, namespace, uplink.interface),
+                f"link set {port} master {uplink.network}",
+                f"link set {port} up",
+            ]
+            if uplink.is_attached:
+                batches[host.name] += self.attach_lines(host.name, uplink.interface)
+
+
+def _ends(interface: str, addresses: tuple[link.IpInterface, ...]) -> list[str]:
+    return [f"link set {interface} up", *(link.address(interface, own) for own in addresses)]

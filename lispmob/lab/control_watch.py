@@ -1,0 +1,182 @@
+"""Watches LISP control messages enter and leave hosts, on the wire: when a host really spoke, whatever it claims.
+
+It knows of a message its type, and of a Map-Request its kind; the layouts are those of RFC 9301, section 5.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from types import TracebackType
+from typing import Final, Self
+
+from lispmob.lab.handover import Message
+from lispmob.lab.namespace import Namespace
+
+_CONTROL_PORT: Final = 4342
+_ETH_P_ALL: Final = 3
+_PACKET_OUTGOING: Final = 4
+_SO_ATTACH_FILTER: Final = 26
+_SO_TIMESTAMPNS_NEW: Final = 64
+_TIMESPEC: Final = struct.Struct("=qq")
+_UDP: Final = 17
+_UDP_HEADER_BYTES: Final = 8
+_ECM_HEADER_BYTES: Final = 4
+_SMALLEST_IP_HEADER_BYTES: Final = 20
+_LARGEST_PACKET_BYTES: Final = 65_535
+_KINDS: Final = {2: "map-reply", 3: "map-register", 4: "map-notify", 5: "map-notify-ack", 6: "map-referral", 7: "info"}
+
+# Classic BPF, from the network header on: UDP from or to the control port. Each: code, jump if true, jump if false, k.
+# Without it every data packet would be copied to a process that is measuring.
+_FILTER: Final = (
+    (0x30, 0, 0, 0),  # A = first octet
+    (0x74, 0, 0, 4),  # A >>= 4: the version
+    (0x15, 4, 0, 6),  # 6: to its own part
+    (0x30, 0, 0, 9),  # A = protocol
+    (0x15, 0, 9, _UDP),
+    (0xB1, 0, 0, 0),  # X = length of the IPv4 header
+    (0x05, 0, 0, 3),  # to the ports
+    (0x30, 0, 0, 6),  # IPv6: A = next header
+    (0x15, 0, 5, _UDP),
+    (0x01, 0, 0, 40),  # X = length of the IPv6 header
+    (0x48, 0, 0, 0),  # ports: A = source port
+    (0x15, 3, 0, _CONTROL_PORT),
+    (0x48, 0, 0, 2),  # A = destination port
+    (0x15, 1, 0, _CONTROL_PORT),
+    (0x06, 0, 0, 0),  # no
+    (0x06, 0, 0, 0xFFFF),  # yes: the whole packet
+)
+
+
+class ControlWatch:
+    """A thread that notes the control messages of some hosts until it is closed."""
+
+    def __init__(self, hosts: Mapping[str, Namespace]) -> None:
+        self._sockets = {_listen(namespace): host for host, namespace in hosts.items()}
+        self._messages: list[Message] = []
+        self._stop, self._stopped = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="control-watch", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def messages(self, start: float = 0.0, end: float = float("inf")) -> list[Message]:
+        """What was seen in [start, end), in the order of time."""
+        return sorted((m for m in list(self._messages) if start <= m.at < end), key=lambda m: m.at)
+
+    def first(self, host: str, kind: str, *, is_out: bool, after: float) -> Message | None:
+        """The first message of that kind at that host since `after`."""
+        seen = self.messages(after)
+        return next((m for m in seen if (m.host, m.kind, m.is_out) == (host, kind, is_out)), None)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if not self._sockets:
+            return
+        os.close(self._stopped)
+        self._thread.join()
+        os.close(self._stop)
+        for watched in self._sockets:
+            watched.close()
+        self._sockets.clear()
+
+    def _run(self) -> None:
+        while True:
+            watched: list[int | socket.socket] = [*self._sockets, self._stop]
+            ready, _, _ = select.select(watched, [], [])
+            for source in ready:
+                if isinstance(source, int):
+                    return
+                with contextlib.suppress(OSError):  # nothing there after all, or an interface that has just gone
+                    self._note(source)
+
+    def _note(self, source: socket.socket) -> None:
+        packet, ancillary, _, address = source.recvmsg(_LARGEST_PACKET_BYTES, 64)
+        at = time.monotonic()
+        for level, kind, stamp in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW):
+                seconds, nanoseconds = _TIMESPEC.unpack(stamp)
+                at += seconds + nanoseconds / 1e9 - time.time()
+        is_out = address[2] == _PACKET_OUTGOING
+        if name := classify(packet):
+            self._messages.append(Message(at, self._sockets[source], name, is_out, _peer(packet, is_out=is_out)))
+
+
+def classify(packet: bytes) -> str | None:
+    """The name of the control message in an IP packet; None when there is none. Total: any octets are allowed."""
+    payload = _udp_payload(packet)
+    if payload and payload[0] >> 4 == 8:
+        inner = _kind(_udp_payload(payload[_ECM_HEADER_BYTES:]))
+        return f"encapsulated {inner}" if inner else "encapsulated message"
+    return _kind(payload)
+
+
+def _kind(message: bytes) -> str | None:
+    if not message:
+        return None
+    if message[0] >> 4 == 1:
+        return _request_kind(message)
+    return _KINDS.get(message[0] >> 4)
+
+
+def _request_kind(request: bytes) -> str:
+    """Which use of a Map-Request it is, by its flags.
+
+     0                   1
+     0 1 2 3 4 5 6 7 8 9 0 1
+    |Type=1 |A|M|P|S|p|s|...
+    """
+    if request[0] & 0x01:
+        return "smr"
+    if request[0] & 0x02:
+        return "rloc-probe"
+    if len(request) > 1 and request[1] & 0x40:
+        return "smr-invoked map-request"
+    return "map-request"
+
+
+def _udp_payload(packet: bytes) -> bytes:
+    """What a datagram from or to the control port carries; empty for anything else."""
+    if len(packet) < _SMALLEST_IP_HEADER_BYTES:
+        return b""
+    # The length of the header, and where the protocol of what follows stands: RFC 791, RFC 8200.
+    header, protocol_at = {4: ((packet[0] & 0x0F) * 4, 9), 6: (40, 6)}.get(packet[0] >> 4, (0, 0))
+    udp = packet[header:]
+    if not header or packet[protocol_at] != _UDP or len(udp) < _UDP_HEADER_BYTES:
+        return b""
+    return udp[_UDP_HEADER_BYTES:] if _CONTROL_PORT in struct.unpack_from("!HH", udp) else b""
+
+
+def _peer(packet: bytes, *, is_out: bool) -> str:
+    if packet[0] >> 4 == 4:
+        return str(IPv4Address(packet[16:20] if is_out else packet[12:16]))
+    return str(IPv6Address(packet[24:40] if is_out else packet[8:24]))
+
+
+def _listen(namespace: Namespace) -> socket.socket:
+    """A socket that sees the control messages on every interface of the namespace, both ways."""
+    tap = namespace.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(_ETH_P_ALL))
+    _attach(tap, _FILTER)
+    tap.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW, 1)
+    return tap
+
+
+def _attach(tap: socket.socket, program: Iterable[tuple[int, int, int, int]]) -> None:
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    memory = ctypes.create_string_buffer(code, len(code))
+    # struct sock_fprog: number of instructions, padding, pointer to them.
+    tap.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(code) // 8, ctypes.addressof(memory)))

@@ -1,0 +1,42 @@
+"""The chapters, in the order in which they are played."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from lispmob.lab.demo.chapters import (
+    break_before_make,
+    first_packet,
+    make_before_break,
+    ping_both_ways,
+    resources,
+    start,
+    tcp_stream,
+)
+from lispmob.lab.demo.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A part of the demonstration; `claims` are the names of its checks, `is_needed` when the others build on it."""
+
+    name: str
+    title: str
+    claims: tuple[str, ...]
+    play: Callable[[Stage], None]
+    is_needed: bool = False
+
+
+CHAPTERS: Final = (
+    Chapter("start", "A hub and two nodes start", start.CLAIMS, start.play, is_needed=True),
+    Chapter("first-packet", "The first packet to a stranger", first_packet.CLAIMS, first_packet.play),
+    Chapter("ping", "Ping, both ways and both families", ping_both_ways.CLAIMS, ping_both_ways.play),
+    Chapter("make-before-break", "Uplink 1 goes, uplink 2 is up", make_before_break.CLAIMS, make_before_break.play),
+    Chapter(
+        "break-before-make", "To another network, with a new address", break_before_make.CLAIMS, break_before_make.play
+    ),
+    Chapter("tcp-stream", "The TCP stream after all moves", tcp_stream.CLAIMS, tcp_stream.play),
+    Chapter("resources", "What a node costs", resources.CLAIMS, resources.play),
+)

@@ -1,0 +1,172 @@
+"""Process: one end of a probe stream, and the face that starts both ends.
+
+`python -m lispmob.lab.probe PLAN` sends numbered packets at a fixed rate and notes those that come in, until its
+standard input ends; then it prints its notes. A probe, network byte order:
+
+     0                   8                  16
+    +-------------------+-------------------+
+    |  sequence (u64)   | sent at, ns (u64) |   CLOCK_MONOTONIC, the same clock in all namespaces
+    +-------------------+-------------------+
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import select
+import socket
+import struct
+import sys
+import time
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+from lispmob.lab.link import IpAddress
+from lispmob.lab.namespace import Namespace
+from lispmob.lab.packet_log import PacketLog
+from lispmob.lab.process import Tool
+
+_PROBE: Final = struct.Struct("!QQ")
+_SO_TIMESTAMPNS_NEW: Final = 64  # asm-generic/socket.h
+_TIMESPEC: Final = struct.Struct("=qq")
+_CATCH_UP: Final = 5  # ours: after a stall of the machine at most so many late packets leave in one burst
+_LAST_ARRIVALS_S: Final = 1.0  # ours: how long after its last packet a stream still waits for arrivals
+
+
+@dataclass(frozen=True, slots=True)
+class EndPlan:
+    """One end: where it listens, where it sends, how often."""
+
+    local: str
+    remote: str
+    port: int
+    rate_hz: float
+
+
+class End:
+    """One end of a stream, in the process that runs it."""
+
+    def __init__(self, plan: EndPlan) -> None:
+        family = socket.AF_INET6 if ":" in plan.local else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW, 1)
+        self._socket.bind((plan.local, plan.port))
+        self._remote = (plan.remote, plan.port)
+        self._interval_s = 1 / plan.rate_hz
+        self._sent: list[tuple[int, float]] = []
+        self._received: list[tuple[int, float]] = []
+        self._refused = 0
+
+    def run(self) -> dict[str, Any]:
+        """Once told to, send and note until standard input ends, then note for a moment more; the notes."""
+        control = sys.stdin.fileno()
+        sys.stdin.readline()  # the other end listens now
+        next_at = time.monotonic()
+        stop_at: float | None = None
+        while stop_at is None or time.monotonic() < stop_at:
+            wake_at = next_at if stop_at is None else stop_at
+            watched: list[Any] = [self._socket] if stop_at is not None else [self._socket, control]
+            ready, _, _ = select.select(watched, [], [], max(0.0, wake_at - time.monotonic()))
+            if self._socket in ready:
+                self._receive()
+            if control in ready:
+                if not sys.stdin.readline():
+                    stop_at = time.monotonic() + _LAST_ARRIVALS_S
+                    continue
+                print(json.dumps({"sent": len(self._sent), "received": len(self._received)}), flush=True)
+            now = time.monotonic()
+            if stop_at is None and now >= next_at:
+                self._send(now)
+                next_at = max(next_at + self._interval_s, now - _CATCH_UP * self._interval_s)
+        return {"sent": self._sent, "received": self._received, "refused": self._refused}
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _send(self, now: float) -> None:
+        sequence = len(self._sent)
+        self._sent.append((sequence, now))
+        try:
+            self._socket.sendto(_PROBE.pack(sequence, int(now * 1e9)), self._remote)
+        except OSError:  # it was due and did not leave: lost, like any other
+            self._refused += 1
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                data, ancillary, _, _ = self._socket.recvmsg(2048, 64)
+            except BlockingIOError:
+                return
+            except OSError:  # an ICMP error about an earlier packet
+                continue
+            arrived_at = time.monotonic()
+            for level, kind, stamp in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW):
+                    seconds, nanoseconds = _TIMESPEC.unpack(stamp)
+                    arrived_at += seconds + nanoseconds / 1e9 - time.time()
+            if len(data) == _PROBE.size:
+                self._received.append((_PROBE.unpack(data)[0], arrived_at))
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A namespace and the address that speaks there."""
+
+    namespace: Namespace
+    address: IpAddress
+
+
+class ProbeStream:
+    """Probes both ways between two parties, from its making until `finish`."""
+
+    def __init__(self, a: Party, b: Party, *, rate_hz: float = 100.0, port: int = 47_000) -> None:
+        """Raises ProcessFailed when an end cannot start."""
+        self._tools: list[Tool] = []
+        try:
+            for own, other in ((a, b), (b, a)):
+                plan = EndPlan(str(own.address), str(other.address), port, rate_hz)
+                self._tools.append(Tool(own.namespace, "lispmob.lab.probe", asdict(plan)))
+            for tool in self._tools:
+                tool.tell()
+        except BaseException:
+            self.kill()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def received(self) -> tuple[int, int]:
+        """How many packets a and b have received so far."""
+        a, b = (tool.ask()["received"] for tool in self._tools)
+        return a, b
+
+    def finish(self) -> tuple[PacketLog, PacketLog]:
+        """End both ends; what became of the packets of a to b, and of b to a."""
+        for tool in self._tools:  # both stop sending before either stops listening
+            tool.end_input()
+        a, b = [tool.finish() for tool in self._tools]
+        return PacketLog.of(a["sent"], b["received"]), PacketLog.of(b["sent"], a["received"])
+
+    def kill(self) -> None:
+        for tool in self._tools:
+            tool.kill()
+
+
+def main() -> None:
+    end = End(EndPlan(**json.loads(sys.argv[1])))
+    gc.freeze()
+    print("ready", flush=True)
+    try:
+        print(json.dumps(end.run()))
+    finally:
+        end.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Process: lines between pairs of interfaces of its namespace, frame by frame, with delay and loss.
+
+`python -m lispmob.lab.relay PLAN` opens the lines of PLAN (JSON), prints "ready", then answers each line of its
+standard input with one of output. It ends with its standard input: no relay outlives its laboratory.
+
+Frames travel with their virtio_net header (PACKET_VNET_HDR): a veth hands over segmentation super-frames and checksums
+that are still to be computed, and the other side must be told, or TCP would see corrupt segments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import select
+import socket
+import struct
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from random import Random
+from typing import Any, Final
+
+from lispmob.lab.line import Impairment, Line
+
+_SOL_PACKET: Final = 263  # linux/socket.h, linux/if_packet.h
+_PACKET_VNET_HDR: Final = 15
+_PACKET_IGNORE_OUTGOING: Final = 23
+_ETH_P_ALL: Final = 3
+_SO_TIMESTAMPNS_NEW: Final = 64  # asm-generic/socket.h: 64-bit seconds and nanoseconds on every architecture
+_TIMESPEC: Final = struct.Struct("=qq")
+_LARGEST_FRAME_BYTES: Final = 10 + 22 + 65_536  # virtio_net_hdr, Ethernet with tags, the largest super-frame
+_RECEIVE_BUFFER_BYTES: Final = 8 << 20
+_BURST: Final = 64  # ours: frames read from one side before the others and the timers get their turn
+_LONGEST_WAIT_S: Final = 1.0
+_LATENESS_FORGIVEN_S: Final = 0.00003  # ours: what a further select() would cost anyway
+
+
+@dataclass(frozen=True, slots=True)
+class LinePlan:
+    """One line: a name and the two interfaces that it joins."""
+
+    name: str
+    left: str
+    right: str
+    impairment: Impairment
+
+
+class Direction:
+    """From one socket to another through a Line."""
+
+    def __init__(self, source: socket.socket, sink: socket.socket, line: Line) -> None:
+        self.source = source
+        self.line = line
+        self._sink = sink
+
+    def read(self, buffer: bytearray, clock_offset: float) -> None:
+        """Take what arrived; `clock_offset` is CLOCK_MONOTONIC minus CLOCK_REALTIME, seconds."""
+        view = memoryview(buffer)
+        for _ in range(_BURST):
+            try:
+                size, ancillary, _, _ = self.source.recvmsg_into([buffer], 64)
+            except BlockingIOError:
+                return
+            except OSError:  # the interface went down; it may come back
+                return
+            self.line.take(bytes(view[:size]), _arrived_at(ancillary, clock_offset))
+
+    def write(self, now: float) -> None:
+        for frame in self.line.release(now):
+            try:
+                self._sink.send(frame)
+            except OSError:
+                self.line.counters.refused += 1
+            else:
+                self.line.counters.passed += 1
+
+
+def _arrived_at(ancillary: list[tuple[int, int, bytes]], clock_offset: float) -> float:
+    """The kernel's time of arrival on the monotonic clock: how late we read it does not lengthen the line."""
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW):
+            seconds, nanoseconds = _TIMESPEC.unpack(data)
+            return float(seconds + nanoseconds / 1e9 + clock_offset)
+    return time.monotonic()
+
+
+def _open(interface: str) -> socket.socket:
+    # Protocol 0 until it is bound: otherwise frames of every interface would wait in it.
+    side = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    side.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+    side.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+    side.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW, 1)
+    with contextlib.suppress(PermissionError):
+        side.setsockopt(socket.SOL_SOCKET, 33, _RECEIVE_BUFFER_BYTES)  # SO_RCVBUFFORCE
+    side.bind((interface, _ETH_P_ALL))
+    return side
+
+
+class Relay:
+    """All lines of one process and the loop that serves them."""
+
+    def __init__(self, plans: Sequence[LinePlan], seed: int) -> None:
+        random = Random(seed)
+        self._sockets: list[socket.socket] = []
+        self._lines: dict[str, tuple[Direction, Direction]] = {}
+        for plan in plans:
+            left, right = _open(plan.left), _open(plan.right)
+            self._sockets += [left, right]
+            # A generator for each direction: traffic on one line does not change what is lost on another.
+            there, back = (Line(plan.impairment, Random(random.getrandbits(64))) for _ in range(2))
+            self._lines[plan.name] = Direction(left, right, there), Direction(right, left, back)
+        self._by_socket = {way.source: way for pair in self._lines.values() for way in pair}
+
+    def run(self) -> None:
+        """Serve until standard input ends."""
+        control = sys.stdin.fileno()
+        os.set_blocking(control, False)
+        buffer, request = bytearray(_LARGEST_FRAME_BYTES), b""
+        watched: list[Any] = [*self._by_socket, control]
+        while True:
+            ready, _, _ = select.select(watched, [], [], self._patience())
+            clock_offset = time.monotonic() - time.time()
+            for source in ready:
+                if source == control:
+                    if not (data := os.read(control, 65_536)):
+                        return
+                    *lines, request = (request + data).split(b"\n")
+                    for line in lines:
+                        print(json.dumps(self._answer(json.loads(line))), flush=True)
+                else:
+                    self._by_socket[source].read(buffer, clock_offset)
+            now = time.monotonic() + _LATENESS_FORGIVEN_S
+            for way in self._by_socket.values():
+                way.write(now)
+
+    def close(self) -> None:
+        for side in self._sockets:
+            side.close()
+
+    def _patience(self) -> float:
+        times = [at for way in self._by_socket.values() if (at := way.line.wake_at()) is not None]
+        return min(max(0.0, min(times) - time.monotonic()), _LONGEST_WAIT_S) if times else _LONGEST_WAIT_S
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Counters of every line; first change the line `name` to `impairment` where the request says so."""
+        if "name" in request:
+            for way in self._lines[request["name"]]:
+                way.line.impairment = Impairment(**request["impairment"])
+        return {name: [asdict(way.line.counters) for way in pair] for name, pair in self._lines.items()}
+
+
+def main() -> None:
+    plan = json.loads(sys.argv[1])
+    lines = [LinePlan(p["name"], p["left"], p["right"], Impairment(**p["impairment"])) for p in plan["lines"]]
+    with contextlib.suppress(PermissionError, OSError):
+        os.nice(-15)  # delay is the product here: a busy machine must not add to it
+    relay = Relay(lines, plan["seed"])
+    gc.freeze()
+    print("ready", flush=True)
+    try:
+        relay.run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        relay.close()
+
+
+if __name__ == "__main__":
+    main()

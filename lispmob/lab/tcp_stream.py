@@ -1,0 +1,218 @@
+"""Process: one end of a TCP stream whose every octet is known in advance, and the face that starts both ends.
+
+The client sends a pattern at a fixed pace, the server checks it and sends it back, the client checks it again: a stream
+that survives a move has neither a hole nor a changed octet, in either direction. The
+client notes how long nothing came in.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import sys
+import time
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+from lispmob.lab.probe import Party
+from lispmob.lab.process import Tool
+
+_PERIOD: Final = 65_521
+"""Octets after which the pattern repeats: a prime, so that no power of two of lost octets goes unnoticed."""
+_PATTERN: Final = bytes((n * n // 7 + n) & 0xFF for n in range(_PERIOD)) * 2
+_CHUNK: Final = 16_384
+_PACE_S: Final = 0.02
+_LAST_OCTETS_S: Final = 8.0  # ours: how long the last octets may take to come back: a few retransmissions
+_WINDOW: Final = 262_144  # ours: octets not yet echoed after which the client waits
+
+
+def pattern(offset: int, size: int) -> bytes:
+    """`size` octets of the pattern from `offset` on; at most one period."""
+    start = offset % _PERIOD
+    return _PATTERN[start : start + size]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """The part that a process plays: `is_server` listens on `local`, the other connects to `remote`."""
+
+    is_server: bool
+    local: str
+    remote: str
+    port: int
+
+
+@dataclass(slots=True)
+class Checked:
+    """What came in so far."""
+
+    octets: int = 0
+    is_intact: bool = True
+    longest_stall_s: float = 0.0
+    stalled_at: float = 0.0  # CLOCK_MONOTONIC seconds, when the longest stall began
+    _last_at: float = 0.0
+
+    def take(self, data: bytes, now: float) -> None:
+        """Octets arrived at `now`: compare them with the pattern and note the silence before them."""
+        if self._last_at and now - self._last_at > self.longest_stall_s:
+            self.longest_stall_s, self.stalled_at = now - self._last_at, self._last_at
+        self._last_at = now
+        self.is_intact &= data == pattern(self.octets, len(data))
+        self.octets += len(data)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResult:
+    """How a stream ended, as its client saw it."""
+
+    sent: int
+    returned: int
+    is_intact: bool
+    is_complete: bool
+    longest_stall_s: float
+    stalled_at: float
+    error: str
+
+    @property
+    def is_alive(self) -> bool:
+        """Everything came back unchanged, over the one connection that was opened at first."""
+        return self.is_intact and self.is_complete and not self.error and self.sent > 0
+
+
+class TcpStream:
+    """A stream between two parties, from its making until `finish`."""
+
+    def __init__(self, client: Party, server: Party, *, port: int = 47_001) -> None:
+        """Raises ProcessFailed when an end cannot start or the connection cannot be made."""
+        self._tools: list[Tool] = []
+        try:
+            for party, other, is_server in ((server, client, True), (client, server, False)):
+                plan = StreamPlan(is_server, str(party.address), str(other.address), port)
+                self._tools.append(Tool(party.namespace, "lispmob.lab.tcp_stream", asdict(plan)))
+        except BaseException:
+            self.kill()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def finish(self) -> StreamResult:
+        """Let the last octets come back, close both ends."""
+        server, client = self._tools
+        result = StreamResult(**client.finish())
+        server.kill()
+        return result
+
+    def kill(self) -> None:
+        for tool in self._tools:
+            tool.kill()
+
+
+def _serve(plan: StreamPlan) -> None:
+    """Echo one connection after checking it; break it off at the first octet that is not the pattern's."""
+    with socket.create_server((plan.local, plan.port), family=_family(plan.local)) as listener:
+        print("ready", flush=True)
+        ready, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in ready:
+            return
+        connection, _ = listener.accept()
+    checked = Checked()
+    with connection:
+        while data := connection.recv(_CHUNK):
+            checked.take(data, time.monotonic())
+            if not checked.is_intact:
+                return
+            connection.sendall(data)
+
+
+class _Client:
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._checked = Checked()
+        self._sent = 0
+        self._error = ""
+
+    def run(self) -> StreamResult:
+        """Send at the pace until standard input ends, then wait for the rest of the echo."""
+        stop_at: float | None = None
+        next_at = time.monotonic()
+        while not self._error and (stop_at is None or (self._outstanding and time.monotonic() < stop_at)):
+            watched: list[Any] = [self._connection] if stop_at is not None else [self._connection, sys.stdin]
+            pause = _PACE_S if stop_at is not None else max(0.0, next_at - time.monotonic())
+            ready, _, _ = select.select(watched, [], [], pause)
+            if sys.stdin in ready:
+                stop_at = time.monotonic() + _LAST_OCTETS_S
+            if self._connection in ready:
+                self._receive()
+            if stop_at is None and time.monotonic() >= next_at:
+                self._send()
+                next_at = time.monotonic() + _PACE_S
+        seen = self._checked
+        return StreamResult(
+            self._sent,
+            seen.octets,
+            seen.is_intact,
+            not self._outstanding,
+            seen.longest_stall_s,
+            seen.stalled_at,
+            self._error,
+        )
+
+    @property
+    def _outstanding(self) -> int:
+        return self._sent - self._checked.octets
+
+    def _send(self) -> None:
+        if self._outstanding > _WINDOW:
+            return
+        try:
+            self._sent += self._connection.send(pattern(self._sent, _CHUNK // 4))
+        except BlockingIOError:
+            return
+        except OSError as problem:
+            self._error = str(problem)
+
+    def _receive(self) -> None:
+        try:
+            data = self._connection.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as problem:
+            self._error = str(problem)
+            return
+        if not data:
+            self._error = "the other end closed the connection"
+        self._checked.take(data, time.monotonic())
+
+
+def _connect(plan: StreamPlan) -> None:
+    with socket.socket(_family(plan.local), socket.SOCK_STREAM) as connection:
+        connection.bind((plan.local, 0))
+        connection.settimeout(8.0)
+        connection.connect((plan.remote, plan.port))
+        connection.setblocking(False)
+        print("ready", flush=True)
+        print(json.dumps(asdict(_Client(connection).run())))
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def main() -> None:
+    plan = StreamPlan(**json.loads(sys.argv[1]))
+    if plan.is_server:
+        _serve(plan)
+    else:
+        _connect(plan)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""What all tests share: network namespaces that are always given back, and a clear reason where there are none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lispmob.lab import namespace as netns
+from lispmob.lab.build import Lab
+from lispmob.lab.namespace import Namespace, NamespaceSet
+from lispmob.lab.topology import Topology, roaming
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs namespaces where there are none, and say what would help."""
+    reason = netns.why_unavailable()
+    if reason is None:
+        return
+    for item in items:
+        if item.get_closest_marker("netns") is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _no_namespace_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that leaves a namespace behind fails, whoever made it: ours carry the pid in their name."""
+    before = _namespaces_of_this_process()
+    yield
+    leaked = _namespaces_of_this_process() - before
+    assert not leaked, f"{request.node.name} left network namespaces behind: {', '.join(sorted(leaked))}"
+
+
+@pytest.fixture
+def namespaces() -> Iterator[NamespaceSet]:
+    """Makes namespaces by name; they are deleted after the test, with the processes in them."""
+    with NamespaceSet() as made:
+        yield made
+
+
+@pytest.fixture
+def namespace(namespaces: NamespaceSet) -> Namespace:
+    """One namespace with nothing but `lo`."""
+    return namespaces.make("test")
+
+
+@pytest.fixture
+def build_lab() -> Iterator[Callable[[Topology], Lab]]:
+    """Makes a topology real; it is taken away after the test."""
+    built: list[Lab] = []
+
+    def build(topology: Topology) -> Lab:
+        built.append(Lab(topology))
+        return built[-1]
+
+    yield build
+    for one in built:
+        one.close()
+
+
+@pytest.fixture
+def lab(build_lab: Callable[[Topology], Lab]) -> Lab:
+    """Two nodes with two uplinks each, a hub, a third network, a host without LISP; 20 ms on every line."""
+    return build_lab(roaming())
+
+
+def _namespaces_of_this_process() -> set[str]:
+    directory = Path("/run/netns")
+    if not directory.is_dir():
+        return set()
+    return {path.name for path in directory.iterdir() if path.name.startswith("lm") and str(os.getpid()) in path.name}
