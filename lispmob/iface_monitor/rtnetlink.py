@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from lispmob.iface_monitor.default_routes import HIGH_HALF, LOW_HALF, WHOLE, Candidate
 from lispmob.iface_monitor.snapshot import Link, LocalAddress
+from lispmob.mh.plan import ROUTE_PROTOCOL
 from lispmob.wire.address import IpAddress
 
 
@@ -159,11 +160,12 @@ def dump_addresses() -> list[LocalAddress]:
 
 
 def dump_tables() -> set[tuple[int, int]]:
-    """The (family, table) pairs that routing rules look up."""
+    """The (family, table) pairs that routing rules look up; rules of our own do not count."""
     found = set()
     for family in _VERSIONS:
-        for message in dump_rules(family):
-            found.add((_VERSIONS[family], int(decode(message).get("table") or 0)))
+        for message in map(decode, dump_rules(family)):
+            if message.get("protocol") != ROUTE_PROTOCOL:
+                found.add((_VERSIONS[family], int(message.get("table") or 0)))
     return {(family, table) for family, table in found if table != _RT_TABLE_UNSPEC}
 
 
@@ -218,9 +220,12 @@ def _peek(filters: bytes, last_octet: int) -> list[Candidate]:
 
 
 def candidates(raw: Raw) -> list[Candidate]:
-    """What a route message for a default route, or for half of one, offers: one entry for each next hop."""
+    """What a route message for a default route, or for half of one, offers: one entry for each next hop.
+
+    Routes of our own are no news: counting them would make us follow ourselves.
+    """
     message = decode(raw)
-    if raw.family not in _VERSIONS or message["type"] != _RTN_UNICAST:
+    if raw.family not in _VERSIONS or message["type"] != _RTN_UNICAST or message["proto"] == ROUTE_PROTOCOL:
         return []
     version = _VERSIONS[raw.family]
     part = WHOLE

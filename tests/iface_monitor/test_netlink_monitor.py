@@ -197,6 +197,25 @@ def test_a_default_route_of_another_table_counts_once_a_rule_looks_that_table_up
     run(body)
 
 
+def test_default_routes_of_our_own_are_no_news(inside: None) -> None:
+    async def main() -> None:
+        async with watching() as watch:
+            attach()
+            await watch.until(lambda: "eth0" in watch.uplinks())
+            before = watch.monitor.state.default_routes
+            ip(
+                "rule add pref 32801 oif eth0 lookup 4343 protocol 201",
+                "route add default via 192.0.2.1 dev eth0 table 4343 proto 201",
+                "route add default via 192.0.2.1 metric 50 proto 201",
+                "link set eth0 mtu 1400",
+            )
+            await watch.until(lambda: "mtu-changed" in watch.kinds())
+
+            assert watch.monitor.state.default_routes == before
+
+    asyncio.run(main())
+
+
 def test_several_next_hops_of_one_default_route_make_as_many_uplinks(inside: None) -> None:
     ip("link add eth1 type veth peer name far1", "link set far1 up", "link set eth1 up")
     ip("addr add 192.0.2.2/24 dev eth0", "addr add 198.51.100.2/24 dev eth1")
