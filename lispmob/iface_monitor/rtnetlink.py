@@ -12,9 +12,9 @@ import importlib.util
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from lispmob.iface_monitor.default_routes import HIGH_HALF, LOW_HALF, WHOLE, Candidate
 from lispmob.iface_monitor.snapshot import Link, LocalAddress
@@ -91,6 +91,9 @@ _HEADER: Final = struct.Struct("=IHHII")
 
 _marshal = MarshalRtnl()
 _links: dict[bytes, Link] = {}
+_addresses: dict[bytes, LocalAddress] = {}
+_tables: dict[bytes, tuple[int, int] | None] = {}
+T = TypeVar("T")
 
 
 class Raw(NamedTuple):
@@ -148,25 +151,37 @@ def dump(kind: int, body: bytes) -> Iterator[Raw]:
 def dump_links() -> list[Link]:
     """All interfaces."""
     body = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + struct.pack("=HHI", 8, _IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
-    known = {message.data: _links.get(message.data) or _link(message) for message in _whole(RTM_GETLINK, body)}
-    _links.clear()
-    _links.update(known)
-    return list(known.values())
+    return _remembering(_links, _link, _whole(RTM_GETLINK, body))
 
 
 def dump_addresses() -> list[LocalAddress]:
     """All addresses of both families."""
-    return [_address(message) for message in _whole(RTM_GETADDR, bytes(8)) if message.family in _VERSIONS]
+    listed = [message for message in _whole(RTM_GETADDR, bytes(8)) if message.family in _VERSIONS]
+    return _remembering(_addresses, _address, listed)
+
+
+def _remembering(known: dict[bytes, T], read: Callable[[Raw], T], listed: list[Raw]) -> list[T]:
+    """Decode only what was not there the last time: a move changes one line of many, and has to be told at once."""
+    found: dict[bytes, T] = {}
+    for message in listed:
+        body = message.data[16:]  # the header names the socket that asked, which is another one each time
+        found[body] = known[body] if body in known else read(message)
+    known.clear()
+    known.update(found)
+    return list(found.values())
 
 
 def dump_tables() -> set[tuple[int, int]]:
     """The (family, table) pairs that routing rules look up; rules of our own do not count."""
-    found = set()
-    for family in _VERSIONS:
-        for message in map(decode, dump_rules(family)):
-            if message.get("protocol") != ROUTE_PROTOCOL:
-                found.add((_VERSIONS[family], int(message.get("table") or 0)))
-    return {(family, table) for family, table in found if table != _RT_TABLE_UNSPEC}
+    found = _remembering(_tables, _table_of, [raw for family in _VERSIONS for raw in dump_rules(family)])
+    return {pair for pair in found if pair is not None}
+
+
+def _table_of(rule: Raw) -> tuple[int, int] | None:
+    message = decode(rule)
+    table = int(message.get("table") or 0)
+    is_foreign = message.get("protocol") != ROUTE_PROTOCOL
+    return (_VERSIONS[rule.family], table) if is_foreign and table != _RT_TABLE_UNSPEC else None
 
 
 def dump_rules(family: int) -> list[Raw]:

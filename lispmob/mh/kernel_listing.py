@@ -50,7 +50,7 @@ class KernelListing:
         for version, family in _FAMILIES.items():
             for table in OUR_TABLES:
                 for raw in rtnetlink.dump_table(family, table):
-                    data = raw.data
+                    data = raw.data[16:]  # the header names the socket that asked
                     known[data] = self._decoded[data] if data in self._decoded else self._route(raw, version)
         self._decoded = known
         return {route for route in known.values() if route is not None}
