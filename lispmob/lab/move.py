@@ -21,8 +21,8 @@ class Kind(Enum):
     RESTORED = "uplink came back"
 
 
-LEAVES_ROOM: Final = frozenset({Kind.ROUTE_REMOVED, Kind.RESTORED})
-"""Moves after which the old address still receives: with a second uplink up, what is in flight can arrive."""
+LEAVES_ROOM: Final = frozenset({Kind.ROUTE_REMOVED, Kind.ADDRESS_REMOVED, Kind.RESTORED})
+"""Moves after which the old link still carries packets: with a second uplink up, what is in flight can arrive."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ _UPLINK: Final = "wlan0"
 def play(stage: Stage) -> None:
     """Lose uplink 1 and get it back, three times over.
 
-    The claim counts the moves after which the old address can still receive. A link that is cut, or an address that is
-    taken away, destroys what is on its way to it: those losses are in the report, as what that move costs.
+    The claim counts the moves after which the old link still carries packets: a default route or an address that is
+    taken away, and an uplink that comes back. A link that is cut destroys what is on its way to it; that loss is in the
+    report, as what that move costs.
     """
     stage.start_tcp()
     lost = 0
