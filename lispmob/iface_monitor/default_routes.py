@@ -15,6 +15,9 @@ from typing import Final
 from lispmob.iface_monitor.snapshot import DefaultRoute
 from lispmob.wire.address import IpAddress
 
+ROUTE_PROTOCOL: Final = 201
+"""Marks routes and rules as ours (rtm_protocol, FRA_PROTOCOL); unassigned in iproute2's rt_protos."""
+
 WHOLE: Final = 0
 LOW_HALF: Final = 1
 HIGH_HALF: Final = 2

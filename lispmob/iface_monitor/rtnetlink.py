@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from typing import Final, NamedTuple, TypeVar
 
-from lispmob.iface_monitor.default_routes import HIGH_HALF, LOW_HALF, WHOLE, Candidate
+from lispmob.iface_monitor.default_routes import HIGH_HALF, LOW_HALF, ROUTE_PROTOCOL, WHOLE, Candidate
 from lispmob.iface_monitor.snapshot import Link, LocalAddress
-from lispmob.mh.plan import ROUTE_PROTOCOL
 from lispmob.wire.address import IpAddress
 
 

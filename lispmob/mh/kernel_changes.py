@@ -10,9 +10,10 @@ from collections.abc import Awaitable
 from typing import Any, Final, Literal
 
 from lispmob.errors import KernelRefused
+from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.iface_monitor.rtnetlink import AsyncIPRoute, NetlinkError
 from lispmob.iface_monitor.snapshot import Link
-from lispmob.mh.plan import ROUTE_PROTOCOL, Route, Rule
+from lispmob.mh.plan import Route, Rule
 from lispmob.wire.address import IpAddress
 
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}

@@ -7,9 +7,10 @@ from ipaddress import ip_network
 from typing import Final
 
 from lispmob.iface_monitor import rtnetlink
+from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.iface_monitor.rtnetlink import Raw
 from lispmob.iface_monitor.snapshot import Link
-from lispmob.mh.plan import OUR_PRIORITIES, OUR_TABLES, ROUTE_PROTOCOL, Route, RouteKind, Rule
+from lispmob.mh.plan import OUR_PRIORITIES, OUR_TABLES, Route, RouteKind, Rule
 from lispmob.wire.address import IpAddress, IpNetwork, parse_ip
 
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}

@@ -25,8 +25,6 @@ from typing import Final, Literal, TypeAlias
 
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 
-ROUTE_PROTOCOL: Final = 201
-"""Marks routes and rules as ours (rtm_protocol, FRA_PROTOCOL); unassigned in iproute2's rt_protos."""
 LINGER_TABLE: Final = 4340
 OVERLAY_TABLE: Final = 4341
 FULL_TABLE: Final = 4342
