@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from lispmob.config.node import NodeFile
+from lispmob.config.reader import read_bytes
+from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Uplink
+from lispmob.mh.plan import LostAddress
+from lispmob.service import assembly
+
+FILE = read_bytes(
+    b"eids: [10.1.0.1/32]\nmap-servers: [{address: 198.51.100.1, key: a}]\nproxy-itrs: [198.51.100.9]\n",
+    "lispd.conf",
+    NodeFile,
+    directory=Path(),
+)
+V4, V6 = ip_address("192.0.2.2"), ip_address("2001:db8::2")
+
+
+def uplink(name: str, *addresses: str, mtu_bytes: int = 1500, ifindex: int = 2) -> Uplink:
+    return Uplink(name, ifindex, tuple(map(ip_address, addresses)), 100, mtu_bytes, 1, 100)
+
+
+@pytest.mark.parametrize(
+    ("uplinks", "expected"),
+    [
+        ([], 1440),
+        ([uplink("eth0", "192.0.2.2")], 1464),
+        ([uplink("eth0", "192.0.2.2", "2001:db8::2")], 1444),
+        ([uplink("eth0", "192.0.2.2"), uplink("wwan0", "198.51.100.2", mtu_bytes=1400)], 1364),
+        ([uplink("tunnel", "2001:db8::2", mtu_bytes=1280)], 1280),
+    ],
+)
+def test_the_mtu_is_what_fits_through_the_narrowest_uplink_but_never_below_ipv6s_minimum(
+    uplinks: list[Uplink], expected: int
+) -> None:
+    assert assembly.tun_mtu(FILE, uplinks) == expected
+
+
+def test_every_address_of_every_uplink_is_a_locator() -> None:
+    found = assembly.local_locators([uplink("wlan0", str(V4), str(V6)), uplink("lte0", "198.51.100.2", ifindex=3)])
+
+    assert [(str(one.address), one.ifindex) for one in found] == [(str(V4), 2), (str(V6), 2), ("198.51.100.2", 3)]
+
+
+def test_the_way_to_the_mapping_system_is_never_encapsulated() -> None:
+    assert set(map(str, assembly.guarded(FILE))) == {"198.51.100.1", "198.51.100.9"}
+
+
+def state(*addresses: str, is_up: bool = True) -> NetworkState:
+    link = Link(2, "wlan0", "", is_up, is_up, False, 1500)
+    return NetworkState.of([link], [LocalAddress(ip_address(each), 24, 2) for each in addresses], [])
+
+
+def test_an_address_that_is_gone_from_a_working_link_is_lost() -> None:
+    former = [uplink("wlan0", str(V4), "192.0.2.3")]
+
+    assert assembly.lost_addresses(former, state("192.0.2.3")) == (LostAddress(V4, "wlan0"),)
+
+
+def test_an_address_that_only_lost_its_default_route_is_not_lost() -> None:
+    assert assembly.lost_addresses([uplink("wlan0", str(V4))], state(str(V4))) == ()
+
+
+def test_nothing_can_arrive_at_an_address_whose_link_is_down() -> None:
+    assert assembly.lost_addresses([uplink("wlan0", str(V4))], state(is_up=False)) == ()
