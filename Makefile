@@ -9,8 +9,8 @@ ENGINE := $(VENV)/.engine
 C_SOURCES := $(wildcard lispmob/datapath/*.c lispmob/datapath/*.h lispmob/datapath/build_ffi.py)
 
 # Debian packages, and the command or file that tells whether each is there.
-APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h python3-venv:python3 python3-dev:python3 iproute2:ip \
-	iptables:iptables-restore iperf3:iperf3 iputils-ping:ping tshark:tshark
+APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h iproute2:ip iptables:iptables-restore iperf3:iperf3 \
+	iputils-ping:ping tshark:tshark
 
 .PHONY: help setup build test pure netns check demo bench clean
 help:  ## what can be made
@@ -37,11 +37,12 @@ system:
 
 $(STAMP): pyproject.toml setup.py | system
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev,demo]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check wheel
+	@$(PY) -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev,demo]'
 	@touch $@
 
 $(ENGINE): $(STAMP) $(C_SOURCES)
-	@$(PY) setup.py --quiet build_ext --inplace
+	@$(PY) -W ignore setup.py --quiet build_ext --inplace
 	@touch $@
 
 build: $(ENGINE)
