@@ -153,3 +153,9 @@ def install_both(both: Lab, family: int, link: int = 0) -> None:
         both.a("install", prefix=prefix, locators=[both.links[link].rloc("b", family)])
     for prefix in (f"{EID_A4}/32", f"{EID_A6}/128"):
         both.b("install", prefix=prefix, locators=[both.links[link].rloc("a", family)])
+
+
+def forward_ipv4(namespace: str) -> None:
+    """Make a router of it."""
+    command = ["ip", "netns", "exec", namespace, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]
+    subprocess.run(command, check=True, timeout=20)
