@@ -1,0 +1,17 @@
+"""Worlds for the tests of the running service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service.world import World, city, world_of
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A dual-stack internet without daemons; the test starts those it needs."""
+    with world_of(city(), tmp_path) as made:
+        yield made
