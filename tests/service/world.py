@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from lispmob.api.client import Client
 from lispmob.errors import NotRunning
@@ -26,6 +28,7 @@ A: Final = Identity("a", ip_address("10.1.0.1"), ip_address("2001:db8:e1d::1"))
 B: Final = Identity("b", ip_address("10.1.0.2"), ip_address("2001:db8:e1d::2"))
 SECRET: Final = "only-for-tests"
 OVERLAY: Final = ("10.1.0.0/16", "2001:db8:e1d::/48")
+Sites: TypeAlias = Mapping[str, tuple[str, ...]]
 PATIENCE_S: Final = 15.0  # how long a test waits for what takes a fraction of a second on an idle machine
 
 
@@ -184,7 +187,9 @@ class World:
     def address(self, host: str, interface: str = "eth0", version: int = 4) -> str:
         return str(self.lab.topology.address(host, interface, version))
 
-    def start_hub(self, host: str = "hub", *, more: str = "", sites: dict[str, tuple[str, ...]] | None = None) -> Hub:
+    def start_hub(
+        self, host: str = "hub", *, more: str = "", sites: Mapping[str, tuple[str, ...]] | None = None
+    ) -> Hub:
         """Start lisphub and wait until it listens. `sites`: EIDs by name."""
         directory = self.directory / host
         chosen = sites or {who.name: tuple(f'"{prefix}"' for prefix in who.prefixes) for who in (A, B)}
@@ -193,7 +198,7 @@ class World:
         )
         text = f"sites:\n{listed}state-file: {directory / 'hub.sqlite'}\n{more}"
         hub = Hub(self.lab[host], text, directory)
-        self._open.callback(hub.daemon.stop)
+        self._open.callback(end, hub.daemon)
         hub.wait_until_listening(PATIENCE_S)
         return hub
 
@@ -206,7 +211,7 @@ class World:
         """Start lispd, and wait until it is registered unless `is_awaited` is False."""
         text = self.text(who) if isinstance(who, Identity) else who
         node = Node(text, self.lab[text.identity.name])
-        self._open.callback(lambda: node.daemon.stop())
+        self._open.callback(lambda: end(node.daemon))
         if is_awaited:
             node.wait_until_registered()
         return node
@@ -224,6 +229,13 @@ def world_of(topology: Topology, directory: Path) -> Iterator[World]:
     """Build it; everything ends with the `with` block."""
     with Lab(topology) as lab, ExitStack() as open_:
         yield World(lab, directory, open_)
+
+
+def end(daemon: Daemon) -> None:
+    """End it at once: its namespace goes with it, so there is nothing that it would have to put back."""
+    if daemon.is_running:
+        os.kill(daemon.pid, signal.SIGKILL)
+    daemon.stop()
 
 
 def network_listing(namespace: Namespace) -> str:
