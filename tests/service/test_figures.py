@@ -14,14 +14,14 @@ from tests.service.world import Node, World
 
 pytestmark = pytest.mark.netns
 
-IDLE_S = 3.0
+IDLE_S = 2.5
 ENOUGH = 5  # wake-ups of one thread in IDLE_S that still count as none: a neighbour that is resolved, a late timer
 
 
 def test_an_idle_node_sleeps_in_all_its_threads_and_answers_when_asked(world: World) -> None:
     world.start_hub()
     node, _ = world.start_pair()
-    time.sleep(1.0)  # the follow-ups of the start
+    time.sleep(0.5)  # the follow-ups of the start
 
     before = switches(node)
     time.sleep(IDLE_S)

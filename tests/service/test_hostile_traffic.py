@@ -72,7 +72,8 @@ def throw(world: World, port: int, messages: Iterator[bytes]) -> int:
     return 2 * len(sent)
 
 
-def test_noise_and_forgeries_are_counted_while_traffic_flows(world: World) -> None:
+def test_noise_and_forgeries_are_counted_while_traffic_flows(wide_world: World) -> None:
+    world = wide_world
     world.start_hub()
     a, b = world.start_pair()
     with ProbeStream(a.party(), b.party()) as probes:
@@ -103,7 +104,8 @@ def test_noise_and_forgeries_are_counted_while_traffic_flows(world: World) -> No
     assert a.ctl("status")["state"] == "registered"
 
 
-def test_the_hub_counts_forgeries_and_goes_on_serving(world: World) -> None:
+def test_the_hub_counts_forgeries_and_goes_on_serving(wide_world: World) -> None:
+    world = wide_world
     hub = world.start_hub()
     a = world.start_node(replace(world.text(A), eids=("10.1.0.1/32",)))
     sent = list(control_messages())

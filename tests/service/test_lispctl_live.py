@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
 from lispmob.lab.ping import ping
-from tests.service.world import A, B, Node, World
+from tests.service.world import A, B, Node, World, city, world_of
 
 pytestmark = pytest.mark.netns
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One for all of these tests: they look, and put back what they change."""
+    with world_of(city(), tmp_path_factory.mktemp("world")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
 def pair(world: World) -> tuple[Node, Node]:
     """Both nodes, after a first exchange."""
     world.start_hub()
@@ -99,10 +107,9 @@ def test_mappings_are_added_deleted_and_flushed_and_packets_obey_at_once(world: 
     ],
 )
 def test_what_cannot_be_done_is_exit_code_1_and_a_sentence(
-    world: World, words: tuple[str, ...], complaint: str
+    pair: tuple[Node, Node], words: tuple[str, ...], complaint: str
 ) -> None:
-    a = world.start_node(A, is_awaited=False)
-    a.wait_until(lambda status: status["state"] != "starting", "started")
+    a, _ = pair
 
     done = subprocess.run(a.command(*words), capture_output=True, text=True, timeout=10, check=False)
 
@@ -111,9 +118,8 @@ def test_what_cannot_be_done_is_exit_code_1_and_a_sentence(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_an_ordinary_user_may_look_and_may_not_change(world: World) -> None:
-    a = world.start_node(A, is_awaited=False)
-    a.wait_until(lambda status: status["state"] != "starting", "started")
+def test_an_ordinary_user_may_look_and_may_not_change(pair: tuple[Node, Node]) -> None:
+    a, _ = pair
     for directory in (a.directory, *a.directory.parents[:3]):
         directory.chmod(directory.stat().st_mode | 0o011)
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")

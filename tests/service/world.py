@@ -32,8 +32,11 @@ Sites: TypeAlias = Mapping[str, tuple[str, ...]]
 PATIENCE_S: Final = 15.0  # how long a test waits for what takes a fraction of a second on an idle machine
 
 
-def city(*, versions: Iterable[int] = (4, 6), delay_s: float = 0.001) -> Topology:
-    """a has two uplinks, b has one; lines are short, since these tests are not about distance."""
+def city(*, versions: Iterable[int] = (4, 6), delay_s: float = 0.001, is_wide: bool = False) -> Topology:
+    """a has two uplinks, b has one; lines are short, since these tests are not about distance.
+
+    `is_wide`: with a second hub, and with a host that speaks no LISP.
+    """
     spoken = tuple(versions)
     line = Impairment(delay_s=delay_s)
 
@@ -42,21 +45,24 @@ def city(*, versions: Iterable[int] = (4, 6), delay_s: float = 0.001) -> Topolog
             name, IPv4Network(v4) if 4 in spoken else None, IPv6Network(v6) if 6 in spoken else None, line
         )
 
+    beside = (
+        network("rack2", "198.51.100.128/25", "2001:db8:51:2::/64"),
+        network("web", "203.0.113.0/24", "2001:db8:113::/64"),
+    )
+    others = (Host("hub2", (Uplink("eth0", "rack2"),)), Host("world", (Uplink("eth0", "web"),)))
     return Topology(
         networks=(
             network("home", "198.18.1.0/24", "2001:db8:18:1::/64"),
             network("lte", "198.18.2.0/24", "2001:db8:18:2::/64"),
             network("office", "198.19.1.0/24", "2001:db8:19:1::/64"),
             network("rack", "198.51.100.0/25", "2001:db8:51:1::/64"),
-            network("rack2", "198.51.100.128/25", "2001:db8:51:2::/64"),
-            network("web", "203.0.113.0/24", "2001:db8:113::/64"),
+            *(beside if is_wide else ()),
         ),
         hosts=(
             Host("a", (Uplink("wlan0", "home", metric=100), Uplink("lte0", "lte", metric=200))),
             Host("b", (Uplink("wlan0", "office"),)),
             Host("hub", (Uplink("eth0", "rack"),)),
-            Host("hub2", (Uplink("eth0", "rack2"),)),
-            Host("world", (Uplink("eth0", "web"),)),
+            *(others if is_wide else ()),
         ),
     )
 
