@@ -35,10 +35,12 @@ from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.netlink import NetlinkMonitor
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.mh.plan import KernelState, LostAddress
-from lispmob.service import assembly, logs, reloading
+from lispmob.service import assembly, logs, narration, reloading
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.native_routes import NativeRoutes
+from lispmob.service.privileges import require_net_admin
+from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.state_dir import load_xtr_id
 from lispmob.service.views import Views
 from lispmob.service.wall import iso_utc, suspended_s
@@ -52,9 +54,6 @@ LINGER_S: Final = 2.0  # ours: longer than any round trip worth living on; packe
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
 SLEPT_S: Final = 2.0  # ours: the two clocks drift by less than this in years, and a suspend takes longer
 
-# What a handover's timeline calls the events of the core.
-STEPS: Final = {"register-sent": "register", "registered": "notify", "smr-sent": "smr"}
-
 log = logging.getLogger("lispd")
 
 
@@ -66,9 +65,11 @@ class Daemon:
         self.file = file
         self.started_wall = time.time()
         self.journal = HandoverJournal()
+        self.problems = RegistrationProblems()
         self._reloading: asyncio.Task[None] | None = None
         self.uplinks: tuple[Uplink, ...] = ()
         self.network = NetworkState()
+        self.is_starting = True
         self.is_stopping = False
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
@@ -112,6 +113,7 @@ class Daemon:
         """Serve until stopped. Raises LispError when it cannot start; the host is then as it was."""
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
+            self.is_starting = False
             sd_notify.ready(self._summary())
             await self._stop.wait()
             self.is_stopping = True
@@ -264,12 +266,14 @@ class Daemon:
             self._timer = None
 
     def _publish(self, event: Event) -> None:
-        if event.kind in STEPS:
-            target = event.fields.get("map_server") or event.fields.get("rloc") or event.fields.get("eid") or ""
-            self.journal.on_step(STEPS[event.kind], str(target), self._loop.time())
+        if (step := narration.step_of(event)) is not None:
+            self.journal.on_step(*step, self._loop.time())
         self.server.publish(ApiEvent(kind=event.kind, at=iso_utc(time.time()), fields=dict(event.fields)))
-        level = logging.INFO if event.kind in ("registered", "auth-failed", "moved", "withdrawn") else logging.DEBUG
-        log.log(level, "%s %s", event.kind, " ".join(f"{key}={value}" for key, value in event.fields.items()))
+        if (problem := self.problems.on_event(event.kind, event.fields)) is not None:
+            log.warning("%s", problem)
+        level = logging.INFO if event.kind in ("registered", "moved", "withdrawn") else logging.DEBUG
+        if log.isEnabledFor(level):
+            log.log(level, "%s", narration.line_of(event))
 
     # --- the rest
 
@@ -352,6 +356,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{options.config}: good")  # noqa: T201 - the answer to a question
             return EX_OK
         logs.configure(options.log_level or file.log.level)
+        require_net_admin()
         asyncio.run(_serve(options.config, file))
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - one line an error, as compilers print them

@@ -23,6 +23,8 @@ PURE = (
     "iface_monitor/default_routes.py",
     "mh/plan.py",
     "service/handovers.py",
+    "service/narration.py",
+    "service/registration_problems.py",
     "service/native_routes.py",
 )
 """Machines that must run in virtual time: their clock, randomness and packets come in through the door."""

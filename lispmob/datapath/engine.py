@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterable, Sequence
@@ -24,7 +25,7 @@ from lispmob.datapath.model import (
     UplinkRefused,
 )
 from lispmob.datapath.tun import open_tun
-from lispmob.errors import KernelRefused
+from lispmob.errors import KernelRefused, LispError
 from lispmob.wire.address import EidPrefix, IpAddress
 
 __all__ = [
@@ -71,14 +72,22 @@ class Engine:
         self.set_eids(config.eids)
 
     def open(self) -> None:
-        """Create the TUN device, up and without addresses, and the receiving sockets. Raises KernelRefused."""
+        """Create the TUN device, up and without addresses, and the receiving sockets.
+
+        Raises KernelRefused, and LispError when another process has the port.
+        """
         tun = open_tun(self.config.tun_name, self.config.tun_mtu_bytes)
         self._tun_fd, self.ifindex = tun.fd, tun.ifindex
         error = lib.lm_engine_open(self._engine, tun.fd)
         if error:
             self.stop()
-            what = f"UDP port {self.config.data_port}: is another LISP router running? {os.strerror(-error)}"
-            raise KernelRefused(what)
+            port = self.config.data_port
+            if error == -errno.EADDRINUSE:
+                where = f"UDP port {port} on all addresses"
+                raise LispError(
+                    f"{where} is in use: another LISP program runs here; find it with: ss -lunp 'sport = :{port}'"
+                )
+            raise KernelRefused(f"UDP port {port}: {os.strerror(-error)}")
 
     def start(self) -> None:
         """Start moving packets. Raises KernelRefused when there are no threads to be had."""

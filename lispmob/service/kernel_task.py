@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Final
 
 from lispmob.errors import KernelRefused
+from lispmob.mh import conntrack
 from lispmob.mh.kernel import KernelRouter, KernelState
+from lispmob.wire.address import IpNetwork
 
 RETRY_S: Final = 5.0  # ours: what the kernel refused once may have been in the way for a moment only
 
@@ -24,12 +26,13 @@ class KernelTask:
         self._router = KernelRouter()
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._native: frozenset[IpNetwork] = frozenset()
         self.problem: str | None = None
 
     async def start(self) -> None:
         """Remove what a crash left behind, and apply. Raises KernelRefused."""
         await self._router.clean_up()
-        await self._router.apply(self._desired())
+        await self._apply()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def touch(self) -> None:
@@ -53,10 +56,21 @@ class KernelTask:
             await self._wanted.wait()
             self._wanted.clear()
             try:
-                await self._router.apply(self._desired())
+                await self._apply()
                 self.problem = None
             except KernelRefused as refused:
                 if str(refused) != self.problem:
                     log.error("%s", refused)
                 self.problem = str(refused)
                 asyncio.get_running_loop().call_later(RETRY_S, self._wanted.set)
+
+    async def _apply(self) -> None:
+        desired = self._desired()
+        await self._router.apply(desired)
+        fresh = set(desired.native_prefixes) - self._native
+        if fresh and desired.translates_native:
+            # Now that the routes lead there: what already knocked at lmn0 has to be translated like the rest.
+            eids = [eid.network for eid in desired.eids]
+            count = await asyncio.to_thread(conntrack.forget_unanswered, eids, fresh)
+            log.debug("flows start anew natively count=%d", count)
+        self._native = frozenset(desired.native_prefixes)

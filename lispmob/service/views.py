@@ -18,6 +18,7 @@ from lispmob.control_socket import ControlSocket
 from lispmob.datapath.engine import Engine
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.service.handovers import Handover, HandoverJournal
+from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.wall import iso_utc
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
@@ -42,7 +43,9 @@ class Parts(Protocol):
     network: NetworkState
     uplinks: tuple[Uplink, ...]
     started_wall: float
+    is_starting: bool
     is_stopping: bool
+    problems: RegistrationProblems
 
     @property
     def policy(self) -> UplinkPolicy: ...
@@ -215,6 +218,8 @@ class Views:
     def _state(self) -> Literal["starting", "offline", "registering", "partly-registered", "registered", "stopping"]:
         if self._parts.is_stopping:
             return "stopping"
+        if self._parts.is_starting:
+            return "starting"  # nobody should count on us before the kernel's routes are there
         if not self._parts.uplinks:
             return "offline"
         confirmed = [each.is_confirmed for each in self._parts.node.registrations]
@@ -236,7 +241,7 @@ class Views:
             last_notify=confirmed,
             next_in_s=None if due is None else round(max(0.0, due - now), 3),
             rtt_ms=None if one.rtt_ms is None else round(one.rtt_ms, 3),
-            problem=self._parts.kernel_problem,
+            problem=self._parts.problems.of(str(one.eid), str(one.server.address)) or self._parts.kernel_problem,
         )
 
     def _locators(self) -> list[schema.LocalLocator]:
@@ -296,7 +301,11 @@ def _handover(move: Handover) -> schema.Handover:
         id=move.number,
         started_at=iso_utc(move.began_wall),
         reasons=list(move.reasons),
-        steps=[schema.Step(at_ms=step.at_ms, what=step.what, detail=step.detail) for step in move.steps],
+        # The datapath tells of packets a moment after they passed: in order of time, not of hearing.
+        steps=[
+            schema.Step(at_ms=step.at_ms, what=step.what, detail=step.detail)
+            for step in sorted(move.steps, key=lambda each: each.at_ms)
+        ],
         gap_out_ms=move.gap_out_ms,
         gap_in_ms=move.gap_in_ms,
     )

@@ -15,6 +15,18 @@ Run: TypeAlias = "Callable[[Client, Namespace], int]"
 AddArguments: TypeAlias = "Callable[[ArgumentParser], None]"
 
 
+def common_options() -> ArgumentParser:
+    """The options that may stand anywhere on the line: parents=[common_options()] of every parser."""
+    import argparse
+
+    from lispmob.api.client import DEFAULT_SOCKET
+
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--json", action="store_true", help="print JSON, for programs")
+    common.add_argument("--socket", metavar="PATH", help=f"the daemon's socket (default: {DEFAULT_SOCKET})")
+    return common
+
+
 def no_arguments(_parser: ArgumentParser) -> None:
     """For commands without arguments of their own."""
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lispmob.api.cli import counters, database, events, handovers, lookup, map_cache, reload, status, uplinks, version
-from lispmob.api.cli.command import Command
+from lispmob.api.cli.command import Command, common_options
 from lispmob.api.client import DEFAULT_SOCKET, Client
 from lispmob.errors import LispError, NotRunning
 
@@ -32,9 +32,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; completion files and man pages are made from it too."""
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument("--json", action="store_true", help="print JSON, for programs")
-    common.add_argument("--socket", metavar="PATH", help=f"the daemon's socket (default: {DEFAULT_SOCKET})")
+    common = common_options()
     parser = argparse.ArgumentParser(
         prog="lispctl", description="Look into a running lispd, and steer it.", parents=[common]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
-from lispmob.api.cli.command import Command, show
+from lispmob.api.cli.command import Command, common_options, show
 from lispmob.api.cli.text import duration, locators, plural, table
 from lispmob.api.client import Client
 
@@ -14,11 +14,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Actions of this command; without one, the map-cache is listed."""
     parser.set_defaults(action=None)
     actions = parser.add_subparsers(metavar="ACTION", dest="action")
-    actions.add_parser("list", help="list the mappings (the default)")
-    actions.add_parser("flush", help="forget every mapping that was learned; static ones stay")
-    delete = actions.add_parser("del", help="forget one mapping")
+    common = [common_options()]
+    actions.add_parser("list", parents=common, help="list the mappings (the default)")
+    actions.add_parser("flush", parents=common, help="forget every mapping that was learned; static ones stay")
+    delete = actions.add_parser("del", parents=common, help="forget one mapping")
     delete.add_argument("prefix", help="its EID-Prefix, such as 192.0.2.0/24 or [7]192.0.2.0/24")
-    add = actions.add_parser("add", help="add a static mapping")
+    add = actions.add_parser("add", parents=common, help="add a static mapping")
     add.add_argument("prefix", help="its EID-Prefix, such as 192.0.2.0/24 or [7]192.0.2.0/24")
     add.add_argument(
         "--locator",

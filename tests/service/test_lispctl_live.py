@@ -1,0 +1,134 @@
+"""lispctl with a daemon that works: what each command answers, for programs and for people."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from lispmob.lab.ping import ping
+from tests.service.world import A, B, Node, World, city, world_of
+
+pytestmark = pytest.mark.netns
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One for all of these tests: they look, and put back what they change."""
+    with world_of(city(), tmp_path_factory.mktemp("world")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def pair(world: World) -> tuple[Node, Node]:
+    """Both nodes, after a first exchange."""
+    world.start_hub()
+    a, b = world.start_pair()
+    assert ping(world["a"], B.eid4, A.eid4, count=2, timeout_s=3.0).lost == 0
+    return a, b
+
+
+def test_every_view_shows_what_is_so(world: World, pair: tuple[Node, Node]) -> None:
+    a, _ = pair
+    hub, rloc, theirs = world.address("hub"), world.address("a", "wlan0"), world.address("b", "wlan0")
+
+    status, cache, database = a.ctl("status"), a.ctl("map-cache"), a.ctl("database")
+    counters, uplinks, version = a.ctl("counters"), a.ctl("uplinks"), a.ctl("version")
+    known, own, unknown = (a.ctl("lookup", eid) for eid in ("10.1.0.2", "10.1.0.1", "10.1.0.77"))
+
+    assert status["state"] == "registered"
+    assert status["pid"] == a.daemon.pid
+    assert [eid["prefix"] for eid in status["eids"]] == list(A.prefixes)
+    for eid in status["eids"]:
+        (registration,) = eid["registrations"]
+        assert (registration["map_server"], registration["state"], registration["problem"]) == (hub, "registered", None)
+        assert registration["rtt_ms"] > 0
+        assert 0 < registration["next_in_s"] <= 66
+    assert status["locators"][0] == {"address": rloc, "interface": "wlan0", "priority": 1, "weight": 100}
+    assert (status["routing"]["mode"], status["routing"]["tun"]) == ("split", "lmn0")
+    assert status["datapath"]["packets_out"] >= 2
+    assert (status["map_cache_size"], status["last_handover"]) == (1, None)
+    (entry,) = cache["entries"]
+    assert (entry["prefix"], entry["source"], entry["action"]) == ("10.1.0.2/32", "reply", "encapsulate")
+    assert entry["locators"][0]["address"] == theirs
+    assert 0 < entry["expires_in_s"] <= 600
+    assert [one["prefix"] for one in database] == list(A.prefixes)
+    assert {one["interface"] for one in database[0]["locators"]} == {"wlan0", "lte0"}
+    assert set(counters) == {"control", "control-socket", "datapath"}
+    assert counters["control"]["tx_map_register"] >= 2
+    assert [(one["name"], one["is_used"]) for one in uplinks] == [("wlan0", True), ("lte0", True)]
+    assert version["api"] == 1
+    assert (known["verdict"], known["locator"]) == ("encapsulate", theirs)
+    assert (own["verdict"], unknown["verdict"]) == ("own", "ask")
+    assert a.ctl("handovers") == []
+
+
+def test_people_read_the_same_in_words(world: World, pair: tuple[Node, Node]) -> None:
+    a, _ = pair
+
+    said = {words: a.say(*words.split()) for words in ("status", "map-cache", "database", "counters", "handovers")}
+
+    assert "registered, up" in said["status"]
+    assert f"registered at {world.address('hub')} since" in said["status"]
+    assert world.address("b", "wlan0") in said["map-cache"]
+    assert "10.1.0.1/32" in said["database"]
+    assert "out_packets" in said["counters"]
+    assert said["handovers"].strip() == "no move since lispd started"
+    assert "packets to 10.1.0.2 go to" in a.say("lookup", "10.1.0.2")
+    assert a.say("events", "--kinds", "registered").count("registered") == 2
+
+
+def test_mappings_are_added_deleted_and_flushed_and_packets_obey_at_once(world: World, pair: tuple[Node, Node]) -> None:
+    a, _ = pair
+    theirs = world.address("b", "wlan0")
+
+    a.ctl("map-cache", "add", "10.1.0.2/32")
+    assert ping(world["a"], B.eid4, A.eid4, count=1, timeout_s=0.3).lost == 1
+    a.ctl("map-cache", "add", "10.1.0.2/32", "--locator", f"{theirs},1,100")
+    assert ping(world["a"], B.eid4, A.eid4, count=1).lost == 0
+    (entry,) = a.ctl("map-cache")["entries"]
+    assert (entry["source"], entry["expires_in_s"]) == ("static", None)
+    assert a.ctl("map-cache", "flush") == {"count": 0}, "a static mapping stays"
+    assert a.ctl("map-cache", "del", "10.1.0.2/32") == {"count": 1}
+    assert a.ctl("map-cache")["entries"] == []
+    assert ping(world["a"], B.eid4, A.eid4, count=1, timeout_s=3.0).lost == 0
+    assert a.ctl("map-cache")["entries"][0]["source"] == "reply"
+    assert a.ctl("map-cache", "flush") == {"count": 1}
+    assert a.ctl("map-cache")["entries"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("map-cache", "add", "10.1.0.1/32"), "is an EID of our own"),
+        (("map-cache", "del", "10.9.0.0/16"), "10.9.0.0/16"),
+        (("lookup", "nonsense"), "nonsense"),
+    ],
+)
+def test_what_cannot_be_done_is_exit_code_1_and_a_sentence(
+    pair: tuple[Node, Node], words: tuple[str, ...], complaint: str
+) -> None:
+    a, _ = pair
+
+    done = subprocess.run(a.command(*words), capture_output=True, text=True, timeout=10, check=False)
+
+    assert done.returncode == 1
+    assert complaint in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_ordinary_user_may_look_and_may_not_change(pair: tuple[Node, Node]) -> None:
+    a, _ = pair
+    for directory in (a.directory, *a.directory.parents[:3]):
+        directory.chmod(directory.stat().st_mode | 0o011)
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+    look, change = (
+        subprocess.run([*nobody, *a.command(*words)[4:]], capture_output=True, text=True, timeout=10, check=False)
+        for words in (("status",), ("reload",))
+    )
+
+    assert look.returncode == 0, look.stderr
+    assert change.returncode == 1
+    assert "root" in change.stderr

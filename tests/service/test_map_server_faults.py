@@ -1,0 +1,130 @@
+"""Map-Servers that are silent, strange or gone: the status names the problem, and the rest goes on."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+
+import pytest
+
+from lispmob.lab.ping import ping
+from lispmob.wire.auth import Algorithm, Key, sign
+from lispmob.wire.map_notify import MapNotify
+from lispmob.wire.map_register import MapRegister
+from tests.service.world import PATIENCE_S, A, B, Node, World, wait_for
+
+pytestmark = pytest.mark.netns
+
+
+def registration(node: Node, server: str) -> dict[str, object]:
+    """The node's IPv4 registration at one Map-Server."""
+    status = node.status()
+    assert status is not None
+    return next(one for one in status["eids"][0]["registrations"] if one["map_server"] == server)
+
+
+def test_a_silent_map_server_is_tried_ever_more_slowly_the_status_says_why_and_its_return_ends_that(
+    world: World,
+) -> None:
+    server = world.address("hub")
+    with world["hub"].socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind((server, 4342))
+        node = world.start_node(replace(world.text(A), eids=("10.1.0.1/32",)), is_awaited=False)
+
+        node.wait_until(lambda status: status["eids"][0]["registrations"][0]["problem"] is not None, "a problem")
+        silent.setblocking(False)
+        arrived = [MapRegister.decode(silent.recv(2000)) for _ in range(2)]
+
+    found = registration(node, server)
+    assert found["state"] == "registering"
+    assert str(found["problem"]).startswith("no answer to 2 Map-Registers: the key differs, UDP port 4342 is filtered")
+    assert isinstance(found["next_in_s"], float)
+    assert found["next_in_s"] > 2  # after 1 s and 2 s come 4 s
+    assert arrived[1].nonce == arrived[0].nonce + 1
+    warnings = [line for line in node.log().splitlines() if "WARNING" in line]
+    assert len(warnings) == 1
+    assert f"is not registered at {server}: no answer" in warnings[0]
+    assert "no answer to 2 Map-Registers" in node.say("status")
+
+    world.start_hub()
+    node.wait_until_registered()
+    assert registration(node, server)["problem"] is None
+
+
+def test_a_key_that_the_map_server_does_not_know_is_told_there_and_is_no_registration(world: World) -> None:
+    hub = world.start_hub()
+    node = world.start_node(replace(world.text(A), secret="another", eids=("10.1.0.1/32",)), is_awaited=False)
+
+    wait_for(lambda: "auth-failed" in hub.daemon.log.read_text(), "a word from the hub")
+
+    told = next(line for line in hub.daemon.log.read_text().splitlines() if "auth-failed" in line)
+    assert world.address("a", "wlan0") in told
+    assert registration(node, world.address("hub"))["state"] == "registering"
+    assert "another" not in node.log()
+    assert hub.daemon.is_running
+
+
+def test_a_map_notify_with_another_key_is_an_event_a_warning_and_a_counter(world: World) -> None:
+    server = world.address("hub")
+    with world["hub"].socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind((server, 4342))
+        other.settimeout(PATIENCE_S)
+        node = world.start_node(replace(world.text(A), eids=("10.1.0.1/32",)), is_awaited=False)
+        raw, sender = other.recvfrom(2000)
+        register = MapRegister.decode(raw)
+        notify = MapNotify(
+            nonce=register.nonce,
+            records=register.records,
+            key_id=0,
+            algorithm_id=0,
+            authentication=b"",
+            xtr_id=register.xtr_id,
+            site_id=register.site_id,
+        )
+        other.sendto(sign(notify, Key(b"not-the-secret", 0, Algorithm.HMAC_SHA_256_128)), sender)
+
+        node.wait_until(lambda status: status["eids"][0]["registrations"][0]["problem"] is not None, "a problem")
+
+    assert str(registration(node, server)["problem"]).startswith("Map-Notify refused")
+    assert registration(node, server)["state"] == "registering"
+    assert [event["kind"] for event in node.ctl_lines("events", "--kinds", "auth-failed")] == ["auth-failed"]
+    assert node.counters("control")["rx_auth"] == 1
+    assert "does map-servers: key (and key-id, algorithm) agree" in node.log()
+
+
+def test_one_of_two_map_servers_is_enough_and_the_status_tells_them_apart(wide_world: World) -> None:
+    world = wide_world
+    servers = world.address("hub"), world.address("hub2")
+    first = world.start_hub("hub")
+    world.start_hub("hub2")
+    a, b = (world.start_node(world.text(who, *servers)) for who in (A, B))
+    assert [one["state"] for one in a.ctl("status")["eids"][0]["registrations"]] == ["registered", "registered"]
+
+    first.daemon.stop()
+    assert ping(world["a"], B.eid4, A.eid4, count=2, timeout_s=4.0).lost == 0
+    world["a"].run("ip", "link", "set", "wlan0", "down")  # a move: the state at the dead server is no longer known
+    a.wait_until(lambda status: status["state"] == "partly-registered", "partly registered")
+    a.wait_until(lambda status: status["eids"][0]["registrations"][1]["state"] == "registered", "the living one")
+
+    assert registration(a, servers[0])["state"] == "registering"
+    assert registration(a, servers[1])["state"] == "registered"
+    assert registration(a, servers[1])["problem"] is None
+    assert b.daemon.is_running
+
+
+def test_a_lookup_goes_to_the_next_map_resolver_when_the_first_is_dead(wide_world: World) -> None:
+    world = wide_world
+    servers = world.address("hub"), world.address("hub2")
+    world.start_hub("hub2")
+    a = world.start_node(replace(world.text(A), servers=[servers[1]], keys=resolvers(*servers)))
+    world.start_node(replace(world.text(B), servers=[servers[1]]))
+
+    seen = ping(world["a"], B.eid4, A.eid4, count=1, timeout_s=4.0)
+
+    assert seen.lost == 0
+    assert seen.rtts_s[0] > 0.5, "the first Map-Resolver was not asked first: this test shows nothing"
+    assert a.counters("control")["tx_map_request"] == 2
+
+
+def resolvers(*addresses: str) -> dict[str, str]:
+    return {"map-resolvers": f"[{', '.join(addresses)}]"}
