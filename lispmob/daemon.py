@@ -162,6 +162,7 @@ class Daemon:
         for reason in delta.reasons:
             log.info("%s", reason.text)
         if not delta.has_changed:
+            self._kernel.touch()  # a gateway may be another one
             return
         if is_move:
             self.journal.on_change([reason.text for reason in delta.reasons], since, time.time())
