@@ -7,7 +7,9 @@ from cffi import FFI
 DIRECTORY = "lispmob/datapath"  # relative to setup.py, as setuptools wants it
 PARTS = (
     "address",
+    "burst",
     "counters",
+    "device",
     "engine",
     "fragment",
     "hash",
@@ -15,11 +17,13 @@ PARTS = (
     "inbound",
     "lifecycle",
     "locator",
+    "merge",
     "mtu",
     "outbound",
     "packet",
     "pending",
     "punt",
+    "segment",
     "send",
     "table",
     "traffic",
@@ -53,6 +57,7 @@ struct lm_config {
 ENGINE = """
 struct lm_engine;
 struct lm_engine *lm_engine_new(const struct lm_config *config);
+void lm_engine_offload(struct lm_engine *e, bool has_vnet, bool takes_udp);
 int lm_engine_open(struct lm_engine *e, int tun);
 int lm_engine_start(struct lm_engine *e);
 void lm_engine_stop(struct lm_engine *e);

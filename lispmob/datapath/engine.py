@@ -72,8 +72,9 @@ class Engine:
 
     def open(self) -> None:
         """Create the TUN device, up and without addresses, and the receiving sockets. Raises KernelRefused."""
-        tun = open_tun(self.config.tun_name, self.config.tun_mtu_bytes)
+        tun = open_tun(self.config.tun_name, self.config.tun_mtu_bytes, offload=self.config.offload)
         self._tun_fd, self.ifindex = tun.fd, tun.ifindex
+        lib.lm_engine_offload(self._engine, tun.has_vnet_header, tun.takes_udp)
         error = lib.lm_engine_open(self._engine, tun.fd)
         if error:
             self.stop()

@@ -1,8 +1,6 @@
 /* From the TUN device to the uplinks (ITR side, RFC 9300 section 4). */
-#include <errno.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include "engine.h"
 
@@ -52,8 +50,8 @@ static void miss(struct lm_engine *e, const struct lm_job *job)
     const struct lm_inner *inner = &job->inner;
     if (!job->is_retry)
         lm_count(&e->counters, LM_out_pending);
-    if (lm_pending_add(e->pending, job->instance_id, &inner->destination, job->packet, inner->length, job->born,
-                       job->now) != LM_PENDING_FIRST)
+    if (lm_pending_add(e->pending, job->instance_id, &inner->destination, &job->vnet, job->packet, inner->length,
+                       job->born, job->now) != LM_PENDING_FIRST)
         return;
     struct lm_punt report = {.kind = LM_PUNT_MISS,
                              .instance_id = job->instance_id,
@@ -66,7 +64,7 @@ static void miss(struct lm_engine *e, const struct lm_job *job)
 static void refuse(struct lm_engine *e, const struct lm_job *job, enum lm_counter why, enum lm_icmp_kind kind)
 {
     lm_count(&e->counters, why);
-    lm_icmp_send(e, kind, 0, job->packet, &job->inner, job->now);
+    lm_icmp_tell(e, kind, 0, job);
 }
 
 /* Locator and uplink of the flow; no path at all when there is no uplink: lm_send keeps the packet. */
@@ -80,11 +78,12 @@ static bool choose(struct lm_engine *e, struct lm_job *job)
     return false;
 }
 
-bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, uint8_t *packet, size_t length, uint64_t born,
-                       uint64_t now)
+bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
+                       uint64_t born, uint64_t now)
 {
-    *job = (struct lm_job){.packet = packet, .born = born, .now = now, .is_retry = born != now};
-    if (!lm_inner_parse(packet, length, &job->inner)) {
+    *job = (struct lm_job){.packet = packet, .vnet = *vnet, .born = born, .now = now, .is_retry = born != now};
+    if (!lm_vnet_complete(&job->vnet, packet, length) || !lm_inner_parse(packet, length, &job->inner) ||
+        !lm_segments_read(&job->vnet, packet, &job->inner, &job->segments)) {
         lm_count(&e->counters, LM_out_inner);
         return false;
     }
@@ -118,9 +117,10 @@ void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from)
 {
     uint8_t *packet = e->scratch + LM_FRAME_HEADROOM;
     uint64_t born, now = lm_now();
-    for (size_t length; (length = lm_pending_take(from, packet, &born, now)) > 0;) {
+    lm_vnet vnet;
+    for (size_t length; (length = lm_pending_take(from, &vnet, packet, &born, now)) > 0;) {
         struct lm_job job;
-        if (lm_outbound_judge(e, &job, packet, length, born, now))
+        if (lm_outbound_judge(e, &job, &vnet, packet, length, born, now))
             lm_send(e, &job);
     }
 }
@@ -129,17 +129,11 @@ void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from)
 static int read_tun(struct lm_engine *e)
 {
     int count = 0;
-    while (count < LM_BATCH) {
-        struct lm_frame *frame = &e->out_frames.frame[count];
-        ssize_t n = read(e->tun, frame->packet, LM_PACKET_MAX);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno != EAGAIN)
-            return count ? count : -1;
+    for (size_t octets = 0; count < LM_BATCH && octets < LM_BATCH_OCTETS; count++) {
+        ssize_t n = lm_device_read(e, &e->out_frames.frame[count]);
         if (n <= 0)
-            return count;
-        frame->length = (size_t)n;
-        count++;
+            return count ? count : (int)n;
+        octets += (size_t)n;
     }
     return count;
 }
@@ -154,7 +148,7 @@ static void forward(struct lm_engine *e, int count)
     uint64_t sent_before = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed);
     for (int i = 0; i < count; i++) {
         struct lm_frame *frame = &e->out_frames.frame[i];
-        if (lm_outbound_judge(e, &jobs[ready_count], frame->packet, frame->length, now, now)) {
+        if (lm_outbound_judge(e, &jobs[ready_count], &frame->vnet, frame->packet, frame->length, now, now)) {
             ready[ready_count] = &jobs[ready_count];
             ready_count++;
         }
