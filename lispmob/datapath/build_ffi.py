@@ -98,6 +98,19 @@ size_t lm_icmp_build(uint8_t *out, int kind, uint32_t mtu, const struct lm_addr 
                      const struct lm_inner *inner);
 size_t lm_fragment_count(const uint8_t *packet, const struct lm_inner *inner, size_t limit);
 size_t lm_fragment_write(uint8_t *out, const uint8_t *packet, const struct lm_inner *inner, size_t index, size_t count);
+struct virtio_net_hdr { uint8_t flags, gso_type; uint16_t hdr_len, gso_size, csum_start, csum_offset; ...; };
+typedef struct virtio_net_hdr lm_vnet;
+struct lm_segments { size_t count, header, size; uint32_t pseudo; ...; };
+bool lm_vnet_complete(lm_vnet *vnet, uint8_t *packet, size_t length);
+bool lm_segments_read(const lm_vnet *vnet, const uint8_t *packet, const struct lm_inner *inner,
+                      struct lm_segments *out);
+size_t lm_segment_write(uint8_t *out, const uint8_t *packet, const struct lm_inner *inner,
+                        const struct lm_segments *segments, size_t index);
+struct iovec { void *iov_base; size_t iov_len; ...; };
+struct lm_merge { bool takes_udp; size_t count; lm_vnet vnet; struct iovec vector[...]; ...; };
+void lm_merge_start(struct lm_merge *merge, const uint8_t *packet, const struct lm_inner *inner);
+bool lm_merge_join(struct lm_merge *merge, const uint8_t *packet, const struct lm_inner *inner);
+size_t lm_merge_finish(struct lm_merge *merge);
 struct lm_slots { uint8_t count; uint8_t index[100]; };
 struct lm_choice { unsigned priority, weight; };
 void lm_slots_fill(struct lm_slots *slots, const struct lm_choice *choices, size_t count);
@@ -122,6 +135,7 @@ PREAMBLE = """
 #pragma GCC diagnostic ignored "-Wcast-function-type"
 #include "engine.h"
 #include "fragment.h"
+#include "merge.h"
 """
 
 ffibuilder = FFI()

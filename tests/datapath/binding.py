@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
-from lispmob.datapath import _lispdp, pure
+from lispmob.datapath import _lispdp, pure, pure_segment
 from lispmob.datapath.engine import _address, _prefixes, _put_address
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -75,6 +77,53 @@ def fragments(packet: bytes, limit: int) -> list[bytes]:
         assert length <= limit
         made.append(bytes(ffi.buffer(out, length)))
     return made
+
+
+def vnet(header: pure_segment.VnetHeader) -> Any:
+    return ffi.new("lm_vnet *", asdict(header))
+
+
+def complete(header: pure_segment.VnetHeader, packet: bytes) -> bytes | None:
+    buffer = octets(packet)
+    return bytes(ffi.buffer(buffer, len(packet))) if lib.lm_vnet_complete(vnet(header), buffer, len(packet)) else None
+
+
+def segments(header: pure_segment.VnetHeader, packet: bytes) -> list[bytes] | None:
+    """What the C makes of a super-packet; None: refused."""
+    inner, plan = parse(packet), ffi.new("struct lm_segments *")
+    if inner is None or not lib.lm_segments_read(vnet(header), octets(packet), inner, plan):
+        return None
+    made = []
+    for index in range(plan.count):
+        out = ffi.new("uint8_t[]", plan.header + plan.size)
+        length = lib.lm_segment_write(out, octets(packet), inner, plan, index)
+        made.append(bytes(ffi.buffer(out, length)))
+    return made
+
+
+def merged(packets: Iterable[bytes], *, takes_udp: bool = True) -> list[tuple[pure_segment.VnetHeader, bytes]]:
+    """What is written to the TUN device for packets that arrive in this order."""
+    merge = ffi.new("struct lm_merge *")
+    merge.takes_udp = takes_udp
+    written, kept = [], []
+    for packet in packets:
+        kept.append(octets(packet))
+        inner = parse(packet)
+        if merge.count and lib.lm_merge_join(merge, kept[-1], inner):
+            continue
+        written += _finished(merge)
+        lib.lm_merge_start(merge, kept[-1], inner)
+    return written + _finished(merge)
+
+
+def _finished(merge: Any) -> list[tuple[pure_segment.VnetHeader, bytes]]:
+    if merge.count == 0:
+        return []
+    count = lib.lm_merge_finish(merge)
+    parts = [bytes(ffi.buffer(one.iov_base, one.iov_len)) for one in merge.vector[1:count]]
+    names = ("flags", "gso_type", "hdr_len", "gso_size", "csum_start", "csum_offset")
+    header = pure_segment.VnetHeader(**{name: getattr(merge.vnet, name) for name in names})
+    return [(header, b"".join(parts))]
 
 
 def slots(choices: list[tuple[int, int]]) -> list[int]:
