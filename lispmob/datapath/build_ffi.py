@@ -68,6 +68,9 @@ int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, si
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
                       const struct lm_locator_spec *locators, size_t count);
+struct lm_install { struct lm_prefix prefix; uint32_t first; uint8_t count, disposition; ...; };
+int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
+                           const struct lm_locator_spec *locators);
 int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_wake_fd(const struct lm_engine *e);
@@ -114,7 +117,7 @@ size_t lm_merge_finish(struct lm_merge *merge);
 struct lm_slots { uint8_t count; uint8_t index[100]; };
 struct lm_choice { unsigned priority, weight; };
 void lm_slots_fill(struct lm_slots *slots, const struct lm_choice *choices, size_t count);
-struct lm_entry { void *value; uint8_t kind; uint8_t length; ...; };
+struct lm_entry { void *value; uint8_t kind; uint8_t length; struct lm_addr address; ...; };
 struct lm_table;
 struct lm_table *lm_table_new(const struct lm_key *key);
 void lm_table_free(struct lm_table *table);
@@ -123,6 +126,12 @@ struct lm_entry *lm_table_find(const struct lm_table *table, const struct lm_pre
 struct lm_entry *lm_table_insert(struct lm_table *table, const struct lm_prefix *prefix);
 bool lm_table_remove(struct lm_table *table, const struct lm_prefix *prefix);
 struct lm_entry *lm_table_lookup(const struct lm_table *table, uint32_t instance_id, const struct lm_addr *address);
+struct lm_query { uint32_t instance_id; const struct lm_addr *address; struct lm_entry *entry; ...; };
+#define LM_QUERIES_MAX ...
+void lm_table_lookup_many(const struct lm_table *table, struct lm_query *queries, size_t count);
+bool lm_table_settle(struct lm_table *table);
+size_t lm_table_memory(const struct lm_table *table);
+struct lm_entry *lm_table_next(const struct lm_table *table, uint32_t *cursor);
 bool lm_table_has_instance(const struct lm_table *table, uint32_t instance_id);
 """
 

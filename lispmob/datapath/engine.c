@@ -4,6 +4,8 @@
 
 #include "engine.h"
 
+#define PORTION 128u /* installed at once while packets wait: a fraction of a millisecond */
+
 static void lock(struct lm_engine *e)
 {
     pthread_mutex_lock(&e->writer);
@@ -137,18 +139,45 @@ static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disp
     return 0;
 }
 
+/* Sends what waited for the mapping, and forgets whom it asked about. */
+static void answered(struct lm_engine *e, const struct lm_prefix *prefix)
+{
+    bool has_waited = lm_pending_count(e->pending) > 0;
+    lm_pending_release(e->pending, prefix);
+    if (has_waited)
+        lm_outbound_retry(e, e->pending);
+}
+
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
                       const struct lm_locator_spec *locators, size_t count)
 {
     lock(e);
     int error = install(e, prefix, disposition, locators, count);
-    if (!error && disposition != LM_MISS && lm_pending_count(e->pending)) {
-        lm_pending_release(e->pending, prefix);
-        lm_outbound_retry(e, e->pending);
-    } else if (!error && disposition != LM_MISS) {
-        lm_pending_release(e->pending, prefix); /* forgets whom it asked about */
-    }
+    if (!error && disposition != LM_MISS)
+        answered(e, prefix);
     unlock(e);
+    return error;
+}
+
+int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
+                           const struct lm_locator_spec *locators)
+{
+    int error = 0;
+    for (size_t done = 0; done < count && !error;) {
+        lock(e);
+        for (size_t end = done + PORTION < count ? done + PORTION : count; done < end && !error; done++) {
+            const struct lm_install *item = &items[done];
+            error = install(e, &item->prefix, item->disposition, locators + item->first, item->count);
+            if (!error && item->disposition != LM_MISS)
+                answered(e, &item->prefix);
+        }
+        unlock(e);
+    }
+    for (bool is_growing = true; is_growing;) {
+        lock(e);
+        is_growing = lm_table_settle(e->table);
+        unlock(e);
+    }
     return error;
 }
 

@@ -153,6 +153,15 @@ int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, si
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
                       const struct lm_locator_spec *locators, size_t count);
+/* One of many to be installed; its locators are `count` from `first` on in an array that all share. */
+struct lm_install {
+    struct lm_prefix prefix;
+    uint32_t first;
+    uint8_t count, disposition;
+};
+/* The same for many at once, in portions: packets move in between. What came before an error is installed. */
+int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
+                           const struct lm_locator_spec *locators);
 int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_wake_fd(const struct lm_engine *e);

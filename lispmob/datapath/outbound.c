@@ -78,8 +78,9 @@ static bool choose(struct lm_engine *e, struct lm_job *job)
     return false;
 }
 
-bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
-                       uint64_t born, uint64_t now)
+/* Reads the packet and what it may not be; false: it is dealt with. */
+static bool admit(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
+                  uint64_t born, uint64_t now)
 {
     *job = (struct lm_job){.packet = packet, .vnet = *vnet, .born = born, .now = now, .is_retry = born != now};
     if (!lm_vnet_complete(&job->vnet, packet, length) || !lm_inner_parse(packet, length, &job->inner) ||
@@ -87,9 +88,12 @@ bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *v
         lm_count(&e->counters, LM_out_inner);
         return false;
     }
-    if (!is_for_tunnel(e, job))
-        return false;
-    struct lm_entry *entry = lm_table_lookup(e->table, job->instance_id, &job->inner.destination);
+    return is_for_tunnel(e, job);
+}
+
+/* What the entry (or that there is none) means for the packet; true: it is ready to be sent. */
+static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *entry)
+{
     if (!entry || entry->kind == LM_MISS) {
         miss(e, job);
         return false;
@@ -111,6 +115,13 @@ bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *v
         refuse(e, job, LM_out_drop, LM_ICMP_UNREACHABLE);
         return false;
     }
+}
+
+bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
+                       uint64_t born, uint64_t now)
+{
+    return admit(e, job, vnet, packet, length, born, now) &&
+           dispose(e, job, lm_table_lookup(e->table, job->instance_id, &job->inner.destination));
 }
 
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from)
@@ -138,21 +149,27 @@ static int read_tun(struct lm_engine *e)
     return count;
 }
 
+_Static_assert(LM_BATCH <= LM_QUERIES_MAX, "a batch is looked up at once");
+
 static void forward(struct lm_engine *e, int count)
 {
     static _Thread_local struct lm_job jobs[LM_BATCH];
     struct lm_job *ready[LM_BATCH];
-    size_t ready_count = 0;
+    struct lm_query queries[LM_BATCH];
+    size_t admitted = 0, ready_count = 0;
     uint64_t now = lm_now();
     pthread_rwlock_rdlock(&e->lock);
     uint64_t sent_before = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed);
     for (int i = 0; i < count; i++) {
-        struct lm_frame *frame = &e->out_frames.frame[i];
-        if (lm_outbound_judge(e, &jobs[ready_count], &frame->vnet, frame->packet, frame->length, now, now)) {
-            ready[ready_count] = &jobs[ready_count];
-            ready_count++;
-        }
+        const struct lm_frame *frame = &e->out_frames.frame[i];
+        struct lm_job *job = &jobs[admitted];
+        if (admit(e, job, &frame->vnet, frame->packet, frame->length, now, now))
+            queries[admitted++] = (struct lm_query){job->instance_id, &job->inner.destination, NULL};
     }
+    lm_table_lookup_many(e->table, queries, admitted);
+    for (size_t i = 0; i < admitted; i++)
+        if (dispose(e, &jobs[i], queries[i].entry))
+            ready[ready_count++] = &jobs[i];
     lm_send_batch(e, ready, ready_count);
     bool has_sent = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed) != sent_before;
     if (has_sent && lm_pending_count(e->stalled)) { /* an uplink that refused works again: nobody told us */

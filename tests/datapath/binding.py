@@ -153,5 +153,22 @@ class Table:
         found = lib.lm_table_lookup(self._table, instance_id, wanted)
         return None if found == ffi.NULL else int(found.length)
 
+    def lookup_lengths(self, wanted: list[tuple[int, IpAddress]]) -> list[int | None]:
+        """The same for many (Instance-ID, address) pairs at once."""
+        addresses = ffi.new("struct lm_addr[]", len(wanted))
+        queries = ffi.new("struct lm_query[]", len(wanted))
+        for (instance_id, address), c, query in zip(wanted, addresses, queries, strict=True):
+            _put_address(c, address)
+            query.instance_id, query.address = instance_id, ffi.addressof(c)
+        for at in range(0, len(wanted), lib.LM_QUERIES_MAX):
+            lib.lm_table_lookup_many(self._table, queries + at, min(lib.LM_QUERIES_MAX, len(wanted) - at))
+        return [None if query.entry == ffi.NULL else int(query.entry.length) for query in queries]
+
+    def settle(self) -> bool:
+        return bool(lib.lm_table_settle(self._table))
+
+    def memory(self) -> int:
+        return int(lib.lm_table_memory(self._table))
+
     def has_instance(self, instance_id: int) -> bool:
         return bool(lib.lm_table_has_instance(self._table, instance_id))
