@@ -7,7 +7,9 @@ from cffi import FFI
 DIRECTORY = "lispmob/datapath"  # relative to setup.py, as setuptools wants it
 PARTS = (
     "address",
+    "burst",
     "counters",
+    "device",
     "engine",
     "fragment",
     "hash",
@@ -15,11 +17,13 @@ PARTS = (
     "inbound",
     "lifecycle",
     "locator",
+    "merge",
     "mtu",
     "outbound",
     "packet",
     "pending",
     "punt",
+    "segment",
     "send",
     "table",
     "traffic",
@@ -53,6 +57,7 @@ struct lm_config {
 ENGINE = """
 struct lm_engine;
 struct lm_engine *lm_engine_new(const struct lm_config *config);
+void lm_engine_offload(struct lm_engine *e, bool has_vnet, bool takes_udp);
 int lm_engine_open(struct lm_engine *e, int tun);
 int lm_engine_start(struct lm_engine *e);
 void lm_engine_stop(struct lm_engine *e);
@@ -63,6 +68,9 @@ int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, si
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
                       const struct lm_locator_spec *locators, size_t count);
+struct lm_install { struct lm_prefix prefix; uint32_t first; uint8_t count, disposition; ...; };
+int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
+                           const struct lm_locator_spec *locators);
 int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_wake_fd(const struct lm_engine *e);
@@ -93,10 +101,23 @@ size_t lm_icmp_build(uint8_t *out, int kind, uint32_t mtu, const struct lm_addr 
                      const struct lm_inner *inner);
 size_t lm_fragment_count(const uint8_t *packet, const struct lm_inner *inner, size_t limit);
 size_t lm_fragment_write(uint8_t *out, const uint8_t *packet, const struct lm_inner *inner, size_t index, size_t count);
+struct virtio_net_hdr { uint8_t flags, gso_type; uint16_t hdr_len, gso_size, csum_start, csum_offset; ...; };
+typedef struct virtio_net_hdr lm_vnet;
+struct lm_segments { size_t count, header, size; uint32_t pseudo; ...; };
+bool lm_vnet_complete(lm_vnet *vnet, uint8_t *packet, size_t length);
+bool lm_segments_read(const lm_vnet *vnet, const uint8_t *packet, const struct lm_inner *inner,
+                      struct lm_segments *out);
+size_t lm_segment_write(uint8_t *out, const uint8_t *packet, const struct lm_inner *inner,
+                        const struct lm_segments *segments, size_t index);
+struct iovec { void *iov_base; size_t iov_len; ...; };
+struct lm_merge { bool takes_udp; size_t count; lm_vnet vnet; struct iovec vector[...]; ...; };
+void lm_merge_start(struct lm_merge *merge, const uint8_t *packet, const struct lm_inner *inner);
+bool lm_merge_join(struct lm_merge *merge, const uint8_t *packet, const struct lm_inner *inner);
+size_t lm_merge_finish(struct lm_merge *merge);
 struct lm_slots { uint8_t count; uint8_t index[100]; };
 struct lm_choice { unsigned priority, weight; };
 void lm_slots_fill(struct lm_slots *slots, const struct lm_choice *choices, size_t count);
-struct lm_entry { void *value; uint8_t kind; uint8_t length; ...; };
+struct lm_entry { void *value; uint8_t kind; uint8_t length; struct lm_addr address; ...; };
 struct lm_table;
 struct lm_table *lm_table_new(const struct lm_key *key);
 void lm_table_free(struct lm_table *table);
@@ -105,6 +126,12 @@ struct lm_entry *lm_table_find(const struct lm_table *table, const struct lm_pre
 struct lm_entry *lm_table_insert(struct lm_table *table, const struct lm_prefix *prefix);
 bool lm_table_remove(struct lm_table *table, const struct lm_prefix *prefix);
 struct lm_entry *lm_table_lookup(const struct lm_table *table, uint32_t instance_id, const struct lm_addr *address);
+struct lm_query { uint32_t instance_id; const struct lm_addr *address; struct lm_entry *entry; ...; };
+#define LM_QUERIES_MAX ...
+void lm_table_lookup_many(const struct lm_table *table, struct lm_query *queries, size_t count);
+bool lm_table_settle(struct lm_table *table);
+size_t lm_table_memory(const struct lm_table *table);
+struct lm_entry *lm_table_next(const struct lm_table *table, uint32_t *cursor);
 bool lm_table_has_instance(const struct lm_table *table, uint32_t instance_id);
 """
 
@@ -117,6 +144,7 @@ PREAMBLE = """
 #pragma GCC diagnostic ignored "-Wcast-function-type"
 #include "engine.h"
 #include "fragment.h"
+#include "merge.h"
 """
 
 ffibuilder = FFI()

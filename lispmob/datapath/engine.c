@@ -4,6 +4,8 @@
 
 #include "engine.h"
 
+#define PORTION 128u /* installed at once while packets wait: a fraction of a millisecond */
+
 static void lock(struct lm_engine *e)
 {
     pthread_mutex_lock(&e->writer);
@@ -137,18 +139,45 @@ static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disp
     return 0;
 }
 
+/* Sends what waited for the mapping, and forgets whom it asked about. */
+static void answered(struct lm_engine *e, const struct lm_prefix *prefix)
+{
+    bool has_waited = lm_pending_count(e->pending) > 0;
+    lm_pending_release(e->pending, prefix);
+    if (has_waited)
+        lm_outbound_retry(e, e->pending);
+}
+
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
                       const struct lm_locator_spec *locators, size_t count)
 {
     lock(e);
     int error = install(e, prefix, disposition, locators, count);
-    if (!error && disposition != LM_MISS && lm_pending_count(e->pending)) {
-        lm_pending_release(e->pending, prefix);
-        lm_outbound_retry(e, e->pending);
-    } else if (!error && disposition != LM_MISS) {
-        lm_pending_release(e->pending, prefix); /* forgets whom it asked about */
-    }
+    if (!error && disposition != LM_MISS)
+        answered(e, prefix);
     unlock(e);
+    return error;
+}
+
+int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
+                           const struct lm_locator_spec *locators)
+{
+    int error = 0;
+    for (size_t done = 0; done < count && !error;) {
+        lock(e);
+        for (size_t end = done + PORTION < count ? done + PORTION : count; done < end && !error; done++) {
+            const struct lm_install *item = &items[done];
+            error = install(e, &item->prefix, item->disposition, locators + item->first, item->count);
+            if (!error && item->disposition != LM_MISS)
+                answered(e, &item->prefix);
+        }
+        unlock(e);
+    }
+    for (bool is_growing = true; is_growing;) {
+        lock(e);
+        is_growing = lm_table_settle(e->table);
+        unlock(e);
+    }
     return error;
 }
 
@@ -170,11 +199,12 @@ int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix)
     lm_pending_release(e->pending, prefix);
     uint8_t *packet = e->scratch + LM_FRAME_HEADROOM;
     uint64_t born, now = lm_now();
-    for (size_t length; (length = lm_pending_take(e->pending, packet, &born, now)) > 0; dropped++) {
-        struct lm_inner inner;
+    struct lm_job job = {.packet = packet, .now = now};
+    for (size_t length; (length = lm_pending_take(e->pending, &job.vnet, packet, &born, now)) > 0; dropped++) {
         lm_count(&e->counters, LM_out_pending_failed);
-        if (lm_inner_parse(packet, length, &inner))
-            lm_icmp_send(e, LM_ICMP_UNREACHABLE, 0, packet, &inner, now);
+        if (lm_inner_parse(packet, length, &job.inner) &&
+            lm_segments_read(&job.vnet, packet, &job.inner, &job.segments))
+            lm_icmp_tell(e, LM_ICMP_UNREACHABLE, 0, &job);
     }
     unlock(e);
     return dropped;

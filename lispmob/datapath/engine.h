@@ -6,12 +6,14 @@
 
 #include "counters.h"
 #include "icmp.h"
+#include "merge.h"
 #include "pending.h"
 #include "punt.h"
 #include "table.h"
 #include "uplink.h"
 
 #define LM_BATCH 64
+#define LM_BATCH_OCTETS (256u << 10) /* of super-packets: what the cache holds until it is used */
 #define LM_FRAME_SIZE 69632u /* headroom and the largest packet, in whole pages */
 #define LM_HEARD_MAX 1024u
 
@@ -31,6 +33,7 @@ struct lm_config {
 struct lm_frame {
     uint8_t *packet; /* LM_FRAME_HEADROOM octets before it are free */
     size_t length;
+    lm_vnet vnet;
 };
 
 struct lm_frames {
@@ -38,9 +41,11 @@ struct lm_frames {
     struct lm_frame frame[LM_BATCH];
 };
 
-/* One inner packet on its way out. */
+/* One inner packet, or super-packet, on its way out. */
 struct lm_job {
     uint8_t *packet;
+    lm_vnet vnet;
+    struct lm_segments segments; /* count 0: an ordinary packet */
     struct lm_inner inner;
     uint32_t instance_id;
     uint64_t flow, now, born;
@@ -81,23 +86,41 @@ struct lm_engine {
     struct lm_addr heard_last;          /* the common case: the same peer again */
 
     int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
+    bool has_vnet; /* the TUN device speaks struct virtio_net_hdr */
     int stop, poll_out, poll_in;
     bool is_running;
     pthread_t out_thread, in_thread;
     struct lm_frames out_frames, in_frames;
+    struct lm_merge merge; /* inbound thread: what is gathered for the TUN device within a batch */
     uint8_t *scratch; /* one frame: packets that waited, and fragments; same rule as `pending` */
-    uint8_t *fragment;
+    uint8_t *fragment, *segment; /* one frame each, same rule */
 };
 
-/* send.c */
+/* device.c: the TUN device */
+/* Octets read; 0: nothing there; -1: the device is gone. */
+ssize_t lm_device_read(struct lm_engine *e, struct lm_frame *frame);
+bool lm_device_write(struct lm_engine *e, const uint8_t *packet, size_t length);
+/* Writes a finished super-packet in one go; false and errno. */
+bool lm_device_write_merged(struct lm_engine *e, const struct lm_merge *merge, size_t vectors);
+
+/* send.c: the long way, that knows what to do when an uplink refuses. */
 void lm_send(struct lm_engine *e, struct lm_job *job);
+/* Segment `index` of a super-packet as a job of its own, in e->segment. */
+struct lm_job lm_segment_job(struct lm_engine *e, const struct lm_job *job, size_t index);
+void lm_sent(struct lm_engine *e, size_t packets, size_t octets, uint64_t now);
+/* The largest inner packet that leaves whole. */
+uint32_t lm_room_of(const struct lm_job *job);
+/* ICMP about a job; about the first segment of a super-packet. */
+void lm_icmp_tell(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *job);
+
+/* burst.c: many jobs with few system calls. */
 void lm_send_batch(struct lm_engine *e, struct lm_job **jobs, size_t count);
 void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
                   const struct lm_inner *inner, uint64_t now);
 
 /* outbound.c: judges one packet; true when `job` is ready for lm_send, false when it is dealt with. */
-bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, uint8_t *packet, size_t length, uint64_t born,
-                       uint64_t now);
+bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
+                       uint64_t born, uint64_t now);
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from);
 void *lm_outbound_run(void *engine);
 
@@ -117,6 +140,8 @@ void lm_traffic_watch(struct lm_engine *e);
 
 /* engine.c: called by engine.py. Negative results are errno values. */
 struct lm_engine *lm_engine_new(const struct lm_config *config);
+/* The TUN device that open() gets speaks struct virtio_net_hdr, and takes UDP super-packets; neither when not called. */
+void lm_engine_offload(struct lm_engine *e, bool has_vnet, bool takes_udp);
 int lm_engine_open(struct lm_engine *e, int tun);
 int lm_engine_start(struct lm_engine *e);
 void lm_engine_stop(struct lm_engine *e);
@@ -128,6 +153,15 @@ int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, si
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
                       const struct lm_locator_spec *locators, size_t count);
+/* One of many to be installed; its locators are `count` from `first` on in an array that all share. */
+struct lm_install {
+    struct lm_prefix prefix;
+    uint32_t first;
+    uint8_t count, disposition;
+};
+/* The same for many at once, in portions: packets move in between. What came before an error is installed. */
+int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
+                           const struct lm_locator_spec *locators);
 int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_wake_fd(const struct lm_engine *e);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import struct
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -46,6 +47,10 @@ __all__ = [
 ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
+# struct lm_install: a hundred thousand entries are packed in a fraction of the time that setting their fields takes.
+_INSTALL = struct.Struct("=IBB16s2xIBB2x")
+assert _INSTALL.size == ffi.sizeof("struct lm_install")
+
 _MISS, _CONTROL, _MTU, _RESUMED = 1, 2, 3, 4  # enum lm_punt_kind
 _BATCH = 64
 _KEPT_MAX = 1024
@@ -76,8 +81,9 @@ class Engine:
 
         Raises KernelRefused, and LispError when another process has the port.
         """
-        tun = open_tun(self.config.tun_name, self.config.tun_mtu_bytes)
+        tun = open_tun(self.config.tun_name, self.config.tun_mtu_bytes, offload=self.config.offload)
         self._tun_fd, self.ifindex = tun.fd, tun.ifindex
+        lib.lm_engine_offload(self._engine, tun.has_vnet_header, tun.takes_udp)
         error = lib.lm_engine_open(self._engine, tun.fd)
         if error:
             self.stop()
@@ -160,11 +166,24 @@ class Engine:
         """Add or replace; packets that waited for it leave before this returns. At most 32 locators count."""
         prefix, _ = _prefixes([entry.prefix])
         used = entry.locators[: lib.LM_LOCATORS_MAX]
-        locators = ffi.new("struct lm_locator_spec[]", max(1, len(used)))
-        for spec, locator in zip(locators, used, strict=False):
-            _put_address(spec.address, locator.address)
-            spec.port, spec.priority, spec.weight = locator.port, locator.priority, locator.weight
-        _check(lib.lm_engine_install(self._engine, prefix, int(entry.disposition), locators, len(used)))
+        _check(lib.lm_engine_install(self._engine, prefix, int(entry.disposition), _locators(used), len(used)))
+
+    def install_many(self, entries: Sequence[ForwardingEntry]) -> None:
+        """The same as install() for each of them, much quicker; packets move in between."""
+        places: dict[tuple[ForwardingLocator, ...], int] = {}  # where each locator set starts: few sets, many entries
+        wanted: list[ForwardingLocator] = []
+        packed = bytearray()
+        for entry in entries:
+            used = entry.locators[: lib.LM_LOCATORS_MAX]
+            if (first := places.get(used)) is None:
+                first = places[used] = len(wanted)
+                wanted += used
+            prefix = entry.prefix
+            address = prefix.address
+            head = prefix.instance_id, prefix.mask_len, address.version, address.packed
+            packed += _INSTALL.pack(*head, first, len(used), entry.disposition)
+        items = ffi.from_buffer("struct lm_install[]", packed)
+        _check(lib.lm_engine_install_many(self._engine, items, len(entries), _locators(wanted)))
 
     def remove(self, prefix: EidPrefix) -> bool:
         """Forget the entry of exactly this prefix; False when there was none."""
@@ -251,6 +270,14 @@ def _put_address(into: Any, address: IpAddress) -> None:
 def _address(c: Any) -> IpAddress:
     octets = bytes(ffi.buffer(c.octets))
     return IPv4Address(octets[:4]) if c.family == 4 else IPv6Address(octets)
+
+
+def _locators(locators: Sequence[ForwardingLocator]) -> Any:
+    made = ffi.new("struct lm_locator_spec[]", max(1, len(locators)))
+    for spec, locator in zip(made, locators, strict=False):
+        _put_address(spec.address, locator.address)
+        spec.port, spec.priority, spec.weight = locator.port, locator.priority, locator.weight
+    return made
 
 
 def _prefixes(prefixes: Iterable[EidPrefix]) -> tuple[Any, int]:

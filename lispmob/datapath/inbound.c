@@ -1,5 +1,6 @@
 /* From UDP port 4341 to the TUN device (ETR side, RFC 9300 section 4), and the errors of the uplinks' sockets. */
 #include <errno.h>
+#include <linux/udp.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -19,12 +20,16 @@ struct arrival {
     } control;
 };
 
+/* What the datagrams of one message share. */
 struct outer {
     struct lm_addr source, destination;
     uint16_t source_port;
     uint8_t ttl, tos;
     int ifindex;
+    size_t run; /* octets of each datagram but the last (UDP_GRO); 0: there is only one */
     uint64_t now;
+    bool has_delivered;
+    struct lm_data welcome; /* the last that was found to be for us: the next one hardly ever differs */
 };
 
 static int int_of(const struct cmsghdr *c)
@@ -39,7 +44,8 @@ static int int_of(const struct cmsghdr *c)
 
 static void read_outer(const struct msghdr *m, struct outer *outer)
 {
-    *outer = (struct outer){.ttl = 255};
+    memset(outer, 0, sizeof *outer);
+    outer->ttl = 255;
     const struct sockaddr_storage *from = m->msg_name;
     if (from->ss_family == AF_INET) {
         const struct sockaddr_in *v4 = (const struct sockaddr_in *)from;
@@ -56,6 +62,8 @@ static void read_outer(const struct msghdr *m, struct outer *outer)
             outer->ttl = (uint8_t)int_of(c);
         else if ((is_v4 && c->cmsg_type == IP_TOS) || (is_v6 && c->cmsg_type == IPV6_TCLASS))
             outer->tos = (uint8_t)int_of(c);
+        else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO)
+            outer->run = (size_t)int_of(c);
         else if (is_v4 && c->cmsg_type == IP_PKTINFO) {
             struct in_pktinfo info;
             memcpy(&info, CMSG_DATA(c), sizeof info);
@@ -146,7 +154,47 @@ static void pass_control(struct lm_engine *e, const uint8_t *packet, const struc
         lm_count(&e->counters, LM_data_control);
 }
 
-static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner *inner, const struct outer *outer)
+static bool is_welcome(struct lm_engine *e, const struct lm_data *data, struct outer *outer)
+{
+    const struct lm_inner *now = &data->inner, *before = &outer->welcome.inner;
+    if (before->version && data->instance_id == outer->welcome.instance_id && now->protocol == before->protocol &&
+        now->has_ports == before->has_ports && now->destination_port == before->destination_port &&
+        lm_addr_equal(&now->source, &before->source) && lm_addr_equal(&now->destination, &before->destination))
+        return true;
+    enum lm_counter why = judge(e, data, outer);
+    if (why == LM_COUNTER_COUNT) {
+        outer->welcome = *data;
+        return true;
+    }
+    lm_count(&e->counters, why);
+    return false;
+}
+
+static void count_written(struct lm_engine *e, bool is_written, size_t packets, size_t octets)
+{
+    lm_count_many(&e->counters, is_written ? LM_data_packets : LM_in_refused, packets);
+    if (is_written)
+        lm_count_many(&e->counters, LM_data_octets, octets);
+}
+
+/* Writes what has been gathered; piece by piece when the kernel does not take it whole. */
+static void flush(struct lm_engine *e, struct lm_merge *merge)
+{
+    if (merge->count == 0)
+        return;
+    size_t vectors = lm_merge_finish(merge), octets = merge->length + (merge->count - 1) * merge->header;
+    bool is_written = lm_device_write_merged(e, merge, vectors);
+    if (is_written || merge->count == 1)
+        count_written(e, is_written, merge->count, octets);
+    for (size_t i = 0; !is_written && merge->count > 1 && i < merge->count; i++) {
+        size_t length;
+        const uint8_t *packet = lm_merge_packet(merge, i, &length);
+        count_written(e, lm_device_write(e, packet, length), 1, length);
+    }
+    merge->count = 0;
+}
+
+static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner *inner, struct outer *outer)
 {
     enum lm_strip_verdict verdict = lm_strip(packet, inner, outer->ttl, outer->tos, e->config.copy_dscp);
     if (verdict == LM_STRIP_ECN || verdict == LM_STRIP_TTL) {
@@ -155,59 +203,71 @@ static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner 
     }
     if (verdict == LM_STRIP_ODD)
         lm_count(&e->counters, LM_data_ecn_odd);
-    if (write(e->tun, packet, inner->length) < 0) {
-        lm_count(&e->counters, LM_in_refused);
+    outer->has_delivered = true;
+    if (e->has_vnet && e->merge.count && lm_merge_join(&e->merge, packet, inner))
         return;
-    }
-    lm_count(&e->counters, LM_data_packets);
-    lm_count_many(&e->counters, LM_data_octets, inner->length);
-    lm_traffic_note(e, LM_INBOUND, outer->now);
-    note_heard(e, &outer->source);
+    flush(e, &e->merge);
+    lm_merge_start(&e->merge, packet, inner);
 }
 
-static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, const struct outer *outer)
+static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct outer *outer)
 {
     static const enum lm_counter refusals[] = {
         [LM_DATA_SHORT] = LM_data_short, [LM_DATA_KEY] = LM_data_key, [LM_DATA_INNER] = LM_data_inner};
     struct lm_data data;
     enum lm_data_verdict verdict = lm_data_parse(datagram, length, &data);
-    enum lm_counter why = LM_COUNTER_COUNT;
     uint8_t *packet = datagram + LM_DATA_HEADER;
     switch (verdict) {
     case LM_DATA_CONTROL:
         pass_control(e, packet, &data.inner, outer);
         return;
     case LM_DATA_OK:
-        why = judge(e, &data, outer);
         break;
     default:
-        why = refusals[verdict];
-    }
-    if (why != LM_COUNTER_COUNT) {
-        lm_count(&e->counters, why);
+        lm_count(&e->counters, refusals[verdict]);
         return;
     }
+    if (!is_welcome(e, &data, outer))
+        return;
     note_flags(e, data.flags);
     deliver(e, packet, &data.inner, outer);
+}
+
+/* The datagrams that one message holds. */
+static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, struct outer *outer)
+{
+    size_t step = outer->run && outer->run < length ? outer->run : length;
+    for (size_t at = 0; at < length || at == 0; at += step) {
+        arrive(e, octets + at, length - at < step ? length - at : step, outer);
+        if (step == 0)
+            break;
+    }
+    if (!outer->has_delivered)
+        return;
+    lm_traffic_note(e, LM_INBOUND, outer->now);
+    note_heard(e, &outer->source);
 }
 
 static void receive(struct lm_engine *e, int fd)
 {
     static _Thread_local struct arrival arrivals[LM_BATCH];
     static _Thread_local struct mmsghdr messages[LM_BATCH];
-    for (size_t i = 0; i < LM_BATCH; i++) {
+    static _Thread_local size_t most = LM_BATCH;
+    for (size_t i = 0; i < most; i++) {
         struct arrival *a = &arrivals[i];
         a->io = (struct iovec){e->in_frames.frame[i].packet, LM_PACKET_MAX};
         messages[i].msg_hdr = (struct msghdr){&a->from, sizeof a->from, &a->io, 1, a->control.room,
                                               sizeof a->control.room, 0};
     }
-    int count = recvmmsg(fd, messages, LM_BATCH, MSG_DONTWAIT, NULL);
+    int count = recvmmsg(fd, messages, (unsigned)most, MSG_DONTWAIT, NULL);
     if (count <= 0)
         return;
     uint64_t now = lm_now();
+    size_t octets = 0;
     pthread_rwlock_rdlock(&e->lock);
     for (int i = 0; i < count; i++) {
         const struct msghdr *m = &messages[i].msg_hdr;
+        octets += messages[i].msg_len;
         if (m->msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
             lm_count(&e->counters, LM_in_truncated);
             continue;
@@ -215,9 +275,15 @@ static void receive(struct lm_engine *e, int fd)
         struct outer outer;
         read_outer(m, &outer);
         outer.now = now;
-        arrive(e, e->in_frames.frame[i].packet, messages[i].msg_len, &outer);
+        arrive_all(e, e->in_frames.frame[i].packet, messages[i].msg_len, &outer);
     }
+    flush(e, &e->merge);
     pthread_rwlock_unlock(&e->lock);
+    /* Long runs: fewer at once, so that the cache still holds them when they are written. */
+    if (octets > LM_BATCH_OCTETS)
+        most = most > 8 ? most / 2 : 4;
+    else if ((size_t)count == most)
+        most = most < LM_BATCH / 2 ? most * 2 : LM_BATCH;
 }
 
 /* An error on an uplink's socket; one that is no longer in use is on its way to be closed. */

@@ -84,10 +84,11 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     e->stalled = lm_pending_new(config->pending_total, 0, config->pending_age_ns, stalled_lost, e);
     e->scratch = map_room(LM_FRAME_SIZE);
     e->fragment = map_room(LM_FRAME_SIZE);
+    e->segment = map_room(LM_FRAME_SIZE);
     bool has_frames = frames_make(&e->out_frames) && frames_make(&e->in_frames);
     bool has_locks = locks_make(e);
     if (punts == 0 && e->table && e->eids && e->guard && e->instances && e->locators && e->uplinks && e->pending &&
-        e->stalled && e->scratch && e->fragment && has_frames && has_locks)
+        e->stalled && e->scratch && e->fragment && e->segment && has_frames && has_locks)
         return e;
     lm_engine_free(e);
     return NULL;
@@ -132,6 +133,7 @@ static int open_receive(int family, uint16_t port)
         return -errno;
     if (option(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER))
         (void)option(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER);
+    (void)option(fd, IPPROTO_UDP, UDP_GRO, 1); /* runs of datagrams come in one piece; older kernels: one by one */
     int error = family == AF_INET ? receive_v4(fd, port) : receive_v6(fd, port);
     if (!error)
         return fd;
@@ -143,6 +145,12 @@ static int watch(int poll, int fd, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.fd = fd};
     return epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
+void lm_engine_offload(struct lm_engine *e, bool has_vnet, bool takes_udp)
+{
+    e->has_vnet = has_vnet;
+    e->merge.takes_udp = takes_udp;
 }
 
 int lm_engine_open(struct lm_engine *e, int tun)
@@ -212,10 +220,10 @@ void lm_engine_free(struct lm_engine *e)
     for (size_t i = 0; i < 2; i++)
         if (frames[i]->room)
             munmap(frames[i]->room, (size_t)LM_BATCH * LM_FRAME_SIZE);
-    if (e->scratch)
-        munmap(e->scratch, LM_FRAME_SIZE);
-    if (e->fragment)
-        munmap(e->fragment, LM_FRAME_SIZE);
+    uint8_t *single[] = {e->scratch, e->fragment, e->segment};
+    for (size_t i = 0; i < sizeof single / sizeof *single; i++)
+        if (single[i])
+            munmap(single[i], LM_FRAME_SIZE);
     lm_pending_free(e->pending);
     lm_pending_free(e->stalled);
     lm_table_free(e->table);

@@ -83,6 +83,7 @@ class EngineConfig:
     tun_mtu_bytes: int = DEFAULT_TUN_MTU_BYTES
     proxy_instance_id: int = 0
     mark: int = 0  # SO_MARK on outer packets, 0: none
+    offload: bool = True  # super-packets on the TUN device
 
     def __post_init__(self) -> None:
         if not 1 <= self.source_port_pool <= 64:

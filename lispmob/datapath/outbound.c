@@ -1,8 +1,6 @@
 /* From the TUN device to the uplinks (ITR side, RFC 9300 section 4). */
-#include <errno.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include "engine.h"
 
@@ -52,8 +50,8 @@ static void miss(struct lm_engine *e, const struct lm_job *job)
     const struct lm_inner *inner = &job->inner;
     if (!job->is_retry)
         lm_count(&e->counters, LM_out_pending);
-    if (lm_pending_add(e->pending, job->instance_id, &inner->destination, job->packet, inner->length, job->born,
-                       job->now) != LM_PENDING_FIRST)
+    if (lm_pending_add(e->pending, job->instance_id, &inner->destination, &job->vnet, job->packet, inner->length,
+                       job->born, job->now) != LM_PENDING_FIRST)
         return;
     struct lm_punt report = {.kind = LM_PUNT_MISS,
                              .instance_id = job->instance_id,
@@ -66,7 +64,7 @@ static void miss(struct lm_engine *e, const struct lm_job *job)
 static void refuse(struct lm_engine *e, const struct lm_job *job, enum lm_counter why, enum lm_icmp_kind kind)
 {
     lm_count(&e->counters, why);
-    lm_icmp_send(e, kind, 0, job->packet, &job->inner, job->now);
+    lm_icmp_tell(e, kind, 0, job);
 }
 
 /* Locator and uplink of the flow; no path at all when there is no uplink: lm_send keeps the packet. */
@@ -80,17 +78,22 @@ static bool choose(struct lm_engine *e, struct lm_job *job)
     return false;
 }
 
-bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, uint8_t *packet, size_t length, uint64_t born,
-                       uint64_t now)
+/* Reads the packet and what it may not be; false: it is dealt with. */
+static bool admit(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
+                  uint64_t born, uint64_t now)
 {
-    *job = (struct lm_job){.packet = packet, .born = born, .now = now, .is_retry = born != now};
-    if (!lm_inner_parse(packet, length, &job->inner)) {
+    *job = (struct lm_job){.packet = packet, .vnet = *vnet, .born = born, .now = now, .is_retry = born != now};
+    if (!lm_vnet_complete(&job->vnet, packet, length) || !lm_inner_parse(packet, length, &job->inner) ||
+        !lm_segments_read(&job->vnet, packet, &job->inner, &job->segments)) {
         lm_count(&e->counters, LM_out_inner);
         return false;
     }
-    if (!is_for_tunnel(e, job))
-        return false;
-    struct lm_entry *entry = lm_table_lookup(e->table, job->instance_id, &job->inner.destination);
+    return is_for_tunnel(e, job);
+}
+
+/* What the entry (or that there is none) means for the packet; true: it is ready to be sent. */
+static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *entry)
+{
     if (!entry || entry->kind == LM_MISS) {
         miss(e, job);
         return false;
@@ -114,13 +117,21 @@ bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, uint8_t *packet,
     }
 }
 
+bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
+                       uint64_t born, uint64_t now)
+{
+    return admit(e, job, vnet, packet, length, born, now) &&
+           dispose(e, job, lm_table_lookup(e->table, job->instance_id, &job->inner.destination));
+}
+
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from)
 {
     uint8_t *packet = e->scratch + LM_FRAME_HEADROOM;
     uint64_t born, now = lm_now();
-    for (size_t length; (length = lm_pending_take(from, packet, &born, now)) > 0;) {
+    lm_vnet vnet;
+    for (size_t length; (length = lm_pending_take(from, &vnet, packet, &born, now)) > 0;) {
         struct lm_job job;
-        if (lm_outbound_judge(e, &job, packet, length, born, now))
+        if (lm_outbound_judge(e, &job, &vnet, packet, length, born, now))
             lm_send(e, &job);
     }
 }
@@ -129,36 +140,36 @@ void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from)
 static int read_tun(struct lm_engine *e)
 {
     int count = 0;
-    while (count < LM_BATCH) {
-        struct lm_frame *frame = &e->out_frames.frame[count];
-        ssize_t n = read(e->tun, frame->packet, LM_PACKET_MAX);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno != EAGAIN)
-            return count ? count : -1;
+    for (size_t octets = 0; count < LM_BATCH && octets < LM_BATCH_OCTETS; count++) {
+        ssize_t n = lm_device_read(e, &e->out_frames.frame[count]);
         if (n <= 0)
-            return count;
-        frame->length = (size_t)n;
-        count++;
+            return count ? count : (int)n;
+        octets += (size_t)n;
     }
     return count;
 }
+
+_Static_assert(LM_BATCH <= LM_QUERIES_MAX, "a batch is looked up at once");
 
 static void forward(struct lm_engine *e, int count)
 {
     static _Thread_local struct lm_job jobs[LM_BATCH];
     struct lm_job *ready[LM_BATCH];
-    size_t ready_count = 0;
+    struct lm_query queries[LM_BATCH];
+    size_t admitted = 0, ready_count = 0;
     uint64_t now = lm_now();
     pthread_rwlock_rdlock(&e->lock);
     uint64_t sent_before = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed);
     for (int i = 0; i < count; i++) {
-        struct lm_frame *frame = &e->out_frames.frame[i];
-        if (lm_outbound_judge(e, &jobs[ready_count], frame->packet, frame->length, now, now)) {
-            ready[ready_count] = &jobs[ready_count];
-            ready_count++;
-        }
+        const struct lm_frame *frame = &e->out_frames.frame[i];
+        struct lm_job *job = &jobs[admitted];
+        if (admit(e, job, &frame->vnet, frame->packet, frame->length, now, now))
+            queries[admitted++] = (struct lm_query){job->instance_id, &job->inner.destination, NULL};
     }
+    lm_table_lookup_many(e->table, queries, admitted);
+    for (size_t i = 0; i < admitted; i++)
+        if (dispose(e, &jobs[i], queries[i].entry))
+            ready[ready_count++] = &jobs[i];
     lm_send_batch(e, ready, ready_count);
     bool has_sent = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed) != sent_before;
     if (has_sent && lm_pending_count(e->stalled)) { /* an uplink that refused works again: nobody told us */

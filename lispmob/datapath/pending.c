@@ -14,6 +14,7 @@ struct node {
     struct node *next;
     uint32_t key;
     uint32_t length;
+    lm_vnet vnet;
     uint64_t born;
 };
 
@@ -152,7 +153,8 @@ static uint32_t key_of(struct lm_pending *p, uint32_t instance_id, const struct 
 }
 
 enum lm_pending_add lm_pending_add(struct lm_pending *p, uint32_t instance_id, const struct lm_addr *eid,
-                                   const uint8_t *packet, size_t length, uint64_t born, uint64_t now)
+                                   const lm_vnet *vnet, const uint8_t *packet, size_t length, uint64_t born,
+                                   uint64_t now)
 {
     lose_aged(p, now);
     uint32_t number = key_of(p, instance_id, eid);
@@ -176,6 +178,7 @@ enum lm_pending_add lm_pending_add(struct lm_pending *p, uint32_t instance_id, c
     n->key = number;
     n->length = (uint32_t)length;
     n->born = born;
+    n->vnet = *vnet;
     memcpy(packet_of(p, n), packet, length);
     push(&p->waiting, n);
     k->packets++;
@@ -199,7 +202,7 @@ void lm_pending_release(struct lm_pending *p, const struct lm_prefix *prefix)
     }
 }
 
-size_t lm_pending_take(struct lm_pending *p, uint8_t *into, uint64_t *born, uint64_t now)
+size_t lm_pending_take(struct lm_pending *p, lm_vnet *vnet, uint8_t *into, uint64_t *born, uint64_t now)
 {
     while (p->released.first) {
         struct node *n = cut(&p->released, &p->released.first);
@@ -208,6 +211,7 @@ size_t lm_pending_take(struct lm_pending *p, uint8_t *into, uint64_t *born, uint
         if (!is_aged) {
             memcpy(into, packet_of(p, n), length);
             *born = n->born;
+            *vnet = n->vnet;
         }
         give_back(p, n);
         if (!is_aged)

@@ -6,6 +6,7 @@
 #ifndef LM_PENDING_H
 #define LM_PENDING_H
 
+#include "segment.h"
 #include "table.h"
 
 #define LM_FRAME_HEADROOM 64
@@ -26,9 +27,10 @@ struct lm_pending *lm_pending_new(size_t total, size_t per_key, uint64_t age_ns,
 void lm_pending_free(struct lm_pending *pending);
 size_t lm_pending_count(const struct lm_pending *pending);
 
-/* `born` is when the packet first came to wait: waiting twice does not make it younger. */
+/* `born` is when the packet first came to wait: waiting twice does not make it younger. A super-packet counts as one. */
 enum lm_pending_add lm_pending_add(struct lm_pending *pending, uint32_t instance_id, const struct lm_addr *eid,
-                                   const uint8_t *packet, size_t length, uint64_t born, uint64_t now);
+                                   const lm_vnet *vnet, const uint8_t *packet, size_t length, uint64_t born,
+                                   uint64_t now);
 
 /*
  * Moves the keys that the prefix holds (NULL: all) out of the way of new ones, so that what is taken may come to wait
@@ -36,6 +38,6 @@ enum lm_pending_add lm_pending_add(struct lm_pending *pending, uint32_t instance
  * its length; 0: no more. Aged packets are lost on the way.
  */
 void lm_pending_release(struct lm_pending *pending, const struct lm_prefix *prefix);
-size_t lm_pending_take(struct lm_pending *pending, uint8_t *into, uint64_t *born, uint64_t now);
+size_t lm_pending_take(struct lm_pending *pending, lm_vnet *vnet, uint8_t *into, uint64_t *born, uint64_t now);
 
 #endif

@@ -1,50 +1,31 @@
 /* From a judged packet to an uplink: size, socket, and what to do when the uplink refuses. */
 #include <errno.h>
-#include <netinet/in.h>
+#include <linux/udp.h>
 #include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include "engine.h"
+#include "envelope.h"
 #include "fragment.h"
 
 #define ICMP_PER_SECOND 100
 #define ICMP_BURST 50
 #define V6_MTU_MIN 1280u
-#define BUSY_WAIT_NS 10000000u /* for room in send buffers: per batch, since updates of the table wait meanwhile */
-
-/* Destination, TTL and TOS of one outer packet. */
-struct envelope {
-    union {
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } to;
-    struct iovec io;
-    union {
-        struct cmsghdr align;
-        uint8_t room[2 * CMSG_SPACE(sizeof(int))];
-    } control;
-};
 
 enum outcome { SENT, REFUSED, TOO_BIG, LOST };
 
-static void put_int(struct cmsghdr *c, int level, int type, int value)
+static void put(struct cmsghdr *c, int level, int type, const void *value, size_t size)
 {
     c->cmsg_level = level;
     c->cmsg_type = type;
-    c->cmsg_len = CMSG_LEN(sizeof value);
-    memcpy(CMSG_DATA(c), &value, sizeof value);
+    c->cmsg_len = CMSG_LEN(size);
+    memcpy(CMSG_DATA(c), value, size);
 }
 
-static void fill(struct msghdr *m, struct envelope *env, const struct lm_job *job, uint8_t *packet, size_t length,
-                 bool copy_dscp)
+void lm_envelope_fill(struct msghdr *m, struct lm_envelope *env, const struct lm_job *job, bool copy_dscp, size_t run)
 {
     const struct lm_remote *remote = job->remote;
     bool is_v4 = remote->address.family == 4;
-    int tos = copy_dscp ? job->inner.tos : job->inner.tos & 3;
-    lm_data_header_write(packet - LM_DATA_HEADER, job->instance_id);
-    env->io = (struct iovec){packet - LM_DATA_HEADER, length + LM_DATA_HEADER};
-    *m = (struct msghdr){.msg_name = &env->to, .msg_iov = &env->io, .msg_iovlen = 1};
+    int tos = copy_dscp ? job->inner.tos : job->inner.tos & 3, ttl = job->inner.ttl;
+    *m = (struct msghdr){.msg_name = &env->to};
     if (is_v4) {
         env->to.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(remote->port)};
         memcpy(&env->to.v4.sin_addr, remote->address.octets, 4);
@@ -56,20 +37,46 @@ static void fill(struct msghdr *m, struct envelope *env, const struct lm_job *jo
             env->to.v6.sin6_scope_id = (uint32_t)job->path->ifindex;
         m->msg_namelen = sizeof env->to.v6;
     }
-    m->msg_control = env->control.room;
-    m->msg_controllen = sizeof env->control.room;
-    struct cmsghdr *c = CMSG_FIRSTHDR(m);
-    put_int(c, is_v4 ? IPPROTO_IP : IPPROTO_IPV6, is_v4 ? IP_TTL : IPV6_HOPLIMIT, job->inner.ttl);
-    c = (struct cmsghdr *)(void *)(env->control.room + CMSG_SPACE(sizeof(int)));
-    put_int(c, is_v4 ? IPPROTO_IP : IPPROTO_IPV6, is_v4 ? IP_TOS : IPV6_TCLASS, tos);
+    uint8_t *room = env->control.room;
+    int level = is_v4 ? IPPROTO_IP : IPPROTO_IPV6;
+    m->msg_control = room;
+    m->msg_controllen = 2 * CMSG_SPACE(sizeof(int));
+    put((struct cmsghdr *)(void *)room, level, is_v4 ? IP_TTL : IPV6_HOPLIMIT, &ttl, sizeof ttl);
+    room += CMSG_SPACE(sizeof(int));
+    put((struct cmsghdr *)(void *)room, level, is_v4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos);
+    if (run) {
+        uint16_t size = (uint16_t)run;
+        room += CMSG_SPACE(sizeof(int));
+        put((struct cmsghdr *)(void *)room, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size);
+        m->msg_controllen += CMSG_SPACE(sizeof size);
+    }
 }
 
-static bool wait_for(struct pollfd *ready, uint64_t deadline)
+bool lm_envelope_wait(int fd, uint64_t deadline)
 {
+    struct pollfd ready = {.fd = fd, .events = POLLOUT};
     uint64_t now = lm_now();
     if (now >= deadline)
         return false;
-    return poll(ready, 1, (int)((deadline - now) / 1000000u) + 1) > 0 && (ready->revents & POLLOUT);
+    return poll(&ready, 1, (int)((deadline - now) / 1000000u) + 1) > 0 && (ready.revents & POLLOUT);
+}
+
+/* An outer packet with what it takes to send it. */
+struct letter {
+    struct lm_envelope envelope;
+    struct iovec io;
+    struct msghdr message;
+};
+
+static const struct msghdr *fill(struct letter *letter, const struct lm_job *job, uint8_t *packet, size_t length,
+                                 bool copy_dscp)
+{
+    lm_envelope_fill(&letter->message, &letter->envelope, job, copy_dscp, 0);
+    lm_data_header_write(packet - LM_DATA_HEADER, job->instance_id);
+    letter->io = (struct iovec){packet - LM_DATA_HEADER, length + LM_DATA_HEADER};
+    letter->message.msg_iov = &letter->io;
+    letter->message.msg_iovlen = 1;
+    return &letter->message;
 }
 
 /*
@@ -85,8 +92,7 @@ static enum outcome send_raw(struct lm_engine *e, int fd, const struct msghdr *m
         if (error == EINTR && tries < 8)
             continue;
         if (error == EAGAIN || error == ENOBUFS || error == ENOMEM) {
-            struct pollfd ready = {.fd = fd, .events = POLLOUT};
-            if (tries > 1 || !wait_for(&ready, now + BUSY_WAIT_NS)) {
+            if (tries > 1 || !lm_envelope_wait(fd, now + LM_BUSY_WAIT_NS)) {
                 lm_count(&e->counters, LM_out_busy);
                 return LOST;
             }
@@ -112,7 +118,25 @@ void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
     else if (!lm_bucket_take(&e->icmp_bucket, now, ICMP_PER_SECOND, ICMP_BURST))
         lm_count(&e->counters, LM_icmp_limited);
     else
-        lm_count(&e->counters, write(e->tun, error, length) < 0 ? LM_in_refused : LM_icmp_sent);
+        lm_count(&e->counters, lm_device_write(e, error, length) ? LM_icmp_sent : LM_in_refused);
+}
+
+struct lm_job lm_segment_job(struct lm_engine *e, const struct lm_job *job, size_t index)
+{
+    struct lm_job made = *job;
+    made.packet = e->segment + LM_FRAME_HEADROOM;
+    made.inner.length = lm_segment_write(made.packet, job->packet, &job->inner, &job->segments, index);
+    made.segments.count = 0;
+    made.vnet = (lm_vnet){0};
+    return made;
+}
+
+void lm_icmp_tell(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *job)
+{
+    struct lm_job first = *job;
+    if (job->segments.count)
+        first = lm_segment_job(e, job, 0);
+    lm_icmp_send(e, kind, mtu, first.packet, &first.inner, job->now);
 }
 
 static uint32_t overhead(const struct lm_remote *remote)
@@ -120,8 +144,7 @@ static uint32_t overhead(const struct lm_remote *remote)
     return (remote->address.family == 4 ? 20u : 40u) + 8u + LM_DATA_HEADER;
 }
 
-/* The largest inner packet that leaves whole. */
-static uint32_t room_of(const struct lm_job *job)
+uint32_t lm_room_of(const struct lm_job *job)
 {
     return lm_path_mtu(job->path, job->remote, job->now) - overhead(job->remote);
 }
@@ -129,14 +152,13 @@ static uint32_t room_of(const struct lm_job *job)
 static void too_big(struct lm_engine *e, const struct lm_job *job, uint32_t room)
 {
     lm_count(&e->counters, LM_out_toobig);
-    lm_icmp_send(e, LM_ICMP_TOO_BIG, room, job->packet, &job->inner, job->now);
+    lm_icmp_tell(e, LM_ICMP_TOO_BIG, room, job);
 }
 
 static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint32_t room)
 {
     size_t count = lm_fragment_count(job->packet, &job->inner, room);
-    struct envelope env;
-    struct msghdr m;
+    struct letter letter;
     if (count == 0) {
         too_big(e, job, room);
         return LOST;
@@ -144,8 +166,8 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
     for (size_t i = 0; i < count; i++) {
         uint8_t *packet = e->fragment + LM_FRAME_HEADROOM;
         size_t length = lm_fragment_write(packet, job->packet, &job->inner, i, count);
-        fill(&m, &env, job, packet, length, e->config.copy_dscp);
-        enum outcome outcome = send_raw(e, lm_path_socket(job->path, job->flow), &m, job->now);
+        const struct msghdr *m = fill(&letter, job, packet, length, e->config.copy_dscp);
+        enum outcome outcome = send_raw(e, lm_path_socket(job->path, job->flow), m, job->now);
         if (outcome != SENT)
             return i == 0 || outcome == LOST ? outcome : REFUSED;
     }
@@ -156,19 +178,19 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
 /* One try by one path: whole, in fragments, or not at all with a word to the source. */
 static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
 {
-    struct envelope env;
-    struct msghdr m;
+    struct letter letter;
+    bool copy_dscp = e->config.copy_dscp;
     for (int tries = 0; tries < 3; tries++) { /* each "too big" has lowered the path MTU */
-        uint32_t room = room_of(job);
+        uint32_t room = lm_room_of(job);
         enum outcome outcome;
         if (job->inner.length <= room) {
-            fill(&m, &env, job, job->packet, job->inner.length, e->config.copy_dscp);
-            outcome = send_raw(e, lm_path_socket(job->path, job->flow), &m, job->now);
+            const struct msghdr *m = fill(&letter, job, job->packet, job->inner.length, copy_dscp);
+            outcome = send_raw(e, lm_path_socket(job->path, job->flow), m, job->now);
         } else if (!job->inner.dont_fragment) {
             outcome = send_fragments(e, job, room);
         } else if (job->inner.version == 6 && job->inner.length <= V6_MTU_MIN) {
-            fill(&m, &env, job, job->packet, job->inner.length, e->config.copy_dscp);
-            outcome = send_raw(e, job->path->sockets[job->path->pool], &m, job->now);
+            const struct msghdr *m = fill(&letter, job, job->packet, job->inner.length, copy_dscp);
+            outcome = send_raw(e, job->path->sockets[job->path->pool], m, job->now);
             if (outcome == SENT)
                 lm_count(&e->counters, LM_out_outer_fragmented);
         } else {
@@ -182,7 +204,7 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
     return LOST;
 }
 
-static void sent(struct lm_engine *e, size_t packets, size_t octets, uint64_t now)
+void lm_sent(struct lm_engine *e, size_t packets, size_t octets, uint64_t now)
 {
     lm_traffic_note(e, LM_OUTBOUND, now);
     lm_count_many(&e->counters, LM_out_packets, packets);
@@ -215,61 +237,42 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
     return REFUSED;
 }
 
-void lm_send(struct lm_engine *e, struct lm_job *job)
+static void send_one(struct lm_engine *e, struct lm_job *job)
 {
     enum outcome outcome = job->path ? try_path(e, job) : REFUSED;
     if (outcome == REFUSED && job->path)
         outcome = fail_over(e, job);
     if (outcome == SENT)
-        sent(e, 1, job->inner.length, job->now);
+        lm_sent(e, 1, job->inner.length, job->now);
     if (outcome != REFUSED)
         return;
     static const struct lm_addr one_key = {0};
     if (!job->is_retry)
         lm_count(&e->counters, LM_out_stalled);
-    (void)lm_pending_add(e->stalled, 0, &one_key, job->packet, job->inner.length, job->born, job->now);
+    (void)lm_pending_add(e->stalled, 0, &one_key, &job->vnet, job->packet, job->inner.length, job->born, job->now);
 }
 
-/* Sends the jobs that share a socket with the first one together; returns how many jobs are left, moved up front. */
-static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count)
+/* No segment fits the path, and none may be cut: one word to the source is enough for all. */
+static bool is_too_big(const struct lm_job *job)
 {
-    static _Thread_local struct envelope envelopes[LM_BATCH];
-    static _Thread_local struct mmsghdr messages[LM_BATCH];
-    struct lm_job *group[LM_BATCH];
-    int fd = lm_path_socket(jobs[0]->path, jobs[0]->flow);
-    size_t size = 0, left = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (lm_path_socket(jobs[i]->path, jobs[i]->flow) != fd) {
-            jobs[left++] = jobs[i];
-            continue;
-        }
-        fill(&messages[size].msg_hdr, &envelopes[size], jobs[i], jobs[i]->packet, jobs[i]->inner.length,
-             e->config.copy_dscp);
-        group[size++] = jobs[i];
-    }
-    for (size_t done = 0; done < size;) {
-        int n = sendmmsg(fd, messages + done, (unsigned)(size - done), MSG_DONTWAIT | MSG_NOSIGNAL);
-        size_t gone = n > 0 ? (size_t)n : 0, octets = 0;
-        for (size_t i = done; i < done + gone; i++)
-            octets += group[i]->inner.length;
-        if (gone)
-            sent(e, gone, octets, group[done]->now);
-        done += gone;
-        if (done < size && gone == 0)
-            lm_send(e, group[done++]); /* the one that was refused goes the long way */
-    }
-    return left;
+    size_t length = job->segments.header + lm_segment_payload(&job->segments, &job->inner, 0);
+    return job->inner.dont_fragment && length > lm_room_of(job) &&
+           (job->inner.version == 4 || length > V6_MTU_MIN);
 }
 
-void lm_send_batch(struct lm_engine *e, struct lm_job **jobs, size_t count)
+void lm_send(struct lm_engine *e, struct lm_job *job)
 {
-    size_t whole = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (jobs[i]->path && jobs[i]->inner.length <= room_of(jobs[i]))
-            jobs[whole++] = jobs[i];
-        else
-            lm_send(e, jobs[i]);
+    if (job->segments.count == 0 || !job->path) { /* a super-packet waits for an uplink as it is */
+        send_one(e, job);
+        return;
     }
-    while (whole > 0)
-        whole = send_group(e, jobs, whole);
+    size_t count = job->segments.count;
+    if (is_too_big(job)) {
+        lm_count_many(&e->counters, LM_out_toobig, count - 1);
+        count = 1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct lm_job one = lm_segment_job(e, job, i);
+        send_one(e, &one);
+    }
 }

@@ -1,16 +1,21 @@
 #include "table.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
-#define CHUNK 1024u          /* entries that are allocated at once; their addresses never change */
+#define FIRST_CHUNK 1024u    /* entries that are allocated at once; their addresses never change */
+#define CHUNK 65536u         /* the same from the second time on: one huge page */
+#define HUGE_PAGE (2u << 20) /* of most processors; elsewhere only a round number */
 #define SLOTS_MIN 64u        /* a power of two */
 #define MOVES_PER_UPDATE 32u /* slots of the old array that every update carries over */
+#define MOVES_TO_SETTLE 4096u
 #define EMPTY 0u
-#define GRAVE UINT32_MAX
+#define GRAVE 0xffffffu
+#define ENTRIES_MAX (GRAVE - 1)
 
+/* Small, so that the cache holds many: the number of the entry + 1, and 8 bits of the hash that spare most wrong ones. */
 struct slot {
-    uint32_t tag;   /* low half of the hash */
-    uint32_t index; /* entry number + 1 */
+    uint32_t index : 24, tag : 8;
 };
 
 struct slots {
@@ -38,9 +43,24 @@ struct lm_table {
     uint32_t space_count, space_size; /* open addressing, power of two */
 };
 
+/* Zeroed. Large ones in huge pages where the kernel has some: a lookup in a large table then costs no page walk. */
+static void *room_make(size_t size)
+{
+    if (size < HUGE_PAGE)
+        return calloc(1, size);
+    void *room = aligned_alloc(HUGE_PAGE, size);
+    if (!room)
+        return NULL;
+    (void)madvise(room, size, MADV_HUGEPAGE);
+    return memset(room, 0, size);
+}
+
 static struct lm_entry *entry_at(const struct lm_table *t, uint32_t number)
 {
-    return &t->chunks[number / CHUNK][number % CHUNK];
+    if (number < FIRST_CHUNK)
+        return &t->chunks[0][number];
+    number -= FIRST_CHUNK;
+    return &t->chunks[1 + number / CHUNK][number % CHUNK];
 }
 
 static uint64_t hash_prefix(const struct lm_table *t, uint32_t iid, const struct lm_addr *masked, unsigned length)
@@ -67,7 +87,7 @@ static struct slot *slot_find(const struct lm_table *t, const struct slots *s, u
         struct slot *slot = &s->at[i];
         if (slot->index == EMPTY)
             return NULL;
-        if (slot->index != GRAVE && slot->tag == (uint32_t)hash &&
+        if (slot->index != GRAVE && slot->tag == (uint8_t)hash &&
             is_same(entry_at(t, slot->index - 1), iid, masked, length))
             return slot;
     }
@@ -86,7 +106,7 @@ static void slot_put(struct slots *s, uint64_t hash, uint32_t index)
     while (s->at[i].index != EMPTY && s->at[i].index != GRAVE)
         i = (i + 1) & mask;
     s->taken += s->at[i].index == EMPTY;
-    s->at[i] = (struct slot){.tag = (uint32_t)hash, .index = index};
+    s->at[i] = (struct slot){.index = index & GRAVE, .tag = (uint8_t)hash};
 }
 
 static void move_some(struct lm_table *t, uint32_t slots)
@@ -114,7 +134,7 @@ static bool make_room(struct lm_table *t)
     uint32_t size = t->now.size ? t->now.size : SLOTS_MIN;
     while (t->live >= size / 2)
         size *= 2;
-    struct slot *fresh = calloc(size, sizeof *fresh);
+    struct slot *fresh = room_make(size * sizeof *fresh);
     if (!fresh)
         return false;
     t->old = t->now;
@@ -190,12 +210,16 @@ static bool entry_make(struct lm_table *t, uint32_t *number)
         t->free_head = entry_at(t, *number)->instance_id;
         return true;
     }
-    if (t->next == t->chunk_count * CHUNK) {
+    if (t->next == ENTRIES_MAX)
+        return false;
+    size_t room = t->chunk_count ? FIRST_CHUNK + (size_t)(t->chunk_count - 1) * CHUNK : 0;
+    if (t->next == room) {
         struct lm_entry **more = realloc(t->chunks, (t->chunk_count + 1) * sizeof *more);
         if (!more)
             return false;
         t->chunks = more;
-        if (!(t->chunks[t->chunk_count] = calloc(CHUNK, sizeof **more)))
+        size_t size = (t->chunk_count ? CHUNK : FIRST_CHUNK) * sizeof **more;
+        if (!(t->chunks[t->chunk_count] = room_make(size)))
             return false;
         t->chunk_count++;
     }
@@ -278,24 +302,111 @@ bool lm_table_remove(struct lm_table *t, const struct lm_prefix *p)
     return true;
 }
 
+/* The longest prefix length in use below *length, put there; false: none. */
+static bool next_length(const struct space *space, unsigned *length)
+{
+    for (int word = (int)(*length + 63) / 64 - 1; word >= 0; word--) {
+        unsigned below = *length - (unsigned)word * 64; /* 1 or more */
+        uint64_t bits = space->bitmap[word] & (below >= 64 ? UINT64_MAX : (UINT64_C(1) << below) - 1);
+        if (bits) {
+            *length = (unsigned)word * 64 + 63u - (unsigned)__builtin_clzll(bits);
+            return true;
+        }
+    }
+    return false;
+}
+
 struct lm_entry *lm_table_lookup(const struct lm_table *t, uint32_t iid, const struct lm_addr *address)
 {
     const struct space *space = space_of(t, iid, address->family);
-    if (!space)
-        return NULL;
     struct lm_addr masked = *address;
-    for (int word = 2; word >= 0; word--) {
-        for (uint64_t bits = space->bitmap[word]; bits;) {
-            unsigned bit = 63u - (unsigned)__builtin_clzll(bits);
-            unsigned length = (unsigned)word * 64 + bit;
-            bits &= ~(UINT64_C(1) << bit);
-            lm_addr_mask(&masked, length); /* from long to short: masking what is masked already is enough */
-            struct slot *slot = find(t, hash_prefix(t, iid, &masked, length), iid, &masked, length);
-            if (slot)
-                return entry_at(t, slot->index - 1);
-        }
+    unsigned length = 129;
+    while (space && next_length(space, &length)) {
+        lm_addr_mask(&masked, length); /* from long to short: masking what is masked already is enough */
+        struct slot *slot = find(t, hash_prefix(t, iid, &masked, length), iid, &masked, length);
+        if (slot)
+            return entry_at(t, slot->index - 1);
     }
     return NULL;
+}
+
+/* One of many lookups on its way down the prefix lengths. */
+struct probe {
+    struct lm_query *query;
+    const struct space *space;
+    struct lm_addr masked;
+    unsigned length;
+    uint64_t hash;
+};
+
+static void ask_slot(const struct lm_table *t, const struct probe *p)
+{
+    __builtin_prefetch(&t->now.at[(uint32_t)(p->hash >> 32) & (t->now.size - 1)]);
+    if (t->old.size)
+        __builtin_prefetch(&t->old.at[(uint32_t)(p->hash >> 32) & (t->old.size - 1)]);
+}
+
+static void ask_entry(const struct lm_table *t, const struct slots *s, const struct probe *p)
+{
+    uint32_t mask = s->size - 1;
+    if (s->size == 0)
+        return;
+    for (uint32_t i = (uint32_t)(p->hash >> 32) & mask; s->at[i].index != EMPTY; i = (i + 1) & mask)
+        if (s->at[i].index != GRAVE && s->at[i].tag == (uint8_t)p->hash) {
+            __builtin_prefetch(entry_at(t, s->at[i].index - 1));
+            return; /* hardly ever the wrong one */
+        }
+}
+
+void lm_table_lookup_many(const struct lm_table *t, struct lm_query *queries, size_t count)
+{
+    struct probe probes[LM_QUERIES_MAX];
+    size_t active = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct lm_query *q = &queries[i];
+        q->entry = NULL;
+        probes[active] = (struct probe){q, space_of(t, q->instance_id, q->address->family), *q->address, 129, 0};
+        active += probes[active].space != NULL;
+    }
+    while (active) {
+        size_t asking = 0, left = 0;
+        for (size_t i = 0; i < active; i++) {
+            struct probe *p = &probes[i];
+            if (!next_length(p->space, &p->length))
+                continue;
+            lm_addr_mask(&p->masked, p->length);
+            p->hash = hash_prefix(t, p->query->instance_id, &p->masked, p->length);
+            ask_slot(t, p);
+            probes[asking++] = *p;
+        }
+        for (size_t i = 0; i < asking; i++) {
+            ask_entry(t, &t->now, &probes[i]);
+            ask_entry(t, &t->old, &probes[i]);
+        }
+        for (size_t i = 0; i < asking; i++) {
+            const struct probe *p = &probes[i];
+            struct slot *slot = find(t, p->hash, p->query->instance_id, &p->masked, p->length);
+            if (slot)
+                p->query->entry = entry_at(t, slot->index - 1);
+            else
+                probes[left++] = *p;
+        }
+        active = left;
+    }
+}
+
+bool lm_table_settle(struct lm_table *t)
+{
+    move_some(t, MOVES_TO_SETTLE);
+    return t->old.size != 0;
+}
+
+size_t lm_table_memory(const struct lm_table *t)
+{
+    size_t entries = t->chunk_count ? FIRST_CHUNK + (size_t)(t->chunk_count - 1) * CHUNK : 0;
+    return sizeof *t + entries * sizeof(struct lm_entry) + t->chunk_count * sizeof *t->chunks +
+           ((size_t)t->now.size + t->old.size) * sizeof(struct slot) + t->space_size * sizeof *t->spaces +
+           t->space_count * sizeof(struct space);
 }
 
 bool lm_table_has_instance(const struct lm_table *t, uint32_t iid)

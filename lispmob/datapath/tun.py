@@ -24,7 +24,12 @@ SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 SIOCSIFMTU = 0x8922
 IFF_UP = 0x1
+TUNSETOFFLOAD = 0x400454D0
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
 ADDR_GEN_MODE_NONE = "1"
+
+_TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
+_OFFLOADS = (_TSO | TUN_F_USO4 | TUN_F_USO6, _TSO, TUN_F_CSUM)  # best first; USO is Linux 6.2
 
 _REMEDIES = {
     errno.EPERM: "needs CAP_NET_ADMIN",
@@ -38,17 +43,22 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class Tun:
-    """An open TUN device; whoever holds it closes `fd`."""
+    """An open TUN device; whoever holds it closes `fd`.
+
+    `has_vnet_header`: each packet is preceded by struct virtio_net_hdr. `takes_udp`: super-packets of UDP, too.
+    """
 
     fd: int
     name: str
     ifindex: int
+    has_vnet_header: bool = False
+    takes_udp: bool = False
 
 
-def open_tun(name: str, mtu_bytes: int, *, vnet_header: bool = False) -> Tun:
+def open_tun(name: str, mtu_bytes: int, *, offload: bool = False) -> Tun:
     """Create the device, set its MTU and bring it up, without any address (not even a link-local one).
 
-    `vnet_header`: each packet is preceded by struct virtio_net_hdr. Raises KernelRefused.
+    `offload`: super-packets and open checksums, as far as the kernel knows them. Raises KernelRefused.
     """
     if not 0 < len(name.encode()) <= NAME_MAX:
         raise ValueError(f"{name!r}: an interface name has 1 to {NAME_MAX} octets")
@@ -57,15 +67,16 @@ def open_tun(name: str, mtu_bytes: int, *, vnet_header: bool = False) -> Tun:
     except OSError as error:
         raise _refused(DEVICE, "open", error) from error
     try:
-        flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if vnet_header else 0)
+        flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if offload else 0)
         try:
             fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
         except OSError as error:
             raise _refused(f"{DEVICE}: {name}", "TUNSETIFF", error) from error
+        features = _offload(fd) if offload else 0
         _silence(name)
         set_mtu(name, mtu_bytes)
         _bring_up(name)
-        return Tun(fd, name, socket.if_nametoindex(name))
+        return Tun(fd, name, socket.if_nametoindex(name), offload, bool(features & TUN_F_USO4))
     except BaseException:
         os.close(fd)
         raise
@@ -74,6 +85,17 @@ def open_tun(name: str, mtu_bytes: int, *, vnet_header: bool = False) -> Tun:
 def set_mtu(name: str, mtu_bytes: int) -> None:
     """Set the MTU of an interface. Raises KernelRefused."""
     _request(name, "SIOCSIFMTU", SIOCSIFMTU, struct.pack("16si20x", name.encode(), mtu_bytes))
+
+
+def _offload(fd: int) -> int:
+    """Turn on the most that the kernel knows; what that is."""
+    for features in _OFFLOADS:
+        try:
+            fcntl.ioctl(fd, TUNSETOFFLOAD, features)
+        except OSError:
+            continue
+        return features
+    return 0
 
 
 def _silence(name: str) -> None:

@@ -122,6 +122,14 @@ static const struct lm_path *find_path(const struct lm_uplinks *uplinks, const s
     return NULL;
 }
 
+/* Takes over the sockets and what was found out about the device. */
+static void keep(struct lm_path *path, const struct lm_path *kept)
+{
+    path->pool = kept->pool;
+    memcpy(path->sockets, kept->sockets, sizeof path->sockets);
+    atomic_store(&path->refuses_runs, atomic_load(&kept->refuses_runs));
+}
+
 static void fill_slots(struct lm_uplinks *uplinks)
 {
     struct lm_choice choices[LM_PATHS_MAX];
@@ -158,7 +166,7 @@ struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_u
         struct lm_path *path = &made->paths[made->path_count];
         const struct lm_path *kept = find_path(current, spec);
         if (kept)
-            *path = *kept;
+            keep(path, kept);
         else if ((spec->error = open_path(path, spec, options)))
             continue;
         path->ifindex = spec->ifindex;

@@ -32,6 +32,7 @@ struct lm_path {
     struct lm_addr address;
     uint8_t priority, weight;
     uint32_t mtu;
+    atomic_bool refuses_runs; /* the device takes no UDP_SEGMENT */
     size_t pool;              /* sockets[0..pool) set DF, sockets[pool] does not */
     int sockets[LM_POOL_MAX + 1];
 };

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
-from lispmob.datapath import _lispdp, pure
+from lispmob.datapath import _lispdp, pure, pure_segment
 from lispmob.datapath.engine import _address, _prefixes, _put_address
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -77,6 +79,53 @@ def fragments(packet: bytes, limit: int) -> list[bytes]:
     return made
 
 
+def vnet(header: pure_segment.VnetHeader) -> Any:
+    return ffi.new("lm_vnet *", asdict(header))
+
+
+def complete(header: pure_segment.VnetHeader, packet: bytes) -> bytes | None:
+    buffer = octets(packet)
+    return bytes(ffi.buffer(buffer, len(packet))) if lib.lm_vnet_complete(vnet(header), buffer, len(packet)) else None
+
+
+def segments(header: pure_segment.VnetHeader, packet: bytes) -> list[bytes] | None:
+    """What the C makes of a super-packet; None: refused."""
+    inner, plan = parse(packet), ffi.new("struct lm_segments *")
+    if inner is None or not lib.lm_segments_read(vnet(header), octets(packet), inner, plan):
+        return None
+    made = []
+    for index in range(plan.count):
+        out = ffi.new("uint8_t[]", plan.header + plan.size)
+        length = lib.lm_segment_write(out, octets(packet), inner, plan, index)
+        made.append(bytes(ffi.buffer(out, length)))
+    return made
+
+
+def merged(packets: Iterable[bytes], *, takes_udp: bool = True) -> list[tuple[pure_segment.VnetHeader, bytes]]:
+    """What is written to the TUN device for packets that arrive in this order."""
+    merge = ffi.new("struct lm_merge *")
+    merge.takes_udp = takes_udp
+    written, kept = [], []
+    for packet in packets:
+        kept.append(octets(packet))
+        inner = parse(packet)
+        if merge.count and lib.lm_merge_join(merge, kept[-1], inner):
+            continue
+        written += _finished(merge)
+        lib.lm_merge_start(merge, kept[-1], inner)
+    return written + _finished(merge)
+
+
+def _finished(merge: Any) -> list[tuple[pure_segment.VnetHeader, bytes]]:
+    if merge.count == 0:
+        return []
+    count = lib.lm_merge_finish(merge)
+    parts = [bytes(ffi.buffer(one.iov_base, one.iov_len)) for one in merge.vector[1:count]]
+    names = ("flags", "gso_type", "hdr_len", "gso_size", "csum_start", "csum_offset")
+    header = pure_segment.VnetHeader(**{name: getattr(merge.vnet, name) for name in names})
+    return [(header, b"".join(parts))]
+
+
 def slots(choices: list[tuple[int, int]]) -> list[int]:
     made = ffi.new("struct lm_slots *")
     lib.lm_slots_fill(made, ffi.new("struct lm_choice[]", [*choices, (0, 0)]), len(choices))
@@ -103,6 +152,23 @@ class Table:
         _put_address(wanted, address)
         found = lib.lm_table_lookup(self._table, instance_id, wanted)
         return None if found == ffi.NULL else int(found.length)
+
+    def lookup_lengths(self, wanted: list[tuple[int, IpAddress]]) -> list[int | None]:
+        """The same for many (Instance-ID, address) pairs at once."""
+        addresses = ffi.new("struct lm_addr[]", len(wanted))
+        queries = ffi.new("struct lm_query[]", len(wanted))
+        for (instance_id, address), c, query in zip(wanted, addresses, queries, strict=True):
+            _put_address(c, address)
+            query.instance_id, query.address = instance_id, ffi.addressof(c)
+        for at in range(0, len(wanted), lib.LM_QUERIES_MAX):
+            lib.lm_table_lookup_many(self._table, queries + at, min(lib.LM_QUERIES_MAX, len(wanted) - at))
+        return [None if query.entry == ffi.NULL else int(query.entry.length) for query in queries]
+
+    def settle(self) -> bool:
+        return bool(lib.lm_table_settle(self._table))
+
+    def memory(self) -> int:
+        return int(lib.lm_table_memory(self._table))
 
     def has_instance(self, instance_id: int) -> bool:
         return bool(lib.lm_table_has_instance(self._table, instance_id))

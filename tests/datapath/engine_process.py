@@ -19,7 +19,8 @@ from lispmob.datapath.engine import Disposition, Engine, EngineConfig, Forwardin
 from lispmob.wire.address import EidPrefix
 
 ETH_P_ALL = 3  # <linux/if_ether.h>
-IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0  # <linux/in.h>
+IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_PMTUDISC_DO = 10, 0, 2  # <linux/in.h>
+UDP_SEGMENT = 103  # <linux/udp.h>
 
 
 class Host:
@@ -130,6 +131,15 @@ class Host:
             if pause_s:
                 time.sleep(pause_s)
         return errors
+
+    def udp_burst(self, *, name: str, to: str, port: int, count: int, size: int, sets_df: bool = False) -> None:
+        """Sends `count` datagrams of `size` octets as one super-packet (UDP_SEGMENT), numbered."""
+        sock = self._sockets[name]
+        if sets_df:
+            sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+        sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size)
+        sock.sendto(b"".join(number.to_bytes(4, "big").ljust(size, b"x") for number in range(count)), (to, port))
+        sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 0)
 
     def udp_received(self, *, name: str, count: int, timeout_s: float = 3.0) -> list[list[int]]:
         """[number, size] of what came, once `count` are there or the time is over."""

@@ -60,6 +60,9 @@ class RemoteEngine:
     def ip(self, command: str) -> str:
         return run(f"ip -n {self.namespace} {command}")
 
+    def run(self, command: str) -> str:
+        return run(f"ip netns exec {self.namespace} {command}")
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait(10)

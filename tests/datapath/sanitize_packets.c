@@ -5,6 +5,7 @@
 
 #include "engine.h"
 #include "fragment.h"
+#include "merge.h"
 
 #define RECORD_MAX 70000u
 
@@ -43,6 +44,55 @@ static void try_inner(const uint8_t *packet, size_t length)
     free(copy);
 }
 
+/* Any virtio_net_hdr before any packet: segments stay inside their room. */
+static void try_segments(const uint8_t *packet, size_t length)
+{
+    static const uint8_t kinds[] = {0, 1, 4, 5, 0x81, 3};
+    struct lm_inner inner;
+    struct lm_segments segments;
+    lm_vnet vnet = {.flags = (uint8_t)(draw() & 1), .gso_type = kinds[draw() % sizeof kinds],
+                    .gso_size = (uint16_t)(draw() & 1 ? draw() % 40 : draw()), .csum_start = (uint16_t)(draw() % 100),
+                    .csum_offset = (uint16_t)(draw() % 20)};
+    uint8_t *copy = malloc(length ? length : 1);
+    memcpy(copy, packet, length);
+    if (lm_vnet_complete(&vnet, copy, length) && lm_inner_parse(copy, length, &inner) &&
+        lm_segments_read(&vnet, copy, &inner, &segments))
+        for (size_t i = 0; i < segments.count; i++) {
+            size_t room = segments.header + lm_segment_payload(&segments, &inner, i);
+            uint8_t *out = malloc(room);
+            if (lm_segment_write(out, copy, &inner, &segments, i) != room)
+                abort();
+            free(out);
+        }
+    free(copy);
+}
+
+/* Every packet after the one before it: what is joined adds up. */
+static void try_merge(const uint8_t *packet, size_t length)
+{
+    static struct lm_merge merge = {.takes_udp = true};
+    static uint8_t *kept[LM_MERGE_MAX + 1];
+    static size_t count;
+    struct lm_inner inner;
+    if (!lm_inner_parse(packet, length, &inner))
+        return;
+    uint8_t *copy = malloc(length);
+    memcpy(copy, packet, length);
+    if (merge.count == 0 || !lm_merge_join(&merge, copy, &inner)) {
+        if (merge.count) {
+            size_t total = 0;
+            for (size_t i = 1, n = lm_merge_finish(&merge); i < n; i++)
+                total += merge.vector[i].iov_len;
+            if (total != merge.length)
+                abort();
+        }
+        while (count)
+            free(kept[--count]);
+        lm_merge_start(&merge, copy, &inner);
+    }
+    kept[count++] = copy;
+}
+
 static void try_one(const uint8_t *record, size_t length)
 {
     uint8_t *exact = malloc(length ? length : 1);
@@ -50,6 +100,8 @@ static void try_one(const uint8_t *record, size_t length)
     memcpy(exact, record, length);
     (void)lm_data_parse(exact, length, &data);
     try_inner(exact, length);
+    try_segments(exact, length);
+    try_merge(exact, length);
     if (length >= 8)
         try_inner(exact + 8, length - 8);
     free(exact);

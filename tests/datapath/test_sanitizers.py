@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lispmob.datapath.build_ffi import C_FLAGS, PARTS
+from tests.datapath.flows import stream
 from tests.datapath.packets import awkward, datagram
 
 ROOT = Path(__file__).parents[2]
@@ -36,21 +37,23 @@ def test_no_packet_makes_the_parsers_misbehave(tmp_path: Path) -> None:
     chance = random.Random(1)
     records = [datagram(chance.randrange(1 << 40)) for _ in range(1500)]
     records += [awkward(chance.randrange(1 << 40)) for _ in range(1500)]
+    records += [packet for seed in range(200) for packet in stream(seed)[:8]]
     corpus = b"".join(struct.pack("!I", len(record)) + record for record in records)
 
     done = subprocess.run([program, "40"], input=corpus, capture_output=True, check=False, timeout=100)
 
     assert done.returncode == 0, done.stderr.decode()
-    assert int(done.stdout) == 3000 * 40
+    assert int(done.stdout) == len(records) * 40
 
 
 @pytest.mark.netns  # loopback as uplink (SO_BINDTODEVICE) needs root, and a namespace of its own
 @pytest.mark.parametrize("sanitizers", [("-fsanitize=thread",), ("-fsanitize=address,undefined",)])
-def test_everything_may_change_while_packets_move(tmp_path: Path, sanitizers: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("mode", ["", "super-packets"])
+def test_everything_may_change_while_packets_move(tmp_path: Path, sanitizers: tuple[str, ...], mode: str) -> None:
     program = build(tmp_path, "stress_engine", *sanitizers)
 
     # The thread sanitizer wants its shadow where address randomisation may put something else.
-    command = ["unshare", "--net", "sh", "-c", f"ip link set lo up; exec setarch -R {program} 3000"]
+    command = ["unshare", "--net", "sh", "-c", f"ip link set lo up; exec setarch -R {program} 2000 {mode}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
 
     assert done.returncode == 0, done.stdout + done.stderr

@@ -48,6 +48,33 @@ def test_lookups_agree_with_the_reference(steps: list[tuple[str, EidPrefix]], ad
         assert table.has_instance(instance_id) == any(p.instance_id == instance_id for p in reference.prefixes)
 
 
+@settings(max_examples=200)
+@given(st.lists(prefixes(), max_size=60), st.lists(addresses(), min_size=1, max_size=100))
+def test_many_lookups_at_once_find_what_single_ones_find(there: list[EidPrefix], wanted: list[IpAddress]) -> None:
+    table = binding.Table()
+    for prefix in there:
+        table.insert(prefix)
+    pairs = [(instance_id, address) for address in wanted for instance_id in (0, 1)]
+
+    assert table.lookup_lengths(pairs) == [table.lookup_length(*pair) for pair in pairs]
+
+
+def test_a_table_that_grows_answers_right_at_any_time_and_stays_small() -> None:
+    chance = random.Random(3)
+    table, hosts = binding.Table(), [ip_address(0x0A000000 + n) for n in chance.sample(range(1 << 20), 70_000)]
+    for number, host in enumerate(hosts, 1):
+        table.insert(EidPrefix.host(host))
+        if number % 7001 == 0:
+            known = chance.sample(hosts[:number], 100)
+            assert table.lookup_lengths([(0, one) for one in known]) == [32] * 100
+            assert table.lookup_lengths([(0, one) for one in hosts[number : number + 100]]) == [None] * 100
+
+    while table.settle():
+        pass
+    assert table.memory() / len(hosts) < 100
+    assert table.lookup_lengths([(0, one) for one in hosts]) == [32] * len(hosts)
+
+
 def test_thousands_of_prefixes_come_and_go_while_every_lookup_stays_right() -> None:
     chance = random.Random(7)
     table, present = binding.Table(), set[EidPrefix]()

@@ -1,0 +1,32 @@
+/* The outside of one outer packet, or of a run of them: destination, TTL and TOS, shared by send.c and burst.c. */
+#ifndef LM_ENVELOPE_H
+#define LM_ENVELOPE_H
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "engine.h"
+
+#define LM_BUSY_WAIT_NS 10000000u /* for room in send buffers: per batch, since updates of the table wait meanwhile */
+
+struct lm_envelope {
+    union {
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } to;
+    union {
+        struct cmsghdr align;
+        uint8_t room[3 * CMSG_SPACE(sizeof(int))];
+    } control;
+};
+
+/*
+ * Addresses `m` for the job, with what it holds left to be set. `run`: octets of each datagram that the kernel is to cut
+ * it into (UDP_SEGMENT); 0: it is one.
+ */
+void lm_envelope_fill(struct msghdr *m, struct lm_envelope *envelope, const struct lm_job *job, bool copy_dscp,
+                      size_t run);
+/* Waits until the socket has room; false: it has none, or too late. */
+bool lm_envelope_wait(int fd, uint64_t deadline);
+
+#endif

@@ -1,0 +1,41 @@
+"""What an engine takes without a device: no root, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+
+from lispmob.datapath.engine import Disposition, Engine, EngineConfig, ForwardingEntry, ForwardingLocator
+from lispmob.wire.address import EidPrefix
+
+RLOC4 = ForwardingLocator(IPv4Address("192.0.2.1"))
+RLOC6 = ForwardingLocator(IPv6Address("2001:db8::1"), priority=2, port=4343)
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with closing(Engine(EngineConfig("unused"))) as made:
+        yield made
+
+
+def entry(prefix: str, *locators: ForwardingLocator) -> ForwardingEntry:
+    return ForwardingEntry(EidPrefix.parse(prefix), Disposition.ENCAPSULATE, locators)
+
+
+def test_many_mappings_at_once_are_all_there(engine: Engine) -> None:
+    entries = [entry(f"10.{n // 256}.{n % 256}.0/24", *((RLOC4, RLOC6)[: n % 3])) for n in range(1000)]
+    entries.append(entry("2001:db8:7::/48", RLOC6))
+
+    engine.install_many(entries)
+
+    assert all(engine.remove(one.prefix) for one in entries)
+    assert not any(engine.remove(one.prefix) for one in entries)
+
+
+def test_none_at_once_is_no_mistake(engine: Engine) -> None:
+    engine.install_many([])
+
+    assert engine.used() == []
