@@ -114,7 +114,8 @@ class Hub:
         self._feed(self._plane.on_timer(asyncio.get_running_loop().time()))
 
     def _feed(self, effects: Iterable[HubEffect]) -> None:
-        for effect in effects:
+        # What is registered is forwarded to before anybody is told so: the acknowledged node may be sent to at once.
+        for effect in sorted(effects, key=lambda one: not isinstance(one, RegistrationChanged)):
             if isinstance(effect, SendControl):
                 self._socket.send(effect)
             elif isinstance(effect, Event):
