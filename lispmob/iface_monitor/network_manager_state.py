@@ -172,15 +172,20 @@ class Meaning:
         return max(found, key=lambda one: one.state is DeviceState.ACTIVATED, default=None)
 
     @property
+    def leaving(self) -> Mapping[str, str]:
+        """Interfaces whose connection is being taken down, each with the reason."""
+        return {each.interface: f"is being disconnected ({each.why})" for each in self.devices if each.is_leaving}
+
+    @property
+    def portals(self) -> Mapping[str, str]:
+        """Interfaces behind which there is only a login page so far, each with that reason."""
+        why = "waits for a login page (captive portal)"
+        return {each.interface: why for each in self.devices if each.is_behind_portal}
+
+    @property
     def held_back(self) -> Mapping[str, str]:
-        """Interfaces that must not carry us now, each with the reason."""
-        reasons = {}
-        for each in self.devices:
-            if each.is_leaving:
-                reasons[each.interface] = f"is being disconnected ({each.why})"
-            elif each.is_behind_portal:
-                reasons[each.interface] = "waits for a login page (captive portal)"
-        return reasons
+        """Interfaces that had better not carry us now, each with the reason."""
+        return {**self.portals, **self.leaving}
 
     @property
     def metered(self) -> frozenset[str]:

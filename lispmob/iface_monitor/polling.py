@@ -21,15 +21,15 @@ import contextlib
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, ip_address, ip_network
-from typing import Final, TypeAlias
+from typing import Final
 
 import netifaces
 
 from lispmob.iface_monitor import proc_net, rtnetlink
 from lispmob.iface_monitor.default_routes import merge
-from lispmob.iface_monitor.delta import NetworkDelta, diff
+from lispmob.iface_monitor.delta import OnChange, diff
 from lispmob.iface_monitor.snapshot import MAIN_TABLE, Link, LocalAddress, NetworkState, UplinkPolicy
 
 LIVELY_S: Final = 1.0
@@ -44,8 +44,6 @@ _ADD_MEMBERSHIP: Final = 1
 _GROUPS: Final = (1, 5, 7, 8, 9, 11, 19)  # as in netlink.py: links, addresses, routes, rules
 _BYTES_PER_TURN: Final = 1 << 20
 _MAIN_TABLES: Final = {(4, MAIN_TABLE), (6, MAIN_TABLE)}
-
-OnChange: TypeAlias = Callable[[NetworkState, NetworkDelta, float], None]
 
 log = logging.getLogger(__name__)
 
@@ -102,10 +100,15 @@ class PollingMonitor:
             self._nudges.close()
             self._nudges = None
 
-    def set_policy(self, policy: UplinkPolicy) -> None:
-        """Judge the present state by another policy, and tell what that changes."""
+    @property
+    def policy(self) -> UplinkPolicy:
+        """What the uplinks are judged by."""
+        return self._policy
+
+    def set_policy(self, policy: UplinkPolicy, why: Sequence[str] = ()) -> None:
+        """Judge the present state by another policy, and tell what that changes; `why` when no user changed it."""
         former, self._policy = self._policy, policy
-        delta = diff(self._state, self._state, policy, former)
+        delta = diff(self._state, self._state, policy, former, why)
         if delta.reasons:
             self._on_change(self._state, delta, asyncio.get_running_loop().time())
 
