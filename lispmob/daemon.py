@@ -54,6 +54,8 @@ EX_CONFIG: Final = 78
 
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
 
+JUDGED: Final = "NetworkManager judges the uplinks otherwise"
+
 log = logging.getLogger("lispd")
 
 
@@ -185,11 +187,11 @@ class Daemon:
         self._kernel.touch()
         self.desktop.touch()
 
-    def on_meaning(self, reasons: list[str]) -> None:
+    def on_meaning(self, reasons: list[str], since: float) -> None:
         """NetworkManager says something else: judge the uplinks anew, which moves before a link is gone."""
         assert self.monitor is not None, "the bus is listened to after the monitor has started"
         if self.policy != self.monitor.policy:
-            self.monitor.set_policy(self.policy, reasons or ("NetworkManager judges the uplinks otherwise",))
+            self.monitor.set_policy(self.policy, reasons or (JUDGED,), since)
             return
         for reason in reasons:
             log.info("%s", reason)

@@ -87,12 +87,15 @@ class NetlinkMonitor:
         """What the uplinks are judged by."""
         return self._policy
 
-    def set_policy(self, policy: UplinkPolicy, why: Sequence[str] = ()) -> None:
-        """Judge the present state by another policy, and tell what that changes; `why` when no user changed it."""
+    def set_policy(self, policy: UplinkPolicy, why: Sequence[str] = (), since: float | None = None) -> None:
+        """Judge the present state by another policy, and tell what that changes.
+
+        `why` and `since` (the loop's time) tell of the event behind it when no user changed the configuration.
+        """
         former, self._policy = self._policy, policy
         delta = diff(self._state, self._state, policy, former, why)
         if delta.reasons:
-            self._on_change(self._state, delta, asyncio.get_running_loop().time())
+            self._on_change(self._state, delta, asyncio.get_running_loop().time() if since is None else since)
 
     def nudge(self) -> None:
         """Look at everything anew, as after a sleep of the machine; publishes only what differs."""

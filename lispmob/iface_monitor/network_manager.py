@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 class NetworkManagerWatch:
     """Keeps a `Meaning` current and tells `on_change(meaning, reasons, since)` of every difference.
 
-    `since` is the loop's time at which the signal was read; `reasons` are sentences for people and may be empty. The
-    callback runs inside the loop. A BusClient: it is given to a SystemBus.
+    `since` is the loop's time at which the last signal was read; `reasons` are sentences for people and may be empty.
+    The callback runs inside the loop. A BusClient: it is given to a SystemBus.
     """
 
     def __init__(self, on_change: OnMeaning) -> None:
@@ -48,6 +48,7 @@ class NetworkManagerWatch:
         self._meaning = Meaning()
         self._bus: Connection | None = None
         self._is_known = False
+        self._heard_at = 0.0
         self._manager: dict[str, Any] = {}
         self._devices: dict[str, dict[str, Any]] = {}
         self._news: dict[str, dict[str, Any]] = {}
@@ -75,6 +76,7 @@ class NetworkManagerWatch:
         """NetworkManager came or went."""
         if name != NAME:
             return
+        self._heard_at = asyncio.get_running_loop().time()
         self._forget()
         if is_there:
             self._spawn(self._look_until_known)
@@ -82,6 +84,7 @@ class NetworkManagerWatch:
     def on_signal(self, signal: Signal) -> None:
         """One change; applied at once, asked about only where the signal does not say it all."""
         if signal.sender == NAME:
+            self._heard_at = asyncio.get_running_loop().time()
             self._on_news(signal)
 
     def _on_news(self, signal: Signal) -> None:
@@ -194,4 +197,4 @@ class NetworkManagerWatch:
         meaning = Meaning.of(self._manager, self._devices, self._primary_path) if self._is_known else Meaning()
         old, self._meaning = self._meaning, meaning
         if old != meaning:
-            self._on_change(meaning, explain(old, meaning), asyncio.get_running_loop().time())
+            self._on_change(meaning, explain(old, meaning), self._heard_at)

@@ -206,7 +206,7 @@ def explain(old: Meaning, new: Meaning) -> list[str]:
             told.append(f"{name}: {now.state.name.lower().replace('_', ' ')} ({now.why})")
         if now.is_behind_portal != was.is_behind_portal:
             told.append(f"{name}: " + ("a captive portal" if now.is_behind_portal else "no captive portal any more"))
-        if now.is_metered != was.is_metered and _is_up(now):
+        if bool(now.is_metered) != bool(was.is_metered) and _is_up(now):
             told.append(f"{name}: " + ("metered" if now.is_metered else "not metered"))
     return told
 

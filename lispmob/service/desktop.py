@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 class Listener(Protocol):
     """The daemon, as far as it is told something."""
 
-    def on_meaning(self, reasons: list[str]) -> None:
-        """NetworkManager says something else; `reasons` are sentences and may be empty."""
+    def on_meaning(self, reasons: list[str], since: float) -> None:
+        """NetworkManager said something else at `since` (the loop's time); `reasons` are sentences, perhaps none."""
 
     def on_awake(self) -> None:
         """The machine has slept: nothing that was known before can be trusted."""
@@ -115,8 +115,8 @@ class Desktop:
         self._nudged_at = asyncio.get_running_loop().time()
         self._daemon.look_again()
 
-    def _on_meaning(self, _: Meaning, reasons: list[str], __: float) -> None:
-        self._daemon.on_meaning(reasons)
+    def _on_meaning(self, _: Meaning, reasons: list[str], since: float) -> None:
+        self._daemon.on_meaning(reasons, since)
         self._face.touch()
 
     def _on_sleep(self, is_falling_asleep: bool) -> None:
