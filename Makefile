@@ -8,13 +8,17 @@ STAMP := $(VENV)/.installed
 ENGINE := $(VENV)/.engine
 C_SOURCES := $(wildcard lispmob/datapath/*.c lispmob/datapath/*.h lispmob/datapath/build_ffi.py)
 
+DBUSMOCK := /usr/lib/python3/dist-packages/dbusmock/__init__.py
+# Not where systemd runs: there it would start at once, and take over a network that others look after.
+MANAGER := $(if $(wildcard /run/systemd/system),,network-manager:NetworkManager)
 # Debian packages, and the command or file that tells whether each is there.
 APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h iproute2:ip iptables:iptables-restore iperf3:iperf3 \
-	iputils-ping:ping tshark:tshark
+	iputils-ping:ping tshark:tshark \
+	dbus:dbus-daemon libglib2.0-bin:gdbus python3-dbusmock:$(DBUSMOCK) $(MANAGER)
 
 .PHONY: help setup build test pure netns check demo bench clean
 help:  ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
 
 setup: $(ENGINE)  ## install what is missing, and build the C part
 
@@ -69,6 +73,8 @@ demo: $(ENGINE)  ## two nodes roam between networks, on real packets; needs root
 .PHONY: docs
 docs: $(ENGINE)  ## the pages that are drawn from the code
 	@$(PY) -m docs.machines > docs/machines.md
+
+include packaging/package.mk
 
 clean:  ## remove what was built
 	rm -rf build dist *.egg-info $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis lispmob/datapath/_lispdp.*

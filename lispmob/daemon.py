@@ -6,7 +6,6 @@ of the loop), and then the kernel's tables, which only new connections need.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import logging
@@ -23,7 +22,7 @@ from lispmob.api import sd_notify
 from lispmob.api.schema import Event as ApiEvent
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
-from lispmob.config.node import DEFAULT_PATH, NodeFile, load_node
+from lispmob.config.node import NodeFile, load_node
 from lispmob.control.effect import DropPending, Effect, Event, InstallMapping, RemoveMapping, SendControl
 from lispmob.control.node import Node
 from lispmob.control.node_config import Datagram, NodeConfig
@@ -32,27 +31,30 @@ from lispmob.datapath.engine import Engine
 from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, TrafficResumed
 from lispmob.errors import ConfigError, KernelRefused, LispError
 from lispmob.iface_monitor.delta import NetworkDelta
-from lispmob.iface_monitor.netlink import NetlinkMonitor
+from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
-from lispmob.mh.plan import KernelState, LostAddress
+from lispmob.mh.plan import KernelState
 from lispmob.service import assembly, logs, narration, reloading
+from lispmob.service.desktop import Desktop, Monitor, start_monitor
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
+from lispmob.service.lingering import Lingering
 from lispmob.service.native_routes import NativeRoutes
+from lispmob.service.options import build_parser
 from lispmob.service.privileges import require_net_admin
 from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.state_dir import load_xtr_id
 from lispmob.service.views import Views
-from lispmob.service.wall import iso_utc, suspended_s
+from lispmob.service.wall import iso_utc
 
 EX_OK: Final = 0
 EX_FAILED: Final = 1
 EX_NOPERM: Final = 77
 EX_CONFIG: Final = 78
 
-LINGER_S: Final = 2.0  # ours: longer than any round trip worth living on; packets to a lost address arrive that late
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
-SLEPT_S: Final = 2.0  # ours: the two clocks drift by less than this in years, and a suspend takes longer
+
+JUDGED: Final = "NetworkManager judges the uplinks otherwise"
 
 log = logging.getLogger("lispd")
 
@@ -78,18 +80,23 @@ class Daemon:
         self.node = Node(self._node_config(), new_nonce=lambda: secrets.randbits(64), jitter=SystemRandom().random)
         self.engine = Engine(assembly.engine_config(file))
         self.control = ControlSocket(self._on_received)
-        self.monitor = NetlinkMonitor(self.policy, self._on_change, self._on_rules_changed)
+        self.monitor: Monitor | None = None
+        self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._kernel = KernelTask(self._kernel_state)
         self._natives = NativeRoutes()
-        self._lost: tuple[LostAddress, ...] = ()
-        self._suspended_s = suspended_s()
+        self._lingering = Lingering(self._kernel.touch)
         self._has_looked = False
 
     @property
     def policy(self) -> UplinkPolicy:
         """Which interfaces may carry us."""
-        return assembly.uplink_policy(self.file)
+        return assembly.uplink_policy(self.file, self.meaning)
+
+    @property
+    def meaning(self) -> Meaning:
+        """What NetworkManager says."""
+        return self.desktop.meaning
 
     @property
     def tun_mtu_bytes(self) -> int:
@@ -114,7 +121,7 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             self.is_starting = False
-            sd_notify.ready(self._summary())
+            sd_notify.ready(self.summary())
             await self._stop.wait()
             self.is_stopping = True
             sd_notify.stopping()
@@ -139,12 +146,15 @@ class Daemon:
         stack.callback(self._loop.remove_reader, self.engine.fileno())
         self.control.start(self._loop)
         stack.callback(self._disarm)
-        await self.monitor.start()  # hands over what is there already: the first Map-Register leaves in here
+        # Hands over what is there already: the first Map-Register leaves in here.
+        self.monitor = await start_monitor(self.policy, self._on_change, self._on_rules_changed)
         stack.push_async_callback(self.monitor.stop)
+        await self.desktop.start()
+        stack.push_async_callback(self.desktop.stop)
         stack.push_async_callback(self._kernel.stop)
         await self._kernel.start()
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
-            stack.callback(self._loop.create_task(_beat(every_s)).cancel)
+            stack.callback(self._loop.create_task(sd_notify.beat(every_s)).cancel)
 
     async def _withdraw(self) -> None:
         """Tell the mapping system that we go; best effort, and never for long."""
@@ -156,12 +166,13 @@ class Daemon:
     # --- what comes in
 
     def _on_change(self, state: NetworkState, delta: NetworkDelta, since: float) -> None:
-        self._check_for_sleep()
+        self.desktop.check_clocks()
         self.network = state
         is_move, self._has_looked = self._has_looked, True
         for reason in delta.reasons:
             log.info("%s", reason.text)
         if not delta.has_changed:
+            self._lingering.on_network((), self.policy, state)
             self._kernel.touch()  # a gateway may be another one
             return
         if is_move:
@@ -172,21 +183,35 @@ class Daemon:
             log.warning("%s: cannot send from %s yet (errno %d)", refused.interface, refused.address, refused.errno)
         self._report_traffic()
         self._perform(self.node.on_locators(assembly.local_locators(delta.uplinks), self.now()))
-        self._linger(assembly.lost_addresses(delta.former_uplinks, state))
+        self._lingering.on_network(delta.former_uplinks, self.policy, state)
         self._kernel.touch()
+        self.desktop.touch()
+
+    def on_meaning(self, reasons: list[str], since: float) -> None:
+        """NetworkManager says something else: judge the uplinks anew, which moves before a link is gone."""
+        assert self.monitor is not None, "the bus is listened to after the monitor has started"
+        if self.policy != self.monitor.policy:
+            self.monitor.set_policy(self.policy, reasons or (JUDGED,), since)
+            return
+        for reason in reasons:
+            log.info("%s", reason)
+
+    def on_awake(self) -> None:
+        """The machine has slept: register anew, believe nothing, and look at what the night has left."""
+        self._perform(self.node.on_slept(self._loop.time()))
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Somebody has reason to think that the network changed."""
+        if self.monitor is not None:
+            self._loop.call_soon(self.monitor.nudge)
+
+    def nudge(self) -> bool:
+        """For the control socket: look at the network, now (True) or in a moment."""
+        return self.desktop.nudge()
 
     def _on_rules_changed(self) -> None:
         """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
-        self._kernel.touch()
-
-    def _linger(self, lost: tuple[LostAddress, ...]) -> None:
-        """Keep receiving for a while what is still on the way to addresses that are gone."""
-        if lost:
-            self._lost = (*self._lost, *lost)
-            self._loop.call_later(LINGER_S, self._forget_lost, lost)
-
-    def _forget_lost(self, lost: tuple[LostAddress, ...]) -> None:
-        self._lost = self._lost[len(lost) :]
         self._kernel.touch()
 
     def _on_received(self, one: Received) -> None:
@@ -214,16 +239,9 @@ class Daemon:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._check_for_sleep()
+        self.desktop.check_clocks()
         self._report_traffic()
         self._perform(self.node.on_timer(self._loop.time()))
-
-    def _check_for_sleep(self) -> None:
-        """CLOCK_MONOTONIC stands still while the machine is suspended, CLOCK_BOOTTIME does not."""
-        before, self._suspended_s = self._suspended_s, suspended_s()
-        if (slept := self._suspended_s - before) > SLEPT_S:
-            log.info("the machine slept for %.0f s", slept)
-            self._perform(self.node.on_slept(self._loop.time()))
 
     def _report_traffic(self) -> None:
         """Tell the core which mappings carry traffic: asked for when it matters, so that an idle node sleeps."""
@@ -269,9 +287,11 @@ class Daemon:
     def _publish(self, event: Event) -> None:
         if (step := narration.step_of(event)) is not None:
             self.journal.on_step(*step, self._loop.time())
-        self.server.publish(ApiEvent(kind=event.kind, at=iso_utc(time.time()), fields=dict(event.fields)))
+        shown = ApiEvent(kind=event.kind, at=iso_utc(time.time()), fields=dict(event.fields))
+        self.server.publish(shown)
         if (problem := self.problems.on_event(event.kind, event.fields)) is not None:
             log.warning("%s", problem)
+        self.desktop.publish(shown)
         level = logging.INFO if event.kind in ("registered", "moved", "withdrawn") else logging.DEBUG
         if log.isEnabledFor(level):
             log.log(level, "%s", narration.line_of(event))
@@ -289,10 +309,12 @@ class Daemon:
             self.engine.set_eids(self.file.eids)
             self.engine.set_guard(assembly.guarded(self.file))
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
-            self.monitor.set_policy(self.policy)
+            if self.monitor is not None:
+                self.monitor.set_policy(self.policy)
             self._kernel.touch()
+            self.desktop.touch()
         finally:
-            sd_notify.ready(self._summary())
+            sd_notify.ready(self.summary())
         log.info("configuration read again: %s", ", ".join(changed) or "nothing changed")
         return Reloaded(changed=changed, needs_restart=needs_restart)
 
@@ -314,22 +336,16 @@ class Daemon:
         return assembly.node_config(self.file, self._xtr_id, first_nonce=time.time_ns())
 
     def _kernel_state(self) -> KernelState:
-        return assembly.kernel_state(self.file, self.uplinks, self.network, self._lost, self._natives)
+        return assembly.kernel_state(self.file, self.uplinks, self.network, self._lingering.lost, self._natives)
 
-    def _summary(self) -> str:
+    def summary(self) -> str:
+        """One line for `systemctl status`."""
         return f"EID {', '.join(map(str, self.file.eids))}; {len(self.uplinks)} uplinks"
 
     def _warn_of_odd_choices(self) -> None:
         routing = self.file.routing
         if routing.mode == "split" and not routing.overlay_prefixes:
             log.warning("routing.overlay-prefixes is empty: nothing but answers goes into the overlay")
-
-
-async def _beat(every_s: float) -> None:
-    """Tell systemd's watchdog that the loop turns. Runs only where the unit asks for it."""
-    while True:
-        sd_notify.watchdog()
-        await asyncio.sleep(every_s)
 
 
 async def _serve(path: Path, file: NodeFile) -> None:
@@ -343,13 +359,7 @@ async def _serve(path: Path, file: NodeFile) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command `lispd`. Returns the exit code: 0, 1 failed, 77 not permitted, 78 configuration."""
-    parser = argparse.ArgumentParser(
-        prog="lispd", description="A LISP mobile node: keeps its addresses while it moves."
-    )
-    parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (%(default)s)")
-    parser.add_argument("--check", action="store_true", help="read the configuration, say what is wrong, and stop")
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="instead of the file's")
-    options = parser.parse_args(argv)
+    options = build_parser().parse_args(argv)
     logs.configure(options.log_level or "info")
     try:
         file = load_node(options.config)

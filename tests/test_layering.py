@@ -20,12 +20,15 @@ PURE = (
     "mh/scheduler.py",
     "iface_monitor/snapshot.py",
     "iface_monitor/delta.py",
+    "iface_monitor/network_manager_state.py",
+    "api/dbus_values.py",
     "iface_monitor/default_routes.py",
     "mh/plan.py",
     "service/handovers.py",
     "service/narration.py",
     "service/registration_problems.py",
     "service/native_routes.py",
+    "service/waking.py",
 )
 """Machines that must run in virtual time: their clock, randomness and packets come in through the door."""
 
@@ -46,7 +49,8 @@ ONE_HOME = {
     "yaml": {"config/yaml_tree.py"},
     "pyroute2": {"iface_monitor/rtnetlink.py", "hub/routes.py"},
     "netifaces": {"iface_monitor/polling.py"},
-    "dbus_next": {"iface_monitor/network_manager.py", "api/dbus.py"},
+    "dbus_next": {"bus/connection.py"},
+    "dbus_fast": {"bus/connection.py"},
     "sqlite3": {"hub/store.py"},
     "matplotlib": {"lab/charts.py"},
 }
@@ -89,6 +93,15 @@ def test_a_library_with_one_home_is_imported_nowhere_else(library: str, homes: s
     found = {place(path) for path in sources() if any(name.partition(".")[0] == library for name in imports(path))}
 
     assert found <= homes
+
+
+@pytest.mark.parametrize("library", ["dbus_next", "dbus_fast"])
+def test_a_library_that_is_imported_by_its_name_in_a_text_is_named_in_its_home_and_where_its_log_is_tamed(
+    library: str,
+) -> None:
+    found = {place(path) for path in sources() if f'"{library}"' in path.read_text()}
+
+    assert found == ONE_HOME[library] | {"service/logs.py"}
 
 
 @pytest.mark.parametrize(("folder", "banned", "why"), MAY_NOT)

@@ -75,5 +75,8 @@ class Backend(Protocol):
     def map_cache_flush(self) -> int:
         """Remove every mapping that was learned; static ones stay. Returns how many went."""
 
+    def nudge(self) -> bool:
+        """Look at the network: now (True), or in a moment when that was just done."""
+
     async def reload(self) -> Reloaded:
         """Read the configuration again. Raises ConfigError, and keeps the old one, when it has errors."""

@@ -18,6 +18,7 @@ from lispmob.api.schema import (
     LookupParams,
     MapCacheAddParams,
     NoParams,
+    Nudged,
     PrefixParams,
     Request,
     Version,
@@ -85,6 +86,7 @@ METHODS: Final[dict[str, Method]] = {
     "map-cache-add": Method(MapCacheAddParams, _add, is_change=True),
     "map-cache-delete": Method(PrefixParams, _delete, is_change=True),
     "map-cache-flush": Method(NoParams, lambda backend, _: Changed(count=backend.map_cache_flush()), is_change=True),
+    "nudge": Method(NoParams, lambda backend, _: Nudged(is_now=backend.nudge())),
     "reload": Method(NoParams, lambda backend, _: _reload(backend), is_change=True),
 }
 # `events` is the server's own: it needs the connection.

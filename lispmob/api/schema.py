@@ -98,7 +98,10 @@ class EidStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Uplink(msgspec.Struct, frozen=True, kw_only=True):
-    """An interface that reaches the world; `note` says why one is not used."""
+    """An interface that reaches the world; `note` says why one is not used.
+
+    `is_metered` and `connectivity` are NetworkManager's words; None where nobody says.
+    """
 
     name: str
     ifindex: int
@@ -108,6 +111,8 @@ class Uplink(msgspec.Struct, frozen=True, kw_only=True):
     mtu_bytes: int
     is_used: bool = True
     note: str | None = None
+    is_metered: bool | None = None
+    connectivity: Literal["none", "portal", "limited", "full"] | None = None
 
 
 class LocalLocator(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +242,12 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
     """How many entries a change touched."""
 
     count: int
+
+
+class Nudged(msgspec.Struct, frozen=True, kw_only=True):
+    """`is_now` False: the network was looked at a moment ago, and will be again in a moment."""
+
+    is_now: bool
 
 
 class Reloaded(msgspec.Struct, frozen=True, kw_only=True):

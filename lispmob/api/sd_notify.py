@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
@@ -46,6 +47,13 @@ def status(text: str) -> bool:
 def watchdog() -> bool:
     """We are alive. Due every `watchdog_interval_s()`."""
     return notify("WATCHDOG=1")
+
+
+async def beat(every_s: float) -> None:
+    """Tell the watchdog for ever that the loop turns. Run it only where the unit asks for it."""
+    while True:
+        watchdog()
+        await asyncio.sleep(every_s)
 
 
 def watchdog_interval_s() -> float | None:

@@ -103,6 +103,14 @@ class AddressesSection(Section, frozen=True, kw_only=True):
     deprecated: YesNo = False
 
 
+class NetworkManagerSection(Section, frozen=True, kw_only=True):
+    """What NetworkManager's words are worth: its captive portals, and connections that are paid by the octet."""
+
+    use: YesNo = True
+    portal: Annotated[str, one_of("wait", "use")] = "wait"
+    metered: Annotated[str, one_of("use", "last", "never")] = "last"
+
+
 class RoutingSection(Section, frozen=True, kw_only=True):
     """What goes into the overlay."""
 
@@ -173,11 +181,13 @@ class NodeFile(Section, frozen=True, kw_only=True):
     proxy_itrs: tuple[Address, ...] = ()
     uplinks: tuple[UplinkSection, ...] = ()
     addresses: AddressesSection = AddressesSection()
+    network_manager: NetworkManagerSection = NetworkManagerSection()
     routing: RoutingSection = RoutingSection()
     tun: TunSection = TunSection()
     map_cache: MapCacheSection = MapCacheSection()
     register: RegisterSection = RegisterSection()
     control: ControlSection = ControlSection()
+    dbus: YesNo = True
     log: LogSection = LogSection()
     state_dir: FilePath = Path("/var/lib/lispmob")
 

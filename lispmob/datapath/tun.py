@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import socket
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 
 from lispmob.errors import KernelRefused
 
@@ -26,7 +26,13 @@ SIOCSIFMTU = 0x8922
 IFF_UP = 0x1
 TUNSETOFFLOAD = 0x400454D0
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
-ADDR_GEN_MODE_NONE = "1"
+# <linux/rtnetlink.h>, <linux/if_link.h>, <linux/netlink.h>
+RTM_SETLINK = 19
+NLM_F_REQUEST = 1
+NLM_F_ACK = 4
+IFLA_AF_SPEC = 26
+IFLA_INET6_ADDR_GEN_MODE = 8
+IN6_ADDR_GEN_MODE_NONE = 1
 
 _TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
 _OFFLOADS = (_TSO | TUN_F_USO4 | TUN_F_USO6, _TSO, TUN_F_CSUM)  # best first; USO is Linux 6.2
@@ -99,12 +105,24 @@ def _offload(fd: int) -> int:
 
 
 def _silence(name: str) -> None:
-    """No link-local address: router solicitations into the tunnel would wake us for nothing."""
-    mode = Path("/proc/sys/net/ipv6/conf", name, "addr_gen_mode")
-    try:
-        mode.write_text(ADDR_GEN_MODE_NONE)
-    except OSError:
-        return  # no IPv6, or /proc/sys is read-only: a few packets a minute, counted as out_notlisp
+    """No link-local address: router solicitations into the tunnel would wake us for nothing.
+
+    Over netlink, since /proc/sys is read-only in a hardened service.
+    """
+    mode = _attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+    body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, socket.if_nametoindex(name), 0, 0)
+    body += _attribute(IFLA_AF_SPEC, _attribute(socket.AF_INET6, mode))
+    request = struct.pack("=IHHII", 16 + len(body), RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0) + body
+    with (
+        contextlib.suppress(OSError),  # netlink is refused: a few packets a minute, counted as out_notlisp
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel,
+    ):
+        kernel.send(request)
+        kernel.recv(4096)  # done, or refused where there is no IPv6: the device comes up after it in either case
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def _bring_up(name: str) -> None:

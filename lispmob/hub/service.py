@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lispmob.api.sd_notify import notify
+from lispmob.api import sd_notify
 from lispmob.control.effect import Event, SendControl
 from lispmob.control_socket import ANY, ControlSocket, Received
 from lispmob.errors import ConfigError, KernelRefused, LispError
@@ -48,6 +48,7 @@ class Hub:
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
+        self._beat: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises LispError when it cannot start; everything is undone at the end."""
@@ -71,10 +72,12 @@ class Hub:
             log.info(
                 "ready sites=%d registrations=%d", len(self._file.sites), len(self._plane.map_server.registrations)
             )
-            notify("READY=1")
+            sd_notify.ready(f"{len(self._file.sites)} sites")
+            if (every_s := sd_notify.watchdog_interval_s()) is not None:
+                self._beat = loop.create_task(sd_notify.beat(every_s))
             await self._stopped.wait()
             log.info("stopping")
-            notify("STOPPING=1")
+            sd_notify.stopping()
         finally:
             await self._stop()
 
@@ -82,6 +85,8 @@ class Hub:
         self._socket.close()
         if self._timer is not None:
             self._timer.cancel()
+        if self._beat is not None:
+            self._beat.cancel()
         if self._reloading is not None:
             self._reloading.cancel()
             await asyncio.gather(self._reloading, return_exceptions=True)

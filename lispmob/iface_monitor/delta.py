@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeAlias
 
 from lispmob.iface_monitor.snapshot import DefaultRoute, Link, NetworkState, Uplink, UplinkPolicy
 from lispmob.wire.address import IpAddress
@@ -55,17 +56,29 @@ class NetworkDelta:
         return self.uplinks != self.former_uplinks
 
 
+OnChange: TypeAlias = Callable[[NetworkState, NetworkDelta, float], None]
+"""Told of every difference, with the loop's time at which the first event behind it was read."""
+
+CONFIGURED = "the configured policy for uplinks changed"
+
+
 def diff(
-    old: NetworkState, new: NetworkState, policy: UplinkPolicy, former_policy: UplinkPolicy | None = None
+    old: NetworkState,
+    new: NetworkState,
+    policy: UplinkPolicy,
+    former_policy: UplinkPolicy | None = None,
+    why: Sequence[str] = (),
 ) -> NetworkDelta:
     """Compare two states under one policy, or across a change of policy when `former_policy` is given.
+
+    `why` says, in sentences, what changed the policy when it was not the configuration.
 
     Loopback and interfaces of our own give no reasons; addresses count from when the policy accepts them.
     """
     before = former_policy or policy
     reasons: list[Reason] = []
     if before != policy:
-        reasons.append(Reason(ReasonKind.POLICY_CHANGED, "", None, "the configured policy for uplinks changed"))
+        reasons += [Reason(ReasonKind.POLICY_CHANGED, "", None, text) for text in why or (CONFIGURED,)]
     old_links = {link.ifindex: link for link in old.links if before.is_watched(link)}
     new_links = {link.ifindex: link for link in new.links if policy.is_watched(link)}
     for ifindex in sorted(old_links.keys() | new_links.keys()):

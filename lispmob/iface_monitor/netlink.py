@@ -11,19 +11,17 @@ import errno
 import logging
 import socket
 import struct
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import Candidate, Ipv6DefaultRoutes, merge
-from lispmob.iface_monitor.delta import NetworkDelta, diff
+from lispmob.iface_monitor.delta import OnChange, diff
 from lispmob.iface_monitor.rtnetlink import RTM_DELLINK, RTM_DELROUTE, RTM_NEWLINK, RTM_NEWROUTE
 from lispmob.iface_monitor.snapshot import NetworkState, UplinkPolicy
 
 log = logging.getLogger(__name__)
-
-OnChange: TypeAlias = Callable[[NetworkState, NetworkDelta, float], None]
 
 # linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE; not NEIGH, which
 # never rests.
@@ -84,12 +82,20 @@ class NetlinkMonitor:
             self._retry.cancel()
             self._retry = None
 
-    def set_policy(self, policy: UplinkPolicy) -> None:
-        """Judge the present state by another policy, and tell what that changes."""
+    @property
+    def policy(self) -> UplinkPolicy:
+        """What the uplinks are judged by."""
+        return self._policy
+
+    def set_policy(self, policy: UplinkPolicy, why: Sequence[str] = (), since: float | None = None) -> None:
+        """Judge the present state by another policy, and tell what that changes.
+
+        `why` and `since` (the loop's time) tell of the event behind it when no user changed the configuration.
+        """
         former, self._policy = self._policy, policy
-        delta = diff(self._state, self._state, policy, former)
+        delta = diff(self._state, self._state, policy, former, why)
         if delta.reasons:
-            self._on_change(self._state, delta, asyncio.get_running_loop().time())
+            self._on_change(self._state, delta, asyncio.get_running_loop().time() if since is None else since)
 
     def nudge(self) -> None:
         """Look at everything anew, as after a sleep of the machine; publishes only what differs."""

@@ -102,6 +102,10 @@ class UplinkPolicy:
     use_temporary: bool = False
     use_deprecated: bool = False
     use_link_local: bool = False
+    held_back: frozenset[str] = frozenset()
+    """Interfaces that must not carry us for now: a captive portal, a connection that is being taken down."""
+    last_resort: frozenset[str] = frozenset()
+    """Interfaces that rank behind all others, whatever their metric: those paid by the octet."""
 
     def rule_for(self, name: str) -> UplinkRule:
         """The first matching rule, or one that leaves everything to the defaults."""
@@ -113,7 +117,7 @@ class UplinkPolicy:
 
     def allows(self, link: Link) -> bool:
         """True when the interface may be an uplink at all."""
-        if not self.is_watched(link):
+        if not self.is_watched(link) or link.name in self.held_back:
             return False
         is_allowed = self.rule_for(link.name).is_allowed
         return not link.is_tunnel if is_allowed is None else is_allowed
@@ -184,10 +188,10 @@ class NetworkState:
     def uplinks(self, policy: UplinkPolicy) -> tuple[Uplink, ...]:
         """The uplinks that the policy finds, by priority, then metric, then name.
 
-        Priorities that the policy leaves open are ranks (1, 2, 3, ...) of the metric among all uplinks; equal metrics
-        share a rank.
+        Priorities that the policy leaves open are ranks (1, 2, 3, ...) of the metric among all uplinks, those of last
+        resort behind the others; equal metrics share a rank.
         """
-        found: list[tuple[tuple[bool, int], Link, tuple[IpAddress, ...]]] = []
+        found: list[tuple[tuple[bool, bool, int], Link, tuple[IpAddress, ...]]] = []
         for link in self.links:
             if not (link.is_up and link.has_carrier and policy.allows(link)):
                 continue
@@ -196,7 +200,8 @@ class NetworkState:
             addresses = tuple(dict.fromkeys(each.address for each in usable if routes[each.address.version]))
             if addresses:
                 families = {address.version for address in addresses}
-                found.append((min(route.rank for each in families for route in routes[each]), link, addresses))
+                best = min(route.rank for each in families for route in routes[each])
+                found.append(((link.name in policy.last_resort, *best), link, addresses))
         ranks = {rank: place for place, rank in enumerate(sorted({rank for rank, _, _ in found}), start=1)}
         uplinks = []
         for rank, link, addresses in found:
@@ -206,7 +211,7 @@ class NetworkState:
                     name=link.name,
                     ifindex=link.ifindex,
                     addresses=addresses,
-                    metric=rank[1],
+                    metric=rank[2],
                     mtu_bytes=link.mtu_bytes,
                     priority=min(ranks[rank], LOWEST_PRIORITY) if rule.priority is None else rule.priority,
                     weight=DEFAULT_WEIGHT if rule.weight is None else rule.weight,

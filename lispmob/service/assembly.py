@@ -11,6 +11,7 @@ from lispmob.control.locator_set import LocalLocator
 from lispmob.control.node_config import Fallback, MapServerPeer, NodeConfig
 from lispmob.datapath.model import Disposition, EngineConfig, ForwardingEntry, ForwardingLocator
 from lispmob.datapath.model import Uplink as EngineUplink
+from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy, UplinkRule
 from lispmob.mh.plan import KernelState, KernelUplink, LostAddress
 from lispmob.service.native_routes import NativeRoutes
@@ -20,16 +21,31 @@ from lispmob.wire.record import Locator, MappingRecord
 OVERHEAD_OCTETS: Final = {4: 36, 6: 56}  # outer IP + UDP + LISP header (RFC 9300, 7.1)
 TUN_MTU_WITHOUT_UPLINKS: Final = 1440  # ours: what fits an Ethernet path in either family, and LISPmob's choice
 SMALLEST_TUN_MTU: Final = 1280  # IPv6's minimum (RFC 8200, 5): below it the kernel would take IPv6 off the device
+NO_MEANING: Final = Meaning()
+NONE: Final[frozenset[str]] = frozenset()
 
 
-def uplink_policy(file: NodeFile) -> UplinkPolicy:
-    """Which interfaces and addresses may carry us."""
+def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy:
+    """Which interfaces and addresses may carry us, in the light of what NetworkManager says."""
     return UplinkPolicy(
+        held_back=frozenset(held_back(file, meaning)),
+        last_resort=meaning.metered if file.network_manager.use and file.network_manager.metered == "last" else NONE,
         rules=tuple(UplinkRule(rule.name, rule.use, rule.priority, rule.weight) for rule in file.uplinks),
         ignored_interfaces=(file.tun.name, "lmn*", "lmh*"),
         use_temporary=file.addresses.temporary,
         use_deprecated=file.addresses.deprecated,
     )
+
+
+def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
+    """Interfaces that must not carry us now, each with the reason: NetworkManager's word under the user's rules."""
+    wishes = file.network_manager
+    if not wishes.use:
+        return {}
+    found = dict.fromkeys(meaning.metered, "is paid by the octet (metered)") if wishes.metered == "never" else {}
+    if wishes.portal == "wait":
+        found.update(meaning.portals)
+    return {**found, **meaning.leaving}
 
 
 def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int) -> NodeConfig:
@@ -136,6 +152,13 @@ def tun_mtu(file: NodeFile, uplinks: Iterable[Uplink]) -> int:
         if uplink.addresses
     ]
     return max(min(room, default=TUN_MTU_WITHOUT_UPLINKS), SMALLEST_TUN_MTU)
+
+
+def leaving_uplinks(former: Iterable[Uplink], policy: UplinkPolicy, state: NetworkState) -> tuple[Uplink, ...]:
+    """Uplinks that we left before their addresses are gone: what is on the way to them may still be lost."""
+    present = {local.address for local in state.addresses}
+    leaving = (up for up in former if up.name in policy.held_back and present.intersection(up.addresses))
+    return tuple(dict.fromkeys(leaving))
 
 
 def lost_addresses(former: Iterable[Uplink], state: NetworkState) -> tuple[LostAddress, ...]:

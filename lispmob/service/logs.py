@@ -30,5 +30,5 @@ def configure(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # A library's debugging is not ours: asyncio would log every slow callback, pyroute2 every message.
-    for noisy in ("asyncio", "pyroute2", "pr2modules"):
+    for noisy in ("asyncio", "pyroute2", "pr2modules", "dbus_next", "dbus_fast"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -9,7 +9,7 @@ import msgspec
 from lispmob.config.node import NodeFile
 
 # A device, a socket and a directory are opened once.
-NEEDS_RESTART: Final = ("tun", "control", "state_dir")
+NEEDS_RESTART: Final = ("tun", "control", "dbus", "state_dir")
 
 
 def compare(old: NodeFile, new: NodeFile) -> tuple[list[str], list[str]]:

@@ -16,7 +16,9 @@ from lispmob.control.node import Node
 from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
 from lispmob.datapath.engine import Engine
+from lispmob.iface_monitor.network_manager_state import Connectivity, Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.service import assembly
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.wall import iso_utc
@@ -55,6 +57,9 @@ class Parts(Protocol):
     def kernel_problem(self) -> str | None: ...
     def now(self) -> float: ...
     def wall(self) -> float: ...
+    @property
+    def meaning(self) -> Meaning: ...
+    def nudge(self) -> bool: ...
     def perform(self, effects: Sequence[Effect]) -> None: ...
     async def reload(self) -> schema.Reloaded: ...
 
@@ -107,6 +112,7 @@ class Views:
         """The uplinks, and the interfaces that could be one and are not, with the reason."""
         parts = self._parts
         used = {uplink.ifindex for uplink in parts.uplinks}
+        held_back = assembly.held_back(parts.file, parts.meaning)
         shown = [
             schema.Uplink(
                 name=uplink.name,
@@ -115,6 +121,8 @@ class Views:
                 priority=uplink.priority,
                 weight=uplink.weight,
                 mtu_bytes=uplink.mtu_bytes,
+                is_metered=_is_metered(parts.meaning, uplink.name),
+                connectivity=_connectivity(parts.meaning, uplink.name),
             )
             for uplink in parts.uplinks
         ]
@@ -125,6 +133,7 @@ class Views:
             note = (
                 "set down" if not link.is_up
                 else "no carrier" if not link.has_carrier
+                else held_back[link.name] if link.name in held_back
                 else "not allowed by the configuration" if not parts.policy.allows(link)
                 else "no usable address" if not usable
                 else "no default route"
@@ -139,6 +148,8 @@ class Views:
                     mtu_bytes=link.mtu_bytes,
                     is_used=False,
                     note=note,
+                    is_metered=_is_metered(parts.meaning, link.name),
+                    connectivity=_connectivity(parts.meaning, link.name),
                 )
             )
         return shown
@@ -208,6 +219,10 @@ class Views:
         for prefix in learned:
             self._parts.perform(self._parts.node.on_mapping_deleted(prefix, self._parts.now()))
         return len(learned)
+
+    def nudge(self) -> bool:
+        """Look at the network."""
+        return self._parts.nudge()
 
     async def reload(self) -> schema.Reloaded:
         """Read the configuration again."""
@@ -285,6 +300,22 @@ class Views:
             unused_s=round(now - entry.last_used, 3) if entry.last_used > float("-inf") else None,
             map_version=entry.map_version,
         )
+
+
+def _is_metered(meaning: Meaning, interface: str) -> bool | None:
+    device = meaning.device(interface)
+    return None if device is None else device.is_metered
+
+
+def _connectivity(meaning: Meaning, interface: str) -> Literal["none", "portal", "limited", "full"] | None:
+    words: dict[Connectivity, Literal["none", "portal", "limited", "full"]] = {
+        Connectivity.NONE: "none",
+        Connectivity.PORTAL: "portal",
+        Connectivity.LIMITED: "limited",
+        Connectivity.FULL: "full",
+    }
+    device = meaning.device(interface)
+    return None if device is None else words.get(device.connectivity)
 
 
 def _verdict(known: InstallMapping) -> Literal["encapsulate", "native", "drop", "ask"]:

@@ -167,6 +167,10 @@ class FakeBackend:
         self.calls.append(("flush",))
         return 1
 
+    def nudge(self) -> bool:
+        self.calls.append(("nudge",))
+        return True
+
     async def reload(self) -> Reloaded:
         await asyncio.sleep(self.reload_s)
         self.calls.append(("reload",))

@@ -11,7 +11,19 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from lispmob.api.cli import counters, database, events, handovers, lookup, map_cache, reload, status, uplinks, version
+from lispmob.api.cli import (
+    counters,
+    database,
+    events,
+    handovers,
+    lookup,
+    map_cache,
+    nudge,
+    reload,
+    status,
+    uplinks,
+    version,
+)
 from lispmob.api.cli.command import Command, common_options
 from lispmob.api.client import DEFAULT_SOCKET, Client
 from lispmob.errors import LispError, NotRunning
@@ -25,6 +37,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     lookup.COMMAND,
     events.COMMAND,
     counters.COMMAND,
+    nudge.COMMAND,
     reload.COMMAND,
     version.COMMAND,
 )

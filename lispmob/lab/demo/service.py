@@ -50,6 +50,7 @@ routing:
 control:
   socket: {directory / "lispd.sock"}
   group: root
+dbus: no  # what the host's NetworkManager says of its wlan0 is not about ours
 log:
   level: info
 state-dir: {directory / "state"}

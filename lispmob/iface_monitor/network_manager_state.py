@@ -1,0 +1,236 @@
+"""What NetworkManager says of the host, as a frozen value, and what it means for our uplinks. Pure.
+
+NetworkManager never tells which addresses there are: the kernel does. It tells what the kernel cannot know: that a
+network only shows a login page, that it is paid by the octet, and that a connection is about to be taken down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+
+class DeviceState(IntEnum):
+    """NMDeviceState, interface of NetworkManager 1.0 and later."""
+
+    UNKNOWN = 0
+    UNMANAGED = 10
+    UNAVAILABLE = 20
+    DISCONNECTED = 30
+    PREPARE = 40
+    CONFIG = 50
+    NEED_AUTH = 60
+    IP_CONFIG = 70
+    IP_CHECK = 80
+    SECONDARIES = 90
+    ACTIVATED = 100
+    DEACTIVATING = 110
+    FAILED = 120
+
+
+class Connectivity(IntEnum):
+    """NMConnectivityState. UNKNOWN also means that nobody checks."""
+
+    UNKNOWN = 0
+    NONE = 1
+    PORTAL = 2
+    LIMITED = 3
+    FULL = 4
+
+
+# NMDeviceStateReason: those that a user would tell a friend; others are shown by number.
+REASONS: Final[Mapping[int, str]] = {
+    0: "no reason given",
+    2: "now managed",
+    3: "now unmanaged",
+    4: "configuration failed",
+    5: "no address to be had",
+    6: "address expired",
+    7: "no password given",
+    8: "Wi-Fi connection lost",
+    11: "Wi-Fi took too long",
+    15: "DHCP did not start",
+    16: "DHCP error",
+    17: "DHCP failed",
+    24: "modem busy",
+    25: "no dial tone",
+    29: "modem failed",
+    36: "device removed",
+    37: "going to sleep",
+    38: "connection removed",
+    39: "the user said so",
+    40: "carrier",
+    42: "found connected already",
+    43: "Bluetooth failed",
+    46: "the other one is needed",
+    53: "Wi-Fi network not found",
+    60: "replaced by another connection",
+    62: "networking switched off",
+    67: "address in use by somebody else",
+}
+
+_METERED: Final = {1: True, 2: False, 3: True, 4: False}  # NMMetered: YES, NO, GUESS_YES, GUESS_NO; 0 UNKNOWN
+_KINDS: Final = {  # NMDeviceType
+    1: "ethernet",
+    2: "wifi",
+    5: "bluetooth",
+    8: "modem",
+    10: "bond",
+    11: "vlan",
+    13: "bridge",
+    16: "tun",
+    17: "ip-tunnel",
+    20: "veth",
+    23: "ppp",
+    29: "wireguard",
+    32: "loopback",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device. `interface` is the one that carries IP: wwan0, where the device itself may be cdc-wdm0."""
+
+    interface: str
+    kind: str = ""
+    state: DeviceState = DeviceState.UNKNOWN
+    reason: int = 0
+    is_metered: bool | None = None
+    connectivity_ipv4: Connectivity = Connectivity.UNKNOWN
+    connectivity_ipv6: Connectivity = Connectivity.UNKNOWN
+
+    @classmethod
+    def of(cls, properties: Mapping[str, Any]) -> Device:
+        """From the properties of org.freedesktop.NetworkManager.Device; what is missing or odd counts as unknown."""
+        state = properties.get("State", 0)
+        reason = properties.get("StateReason")
+        return cls(
+            interface=str(properties.get("IpInterface") or properties.get("Interface") or ""),
+            kind=_KINDS.get(_number(properties.get("DeviceType")), "other"),
+            state=_state(state),
+            reason=_number(reason[1]) if isinstance(reason, list) and len(reason) == 2 else 0,
+            is_metered=_METERED.get(_number(properties.get("Metered"))),
+            connectivity_ipv4=_connectivity(properties.get("Ip4Connectivity")),
+            connectivity_ipv6=_connectivity(properties.get("Ip6Connectivity")),
+        )
+
+    @property
+    def connectivity(self) -> Connectivity:
+        """The better of the two families."""
+        return max(self.connectivity_ipv4, self.connectivity_ipv6)
+
+    @property
+    def is_leaving(self) -> bool:
+        """True from the moment that the connection is being taken down: move before the link is gone."""
+        return self.state is DeviceState.DEACTIVATING
+
+    @property
+    def is_behind_portal(self) -> bool:
+        """True while all that this network shows is a login page."""
+        return self.state is DeviceState.ACTIVATED and self.connectivity is Connectivity.PORTAL
+
+    @property
+    def why(self) -> str:
+        """The reason of the last change of state, for people."""
+        return REASONS.get(self.reason, f"reason {self.reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """Everything that NetworkManager says at one moment; the default is what is true when it does not run."""
+
+    is_running: bool = False
+    devices: tuple[Device, ...] = ()
+    primary: str | None = None
+    """Interface of the connection that has the default route; None when there is none, or when it is not told."""
+    primary_kind: str = ""
+    """Type of that connection: "802-3-ethernet", "802-11-wireless", "gsm", "vpn" ..."""
+    connectivity: Connectivity = Connectivity.UNKNOWN
+    is_metered: bool | None = None
+
+    @classmethod
+    def of(
+        cls, manager: Mapping[str, Any], devices: Mapping[str, Mapping[str, Any]], primary_path: str | None
+    ) -> Meaning:
+        """From the manager's properties, those of each device by path, and the path of the primary device."""
+        known = {path: Device.of(properties) for path, properties in devices.items()}
+        primary = known.get(primary_path or "")
+        return cls(
+            is_running=True,
+            devices=tuple(sorted((each for each in known.values() if each.interface), key=lambda one: one.interface)),
+            primary=primary.interface if primary else None,
+            primary_kind=str(manager.get("PrimaryConnectionType") or ""),
+            connectivity=_connectivity(manager.get("Connectivity")),
+            is_metered=_METERED.get(_number(manager.get("Metered"))),
+        )
+
+    def device(self, interface: str) -> Device | None:
+        """The device whose IP interface has that name; an active one before one that is not."""
+        found = [each for each in self.devices if each.interface == interface]
+        return max(found, key=lambda one: one.state is DeviceState.ACTIVATED, default=None)
+
+    @property
+    def leaving(self) -> Mapping[str, str]:
+        """Interfaces whose connection is being taken down, each with the reason."""
+        return {each.interface: f"is being disconnected ({each.why})" for each in self.devices if each.is_leaving}
+
+    @property
+    def portals(self) -> Mapping[str, str]:
+        """Interfaces behind which there is only a login page so far, each with that reason."""
+        why = "waits for a login page (captive portal)"
+        return {each.interface: why for each in self.devices if each.is_behind_portal}
+
+    @property
+    def held_back(self) -> Mapping[str, str]:
+        """Interfaces that had better not carry us now, each with the reason."""
+        return {**self.portals, **self.leaving}
+
+    @property
+    def metered(self) -> frozenset[str]:
+        """Interfaces that are paid by the octet, or are guessed to be."""
+        return frozenset(each.interface for each in self.devices if each.is_metered and _is_up(each))
+
+
+def explain(old: Meaning, new: Meaning) -> list[str]:
+    """What changed, one sentence each, for the log and the handover journal; empty when nothing worth telling did."""
+    if old.is_running != new.is_running:
+        return ["NetworkManager is there" if new.is_running else "NetworkManager is gone: going by netlink alone"]
+    told = []
+    before = {each.interface: each for each in old.devices}
+    after = {each.interface: each for each in new.devices}
+    for name, now in after.items():
+        was = before.get(name, Device(name))
+        if now.state != was.state and (now.state in _TOLD or was.state in _TOLD):
+            told.append(f"{name}: {now.state.name.lower().replace('_', ' ')} ({now.why})")
+        if now.is_behind_portal != was.is_behind_portal:
+            told.append(f"{name}: " + ("a captive portal" if now.is_behind_portal else "no captive portal any more"))
+        if bool(now.is_metered) != bool(was.is_metered) and _is_up(now):
+            told.append(f"{name}: " + ("metered" if now.is_metered else "not metered"))
+    return told
+
+
+_TOLD: Final = frozenset({DeviceState.ACTIVATED, DeviceState.DEACTIVATING, DeviceState.FAILED})
+
+
+def _is_up(device: Device) -> bool:
+    return device.state >= DeviceState.IP_CONFIG and device.state is not DeviceState.FAILED
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _state(value: Any) -> DeviceState:
+    try:
+        return DeviceState(value)
+    except ValueError:
+        return DeviceState.UNKNOWN
+
+
+def _connectivity(value: Any) -> Connectivity:
+    try:
+        return Connectivity(value or 0)
+    except ValueError:
+        return Connectivity.UNKNOWN

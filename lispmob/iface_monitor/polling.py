@@ -1,0 +1,236 @@
+"""Watch the network where netlink cannot be bound, as in some containers and on Android: look again and again.
+
+What can be had differs, and the best that works is taken, anew after every failure:
+
+1. netlink dumps without a bound socket. A sandbox that refuses bind() mostly allows them, and they tell everything.
+2. addresses by netifaces (getifaddrs), links by ioctl, default routes from /proc/net. Android's getifaddrs copes
+   without binding; glibc's does not, so where netlink is closed altogether
+3. addresses by ioctl and from /proc/net/if_inet6 stand in for netifaces.
+
+Where /proc/net/route is closed as well, a UDP socket is asked which address it would leave with: the best uplink only.
+
+A look costs a millisecond or two. So that an idle machine sleeps: one look a second in the ten seconds after a change,
+one in five seconds otherwise, one in a minute while the kernel tells of changes by itself. For that, a socket which the
+kernel bound on its own, at its first message, may join the groups that a bind() was refused for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, ip_address, ip_network
+from typing import Final
+
+import netifaces
+
+from lispmob.iface_monitor import proc_net, rtnetlink
+from lispmob.iface_monitor.default_routes import merge
+from lispmob.iface_monitor.delta import OnChange, diff
+from lispmob.iface_monitor.snapshot import MAIN_TABLE, Link, LocalAddress, NetworkState, UplinkPolicy
+
+LIVELY_S: Final = 1.0
+CALM_S: Final = 5.0
+TOLD_S: Final = 60.0
+CALM_AFTER_S: Final = 10.0
+SHORTEST_S: Final = 0.05
+"""Between two looks, however many changes the kernel tells of."""
+
+_SOL_NETLINK: Final = 270
+_ADD_MEMBERSHIP: Final = 1
+_GROUPS: Final = (1, 5, 7, 8, 9, 11, 19)  # as in netlink.py: links, addresses, routes, rules
+_BYTES_PER_TURN: Final = 1 << 20
+_MAIN_TABLES: Final = {(4, MAIN_TABLE), (6, MAIN_TABLE)}
+
+log = logging.getLogger(__name__)
+
+
+class PollingMonitor:
+    """NetlinkMonitor's stand-in: the same face, the same callback, later by up to the interval."""
+
+    def __init__(
+        self, policy: UplinkPolicy, on_change: OnChange, on_rules_changed: Callable[[], None] | None = None
+    ) -> None:
+        self._policy = policy
+        self._on_change = on_change
+        self._on_rules_changed = on_rules_changed
+        self._state = NetworkState()
+        self._timer: asyncio.TimerHandle | None = None
+        self._nudges: socket.socket | None = None
+        self._looked_at = float("-inf")
+        self._changed_at = float("-inf")
+        self.source = ""
+        """Which of the ways above was taken last: "netlink", "netifaces" or "proc"."""
+        self.looks = 0
+
+    @property
+    def state(self) -> NetworkState:
+        """The last snapshot."""
+        return self._state
+
+    @property
+    def interval_s(self) -> float:
+        """How long until the next look, if nobody nudges."""
+        if self._nudges is not None:
+            return TOLD_S
+        is_lively = asyncio.get_running_loop().time() - self._changed_at < CALM_AFTER_S
+        return LIVELY_S if is_lively else CALM_S
+
+    async def start(self) -> None:
+        """Look, tell, and begin to watch."""
+        self._nudges = _open_nudges()
+        if self._nudges is not None:
+            asyncio.get_running_loop().add_reader(self._nudges.fileno(), self._on_nudged)
+        self._look()
+        log.warning(
+            "netlink cannot be bound: looking every %g to %g s instead source=%s told-of-changes=%s",
+            LIVELY_S, TOLD_S if self._nudges else CALM_S, self.source, "yes" if self._nudges else "no",
+        )  # fmt: skip
+
+    async def stop(self) -> None:
+        """Stop watching; calling it again does nothing."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._nudges is not None:
+            asyncio.get_running_loop().remove_reader(self._nudges.fileno())
+            self._nudges.close()
+            self._nudges = None
+
+    @property
+    def policy(self) -> UplinkPolicy:
+        """What the uplinks are judged by."""
+        return self._policy
+
+    def set_policy(self, policy: UplinkPolicy, why: Sequence[str] = (), since: float | None = None) -> None:
+        """Judge the present state by another policy, and tell what that changes.
+
+        `why` and `since` (the loop's time) tell of the event behind it when no user changed the configuration.
+        """
+        former, self._policy = self._policy, policy
+        delta = diff(self._state, self._state, policy, former, why)
+        if delta.reasons:
+            self._on_change(self._state, delta, asyncio.get_running_loop().time() if since is None else since)
+
+    def nudge(self) -> None:
+        """Look now, or in a moment when we just did: somebody has reason to think that something changed."""
+        loop = asyncio.get_running_loop()
+        due = max(loop.time(), self._looked_at + SHORTEST_S)
+        if self._timer is None or self._timer.when() > due:
+            self._arm(due)
+
+    def _on_nudged(self) -> None:
+        assert self._nudges is not None
+        taken = 0
+        with contextlib.suppress(BlockingIOError, OSError):  # OSError: events were lost, which is a nudge as well
+            while taken < _BYTES_PER_TURN:
+                taken += len(self._nudges.recv(1 << 16))
+        self.nudge()
+
+    def _arm(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(at, self._look)
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        self._looked_at = now = loop.time()
+        self.looks += 1
+        try:
+            self.source, seen = look()
+        except OSError as error:  # in the middle of a change; or nothing can be had at all
+            log.debug("no look at the network why=%s", error)
+            seen = self._state
+        old, self._state = self._state, seen
+        if old != seen:
+            self._changed_at = now
+            delta = diff(old, seen, self._policy)
+            if delta.reasons or delta.has_changed:
+                self._on_change(seen, delta, now)
+        if self._on_rules_changed is not None:
+            self._on_rules_changed()  # nobody tells of rules here: whoever cares compares
+        if self._timer is None:
+            self._arm(now + self.interval_s)
+
+
+def look() -> tuple[str, NetworkState]:
+    """The host's attachment, and the way that it was found. Raises OSError when there is none."""
+    with contextlib.suppress(OSError, rtnetlink.DumpInterrupted):
+        return "netlink", _by_netlink()
+    found = proc_net.links(proc_net.interface_names())
+    source, addresses = _addresses(found)
+    try:
+        routes = merge(proc_net.default_routes(found), _MAIN_TABLES)
+    except OSError:
+        routes = proc_net.probed_routes(addresses)
+    return source, NetworkState.of(found, addresses, routes)
+
+
+def _by_netlink() -> NetworkState:
+    tables = rtnetlink.dump_tables()
+    candidates = rtnetlink.dump_ipv6_default_routes()
+    for family, table in sorted(tables):
+        if family == 4:
+            candidates += rtnetlink.peek_ipv4_default_routes(table)
+    return NetworkState.of(rtnetlink.dump_links(), rtnetlink.dump_addresses(), merge(candidates, tables))
+
+
+def _addresses(links: list[Link]) -> tuple[str, list[LocalAddress]]:
+    """Addresses with their flags as far as anybody tells them."""
+    try:
+        flagged = {(each.ifindex, each.address): each for each in proc_net.ipv6_addresses()}
+    except OSError:
+        flagged = {}
+    try:
+        listed = [local for link in links for local in _by_netifaces(link)]
+    except (OSError, ValueError):
+        return "proc", [*proc_net.ipv4_addresses(links), *flagged.values()]
+    return "netifaces", [flagged.get((each.ifindex, each.address), each) for each in listed]
+
+
+def _by_netifaces(link: Link) -> list[LocalAddress]:
+    """The addresses of one interface, flags unknown."""
+    found = []
+    by_family = netifaces.ifaddresses(link.name)
+    for family in (netifaces.AF_INET, netifaces.AF_INET6):
+        for entry in by_family.get(family, []):
+            address = ip_address(entry["addr"].partition("%")[0])
+            prefix_len = _prefix_len(entry.get("netmask", ""))
+            if isinstance(address, IPv4Address):
+                found.append(proc_net.ipv4_address(address, prefix_len, link.ifindex))
+            else:
+                scope = 254 if address.is_loopback else 253 if address.is_link_local else 0
+                found.append(LocalAddress(address, prefix_len, link.ifindex, scope))
+    return found
+
+
+def _prefix_len(netmask: str) -> int:
+    """netifaces writes 255.255.255.0, and ffff:ffff:ffff:ffff::/64."""
+    if "/" in netmask:
+        return int(netmask.partition("/")[2])
+    try:
+        return ip_network(f"0.0.0.0/{netmask}").prefixlen if netmask else 32
+    except ValueError:
+        return 128
+
+
+def _open_nudges() -> socket.socket | None:
+    """A socket that becomes readable when something changes; None where that is not to be had."""
+    flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    try:
+        sock = socket.socket(socket.AF_NETLINK, flags, socket.NETLINK_ROUTE)
+    except OSError:
+        return None
+    try:
+        # One small request: the kernel binds the socket by itself to send the answer, which nobody waits for.
+        sock.send(struct.pack("=IHHIIBxHiII", 32, rtnetlink.RTM_GETLINK, 1, 1, 0, 0, 0, 1, 0, 0))
+        for group in _GROUPS:
+            sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+    except OSError:
+        sock.close()
+        return None
+    return sock

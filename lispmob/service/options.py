@@ -1,0 +1,19 @@
+"""The command line of lispd; completions and manual pages are made from it too."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lispmob.config.node import DEFAULT_PATH
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of `lispd`."""
+    parser = argparse.ArgumentParser(
+        prog="lispd", description="A LISP mobile node: keeps its addresses while it moves."
+    )
+    parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (%(default)s)")
+    parser.add_argument("--check", action="store_true", help="read the configuration, say what is wrong, and stop")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="instead of the file's")
+    return parser

@@ -1,0 +1,143 @@
+"""Write the manual pages from the programs' own help and the commented configurations: they cannot disagree.
+
+man_pages.py DIRECTORY     (DIRECTORY/lispd.8, lisphub.8, lispctl.1, lispd.conf.5, hub.conf.5)
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+DATE: Final = "2026-11"  # of the texts below; not of the build, which is to be reproducible
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A command, the module that runs it, and what its help does not say."""
+
+    name: str
+    section: int
+    module: str
+    summary: str
+    more: str
+    see: str
+    has_subcommands: bool = False
+
+
+PROGRAMS: Final = (
+    Program(
+        "lispd",
+        8,
+        "lispmob.daemon",
+        "LISP mobile node",
+        "It keeps the host's EIDs, its lasting addresses, reachable over whatever networks it is attached to: it "
+        "watches the uplinks, registers with Map-Servers, and moves packets between lmn0 and the uplinks.\n.PP\n"
+        "SIGTERM withdraws the registration and gives the host its routes back. SIGHUP reads the configuration again.\n"
+        ".SH EXIT STATUS\n0 stopped; 1 failed; 77 a permission is missing; 78 the configuration has errors.\n"
+        ".SH FILES\n.I /etc/lispmob/lispd.conf\n.br\n.I /run/lispmob/lispd.sock\n.br\n.I /var/lib/lispmob/",
+        "lispctl(1), lispd.conf(5), lisphub(8)",
+    ),
+    Program(
+        "lisphub",
+        8,
+        "lispmob.hub.service",
+        "LISP Map-Server, Map-Resolver and proxy",
+        "The other side of lispd, for a machine that is always on and has a public address.\n.PP\n"
+        "SIGHUP reads the configuration again; SIGUSR1 logs the counters.\n"
+        ".SH FILES\n.I /etc/lispmob/hub.conf\n.br\n.I /var/lib/lispmob/hub.sqlite",
+        "lispd(8), hub.conf(5)",
+    ),
+    Program(
+        "lispctl",
+        1,
+        "lispmob.api.cli.main",
+        "look into a running lispd, and steer it",
+        "Everyone may look; root and the members of the group lispmob may change things.\n"
+        ".SH EXIT STATUS\n0 done; 1 the daemon said no; 2 wrong usage; 3 lispd is not running; 130 interrupted.\n"
+        ".SH FILES\n.I /run/lispmob/lispd.sock",
+        "lispd(8)",
+        has_subcommands=True,
+    ),
+)
+
+CONFIGURATIONS: Final = (
+    ("lispd.conf", "configuration of lispd", "lispd(8), lispctl(1)"),
+    ("hub.conf", "configuration of lisphub", "lisphub(8)"),
+)
+
+
+def escape(text: str) -> str:
+    """Plain text as roff takes it."""
+    text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
+    return "\n".join(f"\\&{line}" if line.startswith(".") else line for line in text.splitlines())
+
+
+def verbatim(text: str) -> str:
+    """Lines as they are."""
+    return f".nf\n{escape(text.rstrip())}\n.fi\n"
+
+
+def help_of(module: str, *words: str) -> str:
+    """What `--help` of the installed program prints; from /, so that no source tree is taken for it."""
+    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", module, *words, "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd="/")
+    return done.stdout
+
+
+def subcommands_of(help_text: str) -> list[str]:
+    """The words that argparse lists, indented by four, under its positional arguments."""
+    inside, found = False, []
+    for line in help_text.splitlines():
+        if line.startswith("positional arguments"):
+            inside = True
+        elif line and not line.startswith(" "):
+            inside = False
+        elif inside and line.startswith("    ") and line[4:5].isalpha():
+            found.append(line.split()[0])
+    return found
+
+
+def page(program: Program) -> str:
+    """One command's page."""
+    text = help_of(program.module)
+    usage, _, rest = text.partition("\n\n")
+    parts = [
+        f'.TH {program.name.upper()} {program.section} "{DATE}" "lispmob"\n',
+        f".SH NAME\n{program.name} \\- {escape(program.summary)}\n",
+        f".SH SYNOPSIS\n{verbatim(usage.removeprefix('usage: '))}",
+        f".SH DESCRIPTION\n{verbatim(rest)}.PP\n{program.more}\n",
+    ]
+    if program.has_subcommands:
+        parts.append(".SH COMMANDS\n")
+        parts += [f".SS {word}\n{verbatim(help_of(program.module, word))}" for word in subcommands_of(text)]
+    parts.append(f".SH SEE ALSO\n{program.see}\n")
+    return "".join(parts)
+
+
+def configuration_page(name: str, summary: str, see: str) -> str:
+    """The shipped file, which explains itself."""
+    text = (ROOT / "conf" / name).read_text("utf-8")
+    return (
+        f'.TH {name.upper()} 5 "{DATE}" "lispmob"\n.SH NAME\n{name} \\- {summary}\n'
+        f".SH DESCRIPTION\nThe file as it is shipped, every key with its default.\n.PP\n{verbatim(text)}"
+        f".SH SEE ALSO\n{see}\n"
+    )
+
+
+def main(directory: Path) -> None:
+    """Write all pages."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for program in PROGRAMS:
+        (directory / f"{program.name}.{program.section}").write_text(page(program), "utf-8")
+    for name, summary, see in CONFIGURATIONS:
+        (directory / f"{name}.5").write_text(configuration_page(name, summary, see), "utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

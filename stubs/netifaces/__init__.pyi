@@ -1,0 +1,6 @@
+# Only what polling.py calls.
+AF_INET: int
+AF_INET6: int
+
+def interfaces() -> list[str]: ...
+def ifaddresses(ifname: str) -> dict[int, list[dict[str, str]]]: ...

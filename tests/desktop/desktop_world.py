@@ -1,0 +1,166 @@
+"""A desktop with three uplinks w0, w1 and w2 into one core, a hub there, and a peer beyond: real daemons, real packets.
+
+desk w0, w1, w2 ── far0, far1, far2 core (lisphub) b0 ── e0 peer
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from lispmob.api.client import Client
+from lispmob.errors import NotRunning
+from lispmob.lab.control_watch import ControlWatch
+from lispmob.lab.namespace import Namespace, NamespaceSet
+from lispmob.lab.probe import Party
+from lispmob.lab.process import Daemon, module
+from lispmob.lab.tcp_stream import TcpStream
+from lispmob.wire.address import IpAddress
+from tests.desktop.private_bus import PrivateBus
+
+HUB: Final = "198.51.100.1"
+EIDS: Final = {"desk": ip_address("10.1.0.1"), "peer": ip_address("10.1.0.2")}
+UPLINKS: Final = 3
+PATIENCE_S: Final = 20.0
+
+_NODE = """eids: [{eid}/32]
+map-servers: [{{address: {hub}, key: only-for-tests}}]
+routing: {{mode: split, overlay-prefixes: [10.1.0.0/16], fallback: drop}}
+control: {{socket: {directory}/lispd.sock, group: root}}
+state-dir: {directory}/state
+{more}
+"""
+_HUB = """listen: [{hub}]
+sites:
+  - {{name: all, eids: [10.1.0.0/16], key: only-for-tests, accept-more-specifics: yes}}
+"""
+
+
+class Node:
+    """One lispd."""
+
+    def __init__(self, namespace: Namespace, directory: Path, eid: IpAddress, bus: str | None, more: str) -> None:
+        directory.mkdir(mode=0o700)
+        self.directory = directory
+        self.party = Party(namespace, eid)
+        path = directory / "lispd.conf"
+        path.touch(mode=0o600)
+        text = more if bus is not None else f"{more}\ndbus: no"
+        path.write_text(_NODE.format(eid=eid, hub=HUB, directory=directory, more=text), encoding="ascii")
+        environment = ["env", f"DBUS_SYSTEM_BUS_ADDRESS={bus}"] if bus is not None else []
+        command = [*environment, *module("lispmob", "-c", str(path))]
+        self.daemon = Daemon("lispd", namespace, command, directory / "lispd.log")
+
+    def ask(self, method: str) -> Any:
+        """The answer of the control socket; None while nobody listens."""
+        try:
+            with Client(str(self.directory / "lispd.sock")) as client:
+                return client.call(method)
+        except NotRunning:
+            return None
+
+    def until(self, is_so: Callable[[dict[str, Any]], bool], what: str, patience_s: float = PATIENCE_S) -> Any:
+        """The first status for which `is_so`."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            self.daemon.check()
+            status = self.ask("status")
+            if status is not None and is_so(status):
+                return status
+            assert time.monotonic() < deadline, f"not {what}: {status}\n{self.daemon.log.read_text()[-4000:]}"
+            time.sleep(0.03)  # asking is work for the one who is being measured
+
+    def until_on(self, *interfaces: str) -> Any:
+        """Wait until it is registered with just these uplinks, the best first."""
+        return self.until(
+            lambda status: status["state"] == "registered" and used(status) == list(interfaces),
+            f"registered on {interfaces}",
+        )
+
+    def log(self) -> str:
+        return self.daemon.log.read_text(errors="replace")
+
+    def descriptors(self) -> list[str]:
+        """What its descriptors point to, without the numbers of sockets."""
+        folder = Path(f"/proc/{self.daemon.pid}/fd")
+        found = []
+        for each in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(each).partition("[")[0])
+        return sorted(found)
+
+
+def used(status: dict[str, Any]) -> list[str]:
+    """The uplinks in use, the best first."""
+    return [uplink["name"] for uplink in status["uplinks"] if uplink["is_used"]]
+
+
+class DesktopWorld:
+    """The namespaces, and the daemons in them."""
+
+    def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
+        self.directory = directory
+        self.stack = stack
+        namespaces = stack.enter_context(NamespaceSet())
+        self.desk, self.core, self.peer = (namespaces.make(word) for word in ("desk", "core", "peer"))
+        self.core.sysctl("ipv4/ip_forward", "1")
+        for number in range(UPLINKS):
+            self._cable(self.desk, f"w{number}", f"far{number}", f"192.168.{90 + number}.1/24")
+        self._cable(self.peer, "e0", "b0", "192.168.80.1/24")
+        for line in ("addr add 192.168.80.2/24 dev e0", "link set e0 up", "route add default via 192.168.80.1"):
+            self.peer.run("ip", *line.split())
+        self.core.run("ip", "addr", "add", f"{HUB}/32", "dev", "lo")
+        self.bus: PrivateBus | None = None
+
+    def _cable(self, namespace: Namespace, near: str, far: str, address: str) -> None:
+        self.core.run("ip", "link", "add", far, "type", "veth", "peer", "name", near, "netns", namespace.name)
+        self.core.run("ip", "addr", "add", address, "dev", far)
+        self.core.run("ip", "link", "set", far, "up")
+
+    def attach(self, number: int, metric: int | None = None) -> None:
+        """Give an uplink its address and route without NetworkManager."""
+        network = f"192.168.{90 + number}"
+        self.desk.run("ip", "link", "set", f"w{number}", "up")
+        self.desk.run("ip", "addr", "replace", f"{network}.2/24", "dev", f"w{number}")
+        route = ("via", f"{network}.1", "dev", f"w{number}", "metric", str(metric or 100 + number))
+        self.desk.run("ip", "route", "replace", "default", *route)
+
+    def start(self, bus: PrivateBus | None, more: str = "") -> tuple[Node, Node]:
+        """Start hub, desk and peer; wait for nobody but the hub."""
+        path = self.directory / "hub.conf"
+        path.touch(mode=0o600)
+        path.write_text(_HUB.format(hub=HUB), encoding="ascii")
+        hub = Daemon("lisphub", self.core, module("lispmob.hub.service", "-c", str(path)), self.directory / "hub.log")
+        self.stack.callback(hub.stop)
+        address = bus.address if bus is not None else None
+        desk = Node(self.desk, self.directory / "desk", EIDS["desk"], address, more)
+        self.stack.callback(desk.daemon.stop)
+        peer = Node(self.peer, self.directory / "peer", EIDS["peer"], None, "")
+        self.stack.callback(peer.daemon.stop)
+        peer.until(lambda status: status["state"] == "registered", "registered")
+        return desk, peer
+
+    def stream(self, desk: Node, peer: Node) -> TcpStream:
+        """A TCP stream between the EIDs, open until the world ends or it is finished."""
+        return self.stack.enter_context(TcpStream(desk.party, peer.party))
+
+    def watch(self) -> ControlWatch:
+        """What the desk says and hears on the wire."""
+        return self.stack.enter_context(ControlWatch({"desk": self.desk}))
+
+    def listing(self) -> str:
+        """Rules, routes and addresses of the desk, to compare."""
+        ip = ("rule", "-6 rule", "route show table all", "-6 route show table all")
+        return "\n".join(self.desk.run("ip", *words.split()) for words in ip) + self.desk.run("iptables-save")
+
+
+@contextlib.contextmanager
+def desktop_world(directory: Path) -> Iterator[DesktopWorld]:
+    """One, and nothing of it afterwards."""
+    with contextlib.ExitStack() as stack:
+        yield DesktopWorld(directory, stack)

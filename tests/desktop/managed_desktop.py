@@ -1,0 +1,104 @@
+"""A desktop whose uplinks a real NetworkManager manages: it roams by nmcli, meets portals, pays for w2, and sleeps."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from lispmob.lab.process import Daemon
+from tests.desktop.desktop_world import HUB, UPLINKS, DesktopWorld, Node, desktop_world
+from tests.desktop.private_bus import PrivateBus, private_bus, wait_for
+from tests.desktop.real_network_manager import RealNetworkManager
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+SNIPPET: Final = ROOT / "packaging" / "networkmanager" / "lispmob.conf"
+METERED: Final = 2
+"""w2 is a phone's tether: paid by the octet, and with the best metric."""
+_CHECK: Final = f"[connectivity]\nuri=http://{HUB}/check\nresponse=free\ninterval=3600\n"
+_PORTAL: Final = Path(__file__).with_name("portal.py")
+_LOGIND: Final = ("org.freedesktop.login1", "/org/freedesktop/login1")
+
+
+class ManagedDesktop:
+    """The world, its bus, NetworkManager; and what a user does."""
+
+    def __init__(self, world: DesktopWorld, bus: PrivateBus) -> None:
+        self.world = world
+        self.bus = bus
+        self.captives = world.directory / "captives"
+        self.captives.mkdir()
+        command = [sys.executable, str(_PORTAL), HUB, "80", str(self.captives)]
+        self.portal = Daemon("portal", world.core, command, world.directory / "portal.log")
+        world.stack.callback(self.portal.stop)
+        bus.mock("logind")
+        self.manager = RealNetworkManager(bus, world.desk, SNIPPET.read_text("ascii") + _CHECK)
+        self.manager.start()
+        world.stack.callback(self.manager.stop)
+        self.add_connections()
+
+    def add_connections(self) -> None:
+        """One connection for each uplink; none is up."""
+        for number in range(UPLINKS):
+            more = ("connection.metered", "yes", "ipv4.route-metric", "50") if number == METERED else ()
+            self.manager.add_uplink(number, *more)
+
+    def start(self, *first: int, more: str = "") -> tuple[Node, Node]:
+        """Bring these uplinks up, and start the daemons."""
+        for number in first:
+            self.connect(number)
+        return self.world.start(self.bus, more)
+
+    def connect(self, number: int) -> None:
+        self.manager.nmcli("con", "up", f"c{number}")
+
+    def disconnect(self, number: int) -> None:
+        self.manager.nmcli("dev", "disconnect", f"w{number}")
+
+    def set_carrier(self, number: int, *, is_there: bool) -> None:
+        """The far end goes or comes: NetworkManager waits some seconds before it believes that, the kernel does not."""
+        self.world.core.run("ip", "link", "set", f"far{number}", "up" if is_there else "down")
+
+    def set_portal(self, number: int, *, is_captive: bool) -> None:
+        """A network shows only its login page, or the user has logged in; NetworkManager looks."""
+        mark = self.captives / f"192.168.{90 + number}.2"
+        if is_captive:
+            mark.touch()
+        else:
+            mark.unlink(missing_ok=True)
+        self.check_connectivity()
+
+    def check_connectivity(self) -> None:
+        self.manager.nmcli("networking", "connectivity", "check")
+
+    def tell_sleep(self, *, is_falling_asleep: bool) -> None:
+        """logind's PrepareForSleep."""
+        name, path = _LOGIND
+        self.bus.gdbus(
+            *("call", "--system", "--dest", name, "--object-path", path),
+            *("--method", "org.freedesktop.DBus.Mock.EmitSignal"),
+            *(f"{name}.Manager", "PrepareForSleep", "b", f"[<{str(is_falling_asleep).lower()}>]"),
+        )
+
+    def restart(self) -> None:
+        """NetworkManager goes and comes back, and knows its connections again."""
+        self.manager.stop()
+        self.manager.start()
+        self.add_connections()
+
+
+@contextlib.contextmanager
+def managed_desktop(directory: Path) -> Iterator[ManagedDesktop]:
+    """One, with NetworkManager running and nothing connected."""
+    with private_bus(directory) as bus, desktop_world(directory) as world:
+        desktop = ManagedDesktop(world, bus)
+        wait_for(lambda: "login1" in bus.gdbus(*_NAMES), "logind is there")
+        yield desktop
+
+
+_NAMES: Final = (
+    *("call", "--system", "--dest", "org.freedesktop.DBus", "--object-path", "/org/freedesktop/DBus"),
+    *("--method", "org.freedesktop.DBus.ListNames"),
+)

@@ -1,0 +1,147 @@
+"""The running service on a desktop: real lispd, real NetworkManager, real packets."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.desktop.desktop_world import Node, used
+from tests.desktop.managed_desktop import ManagedDesktop, managed_desktop
+from tests.desktop.private_bus import why_no_mock
+from tests.desktop.real_network_manager import why_no_network_manager
+
+WHY_NOT = why_no_network_manager() or why_no_mock()
+pytestmark = [pytest.mark.netns, pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")]
+
+MOVED_WITHIN_MS = 5.0  # of the shortest: what takes longer is this machine, which does other things too
+ROAMS = 4
+RESUMED_WITHIN_S = 1.0
+
+
+@pytest.fixture
+def desktop(tmp_path: Path) -> Iterator[ManagedDesktop]:
+    with managed_desktop(tmp_path) as one:
+        yield one
+
+
+def moves_because(desk: Node, why: str) -> list[dict[str, Any]]:
+    """The handovers with such a reason."""
+    return [move for move in desk.ask("handovers") if any(why in reason for reason in move["reasons"])]
+
+
+def registered_ms(move: dict[str, Any]) -> float:
+    """From the event that reached us to the first Map-Register; the datapath has moved before it."""
+    return min(float(step["at_ms"]) for step in move["steps"] if step["what"] == "register")
+
+
+def test_a_stream_lives_through_roaming_by_nmcli_and_a_restart_of_network_manager(
+    desktop: ManagedDesktop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk, peer = desktop.start(0, 1)
+    desk.until_on("w0", "w1")
+    stream = desktop.world.stream(desk, peer)
+    for _ in range(ROAMS):
+        desktop.disconnect(0)
+        desk.until_on("w1")
+        desktop.connect(0)
+        desk.until(lambda status: len(used(status)) == 2, "on both")
+        time.sleep(0.2)
+    left = moves_because(desk, "w0: deactivating (the user said so)")
+
+    desktop.restart()
+    desk.until(lambda _: desk.log().count("NetworkManager is there") == 2, "heard by a restarted NetworkManager")
+    result = stream.finish()
+
+    delays = [registered_ms(move) for move in left]
+    with capsys.disabled():
+        print(  # noqa: T201 - a figure
+            f"\nNetworkManager says deactivating: moved and registered after {statistics.median(delays):.2f} ms "
+            f"(median of {len(delays)}, worst {max(delays):.2f}); longest stall of the TCP stream "
+            f"{result.longest_stall_s * 1000:.0f} ms, NetworkManager's restart included"
+        )
+    assert result.is_alive
+    assert len(delays) == ROAMS
+    assert min(delays) < MOVED_WITHIN_MS
+
+
+def test_a_lost_carrier_is_left_before_network_manager_has_made_up_its_mind(
+    desktop: ManagedDesktop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk, peer = desktop.start(0, 1)
+    desk.until_on("w0", "w1")
+    stream = desktop.world.stream(desk, peer)
+    for _ in range(ROAMS):
+        desktop.set_carrier(0, is_there=False)
+        desk.until_on("w1")
+        desktop.set_carrier(0, is_there=True)
+        desk.until_on("w0", "w1")
+        time.sleep(0.2)
+    result = stream.finish()
+
+    delays = [registered_ms(move) for move in moves_because(desk, "w0: carrier lost")]
+    with capsys.disabled():
+        print(  # noqa: T201 - a figure
+            f"\nlink drops: moved and registered after {statistics.median(delays):.2f} ms (median of {len(delays)}, "
+            f"best {min(delays):.2f}, worst {max(delays):.2f})"
+        )
+    assert result.is_alive
+    assert min(delays) < MOVED_WITHIN_MS
+
+
+def test_a_captive_portal_is_not_registered_until_the_user_is_through(desktop: ManagedDesktop) -> None:
+    desktop.set_portal(0, is_captive=True)
+    desk, _ = desktop.start(0, 1)
+    desktop.check_connectivity()
+
+    status = desk.until_on("w1")
+
+    (waiting,) = [uplink for uplink in status["uplinks"] if uplink["name"] == "w0"]
+    assert waiting["note"] == "waits for a login page (captive portal)"
+    assert [locator["interface"] for locator in status["locators"]] == ["w1"]
+
+    desktop.set_portal(0, is_captive=False)
+    status = desk.until_on("w0", "w1")
+    assert {uplink["connectivity"] for uplink in status["uplinks"] if uplink["is_used"]} == {"full"}
+    assert moves_because(desk, "w0: no captive portal any more")
+
+
+def test_what_is_paid_by_the_octet_comes_last_and_carries_us_where_nothing_else_is(desktop: ManagedDesktop) -> None:
+    desk, _ = desktop.start(2, 0)
+    status = desk.until_on("w0", "w2")
+    assert [locator["priority"] for locator in status["locators"]] == [1, 2]
+    assert [uplink["is_metered"] for uplink in status["uplinks"] if uplink["is_used"]] == [False, True]
+
+    desktop.disconnect(0)
+    desk.until_on("w2")
+
+
+def test_after_a_resume_it_is_registered_within_a_second_and_a_round_trip_of_the_uplinks_return(
+    desktop: ManagedDesktop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk, _ = desktop.start(0)
+    desk.until_on("w0")
+    watch = desktop.world.watch()
+    took = []
+    for _ in range(2):
+        desktop.tell_sleep(is_falling_asleep=True)
+        desktop.set_carrier(0, is_there=False)
+        desk.until(lambda status: status["state"] == "offline", "offline")
+        desktop.tell_sleep(is_falling_asleep=False)
+        time.sleep(3.5)  # as the backstop counts: the next sleep is another one
+        back = time.monotonic()
+        desktop.set_carrier(0, is_there=True)
+        desk.until_on("w0")
+        sent = watch.first("desk", "map-register", is_out=True, after=back)
+        heard = watch.first("desk", "map-notify", is_out=False, after=back)
+        assert sent is not None
+        assert heard is not None
+        took.append(heard.at - back)
+    with capsys.disabled():
+        print(f"\nresume: registered {max(took) * 1000:.0f} ms after the uplink's return (worst of {len(took)})")  # noqa: T201 - a figure
+    assert max(took) < RESUMED_WITHIN_S
+    assert desk.log().count("the machine woke up") == len(took)

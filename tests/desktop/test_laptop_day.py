@@ -1,0 +1,103 @@
+"""A day of a laptop's life, compressed and seeded, under one TCP stream; and nothing of it is left afterwards.
+
+LAPTOP_DAY_MOVES=200 makes it a whole day (some minutes), LAPTOP_DAY_SEED another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from lispmob.lab.namespace import Namespace
+from tests.desktop.desktop_world import Node
+from tests.desktop.laptop_day import LaptopDay
+from tests.desktop.managed_desktop import ManagedDesktop, managed_desktop
+from tests.desktop.private_bus import why_no_mock
+from tests.desktop.real_network_manager import why_no_network_manager
+
+WHY_NOT = why_no_network_manager() or why_no_mock()
+pytestmark = [pytest.mark.netns, pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")]
+
+MOVES = int(os.environ.get("LAPTOP_DAY_MOVES", "100"))
+SEED = int(os.environ.get("LAPTOP_DAY_SEED", "6830"))
+GROWTH_BYTES = 2 << 20
+"""Of the resident memory over the second half of the day."""
+
+
+def kernel_of(desk: Namespace) -> dict[str, list[str]]:
+    """Rules, the tables besides the kernel's own two, and packet filters: only we make any, once the day is over."""
+    rules = desk.run("ip", "rule") + desk.run("ip", "-6", "rule")
+    routes = desk.run("ip", "route", "show", "table", "all") + desk.run("ip", "-6", "route", "show", "table", "all")
+    chains = [line for line in desk.run("iptables-save").splitlines() if line.startswith("-A")]
+    return {
+        "rules": sorted(rules.splitlines()),
+        "routes": sorted(
+            re.sub(r" metric \d+", "", line) for line in routes.splitlines() if re.search(r" table (?!local)", line)
+        ),
+        "chains": sorted(chains),
+    }
+
+
+def match_rules(desktop: ManagedDesktop) -> list[int]:
+    """How many D-Bus match rules lispd has; empty where this dbus-daemon does not tell."""
+    told = desktop.bus.gdbus(
+        *("call", "--system", "--dest", "org.freedesktop.DBus", "--object-path", "/org/freedesktop/DBus"),
+        *("--method", "org.freedesktop.DBus.Debug.Stats.GetConnectionStats", "net.lispmob.Daemon1"),
+    )
+    return [int(number) for number in re.findall(r"'MatchRules': <(?:uint32 )?(\d+)>", told)]
+
+
+@pytest.mark.timeout(60 + 3 * MOVES)
+def test_a_stream_lives_through_the_day_and_the_evening_is_as_the_morning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with managed_desktop(tmp_path) as desktop:
+        desktop.connect(0)
+        desktop.connect(1)
+        night = kernel_of(desktop.world.desk)
+        desk, peer = desktop.start()
+        desk.until_on("w0", "w1")
+        stream = desktop.world.stream(desk, peer)
+        day = LaptopDay(desktop, desk, SEED)
+        morning = state_of(desktop, desk)
+
+        day.live(MOVES)
+        day.come_home()
+        settle(desktop, desk, morning)
+        result = stream.finish()
+        versions = desk.ask("status")["locator_set_version"]
+        grown = day.resident[-1] - day.resident[len(day.resident) // 2]
+        deeds = ", ".join(f"{count} {what}" for what, count in day.done.most_common())
+        with capsys.disabled():
+            print(  # noqa: T201 - a figure
+                f"\na laptop's day, seed {SEED}, {MOVES} deeds ({deeds}), {versions} sets of locators; over one TCP "
+                f"stream {result.returned} octets came back, longest stall {result.longest_stall_s:.2f} s; "
+                f"resident memory {day.resident[-1] / 2**20:.1f} MiB, {grown / 2**20:+.2f} MiB in the second half"
+            )
+        assert result.is_alive, result
+        assert grown < GROWTH_BYTES
+        assert desk.daemon.stop() == 0
+        assert kernel_of(desktop.world.desk) == night
+
+
+def state_of(desktop: ManagedDesktop, desk: Node) -> dict[str, object]:
+    """What must not pile up."""
+    return {
+        **kernel_of(desktop.world.desk),
+        "descriptors": desk.descriptors(),
+        "threads": len(list(Path(f"/proc/{desk.daemon.pid}/task").iterdir())),
+        "match rules": match_rules(desktop),
+    }
+
+
+def settle(desktop: ManagedDesktop, desk: Node, morning: dict[str, object]) -> None:
+    """Wait for what lingers for a moment by intent; then everything must be as it was."""
+    with contextlib.suppress(AssertionError):  # told better below
+        desk.until(lambda _: state_of(desktop, desk) == morning, "as in the morning", patience_s=6.0)
+    evening = state_of(desktop, desk)
+    for what, was in morning.items():
+        assert evening[what] == was, what

@@ -1,0 +1,170 @@
+"""The Debian package in a clean Debian with a real systemd: installed, configured, started, stopped, purged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lispmob.lab.namespace import Namespace, NamespaceSet
+from lispmob.lab.process import Daemon, module
+from tests.desktop.private_bus import wait_for
+from tests.packaging.machine import ROOT, Machine, machine, why_no_machine
+
+pytestmark = [
+    pytest.mark.package,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(why_no_machine() is not None, reason=why_no_machine() or ""),
+]
+
+EID = "10.1.0.1"
+KEY = "a key between the two of them"
+CAP_NET_ADMIN = 1 << 12
+
+NODE = f"""eids: [{EID}/32]
+map-servers:
+  - {{address: 198.51.100.1, key: {KEY}}}
+routing: {{overlay-prefixes: [10.1.0.0/16]}}
+"""
+HUB = f"""sites:
+  - {{name: laptop, eids: [{EID}/32], key: {KEY}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The .deb, built from this tree."""
+    directory = tmp_path_factory.mktemp("deb")
+    command = [str(ROOT / "packaging" / "build_deb.sh"), str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    if done.returncode == 77:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    (found,) = directory.glob("lispmob_*.deb")
+    return found
+
+
+@pytest.fixture
+def laptop(package: Path, tmp_path: Path) -> Iterator[Machine]:
+    """A clean machine with the package at /root/lispmob.deb, one hop from a hub at 198.51.100.1."""
+    with NamespaceSet() as namespaces:
+        hub, home = namespaces.make("hub"), namespaces.make("laptop")
+        _connect(hub, home)
+        (tmp_path / "hub.conf").write_text(HUB, encoding="ascii")
+        (tmp_path / "hub.conf").chmod(0o600)
+        serving = module("lispmob.hub.service", "-c", str(tmp_path / "hub.conf"))
+        with Daemon("hub", hub, serving, tmp_path / "hub.log"), machine(home, tmp_path) as one:
+            one.put("/root/lispmob.deb", package.read_bytes())
+            yield one
+
+
+def _connect(hub: Namespace, home: Namespace) -> None:
+    hub.run("ip", "link", "add", "far0", "type", "veth", "peer", "name", "w0", "netns", home.name)
+    hub.run("ip", "addr", "add", "198.51.100.1/24", "dev", "far0")
+    hub.run("ip", "link", "set", "far0", "up")
+    home.run("ip", "addr", "add", "198.51.100.23/24", "dev", "w0")
+    home.run("ip", "link", "set", "w0", "up")
+    home.run("ip", "route", "add", "default", "via", "198.51.100.1")
+
+
+def install(laptop: Machine) -> None:
+    laptop.sh("apt-get install -y --no-install-recommends /root/lispmob.deb")
+
+
+def is_registered(laptop: Machine) -> bool:
+    shown = laptop.sh("lispctl --json status", must=False)
+    return bool(shown) and json.loads(shown)["state"] == "registered"
+
+
+def network(laptop: Machine) -> str:
+    """Rules, routes and links, as far as they are not the kernel's own."""
+    routes = "ip rule; ip -6 rule; ip route show table all | grep -v -e fe80: -e ff00:; ip -o link | cut -d' ' -f2"
+    return laptop.sh(f"{routes}; iptables-save | grep -v '^[#:*C]' || true")
+
+
+def test_it_installs_starts_once_it_is_configured_and_leaves_nothing_when_purged(laptop: Machine) -> None:
+    files, before = laptop.files(), network(laptop)
+
+    install(laptop)
+    assert laptop.sh("systemctl is-enabled lispd").strip() == "enabled"
+    assert laptop.sh("systemctl is-active lispd", must=False).strip() == "inactive", "the example's key starts nothing"
+    assert laptop.sh("stat -c '%a %G' /etc/lispmob/lispd.conf").split() == ["640", "lispmob"]
+    laptop.put("/etc/lispmob/lispd.conf", NODE)
+    laptop.sh("lispd --check && systemctl start lispd")
+    wait_for(lambda: is_registered(laptop), "lispd is registered")
+    assert EID in laptop.sh("ip addr show lmn0")
+    laptop.sh("systemctl stop lispd")
+    assert network(laptop) == before
+
+    laptop.sh("apt-get purge -y lispmob")
+    assert sorted(laptop.files() - files) == []
+    assert network(laptop) == before
+    assert (
+        laptop.sh("getent passwd lispmob; getent group lispmob; systemctl --failed --plain --no-legend", must=False)
+        == ""
+    )
+
+
+def test_the_service_runs_as_its_own_user_with_one_capability(laptop: Machine) -> None:
+    install(laptop)
+    laptop.put("/etc/lispmob/lispd.conf", NODE)
+    laptop.sh("systemctl start lispd")
+    wait_for(lambda: is_registered(laptop), "lispd is registered")
+
+    status = laptop.sh("cat /proc/$(systemctl show --value -p MainPID lispd)/status")
+    found = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    user = laptop.sh("id -u lispmob").strip()
+
+    assert found["Uid"].split() == [user] * 4
+    assert [int(found[key], 16) for key in ("CapEff", "CapPrm", "CapAmb", "CapBnd")] == [CAP_NET_ADMIN] * 4
+    assert (found["NoNewPrivs"].strip(), found["Seccomp"].strip()) == ("1", "2")
+
+
+def test_the_journal_has_levels_and_a_reload_says_what_is_wrong(laptop: Machine) -> None:
+    install(laptop)
+    laptop.put("/etc/lispmob/lispd.conf", NODE)
+    laptop.sh("systemctl start lispd")
+    wait_for(lambda: is_registered(laptop), "lispd is registered")
+
+    laptop.sh("systemctl reload lispd")
+    laptop.put("/etc/lispmob/lispd.conf", NODE + "nonsense: 1\n")
+    failed = laptop.sh(
+        "systemctl reload lispd 2>&1 && echo accepted; journalctl -u lispd -o cat | grep nonsense", must=False
+    )
+    levels = laptop.sh("journalctl -u lispd -o json --output-fields=PRIORITY,MESSAGE")
+
+    assert "accepted" not in failed
+    assert "nonsense" in failed
+    assert is_registered(laptop), "the old configuration stays in use"
+    assert any(json.loads(line)["PRIORITY"] == "6" for line in levels.splitlines())
+
+
+def test_a_daemon_that_hangs_is_restarted_and_one_that_is_killed_comes_back(laptop: Machine) -> None:
+    install(laptop)
+    laptop.put("/etc/lispmob/lispd.conf", NODE)
+    laptop.sh("mkdir -p /run/systemd/system/lispd.service.d")
+    laptop.put("/run/systemd/system/lispd.service.d/test.conf", "[Service]\nWatchdogSec=2\n")
+    laptop.sh("systemctl daemon-reload && systemctl start lispd")
+    for signal in ("STOP", "KILL"):
+        wait_for(lambda: is_registered(laptop), "lispd is registered", 30)
+        before = laptop.sh("systemctl show --value -p MainPID lispd").strip()
+        laptop.sh(f"kill -{signal} {before}")
+        wait_for(lambda old=before: _main_pid(laptop) not in (old, "0"), f"another process after {signal}", 30)  # type: ignore[misc]
+    wait_for(lambda: is_registered(laptop), "lispd is registered again", 30)
+
+
+def _main_pid(laptop: Machine) -> str:
+    return laptop.sh("systemctl show --value -p MainPID lispd").strip()
+
+
+def test_the_units_are_verified_and_their_exposure_is_2_at_most(laptop: Machine) -> None:
+    install(laptop)
+
+    for unit in ("lispd.service", "lisphub.service"):
+        complaints = laptop.sh(f"systemd-analyze verify --man=no {unit} 2>&1", must=False)
+        shown = laptop.sh(f"systemd-analyze security --offline=yes --threshold=20 {unit} 2>&1 | tail -1", must=False)
+        assert complaints == ""
+        assert float(shown.split(":")[1].split()[0]) <= 2.0
