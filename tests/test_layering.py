@@ -46,7 +46,7 @@ ONE_HOME = {
     "netifaces": {"iface_monitor/polling.py"},
     "dbus_next": {"iface_monitor/network_manager.py", "api/dbus.py"},
     "sqlite3": {"hub/store.py"},
-    "matplotlib": {"lab/charts.py"},
+    "matplotlib": {"lab/charts.py", "lab/bench/charts.py"},
 }
 """A library that is imported in one file can be replaced in one file."""
 
