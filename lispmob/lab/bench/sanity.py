@@ -48,7 +48,7 @@ def is_of(path: Way, packet: bytes) -> bool:
     """An IPv4 packet from a to b that belongs to the path: the inner addresses are the path's own."""
     header = (packet[0] & 15) * 4
     if path.kind == "veth":
-        return packet[12:20] == path.near.packed + path.far.packed
+        return packet[9] == socket.IPPROTO_ICMP and packet[12:20] == path.near.packed + path.far.packed
     if packet[9] != _UDP or struct.unpack_from("!H", packet, header + 2) != (PORTS[path.kind],):
         return False
     # VXLAN carries a frame: its own header and an Ethernet header stand before the packet.
