@@ -13,7 +13,7 @@ DBUSMOCK := /usr/lib/python3/dist-packages/dbusmock/__init__.py
 MANAGER := $(if $(wildcard /run/systemd/system),,network-manager:NetworkManager)
 # Debian packages, and the command or file that tells whether each is there.
 APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h iproute2:ip iptables:iptables-restore iperf3:iperf3 \
-	iputils-ping:ping tshark:tshark \
+	ethtool:ethtool iputils-ping:ping tshark:tshark \
 	dbus:dbus-daemon libglib2.0-bin:gdbus python3-dbusmock:$(DBUSMOCK) $(MANAGER)
 
 .PHONY: help setup build test pure netns check demo bench clean
@@ -69,6 +69,10 @@ test: check  ## everything that must hold; without root the namespace tests are 
 demo: $(ENGINE)  ## two nodes roam between networks, on real packets; needs root
 	@test "$$(id -u)" = 0 || { echo 'make demo makes network namespaces and needs root: sudo make demo' >&2; exit 77; }
 	@$(PY) -m lispmob.lab.demo
+
+bench: $(ENGINE)  ## the datapath beside bare veth, kernel VXLAN and plain TUN; needs root
+	@test "$$(id -u)" = 0 || { echo 'make bench makes network namespaces and needs root: sudo make bench' >&2; exit 77; }
+	@$(PY) -m lispmob.lab.bench
 
 .PHONY: docs
 docs: $(ENGINE)  ## the pages that are drawn from the code

@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 
 from lispmob.errors import KernelRefused
@@ -25,6 +26,7 @@ SIOCSIFFLAGS = 0x8914
 SIOCSIFMTU = 0x8922
 IFF_UP = 0x1
 TUNSETOFFLOAD = 0x400454D0
+RTM_NEWLINK, NLM_F_REQUEST, IFLA_GSO_MAX_SIZE = 16, 1, 41  # <linux/rtnetlink.h>, <linux/netlink.h>, <linux/if_link.h>
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
 # <linux/rtnetlink.h>, <linux/if_link.h>, <linux/netlink.h>
 RTM_SETLINK = 19
@@ -36,6 +38,8 @@ IN6_ADDR_GEN_MODE_NONE = 1
 
 _TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
 _OFFLOADS = (_TSO | TUN_F_USO4 | TUN_F_USO6, _TSO, TUN_F_CSUM)  # best first; USO is Linux 6.2
+
+_SEGMENT_OVERHEAD = 64  # octets: inner IPv6 and TCP header without options, or IPv4 with; LISP header; some spare
 
 _REMEDIES = {
     errno.EPERM: "needs CAP_NET_ADMIN",
@@ -81,8 +85,11 @@ def open_tun(name: str, mtu_bytes: int, *, offload: bool = False) -> Tun:
         features = _offload(fd) if offload else 0
         _silence(name)
         set_mtu(name, mtu_bytes)
+        ifindex = socket.if_nametoindex(name)
+        if features:
+            _limit_super_packets(ifindex, mtu_bytes)
         _bring_up(name)
-        return Tun(fd, name, socket.if_nametoindex(name), offload, bool(features & TUN_F_USO4))
+        return Tun(fd, name, ifindex, offload, bool(features & TUN_F_USO4))
     except BaseException:
         os.close(fd)
         raise
@@ -102,6 +109,19 @@ def _offload(fd: int) -> int:
             continue
         return features
     return 0
+
+
+def _limit_super_packets(ifindex: int, mtu_bytes: int) -> None:
+    """No super-packet larger than what fits one outer datagram run: 64 KiB, with 64 octets more for each segment."""
+    most = 65_000 * (mtu_bytes - 2 * _SEGMENT_OVERHEAD) // mtu_bytes
+    attribute = struct.pack("=HHI", 8, IFLA_GSO_MAX_SIZE, most)
+    body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, ifindex, 0, 0) + attribute
+    head = struct.pack("=IHHII", 16 + len(body), RTM_NEWLINK, NLM_F_REQUEST, 1, 0)
+    with (
+        suppress(OSError),  # only a matter of speed: a longer one leaves in two runs
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as control,
+    ):
+        control.send(head + body)
 
 
 def _silence(name: str) -> None:

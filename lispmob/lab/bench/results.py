@@ -1,0 +1,145 @@
+"""Samples of all cases and paths: medians, ratios, goals, report.json and the table. Pure."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lispmob.lab.demo.screen import Table
+from lispmob.lab.report import Machine
+
+VERSION: Final = 1
+_LOWER_IS_BETTER: Final = {"us", "ms", "s", "ns", "s/GB", "s/Mpackets", "MB", "1/min", "octets"}
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A ratio of two medians that is to be reached: `case` on `path` by `other_case` on `other`."""
+
+    case: str
+    path: str
+    other: str
+    factor: float
+    other_case: str = ""
+    is_most: bool = False  # the ratio may be at most the factor
+
+    def name(self) -> str:
+        return f"{self.case}: {self.path} / {self.other}" + (f" {self.other_case}" if self.other_case else "")
+
+
+GOALS: Final = (
+    Goal("tcp1", "tun", "vxlan", 0.45),
+    Goal("tcp1", "tun", "tun-plain", 8.0),
+    Goal("udp64", "tun", "vxlan", 0.7),
+    Goal("lookup-ns-1000000", "tun", "tun", 2.0, "lookup-ns-10", is_most=True),
+)
+LIMITS: Final = {
+    ("octets-per-entry", "tun"): 100.0,
+    ("install-100k", "tun"): 2.0,
+    ("resident-memory", "tun"): 45.0,
+    ("wakeups-per-minute", "tun"): 4.0,
+    ("start-to-registered", "tun"): 250.0,
+}
+
+
+class Results:
+    """What was measured in one run."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._samples: dict[tuple[str, str], list[float]] = {}
+        self._units: dict[str, str] = {}
+
+    def add(self, case: str, path: str, value: float, unit: str) -> None:
+        self._samples.setdefault((case, path), []).append(value)
+        self._units[case] = unit
+
+    def median(self, case: str, path: str) -> float | None:
+        """None: not measured."""
+        samples = self._samples.get((case, path))
+        return statistics.median(samples) if samples else None
+
+    def ratio(self, goal: Goal) -> float | None:
+        """None when one of the two was not measured."""
+        value, other = self.median(goal.case, goal.path), self.median(goal.other_case or goal.case, goal.other)
+        return None if value is None or not other else value / other
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(case for case, _ in self._samples))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(path for _, path in self._samples))
+
+    def unit(self, case: str) -> str:
+        return self._units[case]
+
+    def to_json(self) -> dict[str, Any]:
+        results = [
+            {
+                "case": case,
+                "path": path,
+                "unit": self._units[case],
+                "median": round(statistics.median(samples), 4),
+                "samples": [round(sample, 4) for sample in samples],
+            }
+            for (case, path), samples in self._samples.items()
+        ]
+        return {"version": VERSION, "machine": asdict(self.machine), "results": results}
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+    def medians_table(self) -> Table:
+        """A row for each case, a column for each path."""
+        rows = tuple(
+            (case, self._units[case], *(_text(self.median(case, path)) for path in self.paths)) for case in self.cases
+        )
+        return Table("Medians", ("case", "unit", *self.paths), rows)
+
+    def ratios_table(self, reference: str = "vxlan") -> Table:
+        """How many times better (throughput) or dearer (cost) than the reference."""
+        paths = [path for path in self.paths if path != reference]
+        rows = []
+        for case in self.cases:
+            other = self.median(case, reference)
+            if other:
+                values = (self.median(case, path) for path in paths)
+                word = "lower" if self._units[case] in _LOWER_IS_BETTER else "higher"
+                rows.append((case, word, *(_text(None if value is None else value / other) for value in values)))
+        return Table(f"Ratios to {reference}", ("case", "good is", *paths), tuple(rows))
+
+    def goals_table(self) -> Table:
+        """What was to be reached, and what was."""
+        rows: list[tuple[str, ...]] = []
+        for goal in GOALS:
+            ratio = self.ratio(goal)
+            if ratio is not None:
+                is_reached = ratio <= goal.factor if goal.is_most else ratio >= goal.factor
+                rows.append((goal.name(), _text(ratio), _text(goal.factor), _word(is_reached)))
+        for (case, path), most in LIMITS.items():
+            value = self.median(case, path)
+            if value is not None:
+                rows.append((f"{case} ({self._units[case]})", _text(value), _text(most), _word(value <= most)))
+        return Table("Goals", ("figure", "measured", "goal", ""), tuple(rows))
+
+
+def lines(tables: Sequence[Table]) -> list[str]:
+    """The tables as they are printed, an empty line between them."""
+    return [line for table in tables if table.rows for line in (*table.lines(), "")]
+
+
+def _word(is_reached: bool) -> str:
+    return "reached" if is_reached else "missed"
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.2f}"
