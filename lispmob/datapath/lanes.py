@@ -210,9 +210,9 @@ def _open_queue(name: str, flags: int) -> int:
 
 
 def _bring_up(name: str, mtu_bytes: int) -> None:
-    tun._silence(name)  # noqa: SLF001 - until tun.py offers it
+    tun.silence(name)
     tun.set_mtu(name, mtu_bytes)
-    tun._bring_up(name)  # noqa: SLF001 - until tun.py offers it
+    tun.bring_up(name)
 
 
 def _close(fds: list[int]) -> None:

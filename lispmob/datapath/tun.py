@@ -73,9 +73,9 @@ def open_tun(name: str, mtu_bytes: int, *, offload: bool = False) -> Tun:
         except OSError as error:
             raise _refused(f"{DEVICE}: {name}", "TUNSETIFF", error) from error
         features = _offload(fd) if offload else 0
-        _silence(name)
+        silence(name)
         set_mtu(name, mtu_bytes)
-        _bring_up(name)
+        bring_up(name)
         return Tun(fd, name, socket.if_nametoindex(name), offload, bool(features & TUN_F_USO4))
     except BaseException:
         os.close(fd)
@@ -98,7 +98,7 @@ def _offload(fd: int) -> int:
     return 0
 
 
-def _silence(name: str) -> None:
+def silence(name: str) -> None:
     """No link-local address: router solicitations into the tunnel would wake us for nothing."""
     mode = Path("/proc/sys/net/ipv6/conf", name, "addr_gen_mode")
     try:
@@ -107,7 +107,7 @@ def _silence(name: str) -> None:
         return  # no IPv6, or /proc/sys is read-only: a few packets a minute, counted as out_notlisp
 
 
-def _bring_up(name: str) -> None:
+def bring_up(name: str) -> None:
     answer = _request(name, "SIOCGIFFLAGS", SIOCGIFFLAGS, struct.pack("16sH22x", name.encode(), 0))
     (flags,) = struct.unpack_from("H", answer, 16)
     _request(name, "SIOCSIFFLAGS", SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), flags | IFF_UP))

@@ -6,7 +6,6 @@ import json
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from lispmob.datapath import steering
 from lispmob.datapath.lanes import DEFAULT, UNUSABLE, DeviceLanes, QueueLanes, device_name, open_lanes
 from lispmob.errors import KernelRefused
 from lispmob.lab.namespace import Namespace
-from tests.mh.conftest import device_host, host, steering_alone, steering_parts  # noqa: F401
+from tests.mh.conftest import device_host, host  # noqa: F401
 from tests.mh.lane_host import EID, PEER, LaneHost
 
 pytestmark = pytest.mark.netns
@@ -55,7 +54,7 @@ def test_uplinks_come_and_go_and_the_lanes_of_the_others_stay(host: LaneHost) ->
     assert [after[owner] for owner in (DEFAULT, 2, 4)] == [before[owner] for owner in (DEFAULT, 2, 4)]
 
 
-def test_a_mark_with_the_highest_bit_is_a_mark_like_others(steering_alone: None, namespace: Namespace) -> None:  # noqa: F811
+def test_a_mark_with_the_highest_bit_is_a_mark_like_others(namespace: Namespace) -> None:
     with namespace.entered():
         lanes = QueueLanes("lmn0", 1400, 0xFFFF0000)
     try:
@@ -79,17 +78,13 @@ def test_more_uplinks_than_lanes_leaves_the_last_ones_unusable_by_mark(host: Lan
 
 
 def test_without_bpf_there_is_one_device_per_lane_and_a_reason(
-    steering_parts: tuple[Any, Any],  # noqa: F811
     namespace: Namespace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ffi, _ = steering_parts
-
     class NoBpf:
         def lm_steering_load(self, *_: object) -> int:
             return -1  # EPERM
 
-    monkeypatch.setattr(steering, "ffi", ffi)
     monkeypatch.setattr(steering, "lib", NoBpf())
 
     with namespace.entered():
@@ -127,7 +122,7 @@ def test_a_long_device_name_is_shortened_to_what_the_kernel_takes() -> None:
     assert device_name("lmn0", UNUSABLE) == "lmn0-x"
 
 
-def test_a_device_that_cannot_be_made_is_refused_with_the_reason(namespace: Namespace, steering_alone: None) -> None:  # noqa: F811
+def test_a_device_that_cannot_be_made_is_refused_with_the_reason(namespace: Namespace) -> None:
     namespace.run("ip", "link", "add", "lmn0", "type", "bridge")
 
     with namespace.entered(), pytest.raises(KernelRefused, match="TUNSETIFF refused"):

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections import Counter
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +10,7 @@ from hypothesis import strategies as st
 
 from lispmob.datapath import spread
 from lispmob.datapath.spread import Contender
-from tests.datapath import alone
+from tests.datapath.binding import ffi, lib
 
 CABLE = spread.locator_identity(ip_address("192.0.2.1"), 4341)
 WIFI = spread.locator_identity(ip_address("192.0.2.2"), 4341)
@@ -36,15 +34,7 @@ def ten_thousand(seed: int = 1) -> list[int]:
     return [chance.getrandbits(64) for _ in range(10_000)]
 
 
-@pytest.fixture(scope="module")
-def c(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    if shutil.which("gcc") is None:
-        pytest.skip("needs gcc")
-    return alone.build(tmp_path_factory.mktemp("c"), ["spread"])
-
-
-def chosen_by(c: Any, ones: list[Contender], flow: int) -> int | None:
-    ffi, lib = c
+def chosen_by(ones: list[Contender], flow: int) -> int | None:
     table = ffi.new("struct lm_contender[]", [(one.identity, one.priority, one.weight) for one in ones] or 1)
     index = int(lib.lm_spread_choose(table, len(ones), flow))
     return None if index < 0 else index
@@ -52,14 +42,13 @@ def chosen_by(c: Any, ones: list[Contender], flow: int) -> int | None:
 
 @settings(max_examples=400, deadline=None)
 @given(contenders, st.lists(flows, min_size=1, max_size=20))
-def test_c_and_python_choose_the_same(c: Any, ones: list[Contender], some_flows: list[int]) -> None:
+def test_c_and_python_choose_the_same(ones: list[Contender], some_flows: list[int]) -> None:
     for flow in some_flows:
-        assert chosen_by(c, ones, flow) == spread.choose(ones, flow)
+        assert chosen_by(ones, flow) == spread.choose(ones, flow)
 
 
 @given(st.binary(max_size=40))
-def test_c_and_python_agree_on_who_is_who(c: Any, data: bytes) -> None:
-    _, lib = c
+def test_c_and_python_agree_on_who_is_who(data: bytes) -> None:
     assert int(lib.lm_spread_identity(data, len(data))) == spread.identity(data)
 
 
@@ -68,27 +57,27 @@ def test_c_and_python_agree_on_who_is_who(c: Any, data: bytes) -> None:
     ("weights", "part"), [((3, 1), 0.75), ((75, 25), 0.75), ((1, 1), 0.5), ((0, 0), 0.5), ((255, 1), 255 / 256)]
 )
 def test_ten_thousand_flows_are_split_by_weight_within_two_percent(
-    c: Any, weights: tuple[int, int], part: float, seed: int
+    weights: tuple[int, int], part: float, seed: int
 ) -> None:
     ones = [Contender(CABLE, 1, weights[0]), Contender(WIFI, 1, weights[1])]
 
-    share = sum(chosen_by(c, ones, flow) == 0 for flow in ten_thousand(seed)) / 10_000
+    share = sum(chosen_by(ones, flow) == 0 for flow in ten_thousand(seed)) / 10_000
 
     assert abs(share - part) < 0.02
 
 
-def test_flows_whose_hashes_differ_in_one_bit_are_spread_too(c: Any) -> None:
+def test_flows_whose_hashes_differ_in_one_bit_are_spread_too() -> None:
     ones = [Contender(CABLE, 1, 3), Contender(WIFI, 1, 1)]
 
     for shift in (0, 16, 32, 50):
-        share = sum(chosen_by(c, ones, number << shift) == 0 for number in range(10_000)) / 10_000
+        share = sum(chosen_by(ones, number << shift) == 0 for number in range(10_000)) / 10_000
         assert abs(share - 0.75) < 0.02, shift
 
 
-def test_three_locators_share_as_their_weights_say(c: Any) -> None:
+def test_three_locators_share_as_their_weights_say() -> None:
     ones = [Contender(CABLE, 1, 50), Contender(WIFI, 1, 30), Contender(LTE, 1, 20)]
 
-    counts = Counter(chosen_by(c, ones, flow) for flow in ten_thousand())
+    counts = Counter(chosen_by(ones, flow) for flow in ten_thousand())
 
     assert [abs(counts[index] / 10_000 - part) < 0.02 for index, part in enumerate((0.5, 0.3, 0.2))] == [True] * 3
 
@@ -106,11 +95,11 @@ def test_when_a_locator_dies_only_its_flows_move(ones: list[Contender], data: st
         assert before == dead or left[after] == ones[before]
 
 
-def test_the_flows_of_a_dead_locator_go_to_the_others_by_weight(c: Any) -> None:
+def test_the_flows_of_a_dead_locator_go_to_the_others_by_weight() -> None:
     ones = [Contender(CABLE, 1, 100), Contender(WIFI, 1, 75), Contender(LTE, 1, 25)]
-    moved = [flow for flow in ten_thousand() if chosen_by(c, ones, flow) == 0]
+    moved = [flow for flow in ten_thousand() if chosen_by(ones, flow) == 0]
 
-    share = sum(chosen_by(c, ones[1:], flow) == 0 for flow in moved) / len(moved)
+    share = sum(chosen_by(ones[1:], flow) == 0 for flow in moved) / len(moved)
 
     assert abs(share - 0.75) < 0.03
 

@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from lispmob.datapath import steering
 from lispmob.datapath.lanes import DeviceLanes, QueueLanes
 from lispmob.lab.namespace import NamespaceSet
-from tests.datapath import alone
 from tests.mh.lane_host import EID, LaneHost, prepare
 from tests.mh.steered import Steered
 
 MASK = 0xFFFF
 
 
-@pytest.fixture(scope="session")
-def steering_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
-    """steering.c by itself."""
-    if shutil.which("gcc") is None:
-        pytest.skip("needs gcc")
-    return alone.build(tmp_path_factory.mktemp("steering"))
-
-
 @pytest.fixture
-def steering_alone(steering_parts: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The face uses steering.c as it is in the tree."""
-    ffi, lib = steering_parts
-    monkeypatch.setattr(steering, "ffi", ffi)
-    monkeypatch.setattr(steering, "lib", lib)
-
-
-@pytest.fixture
-def host(steering_alone: None) -> Iterator[LaneHost]:
+def host() -> Iterator[LaneHost]:
     """One device, sorting by mark; lanes for the uplinks 2, 3 and 4."""
     with NamespaceSet() as namespaces:
         namespace = namespaces.make("lanes")
