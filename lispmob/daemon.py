@@ -24,12 +24,21 @@ from lispmob.api.schema import Event as ApiEvent
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
 from lispmob.config.node import DEFAULT_PATH, NodeFile, load_node
-from lispmob.control.effect import DropPending, Effect, Event, InstallMapping, RemoveMapping, SendControl
+from lispmob.control.effect import (
+    DropPending,
+    Effect,
+    Event,
+    InstallMapping,
+    RemoveMapping,
+    SendControl,
+    UplinkChanged,
+    WatchForSilence,
+)
 from lispmob.control.node import Node
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
 from lispmob.datapath.engine import Engine
-from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, TrafficResumed
+from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, Silent, TrafficResumed
 from lispmob.errors import ConfigError, KernelRefused, LispError
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.netlink import NetlinkMonitor
@@ -168,12 +177,16 @@ class Daemon:
             self.journal.on_change([reason.text for reason in delta.reasons], since, time.time())
             self.engine.mark_move()
         self.uplinks = delta.uplinks
-        for refused in self.engine.set_uplinks(assembly.engine_uplinks(delta.uplinks)):
-            log.warning("%s: cannot send from %s yet (errno %d)", refused.interface, refused.address, refused.errno)
+        self._use_uplinks()
         self._report_traffic()
         self._perform(self.node.on_locators(assembly.local_locators(delta.uplinks), self.now()))
         self._linger(assembly.lost_addresses(delta.former_uplinks, state))
         self._kernel.touch()
+
+    def _use_uplinks(self) -> None:
+        """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
+        for refused in self.engine.set_uplinks(assembly.engine_uplinks(self.uplinks, self.node.is_silent)):
+            log.warning("%s: cannot send from %s yet (errno %d)", refused.interface, refused.address, refused.errno)
 
     def _on_rules_changed(self) -> None:
         """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
@@ -209,6 +222,9 @@ class Daemon:
                     )
                 case MtuLearned(locator, mtu_bytes):
                     self._publish(Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes}))
+                case Silent(locator):
+                    self._report_traffic()
+                    self._perform(self.node.on_unanswered(locator, now))
                 case TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
 
@@ -248,6 +264,10 @@ class Daemon:
                         self._kernel.touch()
                 case DropPending(prefix):
                     self.engine.drop_pending(prefix)
+                case WatchForSilence(remote, patience_s):
+                    self.engine.set_patience(remote, patience_s)
+                case UplinkChanged():
+                    self._use_uplinks()
                 case Event():
                     self._publish(effect)
         self._arm()

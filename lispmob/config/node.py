@@ -150,6 +150,17 @@ class RegisterSection(Section, frozen=True, kw_only=True):
         return int(self.ttl_s) // 60
 
 
+class ProbingSection(Section, frozen=True, kw_only=True):
+    """RLOC-probing: which locators of others answer. `measure`: ask even while data proves that they do."""
+
+    enabled: YesNo = True
+    interval_s: Annotated[float, duration("s", 1, 3600)] = field(name="interval", default=30.0)
+    tries: Annotated[int, whole(1, 10)] = 2
+    timeout_s: Annotated[float, duration("s", 0.1, 30)] = field(name="timeout", default=1.0)
+    backoff_s: Annotated[float, duration("s", 1, 3600)] = field(name="backoff", default=60.0)
+    measure: YesNo = False
+
+
 class ControlSection(Section, frozen=True, kw_only=True):
     """The socket that lispctl talks to."""
 
@@ -177,6 +188,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     tun: TunSection = TunSection()
     map_cache: MapCacheSection = MapCacheSection()
     register: RegisterSection = RegisterSection()
+    probing: ProbingSection = ProbingSection()
     control: ControlSection = ControlSection()
     log: LogSection = LogSection()
     state_dir: FilePath = Path("/var/lib/lispmob")

@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from lispmob.control.effect import Count, Event, SendControl
+from lispmob.control.effect import (
+    Count,
+    Event,
+    PathChanged,
+    ReachabilityChanged,
+    SendControl,
+    UplinkChanged,
+    WatchForSilence,
+)
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.path import Pair, Path, ProbeConfig, State
 from lispmob.control.rate_limit import TokenBucket
@@ -37,39 +45,6 @@ PROBE_INTERVAL_S: Final = 0.01  # ours: at most 100 probes a second in the long 
 PROBE_BURST: Final = 64
 FIRST_WITHIN_S: Final = 1.0  # ours: new locators are asked soon, and not all at once
 PATIENCE_CHANGE: Final = 0.25  # ours: the datapath need not know every microsecond
-
-
-@dataclass(frozen=True, slots=True)
-class PathChanged:
-    """One pair went down or came up."""
-
-    local: IpAddress
-    remote: IpAddress
-    is_up: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ReachabilityChanged:
-    """A remote locator cannot be reached from any RLOC of ours any more, or it can again."""
-
-    remote: IpAddress
-    is_up: bool
-
-
-@dataclass(frozen=True, slots=True)
-class UplinkChanged:
-    """One of our RLOCs reaches nobody, while others reach the same locators; or it reaches somebody again."""
-
-    local: IpAddress
-    is_up: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WatchForSilence:
-    """Tell us when data sent to this locator has gone without an answer for so long; None: no more."""
-
-    remote: IpAddress
-    patience_s: float | None
 
 
 ProbeEffect: TypeAlias = (
@@ -279,6 +254,8 @@ class Prober:
         if is_dead == (remote in self._unreachable):
             return []
         (self._unreachable.add if is_dead else self._unreachable.discard)(remote)
+        if is_dead:
+            self._patience.pop(remote, None)  # the datapath forgets a locator that nothing is sent to
         return [ReachabilityChanged(remote, not is_dead)]
 
     def _judge_own(self) -> list[ProbeEffect]:

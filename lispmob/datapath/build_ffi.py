@@ -25,6 +25,7 @@ PARTS = (
     "punt",
     "segment",
     "send",
+    "silence",
     "spread",
     "steering",
     "table",
@@ -82,6 +83,7 @@ size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *i
 size_t lm_engine_heard(struct lm_engine *e, struct lm_addr *into);
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
 const char *lm_counter_name(unsigned index);
+void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t patience);
 struct lm_steer { uint32_t mark; uint32_t queue; };
 int lm_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other);
 int lm_steering_attach(int tun, int program);

@@ -50,7 +50,7 @@ struct lm_job {
     uint32_t instance_id;
     uint64_t flow, now, born;
     const struct lm_locator_set *set;
-    const struct lm_remote *remote;
+    struct lm_remote *remote;
     const struct lm_path *path;
     bool is_retry; /* waited before: failing again is not reported again */
 };
@@ -84,6 +84,8 @@ struct lm_engine {
     pthread_mutex_t heard_lock;
     struct lm_addr heard[LM_HEARD_MAX]; /* hashed; family 0: free */
     struct lm_addr heard_last;          /* the common case: the same peer again */
+
+    atomic_uint watched; /* any locator is watched for silence, or was */
 
     int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
     bool has_vnet; /* the TUN device speaks struct virtio_net_hdr */
@@ -132,6 +134,10 @@ void lm_errors_read(struct lm_engine *e, int fd);
 /* The largest outer packet that reaches the remote by this path. */
 uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote, uint64_t now);
 
+/* silence.c: a packet left for a locator, or came from one. */
+void lm_silence_on_sent(struct lm_engine *e, struct lm_remote *remote, uint64_t now);
+void lm_silence_on_heard(struct lm_engine *e, const struct lm_addr *source, uint64_t now);
+
 uint64_t lm_now(void);
 
 /* traffic.c */
@@ -171,6 +177,9 @@ void lm_engine_counters(const struct lm_engine *e, uint64_t *into);
 size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most);
 /* Outer sources of what was delivered since the last call; `into` has room for LM_HEARD_MAX. */
 size_t lm_engine_heard(struct lm_engine *e, struct lm_addr *into);
+
+/* Report when packets to the locator go unanswered for so many nanoseconds; 0: no more. */
+void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t patience);
 
 struct lm_mtu {
     struct lm_addr address;

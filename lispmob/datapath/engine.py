@@ -21,6 +21,7 @@ from lispmob.datapath.model import (
     Miss,
     MtuLearned,
     Punt,
+    Silent,
     TrafficResumed,
     Uplink,
     UplinkRefused,
@@ -39,6 +40,7 @@ __all__ = [
     "Miss",
     "MtuLearned",
     "Punt",
+    "Silent",
     "TrafficResumed",
     "Uplink",
     "UplinkRefused",
@@ -51,7 +53,7 @@ lib: Any = _lispdp.lib
 _INSTALL = struct.Struct("=IBB16s2xIBB2x")
 assert _INSTALL.size == ffi.sizeof("struct lm_install")
 
-_MISS, _CONTROL, _MTU, _RESUMED = 1, 2, 3, 4  # enum lm_punt_kind
+_MISS, _CONTROL, _MTU, _RESUMED, _SILENT = 1, 2, 3, 4, 5  # enum lm_punt_kind
 _BATCH = 64
 _KEPT_MAX = 1024
 _INTERFACE_NAME_MAX = 15
@@ -195,6 +197,12 @@ class Engine:
         wanted, _ = _prefixes([prefix])
         return int(lib.lm_engine_drop_pending(self._engine, wanted))
 
+    def set_patience(self, locator: IpAddress, patience_s: float | None) -> None:
+        """Report Silent when packets to a locator in use go unanswered for so long; None: no more."""
+        address = ffi.new("struct lm_addr *")
+        _put_address(address, locator)
+        lib.lm_engine_set_patience(self._engine, address, int((patience_s or 0.0) * 1e9))
+
     def fileno(self) -> int:
         """Readable while there is something to drain."""
         return int(lib.lm_engine_wake_fd(self._engine))
@@ -298,6 +306,8 @@ def _punt(c: Any) -> Punt:
         return Miss(_address(c.source), _address(c.destination), c.instance_id)
     if c.kind == _MTU:
         return MtuLearned(_address(c.destination), c.mtu)
+    if c.kind == _SILENT:
+        return Silent(_address(c.destination))
     if c.kind == _RESUMED:
         return TrafficResumed(c.is_outbound, c.at_ns / 1e9, c.before_ns / 1e9 if c.before_ns else None)
     assert c.kind == _CONTROL, c.kind

@@ -246,6 +246,7 @@ static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, stru
         return;
     lm_traffic_note(e, LM_INBOUND, outer->now);
     note_heard(e, &outer->source);
+    lm_silence_on_heard(e, &outer->source, outer->now);
 }
 
 static void receive(struct lm_engine *e, int fd)

@@ -31,6 +31,8 @@ struct lm_remote {
     struct lm_remote *next;
     _Atomic uint32_t path_mtu;   /* octets of the outer packet; 0: nothing learned */
     _Atomic uint64_t learned_at; /* nanoseconds, CLOCK_MONOTONIC */
+    _Atomic uint64_t patience;   /* silence.c, all in nanoseconds; 0: not watched */
+    _Atomic uint64_t waiting_since, heard;
 };
 
 struct lm_locator_spec {

@@ -132,7 +132,14 @@ class TrafficResumed:
     last_before: float | None
 
 
-Punt: TypeAlias = Miss | ControlPacket | MtuLearned | TrafficResumed
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """Packets to a locator that was heard lately have gone unanswered for as long as set_patience() said."""
+
+    locator: IpAddress
+
+
+Punt: TypeAlias = Miss | ControlPacket | MtuLearned | TrafficResumed | Silent
 
 # Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.
 LOSSES: Final = frozenset(

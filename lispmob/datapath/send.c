@@ -220,7 +220,7 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
         uint8_t family = (first->address.family == 4) == (round == 0) ? 4 : 6;
         if (!(uplinks->families & lm_family_bit(family)))
             continue;
-        const struct lm_remote *remote = lm_locator_choose(job->set, lm_family_bit(family), job->flow);
+        struct lm_remote *remote = lm_locator_choose(job->set, lm_family_bit(family), job->flow);
         for (unsigned priority = 0; remote && priority < LM_PRIORITY_NEVER; priority++)
             for (size_t i = 0; i < uplinks->path_count; i++) {
                 job->path = &uplinks->paths[i];
@@ -242,8 +242,10 @@ static void send_one(struct lm_engine *e, struct lm_job *job)
     enum outcome outcome = job->path ? try_path(e, job) : REFUSED;
     if (outcome == REFUSED && job->path)
         outcome = fail_over(e, job);
-    if (outcome == SENT)
+    if (outcome == SENT) {
         lm_sent(e, 1, job->inner.length, job->now);
+        lm_silence_on_sent(e, job->remote, job->now);
+    }
     if (outcome != REFUSED)
         return;
     static const struct lm_addr one_key = {0};

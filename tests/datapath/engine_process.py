@@ -53,6 +53,9 @@ class Host:
     def drop_pending(self, *, prefix: str) -> int:
         return self._engine.drop_pending(EidPrefix.parse(prefix))
 
+    def patience(self, *, locator: str, seconds: float) -> None:
+        self._engine.set_patience(ip_address(locator), seconds)
+
     def mark_move(self) -> None:
         self._engine.mark_move()
 
