@@ -15,6 +15,7 @@ PARTS = (
     "hash",
     "icmp",
     "inbound",
+    "lane",
     "lifecycle",
     "locator",
     "merge",
@@ -84,6 +85,8 @@ size_t lm_engine_heard(struct lm_engine *e, struct lm_addr *into);
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
 const char *lm_counter_name(unsigned index);
 void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t patience);
+struct lm_lane { int fd, ifindex; };
+int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
 struct lm_steer { uint32_t mark; uint32_t queue; };
 int lm_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other);
 int lm_steering_attach(int tun, int program);

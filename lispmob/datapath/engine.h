@@ -6,6 +6,7 @@
 
 #include "counters.h"
 #include "icmp.h"
+#include "lane.h"
 #include "merge.h"
 #include "pending.h"
 #include "punt.h"
@@ -48,6 +49,7 @@ struct lm_job {
     struct lm_segments segments; /* count 0: an ordinary packet */
     struct lm_inner inner;
     uint32_t instance_id;
+    int lane;
     uint64_t flow, now, born;
     const struct lm_locator_set *set;
     struct lm_remote *remote;
@@ -78,6 +80,9 @@ struct lm_engine {
     struct lm_locators *locators;
     struct lm_uplinks *uplinks; /* never NULL */
     struct lm_addr icmp_source[2]; /* v4, v6: an EID of ours; family 0: none */
+    struct lm_lane lanes[LM_LANES_MAX]; /* without any, the TUN is the default one */
+    size_t lane_count;
+    bool drops_unusable; /* packets whose lane has no uplink are lost, else they go the default way */
     struct lm_pending *pending, *stalled; /* only the outbound thread (sharing) or the control side (alone) */
 
     struct lm_bucket icmp_bucket;  /* outbound thread, or control side alone */
@@ -94,16 +99,17 @@ struct lm_engine {
     pthread_t out_thread, in_thread;
     struct lm_frames out_frames, in_frames;
     struct lm_merge merge; /* inbound thread: what is gathered for the TUN device within a batch */
+    int merge_into;        /* and the descriptor that it will be written to */
     uint8_t *scratch; /* one frame: packets that waited, and fragments; same rule as `pending` */
     uint8_t *fragment, *segment; /* one frame each, same rule */
 };
 
-/* device.c: the TUN device */
+/* device.c: the TUN device; `fd` is one of its lanes */
 /* Octets read; 0: nothing there; -1: the device is gone. */
-ssize_t lm_device_read(struct lm_engine *e, struct lm_frame *frame);
-bool lm_device_write(struct lm_engine *e, const uint8_t *packet, size_t length);
+ssize_t lm_device_read(struct lm_engine *e, int fd, struct lm_frame *frame);
+bool lm_device_write(struct lm_engine *e, int fd, const uint8_t *packet, size_t length);
 /* Writes a finished super-packet in one go; false and errno. */
-bool lm_device_write_merged(struct lm_engine *e, const struct lm_merge *merge, size_t vectors);
+bool lm_device_write_merged(struct lm_engine *e, int fd, const struct lm_merge *merge, size_t vectors);
 
 /* send.c: the long way, that knows what to do when an uplink refuses. */
 void lm_send(struct lm_engine *e, struct lm_job *job);
@@ -122,7 +128,7 @@ void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
 
 /* outbound.c: judges one packet; true when `job` is ready for lm_send, false when it is dealt with. */
 bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
-                       uint64_t born, uint64_t now);
+                       int lane, uint64_t born, uint64_t now);
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from);
 void *lm_outbound_run(void *engine);
 
@@ -168,6 +174,8 @@ struct lm_install {
 /* The same for many at once, in portions: packets move in between. What came before an error is installed. */
 int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
                            const struct lm_locator_spec *locators);
+/* The lanes are these now; the caller closes what is gone afterwards. */
+int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
 int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_wake_fd(const struct lm_engine *e);

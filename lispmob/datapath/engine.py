@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from lispmob.datapath import _lispdp
+from lispmob.datapath.lanes import Lane, QueueLanes
 from lispmob.datapath.model import (
     LOSSES,
     ControlPacket,
@@ -26,7 +27,8 @@ from lispmob.datapath.model import (
     Uplink,
     UplinkRefused,
 )
-from lispmob.datapath.tun import open_tun
+from lispmob.datapath.steering import SteeringRefused
+from lispmob.datapath.tun import Tun, open_tun
 from lispmob.errors import KernelRefused, LispError
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -69,6 +71,8 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         self._tun_fd = -1
+        self._lanes: QueueLanes | None = None
+        self.lanes_problem: str | None = None
         self.ifindex = 0
         self._handle = lib.lm_engine_new(_config(config))
         if self._handle == ffi.NULL:
@@ -83,8 +87,8 @@ class Engine:
 
         Raises KernelRefused, and LispError when another process has the port.
         """
-        tun = open_tun(self.config.tun_name, self.config.tun_mtu_bytes, offload=self.config.offload)
-        self._tun_fd, self.ifindex = tun.fd, tun.ifindex
+        tun = self._open_device()
+        self.ifindex = tun.ifindex
         lib.lm_engine_offload(self._engine, tun.has_vnet_header, tun.takes_udp)
         error = lib.lm_engine_open(self._engine, tun.fd)
         if error:
@@ -97,6 +101,41 @@ class Engine:
                 )
             raise KernelRefused(f"UDP port {port}: {os.strerror(-error)}")
 
+    def _open_device(self) -> Tun:
+        """The TUN, with lanes where marks are to be told apart and the kernel can do it."""
+        config = self.config
+        if config.mark_mask:
+            try:
+                self._lanes = QueueLanes(
+                    config.tun_name, config.tun_mtu_bytes, config.mark_mask, offload=config.offload
+                )
+                return self._lanes.tun
+            except SteeringRefused as refused:
+                self.lanes_problem = str(refused)
+        tun = open_tun(config.tun_name, config.tun_mtu_bytes, offload=config.offload)
+        self._tun_fd = tun.fd
+        return tun
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """The lanes of the device: none when the kernel cannot sort packets by mark."""
+        return self._lanes.lanes if self._lanes is not None else ()
+
+    def set_lanes(self, marks: Iterable[tuple[int, int]], *, drops_unusable: bool = False) -> tuple[Lane, ...]:
+        """Packets with a mark leave by its uplink, from the next one on: (ifindex, mark) for each uplink.
+
+        A mark that names none of them, or one that cannot send, is sent the default way, or dropped. In the TUN's
+        network namespace only. Raises KernelRefused.
+        """
+        if self._lanes is None:
+            return ()
+        self._lanes.set_uplinks(marks)
+        lanes = self._lanes.lanes
+        made = ffi.new("struct lm_lane[]", [(lane.fd, lane.ifindex) for lane in lanes])
+        if error := lib.lm_engine_set_lanes(self._engine, made, len(lanes), drops_unusable):
+            raise KernelRefused(f"{self.config.tun_name}: its queues cannot be watched: {os.strerror(-error)}")
+        return lanes
+
     def start(self) -> None:
         """Start moving packets. Raises KernelRefused when there are no threads to be had."""
         error = lib.lm_engine_start(self._engine)
@@ -108,6 +147,9 @@ class Engine:
         if self._handle is not None:
             lib.lm_engine_free(self._handle)
             self._handle = None
+        if self._lanes is not None:
+            self._lanes.close()
+            self._lanes = None
         if self._tun_fd >= 0:
             os.close(self._tun_fd)
             self._tun_fd = -1

@@ -66,22 +66,24 @@ class Lanes(Protocol):
 class QueueLanes:
     """One TUN, a queue per lane. Queues are only ever added: taking one away would renumber the others."""
 
-    def __init__(self, device: str, mtu_bytes: int, mask: int, *, vnet_header: bool = False) -> None:
+    def __init__(self, device: str, mtu_bytes: int, mask: int, *, offload: bool = False) -> None:
         """Create the device, sorting from its first packet on, and bring it up. Raises KernelRefused."""
         self.device = device
         self._mask = mask
-        self._flags = tun.IFF_TUN | tun.IFF_NO_PI | IFF_MULTI_QUEUE | (tun.IFF_VNET_HDR if vnet_header else 0)
+        self._flags = tun.IFF_TUN | tun.IFF_NO_PI | IFF_MULTI_QUEUE | (tun.IFF_VNET_HDR if offload else 0)
         self._fds: list[int] = []
         self._owners: list[int] = [DEFAULT, UNUSABLE]
         try:
             for _ in self._owners:
                 self._fds.append(_open_queue(device, self._flags))
             self._sort({})
+            features = tun.turn_on_offloads(self._fds[0]) if offload else 0
             _bring_up(device, mtu_bytes)
         except BaseException:
             self.close()
             raise
         self.ifindex = socket.if_nametoindex(device)
+        self.tun = tun.Tun(self._fds[0], device, self.ifindex, offload, bool(features & tun.TUN_F_USO4))
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -130,11 +132,11 @@ class QueueLanes:
 class DeviceLanes:
     """One TUN per lane: `lmn0` (default), `lmn0-x` (unusable marks), `lmn0-<ifindex>`."""
 
-    def __init__(self, device: str, mtu_bytes: int, *, vnet_header: bool = False) -> None:
+    def __init__(self, device: str, mtu_bytes: int, *, offload: bool = False) -> None:
         """Create the first two devices. Raises KernelRefused."""
         self.device = device
         self._mtu_bytes = mtu_bytes
-        self._vnet_header = vnet_header
+        self._offload = offload
         self._lanes: dict[int, Lane] = {}
         try:
             for owner in (DEFAULT, UNUSABLE):
@@ -173,7 +175,7 @@ class DeviceLanes:
 
     def _open(self, owner: int) -> None:
         name = device_name(self.device, owner)
-        opened = tun.open_tun(name, self._mtu_bytes, vnet_header=self._vnet_header)
+        opened = tun.open_tun(name, self._mtu_bytes, offload=self._offload)
         self._lanes[owner] = Lane(opened.fd, owner, name)
 
 
@@ -185,12 +187,12 @@ def device_name(device: str, owner: int) -> str:
     return device[: tun.NAME_MAX - len(tail)] + tail
 
 
-def open_lanes(device: str, mtu_bytes: int, mask: int, *, vnet_header: bool = False) -> tuple[Lanes, str]:
+def open_lanes(device: str, mtu_bytes: int, mask: int, *, offload: bool = False) -> tuple[Lanes, str]:
     """Queues where bpf(2) may be used, else devices; the text says which, and why. Raises KernelRefused."""
     try:
-        return QueueLanes(device, mtu_bytes, mask, vnet_header=vnet_header), "one device, packets sorted by mark (eBPF)"
+        return QueueLanes(device, mtu_bytes, mask, offload=offload), "one device, packets sorted by mark (eBPF)"
     except steering.SteeringRefused as refused:
-        return DeviceLanes(device, mtu_bytes, vnet_header=vnet_header), f"one device per uplink: {refused}"
+        return DeviceLanes(device, mtu_bytes, offload=offload), f"one device per uplink: {refused}"
 
 
 def _open_queue(name: str, flags: int) -> int:

@@ -118,7 +118,7 @@ void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
     else if (!lm_bucket_take(&e->icmp_bucket, now, ICMP_PER_SECOND, ICMP_BURST))
         lm_count(&e->counters, LM_icmp_limited);
     else
-        lm_count(&e->counters, lm_device_write(e, error, length) ? LM_icmp_sent : LM_in_refused);
+        lm_count(&e->counters, lm_device_write(e, e->tun, error, length) ? LM_icmp_sent : LM_in_refused);
 }
 
 struct lm_job lm_segment_job(struct lm_engine *e, const struct lm_job *job, size_t index)
@@ -240,7 +240,7 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
 static void send_one(struct lm_engine *e, struct lm_job *job)
 {
     enum outcome outcome = job->path ? try_path(e, job) : REFUSED;
-    if (outcome == REFUSED && job->path)
+    if (outcome == REFUSED && job->path && (job->lane == LM_LANE_DEFAULT || !e->drops_unusable))
         outcome = fail_over(e, job);
     if (outcome == SENT) {
         lm_sent(e, 1, job->inner.length, job->now);
@@ -251,7 +251,8 @@ static void send_one(struct lm_engine *e, struct lm_job *job)
     static const struct lm_addr one_key = {0};
     if (!job->is_retry)
         lm_count(&e->counters, LM_out_stalled);
-    (void)lm_pending_add(e->stalled, 0, &one_key, &job->vnet, job->packet, job->inner.length, job->born, job->now);
+    (void)lm_pending_add(e->stalled, 0, &one_key, &job->vnet, job->packet, job->inner.length, job->lane, job->born,
+                         job->now);
 }
 
 /* No segment fits the path, and none may be cut: one word to the source is enough for all. */

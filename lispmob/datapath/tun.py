@@ -72,7 +72,7 @@ def open_tun(name: str, mtu_bytes: int, *, offload: bool = False) -> Tun:
             fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
         except OSError as error:
             raise _refused(f"{DEVICE}: {name}", "TUNSETIFF", error) from error
-        features = _offload(fd) if offload else 0
+        features = turn_on_offloads(fd) if offload else 0
         silence(name)
         set_mtu(name, mtu_bytes)
         bring_up(name)
@@ -87,7 +87,7 @@ def set_mtu(name: str, mtu_bytes: int) -> None:
     _request(name, "SIOCSIFMTU", SIOCSIFMTU, struct.pack("16si20x", name.encode(), mtu_bytes))
 
 
-def _offload(fd: int) -> int:
+def turn_on_offloads(fd: int) -> int:
     """Turn on the most that the kernel knows; what that is."""
     for features in _OFFLOADS:
         try:
@@ -108,6 +108,7 @@ def silence(name: str) -> None:
 
 
 def bring_up(name: str) -> None:
+    """Set the interface up. Raises KernelRefused."""
     answer = _request(name, "SIOCGIFFLAGS", SIOCGIFFLAGS, struct.pack("16sH22x", name.encode(), 0))
     (flags,) = struct.unpack_from("H", answer, 16)
     _request(name, "SIOCSIFFLAGS", SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), flags | IFF_UP))
