@@ -51,6 +51,7 @@ from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.privileges import require_net_admin
 from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.state_dir import load_xtr_id
+from lispmob.service.steering import Steering
 from lispmob.service.views import Views
 from lispmob.service.wall import iso_utc, suspended_s
 
@@ -86,6 +87,7 @@ class Daemon:
         self._xtr_id = load_xtr_id(file.state_dir) if file.register.xtr_id is None else file.register.xtr_id
         self.node = Node(self._node_config(), new_nonce=lambda: secrets.randbits(64), jitter=SystemRandom().random)
         self.engine = Engine(assembly.engine_config(file))
+        self.steering = Steering(self.engine, file.steering.to_policy())
         self.control = ControlSocket(self._on_received)
         self.monitor = NetlinkMonitor(self.policy, self._on_change, self._on_rules_changed)
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
@@ -152,6 +154,8 @@ class Daemon:
         stack.push_async_callback(self.monitor.stop)
         stack.push_async_callback(self._kernel.stop)
         await self._kernel.start()
+        stack.push_async_callback(self.steering.stop)
+        await self.steering.start()
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
             stack.callback(self._loop.create_task(_beat(every_s)).cancel)
 
@@ -187,6 +191,7 @@ class Daemon:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
         for refused in self.engine.set_uplinks(assembly.engine_uplinks(self.uplinks, self.node.is_silent)):
             log.warning("%s: cannot send from %s yet (errno %d)", refused.interface, refused.address, refused.errno)
+        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks))
 
     def _on_rules_changed(self) -> None:
         """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
@@ -309,6 +314,8 @@ class Daemon:
             self.engine.set_eids(self.file.eids)
             self.engine.set_guard(assembly.guarded(self.file))
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
+            self.steering.on_policy(self.file.steering.to_policy())
+            self._use_uplinks()
             self.monitor.set_policy(self.policy)
             self._kernel.touch()
         finally:

@@ -15,6 +15,7 @@ from msgspec import field
 
 from lispmob.config.key import KeySection
 from lispmob.config.reader import Section, read_yaml
+from lispmob.config.steering import Cost, MultihomingSection, SteeringSection
 from lispmob.config.values import (
     ADDRESS_TEXT,
     EID_TEXT,
@@ -94,6 +95,8 @@ class UplinkSection(Section, frozen=True, kw_only=True):
     use: YesNo | None = None
     priority: Priority | None = None
     weight: Weight | None = None
+    metered: YesNo = False
+    cost: Cost = 0
 
 
 class AddressesSection(Section, frozen=True, kw_only=True):
@@ -183,6 +186,8 @@ class NodeFile(Section, frozen=True, kw_only=True):
     proxy_etrs: tuple[LocatorEntry, ...] = ()
     proxy_itrs: tuple[Address, ...] = ()
     uplinks: tuple[UplinkSection, ...] = ()
+    multihoming: MultihomingSection = MultihomingSection()
+    steering: SteeringSection = SteeringSection()
     addresses: AddressesSection = AddressesSection()
     routing: RoutingSection = RoutingSection()
     tun: TunSection = TunSection()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from typing import Final, cast
 
-from lispmob.config.node import NodeFile
+from lispmob.config.node import NodeFile, UplinkSection
 from lispmob.control.effect import InstallMapping
 from lispmob.control.locator_set import NEVER, LocalLocator
 from lispmob.control.node_config import Fallback, MapServerPeer, NodeConfig
@@ -14,6 +15,7 @@ from lispmob.datapath.model import Disposition, EngineConfig, ForwardingEntry, F
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy, UplinkRule
 from lispmob.mh.plan import KernelState, KernelUplink, LostAddress
+from lispmob.mh.policy import Uplink as SteeringUplink
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import IpAddress
 from lispmob.wire.record import Locator, MappingRecord
@@ -76,7 +78,20 @@ def probe_config(file: NodeFile) -> ProbeConfig | None:
 
 def engine_config(file: NodeFile) -> EngineConfig:
     """What the datapath is told at its start."""
-    return EngineConfig(tun_name=file.tun.name, eids=file.eids, role="node")
+    return EngineConfig(tun_name=file.tun.name, eids=file.eids, role="node", mark_mask=file.steering.mask.bits)
+
+
+def steering_uplinks(file: NodeFile, uplinks: Iterable[Uplink]) -> tuple[SteeringUplink, ...]:
+    """The uplinks as rules see them."""
+    return tuple(
+        SteeringUplink(uplink.name, uplink.ifindex, uplink.priority, _section(file, uplink.name).metered)
+        for uplink in uplinks
+    )
+
+
+def _section(file: NodeFile, name: str) -> UplinkSection:
+    """What the user wrote about an interface: the first rule that matches, as everywhere."""
+    return next((each for each in file.uplinks if fnmatchcase(name, each.name)), UplinkSection(name=name))
 
 
 def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
