@@ -1,9 +1,61 @@
-"""`python -m lispmob` is the daemon."""
+"""The command `lispd`, also `python -m lispmob`: reads the configuration, runs the daemon, tells how it ended."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import signal
 import sys
+from pathlib import Path
+from typing import Final
 
-from lispmob.daemon import main
+from lispmob.config.node import NodeFile, load_node
+from lispmob.daemon import Daemon
+from lispmob.errors import ConfigError, KernelRefused, LispError
+from lispmob.service import logs
+from lispmob.service.options import build_parser
+from lispmob.service.privileges import require_net_admin
 
-sys.exit(main())
+EX_OK: Final = 0
+EX_FAILED: Final = 1
+EX_NOPERM: Final = 77
+EX_CONFIG: Final = 78
+
+log = logging.getLogger("lispd")
+
+
+async def _serve(path: Path, file: NodeFile) -> None:
+    daemon = Daemon(path, file)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload_on_signal)
+    await daemon.run()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command `lispd`. Returns the exit code: 0, 1 failed, 77 not permitted, 78 configuration."""
+    options = build_parser().parse_args(argv)
+    logs.configure(options.log_level or "info")
+    try:
+        file = load_node(options.config)
+        if options.check:
+            print(f"{options.config}: good")  # noqa: T201 - the answer to a question
+            return EX_OK
+        logs.configure(options.log_level or file.log.level)
+        require_net_admin()
+        asyncio.run(_serve(options.config, file))
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - one line an error, as compilers print them
+        return EX_CONFIG
+    except KernelRefused as error:
+        log.error("%s", error)
+        return EX_NOPERM
+    except LispError as error:
+        log.error("%s", error)
+        return EX_FAILED
+    return EX_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,8 +10,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import signal
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,13 +21,22 @@ from lispmob.api.schema import Event as ApiEvent
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
 from lispmob.config.node import NodeFile, load_node
-from lispmob.control.effect import DropPending, Effect, Event, InstallMapping, RemoveMapping, SendControl
+from lispmob.control.effect import (
+    DropPending,
+    Effect,
+    Event,
+    InstallMapping,
+    RemoveMapping,
+    SendControl,
+    UplinkChanged,
+    WatchForSilence,
+)
 from lispmob.control.node import Node
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
 from lispmob.datapath.engine import Engine
-from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, TrafficResumed
-from lispmob.errors import ConfigError, KernelRefused, LispError
+from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, Silent, TrafficResumed
+from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
@@ -40,17 +47,11 @@ from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
 from lispmob.service.native_routes import NativeRoutes
-from lispmob.service.options import build_parser
-from lispmob.service.privileges import require_net_admin
 from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.state_dir import load_xtr_id
+from lispmob.service.steering import Steering
 from lispmob.service.views import Views
 from lispmob.service.wall import iso_utc
-
-EX_OK: Final = 0
-EX_FAILED: Final = 1
-EX_NOPERM: Final = 77
-EX_CONFIG: Final = 78
 
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
 
@@ -79,6 +80,7 @@ class Daemon:
         self._xtr_id = load_xtr_id(file.state_dir) if file.register.xtr_id is None else file.register.xtr_id
         self.node = Node(self._node_config(), new_nonce=lambda: secrets.randbits(64), jitter=SystemRandom().random)
         self.engine = Engine(assembly.engine_config(file))
+        self.steering = Steering(self.engine, file.steering.to_policy())
         self.control = ControlSocket(self._on_received)
         self.monitor: Monitor | None = None
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
@@ -153,6 +155,8 @@ class Daemon:
         stack.push_async_callback(self.desktop.stop)
         stack.push_async_callback(self._kernel.stop)
         await self._kernel.start()
+        stack.push_async_callback(self.steering.stop)
+        await self.steering.start()
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
             stack.callback(self._loop.create_task(sd_notify.beat(every_s)).cancel)
 
@@ -179,8 +183,7 @@ class Daemon:
             self.journal.on_change([reason.text for reason in delta.reasons], since, time.time())
             self.engine.mark_move()
         self.uplinks = delta.uplinks
-        for refused in self.engine.set_uplinks(assembly.engine_uplinks(delta.uplinks)):
-            log.warning("%s: cannot send from %s yet (errno %d)", refused.interface, refused.address, refused.errno)
+        self._use_uplinks()
         self._report_traffic()
         self._perform(self.node.on_locators(assembly.local_locators(delta.uplinks), self.now()))
         self._lingering.on_network(delta.former_uplinks, self.policy, state)
@@ -210,6 +213,12 @@ class Daemon:
         """For the control socket: look at the network, now (True) or in a moment."""
         return self.desktop.nudge()
 
+    def _use_uplinks(self) -> None:
+        """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
+        for refused in self.engine.set_uplinks(assembly.engine_uplinks(self.uplinks, self.node.is_silent)):
+            log.warning("%s: cannot send from %s yet (errno %d)", refused.interface, refused.address, refused.errno)
+        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks))
+
     def _on_rules_changed(self) -> None:
         """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
         self._kernel.touch()
@@ -234,6 +243,9 @@ class Daemon:
                     )
                 case MtuLearned(locator, mtu_bytes):
                     self._publish(Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes}))
+                case Silent(locator):
+                    self._report_traffic()
+                    self._perform(self.node.on_unanswered(locator, now))
                 case TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
 
@@ -266,6 +278,10 @@ class Daemon:
                         self._kernel.touch()
                 case DropPending(prefix):
                     self.engine.drop_pending(prefix)
+                case WatchForSilence(remote, patience_s):
+                    self.engine.set_patience(remote, patience_s)
+                case UplinkChanged():
+                    self._use_uplinks()
                 case Event():
                     self._publish(effect)
         self._arm()
@@ -309,6 +325,8 @@ class Daemon:
             self.engine.set_eids(self.file.eids)
             self.engine.set_guard(assembly.guarded(self.file))
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
+            self.steering.on_policy(self.file.steering.to_policy())
+            self._use_uplinks()
             if self.monitor is not None:
                 self.monitor.set_policy(self.policy)
             self._kernel.touch()
@@ -346,40 +364,3 @@ class Daemon:
         routing = self.file.routing
         if routing.mode == "split" and not routing.overlay_prefixes:
             log.warning("routing.overlay-prefixes is empty: nothing but answers goes into the overlay")
-
-
-async def _serve(path: Path, file: NodeFile) -> None:
-    daemon = Daemon(path, file)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, daemon.stop)
-    loop.add_signal_handler(signal.SIGHUP, daemon.reload_on_signal)
-    await daemon.run()
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command `lispd`. Returns the exit code: 0, 1 failed, 77 not permitted, 78 configuration."""
-    options = build_parser().parse_args(argv)
-    logs.configure(options.log_level or "info")
-    try:
-        file = load_node(options.config)
-        if options.check:
-            print(f"{options.config}: good")  # noqa: T201 - the answer to a question
-            return EX_OK
-        logs.configure(options.log_level or file.log.level)
-        require_net_admin()
-        asyncio.run(_serve(options.config, file))
-    except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - one line an error, as compilers print them
-        return EX_CONFIG
-    except KernelRefused as error:
-        log.error("%s", error)
-        return EX_NOPERM
-    except LispError as error:
-        log.error("%s", error)
-        return EX_FAILED
-    return EX_OK
-
-
-if __name__ == "__main__":
-    sys.exit(main())

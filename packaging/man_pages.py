@@ -33,7 +33,7 @@ PROGRAMS: Final = (
     Program(
         "lispd",
         8,
-        "lispmob.daemon",
+        "lispmob.service.options",
         "LISP mobile node",
         "It keeps the host's EIDs, its lasting addresses, reachable over whatever networks it is attached to: it "
         "watches the uplinks, registers with Map-Servers, and moves packets between lmn0 and the uplinks.\n.PP\n"

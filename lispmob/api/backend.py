@@ -12,6 +12,7 @@ from lispmob.api.schema import (
     Handover,
     Lookup,
     MapCache,
+    Path,
     Reloaded,
     Status,
     Uplink,
@@ -54,6 +55,9 @@ class Backend(Protocol):
 
     def database(self) -> Sequence[DatabaseEntry]:
         """Our own mappings."""
+
+    def paths(self) -> Sequence[Path]:
+        """Every pair of a locator of ours and a remote one in use."""
 
     def handovers(self) -> Sequence[Handover]:
         """The latest moves, oldest first."""

@@ -80,6 +80,7 @@ METHODS: Final[dict[str, Method]] = {
     "uplinks": Method(NoParams, lambda backend, _: backend.uplinks()),
     "map-cache": Method(NoParams, lambda backend, _: backend.map_cache()),
     "database": Method(NoParams, lambda backend, _: backend.database()),
+    "paths": Method(NoParams, lambda backend, _: backend.paths()),
     "handovers": Method(NoParams, lambda backend, _: backend.handovers()),
     "counters": Method(NoParams, lambda backend, _: backend.counters()),
     "lookup": Method(LookupParams, _lookup),

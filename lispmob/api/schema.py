@@ -238,6 +238,26 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
     locator: str | None = None
 
 
+class Path(msgspec.Struct, frozen=True, kw_only=True):
+    """A pair of a locator of ours and a remote one, as probes find it. Figures are None until one was answered.
+
+    `loss` is a share of the last `probes`; `since_s` is how long the state has lasted.
+    """
+
+    local: str
+    interface: str
+    remote: str
+    state: Literal["unknown", "up", "verifying", "down"]
+    why: str
+    since_s: float
+    rtt_ms: float | None = None
+    rtt_min_ms: float | None = None
+    jitter_ms: float | None = None
+    loss: float | None = None
+    probes: int = 0
+    heard_s: float | None = None
+
+
 class Changed(msgspec.Struct, frozen=True, kw_only=True):
     """How many entries a change touched."""
 

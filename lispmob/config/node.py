@@ -15,6 +15,7 @@ from msgspec import field
 
 from lispmob.config.key import KeySection
 from lispmob.config.reader import Section, read_yaml
+from lispmob.config.steering import Cost, MultihomingSection, SteeringSection
 from lispmob.config.values import (
     ADDRESS_TEXT,
     EID_TEXT,
@@ -94,6 +95,8 @@ class UplinkSection(Section, frozen=True, kw_only=True):
     use: YesNo | None = None
     priority: Priority | None = None
     weight: Weight | None = None
+    metered: YesNo = False
+    cost: Cost = 0
 
 
 class AddressesSection(Section, frozen=True, kw_only=True):
@@ -158,6 +161,17 @@ class RegisterSection(Section, frozen=True, kw_only=True):
         return int(self.ttl_s) // 60
 
 
+class ProbingSection(Section, frozen=True, kw_only=True):
+    """RLOC-probing: which locators of others answer. `measure`: ask even while data proves that they do."""
+
+    enabled: YesNo = True
+    interval_s: Annotated[float, duration("s", 1, 3600)] = field(name="interval", default=30.0)
+    tries: Annotated[int, whole(1, 10)] = 2
+    timeout_s: Annotated[float, duration("s", 0.1, 30)] = field(name="timeout", default=1.0)
+    backoff_s: Annotated[float, duration("s", 1, 3600)] = field(name="backoff", default=60.0)
+    measure: YesNo = False
+
+
 class ControlSection(Section, frozen=True, kw_only=True):
     """The socket that lispctl talks to."""
 
@@ -180,12 +194,15 @@ class NodeFile(Section, frozen=True, kw_only=True):
     proxy_etrs: tuple[LocatorEntry, ...] = ()
     proxy_itrs: tuple[Address, ...] = ()
     uplinks: tuple[UplinkSection, ...] = ()
+    multihoming: MultihomingSection = MultihomingSection()
+    steering: SteeringSection = SteeringSection()
     addresses: AddressesSection = AddressesSection()
     network_manager: NetworkManagerSection = NetworkManagerSection()
     routing: RoutingSection = RoutingSection()
     tun: TunSection = TunSection()
     map_cache: MapCacheSection = MapCacheSection()
     register: RegisterSection = RegisterSection()
+    probing: ProbingSection = ProbingSection()
     control: ControlSection = ControlSection()
     dbus: YesNo = True
     log: LogSection = LogSection()

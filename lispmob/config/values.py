@@ -81,7 +81,7 @@ def one_of(*words: str) -> Text:
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def duration(bare: str, low_s: int, high_s: int) -> Text:
+def duration(bare: str, low_s: float, high_s: float) -> Text:
     """A duration such as 30s, 5m, 1h or 1d, in seconds; a number alone counts in the unit `bare`."""
 
     def read(text: str) -> float:

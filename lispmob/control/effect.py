@@ -70,7 +70,23 @@ class Event:
     fields: Mapping[str, EventValue] = field(default_factory=dict)
 
 
-Effect: TypeAlias = SendControl | InstallMapping | RemoveMapping | DropPending | Event
+@dataclass(frozen=True, slots=True)
+class UplinkChanged:
+    """One of our RLOCs reaches nobody, while others reach the same locators; or it reaches somebody again."""
+
+    local: IpAddress
+    is_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WatchForSilence:
+    """Tell us when data sent to this locator has gone without an answer for so long; None: no more."""
+
+    remote: IpAddress
+    patience_s: float | None
+
+
+Effect: TypeAlias = SendControl | InstallMapping | RemoveMapping | DropPending | Event | WatchForSilence | UplinkChanged
 """What a node hands to the daemon."""
 
 
@@ -122,7 +138,32 @@ class FollowUpDue:
     """Some seconds after a move: solicit the peers again, wherever they are now, and ask where they are."""
 
 
+@dataclass(frozen=True, slots=True)
+class PathChanged:
+    """One pair went down or came up."""
+
+    local: IpAddress
+    remote: IpAddress
+    is_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReachabilityChanged:
+    """A remote locator cannot be reached from any RLOC of ours any more, or it can again."""
+
+    remote: IpAddress
+    is_up: bool
+
+
 MachineEffect: TypeAlias = (
-    Effect | Count | RegistrationConfirmed | MappingLearned | LookupFailed | RefreshNeeded | FollowUpDue
+    Effect
+    | Count
+    | RegistrationConfirmed
+    | MappingLearned
+    | LookupFailed
+    | RefreshNeeded
+    | FollowUpDue
+    | PathChanged
+    | ReachabilityChanged
 )
 """What a machine hands to the node, which routes the additional kinds to the inputs of other machines."""

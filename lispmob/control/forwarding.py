@@ -13,7 +13,7 @@ natively dies at the next ingress filter, or worse, gives away where the node is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from lispmob.control.effect import InstallMapping, UsableLocator
@@ -33,12 +33,18 @@ class ForwardingPolicy:
     own_eids: tuple[EidPrefix, ...] = ()
 
 
-def decide(entry: MapCacheEntry, policy: ForwardingPolicy, own: LocatorSet) -> InstallMapping:
-    """The forwarding entry for a map-cache entry, given our present RLOCs."""
+def decide(
+    entry: MapCacheEntry, policy: ForwardingPolicy, own: LocatorSet, unreachable: Container[IpAddress] = ()
+) -> InstallMapping:
+    """The forwarding entry for a map-cache entry, given our present RLOCs, and the locators that do not answer.
+
+    When none answers, all are used: probes may be lost where packets are not (RFC 9301, 7.1).
+    """
     if entry.source == "placeholder":
         return InstallMapping(entry.prefix, "DROP")
     if entry.locators:
         usable = usable_locators(entry.locators, policy, own)
+        usable = tuple(one for one in usable if one.address not in unreachable) or usable
         return InstallMapping(entry.prefix, "ENCAPSULATE", usable) if usable else _by_proxy(entry.prefix, policy, own)
     if entry.action == Action.SEND_MAP_REQUEST:
         return InstallMapping(entry.prefix, "MISS")

@@ -34,6 +34,7 @@ class Mappings:
         self.cache = MapCache(limit)
         self._policy = policy
         self._own = LocatorSet()
+        self._unreachable: set[IpAddress] = set()
         self._installed: dict[EidPrefix, InstallMapping] = {}
         self._added: dict[EidPrefix, MappingRecord] = {}  # static, but by hand: a reload leaves them alone
         self._in_doubt: deque[MapCacheEntry] = deque()  # decided before the last change of uplinks or policy
@@ -84,6 +85,15 @@ class Mappings:
             return []
         self._own = own
         return self._reconsider_all(now)
+
+    def on_reachability(self, remote: IpAddress, is_up: bool, now: float) -> list[MachineEffect]:
+        """A locator does not answer any more, or it does again: what names it is decided anew, at once."""
+        (self._unreachable.discard if is_up else self._unreachable.add)(remote)
+        for entry in self.cache:
+            if any(remote in locator.ips for locator in entry.locators):
+                self._in_doubt.appendleft(entry)
+        self._in_doubt_since = now
+        return self._reconsider()
 
     def on_learned(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
         """The mapping system answered. Less-specific records go in first, so that replacing spares their company."""
@@ -185,7 +195,7 @@ class Mappings:
     def _insert(self, entry: MapCacheEntry) -> list[MachineEffect]:
         evicted = self._dropped(self.cache.insert(entry), "evicted")
         # Installed even when nothing changed: packets may be waiting for just this entry.
-        decision = self._installed[entry.prefix] = decide(entry, self._policy, self._own)
+        decision = self._installed[entry.prefix] = decide(entry, self._policy, self._own, self._unreachable)
         return [*evicted, decision]
 
     def _dropped(self, entries: Iterable[MapCacheEntry], why: str) -> list[MachineEffect]:
@@ -208,7 +218,7 @@ class Mappings:
             entry = self._in_doubt.popleft()
             if entry.state is State.GONE:
                 continue
-            decision = decide(entry, self._policy, self._own)
+            decision = decide(entry, self._policy, self._own, self._unreachable)
             if decision != self._installed.get(entry.prefix):
                 self._installed[entry.prefix] = decision
                 effects.append(decision)

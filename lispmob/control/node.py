@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from lispmob.control.acceptance import Guard
@@ -21,17 +22,23 @@ from lispmob.control.effect import (
     LookupFailed,
     MachineEffect,
     MappingLearned,
+    PathChanged,
+    ReachabilityChanged,
     RefreshNeeded,
     RegistrationConfirmed,
     RemoveMapping,
     SendControl,
+    UplinkChanged,
+    WatchForSilence,
 )
 from lispmob.control.forwarding import ForwardingPolicy
-from lispmob.control.locator_set import LocalLocator, LocatorSet
+from lispmob.control.locator_set import NEVER, LocalLocator, LocatorSet
 from lispmob.control.map_cache import MapCache
 from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
 from lispmob.control.peers import Peers, entry_targets
+from lispmob.control.probe_targets import ProbeTargets
+from lispmob.control.probing import Path, ProbeConfig, Prober
 from lispmob.control.registration import Registration
 from lispmob.control.registrations import Registrations
 from lispmob.control.resolver import Lookup, Resolver
@@ -61,6 +68,14 @@ class Node:
         self._answerer = Answerer(config.eids, config.record_ttl_min)
         self._mappings = Mappings(_forwarding(config), config.map_cache_limit)
         self._peers = Peers()
+        self._targets = ProbeTargets()
+        self._prober = Prober(
+            config.probing or ProbeConfig(),
+            new_nonce=new_nonce,
+            jitter=jitter,
+            enabled=config.probing is not None,
+        )
+        self._attached: tuple[LocalLocator, ...] = ()
         self._lost_all_at: float | None = None
         # Static mappings stand from the beginning; the first input hands them out.
         self._unsaid = self._apply_policy(0.0)
@@ -80,33 +95,33 @@ class Node:
         """The questions that are open, for display."""
         return self._resolver.lookups
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every pair of a locator of ours and a remote one in use, for display."""
+        return self._prober.paths
+
+    def is_silent(self, local: IpAddress) -> bool:
+        """True when this RLOC of ours reaches nobody, while others reach the same locators."""
+        return self._prober.is_silent(local)
+
+    def is_reachable(self, remote: IpAddress) -> bool:
+        """False when a remote locator answers none of ours, for display."""
+        return self._prober.is_reachable(remote)
+
     def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
         """What the forwarding table was told about a prefix, for display."""
         return self._mappings.disposition(prefix)
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
-        machines = (self._registrations, self._resolver, self._smr, self._mappings)
+        machines = (self._registrations, self._resolver, self._smr, self._mappings, self._prober, self._targets)
         return min((at for machine in machines if (at := machine.wake_at()) is not None), default=None)
 
     def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[Effect]:
         """Our uplinks are these now. The whole handover leaves in this one call: nothing here waits."""
-        found = [one for one in locators if not any(eid.contains(one.address) for eid in self.config.eids)]
-        new = LocatorSet.of(self.locators.version + 1, found)
-        old = self.locators
-        if new.locators == old.locators:
-            self.locators = LocatorSet(old.version, new.locators)  # an MTU or a name may have changed
-            return self._route([], now)
-        self.locators = new
-        rlocs = [str(one.address) for one in new.locators]
-        previous = [str(one.address) for one in old.locators]
-        effects: list[MachineEffect] = [Event("moved", {"version": new.version, "rlocs": rlocs, "previous": previous})]
-        effects += self._registrations.on_locators(new, now)
-        effects += self._smr.on_moved(new, self._smr_targets(now) if new else (), now)
-        effects += self._resolver.on_locators(new)
-        effects += self._mappings.on_locators(new, now)
-        self._lost_all_at = None if new else now
-        return self._route(effects, now)
+        eids = self.config.eids
+        self._attached = tuple(one for one in locators if not any(eid.contains(one.address) for eid in eids))
+        return self._route(self._rank(now), now)
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[Effect]:
         """A control datagram arrived: believed only as far as it proves itself."""
@@ -130,20 +145,31 @@ class Node:
 
     def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[Effect]:
         """These forwarding entries carried traffic since the last call."""
-        self.map_cache.touch(prefixes, now)
+        used = list(prefixes)
+        self.map_cache.touch(used, now)
+        if used:
+            self._targets.on_traffic(now)
         return self._route([], now)
 
     def on_heard(self, sources: Iterable[IpAddress], now: float) -> list[Effect]:
         """Packets from these outer sources were decapsulated since the last call."""
-        self._peers.on_heard(sources, now)
-        return self._route([], now)
+        heard = list(sources)
+        self._peers.on_heard(heard, now)
+        return self._route(self._prober.on_heard(heard, now), now)
+
+    def on_unanswered(self, remote: IpAddress, now: float) -> list[Effect]:
+        """Packets to this locator have gone without an answer for the time that WatchForSilence named."""
+        return self._route(self._prober.on_unanswered(remote, now), now)
 
     def on_timer(self, now: float) -> list[Effect]:
         """A deadline may have passed. Early and late calls are both harmless."""
         effects = self._registrations.on_timer(now)
         for machine in (self._smr, self._resolver, self._mappings):
             effects += machine.on_timer(now)
-        return self._route(effects, now)
+        if self._targets.due(now):
+            found = self._targets.find(self.map_cache, self.locators, self.config.eids, now)
+            effects += self._prober.on_targets(found, now)
+        return self._route([*effects, *self._prober.on_timer(now)], now)
 
     def on_shutdown(self, now: float) -> list[Effect]:
         """The node stops: withdraw what is registered."""
@@ -151,7 +177,8 @@ class Node:
 
     def on_slept(self, now: float) -> list[Effect]:
         """The clock jumped: we may be forgotten, and what we know may be old."""
-        return self._route(self._registrations.on_slept(now) + self._mappings.on_slept(now), now)
+        effects = self._registrations.on_slept(now) + self._mappings.on_slept(now)
+        return self._route([*effects, *self._prober.on_slept(now)], now)
 
     def on_config(self, config: NodeConfig, now: float) -> list[Effect]:
         """A reload. What did not change goes on undisturbed."""
@@ -159,6 +186,7 @@ class Node:
         effects = self._registrations.on_config(config, now)
         self._resolver.on_resolvers(config.map_resolvers)
         self._answerer.on_eids(config.eids, config.record_ttl_min)
+        effects += self._prober.on_config(config.probing or ProbeConfig(), config.probing is not None, now)
         return self._route(effects + self._apply_policy(now), now)
 
     def on_mapping_added(
@@ -170,6 +198,27 @@ class Node:
     def on_mapping_deleted(self, prefix: EidPrefix, now: float) -> list[Effect]:
         """Somebody deleted a mapping by hand: traffic to it asks anew."""
         return self._route(self._mappings.on_deleted(prefix), now)
+
+    def _rank(self, now: float) -> list[MachineEffect]:
+        """Those of our RLOCs that reach nobody are announced as not to be used, as long as others reach somebody."""
+        silent = self._prober.is_silent
+        found = [replace(one, priority=NEVER) if silent(one.address) else one for one in self._attached]
+        new = LocatorSet.of(self.locators.version + 1, found)
+        old = self.locators
+        if new.locators == old.locators:
+            self.locators = LocatorSet(old.version, new.locators)  # an MTU or a name may have changed
+            return []
+        self.locators = new
+        rlocs = [str(one.address) for one in new.locators]
+        previous = [str(one.address) for one in old.locators]
+        effects: list[MachineEffect] = [Event("moved", {"version": new.version, "rlocs": rlocs, "previous": previous})]
+        effects += self._registrations.on_locators(new, now)
+        effects += self._smr.on_moved(new, self._smr_targets(now) if new else (), now)
+        effects += self._resolver.on_locators(new)
+        effects += self._mappings.on_locators(new, now)
+        effects += self._prober.on_locators(new, now)
+        self._lost_all_at = None if new else now
+        return effects
 
     def _apply_policy(self, now: float) -> list[MachineEffect]:
         config = self.config
@@ -195,6 +244,9 @@ class Node:
                     message, datagram.source, source_port, datagram.destination, datagram.ifindex, is_encapsulated
                 )
                 return self._answerer.on_map_request(asked, self.locators, now)
+            case MapReply(is_probe=True):
+                answered = self._prober.on_map_reply(message, datagram.destination, now)
+                return [Count("rx_nonce")] if answered is None else [*answered]
             case MapReply():
                 return self._resolver.on_map_reply(message, datagram.destination, self._guard(), now)
             case MapNotify():
@@ -229,11 +281,21 @@ class Node:
                     waiting.extend(self._mappings.on_lookup_failed(failed, now))
                 case RefreshNeeded(prefix):
                     waiting.extend(self._resolver.on_aging(prefix, self._source_for(prefix), now))
+                case ReachabilityChanged(remote, is_up):
+                    out.append(Event("rloc-reachable" if is_up else "rloc-unreachable", {"rloc": str(remote)}))
+                    waiting.extendleft(reversed(self._mappings.on_reachability(remote, is_up, now)))
+                case UplinkChanged(local, is_up) as changed:
+                    out += [Event("uplink-answers" if is_up else "uplink-silent", {"rloc": str(local)}), changed]
+                    waiting.extend(self._rank(now))
+                case PathChanged():
+                    pass
                 case FollowUpDue():
                     waiting.extend(self._smr.on_peers(self._smr_targets(now), now))
                     waiting.extend(self._mappings.in_use(now))
                 case SendControl() | InstallMapping() | RemoveMapping() | DropPending() | Event() as effect:
                     out.append(effect)
+                case WatchForSilence() as watch:
+                    out.append(watch)
                 case unknown:
                     assert_never(unknown)
         return out
@@ -242,6 +304,7 @@ class Node:
         """Take in an answer; when it shows that a peer has moved, make sure that it knows where we are."""
         asked = learned.asked
         before = self.map_cache.lookup(asked.address, asked.instance_id)
+        self._targets.on_traffic(now)
         effects = self._mappings.on_learned(learned, now)
         after = self.map_cache.lookup(asked.address, asked.instance_id)
         if before is None or after is None or before.locators == after.locators:

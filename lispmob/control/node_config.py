@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from lispmob.control.path import ProbeConfig
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key
 from lispmob.wire.record import Locator, MappingRecord
@@ -38,6 +39,8 @@ class NodeConfig:
     record_ttl_min: int = 10
     xtr_id: bytes = bytes(16)
     site_id: bytes = bytes(8)
+    probing: ProbeConfig | None = None
+    """How locators are probed; None: not at all."""
     first_nonce: int = 1
     """Where the nonces of Map-Registers start: nanoseconds since 1970, so that they grow over restarts."""
 

@@ -15,6 +15,7 @@ PARTS = (
     "hash",
     "icmp",
     "inbound",
+    "lane",
     "lifecycle",
     "locator",
     "merge",
@@ -25,6 +26,9 @@ PARTS = (
     "punt",
     "segment",
     "send",
+    "silence",
+    "spread",
+    "steering",
     "table",
     "traffic",
     "uplink",
@@ -80,6 +84,12 @@ size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *i
 size_t lm_engine_heard(struct lm_engine *e, struct lm_addr *into);
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
 const char *lm_counter_name(unsigned index);
+void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t patience);
+struct lm_lane { int fd, ifindex; };
+int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
+struct lm_steer { uint32_t mark; uint32_t queue; };
+int lm_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other);
+int lm_steering_attach(int tun, int program);
 """
 
 # The pure functions: only the tests call these, to compare them with pure.py.
@@ -114,9 +124,16 @@ struct lm_merge { bool takes_udp; size_t count; lm_vnet vnet; struct iovec vecto
 void lm_merge_start(struct lm_merge *merge, const uint8_t *packet, const struct lm_inner *inner);
 bool lm_merge_join(struct lm_merge *merge, const uint8_t *packet, const struct lm_inner *inner);
 size_t lm_merge_finish(struct lm_merge *merge);
-struct lm_slots { uint8_t count; uint8_t index[100]; };
-struct lm_choice { unsigned priority, weight; };
-void lm_slots_fill(struct lm_slots *slots, const struct lm_choice *choices, size_t count);
+struct lm_contender { uint64_t identity; uint8_t priority, weight; };
+uint64_t lm_spread_identity(const void *data, size_t length);
+int lm_spread_choose(const struct lm_contender *contenders, size_t count, uint64_t flow);
+struct lm_locators;
+struct lm_locators *lm_locators_new(void);
+void lm_locators_free(struct lm_locators *all);
+struct lm_locator_set;
+struct lm_remote { struct lm_addr address; uint16_t port; ...; };
+struct lm_locator_set *lm_locator_set_take(struct lm_locators *all, const struct lm_locator_spec *specs, size_t count);
+struct lm_remote *lm_locator_choose(const struct lm_locator_set *set, unsigned families, uint64_t flow);
 struct lm_entry { void *value; uint8_t kind; uint8_t length; struct lm_addr address; ...; };
 struct lm_table;
 struct lm_table *lm_table_new(const struct lm_key *key);
@@ -145,6 +162,7 @@ PREAMBLE = """
 #include "engine.h"
 #include "fragment.h"
 #include "merge.h"
+#include "steering.h"
 """
 
 ffibuilder = FFI()

@@ -38,6 +38,8 @@
     X(out_drop)              /* the mapping says drop */                                                            \
     X(out_native)            /* the mapping says forward natively, and the packet came here all the same */         \
     X(out_nolocator)         /* no usable locator, or none of a family that we have an uplink for */                \
+    X(out_mark_fallback)     /* packets whose mark names no usable uplink, sent the default way; not a loss */       \
+    X(out_mark_drop)         /* lost: the mark names no usable uplink, and the configuration says drop */           \
     X(out_stalled)           /* packets kept until an uplink arrives; not a loss */                                 \
     X(out_stalled_full)      /* lost: too many packets waited for an uplink */                                      \
     X(out_stalled_aged)      /* lost: waited too long for an uplink */                                              \

@@ -200,9 +200,9 @@ int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix)
     uint8_t *packet = e->scratch + LM_FRAME_HEADROOM;
     uint64_t born, now = lm_now();
     struct lm_job job = {.packet = packet, .now = now};
-    for (size_t length; (length = lm_pending_take(e->pending, &job.vnet, packet, &born, now)) > 0; dropped++) {
+    for (size_t size; (size = lm_pending_take(e->pending, &job.vnet, packet, &job.lane, &born, now)) > 0; dropped++) {
         lm_count(&e->counters, LM_out_pending_failed);
-        if (lm_inner_parse(packet, length, &job.inner) &&
+        if (lm_inner_parse(packet, size, &job.inner) &&
             lm_segments_read(&job.vnet, packet, &job.inner, &job.segments))
             lm_icmp_tell(e, LM_ICMP_UNREACHABLE, 0, &job);
     }

@@ -6,6 +6,7 @@
 
 #include "counters.h"
 #include "icmp.h"
+#include "lane.h"
 #include "merge.h"
 #include "pending.h"
 #include "punt.h"
@@ -48,9 +49,10 @@ struct lm_job {
     struct lm_segments segments; /* count 0: an ordinary packet */
     struct lm_inner inner;
     uint32_t instance_id;
+    int lane;
     uint64_t flow, now, born;
     const struct lm_locator_set *set;
-    const struct lm_remote *remote;
+    struct lm_remote *remote;
     const struct lm_path *path;
     bool is_retry; /* waited before: failing again is not reported again */
 };
@@ -78,12 +80,17 @@ struct lm_engine {
     struct lm_locators *locators;
     struct lm_uplinks *uplinks; /* never NULL */
     struct lm_addr icmp_source[2]; /* v4, v6: an EID of ours; family 0: none */
+    struct lm_lane lanes[LM_LANES_MAX]; /* without any, the TUN is the default one */
+    size_t lane_count;
+    bool drops_unusable; /* packets whose lane has no uplink are lost, else they go the default way */
     struct lm_pending *pending, *stalled; /* only the outbound thread (sharing) or the control side (alone) */
 
     struct lm_bucket icmp_bucket;  /* outbound thread, or control side alone */
     pthread_mutex_t heard_lock;
     struct lm_addr heard[LM_HEARD_MAX]; /* hashed; family 0: free */
     struct lm_addr heard_last;          /* the common case: the same peer again */
+
+    atomic_uint watched; /* any locator is watched for silence, or was */
 
     int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
     bool has_vnet; /* the TUN device speaks struct virtio_net_hdr */
@@ -92,16 +99,17 @@ struct lm_engine {
     pthread_t out_thread, in_thread;
     struct lm_frames out_frames, in_frames;
     struct lm_merge merge; /* inbound thread: what is gathered for the TUN device within a batch */
+    int merge_into;        /* and the descriptor that it will be written to */
     uint8_t *scratch; /* one frame: packets that waited, and fragments; same rule as `pending` */
     uint8_t *fragment, *segment; /* one frame each, same rule */
 };
 
-/* device.c: the TUN device */
+/* device.c: the TUN device; `fd` is one of its lanes */
 /* Octets read; 0: nothing there; -1: the device is gone. */
-ssize_t lm_device_read(struct lm_engine *e, struct lm_frame *frame);
-bool lm_device_write(struct lm_engine *e, const uint8_t *packet, size_t length);
+ssize_t lm_device_read(struct lm_engine *e, int fd, struct lm_frame *frame);
+bool lm_device_write(struct lm_engine *e, int fd, const uint8_t *packet, size_t length);
 /* Writes a finished super-packet in one go; false and errno. */
-bool lm_device_write_merged(struct lm_engine *e, const struct lm_merge *merge, size_t vectors);
+bool lm_device_write_merged(struct lm_engine *e, int fd, const struct lm_merge *merge, size_t vectors);
 
 /* send.c: the long way, that knows what to do when an uplink refuses. */
 void lm_send(struct lm_engine *e, struct lm_job *job);
@@ -120,7 +128,7 @@ void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
 
 /* outbound.c: judges one packet; true when `job` is ready for lm_send, false when it is dealt with. */
 bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
-                       uint64_t born, uint64_t now);
+                       int lane, uint64_t born, uint64_t now);
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from);
 void *lm_outbound_run(void *engine);
 
@@ -131,6 +139,10 @@ void *lm_inbound_run(void *engine);
 void lm_errors_read(struct lm_engine *e, int fd);
 /* The largest outer packet that reaches the remote by this path. */
 uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote, uint64_t now);
+
+/* silence.c: a packet left for a locator, or came from one. */
+void lm_silence_on_sent(struct lm_engine *e, struct lm_remote *remote, uint64_t now);
+void lm_silence_on_heard(struct lm_engine *e, const struct lm_addr *source, uint64_t now);
 
 uint64_t lm_now(void);
 
@@ -162,6 +174,8 @@ struct lm_install {
 /* The same for many at once, in portions: packets move in between. What came before an error is installed. */
 int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
                            const struct lm_locator_spec *locators);
+/* The lanes are these now; the caller closes what is gone afterwards. */
+int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
 int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_wake_fd(const struct lm_engine *e);
@@ -171,6 +185,9 @@ void lm_engine_counters(const struct lm_engine *e, uint64_t *into);
 size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most);
 /* Outer sources of what was delivered since the last call; `into` has room for LM_HEARD_MAX. */
 size_t lm_engine_heard(struct lm_engine *e, struct lm_addr *into);
+
+/* Report when packets to the locator go unanswered for so many nanoseconds; 0: no more. */
+void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t patience);
 
 struct lm_mtu {
     struct lm_addr address;

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from lispmob.datapath import _lispdp
+from lispmob.datapath.lanes import Lane, QueueLanes
 from lispmob.datapath.model import (
     LOSSES,
     ControlPacket,
@@ -21,11 +22,13 @@ from lispmob.datapath.model import (
     Miss,
     MtuLearned,
     Punt,
+    Silent,
     TrafficResumed,
     Uplink,
     UplinkRefused,
 )
-from lispmob.datapath.tun import open_tun
+from lispmob.datapath.steering import SteeringRefused
+from lispmob.datapath.tun import Tun, open_tun
 from lispmob.errors import KernelRefused, LispError
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -39,6 +42,7 @@ __all__ = [
     "Miss",
     "MtuLearned",
     "Punt",
+    "Silent",
     "TrafficResumed",
     "Uplink",
     "UplinkRefused",
@@ -51,7 +55,7 @@ lib: Any = _lispdp.lib
 _INSTALL = struct.Struct("=IBB16s2xIBB2x")
 assert _INSTALL.size == ffi.sizeof("struct lm_install")
 
-_MISS, _CONTROL, _MTU, _RESUMED = 1, 2, 3, 4  # enum lm_punt_kind
+_MISS, _CONTROL, _MTU, _RESUMED, _SILENT = 1, 2, 3, 4, 5  # enum lm_punt_kind
 _BATCH = 64
 _KEPT_MAX = 1024
 _INTERFACE_NAME_MAX = 15
@@ -67,6 +71,8 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         self._tun_fd = -1
+        self._lanes: QueueLanes | None = None
+        self.lanes_problem: str | None = None
         self.ifindex = 0
         self._handle = lib.lm_engine_new(_config(config))
         if self._handle == ffi.NULL:
@@ -81,8 +87,8 @@ class Engine:
 
         Raises KernelRefused, and LispError when another process has the port.
         """
-        tun = open_tun(self.config.tun_name, self.config.tun_mtu_bytes, offload=self.config.offload)
-        self._tun_fd, self.ifindex = tun.fd, tun.ifindex
+        tun = self._open_device()
+        self.ifindex = tun.ifindex
         lib.lm_engine_offload(self._engine, tun.has_vnet_header, tun.takes_udp)
         error = lib.lm_engine_open(self._engine, tun.fd)
         if error:
@@ -95,6 +101,41 @@ class Engine:
                 )
             raise KernelRefused(f"UDP port {port}: {os.strerror(-error)}")
 
+    def _open_device(self) -> Tun:
+        """The TUN, with lanes where marks are to be told apart and the kernel can do it."""
+        config = self.config
+        if config.mark_mask:
+            try:
+                self._lanes = QueueLanes(
+                    config.tun_name, config.tun_mtu_bytes, config.mark_mask, offload=config.offload
+                )
+                return self._lanes.tun
+            except SteeringRefused as refused:
+                self.lanes_problem = str(refused)
+        tun = open_tun(config.tun_name, config.tun_mtu_bytes, offload=config.offload)
+        self._tun_fd = tun.fd
+        return tun
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """The lanes of the device: none when the kernel cannot sort packets by mark."""
+        return self._lanes.lanes if self._lanes is not None else ()
+
+    def set_lanes(self, marks: Iterable[tuple[int, int]], *, drops_unusable: bool = False) -> tuple[Lane, ...]:
+        """Packets with a mark leave by its uplink, from the next one on: (ifindex, mark) for each uplink.
+
+        A mark that names none of them, or one that cannot send, is sent the default way, or dropped. In the TUN's
+        network namespace only. Raises KernelRefused.
+        """
+        if self._lanes is None:
+            return ()
+        self._lanes.set_uplinks(marks)
+        lanes = self._lanes.lanes
+        made = ffi.new("struct lm_lane[]", [(lane.fd, lane.ifindex) for lane in lanes])
+        if error := lib.lm_engine_set_lanes(self._engine, made, len(lanes), drops_unusable):
+            raise KernelRefused(f"{self.config.tun_name}: its queues cannot be watched: {os.strerror(-error)}")
+        return lanes
+
     def start(self) -> None:
         """Start moving packets. Raises KernelRefused when there are no threads to be had."""
         error = lib.lm_engine_start(self._engine)
@@ -106,6 +147,9 @@ class Engine:
         if self._handle is not None:
             lib.lm_engine_free(self._handle)
             self._handle = None
+        if self._lanes is not None:
+            self._lanes.close()
+            self._lanes = None
         if self._tun_fd >= 0:
             os.close(self._tun_fd)
             self._tun_fd = -1
@@ -194,6 +238,12 @@ class Engine:
         """Give up on packets that wait for a mapping inside the prefix: ICMP tells their sources. How many it were."""
         wanted, _ = _prefixes([prefix])
         return int(lib.lm_engine_drop_pending(self._engine, wanted))
+
+    def set_patience(self, locator: IpAddress, patience_s: float | None) -> None:
+        """Report Silent when packets to a locator in use go unanswered for so long; None: no more."""
+        address = ffi.new("struct lm_addr *")
+        _put_address(address, locator)
+        lib.lm_engine_set_patience(self._engine, address, int((patience_s or 0.0) * 1e9))
 
     def fileno(self) -> int:
         """Readable while there is something to drain."""
@@ -298,6 +348,8 @@ def _punt(c: Any) -> Punt:
         return Miss(_address(c.source), _address(c.destination), c.instance_id)
     if c.kind == _MTU:
         return MtuLearned(_address(c.destination), c.mtu)
+    if c.kind == _SILENT:
+        return Silent(_address(c.destination))
     if c.kind == _RESUMED:
         return TrafficResumed(c.is_outbound, c.at_ns / 1e9, c.before_ns / 1e9 if c.before_ns else None)
     assert c.kind == _CONTROL, c.kind

@@ -183,13 +183,13 @@ static void flush(struct lm_engine *e, struct lm_merge *merge)
     if (merge->count == 0)
         return;
     size_t vectors = lm_merge_finish(merge), octets = merge->length + (merge->count - 1) * merge->header;
-    bool is_written = lm_device_write_merged(e, merge, vectors);
+    bool is_written = lm_device_write_merged(e, e->merge_into, merge, vectors);
     if (is_written || merge->count == 1)
         count_written(e, is_written, merge->count, octets);
     for (size_t i = 0; !is_written && merge->count > 1 && i < merge->count; i++) {
         size_t length;
         const uint8_t *packet = lm_merge_packet(merge, i, &length);
-        count_written(e, lm_device_write(e, packet, length), 1, length);
+        count_written(e, lm_device_write(e, e->merge_into, packet, length), 1, length);
     }
     merge->count = 0;
 }
@@ -204,9 +204,11 @@ static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner 
     if (verdict == LM_STRIP_ODD)
         lm_count(&e->counters, LM_data_ecn_odd);
     outer->has_delivered = true;
-    if (e->has_vnet && e->merge.count && lm_merge_join(&e->merge, packet, inner))
+    int into = lm_lane_into(e, outer->ifindex);
+    if (e->has_vnet && e->merge.count && e->merge_into == into && lm_merge_join(&e->merge, packet, inner))
         return;
     flush(e, &e->merge);
+    e->merge_into = into;
     lm_merge_start(&e->merge, packet, inner);
 }
 
@@ -246,6 +248,7 @@ static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, stru
         return;
     lm_traffic_note(e, LM_INBOUND, outer->now);
     note_heard(e, &outer->source);
+    lm_silence_on_heard(e, &outer->source, outer->now);
 }
 
 static void receive(struct lm_engine *e, int fd)

@@ -46,53 +46,24 @@ static bool same_specs(const struct lm_locator_spec *a, const struct lm_locator_
     return true;
 }
 
-static unsigned gcd(unsigned a, unsigned b)
+/* Family, 16 octets of address, port: what stays while it is the same locator, whatever its priority and weight. */
+static uint64_t identity(const struct lm_locator_spec *spec)
 {
-    while (b) {
-        unsigned rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
+    uint8_t name[19] = {spec->address.family};
+    memcpy(name + 1, spec->address.octets, 16);
+    name[17] = (uint8_t)(spec->port >> 8);
+    name[18] = (uint8_t)spec->port;
+    return lm_spread_identity(name, sizeof name);
 }
 
-void lm_slots_fill(struct lm_slots *slots, const struct lm_choice *choices, size_t count)
+static void enter(struct lm_locator_set *set, unsigned families)
 {
-    unsigned best = LM_PRIORITY_NEVER, sum = 0, divisor = 0, members = 0;
-    for (size_t i = 0; i < count; i++)
-        best = choices[i].priority < best ? choices[i].priority : best;
-    slots->count = 0;
-    if (best == LM_PRIORITY_NEVER)
-        return;
-    for (size_t i = 0; i < count; i++) {
-        if (choices[i].priority != best)
-            continue;
-        members++;
-        sum += choices[i].weight;
-        divisor = gcd(divisor, choices[i].weight);
-    }
-    /* All weights 0: equal shares. More slots than fit: each at least one, the rest in proportion. */
-    unsigned total = sum ? sum / divisor : members;
-    for (size_t i = 0; i < count && slots->count < LM_SLOTS_MAX; i++) {
-        if (choices[i].priority != best || (sum && choices[i].weight == 0))
-            continue;
-        unsigned share = sum ? choices[i].weight / divisor : 1;
-        if (total > LM_SLOTS_MAX)
-            share = share * LM_SLOTS_MAX / total ? share * LM_SLOTS_MAX / total : 1;
-        for (; share > 0 && slots->count < LM_SLOTS_MAX; share--)
-            slots->index[slots->count++] = (uint8_t)i;
-    }
-}
-
-static void fill_for(struct lm_locator_set *set, unsigned families)
-{
-    struct lm_choice choices[LM_LOCATORS_MAX];
     for (size_t i = 0; i < set->count; i++) {
-        bool usable = (lm_family_bit(set->specs[i].address.family) & families) != 0;
-        choices[i].priority = usable ? set->specs[i].priority : LM_PRIORITY_NEVER;
-        choices[i].weight = set->specs[i].weight;
+        const struct lm_locator_spec *spec = &set->specs[i];
+        bool takes_part = (lm_family_bit(spec->address.family) & families) != 0;
+        set->contenders[(families - 1) * set->count + i] =
+            (struct lm_contender){identity(spec), takes_part ? spec->priority : LM_PRIORITY_NEVER, spec->weight};
     }
-    lm_slots_fill(&set->slots[families - 1], choices, set->count);
 }
 
 struct lm_locators *lm_locators_new(void)
@@ -194,6 +165,7 @@ static void set_free(struct lm_locators *all, struct lm_locator_set *set)
     for (size_t i = 0; set->remotes && i < set->count; i++)
         remote_drop(all, set->remotes[i]);
     free(set->remotes);
+    free(set->contenders);
     free(set->specs);
     free(set);
 }
@@ -214,7 +186,8 @@ struct lm_locator_set *lm_locator_set_take(struct lm_locators *all, const struct
     *set = (struct lm_locator_set){.references = 1, .hash = hash, .count = count};
     set->specs = calloc(count + 1, sizeof *set->specs);
     set->remotes = calloc(count + 1, sizeof(struct lm_remote *));
-    bool is_whole = set->specs && set->remotes;
+    set->contenders = calloc(3 * count + 1, sizeof *set->contenders);
+    bool is_whole = set->specs && set->remotes && set->contenders;
     for (size_t i = 0; is_whole && i < count; i++) {
         set->specs[i] = specs[i];
         is_whole = (set->remotes[i] = remote_take(all, &specs[i])) != NULL;
@@ -224,7 +197,7 @@ struct lm_locator_set *lm_locator_set_take(struct lm_locators *all, const struct
         return NULL;
     }
     for (unsigned families = 1; families <= 3; families++)
-        fill_for(set, families);
+        enter(set, families);
     grow_sets(all);
     set->next = all->sets[hash % all->set_buckets];
     all->sets[hash % all->set_buckets] = set;
@@ -263,8 +236,8 @@ struct lm_remote *lm_locator_choose(const struct lm_locator_set *set, unsigned f
 {
     if (!set || families == 0)
         return NULL;
-    const struct lm_slots *slots = &set->slots[families - 1];
-    return slots->count ? set->remotes[slots->index[(uint32_t)flow % slots->count]] : NULL;
+    int index = lm_spread_choose(set->contenders + (families - 1) * set->count, set->count, flow);
+    return index < 0 ? NULL : set->remotes[index];
 }
 
 bool lm_locator_set_holds(const struct lm_locator_set *set, const struct lm_addr *address)

@@ -10,10 +10,10 @@
 #include <stdatomic.h>
 
 #include "address.h"
+#include "spread.h"
 
-#define LM_SLOTS_MAX 100
 #define LM_LOCATORS_MAX 32
-#define LM_PRIORITY_NEVER 255
+#define LM_PRIORITY_NEVER LM_SPREAD_NEVER
 
 /* Families as bits. */
 #define LM_V4 1u
@@ -31,6 +31,8 @@ struct lm_remote {
     struct lm_remote *next;
     _Atomic uint32_t path_mtu;   /* octets of the outer packet; 0: nothing learned */
     _Atomic uint64_t learned_at; /* nanoseconds, CLOCK_MONOTONIC */
+    _Atomic uint64_t patience;   /* silence.c, all in nanoseconds; 0: not watched */
+    _Atomic uint64_t waiting_since, heard;
 };
 
 struct lm_locator_spec {
@@ -39,19 +41,6 @@ struct lm_locator_spec {
     uint8_t priority, weight;
 };
 
-/* The flow hash modulo `count` picks the index of a choice; each occurs as often as its weight says. */
-struct lm_slots {
-    uint8_t count; /* 0: nothing to choose */
-    uint8_t index[LM_SLOTS_MAX];
-};
-
-struct lm_choice {
-    unsigned priority, weight;
-};
-
-/* Fills the slots from the choices of the lowest priority; a choice with LM_PRIORITY_NEVER takes no part. */
-void lm_slots_fill(struct lm_slots *slots, const struct lm_choice *choices, size_t count);
-
 struct lm_locator_set {
     uint32_t references;
     struct lm_locator_set *next;
@@ -59,7 +48,7 @@ struct lm_locator_set {
     size_t count;
     struct lm_locator_spec *specs;
     struct lm_remote **remotes;
-    struct lm_slots slots[3]; /* by the families that we have uplinks of, as bits, less 1 */
+    struct lm_contender *contenders; /* three times `count`: by the families that we have uplinks of, as bits, less 1 */
 };
 
 struct lm_locators;

@@ -83,6 +83,7 @@ class EngineConfig:
     tun_mtu_bytes: int = DEFAULT_TUN_MTU_BYTES
     proxy_instance_id: int = 0
     mark: int = 0  # SO_MARK on outer packets, 0: none
+    mark_mask: int = 0  # the bits of packet marks that name an uplink; 0: no lanes, all packets are alike
     offload: bool = True  # super-packets on the TUN device
 
     def __post_init__(self) -> None:
@@ -132,7 +133,14 @@ class TrafficResumed:
     last_before: float | None
 
 
-Punt: TypeAlias = Miss | ControlPacket | MtuLearned | TrafficResumed
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """Packets to a locator that was heard lately have gone unanswered for as long as set_patience() said."""
+
+    locator: IpAddress
+
+
+Punt: TypeAlias = Miss | ControlPacket | MtuLearned | TrafficResumed | Silent
 
 # Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.
 LOSSES: Final = frozenset(
@@ -157,6 +165,7 @@ LOSSES: Final = frozenset(
         "out_drop",
         "out_native",
         "out_nolocator",
+        "out_mark_drop",
         "out_stalled_full",
         "out_stalled_aged",
         "out_busy",

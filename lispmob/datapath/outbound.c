@@ -4,6 +4,8 @@
 
 #include "engine.h"
 
+#define EVENTS 16
+
 static bool is_own(const struct lm_engine *e, const struct lm_addr *address)
 {
     return lm_table_lookup(e->eids, 0, address) != NULL;
@@ -51,7 +53,7 @@ static void miss(struct lm_engine *e, const struct lm_job *job)
     if (!job->is_retry)
         lm_count(&e->counters, LM_out_pending);
     if (lm_pending_add(e->pending, job->instance_id, &inner->destination, &job->vnet, job->packet, inner->length,
-                       job->born, job->now) != LM_PENDING_FIRST)
+                       job->lane, job->born, job->now) != LM_PENDING_FIRST)
         return;
     struct lm_punt report = {.kind = LM_PUNT_MISS,
                              .instance_id = job->instance_id,
@@ -70,6 +72,14 @@ static void refuse(struct lm_engine *e, const struct lm_job *job, enum lm_counte
 /* Locator and uplink of the flow; no path at all when there is no uplink: lm_send keeps the packet. */
 static bool choose(struct lm_engine *e, struct lm_job *job)
 {
+    if (lm_lane_choose(e, job))
+        return true;
+    if (job->lane != LM_LANE_DEFAULT && e->drops_unusable) {
+        refuse(e, job, LM_out_mark_drop, LM_ICMP_UNREACHABLE);
+        return false;
+    }
+    if (job->lane != LM_LANE_DEFAULT && !job->is_retry)
+        lm_count(&e->counters, LM_out_mark_fallback);
     job->remote = lm_locator_choose(job->set, e->uplinks->families, job->flow);
     job->path = job->remote ? lm_uplinks_choose(e->uplinks, job->remote->address.family, job->flow) : NULL;
     if (job->path || (e->uplinks->families == 0 && lm_locator_choose(job->set, LM_V4 | LM_V6, job->flow)))
@@ -80,9 +90,10 @@ static bool choose(struct lm_engine *e, struct lm_job *job)
 
 /* Reads the packet and what it may not be; false: it is dealt with. */
 static bool admit(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
-                  uint64_t born, uint64_t now)
+                  int lane, uint64_t born, uint64_t now)
 {
-    *job = (struct lm_job){.packet = packet, .vnet = *vnet, .born = born, .now = now, .is_retry = born != now};
+    *job = (struct lm_job){
+        .packet = packet, .vnet = *vnet, .lane = lane, .born = born, .now = now, .is_retry = born != now};
     if (!lm_vnet_complete(&job->vnet, packet, length) || !lm_inner_parse(packet, length, &job->inner) ||
         !lm_segments_read(&job->vnet, packet, &job->inner, &job->segments)) {
         lm_count(&e->counters, LM_out_inner);
@@ -118,30 +129,31 @@ static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *en
 }
 
 bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
-                       uint64_t born, uint64_t now)
+                       int lane, uint64_t born, uint64_t now)
 {
-    return admit(e, job, vnet, packet, length, born, now) &&
+    return admit(e, job, vnet, packet, length, lane, born, now) &&
            dispose(e, job, lm_table_lookup(e->table, job->instance_id, &job->inner.destination));
 }
 
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from)
 {
     uint8_t *packet = e->scratch + LM_FRAME_HEADROOM;
+    int lane;
     uint64_t born, now = lm_now();
     lm_vnet vnet;
-    for (size_t length; (length = lm_pending_take(from, &vnet, packet, &born, now)) > 0;) {
+    for (size_t length; (length = lm_pending_take(from, &vnet, packet, &lane, &born, now)) > 0;) {
         struct lm_job job;
-        if (lm_outbound_judge(e, &job, &vnet, packet, length, born, now))
+        if (lm_outbound_judge(e, &job, &vnet, packet, length, lane, born, now))
             lm_send(e, &job);
     }
 }
 
 /* Reads what is there, up to a batch; the number of packets, or -1 when the device is gone. */
-static int read_tun(struct lm_engine *e)
+static int read_tun(struct lm_engine *e, int fd)
 {
     int count = 0;
     for (size_t octets = 0; count < LM_BATCH && octets < LM_BATCH_OCTETS; count++) {
-        ssize_t n = lm_device_read(e, &e->out_frames.frame[count]);
+        ssize_t n = lm_device_read(e, fd, &e->out_frames.frame[count]);
         if (n <= 0)
             return count ? count : (int)n;
         octets += (size_t)n;
@@ -151,19 +163,18 @@ static int read_tun(struct lm_engine *e)
 
 _Static_assert(LM_BATCH <= LM_QUERIES_MAX, "a batch is looked up at once");
 
-static void forward(struct lm_engine *e, int count)
+static void forward(struct lm_engine *e, int lane, int count)
 {
     static _Thread_local struct lm_job jobs[LM_BATCH];
     struct lm_job *ready[LM_BATCH];
     struct lm_query queries[LM_BATCH];
     size_t admitted = 0, ready_count = 0;
     uint64_t now = lm_now();
-    pthread_rwlock_rdlock(&e->lock);
     uint64_t sent_before = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed);
     for (int i = 0; i < count; i++) {
         const struct lm_frame *frame = &e->out_frames.frame[i];
         struct lm_job *job = &jobs[admitted];
-        if (admit(e, job, &frame->vnet, frame->packet, frame->length, now, now))
+        if (admit(e, job, &frame->vnet, frame->packet, frame->length, lane, now, now))
             queries[admitted++] = (struct lm_query){job->instance_id, &job->inner.destination, NULL};
     }
     lm_table_lookup_many(e->table, queries, admitted);
@@ -176,26 +187,33 @@ static void forward(struct lm_engine *e, int count)
         lm_pending_release(e->stalled, NULL);
         lm_outbound_retry(e, e->stalled);
     }
+}
+
+/* One batch of one lane. A descriptor that is no lane any more may be somebody else's already: it is not touched. */
+static void serve(struct lm_engine *e, int fd)
+{
+    pthread_rwlock_rdlock(&e->lock);
+    const struct lm_lane *lane = lm_lane_find(e, fd);
+    int count = lane || fd == e->tun ? read_tun(e, fd) : 0;
+    if (count > 0)
+        forward(e, lane ? lane->ifindex : LM_LANE_DEFAULT, count);
     pthread_rwlock_unlock(&e->lock);
+    if (count < 0) {
+        lm_count(&e->counters, LM_tun_gone);
+        (void)epoll_ctl(e->poll_out, EPOLL_CTL_DEL, fd, NULL);
+    }
 }
 
 void *lm_outbound_run(void *engine)
 {
     struct lm_engine *e = engine;
     for (;;) {
-        struct epoll_event events[2];
-        int n = epoll_wait(e->poll_out, events, 2, -1);
-        for (int i = 0; i < n; i++)
+        struct epoll_event events[EVENTS];
+        int n = epoll_wait(e->poll_out, events, EVENTS, -1);
+        for (int i = 0; i < n; i++) {
             if (events[i].data.fd == e->stop)
                 return NULL;
-        if (n <= 0)
-            continue;
-        int count = read_tun(e);
-        if (count > 0)
-            forward(e, count);
-        if (count < 0) {
-            lm_count(&e->counters, LM_tun_gone);
-            (void)epoll_ctl(e->poll_out, EPOLL_CTL_DEL, e->tun, NULL);
+            serve(e, events[i].data.fd);
         }
     }
 }

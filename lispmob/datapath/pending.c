@@ -14,6 +14,7 @@ struct node {
     struct node *next;
     uint32_t key;
     uint32_t length;
+    int lane;
     lm_vnet vnet;
     uint64_t born;
 };
@@ -153,7 +154,7 @@ static uint32_t key_of(struct lm_pending *p, uint32_t instance_id, const struct 
 }
 
 enum lm_pending_add lm_pending_add(struct lm_pending *p, uint32_t instance_id, const struct lm_addr *eid,
-                                   const lm_vnet *vnet, const uint8_t *packet, size_t length, uint64_t born,
+                                   const lm_vnet *vnet, const uint8_t *packet, size_t length, int lane, uint64_t born,
                                    uint64_t now)
 {
     lose_aged(p, now);
@@ -177,6 +178,7 @@ enum lm_pending_add lm_pending_add(struct lm_pending *p, uint32_t instance_id, c
     p->unused = n->next;
     n->key = number;
     n->length = (uint32_t)length;
+    n->lane = lane;
     n->born = born;
     n->vnet = *vnet;
     memcpy(packet_of(p, n), packet, length);
@@ -202,7 +204,7 @@ void lm_pending_release(struct lm_pending *p, const struct lm_prefix *prefix)
     }
 }
 
-size_t lm_pending_take(struct lm_pending *p, lm_vnet *vnet, uint8_t *into, uint64_t *born, uint64_t now)
+size_t lm_pending_take(struct lm_pending *p, lm_vnet *vnet, uint8_t *into, int *lane, uint64_t *born, uint64_t now)
 {
     while (p->released.first) {
         struct node *n = cut(&p->released, &p->released.first);
@@ -210,6 +212,7 @@ size_t lm_pending_take(struct lm_pending *p, lm_vnet *vnet, uint8_t *into, uint6
         bool is_aged = now - n->born > p->age_ns;
         if (!is_aged) {
             memcpy(into, packet_of(p, n), length);
+            *lane = n->lane;
             *born = n->born;
             *vnet = n->vnet;
         }

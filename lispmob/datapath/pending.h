@@ -29,15 +29,16 @@ size_t lm_pending_count(const struct lm_pending *pending);
 
 /* `born` is when the packet first came to wait: waiting twice does not make it younger. A super-packet counts as one. */
 enum lm_pending_add lm_pending_add(struct lm_pending *pending, uint32_t instance_id, const struct lm_addr *eid,
-                                   const lm_vnet *vnet, const uint8_t *packet, size_t length, uint64_t born,
-                                   uint64_t now);
+                                   const lm_vnet *vnet, const uint8_t *packet, size_t length, int lane,
+                                   uint64_t born, uint64_t now);
 
 /*
  * Moves the keys that the prefix holds (NULL: all) out of the way of new ones, so that what is taken may come to wait
  * again. Then each call of lm_pending_take copies the oldest taken packet to `into` (LM_PACKET_MAX octets) and returns
- * its length; 0: no more. Aged packets are lost on the way.
+ * its length and its lane; 0: no more. Aged packets are lost on the way.
  */
 void lm_pending_release(struct lm_pending *pending, const struct lm_prefix *prefix);
-size_t lm_pending_take(struct lm_pending *pending, lm_vnet *vnet, uint8_t *into, uint64_t *born, uint64_t now);
+size_t lm_pending_take(struct lm_pending *pending, lm_vnet *vnet, uint8_t *into, int *lane, uint64_t *born,
+                       uint64_t now);
 
 #endif

@@ -9,12 +9,12 @@
 
 #define LM_PUNT_PAYLOAD 4096
 
-enum lm_punt_kind { LM_PUNT_MISS = 1, LM_PUNT_CONTROL = 2, LM_PUNT_MTU = 3, LM_PUNT_RESUMED = 4 };
+enum lm_punt_kind { LM_PUNT_MISS = 1, LM_PUNT_CONTROL = 2, LM_PUNT_MTU = 3, LM_PUNT_RESUMED = 4, LM_PUNT_SILENT = 5 };
 
 struct lm_punt {
     uint8_t kind;
     uint32_t instance_id;                /* miss */
-    struct lm_addr source, destination;  /* miss and control: inner; MTU: the locator is the destination */
+    struct lm_addr source, destination;  /* miss and control: inner; MTU, silent: the locator is the destination */
     uint16_t source_port, destination_port;
     struct lm_addr outer_source;         /* control */
     uint16_t outer_source_port;

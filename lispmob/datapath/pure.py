@@ -10,15 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_network
-from math import gcd
 from typing import Final, TypeAlias
 
 from lispmob.wire.address import EidPrefix, IpAddress
 
 CONTROL_INSTANCE_ID: Final = 0xFFFFFF
 CONTROL_PORT: Final = 4342
-SLOTS_MAX: Final = 100
-PRIORITY_NEVER: Final = 255
 
 _M64: Final = (1 << 64) - 1
 _WITH_PORTS: Final = {6, 17, 33, 132, 136}  # TCP, UDP, DCCP, SCTP, UDP-Lite
@@ -290,25 +287,6 @@ def is_unicast(address: IpAddress) -> bool:
     if address.is_multicast or address.is_link_local or address.is_loopback or address.is_unspecified:
         return False
     return isinstance(address, IPv6Address) or (address.packed[0] != 0 and address.packed[0] < 240)
-
-
-def slots(choices: Sequence[tuple[int, int]]) -> list[int]:
-    """Indexes of the (priority, weight) choices, each as often as its weight says; empty: nothing usable."""
-    best = min((priority for priority, _ in choices), default=PRIORITY_NEVER)
-    if best == PRIORITY_NEVER:
-        return []
-    members = [(index, weight) for index, (priority, weight) in enumerate(choices) if priority == best]
-    if not any(weight for _, weight in members):
-        members = [(index, 1) for index, _ in members]
-    divisor = gcd(*(weight for _, weight in members))
-    total = sum(weight for _, weight in members) // divisor
-    table: list[int] = []
-    for index, weight in members:
-        share = weight // divisor
-        if total > SLOTS_MAX and share:
-            share = max(1, share * SLOTS_MAX // total)
-        table += [index] * share
-    return table[:SLOTS_MAX]
 
 
 class Table:

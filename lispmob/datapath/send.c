@@ -118,7 +118,7 @@ void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
     else if (!lm_bucket_take(&e->icmp_bucket, now, ICMP_PER_SECOND, ICMP_BURST))
         lm_count(&e->counters, LM_icmp_limited);
     else
-        lm_count(&e->counters, lm_device_write(e, error, length) ? LM_icmp_sent : LM_in_refused);
+        lm_count(&e->counters, lm_device_write(e, e->tun, error, length) ? LM_icmp_sent : LM_in_refused);
 }
 
 struct lm_job lm_segment_job(struct lm_engine *e, const struct lm_job *job, size_t index)
@@ -220,7 +220,7 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
         uint8_t family = (first->address.family == 4) == (round == 0) ? 4 : 6;
         if (!(uplinks->families & lm_family_bit(family)))
             continue;
-        const struct lm_remote *remote = lm_locator_choose(job->set, lm_family_bit(family), job->flow);
+        struct lm_remote *remote = lm_locator_choose(job->set, lm_family_bit(family), job->flow);
         for (unsigned priority = 0; remote && priority < LM_PRIORITY_NEVER; priority++)
             for (size_t i = 0; i < uplinks->path_count; i++) {
                 job->path = &uplinks->paths[i];
@@ -240,16 +240,19 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
 static void send_one(struct lm_engine *e, struct lm_job *job)
 {
     enum outcome outcome = job->path ? try_path(e, job) : REFUSED;
-    if (outcome == REFUSED && job->path)
+    if (outcome == REFUSED && job->path && (job->lane == LM_LANE_DEFAULT || !e->drops_unusable))
         outcome = fail_over(e, job);
-    if (outcome == SENT)
+    if (outcome == SENT) {
         lm_sent(e, 1, job->inner.length, job->now);
+        lm_silence_on_sent(e, job->remote, job->now);
+    }
     if (outcome != REFUSED)
         return;
     static const struct lm_addr one_key = {0};
     if (!job->is_retry)
         lm_count(&e->counters, LM_out_stalled);
-    (void)lm_pending_add(e->stalled, 0, &one_key, &job->vnet, job->packet, job->inner.length, job->born, job->now);
+    (void)lm_pending_add(e->stalled, 0, &one_key, &job->vnet, job->packet, job->inner.length, job->lane, job->born,
+                         job->now);
 }
 
 /* No segment fits the path, and none may be cut: one word to the source is enough for all. */

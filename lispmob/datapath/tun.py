@@ -8,7 +8,6 @@ import fcntl
 import os
 import socket
 import struct
-from contextlib import suppress
 from dataclasses import dataclass
 
 from lispmob.errors import KernelRefused
@@ -82,13 +81,13 @@ def open_tun(name: str, mtu_bytes: int, *, offload: bool = False) -> Tun:
             fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
         except OSError as error:
             raise _refused(f"{DEVICE}: {name}", "TUNSETIFF", error) from error
-        features = _offload(fd) if offload else 0
-        _silence(name)
+        features = turn_on_offloads(fd) if offload else 0
+        silence(name)
         set_mtu(name, mtu_bytes)
         ifindex = socket.if_nametoindex(name)
         if features:
             _limit_super_packets(ifindex, mtu_bytes)
-        _bring_up(name)
+        bring_up(name)
         return Tun(fd, name, ifindex, offload, bool(features & TUN_F_USO4))
     except BaseException:
         os.close(fd)
@@ -100,7 +99,7 @@ def set_mtu(name: str, mtu_bytes: int) -> None:
     _request(name, "SIOCSIFMTU", SIOCSIFMTU, struct.pack("16si20x", name.encode(), mtu_bytes))
 
 
-def _offload(fd: int) -> int:
+def turn_on_offloads(fd: int) -> int:
     """Turn on the most that the kernel knows; what that is."""
     for features in _OFFLOADS:
         try:
@@ -118,13 +117,13 @@ def _limit_super_packets(ifindex: int, mtu_bytes: int) -> None:
     body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, ifindex, 0, 0) + attribute
     head = struct.pack("=IHHII", 16 + len(body), RTM_NEWLINK, NLM_F_REQUEST, 1, 0)
     with (
-        suppress(OSError),  # only a matter of speed: a longer one leaves in two runs
+        contextlib.suppress(OSError),  # only a matter of speed: a longer one leaves in two runs
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as control,
     ):
         control.send(head + body)
 
 
-def _silence(name: str) -> None:
+def silence(name: str) -> None:
     """No link-local address: router solicitations into the tunnel would wake us for nothing.
 
     Over netlink, since /proc/sys is read-only in a hardened service.
@@ -145,7 +144,8 @@ def _attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
-def _bring_up(name: str) -> None:
+def bring_up(name: str) -> None:
+    """Set the interface up. Raises KernelRefused."""
     answer = _request(name, "SIOCGIFFLAGS", SIOCGIFFLAGS, struct.pack("16sH22x", name.encode(), 0))
     (flags,) = struct.unpack_from("H", answer, 16)
     _request(name, "SIOCSIFFLAGS", SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), flags | IFF_UP))

@@ -130,19 +130,25 @@ static void keep(struct lm_path *path, const struct lm_path *kept)
     atomic_store(&path->refuses_runs, atomic_load(&kept->refuses_runs));
 }
 
-static void fill_slots(struct lm_uplinks *uplinks)
+/* An uplink stays itself when its address changes: its flows stay on it. */
+static uint64_t identity(const struct lm_path *path)
 {
-    struct lm_choice choices[LM_PATHS_MAX];
-    for (uint8_t family = 4; family <= 6; family = (uint8_t)(family + 2)) {
-        for (size_t i = 0; i < uplinks->path_count; i++) {
-            const struct lm_path *path = &uplinks->paths[i];
-            choices[i].priority = path->address.family == family ? path->priority : LM_PRIORITY_NEVER;
-            choices[i].weight = path->weight;
-        }
-        struct lm_slots *slots = &uplinks->slots[family == 6];
-        lm_slots_fill(slots, choices, uplinks->path_count);
-        if (slots->count)
-            uplinks->families |= lm_family_bit(family);
+    uint8_t name[5] = {0};
+    lm_put32(name + 1, (uint32_t)path->ifindex);
+    return lm_spread_identity(name, sizeof name);
+}
+
+static void enter(struct lm_uplinks *uplinks)
+{
+    for (size_t i = 0; i < uplinks->path_count; i++) {
+        const struct lm_path *path = &uplinks->paths[i];
+        struct lm_contender one = {identity(path), path->priority, path->weight};
+        bool is_v6 = path->address.family == 6;
+        uplinks->contenders[is_v6][i] = one;
+        one.priority = LM_PRIORITY_NEVER;
+        uplinks->contenders[!is_v6][i] = one;
+        if (path->priority != LM_PRIORITY_NEVER)
+            uplinks->families |= lm_family_bit(path->address.family);
     }
 }
 
@@ -177,7 +183,7 @@ struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_u
         path->mtu = spec->mtu == 0 ? 1500 : spec->mtu < LM_MTU_MIN ? LM_MTU_MIN : spec->mtu;
         made->path_count++;
     }
-    fill_slots(made);
+    enter(made);
     return made;
 }
 
@@ -194,9 +200,8 @@ void lm_uplinks_retire(struct lm_uplinks *gone, const struct lm_uplinks *kept)
 
 const struct lm_path *lm_uplinks_choose(const struct lm_uplinks *uplinks, uint8_t family, uint64_t flow)
 {
-    const struct lm_slots *slots = &uplinks->slots[family == 6];
-    /* The other half of the hash than the remote's choice: the two are independent. */
-    return slots->count ? &uplinks->paths[slots->index[(flow >> 32) % slots->count]] : NULL;
+    int index = lm_spread_choose(uplinks->contenders[family == 6], uplinks->path_count, flow);
+    return index < 0 ? NULL : &uplinks->paths[index];
 }
 
 bool lm_uplinks_owns(const struct lm_uplinks *uplinks, const struct lm_addr *address)

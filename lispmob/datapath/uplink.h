@@ -42,7 +42,7 @@ struct lm_uplinks {
     size_t path_count, rloc_count;
     unsigned families; /* of the paths that may be used, as bits */
     struct lm_path paths[LM_PATHS_MAX];
-    struct lm_slots slots[2]; /* v4, v6: index of the path */
+    struct lm_contender contenders[2][LM_PATHS_MAX]; /* v4, v6: one for each path */
     struct lm_addr rlocs[LM_UPLINK_ADDRESSES_MAX];
 };
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from typing import Final, cast
 
-from lispmob.config.node import NodeFile
+from lispmob.config.node import NodeFile, UplinkSection
 from lispmob.control.effect import InstallMapping
-from lispmob.control.locator_set import LocalLocator
+from lispmob.control.locator_set import NEVER, LocalLocator
 from lispmob.control.node_config import Fallback, MapServerPeer, NodeConfig
+from lispmob.control.path import ProbeConfig
 from lispmob.datapath.model import Disposition, EngineConfig, ForwardingEntry, ForwardingLocator
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy, UplinkRule
 from lispmob.mh.plan import KernelState, KernelUplink, LostAddress
+from lispmob.mh.policy import Uplink as SteeringUplink
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import IpAddress
 from lispmob.wire.record import Locator, MappingRecord
@@ -68,15 +71,43 @@ def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int) -> NodeConfig:
         map_cache_limit=file.map_cache.limit,
         register_interval_s=file.register.interval_s,
         record_ttl_min=file.register.ttl_min,
+        probing=probe_config(file),
         xtr_id=xtr_id,
         site_id=file.register.site_id,
         first_nonce=first_nonce,
     )
 
 
+def probe_config(file: NodeFile) -> ProbeConfig | None:
+    """How locators are probed; None: not at all."""
+    wanted = file.probing
+    if not wanted.enabled:
+        return None
+    return ProbeConfig(
+        interval_s=wanted.interval_s,
+        tries=wanted.tries,
+        timeout_s=wanted.timeout_s,
+        backoff_max_s=wanted.backoff_s,
+        measures=wanted.measure,
+    )
+
+
 def engine_config(file: NodeFile) -> EngineConfig:
     """What the datapath is told at its start."""
-    return EngineConfig(tun_name=file.tun.name, eids=file.eids, role="node")
+    return EngineConfig(tun_name=file.tun.name, eids=file.eids, role="node", mark_mask=file.steering.mask.bits)
+
+
+def steering_uplinks(file: NodeFile, uplinks: Iterable[Uplink]) -> tuple[SteeringUplink, ...]:
+    """The uplinks as rules see them."""
+    return tuple(
+        SteeringUplink(uplink.name, uplink.ifindex, uplink.priority, _section(file, uplink.name).metered)
+        for uplink in uplinks
+    )
+
+
+def _section(file: NodeFile, name: str) -> UplinkSection:
+    """What the user wrote about an interface: the first rule that matches, as everywhere."""
+    return next((each for each in file.uplinks if fnmatchcase(name, each.name)), UplinkSection(name=name))
 
 
 def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
@@ -127,18 +158,22 @@ def local_locators(uplinks: Iterable[Uplink]) -> tuple[LocalLocator, ...]:
     )
 
 
-def engine_uplinks(uplinks: Iterable[Uplink]) -> tuple[EngineUplink, ...]:
-    """The uplinks as the datapath wants them."""
+def engine_uplinks(
+    uplinks: Iterable[Uplink], is_silent: Callable[[IpAddress], bool] = frozenset().__contains__
+) -> tuple[EngineUplink, ...]:
+    """The uplinks as the datapath wants them: one for each family, since either may lead nowhere by itself."""
     return tuple(
         EngineUplink(
             ifindex=uplink.ifindex,
             interface=uplink.name,
-            addresses=uplink.addresses,
-            priority=uplink.priority,
+            addresses=addresses,
+            priority=NEVER if is_silent(addresses[0]) else uplink.priority,
             weight=uplink.weight,
             mtu_bytes=uplink.mtu_bytes,
         )
         for uplink in uplinks
+        for family in (4, 6)
+        if (addresses := tuple(address for address in uplink.addresses if address.version == family))
     )
 
 

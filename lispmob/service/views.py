@@ -13,6 +13,7 @@ from lispmob.config.node import NodeFile
 from lispmob.control.effect import Effect, InstallMapping
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node import Node
+from lispmob.control.path import Path
 from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
 from lispmob.datapath.engine import Engine
@@ -169,6 +170,13 @@ class Views:
             for eid in self._parts.file.eids
         ]
 
+    def paths(self) -> Sequence[schema.Path]:
+        """Every pair of a locator of ours and a remote one in use, by our interface."""
+        node, now = self._parts.node, self._parts.now()
+        names = {one.address: one.interface for one in node.locators.locators}
+        shown = [_path(one, names.get(one.pair.local, "?"), now) for one in node.paths]
+        return sorted(shown, key=lambda one: (one.interface, one.local, one.remote))
+
     def handovers(self) -> Sequence[schema.Handover]:
         """The latest moves, oldest first."""
         return [_handover(move) for move in self._parts.journal.moves]
@@ -279,6 +287,15 @@ class Views:
             drops=self._parts.engine.drops(),
         )
 
+    def _rtt_ms(self, locator: Locator) -> float | None:
+        """The shortest round trip to a remote locator, by whichever uplink."""
+        known = [
+            path.quality.rtt_s
+            for path in self._parts.node.paths
+            if path.pair.remote in locator.ips and path.quality.rtt_s is not None
+        ]
+        return _in_ms(min(known, default=None))
+
     def _entry(self, entry: MapCacheEntry) -> schema.MapCacheEntry:
         now = self._parts.now()
         known = self._parts.node.disposition(entry.prefix)
@@ -291,7 +308,8 @@ class Views:
                     address=str(locator.ip if locator.ip is not None else locator.address),
                     priority=locator.priority,
                     weight=locator.weight,
-                    is_reachable=locator.is_reachable,
+                    is_reachable=locator.is_reachable and all(map(self._parts.node.is_reachable, locator.ips)),
+                    rtt_ms=self._rtt_ms(locator),
                 )
                 for locator in entry.locators
             ],
@@ -316,6 +334,28 @@ def _connectivity(meaning: Meaning, interface: str) -> Literal["none", "portal",
     }
     device = meaning.device(interface)
     return None if device is None else words.get(device.connectivity)
+
+
+def _path(one: Path, interface: str, now: float) -> schema.Path:
+    quality = one.quality
+    return schema.Path(
+        local=str(one.pair.local),
+        interface=interface,
+        remote=str(one.pair.remote),
+        state=one.state.value,
+        why=one.why,
+        since_s=round(max(0.0, now - one.since), 3),
+        rtt_ms=_in_ms(quality.rtt_s),
+        rtt_min_ms=_in_ms(quality.rtt_min_s),
+        jitter_ms=_in_ms(quality.jitter_s),
+        loss=None if quality.loss is None else round(quality.loss, 4),
+        probes=quality.probes,
+        heard_s=None if one.last_heard is None else round(now - one.last_heard, 3),
+    )
+
+
+def _in_ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _verdict(known: InstallMapping) -> Literal["encapsulate", "native", "drop", "ask"]:

@@ -28,6 +28,9 @@ from lispmob.api.schema import (
     Step,
     Uplink,
 )
+from lispmob.api.schema import (
+    Path as PathView,
+)
 from lispmob.api.server import ControlServer
 from lispmob.errors import ConfigError
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -70,6 +73,23 @@ MOVE = Handover(
     gap_out_ms=1.25,
     gap_in_ms=31.0,
 )
+PATHS = [
+    PathView(
+        local="198.51.100.23",
+        interface="wlan0",
+        remote="203.0.113.5",
+        state="up",
+        why="answered",
+        since_s=75.0,
+        rtt_ms=12.34,
+        rtt_min_ms=10.0,
+        jitter_ms=0.75,
+        loss=0.015625,
+        probes=64,
+        heard_s=0.5,
+    ),
+    PathView(local="203.0.113.80", interface="wwan0", remote="203.0.113.5", state="down", why="no answer", since_s=3.0),
+]
 MINE = [LocalLocator(address="198.51.100.23", interface="wlan0", priority=1, weight=100)]
 
 
@@ -139,6 +159,9 @@ class FakeBackend:
 
     def database(self) -> Sequence[DatabaseEntry]:
         return [DatabaseEntry(prefix="192.0.2.7/32", locators=MINE, ttl_min=10, map_version=9)]
+
+    def paths(self) -> Sequence[PathView]:
+        return PATHS
 
     def handovers(self) -> Sequence[Handover]:
         return [MOVE]

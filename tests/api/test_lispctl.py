@@ -59,6 +59,11 @@ PREFIX           SOURCE  LOCATORS (PRIO/WEIGHT)                                 
 192.0.2.64/28    reply   203.0.113.5 (1/100) 12.3 ms, 2001:db8:5::5 (2/50) down    1m 1s   8m 59s    0.2s
 [7]10.0.0.0/8    static  drop                                                     1d 1h    never       -
 """
+PATHS = """\
+LOCAL                REMOTE       STATE      RTT  JITTER  LOSS  PROBES  HEARD  WHY
+wlan0 198.51.100.23  203.0.113.5  up     12.3 ms  0.8 ms  1.6%      64   0.5s  answered, 1m 15s ago
+wwan0 203.0.113.80   203.0.113.5  down         -       -     -       0      -  no answer, 3.0s ago
+"""
 DATABASE = """\
 EID-PREFIX    LOCATORS (PRIO/WEIGHT)  TTL  VERSION
 192.0.2.7/32  198.51.100.23 (1/100)   10m        9
@@ -97,6 +102,7 @@ def ctl(daemon: Served, capsys: pytest.CaptureFixture[str]) -> Ctl:
         ("status", STATUS),
         ("uplinks", UPLINKS),
         ("handovers", HANDOVERS),
+        ("paths", PATHS),
         ("database", DATABASE),
         ("version", "lispd 0.1.0, control socket version 1\n"),
         ("counters", "control\n  rx_auth  12\n"),

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import pytest
 
-from lispmob.control import map_cache, registration, resolver, smr
+from lispmob.control import map_cache, path, registration, resolver, smr
 
 TABLES: Final[dict[str, tuple[Mapping[Any, frozenset[Any]], Enum]]] = {
+    "path": (path.TRANSITIONS, path.State.UNKNOWN),
     "registration": (registration.TRANSITIONS, registration.State.IDLE),
     "resolver": (resolver.TRANSITIONS, resolver.State.ASKING),
     "smr": (smr.TRANSITIONS, smr.State.QUIET),

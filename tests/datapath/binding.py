@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -126,10 +126,21 @@ def _finished(merge: Any) -> list[tuple[pure_segment.VnetHeader, bytes]]:
     return [(header, b"".join(parts))]
 
 
-def slots(choices: list[tuple[int, int]]) -> list[int]:
-    made = ffi.new("struct lm_slots *")
-    lib.lm_slots_fill(made, ffi.new("struct lm_choice[]", [*choices, (0, 0)]), len(choices))
-    return list(made.index[0 : made.count])
+class Locators:
+    """A set of (address, port, priority, weight)."""
+
+    def __init__(self, locators: Sequence[tuple[IpAddress, int, int, int]]) -> None:
+        self._all = ffi.gc(lib.lm_locators_new(), lib.lm_locators_free)
+        specs = ffi.new("struct lm_locator_spec[]", max(1, len(locators)))
+        for spec, (address, port, priority, weight) in zip(specs, locators, strict=False):
+            _put_address(spec.address, address)
+            spec.port, spec.priority, spec.weight = port, priority, weight
+        self._set = lib.lm_locator_set_take(self._all, specs, len(locators))
+
+    def choose(self, families: int, flow: int) -> tuple[IpAddress, int] | None:
+        """The locator of a flow; families as bits: 1 is IPv4, 2 is IPv6."""
+        remote = lib.lm_locator_choose(self._set, families, flow)
+        return None if remote == ffi.NULL else (_address(remote.address), remote.port)
 
 
 class Table:

@@ -53,6 +53,9 @@ class Host:
     def drop_pending(self, *, prefix: str) -> int:
         return self._engine.drop_pending(EidPrefix.parse(prefix))
 
+    def patience(self, *, locator: str, seconds: float) -> None:
+        self._engine.set_patience(ip_address(locator), seconds)
+
     def mark_move(self) -> None:
         self._engine.mark_move()
 
@@ -77,6 +80,15 @@ class Host:
     def context_switches(self) -> int:
         """Of the whole process: an idle datapath adds none."""
         return sum(int(resource.getrusage(resource.RUSAGE_SELF)[i]) for i in (14, 15))
+
+    def lanes(self, *, names: list[str], drops_unusable: bool = False) -> list[int]:
+        """A lane for each uplink; the mark is its ifindex."""
+        indexes = [socket.if_nametoindex(name) for name in names]
+        self._engine.set_lanes([(ifindex, ifindex) for ifindex in indexes], drops_unusable=drops_unusable)
+        return indexes
+
+    def udp_mark(self, *, name: str, mark: int) -> None:
+        self._sockets[name].setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
 
     def udp_open(self, *, name: str, address: str, port: int, may_fragment: bool = False) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.datapath import pure
+from lispmob.datapath import pure, spread
 from lispmob.wire.address import EidPrefix, IpAddress
 from tests.datapath import binding
 
@@ -94,29 +92,46 @@ def test_thousands_of_prefixes_come_and_go_while_every_lookup_stays_right() -> N
         assert (table.lookup_length(prefix.instance_id, prefix.address) == 32) == (prefix in present)
 
 
-CHOICES = st.lists(
-    st.tuples(st.sampled_from([0, 1, 1, 2, 255]), st.sampled_from([0, 1, 20, 30, 50, 100, 255]) | st.integers(0, 255)),
+LOCATORS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [ip_address(f"192.0.2.{n}") for n in range(8)] + [ip_address(f"2001:db8::{n}") for n in range(8)]
+        ),
+        st.sampled_from([4341, 50000]),
+        st.sampled_from([0, 1, 1, 2, 255]),
+        st.sampled_from([0, 1, 20, 30, 50, 100, 255]),
+    ),
     max_size=32,
+    unique_by=lambda one: one[:2],
 )
 
 
-@settings(max_examples=1000)
-@given(CHOICES)
-def test_slots_agree_with_the_reference(choices: list[tuple[int, int]]) -> None:
-    assert binding.slots(choices) == pure.slots(choices)
+@settings(max_examples=500)
+@given(LOCATORS, st.integers(1, 3), st.integers(0, (1 << 64) - 1))
+def test_the_locator_of_a_flow_is_the_one_that_the_reference_says(
+    locators: list[tuple[IpAddress, int, int, int]], families: int, flow: int
+) -> None:
+    contenders = [
+        spread.Contender(
+            spread.locator_identity(address, port),
+            priority if families & (1 if address.version == 4 else 2) else spread.NEVER,
+            weight,
+        )
+        for address, port, priority, weight in locators
+    ]
+
+    expected = spread.choose(contenders, flow)
+
+    assert binding.Locators(locators).choose(families, flow) == (None if expected is None else locators[expected][:2])
 
 
-@pytest.mark.parametrize(
-    ("choices", "shares"),
-    [
-        ([(1, 50), (1, 30), (1, 20)], {0: 5, 1: 3, 2: 2}),
-        ([(1, 0), (1, 0)], {0: 1, 1: 1}),
-        ([(1, 0), (1, 7)], {1: 1}),
-        ([(2, 100), (1, 1)], {1: 1}),
-        ([(255, 100)], {}),
-        ([], {}),
-        ([(1, 255), (1, 254)], {0: 50, 1: 49}),
-    ],
-)
-def test_slots_follow_priority_then_weight(choices: list[tuple[int, int]], shares: dict[int, int]) -> None:
-    assert Counter(binding.slots(choices)) == shares
+def test_a_dead_locator_moves_no_flow_of_the_living_ones() -> None:
+    three = [(ip_address(f"192.0.2.{n}"), 4341, 1, 100) for n in (1, 2, 3)]
+    before, after = binding.Locators(three), binding.Locators(three[:2])
+    chance = random.Random(1)
+
+    flows = [chance.getrandbits(64) for _ in range(3000)]
+    living = [flow for flow in flows if before.choose(3, flow) != three[2][:2]]
+
+    assert 1800 < len(living) < 2200
+    assert all(after.choose(3, flow) == before.choose(3, flow) for flow in living)

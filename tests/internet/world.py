@@ -21,6 +21,7 @@ from lispmob.control.effect import (
 )
 from lispmob.control.locator_set import LocalLocator
 from lispmob.control.node import Datagram, MapServerPeer, Node, NodeConfig
+from lispmob.control.path import ProbeConfig
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
@@ -76,10 +77,13 @@ class World:
         self.weather = weather
         self.hosts: list[Host] = []
         self.where: dict[IpAddress, Host] = {}
+        self.dead: set[IpAddress] = set()  # nothing reaches these addresses, and nothing comes from them
         self._under_way: list[tuple[float, int, Packet]] = []
         self._order = count()
 
     def send(self, packet: Packet) -> None:
+        if {packet.source, packet.destination} & self.dead:
+            return
         copies = 1 + (self.random.random() < self.weather.duplication)
         for _ in range(copies):
             if self.random.random() >= self.weather.loss:
@@ -251,6 +255,7 @@ def build(
     seed: int = 0,
     weather: Weather = Weather(),
     hubs: Sequence[str] = (HUB,),
+    probing: ProbeConfig | None = None,
 ) -> Lab:
     """A lab whose nodes are attached to 198.51.100.1, .2, ... and have had a second to register."""
     world = World(seed)
@@ -261,7 +266,7 @@ def build(
     built = []
     for number, eid in enumerate(eids, start=1):
         servers = tuple(MapServerPeer(host.address, KEY) for host in hosts)
-        config = NodeConfig((eid,), servers, tuple(host.address for host in hosts))
+        config = NodeConfig((eid,), servers, tuple(host.address for host in hosts), probing=probing)
         built.append(NodeHost(world, config))
         built[-1].attach(locator(f"198.51.100.{number}"))
     world.run(1.0)

@@ -19,6 +19,7 @@ from lispmob.api.cli import (
     lookup,
     map_cache,
     nudge,
+    paths,
     reload,
     status,
     uplinks,
@@ -31,6 +32,7 @@ from lispmob.errors import LispError, NotRunning
 COMMANDS: Final[tuple[Command, ...]] = (
     status.COMMAND,
     uplinks.COMMAND,
+    paths.COMMAND,
     handovers.COMMAND,
     map_cache.COMMAND,
     database.COMMAND,

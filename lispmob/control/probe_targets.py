@@ -1,0 +1,52 @@
+"""Whom to probe: the locators of mappings that carry traffic, looked up now and then and not for every packet."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lispmob.control.forwarding import ForwardingPolicy, usable_locators
+from lispmob.control.locator_set import LocatorSet
+from lispmob.control.map_cache import MapCache
+from lispmob.wire.address import EidPrefix, IpAddress
+
+SOONEST_S: Final = 1.0  # ours: a scan that fills the cache must not make us walk through it each time
+AGAIN_S: Final = 15.0  # ours: what no traffic has met for a minute is left alone a quarter of a minute later
+TARGETS_MAX: Final = 1024  # ours: as many as the prober has paths for
+
+
+class ProbeTargets:
+    """Remembers when to look through the map-cache again."""
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+        self._last = float("-inf")
+
+    def wake_at(self) -> float | None:
+        """When to call `due`, in monotonic seconds; None while no mapping is in use."""
+        return self._at
+
+    def on_traffic(self, now: float) -> None:
+        """A mapping was learned, or has carried packets."""
+        at = max(now, self._last + SOONEST_S)
+        self._at = at if self._at is None else min(self._at, at)
+
+    def due(self, now: float) -> bool:
+        """True when it is time to look."""
+        return self._at is not None and self._at <= now
+
+    def find(
+        self, cache: MapCache, own: LocatorSet, own_eids: tuple[EidPrefix, ...], now: float
+    ) -> dict[IpAddress, EidPrefix]:
+        """The locators that packets may go to, each with the prefix that was used last of those that it serves."""
+        used = [entry for entry in cache if entry.locators and entry.is_used(now)]
+        used.sort(key=lambda entry: -entry.last_used)
+        policy = ForwardingPolicy(own_eids=own_eids)
+        found: dict[IpAddress, EidPrefix] = {}
+        for entry in used:
+            for locator in usable_locators(entry.locators, policy, own):
+                found.setdefault(locator.address, entry.prefix)
+            if len(found) >= TARGETS_MAX:
+                break
+        self._last = now
+        self._at = now + AGAIN_S if used else None
+        return found

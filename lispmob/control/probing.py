@@ -1,0 +1,291 @@
+"""RLOC-Probing (RFC 9301, 7.1): which remote locators answer, over which of ours, how fast and how reliably.
+
+A probe is a plain Map-Request with P=1 to the locator, from one of our RLOCs, which is also where the answer goes. One
+path per pair of locators is probed, however many mappings share them. Nothing but an answer, or its absence, decides:
+status bits, ICMP errors and missing data only make us ask.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from lispmob.control.effect import (
+    Count,
+    Event,
+    PathChanged,
+    ReachabilityChanged,
+    SendControl,
+    UplinkChanged,
+    WatchForSilence,
+)
+from lispmob.control.locator_set import LocatorSet
+from lispmob.control.path import Pair, Path, ProbeConfig, State
+from lispmob.control.rate_limit import TokenBucket
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import EidRecord, MapRequest
+
+__all__ = [
+    "Pair",
+    "Path",
+    "PathChanged",
+    "ProbeConfig",
+    "Prober",
+    "ReachabilityChanged",
+    "UplinkChanged",
+    "WatchForSilence",
+]
+
+PATHS_MAX: Final = 1024  # ours: 34 probes a second at the default interval
+NONCE_LIFETIME_S: Final = 10.0  # ours: a later answer tells nothing about now
+PROBE_INTERVAL_S: Final = 0.01  # ours: at most 100 probes a second in the long run
+PROBE_BURST: Final = 64
+FIRST_WITHIN_S: Final = 1.0  # ours: new locators are asked soon, and not all at once
+PATIENCE_CHANGE: Final = 0.25  # ours: the datapath need not know every microsecond
+
+
+ProbeEffect: TypeAlias = (
+    SendControl | Event | Count | PathChanged | ReachabilityChanged | UplinkChanged | WatchForSilence
+)
+
+
+@dataclass(slots=True)
+class _Asked:
+    path: Path
+    sent_at: float
+    lost_at: float
+    is_lost: bool = False
+
+
+class Prober:
+    """Probes every pair of our RLOCs and the remote ones in use. `jitter()` is in [0, 1)."""
+
+    def __init__(
+        self, config: ProbeConfig, *, new_nonce: Callable[[], int], jitter: Callable[[], float], enabled: bool = True
+    ) -> None:
+        self._config = config
+        self._is_enabled = enabled
+        self._new_nonce = new_nonce
+        self._jitter = jitter
+        self._own = LocatorSet()
+        self._targets: dict[IpAddress, EidPrefix] = {}
+        self._paths: dict[Pair, Path] = {}
+        self._asked: OrderedDict[int, _Asked] = OrderedDict()
+        self._unreachable: set[IpAddress] = set()
+        self._silent: set[IpAddress] = set()  # of our own
+        self._patience: dict[IpAddress, float] = {}
+        self._limit = TokenBucket(PROBE_INTERVAL_S, PROBE_BURST)
+        self._limited_until = float("-inf")
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All pairs, for display and for the choice by quality."""
+        return tuple(self._paths.values())
+
+    def path(self, local: IpAddress, remote: IpAddress) -> Path | None:
+        """One pair."""
+        return self._paths.get(Pair(local, remote))
+
+    def is_reachable(self, remote: IpAddress) -> bool:
+        """False only when every pair with this locator has been found dead."""
+        return remote not in self._unreachable
+
+    def is_silent(self, local: IpAddress) -> bool:
+        """True when this RLOC of ours reaches nobody, while others reach the same locators."""
+        return local in self._silent
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds; None while there is nothing to probe."""
+        lost_at = next((asked.lost_at for asked in self._asked.values() if not asked.is_lost), None)
+        due_at = min((path.wake_at for path in self._paths.values()), default=lost_at)
+        return None if due_at is None else max(due_at, self._limited_until)
+
+    def on_config(self, config: ProbeConfig, enabled: bool, now: float) -> list[ProbeEffect]:
+        """A reload. Paths keep what is known of them; a shorter interval begins to count with the next probe."""
+        self._config, self._is_enabled = config, enabled
+        return self._arrange(now)
+
+    def on_locators(self, own: LocatorSet, now: float) -> list[ProbeEffect]:
+        """Our RLOCs are these now."""
+        self._own = own
+        return self._arrange(now)
+
+    def on_targets(self, targets: Mapping[IpAddress, EidPrefix], now: float) -> list[ProbeEffect]:
+        """The remote locators that mappings in use name, each with a prefix that it serves: only these are probed."""
+        self._targets = dict(targets)
+        for pair, path in self._paths.items():
+            path.eid = self._targets.get(pair.remote, path.eid)
+        return self._arrange(now)
+
+    def on_map_reply(self, reply: MapReply, arrived_at: IpAddress, now: float) -> list[ProbeEffect] | None:
+        """A Map-Reply with P=1; None: its nonce is none of ours. Its source proves nothing, the nonce does."""
+        asked = self._asked.pop(reply.nonce, None) if reply.is_probe else None
+        if asked is None or now - asked.sent_at > NONCE_LIFETIME_S:
+            return None
+        path = asked.path
+        if self._paths.get(path.pair) is not path or arrived_at not in self._own.addresses:
+            return []
+        was_down = path.is_down
+        path.on_answer(now - asked.sent_at, asked.is_lost, self._config, self._jitter(), now)
+        return [*self._changed(path, was_down), *self._tell_patience(path)]
+
+    def on_heard(self, remotes: Iterable[IpAddress], now: float) -> list[ProbeEffect]:
+        """Data came in from these outer sources. It proves the path that our answers take: the preferred one."""
+        for remote in remotes:
+            local = self._own.best(remote.version)
+            for path in self._of(remote):
+                if path.is_down or (local is not None and path.pair.local == local.address):
+                    path.on_heard(self._config, now)
+        return []
+
+    def on_unanswered(self, remote: IpAddress, now: float) -> list[ProbeEffect]:
+        """Data sent to this locator has gone without an answer for longer than the patience that we told."""
+        for path in self._of(remote):
+            path.on_unanswered(self._config, now)
+        return [*self.on_timer(now), *(effect for path in self._of(remote) for effect in self._tell_patience(path))]
+
+    def on_hint(self, remote: IpAddress, why: str, now: float) -> list[ProbeEffect]:
+        """A locator-status bit fell, ICMP said unreachable, a nonce was not echoed: ask, believe nothing."""
+        for path in self._of(remote):
+            path.on_hint(why, now)
+        return self.on_timer(now)
+
+    def on_slept(self, now: float) -> list[ProbeEffect]:
+        """The host was suspended: everything may be different."""
+        self._asked.clear()
+        downs = [path for path in self._paths.values() if path.is_down]
+        for path in self._paths.values():
+            path.on_slept(now)
+        return [effect for path in downs for effect in self._changed(path, was_down=True)]
+
+    def on_timer(self, now: float) -> list[ProbeEffect]:
+        """A deadline may have passed. Early and late calls are both harmless."""
+        effects: list[ProbeEffect] = []
+        self._expire(now)
+        due = [path for path in self._paths.values() if path.wake_at <= now]
+        for path in sorted(due, key=lambda path: path.wake_at):  # whom the limit held back comes first
+            while path.wake_at <= now:
+                self._limited_until = self._limit.available_at(now)
+                if self._limited_until > now:
+                    return effects
+                was_down = path.is_down
+                if path.on_due(self._config, self._jitter(), now):
+                    effects += self._probe(path, now)
+                effects += self._changed(path, was_down)
+        return effects
+
+    def _arrange(self, now: float) -> list[ProbeEffect]:
+        """Begin paths that are new, forget those that are gone."""
+        wanted = self._wanted()
+        effects: list[ProbeEffect] = []
+        for pair in [pair for pair in self._paths if pair not in wanted]:
+            del self._paths[pair]
+        for pair, eid in wanted.items():
+            if pair not in self._paths:
+                self._paths[pair] = Path(pair, eid, now + self._jitter() * FIRST_WITHIN_S)
+        remotes = {pair.remote for pair in self._paths}
+        for remote in [remote for remote in self._patience if remote not in remotes]:
+            del self._patience[remote]
+            effects.append(WatchForSilence(remote, None))
+        for remote in list(self._unreachable):
+            effects += self._judge(remote)
+        return effects + self._judge_own()
+
+    def _wanted(self) -> dict[Pair, EidPrefix]:
+        wanted: dict[Pair, EidPrefix] = {}
+        if not self._is_enabled:
+            return wanted
+        for remote, eid in self._targets.items():
+            for own in self._own.for_family(remote.version):
+                if len(wanted) == PATHS_MAX:
+                    return wanted
+                wanted[Pair(own.address, remote)] = eid
+        return wanted
+
+    def _probe(self, path: Path, now: float) -> list[ProbeEffect]:
+        own = next((one for one in self._own.locators if one.address == path.pair.local), None)
+        assert own is not None, path.pair
+        self._limit.take(now)
+        nonce = self._new_nonce()
+        self._asked[nonce] = _Asked(path, now, now + path.timeout_s(self._config))
+        request = MapRequest(
+            nonce=nonce,
+            source_eid=None,
+            itr_rlocs=(own.address,),  # so that the answer comes back over the same pair
+            records=(EidRecord.of(path.eid),),
+            is_probe=True,
+        )
+        send = SendControl(request.encode(), path.pair.remote, source=own.address, ifindex=own.ifindex)
+        return [send, Count("tx_probe")]
+
+    def _expire(self, now: float) -> None:
+        """Count what was not answered in time, and forget what is too old to be."""
+        for asked in self._asked.values():
+            if not asked.is_lost and asked.lost_at <= now:
+                asked.is_lost = True
+                asked.path.quality.on_lost()
+        while self._asked and now - next(iter(self._asked.values())).sent_at > NONCE_LIFETIME_S:
+            self._asked.popitem(last=False)
+
+    def _changed(self, path: Path, was_down: bool) -> list[ProbeEffect]:
+        if path.is_down == was_down:
+            return []
+        is_up = not path.is_down
+        quality = path.quality
+        event = Event(
+            "path-up" if is_up else "path-down",
+            {
+                "local": str(path.pair.local),
+                "rloc": str(path.pair.remote),
+                "why": path.why,
+                "loss": quality.loss,
+                "rtt_ms": None if quality.rtt_s is None else round(quality.rtt_s * 1000, 3),
+            },
+        )
+        change = PathChanged(path.pair.local, path.pair.remote, is_up)
+        return [event, change, *self._judge(path.pair.remote), *self._judge_own()]
+
+    def _judge(self, remote: IpAddress) -> list[ProbeEffect]:
+        paths = self._of(remote)
+        is_dead = bool(paths) and all(path.is_down for path in paths)
+        if is_dead == (remote in self._unreachable):
+            return []
+        (self._unreachable.add if is_dead else self._unreachable.discard)(remote)
+        if is_dead:
+            self._patience.pop(remote, None)  # the datapath forgets a locator that nothing is sent to
+        return [ReachabilityChanged(remote, not is_dead)]
+
+    def _judge_own(self) -> list[ProbeEffect]:
+        """An uplink may have a link and an address and yet lead nowhere. That everybody else died is less likely."""
+        alive = {path.pair.remote for path in self._paths.values() if path.state is State.UP}
+        by_local: dict[IpAddress, list[Path]] = {}
+        for path in self._paths.values():
+            by_local.setdefault(path.pair.local, []).append(path)
+        silent = {
+            local
+            for local, paths in by_local.items()
+            if all(path.is_down for path in paths) and any(path.pair.remote in alive for path in paths)
+        }
+        changed = sorted(silent ^ self._silent, key=int)
+        self._silent = silent
+        return [UplinkChanged(local, local not in silent) for local in changed]
+
+    def _tell_patience(self, path: Path) -> list[ProbeEffect]:
+        """The datapath watches per locator: the slowest living pair sets the time."""
+        remote = path.pair.remote
+        known = [one.patience_s(self._config) for one in self._of(remote) if one.state is State.UP]
+        patience_s = max((one for one in known if one is not None), default=None)
+        before_s = self._patience.get(remote)
+        if patience_s is None or (
+            before_s is not None and abs(patience_s - before_s) <= PATIENCE_CHANGE * min(before_s, patience_s)
+        ):
+            return []
+        self._patience[remote] = patience_s
+        return [WatchForSilence(remote, patience_s)]
+
+    def _of(self, remote: IpAddress) -> list[Path]:
+        pairs = (Pair(own.address, remote) for own in self._own.locators if own.address.version == remote.version)
+        return [path for pair in pairs if (path := self._paths.get(pair)) is not None]

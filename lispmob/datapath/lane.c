@@ -1,0 +1,67 @@
+/* Lanes: which uplink the packets of a descriptor are meant for, and where packets of an uplink are handed over. */
+#include "lane.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+
+#include "engine.h"
+
+const struct lm_lane *lm_lane_find(const struct lm_engine *e, int fd)
+{
+    for (size_t i = 0; i < e->lane_count; i++)
+        if (e->lanes[i].fd == fd)
+            return &e->lanes[i];
+    return NULL;
+}
+
+int lm_lane_into(const struct lm_engine *e, int ifindex)
+{
+    for (size_t i = 0; ifindex > 0 && i < e->lane_count; i++)
+        if (e->lanes[i].ifindex == ifindex)
+            return e->lanes[i].fd;
+    return e->tun;
+}
+
+bool lm_lane_choose(struct lm_engine *e, struct lm_job *job)
+{
+    if (job->lane == LM_LANE_DEFAULT)
+        return false;
+    const struct lm_uplinks *uplinks = e->uplinks;
+    unsigned families = 0;
+    for (size_t i = 0; i < uplinks->path_count; i++)
+        if (uplinks->paths[i].ifindex == job->lane)
+            families |= lm_family_bit(uplinks->paths[i].address.family);
+    job->remote = lm_locator_choose(job->set, families, job->flow);
+    if (!job->remote)
+        return false;
+    for (size_t i = 0; i < uplinks->path_count; i++)
+        if (uplinks->paths[i].ifindex == job->lane && uplinks->paths[i].address.family == job->remote->address.family)
+            job->path = &uplinks->paths[i];
+    return true;
+}
+
+int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable)
+{
+    int error = 0;
+    if (count > LM_LANES_MAX)
+        return -E2BIG;
+    pthread_mutex_lock(&e->writer);
+    pthread_rwlock_wrlock(&e->lock);
+    struct lm_lane before[LM_LANES_MAX];
+    size_t before_count = e->lane_count;
+    memcpy(before, e->lanes, sizeof before);
+    memcpy(e->lanes, lanes, count * sizeof *lanes);
+    e->lane_count = count;
+    e->drops_unusable = drops_unusable;
+    for (size_t i = 0; i < before_count; i++)
+        if (!lm_lane_find(e, before[i].fd))
+            (void)epoll_ctl(e->poll_out, EPOLL_CTL_DEL, before[i].fd, NULL);
+    for (size_t i = 0; i < count && !error; i++) {
+        struct epoll_event event = {.events = EPOLLIN, .data.fd = lanes[i].fd};
+        if (epoll_ctl(e->poll_out, EPOLL_CTL_ADD, lanes[i].fd, &event) && errno != EEXIST)
+            error = -errno;
+    }
+    pthread_rwlock_unlock(&e->lock);
+    pthread_mutex_unlock(&e->writer);
+    return error;
+}

@@ -1,0 +1,30 @@
+/*
+ * A lane is a descriptor of the TUN whose packets are meant for one uplink: read() does not tell the mark of a packet,
+ * but the descriptor that it is read from does. What came in by an uplink is written to the lane of that uplink.
+ */
+#ifndef LM_LANE_H
+#define LM_LANE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define LM_LANES_MAX 64
+#define LM_LANE_DEFAULT 0   /* no mark: priority and weight decide */
+#define LM_LANE_UNUSABLE -1 /* a mark that names no uplink */
+
+struct lm_lane {
+    int fd;
+    int ifindex; /* or one of the above */
+};
+
+struct lm_engine;
+struct lm_job;
+
+/* NULL: the descriptor is no lane (any more). The caller holds the lock, as for all of these. */
+const struct lm_lane *lm_lane_find(const struct lm_engine *e, int fd);
+/* Where to hand over what came in by an uplink; the TUN itself when it has no lane. */
+int lm_lane_into(const struct lm_engine *e, int ifindex);
+/* Chooses locator and path among those of the job's uplink, whatever its priority; false: it has none for the job. */
+bool lm_lane_choose(struct lm_engine *e, struct lm_job *job);
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * A TUN device with several queues puts a packet into the one that its mark says: read() does not tell the mark, but the
+ * queue that a packet is read from does.
+ *
+ * The program is a chain of comparisons in eBPF (type socket filter, no map, no helper), loaded with bpf(2) itself.
+ */
+#ifndef LM_STEERING_H
+#define LM_STEERING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define LM_STEER_MAX 255 /* queues of a TUN: 256 */
+
+struct lm_steer {
+    uint32_t mark; /* after masking */
+    uint32_t queue;
+};
+
+/* Loads the program: (mark & mask) picks the queue of the first that is equal, or `other`. A descriptor, or -errno. */
+int lm_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other);
+/* Makes the TUN use the program from its next packet on; the descriptor may then be closed. 0, or -errno. */
+int lm_steering_attach(int tun, int program);
+
+#endif

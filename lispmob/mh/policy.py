@@ -1,0 +1,270 @@
+"""Steering: from the user's rules and the uplinks of the moment to a mark for every packet; pure.
+
+A mark names an uplink: its ifindex, in the bits of a mask that are ours (LISPmob's convention, so that rules which set
+`--set-mark <ifindex>` go on working). Mark 0 leaves the choice to priority and weight. Rules name uplinks by name or
+pattern, in order of preference; which ifindex that is, is found out anew whenever the uplinks change.
+
+A packet is judged in this order, by the kernel (`chain_text.py`) and by `evaluate` alike:
+
+1. a mark that is already there, set by an application or by a rule of the user's own, stays;
+2. a reply to a flow that came in by an uplink leaves by the same one, while that is there;
+3. the first rule that matches decides;
+4. priority and weight decide.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from fnmatch import fnmatchcase
+from typing import Final, Literal, TypeAlias
+
+from lispmob.mh.selector import EVERYTHING, Flow, Selector
+
+__all__ = ["Compiled", "Decision", "Flow", "MarkMask", "Outcome", "Policy", "Rule", "Selector", "Uplink", "Via"]
+
+RULES_MAX: Final = 4096  # ours: each costs the kernel a comparison per packet
+LINES_MAX: Final = 32768  # ours: what their lists may multiply to; iptables takes some seconds for so many
+DEFAULT_MASK: Final = 0xFFFF  # ours: below the bits that WireGuard's, Tailscale's and Calico's marks live in
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/+-]{0,63}")
+
+Otherwise: TypeAlias = Literal["fallback", "drop"]
+"""What happens when no uplink of a rule, or of a mark, is there: priority and weight decide, or nothing leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkMask:
+    """The bits of a packet's mark that are ours; they must be adjacent. An ifindex is shifted into them."""
+
+    bits: int = DEFAULT_MASK
+
+    def __post_init__(self) -> None:
+        shifted = self.bits >> self.shift if self.bits > 0 else 0
+        if not 0 < self.bits <= 0xFFFFFFFF or shifted & (shifted + 1):
+            raise ValueError(f"{self.bits:#x}: a mask of 32 bits at most, of which those that are set are adjacent")
+
+    @property
+    def shift(self) -> int:
+        """How far an ifindex is shifted to the left."""
+        return (self.bits & -self.bits).bit_length() - 1
+
+    def mark(self, ifindex: int) -> int:
+        """The mark that names an uplink; 0 when the ifindex does not fit: such an uplink cannot be chosen by mark."""
+        mark = ifindex << self.shift
+        return mark if ifindex > 0 and mark & ~self.bits == 0 else 0
+
+    def ifindex(self, mark: int) -> int:
+        """The ifindex that a packet's mark names; 0: none."""
+        return (mark & self.bits) >> self.shift
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """An uplink that can send now. The lower its priority, the earlier it comes among those that a pattern matches."""
+
+    name: str
+    ifindex: int
+    priority: int = 1
+    is_metered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Via:
+    """Uplinks by name or shell pattern. `weight` 0: a preference; above: a share, of the flows of its rule."""
+
+    pattern: str
+    weight: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.pattern or not 0 <= self.weight <= 255:
+            raise ValueError(f"{self.pattern}: an uplink's name or pattern, and a weight of 0 to 255")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Flows that `selector` matches leave by the first of `via` that is there, or are spread over those with weights.
+
+    Uplinks that cost by volume are left out where `may_cost` is False. When none is left, or `via` is empty,
+    `otherwise` says what happens.
+    """
+
+    name: str
+    selector: Selector = EVERYTHING
+    via: tuple[Via, ...] = ()
+    may_cost: bool = True
+    otherwise: Otherwise = "fallback"
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r}: a rule's name has 1 to 64 letters, digits, spaces and _.:/+-")
+        if any(each.weight for each in self.via) and not all(each.weight for each in self.via):
+            raise ValueError(f"{self.name}: either every uplink of a rule has a weight, or none")
+
+    def candidates(self, uplinks: Iterable[Uplink]) -> tuple[tuple[Uplink, int], ...]:
+        """The uplinks that the rule allows now, most preferred first, each with its weight (0: no share, a rank)."""
+        present = sorted((up for up in uplinks if self.may_cost or not up.is_metered), key=_rank)
+        patterns = self.via or ((Via("*"),) if not self.may_cost else ())
+        found: dict[int, tuple[Uplink, int]] = {}
+        for via in patterns:
+            for uplink in present:
+                if fnmatchcase(uplink.name, via.pattern):
+                    found.setdefault(uplink.ifindex, (uplink, via.weight))
+        return tuple(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All of the user's rules, in their order, and what holds for marks in general."""
+
+    rules: tuple[Rule, ...] = ()
+    mask: MarkMask = MarkMask()
+    unusable_mark: Otherwise = "fallback"
+    keeps_replies: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.rules) > RULES_MAX:
+            raise ValueError(f"{len(self.rules)} rules: {RULES_MAX} at most")
+        if (lines := sum(rule.selector.combinations for rule in self.rules)) > LINES_MAX:
+            raise ValueError(f"the lists in the rules come to {lines} combinations: {LINES_MAX} at most")
+        names = Counter(rule.name for rule in self.rules)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f"two rules have the name '{twice[0]}'")
+
+    def compile(self, uplinks: Iterable[Uplink]) -> Compiled:
+        """The rules with marks in place of names, for the uplinks that are there now."""
+        usable = tuple(sorted((up for up in uplinks if self.mask.mark(up.ifindex)), key=_rank))
+        return Compiled(self, usable, tuple(_compile(rule, usable, self.mask) for rule in self.rules))
+
+
+class Verdict(Enum):
+    """What a compiled rule does with the packets that it matches."""
+
+    MARK = "mark"
+    SPREAD = "spread"
+    DEFAULT = "default"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One uplink's part of the new flows of a rule."""
+
+    mark: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRule:
+    """A rule as it stands now. `shares` has one member for MARK, several for SPREAD, none otherwise."""
+
+    rule: Rule
+    verdict: Verdict
+    shares: tuple[Share, ...] = ()
+
+
+class Outcome(Enum):
+    """What happens to a flow in the end."""
+
+    UPLINK = "uplink"
+    DEFAULT = "default"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where a flow goes. `mark` 0 and DEFAULT: priority and weight decide. `steps` tell how it came to that.
+
+    `uplinks` names those that the flow may be on: several when the rule spreads its flows over them.
+    """
+
+    outcome: Outcome
+    mark: int
+    uplinks: tuple[str, ...]
+    rule: str | None
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The policy for one set of uplinks: what the kernel is told, and what `why` explains."""
+
+    policy: Policy
+    uplinks: tuple[Uplink, ...]
+    rules: tuple[CompiledRule, ...]
+
+    def evaluate(self, flow: Flow) -> Decision:
+        """What happens to a flow, with every step of the way."""
+        mask = self.policy.mask
+        if ours := flow.mark & mask.bits:
+            return self._by_mark(ours, None, (f"the packet has the mark {ours:#x} already: rules leave it alone",))
+        steps = ["the packet has no mark of ours"]
+        if flow.came_in_by and self.policy.keeps_replies:
+            if up := self._named(mask.mark(flow.came_in_by)):
+                step = f"it answers a flow that came in by {up.name}: replies stay on their path"
+                return Decision(Outcome.UPLINK, mask.mark(up.ifindex), (up.name,), None, (*steps, step))
+            steps.append("the uplink that its flow came in by is gone: the rules decide anew")
+        for compiled in self.rules:
+            why_not = compiled.rule.selector.mismatch(flow)
+            if why_not is not None:
+                steps.append(f"rule '{compiled.rule.name}' does not match: the flow {why_not}")
+                continue
+            return self._by_rule(compiled, (*steps, f"rule '{compiled.rule.name}' matches"))
+        steps.append("no rule matches: priority and weight decide")
+        return Decision(Outcome.DEFAULT, 0, (), None, tuple(steps))
+
+    def usable(self, mark: int) -> bool:
+        """True for mark 0 and for marks that name an uplink of the moment."""
+        ours = mark & self.policy.mask.bits
+        return ours == 0 or self._named(ours) is not None
+
+    def _by_rule(self, compiled: CompiledRule, steps: tuple[str, ...]) -> Decision:
+        rule = compiled.rule
+        names = tuple(up.name for share in compiled.shares if (up := self._named(share.mark)) is not None)
+        match compiled.verdict:
+            case Verdict.MARK:
+                return self._by_mark(compiled.shares[0].mark, rule.name, steps)
+            case Verdict.SPREAD:
+                shares = ", ".join(f"{name} {each.weight}" for name, each in zip(names, compiled.shares, strict=True))
+                step = f"new flows are spread by weight ({shares}); a flow stays where it began"
+                return Decision(Outcome.UPLINK, 0, names, rule.name, (*steps, step))
+            case Verdict.DROP:
+                step = "none of its uplinks is there, and the rule says drop" if rule.via else "the rule says drop"
+                return Decision(Outcome.DROP, 0, (), rule.name, (*steps, step))
+            case Verdict.DEFAULT:
+                wanted = bool(rule.via) or not rule.may_cost
+                step = (
+                    "none of its uplinks is there: priority and weight decide" if wanted else "by priority and weight"
+                )
+                return Decision(Outcome.DEFAULT, 0, (), rule.name, (*steps, step))
+
+    def _by_mark(self, mark: int, rule: str | None, steps: tuple[str, ...]) -> Decision:
+        if up := self._named(mark):
+            step = f"mark {mark:#x} names {up.name} (ifindex {up.ifindex})"
+            return Decision(Outcome.UPLINK, mark, (up.name,), rule, (*steps, step))
+        ifindex = self.policy.mask.ifindex(mark)
+        if self.policy.unusable_mark == "drop":
+            step = f"mark {mark:#x} names no usable uplink (ifindex {ifindex}): dropped, as configured"
+            return Decision(Outcome.DROP, mark, (), rule, (*steps, step))
+        step = f"mark {mark:#x} names no usable uplink (ifindex {ifindex}): priority and weight decide"
+        return Decision(Outcome.DEFAULT, mark, (), rule, (*steps, step))
+
+    def _named(self, mark: int) -> Uplink | None:
+        ifindex = self.policy.mask.ifindex(mark)
+        return next((up for up in self.uplinks if up.ifindex == ifindex), None)
+
+
+def _compile(rule: Rule, uplinks: tuple[Uplink, ...], mask: MarkMask) -> CompiledRule:
+    candidates = rule.candidates(uplinks)
+    if not candidates:
+        return CompiledRule(rule, Verdict.DROP if rule.otherwise == "drop" else Verdict.DEFAULT)
+    shares = tuple(Share(mask.mark(uplink.ifindex), weight) for uplink, weight in candidates)
+    if shares[0].weight and len(shares) > 1:
+        return CompiledRule(rule, Verdict.SPREAD, shares)
+    return CompiledRule(rule, Verdict.MARK, shares[:1])
+
+
+def _rank(uplink: Uplink) -> tuple[int, str, int]:
+    return (uplink.priority, uplink.name, uplink.ifindex)

@@ -1,0 +1,70 @@
+"""What would happen to flows if uplinks were lost or gained: nothing is changed, only computed; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from lispmob.mh.policy import Compiled, Decision, Flow, Outcome, Policy, Uplink
+
+
+class Fate(Enum):
+    """What becomes of a flow."""
+
+    STAYS = "stays"
+    MOVES = "moves"
+    BREAKS = "breaks"
+    RECOVERS = "recovers"
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """One flow before and after. The uplinks are those that the flow is on; none: it is dropped, or has no way out."""
+
+    flow: Flow
+    fate: Fate
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    steps: tuple[str, ...]
+
+
+def rehearse(
+    policy: Policy,
+    before: Iterable[Uplink],
+    after: Iterable[Uplink],
+    flows: Iterable[Flow],
+    default: Callable[[Flow, tuple[Uplink, ...]], str | None],
+) -> list[Rehearsed]:
+    """What changes for each flow when the uplinks `before` become those `after`.
+
+    `default` says which uplink priority and weight choose for a flow, of those given; None: there is none.
+    """
+    now, then = policy.compile(before), policy.compile(after)
+    result = []
+    for flow in flows:
+        was, will = now.evaluate(flow), then.evaluate(flow)
+        old, new = _places(was, flow, now, default), _places(will, flow, then, default)
+        result.append(Rehearsed(flow, _fate(old, new), old, new, will.steps))
+    return result
+
+
+def _places(
+    decision: Decision, flow: Flow, compiled: Compiled, default: Callable[[Flow, tuple[Uplink, ...]], str | None]
+) -> tuple[str, ...]:
+    match decision.outcome:
+        case Outcome.UPLINK:
+            return decision.uplinks
+        case Outcome.DROP:
+            return ()
+        case Outcome.DEFAULT:
+            chosen = default(flow, compiled.uplinks)
+            return (chosen,) if chosen is not None else ()
+
+
+def _fate(before: tuple[str, ...], after: tuple[str, ...]) -> Fate:
+    if before == after:
+        return Fate.STAYS
+    if not after:
+        return Fate.BREAKS
+    return Fate.MOVES if before else Fate.RECOVERS

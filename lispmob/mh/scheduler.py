@@ -1,0 +1,172 @@
+"""Which uplinks, or which remote locators, take the flows that no mark decides about; pure, no clock.
+
+Priority comes first, and weight shares among equals: that is what was configured, or registered by the peer, and it is
+all that counts unless the user prefers a quality. Then the best one of the equals takes all flows, the others wait
+behind it. "Best" is sticky: a rival has to be better by a margin, and for some time, before the flows move over.
+
+The datapath spreads flows by rendezvous (`datapath/spread.py`): a flow stays while its locator lives, and only those
+of a dead one move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+NEVER: Final = 255
+BEHIND: Final = 1  # how much priority a candidate loses that is as good by configuration, but not preferred
+
+
+class Prefer(Enum):
+    """What decides among candidates of one priority."""
+
+    WEIGHT = "weight"
+    LATENCY = "latency"
+    LOSS = "loss"
+    COST = "cost"
+
+
+@dataclass(frozen=True, slots=True)
+class Hysteresis:
+    """When a rival takes over: better by `ratio` and by `rtt_ms` (or `loss`, a share of packets), for `hold_s`."""
+
+    ratio: float = 0.2
+    rtt_ms: float = 5.0
+    loss: float = 0.02
+    hold_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate(Generic[K]):
+    """One uplink or locator. `cost` is the user's figure (metered: high). Quality None: not measured yet.
+
+    `is_receive_only`: announced to others, never sent from.
+    """
+
+    key: K
+    priority: int = 1
+    weight: int = 100
+    is_up: bool = True
+    cost: int = 0
+    rtt_ms: float | None = None
+    loss: float | None = None
+
+    @property
+    def is_receive_only(self) -> bool:
+        """True with the priority that means "never"."""
+        return self.priority == NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked(Generic[K]):
+    """What the datapath is told: flows go to the lowest priority, shared by weight. 255: take no part."""
+
+    key: K
+    priority: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule(Generic[K]):
+    """The order of the moment. `steps` say how it came to it; `review_at`: when a rival may take over."""
+
+    ranked: tuple[Ranked[K], ...]
+    steps: tuple[str, ...] = ()
+    review_at: float | None = None
+
+    @property
+    def first(self) -> tuple[K, ...]:
+        """Those that flows go to now."""
+        best = min((one.priority for one in self.ranked), default=NEVER)
+        return tuple(one.key for one in self.ranked if one.priority == best < NEVER)
+
+
+class Scheduler(Generic[K]):
+    """Orders candidates. It remembers whom it preferred, and since when somebody else has been better."""
+
+    def __init__(self, prefer: Prefer = Prefer.WEIGHT, hysteresis: Hysteresis | None = None) -> None:
+        self._prefer = prefer
+        self._hysteresis = hysteresis or Hysteresis()
+        self._incumbent: K | None = None
+        self._rival: K | None = None
+        self._better_since = 0.0
+
+    def on_candidates(self, candidates: Iterable[Candidate[K]], now: float) -> Schedule[K]:
+        """The candidates are these now, in a stable order. Any change, and the passing of `review_at`, comes here."""
+        everyone = list(candidates)
+        known = [one for one in everyone if not one.is_receive_only]
+        living = [one for one in known if one.is_up]
+        # When all are silent the probes may be what is lost: go on as if none were.
+        usable = living or known
+        steps = [f"{one.key}: down" for one in known if not one.is_up]
+        if known and not living:
+            steps.append("none answers: go on sending as if all did")
+        best = min((one.priority for one in usable), default=NEVER)
+        equals = [one for one in usable if one.priority == best]
+        if self._prefer is Prefer.WEIGHT or len(equals) < 2:
+            self._incumbent = equals[0].key if len(equals) == 1 else None
+            self._rival = None
+            if equals:
+                steps.append(f"priority {best}: " + ", ".join(f"{one.key} weight {one.weight}" for one in equals))
+            return Schedule(tuple(_rank(one, usable, None) for one in everyone), tuple(steps))
+        chosen, review_at = self._choose(equals, now, steps)
+        return Schedule(tuple(_rank(one, usable, chosen) for one in everyone), tuple(steps), review_at)
+
+    def _choose(self, equals: list[Candidate[K]], now: float, steps: list[str]) -> tuple[Candidate[K], float | None]:
+        leader = min(equals, key=self._figure)  # the first of equals, in the order given
+        incumbent = next((one for one in equals if one.key == self._incumbent), None)
+        if incumbent is None:
+            return self._take(leader, f"{leader.key} has the best {self._prefer.value}", steps), None
+        if leader is incumbent or not self._is_clearly_better(leader, incumbent):
+            self._rival = None
+            steps.append(f"{incumbent.key} stays: nobody has a clearly better {self._prefer.value}")
+            return incumbent, None
+        if self._prefer is Prefer.COST:
+            return self._take(leader, f"{leader.key} costs less than {incumbent.key}", steps), None
+        if self._rival != leader.key:
+            self._rival, self._better_since = leader.key, now
+        review_at = self._better_since + self._hysteresis.hold_s
+        if now < review_at:
+            steps.append(f"{incumbent.key} stays: {leader.key} is better, but not for long enough yet")
+            return incumbent, review_at
+        return self._take(leader, f"{leader.key} has been better than {incumbent.key} for long enough", steps), None
+
+    def _take(self, candidate: Candidate[K], why: str, steps: list[str]) -> Candidate[K]:
+        self._incumbent, self._rival = candidate.key, None
+        steps.append(why)
+        return candidate
+
+    def _figure(self, one: Candidate[K]) -> float:
+        """The smaller the better; what is not measured comes last."""
+        match self._prefer:
+            case Prefer.LATENCY:
+                return float("inf") if one.rtt_ms is None else one.rtt_ms
+            case Prefer.LOSS:
+                return float("inf") if one.loss is None else one.loss
+            case _:
+                return float(one.cost)
+
+    def _is_clearly_better(self, rival: Candidate[K], incumbent: Candidate[K]) -> bool:
+        mine, theirs = self._figure(incumbent), self._figure(rival)
+        match self._prefer:
+            case Prefer.LATENCY:
+                margin = max(self._hysteresis.rtt_ms, self._hysteresis.ratio * theirs)
+            case Prefer.LOSS:
+                margin = max(self._hysteresis.loss, self._hysteresis.ratio * theirs)
+            case _:
+                margin = 0.0
+        return theirs < mine and theirs + margin <= mine
+
+
+def _rank(one: Candidate[K], usable: list[Candidate[K]], chosen: Candidate[K] | None) -> Ranked[K]:
+    """Even priorities for what is preferred, odd ones for what waits behind it: the order of the others stays."""
+    if not any(one is each for each in usable):
+        return Ranked(one.key, NEVER, one.weight)
+    order = sorted({each.priority for each in usable})
+    place = min(2 * order.index(one.priority), NEVER - 1 - BEHIND)
+    waits = chosen is not None and one is not chosen and one.priority == chosen.priority
+    return Ranked(one.key, place + BEHIND if waits else place, one.weight)

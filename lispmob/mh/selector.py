@@ -1,0 +1,178 @@
+"""What a steering rule is about: the packets that it selects, and why a given flow is or is not one of them; pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from math import prod
+from typing import Final
+
+from lispmob.wire.address import IpAddress, IpNetwork
+
+PROTOCOLS: Final = {"icmp": 1, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "icmpv6": 58, "sctp": 132, "udplite": 136}
+ICMP: Final = frozenset({1, 58})
+WITH_PORTS: Final = frozenset({6, 17, 33, 132, 136})  # what iptables' multiport reads: TCP, UDP, DCCP, SCTP, UDP-Lite
+PORT_MAX: Final = 65535
+DSCP_MAX: Final = 63
+PORTS_PER_MATCH: Final = 15  # xt_multiport; a range counts twice
+COMBINATIONS_MAX: Final = 4096  # ours: more is a slip of the pen
+ID_MAX: Final = (1 << 32) - 2  # uid_t; the last one means "nobody in particular"
+
+# iptables knows a name, or the beginning of one; both are ours to write and the kernel's to compare.
+_INTERFACE: Final = re.compile(r"[A-Za-z0-9_.@-]{1,15}|[A-Za-z0-9_.@-]{0,14}\*")
+_CGROUP: Final = re.compile(r"[A-Za-z0-9_.@:+=/\\-]{1,512}")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Numbers from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __contains__(self, number: int) -> bool:
+        return self.first <= number <= self.last
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One flow to be explained. What is not known is None; a rule that asks for it then does not match."""
+
+    source: IpAddress
+    destination: IpAddress
+    protocol: int = 6
+    source_port: int | None = None
+    destination_port: int | None = None
+    dscp: int = 0
+    uid: int | None = None
+    gid: int | None = None
+    cgroup: str | None = None
+    from_interface: str | None = None
+    mark: int = 0
+    came_in_by: int = 0
+
+    @property
+    def is_forwarded(self) -> bool:
+        """True for a packet of somebody else, which came in by an interface."""
+        return self.from_interface is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Every part that is given has to match; of a tuple, one member. Nothing given matches everything.
+
+    `users` and `groups` are numeric ids. `cgroup` is a path below the root of the unified hierarchy and holds for all
+    that is below it. `from_interface` is a name, or the beginning of one and `*`; it selects forwarded packets only,
+    as `users`, `groups` and `cgroup` select packets of this host only.
+    """
+
+    destinations: tuple[IpNetwork, ...] = ()
+    sources: tuple[IpNetwork, ...] = ()
+    protocols: tuple[int, ...] = ()
+    destination_ports: tuple[Span, ...] = ()
+    source_ports: tuple[Span, ...] = ()
+    dscp: tuple[int, ...] = ()
+    users: tuple[Span, ...] = ()
+    groups: tuple[Span, ...] = ()
+    cgroup: str | None = None
+    from_interface: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError with a sentence for what cannot be, or what iptables could not be told."""
+        if any(not 0 <= number <= 255 for number in self.protocols):
+            raise ValueError("a protocol is a number from 0 to 255")
+        if self.has_ports and not (self.protocols and set(self.protocols) <= WITH_PORTS):
+            raise ValueError("ports need a protocol that has them: tcp, udp, sctp, dccp (33) or udplite")
+        for spans, most in ((self.destination_ports + self.source_ports, PORT_MAX), (self.users + self.groups, ID_MAX)):
+            if any(not 0 <= span.first <= span.last <= most for span in spans):
+                raise ValueError(f"a range goes upwards, from 0 to {most} at most")
+        if any(not 0 <= value <= DSCP_MAX for value in self.dscp):
+            raise ValueError(f"a DSCP is a number from 0 to {DSCP_MAX}")
+        if self.from_interface is not None and not _INTERFACE.fullmatch(self.from_interface):
+            raise ValueError(f"{self.from_interface}: an interface name, or the beginning of one and a final *")
+        if self.cgroup is not None and (not _CGROUP.fullmatch(self.cgroup) or ".." in self.cgroup.split("/")):
+            raise ValueError(f"{self.cgroup}: a path of a control group, such as user.slice/backup.service")
+        if self.combinations > COMBINATIONS_MAX:
+            raise ValueError(f"the lists come to {self.combinations} combinations: {COMBINATIONS_MAX} at most")
+        if self.from_interface is not None and self.is_local_only:
+            raise ValueError("packets from an interface have no user, group or cgroup: they are somebody else's")
+
+    @property
+    def has_ports(self) -> bool:
+        """True when ports are asked for."""
+        return bool(self.destination_ports or self.source_ports)
+
+    @property
+    def is_local_only(self) -> bool:
+        """True when only packets of this host's own processes can match."""
+        return bool(self.users or self.groups or self.cgroup is not None)
+
+    @property
+    def combinations(self) -> int:
+        """How many comparisons the kernel needs at most: the lists are multiplied."""
+        lists = (self.destinations, self.sources, self.protocols, self.dscp, self.users, self.groups)
+        batches = (-(-2 * len(ports) // PORTS_PER_MATCH) for ports in (self.destination_ports, self.source_ports))
+        return prod(max(1, count) for count in (*map(len, lists), *batches))
+
+    def families(self) -> tuple[int, ...]:
+        """The IP versions in which this can match at all."""
+        return tuple(
+            family
+            for family in (4, 6)
+            if all(not each or any(one.version == family for one in each) for each in (self.destinations, self.sources))
+            and (not self.protocols or any(number not in ICMP or _icmp(family) == number for number in self.protocols))
+        )
+
+    def mismatch(self, flow: Flow) -> str | None:
+        """The first part that does not fit, in words; None when all fits."""
+        return next((check.why for check in self._checks(flow) if not check.fits), None)
+
+    def _checks(self, flow: Flow) -> list[_Check]:
+        ours = not flow.is_forwarded
+        return [
+            _Check(_within(flow.destination, self.destinations), f"goes to {flow.destination}"),
+            _Check(_within(flow.source, self.sources), f"comes from {flow.source}"),
+            _Check(not self.protocols or flow.protocol in self.protocols, f"is protocol {flow.protocol}"),
+            _Check(_one_of(flow.destination_port, self.destination_ports), f"goes to port {flow.destination_port}"),
+            _Check(_one_of(flow.source_port, self.source_ports), f"comes from port {flow.source_port}"),
+            _Check(not self.dscp or flow.dscp in self.dscp, f"has DSCP {flow.dscp}"),
+            _Check(not self.users or (ours and _one_of(flow.uid, self.users)), f"is of user {flow.uid}"),
+            _Check(not self.groups or (ours and _one_of(flow.gid, self.groups)), f"is of group {flow.gid}"),
+            _Check(self.cgroup is None or (ours and _below(flow.cgroup, self.cgroup)), f"is of cgroup {flow.cgroup}"),
+            _Check(
+                self.from_interface is None or fnmatchcase(flow.from_interface or "", self.from_interface),
+                f"comes in by {flow.from_interface}" if flow.from_interface else "is of this host",
+            ),
+        ]
+
+
+EVERYTHING: Final = Selector()
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    fits: bool
+    why: str = field(compare=False)
+
+
+def _icmp(family: int) -> int:
+    return 1 if family == 4 else 58
+
+
+def _within(address: IpAddress, networks: tuple[IpNetwork, ...]) -> bool:
+    return not networks or any(address in network for network in networks)
+
+
+def _one_of(number: int | None, spans: tuple[Span, ...]) -> bool:
+    return not spans or (number is not None and any(number in span for span in spans))
+
+
+def _below(path: str | None, root: str) -> bool:
+    if path is None:
+        return False
+    have, want = path.strip("/"), root.strip("/")
+    return not want or have == want or have.startswith(f"{want}/")

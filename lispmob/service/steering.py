@@ -1,0 +1,131 @@
+"""Puts the steering policy into effect: lanes of the datapath, and the chain of marks in the kernel.
+
+In a move the datapath comes first. Until the chain knows of it too, packets with the mark of an uplink that has just
+gone take the default way, also where the policy says drop: the rule may have named another uplink for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from lispmob.datapath.engine import Engine
+from lispmob.errors import KernelRefused
+from lispmob.mh.chain import MarkChain
+from lispmob.mh.chain_text import Arrival, Hooks
+from lispmob.mh.policy import Compiled, Policy, Uplink
+
+RETRY_S: Final = 5.0  # ours: another program may have held the lock of iptables
+LAZY_S: Final = 1.0  # ours: without rules only replies are at stake, and a move has more urgent things to do
+
+log = logging.getLogger(__name__)
+
+
+class Steering:
+    """Keeps lanes and chain in step with the policy and the uplinks. The chain follows in the background."""
+
+    def __init__(self, engine: Engine, policy: Policy, chain: MarkChain | None = None) -> None:
+        self.policy = policy
+        self.compiled = policy.compile(())
+        self.problem: str | None = None
+        self._engine = engine
+        self._chain = chain or MarkChain()
+        self._uplinks: tuple[Uplink, ...] = ()
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._is_in_place = False  # the chain is ours to remove
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Names of rules that can match nothing now, since their control group does not exist."""
+        return self._chain.skipped
+
+    async def start(self) -> None:
+        """Remove what a crash left behind, and begin. A kernel that refuses is reported, and tried again."""
+        try:
+            await self._chain.clean_up()
+        except KernelRefused as refused:
+            self._complain(str(refused))
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._wanted.set()
+
+    def on_uplinks(self, uplinks: Sequence[Uplink]) -> None:
+        """The uplinks are these now: marks lead to them from the next packet on."""
+        self._uplinks = tuple(uplinks)
+        self._change()
+
+    def on_policy(self, policy: Policy) -> None:
+        """A reload. The mask stays: the device was made for it."""
+        self.policy = replace(policy, mask=self.policy.mask)
+        self._change()
+
+    def repair(self) -> None:
+        """Somebody may have changed the tables: look."""
+        self._wanted.set()
+
+    async def stop(self) -> None:
+        """Take the chain out again."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        try:
+            await self._chain.clean_up()
+        except KernelRefused as refused:
+            log.error("not everything was cleaned up: %s; the next start of lispd tries again", refused)
+
+    def _change(self) -> None:
+        self.compiled = self.policy.compile(self._uplinks)
+        self._set_lanes(drops_unusable=False)
+        self._wanted.set()
+
+    def _set_lanes(self, *, drops_unusable: bool) -> None:
+        mask = self.policy.mask
+        marks = [(up.ifindex, mask.mark(up.ifindex)) for up in self.compiled.uplinks]
+        try:
+            self._engine.set_lanes(marks, drops_unusable=drops_unusable)
+        except KernelRefused as refused:
+            self._complain(str(refused))
+
+    async def _run(self) -> None:
+        while True:
+            await self._wanted.wait()
+            if not self.policy.rules:
+                await asyncio.sleep(LAZY_S)
+            self._wanted.clear()
+            try:
+                await self._apply()
+                self.problem = None
+            except KernelRefused as refused:
+                self._complain(str(refused))
+                asyncio.get_running_loop().call_later(RETRY_S, self._wanted.set)
+            if not self._wanted.is_set():
+                self._set_lanes(drops_unusable=self.policy.unusable_mark == "drop")
+
+    async def _apply(self) -> None:
+        """The chain is there when it can make a difference: connection tracking costs every packet something."""
+        compiled = self.compiled
+        if compiled.policy.rules or (compiled.policy.keeps_replies and len(compiled.uplinks) > 1):
+            self._is_in_place = True
+            await self._chain.apply(compiled, self._hooks(compiled))
+        elif self._is_in_place and not compiled.uplinks:
+            return  # between two networks: the next one will tell
+        elif self._is_in_place:
+            await self._chain.clean_up()
+            self._is_in_place = False
+
+    def _hooks(self, compiled: Compiled) -> Hooks:
+        present = {up.ifindex for up in compiled.uplinks}
+        lanes = [lane for lane in self._engine.lanes if lane.ifindex in present]
+        arrivals = tuple(Arrival(lane.ifindex, lane.device, lane.queue) for lane in lanes)
+        return Hooks((self._engine.config.tun_name,), arrivals)
+
+    def _complain(self, problem: str) -> None:
+        if problem != self.problem:
+            log.error("%s", problem)
+        self.problem = problem

@@ -1,0 +1,394 @@
+"""The prober in a small world (`probing_world.py`), in virtual time."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lispmob.control.effect import Count, Event, SendControl
+from lispmob.control.path import TRANSITIONS, Pair, State
+from lispmob.control.probing import PathChanged, ProbeConfig, ReachabilityChanged, UplinkChanged, WatchForSilence
+from lispmob.wire.map_reply import MapReply
+from tests.control.probing_world import EID, LTE, OTHER, PEER, PEER6, SOME_EID, WIFI, WIFI6, World
+
+
+def test_a_locator_in_use_is_asked_soon_and_then_every_half_minute() -> None:
+    world = World()
+
+    world.begin()
+    world.run(300.0)
+
+    times = [at for at, _ in world.sent]
+    assert times[0] <= 1.0
+    assert 8 <= len(times) <= 14
+    assert all(22.5 <= later - sooner <= 38.0 for sooner, later in pairwise(times))
+    assert world.state() is State.UP
+
+
+def test_every_pair_of_one_family_is_probed_from_its_own_side() -> None:
+    world = World()
+
+    world.begin(WIFI, LTE, WIFI6, targets=(PEER, OTHER, PEER6))
+    world.run(5.0)
+
+    assert {pair for _, pair in world.sent} == {
+        Pair(WIFI.address, PEER),
+        Pair(WIFI.address, OTHER),
+        Pair(LTE.address, PEER),
+        Pair(LTE.address, OTHER),
+        Pair(WIFI6.address, PEER6),
+    }
+    sent = [effect for _, effect in world.of(SendControl) if isinstance(effect, SendControl)]
+    assert all(effect.ifindex == (3 if effect.source == LTE.address else 2) for effect in sent)
+
+
+def test_silence_brings_a_locator_down_within_two_timeouts_of_a_probe() -> None:
+    world = World(ProbeConfig(timeout_s=1.0))
+    world.begin()
+    world.run(100.0)
+    world.dead.add(PEER)
+    before = len(world.sent)
+
+    world.run(200.0)
+
+    first_unanswered = world.sent[before][0]
+    (at, change), *_ = world.of(ReachabilityChanged)
+    assert change == ReachabilityChanged(PEER, is_up=False)
+    assert at - first_unanswered <= 2.0 + 1e-6
+    assert not world.prober.is_reachable(PEER)
+
+
+def test_a_dead_locator_is_asked_ever_less_often_and_comes_back_with_the_first_answer() -> None:
+    world = World(ProbeConfig(interval_s=30, backoff_max_s=60))
+    world.begin()
+    world.run(50.0)
+    world.dead.add(PEER)
+    world.run(700.0)
+    asked = [at for at, _ in world.sent if at > 200.0]
+    world.dead.clear()
+
+    world.run(800.0)
+
+    gaps = [later - sooner for sooner, later in pairwise(asked)]
+    assert gaps
+    assert all(45.0 <= gap <= 75.0 for gap in gaps)
+    (up_at, change) = world.of(ReachabilityChanged)[-1]
+    assert change == ReachabilityChanged(PEER, is_up=True)
+    assert up_at <= 700.0 + 75.0 + world.rtt_s
+    assert world.state() is State.UP
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_tenth_of_all_packets_lost_each_way_makes_no_locator_flap_in_a_day(seed: int) -> None:
+    world = World(seed=seed)
+    world.loss_each_way = 0.1
+    world.begin()
+
+    world.run(86_400.0)
+
+    assert world.of(ReachabilityChanged) == []
+    path = world.prober.path(WIFI.address, PEER)
+    assert path is not None
+    assert path.quality.loss is not None
+    assert 0.05 <= path.quality.loss <= 0.4
+
+
+def test_a_path_that_dies_again_and_again_has_to_answer_more_than_once() -> None:
+    world = World(ProbeConfig(interval_s=5, backoff_max_s=4, jitter=0.0))
+    world.begin()
+    world.run(10.0)
+    ups: list[float] = []
+    for _ in range(3):
+        world.dead.add(PEER)
+        world.run(world.now + 10.0)
+        assert world.state() is State.DOWN
+        world.dead.clear()
+        alive_at, before = world.now, len(world.sent)
+        world.run(world.now + 12.0)
+        ups.append(sum(1 for at, _ in world.sent[before:] if at <= world.of(PathChanged)[-1][0]))
+        assert world.state() is State.UP, alive_at
+
+    assert ups[0] == 1
+    assert ups[-1] > ups[0]
+
+
+def test_data_that_proves_the_path_spares_the_probes() -> None:
+    world = World()
+    world.begin()
+    world.run(40.0)
+    before = len(world.sent)
+
+    for _ in range(100):
+        world.take(world.prober.on_heard([PEER], world.now))
+        world.run(world.now + 5.0)
+
+    assert len(world.sent) == before
+
+
+def test_quality_is_measured_on_request_although_data_proves_the_path() -> None:
+    world = World(ProbeConfig(measures=True))
+    world.begin()
+    world.run(40.0)
+    before = len(world.sent)
+
+    for _ in range(100):
+        world.take(world.prober.on_heard([PEER], world.now))
+        world.run(world.now + 5.0)
+
+    assert len(world.sent) - before >= 12
+
+
+@pytest.mark.parametrize("rtt_s", [0.02, 0.1, 0.6])
+def test_unanswered_data_finds_a_dead_locator_within_three_round_trips(rtt_s: float) -> None:
+    world = World(rtt_s=rtt_s)
+    world.begin()
+    world.run(900.0)
+    watch = world.of(WatchForSilence)[-1][1]
+    assert isinstance(watch, WatchForSilence)
+    assert watch.patience_s is not None
+    world.dead.add(PEER)
+    last_heard = world.now
+    world.run(last_heard + watch.patience_s)
+
+    world.take(world.prober.on_unanswered(PEER, world.now))
+    world.run(world.now + 10 * rtt_s)
+
+    (at, change), *_ = world.of(ReachabilityChanged)
+    assert change == ReachabilityChanged(PEER, is_up=False)
+    assert at - last_heard <= 3 * rtt_s + 0.02
+
+
+def test_unanswered_data_on_a_living_path_makes_us_ask_ever_less_often() -> None:
+    world = World(rtt_s=0.1)
+    world.begin()
+    world.run(900.0)
+    first = world.of(WatchForSilence)[-1][1]
+
+    for _ in range(6):
+        world.take(world.prober.on_unanswered(PEER, world.now))
+        world.run(world.now + 3.0)
+
+    last = world.of(WatchForSilence)[-1][1]
+    assert isinstance(first, WatchForSilence)
+    assert isinstance(last, WatchForSilence)
+    assert first.patience_s is not None
+    assert last.patience_s is not None
+    assert last.patience_s >= 16 * first.patience_s
+    assert world.state() is State.UP
+    assert world.of(ReachabilityChanged) == []
+
+
+def test_a_hint_is_verified_and_never_believed() -> None:
+    world = World()
+    world.begin()
+    world.run(40.0)
+    before = len(world.sent)
+
+    world.take(world.prober.on_hint(PEER, "status bit", world.now))
+    world.run(world.now + 3.0)
+
+    assert len(world.sent) == before + 1
+    assert world.state() is State.UP
+    assert world.of(PathChanged) == []
+
+
+def test_only_the_last_dead_pair_makes_a_locator_unreachable() -> None:
+    world = World()
+    world.begin(WIFI, LTE)
+    world.run(40.0)
+    world.dead.add(WIFI.address)
+
+    world.run(120.0)
+    after_one = world.of(ReachabilityChanged), world.of(PathChanged)
+    world.dead.add(PEER)
+    world.run(240.0)
+
+    assert after_one[0] == []
+    assert [effect for _, effect in after_one[1]] == [PathChanged(WIFI.address, PEER, is_up=False)]
+    assert [effect for _, effect in world.of(ReachabilityChanged)] == [ReachabilityChanged(PEER, is_up=False)]
+
+
+def test_an_uplink_that_reaches_nobody_while_others_do_is_told_until_it_does_again() -> None:
+    world = World()
+    world.begin(WIFI, LTE, targets=(PEER, OTHER))
+    world.run(40.0)
+    world.dead.add(WIFI.address)
+    world.run(120.0)
+    silent = world.prober.is_silent(WIFI.address)
+    world.dead.clear()
+
+    world.run(240.0)
+
+    told = [effect for _, effect in world.of(UplinkChanged)]
+    assert silent
+    assert told == [UplinkChanged(WIFI.address, is_up=False), UplinkChanged(WIFI.address, is_up=True)]
+
+
+def test_a_dead_peer_is_not_blamed_on_our_uplinks() -> None:
+    world = World()
+    world.begin(WIFI, LTE)
+    world.run(40.0)
+    world.dead.add(PEER)
+
+    world.run(200.0)
+
+    assert not world.prober.is_silent(WIFI.address)
+    assert not world.prober.is_silent(LTE.address)
+
+
+def test_a_late_answer_says_slow_and_not_lost() -> None:
+    world = World(ProbeConfig(timeout_s=0.2), rtt_s=0.3)
+    world.begin()
+
+    world.run(200.0)
+
+    path = world.prober.path(WIFI.address, PEER)
+    assert path is not None
+    assert path.quality.loss == 0.0
+    assert path.quality.rtt_s == pytest.approx(0.3)
+    assert path.timeout_s(ProbeConfig(timeout_s=0.2)) >= 0.3
+    assert world.state() is State.UP
+
+
+def test_round_trip_loss_and_jitter_are_estimated_per_pair() -> None:
+    world = World(ProbeConfig(interval_s=5), rtt_s=0.04)
+    world.loss_each_way = 0.05
+    world.begin()
+
+    world.run(600.0)
+
+    path = world.prober.path(WIFI.address, PEER)
+    assert path is not None
+    quality = path.quality
+    assert quality.rtt_s == pytest.approx(0.04)
+    assert quality.jitter_s == pytest.approx(0.0, abs=1e-6)
+    assert quality.loss is not None
+    assert 0.02 < quality.loss < 0.35
+    assert quality.probes == 64
+
+
+def test_no_more_than_a_hundred_probes_a_second_leave_however_many_locators_there_are() -> None:
+    world = World()
+    remotes = [ip_address(f"192.0.{2 + n // 200}.{1 + n % 200}") for n in range(600)]
+    world.dead.update(remotes)
+
+    world.begin(WIFI, targets=remotes)
+    world.run(60.0)
+
+    times = [at for at, _ in world.sent]
+    assert max(sum(1 for at in times if start <= at < start + 1) for start in range(60)) <= 170
+    assert all(not world.prober.is_reachable(remote) for remote in remotes)
+
+
+def test_a_forged_or_foreign_answer_changes_nothing() -> None:
+    world = World()
+    world.begin()
+    world.run(1.0)
+
+    unknown = world.prober.on_map_reply(MapReply(999_999, (), is_probe=True), WIFI.address, world.now)
+    no_probe = world.prober.on_map_reply(MapReply(1, ()), WIFI.address, world.now)
+
+    assert unknown is None
+    assert no_probe is None
+
+
+def test_a_locator_that_is_used_no_more_is_forgotten() -> None:
+    world = World()
+    world.begin()
+    world.run(40.0)
+
+    world.take(world.prober.on_targets({}, world.now))
+
+    assert world.prober.paths == ()
+    assert world.of(WatchForSilence)[-1][1] == WatchForSilence(PEER, None)
+    assert world.prober.is_reachable(PEER)
+
+
+def test_after_a_sleep_everything_is_asked_again_and_nothing_is_held_dead() -> None:
+    world = World()
+    world.begin()
+    world.run(40.0)
+    world.dead.add(PEER)
+    world.run(120.0)
+    assert not world.prober.is_reachable(PEER)
+    world.dead.clear()
+
+    world.take(world.prober.on_slept(world.now))
+    reachable_at_once = world.prober.is_reachable(PEER)
+    world.run(world.now + 1.0)
+
+    assert reachable_at_once
+    assert world.state() is State.UP
+
+
+def test_switched_off_it_asks_nothing() -> None:
+    world = World()
+    world.begin()
+
+    world.take(world.prober.on_config(ProbeConfig(), False, world.now))
+
+    assert world.prober.paths == ()
+
+
+def test_every_probe_is_counted_and_every_change_is_told() -> None:
+    world = World()
+    world.begin()
+    world.run(40.0)
+    world.dead.add(PEER)
+    world.run(100.0)
+
+    assert len(world.of(Count)) == len(world.sent)
+    (_, event), *_ = world.of(Event)
+    assert isinstance(event, Event)
+    assert event.kind == "path-down"
+    assert event.fields["rloc"] == str(PEER)
+
+
+def test_every_state_of_a_path_is_in_the_table_and_can_be_reached() -> None:
+    reached: set[State] = set()
+    waiting = [State.UNKNOWN]
+    while waiting:
+        state = waiting.pop()
+        if state not in reached:
+            reached.add(state)
+            waiting += TRANSITIONS[state]
+
+    assert reached == set(TRANSITIONS) == set(State)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["die", "live", "heard", "hint", "silent", "slept", "targets"]), st.floats(0, 40)),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS, st.floats(0, 0.5))
+def test_whatever_happens_a_locator_in_use_is_asked_again(steps: list[tuple[str, float]], loss: float) -> None:
+    world = World()
+    world.loss_each_way = loss
+    world.begin(WIFI, LTE)
+    for what, pause in steps:
+        world.run(world.now + pause)
+        match what:
+            case "die":
+                world.dead.add(PEER)
+            case "live":
+                world.dead.clear()
+            case "heard":
+                world.take(world.prober.on_heard([PEER, OTHER], world.now))
+            case "hint":
+                world.take(world.prober.on_hint(PEER, "status bit", world.now))
+            case "silent":
+                world.take(world.prober.on_unanswered(PEER, world.now))
+            case "slept":
+                world.take(world.prober.on_slept(world.now))
+            case _:
+                world.take(world.prober.on_targets({PEER: SOME_EID, OTHER: EID}, world.now))
+        wake_at = world.prober.wake_at()
+        assert wake_at is not None
+        assert wake_at <= world.now + 76.0

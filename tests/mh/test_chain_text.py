@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+
+from lispmob.errors import KernelRefused
+from lispmob.mh.chain import removal_lines, restore_lines
+from lispmob.mh.chain_text import Arrival, ChainText, Hooks, chain_text, matches
+from lispmob.mh.policy import MarkMask, Policy, Rule, Selector, Uplink, Via
+from lispmob.mh.selector import Span
+from lispmob.mh.xtables import remedy
+
+CABLE, WIFI = Uplink("cable0", 2), Uplink("wlan0", 3)
+QUEUES = Hooks(("lmn0",), (Arrival(2, "lmn0", 2), Arrival(3, "lmn0", 3)))
+
+
+def text(*rules: Rule, family: int = 4, hooks: Hooks = QUEUES, keeps_replies: bool = True) -> ChainText:
+    return chain_text(Policy(rules, keeps_replies=keeps_replies).compile((CABLE, WIFI)), hooks, family)
+
+
+def test_a_rule_becomes_a_jump_to_the_chain_that_sets_its_mark() -> None:
+    rule = Rule(
+        "web",
+        Selector((ip_network("10.2.0.0/16"),), protocols=(6,), destination_ports=(Span(80, 80),)),
+        (Via("wlan*"),),
+    )
+
+    made = text(rule, keeps_replies=False)
+
+    assert made.rules == (
+        "-A LISPMOB-MARK -m mark ! --mark 0x0/0xffff -j RETURN",
+        "-A LISPMOB-VIA-3 -j MARK --set-xmark 0x3/0xffff",
+        '-A LISPMOB-MARK -d 10.2.0.0/16 -p tcp -m multiport --dports 80 -m comment --comment "web" -g LISPMOB-VIA-3',
+        "-A LISPMOB-FORWARD -m mark ! --mark 0x0/0xffff -j RETURN",
+        '-A LISPMOB-FORWARD -d 10.2.0.0/16 -p tcp -m multiport --dports 80 -m comment --comment "web" -g LISPMOB-VIA-3',
+    )
+
+
+def test_a_rule_stands_only_in_the_family_and_the_chain_that_can_match_it() -> None:
+    ours = Rule("ours", Selector((ip_network("2001:db8::/32"),), users=(Span(5, 5),)), (Via("cable0"),))
+    theirs = Rule("theirs", Selector(from_interface="br*"), (Via("cable0"),))
+
+    v4 = [line for line in text(ours, theirs).rules if "comment" in line]
+    v6 = [line for line in text(ours, theirs, family=6).rules if "comment" in line]
+
+    assert v4 == ['-A LISPMOB-FORWARD -i br+ -m comment --comment "theirs" -g LISPMOB-VIA-2']
+    assert v6[0].startswith("-A LISPMOB-MARK -d 2001:db8::/32 -m owner --uid-owner 5 ")
+    assert len(v6) == 2
+
+
+def test_lists_are_multiplied_and_many_ports_take_several_matches() -> None:
+    ports = tuple(Span(port, port) for port in range(1, 21))
+    selector = Selector((ip_network("10.2.0.0/16"), ip_network("10.3.0.0/16")), protocols=(6,), destination_ports=ports)
+
+    lines = list(matches(selector, 4))
+
+    assert len(lines) == 4
+    assert lines[0].count(",") == 14
+
+
+def test_icmp_is_another_number_in_the_other_family() -> None:
+    selector = Selector(protocols=(1, 58))
+
+    assert list(matches(selector, 4)) == ["-p 1 "]
+    assert list(matches(selector, 6)) == ["-p 58 "]
+
+
+def test_a_flow_keeps_the_uplink_that_the_dice_gave_it() -> None:
+    made = text(Rule("rest", via=(Via("cable0", 3), Via("wlan0", 1))), keeps_replies=False)
+
+    spread = [line for line in made.rules if line.startswith("-A LISPMOB-SPREAD-")]
+    assert spread == [
+        "-A LISPMOB-SPREAD-0 -m connmark --mark 0x2/0xffff -g LISPMOB-VIA-2",
+        "-A LISPMOB-SPREAD-0 -m connmark --mark 0x3/0xffff -g LISPMOB-VIA-3",
+        "-A LISPMOB-SPREAD-KEEP-2 -j CONNMARK --set-xmark 0x2/0xffff",
+        "-A LISPMOB-SPREAD-KEEP-2 -g LISPMOB-VIA-2",
+        "-A LISPMOB-SPREAD-0 -m statistic --mode random --probability 0.75000000 -g LISPMOB-SPREAD-KEEP-2",
+        "-A LISPMOB-SPREAD-KEEP-3 -j CONNMARK --set-xmark 0x3/0xffff",
+        "-A LISPMOB-SPREAD-KEEP-3 -g LISPMOB-VIA-3",
+        "-A LISPMOB-SPREAD-0 -g LISPMOB-SPREAD-KEEP-3",
+    ]
+
+
+def test_our_jumps_stand_where_packets_enter_and_leave_the_tun() -> None:
+    by_queue = QUEUES.jumps(4)
+    by_device = Hooks(("lmn0",), (Arrival(2, "lmn0-2"),), (ip_network("10.1.0.1/32"),)).jumps(4)
+
+    assert by_queue == [
+        "-A PREROUTING -i lmn0 -j LISPMOB-CAME-IN",
+        "-A FORWARD -o lmn0 -j LISPMOB-FORWARD",
+        "-A OUTPUT -o lmn0 -j LISPMOB-MARK",
+    ]
+    assert by_device == [
+        "-A PREROUTING -i lmn0-2 -j LISPMOB-CAME-IN",
+        "-A PREROUTING -s 10.1.0.1/32 -j LISPMOB-FORWARD",
+        "-A OUTPUT -o lmn0 -j LISPMOB-MARK",
+    ]
+
+
+def test_a_rule_about_a_control_group_that_is_not_there_is_left_out_and_named() -> None:
+    rule = Rule("job", Selector(cgroup="backup"), (Via("cable0"),))
+
+    made = chain_text(Policy((rule,)).compile((CABLE,)), QUEUES, 4, has_cgroup=lambda _path: False)
+
+    assert made.skipped == ("job",)
+    assert not any("cgroup" in line for line in made.rules)
+
+
+def test_bits_of_others_are_never_touched() -> None:
+    rules = Policy((Rule("all", via=(Via("cable0", 1), Via("wlan0", 1))),), MarkMask(0x00FF0000))
+
+    made = chain_text(rules.compile((CABLE, WIFI)), QUEUES, 4)
+
+    assert all(line.endswith("/0xff0000") for line in made.rules if "set-xmark" in line)
+
+
+def test_a_change_leaves_the_jumps_where_they_stand_and_everybody_elses_rules_alone() -> None:
+    present = [
+        "*mangle",
+        ":OUTPUT ACCEPT [0:0]",
+        ":LISPMOB-MARK - [0:0]",
+        ":LISPMOB-VIA-9 - [0:0]",
+        ":DOCKER - [0:0]",
+        "-A OUTPUT -d 10.0.1.2/32 -j MARK --set-xmark 0x2/0xffffffff",
+        "-A OUTPUT -o lmn0 -j LISPMOB-MARK",
+        "-A OUTPUT -o old0 -j LISPMOB-MARK",
+        "-A LISPMOB-MARK -g LISPMOB-VIA-9",
+        "COMMIT",
+    ]
+
+    lines = restore_lines(present, text(keeps_replies=False, hooks=Hooks(("lmn0",))))
+
+    assert ":LISPMOB-VIA-9 - [0:0]" in lines
+    assert lines[-1] == "-X LISPMOB-VIA-9"
+    assert "-D OUTPUT -o old0 -j LISPMOB-MARK" in lines
+    assert "-A OUTPUT -o lmn0 -j LISPMOB-MARK" not in lines
+    assert not any("DOCKER" in line or "10.0.1.2" in line for line in lines)
+
+
+def test_removal_takes_all_of_ours_and_nothing_else() -> None:
+    present = [":LISPMOB-MARK - [0:0]", ":X - [0:0]", "-A OUTPUT -o lmn0 -j LISPMOB-MARK", "-A X -j MARK --set-mark 1"]
+
+    assert removal_lines(present) == [
+        ":LISPMOB-MARK - [0:0]",
+        "-D OUTPUT -o lmn0 -j LISPMOB-MARK",
+        "-X LISPMOB-MARK",
+    ]
+    assert removal_lines([":X - [0:0]"]) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "helps"),
+    [
+        (
+            "iptables-restore v1.8.9 (nf_tables): Could not fetch rule set: Permission denied (you must be root)",
+            "CAP_NET_ADMIN",
+        ),
+        ("Another app is currently holding the xtables lock; still -9s 0us time ahead", "lock"),
+        ("line 2: RULE_APPEND failed (Invalid argument): rule in chain X", "kernel lacks a match"),
+        ("Couldn't load match `cgroup':No such file or directory", "extension"),
+    ],
+)
+def test_a_refusal_says_what_would_help(said: str, helps: str) -> None:
+    refusal = KernelRefused(remedy("iptables-restore", said, "*mangle\n-A X -m cgroup\nCOMMIT\n"))
+
+    assert helps in str(refusal)
+    assert ("-A X -m cgroup" in str(refusal)) == ("line 2" in said)

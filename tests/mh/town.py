@@ -1,0 +1,130 @@
+"""A hub and two nodes with two uplinks each, as processes in namespaces: what a user has, seen from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from lispmob.lab.build import Lab
+from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
+from lispmob.lab.namespace import Namespace
+from lispmob.lab.process import module
+from lispmob.lab.topology import roaming
+
+A = Identity("a", ip_address("10.1.0.1"), ip_address("2001:db8:e1d::1"))
+B = Identity("b", ip_address("10.1.0.2"), ip_address("2001:db8:e1d::2"))
+OVERLAY = ("10.1.0.0/16", "2001:db8:e1d::/48")
+EQUAL = """\
+uplinks:
+  - {name: "wlan*", priority: 1, weight: 75}
+  - {name: "lte*", priority: 1, weight: 25}
+"""
+"""Both uplinks of one priority, 3:1."""
+
+DATAGRAM_OCTETS = 64 + 28 + 8  # what each has at least, also in a run
+
+
+@dataclass
+class Town:
+    """Uplinks are wlan0 and lte0 on both nodes; a prefers wlan0 unless its configuration says otherwise."""
+
+    lab: Lab
+    directory: Path
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+    @property
+    def a(self) -> Namespace:
+        return self.lab["a"]
+
+    @property
+    def b(self) -> Namespace:
+        return self.lab["b"]
+
+    def ctl(self, *command: str, node: str = "a", code: int = 0) -> Any:
+        """A lispctl command; what it printed as JSON."""
+        socket_path = self.directory / node / "lispd.sock"
+        line = module("lispmob.api.cli.main", "--socket", str(socket_path), *command, "--json")
+        done = subprocess.run(self.lab[node].argv(*line), capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode == code, done.stderr + done.stdout
+        return json.loads(done.stdout) if code == 0 and done.stdout else done.stderr
+
+    def configure(self, extra: str, node: str = "a") -> None:
+        """Replace what stands behind the common part of lispd.conf, and reload."""
+        self.conf(node).write_text(self.base(node) + extra)
+        self.ctl("reload", node=node)
+
+    def conf(self, node: str) -> Path:
+        return self.directory / node / "lispd.conf"
+
+    def base(self, node: str) -> str:
+        identity = A if node == "a" else B
+        hub = self.lab.topology.address("hub", "eth0")
+        return node_configuration(identity, hub, OVERLAY, self.directory / node)
+
+    def start(self, identity: Identity, extra: str) -> Node:
+        directory = self.directory / identity.name
+        node = Node(identity, self.lab[identity.name], self.base(identity.name) + extra, directory)
+        self.nodes[identity.name] = node
+        return node
+
+    def ifindex(self, interface: str, node: str = "a") -> int:
+        return int(self.lab[node].run("cat", f"/sys/class/net/{interface}/ifindex"))
+
+    def sent(self, interface: str, node: str = "a") -> int:
+        """What has left by an interface so far, in datagrams of `send`: a run of them counts as one packet there."""
+        return int(self.lab[node].run("cat", f"/sys/class/net/{interface}/statistics/tx_bytes")) // DATAGRAM_OCTETS
+
+    def by_uplink(self, count: int, *, port: int = 7000, mark: int = 0, flows: int = 1) -> dict[str, int]:
+        """Send datagrams from EID to EID; how many each of a's uplinks has sent, about."""
+        before = {name: self.sent(name) for name in ("wlan0", "lte0")}
+        self.send(count, port=port, mark=mark, flows=flows)
+        time.sleep(0.05)
+        return {name: self.sent(name) - was for name, was in before.items()}
+
+    def send(self, count: int, *, port: int = 7000, mark: int = 0, flows: int = 1) -> None:
+        for _ in range(flows):
+            with self.a.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.bind((str(A.eid4), 0))
+                if mark:
+                    sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+                for _ in range(count):
+                    with contextlib.suppress(OSError):  # what a rule that drops, or ICMP, tells the sender
+                        sender.sendto(b"x" * 64, (str(B.eid4), port))
+
+    def ping(self) -> None:
+        """Until the mappings of both are known to both."""
+        self.a.run("ping", "-c", "3", "-i", "0.2", "-I", str(A.eid4), str(B.eid4))
+
+
+@contextlib.contextmanager
+def town(extra: str = "", extra_b: str = "", *, delay_s: float = 0.005) -> Iterator[Town]:
+    """Everything runs, is registered, and has exchanged packets."""
+    with tempfile.TemporaryDirectory(prefix="lispmob-town-") as directory, contextlib.ExitStack() as stack:
+        lab = stack.enter_context(Lab(roaming(delay_s)))
+        one = Town(lab, Path(directory))
+        addresses = [address.ip for address in lab.topology.addresses("hub", "eth0")]
+        hub = Hub(lab["hub"], hub_configuration((A, B), addresses, one.directory / "hub"), one.directory / "hub")
+        stack.callback(hub.daemon.stop)
+        hub.wait_until_listening(10.0)
+        for identity, text in ((A, extra), (B, extra_b)):
+            stack.callback(one.start(identity, text).daemon.stop)
+        wait_for(lambda: all(node.is_registered() for node in one.nodes.values()), 20.0)
+        one.ping()
+        yield one
+
+
+def wait_for(condition: Any, timeout_s: float) -> None:
+    """Raise AssertionError when it does not become true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.05)
