@@ -44,7 +44,15 @@ sites:
 class Node:
     """One lispd."""
 
-    def __init__(self, namespace: Namespace, directory: Path, eid: IpAddress, bus: str | None, more: str) -> None:
+    def __init__(
+        self,
+        namespace: Namespace,
+        directory: Path,
+        eid: IpAddress,
+        bus: str | None,
+        more: str,
+        program: str = "lispmob",
+    ) -> None:
         directory.mkdir(mode=0o700)
         self.directory = directory
         self.party = Party(namespace, eid)
@@ -53,7 +61,7 @@ class Node:
         text = more if bus is not None else f"{more}\ndbus: no"
         path.write_text(_NODE.format(eid=eid, hub=HUB, directory=directory, more=text), encoding="ascii")
         environment = ["env", f"DBUS_SYSTEM_BUS_ADDRESS={bus}"] if bus is not None else []
-        command = [*environment, *module("lispmob", "-c", str(path))]
+        command = [*environment, *module(program, "-c", str(path))]
         self.daemon = Daemon("lispd", namespace, command, directory / "lispd.log")
 
     def ask(self, method: str) -> Any:
@@ -130,7 +138,7 @@ class DesktopWorld:
         route = ("via", f"{network}.1", "dev", f"w{number}", "metric", str(metric or 100 + number))
         self.desk.run("ip", "route", "replace", "default", *route)
 
-    def start(self, bus: PrivateBus | None, more: str = "") -> tuple[Node, Node]:
+    def start(self, bus: PrivateBus | None, more: str = "", program: str = "lispmob") -> tuple[Node, Node]:
         """Start hub, desk and peer; wait for nobody but the hub."""
         path = self.directory / "hub.conf"
         path.touch(mode=0o600)
@@ -138,7 +146,7 @@ class DesktopWorld:
         hub = Daemon("lisphub", self.core, module("lispmob.hub.service", "-c", str(path)), self.directory / "hub.log")
         self.stack.callback(hub.stop)
         address = bus.address if bus is not None else None
-        desk = Node(self.desk, self.directory / "desk", EIDS["desk"], address, more)
+        desk = Node(self.desk, self.directory / "desk", EIDS["desk"], address, more, program)
         self.stack.callback(desk.daemon.stop)
         peer = Node(self.peer, self.directory / "peer", EIDS["peer"], None, "")
         self.stack.callback(peer.daemon.stop)

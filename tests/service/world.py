@@ -88,6 +88,7 @@ class NodeText:
             "routing": self.routing,
             "control": f"{{socket: {self.directory / 'lispd.sock'}, group: root}}",
             "state-dir": str(self.directory / "state"),
+            "dbus": "no",
             **self.keys,
         }
         return "".join(f"{key}: {text}\n" for key, text in keys.items())

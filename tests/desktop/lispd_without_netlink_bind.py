@@ -1,0 +1,28 @@
+"""Process: lispd where bind() is refused to netlink sockets, and to no others, as Android's policy does.
+
+seccomp cannot tell one address family's bind() from another's; every netlink socket of ours is made in Python.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from typing import Any
+
+from lispmob.daemon import main
+
+
+class Refused(socket.socket):
+    """A socket that may not bind to netlink."""
+
+    def bind(self, address: Any) -> None:
+        """As the kernel does under such a policy."""
+        if self.family == socket.AF_NETLINK:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        super().bind(address)
+
+
+if __name__ == "__main__":
+    socket.socket = Refused  # type: ignore[misc]
+    sys.exit(main())
