@@ -21,7 +21,7 @@ ENOUGH = 5  # wake-ups of one thread in IDLE_S that still count as none: a neigh
 def test_an_idle_node_sleeps_in_all_its_threads_and_answers_when_asked(world: World) -> None:
     world.start_hub()
     node, _ = world.start_pair()
-    time.sleep(0.5)  # the follow-ups of the start
+    time.sleep(2.0)  # the follow-ups of the start, and the chain that keeps replies on their path
 
     before = switches(node)
     time.sleep(IDLE_S)
