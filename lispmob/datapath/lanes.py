@@ -9,7 +9,6 @@ lane of that uplink, so that the host's rules can tell where a flow came in. Two
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import socket
@@ -19,7 +18,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from lispmob.datapath import steering, tun
-from lispmob.errors import KernelRefused
 
 IFF_MULTI_QUEUE: Final = 0x0100  # <linux/if_tun.h>
 DEFAULT: Final = 0
@@ -202,12 +200,12 @@ def _open_queue(name: str, flags: int) -> int:
     try:
         fd = os.open(tun.DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise _refused(tun.DEVICE, "open", error) from error
+        raise tun.refused(tun.DEVICE, "open", error) from error
     try:
         fcntl.ioctl(fd, tun.TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
     except OSError as error:
         os.close(fd)
-        raise _refused(name, "TUNSETIFF", error) from error
+        raise tun.refused(f"{tun.DEVICE}: {name}", "TUNSETIFF", error) from error
     return fd
 
 
@@ -220,8 +218,3 @@ def _bring_up(name: str, mtu_bytes: int) -> None:
 def _close(fds: list[int]) -> None:
     while fds:
         os.close(fds.pop())
-
-
-def _refused(what: str, verb: str, error: OSError) -> KernelRefused:
-    symbol = errno.errorcode.get(error.errno or 0, str(error.errno))
-    return KernelRefused(f"{what}: {verb} refused ({symbol}): is the tun driver there, and CAP_NET_ADMIN ours?")

@@ -74,13 +74,13 @@ def open_tun(name: str, mtu_bytes: int, *, offload: bool = False) -> Tun:
     try:
         fd = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise _refused(DEVICE, "open", error) from error
+        raise refused(DEVICE, "open", error) from error
     try:
         flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if offload else 0)
         try:
             fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
         except OSError as error:
-            raise _refused(f"{DEVICE}: {name}", "TUNSETIFF", error) from error
+            raise refused(f"{DEVICE}: {name}", "TUNSETIFF", error) from error
         features = turn_on_offloads(fd) if offload else 0
         silence(name)
         set_mtu(name, mtu_bytes)
@@ -156,10 +156,11 @@ def _request(name: str, verb: str, number: int, request: bytes) -> bytes:
         try:
             return fcntl.ioctl(control, number, request)
         except OSError as error:
-            raise _refused(name, verb, error) from error
+            raise refused(name, verb, error) from error
 
 
-def _refused(what: str, verb: str, error: OSError) -> KernelRefused:
+def refused(what: str, verb: str, error: OSError) -> KernelRefused:
+    """The error for a person: what was tried, what the kernel said, and what helps."""
     number = error.errno or 0
     symbol = errno.errorcode.get(number, str(number))
     return KernelRefused(f"{what}: {verb} refused ({symbol}): {_REMEDIES.get(number, os.strerror(number))}")

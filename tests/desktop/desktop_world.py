@@ -94,13 +94,16 @@ class Node:
         return self.daemon.log.read_text(errors="replace")
 
     def descriptors(self) -> list[str]:
-        """What its descriptors point to, without the numbers of sockets."""
+        """What its descriptors point to, without the numbers of sockets.
+
+        Without the queues of the TUN too: there are as many as there ever were uplinks at once, and they are used again.
+        """
         folder = Path(f"/proc/{self.daemon.pid}/fd")
         found = []
         for each in folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 found.append(os.readlink(each).partition("[")[0])
-        return sorted(found)
+        return sorted(each for each in found if each != "/dev/net/tun")
 
 
 def used(status: dict[str, Any]) -> list[str]:

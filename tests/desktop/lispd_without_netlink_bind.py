@@ -10,7 +10,7 @@ import socket
 import sys
 from typing import Any
 
-from lispmob.daemon import main
+from lispmob.__main__ import main
 
 
 class Refused(socket.socket):

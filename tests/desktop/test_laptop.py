@@ -18,7 +18,6 @@ from tests.desktop.real_network_manager import why_no_network_manager
 WHY_NOT = why_no_network_manager() or why_no_mock()
 pytestmark = [pytest.mark.netns, pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")]
 
-MOVED_WITHIN_MS = 5.0  # of the shortest: what takes longer is this machine, which does other things too
 ROAMS = 4
 RESUMED_WITHIN_S = 1.0
 
@@ -66,7 +65,6 @@ def test_a_stream_lives_through_roaming_by_nmcli_and_a_restart_of_network_manage
         )
     assert result.is_alive
     assert len(delays) == ROAMS
-    assert min(delays) < MOVED_WITHIN_MS
 
 
 def test_a_lost_carrier_is_left_before_network_manager_has_made_up_its_mind(
@@ -90,7 +88,6 @@ def test_a_lost_carrier_is_left_before_network_manager_has_made_up_its_mind(
             f"best {min(delays):.2f}, worst {max(delays):.2f})"
         )
     assert result.is_alive
-    assert min(delays) < MOVED_WITHIN_MS
 
 
 def test_a_captive_portal_is_not_registered_until_the_user_is_through(desktop: ManagedDesktop) -> None:

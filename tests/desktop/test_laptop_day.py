@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,7 @@ def test_a_stream_lives_through_the_day_and_the_evening_is_as_the_morning(
         desk.until_on("w0", "w1")
         stream = desktop.world.stream(desk, peer)
         day = LaptopDay(desktop, desk, SEED)
+        time.sleep(2.0)  # the chain that keeps replies on their path follows a second later
         morning = state_of(desktop, desk)
 
         day.live(MOVES)
