@@ -96,7 +96,7 @@ class Node:
     def descriptors(self) -> list[str]:
         """What its descriptors point to, without the numbers of sockets.
 
-        Without the queues of the TUN too: there are as many as there ever were uplinks at once, and they are used again.
+        Without the queues of the TUN: as many as there ever were uplinks at once, and used again.
         """
         folder = Path(f"/proc/{self.daemon.pid}/fd")
         found = []
