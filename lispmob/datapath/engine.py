@@ -12,6 +12,7 @@ from lispmob.datapath import _lispdp
 from lispmob.datapath.model import (
     LOSSES,
     ControlPacket,
+    DataPortName,
     Disposition,
     EngineConfig,
     ForwardingEntry,
@@ -19,7 +20,10 @@ from lispmob.datapath.model import (
     Miss,
     MtuLearned,
     Punt,
+    Stalled,
+    Stranger,
     TrafficResumed,
+    Traversal,
     Uplink,
     UplinkRefused,
 )
@@ -37,7 +41,10 @@ __all__ = [
     "Miss",
     "MtuLearned",
     "Punt",
+    "Stalled",
+    "Stranger",
     "TrafficResumed",
+    "Traversal",
     "Uplink",
     "UplinkRefused",
 ]
@@ -45,7 +52,9 @@ __all__ = [
 ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
-_MISS, _CONTROL, _MTU, _RESUMED = 1, 2, 3, 4  # enum lm_punt_kind
+_MISS, _CONTROL, _MTU, _RESUMED, _STALLED, _STRANGER = 1, 2, 3, 4, 5, 6  # enum lm_punt_kind
+_DATA_PORTS = {"pool": 0, "fixed": 1, "ephemeral": 2}  # enum lm_data_port
+_NO_NAT = Traversal()
 _BATCH = 64
 _KEPT_MAX = 1024
 _INTERFACE_NAME_MAX = 15
@@ -128,6 +137,7 @@ class Engine:
             _put_address(spec.address, address)
             spec.priority, spec.weight, spec.mtu = uplink.priority, uplink.weight, uplink.mtu_bytes
             spec.is_sender = address == next(a for a in uplink.addresses if a.version == address.version)
+            _put_traversal(spec, uplink.traversal.get(address, _NO_NAT))
         _check(lib.lm_engine_set_uplinks(self._engine, specs, len(wanted)))
         used = [spec for spec, _ in zip(specs, wanted, strict=False) if spec.is_sender and not spec.error]
         self._has_uplinks = any(spec.priority < _PRIORITY_NEVER for spec in used)
@@ -153,8 +163,7 @@ class Engine:
         used = entry.locators[: lib.LM_LOCATORS_MAX]
         locators = ffi.new("struct lm_locator_spec[]", max(1, len(used)))
         for spec, locator in zip(locators, used, strict=False):
-            _put_address(spec.address, locator.address)
-            spec.port, spec.priority, spec.weight = locator.port, locator.priority, locator.weight
+            _put_locator(spec, locator)
         _check(lib.lm_engine_install(self._engine, prefix, int(entry.disposition), locators, len(used)))
 
     def remove(self, prefix: EidPrefix) -> bool:
@@ -166,6 +175,28 @@ class Engine:
         """Give up on packets that wait for a mapping inside the prefix: ICMP tells their sources. How many it were."""
         wanted, _ = _prefixes([prefix])
         return int(lib.lm_engine_drop_pending(self._engine, wanted))
+
+    def data_socket(self, family: int) -> int:
+        """The descriptor that data arrives at, for locators whose NAT lets in what comes from there; -1: none."""
+        return int(lib.lm_engine_data_socket(self._engine, family))
+
+    def send_control(
+        self,
+        payload: bytes,
+        destination: IpAddress,
+        port: int,
+        source: IpAddress,
+        *,
+        ifindex: int = 0,
+        data_port: DataPortName = "fixed",
+    ) -> bool:
+        """Send one datagram from the port that the data of `source` leaves from; False when it was refused."""
+        own, remote = ffi.new("struct lm_addr *"), ffi.new("struct lm_addr *")
+        _put_address(own, source)
+        _put_address(remote, destination)
+        chosen = _DATA_PORTS[data_port]
+        error = lib.lm_engine_send_control(self._engine, own, ifindex, chosen, remote, port, payload, len(payload))
+        return not error
 
     def fileno(self) -> int:
         """Readable while there is something to drain."""
@@ -213,6 +244,7 @@ class Engine:
 def _config(config: EngineConfig) -> Any:
     c = ffi.new("struct lm_config *")
     c.key0, c.key1 = secrets.randbits(64), secrets.randbits(64)
+    c.is_rtr = config.is_rtr
     c.is_proxy = config.role == "proxy"
     c.copy_dscp, c.udp_checksum = config.copy_dscp, config.udp_checksum
     c.data_port, c.source_port_pool, c.mark = config.data_port, config.source_port_pool, config.mark
@@ -237,6 +269,23 @@ def _check(error: int) -> None:
 def _put_address(into: Any, address: IpAddress) -> None:
     into.family = address.version
     ffi.buffer(into.octets)[:] = address.packed.ljust(16, b"\0")
+
+
+def _put_locator(into: Any, locator: ForwardingLocator) -> None:
+    _put_address(into.address, locator.address)
+    into.port, into.priority, into.weight = locator.port, locator.priority, locator.weight
+    if locator.source is not None:
+        _put_address(into.source, locator.source)
+        into.fd = locator.socket
+
+
+def _put_traversal(spec: Any, traversal: Traversal) -> None:
+    if not traversal.is_usable:
+        spec.priority = _PRIORITY_NEVER
+    spec.data_port = _DATA_PORTS[traversal.data_port]
+    spec.relay_count = min(len(traversal.relays), lib.LM_RELAYS_MAX)
+    for relay, locator in zip(spec.relays, traversal.relays, strict=False):
+        _put_locator(relay, locator)
 
 
 def _address(c: Any) -> IpAddress:
@@ -264,6 +313,18 @@ def _punt(c: Any) -> Punt:
         return MtuLearned(_address(c.destination), c.mtu)
     if c.kind == _RESUMED:
         return TrafficResumed(c.is_outbound, c.at_ns / 1e9, c.before_ns / 1e9 if c.before_ns else None)
+    if c.kind == _STALLED:
+        return Stalled(_address(c.source), c.ifindex)
+    if c.kind == _STRANGER:
+        return Stranger(
+            _address(c.source),
+            _address(c.destination),
+            c.instance_id,
+            _address(c.outer_source),
+            c.outer_source_port,
+            _address(c.outer_destination),
+            c.is_registered,
+        )
     assert c.kind == _CONTROL, c.kind
     return ControlPacket(
         payload=bytes(ffi.buffer(c.payload, c.length)),
@@ -273,5 +334,6 @@ def _punt(c: Any) -> Punt:
         destination_port=c.destination_port,
         outer_source=_address(c.outer_source),
         outer_source_port=c.outer_source_port,
+        outer_destination=_address(c.outer_destination),
         ifindex=c.ifindex,
     )

@@ -19,14 +19,6 @@ struct arrival {
     } control;
 };
 
-struct outer {
-    struct lm_addr source, destination;
-    uint16_t source_port;
-    uint8_t ttl, tos;
-    int ifindex;
-    uint64_t now;
-};
-
 static int int_of(const struct cmsghdr *c)
 {
     int value = 0;
@@ -37,9 +29,9 @@ static int int_of(const struct cmsghdr *c)
     return value;
 }
 
-static void read_outer(const struct msghdr *m, struct outer *outer)
+static void read_outer(const struct msghdr *m, struct lm_outer *outer)
 {
-    *outer = (struct outer){.ttl = 255};
+    *outer = (struct lm_outer){.ttl = 255};
     const struct sockaddr_storage *from = m->msg_name;
     if (from->ss_family == AF_INET) {
         const struct sockaddr_in *v4 = (const struct sockaddr_in *)from;
@@ -105,7 +97,7 @@ static bool is_tunnel_in_tunnel(const struct lm_inner *inner)
 }
 
 /* The rules of an ETR for whom it delivers, from whom: LM_COUNTER_COUNT when all hold, else the reason. */
-static enum lm_counter judge(const struct lm_engine *e, const struct lm_data *data, const struct outer *outer)
+static enum lm_counter judge(const struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
 {
     const struct lm_inner *inner = &data->inner;
     uint32_t iid = data->instance_id;
@@ -119,7 +111,7 @@ static enum lm_counter judge(const struct lm_engine *e, const struct lm_data *da
     if (is_ours && (is_tunnel_in_tunnel(inner) || lm_table_lookup(e->eids, 0, &outer->destination)))
         return LM_data_notours;
     if (!lm_addr_is_unicast(&inner->source) || lm_table_lookup(e->eids, 0, &inner->source) ||
-        lm_uplinks_owns(e->uplinks, &inner->source))
+        lm_uplinks_owns(e->uplinks, &inner->source) || !lm_relay_admits(e, outer))
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)
         return LM_COUNTER_COUNT;
@@ -130,7 +122,7 @@ static enum lm_counter judge(const struct lm_engine *e, const struct lm_data *da
 }
 
 static void pass_control(struct lm_engine *e, const uint8_t *packet, const struct lm_inner *inner,
-                         const struct outer *outer)
+                         const struct lm_outer *outer)
 {
     struct lm_punt report = {.kind = LM_PUNT_CONTROL,
                              .instance_id = LM_CONTROL_IID,
@@ -140,13 +132,14 @@ static void pass_control(struct lm_engine *e, const uint8_t *packet, const struc
                              .destination_port = inner->destination_port,
                              .outer_source = outer->source,
                              .outer_source_port = outer->source_port,
+                             .outer_destination = outer->destination,
                              .ifindex = outer->ifindex};
     const uint8_t *udp = packet + inner->header;
     if (lm_punt_put(&e->punts, &report, udp + 8, (size_t)lm_get16(udp + 4) - 8))
         lm_count(&e->counters, LM_data_control);
 }
 
-static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner *inner, const struct outer *outer)
+static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner *inner, const struct lm_outer *outer)
 {
     enum lm_strip_verdict verdict = lm_strip(packet, inner, outer->ttl, outer->tos, e->config.copy_dscp);
     if (verdict == LM_STRIP_ECN || verdict == LM_STRIP_TTL) {
@@ -165,11 +158,16 @@ static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner 
     note_heard(e, &outer->source);
 }
 
-static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, const struct outer *outer)
+static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, const struct lm_outer *outer,
+                   bool is_ephemeral)
 {
     static const enum lm_counter refusals[] = {
         [LM_DATA_SHORT] = LM_data_short, [LM_DATA_KEY] = LM_data_key, [LM_DATA_INNER] = LM_data_inner};
     struct lm_data data;
+    if (outer->source_port == LM_PORT_CONTROL && is_ephemeral) {
+        lm_relay_pass_bare(e, datagram, length, outer);
+        return;
+    }
     enum lm_data_verdict verdict = lm_data_parse(datagram, length, &data);
     enum lm_counter why = LM_COUNTER_COUNT;
     uint8_t *packet = datagram + LM_DATA_HEADER;
@@ -183,11 +181,16 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, const 
     default:
         why = refusals[verdict];
     }
+    if (e->config.is_rtr && verdict == LM_DATA_OK && (why == LM_data_source || why == LM_COUNTER_COUNT))
+        lm_relay_note(e, &data, outer, why == LM_COUNTER_COUNT);
     if (why != LM_COUNTER_COUNT) {
         lm_count(&e->counters, why);
         return;
     }
     note_flags(e, data.flags);
+    lm_stall_heard(e, outer);
+    if (e->config.is_rtr && lm_relay_take(e, packet, &data, outer))
+        return;
     deliver(e, packet, &data.inner, outer);
 }
 
@@ -206,17 +209,20 @@ static void receive(struct lm_engine *e, int fd)
         return;
     uint64_t now = lm_now();
     pthread_rwlock_rdlock(&e->lock);
+    bool is_ephemeral = lm_uplinks_receives(e->uplinks, fd);
     for (int i = 0; i < count; i++) {
         const struct msghdr *m = &messages[i].msg_hdr;
         if (m->msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
             lm_count(&e->counters, LM_in_truncated);
             continue;
         }
-        struct outer outer;
+        struct lm_outer outer;
         read_outer(m, &outer);
         outer.now = now;
-        arrive(e, e->in_frames.frame[i].packet, messages[i].msg_len, &outer);
+        arrive(e, e->in_frames.frame[i].packet, messages[i].msg_len, &outer, is_ephemeral);
     }
+    if (e->config.is_rtr)
+        lm_relay_flush(e);
     pthread_rwlock_unlock(&e->lock);
 }
 
@@ -239,7 +245,10 @@ void *lm_inbound_run(void *engine)
             int fd = events[i].data.fd;
             if (fd == e->stop)
                 return NULL;
-            if (fd == e->receive[0] || fd == e->receive[1])
+            bool receives = fd == e->receive[0] || fd == e->receive[1] || (events[i].events & EPOLLIN);
+            if (receives && (events[i].events & EPOLLERR))
+                lm_errors_read(e, fd); /* behind a NAT data is sent from it, too */
+            if (receives)
                 receive(e, fd);
             else
                 read_errors(e, fd);

@@ -22,7 +22,7 @@ struct envelope {
     struct iovec io;
     union {
         struct cmsghdr align;
-        uint8_t room[2 * CMSG_SPACE(sizeof(int))];
+        uint8_t room[2 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in6_pktinfo))];
     } control;
 };
 
@@ -57,11 +57,24 @@ static void fill(struct msghdr *m, struct envelope *env, const struct lm_job *jo
         m->msg_namelen = sizeof env->to.v6;
     }
     m->msg_control = env->control.room;
-    m->msg_controllen = sizeof env->control.room;
+    m->msg_controllen = 2 * CMSG_SPACE(sizeof(int));
     struct cmsghdr *c = CMSG_FIRSTHDR(m);
     put_int(c, is_v4 ? IPPROTO_IP : IPPROTO_IPV6, is_v4 ? IP_TTL : IPV6_HOPLIMIT, job->inner.ttl);
     c = (struct cmsghdr *)(void *)(env->control.room + CMSG_SPACE(sizeof(int)));
     put_int(c, is_v4 ? IPPROTO_IP : IPPROTO_IPV6, is_v4 ? IP_TOS : IPV6_TCLASS, tos);
+    if (remote->source.family)
+        m->msg_controllen += lm_pktinfo_put(env->control.room + m->msg_controllen, &remote->source, 0);
+    else if (job->path->data_port == LM_PORT_FIXED)
+        m->msg_controllen +=
+            lm_pktinfo_put(env->control.room + m->msg_controllen, &job->path->address, job->path->ifindex);
+}
+
+/* The port that a NAT on the way wants to see, on this side or on the other; else any of the pool. */
+static int socket_of(const struct lm_job *job)
+{
+    if (job->remote->source.family)
+        return job->remote->fd;
+    return job->path->data_fd >= 0 ? job->path->data_fd : lm_path_socket(job->path, job->flow);
 }
 
 static bool wait_for(struct pollfd *ready, uint64_t deadline)
@@ -145,7 +158,7 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
         uint8_t *packet = e->fragment + LM_FRAME_HEADROOM;
         size_t length = lm_fragment_write(packet, job->packet, &job->inner, i, count);
         fill(&m, &env, job, packet, length, e->config.copy_dscp);
-        enum outcome outcome = send_raw(e, lm_path_socket(job->path, job->flow), &m, job->now);
+        enum outcome outcome = send_raw(e, socket_of(job), &m, job->now);
         if (outcome != SENT)
             return i == 0 || outcome == LOST ? outcome : REFUSED;
     }
@@ -163,7 +176,7 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
         enum outcome outcome;
         if (job->inner.length <= room) {
             fill(&m, &env, job, job->packet, job->inner.length, e->config.copy_dscp);
-            outcome = send_raw(e, lm_path_socket(job->path, job->flow), &m, job->now);
+            outcome = send_raw(e, socket_of(job), &m, job->now);
         } else if (!job->inner.dont_fragment) {
             outcome = send_fragments(e, job, room);
         } else if (job->inner.version == 6 && job->inner.length <= V6_MTU_MIN) {
@@ -175,6 +188,8 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
             too_big(e, job, job->inner.version == 6 && room < V6_MTU_MIN ? V6_MTU_MIN : room);
             return LOST;
         }
+        if (outcome == SENT)
+            lm_stall_sent(e, job->path, job->now);
         if (outcome != TOO_BIG)
             return outcome;
     }
@@ -202,7 +217,7 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
         for (unsigned priority = 0; remote && priority < LM_PRIORITY_NEVER; priority++)
             for (size_t i = 0; i < uplinks->path_count; i++) {
                 job->path = &uplinks->paths[i];
-                job->remote = remote;
+                job->remote = lm_path_remote(job->path, remote, job->flow);
                 if (job->path == first || job->path->priority != priority || job->path->address.family != family)
                     continue;
                 enum outcome outcome = try_path(e, job);
@@ -217,6 +232,10 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
 
 void lm_send(struct lm_engine *e, struct lm_job *job)
 {
+    if (job->is_relayed) { /* the inbound thread has no queues: by way of the kernel it reaches the thread that has */
+        lm_count(&e->counters, write(e->tun, job->packet, job->inner.length) < 0 ? LM_in_refused : LM_data_packets);
+        return;
+    }
     enum outcome outcome = job->path ? try_path(e, job) : REFUSED;
     if (outcome == REFUSED && job->path)
         outcome = fail_over(e, job);
@@ -236,10 +255,10 @@ static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count
     static _Thread_local struct envelope envelopes[LM_BATCH];
     static _Thread_local struct mmsghdr messages[LM_BATCH];
     struct lm_job *group[LM_BATCH];
-    int fd = lm_path_socket(jobs[0]->path, jobs[0]->flow);
+    int fd = socket_of(jobs[0]);
     size_t size = 0, left = 0;
     for (size_t i = 0; i < count; i++) {
-        if (lm_path_socket(jobs[i]->path, jobs[i]->flow) != fd) {
+        if (socket_of(jobs[i]) != fd) {
             jobs[left++] = jobs[i];
             continue;
         }
@@ -252,8 +271,11 @@ static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count
         size_t gone = n > 0 ? (size_t)n : 0, octets = 0;
         for (size_t i = done; i < done + gone; i++)
             octets += group[i]->inner.length;
-        if (gone)
+        if (gone) {
             sent(e, gone, octets, group[done]->now);
+            for (size_t i = done; i < done + gone; i++)
+                lm_stall_sent(e, group[i]->path, group[i]->now);
+        }
         done += gone;
         if (done < size && gone == 0)
             lm_send(e, group[done++]); /* the one that was refused goes the long way */
