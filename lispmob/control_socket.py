@@ -142,6 +142,11 @@ class ControlSocket:
         self.counters["sent"] += 1
         return True
 
+    def fileno_for(self, source: IpAddress) -> int | None:
+        """The descriptor of the socket that sends from this address; None when none does."""
+        one = self._socket_for(SendControl(b"", source, source=source))
+        return one.fileno() if one is not None else None
+
     def _socket_for(self, effect: SendControl) -> socket.socket | None:
         """The socket bound to the wanted source address, else one that is bound to all, else any of the family."""
         fitting = [(own, one) for own, one in self._sockets if own.version == effect.destination.version]

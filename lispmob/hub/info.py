@@ -39,17 +39,26 @@ class InfoResponder:
         rtrs: Iterable[IpAddress] = (),
         *,
         answers_lispers: bool = False,
+        offers_itself: bool = False,
         ttl_min: int = LIST_TTL_MIN,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._ttl_min = ttl_min
         self._per_source: KeyedBuckets[IpAddress] = KeyedBuckets(1 / REQUESTS_PER_SOURCE_S, BURST_PER_SOURCE)
         self._unauthenticated = TokenBucket(1 / UNAUTHENTICATED_S, UNAUTHENTICATED_S)
-        self.on_config(sites, rtrs, answers_lispers=answers_lispers)
+        self.on_config(sites, rtrs, answers_lispers=answers_lispers, offers_itself=offers_itself)
 
-    def on_config(self, sites: SiteTable, rtrs: Iterable[IpAddress], *, answers_lispers: bool = False) -> None:
-        """Other sites or RTRs are configured."""
+    def on_config(
+        self,
+        sites: SiteTable,
+        rtrs: Iterable[IpAddress],
+        *,
+        answers_lispers: bool = False,
+        offers_itself: bool = False,
+    ) -> None:
+        """Other sites or RTRs are configured. `offers_itself`: without any, the address that was asked is an RTR."""
         self._sites = sites
+        self._offers_itself = offers_itself
         self._rtrs = tuple(rtrs)
         self._answers_lispers = answers_lispers
 
@@ -90,6 +99,8 @@ class InfoResponder:
 
     def _reply(self, request: InfoRequest, arrival: Arrival) -> InfoReply:
         rtrs = tuple(rtr for rtr in self._rtrs if rtr.version == arrival.source.version)
+        if not self._rtrs and self._offers_itself:
+            rtrs = (arrival.destination,)
         nat = NatTraversal(
             ms_port=CONTROL_PORT,
             etr_port=arrival.source_port,

@@ -41,6 +41,10 @@ class RelayedRegisters:
         """Other RTRs are configured."""
         self._rtrs = {rtr.address: rtr for rtr in rtrs}
 
+    def knows(self, address: IpAddress) -> bool:
+        """True for an RTR that may relay."""
+        return address in self._rtrs
+
     def on_encapsulated_register(self, arrival: Arrival, ecm: EncapsulatedControl, now: float) -> list[HubEffect]:
         """An ECM with N came, with a Map-Register in it."""
         rtr = self._rtrs.get(arrival.source)

@@ -10,7 +10,7 @@ stranger can do no more than somebody behind the same NAT.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Final
 
@@ -127,6 +127,13 @@ def is_rtr(locator: Locator) -> bool:
     """True for a locator that stands for an RTR: by its priority, or as later drafts have it, by its name."""
     named = _named(locator)
     return locator.priority == RTR_PRIORITY or (named is not None and named[1] in RTR_NAMES)
+
+
+def shown_to(record: MappingRecord, asker: IpAddress) -> MappingRecord:
+    """What this asker is answered: all of it, but for a node that registered named locators beside its RTRs."""
+    if not any(isinstance(locator.address, AfiList) for locator in record.locators):
+        return record
+    return replace(record, locators=partial(record, asker))
 
 
 def partial(record: MappingRecord, asker: IpAddress) -> tuple[Locator, ...]:
