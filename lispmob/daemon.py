@@ -12,6 +12,7 @@ import contextlib
 import logging
 import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterable
@@ -24,17 +25,19 @@ from lispmob.api.schema import Event as ApiEvent
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
 from lispmob.config.node import DEFAULT_PATH, NodeFile, load_node
-from lispmob.control.effect import DropPending, Effect, Event, InstallMapping, RemoveMapping, SendControl
-from lispmob.control.node import Node
+from lispmob.control.effect import DropPending, Event, InstallMapping, RemoveMapping, SendControl
+from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
 from lispmob.datapath.engine import Engine
-from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, TrafficResumed
+from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, Stalled, Stranger, TrafficResumed
+from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.errors import ConfigError, KernelRefused, LispError
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.netlink import NetlinkMonitor
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.mh.plan import KernelState, LostAddress
+from lispmob.natt.effect import PlanChanged, SendFromDataPort
 from lispmob.service import assembly, logs, reloading
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
@@ -54,6 +57,11 @@ SLEPT_S: Final = 2.0  # ours: the two clocks drift by less than this in years, a
 
 # What a handover's timeline calls the events of the core.
 STEPS: Final = {"register-sent": "register", "registered": "notify", "smr-sent": "smr"}
+
+# What a person would tell a friend.
+_TOLD: Final = frozenset(
+    {"registered", "auth-failed", "moved", "withdrawn", "natt", "rtr-failed", "natt-stranded", "natt-absent"}
+)
 
 log = logging.getLogger("lispd")
 
@@ -84,6 +92,7 @@ class Daemon:
         self._lost: tuple[LostAddress, ...] = ()
         self._suspended_s = suspended_s()
         self._has_looked = False
+        self._engine_uplinks: tuple[EngineUplink, ...] | None = None
 
     @property
     def policy(self) -> UplinkPolicy:
@@ -148,7 +157,7 @@ class Daemon:
         """Tell the mapping system that we go; best effort, and never for long."""
         effects = self.node.on_shutdown(self._loop.time())
         self._perform(effects)
-        if any(isinstance(effect, SendControl) for effect in effects):
+        if any(isinstance(effect, SendControl | SendFromDataPort) for effect in effects):
             await asyncio.sleep(WITHDRAWAL_S)
 
     # --- what comes in
@@ -165,12 +174,20 @@ class Daemon:
             self.journal.on_change([reason.text for reason in delta.reasons], since, time.time())
             self.engine.mark_move()
         self.uplinks = delta.uplinks
-        for refused in self.engine.set_uplinks(assembly.engine_uplinks(delta.uplinks)):
-            log.warning("%s: cannot send from %s yet (errno %d)", refused.interface, refused.address, refused.errno)
+        self._set_uplinks()
         self._report_traffic()
         self._perform(self.node.on_locators(assembly.local_locators(delta.uplinks), self.now()))
         self._linger(assembly.lost_addresses(delta.former_uplinks, state))
         self._kernel.touch()
+
+    def _set_uplinks(self) -> None:
+        wanted = assembly.engine_uplinks(self.uplinks, self.node.plan)
+        if wanted == self._engine_uplinks:
+            return
+        refused = self.engine.set_uplinks(wanted)
+        self._engine_uplinks = wanted if not refused else ()
+        for one in refused:
+            log.warning("%s: cannot send from %s yet (errno %d)", one.interface, one.address, one.errno)
 
     def _on_rules_changed(self) -> None:
         """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
@@ -199,11 +216,11 @@ class Daemon:
                 case Miss(source, destination, instance_id):
                     self._perform(self.node.on_miss(source, destination, instance_id, now))
                 case ControlPacket():
-                    self._on_datagram(
-                        Datagram(
-                            punt.payload, punt.source, punt.source_port, punt.destination, punt.ifindex, in_data=True
-                        )
-                    )
+                    self._perform(self.node.on_data_control(assembly.data_control(punt), now))
+                case Stalled(address):
+                    self._perform(self.node.on_stalled(address, now))
+                case Stranger():
+                    pass  # an RTR's
                 case MtuLearned(locator, mtu_bytes):
                     self._publish(Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes}))
                 case TrafficResumed(is_outbound, at, last_before):
@@ -230,11 +247,18 @@ class Daemon:
 
     # --- what goes out
 
-    def _perform(self, effects: Iterable[Effect]) -> None:
+    def _perform(self, effects: Iterable[NodeEffect]) -> None:
         for effect in effects:
             match effect:
                 case SendControl():
                     self.control.send(effect)
+                case SendFromDataPort(payload, destination, port, source, ifindex, data_port):
+                    self.engine.send_control(
+                        payload, destination, port, source, ifindex=ifindex, data_port=data_port.value
+                    )
+                case PlanChanged():
+                    self._set_uplinks()
+                    self._kernel.touch()
                 case InstallMapping():
                     self.engine.install(assembly.forwarding_entry(effect))
                     if self._natives.on_installed(effect):
@@ -268,7 +292,7 @@ class Daemon:
             target = event.fields.get("map_server") or event.fields.get("rloc") or event.fields.get("eid") or ""
             self.journal.on_step(STEPS[event.kind], str(target), self._loop.time())
         self.server.publish(ApiEvent(kind=event.kind, at=iso_utc(time.time()), fields=dict(event.fields)))
-        level = logging.INFO if event.kind in ("registered", "auth-failed", "moved", "withdrawn") else logging.DEBUG
+        level = logging.INFO if event.kind in _TOLD else logging.DEBUG
         log.log(level, "%s %s", event.kind, " ".join(f"{key}={value}" for key, value in event.fields.items()))
 
     # --- the rest
@@ -301,15 +325,15 @@ class Daemon:
         except ConfigError as error:
             log.error("the old configuration stays in use: %s", error)
 
-    def perform(self, effects: Iterable[Effect]) -> None:
+    def perform(self, effects: Iterable[NodeEffect]) -> None:
         """For the control socket: a user changed the map-cache."""
         self._perform(effects)
 
     def _node_config(self) -> NodeConfig:
-        return assembly.node_config(self.file, self._xtr_id, first_nonce=time.time_ns())
+        return assembly.node_config(self.file, self._xtr_id, first_nonce=time.time_ns(), host_name=socket.gethostname())
 
     def _kernel_state(self) -> KernelState:
-        return assembly.kernel_state(self.file, self.uplinks, self.network, self._lost, self._natives)
+        return assembly.kernel_state(self.file, self.uplinks, self.network, self._lost, self._natives, self.node.plan)
 
     def _summary(self) -> str:
         return f"EID {', '.join(map(str, self.file.eids))}; {len(self.uplinks)} uplinks"

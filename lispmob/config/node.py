@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
@@ -34,6 +35,7 @@ from lispmob.config.values import (
     hex_octets,
     one_of,
     or_word,
+    plain,
     whole,
 )
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -132,6 +134,15 @@ class MapCacheSection(Section, frozen=True, kw_only=True):
     static: tuple[StaticMapping, ...] = ()
 
 
+def _host_name(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9.-]{1,64}", text) is None:
+        raise ValueError
+    return text
+
+
+_HOST_NAME: Final = plain(_host_name, "a name of 1 to 64 letters, digits, dots and hyphens")
+
+
 class RegisterSection(Section, frozen=True, kw_only=True):
     """Map-Register: how often, for how long, and as whom. `xtr_id` None: drawn once and kept in the state directory."""
 
@@ -148,6 +159,16 @@ class RegisterSection(Section, frozen=True, kw_only=True):
     def ttl_min(self) -> int:
         """Time to live of our records, in minutes as on the wire."""
         return int(self.ttl_s) // 60
+
+
+class NattSection(Section, frozen=True, kw_only=True):
+    """NATs on the way. `keepalive_s` None: as the NAT wants it. `host_name` empty: that of the machine."""
+
+    mode: Annotated[str, one_of("auto", "off", "e19", "lispers-net")] = "auto"
+    rtrs: tuple[Address, ...] = ()
+    prefer_rtr: YesNo = False
+    keepalive_s: Annotated[float | None, or_word("auto", duration("s", 5, 120))] = field(name="keepalive", default=None)
+    host_name: Annotated[str | None, or_word("auto", _HOST_NAME)] = None
 
 
 class ControlSection(Section, frozen=True, kw_only=True):
@@ -177,6 +198,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     tun: TunSection = TunSection()
     map_cache: MapCacheSection = MapCacheSection()
     register: RegisterSection = RegisterSection()
+    natt: NattSection = NattSection()
     control: ControlSection = ControlSection()
     log: LogSection = LogSection()
     state_dir: FilePath = Path("/var/lib/lispmob")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import assert_never
+from ipaddress import ip_network
+from typing import TypeAlias, assert_never
 
 from lispmob.control.acceptance import Guard
 from lispmob.control.answering import Answerer, Asked
@@ -37,15 +38,26 @@ from lispmob.control.registrations import Registrations
 from lispmob.control.resolver import Lookup, Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.errors import MalformedMessage
+from lispmob.natt.arrival import DataControl
+from lispmob.natt.effect import LifeSignWanted, PlanChanged, SendFromDataPort
+from lispmob.natt.natt_config import NattConfig
+from lispmob.natt.plan import NattPlan
+from lispmob.natt.traversal import Traversal
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.header import MessageType
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import decode_control
 from lispmob.wire.record import Action, Locator, MappingRecord
 
-__all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig"]
+__all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig", "NodeEffect"]
+
+NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
+"""What a node hands to the daemon."""
+
+_Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted
 
 
 class Node:
@@ -56,6 +68,10 @@ class Node:
         self.locators = LocatorSet()
         self.counters: Counter[str] = Counter()
         self._registrations = Registrations(config, jitter=jitter)
+        self.traversal = Traversal(
+            NattConfig.of(config), new_nonce=new_nonce, next_nonce=self._registrations.next_nonce
+        )
+        self._direct = LocatorSet()  # the uplinks that need no RTR
         self._resolver = Resolver(config.map_resolvers, new_nonce=new_nonce)
         self._smr = SmrSender(new_nonce=new_nonce)
         self._answerer = Answerer(config.eids, config.record_ttl_min)
@@ -80,16 +96,21 @@ class Node:
         """The questions that are open, for display."""
         return self._resolver.lookups
 
+    @property
+    def plan(self) -> NattPlan:
+        """How each uplink sends."""
+        return self.traversal.plan
+
     def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
         """What the forwarding table was told about a prefix, for display."""
         return self._mappings.disposition(prefix)
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
-        machines = (self._registrations, self._resolver, self._smr, self._mappings)
+        machines = (self._registrations, self._resolver, self._smr, self._mappings, self.traversal)
         return min((at for machine in machines if (at := machine.wake_at()) is not None), default=None)
 
-    def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[Effect]:
+    def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[NodeEffect]:
         """Our uplinks are these now. The whole handover leaves in this one call: nothing here waits."""
         found = [one for one in locators if not any(eid.contains(one.address) for eid in self.config.eids)]
         new = LocatorSet.of(self.locators.version + 1, found)
@@ -100,74 +121,95 @@ class Node:
         self.locators = new
         rlocs = [str(one.address) for one in new.locators]
         previous = [str(one.address) for one in old.locators]
-        effects: list[MachineEffect] = [Event("moved", {"version": new.version, "rlocs": rlocs, "previous": previous})]
-        effects += self._registrations.on_locators(new, now)
-        effects += self._smr.on_moved(new, self._smr_targets(now) if new else (), now)
-        effects += self._resolver.on_locators(new)
-        effects += self._mappings.on_locators(new, now)
+        event = Event("moved", {"version": new.version, "rlocs": rlocs, "previous": previous})
+        # The plan comes first, and with it the registers and the SMRs; what was lost counts until they are out.
+        effects = self._route([event, *self.traversal.on_locators(new.locators, now)], now)
+        effects += self._route(self._mappings.on_locators(new, now), now)
         self._lost_all_at = None if new else now
-        return self._route(effects, now)
+        return effects
 
-    def on_datagram(self, datagram: Datagram, now: float) -> list[Effect]:
+    def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
         """A control datagram arrived: believed only as far as it proves itself."""
         try:
+            if (taken := self.traversal.on_datagram(datagram, now)) is not None:
+                return self._route(taken, now)
             return self._route(self._receive(datagram, now), now)
         except MalformedMessage as malformed:
             return self._route([Count(malformed.counter)], now)
 
-    def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[Effect]:
+    def on_data_control(self, arrival: DataControl, now: float) -> list[NodeEffect]:
+        """A control message arrived on the data port."""
+        is_relayed = any(one.relays for one in self.plan.uplinks if one.locator.address == arrival.outer_destination)
+        is_info = bool(arrival.payload) and arrival.payload[0] >> 4 == MessageType.INFO
+        taken = self.traversal.on_data_control(arrival, now) if is_relayed or is_info else None
+        if taken is not None:
+            return self._route(taken, now)
+        datagram = Datagram(
+            arrival.payload, arrival.source, arrival.source_port, arrival.destination, arrival.ifindex, in_data=True
+        )
+        return self.on_datagram(datagram, now)
+
+    def on_stalled(self, address: IpAddress, now: float) -> list[NodeEffect]:
+        """What leaves by this uplink's RTR has not been answered for longer than a round trip."""
+        return self._route(self.traversal.on_stalled(address, now), now)
+
+    def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
         """A packet met no forwarding entry, or one that says "miss". The first Map-Request leaves in this call."""
         asked = EidPrefix.host(destination, instance_id)
         if self.config.owner_of(source, instance_id) is None or source.version != destination.version:
             return self._route([Count("miss_source"), DropPending(asked, "source is no EID of ours")], now)
         if self.config.owner_of(destination, instance_id) or self._is_infrastructure(destination, instance_id):
             return self._route([Count("miss_guarded"), DropPending(asked, "never to be encapsulated")], now)
+        if not self.plan.asks_mapping_system:
+            return self._route([], now)  # the packet waits for an RTR, who knows the way
         entry = self.map_cache.lookup(destination, instance_id)
         known = self._mappings.disposition(entry.prefix) if entry is not None else None
         if known is not None and known.disposition != "MISS":
             return self._route([known], now)  # the answer overtook the packet
         return self._route(self._resolver.on_miss(source, asked, now), now)
 
-    def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[Effect]:
+    def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[NodeEffect]:
         """These forwarding entries carried traffic since the last call."""
         self.map_cache.touch(prefixes, now)
         return self._route([], now)
 
-    def on_heard(self, sources: Iterable[IpAddress], now: float) -> list[Effect]:
+    def on_heard(self, sources: Iterable[IpAddress], now: float) -> list[NodeEffect]:
         """Packets from these outer sources were decapsulated since the last call."""
         self._peers.on_heard(sources, now)
         return self._route([], now)
 
-    def on_timer(self, now: float) -> list[Effect]:
+    def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
-        effects = self._registrations.on_timer(now)
+        effects: list[_Inner] = [*self._registrations.on_timer(now), *self.traversal.on_timer(now)]
         for machine in (self._smr, self._resolver, self._mappings):
             effects += machine.on_timer(now)
         return self._route(effects, now)
 
-    def on_shutdown(self, now: float) -> list[Effect]:
+    def on_shutdown(self, now: float) -> list[NodeEffect]:
         """The node stops: withdraw what is registered."""
-        return self._route(self._registrations.on_shutdown(now), now)
+        return self._route([*self._registrations.on_shutdown(now), *self.traversal.on_shutdown(now)], now)
 
-    def on_slept(self, now: float) -> list[Effect]:
+    def on_slept(self, now: float) -> list[NodeEffect]:
         """The clock jumped: we may be forgotten, and what we know may be old."""
-        return self._route(self._registrations.on_slept(now) + self._mappings.on_slept(now), now)
+        effects: list[_Inner] = [*self.traversal.on_slept(now), *self._registrations.on_slept(now)]
+        return self._route([*effects, *self._mappings.on_slept(now)], now)
 
-    def on_config(self, config: NodeConfig, now: float) -> list[Effect]:
+    def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
         """A reload. What did not change goes on undisturbed."""
         self.config = config
-        effects = self._registrations.on_config(config, now)
+        effects: list[_Inner] = [*self._registrations.on_config(config, now)]
+        effects += self.traversal.on_config(NattConfig.of(config), now)
         self._resolver.on_resolvers(config.map_resolvers)
         self._answerer.on_eids(config.eids, config.record_ttl_min)
-        return self._route(effects + self._apply_policy(now), now)
+        return self._route([*effects, *self._apply_policy(now)], now)
 
     def on_mapping_added(
         self, prefix: EidPrefix, locators: Sequence[Locator], action: Action | int, now: float
-    ) -> list[Effect]:
+    ) -> list[NodeEffect]:
         """Somebody added or replaced a static mapping by hand; `action` counts when there are no locators."""
         return self._route(self._mappings.on_added(MappingRecord.of(prefix, locators, action=action), now), now)
 
-    def on_mapping_deleted(self, prefix: EidPrefix, now: float) -> list[Effect]:
+    def on_mapping_deleted(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
         """Somebody deleted a mapping by hand: traffic to it asks anew."""
         return self._route(self._mappings.on_deleted(prefix), now)
 
@@ -194,7 +236,7 @@ class Node:
                 asked = Asked(
                     message, datagram.source, source_port, datagram.destination, datagram.ifindex, is_encapsulated
                 )
-                return self._answerer.on_map_request(asked, self.locators, now)
+                return self._answerer.on_map_request(asked, self._direct, now)
             case MapReply():
                 return self._resolver.on_map_reply(message, datagram.destination, self._guard(), now)
             case MapNotify():
@@ -203,6 +245,8 @@ class Node:
 
     def _on_smr(self, request: MapRequest, datagram: Datagram, now: float) -> list[MachineEffect]:
         """Only what is in the cache is asked for, and only of the mapping system: an SMR may be forged."""
+        if not self.plan.asks_mapping_system:
+            return [Count("rx_smr_relayed")]  # the RTR looks after its mappings; nobody could answer us
         eid = solicited(request)
         entry = self._mappings.known(eid.address, eid.instance_id) if eid is not None else None
         if eid is None or entry is None:
@@ -210,29 +254,61 @@ class Node:
         event = Event("smr-received", {"eid": str(eid), "rloc": str(datagram.source)})
         return [event, *self._resolver.on_smr(eid, entry.prefix, self._source_for(eid), now)]
 
-    def _route(self, effects: Iterable[MachineEffect], now: float) -> list[Effect]:
+    def _on_plan(self, now: float) -> list[_Inner]:
+        """Uplinks need RTRs, or need them no more: the whole handover leaves here, registers first, then the SMRs."""
+        plan, old, version = self.plan, self._direct, self.locators.version
+        self._direct = LocatorSet.of(version, plan.direct, plan.record_locators)
+        usable = [one.locator for one in plan.uplinks if one.is_usable]
+        effects: list[_Inner] = [*self._registrations.on_locators(self._direct, now)]
+        if self._direct.record_locators != old.record_locators or not usable:
+            sending = LocatorSet.of(version, usable, plan.record_locators)
+            targets = [one for one in self._smr_targets(now) if one.rloc not in plan.rtrs] if usable else []
+            effects += self._smr.on_moved(sending, targets, now)
+        effects += self._resolver.on_locators(self._direct)
+        effects += self._mappings.on_defaults(self._defaults(plan), now)
+        return effects
+
+    def _defaults(self, plan: NattPlan) -> list[MappingRecord]:
+        """0/0 and ::/0 by way of the RTRs, when no uplink can ask the mapping system."""
+        if plan.asks_mapping_system or not plan.defaults:
+            return []
+        locators = tuple(Locator(relay.address, relay.priority, relay.weight) for relay in plan.defaults)
+        spaces = dict.fromkeys((eid.family, eid.instance_id) for eid in self.config.eids)
+        everything = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+        return [MappingRecord.of(EidPrefix(everything[family], iid), locators) for family, iid in spaces]
+
+    def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
         """Hand what is meant for other machines to them; return the rest, in order."""
-        waiting = deque([*self._unsaid, *effects])
+        waiting: deque[_Inner] = deque([*self._unsaid, *effects])
         self._unsaid = []
-        out: list[Effect] = []
+        out: list[NodeEffect] = []
         while waiting:
             match waiting.popleft():
                 case Count(name):
                     self.counters[name] += 1
-                case RegistrationConfirmed(tries=tries, is_change=True) if tries > 1:
-                    waiting.extend(self._smr.on_registered_late(now))
-                case RegistrationConfirmed():
-                    pass
+                case PlanChanged() as changed:
+                    out.append(changed)
+                    waiting.extendleft(reversed(self._on_plan(now)))
+                case LifeSignWanted(server):
+                    waiting.extend(self._registrations.on_life_sign_wanted(server, now))
+                case RegistrationConfirmed(map_server=server, tries=tries, is_change=is_change):
+                    waiting.extend(self.traversal.on_map_server_alive(server, now))
+                    if is_change and tries > 1:
+                        waiting.extend(self._smr.on_registered_late(now))
                 case MappingLearned() as learned:
                     waiting.extend(self._learn(learned, now))
                 case LookupFailed() as failed:
                     waiting.extend(self._mappings.on_lookup_failed(failed, now))
+                case RefreshNeeded() if not self.plan.asks_mapping_system:
+                    pass
                 case RefreshNeeded(prefix):
                     waiting.extend(self._resolver.on_aging(prefix, self._source_for(prefix), now))
                 case FollowUpDue():
                     waiting.extend(self._smr.on_peers(self._smr_targets(now), now))
                     waiting.extend(self._mappings.in_use(now))
                 case SendControl() | InstallMapping() | RemoveMapping() | DropPending() | Event() as effect:
+                    out.append(effect)
+                case SendFromDataPort() as effect:
                     out.append(effect)
                 case unknown:
                     assert_never(unknown)

@@ -38,11 +38,6 @@ class TraversalPolicy:
     map_servers: tuple[MapServerLink, ...] = ()
     answers_lispers: bool = False
 
-    @property
-    def answers_info_requests(self) -> bool:
-        """False: as far as nodes can see, this Map-Server knows no NAT traversal."""
-        return self.is_rtr or bool(self.rtrs)
-
 
 NO_TRAVERSAL: Final = TraversalPolicy()
 
@@ -100,9 +95,7 @@ class Traversal:
         return self.rtr.on_timer(now)
 
     def on_info_request(self, arrival: Arrival, now: float) -> list[HubEffect]:
-        """A message of type 7 came. A hub that has nothing to offer does not know the type."""
-        if not self.policy.answers_info_requests:
-            return self._drop("rx_type")
+        """A message of type 7 came. Without an RTR to offer, the answer still tells whether there is a NAT."""
         return self.info.on_info_request(arrival, now)
 
     def on_encapsulated_control(self, arrival: Arrival, now: float) -> list[PlaneEffect] | None:
@@ -136,9 +129,5 @@ class Traversal:
         return self.rtr.on_stranger(packet, now)
 
     def _refuse(self, counter: str = "rx_policy") -> list[PlaneEffect]:
-        self._counters[counter] += 1
-        return []
-
-    def _drop(self, counter: str) -> list[HubEffect]:
         self._counters[counter] += 1
         return []

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
-from lispmob.control.node_config import MapServerPeer
+from lispmob.control.node_config import MapServerPeer, NattMode, NodeConfig
 from lispmob.wire.address import EidPrefix, IpAddress
-
-NattMode: TypeAlias = Literal["auto", "off", "e19", "lispers"]
 
 # RFC 1918, RFC 6598 (carrier-grade NAT), RFC 4193. Nothing else: a laboratory's documentation addresses are public.
 _PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
@@ -34,6 +32,22 @@ class NattConfig:
     xtr_id: bytes = bytes(16)
     site_id: bytes = bytes(8)
     host_name: bytes = b"lispmob"
+
+    @classmethod
+    def of(cls, config: NodeConfig) -> NattConfig:
+        """The part of a node's configuration that matters here."""
+        return cls(
+            eids=config.eids,
+            map_servers=config.map_servers,
+            mode=config.natt.mode,
+            rtrs=config.natt.rtrs,
+            prefers_rtr=config.natt.prefers_rtr,
+            keepalive_s=config.natt.keepalive_s,
+            record_ttl_min=config.record_ttl_min,
+            xtr_id=config.xtr_id,
+            site_id=config.site_id,
+            host_name=config.natt.host_name,
+        )
 
     def servers_for(self, family: int) -> tuple[MapServerPeer, ...]:
         """The Map-Servers that an uplink of this family can talk to."""

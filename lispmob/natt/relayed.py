@@ -69,6 +69,11 @@ class RelayedRegistrations:
         confirmed = {one.server for one in self.ones} - {one.server for one in self.ones if one.confirmed_at is None}
         return bool(confirmed)
 
+    def holds(self, eid: EidPrefix, server: IpAddress) -> bool:
+        """True when this Map-Server has confirmed this registration through the present RTR."""
+        fitting = (one for one in self.ones if one.eid == eid and one.server.address == server)
+        return self.rtr is not None and any(one.confirmed_at is not None for one in fitting)
+
     def is_exhausted(self, now: float) -> bool:
         """True when a register has had its tries, and its RTR has confirmed no other one meanwhile.
 

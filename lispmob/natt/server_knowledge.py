@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from lispmob.control.node_config import MapServerPeer
+from lispmob.control.node_config import MapServerPeer, NattMode
 from lispmob.natt.dialect import Dialect, candidates
-from lispmob.natt.natt_config import NattMode
 from lispmob.wire.address import IpAddress
 
 RETRY_ALIVE_S: Final = 3.0  # OOR's own retry: the server answered something else, so the Info-Request was lost

@@ -10,9 +10,9 @@ from typing import Literal, Protocol
 from lispmob.api import schema
 from lispmob.api.backend import ApiError, StaticLocator
 from lispmob.config.node import NodeFile
-from lispmob.control.effect import Effect, InstallMapping
+from lispmob.control.effect import InstallMapping
 from lispmob.control.map_cache import MapCacheEntry
-from lispmob.control.node import Node
+from lispmob.control.node import Node, NodeEffect
 from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
 from lispmob.datapath.engine import Engine
@@ -52,7 +52,7 @@ class Parts(Protocol):
     def kernel_problem(self) -> str | None: ...
     def now(self) -> float: ...
     def wall(self) -> float: ...
-    def perform(self, effects: Sequence[Effect]) -> None: ...
+    def perform(self, effects: Sequence[NodeEffect]) -> None: ...
     async def reload(self) -> schema.Reloaded: ...
 
 
@@ -217,10 +217,14 @@ class Views:
             return "stopping"
         if not self._parts.uplinks:
             return "offline"
-        confirmed = [each.is_confirmed for each in self._parts.node.registrations]
+        confirmed = [each.is_confirmed or self._is_relayed(each) for each in self._parts.node.registrations]
         if all(confirmed):
             return "registered"
         return "partly-registered" if any(confirmed) else "registering"
+
+    def _is_relayed(self, one: Registration) -> bool:
+        """True when it is registered through an RTR instead."""
+        return any(each.relays.holds(one.eid, one.server.address) for each in self._parts.node.traversal.machines)
 
     def _of(self, eid: EidPrefix) -> list[Registration]:
         return [each for each in self._parts.node.registrations if each.eid == eid]
@@ -231,7 +235,7 @@ class Views:
         confirmed = None if one.confirmed_at is None else iso_utc(wall - (now - one.confirmed_at))
         return schema.Registration(
             map_server=str(one.server.address),
-            state=_STATES[one.state],
+            state="registered" if self._is_relayed(one) else _STATES[one.state],
             since=confirmed,
             last_notify=confirmed,
             next_in_s=None if due is None else round(max(0.0, due - now), 3),

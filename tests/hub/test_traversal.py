@@ -65,11 +65,12 @@ def test_an_info_request_is_answered_with_what_the_hub_sees_and_itself_as_rtr() 
     assert (nat.global_etr_rloc, nat.etr_port, nat.rtr_rlocs) == (NAT, 20001, (HUB,))
 
 
-def test_a_hub_without_rtrs_is_silent_like_one_that_knows_no_nat_traversal() -> None:
-    plane = hub(TraversalPolicy())
+def test_a_hub_without_rtrs_still_tells_what_it_sees() -> None:
+    (answer,) = hub(TraversalPolicy()).on_datagram(question(), 0.0)
 
-    assert plane.on_datagram(question(), 0.0) == []
-    assert plane.counters["rx_type"] == 1
+    assert isinstance(answer, SendControl)
+    nat = InfoReply.decode(answer.payload).nat
+    assert (nat.global_etr_rloc, nat.etr_port, nat.rtr_rlocs) == (NAT, 20001, ())
 
 
 def test_a_node_registers_through_the_rtr_of_the_same_hub() -> None:
