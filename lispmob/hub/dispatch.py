@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Final
 
 from lispmob.hub.effect import Arrival, HubEffect
@@ -29,10 +30,12 @@ class ControlPlane:
         remotes: Iterable[RemoteMapServer] = (),
         families: Iterable[int] = (4, 6),
         traversal: TraversalPolicy = NO_TRAVERSAL,
+        new_nonce: Callable[[], int] | None = None,
     ) -> None:
+        """`new_nonce` gives unpredictable numbers, which an RTR needs that asks Map-Servers elsewhere."""
         self.map_server = MapServer(sites)
         self.map_resolver = MapResolver(self.map_server, remotes, families)
-        self.traversal = Traversal(self.map_server, traversal)
+        self.traversal = Traversal(self.map_server, traversal, new_nonce=new_nonce or count(1).__next__)
         self._counters: Counter[str] = Counter()
 
     @property
@@ -80,9 +83,12 @@ class ControlPlane:
         if kind == MessageType.MAP_REQUEST:
             if raw[0] & _IS_PROBE:
                 return self.traversal.on_probe(arrival)
-            # An SMR tells a proxy ITR that a mapping changed: the Map-Server next door knows already. A plain request
-            # is for an ETR, which a hub is not (RFC 9301, 8.2).
-            self._counters["rx_smr" if raw[0] & _IS_SMR else "rx_policy"] += 1
+            if raw[0] & _IS_SMR:
+                # To a proxy ITR the Map-Server next door has said it already; an RTR may have to ask one elsewhere.
+                return self.traversal.on_smr(arrival, now)
+            self._counters["rx_policy"] += 1  # for an ETR, which a hub is not (RFC 9301, 8.2)
             return []
+        if kind == MessageType.MAP_REPLY and self.traversal.policy.is_rtr:
+            return self.traversal.on_map_reply(arrival, now)
         self._counters["rx_type"] += 1
         return []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from lispmob.control.effect import CONTROL_PORT, InstallMapping, UsableLocator
+from lispmob.control.effect import CONTROL_PORT, DropPending, InstallMapping, UsableLocator
 from lispmob.datapath.engine import (
+    ControlPacket,
     Disposition,
     Engine,
     EngineConfig,
@@ -19,13 +21,15 @@ from lispmob.datapath.engine import (
     Uplink,
 )
 from lispmob.datapath.engine import Stranger as SeenStranger
-from lispmob.errors import LispError
+from lispmob.errors import LispError, MalformedMessage
 from lispmob.hub.config import ProxySection
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.routes import Carrier, carriers, missing_forwarding, set_routes
-from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, SendFromRelayPort, Stranger
+from lispmob.hub.rtr_effect import InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger
+from lispmob.hub.rtr_lispers import Punch
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.info import InfoRequest
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,8 @@ class Forwarding:
         socket_for: Callable[[IpAddress], int | None] = lambda _: None,
         on_addresses: Callable[[Sequence[IpAddress]], None] = lambda _: None,
         on_stranger: Callable[[Stranger], None] = lambda _: None,
+        on_miss: Callable[[Miss], None] = lambda _: None,
+        on_punch: Callable[[Punch], None] = lambda _: None,
     ) -> None:
         """`socket_for` gives the descriptor of the control socket that sends from an address of ours."""
         self._section = section
@@ -54,6 +60,8 @@ class Forwarding:
         self._socket_for = socket_for
         self._on_addresses = on_addresses
         self._on_stranger = on_stranger
+        self._on_miss = on_miss
+        self._on_punch = on_punch
         self._engine: Engine | None = None
         self._carriers: tuple[Carrier, ...] = ()
         self._watch: asyncio.Task[None] | None = None
@@ -93,13 +101,18 @@ class Forwarding:
         """A node registered, moved or left: the next packet already goes the new way."""
         self._perform(self._policy.on_registration(change))
 
-    def on_relay(self, effect: InstallRelay | RemoveRelay | SendFromRelayPort) -> None:
+    def on_relay(self, effect: InstallRelay | RemoveRelay | SendFromRelayPort | Learned | DropPending) -> None:
         """The RTR knows more, or less, about where a node behind a NAT is; or has something to tell it."""
         if isinstance(effect, SendFromRelayPort):
             if self._engine is not None:
                 self._engine.send_control(effect.payload, effect.destination, effect.port, effect.source)
         elif isinstance(effect, InstallRelay):
             self._perform(self._policy.on_relay(effect.prefix, effect.bindings))
+        elif isinstance(effect, Learned):
+            self._perform(self._policy.on_learned(effect.prefix, effect.record))
+        elif isinstance(effect, DropPending):
+            if self._engine is not None:
+                self._engine.drop_pending(effect.prefix)
         else:
             self._perform(self._policy.on_relay(effect.prefix, ()))
 
@@ -132,11 +145,19 @@ class Forwarding:
         return replace(plain, source=locator.source, socket=found) if found is not None and found >= 0 else plain
 
     def _drain(self) -> None:
-        """Nothing that misses the table is known elsewhere: the packets that wait are dropped."""
+        """What misses the table is known elsewhere to an RTR at most; for a proxy the packets that wait are dropped."""
         assert self._engine is not None
         for punt in self._engine.drain():
             if isinstance(punt, Miss):
-                self._engine.drop_pending(EidPrefix.host(punt.destination, punt.instance_id))
+                if self._is_rtr:
+                    self._on_miss(punt)
+                else:
+                    self._engine.drop_pending(EidPrefix.host(punt.destination, punt.instance_id))
+            elif isinstance(punt, ControlPacket) and self._is_rtr:
+                with contextlib.suppress(MalformedMessage):  # whatever else comes here is for nodes
+                    request = InfoRequest.decode(punt.payload)
+                    where = (punt.outer_source, punt.outer_source_port, punt.outer_destination, punt.source)
+                    self._on_punch(Punch(request, *where))
             elif isinstance(punt, SeenStranger):
                 self._on_stranger(
                     Stranger(

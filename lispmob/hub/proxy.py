@@ -30,6 +30,7 @@ class Proxy:
         self._mappings: dict[EidPrefix, MappingRecord] = {}
         self._own: frozenset[IpAddress] = frozenset()
         self._families: frozenset[int] = frozenset()
+        self._learned: dict[EidPrefix, MappingRecord] = {}
         self._relays: dict[EidPrefix, tuple[Binding, ...]] = {}
         for eid in eids:
             self._routed.insert(eid, True)
@@ -64,8 +65,17 @@ class Proxy:
         """A node is behind NATs, and this hub is its RTR: these are its places on this side; none, and it is not."""
         if bindings:
             self._relays[prefix] = bindings
+            self._learned.pop(prefix, None)
         else:
             self._relays.pop(prefix, None)
+        return self._settle(prefix)
+
+    def on_learned(self, prefix: EidPrefix, record: MappingRecord | None) -> list[ProxyEffect]:
+        """A Map-Server elsewhere says so; None: it is too old to be believed."""
+        if record is None:
+            self._learned.pop(prefix, None)
+        else:
+            self._learned[prefix] = record
         return self._settle(prefix)
 
     def on_registration(self, change: RegistrationChanged) -> list[ProxyEffect]:
@@ -92,6 +102,9 @@ class Proxy:
         if (bindings := self._relays.get(prefix)) and self._is_relayed(record):
             places = [*map(_place, bindings), *(self._locators(record) if record is not None else ())]
             return InstallMapping(prefix, "ENCAPSULATE", tuple(sorted(places, key=lambda one: one.priority)))
+        elsewhere = self._learned.get(prefix)
+        if record is None and elsewhere is not None and (locators := self._locators(elsewhere)):
+            return InstallMapping(prefix, "ENCAPSULATE", locators)
         is_served = bool(self._routed.covering(prefix)) and not prefix.instance_id
         if record is not None and is_served and (locators := self._locators(record)):
             return InstallMapping(prefix, "ENCAPSULATE", locators)

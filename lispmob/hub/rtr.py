@@ -86,6 +86,14 @@ class Rtr:
         """When the next binding runs out."""
         return min((one.expires_at for _, entry in self.entries for one in entry.bindings.values()), default=None)
 
+    def forget(self, prefix: EidPrefix) -> list[RtrEffect]:
+        """The mapping system no longer names us for this prefix: its node has left its NATs, or has another RTR."""
+        entry = self.entries.get(prefix)
+        if entry is None:
+            return []
+        entry.bindings.clear()
+        return self._settle(entry)
+
     def on_timer(self, now: float) -> list[RtrEffect]:
         """Forget what ran out."""
         gone = [entry for _, entry in self.entries if entry.expire(now)]

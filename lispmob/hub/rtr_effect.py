@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from lispmob.control.effect import Event, SendControl
+from lispmob.control.effect import DropPending, Event, SendControl
 from lispmob.hub.nat_binding import Binding
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.record import MappingRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,14 @@ class RemoveRelay:
     """Nobody behind a NAT has this prefix any more."""
 
     prefix: EidPrefix
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A Map-Server elsewhere says so about a prefix; without a record: what it said is too old now."""
+
+    prefix: EidPrefix
+    record: MappingRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +59,4 @@ class Stranger:
     is_registered: bool = False  # the outer address is right
 
 
-RtrEffect: TypeAlias = SendControl | SendFromRelayPort | Event | InstallRelay | RemoveRelay
+RtrEffect: TypeAlias = SendControl | SendFromRelayPort | Event | InstallRelay | RemoveRelay | Learned | DropPending

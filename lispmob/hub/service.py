@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import secrets
 import signal
 import sys
 import time
@@ -27,7 +28,9 @@ from lispmob.service.logs import configure
 from lispmob.wire.address import IpAddress
 
 if TYPE_CHECKING:
+    from lispmob.datapath.model import Miss
     from lispmob.hub.forwarding import Forwarding
+    from lispmob.hub.rtr_lispers import Punch
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,9 @@ class Hub:
     def __init__(self, path: Path, file: HubFile) -> None:
         self._path = path
         self._file = file
-        self._plane = ControlPlane(file.to_sites(), file.to_remotes(), traversal=file.to_traversal())
+        self._plane = ControlPlane(
+            file.to_sites(), file.to_remotes(), traversal=file.to_traversal(), new_nonce=lambda: secrets.randbits(64)
+        )
         self._plane.traversal.on_addresses(file.listen)
         self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY)
         self._persistence: Persistence | None = None
@@ -71,6 +76,8 @@ class Hub:
                     socket_for=self._socket.fileno_for,
                     on_addresses=self._on_addresses,
                     on_stranger=self._on_stranger,
+                    on_miss=self._on_miss,
+                    on_punch=self._on_punch,
                 )
                 await self._forwarding.start()
             self._feed(restored)
@@ -130,6 +137,13 @@ class Hub:
 
     def _on_stranger(self, stranger: Stranger) -> None:
         self._feed(self._plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
+
+    def _on_punch(self, punch: Punch) -> None:
+        self._feed(self._plane.traversal.on_punch(punch, asyncio.get_running_loop().time()))
+
+    def _on_miss(self, miss: Miss) -> None:
+        now = asyncio.get_running_loop().time()
+        self._feed(self._plane.traversal.on_miss(miss.source, miss.destination, miss.instance_id, now))
 
     def _feed(self, effects: Iterable[PlaneEffect]) -> None:
         for effect in effects:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from lispmob.control.smr import solicited
 from lispmob.errors import MalformedMessage
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.info import InfoResponder
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer
 from lispmob.hub.rtr import MapServerLink, Rtr
-from lispmob.hub.rtr_effect import RtrEffect, Stranger
-from lispmob.wire.address import IpAddress
+from lispmob.hub.rtr_effect import Learned, RtrEffect, Stranger
+from lispmob.hub.rtr_lispers import NatCache, Punch
+from lispmob.hub.rtr_lookup import LookupEffect, RtrLookup
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 
 PlaneEffect: TypeAlias = HubEffect | RtrEffect
@@ -46,20 +50,27 @@ class Traversal:
     """The Map-Server's and the RTR's side. `own` are the addresses that this hub is known by."""
 
     def __init__(
-        self, map_server: MapServer, policy: TraversalPolicy = NO_TRAVERSAL, own: Iterable[IpAddress] = ()
+        self,
+        map_server: MapServer,
+        policy: TraversalPolicy = NO_TRAVERSAL,
+        *,
+        new_nonce: Callable[[], int],
     ) -> None:
         self._map_server = map_server
-        self._own: frozenset[IpAddress] = frozenset(own)
+        self._own: frozenset[IpAddress] = frozenset()
+        self.lookup = RtrLookup(new_nonce=new_nonce)
         self._counters: Counter[str] = Counter()
         self.info = InfoResponder(map_server.sites)
         self.relayed = RelayedRegisters(map_server)
         self.rtr = Rtr()
+        self.nats = NatCache()
         self.on_policy(policy)
 
     @property
     def counters(self) -> Counter[str]:
         """All counters together."""
-        return self._counters + self.info.counters + self.relayed.counters + self.rtr.counters
+        parts = (self.info, self.relayed, self.rtr, self.lookup, self.nats)
+        return sum((part.counters for part in parts), self._counters + Counter())
 
     def on_policy(self, policy: TraversalPolicy) -> None:
         """The configuration, or the sites in it, are these now."""
@@ -85,14 +96,16 @@ class Traversal:
         self.relayed.on_rtrs((*itself, *policy.rtrs))
         self.rtr.on_map_servers(policy.map_servers or tuple(MapServerLink(address) for address in own))
         self.rtr.on_addresses(own)
+        self.lookup.on_map_servers((server.address for server in policy.map_servers if policy.is_rtr), own)
 
     def wake_at(self) -> float | None:
         """When on_timer is due."""
-        return self.rtr.wake_at()
+        times = (self.rtr.wake_at(), self.lookup.wake_at())
+        return min((at for at in times if at is not None), default=None)
 
     def on_timer(self, now: float) -> list[RtrEffect]:
         """Time has passed."""
-        return self.rtr.on_timer(now)
+        return [*self.rtr.on_timer(now), *self._learned(self.lookup.on_timer(now))]
 
     def on_info_request(self, arrival: Arrival, now: float) -> list[HubEffect]:
         """A message of type 7 came. Without an RTR to offer, the answer still tells whether there is a NAT."""
@@ -126,7 +139,49 @@ class Traversal:
 
     def on_stranger(self, packet: Stranger, now: float) -> list[RtrEffect]:
         """Data came from a source that is not registered from there."""
-        return self.rtr.on_stranger(packet, now)
+        effects = self.rtr.on_stranger(packet, now)
+        if packet.is_registered:
+            return effects
+        eid = EidPrefix.host(packet.inner_source, packet.instance_id)
+        return [*effects, *self._learned(self.lookup.on_doubt(eid, now))]
+
+    def on_punch(self, punch: Punch, now: float) -> list[RtrEffect]:
+        """An Info-Request came in the data plane: the answer tells the node what we see of it."""
+        _, effects = self.nats.on_punch(punch, now)
+        return list(effects)
+
+    def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[RtrEffect]:
+        """A packet met no entry of the forwarding table."""
+        return self._learned(self.lookup.on_miss(source, EidPrefix.host(destination, instance_id), now))
+
+    def on_map_reply(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
+        """A Map-Reply came: an answer to a lookup of the RTR."""
+        try:
+            reply = MapReply.decode(arrival.payload)
+        except MalformedMessage as malformed:
+            return self._refuse(malformed.counter)
+        return list(self._learned(self.lookup.on_map_reply(reply, arrival.destination, now)))
+
+    def on_smr(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
+        """Somebody says that an EID moved: the mapping system will tell, if we ever cared about it."""
+        self._counters["rx_smr"] += 1
+        try:
+            eid = solicited(MapRequest.decode(arrival.payload))
+        except MalformedMessage as malformed:
+            return self._refuse(malformed.counter)
+        return list(self._learned(self.lookup.on_doubt(eid, now))) if eid is not None and self.policy.is_rtr else []
+
+    def _learned(self, effects: Iterable[LookupEffect]) -> list[RtrEffect]:
+        """A mapping that names us changes nothing; one that does not ends what we know of a NAT."""
+        out: list[RtrEffect] = []
+        for effect in effects:
+            if isinstance(effect, Learned) and effect.record is not None:
+                named = {address for locator in effect.record.locators for address in locator.ips}
+                if named & self._own:
+                    continue
+                out += self.rtr.forget(effect.prefix)
+            out.append(effect)
+        return out
 
     def _refuse(self, counter: str = "rx_policy") -> list[PlaneEffect]:
         self._counters[counter] += 1
