@@ -9,7 +9,7 @@ ENGINE := $(VENV)/.engine
 C_SOURCES := $(wildcard lispmob/datapath/*.c lispmob/datapath/*.h lispmob/datapath/build_ffi.py)
 
 # Debian packages, and the command or file that tells whether each is there.
-APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h iproute2:ip iptables:iptables-restore iperf3:iperf3 \
+APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h iproute2:ip iptables:iptables-restore nftables:nft conntrack:conntrack iperf3:iperf3 \
 	iputils-ping:ping tshark:tshark
 
 .PHONY: help setup build test pure netns check demo bench clean

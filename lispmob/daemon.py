@@ -37,10 +37,11 @@ from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.netlink import NetlinkMonitor
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.mh.plan import KernelState, LostAddress
-from lispmob.natt.effect import PlanChanged, SendFromDataPort
+from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.service import assembly, logs, reloading
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
+from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.state_dir import load_xtr_id
 from lispmob.service.views import Views
@@ -57,11 +58,6 @@ SLEPT_S: Final = 2.0  # ours: the two clocks drift by less than this in years, a
 
 # What a handover's timeline calls the events of the core.
 STEPS: Final = {"register-sent": "register", "registered": "notify", "smr-sent": "smr"}
-
-# What a person would tell a friend.
-_TOLD: Final = frozenset(
-    {"registered", "auth-failed", "moved", "withdrawn", "natt", "rtr-failed", "natt-stranded", "natt-absent"}
-)
 
 log = logging.getLogger("lispd")
 
@@ -89,6 +85,7 @@ class Daemon:
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._kernel = KernelTask(self._kernel_state)
         self._natives = NativeRoutes()
+        self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
         self._lost: tuple[LostAddress, ...] = ()
         self._suspended_s = suspended_s()
         self._has_looked = False
@@ -146,6 +143,7 @@ class Daemon:
         stack.callback(self._loop.remove_reader, self.engine.fileno())
         self.control.start(self._loop)
         stack.callback(self._disarm)
+        stack.callback(self.measuring.close)
         await self.monitor.start()  # hands over what is there already: the first Map-Register leaves in here
         stack.push_async_callback(self.monitor.stop)
         stack.push_async_callback(self._kernel.stop)
@@ -204,10 +202,13 @@ class Daemon:
         self._kernel.touch()
 
     def _on_received(self, one: Received) -> None:
-        self._on_datagram(Datagram(one.payload, one.source, one.source_port, one.destination, one.ifindex))
-
-    def _on_datagram(self, datagram: Datagram) -> None:
+        if self.measuring.on_datagram(one.payload):
+            return
+        datagram = Datagram(one.payload, one.source, one.source_port, one.destination, one.ifindex)
         self._perform(self.node.on_datagram(datagram, self._loop.time()))
+
+    def _on_measured(self, effects: Iterable[NattEffect]) -> None:
+        self._perform(self.node.on_traversal(effects, self._loop.time()))
 
     def _on_punt(self) -> None:
         now = self._loop.time()
@@ -271,6 +272,8 @@ class Daemon:
                     self.engine.drop_pending(prefix)
                 case Event():
                     self._publish(effect)
+                    if effect.kind == "natt-state":
+                        self.measuring.look(self._loop.time())
         self._arm()
 
     def _arm(self) -> None:
@@ -292,7 +295,7 @@ class Daemon:
             target = event.fields.get("map_server") or event.fields.get("rloc") or event.fields.get("eid") or ""
             self.journal.on_step(STEPS[event.kind], str(target), self._loop.time())
         self.server.publish(ApiEvent(kind=event.kind, at=iso_utc(time.time()), fields=dict(event.fields)))
-        level = logging.INFO if event.kind in _TOLD else logging.DEBUG
+        level = logging.INFO if event.kind in logs.TOLD else logging.DEBUG
         log.log(level, "%s %s", event.kind, " ".join(f"{key}={value}" for key, value in event.fields.items()))
 
     # --- the rest

@@ -39,7 +39,7 @@ from lispmob.control.resolver import Lookup, Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
-from lispmob.natt.effect import LifeSignWanted, PlanChanged, SendFromDataPort
+from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan
 from lispmob.natt.traversal import Traversal
@@ -152,6 +152,10 @@ class Node:
     def on_stalled(self, address: IpAddress, now: float) -> list[NodeEffect]:
         """What leaves by this uplink's RTR has not been answered for longer than a round trip."""
         return self._route(self.traversal.on_stalled(address, now), now)
+
+    def on_traversal(self, effects: Iterable[NattEffect], now: float) -> list[NodeEffect]:
+        """Something was found out about the way of an uplink; this is what NAT traversal said to it."""
+        return self._route(effects, now)
 
     def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
         """A packet met no forwarding entry, or one that says "miss". The first Map-Request leaves in this call."""

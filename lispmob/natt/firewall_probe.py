@@ -13,6 +13,7 @@ from typing import Final
 
 from lispmob.control.effect import SendControl
 from lispmob.control.locator_set import LocalLocator
+from lispmob.errors import MalformedMessage
 from lispmob.natt.question import question
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT
@@ -82,6 +83,13 @@ class FirewallProbe:
             return self.start(now)
         # One control answer may have been lucky where the other question was lost; two are not.
         return self._end(Way.FILTERED if self._controls > 1 else Way.UNKNOWN)
+
+    def on_spare_datagram(self, payload: bytes, _now: float) -> list[SendControl | WayFound]:
+        """Something came to the spare port."""
+        try:
+            return self.on_spare_reply(MapReply.decode(payload))
+        except MalformedMessage:
+            return []
 
     def on_spare_reply(self, reply: MapReply) -> list[SendControl | WayFound]:
         """A Map-Reply came to the spare port."""

@@ -17,7 +17,9 @@ from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
 from lispmob.datapath.engine import Engine
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.service import netcheck
 from lispmob.service.handovers import Handover, HandoverJournal
+from lispmob.service.measuring import Measuring
 from lispmob.service.wall import iso_utc
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
@@ -39,6 +41,7 @@ class Parts(Protocol):
     engine: Engine
     control: ControlSocket
     journal: HandoverJournal
+    measuring: Measuring
     network: NetworkState
     uplinks: tuple[Uplink, ...]
     started_wall: float
@@ -139,6 +142,10 @@ class Views:
                 )
             )
         return shown
+
+    def netcheck(self) -> Sequence[schema.NetCheck]:
+        """What is between each address and the Internet."""
+        return [netcheck.view(one, self._parts.measuring) for one in self._parts.node.traversal.machines]
 
     def map_cache(self) -> schema.MapCache:
         """A copy of the map-cache."""

@@ -11,7 +11,19 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from lispmob.api.cli import counters, database, events, handovers, lookup, map_cache, reload, status, uplinks, version
+from lispmob.api.cli import (
+    counters,
+    database,
+    events,
+    handovers,
+    lookup,
+    map_cache,
+    netcheck,
+    reload,
+    status,
+    uplinks,
+    version,
+)
 from lispmob.api.cli.command import Command
 from lispmob.api.client import DEFAULT_SOCKET, Client
 from lispmob.errors import LispError, NotRunning
@@ -19,6 +31,7 @@ from lispmob.errors import LispError, NotRunning
 COMMANDS: Final[tuple[Command, ...]] = (
     status.COMMAND,
     uplinks.COMMAND,
+    netcheck.COMMAND,
     handovers.COMMAND,
     map_cache.COMMAND,
     database.COMMAND,
