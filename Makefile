@@ -12,8 +12,8 @@ DBUSMOCK := /usr/lib/python3/dist-packages/dbusmock/__init__.py
 # Not where systemd runs: there it would start at once, and take over a network that others look after.
 MANAGER := $(if $(wildcard /run/systemd/system),,network-manager:NetworkManager)
 # Debian packages, and the command or file that tells whether each is there.
-APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h iproute2:ip iptables:iptables-restore iperf3:iperf3 \
-	ethtool:ethtool iputils-ping:ping tshark:tshark \
+APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h iproute2:ip iptables:iptables-restore \
+	nftables:nft conntrack:conntrack iperf3:iperf3 ethtool:ethtool iputils-ping:ping tshark:tshark \
 	dbus:dbus-daemon libglib2.0-bin:gdbus python3-dbusmock:$(DBUSMOCK) $(MANAGER)
 
 .PHONY: help setup build test pure netns check demo bench clean

@@ -90,6 +90,11 @@ class ControlSocket:
         """The UDP port in use, which matters when 0 was asked for."""
         return int(self._sockets[0][1].getsockname()[1]) if self._sockets else self._port
 
+    def port_for(self, family: int) -> int:
+        """The UDP port in use in one family; where 0 was asked for, each has its own."""
+        found = (one for address, one in self._sockets if address.version == family)
+        return next((int(one.getsockname()[1]) for one in found), 0)
+
     def open(self) -> None:
         """Bind the sockets. LispError, and nothing left open, when a port is taken or an address is not ours.
 
@@ -141,6 +146,11 @@ class ControlSocket:
             return False
         self.counters["sent"] += 1
         return True
+
+    def fileno_for(self, source: IpAddress) -> int | None:
+        """The descriptor of the socket that sends from this address; None when none does."""
+        one = self._socket_for(SendControl(b"", source, source=source))
+        return one.fileno() if one is not None else None
 
     def _socket_for(self, effect: SendControl) -> socket.socket | None:
         """The socket bound to the wanted source address, else one that is bound to all, else any of the family."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +24,6 @@ from lispmob.api.server import ControlServer
 from lispmob.config.node import NodeFile, load_node
 from lispmob.control.effect import (
     DropPending,
-    Effect,
     Event,
     InstallMapping,
     RemoveMapping,
@@ -31,21 +31,24 @@ from lispmob.control.effect import (
     UplinkChanged,
     WatchForSilence,
 )
-from lispmob.control.node import Node
+from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
 from lispmob.datapath.engine import Engine
-from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, Silent, TrafficResumed
+from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, Silent, Stalled, Stranger, TrafficResumed
+from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.mh.plan import KernelState
+from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.service import assembly, logs, narration, reloading
 from lispmob.service.desktop import Desktop, Monitor, start_monitor
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
+from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.state_dir import load_xtr_id
@@ -88,7 +91,9 @@ class Daemon:
         self._kernel = KernelTask(self._kernel_state)
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch)
+        self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
         self._has_looked = False
+        self._engine_uplinks: tuple[EngineUplink, ...] | None = None
 
     @property
     def policy(self) -> UplinkPolicy:
@@ -148,6 +153,7 @@ class Daemon:
         stack.callback(self._loop.remove_reader, self.engine.fileno())
         self.control.start(self._loop)
         stack.callback(self._disarm)
+        stack.callback(self.measuring.close)
         # Hands over what is there already: the first Map-Register leaves in here.
         self.monitor = await start_monitor(self.policy, self._on_change, self._on_rules_changed)
         stack.push_async_callback(self.monitor.stop)
@@ -164,7 +170,7 @@ class Daemon:
         """Tell the mapping system that we go; best effort, and never for long."""
         effects = self.node.on_shutdown(self._loop.time())
         self._perform(effects)
-        if any(isinstance(effect, SendControl) for effect in effects):
+        if any(isinstance(effect, SendControl | SendFromDataPort) for effect in effects):
             await asyncio.sleep(WITHDRAWAL_S)
 
     # --- what comes in
@@ -215,19 +221,27 @@ class Daemon:
 
     def _use_uplinks(self) -> None:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
-        for refused in self.engine.set_uplinks(assembly.engine_uplinks(self.uplinks, self.node.is_silent)):
-            log.warning("%s: cannot send from %s yet (errno %d)", refused.interface, refused.address, refused.errno)
         self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks))
+        wanted = assembly.engine_uplinks(self.uplinks, self.node.is_silent, self.node.plan)
+        if wanted == self._engine_uplinks:
+            return
+        refused = self.engine.set_uplinks(wanted)
+        self._engine_uplinks = wanted if not refused else ()
+        for one in refused:
+            log.warning("%s: cannot send from %s yet (errno %d)", one.interface, one.address, one.errno)
 
     def _on_rules_changed(self) -> None:
         """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
         self._kernel.touch()
 
     def _on_received(self, one: Received) -> None:
-        self._on_datagram(Datagram(one.payload, one.source, one.source_port, one.destination, one.ifindex))
-
-    def _on_datagram(self, datagram: Datagram) -> None:
+        if self.measuring.on_datagram(one.payload):
+            return
+        datagram = Datagram(one.payload, one.source, one.source_port, one.destination, one.ifindex)
         self._perform(self.node.on_datagram(datagram, self._loop.time()))
+
+    def _on_measured(self, effects: Iterable[NattEffect]) -> None:
+        self._perform(self.node.on_traversal(effects, self._loop.time()))
 
     def _on_punt(self) -> None:
         now = self._loop.time()
@@ -236,11 +250,11 @@ class Daemon:
                 case Miss(source, destination, instance_id):
                     self._perform(self.node.on_miss(source, destination, instance_id, now))
                 case ControlPacket():
-                    self._on_datagram(
-                        Datagram(
-                            punt.payload, punt.source, punt.source_port, punt.destination, punt.ifindex, in_data=True
-                        )
-                    )
+                    self._perform(self.node.on_data_control(assembly.data_control(punt), now))
+                case Stalled(address):
+                    self._perform(self.node.on_stalled(address, now))
+                case Stranger():
+                    pass  # an RTR's
                 case MtuLearned(locator, mtu_bytes):
                     self._publish(Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes}))
                 case Silent(locator):
@@ -263,11 +277,18 @@ class Daemon:
 
     # --- what goes out
 
-    def _perform(self, effects: Iterable[Effect]) -> None:
+    def _perform(self, effects: Iterable[NodeEffect]) -> None:
         for effect in effects:
             match effect:
                 case SendControl():
                     self.control.send(effect)
+                case SendFromDataPort(payload, destination, port, source, ifindex, data_port):
+                    self.engine.send_control(
+                        payload, destination, port, source, ifindex=ifindex, data_port=data_port.value
+                    )
+                case PlanChanged():
+                    self._use_uplinks()
+                    self._kernel.touch()
                 case InstallMapping():
                     self.engine.install(assembly.forwarding_entry(effect))
                     if self._natives.on_installed(effect):
@@ -284,6 +305,8 @@ class Daemon:
                     self._use_uplinks()
                 case Event():
                     self._publish(effect)
+                    if effect.kind == "natt-state":
+                        self.measuring.look(self._loop.time())
         self._arm()
 
     def _arm(self) -> None:
@@ -308,7 +331,7 @@ class Daemon:
         if (problem := self.problems.on_event(event.kind, event.fields)) is not None:
             log.warning("%s", problem)
         self.desktop.publish(shown)
-        level = logging.INFO if event.kind in ("registered", "moved", "withdrawn") else logging.DEBUG
+        level = logging.INFO if event.kind in logs.TOLD else logging.DEBUG
         if log.isEnabledFor(level):
             log.log(level, "%s", narration.line_of(event))
 
@@ -346,15 +369,16 @@ class Daemon:
         except ConfigError as error:
             log.error("the old configuration stays in use: %s", error)
 
-    def perform(self, effects: Iterable[Effect]) -> None:
+    def perform(self, effects: Iterable[NodeEffect]) -> None:
         """For the control socket: a user changed the map-cache."""
         self._perform(effects)
 
     def _node_config(self) -> NodeConfig:
-        return assembly.node_config(self.file, self._xtr_id, first_nonce=time.time_ns())
+        return assembly.node_config(self.file, self._xtr_id, first_nonce=time.time_ns(), host_name=socket.gethostname())
 
     def _kernel_state(self) -> KernelState:
-        return assembly.kernel_state(self.file, self.uplinks, self.network, self._lingering.lost, self._natives)
+        plan = self.node.plan
+        return assembly.kernel_state(self.file, self.uplinks, self.network, self._lingering.lost, self._natives, plan)
 
     def summary(self) -> str:
         """One line for `systemctl status`."""

@@ -12,6 +12,7 @@ from lispmob.api.schema import (
     Handover,
     Lookup,
     MapCache,
+    NetCheck,
     Path,
     Reloaded,
     Status,
@@ -49,6 +50,9 @@ class Backend(Protocol):
 
     def uplinks(self) -> Sequence[Uplink]:
         """The uplinks, those not used included."""
+
+    def netcheck(self) -> Sequence[NetCheck]:
+        """What is between each address and the Internet."""
 
     def map_cache(self) -> MapCache:
         """A copy of the map-cache."""

@@ -78,6 +78,7 @@ METHODS: Final[dict[str, Method]] = {
     "version": Method(NoParams, lambda backend, _: Version(version=backend.version())),
     "status": Method(NoParams, lambda backend, _: backend.status()),
     "uplinks": Method(NoParams, lambda backend, _: backend.uplinks()),
+    "netcheck": Method(NoParams, lambda backend, _: backend.netcheck()),
     "map-cache": Method(NoParams, lambda backend, _: backend.map_cache()),
     "database": Method(NoParams, lambda backend, _: backend.database()),
     "paths": Method(NoParams, lambda backend, _: backend.paths()),

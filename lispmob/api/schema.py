@@ -115,6 +115,30 @@ class Uplink(msgspec.Struct, frozen=True, kw_only=True):
     connectivity: Literal["none", "portal", "limited", "full"] | None = None
 
 
+class NetCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known about the way of one address of an uplink; null: not found out.
+
+    `mapping` and `filtering` are the words of RFC 4787. The NAT keeps a binding for `lifetime_at_least_s`, and not for
+    `lifetime_below_s`.
+    """
+
+    uplink: str
+    address: str
+    state: str
+    dialect: str | None = None
+    seen_address: str | None = None
+    seen_port: int | None = None
+    has_nat: bool | None = None
+    has_firewall: bool | None = None
+    mapping: str | None = None
+    filtering: str | None = None
+    lifetime_at_least_s: float | None = None
+    lifetime_below_s: float | None = None
+    keepalive_s: float | None = None
+    rtr: str | None = None
+    rtr_rtt_ms: float | None = None
+
+
 class LocalLocator(msgspec.Struct, frozen=True, kw_only=True):
     """One of our own RLOCs as we register it."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
@@ -35,6 +36,7 @@ from lispmob.config.values import (
     hex_octets,
     one_of,
     or_word,
+    plain,
     whole,
 )
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -143,6 +145,15 @@ class MapCacheSection(Section, frozen=True, kw_only=True):
     static: tuple[StaticMapping, ...] = ()
 
 
+def _host_name(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9.-]{1,64}", text) is None:
+        raise ValueError
+    return text
+
+
+_HOST_NAME: Final = plain(_host_name, "a name of 1 to 64 letters, digits, dots and hyphens")
+
+
 class RegisterSection(Section, frozen=True, kw_only=True):
     """Map-Register: how often, for how long, and as whom. `xtr_id` None: drawn once and kept in the state directory."""
 
@@ -170,6 +181,16 @@ class ProbingSection(Section, frozen=True, kw_only=True):
     timeout_s: Annotated[float, duration("s", 0.1, 30)] = field(name="timeout", default=1.0)
     backoff_s: Annotated[float, duration("s", 1, 3600)] = field(name="backoff", default=60.0)
     measure: YesNo = False
+
+
+class NattSection(Section, frozen=True, kw_only=True):
+    """NATs on the way. `keepalive_s` None: as the NAT wants it. `host_name` empty: that of the machine."""
+
+    mode: Annotated[str, one_of("auto", "off", "e19", "lispers-net")] = "auto"
+    rtrs: tuple[Address, ...] = ()
+    prefer_rtr: YesNo = False
+    keepalive_s: Annotated[float | None, or_word("auto", duration("s", 5, 120))] = field(name="keepalive", default=None)
+    host_name: Annotated[str | None, or_word("auto", _HOST_NAME)] = None
 
 
 class ControlSection(Section, frozen=True, kw_only=True):
@@ -203,6 +224,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     map_cache: MapCacheSection = MapCacheSection()
     register: RegisterSection = RegisterSection()
     probing: ProbingSection = ProbingSection()
+    natt: NattSection = NattSection()
     control: ControlSection = ControlSection()
     dbus: YesNo = True
     log: LogSection = LogSection()

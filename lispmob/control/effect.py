@@ -10,6 +10,7 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import MappingRecord
 
 CONTROL_PORT = 4342  # RFC 9301, 4: LISP control
+DATA_PORT = 4341  # RFC 9300, 4.1: LISP data
 
 DispositionName: TypeAlias = Literal["ENCAPSULATE", "DROP", "NATIVE", "MISS"]
 EventValue: TypeAlias = str | int | float | bool | list[str] | None
@@ -33,6 +34,10 @@ class UsableLocator:
     address: IpAddress
     priority: int
     weight: int
+    port: int = DATA_PORT
+    source: IpAddress | None = None
+    """At an RTR: the address of ours, and with `source_port` the port, that the NAT on the way lets answers in from."""
+    source_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)

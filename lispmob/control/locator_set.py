@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator, MappingRecord
@@ -33,14 +33,23 @@ class LocatorSet:
 
     version: int = 0
     locators: tuple[LocalLocator, ...] = ()
+    record_locators: tuple[Locator, ...] | None = None
+    """What our records say where that is something else: behind NATs it is RTRs that reach us."""
 
     @classmethod
-    def of(cls, version: int, locators: Iterable[LocalLocator]) -> LocatorSet:
+    def of(
+        cls, version: int, locators: Iterable[LocalLocator], record_locators: tuple[Locator, ...] | None = None
+    ) -> LocatorSet:
         """Sort, keep one locator per address (the most preferred), and the 32 most preferred in all."""
         preferred = sorted(locators, key=_preference)
         unique = list({one.address: one for one in reversed(preferred)}.values())
         kept = sorted(unique, key=_preference)[:MAX_LOCATORS]
-        return cls(version, tuple(sorted(kept, key=lambda one: (one.address.version, int(one.address)))))
+        ordered = tuple(sorted(kept, key=lambda one: (one.address.version, int(one.address))))
+        return cls(version, ordered, record_locators)
+
+    def is_like(self, other: LocatorSet) -> bool:
+        """True when nobody who is told of both could tell them apart."""
+        return (self.locators, self.record_locators) == (other.locators, other.record_locators)
 
     def __bool__(self) -> bool:
         return bool(self.locators)
@@ -72,6 +81,11 @@ class LocatorSet:
 
     def to_locators(self, probed: IpAddress | None = None) -> tuple[Locator, ...]:
         """As they stand in a record of ours: L=1, R=1, and p=1 on the one that a probe arrived at."""
+        if self.record_locators is not None:
+            return tuple(
+                replace(one, is_probed=True) if probed is not None and one.ip == probed else one
+                for one in self.record_locators
+            )
         return tuple(
             Locator(one.address, one.priority, one.weight, is_local=True, is_probed=one.address == probed)
             for one in self.locators

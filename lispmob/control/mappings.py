@@ -36,6 +36,7 @@ class Mappings:
         self._own = LocatorSet()
         self._unreachable: set[IpAddress] = set()
         self._installed: dict[EidPrefix, InstallMapping] = {}
+        self._defaults: dict[EidPrefix, MappingRecord] = {}  # where all goes that no mapping says otherwise
         self._added: dict[EidPrefix, MappingRecord] = {}  # static, but by hand: a reload leaves them alone
         self._in_doubt: deque[MapCacheEntry] = deque()  # decided before the last change of uplinks or policy
         self._in_doubt_since = 0.0
@@ -57,7 +58,8 @@ class Mappings:
         """The configuration is this now; static mappings are part of it."""
         self._policy = policy
         effects = self._dropped(self.cache.set_limit(limit), "evicted")
-        wanted = {prefix: record for record in static if (prefix := record.eid_prefix) is not None} | self._added
+        configured = {prefix: record for record in static if (prefix := record.eid_prefix) is not None}
+        wanted = self._defaults | configured | self._added
         gone = [entry for entry in self.cache if entry.source == "static" and entry.prefix not in wanted]
         for entry in gone:
             self.cache.remove(entry.prefix)
@@ -65,6 +67,26 @@ class Mappings:
         for prefix, record in wanted.items():
             effects += self._insert_static(prefix, record, now)
         return effects + self._reconsider_all(now)
+
+    def on_defaults(self, records: Iterable[MappingRecord], now: float) -> list[MachineEffect]:
+        """All that no mapping says otherwise goes there, to RTRs; none: the mapping system is asked again.
+
+        What was learned without locators goes: from behind a NAT nobody could be asked again.
+        """
+        wanted = {prefix: record for record in records if (prefix := record.eid_prefix) is not None}
+        if wanted == self._defaults:
+            return []
+        stale = [one for one in self.cache if one.source != "static" and not one.locators] if wanted else []
+        gone = [one for prefix in self._defaults.keys() - wanted.keys() if (one := self.cache.get(prefix)) is not None]
+        for entry in (*stale, *gone):
+            self.cache.remove(entry.prefix)
+        effects = self._dropped([*stale, *gone], "traversal")
+        for prefix, record in wanted.items():
+            present = self.cache.get(prefix)
+            if present is None or present.source != "static" or prefix in self._defaults:
+                effects += self._insert_static(prefix, record, now)
+        self._defaults = wanted
+        return effects
 
     def on_added(self, record: MappingRecord, now: float) -> list[MachineEffect]:
         """Somebody added a static mapping by hand; it stays until it is deleted or the node stops."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from lispmob.control.acceptance import Guard
 from lispmob.control.answering import Answerer, Asked
+from lispmob.control.default_mappings import default_mappings
 from lispmob.control.effect import (
     Count,
     DropPending,
@@ -44,15 +45,26 @@ from lispmob.control.registrations import Registrations
 from lispmob.control.resolver import Lookup, Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.errors import MalformedMessage
+from lispmob.natt.arrival import DataControl
+from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
+from lispmob.natt.natt_config import NattConfig
+from lispmob.natt.plan import NattPlan
+from lispmob.natt.traversal import Traversal
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.header import MessageType
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import decode_control
 from lispmob.wire.record import Action, Locator, MappingRecord
 
-__all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig"]
+__all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig", "NodeEffect"]
+
+NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
+"""What a node hands to the daemon."""
+
+_Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted
 
 
 class Node:
@@ -63,6 +75,10 @@ class Node:
         self.locators = LocatorSet()
         self.counters: Counter[str] = Counter()
         self._registrations = Registrations(config, jitter=jitter)
+        self.traversal = Traversal(
+            NattConfig.of(config), new_nonce=new_nonce, next_nonce=self._registrations.next_nonce
+        )
+        self._direct = LocatorSet()  # the uplinks that need no RTR
         self._resolver = Resolver(config.map_resolvers, new_nonce=new_nonce)
         self._smr = SmrSender(new_nonce=new_nonce)
         self._answerer = Answerer(config.eids, config.record_ttl_min)
@@ -96,6 +112,11 @@ class Node:
         return self._resolver.lookups
 
     @property
+    def plan(self) -> NattPlan:
+        """How each uplink sends."""
+        return self.traversal.plan
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """Every pair of a locator of ours and a remote one in use, for display."""
         return self._prober.paths
@@ -114,36 +135,58 @@ class Node:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
-        machines = (self._registrations, self._resolver, self._smr, self._mappings, self._prober, self._targets)
-        return min((at for machine in machines if (at := machine.wake_at()) is not None), default=None)
+        machines = (self._registrations, self._resolver, self._smr, self._mappings, self.traversal)
+        times = [machine.wake_at() for machine in (*machines, self._prober, self._targets)]
+        return min((at for at in times if at is not None), default=None)
 
-    def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[Effect]:
+    def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[NodeEffect]:
         """Our uplinks are these now. The whole handover leaves in this one call: nothing here waits."""
         eids = self.config.eids
         self._attached = tuple(one for one in locators if not any(eid.contains(one.address) for eid in eids))
-        return self._route(self._rank(now), now)
+        return self._rank(now)
 
-    def on_datagram(self, datagram: Datagram, now: float) -> list[Effect]:
+    def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
         """A control datagram arrived: believed only as far as it proves itself."""
         try:
+            if (taken := self.traversal.on_datagram(datagram, now)) is not None:
+                return self._route(taken, now)
             return self._route(self._receive(datagram, now), now)
         except MalformedMessage as malformed:
             return self._route([Count(malformed.counter)], now)
 
-    def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[Effect]:
+    def on_data_control(self, arrival: DataControl, now: float) -> list[NodeEffect]:
+        """A control message arrived on the data port."""
+        is_relayed = any(one.relays for one in self.plan.uplinks if one.locator.address == arrival.outer_destination)
+        is_info = bool(arrival.payload) and arrival.payload[0] >> 4 == MessageType.INFO
+        taken = self.traversal.on_data_control(arrival, now) if is_relayed or is_info else None
+        if taken is not None:
+            return self._route(taken, now)
+        return self.on_datagram(arrival.as_datagram(), now)
+
+    def on_stalled(self, address: IpAddress, now: float) -> list[NodeEffect]:
+        """What leaves by this uplink's RTR has not been answered for longer than a round trip."""
+        return self._route(self.traversal.on_stalled(address, now), now)
+
+    def on_traversal(self, effects: Iterable[NattEffect], now: float) -> list[NodeEffect]:
+        """Something was found out about the way of an uplink; this is what NAT traversal said to it."""
+        return self._route(effects, now)
+
+    def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
         """A packet met no forwarding entry, or one that says "miss". The first Map-Request leaves in this call."""
         asked = EidPrefix.host(destination, instance_id)
         if self.config.owner_of(source, instance_id) is None or source.version != destination.version:
             return self._route([Count("miss_source"), DropPending(asked, "source is no EID of ours")], now)
         if self.config.owner_of(destination, instance_id) or self._is_infrastructure(destination, instance_id):
             return self._route([Count("miss_guarded"), DropPending(asked, "never to be encapsulated")], now)
+        if not self.plan.asks_mapping_system:
+            return self._route([], now)  # the packet waits for an RTR, who knows the way
         entry = self.map_cache.lookup(destination, instance_id)
         known = self._mappings.disposition(entry.prefix) if entry is not None else None
         if known is not None and known.disposition != "MISS":
             return self._route([known], now)  # the answer overtook the packet
         return self._route(self._resolver.on_miss(source, asked, now), now)
 
-    def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[Effect]:
+    def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[NodeEffect]:
         """These forwarding entries carried traffic since the last call."""
         used = list(prefixes)
         self.map_cache.touch(used, now)
@@ -151,19 +194,19 @@ class Node:
             self._targets.on_traffic(now)
         return self._route([], now)
 
-    def on_heard(self, sources: Iterable[IpAddress], now: float) -> list[Effect]:
+    def on_heard(self, sources: Iterable[IpAddress], now: float) -> list[NodeEffect]:
         """Packets from these outer sources were decapsulated since the last call."""
         heard = list(sources)
         self._peers.on_heard(heard, now)
         return self._route(self._prober.on_heard(heard, now), now)
 
-    def on_unanswered(self, remote: IpAddress, now: float) -> list[Effect]:
+    def on_unanswered(self, remote: IpAddress, now: float) -> list[NodeEffect]:
         """Packets to this locator have gone without an answer for the time that WatchForSilence named."""
         return self._route(self._prober.on_unanswered(remote, now), now)
 
-    def on_timer(self, now: float) -> list[Effect]:
+    def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
-        effects = self._registrations.on_timer(now)
+        effects: list[_Inner] = [*self._registrations.on_timer(now), *self.traversal.on_timer(now)]
         for machine in (self._smr, self._resolver, self._mappings):
             effects += machine.on_timer(now)
         if self._targets.due(now):
@@ -171,35 +214,36 @@ class Node:
             effects += self._prober.on_targets(found, now)
         return self._route([*effects, *self._prober.on_timer(now)], now)
 
-    def on_shutdown(self, now: float) -> list[Effect]:
+    def on_shutdown(self, now: float) -> list[NodeEffect]:
         """The node stops: withdraw what is registered."""
-        return self._route(self._registrations.on_shutdown(now), now)
+        return self._route([*self._registrations.on_shutdown(now), *self.traversal.on_shutdown(now)], now)
 
-    def on_slept(self, now: float) -> list[Effect]:
+    def on_slept(self, now: float) -> list[NodeEffect]:
         """The clock jumped: we may be forgotten, and what we know may be old."""
-        effects = self._registrations.on_slept(now) + self._mappings.on_slept(now)
-        return self._route([*effects, *self._prober.on_slept(now)], now)
+        effects: list[_Inner] = [*self.traversal.on_slept(now), *self._registrations.on_slept(now)]
+        return self._route([*effects, *self._mappings.on_slept(now), *self._prober.on_slept(now)], now)
 
-    def on_config(self, config: NodeConfig, now: float) -> list[Effect]:
+    def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
         """A reload. What did not change goes on undisturbed."""
         self.config = config
-        effects = self._registrations.on_config(config, now)
+        effects: list[_Inner] = [*self._registrations.on_config(config, now)]
+        effects += self.traversal.on_config(NattConfig.of(config), now)
         self._resolver.on_resolvers(config.map_resolvers)
         self._answerer.on_eids(config.eids, config.record_ttl_min)
         effects += self._prober.on_config(config.probing or ProbeConfig(), config.probing is not None, now)
-        return self._route(effects + self._apply_policy(now), now)
+        return self._route([*effects, *self._apply_policy(now)], now)
 
     def on_mapping_added(
         self, prefix: EidPrefix, locators: Sequence[Locator], action: Action | int, now: float
-    ) -> list[Effect]:
+    ) -> list[NodeEffect]:
         """Somebody added or replaced a static mapping by hand; `action` counts when there are no locators."""
         return self._route(self._mappings.on_added(MappingRecord.of(prefix, locators, action=action), now), now)
 
-    def on_mapping_deleted(self, prefix: EidPrefix, now: float) -> list[Effect]:
+    def on_mapping_deleted(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
         """Somebody deleted a mapping by hand: traffic to it asks anew."""
         return self._route(self._mappings.on_deleted(prefix), now)
 
-    def _rank(self, now: float) -> list[MachineEffect]:
+    def _rank(self, now: float) -> list[NodeEffect]:
         """Those of our RLOCs that reach nobody are announced as not to be used, as long as others reach somebody."""
         silent = self._prober.is_silent
         found = [replace(one, priority=NEVER) if silent(one.address) else one for one in self._attached]
@@ -207,16 +251,13 @@ class Node:
         old = self.locators
         if new.locators == old.locators:
             self.locators = LocatorSet(old.version, new.locators)  # an MTU or a name may have changed
-            return []
+            return self._route([], now)
         self.locators = new
-        rlocs = [str(one.address) for one in new.locators]
-        previous = [str(one.address) for one in old.locators]
-        effects: list[MachineEffect] = [Event("moved", {"version": new.version, "rlocs": rlocs, "previous": previous})]
-        effects += self._registrations.on_locators(new, now)
-        effects += self._smr.on_moved(new, self._smr_targets(now) if new else (), now)
-        effects += self._resolver.on_locators(new)
-        effects += self._mappings.on_locators(new, now)
-        effects += self._prober.on_locators(new, now)
+        rlocs, previous = ([str(one.address) for one in each.locators] for each in (new, old))
+        event = Event("moved", {"version": new.version, "rlocs": rlocs, "previous": previous})
+        # The plan comes first, and with it the registers and the SMRs; what was lost counts until they are out.
+        effects = self._route([event, *self.traversal.on_locators(new.locators, now)], now)
+        effects += self._route(self._mappings.on_locators(new, now), now)
         self._lost_all_at = None if new else now
         return effects
 
@@ -243,7 +284,7 @@ class Node:
                 asked = Asked(
                     message, datagram.source, source_port, datagram.destination, datagram.ifindex, is_encapsulated
                 )
-                return self._answerer.on_map_request(asked, self.locators, now)
+                return self._answerer.on_map_request(asked, self._direct, now)
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
                 return [Count("rx_nonce")] if answered is None else [*answered]
@@ -255,6 +296,8 @@ class Node:
 
     def _on_smr(self, request: MapRequest, datagram: Datagram, now: float) -> list[MachineEffect]:
         """Only what is in the cache is asked for, and only of the mapping system: an SMR may be forged."""
+        if not self.plan.asks_mapping_system:
+            return [Count("rx_smr_relayed")]  # the RTR looks after its mappings; nobody could answer us
         eid = solicited(request)
         entry = self._mappings.known(eid.address, eid.instance_id) if eid is not None else None
         if eid is None or entry is None:
@@ -262,23 +305,45 @@ class Node:
         event = Event("smr-received", {"eid": str(eid), "rloc": str(datagram.source)})
         return [event, *self._resolver.on_smr(eid, entry.prefix, self._source_for(eid), now)]
 
-    def _route(self, effects: Iterable[MachineEffect], now: float) -> list[Effect]:
+    def _on_plan(self, now: float) -> list[_Inner]:
+        """Uplinks need RTRs, or need them no more: the whole handover leaves here, registers first, then the SMRs."""
+        plan, old, version = self.plan, self._direct, self.locators.version
+        self._direct = LocatorSet.of(version, plan.direct, plan.record_locators)
+        usable = [one.locator for one in plan.uplinks if one.is_usable]
+        effects: list[_Inner] = [*self._registrations.on_locators(self._direct, now)]
+        if self._direct.record_locators != old.record_locators or not usable:
+            sending = LocatorSet.of(version, usable, plan.record_locators)
+            targets = [one for one in self._smr_targets(now) if one.rloc not in plan.rtrs] if usable else []
+            effects += self._smr.on_moved(sending, targets, now)
+        effects += self._resolver.on_locators(self._direct)
+        effects += self._mappings.on_defaults(default_mappings(plan, self.config.eids), now)
+        effects += self._prober.on_locators(self._direct, now)  # nobody could answer the others
+        return effects
+
+    def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
         """Hand what is meant for other machines to them; return the rest, in order."""
-        waiting = deque([*self._unsaid, *effects])
+        waiting: deque[_Inner] = deque([*self._unsaid, *effects])
         self._unsaid = []
-        out: list[Effect] = []
+        out: list[NodeEffect] = []
         while waiting:
             match waiting.popleft():
                 case Count(name):
                     self.counters[name] += 1
-                case RegistrationConfirmed(tries=tries, is_change=True) if tries > 1:
-                    waiting.extend(self._smr.on_registered_late(now))
-                case RegistrationConfirmed():
-                    pass
+                case PlanChanged() as changed:
+                    out.append(changed)
+                    waiting.extendleft(reversed(self._on_plan(now)))
+                case LifeSignWanted(server):
+                    waiting.extend(self._registrations.on_life_sign_wanted(server, now))
+                case RegistrationConfirmed(map_server=server, tries=tries, is_change=is_change):
+                    waiting.extend(self.traversal.on_map_server_alive(server, now))
+                    if is_change and tries > 1:
+                        waiting.extend(self._smr.on_registered_late(now))
                 case MappingLearned() as learned:
                     waiting.extend(self._learn(learned, now))
                 case LookupFailed() as failed:
                     waiting.extend(self._mappings.on_lookup_failed(failed, now))
+                case RefreshNeeded() if not self.plan.asks_mapping_system:
+                    pass
                 case RefreshNeeded(prefix):
                     waiting.extend(self._resolver.on_aging(prefix, self._source_for(prefix), now))
                 case ReachabilityChanged(remote, is_up):
@@ -286,7 +351,7 @@ class Node:
                     waiting.extendleft(reversed(self._mappings.on_reachability(remote, is_up, now)))
                 case UplinkChanged(local, is_up) as changed:
                     out += [Event("uplink-answers" if is_up else "uplink-silent", {"rloc": str(local)}), changed]
-                    waiting.extend(self._rank(now))
+                    out += self._rank(now)
                 case PathChanged():
                     pass
                 case FollowUpDue():
@@ -294,8 +359,8 @@ class Node:
                     waiting.extend(self._mappings.in_use(now))
                 case SendControl() | InstallMapping() | RemoveMapping() | DropPending() | Event() as effect:
                     out.append(effect)
-                case WatchForSilence() as watch:
-                    out.append(watch)
+                case WatchForSilence() | SendFromDataPort() as effect:
+                    out.append(effect)
                 case unknown:
                     assert_never(unknown)
         return out

@@ -23,6 +23,23 @@ class MapServerPeer:
     sends_xtr_id: bool = False
 
 
+NattMode: TypeAlias = Literal["auto", "off", "e19", "lispers"]
+
+
+@dataclass(frozen=True, slots=True)
+class NattSettings:
+    """What the user says about NATs. `rtrs`: those that may be used; none: those of an authenticated Info-Reply.
+
+    `keepalive_s` None: as long as the NAT allows. `prefers_rtr`: use one without a NAT too.
+    """
+
+    mode: NattMode = "off"
+    rtrs: tuple[IpAddress, ...] = ()
+    prefers_rtr: bool = False
+    keepalive_s: float | None = None
+    host_name: bytes = b"lispmob"
+
+
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
     """Everything the core needs to know; a reload hands over a whole new one."""
@@ -41,6 +58,7 @@ class NodeConfig:
     site_id: bytes = bytes(8)
     probing: ProbeConfig | None = None
     """How locators are probed; None: not at all."""
+    natt: NattSettings = NattSettings()
     first_nonce: int = 1
     """Where the nonces of Map-Registers start: nanoseconds since 1970, so that they grow over restarts."""
 

@@ -104,7 +104,7 @@ class Registration:
 
     def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
         """Our RLOCs are these now."""
-        is_same = locators.locators == self._locators.locators
+        is_same = locators.is_like(self._locators)
         self._locators = locators
         if not self._uplinks():
             return self._rest()
@@ -172,7 +172,7 @@ class Registration:
         self.tries += 1
         self._wake_at = now + self._wait_s
         record = self._locators.to_record(self.eid, self.policy.ttl_min)
-        rlocs = [str(one.address) for one in self._locators.locators]
+        rlocs = [str(one.address) for one in record.locators]
         event = self._event("register-sent", tries=self.tries, version=self._locators.version, rlocs=rlocs)
         return [self._send(record, now), Count("tx_map_register"), event]
 

@@ -9,7 +9,7 @@ from lispmob.control.effect import Count, MachineEffect
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.node_config import MapServerPeer, NodeConfig
 from lispmob.control.registration import Registration, RegistrationPolicy
-from lispmob.wire.address import EidPrefix
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_notify import MapNotify
 
 _Identity: TypeAlias = tuple[EidPrefix, MapServerPeer, RegistrationPolicy]
@@ -40,6 +40,11 @@ class Registrations:
         """Our RLOCs are these now."""
         self._locators = locators
         return [effect for one in self.machines for effect in one.on_locators(locators, now)]
+
+    def on_life_sign_wanted(self, server: IpAddress, now: float) -> list[MachineEffect]:
+        """Does this Map-Server still answer? One Map-Register tells."""
+        asked = next((one for one in self.machines if one.server.address == server), None)
+        return asked.on_slept(now) if asked is not None else []
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed."""
@@ -78,9 +83,10 @@ class Registrations:
 
     def _make(self, identity: _Identity) -> Registration:
         eid, server, policy = identity
-        return Registration(eid, server, policy, next_nonce=self._next_nonce, jitter=self._jitter)
+        return Registration(eid, server, policy, next_nonce=self.next_nonce, jitter=self._jitter)
 
-    def _next_nonce(self) -> int:
+    def next_nonce(self) -> int:
+        """The next nonce of a Map-Register, whatever way it takes."""
         self._last_nonce = (self._last_nonce + 1) % NONCE_SPACE
         return self._last_nonce
 

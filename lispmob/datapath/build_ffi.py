@@ -9,6 +9,7 @@ PARTS = (
     "address",
     "burst",
     "counters",
+    "data_port",
     "device",
     "engine",
     "fragment",
@@ -24,6 +25,7 @@ PARTS = (
     "packet",
     "pending",
     "punt",
+    "relay",
     "segment",
     "send",
     "silence",
@@ -38,24 +40,29 @@ C_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-
 VALUES = """
 struct lm_addr { uint8_t family; uint8_t octets[16]; };
 struct lm_prefix { uint32_t instance_id; uint8_t length; struct lm_addr address; ...; };
-struct lm_locator_spec { struct lm_addr address; uint16_t port; uint8_t priority, weight; ...; };
+struct lm_locator_spec {
+    struct lm_addr address; uint16_t port; uint8_t priority, weight; struct lm_addr source; int fd; ...;
+};
 struct lm_uplink_spec {
     int ifindex; char interface[16]; struct lm_addr address; uint8_t priority, weight; bool is_sender; uint32_t mtu;
+    uint8_t data_port; size_t relay_count; struct lm_locator_spec relays[8];
     int error; ...;
 };
 struct lm_punt {
     uint8_t kind; uint32_t instance_id; struct lm_addr source, destination; uint16_t source_port, destination_port;
-    struct lm_addr outer_source; uint16_t outer_source_port; int ifindex; uint32_t mtu; bool is_outbound;
+    struct lm_addr outer_source; uint16_t outer_source_port; struct lm_addr outer_destination; bool is_registered;
+    int ifindex; uint32_t mtu; bool is_outbound;
     uint64_t at_ns, before_ns; uint32_t length;
     uint8_t payload[4096]; ...;
 };
 struct lm_mtu { struct lm_addr address; uint16_t port; uint32_t mtu; ...; };
 struct lm_config {
-    uint64_t key0, key1; bool is_proxy, copy_dscp, udp_checksum; uint16_t data_port; uint32_t proxy_instance_id;
+    uint64_t key0, key1; bool is_rtr, is_proxy, copy_dscp, udp_checksum; uint16_t data_port; uint32_t proxy_instance_id;
     uint32_t source_port_pool, mark, pending_per_entry, pending_total; uint64_t pending_age_ns; ...;
 };
 #define LM_HEARD_MAX ...
 #define LM_LOCATORS_MAX ...
+#define LM_RELAYS_MAX ...
 """
 
 ENGINE = """
@@ -67,6 +74,9 @@ int lm_engine_start(struct lm_engine *e);
 void lm_engine_stop(struct lm_engine *e);
 void lm_engine_free(struct lm_engine *e);
 int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, size_t count);
+int lm_engine_send_control(struct lm_engine *e, const struct lm_addr *source, int ifindex, int data_port,
+                           const struct lm_addr *destination, uint16_t port, const uint8_t *payload, size_t length);
+int lm_engine_data_socket(const struct lm_engine *e, int family);
 void lm_engine_mark_move(struct lm_engine *e);
 int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);

@@ -87,6 +87,7 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
             const struct lm_job *first = box->load[done].jobs[0];
             lm_sent(e, box->load[done].count, box->load[done].octets, first->now);
             lm_silence_on_sent(e, first->remote, first->now);
+            lm_stall_sent(e, first->path, first->now);
         }
     }
     box->messages = box->vectors = box->headers = 0;
@@ -175,10 +176,10 @@ static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count
 {
     static _Thread_local struct outbox box;
     struct lm_job *group[LM_BATCH];
-    int fd = lm_path_socket(jobs[0]->path, jobs[0]->flow);
+    int fd = lm_job_socket(jobs[0]);
     size_t size = 0, left = 0;
     for (size_t i = 0; i < count; i++) {
-        if (lm_path_socket(jobs[i]->path, jobs[i]->flow) == fd)
+        if (lm_job_socket(jobs[i]) == fd)
             group[size++] = jobs[i];
         else
             jobs[left++] = jobs[i];

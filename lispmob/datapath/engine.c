@@ -28,12 +28,18 @@ static void watch_errors(struct lm_engine *e, const struct lm_uplinks *fresh)
             if (!lm_uplinks_has_socket(e->uplinks, fd))
                 (void)epoll_ctl(e->poll_in, EPOLL_CTL_ADD, fd, &event);
         }
+    for (size_t i = 0; i < fresh->path_count; i++) {
+        struct epoll_event event = {.events = EPOLLIN, .data.fd = fresh->paths[i].data_fd};
+        if (fresh->paths[i].data_port == LM_PORT_EPHEMERAL && !lm_uplinks_receives(e->uplinks, event.data.fd))
+            (void)epoll_ctl(e->poll_in, EPOLL_CTL_ADD, event.data.fd, &event);
+    }
 }
 
 int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, size_t count)
 {
     struct lm_uplink_options options = {
-        .pool = e->config.source_port_pool, .udp_checksum = e->config.udp_checksum, .mark = e->config.mark};
+        .pool = e->config.source_port_pool, .udp_checksum = e->config.udp_checksum, .mark = e->config.mark,
+        .fixed = e->receive};
     pthread_mutex_lock(&e->writer); /* sockets are opened while packets move: only the exchange stops them */
     struct lm_uplinks *old = e->uplinks, *fresh = lm_uplinks_make(old, specs, count, &options);
     if (!fresh) {
@@ -45,9 +51,14 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
             lm_count(&e->counters, LM_uplink_refused);
     watch_errors(e, fresh);
     pthread_rwlock_wrlock(&e->lock);
+    lm_uplinks_take_relays(fresh, specs, count, e->locators);
     e->uplinks = fresh;
     if (!lm_uplinks_same_paths(old, fresh))
         lm_remotes_forget(e->locators);
+    for (size_t i = 0; i < LM_PATHS_MAX; i++)
+        atomic_store_explicit(&e->unanswered[i], 0, memory_order_relaxed);
+    for (size_t i = 0; i < old->path_count; i++)
+        lm_locator_set_drop(e->locators, old->paths[i].relays);
     if (e->is_move)
         lm_traffic_watch(e);
     e->is_move = false;

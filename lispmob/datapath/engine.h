@@ -22,6 +22,7 @@ enum lm_disposition { LM_ENCAPSULATE = 0, LM_DROP = 1, LM_NATIVE = 2, LM_MISS = 
 
 struct lm_config {
     uint64_t key0, key1;       /* random, per boot */
+    bool is_rtr;               /* a proxy that passes on what is for an entry of the table without the kernel's help */
     bool is_proxy;             /* any inner source out, any inner destination in; the sender must be registered */
     bool copy_dscp, udp_checksum;
     uint16_t data_port;
@@ -54,6 +55,7 @@ struct lm_job {
     const struct lm_locator_set *set;
     struct lm_remote *remote;
     const struct lm_path *path;
+    bool is_relayed; /* came in by an uplink and goes out by one; the inbound thread's */
     bool is_retry; /* waited before: failing again is not reported again */
 };
 
@@ -62,6 +64,19 @@ enum lm_direction { LM_OUTBOUND = 0, LM_INBOUND = 1 };
 struct lm_traffic {
     _Atomic uint64_t last; /* CLOCK_MONOTONIC, nanoseconds; 0: never */
     atomic_bool is_watched;
+};
+
+/* What the datagrams of one message that arrived share. */
+struct lm_outer {
+    struct lm_addr source, destination;
+    uint16_t source_port;
+    uint8_t ttl, tos;
+    int ifindex;
+    size_t run; /* octets of each datagram but the last (UDP_GRO); 0: there is only one */
+    uint64_t now;
+    bool is_ephemeral;      /* it came to the data port that only one path has */
+    bool has_delivered;
+    struct lm_data welcome; /* the last that was found to be for us: the next one hardly ever differs */
 };
 
 struct lm_engine {
@@ -91,6 +106,8 @@ struct lm_engine {
     struct lm_addr heard_last;          /* the common case: the same peer again */
 
     atomic_uint watched; /* any locator is watched for silence, or was */
+    struct lm_relay *relay;                        /* relay.c; the inbound thread's */
+    _Atomic uint64_t unanswered[LM_PATHS_MAX];     /* since when; 0: answered, 1: reported. By the place of the path */
 
     int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
     bool has_vnet; /* the TUN device speaks struct virtio_net_hdr */
@@ -146,6 +163,30 @@ void lm_silence_on_heard(struct lm_engine *e, const struct lm_addr *source, uint
 
 uint64_t lm_now(void);
 
+/* relay.c: the RTR's side of a NAT. */
+struct lm_relay *lm_relay_new(void);
+void lm_relay_free(struct lm_relay *relay);
+/* Looks at where a packet came from, and reports a source that is not registered there, or has another port now. */
+void lm_relay_note(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer, bool is_registered);
+/* True when the packet is for an entry of the table: it leaves with the next lm_relay_flush. */
+bool lm_relay_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer);
+void lm_relay_flush(struct lm_engine *e);
+
+/* data_port.c: the node's side of a NAT. */
+/* Writes one control message that tells the source address and interface (0: any) of a datagram; its length. */
+size_t lm_pktinfo_put(uint8_t *room, const struct lm_addr *source, int ifindex);
+/* Behind a NAT nobody but the RTRs has anything to say. */
+bool lm_relay_admits(const struct lm_engine *e, const struct lm_outer *outer);
+void lm_relay_pass_bare(struct lm_engine *e, const uint8_t *payload, size_t length, const struct lm_outer *outer);
+/* Something was sent by a path with relays, or came in by one; a silence of LM_STALL_NS in answer is reported once. */
+void lm_stall_sent(struct lm_engine *e, const struct lm_path *path, uint64_t now);
+void lm_stall_heard(struct lm_engine *e, const struct lm_outer *outer);
+int lm_stall_timeout(const struct lm_engine *e);
+void lm_stall_check(struct lm_engine *e);
+/* Sends from the port that data of this address leaves from; 0 or a negative errno. */
+int lm_engine_send_control(struct lm_engine *e, const struct lm_addr *source, int ifindex, int data_port,
+                           const struct lm_addr *destination, uint16_t port, const uint8_t *payload, size_t length);
+
 /* traffic.c */
 void lm_traffic_note(struct lm_engine *e, enum lm_direction direction, uint64_t now);
 void lm_traffic_watch(struct lm_engine *e);
@@ -159,6 +200,8 @@ int lm_engine_start(struct lm_engine *e);
 void lm_engine_stop(struct lm_engine *e);
 void lm_engine_free(struct lm_engine *e);
 int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, size_t count);
+/* The socket on the data port, to install locators that are sent to from there; -1: no such family. */
+int lm_engine_data_socket(const struct lm_engine *e, int family);
 /* The next set_uplinks is a move: the first packet of each direction after it is reported, with the gap before it. */
 void lm_engine_mark_move(struct lm_engine *e);
 int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);

@@ -7,14 +7,14 @@ import os
 import secrets
 import struct
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from lispmob.datapath import _lispdp
+from lispmob.datapath import _lispdp, marshal
 from lispmob.datapath.lanes import Lane, QueueLanes
 from lispmob.datapath.model import (
     LOSSES,
     ControlPacket,
+    DataPortName,
     Disposition,
     EngineConfig,
     ForwardingEntry,
@@ -23,7 +23,10 @@ from lispmob.datapath.model import (
     MtuLearned,
     Punt,
     Silent,
+    Stalled,
+    Stranger,
     TrafficResumed,
+    Traversal,
     Uplink,
     UplinkRefused,
 )
@@ -43,7 +46,10 @@ __all__ = [
     "MtuLearned",
     "Punt",
     "Silent",
+    "Stalled",
+    "Stranger",
     "TrafficResumed",
+    "Traversal",
     "Uplink",
     "UplinkRefused",
 ]
@@ -55,11 +61,9 @@ lib: Any = _lispdp.lib
 _INSTALL = struct.Struct("=IBB16s2xIBB2x")
 assert _INSTALL.size == ffi.sizeof("struct lm_install")
 
-_MISS, _CONTROL, _MTU, _RESUMED, _SILENT = 1, 2, 3, 4, 5  # enum lm_punt_kind
 _BATCH = 64
 _KEPT_MAX = 1024
 _INTERFACE_NAME_MAX = 15
-_PRIORITY_NEVER = 255
 
 
 class Engine:
@@ -184,12 +188,13 @@ class Engine:
         for spec, (uplink, address) in zip(specs, wanted, strict=False):
             spec.ifindex = uplink.ifindex
             spec.interface = uplink.interface.encode()[:_INTERFACE_NAME_MAX]
-            _put_address(spec.address, address)
+            marshal.put_address(spec.address, address)
             spec.priority, spec.weight, spec.mtu = uplink.priority, uplink.weight, uplink.mtu_bytes
             spec.is_sender = address == next(a for a in uplink.addresses if a.version == address.version)
+            marshal.put_traversal(spec, uplink.traversal.get(address, marshal.NO_NAT))
         _check(lib.lm_engine_set_uplinks(self._engine, specs, len(wanted)))
         used = [spec for spec, _ in zip(specs, wanted, strict=False) if spec.is_sender and not spec.error]
-        self._has_uplinks = any(spec.priority < _PRIORITY_NEVER for spec in used)
+        self._has_uplinks = any(spec.priority < marshal.PRIORITY_NEVER for spec in used)
         return tuple(
             UplinkRefused(uplink.interface, address, -spec.error)
             for spec, (uplink, address) in zip(specs, wanted, strict=False)
@@ -198,19 +203,19 @@ class Engine:
 
     def set_eids(self, eids: Iterable[EidPrefix]) -> None:
         """Our own EID-Prefixes: the sources that may leave (role node) and the destinations that are delivered."""
-        prefixes, count = _prefixes(eids)
+        prefixes, count = marshal.prefixes(eids)
         _check(lib.lm_engine_set_eids(self._engine, prefixes, count))
 
     def set_guard(self, addresses: Iterable[IpAddress]) -> None:
         """Inner destinations that must never enter the tunnel: Map-Servers, Map-Resolvers, proxies, RLOCs."""
-        prefixes, count = _prefixes(EidPrefix.host(address) for address in addresses)
+        prefixes, count = marshal.prefixes(EidPrefix.host(address) for address in addresses)
         _check(lib.lm_engine_set_guard(self._engine, prefixes, count))
 
     def install(self, entry: ForwardingEntry) -> None:
         """Add or replace; packets that waited for it leave before this returns. At most 32 locators count."""
-        prefix, _ = _prefixes([entry.prefix])
+        prefix, _ = marshal.prefixes([entry.prefix])
         used = entry.locators[: lib.LM_LOCATORS_MAX]
-        _check(lib.lm_engine_install(self._engine, prefix, int(entry.disposition), _locators(used), len(used)))
+        _check(lib.lm_engine_install(self._engine, prefix, int(entry.disposition), marshal.locators(used), len(used)))
 
     def install_many(self, entries: Sequence[ForwardingEntry]) -> None:
         """The same as install() for each of them, much quicker; packets move in between."""
@@ -227,23 +232,45 @@ class Engine:
             head = prefix.instance_id, prefix.mask_len, address.version, address.packed
             packed += _INSTALL.pack(*head, first, len(used), entry.disposition)
         items = ffi.from_buffer("struct lm_install[]", packed)
-        _check(lib.lm_engine_install_many(self._engine, items, len(entries), _locators(wanted)))
+        _check(lib.lm_engine_install_many(self._engine, items, len(entries), marshal.locators(wanted)))
 
     def remove(self, prefix: EidPrefix) -> bool:
         """Forget the entry of exactly this prefix; False when there was none."""
-        wanted, _ = _prefixes([prefix])
+        wanted, _ = marshal.prefixes([prefix])
         return bool(lib.lm_engine_remove(self._engine, wanted))
 
     def drop_pending(self, prefix: EidPrefix) -> int:
         """Give up on packets that wait for a mapping inside the prefix: ICMP tells their sources. How many it were."""
-        wanted, _ = _prefixes([prefix])
+        wanted, _ = marshal.prefixes([prefix])
         return int(lib.lm_engine_drop_pending(self._engine, wanted))
 
     def set_patience(self, locator: IpAddress, patience_s: float | None) -> None:
         """Report Silent when packets to a locator in use go unanswered for so long; None: no more."""
         address = ffi.new("struct lm_addr *")
-        _put_address(address, locator)
+        marshal.put_address(address, locator)
         lib.lm_engine_set_patience(self._engine, address, int((patience_s or 0.0) * 1e9))
+
+    def data_socket(self, family: int) -> int:
+        """The descriptor that data arrives at, for locators whose NAT lets in what comes from there; -1: none."""
+        return int(lib.lm_engine_data_socket(self._engine, family))
+
+    def send_control(
+        self,
+        payload: bytes,
+        destination: IpAddress,
+        port: int,
+        source: IpAddress,
+        *,
+        ifindex: int = 0,
+        data_port: DataPortName = "fixed",
+    ) -> bool:
+        """Send one datagram from the port that the data of `source` leaves from; False when it was refused."""
+        own, remote = ffi.new("struct lm_addr *"), ffi.new("struct lm_addr *")
+        marshal.put_address(own, source)
+        marshal.put_address(remote, destination)
+        chosen = marshal.DATA_PORTS[data_port]
+        error = lib.lm_engine_send_control(self._engine, own, ifindex, chosen, remote, port, payload, len(payload))
+        return not error
 
     def fileno(self) -> int:
         """Readable while there is something to drain."""
@@ -252,7 +279,7 @@ class Engine:
     def drain(self) -> list[Punt]:
         """What the datapath cannot decide alone, oldest first; at most 64, the descriptor stays readable for more."""
         count = lib.lm_engine_drain(self._engine, self._punts, _BATCH)
-        return [_punt(self._punts[i]) for i in range(count)]
+        return [marshal.punt(self._punts[i]) for i in range(count)]
 
     def counters(self) -> dict[str, int]:
         """All counters by name; they only ever grow."""
@@ -271,7 +298,7 @@ class Engine:
         found: list[EidPrefix] = []
         while True:
             count = lib.lm_engine_used(self._engine, cursor, batch, _BATCH)
-            found += [_prefix(batch[i]) for i in range(count)]
+            found += [marshal.prefix(batch[i]) for i in range(count)]
             if count < _BATCH:
                 return found
 
@@ -279,18 +306,19 @@ class Engine:
         """Outer sources of what was delivered since the last call."""
         sources = ffi.new("struct lm_addr[]", lib.LM_HEARD_MAX)
         count = lib.lm_engine_heard(self._engine, sources)
-        return [_address(sources[i]) for i in range(count)]
+        return [marshal.address(sources[i]) for i in range(count)]
 
     def path_mtus(self) -> dict[IpAddress, int]:
         """Outer path MTUs (octets) learned from the network, by locator."""
         learned = ffi.new("struct lm_mtu[]", _KEPT_MAX)
         count = lib.lm_engine_mtus(self._engine, learned, _KEPT_MAX)
-        return {_address(learned[i].address): int(learned[i].mtu) for i in range(count)}
+        return {marshal.address(learned[i].address): int(learned[i].mtu) for i in range(count)}
 
 
 def _config(config: EngineConfig) -> Any:
     c = ffi.new("struct lm_config *")
     c.key0, c.key1 = secrets.randbits(64), secrets.randbits(64)
+    c.is_rtr = config.is_rtr
     c.is_proxy = config.role == "proxy"
     c.copy_dscp, c.udp_checksum = config.copy_dscp, config.udp_checksum
     c.data_port, c.source_port_pool, c.mark = config.data_port, config.source_port_pool, config.mark
@@ -310,56 +338,3 @@ def _counter_names() -> tuple[str, ...]:
 def _check(error: int) -> None:
     if error:
         raise MemoryError("datapath")  # the only way in which an update can fail
-
-
-def _put_address(into: Any, address: IpAddress) -> None:
-    into.family = address.version
-    ffi.buffer(into.octets)[:] = address.packed.ljust(16, b"\0")
-
-
-def _address(c: Any) -> IpAddress:
-    octets = bytes(ffi.buffer(c.octets))
-    return IPv4Address(octets[:4]) if c.family == 4 else IPv6Address(octets)
-
-
-def _locators(locators: Sequence[ForwardingLocator]) -> Any:
-    made = ffi.new("struct lm_locator_spec[]", max(1, len(locators)))
-    for spec, locator in zip(made, locators, strict=False):
-        _put_address(spec.address, locator.address)
-        spec.port, spec.priority, spec.weight = locator.port, locator.priority, locator.weight
-    return made
-
-
-def _prefixes(prefixes: Iterable[EidPrefix]) -> tuple[Any, int]:
-    wanted = list(prefixes)
-    made = ffi.new("struct lm_prefix[]", max(1, len(wanted)))
-    for c, prefix in zip(made, wanted, strict=False):
-        c.instance_id, c.length = prefix.instance_id, prefix.mask_len
-        _put_address(c.address, prefix.address)
-    return made, len(wanted)
-
-
-def _prefix(c: Any) -> EidPrefix:
-    return EidPrefix.make(_address(c.address), c.length, c.instance_id)
-
-
-def _punt(c: Any) -> Punt:
-    if c.kind == _MISS:
-        return Miss(_address(c.source), _address(c.destination), c.instance_id)
-    if c.kind == _MTU:
-        return MtuLearned(_address(c.destination), c.mtu)
-    if c.kind == _SILENT:
-        return Silent(_address(c.destination))
-    if c.kind == _RESUMED:
-        return TrafficResumed(c.is_outbound, c.at_ns / 1e9, c.before_ns / 1e9 if c.before_ns else None)
-    assert c.kind == _CONTROL, c.kind
-    return ControlPacket(
-        payload=bytes(ffi.buffer(c.payload, c.length)),
-        source=_address(c.source),
-        source_port=c.source_port,
-        destination=_address(c.destination),
-        destination_port=c.destination_port,
-        outer_source=_address(c.outer_source),
-        outer_source_port=c.outer_source_port,
-        ifindex=c.ifindex,
-    )

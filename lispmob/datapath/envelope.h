@@ -16,7 +16,7 @@ struct lm_envelope {
     } to;
     union {
         struct cmsghdr align;
-        uint8_t room[3 * CMSG_SPACE(sizeof(int))];
+        uint8_t room[3 * CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in6_pktinfo))];
     } control;
 };
 
@@ -26,6 +26,8 @@ struct lm_envelope {
  */
 void lm_envelope_fill(struct msghdr *m, struct lm_envelope *envelope, const struct lm_job *job, bool copy_dscp,
                       size_t run);
+/* The port that a NAT on the way wants to see, on this side or on the other; else any of the pool. */
+int lm_job_socket(const struct lm_job *job);
 /* Waits until the socket has room; false: it has none, or too late. */
 bool lm_envelope_wait(int fd, uint64_t deadline);
 

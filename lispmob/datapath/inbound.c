@@ -20,18 +20,6 @@ struct arrival {
     } control;
 };
 
-/* What the datagrams of one message share. */
-struct outer {
-    struct lm_addr source, destination;
-    uint16_t source_port;
-    uint8_t ttl, tos;
-    int ifindex;
-    size_t run; /* octets of each datagram but the last (UDP_GRO); 0: there is only one */
-    uint64_t now;
-    bool has_delivered;
-    struct lm_data welcome; /* the last that was found to be for us: the next one hardly ever differs */
-};
-
 static int int_of(const struct cmsghdr *c)
 {
     int value = 0;
@@ -42,7 +30,7 @@ static int int_of(const struct cmsghdr *c)
     return value;
 }
 
-static void read_outer(const struct msghdr *m, struct outer *outer)
+static void read_outer(const struct msghdr *m, struct lm_outer *outer)
 {
     memset(outer, 0, sizeof *outer);
     outer->ttl = 255;
@@ -113,7 +101,7 @@ static bool is_tunnel_in_tunnel(const struct lm_inner *inner)
 }
 
 /* The rules of an ETR for whom it delivers, from whom: LM_COUNTER_COUNT when all hold, else the reason. */
-static enum lm_counter judge(const struct lm_engine *e, const struct lm_data *data, const struct outer *outer)
+static enum lm_counter judge(const struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
 {
     const struct lm_inner *inner = &data->inner;
     uint32_t iid = data->instance_id;
@@ -127,7 +115,7 @@ static enum lm_counter judge(const struct lm_engine *e, const struct lm_data *da
     if (is_ours && (is_tunnel_in_tunnel(inner) || lm_table_lookup(e->eids, 0, &outer->destination)))
         return LM_data_notours;
     if (!lm_addr_is_unicast(&inner->source) || lm_table_lookup(e->eids, 0, &inner->source) ||
-        lm_uplinks_owns(e->uplinks, &inner->source))
+        lm_uplinks_owns(e->uplinks, &inner->source) || !lm_relay_admits(e, outer))
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)
         return LM_COUNTER_COUNT;
@@ -138,7 +126,7 @@ static enum lm_counter judge(const struct lm_engine *e, const struct lm_data *da
 }
 
 static void pass_control(struct lm_engine *e, const uint8_t *packet, const struct lm_inner *inner,
-                         const struct outer *outer)
+                         const struct lm_outer *outer)
 {
     struct lm_punt report = {.kind = LM_PUNT_CONTROL,
                              .instance_id = LM_CONTROL_IID,
@@ -148,13 +136,14 @@ static void pass_control(struct lm_engine *e, const uint8_t *packet, const struc
                              .destination_port = inner->destination_port,
                              .outer_source = outer->source,
                              .outer_source_port = outer->source_port,
+                             .outer_destination = outer->destination,
                              .ifindex = outer->ifindex};
     const uint8_t *udp = packet + inner->header;
     if (lm_punt_put(&e->punts, &report, udp + 8, (size_t)lm_get16(udp + 4) - 8))
         lm_count(&e->counters, LM_data_control);
 }
 
-static bool is_welcome(struct lm_engine *e, const struct lm_data *data, struct outer *outer)
+static bool is_welcome(struct lm_engine *e, const struct lm_data *data, struct lm_outer *outer)
 {
     const struct lm_inner *now = &data->inner, *before = &outer->welcome.inner;
     if (before->version && data->instance_id == outer->welcome.instance_id && now->protocol == before->protocol &&
@@ -162,6 +151,8 @@ static bool is_welcome(struct lm_engine *e, const struct lm_data *data, struct o
         lm_addr_equal(&now->source, &before->source) && lm_addr_equal(&now->destination, &before->destination))
         return true;
     enum lm_counter why = judge(e, data, outer);
+    if (e->config.is_rtr && (why == LM_data_source || why == LM_COUNTER_COUNT))
+        lm_relay_note(e, data, outer, why == LM_COUNTER_COUNT);
     if (why == LM_COUNTER_COUNT) {
         outer->welcome = *data;
         return true;
@@ -194,7 +185,7 @@ static void flush(struct lm_engine *e, struct lm_merge *merge)
     merge->count = 0;
 }
 
-static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner *inner, struct outer *outer)
+static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner *inner, struct lm_outer *outer)
 {
     enum lm_strip_verdict verdict = lm_strip(packet, inner, outer->ttl, outer->tos, e->config.copy_dscp);
     if (verdict == LM_STRIP_ECN || verdict == LM_STRIP_TTL) {
@@ -212,11 +203,15 @@ static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner 
     lm_merge_start(&e->merge, packet, inner);
 }
 
-static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct outer *outer)
+static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct lm_outer *outer)
 {
     static const enum lm_counter refusals[] = {
         [LM_DATA_SHORT] = LM_data_short, [LM_DATA_KEY] = LM_data_key, [LM_DATA_INNER] = LM_data_inner};
     struct lm_data data;
+    if (outer->source_port == LM_PORT_CONTROL && outer->is_ephemeral) {
+        lm_relay_pass_bare(e, datagram, length, outer);
+        return;
+    }
     enum lm_data_verdict verdict = lm_data_parse(datagram, length, &data);
     uint8_t *packet = datagram + LM_DATA_HEADER;
     switch (verdict) {
@@ -232,11 +227,14 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
     if (!is_welcome(e, &data, outer))
         return;
     note_flags(e, data.flags);
+    lm_stall_heard(e, outer);
+    if (e->config.is_rtr && lm_relay_take(e, packet, &data, outer))
+        return;
     deliver(e, packet, &data.inner, outer);
 }
 
 /* The datagrams that one message holds. */
-static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, struct outer *outer)
+static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, struct lm_outer *outer)
 {
     size_t step = outer->run && outer->run < length ? outer->run : length;
     for (size_t at = 0; at < length || at == 0; at += step) {
@@ -268,6 +266,7 @@ static void receive(struct lm_engine *e, int fd)
     uint64_t now = lm_now();
     size_t octets = 0;
     pthread_rwlock_rdlock(&e->lock);
+    bool is_ephemeral = lm_uplinks_receives(e->uplinks, fd);
     for (int i = 0; i < count; i++) {
         const struct msghdr *m = &messages[i].msg_hdr;
         octets += messages[i].msg_len;
@@ -275,12 +274,15 @@ static void receive(struct lm_engine *e, int fd)
             lm_count(&e->counters, LM_in_truncated);
             continue;
         }
-        struct outer outer;
+        struct lm_outer outer;
         read_outer(m, &outer);
         outer.now = now;
+        outer.is_ephemeral = is_ephemeral;
         arrive_all(e, e->in_frames.frame[i].packet, messages[i].msg_len, &outer);
     }
     flush(e, &e->merge);
+    if (e->config.is_rtr)
+        lm_relay_flush(e);
     pthread_rwlock_unlock(&e->lock);
     /* Long runs: fewer at once, so that the cache still holds them when they are written. */
     if (octets > LM_BATCH_OCTETS)
@@ -308,7 +310,10 @@ void *lm_inbound_run(void *engine)
             int fd = events[i].data.fd;
             if (fd == e->stop)
                 return NULL;
-            if (fd == e->receive[0] || fd == e->receive[1])
+            bool receives = fd == e->receive[0] || fd == e->receive[1] || (events[i].events & EPOLLIN);
+            if (receives && (events[i].events & EPOLLERR))
+                lm_errors_read(e, fd); /* behind a NAT data is sent from it, too */
+            if (receives)
                 receive(e, fd);
             else
                 read_errors(e, fd);

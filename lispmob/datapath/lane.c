@@ -37,6 +37,7 @@ bool lm_lane_choose(struct lm_engine *e, struct lm_job *job)
     for (size_t i = 0; i < uplinks->path_count; i++)
         if (uplinks->paths[i].ifindex == job->lane && uplinks->paths[i].address.family == job->remote->address.family)
             job->path = &uplinks->paths[i];
+    job->remote = lm_path_remote(job->path, job->remote, job->flow);
     return true;
 }
 

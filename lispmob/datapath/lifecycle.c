@@ -85,10 +85,12 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     e->scratch = map_room(LM_FRAME_SIZE);
     e->fragment = map_room(LM_FRAME_SIZE);
     e->segment = map_room(LM_FRAME_SIZE);
+    e->relay = config->is_rtr ? lm_relay_new() : NULL;
     bool has_frames = frames_make(&e->out_frames) && frames_make(&e->in_frames);
     bool has_locks = locks_make(e);
+    bool has_rooms = e->scratch && e->fragment && e->segment && (e->relay || !config->is_rtr);
     if (punts == 0 && e->table && e->eids && e->guard && e->instances && e->locators && e->uplinks && e->pending &&
-        e->stalled && e->scratch && e->fragment && e->segment && has_frames && has_locks)
+        e->stalled && has_rooms && has_frames && has_locks)
         return e;
     lm_engine_free(e);
     return NULL;
@@ -103,6 +105,10 @@ static int receive_v4(int fd, uint16_t port)
 {
     struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(port)};
     int error = option(fd, IPPROTO_IP, IP_PKTINFO, 1);
+    if (!error) /* behind a NAT data leaves from here */
+        error = option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
+    if (!error)
+        error = option(fd, IPPROTO_IP, IP_RECVERR, 1);
     if (!error)
         error = option(fd, IPPROTO_IP, IP_RECVTTL, 1);
     if (!error)
@@ -116,6 +122,10 @@ static int receive_v6(int fd, uint16_t port)
     int error = option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     if (!error)
         error = option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+    if (!error)
+        error = option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO);
+    if (!error)
+        error = option(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
     if (!error)
         error = option(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
     if (!error)
@@ -131,6 +141,8 @@ static int open_receive(int family, uint16_t port)
     int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
     if (fd < 0)
         return -errno;
+    if (option(fd, SOL_SOCKET, SO_SNDBUFFORCE, RECEIVE_BUFFER))
+        (void)option(fd, SOL_SOCKET, SO_SNDBUF, RECEIVE_BUFFER);
     if (option(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER))
         (void)option(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER);
     (void)option(fd, IPPROTO_UDP, UDP_GRO, 1); /* runs of datagrams come in one piece; older kernels: one by one */
@@ -224,6 +236,7 @@ void lm_engine_free(struct lm_engine *e)
     for (size_t i = 0; i < sizeof single / sizeof *single; i++)
         if (single[i])
             munmap(single[i], LM_FRAME_SIZE);
+    lm_relay_free(e->relay);
     lm_pending_free(e->pending);
     lm_pending_free(e->stalled);
     lm_table_free(e->table);

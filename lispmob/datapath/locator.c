@@ -33,15 +33,21 @@ static uint64_t hash_specs(const struct lm_locator_spec *specs, size_t count)
     for (size_t i = 0; i < count; i++) {
         uint8_t rest[4] = {(uint8_t)(specs[i].port >> 8), (uint8_t)specs[i].port, specs[i].priority, specs[i].weight};
         hash = fnv(fnv(hash, &specs[i].address, sizeof specs[i].address), rest, sizeof rest);
+        hash = fnv(hash, &specs[i].source, sizeof specs[i].source);
     }
     return hash;
+}
+
+static bool same_way(const struct lm_locator_spec *spec, const struct lm_addr *source, int fd)
+{
+    return lm_addr_equal(&spec->source, source) && (spec->source.family == 0 || spec->fd == fd);
 }
 
 static bool same_specs(const struct lm_locator_spec *a, const struct lm_locator_spec *b, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         if (!lm_addr_equal(&a[i].address, &b[i].address) || a[i].port != b[i].port ||
-            a[i].priority != b[i].priority || a[i].weight != b[i].weight)
+            a[i].priority != b[i].priority || a[i].weight != b[i].weight || !same_way(&a[i], &b[i].source, b[i].fd))
             return false;
     return true;
 }
@@ -133,12 +139,17 @@ struct lm_remote *lm_remote_find(const struct lm_locators *all, const struct lm_
 static struct lm_remote *remote_take(struct lm_locators *all, const struct lm_locator_spec *spec)
 {
     struct lm_remote *remote = lm_remote_find(all, &spec->address, spec->port);
+    while (remote && (remote->port != spec->port || !lm_addr_equal(&remote->address, &spec->address) ||
+                      !same_way(spec, &remote->source, remote->fd)))
+        remote = remote->next;
     if (!remote) {
         if (!(remote = calloc(1, sizeof *remote)))
             return NULL;
         grow_remotes(all);
         remote->address = spec->address;
         remote->port = spec->port;
+        remote->source = spec->source;
+        remote->fd = spec->fd;
         struct lm_remote **bucket = &all->remotes[hash_remote(&spec->address, spec->port) % all->remote_buckets];
         remote->next = *bucket;
         *bucket = remote;

@@ -27,6 +27,8 @@ static inline unsigned lm_family_bit(uint8_t family)
 struct lm_remote {
     struct lm_addr address;
     uint16_t port;
+    struct lm_addr source; /* family 0: the uplink decides */
+    int fd;                /* with a source: the socket whose port a NAT on the way lets answers in from */
     uint32_t references;
     struct lm_remote *next;
     _Atomic uint32_t path_mtu;   /* octets of the outer packet; 0: nothing learned */
@@ -39,6 +41,8 @@ struct lm_locator_spec {
     struct lm_addr address;
     uint16_t port;
     uint8_t priority, weight;
+    struct lm_addr source; /* family 0: none, and `fd` does not count */
+    int fd;
 };
 
 struct lm_locator_set {

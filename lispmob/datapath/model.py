@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, Literal, TypeAlias
 
@@ -23,6 +24,35 @@ class Disposition(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardingLocator:
+    """A remote RLOC; priority 255: not to be used.
+
+    With a `source`, packets leave from that address of ours and by the socket with descriptor `socket`: its port is
+    the one that a NAT on the way lets answers in from.
+    """
+
+    address: IpAddress
+    priority: int = 1
+    weight: int = 100
+    port: int = DATA_PORT
+    source: IpAddress | None = None
+    socket: int = -1
+
+
+DataPortName: TypeAlias = Literal["pool", "fixed", "ephemeral"]
+"""The port that data leaves from: any, 4341, or one that the kernel chose for this address and that receives too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traversal:
+    """What a NAT on the way of one address asks for. With `relays`, everything goes to them and comes from them."""
+
+    data_port: DataPortName = "pool"
+    relays: tuple[ForwardingLocator, ...] = ()
+    is_usable: bool = True  # False: nothing can leave usefully yet; packets wait
+
+
+@dataclass(frozen=True, slots=True)
 class Uplink:
     """An interface to send from. Priority 255: receives only. Packets leave from the first address of each family."""
 
@@ -32,6 +62,7 @@ class Uplink:
     priority: int = 1
     weight: int = 100
     mtu_bytes: int = 1500
+    traversal: Mapping[IpAddress, Traversal] = field(default_factory=dict)  # by address; none: no NAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +72,6 @@ class UplinkRefused:
     interface: str
     address: IpAddress
     errno: int
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardingLocator:
-    """A remote RLOC; priority 255: not to be used."""
-
-    address: IpAddress
-    priority: int = 1
-    weight: int = 100
-    port: int = DATA_PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +103,7 @@ class EngineConfig:
     pending_age_s: float = 3.0
     tun_mtu_bytes: int = DEFAULT_TUN_MTU_BYTES
     proxy_instance_id: int = 0
+    is_rtr: bool = False  # a proxy that passes on packets between registered EIDs by itself
     mark: int = 0  # SO_MARK on outer packets, 0: none
     mark_mask: int = 0  # the bits of packet marks that name an uplink; 0: no lanes, all packets are alike
     offload: bool = True  # super-packets on the TUN device
@@ -113,6 +135,7 @@ class ControlPacket:
     destination_port: int
     outer_source: IpAddress
     outer_source_port: int
+    outer_destination: IpAddress
     ifindex: int
 
 
@@ -140,7 +163,28 @@ class Silent:
     locator: IpAddress
 
 
-Punt: TypeAlias = Miss | ControlPacket | MtuLearned | TrafficResumed | Silent
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """Data left by an address with relays, and nothing came back for longer than a round trip. Once per silence."""
+
+    address: IpAddress
+    ifindex: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """At an RTR: data whose inner source is not registered from where it came, or (`is_registered`) from that port."""
+
+    source: IpAddress
+    destination: IpAddress
+    instance_id: int
+    outer_source: IpAddress
+    outer_source_port: int
+    outer_destination: IpAddress
+    is_registered: bool
+
+
+Punt: TypeAlias = Miss | ControlPacket | MtuLearned | TrafficResumed | Silent | Stalled | Stranger
 
 # Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.
 LOSSES: Final = frozenset(

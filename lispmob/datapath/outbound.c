@@ -82,6 +82,8 @@ static bool choose(struct lm_engine *e, struct lm_job *job)
         lm_count(&e->counters, LM_out_mark_fallback);
     job->remote = lm_locator_choose(job->set, e->uplinks->families, job->flow);
     job->path = job->remote ? lm_uplinks_choose(e->uplinks, job->remote->address.family, job->flow) : NULL;
+    if (job->path)
+        job->remote = lm_path_remote(job->path, job->remote, job->flow);
     if (job->path || (e->uplinks->families == 0 && lm_locator_choose(job->set, LM_V4 | LM_V6, job->flow)))
         return true;
     refuse(e, job, LM_out_nolocator, LM_ICMP_UNREACHABLE);
@@ -209,7 +211,8 @@ void *lm_outbound_run(void *engine)
     struct lm_engine *e = engine;
     for (;;) {
         struct epoll_event events[EVENTS];
-        int n = epoll_wait(e->poll_out, events, EVENTS, -1);
+        int n = epoll_wait(e->poll_out, events, EVENTS, lm_stall_timeout(e));
+        lm_stall_check(e);
         for (int i = 0; i < n; i++) {
             if (events[i].data.fd == e->stop)
                 return NULL;

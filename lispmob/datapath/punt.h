@@ -9,7 +9,15 @@
 
 #define LM_PUNT_PAYLOAD 4096
 
-enum lm_punt_kind { LM_PUNT_MISS = 1, LM_PUNT_CONTROL = 2, LM_PUNT_MTU = 3, LM_PUNT_RESUMED = 4, LM_PUNT_SILENT = 5 };
+enum lm_punt_kind {
+    LM_PUNT_MISS = 1,
+    LM_PUNT_CONTROL = 2,
+    LM_PUNT_MTU = 3,
+    LM_PUNT_RESUMED = 4,
+    LM_PUNT_SILENT = 5,
+    LM_PUNT_STALLED = 6,
+    LM_PUNT_STRANGER = 7
+};
 
 struct lm_punt {
     uint8_t kind;
@@ -18,6 +26,8 @@ struct lm_punt {
     uint16_t source_port, destination_port;
     struct lm_addr outer_source;         /* control */
     uint16_t outer_source_port;
+    struct lm_addr outer_destination;
+    bool is_registered;                  /* stranger: only the port is another one */
     int ifindex;
     uint32_t mtu;                        /* MTU, octets of the outer packet */
     bool is_outbound;                    /* resumed: which direction */

@@ -40,16 +40,27 @@ void lm_envelope_fill(struct msghdr *m, struct lm_envelope *env, const struct lm
     uint8_t *room = env->control.room;
     int level = is_v4 ? IPPROTO_IP : IPPROTO_IPV6;
     m->msg_control = room;
-    m->msg_controllen = 2 * CMSG_SPACE(sizeof(int));
     put((struct cmsghdr *)(void *)room, level, is_v4 ? IP_TTL : IPV6_HOPLIMIT, &ttl, sizeof ttl);
-    room += CMSG_SPACE(sizeof(int));
+    room += CMSG_SPACE(sizeof ttl);
     put((struct cmsghdr *)(void *)room, level, is_v4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos);
+    room += CMSG_SPACE(sizeof tos);
     if (run) {
         uint16_t size = (uint16_t)run;
-        room += CMSG_SPACE(sizeof(int));
         put((struct cmsghdr *)(void *)room, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size);
-        m->msg_controllen += CMSG_SPACE(sizeof size);
+        room += CMSG_SPACE(sizeof size);
     }
+    if (remote->source.family)
+        room += lm_pktinfo_put(room, &remote->source, 0);
+    else if (job->path->data_port == LM_PORT_FIXED)
+        room += lm_pktinfo_put(room, &job->path->address, job->path->ifindex);
+    m->msg_controllen = (size_t)(room - env->control.room);
+}
+
+int lm_job_socket(const struct lm_job *job)
+{
+    if (job->remote->source.family)
+        return job->remote->fd;
+    return job->path->data_fd >= 0 ? job->path->data_fd : lm_path_socket(job->path, job->flow);
 }
 
 bool lm_envelope_wait(int fd, uint64_t deadline)
@@ -167,7 +178,7 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
         uint8_t *packet = e->fragment + LM_FRAME_HEADROOM;
         size_t length = lm_fragment_write(packet, job->packet, &job->inner, i, count);
         const struct msghdr *m = fill(&letter, job, packet, length, e->config.copy_dscp);
-        enum outcome outcome = send_raw(e, lm_path_socket(job->path, job->flow), m, job->now);
+        enum outcome outcome = send_raw(e, lm_job_socket(job), m, job->now);
         if (outcome != SENT)
             return i == 0 || outcome == LOST ? outcome : REFUSED;
     }
@@ -185,7 +196,7 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
         enum outcome outcome;
         if (job->inner.length <= room) {
             const struct msghdr *m = fill(&letter, job, job->packet, job->inner.length, copy_dscp);
-            outcome = send_raw(e, lm_path_socket(job->path, job->flow), m, job->now);
+            outcome = send_raw(e, lm_job_socket(job), m, job->now);
         } else if (!job->inner.dont_fragment) {
             outcome = send_fragments(e, job, room);
         } else if (job->inner.version == 6 && job->inner.length <= V6_MTU_MIN) {
@@ -197,6 +208,8 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
             too_big(e, job, job->inner.version == 6 && room < V6_MTU_MIN ? V6_MTU_MIN : room);
             return LOST;
         }
+        if (outcome == SENT)
+            lm_stall_sent(e, job->path, job->now);
         if (outcome != TOO_BIG)
             return outcome;
     }
@@ -224,7 +237,7 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
         for (unsigned priority = 0; remote && priority < LM_PRIORITY_NEVER; priority++)
             for (size_t i = 0; i < uplinks->path_count; i++) {
                 job->path = &uplinks->paths[i];
-                job->remote = remote;
+                job->remote = lm_path_remote(job->path, remote, job->flow);
                 if (job->path == first || job->path->priority != priority || job->path->address.family != family)
                     continue;
                 enum outcome outcome = try_path(e, job);
@@ -239,6 +252,11 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
 
 static void send_one(struct lm_engine *e, struct lm_job *job)
 {
+    if (job->is_relayed) { /* the inbound thread has no queues: by way of the kernel it reaches the thread that has */
+        bool is_written = lm_device_write(e, e->tun, job->packet, job->inner.length);
+        lm_count(&e->counters, is_written ? LM_data_packets : LM_in_refused);
+        return;
+    }
     enum outcome outcome = job->path ? try_path(e, job) : REFUSED;
     if (outcome == REFUSED && job->path && (job->lane == LM_LANE_DEFAULT || !e->drops_unusable))
         outcome = fail_over(e, job);

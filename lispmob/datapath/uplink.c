@@ -111,6 +111,46 @@ static int open_path(struct lm_path *path, const struct lm_uplink_spec *spec, co
     return 0;
 }
 
+/* One socket to send all data of a path from and to receive it on, at a port that is never 4341. */
+static int open_data_socket(const struct lm_uplink_spec *spec, const struct lm_uplink_options *options)
+{
+    struct lm_uplink_options checksummed = *options;
+    checksummed.udp_checksum = true; /* NATs have been seen to drop UDP without one */
+    int fd = open_socket(spec, &checksummed, true);
+    if (fd < 0)
+        return fd;
+    int error = setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &error, sizeof error) ? -errno : 0;
+    bool is_v4 = spec->address.family == 4;
+    if (!error)
+        error = set(fd, is_v4 ? IPPROTO_IP : IPPROTO_IPV6, is_v4 ? IP_PKTINFO : IPV6_RECVPKTINFO, 1);
+    if (!error)
+        error = set(fd, is_v4 ? IPPROTO_IP : IPPROTO_IPV6, is_v4 ? IP_RECVTTL : IPV6_RECVHOPLIMIT, 1);
+    if (!error)
+        error = set(fd, is_v4 ? IPPROTO_IP : IPPROTO_IPV6, is_v4 ? IP_RECVTOS : IPV6_RECVTCLASS, 1);
+    if (!error)
+        return fd;
+    close(fd);
+    return error;
+}
+
+/* What a NAT on the way asks of a path. The ephemeral port stays the same as long as it is wanted. */
+static int set_traversal(struct lm_path *path, const struct lm_uplink_spec *spec,
+                         const struct lm_uplink_options *options)
+{
+    bool has_ephemeral = path->data_port == LM_PORT_EPHEMERAL && path->data_fd >= 0;
+    path->relays = NULL;
+    path->data_port = (enum lm_data_port)spec->data_port;
+    if (path->data_port == LM_PORT_EPHEMERAL) {
+        int fd = has_ephemeral ? path->data_fd : open_data_socket(spec, options);
+        if (fd < 0)
+            return fd;
+        path->data_fd = fd;
+    } else {
+        path->data_fd = path->data_port == LM_PORT_FIXED ? options->fixed[path->address.family == 6] : -1;
+    }
+    return 0;
+}
+
 static const struct lm_path *find_path(const struct lm_uplinks *uplinks, const struct lm_uplink_spec *spec)
 {
     for (size_t i = 0; uplinks && i < uplinks->path_count; i++) {
@@ -126,6 +166,8 @@ static const struct lm_path *find_path(const struct lm_uplinks *uplinks, const s
 static void keep(struct lm_path *path, const struct lm_path *kept)
 {
     path->pool = kept->pool;
+    path->data_port = kept->data_port;
+    path->data_fd = kept->data_fd;
     memcpy(path->sockets, kept->sockets, sizeof path->sockets);
     atomic_store(&path->refuses_runs, atomic_load(&kept->refuses_runs));
 }
@@ -178,13 +220,31 @@ struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_u
         path->ifindex = spec->ifindex;
         memcpy(path->interface, spec->interface, IFNAMSIZ);
         path->address = spec->address;
-        path->priority = spec->priority;
+        if (!kept)
+            path->data_fd = -1;
+        if ((spec->error = set_traversal(path, spec, options))) {
+            /* Without the port that the NAT knows it is of no use; the next call tries again. */
+            path->data_port = LM_PORT_POOL;
+            path->data_fd = -1;
+        }
+        path->priority = spec->error ? LM_PRIORITY_NEVER : spec->priority;
         path->weight = spec->weight;
         path->mtu = spec->mtu == 0 ? 1500 : spec->mtu < LM_MTU_MIN ? LM_MTU_MIN : spec->mtu;
         made->path_count++;
     }
     enter(made);
     return made;
+}
+
+void lm_uplinks_take_relays(struct lm_uplinks *uplinks, const struct lm_uplink_spec *specs, size_t count,
+                            struct lm_locators *locators)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t p = 0; specs[i].is_sender && specs[i].relay_count && p < uplinks->path_count; p++) {
+            struct lm_path *path = &uplinks->paths[p];
+            if (path->ifindex == specs[i].ifindex && lm_addr_equal(&path->address, &specs[i].address) && !path->relays)
+                path->relays = lm_locator_set_take(locators, specs[i].relays, specs[i].relay_count);
+        }
 }
 
 void lm_uplinks_retire(struct lm_uplinks *gone, const struct lm_uplinks *kept)
@@ -194,6 +254,8 @@ void lm_uplinks_retire(struct lm_uplinks *gone, const struct lm_uplinks *kept)
         for (size_t s = 0; s <= path->pool; s++)
             if (!kept || !lm_uplinks_has_socket(kept, path->sockets[s]))
                 close(path->sockets[s]);
+        if (path->data_port == LM_PORT_EPHEMERAL && (!kept || !lm_uplinks_receives(kept, path->data_fd)))
+            close(path->data_fd);
     }
     free(gone);
 }
@@ -218,6 +280,14 @@ bool lm_uplinks_same_paths(const struct lm_uplinks *a, const struct lm_uplinks *
     for (size_t i = 0; is_same && i < a->path_count; i++)
         is_same = lm_uplinks_has_socket(b, a->paths[i].sockets[0]);
     return is_same;
+}
+
+bool lm_uplinks_receives(const struct lm_uplinks *uplinks, int fd)
+{
+    for (size_t i = 0; i < uplinks->path_count; i++)
+        if (uplinks->paths[i].data_port == LM_PORT_EPHEMERAL && uplinks->paths[i].data_fd == fd)
+            return true;
+    return false;
 }
 
 bool lm_uplinks_has_socket(const struct lm_uplinks *uplinks, int fd)

@@ -16,6 +16,11 @@
 #define LM_POOL_MAX 64
 #define LM_UPLINK_ADDRESSES_MAX 256
 
+#define LM_RELAYS_MAX 8
+
+/* Which source port the data of a path has. Behind a NAT it is one that owns a binding, and that data comes back to. */
+enum lm_data_port { LM_PORT_POOL = 0, LM_PORT_FIXED = 1, LM_PORT_EPHEMERAL = 2 };
+
 struct lm_uplink_spec {
     int ifindex;
     char interface[IFNAMSIZ];
@@ -23,6 +28,9 @@ struct lm_uplink_spec {
     uint8_t priority, weight;
     bool is_sender; /* false: only one more RLOC of ours, nothing is sent from it */
     uint32_t mtu;   /* of the link; 0: 1500 */
+    uint8_t data_port; /* enum lm_data_port */
+    size_t relay_count; /* RTRs: everything goes to them, whatever the mapping says */
+    struct lm_locator_spec relays[LM_RELAYS_MAX];
     int error;      /* out: negative errno when its sockets were refused, else 0 */
 };
 
@@ -35,6 +43,9 @@ struct lm_path {
     atomic_bool refuses_runs; /* the device takes no UDP_SEGMENT */
     size_t pool;              /* sockets[0..pool) set DF, sockets[pool] does not */
     int sockets[LM_POOL_MAX + 1];
+    enum lm_data_port data_port;
+    int data_fd;                   /* -1: the pool. Shared with others when fixed, of this path alone when ephemeral */
+    struct lm_locator_set *relays; /* NULL: straight to the locators of the mapping */
 };
 
 /* The uplinks of one moment; never changes once it is in use. */
@@ -50,6 +61,7 @@ struct lm_uplink_options {
     size_t pool;
     bool udp_checksum;
     uint32_t mark; /* SO_MARK for outer packets; 0: none */
+    const int *fixed; /* sockets on the data port, v4 and v6 */
 };
 
 /*
@@ -58,6 +70,9 @@ struct lm_uplink_options {
  */
 struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_uplink_spec *specs, size_t count,
                                    const struct lm_uplink_options *options);
+/* Gives each path the relays of its spec; changes `locators`, so that nobody may be looking into them. */
+void lm_uplinks_take_relays(struct lm_uplinks *uplinks, const struct lm_uplink_spec *specs, size_t count,
+                            struct lm_locators *locators);
 /* Closes the sockets of `gone` that `kept` (may be NULL) does not use, and frees it. */
 void lm_uplinks_retire(struct lm_uplinks *gone, const struct lm_uplinks *kept);
 const struct lm_path *lm_uplinks_choose(const struct lm_uplinks *uplinks, uint8_t family, uint64_t flow);
@@ -65,6 +80,16 @@ bool lm_uplinks_owns(const struct lm_uplinks *uplinks, const struct lm_addr *add
 /* True when the other set has the same paths, whatever their priorities. */
 bool lm_uplinks_same_paths(const struct lm_uplinks *a, const struct lm_uplinks *b);
 bool lm_uplinks_has_socket(const struct lm_uplinks *uplinks, int fd);
+/* True for the ephemeral data port of a path. */
+bool lm_uplinks_receives(const struct lm_uplinks *uplinks, int fd);
+
+/* Where data of this path goes instead of to the remote of the mapping; that one when there is no relay. */
+static inline struct lm_remote *lm_path_remote(const struct lm_path *path, struct lm_remote *remote, uint64_t flow)
+{
+    struct lm_remote *relay =
+        path->relays ? lm_locator_choose(path->relays, lm_family_bit(path->address.family), flow) : NULL;
+    return relay ? relay : remote;
+}
 
 static inline int lm_path_socket(const struct lm_path *path, uint64_t flow)
 {

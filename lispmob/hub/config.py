@@ -31,7 +31,9 @@ from lispmob.config.values import (
     whole,
 )
 from lispmob.hub.map_resolver import RemoteMapServer
+from lispmob.hub.natt_config import LinkSection, RtrSection
 from lispmob.hub.site import ProxyReply, Site
+from lispmob.hub.traversal import TraversalPolicy
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
 
@@ -138,6 +140,9 @@ class HubFile(Section, frozen=True, kw_only=True):
     listen: tuple[Address, ...] = ()
     map_servers: tuple[RemoteSection, ...] = ()
     proxy: ProxySection = ProxySection()
+    rtrs: tuple[LinkSection, ...] = ()
+    rtr: RtrSection = RtrSection()
+    answer_lispers_net: YesNo = False
     state_file: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = Path(
         "/var/lib/lispmob/hub.sqlite"
     )
@@ -159,14 +164,23 @@ class HubFile(Section, frozen=True, kw_only=True):
         """The sites as the Map-Server wants them."""
         return tuple(section.to_site() for section in self.sites)
 
+    def to_traversal(self) -> TraversalPolicy:
+        """What the control plane does for nodes behind NATs."""
+        return TraversalPolicy(
+            rtrs=tuple(section.to_rtr() for section in self.rtrs),
+            is_rtr=self.rtr.enabled,
+            map_servers=tuple(section.to_map_server() for section in self.rtr.map_servers),
+            answers_lispers=self.answer_lispers_net,
+        )
+
     def to_remotes(self) -> tuple[RemoteMapServer, ...]:
         """The other Map-Servers as the Map-Resolver wants them."""
         return tuple(RemoteMapServer(section.address, section.eids) for section in self.map_servers)
 
     @property
     def proxied_eids(self) -> tuple[EidPrefix, ...]:
-        """The prefixes whose traffic the proxy takes; none when it is off."""
-        if not self.proxy.enabled:
+        """The prefixes whose traffic the datapath takes; none when neither proxy nor RTR is on."""
+        if not self.proxy.enabled and not self.rtr.enabled:
             return ()
         sites = (eid for section in self.sites for eid in section.eids if not eid.instance_id)
         return self.proxy.eids or tuple(sites)

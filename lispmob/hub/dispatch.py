@@ -3,48 +3,69 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Final
 
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.site import Site
+from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
 from lispmob.wire.header import MessageType
 
 _SHORTEST: Final = 4
+# In the first octet, by type
 _IS_SMR: Final = 0x01
+_IS_PROBE: Final = 0x02
+_IS_FOR_RTR: Final = 0x01
 
 
 class ControlPlane:
-    """Map-Server and Map-Resolver behind one port."""
+    """Map-Server, Map-Resolver and RTR behind one port."""
 
     def __init__(
-        self, sites: Iterable[Site], remotes: Iterable[RemoteMapServer] = (), families: Iterable[int] = (4, 6)
+        self,
+        sites: Iterable[Site],
+        remotes: Iterable[RemoteMapServer] = (),
+        families: Iterable[int] = (4, 6),
+        traversal: TraversalPolicy = NO_TRAVERSAL,
+        new_nonce: Callable[[], int] | None = None,
     ) -> None:
+        """`new_nonce` gives unpredictable numbers, which an RTR needs that asks Map-Servers elsewhere."""
         self.map_server = MapServer(sites)
         self.map_resolver = MapResolver(self.map_server, remotes, families)
+        self.traversal = Traversal(self.map_server, traversal, new_nonce=new_nonce or count(1).__next__)
         self._counters: Counter[str] = Counter()
 
     @property
     def counters(self) -> Counter[str]:
         """All counters together; names of refused input are those of the error catalogue."""
-        return self._counters + self.map_server.counters + self.map_resolver.counters
+        parts = (self.map_server, self.map_resolver, self.traversal)
+        return sum((part.counters for part in parts), self._counters + Counter())
 
     def wake_at(self) -> float | None:
         """When on_timer is due; None for never."""
-        return self.map_server.wake_at()
+        times = (self.map_server.wake_at(), self.traversal.wake_at())
+        return min((at for at in times if at is not None), default=None)
 
-    def on_timer(self, now: float) -> list[HubEffect]:
+    def on_timer(self, now: float) -> list[PlaneEffect]:
         """Time has passed."""
-        return self.map_server.on_timer(now)
+        return [*self.map_server.on_timer(now), *self.traversal.on_timer(now)]
 
-    def on_sites(self, sites: Iterable[Site], remotes: Iterable[RemoteMapServer]) -> list[HubEffect]:
+    def on_sites(
+        self,
+        sites: Iterable[Site],
+        remotes: Iterable[RemoteMapServer],
+        traversal: TraversalPolicy = NO_TRAVERSAL,
+    ) -> list[HubEffect]:
         """The configuration was read again."""
         self.map_resolver.on_remotes(remotes)
-        return self.map_server.on_sites(sites)
+        effects = self.map_server.on_sites(sites)
+        self.traversal.on_policy(traversal)
+        return effects
 
-    def on_datagram(self, arrival: Arrival, now: float) -> list[HubEffect]:
+    def on_datagram(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         """A datagram came to the control port."""
         raw = arrival.payload
         if len(raw) < _SHORTEST:
@@ -52,13 +73,22 @@ class ControlPlane:
             return []
         kind = raw[0] >> 4
         if kind == MessageType.MAP_REGISTER:
-            return self.map_server.on_map_register(arrival, now)
+            relayed = self.traversal.on_old_register(arrival, now) if raw[0] & _IS_FOR_RTR else None
+            return list(relayed if relayed is not None else self.map_server.on_map_register(arrival, now))
         if kind == MessageType.ENCAPSULATED_CONTROL:
-            return self.map_resolver.on_encapsulated_control(arrival, now)
+            taken = self.traversal.on_encapsulated_control(arrival, now)
+            return list(taken if taken is not None else self.map_resolver.on_encapsulated_control(arrival, now))
+        if kind == MessageType.INFO:
+            return list(self.traversal.on_info_request(arrival, now))
         if kind == MessageType.MAP_REQUEST:
-            # An SMR tells a proxy ITR that a mapping changed: the Map-Server next door knows already. A probe or a
-            # plain request is for an ETR, which a hub is not (RFC 9301, 8.2).
-            self._counters["rx_smr" if raw[0] & _IS_SMR else "rx_policy"] += 1
+            if raw[0] & _IS_PROBE:
+                return self.traversal.on_probe(arrival)
+            if raw[0] & _IS_SMR:
+                # To a proxy ITR the Map-Server next door has said it already; an RTR may have to ask one elsewhere.
+                return self.traversal.on_smr(arrival, now)
+            self._counters["rx_policy"] += 1  # for an ETR, which a hub is not (RFC 9301, 8.2)
             return []
+        if kind == MessageType.MAP_REPLY and self.traversal.policy.is_rtr:
+            return self.traversal.on_map_reply(arrival, now)
         self._counters["rx_type"] += 1
         return []

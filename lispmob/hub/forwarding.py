@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
-from lispmob.control.effect import InstallMapping
+from lispmob.control.effect import CONTROL_PORT, DropPending, InstallMapping, UsableLocator
 from lispmob.datapath.engine import (
+    ControlPacket,
     Disposition,
     Engine,
     EngineConfig,
@@ -17,12 +20,16 @@ from lispmob.datapath.engine import (
     Miss,
     Uplink,
 )
-from lispmob.errors import LispError
+from lispmob.datapath.engine import Stranger as SeenStranger
+from lispmob.errors import LispError, MalformedMessage
 from lispmob.hub.config import ProxySection
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.routes import Carrier, carriers, missing_forwarding, set_routes
-from lispmob.wire.address import EidPrefix
+from lispmob.hub.rtr_effect import InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger
+from lispmob.hub.rtr_lispers import Punch
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.info import InfoRequest
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +41,27 @@ UPLINK_WEIGHT: Final = 100
 class Forwarding:
     """Owns the engine. All of it runs in the event loop; the packets themselves never do."""
 
-    def __init__(self, section: ProxySection, eids: Iterable[EidPrefix]) -> None:
+    def __init__(
+        self,
+        section: ProxySection,
+        eids: Iterable[EidPrefix],
+        *,
+        is_rtr: bool = False,
+        socket_for: Callable[[IpAddress], int | None] = lambda _: None,
+        on_addresses: Callable[[Sequence[IpAddress]], None] = lambda _: None,
+        on_stranger: Callable[[Stranger], None] = lambda _: None,
+        on_miss: Callable[[Miss], None] = lambda _: None,
+        on_punch: Callable[[Punch], None] = lambda _: None,
+    ) -> None:
+        """`socket_for` gives the descriptor of the control socket that sends from an address of ours."""
         self._section = section
         self._policy = Proxy(eids)
+        self._is_rtr = is_rtr
+        self._socket_for = socket_for
+        self._on_addresses = on_addresses
+        self._on_stranger = on_stranger
+        self._on_miss = on_miss
+        self._on_punch = on_punch
         self._engine: Engine | None = None
         self._carriers: tuple[Carrier, ...] = ()
         self._watch: asyncio.Task[None] | None = None
@@ -44,7 +69,9 @@ class Forwarding:
 
     async def start(self) -> None:
         """Create the device, its routes and the forwarding threads. Raises KernelRefused."""
-        self._engine = engine = Engine(EngineConfig(self._section.tun, role="proxy", tun_mtu_bytes=self._section.mtu))
+        self._engine = engine = Engine(
+            EngineConfig(self._section.tun, role="proxy", tun_mtu_bytes=self._section.mtu, is_rtr=self._is_rtr)
+        )
         engine.open()
         asyncio.get_running_loop().add_reader(engine.fileno(), self._drain)
         self._is_reading = True
@@ -74,6 +101,21 @@ class Forwarding:
         """A node registered, moved or left: the next packet already goes the new way."""
         self._perform(self._policy.on_registration(change))
 
+    def on_relay(self, effect: InstallRelay | RemoveRelay | SendFromRelayPort | Learned | DropPending) -> None:
+        """The RTR knows more, or less, about where a node behind a NAT is; or has something to tell it."""
+        if isinstance(effect, SendFromRelayPort):
+            if self._engine is not None:
+                self._engine.send_control(effect.payload, effect.destination, effect.port, effect.source)
+        elif isinstance(effect, InstallRelay):
+            self._perform(self._policy.on_relay(effect.prefix, effect.bindings))
+        elif isinstance(effect, Learned):
+            self._perform(self._policy.on_learned(effect.prefix, effect.record))
+        elif isinstance(effect, DropPending):
+            if self._engine is not None:
+                self._engine.drop_pending(effect.prefix)
+        else:
+            self._perform(self._policy.on_relay(effect.prefix, ()))
+
     async def on_routes(self, eids: Iterable[EidPrefix]) -> None:
         """The configuration names other prefixes."""
         self._perform(self._policy.on_routes(eids))
@@ -89,19 +131,44 @@ class Forwarding:
             return
         for effect in effects:
             if isinstance(effect, InstallMapping):
-                locators = tuple(
-                    ForwardingLocator(locator.address, locator.priority, locator.weight) for locator in effect.locators
-                )
+                locators = tuple(self._locator(self._engine, locator) for locator in effect.locators)
                 self._engine.install(ForwardingEntry(effect.prefix, Disposition[effect.disposition], locators))
             else:
                 self._engine.remove(effect.prefix)
 
+    def _locator(self, engine: Engine, locator: UsableLocator) -> ForwardingLocator:
+        plain = ForwardingLocator(locator.address, locator.priority, locator.weight, locator.port)
+        if locator.source is None:
+            return plain
+        is_control = locator.source_port == CONTROL_PORT
+        found = self._socket_for(locator.source) if is_control else engine.data_socket(locator.source.version)
+        return replace(plain, source=locator.source, socket=found) if found is not None and found >= 0 else plain
+
     def _drain(self) -> None:
-        """Nothing that misses the table is known elsewhere: the packets that wait are dropped."""
+        """What misses the table is known elsewhere to an RTR at most; for a proxy the packets that wait are dropped."""
         assert self._engine is not None
         for punt in self._engine.drain():
             if isinstance(punt, Miss):
-                self._engine.drop_pending(EidPrefix.host(punt.destination, punt.instance_id))
+                if self._is_rtr:
+                    self._on_miss(punt)
+                else:
+                    self._engine.drop_pending(EidPrefix.host(punt.destination, punt.instance_id))
+            elif isinstance(punt, ControlPacket) and self._is_rtr:
+                with contextlib.suppress(MalformedMessage):  # whatever else comes here is for nodes
+                    request = InfoRequest.decode(punt.payload)
+                    where = (punt.outer_source, punt.outer_source_port, punt.outer_destination, punt.source)
+                    self._on_punch(Punch(request, *where))
+            elif isinstance(punt, SeenStranger):
+                self._on_stranger(
+                    Stranger(
+                        punt.source,
+                        punt.instance_id,
+                        punt.outer_source,
+                        punt.outer_source_port,
+                        punt.outer_destination,
+                        is_registered=punt.is_registered,
+                    )
+                )
 
     async def _look(self) -> None:
         found = await carriers(self._section.interfaces, self._section.tun)
@@ -124,6 +191,7 @@ class Forwarding:
         # An address that is not quite ready is tried again when we look the next time.
         self._carriers = () if refused else found
         self._engine.set_guard(own)
+        self._on_addresses(own)
         self._perform(self._policy.on_addresses(own))
         log.info("proxy carries over interfaces=%s", ",".join(carrier.interface for carrier in found) or "none")
 

@@ -18,6 +18,7 @@ from lispmob.hub.answering import AskEtr, answer
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.registration import best_address, is_sendable
+from lispmob.hub.rtr_lispers import shown_to
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import MessageType
@@ -99,7 +100,7 @@ class MapResolver:
             elif isinstance(found := answer(self._map_server.sites, self._map_server.registrations, asked), AskEtr):
                 effects += self._ask_etr(ecm, request, record, arrival, found.record)
             else:
-                said.update((one.eid_prefix, one) for one in found.records)
+                said.update((one.eid_prefix, shown_to(one, arrival.source)) for one in found.records)
         if said:
             effects += self._reply(request, tuple(said.values()), ecm.source_port, arrival)
         return effects

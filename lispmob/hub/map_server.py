@@ -183,7 +183,7 @@ class MapServer:
             records = tuple(self._merged(record) for record in records)
         notify = MapNotify(nonce=register.nonce, records=records, xtr_id=register.xtr_id, site_id=register.site_id)
         self.counters["tx_map_notify"] += 1
-        return SendControl(sign(notify, key), arrival.source, source=arrival.destination)
+        return SendControl(sign(notify, key), arrival.source, arrival.source_port, source=arrival.destination)
 
     def _merged(self, record: MappingRecord) -> MappingRecord:
         registration = self.registrations.get(record.eid_prefix) if record.eid_prefix else None

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from lispmob.control.effect import InstallMapping, RemoveMapping, UsableLocator
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.hub.effect import RegistrationChanged
+from lispmob.hub.nat_binding import Binding
 from lispmob.hub.registration import is_usable
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import MappingRecord
@@ -29,6 +30,8 @@ class Proxy:
         self._mappings: dict[EidPrefix, MappingRecord] = {}
         self._own: frozenset[IpAddress] = frozenset()
         self._families: frozenset[int] = frozenset()
+        self._learned: dict[EidPrefix, MappingRecord] = {}
+        self._relays: dict[EidPrefix, tuple[Binding, ...]] = {}
         for eid in eids:
             self._routed.insert(eid, True)
 
@@ -58,6 +61,23 @@ class Proxy:
             self._routed.insert(eid, True)
         return [effect for prefix in {*was, *self.routes, *self._mappings} for effect in self._settle(prefix)]
 
+    def on_relay(self, prefix: EidPrefix, bindings: tuple[Binding, ...]) -> list[ProxyEffect]:
+        """A node is behind NATs, and this hub is its RTR: these are its places on this side; none, and it is not."""
+        if bindings:
+            self._relays[prefix] = bindings
+            self._learned.pop(prefix, None)
+        else:
+            self._relays.pop(prefix, None)
+        return self._settle(prefix)
+
+    def on_learned(self, prefix: EidPrefix, record: MappingRecord | None) -> list[ProxyEffect]:
+        """A Map-Server elsewhere says so; None: it is too old to be believed."""
+        if record is None:
+            self._learned.pop(prefix, None)
+        else:
+            self._learned[prefix] = record
+        return self._settle(prefix)
+
     def on_registration(self, change: RegistrationChanged) -> list[ProxyEffect]:
         """A node registered, moved or left."""
         if change.record is None:
@@ -79,12 +99,22 @@ class Proxy:
 
     def _entry(self, prefix: EidPrefix) -> InstallMapping | None:
         record = self._mappings.get(prefix)
+        if (bindings := self._relays.get(prefix)) and self._is_relayed(record):
+            places = [*map(_place, bindings), *(self._locators(record) if record is not None else ())]
+            return InstallMapping(prefix, "ENCAPSULATE", tuple(sorted(places, key=lambda one: one.priority)))
+        elsewhere = self._learned.get(prefix)
+        if record is None and elsewhere is not None and (locators := self._locators(elsewhere)):
+            return InstallMapping(prefix, "ENCAPSULATE", locators)
         is_served = bool(self._routed.covering(prefix)) and not prefix.instance_id
         if record is not None and is_served and (locators := self._locators(record)):
             return InstallMapping(prefix, "ENCAPSULATE", locators)
         if is_served and (record is not None or prefix in self._routed):
             return InstallMapping(prefix, "DROP")
         return None
+
+    def _is_relayed(self, record: MappingRecord | None) -> bool:
+        """False when the mapping that this hub has names no RTR of ours: the node has come out of its NATs since."""
+        return record is None or any(address in self._own for locator in record.locators for address in locator.ips)
 
     def _locators(self, record: MappingRecord) -> tuple[UsableLocator, ...]:
         usable = [
@@ -95,3 +125,14 @@ class Proxy:
             if address.version in self._families and address not in self._own
         ]
         return tuple(sorted(usable, key=lambda locator: locator.priority))
+
+
+def _place(binding: Binding) -> UsableLocator:
+    return UsableLocator(
+        binding.address,
+        binding.priority,
+        binding.weight,
+        port=binding.port,
+        source=binding.rtr,
+        source_port=binding.source_port,
+    )

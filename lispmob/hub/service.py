@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import secrets
 import signal
 import sys
 import time
@@ -20,11 +21,16 @@ from lispmob.hub.config import DEFAULT_PATH, HubFile, load_hub
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
 from lispmob.hub.persistence import Persistence
+from lispmob.hub.rtr_effect import Stranger
 from lispmob.hub.store import Clock, Store
+from lispmob.hub.traversal import PlaneEffect
 from lispmob.service.logs import configure
+from lispmob.wire.address import IpAddress
 
 if TYPE_CHECKING:
+    from lispmob.datapath.model import Miss
     from lispmob.hub.forwarding import Forwarding
+    from lispmob.hub.rtr_lispers import Punch
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +38,7 @@ EXIT_FAILED: Final = 1
 EXIT_NO_PERMISSION: Final = 77  # sysexits.h: EX_NOPERM
 EXIT_CONFIG: Final = 78  # sysexits.h: EX_CONFIG
 # Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
-_TOLD: Final = frozenset({"registered", "moved", "withdrawn", "expired", "auth-failed", "refused"})
+_TOLD: Final = frozenset({"registered", "moved", "withdrawn", "expired", "auth-failed", "refused", "relay"})
 
 
 class Hub:
@@ -41,7 +47,10 @@ class Hub:
     def __init__(self, path: Path, file: HubFile) -> None:
         self._path = path
         self._file = file
-        self._plane = ControlPlane(file.to_sites(), file.to_remotes())
+        self._plane = ControlPlane(
+            file.to_sites(), file.to_remotes(), traversal=file.to_traversal(), new_nonce=lambda: secrets.randbits(64)
+        )
+        self._plane.traversal.on_addresses(file.listen)
         self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY)
         self._persistence: Persistence | None = None
         self._forwarding: Forwarding | None = None
@@ -57,11 +66,20 @@ class Hub:
             self._socket.open()
             self._plane.map_resolver.on_families(self._socket.families)
             restored = self._restore(loop)
-            if self._file.proxy.enabled:
-                # The datapath is compiled code: a hub that is no proxy neither needs nor loads it.
+            if self._file.proxy.enabled or self._file.rtr.enabled:
+                # The datapath is compiled code: a hub that carries no data neither needs nor loads it.
                 from lispmob.hub.forwarding import Forwarding
 
-                self._forwarding = Forwarding(self._file.proxy, self._file.proxied_eids)
+                self._forwarding = Forwarding(
+                    self._file.proxy,
+                    self._file.proxied_eids,
+                    is_rtr=self._file.rtr.enabled,
+                    socket_for=self._socket.fileno_for,
+                    on_addresses=self._on_addresses,
+                    on_stranger=self._on_stranger,
+                    on_miss=self._on_miss,
+                    on_punch=self._on_punch,
+                )
                 await self._forwarding.start()
             self._feed(restored)
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -82,7 +100,6 @@ class Hub:
             await self._stop()
 
     async def _stop(self) -> None:
-        self._socket.close()
         if self._timer is not None:
             self._timer.cancel()
         if self._beat is not None:
@@ -92,6 +109,7 @@ class Hub:
             await asyncio.gather(self._reloading, return_exceptions=True)
         if self._forwarding is not None:
             await self._forwarding.stop()
+        self._socket.close()  # after the datapath, which sends from it too
         if self._persistence is not None:
             await self._persistence.stop()
 
@@ -118,15 +136,31 @@ class Hub:
     def _on_timer(self) -> None:
         self._feed(self._plane.on_timer(asyncio.get_running_loop().time()))
 
-    def _feed(self, effects: Iterable[HubEffect]) -> None:
+    def _on_addresses(self, own: Sequence[IpAddress]) -> None:
+        """The datapath found our addresses; where the file names some, only those are us."""
+        self._plane.traversal.on_addresses(self._file.listen or own)
+
+    def _on_stranger(self, stranger: Stranger) -> None:
+        self._feed(self._plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
+
+    def _on_punch(self, punch: Punch) -> None:
+        self._feed(self._plane.traversal.on_punch(punch, asyncio.get_running_loop().time()))
+
+    def _on_miss(self, miss: Miss) -> None:
+        now = asyncio.get_running_loop().time()
+        self._feed(self._plane.traversal.on_miss(miss.source, miss.destination, miss.instance_id, now))
+
+    def _feed(self, effects: Iterable[PlaneEffect]) -> None:
         # What is registered is forwarded to before anybody is told so: the acknowledged node may be sent to at once.
         for effect in sorted(effects, key=lambda one: not isinstance(one, RegistrationChanged)):
             if isinstance(effect, SendControl):
                 self._socket.send(effect)
             elif isinstance(effect, Event):
                 self._tell(effect)
-            else:
+            elif isinstance(effect, RegistrationChanged):
                 self._on_changed(effect)
+            elif self._forwarding is not None:
+                self._forwarding.on_relay(effect)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -164,14 +198,19 @@ class Hub:
             return
         old, self._file = self._file, file
         configure(file.log.level)
-        self._feed(self._plane.on_sites(file.to_sites(), file.to_remotes()))
+        self._feed(self._plane.on_sites(file.to_sites(), file.to_remotes(), file.to_traversal()))
         if self._forwarding is not None and old.proxied_eids != file.proxied_eids and file.proxy.enabled:
             try:
                 await self._forwarding.on_routes(file.proxied_eids)
             except LispError as error:
                 log.error("the proxy's routes are not as configured: %s", error)
-        if (old.listen, old.state_file, old.proxy) != (file.listen, file.state_file, file.proxy):
-            log.warning("changes of listen, state-file and proxy need a restart")
+        if (old.listen, old.state_file, old.proxy, old.rtr.enabled) != (
+            file.listen,
+            file.state_file,
+            file.proxy,
+            file.rtr.enabled,
+        ):
+            log.warning("changes of listen, state-file, proxy and rtr.enabled need a restart")
         log.info("reloaded sites=%d", len(file.sites))
 
 

@@ -72,6 +72,15 @@ class Daemon:
         with self.log.open(encoding="utf-8", errors="replace") as lines:
             return "".join(f"  {self.name}| {line}" for line in deque(lines, _LOG_TAIL_LINES)).rstrip()
 
+    def log_text(self) -> str:
+        """All that it said."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def kill(self) -> None:
+        """End it without a word, as a power cut does."""
+        self._process.kill()
+        self._process.wait(_GRACE_S)
+
     def resident_bytes(self) -> int:
         """What it occupies in memory (VmRSS)."""
         for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace").splitlines():

@@ -79,7 +79,7 @@ class KernelState:
     `native_prefixes` are routed as if we were not there (answered Natively-Forward). LISP data is delivered at the
     addresses of the `uplinks` and at `lost` ones, whether the kernel still has them or not, and without their being
     claimed on the link. `mtu_bytes` None leaves the MTU alone. `translates_native` masquerades what leaves natively
-    with an EID as its source.
+    with an EID as its source. `sends_from_data_port`: RLOCs behind a NAT, which do send from port 4341.
     """
 
     tun: str
@@ -90,6 +90,7 @@ class KernelState:
     uplinks: tuple[KernelUplink, ...] = ()
     lost: tuple[LostAddress, ...] = ()
     mtu_bytes: int | None = None
+    sends_from_data_port: frozenset[IpAddress] = frozenset()
     translates_native: bool = False
 
 
@@ -183,9 +184,10 @@ def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:
         network = ip_network(address)
         routes.add(Route(LINGER_TABLE, "local", network, ("lo",)))
         rules.add(Rule(LINGER_PRIORITY, address.version, LINGER_TABLE, destination=network, is_lisp_data=True))
-        if address.version == 4:
+        if address.version == 4 and address not in desired.sends_from_data_port:
             # rp_filter, which many distributions set, drops what comes in on an interface without any address unless
-            # the way back leads there. Only the filter looks for a way from port 4341: we send from other ports.
+            # the way back leads there. Only the filter looks for a way from port 4341: we send from other ports,
+            # but for uplinks behind a NAT.
             rules.add(Rule(LINGER_PRIORITY, 4, LINGER_TABLE, source=network, is_lisp_data=True))
     ways_back = tuple(sorted({name for address, name in rlocs.items() if address.version == 4}))
     if ways_back:

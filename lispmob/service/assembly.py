@@ -9,20 +9,25 @@ from typing import Final, cast
 from lispmob.config.node import NodeFile, UplinkSection
 from lispmob.control.effect import InstallMapping
 from lispmob.control.locator_set import NEVER, LocalLocator
-from lispmob.control.node_config import Fallback, MapServerPeer, NodeConfig
+from lispmob.control.node_config import Fallback, MapServerPeer, NattMode, NattSettings, NodeConfig
 from lispmob.control.path import ProbeConfig
-from lispmob.datapath.model import Disposition, EngineConfig, ForwardingEntry, ForwardingLocator
+from lispmob.datapath.model import ControlPacket, Disposition, EngineConfig, ForwardingEntry, ForwardingLocator
+from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy, UplinkRule
 from lispmob.mh.plan import KernelState, KernelUplink, LostAddress
 from lispmob.mh.policy import Uplink as SteeringUplink
+from lispmob.natt.arrival import DataControl
+from lispmob.natt.plan import NattPlan, UplinkPlan
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import IpAddress
 from lispmob.wire.record import Locator, MappingRecord
 
 OVERHEAD_OCTETS: Final = {4: 36, 6: 56}  # outer IP + UDP + LISP header (RFC 9300, 7.1)
 TUN_MTU_WITHOUT_UPLINKS: Final = 1440  # ours: what fits an Ethernet path in either family, and LISPmob's choice
+NO_PLAN: Final = NattPlan()
+_NATT_MODES: Final[dict[str, NattMode]] = {"auto": "auto", "off": "off", "e19": "e19", "lispers-net": "lispers"}
 SMALLEST_TUN_MTU: Final = 1280  # IPv6's minimum (RFC 8200, 5): below it the kernel would take IPv6 off the device
 NO_MEANING: Final = Meaning()
 NONE: Final[frozenset[str]] = frozenset()
@@ -51,7 +56,7 @@ def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
     return {**found, **meaning.leaving}
 
 
-def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int) -> NodeConfig:
+def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str = "lispmob") -> NodeConfig:
     """What the protocol core is told."""
     return NodeConfig(
         eids=file.eids,
@@ -74,6 +79,13 @@ def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int) -> NodeConfig:
         probing=probe_config(file),
         xtr_id=xtr_id,
         site_id=file.register.site_id,
+        natt=NattSettings(
+            mode=_NATT_MODES[file.natt.mode],
+            rtrs=file.natt.rtrs,
+            prefers_rtr=file.natt.prefer_rtr,
+            keepalive_s=file.natt.keepalive_s,
+            host_name=(file.natt.host_name or host_name).encode(),
+        ),
         first_nonce=first_nonce,
     )
 
@@ -120,7 +132,12 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
 
 
 def kernel_state(
-    file: NodeFile, uplinks: Iterable[Uplink], network: NetworkState, lost: Iterable[LostAddress], natives: NativeRoutes
+    file: NodeFile,
+    uplinks: Iterable[Uplink],
+    network: NetworkState,
+    lost: Iterable[LostAddress],
+    natives: NativeRoutes,
+    plan: NattPlan = NO_PLAN,
 ) -> KernelState:
     """What the kernel must hold for these uplinks."""
     present = tuple(uplinks)
@@ -138,6 +155,9 @@ def kernel_state(
         ),
         lost=tuple(lost),
         mtu_bytes=tun_mtu(file, present),
+        sends_from_data_port=frozenset(
+            one.locator.address for one in plan.uplinks if one.data_port != "pool" or not one.is_usable
+        ),
         translates_native=file.routing.fallback == "native",
     )
 
@@ -159,9 +179,15 @@ def local_locators(uplinks: Iterable[Uplink]) -> tuple[LocalLocator, ...]:
 
 
 def engine_uplinks(
-    uplinks: Iterable[Uplink], is_silent: Callable[[IpAddress], bool] = frozenset().__contains__
+    uplinks: Iterable[Uplink],
+    is_silent: Callable[[IpAddress], bool] = frozenset().__contains__,
+    plan: NattPlan = NO_PLAN,
 ) -> tuple[EngineUplink, ...]:
-    """The uplinks as the datapath wants them: one for each family, since either may lead nowhere by itself."""
+    """The uplinks as the datapath wants them: one for each family, since either may lead nowhere by itself.
+
+    An address that the plan does not know yet has no NAT.
+    """
+    traversal = {one.locator.address: _traversal(one) for one in plan.uplinks if one != UplinkPlan(one.locator)}
     return tuple(
         EngineUplink(
             ifindex=uplink.ifindex,
@@ -170,11 +196,32 @@ def engine_uplinks(
             priority=NEVER if is_silent(addresses[0]) else uplink.priority,
             weight=uplink.weight,
             mtu_bytes=uplink.mtu_bytes,
+            traversal={address: traversal[address] for address in addresses if address in traversal},
         )
         for uplink in uplinks
         for family in (4, 6)
         if (addresses := tuple(address for address in uplink.addresses if address.version == family))
     )
+
+
+def data_control(punt: ControlPacket) -> DataControl:
+    """A control message from the data port, as the core wants it."""
+    return DataControl(
+        payload=punt.payload,
+        source=punt.source,
+        source_port=punt.source_port,
+        destination=punt.destination,
+        destination_port=punt.destination_port,
+        outer_source=punt.outer_source,
+        outer_source_port=punt.outer_source_port,
+        outer_destination=punt.outer_destination,
+        ifindex=punt.ifindex,
+    )
+
+
+def _traversal(plan: UplinkPlan) -> EngineTraversal:
+    relays = tuple(ForwardingLocator(each.address, each.priority, each.weight, each.port) for each in plan.relays)
+    return EngineTraversal(plan.data_port, relays, plan.is_usable)
 
 
 def tun_mtu(file: NodeFile, uplinks: Iterable[Uplink]) -> int:

@@ -10,17 +10,18 @@ from typing import Literal, Protocol
 from lispmob.api import schema
 from lispmob.api.backend import ApiError, StaticLocator
 from lispmob.config.node import NodeFile
-from lispmob.control.effect import Effect, InstallMapping
+from lispmob.control.effect import InstallMapping
 from lispmob.control.map_cache import MapCacheEntry
-from lispmob.control.node import Node
+from lispmob.control.node import Node, NodeEffect
 from lispmob.control.path import Path
 from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
 from lispmob.datapath.engine import Engine
 from lispmob.iface_monitor.network_manager_state import Connectivity, Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
-from lispmob.service import assembly
+from lispmob.service import assembly, netcheck
 from lispmob.service.handovers import Handover, HandoverJournal
+from lispmob.service.measuring import Measuring
 from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.wall import iso_utc
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -43,6 +44,7 @@ class Parts(Protocol):
     engine: Engine
     control: ControlSocket
     journal: HandoverJournal
+    measuring: Measuring
     network: NetworkState
     uplinks: tuple[Uplink, ...]
     started_wall: float
@@ -61,7 +63,7 @@ class Parts(Protocol):
     @property
     def meaning(self) -> Meaning: ...
     def nudge(self) -> bool: ...
-    def perform(self, effects: Sequence[Effect]) -> None: ...
+    def perform(self, effects: Sequence[NodeEffect]) -> None: ...
     async def reload(self) -> schema.Reloaded: ...
 
 
@@ -155,6 +157,10 @@ class Views:
             )
         return shown
 
+    def netcheck(self) -> Sequence[schema.NetCheck]:
+        """What is between each address and the Internet."""
+        return [netcheck.view(one, self._parts.measuring) for one in self._parts.node.traversal.machines]
+
     def map_cache(self) -> schema.MapCache:
         """A copy of the map-cache."""
         cache = self._parts.node.map_cache
@@ -245,10 +251,14 @@ class Views:
             return "starting"  # nobody should count on us before the kernel's routes are there
         if not self._parts.uplinks:
             return "offline"
-        confirmed = [each.is_confirmed for each in self._parts.node.registrations]
+        confirmed = [each.is_confirmed or self._is_relayed(each) for each in self._parts.node.registrations]
         if all(confirmed):
             return "registered"
         return "partly-registered" if any(confirmed) else "registering"
+
+    def _is_relayed(self, one: Registration) -> bool:
+        """True when it is registered through an RTR instead."""
+        return any(each.relays.holds(one.eid, one.server.address) for each in self._parts.node.traversal.machines)
 
     def _of(self, eid: EidPrefix) -> list[Registration]:
         return [each for each in self._parts.node.registrations if each.eid == eid]
@@ -259,7 +269,7 @@ class Views:
         confirmed = None if one.confirmed_at is None else iso_utc(wall - (now - one.confirmed_at))
         return schema.Registration(
             map_server=str(one.server.address),
-            state=_STATES[one.state],
+            state="registered" if self._is_relayed(one) else _STATES[one.state],
             since=confirmed,
             last_notify=confirmed,
             next_in_s=None if due is None else round(max(0.0, due - now), 3),

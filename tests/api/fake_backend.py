@@ -20,6 +20,7 @@ from lispmob.api.schema import (
     Lookup,
     MapCache,
     MapCacheEntry,
+    NetCheck,
     Registration,
     Reloaded,
     RemoteLocator,
@@ -153,6 +154,27 @@ class FakeBackend:
 
     def uplinks(self) -> Sequence[Uplink]:
         return [WLAN, WWAN]
+
+    def netcheck(self) -> Sequence[NetCheck]:
+        return [
+            NetCheck(
+                uplink="wlan0",
+                address="192.168.1.2",
+                state="relayed",
+                dialect="e19",
+                seen_address="203.0.113.200",
+                seen_port=4342,
+                has_nat=True,
+                mapping="endpoint-independent",
+                filtering="address-and-port-dependent",
+                lifetime_at_least_s=30.0,
+                lifetime_below_s=60.0,
+                keepalive_s=22.5,
+                rtr="198.51.100.77",
+                rtr_rtt_ms=23.4,
+            ),
+            NetCheck(uplink="wwan0", address="198.51.100.23", state="probing"),
+        ]
 
     def map_cache(self) -> MapCache:
         return MapCache(entries=self.entries, limit=10000)

@@ -6,8 +6,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.control.effect import DropPending, Effect, Event, InstallMapping, RemoveMapping, SendControl
-from lispmob.control.node import Datagram, LocalLocator, MapServerPeer, Node, NodeConfig
+from lispmob.control.effect import DropPending, Event, InstallMapping, RemoveMapping, SendControl
+from lispmob.control.node import Datagram, LocalLocator, MapServerPeer, Node, NodeConfig, NodeEffect
 from lispmob.control.registration import State
 from lispmob.wire.address import IpAddress
 from lispmob.wire.auth import Key, sign
@@ -51,11 +51,11 @@ def datagram(payload: bytes, source: IpAddress = SERVER, destination: IpAddress 
     return Datagram(payload, source, 4342, destination, 2)
 
 
-def kinds(effects: Sequence[Effect]) -> list[str]:
+def kinds(effects: Sequence[NodeEffect]) -> list[str]:
     return [event.kind for event in only(effects, Event)]
 
 
-def sent(effects: Sequence[Effect]) -> list[str]:
+def sent(effects: Sequence[NodeEffect]) -> list[str]:
     """What left, in order: "map-register", "smr", "ecm" and so on, with where to."""
     names = []
     for send in only(effects, SendControl):
@@ -65,7 +65,7 @@ def sent(effects: Sequence[Effect]) -> list[str]:
     return names
 
 
-def resolve(machine: Node, now: float) -> list[Effect]:
+def resolve(machine: Node, now: float) -> list[NodeEffect]:
     """A packet goes to the peer, and the mapping system knows it."""
     asked = request_in(only(machine.on_miss(EID.address, PEER, 0, now), SendControl)[0])
     record = MappingRecord.of(prefix("10.2.0.0/24"), (Locator(PEER_RLOC),))
@@ -73,7 +73,7 @@ def resolve(machine: Node, now: float) -> list[Effect]:
     return machine.on_datagram(datagram(MapReply(asked.nonce, (record,)).encode(), destination=own), now + 0.1)
 
 
-def confirm(machine: Node, effects: Sequence[Effect], now: float, key: Key = KEY) -> list[Effect]:
+def confirm(machine: Node, effects: Sequence[NodeEffect], now: float, key: Key = KEY) -> list[NodeEffect]:
     register = register_in(effects)
     return machine.on_datagram(datagram(sign(MapNotify(register.nonce, register.records), key)), now)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lispmob.datapath import _lispdp, pure, pure_segment
-from lispmob.datapath.engine import _address, _prefixes, _put_address
+from lispmob.datapath.marshal import address, prefixes, put_address
 from lispmob.wire.address import EidPrefix, IpAddress
 
 ffi: Any = _lispdp.ffi
@@ -27,8 +27,8 @@ def parse(packet: bytes) -> Any:
 def as_pure(inner: Any) -> pure.Inner:
     return pure.Inner(
         version=inner.version,
-        source=_address(inner.source),
-        destination=_address(inner.destination),
+        source=address(inner.source),
+        destination=address(inner.destination),
         tos=inner.tos,
         ttl=inner.ttl,
         protocol=inner.protocol,
@@ -62,7 +62,7 @@ def strip(packet: bytes, outer_ttl: int, outer_tos: int, copy_dscp: bool) -> tup
 
 def icmp_error(kind: pure.IcmpKind, mtu_bytes: int, source: IpAddress, packet: bytes) -> bytes | None:
     out, address = ffi.new("uint8_t[1280]"), ffi.new("struct lm_addr *")
-    _put_address(address, source)
+    put_address(address, source)
     length = lib.lm_icmp_build(out, int(kind), mtu_bytes, address, octets(packet), parse(packet))
     return bytes(ffi.buffer(out, length)) if length else None
 
@@ -133,14 +133,14 @@ class Locators:
         self._all = ffi.gc(lib.lm_locators_new(), lib.lm_locators_free)
         specs = ffi.new("struct lm_locator_spec[]", max(1, len(locators)))
         for spec, (address, port, priority, weight) in zip(specs, locators, strict=False):
-            _put_address(spec.address, address)
+            put_address(spec.address, address)
             spec.port, spec.priority, spec.weight = port, priority, weight
         self._set = lib.lm_locator_set_take(self._all, specs, len(locators))
 
     def choose(self, families: int, flow: int) -> tuple[IpAddress, int] | None:
         """The locator of a flow; families as bits: 1 is IPv4, 2 is IPv6."""
         remote = lib.lm_locator_choose(self._set, families, flow)
-        return None if remote == ffi.NULL else (_address(remote.address), remote.port)
+        return None if remote == ffi.NULL else (address(remote.address), remote.port)
 
 
 class Table:
@@ -153,14 +153,14 @@ class Table:
         return int(lib.lm_table_count(self._table))
 
     def insert(self, prefix: EidPrefix) -> None:
-        assert lib.lm_table_insert(self._table, _prefixes([prefix])[0]) != ffi.NULL
+        assert lib.lm_table_insert(self._table, prefixes([prefix])[0]) != ffi.NULL
 
     def remove(self, prefix: EidPrefix) -> bool:
-        return bool(lib.lm_table_remove(self._table, _prefixes([prefix])[0]))
+        return bool(lib.lm_table_remove(self._table, prefixes([prefix])[0]))
 
     def lookup_length(self, instance_id: int, address: IpAddress) -> int | None:
         wanted = ffi.new("struct lm_addr *")
-        _put_address(wanted, address)
+        put_address(wanted, address)
         found = lib.lm_table_lookup(self._table, instance_id, wanted)
         return None if found == ffi.NULL else int(found.length)
 
@@ -169,7 +169,7 @@ class Table:
         addresses = ffi.new("struct lm_addr[]", len(wanted))
         queries = ffi.new("struct lm_query[]", len(wanted))
         for (instance_id, address), c, query in zip(wanted, addresses, queries, strict=True):
-            _put_address(c, address)
+            put_address(c, address)
             query.instance_id, query.address = instance_id, ffi.addressof(c)
         for at in range(0, len(wanted), lib.LM_QUERIES_MAX):
             lib.lm_table_lookup_many(self._table, queries + at, min(lib.LM_QUERIES_MAX, len(wanted) - at))

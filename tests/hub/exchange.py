@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lispmob.control.effect import Event, SendControl
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival, HubEffect
+from lispmob.hub.effect import Arrival
 from lispmob.hub.site import Site
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign
@@ -92,20 +92,20 @@ def ask(
     return Arrival(ecm.encode(), ip_address(source or itr), 50001, HUB)
 
 
-def sent(effects: Iterable[HubEffect]) -> list[SendControl]:
+def sent(effects: Iterable[object]) -> list[SendControl]:
     return [effect for effect in effects if isinstance(effect, SendControl)]
 
 
-def events(effects: Iterable[HubEffect]) -> list[Event]:
+def events(effects: Iterable[object]) -> list[Event]:
     return [effect for effect in effects if isinstance(effect, Event)]
 
 
-def notify_in(effects: Iterable[HubEffect]) -> MapNotify:
+def notify_in(effects: Iterable[object]) -> MapNotify:
     (one,) = sent(effects)
     return MapNotify.decode(one.payload)
 
 
-def reply_in(effects: Iterable[HubEffect]) -> MapReply:
+def reply_in(effects: Iterable[object]) -> MapReply:
     (one,) = sent(effects)
     return MapReply.decode(one.payload)
 

@@ -9,6 +9,7 @@ import pytest
 
 from lispmob.errors import ConfigError
 from lispmob.hub.config import HubFile, ProxySection, SiteSection, load_hub
+from lispmob.hub.natt_config import LinkSection, RtrSection
 from lispmob.hub.site import ProxyReply
 from lispmob.wire.auth import Algorithm
 
@@ -26,7 +27,7 @@ def test_the_shipped_file_loads() -> None:
     assert [section.name for section in load_hub(SHIPPED).sites] == ["laptop"]
 
 
-@pytest.mark.parametrize("section", [HubFile, SiteSection, ProxySection])
+@pytest.mark.parametrize("section", [HubFile, SiteSection, ProxySection, RtrSection, LinkSection])
 def test_the_shipped_file_explains_every_key(section: type[HubFile]) -> None:
     text = SHIPPED.read_text()
 
@@ -39,12 +40,15 @@ def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
         "# key-id: 0", "# accept-more-specifics: no", "# proxy-reply: as-registered", "# strict-nonces: no",
         "# more-keys: []", "# listen: []", "# map-servers: []", "#   enabled: no", "#   tun: lmh0", "#   mtu: 1440",
         "#   interfaces: []", "#   eids: []", "# state-file: /var/lib/lispmob/hub.sqlite", "#   level: info",
+        "# rtrs: []", "#   map-servers: []", "# answer-lispers-net: no",
     ]  # fmt: skip
     text = SHIPPED.read_text()
     for line in shown:
         assert line in text, line
     uncommented = re.sub(
         r"^(\s*)# (key-id|accept-more-specifics|proxy-reply|strict-nonces|algorithms|listen|map-servers|proxy|log"
+        r"|rtrs|rtr"
+        r"|answer-lispers-net|  map-servers"
         r"|state-file|  enabled|  tun|  mtu|  interfaces|  eids|  level):",
         r"\1\2:",
         text,

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from lispmob.control.effect import InstallMapping
 from lispmob.errors import MalformedMessage
-from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
+from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.site import SiteTable, widest_hole
+from lispmob.hub.traversal import PlaneEffect
 from lispmob.wire.address import EidPrefix
 from tests.hub.exchange import HUB, ask, eid, plane, reply_in, rlocs_of, site, xtr
 
@@ -120,7 +121,7 @@ def test_the_proxys_table_is_always_that_of_the_registrations(done: list[Step]) 
     proxy = Proxy([eid("10.1.0.0/16")])
     table: dict[EidPrefix, InstallMapping] = {}
 
-    def follow(effects: list[HubEffect]) -> None:
+    def follow(effects: list[PlaneEffect]) -> None:
         for change in effects:
             if isinstance(change, RegistrationChanged):
                 perform(proxy.on_registration(change))

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 from lispmob.control.effect import InstallMapping, RemoveMapping, UsableLocator
 from lispmob.hub.effect import RegistrationChanged
+from lispmob.hub.nat_binding import Binding
 from lispmob.hub.proxy import Proxy
 from lispmob.wire.record import Locator, MappingRecord
 from tests.hub.exchange import HUB, eid
@@ -86,3 +87,33 @@ def test_prefixes_routed_no_more_lose_their_entries() -> None:
     proxy.on_registration(registered(Locator(WIFI)))
 
     assert set(proxy.on_routes([])) == {RemoveMapping(SITE), RemoveMapping(LAPTOP)}
+
+
+BINDING = Binding(ip_address("192.168.1.2"), ip_address("203.0.113.200"), 20001, HUB, 4342, 600.0, 2, 50)
+PLACE = UsableLocator(ip_address("203.0.113.200"), 2, 50, port=20001, source=HUB, source_port=4342)
+
+
+def test_a_node_behind_a_nat_is_reached_at_its_place_from_the_port_that_the_nat_knows() -> None:
+    proxy = started()
+    proxy.on_registration(registered(Locator(HUB)))
+
+    assert proxy.on_relay(LAPTOP, (BINDING,)) == [InstallMapping(LAPTOP, "ENCAPSULATE", (PLACE,))]
+
+
+def test_a_second_uplink_without_a_nat_stands_beside_it_by_priority() -> None:
+    proxy = started()
+    proxy.on_registration(registered(Locator(HUB, 2), Locator(WIFI, 1, 9)))
+
+    (entry,) = proxy.on_relay(LAPTOP, (BINDING,))
+
+    assert entry == InstallMapping(LAPTOP, "ENCAPSULATE", (UsableLocator(WIFI, 1, 9), PLACE))
+
+
+def test_a_node_that_came_out_of_its_nat_is_reached_directly_whatever_the_relay_remembers() -> None:
+    proxy = started()
+    proxy.on_registration(registered(Locator(HUB)))
+    proxy.on_relay(LAPTOP, (BINDING,))
+
+    assert proxy.on_registration(registered(Locator(WIFI, 1, 9))) == [
+        InstallMapping(LAPTOP, "ENCAPSULATE", (UsableLocator(WIFI, 1, 9),))
+    ]

@@ -13,14 +13,13 @@ from typing import Protocol
 from lispmob.control.effect import (
     CONTROL_PORT,
     DropPending,
-    Effect,
     Event,
     InstallMapping,
     RemoveMapping,
     SendControl,
 )
 from lispmob.control.locator_set import LocalLocator
-from lispmob.control.node import Datagram, MapServerPeer, Node, NodeConfig
+from lispmob.control.node import Datagram, MapServerPeer, Node, NodeConfig, NodeEffect
 from lispmob.control.path import ProbeConfig
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.hub.dispatch import ControlPlane
@@ -200,7 +199,7 @@ class NodeHost:
                 self.world.send(Packet(uplink.address, target.address, data=(self.eid, other.eid)))
                 return
 
-    def perform(self, effects: Sequence[Effect]) -> None:
+    def perform(self, effects: Sequence[NodeEffect]) -> None:
         for effect in effects:
             match effect:
                 case SendControl():

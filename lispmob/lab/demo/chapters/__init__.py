@@ -10,6 +10,7 @@ from lispmob.lab.demo.chapters import (
     break_before_make,
     first_packet,
     make_before_break,
+    nat,
     ping_both_ways,
     resources,
     start,
@@ -38,5 +39,6 @@ CHAPTERS: Final = (
         "break-before-make", "To another network, with a new address", break_before_make.CLAIMS, break_before_make.play
     ),
     Chapter("tcp-stream", "The TCP stream after all moves", tcp_stream.CLAIMS, tcp_stream.play),
+    Chapter("nat", "Behind NATs of every kind", nat.CLAIMS, nat.play),
     Chapter("resources", "What a node costs", resources.CLAIMS, resources.play),
 )

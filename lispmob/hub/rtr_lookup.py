@@ -1,0 +1,94 @@
+"""What an RTR asks a Map-Server elsewhere: where the peers of its nodes are, and where a node went that left its NAT.
+
+Asked for: destinations without an entry, sources that come from elsewhere than their entry says, and what an SMR names.
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from lispmob.control.acceptance import Guard
+from lispmob.control.effect import Count, DropPending, LookupFailed, MachineEffect, MappingLearned, SendControl
+from lispmob.control.locator_set import LocalLocator, LocatorSet
+from lispmob.control.resolver import Resolver
+from lispmob.hub.rtr_effect import Learned
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.map_reply import MapReply
+
+LIFETIME_MAX_S = 600.0  # ours: nobody tells an RTR that a mapping ended
+ENTRY_LIMIT = 16384
+
+LookupEffect: TypeAlias = SendControl | Learned | DropPending
+
+
+class RtrLookup:
+    """The map-cache of an RTR. Without Map-Servers elsewhere it asks nobody: the one in the same hub knows."""
+
+    def __init__(self, *, new_nonce: Callable[[], int]) -> None:
+        self.counters: Counter[str] = Counter()
+        self._resolver = Resolver((), new_nonce=new_nonce)
+        self._servers: frozenset[IpAddress] = frozenset()
+        self._own = LocatorSet()
+        self._expires: dict[EidPrefix, float] = {}
+
+    def on_map_servers(self, servers: Iterable[IpAddress], own: Iterable[IpAddress]) -> None:
+        """Whom to ask, and from where."""
+        self._own = LocatorSet.of(1, [LocalLocator(address) for address in own])
+        self._servers = frozenset(servers) - self._own.addresses
+        self._resolver.on_resolvers(sorted(self._servers, key=lambda one: (one.version, int(one))))
+        self._resolver.on_locators(self._own)
+
+    def wake_at(self) -> float | None:
+        """When on_timer is due."""
+        times = [*self._expires.values()]
+        if (at := self._resolver.wake_at()) is not None:
+            times.append(at)
+        return min(times, default=None)
+
+    def on_timer(self, now: float) -> list[LookupEffect]:
+        """Ask again, and forget what is too old."""
+        gone = [prefix for prefix, at in self._expires.items() if at <= now]
+        for prefix in gone:
+            del self._expires[prefix]
+        return [*(Learned(prefix) for prefix in gone), *self._sort(self._resolver.on_timer(now), now)]
+
+    def on_miss(self, source: IpAddress, eid: EidPrefix, now: float) -> list[LookupEffect]:
+        """A packet met no entry."""
+        if not self._servers:
+            return [DropPending(eid, "nobody to ask")]
+        return self._sort(self._resolver.on_miss(source, eid, now), now)
+
+    def on_doubt(self, eid: EidPrefix, now: float) -> list[LookupEffect]:
+        """What is known of a host may be wrong, or nothing is known."""
+        return self._sort(self._resolver.on_smr(eid, eid, None, now), now) if self._servers else []
+
+    def on_map_reply(self, reply: MapReply, arrived_at: IpAddress, now: float) -> list[LookupEffect]:
+        """A Map-Reply came to the control port."""
+        guard = Guard(own_rlocs=self._own.addresses, mapping_system=self._servers)
+        return self._sort(self._resolver.on_map_reply(reply, arrived_at, guard, now), now)
+
+    def _sort(self, effects: Iterable[MachineEffect], now: float) -> list[LookupEffect]:
+        out: list[LookupEffect] = []
+        for effect in effects:
+            if isinstance(effect, SendControl | DropPending):
+                out.append(effect)
+            elif isinstance(effect, LookupFailed):
+                out.append(DropPending(effect.asked, effect.why))
+            elif isinstance(effect, MappingLearned):
+                out += self._learn(effect, now)
+            elif isinstance(effect, Count):
+                self.counters[effect.name] += 1
+        return out
+
+    def _learn(self, learned: MappingLearned, now: float) -> list[LookupEffect]:
+        out: list[LookupEffect] = []
+        for record in learned.records:
+            prefix = record.eid_prefix
+            if prefix is None or not record.locators or record.ttl_min == 0 or len(self._expires) >= ENTRY_LIMIT:
+                continue
+            self._expires[prefix] = now + min(60.0 * record.ttl_min, LIFETIME_MAX_S)
+            out.append(Learned(prefix, record))
+        return out or [DropPending(learned.asked, "no mapping")]

@@ -1,0 +1,188 @@
+"""NAT traversal in the hub's control plane: which of its machines an Info-Request, an ECM or a probe is for. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from lispmob.control.smr import solicited
+from lispmob.errors import MalformedMessage
+from lispmob.hub.effect import Arrival, HubEffect
+from lispmob.hub.info import InfoResponder
+from lispmob.hub.map_server import MapServer
+from lispmob.hub.relayed import RelayedRegisters, RtrPeer
+from lispmob.hub.rtr import MapServerLink, Rtr
+from lispmob.hub.rtr_effect import Learned, RtrEffect, Stranger
+from lispmob.hub.rtr_lispers import NatCache, Punch
+from lispmob.hub.rtr_lookup import LookupEffect, RtrLookup
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import MapRequest
+
+PlaneEffect: TypeAlias = HubEffect | RtrEffect
+
+# Of the second octet of an ECM (NAT-traversal draft): to an RTR, or relayed by one.
+TO_RTR_BIT: Final = 0x40
+RELAYED_BIT: Final = 0x20
+
+
+@dataclass(frozen=True, slots=True)
+class TraversalPolicy:
+    """What a hub does for nodes behind NATs.
+
+    `rtrs`: handed out in this order, and allowed to relay registrations. `is_rtr`: this hub is one; without
+    `map_servers` it is the Map-Server too, and without `rtrs` it names itself.
+    """
+
+    rtrs: tuple[RtrPeer, ...] = ()
+    is_rtr: bool = False
+    map_servers: tuple[MapServerLink, ...] = ()
+    answers_lispers: bool = False
+
+
+NO_TRAVERSAL: Final = TraversalPolicy()
+
+
+class Traversal:
+    """The Map-Server's and the RTR's side. `own` are the addresses that this hub is known by."""
+
+    def __init__(
+        self,
+        map_server: MapServer,
+        policy: TraversalPolicy = NO_TRAVERSAL,
+        *,
+        new_nonce: Callable[[], int],
+    ) -> None:
+        self._map_server = map_server
+        self._own: frozenset[IpAddress] = frozenset()
+        self.lookup = RtrLookup(new_nonce=new_nonce)
+        self._counters: Counter[str] = Counter()
+        self.info = InfoResponder(map_server.sites)
+        self.relayed = RelayedRegisters(map_server)
+        self.rtr = Rtr()
+        self.nats = NatCache()
+        self.on_policy(policy)
+
+    @property
+    def counters(self) -> Counter[str]:
+        """All counters together."""
+        parts = (self.info, self.relayed, self.rtr, self.lookup, self.nats)
+        return sum((part.counters for part in parts), self._counters + Counter())
+
+    def on_policy(self, policy: TraversalPolicy) -> None:
+        """The configuration, or the sites in it, are these now."""
+        self.policy = policy
+        self.info.on_config(
+            self._map_server.sites,
+            (rtr.address for rtr in policy.rtrs),
+            answers_lispers=policy.answers_lispers,
+            offers_itself=policy.is_rtr,
+        )
+        self._spread()
+
+    def on_addresses(self, own: Iterable[IpAddress]) -> None:
+        """This hub's addresses are these now."""
+        self._own = frozenset(own)
+        self._spread()
+
+    def _spread(self) -> None:
+        """An RTR and a Map-Server in one process talk to each other as if they were two: by datagrams to ourselves."""
+        policy, own = self.policy, sorted(self._own, key=lambda one: (one.version, int(one)))
+        named = {rtr.address for rtr in policy.rtrs}
+        itself = tuple(RtrPeer(address) for address in own if policy.is_rtr and address not in named)
+        self.relayed.on_rtrs((*itself, *policy.rtrs))
+        self.rtr.on_map_servers(policy.map_servers or tuple(MapServerLink(address) for address in own))
+        self.rtr.on_addresses(own)
+        self.lookup.on_map_servers((server.address for server in policy.map_servers if policy.is_rtr), own)
+
+    def wake_at(self) -> float | None:
+        """When on_timer is due."""
+        times = (self.rtr.wake_at(), self.lookup.wake_at())
+        return min((at for at in times if at is not None), default=None)
+
+    def on_timer(self, now: float) -> list[RtrEffect]:
+        """Time has passed."""
+        return [*self.rtr.on_timer(now), *self._learned(self.lookup.on_timer(now))]
+
+    def on_info_request(self, arrival: Arrival, now: float) -> list[HubEffect]:
+        """A message of type 7 came. Without an RTR to offer, the answer still tells whether there is a NAT."""
+        return self.info.on_info_request(arrival, now)
+
+    def on_encapsulated_control(self, arrival: Arrival, now: float) -> list[PlaneEffect] | None:
+        """An ECM came; None when it is one for the Map-Resolver."""
+        flags = arrival.payload[1]
+        if not flags & (TO_RTR_BIT | RELAYED_BIT):
+            return None
+        try:
+            ecm = EncapsulatedControl.decode(arrival.payload)
+        except MalformedMessage as malformed:
+            return self._refuse(malformed.counter)
+        if ecm.to_rtr:
+            return list(self.rtr.on_encapsulated_control(arrival, ecm, now)) if self.policy.is_rtr else self._refuse()
+        return list(self.relayed.on_encapsulated_register(arrival, ecm, now))
+
+    def on_old_register(self, arrival: Arrival, now: float) -> list[HubEffect] | None:
+        """A bare Map-Register that says it came through an RTR; None when none of ours sent it."""
+        return self.relayed.on_old_register(arrival, now) if self.relayed.knows(arrival.source) else None
+
+    def on_probe(self, arrival: Arrival) -> list[PlaneEffect]:
+        """An RLOC-probe: an RTR answers, for nodes want to know how far away it is."""
+        if not self.policy.is_rtr:
+            return self._refuse()
+        try:
+            return list(self.rtr.on_probe(arrival, MapRequest.decode(arrival.payload)))
+        except MalformedMessage as malformed:
+            return self._refuse(malformed.counter)
+
+    def on_stranger(self, packet: Stranger, now: float) -> list[RtrEffect]:
+        """Data came from a source that is not registered from there."""
+        effects = self.rtr.on_stranger(packet, now)
+        if packet.is_registered:
+            return effects
+        eid = EidPrefix.host(packet.inner_source, packet.instance_id)
+        return [*effects, *self._learned(self.lookup.on_doubt(eid, now))]
+
+    def on_punch(self, punch: Punch, now: float) -> list[RtrEffect]:
+        """An Info-Request came in the data plane: the answer tells the node what we see of it."""
+        _, effects = self.nats.on_punch(punch, now)
+        return list(effects)
+
+    def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[RtrEffect]:
+        """A packet met no entry of the forwarding table."""
+        return self._learned(self.lookup.on_miss(source, EidPrefix.host(destination, instance_id), now))
+
+    def on_map_reply(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
+        """A Map-Reply came: an answer to a lookup of the RTR."""
+        try:
+            reply = MapReply.decode(arrival.payload)
+        except MalformedMessage as malformed:
+            return self._refuse(malformed.counter)
+        return list(self._learned(self.lookup.on_map_reply(reply, arrival.destination, now)))
+
+    def on_smr(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
+        """Somebody says that an EID moved: the mapping system will tell, if we ever cared about it."""
+        self._counters["rx_smr"] += 1
+        try:
+            eid = solicited(MapRequest.decode(arrival.payload))
+        except MalformedMessage as malformed:
+            return self._refuse(malformed.counter)
+        return list(self._learned(self.lookup.on_doubt(eid, now))) if eid is not None and self.policy.is_rtr else []
+
+    def _learned(self, effects: Iterable[LookupEffect]) -> list[RtrEffect]:
+        """A mapping that names us changes nothing; one that does not ends what we know of a NAT."""
+        out: list[RtrEffect] = []
+        for effect in effects:
+            if isinstance(effect, Learned) and effect.record is not None:
+                named = {address for locator in effect.record.locators for address in locator.ips}
+                if named & self._own:
+                    continue
+                out += self.rtr.forget(effect.prefix)
+            out.append(effect)
+        return out
+
+    def _refuse(self, counter: str = "rx_policy") -> list[PlaneEffect]:
+        self._counters[counter] += 1
+        return []

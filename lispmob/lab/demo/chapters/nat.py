@@ -1,0 +1,114 @@
+"""NAT: nodes behind NATs of every kind, moves between them, a NAT that forgets everything, an RTR that dies."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from lispmob.lab import move as moves
+from lispmob.lab.behind_nats import FAR_NODE, HOME, HOTEL, KINDS, ROAMER, ROUND_TRIP_S, host_of
+from lispmob.lab.demo.nat_stage import NatStage
+from lispmob.lab.demo.stage import Stage
+from lispmob.lab.move import Kind, Move
+from lispmob.lab.packet_log import PacketLog
+from lispmob.lab.probe import ProbeStream
+from lispmob.lab.report import Report, fact, figure
+from lispmob.lab.tcp_stream import TcpStream
+
+CLAIMS: Final = (
+    *(f"nat.{kind.name}.both-ways" for kind in KINDS),
+    "nat.move.tcp-alive",
+    "nat.new-uplink.rtts",
+    "nat.reboot.recovery",
+    "nat.rtr-failover.recovery",
+    "nat.keepalives-per-minute",
+)
+_WATCH_S: Final = 2.0  # after each event
+_FAILOVER_WATCH_S: Final = 4.0
+_NEW_UPLINK_GOAL: Final = 3 + 0.020 / ROUND_TRIP_S  # round trips to the Map-Server
+_REBOOT_GOAL_MS: Final = 2 * ROUND_TRIP_S * 1000 + 100
+_PROBE_INTERVAL_S: Final = 1.0
+_FAILOVER_GOAL_MS: Final = 3 * _PROBE_INTERVAL_S * 1000
+_KEEPALIVE_GOAL: Final = 60 / 20.0  # what an unmeasured NAT is taken for: one packet every 20 s
+_RATE_HZ: Final = 200.0
+
+
+def play(stage: Stage) -> None:
+    """Its own laboratory, so that nothing here disturbs what the other chapters measure."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="lispmob-nat-") as directory, NatStage(Path(directory)) as nats:
+        nats.wait_until_registered()
+        stage.screen.say(f"  {len(nats.nodes)} nodes behind NATs registered after {time.monotonic() - began:.1f} s")
+        idle_since = time.monotonic() + 1.0
+        with TcpStream(nats.party(ROAMER), nats.party(FAR_NODE)) as tcp:
+            _play_events(stage, nats, idle_since)
+            result = tcp.finish()
+        check = fact("nat.move.tcp-alive", ok=result.is_alive, value=result.returned, unit="octets returned")
+        stage.report.check(check)
+
+
+def _play_kinds(stage: Stage, nats: NatStage) -> None:
+    for name, (lost, has_tcp) in nats.everywhere().items():
+        stage.screen.say(f"  {name}: {lost} pings lost, TCP {'works' if has_tcp else 'FAILS'} both ways")
+        check = fact(f"nat.{name}.both-ways", ok=lost == 0 and has_tcp, value=lost, unit="packets lost", goal=0)
+        stage.report.check(check)
+
+
+def _play_events(stage: Stage, nats: NatStage, idle_since: float) -> None:
+    """One stream of probes through all of it."""
+    marks: dict[str, tuple[float, float]] = {}
+
+    def move(network: str, leaves: str, watch_s: float = _WATCH_S) -> tuple[float, float]:
+        moment = moves.perform(nats.lab, Move(Kind.NETWORK_CHANGED, ROAMER, "wlan0", network, leaves))
+        time.sleep(watch_s)
+        return moment.ended_at, time.monotonic()
+
+    with ProbeStream(nats.party(ROAMER), nats.party(FAR_NODE), rate_hz=_RATE_HZ) as probes:
+        time.sleep(0.5)
+        marks["to-public"] = move("cafe", HOME.name)
+        marks["new-uplink"] = move(HOTEL.name, "cafe")
+        marks["back-home"] = move(HOME.name, HOTEL.name)
+        at = time.monotonic()
+        nats.gateways[HOME.name].reboot()
+        time.sleep(_WATCH_S)
+        marks["reboot"] = at, time.monotonic()
+        _count_keepalives(stage.report, nats, idle_since)
+        _play_kinds(stage, nats)  # before the RTR dies: who has nothing to say finds that out a keepalive later
+        at = time.monotonic()
+        nats.servers["rtr1"].daemon.kill()
+        time.sleep(_FAILOVER_WATCH_S)
+        marks["rtr-failover"] = at, time.monotonic()
+        logs = probes.finish()
+    gaps = {name: _gap_ms(logs, *window) for name, window in marks.items()}
+    for name, gap in gaps.items():
+        stage.report.event("nat-event", marks[name][0], name=name, gap_ms=gap)
+        stage.screen.say(f"  {name}: open both ways again after {'never' if gap is None else f'{gap:.0f} ms'}")
+    new = gaps["new-uplink"]
+    rtts = None if new is None else new / 1000 / ROUND_TRIP_S
+    stage.report.check(figure("nat.new-uplink.rtts", rtts, "RTT", _NEW_UPLINK_GOAL))
+    stage.report.check(figure("nat.reboot.recovery", gaps["reboot"], "ms", _REBOOT_GOAL_MS))
+    stage.report.check(figure("nat.rtr-failover.recovery", gaps["rtr-failover"], "ms", _FAILOVER_GOAL_MS))
+
+
+def _gap_ms(logs: tuple[PacketLog, PacketLog], began_at: float, ended_at: float) -> float | None:
+    """From the event until both directions carry packets steadily again, within the window."""
+    worst = 0.0
+    for log in logs:
+        inside = PacketLog(log.between(float("-inf"), ended_at - 0.3))  # the last ones may still be on their way
+        reopened = inside.reopened_at(began_at, began_at)
+        if reopened is None:
+            return None
+        worst = max(worst, reopened - began_at)
+    return round(worst * 1000, 2)
+
+
+def _count_keepalives(report: Report, nats: NatStage, since: float) -> None:
+    """Registers that a node behind a NAT sends while it has nothing to say."""
+    host, until = host_of(KINDS[0]), time.monotonic()
+    sent = [
+        one for one in nats.watch.messages(since, until) if one.host == host and one.is_out and "register" in one.kind
+    ]
+    per_minute = len(sent) * 60 / (until - since)
+    report.check(figure("nat.keepalives-per-minute", per_minute, "1/min", _KEEPALIVE_GOAL * 1.5))

@@ -1,0 +1,152 @@
+"""The services of the NAT chapter, in their own laboratory: a Map-Server, two RTRs, and nodes behind NATs."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from lispmob.lab import behind_nats
+from lispmob.lab.behind_nats import KINDS, ROAMER, Kind, host_of
+from lispmob.lab.build import Lab
+from lispmob.lab.control_watch import ControlWatch
+from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
+from lispmob.lab.nat import NatGateway
+from lispmob.lab.ping import ping
+from lispmob.lab.probe import Party
+from lispmob.lab.process import ProcessFailed
+
+OVERLAY: Final = ("10.1.0.0/16", "2001:db8:e1d::/48")
+_PATIENCE_S: Final = 15.0
+_TCP_OCTETS: Final = 100_000
+
+
+def _identity(number: int, name: str) -> Identity:
+    return Identity(name, ip_address(f"10.1.0.{number}"), ip_address(f"2001:db8:e1d::{number:x}"))
+
+
+class NatStage:
+    """All of it; leaving the `with` block ends it."""
+
+    def __init__(self, directory: Path, kinds: Iterable[Kind] = KINDS) -> None:
+        """Start everything; `registered()` waits for the nodes. Raises KernelRefused or ProcessFailed."""
+        self._open = contextlib.ExitStack()
+        self.kinds = tuple(kinds)
+        names = [*map(host_of, self.kinds), "far", ROAMER]
+        self.identities = {name: _identity(number, name) for number, name in enumerate(names, start=1)}
+        self.nodes: dict[str, Node] = {}
+        self.servers: dict[str, Hub] = {}
+        try:
+            self.lab = self._open.enter_context(Lab(behind_nats.topology()))
+            self.gateways: dict[str, NatGateway] = behind_nats.put_up_nats(self.lab)
+            self.watch = self._open.enter_context(ControlWatch({name: self.lab[name] for name in names}))
+            self._start_servers(directory)
+            for identity in self.identities.values():
+                self._start_node(identity, directory / identity.name)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything. Idempotent."""
+        running = [*self.nodes.values(), *self.servers.values()]
+        if running:  # together: each takes its time to withdraw
+            with ThreadPoolExecutor(len(running)) as pool:
+                list(pool.map(lambda one: one.daemon.stop(), running))
+        self._open.close()
+
+    def party(self, name: str) -> Party:
+        """The end of a stream at the EID of a node."""
+        return Party(self.lab[name], self.identities[name].eid4)
+
+    def wait_until_registered(self) -> None:
+        """Return once every node is registered. Raises ProcessFailed."""
+        deadline = time.monotonic() + _PATIENCE_S
+        waiting = dict(self.nodes)
+        while waiting:
+            # Asking each with lispctl would take the processors from those that start.
+            waiting = {name: node for name, node in waiting.items() if " registered eid=" not in node.daemon.log_text()}
+            if waiting and time.monotonic() > deadline:
+                name, node = waiting.popitem()
+                raise ProcessFailed(f"{name} does not register\n{node.daemon.log_tail()}")
+            time.sleep(0.05)
+
+    def lost_both_ways(self, kind: Kind) -> int:
+        """Pings that are not answered between the node of this kind and the one behind a symmetric NAT."""
+        one, far = host_of(kind), "far"
+        lost = 0
+        for source, destination in ((one, far), (far, one)):
+            seen = ping(self.lab[source], self.identities[destination].eid4, self.identities[source].eid4, count=3)
+            lost += seen.lost
+        return lost
+
+    def tcp_both_ways(self, kind: Kind) -> bool:
+        """True when either of the two can open a TCP connection to the other, and its octets arrive."""
+        one, far = host_of(kind), "far"
+        return self._tcp(one, far) and self._tcp(far, one)
+
+    def everywhere(self) -> dict[str, tuple[int, bool]]:
+        """For each kind: pings lost, and whether TCP works both ways; all kinds at the same time."""
+        with ThreadPoolExecutor(len(self.kinds)) as pool:
+            lost = list(pool.map(self.lost_both_ways, self.kinds))
+        return {kind.name: (gone, self.tcp_both_ways(kind)) for kind, gone in zip(self.kinds, lost, strict=True)}
+
+    def _tcp(self, client: str, server: str) -> bool:
+        with (
+            self.lab[server].socket(socket.AF_INET, socket.SOCK_STREAM) as listening,
+            self.lab[client].socket(socket.AF_INET, socket.SOCK_STREAM) as connecting,
+        ):
+            listening.bind((str(self.identities[server].eid4), 0))
+            listening.listen(1)
+            listening.settimeout(3.0)
+            connecting.settimeout(3.0)
+            connecting.bind((str(self.identities[client].eid4), 0))
+            try:
+                connecting.connect(listening.getsockname())
+                accepted, _ = listening.accept()
+                with accepted:
+                    accepted.settimeout(3.0)
+                    with ThreadPoolExecutor(1) as pool:
+                        pool.submit(connecting.sendall, bytes(_TCP_OCTETS))
+                        got = 0
+                        while got < _TCP_OCTETS and (data := accepted.recv(65_536)):
+                            got += len(data)
+            except OSError:
+                return False
+        return got == _TCP_OCTETS
+
+    def _start_servers(self, directory: Path) -> None:
+        topology = self.lab.topology
+        addresses = {name: topology.address(name, "eth0") for name in behind_nats.SERVERS}
+        rtrs = f"rtrs: [{{address: {addresses['rtr1']}}}, {{address: {addresses['rtr2']}}}]\n"
+        texts = {
+            "hub": hub_configuration(tuple(self.identities.values()), [addresses["hub"]], directory / "hub") + rtrs
+        }
+        for name in ("rtr1", "rtr2"):
+            base = hub_configuration((), [addresses[name]], directory / name).replace("sites:\n", "sites: []\n")
+            texts[name] = base + f"rtr: {{enabled: yes, map-servers: [{{address: {addresses['hub']}}}]}}\n"
+        for name, text in texts.items():
+            self.servers[name] = Hub(self.lab[name], text, directory / name)
+            self._open.callback(self.servers[name].daemon.stop)
+        for server in self.servers.values():
+            server.wait_until_listening(timeout_s=10.0)
+
+    def _start_node(self, identity: Identity, directory: Path) -> None:
+        map_server = self.lab.topology.address("hub", "eth0")
+        text = node_configuration(identity, map_server, OVERLAY, directory)
+        node = self.nodes[identity.name] = Node(identity, self.lab[identity.name], text, directory)
+        self._open.callback(node.daemon.stop)

@@ -1,0 +1,219 @@
+"""NATs and firewalls as data, and as rules of nftables in the gateway of an access network.
+
+              inside                     the gateway                        core
+    host 192.168.1.10:4341 -- lan | mapping, filter, conntrack | wan -- 203.0.113.200:4341
+
+What a NAT does is what conntrack does, so its bindings, timeouts and losses are real ones. Linux alone is
+endpoint-independent in its mapping (a port is kept while nobody else has it) and address-and-port-dependent in its
+filter; a map that the rules fill from outbound packets opens the filter as wide as RFC 4787's other kinds.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, replace
+from enum import Enum
+from ipaddress import IPv4Address
+from typing import Final
+
+from lispmob.errors import KernelRefused
+from lispmob.lab import link
+from lispmob.lab.build import Lab
+from lispmob.lab.namespace import Namespace
+from lispmob.lab.topology import transit
+
+_TABLE: Final = "lmnat"
+_LAN, _WAN = "lan", "wan"  # the interfaces of a gateway, named by build.py
+
+
+class Mapping(Enum):
+    """RFC 4787, 4.1: when an inside port gets another outside port."""
+
+    ENDPOINT_INDEPENDENT = "endpoint-independent"
+    ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"  # "symmetric": at random for every destination
+
+
+class Filtering(Enum):
+    """RFC 4787, 5: who may send to an outside port that is in use."""
+
+    ENDPOINT_INDEPENDENT = "endpoint-independent"
+    ADDRESS_DEPENDENT = "address-dependent"
+    ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
+
+
+@dataclass(frozen=True, slots=True)
+class Nat:
+    """What one gateway does. `public` None: it translates nothing, and is a stateful firewall.
+
+    `new_s` is for a flow that was never answered, `stream_s` for one with packets both ways, 2 s apart. ValueError for
+    a filter that conntrack cannot have together with the mapping.
+    """
+
+    public: IPv4Address | None
+    mapping: Mapping = Mapping.ENDPOINT_INDEPENDENT
+    filtering: Filtering = Filtering.ADDRESS_AND_PORT_DEPENDENT
+    new_s: int = 30
+    stream_s: int = 120
+    hairpins: bool = False
+
+    def __post_init__(self) -> None:
+        is_wide = self.filtering is not Filtering.ADDRESS_AND_PORT_DEPENDENT
+        if is_wide and (self.mapping is not Mapping.ENDPOINT_INDEPENDENT or self.public is None):
+            raise ValueError(f"{self.filtering.value} filtering needs a NAT with endpoint-independent mapping")
+        if self.hairpins and self.filtering is not Filtering.ENDPOINT_INDEPENDENT:
+            raise ValueError("hairpinning needs endpoint-independent filtering: insiders are outsiders there")
+        if min(self.new_s, self.stream_s) < 1:
+            raise ValueError("a timeout is at least one second")
+
+    def rules(self) -> str:
+        """The script for nft that makes the gateway do it, whatever it did before."""
+        parts = [f"table ip {_TABLE}", f"delete table ip {_TABLE}", f"table ip {_TABLE} {{"]
+        if self.public is not None:
+            parts += self._cone() + self._nat(self.public)
+        parts += [*self._forward(), "}"]
+        return "\n".join(parts) + "\n"
+
+    @property
+    def _key(self) -> tuple[str, str, str] | None:
+        """Of the map of open ports: its type, the key of an outbound packet, the key of an inbound one."""
+        if self.filtering is Filtering.ENDPOINT_INDEPENDENT:
+            return "inet_service", "udp sport", "udp dport"
+        if self.filtering is Filtering.ADDRESS_DEPENDENT:
+            return "ipv4_addr . inet_service", "ip daddr . udp sport", "ip saddr . udp dport"
+        return None
+
+    def _cone(self) -> list[str]:
+        if self._key is None:
+            return []
+        return [
+            "map open {",
+            f"type {self._key[0]} : ipv4_addr",
+            "size 65535",
+            f"flags dynamic,timeout; timeout {self.stream_s}s",
+            "}",
+        ]
+
+    def _nat(self, public: IPv4Address) -> list[str]:
+        is_random = self.mapping is Mapping.ADDRESS_AND_PORT_DEPENDENT
+        lines = ["chain out { type nat hook postrouting priority srcnat;"]
+        if is_random:
+            lines.append(f"oifname {_WAN} meta l4proto {{ tcp, udp }} snat to {public}:1024-65535 fully-random")
+        lines.append(f"oifname {_WAN} snat to {public} persistent")
+        if self.hairpins:
+            lines.append(f"iifname {_LAN} oifname {_LAN} ct status dnat snat to {public} persistent")
+        lines.append("}")
+        if self._key is not None:
+            inside = f"{{ {_LAN}, {_WAN} }}" if self.hairpins else _WAN
+            lines += [
+                "chain in { type nat hook prerouting priority dstnat;",
+                f"iifname {inside} ip daddr {public} meta l4proto udp dnat to {self._key[2]} map @open",
+                "}",
+            ]
+        return lines
+
+    def _forward(self) -> list[str]:
+        lines = ["chain between { type filter hook forward priority filter; policy accept;"]
+        if self._key is not None:
+            lines.append(
+                f"iifname {_LAN} meta l4proto udp update @open {{ {self._key[1]} timeout {self.stream_s}s : ip saddr }}"
+            )
+        lines.append(f"iifname {_WAN} oifname {_LAN} ct state established,related accept")
+        lines.append(f"iifname {_WAN} oifname {_LAN} ct status dnat accept")
+        lines.append(f"iifname {_WAN} oifname {_LAN} drop")
+        lines.append("}")
+        return lines
+
+
+class NatGateway:
+    """A NAT at work in a laboratory. Everything of it goes away with the laboratory."""
+
+    def __init__(self, lab: Lab, network: str, nat: Nat) -> None:
+        """Make the gateway of `network` do what `nat` says. Raises KernelRefused."""
+        self.nat = nat
+        self._lab = lab
+        self._gateway = lab[f"gw-{network}"]
+        number = next(i for i, one in enumerate(lab.topology.networks) if one.name == network)
+        self._upstream: tuple[Namespace, str] = (lab["core"], f"via {transit(number)[0][0].ip} dev net{number}")
+        self._apply()
+
+    def behind(self, carrier: NatGateway, number: int = 1) -> None:
+        """Two NATs in a row: this gateway's way to the Internet is the inside of `carrier` from now on.
+
+        The cable between them is in 100.64.0.0/10 (RFC 6598); this one translates to its own address there.
+        """
+        own, other = (IPv4Address(f"100.64.{number}.{host}") for host in (2, 1))
+        theirs, ours = carrier._gateway, self._gateway
+        # The filter of a gateway goes by the names of its interfaces: the old line gives up its own.
+        link.apply(ours, [f"link set {_WAN} down", f"link set {_WAN} name line"])
+        link.apply(
+            theirs,
+            [
+                link.veth(f"cgn{number}", ours, _WAN),
+                f"link set cgn{number} up",
+                f"addr replace {other}/30 dev cgn{number}",
+            ],
+        )
+        link.apply(
+            ours,
+            [
+                f"link set {_WAN} up",
+                f"addr replace {own}/30 dev {_WAN}",
+                f"route replace default via {other} dev {_WAN}",
+            ],
+        )
+        self._drop_public()
+        self._upstream = (theirs, f"via {own} dev cgn{number}")
+        self.nat = replace(self.nat, public=own)
+        self._apply()
+
+    def reboot(self) -> None:
+        """Every binding is forgotten, as after a power cut."""
+        self._gateway.run("conntrack", "-F")
+        self._run(self.nat.rules())
+
+    def renumber(self, public: IPv4Address) -> None:
+        """The provider gives it another address, with which no binding survives."""
+        self._drop_public()
+        self.nat = replace(self.nat, public=public)
+        self._apply()
+        self._gateway.run("conntrack", "-F")
+
+    def change(self, nat: Nat) -> None:
+        """Do something else from now on; bindings that are there stay."""
+        self._drop_public()
+        self.nat = nat
+        self._apply()
+
+    def bindings(self) -> str:
+        """What conntrack holds, for a person to read."""
+        return self._gateway.run("conntrack", "-L", "-p", "udp")
+
+    def _apply(self) -> None:
+        self._run(self.nat.rules())
+        self._gateway.sysctl("netfilter/nf_conntrack_udp_timeout", str(self.nat.new_s))
+        self._gateway.sysctl("netfilter/nf_conntrack_udp_timeout_stream", str(self.nat.stream_s))
+        public = self.nat.public
+        if public is None or self._is_on_wan(public):
+            return
+        # The address is the gateway's own, or what nobody is bound to would go back to the core, and for ever.
+        link.apply(self._gateway, [f"addr replace {public}/32 dev lo"])
+        namespace, way = self._upstream
+        link.apply(namespace, [f"route replace {public}/32 {way}"])
+
+    def _drop_public(self) -> None:
+        public = self.nat.public
+        if public is None or self._is_on_wan(public):
+            return
+        link.apply(self._gateway, [f"addr del {public}/32 dev lo"])
+        namespace, way = self._upstream
+        link.apply(namespace, [f"route del {public}/32 {way}"])
+
+    @staticmethod
+    def _is_on_wan(public: IPv4Address) -> bool:
+        return str(public).startswith("100.64.")
+
+    def _run(self, script: str) -> None:
+        command = self._gateway.argv("nft", "-f", "-")
+        done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=10, check=False)
+        if done.returncode:
+            raise KernelRefused(f"`nft` refused the rules of {self._gateway.word}: {done.stderr.strip()}")

@@ -1,0 +1,30 @@
+"""The shape of a control message that came on the data port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lispmob.control.node_config import Datagram
+from lispmob.wire.address import IpAddress
+
+
+@dataclass(frozen=True, slots=True)
+class DataControl:
+    """Instance-ID 0xFFFFFF: a UDP datagram in a data packet, or a bare one from a Map-Server to an ephemeral data port.
+
+    The outer addresses are those of the packet as it reached the uplink; a bare one repeats them as its inner ones.
+    """
+
+    payload: bytes
+    source: IpAddress
+    source_port: int
+    destination: IpAddress
+    destination_port: int
+    outer_source: IpAddress
+    outer_source_port: int
+    outer_destination: IpAddress
+    ifindex: int = 0
+
+    def as_datagram(self) -> Datagram:
+        """The same as any other control message sees it."""
+        return Datagram(self.payload, self.source, self.source_port, self.destination, self.ifindex, in_data=True)

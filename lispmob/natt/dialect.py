@@ -1,0 +1,80 @@
+"""The two dialects of NAT traversal, and everything in which they differ, in one table.
+
+They share the type 7 message and LCAF type 7, and nothing else: E19 is draft-ermagan-lisp-nat-traversal-19 as Open
+Overlay Router speaks it, LISPERS is draft-farinacci-lisp-lispers-net-nat as lispers.net does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from lispmob.wire.auth import Algorithm, Key
+from lispmob.wire.header import CONTROL_PORT, DATA_PORT
+
+RTR_NAME: Final = b"RTR"  # lispers.net: the RLOC-name of an RTR in a record
+LISPERS_RTR_PRIORITY: Final = 254  # lispers.net: not used by ITRs; later drafts go by the name
+PUNCH_INTERVAL_S: Final = 15.0  # lispers.net: Info-Requests to RTRs keep the binding
+
+
+class Dialect(Enum):
+    """Which scheme a Map-Server and its RTRs speak."""
+
+    E19 = "e19"
+    LISPERS = "lispers"
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """How one dialect does it."""
+
+    info_is_authenticated: bool
+    info_names_eid: bool  # else the host name stands in the tail
+    info_from_data_port: bool  # the Info-Request leaves from the port that data uses, else from 4342
+    registers_through_rtr: bool
+    data_port_is_fixed: bool  # 4341; else an ephemeral one, for the RTR mistreats a translated port of 4341
+    rtr_priority: int | None  # of RTRs in our records; None: that of the best uplink that they stand for
+    rtr_weight: int | None
+    rtr_punch_port: int | None  # RTRs take Info-Requests in data packets there; None: they take none
+    longest_keepalive_s: float
+
+
+TRAITS: Final = {
+    Dialect.E19: Traits(
+        info_is_authenticated=True,
+        info_names_eid=True,
+        info_from_data_port=False,
+        registers_through_rtr=True,
+        data_port_is_fixed=True,
+        rtr_priority=None,
+        rtr_weight=None,
+        rtr_punch_port=None,
+        longest_keepalive_s=120.0,  # OOR's Map-Server forgets after 180 s, its RTR after 210 s
+    ),
+    Dialect.LISPERS: Traits(
+        info_is_authenticated=False,
+        info_names_eid=False,
+        info_from_data_port=True,
+        registers_through_rtr=False,
+        data_port_is_fixed=False,
+        rtr_priority=LISPERS_RTR_PRIORITY,
+        rtr_weight=0,
+        rtr_punch_port=DATA_PORT,
+        longest_keepalive_s=PUNCH_INTERVAL_S,
+    ),
+}
+
+INFO_PORT: Final = CONTROL_PORT  # both: where a Map-Server takes Info-Requests
+
+
+def candidates(mode: str, key: Key) -> tuple[Dialect, ...]:
+    """The dialects to try with a Map-Server, likeliest first; `mode` is "auto" or a dialect's name.
+
+    Open Overlay Router has SHA-1 alone, and lispers.net dies of it: a SHA-1 key says whose the server is not.
+    """
+    if mode != "auto":
+        return (Dialect(mode),)
+    if key.algorithm is Algorithm.HMAC_SHA_1_96:
+        return (Dialect.E19,)
+    return (Dialect.E19, Dialect.LISPERS)

@@ -1,0 +1,86 @@
+"""What the NAT machines ask for beyond `control/effect.py`, and what they report to one another. Frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from lispmob.control.effect import Count, Event, SendControl
+from lispmob.control.node_config import MapServerPeer
+from lispmob.natt.plan import NattPlan
+from lispmob.wire.address import EidPrefix, IpAddress
+
+
+class DataPort(Enum):
+    """Which source port the data of an uplink has. Behind a NAT it is always the same one: it owns the binding."""
+
+    POOL = "pool"  # no NAT: any port, spread over the flows
+    FIXED = "fixed"  # 4341, where inbound data comes to as well
+    EPHEMERAL = "ephemeral"  # one port per uplink that the kernel chose, never 4341, and that receives too
+
+
+@dataclass(frozen=True, slots=True)
+class SendFromDataPort:
+    """Send one UDP datagram from the port that this uplink's data leaves from and comes back to."""
+
+    payload: bytes
+    destination: IpAddress
+    port: int
+    source: IpAddress
+    ifindex: int = 0
+    data_port: DataPort = DataPort.FIXED
+
+
+class Reach(Enum):
+    """What an uplink's address is worth to the rest of the world."""
+
+    UNKNOWN = "unknown"  # not asked yet, or nobody who could tell has answered
+    DIRECT = "direct"  # the Map-Server sees the address and port that we sent from
+    TRANSLATED = "nat"  # it sees others
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFound:
+    """A Map-Server answered an Info-Request for the first time: uplinks that held back may ask now."""
+
+    server: IpAddress
+
+
+@dataclass(frozen=True, slots=True)
+class RelayConfirmed:
+    """The Map-Server holds the mapping that was sent through an RTR, and the RTR knows how to reach this uplink."""
+
+    eid: EidPrefix
+    map_server: IpAddress
+    rtr: IpAddress
+    tries: int
+    rtt_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChanged:
+    """Registrations, forwarding and uplinks have to follow another plan from now on."""
+
+    plan: NattPlan
+
+
+@dataclass(frozen=True, slots=True)
+class AskFailed:
+    """Nobody could tell what this uplink's address is worth. `server` had its chance."""
+
+    server: MapServerPeer
+
+
+@dataclass(frozen=True, slots=True)
+class LifeSignWanted:
+    """Send the ordinary Map-Register to this Map-Server again: did the Info-Request get lost, or kill it?"""
+
+    server: IpAddress
+
+
+NattEffect: TypeAlias = SendControl | SendFromDataPort | Event | Count | PlanChanged | LifeSignWanted
+"""What leaves `Traversal`."""
+
+UplinkEffect: TypeAlias = NattEffect | ServiceFound | RelayConfirmed | AskFailed
+"""What leaves the machine of one uplink; `Traversal` routes the additional kinds."""

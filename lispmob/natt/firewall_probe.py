@@ -1,0 +1,107 @@
+"""Is an address that nobody translates reachable, or does a stateful firewall let in nothing but answers?
+
+A Map-Resolver is asked to answer to a port that has never sent anything, and as a control to the one that asks. With
+the second answer alone there is a firewall: then the uplink needs an RTR as if there were a NAT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from lispmob.control.effect import SendControl
+from lispmob.control.locator_set import LocalLocator
+from lispmob.errors import MalformedMessage
+from lispmob.natt.question import question
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.header import CONTROL_PORT
+from lispmob.wire.map_reply import MapReply
+
+ANSWER_S: Final = 1.0  # ours: then the question is repeated, twice
+TRIES: Final = 3
+
+
+class Way(Enum):
+    """What is between us and the Internet."""
+
+    UNKNOWN = "unknown"
+    OPEN = "open"
+    FILTERED = "filtered"
+
+
+@dataclass(frozen=True, slots=True)
+class WayFound:
+    """The verdict on an address."""
+
+    address: IpAddress
+    way: Way
+
+
+class FirewallProbe:
+    """One verdict on one address. `spare_port` receives, and must not have sent to the resolver before."""
+
+    def __init__(
+        self,
+        locator: LocalLocator,
+        eid: EidPrefix,
+        resolver: IpAddress,
+        spare_port: int,
+        *,
+        new_nonce: Callable[[], int],
+    ) -> None:
+        self.way = Way.UNKNOWN
+        self._locator = locator
+        self._eid = eid
+        self._resolver = resolver
+        self._spare_port = spare_port
+        self._spare_nonce, self._control_nonce = new_nonce(), new_nonce()
+        self._controls = 0  # rounds in which the control question was answered
+        self._tries = 0
+        self._wake_at: float | None = None
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer."""
+        return self._wake_at
+
+    def start(self, now: float) -> list[SendControl | WayFound]:
+        """Ask."""
+        self._tries += 1
+        self._wake_at = now + ANSWER_S
+        one, eid, resolver, place = self._locator, self._eid, self._resolver, self._locator.address
+        return [
+            question(one, eid, resolver, self._spare_nonce, place, self._spare_port),
+            question(one, eid, resolver, self._control_nonce, place, CONTROL_PORT),
+        ]
+
+    def on_timer(self, now: float) -> list[SendControl | WayFound]:
+        """A deadline may have passed."""
+        if self._wake_at is None or now < self._wake_at:
+            return []
+        if self._tries < TRIES:
+            return self.start(now)
+        # One control answer may have been lucky where the other question was lost; two are not.
+        return self._end(Way.FILTERED if self._controls > 1 else Way.UNKNOWN)
+
+    def on_spare_datagram(self, payload: bytes, _now: float) -> list[SendControl | WayFound]:
+        """Something came to the spare port."""
+        try:
+            return self.on_spare_reply(MapReply.decode(payload))
+        except MalformedMessage:
+            return []
+
+    def on_spare_reply(self, reply: MapReply) -> list[SendControl | WayFound]:
+        """A Map-Reply came to the spare port."""
+        is_answer = self._wake_at is not None and reply.nonce == self._spare_nonce
+        return self._end(Way.OPEN) if is_answer else []
+
+    def on_control_reply(self, reply: MapReply) -> bool:
+        """True when a Map-Reply on the control port is the answer to the control question."""
+        is_answer = self._wake_at is not None and reply.nonce == self._control_nonce
+        self._controls += is_answer
+        return is_answer
+
+    def _end(self, way: Way) -> list[SendControl | WayFound]:
+        self.way, self._wake_at = way, None
+        return [WayFound(self._locator.address, way)]

@@ -1,0 +1,218 @@
+"""Info-Request and Info-Reply for one uplink: how does the Internet see me, and which RTRs may I use?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from lispmob.control.effect import Count, Event, SendControl
+from lispmob.control.locator_set import LocalLocator
+from lispmob.control.node_config import MapServerPeer
+from lispmob.errors import AuthenticationFailed
+from lispmob.natt.dialect import INFO_PORT, TRAITS, Dialect
+from lispmob.natt.effect import AskFailed, DataPort, LifeSignWanted, SendFromDataPort, UplinkEffect
+from lispmob.natt.natt_config import NattConfig, is_private
+from lispmob.natt.server_knowledge import RETRY_ALIVE_S, ServerKnowledge
+from lispmob.wire.address import DistinguishedName, IpAddress
+from lispmob.wire.auth import Algorithm, sign, verify
+from lispmob.wire.eid import from_prefix
+from lispmob.wire.info import InfoReply, InfoRequest
+from lispmob.wire.lcaf_contents import ip_addresses
+
+FIRST_WAIT_S: Final = 1.0  # ours, as for Map-Registers; doubles
+TRIES: Final = 3  # NAT-traversal draft and OOR: then it counts as unanswered
+MAX_OUTSTANDING: Final = 8
+MAX_RTRS: Final = 16  # error catalogue: more are not looked at
+TTL_MIN_S, TTL_MAX_S = 60.0, 86400.0  # error catalogue: 0 would mean "ask again at once"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a Map-Server said. `address` None: it could not tell. `port` is the translated one of the question."""
+
+    server: MapServerPeer
+    dialect: Dialect
+    address: IpAddress | None
+    port: int
+    rtrs: tuple[IpAddress, ...]
+    has_untrusted_rtrs: bool
+    ttl_s: float
+    rtt_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    server: MapServerPeer
+    dialect: Dialect
+    request: InfoRequest
+    at: float
+
+
+class InfoExchange:
+    """Asks the Map-Servers of the uplink's family in turn until one answers."""
+
+    def __init__(
+        self,
+        locator: LocalLocator,
+        config: NattConfig,
+        knowledge: ServerKnowledge,
+        *,
+        new_nonce: Callable[[], int],
+    ) -> None:
+        self.locator = locator
+        self._config = config
+        self._knowledge = knowledge
+        self._new_nonce = new_nonce
+        self._outstanding: dict[int, _Asked] = {}
+        self._turn = 0
+        self._tries = 0
+        self._wake_at: float | None = None
+        self._check_at: float | None = None  # when to look for a life sign, of a server that may not be asked again
+
+    @property
+    def server(self) -> MapServerPeer | None:
+        """The Map-Server whose turn it is; None when there is none of this family."""
+        servers = self._config.servers_for(self.locator.address.version)
+        return servers[self._turn % len(servers)] if servers else None
+
+    @property
+    def is_asking(self) -> bool:
+        """True while an answer may still come."""
+        return self._wake_at is not None
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer."""
+        if self._wake_at is None or self._check_at is None:
+            return self._wake_at
+        return min(self._wake_at, self._check_at)
+
+    def start(self, now: float) -> list[UplinkEffect]:
+        """Ask now, or as soon as the server may be asked."""
+        self._tries = 0
+        return self._ask(now)
+
+    def stop(self) -> None:
+        """No answer is wanted any more."""
+        self._outstanding.clear()
+        self._wake_at = None
+
+    def on_timer(self, now: float) -> list[UplinkEffect]:
+        """A deadline may have passed."""
+        if self._wake_at is None:
+            return []
+        if now >= self._wake_at:
+            return self._ask(now)
+        if self._check_at is not None and now >= self._check_at and self.server is not None:
+            self._check_at = None
+            return [LifeSignWanted(self.server.address)]
+        return []
+
+    def on_alive(self, server: MapServerPeer, now: float) -> None:
+        """The server answered something else: the question may be repeated sooner."""
+        if self._wake_at is not None and server == self.server:
+            self._wake_at = min(self._wake_at, self._knowledge.may_ask_at(server, now))
+
+    def on_info_reply(self, reply: InfoReply, raw: bytes, now: float) -> Seen | Count:
+        """An Info-Reply came; `raw` is the message whose MAC counts. The counter says why it is not believed."""
+        asked = self._outstanding.get(reply.nonce)
+        if asked is None:
+            return Count("rx_nonce")
+        if asked.dialect is Dialect.E19:
+            try:
+                if asked.server.key.algorithm is not Algorithm.NONE and not reply.authentication:
+                    raise AuthenticationFailed("an Info-Reply without authentication")
+                verify(raw, asked.server.key)
+            except AuthenticationFailed:
+                return Count("rx_auth")
+        elif self._knowledge.dialect_of(asked.server) is Dialect.E19:
+            return Count("rx_policy")  # it can prove what it says, so this is somebody else
+        if (reply.eid, reply.mask_len) != (asked.request.eid, asked.request.mask_len):
+            return Count("rx_policy")
+        self._outstanding.clear()
+        self._wake_at = None
+        self._tries = 0
+        address = reply.nat.global_etr_rloc
+        is_told = isinstance(address, IPv4Address | IPv6Address) and address.version == self.locator.address.version
+        is_told = is_told and reply.nat.etr_port > 0
+        rtrs = self._offered(reply, asked.server)
+        usable = self._trusted(rtrs, asked.dialect)
+        return Seen(
+            asked.server,
+            asked.dialect,
+            address if is_told and isinstance(address, IPv4Address | IPv6Address) else None,
+            reply.nat.etr_port,
+            usable,
+            bool(rtrs) and not usable,
+            min(max(60.0 * reply.ttl_min, TTL_MIN_S), TTL_MAX_S),
+            now - asked.at,
+        )
+
+    def _ask(self, now: float) -> list[UplinkEffect]:
+        server = self.server
+        if server is None:
+            self._wake_at = None
+            return []
+        effects: list[UplinkEffect] = []
+        if self._tries >= TRIES:
+            effects.append(Event("natt-unanswered", self._fields(server)))
+            self._turn += 1
+            self._tries = 0
+            if self._turn % len(self._config.servers_for(server.address.version)) == 0:
+                self._wake_at = None
+                return [*effects, AskFailed(server)]
+            server = self.server or server
+        at = self._knowledge.may_ask_at(server, now)
+        if at > now:
+            self._wake_at = at
+            return effects
+        self._tries += 1
+        dialect = self._knowledge.next_dialect(server)
+        self._knowledge.on_asked(server, now)
+        wait_s = FIRST_WAIT_S * 2 ** (self._tries - 1)
+        self._wake_at = max(now + wait_s, self._knowledge.may_ask_at(server, now))
+        self._check_at = now + RETRY_ALIVE_S if self._knowledge.dialect_of(server) is None else None
+        return [self._send(server, dialect, now), Count("tx_info_request")]
+
+    def _send(self, server: MapServerPeer, dialect: Dialect, now: float) -> SendControl | SendFromDataPort:
+        traits = TRAITS[dialect]
+        eid = self._config.eids[0]
+        request = InfoRequest(
+            nonce=self._new_nonce(),
+            eid=from_prefix(eid) if traits.info_names_eid else None,
+            mask_len=eid.mask_len if traits.info_names_eid else 0,
+            tail=None if traits.info_names_eid else DistinguishedName(self._config.host_name),
+        )
+        payload = sign(request, server.key) if traits.info_is_authenticated else request.encode()
+        self._outstanding[request.nonce] = _Asked(server, dialect, request, now)
+        while len(self._outstanding) > MAX_OUTSTANDING:
+            del self._outstanding[next(iter(self._outstanding))]
+        one = self.locator
+        if traits.info_from_data_port:
+            port = DataPort.FIXED if traits.data_port_is_fixed else DataPort.EPHEMERAL
+            return SendFromDataPort(payload, server.address, INFO_PORT, one.address, one.ifindex, port)
+        return SendControl(payload, server.address, INFO_PORT, one.address, one.ifindex)
+
+    def _offered(self, reply: InfoReply, server: MapServerPeer) -> tuple[IpAddress, ...]:
+        """The RTRs of the list that anybody could use from here."""
+        found = [ip for rloc in reply.nat.rtr_rlocs[:MAX_RTRS] for ip in ip_addresses(rloc)]
+        return tuple(ip for ip in dict.fromkeys(found) if self._is_usable(ip, server))
+
+    def _is_usable(self, rtr: IpAddress, server: MapServerPeer) -> bool:
+        if rtr.version != self.locator.address.version or rtr == self.locator.address:
+            return False
+        if any(eid.contains(rtr) for eid in self._config.eids):
+            return False
+        if rtr.is_unspecified or rtr.is_multicast or rtr.is_loopback != server.address.is_loopback:
+            return False
+        return not is_private(rtr) or is_private(server.address)
+
+    def _trusted(self, rtrs: tuple[IpAddress, ...], dialect: Dialect) -> tuple[IpAddress, ...]:
+        """An unauthenticated list could name anybody's RTR: then only configured ones count."""
+        if self._config.rtrs:
+            return tuple(ip for ip in self._config.rtrs if ip in rtrs)
+        return rtrs if TRAITS[dialect].info_is_authenticated else ()
+
+    def _fields(self, server: MapServerPeer) -> dict[str, str | int | float | bool | list[str] | None]:
+        return {"rloc": str(self.locator.address), "map_server": str(server.address)}

@@ -1,0 +1,374 @@
+"""One uplink: is there a NAT, and what keeps the uplink reachable in spite of it? (NAT-traversal drafts, section 6.)
+
+         Info-Reply: no NAT            ordinary registrations
+PROBING -------------------> DIRECT ---------------------------> (asks again when the reply's TTL is over)
+   |   Info-Reply: NAT                    Data-Map-Notify
+   +-------------------> REGISTERING ------------------------> RELAYED --+ a register every keepalive interval
+   |                          ^  all RTRs failed: PROBING         |       |
+   |                          +-----------------------------------+ <-----+ unanswered: the next RTR
+   +-- NAT, but no RTR --> STRANDED (asks again after a minute)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from lispmob.control.effect import Count, Event
+from lispmob.control.locator_set import LocalLocator
+from lispmob.control.node_config import MapServerPeer
+from lispmob.control.rate_limit import TokenBucket
+from lispmob.natt.dialect import TRAITS, Dialect
+from lispmob.natt.effect import AskFailed, DataPort, Reach, RelayConfirmed, UplinkEffect
+from lispmob.natt.info_exchange import InfoExchange, Seen
+from lispmob.natt.keepalive import Lifetime, interval_for
+from lispmob.natt.natt_config import NattConfig, is_private
+from lispmob.natt.punching import Punches
+from lispmob.natt.relayed import RelayedRegistrations
+from lispmob.natt.rtr import RtrChoice, RtrProbes
+from lispmob.natt.server_knowledge import ServerKnowledge
+from lispmob.wire.address import IpAddress
+from lispmob.wire.header import CONTROL_PORT
+from lispmob.wire.info import InfoReply
+from lispmob.wire.map_notify import MapNotify
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.record import Locator
+
+ASK_AGAIN_S: Final = 60.0  # NAT-traversal draft: after an Info-Request that nobody answered, or without any RTR
+LISPERS_ASK_S: Final = 60.0  # ours: its RTR tells nothing, so that a changed public address shows only here
+PATIENCE_S: Final = 3.0  # OOR's wait for an Info-Reply: then even a private address is registered as it is
+POKE_INTERVAL_S: Final = 1.0  # ours: how often a word of the RTR may cause a register out of turn
+TRUST_S: Final = 1.0  # ours: how long silence is put down to the peers once the binding was checked; doubles
+TRUST_RESET_S: Final = 30.0
+
+
+class State(Enum):
+    """What is known about the way in."""
+
+    IDLE = "idle"
+    PROBING = "probing"
+    DIRECT = "direct"
+    REGISTERING = "registering"
+    RELAYED = "relayed"
+    STRANDED = "stranded"
+
+
+TRANSITIONS: Final[dict[State, frozenset[State]]] = {
+    State.IDLE: frozenset({State.PROBING, State.REGISTERING}),
+    State.PROBING: frozenset({State.DIRECT, State.REGISTERING, State.RELAYED, State.STRANDED, State.IDLE}),
+    State.DIRECT: frozenset({State.REGISTERING, State.RELAYED, State.STRANDED, State.IDLE}),
+    State.REGISTERING: frozenset({State.RELAYED, State.PROBING, State.DIRECT, State.STRANDED, State.IDLE}),
+    State.RELAYED: frozenset({State.REGISTERING, State.PROBING, State.DIRECT, State.STRANDED, State.IDLE}),
+    State.STRANDED: frozenset({State.REGISTERING, State.RELAYED, State.DIRECT, State.IDLE}),
+}
+
+
+class UplinkMachine:
+    """The NAT traversal of one of our addresses. A new address is a new machine."""
+
+    def __init__(
+        self,
+        locator: LocalLocator,
+        config: NattConfig,
+        knowledge: ServerKnowledge,
+        *,
+        new_nonce: Callable[[], int],
+        next_nonce: Callable[[], int],
+    ) -> None:
+        self.locator = locator
+        self.state = State.IDLE
+        self.seen: Seen | None = None
+        self.is_filtered = False  # nothing but answers comes in: an RTR is needed although nobody translates
+        self.is_unserved = False  # nobody could tell: registered in the ordinary way, for better or worse
+        self.choice = RtrChoice()
+        self.relays = RelayedRegistrations(locator, config, next_nonce=next_nonce)
+        self.punches = Punches(locator, config.host_name, new_nonce=new_nonce)
+        self.lifetime = Lifetime()
+        self._config = config
+        self._probes = RtrProbes(locator, new_nonce=new_nonce)
+        self._exchange = InfoExchange(locator, config, knowledge, new_nonce=new_nonce)
+        self._record: tuple[Locator, ...] = ()
+        self._ask_at: float | None = None
+        self._patience_ends_at: float | None = None
+        self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
+        self._trust_s = TRUST_S
+        self._trusted_until = float("-inf")
+
+    @property
+    def dialect(self) -> Dialect | None:
+        """What the Map-Server speaks, once it has answered."""
+        return self.seen.dialect if self.seen else None
+
+    @property
+    def reach(self) -> Reach:
+        """What the Map-Server sees of our address."""
+        if self.seen is None or self.seen.address is None:
+            return Reach.UNKNOWN
+        # An ephemeral port is not known here; a NAT that changes nothing but the port does not occur.
+        port = CONTROL_PORT if self.seen.dialect is Dialect.E19 else self.seen.port
+        is_same = (self.seen.address, self.seen.port) == (self.locator.address, port)
+        return Reach.DIRECT if is_same else Reach.TRANSLATED
+
+    @property
+    def is_direct(self) -> bool:
+        """True when ordinary Map-Registers may leave from here.
+
+        While nothing is known that is so for a public address: waiting would cost it a round trip at every move. A
+        private one would be registered for nothing, and over what may still work.
+        """
+        if self.state in (State.REGISTERING, State.RELAYED, State.STRANDED):
+            return self.dialect is Dialect.LISPERS and self.state is State.RELAYED
+        if self.state in (State.DIRECT, State.IDLE):  # idle: NAT traversal is switched off
+            return True
+        return self.is_unserved or not is_private(self.locator.address)
+
+    @property
+    def rtrs(self) -> tuple[IpAddress, ...]:
+        """The RTRs that data of this uplink goes through."""
+        if self.state not in (State.REGISTERING, State.RELAYED):
+            return ()
+        if self.dialect is Dialect.LISPERS:
+            return self.punches.alive
+        return (self.choice.current,) if self.choice.current is not None else ()
+
+    @property
+    def data_port(self) -> DataPort:
+        """Which port data leaves from."""
+        if self.dialect is Dialect.LISPERS:
+            return DataPort.EPHEMERAL
+        return DataPort.FIXED if self.rtrs else DataPort.POOL
+
+    @property
+    def keepalive_s(self) -> float | None:
+        """Seconds between the packets that keep the binding; None: there is nothing to keep."""
+        if not self.rtrs:
+            return None
+        dialect = self.dialect or Dialect.E19
+        return interval_for(self.lifetime, self._config.keepalive_s, TRAITS[dialect].longest_keepalive_s)
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer."""
+        machines = (self._exchange, self.relays, self.punches)
+        times = [self._ask_at, self._patience_ends_at, *(machine.wake_at() for machine in machines)]
+        return min((at for at in times if at is not None), default=None)
+
+    def on_up(self, now: float, remembered: Seen | None = None) -> list[UplinkEffect]:
+        """The address is there. A private one need not wait when an answer to another uplink is `remembered`."""
+        effects: list[UplinkEffect] = []
+        if remembered is not None and self._may_guess(remembered):
+            self.choice.on_offered(remembered.rtrs)
+            effects += self._to(State.REGISTERING)
+        else:
+            self._patience_ends_at = now + PATIENCE_S
+            effects += self._to(State.PROBING)
+        return effects + self._exchange.start(now)
+
+    def on_down(self) -> None:
+        """The address is gone, and the RTR forgets it when the others register without it."""
+        self._exchange.stop()
+        self.relays.stop()
+        self.punches.stop()
+        self._ask_at = self._patience_ends_at = None
+        self._to(State.IDLE)
+
+    def on_timer(self, now: float) -> list[UplinkEffect]:
+        """A deadline may have passed."""
+        effects = self._asked(self._exchange.on_timer(now), now)
+        if self._patience_ends_at is not None and now >= self._patience_ends_at:
+            self._patience_ends_at = None
+            self.is_unserved = self.state is State.PROBING
+        if self._ask_at is not None and now >= self._ask_at:
+            self._ask_at = None
+            effects += self._asked(self._exchange.start(now), now)
+        if self.relays.is_exhausted(now):
+            return effects + self._fail_over(now)
+        return [*effects, *self.relays.on_timer(now), *self.punches.on_timer(now)]
+
+    def on_info_reply(self, reply: InfoReply, raw: bytes, source: IpAddress, now: float) -> list[UplinkEffect] | None:
+        """An Info-Reply came to this uplink; None when it answers no question of ours."""
+        if self.punches.on_info_reply(reply, source, now):
+            return []
+        seen = self._exchange.on_info_reply(reply, raw, now)
+        if isinstance(seen, Count):
+            return None if seen.name == "rx_nonce" else [seen]
+        return self._judge(seen, now)
+
+    def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[UplinkEffect]:
+        """A Data-Map-Notify came from the RTR in use."""
+        effects = self.relays.on_map_notify(notify, raw, now)
+        for effect in list(effects):
+            if isinstance(effect, RelayConfirmed):
+                self.choice.on_answered(effect.rtr, effect.rtt_s)
+                if self.relays.is_confirmed and self.state is State.REGISTERING:
+                    effects += self._to(State.RELAYED)
+                    effects += self._probes.probe(self._reserve(), now)
+        return effects
+
+    def on_map_reply(self, reply: MapReply, now: float) -> bool:
+        """True when this answers a probe of ours to an RTR in reserve."""
+        found = self._probes.on_map_reply(reply, now)
+        if found is not None:
+            self.choice.on_answered(*found)
+        return found is not None
+
+    def on_record(self, locators: tuple[Locator, ...], now: float) -> list[UplinkEffect]:
+        """What our records say now; it is registered at once when it is something else, or through another RTR."""
+        is_news = locators != self._record
+        self._record = locators
+        rtr = self.choice.current
+        if self.state not in (State.REGISTERING, State.RELAYED) or self.dialect is Dialect.LISPERS or rtr is None:
+            return []
+        if not is_news and self.relays.rtr == rtr:
+            return []
+        self.relays.on_interval(self.keepalive_s or ASK_AGAIN_S)
+        return self.relays.start(rtr, locators, self.choice.rtt_s(rtr), now)
+
+    def on_poked(self, now: float) -> list[UplinkEffect]:
+        """The RTR does not know us any more, or sees us come by another way."""
+        if self.relays.rtr is None or not self._pokes.take(now):
+            return []
+        return self.relays.again(now)
+
+    def on_stalled(self, now: float) -> list[UplinkEffect]:
+        """What we send is not answered. The binding may be gone; or the peers have nothing to say, which costs less
+        and less.
+        """
+        if self.relays.rtr is None or now < self._trusted_until:
+            return []
+        is_old = now > self._trusted_until + TRUST_RESET_S
+        self._trust_s = TRUST_S if is_old else min(2 * self._trust_s, self.keepalive_s or TRUST_RESET_S)
+        self._trusted_until = now + self._trust_s
+        return self.relays.again(now)
+
+    def on_service_found(self, now: float) -> list[UplinkEffect]:
+        """A Map-Server turned out to answer Info-Requests: no more holding back."""
+        if self.seen is not None or self.state is State.IDLE:
+            return []
+        return self._asked(self._exchange.start(now), now)
+
+    def on_unproven(self, now: float) -> list[UplinkEffect]:
+        """The answer proves nothing, and a better one may be had: ask on, while this one is made do with."""
+        return self._asked(self._exchange.start(now), now)
+
+    def on_alive(self, server: MapServerPeer, now: float) -> None:
+        """A Map-Server answered something other than an Info-Request."""
+        self._exchange.on_alive(server, now)
+
+    def on_filtered(self, is_filtered: bool, now: float) -> list[UplinkEffect]:
+        """There is, or is not, a firewall that lets in nothing but answers."""
+        if is_filtered == self.is_filtered:
+            return []
+        self.is_filtered = is_filtered
+        return self._judge(self.seen, now) if self.seen is not None else []
+
+    def on_lifetime(self, lifetime: Lifetime) -> None:
+        """The NAT keeps bindings for this long."""
+        self.lifetime = lifetime
+        if self.keepalive_s is not None:
+            self.relays.on_interval(self.keepalive_s)
+
+    def _may_guess(self, remembered: Seen) -> bool:
+        is_same_kind = remembered.dialect is Dialect.E19 and remembered.server.address.version == self._family
+        return is_same_kind and is_private(self.locator.address) and bool(remembered.rtrs)
+
+    @property
+    def _family(self) -> int:
+        return self.locator.address.version
+
+    def _reserve(self) -> list[IpAddress]:
+        return [rtr for rtr in self.choice.offered if rtr != self.choice.current]
+
+    def _judge(self, seen: Seen, now: float) -> list[UplinkEffect]:
+        before, self.seen, self.is_unserved = self.seen, seen, False
+        self._patience_ends_at = None
+        wants_relay = self.reach is Reach.TRANSLATED or self.is_filtered or self._config.prefers_rtr
+        if self.reach is Reach.UNKNOWN:
+            wants_relay = wants_relay or is_private(self.locator.address)
+        self._ask_at = now + (LISPERS_ASK_S if wants_relay and seen.dialect is Dialect.LISPERS else seen.ttl_s)
+        effects: list[UplinkEffect] = []
+        if before is None or (before.address, before.port) != (seen.address, seen.port):
+            effects.append(Event("natt", self._fields()))
+        if wants_relay and not seen.rtrs and (self.reach is Reach.TRANSLATED or is_private(self.locator.address)):
+            return effects + self._strand(now)
+        wants_relay = wants_relay and bool(seen.rtrs)
+        if not wants_relay:
+            self.relays.stop()
+            self.punches.stop()
+            return effects + self._to(State.DIRECT)
+        if seen.dialect is Dialect.LISPERS:
+            self.relays.stop()
+            effects += self.punches.start(seen.rtrs, self._punch_interval_s(), now)
+            return effects + self._to(State.RELAYED)
+        self.punches.stop()
+        self.choice.on_offered(seen.rtrs)
+        if self.state is not State.RELAYED or self.relays.rtr != self.choice.current:
+            effects += self._to(State.REGISTERING)
+        elif before is not None and (before.address, before.port) != (seen.address, seen.port):
+            effects += self.relays.again(now)
+        return effects
+
+    def _punch_interval_s(self) -> float:
+        longest = TRAITS[Dialect.LISPERS].longest_keepalive_s
+        return interval_for(self.lifetime, self._config.keepalive_s, longest)
+
+    def _strand(self, now: float) -> list[UplinkEffect]:
+        assert self.seen is not None
+        self.relays.stop()
+        self.punches.stop()
+        self._ask_at = now + ASK_AGAIN_S
+        effects = self._to(State.STRANDED)
+        why = "the Map-Server names no RTR that can be used from here"
+        if self.seen.has_untrusted_rtrs:
+            why = (
+                "the RTRs of an unauthenticated Info-Reply are not trusted: name them in the configuration (natt: rtrs)"
+            )
+        return [*effects, Event("natt-stranded", {**self._fields(), "text": why})]
+
+    def _asked(self, effects: list[UplinkEffect], now: float) -> list[UplinkEffect]:
+        """Take in what became of the question."""
+        if any(isinstance(effect, AskFailed) for effect in effects):
+            # What works goes on working: only an uplink of which nothing is known falls back.
+            self.is_unserved = self.seen is None and self.state is State.PROBING
+            self._ask_at = now + ASK_AGAIN_S
+        return effects
+
+    def _fail_over(self, now: float) -> list[UplinkEffect]:
+        failed = self.choice.current
+        after = self.choice.on_failed()
+        fields = {**self._fields(), "rtr": str(failed), "next": str(after) if after is not None else None}
+        effects: list[UplinkEffect] = [Event("rtr-failed", fields)]
+        if after is not None:
+            return effects + self._to(State.REGISTERING)  # registered as soon as the record names the new one
+        # All have failed: perhaps it is not them. A fresh list may name others; the old ones get another chance.
+        self.choice.on_offered(self.choice.offered)
+        effects += self.relays.on_timer(now)
+        effects += self._to(State.REGISTERING)
+        if not self._exchange.is_asking:
+            effects += self._asked(self._exchange.start(now), now)
+        return effects
+
+    def _fields(self) -> dict[str, str | int | float | bool | list[str] | None]:
+        seen = self.seen
+        return {
+            "rloc": str(self.locator.address),
+            "interface": self.locator.interface,
+            "reach": self.reach.value,
+            "seen_as": f"{seen.address} {seen.port}" if seen and seen.address else None,
+            "dialect": seen.dialect.value if seen else None,
+            "rtrs": [str(rtr) for rtr in seen.rtrs] if seen else [],
+        }
+
+    def _to(self, new: State) -> list[UplinkEffect]:
+        if new is self.state:
+            return []
+        assert new in TRANSITIONS[self.state], (self.state, new)
+        old, self.state = self.state, new
+        rtr = self.choice.current
+        fields = {
+            "rloc": str(self.locator.address),
+            "from": old.value,
+            "to": new.value,
+            "rtr": str(rtr) if rtr is not None else None,
+        }
+        return [Event("natt-state", fields)]

@@ -1,0 +1,59 @@
+"""What the NAT machines are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final
+
+from lispmob.control.node_config import MapServerPeer, NattMode, NodeConfig
+from lispmob.wire.address import EidPrefix, IpAddress
+
+# RFC 1918, RFC 6598 (carrier-grade NAT), RFC 4193. Nothing else: a laboratory's documentation addresses are public.
+_PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
+    ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NattConfig:
+    """`rtrs`: the RTRs that may be used; none named: those of an authenticated Info-Reply, and no others.
+
+    `keepalive_s` None: measured. `prefers_rtr`: use an RTR without a NAT too, as behind a stateful firewall.
+    """
+
+    eids: tuple[EidPrefix, ...]
+    map_servers: tuple[MapServerPeer, ...]
+    mode: NattMode = "auto"
+    rtrs: tuple[IpAddress, ...] = ()
+    prefers_rtr: bool = False
+    keepalive_s: float | None = None
+    record_ttl_min: int = 10
+    xtr_id: bytes = bytes(16)
+    site_id: bytes = bytes(8)
+    host_name: bytes = b"lispmob"
+
+    @classmethod
+    def of(cls, config: NodeConfig) -> NattConfig:
+        """The part of a node's configuration that matters here."""
+        return cls(
+            eids=config.eids,
+            map_servers=config.map_servers,
+            mode=config.natt.mode,
+            rtrs=config.natt.rtrs,
+            prefers_rtr=config.natt.prefers_rtr,
+            keepalive_s=config.natt.keepalive_s,
+            record_ttl_min=config.record_ttl_min,
+            xtr_id=config.xtr_id,
+            site_id=config.site_id,
+            host_name=config.natt.host_name,
+        )
+
+    def servers_for(self, family: int) -> tuple[MapServerPeer, ...]:
+        """The Map-Servers that an uplink of this family can talk to."""
+        return tuple(server for server in self.map_servers if server.address.version == family)
+
+
+def is_private(address: IpAddress) -> bool:
+    """True for an address that only its own network knows: towards the Internet it is translated for sure."""
+    return any(address.version == network.version and address in network for network in _PRIVATE)

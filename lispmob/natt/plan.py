@@ -1,0 +1,53 @@
+"""What NAT traversal decided, for everybody who has to obey: registrations, forwarding, the datapath. Plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from lispmob.control.locator_set import LocalLocator
+from lispmob.wire.address import IpAddress
+from lispmob.wire.record import Locator
+
+DataPortName: TypeAlias = Literal["pool", "fixed", "ephemeral"]
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """An RTR that data of an uplink goes through."""
+
+    address: IpAddress
+    port: int
+    priority: int = 1
+    weight: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkPlan:
+    """How one uplink sends. No relays: straight to the locators of the mapping; else everything goes through them."""
+
+    locator: LocalLocator
+    relays: tuple[Relay, ...] = ()
+    data_port: DataPortName = "pool"
+    is_usable: bool = True  # False: behind a NAT and no RTR has it registered yet; nothing useful can leave
+
+
+@dataclass(frozen=True, slots=True)
+class NattPlan:
+    """All uplinks together.
+
+    `direct`: the uplinks that the ordinary Map-Register may leave from. `record_locators`: what stands in every record
+    of ours, whoever carries it there. `asks_mapping_system`: a Map-Reply can reach us, so mappings may be looked up;
+    else `defaults` (0.0.0.0/0 and ::/0) are the whole map-cache.
+    """
+
+    direct: tuple[LocalLocator, ...] = ()
+    record_locators: tuple[Locator, ...] = ()
+    uplinks: tuple[UplinkPlan, ...] = ()
+    defaults: tuple[Relay, ...] = ()
+    asks_mapping_system: bool = True
+
+    @property
+    def rtrs(self) -> frozenset[IpAddress]:
+        """Every RTR in use: whom data may come from on a translated uplink."""
+        return frozenset(relay.address for uplink in self.uplinks for relay in uplink.relays)

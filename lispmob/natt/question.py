@@ -1,0 +1,34 @@
+"""Having somebody outside send to a place of ours: a lookup whose answer goes there. Any Map-Resolver will do it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lispmob.control.effect import SendControl
+from lispmob.control.locator_set import LocalLocator
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.eid import from_prefix
+from lispmob.wire.header import CONTROL_PORT
+from lispmob.wire.map_request import EidRecord, MapRequest
+
+
+@dataclass(frozen=True, slots=True)
+class SendFromSparePort:
+    """Send one UDP datagram from the port of this uplink that is there for measuring alone."""
+
+    payload: bytes
+    destination: IpAddress
+    port: int
+    source: IpAddress
+    ifindex: int = 0
+
+
+def question(
+    locator: LocalLocator, eid: EidPrefix, resolver: IpAddress, nonce: int, place: IpAddress, port: int
+) -> SendControl:
+    """A Map-Request for our own EID; the Map-Reply comes from port 4342 of the resolver to `port` of `place`."""
+    source = from_prefix(EidPrefix.host(eid.address, eid.instance_id))
+    request = MapRequest(nonce, source, (place,), (EidRecord.of(eid),))
+    ecm = EncapsulatedControl(eid.address, port, eid.address, CONTROL_PORT, request.encode())
+    return SendControl(ecm.encode(), resolver, source=locator.address, ifindex=locator.ifindex)

@@ -1,0 +1,227 @@
+"""Registrations that travel through an RTR (E19): each one also opens the NAT, and keeps it open.
+
+    node : 4341 -> NAT -> RTR : 4342     ECM (R) with a Map-Register from the private RLOC to the Map-Server
+    RTR : 4342 -> NAT -> node : 4341     data packet in Instance-ID 0xFFFFFF with the Map-Notify
+
+One flow for all EID-Prefixes and Map-Servers of the uplink. Every `slot` the registration that is oldest goes again, so
+that an idle binding costs one packet per keepalive interval, however many registrations there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from lispmob.control.effect import Count, Event, EventValue
+from lispmob.control.locator_set import LocalLocator
+from lispmob.control.node_config import MapServerPeer
+from lispmob.errors import AuthenticationFailed
+from lispmob.natt.effect import DataPort, RelayConfirmed, SendFromDataPort, UplinkEffect
+from lispmob.natt.natt_config import NattConfig
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import sign, verify
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.header import CONTROL_PORT
+from lispmob.wire.map_notify import MapNotify
+from lispmob.wire.map_register import MapRegister
+from lispmob.wire.record import Locator, MappingRecord
+
+FIRST_WAIT_S: Final = 1.0  # RFC 9301, 8.2, while the round trip is unknown
+SHORTEST_WAIT_S: Final = 0.3  # ours: an RTR in a busy host may take so long
+RTT_FACTOR: Final = 3.0  # ours: a register unanswered for three round trips is lost
+TRIES_PER_RTR: Final = 3  # ours: 7 s without a measured round trip, about 2 s with one
+REFRESH_S: Final = 120.0  # registrations end after 180 s: leaves a minute for tries
+MAX_OUTSTANDING: Final = 8
+
+
+@dataclass(slots=True)
+class Relayed:
+    """One EID-Prefix at one Map-Server."""
+
+    eid: EidPrefix
+    server: MapServerPeer
+    tries: int = 0  # since the last confirmation; 0: nothing is open
+    confirmed_at: float | None = None
+    retry_at: float | None = None
+    wait_s: float = FIRST_WAIT_S
+    outstanding: dict[int, float] = field(default_factory=dict)  # nonce -> when it was sent
+
+
+class RelayedRegistrations:
+    """All registrations of one uplink. Nonces come from the counter that the whole node shares."""
+
+    def __init__(self, locator: LocalLocator, config: NattConfig, *, next_nonce: Callable[[], int]) -> None:
+        self.locator = locator
+        self.rtr: IpAddress | None = None
+        self._config = config
+        self._next_nonce = next_nonce
+        self._locators: tuple[Locator, ...] = ()
+        self._interval_s = REFRESH_S
+        self._sent_at: float | None = None
+        self._rtt_s: float | None = None
+        servers = config.servers_for(locator.address.version)
+        self.ones = tuple(Relayed(eid, server) for server in servers for eid in config.eids)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """True when every registration at some Map-Server has been confirmed through the present RTR."""
+        confirmed = {one.server for one in self.ones} - {one.server for one in self.ones if one.confirmed_at is None}
+        return bool(confirmed)
+
+    def holds(self, eid: EidPrefix, server: IpAddress) -> bool:
+        """True when this Map-Server has confirmed this registration through the present RTR."""
+        fitting = (one for one in self.ones if one.eid == eid and one.server.address == server)
+        return self.rtr is not None and any(one.confirmed_at is not None for one in fitting)
+
+    def is_exhausted(self, now: float) -> bool:
+        """True when a register has had its tries, and its RTR has confirmed no other one meanwhile.
+
+        A second Map-Server that is down must not make the RTR look dead.
+        """
+        for one in self.ones:
+            if one.tries >= TRIES_PER_RTR and one.retry_at is not None and now >= one.retry_at:
+                since = min(one.outstanding.values(), default=now)
+                if all(other.confirmed_at is None or other.confirmed_at < since for other in self.ones):
+                    return True
+        return False
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer."""
+        if self.rtr is None:
+            return None
+        times = [one.retry_at for one in self.ones if one.retry_at is not None]
+        if (slot := self._slot_at()) is not None:
+            times.append(slot)
+        return min(times, default=None)
+
+    def on_interval(self, interval_s: float) -> None:
+        """The NAT wants a packet at least this often."""
+        self._interval_s = interval_s
+
+    def start(
+        self, rtr: IpAddress, locators: tuple[Locator, ...], rtt_s: float | None, now: float
+    ) -> list[UplinkEffect]:
+        """Register everything through this RTR, now; the record says these locators."""
+        is_other = rtr != self.rtr
+        self.rtr, self._locators, self._rtt_s = rtr, locators, rtt_s
+        effects: list[UplinkEffect] = []
+        for one in self.ones:
+            one.tries = 0
+            one.confirmed_at = None if is_other else one.confirmed_at
+            one.wait_s = self._first_wait_s()
+            one.outstanding.clear()  # they would confirm another RTR, or other locators
+            effects += self._send(one, now)
+        return effects
+
+    def again(self, now: float) -> list[UplinkEffect]:
+        """Something is wrong on the way: ask at once whether we are still registered, and through which binding."""
+        effects: list[UplinkEffect] = []
+        for one in self.ones:
+            if not one.tries:
+                one.wait_s = self._first_wait_s()
+                effects += self._send(one, now)
+        return effects
+
+    def stop(self) -> None:
+        """This uplink is not relayed any more."""
+        self.rtr = None
+        for one in self.ones:
+            one.tries, one.retry_at, one.confirmed_at = 0, None, None
+            one.outstanding.clear()
+
+    def on_timer(self, now: float) -> list[UplinkEffect]:
+        """Retry what is unanswered, and use the slot for the registration that was confirmed longest ago."""
+        if self.rtr is None:
+            return []
+        effects: list[UplinkEffect] = []
+        for one in self.ones:
+            if one.retry_at is not None and now >= one.retry_at:
+                # Trying is also what keeps the binding: no slower than the keepalive.
+                one.wait_s = min(2 * one.wait_s, max(self._interval_s, FIRST_WAIT_S))
+                effects += self._send(one, now)
+        slot = self._slot_at()
+        if slot is not None and now >= slot:
+            idle = [one for one in self.ones if not one.tries]
+            oldest = min(idle, key=lambda one: one.confirmed_at or 0.0)
+            oldest.wait_s = self._first_wait_s()
+            effects += self._send(oldest, now)
+        return effects
+
+    def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[UplinkEffect]:
+        """A Data-Map-Notify whose addresses are right; `raw` is the message whose MAC counts."""
+        one = next((one for one in self.ones if notify.nonce in one.outstanding), None)
+        if one is None or self.rtr is None:
+            return [Count("rx_nonce")]
+        try:
+            verify(raw, one.server.key)
+        except AuthenticationFailed:
+            return [Count("rx_auth")]
+        record = next((record for record in notify.records if record.eid_prefix == one.eid), None)
+        if record is None or record.ttl_min == 0 or notify.xtr_id not in (None, bytes(16), self._config.xtr_id):
+            return [Count("rx_policy")]
+        sent_at, tries = one.outstanding[notify.nonce], one.tries
+        one.outstanding.clear()
+        one.tries, one.retry_at, one.confirmed_at = 0, None, now
+        self._rtt_s = now - sent_at
+        return [RelayConfirmed(one.eid, one.server.address, self.rtr, tries, now - sent_at)]
+
+    def expects(self, nonce: int) -> bool:
+        """True when a Map-Notify with this nonce would answer a register of ours."""
+        return any(nonce in one.outstanding for one in self.ones)
+
+    def withdraw(self, now: float) -> list[UplinkEffect]:
+        """The node goes away: TTL 0 for everything, best effort."""
+        if self.rtr is None:
+            return []
+        records = [(one, MappingRecord.of(one.eid, ttl_min=0, is_authoritative=True)) for one in self.ones]
+        effects: list[UplinkEffect] = [self._packet(one, record, now) for one, record in records]
+        self.stop()
+        return effects
+
+    def _slot_at(self) -> float | None:
+        if self._sent_at is None or all(one.tries for one in self.ones):
+            return None
+        return self._sent_at + min(self._interval_s, REFRESH_S / len(self.ones))
+
+    def _first_wait_s(self) -> float:
+        if self._rtt_s is None:
+            return FIRST_WAIT_S
+        return min(max(RTT_FACTOR * self._rtt_s, SHORTEST_WAIT_S), FIRST_WAIT_S)
+
+    def _send(self, one: Relayed, now: float) -> list[UplinkEffect]:
+        one.tries += 1
+        one.retry_at = now + one.wait_s
+        self._sent_at = now
+        record = MappingRecord.of(one.eid, self._locators, ttl_min=self._config.record_ttl_min, is_authoritative=True)
+        fields: dict[str, EventValue] = {
+            "eid": str(one.eid),
+            "map_server": str(one.server.address),
+            "rtr": str(self.rtr),
+            "rloc": str(self.locator.address),
+            "tries": one.tries,
+        }
+        return [self._packet(one, record, now), Count("tx_map_register"), Event("register-sent", fields)]
+
+    def _packet(self, one: Relayed, record: MappingRecord, now: float) -> SendFromDataPort:
+        assert self.rtr is not None
+        nonce = self._next_nonce()
+        one.outstanding[nonce] = now
+        if len(one.outstanding) > MAX_OUTSTANDING:
+            del one.outstanding[next(iter(one.outstanding))]
+        register = MapRegister(
+            nonce=nonce,
+            records=(record,),
+            proxy_map_reply=True,  # a Map-Request from outside cannot reach us
+            want_map_notify=True,
+            xtr_id=self._config.xtr_id,
+            site_id=self._config.site_id,
+        )
+        # The RTR knows the uplink by the inner source, which no NAT touches.
+        source, server = self.locator.address, one.server
+        ecm = EncapsulatedControl(
+            source, CONTROL_PORT, server.address, CONTROL_PORT, sign(register, server.key), to_rtr=True
+        )
+        return SendFromDataPort(
+            ecm.encode(), self.rtr, CONTROL_PORT, source, self.locator.ifindex, data_port=DataPort.FIXED
+        )

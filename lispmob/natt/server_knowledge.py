@@ -1,0 +1,120 @@
+"""What a node knows of its Map-Servers' NAT service, for all uplinks together, so that nobody asks too often.
+
+An Info-Request kills an Open Overlay Router Map-Server that has no RTRs. So a server of which nothing is known is asked
+once, and again only after a sign of life, or after minutes; one that stays silent is left alone for hours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from lispmob.control.node_config import MapServerPeer, NattMode
+from lispmob.natt.dialect import Dialect, candidates
+from lispmob.wire.address import IpAddress
+
+RETRY_ALIVE_S: Final = 3.0  # OOR's own retry: the server answered something else, so the Info-Request was lost
+RETRY_SILENT_S: Final = 60.0  # NAT-traversal draft; doubles
+ASKS_PER_DIALECT: Final = 2  # ours: then it has no NAT service
+ASKS_FOR_PROOF: Final = 3  # ours: unanswered questions in E19 after which a server speaks lispers.net's dialect only
+LEFT_ALONE_S: Final = 3600.0  # ours; doubles
+LEFT_ALONE_MAX_S: Final = 86400.0
+
+
+@dataclass(slots=True)
+class _Record:
+    dialect: Dialect | None = None
+    asks: int = 0
+    asked_at: float | None = None
+    is_alive_since: bool = True
+    silent_wait_s: float = RETRY_SILENT_S
+    absent_wait_s: float = LEFT_ALONE_S
+    absent_until: float | None = None
+
+
+class ServerKnowledge:
+    """Who may be asked, when, and in which dialect."""
+
+    def __init__(self, mode: NattMode = "auto") -> None:
+        self._mode = mode
+        self._records: dict[IpAddress, _Record] = {}
+
+    def dialect_of(self, server: MapServerPeer) -> Dialect | None:
+        """The dialect that it has answered in; None: not heard yet."""
+        return self._of(server).dialect
+
+    def is_absent(self, server: MapServerPeer, now: float) -> bool:
+        """True for a server that answers everything but Info-Requests."""
+        until = self._of(server).absent_until
+        return until is not None and now < until
+
+    def may_ask_at(self, server: MapServerPeer, now: float) -> float:
+        """When the next Info-Request may leave: now, or a later time."""
+        record = self._of(server)
+        if record.dialect is not None:
+            return now
+        if record.absent_until is not None:
+            return max(now, record.absent_until)
+        if record.asked_at is None:
+            return now
+        wait_s = RETRY_ALIVE_S if record.is_alive_since else record.silent_wait_s
+        return max(now, record.asked_at + wait_s)
+
+    def next_dialect(self, server: MapServerPeer) -> Dialect:
+        """The dialect of the next Info-Request: the known one, else the candidates, each of them twice.
+
+        The lispers.net dialect, which proves nothing, is not settled for before the other one had its chance with a
+        server that certainly understands the question: a lost datagram must not cost us the authentication.
+        """
+        record = self._of(server)
+        choices = candidates(self._mode, server.key)
+        if record.dialect is Dialect.E19 or len(choices) == 1:
+            return record.dialect or choices[0]
+        if record.dialect is Dialect.LISPERS:
+            return Dialect.E19 if record.asks < ASKS_FOR_PROOF else choices[record.asks % len(choices)]
+        return choices[record.asks // ASKS_PER_DIALECT % len(choices)]
+
+    def wants_proof(self, server: MapServerPeer) -> bool:
+        """True when it answered without authentication, and may yet turn out to have some."""
+        record = self._of(server)
+        is_unproven = record.dialect is Dialect.LISPERS and record.asks < ASKS_FOR_PROOF
+        return is_unproven and Dialect.E19 in candidates(self._mode, server.key)
+
+    def on_asked(self, server: MapServerPeer, now: float) -> None:
+        """An Info-Request left."""
+        record = self._of(server)
+        if record.dialect is not None:
+            record.asks += 1
+            return
+        if record.asked_at is not None and not record.is_alive_since:
+            record.silent_wait_s = min(2 * record.silent_wait_s, LEFT_ALONE_S)
+        record.absent_until = None
+        record.asks += 1
+        record.asked_at = now
+        record.is_alive_since = False
+
+    def on_alive(self, server: MapServerPeer, now: float) -> bool:
+        """It answered something else; True when that was the last proof that it has no NAT service."""
+        record = self._of(server)
+        if record.dialect is not None or record.absent_until is not None:
+            return False
+        is_news = not record.is_alive_since
+        record.is_alive_since = True
+        if not is_news or record.asks < ASKS_PER_DIALECT * len(candidates(self._mode, server.key)):
+            return False
+        record.absent_until = now + record.absent_wait_s
+        record.absent_wait_s = min(2 * record.absent_wait_s, LEFT_ALONE_MAX_S)
+        record.asks = 0
+        record.asked_at = None
+        return True
+
+    def on_answered(self, server: MapServerPeer, dialect: Dialect) -> bool:
+        """An Info-Reply came; True when it is the first one."""
+        record = self._of(server)
+        is_first = record.dialect is None
+        if record.dialect is not dialect:
+            self._records[server.address] = _Record(dialect=dialect)
+        return is_first
+
+    def _of(self, server: MapServerPeer) -> _Record:
+        return self._records.setdefault(server.address, _Record())

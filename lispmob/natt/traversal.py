@@ -1,0 +1,292 @@
+"""NAT traversal of a whole node: one machine per address, one plan for all of them. Pure.
+
+Every `on_*` says what happened and returns what to do, in order; a changed plan comes first. The node obeys the plan:
+`direct` for its ordinary registrations, `record_locators` in every record, `uplinks` in the datapath.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from lispmob.control.effect import Count, Event, EventValue
+from lispmob.control.locator_set import NEVER, LocalLocator
+from lispmob.control.node_config import Datagram
+from lispmob.control.rate_limit import TokenBucket
+from lispmob.errors import MalformedMessage
+from lispmob.natt.arrival import DataControl
+from lispmob.natt.effect import (
+    AskFailed,
+    NattEffect,
+    PlanChanged,
+    RelayConfirmed,
+    ServiceFound,
+    UplinkEffect,
+)
+from lispmob.natt.info_exchange import Seen
+from lispmob.natt.keepalive import Lifetime
+from lispmob.natt.machine import State, UplinkMachine
+from lispmob.natt.natt_config import NattConfig
+from lispmob.natt.plan import NattPlan
+from lispmob.natt.server_knowledge import ServerKnowledge
+from lispmob.natt.union import plan, record_for
+from lispmob.wire.address import IpAddress
+from lispmob.wire.header import CONTROL_PORT
+from lispmob.wire.info import InfoReply
+from lispmob.wire.map_notify import MapNotify
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import MapRequest
+from lispmob.wire.message import decode_control
+
+REFUSED_EVENT_S: Final = 60.0  # ours: forgeries must not fill the log
+MAX_KNOWN_NATS: Final = 16  # ours: public addresses whose binding lifetime is remembered
+
+
+class Traversal:
+    """All uplinks of a node. `new_nonce` is unpredictable, `next_nonce` the node's counter for Map-Registers."""
+
+    def __init__(
+        self,
+        config: NattConfig,
+        *,
+        new_nonce: Callable[[], int],
+        next_nonce: Callable[[], int],
+    ) -> None:
+        self.config = config
+        self.plan = NattPlan()
+        self._new_nonce = new_nonce
+        self._next_nonce = next_nonce
+        self._knowledge = ServerKnowledge(config.mode)
+        self._machines: dict[IpAddress, UplinkMachine] = {}
+        self._remembered: Seen | None = None
+        self._lifetimes: dict[IpAddress, Lifetime] = {}  # by the public address of the NAT
+        self._refused_events = TokenBucket(REFUSED_EVENT_S)
+
+    @property
+    def machines(self) -> tuple[UplinkMachine, ...]:
+        """One per address, most preferred first, for display."""
+        return tuple(sorted(self._machines.values(), key=lambda one: (one.locator.priority, -one.locator.weight)))
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds."""
+        return min((at for one in self._machines.values() if (at := one.wake_at()) is not None), default=None)
+
+    def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[NattEffect]:
+        """Our addresses are these now. A machine lives as long as its address is on its interface."""
+        wanted = {one.address: one for one in locators}
+        effects: list[UplinkEffect] = []
+        for address, machine in list(self._machines.items()):
+            kept = wanted.get(address)
+            is_given_up = kept is not None and kept.priority == NEVER and not machine.is_direct
+            if kept is None or kept.ifindex != machine.locator.ifindex or is_given_up:
+                machine.on_down()
+                del self._machines[address]
+            else:
+                machine.locator = kept  # only its priority or weight may be another
+        for one in locators:
+            machine = self._machines.get(one.address) or self._make(one)
+            self._machines[one.address] = machine
+            if machine.state is State.IDLE and one.priority < NEVER and self.config.mode != "off":
+                effects += machine.on_up(now, self._remembered)
+        return self._route(effects, now)
+
+    def on_datagram(self, datagram: Datagram, now: float) -> list[NattEffect] | None:
+        """A datagram on the control port; None when it is not about NAT traversal, and the node should look at it."""
+        kind = datagram.payload[:1]
+        if not kind or kind[0] >> 4 not in (2, 4, 7):
+            return None
+        try:
+            message = decode_control(datagram.payload)
+        except MalformedMessage as malformed:
+            return self._route([Count(malformed.counter)], now) if kind[0] >> 4 == 7 else None
+        if isinstance(message, InfoReply):
+            effects = self._on_info_reply(message, datagram.payload, datagram.destination, datagram.source, now)
+            return self._route(effects, now)
+        if isinstance(message, MapReply) and message.is_probe:
+            is_ours = any(one.on_map_reply(message, now) for one in self._machines.values())
+            return self._route([], now) if is_ours else None
+        if isinstance(message, MapNotify) and any(one.relays.expects(message.nonce) for one in self._machines.values()):
+            # Through an RTR it comes in a data packet; this one came past it, and proves nothing about the RTR.
+            return self._route([Count("rx_policy")], now)
+        return None
+
+    def on_data_control(self, arrival: DataControl, now: float) -> list[NattEffect] | None:
+        """A control message on the data port; None when it is the node's, such as a probe of an RTR."""
+        try:
+            message = decode_control(arrival.payload)
+        except MalformedMessage as malformed:
+            return self._route([Count(malformed.counter)], now)
+        machine = self._machines.get(arrival.outer_destination)
+        if isinstance(message, InfoReply):
+            source, local = arrival.outer_source, arrival.outer_destination
+            return self._route(self._on_info_reply(message, arrival.payload, local, source, now), now)
+        if machine is None or arrival.outer_source not in machine.rtrs:
+            return self._route(self._refuse(arrival, now), now)
+        if isinstance(message, MapNotify):
+            return self._route(self._on_data_map_notify(machine, message, arrival, now), now)
+        if isinstance(message, MapRequest) and message.is_smr and not message.is_probe:
+            return self._route(self._on_poke(machine, message, now), now)
+        return None
+
+    def on_timer(self, now: float) -> list[NattEffect]:
+        """A deadline may have passed. Early and late calls are both harmless."""
+        return self._route([effect for one in self.machines for effect in one.on_timer(now)], now)
+
+    def on_map_server_alive(self, address: IpAddress, now: float) -> list[NattEffect]:
+        """A Map-Server confirmed an ordinary registration."""
+        effects: list[UplinkEffect] = []
+        for server in self.config.map_servers:
+            if server.address != address:
+                continue
+            if self._knowledge.on_alive(server, now):
+                text = "this Map-Server knows no NAT traversal: registered in the ordinary way"
+                effects.append(Event("natt-absent", {"map_server": str(address), "text": text}))
+            for one in self._machines.values():
+                one.on_alive(server, now)
+        return self._route(effects, now)
+
+    def on_stalled(self, address: IpAddress, now: float) -> list[NattEffect]:
+        """What leaves by this uplink has not been answered for longer than a round trip."""
+        machine = self._machines.get(address)
+        return self._route(machine.on_stalled(now) if machine is not None else [], now)
+
+    def on_lifetime(self, address: IpAddress, lifetime: Lifetime, now: float) -> list[NattEffect]:
+        """The binding lifetime behind this uplink was measured; the NAT is known again by its public address."""
+        machine = self._machines.get(address)
+        if machine is None:
+            return []
+        machine.on_lifetime(lifetime)
+        if machine.seen is not None and machine.seen.address is not None:
+            self._lifetimes[machine.seen.address] = lifetime
+            while len(self._lifetimes) > MAX_KNOWN_NATS:
+                del self._lifetimes[next(iter(self._lifetimes))]
+        return self._route([], now)
+
+    def on_filtered(self, address: IpAddress, is_filtered: bool, now: float) -> list[NattEffect]:
+        """It was found out whether a firewall lets in nothing but answers."""
+        machine = self._machines.get(address)
+        return self._route(machine.on_filtered(is_filtered, now) if machine is not None else [], now)
+
+    def on_slept(self, now: float) -> list[NattEffect]:
+        """The host was suspended: every binding may be gone, so every uplink starts over."""
+        old = [one.locator for one in self.machines]
+        for one in self._machines.values():
+            one.on_down()
+        self._machines.clear()
+        return self.on_locators(old, now)
+
+    def on_config(self, config: NattConfig, now: float) -> list[NattEffect]:
+        """A reload; with anything changed, every uplink starts over."""
+        if config == self.config:
+            return []
+        if config.mode != self.config.mode or config.map_servers != self.config.map_servers:
+            self._knowledge = ServerKnowledge(config.mode)
+            self._remembered = None
+        self.config = config
+        return self.on_slept(now)
+
+    def on_shutdown(self, now: float) -> list[NattEffect]:
+        """The node stops: withdraw what is registered through RTRs; one uplink speaks for all."""
+        relayed = [one for one in self.machines if one.state is State.RELAYED and one.relays.rtr is not None]
+        effects = [effect for one in relayed[:1] for effect in one.relays.withdraw(now)]
+        for one in self._machines.values():
+            one.on_down()
+        self._machines.clear()
+        return self._route(effects, now)
+
+    def _make(self, locator: LocalLocator) -> UplinkMachine:
+        return UplinkMachine(
+            locator, self.config, self._knowledge, new_nonce=self._new_nonce, next_nonce=self._next_nonce
+        )
+
+    def _on_info_reply(
+        self, reply: InfoReply, raw: bytes, local: IpAddress, source: IpAddress, now: float
+    ) -> list[UplinkEffect]:
+        """The uplink whose question it answers; by address first, for a host may have a route back of its own."""
+        first = self._machines.get(local)
+        order = [first] if first is not None else []
+        order += [one for one in self._machines.values() if one is not first]
+        for one in order:
+            was_known = one.seen is not None
+            effects = one.on_info_reply(reply, raw, source, now)
+            if effects is None:
+                continue
+            if one.seen is not None and not any(isinstance(effect, Count) for effect in effects):
+                effects = self._learn(one, one.seen, now, is_first=not was_known) + effects
+            return effects
+        return [Count("rx_nonce")]
+
+    def _learn(self, one: UplinkMachine, seen: Seen, now: float, *, is_first: bool) -> list[UplinkEffect]:
+        if seen.rtrs:
+            self._remembered = seen
+        if is_first and seen.address is not None and seen.address in self._lifetimes:
+            one.on_lifetime(self._lifetimes[seen.address])
+        is_news = self._knowledge.on_answered(seen.server, seen.dialect)
+        effects: list[UplinkEffect] = [ServiceFound(seen.server.address)] if is_news else []
+        return effects + one.on_unproven(now) if self._knowledge.wants_proof(seen.server) else effects
+
+    def _on_data_map_notify(
+        self, machine: UplinkMachine, notify: MapNotify, arrival: DataControl, now: float
+    ) -> list[UplinkEffect]:
+        """NAT-traversal draft, step 6: everything about the addresses before anything about the contents."""
+        servers = {server.address for server in self.config.map_servers}
+        is_right = (
+            arrival.outer_source == machine.relays.rtr
+            and arrival.outer_source_port == CONTROL_PORT
+            and (arrival.source_port, arrival.destination_port) == (CONTROL_PORT, CONTROL_PORT)
+            and arrival.source in servers
+            and arrival.destination == machine.locator.address
+        )
+        return machine.on_map_notify(notify, arrival.payload, now) if is_right else self._refuse(arrival, now)
+
+    def _on_poke(self, machine: UplinkMachine, request: MapRequest, now: float) -> list[UplinkEffect]:
+        """The RTR saw packets of ours and does not know us, or not by this address: it asks us to register again."""
+        asked = [prefix for record in request.records if (prefix := record.eid_prefix) is not None]
+        if not any(eid.covers(prefix) for eid in self.config.eids for prefix in asked):
+            return [Count("rx_policy")]
+        return [Count("rx_rtr_poke"), *machine.on_poked(now)]
+
+    def _refuse(self, arrival: DataControl, now: float) -> list[UplinkEffect]:
+        effects: list[UplinkEffect] = [Count("data_inner")]
+        if self._refused_events.take(now):
+            where = f"{arrival.outer_source}:{arrival.outer_source_port}"
+            text = f"a control message in the data plane from {where}, which is no RTR of ours"
+            effects.append(Event("natt-refused", {"rloc": str(arrival.outer_destination), "text": text}))
+        return effects
+
+    def _route(self, effects: Iterable[UplinkEffect], now: float) -> list[NattEffect]:
+        """Hand what is meant for other machines to them, then settle the plan and what is registered by it."""
+        out: list[NattEffect] = []
+        out += self._sort(effects, now)
+        new = plan(self.machines, self.config)
+        if new != self.plan:
+            self.plan = new
+            out.insert(0, PlanChanged(new))
+        registers: list[UplinkEffect] = []
+        for one in self.machines:
+            registers += one.on_record(record_for(one, self.machines, self.config), now)
+        return out + self._sort(registers, now)
+
+    def _sort(self, effects: Iterable[UplinkEffect], now: float) -> list[NattEffect]:
+        waiting = deque(effects)
+        out: list[NattEffect] = []
+        while waiting:
+            match waiting.popleft():
+                case ServiceFound():
+                    for one in self.machines:
+                        waiting.extend(one.on_service_found(now))
+                case RelayConfirmed() as done:
+                    fields: dict[str, EventValue] = {
+                        "eid": str(done.eid),
+                        "map_server": str(done.map_server),
+                        "rtr": str(done.rtr),
+                        "tries": done.tries,
+                        "rtt_ms": round(done.rtt_s * 1000, 3),
+                    }
+                    out.append(Event("registered", fields))
+                case AskFailed():
+                    pass
+                case other:
+                    out.append(other)
+        return out

@@ -1,0 +1,209 @@
+"""Finds out what is between an uplink and the Internet: a firewall without a NAT, and how long a NAT keeps a binding.
+
+Asks from ports of its own, so that nothing that carries data is put at risk, and only about uplinks that need it: one
+question about a firewall for each new address without a NAT, and trials behind a NAT until its lifetime is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from lispmob.control.effect import SendControl
+from lispmob.control_socket import ControlSocket, Received
+from lispmob.errors import LispError, MalformedMessage
+from lispmob.natt.dialect import Dialect
+from lispmob.natt.effect import NattEffect, Reach
+from lispmob.natt.firewall_probe import FirewallProbe, Way, WayFound
+from lispmob.natt.kind_probe import FilteringProbe, KindFound, MappingProbe
+from lispmob.natt.lifetime_probe import LifetimeMeasured, LifetimeProbe
+from lispmob.natt.machine import State, UplinkMachine
+from lispmob.natt.question import SendFromSparePort
+from lispmob.natt.traversal import Traversal
+from lispmob.wire.address import IpAddress
+from lispmob.wire.header import MessageType
+from lispmob.wire.map_reply import MapReply
+
+log = logging.getLogger(__name__)
+
+SETTLE_S: Final = 1.0  # ours: a move has other things to do first
+MEASURES_AFTER_S: Final = 5.0
+
+_Probe: TypeAlias = FirewallProbe | MappingProbe | FilteringProbe | LifetimeProbe
+_IN_TURN: Final[tuple[type[_Probe], ...]] = (FirewallProbe, MappingProbe, FilteringProbe, LifetimeProbe)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A probe, the port that it needs, and the uplink that it is about."""
+
+    probe: _Probe
+    spare: ControlSocket
+    ifindex: int
+    start_at: float | None
+
+
+class Measuring:
+    """One probe at most for each address. `perform` takes what the verdicts lead to."""
+
+    def __init__(
+        self,
+        traversal: Traversal,
+        send: Callable[[SendControl], bool],
+        perform: Callable[[Iterable[NattEffect]], None],
+    ) -> None:
+        self.ways: dict[IpAddress, Way] = {}
+        self.kinds: dict[IpAddress, KindFound] = {}
+        self._traversal = traversal
+        self._send = send
+        self._perform_natt = perform
+        self._running: dict[IpAddress, _Running] = {}
+        self._done: set[tuple[IpAddress, int, type[_Probe]]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def look(self, now: float) -> None:
+        """Something about the uplinks has changed: begin what is needed, end what no longer is."""
+        machines = {one.locator.address: one for one in self._traversal.machines}
+        for address, running in list(self._running.items()):
+            machine = machines.get(address)
+            if machine is None or machine.locator.ifindex != running.ifindex or not _is_needed(machine, running.probe):
+                self._end(address)
+        present = {(one.locator.address, one.locator.ifindex) for one in machines.values()}
+        self._done = {key for key in self._done if key[:2] in present}
+        self.ways = {address: way for address, way in self.ways.items() if address in machines}
+        self.kinds = {address: kind for address, kind in self.kinds.items() if address in machines}
+        for machine in machines.values():
+            if machine.locator.address not in self._running:
+                self._begin(machine, now)
+        self._arm()
+
+    def on_datagram(self, payload: bytes) -> bool:
+        """True when a Map-Reply on the control port answers one of our questions."""
+        if not self._running or not payload or payload[0] >> 4 != MessageType.MAP_REPLY:
+            return False
+        try:
+            reply = MapReply.decode(payload)
+        except MalformedMessage:
+            return False
+        return any(running.probe.on_control_reply(reply) for running in self._running.values())
+
+    def close(self) -> None:
+        """End all of it."""
+        for address in list(self._running):
+            self._end(address)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _begin(self, machine: UplinkMachine, now: float) -> None:
+        seen, one = machine.seen, machine.locator
+        eid = next(iter(self._traversal.config.eids), None)
+        if seen is None or eid is None:
+            return
+        kind: type[_Probe] | None = next((each for each in _IN_TURN if self._wants(machine, each)), None)
+        if kind is None:
+            return
+        self._done.add((one.address, one.ifindex, kind))
+        loop = asyncio.get_running_loop()
+        spare = ControlSocket(lambda received: self._on_spare(one.address, received), port=0)
+        try:
+            spare.open()
+        except LispError as error:
+            log.debug("no port to measure with why=%s", error)
+            return
+        spare.start(loop)
+        probe: _Probe
+        if kind is FirewallProbe:
+            server = seen.server.address
+            probe = FirewallProbe(
+                one, eid, server, spare.port_for(server.version), new_nonce=lambda: secrets.randbits(64)
+            )
+            start_at = now + SETTLE_S
+        elif kind is MappingProbe or kind is FilteringProbe:
+            name = self._traversal.config.host_name + b"-probe"
+            probe = kind(one, eid, seen, machine.rtrs[0], name, new_nonce=lambda: secrets.randbits(64))
+            start_at = now + SETTLE_S
+        else:
+            probe = LifetimeProbe(one, eid, seen, new_nonce=lambda: secrets.randbits(64), known=machine.lifetime)
+            start_at = now + MEASURES_AFTER_S
+        self._running[one.address] = _Running(probe, spare, one.ifindex, start_at)
+
+    def _end(self, address: IpAddress) -> None:
+        self._running.pop(address).spare.close()
+
+    def _on_spare(self, address: IpAddress, received: Received) -> None:
+        running = self._running.get(address)
+        if running is not None:
+            now = asyncio.get_running_loop().time()
+            self._perform(address, running, running.probe.on_spare_datagram(received.payload, now), now)
+            self._arm()
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for address, running in list(self._running.items()):
+            if running.start_at is not None:
+                if now >= running.start_at:
+                    running.start_at = None
+                    self._perform(address, running, running.probe.start(now), now)
+            else:
+                self._perform(address, running, running.probe.on_timer(now), now)
+        self._arm()
+
+    def _perform(self, address: IpAddress, running: _Running, effects: Iterable[object], now: float) -> None:
+        for effect in effects:
+            if isinstance(effect, SendControl):
+                self._send(effect)
+            elif isinstance(effect, SendFromSparePort):
+                out = SendControl(effect.payload, effect.destination, effect.port, effect.source, effect.ifindex)
+                running.spare.send(out)
+            elif isinstance(effect, LifetimeMeasured):
+                self._perform_natt(self._traversal.on_lifetime(address, effect.lifetime, now))
+            elif isinstance(effect, KindFound):
+                known = self.kinds.get(address, effect)
+                self.kinds[address] = KindFound(
+                    address, effect.mapping or known.mapping, effect.filtering or known.filtering
+                )
+                with contextlib.suppress(KeyError):
+                    self._end(address)
+                self.look(now)
+            elif isinstance(effect, WayFound):
+                self.ways[address] = effect.way
+                with contextlib.suppress(KeyError):
+                    self._end(address)
+                if effect.way is not Way.UNKNOWN:
+                    self._perform_natt(self._traversal.on_filtered(address, effect.way is Way.FILTERED, now))
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        times = [at for one in self._running.values() if (at := one.start_at or one.probe.wake_at()) is not None]
+        if times:
+            self._timer = asyncio.get_running_loop().call_at(min(times), self._on_timer)
+
+    def _wants(self, machine: UplinkMachine, kind: type[_Probe]) -> bool:
+        one = machine.locator
+        return (one.address, one.ifindex, kind) not in self._done and _is_wanted(machine, kind)
+
+
+def _is_wanted(machine: UplinkMachine, kind: type[_Probe]) -> bool:
+    if machine.dialect is not Dialect.E19 or machine.seen is None:
+        return False
+    if kind is FirewallProbe:
+        return machine.state is State.DIRECT and bool(machine.seen.rtrs)
+    is_relayed = machine.state is State.RELAYED and machine.reach is Reach.TRANSLATED
+    if kind is MappingProbe or kind is FilteringProbe:
+        return is_relayed and bool(machine.rtrs)
+    return is_relayed and not machine.lifetime.is_measured
+
+
+def _is_needed(machine: UplinkMachine, probe: _Probe) -> bool:
+    if isinstance(probe, FirewallProbe):
+        return machine.state is State.DIRECT
+    return machine.state is State.RELAYED

@@ -1,0 +1,82 @@
+"""Info-Requests at the Map-Server: who gets an answer, and what is in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+from lispmob.control.effect import SendControl
+from lispmob.hub.effect import Arrival
+from lispmob.hub.info import BURST_PER_SOURCE, InfoResponder
+from lispmob.hub.site import SiteTable
+from lispmob.wire.address import DistinguishedName
+from lispmob.wire.auth import Key, sign, verify
+from lispmob.wire.info import InfoReply, InfoRequest
+from tests.hub.exchange import HUB, KEY, site
+
+NODE, RTR, RTR6 = (ip_address(text) for text in ("203.0.113.200", "198.51.100.77", "2001:db8:51::77"))
+ASKED = InfoRequest(7, ip_address("10.1.0.1"), 32)
+HELLO = InfoRequest(7, None, 0, tail=DistinguishedName(b"laptop"))
+
+
+def responder(*, answers_lispers: bool = False) -> InfoResponder:
+    return InfoResponder(SiteTable([site("10.1.0.0/16")]), [RTR, RTR6], answers_lispers=answers_lispers)
+
+
+def ask(one: InfoResponder, payload: bytes, now: float = 0.0) -> SendControl | None:
+    effects = one.on_info_request(Arrival(payload, NODE, 20001, HUB), now)
+    assert len(effects) <= 1
+    return effects[0] if effects and isinstance(effects[0], SendControl) else None
+
+
+def test_the_answer_says_what_was_seen_and_goes_back_there() -> None:
+    sent = ask(responder(), sign(ASKED, KEY))
+
+    assert sent is not None
+    assert (sent.destination, sent.port, sent.source) == (NODE, 20001, HUB)
+    verify(sent.payload, KEY)
+    reply = InfoReply.decode(sent.payload)
+    assert (reply.nonce, reply.eid, reply.mask_len) == (7, ASKED.eid, 32)
+    assert (reply.nat.global_etr_rloc, reply.nat.etr_port, reply.nat.ms_rloc) == (NODE, 20001, HUB)
+
+
+def test_only_rtrs_of_the_askers_family_are_named() -> None:
+    sent = ask(responder(), sign(ASKED, KEY))
+
+    assert sent is not None
+    assert InfoReply.decode(sent.payload).nat.rtr_rlocs == (RTR,)
+
+
+def test_a_digest_of_the_askers_length_comes_back() -> None:
+    short = replace(KEY, is_truncated=True)
+
+    sent = ask(responder(), sign(ASKED, short))
+
+    assert sent is not None
+    assert len(InfoReply.decode(sent.payload).authentication) == short.mac_octets
+
+
+def test_what_is_not_proved_is_not_answered() -> None:
+    one = responder()
+
+    assert ask(one, sign(ASKED, Key(b"another"))) is None
+    assert ask(one, sign(replace(ASKED, eid=ip_address("10.9.0.1")), KEY)) is None
+    assert ask(one, HELLO.encode()) is None
+    assert one.counters["rx_auth"] == 2
+    assert one.counters["rx_policy"] == 1
+
+
+def test_a_host_name_is_answered_where_that_is_configured() -> None:
+    sent = ask(responder(answers_lispers=True), HELLO.encode())
+
+    assert sent is not None
+    assert InfoReply.decode(sent.payload).nat.global_etr_rloc == NODE
+
+
+def test_a_flood_is_answered_in_part() -> None:
+    one = responder()
+
+    answers = [ask(one, sign(replace(ASKED, nonce=n), KEY)) for n in range(3 * BURST_PER_SOURCE)]
+
+    assert sum(answer is not None for answer in answers) == BURST_PER_SOURCE
+    assert one.counters["rx_rate"] == 2 * BURST_PER_SOURCE

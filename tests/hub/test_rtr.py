@@ -1,0 +1,288 @@
+"""The RTR: believed is only what a Map-Server proves, and sent is only to where the proof says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from itertools import count
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lispmob.control.effect import SendControl
+from lispmob.hub.effect import Arrival
+from lispmob.hub.map_server import MapServer
+from lispmob.hub.relayed import RelayedRegisters, RtrPeer
+from lispmob.hub.rtr import PENDING_PER_SOURCE, PENDING_S, MapServerLink, Rtr
+from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, RtrEffect, SendFromRelayPort, Stranger
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Algorithm, Key, sign
+from lispmob.wire.data_header import split_data_packet
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.ip_udp import parse_ip_udp
+from lispmob.wire.map_notify import MapNotify
+from lispmob.wire.map_register import MapRegister
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.record import Locator, MappingRecord
+from tests.hub.exchange import HUB, KEY, eid, site
+
+RTR_KEY = Key(b"between servers", key_id=1, algorithm=Algorithm.HMAC_SHA_1_96)
+RTR, NAT, OTHER_NAT = (ip_address(text) for text in ("198.51.100.77", "203.0.113.200", "203.0.113.201"))
+WIFI, LTE = ip_address("192.168.1.2"), ip_address("10.64.0.2")
+EID, XTR_ID = eid("10.1.0.1/32"), bytes(range(16))
+
+
+@dataclass
+class Scene:
+    """An RTR and its Map-Server, and a node that registers through it."""
+
+    rtr: Rtr = field(default_factory=lambda: Rtr([MapServerLink(HUB, RTR_KEY)], [RTR]))
+    server: RelayedRegisters = field(
+        default_factory=lambda: RelayedRegisters(MapServer([site("10.1.0.0/16")]), [RtrPeer(RTR, RTR_KEY)])
+    )
+    nonces: Iterable[int] = field(default_factory=lambda: count(1))
+
+    def register(
+        self,
+        private: IpAddress = WIFI,
+        public: tuple[IpAddress, int] = (NAT, 20001),
+        *,
+        listed: Iterable[tuple[IpAddress, int, int]] = (),
+        ttl_min: int = 10,
+        key: Key = KEY,
+        **changes: object,
+    ) -> Arrival:
+        locators = [Locator(RTR)] + [Locator(ip, p, w, is_local=True, is_reachable=False) for ip, p, w in listed]
+        record = MappingRecord.of(EID, locators, ttl_min=ttl_min, is_authoritative=True)
+        nonce = next(iter(self.nonces))
+        message = MapRegister(nonce, (record,), proxy_map_reply=True, want_map_notify=True, xtr_id=XTR_ID)
+        message = replace(message, **changes)  # type: ignore[arg-type]
+        ecm = EncapsulatedControl(private, 4342, HUB, 4342, sign(message, key), to_rtr=True)
+        return Arrival(ecm.encode(), *public, RTR)
+
+    def at_rtr(self, arrival: Arrival, now: float = 0.0) -> list[RtrEffect]:
+        return self.rtr.on_encapsulated_control(arrival, EncapsulatedControl.decode(arrival.payload), now)
+
+    def at_server(self, sent: SendControl, now: float = 0.0) -> SendControl:
+        arrival = Arrival(sent.payload, RTR, 4342, HUB)
+        effects = self.server.on_encapsulated_register(arrival, EncapsulatedControl.decode(sent.payload), now)
+        return next(effect for effect in effects if isinstance(effect, SendControl))
+
+    def all_the_way(self, arrival: Arrival, now: float = 0.0) -> list[RtrEffect]:
+        (onward,) = self.at_rtr(arrival, now)
+        assert isinstance(onward, SendControl)
+        back = self.at_server(onward, now)
+        return self.at_rtr(Arrival(back.payload, HUB, 4342, RTR), now)
+
+    def places(self) -> list[tuple[str, int, int, int]]:
+        found = self.rtr.entries.get(EID)
+        return [(str(one.address), one.port, one.priority, one.weight) for one in (found.usable() if found else ())]
+
+
+def test_a_register_is_passed_on_and_its_answer_comes_back_in_the_data_plane() -> None:
+    scene = Scene()
+
+    install, _, answer = scene.all_the_way(scene.register())
+
+    assert isinstance(install, InstallRelay)
+    assert [(one.address, one.port, one.source_port) for one in install.bindings] == [(NAT, 20001, 4342)]
+    assert isinstance(answer, SendControl)
+    assert (answer.destination, answer.port, answer.source) == (NAT, 20001, RTR)
+    header, inner = split_data_packet(answer.payload)
+    udp = parse_ip_udp(inner)
+    assert header.instance_id == 0xFFFFFF
+    assert (udp.source, udp.source_port, udp.destination, udp.destination_port) == (HUB, 4342, WIFI, 4342)
+    assert MapNotify.decode(udp.payload).xtr_id == XTR_ID
+
+
+def test_nothing_is_forwarded_before_the_map_server_has_vouched_for_it() -> None:
+    scene = Scene()
+
+    effects = scene.at_rtr(scene.register())
+
+    assert not [effect for effect in effects if isinstance(effect, InstallRelay)]
+    assert scene.places() == []
+
+
+def test_the_same_register_again_tells_the_datapath_nothing_new() -> None:
+    scene = Scene()
+    scene.all_the_way(scene.register())
+
+    effects = scene.all_the_way(scene.register(), now=20.0)
+
+    assert [type(effect) for effect in effects] == [SendControl]
+
+
+def test_a_new_translated_port_replaces_the_old_one() -> None:
+    scene = Scene()
+    scene.all_the_way(scene.register())
+
+    scene.all_the_way(scene.register(public=(OTHER_NAT, 30000)), now=20.0)
+
+    assert scene.places() == [(str(OTHER_NAT), 30000, 1, 100)]
+
+
+def test_two_uplinks_share_by_the_priority_and_weight_that_the_register_names() -> None:
+    scene = Scene()
+    listed = [(WIFI, 1, 75), (LTE, 1, 25)]
+    scene.all_the_way(scene.register(WIFI, (NAT, 20001), listed=listed))
+
+    scene.all_the_way(scene.register(LTE, (OTHER_NAT, 30000), listed=listed), now=1.0)
+
+    assert sorted(scene.places()) == [(str(NAT), 20001, 1, 75), (str(OTHER_NAT), 30000, 1, 25)]
+
+
+def test_an_uplink_that_is_no_longer_listed_is_gone() -> None:
+    scene = Scene()
+    both = [(WIFI, 1, 75), (LTE, 1, 25)]
+    scene.all_the_way(scene.register(WIFI, listed=both))
+    scene.all_the_way(scene.register(LTE, (OTHER_NAT, 30000), listed=both))
+
+    scene.all_the_way(scene.register(LTE, (OTHER_NAT, 30000), listed=[(LTE, 1, 100)]))
+
+    assert scene.places() == [(str(OTHER_NAT), 30000, 1, 100)]
+
+
+def test_a_binding_lives_as_long_as_the_register_says() -> None:
+    scene = Scene()
+    scene.all_the_way(scene.register(ttl_min=3))
+    assert scene.rtr.wake_at() == 180.0
+
+    effects = scene.rtr.on_timer(180.0)
+
+    assert [effect for effect in effects if isinstance(effect, RemoveRelay)]
+    assert scene.rtr.wake_at() is None
+
+
+def test_a_withdrawal_removes_the_node() -> None:
+    scene = Scene()
+    scene.all_the_way(scene.register())
+
+    effects = scene.all_the_way(scene.register(ttl_min=0))
+
+    assert isinstance(effects[0], RemoveRelay)
+
+
+def test_a_register_for_an_eid_of_others_never_becomes_an_entry() -> None:
+    scene = Scene()
+    (onward,) = scene.at_rtr(scene.register(key=Key(b"not the site's")))
+    assert isinstance(onward, SendControl)
+
+    effects = scene.server.on_encapsulated_register(
+        Arrival(onward.payload, RTR, 4342, HUB), EncapsulatedControl.decode(onward.payload), 0.0
+    )
+
+    assert not [effect for effect in effects if isinstance(effect, SendControl)]
+    assert scene.places() == []
+
+
+def test_a_register_without_an_xtr_id_or_for_a_strange_map_server_is_dropped() -> None:
+    scene = Scene()
+    strange = EncapsulatedControl.decode(scene.register().payload)
+    strange = replace(strange, destination=ip_address("192.0.2.66"))
+
+    assert scene.at_rtr(scene.register(xtr_id=None)) == []
+    assert scene.at_rtr(Arrival(strange.encode(), NAT, 20001, RTR)) == []
+    assert scene.rtr.counters["rx_policy"] == 2
+
+
+def test_a_map_notify_without_proof_with_a_wrong_one_or_from_elsewhere_is_dropped() -> None:
+    scene = Scene()
+    (onward,) = scene.at_rtr(scene.register())
+    assert isinstance(onward, SendControl)
+    good = EncapsulatedControl.decode(scene.at_server(onward).payload)
+    assert good.authentication is not None
+    bent = good.authentication[:-1] + bytes((good.authentication[-1] ^ 1,))
+
+    assert scene.at_rtr(Arrival(replace(good, authentication=None).encode(), HUB, 4342, RTR)) == []
+    assert scene.at_rtr(Arrival(replace(good, authentication=bent).encode(), HUB, 4342, RTR)) == []
+    assert scene.at_rtr(Arrival(good.encode(), OTHER_NAT, 4342, RTR)) == []
+    assert scene.rtr.counters["rx_auth"] == 2
+    assert scene.rtr.counters["rx_policy"] == 1
+    assert scene.places() == []
+
+
+def test_a_map_notify_that_nobody_waits_for_is_dropped() -> None:
+    scene = Scene()
+    (onward,) = scene.at_rtr(scene.register(), 0.0)
+    assert isinstance(onward, SendControl)
+    back = scene.at_server(onward)
+
+    assert scene.at_rtr(Arrival(back.payload, HUB, 4342, RTR), PENDING_S + 1) == []
+    assert scene.rtr.counters["rx_nonce"] == 1
+
+
+def test_a_flood_of_registers_from_one_address_stays_bounded() -> None:
+    scene = Scene()
+
+    for _ in range(3 * PENDING_PER_SOURCE):
+        scene.at_rtr(scene.register())
+
+    assert scene.rtr.counters["rx_relayed_register"] == PENDING_PER_SOURCE
+    assert scene.at_rtr(scene.register(public=(OTHER_NAT, 1))) != []
+
+
+def test_an_unknown_rtr_may_not_relay() -> None:
+    scene = Scene()
+    (onward,) = scene.at_rtr(scene.register())
+    assert isinstance(onward, SendControl)
+
+    ecm = EncapsulatedControl.decode(onward.payload)
+
+    assert scene.server.on_encapsulated_register(Arrival(onward.payload, NAT, 4342, HUB), ecm, 0.0) == []
+    assert scene.server.counters["rx_policy"] == 1
+
+
+def test_a_probe_is_answered_for_whatever_eid_it_names() -> None:
+    scene = Scene()
+    everything = EidRecord.of(EidPrefix.parse("0.0.0.0/0"))
+    request = MapRequest(5, None, (WIFI,), (everything,), is_probe=True)
+
+    (sent,) = scene.rtr.on_probe(Arrival(request.encode(), NAT, 20001, RTR), request)
+
+    assert isinstance(sent, SendControl)
+    assert (sent.destination, sent.port) == (NAT, 20001)
+    (record,) = MapReply.decode(sent.payload).records
+    assert [(one.address, one.is_probed) for one in record.locators] == [(RTR, True)]
+    assert record.is_authoritative
+
+
+def test_data_from_an_unknown_place_has_its_node_told_the_way_it_came_and_seldom() -> None:
+    scene = Scene()
+    packet = Stranger(EID.address, 0, NAT, 31234, RTR)
+
+    told = [effect for n in range(100) for effect in scene.rtr.on_stranger(packet, n / 1000)]
+
+    (one,) = told
+    assert isinstance(one, SendFromRelayPort)
+    assert (one.destination, one.port, one.source) == (NAT, 31234, RTR)
+    request = MapRequest.decode(parse_ip_udp(split_data_packet(one.payload)[1]).payload)
+    assert request.is_smr
+    assert request.records[0].eid_prefix == EID
+    assert scene.rtr.counters["data_source"] == 100
+
+
+def test_many_forged_sources_are_not_answered_without_bound() -> None:
+    scene = Scene()
+    base = int(ip_address("10.2.0.0"))
+
+    told = [
+        effect
+        for n in range(2000)
+        for effect in scene.rtr.on_stranger(Stranger(ip_address(base + n), 0, NAT, 31234, RTR), n / 2000)
+    ]
+
+    assert len(told) <= 101
+
+
+@given(payload=st.binary(max_size=200))
+def test_any_ecm_contents_are_counted_and_dropped(payload: bytes) -> None:
+    scene = Scene()
+    ecm = EncapsulatedControl(WIFI, 4342, HUB, 4342, b"\x30" + payload, to_rtr=True)
+
+    effects = scene.rtr.on_encapsulated_control(Arrival(ecm.encode(), NAT, 20001, RTR), ecm, 0.0)
+
+    assert all(isinstance(effect, SendControl) for effect in effects)
+    assert scene.places() == []

@@ -1,0 +1,129 @@
+"""Nodes behind NATs at the hub's one port: what is asked, registered and probed there reaches the right machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+from lispmob.control.effect import SendControl
+from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.effect import Arrival, RegistrationChanged
+from lispmob.hub.rtr_effect import InstallRelay
+from lispmob.hub.traversal import PlaneEffect, TraversalPolicy
+from lispmob.wire.auth import sign
+from lispmob.wire.data_header import split_data_packet
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.info import InfoReply, InfoRequest
+from lispmob.wire.map_notify import MapNotify
+from lispmob.wire.map_register import MapRegister
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.record import Locator, MappingRecord
+from tests.hub.exchange import HUB, KEY, eid, site, xtr
+
+NAT, WIFI = ip_address("203.0.113.200"), ip_address("192.168.1.2")
+EID = eid("10.1.0.1/32")
+AN_RTR = TraversalPolicy(is_rtr=True)
+
+
+def hub(policy: TraversalPolicy = AN_RTR) -> ControlPlane:
+    plane = ControlPlane([site("10.1.0.0/16")], traversal=policy)
+    plane.traversal.on_addresses([HUB])
+    return plane
+
+
+def question() -> Arrival:
+    request = InfoRequest(7, EID.address, EID.mask_len)
+    return Arrival(sign(request, KEY), NAT, 20001, HUB)
+
+
+def register() -> Arrival:
+    record = MappingRecord.of(EID, (Locator(HUB),), ttl_min=10, is_authoritative=True)
+    message = MapRegister(5, (record,), proxy_map_reply=True, want_map_notify=True, xtr_id=bytes(range(16)))
+    ecm = EncapsulatedControl(WIFI, 4342, HUB, 4342, sign(message, KEY), to_rtr=True)
+    return Arrival(ecm.encode(), NAT, 20001, HUB)
+
+
+def loop(plane: ControlPlane, effects: list[PlaneEffect]) -> list[PlaneEffect]:
+    """What the hub sends to itself comes back to it, as the kernel would do."""
+    out: list[PlaneEffect] = []
+    for _ in range(4):
+        to_itself = [one for one in effects if isinstance(one, SendControl) and one.destination == HUB]
+        out += [one for one in effects if one not in to_itself]
+        effects = [
+            effect for one in to_itself for effect in plane.on_datagram(Arrival(one.payload, HUB, 4342, HUB), 0.0)
+        ]
+    return out
+
+
+def test_an_info_request_is_answered_with_what_the_hub_sees_and_itself_as_rtr() -> None:
+    (answer,) = hub().on_datagram(question(), 0.0)
+
+    assert isinstance(answer, SendControl)
+    assert (answer.destination, answer.port) == (NAT, 20001)
+    nat = InfoReply.decode(answer.payload).nat
+    assert (nat.global_etr_rloc, nat.etr_port, nat.rtr_rlocs) == (NAT, 20001, (HUB,))
+
+
+def test_a_hub_without_rtrs_still_tells_what_it_sees() -> None:
+    (answer,) = hub(TraversalPolicy()).on_datagram(question(), 0.0)
+
+    assert isinstance(answer, SendControl)
+    nat = InfoReply.decode(answer.payload).nat
+    assert (nat.global_etr_rloc, nat.etr_port, nat.rtr_rlocs) == (NAT, 20001, ())
+
+
+def test_a_node_registers_through_the_rtr_of_the_same_hub() -> None:
+    plane = hub()
+
+    effects = loop(plane, plane.on_datagram(register(), 0.0))
+
+    assert [one.prefix for one in effects if isinstance(one, RegistrationChanged)] == [EID]
+    (relay,) = [one for one in effects if isinstance(one, InstallRelay)]
+    assert [(one.address, one.port, one.source_port) for one in relay.bindings] == [(NAT, 20001, 4342)]
+    (sent,) = [one for one in effects if isinstance(one, SendControl)]
+    header, _ = split_data_packet(sent.payload)
+    assert (sent.destination, sent.port, header.instance_id) == (NAT, 20001, 0xFFFFFF)
+
+
+def test_a_register_for_an_rtr_is_refused_by_a_hub_that_is_none() -> None:
+    plane = hub(TraversalPolicy())
+
+    assert plane.on_datagram(register(), 0.0) == []
+    assert plane.counters["rx_policy"] == 1
+
+
+def test_a_relayed_register_counts_only_from_an_rtr_that_is_configured() -> None:
+    plane = hub(TraversalPolicy())
+    ecm = replace(EncapsulatedControl.decode(register().payload), to_rtr=False, relayed_by_rtr=True)
+
+    assert plane.on_datagram(Arrival(ecm.encode(), NAT, 4342, HUB), 0.0) == []
+    assert plane.counters["rx_policy"] == 1
+
+
+def test_a_probe_of_an_rtr_is_answered() -> None:
+    probe = MapRequest(9, None, (WIFI,), (EidRecord.of(EID),), is_probe=True)
+
+    (answer,) = hub().on_datagram(Arrival(probe.encode(), NAT, 30000, HUB), 0.0)
+
+    assert isinstance(answer, SendControl)
+    assert (answer.destination, answer.port) == (NAT, 30000)
+    assert MapReply.decode(answer.payload).is_probe
+
+
+def test_a_map_notify_goes_back_to_the_port_that_the_register_came_from() -> None:
+    arrival = replace(xtr("203.0.113.9").register("10.1.0.1/32"), source_port=40000)
+
+    answer = next(one for one in hub().on_datagram(arrival, 0.0) if isinstance(one, SendControl))
+
+    assert answer.port == 40000
+    assert MapNotify.decode(answer.payload).nonce == 1
+
+
+def test_a_binding_that_ran_out_is_forgotten_in_time() -> None:
+    plane = hub()
+    loop(plane, plane.on_datagram(register(), 0.0))
+
+    plane.on_timer(601.0)
+
+    assert len(list(plane.traversal.rtr.entries)) == 0

@@ -1,0 +1,261 @@
+"""NATs of every RFC 4787 kind, and the Internet that they are at the edge of. Virtual time, seeded, in memory."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from ipaddress import ip_address
+from itertools import count
+from random import Random
+from typing import Protocol
+
+from lispmob.wire.address import IpAddress
+
+MAX_STEPS = 100_000
+
+
+def ip(text: str) -> IpAddress:
+    return ip_address(text)
+
+
+class Kind(Enum):
+    """RFC 4787, sections 4.1 and 5: on what a mapping, or a filter, depends besides the inside address and port."""
+
+    ENDPOINT_INDEPENDENT = "endpoint-independent"
+    ADDRESS_DEPENDENT = "address-dependent"
+    ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A UDP datagram."""
+
+    source: IpAddress
+    source_port: int
+    destination: IpAddress
+    destination_port: int
+    payload: bytes
+
+
+class Host(Protocol):
+    """Something with timers."""
+
+    def wake_at(self) -> float | None: ...
+    def on_timer(self, now: float) -> None: ...
+
+
+Receiver = Callable[[Packet], None]
+
+
+class Segment(Protocol):
+    """A network that packets can be put into and addresses be plugged into."""
+
+    def send(self, packet: Packet) -> None: ...
+    def plug(self, address: IpAddress, receiver: Receiver) -> None: ...
+    def unplug(self, address: IpAddress) -> None: ...
+
+
+class World:
+    """The clock, and everything that is under way."""
+
+    def __init__(self, seed: int = 0, delay_s: tuple[float, float] = (0.01, 0.01), loss: float = 0.0) -> None:
+        self.now = 0.0
+        self.random = Random(seed)
+        self.delay_s = delay_s
+        self.loss = loss
+        self.hosts: list[Host] = []
+        self.internet = Internet(self)
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+
+    def carry(self, deliver: Callable[[], None], *, is_local: bool = False) -> None:
+        """Later, perhaps, in another order; within one house at once and surely."""
+        if not is_local and self.random.random() < self.loss:
+            return
+        delay_s = 0.0001 if is_local else self.random.uniform(*self.delay_s)
+        heapq.heappush(self._due, (self.now + delay_s, next(self._order), deliver))
+
+    def at(self, seconds: float, do: Callable[[], None]) -> None:
+        heapq.heappush(self._due, (self.now + seconds, next(self._order), do))
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        for _ in range(MAX_STEPS):
+            timers = [(at, host) for host in self.hosts if (at := host.wake_at()) is not None]
+            at, host = min(timers, key=lambda timer: timer[0], default=(float("inf"), None))
+            due = self._due[0][0] if self._due else float("inf")
+            if min(at, due) > end:
+                self.now = end
+                return
+            self.now = max(self.now, min(at, due))
+            if due <= at:
+                heapq.heappop(self._due)[2]()
+            elif host is not None:
+                host.on_timer(self.now)
+        raise AssertionError(f"more than {MAX_STEPS} steps in {seconds} s")
+
+    def run_until(self, is_true: Callable[[], bool], within_s: float, step_s: float = 0.001) -> float:
+        """The seconds that it took until the condition held; AssertionError when it takes longer."""
+        start = self.now
+        while not is_true():
+            assert self.now - start < within_s, f"not within {within_s} s"
+            self.run(step_s)
+        return self.now - start
+
+
+class Internet:
+    """Every host reaches every other one."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.carried: list[tuple[float, Packet]] = []
+        self._hosts: dict[IpAddress, Receiver] = {}
+
+    def plug(self, address: IpAddress, receiver: Receiver) -> None:
+        self._hosts[address] = receiver
+
+    def unplug(self, address: IpAddress) -> None:
+        self._hosts.pop(address, None)
+
+    def send(self, packet: Packet) -> None:
+        self.carried.append((self.world.now, packet))
+
+        def deliver() -> None:
+            receiver = self._hosts.get(packet.destination)
+            if receiver is not None:
+                receiver(packet)
+
+        self.world.carry(deliver)
+
+
+@dataclass
+class _Mapping:
+    port: int
+    used_at: float
+    peers: dict[tuple[IpAddress, int], float] = field(default_factory=dict)  # permitted, and until when
+
+
+class NatBox:
+    """A NAT, or with `translates` False a stateful firewall, between an inside network and an outer one."""
+
+    def __init__(
+        self,
+        world: World,
+        public: str,
+        *,
+        mapping: Kind = Kind.ENDPOINT_INDEPENDENT,
+        filtering: Kind = Kind.ADDRESS_AND_PORT_DEPENDENT,
+        outer: Segment | None = None,
+        timeout_s: float = 60.0,
+        preserves_ports: bool = True,
+        inbound_refreshes: bool = True,
+        hairpins: bool = False,
+        translates: bool = True,
+    ) -> None:
+        self.world = world
+        self.public = ip(public)
+        self.mapping, self.filtering = mapping, filtering
+        self.outer: Segment = outer if outer is not None else world.internet
+        self.timeout_s = timeout_s
+        self.preserves_ports = preserves_ports
+        self.inbound_refreshes = inbound_refreshes
+        self.hairpins = hairpins
+        self.translates = translates
+        self.refused = 0
+        self._inside: dict[IpAddress, Receiver] = {}
+        self._mappings: dict[tuple[object, ...], _Mapping] = {}
+        self._by_port: dict[tuple[IpAddress, int], tuple[object, ...]] = {}
+        if translates:
+            self.outer.plug(self.public, self._from_outside)
+
+    def plug(self, address: IpAddress, receiver: Receiver) -> None:
+        self._inside[address] = receiver
+        if not self.translates:
+            self.outer.plug(address, self._from_outside)
+
+    def unplug(self, address: IpAddress) -> None:
+        self._inside.pop(address, None)
+        if not self.translates:
+            self.outer.unplug(address)
+
+    def reboot(self) -> None:
+        """Forget every mapping."""
+        self._mappings.clear()
+        self._by_port.clear()
+
+    def renumber(self, public: str) -> None:
+        """The provider gave us another address; no mapping survives that."""
+        self.outer.unplug(self.public)
+        self.public = ip(public)
+        self.outer.plug(self.public, self._from_outside)
+        self.reboot()
+
+    def send(self, packet: Packet) -> None:
+        """From an inside host."""
+        if packet.destination in self._inside:
+            receiver = self._inside[packet.destination]
+            self.world.carry(lambda: receiver(packet), is_local=True)
+            return
+        translated = self._translate(packet)
+        if translated.destination == self.public and self.translates:
+            if self.hairpins:
+                self._from_outside(translated)
+            return
+        self.outer.send(translated)
+
+    def _translate(self, packet: Packet) -> Packet:
+        now = self.world.now
+        key = (
+            packet.source,
+            packet.source_port,
+            *self._part(self.mapping, packet.destination, packet.destination_port),
+        )
+        found = self._mappings.get(key)
+        if found is None or now - found.used_at >= self.timeout_s:
+            found = self._mappings[key] = _Mapping(self._new_port(packet), now)
+            self._by_port[self._outside(packet.source), found.port] = key
+        found.used_at = now
+        found.peers[packet.destination, packet.destination_port] = now
+        return replace(packet, source=self._outside(packet.source), source_port=found.port)
+
+    def _outside(self, inside: IpAddress) -> IpAddress:
+        return self.public if self.translates else inside
+
+    def _new_port(self, packet: Packet) -> int:
+        outside = self._outside(packet.source)
+        if not self.translates:
+            return packet.source_port
+        if self.preserves_ports and (outside, packet.source_port) not in self._by_port:
+            return packet.source_port
+        while (outside, port := self.world.random.randrange(1024, 65536)) in self._by_port:
+            pass
+        return port
+
+    def _from_outside(self, packet: Packet) -> None:
+        now = self.world.now
+        key = self._by_port.get((packet.destination, packet.destination_port))
+        found = self._mappings.get(key) if key is not None else None
+        if found is None or key is None or now - found.used_at >= self.timeout_s or not self._lets_in(found, packet):
+            self.refused += 1
+            return
+        if self.inbound_refreshes:
+            found.used_at = now
+        inside, port = key[0], key[1]
+        receiver = self._inside.get(inside)  # type: ignore[call-overload]
+        if receiver is not None:
+            receiver(replace(packet, destination=inside, destination_port=port))  # type: ignore[arg-type]
+
+    def _lets_in(self, found: _Mapping, packet: Packet) -> bool:
+        if self.filtering is Kind.ENDPOINT_INDEPENDENT:
+            return True
+        if self.filtering is Kind.ADDRESS_DEPENDENT:
+            return any(address == packet.source for address, _ in found.peers)
+        return (packet.source, packet.source_port) in found.peers
+
+    @staticmethod
+    def _part(kind: Kind, address: IpAddress, port: int) -> tuple[object, ...]:
+        if kind is Kind.ENDPOINT_INDEPENDENT:
+            return ()
+        return (address,) if kind is Kind.ADDRESS_DEPENDENT else (address, port)

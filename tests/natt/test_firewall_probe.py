@@ -1,0 +1,87 @@
+"""A stateful firewall without NAT is told from an open way."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+
+from lispmob.control.effect import SendControl
+from lispmob.natt.firewall_probe import FirewallProbe, Way, WayFound
+from lispmob.wire.header import CONTROL_PORT
+from lispmob.wire.map_reply import MapReply
+from tests.natt.nat_box import NatBox, Packet, Segment, World
+from tests.natt.test_lifetime_probe import SPARE_PORT, Server
+from tests.natt.world import EID, MAP_SERVER, RTR, MapServerHost, NodeHost, RtrHost, locator
+
+
+class Prober:
+    """The probe on a host with a public address."""
+
+    def __init__(self, world: World, segment: Segment) -> None:
+        self.segment, self.here = segment, locator("192.0.2.10")
+        self.probe = FirewallProbe(self.here, EID, MAP_SERVER, SPARE_PORT, new_nonce=count(1).__next__)
+        segment.plug(self.here.address, self.on_packet)
+        world.hosts.append(self)
+        self.perform(self.probe.start(world.now))
+
+    def wake_at(self) -> float | None:
+        return self.probe.wake_at()
+
+    def on_timer(self, now: float) -> None:
+        self.perform(self.probe.on_timer(now))
+
+    def on_packet(self, packet: Packet) -> None:
+        reply = MapReply.decode(packet.payload)
+        if packet.destination_port == SPARE_PORT:
+            self.perform(self.probe.on_spare_reply(reply))
+        else:
+            self.probe.on_control_reply(reply)
+
+    def perform(self, effects: list[SendControl | WayFound]) -> None:
+        for one in effects:
+            if isinstance(one, SendControl):
+                self.segment.send(Packet(self.here.address, CONTROL_PORT, one.destination, one.port, one.payload))
+
+
+def verdict(*, firewall: bool, resolves: bool = True, loss: float = 0.0, seed: int = 0) -> Way:
+    world = World(seed, loss=loss)
+    Server(world, resolves=resolves)
+    segment: Segment = NatBox(world, "192.0.2.1", translates=False) if firewall else world.internet
+    prober = Prober(world, segment)
+    world.run(10.0)
+    return prober.probe.way
+
+
+def test_the_verdict_is_right_in_fair_weather() -> None:
+    assert verdict(firewall=True) is Way.FILTERED
+    assert verdict(firewall=False) is Way.OPEN
+
+
+def test_without_a_resolver_there_is_no_verdict() -> None:
+    assert verdict(firewall=True, resolves=False) is Way.UNKNOWN
+    assert verdict(firewall=False, resolves=False) is Way.UNKNOWN
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_loss_never_makes_a_closed_way_an_open_one(seed: int) -> None:
+    assert verdict(firewall=True, loss=0.3, seed=seed) is not Way.OPEN
+
+
+def test_an_uplink_behind_a_firewall_goes_through_the_rtr_and_back_when_it_is_open_again() -> None:
+    world = World()
+    MapServerHost(world), RtrHost(world)
+    node = NodeHost(world)
+    here = locator("192.0.2.10")
+    node.attach((here, NatBox(world, "192.0.2.1", translates=False)))
+    world.run(0.5)
+    states = [node.state]
+
+    for is_filtered in (True, False):
+        node.perform(node.traversal.on_filtered(here.address, is_filtered, world.now))
+        world.run(0.5)
+        states.append(node.state)
+
+    assert states == ["direct", "relayed", "direct"]
+    assert node.traversal.plan.rtrs == frozenset()
+    assert RTR not in {one.address for one in node.traversal.plan.record_locators}

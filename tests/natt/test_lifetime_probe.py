@@ -1,0 +1,148 @@
+"""The binding lifetime as measured through NATs whose patience is known."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+
+from lispmob.control.effect import SendControl
+from lispmob.control.node_config import MapServerPeer
+from lispmob.hub.effect import Arrival
+from lispmob.hub.info import InfoResponder
+from lispmob.hub.map_resolver import MapResolver
+from lispmob.hub.map_server import MapServer
+from lispmob.hub.site import Site
+from lispmob.natt.dialect import Dialect
+from lispmob.natt.info_exchange import Seen
+from lispmob.natt.keepalive import SHORTEST_S, Lifetime
+from lispmob.natt.lifetime_probe import LifetimeMeasured, LifetimeProbe, ProbeEffect
+from lispmob.natt.question import SendFromSparePort
+from lispmob.wire.header import CONTROL_PORT
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.record import MappingRecord
+from tests.natt.nat_box import Kind, NatBox, Packet, World, ip
+from tests.natt.world import EID, KEY, MAP_SERVER, locator
+
+SPARE_PORT = 50321
+
+
+class Server:
+    """A Map-Server that is a Map-Resolver too, unless told to be deaf to lookups."""
+
+    def __init__(self, world: World, *, resolves: bool = True) -> None:
+        self.world, self.resolves = world, resolves
+        server = MapServer([Site("home", (EID,), (KEY,))])
+        self.info, self.resolver = InfoResponder(server.sites), MapResolver(server)
+        world.internet.plug(MAP_SERVER, self.on_packet)
+
+    def on_packet(self, packet: Packet) -> None:
+        arrival = Arrival(packet.payload, packet.source, packet.source_port, packet.destination)
+        if packet.payload[0] >> 4 == 7:
+            effects = self.info.on_info_request(arrival, self.world.now)
+        else:
+            effects = self.resolver.on_encapsulated_control(arrival, self.world.now) if self.resolves else []
+        for one in effects:
+            if isinstance(one, SendControl):
+                self.world.internet.send(Packet(MAP_SERVER, CONTROL_PORT, one.destination, one.port, one.payload))
+
+
+class Prober:
+    """The probe on a host behind a NAT."""
+
+    def __init__(self, world: World, nat: NatBox, control_port: int = 4342) -> None:
+        self.world, self.nat = world, nat
+        self.here = locator()
+        seen = Seen(MapServerPeer(MAP_SERVER, KEY), Dialect.E19, nat.public, control_port, (), False, 3600.0, 0.02)
+        nonces = count(1)
+        self.probe = LifetimeProbe(self.here, EID, seen, new_nonce=nonces.__next__, known=Lifetime())
+        self.trials = 0
+        nat.plug(self.here.address, self.on_packet)
+        world.hosts.append(self)
+        self.perform(self.probe.start(world.now))
+
+    def wake_at(self) -> float | None:
+        return self.probe.wake_at()
+
+    def on_timer(self, now: float) -> None:
+        self.perform(self.probe.on_timer(now))
+
+    def on_packet(self, packet: Packet) -> None:
+        if packet.destination_port == SPARE_PORT:
+            self.perform(self.probe.on_spare_datagram(packet.payload, self.world.now))
+        else:
+            self.probe.on_control_reply(MapReply.decode(packet.payload))
+
+    def perform(self, effects: list[ProbeEffect]) -> None:
+        for one in effects:
+            self.trials += isinstance(one, LifetimeMeasured)
+            if isinstance(one, SendControl | SendFromSparePort):
+                port = SPARE_PORT if isinstance(one, SendFromSparePort) else CONTROL_PORT
+                self.nat.send(Packet(self.here.address, port, one.destination, one.port, one.payload))
+
+
+def measured(timeout_s: float, **options: object) -> Lifetime:
+    world = World()
+    Server(world)
+    nat = NatBox(world, "203.0.113.200", timeout_s=timeout_s, **options)  # type: ignore[arg-type]
+    prober = Prober(world, nat)
+    world.run(1800.0)
+    assert prober.probe.wake_at() is None
+    return prober.probe.lifetime
+
+
+@pytest.mark.parametrize("kind", [Kind.ENDPOINT_INDEPENDENT, Kind.ADDRESS_DEPENDENT])
+@pytest.mark.parametrize("timeout_s", [12.0, 25.0, 45.0, 90.0, 150.0, 600.0])
+def test_the_interval_fits_the_nat(timeout_s: float, kind: Kind) -> None:
+    interval_s = measured(timeout_s, mapping=kind, filtering=kind).interval_s
+
+    assert interval_s <= max(0.75 * timeout_s, SHORTEST_S)
+    assert interval_s >= min(0.3 * timeout_s, 60.0)
+
+
+def test_a_symmetric_nat_is_measured_as_well() -> None:
+    world = World()
+    Server(world)
+    kind = Kind.ADDRESS_AND_PORT_DEPENDENT
+    prober = Prober(world, NatBox(world, "203.0.113.200", mapping=kind, filtering=kind, timeout_s=45.0))
+
+    world.run(600.0)
+
+    assert (prober.probe.lifetime.at_least_s, prober.probe.lifetime.below_s) == (30.0, 60.0)
+
+
+def test_with_a_server_that_resolves_nothing_nothing_is_learnt_and_the_probe_gives_up() -> None:
+    world = World()
+    Server(world, resolves=False)
+    prober = Prober(world, NatBox(world, "203.0.113.200"))
+
+    world.run(1800.0)
+
+    assert prober.probe.lifetime == Lifetime()
+    assert prober.probe.wake_at() is None
+
+
+def test_an_answer_that_nobody_asked_for_is_counted() -> None:
+    world = World()
+    Server(world)
+    prober = Prober(world, NatBox(world, "203.0.113.200"))
+    stray = MapReply(12345, MapReply.decode(_reply()).records).encode()
+
+    assert [str(one) for one in prober.probe.on_spare_datagram(stray, 1.0)] == ["Count(name='rx_nonce')"]
+
+
+def _reply() -> bytes:
+    return MapReply(1, (MappingRecord.of(EID),)).encode()
+
+
+def test_the_place_outside_has_to_be_the_one_that_the_uplink_is_seen_at() -> None:
+    world = World()
+    Server(world)
+    nat = NatBox(world, "203.0.113.200")
+    prober = Prober(world, nat)
+    nat.renumber(str(ip("203.0.113.201")))
+    prober.perform(prober.probe.start(world.now))
+
+    world.run(4.0)
+
+    assert prober.probe.phase.value == "resting"

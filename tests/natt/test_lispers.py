@@ -1,0 +1,124 @@
+"""The dialect of lispers.net: what a node registers, keeps open and believes."""
+
+from __future__ import annotations
+
+import pytest
+
+from lispmob.hub.rtr_lispers import is_rtr, partial
+from lispmob.natt.effect import SendFromDataPort
+from lispmob.wire.address import DistinguishedName
+from lispmob.wire.data_header import split_data_packet
+from lispmob.wire.info import InfoRequest
+from lispmob.wire.ip_udp import parse_ip_udp
+from lispmob.wire.lcaf_types import AfiList
+from tests.natt.nat_box import Kind, NatBox, World, ip
+from tests.natt.world import RTR, MapServerHost, NodeHost, RtrHost, locator
+
+NAT = "203.0.113.200"
+
+
+def lispers_world(**options: object) -> tuple[World, MapServerHost, RtrHost, NatBox, NodeHost]:
+    world = World()
+    server, rtr = MapServerHost(world), RtrHost(world)
+    nat = NatBox(world, NAT, **options)  # type: ignore[arg-type]
+    node = NodeHost(world, mode="lispers", rtrs=(RTR,), host_name=b"laptop")
+    node.attach((locator(), nat))
+    world.run(1.0)
+    return world, server, rtr, nat, node
+
+
+def test_the_record_names_the_translated_place_and_the_rtr_at_priority_254() -> None:
+    _, server, _, _, node = lispers_world()
+
+    record = server.record()
+
+    assert record is not None
+    place, relay = record.locators if not is_rtr(record.locators[0]) else record.locators[::-1]
+    seen = node.traversal.machines[0].seen
+    assert seen is not None
+    assert place.address == AfiList((ip(NAT), DistinguishedName(b"laptop@tp-%d" % seen.port)))
+    assert (relay.address, relay.priority, relay.weight) == (AfiList((RTR, DistinguishedName(b"RTR"))), 254, 0)
+
+
+def test_an_info_request_in_a_data_packet_goes_to_the_rtr_every_15_seconds() -> None:
+    world, _, _, _, node = lispers_world()
+    start = world.now
+
+    world.run(60.0)
+
+    punches = [one for one in node.outbound(start) if one.destination == RTR]
+    assert len(punches) == 4
+    header, inner = split_data_packet(punches[0].payload)
+    assert header.instance_id == 0xFFFFFF
+    assert InfoRequest.decode(parse_ip_udp(inner).payload).tail == DistinguishedName(b"laptop")
+    assert {one.port for one in punches} == {4341}
+
+
+def test_nothing_leaves_from_port_4341_in_this_dialect() -> None:
+    world, _, _, _, node = lispers_world()
+    world.run(60.0)
+
+    ports = {one.data_port.value for _, one in node.sent if isinstance(one, SendFromDataPort)}
+
+    assert ports == {"ephemeral"}
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_rtr_finds_the_way_back_by_address_and_host_name(kind: Kind) -> None:
+    world, server, rtr, nat, _ = lispers_world(mapping=kind, filtering=kind, preserves_ports=False)
+    record = server.record()
+    assert record is not None
+
+    (binding,) = rtr.cache.bindings(record, world.now)
+
+    last = [packet for _, packet in world.internet.carried if packet.destination == RTR][-1]
+    assert (binding.address, binding.port, binding.source_port) == (nat.public, last.source_port, 4341)
+
+
+def test_a_host_name_from_another_address_does_not_take_the_place() -> None:
+    world, server, rtr, _, _ = lispers_world()
+    thief = NodeHost(world, mode="lispers", rtrs=(RTR,), host_name=b"laptop", xtr_id=bytes(15) + b"x")
+    record = server.record()
+    assert record is not None
+    before = rtr.cache.bindings(record, world.now)
+
+    thief.attach((locator("192.168.9.9"), NatBox(world, "203.0.113.66")))
+    world.run(0.01)
+
+    assert [one.port for one in rtr.cache.bindings(record, world.now)] == [one.port for one in before]
+
+
+def test_rtrs_see_the_places_and_all_others_the_rtrs() -> None:
+    _, server, _, _, _ = lispers_world()
+    record = server.record()
+    assert record is not None
+
+    assert [is_rtr(one) for one in partial(record, RTR)] == [False]
+    assert [is_rtr(one) for one in partial(record, ip("192.0.2.99"))] == [True]
+
+
+def test_unauthenticated_rtrs_that_nobody_configured_are_not_used_and_the_node_says_why() -> None:
+    world = World()
+    MapServerHost(world), RtrHost(world)
+    node = NodeHost(world, mode="lispers")
+    node.attach((locator(), NatBox(world, NAT)))
+
+    world.run(5.0)
+
+    assert node.state == "stranded"
+    told = next(event for _, event in node.events if event.kind == "natt-stranded")
+    assert "natt: rtrs" in str(told.fields["text"])
+
+
+def test_auto_finds_a_server_that_speaks_this_dialect_alone() -> None:
+    world = World()
+    server, _ = MapServerHost(world), RtrHost(world)
+    server.deaf_to_e19 = True
+    node = NodeHost(world, rtrs=(RTR,))
+    node.attach((locator(), NatBox(world, NAT)))
+
+    world.run(90.0)
+
+    assert node.state == "relayed"
+    assert node.traversal.machines[0].dialect is not None
+    assert node.traversal.machines[0].dialect.value == "lispers"

@@ -1,0 +1,292 @@
+"""Nodes, Map-Servers and RTRs on the Internet of `nat_box`, with data packets in place of a datapath."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import count
+
+from lispmob.control.effect import CONTROL_PORT, Event, SendControl
+from lispmob.control.locator_set import LocalLocator
+from lispmob.control.node_config import Datagram, MapServerPeer
+from lispmob.hub.effect import Arrival
+from lispmob.hub.info import InfoResponder
+from lispmob.hub.map_server import MapServer
+from lispmob.hub.relayed import RelayedRegisters, RtrPeer, decode_relayed
+from lispmob.hub.rtr import MapServerLink, Rtr
+from lispmob.hub.rtr_effect import RtrEffect, SendFromRelayPort, Stranger
+from lispmob.hub.rtr_lispers import NatCache, Punch
+from lispmob.hub.site import Site
+from lispmob.natt.arrival import DataControl
+from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
+from lispmob.natt.natt_config import NattConfig
+from lispmob.natt.plan import UplinkPlan
+from lispmob.natt.traversal import Traversal
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Algorithm, Key, authenticate
+from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader, split_data_packet
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.header import DATA_PORT, MessageType
+from lispmob.wire.info import InfoRequest
+from lispmob.wire.ip_udp import build_ip_udp, parse_ip_udp
+from lispmob.wire.map_notify import MapNotify
+from lispmob.wire.map_register import MapRegister
+from lispmob.wire.map_request import MapRequest
+from lispmob.wire.message import decode_control
+from lispmob.wire.record import MappingRecord
+from tests.natt.nat_box import Packet, Segment, World, ip
+
+KEY = Key(b"a secret", algorithm=Algorithm.HMAC_SHA_256_128)
+RTR_KEY = Key(b"between servers", key_id=1, algorithm=Algorithm.HMAC_SHA_1_96)
+EID = EidPrefix.parse("172.30.1.1/32")
+PEER = EidPrefix.parse("172.30.2.2/32")
+MAP_SERVER, RTR, RTR2 = ip("198.51.100.1"), ip("198.51.100.77"), ip("198.51.100.78")
+XTR_ID = bytes(range(16))
+EPHEMERAL = 50123
+REGISTER_S, RETRY_S = 30.0, 2.0  # of the ordinary registration
+STALL_S = 0.05  # how long the datapath waits for anything to come back before it says so
+
+
+class MapServerHost:
+    """A Map-Server that knows NAT traversal, or with `rtrs` None does not."""
+
+    def __init__(self, world: World, rtrs: Sequence[IpAddress] | None = (RTR,), *, key: Key | None = RTR_KEY) -> None:
+        self.world = world
+        self.map_server = MapServer([Site("home", (EID, PEER), (KEY,), strict_nonces=True)])
+        self.info = InfoResponder(self.map_server.sites, rtrs or (), answers_lispers=True)
+        self.relayed = RelayedRegisters(self.map_server, [RtrPeer(rtr, key) for rtr in rtrs or ()])
+        self.knows_natt = rtrs is not None
+        self.deaf_to_e19 = False
+        self.asked = 0
+        world.hosts.append(self)
+        world.internet.plug(MAP_SERVER, self.on_packet)
+
+    def wake_at(self) -> float | None:
+        return self.map_server.wake_at()
+
+    def on_timer(self, now: float) -> None:
+        self.map_server.on_timer(now)
+
+    def on_packet(self, packet: Packet) -> None:
+        arrival = Arrival(packet.payload, packet.source, packet.source_port, packet.destination)
+        kind, now = packet.payload[0] >> 4, self.world.now
+        effects: Sequence[object] = ()
+        if kind == MessageType.INFO:
+            self.asked += 1
+            is_heard = self.knows_natt and not (self.deaf_to_e19 and InfoRequest.decode(packet.payload).authentication)
+            effects = self.info.on_info_request(arrival, now) if is_heard else ()
+        elif kind == MessageType.MAP_REGISTER:
+            effects = self.map_server.on_map_register(arrival, now)
+        elif (ecm := decode_relayed(packet.payload)) is not None:
+            effects = self.relayed.on_encapsulated_register(arrival, ecm, now)
+        for effect in effects:
+            if isinstance(effect, SendControl):
+                # Where it came from: 4342, but for nodes behind NATs.
+                port = packet.source_port if kind == MessageType.MAP_REGISTER else effect.port
+                self.world.internet.send(Packet(MAP_SERVER, CONTROL_PORT, effect.destination, port, effect.payload))
+
+    def record(self, prefix: EidPrefix = EID) -> MappingRecord | None:
+        found = self.map_server.registrations.get(prefix)
+        return found.record if found else None
+
+
+class RtrHost:
+    """An RTR with a datapath of a dictionary."""
+
+    def __init__(self, world: World, address: IpAddress = RTR, *, key: Key | None = RTR_KEY) -> None:
+        self.world, self.address, self.key = world, address, key
+        self.is_up = True
+        self.public: dict[IpAddress, IpAddress] = {}  # EIDs that are not behind NATs
+        self.restart()
+        world.hosts.append(self)
+        world.internet.plug(address, self.on_packet)
+
+    def restart(self) -> None:
+        self.data_ports: dict[tuple[IpAddress, IpAddress], int] = {}
+        self.cache = NatCache()
+        self.rtr = Rtr([MapServerLink(MAP_SERVER, self.key)], [self.address])
+
+    def wake_at(self) -> float | None:
+        return self.rtr.wake_at()
+
+    def on_timer(self, now: float) -> None:
+        self._perform(self.rtr.on_timer(now))
+
+    def on_packet(self, packet: Packet) -> None:
+        if not self.is_up:
+            return
+        if packet.destination_port == DATA_PORT:
+            self._on_data(packet)
+            return
+        arrival = Arrival(packet.payload, packet.source, packet.source_port, packet.destination)
+        message = decode_control(packet.payload)
+        if isinstance(message, EncapsulatedControl) and message.to_rtr:
+            self._perform(self.rtr.on_encapsulated_control(arrival, message, self.world.now))
+        elif isinstance(message, MapRequest):
+            self._perform(self.rtr.on_probe(arrival, message))
+
+    def _on_data(self, packet: Packet) -> None:
+        header, inner = split_data_packet(packet.payload)
+        udp = parse_ip_udp(inner)
+        if header.instance_id == CONTROL_INSTANCE_ID:
+            request = InfoRequest.decode(udp.payload)
+            punch = Punch(request, packet.source, packet.source_port, packet.destination, udp.source)
+            self._perform(self.cache.on_punch(punch, self.world.now)[1])
+            return
+        found = self.rtr.entries.lookup(udp.source)
+        is_registered = found is not None and any(one.address == packet.source for one in found[1].usable())
+        last_port = self.data_ports.get((udp.source, packet.source), packet.source_port)
+        if udp.source not in self.public and (not is_registered or last_port != packet.source_port):
+            stranger = Stranger(
+                udp.source, 0, packet.source, packet.source_port, packet.destination, is_registered=is_registered
+            )
+            self._perform(self.rtr.on_stranger(stranger, self.world.now))
+            if not is_registered:
+                return
+        self.data_ports[udp.source, packet.source] = packet.source_port
+        target = self.rtr.entries.lookup(udp.destination)
+        if target is not None and (usable := target[1].usable()):
+            one = usable[0]
+            self.world.internet.send(Packet(one.rtr, one.source_port, one.address, one.port, packet.payload))
+        elif (public := self.public.get(udp.destination)) is not None:
+            self.world.internet.send(Packet(self.address, 40000, public, DATA_PORT, packet.payload))
+
+    def _perform(self, effects: Iterable[RtrEffect]) -> None:
+        for effect in effects:
+            if isinstance(effect, SendControl):
+                packet = Packet(self.address, CONTROL_PORT, effect.destination, effect.port, effect.payload)
+                self.world.internet.send(packet)
+            elif isinstance(effect, SendFromRelayPort):
+                packet = Packet(effect.source, DATA_PORT, effect.destination, effect.port, effect.payload)
+                self.world.internet.send(packet)
+
+
+class NodeHost:
+    """A node: the traversal, an ordinary registration, and data."""
+
+    def __init__(self, world: World, eid: EidPrefix = EID, xtr_id: bytes = XTR_ID, **options: object) -> None:
+        self.world, self.eid = world, eid
+        self._nonces = count(1_000_000 * (1 + len(world.hosts)))
+        servers = (MapServerPeer(MAP_SERVER, KEY),)
+        self.config = NattConfig((eid,), servers, xtr_id=xtr_id, **options)  # type: ignore[arg-type]
+        self.traversal = Traversal(
+            self.config, new_nonce=lambda: world.random.getrandbits(64), next_nonce=self._nonces.__next__
+        )
+        self.where: dict[IpAddress, Segment] = {}
+        self.events: list[tuple[float, Event]] = []
+        self.sent: list[tuple[float, SendControl | SendFromDataPort]] = []
+        self.received: list[tuple[float, bytes]] = []
+        self._register_at: float | None = None
+        self._stalled_at: float | None = None
+        world.hosts.append(self)
+
+    def wake_at(self) -> float | None:
+        times = (self.traversal.wake_at(), self._register_at, self._stalled_at)
+        return min((at for at in times if at is not None), default=None)
+
+    def on_timer(self, now: float) -> None:
+        if self._register_at is not None and now >= self._register_at:
+            self.register()
+        if self._stalled_at is not None and now >= self._stalled_at:
+            self._stalled_at = None
+            self.perform(self.traversal.on_stalled(self.traversal.machines[0].locator.address, now))
+        self.perform(self.traversal.on_timer(now))
+
+    def attach(self, *places: tuple[LocalLocator, Segment]) -> None:
+        """These are the uplinks now."""
+        for address, segment in self.where.items():
+            segment.unplug(address)
+        self.where = {locator.address: segment for locator, segment in places}
+        for locator, segment in places:
+            segment.plug(locator.address, self.on_packet)
+        self.perform(self.traversal.on_locators([locator for locator, _ in places], self.world.now))
+
+    def on_packet(self, packet: Packet) -> None:
+        now = self.world.now
+        if packet.destination_port == CONTROL_PORT:
+            datagram = Datagram(packet.payload, packet.source, packet.source_port, packet.destination)
+            effects = self.traversal.on_datagram(datagram, now)
+            if effects is not None:
+                self.perform(effects)
+            elif packet.payload[0] >> 4 == MessageType.MAP_NOTIFY:
+                self._register_at = now + REGISTER_S
+                self.perform(self.traversal.on_map_server_alive(packet.source, now))
+        elif packet.source_port == CONTROL_PORT and packet.destination_port == EPHEMERAL:
+            self._on_control(packet, packet.payload, packet.source, CONTROL_PORT, packet.destination, EPHEMERAL)
+        elif packet.destination_port in (DATA_PORT, EPHEMERAL):
+            header, inner = split_data_packet(packet.payload)
+            udp = parse_ip_udp(inner)
+            if header.instance_id == CONTROL_INSTANCE_ID:
+                ports = udp.source_port, udp.destination_port
+                self._on_control(packet, udp.payload, udp.source, ports[0], udp.destination, ports[1])
+            elif udp.destination == self.eid.address:
+                self.received.append((now, udp.payload))
+                self._stalled_at = None
+
+    def _on_control(
+        self, packet: Packet, payload: bytes, source: IpAddress, sport: int, destination: IpAddress, dport: int
+    ) -> None:
+        arrival = DataControl(
+            payload, source, sport, destination, dport, packet.source, packet.source_port, packet.destination
+        )
+        self.perform(self.traversal.on_data_control(arrival, self.world.now) or [])
+
+    def perform(self, effects: Iterable[NattEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case SendControl():
+                    self.sent.append((self.world.now, effect))
+                    self._send(effect.source, CONTROL_PORT, effect.destination, effect.port, effect.payload)
+                case SendFromDataPort():
+                    self.sent.append((self.world.now, effect))
+                    port = DATA_PORT if effect.data_port.value == "fixed" else EPHEMERAL
+                    self._send(effect.source, port, effect.destination, effect.port, effect.payload)
+                case Event():
+                    self.events.append((self.world.now, effect))
+                case PlanChanged() | LifeSignWanted():
+                    self.register()
+
+    def register(self) -> None:
+        """The ordinary Map-Register, as the plan wants it."""
+        plan = self.traversal.plan
+        self._register_at = self.world.now + RETRY_S if plan.direct else None
+        if not plan.direct or not plan.record_locators:
+            return
+        record = MappingRecord.of(self.eid, plan.record_locators, ttl_min=10, is_authoritative=True)
+        message = MapRegister(next(self._nonces), (record,), proxy_map_reply=True, want_map_notify=True)
+        payload = authenticate(message, KEY).encode()
+        self._send(plan.direct[0].address, CONTROL_PORT, MAP_SERVER, CONTROL_PORT, payload)
+
+    def say(self, to: EidPrefix, what: bytes) -> None:
+        """One data packet, by the first uplink that can."""
+        uplink: UplinkPlan | None = next((one for one in self.traversal.plan.uplinks if one.is_usable), None)
+        if uplink is None or not uplink.relays:
+            return
+        if self._stalled_at is None:
+            self._stalled_at = self.world.now + STALL_S
+        inner = build_ip_udp(self.eid.address, 7, to.address, 7, what)
+        payload = DataHeader(instance_id=0).encode() + inner
+        port = EPHEMERAL if uplink.data_port == "ephemeral" else DATA_PORT
+        self._send(uplink.locator.address, port, uplink.relays[0].address, uplink.relays[0].port, payload)
+
+    def _send(self, source: IpAddress | None, port: int, destination: IpAddress, dport: int, payload: bytes) -> None:
+        if source is not None and (segment := self.where.get(source)) is not None:
+            segment.send(Packet(source, port, destination, dport, payload))
+
+    @property
+    def state(self) -> str:
+        return self.traversal.machines[0].state.value
+
+    def kinds(self) -> list[str]:
+        return [event.kind for _, event in self.events]
+
+    def outbound(self, since: float) -> list[SendFromDataPort]:
+        return [one for at, one in self.sent if at >= since and isinstance(one, SendFromDataPort)]
+
+
+def locator(address: str = "192.168.1.2", ifindex: int = 2, priority: int = 1, weight: int = 100) -> LocalLocator:
+    return LocalLocator(ip(address), ifindex, f"eth{ifindex}", priority, weight)
+
+
+def forged(notify: MapNotify, key: Key) -> bytes:
+    return authenticate(replace(notify, key_id=0), key).encode()
