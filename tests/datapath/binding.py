@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from lispmob.datapath import _lispdp, pure, pure_segment
-from lispmob.datapath.marshal import address, prefixes, put_address
+from lispmob.datapath.marshal import address as read_address
+from lispmob.datapath.marshal import prefixes, put_address
 from lispmob.wire.address import EidPrefix, IpAddress
 
 ffi: Any = _lispdp.ffi
@@ -27,8 +28,8 @@ def parse(packet: bytes) -> Any:
 def as_pure(inner: Any) -> pure.Inner:
     return pure.Inner(
         version=inner.version,
-        source=address(inner.source),
-        destination=address(inner.destination),
+        source=read_address(inner.source),
+        destination=read_address(inner.destination),
         tos=inner.tos,
         ttl=inner.ttl,
         protocol=inner.protocol,
@@ -140,7 +141,7 @@ class Locators:
     def choose(self, families: int, flow: int) -> tuple[IpAddress, int] | None:
         """The locator of a flow; families as bits: 1 is IPv4, 2 is IPv6."""
         remote = lib.lm_locator_choose(self._set, families, flow)
-        return None if remote == ffi.NULL else (address(remote.address), remote.port)
+        return None if remote == ffi.NULL else (read_address(remote.address), remote.port)
 
 
 class Table:
