@@ -14,8 +14,7 @@ PACKAGE = ROOT / "lispmob"
 PURE = (
     "wire/",
     "control/",
-    "natt/machine.py",
-    "natt/rtr.py",
+    "natt/",
     "mh/policy.py",
     "mh/scheduler.py",
     "mh/selector.py",

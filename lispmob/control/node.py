@@ -313,7 +313,7 @@ class Node:
         effects: list[_Inner] = [*self._registrations.on_locators(self._direct, now)]
         if self._direct.record_locators != old.record_locators or not usable:
             sending = LocatorSet.of(version, usable, plan.record_locators)
-            targets = [one for one in self._smr_targets(now) if one.rloc not in plan.rtrs] if usable else []
+            targets = self._smr_targets(now) if usable else []
             effects += self._smr.on_moved(sending, targets, now)
         effects += self._resolver.on_locators(self._direct)
         effects += self._mappings.on_defaults(default_mappings(plan, self.config.eids), now)
@@ -379,7 +379,9 @@ class Node:
     def _smr_targets(self, now: float) -> list[SmrTarget]:
         # After a time without any uplink the last minute that counts is the one before it.
         lately = now if self._lost_all_at is None else self._lost_all_at
-        return self._peers.targets(self.map_cache, self.config, self.locators, lately)
+        targets = self._peers.targets(self.map_cache, self.config, self.locators, lately)
+        # An RTR in use knows from our registers; Open Overlay Router's forgets us when it is sent an SMR.
+        return [one for one in targets if one.rloc not in self.plan.rtrs]
 
     def _source_for(self, prefix: EidPrefix) -> IpAddress | None:
         eid = self.config.eid_for(prefix.family, prefix.instance_id)

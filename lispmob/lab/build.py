@@ -36,10 +36,13 @@ _HOST: Final = {
 class Lab:
     """A topology that exists. Leaving the `with` block removes all of it."""
 
-    def __init__(self, topology: Topology) -> None:
-        """Build it. Raises KernelRefused or ProcessFailed; then nothing is left behind."""
+    def __init__(self, topology: Topology, label: str = "") -> None:
+        """Build it. Raises KernelRefused or ProcessFailed; then nothing is left behind.
+
+        A second laboratory of the same process needs a `label` for its namespaces.
+        """
         self.topology = topology
-        self._namespaces = NamespaceSet()
+        self._namespaces = NamespaceSet(label)
         self._relay: Tool | None = None
         try:
             self._build()

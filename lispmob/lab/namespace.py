@@ -61,10 +61,10 @@ def sweep() -> list[str]:
 class Namespace:
     """One network namespace, by its name in /run/netns."""
 
-    def __init__(self, word: str) -> None:
+    def __init__(self, word: str, label: str = "") -> None:
         """Make it, with `lo` up. Raises KernelRefused."""
         self.word = word
-        self.name = f"{PREFIX}{os.getpid()}-{word}"
+        self.name = f"{PREFIX}{os.getpid()}-{label}{word}"
         _ip("netns", "add", self.name)
         _ip("-n", self.name, "link", "set", "lo", "up")
 
@@ -124,7 +124,9 @@ class Namespace:
 class NamespaceSet:
     """Namespaces with one life: leaving the `with` block deletes them all, whatever happened."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str = "") -> None:
+        """`label` keeps two laboratories of one process apart."""
+        self._label = label
         require()
         self._made: dict[str, Namespace] = {}
 
@@ -140,7 +142,7 @@ class NamespaceSet:
         return self._made[word]
 
     def make(self, word: str) -> Namespace:
-        made = self._made[word] = Namespace(word)
+        made = self._made[word] = Namespace(word, self._label)
         return made
 
     def close(self) -> None:

@@ -15,7 +15,15 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
-from lispmob.datapath.engine import Disposition, Engine, EngineConfig, ForwardingEntry, ForwardingLocator, Uplink
+from lispmob.datapath.engine import (
+    Disposition,
+    Engine,
+    EngineConfig,
+    ForwardingEntry,
+    ForwardingLocator,
+    Traversal,
+    Uplink,
+)
 from lispmob.wire.address import EidPrefix
 
 ETH_P_ALL = 3  # <linux/if_ether.h>
@@ -43,8 +51,17 @@ class Host:
         ]
         return [str(refused) for refused in self._engine.set_uplinks(wanted)]
 
-    def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE") -> None:
-        rlocs = tuple(ForwardingLocator(ip_address(a), priority) for priority, a in enumerate(locators, 1))
+    def relay(self, *, uplink: list[Any], data_port: Any, relays: list[str], is_usable: bool = True) -> list[str]:
+        """One uplink, with a NAT on its way."""
+        name, addresses, priority, mtu = uplink
+        remotes = tuple(ForwardingLocator(ip_address(one)) for one in relays)
+        own = tuple(ip_address(one) for one in addresses)
+        traversal = dict.fromkeys(own, Traversal(data_port, remotes, is_usable))
+        made = Uplink(socket.if_nametoindex(name), name, own, priority, 100, mtu, traversal)
+        return [str(refused) for refused in self._engine.set_uplinks([made])]
+
+    def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE", port: int = 4341) -> None:
+        rlocs = tuple(ForwardingLocator(ip_address(a), priority, port=port) for priority, a in enumerate(locators, 1))
         self._engine.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs))
 
     def remove(self, *, prefix: str) -> bool:

@@ -60,10 +60,15 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
 {
     struct lm_prefix all = {.length = 8, .address = v4(0x0a000000u)};
     struct lm_prefix one = {.length = 32, .address = v4(0x0a020001u + n % 300)};
-    struct lm_locator_spec to[2] = {{v4(0x7f000001u), port, 1, 100}, {v4(0x7f000002u), port, 1, (uint8_t)(n % 7)}};
+    struct lm_locator_spec to[2] = {
+        {.address = v4(0x7f000001u), .port = port, .priority = 1, .weight = 100},
+        {.address = v4(0x7f000002u), .port = port, .priority = 1, .weight = (uint8_t)(n % 7)}};
     struct lm_uplink_spec up[2] = {
         {.ifindex = 1, .interface = "lo", .address = v4(0x7f000001u), .priority = 1, .weight = 9, .is_sender = true},
         {.ifindex = 1, .interface = "lo", .address = v4(0x7f000002u + n % 3), .priority = 1, .is_sender = true}};
+    up[1].data_port = (uint8_t)(n % 3); /* and with a NAT on the way */
+    up[1].relays[0] = to[0];
+    up[1].relay_count = n % 2;
     static struct lm_punt punts[64];
     static struct lm_addr heard[LM_HEARD_MAX];
     struct lm_prefix used[16];

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
 
-from lispmob.control.effect import SendControl
+from lispmob.control.effect import Event, SendControl
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
-from lispmob.hub.rtr_effect import InstallRelay
+from lispmob.hub.rtr import MapServerLink
+from lispmob.hub.rtr_effect import InstallRelay, Learned, RemoveRelay, Stranger
 from lispmob.hub.traversal import PlaneEffect, TraversalPolicy
 from lispmob.wire.auth import sign
 from lispmob.wire.data_header import split_data_packet
@@ -127,3 +129,47 @@ def test_a_binding_that_ran_out_is_forgotten_in_time() -> None:
     plane.on_timer(601.0)
 
     assert len(list(plane.traversal.rtr.entries)) == 0
+
+
+ELSEWHERE = ip_address("198.51.100.99")
+
+
+def relay_elsewhere() -> ControlPlane:
+    """An RTR whose Map-Server is another machine, with one node behind a NAT."""
+    plane = hub(TraversalPolicy(is_rtr=True, map_servers=(MapServerLink(ELSEWHERE),)))
+    ecm = EncapsulatedControl.decode(register().payload)
+    to_it = replace(ecm, destination=ELSEWHERE)
+    plane.on_datagram(Arrival(to_it.encode(), NAT, 20001, HUB), 0.0)
+    notify = sign(MapNotify(5, MapRegister.decode(ecm.message).records, xtr_id=bytes(range(16))), KEY)
+    back = EncapsulatedControl(ELSEWHERE, 4342, WIFI, 4342, notify, to_rtr=True)
+    assert any(
+        isinstance(one, InstallRelay) for one in plane.on_datagram(Arrival(back.encode(), ELSEWHERE, 4342, HUB), 0.0)
+    )
+    return plane
+
+
+def asked(effects: Iterable[object]) -> MapRequest:
+    (sent,) = [one for one in effects if isinstance(one, SendControl) and one.destination == ELSEWHERE]
+    return MapRequest.decode(EncapsulatedControl.decode(sent.payload).message)
+
+
+def test_an_rtr_looks_up_a_node_whose_data_comes_from_elsewhere_and_forgets_its_nat() -> None:
+    plane, there = relay_elsewhere(), ip_address("198.18.3.10")
+    request = asked(plane.traversal.on_stranger(Stranger(ip_address("10.1.0.1"), 0, there, 50000, HUB), 1.0))
+    record = MappingRecord.of(EID, (Locator(there),), ttl_min=10)
+
+    effects = plane.on_datagram(Arrival(MapReply(request.nonce, (record,)).encode(), ELSEWHERE, 4342, HUB), 1.1)
+
+    assert [type(one) for one in effects if not isinstance(one, Event)] == [RemoveRelay, Learned]
+
+
+def test_a_mapping_that_names_the_rtr_itself_keeps_what_it_knows_of_the_nat() -> None:
+    plane = relay_elsewhere()
+    smr = MapRequest(1, EID.address, (NAT,), (EidRecord.of(EID),), is_smr=True)
+    request = asked(plane.on_datagram(Arrival(smr.encode(), NAT, 20001, HUB), 1.0))
+    record = MappingRecord.of(EID, (Locator(HUB),), ttl_min=10)
+
+    effects = plane.on_datagram(Arrival(MapReply(request.nonce, (record,)).encode(), ELSEWHERE, 4342, HUB), 1.1)
+
+    assert effects == []
+    assert len(list(plane.traversal.rtr.entries)) == 1

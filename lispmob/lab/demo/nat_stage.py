@@ -43,7 +43,7 @@ class NatStage:
         self.nodes: dict[str, Node] = {}
         self.servers: dict[str, Hub] = {}
         try:
-            self.lab = self._open.enter_context(Lab(behind_nats.topology()))
+            self.lab = self._open.enter_context(Lab(behind_nats.topology(), "nat-"))
             self.gateways: dict[str, NatGateway] = behind_nats.put_up_nats(self.lab)
             self.watch = self._open.enter_context(ControlWatch({name: self.lab[name] for name in names}))
             self._start_servers(directory)
