@@ -206,6 +206,7 @@ class Daemon:
 
     def look_again(self) -> None:
         """Somebody has reason to think that the network changed."""
+        self._kernel.suspect()
         if self.monitor is not None:
             self._loop.call_soon(self.monitor.nudge)
 
@@ -329,7 +330,7 @@ class Daemon:
             self._use_uplinks()
             if self.monitor is not None:
                 self.monitor.set_policy(self.policy)
-            self._kernel.touch()
+            self._kernel.suspect()
             self.desktop.touch()
         finally:
             sd_notify.ready(self.summary())

@@ -30,7 +30,7 @@ PATIENCE_S: Final = 20.0
 
 _NODE = """eids: [{eid}/32]
 map-servers: [{{address: {hub}, key: only-for-tests}}]
-routing: {{mode: split, overlay-prefixes: [10.1.0.0/16], fallback: drop}}
+routing: {{mode: split, overlay-prefixes: [10.1.0.0/16], fallback: native}}
 control: {{socket: {directory}/lispd.sock, group: root}}
 state-dir: {directory}/state
 {more}

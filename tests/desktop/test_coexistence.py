@@ -117,3 +117,18 @@ def test_rules_and_routes_that_a_network_service_flushes_are_back_within_a_momen
 
     desk.until(lambda _: sorted(world.desk.run("ip", "rule").splitlines()) == before, "as before", patience_s=5.0)
     assert reaches_peer(world)
+
+
+def test_a_nat_chain_that_a_firewall_flushes_is_back_after_a_nudge(world: DesktopWorld) -> None:
+    desk = start(world)
+
+    def chains() -> list[str]:
+        return [line for line in world.desk.run("iptables-save", "-t", "nat").splitlines() if line.startswith("-A")]
+
+    before = chains()
+    assert before
+    world.desk.run("iptables", "-t", "nat", "-F")
+    assert chains() == []
+    desk.ask("nudge")
+
+    desk.until(lambda _: chains() == before, "as before", patience_s=5.0)
