@@ -157,7 +157,7 @@ class Daemon:
         stack.push_async_callback(self.steering.stop)
         await self.steering.start()
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
-            stack.callback(self._loop.create_task(_beat(every_s)).cancel)
+            stack.callback(self._loop.create_task(sd_notify.beat(every_s)).cancel)
 
     async def _withdraw(self) -> None:
         """Tell the mapping system that we go; best effort, and never for long."""
@@ -350,13 +350,6 @@ class Daemon:
         routing = self.file.routing
         if routing.mode == "split" and not routing.overlay_prefixes:
             log.warning("routing.overlay-prefixes is empty: nothing but answers goes into the overlay")
-
-
-async def _beat(every_s: float) -> None:
-    """Tell systemd's watchdog that the loop turns. Runs only where the unit asks for it."""
-    while True:
-        sd_notify.watchdog()
-        await asyncio.sleep(every_s)
 
 
 async def _serve(path: Path, file: NodeFile) -> None:

@@ -56,9 +56,9 @@ def play(stage: Stage) -> None:
             _split(stage, watch)
             _mark(stage, watch)
             _rule(stage, watch)
+            _dead_locator(stage, watch)
             _unmoved(stage, watch, sink)
             _flaps(stage)
-            _dead_locator(stage, watch)
             stage.sent = watch.since(began_at)
     finally:
         stage.reconfigure(A, "")
@@ -216,10 +216,11 @@ def _dead_locator(stage: Stage, watch: UplinkWatch) -> None:
         _blackhole(stage, dead, "add")
         try:
             time.sleep(2.5 * _PROBE_TIMEOUT_S)
+            sent = watch.since(began_at)  # before it lives again, and packets go back to it
         finally:
             _blackhole(stage, dead, "del")
         probes.finish()
-    left_s = _left_after(watch.since(began_at), dead, began_at)
+    left_s = _left_after(sent, dead, began_at)
     value = None if left_s is None else left_s / _PROBE_TIMEOUT_S
     stage.report.check(figure(CLAIMS[5], value, "timeouts", 2.0))
     left = "never left" if left_s is None else f"left after {left_s * 1000:.0f} ms"
