@@ -284,6 +284,9 @@ class Node:
                 case ReachabilityChanged(remote, is_up):
                     out.append(Event("rloc-reachable" if is_up else "rloc-unreachable", {"rloc": str(remote)}))
                     waiting.extendleft(reversed(self._mappings.on_reachability(remote, is_up, now)))
+                    if not is_up:  # packets go to the others now: whatever killed this one may have killed them, too
+                        for other in self._mappings.siblings(remote):
+                            waiting.extend(self._prober.on_unanswered(other, now))
                 case UplinkChanged(local, is_up) as changed:
                     out += [Event("uplink-answers" if is_up else "uplink-silent", {"rloc": str(local)}), changed]
                     waiting.extend(self._rank(now))

@@ -141,7 +141,7 @@ void lm_errors_read(struct lm_engine *e, int fd);
 uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote, uint64_t now);
 
 /* silence.c: a packet left for a locator, or came from one. */
-void lm_silence_on_sent(struct lm_engine *e, struct lm_remote *remote, uint64_t now);
+void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job);
 void lm_silence_on_heard(struct lm_engine *e, const struct lm_addr *source, uint64_t now);
 
 uint64_t lm_now(void);
