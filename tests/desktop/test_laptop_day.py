@@ -33,7 +33,10 @@ def kernel_of(desk: Namespace) -> dict[str, list[str]]:
     """Rules, the tables besides the kernel's own two, and packet filters: only we make any, once the day is over."""
     rules = desk.run("ip", "rule") + desk.run("ip", "-6", "rule")
     routes = desk.run("ip", "route", "show", "table", "all") + desk.run("ip", "-6", "route", "show", "table", "all")
-    chains = [line for line in desk.run("iptables-save").splitlines() if line.startswith("-A")]
+    # Which queue of lmn0 an uplink has, and so its number in the filters, depends on the order in which they came.
+    chains = [
+        re.sub(r'"[^"]*"|0x\w+', "*", line) for line in desk.run("iptables-save").splitlines() if line.startswith("-A")
+    ]
     return {
         "rules": sorted(rules.splitlines()),
         "routes": sorted(
