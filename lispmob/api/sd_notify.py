@@ -62,10 +62,3 @@ def watchdog_interval_s() -> float | None:
         return None
     text = os.environ.get("WATCHDOG_USEC", "")
     return int(text) / 2e6 if text.isdecimal() and int(text) > 0 else None
-
-
-async def beat(every_s: float) -> None:
-    """Tell the watchdog that the loop turns, until cancelled. Runs only where the unit asks for it."""
-    while True:
-        watchdog()
-        await asyncio.sleep(every_s)
