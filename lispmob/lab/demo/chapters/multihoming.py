@@ -40,7 +40,7 @@ _SHARE: Final = 0.75
 _SPLIT_GOAL_PERCENT: Final = 2.0
 _STREAMS: Final = 40
 _STREAM_RATE_HZ: Final = 10.0
-_FLAPS: Final = 40
+_FLAPS: Final = 20
 _FLAP_S: Final = 0.3  # 200 in a minute
 _PROBE_TIMEOUT_S: Final = 1.0  # the default of lispd
 
