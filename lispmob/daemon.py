@@ -216,7 +216,9 @@ class Daemon:
 
     def _use_uplinks(self) -> None:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
-        for refused in self.engine.set_uplinks(assembly.engine_uplinks(self.uplinks, self.node.is_silent)):
+        is_legacy = self.file.multihoming.mode == "legacy"
+        wanted = assembly.engine_uplinks(self.uplinks, self.node.is_silent, is_legacy=is_legacy)
+        for refused in self.engine.set_uplinks(wanted):
             log.warning("%s: cannot send from %s yet (errno %d)", refused.interface, refused.address, refused.errno)
         self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks))
 
