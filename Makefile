@@ -68,6 +68,7 @@ test: check  ## everything that must hold; without root the namespace tests are 
 
 demo: $(ENGINE)  ## two nodes roam between networks, on real packets; needs root
 	@test "$$(id -u)" = 0 || { echo 'make demo makes network namespaces and needs root: sudo make demo' >&2; exit 77; }
+	@$(PY) -m compileall -q lispmob  # as in every installation: a daemon does not compile itself at each start
 	@$(PY) -m lispmob.lab.demo
 
 bench: $(ENGINE)  ## the datapath beside bare veth, kernel VXLAN and plain TUN; needs root

@@ -212,6 +212,7 @@ class Daemon:
 
     def look_again(self) -> None:
         """Somebody has reason to think that the network changed."""
+        self._kernel.suspect()
         if self.monitor is not None:
             self._loop.call_soon(self.monitor.nudge)
 
@@ -222,7 +223,8 @@ class Daemon:
     def _use_uplinks(self) -> None:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
         self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks))
-        wanted = assembly.engine_uplinks(self.uplinks, self.node.is_silent, self.node.plan)
+        is_legacy = self.file.multihoming.mode == "legacy"
+        wanted = assembly.engine_uplinks(self.uplinks, self.node.is_silent, self.node.plan, is_legacy=is_legacy)
         if wanted == self._engine_uplinks:
             return
         refused = self.engine.set_uplinks(wanted)
@@ -352,7 +354,7 @@ class Daemon:
             self._use_uplinks()
             if self.monitor is not None:
                 self.monitor.set_policy(self.policy)
-            self._kernel.touch()
+            self._kernel.suspect()
             self.desktop.touch()
         finally:
             sd_notify.ready(self.summary())

@@ -16,7 +16,7 @@ from msgspec import field
 
 from lispmob.config.key import KeySection
 from lispmob.config.reader import Section, read_yaml
-from lispmob.config.steering import Cost, MultihomingSection, SteeringSection
+from lispmob.config.steering import MultihomingSection, SteeringSection
 from lispmob.config.values import (
     ADDRESS_TEXT,
     EID_TEXT,
@@ -98,7 +98,6 @@ class UplinkSection(Section, frozen=True, kw_only=True):
     priority: Priority | None = None
     weight: Weight | None = None
     metered: YesNo = False
-    cost: Cost = 0
 
 
 class AddressesSection(Section, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeAlias, cast
 from msgspec import field
 
 from lispmob.config.reader import Section
-from lispmob.config.values import InterfacePattern, Network, Text, Weight, YesNo, one_of, plain, whole
+from lispmob.config.values import InterfacePattern, Network, Text, Weight, YesNo, one_of, plain
 from lispmob.mh.policy import DEFAULT_MASK, MarkMask, Otherwise, Policy, Rule, Via
 from lispmob.mh.selector import DSCP_MAX, ID_MAX, PORT_MAX, PROTOCOLS, Selector, Span
 
@@ -163,11 +163,7 @@ class SteeringSection(Section, frozen=True, kw_only=True):
 class MultihomingSection(Section, frozen=True, kw_only=True):
     """How several uplinks are used together.
 
-    `mode` legacy: all are registered, and packets leave by the default one alone. `prefer`: among equal priorities.
+    `mode` legacy: all are registered and receive, and packets leave by the host's default one alone.
     """
 
     mode: Annotated[str, one_of("full", "legacy")] = "full"
-    prefer: Annotated[str, one_of("weight", "latency", "loss", "cost")] = "weight"
-
-
-Cost: TypeAlias = Annotated[int, whole(0, 1_000_000)]

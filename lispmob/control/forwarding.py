@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from lispmob.control.effect import InstallMapping, UsableLocator
 from lispmob.control.locator_set import NEVER, LocatorSet
 from lispmob.control.map_cache import MapCacheEntry
-from lispmob.control.node_config import Fallback
+from lispmob.control.node_config import Fallback, NodeConfig
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
 
@@ -31,6 +31,11 @@ class ForwardingPolicy:
     fallback: Fallback = "proxy"
     proxy_etrs: tuple[Locator, ...] = ()
     own_eids: tuple[EidPrefix, ...] = ()
+
+    @classmethod
+    def of(cls, config: NodeConfig) -> ForwardingPolicy:
+        """That of a node."""
+        return cls(config.fallback, config.proxy_etrs, config.eids)
 
 
 def decide(

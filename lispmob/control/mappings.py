@@ -117,6 +117,11 @@ class Mappings:
         self._in_doubt_since = now
         return self._reconsider()
 
+    def siblings(self, remote: IpAddress) -> set[IpAddress]:
+        """The other locators that packets may go to by the mappings that name this one."""
+        named = (one for one in self.cache if any(remote in locator.ips for locator in one.locators))
+        return {address for one in named for locator in one.locators for address in locator.ips} - {remote}
+
     def on_learned(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
         """The mapping system answered. Less-specific records go in first, so that replacing spares their company."""
         answers = [(prefix, record) for record in learned.records if (prefix := record.eid_prefix) is not None]

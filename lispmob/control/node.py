@@ -82,7 +82,7 @@ class Node:
         self._resolver = Resolver(config.map_resolvers, new_nonce=new_nonce)
         self._smr = SmrSender(new_nonce=new_nonce)
         self._answerer = Answerer(config.eids, config.record_ttl_min)
-        self._mappings = Mappings(_forwarding(config), config.map_cache_limit)
+        self._mappings = Mappings(ForwardingPolicy.of(config), config.map_cache_limit)
         self._peers = Peers()
         self._targets = ProbeTargets()
         self._prober = Prober(
@@ -262,8 +262,8 @@ class Node:
         return effects
 
     def _apply_policy(self, now: float) -> list[MachineEffect]:
-        config = self.config
-        return self._mappings.on_policy(_forwarding(config), config.map_cache_limit, config.static_mappings, now)
+        c = self.config
+        return self._mappings.on_policy(ForwardingPolicy.of(c), c.map_cache_limit, c.static_mappings, now)
 
     def _receive(self, datagram: Datagram, now: float) -> list[MachineEffect]:
         message = decode_control(datagram.payload)
@@ -342,13 +342,15 @@ class Node:
                     waiting.extend(self._learn(learned, now))
                 case LookupFailed() as failed:
                     waiting.extend(self._mappings.on_lookup_failed(failed, now))
-                case RefreshNeeded() if not self.plan.asks_mapping_system:
-                    pass
                 case RefreshNeeded(prefix):
-                    waiting.extend(self._resolver.on_aging(prefix, self._source_for(prefix), now))
+                    if self.plan.asks_mapping_system:
+                        waiting.extend(self._resolver.on_aging(prefix, self._source_for(prefix), now))
                 case ReachabilityChanged(remote, is_up):
                     out.append(Event("rloc-reachable" if is_up else "rloc-unreachable", {"rloc": str(remote)}))
                     waiting.extendleft(reversed(self._mappings.on_reachability(remote, is_up, now)))
+                    if not is_up:  # packets go to the others now: whatever killed this one may have killed them, too
+                        for other in self._mappings.siblings(remote):
+                            waiting.extend(self._prober.on_unanswered(other, now))
                 case UplinkChanged(local, is_up) as changed:
                     out += [Event("uplink-answers" if is_up else "uplink-silent", {"rloc": str(local)}), changed]
                     out += self._rank(now)
@@ -395,7 +397,3 @@ class Node:
 
     def _is_ours(self, address: IpAddress) -> bool:
         return address in self.locators.addresses or any(eid.contains(address) for eid in self.config.eids)
-
-
-def _forwarding(config: NodeConfig) -> ForwardingPolicy:
-    return ForwardingPolicy(config.fallback, config.proxy_etrs, config.eids)

@@ -3,7 +3,7 @@
 A live path is asked once per interval, unless data proves it. When an answer stays away, a volley follows: several
 probes within the first half of one more timeout, so that a path that loses a tenth of its packets is not taken for
 dead, and a dead one is still left after two timeouts. Data that goes unanswered starts the volley at once, and the
-verdict then takes a round trip and a half. A path that has just died over and over must answer more than once.
+verdict then takes two round trips. A path that has just died over and over must answer more than once.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ UNSTABLE_S: Final = 300.0  # ours: deaths within this time make the next coming-
 ANSWERS_MAX: Final = 5
 QUICKEST_S: Final = 0.02  # ours: below this a busy host, not the path, would be measured
 DOWN_FIRST_S: Final = 2.0
+LONGEST_PATIENCE_S: Final = 1.0  # ours: false alarms make us slower to ask, but not slower than this
 
 
 class Pair(NamedTuple):
@@ -100,7 +101,8 @@ class Path:
         """How long data may go unanswered before that is suspicious; None before the first round trip is known."""
         if self.quality.rtt_s is None:
             return None
-        return min(max(self.quality.rtt_s, QUICKEST_S) * float(1 << self._alarms), config.interval_s)
+        usual_s = max(self.quality.rtt_s, QUICKEST_S)
+        return min(usual_s * float(1 << self._alarms), max(LONGEST_PATIENCE_S, 4 * usual_s), config.interval_s)
 
     def on_due(self, config: ProbeConfig, jitter: float, now: float) -> bool:
         """The time has come (`wake_at`): True when one probe is to be sent now. Call again until it is not due."""
@@ -158,7 +160,7 @@ class Path:
             return
         self.last_heard = None
         rtt_s = self.quality.rtt_s or config.timeout_s
-        verdict_s = max(1.5 * rtt_s + 4 * self.quality.rtt_variation_s, QUICKEST_S)
+        verdict_s = max(1.9 * rtt_s + 4 * self.quality.rtt_variation_s, QUICKEST_S)
         self._suspect("data unanswered", min(verdict_s, self.timeout_s(config)), 1, now)
 
     def on_slept(self, now: float) -> None:

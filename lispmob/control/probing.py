@@ -134,15 +134,18 @@ class Prober:
 
     def on_heard(self, remotes: Iterable[IpAddress], now: float) -> list[ProbeEffect]:
         """Data came in from these outer sources. It proves the path that our answers take: the preferred one."""
+        effects: list[ProbeEffect] = []
         for remote in remotes:
             local = self._own.best(remote.version)
             for path in self._of(remote):
                 if path.is_down or (local is not None and path.pair.local == local.address):
                     path.on_heard(self._config, now)
-        return []
+                    effects += self._tell_patience(path)
+        return effects
 
     def on_unanswered(self, remote: IpAddress, now: float) -> list[ProbeEffect]:
         """Data sent to this locator has gone without an answer for longer than the patience that we told."""
+        self._patience.pop(remote, None)  # the datapath tells of silence once: it must be told to watch again
         for path in self._of(remote):
             path.on_unanswered(self._config, now)
         return [*self.on_timer(now), *(effect for path in self._of(remote) for effect in self._tell_patience(path))]

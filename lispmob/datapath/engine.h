@@ -146,6 +146,8 @@ void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
 /* outbound.c: judges one packet; true when `job` is ready for lm_send, false when it is dealt with. */
 bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
                        int lane, uint64_t born, uint64_t now);
+/* Chooses uplink and locator of the flow, by priority and weight; no path when there is none. */
+void lm_outbound_choose(struct lm_engine *e, struct lm_job *job);
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from);
 void *lm_outbound_run(void *engine);
 
@@ -158,7 +160,7 @@ void lm_errors_read(struct lm_engine *e, int fd);
 uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote, uint64_t now);
 
 /* silence.c: a packet left for a locator, or came from one. */
-void lm_silence_on_sent(struct lm_engine *e, struct lm_remote *remote, uint64_t now);
+void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job);
 void lm_silence_on_heard(struct lm_engine *e, const struct lm_addr *source, uint64_t now);
 
 uint64_t lm_now(void);

@@ -26,19 +26,11 @@ bool lm_lane_choose(struct lm_engine *e, struct lm_job *job)
 {
     if (job->lane == LM_LANE_DEFAULT)
         return false;
-    const struct lm_uplinks *uplinks = e->uplinks;
-    unsigned families = 0;
-    for (size_t i = 0; i < uplinks->path_count; i++)
-        if (uplinks->paths[i].ifindex == job->lane)
-            families |= lm_family_bit(uplinks->paths[i].address.family);
-    job->remote = lm_locator_choose(job->set, families, job->flow);
-    if (!job->remote)
-        return false;
-    for (size_t i = 0; i < uplinks->path_count; i++)
-        if (uplinks->paths[i].ifindex == job->lane && uplinks->paths[i].address.family == job->remote->address.family)
-            job->path = &uplinks->paths[i];
-    job->remote = lm_path_remote(job->path, job->remote, job->flow);
-    return true;
+    job->remote = lm_locator_choose(job->set, lm_uplinks_families(e->uplinks, job->lane, true), job->flow);
+    job->path = job->remote ? lm_uplinks_path(e->uplinks, job->lane, job->remote->address.family) : NULL;
+    if (job->path)
+        job->remote = lm_path_remote(job->path, job->remote, job->flow);
+    return job->path != NULL;
 }
 
 int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable)

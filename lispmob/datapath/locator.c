@@ -251,6 +251,19 @@ struct lm_remote *lm_locator_choose(const struct lm_locator_set *set, unsigned f
     return index < 0 ? NULL : set->remotes[index];
 }
 
+unsigned lm_locator_best_families(const struct lm_locator_set *set, unsigned families)
+{
+    unsigned best = LM_PRIORITY_NEVER, found = 0;
+    for (size_t i = 0; set && families && i < set->count; i++) {
+        unsigned family = lm_family_bit(set->specs[i].address.family), priority = set->specs[i].priority;
+        if (!(family & families) || priority == LM_PRIORITY_NEVER || priority > best)
+            continue;
+        found = priority < best ? family : found | family;
+        best = priority;
+    }
+    return found;
+}
+
 bool lm_locator_set_holds(const struct lm_locator_set *set, const struct lm_addr *address)
 {
     for (size_t i = 0; set && i < set->count; i++)

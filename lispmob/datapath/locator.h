@@ -64,6 +64,8 @@ struct lm_locator_set *lm_locator_set_take(struct lm_locators *all, const struct
 void lm_locator_set_drop(struct lm_locators *all, struct lm_locator_set *set);
 /* The remote for a flow, given the families of our uplinks; NULL: none. */
 struct lm_remote *lm_locator_choose(const struct lm_locator_set *set, unsigned families, uint64_t flow);
+/* Of these families, those that have locators of the best priority among them. */
+unsigned lm_locator_best_families(const struct lm_locator_set *set, unsigned families);
 bool lm_locator_set_holds(const struct lm_locator_set *set, const struct lm_addr *address);
 struct lm_remote *lm_remote_find(const struct lm_locators *all, const struct lm_addr *address, uint16_t port);
 /* Forgets all learned path MTUs: they belonged to the uplinks of before. */

@@ -69,6 +69,18 @@ static void refuse(struct lm_engine *e, const struct lm_job *job, enum lm_counte
     lm_icmp_tell(e, kind, 0, job);
 }
 
+void lm_outbound_choose(struct lm_engine *e, struct lm_job *job)
+{
+    /* The uplink first, so that weights share flows between uplinks, whichever families they have. */
+    unsigned families = lm_locator_best_families(job->set, e->uplinks->families);
+    int ifindex = lm_uplinks_choose(e->uplinks, families, job->flow);
+    families &= lm_uplinks_families(e->uplinks, ifindex, false);
+    job->remote = lm_locator_choose(job->set, families, job->flow);
+    job->path = job->remote ? lm_uplinks_path(e->uplinks, ifindex, job->remote->address.family) : NULL;
+    if (job->path)
+        job->remote = lm_path_remote(job->path, job->remote, job->flow);
+}
+
 /* Locator and uplink of the flow; no path at all when there is no uplink: lm_send keeps the packet. */
 static bool choose(struct lm_engine *e, struct lm_job *job)
 {
@@ -80,10 +92,7 @@ static bool choose(struct lm_engine *e, struct lm_job *job)
     }
     if (job->lane != LM_LANE_DEFAULT && !job->is_retry)
         lm_count(&e->counters, LM_out_mark_fallback);
-    job->remote = lm_locator_choose(job->set, e->uplinks->families, job->flow);
-    job->path = job->remote ? lm_uplinks_choose(e->uplinks, job->remote->address.family, job->flow) : NULL;
-    if (job->path)
-        job->remote = lm_path_remote(job->path, job->remote, job->flow);
+    lm_outbound_choose(e, job);
     if (job->path || (e->uplinks->families == 0 && lm_locator_choose(job->set, LM_V4 | LM_V6, job->flow)))
         return true;
     refuse(e, job, LM_out_nolocator, LM_ICMP_UNREACHABLE);

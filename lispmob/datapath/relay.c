@@ -117,8 +117,7 @@ bool lm_relay_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *d
                            .set = entry->value,
                            .lane = LM_LANE_DEFAULT,
                            .is_relayed = true};
-    job->remote = lm_locator_choose(job->set, e->uplinks->families, job->flow);
-    job->path = job->remote ? lm_uplinks_choose(e->uplinks, job->remote->address.family, job->flow) : NULL;
+    lm_outbound_choose(e, job);
     if (!job->path)
         return false;
     enum lm_strip_verdict verdict = lm_strip(packet, &data->inner, outer->ttl, outer->tos, e->config.copy_dscp);

@@ -2,15 +2,28 @@
  * Packets to a locator that nothing comes back from: worth a question to the locator, which the control plane asks.
  *
  * Watched are the locators that the control plane has named, each with the time that an answer usually takes. Silence is
- * told of once, and only of a locator that was heard shortly before: many conversations are one-sided by nature.
+ * told of once, and only of a mapping that was heard shortly before: many conversations are one-sided by nature.
  */
 #include "engine.h"
 
 #define HEARD_LATELY_NS 5000000000u
 #define TOLD UINT64_MAX
 
-void lm_silence_on_sent(struct lm_engine *e, struct lm_remote *remote, uint64_t now)
+/* When anything came from the locators of the mapping: an answer may take another way than the question. */
+static uint64_t last_heard(const struct lm_locator_set *set)
 {
+    uint64_t last = 0;
+    for (size_t i = 0; i < set->count; i++) {
+        uint64_t heard = atomic_load_explicit(&set->remotes[i]->heard, memory_order_relaxed);
+        last = heard > last ? heard : last;
+    }
+    return last;
+}
+
+void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job)
+{
+    struct lm_remote *remote = job->remote;
+    uint64_t now = job->now;
     uint64_t patience = atomic_load_explicit(&remote->patience, memory_order_relaxed);
     if (patience == 0)
         return;
@@ -19,9 +32,9 @@ void lm_silence_on_sent(struct lm_engine *e, struct lm_remote *remote, uint64_t 
         atomic_store_explicit(&remote->waiting_since, now, memory_order_relaxed);
     if (since == 0 || since == TOLD || now < since + patience)
         return;
-    atomic_store_explicit(&remote->waiting_since, TOLD, memory_order_relaxed);
-    uint64_t heard = atomic_load_explicit(&remote->heard, memory_order_relaxed);
-    if (heard == 0 || since > heard + HEARD_LATELY_NS)
+    uint64_t heard = last_heard(job->set);
+    atomic_store_explicit(&remote->waiting_since, heard >= since ? now : TOLD, memory_order_relaxed);
+    if (heard >= since || heard == 0 || since > heard + HEARD_LATELY_NS)
         return;
     struct lm_punt report = {.kind = LM_PUNT_SILENT, .destination = remote->address};
     (void)lm_punt_put(&e->punts, &report, NULL, 0);

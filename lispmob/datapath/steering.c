@@ -54,7 +54,7 @@ int lm_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count,
     attributes.prog_type = BPF_PROG_TYPE_SOCKET_FILTER;
     attributes.insn_cnt = (uint32_t)assemble(code, mask, routes, count, other);
     attributes.insns = (uint64_t)(uintptr_t)code;
-    attributes.license = (uint64_t)(uintptr_t)""; /* no helper that asks for one */
+    attributes.license = (uint64_t)(uintptr_t)"Dual MIT/GPL";
     memcpy(attributes.prog_name, "lispmob_steer", sizeof "lispmob_steer");
     long made = syscall(__NR_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes);
     return made < 0 ? -errno : (int)made;

@@ -184,11 +184,12 @@ static void enter(struct lm_uplinks *uplinks)
 {
     for (size_t i = 0; i < uplinks->path_count; i++) {
         const struct lm_path *path = &uplinks->paths[i];
-        struct lm_contender one = {identity(path), path->priority, path->weight};
-        bool is_v6 = path->address.family == 6;
-        uplinks->contenders[is_v6][i] = one;
-        one.priority = LM_PRIORITY_NEVER;
-        uplinks->contenders[!is_v6][i] = one;
+        const struct lm_contender one = {identity(path), path->priority, path->weight};
+        for (unsigned families = 1; families <= 3; families++) {
+            bool takes_part = (lm_family_bit(path->address.family) & families) != 0;
+            uplinks->contenders[families - 1][i] = one;
+            uplinks->contenders[families - 1][i].priority = takes_part ? path->priority : LM_PRIORITY_NEVER;
+        }
         if (path->priority != LM_PRIORITY_NEVER)
             uplinks->families |= lm_family_bit(path->address.family);
     }
@@ -260,10 +261,30 @@ void lm_uplinks_retire(struct lm_uplinks *gone, const struct lm_uplinks *kept)
     free(gone);
 }
 
-const struct lm_path *lm_uplinks_choose(const struct lm_uplinks *uplinks, uint8_t family, uint64_t flow)
+/* The paths of one interface have one identity, so they draw the same number: an interface counts once. */
+int lm_uplinks_choose(const struct lm_uplinks *uplinks, unsigned families, uint64_t flow)
 {
-    int index = lm_spread_choose(uplinks->contenders[family == 6], uplinks->path_count, flow);
-    return index < 0 ? NULL : &uplinks->paths[index];
+    int index = families ? lm_spread_choose(uplinks->contenders[families - 1], uplinks->path_count, flow) : -1;
+    return index < 0 ? 0 : uplinks->paths[index].ifindex;
+}
+
+unsigned lm_uplinks_families(const struct lm_uplinks *uplinks, int ifindex, bool counts_never)
+{
+    unsigned families = 0;
+    for (size_t i = 0; i < uplinks->path_count; i++) {
+        const struct lm_path *path = &uplinks->paths[i];
+        if (path->ifindex == ifindex && (counts_never || path->priority != LM_PRIORITY_NEVER))
+            families |= lm_family_bit(path->address.family);
+    }
+    return families;
+}
+
+const struct lm_path *lm_uplinks_path(const struct lm_uplinks *uplinks, int ifindex, uint8_t family)
+{
+    for (size_t i = 0; i < uplinks->path_count; i++)
+        if (uplinks->paths[i].ifindex == ifindex && uplinks->paths[i].address.family == family)
+            return &uplinks->paths[i];
+    return NULL;
 }
 
 bool lm_uplinks_owns(const struct lm_uplinks *uplinks, const struct lm_addr *address)

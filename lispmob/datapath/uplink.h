@@ -53,7 +53,7 @@ struct lm_uplinks {
     size_t path_count, rloc_count;
     unsigned families; /* of the paths that may be used, as bits */
     struct lm_path paths[LM_PATHS_MAX];
-    struct lm_contender contenders[2][LM_PATHS_MAX]; /* v4, v6: one for each path */
+    struct lm_contender contenders[3][LM_PATHS_MAX]; /* one for each path; by the families that may be used, less 1 */
     struct lm_addr rlocs[LM_UPLINK_ADDRESSES_MAX];
 };
 
@@ -75,7 +75,12 @@ void lm_uplinks_take_relays(struct lm_uplinks *uplinks, const struct lm_uplink_s
                             struct lm_locators *locators);
 /* Closes the sockets of `gone` that `kept` (may be NULL) does not use, and frees it. */
 void lm_uplinks_retire(struct lm_uplinks *gone, const struct lm_uplinks *kept);
-const struct lm_path *lm_uplinks_choose(const struct lm_uplinks *uplinks, uint8_t family, uint64_t flow);
+/* The interface for a flow that may leave in these families; 0: none. One that has both is not preferred for it. */
+int lm_uplinks_choose(const struct lm_uplinks *uplinks, unsigned families, uint64_t flow);
+/* The families that an interface sends in. `counts_never`: also by paths of priority 255. */
+unsigned lm_uplinks_families(const struct lm_uplinks *uplinks, int ifindex, bool counts_never);
+/* The path of an interface in a family; NULL: none. */
+const struct lm_path *lm_uplinks_path(const struct lm_uplinks *uplinks, int ifindex, uint8_t family);
 bool lm_uplinks_owns(const struct lm_uplinks *uplinks, const struct lm_addr *address);
 /* True when the other set has the same paths, whatever their priorities. */
 bool lm_uplinks_same_paths(const struct lm_uplinks *a, const struct lm_uplinks *b);

@@ -25,6 +25,7 @@ from lispmob.mh.plan import (
     LostAddress,
     Plan,
     Route,
+    ahead_of,
     plan,
 )
 from lispmob.wire.address import IpAddress, IpNetwork
@@ -78,9 +79,12 @@ class KernelRouter:
             link = links.get(tun or "")
             present = self._listing.addresses(link.ifindex) if link else set()
             rules, routes = self._listing.rules(), self._listing.routes()
+            others = self._listing.other_priorities()
         except OSError as error:
             raise refused("reading addresses, routes and rules", error.errno or errno.EIO) from error
-        wanted = replace(wanted, routes=frozenset(_possible(wanted.routes, links)))
+        wanted = replace(
+            wanted, routes=frozenset(_possible(wanted.routes, links)), rules=ahead_of(wanted.rules, others)
+        )
         needs_link = wanted.addresses or any(tun in route.devices for route in wanted.routes)
         if needs_link and link is None:
             raise KernelRefused(f"{tun}: no such interface: the datapath has to make it first")

@@ -61,6 +61,11 @@ class KernelListing:
         listed = [(version, raw) for version, family in _FAMILIES.items() for raw in rtnetlink.dump_rules(family)]
         return {rule for version, raw in listed if (rule := _rule(raw, version)) is not None}
 
+    def other_priorities(self) -> set[int]:
+        """Priorities of the rules that are not ours. Raises OSError."""
+        listed = [rtnetlink.decode(raw) for family in _FAMILIES.values() for raw in rtnetlink.dump_rules(family)]
+        return {int(each.get("priority") or 0) for each in listed if each.get("protocol") != ROUTE_PROTOCOL}
+
     def _route(self, raw: Raw, version: int) -> Route | None:
         message = rtnetlink.decode(raw)
         kind = _KINDS.get(message["type"])

@@ -19,7 +19,8 @@ With a copy of the gateway that worked a moment ago it goes out, until we have h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, Literal, TypeAlias
 
@@ -38,7 +39,8 @@ OVERLAY_PRIORITY: Final = 4343
 NEAR_PRIORITY: Final = 4344
 FULL_PRIORITY: Final = 4345
 GATEWAY_PRIORITY: Final = 32801  # behind main (32766) and default (32767): only where those know no way
-OUR_PRIORITIES: Final = frozenset((*range(LINGER_PRIORITY, FULL_PRIORITY + 1), GATEWAY_PRIORITY))
+ROOM: Final = 64  # ours: how far ours make way; each VPN takes two priorities
+OUR_PRIORITIES: Final = frozenset((*range(LINGER_PRIORITY - ROOM, FULL_PRIORITY + 1), GATEWAY_PRIORITY))
 
 UNSPECIFIED_IPV4: Final = IPv4Network("0.0.0.0/32")
 
@@ -172,6 +174,20 @@ def plan(desired: KernelState) -> Plan:
             rules.update(Rule(FULL_PRIORITY, family, FULL_TABLE, source=each) for each in sources)
     masqueraded = {eid.network for eid in desired.eids} if desired.translates_native else set()
     return Plan(frozenset(hosts), frozenset(routes), frozenset(rules), frozenset(masqueraded))
+
+
+def ahead_of(rules: Iterable[Rule], others: Iterable[int]) -> frozenset[Rule]:
+    """Our rules, before those that others have put right in front of them without meaning to.
+
+    A rule that is added without a priority gets the one before the first that is there: ours. wg-quick(8) does so, and
+    its rule takes every packet. `others` are the priorities of rules that are not ours; those further in front than
+    ROOM were put there on purpose, and stay there.
+    """
+    close = [each for each in others if FULL_PRIORITY - ROOM < each < OVERLAY_PRIORITY]
+    step = FULL_PRIORITY + 1 - min(close, default=FULL_PRIORITY + 1)
+    return frozenset(
+        replace(rule, priority=rule.priority - step) if rule.priority <= FULL_PRIORITY else rule for rule in rules
+    )
 
 
 def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:

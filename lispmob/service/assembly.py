@@ -182,23 +182,29 @@ def engine_uplinks(
     uplinks: Iterable[Uplink],
     is_silent: Callable[[IpAddress], bool] = frozenset().__contains__,
     plan: NattPlan = NO_PLAN,
+    *,
+    is_legacy: bool = False,
 ) -> tuple[EngineUplink, ...]:
     """The uplinks as the datapath wants them: one for each family, since either may lead nowhere by itself.
 
+    `is_legacy`: packets leave by the uplink of the host's own default route, and by the next one only when it fails.
     An address that the plan does not know yet has no NAT.
     """
+    present = tuple(uplinks)
+    by_metric = sorted(present, key=lambda uplink: (uplink.metric, uplink.name))
+    ranks = {uplink.ifindex: place for place, uplink in enumerate(by_metric, start=1)}
     traversal = {one.locator.address: _traversal(one) for one in plan.uplinks if one != UplinkPlan(one.locator)}
     return tuple(
         EngineUplink(
             ifindex=uplink.ifindex,
             interface=uplink.name,
             addresses=addresses,
-            priority=NEVER if is_silent(addresses[0]) else uplink.priority,
+            priority=NEVER if is_silent(addresses[0]) else ranks[uplink.ifindex] if is_legacy else uplink.priority,
             weight=uplink.weight,
             mtu_bytes=uplink.mtu_bytes,
             traversal={address: traversal[address] for address in addresses if address in traversal},
         )
-        for uplink in uplinks
+        for uplink in present
         for family in (4, 6)
         if (addresses := tuple(address for address in uplink.addresses if address.version == family))
     )

@@ -27,6 +27,7 @@ class KernelTask:
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._native: frozenset[IpNetwork] = frozenset()
+        self._is_suspicious = False
         self.problem: str | None = None
 
     async def start(self) -> None:
@@ -37,6 +38,11 @@ class KernelTask:
 
     def touch(self) -> None:
         """Something changed: apply soon."""
+        self._wanted.set()
+
+    def suspect(self) -> None:
+        """Somebody may have taken away what takes time to look at, such as a firewall that was loaded anew."""
+        self._is_suspicious = True
         self._wanted.set()
 
     async def stop(self) -> None:
@@ -66,7 +72,8 @@ class KernelTask:
 
     async def _apply(self) -> None:
         desired = self._desired()
-        await self._router.apply(desired)
+        is_repair, self._is_suspicious = self._is_suspicious, False
+        await self._router.apply(desired, is_repair=is_repair)
         fresh = set(desired.native_prefixes) - self._native
         if fresh and desired.translates_native:
             # Now that the routes lead there: what already knocked at lmn0 has to be translated like the rest.

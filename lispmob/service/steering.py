@@ -95,7 +95,7 @@ class Steering:
     async def _run(self) -> None:
         while True:
             await self._wanted.wait()
-            if not self.policy.rules:
+            if self._is_in_place and not self.policy.rules:
                 await asyncio.sleep(LAZY_S)
             self._wanted.clear()
             try:

@@ -177,7 +177,7 @@ def test_unanswered_data_on_a_living_path_makes_us_ask_ever_less_often() -> None
     assert isinstance(last, WatchForSilence)
     assert first.patience_s is not None
     assert last.patience_s is not None
-    assert last.patience_s >= 16 * first.patience_s
+    assert last.patience_s >= 8 * first.patience_s
     assert world.state() is State.UP
     assert world.of(ReachabilityChanged) == []
 

@@ -30,7 +30,7 @@ PATIENCE_S: Final = 20.0
 
 _NODE = """eids: [{eid}/32]
 map-servers: [{{address: {hub}, key: only-for-tests}}]
-routing: {{mode: split, overlay-prefixes: [10.1.0.0/16], fallback: drop}}
+routing: {{mode: split, overlay-prefixes: [10.1.0.0/16], fallback: native}}
 control: {{socket: {directory}/lispd.sock, group: root}}
 state-dir: {directory}/state
 {more}
@@ -117,7 +117,7 @@ class DesktopWorld:
     def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
         self.directory = directory
         self.stack = stack
-        namespaces = stack.enter_context(NamespaceSet())
+        self._namespaces = namespaces = stack.enter_context(NamespaceSet())
         self.desk, self.core, self.peer = (namespaces.make(word) for word in ("desk", "core", "peer"))
         self.core.sysctl("ipv4/ip_forward", "1")
         for number in range(UPLINKS):
@@ -132,6 +132,10 @@ class DesktopWorld:
         self.core.run("ip", "link", "add", far, "type", "veth", "peer", "name", near, "netns", namespace.name)
         self.core.run("ip", "addr", "add", address, "dev", far)
         self.core.run("ip", "link", "set", far, "up")
+
+    def add_namespace(self, word: str) -> Namespace:
+        """One more, for what a test wants to have besides."""
+        return self._namespaces.make(word)
 
     def attach(self, number: int, metric: int | None = None) -> None:
         """Give an uplink its address and route without NetworkManager."""

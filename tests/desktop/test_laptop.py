@@ -124,12 +124,12 @@ def test_after_a_resume_it_is_registered_within_a_second_and_a_round_trip_of_the
     desk.until_on("w0")
     watch = desktop.world.watch()
     took = []
-    for _ in range(2):
+    for number in range(2):
+        time.sleep(3.2 * number)  # so that the second one is another sleep
         desktop.tell_sleep(is_falling_asleep=True)
         desktop.set_carrier(0, is_there=False)
         desk.until(lambda status: status["state"] == "offline", "offline")
         desktop.tell_sleep(is_falling_asleep=False)
-        time.sleep(3.5)  # as the backstop counts: the next sleep is another one
         back = time.monotonic()
         desktop.set_carrier(0, is_there=True)
         desk.until_on("w0")

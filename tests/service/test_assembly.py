@@ -67,3 +67,11 @@ def test_an_address_that_only_lost_its_default_route_is_not_lost() -> None:
 
 def test_nothing_can_arrive_at_an_address_whose_link_is_down() -> None:
     assert assembly.lost_addresses([uplink("wlan0", str(V4))], state(is_up=False)) == ()
+
+
+def test_in_legacy_mode_packets_leave_by_the_hosts_default_uplink_whatever_is_announced() -> None:
+    lte = Uplink("lte0", 3, (ip_address("198.51.100.2"),), 50, 1500, 9, 100)
+
+    found = assembly.engine_uplinks([uplink("wlan0", str(V4)), lte], is_legacy=True)
+
+    assert [each.interface for each in sorted(found, key=lambda each: each.priority)] == ["lte0", "wlan0"]

@@ -104,8 +104,8 @@ class Node:
         self.identity = identity
         self.namespace = namespace
         self._socket = directory / "lispd.sock"
-        path = _write(directory / "lispd.conf", configuration)
-        command = module("lispmob", "-c", str(path))
+        self._path = _write(directory / "lispd.conf", configuration)
+        command = module("lispmob", "-c", str(self._path))
         self.daemon = Daemon(f"lispd {identity.name}", namespace, command, directory / "lispd.log")
 
     def lispctl(self, command: str) -> Json | None:
@@ -121,6 +121,12 @@ class Node:
             return None
         answer = json.loads(done.stdout)
         return answer if isinstance(answer, dict) else {"entries": answer}
+
+    def reconfigure(self, configuration: str) -> None:
+        """Write another configuration, and have it read. Raises ProcessFailed."""
+        _write(self._path, configuration)
+        if self.lispctl("reload") is None:
+            raise ProcessFailed(f"{self.daemon.name}: did not take its new configuration\n{self.daemon.log_tail()}")
 
     def is_registered(self) -> bool:
         """True once every EID-Prefix is registered at every Map-Server."""

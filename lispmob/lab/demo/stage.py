@@ -22,6 +22,7 @@ from lispmob.lab.probe import Party, ProbeStream
 from lispmob.lab.process import ProcessFailed
 from lispmob.lab.report import Report
 from lispmob.lab.tcp_stream import TcpStream
+from lispmob.lab.uplink_watch import Sent
 
 A: Final = Identity("a", ip_address("10.1.0.1"), ip_address("2001:db8:e1d::1"))
 B: Final = Identity("b", ip_address("10.1.0.2"), ip_address("2001:db8:e1d::2"))
@@ -46,6 +47,7 @@ class Stage:
         self.nodes: dict[str, Node] = {}
         self.hub: Hub | None = None
         self.tcp: TcpStream | None = None
+        self.sent: list[Sent] = []  # by which uplink, in the chapter that shows it
         self._views: list[View] = []
         self._is_measuring = threading.Event()
         self._spans: list[Span] = []
@@ -81,6 +83,12 @@ class Stage:
         node = self.nodes[identity.name] = Node(identity, self.lab[identity.name], configuration, directory)
         self._open.callback(node.daemon.stop)
         return node
+
+    def reconfigure(self, identity: Identity, extra: str) -> None:
+        """Give a node its usual configuration, and more of it. Raises ProcessFailed."""
+        map_server = self.lab.topology.address("hub", "eth0")
+        usual = node_configuration(identity, map_server, OVERLAY, self._directory / identity.name)
+        self.nodes[identity.name].reconfigure(usual + extra)
 
     def check_services(self) -> None:
         """Raise ProcessFailed, with its log, when one of them has gone."""

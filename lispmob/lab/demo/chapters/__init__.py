@@ -10,6 +10,7 @@ from lispmob.lab.demo.chapters import (
     break_before_make,
     first_packet,
     make_before_break,
+    multihoming,
     nat,
     ping_both_ways,
     resources,
@@ -34,6 +35,7 @@ CHAPTERS: Final = (
     Chapter("start", "A hub and two nodes start", start.CLAIMS, start.play, is_needed=True),
     Chapter("first-packet", "The first packet to a stranger", first_packet.CLAIMS, first_packet.play),
     Chapter("ping", "Ping, both ways and both families", ping_both_ways.CLAIMS, ping_both_ways.play),
+    Chapter("multihoming", "Two uplinks at once, shared 3:1", multihoming.CLAIMS, multihoming.play),
     Chapter("make-before-break", "Uplink 1 goes, uplink 2 is up", make_before_break.CLAIMS, make_before_break.play),
     Chapter(
         "break-before-make", "To another network, with a new address", break_before_make.CLAIMS, break_before_make.play

@@ -1,0 +1,134 @@
+"""What else touches routes on a desktop: VPNs, containers, services that flush. What is true: docs/coexistence.md"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lispmob.lab.namespace import why_unavailable
+from tests.desktop.desktop_world import HUB, DesktopWorld, Node, desktop_world
+
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.skipif(why_unavailable() is not None, reason=why_unavailable() or ""),
+]
+
+EID_OF_PEER = "10.1.0.2"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[DesktopWorld]:
+    with desktop_world(tmp_path) as one:
+        one.attach(0)
+        one.attach(1)
+        yield one
+
+
+def start(world: DesktopWorld) -> Node:
+    desk, _ = world.start(None)
+    desk.until_on("w0", "w1")
+    assert reaches_peer(world)
+    return desk
+
+
+def reaches_peer(world: DesktopWorld) -> bool:
+    return "bytes from" in world.desk.run("sh", "-c", f"ping -c 3 -i 0.2 -W 2 {EID_OF_PEER} || true")
+
+
+def add_tunnel(world: DesktopWorld) -> None:
+    """A VPN's device; nothing answers behind it."""
+    world.desk.run("ip", "tuntap", "add", "vpn0", "mode", "tun")
+    world.desk.run("ip", "addr", "add", "10.8.0.2/24", "dev", "vpn0")
+    world.desk.run("ip", "link", "set", "vpn0", "up")
+
+
+def test_an_openvpn_that_takes_the_default_route_with_two_halves_leaves_the_eid_working(world: DesktopWorld) -> None:
+    desk = start(world)
+    add_tunnel(world)
+    for half in ("0.0.0.0/1", "128.0.0.0/1"):
+        world.desk.run("ip", "route", "add", half, "dev", "vpn0")
+
+    assert reaches_peer(world)
+    desk.until_on("w0", "w1")
+
+
+def test_wg_quick_before_lispd_leaves_the_eid_working(world: DesktopWorld) -> None:
+    add_tunnel(world)
+    wg_quick(world)
+    start(world)
+
+
+def test_wg_quick_after_lispd_leaves_the_eid_working(world: DesktopWorld) -> None:
+    desk = start(world)
+    add_tunnel(world)
+    before = sorted(world.desk.run("ip", "rule").splitlines())
+    wg_quick(world)
+
+    desk.until(lambda _: reaches_peer(world), "reached the peer")
+    desk.until_on("w0", "w1")
+
+    for line in ("rule del table main suppress_prefixlength 0", "rule del not fwmark 51820 table 51820"):
+        world.desk.run("ip", *line.split())
+    desk.until(lambda _: sorted(world.desk.run("ip", "rule").splitlines()) == before, "as before", patience_s=5.0)
+
+
+def wg_quick(world: DesktopWorld) -> None:
+    """What wg-quick(8) makes for AllowedIPs = 0.0.0.0/0, at the priorities that the kernel gives."""
+    for line in (
+        "route add 0.0.0.0/0 dev vpn0 table 51820",
+        "rule add not fwmark 51820 table 51820",
+        "rule add table main suppress_prefixlength 0",
+    ):
+        world.desk.run("ip", *line.split())
+
+
+def test_a_container_behind_dockers_bridge_reaches_the_internet_and_the_overlay_as_without_us(
+    world: DesktopWorld,
+) -> None:
+    world.desk.sysctl("ipv4/ip_forward", "1")
+    desk = start(world)
+    run = world.desk.run
+    run("ip", "link", "add", "docker0", "type", "bridge")
+    run("ip", "addr", "add", "172.17.0.1/16", "dev", "docker0")
+    run("ip", "link", "set", "docker0", "up")
+    container = world.add_namespace("container")
+    run("ip", "link", "add", "veth1", "type", "veth", "peer", "name", "eth0", "netns", container.name)
+    run("ip", "link", "set", "veth1", "master", "docker0", "up")
+    for line in ("addr add 172.17.0.2/16 dev eth0", "link set eth0 up", "route add default via 172.17.0.1"):
+        container.run("ip", *line.split())
+    run(
+        *["iptables", "-t", "nat", "-A", "POSTROUTING", "-s", "172.17.0.0/16", "!", "-o", "docker0", "-j", "MASQUERADE"]
+    )
+    run(*["iptables", "-t", "mangle", "-A", "PREROUTING", "-i", "docker0", "-j", "MARK", "--set-mark", "0x1"])
+
+    assert "bytes from" in container.run("sh", "-c", f"ping -c 2 -i 0.2 -W 2 {HUB} || true")
+    assert reaches_peer(world)
+    desk.until_on("w0", "w1")
+
+
+def test_rules_and_routes_that_a_network_service_flushes_are_back_within_a_moment(world: DesktopWorld) -> None:
+    desk = start(world)
+    before = sorted(world.desk.run("ip", "rule").splitlines())
+    world.desk.run("ip", "rule", "flush")
+    for priority, table in (("32766", "main"), ("32767", "default")):
+        world.desk.run("ip", "rule", "add", "priority", priority, "table", table)
+
+    desk.until(lambda _: sorted(world.desk.run("ip", "rule").splitlines()) == before, "as before", patience_s=5.0)
+    assert reaches_peer(world)
+
+
+def test_a_nat_chain_that_a_firewall_flushes_is_back_after_a_nudge(world: DesktopWorld) -> None:
+    desk = start(world)
+
+    def chains() -> list[str]:
+        return [line for line in world.desk.run("iptables-save", "-t", "nat").splitlines() if line.startswith("-A")]
+
+    before = chains()
+    assert before
+    world.desk.run("iptables", "-t", "nat", "-F")
+    assert chains() == []
+    desk.ask("nudge")
+
+    desk.until(lambda _: chains() == before, "as before", patience_s=5.0)
