@@ -82,6 +82,12 @@ class Host:
     def counters(self) -> dict[str, int]:
         return {name: value for name, value in self._engine.counters().items() if value}
 
+    def wait_for_counter(self, *, name: str, value: int, timeout_s: float = 3.0) -> None:
+        """Return once a counter has come that far, or the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while self._engine.counters()[name] < value and time.monotonic() < deadline:
+            time.sleep(0.005)
+
     def drain(self) -> list[str]:
         return [str(punt) for punt in self._engine.drain()]
 

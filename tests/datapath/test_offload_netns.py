@@ -30,6 +30,8 @@ def test_a_burst_of_datagrams_arrives_as_it_was_sent(inner: int, outer: int) -> 
         both.a("udp_burst", name="x", to=b, port=5000, count=40, size=900)
 
         assert both.b("udp_received", name="x", count=40) == [[number, 900] for number in range(40)]
+        # A packet is counted when the system call that sent it has returned: it may have arrived before that.
+        both.a("wait_for_counter", name="out_packets", value=40)
         assert both.a("counters")["out_packets"] == both.b("counters")["data_packets"] == 40
 
 
