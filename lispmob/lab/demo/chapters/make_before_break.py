@@ -11,7 +11,7 @@ from lispmob.lab.report import fact
 
 CLAIMS: Final = ("make-before-break.lost",)
 _LOSSES: Final = (Kind.ROUTE_REMOVED, Kind.ADDRESS_REMOVED, Kind.LINK_DOWN)
-_REST_S: Final = {True: 1.0, False: 5.0}  # the limits on SMRs are full again before an uplink is lost the next time
+_REST_S: Final = {True: 1.0, False: 3.0}  # the limits on SMRs are full again before an uplink is lost the next time
 _UPLINK: Final = "wlan0"
 
 
