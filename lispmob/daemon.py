@@ -41,6 +41,7 @@ from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.mh.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.service import assembly, logs, narration, reloading
@@ -89,6 +90,7 @@ class Daemon:
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._kernel = KernelTask(self._kernel_state)
+        self._chains = ChainWatch(self.look_again)
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch)
         self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
@@ -163,6 +165,8 @@ class Daemon:
         await self._kernel.start()
         stack.push_async_callback(self.steering.stop)
         await self.steering.start()
+        self._chains.start()
+        stack.callback(self._chains.stop)
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
             stack.callback(self._loop.create_task(sd_notify.beat(every_s)).cancel)
 
@@ -213,6 +217,7 @@ class Daemon:
     def look_again(self) -> None:
         """Somebody has reason to think that the network changed."""
         self._kernel.suspect()
+        self.steering.repair()
         if self.monitor is not None:
             self._loop.call_soon(self.monitor.nudge)
 
@@ -355,6 +360,7 @@ class Daemon:
             if self.monitor is not None:
                 self.monitor.set_policy(self.policy)
             self._kernel.suspect()
+            self.steering.repair()
             self.desktop.touch()
         finally:
             sd_notify.ready(self.summary())

@@ -16,7 +16,7 @@ from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor import rtnetlink
-from lispmob.iface_monitor.default_routes import Candidate, Ipv6DefaultRoutes, merge
+from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL, Candidate, Ipv6DefaultRoutes, merge
 from lispmob.iface_monitor.delta import OnChange, diff
 from lispmob.iface_monitor.rtnetlink import RTM_DELLINK, RTM_DELROUTE, RTM_NEWLINK, RTM_NEWROUTE
 from lispmob.iface_monitor.snapshot import NetworkState, UplinkPolicy
@@ -32,6 +32,8 @@ _SO_ATTACH_FILTER: Final = 26
 _SO_RCVBUFFORCE: Final = 33
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _EVENTS_PER_TURN: Final = 4096  # ours: more than a full buffer of what passes the filter
+_AT_DST_LEN: Final = 17  # octets of a route message: nlmsghdr, then struct rtmsg
+_AT_PROTOCOL: Final = 21
 _RETRY_S: Final = 0.2  # ours: only after the kernel refused a listing, which is not expected to happen at all
 
 
@@ -40,7 +42,7 @@ class NetlinkMonitor:
 
     `since` is the loop's time at which the first event behind the difference was read. The callback runs inside the
     loop, first from within `start()` with everything that is already there. `on_rules_changed()` tells that somebody,
-    perhaps we ourselves, changed routing rules: the moment to look whether ours are still there.
+    perhaps we ourselves, changed routing rules or took routes of ours away: the moment to look whether ours are there.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class NetlinkMonitor:
         self._on_change = on_change
         self._on_rules_changed = on_rules_changed
         self._has_new_rules = False
+        self._has_lost_routes = False
         self._state = self._seen = NetworkState()
         self._ipv6_routes = Ipv6DefaultRoutes()
         self._tables: set[tuple[int, int]] = set()
@@ -149,6 +152,9 @@ class NetlinkMonitor:
                 self._on_event(message)
 
     def _on_event(self, message: rtnetlink.Raw) -> None:
+        if message.type == RTM_DELROUTE and message.data[_AT_PROTOCOL] == ROUTE_PROTOCOL:
+            self._has_lost_routes = True
+            return
         if message.type in (RTM_NEWLINK, RTM_DELLINK):
             ifindex, flags = struct.unpack_from("=iI", message.data, 20)
             if message.family == socket.AF_UNSPEC and (message.type == RTM_DELLINK or not flags & rtnetlink.IFF_UP):
@@ -200,8 +206,8 @@ class NetlinkMonitor:
             delta = diff(old, self._state, self._policy)
             if delta.reasons or delta.has_changed:
                 self._on_change(self._state, delta, since)
-        if self._has_new_rules:
-            self._has_new_rules = False
+        if self._has_new_rules or self._has_lost_routes:
+            self._has_new_rules = self._has_lost_routes = False
             if self._on_rules_changed is not None:
                 self._on_rules_changed()
 
@@ -211,18 +217,12 @@ def _name(error: OSError) -> str:
 
 
 def _only_default_routes() -> bytes:
-    """A classic BPF program: route messages pass only when their prefix is at most one bit long.
+    """A classic BPF program: route messages pass only when their prefix is at most one bit long, or a loss of ours.
 
     Someone else's 60,000 routes then never reach the socket, whose buffer they would overflow. It would drop the
     answers to route requests as well: nothing is ever asked on a socket that has it.
     """
-    ldh, ldb, jeq, jgt, ret = (
-        0x28,
-        0x30,
-        0x15,
-        0x25,
-        0x06,
-    )  # BPF_LD|H|ABS, BPF_LD|B|ABS, BPF_JMP|JEQ|K, ..JGT|K, BPF_RET|K
+    ldh, ldb, jeq, jgt, ret = 0x28, 0x30, 0x15, 0x25, 0x06  # BPF_LD|H|ABS, ..B|ABS, BPF_JMP|JEQ|K, ..JGT|K, BPF_RET|K
 
     def as_loaded(kind: int) -> int:
         """nlmsg_type is in host order, and BPF loads in network order."""
@@ -230,9 +230,11 @@ def _only_default_routes() -> bytes:
 
     program = (
         (ldh, 0, 0, 4),  # nlmsg_type
-        (jeq, 1, 0, as_loaded(RTM_NEWROUTE)),
-        (jeq, 0, 2, as_loaded(RTM_DELROUTE)),
-        (ldb, 0, 0, 17),  # rtm_dst_len
+        (jeq, 3, 0, as_loaded(RTM_NEWROUTE)),
+        (jeq, 0, 4, as_loaded(RTM_DELROUTE)),
+        (ldb, 0, 0, _AT_PROTOCOL),
+        (jeq, 2, 0, ROUTE_PROTOCOL),
+        (ldb, 0, 0, _AT_DST_LEN),
         (jgt, 1, 0, 1),
         (ret, 0, 0, 0xFFFFFFFF),
         (ret, 0, 0, 0),

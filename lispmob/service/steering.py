@@ -38,6 +38,7 @@ class Steering:
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_in_place = False  # the chain is ours to remove
+        self._is_suspicious = False
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -65,6 +66,7 @@ class Steering:
 
     def repair(self) -> None:
         """Somebody may have changed the tables: look."""
+        self._is_suspicious = True
         self._wanted.set()
 
     async def stop(self) -> None:
@@ -110,9 +112,10 @@ class Steering:
     async def _apply(self) -> None:
         """The chain is there when it can make a difference: connection tracking costs every packet something."""
         compiled = self.compiled
+        is_repair, self._is_suspicious = self._is_suspicious, False
         if compiled.policy.rules or (compiled.policy.keeps_replies and len(compiled.uplinks) > 1):
             self._is_in_place = True
-            await self._chain.apply(compiled, self._hooks(compiled))
+            await self._chain.apply(compiled, self._hooks(compiled), is_repair=is_repair)
         elif self._is_in_place and not compiled.uplinks:
             return  # between two networks: the next one will tell
         elif self._is_in_place:
