@@ -203,6 +203,7 @@ class Daemon:
     def on_meaning(self, reasons: list[str], since: float) -> None:
         """NetworkManager says something else: judge the uplinks anew, which moves before a link is gone."""
         assert self.monitor is not None, "the bus is listened to after the monitor has started"
+        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
         if self.policy != self.monitor.policy:
             self.monitor.set_policy(self.policy, reasons or (JUDGED,), since)
             return
@@ -227,7 +228,7 @@ class Daemon:
 
     def _use_uplinks(self) -> None:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
-        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks))
+        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
         is_legacy = self.file.multihoming.mode == "legacy"
         wanted = assembly.engine_uplinks(self.uplinks, self.node.is_silent, self.node.plan, is_legacy=is_legacy)
         if wanted == self._engine_uplinks:

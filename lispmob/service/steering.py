@@ -56,6 +56,8 @@ class Steering:
 
     def on_uplinks(self, uplinks: Sequence[Uplink]) -> None:
         """The uplinks are these now: marks lead to them from the next packet on."""
+        if tuple(uplinks) == self._uplinks and self.problem is None:
+            return
         self._uplinks = tuple(uplinks)
         self._change()
 
