@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import secrets
 import socket
@@ -18,7 +19,6 @@ from random import SystemRandom
 from typing import Final
 
 from lispmob.api import sd_notify
-from lispmob.api.schema import Event as ApiEvent
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
 from lispmob.config.node import NodeFile, load_node
@@ -43,18 +43,18 @@ from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
-from lispmob.service import assembly, logs, narration, reloading
+from lispmob.service import assembly, logs, reloading
 from lispmob.service.desktop import Desktop, Monitor, start_monitor
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
+from lispmob.service.publisher import Publisher
 from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.state_dir import load_xtr_id
 from lispmob.service.steering import Steering
 from lispmob.service.views import Views
-from lispmob.service.wall import iso_utc
 
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
 
@@ -88,9 +88,10 @@ class Daemon:
         self.monitor: Monitor | None = None
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
+        self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
         self._kernel = KernelTask(self._kernel_state)
         self._natives = NativeRoutes()
-        self._lingering = Lingering(self._kernel.touch)
+        self._lingering = Lingering(self._kernel.touch_after_move)
         self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
         self._has_looked = False
         self._engine_uplinks: tuple[EngineUplink, ...] | None = None
@@ -128,6 +129,7 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             self.is_starting = False
+            gc.freeze()  # what stays until the end need not be looked through in the middle of a move
             sd_notify.ready(self.summary())
             await self._stop.wait()
             self.is_stopping = True
@@ -183,7 +185,7 @@ class Daemon:
             log.info("%s", reason.text)
         if not delta.has_changed:
             self._lingering.on_network((), self.policy, state)
-            self._kernel.touch()  # a gateway may be another one
+            self._kernel.touch_after_move()  # a gateway may be another one
             return
         if is_move:
             self.journal.on_change([reason.text for reason in delta.reasons], since, time.time())
@@ -195,7 +197,7 @@ class Daemon:
         # After the registers: a mark that names an uplink which has just gone takes the default way meanwhile.
         self._steer()
         self._lingering.on_network(delta.former_uplinks, self.policy, state)
-        self._kernel.touch()
+        self._kernel.touch_after_move()
         self.desktop.touch()
 
     def on_meaning(self, reasons: list[str], since: float) -> None:
@@ -263,7 +265,8 @@ class Daemon:
                 case Stranger():
                     pass  # an RTR's
                 case MtuLearned(locator, mtu_bytes):
-                    self._publish(Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes}))
+                    learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})
+                    self._publisher.publish(learned, now)
                 case Silent(locator):
                     self._report_traffic()
                     self._perform(self.node.on_unanswered(locator, now))
@@ -311,7 +314,7 @@ class Daemon:
                 case UplinkChanged():
                     self._use_uplinks()
                 case Event():
-                    self._publish(effect)
+                    self._publisher.publish(effect, self._loop.time())
                     if effect.kind == "natt-state":
                         self.measuring.look(self._loop.time())
         self._arm()
@@ -329,18 +332,6 @@ class Daemon:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def _publish(self, event: Event) -> None:
-        if (step := narration.step_of(event)) is not None:
-            self.journal.on_step(*step, self._loop.time())
-        shown = ApiEvent(kind=event.kind, at=iso_utc(time.time()), fields=dict(event.fields))
-        self.server.publish(shown)
-        if (problem := self.problems.on_event(event.kind, event.fields)) is not None:
-            log.warning("%s", problem)
-        self.desktop.publish(shown)
-        level = logging.INFO if event.kind in logs.TOLD else logging.DEBUG
-        if log.isEnabledFor(level):
-            log.log(level, "%s", narration.line_of(event))
 
     # --- the rest
 
