@@ -91,7 +91,7 @@ class Daemon:
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
         self._kernel = KernelTask(self._kernel_state)
-        self._chains = ChainWatch(self.look_again)
+        self._chains = ChainWatch(self._repair)
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch_after_move)
         self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
@@ -221,10 +221,14 @@ class Daemon:
 
     def look_again(self) -> None:
         """Somebody has reason to think that the network changed."""
-        self._kernel.suspect()
-        self.steering.repair()
+        self._repair()
         if self.monitor is not None:
             self._loop.call_soon(self.monitor.nudge)
+
+    def _repair(self) -> None:
+        """Somebody may have flushed what we put into the kernel."""
+        self._kernel.suspect()
+        self.steering.repair()
 
     def nudge(self) -> bool:
         """For the control socket: look at the network, now (True) or in a moment."""
@@ -357,8 +361,7 @@ class Daemon:
             self._use_uplinks()
             if self.monitor is not None:
                 self.monitor.set_policy(self.policy)
-            self._kernel.suspect()
-            self.steering.repair()
+            self._repair()
             self.desktop.touch()
         finally:
             sd_notify.ready(self.summary())
