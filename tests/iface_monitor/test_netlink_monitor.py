@@ -20,6 +20,7 @@ from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.netlink import NetlinkMonitor
 from lispmob.iface_monitor.snapshot import NetworkState, UplinkPolicy, UplinkRule
 from lispmob.lab.namespace import NamespaceSet
+from lispmob.mh.iproute import AsyncIPRoute
 
 pytestmark = pytest.mark.netns
 
@@ -365,7 +366,7 @@ def test_how_long_it_takes_from_the_change_to_the_callback(inside: None) -> None
     taken: dict[str, list[float]] = {"address removed": [], "address added": []}
 
     async def body(watch: Watch) -> None:
-        async with rtnetlink.AsyncIPRoute() as kernel:
+        async with AsyncIPRoute() as kernel:
             index = socket.if_nametoindex("eth0")
             for _ in range(10):
                 for what, verb in (("address added", "add"), ("address removed", "del")):
