@@ -25,11 +25,17 @@ class Monitor(abc.ABC):
         self._on_change = on_change
         self._on_rules_changed = on_rules_changed
         self._state = NetworkState()
+        self._judged_by = policy  # the policy, and less what `_judge` keeps waiting
 
     @property
     def state(self) -> NetworkState:
         """The last snapshot."""
         return self._state
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Interfaces that would be uplinks if their gateways answered; none where that cannot be asked."""
+        return frozenset()
 
     @property
     def policy(self) -> UplinkPolicy:
@@ -42,9 +48,8 @@ class Monitor(abc.ABC):
         `why` and `since` (the loop's time) tell of the event behind it when no user changed the configuration.
         """
         former, self._policy = self._policy, policy
-        delta = diff(self._state, self._state, policy, former, why)
-        if delta.reasons:
-            self._on_change(self._state, delta, asyncio.get_running_loop().time() if since is None else since)
+        if former != policy:
+            self._tell(self._state, asyncio.get_running_loop().time() if since is None else since, why)
 
     @abc.abstractmethod
     async def start(self) -> None:
@@ -62,6 +67,16 @@ class Monitor(abc.ABC):
         """Take `seen` for the state from now on, and tell how it differs from the one before."""
         old, self._state = self._state, seen
         if old != seen:
-            delta = diff(old, seen, self._policy)
-            if delta.reasons or delta.has_changed:
-                self._on_change(seen, delta, since)
+            self._tell(old, since)
+
+    def _tell(self, old: NetworkState, since: float, why: Sequence[str] = ()) -> None:
+        """Tell what is new since `old` and since the uplinks were last judged."""
+        former, news = self._judged_by, self._judge()
+        delta = diff(old, self._state, self._judged_by, former, (*why, *news))
+        if delta.reasons or delta.has_changed:
+            self._on_change(self._state, delta, since)
+
+    def _judge(self) -> tuple[str, ...]:
+        """Set what the uplinks of the present state are judged by. Returns in sentences what has changed for whom."""
+        self._judged_by = self._policy
+        return ()
