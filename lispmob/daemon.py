@@ -39,12 +39,13 @@ from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, Silent, Stal
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
+from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.service import assembly, logs, reloading
-from lispmob.service.desktop import Desktop, Monitor, start_monitor
+from lispmob.service.desktop import Desktop, start_monitor
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering

@@ -17,6 +17,7 @@ PARTS = (
     "icmp",
     "inbound",
     "lane",
+    "lengths",
     "lifecycle",
     "locator",
     "merge",

@@ -10,7 +10,7 @@ stranger can do no more than somebody behind the same NAT.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Final
 
@@ -18,6 +18,7 @@ from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.hub.nat_binding import Binding
 from lispmob.hub.registration import is_sendable
 from lispmob.hub.rtr_effect import SendFromRelayPort
+from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress, IpNetwork
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, Protocol
 
 from lispmob.api import schema
@@ -18,10 +17,10 @@ from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
 from lispmob.datapath.engine import Engine
 from lispmob.iface_monitor.gateway_trials import WAITS
+from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Connectivity, Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.service import assembly, netcheck
-from lispmob.service.desktop import Monitor
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.measuring import Measuring
 from lispmob.service.registration_problems import RegistrationProblems
@@ -78,6 +77,8 @@ class Views:
 
     def version(self) -> str:
         """Of the installed package."""
+        from importlib.metadata import PackageNotFoundError, version  # late: 15 ms, and only who asks needs it
+
         try:
             return version("lispmob")
         except PackageNotFoundError:
