@@ -11,7 +11,7 @@ from typing import Final
 
 from lispmob.control.locator_set import NEVER
 from lispmob.natt.dialect import LISPERS_RTR_PRIORITY, RTR_NAME, TRAITS, Dialect
-from lispmob.natt.effect import Reach
+from lispmob.natt.effect import DataPort, Reach
 from lispmob.natt.machine import State, UplinkMachine
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan, Relay, UplinkPlan
@@ -67,7 +67,9 @@ def _uplink(one: UplinkMachine) -> UplinkPlan:
         Relay(rtr, DATA_PORT, priority=1, weight=100) for rtr in one.rtrs if rtr.version == locator.address.version
     )
     is_usable = one.is_direct or one.state is State.RELAYED
-    return UplinkPlan(locator, relays, one.data_port.value if relays else "pool", is_usable)
+    # Without relays of its family a fixed port serves nothing; an ephemeral one may be what the question came from.
+    needs_port = bool(relays) or one.data_port is DataPort.EPHEMERAL
+    return UplinkPlan(locator, relays, one.data_port.value if needs_port else "pool", is_usable)
 
 
 def _own(one: UplinkMachine, config: NattConfig) -> Locator:
@@ -79,7 +81,7 @@ def _own(one: UplinkMachine, config: NattConfig) -> Locator:
     seen = one.seen
     assert seen is not None
     address = seen.address if seen.address is not None and one.reach is Reach.TRANSLATED else own.address
-    name = DistinguishedName(config.host_name + b"@tp-%d" % seen.port)
+    name = DistinguishedName(config.host_name_on(own.interface) + b"@tp-%d" % seen.port)
     return Locator(AfiList((address, name)), own.priority, own.weight, is_local=True)
 
 
