@@ -187,7 +187,9 @@ class InfoExchange:
             nonce=self._new_nonce(),
             eid=from_prefix(eid) if traits.info_names_eid else None,
             mask_len=eid.mask_len if traits.info_names_eid else 0,
-            tail=None if traits.info_names_eid else DistinguishedName(self._config.host_name_on(self.locator.interface)),
+            tail=None
+            if traits.info_names_eid
+            else DistinguishedName(self._config.host_name_on(self.locator.interface)),
         )
         payload = sign(request, server.key) if traits.info_is_authenticated else request.encode()
         self._outstanding[request.nonce] = _Asked(server, dialect, request, now)

@@ -269,8 +269,7 @@ def test_the_digest_of_a_map_notify_covers_its_trailer() -> None:
 
 # As release 0.593 sent it: LCAF Length 16, a host name where the private locator belongs, one RTR.
 LISPERS_NET_REPLY = bytes.fromhex(
-    "78000000650d50e0bfe2bb580000000000000000000000004003000007000010"
-    "0000f7ae0001cb00710700000011766d000001c633640b"
+    "78000000650d50e0bfe2bb5800000000000000000000000040030000070000100000f7ae0001cb00710700000011766d000001c633640b"
 )
 
 
