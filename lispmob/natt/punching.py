@@ -1,6 +1,6 @@
 """lispers.net's keepalive: Info-Requests to RTRs, in data packets from the one port that data leaves from.
 
-    node : ephemeral -> NAT -> RTR : 4341     data header with Instance-ID 0xFFFFFF, then the message: no inner IP, no UDP
+    node : ephemeral -> NAT -> RTR : 4341     data header, Instance-ID 0xFFFFFF, and the message: no inner IP, no UDP
 
 An RTR takes the translated address and port from them, and keeps both by host name. By the draft it answers; the one in
 the field does not. So only an RTR that did answer can be seen to die.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.hub.rtr_lispers import is_rtr, partial
 from lispmob.natt.effect import SendFromDataPort
 from lispmob.wire.address import DistinguishedName
 from lispmob.wire.data_header import DATA_HEADER_OCTETS, DataHeader
 from lispmob.wire.info import InfoRequest
 from lispmob.wire.lcaf_types import AfiList
+from lispmob.wire.named_locator import is_rtr, partial
 from tests.natt.nat_box import Kind, NatBox, World, ip
 from tests.natt.world import RTR, MapServerHost, NodeHost, RtrHost, locator
 
@@ -92,8 +92,8 @@ def test_rtrs_see_the_places_and_all_others_the_rtrs() -> None:
     record = server.record()
     assert record is not None
 
-    assert [is_rtr(one) for one in partial(record, RTR)] == [False]
-    assert [is_rtr(one) for one in partial(record, ip("192.0.2.99"))] == [True]
+    assert [is_rtr(one) for one in partial(record.locators, (RTR,))] == [False]
+    assert [is_rtr(one) for one in partial(record.locators, (ip("192.0.2.99"),))] == [True]
 
 
 def test_unauthenticated_rtrs_that_nobody_configured_are_not_used_and_the_node_says_why() -> None:

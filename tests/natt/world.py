@@ -14,8 +14,8 @@ from lispmob.hub.info import InfoResponder
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer, decode_relayed
 from lispmob.hub.rtr import MapServerLink, Rtr
-from lispmob.hub.rtr_effect import RtrEffect, SendFromRelayPort, Stranger
-from lispmob.hub.rtr_lispers import NatCache, Punch
+from lispmob.hub.rtr_effect import InData, RtrEffect, SendFromRelayPort, Stranger
+from lispmob.hub.rtr_lispers import NatCache
 from lispmob.hub.site import Site
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
@@ -128,8 +128,9 @@ class RtrHost:
     def _on_data(self, packet: Packet) -> None:
         if DataHeader.decode(packet.payload).instance_id == CONTROL_INSTANCE_ID:
             request = InfoRequest.decode(packet.payload[DATA_HEADER_OCTETS:])
-            punch = Punch(request, packet.source, packet.source_port, packet.destination, packet.source)
-            self._perform(self.cache.on_punch(punch, self.world.now)[1])
+            here, place = packet.destination, (packet.source, packet.source_port)
+            punch = InData(packet.payload[DATA_HEADER_OCTETS:], *place, here, *place)
+            self._perform(self.cache.on_punch(request, punch, self.world.now)[1])
             return
         _, inner = split_data_packet(packet.payload)
         udp = parse_ip_udp(inner)
