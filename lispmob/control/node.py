@@ -46,6 +46,7 @@ from lispmob.control.resolver import Lookup, Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
+from lispmob.natt.data_reply import in_data
 from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan
@@ -161,7 +162,7 @@ class Node:
         taken = self.traversal.on_data_control(arrival, now) if is_relayed or is_info else None
         if taken is not None:
             return self._route(taken, now)
-        return self.on_datagram(arrival.as_datagram(), now)
+        return in_data(self.on_datagram(arrival.as_datagram(), now), arrival, self.plan)
 
     def on_stalled(self, address: IpAddress, now: float) -> list[NodeEffect]:
         """What leaves by this uplink's RTR has not been answered for longer than a round trip."""
