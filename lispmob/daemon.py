@@ -35,7 +35,16 @@ from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
 from lispmob.datapath.engine import Engine
-from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, Silent, Stalled, Stranger, TrafficResumed
+from lispmob.datapath.model import (
+    ControlPacket,
+    HeardAgain,
+    Miss,
+    MtuLearned,
+    Silent,
+    Stalled,
+    Stranger,
+    TrafficResumed,
+)
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
@@ -268,9 +277,11 @@ class Daemon:
                 case MtuLearned(locator, mtu_bytes):
                     learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})
                     self._publisher.publish(learned, now)
-                case Silent(locator):
+                case Silent(locator, is_flowing):
                     self._report_traffic()
-                    self._perform(self.node.on_unanswered(locator, now))
+                    self._perform(self.node.on_unanswered(locator, is_flowing, now))
+                case HeardAgain(locator, local):
+                    self._perform(self.node.on_heard([(local, locator)], now))
                 case TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
 
@@ -310,8 +321,8 @@ class Daemon:
                         self._kernel.touch()
                 case DropPending(prefix):
                     self.engine.drop_pending(prefix)
-                case WatchForSilence(remote, patience_s):
-                    self.engine.set_patience(remote, patience_s)
+                case WatchForSilence(remote, patience_s, one_sided_s):
+                    self.engine.set_patience(remote, patience_s, one_sided_s)
                 case UplinkChanged():
                     self._use_uplinks()
                 case Event():
