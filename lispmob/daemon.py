@@ -41,6 +41,7 @@ from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.mh import cgroups
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.service import assembly, logs, narration, reloading
@@ -51,6 +52,8 @@ from lispmob.service.lingering import Lingering
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.registration_problems import RegistrationProblems
+from lispmob.service.runs import Runs
+from lispmob.service.sending import sending_uplinks
 from lispmob.service.state_dir import load_xtr_id
 from lispmob.service.steering import Steering
 from lispmob.service.views import Views
@@ -84,6 +87,7 @@ class Daemon:
         self.node = Node(self._node_config(), new_nonce=lambda: secrets.randbits(64), jitter=SystemRandom().random)
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy())
+        self.runs = Runs(self.steering)
         self.control = ControlSocket(self._on_received)
         self.monitor: Monitor | None = None
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
@@ -162,6 +166,8 @@ class Daemon:
         stack.push_async_callback(self._kernel.stop)
         await self._kernel.start()
         stack.push_async_callback(self.steering.stop)
+        stack.push_async_callback(self.runs.stop)
+        cgroups.remove_leftovers()
         await self.steering.start()
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
             stack.callback(self._loop.create_task(sd_notify.beat(every_s)).cancel)
@@ -223,8 +229,7 @@ class Daemon:
     def _use_uplinks(self) -> None:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
         self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks))
-        is_legacy = self.file.multihoming.mode == "legacy"
-        wanted = assembly.engine_uplinks(self.uplinks, self.node.is_silent, self.node.plan, is_legacy=is_legacy)
+        wanted = sending_uplinks(self.file, self.uplinks, self.node)
         if wanted == self._engine_uplinks:
             return
         refused = self.engine.set_uplinks(wanted)
