@@ -50,7 +50,11 @@ def make_for(pid: int) -> str:
         (base / path / "cgroup.procs").write_text(str(pid))
     except OSError as error:
         remove(path)
-        hint = "lispd is not root" if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else "see dmesg"
+        hint = (
+            "lispd is not root, and systemd is not there to do it"
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+            else "see dmesg"
+        )
         raise KernelRefused(f"control group {path}: {error.strerror}: {hint}") from error
     return path
 

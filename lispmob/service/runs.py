@@ -58,7 +58,7 @@ class Runs:
         except ValueError as error:
             raise ApiError("params", str(error)) from None
         except KernelRefused as refused:
-            raise ApiError("refused", f"{refused}; in a session of systemd it needs no more") from None
+            raise ApiError("refused", str(refused)) from None
         lease = _Lease(rule, cgroup)
         self._leases.append(lease)
         self._apply()
@@ -82,8 +82,7 @@ class Runs:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watch
             self._watch = None
-        for lease in self._leases:
-            cgroups.remove(lease.cgroup)
+        cgroups.remove_leftovers()
 
     def _rule(self, params: RunParams, cgroup: str) -> Rule:
         known = {rule.name for rule in self._steering.policy.rules}

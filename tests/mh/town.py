@@ -63,6 +63,11 @@ class Town:
         line = module("lispmob.api.cli.main", "--socket", str(socket_path), *command)
         return self.lab[node].run(*line).splitlines()
 
+    def show_cgroups(self, node: str = "a") -> None:
+        """Let lispd see the control groups: `ip netns exec` has put another /sys in front of them."""
+        inside = ["nsenter", f"--target={self.nodes[node].daemon.pid}", "--mount"]
+        subprocess.run([*inside, "mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"], check=True, timeout=10)
+
     def configure(self, extra: str, node: str = "a") -> None:
         """Replace what stands behind the common part of lispd.conf, and reload."""
         self.conf(node).write_text(self.base(node) + extra)
