@@ -35,17 +35,29 @@ from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
 from lispmob.datapath.engine import Engine
-from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, Silent, Stalled, Stranger, TrafficResumed
+from lispmob.datapath.model import (
+    ControlPacket,
+    HeardAgain,
+    Miss,
+    MtuLearned,
+    Silent,
+    Stalled,
+    Stranger,
+    TrafficResumed,
+)
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
+from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.mh import cgroups
 from lispmob.mh.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.service import assembly, logs, reloading
-from lispmob.service.desktop import Desktop, Monitor, start_monitor
+from lispmob.service.alarm import Alarm
+from lispmob.service.desktop import Desktop, start_monitor
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
@@ -53,6 +65,8 @@ from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.publisher import Publisher
 from lispmob.service.registration_problems import RegistrationProblems
+from lispmob.service.runs import Runs
+from lispmob.service.sending import sending_uplinks
 from lispmob.service.state_dir import load_xtr_id
 from lispmob.service.steering import Steering
 from lispmob.service.views import Views
@@ -80,11 +94,12 @@ class Daemon:
         self.is_stopping = False
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._on_time)
         self._xtr_id = load_xtr_id(file.state_dir) if file.register.xtr_id is None else file.register.xtr_id
         self.node = Node(self._node_config(), new_nonce=lambda: secrets.randbits(64), jitter=SystemRandom().random)
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy())
+        self.runs = Runs(self.steering)
         self.control = ControlSocket(self._on_received)
         self.monitor: Monitor | None = None
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
@@ -144,7 +159,8 @@ class Daemon:
         self._stop.set()
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
-        self._warn_of_odd_choices()
+        for sentence in assembly.odd_choices(self.file):
+            log.warning("%s", sentence)
         await self.server.start()
         stack.push_async_callback(self.server.close)
         self.control.open()
@@ -156,7 +172,7 @@ class Daemon:
         self._loop.add_reader(self.engine.fileno(), self._on_punt)
         stack.callback(self._loop.remove_reader, self.engine.fileno())
         self.control.start(self._loop)
-        stack.callback(self._disarm)
+        stack.callback(self._alarm.cancel)
         stack.callback(self.measuring.close)
         # Hands over what is there already: the first Map-Register leaves in here.
         self.monitor = await start_monitor(self.policy, self._on_change, self._on_rules_changed)
@@ -166,6 +182,8 @@ class Daemon:
         stack.push_async_callback(self._kernel.stop)
         await self._kernel.start()
         stack.push_async_callback(self.steering.stop)
+        stack.push_async_callback(self.runs.stop)
+        cgroups.remove_leftovers()
         await self.steering.start()
         self._chains.start()
         stack.callback(self._chains.stop)
@@ -236,8 +254,7 @@ class Daemon:
 
     def _use_uplinks(self) -> None:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
-        is_legacy = self.file.multihoming.mode == "legacy"
-        wanted = assembly.engine_uplinks(self.uplinks, self.node.is_silent, self.node.plan, is_legacy=is_legacy)
+        wanted = sending_uplinks(self.file, self.uplinks, self.node)
         if wanted == self._engine_uplinks:
             return
         refused = self.engine.set_uplinks(wanted)
@@ -277,14 +294,15 @@ class Daemon:
                 case MtuLearned(locator, mtu_bytes):
                     learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})
                     self._publisher.publish(learned, now)
-                case Silent(locator):
+                case Silent(locator, is_flowing):
                     self._report_traffic()
-                    self._perform(self.node.on_unanswered(locator, now))
+                    self._perform(self.node.on_unanswered(locator, is_flowing, now))
+                case HeardAgain(locator, local):
+                    self._perform(self.node.on_heard([(local, locator)], now))
                 case TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
 
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _on_time(self) -> None:
         self.desktop.check_clocks()
         self._report_traffic()
         self._perform(self.node.on_timer(self._loop.time()))
@@ -319,29 +337,15 @@ class Daemon:
                         self._kernel.touch()
                 case DropPending(prefix):
                     self.engine.drop_pending(prefix)
-                case WatchForSilence(remote, patience_s):
-                    self.engine.set_patience(remote, patience_s)
+                case WatchForSilence(remote, patience_s, one_sided_s):
+                    self.engine.set_patience(remote, patience_s, one_sided_s)
                 case UplinkChanged():
                     self._use_uplinks()
                 case Event():
                     self._publisher.publish(effect, self._loop.time())
                     if effect.kind == "natt-state":
                         self.measuring.look(self._loop.time())
-        self._arm()
-
-    def _arm(self) -> None:
-        at = self.node.wake_at()
-        if self._timer is not None:
-            if at is not None and self._timer.when() == at:
-                return
-            self._disarm()
-        if at is not None and not self.is_stopping:
-            self._timer = self._loop.call_at(at, self._on_timer)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.set(None if self.is_stopping else self.node.wake_at())
 
     # --- the rest
 
@@ -392,8 +396,3 @@ class Daemon:
     def summary(self) -> str:
         """One line for `systemctl status`."""
         return f"EID {', '.join(map(str, self.file.eids))}; {len(self.uplinks)} uplinks"
-
-    def _warn_of_odd_choices(self) -> None:
-        routing = self.file.routing
-        if routing.mode == "split" and not routing.overlay_prefixes:
-            log.warning("routing.overlay-prefixes is empty: nothing but answers goes into the overlay")

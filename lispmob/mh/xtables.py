@@ -6,10 +6,10 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.errors import KernelRefused
+from lispmob.values import dataclass
 
 LOCK_WAIT_S: Final = 5
 TOOL_TIMEOUT_S: Final = 15.0

@@ -104,6 +104,13 @@ def probe_config(file: NodeFile) -> ProbeConfig | None:
     )
 
 
+def odd_choices(file: NodeFile) -> list[str]:
+    """What a user has probably not meant, one sentence each."""
+    if file.routing.mode == "split" and not file.routing.overlay_prefixes:
+        return ["routing.overlay-prefixes is empty: nothing but answers goes into the overlay"]
+    return []
+
+
 def engine_config(file: NodeFile) -> EngineConfig:
     """What the datapath is told at its start."""
     return EngineConfig(tun_name=file.tun.name, eids=file.eids, role="node", mark_mask=file.steering.mask.bits)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, Protocol
 
 from lispmob.api import schema
@@ -18,13 +17,16 @@ from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
 from lispmob.datapath.engine import Engine
 from lispmob.iface_monitor.gateway_trials import WAITS
+from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Connectivity, Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.service import assembly, netcheck
-from lispmob.service.desktop import Monitor
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.measuring import Measuring
 from lispmob.service.registration_problems import RegistrationProblems
+from lispmob.service.runs import Runs
+from lispmob.service.steering import Steering
+from lispmob.service.steering_views import SteeringViews
 from lispmob.service.wall import iso_utc
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
@@ -54,6 +56,8 @@ class Parts(Protocol):
     is_starting: bool
     is_stopping: bool
     problems: RegistrationProblems
+    steering: Steering
+    runs: Runs
 
     @property
     def policy(self) -> UplinkPolicy: ...
@@ -70,7 +74,7 @@ class Parts(Protocol):
     async def reload(self) -> schema.Reloaded: ...
 
 
-class Views:
+class Views(SteeringViews):
     """The Backend of the control socket."""
 
     def __init__(self, parts: Parts) -> None:
@@ -78,6 +82,8 @@ class Views:
 
     def version(self) -> str:
         """Of the installed package."""
+        from importlib.metadata import PackageNotFoundError, version  # late: 15 ms, and only who asks needs it
+
         try:
             return version("lispmob")
         except PackageNotFoundError:
