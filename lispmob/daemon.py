@@ -29,6 +29,7 @@ from lispmob.control.effect import (
     RemoveMapping,
     SendControl,
     UplinkChanged,
+    UplinksRanked,
     WatchForSilence,
 )
 from lispmob.control.node import Node, NodeEffect
@@ -144,7 +145,8 @@ class Daemon:
         self._stop.set()
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
-        self._warn_of_odd_choices()
+        for warning in assembly.odd_choices(self.file):
+            log.warning("%s", warning)
         await self.server.start()
         stack.push_async_callback(self.server.close)
         self.control.open()
@@ -197,7 +199,7 @@ class Daemon:
         self.uplinks = delta.uplinks
         self._use_uplinks()
         self._report_traffic()
-        self._perform(self.node.on_locators(assembly.local_locators(delta.uplinks), self.now()))
+        self._tell_locators()
         self._lingering.on_network(delta.former_uplinks, self.policy, state)
         self._kernel.touch()
         self.desktop.touch()
@@ -210,6 +212,7 @@ class Daemon:
             return
         for reason in reasons:
             log.info("%s", reason)
+        self._tell_locators()  # what is paid by the octet has another cost
 
     def on_awake(self) -> None:
         """The machine has slept: register anew, believe nothing, and look at what the night has left."""
@@ -221,6 +224,9 @@ class Daemon:
         self._kernel.suspect()
         if self.monitor is not None:
             self._loop.call_soon(self.monitor.nudge)
+
+    def _tell_locators(self) -> None:
+        self._perform(self.node.on_locators(assembly.local_locators(self.uplinks, self.file, self.meaning), self.now()))
 
     def nudge(self) -> bool:
         """For the control socket: look at the network, now (True) or in a moment."""
@@ -267,8 +273,8 @@ class Daemon:
                 case Silent(locator):
                     self._report_traffic()
                     self._perform(self.node.on_unanswered(locator, now))
-                case TrafficResumed(is_outbound, at, last_before):
-                    self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
+                case TrafficResumed(is_out, at, last_before):
+                    self.journal.on_packet(Direction.OUT if is_out else Direction.IN, at, last_before)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -308,7 +314,7 @@ class Daemon:
                     self.engine.drop_pending(prefix)
                 case WatchForSilence(remote, patience_s):
                     self.engine.set_patience(remote, patience_s)
-                case UplinkChanged():
+                case UplinkChanged() | UplinksRanked():
                     self._use_uplinks()
                 case Event():
                     self._publish(effect)
@@ -356,6 +362,7 @@ class Daemon:
             self.engine.set_guard(assembly.guarded(self.file))
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
             self.steering.on_policy(self.file.steering.to_policy())
+            self._tell_locators()
             self._use_uplinks()
             if self.monitor is not None:
                 self.monitor.set_policy(self.policy)
@@ -390,8 +397,3 @@ class Daemon:
     def summary(self) -> str:
         """One line for `systemctl status`."""
         return f"EID {', '.join(map(str, self.file.eids))}; {len(self.uplinks)} uplinks"
-
-    def _warn_of_odd_choices(self) -> None:
-        routing = self.file.routing
-        if routing.mode == "split" and not routing.overlay_prefixes:
-            log.warning("routing.overlay-prefixes is empty: nothing but answers goes into the overlay")

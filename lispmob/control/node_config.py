@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from lispmob.control.path import ProbeConfig
+from lispmob.control.preference import PreferenceConfig
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key
 from lispmob.wire.record import Locator, MappingRecord
@@ -58,6 +59,7 @@ class NodeConfig:
     site_id: bytes = bytes(8)
     probing: ProbeConfig | None = None
     """How locators are probed; None: not at all."""
+    preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     natt: NattSettings = NattSettings()
     first_nonce: int = 1
     """Where the nonces of Map-Registers start: nanoseconds since 1970, so that they grow over restarts."""

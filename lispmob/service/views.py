@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, Protocol
 
@@ -11,6 +11,7 @@ from lispmob.api import schema
 from lispmob.api.backend import ApiError, StaticLocator
 from lispmob.config.node import NodeFile
 from lispmob.control.effect import InstallMapping
+from lispmob.control.locator_set import LocalLocator
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.path import Path
@@ -184,8 +185,8 @@ class Views(SteeringViews):
     def paths(self) -> Sequence[schema.Path]:
         """Every pair of a locator of ours and a remote one in use, by our interface."""
         node, now = self._parts.node, self._parts.now()
-        names = {one.address: one.interface for one in node.locators.locators}
-        shown = [_path(one, names.get(one.pair.local, "?"), now) for one in node.paths]
+        own = {one.address: one for one in node.locators.locators}
+        shown = [_path(one, own.get(one.pair.local), node.is_preferred, now) for one in node.paths]
         return sorted(shown, key=lambda one: (one.interface, one.local, one.remote))
 
     def handovers(self) -> Sequence[schema.Handover]:
@@ -351,8 +352,9 @@ def _connectivity(meaning: Meaning, interface: str) -> Literal["none", "portal",
     return None if device is None else words.get(device.connectivity)
 
 
-def _path(one: Path, interface: str, now: float) -> schema.Path:
+def _path(one: Path, own: LocalLocator | None, is_preferred: Callable[[str], bool], now: float) -> schema.Path:
     quality = one.quality
+    interface = "?" if own is None else own.interface
     return schema.Path(
         local=str(one.pair.local),
         interface=interface,
@@ -366,6 +368,8 @@ def _path(one: Path, interface: str, now: float) -> schema.Path:
         loss=None if quality.loss is None else round(quality.loss, 4),
         probes=quality.probes,
         heard_s=None if one.last_heard is None else round(now - one.last_heard, 3),
+        is_preferred=is_preferred(interface),
+        cost=0 if own is None else own.cost,
     )
 
 
