@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, Protocol
 
@@ -11,10 +11,8 @@ from lispmob.api import schema
 from lispmob.api.backend import ApiError, StaticLocator
 from lispmob.config.node import NodeFile
 from lispmob.control.effect import InstallMapping
-from lispmob.control.locator_set import LocalLocator
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node import Node, NodeEffect
-from lispmob.control.path import Path
 from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
 from lispmob.datapath.engine import Engine
@@ -23,6 +21,7 @@ from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.service import assembly, netcheck
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.measuring import Measuring
+from lispmob.service.path_view import in_ms, path_view
 from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.runs import Runs
 from lispmob.service.steering import Steering
@@ -186,7 +185,7 @@ class Views(SteeringViews):
         """Every pair of a locator of ours and a remote one in use, by our interface."""
         node, now = self._parts.node, self._parts.now()
         own = {one.address: one for one in node.locators.locators}
-        shown = [_path(one, own.get(one.pair.local), node.is_preferred, now) for one in node.paths]
+        shown = [path_view(one, own.get(one.pair.local), node.is_preferred, now) for one in node.paths]
         return sorted(shown, key=lambda one: (one.interface, one.local, one.remote))
 
     def handovers(self) -> Sequence[schema.Handover]:
@@ -310,7 +309,7 @@ class Views(SteeringViews):
             for path in self._parts.node.paths
             if path.pair.remote in locator.ips and path.quality.rtt_s is not None
         ]
-        return _in_ms(min(known, default=None))
+        return in_ms(min(known, default=None))
 
     def _entry(self, entry: MapCacheEntry) -> schema.MapCacheEntry:
         now = self._parts.now()
@@ -350,31 +349,6 @@ def _connectivity(meaning: Meaning, interface: str) -> Literal["none", "portal",
     }
     device = meaning.device(interface)
     return None if device is None else words.get(device.connectivity)
-
-
-def _path(one: Path, own: LocalLocator | None, is_preferred: Callable[[str], bool], now: float) -> schema.Path:
-    quality = one.quality
-    interface = "?" if own is None else own.interface
-    return schema.Path(
-        local=str(one.pair.local),
-        interface=interface,
-        remote=str(one.pair.remote),
-        state=one.state.value,
-        why=one.why,
-        since_s=round(max(0.0, now - one.since), 3),
-        rtt_ms=_in_ms(quality.rtt_s),
-        rtt_min_ms=_in_ms(quality.rtt_min_s),
-        jitter_ms=_in_ms(quality.jitter_s),
-        loss=None if quality.loss is None else round(quality.loss, 4),
-        probes=quality.probes,
-        heard_s=None if one.last_heard is None else round(now - one.last_heard, 3),
-        is_preferred=is_preferred(interface),
-        cost=0 if own is None else own.cost,
-    )
-
-
-def _in_ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _verdict(known: InstallMapping) -> Literal["encapsulate", "native", "drop", "ask"]:
