@@ -14,7 +14,7 @@ natively dies at the next ingress filter, or worse, gives away where the node is
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from lispmob.control.effect import InstallMapping, UsableLocator
@@ -22,6 +22,7 @@ from lispmob.control.locator_set import NEVER, LocatorSet
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node_config import Fallback, NodeConfig
 from lispmob.control.preference import Group
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
 

@@ -8,7 +8,7 @@ like; a remote locator by its pairs with the uplinks that are preferred. `mh/sch
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
 from typing import Final, NamedTuple, TypeAlias
 
@@ -16,6 +16,7 @@ from lispmob.control.effect import Event, MachineEffect, UplinksRanked
 from lispmob.control.locator_set import NEVER, LocalLocator
 from lispmob.control.path import Path, State
 from lispmob.mh.scheduler import Candidate, Hysteresis, Prefer, Scheduler
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 SOONEST_S: Final = 1.0  # ours: probes are answered in bursts

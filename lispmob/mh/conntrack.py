@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address
 from struct import Struct
 from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.mh.netlink_request import ACK, DUMP, NESTED, REQUEST, ask, attributes, open_netlink, put
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress, IpNetwork
 
 # <linux/netfilter/nfnetlink.h>, <linux/netfilter/nfnetlink_conntrack.h>: no names in Python
