@@ -29,6 +29,7 @@ from lispmob.control.effect import (
     RemoveMapping,
     SendControl,
     UplinkChanged,
+    UplinksRanked,
     WatchForSilence,
 )
 from lispmob.control.node import Node, NodeEffect
@@ -46,7 +47,6 @@ from lispmob.datapath.model import (
     TrafficResumed,
 )
 from lispmob.datapath.model import Uplink as EngineUplink
-from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
@@ -87,7 +87,7 @@ class Daemon:
         self.started_wall = time.time()
         self.journal = HandoverJournal()
         self.problems = RegistrationProblems()
-        self._reloading: asyncio.Task[None] | None = None
+        self.reload_on_signal = reloading.OnSignal(self.reload)
         self.uplinks: tuple[Uplink, ...] = ()
         self.network = NetworkState()
         self.is_starting = True
@@ -215,7 +215,7 @@ class Daemon:
         self.uplinks = delta.uplinks
         self._use_uplinks()
         self._report_traffic()
-        self._perform(self.node.on_locators(assembly.local_locators(delta.uplinks), self.now()))
+        self._tell_locators()
         # After the registers: a mark that names an uplink which has just gone takes the default way meanwhile.
         self._steer()
         self._lingering.on_network(delta.former_uplinks, self.policy, state)
@@ -230,7 +230,8 @@ class Daemon:
         else:
             for reason in reasons:
                 log.info("%s", reason)
-        self._steer()  # what costs by volume may be another one
+        self._tell_locators()  # what is paid by the octet has another cost
+        self._steer()
 
     def on_awake(self) -> None:
         """The machine has slept: register anew, believe nothing, and look at what the night has left."""
@@ -247,6 +248,9 @@ class Daemon:
         """Somebody may have flushed what we put into the kernel."""
         self._kernel.suspect()
         self.steering.repair()
+
+    def _tell_locators(self) -> None:
+        self._perform(self.node.on_locators(assembly.local_locators(self.uplinks, self.file, self.meaning), self.now()))
 
     def nudge(self) -> bool:
         """For the control socket: look at the network, now (True) or in a moment."""
@@ -339,7 +343,7 @@ class Daemon:
                     self.engine.drop_pending(prefix)
                 case WatchForSilence(remote, patience_s, one_sided_s):
                     self.engine.set_patience(remote, patience_s, one_sided_s)
-                case UplinkChanged():
+                case UplinkChanged() | UplinksRanked():
                     self._use_uplinks()
                 case Event():
                     self._publisher.publish(effect, self._loop.time())
@@ -361,6 +365,7 @@ class Daemon:
             self.engine.set_guard(assembly.guarded(self.file))
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
             self.steering.on_policy(self.file.steering.to_policy())
+            self._tell_locators()
             self._steer()
             self._use_uplinks()
             if self.monitor is not None:
@@ -371,16 +376,6 @@ class Daemon:
             sd_notify.ready(self.summary())
         log.info("configuration read again: %s", ", ".join(changed) or "nothing changed")
         return Reloaded(changed=changed, needs_restart=needs_restart)
-
-    def reload_on_signal(self) -> None:
-        """SIGHUP: read the configuration again; what is wrong with it goes to the log."""
-        self._reloading = self._loop.create_task(self._reload_quietly())
-
-    async def _reload_quietly(self) -> None:
-        try:
-            await self.reload()
-        except ConfigError as error:
-            log.error("the old configuration stays in use: %s", error)
 
     def perform(self, effects: Iterable[NodeEffect]) -> None:
         """For the control socket: a user changed the map-cache."""

@@ -98,6 +98,7 @@ class UplinkSection(Section, frozen=True, kw_only=True):
     priority: Priority | None = None
     weight: Weight | None = None
     metered: YesNo | None = None
+    cost: Annotated[int | None, or_word("auto", whole(0, 65535))] = None
 
 
 class AddressesSection(Section, frozen=True, kw_only=True):

@@ -85,6 +85,11 @@ class UplinkChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class UplinksRanked:
+    """Another uplink is preferred now: send by the ranks of the moment."""
+
+
+@dataclass(frozen=True, slots=True)
 class WatchForSilence:
     """Tell us when data sent to this locator has gone without an answer for so long; None: no more.
 
@@ -96,7 +101,9 @@ class WatchForSilence:
     one_sided_s: float = 0.0
 
 
-Effect: TypeAlias = SendControl | InstallMapping | RemoveMapping | DropPending | Event | WatchForSilence | UplinkChanged
+Effect: TypeAlias = (
+    SendControl | InstallMapping | RemoveMapping | DropPending | Event | WatchForSilence | UplinkChanged | UplinksRanked
+)
 """What a node hands to the daemon."""
 
 

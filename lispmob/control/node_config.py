@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from lispmob.control.path import ProbeConfig
+from lispmob.control.preference import PreferenceConfig
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key
@@ -58,6 +60,7 @@ class NodeConfig:
     site_id: bytes = bytes(8)
     probing: ProbeConfig | None = None
     """How locators are probed; None: not at all."""
+    preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     natt: NattSettings = NattSettings()
     first_nonce: int = 1
     """Where the nonces of Map-Registers start: nanoseconds since 1970, so that they grow over restarts."""
