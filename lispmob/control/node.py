@@ -46,6 +46,7 @@ from lispmob.control.resolver import Lookup, Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
+from lispmob.natt.data_reply import in_data
 from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan
@@ -161,7 +162,7 @@ class Node:
         taken = self.traversal.on_data_control(arrival, now) if is_relayed or is_info else None
         if taken is not None:
             return self._route(taken, now)
-        return self.on_datagram(arrival.as_datagram(), now)
+        return in_data(self.on_datagram(arrival.as_datagram(), now), arrival, self.plan)
 
     def on_stalled(self, address: IpAddress, now: float) -> list[NodeEffect]:
         """What leaves by this uplink's RTR has not been answered for longer than a round trip."""
@@ -201,8 +202,7 @@ class Node:
         return self._route(self._prober.on_heard(heard, now), now)
 
     def on_unanswered(self, remote: IpAddress, is_flowing: bool, now: float) -> list[NodeEffect]:
-        """Packets to this locator have gone without an answer for the time that WatchForSilence named."""
-        # Whatever kills this one may kill the others, too: by the verdict we know where to go.
+        """Packets to it go unanswered for as long as WatchForSilence named. Its siblings may have died with it."""
         near = self._prober.on_suspicion(self._mappings.siblings(remote) if is_flowing else (), is_flowing, now)
         return self._route([*self._prober.on_unanswered(remote, is_flowing, now), *near], now)
 

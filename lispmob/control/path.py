@@ -10,12 +10,12 @@ A path that has just died over and over must answer more than once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
 from lispmob.control.path_quality import PathQuality
 from lispmob.control.patience import QUICKEST_S
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 VOLLEY: Final = 7  # ours: with 10 percent lost each way, all of them and the first get lost once in 600,000 rounds

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from lispmob.control.effect import (
@@ -25,6 +24,7 @@ from lispmob.control.locator_set import LocatorSet
 from lispmob.control.path import Pair, Path, ProbeConfig, State
 from lispmob.control.patience import Patience
 from lispmob.control.rate_limit import TokenBucket
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest

@@ -219,6 +219,10 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
         lm_relay_pass_bare(e, datagram, length, outer);
         return;
     }
+    if (e->config.is_rtr && lm_data_holds_info(datagram, length)) {
+        lm_relay_pass_bare(e, datagram + LM_DATA_HEADER, length - LM_DATA_HEADER, outer);
+        return;
+    }
     enum lm_data_verdict verdict = lm_data_parse(datagram, length, &data);
     uint8_t *packet = datagram + LM_DATA_HEADER;
     switch (verdict) {

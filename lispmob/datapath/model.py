@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from typing import Final, Literal, TypeAlias
 
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 DATA_PORT = 4341  # RFC 9300 section 4.1
