@@ -35,18 +35,8 @@ from lispmob.control.effect import (
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
+from lispmob.datapath import model
 from lispmob.datapath.engine import Engine
-from lispmob.datapath.model import (
-    ControlPacket,
-    HeardAgain,
-    Miss,
-    MtuLearned,
-    Silent,
-    Stalled,
-    Stranger,
-    TrafficResumed,
-)
-from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
@@ -111,7 +101,7 @@ class Daemon:
         self._lingering = Lingering(self._kernel.touch_after_move)
         self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
         self._has_looked = False
-        self._engine_uplinks: tuple[EngineUplink, ...] | None = None
+        self._engine_uplinks: tuple[model.Uplink, ...] | None = None
 
     @property
     def policy(self) -> UplinkPolicy:
@@ -287,23 +277,23 @@ class Daemon:
         now = self._loop.time()
         for punt in self.engine.drain():
             match punt:
-                case Miss(source, destination, instance_id):
+                case model.Miss(source, destination, instance_id):
                     self._perform(self.node.on_miss(source, destination, instance_id, now))
-                case ControlPacket():
+                case model.ControlPacket():
                     self._perform(self.node.on_data_control(assembly.data_control(punt), now))
-                case Stalled(address):
+                case model.Stalled(address):
                     self._perform(self.node.on_stalled(address, now))
-                case Stranger():
+                case model.Stranger():
                     pass  # an RTR's
-                case MtuLearned(locator, mtu_bytes):
+                case model.MtuLearned(locator, mtu_bytes):
                     learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})
                     self._publisher.publish(learned, now)
-                case Silent(locator, is_flowing):
+                case model.Silent(locator, is_flowing):
                     self._report_traffic()
                     self._perform(self.node.on_unanswered(locator, is_flowing, now))
-                case HeardAgain(locator, local):
+                case model.HeardAgain(locator, local):
                     self._perform(self.node.on_heard([(local, locator)], now))
-                case TrafficResumed(is_outbound, at, last_before):
+                case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
 
     def _on_time(self) -> None:

@@ -167,8 +167,9 @@ class Node(NodeDisplay):
         return self._route(self._prober.on_heard(heard, now), now)
 
     def on_unanswered(self, remote: IpAddress, is_flowing: bool, now: float) -> list[NodeEffect]:
-        """Packets to this locator have gone without an answer for the time that WatchForSilence named."""
-        return self._route(self._prober.on_unanswered(remote, is_flowing, now), now)
+        """Packets to it go unanswered for as long as WatchForSilence named. Its siblings may have died with it."""
+        near = self._prober.on_suspicion(self._mappings.siblings(remote) if is_flowing else (), is_flowing, now)
+        return self._route([*self._prober.on_unanswered(remote, is_flowing, now), *near], now)
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
@@ -321,8 +322,7 @@ class Node(NodeDisplay):
                     out.append(Event("rloc-reachable" if is_up else "rloc-unreachable", {"rloc": str(remote)}))
                     waiting.extendleft(reversed(self._mappings.on_reachability(remote, is_up, now)))
                     if not is_up:  # packets go to the others now: whatever killed this one may have killed them, too
-                        for other in self._mappings.siblings(remote):
-                            waiting.extend(self._prober.on_suspicion(other, now))
+                        waiting.extend(self._prober.on_suspicion(self._mappings.siblings(remote), False, now))
                 case UplinkChanged(local, is_up) as changed:
                     out += [Event("uplink-answers" if is_up else "uplink-silent", {"rloc": str(local)}), changed]
                     out += self._rank(now)

@@ -121,3 +121,21 @@ def test_two_volleys_of_probes_on_every_pair_are_answered_whole() -> None:
     ]
 
     assert len(only(effects, SendControl)) == 2 * 2 * VOLLEY
+
+
+def test_a_prober_that_doubts_every_locator_at_once_gets_all_its_answers() -> None:
+    machine = answerer()
+
+    effects = [effect for number in range(5 * 7) for effect in machine.on_map_request(PROBE, OWN, number / 200)]
+
+    assert len(only(effects, SendControl)) == 35
+
+
+def test_probes_cannot_flood_through_us_either() -> None:
+    machine = answerer()
+    effects = []
+    for number in range(5000):
+        effects += machine.on_map_request(replace(PROBE, source=ip("203.0.0.0") + number), OWN, number / 5000)
+
+    assert len(only(effects, SendControl)) <= 200 + 101
+    assert "rx_rate" in counted(effects)

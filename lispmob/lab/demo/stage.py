@@ -156,7 +156,8 @@ class Stage:
         """What there is to draw so far."""
         now = time.monotonic()
         current = [Span(interface, network, start, now) for interface, (network, start) in self._places.items()]
-        return Picture(self.report.began_at, now, (*self._spans, *current), tuple(self.handovers))
+        spans = (*self._spans, *current)
+        return Picture(self.report.began_at, now, spans, tuple(self.handovers), tuple(self.sent))
 
     def _note_place(self, move: moves.Move, at: float) -> None:
         if move.interface in self._places:
