@@ -9,6 +9,7 @@ from typing import Any
 from lispmob.datapath import _lispdp
 from lispmob.datapath.model import (
     ControlPacket,
+    Destination,
     ForwardingLocator,
     Miss,
     MtuLearned,
@@ -25,7 +26,7 @@ ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
 PRIORITY_NEVER = 255
-_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER = 1, 2, 3, 4, 5, 6, 7  # enum lm_punt_kind
+_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _DESTINATION = range(1, 9)  # enum lm_punt_kind
 DATA_PORTS = {"pool": 0, "fixed": 1, "ephemeral": 2}  # enum lm_data_port
 NO_NAT = Traversal()
 
@@ -50,6 +51,7 @@ def put_traversal(spec: Any, traversal: Traversal) -> None:
     if not traversal.is_usable:
         spec.priority = PRIORITY_NEVER
     spec.data_port = DATA_PORTS[traversal.data_port]
+    spec.admits_others = traversal.admits_others
     spec.relay_count = min(len(traversal.relays), lib.LM_RELAYS_MAX)
     for relay, locator in zip(spec.relays, traversal.relays, strict=False):
         put_locator(relay, locator)
@@ -88,6 +90,8 @@ def punt(c: Any) -> Punt:
     """What a struct lm_punt tells."""
     if c.kind == _MISS:
         return Miss(address(c.source), address(c.destination), c.instance_id)
+    if c.kind == _DESTINATION:
+        return Destination(address(c.source), address(c.destination), c.instance_id)
     if c.kind == _MTU:
         return MtuLearned(address(c.destination), c.mtu)
     if c.kind == _SILENT:

@@ -21,6 +21,7 @@ class Disposition(IntEnum):
     NATIVE = 2  # dropped and counted: the kernel's throw route sends such packets elsewhere before they come here
     MISS = 3  # ask the control plane, as if there were no entry
     PROHIBIT = 4  # ICMP administratively prohibited tells the source
+    TELL = 5  # as ENCAPSULATE, and Destination says where the packets go
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class ForwardingLocator:
     """A remote RLOC; priority 255: not to be used.
 
     With a `source`, packets leave from that address of ours and by the socket with descriptor `socket`: its port is
-    the one that a NAT on the way lets answers in from.
+    the one that a NAT on the way lets answers in from. With a `source` and no socket, the uplink of that address sends
+    there past its relays, and every other uplink as if there were no source.
     """
 
     address: IpAddress
@@ -50,6 +52,7 @@ class Traversal:
     data_port: DataPortName = "pool"
     relays: tuple[ForwardingLocator, ...] = ()
     is_usable: bool = True  # False: nothing can leave usefully yet; packets wait
+    admits_others: bool = False  # data may come from others than the relays, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,15 @@ class Miss:
 
 
 @dataclass(frozen=True, slots=True)
+class Destination:
+    """Packets go there by an entry that says TELL; told of again after 10 s, and at most 20 a second in all."""
+
+    source: IpAddress
+    destination: IpAddress
+    instance_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class ControlPacket:
     """A control message that arrived in the data plane (Instance-ID 0xFFFFFF); `payload` is the inner UDP payload."""
 
@@ -184,7 +196,7 @@ class Stranger:
     is_registered: bool
 
 
-Punt: TypeAlias = Miss | ControlPacket | MtuLearned | TrafficResumed | Silent | Stalled | Stranger
+Punt: TypeAlias = Miss | Destination | ControlPacket | MtuLearned | TrafficResumed | Silent | Stalled | Stranger
 
 # Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.
 LOSSES: Final = frozenset(

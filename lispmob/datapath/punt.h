@@ -16,13 +16,14 @@ enum lm_punt_kind {
     LM_PUNT_RESUMED = 4,
     LM_PUNT_SILENT = 5,
     LM_PUNT_STALLED = 6,
-    LM_PUNT_STRANGER = 7
+    LM_PUNT_STRANGER = 7,
+    LM_PUNT_DESTINATION = 8
 };
 
 struct lm_punt {
     uint8_t kind;
-    uint32_t instance_id;                /* miss */
-    struct lm_addr source, destination;  /* miss and control: inner; MTU, silent: the locator is the destination */
+    uint32_t instance_id;                /* miss, destination */
+    struct lm_addr source, destination;  /* miss, destination, control: inner; MTU, silent: the locator is the destination */
     uint16_t source_port, destination_port;
     struct lm_addr outer_source;         /* control */
     uint16_t outer_source_port;
