@@ -142,8 +142,8 @@ class Traversal:
         effects = self.rtr.on_stranger(packet, now)
         if packet.is_registered:
             return effects
-        eid = EidPrefix.host(packet.inner_source, packet.instance_id)
-        return [*effects, *self._learned(self.lookup.on_doubt(eid, now))]
+        self.lookup.on_stranger(EidPrefix.host(packet.inner_source, packet.instance_id), now)
+        return effects
 
     def on_punch(self, punch: Punch, now: float) -> list[RtrEffect]:
         """An Info-Request came in the data plane: the answer tells the node what we see of it."""
