@@ -35,7 +35,7 @@ from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
 from lispmob.datapath.engine import Engine
-from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, Silent, Stalled, Stranger, TrafficResumed
+from lispmob.datapath.model import ControlPacket, Destination, Miss, MtuLearned, Silent, Stalled, TrafficResumed
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
@@ -251,12 +251,13 @@ class Daemon:
             match punt:
                 case Miss(source, destination, instance_id):
                     self._perform(self.node.on_miss(source, destination, instance_id, now))
+                case Destination(source, destination, instance_id):
+                    told = self.node.traversal.on_destination(source, destination, instance_id, now)
+                    self._perform(self.node.on_traversal(told, now))
                 case ControlPacket():
                     self._perform(self.node.on_data_control(assembly.data_control(punt), now))
                 case Stalled(address):
                     self._perform(self.node.on_stalled(address, now))
-                case Stranger():
-                    pass  # an RTR's
                 case MtuLearned(locator, mtu_bytes):
                     self._publish(Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes}))
                 case Silent(locator):

@@ -52,7 +52,7 @@ from lispmob.natt.plan import NattPlan
 from lispmob.natt.traversal import Traversal
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
-from lispmob.wire.header import MessageType
+from lispmob.wire.header import DATA_PORT, MessageType
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
@@ -158,7 +158,8 @@ class Node:
         """A control message arrived on the data port."""
         is_relayed = any(one.relays for one in self.plan.uplinks if one.locator.address == arrival.outer_destination)
         is_info = bool(arrival.payload) and arrival.payload[0] >> 4 == MessageType.INFO
-        taken = self.traversal.on_data_control(arrival, now) if is_relayed or is_info else None
+        is_taken = is_relayed or is_info or arrival.source_port == DATA_PORT  # which asks for an answer the same way
+        taken = self.traversal.on_data_control(arrival, now) if is_taken else None
         if taken is not None:
             return self._route(taken, now)
         return self.on_datagram(arrival.as_datagram(), now)
@@ -188,16 +189,16 @@ class Node:
 
     def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[NodeEffect]:
         """These forwarding entries carried traffic since the last call."""
-        used = list(prefixes)
-        self.map_cache.touch(used, now)
-        if used:
+        if used := list(prefixes):
+            self.map_cache.touch(used, now)
+            self.traversal.shortcuts.on_used(used, now)
             self._targets.on_traffic(now)
         return self._route([], now)
 
     def on_heard(self, sources: Iterable[IpAddress], now: float) -> list[NodeEffect]:
         """Packets from these outer sources were decapsulated since the last call."""
-        heard = list(sources)
-        self._peers.on_heard(heard, now)
+        self._peers.on_heard(heard := list(sources), now)
+        self.traversal.shortcuts.on_heard(heard)
         return self._route(self._prober.on_heard(heard, now), now)
 
     def on_unanswered(self, remote: IpAddress, now: float) -> list[NodeEffect]:

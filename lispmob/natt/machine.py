@@ -247,8 +247,8 @@ class UplinkMachine:
             return []
         return self._asked(self._exchange.start(now), now)
 
-    def on_unproven(self, now: float) -> list[UplinkEffect]:
-        """The answer proves nothing, and a better one may be had: ask on, while this one is made do with."""
+    def on_doubted(self, now: float) -> list[UplinkEffect]:
+        """The answer proves nothing, or may hold no more: ask anew, while it is made do with."""
         return self._asked(self._exchange.start(now), now)
 
     def on_alive(self, server: MapServerPeer, now: float) -> None:

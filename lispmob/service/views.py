@@ -371,6 +371,7 @@ def _in_ms(seconds: float | None) -> float | None:
 def _verdict(known: InstallMapping) -> Literal["encapsulate", "native", "drop", "ask"]:
     words: dict[str, Literal["encapsulate", "native", "drop", "ask"]] = {
         "ENCAPSULATE": "encapsulate",
+        "TELL": "encapsulate",
         "NATIVE": "native",
         "MISS": "ask",
     }
