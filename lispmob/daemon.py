@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import secrets
 import socket
@@ -18,7 +19,6 @@ from random import SystemRandom
 from typing import Final
 
 from lispmob.api import sd_notify
-from lispmob.api.schema import Event as ApiEvent
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
 from lispmob.config.node import NodeFile, load_node
@@ -35,26 +35,27 @@ from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
 from lispmob.datapath.engine import Engine
-from lispmob.datapath.model import ControlPacket, Destination, Miss, MtuLearned, Silent, Stalled, TrafficResumed
+from lispmob.datapath.model import ControlPacket, HeardAgain, Miss, MtuLearned, Silent, Stalled, TrafficResumed
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
+from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
-from lispmob.service import assembly, logs, narration, reloading
-from lispmob.service.desktop import Desktop, Monitor, start_monitor
+from lispmob.service import assembly, logs, reloading
+from lispmob.service.desktop import Desktop, start_monitor
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
+from lispmob.service.publisher import Publisher
 from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.state_dir import load_xtr_id
 from lispmob.service.steering import Steering
 from lispmob.service.views import Views
-from lispmob.service.wall import iso_utc
 
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
 
@@ -88,9 +89,10 @@ class Daemon:
         self.monitor: Monitor | None = None
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
+        self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
         self._kernel = KernelTask(self._kernel_state)
         self._natives = NativeRoutes()
-        self._lingering = Lingering(self._kernel.touch)
+        self._lingering = Lingering(self._kernel.touch_after_move)
         self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
         self._has_looked = False
         self._engine_uplinks: tuple[EngineUplink, ...] | None = None
@@ -128,6 +130,7 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             self.is_starting = False
+            gc.freeze()  # what stays until the end need not be looked through in the middle of a move
             sd_notify.ready(self.summary())
             await self._stop.wait()
             self.is_stopping = True
@@ -183,7 +186,7 @@ class Daemon:
             log.info("%s", reason.text)
         if not delta.has_changed:
             self._lingering.on_network((), self.policy, state)
-            self._kernel.touch()  # a gateway may be another one
+            self._kernel.touch_after_move()  # a gateway may be another one
             return
         if is_move:
             self.journal.on_change([reason.text for reason in delta.reasons], since, time.time())
@@ -192,8 +195,10 @@ class Daemon:
         self._use_uplinks()
         self._report_traffic()
         self._perform(self.node.on_locators(assembly.local_locators(delta.uplinks), self.now()))
+        # After the registers: a mark that names an uplink which has just gone takes the default way meanwhile.
+        self._steer()
         self._lingering.on_network(delta.former_uplinks, self.policy, state)
-        self._kernel.touch()
+        self._kernel.touch_after_move()
         self.desktop.touch()
 
     def on_meaning(self, reasons: list[str], since: float) -> None:
@@ -222,7 +227,6 @@ class Daemon:
 
     def _use_uplinks(self) -> None:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
-        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks))
         is_legacy = self.file.multihoming.mode == "legacy"
         wanted = assembly.engine_uplinks(self.uplinks, self.node.is_silent, self.node.plan, is_legacy=is_legacy)
         if wanted == self._engine_uplinks:
@@ -231,6 +235,10 @@ class Daemon:
         self._engine_uplinks = wanted if not refused else ()
         for one in refused:
             log.warning("%s: cannot send from %s yet (errno %d)", one.interface, one.address, one.errno)
+
+    def _steer(self) -> None:
+        """Marks lead to the uplinks of the moment."""
+        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks))
 
     def _on_rules_changed(self) -> None:
         """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
@@ -251,18 +259,18 @@ class Daemon:
             match punt:
                 case Miss(source, destination, instance_id):
                     self._perform(self.node.on_miss(source, destination, instance_id, now))
-                case Destination(source, destination, instance_id):
-                    told = self.node.traversal.on_destination(source, destination, instance_id, now)
-                    self._perform(self.node.on_traversal(told, now))
                 case ControlPacket():
                     self._perform(self.node.on_data_control(assembly.data_control(punt), now))
                 case Stalled(address):
                     self._perform(self.node.on_stalled(address, now))
                 case MtuLearned(locator, mtu_bytes):
-                    self._publish(Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes}))
-                case Silent(locator):
+                    learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})
+                    self._publisher.publish(learned, now)
+                case Silent(locator, is_flowing):
                     self._report_traffic()
-                    self._perform(self.node.on_unanswered(locator, now))
+                    self._perform(self.node.on_unanswered(locator, is_flowing, now))
+                case HeardAgain(locator, local):
+                    self._perform(self.node.on_heard([(local, locator)], now))
                 case TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
 
@@ -302,12 +310,12 @@ class Daemon:
                         self._kernel.touch()
                 case DropPending(prefix):
                     self.engine.drop_pending(prefix)
-                case WatchForSilence(remote, patience_s):
-                    self.engine.set_patience(remote, patience_s)
+                case WatchForSilence(remote, patience_s, one_sided_s):
+                    self.engine.set_patience(remote, patience_s, one_sided_s)
                 case UplinkChanged():
                     self._use_uplinks()
                 case Event():
-                    self._publish(effect)
+                    self._publisher.publish(effect, self._loop.time())
                     if effect.kind == "natt-state":
                         self.measuring.look(self._loop.time())
         self._arm()
@@ -326,18 +334,6 @@ class Daemon:
             self._timer.cancel()
             self._timer = None
 
-    def _publish(self, event: Event) -> None:
-        if (step := narration.step_of(event)) is not None:
-            self.journal.on_step(*step, self._loop.time())
-        shown = ApiEvent(kind=event.kind, at=iso_utc(time.time()), fields=dict(event.fields))
-        self.server.publish(shown)
-        if (problem := self.problems.on_event(event.kind, event.fields)) is not None:
-            log.warning("%s", problem)
-        self.desktop.publish(shown)
-        level = logging.INFO if event.kind in logs.TOLD else logging.DEBUG
-        if log.isEnabledFor(level):
-            log.log(level, "%s", narration.line_of(event))
-
     # --- the rest
 
     async def reload(self) -> Reloaded:
@@ -352,6 +348,7 @@ class Daemon:
             self.engine.set_guard(assembly.guarded(self.file))
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
             self.steering.on_policy(self.file.steering.to_policy())
+            self._steer()
             self._use_uplinks()
             if self.monitor is not None:
                 self.monitor.set_policy(self.policy)

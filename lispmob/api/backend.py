@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from lispmob.api.schema import (
@@ -19,6 +18,7 @@ from lispmob.api.schema import (
     Uplink,
 )
 from lispmob.errors import LispError
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 

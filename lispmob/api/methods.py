@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from lispmob.api.schema import (
     Version,
 )
 from lispmob.errors import ConfigError
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 MAX_INSTANCE_ID: Final = (1 << 24) - 1  # RFC 9300: what a data header can carry

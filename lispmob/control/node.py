@@ -46,13 +46,13 @@ from lispmob.control.resolver import Lookup, Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
+from lispmob.natt.data_reply import in_data
 from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan
 from lispmob.natt.traversal import Traversal
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
-from lispmob.wire.header import DATA_PORT, MessageType
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
@@ -157,12 +157,10 @@ class Node:
     def on_data_control(self, arrival: DataControl, now: float) -> list[NodeEffect]:
         """A control message arrived on the data port."""
         is_relayed = any(one.relays for one in self.plan.uplinks if one.locator.address == arrival.outer_destination)
-        is_info = bool(arrival.payload) and arrival.payload[0] >> 4 == MessageType.INFO
-        is_taken = is_relayed or is_info or arrival.source_port == DATA_PORT  # which asks for an answer the same way
-        taken = self.traversal.on_data_control(arrival, now) if is_taken else None
+        taken = self.traversal.on_data_control(arrival, now) if is_relayed or arrival.is_about_ways else None
         if taken is not None:
             return self._route(taken, now)
-        return self.on_datagram(arrival.as_datagram(), now)
+        return in_data(self.on_datagram(arrival.as_datagram(), now), arrival, self.plan)
 
     def on_stalled(self, address: IpAddress, now: float) -> list[NodeEffect]:
         """What leaves by this uplink's RTR has not been answered for longer than a round trip."""
@@ -180,7 +178,7 @@ class Node:
         if self.config.owner_of(destination, instance_id) or self._is_infrastructure(destination, instance_id):
             return self._route([Count("miss_guarded"), DropPending(asked, "never to be encapsulated")], now)
         if not self.plan.asks_mapping_system:
-            return self._route([], now)  # the packet waits for an RTR, who knows the way
+            return self._route(self.traversal.on_destination(source, asked, now), now)  # an RTR knows a way
         entry = self.map_cache.lookup(destination, instance_id)
         known = self._mappings.disposition(entry.prefix) if entry is not None else None
         if known is not None and known.disposition != "MISS":
@@ -195,15 +193,16 @@ class Node:
             self._targets.on_traffic(now)
         return self._route([], now)
 
-    def on_heard(self, sources: Iterable[IpAddress], now: float) -> list[NodeEffect]:
-        """Packets from these outer sources were decapsulated since the last call."""
-        self._peers.on_heard(heard := list(sources), now)
-        self.traversal.shortcuts.on_heard(heard)
+    def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[NodeEffect]:
+        """Packets to these RLOCs of ours, each with the outer source, were decapsulated since the last call."""
+        heard = list(pairs)
+        self._peers.on_heard((source for _, source in heard), now)
+        self.traversal.shortcuts.on_heard(source for _, source in heard)
         return self._route(self._prober.on_heard(heard, now), now)
 
-    def on_unanswered(self, remote: IpAddress, now: float) -> list[NodeEffect]:
+    def on_unanswered(self, remote: IpAddress, is_flowing: bool, now: float) -> list[NodeEffect]:
         """Packets to this locator have gone without an answer for the time that WatchForSilence named."""
-        return self._route(self._prober.on_unanswered(remote, now), now)
+        return self._route(self._prober.on_unanswered(remote, is_flowing, now), now)
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
@@ -351,7 +350,7 @@ class Node:
                     waiting.extendleft(reversed(self._mappings.on_reachability(remote, is_up, now)))
                     if not is_up:  # packets go to the others now: whatever killed this one may have killed them, too
                         for other in self._mappings.siblings(remote):
-                            waiting.extend(self._prober.on_unanswered(other, now))
+                            waiting.extend(self._prober.on_suspicion(other, now))
                 case UplinkChanged(local, is_up) as changed:
                     out += [Event("uplink-answers" if is_up else "uplink-silent", {"rloc": str(local)}), changed]
                     out += self._rank(now)

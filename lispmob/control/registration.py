@@ -7,7 +7,6 @@ nothing else tells a node that the mapping system knows where it is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -16,6 +15,7 @@ from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.node_config import MapServerPeer
 from lispmob.control.rate_limit import TokenBucket
 from lispmob.errors import AuthenticationFailed
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import sign
 from lispmob.wire.auth import verify as verify_mac

@@ -15,7 +15,7 @@ void lm_destination_tell(struct lm_engine *e, const struct lm_job *job)
         !lm_bucket_take(&e->told_bucket, job->now, TELLINGS_PER_SECOND, TELLING_BURST))
         return;
     *place = (struct lm_told){key, job->now + AGAIN_NS};
-    struct lm_punt report = {.kind = LM_PUNT_DESTINATION,
+    struct lm_punt report = {.kind = LM_PUNT_MISS,
                              .instance_id = job->instance_id,
                              .source = job->inner.source,
                              .destination = *destination};

@@ -9,8 +9,8 @@ from typing import Any
 from lispmob.datapath import _lispdp
 from lispmob.datapath.model import (
     ControlPacket,
-    Destination,
     ForwardingLocator,
+    HeardAgain,
     Miss,
     MtuLearned,
     Punt,
@@ -26,7 +26,7 @@ ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
 PRIORITY_NEVER = 255
-_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _DESTINATION = range(1, 9)  # enum lm_punt_kind
+_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD = range(1, 9)  # enum lm_punt_kind
 DATA_PORTS = {"pool": 0, "fixed": 1, "ephemeral": 2}  # enum lm_data_port
 NO_NAT = Traversal()
 
@@ -90,12 +90,12 @@ def punt(c: Any) -> Punt:
     """What a struct lm_punt tells."""
     if c.kind == _MISS:
         return Miss(address(c.source), address(c.destination), c.instance_id)
-    if c.kind == _DESTINATION:
-        return Destination(address(c.source), address(c.destination), c.instance_id)
     if c.kind == _MTU:
         return MtuLearned(address(c.destination), c.mtu)
     if c.kind == _SILENT:
-        return Silent(address(c.destination))
+        return Silent(address(c.destination), c.is_flowing)
+    if c.kind == _HEARD:
+        return HeardAgain(address(c.source), address(c.destination))
     if c.kind == _RESUMED:
         return TrafficResumed(c.is_outbound, c.at_ns / 1e9, c.before_ns / 1e9 if c.before_ns else None)
     if c.kind == _STALLED:

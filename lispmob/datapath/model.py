@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from typing import Final, Literal, TypeAlias
 
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 DATA_PORT = 4341  # RFC 9300 section 4.1
@@ -21,7 +22,7 @@ class Disposition(IntEnum):
     NATIVE = 2  # dropped and counted: the kernel's throw route sends such packets elsewhere before they come here
     MISS = 3  # ask the control plane, as if there were no entry
     PROHIBIT = 4  # ICMP administratively prohibited tells the source
-    TELL = 5  # as ENCAPSULATE, and Destination says where the packets go
+    TELL = 5  # as ENCAPSULATE, and a Miss says where the packets go
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +121,10 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """Packets for an EID without mapping; reported once while they wait."""
+    """Packets for an EID without mapping; reported once while they wait.
 
-    source: IpAddress
-    destination: IpAddress
-    instance_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Packets go there by an entry that says TELL; told of again after 10 s, and at most 20 a second in all."""
+    With one that says TELL they do not wait: reported anew after 10 s, and at most 20 times a second in all.
+    """
 
     source: IpAddress
     destination: IpAddress
@@ -170,9 +165,21 @@ class TrafficResumed:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """Packets to a locator that was heard lately have gone unanswered for as long as set_patience() said."""
+    """Packets to a locator have gone unanswered for as long as set_patience() said.
+
+    `is_flowing`: packets came from it until now; else the traffic has been one-sided for a while.
+    """
 
     locator: IpAddress
+    is_flowing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeardAgain:
+    """After Silent: data came from the locator, to this RLOC of ours."""
+
+    locator: IpAddress
+    local: IpAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +203,7 @@ class Stranger:
     is_registered: bool
 
 
-Punt: TypeAlias = Miss | Destination | ControlPacket | MtuLearned | TrafficResumed | Silent | Stalled | Stranger
+Punt: TypeAlias = Miss | ControlPacket | MtuLearned | TrafficResumed | Silent | HeardAgain | Stalled | Stranger
 
 # Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.
 LOSSES: Final = frozenset(

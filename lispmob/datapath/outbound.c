@@ -218,13 +218,21 @@ static void serve(struct lm_engine *e, int fd)
     }
 }
 
+/* Milliseconds until somebody has to be told of a silence; -1: nobody. */
+static int next_look(const struct lm_engine *e)
+{
+    int stall = lm_stall_timeout(e), silence = lm_silence_timeout(e);
+    return stall < 0 || (silence >= 0 && silence < stall) ? silence : stall;
+}
+
 void *lm_outbound_run(void *engine)
 {
     struct lm_engine *e = engine;
     for (;;) {
         struct epoll_event events[EVENTS];
-        int n = epoll_wait(e->poll_out, events, EVENTS, lm_stall_timeout(e));
+        int n = epoll_wait(e->poll_out, events, EVENTS, next_look(e));
         lm_stall_check(e);
+        lm_silence_check(e);
         for (int i = 0; i < n; i++) {
             if (events[i].data.fd == e->stop)
                 return NULL;

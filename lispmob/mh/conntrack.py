@@ -14,12 +14,12 @@ import os
 import socket
 import sys
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address
 from struct import Struct
 from typing import Final
 
 from lispmob.errors import KernelRefused
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress, IpNetwork
 
 # <linux/netlink.h>, <linux/netfilter/nfnetlink.h>, <linux/netfilter/nfnetlink_conntrack.h>: no names in Python

@@ -17,12 +17,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
 
 from lispmob.mh.selector import EVERYTHING, Flow, Selector
+from lispmob.values import dataclass
 
 __all__ = ["Compiled", "Decision", "Flow", "MarkMask", "Outcome", "Policy", "Rule", "Selector", "Uplink", "Via"]
 

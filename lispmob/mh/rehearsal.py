@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum
 
 from lispmob.mh.policy import Compiled, Decision, Flow, Outcome, Policy, Uplink
+from lispmob.values import dataclass
 
 
 class Fate(Enum):

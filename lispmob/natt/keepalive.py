@@ -6,9 +6,10 @@ send to it. The binding that data uses is never put at risk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+from lispmob.values import dataclass
 
 SHARE: Final = 0.75  # of the lifetime: one packet may be late, and clocks differ
 UNMEASURED_S: Final = 20.0  # ours: consumer NATs drop UDP bindings after 30 s of silence

@@ -26,6 +26,7 @@ from lispmob.wire.eid import from_prefix
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT
 from lispmob.wire.ip_udp import build_ip_udp
 from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.named_locator import is_rtr
 from lispmob.wire.record import Locator
 
 MAX_CANDIDATES: Final = 4  # ours: a peer has few uplinks
@@ -88,7 +89,7 @@ def candidates_of(
     With R=0 locators in its record the peer is behind NATs (E19): those are its own addresses, and the others may be
     RTRs, which would take our probes but not our data. A private address is one of ours to reach only if ours is, too.
     """
-    usable = [one for one in locators if one.priority < NEVER]
+    usable = [one for one in locators if one.priority < NEVER and not is_rtr(one)]
     hidden = [one for one in usable if not one.is_reachable]
     found: dict[IpAddress, None] = {}
     for one in sorted(hidden or usable, key=lambda one: one.priority):

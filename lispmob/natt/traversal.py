@@ -148,11 +148,9 @@ class Traversal:
         effects = [effect for one in self.machines for effect in one.on_timer(now)]
         return self._route([*effects, *self.shortcuts.on_timer(now)], now)
 
-    def on_destination(
-        self, source: IpAddress, destination: IpAddress, instance_id: int, now: float
-    ) -> list[NattEffect]:
-        """Packets go there through an RTR, for nobody asked for a better way."""
-        return self._route(self.shortcuts.on_destination(source, EidPrefix.host(destination, instance_id), now), now)
+    def on_destination(self, source: IpAddress, eid: EidPrefix, now: float) -> list[NattEffect]:
+        """Packets go to this host through an RTR, for nobody asked for a better way."""
+        return self._route(self.shortcuts.on_destination(source, eid, now), now)
 
     def on_map_server_alive(self, address: IpAddress, now: float) -> list[NattEffect]:
         """A Map-Server confirmed an ordinary registration."""

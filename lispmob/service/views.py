@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, Protocol
 
 from lispmob.api import schema
@@ -17,6 +16,8 @@ from lispmob.control.path import Path
 from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
 from lispmob.datapath.engine import Engine
+from lispmob.iface_monitor.gateway_trials import WAITS
+from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Connectivity, Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.service import assembly, netcheck
@@ -45,6 +46,7 @@ class Parts(Protocol):
     control: ControlSocket
     journal: HandoverJournal
     measuring: Measuring
+    monitor: Monitor | None
     network: NetworkState
     uplinks: tuple[Uplink, ...]
     started_wall: float
@@ -75,6 +77,8 @@ class Views:
 
     def version(self) -> str:
         """Of the installed package."""
+        from importlib.metadata import PackageNotFoundError, version  # late: 15 ms, and only who asks needs it
+
         try:
             return version("lispmob")
         except PackageNotFoundError:
@@ -115,7 +119,8 @@ class Views:
         """The uplinks, and the interfaces that could be one and are not, with the reason."""
         parts = self._parts
         used = {uplink.ifindex for uplink in parts.uplinks}
-        held_back = assembly.held_back(parts.file, parts.meaning)
+        waiting = parts.monitor.waiting if parts.monitor is not None else frozenset()
+        held_back = {**dict.fromkeys(waiting, WAITS), **assembly.held_back(parts.file, parts.meaning)}
         shown = [
             schema.Uplink(
                 name=uplink.name,

@@ -167,7 +167,7 @@ def test_a_default_entry_that_tells_sends_as_well_and_tells_of_each_destination_
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)
 
         assert len(both.b("udp_received", name="x", count=10)) == 10
-        told = [punt for punt in both.a("drain") if punt.startswith("Destination")]
+        told = [punt for punt in both.a("drain") if punt.startswith("Miss")]
         assert len(told) == 1
         assert EID_A4 in told[0]
         assert EID_B4 in told[0]

@@ -243,8 +243,8 @@ def test_many_destinations_cost_no_more_than_a_few_lookups() -> None:
     world.run(0.5)
 
     for number in range(500):
-        asked = node.traversal.on_destination(EID.address, ip(f"172.31.{number >> 8}.{number & 255}"), 0, world.now)
-        node.perform(asked)
+        eid = EidPrefix.host(ip(f"172.31.{number >> 8}.{number & 255}"))
+        node.perform(node.traversal.on_destination(EID.address, eid, world.now))
     world.run(0.01)
 
     assert node.counted["tx_map_request"] <= LOOKUP_BURST

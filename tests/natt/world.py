@@ -24,8 +24,8 @@ from lispmob.hub.map_resolver import MapResolver
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer, decode_relayed
 from lispmob.hub.rtr import MapServerLink, Rtr
-from lispmob.hub.rtr_effect import RtrEffect, SendFromRelayPort, Stranger
-from lispmob.hub.rtr_lispers import NatCache, Punch
+from lispmob.hub.rtr_effect import InData, RtrEffect, SendFromRelayPort, Stranger
+from lispmob.hub.rtr_lispers import NatCache
 from lispmob.hub.site import Site
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
@@ -34,7 +34,7 @@ from lispmob.natt.plan import UplinkPlan
 from lispmob.natt.traversal import Traversal
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, authenticate
-from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader, split_data_packet
+from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DATA_HEADER_OCTETS, DataHeader, split_data_packet
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import DATA_PORT, MessageType
 from lispmob.wire.info import InfoRequest
@@ -139,13 +139,14 @@ class RtrHost:
             self._perform(self.rtr.on_probe(arrival, message))
 
     def _on_data(self, packet: Packet) -> None:
-        header, inner = split_data_packet(packet.payload)
-        udp = parse_ip_udp(inner)
-        if header.instance_id == CONTROL_INSTANCE_ID:
-            request = InfoRequest.decode(udp.payload)
-            punch = Punch(request, packet.source, packet.source_port, packet.destination, udp.source)
-            self._perform(self.cache.on_punch(punch, self.world.now)[1])
+        if DataHeader.decode(packet.payload).instance_id == CONTROL_INSTANCE_ID:
+            request = InfoRequest.decode(packet.payload[DATA_HEADER_OCTETS:])
+            here, place = packet.destination, (packet.source, packet.source_port)
+            punch = InData(packet.payload[DATA_HEADER_OCTETS:], *place, here, *place)
+            self._perform(self.cache.on_punch(request, punch, self.world.now)[1])
             return
+        _, inner = split_data_packet(packet.payload)
+        udp = parse_ip_udp(inner)
         found = self.rtr.entries.lookup(udp.source)
         is_registered = found is not None and any(one.address == packet.source for one in found[1].usable())
         last_port = self.data_ports.get((udp.source, packet.source), packet.source_port)
@@ -263,7 +264,8 @@ class NodeHost:
                 case SendFromDataPort():
                     self.sent.append((self.world.now, effect))
                     port = DATA_PORT if effect.data_port.value == "fixed" else EPHEMERAL
-                    self._send(effect.source, port, effect.destination, effect.port, effect.payload)
+                    if port == DATA_PORT or self._has_ephemeral(effect.source):
+                        self._send(effect.source, port, effect.destination, effect.port, effect.payload)
                 case InstallMapping(prefix, _, locators):
                     self.ways[prefix.address] = locators[0]
                 case RemoveMapping(prefix):
@@ -274,6 +276,11 @@ class NodeHost:
                     self.events.append((self.world.now, effect))
                 case PlanChanged() | LifeSignWanted():
                     self.register()
+
+    def _has_ephemeral(self, address: IpAddress) -> bool:
+        """The datapath has such a port only where the plan says so; else it refuses."""
+        plans = (one for one in self.traversal.plan.uplinks if one.locator.address == address)
+        return any(one.data_port == "ephemeral" for one in plans)
 
     def register(self) -> None:
         """The ordinary Map-Register, as the plan wants it."""
@@ -304,7 +311,7 @@ class NodeHost:
             self.traversal.shortcuts.on_used([to], self.world.now)
             self._send(way.source, port, way.address, way.port, payload)
             return
-        self.perform(self.traversal.on_destination(self.eid.address, to.address, 0, self.world.now))
+        self.perform(self.traversal.on_destination(self.eid.address, to, self.world.now))
         self._send(uplink.locator.address, port, uplink.relays[0].address, uplink.relays[0].port, payload)
 
     def _send(self, source: IpAddress | None, port: int, destination: IpAddress, dport: int, payload: bytes) -> None:
