@@ -151,7 +151,8 @@ class Shortcuts:
         """Somebody proves his way to us: he is answered by it, with what our records say."""
         asked = [prefix for record in request.records if (prefix := record.eid_prefix) is not None]
         eids = [eid for eid in self._config.eids if any(eid.covers(prefix) for prefix in asked)]
-        if not eids or request.dont_map_reply or arrival.outer_source_port == 0:
+        is_odd = arrival.source.version != arrival.outer_destination.version or arrival.outer_source_port == 0
+        if not eids or request.dont_map_reply or is_odd:
             return [Count("rx_policy")]
         if self._answers.available_at(now) > now or not self._askers.take(arrival.outer_source, now):
             return [Count("rx_rate")]
