@@ -156,8 +156,9 @@ def data_packets(packets: list[bytes]) -> list[tuple[IPv4Address, IPv4Address]]:
         udp, lisp = packet[header : header + 8], packet[header + 8 : header + 16]
         if packet[9] != 17 or len(lisp) < 8 or lisp[4:7] == b"\xff\xff\xff":
             continue
-        source_port, destination_port = struct.unpack_from("!HH", udp)
-        if 4341 in (source_port, destination_port) and packet[header + 16] >> 4 == 4 and lisp[0] & 0xF0 != 0x80:
+        ports = struct.unpack_from("!HH", udp)
+        is_data = lisp[0] >> 4 == 0 and packet[header + 16 : header + 17] == b"\x45"  # no flag but I, then IPv4
+        if is_data and {4341, 4342}.intersection(ports):
             found.append((IPv4Address(packet[12:16]), IPv4Address(packet[16:20])))
     return found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, ip_address
@@ -66,6 +67,7 @@ class IdleStage:
     def __init__(self, directory: Path, forgets_s: int = FORGETS_S) -> None:
         """Start everything and return once both nodes are registered."""
         self._open = contextlib.ExitStack()
+        self._is_over = threading.Event()
         try:
             self.lab = self._open.enter_context(Lab(_topology(), "idle-"))
             self.nat = NatGateway(self.lab, "flat", Nat(_PUBLIC, new_s=forgets_s, stream_s=forgets_s))
@@ -92,8 +94,14 @@ class IdleStage:
         self.close()
 
     def close(self) -> None:
-        """Idempotent."""
+        """Idempotent; whoever waits in here for something gets ProcessFailed."""
+        self._is_over.set()
         self._open.close()
+
+    def rest(self, seconds: float) -> None:
+        """Let time pass. Raises ProcessFailed when the stage is closed meanwhile."""
+        if self._is_over.wait(seconds):
+            raise ProcessFailed("closed before it was measured")
 
     def keepalives(self, intervals: int = 3, within_s: float = 85.0) -> Keepalives | None:
         """The count once the lifetime is known and some intervals have passed; None: not `within_s` from now."""
@@ -108,7 +116,7 @@ class IdleStage:
                     return Keepalives(at_least, below, interval, count, until - since)
             if time.monotonic() > deadline:
                 return None
-            time.sleep(_LOOK_S)
+            self.rest(_LOOK_S)
 
     def sent_without_nat(self) -> int:
         """Messages by which the node in the open would keep a binding: registers through an RTR."""
@@ -129,7 +137,7 @@ class IdleStage:
             sending.bind((str(_OPEN.eid4), 0))
             self.nat.renumber(_OTHER_PUBLIC)
             began = time.monotonic()
-            while time.monotonic() < began + within_s:
+            while time.monotonic() < began + within_s and not self._is_over.is_set():
                 sending.sendto(b"%f" % time.monotonic(), (str(_SLEEPER.eid4), _PORT))
                 with contextlib.suppress(TimeoutError):
                     if float(listening.recv(64)) >= began:

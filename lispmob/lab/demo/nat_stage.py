@@ -104,7 +104,8 @@ class NatStage:
         """For each kind: pings lost, and whether TCP works both ways; all kinds at the same time."""
         with ThreadPoolExecutor(len(self.kinds)) as pool:
             lost = list(pool.map(self.lost_both_ways, self.kinds))
-        return {kind.name: (gone, self.tcp_both_ways(kind)) for kind, gone in zip(self.kinds, lost, strict=True)}
+            has_tcp = list(pool.map(self.tcp_both_ways, self.kinds))
+        return {kind.name: (gone, tcp) for kind, gone, tcp in zip(self.kinds, lost, has_tcp, strict=True)}
 
     def _tcp(self, client: str, server: str) -> bool:
         with (

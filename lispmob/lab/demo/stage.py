@@ -7,15 +7,15 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from lispmob.lab import move as moves
 from lispmob.lab.build import Lab
 from lispmob.lab.charts import Picture, Span
 from lispmob.lab.control_watch import ControlWatch
-from lispmob.lab.demo.idle_stage import IdleStage
 from lispmob.lab.demo.screen import Screen, View
 from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.handover import Handover
@@ -49,7 +49,7 @@ class Stage:
         self.watch = self._open.enter_context(ControlWatch({name: lab[name] for name in ("a", "b", "hub")}))
         self.nodes: dict[str, Node] = {}
         self.hub: Hub | None = None
-        self.idle: IdleStage | None = None  # beside everything else
+        self.idle: Future[Any] | None = None  # what is measured beside everything else
         self.tcp: TcpStream | None = None
         self.sent: list[Sent] = []  # by which uplink, in the chapter that shows it
         self._views: list[View] = []

@@ -28,8 +28,8 @@ CLAIMS: Final = (
     "nat.rtr-restart.recovery",
     "nat.rtr-failover.recovery",
 )
-_WATCH_S: Final = 2.0  # after each event
-_FAILOVER_WATCH_S: Final = 4.0
+_WATCH_S: Final = 1.2  # after each event
+_FAILOVER_WATCH_S: Final = 3.5
 _NEW_UPLINK_GOAL: Final = 3 + 0.020 / ROUND_TRIP_S  # round trips to the Map-Server
 _REBOOT_GOAL_MS: Final = 2 * ROUND_TRIP_S * 1000 + 100
 _PROBE_INTERVAL_S: Final = 1.0
