@@ -42,9 +42,11 @@ from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.mh import cgroups
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.service import assembly, logs, reloading
+from lispmob.service.alarm import Alarm
 from lispmob.service.desktop import Desktop, start_monitor
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
@@ -53,6 +55,8 @@ from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.publisher import Publisher
 from lispmob.service.registration_problems import RegistrationProblems
+from lispmob.service.runs import Runs
+from lispmob.service.sending import sending_uplinks
 from lispmob.service.state_dir import load_xtr_id
 from lispmob.service.steering import Steering
 from lispmob.service.views import Views
@@ -80,11 +84,12 @@ class Daemon:
         self.is_stopping = False
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._on_time)
         self._xtr_id = load_xtr_id(file.state_dir) if file.register.xtr_id is None else file.register.xtr_id
         self.node = Node(self._node_config(), new_nonce=lambda: secrets.randbits(64), jitter=SystemRandom().random)
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy())
+        self.runs = Runs(self.steering)
         self.control = ControlSocket(self._on_received)
         self.monitor: Monitor | None = None
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
@@ -155,7 +160,7 @@ class Daemon:
         self._loop.add_reader(self.engine.fileno(), self._on_punt)
         stack.callback(self._loop.remove_reader, self.engine.fileno())
         self.control.start(self._loop)
-        stack.callback(self._disarm)
+        stack.callback(self._alarm.cancel)
         stack.callback(self.measuring.close)
         # Hands over what is there already: the first Map-Register leaves in here.
         self.monitor = await start_monitor(self.policy, self._on_change, self._on_rules_changed)
@@ -165,6 +170,8 @@ class Daemon:
         stack.push_async_callback(self._kernel.stop)
         await self._kernel.start()
         stack.push_async_callback(self.steering.stop)
+        stack.push_async_callback(self.runs.stop)
+        cgroups.remove_leftovers()
         await self.steering.start()
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
             stack.callback(self._loop.create_task(sd_notify.beat(every_s)).cancel)
@@ -227,8 +234,7 @@ class Daemon:
 
     def _use_uplinks(self) -> None:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
-        is_legacy = self.file.multihoming.mode == "legacy"
-        wanted = assembly.engine_uplinks(self.uplinks, self.node.is_silent, self.node.plan, is_legacy=is_legacy)
+        wanted = sending_uplinks(self.file, self.uplinks, self.node)
         if wanted == self._engine_uplinks:
             return
         refused = self.engine.set_uplinks(wanted)
@@ -274,8 +280,7 @@ class Daemon:
                 case TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
 
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _on_time(self) -> None:
         self.desktop.check_clocks()
         self._report_traffic()
         self._perform(self.node.on_timer(self._loop.time()))
@@ -318,21 +323,7 @@ class Daemon:
                     self._publisher.publish(effect, self._loop.time())
                     if effect.kind == "natt-state":
                         self.measuring.look(self._loop.time())
-        self._arm()
-
-    def _arm(self) -> None:
-        at = self.node.wake_at()
-        if self._timer is not None:
-            if at is not None and self._timer.when() == at:
-                return
-            self._disarm()
-        if at is not None and not self.is_stopping:
-            self._timer = self._loop.call_at(at, self._on_timer)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.set(None if self.is_stopping else self.node.wake_at())
 
     # --- the rest
 

@@ -7,6 +7,7 @@ from cffi import FFI
 DIRECTORY = "lispmob/datapath"  # relative to setup.py, as setuptools wants it
 PARTS = (
     "address",
+    "ask",
     "burst",
     "counters",
     "data_port",
@@ -100,6 +101,15 @@ const char *lm_counter_name(unsigned index);
 void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow);
 struct lm_lane { int fd, ifindex; };
 int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
+struct lm_question {
+    struct lm_addr source, destination; uint8_t protocol; bool has_ports; uint16_t source_port, destination_port;
+    int lane; ...;
+};
+struct lm_answer {
+    int fate; bool has_entry; struct lm_prefix entry; uint64_t flow; bool by_mark; int ifindex;
+    struct lm_addr local, remote, mapped; uint16_t port; bool is_relayed; ...;
+};
+void lm_engine_ask(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer);
 struct lm_steer { uint32_t mark; uint32_t queue; };
 int lm_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other);
 int lm_steering_attach(int tun, int program);

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "ask.h"
 #include "counters.h"
 #include "icmp.h"
 #include "lane.h"
@@ -159,6 +160,8 @@ void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
 /* outbound.c: judges one packet; true when `job` is ready for lm_send, false when it is dealt with. */
 bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
                        int lane, uint64_t born, uint64_t now);
+/* Finds the Instance-ID of a packet for the tunnel; false, and the counter of the reason, when it is not for it. */
+bool lm_outbound_admits(const struct lm_engine *e, struct lm_job *job, enum lm_counter *why);
 /* Chooses uplink and locator of the flow, by priority and weight; no path when there is none. */
 void lm_outbound_choose(struct lm_engine *e, struct lm_job *job);
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from);

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
+from lispmob.datapath.ask import Answer, Question, ask
 from lispmob.datapath.lanes import Lane, QueueLanes
 from lispmob.datapath.model import (
     LOSSES,
@@ -310,6 +311,10 @@ class Engine:
         pairs = ffi.new("struct lm_heard[]", lib.LM_HEARD_MAX)
         count = lib.lm_engine_heard(self._engine, pairs)
         return [(marshal.address(pairs[i].local), marshal.address(pairs[i].source)) for i in range(count)]
+
+    def ask(self, question: Question) -> Answer:
+        """What would become of a packet of this flow; nothing is sent, counted or kept."""
+        return ask(self._engine, question)
 
     def path_mtus(self) -> dict[IpAddress, int]:
         """Outer path MTUs (octets) learned from the network, by locator."""

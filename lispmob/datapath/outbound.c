@@ -26,22 +26,28 @@ static bool would_nest(const struct lm_engine *e, const struct lm_inner *inner)
            lm_uplinks_owns(e->uplinks, &inner->source);
 }
 
-/* Finds the Instance-ID; false and a counter when the packet is not for the tunnel. */
-static bool is_for_tunnel(struct lm_engine *e, struct lm_job *job)
+bool lm_outbound_admits(const struct lm_engine *e, struct lm_job *job, enum lm_counter *why)
 {
     const struct lm_inner *inner = &job->inner;
     const struct lm_entry *own = lm_table_lookup(e->eids, 0, &inner->source);
-    enum lm_counter why;
     job->instance_id = own ? (uint32_t)(uintptr_t)own->value : e->config.proxy_instance_id;
     if (!lm_addr_is_unicast(&inner->destination) || is_own(e, &inner->destination))
-        why = LM_out_notlisp;
+        *why = LM_out_notlisp;
     else if (would_nest(e, inner))
-        why = LM_out_guard;
+        *why = LM_out_guard;
     else if (!own && (!e->config.is_proxy || !lm_addr_is_unicast(&inner->source)))
-        why = LM_out_source;
+        *why = LM_out_source;
     else if (inner->ttl == 0)
-        why = LM_out_ttl;
+        *why = LM_out_ttl;
     else
+        return true;
+    return false;
+}
+
+static bool is_for_tunnel(struct lm_engine *e, struct lm_job *job)
+{
+    enum lm_counter why;
+    if (lm_outbound_admits(e, job, &why))
         return true;
     lm_count(&e->counters, why);
     return false;
