@@ -67,7 +67,9 @@ class Stage:
         return Party(self.lab[name], self.identities[name].eid4)
 
     def lost(self, one: str, other: str, count: int = 5) -> int:
-        return ping(self.lab[one], self.identities[other].eid4, self.identities[one].eid4, count=count).lost
+        return ping(
+            self.lab[one], self.identities[other].eid4, self.identities[one].eid4, count=count, timeout_s=3.0
+        ).lost
 
     def open_way(self, one: str, other: str) -> None:
         """Keep them talking until the first one knows the short way."""

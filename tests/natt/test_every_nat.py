@@ -9,7 +9,7 @@ import pytest
 from lispmob.hub.relayed import RtrPeer
 from lispmob.natt.effect import SendFromDataPort
 from lispmob.wire.address import EidPrefix
-from tests.natt.nat_box import Kind, NatBox, World
+from tests.natt.nat_box import Kind, NatBox, World, ip
 from tests.natt.world import EID, PEER, RTR, RTR2, MapServerHost, NodeHost, RtrHost, locator
 
 ROUND_TRIP_S = 0.02  # between any two hosts on the Internet
@@ -167,6 +167,24 @@ def test_with_no_rtr_in_reach_the_node_says_so_goes_on_trying_and_is_there_when_
     assert packets < 120
     assert node.kinds().count("rtr-failed") >= 2
     assert (node.state, node.traversal.machines[0].rtrs) == ("relayed", (RTR2,))
+
+
+def test_an_rtr_that_dies_just_after_it_was_found_alive_is_replaced_as_soon() -> None:
+    world = World()
+    MapServerHost(world, (RTR, RTR2))
+    first, _ = RtrHost(world, RTR), RtrHost(world, RTR2)
+    node = NodeHost(world)
+    node.attach((locator(), NatBox(world, "203.0.113.200")))
+    world.run(1.0)
+    for _ in range(5):  # silences that the RTR was not to blame for
+        node.perform(node.traversal.on_stalled(ip("192.168.1.2"), world.now))
+        world.run(0.5)
+    first.is_up = False
+    node.perform(node.traversal.on_stalled(ip("192.168.1.2"), world.now))  # told of once
+
+    took = world.run_until(lambda: node.traversal.machines[0].rtrs == (RTR2,) and node.state == "relayed", 15.0)
+
+    assert took < 10.0
 
 
 def test_two_uplinks_that_register_at_once_do_not_take_each_other_out_of_the_record() -> None:
