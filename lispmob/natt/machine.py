@@ -40,8 +40,8 @@ LISPERS_ASK_S: Final = 60.0  # ours: its RTR tells nothing, so that a changed pu
 PATIENCE_S: Final = 3.0  # OOR's wait for an Info-Reply: then even a private address is registered as it is
 POKE_INTERVAL_S: Final = 1.0  # ours: how often a word of the RTR may cause a register out of turn
 TRUST_S: Final = 1.0  # ours: how long silence is put down to the peers once the binding was checked; doubles
-TRUST_MAX_S: Final = 5.0  # ours: an RTR may die just after it was checked
-TRUST_RESET_S: Final = 30.0
+TRUST_MAX_S: Final = 2.0  # ours: an RTR may die just after it was checked
+TRUST_RESET_S: Final = 10.0
 
 
 class State(Enum):
