@@ -24,6 +24,7 @@ from tests.lab.capture import Capture
 pytestmark = pytest.mark.netns
 
 PATIENCE_S = 15.0
+OPENING_S = 60.0  # a way that was given up rests for a while, and is told of again a while later
 OVERLAY = ("10.1.0.0/16", "2001:db8:e1d::/48")
 HOUSE = {"one": 10, "two": 11}  # they ask for the short way
 FLAT = {"three": 10, "four": 11}  # behind a NAT that hairpins, and they do not
@@ -56,6 +57,12 @@ class Stage:
             for name, one in self.identities.items()
         }
         wait_for(lambda: all(" registered eid=" in self.log(name) for name in names), "the registrations")
+        wait_for(lambda: all(self.is_routed(name) for name in names), "the routes into the overlay")
+
+    def is_routed(self, name: str) -> bool:
+        """True once the kernel has what a node needs to answer: its tables follow the registration."""
+        shown = self.lab[name].run("sh", "-c", "ip -4 rule; ip -4 route show table 4341 2>/dev/null || true")
+        return f"from {self.identities[name].eid4} lookup 4341" in shown and "lmn0" in shown
 
     def text(self, name: str, *, direct: bool) -> str:
         return self.texts[name] + f"natt: {{direct: {'yes' if direct else 'no'}}}\n"
@@ -74,7 +81,7 @@ class Stage:
     def open_way(self, one: str, other: str) -> None:
         """Keep them talking until the first one knows the short way."""
         eid = self.identities[other].eid4
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + OPENING_S
         while last_word(self.log(one), f"eid={eid}/32") != "shortcut-opened":
             assert time.monotonic() < deadline, self.nodes[one].daemon.log_tail()
             assert self.lost(one, other, 1) == 0  # the RTR serves meanwhile
