@@ -30,7 +30,7 @@ CLAIMS: Final = (
 )
 _WATCH_S: Final = 1.2  # after each event
 _RESTART_WATCH_S: Final = 3.3  # a little more than the goal
-_FAILOVER_WATCH_S: Final = 4.5
+_FAILOVER_WATCH_S: Final = 4.0
 _NEW_UPLINK_GOAL: Final = 3 + 0.020 / ROUND_TRIP_S  # round trips to the Map-Server
 _REBOOT_GOAL_MS: Final = 2 * ROUND_TRIP_S * 1000 + 100
 _PROBE_INTERVAL_S: Final = 1.0
