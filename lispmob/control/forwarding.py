@@ -36,11 +36,12 @@ class ForwardingPolicy:
     fallback: Fallback = "proxy"
     proxy_etrs: tuple[Locator, ...] = ()
     own_eids: tuple[EidPrefix, ...] = ()
+    tells_by_default: bool = False  # where packets go that only a default mapping has a way for
 
     @classmethod
     def of(cls, config: NodeConfig) -> ForwardingPolicy:
         """That of a node."""
-        return cls(config.fallback, config.proxy_etrs, config.eids)
+        return cls(config.fallback, config.proxy_etrs, config.eids, config.natt.direct)
 
 
 def decide(
@@ -60,7 +61,10 @@ def decide(
     if entry.locators:
         usable = usable_locators(entry.locators, policy, own)
         usable = ranked(tuple(one for one in usable if one.address not in unreachable) or usable, ranks)
-        return InstallMapping(entry.prefix, "ENCAPSULATE", usable) if usable else _by_proxy(entry.prefix, policy, own)
+        if not usable:
+            return _by_proxy(entry.prefix, policy, own)
+        is_default = policy.tells_by_default and entry.source == "static" and not entry.prefix.mask_len
+        return InstallMapping(entry.prefix, "TELL" if is_default else "ENCAPSULATE", usable)
     if entry.action == Action.SEND_MAP_REQUEST:
         return InstallMapping(entry.prefix, "MISS")
     if entry.action == Action.NATIVELY_FORWARD:

@@ -53,7 +53,6 @@ from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.traversal import Traversal
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
-from lispmob.wire.header import MessageType
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
@@ -123,8 +122,7 @@ class Node(NodeDisplay):
     def on_data_control(self, arrival: DataControl, now: float) -> list[NodeEffect]:
         """A control message arrived on the data port."""
         is_relayed = any(one.relays for one in self.plan.uplinks if one.locator.address == arrival.outer_destination)
-        is_info = bool(arrival.payload) and arrival.payload[0] >> 4 == MessageType.INFO
-        taken = self.traversal.on_data_control(arrival, now) if is_relayed or is_info else None
+        taken = self.traversal.on_data_control(arrival, now) if is_relayed or arrival.is_about_ways else None
         if taken is not None:
             return self._route(taken, now)
         return in_data(self.on_datagram(arrival.as_datagram(), now), arrival, self.plan)
@@ -145,7 +143,7 @@ class Node(NodeDisplay):
         if self.config.owner_of(destination, instance_id) or self._is_infrastructure(destination, instance_id):
             return self._route([Count("miss_guarded"), DropPending(asked, "never to be encapsulated")], now)
         if not self.plan.asks_mapping_system:
-            return self._route([], now)  # the packet waits for an RTR, who knows the way
+            return self._route(self.traversal.on_destination(source, asked, now), now)  # an RTR knows a way
         entry = self.map_cache.lookup(destination, instance_id)
         known = self._mappings.disposition(entry.prefix) if entry is not None else None
         if known is not None and known.disposition != "MISS":
@@ -154,9 +152,9 @@ class Node(NodeDisplay):
 
     def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[NodeEffect]:
         """These forwarding entries carried traffic since the last call."""
-        used = list(prefixes)
-        self.map_cache.touch(used, now)
-        if used:
+        if used := list(prefixes):
+            self.map_cache.touch(used, now)
+            self.traversal.shortcuts.on_used(used, now)
             self._targets.on_traffic(now)
         return self._route([], now)
 
@@ -164,6 +162,7 @@ class Node(NodeDisplay):
         """Packets to these RLOCs of ours, each with the outer source, were decapsulated since the last call."""
         heard = list(pairs)
         self._peers.on_heard((source for _, source in heard), now)
+        self.traversal.shortcuts.on_heard(source for _, source in heard)
         return self._route(self._prober.on_heard(heard, now), now)
 
     def on_unanswered(self, remote: IpAddress, is_flowing: bool, now: float) -> list[NodeEffect]:

@@ -32,12 +32,14 @@ NattMode: TypeAlias = Literal["auto", "off", "e19", "lispers"]
 class NattSettings:
     """What the user says about NATs. `rtrs`: those that may be used; none: those of an authenticated Info-Reply.
 
-    `keepalive_s` None: as long as the NAT allows. `prefers_rtr`: use one without a NAT too.
+    `keepalive_s` None: as long as the NAT allows. `prefers_rtr`: use one without a NAT too. `direct`: past the RTR
+    where that is found to work.
     """
 
     mode: NattMode = "off"
     rtrs: tuple[IpAddress, ...] = ()
     prefers_rtr: bool = False
+    direct: bool = False
     keepalive_s: float | None = None
     host_name: bytes = b"lispmob"
 

@@ -128,7 +128,10 @@ static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *en
     }
     if (!atomic_load_explicit(&entry->used, memory_order_relaxed))
         atomic_store_explicit(&entry->used, 1, memory_order_relaxed);
+    if (entry->kind == LM_TELL)
+        lm_destination_tell(e, job);
     switch (entry->kind) {
+    case LM_TELL:
     case LM_ENCAPSULATE:
         job->set = entry->value;
         job->flow = lm_flow_hash(&e->key, &job->inner);

@@ -152,8 +152,8 @@ class Traversal:
         effects = self.rtr.on_stranger(packet, now)
         if packet.is_registered:
             return effects
-        eid = EidPrefix.host(packet.inner_source, packet.instance_id)
-        return [*effects, *self._learned(self.lookup.on_doubt(eid, now), now)]
+        self.lookup.on_stranger(EidPrefix.host(packet.inner_source, packet.instance_id), now)
+        return effects
 
     def on_data_control(self, packet: InData, now: float) -> list[PlaneEffect]:
         """A control message came in the data plane: an Info-Request, which opens a NAT, or an RLOC-probe."""

@@ -40,7 +40,8 @@ LISPERS_ASK_S: Final = 60.0  # ours: its RTR tells nothing, so that a changed pu
 PATIENCE_S: Final = 3.0  # OOR's wait for an Info-Reply: then even a private address is registered as it is
 POKE_INTERVAL_S: Final = 1.0  # ours: how often a word of the RTR may cause a register out of turn
 TRUST_S: Final = 1.0  # ours: how long silence is put down to the peers once the binding was checked; doubles
-TRUST_RESET_S: Final = 30.0
+TRUST_MAX_S: Final = 2.0  # ours: an RTR may die just after it was checked
+TRUST_RESET_S: Final = 10.0
 
 
 class State(Enum):
@@ -94,6 +95,7 @@ class UplinkMachine:
         self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
         self._trust_s = TRUST_S
         self._trusted_until = float("-inf")
+        self._doubt_at: float | None = None  # a silence that began while the binding was trusted is looked into then
 
     @property
     def dialect(self) -> Dialect | None:
@@ -150,7 +152,7 @@ class UplinkMachine:
     def wake_at(self) -> float | None:
         """When to call on_timer."""
         machines = (self._exchange, self.relays, self.punches)
-        times = [self._ask_at, self._patience_ends_at, *(machine.wake_at() for machine in machines)]
+        times = [self._ask_at, self._patience_ends_at, self._doubt_at, *(machine.wake_at() for machine in machines)]
         return min((at for at in times if at is not None), default=None)
 
     def on_up(self, now: float, remembered: Seen | None = None) -> list[UplinkEffect]:
@@ -169,7 +171,7 @@ class UplinkMachine:
         self._exchange.stop()
         self.relays.stop()
         self.punches.stop()
-        self._ask_at = self._patience_ends_at = None
+        self._ask_at = self._patience_ends_at = self._doubt_at = None
         self._to(State.IDLE)
 
     def on_timer(self, now: float) -> list[UplinkEffect]:
@@ -183,6 +185,9 @@ class UplinkMachine:
             effects += self._asked(self._exchange.start(now), now)
         if self.relays.is_exhausted(now):
             return effects + self._fail_over(now)
+        if self._doubt_at is not None and now >= self._doubt_at:
+            self._doubt_at = None
+            effects += self.on_stalled(now)
         return [*effects, *self.relays.on_timer(now), *self.punches.on_timer(now)]
 
     def on_info_reply(self, reply: InfoReply, raw: bytes, source: IpAddress, now: float) -> list[UplinkEffect] | None:
@@ -234,10 +239,13 @@ class UplinkMachine:
         """What we send is not answered. The binding may be gone; or the peers have nothing to say, which costs less
         and less.
         """
-        if self.relays.rtr is None or now < self._trusted_until:
+        if self.relays.rtr is None:
+            return []
+        if now < self._trusted_until:
+            self._doubt_at = self._trusted_until  # a silence is told of once
             return []
         is_old = now > self._trusted_until + TRUST_RESET_S
-        self._trust_s = TRUST_S if is_old else min(2 * self._trust_s, self.keepalive_s or TRUST_RESET_S)
+        self._trust_s = TRUST_S if is_old else min(2 * self._trust_s, TRUST_MAX_S)
         self._trusted_until = now + self._trust_s
         return self.relays.again(now)
 
@@ -247,8 +255,8 @@ class UplinkMachine:
             return []
         return self._asked(self._exchange.start(now), now)
 
-    def on_unproven(self, now: float) -> list[UplinkEffect]:
-        """The answer proves nothing, and a better one may be had: ask on, while this one is made do with."""
+    def on_doubted(self, now: float) -> list[UplinkEffect]:
+        """The answer proves nothing, or may hold no more: ask anew, while it is made do with."""
         return self._asked(self._exchange.start(now), now)
 
     def on_alive(self, server: MapServerPeer, now: float) -> None:

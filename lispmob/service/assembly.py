@@ -21,6 +21,7 @@ from lispmob.mh.plan import KernelState, KernelUplink, LostAddress
 from lispmob.mh.policy import Uplink as SteeringUplink
 from lispmob.mh.scheduler import Prefer
 from lispmob.natt.arrival import DataControl
+from lispmob.natt.natt_config import is_private
 from lispmob.natt.plan import NattPlan, UplinkPlan
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import IpAddress
@@ -95,6 +96,7 @@ def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str 
             mode=_NATT_MODES[file.natt.mode],
             rtrs=file.natt.rtrs,
             prefers_rtr=file.natt.prefer_rtr,
+            direct=file.natt.direct,
             keepalive_s=file.natt.keepalive_s,
             host_name=(file.natt.host_name or host_name).encode(),
         ),
@@ -160,7 +162,10 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     return ForwardingEntry(
         mapping.prefix,
         Disposition[mapping.disposition],
-        tuple(ForwardingLocator(each.address, each.priority, each.weight) for each in mapping.locators),
+        tuple(
+            ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source)
+            for each in mapping.locators
+        ),
     )
 
 
@@ -173,7 +178,7 @@ def kernel_state(
     plan: NattPlan = NO_PLAN,
 ) -> KernelState:
     """What the kernel must hold for these uplinks."""
-    present = tuple(uplinks)
+    present, gone = tuple(uplinks), tuple(lost)
     return KernelState(
         tun=file.tun.name,
         eids=file.eids,
@@ -186,11 +191,12 @@ def kernel_state(
             )
             for uplink in present
         ),
-        lost=tuple(lost),
+        lost=gone,
         mtu_bytes=tun_mtu(file, present),
+        # A private address that is lost was behind a NAT, and when it comes back its first packet is a register.
         sends_from_data_port=frozenset(
             one.locator.address for one in plan.uplinks if one.data_port != "pool" or not one.is_usable
-        ),
+        ).union(one.address for one in gone if is_private(one.address)),
         translates_native=file.routing.fallback == "native",
     )
 
@@ -232,12 +238,16 @@ def engine_uplinks(
     """The uplinks as the datapath wants them: one for each family, since either may lead nowhere by itself.
 
     `is_legacy`: packets leave by the uplink of the host's own default route, and by the next one only when it fails.
-    `ranks`: priorities by name, where a quality is preferred. An address that the plan does not know yet has no NAT.
+    `ranks`: priorities by name, where a quality is preferred. An address that the plan does not know yet has no NAT,
+    unless it is private: what it sent would be lost.
     """
     present = tuple(uplinks)
     by_metric = sorted(present, key=lambda uplink: (uplink.metric, uplink.name))
     places = {uplink.ifindex: place for place, uplink in enumerate(by_metric, start=1)}
     traversal = {one.locator.address: _traversal(one) for one in plan.uplinks if one != UplinkPlan(one.locator)}
+    known = {one.locator.address for one in plan.uplinks}
+    hidden = {own for uplink in present for own in uplink.addresses if known and own not in known and is_private(own)}
+    traversal |= dict.fromkeys(hidden, EngineTraversal(is_usable=False))
     return tuple(
         EngineUplink(
             ifindex=uplink.ifindex,
@@ -275,7 +285,7 @@ def data_control(punt: ControlPacket) -> DataControl:
 
 def _traversal(plan: UplinkPlan) -> EngineTraversal:
     relays = tuple(ForwardingLocator(each.address, each.priority, each.weight, each.port) for each in plan.relays)
-    return EngineTraversal(plan.data_port, relays, plan.is_usable)
+    return EngineTraversal(plan.data_port, relays, plan.is_usable, plan.admits_others)
 
 
 def tun_mtu(file: NodeFile, uplinks: Iterable[Uplink]) -> int:

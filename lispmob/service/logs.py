@@ -22,6 +22,8 @@ TOLD: Final = frozenset(
         "natt-stranded",
         "natt-absent",
         "uplinks-ranked",
+        "shortcut-opened",
+        "shortcut-closed",
     }
 )
 

@@ -297,12 +297,9 @@ class Views(SteeringViews):
 
 
 def _verdict(known: InstallMapping) -> Literal["encapsulate", "native", "drop", "ask"]:
-    words: dict[str, Literal["encapsulate", "native", "drop", "ask"]] = {
-        "ENCAPSULATE": "encapsulate",
-        "NATIVE": "native",
-        "MISS": "ask",
-    }
-    return words.get(known.disposition, "drop")
+    if known.disposition in ("ENCAPSULATE", "TELL"):
+        return "encapsulate"
+    return "native" if known.disposition == "NATIVE" else "ask" if known.disposition == "MISS" else "drop"
 
 
 def _handover(move: Handover) -> schema.Handover:
