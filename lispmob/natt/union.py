@@ -64,9 +64,9 @@ def record(machines: Sequence[UplinkMachine], config: NattConfig) -> tuple[Locat
 
 def _uplink(one: UplinkMachine) -> UplinkPlan:
     locator = one.locator
-    relays = tuple(
-        Relay(rtr, DATA_PORT, priority=1, weight=100) for rtr in one.rtrs if rtr.version == locator.address.version
-    )
+    # The first one has all the data, so that its silence is noticed; the others are kept open, and listened to.
+    fitting = (rtr for rtr in one.rtrs if rtr.version == locator.address.version)
+    relays = tuple(Relay(rtr, DATA_PORT, priority=rank, weight=100) for rank, rtr in enumerate(fitting, start=1))
     is_usable = one.is_direct or one.state is State.RELAYED
     # Without relays of its family a fixed port serves nothing; an ephemeral one may be what the question came from.
     needs_port = bool(relays) or one.data_port is DataPort.EPHEMERAL
