@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from lispmob.control.effect import Count
@@ -53,6 +54,7 @@ class Punches:
         self._new_nonce = new_nonce
         self._rtrs: dict[IpAddress, _Rtr] = {}
         self._interval_s = PUNCH_INTERVAL_S
+        self.place: tuple[IpAddress, int] | None = None  # how an RTR saw us; by the draft a Map-Server does not tell
 
     @property
     def alive(self) -> tuple[IpAddress, ...]:
@@ -85,6 +87,7 @@ class Punches:
     def stop(self) -> None:
         """No binding is wanted any more."""
         self._rtrs.clear()
+        self.place = None
 
     def on_timer(self, now: float) -> list[UplinkEffect]:
         """A deadline may have passed."""
@@ -98,6 +101,8 @@ class Punches:
         if rtr is None or sent_at is None:
             return False
         rtr.outstanding.clear()
+        if isinstance(address := reply.nat.global_etr_rloc, IPv4Address | IPv6Address) and reply.nat.etr_port:
+            self.place = (address, reply.nat.etr_port)
         rtr.unanswered = 0
         rtr.rtt_s = now - sent_at
         rtr.due_at = sent_at + self._interval_s

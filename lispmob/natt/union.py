@@ -81,9 +81,12 @@ def _own(one: UplinkMachine, config: NattConfig) -> Locator:
         return Locator(own.address, own.priority, own.weight, is_local=True, is_reachable=False)
     seen = one.seen
     assert seen is not None
-    address = seen.address if seen.address is not None and one.reach is Reach.TRANSLATED else own.address
-    name = place_name(config.host_name_on(own.interface), seen.port)
-    return Locator(AfiList((address, name)), own.priority, own.weight, is_local=True)
+    told = (seen.address, seen.port) if seen.address is not None else one.punches.place
+    host = config.host_name_on(own.interface)
+    if told is None:
+        return Locator(AfiList((own.address, DistinguishedName(host))), own.priority, own.weight, is_local=True)
+    address = own.address if one.reach is Reach.DIRECT else told[0]
+    return Locator(AfiList((address, place_name(host, told[1]))), own.priority, own.weight, is_local=True)
 
 
 def _rtr(rtr: IpAddress, behind: list[UplinkMachine]) -> Locator:
