@@ -73,7 +73,7 @@ class SiteSection(Section, frozen=True, kw_only=True):
     algorithms: tuple[Annotated[str, one_of(*ALGORITHMS)], ...] = DEFAULT_ALGORITHMS
     accept_more_specifics: YesNo = False
     proxy_reply: Annotated[str, one_of(*(policy.value for policy in ProxyReply))] = ProxyReply.AS_REGISTERED.value
-    strict_nonces: YesNo = False
+    strict_nonces: Annotated[bool | None, or_word("auto", typing.get_args(YesNo)[1])] = None
 
     def __post_init__(self) -> None:
         _check_key(self.key, self.key_file)

@@ -37,7 +37,7 @@ def test_the_shipped_file_explains_every_key(section: type[HubFile]) -> None:
 
 def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
     shown = [
-        "# key-id: 0", "# accept-more-specifics: no", "# proxy-reply: as-registered", "# strict-nonces: no",
+        "# key-id: 0", "# accept-more-specifics: no", "# proxy-reply: as-registered", "# strict-nonces: auto",
         "# more-keys: []", "# listen: []", "# map-servers: []", "#   enabled: no", "#   tun: lmh0", "#   mtu: 1440",
         "#   interfaces: []", "#   eids: []", "# state-file: /var/lib/lispmob/hub.sqlite", "#   level: info",
         "# rtrs: []", "#   map-servers: []", "# nat-dialects: [e19]",
