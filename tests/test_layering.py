@@ -23,6 +23,7 @@ PURE = (
     "datapath/spread.py",
     "iface_monitor/snapshot.py",
     "iface_monitor/delta.py",
+    "iface_monitor/gateway_trials.py",
     "iface_monitor/network_manager_state.py",
     "api/dbus_values.py",
     "iface_monitor/default_routes.py",
@@ -50,7 +51,7 @@ IMPURE_MODULES = {
 
 ONE_HOME = {
     "yaml": {"config/yaml_tree.py"},
-    "pyroute2": {"iface_monitor/rtnetlink.py", "hub/routes.py"},
+    "pyroute2": {"iface_monitor/rtnetlink.py", "mh/iproute.py", "hub/routes.py"},
     "netifaces": {"iface_monitor/polling.py"},
     "dbus_next": {"bus/connection.py"},
     "dbus_fast": {"bus/connection.py"},

@@ -195,15 +195,15 @@ class Node:
             self._targets.on_traffic(now)
         return self._route([], now)
 
-    def on_heard(self, sources: Iterable[IpAddress], now: float) -> list[NodeEffect]:
-        """Packets from these outer sources were decapsulated since the last call."""
-        heard = list(sources)
-        self._peers.on_heard(heard, now)
+    def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[NodeEffect]:
+        """Packets to these RLOCs of ours, each with the outer source, were decapsulated since the last call."""
+        heard = list(pairs)
+        self._peers.on_heard((source for _, source in heard), now)
         return self._route(self._prober.on_heard(heard, now), now)
 
-    def on_unanswered(self, remote: IpAddress, now: float) -> list[NodeEffect]:
+    def on_unanswered(self, remote: IpAddress, is_flowing: bool, now: float) -> list[NodeEffect]:
         """Packets to this locator have gone without an answer for the time that WatchForSilence named."""
-        return self._route(self._prober.on_unanswered(remote, now), now)
+        return self._route(self._prober.on_unanswered(remote, is_flowing, now), now)
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
@@ -351,7 +351,7 @@ class Node:
                     waiting.extendleft(reversed(self._mappings.on_reachability(remote, is_up, now)))
                     if not is_up:  # packets go to the others now: whatever killed this one may have killed them, too
                         for other in self._mappings.siblings(remote):
-                            waiting.extend(self._prober.on_unanswered(other, now))
+                            waiting.extend(self._prober.on_suspicion(other, now))
                 case UplinkChanged(local, is_up) as changed:
                     out += [Event("uplink-answers" if is_up else "uplink-silent", {"rloc": str(local)}), changed]
                     out += self._rank(now)

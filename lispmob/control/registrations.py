@@ -45,7 +45,7 @@ class Registrations:
     def on_life_sign_wanted(self, server: IpAddress, now: float) -> list[MachineEffect]:
         """Does this Map-Server still answer? One Map-Register tells."""
         asked = next((one for one in self.machines if one.server.address == server), None)
-        return asked.on_slept(now) if asked is not None else []
+        return asked.on_doubt(now) if asked is not None else []
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from lispmob.control.effect import CONTROL_PORT, SendControl
@@ -18,6 +18,7 @@ from lispmob.hub.answering import AskEtr, answer
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.registration import best_address, is_sendable
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import MessageType

@@ -10,13 +10,13 @@ stranger can do no more than somebody behind the same NAT.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.hub.nat_binding import Binding
 from lispmob.hub.registration import is_sendable
 from lispmob.hub.rtr_effect import InData, SendFromRelayPort
+from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT
 from lispmob.wire.info import InfoReply, InfoRequest

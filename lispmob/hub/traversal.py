@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from lispmob.control.effect import SendControl
@@ -18,6 +17,7 @@ from lispmob.hub.rtr import MapServerLink, Rtr
 from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RtrEffect, Stranger
 from lispmob.hub.rtr_lookup import LookupEffect, RtrLookup
 from lispmob.hub.rtr_named import NamedNodes
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import MessageType

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.errors import KernelRefused
+from lispmob.values import dataclass
 
 LOCK_WAIT_S: Final = 5
 TOOL_TIMEOUT_S: Final = 15.0

@@ -6,10 +6,10 @@ Overlay Router speaks it, LISPERS is draft-farinacci-lisp-lispers-net-nat as lis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from lispmob.values import dataclass
 from lispmob.wire.auth import Algorithm, Key
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -15,6 +14,7 @@ from lispmob.natt.dialect import INFO_PORT, TRAITS, Dialect
 from lispmob.natt.effect import AskFailed, DataPort, LifeSignWanted, SendFromDataPort, UplinkEffect
 from lispmob.natt.natt_config import NattConfig, is_private
 from lispmob.natt.server_knowledge import RETRY_ALIVE_S, ServerKnowledge
+from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import Algorithm, sign, verify
 from lispmob.wire.eid import from_prefix

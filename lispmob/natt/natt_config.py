@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
 from lispmob.control.node_config import MapServerPeer, NattMode, NodeConfig
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 # RFC 1918, RFC 6598 (carrier-grade NAT), RFC 4193. Nothing else: a laboratory's documentation addresses are public.

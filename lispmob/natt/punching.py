@@ -9,7 +9,7 @@ the field does not. So only an RTR that did answer can be seen to die.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -17,6 +17,7 @@ from lispmob.control.effect import Count
 from lispmob.control.locator_set import LocalLocator
 from lispmob.natt.dialect import PUNCH_INTERVAL_S, TRAITS, Dialect
 from lispmob.natt.effect import DataPort, SendFromDataPort, UplinkEffect
+from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
 from lispmob.wire.info import InfoReply, InfoRequest

@@ -6,11 +6,11 @@ once, and again only after a sign of life, or after minutes; one that stays sile
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.control.node_config import MapServerPeer, NattMode
 from lispmob.natt.dialect import Dialect, candidates
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 RETRY_ALIVE_S: Final = 3.0  # OOR's own retry: the server answered something else, so the Info-Request was lost

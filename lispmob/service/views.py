@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, Protocol
 
 from lispmob.api import schema
@@ -17,12 +16,17 @@ from lispmob.control.path import Path
 from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
 from lispmob.datapath.engine import Engine
+from lispmob.iface_monitor.gateway_trials import WAITS
+from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Connectivity, Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.service import assembly, netcheck
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.measuring import Measuring
 from lispmob.service.registration_problems import RegistrationProblems
+from lispmob.service.runs import Runs
+from lispmob.service.steering import Steering
+from lispmob.service.steering_views import SteeringViews
 from lispmob.service.wall import iso_utc
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
@@ -45,12 +49,15 @@ class Parts(Protocol):
     control: ControlSocket
     journal: HandoverJournal
     measuring: Measuring
+    monitor: Monitor | None
     network: NetworkState
     uplinks: tuple[Uplink, ...]
     started_wall: float
     is_starting: bool
     is_stopping: bool
     problems: RegistrationProblems
+    steering: Steering
+    runs: Runs
 
     @property
     def policy(self) -> UplinkPolicy: ...
@@ -67,7 +74,7 @@ class Parts(Protocol):
     async def reload(self) -> schema.Reloaded: ...
 
 
-class Views:
+class Views(SteeringViews):
     """The Backend of the control socket."""
 
     def __init__(self, parts: Parts) -> None:
@@ -75,6 +82,8 @@ class Views:
 
     def version(self) -> str:
         """Of the installed package."""
+        from importlib.metadata import PackageNotFoundError, version  # late: 15 ms, and only who asks needs it
+
         try:
             return version("lispmob")
         except PackageNotFoundError:
@@ -115,7 +124,8 @@ class Views:
         """The uplinks, and the interfaces that could be one and are not, with the reason."""
         parts = self._parts
         used = {uplink.ifindex for uplink in parts.uplinks}
-        held_back = assembly.held_back(parts.file, parts.meaning)
+        waiting = parts.monitor.waiting if parts.monitor is not None else frozenset()
+        held_back = {**dict.fromkeys(waiting, WAITS), **assembly.held_back(parts.file, parts.meaning)}
         shown = [
             schema.Uplink(
                 name=uplink.name,

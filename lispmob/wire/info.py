@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.errors import MalformedMessage
+from lispmob.values import dataclass
 from lispmob.wire.eid import take_eid, take_known_address
 from lispmob.wire.header import MessageType, has_bit, open_message, put_authentication, take_authentication
 from lispmob.wire.lcaf import put_address

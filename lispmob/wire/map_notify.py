@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Final, Self
 
+from lispmob.values import dataclass
 from lispmob.wire.header import (
     SITE_ID_OCTETS,
     XTR_ID_OCTETS,
