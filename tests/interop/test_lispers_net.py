@@ -7,6 +7,7 @@ is said where our code deals with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -158,8 +159,9 @@ class Meeting:
         while time.monotonic() < deadline:
             for each in self.running:
                 each.check()
-            if ping(self.lab[host], EIDS[other], EIDS[host], count=3).lost == 0:
-                return True
+            with contextlib.suppress(OSError):  # the EID is no address of the host yet
+                if ping(self.lab[host], EIDS[other], EIDS[host], count=3).lost == 0:
+                    return True
             time.sleep(0.3)
         return False
 
