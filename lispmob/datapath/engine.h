@@ -165,6 +165,8 @@ bool lm_outbound_admits(const struct lm_engine *e, struct lm_job *job, enum lm_c
 /* Chooses uplink and locator of the flow, by priority and weight; no path when there is none. */
 void lm_outbound_choose(struct lm_engine *e, struct lm_job *job);
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from);
+/* Keeps a packet until its destination has an entry; the first one is reported. */
+void lm_outbound_miss(struct lm_engine *e, const struct lm_job *job);
 void *lm_outbound_run(void *engine);
 
 /* destination.c: tells the control plane where packets go that only a default entry knows; not often. */

@@ -53,7 +53,7 @@ static bool is_for_tunnel(struct lm_engine *e, struct lm_job *job)
     return false;
 }
 
-static void miss(struct lm_engine *e, const struct lm_job *job)
+void lm_outbound_miss(struct lm_engine *e, const struct lm_job *job)
 {
     const struct lm_inner *inner = &job->inner;
     if (!job->is_retry)
@@ -123,7 +123,7 @@ static bool admit(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, 
 static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *entry)
 {
     if (!entry || entry->kind == LM_MISS) {
-        miss(e, job);
+        lm_outbound_miss(e, job);
         return false;
     }
     if (!atomic_load_explicit(&entry->used, memory_order_relaxed))

@@ -38,12 +38,13 @@ class TraversalPolicy:
     """What a hub does for nodes behind NATs.
 
     `rtrs`: handed out in this order, and allowed to relay registrations. `is_rtr`: this hub is one; without
-    `map_servers` it is the Map-Server too, and without `rtrs` it names itself.
+    `map_servers` it is the Map-Server too, and without `rtrs` it names itself. `answers_*`: whose Info-Requests.
     """
 
     rtrs: tuple[RtrPeer, ...] = ()
     is_rtr: bool = False
     map_servers: tuple[MapServerLink, ...] = ()
+    answers_e19: bool = True
     answers_lispers: bool = False
 
 
@@ -82,6 +83,7 @@ class Traversal:
         self.info.on_config(
             self._map_server.sites,
             (rtr.address for rtr in policy.rtrs),
+            answers_e19=policy.answers_e19,
             answers_lispers=policy.answers_lispers,
             offers_itself=policy.is_rtr,
         )

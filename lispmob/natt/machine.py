@@ -134,6 +134,10 @@ class UplinkMachine:
             return self.punches.alive
         return (self.choice.current,) if self.choice.current is not None else ()
 
+    def rtt_s_to(self, rtr: IpAddress) -> float | None:
+        """The round trip to an RTR, None when it was never measured."""
+        return self.punches.rtt_s(rtr) if self.dialect is Dialect.LISPERS else self.choice.rtt_s(rtr)
+
     @property
     def data_port(self) -> DataPort:
         """Which port data leaves from."""
@@ -188,7 +192,7 @@ class UplinkMachine:
         if self._doubt_at is not None and now >= self._doubt_at:
             self._doubt_at = None
             effects += self.on_stalled(now)
-        return [*effects, *self.relays.on_timer(now), *self.punches.on_timer(now)]
+        return [*effects, *self.relays.on_timer(now), *self._punch(now)]
 
     def on_info_reply(self, reply: InfoReply, raw: bytes, source: IpAddress, now: float) -> list[UplinkEffect] | None:
         """An Info-Reply came to this uplink; None when it answers no question of ours."""
@@ -231,15 +235,15 @@ class UplinkMachine:
 
     def on_poked(self, now: float) -> list[UplinkEffect]:
         """The RTR does not know us any more, or sees us come by another way."""
-        if self.relays.rtr is None or not self._pokes.take(now):
+        if not self.rtrs or not self._pokes.take(now):
             return []
-        return self.relays.again(now)
+        return self._again(now)
 
     def on_stalled(self, now: float) -> list[UplinkEffect]:
         """What we send is not answered. The binding may be gone; or the peers have nothing to say, which costs less
         and less.
         """
-        if self.relays.rtr is None:
+        if not self.rtrs:
             return []
         if now < self._trusted_until:
             self._doubt_at = self._trusted_until  # a silence is told of once
@@ -247,7 +251,7 @@ class UplinkMachine:
         is_old = now > self._trusted_until + TRUST_RESET_S
         self._trust_s = TRUST_S if is_old else min(2 * self._trust_s, TRUST_MAX_S)
         self._trusted_until = now + self._trust_s
-        return self.relays.again(now)
+        return self._again(now)
 
     def on_service_found(self, now: float) -> list[UplinkEffect]:
         """A Map-Server turned out to answer Info-Requests: no more holding back."""
@@ -275,6 +279,22 @@ class UplinkMachine:
         self.lifetime = lifetime
         if self.keepalive_s is not None:
             self.relays.on_interval(self.keepalive_s)
+
+    def _punch(self, now: float) -> list[UplinkEffect]:
+        """Keep the bindings; an RTR that falls silent leaves the work to the others."""
+        before = self.punches.alive
+        effects = self.punches.on_timer(now)
+        left = self.punches.alive
+        for gone in before if left != before else ():
+            if gone not in left:
+                effects.append(Event("rtr-failed", {**self._fields(), "rtr": str(gone), "next": str(left[0])}))
+        return effects
+
+    def _again(self, now: float) -> list[UplinkEffect]:
+        """Open the way anew. lispers.net's RTRs confirm nothing of a registration, so the Map-Server is asked too."""
+        if self.dialect is not Dialect.LISPERS:
+            return self.relays.again(now) if self.relays.rtr is not None else []
+        return [*self.punches.again(now), *self._asked(self._exchange.start(now), now)]
 
     def _may_guess(self, remembered: Seen) -> bool:
         is_same_kind = remembered.dialect is Dialect.E19 and remembered.server.address.version == self._family

@@ -76,9 +76,9 @@ def record(
 
 def _uplink(one: UplinkMachine, config: NattConfig) -> UplinkPlan:
     locator = one.locator
-    relays = tuple(
-        Relay(rtr, DATA_PORT, priority=1, weight=100) for rtr in one.rtrs if rtr.version == locator.address.version
-    )
+    # The first one has all the data, so that its silence is noticed; the others are kept open, and listened to.
+    fitting = (rtr for rtr in one.rtrs if rtr.version == locator.address.version)
+    relays = tuple(Relay(rtr, DATA_PORT, priority=rank, weight=100) for rank, rtr in enumerate(fitting, start=1))
     is_usable = one.is_direct or one.state is State.RELAYED
     admits_others = bool(relays) and config.direct and one.dialect is Dialect.E19
     # Without relays of its family a fixed port serves nothing; an ephemeral one may be what the question came from.
@@ -94,9 +94,12 @@ def _own(one: UplinkMachine, config: NattConfig) -> Locator:
         return Locator(own.address, own.priority, own.weight, is_local=True, is_reachable=False)
     seen = one.seen
     assert seen is not None
-    address = seen.address if seen.address is not None and one.reach is Reach.TRANSLATED else own.address
-    name = place_name(config.host_name_on(own.interface), seen.port)
-    return Locator(AfiList((address, name)), own.priority, own.weight, is_local=True)
+    told = (seen.address, seen.port) if seen.address is not None else one.punches.place
+    host = config.host_name_on(own.interface)
+    if told is None:
+        return Locator(AfiList((own.address, DistinguishedName(host))), own.priority, own.weight, is_local=True)
+    address = own.address if one.reach is Reach.DIRECT else told[0]
+    return Locator(AfiList((address, place_name(host, told[1]))), own.priority, own.weight, is_local=True)
 
 
 def _rtr(rtr: IpAddress, behind: list[UplinkMachine]) -> Locator:
