@@ -28,6 +28,7 @@ from lispmob.natt.punching import Punches
 from lispmob.natt.relayed import RelayedRegistrations
 from lispmob.natt.rtr import RtrChoice, RtrProbes
 from lispmob.natt.server_knowledge import ServerKnowledge
+from lispmob.natt.trust import BindingTrust
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.info import InfoReply
@@ -39,9 +40,6 @@ ASK_AGAIN_S: Final = 60.0  # NAT-traversal draft: after an Info-Request that nob
 LISPERS_ASK_S: Final = 60.0  # ours: its RTR tells nothing, so that a changed public address shows only here
 PATIENCE_S: Final = 3.0  # OOR's wait for an Info-Reply: then even a private address is registered as it is
 POKE_INTERVAL_S: Final = 1.0  # ours: how often a word of the RTR may cause a register out of turn
-TRUST_S: Final = 1.0  # ours: how long silence is put down to the peers once the binding was checked; doubles
-TRUST_MAX_S: Final = 2.0  # ours: an RTR may die just after it was checked
-TRUST_RESET_S: Final = 10.0
 
 
 class State(Enum):
@@ -93,9 +91,7 @@ class UplinkMachine:
         self._ask_at: float | None = None
         self._patience_ends_at: float | None = None
         self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
-        self._trust_s = TRUST_S
-        self._trusted_until = float("-inf")
-        self._doubt_at: float | None = None  # a silence that began while the binding was trusted is looked into then
+        self._trust = BindingTrust()
 
     @property
     def dialect(self) -> Dialect | None:
@@ -155,8 +151,8 @@ class UplinkMachine:
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""
-        machines = (self._exchange, self.relays, self.punches)
-        times = [self._ask_at, self._patience_ends_at, self._doubt_at, *(machine.wake_at() for machine in machines)]
+        machines = (self._exchange, self.relays, self.punches, self._trust)
+        times = [self._ask_at, self._patience_ends_at, *(machine.wake_at() for machine in machines)]
         return min((at for at in times if at is not None), default=None)
 
     def on_up(self, now: float, remembered: Seen | None = None) -> list[UplinkEffect]:
@@ -175,7 +171,8 @@ class UplinkMachine:
         self._exchange.stop()
         self.relays.stop()
         self.punches.stop()
-        self._ask_at = self._patience_ends_at = self._doubt_at = None
+        self._ask_at = self._patience_ends_at = None
+        self._trust.forget()
         self._to(State.IDLE)
 
     def on_timer(self, now: float) -> list[UplinkEffect]:
@@ -189,8 +186,7 @@ class UplinkMachine:
             effects += self._asked(self._exchange.start(now), now)
         if self.relays.is_exhausted(now):
             return effects + self._fail_over(now)
-        if self._doubt_at is not None and now >= self._doubt_at:
-            self._doubt_at = None
+        if self._trust.is_due(now):
             effects += self.on_stalled(now)
         return [*effects, *self.relays.on_timer(now), *self._punch(now)]
 
@@ -243,15 +239,7 @@ class UplinkMachine:
         """What we send is not answered. The binding may be gone; or the peers have nothing to say, which costs less
         and less.
         """
-        if not self.rtrs:
-            return []
-        if now < self._trusted_until:
-            self._doubt_at = self._trusted_until  # a silence is told of once
-            return []
-        is_old = now > self._trusted_until + TRUST_RESET_S
-        self._trust_s = TRUST_S if is_old else min(2 * self._trust_s, TRUST_MAX_S)
-        self._trusted_until = now + self._trust_s
-        return self._again(now)
+        return self._again(now) if self.rtrs and self._trust.on_silence(now) else []
 
     def on_service_found(self, now: float) -> list[UplinkEffect]:
         """A Map-Server turned out to answer Info-Requests: no more holding back."""
