@@ -29,7 +29,7 @@ struct lm_remote {
     struct lm_addr address;
     uint16_t port;
     struct lm_addr source; /* family 0: the uplink decides */
-    int fd;                /* with a source: the socket whose port a NAT on the way lets answers in from */
+    int fd;                /* with a source: the socket whose port a NAT on the way lets answers in from; -1: see below */
     uint32_t references;
     struct lm_remote *next;
     _Atomic uint32_t path_mtu;   /* octets of the outer packet; 0: nothing learned */
@@ -44,7 +44,7 @@ struct lm_locator_spec {
     uint16_t port;
     uint8_t priority, weight;
     struct lm_addr source; /* family 0: none, and `fd` does not count */
-    int fd;
+    int fd;                /* -1: by the path of `source` straight there, past its relays; by others as if without */
 };
 
 struct lm_locator_set {

@@ -51,17 +51,18 @@ class Host:
         ]
         return [str(refused) for refused in self._engine.set_uplinks(wanted)]
 
-    def relay(self, *, uplink: list[Any], data_port: Any, relays: list[str], is_usable: bool = True) -> list[str]:
+    def relay(self, *, uplink: list[Any], data_port: Any, relays: list[str], **traits: bool) -> list[str]:
         """One uplink, with a NAT on its way."""
         name, addresses, priority, mtu = uplink
         remotes = tuple(ForwardingLocator(ip_address(one)) for one in relays)
         own = tuple(ip_address(one) for one in addresses)
-        traversal = dict.fromkeys(own, Traversal(data_port, remotes, is_usable))
+        traversal = dict.fromkeys(own, Traversal(data_port, remotes, **traits))
         made = Uplink(socket.if_nametoindex(name), name, own, priority, 100, mtu, traversal)
         return [str(refused) for refused in self._engine.set_uplinks([made])]
 
-    def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE", port: int = 4341) -> None:
-        rlocs = tuple(ForwardingLocator(ip_address(a), priority, port=port) for priority, a in enumerate(locators, 1))
+    def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE", **more: Any) -> None:
+        traits: dict[str, Any] = {key: ip_address(value) if key == "source" else value for key, value in more.items()}
+        rlocs = tuple(ForwardingLocator(ip_address(a), priority, **traits) for priority, a in enumerate(locators, 1))
         self._engine.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs))
 
     def remove(self, *, prefix: str) -> bool:
