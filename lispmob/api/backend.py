@@ -17,6 +17,7 @@ from lispmob.api.schema import (
     Status,
     Uplink,
 )
+from lispmob.api.steering_backend import SteeringBackend
 from lispmob.errors import LispError
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -39,7 +40,7 @@ class StaticLocator:
     weight: int
 
 
-class Backend(Protocol):
+class Backend(SteeringBackend, Protocol):
     """Called in the event loop, so nothing here may block. The arguments are checked already."""
 
     def version(self) -> str:

@@ -86,10 +86,14 @@ class UplinkChanged:
 
 @dataclass(frozen=True, slots=True)
 class WatchForSilence:
-    """Tell us when data sent to this locator has gone without an answer for so long; None: no more."""
+    """Tell us when data sent to this locator has gone without an answer for so long; None: no more.
+
+    `one_sided_s` counts instead for traffic that nothing has come back from for a while.
+    """
 
     remote: IpAddress
     patience_s: float | None
+    one_sided_s: float = 0.0
 
 
 Effect: TypeAlias = SendControl | InstallMapping | RemoveMapping | DropPending | Event | WatchForSilence | UplinkChanged

@@ -248,15 +248,15 @@ size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *i
     return count;
 }
 
-size_t lm_engine_heard(struct lm_engine *e, struct lm_addr *into)
+size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into)
 {
     size_t count = 0;
     pthread_mutex_lock(&e->heard_lock);
     for (size_t i = 0; i < LM_HEARD_MAX; i++)
-        if (e->heard[i].family)
+        if (e->heard[i].source.family)
             into[count++] = e->heard[i];
     memset(e->heard, 0, sizeof e->heard);
-    e->heard_last = (struct lm_addr){0};
+    e->heard_last = (struct lm_heard){0};
     pthread_mutex_unlock(&e->heard_lock);
     return count;
 }

@@ -42,7 +42,7 @@ def gateways_of(state: NetworkState, uplinks: Iterable[Uplink]) -> dict[str, fro
 
 
 class GatewayTrials:
-    """Tells which uplinks wait. One that was in use goes on: a gateway that falls silent is RLOC-probing's business."""
+    """Tells which uplinks wait. One in use goes on: a gateway that falls silent later is RLOC-probing's business."""
 
     def __init__(self) -> None:
         self._uplinks: Mapping[str, frozenset[Gateway]] = {}
@@ -60,7 +60,7 @@ class GatewayTrials:
         return self._wake_at
 
     def on_uplinks(self, uplinks: Mapping[str, frozenset[Gateway]]) -> frozenset[Gateway]:
-        """The uplinks and their gateways are these now. Returns the gateways of which it matters if they answer."""
+        """The uplinks and their gateways are these now. Returns the gateways that have yet to answer."""
         self._uplinks = uplinks
         return frozenset().union(*(ways for ways in uplinks.values() if not self._is_proven(ways)))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from lispmob.errors import KernelRefused
+from lispmob.mh import cgroups
 from lispmob.mh.chain_text import PREFIX, TABLE, ChainText, Hooks, chain_text
 from lispmob.mh.policy import Compiled
 from lispmob.mh.xtables import Tool
@@ -28,7 +29,6 @@ OTHER_TOOLS: Final = (
     Tool("ip6tables-legacy", 6),
 )
 _LEGACY_IN_USE: Final = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
-_CGROUP_ROOTS: Final = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 
 
 class MarkChain:
@@ -137,7 +137,7 @@ def removal_lines(present: Iterable[str]) -> list[str]:
 
 def cgroup_exists(path: str) -> bool:
     """True when the unified hierarchy has this control group; the kernel refuses rules about others."""
-    return any((root / "cgroup.procs").exists() and (root / path.strip("/")).is_dir() for root in _CGROUP_ROOTS)
+    return cgroups.identity(path) is not None
 
 
 def _ours(present: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -41,7 +41,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One flow to be explained. What is not known is None; a rule that asks for it then does not match."""
+    """One flow to be explained. What is not known is None; a rule that asks for it then does not match.
+
+    `came_in_by`, `kept_by`: the ifindex that its connection mark holds, of the uplink that the other end began it by,
+    or that a rule with weights gave it.
+    """
 
     source: IpAddress
     destination: IpAddress
@@ -55,6 +59,7 @@ class Flow:
     from_interface: str | None = None
     mark: int = 0
     came_in_by: int = 0
+    kept_by: int = 0
 
     @property
     def is_forwarded(self) -> bool:

@@ -49,6 +49,10 @@ class NattConfig:
             host_name=config.natt.host_name,
         )
 
+    def host_name_on(self, interface: str) -> bytes:
+        """What lispers.net's dialect calls one uplink: two behind the same NAT are two places to an RTR."""
+        return b"%b-%b" % (self.host_name, interface.encode())
+
     def servers_for(self, family: int) -> tuple[MapServerPeer, ...]:
         """The Map-Servers that an uplink of this family can talk to."""
         return tuple(server for server in self.map_servers if server.address.version == family)

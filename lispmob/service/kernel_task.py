@@ -15,6 +15,7 @@ from lispmob.wire.address import IpNetwork
 if TYPE_CHECKING:
     from lispmob.mh.kernel import KernelRouter
 
+SETTLE_S: Final = 0.03  # ours: reading the kernel takes 10 ms, and the next event of a move cannot wait for it
 RETRY_S: Final = 5.0  # ours: what the kernel refused once may have been in the way for a moment only
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,10 @@ class KernelTask:
     def touch(self) -> None:
         """Something changed: apply soon."""
         self._wanted.set()
+
+    def touch_after_move(self) -> None:
+        """The uplinks changed, and may change again at once: apply a moment later. What cannot wait stands by."""
+        asyncio.get_running_loop().call_later(SETTLE_S, self.touch)
 
     def suspect(self) -> None:
         """Somebody may have taken away what takes time to look at, such as a firewall that was loaded anew."""

@@ -24,6 +24,9 @@ from lispmob.service import assembly, netcheck
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.measuring import Measuring
 from lispmob.service.registration_problems import RegistrationProblems
+from lispmob.service.runs import Runs
+from lispmob.service.steering import Steering
+from lispmob.service.steering_views import SteeringViews
 from lispmob.service.wall import iso_utc
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
@@ -53,6 +56,8 @@ class Parts(Protocol):
     is_starting: bool
     is_stopping: bool
     problems: RegistrationProblems
+    steering: Steering
+    runs: Runs
 
     @property
     def policy(self) -> UplinkPolicy: ...
@@ -69,7 +74,7 @@ class Parts(Protocol):
     async def reload(self) -> schema.Reloaded: ...
 
 
-class Views:
+class Views(SteeringViews):
     """The Backend of the control socket."""
 
     def __init__(self, parts: Parts) -> None:

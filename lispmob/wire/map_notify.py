@@ -124,6 +124,11 @@ class MapNotify(_Notification):
 
     kind = MessageType.MAP_NOTIFY
 
+    @property
+    def nonce_octets_reversed(self) -> int:
+        """What lispers.net on a little-endian machine made of a Map-Register's nonce when it says `nonce`."""
+        return int.from_bytes(self.nonce.to_bytes(8), "little")
+
 
 @dataclass(frozen=True, slots=True)
 class MapNotifyAck(_Notification):

@@ -70,8 +70,8 @@ class Host:
     def drop_pending(self, *, prefix: str) -> int:
         return self._engine.drop_pending(EidPrefix.parse(prefix))
 
-    def patience(self, *, locator: str, seconds: float) -> None:
-        self._engine.set_patience(ip_address(locator), seconds)
+    def patience(self, *, locator: str, seconds: float, one_sided: float = 0.0) -> None:
+        self._engine.set_patience(ip_address(locator), seconds, one_sided)
 
     def mark_move(self) -> None:
         self._engine.mark_move()
@@ -95,7 +95,7 @@ class Host:
         return [str(prefix) for prefix in self._engine.used()]
 
     def heard(self) -> list[str]:
-        return [str(address) for address in self._engine.heard()]
+        return [str(source) for _, source in self._engine.heard()]
 
     def path_mtus(self) -> dict[str, int]:
         return {str(address): mtu for address, mtu in self._engine.path_mtus().items()}
