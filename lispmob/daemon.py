@@ -52,6 +52,7 @@ from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.mh import cgroups
+from lispmob.mh.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.service import assembly, logs, reloading
@@ -105,6 +106,7 @@ class Daemon:
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
         self._kernel = KernelTask(self._kernel_state)
+        self._chains = ChainWatch(self._repair)
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch_after_move)
         self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
@@ -157,7 +159,8 @@ class Daemon:
         self._stop.set()
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
-        self._warn_of_odd_choices()
+        for sentence in assembly.odd_choices(self.file):
+            log.warning("%s", sentence)
         await self.server.start()
         stack.push_async_callback(self.server.close)
         self.control.open()
@@ -182,6 +185,8 @@ class Daemon:
         stack.push_async_callback(self.runs.stop)
         cgroups.remove_leftovers()
         await self.steering.start()
+        self._chains.start()
+        stack.callback(self._chains.stop)
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
             stack.callback(self._loop.create_task(sd_notify.beat(every_s)).cancel)
 
@@ -222,9 +227,10 @@ class Daemon:
         assert self.monitor is not None, "the bus is listened to after the monitor has started"
         if self.policy != self.monitor.policy:
             self.monitor.set_policy(self.policy, reasons or (JUDGED,), since)
-            return
-        for reason in reasons:
-            log.info("%s", reason)
+        else:
+            for reason in reasons:
+                log.info("%s", reason)
+        self._steer()  # what costs by volume may be another one
 
     def on_awake(self) -> None:
         """The machine has slept: register anew, believe nothing, and look at what the night has left."""
@@ -233,9 +239,14 @@ class Daemon:
 
     def look_again(self) -> None:
         """Somebody has reason to think that the network changed."""
-        self._kernel.suspect()
+        self._repair()
         if self.monitor is not None:
             self._loop.call_soon(self.monitor.nudge)
+
+    def _repair(self) -> None:
+        """Somebody may have flushed what we put into the kernel."""
+        self._kernel.suspect()
+        self.steering.repair()
 
     def nudge(self) -> bool:
         """For the control socket: look at the network, now (True) or in a moment."""
@@ -253,7 +264,7 @@ class Daemon:
 
     def _steer(self) -> None:
         """Marks lead to the uplinks of the moment."""
-        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks))
+        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
 
     def _on_rules_changed(self) -> None:
         """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
@@ -354,7 +365,7 @@ class Daemon:
             self._use_uplinks()
             if self.monitor is not None:
                 self.monitor.set_policy(self.policy)
-            self._kernel.suspect()
+            self._repair()
             self.desktop.touch()
         finally:
             sd_notify.ready(self.summary())
@@ -385,8 +396,3 @@ class Daemon:
     def summary(self) -> str:
         """One line for `systemctl status`."""
         return f"EID {', '.join(map(str, self.file.eids))}; {len(self.uplinks)} uplinks"
-
-    def _warn_of_odd_choices(self) -> None:
-        routing = self.file.routing
-        if routing.mode == "split" and not routing.overlay_prefixes:
-            log.warning("routing.overlay-prefixes is empty: nothing but answers goes into the overlay")
