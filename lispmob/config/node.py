@@ -129,6 +129,7 @@ class TunSection(Section, frozen=True, kw_only=True):
 
     name: InterfaceName = "lmn0"
     mtu_bytes: Annotated[int | None, or_word("auto", whole(1280, 65535))] = field(name="mtu", default=None)
+    pin_threads: YesNo = False
 
 
 class StaticMapping(Section, frozen=True, kw_only=True):

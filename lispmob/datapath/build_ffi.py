@@ -60,7 +60,8 @@ struct lm_punt {
 };
 struct lm_mtu { struct lm_addr address; uint16_t port; uint32_t mtu; ...; };
 struct lm_config {
-    uint64_t key0, key1; bool is_rtr, is_proxy, copy_dscp, udp_checksum; uint16_t data_port; uint32_t proxy_instance_id;
+    uint64_t key0, key1; bool is_rtr, is_proxy, copy_dscp, udp_checksum, pins_threads; uint16_t data_port;
+    uint32_t proxy_instance_id;
     uint32_t source_port_pool, mark, pending_per_entry, pending_total; uint64_t pending_age_ns; ...;
 };
 #define LM_HEARD_MAX ...

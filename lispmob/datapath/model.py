@@ -111,6 +111,7 @@ class EngineConfig:
     mark: int = 0  # SO_MARK on outer packets, 0: none
     mark_mask: int = 0  # the bits of packet marks that name an uplink; 0: no lanes, all packets are alike
     offload: bool = True  # super-packets on the TUN device
+    pin_threads: bool = False  # one processor for each thread, the last ones that this process may use
 
     def __post_init__(self) -> None:
         if not 1 <= self.source_port_pool <= 64:

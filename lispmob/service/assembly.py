@@ -126,7 +126,13 @@ def preference_config(file: NodeFile) -> PreferenceConfig:
 
 def engine_config(file: NodeFile) -> EngineConfig:
     """What the datapath is told at its start."""
-    return EngineConfig(tun_name=file.tun.name, eids=file.eids, role="node", mark_mask=file.steering.mask.bits)
+    return EngineConfig(
+        tun_name=file.tun.name,
+        eids=file.eids,
+        role="node",
+        mark_mask=file.steering.mask.bits,
+        pin_threads=file.tun.pin_threads,
+    )
 
 
 def steering_uplinks(
