@@ -21,7 +21,7 @@ steering:
     - {name: shared, protocol: [udp], ports: [6000], via: [{name: wlan0, weight: 1}, {name: lte0, weight: 1}]}
 """
 PORTS = (7000,) * 8 + (5020, 5003, 6000, 6000, 6000)
-PACKETS = 20
+PACKETS = 40
 
 
 def carrier(here: Town, sender: socket.socket) -> str | None:
