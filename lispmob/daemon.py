@@ -47,12 +47,12 @@ from lispmob.datapath.model import (
     TrafficResumed,
 )
 from lispmob.datapath.model import Uplink as EngineUplink
-from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.mh import cgroups
+from lispmob.mh.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.service import assembly, logs, reloading
@@ -87,7 +87,7 @@ class Daemon:
         self.started_wall = time.time()
         self.journal = HandoverJournal()
         self.problems = RegistrationProblems()
-        self._reloading: asyncio.Task[None] | None = None
+        self.reload_on_signal = reloading.OnSignal(self.reload)
         self.uplinks: tuple[Uplink, ...] = ()
         self.network = NetworkState()
         self.is_starting = True
@@ -106,6 +106,7 @@ class Daemon:
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
         self._kernel = KernelTask(self._kernel_state)
+        self._chains = ChainWatch(self._repair)
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch_after_move)
         self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
@@ -158,8 +159,8 @@ class Daemon:
         self._stop.set()
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
-        for warning in assembly.odd_choices(self.file):
-            log.warning("%s", warning)
+        for sentence in assembly.odd_choices(self.file):
+            log.warning("%s", sentence)
         await self.server.start()
         stack.push_async_callback(self.server.close)
         self.control.open()
@@ -184,6 +185,8 @@ class Daemon:
         stack.push_async_callback(self.runs.stop)
         cgroups.remove_leftovers()
         await self.steering.start()
+        self._chains.start()
+        stack.callback(self._chains.stop)
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
             stack.callback(self._loop.create_task(sd_notify.beat(every_s)).cancel)
 
@@ -224,10 +227,11 @@ class Daemon:
         assert self.monitor is not None, "the bus is listened to after the monitor has started"
         if self.policy != self.monitor.policy:
             self.monitor.set_policy(self.policy, reasons or (JUDGED,), since)
-            return
-        for reason in reasons:
-            log.info("%s", reason)
+        else:
+            for reason in reasons:
+                log.info("%s", reason)
         self._tell_locators()  # what is paid by the octet has another cost
+        self._steer()
 
     def on_awake(self) -> None:
         """The machine has slept: register anew, believe nothing, and look at what the night has left."""
@@ -236,9 +240,14 @@ class Daemon:
 
     def look_again(self) -> None:
         """Somebody has reason to think that the network changed."""
-        self._kernel.suspect()
+        self._repair()
         if self.monitor is not None:
             self._loop.call_soon(self.monitor.nudge)
+
+    def _repair(self) -> None:
+        """Somebody may have flushed what we put into the kernel."""
+        self._kernel.suspect()
+        self.steering.repair()
 
     def _tell_locators(self) -> None:
         self._perform(self.node.on_locators(assembly.local_locators(self.uplinks, self.file, self.meaning), self.now()))
@@ -259,7 +268,7 @@ class Daemon:
 
     def _steer(self) -> None:
         """Marks lead to the uplinks of the moment."""
-        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks))
+        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
 
     def _on_rules_changed(self) -> None:
         """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
@@ -361,22 +370,12 @@ class Daemon:
             self._use_uplinks()
             if self.monitor is not None:
                 self.monitor.set_policy(self.policy)
-            self._kernel.suspect()
+            self._repair()
             self.desktop.touch()
         finally:
             sd_notify.ready(self.summary())
         log.info("configuration read again: %s", ", ".join(changed) or "nothing changed")
         return Reloaded(changed=changed, needs_restart=needs_restart)
-
-    def reload_on_signal(self) -> None:
-        """SIGHUP: read the configuration again; what is wrong with it goes to the log."""
-        self._reloading = self._loop.create_task(self._reload_quietly())
-
-    async def _reload_quietly(self) -> None:
-        try:
-            await self.reload()
-        except ConfigError as error:
-            log.error("the old configuration stays in use: %s", error)
 
     def perform(self, effects: Iterable[NodeEffect]) -> None:
         """For the control socket: a user changed the map-cache."""

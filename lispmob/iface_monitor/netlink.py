@@ -17,7 +17,7 @@ from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor import neighbours, rtnetlink
-from lispmob.iface_monitor.default_routes import Candidate, Ipv6DefaultRoutes, merge
+from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL, Candidate, Ipv6DefaultRoutes, merge
 from lispmob.iface_monitor.delta import OnChange
 from lispmob.iface_monitor.gateway_trials import Gateway, GatewayTrials, gateways_of
 from lispmob.iface_monitor.monitor import Monitor
@@ -42,6 +42,8 @@ _SO_ATTACH_FILTER: Final = 26
 _SO_RCVBUFFORCE: Final = 33
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _EVENTS_PER_TURN: Final = 4096  # ours: more than a full buffer of what passes the filter
+_AT_DST_LEN: Final = 17  # octets of a route message: nlmsghdr, then struct rtmsg
+_AT_PROTOCOL: Final = 21
 _RETRY_S: Final = 0.2  # ours: only after the kernel refused a listing, which is not expected to happen at all
 
 
@@ -53,6 +55,7 @@ class NetlinkMonitor(Monitor):
     ) -> None:
         super().__init__(policy, on_change, on_rules_changed)
         self._has_new_rules = False
+        self._has_lost_routes = False
         self._seen = self._state
         self._links: list[Link] | None = None  # None: to be listed anew
         self._addresses: list[LocalAddress] | None = None
@@ -142,6 +145,9 @@ class NetlinkMonitor(Monitor):
                 self._on_event(message)
 
     def _on_event(self, message: rtnetlink.Raw) -> None:
+        if message.type == RTM_DELROUTE and message.data[_AT_PROTOCOL] == ROUTE_PROTOCOL:
+            self._has_lost_routes = True
+            return
         if message.type in (RTM_NEWADDR, RTM_DELADDR):
             self._addresses = None
         elif message.type in (RTM_NEWLINK, RTM_DELLINK):
@@ -195,8 +201,8 @@ class NetlinkMonitor(Monitor):
 
     def _publish_seen(self, since: float) -> None:
         self._publish(self._seen, since)
-        if self._has_new_rules:
-            self._has_new_rules = False
+        if self._has_new_rules or self._has_lost_routes:
+            self._has_new_rules = self._has_lost_routes = False
             if self._on_rules_changed is not None:
                 self._on_rules_changed()
 
@@ -234,18 +240,12 @@ def _name(error: OSError) -> str:
 
 
 def _only_default_routes() -> bytes:
-    """A classic BPF program: route messages pass only when their prefix is at most one bit long.
+    """A classic BPF program: route messages pass only when their prefix is at most one bit long, or a loss of ours.
 
     Someone else's 60,000 routes then never reach the socket, whose buffer they would overflow. It would drop the
     answers to route requests as well: nothing is ever asked on a socket that has it.
     """
-    ldh, ldb, jeq, jgt, ret = (
-        0x28,
-        0x30,
-        0x15,
-        0x25,
-        0x06,
-    )  # BPF_LD|H|ABS, BPF_LD|B|ABS, BPF_JMP|JEQ|K, ..JGT|K, BPF_RET|K
+    ldh, ldb, jeq, jgt, ret = 0x28, 0x30, 0x15, 0x25, 0x06  # BPF_LD|H|ABS, ..B|ABS, BPF_JMP|JEQ|K, ..JGT|K, BPF_RET|K
 
     def as_loaded(kind: int) -> int:
         """nlmsg_type is in host order, and BPF loads in network order."""
@@ -253,9 +253,11 @@ def _only_default_routes() -> bytes:
 
     program = (
         (ldh, 0, 0, 4),  # nlmsg_type
-        (jeq, 1, 0, as_loaded(RTM_NEWROUTE)),
-        (jeq, 0, 2, as_loaded(RTM_DELROUTE)),
-        (ldb, 0, 0, 17),  # rtm_dst_len
+        (jeq, 3, 0, as_loaded(RTM_NEWROUTE)),
+        (jeq, 0, 4, as_loaded(RTM_DELROUTE)),
+        (ldb, 0, 0, _AT_PROTOCOL),
+        (jeq, 2, 0, ROUTE_PROTOCOL),
+        (ldb, 0, 0, _AT_DST_LEN),
         (jgt, 1, 0, 1),
         (ret, 0, 0, 0xFFFFFFFF),
         (ret, 0, 0, 0),

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 import struct
@@ -25,7 +26,10 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Final
 
-import netifaces
+try:
+    import netifaces
+except ModuleNotFoundError:  # nobody builds it for every system that polls: way 3
+    netifaces = None  # type: ignore[assignment]
 
 from lispmob.iface_monitor import proc_net, rtnetlink
 from lispmob.iface_monitor.default_routes import merge
@@ -170,6 +174,8 @@ def _addresses(links: list[Link]) -> tuple[str, list[LocalAddress]]:
 def _by_netifaces(link: Link) -> list[LocalAddress]:
     """The addresses of one interface, flags unknown."""
     found = []
+    if netifaces is None:
+        raise OSError(errno.ENOSYS, "netifaces is not installed")
     by_family = netifaces.ifaddresses(link.name)
     for family in (netifaces.AF_INET, netifaces.AF_INET6):
         for entry in by_family.get(family, []):

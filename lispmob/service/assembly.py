@@ -127,21 +127,27 @@ def engine_config(file: NodeFile) -> EngineConfig:
     return EngineConfig(tun_name=file.tun.name, eids=file.eids, role="node", mark_mask=file.steering.mask.bits)
 
 
-def steering_uplinks(file: NodeFile, uplinks: Iterable[Uplink]) -> tuple[SteeringUplink, ...]:
+def steering_uplinks(
+    file: NodeFile, uplinks: Iterable[Uplink], meaning: Meaning = NO_MEANING
+) -> tuple[SteeringUplink, ...]:
     """The uplinks as rules see them."""
     return tuple(
-        SteeringUplink(uplink.name, uplink.ifindex, uplink.priority, _section(file, uplink.name).metered)
-        for uplink in uplinks
+        SteeringUplink(each.name, each.ifindex, each.priority, _is_metered(file, each.name, meaning))
+        for each in uplinks
     )
 
 
 def uplink_cost(file: NodeFile, name: str, meaning: Meaning = NO_MEANING) -> int:
     """The user's figure; without one, what is paid by the octet costs something, and the rest nothing."""
-    section = _section(file, name)
-    if section.cost is not None:
-        return section.cost
-    is_metered = section.metered or (file.network_manager.use and name in meaning.metered)
-    return METERED_COST if is_metered else 0
+    if (told := _section(file, name).cost) is not None:
+        return told
+    return METERED_COST if _is_metered(file, name, meaning) else 0
+
+
+def _is_metered(file: NodeFile, name: str, meaning: Meaning) -> bool:
+    """What costs by volume is said by the user, or else by NetworkManager."""
+    told = _section(file, name).metered
+    return (file.network_manager.use and name in meaning.metered) if told is None else told
 
 
 def _section(file: NodeFile, name: str) -> UplinkSection:

@@ -113,6 +113,7 @@ class Desktop:
     def _look(self) -> None:
         self._nudge = None
         self._nudged_at = asyncio.get_running_loop().time()
+        log.debug("nudged: looking at the network anew")
         self._daemon.look_again()
 
     def _on_meaning(self, _: Meaning, reasons: list[str], since: float) -> None:

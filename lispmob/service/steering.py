@@ -45,6 +45,7 @@ class Steering:
         self._cgroups: dict[str, int | None] = {}  # those that rules name, as they were when the kernel was told
         self._task: asyncio.Task[None] | None = None
         self._is_in_place = False  # the chain is ours to remove
+        self._is_suspicious = False
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -62,6 +63,8 @@ class Steering:
 
     def on_uplinks(self, uplinks: Sequence[Uplink]) -> None:
         """The uplinks are these now: marks lead to them from the next packet on."""
+        if tuple(uplinks) == self._uplinks and self.problem is None:
+            return
         self._uplinks = tuple(uplinks)
         self._change()
 
@@ -86,6 +89,7 @@ class Steering:
 
     def repair(self) -> None:
         """Somebody may have changed the tables: look."""
+        self._is_suspicious = True
         self._wanted.set()
 
     async def stop(self) -> None:
@@ -156,12 +160,13 @@ class Steering:
     async def _apply(self) -> None:
         """The chain is there when it can make a difference: connection tracking costs every packet something."""
         compiled = self.compiled
+        is_repair, self._is_suspicious = self._is_suspicious, False
         # A rule holds on to the group that it was made for, not to the next one of that path.
         before, self._cgroups = self._cgroups, self._named_cgroups()
-        is_repair = any(before.get(path) not in (None, now) for path, now in self._cgroups.items())
+        is_renewal = any(before.get(path) not in (None, now) for path, now in self._cgroups.items())
         if compiled.policy.rules or (compiled.policy.keeps_replies and len(compiled.uplinks) > 1):
             self._is_in_place = True
-            await self._chain.apply(compiled, self._hooks(compiled), is_repair=is_repair)
+            await self._chain.apply(compiled, self._hooks(compiled), is_repair=is_repair, is_renewal=is_renewal)
         elif self._is_in_place and not compiled.uplinks:
             return  # between two networks: the next one will tell
         elif self._is_in_place:
