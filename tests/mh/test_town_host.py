@@ -70,7 +70,7 @@ def test_a_rule_follows_its_uplink_to_another_ifindex() -> None:
 
         # Away to another namespace and back, while its number is taken: as when a modem is plugged in again.
         here.a.run("ip", "link", "set", "lte0", "netns", here.lab["world"].name)
-        here.a.run("ip", "link", "add", "name", "squat", "index", str(old), "type", "dummy")
+        here.a.run("ip", "link", "add", "name", "squat", "index", str(old), "type", "veth")
         here.lab["world"].run("ip", "link", "set", "lte0", "netns", here.a.name)
         address = f"{here.lab.topology.address('a', 'lte0')}/24"
         here.a.run("ip", "address", "add", address, "dev", "lte0")
