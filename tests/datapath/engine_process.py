@@ -15,6 +15,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
+from lispmob.datapath.ask import Question
 from lispmob.datapath.engine import (
     Disposition,
     Engine,
@@ -110,6 +111,12 @@ class Host:
         indexes = [socket.if_nametoindex(name) for name in names]
         self._engine.set_lanes([(ifindex, ifindex) for ifindex in indexes], drops_unusable=drops_unusable)
         return indexes
+
+    def ask(self, *, source: str, destination: str, ports: list[int], lane: int = 0) -> list[str | None]:
+        """What would become of a UDP packet: its fate, and the locators."""
+        question = Question(ip_address(source), ip_address(destination), 17, (ports[0], ports[1]), lane)
+        answer = self._engine.ask(question)
+        return [answer.fate.name, *(None if one is None else str(one) for one in (answer.local, answer.remote))]
 
     def udp_mark(self, *, name: str, mark: int) -> None:
         self._sockets[name].setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)

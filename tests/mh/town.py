@@ -104,10 +104,13 @@ class Town:
         return {name: self.sent(name) for name in self.uplinks}
 
     def carrier(self, before: dict[str, int], packets: int, patience_s: float = 1.0) -> str | None:
-        """The uplink that has sent so many more than `before`; None: neither of them in time."""
+        """The uplink that has sent so many more than `before`; None: neither of them in time.
+
+        A fifth may be missing: an ICMP error about the packets of before costs a sender one of the next.
+        """
         deadline = time.monotonic() + patience_s
         while True:
-            found = [name for name, was in before.items() if self.sent(name) - was >= packets]
+            found = [name for name, was in before.items() if self.sent(name) - was >= packets * 4 // 5]
             assert len(found) <= 1, found
             if found or time.monotonic() > deadline:
                 return found[0] if found else None
