@@ -127,6 +127,12 @@ bool lm_relay_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *d
         return true;
     }
     pass_hop(packet, &job->inner);
+    if (lm_vnet_reopen(&job->vnet, packet, &job->inner) &&
+        (!lm_vnet_complete(&job->vnet, packet, job->inner.length) ||
+         !lm_segments_read(&job->vnet, packet, &job->inner, &job->segments))) {
+        lm_count(&e->counters, LM_data_inner);
+        return true;
+    }
     atomic_store_explicit(&entry->used, 1, memory_order_relaxed);
     e->relay->count++;
     return true;

@@ -39,10 +39,17 @@ class Host:
         self._sockets: dict[str, socket.socket] = {}
         self._received: dict[str, list[bytes]] = {}
 
-    def open(self, *, eids: list[str], **options: Any) -> None:
+    def open(self, *, eids: list[str], tier: Any = "tun", allows_tcx: bool = True, **options: Any) -> None:
         self._engine = Engine(EngineConfig(eids=tuple(EidPrefix.parse(eid) for eid in eids), **options))
         self._engine.open()
         self._engine.start()
+        chosen = self._engine.set_tier(tier, allows_tcx=allows_tcx)
+        assert chosen.name == tier, chosen.why
+
+    def tier(self, *, wish: Any) -> list[str]:
+        """The tier from now on, and why."""
+        chosen = self._engine.set_tier(wish)
+        return [chosen.name, chosen.why]
 
     def uplinks(self, *, uplinks: list[list[Any]]) -> list[str]:
         wanted = [
