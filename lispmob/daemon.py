@@ -192,6 +192,8 @@ class Daemon:
         self._use_uplinks()
         self._report_traffic()
         self._perform(self.node.on_locators(assembly.local_locators(delta.uplinks), self.now()))
+        # After the registers: a mark that names an uplink which has just gone takes the default way meanwhile.
+        self._steer()
         self._lingering.on_network(delta.former_uplinks, self.policy, state)
         self._kernel.touch()
         self.desktop.touch()
@@ -222,7 +224,6 @@ class Daemon:
 
     def _use_uplinks(self) -> None:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
-        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks))
         is_legacy = self.file.multihoming.mode == "legacy"
         wanted = assembly.engine_uplinks(self.uplinks, self.node.is_silent, self.node.plan, is_legacy=is_legacy)
         if wanted == self._engine_uplinks:
@@ -231,6 +232,10 @@ class Daemon:
         self._engine_uplinks = wanted if not refused else ()
         for one in refused:
             log.warning("%s: cannot send from %s yet (errno %d)", one.interface, one.address, one.errno)
+
+    def _steer(self) -> None:
+        """Marks lead to the uplinks of the moment."""
+        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks))
 
     def _on_rules_changed(self) -> None:
         """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
@@ -351,6 +356,7 @@ class Daemon:
             self.engine.set_guard(assembly.guarded(self.file))
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
             self.steering.on_policy(self.file.steering.to_policy())
+            self._steer()
             self._use_uplinks()
             if self.monitor is not None:
                 self.monitor.set_policy(self.policy)

@@ -23,6 +23,7 @@ PURE = (
     "datapath/spread.py",
     "iface_monitor/snapshot.py",
     "iface_monitor/delta.py",
+    "iface_monitor/gateway_trials.py",
     "iface_monitor/network_manager_state.py",
     "api/dbus_values.py",
     "iface_monitor/default_routes.py",

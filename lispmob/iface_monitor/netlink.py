@@ -12,14 +12,23 @@ import logging
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from lispmob.errors import KernelRefused
-from lispmob.iface_monitor import rtnetlink
+from lispmob.iface_monitor import neighbours, rtnetlink
 from lispmob.iface_monitor.default_routes import Candidate, Ipv6DefaultRoutes, merge
 from lispmob.iface_monitor.delta import OnChange, diff
-from lispmob.iface_monitor.rtnetlink import RTM_DELLINK, RTM_DELROUTE, RTM_NEWLINK, RTM_NEWROUTE
-from lispmob.iface_monitor.snapshot import NetworkState, UplinkPolicy
+from lispmob.iface_monitor.gateway_trials import Gateway, GatewayTrials, gateways_of
+from lispmob.iface_monitor.rtnetlink import (
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_DELROUTE,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWROUTE,
+)
+from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, UplinkPolicy
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +59,12 @@ class NetlinkMonitor:
         self._on_change = on_change
         self._on_rules_changed = on_rules_changed
         self._has_new_rules = False
+        self._judged_by = policy  # the policy, and less the uplinks that wait for their gateways
         self._state = self._seen = NetworkState()
+        self._links: list[Link] | None = None  # None: to be listed anew
+        self._addresses: list[LocalAddress] | None = None
+        self._trials = GatewayTrials()
+        self._trial: asyncio.TimerHandle | None = None
         self._ipv6_routes = Ipv6DefaultRoutes()
         self._tables: set[tuple[int, int]] = set()
         self._socket: socket.socket | None = None
@@ -78,9 +92,15 @@ class NetlinkMonitor:
     async def stop(self) -> None:
         """Stop watching; calling it again does nothing."""
         self._close()
+        self._disarm()
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Interfaces that would be uplinks if their gateways answered."""
+        return self._trials.waiting
 
     @property
     def policy(self) -> UplinkPolicy:
@@ -93,9 +113,8 @@ class NetlinkMonitor:
         `why` and `since` (the loop's time) tell of the event behind it when no user changed the configuration.
         """
         former, self._policy = self._policy, policy
-        delta = diff(self._state, self._state, policy, former, why)
-        if delta.reasons:
-            self._on_change(self._state, delta, asyncio.get_running_loop().time() if since is None else since)
+        if former != policy:
+            self._tell(self._state, asyncio.get_running_loop().time() if since is None else since, why)
 
     def nudge(self) -> None:
         """Look at everything anew, as after a sleep of the machine; publishes only what differs."""
@@ -149,7 +168,10 @@ class NetlinkMonitor:
                 self._on_event(message)
 
     def _on_event(self, message: rtnetlink.Raw) -> None:
-        if message.type in (RTM_NEWLINK, RTM_DELLINK):
+        if message.type in (RTM_NEWADDR, RTM_DELADDR):
+            self._addresses = None
+        elif message.type in (RTM_NEWLINK, RTM_DELLINK):
+            self._links = self._addresses = None
             ifindex, flags = struct.unpack_from("=iI", message.data, 20)
             if message.family == socket.AF_UNSPEC and (message.type == RTM_DELLINK or not flags & rtnetlink.IFF_UP):
                 self._ipv6_routes.on_link_down(ifindex)
@@ -181,14 +203,17 @@ class NetlinkMonitor:
     def _look_at_everything(self) -> None:
         self._tables = rtnetlink.dump_tables()
         self._ipv6_routes.reset(rtnetlink.dump_ipv6_default_routes())
+        self._links = self._addresses = None
         self._look()
 
     def _look(self) -> None:
-        self._seen = NetworkState.of(
-            rtnetlink.dump_links(),
-            rtnetlink.dump_addresses(),
-            merge([*self._ipv6_routes, *self._ipv4_routes()], self._tables),
-        )
+        """List what an event told of, and what may change without one. In a move each listing delays the registers."""
+        if self._links is None:
+            self._links = rtnetlink.dump_links()
+        if self._addresses is None:
+            self._addresses = rtnetlink.dump_addresses()
+        routes = merge([*self._ipv6_routes, *self._ipv4_routes()], self._tables)
+        self._seen = NetworkState.of(self._links, self._addresses, routes)
 
     def _ipv4_routes(self) -> list[Candidate]:
         tables = sorted(table for family, table in self._tables if family == 4)
@@ -197,13 +222,46 @@ class NetlinkMonitor:
     def _publish(self, since: float) -> None:
         old, self._state = self._state, self._seen
         if old != self._state:
-            delta = diff(old, self._state, self._policy)
-            if delta.reasons or delta.has_changed:
-                self._on_change(self._state, delta, since)
+            self._tell(old, since)
         if self._has_new_rules:
             self._has_new_rules = False
             if self._on_rules_changed is not None:
                 self._on_rules_changed()
+
+    def _tell(self, old: NetworkState, since: float, why: Sequence[str] = ()) -> None:
+        """Publish what is new since `old` and since the uplinks were last judged."""
+        former, news = self._judged_by, self._try_gateways()
+        delta = diff(old, self._state, self._judged_by, former, (*why, *news))
+        if delta.reasons or delta.has_changed:
+            self._on_change(self._state, delta, since)
+
+    def _try_gateways(self) -> tuple[str, ...]:
+        """Let new uplinks wait for their gateways, and those whose gateway has answered no longer."""
+        loop = asyncio.get_running_loop()
+        unproven = self._trials.on_uplinks(gateways_of(self._state, self._state.uplinks(self._policy)))
+        news = self._trials.on_known([one for one in unproven if _answers(one)], loop.time())
+        self._judged_by = replace(self._policy, held_back=self._policy.held_back | self._trials.waiting)
+        self._disarm()
+        if (at := self._trials.wake_at()) is not None:
+            self._trial = loop.call_at(at, self._on_trial)
+        return news
+
+    def _on_trial(self) -> None:
+        self._trial = None
+        self._tell(self._state, asyncio.get_running_loop().time())
+
+    def _disarm(self) -> None:
+        if self._trial is not None:
+            self._trial.cancel()
+            self._trial = None
+
+
+def _answers(gateway: Gateway) -> bool:
+    try:
+        return neighbours.is_known(gateway)
+    except OSError as error:
+        log.debug("neighbour not asked gateway=%s why=%s", gateway.address, _name(error))
+        return True  # who cannot ask does not wait
 
 
 def _name(error: OSError) -> str:

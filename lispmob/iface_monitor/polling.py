@@ -101,6 +101,11 @@ class PollingMonitor:
             self._nudges = None
 
     @property
+    def waiting(self) -> frozenset[str]:
+        """None: where netlink is refused, gateways cannot be asked about."""
+        return frozenset()
+
+    @property
     def policy(self) -> UplinkPolicy:
         """What the uplinks are judged by."""
         return self._policy

@@ -17,9 +17,11 @@ from lispmob.control.path import Path
 from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
 from lispmob.datapath.engine import Engine
+from lispmob.iface_monitor.gateway_trials import WAITS
 from lispmob.iface_monitor.network_manager_state import Connectivity, Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.service import assembly, netcheck
+from lispmob.service.desktop import Monitor
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.measuring import Measuring
 from lispmob.service.registration_problems import RegistrationProblems
@@ -45,6 +47,7 @@ class Parts(Protocol):
     control: ControlSocket
     journal: HandoverJournal
     measuring: Measuring
+    monitor: Monitor | None
     network: NetworkState
     uplinks: tuple[Uplink, ...]
     started_wall: float
@@ -115,7 +118,8 @@ class Views:
         """The uplinks, and the interfaces that could be one and are not, with the reason."""
         parts = self._parts
         used = {uplink.ifindex for uplink in parts.uplinks}
-        held_back = assembly.held_back(parts.file, parts.meaning)
+        waiting = parts.monitor.waiting if parts.monitor is not None else frozenset()
+        held_back = {**dict.fromkeys(waiting, WAITS), **assembly.held_back(parts.file, parts.meaning)}
         shown = [
             schema.Uplink(
                 name=uplink.name,
