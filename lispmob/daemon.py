@@ -44,6 +44,7 @@ from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.service import assembly, logs, narration, reloading
+from lispmob.service.datapath_tier import use_tier
 from lispmob.service.desktop import Desktop, Monitor, start_monitor
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
@@ -57,7 +58,6 @@ from lispmob.service.views import Views
 from lispmob.service.wall import iso_utc
 
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
-
 JUDGED: Final = "NetworkManager judges the uplinks otherwise"
 
 log = logging.getLogger("lispd")
@@ -129,6 +129,7 @@ class Daemon:
             await self._start(stack)
             self.is_starting = False
             sd_notify.ready(self.summary())
+            await use_tier(self.engine, self.file.datapath.tier)
             await self._stop.wait()
             self.is_stopping = True
             sd_notify.stopping()
@@ -360,6 +361,7 @@ class Daemon:
             self._use_uplinks()
             if self.monitor is not None:
                 self.monitor.set_policy(self.policy)
+            await use_tier(self.engine, self.file.datapath.tier)
             self._kernel.suspect()
             self.desktop.touch()
         finally:

@@ -130,6 +130,12 @@ class TunSection(Section, frozen=True, kw_only=True):
     mtu_bytes: Annotated[int | None, or_word("auto", whole(1280, 65535))] = field(name="mtu", default=None)
 
 
+class DatapathSection(Section, frozen=True, kw_only=True):
+    """What moves the packets: auto is the kernel itself (ebpf) where it can be, else threads of ours (tun)."""
+
+    tier: Annotated[str, one_of("auto", "tun", "ebpf")] = "auto"
+
+
 class StaticMapping(Section, frozen=True, kw_only=True):
     """A mapping that is never asked for; without locators its packets are dropped."""
 
@@ -220,6 +226,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     network_manager: NetworkManagerSection = NetworkManagerSection()
     routing: RoutingSection = RoutingSection()
     tun: TunSection = TunSection()
+    datapath: DatapathSection = DatapathSection()
     map_cache: MapCacheSection = MapCacheSection()
     register: RegisterSection = RegisterSection()
     probing: ProbingSection = ProbingSection()

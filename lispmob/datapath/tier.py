@@ -17,7 +17,11 @@ TierWish: TypeAlias = Literal["auto", "tun", "ebpf"]
 
 OBJECT: Final = Path(__file__).with_name("bpf") / "lisp.bpf.o"
 _WHY_SIZE: Final = 512
-_CHOSEN: Final = {"tun": "the configuration says so", "ebpf": "the configuration says so", "auto": "chosen by itself"}
+_CHOSEN: Final = {
+    "tun": "the configuration says so",
+    "ebpf": "the configuration says so",
+    "auto": "the kernel takes the BPF programs",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,9 @@ class Host:
     def mark_move(self) -> None:
         self._engine.mark_move()
 
+    def eids(self, *, eids: list[str]) -> None:
+        self._engine.set_eids(EidPrefix.parse(eid) for eid in eids)
+
     def guard(self, *, addresses: list[str]) -> None:
         self._engine.set_guard(ip_address(a) for a in addresses)
 
