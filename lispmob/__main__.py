@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import signal
 import sys
-from pathlib import Path
-from typing import Final
 
-from lispmob.config.node import NodeFile, load_node
-from lispmob.daemon import Daemon
-from lispmob.errors import ConfigError, KernelRefused, LispError
-from lispmob.service import logs
-from lispmob.service.options import build_parser
-from lispmob.service.privileges import require_net_admin
+from lispmob.service.quick_start import quick_imports
+
+with quick_imports():
+    import asyncio
+    import logging
+    import signal
+    from pathlib import Path
+    from typing import Final
+
+    from lispmob.config.node import NodeFile, load_node
+    from lispmob.daemon import Daemon
+    from lispmob.errors import ConfigError, KernelRefused, LispError
+    from lispmob.service import logs
+    from lispmob.service.options import build_parser
+    from lispmob.service.privileges import require_net_admin
 
 EX_OK: Final = 0
 EX_FAILED: Final = 1

@@ -14,13 +14,13 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import Struct
 from typing import Final
 
 from lispmob.control.effect import CONTROL_PORT, SendControl
 from lispmob.errors import LispError
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 log = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import secrets
 import socket
@@ -18,7 +19,6 @@ from random import SystemRandom
 from typing import Final
 
 from lispmob.api import sd_notify
-from lispmob.api.schema import Event as ApiEvent
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
 from lispmob.config.node import NodeFile, load_node
@@ -35,27 +35,42 @@ from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
 from lispmob.datapath.engine import Engine
-from lispmob.datapath.model import ControlPacket, Miss, MtuLearned, Silent, Stalled, Stranger, TrafficResumed
+from lispmob.datapath.model import (
+    ControlPacket,
+    HeardAgain,
+    Miss,
+    MtuLearned,
+    Silent,
+    Stalled,
+    Stranger,
+    TrafficResumed,
+)
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
+from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.mh import cgroups
+from lispmob.mh.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
-from lispmob.service import assembly, logs, narration, reloading
+from lispmob.service import assembly, logs, reloading
+from lispmob.service.alarm import Alarm
 from lispmob.service.datapath_tier import use_tier
-from lispmob.service.desktop import Desktop, Monitor, start_monitor
+from lispmob.service.desktop import Desktop, start_monitor
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
+from lispmob.service.publisher import Publisher
 from lispmob.service.registration_problems import RegistrationProblems
+from lispmob.service.runs import Runs
+from lispmob.service.sending import sending_uplinks
 from lispmob.service.state_dir import load_xtr_id
 from lispmob.service.steering import Steering
 from lispmob.service.views import Views
-from lispmob.service.wall import iso_utc
 
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
 JUDGED: Final = "NetworkManager judges the uplinks otherwise"
@@ -79,18 +94,21 @@ class Daemon:
         self.is_stopping = False
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._on_time)
         self._xtr_id = load_xtr_id(file.state_dir) if file.register.xtr_id is None else file.register.xtr_id
         self.node = Node(self._node_config(), new_nonce=lambda: secrets.randbits(64), jitter=SystemRandom().random)
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy())
+        self.runs = Runs(self.steering)
         self.control = ControlSocket(self._on_received)
         self.monitor: Monitor | None = None
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
+        self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
         self._kernel = KernelTask(self._kernel_state)
+        self._chains = ChainWatch(self._repair)
         self._natives = NativeRoutes()
-        self._lingering = Lingering(self._kernel.touch)
+        self._lingering = Lingering(self._kernel.touch_after_move)
         self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
         self._has_looked = False
         self._engine_uplinks: tuple[EngineUplink, ...] | None = None
@@ -128,6 +146,7 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             self.is_starting = False
+            gc.freeze()  # what stays until the end need not be looked through in the middle of a move
             sd_notify.ready(self.summary())
             await use_tier(self.engine, self.file.datapath.tier)
             await self._stop.wait()
@@ -141,7 +160,8 @@ class Daemon:
         self._stop.set()
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
-        self._warn_of_odd_choices()
+        for sentence in assembly.odd_choices(self.file):
+            log.warning("%s", sentence)
         await self.server.start()
         stack.push_async_callback(self.server.close)
         self.control.open()
@@ -153,7 +173,7 @@ class Daemon:
         self._loop.add_reader(self.engine.fileno(), self._on_punt)
         stack.callback(self._loop.remove_reader, self.engine.fileno())
         self.control.start(self._loop)
-        stack.callback(self._disarm)
+        stack.callback(self._alarm.cancel)
         stack.callback(self.measuring.close)
         # Hands over what is there already: the first Map-Register leaves in here.
         self.monitor = await start_monitor(self.policy, self._on_change, self._on_rules_changed)
@@ -163,7 +183,11 @@ class Daemon:
         stack.push_async_callback(self._kernel.stop)
         await self._kernel.start()
         stack.push_async_callback(self.steering.stop)
+        stack.push_async_callback(self.runs.stop)
+        cgroups.remove_leftovers()
         await self.steering.start()
+        self._chains.start()
+        stack.callback(self._chains.stop)
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
             stack.callback(self._loop.create_task(sd_notify.beat(every_s)).cancel)
 
@@ -184,7 +208,7 @@ class Daemon:
             log.info("%s", reason.text)
         if not delta.has_changed:
             self._lingering.on_network((), self.policy, state)
-            self._kernel.touch()  # a gateway may be another one
+            self._kernel.touch_after_move()  # a gateway may be another one
             return
         if is_move:
             self.journal.on_change([reason.text for reason in delta.reasons], since, time.time())
@@ -196,7 +220,7 @@ class Daemon:
         # After the registers: a mark that names an uplink which has just gone takes the default way meanwhile.
         self._steer()
         self._lingering.on_network(delta.former_uplinks, self.policy, state)
-        self._kernel.touch()
+        self._kernel.touch_after_move()
         self.desktop.touch()
 
     def on_meaning(self, reasons: list[str], since: float) -> None:
@@ -204,9 +228,10 @@ class Daemon:
         assert self.monitor is not None, "the bus is listened to after the monitor has started"
         if self.policy != self.monitor.policy:
             self.monitor.set_policy(self.policy, reasons or (JUDGED,), since)
-            return
-        for reason in reasons:
-            log.info("%s", reason)
+        else:
+            for reason in reasons:
+                log.info("%s", reason)
+        self._steer()  # what costs by volume may be another one
 
     def on_awake(self) -> None:
         """The machine has slept: register anew, believe nothing, and look at what the night has left."""
@@ -215,9 +240,14 @@ class Daemon:
 
     def look_again(self) -> None:
         """Somebody has reason to think that the network changed."""
-        self._kernel.suspect()
+        self._repair()
         if self.monitor is not None:
             self._loop.call_soon(self.monitor.nudge)
+
+    def _repair(self) -> None:
+        """Somebody may have flushed what we put into the kernel."""
+        self._kernel.suspect()
+        self.steering.repair()
 
     def nudge(self) -> bool:
         """For the control socket: look at the network, now (True) or in a moment."""
@@ -225,8 +255,7 @@ class Daemon:
 
     def _use_uplinks(self) -> None:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
-        is_legacy = self.file.multihoming.mode == "legacy"
-        wanted = assembly.engine_uplinks(self.uplinks, self.node.is_silent, self.node.plan, is_legacy=is_legacy)
+        wanted = sending_uplinks(self.file, self.uplinks, self.node)
         if wanted == self._engine_uplinks:
             return
         refused = self.engine.set_uplinks(wanted)
@@ -236,7 +265,7 @@ class Daemon:
 
     def _steer(self) -> None:
         """Marks lead to the uplinks of the moment."""
-        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks))
+        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
 
     def _on_rules_changed(self) -> None:
         """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
@@ -264,15 +293,17 @@ class Daemon:
                 case Stranger():
                     pass  # an RTR's
                 case MtuLearned(locator, mtu_bytes):
-                    self._publish(Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes}))
-                case Silent(locator):
+                    learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})
+                    self._publisher.publish(learned, now)
+                case Silent(locator, is_flowing):
                     self._report_traffic()
-                    self._perform(self.node.on_unanswered(locator, now))
+                    self._perform(self.node.on_unanswered(locator, is_flowing, now))
+                case HeardAgain(locator, local):
+                    self._perform(self.node.on_heard([(local, locator)], now))
                 case TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
 
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _on_time(self) -> None:
         self.desktop.check_clocks()
         self._report_traffic()
         self._perform(self.node.on_timer(self._loop.time()))
@@ -307,41 +338,15 @@ class Daemon:
                         self._kernel.touch()
                 case DropPending(prefix):
                     self.engine.drop_pending(prefix)
-                case WatchForSilence(remote, patience_s):
-                    self.engine.set_patience(remote, patience_s)
+                case WatchForSilence(remote, patience_s, one_sided_s):
+                    self.engine.set_patience(remote, patience_s, one_sided_s)
                 case UplinkChanged():
                     self._use_uplinks()
                 case Event():
-                    self._publish(effect)
+                    self._publisher.publish(effect, self._loop.time())
                     if effect.kind == "natt-state":
                         self.measuring.look(self._loop.time())
-        self._arm()
-
-    def _arm(self) -> None:
-        at = self.node.wake_at()
-        if self._timer is not None:
-            if at is not None and self._timer.when() == at:
-                return
-            self._disarm()
-        if at is not None and not self.is_stopping:
-            self._timer = self._loop.call_at(at, self._on_timer)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _publish(self, event: Event) -> None:
-        if (step := narration.step_of(event)) is not None:
-            self.journal.on_step(*step, self._loop.time())
-        shown = ApiEvent(kind=event.kind, at=iso_utc(time.time()), fields=dict(event.fields))
-        self.server.publish(shown)
-        if (problem := self.problems.on_event(event.kind, event.fields)) is not None:
-            log.warning("%s", problem)
-        self.desktop.publish(shown)
-        level = logging.INFO if event.kind in logs.TOLD else logging.DEBUG
-        if log.isEnabledFor(level):
-            log.log(level, "%s", narration.line_of(event))
+        self._alarm.set(None if self.is_stopping else self.node.wake_at())
 
     # --- the rest
 
@@ -362,7 +367,7 @@ class Daemon:
             if self.monitor is not None:
                 self.monitor.set_policy(self.policy)
             await use_tier(self.engine, self.file.datapath.tier)
-            self._kernel.suspect()
+            self._repair()
             self.desktop.touch()
         finally:
             sd_notify.ready(self.summary())
@@ -393,8 +398,3 @@ class Daemon:
     def summary(self) -> str:
         """One line for `systemctl status`."""
         return f"EID {', '.join(map(str, self.file.eids))}; {len(self.uplinks)} uplinks"
-
-    def _warn_of_odd_choices(self) -> None:
-        routing = self.file.routing
-        if routing.mode == "split" and not routing.overlay_prefixes:
-            log.warning("routing.overlay-prefixes is empty: nothing but answers goes into the overlay")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from lispmob.api.schema import (
@@ -18,7 +17,9 @@ from lispmob.api.schema import (
     Status,
     Uplink,
 )
+from lispmob.api.steering_backend import SteeringBackend
 from lispmob.errors import LispError
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 
@@ -39,7 +40,7 @@ class StaticLocator:
     weight: int
 
 
-class Backend(Protocol):
+class Backend(SteeringBackend, Protocol):
     """Called in the event loop, so nothing here may block. The arguments are checked already."""
 
     def version(self) -> str:

@@ -10,11 +10,11 @@ import pwd
 import socket
 import stat
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from lispmob.errors import LispError
+from lispmob.values import dataclass
 
 SO_PEERGROUPS: Final = 59  # Linux 4.13; Python has no name for it
 _UCRED: Final = struct.Struct("=iII")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable
 from ipaddress import ip_address
 from typing import Any, Final
 
 import msgspec
 
 from lispmob.api.backend import ApiError, Backend, StaticLocator
+from lispmob.api.method import Method
 from lispmob.api.schema import (
     Changed,
     Lookup,
@@ -23,19 +23,11 @@ from lispmob.api.schema import (
     Request,
     Version,
 )
+from lispmob.api.steering_methods import STEERING_METHODS
 from lispmob.errors import ConfigError
 from lispmob.wire.address import EidPrefix, IpAddress
 
 MAX_INSTANCE_ID: Final = (1 << 24) - 1  # RFC 9300: what a data header can carry
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One method. `is_change`: only root and the group may call it."""
-
-    params: type[msgspec.Struct]
-    call: Callable[[Backend, Any], Any]
-    is_change: bool = False
 
 
 async def _reload(backend: Backend) -> Any:
@@ -90,18 +82,19 @@ METHODS: Final[dict[str, Method]] = {
     "map-cache-flush": Method(NoParams, lambda backend, _: Changed(count=backend.map_cache_flush()), is_change=True),
     "nudge": Method(NoParams, lambda backend, _: Nudged(is_now=backend.nudge())),
     "reload": Method(NoParams, lambda backend, _: _reload(backend), is_change=True),
+    **STEERING_METHODS,
 }
 # `events` is the server's own: it needs the connection.
 
 
-def call(backend: Backend, request: Request, *, may_change: bool) -> Any | Awaitable[Any]:
-    """Do one request; an awaitable for the few methods that take time. Raises ApiError."""
+def call(backend: Backend, request: Request, *, may_change: bool, pid: int = 0) -> Any | Awaitable[Any]:
+    """Do one request of the client `pid`; an awaitable for the few methods that take time. Raises ApiError."""
     method = METHODS.get(request.method)
     if method is None:
         raise ApiError("method", f"no method {request.method[:40]!r}; known: events, {', '.join(sorted(METHODS))}")
     if method.is_change and not may_change:
         raise ApiError("denied", f"{request.method}: only root and the members of the control group may do this")
-    return method.call(backend, read_params(request, method.params))
+    return method.apply(backend, read_params(request, method.params), pid)
 
 
 def is_pending(result: Any) -> bool:

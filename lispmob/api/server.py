@@ -139,6 +139,7 @@ class _Client(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._kinds: frozenset[str] | None = None  # None: follows nothing; empty: everything
         self._last_call: asyncio.TimerHandle | None = None
+        self._pid = 0
         self.may_change = False
         self.is_admitted = False
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -154,6 +155,7 @@ class _Client(asyncio.Protocol):
             log.warning("control client without credentials why=%s", error.strerror)
             self.abort()
             return
+        self._pid = peer.pid
         why_not = self._server.admit(self, peer)
         if why_not is not None:
             self._fail(None, ApiError("busy", why_not))
@@ -225,7 +227,7 @@ class _Client(asyncio.Protocol):
             if request.method == "events":
                 self._start_events(request)
                 return
-            result = call(self._backend, request, may_change=self.may_change)
+            result = call(self._backend, request, may_change=self.may_change, pid=self._pid)
             if is_pending(result):
                 self._task = self._server.spawn(self._finish(request.id, result))
             else:

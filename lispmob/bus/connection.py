@@ -13,10 +13,10 @@ import importlib.util
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from lispmob.errors import LispError
+from lispmob.values import dataclass
 
 LIBRARIES: Final = ("dbus_fast", "dbus_next")
 """In the order of preference; one of them is a dependency."""

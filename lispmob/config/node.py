@@ -90,14 +90,14 @@ class MapServerSection(KeySection, frozen=True, kw_only=True):
 class UplinkSection(Section, frozen=True, kw_only=True):
     """A rule about the interfaces whose name matches; the first rule that matches counts.
 
-    `use` None: tunnels (VPNs) are left alone, everything else is used.
+    `use` None: tunnels (VPNs) are left alone, everything else is used. `metered` None: as NetworkManager says.
     """
 
     name: InterfacePattern
     use: YesNo | None = None
     priority: Priority | None = None
     weight: Weight | None = None
-    metered: YesNo = False
+    metered: YesNo | None = None
 
 
 class AddressesSection(Section, frozen=True, kw_only=True):

@@ -23,14 +23,16 @@ def _mask(text: str) -> MarkMask:
     return MarkMask(int(text, 0))
 
 
-def _protocol(text: str) -> int:
+def read_protocol(text: str) -> int:
+    """The number of a protocol, from its number or name. Raises ValueError."""
     number = PROTOCOLS.get(text.lower())
     if number is None and not (text.isdecimal() and int(text) <= 255):
         raise ValueError
     return int(text) if number is None else number
 
 
-def _dscp(text: str) -> int:
+def read_dscp(text: str) -> int:
+    """A DSCP from its number or name. Raises ValueError."""
     number = (_DSCP_NAMES | _DSCP_AF).get(text.lower())
     if number is None and not (text.isdecimal() and int(text) <= DSCP_MAX):
         raise ValueError
@@ -50,7 +52,8 @@ def _span(most: int) -> Callable[[str], Span]:
     return read
 
 
-def _user(text: str) -> Span:
+def read_user(text: str) -> Span:
+    """User ids: of a name, a number, or a range. Raises ValueError."""
     if text[:1].isdecimal():
         return _span(ID_MAX)(text)
     try:
@@ -60,7 +63,8 @@ def _user(text: str) -> Span:
     return Span(uid, uid)
 
 
-def _group(text: str) -> Span:
+def read_group(text: str) -> Span:
+    """Group ids: of a name, a number, or a range. Raises ValueError."""
     if text[:1].isdecimal():
         return _span(ID_MAX)(text)
     try:
@@ -78,7 +82,8 @@ def _origin(text: str) -> str:
     return Selector(from_interface=text).from_interface or ""
 
 
-def _cgroup(text: str) -> str:
+def read_cgroup(text: str) -> str:
+    """The path of a control group. Raises ValueError."""
     return Selector(cgroup=text).cgroup or ""
 
 
@@ -111,13 +116,17 @@ class RuleSection(Section, frozen=True, kw_only=True):
     name: Annotated[str, plain(_rule_name, "a name of 1 to 64 letters, digits, spaces and _.:/+-")]
     to: tuple[Network, ...] = ()
     from_: tuple[Network, ...] = field(name="from", default=())
-    protocol: tuple[Annotated[int, plain(_protocol, f"a number to 255, or one of {', '.join(PROTOCOLS)}")], ...] = ()
+    protocol: tuple[
+        Annotated[int, plain(read_protocol, f"a number to 255, or one of {', '.join(PROTOCOLS)}")], ...
+    ] = ()
     ports: tuple[PortRange, ...] = ()
     source_ports: tuple[PortRange, ...] = ()
-    dscp: tuple[Annotated[int, plain(_dscp, "a number from 0 to 63, or a name such as ef, cs1 or af41")], ...] = ()
-    user: tuple[Annotated[Span, plain(_user, "a user of this host, a number, or a range of numbers")], ...] = ()
-    group: tuple[Annotated[Span, plain(_group, "a group of this host, a number, or a range of numbers")], ...] = ()
-    cgroup: Annotated[str | None, plain(_cgroup, "a control group's path, such as user.slice/backup.service")] = None
+    dscp: tuple[Annotated[int, plain(read_dscp, "a number from 0 to 63, or a name such as ef, cs1 or af41")], ...] = ()
+    user: tuple[Annotated[Span, plain(read_user, "a user of this host, a number, or a range of numbers")], ...] = ()
+    group: tuple[Annotated[Span, plain(read_group, "a group of this host, a number, or a range of numbers")], ...] = ()
+    cgroup: Annotated[str | None, plain(read_cgroup, "a control group's path, such as user.slice/backup.service")] = (
+        None
+    )
     from_interface: Annotated[str | None, plain(_origin, "an interface name, or the beginning of one and *")] = None
     via: tuple[ViaEntry, ...] = ()
     metered: YesNo = True

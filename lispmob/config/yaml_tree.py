@@ -8,12 +8,12 @@ depth and size are bounded, so no file can blow up in memory. This file is the o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import yaml
 
 from lispmob.errors import ConfigError
+from lispmob.values import dataclass
 
 MAX_BYTES: Final = 1 << 20  # ours: a thousand times the shipped file
 MAX_DEPTH: Final = 16  # ours: the schema needs 5

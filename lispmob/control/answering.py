@@ -6,7 +6,6 @@ RFC 9301, 5.3 to 5.5 and 7.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
@@ -14,6 +13,7 @@ from lispmob.control.effect import Count, MachineEffect, SendControl
 from lispmob.control.forwarding import is_unicast
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.lcaf_contents import ip_addresses
 from lispmob.wire.map_reply import MapReply

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import MappingRecord
 
@@ -85,10 +86,14 @@ class UplinkChanged:
 
 @dataclass(frozen=True, slots=True)
 class WatchForSilence:
-    """Tell us when data sent to this locator has gone without an answer for so long; None: no more."""
+    """Tell us when data sent to this locator has gone without an answer for so long; None: no more.
+
+    `one_sided_s` counts instead for traffic that nothing has come back from for a while.
+    """
 
     remote: IpAddress
     patience_s: float | None
+    one_sided_s: float = 0.0
 
 
 Effect: TypeAlias = SendControl | InstallMapping | RemoveMapping | DropPending | Event | WatchForSilence | UplinkChanged

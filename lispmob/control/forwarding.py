@@ -14,12 +14,12 @@ natively dies at the next ingress filter, or worse, gives away where the node is
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
 
 from lispmob.control.effect import InstallMapping, UsableLocator
 from lispmob.control.locator_set import NEVER, LocatorSet
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node_config import Fallback, NodeConfig
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
 

@@ -46,6 +46,7 @@ from lispmob.control.resolver import Lookup, Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
+from lispmob.natt.data_reply import in_data
 from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan
@@ -161,7 +162,7 @@ class Node:
         taken = self.traversal.on_data_control(arrival, now) if is_relayed or is_info else None
         if taken is not None:
             return self._route(taken, now)
-        return self.on_datagram(arrival.as_datagram(), now)
+        return in_data(self.on_datagram(arrival.as_datagram(), now), arrival, self.plan)
 
     def on_stalled(self, address: IpAddress, now: float) -> list[NodeEffect]:
         """What leaves by this uplink's RTR has not been answered for longer than a round trip."""
@@ -194,15 +195,15 @@ class Node:
             self._targets.on_traffic(now)
         return self._route([], now)
 
-    def on_heard(self, sources: Iterable[IpAddress], now: float) -> list[NodeEffect]:
-        """Packets from these outer sources were decapsulated since the last call."""
-        heard = list(sources)
-        self._peers.on_heard(heard, now)
+    def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[NodeEffect]:
+        """Packets to these RLOCs of ours, each with the outer source, were decapsulated since the last call."""
+        heard = list(pairs)
+        self._peers.on_heard((source for _, source in heard), now)
         return self._route(self._prober.on_heard(heard, now), now)
 
-    def on_unanswered(self, remote: IpAddress, now: float) -> list[NodeEffect]:
+    def on_unanswered(self, remote: IpAddress, is_flowing: bool, now: float) -> list[NodeEffect]:
         """Packets to this locator have gone without an answer for the time that WatchForSilence named."""
-        return self._route(self._prober.on_unanswered(remote, now), now)
+        return self._route(self._prober.on_unanswered(remote, is_flowing, now), now)
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
@@ -350,7 +351,7 @@ class Node:
                     waiting.extendleft(reversed(self._mappings.on_reachability(remote, is_up, now)))
                     if not is_up:  # packets go to the others now: whatever killed this one may have killed them, too
                         for other in self._mappings.siblings(remote):
-                            waiting.extend(self._prober.on_unanswered(other, now))
+                            waiting.extend(self._prober.on_suspicion(other, now))
                 case UplinkChanged(local, is_up) as changed:
                     out += [Event("uplink-answers" if is_up else "uplink-silent", {"rloc": str(local)}), changed]
                     out += self._rank(now)

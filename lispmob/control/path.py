@@ -2,25 +2,29 @@
 
 A live path is asked once per interval, unless data proves it. When an answer stays away, a volley follows: several
 probes within the first half of one more timeout, so that a path that loses a tenth of its packets is not taken for
-dead, and a dead one is still left after two timeouts. Data that goes unanswered starts the volley at once, and the
-verdict then takes two round trips. A path that has just died over and over must answer more than once.
+dead, and a dead one is still left after two timeouts. When packets came all the time and then no more, the volley
+starts at once, and its verdict takes less than two round trips. When data has only ever gone out, or not come back for
+a while, one probe is sent out of turn, and what follows is quicker than usual: a busy peer is slow to answer probes.
+A path that has just died over and over must answer more than once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
 from lispmob.control.path_quality import PathQuality
+from lispmob.control.patience import QUICKEST_S
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 VOLLEY: Final = 7  # ours: with 10 percent lost each way, all of them and the first get lost once in 600,000 rounds
 UNSTABLE_S: Final = 300.0  # ours: deaths within this time make the next coming-up harder
 ANSWERS_MAX: Final = 5
-QUICKEST_S: Final = 0.02  # ours: below this a busy host, not the path, would be measured
 DOWN_FIRST_S: Final = 2.0
-LONGEST_PATIENCE_S: Final = 1.0  # ours: false alarms make us slower to ask, but not slower than this
+VERDICT: Final = 1.9  # ours, in round trips: of the seven probes the last has 1.09 for its answer, the first all of it
+PRESSED_S: Final = 0.25  # ours: with a patience of one timeout at most, a dead path is left within two of them
+SILENCE: Final = "data unanswered"
 
 
 class Pair(NamedTuple):
@@ -84,7 +88,7 @@ class Path:
         self._volley_pause_s = 0.0
         self._round_ends_at = 0.0
         self._backoff_s = 0.0
-        self._alarms = 0
+        self._is_pressed = False
 
     @property
     def is_down(self) -> bool:
@@ -97,19 +101,15 @@ class Path:
             return config.timeout_s
         return max(config.timeout_s, self.quality.rtt_s + 4 * self.quality.rtt_variation_s)
 
-    def patience_s(self, config: ProbeConfig) -> float | None:
-        """How long data may go unanswered before that is suspicious; None before the first round trip is known."""
-        if self.quality.rtt_s is None:
-            return None
-        usual_s = max(self.quality.rtt_s, QUICKEST_S)
-        return min(usual_s * float(1 << self._alarms), max(LONGEST_PATIENCE_S, 4 * usual_s), config.interval_s)
-
     def on_due(self, config: ProbeConfig, jitter: float, now: float) -> bool:
         """The time has come (`wake_at`): True when one probe is to be sent now. Call again until it is not due."""
         if self.state is State.VERIFYING:
             return self._verify(config, now)
         if self._awaited_until is not None and self.state is not State.DOWN:
-            self._suspect("no answer", self.timeout_s(config), max(config.tries - 1, 1), now)
+            if self._is_pressed:
+                self._suspect("no answer", self._pressed_round_s(config), 1, now)
+            else:
+                self._suspect("no answer", self.timeout_s(config), max(config.tries - 1, 1), now)
             return self._verify(config, now)
         if self.state is State.DOWN:
             if not self._was_answered:
@@ -123,7 +123,8 @@ class Path:
             if proven_until > now:
                 self.wake_at = proven_until
                 return False
-        self._awaited_until = self.wake_at = now + self.timeout_s(config)
+        pause_s = self._pressed_pause_s(config) if self._is_pressed else self.timeout_s(config)
+        self._awaited_until = self.wake_at = now + pause_s
         return True
 
     def on_answer(self, rtt_s: float, is_late: bool, config: ProbeConfig, jitter: float, now: float) -> None:
@@ -135,14 +136,20 @@ class Path:
             if self._answers < self._answers_needed(now):
                 self.wake_at = min(self.wake_at, now + self.timeout_s(config) / 4)
                 return
-        self._awaited_until = None
+        self._awaited_until, self._is_pressed = None, False
         self._to(State.UP, "answered", now)
         self.wake_at = now + _spread(config.interval_s, config, jitter)
 
     def on_heard(self, config: ProbeConfig, now: float) -> None:
-        """Data came in from the other end: proof while the path is up, a reason to ask while it is not."""
+        """Data came in over this pair: proof while the path is up, a reason to ask while it is not."""
         self.last_heard = now
-        self._alarms = 0
+        if self.state is State.VERIFYING and self.why == SILENCE:
+            self._to(State.UP, "data answered", now)
+            self.wake_at = now + config.interval_s
+        self.on_life_sign(config, now)
+
+    def on_life_sign(self, config: ProbeConfig, now: float) -> None:
+        """Data came in from the other end, maybe over another pair: a reason to ask a path that is down."""
         if self.state is State.DOWN:
             self.wake_at = min(self.wake_at, max(now, self.since + config.timeout_s))
 
@@ -153,24 +160,32 @@ class Path:
             self.why = why
             self.wake_at = min(self.wake_at, now)
 
-    def on_unanswered(self, config: ProbeConfig, now: float) -> None:
-        """Data has been sent for longer than our patience, and nothing came back."""
-        self._alarms = min(self._alarms + 1, 16)
+    def on_unanswered(self, is_flowing: bool, config: ProbeConfig, now: float) -> None:
+        """Data has been sent for longer than our patience, and nothing came back; `is_flowing`: it did until then."""
         if self.state is not State.UP:
             return
         self.last_heard = None
-        rtt_s = self.quality.rtt_s or config.timeout_s
-        verdict_s = max(1.9 * rtt_s + 4 * self.quality.rtt_variation_s, QUICKEST_S)
-        self._suspect("data unanswered", min(verdict_s, self.timeout_s(config)), 1, now)
+        if is_flowing:
+            round_s = VERDICT * max(self.quality.rtt_s or config.timeout_s, QUICKEST_S)
+            self._suspect(SILENCE, round_s, 1, now)
+        elif self._awaited_until is None:
+            self._is_pressed = True
+            self.wake_at = min(self.wake_at, now)
 
     def on_slept(self, now: float) -> None:
         """Time has passed without us: nothing is known any more."""
-        self._awaited_until, self.last_heard, self._deaths = None, None, []
+        self._awaited_until, self.last_heard, self._deaths, self._is_pressed = None, None, [], False
         self._to(State.UNKNOWN, "slept", now)
         self.wake_at = now
 
+    def _pressed_pause_s(self, config: ProbeConfig) -> float:
+        return min(self.timeout_s(config), max(1.5 * (self.quality.rtt_s or 0), PRESSED_S))
+
+    def _pressed_round_s(self, config: ProbeConfig) -> float:
+        return min(self.timeout_s(config), max(VERDICT * (self.quality.rtt_s or 0), config.timeout_s / 2))
+
     def _suspect(self, why: str, round_s: float, rounds: int, now: float) -> None:
-        self._awaited_until = None
+        self._awaited_until, self._is_pressed = None, False
         self._tries_left = rounds
         self._volley_left = 0
         self._volley_pause_s = round_s / (2 * VOLLEY)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from lispmob.values import dataclass
 
 WINDOW: Final = 64  # ours: half an hour of probes at the default interval; one of them is 1.6 percent
 SMOOTHING: Final = 1 / 8  # RFC 6298, 2.3: alpha

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from lispmob.control.effect import (
@@ -23,7 +22,9 @@ from lispmob.control.effect import (
 )
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.path import Pair, Path, ProbeConfig, State
+from lispmob.control.patience import Patience
 from lispmob.control.rate_limit import TokenBucket
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
@@ -44,7 +45,7 @@ NONCE_LIFETIME_S: Final = 10.0  # ours: a later answer tells nothing about now
 PROBE_INTERVAL_S: Final = 0.01  # ours: at most 100 probes a second in the long run
 PROBE_BURST: Final = 64
 FIRST_WITHIN_S: Final = 1.0  # ours: new locators are asked soon, and not all at once
-PATIENCE_CHANGE: Final = 0.25  # ours: the datapath need not know every microsecond
+PATIENCE_CHANGE: Final = 0.05  # ours: the datapath need not know every microsecond
 
 
 ProbeEffect: TypeAlias = (
@@ -76,7 +77,7 @@ class Prober:
         self._asked: OrderedDict[int, _Asked] = OrderedDict()
         self._unreachable: set[IpAddress] = set()
         self._silent: set[IpAddress] = set()  # of our own
-        self._patience: dict[IpAddress, float] = {}
+        self._patience: dict[IpAddress, Patience] = {}
         self._limit = TokenBucket(PROBE_INTERVAL_S, PROBE_BURST)
         self._limited_until = float("-inf")
 
@@ -101,7 +102,10 @@ class Prober:
         """When to call on_timer, in monotonic seconds; None while there is nothing to probe."""
         lost_at = next((asked.lost_at for asked in self._asked.values() if not asked.is_lost), None)
         due_at = min((path.wake_at for path in self._paths.values()), default=lost_at)
-        return None if due_at is None else max(due_at, self._limited_until)
+        if due_at is None:
+            return None
+        calm = (one.calm_at for one in self._patience.values() if one.calm_at is not None)
+        return min([max(due_at, self._limited_until), *calm])
 
     def on_config(self, config: ProbeConfig, enabled: bool, now: float) -> list[ProbeEffect]:
         """A reload. Paths keep what is known of them; a shorter interval begins to count with the next probe."""
@@ -118,7 +122,11 @@ class Prober:
         self._targets = dict(targets)
         for pair, path in self._paths.items():
             path.eid = self._targets.get(pair.remote, path.eid)
-        return self._arrange(now)
+        effects = self._arrange(now)
+        for remote, patience in self._patience.items():
+            patience.told = None  # the datapath forgets a locator that went away and came back in between
+            effects += self._tell_patience(remote)
+        return effects
 
     def on_map_reply(self, reply: MapReply, arrived_at: IpAddress, now: float) -> list[ProbeEffect] | None:
         """A Map-Reply with P=1; None: its nonce is none of ours. Its source proves nothing, the nonce does."""
@@ -130,25 +138,35 @@ class Prober:
             return []
         was_down = path.is_down
         path.on_answer(now - asked.sent_at, asked.is_lost, self._config, self._jitter(), now)
-        return [*self._changed(path, was_down), *self._tell_patience(path)]
+        return [*self._changed(path, was_down), *self._tell_patience(path.pair.remote)]
 
-    def on_heard(self, remotes: Iterable[IpAddress], now: float) -> list[ProbeEffect]:
-        """Data came in from these outer sources. It proves the path that our answers take: the preferred one."""
+    def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[ProbeEffect]:
+        """Data came in over these pairs, of an RLOC of ours and an outer source."""
         effects: list[ProbeEffect] = []
-        for remote in remotes:
-            local = self._own.best(remote.version)
+        for local, remote in pairs:
             for path in self._of(remote):
-                if path.is_down or (local is not None and path.pair.local == local.address):
+                if path.pair.local == local:
                     path.on_heard(self._config, now)
-                    effects += self._tell_patience(path)
+                else:
+                    path.on_life_sign(self._config, now)
+            effects += self._tell_patience(remote)
         return effects
 
-    def on_unanswered(self, remote: IpAddress, now: float) -> list[ProbeEffect]:
+    def on_unanswered(self, remote: IpAddress, is_flowing: bool, now: float) -> list[ProbeEffect]:
         """Data sent to this locator has gone without an answer for longer than the patience that we told."""
-        self._patience.pop(remote, None)  # the datapath tells of silence once: it must be told to watch again
+        patience = self._patience.get(remote)
+        if patience is not None:
+            patience.on_alarm(is_flowing, now)
+            patience.told = None  # the datapath tells of silence once: it must be told to watch again
         for path in self._of(remote):
-            path.on_unanswered(self._config, now)
-        return [*self.on_timer(now), *(effect for path in self._of(remote) for effect in self._tell_patience(path))]
+            path.on_unanswered(is_flowing, self._config, now)
+        return [*self.on_timer(now), *self._tell_patience(remote)]
+
+    def on_suspicion(self, remote: IpAddress, now: float) -> list[ProbeEffect]:
+        """Something near this locator died: ask it out of turn."""
+        for path in self._of(remote):
+            path.on_unanswered(False, self._config, now)
+        return self.on_timer(now)
 
     def on_hint(self, remote: IpAddress, why: str, now: float) -> list[ProbeEffect]:
         """A locator-status bit fell, ICMP said unreachable, a nonce was not echoed: ask, believe nothing."""
@@ -168,6 +186,9 @@ class Prober:
         """A deadline may have passed. Early and late calls are both harmless."""
         effects: list[ProbeEffect] = []
         self._expire(now)
+        for remote, patience in self._patience.items():
+            if patience.on_timer(now):
+                effects += self._tell_patience(remote)
         due = [path for path in self._paths.values() if path.wake_at <= now]
         for path in sorted(due, key=lambda path: path.wake_at):  # whom the limit held back comes first
             while path.wake_at <= now:
@@ -276,18 +297,18 @@ class Prober:
         self._silent = silent
         return [UplinkChanged(local, local not in silent) for local in changed]
 
-    def _tell_patience(self, path: Path) -> list[ProbeEffect]:
+    def _tell_patience(self, remote: IpAddress) -> list[ProbeEffect]:
         """The datapath watches per locator: the slowest living pair sets the time."""
-        remote = path.pair.remote
-        known = [one.patience_s(self._config) for one in self._of(remote) if one.state is State.UP]
-        patience_s = max((one for one in known if one is not None), default=None)
-        before_s = self._patience.get(remote)
-        if patience_s is None or (
-            before_s is not None and abs(patience_s - before_s) <= PATIENCE_CHANGE * min(before_s, patience_s)
-        ):
+        known = [path.quality.rtt_s for path in self._of(remote) if path.state in (State.UP, State.VERIFYING)]
+        rtt_s = max((one for one in known if one is not None), default=None)
+        if rtt_s is None:
             return []
-        self._patience[remote] = patience_s
-        return [WatchForSilence(remote, patience_s)]
+        patience = self._patience.setdefault(remote, Patience())
+        wanted, told = patience.of(rtt_s, self._config.timeout_s, self._config.interval_s), patience.told
+        if told is not None and all(abs(a - b) <= PATIENCE_CHANGE * b for a, b in zip(wanted, told, strict=True)):
+            return []
+        patience.told = wanted
+        return [WatchForSilence(remote, *wanted)]
 
     def _of(self, remote: IpAddress) -> list[Path]:
         pairs = (Pair(own.address, remote) for own in self._own.locators if own.address.version == remote.version)

@@ -7,7 +7,6 @@ nothing else tells a node that the mapping system knows where it is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -16,6 +15,7 @@ from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.node_config import MapServerPeer
 from lispmob.control.rate_limit import TokenBucket
 from lispmob.errors import AuthenticationFailed
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import sign
 from lispmob.wire.auth import verify as verify_mac
@@ -116,15 +116,16 @@ class Registration:
         """The host was suspended: the Map-Server may have forgotten us meanwhile."""
         return self._start(now) if self._uplinks() else []
 
+    def on_doubt(self, now: float) -> list[MachineEffect]:
+        """Is the Map-Server still there? A refresh tells; a try that is open asks already, and keeps its pace."""
+        return self._refresh(now) if self.state is State.REGISTERED else []
+
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed: refresh, or try again and wait twice as long."""
         if self._wake_at is None or now < self._wake_at:
             return []
         if self.state is State.REGISTERED:
-            self._to(State.REFRESHING)
-            self.tries = 0
-            self._wait_s = FIRST_WAIT_S
-            return self._register(now)
+            return self._refresh(now)
         effects: list[MachineEffect] = [self._event("register-timeout", tries=self.tries, waited_s=self._wait_s)]
         self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
         if self.state is not State.LOST and now - self._trying_since >= LIFETIME_S:
@@ -164,6 +165,12 @@ class Registration:
             self._trying_since = now
         self._to(State.REGISTERING)
         self._outstanding.clear()  # they would confirm locators that are no longer true
+        self.tries = 0
+        self._wait_s = FIRST_WAIT_S
+        return self._register(now)
+
+    def _refresh(self, now: float) -> list[MachineEffect]:
+        self._to(State.REFRESHING)
         self.tries = 0
         self._wait_s = FIRST_WAIT_S
         return self._register(now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 from lispmob.control.effect import Count, MachineEffect
@@ -44,7 +45,7 @@ class Registrations:
     def on_life_sign_wanted(self, server: IpAddress, now: float) -> list[MachineEffect]:
         """Does this Map-Server still answer? One Map-Register tells."""
         asked = next((one for one in self.machines if one.server.address == server), None)
-        return asked.on_slept(now) if asked is not None else []
+        return asked.on_doubt(now) if asked is not None else []
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed."""
@@ -59,10 +60,14 @@ class Registrations:
         return [effect for one in self.machines for effect in one.on_shutdown(now)]
 
     def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[MachineEffect]:
-        """A Map-Notify came. Its nonce, unique in the node, says whom it is for."""
-        for one in self.machines:
-            if one.expects(notify.nonce):
-                return one.on_map_notify(notify, raw, now)
+        """A Map-Notify came. Its nonce, unique in the node, says whom it is for; octets the wrong way round do, too.
+
+        The MAC decides either way: a nonce that is easier to guess by one bit makes nothing believable.
+        """
+        for nonce in (notify.nonce, notify.nonce_octets_reversed):
+            for one in self.machines:
+                if one.expects(nonce):
+                    return one.on_map_notify(replace(notify, nonce=nonce), raw, now)
         return [Count("rx_nonce")]
 
     def on_config(self, config: NodeConfig, now: float) -> list[MachineEffect]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from ipaddress import ip_address
 from typing import Final
@@ -26,6 +26,7 @@ from lispmob.control.effect import (
 )
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.eid import from_prefix

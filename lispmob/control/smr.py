@@ -10,13 +10,13 @@ time the targets are looked up afresh: a peer that moved at the same moment is t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from lispmob.control.effect import Count, Event, FollowUpDue, MachineEffect, SendControl
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.rate_limit import KeyedBuckets
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.eid import from_prefix, to_prefix
 from lispmob.wire.map_request import EidRecord, MapRequest

@@ -7,6 +7,7 @@ from cffi import FFI
 DIRECTORY = "lispmob/datapath"  # relative to setup.py, as setuptools wants it
 PARTS = (
     "address",
+    "ask",
     "burst",
     "counters",
     "data_port",
@@ -17,6 +18,7 @@ PARTS = (
     "icmp",
     "inbound",
     "lane",
+    "lengths",
     "lifecycle",
     "loader",
     "locator",
@@ -55,7 +57,7 @@ struct lm_uplink_spec {
 struct lm_punt {
     uint8_t kind; uint32_t instance_id; struct lm_addr source, destination; uint16_t source_port, destination_port;
     struct lm_addr outer_source; uint16_t outer_source_port; struct lm_addr outer_destination; bool is_registered;
-    int ifindex; uint32_t mtu; bool is_outbound;
+    int ifindex; uint32_t mtu; bool is_outbound, is_flowing;
     uint64_t at_ns, before_ns; uint32_t length;
     uint8_t payload[4096]; ...;
 };
@@ -95,12 +97,22 @@ int lm_engine_wake_fd(const struct lm_engine *e);
 size_t lm_engine_drain(struct lm_engine *e, struct lm_punt *into, size_t most);
 void lm_engine_counters(struct lm_engine *e, uint64_t *into);
 size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most);
-size_t lm_engine_heard(struct lm_engine *e, struct lm_addr *into);
+struct lm_heard { struct lm_addr source, local; ...; };
+size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
 const char *lm_counter_name(unsigned index);
-void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t patience);
+void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow);
 struct lm_lane { int fd, ifindex; uint32_t mark, queue; };
 int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
+struct lm_question {
+    struct lm_addr source, destination; uint8_t protocol; bool has_ports; uint16_t source_port, destination_port;
+    int lane; ...;
+};
+struct lm_answer {
+    int fate; bool has_entry; struct lm_prefix entry; uint64_t flow; bool by_mark; int ifindex;
+    struct lm_addr local, remote, mapped; uint16_t port; bool is_relayed; ...;
+};
+void lm_engine_ask(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer);
 struct lm_steer { uint32_t mark; uint32_t queue; };
 int lm_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other);
 int lm_steering_attach(int tun, int program);
@@ -154,6 +166,12 @@ struct lm_locator_set;
 struct lm_remote { struct lm_addr address; uint16_t port; ...; };
 struct lm_locator_set *lm_locator_set_take(struct lm_locators *all, const struct lm_locator_spec *specs, size_t count);
 struct lm_remote *lm_locator_choose(const struct lm_locator_set *set, unsigned families, uint64_t flow);
+struct lm_silence { ...; };
+int lm_silence_sent(struct lm_silence *s, uint64_t now, uint32_t octets);
+int lm_silence_tick(struct lm_silence *s, uint64_t now);
+uint64_t lm_silence_due(const struct lm_silence *s);
+bool lm_silence_arrived(struct lm_silence *s, uint64_t now);
+void lm_silence_watch(struct lm_silence *s, uint64_t quick, uint64_t slow);
 struct lm_entry { void *value; uint8_t kind; uint8_t length; struct lm_addr address; ...; };
 struct lm_table;
 struct lm_table *lm_table_new(const struct lm_key *key);

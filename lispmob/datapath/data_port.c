@@ -60,8 +60,8 @@ void lm_stall_sent(struct lm_engine *e, const struct lm_path *path, uint64_t now
 {
     if (!path || !path->relays)
         return;
-    LM_SHARED(__u64) *since = &e->shared->unanswered[path - e->uplinks->paths];
-    __u64 answered = 0;
+    _Atomic uint64_t *since = &e->shared->unanswered[path - e->uplinks->paths];
+    uint64_t answered = 0;
     if (atomic_load_explicit(since, memory_order_relaxed) == 0)
         (void)atomic_compare_exchange_strong(since, &answered, now);
 }
@@ -97,7 +97,7 @@ int lm_stall_timeout(struct lm_engine *e)
 void lm_stall_check(struct lm_engine *e)
 {
     pthread_rwlock_rdlock(&e->lock);
-    __u64 since = oldest(e);
+    uint64_t since = oldest(e);
     uint64_t now = since ? lm_now() : 0;
     bool is_due = since && now >= since + STALL_NS;
     for (size_t i = 0; is_due && i < e->uplinks->path_count; i++) {

@@ -285,17 +285,17 @@ size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *i
     return count;
 }
 
-size_t lm_engine_heard(struct lm_engine *e, struct lm_addr *into)
+size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into)
 {
     size_t count = 0;
     pthread_mutex_lock(&e->heard_lock);
     for (size_t i = 0; i < LM_HEARD_MAX; i++)
-        if (e->heard[i].family)
+        if (e->heard[i].source.family)
             into[count++] = e->heard[i];
     memset(e->heard, 0, sizeof e->heard);
-    e->heard_last = (struct lm_addr){0};
+    e->heard_last = (struct lm_heard){0};
     pthread_mutex_unlock(&e->heard_lock);
-    struct lm_addr others[LM_HEARD_MAX];
+    struct lm_heard others[LM_HEARD_MAX];
     pthread_mutex_lock(&e->writer);
     size_t more = e->mirror ? lm_mirror_take_heard(e->mirror, others, LM_HEARD_MAX) : 0;
     if (more)
@@ -304,7 +304,8 @@ size_t lm_engine_heard(struct lm_engine *e, struct lm_addr *into)
     for (size_t i = 0, known = count; i < more && count < LM_HEARD_MAX; i++) {
         bool is_known = false;
         for (size_t k = 0; k < known && !is_known; k++)
-            is_known = lm_addr_equal(&into[k], &others[i]);
+            is_known = lm_addr_equal(&into[k].source, &others[i].source) &&
+                       lm_addr_equal(&into[k].local, &others[i].local);
         if (!is_known)
             into[count++] = others[i];
     }

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "ask.h"
 #include "counters.h"
 #include "icmp.h"
 #include "lane.h"
@@ -101,8 +102,8 @@ struct lm_engine {
 
     struct lm_bucket icmp_bucket;  /* outbound thread, or control side alone */
     pthread_mutex_t heard_lock;
-    struct lm_addr heard[LM_HEARD_MAX]; /* hashed; family 0: free */
-    struct lm_addr heard_last;          /* the common case: the same peer again */
+    struct lm_heard heard[LM_HEARD_MAX]; /* hashed; family 0: free */
+    struct lm_heard heard_last;          /* the common case: the same peer again */
 
     struct lm_relay *relay;                        /* relay.c; the inbound thread's */
 
@@ -143,6 +144,8 @@ void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
 /* outbound.c: judges one packet; true when `job` is ready for lm_send, false when it is dealt with. */
 bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
                        int lane, uint64_t born, uint64_t now);
+/* Finds the Instance-ID of a packet for the tunnel; false, and the counter of the reason, when it is not for it. */
+bool lm_outbound_admits(const struct lm_engine *e, struct lm_job *job, enum lm_counter *why);
 /* Chooses uplink and locator of the flow, by priority and weight; no path when there is none. */
 void lm_outbound_choose(struct lm_engine *e, struct lm_job *job);
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from);
@@ -156,9 +159,11 @@ void lm_errors_read(struct lm_engine *e, int fd);
 /* The largest outer packet that reaches the remote by this path. */
 uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote, uint64_t now);
 
-/* silence.c: a packet left for a locator, or came from one. */
-void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job);
-void lm_silence_on_heard(struct lm_engine *e, const struct lm_addr *source, uint64_t now);
+/* silence.c: packets left for a locator, or came from one. The outbound thread asks when to look, and looks. */
+void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t octets);
+void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer);
+int lm_silence_timeout(struct lm_engine *e);
+void lm_silence_check(struct lm_engine *e);
 
 uint64_t lm_now(void);
 
@@ -236,11 +241,11 @@ size_t lm_engine_drain(struct lm_engine *e, struct lm_punt *into, size_t most);
 void lm_engine_counters(struct lm_engine *e, uint64_t *into);
 /* Prefixes that forwarded since they were last reported; start with cursor 0, over when it returns less than `most`. */
 size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most);
-/* Outer sources of what was delivered since the last call; `into` has room for LM_HEARD_MAX. */
-size_t lm_engine_heard(struct lm_engine *e, struct lm_addr *into);
+/* Between which RLOCs something was delivered since the last call; `into` has room for LM_HEARD_MAX. */
+size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
 
-/* Report when packets to the locator go unanswered for so many nanoseconds; 0: no more. */
-void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t patience);
+/* Report when packets to the locator go unanswered for so many nanoseconds (silence.h); 0: no more. */
+void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow);
 
 struct lm_mtu {
     struct lm_addr address;

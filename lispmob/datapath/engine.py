@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lispmob.datapath import _lispdp, marshal, tier
+from lispmob.datapath.ask import Answer, Question, ask
 from lispmob.datapath.lanes import Lane, QueueLanes
 from lispmob.datapath.model import (
     LOSSES,
@@ -260,11 +261,14 @@ class Engine:
         wanted, _ = marshal.prefixes([prefix])
         return int(lib.lm_engine_drop_pending(self._engine, wanted))
 
-    def set_patience(self, locator: IpAddress, patience_s: float | None) -> None:
-        """Report Silent when packets to a locator in use go unanswered for so long; None: no more."""
+    def set_patience(self, locator: IpAddress, patience_s: float | None, one_sided_s: float = 0.0) -> None:
+        """Report Silent when packets to a locator in use go unanswered for so long; None: no more.
+
+        `one_sided_s` counts instead when nothing has come from it for a while; never less than the other.
+        """
         address = ffi.new("struct lm_addr *")
         marshal.put_address(address, locator)
-        lib.lm_engine_set_patience(self._engine, address, int((patience_s or 0.0) * 1e9))
+        lib.lm_engine_set_patience(self._engine, address, int((patience_s or 0.0) * 1e9), int(one_sided_s * 1e9))
 
     def data_socket(self, family: int) -> int:
         """The descriptor that data arrives at, for locators whose NAT lets in what comes from there; -1: none."""
@@ -318,11 +322,15 @@ class Engine:
             if count < _BATCH:
                 return found
 
-    def heard(self) -> list[IpAddress]:
-        """Outer sources of what was delivered since the last call."""
-        sources = ffi.new("struct lm_addr[]", lib.LM_HEARD_MAX)
-        count = lib.lm_engine_heard(self._engine, sources)
-        return [marshal.address(sources[i]) for i in range(count)]
+    def heard(self) -> list[tuple[IpAddress, IpAddress]]:
+        """Our RLOC and the outer source of what was delivered since the last call."""
+        pairs = ffi.new("struct lm_heard[]", lib.LM_HEARD_MAX)
+        count = lib.lm_engine_heard(self._engine, pairs)
+        return [(marshal.address(pairs[i].local), marshal.address(pairs[i].source)) for i in range(count)]
+
+    def ask(self, question: Question) -> Answer:
+        """What would become of a packet of this flow; nothing is sent, counted or kept."""
+        return ask(self._engine, question)
 
     def path_mtus(self) -> dict[IpAddress, int]:
         """Outer path MTUs (octets) learned from the network, by locator."""

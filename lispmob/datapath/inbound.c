@@ -66,18 +66,25 @@ static void read_outer(const struct msghdr *m, struct lm_outer *outer)
     }
 }
 
-/* Remembers who sent something of use; a source that finds no place soon is left out. */
-static void note_heard(struct lm_engine *e, const struct lm_addr *source)
+/* Remembers between whom something of use came; a pair that finds no place soon is left out. */
+static bool is_same(const struct lm_heard *a, const struct lm_heard *b)
 {
+    return lm_addr_equal(&a->source, &b->source) && lm_addr_equal(&a->local, &b->local);
+}
+
+static void note_heard(struct lm_engine *e, const struct lm_outer *outer)
+{
+    struct lm_heard heard = {outer->source, outer->destination};
     pthread_mutex_lock(&e->heard_lock);
-    if (!lm_addr_equal(&e->heard_last, source)) {
-        uint64_t words[2] = {lm_get64(source->octets), lm_get64(source->octets + 8)};
+    if (!is_same(&e->heard_last, &heard)) {
+        uint64_t words[2] = {lm_get64(outer->source.octets) ^ lm_get64(outer->destination.octets),
+                             lm_get64(outer->source.octets + 8) + lm_get64(outer->destination.octets + 8)};
         size_t start = (size_t)lm_hash(&e->key, words, 2);
         for (size_t i = 0; i < HEARD_PROBES; i++) {
-            struct lm_addr *place = &e->heard[(start + i) % LM_HEARD_MAX];
-            if (place->family && !lm_addr_equal(place, source))
+            struct lm_heard *place = &e->heard[(start + i) % LM_HEARD_MAX];
+            if (place->source.family && !is_same(place, &heard))
                 continue;
-            *place = e->heard_last = *source;
+            *place = e->heard_last = heard;
             break;
         }
     }
@@ -217,6 +224,10 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
         lm_relay_pass_bare(e, datagram, length, outer);
         return;
     }
+    if (e->config.is_rtr && lm_data_holds_info(datagram, length)) {
+        lm_relay_pass_bare(e, datagram + LM_DATA_HEADER, length - LM_DATA_HEADER, outer);
+        return;
+    }
     enum lm_data_verdict verdict = lm_data_parse(datagram, length, &data);
     uint8_t *packet = datagram + LM_DATA_HEADER;
     switch (verdict) {
@@ -250,8 +261,8 @@ static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, stru
     if (!outer->has_delivered)
         return;
     lm_traffic_note(e, LM_INBOUND, outer->now);
-    note_heard(e, &outer->source);
-    lm_silence_on_heard(e, &outer->source, outer->now);
+    note_heard(e, outer);
+    lm_silence_on_heard(e, outer);
 }
 
 static void receive(struct lm_engine *e, int fd)

@@ -14,10 +14,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from lispmob.datapath import steering, tun
+from lispmob.values import dataclass
 
 IFF_MULTI_QUEUE: Final = 0x0100  # <linux/if_tun.h>
 DEFAULT: Final = 0

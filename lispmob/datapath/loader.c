@@ -244,13 +244,18 @@ struct lm_tier *lm_tier_load(const char *path, bool allows_tcx, char *why, size_
     return NULL;
 }
 
+void lm_tier_detach(struct lm_tier *t)
+{
+    detach(t, &t->device, true);
+    for (size_t i = 0; i < LM_PATHS_MAX; i++)
+        detach(t, &t->uplinks[i], false);
+}
+
 void lm_tier_free(struct lm_tier *t)
 {
     if (!t)
         return;
-    detach(t, &t->device, true);
-    for (size_t i = 0; i < LM_PATHS_MAX; i++)
-        detach(t, &t->uplinks[i], false);
+    lm_tier_detach(t);
     int *programs[] = {&t->encap, &t->decap};
     for (size_t i = 0; i < 2; i++)
         if (*programs[i] >= 0)

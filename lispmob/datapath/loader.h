@@ -33,6 +33,8 @@ unsigned lm_tier_processors(const struct lm_tier *tier);
 /* The program of the TUN, and those of the uplinks: exactly these interfaces have it afterwards. 0 or -errno. */
 int lm_tier_attach_device(struct lm_tier *tier, int ifindex);
 int lm_tier_attach_uplinks(struct lm_tier *tier, const int *ifindexes, size_t count);
+/* From all interfaces; whatever a program is doing just then it still finishes. */
+void lm_tier_detach(struct lm_tier *tier);
 bool lm_tier_uses_tcx(const struct lm_tier *tier);
 
 #endif

@@ -10,6 +10,7 @@
 struct lm_locators {
     struct lm_locator_set **sets;
     struct lm_remote **remotes;
+    struct lm_remote *watched;
     size_t set_buckets, remote_buckets, set_count, remote_count;
     uint32_t last_number;     /* of a set */
     struct lm_mirror *mirror; /* NULL: the kernel's programs are not in use */
@@ -167,10 +168,32 @@ static struct lm_remote *remote_take(struct lm_locators *all, const struct lm_lo
     return remote;
 }
 
+struct lm_remote *lm_locators_watched(const struct lm_locators *all)
+{
+    return all->watched;
+}
+
+void lm_remote_watch(struct lm_locators *all, struct lm_remote *remote, bool is_watched)
+{
+    if (remote->is_watched == is_watched)
+        return;
+    remote->is_watched = is_watched;
+    struct lm_remote **link = &all->watched;
+    if (is_watched) {
+        remote->next_watched = *link;
+        *link = remote;
+        return;
+    }
+    while (*link != remote)
+        link = &(*link)->next_watched;
+    *link = remote->next_watched;
+}
+
 static void remote_drop(struct lm_locators *all, struct lm_remote *remote)
 {
     if (!remote || --remote->references)
         return;
+    lm_remote_watch(all, remote, false);
     struct lm_remote **link = &all->remotes[hash_remote(&remote->address, remote->port) % all->remote_buckets];
     while (*link != remote)
         link = &(*link)->next;

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "address.h"
+#include "silence.h"
 #include "spread.h"
 
 #include "bpf/shared.h"
@@ -36,6 +37,8 @@ struct lm_remote {
     struct lm_remote_state *state; /* `own`, or the one that the kernel's programs see, too */
     struct lm_remote_state own;
     uint32_t number; /* of `state` there; LM_NO_REMOTE: it is our own */
+    bool is_watched; /* for silence: it is in the list */
+    struct lm_remote *next_watched;
 };
 
 struct lm_locator_spec {
@@ -75,6 +78,10 @@ bool lm_locator_set_holds(const struct lm_locator_set *set, const struct lm_addr
 struct lm_remote *lm_remote_find(const struct lm_locators *all, const struct lm_addr *address, uint16_t port);
 /* Forgets all learned path MTUs: they belonged to the uplinks of before. */
 void lm_remotes_forget(const struct lm_locators *all);
+/* Puts a remote into the list of those that are watched for silence, or takes it out; exclusive. */
+void lm_remote_watch(struct lm_locators *all, struct lm_remote *remote, bool is_watched);
+/* The first of that list, which `next_watched` continues. */
+struct lm_remote *lm_locators_watched(const struct lm_locators *all);
 /* Walks all remotes: start with 0 and NULL, ends with NULL. */
 struct lm_remote *lm_remote_next(const struct lm_locators *all, size_t *bucket, struct lm_remote *last);
 

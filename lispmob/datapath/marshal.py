@@ -10,6 +10,7 @@ from lispmob.datapath import _lispdp
 from lispmob.datapath.model import (
     ControlPacket,
     ForwardingLocator,
+    HeardAgain,
     Miss,
     MtuLearned,
     Punt,
@@ -25,7 +26,7 @@ ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
 PRIORITY_NEVER = 255
-_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER = 1, 2, 3, 4, 5, 6, 7  # enum lm_punt_kind
+_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD = range(1, 9)  # enum lm_punt_kind
 DATA_PORTS = {"pool": 0, "fixed": 1, "ephemeral": 2}  # enum lm_data_port
 NO_NAT = Traversal()
 
@@ -91,7 +92,9 @@ def punt(c: Any) -> Punt:
     if c.kind == _MTU:
         return MtuLearned(address(c.destination), c.mtu)
     if c.kind == _SILENT:
-        return Silent(address(c.destination))
+        return Silent(address(c.destination), c.is_flowing)
+    if c.kind == _HEARD:
+        return HeardAgain(address(c.source), address(c.destination))
     if c.kind == _RESUMED:
         return TrafficResumed(c.is_outbound, c.at_ns / 1e9, c.before_ns / 1e9 if c.before_ns else None)
     if c.kind == _STALLED:

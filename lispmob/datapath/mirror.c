@@ -136,10 +136,13 @@ static struct lm_shared_address address_of(const struct lm_addr *address)
 static void copy_state(struct lm_remote_state *into, struct lm_remote_state *from)
 {
     atomic_store(&into->learned_at, atomic_load(&from->learned_at));
-    atomic_store(&into->patience, atomic_load(&from->patience));
-    atomic_store(&into->waiting_since, atomic_load(&from->waiting_since));
-    atomic_store(&into->heard, atomic_load(&from->heard));
     atomic_store(&into->path_mtu, atomic_load(&from->path_mtu));
+    atomic_store(&into->silence.quick, atomic_load(&from->silence.quick));
+    atomic_store(&into->silence.slow, atomic_load(&from->silence.slow));
+    atomic_store(&into->silence.since, atomic_load(&from->silence.since));
+    atomic_store(&into->silence.heard, atomic_load(&from->silence.heard));
+    atomic_store(&into->silence.octets, atomic_load(&from->silence.octets));
+    atomic_store(&into->silence.is_told, atomic_load(&from->silence.is_told));
 }
 
 void lm_mirror_remote(struct lm_mirror *m, struct lm_remote *remote, bool is_first)
@@ -272,17 +275,23 @@ bool lm_mirror_take_used(struct lm_mirror *m, const struct lm_table *table, cons
     return true;
 }
 
-size_t lm_mirror_take_heard(struct lm_mirror *m, struct lm_addr *into, size_t most)
+static struct lm_addr from_shared(const struct lm_shared_address *address)
+{
+    struct lm_addr made = {.family = (uint8_t)address->family, .octets = {0}};
+    memcpy(made.octets, address->octets, sizeof made.octets);
+    return made;
+}
+
+size_t lm_mirror_take_heard(struct lm_mirror *m, struct lm_heard *into, size_t most)
 {
     size_t count = 0;
-    for (struct lm_shared_address next; count < most; count++) {
+    for (struct lm_shared_heard next; count < most; count++) {
         union bpf_attr attributes = element(m, LM_MAP_HEARD, NULL, NULL); /* no key: the first there is */
         attributes.next_key = (uint64_t)(uintptr_t)&next;
         if (bpf(BPF_MAP_GET_NEXT_KEY, &attributes))
             break;
         take_out(m, LM_MAP_HEARD, &next);
-        into[count] = (struct lm_addr){.family = (uint8_t)next.family, .octets = {0}};
-        memcpy(into[count].octets, next.octets, sizeof into[count].octets);
+        into[count] = (struct lm_heard){from_shared(&next.source), from_shared(&next.local)};
     }
     return count;
 }

@@ -17,6 +17,11 @@
 struct lm_engine;
 struct lm_mirror;
 
+/* Where something of use came from, and to which RLOC of ours. */
+struct lm_heard {
+    struct lm_addr source, local;
+};
+
 /* NULL and *error, a negative errno. Takes over the tier, also when it fails. */
 struct lm_mirror *lm_mirror_new(struct lm_tier *tier, int device, int *error);
 void lm_mirror_free(struct lm_mirror *mirror);
@@ -43,7 +48,7 @@ void lm_mirror_uplinks(struct lm_mirror *mirror, const struct lm_shared_uplinks 
 
 /* True when packets were forwarded by the entry since the last call. */
 bool lm_mirror_take_used(struct lm_mirror *mirror, const struct lm_table *table, const struct lm_entry *entry);
-size_t lm_mirror_take_heard(struct lm_mirror *mirror, struct lm_addr *into, size_t most);
+size_t lm_mirror_take_heard(struct lm_mirror *mirror, struct lm_heard *into, size_t most);
 void lm_mirror_counts(const struct lm_mirror *mirror, struct lm_shared_counts *sum);
 
 /* reflect.c: between an engine and its mirror. */

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from typing import Final, Literal, TypeAlias
 
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 DATA_PORT = 4341  # RFC 9300 section 4.1
@@ -158,9 +159,21 @@ class TrafficResumed:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """Packets to a locator that was heard lately have gone unanswered for as long as set_patience() said."""
+    """Packets to a locator have gone unanswered for as long as set_patience() said.
+
+    `is_flowing`: packets came from it until now; else the traffic has been one-sided for a while.
+    """
 
     locator: IpAddress
+    is_flowing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeardAgain:
+    """After Silent: data came from the locator, to this RLOC of ours."""
+
+    locator: IpAddress
+    local: IpAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +197,7 @@ class Stranger:
     is_registered: bool
 
 
-Punt: TypeAlias = Miss | ControlPacket | MtuLearned | TrafficResumed | Silent | Stalled | Stranger
+Punt: TypeAlias = Miss | ControlPacket | MtuLearned | TrafficResumed | Silent | HeardAgain | Stalled | Stranger
 
 # Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.
 LOSSES: Final = frozenset(

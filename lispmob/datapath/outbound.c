@@ -26,22 +26,28 @@ static bool would_nest(const struct lm_engine *e, const struct lm_inner *inner)
            lm_uplinks_owns(e->uplinks, &inner->source);
 }
 
-/* Finds the Instance-ID; false and a counter when the packet is not for the tunnel. */
-static bool is_for_tunnel(struct lm_engine *e, struct lm_job *job)
+bool lm_outbound_admits(const struct lm_engine *e, struct lm_job *job, enum lm_counter *why)
 {
     const struct lm_inner *inner = &job->inner;
     const struct lm_entry *own = lm_table_lookup(e->eids, 0, &inner->source);
-    enum lm_counter why;
     job->instance_id = own ? (uint32_t)(uintptr_t)own->value : e->config.proxy_instance_id;
     if (!lm_addr_is_unicast(&inner->destination) || is_own(e, &inner->destination))
-        why = LM_out_notlisp;
+        *why = LM_out_notlisp;
     else if (would_nest(e, inner))
-        why = LM_out_guard;
+        *why = LM_out_guard;
     else if (!own && (!e->config.is_proxy || !lm_addr_is_unicast(&inner->source)))
-        why = LM_out_source;
+        *why = LM_out_source;
     else if (inner->ttl == 0)
-        why = LM_out_ttl;
+        *why = LM_out_ttl;
     else
+        return true;
+    return false;
+}
+
+static bool is_for_tunnel(struct lm_engine *e, struct lm_job *job)
+{
+    enum lm_counter why;
+    if (lm_outbound_admits(e, job, &why))
         return true;
     lm_count(&e->counters, why);
     return false;
@@ -215,13 +221,21 @@ static void serve(struct lm_engine *e, int fd)
     }
 }
 
+/* Milliseconds until somebody has to be told of a silence; -1: nobody. */
+static int next_look(struct lm_engine *e)
+{
+    int stall = lm_stall_timeout(e), silence = lm_silence_timeout(e);
+    return stall < 0 || (silence >= 0 && silence < stall) ? silence : stall;
+}
+
 void *lm_outbound_run(void *engine)
 {
     struct lm_engine *e = engine;
     for (;;) {
         struct epoll_event events[EVENTS];
-        int n = epoll_wait(e->poll_out, events, EVENTS, lm_stall_timeout(e));
+        int n = epoll_wait(e->poll_out, events, EVENTS, next_look(e));
         lm_stall_check(e);
+        lm_silence_check(e);
         for (int i = 0; i < n; i++) {
             if (events[i].data.fd == e->stop)
                 return NULL;

@@ -221,6 +221,12 @@ enum lm_data_verdict lm_data_parse(const uint8_t *datagram, size_t length, struc
     return holds_control(packet, &out->inner) ? LM_DATA_CONTROL : LM_DATA_INNER;
 }
 
+bool lm_data_holds_info(const uint8_t *datagram, size_t length)
+{
+    return length >= LM_DATA_HEADER + LM_INFO_MIN && !(datagram[0] & LM_FLAG_KK) && (datagram[0] & LM_FLAG_I) &&
+           lm_get32(datagram + 4) >> 8 == LM_CONTROL_IID && datagram[LM_DATA_HEADER] >> 4 == LM_TYPE_INFO;
+}
+
 void lm_data_header_write(uint8_t *header, uint32_t instance_id)
 {
     memset(header, 0, LM_DATA_HEADER);

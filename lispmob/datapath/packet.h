@@ -9,6 +9,8 @@
 #define LM_CONTROL_IID 0xffffffu
 #define LM_PORT_DATA 4341
 #define LM_PORT_CONTROL 4342
+#define LM_TYPE_INFO 7  /* of a control message: the upper half of its first octet */
+#define LM_INFO_MIN 16u /* type, nonce, and an authentication header */
 
 /* What an inner IPv4 or IPv6 packet says about itself. Lengths are octets from the start of the IP header. */
 struct lm_inner {
@@ -55,6 +57,9 @@ struct lm_data {
 
 /* Reads a datagram of UDP port 4341: data header, inner packet. */
 enum lm_data_verdict lm_data_parse(const uint8_t *datagram, size_t length, struct lm_data *out);
+
+/* True for an Info-Request or Info-Reply right behind a header with Instance-ID 0xFFFFFF, as lispers.net sends it. */
+bool lm_data_holds_info(const uint8_t *datagram, size_t length);
 
 /* Writes the 8 octets: all zero, or just I and the Instance-ID (RFC 9300 section 4.1). */
 void lm_data_header_write(uint8_t *header, uint32_t instance_id);

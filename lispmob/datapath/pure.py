@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final, TypeAlias
 
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 CONTROL_INSTANCE_ID: Final = 0xFFFFFF

@@ -5,9 +5,12 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine.h"
+
+#define PROGRAM_ENDS_NS 2000000 /* ours: a program takes some microseconds, and its last word is a counter */
 
 _Static_assert(LM_PATHS_MAX == LM_SHARED_PATHS && LM_LOCATORS_MAX == LM_SHARED_LOCATORS &&
                    LM_POOL_MAX == LM_SHARED_POOL && LM_LANES_MAX == LM_SHARED_LANES,
@@ -118,7 +121,7 @@ static void copy_state(struct lm_shared_state *into, struct lm_shared_state *fro
     }
     for (int i = 0; i < LM_PATHS_MAX; i++)
         atomic_store(&into->unanswered[i], atomic_load(&from->unanswered[i]));
-    atomic_store(&into->watched, atomic_load(&from->watched));
+    atomic_store(&into->silence_at, atomic_load(&from->silence_at));
 }
 
 static void fill(struct lm_engine *e)
@@ -173,8 +176,11 @@ void lm_engine_unmirror(struct lm_engine *e)
     pthread_mutex_lock(&e->writer);
     struct lm_mirror *mirror = e->mirror;
     if (mirror) {
-        atomic_store(&e->shared->is_on, 0);
+        static const struct timespec moment = {.tv_nsec = PROGRAM_ENDS_NS};
         struct lm_shared_counts sum = {0};
+        atomic_store(&e->shared->is_on, 0);
+        lm_tier_detach(lm_mirror_tier(mirror));
+        (void)nanosleep(&moment, NULL);
         lm_mirror_counts(mirror, &sum);
         pthread_rwlock_wrlock(&e->lock);
         lm_locators_reflect(e->locators, NULL);

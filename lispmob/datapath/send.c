@@ -264,7 +264,7 @@ static void send_one(struct lm_engine *e, struct lm_job *job)
         outcome = fail_over(e, job);
     if (outcome == SENT) {
         lm_sent(e, 1, job->inner.length, job->now);
-        lm_silence_on_sent(e, job);
+        lm_silence_on_sent(e, job, job->inner.length);
     }
     if (outcome != REFUSED)
         return;

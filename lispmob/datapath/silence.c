@@ -1,65 +1,150 @@
-/*
- * Packets to a locator that nothing comes back from: worth a question to the locator, which the control plane asks.
- *
- * Watched are the locators that the control plane has named, each with the time that an answer usually takes. Silence is
- * told of once, and only of a mapping that was heard shortly before: many conversations are one-sided by nature.
- */
+/* Packets to a locator that nothing comes back from: the rule (silence.h), and where the threads and the clock meet it. */
+#include "silence.h"
+
 #include "engine.h"
 
-#define HEARD_LATELY_NS 5000000000u
 #define TOLD UINT64_MAX
+#define LATELY_NS 200000000u /* heard within this and four patiences before: traffic flowed both ways */
 
-/* When anything came from the locators of the mapping: an answer may take another way than the question. */
-static uint64_t last_heard(const struct lm_locator_set *set)
+static uint64_t get(const _Atomic uint64_t *value)
 {
-    uint64_t last = 0;
-    for (size_t i = 0; i < set->count; i++) {
-        uint64_t heard = atomic_load_explicit(&set->remotes[i]->state->heard, memory_order_relaxed);
-        last = heard > last ? heard : last;
-    }
-    return last;
+    return atomic_load_explicit(value, memory_order_relaxed);
 }
 
-void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job)
+static void put(_Atomic uint64_t *value, uint64_t now)
 {
-    struct lm_remote *remote = job->remote;
-    uint64_t now = job->now;
-    uint64_t patience = atomic_load_explicit(&remote->state->patience, memory_order_relaxed);
-    if (patience == 0)
+    atomic_store_explicit(value, now, memory_order_relaxed);
+}
+
+static bool is_flowing(const struct lm_silence *s, uint64_t since)
+{
+    uint64_t heard = get(&s->heard);
+    return heard != 0 && since <= heard + 4 * get(&s->quick) + LATELY_NS;
+}
+
+static enum lm_silence_word tell(struct lm_silence *s, uint64_t since, bool flows)
+{
+    if (!atomic_compare_exchange_strong(&s->since, &since, TOLD))
+        return LM_SILENCE_NONE; /* answered at this moment */
+    atomic_store_explicit(&s->is_told, true, memory_order_relaxed);
+    return flows ? LM_SILENCE_FLOWING : LM_SILENCE_ONE_SIDED;
+}
+
+enum lm_silence_word lm_silence_sent(struct lm_silence *s, uint64_t now, uint32_t octets)
+{
+    uint64_t since = get(&s->since);
+    if (get(&s->quick) == 0 || since == TOLD)
+        return LM_SILENCE_NONE;
+    if (since == 0) {
+        atomic_store_explicit(&s->octets, octets, memory_order_relaxed);
+        put(&s->since, now);
+        return LM_SILENCE_NONE;
+    }
+    uint32_t before = atomic_load_explicit(&s->octets, memory_order_relaxed);
+    if (before < LM_SILENCE_OCTETS)
+        atomic_store_explicit(&s->octets, before + octets, memory_order_relaxed);
+    bool flows = is_flowing(s, since);
+    return now < since + get(flows ? &s->quick : &s->slow) ? LM_SILENCE_NONE : tell(s, since, flows);
+}
+
+uint64_t lm_silence_due(const struct lm_silence *s)
+{
+    uint64_t since = get(&s->since), quick = get(&s->quick);
+    if (quick == 0 || since == 0 || since == TOLD || !is_flowing(s, since))
+        return 0;
+    return atomic_load_explicit(&s->octets, memory_order_relaxed) < LM_SILENCE_OCTETS ? 0 : since + quick;
+}
+
+enum lm_silence_word lm_silence_tick(struct lm_silence *s, uint64_t now)
+{
+    uint64_t due = lm_silence_due(s), since = get(&s->since);
+    return due && now >= due && since && since != TOLD ? tell(s, since, true) : LM_SILENCE_NONE;
+}
+
+bool lm_silence_arrived(struct lm_silence *s, uint64_t now)
+{
+    put(&s->heard, now);
+    put(&s->since, 0);
+    return atomic_load_explicit(&s->is_told, memory_order_relaxed) && atomic_exchange(&s->is_told, false);
+}
+
+void lm_silence_watch(struct lm_silence *s, uint64_t quick, uint64_t slow)
+{
+    uint64_t told = TOLD;
+    put(&s->slow, slow > quick ? slow : quick);
+    put(&s->quick, quick);
+    (void)atomic_compare_exchange_strong(&s->since, &told, 0);
+}
+
+static void report(struct lm_engine *e, const struct lm_remote *remote, enum lm_silence_word word)
+{
+    struct lm_punt told = {
+        .kind = LM_PUNT_SILENT, .destination = remote->address, .is_flowing = word == LM_SILENCE_FLOWING};
+    if (word != LM_SILENCE_NONE)
+        (void)lm_punt_put(&e->punts, &told, NULL, 0);
+}
+
+static void look_at(struct lm_engine *e, uint64_t due)
+{
+    uint64_t at = get(&e->shared->silence_at);
+    if (due && (at == 0 || due < at))
+        put(&e->shared->silence_at, due);
+}
+
+void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t octets)
+{
+    struct lm_silence *s = &job->remote->state->silence;
+    if (get(&s->quick) == 0)
         return;
-    uint64_t since = atomic_load_explicit(&remote->state->waiting_since, memory_order_relaxed);
-    if (since == 0)
-        atomic_store_explicit(&remote->state->waiting_since, now, memory_order_relaxed);
-    if (since == 0 || since == TOLD || now < since + patience)
+    report(e, job->remote, lm_silence_sent(s, job->now, (uint32_t)octets));
+    look_at(e, lm_silence_due(s));
+}
+
+void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer)
+{
+    if (!lm_locators_watched(e->locators))
         return;
-    uint64_t heard = last_heard(job->set);
-    atomic_store_explicit(&remote->state->waiting_since, heard >= since ? now : TOLD, memory_order_relaxed);
-    if (heard >= since || heard == 0 || since > heard + HEARD_LATELY_NS)
+    struct lm_remote *remote = lm_remote_find(e->locators, &outer->source, LM_PORT_DATA);
+    if (!remote || !lm_silence_arrived(&remote->state->silence, outer->now))
         return;
-    struct lm_punt report = {.kind = LM_PUNT_SILENT, .destination = remote->address};
+    struct lm_punt report = {
+        .kind = LM_PUNT_HEARD, .source = outer->source, .destination = outer->destination};
     (void)lm_punt_put(&e->punts, &report, NULL, 0);
 }
 
-void lm_silence_on_heard(struct lm_engine *e, const struct lm_addr *source, uint64_t now)
+int lm_silence_timeout(struct lm_engine *e)
 {
-    if (atomic_load_explicit(&e->shared->watched, memory_order_relaxed) == 0)
-        return;
-    struct lm_remote *remote = lm_remote_find(e->locators, source, LM_PORT_DATA);
-    if (!remote)
-        return;
-    atomic_store_explicit(&remote->state->heard, now, memory_order_relaxed);
-    atomic_store_explicit(&remote->state->waiting_since, 0, memory_order_relaxed);
+    pthread_rwlock_rdlock(&e->lock);
+    uint64_t at = get(&e->shared->silence_at), now = at ? lm_now() : 0;
+    pthread_rwlock_unlock(&e->lock);
+    if (at == 0)
+        return -1;
+    return at <= now ? 0 : (int)((at - now) / 1000000u) + 1;
 }
 
-void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t patience)
+void lm_silence_check(struct lm_engine *e)
 {
-    pthread_mutex_lock(&e->writer); /* keeps the remotes where they are; what changes in them is atomic */
+    pthread_rwlock_rdlock(&e->lock);
+    uint64_t at = get(&e->shared->silence_at), now = at ? lm_now() : 0;
+    bool is_due = at != 0 && now >= at;
+    if (is_due)
+        put(&e->shared->silence_at, 0);
+    for (struct lm_remote *r = is_due ? lm_locators_watched(e->locators) : NULL; r; r = r->next_watched) {
+        report(e, r, lm_silence_tick(&r->state->silence, now));
+        look_at(e, lm_silence_due(&r->state->silence));
+    }
+    pthread_rwlock_unlock(&e->lock);
+}
+
+void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow)
+{
+    pthread_mutex_lock(&e->writer);
     struct lm_remote *remote = lm_remote_find(e->locators, address, LM_PORT_DATA);
     if (remote) {
-        atomic_store(&remote->state->patience, patience);
-        atomic_store(&remote->state->waiting_since, 0);
+        pthread_rwlock_wrlock(&e->lock); /* for the list of those that are watched */
+        lm_remote_watch(e->locators, remote, quick != 0);
+        pthread_rwlock_unlock(&e->lock);
+        lm_silence_watch(&remote->state->silence, quick, slow);
     }
-    if (patience)
-        atomic_store(&e->shared->watched, 1);
     pthread_mutex_unlock(&e->writer);
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 NEVER: Final = 255

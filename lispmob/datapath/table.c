@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "lengths.h"
+
 #define FIRST_CHUNK 1024u    /* entries that are allocated at once; their addresses never change */
 #define CHUNK 65536u         /* the same from the second time on: one huge page */
 #define HUGE_PAGE (2u << 20) /* of most processors; elsewhere only a round number */
@@ -24,14 +26,6 @@ struct slots {
     uint32_t taken; /* live and graves */
 };
 
-/* The prefix lengths in use of one Instance-ID and family. */
-struct space {
-    uint32_t instance_id;
-    uint8_t family;
-    uint64_t bitmap[3];
-    uint32_t count[129];
-};
-
 struct lm_table {
     struct lm_key key;
     struct slots now, old; /* while growing, entries are in one or the other */
@@ -39,8 +33,7 @@ struct lm_table {
     struct lm_entry **chunks;
     uint32_t chunk_count, next, live;
     uint32_t free_head; /* entry number + 1; linked through instance_id */
-    struct space **spaces;
-    uint32_t space_count, space_size; /* open addressing, power of two */
+    struct lm_lengths_of spaces;
 };
 
 /* Zeroed. Large ones in huge pages where the kernel has some: a lookup in a large table then costs no page walk. */
@@ -145,64 +138,6 @@ static bool make_room(struct lm_table *t)
     return true;
 }
 
-/* The space of an Instance-ID, or the empty place where it would go. NULL when there is no array yet. */
-static struct space **space_place(const struct lm_table *t, uint32_t iid, uint8_t family)
-{
-    if (t->space_size == 0)
-        return NULL;
-    uint64_t word = (uint64_t)iid << 8 | family;
-    uint32_t mask = t->space_size - 1, i = (uint32_t)lm_hash(&t->key, &word, 1) & mask;
-    while (t->spaces[i] && (t->spaces[i]->instance_id != iid || t->spaces[i]->family != family))
-        i = (i + 1) & mask;
-    return &t->spaces[i];
-}
-
-static const struct space *space_of(const struct lm_table *t, uint32_t iid, uint8_t family)
-{
-    struct space **place = space_place(t, iid, family);
-    return place ? *place : NULL;
-}
-
-static bool spaces_grow(struct lm_table *t)
-{
-    if (t->space_size && t->space_count < t->space_size / 2)
-        return true;
-    uint32_t old_size = t->space_size, size = old_size ? old_size * 2 : 8;
-    struct space **old = t->spaces, **fresh = calloc(size, sizeof *fresh);
-    if (!fresh)
-        return false;
-    t->spaces = fresh;
-    t->space_size = size;
-    for (uint32_t i = 0; i < old_size; i++)
-        if (old[i])
-            *space_place(t, old[i]->instance_id, old[i]->family) = old[i];
-    free(old);
-    return true;
-}
-
-static struct space *space_make(struct lm_table *t, uint32_t iid, uint8_t family)
-{
-    if (!spaces_grow(t))
-        return NULL;
-    struct space **place = space_place(t, iid, family);
-    if (!*place && (*place = calloc(1, sizeof **place))) {
-        (*place)->instance_id = iid;
-        (*place)->family = family;
-        t->space_count++;
-    }
-    return *place;
-}
-
-static void space_change(struct space *s, unsigned length, int by)
-{
-    s->count[length] += (uint32_t)by;
-    uint64_t bit = UINT64_C(1) << length % 64;
-    if (s->count[length])
-        s->bitmap[length / 64] |= bit;
-    else
-        s->bitmap[length / 64] &= ~bit;
-}
-
 static bool entry_make(struct lm_table *t, uint32_t *number)
 {
     if (t->free_head) {
@@ -241,10 +176,8 @@ void lm_table_free(struct lm_table *t)
         return;
     for (uint32_t i = 0; i < t->chunk_count; i++)
         free(t->chunks[i]);
-    for (uint32_t i = 0; i < t->space_size; i++)
-        free(t->spaces[i]);
+    lm_lengths_free(&t->spaces);
     free(t->chunks);
-    free(t->spaces);
     free(t->now.at);
     free(t->old.at);
     free(t);
@@ -270,15 +203,15 @@ struct lm_entry *lm_table_insert(struct lm_table *t, const struct lm_prefix *p)
     if (there)
         return there;
     move_some(t, MOVES_PER_UPDATE);
-    struct space *space = space_make(t, p->instance_id, p->address.family);
+    struct lm_lengths *lengths = lm_lengths_make(&t->spaces, &t->key, p->instance_id, p->address.family);
     uint32_t number;
-    if (!space || !make_room(t) || !entry_make(t, &number))
+    if (!lengths || !make_room(t) || !entry_make(t, &number))
         return NULL;
     struct lm_entry *e = entry_at(t, number);
     *e = (struct lm_entry){.instance_id = p->instance_id, .length = p->length, .address = p->address};
     lm_addr_mask(&e->address, p->length);
     slot_put(&t->now, hash_prefix(t, e->instance_id, &e->address, e->length), number + 1);
-    space_change(space, e->length, 1);
+    lm_lengths_change(lengths, e->length, 1);
     t->live++;
     return e;
 }
@@ -294,7 +227,7 @@ bool lm_table_remove(struct lm_table *t, const struct lm_prefix *p)
     uint32_t index = slot->index;
     slot->index = GRAVE;
     struct lm_entry *e = entry_at(t, index - 1);
-    space_change(*space_place(t, e->instance_id, e->address.family), e->length, -1);
+    lm_lengths_change(lm_lengths_find(&t->spaces, &t->key, e->instance_id, e->address.family), e->length, -1);
     *e = (struct lm_entry){.instance_id = t->free_head};
     t->free_head = index;
     t->live--;
@@ -302,26 +235,12 @@ bool lm_table_remove(struct lm_table *t, const struct lm_prefix *p)
     return true;
 }
 
-/* The longest prefix length in use below *length, put there; false: none. */
-static bool next_length(const struct space *space, unsigned *length)
-{
-    for (int word = (int)(*length + 63) / 64 - 1; word >= 0; word--) {
-        unsigned below = *length - (unsigned)word * 64; /* 1 or more */
-        uint64_t bits = space->bitmap[word] & (below >= 64 ? UINT64_MAX : (UINT64_C(1) << below) - 1);
-        if (bits) {
-            *length = (unsigned)word * 64 + 63u - (unsigned)__builtin_clzll(bits);
-            return true;
-        }
-    }
-    return false;
-}
-
 struct lm_entry *lm_table_lookup(const struct lm_table *t, uint32_t iid, const struct lm_addr *address)
 {
-    const struct space *space = space_of(t, iid, address->family);
+    const struct lm_lengths *lengths = lm_lengths_find(&t->spaces, &t->key, iid, address->family);
     struct lm_addr masked = *address;
     unsigned length = 129;
-    while (space && next_length(space, &length)) {
+    while (lengths && lm_lengths_next(lengths, &length)) {
         lm_addr_mask(&masked, length); /* from long to short: masking what is masked already is enough */
         struct slot *slot = find(t, hash_prefix(t, iid, &masked, length), iid, &masked, length);
         if (slot)
@@ -333,7 +252,7 @@ struct lm_entry *lm_table_lookup(const struct lm_table *t, uint32_t iid, const s
 /* One of many lookups on its way down the prefix lengths. */
 struct probe {
     struct lm_query *query;
-    const struct space *space;
+    const struct lm_lengths *lengths;
     struct lm_addr masked;
     unsigned length;
     uint64_t hash;
@@ -365,14 +284,15 @@ void lm_table_lookup_many(const struct lm_table *t, struct lm_query *queries, si
     for (size_t i = 0; i < count; i++) {
         struct lm_query *q = &queries[i];
         q->entry = NULL;
-        probes[active] = (struct probe){q, space_of(t, q->instance_id, q->address->family), *q->address, 129, 0};
-        active += probes[active].space != NULL;
+        const struct lm_lengths *lengths = lm_lengths_find(&t->spaces, &t->key, q->instance_id, q->address->family);
+        probes[active] = (struct probe){q, lengths, *q->address, 129, 0};
+        active += lengths != NULL;
     }
     while (active) {
         size_t asking = 0, left = 0;
         for (size_t i = 0; i < active; i++) {
             struct probe *p = &probes[i];
-            if (!next_length(p->space, &p->length))
+            if (!lm_lengths_next(p->lengths, &p->length))
                 continue;
             lm_addr_mask(&p->masked, p->length);
             p->hash = hash_prefix(t, p->query->instance_id, &p->masked, p->length);
@@ -416,15 +336,14 @@ size_t lm_table_memory(const struct lm_table *t)
 {
     size_t entries = t->chunk_count ? FIRST_CHUNK + (size_t)(t->chunk_count - 1) * CHUNK : 0;
     return sizeof *t + entries * sizeof(struct lm_entry) + t->chunk_count * sizeof *t->chunks +
-           ((size_t)t->now.size + t->old.size) * sizeof(struct slot) + t->space_size * sizeof *t->spaces +
-           t->space_count * sizeof(struct space);
+           ((size_t)t->now.size + t->old.size) * sizeof(struct slot) + lm_lengths_memory(&t->spaces);
 }
 
 bool lm_table_has_instance(const struct lm_table *t, uint32_t iid)
 {
     for (uint8_t family = 4; family <= 6; family = (uint8_t)(family + 2)) {
-        const struct space *s = space_of(t, iid, family);
-        if (s && (s->bitmap[0] | s->bitmap[1] | s->bitmap[2]))
+        const struct lm_lengths *lengths = lm_lengths_find(&t->spaces, &t->key, iid, family);
+        if (lengths && (lengths->bitmap[0] | lengths->bitmap[1] | lengths->bitmap[2]))
             return true;
     }
     return false;

@@ -8,9 +8,9 @@ import fcntl
 import os
 import socket
 import struct
-from dataclasses import dataclass
 
 from lispmob.errors import KernelRefused
+from lispmob.values import dataclass
 
 DEVICE = "/dev/net/tun"
 NAME_MAX = 15  # IFNAMSIZ less the final NUL

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Final
 
-from lispmob.hub.effect import Arrival, HubEffect
+from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
-from lispmob.hub.map_server import MapServer
+from lispmob.hub.map_server import MapServer, NonceKey
+from lispmob.hub.registration import XtrRegistration
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
 from lispmob.wire.header import MessageType
@@ -51,22 +52,39 @@ class ControlPlane:
 
     def on_timer(self, now: float) -> list[PlaneEffect]:
         """Time has passed."""
-        return [*self.map_server.on_timer(now), *self.traversal.on_timer(now)]
+        return [*self._spread(self.map_server.on_timer(now), now), *self.traversal.on_timer(now)]
+
+    def restore(
+        self, parts: Iterable[XtrRegistration], nonces: Iterable[tuple[NonceKey, int]], now: float
+    ) -> list[PlaneEffect]:
+        """Take back what was registered before a restart."""
+        return self._spread(self.map_server.restore(parts, nonces), now)
 
     def on_sites(
         self,
         sites: Iterable[Site],
         remotes: Iterable[RemoteMapServer],
         traversal: TraversalPolicy = NO_TRAVERSAL,
-    ) -> list[HubEffect]:
+        *,
+        now: float,
+    ) -> list[PlaneEffect]:
         """The configuration was read again."""
         self.map_resolver.on_remotes(remotes)
         effects = self.map_server.on_sites(sites)
         self.traversal.on_policy(traversal)
-        return effects
+        return self._spread(effects, now)
 
     def on_datagram(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         """A datagram came to the control port."""
+        return self._spread(self._on_datagram(arrival, now), now)
+
+    def _spread(self, effects: Iterable[PlaneEffect], now: float) -> list[PlaneEffect]:
+        """Tell the RTR next door what became of a registration, before anybody else hears of it."""
+        told = list(effects)
+        news = [effect for effect in told if isinstance(effect, RegistrationChanged)]
+        return [*(effect for one in news for effect in self.traversal.on_registration(one, now)), *told]
+
+    def _on_datagram(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         raw = arrival.payload
         if len(raw) < _SHORTEST:
             self._counters["rx_short"] += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -21,15 +20,13 @@ from lispmob.datapath.engine import (
     Uplink,
 )
 from lispmob.datapath.engine import Stranger as SeenStranger
-from lispmob.errors import LispError, MalformedMessage
+from lispmob.errors import LispError
 from lispmob.hub.config import ProxySection
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.routes import Carrier, carriers, missing_forwarding, set_routes
-from lispmob.hub.rtr_effect import InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger
-from lispmob.hub.rtr_lispers import Punch
+from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.info import InfoRequest
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +48,7 @@ class Forwarding:
         on_addresses: Callable[[Sequence[IpAddress]], None] = lambda _: None,
         on_stranger: Callable[[Stranger], None] = lambda _: None,
         on_miss: Callable[[Miss], None] = lambda _: None,
-        on_punch: Callable[[Punch], None] = lambda _: None,
+        on_data_control: Callable[[InData], None] = lambda _: None,
     ) -> None:
         """`socket_for` gives the descriptor of the control socket that sends from an address of ours."""
         self._section = section
@@ -61,7 +58,7 @@ class Forwarding:
         self._on_addresses = on_addresses
         self._on_stranger = on_stranger
         self._on_miss = on_miss
-        self._on_punch = on_punch
+        self._on_data_control = on_data_control
         self._engine: Engine | None = None
         self._carriers: tuple[Carrier, ...] = ()
         self._watch: asyncio.Task[None] | None = None
@@ -154,10 +151,8 @@ class Forwarding:
                 else:
                     self._engine.drop_pending(EidPrefix.host(punt.destination, punt.instance_id))
             elif isinstance(punt, ControlPacket) and self._is_rtr:
-                with contextlib.suppress(MalformedMessage):  # whatever else comes here is for nodes
-                    request = InfoRequest.decode(punt.payload)
-                    where = (punt.outer_source, punt.outer_source_port, punt.outer_destination, punt.source)
-                    self._on_punch(Punch(request, *where))
+                where = punt.outer_source, punt.outer_source_port, punt.outer_destination
+                self._on_data_control(InData(punt.payload, *where, punt.source, punt.source_port))
             elif isinstance(punt, SeenStranger):
                 self._on_stranger(
                     Stranger(

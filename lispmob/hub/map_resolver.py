@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from lispmob.control.effect import CONTROL_PORT, SendControl
@@ -18,13 +18,14 @@ from lispmob.hub.answering import AskEtr, answer
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.registration import best_address, is_sendable
-from lispmob.hub.rtr_lispers import shown_to
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import MessageType
 from lispmob.wire.lcaf_contents import ip_addresses
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.named_locator import partial
 from lispmob.wire.record import MappingRecord
 
 # Ours. RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR; an ITR that starts asks for many EIDs at once.
@@ -100,7 +101,7 @@ class MapResolver:
             elif isinstance(found := answer(self._map_server.sites, self._map_server.registrations, asked), AskEtr):
                 effects += self._ask_etr(ecm, request, record, arrival, found.record)
             else:
-                said.update((one.eid_prefix, shown_to(one, arrival.source)) for one in found.records)
+                said.update((one.eid_prefix, _shown_to(one, arrival.source)) for one in found.records)
         if said:
             effects += self._reply(request, tuple(said.values()), ecm.source_port, arrival)
         return effects
@@ -175,3 +176,8 @@ class MapResolver:
 def _if_same_family(source: IpAddress, destination: IpAddress) -> IpAddress | None:
     """The address we were asked at, so that NATs and firewalls know the answer; the kernel's choice across families."""
     return source if source.version == destination.version else None
+
+
+def _shown_to(record: MappingRecord, asker: IpAddress) -> MappingRecord:
+    """What this asker is answered: all of it, but of a node of lispers.net's dialect behind NATs."""
+    return replace(record, locators=partial(record.locators, (asker,)))

@@ -16,7 +16,8 @@ from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.nat_binding import Binding
 from lispmob.hub.registration import is_usable
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.record import MappingRecord
+from lispmob.wire.named_locator import is_named, partial, place_of
+from lispmob.wire.record import Locator, MappingRecord
 
 ProxyEffect: TypeAlias = InstallMapping | RemoveMapping
 
@@ -119,12 +120,16 @@ class Proxy:
     def _locators(self, record: MappingRecord) -> tuple[UsableLocator, ...]:
         usable = [
             UsableLocator(address, locator.priority, locator.weight)
-            for locator in record.locators
-            if is_usable(locator)
+            for locator in partial(record.locators, self._own)
+            if is_usable(locator) and not self._is_behind_us(locator, record)
             for address in locator.ips
             if address.version in self._families and address not in self._own
         ]
         return tuple(sorted(usable, key=lambda locator: locator.priority))
+
+    def _is_behind_us(self, locator: Locator, record: MappingRecord) -> bool:
+        """True for a place that a NAT is before: there is no way in but the port that an RTR has heard of."""
+        return is_named(record.locators) and place_of(locator) is not None
 
 
 def _place(binding: Binding) -> UsableLocator:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +17,7 @@ from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from lispmob.errors import KernelRefused
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 ROUTE_PROTOCOL: Final = 76  # ours, "L": `ip route show proto 76` lists what lisphub put there

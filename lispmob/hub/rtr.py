@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from lispmob.control.effect import Event, SendControl
@@ -22,6 +22,7 @@ from lispmob.hub.effect import Arrival
 from lispmob.hub.nat_binding import Binding, NatEntry
 from lispmob.hub.registration import is_sendable
 from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, RtrEffect, SendFromRelayPort, Stranger
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key, verify_for_rtr
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from lispmob.control.effect import DropPending, Event, SendControl
 from lispmob.hub.nat_binding import Binding
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
+from lispmob.wire.header import CONTROL_PORT
+from lispmob.wire.ip_udp import build_ip_udp
 from lispmob.wire.record import MappingRecord
 
 
@@ -42,6 +45,28 @@ class SendFromRelayPort:
     destination: IpAddress
     port: int
     source: IpAddress
+
+
+@dataclass(frozen=True, slots=True)
+class InData:
+    """A control message in a data packet, Instance-ID 0xFFFFFF, and how it reached us.
+
+    `inner_source` is the node's own idea of its address; a message without inner IP and UDP repeats the outer one.
+    """
+
+    payload: bytes
+    address: IpAddress
+    port: int
+    rtr: IpAddress
+    inner_source: IpAddress
+    inner_source_port: int
+
+    def answer(self, message: bytes) -> SendFromRelayPort:
+        """A data packet back the way that this one came, which the NAT lets in."""
+        inner_destination = self.inner_source if self.inner_source.version == self.rtr.version else self.address
+        inner = build_ip_udp(self.rtr, CONTROL_PORT, inner_destination, self.inner_source_port, message)
+        header = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
+        return SendFromRelayPort(header + inner, self.address, self.port, self.rtr)
 
 
 @dataclass(frozen=True, slots=True)

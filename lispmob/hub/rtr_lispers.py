@@ -10,48 +10,29 @@ stranger can do no more than somebody behind the same NAT.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from dataclasses import dataclass, replace
-from ipaddress import ip_network
 from typing import Final
 
 from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.hub.nat_binding import Binding
 from lispmob.hub.registration import is_sendable
-from lispmob.hub.rtr_effect import SendFromRelayPort
-from lispmob.wire.address import DistinguishedName, IpAddress, IpNetwork
-from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
+from lispmob.hub.rtr_effect import InData, SendFromRelayPort
+from lispmob.values import dataclass
+from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT
 from lispmob.wire.info import InfoReply, InfoRequest
-from lispmob.wire.ip_udp import build_ip_udp
-from lispmob.wire.lcaf_contents import ip_addresses
-from lispmob.wire.lcaf_types import AfiList, NatTraversal
+from lispmob.wire.lcaf_types import NatTraversal
+from lispmob.wire.named_locator import Place, is_host, place_of
 from lispmob.wire.record import Locator, MappingRecord
 
 LIFETIME_S: Final = 60.0  # ours: three Info-Requests, which come every 15 s, may get lost
 ENTRY_LIMIT: Final = 16384
+PLACES_PER_ADDRESS: Final = 1024  # ours: hosts behind one public address
 PER_SOURCE_S: Final = 0.2  # ours: answers to one address, behind which many nodes may be
 BURST_PER_SOURCE: Final = 50
-RTR_PRIORITY: Final = 254
-RTR_NAMES: Final = (b"RTR", b"lispers.net-RTR")
-_PRIVATE: Final[tuple[IpNetwork, ...]] = tuple(
-    ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
-)
-_PORT_MARK: Final = b"@tp-"
 
 
 @dataclass(frozen=True, slots=True)
-class Punch:
-    """An Info-Request in the data plane, and how it reached us."""
-
-    request: InfoRequest
-    address: IpAddress
-    port: int
-    rtr: IpAddress
-    private: IpAddress  # the inner source: the node's own idea of its address
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Seen:
     port: int
     rtr: IpAddress
     expires_at: float
@@ -62,103 +43,80 @@ class NatCache:
 
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
-        self._places: OrderedDict[tuple[bytes, IpAddress], _Place] = OrderedDict()
+        self._seen: OrderedDict[Place, _Seen] = OrderedDict()  # the one heard of longest ago first
+        self._per_address: Counter[IpAddress] = Counter()
         self._answers: KeyedBuckets[IpAddress] = KeyedBuckets(PER_SOURCE_S, BURST_PER_SOURCE)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._seen)
 
-    def on_punch(self, punch: Punch, now: float) -> tuple[bool, list[SendFromRelayPort]]:
-        """A node keeps its binding open. True when its place is another one now; the answer tells it what we see."""
-        name = punch.request.tail
-        if not isinstance(name, DistinguishedName) or not name.name or punch.port == 0:
-            return False, self._drop("rx_policy")
-        if not is_sendable(punch.address, punch.address) or not self._answers.take(punch.address, now):
-            return False, self._drop("rx_rate")
-        key = name.name, punch.address
-        before = self._places.pop(key, None)
-        self._places[key] = _Place(punch.port, punch.rtr, now + LIFETIME_S)
-        while len(self._places) > ENTRY_LIMIT:
-            self._places.popitem(last=False)
+    def wake_at(self) -> float | None:
+        """When the next place is too old to be believed."""
+        return next(iter(self._seen.values())).expires_at if self._seen else None
+
+    def on_punch(self, request: InfoRequest, punch: InData, now: float) -> tuple[Place | None, list[SendFromRelayPort]]:
+        """A node keeps its binding open. The place that has another port now, if any; the answer tells what we see."""
+        name = request.tail.name if isinstance(request.tail, DistinguishedName) else b""
+        if not is_host(name) or request.eid is not None or request.authentication or punch.port == 0:
+            return None, self._drop("rx_policy")
+        if not is_sendable(punch.address, punch.address):
+            return None, self._drop("rx_policy")
+        place = Place(punch.address, name)
+        before = self._seen.get(place)
+        is_one_too_many = before is None and self._per_address[punch.address] >= PLACES_PER_ADDRESS
+        if is_one_too_many or not self._answers.take(punch.address, now):
+            return None, self._drop("rx_rate")
+        self._forget(place)
+        self._seen[place] = _Seen(punch.port, punch.rtr, now + LIFETIME_S)
+        self._per_address[punch.address] += 1
+        while len(self._seen) > ENTRY_LIMIT:
+            self._forget(next(iter(self._seen)))
         self.counters["rx_info_request"] += 1
-        has_moved = before is None or before.expires_at <= now or before.port != punch.port
-        return has_moved, [self._answer(punch)]
+        has_moved = before is None or (before.port, before.rtr) != (punch.port, punch.rtr)
+        return place if has_moved else None, [_answer(request, punch)]
+
+    def expire(self, now: float) -> list[Place]:
+        """Forget what is too old; these places."""
+        gone = []
+        while self._seen and next(iter(self._seen.values())).expires_at <= now:
+            gone.append(next(iter(self._seen)))
+            self._forget(gone[-1])
+        return gone
 
     def bindings(self, record: MappingRecord, now: float) -> tuple[Binding, ...]:
-        """The uplinks of a node by its record: the port that was heard last, else the one that the name says."""
-        found = (self._binding(locator, now) for locator in record.locators if not is_rtr(locator))
-        return tuple(binding for binding in found if binding is not None)
+        """The uplinks of a node by its record, best first: each at the port that was heard last."""
+        found = (self._binding(locator, now) for locator in record.locators)
+        return tuple(sorted((one for one in found if one is not None), key=lambda one: one.priority))
 
     def _binding(self, locator: Locator, now: float) -> Binding | None:
-        named = _named(locator)
-        if named is None or not locator.is_reachable:
+        place = place_of(locator)
+        if place is None or not locator.is_reachable or locator.priority == 255:
             return None
-        address, name = named
-        host = name.partition(_PORT_MARK)[0]
-        place = self._places.get((host, address))
-        if place is None or place.expires_at <= now:
+        seen = self._seen.get(place)
+        if seen is None or seen.expires_at <= now:
             return None  # the NAT lets nothing in from us, whatever the name says
         return Binding(
-            rloc=address,
-            address=address,
-            port=place.port,
-            rtr=place.rtr,
+            rloc=place.address,
+            address=place.address,
+            port=seen.port,
+            rtr=seen.rtr,
             source_port=DATA_PORT,
-            expires_at=place.expires_at,
+            expires_at=seen.expires_at,
             priority=locator.priority,
             weight=locator.weight,
         )
 
-    def _answer(self, punch: Punch) -> SendFromRelayPort:
-        request = punch.request
-        nat = NatTraversal(CONTROL_PORT, punch.port, punch.address, punch.rtr, None)
-        reply = InfoReply(request.nonce, request.eid, request.mask_len, nat, ttl_min=request.ttl_min)
-        destination = punch.private if punch.private.version == punch.rtr.version else punch.address
-        inner = build_ip_udp(punch.rtr, CONTROL_PORT, destination, CONTROL_PORT, reply.encode())
-        header = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
-        return SendFromRelayPort(header + inner, punch.address, punch.port, punch.rtr)
+    def _forget(self, place: Place) -> None:
+        if self._seen.pop(place, None) is not None:
+            self._per_address[place.address] -= 1
+            if not self._per_address[place.address]:
+                del self._per_address[place.address]
 
     def _drop(self, counter: str) -> list[SendFromRelayPort]:
         self.counters[counter] += 1
         return []
 
 
-def is_rtr(locator: Locator) -> bool:
-    """True for a locator that stands for an RTR: by its priority, or as later drafts have it, by its name."""
-    named = _named(locator)
-    return locator.priority == RTR_PRIORITY or (named is not None and named[1] in RTR_NAMES)
-
-
-def shown_to(record: MappingRecord, asker: IpAddress) -> MappingRecord:
-    """What this asker is answered: all of it, but for a node that registered named locators beside its RTRs."""
-    if not any(isinstance(locator.address, AfiList) for locator in record.locators):
-        return record
-    return replace(record, locators=partial(record, asker))
-
-
-def partial(record: MappingRecord, asker: IpAddress) -> tuple[Locator, ...]:
-    """The locators that this asker shall see: an RTR the places of the node, everybody else the RTRs.
-
-    Private addresses are shown to all: somebody behind the same NAT may use them.
-    """
-    rtrs = [locator for locator in record.locators if is_rtr(locator)]
-    if not rtrs:
-        return record.locators
-    own = tuple(locator for locator in record.locators if not is_rtr(locator))
-    if any(asker in ip_addresses(locator.address) for locator in rtrs):
-        return own
-    return (*rtrs, *(locator for locator in own if any(_is_private(ip) for ip in ip_addresses(locator.address))))
-
-
-def _is_private(address: IpAddress) -> bool:
-    """RFC 1918 and RFC 4193, and nothing else: documentation addresses are public in a laboratory."""
-    return any(address.version == network.version and address in network for network in _PRIVATE)
-
-
-def _named(locator: Locator) -> tuple[IpAddress, bytes] | None:
-    """Address and RLOC-name of an AFI-List locator."""
-    if not isinstance(locator.address, AfiList):
-        return None
-    names = [part.name for part in locator.address.addresses if isinstance(part, DistinguishedName)]
-    addresses = ip_addresses(locator.address)
-    return (addresses[0], names[0]) if names and addresses else None
+def _answer(request: InfoRequest, punch: InData) -> SendFromRelayPort:
+    nat = NatTraversal(CONTROL_PORT, punch.port, punch.address, punch.rtr, None)
+    return punch.answer(InfoReply(request.nonce, None, 0, nat, ttl_min=request.ttl_min).encode())

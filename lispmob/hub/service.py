@@ -19,9 +19,9 @@ from lispmob.control_socket import ANY, ControlSocket, Received
 from lispmob.errors import ConfigError, KernelRefused, LispError
 from lispmob.hub.config import DEFAULT_PATH, HubFile, load_hub
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
+from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.persistence import Persistence
-from lispmob.hub.rtr_effect import Stranger
+from lispmob.hub.rtr_effect import InData, Stranger
 from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
 from lispmob.service.logs import configure
@@ -30,7 +30,6 @@ from lispmob.wire.address import IpAddress
 if TYPE_CHECKING:
     from lispmob.datapath.model import Miss
     from lispmob.hub.forwarding import Forwarding
-    from lispmob.hub.rtr_lispers import Punch
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ class Hub:
                     on_addresses=self._on_addresses,
                     on_stranger=self._on_stranger,
                     on_miss=self._on_miss,
-                    on_punch=self._on_punch,
+                    on_data_control=self._on_data_control,
                 )
                 await self._forwarding.start()
             self._feed(restored)
@@ -113,7 +112,7 @@ class Hub:
         if self._persistence is not None:
             await self._persistence.stop()
 
-    def _restore(self, loop: asyncio.AbstractEventLoop) -> list[HubEffect]:
+    def _restore(self, loop: asyncio.AbstractEventLoop) -> list[PlaneEffect]:
         """Open the state file and take back what is in it; without a usable one the hub works all the same."""
         if self._file.state_file is None:
             return []
@@ -121,7 +120,7 @@ class Hub:
         try:
             if (why := store.open()) is not None:
                 log.warning("%s", why)
-            restored = self._plane.map_server.restore(*store.load())
+            restored = self._plane.restore(*store.load(), loop.time())
         except LispError as error:
             store.close()
             log.warning("registrations will not survive a restart: %s", error)
@@ -143,8 +142,8 @@ class Hub:
     def _on_stranger(self, stranger: Stranger) -> None:
         self._feed(self._plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
 
-    def _on_punch(self, punch: Punch) -> None:
-        self._feed(self._plane.traversal.on_punch(punch, asyncio.get_running_loop().time()))
+    def _on_data_control(self, packet: InData) -> None:
+        self._feed(self._plane.traversal.on_data_control(packet, asyncio.get_running_loop().time()))
 
     def _on_miss(self, miss: Miss) -> None:
         now = asyncio.get_running_loop().time()
@@ -198,7 +197,8 @@ class Hub:
             return
         old, self._file = self._file, file
         configure(file.log.level)
-        self._feed(self._plane.on_sites(file.to_sites(), file.to_remotes(), file.to_traversal()))
+        now = asyncio.get_running_loop().time()
+        self._feed(self._plane.on_sites(file.to_sites(), file.to_remotes(), file.to_traversal(), now=now))
         if self._forwarding is not None and old.proxied_eids != file.proxied_eids and file.proxy.enabled:
             try:
                 await self._forwarding.on_routes(file.proxied_eids)

@@ -11,7 +11,6 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ from urllib.parse import quote
 from lispmob.errors import LispError, MalformedMessage
 from lispmob.hub.map_server import NonceKey
 from lispmob.hub.registration import MAX_LIFETIME_S, XtrRegistration
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.map_register import MapRegister
 

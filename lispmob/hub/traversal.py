@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from lispmob.control.effect import SendControl
 from lispmob.control.smr import solicited
 from lispmob.errors import MalformedMessage
-from lispmob.hub.effect import Arrival, HubEffect
+from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
 from lispmob.hub.info import InfoResponder
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer
 from lispmob.hub.rtr import MapServerLink, Rtr
-from lispmob.hub.rtr_effect import Learned, RtrEffect, Stranger
-from lispmob.hub.rtr_lispers import NatCache, Punch
+from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RtrEffect, Stranger
 from lispmob.hub.rtr_lookup import LookupEffect, RtrLookup
+from lispmob.hub.rtr_named import NamedNodes
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.header import MessageType
+from lispmob.wire.info import InfoRequest
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
+from lispmob.wire.record import MappingRecord
 
 PlaneEffect: TypeAlias = HubEffect | RtrEffect
 
@@ -63,13 +67,13 @@ class Traversal:
         self.info = InfoResponder(map_server.sites)
         self.relayed = RelayedRegisters(map_server)
         self.rtr = Rtr()
-        self.nats = NatCache()
+        self.named = NamedNodes()
         self.on_policy(policy)
 
     @property
     def counters(self) -> Counter[str]:
         """All counters together."""
-        parts = (self.info, self.relayed, self.rtr, self.lookup, self.nats)
+        parts = (self.info, self.relayed, self.rtr, self.lookup, self.named)
         return sum((part.counters for part in parts), self._counters + Counter())
 
     def on_policy(self, policy: TraversalPolicy) -> None:
@@ -100,12 +104,18 @@ class Traversal:
 
     def wake_at(self) -> float | None:
         """When on_timer is due."""
-        times = (self.rtr.wake_at(), self.lookup.wake_at())
+        times = (self.rtr.wake_at(), self.lookup.wake_at(), self.named.wake_at())
         return min((at for at in times if at is not None), default=None)
 
     def on_timer(self, now: float) -> list[RtrEffect]:
         """Time has passed."""
-        return [*self.rtr.on_timer(now), *self._learned(self.lookup.on_timer(now))]
+        return [*self.rtr.on_timer(now), *self.named.on_timer(now), *self._learned(self.lookup.on_timer(now), now)]
+
+    def on_registration(self, change: RegistrationChanged, now: float) -> list[RtrEffect]:
+        """A mapping changed in the Map-Server next door: what it says of places by name is for this RTR to know."""
+        if not self.policy.is_rtr or change.is_refresh:
+            return []
+        return self._on_record(change.prefix, change.record, now)
 
     def on_info_request(self, arrival: Arrival, now: float) -> list[HubEffect]:
         """A message of type 7 came. Without an RTR to offer, the answer still tells whether there is a NAT."""
@@ -143,16 +153,25 @@ class Traversal:
         if packet.is_registered:
             return effects
         eid = EidPrefix.host(packet.inner_source, packet.instance_id)
-        return [*effects, *self._learned(self.lookup.on_doubt(eid, now))]
+        return [*effects, *self._learned(self.lookup.on_doubt(eid, now), now)]
 
-    def on_punch(self, punch: Punch, now: float) -> list[RtrEffect]:
-        """An Info-Request came in the data plane: the answer tells the node what we see of it."""
-        _, effects = self.nats.on_punch(punch, now)
-        return list(effects)
+    def on_data_control(self, packet: InData, now: float) -> list[PlaneEffect]:
+        """A control message came in the data plane: an Info-Request, which opens a NAT, or an RLOC-probe."""
+        try:
+            kind = packet.payload[0] >> 4 if packet.payload else 0
+            if kind == MessageType.INFO:
+                return list(self.named.on_punch(InfoRequest.decode(packet.payload), packet, now))
+            if kind == MessageType.MAP_REQUEST:
+                arrival = Arrival(packet.payload, packet.address, packet.inner_source_port, packet.rtr)
+                answers = self.rtr.on_probe(arrival, MapRequest.decode(packet.payload))
+                return [packet.answer(one.payload) if isinstance(one, SendControl) else one for one in answers]
+        except MalformedMessage as malformed:
+            return self._refuse(malformed.counter)
+        return self._refuse("rx_type")
 
     def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[RtrEffect]:
         """A packet met no entry of the forwarding table."""
-        return self._learned(self.lookup.on_miss(source, EidPrefix.host(destination, instance_id), now))
+        return self._learned(self.lookup.on_miss(source, EidPrefix.host(destination, instance_id), now), now)
 
     def on_map_reply(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         """A Map-Reply came: an answer to a lookup of the RTR."""
@@ -160,7 +179,7 @@ class Traversal:
             reply = MapReply.decode(arrival.payload)
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
-        return list(self._learned(self.lookup.on_map_reply(reply, arrival.destination, now)))
+        return list(self._learned(self.lookup.on_map_reply(reply, arrival.destination, now), now))
 
     def on_smr(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         """Somebody says that an EID moved: the mapping system will tell, if we ever cared about it."""
@@ -169,18 +188,30 @@ class Traversal:
             eid = solicited(MapRequest.decode(arrival.payload))
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
-        return list(self._learned(self.lookup.on_doubt(eid, now))) if eid is not None and self.policy.is_rtr else []
+        if eid is None or not self.policy.is_rtr:
+            return []
+        return list(self._learned(self.lookup.on_doubt(eid, now), now))
 
-    def _learned(self, effects: Iterable[LookupEffect]) -> list[RtrEffect]:
+    def _on_record(self, prefix: EidPrefix, record: MappingRecord | None, now: float) -> list[RtrEffect]:
+        """A node of the other dialect is not one that registered through us, whatever it did before."""
+        found = self.named.on_record(prefix, record, now)
+        is_found = any(isinstance(effect, InstallRelay) for effect in found)
+        return [*(self.rtr.forget(prefix) if is_found else ()), *found]
+
+    def _learned(self, effects: Iterable[LookupEffect], now: float) -> list[RtrEffect]:
         """A mapping that names us changes nothing; one that does not ends what we know of a NAT."""
         out: list[RtrEffect] = []
         for effect in effects:
-            if isinstance(effect, Learned) and effect.record is not None:
-                named = {address for locator in effect.record.locators for address in locator.ips}
-                if named & self._own:
+            if isinstance(effect, Learned):
+                locators = effect.record.locators if effect.record is not None else ()
+                if self._own & {address for locator in locators for address in locator.ips}:
                     continue
-                out += self.rtr.forget(effect.prefix)
-            out.append(effect)
+                if effect.record is not None:
+                    out += self.rtr.forget(effect.prefix)
+                out.append(effect)
+                out += self._on_record(effect.prefix, effect.record, now)
+            else:
+                out.append(effect)
         return out
 
     def _refuse(self, counter: str = "rx_policy") -> list[PlaneEffect]:

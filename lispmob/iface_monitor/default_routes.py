@@ -9,10 +9,10 @@ sysctl) those of an interface that went down.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.iface_monitor.snapshot import DefaultRoute
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 ROUTE_PROTOCOL: Final = 201

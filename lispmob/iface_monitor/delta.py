@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
 from lispmob.iface_monitor.snapshot import DefaultRoute, Link, NetworkState, Uplink, UplinkPolicy
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 

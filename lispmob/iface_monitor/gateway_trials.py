@@ -8,10 +8,10 @@ leave by a gateway whose link-layer address is unknown, so waiting for that cost
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 WAITS: Final = "waits until its gateway answers"

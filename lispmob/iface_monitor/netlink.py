@@ -11,22 +11,25 @@ import errno
 import logging
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor import neighbours, rtnetlink
-from lispmob.iface_monitor.default_routes import Candidate, Ipv6DefaultRoutes, merge
-from lispmob.iface_monitor.delta import OnChange, diff
+from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL, Candidate, Ipv6DefaultRoutes, merge
+from lispmob.iface_monitor.delta import OnChange
 from lispmob.iface_monitor.gateway_trials import Gateway, GatewayTrials, gateways_of
+from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.rtnetlink import (
     RTM_DELADDR,
     RTM_DELLINK,
     RTM_DELROUTE,
+    RTM_DELRULE,
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWROUTE,
+    RTM_NEWRULE,
 )
 from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, UplinkPolicy
 
@@ -35,32 +38,25 @@ log = logging.getLogger(__name__)
 # linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE; not NEIGH, which
 # never rests.
 _GROUPS: Final = sum(1 << (group - 1) for group in (1, 5, 7, 8, 9, 11, 19))
-_RTM_NEWRULE: Final = 32
-_RTM_DELRULE: Final = 33
 _SO_ATTACH_FILTER: Final = 26
 _SO_RCVBUFFORCE: Final = 33
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _EVENTS_PER_TURN: Final = 4096  # ours: more than a full buffer of what passes the filter
+_AT_DST_LEN: Final = 17  # octets of a route message: nlmsghdr, then struct rtmsg
+_AT_PROTOCOL: Final = 21
 _RETRY_S: Final = 0.2  # ours: only after the kernel refused a listing, which is not expected to happen at all
 
 
-class NetlinkMonitor:
-    """Keeps a `NetworkState` current and tells `on_change(state, delta, since)` of every difference.
-
-    `since` is the loop's time at which the first event behind the difference was read. The callback runs inside the
-    loop, first from within `start()` with everything that is already there. `on_rules_changed()` tells that somebody,
-    perhaps we ourselves, changed routing rules: the moment to look whether ours are still there.
-    """
+class NetlinkMonitor(Monitor):
+    """A Monitor that the kernel tells of every change."""
 
     def __init__(
         self, policy: UplinkPolicy, on_change: OnChange, on_rules_changed: Callable[[], None] | None = None
     ) -> None:
-        self._policy = policy
-        self._on_change = on_change
-        self._on_rules_changed = on_rules_changed
+        super().__init__(policy, on_change, on_rules_changed)
         self._has_new_rules = False
-        self._judged_by = policy  # the policy, and less the uplinks that wait for their gateways
-        self._state = self._seen = NetworkState()
+        self._has_lost_routes = False
+        self._seen = self._state
         self._links: list[Link] | None = None  # None: to be listed anew
         self._addresses: list[LocalAddress] | None = None
         self._trials = GatewayTrials()
@@ -70,11 +66,6 @@ class NetlinkMonitor:
         self._socket: socket.socket | None = None
         self._retry: asyncio.TimerHandle | None = None
         self.resyncs = 0
-
-    @property
-    def state(self) -> NetworkState:
-        """The last snapshot."""
-        return self._state
 
     async def start(self) -> None:
         """Subscribe, then look. Raises KernelRefused where netlink is not allowed."""
@@ -87,7 +78,7 @@ class NetlinkMonitor:
                 f"netlink: watching links, addresses and routes refused ({_name(error)}): needs AF_NETLINK sockets, "
                 "which a sandbox may forbid (RestrictAddressFamilies= in systemd)"
             ) from error
-        self._publish(asyncio.get_running_loop().time())
+        self._publish_seen(asyncio.get_running_loop().time())
 
     async def stop(self) -> None:
         """Stop watching; calling it again does nothing."""
@@ -101,20 +92,6 @@ class NetlinkMonitor:
     def waiting(self) -> frozenset[str]:
         """Interfaces that would be uplinks if their gateways answered."""
         return self._trials.waiting
-
-    @property
-    def policy(self) -> UplinkPolicy:
-        """What the uplinks are judged by."""
-        return self._policy
-
-    def set_policy(self, policy: UplinkPolicy, why: Sequence[str] = (), since: float | None = None) -> None:
-        """Judge the present state by another policy, and tell what that changes.
-
-        `why` and `since` (the loop's time) tell of the event behind it when no user changed the configuration.
-        """
-        former, self._policy = self._policy, policy
-        if former != policy:
-            self._tell(self._state, asyncio.get_running_loop().time() if since is None else since, why)
 
     def nudge(self) -> None:
         """Look at everything anew, as after a sleep of the machine; publishes only what differs."""
@@ -152,7 +129,7 @@ class NetlinkMonitor:
                 log.warning("netlink failed, starting over why=%s", _name(error))
             self._resync(since)
             return
-        self._publish(since)
+        self._publish_seen(since)
 
     def _read_events(self) -> None:
         """Take what is readable now. Raises OSError: ENOBUFS when the kernel had to drop events."""
@@ -168,6 +145,9 @@ class NetlinkMonitor:
                 self._on_event(message)
 
     def _on_event(self, message: rtnetlink.Raw) -> None:
+        if message.type == RTM_DELROUTE and message.data[_AT_PROTOCOL] == ROUTE_PROTOCOL:
+            self._has_lost_routes = True
+            return
         if message.type in (RTM_NEWADDR, RTM_DELADDR):
             self._addresses = None
         elif message.type in (RTM_NEWLINK, RTM_DELLINK):
@@ -175,7 +155,7 @@ class NetlinkMonitor:
             ifindex, flags = struct.unpack_from("=iI", message.data, 20)
             if message.family == socket.AF_UNSPEC and (message.type == RTM_DELLINK or not flags & rtnetlink.IFF_UP):
                 self._ipv6_routes.on_link_down(ifindex)
-        elif message.type in (_RTM_NEWRULE, _RTM_DELRULE):
+        elif message.type in (RTM_NEWRULE, RTM_DELRULE):
             self._has_new_rules = True
         elif message.family == socket.AF_INET6 and message.type == RTM_NEWROUTE:
             is_replacing = bool(message.flags & rtnetlink.NLM_F_REPLACE)
@@ -198,7 +178,7 @@ class NetlinkMonitor:
             loop = asyncio.get_running_loop()
             self._retry = loop.call_later(_RETRY_S, self._resync, since)
             return
-        self._publish(since)
+        self._publish_seen(since)
 
     def _look_at_everything(self) -> None:
         self._tables = rtnetlink.dump_tables()
@@ -219,23 +199,14 @@ class NetlinkMonitor:
         tables = sorted(table for family, table in self._tables if family == 4)
         return [route for table in tables for route in rtnetlink.peek_ipv4_default_routes(table)]
 
-    def _publish(self, since: float) -> None:
-        old, self._state = self._state, self._seen
-        if old != self._state:
-            self._tell(old, since)
-        if self._has_new_rules:
-            self._has_new_rules = False
+    def _publish_seen(self, since: float) -> None:
+        self._publish(self._seen, since)
+        if self._has_new_rules or self._has_lost_routes:
+            self._has_new_rules = self._has_lost_routes = False
             if self._on_rules_changed is not None:
                 self._on_rules_changed()
 
-    def _tell(self, old: NetworkState, since: float, why: Sequence[str] = ()) -> None:
-        """Publish what is new since `old` and since the uplinks were last judged."""
-        former, news = self._judged_by, self._try_gateways()
-        delta = diff(old, self._state, self._judged_by, former, (*why, *news))
-        if delta.reasons or delta.has_changed:
-            self._on_change(self._state, delta, since)
-
-    def _try_gateways(self) -> tuple[str, ...]:
+    def _judge(self) -> tuple[str, ...]:
         """Let new uplinks wait for their gateways, and those whose gateway has answered no longer."""
         loop = asyncio.get_running_loop()
         unproven = self._trials.on_uplinks(gateways_of(self._state, self._state.uplinks(self._policy)))
@@ -269,18 +240,12 @@ def _name(error: OSError) -> str:
 
 
 def _only_default_routes() -> bytes:
-    """A classic BPF program: route messages pass only when their prefix is at most one bit long.
+    """A classic BPF program: route messages pass only when their prefix is at most one bit long, or a loss of ours.
 
     Someone else's 60,000 routes then never reach the socket, whose buffer they would overflow. It would drop the
     answers to route requests as well: nothing is ever asked on a socket that has it.
     """
-    ldh, ldb, jeq, jgt, ret = (
-        0x28,
-        0x30,
-        0x15,
-        0x25,
-        0x06,
-    )  # BPF_LD|H|ABS, BPF_LD|B|ABS, BPF_JMP|JEQ|K, ..JGT|K, BPF_RET|K
+    ldh, ldb, jeq, jgt, ret = 0x28, 0x30, 0x15, 0x25, 0x06  # BPF_LD|H|ABS, ..B|ABS, BPF_JMP|JEQ|K, ..JGT|K, BPF_RET|K
 
     def as_loaded(kind: int) -> int:
         """nlmsg_type is in host order, and BPF loads in network order."""
@@ -288,9 +253,11 @@ def _only_default_routes() -> bytes:
 
     program = (
         (ldh, 0, 0, 4),  # nlmsg_type
-        (jeq, 1, 0, as_loaded(RTM_NEWROUTE)),
-        (jeq, 0, 2, as_loaded(RTM_DELROUTE)),
-        (ldb, 0, 0, 17),  # rtm_dst_len
+        (jeq, 3, 0, as_loaded(RTM_NEWROUTE)),
+        (jeq, 0, 4, as_loaded(RTM_DELROUTE)),
+        (ldb, 0, 0, _AT_PROTOCOL),
+        (jeq, 2, 0, ROUTE_PROTOCOL),
+        (ldb, 0, 0, _AT_DST_LEN),
         (jgt, 1, 0, 1),
         (ret, 0, 0, 0xFFFFFFFF),
         (ret, 0, 0, 0),

@@ -7,9 +7,10 @@ network only shows a login page, that it is paid by the octet, and that a connec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
+
+from lispmob.values import dataclass
 
 
 class DeviceState(IntEnum):

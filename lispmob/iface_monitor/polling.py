@@ -18,18 +18,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Final
 
-import netifaces
+try:
+    import netifaces
+except ModuleNotFoundError:  # nobody builds it for every system that polls: way 3
+    netifaces = None  # type: ignore[assignment]
 
 from lispmob.iface_monitor import proc_net, rtnetlink
 from lispmob.iface_monitor.default_routes import merge
-from lispmob.iface_monitor.delta import OnChange, diff
+from lispmob.iface_monitor.delta import OnChange
+from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.snapshot import MAIN_TABLE, Link, LocalAddress, NetworkState, UplinkPolicy
 
 LIVELY_S: Final = 1.0
@@ -48,16 +53,13 @@ _MAIN_TABLES: Final = {(4, MAIN_TABLE), (6, MAIN_TABLE)}
 log = logging.getLogger(__name__)
 
 
-class PollingMonitor:
+class PollingMonitor(Monitor):
     """NetlinkMonitor's stand-in: the same face, the same callback, later by up to the interval."""
 
     def __init__(
         self, policy: UplinkPolicy, on_change: OnChange, on_rules_changed: Callable[[], None] | None = None
     ) -> None:
-        self._policy = policy
-        self._on_change = on_change
-        self._on_rules_changed = on_rules_changed
-        self._state = NetworkState()
+        super().__init__(policy, on_change, on_rules_changed)
         self._timer: asyncio.TimerHandle | None = None
         self._nudges: socket.socket | None = None
         self._looked_at = float("-inf")
@@ -65,11 +67,6 @@ class PollingMonitor:
         self.source = ""
         """Which of the ways above was taken last: "netlink", "netifaces" or "proc"."""
         self.looks = 0
-
-    @property
-    def state(self) -> NetworkState:
-        """The last snapshot."""
-        return self._state
 
     @property
     def interval_s(self) -> float:
@@ -99,26 +96,6 @@ class PollingMonitor:
             asyncio.get_running_loop().remove_reader(self._nudges.fileno())
             self._nudges.close()
             self._nudges = None
-
-    @property
-    def waiting(self) -> frozenset[str]:
-        """None: where netlink is refused, gateways cannot be asked about."""
-        return frozenset()
-
-    @property
-    def policy(self) -> UplinkPolicy:
-        """What the uplinks are judged by."""
-        return self._policy
-
-    def set_policy(self, policy: UplinkPolicy, why: Sequence[str] = (), since: float | None = None) -> None:
-        """Judge the present state by another policy, and tell what that changes.
-
-        `why` and `since` (the loop's time) tell of the event behind it when no user changed the configuration.
-        """
-        former, self._policy = self._policy, policy
-        delta = diff(self._state, self._state, policy, former, why)
-        if delta.reasons:
-            self._on_change(self._state, delta, asyncio.get_running_loop().time() if since is None else since)
 
     def nudge(self) -> None:
         """Look now, or in a moment when we just did: somebody has reason to think that something changed."""
@@ -150,12 +127,9 @@ class PollingMonitor:
         except OSError as error:  # in the middle of a change; or nothing can be had at all
             log.debug("no look at the network why=%s", error)
             seen = self._state
-        old, self._state = self._state, seen
-        if old != seen:
+        if seen != self._state:
             self._changed_at = now
-            delta = diff(old, seen, self._policy)
-            if delta.reasons or delta.has_changed:
-                self._on_change(seen, delta, now)
+        self._publish(seen, now)
         if self._on_rules_changed is not None:
             self._on_rules_changed()  # nobody tells of rules here: whoever cares compares
         if self._timer is None:
@@ -200,6 +174,8 @@ def _addresses(links: list[Link]) -> tuple[str, list[LocalAddress]]:
 def _by_netifaces(link: Link) -> list[LocalAddress]:
     """The addresses of one interface, flags unknown."""
     found = []
+    if netifaces is None:
+        raise OSError(errno.ENOSYS, "netifaces is not installed")
     by_family = netifaces.ifaddresses(link.name)
     for family in (netifaces.AF_INET, netifaces.AF_INET6):
         for entry in by_family.get(family, []):

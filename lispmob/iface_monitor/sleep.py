@@ -1,6 +1,9 @@
 """Listen to logind: the machine is about to sleep, or has just woken up.
 
 The backstop, where there is no logind, is the difference of the kernel's clocks, which a suspend leaves behind.
+
+No inhibitor lock delays the sleep, since nothing has to be done before it: to peers it is the loss of a network, which
+they notice by themselves, and a withdrawal would take the locators back for a nap of seconds too.
 """
 
 from __future__ import annotations

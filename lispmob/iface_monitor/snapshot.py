@@ -15,10 +15,10 @@ route. What that means where opinions differ:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 MAIN_TABLE: Final = 254

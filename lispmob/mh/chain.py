@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 from lispmob.errors import KernelRefused
+from lispmob.mh import cgroups
 from lispmob.mh.chain_text import PREFIX, TABLE, ChainText, Hooks, chain_text
 from lispmob.mh.policy import Compiled
 from lispmob.mh.xtables import Tool
@@ -28,7 +30,6 @@ OTHER_TOOLS: Final = (
     Tool("ip6tables-legacy", 6),
 )
 _LEGACY_IN_USE: Final = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
-_CGROUP_ROOTS: Final = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 
 
 class MarkChain:
@@ -42,8 +43,12 @@ class MarkChain:
         self.refused = 0
         self.skipped: tuple[str, ...] = ()
 
-    async def apply(self, compiled: Compiled, hooks: Hooks, *, is_repair: bool = False) -> None:
+    async def apply(
+        self, compiled: Compiled, hooks: Hooks, *, is_repair: bool = False, is_renewal: bool = False
+    ) -> None:
         """Make it so; what is so already is not looked at again unless `is_repair` says so.
+
+        `is_renewal` writes the same rules anew: the kernel may mean another control group by them.
 
         Both families are tried. Raises KernelRefused: a family that was refused keeps the rules it had.
         """
@@ -53,10 +58,12 @@ class MarkChain:
             for tool in self._tools:
                 text = chain_text(compiled, hooks, tool.family, self._has_cgroup)
                 skipped.update(dict.fromkeys(text.skipped))
-                if text == self._applied.get(tool.family) and not is_repair:
+                is_as_before = text == self._applied.get(tool.family)
+                if is_as_before and not (is_repair or is_renewal):
                     continue
                 try:
-                    await replace(tool, text)
+                    if is_renewal or not (is_as_before and await stands(tool, text)):
+                        await replace(tool, text)
                     self._applied[tool.family] = text
                 except FileNotFoundError:
                     self.refused += 1
@@ -94,6 +101,20 @@ async def replace(tool: Tool, text: ChainText) -> None:
     """Make our chains of one family hold exactly this. Raises KernelRefused, FileNotFoundError."""
     present = await tool.save(TABLE)
     await tool.restore(TABLE, restore_lines(present, text))
+
+
+async def stands(tool: Tool, text: ChainText) -> bool:
+    """True when nobody took anything away of what was made of `text`. Raises KernelRefused, FileNotFoundError.
+
+    Rules are counted and not compared: iptables-save has its own spelling, and what lies in chains of ours is ours.
+    """
+    present = await tool.save(TABLE)
+    chains, jumps = _ours(present)
+    return (
+        sorted(chains) == sorted(text.chains)
+        and sorted(jumps) == sorted(text.jumps)
+        and Counter(map(_chain_of, text.rules)) == Counter(map(_chain_of, _rules_in(chains, present)))
+    )
 
 
 async def remove(tool: Tool) -> None:
@@ -137,7 +158,7 @@ def removal_lines(present: Iterable[str]) -> list[str]:
 
 def cgroup_exists(path: str) -> bool:
     """True when the unified hierarchy has this control group; the kernel refuses rules about others."""
-    return any((root / "cgroup.procs").exists() and (root / path.strip("/")).is_dir() for root in _CGROUP_ROOTS)
+    return cgroups.identity(path) is not None
 
 
 def _ours(present: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -151,6 +172,15 @@ def _ours(present: Iterable[str]) -> tuple[list[str], list[str]]:
             if any(verb in ("-j", "-g") and target.startswith(PREFIX) for verb, target in pairwise(words)):
                 jumps.append(line)
     return chains, jumps
+
+
+def _rules_in(chains: Iterable[str], present: Iterable[str]) -> Iterator[str]:
+    wanted = set(chains)
+    return (line for line in present if line.startswith("-A ") and _chain_of(line) in wanted)
+
+
+def _chain_of(rule: str) -> str:
+    return rule.split()[1]
 
 
 def _legacy_is_in_use(family: int) -> bool:

@@ -15,12 +15,12 @@ is set already we touch nothing; a rule that the user appends later overrules ou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, product
 from typing import Final
 
 from lispmob.mh.policy import Compiled, CompiledRule, MarkMask, Share, Verdict
 from lispmob.mh.selector import ICMP, PORTS_PER_MATCH, PROTOCOLS, WITH_PORTS, Selector, Span
+from lispmob.values import dataclass
 from lispmob.wire.address import IpNetwork
 
 TABLE: Final = "mangle"

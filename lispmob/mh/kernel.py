@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Final
 
 from lispmob.errors import KernelRefused
-from lispmob.iface_monitor.rtnetlink import AsyncIPRoute
 from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh import nat_chain
+from lispmob.mh.iproute import AsyncIPRoute
 from lispmob.mh.kernel_changes import KernelChanges, refused
 from lispmob.mh.kernel_listing import KernelListing
 from lispmob.mh.plan import (

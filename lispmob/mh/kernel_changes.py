@@ -11,8 +11,8 @@ from typing import Any, Final, Literal
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
-from lispmob.iface_monitor.rtnetlink import AsyncIPRoute, NetlinkError
 from lispmob.iface_monitor.snapshot import Link
+from lispmob.mh.iproute import AsyncIPRoute, NetlinkError
 from lispmob.mh.plan import Route, Rule
 from lispmob.wire.address import IpAddress
 

@@ -5,21 +5,20 @@ A flow that began inside the overlay keeps its addresses, as connection tracking
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable
 from typing import Final
 
 from lispmob.errors import KernelRefused
+from lispmob.mh.xtables import Tool
 from lispmob.wire.address import IpNetwork
 
 log = logging.getLogger(__name__)
 
 CHAIN: Final = "LISPMOB-NAT"
 _JUMP: Final = f"-A POSTROUTING -j {CHAIN}"
-_TOOLS: Final = {4: "iptables", 6: "ip6tables"}
-_LOCK_WAIT_S: Final = "5"
-_TOOL_TIMEOUT_S: Final = 10.0
+TABLE: Final = "nat"
+_TOOLS: Final = {4: Tool("iptables", 4), 6: Tool("ip6tables", 6)}
 
 
 def chain_lines(eids: Iterable[IpNetwork], tun: str) -> list[str]:
@@ -65,26 +64,8 @@ def _ours(lines: list[str]) -> list[str]:
 
 
 async def _saved(family: int) -> list[str]:
-    return (await _run(f"{_TOOLS[family]}-save", "-t", "nat")).splitlines()
+    return await _TOOLS[family].save(TABLE)
 
 
 async def _restore(family: int, lines: list[str]) -> None:
-    text = "\n".join(["*nat", *lines, "COMMIT", ""])
-    await _run(f"{_TOOLS[family]}-restore", "--noflush", "-w", _LOCK_WAIT_S, stdin=text)
-
-
-async def _run(*command: str, stdin: str = "") -> str:
-    """Standard output of a tool. Raises KernelRefused with what it said; FileNotFoundError when it is not installed."""
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        out, complaint = await asyncio.wait_for(process.communicate(stdin.encode()), _TOOL_TIMEOUT_S)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        raise KernelRefused(f"{command[0]}: no answer within {_TOOL_TIMEOUT_S:.0f} s: is its lock held?") from None
-    if process.returncode:
-        said = " ".join(complaint.decode(errors="replace").split()) or f"exit status {process.returncode}"
-        raise KernelRefused(f"{command[0]}: {said}: needs CAP_NET_ADMIN and the kernel's NAT support")
-    return out.decode(errors="replace")
+    await _TOOLS[family].restore(TABLE, lines)

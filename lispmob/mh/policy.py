@@ -17,12 +17,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
 
 from lispmob.mh.selector import EVERYTHING, Flow, Selector
+from lispmob.values import dataclass
 
 __all__ = ["Compiled", "Decision", "Flow", "MarkMask", "Outcome", "Policy", "Rule", "Selector", "Uplink", "Via"]
 
@@ -211,7 +211,7 @@ class Compiled:
             if why_not is not None:
                 steps.append(f"rule '{compiled.rule.name}' does not match: the flow {why_not}")
                 continue
-            return self._by_rule(compiled, (*steps, f"rule '{compiled.rule.name}' matches"))
+            return self._by_rule(compiled, flow, (*steps, f"rule '{compiled.rule.name}' matches"))
         steps.append("no rule matches: priority and weight decide")
         return Decision(Outcome.DEFAULT, 0, (), None, tuple(steps))
 
@@ -220,13 +220,17 @@ class Compiled:
         ours = mark & self.policy.mask.bits
         return ours == 0 or self._named(ours) is not None
 
-    def _by_rule(self, compiled: CompiledRule, steps: tuple[str, ...]) -> Decision:
+    def _by_rule(self, compiled: CompiledRule, flow: Flow, steps: tuple[str, ...]) -> Decision:
         rule = compiled.rule
         names = tuple(up.name for share in compiled.shares if (up := self._named(share.mark)) is not None)
         match compiled.verdict:
             case Verdict.MARK:
                 return self._by_mark(compiled.shares[0].mark, rule.name, steps)
             case Verdict.SPREAD:
+                kept = self.policy.mask.mark(flow.kept_by)
+                if kept in (share.mark for share in compiled.shares):
+                    steps = (*steps, "its uplinks share new flows by weight; this one has been given its own already")
+                    return self._by_mark(kept, rule.name, steps)
                 shares = ", ".join(f"{name} {each.weight}" for name, each in zip(names, compiled.shares, strict=True))
                 step = f"new flows are spread by weight ({shares}); a flow stays where it began"
                 return Decision(Outcome.UPLINK, 0, names, rule.name, (*steps, step))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum
 
-from lispmob.mh.policy import Compiled, Decision, Flow, Outcome, Policy, Uplink
+from lispmob.mh.policy import Decision, Flow, Outcome, Policy, Uplink
+from lispmob.values import dataclass
 
 
 class Fate(Enum):
@@ -38,19 +38,24 @@ def rehearse(
 ) -> list[Rehearsed]:
     """What changes for each flow when the uplinks `before` become those `after`.
 
-    `default` says which uplink priority and weight choose for a flow, of those given; None: there is none.
+    `default` says which uplink priority and weight choose for a flow, of those given; None: there is none. It is given
+    `before` or `after`, as they are.
     """
-    now, then = policy.compile(before), policy.compile(after)
+    ups_now, ups_then = tuple(before), tuple(after)
+    now, then = policy.compile(ups_now), policy.compile(ups_then)
     result = []
     for flow in flows:
         was, will = now.evaluate(flow), then.evaluate(flow)
-        old, new = _places(was, flow, now, default), _places(will, flow, then, default)
+        old, new = _places(was, flow, ups_now, default), _places(will, flow, ups_then, default)
         result.append(Rehearsed(flow, _fate(old, new), old, new, will.steps))
     return result
 
 
 def _places(
-    decision: Decision, flow: Flow, compiled: Compiled, default: Callable[[Flow, tuple[Uplink, ...]], str | None]
+    decision: Decision,
+    flow: Flow,
+    uplinks: tuple[Uplink, ...],
+    default: Callable[[Flow, tuple[Uplink, ...]], str | None],
 ) -> tuple[str, ...]:
     match decision.outcome:
         case Outcome.UPLINK:
@@ -58,7 +63,7 @@ def _places(
         case Outcome.DROP:
             return ()
         case Outcome.DEFAULT:
-            chosen = default(flow, compiled.uplinks)
+            chosen = default(flow, uplinks)
             return (chosen,) if chosen is not None else ()
 
 

@@ -11,9 +11,10 @@ of a dead one move.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Generic, TypeVar
+
+from lispmob.values import dataclass
 
 K = TypeVar("K", bound=Hashable)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from fnmatch import fnmatchcase
 from math import prod
 from typing import Final
 
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress, IpNetwork
 
 PROTOCOLS: Final = {"icmp": 1, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "icmpv6": 58, "sctp": 132, "udplite": 136}
@@ -40,7 +41,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One flow to be explained. What is not known is None; a rule that asks for it then does not match."""
+    """One flow to be explained. What is not known is None; a rule that asks for it then does not match.
+
+    `came_in_by`, `kept_by`: the ifindex that its connection mark holds, of the uplink that the other end began it by,
+    or that a rule with weights gave it.
+    """
 
     source: IpAddress
     destination: IpAddress
@@ -54,6 +59,7 @@ class Flow:
     from_interface: str | None = None
     mark: int = 0
     came_in_by: int = 0
+    kept_by: int = 0
 
     @property
     def is_forwarded(self) -> bool:

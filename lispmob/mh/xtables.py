@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.errors import KernelRefused
+from lispmob.values import dataclass
 
 LOCK_WAIT_S: Final = 5
 TOOL_TIMEOUT_S: Final = 15.0
+TOOL_PIDS: Final[deque[int]] = deque(maxlen=32)
+"""Of the tools that we ran last: the kernel names them as the authors of what they changed."""
 
 # What the tools say, in either back end, and what would help; the first that is found in it counts.
 _REMEDIES: Final = (
     (r"you must be root|operation not permitted|permission denied", "needs CAP_NET_ADMIN (legacy: CAP_NET_RAW too)"),
     (r"xtables lock|resource temporarily unavailable", "another program holds the lock of iptables: it is tried again"),
-    (r"table does not exist|can't initialize|protocol not supported", "the kernel lacks the mangle table"),
+    (r"table does not exist|can't initialize|protocol not supported", "the kernel lacks this table (nat, mangle)"),
     (r"couldn't load (?:match|target)", "this iptables lacks an extension: install its full package"),
     (r"device or resource busy", "another program's rule refers to a chain of ours"),
     (r"no chain/target/match|no such file|invalid argument|failed", "the kernel lacks a match or target of this rule"),
@@ -58,6 +61,7 @@ async def _run(*command: str, stdin: str = "") -> str:
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
+    TOOL_PIDS.append(process.pid)
     try:
         out, complaint = await asyncio.wait_for(process.communicate(stdin.encode()), TOOL_TIMEOUT_S)
     except BaseException as ended:

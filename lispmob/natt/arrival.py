@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lispmob.control.node_config import Datagram
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 

@@ -6,15 +6,13 @@ Overlay Router speaks it, LISPERS is draft-farinacci-lisp-lispers-net-nat as lis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from lispmob.values import dataclass
 from lispmob.wire.auth import Algorithm, Key
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT
 
-RTR_NAME: Final = b"RTR"  # lispers.net: the RLOC-name of an RTR in a record
-LISPERS_RTR_PRIORITY: Final = 254  # lispers.net: not used by ITRs; later drafts go by the name
 PUNCH_INTERVAL_S: Final = 15.0  # lispers.net: Info-Requests to RTRs keep the binding
 
 
@@ -34,8 +32,6 @@ class Traits:
     info_from_data_port: bool  # the Info-Request leaves from the port that data uses, else from 4342
     registers_through_rtr: bool
     data_port_is_fixed: bool  # 4341; else an ephemeral one, for the RTR mistreats a translated port of 4341
-    rtr_priority: int | None  # of RTRs in our records; None: that of the best uplink that they stand for
-    rtr_weight: int | None
     rtr_punch_port: int | None  # RTRs take Info-Requests in data packets there; None: they take none
     longest_keepalive_s: float
 
@@ -47,8 +43,6 @@ TRAITS: Final = {
         info_from_data_port=False,
         registers_through_rtr=True,
         data_port_is_fixed=True,
-        rtr_priority=None,
-        rtr_weight=None,
         rtr_punch_port=None,
         longest_keepalive_s=120.0,  # OOR's Map-Server forgets after 180 s, its RTR after 210 s
     ),
@@ -58,8 +52,6 @@ TRAITS: Final = {
         info_from_data_port=True,
         registers_through_rtr=False,
         data_port_is_fixed=False,
-        rtr_priority=LISPERS_RTR_PRIORITY,
-        rtr_weight=0,
         rtr_punch_port=DATA_PORT,
         longest_keepalive_s=PUNCH_INTERVAL_S,
     ),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
 from lispmob.control.effect import Count, Event, SendControl
 from lispmob.control.node_config import MapServerPeer
 from lispmob.natt.plan import NattPlan
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 

@@ -7,7 +7,6 @@ the second answer alone there is a firewall: then the uplink needs an RTR as if 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -15,6 +14,7 @@ from lispmob.control.effect import SendControl
 from lispmob.control.locator_set import LocalLocator
 from lispmob.errors import MalformedMessage
 from lispmob.natt.question import question
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.map_reply import MapReply

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -15,6 +14,7 @@ from lispmob.natt.dialect import INFO_PORT, TRAITS, Dialect
 from lispmob.natt.effect import AskFailed, DataPort, LifeSignWanted, SendFromDataPort, UplinkEffect
 from lispmob.natt.natt_config import NattConfig, is_private
 from lispmob.natt.server_knowledge import RETRY_ALIVE_S, ServerKnowledge
+from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import Algorithm, sign, verify
 from lispmob.wire.eid import from_prefix
@@ -81,6 +81,11 @@ class InfoExchange:
     def is_asking(self) -> bool:
         """True while an answer may still come."""
         return self._wake_at is not None
+
+    @property
+    def asks_from_data_port(self) -> bool:
+        """True while an answer may still come to the ephemeral port that data of such a dialect leaves from."""
+        return self.is_asking and any(TRAITS[one.dialect].info_from_data_port for one in self._outstanding.values())
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""
@@ -182,7 +187,9 @@ class InfoExchange:
             nonce=self._new_nonce(),
             eid=from_prefix(eid) if traits.info_names_eid else None,
             mask_len=eid.mask_len if traits.info_names_eid else 0,
-            tail=None if traits.info_names_eid else DistinguishedName(self._config.host_name),
+            tail=None
+            if traits.info_names_eid
+            else DistinguishedName(self._config.host_name_on(self.locator.interface)),
         )
         payload = sign(request, server.key) if traits.info_is_authenticated else request.encode()
         self._outstanding[request.nonce] = _Asked(server, dialect, request, now)

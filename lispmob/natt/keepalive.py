@@ -6,21 +6,20 @@ send to it. The binding that data uses is never put at risk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+from lispmob.values import dataclass
 
 SHARE: Final = 0.75  # of the lifetime: one packet may be late, and clocks differ
 UNMEASURED_S: Final = 20.0  # ours: consumer NATs drop UDP bindings after 30 s of silence
 SHORTEST_S: Final = 5.0  # ours: a NAT that forgets faster is not worth a battery
 LONGEST_S: Final = 120.0  # registrations end after 180 s, and some tries must fit
-TRIALS_S: Final = (
-    30.0,
-    60.0,
-    120.0,
-    LONGEST_S / SHARE,
-)  # ours: what NATs are known to use, from the common to the rare
-STEP_S: Final = 5.0  # ours: below the shortest trial, the lifetime is found to within this
+# Ours: from the short to the long, for a NAT that forgets before the unmeasured interval is over is found out at once;
+# the longest is as long as the longest interval needs.
+TRIALS_S: Final = (15.0, 30.0, 60.0, 120.0, LONGEST_S / SHARE)
+FINE_BELOW_S: Final = 30.0  # ours: below this the lifetime is found to within STEP_S, for there it costs packets
+STEP_S: Final = 5.0
 
 
 class Outcome(Enum):
@@ -48,7 +47,7 @@ class Lifetime:
         for trial_s in TRIALS_S:
             if self.at_least_s < trial_s and (self.below_s is None or trial_s < self.below_s):
                 return trial_s
-        if self.at_least_s >= TRIALS_S[0] or self.below_s is None:
+        if self.below_s is None or self.below_s > FINE_BELOW_S:
             return None
         middle_s = (self.at_least_s + self.below_s) / 2
         return middle_s if self.below_s - self.at_least_s > STEP_S else None
@@ -65,9 +64,8 @@ class Lifetime:
     @property
     def interval_s(self) -> float:
         """Seconds between packets that keep the binding."""
-        if self.at_least_s == 0 and self.below_s is None:
-            return UNMEASURED_S
-        return min(max(SHARE * self.at_least_s, SHORTEST_S), LONGEST_S)
+        shortest_s = UNMEASURED_S if self.below_s is None else SHORTEST_S  # a first short trial says little as yet
+        return min(max(SHARE * self.at_least_s, shortest_s), LONGEST_S)
 
 
 def interval_for(lifetime: Lifetime, configured_s: float | None, longest_s: float) -> float:

@@ -14,7 +14,6 @@ port 4341 it sent to: address-dependent. Of nobody: address-and-port-dependent.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Final, TypeAlias
 
@@ -23,6 +22,7 @@ from lispmob.control.locator_set import LocalLocator
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.question import SendFromSparePort, question
+from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.auth import sign, verify
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader, split_data_packet

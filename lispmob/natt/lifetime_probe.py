@@ -11,7 +11,6 @@ Both answers: alive. The second alone: dead. None: nothing learnt. The Map-Serve
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -21,6 +20,7 @@ from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.keepalive import Lifetime, Outcome
 from lispmob.natt.question import SendFromSparePort, question
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import sign, verify
 from lispmob.wire.eid import from_prefix

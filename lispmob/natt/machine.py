@@ -83,7 +83,7 @@ class UplinkMachine:
         self.is_unserved = False  # nobody could tell: registered in the ordinary way, for better or worse
         self.choice = RtrChoice()
         self.relays = RelayedRegistrations(locator, config, next_nonce=next_nonce)
-        self.punches = Punches(locator, config.host_name, new_nonce=new_nonce)
+        self.punches = Punches(locator, config.host_name_on(locator.interface), new_nonce=new_nonce)
         self.lifetime = Lifetime()
         self._config = config
         self._probes = RtrProbes(locator, new_nonce=new_nonce)
@@ -135,7 +135,7 @@ class UplinkMachine:
     @property
     def data_port(self) -> DataPort:
         """Which port data leaves from."""
-        if self.dialect is Dialect.LISPERS:
+        if self._exchange.asks_from_data_port or (self.rtrs and self.dialect is Dialect.LISPERS):
             return DataPort.EPHEMERAL
         return DataPort.FIXED if self.rtrs else DataPort.POOL
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
 from lispmob.control.node_config import MapServerPeer, NattMode, NodeConfig
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 # RFC 1918, RFC 6598 (carrier-grade NAT), RFC 4193. Nothing else: a laboratory's documentation addresses are public.
@@ -48,6 +48,10 @@ class NattConfig:
             site_id=config.site_id,
             host_name=config.natt.host_name,
         )
+
+    def host_name_on(self, interface: str) -> bytes:
+        """What lispers.net's dialect calls one uplink: two behind the same NAT are two places to an RTR."""
+        return b"%b-%b" % (self.host_name, interface.encode())
 
     def servers_for(self, family: int) -> tuple[MapServerPeer, ...]:
         """The Map-Servers that an uplink of this family can talk to."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from lispmob.control.locator_set import LocalLocator
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.record import Locator
 

@@ -1,5 +1,7 @@
 """lispers.net's keepalive: Info-Requests to RTRs, in data packets from the one port that data leaves from.
 
+    node : ephemeral -> NAT -> RTR : 4341     data header, Instance-ID 0xFFFFFF, and the message: no inner IP, no UDP
+
 An RTR takes the translated address and port from them, and keeps both by host name. By the draft it answers; the one in
 the field does not. So only an RTR that did answer can be seen to die.
 """
@@ -7,18 +9,16 @@ the field does not. So only an RTR that did answer can be seen to die.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.control.effect import Count
 from lispmob.control.locator_set import LocalLocator
 from lispmob.natt.dialect import PUNCH_INTERVAL_S, TRAITS, Dialect
 from lispmob.natt.effect import DataPort, SendFromDataPort
+from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
-from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.info import InfoReply, InfoRequest
-from lispmob.wire.ip_udp import build_ip_udp
 
 SILENT_LIMIT: Final = 3  # ours: punches that an RTR which used to answer may leave unanswered
 
@@ -94,8 +94,7 @@ class Punches:
             rtr.nonce, rtr.sent_at = self._new_nonce(), now
             rtr.unanswered += 1
             request = InfoRequest(rtr.nonce, None, 0, tail=DistinguishedName(self._host_name))
-            inner = build_ip_udp(one.address, CONTROL_PORT, ip, CONTROL_PORT, request.encode())
-            payload = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode() + inner
+            payload = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode() + request.encode()
             effects.append(SendFromDataPort(payload, ip, port, one.address, one.ifindex, DataPort.EPHEMERAL))
             effects.append(Count("tx_info_request"))
         return effects

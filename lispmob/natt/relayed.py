@@ -10,7 +10,7 @@ that an idle binding costs one packet per keepalive interval, however many regis
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from lispmob.control.effect import Count, Event, EventValue
@@ -19,6 +19,7 @@ from lispmob.control.node_config import MapServerPeer
 from lispmob.errors import AuthenticationFailed
 from lispmob.natt.effect import DataPort, RelayConfirmed, SendFromDataPort, UplinkEffect
 from lispmob.natt.natt_config import NattConfig
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import sign, verify
 from lispmob.wire.ecm import EncapsulatedControl

@@ -6,11 +6,11 @@ once, and again only after a sign of life, or after minutes; one that stays sile
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.control.node_config import MapServerPeer, NattMode
 from lispmob.natt.dialect import Dialect, candidates
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 RETRY_ALIVE_S: Final = 3.0  # OOR's own retry: the server answered something else, so the Info-Request was lost
@@ -51,7 +51,7 @@ class ServerKnowledge:
     def may_ask_at(self, server: MapServerPeer, now: float) -> float:
         """When the next Info-Request may leave: now, or a later time."""
         record = self._of(server)
-        if record.dialect is not None:
+        if record.dialect is not None or self._is_safe:
             return now
         if record.absent_until is not None:
             return max(now, record.absent_until)
@@ -96,7 +96,7 @@ class ServerKnowledge:
     def on_alive(self, server: MapServerPeer, now: float) -> bool:
         """It answered something else; True when that was the last proof that it has no NAT service."""
         record = self._of(server)
-        if record.dialect is not None or record.absent_until is not None:
+        if record.dialect is not None or record.absent_until is not None or self._is_safe:
             return False
         is_news = not record.is_alive_since
         record.is_alive_since = True
@@ -115,6 +115,11 @@ class ServerKnowledge:
         if record.dialect is not dialect:
             self._records[server.address] = _Record(dialect=dialect)
         return is_first
+
+    @property
+    def _is_safe(self) -> bool:
+        """True when the configuration says that all servers are of a kind that no Info-Request harms."""
+        return self._mode == Dialect.LISPERS.value
 
     def _of(self, server: MapServerPeer) -> _Record:
         return self._records.setdefault(server.address, _Record())

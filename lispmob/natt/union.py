@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from lispmob.control.locator_set import NEVER
-from lispmob.natt.dialect import LISPERS_RTR_PRIORITY, RTR_NAME, TRAITS, Dialect
-from lispmob.natt.effect import Reach
+from lispmob.natt.dialect import Dialect
+from lispmob.natt.effect import DataPort, Reach
 from lispmob.natt.machine import State, UplinkMachine
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan, Relay, UplinkPlan
@@ -19,6 +19,7 @@ from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.header import DATA_PORT
 from lispmob.wire.lcaf import put_address
 from lispmob.wire.lcaf_types import AfiList, WireAddress
+from lispmob.wire.named_locator import RTR_NAME, RTR_PRIORITY, RTR_WEIGHT, place_name
 from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Locator
 
 WEIGHT_MAX: Final = 255
@@ -67,7 +68,9 @@ def _uplink(one: UplinkMachine) -> UplinkPlan:
         Relay(rtr, DATA_PORT, priority=1, weight=100) for rtr in one.rtrs if rtr.version == locator.address.version
     )
     is_usable = one.is_direct or one.state is State.RELAYED
-    return UplinkPlan(locator, relays, one.data_port.value if relays else "pool", is_usable)
+    # Without relays of its family a fixed port serves nothing; an ephemeral one may be what the question came from.
+    needs_port = bool(relays) or one.data_port is DataPort.EPHEMERAL
+    return UplinkPlan(locator, relays, one.data_port.value if needs_port else "pool", is_usable)
 
 
 def _own(one: UplinkMachine, config: NattConfig) -> Locator:
@@ -79,15 +82,14 @@ def _own(one: UplinkMachine, config: NattConfig) -> Locator:
     seen = one.seen
     assert seen is not None
     address = seen.address if seen.address is not None and one.reach is Reach.TRANSLATED else own.address
-    name = DistinguishedName(config.host_name + b"@tp-%d" % seen.port)
+    name = place_name(config.host_name_on(own.interface), seen.port)
     return Locator(AfiList((address, name)), own.priority, own.weight, is_local=True)
 
 
 def _rtr(rtr: IpAddress, behind: list[UplinkMachine]) -> Locator:
     """An RTR stands for the uplinks behind it: their best priority, and what they weigh together at that one."""
     if all(one.dialect is Dialect.LISPERS for one in behind):
-        weight = TRAITS[Dialect.LISPERS].rtr_weight or 0
-        return Locator(AfiList((rtr, DistinguishedName(RTR_NAME))), LISPERS_RTR_PRIORITY, weight)
+        return Locator(AfiList((rtr, DistinguishedName(RTR_NAME))), RTR_PRIORITY, RTR_WEIGHT)
     priority = min(one.locator.priority for one in behind)
     weight = sum(one.locator.weight for one in behind if one.locator.priority == priority)
     return Locator(rtr, priority, min(weight, WEIGHT_MAX))

@@ -104,17 +104,29 @@ def probe_config(file: NodeFile) -> ProbeConfig | None:
     )
 
 
+def odd_choices(file: NodeFile) -> list[str]:
+    """What a user has probably not meant, one sentence each."""
+    if file.routing.mode == "split" and not file.routing.overlay_prefixes:
+        return ["routing.overlay-prefixes is empty: nothing but answers goes into the overlay"]
+    return []
+
+
 def engine_config(file: NodeFile) -> EngineConfig:
     """What the datapath is told at its start."""
     return EngineConfig(tun_name=file.tun.name, eids=file.eids, role="node", mark_mask=file.steering.mask.bits)
 
 
-def steering_uplinks(file: NodeFile, uplinks: Iterable[Uplink]) -> tuple[SteeringUplink, ...]:
-    """The uplinks as rules see them."""
-    return tuple(
-        SteeringUplink(uplink.name, uplink.ifindex, uplink.priority, _section(file, uplink.name).metered)
-        for uplink in uplinks
-    )
+def steering_uplinks(
+    file: NodeFile, uplinks: Iterable[Uplink], meaning: Meaning = NO_MEANING
+) -> tuple[SteeringUplink, ...]:
+    """The uplinks as rules see them; what costs by volume is said by the user, or else by NetworkManager."""
+    guessed = meaning.metered if file.network_manager.use else NONE
+
+    def is_metered(name: str) -> bool:
+        told = _section(file, name).metered
+        return name in guessed if told is None else told
+
+    return tuple(SteeringUplink(each.name, each.ifindex, each.priority, is_metered(each.name)) for each in uplinks)
 
 
 def _section(file: NodeFile, name: str) -> UplinkSection:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from lispmob.api import sd_notify
 from lispmob.api.backend import Backend
@@ -18,10 +18,10 @@ from lispmob.bus.connection import BusClient
 from lispmob.bus.system_bus import SystemBus
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.delta import OnChange
+from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.netlink import NetlinkMonitor
 from lispmob.iface_monitor.network_manager import NetworkManagerWatch
 from lispmob.iface_monitor.network_manager_state import Meaning
-from lispmob.iface_monitor.polling import PollingMonitor
 from lispmob.iface_monitor.sleep import SleepWatch
 from lispmob.iface_monitor.snapshot import UplinkPolicy
 from lispmob.service.waking import Waking
@@ -113,6 +113,7 @@ class Desktop:
     def _look(self) -> None:
         self._nudge = None
         self._nudged_at = asyncio.get_running_loop().time()
+        log.debug("nudged: looking at the network anew")
         self._daemon.look_again()
 
     def _on_meaning(self, _: Meaning, reasons: list[str], since: float) -> None:
@@ -130,9 +131,6 @@ class Desktop:
             self._daemon.on_awake()
 
 
-Monitor: TypeAlias = NetlinkMonitor | PollingMonitor
-
-
 async def start_monitor(policy: UplinkPolicy, on_change: OnChange, on_rules_changed: Callable[[], None]) -> Monitor:
     """A running monitor: netlink's, or one that polls where netlink is refused."""
     netlink = NetlinkMonitor(policy, on_change, on_rules_changed)
@@ -142,6 +140,8 @@ async def start_monitor(policy: UplinkPolicy, on_change: OnChange, on_rules_chan
         log.warning("%s", refused)
     else:
         return netlink
+    from lispmob.iface_monitor.polling import PollingMonitor  # late: hardly any machine needs it
+
     polling = PollingMonitor(policy, on_change, on_rules_changed)
     await polling.start()
     return polling

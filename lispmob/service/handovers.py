@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Final
+
+from lispmob.values import dataclass
 
 KEPT_MOVES: Final = 64  # ours: a day of travelling; each is under 2 KiB
 KEPT_STEPS: Final = 64  # ours: a move with more has a peer set too large to read anyway

@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lispmob.errors import KernelRefused
-from lispmob.mh import conntrack
-from lispmob.mh.kernel import KernelRouter, KernelState
+from lispmob.mh.plan import KernelState
 from lispmob.wire.address import IpNetwork
 
+if TYPE_CHECKING:
+    from lispmob.mh.kernel import KernelRouter
+
+SETTLE_S: Final = 0.03  # ours: reading the kernel takes 10 ms, and the next event of a move cannot wait for it
 RETRY_S: Final = 5.0  # ours: what the kernel refused once may have been in the way for a moment only
 
 log = logging.getLogger(__name__)
@@ -23,7 +26,7 @@ class KernelTask:
 
     def __init__(self, desired: Callable[[], KernelState]) -> None:
         self._desired = desired
-        self._router = KernelRouter()
+        self._router: KernelRouter | None = None
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._native: frozenset[IpNetwork] = frozenset()
@@ -32,6 +35,9 @@ class KernelTask:
 
     async def start(self) -> None:
         """Remove what a crash left behind, and apply. Raises KernelRefused."""
+        from lispmob.mh.kernel import KernelRouter  # late: 50 ms, while the Map-Notify is on its way
+
+        self._router = KernelRouter()
         await self._router.clean_up()
         await self._apply()
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -39,6 +45,10 @@ class KernelTask:
     def touch(self) -> None:
         """Something changed: apply soon."""
         self._wanted.set()
+
+    def touch_after_move(self) -> None:
+        """The uplinks changed, and may change again at once: apply a moment later. What cannot wait stands by."""
+        asyncio.get_running_loop().call_later(SETTLE_S, self.touch)
 
     def suspect(self) -> None:
         """Somebody may have taken away what takes time to look at, such as a firewall that was loaded anew."""
@@ -52,6 +62,8 @@ class KernelTask:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+        if self._router is None:
+            return
         try:
             await self._router.clean_up()
         except KernelRefused as refused:
@@ -71,11 +83,14 @@ class KernelTask:
                 asyncio.get_running_loop().call_later(RETRY_S, self._wanted.set)
 
     async def _apply(self) -> None:
+        assert self._router is not None, "start() comes first"
         desired = self._desired()
         is_repair, self._is_suspicious = self._is_suspicious, False
         await self._router.apply(desired, is_repair=is_repair)
         fresh = set(desired.native_prefixes) - self._native
         if fresh and desired.translates_native:
+            from lispmob.mh import conntrack  # late: most nodes never have such a flow
+
             # Now that the routes lead there: what already knocked at lmn0 has to be translated like the rest.
             eids = [eid.network for eid in desired.eids]
             count = await asyncio.to_thread(conntrack.forget_unanswered, eids, fresh)

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from lispmob.control.effect import SendControl
@@ -25,6 +24,7 @@ from lispmob.natt.lifetime_probe import LifetimeMeasured, LifetimeProbe
 from lispmob.natt.machine import State, UplinkMachine
 from lispmob.natt.question import SendFromSparePort
 from lispmob.natt.traversal import Traversal
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
 from lispmob.wire.map_reply import MapReply

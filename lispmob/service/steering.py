@@ -15,11 +15,14 @@ from typing import Final
 
 from lispmob.datapath.engine import Engine
 from lispmob.errors import KernelRefused
+from lispmob.mh.cgroups import identity
 from lispmob.mh.chain import MarkChain
 from lispmob.mh.chain_text import Arrival, Hooks
-from lispmob.mh.policy import Compiled, Policy, Uplink
+from lispmob.mh.policy import Compiled, Policy, Rule, Uplink
 
 RETRY_S: Final = 5.0  # ours: another program may have held the lock of iptables
+LOOK_S: Final = 2.0  # ours: how long the first packets of a service that has just started may go another way
+SETTLE_S: Final = 8.0  # ours: iptables waits 5 s for its lock
 LAZY_S: Final = 1.0  # ours: without rules only replies are at stake, and a move has more urgent things to do
 
 log = logging.getLogger(__name__)
@@ -29,6 +32,8 @@ class Steering:
     """Keeps lanes and chain in step with the policy and the uplinks. The chain follows in the background."""
 
     def __init__(self, engine: Engine, policy: Policy, chain: MarkChain | None = None) -> None:
+        self._configured = policy
+        self._first: tuple[Rule, ...] = ()
         self.policy = policy
         self.compiled = policy.compile(())
         self.problem: str | None = None
@@ -36,8 +41,11 @@ class Steering:
         self._chain = chain or MarkChain()
         self._uplinks: tuple[Uplink, ...] = ()
         self._wanted = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._cgroups: dict[str, int | None] = {}  # those that rules name, as they were when the kernel was told
         self._task: asyncio.Task[None] | None = None
         self._is_in_place = False  # the chain is ours to remove
+        self._is_suspicious = False
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -55,16 +63,33 @@ class Steering:
 
     def on_uplinks(self, uplinks: Sequence[Uplink]) -> None:
         """The uplinks are these now: marks lead to them from the next packet on."""
+        if tuple(uplinks) == self._uplinks and self.problem is None:
+            return
         self._uplinks = tuple(uplinks)
         self._change()
 
     def on_policy(self, policy: Policy) -> None:
         """A reload. The mask stays: the device was made for it."""
-        self.policy = replace(policy, mask=self.policy.mask)
-        self._change()
+        self._configured = replace(policy, mask=self.policy.mask)
+        self._combine()
+
+    def on_first_rules(self, rules: tuple[Rule, ...]) -> None:
+        """These stand ahead of the configured ones; they have names of their own."""
+        self._first = rules
+        self._combine()
+
+    async def settled(self) -> None:
+        """Return once the kernel has the rules of this moment. Raises KernelRefused when it does not take them."""
+        try:
+            await asyncio.wait_for(self._settled.wait(), SETTLE_S)
+        except TimeoutError:
+            raise KernelRefused(f"the rules are not in the kernel after {SETTLE_S:.0f} s") from None
+        if self.problem is not None:
+            raise KernelRefused(self.problem)
 
     def repair(self) -> None:
         """Somebody may have changed the tables: look."""
+        self._is_suspicious = True
         self._wanted.set()
 
     async def stop(self) -> None:
@@ -79,7 +104,18 @@ class Steering:
         except KernelRefused as refused:
             log.error("not everything was cleaned up: %s; the next start of lispd tries again", refused)
 
+    def _combine(self) -> None:
+        mine = {rule.name for rule in self._first}
+        rest = tuple(rule for rule in self._configured.rules if rule.name not in mine)
+        try:
+            self.policy = replace(self._configured, rules=(*self._first, *rest))
+        except ValueError as error:  # there are as many rules as there may be: the configured ones count
+            self.policy = self._configured
+            self._complain(str(error))
+        self._change()
+
     def _change(self) -> None:
+        self._settled.clear()
         self.compiled = self.policy.compile(self._uplinks)
         self._set_lanes(drops_unusable=False)
         self._wanted.set()
@@ -94,7 +130,7 @@ class Steering:
 
     async def _run(self) -> None:
         while True:
-            await self._wanted.wait()
+            await self._wait()
             if self._is_in_place and not self.policy.rules:
                 await asyncio.sleep(LAZY_S)
             self._wanted.clear()
@@ -106,13 +142,31 @@ class Steering:
                 asyncio.get_running_loop().call_later(RETRY_S, self._wanted.set)
             if not self._wanted.is_set():
                 self._set_lanes(drops_unusable=self.policy.unusable_mark == "drop")
+                self._settled.set()
+
+    async def _wait(self) -> None:
+        """Until something is to be done. Control groups come and go without a word: they are looked at."""
+        while self._cgroups and not self._wanted.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), LOOK_S)
+            if self._cgroups != self._named_cgroups():
+                return
+        await self._wanted.wait()
+
+    def _named_cgroups(self) -> dict[str, int | None]:
+        named = (rule.selector.cgroup for rule in self.policy.rules)
+        return {path: identity(path) for path in named if path is not None}
 
     async def _apply(self) -> None:
         """The chain is there when it can make a difference: connection tracking costs every packet something."""
         compiled = self.compiled
+        is_repair, self._is_suspicious = self._is_suspicious, False
+        # A rule holds on to the group that it was made for, not to the next one of that path.
+        before, self._cgroups = self._cgroups, self._named_cgroups()
+        is_renewal = any(before.get(path) not in (None, now) for path, now in self._cgroups.items())
         if compiled.policy.rules or (compiled.policy.keeps_replies and len(compiled.uplinks) > 1):
             self._is_in_place = True
-            await self._chain.apply(compiled, self._hooks(compiled))
+            await self._chain.apply(compiled, self._hooks(compiled), is_repair=is_repair, is_renewal=is_renewal)
         elif self._is_in_place and not compiled.uplinks:
             return  # between two networks: the next one will tell
         elif self._is_in_place:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, Protocol
 
 from lispmob.api import schema
@@ -17,14 +16,16 @@ from lispmob.control.path import Path
 from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
 from lispmob.datapath.engine import Engine
-from lispmob.iface_monitor.gateway_trials import WAITS
-from lispmob.iface_monitor.network_manager_state import Connectivity, Meaning
+from lispmob.iface_monitor.monitor import Monitor
+from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
-from lispmob.service import assembly, netcheck
-from lispmob.service.desktop import Monitor
+from lispmob.service import netcheck, uplink_views
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.measuring import Measuring
 from lispmob.service.registration_problems import RegistrationProblems
+from lispmob.service.runs import Runs
+from lispmob.service.steering import Steering
+from lispmob.service.steering_views import SteeringViews
 from lispmob.service.wall import iso_utc
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
@@ -54,6 +55,8 @@ class Parts(Protocol):
     is_starting: bool
     is_stopping: bool
     problems: RegistrationProblems
+    steering: Steering
+    runs: Runs
 
     @property
     def policy(self) -> UplinkPolicy: ...
@@ -70,7 +73,7 @@ class Parts(Protocol):
     async def reload(self) -> schema.Reloaded: ...
 
 
-class Views:
+class Views(SteeringViews):
     """The Backend of the control socket."""
 
     def __init__(self, parts: Parts) -> None:
@@ -78,6 +81,8 @@ class Views:
 
     def version(self) -> str:
         """Of the installed package."""
+        from importlib.metadata import PackageNotFoundError, version  # late: 15 ms, and only who asks needs it
+
         try:
             return version("lispmob")
         except PackageNotFoundError:
@@ -116,50 +121,7 @@ class Views:
 
     def uplinks(self) -> Sequence[schema.Uplink]:
         """The uplinks, and the interfaces that could be one and are not, with the reason."""
-        parts = self._parts
-        used = {uplink.ifindex for uplink in parts.uplinks}
-        waiting = parts.monitor.waiting if parts.monitor is not None else frozenset()
-        held_back = {**dict.fromkeys(waiting, WAITS), **assembly.held_back(parts.file, parts.meaning)}
-        shown = [
-            schema.Uplink(
-                name=uplink.name,
-                ifindex=uplink.ifindex,
-                addresses=[str(address) for address in uplink.addresses],
-                priority=uplink.priority,
-                weight=uplink.weight,
-                mtu_bytes=uplink.mtu_bytes,
-                is_metered=_is_metered(parts.meaning, uplink.name),
-                connectivity=_connectivity(parts.meaning, uplink.name),
-            )
-            for uplink in parts.uplinks
-        ]
-        for link in parts.network.links:
-            if link.ifindex in used or not parts.policy.is_watched(link):
-                continue
-            usable = parts.network.usable_addresses(link, parts.policy)
-            note = (
-                "set down" if not link.is_up
-                else "no carrier" if not link.has_carrier
-                else held_back[link.name] if link.name in held_back
-                else "not allowed by the configuration" if not parts.policy.allows(link)
-                else "no usable address" if not usable
-                else "no default route"
-            )  # fmt: skip
-            shown.append(
-                schema.Uplink(
-                    name=link.name,
-                    ifindex=link.ifindex,
-                    addresses=[str(local.address) for local in usable],
-                    priority=255,
-                    weight=0,
-                    mtu_bytes=link.mtu_bytes,
-                    is_used=False,
-                    note=note,
-                    is_metered=_is_metered(parts.meaning, link.name),
-                    connectivity=_connectivity(parts.meaning, link.name),
-                )
-            )
-        return shown
+        return uplink_views.view(self._parts)
 
     def netcheck(self) -> Sequence[schema.NetCheck]:
         """What is between each address and the Internet."""
@@ -332,22 +294,6 @@ class Views:
             unused_s=round(now - entry.last_used, 3) if entry.last_used > float("-inf") else None,
             map_version=entry.map_version,
         )
-
-
-def _is_metered(meaning: Meaning, interface: str) -> bool | None:
-    device = meaning.device(interface)
-    return None if device is None else device.is_metered
-
-
-def _connectivity(meaning: Meaning, interface: str) -> Literal["none", "portal", "limited", "full"] | None:
-    words: dict[Connectivity, Literal["none", "portal", "limited", "full"]] = {
-        Connectivity.NONE: "none",
-        Connectivity.PORTAL: "portal",
-        Connectivity.LIMITED: "limited",
-        Connectivity.FULL: "full",
-    }
-    device = meaning.device(interface)
-    return None if device is None else words.get(device.connectivity)
 
 
 def _path(one: Path, interface: str, now: float) -> schema.Path:

@@ -7,11 +7,12 @@ both are accepted. The MAC changes with the length: the field's own octets, as z
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import IntEnum
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from lispmob.errors import AuthenticationFailed, MalformedMessage
+from lispmob.values import dataclass
 from lispmob.wire.header import MessageType
 from lispmob.wire.info import InfoReply, InfoRequest
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck, RtrAuthentication

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
 from lispmob.errors import MalformedMessage
+from lispmob.values import dataclass
 from lispmob.wire.checksum import internet_checksum
 from lispmob.wire.ip_udp import IPV4_OCTETS, IPV6_OCTETS
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.errors import MalformedMessage
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import (
     CONTROL_PORT,

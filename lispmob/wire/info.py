@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.errors import MalformedMessage
+from lispmob.values import dataclass
 from lispmob.wire.eid import take_eid, take_known_address
 from lispmob.wire.header import MessageType, has_bit, open_message, put_authentication, take_authentication
 from lispmob.wire.lcaf import put_address
@@ -16,6 +16,8 @@ _IS_REPLY: Final = 4
 _REPLY_WORD: Final = MessageType.INFO << 28 | 1 << 31 - _IS_REPLY
 _REQUEST_WORD: Final = MessageType.INFO << 28
 _FIXED_OCTETS: Final = 16
+_LCAF_OCTETS: Final = 8  # AFI, Rsvd1, Flags, Type, Rsvd2, Length
+_LISPERS_LENGTH: Final = 16  # what lispers.net says, whatever follows
 
 
 def is_info_reply(data: bytes) -> bool:
@@ -76,10 +78,11 @@ class InfoReply:
         if not has_bit(word, _IS_REPLY):
             raise MalformedMessage("rx_type", "an Info-Request where an Info-Reply is read")
         nonce, key_id, algorithm_id, authentication, ttl_min, mask_len, eid = _take_common(reader)
-        nat = take_known_address(reader)
+        body = Reader(_with_true_length(reader.take_rest()))
+        nat = take_known_address(body)
         if not isinstance(nat, NatTraversal):
             raise MalformedMessage("rx_lcaf", "an Info-Reply without a NAT-traversal LCAF")
-        reader.expect_end()
+        body.expect_end()
         return cls(nonce, eid, mask_len, nat, key_id, algorithm_id, authentication, ttl_min)
 
 
@@ -113,3 +116,11 @@ def _put_common(word: int, message: InfoRequest | InfoReply) -> bytes:
             put_address(message.eid),
         )
     )
+
+
+def _with_true_length(lcaf: bytes) -> bytes:
+    """The LCAF that ends an Info-Reply, with the Length that lispers.net should have given it."""
+    length = len(lcaf) - _LCAF_OCTETS
+    if length <= _LISPERS_LENGTH or length > 0xFFFF or lcaf[6:8] != _LISPERS_LENGTH.to_bytes(2):
+        return lcaf
+    return lcaf[:6] + length.to_bytes(2) + lcaf[8:]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 from typing import Final, NamedTuple
 
 from lispmob.errors import MalformedMessage
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.checksum import internet_checksum
 

@@ -9,11 +9,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntFlag
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias, Union
 
+from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, MacAddress
 
 

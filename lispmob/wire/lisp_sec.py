@@ -5,11 +5,11 @@ Every length field of it is checked, so that what follows it in the message is f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
 from lispmob.errors import MalformedMessage
+from lispmob.values import dataclass
 from lispmob.wire.eid import take_eid
 from lispmob.wire.lcaf import put_address
 from lispmob.wire.lcaf_types import WireAddress

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Final, Self
 
+from lispmob.values import dataclass
 from lispmob.wire.header import (
     SITE_ID_OCTETS,
     XTR_ID_OCTETS,
@@ -123,6 +123,11 @@ class MapNotify(_Notification):
     """The answer to a Map-Register that wanted one, with its nonce; or, unasked for, the news of a changed mapping."""
 
     kind = MessageType.MAP_NOTIFY
+
+    @property
+    def nonce_octets_reversed(self) -> int:
+        """What lispers.net on a little-endian machine made of a Map-Register's nonce when it says `nonce`."""
+        return int.from_bytes(self.nonce.to_bytes(8), "little")
 
 
 @dataclass(frozen=True, slots=True)

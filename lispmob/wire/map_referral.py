@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Final
 
 from lispmob.errors import MalformedMessage
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.eid import take_eid, to_prefix
 from lispmob.wire.header import MessageType, open_message

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from lispmob.values import dataclass
 from lispmob.wire.header import Flags, MessageType, flag_word, has_bit, open_message, read_flags
 from lispmob.wire.lisp_sec import MapReplySecurity
 from lispmob.wire.record import MappingRecord, take_records

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.errors import MalformedMessage
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.eid import from_prefix, take_eid, take_known_address, to_prefix
 from lispmob.wire.header import Flags, MessageType, flag_word, has_bit, open_message, put_site, read_flags, take_site

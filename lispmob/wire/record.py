@@ -6,13 +6,13 @@ RFC 9301, section 5.4.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 from typing import Final
 
 from lispmob.errors import MalformedMessage
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.eid import from_prefix, take_eid, take_known_address, to_prefix
 from lispmob.wire.lcaf import put_address

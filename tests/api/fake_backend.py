@@ -35,6 +35,7 @@ from lispmob.api.schema import (
 from lispmob.api.server import ControlServer
 from lispmob.errors import ConfigError
 from lispmob.wire.address import EidPrefix, IpAddress
+from tests.api.fake_steering import FakeSteering
 
 WLAN = Uplink(name="wlan0", ifindex=3, addresses=["198.51.100.23"], priority=1, weight=100, mtu_bytes=1500)
 WWAN = Uplink(
@@ -94,7 +95,7 @@ PATHS = [
 MINE = [LocalLocator(address="198.51.100.23", interface="wlan0", priority=1, weight=100)]
 
 
-class FakeBackend:
+class FakeBackend(FakeSteering):
     """Keeps what was asked of it in `calls`; `broken` makes the next status fail as a bug would."""
 
     def __init__(self) -> None:

@@ -166,13 +166,16 @@ def test_events_are_one_a_line(daemon: Served, ctl: Ctl) -> None:
 # --- how it ends ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [command.name for command in COMMANDS if command.name != "lookup"])
+NEEDED = {"lookup": ["192.0.2.1"], "why": ["192.0.2.1"], "run": ["--via", "wlan0", "--", "true"]}
+
+
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_without_a_daemon_every_command_says_so_in_one_sentence(
     tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "none"
 
-    assert main([command, "--socket", str(path)]) == 3
+    assert main([command, "--socket", str(path), *NEEDED.get(command, [])]) == 3
     assert capsys.readouterr().err == (
         f"lispctl: lispd is not running (nobody listens on {path}); start it with: systemctl start lispd\n"
     )

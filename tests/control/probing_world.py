@@ -1,17 +1,21 @@
-"""A small world for the prober: every pair of locators has a round trip and a loss, and dies and lives on command."""
+"""A small world for the prober: every pair of locators has a round trip and a loss, and dies and lives on command.
+
+Data flows on demand, and what the datapath would tell of its silence is told (`pure_silence.py`).
+"""
 
 from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from itertools import count
 
-from lispmob.control.effect import SendControl
+from lispmob.control.effect import SendControl, WatchForSilence
 from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.path import Pair, State
 from lispmob.control.probing import ProbeConfig, ProbeEffect, Prober
+from lispmob.datapath.pure_silence import SilenceWatch, Word
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
@@ -37,7 +41,10 @@ class World:
         self.now = 0.0
         self.sent: list[tuple[float, Pair]] = []
         self.told: list[tuple[float, ProbeEffect]] = []
-        self._answers: list[tuple[float, int, IpAddress]] = []
+        self.alarms: list[tuple[float, Word]] = []
+        self.watch = SilenceWatch()
+        self._order = count()
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
 
     def begin(self, *own: LocalLocator, targets: Iterable[IpAddress] = (PEER,)) -> None:
         self.take(self.prober.on_locators(LocatorSet.of(1, own or (WIFI,)), self.now))
@@ -48,21 +55,56 @@ class World:
             self.told.append((self.now, effect))
             if isinstance(effect, SendControl):
                 self._carry(effect)
+            elif isinstance(effect, WatchForSilence) and effect.remote == PEER:
+                self.watch.watch(_ns(effect.patience_s or 0.0), _ns(effect.one_sided_s))
 
     def run(self, until: float) -> None:
-        for _ in range(1_000_000):
+        for _ in range(3_000_000):
             wake_at = self.prober.wake_at()
-            answer_at = self._answers[0][0] if self._answers else None
-            at = min((each for each in (wake_at, answer_at) if each is not None), default=until + 1)
+            due_at = None if (due := self.watch.due()) is None else due / 1e9
+            agenda_at = self._agenda[0][0] if self._agenda else None
+            at = min((each for each in (wake_at, due_at, agenda_at) if each is not None), default=until + 1)
             if at > until:
                 break
             self.now = max(self.now, at)
-            if answer_at is not None and answer_at <= self.now:
-                _, nonce, local = heapq.heappop(self._answers)
-                self.take(self.prober.on_map_reply(MapReply(nonce, (), is_probe=True), local, self.now) or [])
+            if agenda_at is not None and agenda_at <= self.now:
+                heapq.heappop(self._agenda)[2]()
+            elif due_at is not None and due_at <= self.now:
+                self._hear_of(self.watch.tick(_ns(self.now)))
             else:
                 self.take(self.prober.on_timer(self.now))
         self.now = until
+
+    def at(self, moment: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (moment, next(self._order), what))
+
+    def flow(
+        self, until: float, pause_s: float, *, octets: int = 200, answers: bool = True, think_s: float = 0.0
+    ) -> None:
+        """Packets to PEER from now on, one each `pause_s`, each of them answered after `think_s` unless lost."""
+
+        def send() -> None:
+            self._hear_of(self.watch.sent(_ns(self.now), octets))
+            if answers and self._arrives() and not {WIFI.address, PEER} & self.dead:
+                self.at(self.now + self.rtt_s + think_s, self._answer)
+            if self.now + pause_s <= until:
+                self.at(self.now + pause_s, send)
+
+        self.at(self.now, send)
+
+    def _answer(self) -> None:
+        if {WIFI.address, PEER} & self.dead:
+            return
+        if self.watch.arrived(_ns(self.now)):
+            self.take(self.prober.on_heard([(WIFI.address, PEER)], self.now))
+
+    def _hear_of(self, word: Word) -> None:
+        if word is not Word.NONE:
+            self.alarms.append((self.now, word))
+            self.take(self.prober.on_unanswered(PEER, word is Word.FLOWING, self.now))
+
+    def _arrives(self) -> bool:
+        return self.chance.random() >= 1 - (1 - self.loss_each_way) ** 2
 
     def of(self, kind: type[ProbeEffect]) -> list[tuple[float, ProbeEffect]]:
         return [(at, effect) for at, effect in self.told if isinstance(effect, kind)]
@@ -80,6 +122,14 @@ class World:
         assert request.is_probe
         assert request.source_eid is None
         assert request.itr_rlocs == (probe.source,)
-        is_lost = self.chance.random() < 1 - (1 - self.loss_each_way) ** 2
-        if not is_lost and not {pair.local, pair.remote} & self.dead:
-            heapq.heappush(self._answers, (self.now + self.rtt_s, request.nonce, pair.local))
+        if self._arrives() and not {pair.local, pair.remote} & self.dead:
+            self.at(self.now + self.rtt_s, lambda: self._reply(request.nonce, pair))
+
+    def _reply(self, nonce: int, pair: Pair) -> None:
+        if not {pair.local, pair.remote} & self.dead:  # what was on the wire is lost with it
+            reply = MapReply(nonce, (), is_probe=True)
+            self.take(self.prober.on_map_reply(reply, pair.local, self.now) or [])
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9) + 1

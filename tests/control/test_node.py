@@ -133,7 +133,7 @@ def test_the_peer_that_was_used_before_the_uplinks_went_is_told_when_they_are_ba
 def test_a_source_that_was_heard_is_told_of_a_move() -> None:
     machine = node()
     machine.on_locators([WIFI], 0.0)
-    machine.on_heard([ip("203.0.113.9")], 5.0)
+    machine.on_heard([(WIFI.address, ip("203.0.113.9"))], 5.0)
 
     assert "smr 203.0.113.9" in sent(machine.on_locators([LTE], 10.0))
     assert "smr 203.0.113.9" not in sent(machine.on_locators([WIFI], 100.0))

@@ -74,6 +74,19 @@ def test_an_unanswered_register_backs_off_to_a_minute_and_never_stops() -> None:
     assert [at for at, _ in run_until(machine, 250.0)] == [1, 3, 7, 15, 31, 63, 123, 183, 243]
 
 
+def test_a_doubt_about_the_map_server_refreshes_a_registration_and_leaves_the_pace_of_an_open_one_alone() -> None:
+    trying, idle = registration(), registered()
+    trying.on_locators(locators(WIFI), 0.0)
+    trying.on_timer(1.0)  # unanswered: 2 s to the next
+    due = trying.wake_at()
+
+    assert trying.on_doubt(1.5) == []
+    assert trying.wake_at() == due == 3.0
+    assert register_in(idle.on_doubt(10.0)).want_map_notify
+    assert (idle.state, idle.wake_at()) == (State.REFRESHING, 11.0)
+    assert idle.on_doubt(10.5) == []
+
+
 def test_every_register_has_a_larger_nonce() -> None:
     machine = registration()
     seen = [register_in(machine.on_locators(locators(WIFI), 0.0)).nonce]

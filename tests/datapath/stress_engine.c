@@ -62,7 +62,7 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
     struct lm_prefix one = {.length = 32, .address = v4(0x0a020001u + n % 300)};
     struct lm_locator_spec to[2] = {
         {.address = v4(0x7f000001u), .port = port, .priority = 1, .weight = 100},
-        {.address = v4(0x7f000002u), .port = port, .priority = 1, .weight = (uint8_t)(n % 7)}};
+        {.address = v4(0x7f000002u), .port = n % 2 ? port : LM_PORT_DATA, .priority = 1, .weight = (uint8_t)(n % 7)}};
     struct lm_uplink_spec up[2] = {
         {.ifindex = 1, .interface = "lo", .address = v4(0x7f000001u), .priority = 1, .weight = 9, .is_sender = true},
         {.ifindex = 1, .interface = "lo", .address = v4(0x7f000002u + n % 3), .priority = 1, .is_sender = true}};
@@ -70,7 +70,7 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
     up[1].relays[0] = to[0];
     up[1].relay_count = n % 2;
     static struct lm_punt punts[64];
-    static struct lm_addr heard[LM_HEARD_MAX];
+    static struct lm_heard heard[LM_HEARD_MAX];
     struct lm_prefix used[16];
     struct lm_mtu mtus[4];
     uint64_t counters[LM_COUNTER_COUNT];
@@ -102,6 +102,7 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
     case 9:
         lm_engine_mark_move(e);
         lm_engine_heard(e, heard);
+        lm_engine_set_patience(e, &to[1].address, n % 3 * 1000u, 5000u); /* the one on the data port can be watched */
         lm_engine_mtus(e, mtus, 4);
         break;
     default:

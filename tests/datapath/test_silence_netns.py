@@ -18,13 +18,17 @@ def talk(both: Lab, count: int = 1) -> None:
     time.sleep(0.05)
 
 
-def test_data_without_an_answer_is_told_of_once() -> None:
+def silences(told: list[str]) -> list[str]:
+    return [word for word in told if word.startswith(("Silent", "Heard"))]
+
+
+def test_data_that_stops_being_answered_is_told_of_once_and_so_is_its_return() -> None:
     with lab() as both:
         install_both(both, 4)
-        peer = both.links[0].rloc("b", 4)
+        ours, peer = (both.links[0].rloc(side, 4) for side in "ab")
         both.a("udp_open", name="x", address=EID_A4, port=5000)
         both.b("udp_open", name="x", address=EID_B4, port=5000)
-        both.a("patience", locator=peer, seconds=0.2)
+        both.a("patience", locator=peer, seconds=0.2, one_sided=5.0)
         talk(both)
         both.b("udp_send", name="x", to=EID_A4, port=5000)
         time.sleep(0.05)
@@ -35,22 +39,49 @@ def test_data_without_an_answer_is_told_of_once() -> None:
         told = both.a("drain")
         both.b("udp_send", name="x", to=EID_A4, port=5000)
         time.sleep(0.05)
+        back = both.a("drain")
         for _ in range(3):
             both.a("udp_send", name="x", to=EID_B4, port=5000)
             time.sleep(0.05)
 
-        assert [word for word in told if word.startswith("Silent")] == [f"Silent(locator=IPv4Address('{peer}'))"]
-        assert not [word for word in both.a("drain") if word.startswith("Silent")]
+        assert silences(told) == [f"Silent(locator=IPv4Address('{peer}'), is_flowing=True)"]
+        assert silences(back) == [f"HeardAgain(locator=IPv4Address('{peer}'), local=IPv4Address('{ours}'))"]
+        assert silences(both.a("drain")) == []
 
 
-def test_a_conversation_that_was_always_one_sided_is_no_silence() -> None:
+def test_a_sender_that_waits_is_told_of_by_the_clock() -> None:
     with lab() as both:
         install_both(both, 4)
         both.a("udp_open", name="x", address=EID_A4, port=5000)
-        both.a("patience", locator=both.links[0].rloc("b", 4), seconds=0.05)
+        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        both.a("patience", locator=both.links[0].rloc("b", 4), seconds=0.2)
+        talk(both)
+        both.b("udp_send", name="x", to=EID_A4, port=5000)
+        time.sleep(0.05)
 
-        for _ in range(5):
+        both.a("udp_send", name="x", to=EID_B4, port=5000, sizes=[1200])
+        time.sleep(0.1)
+        too_soon = silences(both.a("drain"))
+        time.sleep(0.2)
+
+        assert too_soon == []
+        assert len(silences(both.a("drain"))) == 1
+
+
+def test_a_conversation_that_was_always_one_sided_has_another_patience() -> None:
+    with lab() as both:
+        install_both(both, 4)
+        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        both.b("udp_open", name="x", address=EID_B4, port=5000)  # or the host would answer with ICMP
+        both.a("patience", locator=both.links[0].rloc("b", 4), seconds=0.05, one_sided=0.4)
+
+        for _ in range(6):
+            both.a("udp_send", name="x", to=EID_B4, port=5000)
+            time.sleep(0.05)
+        early = both.a("drain")
+        for _ in range(4):
             both.a("udp_send", name="x", to=EID_B4, port=5000)
             time.sleep(0.05)
 
-        assert both.a("drain") == []
+        assert early == []
+        assert [word.rpartition(" ")[2] for word in both.a("drain")] == ["is_flowing=False)"]

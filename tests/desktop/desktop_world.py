@@ -94,16 +94,13 @@ class Node:
         return self.daemon.log.read_text(errors="replace")
 
     def descriptors(self) -> list[str]:
-        """What its descriptors point to, without the numbers of sockets.
-
-        Without the queues of the TUN: as many as there ever were uplinks at once, and used again.
-        """
+        """What its descriptors point to, without the numbers of sockets."""
         folder = Path(f"/proc/{self.daemon.pid}/fd")
         found = []
         for each in folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 found.append(os.readlink(each).partition("[")[0])
-        return sorted(each for each in found if each != "/dev/net/tun")
+        return sorted(found)
 
 
 def used(status: dict[str, Any]) -> list[str]:
@@ -147,18 +144,26 @@ class DesktopWorld:
 
     def start(self, bus: PrivateBus | None, more: str = "", program: str = "lispmob") -> tuple[Node, Node]:
         """Start hub, desk and peer; wait for nobody but the hub."""
+        self.start_hub()
+        address = bus.address if bus is not None else None
+        desk = Node(self.desk, self.directory / "desk", EIDS["desk"], address, more, program)
+        self.stack.callback(desk.daemon.stop)
+        return desk, self.start_peer()
+
+    def start_hub(self) -> None:
+        """It answers in the core."""
         path = self.directory / "hub.conf"
         path.touch(mode=0o600)
         path.write_text(_HUB.format(hub=HUB), encoding="ascii")
         hub = Daemon("lisphub", self.core, module("lispmob.hub.service", "-c", str(path)), self.directory / "hub.log")
         self.stack.callback(hub.stop)
-        address = bus.address if bus is not None else None
-        desk = Node(self.desk, self.directory / "desk", EIDS["desk"], address, more, program)
-        self.stack.callback(desk.daemon.stop)
+
+    def start_peer(self) -> Node:
+        """A registered one."""
         peer = Node(self.peer, self.directory / "peer", EIDS["peer"], None, "")
         self.stack.callback(peer.daemon.stop)
         peer.until(lambda status: status["state"] == "registered", "registered")
-        return desk, peer
+        return peer
 
     def stream(self, desk: Node, peer: Node) -> TcpStream:
         """A TCP stream between the EIDs, open until the world ends or it is finished."""

@@ -22,6 +22,16 @@ _PORTAL: Final = Path(__file__).with_name("portal.py")
 _LOGIND: Final = ("org.freedesktop.login1", "/org/freedesktop/login1")
 
 
+def tell_sleep(bus: PrivateBus, *, is_falling_asleep: bool) -> None:
+    """What a mocked logind on that bus says before and after a sleep."""
+    name, path = _LOGIND
+    bus.gdbus(
+        *("call", "--system", "--dest", name, "--object-path", path),
+        *("--method", "org.freedesktop.DBus.Mock.EmitSignal"),
+        *(f"{name}.Manager", "PrepareForSleep", "b", f"[<{str(is_falling_asleep).lower()}>]"),
+    )
+
+
 class ManagedDesktop:
     """The world, its bus, NetworkManager; and what a user does."""
 
@@ -75,12 +85,7 @@ class ManagedDesktop:
 
     def tell_sleep(self, *, is_falling_asleep: bool) -> None:
         """logind's PrepareForSleep."""
-        name, path = _LOGIND
-        self.bus.gdbus(
-            *("call", "--system", "--dest", name, "--object-path", path),
-            *("--method", "org.freedesktop.DBus.Mock.EmitSignal"),
-            *(f"{name}.Manager", "PrepareForSleep", "b", f"[<{str(is_falling_asleep).lower()}>]"),
-        )
+        tell_sleep(self.bus, is_falling_asleep=is_falling_asleep)
 
     def restart(self) -> None:
         """NetworkManager goes and comes back, and knows its connections again."""

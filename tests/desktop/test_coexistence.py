@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ pytestmark = [
 ]
 
 EID_OF_PEER = "10.1.0.2"
+LEGACY = "xtables-legacy-multi"
 
 
 @pytest.fixture
@@ -119,16 +122,65 @@ def test_rules_and_routes_that_a_network_service_flushes_are_back_within_a_momen
     assert reaches_peer(world)
 
 
-def test_a_nat_chain_that_a_firewall_flushes_is_back_after_a_nudge(world: DesktopWorld) -> None:
+def test_routes_that_a_network_service_flushes_are_back_within_a_moment(world: DesktopWorld) -> None:
     desk = start(world)
 
-    def chains() -> list[str]:
-        return [line for line in world.desk.run("iptables-save", "-t", "nat").splitlines() if line.startswith("-A")]
+    def routes() -> list[str]:
+        return sorted(world.desk.run("ip", "route", "show", "table", "all", "proto", "201").splitlines())
 
-    before = chains()
-    assert before
-    world.desk.run("iptables", "-t", "nat", "-F")
-    assert chains() == []
+    before = routes()
+    assert any("10.1.0.0/16 dev lmn0" in line for line in before)
+    said = world.desk.run("ip", "-s", "route", "flush", "table", "all", "proto", "201")
+    assert "deleting" in said
+
+    desk.until(lambda _: routes() == before, "as before", patience_s=5.0)
+    assert reaches_peer(world)
+
+
+def chains(world: DesktopWorld) -> list[str]:
+    """What iptables holds of ours: the chain that translates, and the one that keeps replies on their path."""
+    return sorted(line for line in world.desk.run("iptables-save").splitlines() if "LISPMOB-" in line[3:])
+
+
+def until_both_are_there(world: DesktopWorld, desk: Node) -> list[str]:
+    desk.until(lambda _: all(word in str(chains(world)) for word in ("LISPMOB-NAT", "LISPMOB-CAME-IN")), "all chains")
+    return chains(world)
+
+
+@pytest.mark.parametrize(
+    "flush",
+    [
+        ("iptables", "-t", "nat", "-F"),
+        ("iptables", "-t", "mangle", "-F"),
+        ("iptables", "-t", "mangle", "-F", "LISPMOB-CAME-IN"),
+        ("nft", "flush", "ruleset"),
+    ],
+    ids=" ".join,
+)
+def test_chains_that_a_firewall_flushes_are_back_within_a_moment(world: DesktopWorld, flush: tuple[str, ...]) -> None:
+    desk = start(world)
+    before = until_both_are_there(world, desk)
+    world.desk.run(*flush)
+    assert chains(world) != before
+
+    desk.until(lambda _: chains(world) == before, "as before", patience_s=8.0)
+    assert reaches_peer(world)
+
+
+@pytest.mark.skipif(shutil.which(LEGACY) is None, reason=f"{LEGACY} is missing: install the Debian package iptables")
+def test_where_the_kernel_tells_nobody_of_a_flush_a_nudge_repairs_all_chains(
+    world: DesktopWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    legacy = world.directory / "legacy"
+    legacy.mkdir()
+    for name in (f"{tool}{kind}" for tool in ("iptables", "ip6tables") for kind in ("", "-save", "-restore")):
+        (legacy / name).symlink_to(str(shutil.which(LEGACY)))
+    monkeypatch.setenv("PATH", f"{legacy}:{os.environ['PATH']}")
+    desk = start(world)
+    before = until_both_are_there(world, desk)
+    for table in ("nat", "mangle"):
+        world.desk.run("iptables", "-t", table, "-F")
+    assert chains(world) == []
     desk.ask("nudge")
 
-    desk.until(lambda _: chains() == before, "as before", patience_s=5.0)
+    desk.until(lambda _: chains(world) == before, "as before", patience_s=8.0)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lispmob.lab.namespace import Namespace
-from tests.desktop.desktop_world import Node
+from tests.desktop.desktop_world import UPLINKS, Node
 from tests.desktop.laptop_day import LaptopDay
 from tests.desktop.managed_desktop import METERED, ManagedDesktop, managed_desktop
 from tests.desktop.private_bus import why_no_mock
@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.netns, pytest.mark.skipif(WHY_NOT is not None, reason=
 
 MOVES = int(os.environ.get("LAPTOP_DAY_MOVES", "60"))
 SEED = int(os.environ.get("LAPTOP_DAY_SEED", "6830"))
+QUEUES = 2 + UPLINKS
+"""Of our device: for what has no mark, for marks of nobody, and one for each of the uplinks that there are at once."""
 GROWTH_BYTES = 2 << 20
 """Of the resident memory over the second half of the day."""
 
@@ -71,6 +73,7 @@ def test_a_stream_lives_through_the_day_and_the_evening_is_as_the_morning(
         stream = desktop.world.stream(desk, peer)
         day = LaptopDay(desktop, desk, SEED)
         morning = settled_state_of(desktop, desk)
+        assert desk.descriptors().count("/dev/net/tun") == QUEUES
 
         day.live(MOVES)
         day.come_home()

@@ -148,5 +148,6 @@ def test_the_shipped_snippet_keeps_our_device_unmanaged(tmp_path: Path, library:
                 device = watch.meaning.device("lmn0")
                 assert device is not None
                 assert device.state is DeviceState.UNMANAGED
+                assert "lmn0:unmanaged" in manager.nmcli("-t", "-f", "DEVICE,STATE", "dev").splitlines()
 
         asyncio.run(scenario())

@@ -212,7 +212,7 @@ def test_a_site_that_is_taken_away_takes_its_registrations_along() -> None:
     hub = plane(site("10.1.0.0/16"))
     hub.on_datagram(xtr("203.0.113.5").register(LAPTOP), now=0.0)
 
-    effects = hub.on_sites([site("10.3.0.0/16")], ())
+    effects = hub.on_sites([site("10.3.0.0/16")], (), now=1.0)
 
     assert RegistrationChanged(eid(LAPTOP), None) in effects
     assert hub.on_timer(1000.0) == []

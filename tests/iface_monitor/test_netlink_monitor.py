@@ -15,6 +15,7 @@ from lispmob.iface_monitor import netlink as netlink_module
 from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.netlink import NetlinkMonitor
 from lispmob.iface_monitor.snapshot import UplinkPolicy, UplinkRule
+from lispmob.mh.iproute import AsyncIPRoute
 from tests.iface_monitor.watch import Watch, attach, ip, run, watching
 
 pytestmark = pytest.mark.netns
@@ -297,7 +298,7 @@ def test_how_long_it_takes_from_the_change_to_the_callback(inside: None) -> None
     taken: dict[str, list[float]] = {"address removed": [], "address added": []}
 
     async def body(watch: Watch) -> None:
-        async with rtnetlink.AsyncIPRoute() as kernel:
+        async with AsyncIPRoute() as kernel:
             index = socket.if_nametoindex("eth0")
             for _ in range(10):
                 for what, verb in (("address added", "add"), ("address removed", "del")):

@@ -183,7 +183,7 @@ class NodeHost:
             self.perform(self.node.on_datagram(datagram, now))
         elif packet.data[1] == self.eid:
             self.received.append((now, packet.data[0]))
-            self.perform(self.node.on_heard([packet.source], now))
+            self.perform(self.node.on_heard([(packet.destination, packet.source)], now))
 
     def talk_to(self, other: NodeHost) -> None:
         """Send one data packet."""

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.lab.bench import sanity
-from lispmob.lab.bench.results import GOALS, Results, lines
-from lispmob.lab.bench.wire import PATHS, Way, Wire
+from lispmob.lab.bench import charts, sanity
+from lispmob.lab.bench.relayed import Relayed
+from lispmob.lab.bench.results import GOALS, LIMITS, Results, lines
+from lispmob.lab.bench.run import Run
+from lispmob.lab.bench.wire import REFERENCES, Way, Wire
 from lispmob.lab.ping import ping
 from lispmob.lab.report import Machine
 
@@ -69,11 +71,49 @@ def test_medians_ratios_and_the_report_come_from_the_samples(tmp_path: Path) -> 
     assert any("0.50" in line and "reached" in line for line in lines([results.goals_table()]))
 
 
+def test_a_figure_over_its_limit_is_missed_on_whatever_path_it_was_measured() -> None:
+    results = Results(MACHINE)
+    results.add("resident-memory", "tun", LIMITS["resident-memory"], "MB")
+    results.add("resident-memory", "ebpf", LIMITS["resident-memory"] + 1, "MB")
+
+    verdicts = [row[-1] for row in results.goals_table().rows]
+
+    assert verdicts == ["reached", "missed"]
+
+
+def test_every_group_of_cases_has_its_picture(tmp_path: Path) -> None:
+    results = Results(MACHINE)
+    for case, unit in (("tcp1", "Gbit/s"), ("udp64", "kpps"), ("cpu-per-gb", "s/GB"), ("lookup-ns-10", "ns")):
+        for path in ("vxlan", "tun", "tun-noseg", "ebpf-rtr"):
+            results.add(case, path, 1.0, unit)
+
+    charts.draw(results, tmp_path)
+
+    drawn = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert set(drawn) == {"throughput.svg", "packets.svg", "cost.svg", "lookups.svg"}
+    assert all(name in drawn["throughput.svg"] for name in ("vxlan", "tun-noseg", "ebpf-rtr", "Gbit/s"))
+
+
+@pytest.mark.netns
+def test_a_tier_is_measured_or_left_out_with_the_reason(tmp_path: Path) -> None:
+    results = Results(MACHINE)
+
+    Run(results, tmp_path, ["rtt"], ["ebpf"], rounds=1, seconds=1).measure()
+
+    assert (results.median("rtt", "ebpf") is None) == bool(results.skipped.get("ebpf"))
+
+
+@pytest.mark.netns
+def test_the_nodes_beside_an_rtr_reach_each_other_through_it(tmp_path: Path) -> None:
+    with Relayed(tmp_path, "tun") as relayed:
+        assert relayed.check() == 10
+
+
 @pytest.mark.netns
 @pytest.mark.skipif(not (shutil.which("gcc") and shutil.which("ethtool")), reason="needs gcc and ethtool")
 def test_every_path_goes_where_its_name_says_and_nowhere_else(tmp_path: Path) -> None:
     with Wire(tmp_path) as wire:
-        ways = {name: wire.path(name) for name in PATHS}
+        ways = {name: wire.path(name) for name in (*REFERENCES, "tun")}
         for way in ways.values():
             wire.settle(way)
 

@@ -57,6 +57,17 @@ class Town:
         assert done.returncode == code, done.stderr + done.stdout
         return json.loads(done.stdout) if code == 0 and done.stdout else done.stderr
 
+    def say(self, *command: str, node: str = "a") -> list[str]:
+        """What a lispctl command prints for people."""
+        socket_path = self.directory / node / "lispd.sock"
+        line = module("lispmob.api.cli.main", "--socket", str(socket_path), *command)
+        return self.lab[node].run(*line).splitlines()
+
+    def show_cgroups(self, node: str = "a") -> None:
+        """Let lispd see the control groups: `ip netns exec` has put another /sys in front of them."""
+        inside = ["nsenter", f"--target={self.nodes[node].daemon.pid}", "--mount"]
+        subprocess.run([*inside, "mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"], check=True, timeout=10)
+
     def configure(self, extra: str, node: str = "a") -> None:
         """Replace what stands behind the common part of lispd.conf, and reload."""
         self.conf(node).write_text(self.base(node) + extra)
@@ -82,6 +93,10 @@ class Town:
     def sent(self, interface: str, node: str = "a") -> int:
         """What has left by an interface so far, in datagrams of `send`: a run of them counts as one packet there."""
         return int(self.lab[node].run("cat", f"/sys/class/net/{interface}/statistics/tx_bytes")) // DATAGRAM_OCTETS
+
+    def received(self, interface: str, node: str = "a") -> int:
+        """The same for what has come in."""
+        return int(self.lab[node].run("cat", f"/sys/class/net/{interface}/statistics/rx_bytes")) // DATAGRAM_OCTETS
 
     def by_uplink(self, count: int, *, port: int = 7000, mark: int = 0, flows: int = 1) -> dict[str, int]:
         """Send datagrams from EID to EID; how many each of a's uplinks has sent, about."""

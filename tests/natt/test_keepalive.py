@@ -21,6 +21,14 @@ def test_an_unmeasured_nat_is_taken_for_one_of_the_impatient_kind() -> None:
     assert Lifetime().interval_s == UNMEASURED_S
 
 
+def test_an_impatient_nat_is_found_out_before_the_patient_ones_are_told_apart() -> None:
+    known = Lifetime()
+
+    assert known.next_trial_s() == 15.0
+    assert known.after(15.0, Outcome.DEAD).interval_s < UNMEASURED_S
+    assert known.after(15.0, Outcome.ALIVE).interval_s == UNMEASURED_S
+
+
 def test_a_lost_trial_teaches_nothing() -> None:
     assert Lifetime(30.0).after(60.0, Outcome.LOST) == Lifetime(30.0)
 

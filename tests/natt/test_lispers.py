@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.hub.rtr_lispers import is_rtr, partial
 from lispmob.natt.effect import SendFromDataPort
 from lispmob.wire.address import DistinguishedName
-from lispmob.wire.data_header import split_data_packet
+from lispmob.wire.data_header import DATA_HEADER_OCTETS, DataHeader
 from lispmob.wire.info import InfoRequest
-from lispmob.wire.ip_udp import parse_ip_udp
 from lispmob.wire.lcaf_types import AfiList
+from lispmob.wire.named_locator import is_rtr, partial
 from tests.natt.nat_box import Kind, NatBox, World, ip
 from tests.natt.world import RTR, MapServerHost, NodeHost, RtrHost, locator
 
@@ -36,7 +35,7 @@ def test_the_record_names_the_translated_place_and_the_rtr_at_priority_254() -> 
     place, relay = record.locators if not is_rtr(record.locators[0]) else record.locators[::-1]
     seen = node.traversal.machines[0].seen
     assert seen is not None
-    assert place.address == AfiList((ip(NAT), DistinguishedName(b"laptop@tp-%d" % seen.port)))
+    assert place.address == AfiList((ip(NAT), DistinguishedName(b"laptop-eth2@tp-%d" % seen.port)))
     assert (relay.address, relay.priority, relay.weight) == (AfiList((RTR, DistinguishedName(b"RTR"))), 254, 0)
 
 
@@ -48,9 +47,9 @@ def test_an_info_request_in_a_data_packet_goes_to_the_rtr_every_15_seconds() -> 
 
     punches = [one for one in node.outbound(start) if one.destination == RTR]
     assert len(punches) == 4
-    header, inner = split_data_packet(punches[0].payload)
-    assert header.instance_id == 0xFFFFFF
-    assert InfoRequest.decode(parse_ip_udp(inner).payload).tail == DistinguishedName(b"laptop")
+    payload = punches[0].payload
+    assert DataHeader.decode(payload).instance_id == 0xFFFFFF
+    assert InfoRequest.decode(payload[DATA_HEADER_OCTETS:]).tail == DistinguishedName(b"laptop-eth2")
     assert {one.port for one in punches} == {4341}
 
 
@@ -93,8 +92,8 @@ def test_rtrs_see_the_places_and_all_others_the_rtrs() -> None:
     record = server.record()
     assert record is not None
 
-    assert [is_rtr(one) for one in partial(record, RTR)] == [False]
-    assert [is_rtr(one) for one in partial(record, ip("192.0.2.99"))] == [True]
+    assert [is_rtr(one) for one in partial(record.locators, (RTR,))] == [False]
+    assert [is_rtr(one) for one in partial(record.locators, (ip("192.0.2.99"),))] == [True]
 
 
 def test_unauthenticated_rtrs_that_nobody_configured_are_not_used_and_the_node_says_why() -> None:

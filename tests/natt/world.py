@@ -14,8 +14,8 @@ from lispmob.hub.info import InfoResponder
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer, decode_relayed
 from lispmob.hub.rtr import MapServerLink, Rtr
-from lispmob.hub.rtr_effect import RtrEffect, SendFromRelayPort, Stranger
-from lispmob.hub.rtr_lispers import NatCache, Punch
+from lispmob.hub.rtr_effect import InData, RtrEffect, SendFromRelayPort, Stranger
+from lispmob.hub.rtr_lispers import NatCache
 from lispmob.hub.site import Site
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
@@ -24,7 +24,7 @@ from lispmob.natt.plan import UplinkPlan
 from lispmob.natt.traversal import Traversal
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, authenticate
-from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader, split_data_packet
+from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DATA_HEADER_OCTETS, DataHeader, split_data_packet
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import DATA_PORT, MessageType
 from lispmob.wire.info import InfoRequest
@@ -126,13 +126,14 @@ class RtrHost:
             self._perform(self.rtr.on_probe(arrival, message))
 
     def _on_data(self, packet: Packet) -> None:
-        header, inner = split_data_packet(packet.payload)
-        udp = parse_ip_udp(inner)
-        if header.instance_id == CONTROL_INSTANCE_ID:
-            request = InfoRequest.decode(udp.payload)
-            punch = Punch(request, packet.source, packet.source_port, packet.destination, udp.source)
-            self._perform(self.cache.on_punch(punch, self.world.now)[1])
+        if DataHeader.decode(packet.payload).instance_id == CONTROL_INSTANCE_ID:
+            request = InfoRequest.decode(packet.payload[DATA_HEADER_OCTETS:])
+            here, place = packet.destination, (packet.source, packet.source_port)
+            punch = InData(packet.payload[DATA_HEADER_OCTETS:], *place, here, *place)
+            self._perform(self.cache.on_punch(request, punch, self.world.now)[1])
             return
+        _, inner = split_data_packet(packet.payload)
+        udp = parse_ip_udp(inner)
         found = self.rtr.entries.lookup(udp.source)
         is_registered = found is not None and any(one.address == packet.source for one in found[1].usable())
         last_port = self.data_ports.get((udp.source, packet.source), packet.source_port)
@@ -240,11 +241,17 @@ class NodeHost:
                 case SendFromDataPort():
                     self.sent.append((self.world.now, effect))
                     port = DATA_PORT if effect.data_port.value == "fixed" else EPHEMERAL
-                    self._send(effect.source, port, effect.destination, effect.port, effect.payload)
+                    if port == DATA_PORT or self._has_ephemeral(effect.source):
+                        self._send(effect.source, port, effect.destination, effect.port, effect.payload)
                 case Event():
                     self.events.append((self.world.now, effect))
                 case PlanChanged() | LifeSignWanted():
                     self.register()
+
+    def _has_ephemeral(self, address: IpAddress) -> bool:
+        """The datapath has such a port only where the plan says so; else it refuses."""
+        plans = (one for one in self.traversal.plan.uplinks if one.locator.address == address)
+        return any(one.data_port == "ephemeral" for one in plans)
 
     def register(self) -> None:
         """The ordinary Map-Register, as the plan wants it."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
+
+from tests.packaging.machine import ROOT
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -19,3 +24,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("package") is not None:
             item.add_marker(pytest.mark.skip(reason="packages are built and installed by: make package-test"))
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The .deb, built from this tree."""
+    directory = tmp_path_factory.mktemp("deb")
+    command = [str(ROOT / "packaging" / "build_deb.sh"), str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    if done.returncode == 77:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    (found,) = directory.glob("lispmob_*.deb")
+    return found

@@ -1,7 +1,8 @@
 """A clean Debian: bootstrapped once, layered anew for each test, and booted with systemd in namespaces of its own.
 
 It has its own mounts, processes and control groups, and the network namespace that it is given; nothing of it outlives
-the `with` block.
+the `with` block. What has to be fetched from the internet is fetched by `sh_outside`, from the host's network: the
+machine's own stays closed.
 """
 
 from __future__ import annotations
@@ -21,9 +22,19 @@ from lispmob.lab.namespace import Namespace, why_unavailable
 from tests.desktop.private_bus import wait_for
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-BASE: Final = ROOT / "build" / "package-test" / "bookworm"
-"""Kept between runs: a minute of downloads. `make clean` removes it."""
-PACKAGES: Final = "python3,systemd,systemd-sysv,dbus,iptables,iproute2,libglib2.0-bin"
+BASES: Final = ROOT / "build" / "package-test"
+"""Kept between runs: a minute of downloads each. `make clean` removes them."""
+PACKAGES: Final = {
+    # What a user has who has just installed Debian 12, and not one program more.
+    "bare": "systemd-sysv,dbus,sudo,ca-certificates",
+    # What the package depends on, so that it installs without a network.
+    "bookworm": "python3,systemd,systemd-sysv,dbus,iptables,iproute2,libglib2.0-bin",
+    "desktop": "python3,systemd,systemd-sysv,dbus,iptables,iproute2,libglib2.0-bin",
+}
+MORE: Final = {
+    # Everything that has an opinion about networks. apt installs it afterwards: debootstrap gets the order wrong.
+    "desktop": "network-manager polkitd firewalld ufw nftables iputils-ping",
+}
 CGROUPS: Final = Path("/sys/fs/cgroup/unified") if Path("/sys/fs/cgroup/unified").is_dir() else Path("/sys/fs/cgroup")
 
 # Runs as the first process of the new namespaces, until it becomes systemd.
@@ -61,29 +72,39 @@ def why_no_machine() -> str | None:
     return None
 
 
-def bootstrap() -> Path:
-    """The clean root; made when there is none yet."""
-    if not (BASE / "complete").exists():
-        shutil.rmtree(BASE, ignore_errors=True)
-        BASE.parent.mkdir(parents=True, exist_ok=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(BASE)]
+def bootstrap(kind: str) -> Path:
+    """The clean root with these packages; made when there is none yet."""
+    base = BASES / kind
+    if not (base / "complete").exists():
+        shutil.rmtree(base, ignore_errors=True)
+        base.parent.mkdir(parents=True, exist_ok=True)
+        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES[kind]}", "bookworm", str(base)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
         assert done.returncode == 0, done.stdout[-2000:]
-        (BASE / "complete").touch()
-    return BASE
+        if more := MORE.get(kind):
+            # Debian starts firewalld as soon as it is installed; here a test says when.
+            install = (
+                f"apt-get install -y --no-install-recommends {more}; apt-get clean; systemctl disable firewalld ufw"
+            )
+            command = ["chroot", str(base), "sh", "-ec", install]
+            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
+            assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+        (base / "complete").touch()
+    return base
 
 
 class Machine:
     """One booted Debian."""
 
-    def __init__(self, namespace: Namespace, directory: Path) -> None:
+    def __init__(self, namespace: Namespace, directory: Path, kind: str) -> None:
         self.namespace = namespace
         self._cgroup = CGROUPS / f"lispmob-test-{os.getpid()}"
         self._log = directory / "boot.log"
         work = directory / "machine"
         work.mkdir()
         script = directory / "boot.sh"
-        script.write_text(_BOOT.format(work=work, base=bootstrap()), encoding="ascii")
+        script.write_text(_BOOT.format(work=work, base=bootstrap(kind)), encoding="ascii")
         self._cgroup.mkdir()
         # Its control group first: inside a network namespace /sys is another one.
         inside = namespace.argv(
@@ -110,11 +131,23 @@ class Machine:
 
     def sh(self, script: str, *, must: bool = True, timeout_s: float = 120.0) -> str:
         """Run a shell script in it; what it prints. Fails with its complaints."""
-        command = ["nsenter", "--all", f"--target={self._init()}", f"--root=/proc/{self._init()}/root", "--wdns=/"]
+        return self._run(["--all"], script, must=must, timeout_s=timeout_s)
+
+    def sh_outside(self, script: str, *, timeout_s: float = 600.0) -> str:
+        """The same with the host's network, for what has to be fetched: its processes are the machine's otherwise."""
+        root = Path(f"/proc/{self._init()}/root")
+        for path in ("etc/resolv.conf", *(each.lstrip("/") for each in _CERTIFICATES)):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(f"/{path}", root / path)
+        return self._run(["--mount", "--pid", "--uts", "--ipc", "--cgroup"], script, must=True, timeout_s=timeout_s)
+
+    def _run(self, namespaces: list[str], script: str, *, must: bool, timeout_s: float) -> str:
+        init = self._init()
+        command = ["nsenter", *namespaces, f"--target={init}", f"--root=/proc/{init}/root", "--wdns=/"]
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
         done = subprocess.run(
             [*command, "/bin/sh", "-ec", script],
-            env=environment,
+            env={**environment, **_OF_THE_HOST},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -150,14 +183,21 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine(namespace: Namespace, directory: Path) -> Iterator[Machine]:
-    """A booted Debian in that network namespace."""
-    one = Machine(namespace, directory)
+def machine(namespace: Namespace, directory: Path, kind: str = "bookworm") -> Iterator[Machine]:
+    """A booted Debian in that network namespace; `kind` is one of PACKAGES."""
+    one = Machine(namespace, directory, kind)
     try:
         yield one
     finally:
         one.close()
 
 
+# Where a host reaches the package indexes through a proxy, or trusts other certificates, its guest must do the same.
+_OF_THE_HOST: Final = {
+    name: value
+    for name, value in os.environ.items()
+    if name.lower() in ("http_proxy", "https_proxy", "no_proxy", "pip_cert", "pip_index_url", "ssl_cert_file")
+}
+_CERTIFICATES: Final = sorted({value for name, value in _OF_THE_HOST.items() if name in ("PIP_CERT", "SSL_CERT_FILE")})
 _BOOTED: Final = ("running", "degraded")  # degraded: a machine without hardware has services that find none
 _NOT_OURS: Final = ("/var/log/", "/var/cache/", "/var/lib/apt/", "/var/lib/dpkg/", "/var/lib/systemd/", "/root/")

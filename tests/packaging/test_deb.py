@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.lab.process import Daemon, module
 from tests.desktop.private_bus import wait_for
-from tests.packaging.machine import ROOT, Machine, machine, why_no_machine
+from tests.packaging.machine import Machine, machine, why_no_machine
 
 pytestmark = [
     pytest.mark.package,
@@ -22,7 +23,8 @@ pytestmark = [
 
 EID = "10.1.0.1"
 KEY = "a key between the two of them"
-CAP_NET_ADMIN = 1 << 12
+CAPABILITIES = 1 << 12 | 1 << 39
+"""CAP_NET_ADMIN and CAP_BPF."""
 
 NODE = f"""eids: [{EID}/32]
 map-servers:
@@ -32,19 +34,6 @@ routing: {{overlay-prefixes: [10.1.0.0/16]}}
 HUB = f"""sites:
   - {{name: laptop, eids: [{EID}/32], key: {KEY}}}
 """
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The .deb, built from this tree."""
-    directory = tmp_path_factory.mktemp("deb")
-    command = [str(ROOT / "packaging" / "build_deb.sh"), str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-    if done.returncode == 77:
-        pytest.skip(done.stderr.strip())
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    (found,) = directory.glob("lispmob_*.deb")
-    return found
 
 
 @pytest.fixture
@@ -85,7 +74,9 @@ def network(laptop: Machine) -> str:
     return laptop.sh(f"{routes}; iptables-save | grep -v '^[#:*C]' || true")
 
 
-def test_it_installs_starts_once_it_is_configured_and_leaves_nothing_when_purged(laptop: Machine) -> None:
+def test_it_installs_starts_once_it_is_configured_and_leaves_nothing_when_purged(
+    laptop: Machine, tmp_path: Path
+) -> None:
     files, before = laptop.files(), network(laptop)
 
     install(laptop)
@@ -98,6 +89,7 @@ def test_it_installs_starts_once_it_is_configured_and_leaves_nothing_when_purged
     assert EID in laptop.sh("ip addr show lmn0")
     laptop.sh("systemctl stop lispd")
     assert network(laptop) == before
+    assert f"withdrawn eid={EID}/32" in (tmp_path / "hub.log").read_text()
 
     laptop.sh("apt-get purge -y lispmob")
     assert sorted(laptop.files() - files) == []
@@ -108,19 +100,45 @@ def test_it_installs_starts_once_it_is_configured_and_leaves_nothing_when_purged
     )
 
 
-def test_the_service_runs_as_its_own_user_with_one_capability(laptop: Machine) -> None:
+def process_of(laptop: Machine, service: str) -> dict[str, str]:
+    """The fields of /proc/<pid>/status."""
+    status = laptop.sh(f"cat /proc/$(systemctl show --value -p MainPID {service})/status")
+    return dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+
+
+def assert_confined(laptop: Machine, service: str) -> None:
+    found = process_of(laptop, service)
+    user = laptop.sh("id -u lispmob").strip()
+    assert found["Uid"].split() == [user] * 4
+    assert [int(found[key], 16) for key in ("CapEff", "CapPrm", "CapAmb", "CapBnd")] == [CAPABILITIES] * 4
+    assert (found["NoNewPrivs"].strip(), found["Seccomp"].strip()) == ("1", "2")
+    assert laptop.sh(f"systemctl show --value -p MemoryDenyWriteExecute {service}").strip() == "yes"
+
+
+def test_the_service_runs_as_its_own_user_with_two_capabilities_and_may_load_programs(laptop: Machine) -> None:
     install(laptop)
     laptop.put("/etc/lispmob/lispd.conf", NODE)
     laptop.sh("systemctl start lispd")
     wait_for(lambda: is_registered(laptop), "lispd is registered")
 
-    status = laptop.sh("cat /proc/$(systemctl show --value -p MainPID lispd)/status")
-    found = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    user = laptop.sh("id -u lispmob").strip()
+    assert_confined(laptop, "lispd")
+    # One queue for each lane is there only where bpf(2) was allowed: the default's, the unusable marks', and w0's.
+    queues = laptop.sh("ls -l /proc/$(systemctl show --value -p MainPID lispd)/fd | grep -c net/tun")
+    assert int(queues) == 3
 
-    assert found["Uid"].split() == [user] * 4
-    assert [int(found[key], 16) for key in ("CapEff", "CapPrm", "CapAmb", "CapBnd")] == [CAP_NET_ADMIN] * 4
-    assert (found["NoNewPrivs"].strip(), found["Seccomp"].strip()) == ("1", "2")
+
+def test_the_hub_of_the_package_is_started_by_nobody_but_the_user_and_is_confined_like_the_node(
+    laptop: Machine,
+) -> None:
+    install(laptop)
+    assert laptop.sh("systemctl is-enabled lisphub", must=False).strip() == "disabled"
+    laptop.put("/etc/lispmob/hub.conf", f"listen: [198.51.100.23]\n{HUB}")
+    laptop.sh("chgrp lispmob /etc/lispmob/hub.conf && chmod 640 /etc/lispmob/hub.conf && systemctl start lisphub")
+
+    assert_confined(laptop, "lisphub")
+    assert "198.51.100.23:4342" in laptop.sh("ss -Huln")
+    laptop.sh("systemctl reload lisphub && systemctl stop lisphub")
+    assert laptop.sh("systemctl show --value -p Result lisphub").strip() == "success"
 
 
 def test_the_journal_has_levels_and_a_reload_says_what_is_wrong(laptop: Machine) -> None:
@@ -158,6 +176,26 @@ def test_a_daemon_that_hangs_is_restarted_and_one_that_is_killed_comes_back(lapt
 
 def _main_pid(laptop: Machine) -> str:
     return laptop.sh("systemctl show --value -p MainPID lispd").strip()
+
+
+@pytest.mark.skipif(shutil.which("lintian") is None, reason="lintian is missing: install the Debian package lintian")
+def test_lintian_finds_neither_errors_nor_warnings(package: Path) -> None:
+    command = ["lintian", "--fail-on", "error,warning", "--allow-root", str(package)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_it_brings_man_pages_and_completions(laptop: Machine) -> None:
+    install(laptop)
+
+    files = set(laptop.sh("dpkg -L lispmob").splitlines())
+    pages = ("man8/lispd.8", "man8/lisphub.8", "man1/lispctl.1", "man5/lispd.conf.5")
+    completion = "/usr/share/bash-completion/completions/lispctl"
+    assert {f"/usr/share/man/{page}.gz" for page in pages} <= files
+    assert {completion, "/usr/share/zsh/vendor-completions/_lispctl"} <= files
+    shown = laptop.sh(f"bash -c '. {completion}; complete -p lispctl'")
+    assert shown.startswith("complete ")
 
 
 def test_the_units_are_verified_and_their_exposure_is_2_at_most(laptop: Machine) -> None:

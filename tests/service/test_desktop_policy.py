@@ -67,6 +67,25 @@ def test_a_priority_that_the_user_wrote_stands_even_for_a_metered_uplink() -> No
     assert ranking(file, METERED) == [("wwan0", 1), ("wlan0", 9)]
 
 
+@pytest.mark.parametrize(
+    ("wishes", "uplinks", "expected"),
+    [
+        ("", "[]", True),
+        ("network-manager: {metered: use}", "[]", True),
+        ("network-manager: {use: no}", "[]", False),
+        ("", '[{name: "wwan*", metered: no}]', False),
+        ("network-manager: {use: no}", '[{name: "wwan*", metered: yes}]', True),
+    ],
+)
+def test_rules_that_must_not_cost_believe_the_user_or_else_network_manager(
+    wishes: str, uplinks: str, expected: bool
+) -> None:
+    file = file_with(wishes, uplinks)
+    found = assembly.steering_uplinks(file, STATE.uplinks(assembly.uplink_policy(file, METERED)), METERED)
+
+    assert {each.name: each.is_metered for each in found} == {"wlan0": False, "wwan0": expected}
+
+
 def test_the_reasons_of_a_move_are_the_sentences_of_network_manager() -> None:
     before, now = (assembly.uplink_policy(file_with(), each) for each in (Meaning(), LEAVING))
 

@@ -10,6 +10,7 @@ import pytest
 from lispmob.errors import MalformedMessage
 from lispmob.wire.address import DistinguishedName, EidPrefix, MacAddress
 from lispmob.wire.auth import Key, sign, verify
+from lispmob.wire.info import InfoReply
 from lispmob.wire.lcaf import put_address, take_address
 from lispmob.wire.lcaf_types import (
     AfiList,
@@ -264,3 +265,34 @@ def test_the_digest_of_a_map_notify_covers_its_trailer() -> None:
 
     verify(raw, Key(b"secret"))
     assert MapNotify.decode(raw).site_id == bytes(8)
+
+
+# As release 0.593 sent it: LCAF Length 16, a host name where the private locator belongs, one RTR.
+LISPERS_NET_REPLY = bytes.fromhex(
+    "78000000650d50e0bfe2bb5800000000000000000000000040030000070000100000f7ae0001cb00710700000011766d000001c633640b"
+)
+
+
+def test_the_rtrs_of_a_lispers_net_reply_are_found_behind_its_length_of_sixteen() -> None:
+    reply = InfoReply.decode(LISPERS_NET_REPLY)
+
+    assert (reply.nat.global_etr_rloc, reply.nat.etr_port) == (IPv4Address("203.0.113.7"), 63406)
+    assert reply.nat.rtr_rlocs == (IPv4Address("198.51.100.11"),)
+
+
+@pytest.mark.parametrize("length", [0, 15, 17, 22, 24, 0xFFFF])
+def test_any_other_wrong_length_of_an_info_reply_is_refused(length: int) -> None:
+    at = LISPERS_NET_REPLY.index(b"\x07\x00\x00\x10") + 2
+    octets = LISPERS_NET_REPLY[:at] + length.to_bytes(2) + LISPERS_NET_REPLY[at + 2 :]
+
+    with pytest.raises(MalformedMessage):
+        InfoReply.decode(octets)
+
+
+@pytest.mark.parametrize("end", range(24, len(LISPERS_NET_REPLY)))
+def test_a_cut_info_reply_is_refused_or_has_fewer_rtrs(end: int) -> None:
+    try:
+        reply = InfoReply.decode(LISPERS_NET_REPLY[:end])
+    except MalformedMessage:
+        return
+    assert reply.nat.rtr_rlocs == ()

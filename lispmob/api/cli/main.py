@@ -21,10 +21,13 @@ from lispmob.api.cli import (
     netcheck,
     nudge,
     paths,
+    rehearse,
     reload,
+    run,
     status,
     uplinks,
     version,
+    why,
 )
 from lispmob.api.cli.command import Command, common_options
 from lispmob.api.client import DEFAULT_SOCKET, Client
@@ -34,6 +37,9 @@ COMMANDS: Final[tuple[Command, ...]] = (
     status.COMMAND,
     uplinks.COMMAND,
     paths.COMMAND,
+    why.COMMAND,
+    rehearse.COMMAND,
+    run.COMMAND,
     netcheck.COMMAND,
     handovers.COMMAND,
     map_cache.COMMAND,

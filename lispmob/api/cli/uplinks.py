@@ -26,11 +26,17 @@ def uplink_lines(uplinks: list[dict[str, Any]]) -> list[str]:
             uplink["priority"] if uplink["is_used"] else "-",
             uplink["weight"] if uplink["is_used"] else "-",
             uplink["mtu_bytes"],
-            uplink["note"] or ("used" if uplink["is_used"] else "not used"),
+            uplink["note"] or _use(uplink),
         )
         for uplink in uplinks
     ]
     return table(("NAME", "ADDRESSES", "PRIO", "WEIGHT", "MTU", "NOTE"), rows, right=("PRIO", "WEIGHT", "MTU"))
+
+
+def _use(uplink: dict[str, Any]) -> str:
+    if not uplink["is_used"]:
+        return "not used"
+    return "used, paid by the octet" if uplink.get("is_metered") else "used"
 
 
 COMMAND = Command("uplinks", "list the interfaces that reach the world, and why one is not used", run)

@@ -146,7 +146,9 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
     __u32 *remote = bpf_map_lookup_elem(&addresses, &sender);
     if (remote)
         flow->remote = *remote;
-    bpf_map_update_elem(&heard, &sender, &none, BPF_ANY);
+    struct lm_shared_heard way = {
+        .source = sender, .local = make_address(outer_v4, outer->destination[0], outer->destination[1])};
+    bpf_map_update_elem(&heard, &way, &none, BPF_ANY);
     return true;
 }
 
@@ -238,12 +240,14 @@ static __always_inline bool note_heard(struct lm_shared_state *s, const struct i
         return true;
     if (flow->has_relays && s->unanswered[flow->path % LM_SHARED_PATHS])
         s->unanswered[flow->path % LM_SHARED_PATHS] = 0;
-    if (s->watched && flow->remote < LM_SHARED_REMOTES) {
-        struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->remote);
-        if (remote) {
-            remote->heard = now;
-            remote->waiting_since = 0;
-        }
+    struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->remote);
+    if (!remote)
+        return false;
+    if (remote->silence.is_told)
+        return true;
+    if (remote->silence.quick) {
+        remote->silence.heard = now;
+        remote->silence.since = 0;
     }
     return false;
 }

@@ -233,17 +233,33 @@ static __always_inline struct out_flow *flow_of(struct lm_shared_state *s, const
 }
 
 /* The tun tier reports what is to be reported; it gets the packets that a report may be about. */
-static __always_inline bool is_for_report(struct lm_shared_state *s, const struct out_flow *flow, __u64 now)
+static __always_inline bool is_for_report(struct lm_shared_state *s, const struct out_flow *flow, __u64 now,
+                                          __u32 length)
 {
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->remote);
     if (s->traffic[0].is_watched || s->suspect[flow->path % LM_SHARED_PATHS] || !remote)
         return true;
-    if (remote->patience == 0)
+    struct lm_silence *silence = &remote->silence;
+    __u64 quick = silence->quick, since = silence->since, at = s->silence_at;
+    if (quick == 0 || since == SILENCE_TOLD)
         return false;
-    __u64 since = remote->waiting_since;
-    if (since == 0)
-        remote->waiting_since = now;
-    return since && since != SILENCE_TOLD && now >= since + remote->patience;
+    /* The tun tier's thread has to wake up in time: until it will, it gets what it would be counting from. */
+    bool is_armed = at != 0 && at <= now + quick;
+    if (since == 0) {
+        if (!is_armed)
+            return true;
+        silence->octets = length;
+        silence->since = now;
+        return false;
+    }
+    if (now >= since + quick)
+        return true;
+    if (silence->octets < LM_SILENCE_OCTETS) {
+        if (!is_armed)
+            return true;
+        silence->octets += length;
+    }
+    return false;
 }
 
 SEC("tc")
@@ -273,7 +289,7 @@ int lm_encap(struct __sk_buff *skb)
     if (flow->until && now > flow->until)
         decide_anew(s, flow);
     if (flow->is_passed || (segments > 1 ? repeated + skb->gso_size : length) > flow->room ||
-        is_for_report(s, flow, now))
+        is_for_report(s, flow, now, length))
         return FALL_THROUGH;
 
     __u8 tos = s->copy_dscp ? inner.tos : inner.tos & 3;

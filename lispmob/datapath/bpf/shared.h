@@ -10,8 +10,11 @@
 #include <linux/types.h>
 
 #ifdef __bpf__
+typedef __u64 uint64_t;
+typedef __u32 uint32_t;
 #define LM_SHARED(type) volatile type
 #else
+#include <stdint.h>
 #define LM_SHARED(type) _Atomic type
 #endif
 
@@ -84,15 +87,15 @@ struct lm_shared_lane {
 
 /* When packets moved last in one direction, and whether the next one is to be reported: the tun tier does that. */
 struct lm_traffic {
-    LM_SHARED(__u64) last; /* CLOCK_MONOTONIC, nanoseconds; 0: never */
-    LM_SHARED(__u32) is_watched;
+    LM_SHARED(uint64_t) last; /* CLOCK_MONOTONIC, nanoseconds; 0: never */
+    LM_SHARED(uint32_t) is_watched;
     __u32 spare[13]; /* a cache line for each direction */
 };
 
 struct lm_shared_state {
-    LM_SHARED(__u32) generation; /* what was decided under another one is decided anew */
-    LM_SHARED(__u32) is_on;      /* 0: everything falls through */
-    LM_SHARED(__u32) uplinks;    /* key of the uplinks in use */
+    LM_SHARED(uint32_t) generation; /* what was decided under another one is decided anew */
+    LM_SHARED(uint32_t) is_on;      /* 0: everything falls through */
+    LM_SHARED(uint32_t) uplinks;    /* key of the uplinks in use */
     __u32 device;                /* ifindex of the TUN */
     __u64 key0, key1;
     __u32 mark, mark_mask, lane_count;
@@ -101,18 +104,26 @@ struct lm_shared_state {
     struct lm_shared_lane lanes[LM_SHARED_LANES];
     __u64 gap[5];
     struct lm_traffic traffic[2];
-    LM_SHARED(__u64) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered, 1: reported. By the place of the path */
-    LM_SHARED(__u32) suspect[LM_SHARED_PATHS];    /* the kernel may have lost the path: the tun tier finds out */
-    LM_SHARED(__u32) watched;                     /* any locator is watched for silence, or was */
+    LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered, 1: reported. By the place of the path */
+    LM_SHARED(uint32_t) suspect[LM_SHARED_PATHS];    /* the kernel may have lost the path: the tun tier finds out */
+    LM_SHARED(uint64_t) silence_at; /* when to look at those that are watched for silence; 0: no need */
 };
+
+/* Whether packets to a locator are answered (silence.h). All times in nanoseconds of one clock that never shows 0. */
+struct lm_silence {
+    LM_SHARED(uint64_t) quick, slow;  /* patience; 0: not watched */
+    LM_SHARED(uint64_t) since, heard; /* the first packet that waits for an answer, the last arrival; 0: none */
+    LM_SHARED(uint32_t) octets;       /* that wait for an answer */
+    LM_SHARED(uint32_t) is_told;
+};
+#define LM_SILENCE_OCTETS 1000u /* more than bare acknowledgements: a sender waits for an answer to that */
 
 /* What is found out about a locator. */
 struct lm_remote_state {
-    LM_SHARED(__u64) learned_at; /* nanoseconds, CLOCK_MONOTONIC, as the others */
-    LM_SHARED(__u64) patience;   /* 0: not watched for silence */
-    LM_SHARED(__u64) waiting_since, heard;
-    LM_SHARED(__u32) path_mtu; /* octets of the outer packet; 0: nothing learned */
+    LM_SHARED(uint64_t) learned_at; /* nanoseconds, CLOCK_MONOTONIC */
+    LM_SHARED(uint32_t) path_mtu;   /* octets of the outer packet; 0: nothing learned */
     __u32 spare;
+    struct lm_silence silence;
 };
 
 struct lm_shared_counts {
@@ -122,6 +133,10 @@ struct lm_shared_counts {
 struct lm_shared_address {
     __u32 family;
     __u8 octets[16];
+};
+
+struct lm_shared_heard {
+    struct lm_shared_address source, local;
 };
 
 #endif

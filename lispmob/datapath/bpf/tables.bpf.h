@@ -97,7 +97,7 @@ struct {
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
     __uint(max_entries, 1024);
-    __type(key, struct lm_shared_address);
+    __type(key, struct lm_shared_heard);
     __type(value, __u32);
 } heard SEC(".maps");
 

@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lispmob.lab.bench.results import Results
+from lispmob.lab.bench.wire import NOSEG
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS: Final = ("#999999", "#e69f00", "#cc79a7", "#0072b2", "#009e73", "#56b4e9", "#d55e00", "#000000")
-_PANELS: Final = (
-    (("tcp1", "tcp4"), "Throughput, TCP"),
-    (("udp64", "udp512", "udp1400"), "Packets that arrive"),
-    (("cpu-per-gb", "cpu-per-mpps"), "Processor time, both ends"),
-    (("rtt", "rtt-loaded"), "Round trip"),
-)
+_COLOURS: Final = {
+    "veth": "#999999",
+    "vxlan": "#e69f00",
+    "tun-plain": "#cc79a7",
+    "tun": "#0072b2",
+    "ebpf": "#009e73",
+    "tun-rtr": "#56b4e9",
+    "ebpf-rtr": "#d55e00",
+}
+_PICTURES: Final = {
+    "throughput": (("tcp1", "tcp4"), "Throughput, TCP"),
+    "packets": (("udp64", "udp512", "udp1400"), "Packets that arrive"),
+    "cost": (("cpu-per-gb", "cpu-per-mpps"), "Processor time, both ends"),
+    "round-trip": (("rtt", "rtt-loaded"), "Round trip, idle and beside one TCP stream"),
+}
 _LOOKUP: Final = "lookup-ns-"
 
 
-def draw(results: Results, path: Path) -> None:
-    """Write all pictures as one SVG. Raises ImportError without matplotlib."""
+def draw(results: Results, directory: Path) -> None:
+    """Write the pictures as SVG files. Raises ImportError without matplotlib."""
     import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "lispmob", "font.size": 9, "axes.titlesize": 10})
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 11), layout="constrained")
-    grid = figure.subplots(3, 2)
-    for axes, (cases, title) in zip(grid.flat, _PANELS, strict=False):
-        _draw_bars(axes, results, cases, title)
-    _draw_lookups(grid[2, 0], results)
-    grid[2, 1].axis("off")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="svg", metadata={"Date": None, "Title": "Benchmarks"})
+    directory.mkdir(parents=True, exist_ok=True)
+
+    def one(name: str, draw_in: Callable[[Axes], None]) -> None:
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        draw_in(figure.subplots())
+        figure.savefig(directory / f"{name}.svg", format="svg", metadata={"Date": None, "Title": name})
+
+    for name, (cases, title) in _PICTURES.items():
+        if set(cases) & set(results.cases):
+            one(name, partial(_draw_bars, results=results, cases=cases, title=title))
+    if any(case.startswith(_LOOKUP) for case in results.cases):
+        one("lookups", partial(_draw_lookups, results=results))
 
 
 def _draw_bars(axes: Axes, results: Results, cases: tuple[str, ...], title: str) -> None:
@@ -45,7 +60,9 @@ def _draw_bars(axes: Axes, results: Results, cases: tuple[str, ...], title: str)
     for number, path in enumerate(paths):
         places = [at + (number - (len(paths) - 1) / 2) * width for at in range(len(measured))]
         heights = [results.median(case, path) or 0.0 for case in measured]
-        axes.bar(places, heights, width, color=_COLOURS[number % len(_COLOURS)], label=path)
+        hatch = "///" if path.endswith(NOSEG) else ""  # without offloads: the colour of the same path, hatched
+        colour = _COLOURS[path.removesuffix(NOSEG)]
+        axes.bar(places, heights, width, label=path, color=colour, hatch=hatch, edgecolor="white")
     axes.set_xticks(range(len(measured)), [f"{case} ({results.unit(case)})" for case in measured])
     axes.set_title(title, loc="left")
     axes.grid(visible=True, axis="y", alpha=0.3)
@@ -56,7 +73,7 @@ def _draw_bars(axes: Axes, results: Results, cases: tuple[str, ...], title: str)
 def _draw_lookups(axes: Axes, results: Results) -> None:
     cases = sorted((case for case in results.cases if case.startswith(_LOOKUP)), key=_entries)
     values = [results.median(case, "tun") or 0.0 for case in cases]
-    axes.plot([_entries(case) for case in cases], values, marker="o", color=_COLOURS[3])
+    axes.plot([_entries(case) for case in cases], values, marker="o", color=_COLOURS["tun"])
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("entries of the forwarding table")

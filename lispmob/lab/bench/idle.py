@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.process import Daemon, ProcessFailed, module
 
+_TICKS_S: Final = os.sysconf("SC_CLK_TCK")
+_LARGEST: Final = "1000000"
 
-def idle(daemon: Daemon, seconds: float) -> Figures:
-    """Resident memory, and wake-ups of all its threads in a minute."""
-    before = _switches(daemon.pid)
-    time.sleep(seconds)
-    woken = _switches(daemon.pid) - before
-    return {
-        "resident-memory": (daemon.resident_bytes() / 1e6, "MB"),
-        "wakeups-per-minute": (woken * 60 / seconds, "1/min"),
-    }
+
+def idle(daemons: Mapping[str, Daemon], seconds: float, windows: int) -> Iterator[tuple[str, Figures]]:
+    """For each daemon and window: resident memory, wake-ups of all threads in a minute, share of one processor."""
+    for _ in range(windows):
+        before = {name: (_switches(daemon.pid), _busy_s(daemon.pid)) for name, daemon in daemons.items()}
+        time.sleep(seconds)
+        for name, daemon in daemons.items():
+            woken, busy_s = _switches(daemon.pid) - before[name][0], _busy_s(daemon.pid) - before[name][1]
+            yield (
+                name,
+                {
+                    "resident-memory": (daemon.resident_bytes() / 1e6, "MB"),
+                    "wakeups-per-minute": (woken * 60 / seconds, "1/min"),
+                    "idle-cpu": (100 * busy_s / seconds, "%"),
+                },
+            )
 
 
 def table() -> Figures:
@@ -30,6 +42,7 @@ def table() -> Figures:
         raise ProcessFailed(f"the forwarding table was not measured: {done.stderr.strip()[-500:]}")
     told = json.loads(done.stdout)
     figures: Figures = {f"lookup-ns-{entries}": (ns, "ns") for entries, ns in told["lookup-ns"].items()}
+    figures["lookup-ns"] = figures[f"lookup-ns-{_LARGEST}"]
     figures["octets-per-entry"] = told["octets-per-entry"], "octets"
     figures["install-100k"] = told["install-s"], "s"
     return figures
@@ -43,3 +56,9 @@ def _switches(pid: int) -> int:
             if line.startswith("voluntary_ctxt_switches:"):
                 total += int(line.split()[1])
     return total
+
+
+def _busy_s(pid: int) -> float:
+    """Processor seconds of all threads (proc(5): utime and stime are the 14th and 15th field of stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_S

@@ -1,4 +1,4 @@
-"""What a user waits for: start to registered, the first packet to a new destination. A hub and two nodes, no delay."""
+"""What a user waits for: start to registered, the first packet to a new destination, a move. A hub and two nodes."""
 
 from __future__ import annotations
 
@@ -7,33 +7,44 @@ import time
 from pathlib import Path
 from typing import Final
 
-from lispmob.api.client import Client
-from lispmob.errors import LispError
+from lispmob.lab import move as moves
+from lispmob.lab.bench import tiers
 from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.build import Lab
+from lispmob.lab.control_watch import ControlWatch
 from lispmob.lab.demo.service import Hub, Node, hub_configuration, node_configuration
 from lispmob.lab.demo.stage import OVERLAY, A, B
+from lispmob.lab.handover import Handover
+from lispmob.lab.move import Kind, Move
 from lispmob.lab.ping import ping
+from lispmob.lab.probe import Party, ProbeStream
 from lispmob.lab.process import ProcessFailed
 from lispmob.lab.topology import roaming
 
 _PATIENCE_S: Final = 20.0
+_NETWORKS: Final = ("home", "cafe")  # node a moves between them, one move in each sample
+_RATE_HZ: Final = 500.0
+_BEFORE_S: Final = 1.2  # an EID is asked for once in a second (RFC 9301), and the first packet has just done so
+_AFTER_S: Final = 1.5
 
 
 class Overlay:
-    """The hub and node b, which stay; node a starts anew for each sample."""
+    """The hub, which stays; both nodes start anew for each sample. No line has a delay: what is measured is ours."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, tier: str) -> None:
         self._directory = directory
+        self._tier = tier
         self._open = contextlib.ExitStack()
-        self._lab = self._open.enter_context(Lab(roaming(0.0)))
+        self._lab = self._open.enter_context(Lab(roaming(0.0), f"{tier}-"))
+        self._place = 0
         try:
+            self._watch = self._open.enter_context(ControlWatch({"a": self._lab["a"]}))
+            self._map_server = self._lab.topology.address("hub", "eth0")
             addresses = [address.ip for address in self._lab.topology.addresses("hub", "eth0")]
-            text = hub_configuration((A, B), addresses, directory / "hub")
-            hub = Hub(self._lab["hub"], text, directory / "hub")
+            hub = Hub(self._lab["hub"], hub_configuration((A, B), addresses, directory / "hub"), directory / "hub")
             self._open.callback(hub.daemon.stop)
             hub.wait_until_listening(_PATIENCE_S)
-            self._wait(self._start("b"))
+            moves.perform(self._lab, Move(Kind.ROUTE_REMOVED, "a", "lte0"))  # a move breaks before it makes
         except BaseException:
             self.close()
             raise
@@ -48,14 +59,24 @@ class Overlay:
         self._open.close()
 
     def sample(self, number: int) -> Figures:
-        """Start node a, wait until it is registered, send its first packet, stop it. Raises ProcessFailed."""
+        """Start the nodes, send the first packet, move once, stop them. Raises ProcessFailed, TierUnavailable."""
         with contextlib.ExitStack() as stack:
+            other = self._start("b", number, stack)
+            _wait(other)
             node = self._start("a", number, stack)
-            registered_s = self._wait(node)
+            registered_s = self._notified_s(node)
+            _wait(node)
+            tiers.require(node, self._tier)
             first_s = self._first_packet(node)
+            handover = self._move()
+        if not (handover.has_baseline() and handover.has_reopened):
+            raise ProcessFailed(f"no packets after a move\n{node.daemon.log_tail()}")
+        out, back = (way.gap_s or 0.0 for way in handover.ways())
         return {
             "start-to-registered": (registered_s * 1e3, "ms"),
             "first-packet": (first_s * 1e3, "ms"),
+            "handover-gap-out": (out * 1e3, "ms"),
+            "handover-gap-in": (back * 1e3, "ms"),
         }
 
     def _first_packet(self, node: Node) -> float:
@@ -71,25 +92,44 @@ class Overlay:
                 return answer.median_s
         raise ProcessFailed(f"the first packet did not come back\n{node.daemon.log_tail()}")
 
-    def _start(self, name: str, number: int = 0, stack: contextlib.ExitStack | None = None) -> Node:
+    def _move(self) -> Handover:
+        """The only uplink of node a goes to the other network, between probes that flow both ways."""
+        left, there = _NETWORKS[self._place], _NETWORKS[1 - self._place]
+        move = Move(Kind.NETWORK_CHANGED, "a", "wlan0", network=there, leaves=left)
+        with ProbeStream(Party(self._lab["a"], A.eid4), Party(self._lab["b"], B.eid4), rate_hz=_RATE_HZ) as probes:
+            time.sleep(_BEFORE_S)
+            moment = moves.perform(self._lab, move)
+            self._place = 1 - self._place
+            time.sleep(_AFTER_S)
+            seen_until = time.monotonic()
+            out, back = probes.finish()
+        return Handover("move", move.title, moment.began_at, moment.ended_at, seen_until, _RATE_HZ, out, back)
+
+    def _start(self, name: str, number: int, stack: contextlib.ExitStack) -> Node:
         directory = self._directory / f"{name}{number}"
         identity = A if name == "a" else B
-        map_server = self._lab.topology.address("hub", "eth0")
-        text = node_configuration(identity, map_server, OVERLAY, directory)
+        text = node_configuration(identity, self._map_server, OVERLAY, directory) + tiers.chosen(self._tier)
         node = Node(identity, self._lab[name], text, directory)
-        (stack or self._open).callback(node.daemon.stop)
+        stack.callback(node.daemon.stop)
         return node
 
-    def _wait(self, node: Node) -> float:
-        """Seconds from the start of the process until it says that it is registered."""
-        socket = str(self._directory / node.daemon.log.parent.name / "lispd.sock")
-        deadline = node.daemon.started_at + _PATIENCE_S
+    def _notified_s(self, node: Node) -> float:
+        """Seconds from the start of the process to the first Map-Notify that reaches it, seen on the wire."""
+        started_at = node.daemon.started_at
+        deadline = started_at + _PATIENCE_S
         while time.monotonic() < deadline:
             node.daemon.check()
-            with contextlib.suppress(LispError), Client(socket) as client:
-                while time.monotonic() < deadline:
-                    if client.call("status").get("state") == "registered":
-                        return time.monotonic() - node.daemon.started_at
-                    time.sleep(0.002)
-            time.sleep(0.002)
-        raise ProcessFailed(f"{node.identity.name} is not registered\n{node.daemon.log_tail()}")
+            if notify := self._watch.first("a", "map-notify", is_out=False, after=started_at):
+                return notify.at - started_at
+            time.sleep(0.02)
+        raise ProcessFailed(f"no Map-Notify came\n{node.daemon.log_tail()}")
+
+
+def _wait(node: Node) -> None:
+    """Return once the node says that it is registered. Raises ProcessFailed."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not node.is_registered():
+        node.daemon.check()
+        if time.monotonic() > deadline:
+            raise ProcessFailed(f"{node.identity.name} is not registered\n{node.daemon.log_tail()}")
+        time.sleep(0.05)

@@ -13,7 +13,7 @@ from lispmob.lab.demo.screen import Table
 from lispmob.lab.report import Machine
 
 VERSION: Final = 1
-_LOWER_IS_BETTER: Final = {"us", "ms", "s", "ns", "s/GB", "s/Mpackets", "MB", "1/min", "octets"}
+_LOWER_IS_BETTER: Final = {"us", "ms", "s", "ns", "s/GB", "s/Mpackets", "MB", "1/min", "octets", "%"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +32,28 @@ class Goal:
 
 
 GOALS: Final = (
+    Goal("tcp1", "ebpf", "vxlan", 1.0),
+    Goal("tcp1", "ebpf-noseg", "vxlan-noseg", 1.0),
+    Goal("udp64", "ebpf", "vxlan", 1.25),
+    Goal("rtt-added", "ebpf", "vxlan", 1.0, is_most=True),
     Goal("tcp1", "tun", "vxlan", 0.45),
     Goal("tcp1", "tun", "tun-plain", 8.0),
     Goal("udp64", "tun", "vxlan", 0.7),
     Goal("lookup-ns-1000000", "tun", "tun", 2.0, "lookup-ns-10", is_most=True),
+    Goal("tcp1", "tun-rtr", "tun", 0.9),
+    Goal("udp64", "tun-rtr", "tun", 0.9),
+    Goal("tcp1", "ebpf-rtr", "ebpf", 0.9),
+    Goal("udp64", "ebpf-rtr", "ebpf", 0.9),
 )
 LIMITS: Final = {
-    ("octets-per-entry", "tun"): 100.0,
-    ("install-100k", "tun"): 2.0,
-    ("resident-memory", "tun"): 45.0,
-    ("wakeups-per-minute", "tun"): 4.0,
-    ("start-to-registered", "tun"): 250.0,
+    "octets-per-entry": 100.0,
+    "install-100k": 2.0,
+    "resident-memory": 45.0,
+    "wakeups-per-minute": 4.0,
+    "idle-cpu": 0.05,  # 0.0 with one digit
+    "start-to-registered": 250.0,
 }
+"""The largest median that is good, on every path that has the case."""
 
 
 class Results:
@@ -51,6 +61,8 @@ class Results:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self.skipped: dict[str, str] = {}
+        """Paths that could not be measured, each with the reason."""
         self._samples: dict[tuple[str, str], list[float]] = {}
         self._units: dict[str, str] = {}
 
@@ -90,7 +102,7 @@ class Results:
             }
             for (case, path), samples in self._samples.items()
         ]
-        return {"version": VERSION, "machine": asdict(self.machine), "results": results}
+        return {"version": VERSION, "machine": asdict(self.machine), "results": results, "skipped": self.skipped}
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,10 +135,12 @@ class Results:
             if ratio is not None:
                 is_reached = ratio <= goal.factor if goal.is_most else ratio >= goal.factor
                 rows.append((goal.name(), _text(ratio), _text(goal.factor), _word(is_reached)))
-        for (case, path), most in LIMITS.items():
-            value = self.median(case, path)
-            if value is not None:
-                rows.append((f"{case} ({self._units[case]})", _text(value), _text(most), _word(value <= most)))
+        for case, most in LIMITS.items():
+            for path in self.paths:
+                value = self.median(case, path)
+                if value is not None:
+                    name = f"{case}: {path} ({self._units[case]})"
+                    rows.append((name, _text(value), _text(most), _word(value <= most)))
         return Table("Goals", ("figure", "measured", "goal", ""), tuple(rows))
 
 

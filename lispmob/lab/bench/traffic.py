@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from pathlib import Path
 from typing import Any, Final
 
-from lispmob.lab.bench.wire import Way, Wire, whole_cpu_s
+from lispmob.lab.bench.wire import Pair, Way, whole_cpu_s
 from lispmob.lab.ping import ping
 from lispmob.lab.process import ProcessFailed
 
 _PORT: Final = 5201
 _GRACE_S: Final = 20.0
-_START_S: Final = 0.3
 _PINGS: Final = 200
 
 Figures = dict[str, tuple[float, str]]
 """Value and unit, by case."""
 
 
-def tcp(wire: Wire, path: Way, streams: int, seconds: float) -> Figures:
+def tcp(pair: Pair, path: Way, streams: int, seconds: float) -> Figures:
     """Gbit/s that arrived, and processor seconds for each gigabyte (whole machine, both ends)."""
-    answer, busy_s = _iperf(wire, path, seconds, "-P", str(streams))
+    answer, busy_s = _iperf(pair, path, seconds, "-P", str(streams))
     received = answer["end"]["sum_received"]
     case = f"tcp{streams}"
     figures: Figures = {case: (received["bits_per_second"] / 1e9, "Gbit/s")}
@@ -31,9 +31,9 @@ def tcp(wire: Wire, path: Way, streams: int, seconds: float) -> Figures:
     return figures
 
 
-def udp(wire: Wire, path: Way, octets: int, seconds: float) -> Figures:
+def udp(pair: Pair, path: Way, octets: int, seconds: float) -> Figures:
     """Thousands of packets a second that arrived of as many as one sender can send."""
-    answer, busy_s = _iperf(wire, path, seconds, "-u", "-b", "0", "-l", str(octets))
+    answer, busy_s = _iperf(pair, path, seconds, "-u", "-b", "0", "-l", str(octets))
     total = answer["end"]["sum"]
     arrived = total["packets"] - total["lost_packets"]
     figures: Figures = {f"udp{octets}": (arrived / total["seconds"] / 1e3, "kpps")}
@@ -42,21 +42,21 @@ def udp(wire: Wire, path: Way, octets: int, seconds: float) -> Figures:
     return figures
 
 
-def round_trip(wire: Wire, path: Way) -> Figures:
+def round_trip(pair: Pair, path: Way) -> Figures:
     """The median round trip of an idle path; the bare cable's own is taken off later."""
-    answers = ping(wire.a, path.far, path.near, count=_PINGS)
+    answers = ping(pair.a, path.far, path.near, count=_PINGS)
     if answers.median_s is None:
         raise ProcessFailed(f"{path.name}: nothing came back")
     return {"rtt": (answers.median_s * 1e6, "us")}
 
 
-def round_trip_under_load(wire: Wire, path: Way, seconds: float) -> Figures:
+def round_trip_under_load(pair: Pair, path: Way, seconds: float) -> Figures:
     """The median round trip beside one TCP stream."""
-    with _Server(wire, path):
-        load = _client(wire, path, seconds, "-P", "1")
+    with _Server(pair, path):
+        load = _client(pair, path, seconds, "-P", "1")
         try:
             time.sleep(min(1.0, seconds / 2))
-            answers = ping(wire.a, path.far, path.near, count=20)
+            answers = ping(pair.a, path.far, path.near, count=20)
         finally:
             load.communicate(timeout=seconds + _GRACE_S)
     return {"rtt-loaded": ((answers.median_s or float("nan")) * 1e6, "us")} if answers.rtts_s else {}
@@ -65,10 +65,12 @@ def round_trip_under_load(wire: Wire, path: Way, seconds: float) -> Figures:
 class _Server:
     """iperf3 that serves one client and ends."""
 
-    def __init__(self, wire: Wire, path: Way) -> None:
-        line = wire.b.argv("iperf3", "-s", "-1", "-B", str(path.far), "-p", str(_PORT))
+    def __init__(self, pair: Pair, path: Way) -> None:
+        line = pair.b.argv("iperf3", "-s", "-1", "-B", str(path.far), "-p", str(_PORT))
         self._process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(_START_S)
+        deadline = time.monotonic() + _GRACE_S
+        while not _listens(self._process.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def __enter__(self) -> None:
         return None
@@ -81,16 +83,23 @@ class _Server:
             self._process.wait()
 
 
-def _client(wire: Wire, path: Way, seconds: float, *options: str) -> subprocess.Popen[str]:
+def _listens(pid: int) -> bool:
+    """True once something listens on iperf3's port in the network namespace of a process."""
+    tables = (Path(f"/proc/{pid}/net/{name}") for name in ("tcp", "tcp6"))
+    lines = (line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:])
+    return any(line[1].endswith(f":{_PORT:04X}") and line[3] == "0A" for line in lines)
+
+
+def _client(pair: Pair, path: Way, seconds: float, *options: str) -> subprocess.Popen[str]:
     line = ["iperf3", "-J", "-c", str(path.far), "-B", str(path.near), "-p", str(_PORT), "-t", f"{seconds:g}", *options]
-    return subprocess.Popen(wire.a.argv(*line), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(pair.a.argv(*line), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def _iperf(wire: Wire, path: Way, seconds: float, *options: str) -> tuple[dict[str, Any], float]:
+def _iperf(pair: Pair, path: Way, seconds: float, *options: str) -> tuple[dict[str, Any], float]:
     """iperf3's own report, and how long all processors together were busy meanwhile."""
-    with _Server(wire, path):
+    with _Server(pair, path):
         before = whole_cpu_s()
-        client = _client(wire, path, seconds, *options)
+        client = _client(pair, path, seconds, *options)
         try:
             text, _ = client.communicate(timeout=seconds + _GRACE_S)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""Two hosts on one cable, and every path between them that is compared; all of them stand at the same time."""
+"""Two hosts on one cable, and the paths between them that are compared; all of them stand at the same time."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from lispmob.lab import link
+from lispmob.lab.bench import tiers
 from lispmob.lab.demo.service import Identity, Node
 from lispmob.lab.link import IpAddress
-from lispmob.lab.namespace import NamespaceSet
+from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.lab.ping import ping
 from lispmob.lab.process import Daemon, ProcessFailed
 
 CABLE: Final = "eth0"
 NOSEG: Final = "-noseg"
 TUNNEL_MTU: Final = 1440  # of every tunnel: they are compared with equal packets
-PATHS: Final = ("veth", "vxlan", "tun-plain", "tun")
-PORTS: Final = {"vxlan": 4789, "tun-plain": 4351, "tun": 4341}
+REFERENCES: Final = ("veth", "vxlan", "tun-plain")
+PATHS: Final = (*REFERENCES, *tiers.TIERS)
+PORTS: Final = {"vxlan": 4789, "tun-plain": 4351, "tun": 4341, "ebpf": 4341}
 
 _HOSTS: Final = ("a", "b")
 _RLOCS: Final = (IPv4Address("198.18.0.1"), IPv4Address("198.18.0.2"))
@@ -49,21 +51,32 @@ class Way:
         return self.name.removesuffix(NOSEG)
 
 
-class Wire:
-    """The cable with all paths on it. Leaving the `with` block removes everything."""
+class Pair(Protocol):
+    """Two hosts; what is measured goes from `a` to `b`."""
 
-    def __init__(self, directory: Path) -> None:
-        """`directory` is for configurations, sockets and logs. Raises KernelRefused or ProcessFailed."""
+    @property
+    def a(self) -> Namespace: ...
+    @property
+    def b(self) -> Namespace: ...
+
+
+class Wire:
+    """A cable with the nodes of one tier on it, and all references beside them. Leaving the `with` block removes it."""
+
+    def __init__(self, directory: Path, tier: str = "tun", *, has_references: bool = True) -> None:
+        """`directory` is for configurations, sockets and logs. Raises KernelRefused, ProcessFailed, TierUnavailable."""
         self.nodes: list[Node] = []
+        self.tier = tier
         self._directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._open = contextlib.ExitStack()
-        self._spaces = self._open.enter_context(NamespaceSet())
+        self._spaces = self._open.enter_context(NamespaceSet(f"{tier}-"))
         try:
             self.a, self.b = (self._spaces.make(f"bench-{host}") for host in _HOSTS)
             self._lay_cable()
-            self._add_vxlan()
-            self._add_plain()
+            if has_references:
+                self._add_vxlan()
+                self._add_plain()
             self._add_nodes()
         except BaseException:
             self.close()
@@ -81,8 +94,8 @@ class Wire:
 
     def path(self, name: str) -> Way:
         """A path by its name; wait for it with `settle`."""
-        ends = {"veth": _RLOCS, "vxlan": _VXLAN, "tun-plain": _PLAIN, "tun": (_NODES[0].eid4, _NODES[1].eid4)}
-        return Way(name, *ends[name.removesuffix(NOSEG)])
+        references = {"veth": _RLOCS, "vxlan": _VXLAN, "tun-plain": _PLAIN}
+        return Way(name, *references.get(name.removesuffix(NOSEG), (_NODES[0].eid4, _NODES[1].eid4)))
 
     def settle(self, path: Way) -> None:
         """Return once packets come back over the path. Raises ProcessFailed."""
@@ -153,10 +166,15 @@ class Wire:
     def _add_nodes(self) -> None:
         for number, space in enumerate((self.a, self.b)):
             directory = self._directory / _HOSTS[number]
-            text = _configuration(number, directory)
+            text = _configuration(number, directory) + tiers.chosen(self.tier)
             node = Node(_NODES[number], space, text, directory)
             self._open.callback(node.daemon.stop)
             self.nodes.append(node)
+
+    def require_tier(self) -> None:
+        """Raise TierUnavailable when the nodes do not use the tier of this cable."""
+        for node in self.nodes:
+            tiers.require(node, self.tier)
 
 
 def _wait_for_word(daemon: Daemon, log: Path) -> None:

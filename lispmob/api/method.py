@@ -1,0 +1,25 @@
+"""What a method of the control socket is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from lispmob.api.backend import Backend
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method. `is_change`: only root and the group may call it. `wants_pid`: that of the client comes as well."""
+
+    params: type[msgspec.Struct]
+    call: Callable[..., Any]
+    is_change: bool = False
+    wants_pid: bool = False
+
+    def apply(self, backend: Backend, params: Any, pid: int) -> Any:
+        """Do it; the result, or an awaitable."""
+        return self.call(backend, params, pid) if self.wants_pid else self.call(backend, params)

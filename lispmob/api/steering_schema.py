@@ -1,0 +1,107 @@
+"""Requests and replies of the control socket about steering: why, rehearse, run. The rest is in schema.py."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class FlowParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A flow of this host, or with `from_interface` one that it forwards. Names are those of lispd.conf's rules.
+
+    `came_in_by`: the uplink that the other end began it by. Without `source`, the kernel's choice.
+    """
+
+    destination: str
+    port: int | None = None
+    protocol: str | None = None
+    source: str | None = None
+    source_port: int | None = None
+    user: str | None = None
+    group: str | None = None
+    cgroup: str | None = None
+    mark: str | None = None
+    dscp: str | None = None
+    from_interface: str | None = None
+    came_in_by: str | None = None
+
+
+class WhyStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of the decision."""
+
+    stage: Literal["route", "mark", "rule", "mapping", "uplink", "locator", "rtr"]
+    text: str
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """Where packets of the flow go. `share` below 1: of flows that differ only in what was not said.
+
+    `rtr` stands in for `remote` as the destination of the outer packet.
+    """
+
+    uplink: str
+    local: str
+    remote: str
+    share: float = 1.0
+    rtr: str | None = None
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of a flow and how it comes to that. `is_certain` False: a step says what could not be told.
+
+    "native": it does not enter the overlay; "waits": for a mapping or for an uplink.
+    """
+
+    flow: str
+    outcome: Literal["overlay", "native", "dropped", "waits"]
+    steps: list[WhyStep]
+    choices: list[Choice] = []
+    mark: int = 0
+    rule: str | None = None
+    is_certain: bool = True
+
+
+class RehearseParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Uplinks that would be lost or gained; names of interfaces."""
+
+    lose: list[str] = []
+    gain: list[str] = []
+
+
+class Rehearsed(msgspec.Struct, frozen=True, kw_only=True):
+    """One flow. The uplinks are those that it is on, or may be on; none: it is dropped, or has no way out."""
+
+    flow: str
+    fate: Literal["stays", "moves", "breaks", "recovers"]
+    before: list[str]
+    after: list[str]
+    steps: list[str]
+
+
+class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
+    """What would change. `source`: where the flows are known from; `left_out`: flows beyond the most that are told."""
+
+    flows: list[Rehearsed]
+    source: Literal["conntrack", "sockets"]
+    left_out: int = 0
+
+
+class RunParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Uplinks, by name or pattern, for all that the processes of a control group send.
+
+    Without `cgroup` lispd makes one and puts the process that asks into it.
+    """
+
+    via: list[str]
+    name: str
+    cgroup: str | None = None
+    otherwise: Literal["fallback", "drop"] = "fallback"
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """It holds until the last process of the control group has ended. `uplinks`: those that are there now."""
+
+    rule: str
+    cgroup: str
+    uplinks: list[str]

@@ -1,0 +1,145 @@
+"""Two nodes that reach each other through an RTR only: what relaying costs beside the direct way of the same tier.
+
+    a -- 198.18.1.0/24 -- r (lisphub: Map-Server and RTR) -- 198.18.2.0/24 -- b
+
+The nodes prefer the RTR (`natt: {prefer-rtr: yes}`): all their data takes the way that it takes between two NATs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Final
+
+from lispmob.lab import link
+from lispmob.lab.bench import tiers
+from lispmob.lab.bench.wire import CABLE, TUNNEL_MTU, Way
+from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
+from lispmob.lab.namespace import NamespaceSet
+from lispmob.lab.ping import ping
+from lispmob.lab.process import ProcessFailed
+
+SUFFIX: Final = "-rtr"
+_NODES: Final = (
+    Identity("a", IPv4Address("10.1.0.1"), IPv6Address("2001:db8:e1d::1")),
+    Identity("b", IPv4Address("10.1.0.2"), IPv6Address("2001:db8:e1d::2")),
+)
+_OVERLAY: Final = ("10.1.0.0/16", "2001:db8:e1d::/48")
+_PATIENCE_S: Final = 30.0
+_ETH_P_IP: Final = 0x0800
+_DATA_PORT: Final = 4341
+
+
+class Relayed:
+    """The three hosts. Leaving the `with` block removes them."""
+
+    def __init__(self, directory: Path, tier: str) -> None:
+        """Return once packets go both ways. Raises KernelRefused, ProcessFailed, TierUnavailable."""
+        self.way = Way(f"{tier}{SUFFIX}", _NODES[0].eid4, _NODES[1].eid4)
+        self.nodes: list[Node] = []
+        self._tier = tier
+        self._directory = directory
+        self._open = contextlib.ExitStack()
+        self._spaces = self._open.enter_context(NamespaceSet(f"{tier}-rtr-"))
+        try:
+            self.a, self.b, self._router = (self._spaces.make(f"bench-{word}") for word in ("a", "b", "r"))
+            self._lay_cables()
+            self._start_hub()
+            for number in (0, 1):
+                self._start_node(number)
+            self._settle()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Relayed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove everything. Idempotent."""
+        self._open.close()
+
+    def check(self, count: int = 10) -> int:
+        """How many of some pings reached b in packets of the RTR. Raises ProcessFailed when not all did."""
+        with self.b.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as cable:
+            cable.bind((CABLE, _ETH_P_IP))
+            cable.settimeout(0.2)
+            ping(self.a, self.way.far, self.way.near, count=count)
+            seen = 0
+            with contextlib.suppress(TimeoutError):
+                while seen < count:
+                    seen += self._is_relayed(cable.recv(65535))
+        if seen < count:
+            raise ProcessFailed(f"{self.way.name}: {seen} of {count} packets came from the RTR")
+        return seen
+
+    def _is_relayed(self, packet: bytes) -> bool:
+        header = (packet[0] & 15) * 4
+        inner = packet[header + 16 :]
+        return (
+            packet[9] == socket.IPPROTO_UDP
+            and struct.unpack_from("!H", packet, header + 2) == (_DATA_PORT,)
+            and packet[12:16] in (_router_address(0).packed, _router_address(1).packed)
+            and inner[12:20] == self.way.near.packed + self.way.far.packed
+        )
+
+    def _lay_cables(self) -> None:
+        for number, space in enumerate((self.a, self.b)):
+            far = f"to-{_NODES[number].name}"
+            link.apply(space, [link.veth(CABLE, self._router, far)])
+            link.apply(self._router, [f"link set {far} up", f"addr add {_router_address(number)}/24 dev {far}"])
+            link.apply(
+                space,
+                [
+                    f"link set {CABLE} up",
+                    f"addr add {_node_address(number)}/24 dev {CABLE}",
+                    f"route add default via {_router_address(number)} dev {CABLE}",
+                ],
+            )
+        self._router.sysctl("ipv4/ip_forward", "1")
+
+    def _start_hub(self) -> None:
+        directory = self._directory / "r"
+        addresses = [_router_address(number) for number in (0, 1)]
+        text = (
+            hub_configuration(_NODES, addresses, directory) + f"rtr: {{enabled: yes}}\nproxy: {{mtu: {TUNNEL_MTU}}}\n"
+        )
+        hub = Hub(self._router, text, directory)
+        self._open.callback(hub.daemon.stop)
+        hub.wait_until_listening(_PATIENCE_S)
+
+    def _start_node(self, number: int) -> None:
+        directory = self._directory / _NODES[number].name
+        text = node_configuration(_NODES[number], _router_address(number), _OVERLAY, directory)
+        text += f"natt: {{prefer-rtr: yes}}\ntun: {{mtu: {TUNNEL_MTU}}}\n" + tiers.chosen(self._tier)
+        node = Node(_NODES[number], (self.a, self.b)[number], text, directory)
+        self._open.callback(node.daemon.stop)
+        self.nodes.append(node)
+
+    def _settle(self) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            for node in self.nodes:
+                node.daemon.check()
+            with contextlib.suppress(OSError, ProcessFailed):  # no address yet, or still another way
+                if not ping(self.a, self.way.far, self.way.near, count=1, timeout_s=0.3).lost and self.check():
+                    break
+            if time.monotonic() > deadline:
+                raise ProcessFailed(f"{self.way.name}: no way through the RTR\n{self.nodes[0].daemon.log_tail()}")
+        for node in self.nodes:
+            tiers.require(node, self._tier)
+
+
+def _router_address(number: int) -> IPv4Address:
+    return IPv4Address(f"198.18.{number + 1}.1")
+
+
+def _node_address(number: int) -> IPv4Address:
+    return IPv4Address(f"198.18.{number + 1}.10")

@@ -1,0 +1,87 @@
+"""Control groups of the unified hierarchy: which there are, who is in them, and making one for a process."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+from lispmob.errors import KernelRefused
+
+ROOTS: Final = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+OURS: Final = "lispmob-run"  # below it, a control group for each `lispctl run` that lispd makes one for
+
+
+def root() -> Path | None:
+    """Where the unified hierarchy is mounted; None: nowhere."""
+    return next((root for root in ROOTS if (root / "cgroup.procs").exists()), None)
+
+
+def identity(path: str) -> int | None:
+    """A number that another control group of the same path does not have; None: there is no such group."""
+    base = root()
+    try:
+        return None if base is None else os.stat(base / path.strip("/") / "cgroup.procs").st_ino
+    except OSError:
+        return None
+
+
+def is_populated(path: str) -> bool:
+    """True while a process is in the group or below it."""
+    base = root()
+    if base is None:
+        return False
+    try:
+        lines = (base / path.strip("/") / "cgroup.events").read_text().splitlines()
+    except OSError:
+        return False
+    return "populated 1" in lines
+
+
+def make_for(pid: int) -> str:
+    """A new control group with this process in it; its path. Raises KernelRefused."""
+    base = root()
+    if base is None:
+        raise KernelRefused("the unified control group hierarchy (cgroup2) is not mounted")
+    path = f"{OURS}/{pid}"
+    try:
+        (base / path).mkdir(parents=True, exist_ok=True)
+        (base / path / "cgroup.procs").write_text(str(pid))
+    except OSError as error:
+        remove(path)
+        hint = (
+            "lispd is not root, and systemd is not there to do it"
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+            else "see dmesg"
+        )
+        raise KernelRefused(f"control group {path}: {error.strerror}: {hint}") from error
+    return path
+
+
+def remove(path: str) -> bool:
+    """Remove a group that lispd has made and that nobody is in; False when that cannot be (yet)."""
+    base = root()
+    if base is None or not path.startswith(f"{OURS}/"):
+        return True
+    try:
+        (base / path).rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def remove_leftovers() -> None:
+    """Remove what runs before a crash have left behind, as far as nobody is in it."""
+    base = root()
+    if base is None or not (base / OURS).is_dir():
+        return
+    for child in (base / OURS).iterdir():
+        if child.is_dir():
+            remove(f"{OURS}/{child.name}")
+    try:
+        (base / OURS).rmdir()
+    except OSError:  # somebody is still in one of them
+        return

@@ -1,0 +1,82 @@
+"""Asks the kernel where it would route a packet (RTM_GETROUTE): its answer counts, with everybody's rules in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final
+
+from lispmob.errors import KernelRefused
+from lispmob.mh.netlink_request import REQUEST, ask, attributes, open_netlink, put
+from lispmob.wire.address import IpAddress
+
+# <linux/netlink.h>, <linux/rtnetlink.h>
+_NETLINK_ROUTE: Final = 0
+_GETROUTE: Final = 26
+_RTMSG: Final = struct.Struct("=BBBBBBBBI")
+_DST, _SRC, _IIF, _OIF, _PREFSRC = 1, 2, 3, 4, 7
+_MARK, _UID, _IP_PROTO, _SPORT, _DPORT = 16, 25, 27, 28, 29
+_UNICAST: Final = 1
+_FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
+_NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.EAGAIN})
+_PORT_PROTOCOLS: Final = {6, 17}  # what the kernel takes with ports
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFound:
+    """Where a packet goes: the interface, and the source it would be given. `why_not`: no route, or not outside."""
+
+    interface: str | None
+    source: IpAddress | None = None
+    why_not: str | None = None
+
+
+def route_of(
+    destination: IpAddress,
+    source: IpAddress | None = None,
+    *,
+    mark: int = 0,
+    uid: int | None = None,
+    from_interface: str | None = None,
+    protocol: int | None = None,
+    ports: tuple[int, int] | None = None,
+) -> RouteFound:
+    """The kernel's route for a packet of this host, or for one that comes in by an interface. Raises KernelRefused."""
+    version = destination.version
+    wanted = put(_DST, destination.packed)
+    length = destination.max_prefixlen
+    if source is not None:
+        wanted += put(_SRC, source.packed)
+    if mark:
+        wanted += put(_MARK, struct.pack("=I", mark))
+    if uid is not None:
+        wanted += put(_UID, struct.pack("=I", uid))
+    if protocol in _PORT_PROTOCOLS:
+        wanted += put(_IP_PROTO, bytes([protocol]))
+        if ports is not None:
+            wanted += put(_SPORT, struct.pack("!H", ports[0])) + put(_DPORT, struct.pack("!H", ports[1]))
+    try:
+        if from_interface is not None:
+            wanted += put(_IIF, struct.pack("=i", socket.if_nametoindex(from_interface)))
+        source_length = length if source is not None else 0
+        header = _RTMSG.pack(_FAMILIES[version], length, source_length, 0, 0, 0, 0, 0, 0)
+        with open_netlink(_NETLINK_ROUTE) as kernel:
+            message = next(ask(kernel, _GETROUTE, REQUEST, header, wanted))
+    except OSError as error:
+        if error.errno in _NO_ROUTE:
+            return RouteFound(None, why_not=os.strerror(error.errno or 0))
+        raise KernelRefused(f"route to {destination}: {error.strerror or error}") from error
+    if message[7] != _UNICAST:
+        return RouteFound(None, why_not="it is for this host itself, or for a group")
+    found = dict(attributes(message[_RTMSG.size :]))
+    try:
+        name = socket.if_indextoname(int.from_bytes(found.get(_OIF, b"\0\0\0\0"), sys.byteorder))
+    except OSError:
+        return RouteFound(None, why_not="the interface of its route has just gone")
+    preferred = found.get(_PREFSRC)
+    return RouteFound(name, ip_address(preferred) if preferred else source)

@@ -1,0 +1,43 @@
+"""Probes that an RTR sent in a data packet are answered in one: it is the way that was probed, and the only one open.
+
+RTR : 4341 -> NAT -> node     data header, Instance-ID 0xFFFFFF, IP, UDP, RLOC-probe
+node -> NAT -> RTR : 4341     the same with the Map-Reply, from the port that data leaves from
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from lispmob.control.effect import SendControl
+from lispmob.natt.arrival import DataControl
+from lispmob.natt.effect import DataPort, SendFromDataPort
+from lispmob.natt.plan import NattPlan
+from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
+from lispmob.wire.header import CONTROL_PORT, DATA_PORT
+from lispmob.wire.ip_udp import build_ip_udp
+
+E = TypeVar("E")
+
+_HEADER = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
+
+
+def in_data(effects: Iterable[E], arrival: DataControl, plan: NattPlan) -> list[E | SendFromDataPort]:
+    """What to do about a control message of the data plane, with the answers to its sender in the data plane too."""
+    uplink = next((one for one in plan.uplinks if one.locator.address == arrival.outer_destination), None)
+    if uplink is None or not uplink.relays:
+        return list(effects)
+    port = DataPort(uplink.data_port)
+    return [_wrapped(one, arrival, port) if _is_answer(one, arrival) else one for one in effects]
+
+
+def _is_answer(effect: object, arrival: DataControl) -> bool:
+    place = arrival.source, arrival.source_port
+    return isinstance(effect, SendControl) and (effect.destination, effect.port) == place
+
+
+def _wrapped(effect: object, arrival: DataControl, port: DataPort) -> SendFromDataPort:
+    assert isinstance(effect, SendControl)
+    source, rtr = arrival.outer_destination, arrival.outer_source
+    inner = build_ip_udp(source, CONTROL_PORT, rtr, arrival.source_port, effect.payload)
+    return SendFromDataPort(_HEADER + inner, rtr, DATA_PORT, source, arrival.ifindex, port)

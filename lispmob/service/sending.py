@@ -1,0 +1,17 @@
+"""What the datapath is to send by: the uplinks of the moment, as configuration, probes and NATs have it; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lispmob.config.node import NodeFile
+from lispmob.control.node import Node
+from lispmob.datapath.model import Uplink as EngineUplink
+from lispmob.iface_monitor.snapshot import Uplink
+from lispmob.service import assembly
+
+
+def sending_uplinks(file: NodeFile, uplinks: Iterable[Uplink], node: Node) -> tuple[EngineUplink, ...]:
+    """The uplinks for the datapath; one that reaches nobody only when there is no other."""
+    is_legacy = file.multihoming.mode == "legacy"
+    return assembly.engine_uplinks(uplinks, node.is_silent, node.plan, is_legacy=is_legacy)

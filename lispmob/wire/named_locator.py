@@ -1,0 +1,105 @@
+"""How lispers.net writes into a record where a node behind NATs is: the one table of its priorities, names and marks.
+
+{ AFI 1 or 2: translated address, AFI 17: "host-interface@tp-PORT" }   the node's own priority
+{ AFI 1 or 2: RTR, AFI 17: "RTR" }                                     priority 254, weight 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from ipaddress import ip_network
+from typing import Final, NamedTuple
+
+from lispmob.wire.address import DistinguishedName, IpAddress, IpNetwork
+from lispmob.wire.lcaf_contents import ip_addresses
+from lispmob.wire.lcaf_types import AfiList
+from lispmob.wire.record import Locator
+
+RTR_PRIORITY: Final = 254  # release 0.593 goes by it
+RTR_WEIGHT: Final = 0  # as its code has it; draft -04 says 1
+RTR_NAME: Final = b"RTR"
+RTR_NAMES: Final = (RTR_NAME, b"lispers.net-RTR")  # the second: draft -09, which goes by the name
+PORT_MARK: Final = b"@tp-"
+NAME_LIMIT: Final = 128  # ours: a host name has 64 octets, an interface 15, the mark and a port 9
+
+_PRIVATE: Final[tuple[IpNetwork, ...]] = tuple(
+    ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+
+
+class Place(NamedTuple):
+    """A translated address, and who is there."""
+
+    address: IpAddress
+    host: bytes
+
+
+def place_name(host: bytes, port: int) -> DistinguishedName:
+    """The RLOC-name of a node's own locator; `port` is the translated one."""
+    return DistinguishedName(b"%b%b%d" % (host, PORT_MARK, port))
+
+
+def host_in(name: bytes) -> bytes | None:
+    """The host of an RLOC-name, with or without a port; None for a name that nobody may have.
+
+    The port is not given: an RTR goes by what it sees, and an absurd one tells a liar or a fool.
+    """
+    host, mark, port = name.rpartition(PORT_MARK)
+    if not mark:
+        host = name
+    elif not port.isdigit() or len(port) > 5 or not 0 < int(port) < 65536:
+        return None
+    return host if is_host(host) else None
+
+
+def is_host(name: bytes) -> bool:
+    """True for what may be a host name here: some printable octets, and no port in them."""
+    return 0 < len(name) <= NAME_LIMIT and PORT_MARK not in name and all(0x20 < octet < 0x7F for octet in name)
+
+
+def is_rtr(locator: Locator) -> bool:
+    """True for a locator that stands for an RTR: by its priority, or as later drafts have it, by its name."""
+    named = _named(locator)
+    return locator.priority == RTR_PRIORITY or (named is not None and named[1] in RTR_NAMES)
+
+
+def is_named(locators: Iterable[Locator]) -> bool:
+    """True for the locators of a node of this dialect that is behind NATs: there are RTRs among them, and names."""
+    ones = tuple(locators)
+    return any(is_rtr(one) for one in ones) and any(isinstance(one.address, AfiList) for one in ones)
+
+
+def place_of(locator: Locator) -> Place | None:
+    """Where the node itself is by one of its locators; None for an RTR, and for a name that says nothing."""
+    named = None if is_rtr(locator) else _named(locator)
+    host = host_in(named[1]) if named is not None else None
+    return Place(named[0], host) if named is not None and host is not None else None
+
+
+def partial(locators: tuple[Locator, ...], asker: Container[IpAddress]) -> tuple[Locator, ...]:
+    """What whoever has these addresses shall see of a node behind NATs: one of its RTRs the node, all others the RTRs.
+
+    IPv6 and private addresses are shown to all: no NAT is before the one, and somebody behind the same NAT may use the
+    other. Anybody else's locators are shown as they are.
+    """
+    if not is_named(locators):
+        return locators
+    rtrs = tuple(one for one in locators if is_rtr(one))
+    own = tuple(one for one in locators if not is_rtr(one))
+    if any(ip in asker for one in rtrs for ip in one.ips):
+        return own
+    return (*rtrs, *(one for one in own if any(ip.version == 6 or _is_private(ip) for ip in one.ips)))
+
+
+def _is_private(address: IpAddress) -> bool:
+    """RFC 1918 and RFC 4193, and nothing else: documentation addresses are public in a laboratory."""
+    return any(address.version == network.version and address in network for network in _PRIVATE)
+
+
+def _named(locator: Locator) -> tuple[IpAddress, bytes] | None:
+    """Address and RLOC-name of an AFI-List locator."""
+    if not isinstance(locator.address, AfiList):
+        return None
+    names = [part.name for part in locator.address.addresses if isinstance(part, DistinguishedName)]
+    addresses = ip_addresses(locator.address)
+    return (addresses[0], names[0]) if names and addresses else None

@@ -1,0 +1,155 @@
+"""Data that goes unanswered, from the datapath's word to the verdict (virtual time): how soon, how seldom wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from lispmob.control.effect import Event
+from lispmob.control.path import State
+from lispmob.control.probing import PathChanged, ProbeConfig, ReachabilityChanged
+from lispmob.datapath.pure_silence import Word
+from tests.control.probing_world import LTE, PEER, WIFI, World
+
+HOURS = 3.0
+
+
+def settled(rtt_s: float = 0.1, seed: int = 1, loss: float = 0.0) -> World:
+    """A path whose round trip is known from one probe only, as it is soon after the first packet."""
+    world = World(seed=seed, rtt_s=rtt_s)
+    world.begin()
+    world.run(2.0 + 2 * rtt_s)
+    world.loss_each_way = loss
+    return world
+
+
+def left_at(world: World) -> float:
+    at, change = world.of(ReachabilityChanged)[0]
+    assert change == ReachabilityChanged(PEER, is_up=False)
+    return at
+
+
+@pytest.mark.parametrize("rtt_s", [0.02, 0.08, 0.1, 0.6])
+@pytest.mark.parametrize("pause_s", [0.001, 0.01])
+def test_with_data_both_ways_a_dead_locator_is_left_within_three_round_trips(rtt_s: float, pause_s: float) -> None:
+    world = settled(rtt_s)
+    world.flow(world.now + 30.0, pause_s)
+    world.run(world.now + 10.0)
+    died_at = world.now
+
+    world.dead.add(PEER)
+    world.run(died_at + 10.0)
+
+    assert left_at(world) - died_at <= 3 * rtt_s + 2 * pause_s + 1e-6
+
+
+@pytest.mark.parametrize("rtt_s", [0.02, 0.08, 0.3])
+def test_a_sender_that_waits_for_acknowledgements_leaves_within_three_round_trips(rtt_s: float) -> None:
+    world = settled(rtt_s)
+    world.flow(world.now + 10.0, 0.005, octets=1400)
+    world.run(world.now + 10.0)  # the flow ends here, as that of TCP whose window is full
+    died_at = world.now
+
+    world.dead.add(PEER)
+    world.run(died_at + 10.0)
+
+    assert left_at(world) - died_at <= 3 * rtt_s + 0.005 + 1e-6
+
+
+@pytest.mark.parametrize("rtt_s", [0.02, 0.1, 0.25])
+def test_with_data_one_way_only_a_dead_locator_is_left_within_two_timeouts(rtt_s: float) -> None:
+    world = settled(rtt_s)
+    world.flow(world.now + 300.0, 0.02, answers=False)
+    world.run(world.now + 120.0)
+    died_at = world.now
+
+    world.dead.add(PEER)
+    world.run(died_at + 10.0)
+
+    assert left_at(world) - died_at <= 2 * ProbeConfig().timeout_s
+
+
+def test_after_a_flood_that_nobody_answered_a_conversation_is_watched_as_closely_as_ever() -> None:
+    world = settled(0.08)
+    world.flow(world.now + 5.0, 0.001, answers=False)
+    world.run(world.now + 6.0)
+    world.flow(world.now + 30.0, 0.01)
+    world.run(world.now + 3.0)
+    died_at = world.now
+
+    world.dead.add(PEER)
+    world.run(died_at + 10.0)
+
+    assert left_at(world) - died_at <= 3 * 0.08 + 0.02 + 1e-6
+
+
+def test_one_sided_data_on_a_living_path_is_never_taken_for_death_and_costs_a_probe_a_second_at_most() -> None:
+    world = settled()
+    began_at, before = world.now, len(world.sent)
+
+    world.flow(began_at + 600.0, 0.02, answers=False)
+    world.run(began_at + 600.0)
+
+    assert {word for _, word in world.alarms} == {Word.ONE_SIDED}
+    assert len(world.sent) - before <= 620
+    assert world.state() is State.UP
+    assert world.of(ReachabilityChanged) == []
+
+
+def test_silence_for_as_long_as_the_peer_usually_thinks_soon_costs_little() -> None:
+    world = settled()
+    began_at = world.now
+    world.flow(began_at + 600.0, 1.0, octets=1400, think_s=0.4)
+
+    world.run(began_at + 600.0)
+
+    assert len(world.sent) <= 600  # of the 600 answers each one comes late
+    assert world.of(PathChanged) == []
+
+
+def test_data_that_arrives_again_ends_the_suspicion_though_no_probe_was_answered() -> None:
+    world = settled()
+    world.take(world.prober.on_unanswered(PEER, True, world.now))
+    assert world.state() is State.VERIFYING
+
+    world.take(world.prober.on_heard([(WIFI.address, PEER)], world.now + 0.01))
+
+    assert world.state() is State.UP
+
+
+def test_data_over_one_pair_proves_no_other() -> None:
+    world = World()
+    world.begin(WIFI, LTE)
+    world.run(2.0)
+    world.dead.add(LTE.address)
+
+    for _ in range(60):
+        world.take(world.prober.on_heard([(WIFI.address, PEER)], world.now))
+        world.run(world.now + 1.0)
+
+    assert world.state(LTE.address) is State.DOWN
+    assert world.state(WIFI.address) is State.UP
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("pause_s", "octets"), [(0.02, 200), (0.2, 200), (1.0, 1400), (7.0, 1400)])
+def test_hours_of_data_with_a_tenth_lost_each_way_make_nothing_flap(seed: int, pause_s: float, octets: int) -> None:
+    world = settled(0.08, seed, loss=0.1)
+    hours_s = 3600.0 * (HOURS if pause_s > 0.1 else 0.25)
+
+    world.flow(world.now + hours_s, pause_s, octets=octets)
+    world.run(world.now + hours_s)
+
+    assert world.of(PathChanged) == []
+    assert world.alarms  # there was something to be wrong about
+
+
+def test_the_event_of_a_death_says_that_data_found_it() -> None:
+    world = settled()
+    world.flow(world.now + 30.0, 0.01)
+    world.run(world.now + 5.0)
+    world.dead.add(PEER)
+    world.run(world.now + 5.0)
+
+    (_, event), *_ = world.of(Event)
+    assert isinstance(event, Event)
+    assert (event.kind, event.fields["why"]) == ("path-down", "data unanswered")

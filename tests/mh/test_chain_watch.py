@@ -1,0 +1,93 @@
+"""Somebody flushes chains of the packet filter: who notices, and what it costs when it was none of our business."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lispmob.lab.namespace import Namespace, NamespaceSet, why_unavailable
+from lispmob.mh import nat_chain
+from lispmob.mh.chain_watch import NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, ChainWatch, is_loss
+
+NFT_MSG_NEWRULE = 10 << 8 | 6
+EIDS = [ip_network("10.1.0.1/32")]
+
+
+def message(kind: int, table: str, chain: str, sender: int = 0) -> bytes:
+    """A notice of nf_tables: nlmsghdr, nfgenmsg, NFTA_RULE_TABLE, NFTA_RULE_CHAIN."""
+    body = struct.pack("=BBH", 2, 0, 0)
+    for number, text in ((1, table), (2, chain)):
+        octets = text.encode() + b"\0"
+        body += struct.pack("=HH", 4 + len(octets), number) + octets + bytes(-len(octets) % 4)
+    return struct.pack("=IHHII", 16 + len(body), kind, 0, 1, sender) + body
+
+
+def test_a_deletion_in_a_table_of_ours_is_a_loss_wherever_it_stands_in_the_datagram() -> None:
+    new, old = message(NFT_MSG_NEWRULE, "nat", "POSTROUTING"), message(NFT_MSG_DELRULE, "nat", "POSTROUTING")
+
+    assert is_loss(old)
+    assert is_loss(new + message(NFT_MSG_DELCHAIN, "mangle", "LISPMOB-MARK"))
+    assert not is_loss(new)
+
+
+def test_other_tables_and_our_own_tools_are_no_loss() -> None:
+    assert not is_loss(message(NFT_MSG_DELRULE, "filter", "INPUT"))
+    assert not is_loss(message(NFT_MSG_DELRULE, "firewalld", "nat_POSTROUTING"))
+    assert not is_loss(message(NFT_MSG_DELRULE, "nat", "POSTROUTING", sender=4711), own=[4711])
+
+
+@given(st.binary(max_size=200))
+def test_octets_of_any_kind_are_read_to_their_end(octets: bytes) -> None:
+    assert is_loss(octets) in (True, False)
+
+
+async def watched(doing: Callable[[], object]) -> int:
+    """How often a watch called, within a second of what was done."""
+    calls = []
+    watch = ChainWatch(lambda: calls.append(1))
+    watch.start()
+    try:
+        await asyncio.to_thread(doing)
+        await asyncio.sleep(1.0)
+    finally:
+        watch.stop()
+    return len(calls)
+
+
+def in_namespace(desk: Namespace, doing: Callable[[], object]) -> int:
+    with desk.entered():
+        return asyncio.run(watched(doing))
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(why_unavailable() is not None, reason=why_unavailable() or "")
+def test_a_flush_by_iptables_or_nft_is_heard_once_and_our_own_changes_never() -> None:
+    def flush(*command: str) -> Callable[[], object]:
+        return lambda: [desk.run(*command) for _ in range(3)]
+
+    async def ours() -> int:
+        calls: list[int] = []
+        watch = ChainWatch(lambda: calls.append(1))
+        watch.start()
+        try:
+            await nat_chain.apply_chain(4, EIDS, "lmn0")
+            await nat_chain.remove_chain(4)
+            await asyncio.sleep(0.5)
+        finally:
+            watch.stop()
+        return len(calls)
+
+    with NamespaceSet() as namespaces:
+        desk = namespaces.make("desk")
+        with desk.entered():
+            assert asyncio.run(ours()) == 0
+            asyncio.run(nat_chain.apply_chain(4, EIDS, "lmn0"))
+        assert in_namespace(desk, flush("iptables", "-t", "filter", "-F")) == 0
+        assert in_namespace(desk, flush("iptables", "-t", "nat", "-F")) == 1
+        assert in_namespace(desk, flush("nft", "flush", "ruleset")) == 1

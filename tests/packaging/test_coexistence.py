@@ -1,0 +1,129 @@
+"""The package on a desktop beside firewalld, ufw, systemd-networkd and NetworkManager themselves, under systemd.
+
+What is true: docs/coexistence.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.desktop.private_bus import wait_for
+from tests.packaging.desktop_machine import DesktopMachine, desktop_machine
+from tests.packaging.machine import why_no_machine
+
+pytestmark = [
+    pytest.mark.package,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(why_no_machine() is not None, reason=why_no_machine() or ""),
+]
+
+_NETWORKD = """[Match]
+Name=w{number}
+[Network]
+Address=192.168.{network}.2/24
+[Route]
+Gateway=192.168.{network}.1
+Metric=10{number}
+"""
+
+
+@pytest.fixture
+def desktop(package: Path, tmp_path: Path) -> Iterator[DesktopMachine]:
+    with desktop_machine(tmp_path, package) as one:
+        yield one
+
+
+def test_network_manager_keeps_off_our_device_and_tells_us_that_it_disconnects(desktop: DesktopMachine) -> None:
+    desktop.connect(0, 1)
+    desktop.start_lispd()
+
+    states = dict(line.split(":") for line in desktop.box.sh("nmcli -t -f DEVICE,STATE dev").splitlines())
+    assert states["lmn0"] == "unmanaged"
+    assert desktop.reaches_peer()
+    desktop.box.sh("nmcli dev disconnect w0")
+    wait_for(lambda: [one["name"] for one in desktop.status()["uplinks"] if one["is_used"]] == ["w1"], "on w1")
+    assert "w0: deactivating (the user said so)" in desktop.box.sh("journalctl -u lispd -o cat")
+    assert desktop.reaches_peer()
+
+
+def test_without_dbus_network_managers_dispatcher_nudges_us(desktop: DesktopMachine) -> None:
+    desktop.connect(0, 1)
+    desktop.start_lispd("dbus: no")
+    assert "nudged" not in desktop.box.sh("journalctl -u lispd -o cat")
+
+    desktop.box.sh("nmcli con down c1")
+
+    wait_for(lambda: "nudged" in desktop.box.sh("journalctl -u lispd -o cat"), "nudged by the dispatcher script")
+    assert desktop.reaches_peer()
+
+
+def test_firewalld_leaves_our_chains_alone_and_lets_lisp_in_once_its_ports_are_open(desktop: DesktopMachine) -> None:
+    desktop.connect(0, 1)
+    desktop.start_lispd()
+    before = desktop.settled()
+    assert desktop.is_reached_by_peer()
+
+    desktop.box.sh("systemctl start firewalld")
+    desktop.until_as(before, "as before firewalld's start")
+    desktop.until_shut()
+    desktop.box.sh("firewall-cmd --permanent --add-port=4341-4342/udp && firewall-cmd --reload")
+    desktop.until_as(before, "as before its reload")
+    assert desktop.is_reached_by_peer()
+    assert desktop.reaches_peer()
+
+    desktop.box.sh("firewall-cmd --complete-reload")
+    desktop.until_as(before, "as before its complete reload")
+    assert desktop.reaches_peer()
+    desktop.box.sh("systemctl stop firewalld")
+    desktop.until_as(before, "as before its stop")
+    assert desktop.is_reached_by_peer()
+
+
+def test_ufw_leaves_our_chains_alone_and_lets_lisp_in_once_its_ports_are_open(desktop: DesktopMachine) -> None:
+    desktop.connect(0, 1)
+    desktop.start_lispd()
+    before = desktop.settled()
+
+    desktop.box.sh("ufw --force enable")
+    desktop.until_as(before, "as before ufw")
+    desktop.until_shut()
+    desktop.box.sh("ufw allow 4341:4342/udp")
+    assert desktop.is_reached_by_peer()
+    assert desktop.reaches_peer()
+
+    for command in ("reload", "disable"):
+        desktop.box.sh(f"ufw {command}")
+        desktop.until_as(before, f"as before ufw {command}")
+        assert desktop.reaches_peer()
+
+
+def test_nftables_service_flushes_the_whole_ruleset_and_ours_is_back(desktop: DesktopMachine) -> None:
+    desktop.connect(0, 1)
+    desktop.start_lispd()
+    before = desktop.settled()
+
+    desktop.box.sh("nft -f /etc/nftables.conf")
+
+    assert desktop.box.sh("cat /etc/nftables.conf").count("flush ruleset") == 1
+    desktop.until_as(before, "as before")
+    assert desktop.reaches_peer()
+
+
+def test_systemd_networkd_flushes_what_it_did_not_make_and_ours_is_back(desktop: DesktopMachine) -> None:
+    desktop.box.sh("systemctl stop NetworkManager")
+    for number in (0, 1):
+        desktop.box.put(f"/etc/systemd/network/w{number}.network", _NETWORKD.format(number=number, network=90 + number))
+    desktop.box.sh("systemctl start systemd-networkd")
+    desktop.start_lispd()
+    wait_for(lambda: len([one for one in desktop.status()["uplinks"] if one["is_used"]]) == 2, "on both")
+    before = desktop.settled()
+    desktop.box.sh("systemd-run --unit=listener sh -c 'exec ip monitor rule route >/run/heard'")
+
+    desktop.box.sh("systemctl restart systemd-networkd && networkctl reload && networkctl reconfigure w0 w1")
+
+    wait_for(lambda: "Deleted" in desktop.box.sh("cat /run/heard"), "networkd flushes")
+    desktop.until_as(before, "as before")
+    assert desktop.reaches_peer()

@@ -1,0 +1,38 @@
+"""The units as they stand in the tree; their life under a real systemd is in test_deb.py."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from tests.packaging.machine import ROOT
+
+pytestmark = [
+    pytest.mark.skipif(
+        shutil.which("systemd-analyze") is None,
+        reason="systemd-analyze is missing: install the Debian package systemd",
+    ),
+    pytest.mark.parametrize("unit", ["lispd.service", "lisphub.service"]),
+]
+
+WORST = 2.0
+BPF_ALLOWED = "@privileged @resources\nSystemCallFilter=bpf\n"
+
+
+def test_the_exposure_of_a_unit_is_2_at_most(unit: str) -> None:
+    path = ROOT / "packaging" / "systemd" / unit
+    command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(path)]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+
+    (verdict,) = [line for line in shown.splitlines() if "Overall exposure level" in line]
+    assert float(verdict.rpartition(": ")[2].split()[0]) <= WORST
+
+
+def test_a_unit_has_the_two_capabilities_and_the_call_that_the_second_is_for(unit: str) -> None:
+    lines = (ROOT / "packaging" / "systemd" / unit).read_text("ascii")
+
+    assert "\nAmbientCapabilities=CAP_NET_ADMIN CAP_BPF\n" in lines
+    assert "\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_BPF\n" in lines
+    assert BPF_ALLOWED in lines, "@privileged takes bpf(2) away: it has to be given back behind that"
