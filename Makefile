@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 ENGINE := $(VENV)/.engine
-C_SOURCES := $(wildcard lispmob/datapath/*.c lispmob/datapath/*.h lispmob/datapath/build_ffi.py)
+C_SOURCES := $(wildcard lispmob/datapath/*.[ch] lispmob/datapath/bpf/*.[ch] lispmob/datapath/build_ffi.py setup.py)
 
 DBUSMOCK := /usr/lib/python3/dist-packages/dbusmock/__init__.py
 # Not where systemd runs: there it would start at once, and take over a network that others look after.
@@ -82,4 +82,4 @@ docs: $(ENGINE)  ## the pages that are drawn from the code
 include packaging/package.mk
 
 clean:  ## remove what was built
-	rm -rf build dist *.egg-info $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis lispmob/datapath/_lispdp.*
+	rm -rf build dist *.egg-info $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis lispmob/datapath/_lispdp.* lispmob/datapath/bpf/*.o

@@ -1,3 +1,52 @@
-from setuptools import setup
+"""Builds the C datapath, and the BPF object of its ebpf tier where clang and libbpf's headers are installed."""
 
-setup(cffi_modules=["lispmob/datapath/build_ffi.py:ffibuilder"])
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+
+BPF = Path("lispmob/datapath/bpf")
+OBJECT = BPF / "lisp.bpf.o"
+FLAGS = ("-O2", "-g", "-Wall", "-Wextra", "-Werror", "-target", "bpf", "-mcpu=v3")
+
+
+def build_bpf(into: Path) -> str | None:
+    """Compile the programs; why not, when something is missing. Without them everything runs, but for the ebpf tier."""
+    clang = shutil.which("clang")
+    if clang is None:
+        return "clang is not installed"
+    headers = f"-I/usr/include/{platform.machine()}-linux-gnu"  # where Debian has <asm/types.h>
+    probe = subprocess.run(
+        [clang, "-target", "bpf", headers, "-fsyntax-only", "-x", "c", "-"],
+        input="#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if probe.returncode:
+        return "libbpf's headers are not installed, or clang cannot compile for BPF"
+    into.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([clang, *FLAGS, headers, "-c", str(BPF / "lisp.bpf.c"), "-o", str(into)], check=True)
+    strip = shutil.which("llvm-strip") or next(map(str, sorted(Path("/usr/bin").glob("llvm-strip-*"))), None)
+    if strip is not None:  # debugging information, ten times the rest; what libbpf needs (.BTF) stays
+        subprocess.run([strip, "-g", str(into)], check=True)
+    return None
+
+
+class build_ext_and_bpf(build_ext):  # noqa: N801 (setuptools' own way)
+    """The extension, then the object beside it."""
+
+    def run(self) -> None:
+        super().run()
+        into = OBJECT if self.inplace or getattr(self, "editable_mode", False) else Path(self.build_lib) / OBJECT
+        if problem := build_bpf(into):
+            sys.stderr.write(f"built without the ebpf tier: {problem}\n")
+
+
+setup(cffi_modules=["lispmob/datapath/build_ffi.py:ffibuilder"], cmdclass={"build_ext": build_ext_and_bpf})

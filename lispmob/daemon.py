@@ -47,6 +47,7 @@ from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.service import assembly, logs, reloading
 from lispmob.service.alarm import Alarm
+from lispmob.service.datapath_tier import use_tier
 from lispmob.service.desktop import Desktop, start_monitor
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
@@ -62,7 +63,6 @@ from lispmob.service.steering import Steering
 from lispmob.service.views import Views
 
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
-
 JUDGED: Final = "NetworkManager judges the uplinks otherwise"
 
 log = logging.getLogger("lispd")
@@ -138,6 +138,7 @@ class Daemon:
             self.is_starting = False
             gc.freeze()  # what stays until the end need not be looked through in the middle of a move
             sd_notify.ready(self.summary())
+            await use_tier(self.engine, self.file.datapath.tier)
             await self._stop.wait()
             self.is_stopping = True
             sd_notify.stopping()
@@ -358,6 +359,7 @@ class Daemon:
             self._use_uplinks()
             if self.monitor is not None:
                 self.monitor.set_policy(self.policy)
+            await use_tier(self.engine, self.file.datapath.tier)
             self._repair()
             self.desktop.touch()
         finally:

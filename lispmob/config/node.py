@@ -132,6 +132,12 @@ class TunSection(Section, frozen=True, kw_only=True):
     pin_threads: YesNo = False
 
 
+class DatapathSection(Section, frozen=True, kw_only=True):
+    """What moves the packets: auto is the kernel itself (ebpf) where it can be, else threads of ours (tun)."""
+
+    tier: Annotated[str, one_of("auto", "tun", "ebpf")] = "auto"
+
+
 class StaticMapping(Section, frozen=True, kw_only=True):
     """A mapping that is never asked for; without locators its packets are dropped."""
 
@@ -223,6 +229,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     network_manager: NetworkManagerSection = NetworkManagerSection()
     routing: RoutingSection = RoutingSection()
     tun: TunSection = TunSection()
+    datapath: DatapathSection = DatapathSection()
     map_cache: MapCacheSection = MapCacheSection()
     register: RegisterSection = RegisterSection()
     probing: ProbingSection = ProbingSection()

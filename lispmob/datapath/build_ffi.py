@@ -21,13 +21,16 @@ PARTS = (
     "lane",
     "lengths",
     "lifecycle",
+    "loader",
     "locator",
     "merge",
+    "mirror",
     "mtu",
     "outbound",
     "packet",
     "pending",
     "punt",
+    "reflect",
     "relay",
     "segment",
     "send",
@@ -37,6 +40,7 @@ PARTS = (
     "table",
     "traffic",
     "uplink",
+    "watch",
 )
 C_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-Wconversion")
 
@@ -93,14 +97,14 @@ int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_wake_fd(const struct lm_engine *e);
 size_t lm_engine_drain(struct lm_engine *e, struct lm_punt *into, size_t most);
-void lm_engine_counters(const struct lm_engine *e, uint64_t *into);
+void lm_engine_counters(struct lm_engine *e, uint64_t *into);
 size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most);
 struct lm_heard { struct lm_addr source, local; ...; };
 size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
 const char *lm_counter_name(unsigned index);
 void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow);
-struct lm_lane { int fd, ifindex; };
+struct lm_lane { int fd, ifindex; uint32_t mark, queue; };
 int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
 struct lm_question {
     struct lm_addr source, destination; uint8_t protocol; bool has_ports; uint16_t source_port, destination_port;
@@ -114,6 +118,12 @@ void lm_engine_ask(struct lm_engine *e, const struct lm_question *question, stru
 struct lm_steer { uint32_t mark; uint32_t queue; };
 int lm_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other);
 int lm_steering_attach(int tun, int program);
+struct lm_tier;
+struct lm_tier *lm_tier_load(const char *object, bool allows_tcx, char *why, size_t size);
+bool lm_tier_uses_tcx(const struct lm_tier *tier);
+int lm_engine_mirror(struct lm_engine *e, struct lm_tier *tier, int device, uint32_t mark_mask);
+void lm_engine_unmirror(struct lm_engine *e);
+int lm_engine_mirrored(struct lm_engine *e);
 """
 
 # The pure functions: only the tests call these, to compare them with pure.py.
@@ -191,6 +201,7 @@ PREAMBLE = """
 #pragma GCC diagnostic ignored "-Wcast-function-type"
 #include "engine.h"
 #include "fragment.h"
+#include "loader.h"
 #include "merge.h"
 #include "steering.h"
 """

@@ -87,6 +87,7 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
             const struct lm_job *first = box->load[done].jobs[0];
             lm_sent(e, box->load[done].count, box->load[done].octets, first->now);
             lm_silence_on_sent(e, first, box->load[done].octets);
+            lm_path_proven(e, first->path);
             lm_stall_sent(e, first->path, first->now);
         }
     }

@@ -55,6 +55,8 @@
     X(mtu_ignored)           /* "too big" not believed: not ours, out of range, or too soon */                      \
     X(punt_lost)             /* reports to the control plane lost: it does not keep up */                           \
     X(uplink_refused)        /* an uplink's socket could not be opened */                                           \
+    X(kernel_out_packets)    /* of out_packets those that the kernel moved without us (ebpf tier) */                \
+    X(kernel_data_packets)   /* of data_packets those that the kernel moved without us */                           \
     X(tun_gone)              /* the TUN device vanished under us */
 
 enum lm_counter {

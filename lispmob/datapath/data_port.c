@@ -60,7 +60,7 @@ void lm_stall_sent(struct lm_engine *e, const struct lm_path *path, uint64_t now
 {
     if (!path || !path->relays)
         return;
-    _Atomic uint64_t *since = &e->unanswered[path - e->uplinks->paths];
+    _Atomic uint64_t *since = &e->shared->unanswered[path - e->uplinks->paths];
     uint64_t answered = 0;
     if (atomic_load_explicit(since, memory_order_relaxed) == 0)
         (void)atomic_compare_exchange_strong(since, &answered, now);
@@ -70,23 +70,25 @@ void lm_stall_heard(struct lm_engine *e, const struct lm_outer *outer)
 {
     size_t place = place_of(e->uplinks, &outer->destination);
     if (place < e->uplinks->path_count && e->uplinks->paths[place].relays)
-        atomic_store_explicit(&e->unanswered[place], 0, memory_order_relaxed);
+        atomic_store_explicit(&e->shared->unanswered[place], 0, memory_order_relaxed);
 }
 
 static uint64_t oldest(const struct lm_engine *e)
 {
     uint64_t first = 0;
     for (size_t i = 0; i < LM_PATHS_MAX; i++) {
-        uint64_t since = atomic_load_explicit(&e->unanswered[i], memory_order_relaxed);
+        uint64_t since = atomic_load_explicit(&e->shared->unanswered[i], memory_order_relaxed);
         if (since > REPORTED && (first == 0 || since < first))
             first = since;
     }
     return first;
 }
 
-int lm_stall_timeout(const struct lm_engine *e)
+int lm_stall_timeout(struct lm_engine *e)
 {
+    pthread_rwlock_rdlock(&e->lock);
     uint64_t since = oldest(e), now = lm_now();
+    pthread_rwlock_unlock(&e->lock);
     if (since == 0)
         return -1;
     return since + STALL_NS <= now ? 0 : (int)((since + STALL_NS - now) / 1000000u) + 1;
@@ -94,14 +96,14 @@ int lm_stall_timeout(const struct lm_engine *e)
 
 void lm_stall_check(struct lm_engine *e)
 {
-    uint64_t since = oldest(e), now = since ? lm_now() : 0;
-    if (since == 0 || now < since + STALL_NS)
-        return;
     pthread_rwlock_rdlock(&e->lock);
-    for (size_t i = 0; i < e->uplinks->path_count; i++) {
-        since = atomic_load_explicit(&e->unanswered[i], memory_order_relaxed);
+    uint64_t since = oldest(e);
+    uint64_t now = since ? lm_now() : 0;
+    bool is_due = since && now >= since + STALL_NS;
+    for (size_t i = 0; is_due && i < e->uplinks->path_count; i++) {
+        since = atomic_load_explicit(&e->shared->unanswered[i], memory_order_relaxed);
         if (since <= REPORTED || now < since + STALL_NS ||
-            !atomic_compare_exchange_strong(&e->unanswered[i], &since, REPORTED))
+            !atomic_compare_exchange_strong(&e->shared->unanswered[i], &since, REPORTED))
             continue;
         struct lm_punt report = {.kind = LM_PUNT_STALLED,
                                  .source = e->uplinks->paths[i].address,

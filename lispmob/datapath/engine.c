@@ -56,7 +56,7 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
     if (!lm_uplinks_same_paths(old, fresh))
         lm_remotes_forget(e->locators);
     for (size_t i = 0; i < LM_PATHS_MAX; i++)
-        atomic_store_explicit(&e->unanswered[i], 0, memory_order_relaxed);
+        atomic_store_explicit(&e->shared->unanswered[i], 0, memory_order_relaxed);
     for (size_t i = 0; i < old->path_count; i++)
         lm_locator_set_drop(e->locators, old->paths[i].relays);
     if (e->is_move)
@@ -67,6 +67,7 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
         lm_outbound_retry(e, e->stalled);
     }
     pthread_rwlock_unlock(&e->lock);
+    lm_reflect_uplinks(e, old->rlocs, old->rloc_count);
     lm_uplinks_retire(old, fresh);
     pthread_mutex_unlock(&e->writer);
     return 0;
@@ -108,6 +109,10 @@ int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, si
     e->eids = eids;
     e->instances = instances;
     memcpy(e->icmp_source, source, sizeof source);
+    if (e->mirror) {
+        lm_mirror_replace(e->mirror, LM_SPACE_EIDS, old_eids, eids);
+        lm_mirror_changed(e->mirror);
+    }
     unlock(e);
     lm_table_free(old_eids);
     lm_table_free(old_instances);
@@ -127,6 +132,10 @@ int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, s
     lock(e);
     struct lm_table *old = e->guard;
     e->guard = fresh;
+    if (e->mirror) {
+        lm_mirror_replace(e->mirror, LM_SPACE_GUARD, old, fresh);
+        lm_mirror_changed(e->mirror);
+    }
     unlock(e);
     lm_table_free(old);
     return 0;
@@ -146,6 +155,10 @@ static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disp
     struct lm_locator_set *before = entry->value;
     entry->kind = (uint8_t)disposition;
     entry->value = set;
+    if (e->mirror) {
+        lm_mirror_entry(e->mirror, e->table, entry);
+        lm_mirror_changed(e->mirror);
+    }
     lm_locator_set_drop(e->locators, before); /* after the new one was taken: what both name keeps its path MTU */
     return 0;
 }
@@ -198,6 +211,10 @@ int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix)
     struct lm_entry *entry = lm_table_find(e->table, prefix);
     struct lm_locator_set *set = entry ? entry->value : NULL;
     bool was_there = lm_table_remove(e->table, prefix);
+    if (e->mirror && was_there) {
+        lm_mirror_entry_gone(e->mirror, prefix);
+        lm_mirror_changed(e->mirror);
+    }
     lm_locator_set_drop(e->locators, set);
     unlock(e);
     return was_there;
@@ -231,10 +248,28 @@ size_t lm_engine_drain(struct lm_engine *e, struct lm_punt *into, size_t most)
     return lm_punt_drain(&e->punts, into, most);
 }
 
-void lm_engine_counters(const struct lm_engine *e, uint64_t *into)
+void lm_engine_counters(struct lm_engine *e, uint64_t *into)
 {
     for (size_t i = 0; i < LM_COUNTER_COUNT; i++)
         into[i] = atomic_load_explicit(&e->counters.value[i], memory_order_relaxed);
+    pthread_mutex_lock(&e->writer);
+    struct lm_shared_counts sum = {0};
+    if (e->mirror)
+        lm_mirror_counts(e->mirror, &sum);
+    pthread_mutex_unlock(&e->writer);
+    into[LM_out_packets] += sum.out_packets;
+    into[LM_out_octets] += sum.out_octets;
+    into[LM_data_packets] += sum.data_packets;
+    into[LM_data_octets] += sum.data_octets;
+    into[LM_kernel_out_packets] += sum.out_packets;
+    into[LM_kernel_data_packets] += sum.data_packets;
+    into[LM_out_busy] += sum.lost;
+}
+
+static bool take_used(struct lm_engine *e, struct lm_entry *entry)
+{
+    bool is_used = atomic_exchange_explicit(&entry->used, 0, memory_order_relaxed) != 0;
+    return (e->mirror && lm_mirror_take_used(e->mirror, e->table, entry)) || is_used;
 }
 
 size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most)
@@ -242,8 +277,10 @@ size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *i
     size_t count = 0;
     pthread_rwlock_rdlock(&e->lock);
     for (struct lm_entry *entry; count < most && (entry = lm_table_next(e->table, cursor));)
-        if (atomic_exchange_explicit(&entry->used, 0, memory_order_relaxed))
+        if (take_used(e, entry))
             into[count++] = (struct lm_prefix){entry->instance_id, entry->length, entry->address};
+    if (e->mirror && count < most)
+        lm_mirror_changed(e->mirror); /* the programs tell of a mapping when they decide, not with every packet */
     pthread_rwlock_unlock(&e->lock);
     return count;
 }
@@ -258,6 +295,20 @@ size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into)
     memset(e->heard, 0, sizeof e->heard);
     e->heard_last = (struct lm_heard){0};
     pthread_mutex_unlock(&e->heard_lock);
+    struct lm_heard others[LM_HEARD_MAX];
+    pthread_mutex_lock(&e->writer);
+    size_t more = e->mirror ? lm_mirror_take_heard(e->mirror, others, LM_HEARD_MAX) : 0;
+    if (more)
+        lm_mirror_changed(e->mirror);
+    pthread_mutex_unlock(&e->writer);
+    for (size_t i = 0, known = count; i < more && count < LM_HEARD_MAX; i++) {
+        bool is_known = false;
+        for (size_t k = 0; k < known && !is_known; k++)
+            is_known = lm_addr_equal(&into[k].source, &others[i].source) &&
+                       lm_addr_equal(&into[k].local, &others[i].local);
+        if (!is_known)
+            into[count++] = others[i];
+    }
     return count;
 }
 
@@ -266,7 +317,7 @@ size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most)
     size_t count = 0, bucket = 0;
     pthread_mutex_lock(&e->writer); /* keeps the remotes where they are; path MTUs are atomic */
     for (struct lm_remote *r = NULL; count < most && (r = lm_remote_next(e->locators, &bucket, r));) {
-        uint32_t mtu = atomic_load(&r->path_mtu);
+        uint32_t mtu = atomic_load(&r->state->path_mtu);
         if (mtu)
             into[count++] = (struct lm_mtu){r->address, r->port, mtu};
     }

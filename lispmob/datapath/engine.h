@@ -9,6 +9,7 @@
 #include "icmp.h"
 #include "lane.h"
 #include "merge.h"
+#include "mirror.h"
 #include "pending.h"
 #include "punt.h"
 #include "table.h"
@@ -69,11 +70,6 @@ struct lm_told {
 
 enum lm_direction { LM_OUTBOUND = 0, LM_INBOUND = 1 };
 
-struct lm_traffic {
-    _Atomic uint64_t last; /* CLOCK_MONOTONIC, nanoseconds; 0: never */
-    atomic_bool is_watched;
-};
-
 /* What the datagrams of one message that arrived share. */
 struct lm_outer {
     struct lm_addr source, destination;
@@ -87,17 +83,15 @@ struct lm_outer {
     struct lm_data welcome; /* the last that was found to be for us: the next one hardly ever differs */
 };
 
-/* Where something of use came from, and to which RLOC of ours. */
-struct lm_heard {
-    struct lm_addr source, local;
-};
-
 struct lm_engine {
     struct lm_config config;
     struct lm_key key;
     struct lm_counters counters;
     struct lm_punt_ring punts;
-    struct lm_traffic traffic[2];
+    struct lm_shared_state own;     /* what the kernel's programs see, too, when they are in use: */
+    struct lm_shared_state *shared; /* then in the kernel. Followed with the lock, or by the control side */
+    struct lm_mirror *mirror;       /* NULL: they are not */
+    atomic_int watch;               /* watch.c; -1: there is nothing to be told of */
     bool is_move; /* the next set_uplinks starts watching for traffic; control side */
 
     /* Serialises the control side; the threads never take it. */
@@ -120,9 +114,7 @@ struct lm_engine {
     struct lm_heard heard[LM_HEARD_MAX]; /* hashed; family 0: free */
     struct lm_heard heard_last;          /* the common case: the same peer again */
 
-    _Atomic uint64_t silence_at; /* when to look at those that are watched for silence; 0: no need */
     struct lm_relay *relay;                        /* relay.c; the inbound thread's */
-    _Atomic uint64_t unanswered[LM_PATHS_MAX];     /* since when; 0: answered, 1: reported. By the place of the path */
 
     int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
     bool has_vnet; /* the TUN device speaks struct virtio_net_hdr */
@@ -184,7 +176,7 @@ uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote,
 /* silence.c: packets left for a locator, or came from one. The outbound thread asks when to look, and looks. */
 void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t octets);
 void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer);
-int lm_silence_timeout(const struct lm_engine *e);
+int lm_silence_timeout(struct lm_engine *e);
 void lm_silence_check(struct lm_engine *e);
 
 uint64_t lm_now(void);
@@ -207,11 +199,22 @@ void lm_relay_pass_bare(struct lm_engine *e, const uint8_t *payload, size_t leng
 /* Something was sent by a path with relays, or came in by one; a silence of LM_STALL_NS in answer is reported once. */
 void lm_stall_sent(struct lm_engine *e, const struct lm_path *path, uint64_t now);
 void lm_stall_heard(struct lm_engine *e, const struct lm_outer *outer);
-int lm_stall_timeout(const struct lm_engine *e);
+int lm_stall_timeout(struct lm_engine *e);
 void lm_stall_check(struct lm_engine *e);
 /* Sends from the port that data of this address leaves from; 0 or a negative errno. */
 int lm_engine_send_control(struct lm_engine *e, const struct lm_addr *source, int ifindex, int data_port,
                            const struct lm_addr *destination, uint16_t port, const uint8_t *payload, size_t length);
+
+/* watch.c: a descriptor that the inbound thread reads, or -errno. */
+int lm_watch_open(struct lm_engine *e);
+void lm_watch_read(struct lm_engine *e, int fd);
+
+/* A packet has left by the path: the kernel's programs may send by it. */
+static inline void lm_path_proven(struct lm_engine *e, const struct lm_path *path)
+{
+    if (path && e->mirror)
+        atomic_store_explicit(&e->shared->suspect[path - e->uplinks->paths], 0, memory_order_relaxed);
+}
 
 /* traffic.c */
 void lm_traffic_note(struct lm_engine *e, enum lm_direction direction, uint64_t now);
@@ -249,7 +252,7 @@ int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_wake_fd(const struct lm_engine *e);
 size_t lm_engine_drain(struct lm_engine *e, struct lm_punt *into, size_t most);
-void lm_engine_counters(const struct lm_engine *e, uint64_t *into);
+void lm_engine_counters(struct lm_engine *e, uint64_t *into);
 /* Prefixes that forwarded since they were last reported; start with cursor 0, over when it returns less than `most`. */
 size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most);
 /* Between which RLOCs something was delivered since the last call; `into` has room for LM_HEARD_MAX. */

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lispmob.datapath import _lispdp, marshal
+from lispmob.datapath import _lispdp, marshal, tier
 from lispmob.datapath.ask import Answer, Question, ask
 from lispmob.datapath.lanes import Lane, QueueLanes
 from lispmob.datapath.model import (
@@ -79,6 +79,7 @@ class Engine:
         self._lanes: QueueLanes | None = None
         self.lanes_problem: str | None = None
         self.ifindex = 0
+        self._tier = tier.Tier()
         self._handle = lib.lm_engine_new(_config(config))
         if self._handle == ffi.NULL:
             raise MemoryError("datapath")
@@ -134,12 +135,27 @@ class Engine:
         """
         if self._lanes is None:
             return ()
+        marks = tuple(marks)
         self._lanes.set_uplinks(marks)
         lanes = self._lanes.lanes
-        made = ffi.new("struct lm_lane[]", [(lane.fd, lane.ifindex) for lane in lanes])
+        of_uplink = dict(marks)
+        made = ffi.new(
+            "struct lm_lane[]",
+            [(lane.fd, lane.ifindex, of_uplink.get(lane.ifindex, 0), lane.queue or 0) for lane in lanes],
+        )
         if error := lib.lm_engine_set_lanes(self._engine, made, len(lanes), drops_unusable):
             raise KernelRefused(f"{self.config.tun_name}: its queues cannot be watched: {os.strerror(-error)}")
         return lanes
+
+    def set_tier(self, wish: tier.TierWish, *, allows_tcx: bool = True) -> tier.Tier:
+        """Move packets by this tier from now on, if it can be; at any time after open(), and no packet is lost."""
+        self._tier = tier.choose(self._engine, self.ifindex, self.config.mark_mask, wish, allows_tcx=allows_tcx)
+        return self._tier
+
+    @property
+    def tier(self) -> tier.Tier:
+        """What moves the packets now, and why."""
+        return tier.look(self._engine, self._tier)
 
     def start(self) -> None:
         """Start moving packets. Raises KernelRefused when there are no threads to be had."""

@@ -206,6 +206,11 @@ static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner 
     if (e->has_vnet && e->merge.count && e->merge_into == into && lm_merge_join(&e->merge, packet, inner))
         return;
     flush(e, &e->merge);
+    lm_vnet open;
+    if (!e->has_vnet && lm_vnet_reopen(&open, packet, inner)) {
+        open.gso_type = VIRTIO_NET_HDR_GSO_NONE;
+        (void)lm_vnet_complete(&open, packet, inner->length);
+    }
     e->merge_into = into;
     lm_merge_start(&e->merge, packet, inner);
 }
@@ -302,11 +307,13 @@ static void receive(struct lm_engine *e, int fd)
         most = most < LM_BATCH / 2 ? most * 2 : LM_BATCH;
 }
 
-/* An error on an uplink's socket; one that is no longer in use is on its way to be closed. */
+/* An error on an uplink's socket, or news of its link; one that is no longer in use is on its way to be closed. */
 static void read_errors(struct lm_engine *e, int fd)
 {
     pthread_rwlock_rdlock(&e->lock);
-    if (lm_uplinks_has_socket(e->uplinks, fd))
+    if (fd == e->watch)
+        lm_watch_read(e, fd);
+    else if (lm_uplinks_has_socket(e->uplinks, fd))
         lm_errors_read(e, fd);
     pthread_rwlock_unlock(&e->lock);
 }
@@ -321,7 +328,8 @@ void *lm_inbound_run(void *engine)
             int fd = events[i].data.fd;
             if (fd == e->stop)
                 return NULL;
-            bool receives = fd == e->receive[0] || fd == e->receive[1] || (events[i].events & EPOLLIN);
+            bool receives = fd == e->receive[0] || fd == e->receive[1] ||
+                            ((events[i].events & EPOLLIN) && fd != atomic_load_explicit(&e->watch, memory_order_relaxed));
             if (receives && (events[i].events & EPOLLERR))
                 lm_errors_read(e, fd); /* behind a NAT data is sent from it, too */
             if (receives)

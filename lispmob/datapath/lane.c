@@ -55,6 +55,7 @@ int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t
             error = -errno;
     }
     pthread_rwlock_unlock(&e->lock);
+    lm_reflect_lanes(e);
     pthread_mutex_unlock(&e->writer);
     return error;
 }

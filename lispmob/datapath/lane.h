@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define LM_LANES_MAX 64
 #define LM_LANE_DEFAULT 0   /* no mark: priority and weight decide */
@@ -15,6 +16,7 @@
 struct lm_lane {
     int fd;
     int ifindex; /* or one of the above */
+    uint32_t mark, queue; /* of the uplink, within the mask; of the device. For the kernel's programs */
 };
 
 struct lm_engine;

@@ -71,7 +71,9 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     if (!e)
         return NULL;
     e->config = *config;
+    e->shared = &e->own;
     e->key = (struct lm_key){config->key0, config->key1};
+    atomic_store(&e->watch, -1);
     e->tun = e->receive[0] = e->receive[1] = e->stop = e->poll_in = e->poll_out = -1;
     int punts = lm_punt_open(&e->punts, &e->counters);
     e->table = lm_table_new(&e->key);
@@ -244,6 +246,7 @@ void lm_engine_free(struct lm_engine *e)
     if (!e)
         return;
     lm_engine_stop(e);
+    lm_engine_unmirror(e);
     lm_uplinks_retire(e->uplinks, NULL);
     int *fds[] = {&e->receive[0], &e->receive[1], &e->stop, &e->poll_out, &e->poll_in};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)

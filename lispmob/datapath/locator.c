@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "mirror.h"
+
 #define BUCKETS_MIN 64u
 
 /* Two chained hash tables of the same kind: sets by content, remotes by address and port. */
@@ -10,6 +12,8 @@ struct lm_locators {
     struct lm_remote **remotes;
     struct lm_remote *watched;
     size_t set_buckets, remote_buckets, set_count, remote_count;
+    uint32_t last_number;     /* of a set */
+    struct lm_mirror *mirror; /* NULL: the kernel's programs are not in use */
 };
 
 /* Locators come from authenticated registrations or matched replies and are few per peer: FNV-1a is enough here. */
@@ -151,10 +155,14 @@ static struct lm_remote *remote_take(struct lm_locators *all, const struct lm_lo
         remote->port = spec->port;
         remote->source = spec->source;
         remote->fd = spec->fd;
+        remote->state = &remote->own;
+        remote->number = LM_NO_REMOTE;
         struct lm_remote **bucket = &all->remotes[hash_remote(&spec->address, spec->port) % all->remote_buckets];
         remote->next = *bucket;
         *bucket = remote;
         all->remote_count++;
+        if (all->mirror)
+            lm_mirror_remote(all->mirror, remote, lm_remote_find(all, &remote->address, remote->port) == remote);
     }
     remote->references++;
     return remote;
@@ -191,6 +199,8 @@ static void remote_drop(struct lm_locators *all, struct lm_remote *remote)
         link = &(*link)->next;
     *link = remote->next;
     all->remote_count--;
+    if (all->mirror)
+        lm_mirror_remote_gone(all->mirror, remote);
     free(remote);
 }
 
@@ -236,6 +246,9 @@ struct lm_locator_set *lm_locator_set_take(struct lm_locators *all, const struct
     set->next = all->sets[hash % all->set_buckets];
     all->sets[hash % all->set_buckets] = set;
     all->set_count++;
+    set->number = ++all->last_number ? all->last_number : ++all->last_number; /* 0 says "none" */
+    if (all->mirror)
+        lm_mirror_set(all->mirror, set);
     return set;
 }
 
@@ -248,6 +261,8 @@ void lm_locator_set_drop(struct lm_locators *all, struct lm_locator_set *set)
         link = &(*link)->next;
     *link = set->next;
     all->set_count--;
+    if (all->mirror)
+        lm_mirror_set_gone(all->mirror, set);
     set_free(all, set);
 }
 
@@ -299,7 +314,7 @@ void lm_remotes_forget(const struct lm_locators *all)
 {
     for (size_t i = 0; i < all->remote_buckets; i++)
         for (struct lm_remote *remote = all->remotes[i]; remote; remote = remote->next)
-            atomic_store_explicit(&remote->path_mtu, 0, memory_order_relaxed);
+            atomic_store_explicit(&remote->state->path_mtu, 0, memory_order_relaxed);
 }
 
 struct lm_remote *lm_remote_next(const struct lm_locators *all, size_t *bucket, struct lm_remote *last)
@@ -312,4 +327,19 @@ struct lm_remote *lm_remote_next(const struct lm_locators *all, size_t *bucket, 
             return first;
     }
     return NULL;
+}
+
+void lm_locators_reflect(struct lm_locators *all, struct lm_mirror *mirror)
+{
+    size_t bucket = 0;
+    for (struct lm_remote *r = NULL; (r = lm_remote_next(all, &bucket, r));) {
+        if (mirror)
+            lm_mirror_remote(mirror, r, lm_remote_find(all, &r->address, r->port) == r);
+        else if (all->mirror)
+            lm_mirror_remote_gone(all->mirror, r);
+    }
+    for (size_t i = 0; mirror && i < all->set_buckets; i++)
+        for (struct lm_locator_set *set = all->sets[i]; set; set = set->next)
+            lm_mirror_set(mirror, set);
+    all->mirror = mirror;
 }

@@ -13,6 +13,8 @@
 #include "silence.h"
 #include "spread.h"
 
+#include "bpf/shared.h"
+
 #define LM_LOCATORS_MAX 32
 #define LM_PRIORITY_NEVER LM_SPREAD_NEVER
 
@@ -32,9 +34,9 @@ struct lm_remote {
     int fd;                /* with a source: the socket whose port a NAT on the way lets answers in from; -1: see below */
     uint32_t references;
     struct lm_remote *next;
-    _Atomic uint32_t path_mtu;   /* octets of the outer packet; 0: nothing learned */
-    _Atomic uint64_t learned_at; /* nanoseconds, CLOCK_MONOTONIC */
-    struct lm_silence silence;
+    struct lm_remote_state *state; /* `own`, or the one that the kernel's programs see, too */
+    struct lm_remote_state own;
+    uint32_t number; /* of `state` there; LM_NO_REMOTE: it is our own */
     bool is_watched; /* for silence: it is in the list */
     struct lm_remote *next_watched;
 };
@@ -49,6 +51,7 @@ struct lm_locator_spec {
 
 struct lm_locator_set {
     uint32_t references;
+    uint32_t number; /* never the same again */
     struct lm_locator_set *next;
     uint64_t hash;
     size_t count;
@@ -58,9 +61,12 @@ struct lm_locator_set {
 };
 
 struct lm_locators;
+struct lm_mirror;
 
 struct lm_locators *lm_locators_new(void);
 void lm_locators_free(struct lm_locators *all);
+/* Shows the kernel's programs all that there is and will be; NULL: no more. */
+void lm_locators_reflect(struct lm_locators *all, struct lm_mirror *mirror);
 /* The shared set of exactly these locators with one more reference; NULL: out of memory. */
 struct lm_locator_set *lm_locator_set_take(struct lm_locators *all, const struct lm_locator_spec *specs, size_t count);
 void lm_locator_set_drop(struct lm_locators *all, struct lm_locator_set *set);

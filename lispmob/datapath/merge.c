@@ -54,7 +54,8 @@ void lm_merge_start(struct lm_merge *m, const uint8_t *packet, const struct lm_i
     m->first = packet;
     m->inner = *inner;
     m->header = header_of(packet, inner, m->takes_udp);
-    m->is_candidate = m->header != 0;
+    m->alone = (lm_vnet){0};
+    m->is_candidate = !lm_vnet_reopen(&m->alone, packet, inner) && m->header != 0;
     m->size = inner->length - m->header;
     m->length = inner->length;
     m->is_complete = m->is_verified = false;
@@ -156,7 +157,7 @@ static void write_head(struct lm_merge *m)
 
 size_t lm_merge_finish(struct lm_merge *m)
 {
-    m->vnet = (lm_vnet){0};
+    m->vnet = m->alone;
     m->vector[0] = (struct iovec){&m->vnet, sizeof m->vnet};
     if (m->count == 1) {
         m->vector[1] = (struct iovec){(void *)(uintptr_t)m->first, m->inner.length};

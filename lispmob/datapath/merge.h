@@ -25,7 +25,7 @@ struct lm_merge {
     bool is_verified;            /* the first's checksum was found right */
     uint16_t id_step;            /* of the IPv4 identification: 0 or 1, known from two on */
     uint8_t last_flags;
-    lm_vnet vnet;
+    lm_vnet vnet, alone; /* what to write; what the first is by itself */
     uint8_t head[LM_MERGE_HEADER_MAX];
     struct iovec vector[LM_MERGE_MAX + 2]; /* vnet, header, payloads */
 };

@@ -21,10 +21,10 @@ uint64_t lm_now(void)
 
 uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote, uint64_t now)
 {
-    uint32_t learned = atomic_load_explicit(&remote->path_mtu, memory_order_relaxed);
+    uint32_t learned = atomic_load_explicit(&remote->state->path_mtu, memory_order_relaxed);
     if (learned == 0 || learned >= path->mtu)
         return path->mtu;
-    uint64_t at = atomic_load_explicit(&remote->learned_at, memory_order_relaxed);
+    uint64_t at = atomic_load_explicit(&remote->state->learned_at, memory_order_relaxed);
     return now > at && now - at > FORGET ? path->mtu : learned;
 }
 
@@ -57,8 +57,8 @@ static void learn(struct lm_engine *e, const struct lm_addr *address, uint16_t p
     uint64_t now = lm_now();
     bool is_ours = remote && mtu >= least && mtu < LM_PACKET_MAX;
     if (is_ours) {
-        uint32_t old = atomic_load(&remote->path_mtu);
-        uint64_t at = atomic_load(&remote->learned_at);
+        uint32_t old = atomic_load(&remote->state->path_mtu);
+        uint64_t at = atomic_load(&remote->state->learned_at);
         uint64_t age = now > at ? now - at : 0;
         bool is_fresh = old != 0 && age <= FORGET;
         if (is_fresh && old == mtu)
@@ -69,9 +69,11 @@ static void learn(struct lm_engine *e, const struct lm_addr *address, uint16_t p
         lm_count(&e->counters, LM_mtu_ignored);
         return;
     }
-    atomic_store(&remote->learned_at, now);
-    atomic_store(&remote->path_mtu, mtu);
+    atomic_store(&remote->state->learned_at, now);
+    atomic_store(&remote->state->path_mtu, mtu);
     lm_count(&e->counters, LM_mtu_learned);
+    if (e->mirror)
+        lm_mirror_changed(e->mirror);
     struct lm_punt report = {.kind = LM_PUNT_MTU, .destination = *address, .destination_port = port, .mtu = mtu};
     lm_punt_put(&e->punts, &report, NULL, 0);
 }

@@ -225,7 +225,7 @@ static void serve(struct lm_engine *e, int fd)
 }
 
 /* Milliseconds until somebody has to be told of a silence; -1: nobody. */
-static int next_look(const struct lm_engine *e)
+static int next_look(struct lm_engine *e)
 {
     int stall = lm_stall_timeout(e), silence = lm_silence_timeout(e);
     return stall < 0 || (silence >= 0 && silence < stall) ? silence : stall;

@@ -5,9 +5,10 @@ Times are integers, nanoseconds of one clock that never shows 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+
+from lispmob.values import dataclass
 
 LATELY_NS: Final = 200_000_000
 ENOUGH_OCTETS: Final = 1000

@@ -125,8 +125,10 @@ static bool keep(struct lm_engine *e, uint8_t *packet, const struct lm_data *dat
                          .now = outer->now,
                          .born = outer->now,
                          .lane = LM_LANE_DEFAULT};
-    if (take_over(e, packet, data, outer, &job.inner))
+    if (take_over(e, packet, data, outer, &job.inner)) {
+        (void)lm_vnet_reopen(&job.vnet, packet, &job.inner);
         lm_outbound_miss(e, &job);
+    }
     return true;
 }
 
@@ -153,6 +155,12 @@ bool lm_relay_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *d
         return false;
     if (!take_over(e, packet, data, outer, &job->inner))
         return true;
+    if (lm_vnet_reopen(&job->vnet, packet, &job->inner) &&
+        (!lm_vnet_complete(&job->vnet, packet, job->inner.length) ||
+         !lm_segments_read(&job->vnet, packet, &job->inner, &job->segments))) {
+        lm_count(&e->counters, LM_data_inner);
+        return true;
+    }
     atomic_store_explicit(&entry->used, 1, memory_order_relaxed);
     e->relay->count++;
     return true;

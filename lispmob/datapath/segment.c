@@ -20,6 +20,27 @@ bool lm_vnet_complete(lm_vnet *vnet, uint8_t *packet, size_t length)
     return true;
 }
 
+bool lm_vnet_reopen(lm_vnet *vnet, const uint8_t *packet, const struct lm_inner *inner)
+{
+    bool is_tcp = inner->protocol == IPPROTO_TCP;
+    size_t left = inner->length - inner->header, field = is_tcp ? LM_TCP_CHECKSUM : LM_UDP_CHECKSUM;
+    if (inner->is_fragment || !(is_tcp || inner->protocol == IPPROTO_UDP) || left < (is_tcp ? 20u : 8u))
+        return false;
+    uint16_t sum = lm_checksum(NULL, 0, lm_pseudo_sum(&inner->source, &inner->destination, inner->protocol, left));
+    if ((lm_get16(packet + inner->header + field) ^ sum) != 0xffff)
+        return false;
+    *vnet = (lm_vnet){.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+                      .csum_start = (uint16_t)inner->header,
+                      .csum_offset = (uint16_t)field};
+    size_t header = inner->header + (size_t)(packet[inner->header + 12] >> 4) * 4;
+    if (is_tcp && inner->length > LM_SEGMENT_SAFE && header >= inner->header + 20 && header < LM_SEGMENT_SAFE / 2) {
+        vnet->gso_type = inner->version == 4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
+        vnet->gso_size = (uint16_t)(LM_SEGMENT_SAFE - header);
+        vnet->hdr_len = (uint16_t)header;
+    }
+    return true;
+}
+
 /* The pseudo header comes summed up in the checksum field: only the kernel knows it where a routing header is inside. */
 static uint32_t pseudo_of(const uint8_t *packet, const struct lm_inner *inner, size_t field)
 {

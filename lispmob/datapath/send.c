@@ -208,8 +208,10 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
             too_big(e, job, job->inner.version == 6 && room < V6_MTU_MIN ? V6_MTU_MIN : room);
             return LOST;
         }
-        if (outcome == SENT)
+        if (outcome == SENT) {
+            lm_path_proven(e, job->path);
             lm_stall_sent(e, job->path, job->now);
+        }
         if (outcome != TOO_BIG)
             return outcome;
     }

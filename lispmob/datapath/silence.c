@@ -86,14 +86,14 @@ static void report(struct lm_engine *e, const struct lm_remote *remote, enum lm_
 
 static void look_at(struct lm_engine *e, uint64_t due)
 {
-    uint64_t at = get(&e->silence_at);
+    uint64_t at = get(&e->shared->silence_at);
     if (due && (at == 0 || due < at))
-        put(&e->silence_at, due);
+        put(&e->shared->silence_at, due);
 }
 
 void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t octets)
 {
-    struct lm_silence *s = &job->remote->silence;
+    struct lm_silence *s = &job->remote->state->silence;
     if (get(&s->quick) == 0)
         return;
     report(e, job->remote, lm_silence_sent(s, job->now, (uint32_t)octets));
@@ -105,16 +105,18 @@ void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer)
     if (!lm_locators_watched(e->locators))
         return;
     struct lm_remote *remote = lm_remote_find(e->locators, &outer->source, LM_PORT_DATA);
-    if (!remote || !lm_silence_arrived(&remote->silence, outer->now))
+    if (!remote || !lm_silence_arrived(&remote->state->silence, outer->now))
         return;
     struct lm_punt report = {
         .kind = LM_PUNT_HEARD, .source = outer->source, .destination = outer->destination};
     (void)lm_punt_put(&e->punts, &report, NULL, 0);
 }
 
-int lm_silence_timeout(const struct lm_engine *e)
+int lm_silence_timeout(struct lm_engine *e)
 {
-    uint64_t at = get(&e->silence_at), now = at ? lm_now() : 0;
+    pthread_rwlock_rdlock(&e->lock);
+    uint64_t at = get(&e->shared->silence_at), now = at ? lm_now() : 0;
+    pthread_rwlock_unlock(&e->lock);
     if (at == 0)
         return -1;
     return at <= now ? 0 : (int)((at - now) / 1000000u) + 1;
@@ -122,14 +124,14 @@ int lm_silence_timeout(const struct lm_engine *e)
 
 void lm_silence_check(struct lm_engine *e)
 {
-    uint64_t at = get(&e->silence_at), now = at ? lm_now() : 0;
-    if (at == 0 || now < at)
-        return;
     pthread_rwlock_rdlock(&e->lock);
-    put(&e->silence_at, 0);
-    for (struct lm_remote *r = lm_locators_watched(e->locators); r; r = r->next_watched) {
-        report(e, r, lm_silence_tick(&r->silence, now));
-        look_at(e, lm_silence_due(&r->silence));
+    uint64_t at = get(&e->shared->silence_at), now = at ? lm_now() : 0;
+    bool is_due = at != 0 && now >= at;
+    if (is_due)
+        put(&e->shared->silence_at, 0);
+    for (struct lm_remote *r = is_due ? lm_locators_watched(e->locators) : NULL; r; r = r->next_watched) {
+        report(e, r, lm_silence_tick(&r->state->silence, now));
+        look_at(e, lm_silence_due(&r->state->silence));
     }
     pthread_rwlock_unlock(&e->lock);
 }
@@ -142,7 +144,7 @@ void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, 
         pthread_rwlock_wrlock(&e->lock); /* for the list of those that are watched */
         lm_remote_watch(e->locators, remote, quick != 0);
         pthread_rwlock_unlock(&e->lock);
-        lm_silence_watch(&remote->silence, quick, slow);
+        lm_silence_watch(&remote->state->silence, quick, slow);
     }
     pthread_mutex_unlock(&e->writer);
 }

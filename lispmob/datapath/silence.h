@@ -11,17 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LM_SILENCE_OCTETS 1000u /* more than bare acknowledgements: a sender waits for an answer to that */
+#include "bpf/shared.h"
 
 enum lm_silence_word { LM_SILENCE_NONE, LM_SILENCE_ONE_SIDED, LM_SILENCE_FLOWING };
-
-/* All times in nanoseconds of one clock that never shows 0. */
-struct lm_silence {
-    _Atomic uint64_t quick, slow;  /* patience; 0: not watched */
-    _Atomic uint64_t since, heard; /* the first packet that waits for an answer, the last arrival; 0: none */
-    _Atomic uint32_t octets;       /* that wait for an answer */
-    atomic_bool is_told;
-};
 
 /* A packet left. */
 enum lm_silence_word lm_silence_sent(struct lm_silence *s, uint64_t now, uint32_t octets);

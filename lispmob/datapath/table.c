@@ -321,6 +321,17 @@ bool lm_table_settle(struct lm_table *t)
     return t->old.size != 0;
 }
 
+uint32_t lm_table_number(const struct lm_table *t, const struct lm_entry *entry)
+{
+    uint32_t first = 0, size = FIRST_CHUNK;
+    for (uint32_t i = 0; i < t->chunk_count; i++, first += size, size = CHUNK) {
+        size = i ? CHUNK : FIRST_CHUNK;
+        if (entry >= t->chunks[i] && entry < t->chunks[i] + size)
+            return first + (uint32_t)(entry - t->chunks[i]);
+    }
+    return UINT32_MAX;
+}
+
 size_t lm_table_memory(const struct lm_table *t)
 {
     size_t entries = t->chunk_count ? FIRST_CHUNK + (size_t)(t->chunk_count - 1) * CHUNK : 0;

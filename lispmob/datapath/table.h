@@ -58,6 +58,8 @@ void lm_table_lookup_many(const struct lm_table *table, struct lm_query *queries
  * one; false: nothing is left to do.
  */
 bool lm_table_settle(struct lm_table *table);
+/* A number that an entry has as long as it is there, from 0; those of entries that are gone are given again. */
+uint32_t lm_table_number(const struct lm_table *table, const struct lm_entry *entry);
 /* Octets that the table has allocated. */
 size_t lm_table_memory(const struct lm_table *table);
 /* Any entry of this Instance-ID? */

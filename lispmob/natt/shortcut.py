@@ -13,12 +13,13 @@ check no more than RFC 9300 asks of them, and both have to ask for it when the p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Final
 
 from lispmob.control.locator_set import NEVER
 from lispmob.natt.natt_config import is_private
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
 from lispmob.wire.ecm import EncapsulatedControl

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.control.acceptance import Guard, accept_records
@@ -16,6 +15,7 @@ from lispmob.natt.effect import AskAgain, DataPort, SendFromDataPort, UplinkEffe
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.shortcut import SILENCE_S, Shortcut, State, answer, candidates_of, lookup, probe
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import DATA_PORT
 from lispmob.wire.map_reply import MapReply

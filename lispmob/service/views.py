@@ -252,14 +252,14 @@ class Views(SteeringViews):
         ]
 
     def _datapath(self) -> schema.Datapath:
-        counts = self._parts.engine.counters()
+        counts, tier = self._parts.engine.counters(), self._parts.engine.tier
         return schema.Datapath(
-            tier="tun",
-            why="the tier that every kernel has",
-            packets_out=counts.get("out_packets", 0),
-            packets_in=counts.get("in_packets", 0),
-            octets_out=counts.get("out_octets", 0),
-            octets_in=counts.get("in_octets", 0),
+            tier=tier.name,
+            why=tier.why,
+            packets_out=counts["out_packets"],
+            packets_in=counts["data_packets"],
+            octets_out=counts["out_octets"],
+            octets_in=counts["data_octets"],
             drops=self._parts.engine.drops(),
         )
 

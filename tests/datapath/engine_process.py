@@ -29,6 +29,7 @@ from lispmob.wire.address import EidPrefix
 
 ETH_P_ALL = 3  # <linux/if_ether.h>
 IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_PMTUDISC_DO = 10, 0, 2  # <linux/in.h>
+SO_NO_CHECK, SO_RCVBUFFORCE = 11, 33  # <asm-generic/socket.h>
 UDP_SEGMENT = 103  # <linux/udp.h>
 
 
@@ -40,10 +41,17 @@ class Host:
         self._sockets: dict[str, socket.socket] = {}
         self._received: dict[str, list[bytes]] = {}
 
-    def open(self, *, eids: list[str], **options: Any) -> None:
+    def open(self, *, eids: list[str], tier: Any = "tun", allows_tcx: bool = True, **options: Any) -> None:
         self._engine = Engine(EngineConfig(eids=tuple(EidPrefix.parse(eid) for eid in eids), **options))
         self._engine.open()
         self._engine.start()
+        chosen = self._engine.set_tier(tier, allows_tcx=allows_tcx)
+        assert chosen.name == tier, chosen.why
+
+    def tier(self, *, wish: Any) -> list[str]:
+        """The tier from now on, and why."""
+        chosen = self._engine.set_tier(wish)
+        return [chosen.name, chosen.why]
 
     def uplinks(self, *, uplinks: list[list[Any]]) -> list[str]:
         wanted = [
@@ -77,6 +85,9 @@ class Host:
 
     def mark_move(self) -> None:
         self._engine.mark_move()
+
+    def eids(self, *, eids: list[str]) -> None:
+        self._engine.set_eids(EidPrefix.parse(eid) for eid in eids)
 
     def guard(self, *, addresses: list[str]) -> None:
         self._engine.set_guard(ip_address(a) for a in addresses)
@@ -146,6 +157,7 @@ class Host:
         """Collects the IP packets on an interface, in either direction; sniffed() tells."""
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         sock.bind((interface, ETH_P_ALL))
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 32 << 20)
         sock.settimeout(0.1)
         self._sockets[name] = sock
 
@@ -221,7 +233,27 @@ class Host:
             return type(error).__name__ if error.errno is None else str(error.strerror)
         return ""
 
-    def inject(self, *, source: str, to: str, payloads: list[str], ttl: int = 64, tos: int = 0) -> None:
+    def heard_on(self, *, name: str) -> list[str]:
+        """Every IP packet that came in so far where it was sniffed, once nothing came for a moment."""
+        seen: list[str] = []
+        with suppress(TimeoutError):
+            while len(seen) < 100_000:
+                packet, (_, _, kind, *_) = self._sockets[name].recvfrom(65535)
+                if kind != socket.PACKET_OUTGOING:
+                    seen.append(packet.hex())
+        return seen
+
+    def emit(self, *, interface: str, packets: list[str], pause_s: float = 0.0005) -> None:
+        """Sends IP packets out of an interface as they are, past the kernel's own idea of what is right."""
+        with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as sock:
+            for packet in map(bytes.fromhex, packets):
+                kind = 0x86DD if packet[:1] and packet[0] >> 4 == 6 else 0x0800
+                sock.sendto(packet, (interface, kind))
+                time.sleep(pause_s)  # packets that follow closely may leave in one piece
+
+    def inject(
+        self, *, source: str, to: str, payloads: list[str], ttl: int = 64, tos: int = 0, has_checksum: bool = True
+    ) -> None:
         """Sends datagrams to UDP port 4341, past the engine of this host."""
         family = socket.AF_INET6 if ":" in to else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -229,6 +261,7 @@ class Host:
             if family == socket.AF_INET:
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+                sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, not has_checksum)
             for payload in payloads:
                 sock.sendto(bytes.fromhex(payload), (to, 4341))
 

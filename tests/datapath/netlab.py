@@ -16,6 +16,9 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 _numbers = count()
 
+DEFAULTS: dict[str, Any] = {}
+"""Options of every lab: conftest.py sets the tier."""
+
 EID_A4, EID_A6 = "10.1.0.1", "2001:db8:1::1"
 EID_B4, EID_B6 = "10.2.0.1", "2001:db8:2::1"
 
@@ -127,7 +130,7 @@ def lab(links: int = 1, mtu_bytes: int = 1500, tun_mtu_bytes: int = 1440, **opti
             _add_link(both, link)
         for host, engine, own in (("a", both.a, (EID_A4, EID_A6)), ("b", both.b, (EID_B4, EID_B6))):
             wanted = {"eids": [f"{own[0]}/32", f"{own[1]}/128"], "tun_name": "lmt0", "tun_mtu_bytes": tun_mtu_bytes}
-            engine("open", **{**wanted, **options})
+            engine("open", **{**DEFAULTS, **wanted, **options})
             _attach_eids(engine, own, "lmt0")
             assert engine("uplinks", uplinks=[link.uplink(host) for link in both.links]) == []
         yield both

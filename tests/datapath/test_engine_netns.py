@@ -79,8 +79,13 @@ def test_a_failed_resolution_tells_the_application(family: int) -> None:
         assert both.a("counters")["icmp_sent"] == 2
 
 
+# Packets, one a millisecond, that leave between the kernel's change and our hearing of it: the kernel's programs cannot
+# see that what they redirect is dropped, as a socket can. Mostly none, or one.
+UNHEARD = {"tun": 0, "ebpf": 3}
+
+
 @pytest.mark.parametrize("loss", ["link set up0 down", "addr flush dev up0", "link del up0"])
-def test_a_vanished_uplink_costs_no_packet_while_another_one_works(loss: str) -> None:
+def test_a_vanished_uplink_costs_no_packet_while_another_one_works(loss: str, in_tier: str) -> None:
     with lab(links=2) as both:
         for link in both.links:  # b has one locator, in reach over either link
             both.a.ip(f"route add 198.51.100.7 via {link.rloc('b', 4)} dev {link.name} metric {link.number + 1}")
@@ -95,7 +100,7 @@ def test_a_vanished_uplink_costs_no_packet_while_another_one_works(loss: str) ->
         both.a.ip(loss)
         both.a.finish()
 
-        assert len(both.b("udp_received", name="x", count=600)) == 600
+        assert len(both.b("udp_received", name="x", count=600)) >= 600 - UNHEARD[in_tier]
         assert both.a("counters")["out_failover"] > 100
 
 

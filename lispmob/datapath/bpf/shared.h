@@ -1,0 +1,142 @@
+/*
+ * What the BPF programs and the C side have in common: the values of the maps, octet by octet the same for both.
+ *
+ * The C side writes all of it but what LM_SHARED marks, which both write; those maps are mapped into the process.
+ * Addresses are in network byte order, 16 octets with zeros behind an IPv4 address; all else is in the host's order.
+ */
+#ifndef LM_SHARED_H
+#define LM_SHARED_H
+
+#include <linux/types.h>
+
+#ifdef __bpf__
+typedef __u64 uint64_t;
+typedef __u32 uint32_t;
+#define LM_SHARED(type) volatile type
+#else
+#include <stdint.h>
+#define LM_SHARED(type) _Atomic type
+#endif
+
+#define LM_SHARED_PATHS 32
+#define LM_SHARED_LOCATORS 32
+#define LM_SHARED_POOL 64
+#define LM_SHARED_LANES 64
+#define LM_SHARED_REMOTES 16384
+#define LM_SHARED_USED_PAGE 4096
+#define LM_SHARED_USED_PAGES 256
+#define LM_NO_REMOTE 0xffffffffu
+
+/* One trie holds several tables, told apart by the first octet of the key: space + 0 for IPv4, + 1 for IPv6. */
+enum lm_space { LM_SPACE_TABLE = 2, LM_SPACE_EIDS = 4, LM_SPACE_GUARD = 6, LM_SPACE_RLOCS = 8 };
+
+struct lm_trie_key {
+    __u32 bits; /* of what follows; space and Instance-ID always count */
+    __u8 space, instance_id[3];
+    __u8 address[16];
+};
+#define LM_TRIE_HEAD_BITS 32
+
+struct lm_trie_value {
+    __u32 number; /* of a table's entry: its place in `used` */
+    __u32 value;  /* table: locator set; EIDs: Instance-ID; RLOCs: place of the path, LM_SHARED_PATHS when none sends */
+    __u32 kind;   /* table: enum lm_disposition */
+};
+
+/* What spread.h wants to know of whoever may be chosen. */
+struct lm_shared_contender {
+    __u64 identity;
+    __u8 family, priority, weight, spare[5];
+};
+
+struct lm_shared_locator {
+    struct lm_shared_contender contender;
+    __u8 address[16];
+    __u32 remote; /* place in the array of remotes; LM_NO_REMOTE: only the tun tier can send there */
+    __u16 port, spare;
+};
+
+struct lm_shared_set {
+    __u32 count, spare;
+    struct lm_shared_locator locators[LM_SHARED_LOCATORS];
+};
+
+struct lm_shared_path {
+    struct lm_shared_contender contender;
+    __u8 address[16];
+    __u32 ifindex, mtu;
+    __u32 relays;    /* a locator set; 0: none */
+    __u16 data_port; /* what is sent from and received on besides the common one; 0: neither */
+    __u8 is_ready;   /* 0: only the tun tier can send by it */
+    __u8 pool;
+    __u16 ports[LM_SHARED_POOL];
+};
+
+/* The uplinks of one moment: a new one has a new key, so that nobody sees half of two. */
+struct lm_shared_uplinks {
+    __u32 families, count; /* families of the paths that may be used, as bits: 1 is IPv4, 2 is IPv6 */
+    struct lm_shared_path paths[LM_SHARED_PATHS];
+};
+
+struct lm_shared_lane {
+    __u32 mark;
+    __s32 ifindex; /* -1: unusable */
+    __u32 queue;
+    __u32 spare;
+};
+
+/* When packets moved last in one direction, and whether the next one is to be reported: the tun tier does that. */
+struct lm_traffic {
+    LM_SHARED(uint64_t) last; /* CLOCK_MONOTONIC, nanoseconds; 0: never */
+    LM_SHARED(uint32_t) is_watched;
+    __u32 spare[13]; /* a cache line for each direction */
+};
+
+struct lm_shared_state {
+    LM_SHARED(uint32_t) generation; /* what was decided under another one is decided anew */
+    LM_SHARED(uint32_t) is_on;      /* 0: everything falls through */
+    LM_SHARED(uint32_t) uplinks;    /* key of the uplinks in use */
+    __u32 device;                /* ifindex of the TUN */
+    __u64 key0, key1;
+    __u32 mark, mark_mask, lane_count;
+    __u16 data_port;
+    __u8 copy_dscp, spare;
+    struct lm_shared_lane lanes[LM_SHARED_LANES];
+    __u64 gap[5];
+    struct lm_traffic traffic[2];
+    LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered, 1: reported. By the place of the path */
+    LM_SHARED(uint32_t) suspect[LM_SHARED_PATHS];    /* the kernel may have lost the path: the tun tier finds out */
+    LM_SHARED(uint64_t) silence_at; /* when to look at those that are watched for silence; 0: no need */
+};
+
+/* Whether packets to a locator are answered (silence.h). All times in nanoseconds of one clock that never shows 0. */
+struct lm_silence {
+    LM_SHARED(uint64_t) quick, slow;  /* patience; 0: not watched */
+    LM_SHARED(uint64_t) since, heard; /* the first packet that waits for an answer, the last arrival; 0: none */
+    LM_SHARED(uint32_t) octets;       /* that wait for an answer */
+    LM_SHARED(uint32_t) is_told;
+};
+#define LM_SILENCE_OCTETS 1000u /* more than bare acknowledgements: a sender waits for an answer to that */
+
+/* What is found out about a locator. */
+struct lm_remote_state {
+    LM_SHARED(uint64_t) learned_at; /* nanoseconds, CLOCK_MONOTONIC */
+    LM_SHARED(uint32_t) path_mtu;   /* octets of the outer packet; 0: nothing learned */
+    __u32 spare;
+    struct lm_silence silence;
+};
+
+struct lm_shared_counts {
+    __u64 out_packets, out_octets, data_packets, data_octets, lost, spare[3];
+};
+
+struct lm_shared_address {
+    __u32 family;
+    __u8 octets[16];
+};
+
+struct lm_shared_heard {
+    struct lm_shared_address source, local;
+};
+
+#endif

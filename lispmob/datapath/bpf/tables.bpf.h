@@ -1,0 +1,206 @@
+/* The maps, and how the programs look things up in them. The C side (mirror.c) fills them. */
+#ifndef LM_TABLES_BPF_H
+#define LM_TABLES_BPF_H
+
+#include <stdbool.h>
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "shared.h"
+
+#include "../draw.h"
+#include "../siphash.h"
+
+#define TABLE_ENTRIES (1 << 20)
+#define OUT_FLOWS 1024 /* per processor; a power of two */
+#define IN_FLOWS 256
+#define FALL_THROUGH (-1) /* TCX_NEXT and TC_ACT_UNSPEC: as if we were not there */
+
+#ifndef BPF_F_ADJ_ROOM_DECAP_L3_IPV4 /* Linux 6.3 */
+#define BPF_F_ADJ_ROOM_DECAP_L3_IPV4 (1ull << 7)
+#define BPF_F_ADJ_ROOM_DECAP_L3_IPV6 (1ull << 8)
+#endif
+
+#define V4 1u
+#define V6 2u
+#define LEARNED_FORGET_NS 600000000000ull /* mtu.c */
+#define REPORTED 1                        /* data_port.c */
+#define SILENCE_TOLD (~0ull)              /* silence.c */
+
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct lm_shared_state);
+} state SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, LM_SHARED_REMOTES);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct lm_remote_state);
+} remotes SEC(".maps");
+
+struct used_page {
+    __u8 is_used[LM_SHARED_USED_PAGE];
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, LM_SHARED_USED_PAGES);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct used_page);
+} used SEC(".maps");
+
+/* One for each processor; the loader sets how many. A plain array, since one per CPU cannot be mapped. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct lm_shared_counts);
+} counts SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+    __uint(max_entries, TABLE_ENTRIES);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, struct lm_trie_key);
+    __type(value, struct lm_trie_value);
+} table SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 1 << 17);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, __u32);
+    __type(value, struct lm_shared_set);
+} sets SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 4);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, __u32);
+    __type(value, struct lm_shared_uplinks);
+} uplinks SEC(".maps");
+
+/* Who sent something of use. */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 1024);
+    __type(key, struct lm_shared_heard);
+    __type(value, __u32);
+} heard SEC(".maps");
+
+/* Locators at the data port, to their places in `remotes`. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, LM_SHARED_REMOTES);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, struct lm_shared_address);
+    __type(value, __u32);
+} addresses SEC(".maps");
+
+
+static __always_inline __u64 first_half(bool is_v4, __u64 high)
+{
+    return bpf_cpu_to_be64(is_v4 ? high << 32 : high);
+}
+
+static __always_inline struct lm_trie_value *find(__u32 space, bool is_v4, __u32 instance_id, __u64 high, __u64 low)
+{
+    struct {
+        struct lm_trie_key key;
+    } at;
+    __u64 halves[2] = {first_half(is_v4, high), bpf_cpu_to_be64(low)};
+    at.key.bits = LM_TRIE_HEAD_BITS + (is_v4 ? 32 : 128);
+    at.key.space = (__u8)(space + (is_v4 ? 0 : 1));
+    at.key.instance_id[0] = (__u8)(instance_id >> 16);
+    at.key.instance_id[1] = (__u8)(instance_id >> 8);
+    at.key.instance_id[2] = (__u8)instance_id;
+    __builtin_memcpy(at.key.address, halves, sizeof halves);
+    return bpf_map_lookup_elem(&table, &at.key);
+}
+
+static __always_inline struct lm_shared_address make_address(bool is_v4, __u64 high, __u64 low)
+{
+    struct lm_shared_address made = {.family = is_v4 ? 4 : 6};
+    __u64 halves[2] = {first_half(is_v4, high), bpf_cpu_to_be64(low)};
+    __builtin_memcpy(made.octets, halves, sizeof halves);
+    return made;
+}
+
+static __always_inline bool is_unicast(bool is_v4, __u64 high, __u64 low)
+{
+    if (is_v4) {
+        __u32 first = (__u32)high >> 24;
+        return first != 0 && first != 127 && first < 224 && (__u32)high >> 16 != 0xa9fe;
+    }
+    if (high >> 56 == 0xff || high >> 54 == 0xfe80 >> 6)
+        return false;
+    return high != 0 || low > 1;
+}
+
+/* Headers that are not the transport's: the tun tier walks them. */
+static __always_inline bool is_extension(__u8 next)
+{
+    switch (next) {
+    case 0:
+    case 43:
+    case 44:
+    case IPPROTO_AH:
+    case 60:
+    case 135:
+    case 139:
+    case 140:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static __always_inline bool has_ports(__u8 protocol)
+{
+    switch (protocol) {
+    case IPPROTO_TCP:
+    case IPPROTO_UDP:
+    case IPPROTO_SCTP:
+    case IPPROTO_UDPLITE:
+    case IPPROTO_DCCP:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static __always_inline bool is_lisp_port(__u16 port)
+{
+    return port == 4341 || port == 4342;
+}
+
+static __always_inline __u32 fold(__u64 sum)
+{
+    sum = (sum & 0xffffffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    return (__u32)((sum & 0xffff) + (sum >> 16));
+}
+
+static __always_inline __u64 slot_of(const __u64 *words, __u32 count)
+{
+    __u64 mixed = 0;
+    for (__u32 i = 0; i < count; i++)
+        mixed = (mixed ^ words[i]) * 0x9e3779b97f4a7c15ull;
+    return mixed >> 40;
+}
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * Loads the BPF object through libbpf, which is looked for at run time only, and attaches its programs.
+ *
+ * Where the kernel has tcx (Linux 6.6) a program goes with the process that attached it, however that ends. Elsewhere it
+ * is a filter of the classic kind, which has to be taken off: by us, or after a crash by the next start.
+ */
+#ifndef LM_LOADER_H
+#define LM_LOADER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum lm_map {
+    LM_MAP_STATE,
+    LM_MAP_REMOTES,
+    LM_MAP_USED,
+    LM_MAP_COUNTS,
+    LM_MAP_TABLE,
+    LM_MAP_SETS,
+    LM_MAP_UPLINKS,
+    LM_MAP_HEARD,
+    LM_MAP_ADDRESSES,
+    LM_MAP_COUNT
+};
+
+struct lm_tier; /* the descriptors of a loaded object, and of what it is attached to */
+
+/* NULL: it cannot be; `why` then says so in words. `allows_tcx` false: as on a kernel without it. */
+struct lm_tier *lm_tier_load(const char *object, bool allows_tcx, char *why, size_t size);
+void lm_tier_free(struct lm_tier *tier);
+int lm_tier_map(const struct lm_tier *tier, enum lm_map map);
+unsigned lm_tier_processors(const struct lm_tier *tier);
+/* The program of the TUN, and those of the uplinks: exactly these interfaces have it afterwards. 0 or -errno. */
+int lm_tier_attach_device(struct lm_tier *tier, int ifindex);
+int lm_tier_attach_uplinks(struct lm_tier *tier, const int *ifindexes, size_t count);
+/* From all interfaces; whatever a program is doing just then it still finishes. */
+void lm_tier_detach(struct lm_tier *tier);
+bool lm_tier_uses_tcx(const struct lm_tier *tier);
+
+#endif

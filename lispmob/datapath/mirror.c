@@ -1,0 +1,308 @@
+#include "mirror.h"
+
+#include <errno.h>
+#include <linux/bpf.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct lm_mirror {
+    struct lm_tier *tier;
+    int error;
+    struct lm_shared_state *state;
+    struct lm_remote_state *remotes;
+    uint8_t *used;
+    struct lm_shared_counts *counts;
+    uint32_t uplinks; /* key of those in use; 0: none yet */
+    uint32_t free_count;
+    uint16_t free[LM_SHARED_REMOTES]; /* places of remotes that nobody has */
+};
+
+static long bpf(int command, union bpf_attr *attributes)
+{
+    return syscall(__NR_bpf, command, attributes, sizeof *attributes);
+}
+
+static union bpf_attr element(const struct lm_mirror *m, enum lm_map map, const void *key, const void *value)
+{
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes); /* the kernel wants every unused octet to be 0 */
+    attributes.map_fd = (uint32_t)lm_tier_map(m->tier, map);
+    attributes.key = (uint64_t)(uintptr_t)key;
+    attributes.value = (uint64_t)(uintptr_t)value;
+    return attributes;
+}
+
+static void put(struct lm_mirror *m, enum lm_map map, const void *key, const void *value)
+{
+    union bpf_attr attributes = element(m, map, key, value);
+    if (m->error || !bpf(BPF_MAP_UPDATE_ELEM, &attributes))
+        return;
+    m->error = -errno;
+    atomic_store(&m->state->is_on, 0);
+}
+
+static void take_out(struct lm_mirror *m, enum lm_map map, const void *key)
+{
+    union bpf_attr attributes = element(m, map, key, NULL);
+    (void)bpf(BPF_MAP_DELETE_ELEM, &attributes);
+}
+
+static void *map_memory(const struct lm_mirror *m, enum lm_map map, size_t size)
+{
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, lm_tier_map(m->tier, map), 0);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+#define REMOTES_SIZE (LM_SHARED_REMOTES * sizeof(struct lm_remote_state))
+#define USED_SIZE ((size_t)LM_SHARED_USED_PAGE * LM_SHARED_USED_PAGES)
+
+static size_t counts_size(const struct lm_mirror *m)
+{
+    return lm_tier_processors(m->tier) * sizeof(struct lm_shared_counts);
+}
+
+struct lm_mirror *lm_mirror_new(struct lm_tier *tier, int device, int *error)
+{
+    struct lm_mirror *m = calloc(1, sizeof *m);
+    *error = -ENOMEM;
+    if (!m) {
+        lm_tier_free(tier);
+        return NULL;
+    }
+    m->tier = tier;
+    m->state = map_memory(m, LM_MAP_STATE, sizeof *m->state);
+    m->remotes = map_memory(m, LM_MAP_REMOTES, REMOTES_SIZE);
+    m->used = map_memory(m, LM_MAP_USED, USED_SIZE);
+    m->counts = map_memory(m, LM_MAP_COUNTS, counts_size(m));
+    if (!m->state || !m->remotes || !m->used || !m->counts) {
+        *error = -errno;
+        lm_mirror_free(m);
+        return NULL;
+    }
+    while (m->free_count < LM_SHARED_REMOTES) {
+        m->free[m->free_count] = (uint16_t)(LM_SHARED_REMOTES - 1 - m->free_count);
+        m->free_count++;
+    }
+    m->state->device = (uint32_t)device;
+    atomic_store(&m->state->generation, 1); /* the programs' own memory starts with 0 */
+    return m;
+}
+
+void lm_mirror_free(struct lm_mirror *m)
+{
+    if (!m)
+        return;
+    if (m->counts)
+        munmap(m->counts, counts_size(m));
+    lm_tier_free(m->tier);
+    if (m->state)
+        munmap(m->state, sizeof *m->state);
+    if (m->remotes)
+        munmap(m->remotes, REMOTES_SIZE);
+    if (m->used)
+        munmap(m->used, USED_SIZE);
+    free(m);
+}
+
+int lm_mirror_error(const struct lm_mirror *m)
+{
+    return m->error;
+}
+
+struct lm_shared_state *lm_mirror_state(const struct lm_mirror *m)
+{
+    return m->state;
+}
+
+struct lm_tier *lm_mirror_tier(const struct lm_mirror *m)
+{
+    return m->tier;
+}
+
+void lm_mirror_changed(struct lm_mirror *m)
+{
+    atomic_fetch_add(&m->state->generation, 1);
+}
+
+static struct lm_shared_address address_of(const struct lm_addr *address)
+{
+    struct lm_shared_address made = {.family = address->family};
+    memcpy(made.octets, address->octets, sizeof made.octets);
+    return made;
+}
+
+static void copy_state(struct lm_remote_state *into, struct lm_remote_state *from)
+{
+    atomic_store(&into->learned_at, atomic_load(&from->learned_at));
+    atomic_store(&into->path_mtu, atomic_load(&from->path_mtu));
+    atomic_store(&into->silence.quick, atomic_load(&from->silence.quick));
+    atomic_store(&into->silence.slow, atomic_load(&from->silence.slow));
+    atomic_store(&into->silence.since, atomic_load(&from->silence.since));
+    atomic_store(&into->silence.heard, atomic_load(&from->silence.heard));
+    atomic_store(&into->silence.octets, atomic_load(&from->silence.octets));
+    atomic_store(&into->silence.is_told, atomic_load(&from->silence.is_told));
+}
+
+void lm_mirror_remote(struct lm_mirror *m, struct lm_remote *remote, bool is_first)
+{
+    if (m->free_count == 0)
+        return; /* the tun tier sends to it */
+    remote->number = m->free[--m->free_count];
+    copy_state(&m->remotes[remote->number], &remote->own);
+    remote->state = &m->remotes[remote->number];
+    if (remote->port != m->state->data_port || !is_first)
+        return;
+    struct lm_shared_address key = address_of(&remote->address);
+    put(m, LM_MAP_ADDRESSES, &key, &remote->number);
+}
+
+void lm_mirror_remote_gone(struct lm_mirror *m, struct lm_remote *remote)
+{
+    if (remote->number == LM_NO_REMOTE)
+        return;
+    struct lm_shared_address key = address_of(&remote->address);
+    uint32_t there = LM_NO_REMOTE;
+    union bpf_attr attributes = element(m, LM_MAP_ADDRESSES, &key, &there);
+    if (!bpf(BPF_MAP_LOOKUP_ELEM, &attributes) && there == remote->number)
+        take_out(m, LM_MAP_ADDRESSES, &key);
+    copy_state(&remote->own, remote->state);
+    remote->state = &remote->own;
+    m->free[m->free_count++] = (uint16_t)remote->number;
+    remote->number = LM_NO_REMOTE;
+}
+
+void lm_mirror_set(struct lm_mirror *m, const struct lm_locator_set *set)
+{
+    struct lm_shared_set made = {.count = (uint32_t)set->count};
+    for (size_t i = 0; i < set->count; i++) {
+        const struct lm_locator_spec *spec = &set->specs[i];
+        bool is_plain = spec->source.family == 0 && !lm_addr_is_link_local(&spec->address);
+        struct lm_shared_locator *locator = &made.locators[i];
+        locator->contender = (struct lm_shared_contender){.identity = set->contenders[i].identity,
+                                                          .family = spec->address.family,
+                                                          .priority = spec->priority,
+                                                          .weight = spec->weight};
+        memcpy(locator->address, spec->address.octets, sizeof locator->address);
+        locator->port = spec->port;
+        locator->remote = is_plain ? set->remotes[i]->number : LM_NO_REMOTE;
+    }
+    put(m, LM_MAP_SETS, &set->number, &made);
+}
+
+void lm_mirror_set_gone(struct lm_mirror *m, const struct lm_locator_set *set)
+{
+    take_out(m, LM_MAP_SETS, &set->number);
+}
+
+static struct lm_trie_key key_of(enum lm_space space, uint32_t instance_id, unsigned bits, const struct lm_addr *address)
+{
+    struct lm_trie_key key = {.bits = LM_TRIE_HEAD_BITS + bits,
+                              .space = (uint8_t)(space + (address->family == 6)),
+                              .instance_id = {(uint8_t)(instance_id >> 16), (uint8_t)(instance_id >> 8),
+                                              (uint8_t)instance_id}};
+    memcpy(key.address, address->octets, sizeof key.address);
+    return key;
+}
+
+void lm_mirror_entry(struct lm_mirror *m, const struct lm_table *table, const struct lm_entry *entry)
+{
+    const struct lm_locator_set *set = entry->value;
+    struct lm_trie_key key = key_of(LM_SPACE_TABLE, entry->instance_id, entry->length, &entry->address);
+    struct lm_trie_value value = {
+        .number = lm_table_number(table, entry), .value = set ? set->number : 0, .kind = entry->kind};
+    if (value.number < USED_SIZE)
+        put(m, LM_MAP_TABLE, &key, &value);
+    else if (!m->error)
+        m->error = -E2BIG;
+    if (m->error)
+        atomic_store(&m->state->is_on, 0);
+}
+
+void lm_mirror_entry_gone(struct lm_mirror *m, const struct lm_prefix *prefix)
+{
+    struct lm_addr masked = prefix->address;
+    lm_addr_mask(&masked, prefix->length);
+    struct lm_trie_key key = key_of(LM_SPACE_TABLE, prefix->instance_id, prefix->length, &masked);
+    take_out(m, LM_MAP_TABLE, &key);
+}
+
+void lm_mirror_replace(struct lm_mirror *m, enum lm_space space, const struct lm_table *old,
+                       const struct lm_table *fresh)
+{
+    uint32_t cursor = 0;
+    for (struct lm_entry *e; (e = lm_table_next(fresh, &cursor));) {
+        struct lm_trie_key key = key_of(space, e->instance_id, e->length, &e->address);
+        struct lm_trie_value value = {.value = (uint32_t)(uintptr_t)e->value};
+        put(m, LM_MAP_TABLE, &key, &value);
+    }
+    cursor = 0;
+    for (struct lm_entry *e; old && (e = lm_table_next(old, &cursor));) {
+        struct lm_prefix prefix = {e->instance_id, e->length, e->address};
+        struct lm_trie_key key = key_of(space, e->instance_id, e->length, &e->address);
+        if (!lm_table_find(fresh, &prefix))
+            take_out(m, LM_MAP_TABLE, &key);
+    }
+}
+
+void lm_mirror_rloc(struct lm_mirror *m, const struct lm_addr *address, int place)
+{
+    struct lm_trie_key key = key_of(LM_SPACE_RLOCS, 0, address->family == 4 ? 32 : 128, address);
+    struct lm_trie_value value = {.value = (uint32_t)place};
+    if (place >= 0)
+        put(m, LM_MAP_TABLE, &key, &value);
+    else
+        take_out(m, LM_MAP_TABLE, &key);
+}
+
+void lm_mirror_uplinks(struct lm_mirror *m, const struct lm_shared_uplinks *uplinks)
+{
+    uint32_t before = m->uplinks, key = before + 1 ? before + 1 : 1;
+    put(m, LM_MAP_UPLINKS, &key, uplinks);
+    m->uplinks = key;
+    atomic_store(&m->state->uplinks, key);
+    if (before)
+        take_out(m, LM_MAP_UPLINKS, &before);
+}
+
+bool lm_mirror_take_used(struct lm_mirror *m, const struct lm_table *table, const struct lm_entry *entry)
+{
+    uint32_t number = lm_table_number(table, entry);
+    if (number >= USED_SIZE || !__atomic_load_n(&m->used[number], __ATOMIC_RELAXED))
+        return false;
+    __atomic_store_n(&m->used[number], 0, __ATOMIC_RELAXED);
+    return true;
+}
+
+static struct lm_addr from_shared(const struct lm_shared_address *address)
+{
+    struct lm_addr made = {.family = (uint8_t)address->family, .octets = {0}};
+    memcpy(made.octets, address->octets, sizeof made.octets);
+    return made;
+}
+
+size_t lm_mirror_take_heard(struct lm_mirror *m, struct lm_heard *into, size_t most)
+{
+    size_t count = 0;
+    for (struct lm_shared_heard next; count < most; count++) {
+        union bpf_attr attributes = element(m, LM_MAP_HEARD, NULL, NULL); /* no key: the first there is */
+        attributes.next_key = (uint64_t)(uintptr_t)&next;
+        if (bpf(BPF_MAP_GET_NEXT_KEY, &attributes))
+            break;
+        take_out(m, LM_MAP_HEARD, &next);
+        into[count] = (struct lm_heard){from_shared(&next.source), from_shared(&next.local)};
+    }
+    return count;
+}
+
+void lm_mirror_counts(const struct lm_mirror *m, struct lm_shared_counts *sum)
+{
+    for (unsigned i = 0; i < lm_tier_processors(m->tier); i++) {
+        sum->out_packets += __atomic_load_n(&m->counts[i].out_packets, __ATOMIC_RELAXED);
+        sum->out_octets += __atomic_load_n(&m->counts[i].out_octets, __ATOMIC_RELAXED);
+        sum->data_packets += __atomic_load_n(&m->counts[i].data_packets, __ATOMIC_RELAXED);
+        sum->data_octets += __atomic_load_n(&m->counts[i].data_octets, __ATOMIC_RELAXED);
+        sum->lost += __atomic_load_n(&m->counts[i].lost, __ATOMIC_RELAXED);
+    }
+}

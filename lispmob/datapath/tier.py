@@ -1,0 +1,59 @@
+"""Which tier moves the packets: the tun tier always can; the ebpf tier stands before it where the kernel lets it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from lispmob.datapath import _lispdp
+from lispmob.values import dataclass
+
+ffi: Any = _lispdp.ffi
+lib: Any = _lispdp.lib
+
+TierName: TypeAlias = Literal["tun", "ebpf"]
+TierWish: TypeAlias = Literal["auto", "tun", "ebpf"]
+
+OBJECT: Final = Path(__file__).with_name("bpf") / "lisp.bpf.o"
+_WHY_SIZE: Final = 512
+_CHOSEN: Final = {
+    "tun": "the configuration says so",
+    "ebpf": "the configuration says so",
+    "auto": "the kernel takes the BPF programs",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """The tier in use, and why it is this one."""
+
+    name: TierName = "tun"
+    why: str = "nothing else was asked for"
+
+
+def choose(engine: Any, device_ifindex: int, mark_mask: int, wish: TierWish, *, allows_tcx: bool = True) -> Tier:
+    """Switch a struct lm_engine that is open to the tier wished for, while packets move; none is lost.
+
+    "auto" and "ebpf" both end with the tun tier when the other cannot be; the reason is in what is returned.
+    """
+    if wish == "tun":
+        lib.lm_engine_unmirror(engine)
+        return Tier("tun", _CHOSEN[wish])
+    if lib.lm_engine_mirrored(engine) == 1:
+        return Tier("ebpf", _CHOSEN[wish])
+    lib.lm_engine_unmirror(engine)  # what was switched off because of an error
+    why = ffi.new("char[]", _WHY_SIZE)
+    tier = lib.lm_tier_load(os.fsencode(OBJECT), allows_tcx, why, _WHY_SIZE)
+    if tier == ffi.NULL:
+        return Tier("tun", ffi.string(why).decode(errors="replace").strip())
+    if error := lib.lm_engine_mirror(engine, tier, device_ifindex, mark_mask):
+        return Tier("tun", f"the kernel refused the programs or their tables: {os.strerror(-error)}")
+    return Tier("ebpf", _CHOSEN[wish])
+
+
+def look(engine: Any, chosen: Tier) -> Tier:
+    """What is in use now: the ebpf tier switches itself off when the kernel refuses an update of its tables."""
+    if chosen.name == "tun" or (state := lib.lm_engine_mirrored(engine)) == 1:
+        return chosen
+    return Tier("tun", f"the kernel refused an update of the tables: {os.strerror(-state)}")

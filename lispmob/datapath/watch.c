@@ -1,0 +1,83 @@
+/*
+ * What happens to the uplinks' links and addresses makes their paths suspect: until one packet has left by its socket, the
+ * kernel's programs leave a suspect path alone. They cannot see that the kernel drops what they redirect.
+ */
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/rtnetlink.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine.h"
+
+#define MESSAGES_AT_ONCE 64
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ /* the filter loads in network order what netlink writes in the host's */
+#define AS_LOADED(type) ((type) << 8 & 0xff00)
+#else
+#define AS_LOADED(type) (type)
+#endif
+
+/* Addresses that come, and those whose lifetime a router renews every few seconds, need nobody to wake up. */
+static const struct sock_fprog only_news = {
+    .len = 4,
+    .filter = (struct sock_filter[]){
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AS_LOADED(RTM_NEWADDR), 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    }};
+
+int lm_watch_open(struct lm_engine *e)
+{
+    struct sockaddr_nl name = {.nl_family = AF_NETLINK,
+                               .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (fd < 0)
+        return -errno;
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+    (void)setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &only_news, sizeof only_news);
+    if (bind(fd, (struct sockaddr *)&name, sizeof name) || epoll_ctl(e->poll_in, EPOLL_CTL_ADD, fd, &event)) {
+        int error = -errno;
+        close(fd);
+        return error;
+    }
+    return fd;
+}
+
+/* 0: all of them. */
+static void suspect(struct lm_engine *e, int ifindex)
+{
+    for (size_t i = 0; i < e->uplinks->path_count; i++)
+        if (ifindex == 0 || e->uplinks->paths[i].ifindex == ifindex)
+            atomic_store(&e->shared->suspect[i], 1);
+}
+
+static void judge(struct lm_engine *e, const struct nlmsghdr *message)
+{
+    if (message->nlmsg_type == RTM_NEWLINK || message->nlmsg_type == RTM_DELLINK) {
+        const struct ifinfomsg *link = NLMSG_DATA(message);
+        suspect(e, link->ifi_index);
+    } else if (message->nlmsg_type == RTM_DELADDR) {
+        const struct ifaddrmsg *address = NLMSG_DATA(message);
+        suspect(e, (int)address->ifa_index);
+    }
+}
+
+void lm_watch_read(struct lm_engine *e, int fd)
+{
+    union {
+        struct nlmsghdr align;
+        uint8_t room[8192];
+    } buffer;
+    for (int i = 0; i < MESSAGES_AT_ONCE; i++) {
+        ssize_t n = recv(fd, buffer.room, sizeof buffer, MSG_DONTWAIT);
+        if (n < 0 && errno == ENOBUFS)
+            suspect(e, 0);
+        if (n <= 0)
+            break;
+        size_t left = (size_t)n;
+        for (struct nlmsghdr *m = &buffer.align; NLMSG_OK(m, left); m = NLMSG_NEXT(m, left))
+            judge(e, m);
+    }
+}

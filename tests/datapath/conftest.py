@@ -1,0 +1,28 @@
+"""The tests with two engines run against each tier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lispmob.datapath import tier
+from tests.datapath import netlab
+
+IN_EACH_TIER = ("acceptance", "data_port", "engine", "marks", "offload", "silence")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.module.__name__.endswith(tuple(f"test_{name}_netns" for name in IN_EACH_TIER)):
+        metafunc.parametrize("in_tier", ["tun", "ebpf"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def in_tier(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every lab of the test uses this tier, unless it says otherwise."""
+    wish: str = getattr(request, "param", "tun")
+    if wish == "ebpf" and not tier.OBJECT.exists():
+        pytest.skip("built without the ebpf tier: clang or libbpf's headers are not installed")
+    netlab.DEFAULTS["tier"] = wish
+    yield wish
+    del netlab.DEFAULTS["tier"]
