@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from lispmob.lab import host_network
-from lispmob.lab.demo.__main__ import parse
-from lispmob.lab.demo.chapters import CHAPTERS
-from lispmob.lab.demo.screen import Table, View, node_tables
+from lispmob.lab.demo.__main__ import parse, play
+from lispmob.lab.demo.chapters import CHAPTERS, Chapter
+from lispmob.lab.demo.screen import PlainScreen, Table, View, node_tables
+from lispmob.lab.demo.stage import Stage
 from lispmob.lab.demo.summary import checks_table
-from lispmob.lab.report import fact, figure
+from lispmob.lab.report import Machine, Report, fact, figure
 
 
 def test_every_claim_is_made_by_one_chapter() -> None:
@@ -26,7 +31,33 @@ def test_every_claim_is_made_by_one_chapter() -> None:
         "tcp-stream.alive",
         "start-to-registered",
         "resident-memory",
+        "multihoming.mark",
+        "multihoming.iptables-rule",
+        "multihoming.split-error",
+        "multihoming.unmoved-flows.lost",
+        "multihoming.flap-leaks",
+        "multihoming.dead-locator.timeouts",
     } <= set(claims)
+
+
+def test_the_last_chapter_is_opened_when_what_went_on_beside_the_others_has_ended() -> None:
+    order: list[str] = []
+    report = Report(0.0, Machine.here())
+    stage = cast(Stage, SimpleNamespace(report=report, screen=PlainScreen(), check_services=lambda: None))
+
+    def note(name: str) -> Callable[[Stage], None]:
+        return lambda _: order.append(name)
+
+    play(
+        stage,
+        (
+            Chapter("cost", "", (), note("cost"), is_last=True),
+            Chapter("losses", "", (), note("losses"), end=note("end of losses")),
+            Chapter("nat", "", (), note("nat"), begin=note("begin of nat")),
+        ),
+    )
+
+    assert order == ["begin of nat", "losses", "nat", "end of losses", "cost"]
 
 
 def test_an_unknown_chapter_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:

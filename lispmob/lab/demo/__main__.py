@@ -82,7 +82,7 @@ def _perform(chapters: Sequence[Chapter], report: Report, output: Path, screen: 
         with tempfile.TemporaryDirectory(prefix="lispmob-demo-") as directory, Lab(roaming()) as lab, screen:
             stage = Stage(lab, report, screen, Path(directory), output)
             try:
-                _play(stage, chapters)
+                play(stage, chapters)
             finally:
                 stage.close()
     except LispError as error:
@@ -97,14 +97,25 @@ def _perform(chapters: Sequence[Chapter], report: Report, output: Path, screen: 
     _summarise(report, stage, output)
 
 
-def _play(stage: Stage, chapters: Sequence[Chapter]) -> None:
+def play(stage: Stage, chapters: Sequence[Chapter]) -> None:
+    """Begin what takes long, play in turn, wait for what goes on beside, then play the last ones alone."""
     for chapter in chapters:
         if chapter.begin is not None:
             _attempt(stage, chapter, chapter.begin)
+    for chapter in [one for one in chapters if not one.is_last]:
+        _open(stage, chapter)
     for chapter in chapters:
-        stage.report.event("chapter", time.monotonic(), name=chapter.name)
-        stage.screen.say(f"{chapter.title}")
-        _attempt(stage, chapter, chapter.play)
+        if chapter.end is not None:
+            stage.screen.say(f"{chapter.title}, what went on beside the others")
+            _attempt(stage, chapter, chapter.end)
+    for chapter in [one for one in chapters if one.is_last]:
+        _open(stage, chapter)
+
+
+def _open(stage: Stage, chapter: Chapter) -> None:
+    stage.report.event("chapter", time.monotonic(), name=chapter.name)
+    stage.screen.say(f"{chapter.title}")
+    _attempt(stage, chapter, chapter.play)
 
 
 def _attempt(stage: Stage, chapter: Chapter, part: Callable[[Stage], None]) -> None:

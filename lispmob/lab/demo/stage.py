@@ -50,10 +50,12 @@ class Stage:
         self.nodes: dict[str, Node] = {}
         self.hub: Hub | None = None
         self.idle: Future[Any] | None = None  # what is measured beside everything else
+        self.losses: Future[list[str]] | None = None
         self.tcp: TcpStream | None = None
         self.sent: list[Sent] = []  # by which uplink, in the chapter that shows it
         self._views: list[View] = []
         self._is_measuring = threading.Event()
+        self._is_over = threading.Event()
         self._spans: list[Span] = []
         self._places: dict[str, tuple[str, float]] = {}
         for uplink in lab.topology.host("a").uplinks:
@@ -61,11 +63,22 @@ class Stage:
 
     def close(self) -> None:
         """End everything and keep the logs."""
+        self._is_over.set()
         self.screen.unwatch()
         self._open.close()
         self._output.mkdir(parents=True, exist_ok=True)
         for log in self._directory.glob("*/*.log"):
             shutil.copyfile(log, self._output / f"{log.parent.name}-{log.name}")
+
+    @property
+    def is_over(self) -> bool:
+        """True once it is being closed."""
+        return self._is_over.is_set()
+
+    def rest(self, seconds: float) -> None:
+        """Let time pass, in a thread beside the chapters. Raises ProcessFailed when the stage is closed meanwhile."""
+        if self._is_over.wait(max(0.0, seconds)):
+            raise ProcessFailed("closed before it was measured")
 
     def enter(self, context: contextlib.AbstractContextManager[_T]) -> _T:
         """Have it end with the stage."""

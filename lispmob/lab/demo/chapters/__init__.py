@@ -31,19 +31,28 @@ class Chapter:
     play: Callable[[Stage], None]
     is_needed: bool = False
     begin: Callable[[Stage], None] | None = None  # before all chapters: what takes long, and needs nobody
-    is_extra: bool = False  # played when asked for: all chapters together would take more than two minutes
+    end: Callable[[Stage], None] | None = None  # before the last chapter: wait for what went on beside the others
+    is_extra: bool = False  # played when asked for: with it, the demonstration was not seen to end in two minutes
+    is_last: bool = False  # nothing goes on beside it
 
 
 CHAPTERS: Final = (
     Chapter("start", "A hub and two nodes start", start.CLAIMS, start.play, is_needed=True),
     Chapter("first-packet", "The first packet to a stranger", first_packet.CLAIMS, first_packet.play),
     Chapter("ping", "Ping, both ways and both families", ping_both_ways.CLAIMS, ping_both_ways.play),
-    Chapter("multihoming", "Two uplinks at once, shared 3:1", multihoming.CLAIMS, multihoming.play, is_extra=True),
     Chapter("make-before-break", "Uplink 1 goes, uplink 2 is up", make_before_break.CLAIMS, make_before_break.play),
     Chapter(
         "break-before-make", "To another network, with a new address", break_before_make.CLAIMS, break_before_make.play
     ),
     Chapter("tcp-stream", "The TCP stream after all moves", tcp_stream.CLAIMS, tcp_stream.play),
+    Chapter(
+        "multihoming",
+        "Two uplinks at once, shared 3:1",
+        multihoming.CLAIMS,
+        multihoming.play,
+        end=multihoming.end,
+        is_extra=True,
+    ),
     Chapter("nat", "Behind NATs of every kind", nat.CLAIMS, nat.play),
     Chapter(
         "keepalives",
@@ -52,5 +61,5 @@ CHAPTERS: Final = (
         keepalives.play,
         begin=keepalives.begin,
     ),
-    Chapter("resources", "What a node costs", resources.CLAIMS, resources.play),
+    Chapter("resources", "What a node costs", resources.CLAIMS, resources.play, is_last=True),
 )
