@@ -29,24 +29,14 @@ from lispmob.control.effect import (
     RemoveMapping,
     SendControl,
     UplinkChanged,
+    UplinksRanked,
     WatchForSilence,
 )
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
+from lispmob.datapath import model
 from lispmob.datapath.engine import Engine
-from lispmob.datapath.model import (
-    ControlPacket,
-    HeardAgain,
-    Miss,
-    MtuLearned,
-    Silent,
-    Stalled,
-    Stranger,
-    TrafficResumed,
-)
-from lispmob.datapath.model import Uplink as EngineUplink
-from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
@@ -87,7 +77,7 @@ class Daemon:
         self.started_wall = time.time()
         self.journal = HandoverJournal()
         self.problems = RegistrationProblems()
-        self._reloading: asyncio.Task[None] | None = None
+        self.reload_on_signal = reloading.OnSignal(self.reload)
         self.uplinks: tuple[Uplink, ...] = ()
         self.network = NetworkState()
         self.is_starting = True
@@ -111,7 +101,7 @@ class Daemon:
         self._lingering = Lingering(self._kernel.touch_after_move)
         self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
         self._has_looked = False
-        self._engine_uplinks: tuple[EngineUplink, ...] | None = None
+        self._engine_uplinks: tuple[model.Uplink, ...] | None = None
 
     @property
     def policy(self) -> UplinkPolicy:
@@ -216,7 +206,7 @@ class Daemon:
         self.uplinks = delta.uplinks
         self._use_uplinks()
         self._report_traffic()
-        self._perform(self.node.on_locators(assembly.local_locators(delta.uplinks), self.now()))
+        self._tell_locators()
         # After the registers: a mark that names an uplink which has just gone takes the default way meanwhile.
         self._steer()
         self._lingering.on_network(delta.former_uplinks, self.policy, state)
@@ -231,7 +221,8 @@ class Daemon:
         else:
             for reason in reasons:
                 log.info("%s", reason)
-        self._steer()  # what costs by volume may be another one
+        self._tell_locators()  # what is paid by the octet has another cost
+        self._steer()
 
     def on_awake(self) -> None:
         """The machine has slept: register anew, believe nothing, and look at what the night has left."""
@@ -248,6 +239,9 @@ class Daemon:
         """Somebody may have flushed what we put into the kernel."""
         self._kernel.suspect()
         self.steering.repair()
+
+    def _tell_locators(self) -> None:
+        self._perform(self.node.on_locators(assembly.local_locators(self.uplinks, self.file, self.meaning), self.now()))
 
     def nudge(self) -> bool:
         """For the control socket: look at the network, now (True) or in a moment."""
@@ -284,23 +278,21 @@ class Daemon:
         now = self._loop.time()
         for punt in self.engine.drain():
             match punt:
-                case Miss(source, destination, instance_id):
+                case model.Miss(source, destination, instance_id):
                     self._perform(self.node.on_miss(source, destination, instance_id, now))
-                case ControlPacket():
+                case model.ControlPacket():
                     self._perform(self.node.on_data_control(assembly.data_control(punt), now))
-                case Stalled(address):
+                case model.Stalled(address):
                     self._perform(self.node.on_stalled(address, now))
-                case Stranger():
-                    pass  # an RTR's
-                case MtuLearned(locator, mtu_bytes):
+                case model.MtuLearned(locator, mtu_bytes):
                     learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})
                     self._publisher.publish(learned, now)
-                case Silent(locator, is_flowing):
+                case model.Silent(locator, is_flowing):
                     self._report_traffic()
                     self._perform(self.node.on_unanswered(locator, is_flowing, now))
-                case HeardAgain(locator, local):
+                case model.HeardAgain(locator, local):
                     self._perform(self.node.on_heard([(local, locator)], now))
-                case TrafficResumed(is_outbound, at, last_before):
+                case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
 
     def _on_time(self) -> None:
@@ -340,7 +332,7 @@ class Daemon:
                     self.engine.drop_pending(prefix)
                 case WatchForSilence(remote, patience_s, one_sided_s):
                     self.engine.set_patience(remote, patience_s, one_sided_s)
-                case UplinkChanged():
+                case UplinkChanged() | UplinksRanked():
                     self._use_uplinks()
                 case Event():
                     self._publisher.publish(effect, self._loop.time())
@@ -362,6 +354,7 @@ class Daemon:
             self.engine.set_guard(assembly.guarded(self.file))
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
             self.steering.on_policy(self.file.steering.to_policy())
+            self._tell_locators()
             self._steer()
             self._use_uplinks()
             if self.monitor is not None:
@@ -373,16 +366,6 @@ class Daemon:
             sd_notify.ready(self.summary())
         log.info("configuration read again: %s", ", ".join(changed) or "nothing changed")
         return Reloaded(changed=changed, needs_restart=needs_restart)
-
-    def reload_on_signal(self) -> None:
-        """SIGHUP: read the configuration again; what is wrong with it goes to the log."""
-        self._reloading = self._loop.create_task(self._reload_quietly())
-
-    async def _reload_quietly(self) -> None:
-        try:
-            await self.reload()
-        except ConfigError as error:
-            log.error("the old configuration stays in use: %s", error)
 
     def perform(self, effects: Iterable[NodeEffect]) -> None:
         """For the control socket: a user changed the map-cache."""

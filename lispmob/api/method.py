@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from lispmob.api.backend import Backend
+from lispmob.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,7 +265,8 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
 class Path(msgspec.Struct, frozen=True, kw_only=True):
     """A pair of a locator of ours and a remote one, as probes find it. Figures are None until one was answered.
 
-    `loss` is a share of the last `probes`; `since_s` is how long the state has lasted.
+    `loss` is a share of the last `probes`; `since_s` is how long the state has lasted. `is_preferred` False: its uplink
+    waits behind one of its own priority that is better, or cheaper. `cost`: the user's figure.
     """
 
     local: str
@@ -280,6 +281,8 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
     loss: float | None = None
     probes: int = 0
     heard_s: float | None = None
+    is_preferred: bool = True
+    cost: int = 0
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True):

@@ -98,6 +98,7 @@ class UplinkSection(Section, frozen=True, kw_only=True):
     priority: Priority | None = None
     weight: Weight | None = None
     metered: YesNo | None = None
+    cost: Annotated[int | None, or_word("auto", whole(0, 65535))] = None
 
 
 class AddressesSection(Section, frozen=True, kw_only=True):
@@ -128,6 +129,7 @@ class TunSection(Section, frozen=True, kw_only=True):
 
     name: InterfaceName = "lmn0"
     mtu_bytes: Annotated[int | None, or_word("auto", whole(1280, 65535))] = field(name="mtu", default=None)
+    pin_threads: YesNo = False
 
 
 class DatapathSection(Section, frozen=True, kw_only=True):
@@ -194,6 +196,7 @@ class NattSection(Section, frozen=True, kw_only=True):
     mode: Annotated[str, one_of("auto", "off", "e19", "lispers-net")] = "auto"
     rtrs: tuple[Address, ...] = ()
     prefer_rtr: YesNo = False
+    direct: YesNo = False
     keepalive_s: Annotated[float | None, or_word("auto", duration("s", 5, 120))] = field(name="keepalive", default=None)
     host_name: Annotated[str | None, or_word("auto", _HOST_NAME)] = None
 

@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeAlias, cast
 from msgspec import field
 
 from lispmob.config.reader import Section
-from lispmob.config.values import InterfacePattern, Network, Text, Weight, YesNo, one_of, plain
+from lispmob.config.values import InterfacePattern, Network, Text, Weight, YesNo, duration, one_of, plain
 from lispmob.mh.policy import DEFAULT_MASK, MarkMask, Otherwise, Policy, Rule, Via
 from lispmob.mh.selector import DSCP_MAX, ID_MAX, PORT_MAX, PROTOCOLS, Selector, Span
 
@@ -172,7 +172,10 @@ class SteeringSection(Section, frozen=True, kw_only=True):
 class MultihomingSection(Section, frozen=True, kw_only=True):
     """How several uplinks are used together.
 
-    `mode` legacy: all are registered and receive, and packets leave by the host's default one alone.
+    `mode` legacy: all are registered and receive, and packets leave by the host's default one alone. `prefer`: what
+    decides among uplinks, or remote locators, of one priority; a rival has to be clearly better for `hold_s`.
     """
 
     mode: Annotated[str, one_of("full", "legacy")] = "full"
+    prefer: Annotated[str, one_of("weight", "latency", "loss", "cost")] = "weight"
+    hold_s: Annotated[float, duration("s", 1, 600)] = field(name="hold", default=10.0)

@@ -21,10 +21,12 @@ from lispmob.wire.map_request import MapRequest
 
 REPLY_INTERVAL_S = 3.0  # RFC 9301, 5.5: one Map-Reply per 3 s to the same RLOC
 REPLY_BURST = 3  # ours: an asker whose first answer got lost asks again after 1 s
-PROBE_INTERVAL_S = 1.0  # ours: probers repeat after some seconds; faster ones are no probers
-PROBE_BURST = 5
+PROBE_INTERVAL_S = 0.2  # ours, for each pair of locators: a prober asks once a second as long as it gets answers
+PROBE_BURST = 40  # ours: in doubt it sends volleys (path.py); what is refused would count as lost there
 TOTAL_INTERVAL_S = 0.02  # ours: 50 answers per second in all
 TOTAL_BURST = 50
+PROBES_INTERVAL_S = 0.01  # ours: and 100 to probes, which ask each locator by itself
+PROBES_BURST = 200
 
 _PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
     ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
@@ -51,8 +53,9 @@ class Answerer:
         self._eids = eids
         self._ttl_min = ttl_min
         self._per_rloc: KeyedBuckets[IpAddress] = KeyedBuckets(REPLY_INTERVAL_S, REPLY_BURST)
-        self._per_prober: KeyedBuckets[IpAddress] = KeyedBuckets(PROBE_INTERVAL_S, PROBE_BURST)
+        self._per_pair: KeyedBuckets[tuple[IpAddress, IpAddress]] = KeyedBuckets(PROBE_INTERVAL_S, PROBE_BURST)
         self._total = TokenBucket(TOTAL_INTERVAL_S, TOTAL_BURST)
+        self._probes_total = TokenBucket(PROBES_INTERVAL_S, PROBES_BURST)
 
     def on_eids(self, eids: tuple[EidPrefix, ...], ttl_min: int) -> None:
         """Our EIDs are these now, and this is the TTL of their mappings in minutes."""
@@ -72,14 +75,19 @@ class Answerer:
         destination = asked.source if request.is_probe else self._reply_address(asked, own)
         if destination is None or not is_unicast(destination) or destination in own.addresses:
             return [Count("rx_policy")]
-        limits = self._per_prober if request.is_probe else self._per_rloc
-        if self._total.available_at(now) > now or not limits.take(destination, now):
+        total = self._probes_total if request.is_probe else self._total
+        if total.available_at(now) > now or not self._may_answer(destination, asked, now):
             return [Count("rx_rate")]
-        self._total.take(now)
+        total.take(now)
         probed = asked.arrived_at if request.is_probe else None
         records = tuple(own.to_record(eid, self._ttl_min, probed) for eid in dict.fromkeys(eids))
         payload = MapReply(request.nonce, records, is_probe=request.is_probe).encode()
         return [self._send(payload, destination, asked, own), Count("tx_map_reply")]
+
+    def _may_answer(self, destination: IpAddress, asked: Asked, now: float) -> bool:
+        if asked.request.is_probe:
+            return self._per_pair.take((destination, asked.arrived_at), now)
+        return self._per_rloc.take(destination, now)
 
     def _owner(self, prefix: EidPrefix | None) -> EidPrefix | None:
         """Our EID-Prefix that a question is about."""

@@ -13,7 +13,8 @@ from lispmob.wire.record import MappingRecord
 CONTROL_PORT = 4342  # RFC 9301, 4: LISP control
 DATA_PORT = 4341  # RFC 9300, 4.1: LISP data
 
-DispositionName: TypeAlias = Literal["ENCAPSULATE", "DROP", "NATIVE", "MISS"]
+DispositionName: TypeAlias = Literal["ENCAPSULATE", "DROP", "NATIVE", "MISS", "TELL"]
+"""TELL: encapsulate, and say where the packets go, each destination now and then."""
 EventValue: TypeAlias = str | int | float | bool | list[str] | None
 
 
@@ -37,7 +38,9 @@ class UsableLocator:
     weight: int
     port: int = DATA_PORT
     source: IpAddress | None = None
-    """At an RTR: the address of ours, and with `source_port` the port, that the NAT on the way lets answers in from."""
+    """At an RTR: the address of ours, and with `source_port` the port, that the NAT on the way lets answers in from.
+    At a node: by the uplink with this address, past its RTR; by every other one as if it were not said.
+    """
     source_port: int = 0
 
 
@@ -45,7 +48,7 @@ class UsableLocator:
 class InstallMapping:
     """Add or replace one entry of the forwarding table. Every decision is made: the datapath only obeys.
 
-    `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE.
+    `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE or TELL.
     """
 
     prefix: EidPrefix
@@ -85,6 +88,11 @@ class UplinkChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class UplinksRanked:
+    """Another uplink is preferred now: send by the ranks of the moment."""
+
+
+@dataclass(frozen=True, slots=True)
 class WatchForSilence:
     """Tell us when data sent to this locator has gone without an answer for so long; None: no more.
 
@@ -96,7 +104,9 @@ class WatchForSilence:
     one_sided_s: float = 0.0
 
 
-Effect: TypeAlias = SendControl | InstallMapping | RemoveMapping | DropPending | Event | WatchForSilence | UplinkChanged
+Effect: TypeAlias = (
+    SendControl | InstallMapping | RemoveMapping | DropPending | Event | WatchForSilence | UplinkChanged | UplinksRanked
+)
 """What a node hands to the daemon."""
 
 

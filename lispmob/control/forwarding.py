@@ -13,15 +13,20 @@ natively dies at the next ingress filter, or worse, gives away where the node is
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import replace
+from typing import Final
 
 from lispmob.control.effect import InstallMapping, UsableLocator
 from lispmob.control.locator_set import NEVER, LocatorSet
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node_config import Fallback, NodeConfig
+from lispmob.control.preference import Group
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
+
+NO_RANKS: Final[Mapping[Group, Mapping[IpAddress, int]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +36,35 @@ class ForwardingPolicy:
     fallback: Fallback = "proxy"
     proxy_etrs: tuple[Locator, ...] = ()
     own_eids: tuple[EidPrefix, ...] = ()
+    tells_by_default: bool = False  # where packets go that only a default mapping has a way for
 
     @classmethod
     def of(cls, config: NodeConfig) -> ForwardingPolicy:
         """That of a node."""
-        return cls(config.fallback, config.proxy_etrs, config.eids)
+        return cls(config.fallback, config.proxy_etrs, config.eids, config.natt.direct)
 
 
 def decide(
-    entry: MapCacheEntry, policy: ForwardingPolicy, own: LocatorSet, unreachable: Container[IpAddress] = ()
+    entry: MapCacheEntry,
+    policy: ForwardingPolicy,
+    own: LocatorSet,
+    unreachable: Container[IpAddress] = (),
+    ranks: Mapping[Group, Mapping[IpAddress, int]] = NO_RANKS,
 ) -> InstallMapping:
     """The forwarding entry for a map-cache entry, given our present RLOCs, and the locators that do not answer.
 
-    When none answers, all are used: probes may be lost where packets are not (RFC 9301, 7.1).
+    `ranks`: how equal locators are ordered among themselves, where a quality is preferred. When none answers, all
+    are used: probes may be lost where packets are not (RFC 9301, 7.1).
     """
     if entry.source == "placeholder":
         return InstallMapping(entry.prefix, "DROP")
     if entry.locators:
         usable = usable_locators(entry.locators, policy, own)
-        usable = tuple(one for one in usable if one.address not in unreachable) or usable
-        return InstallMapping(entry.prefix, "ENCAPSULATE", usable) if usable else _by_proxy(entry.prefix, policy, own)
+        usable = ranked(tuple(one for one in usable if one.address not in unreachable) or usable, ranks)
+        if not usable:
+            return _by_proxy(entry.prefix, policy, own)
+        is_default = policy.tells_by_default and entry.source == "static" and not entry.prefix.mask_len
+        return InstallMapping(entry.prefix, "TELL" if is_default else "ENCAPSULATE", usable)
     if entry.action == Action.SEND_MAP_REQUEST:
         return InstallMapping(entry.prefix, "MISS")
     if entry.action == Action.NATIVELY_FORWARD:
@@ -81,6 +95,25 @@ def is_unicast(address: IpAddress) -> bool:
     """True for an address that a datagram can be sent to across a network."""
     is_bad = address.is_unspecified or address.is_loopback or address.is_multicast or address.is_link_local
     return not is_bad and not (address.version == 4 and (address.is_reserved or int(address) >> 24 == 0))
+
+
+def equals(locators: Iterable[UsableLocator]) -> Group:
+    """The locators of the best priority."""
+    found = list(locators)
+    best = min((one.priority for one in found), default=NEVER)
+    return frozenset(one.address for one in found if one.priority == best)
+
+
+def ranked(
+    locators: tuple[UsableLocator, ...], ranks: Mapping[Group, Mapping[IpAddress, int]]
+) -> tuple[UsableLocator, ...]:
+    """With the best of equals ahead of them; all others stay behind these."""
+    order = ranks.get(equals(locators))
+    if order is None:
+        return locators
+    behind = max(order.values()) + 1
+    moved = [replace(one, priority=order.get(one.address, min(one.priority + behind, NEVER - 1))) for one in locators]
+    return tuple(sorted(moved, key=lambda one: one.priority))
 
 
 def _by_proxy(prefix: EidPrefix, policy: ForwardingPolicy, own: LocatorSet) -> InstallMapping:

@@ -18,7 +18,7 @@ NEVER = 255
 
 @dataclass(frozen=True, slots=True)
 class LocalLocator:
-    """One of our RLOCs and the uplink it lives on. The name and the MTU of the uplink are no part of its identity."""
+    """One of our RLOCs and the uplink it lives on. Its uplink's name, MTU and cost are no part of it."""
 
     address: IpAddress
     ifindex: int = 0
@@ -26,6 +26,7 @@ class LocalLocator:
     priority: int = 1
     weight: int = 100
     mtu_bytes: int = field(default=1500, compare=False)
+    cost: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from lispmob.control.effect import (
     DropPending,
@@ -15,9 +15,10 @@ from lispmob.control.effect import (
     RefreshNeeded,
     RemoveMapping,
 )
-from lispmob.control.forwarding import ForwardingPolicy, decide
+from lispmob.control.forwarding import ForwardingPolicy, decide, equals, usable_locators
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, State
+from lispmob.control.preference import Group
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import TTL_UNTIL_TOLD, MappingRecord
 
@@ -36,6 +37,7 @@ class Mappings:
         self._own = LocatorSet()
         self._unreachable: set[IpAddress] = set()
         self._installed: dict[EidPrefix, InstallMapping] = {}
+        self._ranks: Mapping[Group, Mapping[IpAddress, int]] = {}
         self._defaults: dict[EidPrefix, MappingRecord] = {}  # where all goes that no mapping says otherwise
         self._added: dict[EidPrefix, MappingRecord] = {}  # static, but by hand: a reload leaves them alone
         self._in_doubt: deque[MapCacheEntry] = deque()  # decided before the last change of uplinks or policy
@@ -116,6 +118,23 @@ class Mappings:
                 self._in_doubt.appendleft(entry)
         self._in_doubt_since = now
         return self._reconsider()
+
+    def groups(self, now: float) -> set[Group]:
+        """The locators of the best priority of each mapping in use: those that a preference may order."""
+        found: set[Group] = set()
+        for entry in self.cache:
+            if len(entry.locators) > 1:
+                group = equals(usable_locators(entry.locators, self._policy, self._own))
+                if entry.is_used(now) or group in self._ranks:  # one that rests keeps what was preferred
+                    found.add(group)
+        return found
+
+    def on_ranks(self, ranks: Mapping[Group, Mapping[IpAddress, int]], now: float) -> list[MachineEffect]:
+        """Equal locators are ordered so among themselves; what that changes is decided anew."""
+        if ranks == self._ranks:
+            return []
+        self._ranks = dict(ranks)
+        return self._reconsider_all(now)
 
     def siblings(self, remote: IpAddress) -> set[IpAddress]:
         """The other locators that packets may go to by the mappings that name this one."""
@@ -222,7 +241,9 @@ class Mappings:
     def _insert(self, entry: MapCacheEntry) -> list[MachineEffect]:
         evicted = self._dropped(self.cache.insert(entry), "evicted")
         # Installed even when nothing changed: packets may be waiting for just this entry.
-        decision = self._installed[entry.prefix] = decide(entry, self._policy, self._own, self._unreachable)
+        decision = self._installed[entry.prefix] = decide(
+            entry, self._policy, self._own, self._unreachable, self._ranks
+        )
         return [*evicted, decision]
 
     def _dropped(self, entries: Iterable[MapCacheEntry], why: str) -> list[MachineEffect]:
@@ -245,7 +266,7 @@ class Mappings:
             entry = self._in_doubt.popleft()
             if entry.state is State.GONE:
                 continue
-            decision = decide(entry, self._policy, self._own, self._unreachable)
+            decision = decide(entry, self._policy, self._own, self._unreachable, self._ranks)
             if decision != self._installed.get(entry.prefix):
                 self._installed[entry.prefix] = decision
                 effects.append(decision)

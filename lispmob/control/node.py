@@ -30,30 +30,29 @@ from lispmob.control.effect import (
     RemoveMapping,
     SendControl,
     UplinkChanged,
+    UplinksRanked,
     WatchForSilence,
 )
 from lispmob.control.forwarding import ForwardingPolicy
 from lispmob.control.locator_set import NEVER, LocalLocator, LocatorSet
-from lispmob.control.map_cache import MapCache
 from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
+from lispmob.control.node_display import NodeDisplay
 from lispmob.control.peers import Peers, entry_targets
+from lispmob.control.preference import Preference
 from lispmob.control.probe_targets import ProbeTargets
-from lispmob.control.probing import Path, ProbeConfig, Prober
-from lispmob.control.registration import Registration
+from lispmob.control.probing import ProbeConfig, Prober
 from lispmob.control.registrations import Registrations
-from lispmob.control.resolver import Lookup, Resolver
+from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.data_reply import in_data
 from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig
-from lispmob.natt.plan import NattPlan
 from lispmob.natt.traversal import Traversal
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
-from lispmob.wire.header import MessageType
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
@@ -68,7 +67,7 @@ NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
 _Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted
 
 
-class Node:
+class Node(NodeDisplay):
     """One mobile node. `new_nonce` gives unpredictable 64-bit numbers, `jitter` numbers in [0, 1)."""
 
     def __init__(self, config: NodeConfig, *, new_nonce: Callable[[], int], jitter: Callable[[], float]) -> None:
@@ -86,6 +85,7 @@ class Node:
         self._mappings = Mappings(ForwardingPolicy.of(config), config.map_cache_limit)
         self._peers = Peers()
         self._targets = ProbeTargets()
+        self._preference = Preference(config.preference)
         self._prober = Prober(
             config.probing or ProbeConfig(),
             new_nonce=new_nonce,
@@ -97,52 +97,16 @@ class Node:
         # Static mappings stand from the beginning; the first input hands them out.
         self._unsaid = self._apply_policy(0.0)
 
-    @property
-    def registrations(self) -> tuple[Registration, ...]:
-        """One per EID-Prefix and Map-Server, for display."""
-        return self._registrations.machines
-
-    @property
-    def map_cache(self) -> MapCache:
-        """The map-cache, for display."""
-        return self._mappings.cache
-
-    @property
-    def lookups(self) -> tuple[Lookup, ...]:
-        """The questions that are open, for display."""
-        return self._resolver.lookups
-
-    @property
-    def plan(self) -> NattPlan:
-        """How each uplink sends."""
-        return self.traversal.plan
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """Every pair of a locator of ours and a remote one in use, for display."""
-        return self._prober.paths
-
-    def is_silent(self, local: IpAddress) -> bool:
-        """True when this RLOC of ours reaches nobody, while others reach the same locators."""
-        return self._prober.is_silent(local)
-
-    def is_reachable(self, remote: IpAddress) -> bool:
-        """False when a remote locator answers none of ours, for display."""
-        return self._prober.is_reachable(remote)
-
-    def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
-        """What the forwarding table was told about a prefix, for display."""
-        return self._mappings.disposition(prefix)
-
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
         machines = (self._registrations, self._resolver, self._smr, self._mappings, self.traversal)
-        times = [machine.wake_at() for machine in (*machines, self._prober, self._targets)]
+        times = [machine.wake_at() for machine in (*machines, self._prober, self._targets, self._preference)]
         return min((at for at in times if at is not None), default=None)
 
     def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[NodeEffect]:
         """Our uplinks are these now. The whole handover leaves in this one call: nothing here waits."""
         eids = self.config.eids
+        self._preference.touch(now)
         self._attached = tuple(one for one in locators if not any(eid.contains(one.address) for eid in eids))
         return self._rank(now)
 
@@ -158,8 +122,7 @@ class Node:
     def on_data_control(self, arrival: DataControl, now: float) -> list[NodeEffect]:
         """A control message arrived on the data port."""
         is_relayed = any(one.relays for one in self.plan.uplinks if one.locator.address == arrival.outer_destination)
-        is_info = bool(arrival.payload) and arrival.payload[0] >> 4 == MessageType.INFO
-        taken = self.traversal.on_data_control(arrival, now) if is_relayed or is_info else None
+        taken = self.traversal.on_data_control(arrival, now) if is_relayed or arrival.is_about_ways else None
         if taken is not None:
             return self._route(taken, now)
         return in_data(self.on_datagram(arrival.as_datagram(), now), arrival, self.plan)
@@ -180,7 +143,7 @@ class Node:
         if self.config.owner_of(destination, instance_id) or self._is_infrastructure(destination, instance_id):
             return self._route([Count("miss_guarded"), DropPending(asked, "never to be encapsulated")], now)
         if not self.plan.asks_mapping_system:
-            return self._route([], now)  # the packet waits for an RTR, who knows the way
+            return self._route(self.traversal.on_destination(source, asked, now), now)  # an RTR knows a way
         entry = self.map_cache.lookup(destination, instance_id)
         known = self._mappings.disposition(entry.prefix) if entry is not None else None
         if known is not None and known.disposition != "MISS":
@@ -189,9 +152,9 @@ class Node:
 
     def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> list[NodeEffect]:
         """These forwarding entries carried traffic since the last call."""
-        used = list(prefixes)
-        self.map_cache.touch(used, now)
-        if used:
+        if used := list(prefixes):
+            self.map_cache.touch(used, now)
+            self.traversal.shortcuts.on_used(used, now)
             self._targets.on_traffic(now)
         return self._route([], now)
 
@@ -199,11 +162,13 @@ class Node:
         """Packets to these RLOCs of ours, each with the outer source, were decapsulated since the last call."""
         heard = list(pairs)
         self._peers.on_heard((source for _, source in heard), now)
+        self.traversal.shortcuts.on_heard(source for _, source in heard)
         return self._route(self._prober.on_heard(heard, now), now)
 
     def on_unanswered(self, remote: IpAddress, is_flowing: bool, now: float) -> list[NodeEffect]:
-        """Packets to this locator have gone without an answer for the time that WatchForSilence named."""
-        return self._route(self._prober.on_unanswered(remote, is_flowing, now), now)
+        """Packets to it go unanswered for as long as WatchForSilence named. Its siblings may have died with it."""
+        near = self._prober.on_suspicion(self._mappings.siblings(remote) if is_flowing else (), is_flowing, now)
+        return self._route([*self._prober.on_unanswered(remote, is_flowing, now), *near], now)
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
@@ -213,7 +178,11 @@ class Node:
         if self._targets.due(now):
             found = self._targets.find(self.map_cache, self.locators, self.config.eids, now)
             effects += self._prober.on_targets(found, now)
-        return self._route([*effects, *self._prober.on_timer(now)], now)
+        effects += self._prober.on_timer(now)
+        if self._preference.due(now):
+            effects += self._preference.on_review(self._attached, self.paths, self._mappings.groups(now), now)
+            effects += self._mappings.on_ranks(self._preference.remotes, now)
+        return self._route(effects, now)
 
     def on_shutdown(self, now: float) -> list[NodeEffect]:
         """The node stops: withdraw what is registered."""
@@ -231,6 +200,7 @@ class Node:
         effects += self.traversal.on_config(NattConfig.of(config), now)
         self._resolver.on_resolvers(config.map_resolvers)
         self._answerer.on_eids(config.eids, config.record_ttl_min)
+        self._preference.on_config(config.preference, now)
         effects += self._prober.on_config(config.probing or ProbeConfig(), config.probing is not None, now)
         return self._route([*effects, *self._apply_policy(now)], now)
 
@@ -288,6 +258,7 @@ class Node:
                 return self._answerer.on_map_request(asked, self._direct, now)
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
+                self._preference.touch(now)
                 return [Count("rx_nonce")] if answered is None else [*answered]
             case MapReply():
                 return self._resolver.on_map_reply(message, datagram.destination, self._guard(), now)
@@ -350,19 +321,18 @@ class Node:
                     out.append(Event("rloc-reachable" if is_up else "rloc-unreachable", {"rloc": str(remote)}))
                     waiting.extendleft(reversed(self._mappings.on_reachability(remote, is_up, now)))
                     if not is_up:  # packets go to the others now: whatever killed this one may have killed them, too
-                        for other in self._mappings.siblings(remote):
-                            waiting.extend(self._prober.on_suspicion(other, now))
+                        waiting.extend(self._prober.on_suspicion(self._mappings.siblings(remote), False, now))
                 case UplinkChanged(local, is_up) as changed:
                     out += [Event("uplink-answers" if is_up else "uplink-silent", {"rloc": str(local)}), changed]
                     out += self._rank(now)
                 case PathChanged():
-                    pass
+                    self._preference.touch(now)
                 case FollowUpDue():
                     waiting.extend(self._smr.on_peers(self._smr_targets(now), now))
                     waiting.extend(self._mappings.in_use(now))
                 case SendControl() | InstallMapping() | RemoveMapping() | DropPending() | Event() as effect:
                     out.append(effect)
-                case WatchForSilence() | SendFromDataPort() as effect:
+                case WatchForSilence() | SendFromDataPort() | UplinksRanked() as effect:
                     out.append(effect)
                 case unknown:
                     assert_never(unknown)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from lispmob.control.path import ProbeConfig
+from lispmob.control.preference import PreferenceConfig
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key
@@ -30,12 +32,14 @@ NattMode: TypeAlias = Literal["auto", "off", "e19", "lispers"]
 class NattSettings:
     """What the user says about NATs. `rtrs`: those that may be used; none: those of an authenticated Info-Reply.
 
-    `keepalive_s` None: as long as the NAT allows. `prefers_rtr`: use one without a NAT too.
+    `keepalive_s` None: as long as the NAT allows. `prefers_rtr`: use one without a NAT too. `direct`: past the RTR
+    where that is found to work.
     """
 
     mode: NattMode = "off"
     rtrs: tuple[IpAddress, ...] = ()
     prefers_rtr: bool = False
+    direct: bool = False
     keepalive_s: float | None = None
     host_name: bytes = b"lispmob"
 
@@ -58,6 +62,7 @@ class NodeConfig:
     site_id: bytes = bytes(8)
     probing: ProbeConfig | None = None
     """How locators are probed; None: not at all."""
+    preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     natt: NattSettings = NattSettings()
     first_nonce: int = 1
     """Where the nonces of Map-Registers start: nanoseconds since 1970, so that they grow over restarts."""

@@ -168,9 +168,12 @@ class Path:
         if is_flowing:
             round_s = VERDICT * max(self.quality.rtt_s or config.timeout_s, QUICKEST_S)
             self._suspect(SILENCE, round_s, 1, now)
-        elif self._awaited_until is None:
+        elif not self._is_pressed:
             self._is_pressed = True
-            self.wake_at = min(self.wake_at, now)
+            if self._awaited_until is None:
+                self.wake_at = min(self.wake_at, now)
+            else:
+                self.wake_at = self._awaited_until = min(self._awaited_until, now + self._pressed_pause_s(config))
 
     def on_slept(self, now: float) -> None:
         """Time has passed without us: nothing is known any more."""

@@ -162,10 +162,11 @@ class Prober:
             path.on_unanswered(is_flowing, self._config, now)
         return [*self.on_timer(now), *self._tell_patience(remote)]
 
-    def on_suspicion(self, remote: IpAddress, now: float) -> list[ProbeEffect]:
-        """Something near this locator died: ask it out of turn."""
-        for path in self._of(remote):
-            path.on_unanswered(False, self._config, now)
+    def on_suspicion(self, remotes: Iterable[IpAddress], is_flowing: bool, now: float) -> list[ProbeEffect]:
+        """Something near these locators is silent: ask them out of turn, so that nobody moves to a dead one."""
+        for remote in remotes:
+            for path in self._of(remote):
+                path.on_unanswered(is_flowing, self._config, now)
         return self.on_timer(now)
 
     def on_hint(self, remote: IpAddress, why: str, now: float) -> list[ProbeEffect]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 from lispmob.datapath import _lispdp, marshal
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 ffi: Any = _lispdp.ffi

@@ -11,6 +11,7 @@ PARTS = (
     "burst",
     "counters",
     "data_port",
+    "destination",
     "device",
     "engine",
     "fragment",
@@ -51,7 +52,7 @@ struct lm_locator_spec {
 };
 struct lm_uplink_spec {
     int ifindex; char interface[16]; struct lm_addr address; uint8_t priority, weight; bool is_sender; uint32_t mtu;
-    uint8_t data_port; size_t relay_count; struct lm_locator_spec relays[8];
+    uint8_t data_port; size_t relay_count; struct lm_locator_spec relays[8]; bool admits_others;
     int error; ...;
 };
 struct lm_punt {
@@ -63,7 +64,8 @@ struct lm_punt {
 };
 struct lm_mtu { struct lm_addr address; uint16_t port; uint32_t mtu; ...; };
 struct lm_config {
-    uint64_t key0, key1; bool is_rtr, is_proxy, copy_dscp, udp_checksum; uint16_t data_port; uint32_t proxy_instance_id;
+    uint64_t key0, key1; bool is_rtr, is_proxy, copy_dscp, udp_checksum, pins_threads; uint16_t data_port;
+    uint32_t proxy_instance_id;
     uint32_t source_port_pool, mark, pending_per_entry, pending_total; uint64_t pending_age_ns; ...;
 };
 #define LM_HEARD_MAX ...

@@ -37,8 +37,8 @@ static size_t place_of(const struct lm_uplinks *uplinks, const struct lm_addr *a
 bool lm_relay_admits(const struct lm_engine *e, const struct lm_outer *outer)
 {
     size_t place = place_of(e->uplinks, &outer->destination);
-    const struct lm_locator_set *relays = place < e->uplinks->path_count ? e->uplinks->paths[place].relays : NULL;
-    return !relays || lm_locator_set_holds(relays, &outer->source);
+    const struct lm_path *path = place < e->uplinks->path_count ? &e->uplinks->paths[place] : NULL;
+    return !path || !path->relays || path->admits_others || lm_locator_set_holds(path->relays, &outer->source);
 }
 
 void lm_relay_pass_bare(struct lm_engine *e, const uint8_t *payload, size_t length, const struct lm_outer *outer)

@@ -19,14 +19,16 @@
 #define LM_BATCH_OCTETS (256u << 10) /* of super-packets: what the cache holds until it is used */
 #define LM_FRAME_SIZE 69632u /* headroom and the largest packet, in whole pages */
 #define LM_HEARD_MAX 1024u
+#define LM_TOLD_MAX 256u
 
-enum lm_disposition { LM_ENCAPSULATE = 0, LM_DROP = 1, LM_NATIVE = 2, LM_MISS = 3, LM_PROHIBIT = 4 };
+enum lm_disposition { LM_ENCAPSULATE = 0, LM_DROP = 1, LM_NATIVE = 2, LM_MISS = 3, LM_PROHIBIT = 4, LM_TELL = 5 };
 
 struct lm_config {
     uint64_t key0, key1;       /* random, per boot */
     bool is_rtr;               /* a proxy that passes on what is for an entry of the table without the kernel's help */
     bool is_proxy;             /* any inner source out, any inner destination in; the sender must be registered */
     bool copy_dscp, udp_checksum;
+    bool pins_threads; /* to a processor each, where there are two */
     uint16_t data_port;
     uint32_t proxy_instance_id; /* the one that a proxy forwards for */
     uint32_t source_port_pool, mark;
@@ -59,6 +61,11 @@ struct lm_job {
     const struct lm_path *path;
     bool is_relayed; /* came in by an uplink and goes out by one; the inbound thread's */
     bool is_retry; /* waited before: failing again is not reported again */
+};
+
+/* A destination that the control plane was told of, by its hash; key 0: none. */
+struct lm_told {
+    uint64_t key, until;
 };
 
 enum lm_direction { LM_OUTBOUND = 0, LM_INBOUND = 1 };
@@ -101,6 +108,8 @@ struct lm_engine {
     struct lm_pending *pending, *stalled; /* only the outbound thread (sharing) or the control side (alone) */
 
     struct lm_bucket icmp_bucket;  /* outbound thread, or control side alone */
+    struct lm_told told[LM_TOLD_MAX]; /* destination.c; same rule */
+    struct lm_bucket told_bucket;
     pthread_mutex_t heard_lock;
     struct lm_heard heard[LM_HEARD_MAX]; /* hashed; family 0: free */
     struct lm_heard heard_last;          /* the common case: the same peer again */
@@ -149,7 +158,12 @@ bool lm_outbound_admits(const struct lm_engine *e, struct lm_job *job, enum lm_c
 /* Chooses uplink and locator of the flow, by priority and weight; no path when there is none. */
 void lm_outbound_choose(struct lm_engine *e, struct lm_job *job);
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from);
+/* Keeps a packet until its destination has an entry; the first one is reported. */
+void lm_outbound_miss(struct lm_engine *e, const struct lm_job *job);
 void *lm_outbound_run(void *engine);
+
+/* destination.c: tells the control plane where packets go that only a default entry knows; not often. */
+void lm_destination_tell(struct lm_engine *e, const struct lm_job *job);
 
 /* inbound.c */
 void *lm_inbound_run(void *engine);
@@ -179,7 +193,7 @@ void lm_relay_flush(struct lm_engine *e);
 /* data_port.c: the node's side of a NAT. */
 /* Writes one control message that tells the source address and interface (0: any) of a datagram; its length. */
 size_t lm_pktinfo_put(uint8_t *room, const struct lm_addr *source, int ifindex);
-/* Behind a NAT nobody but the RTRs has anything to say. */
+/* Behind a NAT nobody but the RTRs has anything to say, unless the path admits others. */
 bool lm_relay_admits(const struct lm_engine *e, const struct lm_outer *outer);
 void lm_relay_pass_bare(struct lm_engine *e, const uint8_t *payload, size_t length, const struct lm_outer *outer);
 /* Something was sent by a path with relays, or came in by one; a silence of LM_STALL_NS in answer is reported once. */

@@ -345,6 +345,7 @@ def _config(config: EngineConfig) -> Any:
     c.is_rtr = config.is_rtr
     c.is_proxy = config.role == "proxy"
     c.copy_dscp, c.udp_checksum = config.copy_dscp, config.udp_checksum
+    c.pins_threads = config.pin_threads
     c.data_port, c.source_port_pool, c.mark = config.data_port, config.source_port_pool, config.mark
     c.proxy_instance_id = config.proxy_instance_id
     c.pending_per_entry, c.pending_total = config.pending_per_entry, config.pending_total

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <linux/udp.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -192,6 +193,23 @@ int lm_engine_open(struct lm_engine *e, int tun)
     return error;
 }
 
+/* The last processors that we may use: interrupts mostly go to the first. A kernel that refuses leaves them free. */
+static void pin(const struct lm_engine *e)
+{
+    cpu_set_t allowed, one;
+    pthread_t threads[] = {e->out_thread, e->in_thread};
+    size_t pinned = 0;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) || CPU_COUNT(&allowed) < 2)
+        return;
+    for (size_t cpu = CPU_SETSIZE; cpu-- > 0 && pinned < 2;) {
+        if (!CPU_ISSET(cpu, &allowed))
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        (void)pthread_setaffinity_np(threads[pinned++], sizeof one, &one);
+    }
+}
+
 int lm_engine_start(struct lm_engine *e)
 {
     if (e->is_running)
@@ -208,6 +226,8 @@ int lm_engine_start(struct lm_engine *e)
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     e->is_running = error == 0;
+    if (e->is_running && e->config.pins_threads)
+        pin(e);
     return -error;
 }
 

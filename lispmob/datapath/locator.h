@@ -31,7 +31,7 @@ struct lm_remote {
     struct lm_addr address;
     uint16_t port;
     struct lm_addr source; /* family 0: the uplink decides */
-    int fd;                /* with a source: the socket whose port a NAT on the way lets answers in from */
+    int fd;                /* with a source: the socket whose port a NAT on the way lets answers in from; -1: see below */
     uint32_t references;
     struct lm_remote *next;
     struct lm_remote_state *state; /* `own`, or the one that the kernel's programs see, too */
@@ -46,7 +46,7 @@ struct lm_locator_spec {
     uint16_t port;
     uint8_t priority, weight;
     struct lm_addr source; /* family 0: none, and `fd` does not count */
-    int fd;
+    int fd;                /* -1: by the path of `source` straight there, past its relays; by others as if without */
 };
 
 struct lm_locator_set {

@@ -22,6 +22,7 @@ class Disposition(IntEnum):
     NATIVE = 2  # dropped and counted: the kernel's throw route sends such packets elsewhere before they come here
     MISS = 3  # ask the control plane, as if there were no entry
     PROHIBIT = 4  # ICMP administratively prohibited tells the source
+    TELL = 5  # as ENCAPSULATE, and a Miss says where the packets go
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class ForwardingLocator:
     """A remote RLOC; priority 255: not to be used.
 
     With a `source`, packets leave from that address of ours and by the socket with descriptor `socket`: its port is
-    the one that a NAT on the way lets answers in from.
+    the one that a NAT on the way lets answers in from. With a `source` and no socket, the uplink of that address sends
+    there past its relays, and every other uplink as if there were no source.
     """
 
     address: IpAddress
@@ -51,6 +53,7 @@ class Traversal:
     data_port: DataPortName = "pool"
     relays: tuple[ForwardingLocator, ...] = ()
     is_usable: bool = True  # False: nothing can leave usefully yet; packets wait
+    admits_others: bool = False  # data may come from others than the relays, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class EngineConfig:
     mark: int = 0  # SO_MARK on outer packets, 0: none
     mark_mask: int = 0  # the bits of packet marks that name an uplink; 0: no lanes, all packets are alike
     offload: bool = True  # super-packets on the TUN device
+    pin_threads: bool = False  # one processor for each thread, the last ones that this process may use
 
     def __post_init__(self) -> None:
         if not 1 <= self.source_port_pool <= 64:
@@ -118,7 +122,10 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """Packets for an EID without mapping; reported once while they wait."""
+    """Packets for an EID without mapping; reported once while they wait.
+
+    With one that says TELL they do not wait: reported anew after 10 s, and at most 20 times a second in all.
+    """
 
     source: IpAddress
     destination: IpAddress

@@ -53,7 +53,7 @@ static bool is_for_tunnel(struct lm_engine *e, struct lm_job *job)
     return false;
 }
 
-static void miss(struct lm_engine *e, const struct lm_job *job)
+void lm_outbound_miss(struct lm_engine *e, const struct lm_job *job)
 {
     const struct lm_inner *inner = &job->inner;
     if (!job->is_retry)
@@ -123,12 +123,15 @@ static bool admit(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, 
 static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *entry)
 {
     if (!entry || entry->kind == LM_MISS) {
-        miss(e, job);
+        lm_outbound_miss(e, job);
         return false;
     }
     if (!atomic_load_explicit(&entry->used, memory_order_relaxed))
         atomic_store_explicit(&entry->used, 1, memory_order_relaxed);
+    if (entry->kind == LM_TELL)
+        lm_destination_tell(e, job);
     switch (entry->kind) {
+    case LM_TELL:
     case LM_ENCAPSULATE:
         job->set = entry->value;
         job->flow = lm_flow_hash(&e->key, &job->inner);

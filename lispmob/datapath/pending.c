@@ -1,5 +1,7 @@
 #include "pending.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -22,10 +24,11 @@ struct node {
 /* Oldest first. */
 struct queue {
     struct node *first, **last;
-    size_t count;
+    atomic_size_t count; /* read without the lock: whether there is anything at all */
 };
 
 struct lm_pending {
+    pthread_mutex_t lock; /* the outbound thread adds and takes, an RTR's inbound thread adds */
     size_t total, per_key;
     uint64_t age_ns;
     lm_pending_lost *lost;
@@ -46,7 +49,7 @@ static void push(struct queue *q, struct node *n)
     n->next = NULL;
     *q->last = n;
     q->last = &n->next;
-    q->count++;
+    atomic_fetch_add_explicit(&q->count, 1, memory_order_relaxed);
 }
 
 /* Takes the node that `link` points at out of the queue. */
@@ -56,7 +59,7 @@ static struct node *cut(struct queue *q, struct node **link)
     *link = n->next;
     if (q->last == &n->next)
         q->last = link;
-    q->count--;
+    atomic_fetch_sub_explicit(&q->count, 1, memory_order_relaxed);
     return n;
 }
 
@@ -72,6 +75,7 @@ struct lm_pending *lm_pending_new(size_t total, size_t per_key, uint64_t age_ns,
     if (!p)
         return NULL;
     *p = (struct lm_pending){.total = total ? total : 1, .age_ns = age_ns, .lost = lost, .context = context};
+    pthread_mutex_init(&p->lock, NULL);
     p->per_key = per_key ? per_key : p->total;
     p->waiting.last = &p->waiting.first;
     p->released.last = &p->released.first;
@@ -96,6 +100,7 @@ void lm_pending_free(struct lm_pending *p)
         return;
     if (p->room)
         munmap(p->room, p->total * (LM_PACKET_MAX + 1));
+    pthread_mutex_destroy(&p->lock);
     free(p->keys);
     free(p->nodes);
     free(p);
@@ -103,7 +108,7 @@ void lm_pending_free(struct lm_pending *p)
 
 size_t lm_pending_count(const struct lm_pending *p)
 {
-    return p->waiting.count;
+    return atomic_load_explicit(&p->waiting.count, memory_order_relaxed);
 }
 
 static void lose(struct lm_pending *p, struct node **link, bool is_aged)
@@ -153,9 +158,9 @@ static uint32_t key_of(struct lm_pending *p, uint32_t instance_id, const struct 
     return spare;
 }
 
-enum lm_pending_add lm_pending_add(struct lm_pending *p, uint32_t instance_id, const struct lm_addr *eid,
-                                   const lm_vnet *vnet, const uint8_t *packet, size_t length, int lane, uint64_t born,
-                                   uint64_t now)
+static enum lm_pending_add add(struct lm_pending *p, uint32_t instance_id, const struct lm_addr *eid,
+                               const lm_vnet *vnet, const uint8_t *packet, size_t length, int lane, uint64_t born,
+                               uint64_t now)
 {
     lose_aged(p, now);
     uint32_t number = key_of(p, instance_id, eid);
@@ -187,8 +192,19 @@ enum lm_pending_add lm_pending_add(struct lm_pending *p, uint32_t instance_id, c
     return verdict;
 }
 
+enum lm_pending_add lm_pending_add(struct lm_pending *p, uint32_t instance_id, const struct lm_addr *eid,
+                                   const lm_vnet *vnet, const uint8_t *packet, size_t length, int lane, uint64_t born,
+                                   uint64_t now)
+{
+    pthread_mutex_lock(&p->lock);
+    enum lm_pending_add verdict = add(p, instance_id, eid, vnet, packet, length, lane, born, now);
+    pthread_mutex_unlock(&p->lock);
+    return verdict;
+}
+
 void lm_pending_release(struct lm_pending *p, const struct lm_prefix *prefix)
 {
+    pthread_mutex_lock(&p->lock);
     for (struct node **link = &p->waiting.first; *link;) {
         const struct key *k = &p->keys[(*link)->key];
         if (prefix &&
@@ -202,9 +218,10 @@ void lm_pending_release(struct lm_pending *p, const struct lm_prefix *prefix)
         if (!prefix || (k->instance_id == prefix->instance_id && lm_addr_in(&k->eid, &prefix->address, prefix->length)))
             *k = (struct key){0};
     }
+    pthread_mutex_unlock(&p->lock);
 }
 
-size_t lm_pending_take(struct lm_pending *p, lm_vnet *vnet, uint8_t *into, int *lane, uint64_t *born, uint64_t now)
+static size_t take(struct lm_pending *p, lm_vnet *vnet, uint8_t *into, int *lane, uint64_t *born, uint64_t now)
 {
     while (p->released.first) {
         struct node *n = cut(&p->released, &p->released.first);
@@ -223,4 +240,12 @@ size_t lm_pending_take(struct lm_pending *p, lm_vnet *vnet, uint8_t *into, int *
             p->lost(p->context, true);
     }
     return 0;
+}
+
+size_t lm_pending_take(struct lm_pending *p, lm_vnet *vnet, uint8_t *into, int *lane, uint64_t *born, uint64_t now)
+{
+    pthread_mutex_lock(&p->lock);
+    size_t length = take(p, vnet, into, lane, born, now);
+    pthread_mutex_unlock(&p->lock);
+    return length;
 }

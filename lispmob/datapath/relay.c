@@ -101,9 +101,42 @@ static void pass_hop(uint8_t *packet, struct lm_inner *inner)
     }
 }
 
+/* The outer header's marks and one hop; false: it ends here. */
+static bool take_over(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer,
+                      struct lm_inner *inner)
+{
+    enum lm_strip_verdict verdict = lm_strip(packet, &data->inner, outer->ttl, outer->tos, e->config.copy_dscp);
+    if (verdict == LM_STRIP_ECN || verdict == LM_STRIP_TTL || !lm_inner_parse(packet, data->inner.length, inner) ||
+        inner->ttl <= 1) {
+        lm_count(&e->counters, verdict == LM_STRIP_ECN ? LM_data_ecn_drop : LM_data_ttl);
+        return false;
+    }
+    pass_hop(packet, inner);
+    return true;
+}
+
+/* A destination that somebody else knows is asked for; what waits is sent in the proxy's Instance-ID, as ever. */
+static bool keep(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer)
+{
+    if (data->instance_id != e->config.proxy_instance_id)
+        return false;
+    struct lm_job job = {.packet = packet,
+                         .instance_id = data->instance_id,
+                         .now = outer->now,
+                         .born = outer->now,
+                         .lane = LM_LANE_DEFAULT};
+    if (take_over(e, packet, data, outer, &job.inner)) {
+        (void)lm_vnet_reopen(&job.vnet, packet, &job.inner); /* it is kept as it came */
+        lm_outbound_miss(e, &job);
+    }
+    return true;
+}
+
 bool lm_relay_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer)
 {
     struct lm_entry *entry = lm_table_lookup(e->table, data->instance_id, &data->inner.destination);
+    if (entry && entry->kind == LM_MISS)
+        return keep(e, packet, data, outer);
     if (!entry || entry->kind != LM_ENCAPSULATE)
         return false;
     if (e->relay->count == LM_BATCH) /* one message may hold many packets */
@@ -120,13 +153,8 @@ bool lm_relay_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *d
     lm_outbound_choose(e, job);
     if (!job->path)
         return false;
-    enum lm_strip_verdict verdict = lm_strip(packet, &data->inner, outer->ttl, outer->tos, e->config.copy_dscp);
-    if (verdict == LM_STRIP_ECN || verdict == LM_STRIP_TTL || !lm_inner_parse(packet, data->inner.length, &job->inner) ||
-        job->inner.ttl <= 1) {
-        lm_count(&e->counters, verdict == LM_STRIP_ECN ? LM_data_ecn_drop : LM_data_ttl);
+    if (!take_over(e, packet, data, outer, &job->inner))
         return true;
-    }
-    pass_hop(packet, &job->inner);
     if (lm_vnet_reopen(&job->vnet, packet, &job->inner) &&
         (!lm_vnet_complete(&job->vnet, packet, job->inner.length) ||
          !lm_segments_read(&job->vnet, packet, &job->inner, &job->segments))) {

@@ -49,7 +49,7 @@ void lm_envelope_fill(struct msghdr *m, struct lm_envelope *env, const struct lm
         put((struct cmsghdr *)(void *)room, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size);
         room += CMSG_SPACE(sizeof size);
     }
-    if (remote->source.family)
+    if (remote->source.family && remote->fd >= 0)
         room += lm_pktinfo_put(room, &remote->source, 0);
     else if (job->path->data_port == LM_PORT_FIXED)
         room += lm_pktinfo_put(room, &job->path->address, job->path->ifindex);
@@ -58,7 +58,7 @@ void lm_envelope_fill(struct msghdr *m, struct lm_envelope *env, const struct lm
 
 int lm_job_socket(const struct lm_job *job)
 {
-    if (job->remote->source.family)
+    if (job->remote->source.family && job->remote->fd >= 0)
         return job->remote->fd;
     return job->path->data_fd >= 0 ? job->path->data_fd : lm_path_socket(job->path, job->flow);
 }

@@ -31,6 +31,7 @@ struct lm_uplink_spec {
     uint8_t data_port; /* enum lm_data_port */
     size_t relay_count; /* RTRs: everything goes to them, whatever the mapping says */
     struct lm_locator_spec relays[LM_RELAYS_MAX];
+    bool admits_others; /* data may come from others than the relays, too */
     int error;      /* out: negative errno when its sockets were refused, else 0 */
 };
 
@@ -46,6 +47,7 @@ struct lm_path {
     enum lm_data_port data_port;
     int data_fd;                   /* -1: the pool. Shared with others when fixed, of this path alone when ephemeral */
     struct lm_locator_set *relays; /* NULL: straight to the locators of the mapping */
+    bool admits_others;
 };
 
 /* The uplinks of one moment; never changes once it is in use. */
@@ -88,9 +90,11 @@ bool lm_uplinks_has_socket(const struct lm_uplinks *uplinks, int fd);
 /* True for the ephemeral data port of a path. */
 bool lm_uplinks_receives(const struct lm_uplinks *uplinks, int fd);
 
-/* Where data of this path goes instead of to the remote of the mapping; that one when there is no relay. */
+/* Where data of this path goes instead of to the remote of the mapping; that one without relays, or when it passes. */
 static inline struct lm_remote *lm_path_remote(const struct lm_path *path, struct lm_remote *remote, uint64_t flow)
 {
+    if (remote->fd < 0 && remote->source.family && lm_addr_equal(&remote->source, &path->address))
+        return remote;
     struct lm_remote *relay =
         path->relays ? lm_locator_choose(path->relays, lm_family_bit(path->address.family), flow) : NULL;
     return relay ? relay : remote;

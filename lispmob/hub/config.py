@@ -73,7 +73,7 @@ class SiteSection(Section, frozen=True, kw_only=True):
     algorithms: tuple[Annotated[str, one_of(*ALGORITHMS)], ...] = DEFAULT_ALGORITHMS
     accept_more_specifics: YesNo = False
     proxy_reply: Annotated[str, one_of(*(policy.value for policy in ProxyReply))] = ProxyReply.AS_REGISTERED.value
-    strict_nonces: YesNo = False
+    strict_nonces: Annotated[bool | None, or_word("auto", typing.get_args(YesNo)[1])] = None
 
     def __post_init__(self) -> None:
         _check_key(self.key, self.key_file)
@@ -142,7 +142,7 @@ class HubFile(Section, frozen=True, kw_only=True):
     proxy: ProxySection = ProxySection()
     rtrs: tuple[LinkSection, ...] = ()
     rtr: RtrSection = RtrSection()
-    answer_lispers_net: YesNo = False
+    nat_dialects: tuple[Annotated[str, one_of("e19", "lispers-net")], ...] = ("e19",)
     state_file: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = Path(
         "/var/lib/lispmob/hub.sqlite"
     )
@@ -170,7 +170,8 @@ class HubFile(Section, frozen=True, kw_only=True):
             rtrs=tuple(section.to_rtr() for section in self.rtrs),
             is_rtr=self.rtr.enabled,
             map_servers=tuple(section.to_map_server() for section in self.rtr.map_servers),
-            answers_lispers=self.answer_lispers_net,
+            answers_e19="e19" in self.nat_dialects,
+            answers_lispers="lispers-net" in self.nat_dialects,
         )
 
     def to_remotes(self) -> tuple[RemoteMapServer, ...]:

@@ -9,7 +9,8 @@ from typing import Final
 
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
-from lispmob.hub.map_server import MapServer, NonceKey
+from lispmob.hub.map_server import MapServer
+from lispmob.hub.nonces import NonceKey
 from lispmob.hub.registration import XtrRegistration
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
@@ -58,7 +59,7 @@ class ControlPlane:
         self, parts: Iterable[XtrRegistration], nonces: Iterable[tuple[NonceKey, int]], now: float
     ) -> list[PlaneEffect]:
         """Take back what was registered before a restart."""
-        return self._spread(self.map_server.restore(parts, nonces), now)
+        return self._spread(self.map_server.restore(parts, nonces, now), now)
 
     def on_sites(
         self,

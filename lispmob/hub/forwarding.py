@@ -44,6 +44,7 @@ class Forwarding:
         eids: Iterable[EidPrefix],
         *,
         is_rtr: bool = False,
+        asks_elsewhere: bool = False,
         socket_for: Callable[[IpAddress], int | None] = lambda _: None,
         on_addresses: Callable[[Sequence[IpAddress]], None] = lambda _: None,
         on_stranger: Callable[[Stranger], None] = lambda _: None,
@@ -52,7 +53,7 @@ class Forwarding:
     ) -> None:
         """`socket_for` gives the descriptor of the control socket that sends from an address of ours."""
         self._section = section
-        self._policy = Proxy(eids)
+        self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere)
         self._is_rtr = is_rtr
         self._socket_for = socket_for
         self._on_addresses = on_addresses

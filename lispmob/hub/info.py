@@ -38,6 +38,7 @@ class InfoResponder:
         sites: SiteTable,
         rtrs: Iterable[IpAddress] = (),
         *,
+        answers_e19: bool = True,
         answers_lispers: bool = False,
         offers_itself: bool = False,
         ttl_min: int = LIST_TTL_MIN,
@@ -46,13 +47,16 @@ class InfoResponder:
         self._ttl_min = ttl_min
         self._per_source: KeyedBuckets[IpAddress] = KeyedBuckets(1 / REQUESTS_PER_SOURCE_S, BURST_PER_SOURCE)
         self._unauthenticated = TokenBucket(1 / UNAUTHENTICATED_S, UNAUTHENTICATED_S)
-        self.on_config(sites, rtrs, answers_lispers=answers_lispers, offers_itself=offers_itself)
+        self.on_config(
+            sites, rtrs, answers_e19=answers_e19, answers_lispers=answers_lispers, offers_itself=offers_itself
+        )
 
     def on_config(
         self,
         sites: SiteTable,
         rtrs: Iterable[IpAddress],
         *,
+        answers_e19: bool = True,
         answers_lispers: bool = False,
         offers_itself: bool = False,
     ) -> None:
@@ -60,6 +64,7 @@ class InfoResponder:
         self._sites = sites
         self._offers_itself = offers_itself
         self._rtrs = tuple(rtrs)
+        self._answers_e19 = answers_e19
         self._answers_lispers = answers_lispers
 
     def on_info_request(self, arrival: Arrival, now: float) -> list[HubEffect]:
@@ -75,8 +80,8 @@ class InfoResponder:
                 payload = self._unproven(request, arrival, now)
             else:
                 found = self._sites.of(prefix)
-                if found is None:
-                    raise MalformedMessage("rx_policy", f"{prefix} is in no site")
+                if found is None or not self._answers_e19:
+                    raise MalformedMessage("rx_policy", f"{prefix}: in no site, or its dialect is not spoken here")
                 key = found[1].authenticate(arrival.payload)
                 key = replace(key, key_id=request.key_id, is_truncated=False)
                 key = replace(key, is_truncated=len(request.authentication) < key.mac_octets)

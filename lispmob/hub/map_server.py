@@ -5,7 +5,7 @@ Pure: datagrams and `now` come in, effects go out. Map-Requests reach it through
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from heapq import heappop, heappush
@@ -16,6 +16,7 @@ from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
+from lispmob.hub.nonces import NonceKey, Nonces
 from lispmob.hub.registration import Registration, XtrRegistration
 from lispmob.hub.site import Site, SiteTable
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -27,11 +28,7 @@ from lispmob.wire.reader import Reader
 from lispmob.wire.record import MappingRecord
 
 FIXED_OCTETS: Final = 16  # RFC 9301, 5.6: a Map-Register up to the length of its authentication data
-NONCE_LIMIT: Final = 65536  # ours: xTRs whose last nonce is remembered
 COMPLAINT_INTERVAL_S: Final = 60.0  # ours: one report a minute for the same sender
-
-NonceKey = tuple[str, int, str]
-"""Whose nonces must grow: site, key-id, and the xTR-ID (hexadecimal) or, without one, the first EID-Prefix."""
 
 
 class MapServer:
@@ -44,8 +41,7 @@ class MapServer:
         self._heap: list[tuple[float, int, EidPrefix]] = []
         self._due: dict[EidPrefix, float] = {}
         self._pushes = 0
-        self._nonces: OrderedDict[NonceKey, int] = OrderedDict()
-        self._new_nonces: dict[NonceKey, int] = {}
+        self._nonces = Nonces()
         self._complaints: KeyedBuckets[IpAddress] = KeyedBuckets(COMPLAINT_INTERVAL_S, limit=256)
 
     def wake_at(self) -> float | None:
@@ -76,7 +72,9 @@ class MapServer:
                 effects += self._report(registration, registration.clear(), "withdrawn")
         return effects
 
-    def restore(self, parts: Iterable[XtrRegistration], nonces: Iterable[tuple[NonceKey, int]]) -> list[HubEffect]:
+    def restore(
+        self, parts: Iterable[XtrRegistration], nonces: Iterable[tuple[NonceKey, int]], now: float
+    ) -> list[HubEffect]:
         """Take back what was registered before a restart, as far as the sites still allow it."""
         effects: list[HubEffect] = []
         for part in parts:
@@ -88,13 +86,12 @@ class MapServer:
             registration.put(part)
             self._schedule(registration)
             effects.append(RegistrationChanged(prefix, registration.record))
-        self._nonces.update(nonces)
+        self._nonces.restore(nonces, now)
         return effects
 
     def take_new_nonces(self) -> dict[NonceKey, int]:
         """The last nonces seen since the previous call, for the store."""
-        taken, self._new_nonces = self._new_nonces, {}
-        return taken
+        return self._nonces.take_new()
 
     def on_map_register(self, arrival: Arrival, now: float) -> list[HubEffect]:
         """A Map-Register came: check its MAC, then what it says, then take it in and acknowledge it.
@@ -106,7 +103,7 @@ class MapServer:
             site = self._site_of(arrival.payload)
             key = site.authenticate(arrival.payload)
             register = MapRegister.decode(arrival.payload)
-            self._check(register, site, key)
+            self._check(register, site, key, now)
             parts = self._parts(register, arrival, now)
         except AuthenticationFailed as error:
             return self._refuse("rx_auth", "auth-failed", arrival, str(error), now)
@@ -133,24 +130,21 @@ class MapServer:
             raise MalformedMessage("rx_policy", f"{prefix or 'an EID that is no IP prefix'} is in no site")
         return found[1]
 
-    def _check(self, register: MapRegister, site: Site, key: Key) -> None:
-        """Raise unless every record may be registered with this key, and the nonce is new where that is asked for."""
+    def _check(self, register: MapRegister, site: Site, key: Key, now: float) -> None:
+        """Raise unless every record may be registered with this key, and the nonce new, of whoever counts."""
         for record in register.records:
             prefix = record.eid_prefix
             found = self.sites.of(prefix) if prefix else None
             if prefix is None or found is None or not found[1].accepts(prefix) or key not in found[1].keys:
                 raise MalformedMessage("rx_policy", f"site {site.name} may not register {prefix}")
-        if site.strict_nonces:
-            # An xTR without an xTR-ID is known by what it registers: its address is what changes when it moves.
-            is_named = register.xtr_id is not None and any(register.xtr_id)
-            who = register.xtr_id.hex() if is_named and register.xtr_id else str(register.records[0].eid_prefix)
-            nonce_key = (site.name, key.key_id, who)
-            if register.nonce <= self._nonces.get(nonce_key, -1):
-                raise MalformedMessage("rx_replay", f"site {site.name}: the nonce of {who} did not grow")
-            self._nonces[nonce_key] = self._new_nonces[nonce_key] = register.nonce
-            self._nonces.move_to_end(nonce_key)
-            if len(self._nonces) > NONCE_LIMIT:
-                self._nonces.popitem(last=False)
+        # An xTR without an xTR-ID is known by what it registers: its address is what changes when it moves.
+        is_named = register.xtr_id is not None and any(register.xtr_id)
+        who = register.xtr_id.hex() if is_named and register.xtr_id else str(register.records[0].eid_prefix)
+        must_grow = site.strict_nonces
+        if must_grow is None and register.wants_merge and not is_named:
+            must_grow = False  # several xTRs, each with a counter of its own, that cannot be told apart
+        if not self._nonces.accepts((site.name, key.key_id, who), register.nonce, now, must_grow=must_grow):
+            raise MalformedMessage("rx_replay", f"site {site.name}: the nonce of {who} did not grow")
 
     def _parts(self, register: MapRegister, arrival: Arrival, now: float) -> list[tuple[Registration, XtrRegistration]]:
         parts = []

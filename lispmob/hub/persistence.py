@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from lispmob.errors import LispError
-from lispmob.hub.map_server import MapServer, NonceKey
+from lispmob.hub.map_server import MapServer
+from lispmob.hub.nonces import NonceKey
 from lispmob.hub.registration import XtrRegistration
 from lispmob.hub.store import Store
 from lispmob.wire.address import EidPrefix

@@ -16,7 +16,7 @@ from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.nat_binding import Binding
 from lispmob.hub.registration import is_usable
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.named_locator import is_named, partial, place_of
+from lispmob.wire.named_locator import has_port, is_named, partial, place_of
 from lispmob.wire.record import Locator, MappingRecord
 
 ProxyEffect: TypeAlias = InstallMapping | RemoveMapping
@@ -25,7 +25,9 @@ ProxyEffect: TypeAlias = InstallMapping | RemoveMapping
 class Proxy:
     """Keeps the forwarding table equal to the registrations under the prefixes that are routed to the proxy."""
 
-    def __init__(self, eids: Iterable[EidPrefix]) -> None:
+    def __init__(self, eids: Iterable[EidPrefix], *, asks_elsewhere: bool = False) -> None:
+        """`asks_elsewhere`: an RTR without a Map-Server next door, which looks up what nobody has registered here."""
+        self._asks_elsewhere = asks_elsewhere
         self._routed: PrefixTable[bool] = PrefixTable()
         self._installed: dict[EidPrefix, InstallMapping] = {}
         self._mappings: dict[EidPrefix, MappingRecord] = {}
@@ -110,7 +112,7 @@ class Proxy:
         if record is not None and is_served and (locators := self._locators(record)):
             return InstallMapping(prefix, "ENCAPSULATE", locators)
         if is_served and (record is not None or prefix in self._routed):
-            return InstallMapping(prefix, "DROP")
+            return InstallMapping(prefix, "MISS" if record is None and self._asks_elsewhere else "DROP")
         return None
 
     def _is_relayed(self, record: MappingRecord | None) -> bool:
@@ -121,15 +123,16 @@ class Proxy:
         usable = [
             UsableLocator(address, locator.priority, locator.weight)
             for locator in partial(record.locators, self._own)
-            if is_usable(locator) and not self._is_behind_us(locator, record)
+            if is_usable(locator) and not _is_behind_nat(locator, record)
             for address in locator.ips
             if address.version in self._families and address not in self._own
         ]
         return tuple(sorted(usable, key=lambda locator: locator.priority))
 
-    def _is_behind_us(self, locator: Locator, record: MappingRecord) -> bool:
-        """True for a place that a NAT is before: there is no way in but the port that an RTR has heard of."""
-        return is_named(record.locators) and place_of(locator) is not None
+
+def _is_behind_nat(locator: Locator, record: MappingRecord) -> bool:
+    """True for a place that a NAT is before: there is no way in but the port that an RTR has heard of."""
+    return place_of(locator) is not None and (is_named(record.locators) or has_port(locator))
 
 
 def _place(binding: Binding) -> UsableLocator:

@@ -59,7 +59,7 @@ class NatCache:
         name = request.tail.name if isinstance(request.tail, DistinguishedName) else b""
         if not is_host(name) or request.eid is not None or request.authentication or punch.port == 0:
             return None, self._drop("rx_policy")
-        if not is_sendable(punch.address, punch.address):
+        if not is_sendable(punch.address, punch.rtr):
             return None, self._drop("rx_policy")
         place = Place(punch.address, name)
         before = self._seen.get(place)

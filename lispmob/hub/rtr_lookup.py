@@ -20,6 +20,8 @@ from lispmob.wire.map_reply import MapReply
 
 LIFETIME_MAX_S = 600.0  # ours: nobody tells an RTR that a mapping ended
 ENTRY_LIMIT = 16384
+STRANGER_S = 0.05  # ours: the data of a node that moved overtakes its register by some milliseconds
+STRANGER_LIMIT = 1024
 
 LookupEffect: TypeAlias = SendControl | Learned | DropPending
 
@@ -33,6 +35,7 @@ class RtrLookup:
         self._servers: frozenset[IpAddress] = frozenset()
         self._own = LocatorSet()
         self._expires: dict[EidPrefix, float] = {}
+        self._strangers: dict[EidPrefix, float] = {}  # when to ask about them
 
     def on_map_servers(self, servers: Iterable[IpAddress], own: Iterable[IpAddress]) -> None:
         """Whom to ask, and from where."""
@@ -43,7 +46,7 @@ class RtrLookup:
 
     def wake_at(self) -> float | None:
         """When on_timer is due."""
-        times = [*self._expires.values()]
+        times = [*self._expires.values(), *self._strangers.values()]
         if (at := self._resolver.wake_at()) is not None:
             times.append(at)
         return min(times, default=None)
@@ -53,7 +56,16 @@ class RtrLookup:
         gone = [prefix for prefix, at in self._expires.items() if at <= now]
         for prefix in gone:
             del self._expires[prefix]
-        return [*(Learned(prefix) for prefix in gone), *self._sort(self._resolver.on_timer(now), now)]
+        due = [eid for eid, at in self._strangers.items() if at <= now]
+        for eid in due:
+            del self._strangers[eid]
+        asked = [effect for eid in due for effect in self.on_doubt(eid, now)]
+        return [*(Learned(prefix) for prefix in gone), *asked, *self._sort(self._resolver.on_timer(now), now)]
+
+    def on_stranger(self, eid: EidPrefix, now: float) -> None:
+        """Data of this host came from elsewhere than it is registered. Asked at once, its Map-Server might not know."""
+        if self._servers and len(self._strangers) < STRANGER_LIMIT:
+            self._strangers.setdefault(eid, now + STRANGER_S)
 
     def on_miss(self, source: IpAddress, eid: EidPrefix, now: float) -> list[LookupEffect]:
         """A packet met no entry."""

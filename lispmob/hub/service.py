@@ -73,6 +73,7 @@ class Hub:
                     self._file.proxy,
                     self._file.proxied_eids,
                     is_rtr=self._file.rtr.enabled,
+                    asks_elsewhere=self._file.rtr.enabled and bool(self._file.rtr.map_servers),
                     socket_for=self._socket.fileno_for,
                     on_addresses=self._on_addresses,
                     on_stranger=self._on_stranger,

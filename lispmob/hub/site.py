@@ -29,7 +29,7 @@ class Site:
 
     Several keys make a roll-over possible: every one of them is accepted. The same secret under two algorithms is two
     keys. `strict_nonces` refuses a Map-Register whose nonce is not greater than the last one; deployed nodes exist
-    whose nonces are random or constant, so it is a property of the site.
+    whose nonces are random or constant, so None asks it of those alone that have been seen to count.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Site:
     keys: tuple[Key, ...]
     accept_more_specifics: bool = False
     proxy_reply: ProxyReply = ProxyReply.AS_REGISTERED
-    strict_nonces: bool = False
+    strict_nonces: bool | None = None
 
     def accepts(self, prefix: EidPrefix) -> bool:
         """True when the site may register this prefix."""

@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import quote
 
 from lispmob.errors import LispError, MalformedMessage
-from lispmob.hub.map_server import NonceKey
+from lispmob.hub.nonces import NonceKey
 from lispmob.hub.registration import MAX_LIFETIME_S, XtrRegistration
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix

@@ -38,12 +38,13 @@ class TraversalPolicy:
     """What a hub does for nodes behind NATs.
 
     `rtrs`: handed out in this order, and allowed to relay registrations. `is_rtr`: this hub is one; without
-    `map_servers` it is the Map-Server too, and without `rtrs` it names itself.
+    `map_servers` it is the Map-Server too, and without `rtrs` it names itself. `answers_*`: whose Info-Requests.
     """
 
     rtrs: tuple[RtrPeer, ...] = ()
     is_rtr: bool = False
     map_servers: tuple[MapServerLink, ...] = ()
+    answers_e19: bool = True
     answers_lispers: bool = False
 
 
@@ -82,6 +83,7 @@ class Traversal:
         self.info.on_config(
             self._map_server.sites,
             (rtr.address for rtr in policy.rtrs),
+            answers_e19=policy.answers_e19,
             answers_lispers=policy.answers_lispers,
             offers_itself=policy.is_rtr,
         )
@@ -152,8 +154,8 @@ class Traversal:
         effects = self.rtr.on_stranger(packet, now)
         if packet.is_registered:
             return effects
-        eid = EidPrefix.host(packet.inner_source, packet.instance_id)
-        return [*effects, *self._learned(self.lookup.on_doubt(eid, now), now)]
+        self.lookup.on_stranger(EidPrefix.host(packet.inner_source, packet.instance_id), now)
+        return effects
 
     def on_data_control(self, packet: InData, now: float) -> list[PlaneEffect]:
         """A control message came in the data plane: an Info-Request, which opens a NAT, or an RLOC-probe."""

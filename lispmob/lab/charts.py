@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lispmob.lab.handover import Handover
+from lispmob.lab.uplink_watch import Sent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,7 @@ _GREY: Final = "#555555"
 _BARS: Final = ("#009e73", "#56b4e9", "#e69f00", "#cc79a7", "#999999")
 _LANES: Final = ("Map-Register", "Map-Notify", "SMR", "Map-Request", "Map-Reply")
 _BEFORE_MS: Final = 150.0
+_BIN_S: Final = 0.1
 _SHORTEST_AFTER_MS: Final = 450.0
 
 
@@ -40,6 +42,7 @@ class Picture:
     ended_at: float
     spans: tuple[Span, ...]
     handovers: tuple[Handover, ...]
+    sent: tuple[Sent, ...] = ()  # by which uplink, in the chapter about several at once
 
 
 def draw(picture: Picture, path: Path) -> None:
@@ -53,7 +56,7 @@ def draw(picture: Picture, path: Path) -> None:
     breaks = [handover for handover in picture.handovers if handover.is_break]
     pairs = (len(breaks) + 1) // 2
     # Rows: uplinks, gaps, then for every two breaks one row of packets and one of messages.
-    ratios = [1.0, 2.2] + [2.0, 1.3] * pairs
+    ratios = [1.0, 2.2] + [2.0, 1.3] * pairs + [1.6] * bool(picture.sent)
     figure = Figure(figsize=(13, 1.5 * sum(ratios)), layout="constrained")
     grid = figure.add_gridspec(len(ratios), 2, height_ratios=ratios)
     uplinks = figure.add_subplot(grid[0, :])
@@ -66,6 +69,8 @@ def draw(picture: Picture, path: Path) -> None:
         messages = figure.add_subplot(grid[row + 1, column], sharex=packets)
         _draw_packets(packets, handover, _letter(picture, handover), shows_legend=number == 0)
         _draw_messages(messages, handover, shows_legend=number == 0)
+    if picture.sent:
+        _draw_bytes(figure.add_subplot(grid[len(ratios) - 1, :]), picture)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="svg", metadata={"Date": None, "Title": "Handover timeline"})
 
@@ -113,6 +118,23 @@ def _draw_gaps(axes: Axes, picture: Picture) -> None:
     unique = dict(zip(labels, handles, strict=True))
     if unique:
         axes.legend(list(unique.values()), list(unique), loc="upper right", ncols=2)
+
+
+def _draw_bytes(axes: Axes, picture: Picture) -> None:
+    """Octets of inner packets that left by each uplink, in tenths of a second."""
+    first = min(one.at for one in picture.sent)
+    length = int((max(one.at for one in picture.sent) - first) / _BIN_S) + 1
+    interfaces = sorted({one.interface for one in picture.sent})
+    heights = {interface: [0.0] * length for interface in interfaces}
+    for one in picture.sent:
+        heights[one.interface][int((one.at - first) / _BIN_S)] += one.octets / 1000
+    times = [first - picture.began_at + number * _BIN_S for number in range(length)]
+    axes.stackplot(times, *(heights[name] for name in interfaces), labels=interfaces, colors=_BARS, alpha=0.8)
+    axes.set_yscale("symlog", linthresh=1)  # ten thousand flows beside one
+    axes.set_ylabel("kB per 0.1 s")
+    axes.set_xlabel("seconds since the beginning")
+    axes.set_title("What left by each uplink while both were in use", loc="left")
+    axes.legend(loc="upper right", ncols=len(interfaces))
 
 
 def _draw_packets(axes: Axes, handover: Handover, letter: str, *, shows_legend: bool) -> None:

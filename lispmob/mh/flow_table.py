@@ -7,7 +7,6 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.errors import KernelRefused
@@ -23,6 +22,7 @@ from lispmob.mh.conntrack import (
     end_of,
 )
 from lispmob.mh.netlink_request import DUMP, NESTED, REQUEST, ask, attributes, open_netlink, put
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 # <linux/netfilter/nfnetlink_conntrack.h>

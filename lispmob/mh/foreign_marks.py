@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final
 
 from lispmob.mh.selector import PROTOCOLS, Flow
+from lispmob.values import dataclass
 
 _ENDING: Final = frozenset({"ACCEPT", "RETURN"})
 _HARMLESS: Final = frozenset(

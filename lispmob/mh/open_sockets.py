@@ -7,12 +7,12 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
 from lispmob.mh import cgroups
 from lispmob.mh.netlink_request import DUMP, REQUEST, ask, attributes, open_netlink
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 # <linux/netlink.h>, <linux/sock_diag.h>, <linux/inet_diag.h>

@@ -4,6 +4,7 @@ The rules choose by source, so the host is never worse off than without us: a pa
 (a reply to a connection from outside, a forwarded packet of a container, our own outer header) finds the routes that it
 always found, whatever the uplinks do, and nothing needs to change in a move.
 
+    4340  from RLOC udp sport 4341 oif UPLINK  lookup main    (IPv4) what we do send from there, bound to its device
     4341  to RLOC udp dport 4341     lookup 4340    LISP data in flight is still delivered when the address is lost
     4341  from RLOC udp sport 4341   lookup 4340    (IPv4) and passes the reverse path filter of its interface
     4342  to OVERLAY                 lookup main    only what is more specific than the overlay prefix
@@ -34,6 +35,7 @@ GATEWAY_TABLE: Final = 4343
 OUR_TABLES: Final = (LINGER_TABLE, OVERLAY_TABLE, FULL_TABLE, GATEWAY_TABLE)
 MAIN_TABLE: Final = 254
 
+SENDING_PRIORITY: Final = 4340
 LINGER_PRIORITY: Final = 4341
 NEAR_OVERLAY_PRIORITY: Final = 4342
 OVERLAY_PRIORITY: Final = 4343
@@ -41,7 +43,7 @@ NEAR_PRIORITY: Final = 4344
 FULL_PRIORITY: Final = 4345
 GATEWAY_PRIORITY: Final = 32801  # behind main (32766) and default (32767): only where those know no way
 ROOM: Final = 64  # ours: how far ours make way; each VPN takes two priorities
-OUR_PRIORITIES: Final = frozenset((*range(LINGER_PRIORITY - ROOM, FULL_PRIORITY + 1), GATEWAY_PRIORITY))
+OUR_PRIORITIES: Final = frozenset((*range(SENDING_PRIORITY - ROOM, FULL_PRIORITY + 1), GATEWAY_PRIORITY))
 
 UNSPECIFIED_IPV4: Final = IPv4Network("0.0.0.0/32")
 
@@ -196,6 +198,7 @@ def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:
     routes: set[Route] = set()
     rules: set[Rule] = set()
     rlocs = {address: uplink.name for uplink in desired.uplinks for address in uplink.addresses}
+    present = frozenset(rlocs)
     rlocs |= {lost.address: lost.interface for lost in desired.lost}
     for address in rlocs:
         network = ip_network(address)
@@ -203,9 +206,12 @@ def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:
         rules.add(Rule(LINGER_PRIORITY, address.version, LINGER_TABLE, destination=network, is_lisp_data=True))
         if address.version == 4 and address not in desired.sends_from_data_port:
             # rp_filter, which many distributions set, drops what comes in on an interface without any address unless
-            # the way back leads there. Only the filter looks for a way from port 4341: we send from other ports,
-            # but for uplinks behind a NAT.
+            # the way back leads there. Only the filter looks for a way from port 4341: we send from other ports, but
+            # for uplinks behind a NAT, and but for answers to those who are; the filter does not name a device.
             rules.add(Rule(LINGER_PRIORITY, 4, LINGER_TABLE, source=network, is_lisp_data=True))
+            if address in present:
+                device = rlocs[address]
+                rules.add(Rule(SENDING_PRIORITY, 4, MAIN_TABLE, source=network, is_lisp_data=True, device=device))
     ways_back = tuple(sorted({name for address, name in rlocs.items() if address.version == 4}))
     if ways_back:
         routes.add(Route(LINGER_TABLE, "unicast", _everything(4), ways_back))

@@ -7,12 +7,12 @@ import os
 import socket
 import struct
 import sys
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.mh.netlink_request import REQUEST, ask, attributes, open_netlink, put
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 # <linux/netlink.h>, <linux/rtnetlink.h>

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lispmob.control.node_config import Datagram
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
+from lispmob.wire.header import DATA_PORT, MessageType
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,12 @@ class DataControl:
     outer_source_port: int
     outer_destination: IpAddress
     ifindex: int = 0
+
+    @property
+    def is_about_ways(self) -> bool:
+        """True for an Info message, and for a probe whose inner port says that it wants its answer the same way."""
+        is_info = bool(self.payload) and self.payload[0] >> 4 == MessageType.INFO
+        return is_info or self.source_port == DATA_PORT
 
     def as_datagram(self) -> Datagram:
         """The same as any other control message sees it."""

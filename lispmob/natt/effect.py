@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TypeAlias
 
-from lispmob.control.effect import Count, Event, SendControl
+from lispmob.control.effect import Count, Event, InstallMapping, RemoveMapping, SendControl
 from lispmob.control.node_config import MapServerPeer
 from lispmob.natt.plan import NattPlan
 from lispmob.values import dataclass
@@ -79,8 +79,17 @@ class LifeSignWanted:
     server: IpAddress
 
 
-NattEffect: TypeAlias = SendControl | SendFromDataPort | Event | Count | PlanChanged | LifeSignWanted
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """What the Map-Server saw of this uplink may be true no more."""
+
+    address: IpAddress
+
+
+NattEffect: TypeAlias = (
+    SendControl | SendFromDataPort | Event | Count | PlanChanged | LifeSignWanted | InstallMapping | RemoveMapping
+)
 """What leaves `Traversal`."""
 
-UplinkEffect: TypeAlias = NattEffect | ServiceFound | RelayConfirmed | AskFailed
+UplinkEffect: TypeAlias = NattEffect | ServiceFound | RelayConfirmed | AskFailed | AskAgain
 """What leaves the machine of one uplink; `Traversal` routes the additional kinds."""

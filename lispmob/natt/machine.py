@@ -28,6 +28,7 @@ from lispmob.natt.punching import Punches
 from lispmob.natt.relayed import RelayedRegistrations
 from lispmob.natt.rtr import RtrChoice, RtrProbes
 from lispmob.natt.server_knowledge import ServerKnowledge
+from lispmob.natt.trust import BindingTrust
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.info import InfoReply
@@ -39,8 +40,6 @@ ASK_AGAIN_S: Final = 60.0  # NAT-traversal draft: after an Info-Request that nob
 LISPERS_ASK_S: Final = 60.0  # ours: its RTR tells nothing, so that a changed public address shows only here
 PATIENCE_S: Final = 3.0  # OOR's wait for an Info-Reply: then even a private address is registered as it is
 POKE_INTERVAL_S: Final = 1.0  # ours: how often a word of the RTR may cause a register out of turn
-TRUST_S: Final = 1.0  # ours: how long silence is put down to the peers once the binding was checked; doubles
-TRUST_RESET_S: Final = 30.0
 
 
 class State(Enum):
@@ -92,8 +91,7 @@ class UplinkMachine:
         self._ask_at: float | None = None
         self._patience_ends_at: float | None = None
         self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
-        self._trust_s = TRUST_S
-        self._trusted_until = float("-inf")
+        self._trust = BindingTrust()
 
     @property
     def dialect(self) -> Dialect | None:
@@ -132,6 +130,10 @@ class UplinkMachine:
             return self.punches.alive
         return (self.choice.current,) if self.choice.current is not None else ()
 
+    def rtt_s_to(self, rtr: IpAddress) -> float | None:
+        """The round trip to an RTR, None when it was never measured."""
+        return self.punches.rtt_s(rtr) if self.dialect is Dialect.LISPERS else self.choice.rtt_s(rtr)
+
     @property
     def data_port(self) -> DataPort:
         """Which port data leaves from."""
@@ -149,7 +151,7 @@ class UplinkMachine:
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""
-        machines = (self._exchange, self.relays, self.punches)
+        machines = (self._exchange, self.relays, self.punches, self._trust)
         times = [self._ask_at, self._patience_ends_at, *(machine.wake_at() for machine in machines)]
         return min((at for at in times if at is not None), default=None)
 
@@ -170,6 +172,7 @@ class UplinkMachine:
         self.relays.stop()
         self.punches.stop()
         self._ask_at = self._patience_ends_at = None
+        self._trust.forget()
         self._to(State.IDLE)
 
     def on_timer(self, now: float) -> list[UplinkEffect]:
@@ -183,7 +186,9 @@ class UplinkMachine:
             effects += self._asked(self._exchange.start(now), now)
         if self.relays.is_exhausted(now):
             return effects + self._fail_over(now)
-        return [*effects, *self.relays.on_timer(now), *self.punches.on_timer(now)]
+        if self._trust.is_due(now):
+            effects += self.on_stalled(now)
+        return [*effects, *self.relays.on_timer(now), *self._punch(now)]
 
     def on_info_reply(self, reply: InfoReply, raw: bytes, source: IpAddress, now: float) -> list[UplinkEffect] | None:
         """An Info-Reply came to this uplink; None when it answers no question of ours."""
@@ -226,20 +231,15 @@ class UplinkMachine:
 
     def on_poked(self, now: float) -> list[UplinkEffect]:
         """The RTR does not know us any more, or sees us come by another way."""
-        if self.relays.rtr is None or not self._pokes.take(now):
+        if not self.rtrs or not self._pokes.take(now):
             return []
-        return self.relays.again(now)
+        return self._again(now)
 
     def on_stalled(self, now: float) -> list[UplinkEffect]:
         """What we send is not answered. The binding may be gone; or the peers have nothing to say, which costs less
         and less.
         """
-        if self.relays.rtr is None or now < self._trusted_until:
-            return []
-        is_old = now > self._trusted_until + TRUST_RESET_S
-        self._trust_s = TRUST_S if is_old else min(2 * self._trust_s, self.keepalive_s or TRUST_RESET_S)
-        self._trusted_until = now + self._trust_s
-        return self.relays.again(now)
+        return self._again(now) if self.rtrs and self._trust.on_silence(now) else []
 
     def on_service_found(self, now: float) -> list[UplinkEffect]:
         """A Map-Server turned out to answer Info-Requests: no more holding back."""
@@ -247,8 +247,8 @@ class UplinkMachine:
             return []
         return self._asked(self._exchange.start(now), now)
 
-    def on_unproven(self, now: float) -> list[UplinkEffect]:
-        """The answer proves nothing, and a better one may be had: ask on, while this one is made do with."""
+    def on_doubted(self, now: float) -> list[UplinkEffect]:
+        """The answer proves nothing, or may hold no more: ask anew, while it is made do with."""
         return self._asked(self._exchange.start(now), now)
 
     def on_alive(self, server: MapServerPeer, now: float) -> None:
@@ -267,6 +267,22 @@ class UplinkMachine:
         self.lifetime = lifetime
         if self.keepalive_s is not None:
             self.relays.on_interval(self.keepalive_s)
+
+    def _punch(self, now: float) -> list[UplinkEffect]:
+        """Keep the bindings; an RTR that falls silent leaves the work to the others."""
+        before = self.punches.alive
+        effects = self.punches.on_timer(now)
+        left = self.punches.alive
+        for gone in before if left != before else ():
+            if gone not in left:
+                effects.append(Event("rtr-failed", {**self._fields(), "rtr": str(gone), "next": str(left[0])}))
+        return effects
+
+    def _again(self, now: float) -> list[UplinkEffect]:
+        """Open the way anew. lispers.net's RTRs confirm nothing of a registration, so the Map-Server is asked too."""
+        if self.dialect is not Dialect.LISPERS:
+            return self.relays.again(now) if self.relays.rtr is not None else []
+        return [*self.punches.again(now), *self._asked(self._exchange.start(now), now)]
 
     def _may_guess(self, remembered: Seen) -> bool:
         is_same_kind = remembered.dialect is Dialect.E19 and remembered.server.address.version == self._family

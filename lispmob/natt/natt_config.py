@@ -19,7 +19,8 @@ _PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
 class NattConfig:
     """`rtrs`: the RTRs that may be used; none named: those of an authenticated Info-Reply, and no others.
 
-    `keepalive_s` None: measured. `prefers_rtr`: use an RTR without a NAT too, as behind a stateful firewall.
+    `keepalive_s` None: measured. `prefers_rtr`: use an RTR without a NAT too, as behind a stateful firewall. `direct`:
+    past the RTR to peers that are found to be reached that way.
     """
 
     eids: tuple[EidPrefix, ...]
@@ -27,6 +28,7 @@ class NattConfig:
     mode: NattMode = "auto"
     rtrs: tuple[IpAddress, ...] = ()
     prefers_rtr: bool = False
+    direct: bool = False
     keepalive_s: float | None = None
     record_ttl_min: int = 10
     xtr_id: bytes = bytes(16)
@@ -42,6 +44,7 @@ class NattConfig:
             mode=config.natt.mode,
             rtrs=config.natt.rtrs,
             prefers_rtr=config.natt.prefers_rtr,
+            direct=config.natt.direct,
             keepalive_s=config.natt.keepalive_s,
             record_ttl_min=config.record_ttl_min,
             xtr_id=config.xtr_id,

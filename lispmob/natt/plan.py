@@ -29,6 +29,7 @@ class UplinkPlan:
     locator: LocalLocator
     relays: tuple[Relay, ...] = ()
     data_port: DataPortName = "pool"
+    admits_others: bool = False  # data may come past the relays, too
     is_usable: bool = True  # False: behind a NAT and no RTR has it registered yet; nothing useful can leave
 
 

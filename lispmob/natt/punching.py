@@ -9,26 +9,41 @@ the field does not. So only an RTR that did answer can be seen to die.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import field
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from lispmob.control.effect import Count
 from lispmob.control.locator_set import LocalLocator
 from lispmob.natt.dialect import PUNCH_INTERVAL_S, TRAITS, Dialect
-from lispmob.natt.effect import DataPort, SendFromDataPort
+from lispmob.natt.effect import DataPort, SendFromDataPort, UplinkEffect
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
 from lispmob.wire.info import InfoReply, InfoRequest
 
 SILENT_LIMIT: Final = 3  # ours: punches that an RTR which used to answer may leave unanswered
+RETRY_S: Final = 1.0  # ours: a punch that such an RTR left unanswered goes again within this
+SHORTEST_RETRY_S: Final = 0.3  # ours: an RTR in a busy host may take so long
+RTT_FACTOR: Final = 3.0
 
 
 @dataclass(slots=True)
 class _Rtr:
-    nonce: int = 0
-    sent_at: float = 0.0
+    due_at: float
+    outstanding: dict[int, float] = field(default_factory=dict)  # nonce -> when it was sent
     unanswered: int = 0
     rtt_s: float | None = None  # None: has never answered
+
+    @property
+    def retry_s(self) -> float:
+        """How long an answer may take."""
+        return min(RETRY_S, max(SHORTEST_RETRY_S, RTT_FACTOR * (self.rtt_s or RETRY_S)))
+
+    @property
+    def is_silent(self) -> bool:
+        """True for one that used to answer, and does not any more; the last punch may still be on its way."""
+        return self.rtt_s is not None and self.unanswered > SILENT_LIMIT
 
 
 class Punches:
@@ -40,12 +55,12 @@ class Punches:
         self._new_nonce = new_nonce
         self._rtrs: dict[IpAddress, _Rtr] = {}
         self._interval_s = PUNCH_INTERVAL_S
-        self._wake_at: float | None = None
+        self.place: tuple[IpAddress, int] | None = None  # how an RTR saw us; by the draft a Map-Server does not tell
 
     @property
     def alive(self) -> tuple[IpAddress, ...]:
         """The RTRs that nothing speaks against; all of them when everything does."""
-        found = tuple(ip for ip, rtr in self._rtrs.items() if rtr.rtt_s is None or rtr.unanswered < SILENT_LIMIT)
+        found = tuple(ip for ip, rtr in self._rtrs.items() if not rtr.is_silent)
         return found or tuple(self._rtrs)
 
     def rtt_s(self, rtr: IpAddress) -> float | None:
@@ -55,46 +70,58 @@ class Punches:
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""
-        return self._wake_at
+        return min((rtr.due_at for rtr in self._rtrs.values()), default=None)
 
-    def start(self, rtrs: Iterable[IpAddress], interval_s: float, now: float) -> list[SendFromDataPort | Count]:
-        """Keep the bindings to these RTRs; at once when there is a new one among them."""
+    def start(self, rtrs: Iterable[IpAddress], interval_s: float, now: float) -> list[UplinkEffect]:
+        """Keep the bindings to these RTRs; at once to a new one."""
         before = self._rtrs
-        self._rtrs = {ip: before.get(ip, _Rtr()) for ip in rtrs}
+        self._rtrs = {ip: before.get(ip) or _Rtr(due_at=now) for ip in rtrs}
         self._interval_s = min(interval_s, PUNCH_INTERVAL_S)
-        return [] if self._rtrs.keys() <= before.keys() and self._wake_at is not None else self._punch(now)
+        return self.on_timer(now)
+
+    def again(self, now: float) -> list[UplinkEffect]:
+        """Something is wrong on the way: open it anew, and find out who is still there."""
+        for rtr in self._rtrs.values():
+            rtr.due_at = now
+        return self.on_timer(now)
 
     def stop(self) -> None:
         """No binding is wanted any more."""
         self._rtrs.clear()
-        self._wake_at = None
+        self.place = None
 
-    def on_timer(self, now: float) -> list[SendFromDataPort | Count]:
+    def on_timer(self, now: float) -> list[UplinkEffect]:
         """A deadline may have passed."""
-        if self._wake_at is None or now < self._wake_at:
-            return []
-        return self._punch(now)
+        due = [(ip, rtr) for ip, rtr in self._rtrs.items() if now >= rtr.due_at]
+        return [effect for ip, rtr in due for effect in self._punch(ip, rtr, now)]
 
     def on_info_reply(self, reply: InfoReply, source: IpAddress, now: float) -> bool:
         """True when this is an RTR's answer to the last punch."""
         rtr = self._rtrs.get(source)
-        if rtr is None or not rtr.unanswered or reply.nonce != rtr.nonce:
+        sent_at = rtr.outstanding.get(reply.nonce) if rtr is not None else None
+        if rtr is None or sent_at is None:
             return False
+        rtr.outstanding.clear()
+        if isinstance(address := reply.nat.global_etr_rloc, IPv4Address | IPv6Address) and reply.nat.etr_port:
+            self.place = (address, reply.nat.etr_port)
         rtr.unanswered = 0
-        rtr.rtt_s = now - rtr.sent_at
+        rtr.rtt_s = now - sent_at
+        rtr.due_at = sent_at + self._interval_s
         return True
 
-    def _punch(self, now: float) -> list[SendFromDataPort | Count]:
-        self._wake_at = now + self._interval_s if self._rtrs else None
-        effects: list[SendFromDataPort | Count] = []
-        one = self._locator
-        port = TRAITS[Dialect.LISPERS].rtr_punch_port
+    def _punch(self, ip: IpAddress, rtr: _Rtr, now: float) -> list[UplinkEffect]:
+        one, port = self._locator, TRAITS[Dialect.LISPERS].rtr_punch_port
         assert port is not None
-        for ip, rtr in self._rtrs.items():
-            rtr.nonce, rtr.sent_at = self._new_nonce(), now
-            rtr.unanswered += 1
-            request = InfoRequest(rtr.nonce, None, 0, tail=DistinguishedName(self._host_name))
-            payload = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode() + request.encode()
-            effects.append(SendFromDataPort(payload, ip, port, one.address, one.ifindex, DataPort.EPHEMERAL))
-            effects.append(Count("tx_info_request"))
-        return effects
+        nonce = self._new_nonce()
+        rtr.outstanding[nonce] = now
+        while len(rtr.outstanding) > SILENT_LIMIT:
+            del rtr.outstanding[next(iter(rtr.outstanding))]
+        rtr.unanswered += 1
+        answers = rtr.rtt_s is not None and rtr.unanswered <= SILENT_LIMIT
+        rtr.due_at = now + min(self._interval_s, rtr.retry_s) if answers else now + self._interval_s
+        request = InfoRequest(nonce, None, 0, tail=DistinguishedName(self._host_name))
+        payload = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode() + request.encode()
+        return [
+            SendFromDataPort(payload, ip, port, one.address, one.ifindex, DataPort.EPHEMERAL),
+            Count("tx_info_request"),
+        ]

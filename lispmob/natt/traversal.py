@@ -16,7 +16,9 @@ from lispmob.control.node_config import Datagram
 from lispmob.control.rate_limit import TokenBucket
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
+from lispmob.natt.dialect import Dialect
 from lispmob.natt.effect import (
+    AskAgain,
     AskFailed,
     NattEffect,
     PlanChanged,
@@ -30,9 +32,10 @@ from lispmob.natt.machine import State, UplinkMachine
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan
 from lispmob.natt.server_knowledge import ServerKnowledge
+from lispmob.natt.shortcuts import Ground, Shortcuts
 from lispmob.natt.union import plan, record_for
-from lispmob.wire.address import IpAddress
-from lispmob.wire.header import CONTROL_PORT
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.header import CONTROL_PORT, DATA_PORT
 from lispmob.wire.info import InfoReply
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
@@ -62,6 +65,7 @@ class Traversal:
         self._remembered: Seen | None = None
         self._lifetimes: dict[IpAddress, Lifetime] = {}  # by the public address of the NAT
         self._refused_events = TokenBucket(REFUSED_EVENT_S)
+        self.shortcuts = Shortcuts(config, new_nonce=new_nonce)
 
     @property
     def machines(self) -> tuple[UplinkMachine, ...]:
@@ -70,7 +74,8 @@ class Traversal:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
-        return min((at for one in self._machines.values() if (at := one.wake_at()) is not None), default=None)
+        times = [self.shortcuts.wake_at(), *(one.wake_at() for one in self._machines.values())]
+        return min((at for at in times if at is not None), default=None)
 
     def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[NattEffect]:
         """Our addresses are these now. A machine lives as long as its address is on its interface."""
@@ -106,6 +111,9 @@ class Traversal:
         if isinstance(message, MapReply) and message.is_probe:
             is_ours = any(one.on_map_reply(message, now) for one in self._machines.values())
             return self._route([], now) if is_ours else None
+        if isinstance(message, MapReply):
+            found = self.shortcuts.on_map_reply(message, now)
+            return None if found is None else self._route(found, now)
         if isinstance(message, MapNotify) and any(one.relays.expects(message.nonce) for one in self._machines.values()):
             # Through an RTR it comes in a data packet; this one came past it, and proves nothing about the RTR.
             return self._route([Count("rx_policy")], now)
@@ -121,6 +129,12 @@ class Traversal:
         if isinstance(message, InfoReply):
             source, local = arrival.outer_source, arrival.outer_destination
             return self._route(self._on_info_reply(message, arrival.payload, local, source, now), now)
+        if isinstance(message, MapRequest) and message.is_probe and arrival.source_port == DATA_PORT:
+            return self._route(self._on_probed(machine, message, arrival, now), now)
+        if isinstance(message, MapReply) and message.is_probe:
+            found = self.shortcuts.on_probe_reply(message, arrival, now)
+            if found is not None:
+                return self._route(found, now)
         if machine is None or arrival.outer_source not in machine.rtrs:
             return self._route(self._refuse(arrival, now), now)
         if isinstance(message, MapNotify):
@@ -131,7 +145,12 @@ class Traversal:
 
     def on_timer(self, now: float) -> list[NattEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
-        return self._route([effect for one in self.machines for effect in one.on_timer(now)], now)
+        effects = [effect for one in self.machines for effect in one.on_timer(now)]
+        return self._route([*effects, *self.shortcuts.on_timer(now)], now)
+
+    def on_destination(self, source: IpAddress, eid: EidPrefix, now: float) -> list[NattEffect]:
+        """Packets go to this host through an RTR, for nobody asked for a better way."""
+        return self._route(self.shortcuts.on_destination(source, eid, now), now)
 
     def on_map_server_alive(self, address: IpAddress, now: float) -> list[NattEffect]:
         """A Map-Server confirmed an ordinary registration."""
@@ -149,7 +168,8 @@ class Traversal:
     def on_stalled(self, address: IpAddress, now: float) -> list[NattEffect]:
         """What leaves by this uplink has not been answered for longer than a round trip."""
         machine = self._machines.get(address)
-        return self._route(machine.on_stalled(now) if machine is not None else [], now)
+        stalled = machine.on_stalled(now) if machine is not None else []
+        return self._route([*self.shortcuts.on_stalled(address, now), *stalled], now)
 
     def on_lifetime(self, address: IpAddress, lifetime: Lifetime, now: float) -> list[NattEffect]:
         """The binding lifetime behind this uplink was measured; the NAT is known again by its public address."""
@@ -224,7 +244,7 @@ class Traversal:
             one.on_lifetime(self._lifetimes[seen.address])
         is_news = self._knowledge.on_answered(seen.server, seen.dialect)
         effects: list[UplinkEffect] = [ServiceFound(seen.server.address)] if is_news else []
-        return effects + one.on_unproven(now) if self._knowledge.wants_proof(seen.server) else effects
+        return effects + one.on_doubted(now) if self._knowledge.wants_proof(seen.server) else effects
 
     def _on_data_map_notify(
         self, machine: UplinkMachine, notify: MapNotify, arrival: DataControl, now: float
@@ -247,6 +267,25 @@ class Traversal:
             return [Count("rx_policy")]
         return [Count("rx_rtr_poke"), *machine.on_poked(now)]
 
+    def _on_probed(
+        self, machine: UplinkMachine | None, request: MapRequest, arrival: DataControl, now: float
+    ) -> list[UplinkEffect]:
+        """Whoever is answered may send data, so that only an uplink that takes it may answer."""
+        if machine is None or (machine.rtrs and not (self.config.direct and machine.dialect is Dialect.E19)):
+            return self._refuse(arrival, now)
+        return self.shortcuts.on_probed(request, arrival, self.plan.record_locators, now)
+
+    def _ground(self) -> Ground | None:
+        """The one uplink that all packets leave by, when it is behind a NAT and past the RTR is asked for."""
+        if not self.config.direct or self.plan.asks_mapping_system:
+            return None
+        working = [one for one in self.machines if one.state is State.RELAYED and one.locator.priority < NEVER]
+        best = [one for one in working if one.locator.priority == working[0].locator.priority]
+        if len(best) != 1 or best[0].dialect is not Dialect.E19:
+            return None
+        one, seen = best[0], best[0].seen
+        return Ground(one.locator, seen, one.rtrs) if seen is not None and seen.address is not None else None
+
     def _refuse(self, arrival: DataControl, now: float) -> list[UplinkEffect]:
         effects: list[UplinkEffect] = [Count("data_inner")]
         if self._refused_events.take(now):
@@ -263,6 +302,7 @@ class Traversal:
         if new != self.plan:
             self.plan = new
             out.insert(0, PlanChanged(new))
+        out += self._sort(self.shortcuts.on_ground(self._ground(), self.config), now)
         registers: list[UplinkEffect] = []
         for one in self.machines:
             registers += one.on_record(record_for(one, self.machines, self.config), now)
@@ -285,6 +325,9 @@ class Traversal:
                         "rtt_ms": round(done.rtt_s * 1000, 3),
                     }
                     out.append(Event("registered", fields))
+                case AskAgain(address):
+                    if (doubted := self._machines.get(address)) is not None:
+                        waiting.extend(doubted.on_doubted(now))
                 case AskFailed():
                     pass
                 case other:

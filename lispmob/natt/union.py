@@ -28,7 +28,7 @@ WEIGHT_MAX: Final = 255
 def plan(machines: Sequence[UplinkMachine], config: NattConfig) -> NattPlan:
     """What everybody else has to do, given where each uplink stands."""
     working = [one for one in machines if one.state is State.RELAYED or one.is_direct]
-    uplinks = tuple(_uplink(one) for one in machines)
+    uplinks = tuple(_uplink(one, config) for one in machines)
     wanted = [one for one in uplinks if one.locator.priority < NEVER]
     defaults = {relay.address: relay for uplink in wanted if uplink.is_usable for relay in uplink.relays}
     asks = not wanted or any(not uplink.relays and uplink.is_usable for uplink in wanted)
@@ -42,15 +42,27 @@ def plan(machines: Sequence[UplinkMachine], config: NattConfig) -> NattPlan:
 
 
 def record_for(one: UplinkMachine, machines: Iterable[UplinkMachine], config: NattConfig) -> tuple[Locator, ...]:
-    """What the registers of this uplink say: all that works, and itself, for they are what makes it work."""
-    working = [other for other in machines if other is one or other.state is State.RELAYED or other.is_direct]
-    return record(working, config)
+    """What the registers of this uplink say: all that works, and itself, for they are what makes it work.
+
+    Another one that registers at this moment is named too, R=0: the RTR forgets what is not listed, and nobody knows
+    which of the two registers it hears last.
+    """
+    present = tuple(machines)
+    working = [other for other in present if other is one or other.state is State.RELAYED or other.is_direct]
+    starting = [other for other in present if other not in working and other.state is State.REGISTERING]
+    return record(working, config, starting)
 
 
-def record(machines: Sequence[UplinkMachine], config: NattConfig) -> tuple[Locator, ...]:
-    """The locators of the record, each address once, in the order of the RFC."""
+def record(
+    machines: Sequence[UplinkMachine], config: NattConfig, starting: Sequence[UplinkMachine] = ()
+) -> tuple[Locator, ...]:
+    """The locators of the record, each address once, in the order of the RFC. `starting`: R=0 alone."""
     locators: dict[WireAddress, Locator] = {}
     rtrs: dict[IpAddress, list[UplinkMachine]] = {}
+    for one in starting:
+        if one.rtrs and one.dialect is not Dialect.LISPERS:
+            own = _own(one, config)
+            locators[own.address] = own
     for one in machines:
         for rtr in one.rtrs:
             rtrs.setdefault(rtr, []).append(one)
@@ -62,15 +74,16 @@ def record(machines: Sequence[UplinkMachine], config: NattConfig) -> tuple[Locat
     return tuple(sorted(locators.values(), key=_wire_order)[:LOCATORS_PER_RECORD_LIMIT])
 
 
-def _uplink(one: UplinkMachine) -> UplinkPlan:
+def _uplink(one: UplinkMachine, config: NattConfig) -> UplinkPlan:
     locator = one.locator
-    relays = tuple(
-        Relay(rtr, DATA_PORT, priority=1, weight=100) for rtr in one.rtrs if rtr.version == locator.address.version
-    )
+    # The first one has all the data, so that its silence is noticed; the others are kept open, and listened to.
+    fitting = (rtr for rtr in one.rtrs if rtr.version == locator.address.version)
+    relays = tuple(Relay(rtr, DATA_PORT, priority=rank, weight=100) for rank, rtr in enumerate(fitting, start=1))
     is_usable = one.is_direct or one.state is State.RELAYED
+    admits_others = bool(relays) and config.direct and one.dialect is Dialect.E19
     # Without relays of its family a fixed port serves nothing; an ephemeral one may be what the question came from.
     needs_port = bool(relays) or one.data_port is DataPort.EPHEMERAL
-    return UplinkPlan(locator, relays, one.data_port.value if needs_port else "pool", is_usable)
+    return UplinkPlan(locator, relays, one.data_port.value if needs_port else "pool", admits_others, is_usable)
 
 
 def _own(one: UplinkMachine, config: NattConfig) -> Locator:
@@ -81,9 +94,12 @@ def _own(one: UplinkMachine, config: NattConfig) -> Locator:
         return Locator(own.address, own.priority, own.weight, is_local=True, is_reachable=False)
     seen = one.seen
     assert seen is not None
-    address = seen.address if seen.address is not None and one.reach is Reach.TRANSLATED else own.address
-    name = place_name(config.host_name_on(own.interface), seen.port)
-    return Locator(AfiList((address, name)), own.priority, own.weight, is_local=True)
+    told = (seen.address, seen.port) if seen.address is not None else one.punches.place
+    host = config.host_name_on(own.interface)
+    if told is None:
+        return Locator(AfiList((own.address, DistinguishedName(host))), own.priority, own.weight, is_local=True)
+    address = own.address if one.reach is Reach.DIRECT else told[0]
+    return Locator(AfiList((address, place_name(host, told[1]))), own.priority, own.weight, is_local=True)
 
 
 def _rtr(rtr: IpAddress, behind: list[UplinkMachine]) -> Locator:

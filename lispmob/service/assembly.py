@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Final, cast
 
@@ -11,6 +11,7 @@ from lispmob.control.effect import InstallMapping
 from lispmob.control.locator_set import NEVER, LocalLocator
 from lispmob.control.node_config import Fallback, MapServerPeer, NattMode, NattSettings, NodeConfig
 from lispmob.control.path import ProbeConfig
+from lispmob.control.preference import PreferenceConfig
 from lispmob.datapath.model import ControlPacket, Disposition, EngineConfig, ForwardingEntry, ForwardingLocator
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
@@ -18,7 +19,9 @@ from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy, UplinkRule
 from lispmob.mh.plan import KernelState, KernelUplink, LostAddress
 from lispmob.mh.policy import Uplink as SteeringUplink
+from lispmob.mh.scheduler import Prefer
 from lispmob.natt.arrival import DataControl
+from lispmob.natt.natt_config import is_private
 from lispmob.natt.plan import NattPlan, UplinkPlan
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import IpAddress
@@ -31,6 +34,15 @@ _NATT_MODES: Final[dict[str, NattMode]] = {"auto": "auto", "off": "off", "e19": 
 SMALLEST_TUN_MTU: Final = 1280  # IPv6's minimum (RFC 8200, 5): below it the kernel would take IPv6 off the device
 NO_MEANING: Final = Meaning()
 NONE: Final[frozenset[str]] = frozenset()
+NO_RANKS: Final[Mapping[str, int]] = {}
+METERED_COST: Final = 100  # ours: more than nothing
+
+
+def odd_choices(file: NodeFile) -> list[str]:
+    """What is allowed, and hardly meant."""
+    if file.routing.mode == "split" and not file.routing.overlay_prefixes:
+        return ["routing.overlay-prefixes is empty: nothing but answers goes into the overlay"]
+    return []
 
 
 def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy:
@@ -77,12 +89,14 @@ def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str 
         register_interval_s=file.register.interval_s,
         record_ttl_min=file.register.ttl_min,
         probing=probe_config(file),
+        preference=preference_config(file),
         xtr_id=xtr_id,
         site_id=file.register.site_id,
         natt=NattSettings(
             mode=_NATT_MODES[file.natt.mode],
             rtrs=file.natt.rtrs,
             prefers_rtr=file.natt.prefer_rtr,
+            direct=file.natt.direct,
             keepalive_s=file.natt.keepalive_s,
             host_name=(file.natt.host_name or host_name).encode(),
         ),
@@ -100,33 +114,48 @@ def probe_config(file: NodeFile) -> ProbeConfig | None:
         tries=wanted.tries,
         timeout_s=wanted.timeout_s,
         backoff_max_s=wanted.backoff_s,
-        measures=wanted.measure,
+        measures=wanted.measure or preference_config(file).is_measured,
     )
 
 
-def odd_choices(file: NodeFile) -> list[str]:
-    """What a user has probably not meant, one sentence each."""
-    if file.routing.mode == "split" and not file.routing.overlay_prefixes:
-        return ["routing.overlay-prefixes is empty: nothing but answers goes into the overlay"]
-    return []
+def preference_config(file: NodeFile) -> PreferenceConfig:
+    """What decides among equals; in legacy mode the host's default route does."""
+    wanted = file.multihoming
+    return PreferenceConfig(Prefer.WEIGHT if wanted.mode == "legacy" else Prefer(wanted.prefer), wanted.hold_s)
 
 
 def engine_config(file: NodeFile) -> EngineConfig:
     """What the datapath is told at its start."""
-    return EngineConfig(tun_name=file.tun.name, eids=file.eids, role="node", mark_mask=file.steering.mask.bits)
+    return EngineConfig(
+        tun_name=file.tun.name,
+        eids=file.eids,
+        role="node",
+        mark_mask=file.steering.mask.bits,
+        pin_threads=file.tun.pin_threads,
+    )
 
 
 def steering_uplinks(
     file: NodeFile, uplinks: Iterable[Uplink], meaning: Meaning = NO_MEANING
 ) -> tuple[SteeringUplink, ...]:
-    """The uplinks as rules see them; what costs by volume is said by the user, or else by NetworkManager."""
-    guessed = meaning.metered if file.network_manager.use else NONE
+    """The uplinks as rules see them."""
+    return tuple(
+        SteeringUplink(each.name, each.ifindex, each.priority, _is_metered(file, each.name, meaning))
+        for each in uplinks
+    )
 
-    def is_metered(name: str) -> bool:
-        told = _section(file, name).metered
-        return name in guessed if told is None else told
 
-    return tuple(SteeringUplink(each.name, each.ifindex, each.priority, is_metered(each.name)) for each in uplinks)
+def uplink_cost(file: NodeFile, name: str, meaning: Meaning = NO_MEANING) -> int:
+    """The user's figure; without one, what is paid by the octet costs something, and the rest nothing."""
+    if (told := _section(file, name).cost) is not None:
+        return told
+    return METERED_COST if _is_metered(file, name, meaning) else 0
+
+
+def _is_metered(file: NodeFile, name: str, meaning: Meaning) -> bool:
+    """What costs by volume is said by the user, or else by NetworkManager."""
+    told = _section(file, name).metered
+    return (file.network_manager.use and name in meaning.metered) if told is None else told
 
 
 def _section(file: NodeFile, name: str) -> UplinkSection:
@@ -139,7 +168,10 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     return ForwardingEntry(
         mapping.prefix,
         Disposition[mapping.disposition],
-        tuple(ForwardingLocator(each.address, each.priority, each.weight) for each in mapping.locators),
+        tuple(
+            ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source)
+            for each in mapping.locators
+        ),
     )
 
 
@@ -152,7 +184,7 @@ def kernel_state(
     plan: NattPlan = NO_PLAN,
 ) -> KernelState:
     """What the kernel must hold for these uplinks."""
-    present = tuple(uplinks)
+    present, gone = tuple(uplinks), tuple(lost)
     return KernelState(
         tun=file.tun.name,
         eids=file.eids,
@@ -165,11 +197,12 @@ def kernel_state(
             )
             for uplink in present
         ),
-        lost=tuple(lost),
+        lost=gone,
         mtu_bytes=tun_mtu(file, present),
+        # A private address that is lost was behind a NAT, and when it comes back its first packet is a register.
         sends_from_data_port=frozenset(
             one.locator.address for one in plan.uplinks if one.data_port != "pool" or not one.is_usable
-        ),
+        ).union(one.address for one in gone if is_private(one.address)),
         translates_native=file.routing.fallback == "native",
     )
 
@@ -181,10 +214,20 @@ def guarded(file: NodeFile) -> tuple[IpAddress, ...]:
     return tuple(dict.fromkeys((*servers, *file.resolvers, *proxies, *file.proxy_itrs)))
 
 
-def local_locators(uplinks: Iterable[Uplink]) -> tuple[LocalLocator, ...]:
+def local_locators(
+    uplinks: Iterable[Uplink], file: NodeFile, meaning: Meaning = NO_MEANING
+) -> tuple[LocalLocator, ...]:
     """Our RLOCs: every usable address of every uplink."""
     return tuple(
-        LocalLocator(address, uplink.ifindex, uplink.name, uplink.priority, uplink.weight, uplink.mtu_bytes)
+        LocalLocator(
+            address,
+            uplink.ifindex,
+            uplink.name,
+            uplink.priority,
+            uplink.weight,
+            uplink.mtu_bytes,
+            uplink_cost(file, uplink.name, meaning),
+        )
         for uplink in uplinks
         for address in uplink.addresses
     )
@@ -196,22 +239,31 @@ def engine_uplinks(
     plan: NattPlan = NO_PLAN,
     *,
     is_legacy: bool = False,
+    ranks: Mapping[str, int] = NO_RANKS,
 ) -> tuple[EngineUplink, ...]:
     """The uplinks as the datapath wants them: one for each family, since either may lead nowhere by itself.
 
     `is_legacy`: packets leave by the uplink of the host's own default route, and by the next one only when it fails.
-    An address that the plan does not know yet has no NAT.
+    `ranks`: priorities by name, where a quality is preferred. An address that the plan does not know yet has no NAT,
+    unless it is private: what it sent would be lost.
     """
     present = tuple(uplinks)
     by_metric = sorted(present, key=lambda uplink: (uplink.metric, uplink.name))
-    ranks = {uplink.ifindex: place for place, uplink in enumerate(by_metric, start=1)}
+    places = {uplink.ifindex: place for place, uplink in enumerate(by_metric, start=1)}
     traversal = {one.locator.address: _traversal(one) for one in plan.uplinks if one != UplinkPlan(one.locator)}
+    known = {one.locator.address for one in plan.uplinks}
+    hidden = {own for uplink in present for own in uplink.addresses if known and own not in known and is_private(own)}
+    traversal |= dict.fromkeys(hidden, EngineTraversal(is_usable=False))
     return tuple(
         EngineUplink(
             ifindex=uplink.ifindex,
             interface=uplink.name,
             addresses=addresses,
-            priority=NEVER if is_silent(addresses[0]) else ranks[uplink.ifindex] if is_legacy else uplink.priority,
+            priority=NEVER
+            if is_silent(addresses[0])
+            else places[uplink.ifindex]
+            if is_legacy
+            else ranks.get(uplink.name, uplink.priority),
             weight=uplink.weight,
             mtu_bytes=uplink.mtu_bytes,
             traversal={address: traversal[address] for address in addresses if address in traversal},
@@ -239,7 +291,7 @@ def data_control(punt: ControlPacket) -> DataControl:
 
 def _traversal(plan: UplinkPlan) -> EngineTraversal:
     relays = tuple(ForwardingLocator(each.address, each.priority, each.weight, each.port) for each in plan.relays)
-    return EngineTraversal(plan.data_port, relays, plan.is_usable)
+    return EngineTraversal(plan.data_port, relays, plan.is_usable, plan.admits_others)
 
 
 def tun_mtu(file: NodeFile, uplinks: Iterable[Uplink]) -> int:

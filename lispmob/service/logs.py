@@ -12,7 +12,19 @@ _PRIORITIES: Final = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging
 
 # Events that a person would tell a friend: at INFO. The rest is for debugging.
 TOLD: Final = frozenset(
-    {"registered", "auth-failed", "moved", "withdrawn", "natt", "rtr-failed", "natt-stranded", "natt-absent"}
+    {
+        "registered",
+        "auth-failed",
+        "moved",
+        "withdrawn",
+        "natt",
+        "rtr-failed",
+        "natt-stranded",
+        "natt-absent",
+        "uplinks-ranked",
+        "shortcut-opened",
+        "shortcut-closed",
+    }
 )
 
 

@@ -13,7 +13,7 @@ def view(machine: UplinkMachine, measuring: Measuring) -> schema.NetCheck:
     """The uplink as far as it is known."""
     seen, one = machine.seen, machine.locator
     rtr = machine.rtrs[0] if machine.rtrs else None
-    rtt_s = machine.choice.rtt_s(rtr) if rtr is not None else None
+    rtt_s = machine.rtt_s_to(rtr) if rtr is not None else None
     way = measuring.ways.get(one.address, Way.UNKNOWN)
     lifetime, kind = machine.lifetime, measuring.kinds.get(one.address)
     return schema.NetCheck(

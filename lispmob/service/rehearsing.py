@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -24,6 +24,7 @@ from lispmob.mh.selector import Flow
 from lispmob.service import assembly
 from lispmob.service.flow_text import flow_text
 from lispmob.service.sending import sending_uplinks
+from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 if TYPE_CHECKING:

@@ -1,12 +1,18 @@
-"""What a reload may change while packets flow, and what waits for a restart. Pure."""
+"""What a reload may change while packets flow, and what waits for a restart; and the reload that a signal asks for."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 
 from lispmob.config.node import NodeFile
+from lispmob.errors import ConfigError
+
+log = logging.getLogger("lispd")
 
 # A device, a socket and a directory are opened once.
 NEEDS_RESTART: Final = ("tun", "control", "dbus", "state_dir")
@@ -25,3 +31,20 @@ def merge(old: NodeFile, new: NodeFile) -> NodeFile:
 
 def _key(name: str) -> str:
     return name.replace("_", "-")
+
+
+class OnSignal:
+    """Called for SIGHUP: reloads in a task of its own; what is wrong with the configuration goes to the log."""
+
+    def __init__(self, reload: Callable[[], Awaitable[object]]) -> None:
+        self._reload = reload
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._quietly())
+
+    async def _quietly(self) -> None:
+        try:
+            await self._reload()
+        except ConfigError as error:
+            log.error("the old configuration stays in use: %s", error)

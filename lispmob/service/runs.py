@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import logging
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from lispmob.api.backend import ApiError
@@ -17,6 +16,7 @@ from lispmob.mh import cgroups
 from lispmob.mh.policy import Rule, Via
 from lispmob.mh.selector import Selector
 from lispmob.service.steering import Steering
+from lispmob.values import dataclass
 
 RUNS_MAX: Final = 64  # ours: each costs every packet a comparison
 LOOK_S: Final = 1.0  # ours: how long a rule may outlive its command

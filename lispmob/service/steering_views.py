@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lispmob.api.steering_schema import FlowParams, Rehearsal, Run, RunParams, Why
-from lispmob.service.rehearsing import rehearse_now
-from lispmob.service.why import why
 
 if TYPE_CHECKING:
     from lispmob.service.views import Parts
@@ -20,10 +18,14 @@ class SteeringViews:
 
     async def why(self, params: FlowParams) -> Why:
         """What becomes of a flow."""
+        from lispmob.service.why import why  # a start need not load what nobody has asked for
+
         return await why(self._parts, params)
 
     async def rehearse(self, lose: Sequence[str], gain: Sequence[str]) -> Rehearsal:
         """What would change for the flows of the moment."""
+        from lispmob.service.rehearsing import rehearse_now
+
         return await rehearse_now(self._parts, lose, gain)
 
     async def run(self, params: RunParams, pid: int) -> Run:

@@ -12,7 +12,6 @@ from lispmob.config.node import NodeFile
 from lispmob.control.effect import InstallMapping
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node import Node, NodeEffect
-from lispmob.control.path import Path
 from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
 from lispmob.datapath.engine import Engine
@@ -22,6 +21,7 @@ from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.service import netcheck, uplink_views
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.measuring import Measuring
+from lispmob.service.path_view import in_ms, path_view
 from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.runs import Runs
 from lispmob.service.steering import Steering
@@ -145,8 +145,8 @@ class Views(SteeringViews):
     def paths(self) -> Sequence[schema.Path]:
         """Every pair of a locator of ours and a remote one in use, by our interface."""
         node, now = self._parts.node, self._parts.now()
-        names = {one.address: one.interface for one in node.locators.locators}
-        shown = [_path(one, names.get(one.pair.local, "?"), now) for one in node.paths]
+        own = {one.address: one for one in node.locators.locators}
+        shown = [path_view(one, own.get(one.pair.local), node.is_preferred, now) for one in node.paths]
         return sorted(shown, key=lambda one: (one.interface, one.local, one.remote))
 
     def handovers(self) -> Sequence[schema.Handover]:
@@ -270,7 +270,7 @@ class Views(SteeringViews):
             for path in self._parts.node.paths
             if path.pair.remote in locator.ips and path.quality.rtt_s is not None
         ]
-        return _in_ms(min(known, default=None))
+        return in_ms(min(known, default=None))
 
     def _entry(self, entry: MapCacheEntry) -> schema.MapCacheEntry:
         now = self._parts.now()
@@ -296,35 +296,10 @@ class Views(SteeringViews):
         )
 
 
-def _path(one: Path, interface: str, now: float) -> schema.Path:
-    quality = one.quality
-    return schema.Path(
-        local=str(one.pair.local),
-        interface=interface,
-        remote=str(one.pair.remote),
-        state=one.state.value,
-        why=one.why,
-        since_s=round(max(0.0, now - one.since), 3),
-        rtt_ms=_in_ms(quality.rtt_s),
-        rtt_min_ms=_in_ms(quality.rtt_min_s),
-        jitter_ms=_in_ms(quality.jitter_s),
-        loss=None if quality.loss is None else round(quality.loss, 4),
-        probes=quality.probes,
-        heard_s=None if one.last_heard is None else round(now - one.last_heard, 3),
-    )
-
-
-def _in_ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
-
-
 def _verdict(known: InstallMapping) -> Literal["encapsulate", "native", "drop", "ask"]:
-    words: dict[str, Literal["encapsulate", "native", "drop", "ask"]] = {
-        "ENCAPSULATE": "encapsulate",
-        "NATIVE": "native",
-        "MISS": "ask",
-    }
-    return words.get(known.disposition, "drop")
+    if known.disposition in ("ENCAPSULATE", "TELL"):
+        return "encapsulate"
+    return "native" if known.disposition == "NATIVE" else "ask" if known.disposition == "MISS" else "drop"
 
 
 def _handover(move: Handover) -> schema.Handover:

@@ -267,6 +267,8 @@ class _Explanation:
         if lanes[0] != DEFAULT:
             self._say("uplink", "the uplink of the mark cannot send it: priority and weight decide")
         sending = sending_uplinks(self._parts.file, self._parts.uplinks, self._parts.node)
+        for step in self._parts.node.preference_steps if self._parts.node.uplink_ranks else ():
+            self._say("uplink", f"prefer: {self._parts.file.multihoming.prefer}: {step}")
         best = min((up.priority for up in sending), default=math.inf)
         equals = {up.interface: up.weight for up in sending if up.priority == best}
         told = ", ".join(f"{name} weight {weight}" for name, weight in equals.items())

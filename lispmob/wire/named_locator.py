@@ -76,6 +76,12 @@ def place_of(locator: Locator) -> Place | None:
     return Place(named[0], host) if named is not None and host is not None else None
 
 
+def has_port(locator: Locator) -> bool:
+    """True when the name tells a translated port: then a NAT is before the address, whatever else the record says."""
+    named = _named(locator)
+    return named is not None and PORT_MARK in named[1]
+
+
 def partial(locators: tuple[Locator, ...], asker: Container[IpAddress]) -> tuple[Locator, ...]:
     """What whoever has these addresses shall see of a node behind NATs: one of its RTRs the node, all others the RTRs.
 

@@ -60,9 +60,9 @@ PREFIX           SOURCE  LOCATORS (PRIO/WEIGHT)                                 
 [7]10.0.0.0/8    static  drop                                                     1d 1h    never       -
 """
 PATHS = """\
-LOCAL                REMOTE       STATE      RTT  JITTER  LOSS  PROBES  HEARD  WHY
-wlan0 198.51.100.23  203.0.113.5  up     12.3 ms  0.8 ms  1.6%      64   0.5s  answered, 1m 15s ago
-wwan0 203.0.113.80   203.0.113.5  down         -       -     -       0      -  no answer, 3.0s ago
+LOCAL                REMOTE       STATE      RTT  JITTER  LOSS  PROBES  HEARD  USED  COST  WHY
+wlan0 198.51.100.23  203.0.113.5  up     12.3 ms  0.8 ms  1.6%      64   0.5s  yes      0  answered, 1m 15s ago
+wwan0 203.0.113.80   203.0.113.5  down         -       -     -       0      -  yes      0  no answer, 3.0s ago
 """
 DATABASE = """\
 EID-PREFIX    LOCATORS (PRIO/WEIGHT)  TTL  VERSION

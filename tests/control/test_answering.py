@@ -6,6 +6,7 @@ import pytest
 
 from lispmob.control.answering import Answerer, Asked
 from lispmob.control.effect import Count, MachineEffect, SendControl
+from lispmob.control.path import VOLLEY
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from tests.control.support import EID, LTE, SERVER, WIFI, WIFI6, ip, locators, only, prefix
@@ -106,3 +107,35 @@ def test_many_rlocs_cannot_be_flooded_through_us() -> None:
         effects += machine.on_map_request(replace(FORWARDED, request=request), OWN, number / 5000)
 
     assert len(only(effects, SendControl)) <= 101
+
+
+def test_two_volleys_of_probes_on_every_pair_are_answered_whole() -> None:
+    one = answerer()
+    pairs = [replace(PROBE, arrived_at=own.address) for own in (WIFI, LTE)]
+
+    effects = [
+        effect
+        for probe in range(2 * VOLLEY)
+        for asked in pairs
+        for effect in one.on_map_request(asked, OWN, now=probe * 0.07)
+    ]
+
+    assert len(only(effects, SendControl)) == 2 * 2 * VOLLEY
+
+
+def test_a_prober_that_doubts_every_locator_at_once_gets_all_its_answers() -> None:
+    machine = answerer()
+
+    effects = [effect for number in range(5 * 7) for effect in machine.on_map_request(PROBE, OWN, number / 200)]
+
+    assert len(only(effects, SendControl)) == 35
+
+
+def test_probes_cannot_flood_through_us_either() -> None:
+    machine = answerer()
+    effects = []
+    for number in range(5000):
+        effects += machine.on_map_request(replace(PROBE, source=ip("203.0.0.0") + number), OWN, number / 5000)
+
+    assert len(only(effects, SendControl)) <= 200 + 101
+    assert "rx_rate" in counted(effects)

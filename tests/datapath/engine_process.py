@@ -15,6 +15,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
+from lispmob.datapath.ask import Question
 from lispmob.datapath.engine import (
     Disposition,
     Engine,
@@ -59,17 +60,18 @@ class Host:
         ]
         return [str(refused) for refused in self._engine.set_uplinks(wanted)]
 
-    def relay(self, *, uplink: list[Any], data_port: Any, relays: list[str], is_usable: bool = True) -> list[str]:
+    def relay(self, *, uplink: list[Any], data_port: Any, relays: list[str], **traits: bool) -> list[str]:
         """One uplink, with a NAT on its way."""
         name, addresses, priority, mtu = uplink
         remotes = tuple(ForwardingLocator(ip_address(one)) for one in relays)
         own = tuple(ip_address(one) for one in addresses)
-        traversal = dict.fromkeys(own, Traversal(data_port, remotes, is_usable))
+        traversal = dict.fromkeys(own, Traversal(data_port, remotes, **traits))
         made = Uplink(socket.if_nametoindex(name), name, own, priority, 100, mtu, traversal)
         return [str(refused) for refused in self._engine.set_uplinks([made])]
 
-    def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE", port: int = 4341) -> None:
-        rlocs = tuple(ForwardingLocator(ip_address(a), priority, port=port) for priority, a in enumerate(locators, 1))
+    def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE", **more: Any) -> None:
+        traits: dict[str, Any] = {key: ip_address(value) if key == "source" else value for key, value in more.items()}
+        rlocs = tuple(ForwardingLocator(ip_address(a), priority, **traits) for priority, a in enumerate(locators, 1))
         self._engine.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs))
 
     def remove(self, *, prefix: str) -> bool:
@@ -120,6 +122,12 @@ class Host:
         indexes = [socket.if_nametoindex(name) for name in names]
         self._engine.set_lanes([(ifindex, ifindex) for ifindex in indexes], drops_unusable=drops_unusable)
         return indexes
+
+    def ask(self, *, source: str, destination: str, ports: list[int], lane: int = 0) -> list[str | None]:
+        """What would become of a UDP packet: its fate, and the locators."""
+        question = Question(ip_address(source), ip_address(destination), 17, (ports[0], ports[1]), lane)
+        answer = self._engine.ask(question)
+        return [answer.fate.name, *(None if one is None else str(one) for one in (answer.local, answer.remote))]
 
     def udp_mark(self, *, name: str, mark: int) -> None:
         self._sockets[name].setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)

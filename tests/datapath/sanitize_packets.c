@@ -99,6 +99,7 @@ static void try_one(const uint8_t *record, size_t length)
     struct lm_data data;
     memcpy(exact, record, length);
     (void)lm_data_parse(exact, length, &data);
+    (void)lm_data_holds_info(exact, length);
     try_inner(exact, length);
     try_segments(exact, length);
     try_merge(exact, length);

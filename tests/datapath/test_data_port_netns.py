@@ -96,3 +96,78 @@ def test_an_uplink_that_no_relay_knows_yet_keeps_its_packets() -> None:
 
         assert before == []
         assert len(both.b("udp_received", name="x", count=3)) == 3
+
+
+def test_a_locator_that_names_this_uplink_is_sent_to_past_the_relay_from_the_same_port() -> None:
+    with lab(links=1) as both:
+        link = both.links[0]
+        install_both(both, 4)
+        both.a("relay", uplink=link.uplink("a", (4,)), data_port="fixed", relays=["203.0.113.9"])  # nobody is there
+        both.a("install", prefix=f"{EID_B4}/32", locators=[link.rloc("b", 4)], source=link.rloc("a", 4))
+        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        both.b("sniff", name="wire", interface=link.name)
+
+        both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)
+
+        assert len(both.b("udp_received", name="x", count=10)) == 10
+        assert outer_ports(both.b("sniffed", name="wire", count=10)) == {(4341, 4341)}
+
+
+def test_a_locator_that_names_another_uplink_goes_by_the_relay_of_this_one() -> None:
+    with lab(links=1) as both:
+        link = both.links[0]
+        install_both(both, 4)
+        both.a("relay", uplink=link.uplink("a", (4,)), data_port="fixed", relays=[link.rloc("b", 4)])
+        both.a("install", prefix=f"{EID_B4}/32", locators=["203.0.113.9"], source="192.0.2.77")
+        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        both.a("udp_open", name="x", address=EID_A4, port=5000)
+
+        both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)
+
+        assert len(both.b("udp_received", name="x", count=10)) == 10
+
+
+def test_a_locator_that_names_another_uplink_is_an_ordinary_one_where_there_is_no_relay() -> None:
+    with lab(links=1) as both:
+        link = both.links[0]
+        install_both(both, 4)
+        both.a("install", prefix=f"{EID_B4}/32", locators=[link.rloc("b", 4)], source="192.0.2.77")
+        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        both.a("udp_open", name="x", address=EID_A4, port=5000)
+
+        both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)
+
+        assert len(both.b("udp_received", name="x", count=10)) == 10
+
+
+def test_behind_a_nat_others_are_listened_to_where_the_uplink_admits_them() -> None:
+    with lab(links=1) as both:
+        link = both.links[0]
+        install_both(both, 4)
+        uplink = link.uplink("a", (4,))
+        both.a("relay", uplink=uplink, data_port="fixed", relays=["203.0.113.9"], admits_others=True)
+        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        both.b("udp_open", name="x", address=EID_B4, port=5000)
+
+        both.b("udp_send", name="x", to=EID_A4, port=5000)
+
+        assert len(both.a("udp_received", name="x", count=1)) == 1
+
+
+def test_a_default_entry_that_tells_sends_as_well_and_tells_of_each_destination_once() -> None:
+    with lab(links=1) as both:
+        link = both.links[0]
+        install_both(both, 4)
+        both.a("remove", prefix=f"{EID_B4}/32")
+        both.a("install", prefix="0.0.0.0/0", locators=[link.rloc("b", 4)], disposition="TELL")
+        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        both.a("udp_open", name="x", address=EID_A4, port=5000)
+
+        both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)
+
+        assert len(both.b("udp_received", name="x", count=10)) == 10
+        told = [punt for punt in both.a("drain") if punt.startswith("Miss")]
+        assert len(told) == 1
+        assert EID_A4 in told[0]
+        assert EID_B4 in told[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from ipaddress import IPv4Address, IPv6Address
@@ -19,6 +20,24 @@ RLOC6 = ForwardingLocator(IPv6Address("2001:db8::1"), priority=2, port=4343)
 def engine() -> Iterator[Engine]:
     with closing(Engine(EngineConfig("unused"))) as made:
         yield made
+
+
+def processors_of_threads(engine: Engine) -> list[frozenset[int]]:
+    """Where the threads that it starts may run."""
+    before = set(os.listdir("/proc/self/task"))
+    engine.start()
+    return [frozenset(os.sched_getaffinity(int(thread))) for thread in set(os.listdir("/proc/self/task")) - before]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor only")
+def test_threads_stay_on_a_processor_of_their_own_when_they_are_told_to() -> None:
+    with closing(Engine(EngineConfig("unused", pin_threads=True))) as pinned:
+        first, second = processors_of_threads(pinned)
+
+        assert (len(first), len(second), len(first | second)) == (1, 1, 2)
+
+    with closing(Engine(EngineConfig("unused"))) as free:
+        assert processors_of_threads(free) == [frozenset(os.sched_getaffinity(0))] * 2
 
 
 def entry(prefix: str, *locators: ForwardingLocator) -> ForwardingEntry:

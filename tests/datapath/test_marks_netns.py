@@ -84,3 +84,26 @@ def test_a_packet_that_waits_for_its_mapping_keeps_its_mark() -> None:
         time.sleep(0.05)
 
         assert both.b("heard") == [both.links[1].rloc("a", 4)]
+
+
+def test_asking_tells_where_a_packet_would_go_and_neither_sends_nor_counts_anything() -> None:
+    with lab(links=2, mark_mask=0xFFFF) as both:
+        _, second = prepare(both)
+        flow = {"source": EID_A4, "destination": EID_B4, "ports": [5000, 5000]}
+        before, _ = both.a("counters"), both.a("used")
+
+        asked = [both.a("ask", **flow), both.a("ask", **flow, lane=second), both.a("ask", **flow, lane=-1)]
+        others = [
+            both.a("ask", **flow | {"destination": "10.99.0.1"}),
+            both.a("ask", **flow | {"source": "192.0.2.1"}),
+            both.a("ask", **flow | {"destination": "224.0.0.1"}),
+        ]
+        untouched = (both.a("counters"), both.a("used"), both.a("drain"), both.b("heard"))
+        (real,) = outer_sources(both)
+        both.a("lanes", names=[link.name for link in both.links], drops_unusable=True)
+        unusable = both.a("ask", **flow, lane=-1)
+
+        assert asked == [["SENT", real, PEER], ["SENT", both.links[1].rloc("a", 4), PEER], ["SENT", real, PEER]]
+        assert [fate for fate, *_ in others] == ["MISS", "SOURCE", "NOT_LISP"]
+        assert untouched == (before, [], [], [])
+        assert unusable[0] == "MARK"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -78,7 +79,12 @@ class PrivateBus:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # that it may not raise its limit of descriptors
         )
-        wait_for(self.socket.exists, "the private bus listens")
+        wait_for(self._is_listening, "the private bus listens")
+
+    def _is_listening(self) -> bool:
+        """Its socket has a name before it takes connections."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trying:
+            return trying.connect_ex(str(self.socket)) == 0
 
     def stop(self) -> None:
         """The bus dies."""

@@ -81,12 +81,13 @@ def test_a_stream_lives_through_the_day_and_the_evening_is_as_the_morning(
         result = stream.finish()
         versions = desk.ask("status")["locator_set_version"]
         grown = day.resident[-1] - day.resident[len(day.resident) // 2]
+        quarters = [f"{day.resident[(len(day.resident) - 1) * part // 4] / 2**20:.1f}" for part in range(5)]
         deeds = ", ".join(f"{count} {what}" for what, count in day.done.most_common())
         with capsys.disabled():
             print(  # noqa: T201 - a figure
                 f"\na laptop's day, seed {SEED}, {MOVES} deeds ({deeds}), {versions} sets of locators; over one TCP "
                 f"stream {result.returned} octets came back, longest stall {result.longest_stall_s:.2f} s; "
-                f"resident memory {day.resident[-1] / 2**20:.1f} MiB, {grown / 2**20:+.2f} MiB in the second half"
+                f"resident by quarters: {', '.join(quarters)} MiB; {grown / 2**20:+.2f} MiB in the second half"
             )
         assert result.is_alive, result
         assert grown < GROWTH_BYTES

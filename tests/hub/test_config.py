@@ -37,10 +37,10 @@ def test_the_shipped_file_explains_every_key(section: type[HubFile]) -> None:
 
 def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
     shown = [
-        "# key-id: 0", "# accept-more-specifics: no", "# proxy-reply: as-registered", "# strict-nonces: no",
+        "# key-id: 0", "# accept-more-specifics: no", "# proxy-reply: as-registered", "# strict-nonces: auto",
         "# more-keys: []", "# listen: []", "# map-servers: []", "#   enabled: no", "#   tun: lmh0", "#   mtu: 1440",
         "#   interfaces: []", "#   eids: []", "# state-file: /var/lib/lispmob/hub.sqlite", "#   level: info",
-        "# rtrs: []", "#   map-servers: []", "# answer-lispers-net: no",
+        "# rtrs: []", "#   map-servers: []", "# nat-dialects: [e19]",
     ]  # fmt: skip
     text = SHIPPED.read_text()
     for line in shown:
@@ -48,7 +48,7 @@ def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
     uncommented = re.sub(
         r"^(\s*)# (key-id|accept-more-specifics|proxy-reply|strict-nonces|algorithms|listen|map-servers|proxy|log"
         r"|rtrs|rtr"
-        r"|answer-lispers-net|  map-servers"
+        r"|nat-dialects|  map-servers"
         r"|state-file|  enabled|  tun|  mtu|  interfaces|  eids|  level):",
         r"\1\2:",
         text,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_network
+from itertools import count
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +45,11 @@ addresses = st.builds(IPv4Address, st.integers(0, 2**32 - 1))
 
 @given(steps)
 def test_an_answer_is_the_last_thing_registered_that_is_still_alive(done: list[Step]) -> None:
-    hub, nodes, now = plane(site("10.1.0.0/16", "10.2.0.0/16")), {node: xtr(node) for node in NODES}, 0.0
+    hub, nodes, now = (
+        plane(site("10.1.0.0/16", "10.2.0.0/16")),
+        {node: xtr(node, nonces=count(n << 40)) for n, node in enumerate(NODES)},
+        0.0,
+    )
     alive: dict[str, tuple[str, float]] = {}
     for step in done:
         now += step.pause_s
@@ -117,7 +122,11 @@ def test_a_negative_answer_covers_no_site_but_the_askers_own(
 
 @given(steps)
 def test_the_proxys_table_is_always_that_of_the_registrations(done: list[Step]) -> None:
-    hub, nodes, now = plane(site("10.1.0.0/16", "10.2.0.0/16")), {node: xtr(node) for node in NODES}, 0.0
+    hub, nodes, now = (
+        plane(site("10.1.0.0/16", "10.2.0.0/16")),
+        {node: xtr(node, nonces=count(n << 40)) for n, node in enumerate(NODES)},
+        0.0,
+    )
     proxy = Proxy([eid("10.1.0.0/16")])
     table: dict[EidPrefix, InstallMapping] = {}
 

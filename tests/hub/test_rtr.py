@@ -178,6 +178,21 @@ def test_a_register_for_an_eid_of_others_never_becomes_an_entry() -> None:
     assert scene.places() == []
 
 
+def test_a_relayed_register_for_an_eid_that_is_not_the_nodes_is_counted_and_not_answered() -> None:
+    for pool, key, counter in (("10.1.0.0/16", Key(b"not the site's"), "rx_auth"), ("10.99.0.0/16", KEY, "rx_policy")):
+        server = MapServer([site(pool)])
+        scene = Scene(server=RelayedRegisters(server, [RtrPeer(RTR, RTR_KEY)]))
+        (onward,) = scene.at_rtr(scene.register(key=key))
+        assert isinstance(onward, SendControl)
+
+        arrival = Arrival(onward.payload, RTR, 4342, HUB)
+        effects = scene.server.on_encapsulated_register(arrival, EncapsulatedControl.decode(onward.payload), 0.0)
+
+        assert [effect for effect in effects if isinstance(effect, SendControl)] == []
+        assert server.counters[counter] == 1
+        assert server.registrations.get(EID) is None
+
+
 def test_a_register_without_an_xtr_id_or_for_a_strange_map_server_is_dropped() -> None:
     scene = Scene()
     strange = EncapsulatedControl.decode(scene.register().payload)

@@ -43,7 +43,7 @@ def save_all(hub: ControlPlane, one: Store) -> None:
 
 def restarted(path: Path, time: Time, **options: object) -> ControlPlane:
     hub, one = plane(site("10.1.0.0/16", **options)), store(path, time)  # type: ignore[arg-type]
-    hub.map_server.restore(*one.load())
+    hub.map_server.restore(*one.load(), time.monotonic_s)
     one.close()
     return hub
 
@@ -116,7 +116,7 @@ def test_merged_xtrs_and_instances_come_back_as_they_were(tmp_path: Path) -> Non
     one.close()
 
     again, reopened = plane(site("[100]10.1.0.0/16")), store(path, time)
-    again.map_server.restore(*reopened.load())
+    again.map_server.restore(*reopened.load(), time.monotonic_s)
     reopened.close()
 
     assert [(prefix, list(r)) for prefix, r in again.map_server.registrations] == [

@@ -155,12 +155,29 @@ def asked(effects: Iterable[object]) -> MapRequest:
 
 def test_an_rtr_looks_up_a_node_whose_data_comes_from_elsewhere_and_forgets_its_nat() -> None:
     plane, there = relay_elsewhere(), ip_address("198.18.3.10")
-    request = asked(plane.traversal.on_stranger(Stranger(ip_address("10.1.0.1"), 0, there, 50000, HUB), 1.0))
+    plane.traversal.on_stranger(Stranger(ip_address("10.1.0.1"), 0, there, 50000, HUB), 1.0)
+    request = asked(plane.on_timer(plane.wake_at() or 0.0))
     record = MappingRecord.of(EID, (Locator(there),), ttl_min=10)
 
     effects = plane.on_datagram(Arrival(MapReply(request.nonce, (record,)).encode(), ELSEWHERE, 4342, HUB), 1.1)
 
     assert [type(one) for one in effects if not isinstance(one, Event)] == [RemoveRelay, Learned]
+
+
+def test_a_node_whose_data_overtakes_its_register_is_asked_about_a_moment_later_and_once() -> None:
+    plane, there = relay_elsewhere(), ip_address("198.18.3.10")
+    for number in range(5):
+        told = plane.traversal.on_stranger(
+            Stranger(ip_address("10.1.0.1"), 0, there, 50000 + number, HUB), 1.0 + number / 1000
+        )
+        assert not [one for one in told if isinstance(one, SendControl)]
+
+    early = plane.on_timer(1.04)
+    due = plane.on_timer(1.05)
+
+    assert early == []
+    assert len(due) == 1
+    assert not plane.on_timer(1.06)
 
 
 def test_a_mapping_that_names_the_rtr_itself_keeps_what_it_knows_of_the_nat() -> None:

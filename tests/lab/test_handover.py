@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -10,6 +11,7 @@ import pytest
 from lispmob.lab.charts import Picture, Span, draw
 from lispmob.lab.handover import Handover, Message
 from lispmob.lab.packet_log import PacketLog
+from lispmob.lab.uplink_watch import Sent
 
 LOSS = 10.0
 
@@ -89,3 +91,14 @@ def test_a_demonstration_without_moves_is_drawn_too(tmp_path: Path) -> None:
     draw(Picture(0.0, 1.0, (), ()), tmp_path / "timeline.svg")
 
     assert (tmp_path / "timeline.svg").stat().st_size > 0
+
+
+def test_the_picture_shows_what_left_by_each_uplink(tmp_path: Path) -> None:
+    rloc = ip_address("198.51.100.7")
+    sent = tuple(Sent(0.1 * number, "lte0" if number % 4 == 0 else "wlan0", rloc, 20_000, 128) for number in range(50))
+
+    draw(Picture(0.0, 5.0, (), (), sent), tmp_path / "timeline.svg")
+
+    text = "".join(ET.parse(tmp_path / "timeline.svg").getroot().itertext())  # noqa: S314 -- drawn a line above
+    for wanted in ("wlan0", "lte0", "kB per 0.1 s", "What left by each uplink"):
+        assert wanted in text

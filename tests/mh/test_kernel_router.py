@@ -46,6 +46,7 @@ SPLIT_RULES = """\
 
 FULL_RULES = """\
 0: from all lookup local
+4340: from 192.0.2.2 oif eth0 ipproto udp sport 4341 lookup main proto 201
 4341: from 192.0.2.2 ipproto udp sport 4341 lookup 4340 proto 201
 4341: from 192.0.2.9 ipproto udp sport 4341 lookup 4340 proto 201
 4341: from all to 192.0.2.2 ipproto udp dport 4341 lookup 4340 proto 201

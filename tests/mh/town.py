@@ -18,7 +18,7 @@ from lispmob.lab.build import Lab
 from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.namespace import Namespace
 from lispmob.lab.process import module
-from lispmob.lab.topology import roaming
+from lispmob.lab.topology import Topology, roaming
 
 A = Identity("a", ip_address("10.1.0.1"), ip_address("2001:db8:e1d::1"))
 B = Identity("b", ip_address("10.1.0.2"), ip_address("2001:db8:e1d::2"))
@@ -40,6 +40,7 @@ class Town:
     lab: Lab
     directory: Path
     nodes: dict[str, Node] = field(default_factory=dict)
+    uplinks: tuple[str, ...] = ("wlan0", "lte0")
 
     @property
     def a(self) -> Namespace:
@@ -98,6 +99,23 @@ class Town:
         """The same for what has come in."""
         return int(self.lab[node].run("cat", f"/sys/class/net/{interface}/statistics/rx_bytes")) // DATAGRAM_OCTETS
 
+    def counted(self) -> dict[str, int]:
+        """What has left by each of a's uplinks so far."""
+        return {name: self.sent(name) for name in self.uplinks}
+
+    def carrier(self, before: dict[str, int], packets: int, patience_s: float = 1.0) -> str | None:
+        """The uplink that has sent so many more than `before`; None: neither of them in time.
+
+        A fifth may be missing: an ICMP error about the packets of before costs a sender one of the next.
+        """
+        deadline = time.monotonic() + patience_s
+        while True:
+            found = [name for name, was in before.items() if self.sent(name) - was >= packets * 4 // 5]
+            assert len(found) <= 1, found
+            if found or time.monotonic() > deadline:
+                return found[0] if found else None
+            time.sleep(0.01)
+
     def by_uplink(self, count: int, *, port: int = 7000, mark: int = 0, flows: int = 1) -> dict[str, int]:
         """Send datagrams from EID to EID; how many each of a's uplinks has sent, about."""
         before = {name: self.sent(name) for name in ("wlan0", "lte0")}
@@ -121,11 +139,14 @@ class Town:
 
 
 @contextlib.contextmanager
-def town(extra: str = "", extra_b: str = "", *, delay_s: float = 0.005) -> Iterator[Town]:
+def town(
+    extra: str = "", extra_b: str = "", *, delay_s: float = 0.005, topology: Topology | None = None
+) -> Iterator[Town]:
     """Everything runs, is registered, and has exchanged packets."""
     with tempfile.TemporaryDirectory(prefix="lispmob-town-") as directory, contextlib.ExitStack() as stack:
-        lab = stack.enter_context(Lab(roaming(delay_s)))
-        one = Town(lab, Path(directory))
+        made = topology or roaming(delay_s)
+        lab = stack.enter_context(Lab(made))
+        one = Town(lab, Path(directory), uplinks=tuple(up.interface for up in made.host("a").uplinks))
         addresses = [address.ip for address in lab.topology.addresses("hub", "eth0")]
         hub = Hub(lab["hub"], hub_configuration((A, B), addresses, one.directory / "hub"), one.directory / "hub")
         stack.callback(hub.daemon.stop)

@@ -34,9 +34,9 @@ HERE: Final = LocalLocator(INSIDE, 2, "eth0")
 NAT: Final = NatTraversal(4342, 20001, OUTSIDE, MAP_SERVER, None, (RTR,))
 
 
-def traversal() -> tuple[Traversal, InfoRequest]:
+def traversal(*, direct: bool = False) -> tuple[Traversal, InfoRequest]:
     """A node that has just asked, and its question."""
-    config = NattConfig((EID,), (MapServerPeer(MAP_SERVER, KEY),), xtr_id=XTR_ID)
+    config = NattConfig((EID,), (MapServerPeer(MAP_SERVER, KEY),), xtr_id=XTR_ID, direct=direct)
     one = Traversal(config, new_nonce=count(7).__next__, next_nonce=count(1000).__next__)
     (asked,) = (effect for effect in one.on_locators([HERE], 0.0) if isinstance(effect, SendControl))
     return one, InfoRequest.decode(asked.payload)
@@ -55,9 +55,9 @@ def counted(effects: list[NattEffect] | None) -> list[str]:
     return [effect.name for effect in effects or [] if isinstance(effect, Count) and effect.name[:3] != "tx_"]
 
 
-def registering() -> tuple[Traversal, MapRegister]:
+def registering(*, direct: bool = False) -> tuple[Traversal, MapRegister]:
     """A node behind a NAT that waits for its Data-Map-Notify, and its register."""
-    one, request = traversal()
+    one, request = traversal(direct=direct)
     effects = told(one, sign(answer(request), KEY)) or []
     (sent,) = [effect for effect in effects if isinstance(effect, SendFromDataPort)]
     return one, MapRegister.decode(EncapsulatedControl.decode(sent.payload).message)
@@ -214,6 +214,43 @@ def test_a_poke_of_a_stranger_or_for_another_eid_causes_nothing() -> None:
 
     assert counted(one.on_data_control(data(ours, outer_source=STRANGER), 1.0)) == ["data_inner"]
     assert counted(one.on_data_control(data(other), 1.0)) == ["rx_policy"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"source": ip("2001:db8::1")},
+        {"outer_source_port": 0},
+        {
+            "payload": MapRequest(
+                5, None, (RTR,), (EidRecord.of(EidPrefix.parse("172.30.9.9/32")),), is_probe=True
+            ).encode()
+        },
+    ],
+)
+def test_a_probe_that_nobody_could_be_answered_is_counted(wrong: dict[str, object]) -> None:
+    one, register = registering(direct=True)
+    one.on_data_control(data(notify(register)), 0.05)
+    good = MapRequest(5, None, (RTR,), (EidRecord.of(EID),), is_probe=True).encode()
+    probe = data(good, source=STRANGER, source_port=4341, outer_source=STRANGER, outer_source_port=4341)
+
+    assert counted(one.on_data_control(replace(probe, **wrong), 1.0)) == ["rx_policy"]  # type: ignore[arg-type]
+    (sent,) = [each for each in one.on_data_control(probe, 1.0) or [] if isinstance(each, SendFromDataPort)]
+    assert (sent.destination, sent.port) == (STRANGER, 4341)
+
+
+def test_many_probes_are_answered_in_part_and_without_the_short_way_none_is() -> None:
+    good = MapRequest(5, None, (RTR,), (EidRecord.of(EID),), is_probe=True).encode()
+    for direct in (True, False):
+        one, register = registering(direct=direct)
+        one.on_data_control(data(notify(register)), 0.05)
+        probe = data(good, source=STRANGER, source_port=4341, outer_source=STRANGER, outer_source_port=4341)
+
+        effects = [each for n in range(100) for each in one.on_data_control(probe, 1.0 + n / 1000) or []]
+
+        answered = [each for each in effects if isinstance(each, SendFromDataPort)]
+        assert 0 < len(answered) < 10 if direct else answered == []
+        assert len(counted(effects)) >= 90
 
 
 @given(payload=st.binary(max_size=120), at=st.sampled_from([RTR, STRANGER, MAP_SERVER]))

@@ -7,8 +7,9 @@ from itertools import product
 import pytest
 
 from lispmob.hub.relayed import RtrPeer
+from lispmob.natt.effect import SendFromDataPort
 from lispmob.wire.address import EidPrefix
-from tests.natt.nat_box import Kind, NatBox, World
+from tests.natt.nat_box import Kind, NatBox, World, ip
 from tests.natt.world import EID, PEER, RTR, RTR2, MapServerHost, NodeHost, RtrHost, locator
 
 ROUND_TRIP_S = 0.02  # between any two hosts on the Internet
@@ -145,6 +146,66 @@ def test_an_rtr_that_dies_is_replaced_and_the_mapping_says_so() -> None:
     record = server.record()
     assert record is not None
     assert [one.address for one in record.locators if one.is_reachable] == [RTR2]
+
+
+def test_with_no_rtr_in_reach_the_node_says_so_goes_on_trying_and_is_there_when_one_comes_back() -> None:
+    world = World()
+    MapServerHost(world, (RTR, RTR2))
+    rtrs = RtrHost(world, RTR), RtrHost(world, RTR2)
+    for one in rtrs:
+        one.is_up = False
+    node = NodeHost(world)
+    node.attach((locator(), NatBox(world, "203.0.113.200")))
+
+    world.run(120.0)
+    tried = {one.destination for _, one in node.sent if isinstance(one, SendFromDataPort)}
+    packets = len(node.sent)
+    rtrs[1].is_up = True
+    world.run(120.0)
+
+    assert tried == {RTR, RTR2}
+    assert packets < 120
+    assert node.kinds().count("rtr-failed") >= 2
+    assert (node.state, node.traversal.machines[0].rtrs) == ("relayed", (RTR2,))
+
+
+def test_an_rtr_that_dies_just_after_it_was_found_alive_is_replaced_as_soon() -> None:
+    world = World()
+    MapServerHost(world, (RTR, RTR2))
+    first, _ = RtrHost(world, RTR), RtrHost(world, RTR2)
+    node = NodeHost(world)
+    node.attach((locator(), NatBox(world, "203.0.113.200")))
+    world.run(1.0)
+    for _ in range(5):  # silences that the RTR was not to blame for
+        node.perform(node.traversal.on_stalled(ip("192.168.1.2"), world.now))
+        world.run(0.5)
+    first.is_up = False
+    node.perform(node.traversal.on_stalled(ip("192.168.1.2"), world.now))  # told of once
+
+    took = world.run_until(lambda: node.traversal.machines[0].rtrs == (RTR2,) and node.state == "relayed", 15.0)
+
+    assert took < 10.0
+
+
+def test_two_uplinks_that_register_at_once_do_not_take_each_other_out_of_the_record() -> None:
+    world = World()
+    server, rtr = MapServerHost(world), RtrHost(world)
+    fast, slow = NatBox(world, "203.0.113.200"), NatBox(world, "203.0.113.201")
+    node = NodeHost(world)
+    node.attach((locator("192.168.1.2", 2, 1), fast))
+    world.run(1.0)
+    lists: list[set[str]] = []
+
+    node.attach((locator("192.168.1.2", 2, 2), fast), (locator("10.9.9.9", 3, 1), slow))
+    for _ in range(200):
+        world.run(0.001)
+        found = rtr.rtr.entries.get(EID)
+        lists.append({str(one.rloc) for one in found.usable()} if found is not None else set())
+
+    assert all("192.168.1.2" in one for one in lists)
+    first = next(place for place, one in enumerate(lists) if "10.9.9.9" in one)
+    assert all("10.9.9.9" in one for one in lists[first:])
+    assert _reachable(server) == [str(RTR)]
 
 
 def test_an_rtr_that_restarts_empty_has_a_sending_node_back_at_once() -> None:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import count
 
-from lispmob.control.effect import CONTROL_PORT, Event, SendControl
+from lispmob.control.effect import (
+    CONTROL_PORT,
+    Count,
+    Event,
+    InstallMapping,
+    RemoveMapping,
+    SendControl,
+    UsableLocator,
+)
 from lispmob.control.locator_set import LocalLocator
 from lispmob.control.node_config import Datagram, MapServerPeer
 from lispmob.hub.effect import Arrival
 from lispmob.hub.info import InfoResponder
+from lispmob.hub.map_resolver import MapResolver
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer, decode_relayed
 from lispmob.hub.rtr import MapServerLink, Rtr
@@ -55,6 +65,7 @@ class MapServerHost:
         self.map_server = MapServer([Site("home", (EID, PEER), (KEY,), strict_nonces=True)])
         self.info = InfoResponder(self.map_server.sites, rtrs or (), answers_lispers=True)
         self.relayed = RelayedRegisters(self.map_server, [RtrPeer(rtr, key) for rtr in rtrs or ()])
+        self.resolver = MapResolver(self.map_server)
         self.knows_natt = rtrs is not None
         self.deaf_to_e19 = False
         self.asked = 0
@@ -79,6 +90,8 @@ class MapServerHost:
             effects = self.map_server.on_map_register(arrival, now)
         elif (ecm := decode_relayed(packet.payload)) is not None:
             effects = self.relayed.on_encapsulated_register(arrival, ecm, now)
+        elif kind == MessageType.ENCAPSULATED_CONTROL:
+            effects = self.resolver.on_encapsulated_control(arrival, now)
         for effect in effects:
             if isinstance(effect, SendControl):
                 # Where it came from: 4342, but for nodes behind NATs.
@@ -177,6 +190,8 @@ class NodeHost:
         self.events: list[tuple[float, Event]] = []
         self.sent: list[tuple[float, SendControl | SendFromDataPort]] = []
         self.received: list[tuple[float, bytes]] = []
+        self.ways: dict[IpAddress, UsableLocator] = {}  # past the RTR, by EID
+        self.counted: Counter[str] = Counter()
         self._register_at: float | None = None
         self._stalled_at: float | None = None
         world.hosts.append(self)
@@ -220,9 +235,17 @@ class NodeHost:
             if header.instance_id == CONTROL_INSTANCE_ID:
                 ports = udp.source_port, udp.destination_port
                 self._on_control(packet, udp.payload, udp.source, ports[0], udp.destination, ports[1])
-            elif udp.destination == self.eid.address:
+            elif udp.destination == self.eid.address and self._admits(packet):
                 self.received.append((now, udp.payload))
+                self.traversal.shortcuts.on_heard([packet.source])
                 self._stalled_at = None
+
+    def _admits(self, packet: Packet) -> bool:
+        uplinks = self.traversal.plan.uplinks
+        plan = next((one for one in uplinks if one.locator.address == packet.destination), None)
+        if plan is None or not plan.relays or plan.admits_others:
+            return True
+        return packet.source in {relay.address for relay in plan.relays}
 
     def _on_control(
         self, packet: Packet, payload: bytes, source: IpAddress, sport: int, destination: IpAddress, dport: int
@@ -243,6 +266,12 @@ class NodeHost:
                     port = DATA_PORT if effect.data_port.value == "fixed" else EPHEMERAL
                     if port == DATA_PORT or self._has_ephemeral(effect.source):
                         self._send(effect.source, port, effect.destination, effect.port, effect.payload)
+                case InstallMapping(prefix, _, locators):
+                    self.ways[prefix.address] = locators[0]
+                case RemoveMapping(prefix):
+                    self.ways.pop(prefix.address, None)
+                case Count(name):
+                    self.counted[name] += 1
                 case Event():
                     self.events.append((self.world.now, effect))
                 case PlanChanged() | LifeSignWanted():
@@ -267,13 +296,22 @@ class NodeHost:
     def say(self, to: EidPrefix, what: bytes) -> None:
         """One data packet, by the first uplink that can."""
         uplink: UplinkPlan | None = next((one for one in self.traversal.plan.uplinks if one.is_usable), None)
-        if uplink is None or not uplink.relays:
+        if uplink is None:
+            return
+        inner = build_ip_udp(self.eid.address, 7, to.address, 7, what)
+        payload = DataHeader(instance_id=0).encode() + inner
+        if not uplink.relays:  # in the open: the mapping of the other, who is behind a NAT, names the RTR
+            self._send(uplink.locator.address, EPHEMERAL, RTR, DATA_PORT, payload)
             return
         if self._stalled_at is None:
             self._stalled_at = self.world.now + STALL_S
-        inner = build_ip_udp(self.eid.address, 7, to.address, 7, what)
-        payload = DataHeader(instance_id=0).encode() + inner
         port = EPHEMERAL if uplink.data_port == "ephemeral" else DATA_PORT
+        way = self.ways.get(to.address)
+        if way is not None and way.source == uplink.locator.address:
+            self.traversal.shortcuts.on_used([to], self.world.now)
+            self._send(way.source, port, way.address, way.port, payload)
+            return
+        self.perform(self.traversal.on_destination(self.eid.address, to, self.world.now))
         self._send(uplink.locator.address, port, uplink.relays[0].address, uplink.relays[0].port, payload)
 
     def _send(self, source: IpAddress | None, port: int, destination: IpAddress, dport: int, payload: bytes) -> None:

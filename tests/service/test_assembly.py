@@ -41,7 +41,9 @@ def test_the_mtu_is_what_fits_through_the_narrowest_uplink_but_never_below_ipv6s
 
 
 def test_every_address_of_every_uplink_is_a_locator() -> None:
-    found = assembly.local_locators([uplink("wlan0", str(V4), str(V6)), uplink("lte0", "198.51.100.2", ifindex=3)])
+    found = assembly.local_locators(
+        [uplink("wlan0", str(V4), str(V6)), uplink("lte0", "198.51.100.2", ifindex=3)], FILE
+    )
 
     assert [(str(one.address), one.ifindex) for one in found] == [(str(V4), 2), (str(V6), 2), ("198.51.100.2", 3)]
 

@@ -31,12 +31,14 @@ def path_lines(paths: list[dict[str, Any]]) -> list[str]:
             "-" if path["loss"] is None else f"{path['loss'] * 100:.1f}%",
             path["probes"],
             duration(path["heard_s"]),
+            "yes" if path.get("is_preferred", True) else "waits",
+            path.get("cost", 0),
             f"{clean(path['why'])}, {duration(path['since_s'])} ago",
         )
         for path in paths
     ]
-    headers = ("LOCAL", "REMOTE", "STATE", "RTT", "JITTER", "LOSS", "PROBES", "HEARD", "WHY")
-    lines = table(headers, rows, right=("RTT", "JITTER", "LOSS", "PROBES", "HEARD"))
+    headers = ("LOCAL", "REMOTE", "STATE", "RTT", "JITTER", "LOSS", "PROBES", "HEARD", "USED", "COST", "WHY")
+    lines = table(headers, rows, right=("RTT", "JITTER", "LOSS", "PROBES", "HEARD", "COST"))
     return [lines[0], *(_coloured(line, path["state"]) for line, path in zip(lines[1:], paths, strict=True))]
 
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -99,17 +99,24 @@ def _perform(chapters: Sequence[Chapter], report: Report, output: Path, screen: 
 
 def _play(stage: Stage, chapters: Sequence[Chapter]) -> None:
     for chapter in chapters:
+        if chapter.begin is not None:
+            _attempt(stage, chapter, chapter.begin)
+    for chapter in chapters:
         stage.report.event("chapter", time.monotonic(), name=chapter.name)
         stage.screen.say(f"{chapter.title}")
-        try:
-            chapter.play(stage)
-            stage.check_services()
-        except (LispError, OSError) as error:
-            if chapter.is_needed:
-                raise
-            # The others may still show what they claim; this one's claims will be in the report as not having happened.
-            stage.report.event("chapter-failed", time.monotonic(), name=chapter.name, why=str(error))
-            stage.screen.say(f"  failed: {error}")
+        _attempt(stage, chapter, chapter.play)
+
+
+def _attempt(stage: Stage, chapter: Chapter, part: Callable[[Stage], None]) -> None:
+    try:
+        part(stage)
+        stage.check_services()
+    except (LispError, OSError) as error:
+        if chapter.is_needed:
+            raise
+        # The others may still show what they claim; this one's claims will be in the report as not having happened.
+        stage.report.event("chapter-failed", time.monotonic(), name=chapter.name, why=str(error))
+        stage.screen.say(f"  failed: {error}")
 
 
 def _compare_host(report: Report, before: str) -> None:

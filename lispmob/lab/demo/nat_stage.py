@@ -16,7 +16,8 @@ from lispmob.lab import behind_nats
 from lispmob.lab.behind_nats import KINDS, ROAMER, Kind, host_of
 from lispmob.lab.build import Lab
 from lispmob.lab.control_watch import ControlWatch
-from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
+from lispmob.lab.demo.service import Hub, Identity, Json, Node, hub_configuration, node_configuration
+from lispmob.lab.link import IpAddress
 from lispmob.lab.nat import NatGateway
 from lispmob.lab.ping import ping
 from lispmob.lab.probe import Party
@@ -103,7 +104,8 @@ class NatStage:
         """For each kind: pings lost, and whether TCP works both ways; all kinds at the same time."""
         with ThreadPoolExecutor(len(self.kinds)) as pool:
             lost = list(pool.map(self.lost_both_ways, self.kinds))
-        return {kind.name: (gone, self.tcp_both_ways(kind)) for kind, gone in zip(self.kinds, lost, strict=True)}
+            has_tcp = list(pool.map(self.tcp_both_ways, self.kinds))
+        return {kind.name: (gone, tcp) for kind, gone, tcp in zip(self.kinds, lost, has_tcp, strict=True)}
 
     def _tcp(self, client: str, server: str) -> bool:
         with (
@@ -139,11 +141,38 @@ class NatStage:
         for name in ("rtr1", "rtr2"):
             base = hub_configuration((), [addresses[name]], directory / name).replace("sites:\n", "sites: []\n")
             texts[name] = base + f"rtr: {{enabled: yes, map-servers: [{{address: {addresses['hub']}}}]}}\n"
-        for name, text in texts.items():
-            self.servers[name] = Hub(self.lab[name], text, directory / name)
-            self._open.callback(self.servers[name].daemon.stop)
+        self._server_texts = {name: (text, directory / name) for name, text in texts.items()}
+        for name in texts:
+            self._start_server(name)
         for server in self.servers.values():
             server.wait_until_listening(timeout_s=10.0)
+
+    def _start_server(self, name: str) -> None:
+        text, directory = self._server_texts[name]
+        server = self.servers[name] = Hub(self.lab[name], text, directory)
+        self._open.callback(server.daemon.stop)
+
+    def restart_server(self, name: str) -> None:
+        """It loses its power and comes back at once; an RTR knows nobody then. Returns while it still starts."""
+        self.servers[name].daemon.kill()
+        self._start_server(name)
+
+    def netcheck(self, name: str, address: IpAddress | None = None) -> Json:
+        """What a node says of its uplink, or of the one with this address. Raises ProcessFailed."""
+        answer = self.nodes[name].lispctl("netcheck")
+        entries = answer["entries"] if answer is not None else []
+        found = [one for one in entries if address is None or one["address"] == str(address)]
+        if not found:
+            raise ProcessFailed(f"{name} says nothing of {address}\n{self.nodes[name].daemon.log_tail()}")
+        return dict(found[0])
+
+    def rtr_of(self, name: str) -> str:
+        """The server that is the RTR of a node. Raises ProcessFailed."""
+        rtr = self.netcheck(name)["rtr"]
+        servers = {str(self.lab.topology.address(server, "eth0")): server for server in behind_nats.SERVERS}
+        if rtr not in servers:
+            raise ProcessFailed(f"{name} has no RTR\n{self.nodes[name].daemon.log_tail()}")
+        return servers[rtr]
 
     def _start_node(self, identity: Identity, directory: Path) -> None:
         map_server = self.lab.topology.address("hub", "eth0")

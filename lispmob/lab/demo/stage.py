@@ -7,9 +7,10 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from lispmob.lab import move as moves
 from lispmob.lab.build import Lab
@@ -27,6 +28,8 @@ from lispmob.lab.uplink_watch import Sent
 A: Final = Identity("a", ip_address("10.1.0.1"), ip_address("2001:db8:e1d::1"))
 B: Final = Identity("b", ip_address("10.1.0.2"), ip_address("2001:db8:e1d::2"))
 OVERLAY: Final = ("10.1.0.0/16", "2001:db8:e1d::/48")
+
+_T = TypeVar("_T")
 
 _QUIET_AFTER_S: Final = 0.8  # ours: how long after a move nobody asks the nodes anything
 
@@ -46,6 +49,7 @@ class Stage:
         self.watch = self._open.enter_context(ControlWatch({name: lab[name] for name in ("a", "b", "hub")}))
         self.nodes: dict[str, Node] = {}
         self.hub: Hub | None = None
+        self.idle: Future[Any] | None = None  # what is measured beside everything else
         self.tcp: TcpStream | None = None
         self.sent: list[Sent] = []  # by which uplink, in the chapter that shows it
         self._views: list[View] = []
@@ -62,6 +66,10 @@ class Stage:
         self._output.mkdir(parents=True, exist_ok=True)
         for log in self._directory.glob("*/*.log"):
             shutil.copyfile(log, self._output / f"{log.parent.name}-{log.name}")
+
+    def enter(self, context: contextlib.AbstractContextManager[_T]) -> _T:
+        """Have it end with the stage."""
+        return self._open.enter_context(context)
 
     # --- services ---
 
@@ -156,7 +164,8 @@ class Stage:
         """What there is to draw so far."""
         now = time.monotonic()
         current = [Span(interface, network, start, now) for interface, (network, start) in self._places.items()]
-        return Picture(self.report.began_at, now, (*self._spans, *current), tuple(self.handovers))
+        spans = (*self._spans, *current)
+        return Picture(self.report.began_at, now, spans, tuple(self.handovers), tuple(self.sent))
 
     def _note_place(self, move: moves.Move, at: float) -> None:
         if move.interface in self._places:

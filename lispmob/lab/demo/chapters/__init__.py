@@ -9,6 +9,7 @@ from typing import Final
 from lispmob.lab.demo.chapters import (
     break_before_make,
     first_packet,
+    keepalives,
     make_before_break,
     multihoming,
     nat,
@@ -29,6 +30,7 @@ class Chapter:
     claims: tuple[str, ...]
     play: Callable[[Stage], None]
     is_needed: bool = False
+    begin: Callable[[Stage], None] | None = None  # before all chapters: what takes long, and needs nobody
     is_extra: bool = False  # played when asked for: all chapters together would take more than two minutes
 
 
@@ -43,5 +45,12 @@ CHAPTERS: Final = (
     ),
     Chapter("tcp-stream", "The TCP stream after all moves", tcp_stream.CLAIMS, tcp_stream.play),
     Chapter("nat", "Behind NATs of every kind", nat.CLAIMS, nat.play),
+    Chapter(
+        "keepalives",
+        "Nothing to say, behind a NAT that soon forgets",
+        keepalives.CLAIMS,
+        keepalives.play,
+        begin=keepalives.begin,
+    ),
     Chapter("resources", "What a node costs", resources.CLAIMS, resources.play),
 )

@@ -1,0 +1,80 @@
+"""What a node shows of itself: the rest of the program reads these, and changes nothing by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lispmob.control.effect import InstallMapping
+from lispmob.control.map_cache import MapCache
+from lispmob.control.mappings import Mappings
+from lispmob.control.preference import Preference
+from lispmob.control.probing import Path, Prober
+from lispmob.control.registration import Registration
+from lispmob.control.registrations import Registrations
+from lispmob.control.resolver import Lookup, Resolver
+from lispmob.natt.plan import NattPlan
+from lispmob.natt.traversal import Traversal
+from lispmob.wire.address import EidPrefix, IpAddress
+
+
+class NodeDisplay:
+    """The queries of `Node`."""
+
+    traversal: Traversal
+    _registrations: Registrations
+    _resolver: Resolver
+    _mappings: Mappings
+    _prober: Prober
+    _preference: Preference
+
+    @property
+    def registrations(self) -> tuple[Registration, ...]:
+        """One per EID-Prefix and Map-Server."""
+        return self._registrations.machines
+
+    @property
+    def map_cache(self) -> MapCache:
+        """The map-cache."""
+        return self._mappings.cache
+
+    @property
+    def lookups(self) -> tuple[Lookup, ...]:
+        """The questions that are open."""
+        return self._resolver.lookups
+
+    @property
+    def plan(self) -> NattPlan:
+        """How each uplink sends."""
+        return self.traversal.plan
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every pair of a locator of ours and a remote one in use."""
+        return self._prober.paths
+
+    @property
+    def uplink_ranks(self) -> Mapping[str, int]:
+        """The priorities of uplinks by name, where a quality is preferred; empty: as configured."""
+        return self._preference.uplinks
+
+    @property
+    def preference_steps(self) -> tuple[str, ...]:
+        """How it came to these."""
+        return self._preference.steps
+
+    def is_preferred(self, interface: str) -> bool:
+        """False for an uplink that waits behind an equal one that is better."""
+        ranks = self._preference.uplinks
+        return ranks.get(interface, 0) % 2 == 0
+
+    def is_silent(self, local: IpAddress) -> bool:
+        """True when this RLOC of ours reaches nobody, while others reach the same locators."""
+        return self._prober.is_silent(local)
+
+    def is_reachable(self, remote: IpAddress) -> bool:
+        """False when a remote locator answers none of ours."""
+        return self._prober.is_reachable(remote)
+
+    def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
+        """What the forwarding table was told about a prefix."""
+        return self._mappings.disposition(prefix)

@@ -1,0 +1,70 @@
+"""Keepalives: as few packets as the NAT allows, none without one; and a sleeping node that its NAT forgets."""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lispmob.lab.demo.idle_stage import FORGETS_S, IdleStage, Keepalives
+from lispmob.lab.demo.stage import Stage
+from lispmob.lab.process import ProcessFailed
+from lispmob.lab.report import fact, figure
+
+CLAIMS: Final = (
+    "nat.keepalives-per-minute",
+    "nat.keepalives-without-nat",
+    "nat.short-timeouts.both-ways",
+    "nat.changed-address.idle-recovery",
+)
+_SOONEST_S: Final = 55.0  # no node knows such a NAT sooner: until then nobody need ask
+_PATIENCE_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """What the sleeper sent since it knew its NAT, and what became of it when the NAT changed its address."""
+
+    seen: Keepalives
+    superfluous: int
+    lost: int
+    recovery_s: float | None
+
+
+def begin(stage: Stage) -> None:
+    """Started before everything else, and measured beside it: it needs a minute and hardly any processor."""
+    directory = stage.enter(tempfile.TemporaryDirectory(prefix="lispmob-idle-"))
+    pool = stage.enter(ThreadPoolExecutor(1))
+    idle = stage.enter(IdleStage(Path(directory)))
+    stage.idle = pool.submit(_measure, idle)
+
+
+def _measure(idle: IdleStage) -> Idle:
+    idle.rest(_SOONEST_S)
+    seen = idle.keepalives()
+    if seen is None:
+        raise ProcessFailed("the lifetime of the NAT's bindings was not measured in time")
+    return Idle(seen, idle.sent_without_nat(), idle.lost_towards_sleeper(), idle.renumbered_recovery_s(_PATIENCE_S))
+
+
+def play(stage: Stage) -> None:
+    """By now it is over, or nearly."""
+    future: Future[Idle] | None = stage.idle
+    if future is None:
+        raise ProcessFailed("there are no sleeping nodes")
+    report, found = stage.report, future.result(timeout=90.0)
+    seen = found.seen
+    stage.screen.say(
+        f"  the NAT forgets after {FORGETS_S} s; measured: {seen.at_least_s:.1f} to {seen.below_s:.1f} s, "
+        f"one packet every {seen.interval_s:.1f} s; {seen.count} in {seen.window_s:.1f} s"
+    )
+    is_right = seen.at_least_s <= FORGETS_S < seen.below_s + 1  # conntrack looks once a second
+    per_minute, allowed = (count * 60 / seen.window_s if is_right else None for count in (seen.count, seen.allowed))
+    report.check(figure("nat.keepalives-per-minute", per_minute, "1/min", allowed or 0.0))
+    none_sent, none_lost = found.superfluous == 0, found.lost == 0
+    report.check(fact("nat.keepalives-without-nat", ok=none_sent, value=found.superfluous, unit="packets", goal=0))
+    report.check(fact("nat.short-timeouts.both-ways", ok=none_lost, value=found.lost, unit="packets lost", goal=0))
+    ms = None if found.recovery_s is None else found.recovery_s * 1000
+    report.check(figure("nat.changed-address.idle-recovery", ms, "ms", seen.interval_s * 1000))

@@ -1,0 +1,192 @@
+"""Two nodes with nothing to say, beside everything else: one behind a NAT that soon forgets, one in the open.
+
+    sleeper -- 192.168.31.0/24 -- NAT, 10 s ══╗
+    open    -- 198.18.41.0/24                ══╬══ core ══ rack: hub (Map-Server, RTR)
+
+It takes a minute until the node knows how long its NAT remembers; nothing here needs the processors meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, ip_address
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from lispmob.lab.build import Lab
+from lispmob.lab.control_watch import ControlWatch
+from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
+from lispmob.lab.line import Impairment
+from lispmob.lab.link import IpAddress
+from lispmob.lab.nat import Nat, NatGateway
+from lispmob.lab.ping import ping
+from lispmob.lab.process import ProcessFailed
+from lispmob.lab.topology import AccessNetwork, Host, Topology, Uplink
+
+FORGETS_S: Final = 10
+DELAY_S: Final = 0.005
+ROUND_TRIP_S: Final = 4 * DELAY_S
+FINE_S: Final = 5.0  # the node knows a short lifetime to within this
+
+_SLEEPER: Final = Identity("sleeper", ip_address("10.1.0.41"), ip_address("2001:db8:e1d::41"))
+_OPEN: Final = Identity("open", ip_address("10.1.0.42"), ip_address("2001:db8:e1d::42"))
+_OVERLAY: Final = ("10.1.0.0/16", "2001:db8:e1d::/48")
+_PUBLIC: Final = IPv4Address("203.0.113.41")
+_OTHER_PUBLIC: Final = IPv4Address("203.0.113.42")
+_KEEPALIVE: Final = "encapsulated map-register"
+_PATIENCE_S: Final = 15.0
+_LOOK_S: Final = 2.0
+_PORT: Final = 47_010
+_RATE_HZ: Final = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalives:
+    """What the sleeper sent since it knew its NAT: nothing but `count` keepalives in `window_s` seconds."""
+
+    at_least_s: float
+    below_s: float
+    interval_s: float
+    count: int
+    window_s: float
+
+    @property
+    def allowed(self) -> int:
+        """At most one in each interval, wherever the window begins."""
+        return int(self.window_s / (0.75 * self.at_least_s)) + 1
+
+
+class IdleStage:
+    """Leaving the `with` block, or `close`, ends it. Raises KernelRefused or ProcessFailed."""
+
+    def __init__(self, directory: Path, forgets_s: int = FORGETS_S) -> None:
+        """Start everything and return once both nodes are registered."""
+        self._open = contextlib.ExitStack()
+        self._is_over = threading.Event()
+        try:
+            self.lab = self._open.enter_context(Lab(_topology(), "idle-"))
+            self.nat = NatGateway(self.lab, "flat", Nat(_PUBLIC, new_s=forgets_s, stream_s=forgets_s))
+            names = ("sleeper", "open")
+            self.watch = self._open.enter_context(ControlWatch({name: self.lab[name] for name in names}))
+            self.began_at = time.monotonic()
+            address = self.lab.topology.address("hub", "eth0")
+            text = hub_configuration((_SLEEPER, _OPEN), [address], directory / "hub") + "rtr: {enabled: yes}\n"
+            hub = Hub(self.lab["hub"], text, directory / "hub")
+            self._open.callback(hub.daemon.stop)
+            hub.wait_until_listening(timeout_s=_PATIENCE_S)
+            self.nodes = {one.name: self._start(one, address, directory / one.name) for one in (_SLEEPER, _OPEN)}
+            self._wait_until_registered()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Idempotent; whoever waits in here for something gets ProcessFailed."""
+        self._is_over.set()
+        self._open.close()
+
+    def rest(self, seconds: float) -> None:
+        """Let time pass. Raises ProcessFailed when the stage is closed meanwhile."""
+        if self._is_over.wait(seconds):
+            raise ProcessFailed("closed before it was measured")
+
+    def keepalives(self, intervals: int = 3, within_s: float = 85.0) -> Keepalives | None:
+        """The count once the lifetime is known and some intervals have passed; None: not `within_s` from now."""
+        deadline = time.monotonic() + within_s
+        while True:
+            seen = self.netcheck("sleeper")
+            at_least, below, interval = (seen[k] for k in ("lifetime_at_least_s", "lifetime_below_s", "keepalive_s"))
+            if at_least and below and below - at_least <= FINE_S:
+                since, until = self._measured_at(), time.monotonic()
+                if until - since >= intervals * interval:
+                    count = len(self._sent("sleeper", since, until, _KEEPALIVE))
+                    return Keepalives(at_least, below, interval, count, until - since)
+            if time.monotonic() > deadline:
+                return None
+            self.rest(_LOOK_S)
+
+    def sent_without_nat(self) -> int:
+        """Messages by which the node in the open would keep a binding: registers through an RTR."""
+        return len(self._sent("open", self.began_at, time.monotonic(), _KEEPALIVE))
+
+    def lost_towards_sleeper(self) -> int:
+        """Pings from the open that find no answer."""
+        return ping(self.lab["open"], _SLEEPER.eid4, _OPEN.eid4, count=3).lost
+
+    def renumbered_recovery_s(self, within_s: float) -> float | None:
+        """The NAT gets another public address while the sleeper sleeps: how long until it is reached again."""
+        with (
+            self.lab["sleeper"].socket(socket.AF_INET, socket.SOCK_DGRAM) as listening,
+            self.lab["open"].socket(socket.AF_INET, socket.SOCK_DGRAM) as sending,
+        ):
+            listening.bind((str(_SLEEPER.eid4), _PORT))  # it answers nothing: only a keepalive can help it
+            listening.settimeout(1 / _RATE_HZ)
+            sending.bind((str(_OPEN.eid4), 0))
+            self.nat.renumber(_OTHER_PUBLIC)
+            began = time.monotonic()
+            while time.monotonic() < began + within_s and not self._is_over.is_set():
+                sending.sendto(b"%f" % time.monotonic(), (str(_SLEEPER.eid4), _PORT))
+                with contextlib.suppress(TimeoutError):
+                    if float(listening.recv(64)) >= began:
+                        return time.monotonic() - began
+        return None
+
+    def netcheck(self, name: str) -> dict[str, Any]:
+        """What the node says of its uplink. Raises ProcessFailed."""
+        answer = self.nodes[name].lispctl("netcheck")
+        if answer is None:
+            raise ProcessFailed(f"{name} does not answer\n{self.nodes[name].daemon.log_tail()}")
+        return dict(answer["entries"][0])
+
+    def _measured_at(self) -> float:
+        """Since when the sleeper has done nothing but keep its binding."""
+        sent = self.watch.messages(self.began_at, time.monotonic())
+        return max(one.at for one in sent if one.host == "sleeper" and one.kind != _KEEPALIVE and one.is_out)
+
+    def _sent(self, host: str, since: float, until: float, kind: str) -> list[float]:
+        sent = self.watch.messages(since, until)
+        return [one.at for one in sent if (one.host, one.kind, one.is_out) == (host, kind, True)]
+
+    def _start(self, identity: Identity, map_server: IpAddress, directory: Path) -> Node:
+        text = node_configuration(identity, map_server, _OVERLAY, directory)
+        node = Node(identity, self.lab[identity.name], text, directory)
+        self._open.callback(node.daemon.stop)
+        return node
+
+    def _wait_until_registered(self) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        for node in self.nodes.values():
+            while " registered eid=" not in node.daemon.log_text():
+                node.daemon.check()
+                if time.monotonic() > deadline:
+                    raise ProcessFailed(f"{node.identity.name} does not register\n{node.daemon.log_tail()}")
+                time.sleep(0.05)
+
+
+def _topology() -> Topology:
+    line = Impairment(delay_s=DELAY_S)
+    return Topology(
+        networks=(
+            AccessNetwork("flat", IPv4Network("192.168.31.0/24"), line=line),
+            AccessNetwork("street", IPv4Network("198.18.41.0/24"), line=line),
+            AccessNetwork("rack", IPv4Network("198.51.100.0/24"), line=line),
+        ),
+        hosts=(
+            Host("sleeper", (Uplink("eth0", "flat"),)),
+            Host("open", (Uplink("eth0", "street"),)),
+            Host("hub", (Uplink("eth0", "rack"),)),
+        ),
+    )

@@ -1,0 +1,119 @@
+"""The short way past the RTR, to a peer in the open or behind the same NAT: found, proved, watched, given up. Pure.
+
+    ASKING ---- mapping ----> PROBING ---- answer ----> OPEN --+ a probe now and then while it is used
+      | no answer, nobody      | no answer               |     |
+      +-----------------> RESTING <-----------------------+ <---+ unanswered; or nothing comes back at all
+                             | after a while: forgotten, and begun anew when packets still go there
+
+Nothing leaves by a way that has not been proved: a probe goes from the very port that data leaves from to the one that
+it would go to, and the answer comes back the same way. Packets go through the RTR all the while. Answers of the peer
+come by whatever way it knows, as a rule through the RTR; so it must take data from our NAT's address, as peers do that
+check no more than RFC 9300 asks of them, and both have to ask for it when the peer is behind a NAT itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from lispmob.control.locator_set import NEVER
+from lispmob.natt.natt_config import is_private
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.eid import from_prefix
+from lispmob.wire.header import CONTROL_PORT, DATA_PORT
+from lispmob.wire.ip_udp import build_ip_udp
+from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.named_locator import is_rtr
+from lispmob.wire.record import Locator
+
+MAX_CANDIDATES: Final = 4  # ours: a peer has few uplinks
+SILENCE_S: Final = 2.0  # ours: longer than any round trip; when nothing came back for so long, the RTR is tried
+CONTROL_DATA: Final = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
+
+
+class State(Enum):
+    """How far one short way is."""
+
+    ASKING = "asking"
+    PROBING = "probing"
+    OPEN = "open"
+    RESTING = "resting"
+
+
+TRANSITIONS: Final[dict[State, frozenset[State]]] = {
+    State.ASKING: frozenset({State.PROBING, State.RESTING}),
+    State.PROBING: frozenset({State.OPEN, State.RESTING}),
+    State.OPEN: frozenset({State.RESTING}),
+    State.RESTING: frozenset(),
+}
+
+
+@dataclass(slots=True)
+class Shortcut:
+    """To one EID, whose packets come from `source`. `rloc`: the candidate that has answered."""
+
+    eid: EidPrefix
+    source: IpAddress
+    state: State = State.ASKING
+    wake_at: float = 0.0
+    tries: int = 0
+    used_at: float = 0.0
+    doubted_at: float | None = None  # since then nothing has come back
+    rest_s: float = 0.0
+    nonces: set[int] = field(default_factory=set)
+    sent: dict[int, tuple[IpAddress, float]] = field(default_factory=dict)  # probes: nonce -> where and when
+    candidates: tuple[IpAddress, ...] = ()
+    rloc: IpAddress | None = None
+
+    @property
+    def due_at(self) -> float:
+        """When something has to be done about it."""
+        return self.wake_at if self.doubted_at is None else min(self.wake_at, self.doubted_at + SILENCE_S)
+
+    def to(self, new: State) -> None:
+        """Change the state; what was outstanding is not wanted any more."""
+        assert new in TRANSITIONS[self.state], (self.eid, self.state, new)
+        self.state, self.tries, self.doubted_at = new, 0, None
+        self.nonces.clear()
+        self.sent.clear()
+
+
+def candidates_of(
+    locators: tuple[Locator, ...], own: IpAddress, avoided: frozenset[IpAddress]
+) -> tuple[IpAddress, ...]:
+    """Where the peer may be met past its RTR, best first.
+
+    With R=0 locators in its record the peer is behind NATs (E19): those are its own addresses, and the others may be
+    RTRs, which would take our probes but not our data. A private address is one of ours to reach only if ours is, too.
+    """
+    usable = [one for one in locators if one.priority < NEVER and not is_rtr(one)]
+    hidden = [one for one in usable if not one.is_reachable]
+    found: dict[IpAddress, None] = {}
+    for one in sorted(hidden or usable, key=lambda one: one.priority):
+        for address in one.ips:
+            is_unicast = not (address.is_unspecified or address.is_multicast or address.is_loopback)
+            is_near = not is_private(address) or (is_private(own) and bool(hidden))
+            if address.version == own.version and is_unicast and is_near and address not in avoided:
+                found.setdefault(address)
+    return tuple(found)[:MAX_CANDIDATES]
+
+
+def lookup(shortcut: Shortcut, nonce: int, place: IpAddress, port: int) -> bytes:
+    """A Map-Request whose Map-Reply finds us behind the NAT: it goes to `port` of `place`, our control port outside."""
+    own = EidPrefix.host(shortcut.source, shortcut.eid.instance_id)
+    request = MapRequest(nonce, from_prefix(own), (place,), (EidRecord.of(shortcut.eid),))
+    return EncapsulatedControl(shortcut.source, port, shortcut.eid.address, CONTROL_PORT, request.encode()).encode()
+
+
+def probe(shortcut: Shortcut, nonce: int, own: IpAddress, candidate: IpAddress) -> bytes:
+    """A data packet with a probe in it. Its inner source port says that the answer is to come the same way."""
+    request = MapRequest(nonce, None, (own,), (EidRecord.of(shortcut.eid),), is_probe=True)
+    return CONTROL_DATA + build_ip_udp(own, DATA_PORT, candidate, CONTROL_PORT, request.encode())
+
+
+def answer(own: IpAddress, asker: IpAddress, reply: bytes) -> bytes:
+    """The data packet that answers such a probe."""
+    return CONTROL_DATA + build_ip_udp(own, CONTROL_PORT, asker, DATA_PORT, reply)

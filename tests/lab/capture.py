@@ -1,0 +1,46 @@
+"""The IP packets of one interface of a namespace, as they pass."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from types import TracebackType
+from typing import Self
+
+from lispmob.lab.namespace import Namespace
+
+ETH_P_ALL = 3
+BUFFER_OCTETS = 4 << 20
+
+
+class Capture:
+    """Everything between `with` and its end is in `packets`, whichever way it went."""
+
+    def __init__(self, namespace: Namespace, interface: str) -> None:
+        self.packets: list[bytes] = []
+        self._tap = namespace.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
+        self._tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_OCTETS)
+        self._tap.bind((interface, ETH_P_ALL))
+        self._tap.settimeout(0.1)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_over.set()
+        self._thread.join(5)
+        self._tap.close()
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                packet = self._tap.recv(65_535)
+            except TimeoutError:
+                continue
+            if packet[0] >> 4 in (4, 6):
+                self.packets.append(packet)

@@ -1,0 +1,53 @@
+"""The preferred locators of the other node die without a word while packets go both ways: how soon they are left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from lispmob.lab.probe import Party, ProbeStream
+from lispmob.lab.uplink_watch import UplinkWatch
+from tests.mh.town import EQUAL, A, B, Town, town
+
+pytestmark = pytest.mark.netns
+
+DELAY_S = 0.02
+ROUND_TRIP_S = 4 * DELAY_S
+TIMEOUT_S = 1.0  # the default of lispd
+
+
+@contextmanager
+def silent(here: Town, addresses: list[str]) -> Iterator[None]:
+    """What goes to these addresses, and what comes from them, is lost at their gateway: no error tells of it."""
+    rules = [("-6" if ":" in one else "-4", way, one) for one in addresses for way in ("to", "from")]
+    for family, way, one in rules:
+        here.lab["gw-office"].run("ip", family, "rule", "add", way, one, "blackhole")
+    try:
+        yield
+    finally:
+        for family, way, one in rules:
+            here.lab["gw-office"].run("ip", family, "rule", "del", way, one, "blackhole")
+
+
+@pytest.mark.parametrize("extra", ["", EQUAL])
+def test_dead_locators_are_left_within_two_timeouts_for_good(extra: str) -> None:
+    with town(extra, delay_s=DELAY_S) as here:
+        dead = [str(own.ip) for own in here.lab.topology.addresses("b", "wlan0")]
+        with UplinkWatch(here.a, ("wlan0", "lte0")) as watch, ProbeStream(Party(here.a, A.eid4), Party(here.b, B.eid4)):
+            time.sleep(2.5)  # until the round trip is known
+            began_at = time.monotonic()
+            with silent(here, dead):
+                time.sleep(2 * TIMEOUT_S + 0.5)
+                sent = watch.since(began_at)
+        last_at = max(one.at for one in sent if str(one.rloc) in dead)
+        after = [one for one in sent if one.at > last_at]
+
+        round_trips = (last_at - began_at) / ROUND_TRIP_S
+        sys.stdout.write(f"left after {round_trips:.2f} round trips of {ROUND_TRIP_S * 1000:.0f} ms\n")
+        assert last_at - began_at <= 2 * TIMEOUT_S
+        assert after
+        assert not [one for one in after if str(one.rloc) in dead]

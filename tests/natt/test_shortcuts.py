@@ -1,0 +1,260 @@
+"""Past the RTR: to a peer in the open, to one behind the same NAT, and back to the RTR when that does not work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from lispmob.natt.shortcuts import LIMIT, LOOKUP_BURST
+from lispmob.wire.address import EidPrefix
+from lispmob.wire.ip_udp import build_ip_udp, parse_ip_udp
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.record import Locator, MappingRecord
+from tests.natt.nat_box import Kind, NatBox, Packet, World, ip
+from tests.natt.world import EID, PEER, RTR, MapServerHost, NodeHost, RtrHost, locator
+
+OTHER_XTR = bytes(reversed(range(16)))
+IN_THE_OPEN = ip("192.0.2.10")
+INSIDE, MATE, NAT = ip("192.168.1.2"), ip("192.168.1.3"), ip("203.0.113.200")
+STRANGER = ip("203.0.113.66")
+
+
+def scene(*, direct: bool = True, **options: object) -> tuple[World, RtrHost, NatBox, NodeHost]:
+    world = World()
+    MapServerHost(world)
+    rtr = RtrHost(world)
+    nat = NatBox(world, str(NAT), **options)  # type: ignore[arg-type]
+    node = NodeHost(world, direct=direct)
+    node.attach((locator(), nat))
+    return world, rtr, nat, node
+
+
+def public_peer(world: World, rtr: RtrHost) -> NodeHost:
+    peer = NodeHost(world, PEER, OTHER_XTR)
+    peer.attach((locator(str(IN_THE_OPEN)), world.internet))
+    rtr.public[PEER.address] = IN_THE_OPEN
+    world.run(0.5)
+    return peer
+
+
+def mate(world: World, nat: NatBox, *, direct: bool = True) -> NodeHost:
+    peer = NodeHost(world, PEER, OTHER_XTR, direct=direct)
+    peer.attach((locator(str(MATE)), nat))
+    world.run(0.5)
+    return peer
+
+
+def talk(world: World, one: NodeHost, other: NodeHost, seconds: float = 3.0) -> None:
+    """A packet each way every tenth of a second."""
+    for _ in range(int(seconds * 10)):
+        one.say(other.eid, b"there")
+        other.say(one.eid, b"and back")
+        world.run(0.1)
+
+
+def ways_of(world: World, what: bytes) -> list[tuple[object, object]]:
+    """By which hosts of the Internet data packets with these octets went, in turn."""
+    return [(one.source, one.destination) for _, one in world.internet.carried if one.payload.endswith(what)]
+
+
+@pytest.mark.parametrize(("mapping", "filtering"), list(product(Kind, Kind)))
+def test_data_to_a_peer_in_the_open_goes_straight_there_from_behind_any_nat(mapping: Kind, filtering: Kind) -> None:
+    world, rtr, _, node = scene(mapping=mapping, filtering=filtering)
+    peer = public_peer(world, rtr)
+
+    talk(world, node, peer)
+    got = len(peer.received)
+    node.say(PEER, b"straight")
+    world.run(0.1)
+
+    assert ways_of(world, b"straight") == [(NAT, IN_THE_OPEN)]
+    assert len(peer.received) == got + 1
+    assert "shortcut-opened" in node.kinds()
+
+
+def test_packets_go_through_the_rtr_until_the_way_is_proved() -> None:
+    world, rtr, _, node = scene()
+    peer = public_peer(world, rtr)
+
+    node.say(PEER, b"first")
+    world.run(0.1)
+
+    assert ways_of(world, b"first") == [(NAT, RTR), (RTR, IN_THE_OPEN)]
+    assert [what for _, what in peer.received] == [b"first"]
+
+
+def test_nobody_goes_straight_who_did_not_ask_for_it() -> None:
+    world, rtr, _, node = scene(direct=False)
+    peer = public_peer(world, rtr)
+
+    talk(world, node, peer)
+
+    assert node.ways == {}
+    assert not [one for _, one in world.internet.carried if {one.source, one.destination} == {NAT, IN_THE_OPEN}]
+
+
+def test_two_nodes_behind_one_nat_find_the_short_way_when_both_ask_for_it() -> None:
+    world, _, nat, node = scene()
+    peer = mate(world, nat)
+
+    talk(world, node, peer)
+    got = len(node.received), len(peer.received)
+    node.say(PEER, b"next door")
+    peer.say(EID, b"as well")
+    world.run(0.1)
+
+    assert (len(node.received), len(peer.received)) == (got[0] + 1, got[1] + 1)
+    assert ways_of(world, b"next door") == ways_of(world, b"as well") == []
+
+
+def test_with_one_of_the_two_unwilling_the_rtr_relays() -> None:
+    world, _, nat, node = scene()
+    peer = mate(world, nat, direct=False)
+
+    talk(world, node, peer, 8.0)
+
+    assert node.ways == peer.ways == {}
+    assert len(peer.received) == len(node.received) == 80
+
+
+def test_an_address_that_is_the_peers_elsewhere_and_a_strangers_here_is_not_believed() -> None:
+    world, _, nat, node = scene()
+    peer = mate(world, NatBox(world, "203.0.113.77"))
+    stranger = NodeHost(world, EidPrefix.parse("172.30.9.9/32"), bytes(16), direct=True)
+    stranger.attach((locator(str(MATE)), nat))
+
+    talk(world, node, peer, 8.0)
+
+    assert node.ways == {}
+    assert len(peer.received) == 80
+    assert stranger.counted["rx_policy"] > 0  # it is asked for an EID that it does not have
+    assert stranger.received == []
+
+
+def test_a_way_that_is_not_answered_any_more_is_given_up_for_the_rtr() -> None:
+    world, rtr, _, node = scene()
+    peer = public_peer(world, rtr)
+    talk(world, node, peer)
+    assert PEER.address in node.ways
+    peer.attach((locator("192.0.2.11"), world.internet))  # and nobody told us
+    rtr.public[PEER.address] = ip("192.0.2.11")
+
+    for _ in range(200):
+        node.say(PEER, b"still here")
+        world.run(0.1)
+    got = len(peer.received)
+    node.say(PEER, b"again")
+    world.run(0.1)
+
+    assert len(peer.received) == got + 1
+
+
+def test_a_peer_that_takes_probes_and_no_data_is_talked_to_through_the_rtr() -> None:
+    world, rtr, _, node = scene()
+    peer = public_peer(world, rtr)
+    talk(world, node, peer)
+    assert PEER.address in node.ways
+
+    for _ in range(30):  # it says nothing more, and nobody else does
+        node.say(PEER, b"hello?")
+        world.run(0.1)
+    node.say(PEER, b"by the rtr")
+    world.run(0.1)
+
+    assert "shortcut-closed" in node.kinds()
+    assert ways_of(world, b"by the rtr") == [(NAT, RTR), (RTR, IN_THE_OPEN)]
+
+
+def test_answers_that_take_their_time_are_no_reason_to_give_up() -> None:
+    world = World(delay_s=(0.08, 0.08))
+    MapServerHost(world)
+    rtr, nat = RtrHost(world), NatBox(world, str(NAT))
+    node = NodeHost(world, direct=True)
+    node.attach((locator(), nat))
+    world.run(1.0)
+    peer = public_peer(world, rtr)
+
+    for _ in range(20):  # a round trip takes a third of a second
+        node.say(PEER, b"ping")
+        world.run(0.5)
+        peer.say(EID, b"pong")
+        world.run(0.5)
+
+    assert PEER.address in node.ways
+    assert "shortcut-closed" not in node.kinds()
+
+
+def test_a_move_ends_all_short_ways_and_they_are_found_again() -> None:
+    world, rtr, _, node = scene()
+    peer = public_peer(world, rtr)
+    talk(world, node, peer)
+    other = NatBox(world, "203.0.113.99")
+
+    node.attach((locator("10.9.9.9"), other))
+    ended = dict(node.ways)
+    world.run(0.5)
+    talk(world, node, peer, 15.0)
+
+    assert ended == {}
+    assert node.ways[PEER.address].source == ip("10.9.9.9")
+
+
+def test_an_unused_way_is_forgotten_and_costs_nothing_more() -> None:
+    world, rtr, _, node = scene()
+    peer = public_peer(world, rtr)
+    talk(world, node, peer)
+
+    world.run(120.0)
+    before = node.counted["tx_shortcut_probe"]
+    world.run(120.0)
+
+    assert node.ways == {}
+    assert node.counted["tx_shortcut_probe"] == before
+
+
+def test_an_answer_from_elsewhere_or_for_somebody_else_proves_nothing() -> None:
+    for spoil in ("source", "port", "eid"):
+        world, rtr, nat, node = scene()
+        public_peer(world, rtr)
+        good: list[Packet] = []
+        world.internet.unplug(IN_THE_OPEN)
+        node.say(PEER, b"hello")
+        world.run(0.2)
+        probe = next(one for at, one in world.internet.carried if one.destination == IN_THE_OPEN and one.source == NAT)
+        good.append(probe)
+        nonce, own = _nonce(probe), parse_ip_udp(probe.payload[8:]).source
+
+        reply = build_ip_udp(IN_THE_OPEN, 4342, own, 4341, _reply(nonce, EID if spoil == "eid" else PEER))
+        source = STRANGER if spoil == "source" else IN_THE_OPEN
+        answer = Packet(source, 4000 if spoil == "port" else 4341, INSIDE, 4341, probe.payload[:8] + reply)
+        node.on_packet(answer)
+
+        assert node.ways == {}, spoil
+        assert node.counted["rx_policy"] == 1 or spoil == "source", spoil
+        node.on_packet(replace(answer, source=IN_THE_OPEN, source_port=4341, payload=probe.payload[:8] + reply))
+        assert (node.ways != {}) == (spoil != "eid"), spoil
+        assert nat.refused >= 0
+
+
+def test_many_destinations_cost_no_more_than_a_few_lookups() -> None:
+    world, _, _, node = scene()
+    world.run(0.5)
+
+    for number in range(500):
+        eid = EidPrefix.host(ip(f"172.31.{number >> 8}.{number & 255}"))
+        node.perform(node.traversal.on_destination(EID.address, eid, world.now))
+    world.run(0.01)
+
+    assert node.counted["tx_map_request"] <= LOOKUP_BURST
+    assert len(node.traversal.shortcuts._ways) <= LIMIT
+
+
+def _nonce(probe: Packet) -> int:
+    return int.from_bytes(parse_ip_udp(probe.payload[8:]).payload[4:12])
+
+
+def _reply(nonce: int, eid: EidPrefix) -> bytes:
+    record = MappingRecord.of(eid, (Locator(IN_THE_OPEN),), ttl_min=10, is_authoritative=True)
+    return MapReply(nonce, (record,), is_probe=True).encode()
