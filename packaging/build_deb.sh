@@ -10,6 +10,7 @@ missing=()
 for pair in dh:debhelper clang:clang dh_python3:dh-python dpkg-buildpackage:dpkg-dev gcc:gcc; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 done
+test -e /usr/include/bpf/bpf_helpers.h || missing+=(libbpf-dev)
 /usr/bin/python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 /usr/bin/python3 -c 'import os, sysconfig as s, sys; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' \
   || missing+=(python3-dev)
