@@ -12,7 +12,7 @@ DBUSMOCK := /usr/lib/python3/dist-packages/dbusmock/__init__.py
 # Not where systemd runs: there it would start at once, and take over a network that others look after.
 MANAGER := $(if $(wildcard /run/systemd/system),,network-manager:NetworkManager)
 # Debian packages, and the command or file that tells whether each is there.
-APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h iproute2:ip iptables:iptables-restore \
+APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h clang:clang libbpf-dev:/usr/include/bpf/bpf_helpers.h iproute2:ip iptables:iptables-restore \
 	nftables:nft conntrack:conntrack iperf3:iperf3 ethtool:ethtool iputils-ping:ping tshark:tshark \
 	dbus:dbus-daemon libglib2.0-bin:gdbus python3-dbusmock:$(DBUSMOCK) $(MANAGER)
 

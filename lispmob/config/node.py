@@ -14,17 +14,16 @@ from typing import Annotated, Final, TypeAlias
 
 from msgspec import field
 
+from lispmob.config.eid import Eid, OwnEidEntry
 from lispmob.config.key import KeySection
 from lispmob.config.reader import Section, read_yaml
 from lispmob.config.steering import MultihomingSection, SteeringSection
 from lispmob.config.values import (
     ADDRESS_TEXT,
-    EID_TEXT,
     Address,
     FieldError,
     FilePath,
     GroupName,
-    InstanceId,
     InterfaceName,
     InterfacePattern,
     Network,
@@ -45,22 +44,6 @@ DEFAULT_PATH: Final = Path("/etc/lispmob/lispd.conf")
 EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
 
 log = logging.getLogger(__name__)
-
-
-class EidSection(Section, frozen=True, kw_only=True):
-    """An EID-Prefix in its long form."""
-
-    prefix: Annotated[EidPrefix, EID_TEXT]
-    instance_id: InstanceId | None = None
-
-    def to_prefix(self) -> EidPrefix:
-        """The EID-Prefix; `instance-id` wins over one in brackets."""
-        return self.prefix if self.instance_id is None else EidPrefix(self.prefix.network, self.instance_id)
-
-
-Eid: TypeAlias = Annotated[
-    EidPrefix, Text(EID_TEXT.read, EID_TEXT.accepts, mapping=EidSection, from_mapping=EidSection.to_prefix)
-]
 
 
 class RemoteLocator(Section, frozen=True, kw_only=True):
@@ -217,7 +200,7 @@ class LogSection(Section, frozen=True, kw_only=True):
 class NodeFile(Section, frozen=True, kw_only=True):
     """All of lispd.conf."""
 
-    eids: tuple[Eid, ...]
+    own_eids: tuple[OwnEidEntry, ...] = field(name="eids")
     map_servers: tuple[MapServerSection, ...]
     map_resolvers: tuple[Address, ...] = ()
     proxy_etrs: tuple[LocatorEntry, ...] = ()
@@ -238,6 +221,11 @@ class NodeFile(Section, frozen=True, kw_only=True):
     dbus: YesNo = True
     log: LogSection = LogSection()
     state_dir: FilePath = Path("/var/lib/lispmob")
+
+    @property
+    def eids(self) -> tuple[EidPrefix, ...]:
+        """Our EID-Prefixes."""
+        return tuple(one.prefix for one in self.own_eids)
 
     @property
     def resolvers(self) -> tuple[IpAddress, ...]:

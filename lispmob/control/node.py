@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import TypeAlias, assert_never
 
 from lispmob.control.acceptance import Guard
@@ -34,7 +33,7 @@ from lispmob.control.effect import (
     WatchForSilence,
 )
 from lispmob.control.forwarding import ForwardingPolicy
-from lispmob.control.locator_set import NEVER, LocalLocator, LocatorSet
+from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
 from lispmob.control.node_display import NodeDisplay
@@ -217,7 +216,7 @@ class Node(NodeDisplay):
     def _rank(self, now: float) -> list[NodeEffect]:
         """Those of our RLOCs that reach nobody are announced as not to be used, as long as others reach somebody."""
         silent = self._prober.is_silent
-        found = [replace(one, priority=NEVER) if silent(one.address) else one for one in self._attached]
+        found = [one.silenced() if silent(one.address) else one for one in self._attached]
         new = LocatorSet.of(self.locators.version + 1, found)
         old = self.locators
         if new.locators == old.locators:
@@ -280,11 +279,11 @@ class Node(NodeDisplay):
     def _on_plan(self, now: float) -> list[_Inner]:
         """Uplinks need RTRs, or need them no more: the whole handover leaves here, registers first, then the SMRs."""
         plan, old, version = self.plan, self._direct, self.locators.version
-        self._direct = LocatorSet.of(version, plan.direct, plan.record_locators)
+        self._direct = LocatorSet.of(version, plan.direct, plan.record_locators, plan.eid_records)
         usable = [one.locator for one in plan.uplinks if one.is_usable]
         effects: list[_Inner] = [*self._registrations.on_locators(self._direct, now)]
-        if self._direct.record_locators != old.record_locators or not usable:
-            sending = LocatorSet.of(version, usable, plan.record_locators)
+        if not self._direct.says_like(old) or not usable:
+            sending = LocatorSet.of(version, usable, plan.record_locators, plan.eid_records)
             targets = self._smr_targets(now) if usable else []
             effects += self._smr.on_moved(sending, targets, now)
         effects += self._resolver.on_locators(self._direct)

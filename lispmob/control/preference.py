@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean
 from typing import Final, NamedTuple, TypeAlias
 
 from lispmob.control.effect import Event, MachineEffect, UplinksRanked
@@ -163,4 +162,9 @@ def _mean(paths: list[Path]) -> Quality:
     rtts = [path.quality.rtt_s * 1000 for path in paths if path.quality.rtt_s is not None]
     known = [path.quality for path in paths if path.quality.probes >= PROBES_MIN]
     losses = [quality.loss for quality in known if quality.loss is not None]
-    return Quality(fmean(rtts) if rtts else None, fmean(losses) if losses else None)
+    return Quality(_average(rtts), _average(losses))
+
+
+def _average(figures: Sequence[float]) -> float | None:
+    # `statistics` has one, and a tenth of the time that lispd takes to start.
+    return sum(figures) / len(figures) if figures else None

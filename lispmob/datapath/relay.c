@@ -126,7 +126,7 @@ static bool keep(struct lm_engine *e, uint8_t *packet, const struct lm_data *dat
                          .born = outer->now,
                          .lane = LM_LANE_DEFAULT};
     if (take_over(e, packet, data, outer, &job.inner)) {
-        (void)lm_vnet_reopen(&job.vnet, packet, &job.inner);
+        (void)lm_vnet_reopen(&job.vnet, packet, &job.inner); /* it is kept as it came */
         lm_outbound_miss(e, &job);
     }
     return true;

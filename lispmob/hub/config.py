@@ -12,8 +12,8 @@ import typing
 from pathlib import Path
 from typing import Annotated, Final
 
+from lispmob.config.eid import Eid
 from lispmob.config.key import ALGORITHMS
-from lispmob.config.node import Eid
 from lispmob.config.reader import Section, read_yaml
 from lispmob.config.values import (
     Address,

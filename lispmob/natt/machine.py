@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Final
 
 from lispmob.control.effect import Count, Event
-from lispmob.control.locator_set import LocalLocator
+from lispmob.control.locator_set import EidRecords, LocalLocator
 from lispmob.control.node_config import MapServerPeer
 from lispmob.control.rate_limit import TokenBucket
 from lispmob.natt.dialect import TRAITS, Dialect
@@ -87,7 +87,7 @@ class UplinkMachine:
         self._config = config
         self._probes = RtrProbes(locator, new_nonce=new_nonce)
         self._exchange = InfoExchange(locator, config, knowledge, new_nonce=new_nonce)
-        self._record: tuple[Locator, ...] = ()
+        self._record: tuple[tuple[Locator, ...], EidRecords] = (), ()
         self._ask_at: float | None = None
         self._patience_ends_at: float | None = None
         self._pokes = TokenBucket(POKE_INTERVAL_S, burst=2)
@@ -217,17 +217,17 @@ class UplinkMachine:
             self.choice.on_answered(*found)
         return found is not None
 
-    def on_record(self, locators: tuple[Locator, ...], now: float) -> list[UplinkEffect]:
+    def on_record(self, locators: tuple[Locator, ...], eid_records: EidRecords, now: float) -> list[UplinkEffect]:
         """What our records say now; it is registered at once when it is something else, or through another RTR."""
-        is_news = locators != self._record
-        self._record = locators
+        is_news = (locators, eid_records) != self._record
+        self._record = locators, eid_records
         rtr = self.choice.current
         if self.state not in (State.REGISTERING, State.RELAYED) or self.dialect is Dialect.LISPERS or rtr is None:
             return []
         if not is_news and self.relays.rtr == rtr:
             return []
         self.relays.on_interval(self.keepalive_s or ASK_AGAIN_S)
-        return self.relays.start(rtr, locators, self.choice.rtt_s(rtr), now)
+        return self.relays.start(rtr, locators, eid_records, self.choice.rtt_s(rtr), now)
 
     def on_poked(self, now: float) -> list[UplinkEffect]:
         """The RTR does not know us any more, or sees us come by another way."""

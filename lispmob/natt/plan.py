@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from lispmob.control.locator_set import LocalLocator
+from lispmob.control.locator_set import EidRecords, LocalLocator
 from lispmob.values import dataclass
-from lispmob.wire.address import IpAddress
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
 
 DataPortName: TypeAlias = Literal["pool", "fixed", "ephemeral"]
@@ -38,8 +38,8 @@ class NattPlan:
     """All uplinks together.
 
     `direct`: the uplinks that the ordinary Map-Register may leave from. `record_locators`: what stands in every record
-    of ours, whoever carries it there. `asks_mapping_system`: a Map-Reply can reach us, so mappings may be looked up;
-    else `defaults` (0.0.0.0/0 and ::/0) are the whole map-cache.
+    of ours, whoever carries it there, but for the EIDs in `eid_records`. `asks_mapping_system`: a Map-Reply can reach
+    us, so mappings may be looked up; else `defaults` (0.0.0.0/0 and ::/0) are the whole map-cache.
     """
 
     direct: tuple[LocalLocator, ...] = ()
@@ -47,6 +47,11 @@ class NattPlan:
     uplinks: tuple[UplinkPlan, ...] = ()
     defaults: tuple[Relay, ...] = ()
     asks_mapping_system: bool = True
+    eid_records: EidRecords = ()
+
+    def locators_for(self, eid: EidPrefix) -> tuple[Locator, ...]:
+        """What stands in the record of this EID."""
+        return next((locators for one, locators in self.eid_records if one == eid), self.record_locators)
 
     @property
     def rtrs(self) -> frozenset[IpAddress]:

@@ -14,7 +14,7 @@ from dataclasses import field
 from typing import Final
 
 from lispmob.control.effect import Count, Event, EventValue
-from lispmob.control.locator_set import LocalLocator
+from lispmob.control.locator_set import EidRecords, LocalLocator
 from lispmob.control.node_config import MapServerPeer
 from lispmob.errors import AuthenticationFailed
 from lispmob.natt.effect import DataPort, RelayConfirmed, SendFromDataPort, UplinkEffect
@@ -58,6 +58,7 @@ class RelayedRegistrations:
         self._config = config
         self._next_nonce = next_nonce
         self._locators: tuple[Locator, ...] = ()
+        self._eid_records: dict[EidPrefix, tuple[Locator, ...]] = {}
         self._interval_s = REFRESH_S
         self._sent_at: float | None = None
         self._rtt_s: float | None = None
@@ -101,11 +102,16 @@ class RelayedRegistrations:
         self._interval_s = interval_s
 
     def start(
-        self, rtr: IpAddress, locators: tuple[Locator, ...], rtt_s: float | None, now: float
+        self,
+        rtr: IpAddress,
+        locators: tuple[Locator, ...],
+        eid_records: EidRecords,
+        rtt_s: float | None,
+        now: float,
     ) -> list[UplinkEffect]:
-        """Register everything through this RTR, now; the record says these locators."""
+        """Register everything through this RTR, now; the records say these locators."""
         is_other = rtr != self.rtr
-        self.rtr, self._locators, self._rtt_s = rtr, locators, rtt_s
+        self.rtr, self._locators, self._eid_records, self._rtt_s = rtr, locators, dict(eid_records), rtt_s
         effects: list[UplinkEffect] = []
         for one in self.ones:
             one.tries = 0
@@ -194,7 +200,8 @@ class RelayedRegistrations:
         one.tries += 1
         one.retry_at = now + one.wait_s
         self._sent_at = now
-        record = MappingRecord.of(one.eid, self._locators, ttl_min=self._config.record_ttl_min, is_authoritative=True)
+        locators = self._eid_records.get(one.eid, self._locators)
+        record = MappingRecord.of(one.eid, locators, ttl_min=self._config.record_ttl_min, is_authoritative=True)
         fields: dict[str, EventValue] = {
             "eid": str(one.eid),
             "map_server": str(one.server.address),

@@ -14,6 +14,7 @@ from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import AskAgain, DataPort, SendFromDataPort, UplinkEffect
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.natt_config import NattConfig
+from lispmob.natt.plan import NattPlan
 from lispmob.natt.shortcut import SILENCE_S, Shortcut, State, answer, candidates_of, lookup, probe
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -145,9 +146,7 @@ class Shortcuts:
         rtt_ms = round((now - sent_at) * 1000, 3)
         return [self._install(one), Event("shortcut-opened", {**_fields(one), "rtt_ms": rtt_ms})]
 
-    def on_probed(
-        self, request: MapRequest, arrival: DataControl, locators: tuple[Locator, ...], now: float
-    ) -> list[UplinkEffect]:
+    def on_probed(self, request: MapRequest, arrival: DataControl, plan: NattPlan, now: float) -> list[UplinkEffect]:
         """Somebody proves his way to us: he is answered by it, with what our records say."""
         asked = [prefix for record in request.records if (prefix := record.eid_prefix) is not None]
         eids = [eid for eid in self._config.eids if any(eid.covers(prefix) for prefix in asked)]
@@ -158,7 +157,9 @@ class Shortcuts:
             return [Count("rx_rate")]
         self._answers.take(now)
         ttl_min, own = self._config.record_ttl_min, arrival.outer_destination
-        records = tuple(MappingRecord.of(eid, locators, ttl_min=ttl_min, is_authoritative=True) for eid in eids)
+        records = tuple(
+            MappingRecord.of(eid, plan.locators_for(eid), ttl_min=ttl_min, is_authoritative=True) for eid in eids
+        )
         reply = MapReply(request.nonce, records, is_probe=True).encode()
         payload = answer(own, arrival.source, reply)
         place = arrival.outer_source, arrival.outer_source_port

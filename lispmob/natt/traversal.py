@@ -273,7 +273,7 @@ class Traversal:
         """Whoever is answered may send data, so that only an uplink that takes it may answer."""
         if machine is None or (machine.rtrs and not (self.config.direct and machine.dialect is Dialect.E19)):
             return self._refuse(arrival, now)
-        return self.shortcuts.on_probed(request, arrival, self.plan.record_locators, now)
+        return self.shortcuts.on_probed(request, arrival, self.plan, now)
 
     def _ground(self) -> Ground | None:
         """The one uplink that all packets leave by, when it is behind a NAT and past the RTR is asked for."""
@@ -305,7 +305,7 @@ class Traversal:
         out += self._sort(self.shortcuts.on_ground(self._ground(), self.config), now)
         registers: list[UplinkEffect] = []
         for one in self.machines:
-            registers += one.on_record(record_for(one, self.machines, self.config), now)
+            registers += one.on_record(*record_for(one, self.machines, self.config), now)
         return out + self._sort(registers, now)
 
     def _sort(self, effects: Iterable[UplinkEffect], now: float) -> list[NattEffect]:

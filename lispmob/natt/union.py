@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from lispmob.control.locator_set import NEVER
+from lispmob.control.locator_set import NEVER, EidRecords
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.effect import DataPort, Reach
 from lispmob.natt.machine import State, UplinkMachine
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan, Relay, UplinkPlan
-from lispmob.wire.address import DistinguishedName, IpAddress
+from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.header import DATA_PORT
 from lispmob.wire.lcaf import put_address
 from lispmob.wire.lcaf_types import AfiList, WireAddress
@@ -38,10 +38,13 @@ def plan(machines: Sequence[UplinkMachine], config: NattConfig) -> NattPlan:
         uplinks=uplinks,
         defaults=tuple(defaults.values()),
         asks_mapping_system=asks,
+        eid_records=_eid_records(working, config),
     )
 
 
-def record_for(one: UplinkMachine, machines: Iterable[UplinkMachine], config: NattConfig) -> tuple[Locator, ...]:
+def record_for(
+    one: UplinkMachine, machines: Iterable[UplinkMachine], config: NattConfig
+) -> tuple[tuple[Locator, ...], EidRecords]:
     """What the registers of this uplink say: all that works, and itself, for they are what makes it work.
 
     Another one that registers at this moment is named too, R=0: the RTR forgets what is not listed, and nobody knows
@@ -50,26 +53,36 @@ def record_for(one: UplinkMachine, machines: Iterable[UplinkMachine], config: Na
     present = tuple(machines)
     working = [other for other in present if other is one or other.state is State.RELAYED or other.is_direct]
     starting = [other for other in present if other not in working and other.state is State.REGISTERING]
-    return record(working, config, starting)
+    return record(working, config, starting), _eid_records(working, config, starting)
+
+
+def _eid_records(
+    machines: Sequence[UplinkMachine], config: NattConfig, starting: Sequence[UplinkMachine] = ()
+) -> EidRecords:
+    ranked = {rank.eid for one in (*machines, *starting) for rank in one.locator.by_eid}
+    return tuple((eid, record(machines, config, starting, eid)) for eid in config.eids if eid in ranked)
 
 
 def record(
-    machines: Sequence[UplinkMachine], config: NattConfig, starting: Sequence[UplinkMachine] = ()
+    machines: Sequence[UplinkMachine],
+    config: NattConfig,
+    starting: Sequence[UplinkMachine] = (),
+    eid: EidPrefix | None = None,
 ) -> tuple[Locator, ...]:
-    """The locators of the record, each address once, in the order of the RFC. `starting`: R=0 alone."""
+    """The locators of an EID's record, each address once, in the order of the RFC. `starting`: R=0 alone."""
     locators: dict[WireAddress, Locator] = {}
     rtrs: dict[IpAddress, list[UplinkMachine]] = {}
     for one in starting:
         if one.rtrs and one.dialect is not Dialect.LISPERS:
-            own = _own(one, config)
+            own = _own(one, config, eid)
             locators[own.address] = own
     for one in machines:
         for rtr in one.rtrs:
             rtrs.setdefault(rtr, []).append(one)
-        own = _own(one, config)
+        own = _own(one, config, eid)
         locators[own.address] = own
     for rtr, behind in rtrs.items():
-        locator = _rtr(rtr, behind)
+        locator = _rtr(rtr, behind, eid)
         locators[locator.address] = locator
     return tuple(sorted(locators.values(), key=_wire_order)[:LOCATORS_PER_RECORD_LIMIT])
 
@@ -86,8 +99,8 @@ def _uplink(one: UplinkMachine, config: NattConfig) -> UplinkPlan:
     return UplinkPlan(locator, relays, one.data_port.value if needs_port else "pool", admits_others, is_usable)
 
 
-def _own(one: UplinkMachine, config: NattConfig) -> Locator:
-    own = one.locator
+def _own(one: UplinkMachine, config: NattConfig, eid: EidPrefix | None) -> Locator:
+    own = one.locator.told_for(eid)
     if not one.rtrs:
         return Locator(own.address, own.priority, own.weight, is_local=True)
     if one.dialect is not Dialect.LISPERS:
@@ -102,12 +115,13 @@ def _own(one: UplinkMachine, config: NattConfig) -> Locator:
     return Locator(AfiList((address, place_name(host, told[1]))), own.priority, own.weight, is_local=True)
 
 
-def _rtr(rtr: IpAddress, behind: list[UplinkMachine]) -> Locator:
+def _rtr(rtr: IpAddress, behind: list[UplinkMachine], eid: EidPrefix | None) -> Locator:
     """An RTR stands for the uplinks behind it: their best priority, and what they weigh together at that one."""
     if all(one.dialect is Dialect.LISPERS for one in behind):
         return Locator(AfiList((rtr, DistinguishedName(RTR_NAME))), RTR_PRIORITY, RTR_WEIGHT)
-    priority = min(one.locator.priority for one in behind)
-    weight = sum(one.locator.weight for one in behind if one.locator.priority == priority)
+    told = [one.locator.told_for(eid) for one in behind]
+    priority = min(one.priority for one in told)
+    weight = sum(one.weight for one in told if one.priority == priority)
     return Locator(rtr, priority, min(weight, WEIGHT_MAX))
 
 

@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
 from lispmob.control.effect import InstallMapping
-from lispmob.control.locator_set import NEVER, LocalLocator
+from lispmob.control.locator_set import NEVER, EidRank, LocalLocator
 from lispmob.control.node_config import Fallback, MapServerPeer, NattMode, NattSettings, NodeConfig
 from lispmob.control.path import ProbeConfig
 from lispmob.control.preference import PreferenceConfig
@@ -227,10 +227,18 @@ def local_locators(
             uplink.weight,
             uplink.mtu_bytes,
             uplink_cost(file, uplink.name, meaning),
+            eid_ranks(file, uplink),
         )
         for uplink in uplinks
         for address in uplink.addresses
     )
+
+
+def eid_ranks(file: NodeFile, uplink: Uplink) -> tuple[EidRank, ...]:
+    """The EIDs in whose mappings this uplink counts something else than everywhere."""
+    usual = uplink.priority, uplink.weight
+    ranks = ((own.prefix, own.rank(uplink.name, *usual)) for own in file.own_eids)
+    return tuple(EidRank(eid, *rank) for eid, rank in ranks if rank != usual)
 
 
 def engine_uplinks(

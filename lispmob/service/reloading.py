@@ -20,17 +20,14 @@ NEEDS_RESTART: Final = ("tun", "control", "dbus", "state_dir")
 
 def compare(old: NodeFile, new: NodeFile) -> tuple[list[str], list[str]]:
     """(keys that changed, those among them that wait for a restart), as they stand in the file."""
-    changed = [name for name in old.__struct_fields__ if getattr(old, name) != getattr(new, name)]
-    return [_key(name) for name in changed], [_key(name) for name in changed if name in NEEDS_RESTART]
+    keys = dict(zip(old.__struct_fields__, old.__struct_encode_fields__, strict=True))
+    changed = [name for name in keys if getattr(old, name) != getattr(new, name)]
+    return [keys[name] for name in changed], [keys[name] for name in changed if name in NEEDS_RESTART]
 
 
 def merge(old: NodeFile, new: NodeFile) -> NodeFile:
     """The new configuration, with what waits for a restart as it was."""
     return msgspec.structs.replace(new, **{name: getattr(old, name) for name in NEEDS_RESTART})
-
-
-def _key(name: str) -> str:
-    return name.replace("_", "-")
 
 
 class OnSignal:

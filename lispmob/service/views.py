@@ -137,7 +137,7 @@ class Views(SteeringViews):
         """Our own mappings."""
         return [
             schema.DatabaseEntry(
-                prefix=str(eid), locators=self._locators(), ttl_min=self._parts.node.config.record_ttl_min
+                prefix=str(eid), locators=self._locators(eid), ttl_min=self._parts.node.config.record_ttl_min
             )
             for eid in self._parts.file.eids
         ]
@@ -243,12 +243,12 @@ class Views(SteeringViews):
             problem=self._parts.problems.of(str(one.eid), str(one.server.address)) or self._parts.kernel_problem,
         )
 
-    def _locators(self) -> list[schema.LocalLocator]:
+    def _locators(self, eid: EidPrefix | None = None) -> list[schema.LocalLocator]:
         return [
             schema.LocalLocator(
                 address=str(one.address), interface=one.interface, priority=one.priority, weight=one.weight
             )
-            for one in self._parts.node.locators.locators
+            for one in (each.told_for(eid) for each in self._parts.node.locators.locators)
         ]
 
     def _datapath(self) -> schema.Datapath:

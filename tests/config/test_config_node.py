@@ -170,6 +170,37 @@ def uncommented(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def test_an_eid_says_what_uplinks_count_for_it_and_the_first_match_decides() -> None:
+    text = MINIMAL.replace(
+        "- 192.0.2.7/32",
+        "- {prefix: 192.0.2.7/32, uplinks: [{name: wwan0, weight: 9}, {name: 'wwan*', priority: 5, weight: 10}]}\n"
+        "  - 2001:db8::7/128",
+    )
+
+    special, plain = read(text).own_eids
+
+    assert special.rank("wwan0", 1, 100) == (1, 9)
+    assert special.rank("wwan1", 1, 100) == (5, 10)
+    assert special.rank("eth0", 1, 100) == plain.rank("wwan0", 1, 100) == (1, 100)
+
+
+@pytest.mark.parametrize(
+    ("uplinks", "says"),
+    [
+        ("[{name: a, priority: 256}]", "eids[0].uplinks[0].priority: 256 is not 0 to 255"),
+        ("[{name: a}]", "eids[0].uplinks[0].name: a priority or a weight is needed"),
+        ("[{priority: 1}]", "eids[0].uplinks[0]: the key 'name' is missing"),
+        ("[{name: a, cost: 1}]", "eids[0].uplinks[0].cost: unknown key; known here: name, priority, weight"),
+        ("[{name: a, weight: 1}, {name: a, weight: 2}]", "eids[0].uplinks[1].name: a is listed twice"),
+    ],
+)
+def test_a_wrong_rule_of_an_eid_is_named_by_line_and_key(uplinks: str, says: str) -> None:
+    text = complaint(MINIMAL.replace("- 192.0.2.7/32", f"- {{prefix: 192.0.2.7/32, uplinks: {uplinks}}}"))
+
+    assert text.startswith("lispd.conf:2:")
+    assert says in text
+
+
 def test_the_shipped_file_loads_as_it_is_and_warns_about_its_key(caplog: pytest.LogCaptureFixture) -> None:
     node = load_node(SHIPPED)
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lispmob.control.locator_set import MAX_LOCATORS, LocalLocator, LocatorSet
+from lispmob.control.locator_set import MAX_LOCATORS, NEVER, EidRank, LocalLocator, LocatorSet
+from lispmob.wire.address import EidPrefix
 from tests.control.support import EID, LTE, WIFI, WIFI6, ip, locators
 
 
@@ -45,3 +46,21 @@ def test_a_record_of_ours_is_authoritative_local_and_marks_the_probed_locator() 
     assert record.is_authoritative
     assert all(one.is_local and one.is_reachable for one in record.locators)
     assert [one.ip for one in record.locators if one.is_probed] == [LTE.address]
+
+
+def test_each_eid_has_its_own_priorities_and_weights_in_its_record() -> None:
+    special = EidPrefix.parse("10.9.0.1/32")
+    own = locators(WIFI, replace(LTE, by_eid=(EidRank(special, 3, 40),)))
+
+    def ranks(eid: EidPrefix) -> dict[object, tuple[int, int]]:
+        return {one.address: (one.priority, one.weight) for one in own.to_record(eid, 10).locators}
+
+    assert ranks(special)[LTE.address] == (3, 40)
+    assert ranks(EID)[LTE.address] == (LTE.priority, LTE.weight)
+    assert ranks(special)[WIFI.address] == ranks(EID)[WIFI.address]
+
+
+def test_a_silent_uplink_is_never_to_be_used_whatever_an_eid_says_of_it() -> None:
+    silent = replace(LTE, by_eid=(EidRank(EID, 3, 40),)).silenced()
+
+    assert [one.priority for one in locators(silent).to_record(EID, 10).locators] == [NEVER]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
+from lispmob.control.locator_set import EidRank
 from lispmob.hub.relayed import RtrPeer
 from lispmob.natt.effect import SendFromDataPort
 from lispmob.wire.address import EidPrefix
@@ -206,6 +208,24 @@ def test_two_uplinks_that_register_at_once_do_not_take_each_other_out_of_the_rec
     first = next(place for place, one in enumerate(lists) if "10.9.9.9" in one)
     assert all("10.9.9.9" in one for one in lists[first:])
     assert _reachable(server) == [str(RTR)]
+
+
+def test_behind_nats_the_rtr_is_told_what_each_uplink_counts_for_this_eid() -> None:
+    world = World()
+    server, rtr = MapServerHost(world), RtrHost(world)
+    first, second = NatBox(world, "203.0.113.200"), NatBox(world, "203.0.113.201")
+    node = NodeHost(world)
+    special = replace(locator("192.168.1.2", 2, 1), by_eid=(EidRank(EID, 9, 7),))
+    node.attach((special, first), (locator("10.9.9.9", 3, 4), second))
+    world.run(2.0)
+
+    found = rtr.rtr.entries.get(EID)
+    assert found is not None
+    told = {str(one.rloc): (one.priority, one.weight) for one in found.usable()}
+    assert told == {"192.168.1.2": (9, 7), "10.9.9.9": (4, 100)}
+    record = server.record()
+    assert record is not None
+    assert [(one.priority, one.weight) for one in record.locators if one.ip == RTR] == [(4, 100)]
 
 
 def test_an_rtr_that_restarts_empty_has_a_sending_node_back_at_once() -> None:

@@ -23,8 +23,8 @@ pytestmark = [
 
 EID = "10.1.0.1"
 KEY = "a key between the two of them"
-CAPABILITIES = 1 << 12 | 1 << 39
-"""CAP_NET_ADMIN and CAP_BPF."""
+CAPABILITIES = 1 << 12 | 1 << 38 | 1 << 39
+"""CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF."""
 
 NODE = f"""eids: [{EID}/32]
 map-servers:

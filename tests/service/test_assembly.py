@@ -3,13 +3,17 @@ from __future__ import annotations
 from ipaddress import ip_address
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from lispmob.config.eid import EidUplinkSection, OwnEid
 from lispmob.config.node import NodeFile
 from lispmob.config.reader import read_bytes
+from lispmob.control.locator_set import EidRank
 from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Uplink
 from lispmob.mh.plan import LostAddress
 from lispmob.service import assembly
+from lispmob.wire.address import EidPrefix
 
 FILE = read_bytes(
     b"eids: [10.1.0.1/32]\nmap-servers: [{address: 198.51.100.1, key: a}]\nproxy-itrs: [198.51.100.9]\n",
@@ -46,6 +50,17 @@ def test_every_address_of_every_uplink_is_a_locator() -> None:
     )
 
     assert [(str(one.address), one.ifindex) for one in found] == [(str(V4), 2), (str(V6), 2), ("198.51.100.2", 3)]
+
+
+def test_a_locator_carries_what_it_counts_for_an_eid_that_wants_it_otherwise() -> None:
+    special, usual = EidPrefix.parse("10.0.0.1/32"), EidPrefix.parse("10.0.0.2/32")
+    rules = (EidUplinkSection(name="lte*", priority=5),)
+    file = msgspec.structs.replace(FILE, own_eids=(OwnEid(special, rules), OwnEid(usual)))
+
+    wlan, lte = assembly.local_locators([uplink("wlan0", str(V4)), uplink("lte0", "198.51.100.2", ifindex=3)], file)
+
+    assert not wlan.by_eid
+    assert lte.by_eid == (EidRank(special, 5, lte.weight),)
 
 
 def test_the_way_to_the_mapping_system_is_never_encapsulated() -> None:

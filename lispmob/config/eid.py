@@ -1,0 +1,84 @@
+"""EID-Prefixes in lispd.conf: a line of text, or a section that also says what uplinks count for this EID."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Annotated, TypeAlias
+
+from lispmob.config.reader import Section
+from lispmob.config.values import EID_TEXT, FieldError, InstanceId, InterfacePattern, Priority, Text, Weight
+from lispmob.values import dataclass
+from lispmob.wire.address import EidPrefix
+
+
+class EidSection(Section, frozen=True, kw_only=True):
+    """An EID-Prefix in its long form."""
+
+    prefix: Annotated[EidPrefix, EID_TEXT]
+    instance_id: InstanceId | None = None
+
+    def to_prefix(self) -> EidPrefix:
+        """The EID-Prefix; `instance-id` wins over one in brackets."""
+        return self.prefix if self.instance_id is None else EidPrefix(self.prefix.network, self.instance_id)
+
+
+Eid: TypeAlias = Annotated[
+    EidPrefix, Text(EID_TEXT.read, EID_TEXT.accepts, mapping=EidSection, from_mapping=EidSection.to_prefix)
+]
+
+
+class EidUplinkSection(Section, frozen=True, kw_only=True):
+    """What uplinks whose name matches count in the mapping of one EID; None: as everywhere."""
+
+    name: InterfacePattern
+    priority: Priority | None = None
+    weight: Weight | None = None
+
+    def __post_init__(self) -> None:
+        if self.priority is None and self.weight is None:
+            raise FieldError("name", "a priority or a weight is needed, or this entry changes nothing")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEid:
+    """An EID-Prefix of this node."""
+
+    prefix: EidPrefix
+    uplinks: tuple[EidUplinkSection, ...] = ()
+
+    def rank(self, uplink: str, priority: int, weight: int) -> tuple[int, int]:
+        """(priority, weight) of this uplink for the EID, given those that hold everywhere; the first match counts."""
+        rule = next((one for one in self.uplinks if fnmatchcase(uplink, one.name)), None)
+        if rule is None:
+            return priority, weight
+        return (
+            priority if rule.priority is None else rule.priority,
+            weight if rule.weight is None else rule.weight,
+        )
+
+
+class OwnEidSection(EidSection, frozen=True, kw_only=True):
+    """An EID-Prefix of this node in its long form."""
+
+    uplinks: tuple[EidUplinkSection, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [one.name for one in self.uplinks]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise FieldError(f"uplinks[{index}].name", f"{name} is listed twice")
+
+    def to_own(self) -> OwnEid:
+        """The EID-Prefix with what is special about it."""
+        return OwnEid(self.to_prefix(), self.uplinks)
+
+
+OwnEidEntry: TypeAlias = Annotated[
+    OwnEid,
+    Text(
+        lambda text, directory: OwnEid(EID_TEXT.read(text, directory)),
+        EID_TEXT.accepts,
+        mapping=OwnEidSection,
+        from_mapping=OwnEidSection.to_own,
+    ),
+]
