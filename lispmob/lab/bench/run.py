@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,8 @@ OTHER_CASES: Final = ("idle", "table", "start")
 _NOSEG_CASES: Final = ("tcp1", "udp64")
 _RELAYED_CASES: Final = ("tcp1", "udp64")
 _UDP_S: Final = 1
-_IDLE_S: Final = 8.0
+_REST_S: Final = 20.0  # ours: what was settled has its echoes: probes, NAT verdicts
+_IDLE_S: Final = 30.0
 
 
 class Run:
@@ -81,7 +83,8 @@ class Run:
                 print(f"{way.name}: {sanity.check(wire, way)} packets seen on the cable as they should be", flush=True)
             if "idle" in self._cases:
                 daemons = {tier: wire.nodes[0].daemon for tier, wire in wires.items()}
-                print(f"idle: {self._rounds} times {_IDLE_S:g} s", flush=True)
+                print(f"idle: {self._rounds} times {_IDLE_S:g} s, after {_REST_S:g} s of rest", flush=True)
+                time.sleep(_REST_S)
                 for tier, figures in idle.idle(daemons, _IDLE_S, self._rounds):
                     self._note(tier, figures)
             for number in range(self._rounds):

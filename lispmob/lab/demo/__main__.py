@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reason := namespace.why_unavailable():
         print(f"demo: {reason}", file=sys.stderr)
         return EXIT_UNAVAILABLE
-    wanted = arguments.chapter or [chapter.name for chapter in CHAPTERS if not chapter.is_extra]
+    wanted = arguments.chapter or [chapter.name for chapter in CHAPTERS]
     chapters = [chapter for chapter in CHAPTERS if chapter.is_needed or chapter.name in wanted]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, _interrupt)

@@ -32,7 +32,6 @@ class Chapter:
     is_needed: bool = False
     begin: Callable[[Stage], None] | None = None  # before all chapters: what takes long, and needs nobody
     end: Callable[[Stage], None] | None = None  # before the last chapter: wait for what went on beside the others
-    is_extra: bool = False  # played when asked for: with it, the demonstration was not seen to end in two minutes
     is_last: bool = False  # nothing goes on beside it
 
 
@@ -51,7 +50,6 @@ CHAPTERS: Final = (
         multihoming.CLAIMS,
         multihoming.play,
         end=multihoming.end,
-        is_extra=True,
     ),
     Chapter("nat", "Behind NATs of every kind", nat.CLAIMS, nat.play),
     Chapter(
