@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from lispmob.lab.topology import Topology, roaming
 # A busy machine makes no property untrue: time is measured by the benchmarks, not by these.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# A shell ignores Ctrl-C in what it starts in the background, and children inherit that: here it ends a command,
+# as it does for a user.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -158,8 +158,10 @@ class Engine:
         return tier.look(self._engine, self._tier)
 
     def start(self) -> None:
-        """Start moving packets. Raises KernelRefused when there are no threads to be had."""
+        """Start moving packets. Raises KernelRefused when there are no threads to be had, ValueError before open()."""
         error = lib.lm_engine_start(self._engine)
+        if error == -errno.EBADF:
+            raise ValueError("the datapath is not open")
         if error:
             raise KernelRefused(f"datapath threads: {os.strerror(-error)}")
 

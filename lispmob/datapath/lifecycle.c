@@ -214,6 +214,8 @@ int lm_engine_start(struct lm_engine *e)
 {
     if (e->is_running)
         return -EALREADY;
+    if (e->poll_out < 0) /* not open: threads that wait for nothing would never hear of their end */
+        return -EBADF;
     eventfd_t ignored;
     (void)eventfd_read(e->stop, &ignored);
     sigset_t all, before; /* signals are Python's business: none is ever delivered to these threads */

@@ -1,4 +1,4 @@
-"""What an engine takes without a device: no root, no network."""
+"""What an engine takes before anything moves; but for one test, without a device, root or network."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from lispmob.datapath.engine import Disposition, Engine, EngineConfig, ForwardingEntry, ForwardingLocator
+from lispmob.lab.namespace import Namespace
 from lispmob.wire.address import EidPrefix
 
 RLOC4 = ForwardingLocator(IPv4Address("192.0.2.1"))
@@ -24,20 +25,27 @@ def engine() -> Iterator[Engine]:
 
 def processors_of_threads(engine: Engine) -> list[frozenset[int]]:
     """Where the threads that it starts may run."""
+    engine.open()
     before = set(os.listdir("/proc/self/task"))
     engine.start()
     return [frozenset(os.sched_getaffinity(int(thread))) for thread in set(os.listdir("/proc/self/task")) - before]
 
 
+@pytest.mark.netns
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor only")
-def test_threads_stay_on_a_processor_of_their_own_when_they_are_told_to() -> None:
-    with closing(Engine(EngineConfig("unused", pin_threads=True))) as pinned:
+def test_threads_stay_on_a_processor_of_their_own_when_they_are_told_to(namespace: Namespace) -> None:
+    with namespace.entered(), closing(Engine(EngineConfig("pinned0", pin_threads=True))) as pinned:
         first, second = processors_of_threads(pinned)
 
         assert (len(first), len(second), len(first | second)) == (1, 1, 2)
 
-    with closing(Engine(EngineConfig("unused"))) as free:
+    with namespace.entered(), closing(Engine(EngineConfig("free0"))) as free:
         assert processors_of_threads(free) == [frozenset(os.sched_getaffinity(0))] * 2
+
+
+def test_a_datapath_that_is_not_open_does_not_start(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="is not open"):
+        engine.start()
 
 
 def entry(prefix: str, *locators: ForwardingLocator) -> ForwardingEntry:
