@@ -1,4 +1,8 @@
-"""Every sort of interface that has a default route carries packets from EID to EID, both ways, in both tiers."""
+"""Every sort of interface that has a default route carries packets from EID to EID, both ways.
+
+The ebpf tier hands packets to a device and takes them from it, so each sort is tried with it; the tun tier leaves that
+to sockets, and is tried with those that differ for a socket.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +22,17 @@ pytestmark = pytest.mark.netns
 RULES = """\
 uplinks:
   - {type: tun, use: yes}
-  - {name: "den*", use: no}
 """
 V4, V6 = "198.18.1.10", "2001:db8:18:1::a"
+SECOND = "198.18.1.11", "2001:db8:18:1::b"  # of another station: the gateway remembers where the first one was
 COUNT = 8
 
 
-@pytest.fixture(scope="module", params=["tun", "ebpf"])
+@pytest.fixture(scope="module")
 def shared(request: pytest.FixtureRequest) -> Iterator[Town]:
     with town(f"datapath: {{tier: {request.param}}}\n" + RULES) as one:
         assert one.ctl("status")["datapath"]["tier"] == request.param
+        one.a.sysctl("ipv4/conf/all/arp_ignore", "1")  # wlan0 hears what is asked of others on its wire
         yield one
 
 
@@ -44,14 +49,14 @@ def used(here: Town) -> dict[str, str]:
     return {one["name"]: one["type"] for one in here.ctl("uplinks") if one["is_used"]}
 
 
-def attached(interface: str, metric: int = 50) -> list[str]:
-    """The lines that give an interface what wlan0 has in the network at home."""
+def attached(interface: str, v4: str = V4, v6: str = V6) -> list[str]:
+    """The lines that attach an interface to the network at home."""
     return [
         f"link set {interface} up",
-        f"addr add {V4}/24 dev {interface}",
-        f"addr add {V6}/64 dev {interface} nodad",
-        f"route add default via 198.18.1.1 dev {interface} metric {metric}",
-        f"route add default via 2001:db8:18:1::1 dev {interface} metric {metric}",
+        f"addr add {v4}/24 dev {interface}",
+        f"addr add {v6}/64 dev {interface} nodad",
+        f"route add default via 198.18.1.1 dev {interface} metric 50",
+        f"route add default via 2001:db8:18:1::1 dev {interface} metric 50",
     ]
 
 
@@ -75,16 +80,20 @@ def of_vlan(here: Town) -> Iterator[str]:
 def of_bridge(here: Town) -> Iterator[str]:
     """Wlan0 is the port of a bridge, as virtual machines have it."""
     link.apply(here.a, ["link add br0 type bridge forward_delay 0", "link set wlan0 master br0", *attached("br0")])
-    yield "br0"
-    link.apply(here.a, ["link del br0"])
+    try:
+        yield "br0"
+    finally:
+        link.apply(here.a, ["link del br0"])
 
 
 @contextlib.contextmanager
 def of_macvlan(here: Town) -> Iterator[str]:
     """A second station on wlan0's wire."""
-    link.apply(here.a, ["link add link wlan0 name mac0 type macvlan mode bridge", *attached("mac0")])
-    yield "mac0"
-    link.apply(here.a, ["link del mac0"])
+    link.apply(here.a, ["link add link wlan0 name mac0 type macvlan mode bridge", *attached("mac0", *SECOND)])
+    try:
+        yield "mac0"
+    finally:
+        link.apply(here.a, ["link del mac0"])
 
 
 @contextlib.contextmanager
@@ -94,9 +103,11 @@ def plugged_in(here: Town) -> Iterator[str]:
         here.lab["air"],
         [link.veth("a.usb0", here.a, "usb0"), "link set a.usb0 master home", "link set a.usb0 up"],
     )
-    link.apply(here.a, attached("usb0"))
-    yield "usb0"
-    link.apply(here.lab["air"], ["link del a.usb0"])
+    link.apply(here.a, attached("usb0", *SECOND))
+    try:
+        yield "usb0"
+    finally:
+        link.apply(here.lab["air"], ["link del a.usb0"])
 
 
 @contextlib.contextmanager
@@ -108,8 +119,10 @@ def of_host_routes(here: Town) -> Iterator[str]:
         "route add default via 198.18.1.1 dev wlan0 metric 50",
     ]
     link.apply(here.a, lines)
-    yield "wlan0"
-    link.apply(here.a, ["addr flush dev wlan0", "route flush dev wlan0"])
+    try:
+        yield "wlan0"
+    finally:
+        link.apply(here.a, ["addr flush dev wlan0", "route flush dev wlan0"])
 
 
 @contextlib.contextmanager
@@ -118,9 +131,11 @@ def without_gateway(here: Town) -> Iterator[str]:
     here.lab["gw-home"].sysctl("ipv4/conf/lan/proxy_arp", "1")
     here.lab["gw-home"].sysctl("ipv4/neigh/lan/proxy_delay", "0")
     link.apply(here.a, [f"addr add {V4}/24 dev wlan0", "route add default dev wlan0 metric 50"])
-    yield "wlan0"
-    link.apply(here.a, ["addr flush dev wlan0"])
-    here.lab["gw-home"].sysctl("ipv4/conf/lan/proxy_arp", "0")
+    try:
+        yield "wlan0"
+    finally:
+        link.apply(here.a, ["addr flush dev wlan0"])
+        here.lab["gw-home"].sysctl("ipv4/conf/lan/proxy_arp", "0")
 
 
 @contextlib.contextmanager
@@ -136,12 +151,14 @@ def of_point_to_point(here: Town) -> Iterator[str]:
 @contextlib.contextmanager
 def unnumbered(here: Town) -> Iterator[str]:
     """It has no address at all: its default routes name one of the loopback interface."""
-    with point_to_point(here.a, "ppp0", here.lab["gw-home"], "ppp-a"):
-        at_the_end(here)
-        lines = [f"addr add {V4}/32 dev lo", f"addr add {V6}/128 dev lo nodad", "link set ppp0 up"]
-        link.apply(here.a, [*lines, *default_routes("ppp0", f" src {V4}", f" src {V6}")])
-        yield "ppp0"
-    link.apply(here.a, [f"addr del {V4}/32 dev lo", f"addr del {V6}/128 dev lo"])
+    link.apply(here.a, [f"addr add {V4}/32 dev lo", f"addr add {V6}/128 dev lo nodad"])
+    try:
+        with point_to_point(here.a, "ppp0", here.lab["gw-home"], "ppp-a"):
+            at_the_end(here)
+            link.apply(here.a, ["link set ppp0 up", *default_routes("ppp0", f" src {V4}", f" src {V6}")])
+            yield "ppp0"
+    finally:
+        link.apply(here.a, [f"addr del {V4}/32 dev lo", f"addr del {V6}/128 dev lo"])
 
 
 def at_the_end(here: Town) -> None:
@@ -169,16 +186,13 @@ class Kind:
         return self.attach.__name__
 
 
-KINDS = (
-    Kind(of_vlan, "vlan"),
-    Kind(of_bridge, "bridge"),
-    Kind(of_macvlan, "macvlan"),
-    Kind(plugged_in, "veth"),
-    Kind(of_host_routes, "veth"),
-    Kind(without_gateway, "veth"),
-    Kind(of_point_to_point, "tun"),
-    Kind(unnumbered, "tun"),
-)
+VLAN, BRIDGE, MACVLAN = Kind(of_vlan, "vlan"), Kind(of_bridge, "bridge"), Kind(of_macvlan, "macvlan")
+PLUGGED_IN, POINT_TO_POINT = Kind(plugged_in, "veth"), Kind(of_point_to_point, "tun")
+CLOUD, PROXIED, UNNUMBERED = Kind(of_host_routes, "veth"), Kind(without_gateway, "veth"), Kind(unnumbered, "tun")
+TRIED = {
+    "tun": (PLUGGED_IN, POINT_TO_POINT, VLAN),
+    "ebpf": (PLUGGED_IN, POINT_TO_POINT, VLAN, BRIDGE, MACVLAN, CLOUD, PROXIED, UNNUMBERED),
+}
 
 
 def ping(here: Town, node: str, family: int) -> None:
@@ -207,11 +221,36 @@ def uses(here: Town, interface: str) -> bool:
     return here.sent(interface) - before[0] >= wanted and here.received(interface) - before[1] >= wanted
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize(
+    ("shared", "kind"),
+    [(tier, kind) for tier, kinds in TRIED.items() for kind in kinds],
+    indirect=["shared"],
+    ids=str,
+    scope="module",
+)
 def test_packets_of_both_families_go_both_ways_over_an_uplink(here: Town, kind: Kind) -> None:
     with kind.attach(here) as interface:
         wait_for(lambda: used(here) == {interface: kind.type, "lte0": "veth"}, 10)
         wait_for(lambda: uses(here, interface), 20)
 
-    wait_for(lambda: used(here) == {"lte0": "veth"}, 10)
+
+@pytest.mark.parametrize("shared", ["ebpf"], indirect=True, scope="module")
+def test_an_uplink_that_is_pulled_out_is_left_for_another_one(here: Town) -> None:
+    with plugged_in(here) as interface:
+        wait_for(lambda: interface in used(here), 10)
+        ping(here, "a", 4)
+
     wait_for(lambda: uses(here, "lte0"), 20)
+
+
+@pytest.mark.parametrize("shared", ["ebpf"], indirect=True, scope="module")
+def test_what_the_rules_deny_by_type_carries_nothing_from_the_next_reload_on(here: Town) -> None:
+    tier = "datapath: {tier: ebpf}\n"
+    with of_bridge(here) as interface:
+        wait_for(lambda: interface in used(here), 10)
+        here.configure(tier + "uplinks: [{type: bridge, use: no}]\n")
+
+        wait_for(lambda: uses(here, "lte0"), 20)
+        notes = {one["name"]: one["note"] for one in here.ctl("uplinks")}
+        assert notes[interface] == "not allowed by the configuration"
+        here.configure(tier + RULES)
