@@ -22,10 +22,10 @@ def interface_names() -> list[str]:
     return sorted(path.name for path in SYS.iterdir() if (path / "ifindex").exists())
 
 
-def driver_words(name: str, ifindex: int) -> DriverWords:
+def driver_words(name: str, ifindex: int, root: Path = SYS) -> DriverWords:
     """What the driver of an interface calls itself, and whether that is on USB."""
     with contextlib.suppress(OSError, ValueError):
-        here = SYS / name
+        here = root / name
         told = _words(here / "uevent")
         if told.get("IFINDEX") == str(ifindex):
             device = _words(here / "device" / "uevent")
