@@ -20,7 +20,7 @@ from lispmob.values import dataclass
 DEFAULT: Final = 0
 UNUSABLE: Final = -1
 QUEUES_MAX: Final = 34  # ours: the datapath has 32 paths at most
-DEVICE_UPLINKS_MAX: Final = 31  # with two descriptors each, and the first two lanes, they are LM_LANES_MAX
+DEVICE_UPLINKS_MAX: Final = 20  # ours: each may have a device, a queue, and a device that it had: LM_LANES_MAX is 64
 _STEM_MAX: Final = 7  # octets of the TUN's name that the devices of its uplinks share: seven digits fit behind them
 
 
@@ -127,6 +127,7 @@ class DeviceLanes:
         """Create the first two devices. Raises KernelRefused."""
         self._mtu_bytes = mtu_bytes
         self._offload = offload
+        self._leaving: dict[int, QueuedTun] = {}
         self._gone: list[QueuedTun] = []
         self._devices: dict[int, QueuedTun] = {}
         self._queued = QueuedTun(device, [DEFAULT], offload=offload)
@@ -150,34 +151,43 @@ class DeviceLanes:
 
     @property
     def readable(self) -> tuple[Lane, ...]:
-        """The kernel may put packets without a mark into any queue of the TUN."""
-        return (*self.lanes, *self._default_lanes[1:])
+        """The kernel may put packets without a mark into any queue of the TUN; and packets may be left in a device."""
+        first = self._queued.fds[0]
+        leaving = (Lane(one.fds[0], UNUSABLE, one.device, 0, first) for one in self._leaving.values())
+        return (*self.lanes, *self._default_lanes[1:], *leaving)
 
     @property
     def _default_lanes(self) -> tuple[Lane, ...]:
         return _queues(self._queued, [DEFAULT] * len(self._queued.fds))
 
     def set_uplinks(self, marks: Iterable[tuple[int, int]]) -> tuple[Lane, ...]:
-        """A device for each uplink that there is room for; those of uplinks that are gone lead nowhere any more."""
+        """A device for each uplink that there is room for.
+
+        That of an uplink that is gone counts as UNUSABLE once more, for the packets that are in it, and goes next time.
+        """
         wanted = _give_queues(self._queued, marks, DEFAULT, DEVICE_UPLINKS_MAX + 1)
-        for owner in [owner for owner in self._devices if owner > 0 and owner not in wanted]:
-            self._gone.append(self._devices.pop(owner))
+        back = {owner: one for owner, one in self._leaving.items() if owner in self._queued.owners}
+        self._gone += [one for owner, one in self._leaving.items() if owner not in back]
+        self._devices |= back
+        leaving = [owner for owner in self._devices if owner > 0 and owner not in wanted]
+        self._leaving = {owner: self._devices.pop(owner) for owner in leaving}
         for owner in self._queued.owners:
             if owner != DEFAULT and owner not in self._devices:
                 self._open(owner)
         return self.lanes
 
     def close_gone(self) -> None:
-        """Their routes vanish with them, and packets with their marks go to UNUSABLE."""
+        """What routes they still have vanish with them."""
         while self._gone:
             self._gone.pop().close()
 
     def close(self) -> None:
         """Close all devices."""
         self.close_gone()
-        for one in self._devices.values():
+        for one in (*self._devices.values(), *self._leaving.values()):
             one.close()
         self._devices.clear()
+        self._leaving.clear()
         self._queued.close()
 
     def _open(self, owner: int) -> None:

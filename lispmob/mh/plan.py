@@ -17,7 +17,7 @@ Where each uplink has a device of its own that its mark leads to, 4342 and 4345 
 usable uplink: they look up copies of those tables that lead to lmn0-x, and in front of each stand the others:
 
     4341, 4344  from EID | from unspecified, no mark            lookup 4341, 4342      lmn0
-    4341, 4344  from EID | from unspecified, mark of an uplink  lookup 4350 to 4413    by lmn0-<ifindex>
+    4341, 4344  from EID | from unspecified, mark of an uplink  lookup 4350 to 4391    by lmn0-<ifindex>
 
 The last one closes a hole of a few milliseconds. A packet of a socket that is bound to a device without a route does
 not fail in IPv4: the kernel takes the destination for a neighbour, asks for it by ARP, and loses the packet in silence.
@@ -39,7 +39,7 @@ OVERLAY_TABLE: Final = 4341
 FULL_TABLE: Final = 4342
 GATEWAY_TABLE: Final = 4343
 OUR_TABLES: Final = (LINGER_TABLE, OVERLAY_TABLE, FULL_TABLE, GATEWAY_TABLE)
-PLACES_MAX: Final = 32  # of devices that marks lead to; each has a table for the overlay and one for full mode
+PLACES_MAX: Final = 21  # of devices that marks lead to; each has a table for the overlay and one for full mode
 MARK_TABLES: Final = range(4350, 4350 + 2 * PLACES_MAX)
 MAIN_TABLE: Final = 254
 

@@ -91,11 +91,11 @@ class LaneHost:
 
     def collect(self) -> None:
         while not self._is_over:
-            lanes = {one.fd: one for one in self.lanes.readable}
             with contextlib.suppress(OSError, ValueError):  # a device of a lane was closed meanwhile
-                ready, _, _ = select.select(list(lanes), [], [], 0.05)
-                for fd in ready:
-                    self._read(lanes[fd])
+                ready, _, _ = select.select([one.fd for one in self.lanes.readable], [], [], 0.05)
+                for lane in self.lanes.readable:  # as they are now
+                    if lane.fd in ready:
+                        self._read(lane)
 
     def _read(self, lane: Lane) -> None:
         with contextlib.suppress(BlockingIOError, OSError):

@@ -143,8 +143,9 @@ def test_device_and_rules_go_and_come_with_the_uplink() -> None:
 
         here.a.run("ip", "link", "set", "lte0", "down")
         wait_for(lambda: len(by_mark(here, 4)) == len(by_mark(here, 6)) == 1, 10)
-        without = by_mark(here, 4), by_mark(here, 6), devices(here)
+        without = by_mark(here, 4), by_mark(here, 6)
         fallback = here.by_uplink(50, mark=lte)
+        wait_for(lambda: devices(here) == before[2] - {f"lmn0-{lte}"}, 10)
         here.a.run("ip", "link", "set", "lte0", "up")
         here.a.run(*["ip", "route", "replace", "default", "via", "198.18.2.1", "dev", "lte0", "metric", "200"])
         wait_for(lambda: len(by_mark(here, 4)) == 2, 20)
@@ -154,7 +155,6 @@ def test_device_and_rules_go_and_come_with_the_uplink() -> None:
         assert set(before[0]) == set(before[1]) == everything
         assert before[2] == {"lmn0", "lmn0-x", f"lmn0-{wlan}", f"lmn0-{lte}"}
         assert set(without[0]) == set(without[1]) == everything - {f"{lte:#x}/0xffff"}
-        assert without[2] == before[2] - {f"lmn0-{lte}"}
         assert fallback["wlan0"] >= 50
         assert (set(again[0]), again[1]) == (everything, before[2])
         assert marked["lte0"] >= 200 > 50 > marked["wlan0"]
