@@ -160,10 +160,15 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Datapath(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tier moves packets, and how many it moved; `drops` counts every reason together."""
+    """Which tier moves packets, and how many it moved; `drops` counts every reason together.
+
+    `marks`: what makes the mark of a packet choose its uplink, a program in the TUN or a device per uplink.
+    """
 
     tier: str
     why: str
+    marks: Literal["program", "devices", "none"] = "none"
+    marks_why: str = ""
     packets_out: int = 0
     packets_in: int = 0
     octets_out: int = 0

@@ -11,12 +11,14 @@ from lispmob.control.locator_set import NEVER, EidRank, LocalLocator
 from lispmob.control.node_config import Fallback, MapServerPeer, NattMode, NattSettings, NodeConfig
 from lispmob.control.path import ProbeConfig
 from lispmob.control.preference import PreferenceConfig
+from lispmob.datapath.lanes import DEFAULT, Lane, MarksWay, device_prefix
 from lispmob.datapath.model import ControlPacket, Disposition, EngineConfig, ForwardingEntry, ForwardingLocator
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
-from lispmob.mh.plan import KernelState, KernelUplink, LostAddress
+from lispmob.mh.plan import KernelState, KernelUplink, LostAddress, MarkedDevice, MarkRouting
+from lispmob.mh.policy import MarkMask
 from lispmob.mh.policy import Uplink as SteeringUplink
 from lispmob.mh.scheduler import Prefer
 from lispmob.natt.arrival import DataControl
@@ -50,7 +52,7 @@ def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy
         held_back=frozenset(held_back(file, meaning)),
         last_resort=meaning.metered if file.network_manager.use and file.network_manager.metered == "last" else NONE,
         rules=tuple(rule.to_rule() for rule in file.uplinks),
-        ignored_interfaces=(file.tun.name, "lmn*", "lmh*"),
+        ignored_interfaces=(file.tun.name, f"{device_prefix(file.tun.name)}*", "lmn*", "lmh*"),
         use_temporary=file.addresses.temporary,
         use_deprecated=file.addresses.deprecated,
     )
@@ -180,6 +182,7 @@ def kernel_state(
     lost: Iterable[LostAddress],
     natives: NativeRoutes,
     plan: NattPlan = NO_PLAN,
+    marks: MarkRouting | None = None,
 ) -> KernelState:
     """What the kernel must hold for these uplinks."""
     present, gone = tuple(uplinks), tuple(lost)
@@ -202,7 +205,20 @@ def kernel_state(
             one.locator.address for one in plan.uplinks if one.data_port != "pool" or not one.is_usable
         ).union(one.address for one in gone if is_private(one.address)),
         translates_native=file.routing.fallback == "native",
+        marks=marks,
     )
+
+
+def mark_routing(file: NodeFile, mask: MarkMask, way: MarksWay, lanes: Iterable[Lane]) -> MarkRouting | None:
+    """Which devices the kernel has to route marks to; None where the datapath sorts them itself."""
+    if way.name != "devices":
+        return None
+    devices = tuple(
+        MarkedDevice(lane.device, mask.mark(lane.ifindex) or None, lane.queue)
+        for lane in lanes
+        if lane.ifindex != DEFAULT
+    )
+    return MarkRouting(mask.bits, device_prefix(file.tun.name), devices)
 
 
 def guarded(file: NodeFile) -> tuple[IpAddress, ...]:

@@ -252,10 +252,12 @@ class Views(SteeringViews):
         ]
 
     def _datapath(self) -> schema.Datapath:
-        counts, tier = self._parts.engine.counters(), self._parts.engine.tier
+        counts, tier, marks = self._parts.engine.counters(), self._parts.engine.tier, self._parts.engine.marks_way
         return schema.Datapath(
             tier=tier.name,
             why=tier.why,
+            marks=marks.name,
+            marks_why=marks.why,
             packets_out=counts["out_packets"],
             packets_in=counts["data_packets"],
             octets_out=counts["out_octets"],

@@ -54,6 +54,7 @@ def _facts(status: dict[str, Any]) -> list[str]:
         ("Locators", f"{locators or 'none'}; version {status['locator_set_version']}"),
         ("Routing", _routing(routing)),
         ("Datapath", f"{clean(path['tier'])}: {clean(path['why'])}"),
+        ("Marks", _marks(path)),
         ("Sent", f"{plural(path['packets_out'], 'packet')}, {octets(path['octets_out'])}"),
         ("Received", f"{plural(path['packets_in'], 'packet')}, {octets(path['octets_in'])}"),
         ("Dropped", f"{plural(path['drops'], 'packet')}" + ("; see lispctl counters" if path["drops"] else "")),
@@ -61,6 +62,14 @@ def _facts(status: dict[str, Any]) -> list[str]:
         ("Last move", _last_move(last)),
     ]
     return [f"{paint(f'{name:<9}', 'bold')}  {text}" for name, text in facts]
+
+
+def _marks(path: dict[str, Any]) -> str:
+    """Of an older lispd nothing is known."""
+    if path.get("marks") == "program":
+        return "steering program"
+    what = "a device per uplink" if path.get("marks") == "devices" else "without effect"
+    return f"{what} ({clean(path.get('marks_why') or 'the reason is not known')})"
 
 
 def _routing(routing: dict[str, Any]) -> str:
