@@ -260,7 +260,7 @@ class DatabaseEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lookup(msgspec.Struct, frozen=True, kw_only=True):
-    """What would happen to a packet to `eid`. `locator` is the one in use, when it can be told."""
+    """What would happen to a packet to `eid`. `locator` is the one that most of its flows take."""
 
     eid: str
     verdict: Literal["own", "encapsulate", "native", "drop", "ask"]

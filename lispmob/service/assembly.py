@@ -231,28 +231,37 @@ def guarded(file: NodeFile) -> tuple[IpAddress, ...]:
 def local_locators(
     uplinks: Iterable[Uplink], file: NodeFile, meaning: Meaning = NO_MEANING
 ) -> tuple[LocalLocator, ...]:
-    """Our RLOCs: every usable address of every uplink."""
+    """Our RLOCs: every usable address of every uplink.
+
+    The first of a family has all the weight of its uplink: whoever has three addresses on an interface has no better
+    one, and its traffic comes in where it leaves. The others are there for when nobody gets through to the first.
+    """
     return tuple(
         LocalLocator(
             address,
             uplink.ifindex,
             uplink.name,
             uplink.priority,
-            uplink.weight,
+            uplink.weight if is_first else 0,
             uplink.mtu_bytes,
             uplink_cost(file, uplink, meaning),
-            eid_ranks(file, uplink),
+            eid_ranks(file, uplink, is_first=is_first),
         )
         for uplink in uplinks
         for address in uplink.addresses
+        for is_first in (address == next(one for one in uplink.addresses if one.version == address.version),)
     )
 
 
-def eid_ranks(file: NodeFile, uplink: Uplink) -> tuple[EidRank, ...]:
-    """The EIDs in whose mappings this uplink counts something else than everywhere."""
+def eid_ranks(file: NodeFile, uplink: Uplink, *, is_first: bool) -> tuple[EidRank, ...]:
+    """The EIDs in whose mappings an address of this uplink, the first of its family or not, counts something else."""
     usual = uplink.priority, uplink.weight
     ranks = ((own.prefix, own.rank(uplink.name, *usual)) for own in file.own_eids)
-    return tuple(EidRank(eid, *rank) for eid, rank in ranks if rank != usual)
+    return tuple(
+        EidRank(eid, priority, weight if is_first else 0)
+        for eid, (priority, weight) in ranks
+        if (priority, weight) != usual
+    )
 
 
 def engine_uplinks(

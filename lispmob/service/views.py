@@ -171,7 +171,8 @@ class Views(SteeringViews):
         if entry is None or known is None:
             return schema.Lookup(eid=str(eid), verdict="ask")
         verdict = _verdict(known)
-        best = known.locators[0] if verdict == "encapsulate" and known.locators else None
+        usable = known.locators if verdict == "encapsulate" else ()
+        best = min(usable, key=lambda one: (one.priority, -one.weight), default=None)
         return schema.Lookup(
             eid=str(eid), verdict=verdict, entry=self._entry(entry), locator=str(best.address) if best else None
         )
