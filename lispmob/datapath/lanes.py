@@ -10,6 +10,7 @@ uplink's queue of the TUN, so that the host's rules can tell where a flow came i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Final, Literal, Protocol
 
@@ -129,6 +130,7 @@ class DeviceLanes:
         self._offload = offload
         self._leaving: dict[int, QueuedTun] = {}
         self._gone: list[QueuedTun] = []
+        self._closer: threading.Thread | None = None
         self._devices: dict[int, QueuedTun] = {}
         self._queued = QueuedTun(device, [DEFAULT], offload=offload)
         try:
@@ -177,15 +179,26 @@ class DeviceLanes:
         return self.lanes
 
     def close_gone(self) -> None:
-        """What routes they still have vanish with them."""
-        while self._gone:
-            self._gone.pop().close()
+        """What routes they still have vanish with them.
+
+        In a thread: the kernel lets all processors pass by before it removes a device, 15 ms, and a move cannot wait.
+        """
+        if self._gone:
+            self._join()
+            self._closer = threading.Thread(target=_close_all, args=(self._gone,))
+            self._closer.start()
+            self._gone = []
+
+    def _join(self) -> None:
+        if self._closer is not None:
+            self._closer.join()
+            self._closer = None
 
     def close(self) -> None:
         """Close all devices."""
-        self.close_gone()
-        for one in (*self._devices.values(), *self._leaving.values()):
-            one.close()
+        _close_all([*self._devices.values(), *self._leaving.values(), *self._gone])
+        self._join()
+        self._gone.clear()
         self._devices.clear()
         self._leaving.clear()
         self._queued.close()
@@ -218,6 +231,11 @@ def open_lanes(device: str, mtu_bytes: int, mask: int, *, offload: bool = False)
         return QueueLanes(device, mtu_bytes, mask, offload=offload), MarksWay("program", "the kernel takes it")
     except steering.SteeringRefused as refused:
         return DeviceLanes(device, mtu_bytes, offload=offload), MarksWay("devices", str(refused))
+
+
+def _close_all(devices: Iterable[QueuedTun]) -> None:
+    for one in devices:
+        one.close()
 
 
 def _queues(queued: QueuedTun, owners: Iterable[int]) -> tuple[Lane, ...]:

@@ -136,18 +136,21 @@ def test_it_restarts_while_we_run_and_is_listened_to_again(manager: RealNetworkM
 
 def test_the_shipped_snippet_keeps_our_device_unmanaged(tmp_path: Path, library: str) -> None:
     with real_network_manager(tmp_path, more=SHIPPED.read_text(encoding="ascii")) as manager:
-        manager.namespace.run("ip", "tuntap", "add", "lmn0", "mode", "tun")
-        manager.namespace.run("ip", "link", "set", "lmn0", "up")
+        for name in ("lmn0", "lmn0-3"):
+            manager.namespace.run("ip", "tuntap", "add", name, "mode", "tun")
+            manager.namespace.run("ip", "link", "set", name, "up")
 
         async def scenario() -> None:
             async with watching(manager.bus.address, library) as watch:
                 await watch.until(lambda: watch.meaning.device("lmn0") is not None)
+                await watch.until(lambda: watch.meaning.device("lmn0-3") is not None)
                 manager.nmcli("dev", "set", "lmn0", "managed", "yes", must=False)
                 await asyncio.sleep(0.3)
 
                 device = watch.meaning.device("lmn0")
                 assert device is not None
                 assert device.state is DeviceState.UNMANAGED
-                assert "lmn0:unmanaged" in manager.nmcli("-t", "-f", "DEVICE,STATE", "dev").splitlines()
+                listed = manager.nmcli("-t", "-f", "DEVICE,STATE", "dev").splitlines()
+                assert {"lmn0:unmanaged", "lmn0-3:unmanaged"} <= set(listed)
 
         asyncio.run(scenario())

@@ -117,6 +117,9 @@ def test_an_uplink_with_another_ifindex_replaces_the_one_that_it_was_and_the_oth
     for _ in range(2):  # the second time the device is gone
         lanes.set_uplinks([(3, 3), (7, 7)])
         lanes.close_gone()
+    deadline = time.monotonic() + 5
+    while "lmn0-4" in run("ip -o link"):
+        assert time.monotonic() < deadline
 
     apply(MARKED)  # nobody has told of it yet
     hole = route("10.1.7.7", 4)
