@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -189,3 +190,32 @@ def test_nothing_is_left_after_a_stop_nor_after_a_crash_a_start_and_a_stop() -> 
             line for line in running if "fwmark" in line
         )
         assert ours(here) == []
+
+
+@pytest.mark.parametrize("loss", ["ip addr flush dev lte0", "ip link set lte0 down"])
+def test_flows_of_a_mark_lose_no_packet_when_its_uplink_goes(loss: str) -> None:
+    count = 2000
+    with town(ALL_BY_LTE, has_bpf=False) as here, contextlib.ExitStack() as stack:
+        wait_for(lambda: "all" in here.a.run("iptables-save", "-t", "mangle"), 10)
+        sender = stack.enter_context(here.a.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        receiver = stack.enter_context(here.b.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        receiver.bind((str(B.eid4), 9))
+        receiver.settimeout(2)
+        sender.bind((str(A.eid4), 0))
+        changes = threading.Thread(target=here.a.run, args=("sh", "-c", loss))
+        before = here.counted()
+        for number in range(count):
+            sender.sendto(b"%d" % number, (str(B.eid4), 9))
+            if number == count // 4:
+                changes.start()
+            time.sleep(0.0005)
+        changes.join()
+        came: set[int] = set()
+        with contextlib.suppress(TimeoutError):
+            while len(came) < count:
+                came.add(int(receiver.recv(100)))
+        carried = {name: sent - before[name] for name, sent in here.counted().items()}
+
+    assert sorted(set(range(count)) - came) == []
+    assert min(carried.values()) > count // 10
