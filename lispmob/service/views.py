@@ -312,6 +312,7 @@ def _handover(move: Handover) -> schema.Handover:
             schema.Step(at_ms=step.at_ms, what=step.what, detail=step.detail)
             for step in sorted(move.steps, key=lambda each: each.at_ms)
         ],
+        moved_after_ms=move.moved_after_ms,
         gap_out_ms=move.gap_out_ms,
         gap_in_ms=move.gap_in_ms,
     )

@@ -52,7 +52,7 @@ HANDOVERS = """\
         +0.9 ms  smr              203.0.113.5
        +23.4 ms  notify           198.51.100.1
        +31.1 ms  first-packet-in
-  gap out 1.2 ms, in 31.0 ms
+  forwarding moved after 0.4 ms; gap out 1.2 ms, in 31.0 ms
 """
 MAP_CACHE = """\
 PREFIX           SOURCE  LOCATORS (PRIO/WEIGHT)                                      AGE  EXPIRES  UNUSED
