@@ -55,11 +55,11 @@ class ManagedDesktop:
             more = ("connection.metered", "yes", "ipv4.route-metric", "50") if number == METERED else ()
             self.manager.add_uplink(number, *more)
 
-    def start(self, *first: int, more: str = "") -> tuple[Node, Node]:
+    def start(self, *first: int, more: str = "", program: str = "lispmob") -> tuple[Node, Node]:
         """Bring these uplinks up, and start the daemons."""
         for number in first:
             self.connect(number)
-        return self.world.start(self.bus, more)
+        return self.world.start(self.bus, more, program)
 
     def connect(self, number: int) -> None:
         self.manager.nmcli("con", "up", f"c{number}")

@@ -23,8 +23,8 @@ pytestmark = [
 
 EID = "10.1.0.1"
 KEY = "a key between the two of them"
-CAPABILITIES = 1 << 12 | 1 << 38 | 1 << 39
-"""CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF."""
+CAPABILITIES = {"lispd": 1 << 12 | 1 << 38 | 1 << 39, "lisphub": 1 << 12 | 1 << 39}
+"""CAP_NET_ADMIN, and CAP_BPF; for the programs of the ebpf tier CAP_PERFMON too."""
 
 NODE = f"""eids: [{EID}/32]
 map-servers:
@@ -110,18 +110,21 @@ def assert_confined(laptop: Machine, service: str) -> None:
     found = process_of(laptop, service)
     user = laptop.sh("id -u lispmob").strip()
     assert found["Uid"].split() == [user] * 4
-    assert [int(found[key], 16) for key in ("CapEff", "CapPrm", "CapAmb", "CapBnd")] == [CAPABILITIES] * 4
+    assert [int(found[key], 16) for key in ("CapEff", "CapPrm", "CapAmb", "CapBnd")] == [CAPABILITIES[service]] * 4
     assert (found["NoNewPrivs"].strip(), found["Seccomp"].strip()) == ("1", "2")
     assert laptop.sh(f"systemctl show --value -p MemoryDenyWriteExecute {service}").strip() == "yes"
 
 
-def test_the_service_runs_as_its_own_user_with_two_capabilities_and_may_load_programs(laptop: Machine) -> None:
+def test_the_service_runs_as_its_own_user_with_three_capabilities_and_has_the_kernel_move_the_packets(
+    laptop: Machine,
+) -> None:
     install(laptop)
     laptop.put("/etc/lispmob/lispd.conf", NODE)
     laptop.sh("systemctl start lispd")
     wait_for(lambda: is_registered(laptop), "lispd is registered")
 
     assert_confined(laptop, "lispd")
+    wait_for(lambda: "Datapath   ebpf: " in laptop.sh("lispctl status"), "the kernel moves the packets")
     # One queue for each lane is there only where bpf(2) was allowed: the default's, the unusable marks', and w0's.
     queues = laptop.sh("ls -l /proc/$(systemctl show --value -p MainPID lispd)/fd | grep -c net/tun")
     assert int(queues) == 3
