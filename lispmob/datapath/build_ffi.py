@@ -8,6 +8,7 @@ DIRECTORY = "lispmob/datapath"  # relative to setup.py, as setuptools wants it
 PARTS = (
     "address",
     "ask",
+    "attacher",
     "burst",
     "counters",
     "data_port",
@@ -124,6 +125,7 @@ bool lm_tier_uses_tcx(const struct lm_tier *tier);
 int lm_engine_mirror(struct lm_engine *e, struct lm_tier *tier, int device, uint32_t mark_mask);
 void lm_engine_unmirror(struct lm_engine *e);
 int lm_engine_mirrored(struct lm_engine *e);
+void lm_engine_settle(struct lm_engine *e);
 """
 
 # The pure functions: only the tests call these, to compare them with pure.py.

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "ask.h"
+#include "attacher.h"
 #include "counters.h"
 #include "icmp.h"
 #include "lane.h"
@@ -91,6 +92,7 @@ struct lm_engine {
     struct lm_shared_state own;     /* what the kernel's programs see, too, when they are in use: */
     struct lm_shared_state *shared; /* then in the kernel. Followed with the lock, or by the control side */
     struct lm_mirror *mirror;       /* NULL: they are not */
+    struct lm_attacher *attacher;   /* of the programs on the uplinks; NULL: there is no mirror */
     atomic_int watch;               /* watch.c; -1: there is nothing to be told of */
     bool is_move; /* the next set_uplinks starts watching for traffic; control side */
 

@@ -157,6 +157,13 @@ class Engine:
         """What moves the packets now, and why."""
         return tier.look(self._engine, self._tier)
 
+    def settle(self) -> None:
+        """Wait until the tier in use receives on all uplinks of the moment; until then the tun tier does for it.
+
+        For those who measure. A node that moves does not wait: see attacher.h.
+        """
+        lib.lm_engine_settle(self._engine)
+
     def start(self) -> None:
         """Start moving packets. Raises KernelRefused when there are no threads to be had, ValueError before open()."""
         error = lib.lm_engine_start(self._engine)

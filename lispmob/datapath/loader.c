@@ -290,9 +290,23 @@ int lm_tier_attach_device(struct lm_tier *t, int ifindex)
     return error;
 }
 
-int lm_tier_attach_uplinks(struct lm_tier *t, const int *ifindexes, size_t count)
+/* An interface that was taken away has taken its program along, and another may have its number by now. */
+static bool is_attached(const struct attachment *to)
 {
-    int first_error = 0;
+    struct bpf_link_info info;
+    memset(&info, 0, sizeof info);
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.info.bpf_fd = (uint32_t)to->link;
+    attributes.info.info_len = sizeof info;
+    attributes.info.info = (uint64_t)(uintptr_t)&info;
+    if (to->link < 0 || syscall(__NR_bpf, BPF_OBJ_GET_INFO_BY_FD, &attributes, sizeof attributes))
+        return false; /* of a filter nobody knows: it is put there once more, in place of itself */
+    return info.xdp.ifindex == (uint32_t)to->ifindex; /* tcx has it in the same place; headers before 6.6 have no tcx */
+}
+
+void lm_tier_detach_others(struct lm_tier *t, const int *ifindexes, size_t count)
+{
     for (size_t i = 0; i < LM_PATHS_MAX; i++) {
         bool is_wanted = false;
         for (size_t k = 0; k < count; k++)
@@ -300,15 +314,34 @@ int lm_tier_attach_uplinks(struct lm_tier *t, const int *ifindexes, size_t count
         if (!is_wanted)
             detach(t, &t->uplinks[i], false);
     }
+}
+
+static struct attachment *room_for(struct lm_tier *t, int ifindex)
+{
+    struct attachment *room = NULL;
+    for (size_t i = 0; i < LM_PATHS_MAX; i++) {
+        if (t->uplinks[i].ifindex == ifindex)
+            return &t->uplinks[i];
+        if (t->uplinks[i].ifindex == 0 && !room)
+            room = &t->uplinks[i];
+    }
+    return room;
+}
+
+int lm_tier_attach_uplinks(struct lm_tier *t, const int *ifindexes, size_t count)
+{
+    int first_error = 0;
     for (size_t k = 0; k < count; k++) {
-        struct attachment *room = NULL;
-        bool is_there = false;
-        for (size_t i = 0; i < LM_PATHS_MAX; i++) {
-            is_there = is_there || t->uplinks[i].ifindex == ifindexes[k];
-            if (t->uplinks[i].ifindex == 0 && !room)
-                room = &t->uplinks[i];
+        struct attachment *room = room_for(t, ifindexes[k]);
+        if (!room) { /* those that have gone may stay for a while, but not in anybody's place */
+            lm_tier_detach_others(t, ifindexes, count);
+            room = room_for(t, ifindexes[k]);
         }
-        int error = is_there ? 0 : room ? attach(t, room, ifindexes[k], false, t->decap) : -E2BIG;
+        if (room && room->ifindex && is_attached(room))
+            continue;
+        if (room && room->link >= 0)
+            detach(t, room, false);
+        int error = room ? attach(t, room, ifindexes[k], false, t->decap) : -E2BIG;
         first_error = first_error ? first_error : error;
     }
     return first_error;

@@ -30,9 +30,11 @@ struct lm_tier *lm_tier_load(const char *object, bool allows_tcx, char *why, siz
 void lm_tier_free(struct lm_tier *tier);
 int lm_tier_map(const struct lm_tier *tier, enum lm_map map);
 unsigned lm_tier_processors(const struct lm_tier *tier);
-/* The program of the TUN, and those of the uplinks: exactly these interfaces have it afterwards. 0 or -errno. */
+/* The program of the TUN, and those of the uplinks: these have it afterwards, beside those that had it. 0 or -errno. */
 int lm_tier_attach_device(struct lm_tier *tier, int ifindex);
 int lm_tier_attach_uplinks(struct lm_tier *tier, const int *ifindexes, size_t count);
+/* From all uplinks but these. */
+void lm_tier_detach_others(struct lm_tier *tier, const int *ifindexes, size_t count);
 /* From all interfaces; whatever a program is doing just then it still finishes. */
 void lm_tier_detach(struct lm_tier *tier);
 bool lm_tier_uses_tcx(const struct lm_tier *tier);

@@ -56,6 +56,8 @@ int lm_engine_mirror(struct lm_engine *e, struct lm_tier *tier, int device, uint
 void lm_engine_unmirror(struct lm_engine *e);
 /* 1: the kernel's copy is in use, 0: there is none; else the negative errno that switched it off. */
 int lm_engine_mirrored(struct lm_engine *e);
+/* Waits until the programs are on the uplinks. */
+void lm_engine_settle(struct lm_engine *e);
 void lm_reflect_uplinks(struct lm_engine *e, const struct lm_addr *old, size_t old_count);
 void lm_reflect_lanes(struct lm_engine *e);
 

@@ -67,8 +67,10 @@ static void attach(struct lm_engine *e)
         if (!is_there)
             wanted[count++] = e->uplinks->paths[i].ifindex;
     }
-    /* Where it is refused (the interface is just going) the tun tier receives. */
-    (void)lm_tier_attach_uplinks(lm_mirror_tier(e->mirror), wanted, count);
+    if (e->attacher)
+        lm_attacher_want(e->attacher, wanted, count);
+    else /* at the beginning; where it is refused the tun tier receives */
+        (void)lm_tier_attach_uplinks(lm_mirror_tier(e->mirror), wanted, count);
 }
 
 void lm_reflect_uplinks(struct lm_engine *e, const struct lm_addr *old, size_t old_count)
@@ -162,6 +164,8 @@ int lm_engine_mirror(struct lm_engine *e, struct lm_tier *tier, int device, uint
         error = lm_mirror_error(mirror);
         if (!error)
             error = lm_tier_attach_device(tier, device);
+        if (!error && !(e->attacher = lm_attacher_start(tier)))
+            error = -EAGAIN;
         if (!error)
             atomic_store(&s->is_on, 1);
     }
@@ -179,6 +183,8 @@ void lm_engine_unmirror(struct lm_engine *e)
         static const struct timespec moment = {.tv_nsec = PROGRAM_ENDS_NS};
         struct lm_shared_counts sum = {0};
         atomic_store(&e->shared->is_on, 0);
+        lm_attacher_stop(e->attacher);
+        e->attacher = NULL;
         lm_tier_detach(lm_mirror_tier(mirror));
         (void)nanosleep(&moment, NULL);
         lm_mirror_counts(mirror, &sum);
@@ -209,4 +215,12 @@ int lm_engine_mirrored(struct lm_engine *e)
     int error = e->mirror ? lm_mirror_error(e->mirror) : 0, is_there = e->mirror != NULL;
     pthread_mutex_unlock(&e->writer);
     return error ? error : is_there;
+}
+
+void lm_engine_settle(struct lm_engine *e)
+{
+    pthread_mutex_lock(&e->writer);
+    if (e->attacher)
+        lm_attacher_settle(e->attacher);
+    pthread_mutex_unlock(&e->writer);
 }

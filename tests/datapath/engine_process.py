@@ -58,7 +58,7 @@ class Host:
             Uplink(socket.if_nametoindex(name), name, tuple(ip_address(a) for a in addresses), priority, 100, mtu)
             for name, addresses, priority, mtu in uplinks
         ]
-        return [str(refused) for refused in self._engine.set_uplinks(wanted)]
+        return self._use(wanted)
 
     def relay(self, *, uplink: list[Any], data_port: Any, relays: list[str], **traits: bool) -> list[str]:
         """One uplink, with a NAT on its way."""
@@ -67,7 +67,12 @@ class Host:
         own = tuple(ip_address(one) for one in addresses)
         traversal = dict.fromkeys(own, Traversal(data_port, remotes, **traits))
         made = Uplink(socket.if_nametoindex(name), name, own, priority, 100, mtu, traversal)
-        return [str(refused) for refused in self._engine.set_uplinks([made])]
+        return self._use([made])
+
+    def _use(self, wanted: list[Uplink]) -> list[str]:
+        refused = self._engine.set_uplinks(wanted)
+        self._engine.settle()
+        return [str(one) for one in refused]
 
     def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE", **more: Any) -> None:
         traits: dict[str, Any] = {key: ip_address(value) if key == "source" else value for key, value in more.items()}
