@@ -140,12 +140,13 @@ class NetCheck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LocalLocator(msgspec.Struct, frozen=True, kw_only=True):
-    """One of our own RLOCs as we register it."""
+    """One of our own RLOCs as we register it; behind a NAT its data goes through `rtr`."""
 
     address: str
     interface: str
     priority: int
     weight: int
+    rtr: str | None = None
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ import pytest
 from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.lab.process import Daemon, module
 from tests.desktop.private_bus import wait_for
-from tests.packaging.machine import Machine, machine, why_no_machine
+from tests.packaging.machine import ROOT, Machine, machine, why_no_machine
 
 pytestmark = [
     pytest.mark.package,
@@ -100,6 +100,37 @@ def test_it_installs_starts_once_it_is_configured_and_leaves_nothing_when_purged
     )
 
 
+def test_an_upgrade_keeps_the_configuration_and_restarts_what_runs(laptop: Machine) -> None:
+    files, before = laptop.files(), network(laptop)
+    install(laptop)
+    laptop.put("/etc/lispmob/lispd.conf", NODE)
+    laptop.sh("systemctl start lispd")
+    wait_for(lambda: is_registered(laptop), "lispd is registered")
+    old = _main_pid(laptop)
+    laptop.sh(
+        "cd /root && dpkg-deb -R lispmob.deb next && sed -i 's/^Version: .*/Version: 99/' next/DEBIAN/control "
+        "&& dpkg-deb --root-owner-group -b next next.deb && rm -r next"
+    )
+
+    laptop.sh("apt-get install -y --no-install-recommends /root/next.deb")
+
+    assert laptop.sh("dpkg-query -W -f '${Version}' lispmob") == "99"
+    assert laptop.sh("cat /etc/lispmob/lispd.conf") == NODE
+    assert laptop.sh("stat -c '%a %G' /etc/lispmob /etc/lispmob/lispd.conf").split() == [
+        "750",
+        "lispmob",
+        "640",
+        "lispmob",
+    ]
+    assert laptop.sh("systemctl is-enabled lispd").strip() == "enabled"
+    wait_for(lambda: is_registered(laptop), "lispd is registered again")
+    assert _main_pid(laptop) not in (old, "0")
+    assert network(laptop).count(EID) > 0
+    laptop.sh("apt-get purge -y lispmob")
+    assert sorted(laptop.files() - files) == []
+    assert network(laptop) == before
+
+
 def process_of(laptop: Machine, service: str) -> dict[str, str]:
     """The fields of /proc/<pid>/status."""
     status = laptop.sh(f"cat /proc/$(systemctl show --value -p MainPID {service})/status")
@@ -128,6 +159,21 @@ def test_the_service_runs_as_its_own_user_with_three_capabilities_and_has_the_ke
     # One queue for each lane is there only where bpf(2) was allowed: the default's, the unusable marks', and w0's.
     queues = laptop.sh("ls -l /proc/$(systemctl show --value -p MainPID lispd)/fd | grep -c net/tun")
     assert int(queues) == 3
+
+
+def test_without_the_capabilities_for_programs_it_does_what_it_can_and_says_why(laptop: Machine) -> None:
+    install(laptop)
+    laptop.put("/etc/lispmob/lispd.conf", NODE)
+    page = (ROOT / "packaging" / "README.md").read_text("utf-8")
+    (drop_in,) = [block for block in page.split("```") if block.startswith("\n[Service]\n")]
+    laptop.sh("mkdir -p /etc/systemd/system/lispd.service.d")
+    laptop.put("/etc/systemd/system/lispd.service.d/override.conf", drop_in)
+    laptop.sh("systemctl daemon-reload && systemctl start lispd")
+    wait_for(lambda: is_registered(laptop), "lispd is registered")
+
+    assert int(process_of(laptop, "lispd")["CapEff"], 16) == 1 << 12
+    wait_for(lambda: "CAP_BPF" in laptop.sh("lispctl status"), "it says what the ebpf tier would need")
+    assert "Datapath   tun: " in laptop.sh("lispctl status")
 
 
 def test_the_hub_of_the_package_is_started_by_nobody_but_the_user_and_is_confined_like_the_node(
