@@ -80,6 +80,12 @@ class ManagedDesktop:
             mark.unlink(missing_ok=True)
         self.check_connectivity()
 
+    def set_internet(self, number: int, *, is_there: bool) -> None:
+        """NetworkManager's check gets through from this uplink, or does not; LISP does in any case."""
+        refuse = ("INPUT", "-s", f"192.168.{90 + number}.2", "-p", "tcp", "--dport", "80", "-j", "REJECT")
+        self.world.core.run("iptables", "-D" if is_there else "-A", *refuse)
+        self.check_connectivity()
+
     def check_connectivity(self) -> None:
         self.manager.nmcli("networking", "connectivity", "check")
 

@@ -117,6 +117,21 @@ def test_what_is_paid_by_the_octet_comes_last_and_carries_us_where_nothing_else_
     desk.until_on("w2")
 
 
+def test_a_network_without_internet_comes_last_where_the_user_wants_that(desktop: ManagedDesktop) -> None:
+    desk, _ = desktop.start(0, 1, more="network-manager: {limited: last}")
+    desktop.check_connectivity()
+    desk.until_on("w0", "w1")
+
+    desktop.set_internet(0, is_there=False)
+    status = desk.until_on("w1", "w0")
+    assert [uplink["connectivity"] for uplink in status["uplinks"] if uplink["is_used"]] == ["full", "limited"]
+    assert moves_because(desk, "w0: does not reach the internet any more")
+
+    desktop.set_internet(0, is_there=True)
+    desk.until_on("w0", "w1")
+    assert moves_because(desk, "w0: reaches the internet")
+
+
 def test_after_a_resume_it_is_registered_within_a_second_and_a_round_trip_of_the_uplinks_return(
     desktop: ManagedDesktop, capsys: pytest.CaptureFixture[str]
 ) -> None:

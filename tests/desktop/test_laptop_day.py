@@ -1,6 +1,6 @@
 """A day of a laptop's life, compressed and seeded, under one TCP stream; and nothing of it is left afterwards.
 
-LAPTOP_DAY_MOVES=200 makes it a whole day (some minutes), LAPTOP_DAY_SEED another one.
+LAPTOP_DAY_MOVES=800 makes it a long one (some minutes), LAPTOP_DAY_SEED another one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.desktop.real_network_manager import why_no_network_manager
 WHY_NOT = why_no_network_manager() or why_no_mock()
 pytestmark = [pytest.mark.netns, pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")]
 
-MOVES = int(os.environ.get("LAPTOP_DAY_MOVES", "60"))
+MOVES = int(os.environ.get("LAPTOP_DAY_MOVES", "200"))
 SEED = int(os.environ.get("LAPTOP_DAY_SEED", "6830"))
 QUEUES = 2 + UPLINKS
 """Of our device: for what has no mark, for marks of nobody, and one for each of the uplinks that there are at once."""
