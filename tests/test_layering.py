@@ -22,6 +22,7 @@ PURE = (
     "mh/chain_text.py",
     "datapath/spread.py",
     "iface_monitor/snapshot.py",
+    "iface_monitor/link_type.py",
     "iface_monitor/delta.py",
     "iface_monitor/gateway_trials.py",
     "iface_monitor/network_manager_state.py",

@@ -98,7 +98,7 @@ class EidStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Uplink(msgspec.Struct, frozen=True, kw_only=True):
-    """An interface that reaches the world; `note` says why one is not used.
+    """An interface that reaches the world; `note` says why one is not used, `type` is the word of lispd.conf.
 
     `is_metered` and `connectivity` are NetworkManager's words; None where nobody says.
     """
@@ -113,6 +113,7 @@ class Uplink(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     is_metered: bool | None = None
     connectivity: Literal["none", "portal", "limited", "full"] | None = None
+    type: str | None = None
 
 
 class NetCheck(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,6 +38,8 @@ from lispmob.config.values import (
     plain,
     whole,
 )
+from lispmob.iface_monitor.link_type import TYPES
+from lispmob.iface_monitor.snapshot import UplinkRule
 from lispmob.wire.address import EidPrefix, IpAddress
 
 DEFAULT_PATH: Final = Path("/etc/lispmob/lispd.conf")
@@ -71,17 +73,26 @@ class MapServerSection(KeySection, frozen=True, kw_only=True):
 
 
 class UplinkSection(Section, frozen=True, kw_only=True):
-    """A rule about the interfaces whose name matches; the first rule that matches counts.
+    """A rule about the interfaces whose name and type match; the first rule that matches counts.
 
     `use` None: tunnels (VPNs) are left alone, everything else is used. `metered` None: as NetworkManager says.
     """
 
-    name: InterfacePattern
+    name: InterfacePattern | None = None
+    type: Annotated[str | None, one_of(*TYPES)] = None
     use: YesNo | None = None
     priority: Priority | None = None
     weight: Weight | None = None
     metered: YesNo | None = None
     cost: Annotated[int | None, or_word("auto", whole(0, 65535))] = None
+
+    def __post_init__(self) -> None:
+        if self.name is None and self.type is None:
+            raise FieldError("", "'name' or 'type' is needed, to say which interfaces this is about; all: name: \"*\"")
+
+    def to_rule(self) -> UplinkRule:
+        """The rule as the watch knows it."""
+        return UplinkRule(self.name or "*", self.use, self.priority, self.weight, self.type)
 
 
 class AddressesSection(Section, frozen=True, kw_only=True):

@@ -18,12 +18,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
 
+from lispmob.iface_monitor import sysfs
 from lispmob.iface_monitor.default_routes import HIGH_HALF, LOW_HALF, WHOLE, Candidate
+from lispmob.iface_monitor.link_type import link_type
 from lispmob.iface_monitor.snapshot import MAIN_TABLE, SCOPE_HOST, DefaultRoute, Link, LocalAddress
 from lispmob.wire.address import IpAddress
 
 PROC: Final = Path("/proc/net")
-SYS: Final = Path("/sys/class/net")
 
 # linux/sockios.h, linux/if.h, linux/route.h, linux/if_addr.h
 _SIOCGIFCONF: Final = 0x8912
@@ -49,7 +50,7 @@ def interface_names() -> list[str]:
     with contextlib.suppress(OSError):
         return re.findall(r"^\s*([^:\s]+):", (PROC / "dev").read_text("ascii"), re.MULTILINE)[:_MAX_INTERFACES]
     with contextlib.suppress(OSError):
-        return sorted(path.name for path in SYS.iterdir() if (path / "ifindex").exists())[:_MAX_INTERFACES]
+        return sysfs.interface_names()[:_MAX_INTERFACES]
     return sorted({name for name, _ in _ipv4_by_name()})
 
 
@@ -60,15 +61,17 @@ def links(names: Iterable[str]) -> list[Link]:
         for name in names:
             with contextlib.suppress(OSError):
                 flags = _ask(sock, _SIOCGIFFLAGS, name, "=H")
+                ifindex, kind = _ask(sock, _SIOCGIFINDEX, name, "=i"), sysfs.kind(name)
                 found.append(
                     Link(
-                        ifindex=_ask(sock, _SIOCGIFINDEX, name, "=i"),
+                        ifindex=ifindex,
                         name=name,
-                        kind=_kind(name),
+                        kind=kind,
                         is_up=bool(flags & _IFF_UP),
                         has_carrier=bool(flags & _IFF_RUNNING),
                         is_loopback=bool(flags & _IFF_LOOPBACK),
                         mtu_bytes=_ask(sock, _SIOCGIFMTU, name, "=i"),
+                        type=link_type(kind, sysfs.hardware(name), sysfs.driver_words(name, ifindex)),
                     )
                 )
     return found
@@ -182,16 +185,6 @@ def source_to_the_world(family: int) -> IpAddress | None:
         sock.connect((_SOMEWHERE[family], 9))
         return ip_address(sock.getsockname()[0].partition("%")[0])
     return None
-
-
-def _kind(name: str) -> str:
-    """rtnetlink's word for the kind, as far as /sys tells; empty for hardware."""
-    with contextlib.suppress(OSError):
-        if (SYS / name / "tun_flags").exists():
-            return "tun"
-        if found := re.search(r"^DEVTYPE=(\S+)$", (SYS / name / "uevent").read_text("ascii"), re.MULTILINE):
-            return "" if found[1] in ("wlan", "wwan") else found[1]
-    return ""
 
 
 def _ipv4_by_name() -> list[tuple[str, IPv4Address]]:

@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from typing import Final, NamedTuple, TypeVar
 
+from lispmob.iface_monitor import sysfs
 from lispmob.iface_monitor.default_routes import HIGH_HALF, LOW_HALF, ROUTE_PROTOCOL, WHOLE, Candidate
+from lispmob.iface_monitor.link_type import ARPHRD_PPP, SILENT, link_type
 from lispmob.iface_monitor.snapshot import Link, LocalAddress
 from lispmob.wire.address import IpAddress
 
@@ -84,7 +86,6 @@ _IFA_F_DADFAILED: Final = 0x08
 _IFA_F_DEPRECATED: Final = 0x20
 _IFA_F_TENTATIVE: Final = 0x40
 _IFA_F_PERMANENT: Final = 0x80
-_ARPHRD_PPP: Final = 512
 
 _DUMP_TRIES: Final = 4  # ours: a dump that changes under the reader this often is taken as it is; an event follows
 # A rule names a table that nobody has filled; the family is switched off.
@@ -335,15 +336,18 @@ def _gateway(hop: nlmsg) -> IpAddress | None:
 def _link(raw: Raw) -> Link:
     message = decode(raw)
     flags = int(message["flags"])
-    kind = message.get(("linkinfo", "kind")) or ("ppp" if message["ifi_type"] == _ARPHRD_PPP else "")
+    hardware = int(message["ifi_type"])
+    kind = str(message.get(("linkinfo", "kind")) or ("ppp" if hardware == ARPHRD_PPP else ""))
+    ifindex, name = int(message["index"]), str(message.get("ifname"))
     return Link(
-        ifindex=int(message["index"]),
-        name=str(message.get("ifname")),
-        kind=str(kind),
+        ifindex=ifindex,
+        name=name,
+        kind=kind,
         is_up=bool(flags & IFF_UP),
         has_carrier=bool(flags & _IFF_LOWER_UP and flags & _IFF_RUNNING),
         is_loopback=bool(flags & _IFF_LOOPBACK),
         mtu_bytes=int(message.get("mtu") or 0),
+        type=link_type(kind, hardware, SILENT if kind else sysfs.driver_words(name, ifindex)),
     )
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Final
 
+from lispmob.iface_monitor.link_type import OTHER, TUNNEL_KINDS
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
@@ -27,15 +28,10 @@ LOWEST_PRIORITY: Final = 254
 DEFAULT_WEIGHT: Final = 100
 SCOPE_HOST: Final = 254
 
-# Overlays by their rtnetlink kind: each needs another uplink beneath it. "tun" is TUN and TAP alike.
-_LAYER_3_TUNNELS: Final = frozenset({"ip6tnl", "ipip", "sit", "tun", "vti", "vti6", "wireguard", "amneziawg", "xfrm"})
-_LAYER_2_TUNNELS: Final = frozenset({"bareudp", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan", "vxlan"})
-TUNNEL_KINDS: Final = _LAYER_3_TUNNELS | _LAYER_2_TUNNELS | {"gre", "ip6gre", "ovpn", "ovpn-dco"}
-
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One interface. `kind` is rtnetlink's ("vlan", "bridge", "tun", "ppp"); empty for hardware."""
+    """One interface. `kind` is rtnetlink's ("vlan", "bridge", "tun", "ppp"); empty for hardware. `type` is ours."""
 
     ifindex: int
     name: str
@@ -44,6 +40,7 @@ class Link:
     has_carrier: bool
     is_loopback: bool
     mtu_bytes: int
+    type: str = OTHER
 
     @property
     def is_tunnel(self) -> bool:
@@ -85,17 +82,25 @@ class DefaultRoute:
 
 @dataclass(frozen=True, slots=True)
 class UplinkRule:
-    """What the user says of interfaces whose name matches a shell pattern; None leaves a question to the default."""
+    """What the user says of interfaces whose name matches a shell pattern, and of that type if one is given.
+
+    None leaves a question to the default.
+    """
 
     pattern: str
     is_allowed: bool | None = None
     priority: int | None = None
     weight: int | None = None
+    type: str | None = None
+
+    def matches(self, link: Link | Uplink) -> bool:
+        """True when the rule speaks of this interface."""
+        return self.type in (None, link.type) and fnmatchcase(link.name, self.pattern)
 
 
 @dataclass(frozen=True, slots=True)
 class UplinkPolicy:
-    """Which interfaces and addresses may be used; the first rule whose pattern matches decides."""
+    """Which interfaces and addresses may be used; the first rule that matches decides."""
 
     rules: tuple[UplinkRule, ...] = ()
     ignored_interfaces: tuple[str, ...] = ("lmn*",)
@@ -107,9 +112,9 @@ class UplinkPolicy:
     last_resort: frozenset[str] = frozenset()
     """Interfaces that rank behind all others, whatever their metric: those paid by the octet."""
 
-    def rule_for(self, name: str) -> UplinkRule:
+    def rule_for(self, link: Link) -> UplinkRule:
         """The first matching rule, or one that leaves everything to the defaults."""
-        return next((rule for rule in self.rules if fnmatchcase(name, rule.pattern)), UplinkRule(name))
+        return next((rule for rule in self.rules if rule.matches(link)), UplinkRule(link.name))
 
     def is_watched(self, link: Link) -> bool:
         """False for loopback and for interfaces of our own."""
@@ -119,7 +124,7 @@ class UplinkPolicy:
         """True when the interface may be an uplink at all."""
         if not self.is_watched(link) or link.name in self.held_back:
             return False
-        is_allowed = self.rule_for(link.name).is_allowed
+        is_allowed = self.rule_for(link).is_allowed
         return not link.is_tunnel if is_allowed is None else is_allowed
 
     def accepts(self, local: LocalAddress) -> bool:
@@ -145,6 +150,7 @@ class Uplink:
     mtu_bytes: int
     priority: int
     weight: int
+    type: str = OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +211,7 @@ class NetworkState:
         ranks = {rank: place for place, rank in enumerate(sorted({rank for rank, _, _ in found}), start=1)}
         uplinks = []
         for rank, link, addresses in found:
-            rule = policy.rule_for(link.name)
+            rule = policy.rule_for(link)
             uplinks.append(
                 Uplink(
                     name=link.name,
@@ -215,6 +221,7 @@ class NetworkState:
                     mtu_bytes=link.mtu_bytes,
                     priority=min(ranks[rank], LOWEST_PRIORITY) if rule.priority is None else rule.priority,
                     weight=DEFAULT_WEIGHT if rule.weight is None else rule.weight,
+                    type=link.type,
                 )
             )
         return tuple(sorted(uplinks, key=lambda up: (up.priority, up.metric, up.name, up.ifindex)))

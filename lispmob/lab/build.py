@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
 from dataclasses import asdict
 from types import TracebackType
@@ -17,6 +18,8 @@ from lispmob.lab.topology import AccessNetwork, Host, Topology, port_name, trans
 _CORE: Final = "core"  # forwards between all networks
 _WIRE: Final = "wire"  # the relay and the ends of its lines, nothing else
 _AIR: Final = "air"  # one bridge for each access network: its radio cell or its switch
+
+_UNCUT: Final = "tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off"  # in the words of ethtool
 
 _QUIET: Final = {
     "ipv6/conf/all/disable_ipv6": "1",  # the wire and the air carry frames; they say nothing themselves
@@ -107,9 +110,21 @@ class Lab:
             link.apply(namespace, batches.pop(namespace.word))
         for word, lines in batches.items():
             link.apply(self._namespaces[word], lines)
+        self._cut_tunnels()
         self._relay = Tool(
             wire, "lispmob.lab.relay", {"lines": [asdict(plan) for plan in plans], "seed": self.topology.seed}
         )
+
+    def _cut_tunnels(self) -> None:
+        """Have super-packets in tunnels cut up before a line: the relay's frames cannot say what is inside (virtio)."""
+        if shutil.which("ethtool") is None:
+            return
+        ends = {f"gw-{network.name}": ["wan"] for network in self.topology.networks}
+        ends[_CORE] = [f"net{number}" for number in range(len(self.topology.networks))]
+        for word, interfaces in ends.items():
+            self._namespaces[word].run(
+                "sh", "-c", "\n".join(f"ethtool -K {one} {_UNCUT} || exit" for one in interfaces)
+            )
 
     def _namespace(self, word: str, sysctls: dict[str, str]) -> Namespace:
         made = self._namespaces.make(word)

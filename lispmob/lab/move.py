@@ -47,12 +47,12 @@ def perform(lab: Lab, move: Move) -> link.Moment:
     A host that changes its network has left the old one a few milliseconds before that: the kernel takes its time to
     take a port off a bridge. What was lost meanwhile counts as lost; gaps count from the loss of the address.
     """
-    in_host, in_air = _lines(lab, move)
+    in_host, in_air = batch_lines(lab, move)
     batches = [(link.Batch(lab["air"]), in_air)] if in_air else []
     return link.run_in_turn([*batches, (link.Batch(lab[move.host]), in_host)])
 
 
-def _lines(lab: Lab, move: Move) -> tuple[list[str], list[str]]:
+def batch_lines(lab: Lab, move: Move) -> tuple[list[str], list[str]]:
     """Lines for the host's batch, and for the air's."""
     topology = lab.topology
     uplink = topology.host(move.host).uplink(move.interface)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from fnmatch import fnmatchcase
 from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
@@ -16,7 +15,7 @@ from lispmob.datapath.model import ControlPacket, Disposition, EngineConfig, For
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.network_manager_state import Meaning
-from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy, UplinkRule
+from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.mh.plan import KernelState, KernelUplink, LostAddress
 from lispmob.mh.policy import Uplink as SteeringUplink
 from lispmob.mh.scheduler import Prefer
@@ -50,7 +49,7 @@ def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy
     return UplinkPolicy(
         held_back=frozenset(held_back(file, meaning)),
         last_resort=last_resort(file, meaning),
-        rules=tuple(UplinkRule(rule.name, rule.use, rule.priority, rule.weight) for rule in file.uplinks),
+        rules=tuple(rule.to_rule() for rule in file.uplinks),
         ignored_interfaces=(file.tun.name, "lmn*", "lmh*"),
         use_temporary=file.addresses.temporary,
         use_deprecated=file.addresses.deprecated,
@@ -147,27 +146,26 @@ def steering_uplinks(
 ) -> tuple[SteeringUplink, ...]:
     """The uplinks as rules see them."""
     return tuple(
-        SteeringUplink(each.name, each.ifindex, each.priority, _is_metered(file, each.name, meaning))
-        for each in uplinks
+        SteeringUplink(each.name, each.ifindex, each.priority, _is_metered(file, each, meaning)) for each in uplinks
     )
 
 
-def uplink_cost(file: NodeFile, name: str, meaning: Meaning = NO_MEANING) -> int:
+def uplink_cost(file: NodeFile, uplink: Uplink, meaning: Meaning = NO_MEANING) -> int:
     """The user's figure; without one, what is paid by the octet costs something, and the rest nothing."""
-    if (told := _section(file, name).cost) is not None:
+    if (told := _section(file, uplink).cost) is not None:
         return told
-    return METERED_COST if _is_metered(file, name, meaning) else 0
+    return METERED_COST if _is_metered(file, uplink, meaning) else 0
 
 
-def _is_metered(file: NodeFile, name: str, meaning: Meaning) -> bool:
+def _is_metered(file: NodeFile, uplink: Uplink, meaning: Meaning) -> bool:
     """What costs by volume is said by the user, or else by NetworkManager."""
-    told = _section(file, name).metered
-    return (file.network_manager.use and name in meaning.metered) if told is None else told
+    told = _section(file, uplink).metered
+    return (file.network_manager.use and uplink.name in meaning.metered) if told is None else told
 
 
-def _section(file: NodeFile, name: str) -> UplinkSection:
+def _section(file: NodeFile, uplink: Uplink) -> UplinkSection:
     """What the user wrote about an interface: the first rule that matches, as everywhere."""
-    return next((each for each in file.uplinks if fnmatchcase(name, each.name)), UplinkSection(name=name))
+    return next((each for each in file.uplinks if each.to_rule().matches(uplink)), UplinkSection(name="*"))
 
 
 def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
@@ -233,7 +231,7 @@ def local_locators(
             uplink.priority,
             uplink.weight,
             uplink.mtu_bytes,
-            uplink_cost(file, uplink.name, meaning),
+            uplink_cost(file, uplink, meaning),
             eid_ranks(file, uplink),
         )
         for uplink in uplinks

@@ -90,7 +90,7 @@ def _gained(parts: Parts, name: str) -> Uplink:
     link = next((link for link in parts.network.links if link.name == name), None)
     if link is None:
         raise ApiError("params", f"gain: there is no interface {name[:40]}")
-    rule = parts.policy.rule_for(name)
+    rule = parts.policy.rule_for(link)
     usable = tuple(one.address for one in parts.network.usable_addresses(link, parts.policy))
     families = {address.version for uplink in parts.uplinks for address in uplink.addresses} or {4}
     last = max((uplink.priority for uplink in parts.uplinks), default=0)
@@ -102,6 +102,7 @@ def _gained(parts: Parts, name: str) -> Uplink:
         mtu_bytes=link.mtu_bytes,
         priority=min(last + 1, NEVER - 1) if rule.priority is None else rule.priority,
         weight=100 if rule.weight is None else rule.weight,
+        type=link.type,
     )
 
 

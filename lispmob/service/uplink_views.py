@@ -43,6 +43,7 @@ def view(parts: Attachment) -> Sequence[schema.Uplink]:
             mtu_bytes=uplink.mtu_bytes,
             is_metered=_is_metered(parts.meaning, uplink.name),
             connectivity=_connectivity(parts.meaning, uplink.name),
+            type=uplink.type,
         )
         for uplink in parts.uplinks
     ]
@@ -70,6 +71,7 @@ def view(parts: Attachment) -> Sequence[schema.Uplink]:
                 note=note,
                 is_metered=_is_metered(parts.meaning, link.name),
                 connectivity=_connectivity(parts.meaning, link.name),
+                type=link.type,
             )
         )
     return shown

@@ -37,7 +37,7 @@ from lispmob.errors import ConfigError
 from lispmob.wire.address import EidPrefix, IpAddress
 from tests.api.fake_steering import FakeSteering
 
-WLAN = Uplink(name="wlan0", ifindex=3, addresses=["198.51.100.23"], priority=1, weight=100, mtu_bytes=1500)
+WLAN = Uplink(name="wlan0", ifindex=3, addresses=["198.51.100.23"], priority=1, weight=100, mtu_bytes=1500, type="wifi")
 WWAN = Uplink(
     name="wwan0",
     ifindex=4,

@@ -28,9 +28,9 @@ EID 192.0.2.7/32
   failed at 198.51.100.2, authentication failed
 
 Uplinks
-  NAME   ADDRESSES                     PRIO  WEIGHT   MTU  NOTE
-  wlan0  198.51.100.23                    1     100  1500  used
-  wwan0  203.0.113.80, 2001:db8:4::80     -       -  1420  not used: rule 'wwan*'
+  NAME   TYPE  ADDRESSES                     PRIO  WEIGHT   MTU  NOTE
+  wlan0  wifi  198.51.100.23                    1     100  1500  used
+  wwan0  -     203.0.113.80, 2001:db8:4::80     -       -  1420  not used: rule 'wwan*'
 
 Locators   198.51.100.23 (wlan0); version 9
 Routing    split: 192.0.2.0/24 through lmn0 (MTU 1444), without a mapping: native
@@ -43,9 +43,9 @@ Last move  2026-01-31 12:00:00.123, wlan0: address 198.51.100.23 appeared; wwan0
            gap out 1.2 ms, in 31.0 ms
 """
 UPLINKS = """\
-NAME   ADDRESSES                     PRIO  WEIGHT   MTU  NOTE
-wlan0  198.51.100.23                    1     100  1500  used
-wwan0  203.0.113.80, 2001:db8:4::80     -       -  1420  not used: rule 'wwan*'
+NAME   TYPE  ADDRESSES                     PRIO  WEIGHT   MTU  NOTE
+wlan0  wifi  198.51.100.23                    1     100  1500  used
+wwan0  -     203.0.113.80, 2001:db8:4::80     -       -  1420  not used: rule 'wwan*'
 """
 HANDOVERS = """\
 #4  2026-01-31 12:00:00.123  wlan0: address 198.51.100.23 appeared; wwan0: carrier lost

@@ -78,7 +78,7 @@ map-servers:
   - {address: 198.51.100.1, key: a, key-id: 3, algorithm: hmac-sha-1-96, digest: truncated, proxy-reply: no}
 proxy-etrs: [203.0.113.9]
 proxy-itrs: [203.0.113.9]
-uplinks: [{name: "wlan*", use: no}, {name: eth0, priority: 0, weight: 255}]
+uplinks: [{name: "wlan*", use: no}, {name: eth0, priority: 0, weight: 255}, {type: wwan, metered: yes}]
 addresses: {temporary: yes, deprecated: yes}
 routing: {mode: full, overlay-prefixes: [10.0.0.0/8], fallback: proxy}
 tun: {name: lisp7, mtu: 1400}
@@ -95,7 +95,9 @@ state-dir: state
     assert [(rule.name, rule.use, rule.priority, rule.weight) for rule in node.uplinks] == [
         ("wlan*", False, None, None),
         ("eth0", None, 0, 255),
+        (None, None, None, None),
     ]
+    assert [rule.type for rule in node.uplinks] == [None, None, "wwan"]
     assert (node.register.interval_s, node.register.ttl_min) == (30, 2)
     assert node.register.xtr_id == bytes(range(16))
     assert node.register.site_id == bytes(7) + b"\x01"
@@ -122,6 +124,11 @@ state-dir: state
         (MINIMAL + "tun: {mtu: 1000}", "tun.mtu: 1000 is not 1280 to 65535"),
         (MINIMAL + "tun: {name: ../x}", "is not an interface name"),
         (MINIMAL + "routing: {mode: both}", "routing.mode: both is not split or full"),
+        (
+            MINIMAL + "uplinks:\n  - {name: eth0}\n  - {type: wlan}",
+            "lispd.conf:8:12: uplinks[1].type: wlan is not ethernet, wifi, wwan, usb,",
+        ),
+        (MINIMAL + "uplinks: [{use: no}]", "6:11: uplinks[0]: 'name' or 'type' is needed, to say which interfaces"),
         (MINIMAL + "register: {xtr-id: 00ff}", "00ff is not 32 hexadecimal digits"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,6 +181,33 @@ def test_a_renamed_interface_keeps_its_index_and_changes_its_name(inside: None) 
         await watch.until(lambda: "lan0" in watch.uplinks())
 
         assert "renamed" in watch.kinds()
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    ("lines", "type_"),
+    [
+        ([], "veth"),
+        (["link add x0 type bridge"], "bridge"),
+        (["link add link eth0 name x0 type macvlan"], "macvlan"),
+        (["tuntap add dev x0 mode tun"], "tun"),
+        (["link add x0 type vxlan id 7 dstport 4789 dev eth0"], "tunnel"),
+        (["link add link eth0 name x0 type vlan id 7"], "vlan"),
+        (["link add x0 type wireguard"], "wireguard"),
+        (["link add x0 type dummy"], "other"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_kernel_says_of_what_type_an_interface_is(inside: None, lines: list[str], type_: str) -> None:
+    try:
+        ip(*lines)
+    except subprocess.CalledProcessError:
+        pytest.skip(f"this kernel makes no interface of the type {type_}")
+
+    async def body(watch: Watch) -> None:
+        types = {link.name: link.type for link in watch.monitor.state.links}
+        assert types["x0" if lines else "eth0"] == type_
 
     run(body)
 

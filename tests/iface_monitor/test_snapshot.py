@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -138,6 +139,23 @@ def test_a_tunnel_is_an_uplink_only_when_the_policy_names_it(kind: str) -> None:
     assert tunnel.uplinks(ANY) == ()
     assert tunnel.uplinks(UplinkPolicy((UplinkRule("vpn*", priority=7),))) == ()
     assert len(tunnel.uplinks(UplinkPolicy((UplinkRule("vpn*", is_allowed=True),)))) == 1
+
+
+def test_a_rule_speaks_of_interfaces_of_its_type_and_the_first_of_name_and_type_decides() -> None:
+    cable, stick = replace(ETH, type="ethernet"), Link(4, "eth1", "", True, True, False, 1500, "usb")
+    both = state(
+        [cable, stick],
+        [at(cable, "192.0.2.2"), at(stick, "192.0.2.4")],
+        [via(cable, "192.0.2.1", 100), via(stick, "192.0.2.1", 200)],
+    )
+
+    denied = both.uplinks(UplinkPolicy((UplinkRule("*", is_allowed=False, type="usb"),)))
+    listed = both.uplinks(UplinkPolicy((UplinkRule("*", weight=7, type="usb"), UplinkRule("*", is_allowed=False))))
+    narrow = both.uplinks(UplinkPolicy((UplinkRule("eth0", is_allowed=False, type="usb"),)))
+
+    assert [(uplink.name, uplink.type) for uplink in denied] == [("eth0", "ethernet")]
+    assert [(uplink.name, uplink.weight) for uplink in listed] == [("eth1", 7)]
+    assert [uplink.name for uplink in narrow] == ["eth0", "eth1"]
 
 
 def test_interfaces_of_our_own_are_never_uplinks() -> None:

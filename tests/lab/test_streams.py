@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lispmob.lab import link
 from lispmob.lab.build import Lab
 from lispmob.lab.line import Impairment
 from lispmob.lab.probe import Party, ProbeStream
@@ -56,6 +58,23 @@ def test_a_break_is_seen_by_both_directions_and_tcp_lives_on(lab: Lab, parties: 
         assert log.lost(float("-inf"), float("inf")) >= 20
     assert result.is_alive
     assert result.longest_stall_s > 0.25
+
+
+@pytest.mark.netns
+def test_super_packets_in_a_tunnel_cross_the_lines_and_none_is_refused(lab: Lab, parties: tuple[Party, Party]) -> None:
+    inside = [ip_address("10.9.0.1"), ip_address("10.9.0.2")]
+    for (near, far), own in zip((parties, parties[::-1]), inside, strict=True):
+        tunnel = f"link add vx0 type vxlan id 7 dstport 4789 local {near.address} remote {far.address}"
+        link.apply(near.namespace, [tunnel, f"addr add {own}/24 dev vx0", "link set vx0 mtu 1400 up"])
+
+    with TcpStream(*(Party(one.namespace, own) for one, own in zip(parties, inside, strict=True))) as tcp:
+        time.sleep(0.5)
+        result = tcp.finish()
+
+    assert result.is_alive
+    assert [way["refused"] for ways in lab.relay_counters().values() for way in ways] == [0] * 2 * len(
+        lab.topology.networks
+    )
 
 
 @given(offset=st.integers(0, 1 << 40), size=st.integers(1, 60_000), cut=st.integers(0, 60_000))

@@ -22,6 +22,7 @@ def uplink_lines(uplinks: list[dict[str, Any]]) -> list[str]:
     rows = [
         (
             uplink["name"],
+            uplink.get("type") or "-",
             ", ".join(uplink["addresses"]) or "-",
             uplink["priority"] if uplink["is_used"] else "-",
             uplink["weight"] if uplink["is_used"] else "-",
@@ -30,7 +31,7 @@ def uplink_lines(uplinks: list[dict[str, Any]]) -> list[str]:
         )
         for uplink in uplinks
     ]
-    return table(("NAME", "ADDRESSES", "PRIO", "WEIGHT", "MTU", "NOTE"), rows, right=("PRIO", "WEIGHT", "MTU"))
+    return table(("NAME", "TYPE", "ADDRESSES", "PRIO", "WEIGHT", "MTU", "NOTE"), rows, right=("PRIO", "WEIGHT", "MTU"))
 
 
 def _use(uplink: dict[str, Any]) -> str:

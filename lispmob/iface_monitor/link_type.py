@@ -1,0 +1,93 @@
+"""What sort of interface it is, in one word, as the user writes it in `uplinks:` and as `lispctl uplinks` shows it.
+
+The kernel tells of virtual interfaces what they are (rtnetlink's IFLA_INFO_KIND); of hardware it tells the link layer
+(ARPHRD_*) and, in /sys/class/net, what its driver calls itself (DEVTYPE) and the bus that it is on. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lispmob.values import dataclass
+
+OTHER: Final = "other"
+TYPES: Final = (
+    "ethernet",
+    "wifi",
+    "wwan",
+    "usb",
+    "bluetooth",
+    "ppp",
+    "vlan",
+    "bridge",
+    "bond",
+    "macvlan",
+    "ipvlan",
+    "veth",
+    "tun",
+    "wireguard",
+    "tunnel",
+    OTHER,
+)
+
+# linux/if_arp.h
+ARPHRD_ETHER: Final = 1
+ARPHRD_PPP: Final = 512
+ARPHRD_RAWIP: Final = 519
+
+# Overlays by their rtnetlink kind: each needs another uplink beneath it. "tun" is TUN and TAP alike.
+_LAYER_3_TUNNELS: Final = frozenset({"ip6tnl", "ipip", "sit", "tun", "vti", "vti6", "wireguard", "amneziawg", "xfrm"})
+_LAYER_2_TUNNELS: Final = frozenset({"bareudp", "geneve", "gretap", "ip6gretap", "erspan", "ip6erspan", "vxlan"})
+TUNNEL_KINDS: Final = _LAYER_3_TUNNELS | _LAYER_2_TUNNELS | {"gre", "ip6gre", "ovpn", "ovpn-dco"}
+
+_OF_KIND: Final = {
+    **dict.fromkeys(TUNNEL_KINDS, "tunnel"),
+    **{word: word for word in ("tun", "wireguard", "ppp", "vlan", "bridge", "bond", "macvlan", "ipvlan", "veth")},
+    "amneziawg": "wireguard",
+    "macvtap": "macvlan",
+    "ipvtap": "ipvlan",
+    "team": "bond",
+    "rmnet": "wwan",
+    "wwan": "wwan",
+}
+_OF_DRIVER: Final = {
+    "wlan": "wifi",
+    "wwan": "wwan",
+    "bluetooth": "bluetooth",
+    "vlan": "vlan",
+    "bridge": "bridge",
+    "bond": "bond",
+    "dsa": "ethernet",  # a port of a switch
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DriverWords:
+    """What /sys/class/net says; the defaults where it says nothing, or cannot be read."""
+
+    devtype: str = ""
+    is_wireless: bool = False
+    is_usb: bool = False
+
+
+SILENT: Final = DriverWords()
+
+
+def link_type(kind: str, hardware: int, driver: DriverWords = SILENT) -> str:
+    """One of TYPES. `kind` is rtnetlink's word, empty for hardware; `hardware` is the link layer's ARPHRD number.
+
+    `usb` is Ethernet over USB: a phone that tethers, or an adapter. Modems and Wi-Fi sticks go by what they are.
+    """
+    if kind:
+        return _OF_KIND.get(kind, OTHER)
+    if driver.devtype in _OF_DRIVER:
+        return _OF_DRIVER[driver.devtype]
+    if driver.is_wireless:
+        return "wifi"
+    if hardware == ARPHRD_PPP:
+        return "ppp"
+    if hardware == ARPHRD_RAWIP:
+        return "wwan"
+    if hardware == ARPHRD_ETHER:
+        return "usb" if driver.is_usb else "ethernet"
+    return OTHER
