@@ -74,10 +74,17 @@ def network(laptop: Machine) -> str:
     return laptop.sh(f"{routes}; iptables-save | grep -v '^[#:*C]' || true")
 
 
+def sysctls(laptop: Machine) -> list[str]:
+    """What the network is set to, but for our own device."""
+    found = laptop.sh("grep -rs '' /proc/sys/net/core /proc/sys/net/ipv4 /proc/sys/net/ipv6", must=False)
+    return sorted(line for line in found.splitlines() if "/lmn0/" not in line)
+
+
 def test_it_installs_starts_once_it_is_configured_and_leaves_nothing_when_purged(
     laptop: Machine, tmp_path: Path
 ) -> None:
-    files, before = laptop.files(), network(laptop)
+    files, before, settings = laptop.files(), network(laptop), sysctls(laptop)
+    assert len(settings) > 100
 
     install(laptop)
     assert laptop.sh("systemctl is-enabled lispd").strip() == "enabled"
@@ -87,6 +94,7 @@ def test_it_installs_starts_once_it_is_configured_and_leaves_nothing_when_purged
     laptop.sh("lispd --check && systemctl start lispd")
     wait_for(lambda: is_registered(laptop), "lispd is registered")
     assert EID in laptop.sh("ip addr show lmn0")
+    assert sysctls(laptop) == settings
     laptop.sh("systemctl stop lispd")
     assert network(laptop) == before
     assert f"withdrawn eid={EID}/32" in (tmp_path / "hub.log").read_text()
