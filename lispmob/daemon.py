@@ -377,8 +377,10 @@ class Daemon:
         return assembly.node_config(self.file, self._xtr_id, first_nonce=time.time_ns(), host_name=socket.gethostname())
 
     def _kernel_state(self) -> KernelState:
-        plan = self.node.plan
-        return assembly.kernel_state(self.file, self.uplinks, self.network, self._lingering.lost, self._natives, plan)
+        engine, mask, plan = self.engine, self.steering.policy.mask, self.node.plan
+        marks = assembly.mark_routing(self.file, mask, engine.marks_way, engine.lanes)
+        lost, natives = self._lingering.lost, self._natives
+        return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks)
 
     def summary(self) -> str:
         """One line for `systemctl status`."""

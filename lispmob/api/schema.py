@@ -161,10 +161,15 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Datapath(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tier moves packets, and how many it moved; `drops` counts every reason together."""
+    """Which tier moves packets, and how many it moved; `drops` counts every reason together.
+
+    `marks`: what makes the mark of a packet choose its uplink, a program in the TUN or a device per uplink.
+    """
 
     tier: str
     why: str
+    marks: Literal["program", "devices", "none"] = "none"
+    marks_why: str = ""
     packets_out: int = 0
     packets_in: int = 0
     octets_out: int = 0
@@ -260,7 +265,7 @@ class DatabaseEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lookup(msgspec.Struct, frozen=True, kw_only=True):
-    """What would happen to a packet to `eid`. `locator` is the one in use, when it can be told."""
+    """What would happen to a packet to `eid`. `locator` is the one that most of its flows take."""
 
     eid: str
     verdict: Literal["own", "encapsulate", "native", "drop", "ask"]

@@ -95,7 +95,8 @@ class Preference:
             effects = self._rank({}, (), ())
             self.remotes = {}
             return effects
-        interfaces = {one.interface: one for one in reversed(own)}  # any of its addresses tells priority and weight
+        # The address that has the weight of its interface; any tells the priority.
+        interfaces = {one.interface: one for one in sorted(own, key=lambda one: one.weight)}
         addresses = {one.address: one.interface for one in own}
         candidates = [
             Candidate(name, one.priority, one.weight, cost=one.cost, rtt_ms=figures.rtt_ms, loss=figures.loss)

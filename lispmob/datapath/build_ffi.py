@@ -105,7 +105,7 @@ size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
 const char *lm_counter_name(unsigned index);
 void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow);
-struct lm_lane { int fd, ifindex; uint32_t mark, queue; };
+struct lm_lane { int fd, ifindex; uint32_t mark, queue; int into; };
 int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
 struct lm_question {
     struct lm_addr source, destination; uint8_t protocol; bool has_ports; uint16_t source_port, destination_port;

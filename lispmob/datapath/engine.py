@@ -11,7 +11,7 @@ from typing import Any
 
 from lispmob.datapath import _lispdp, marshal, tier
 from lispmob.datapath.ask import Answer, Question, ask
-from lispmob.datapath.lanes import Lane, QueueLanes
+from lispmob.datapath.lanes import Lane, Lanes, MarksWay, open_lanes
 from lispmob.datapath.model import (
     LOSSES,
     ControlPacket,
@@ -31,7 +31,6 @@ from lispmob.datapath.model import (
     Uplink,
     UplinkRefused,
 )
-from lispmob.datapath.steering import SteeringRefused
 from lispmob.datapath.tun import Tun, open_tun
 from lispmob.errors import KernelRefused, LispError
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -76,8 +75,9 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         self._tun_fd = -1
-        self._lanes: QueueLanes | None = None
-        self.lanes_problem: str | None = None
+        self._lanes: Lanes | None = None
+        self.marks_way = MarksWay("none", "no bits of marks are ours")
+        self.eids: tuple[EidPrefix, ...] = ()
         self.ifindex = 0
         self._tier = tier.Tier()
         self._handle = lib.lm_engine_new(_config(config))
@@ -108,23 +108,20 @@ class Engine:
             raise KernelRefused(f"UDP port {port}: {os.strerror(-error)}")
 
     def _open_device(self) -> Tun:
-        """The TUN, with lanes where marks are to be told apart and the kernel can do it."""
+        """The TUN, with lanes where marks are to be told apart."""
         config = self.config
         if config.mark_mask:
-            try:
-                self._lanes = QueueLanes(
-                    config.tun_name, config.tun_mtu_bytes, config.mark_mask, offload=config.offload
-                )
-                return self._lanes.tun
-            except SteeringRefused as refused:
-                self.lanes_problem = str(refused)
+            self._lanes, self.marks_way = open_lanes(
+                config.tun_name, config.tun_mtu_bytes, config.mark_mask, offload=config.offload
+            )
+            return self._lanes.tun
         tun = open_tun(config.tun_name, config.tun_mtu_bytes, offload=config.offload)
         self._tun_fd = tun.fd
         return tun
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
-        """The lanes of the device: none when the kernel cannot sort packets by mark."""
+        """The lanes of the device: none where marks are not told apart."""
         return self._lanes.lanes if self._lanes is not None else ()
 
     def set_lanes(self, marks: Iterable[tuple[int, int]], *, drops_unusable: bool = False) -> tuple[Lane, ...]:
@@ -137,15 +134,17 @@ class Engine:
             return ()
         marks = tuple(marks)
         self._lanes.set_uplinks(marks)
-        lanes = self._lanes.lanes
+        lanes = self._lanes.readable
         of_uplink = dict(marks)
         made = ffi.new(
             "struct lm_lane[]",
-            [(lane.fd, lane.ifindex, of_uplink.get(lane.ifindex, 0), lane.queue or 0) for lane in lanes],
+            [(lane.fd, lane.ifindex, of_uplink.get(lane.ifindex, 0), lane.queue, lane.into) for lane in lanes],
         )
-        if error := lib.lm_engine_set_lanes(self._engine, made, len(lanes), drops_unusable):
+        error = lib.lm_engine_set_lanes(self._engine, made, len(lanes), drops_unusable)
+        self._lanes.close_gone()
+        if error:
             raise KernelRefused(f"{self.config.tun_name}: its queues cannot be watched: {os.strerror(-error)}")
-        return lanes
+        return self._lanes.lanes
 
     def set_tier(self, wish: tier.TierWish, *, allows_tcx: bool = True) -> tier.Tier:
         """Move packets by this tier from now on, if it can be; at any time after open(), and no packet is lost."""
@@ -229,7 +228,8 @@ class Engine:
 
     def set_eids(self, eids: Iterable[EidPrefix]) -> None:
         """Our own EID-Prefixes: the sources that may leave (role node) and the destinations that are delivered."""
-        prefixes, count = marshal.prefixes(eids)
+        self.eids = tuple(eids)
+        prefixes, count = marshal.prefixes(self.eids)
         _check(lib.lm_engine_set_eids(self._engine, prefixes, count))
 
     def set_guard(self, addresses: Iterable[IpAddress]) -> None:

@@ -18,7 +18,7 @@ int lm_lane_into(const struct lm_engine *e, int ifindex)
 {
     for (size_t i = 0; ifindex > 0 && i < e->lane_count; i++)
         if (e->lanes[i].ifindex == ifindex)
-            return e->lanes[i].fd;
+            return e->lanes[i].into;
     return e->tun;
 }
 

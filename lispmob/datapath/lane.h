@@ -1,6 +1,6 @@
 /*
  * A lane is a descriptor of the TUN whose packets are meant for one uplink: read() does not tell the mark of a packet,
- * but the descriptor that it is read from does. What came in by an uplink is written to the lane of that uplink.
+ * but the descriptor that it is read from does. What came in by an uplink is written to a descriptor of that uplink's.
  */
 #ifndef LM_LANE_H
 #define LM_LANE_H
@@ -16,7 +16,8 @@
 struct lm_lane {
     int fd;
     int ifindex; /* or one of the above */
-    uint32_t mark, queue; /* of the uplink, within the mask; of the device. For the kernel's programs */
+    uint32_t mark, queue; /* of the uplink, within the mask; of the TUN. For the kernel's programs */
+    int into;             /* the descriptor that what came in by the uplink is written to */
 };
 
 struct lm_engine;

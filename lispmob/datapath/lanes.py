@@ -1,59 +1,73 @@
 """Lanes: the descriptors through which packets come from the host and go to it, one for each uplink that a mark names.
 
-A packet that is read from a lane carries the mark of that lane; a packet that came in by an uplink is written to the
-lane of that uplink, so that the host's rules can tell where a flow came in. Two ways to have them, one face:
+A packet that is read from a lane carries the mark of that lane; a packet that came in by an uplink is written to that
+uplink's queue of the TUN, so that the host's rules can tell where a flow came in. Two ways to sort what is read:
 
-- `QueueLanes`: one TUN with a queue per lane; an eBPF program sorts by mark. Nothing else in the host changes.
-- `DeviceLanes`: without bpf(2), one TUN per lane; a routing rule per mark sorts (`Lane.device` says where to).
+- `QueueLanes`: an eBPF program puts packets into the queues by mark. Nothing else in the host changes.
+- `DeviceLanes`: without bpf(2), a TUN more per uplink, and one for marks that name none; a routing rule per mark sorts
+  (`mh/plan.py`). Packets still come in by the TUN itself: on another one, a reverse path filter would drop them.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import socket
-import struct
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from lispmob.datapath import steering, tun
+from lispmob.datapath.queued_tun import QueuedTun
 from lispmob.values import dataclass
 
-IFF_MULTI_QUEUE: Final = 0x0100  # <linux/if_tun.h>
 DEFAULT: Final = 0
 UNUSABLE: Final = -1
-LANES_MAX: Final = 34  # ours: the datapath has 32 paths at most
+QUEUES_MAX: Final = 34  # ours: the datapath has 32 paths at most
+DEVICE_UPLINKS_MAX: Final = 20  # ours: each may have a device, a queue, and a device that it had: LM_LANES_MAX is 64
+_STEM_MAX: Final = 7  # octets of the TUN's name that the devices of its uplinks share: seven digits fit behind them
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
     """One descriptor. `ifindex`: of the uplink that packets on it are marked for, or DEFAULT, or UNUSABLE.
 
-    `queue` counts the queues of `device`, from 0; None where each lane is a device of its own.
+    `device` is where it leads to. `queue` counts the queues of the TUN, from 0: what came in by the uplink is written
+    to `into`, the descriptor of that one.
     """
 
     fd: int
     ifindex: int
     device: str
-    queue: int | None = None
+    queue: int
+    into: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarksWay:
+    """How marks come to lead to uplinks, and why so: by a program in the TUN, by a device per uplink, or not at all."""
+
+    name: Literal["program", "devices", "none"]
+    why: str
 
 
 class Lanes(Protocol):
     """What both kinds can do. Descriptors of lanes that stay are never replaced."""
 
-    device: str
+    tun: tun.Tun
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
         """DEFAULT first, then UNUSABLE, then those of uplinks, also of some that are gone (as UNUSABLE)."""
         ...
 
+    @property
+    def readable(self) -> tuple[Lane, ...]:
+        """All descriptors that packets come from: several may be DEFAULT."""
+        ...
+
     def set_uplinks(self, marks: Iterable[tuple[int, int]]) -> tuple[Lane, ...]:
         """Have a lane for each (ifindex, mark), and send every other mark to UNUSABLE. Raises KernelRefused."""
         ...
 
-    def set_mtu(self, mtu_bytes: int) -> None:
-        """Set the MTU, of all devices. Raises KernelRefused."""
+    def close_gone(self) -> None:
+        """Nobody reads the descriptors of the lanes any more that the last set_uplinks took away: close them."""
         ...
 
     def close(self) -> None:
@@ -62,159 +76,162 @@ class Lanes(Protocol):
 
 
 class QueueLanes:
-    """One TUN, a queue per lane. Queues are only ever added: taking one away would renumber the others."""
+    """One TUN, a queue per lane."""
 
     def __init__(self, device: str, mtu_bytes: int, mask: int, *, offload: bool = False) -> None:
         """Create the device, sorting from its first packet on, and bring it up. Raises KernelRefused."""
-        self.device = device
         self._mask = mask
-        self._flags = tun.IFF_TUN | tun.IFF_NO_PI | IFF_MULTI_QUEUE | (tun.IFF_VNET_HDR if offload else 0)
-        self._fds: list[int] = []
-        self._owners: list[int] = [DEFAULT, UNUSABLE]
+        self._queued = QueuedTun(device, [DEFAULT, UNUSABLE], offload=offload)
         try:
-            for _ in self._owners:
-                self._fds.append(_open_queue(device, self._flags))
             self._sort({})
-            features = tun.turn_on_offloads(self._fds[0]) if offload else 0
-            _bring_up(device, mtu_bytes)
+            self.tun = self._queued.bring_up(mtu_bytes)
         except BaseException:
             self.close()
             raise
-        self.ifindex = socket.if_nametoindex(device)
-        self.tun = tun.Tun(self._fds[0], device, self.ifindex, offload, bool(features & tun.TUN_F_USO4))
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
         """DEFAULT, UNUSABLE, then the uplinks in the order in which they came."""
-        return tuple(
-            Lane(fd, owner, self.device, queue)
-            for queue, (fd, owner) in enumerate(zip(self._fds, self._owners, strict=True))
-        )
+        return _queues(self._queued, self._queued.owners)
+
+    @property
+    def readable(self) -> tuple[Lane, ...]:
+        """The same."""
+        return self.lanes
 
     def set_uplinks(self, marks: Iterable[tuple[int, int]]) -> tuple[Lane, ...]:
         """A lane for each (ifindex, mark) that there is room for."""
-        wanted = {ifindex: mark for ifindex, mark in marks if mark}
-        for queue, owner in enumerate(self._owners):
-            if owner > 0 and owner not in wanted:
-                self._owners[queue] = UNUSABLE
-        for ifindex in wanted:
-            if ifindex not in self._owners:
-                self._give_queue(ifindex)
+        wanted = _give_queues(self._queued, marks, UNUSABLE, QUEUES_MAX)
         self._sort(wanted)
         return self.lanes
 
-    def set_mtu(self, mtu_bytes: int) -> None:
-        """Set the MTU of the device."""
-        tun.set_mtu(self.device, mtu_bytes)
+    def close_gone(self) -> None:
+        """A queue stays."""
 
     def close(self) -> None:
         """Close all queues."""
-        _close(self._fds)
-
-    def _give_queue(self, ifindex: int) -> None:
-        """One that nobody has, the longest idle first as far as order tells; or a new one."""
-        idle = next((queue for queue, owner in enumerate(self._owners) if queue > 1 and owner == UNUSABLE), None)
-        if idle is not None:
-            self._owners[idle] = ifindex
-        elif len(self._fds) < LANES_MAX:
-            self._fds.append(_open_queue(self.device, self._flags))
-            self._owners.append(ifindex)
+        self._queued.close()
 
     def _sort(self, wanted: dict[int, int]) -> None:
         """Marks to queues, from the next packet on. Bits outside the mask do not matter."""
-        routes = {0: self._owners.index(DEFAULT)}
-        routes |= {wanted[owner]: queue for queue, owner in enumerate(self._owners) if owner in wanted}
-        steering.steer(self._fds[0], self._mask, routes, other=self._owners.index(UNUSABLE))
+        owners = self._queued.owners
+        routes = {0: owners.index(DEFAULT)}
+        routes |= {wanted[owner]: queue for queue, owner in enumerate(owners) if owner in wanted}
+        steering.steer(self._queued.fds[0], self._mask, routes, other=owners.index(UNUSABLE))
 
 
 class DeviceLanes:
-    """One TUN per lane: `lmn0` (default), `lmn0-x` (unusable marks), `lmn0-<ifindex>`."""
+    """The TUN `lmn0`, with a queue per uplink for what comes in; `lmn0-x` (unusable marks), and `lmn0-<ifindex>`."""
 
     def __init__(self, device: str, mtu_bytes: int, *, offload: bool = False) -> None:
         """Create the first two devices. Raises KernelRefused."""
-        self.device = device
         self._mtu_bytes = mtu_bytes
         self._offload = offload
-        self._lanes: dict[int, Lane] = {}
+        self._leaving: dict[int, QueuedTun] = {}
+        self._gone: list[QueuedTun] = []
+        self._devices: dict[int, QueuedTun] = {}
+        self._queued = QueuedTun(device, [DEFAULT], offload=offload)
         try:
-            for owner in (DEFAULT, UNUSABLE):
-                self._open(owner)
+            self.tun = self._queued.bring_up(mtu_bytes)
+            self._open(UNUSABLE)
         except BaseException:
             self.close()
             raise
-        self.ifindex = socket.if_nametoindex(device)
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
         """DEFAULT, UNUSABLE, then the uplinks in the order in which they came."""
-        return tuple(self._lanes.values())
+        owners = self._queued.owners
+        queues = {owner: owners.index(owner) if owner in owners else 0 for owner in self._devices}
+        others = (
+            Lane(one.fds[0], owner, one.device, queues[owner], self._queued.fds[queues[owner]])
+            for owner, one in self._devices.items()
+        )
+        return (self._default_lanes[0], *others)
+
+    @property
+    def readable(self) -> tuple[Lane, ...]:
+        """The kernel may put packets without a mark into any queue of the TUN; and packets may be left in a device."""
+        first = self._queued.fds[0]
+        leaving = (Lane(one.fds[0], UNUSABLE, one.device, 0, first) for one in self._leaving.values())
+        return (*self.lanes, *self._default_lanes[1:], *leaving)
+
+    @property
+    def _default_lanes(self) -> tuple[Lane, ...]:
+        return _queues(self._queued, [DEFAULT] * len(self._queued.fds))
 
     def set_uplinks(self, marks: Iterable[tuple[int, int]]) -> tuple[Lane, ...]:
-        """A device for each uplink; the devices of those that are gone are closed."""
-        wanted = [ifindex for ifindex, mark in marks if mark]
-        for gone in [owner for owner in self._lanes if owner > 0 and owner not in wanted]:
-            os.close(self._lanes.pop(gone).fd)
-        for ifindex in wanted:
-            if ifindex not in self._lanes and len(self._lanes) < LANES_MAX:
-                self._open(ifindex)
+        """A device for each uplink that there is room for.
+
+        That of an uplink that is gone counts as UNUSABLE once more, for the packets that are in it, and goes next time.
+        """
+        wanted = _give_queues(self._queued, marks, DEFAULT, DEVICE_UPLINKS_MAX + 1)
+        back = {owner: one for owner, one in self._leaving.items() if owner in self._queued.owners}
+        self._gone += [one for owner, one in self._leaving.items() if owner not in back]
+        self._devices |= back
+        leaving = [owner for owner in self._devices if owner > 0 and owner not in wanted]
+        self._leaving = {owner: self._devices.pop(owner) for owner in leaving}
+        for owner in self._queued.owners:
+            if owner != DEFAULT and owner not in self._devices:
+                self._open(owner)
         return self.lanes
 
-    def set_mtu(self, mtu_bytes: int) -> None:
-        """Set the MTU of all devices, also of those to come."""
-        self._mtu_bytes = mtu_bytes
-        for lane in self._lanes.values():
-            tun.set_mtu(lane.device, mtu_bytes)
+    def close_gone(self) -> None:
+        """What routes they still have vanish with them."""
+        while self._gone:
+            self._gone.pop().close()
 
     def close(self) -> None:
         """Close all devices."""
-        fds = [lane.fd for lane in self._lanes.values()]
-        self._lanes.clear()
-        _close(fds)
+        self.close_gone()
+        for one in (*self._devices.values(), *self._leaving.values()):
+            one.close()
+        self._devices.clear()
+        self._leaving.clear()
+        self._queued.close()
 
     def _open(self, owner: int) -> None:
-        name = device_name(self.device, owner)
-        opened = tun.open_tun(name, self._mtu_bytes, offload=self._offload)
-        self._lanes[owner] = Lane(opened.fd, owner, name)
+        made = QueuedTun(device_name(self._queued.device, owner), [owner], offload=self._offload)
+        try:
+            made.bring_up(self._mtu_bytes)
+        except BaseException:
+            made.close()
+            raise
+        self._devices[owner] = made
+
+
+def device_prefix(device: str) -> str:
+    """What the names of all further devices begin with, where each lane has its own."""
+    return f"{device[:_STEM_MAX]}-"
 
 
 def device_name(device: str, owner: int) -> str:
     """The device of a lane, where each has its own; within the 15 octets of an interface name."""
     if owner == DEFAULT:
         return device
-    tail = "-x" if owner == UNUSABLE else f"-{owner}"
-    return device[: tun.NAME_MAX - len(tail)] + tail
+    return device_prefix(device) + ("x" if owner == UNUSABLE else str(owner))
 
 
-def open_lanes(device: str, mtu_bytes: int, mask: int, *, offload: bool = False) -> tuple[Lanes, str]:
-    """Queues where bpf(2) may be used, else devices; the text says which, and why. Raises KernelRefused."""
+def open_lanes(device: str, mtu_bytes: int, mask: int, *, offload: bool = False) -> tuple[Lanes, MarksWay]:
+    """Sorted by a program where bpf(2) may be used, else by devices. Raises KernelRefused."""
     try:
-        return QueueLanes(device, mtu_bytes, mask, offload=offload), "one device, packets sorted by mark (eBPF)"
+        return QueueLanes(device, mtu_bytes, mask, offload=offload), MarksWay("program", "the kernel takes it")
     except steering.SteeringRefused as refused:
-        return DeviceLanes(device, mtu_bytes, offload=offload), f"one device per uplink: {refused}"
+        return DeviceLanes(device, mtu_bytes, offload=offload), MarksWay("devices", str(refused))
 
 
-def _open_queue(name: str, flags: int) -> int:
-    """One more queue of the device; the first one creates it."""
-    if not 0 < len(name.encode()) <= tun.NAME_MAX:
-        raise ValueError(f"{name!r}: an interface name has 1 to {tun.NAME_MAX} octets")
-    try:
-        fd = os.open(tun.DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise tun.refused(tun.DEVICE, "open", error) from error
-    try:
-        fcntl.ioctl(fd, tun.TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
-    except OSError as error:
-        os.close(fd)
-        raise tun.refused(f"{tun.DEVICE}: {name}", "TUNSETIFF", error) from error
-    return fd
+def _queues(queued: QueuedTun, owners: Iterable[int]) -> tuple[Lane, ...]:
+    descriptors = enumerate(zip(queued.fds, owners, strict=True))
+    return tuple(Lane(fd, owner, queued.device, queue, fd) for queue, (fd, owner) in descriptors)
 
 
-def _bring_up(name: str, mtu_bytes: int) -> None:
-    tun.silence(name)
-    tun.set_mtu(name, mtu_bytes)
-    tun.bring_up(name)
-
-
-def _close(fds: list[int]) -> None:
-    while fds:
-        os.close(fds.pop())
+def _give_queues(queued: QueuedTun, marks: Iterable[tuple[int, int]], nobody: int, most: int) -> dict[int, int]:
+    """Have a queue belong to each uplink that has a mark, and to nobody else; those uplinks, with their marks."""
+    wanted = {ifindex: mark for ifindex, mark in marks if mark}
+    for queue, owner in enumerate(queued.owners):
+        if owner > 0 and owner not in wanted:
+            queued.owners[queue] = nobody
+    for ifindex in wanted:
+        if ifindex not in queued.owners:
+            queued.give(ifindex, nobody, most)
+    return wanted

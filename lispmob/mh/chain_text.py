@@ -5,8 +5,10 @@ Everything stands in the mangle table, in chains whose names begin with LISPMOB-
     OUTPUT      -o TUN   LISPMOB-MARK     our own packets          \\  first match goes to
     FORWARD     -o TUN   LISPMOB-FORWARD  packets of others        /   LISPMOB-VIA-<mark> or LISPMOB-SPREAD-<n>
     PREROUTING  -i TUN   LISPMOB-CAME-IN  remembers, in the connection mark, which uplink a flow came in by
+    PREROUTING  -s EID   LISPMOB-ROUTE    with a device per uplink: as LISPMOB-FORWARD, and drops nothing
 
-With one TUN per uplink, the route depends on the mark: others' packets are then marked in PREROUTING, by their source.
+With one device per uplink the mark decides the route, so packets of others must have theirs before that. Our own are
+routed anew when OUTPUT marks them.
 
 Our jumps stand at the end of the built-in chains: rules of the user's own come before them, and where a mark of ours
 is set already we touch nothing; a rule that the user appends later overrules ours. Bits outside our mask never change.
@@ -28,6 +30,7 @@ PREFIX: Final = "LISPMOB-"
 MARK: Final = "LISPMOB-MARK"
 FORWARD: Final = "LISPMOB-FORWARD"
 CAME_IN: Final = "LISPMOB-CAME-IN"
+ROUTE: Final = "LISPMOB-ROUTE"
 VIA: Final = "LISPMOB-VIA-"
 SPREAD: Final = "LISPMOB-SPREAD-"
 
@@ -38,32 +41,26 @@ _QUEUE_MATCH: Final = '-m bpf --bytecode "4,32 0 0 4294963224,21 0 1 {queue},6 0
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """How packets that came in by an uplink are told from others: by the TUN, or by the queue of it (from 0)."""
+    """How packets that came in by an uplink are told from others: by the queue of the TUN (from 0)."""
 
     ifindex: int
-    tun: str
-    queue: int | None = None
+    queue: int
 
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Where the chains hang. `tuns`: the TUN, or one TUN per uplink; then `sources` are the EIDs, and marks route."""
+    """Where the chains hang. `sources`: the EIDs, where marks decide the route."""
 
-    tuns: tuple[str, ...]
+    tun: str
     arrivals: tuple[Arrival, ...] = ()
     sources: tuple[IpNetwork, ...] = ()
 
     def jumps(self, family: int) -> list[str]:
         """The jumps into our chains, as iptables-save prints them."""
-        lines = [f"-A PREROUTING -i {tun} -j {CAME_IN}" for tun in self._arrival_tuns()]
+        lines = [f"-A PREROUTING -i {self.tun} -j {CAME_IN}"] if self.arrivals else []
         sources = [network for network in self.sources if network.version == family]
-        lines += [f"-A PREROUTING -s {network} -j {FORWARD}" for network in sources]
-        if not self.sources:
-            lines += [f"-A FORWARD -o {tun} -j {FORWARD}" for tun in self.tuns]
-        return [*lines, *(f"-A OUTPUT -o {tun} -j {MARK}" for tun in self.tuns)]
-
-    def _arrival_tuns(self) -> list[str]:
-        return list(dict.fromkeys(arrival.tun for arrival in self.arrivals))
+        lines += [f"-A PREROUTING -s {network} -j {ROUTE}" for network in sources]
+        return [*lines, f"-A FORWARD -o {self.tun} -j {FORWARD}", f"-A OUTPUT -o {self.tun} -j {MARK}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +85,13 @@ def chain_text(
     ]
     applying = [one for one in compiled.rules if one.rule.name not in skipped]
     if compiled.policy.keeps_replies and hooks.arrivals:
-        writer.came_in(hooks.arrivals)
-    for chain, is_local in ((MARK, True), (FORWARD, False)):
+        writer.came_in(hooks.tun, hooks.arrivals)
+    for chain in (MARK, FORWARD, *((ROUTE,) if hooks.sources else ())):
         writer.begin(chain)
         if compiled.policy.keeps_replies and hooks.arrivals:
             writer.replies(chain, [compiled.policy.mask.mark(up.ifindex) for up in compiled.uplinks])
         for one in applying:
-            if family in one.rule.selector.families() and _is_for(one.rule.selector, is_local):
+            if family in one.rule.selector.families() and _is_for(one.rule.selector, chain == MARK):
                 writer.rule(chain, one)
     return ChainText(tuple(writer.chains), tuple(writer.rules), tuple(hooks.jumps(family)), tuple(skipped))
 
@@ -113,14 +110,13 @@ class _Writer:
         """Whoever marked the packet before us knows better."""
         self._add(chain, f"-m mark ! --mark 0x0/{self._mask.bits:#x} -j RETURN")
 
-    def came_in(self, arrivals: Iterable[Arrival]) -> None:
+    def came_in(self, tun: str, arrivals: Iterable[Arrival]) -> None:
         """Remember the uplink of flows that others begin; what answers our own flows changes nothing."""
         for arrival in arrivals:
             mark = self._mask.mark(arrival.ifindex)
             if not mark:
                 continue
-            by_queue = "" if arrival.queue is None else " " + _QUEUE_MATCH.format(queue=arrival.queue + 1)
-            match = f"-i {arrival.tun} -m conntrack --ctdir ORIGINAL{by_queue}"
+            match = f"-i {tun} -m conntrack --ctdir ORIGINAL {_QUEUE_MATCH.format(queue=arrival.queue + 1)}"
             self._add(CAME_IN, f"{match} -j CONNMARK --set-xmark {mark:#x}/{self._mask.bits:#x}")
 
     def replies(self, chain: str, marks: Iterable[int]) -> None:
@@ -136,9 +132,9 @@ class _Writer:
                 target = f"-g {self._via(compiled.shares[0].mark)}"
             case Verdict.SPREAD:
                 target = f"-g {self._spread(compiled.shares)}"
-            case Verdict.DROP:
+            case Verdict.DROP if chain != ROUTE:  # a packet on its way elsewhere passes there as well
                 target = "-j DROP"
-            case Verdict.DEFAULT:
+            case Verdict.DROP | Verdict.DEFAULT:
                 target = "-j RETURN"
         for match in matches(compiled.rule.selector, self._family):
             self._add(chain, f'{match}-m comment --comment "{compiled.rule.name}" {target}')

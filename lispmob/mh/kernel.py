@@ -46,7 +46,7 @@ class KernelRouter:
     def __init__(self) -> None:
         self._listing = KernelListing()
         self._lock = asyncio.Lock()
-        self._tun: str | None = None
+        self._devices: tuple[str, ...] = ()
         self._translated: frozenset[IpNetwork] | None = None
 
     async def apply(self, desired: KernelState, *, is_repair: bool = False) -> None:
@@ -57,46 +57,50 @@ class KernelRouter:
         """
         async with self._lock:
             wanted = plan(desired)
-            self._tun = desired.tun
-            await self._change(wanted, desired.tun, desired.mtu_bytes)
+            self._devices = desired.devices
+            await self._change(wanted, desired.devices, desired.mtu_bytes)
             if is_repair or wanted.masqueraded != self._translated:
                 self._translated = None
-                await self._translate(wanted, desired.tun)
+                await self._translate(wanted, desired)
                 self._translated = wanted.masqueraded
 
     async def clean_up(self) -> None:
         """Remove every rule, route and chain that is recognisably ours, whoever left it. Raises KernelRefused."""
         async with self._lock:
-            await self._change(NOTHING, self._tun, None)
+            await self._change(NOTHING, self._devices, None)
             self._translated = None
             await asyncio.gather(*(nat_chain.remove_chain(family) for family in FAMILIES))
             self._translated = frozenset()
 
-    async def _change(self, wanted: Plan, tun: str | None, mtu_bytes: int | None) -> None:
+    async def _change(self, wanted: Plan, devices: tuple[str, ...], mtu_bytes: int | None) -> None:
         """Compare and change; what is wanted comes before the removal of what is not: no packet falls between."""
         try:
             links = self._listing.links()
-            link = links.get(tun or "")
-            present = self._listing.addresses(link.ifindex) if link else set()
-            rules, routes = self._listing.rules(), self._listing.routes()
+            present = self._listing.addresses(devices)
+            rules, routes = self._listing.rules(), self._listing.routes(wanted.routes)
             others = self._listing.other_priorities()
         except OSError as error:
             raise refused("reading addresses, routes and rules", error.errno or errno.EIO) from error
+        needed = {name for name, _ in wanted.addresses}.union(*(route.devices for route in wanted.routes))
+        for name in devices[:1]:
+            if name in needed and name not in links:
+                raise KernelRefused(f"{name}: no such interface: the datapath has to make it first")
         wanted = replace(
-            wanted, routes=frozenset(_possible(wanted.routes, links)), rules=ahead_of(wanted.rules, others)
+            wanted,
+            addresses=frozenset(placed for placed in wanted.addresses if placed[0] in links),
+            routes=frozenset(_possible(wanted.routes, links)),
+            rules=ahead_of(wanted.rules, others),
         )
-        needs_link = wanted.addresses or any(tun in route.devices for route in wanted.routes)
-        if needs_link and link is None:
-            raise KernelRefused(f"{tun}: no such interface: the datapath has to make it first")
-        is_ready = not needs_link or link is None or (link.is_up and mtu_bytes in (None, link.mtu_bytes))
-        if is_ready and Plan(frozenset(present), frozenset(routes), frozenset(rules), wanted.masqueraded) == wanted:
+        ours = [links[name] for name in devices if name in needed and name in links]
+        unready = [link for link in ours if not (link.is_up and mtu_bytes in (None, link.mtu_bytes))]
+        if not unready and Plan(frozenset(present), frozenset(routes), frozenset(rules), wanted.masqueraded) == wanted:
             return
         async with AsyncIPRoute(strict_check=True) as kernel:
             changes = KernelChanges(kernel, links)
-            if link and not is_ready:
+            for link in unready:
                 await changes.set_up(link, mtu_bytes)
-            for address in sorted(wanted.addresses - present, key=_by_family):
-                await changes.add_address(address, str(tun))
+            for device, address in sorted(wanted.addresses - present, key=_by_family):
+                await changes.add_address(address, device)
             # One destination has one route in a table: in IPv6 the former must make way before the new one fits.
             fresh = wanted.routes - routes
             taken = {_place(route) for route in fresh if route.destination.version == 4}
@@ -110,11 +114,11 @@ class KernelRouter:
                 await changes.add_rule(rule)
             for rule in rules - wanted.rules:
                 await changes.remove_rule(rule)
-            for address in present - wanted.addresses:
-                await changes.remove_address(address, str(tun))
-        log.debug("kernel routing changed tun=%s changes=%d", tun, changes.count)
+            for device, address in present - wanted.addresses:
+                await changes.remove_address(address, device)
+        log.debug("kernel routing changed devices=%s changes=%d", ",".join(devices), changes.count)
 
-    async def _translate(self, wanted: Plan, tun: str) -> None:
+    async def _translate(self, wanted: Plan, desired: KernelState) -> None:
         for family, tool in ((4, "iptables"), (6, "ip6tables")):
             eids = [eid for eid in wanted.masqueraded if eid.version == family]
             if not eids:
@@ -125,16 +129,18 @@ class KernelRouter:
                     f"{tool}-restore: not found: destinations outside LISP cannot be reached from an EID without "
                     "source translation: install iptables, or set `routing: {fallback: proxy}` (or drop)"
                 )
-            await nat_chain.apply_chain(family, eids, tun)
+            await nat_chain.apply_chain(family, eids, desired.tun, desired.marks.prefix if desired.marks else None)
 
 
 def _possible(routes: frozenset[Route], links: dict[str, Link]) -> Iterator[Route]:
-    """The routes without what they have through interfaces that are gone or down: nothing comes in there any more."""
+    """The routes without what they have through interfaces that are gone, and through uplinks that are down."""
     for route in routes:
-        if route.table not in (LINGER_TABLE, GATEWAY_TABLE):
+        if not route.devices:
             yield route
             continue
-        devices = tuple(each for each in route.devices if (link := links.get(each)) is not None and link.is_up)
+        may_be_down = route.table not in (LINGER_TABLE, GATEWAY_TABLE)
+        found = [link for each in route.devices if (link := links.get(each)) is not None]
+        devices = tuple(link.name for link in found if link.is_up or may_be_down)
         if devices:
             yield replace(route, devices=devices)
 
@@ -144,5 +150,6 @@ def _place(route: Route) -> tuple[int, IpNetwork, int]:
     return (route.table, route.destination, route.metric)
 
 
-def _by_family(address: IpAddress) -> tuple[int, int]:
-    return (address.version, int(address))
+def _by_family(placed: tuple[str, IpAddress]) -> tuple[str, int, int]:
+    device, address = placed
+    return (device, address.version, int(address))

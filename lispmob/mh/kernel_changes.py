@@ -47,7 +47,7 @@ class KernelChanges:
         self.count = 0
 
     async def set_up(self, tun: Link, mtu_bytes: int | None) -> None:
-        """Set the TUN up, and its MTU, where that is not so already."""
+        """Set a TUN up, and its MTU, where that is not so already."""
         if mtu_bytes not in (None, tun.mtu_bytes):
             request = self._kernel.link("set", index=tun.ifindex, mtu=mtu_bytes)
             await self._do(f"{tun.name}: setting the MTU {mtu_bytes}", request)
@@ -156,6 +156,8 @@ def _rule(rule: Rule) -> dict[str, int | str]:
         fields |= {"ip_proto": int(socket.IPPROTO_UDP), end: _LISP_DATA}
     if rule.device:
         fields["oifname"] = rule.device
+    if rule.mask:
+        fields |= {"fwmark": rule.mark, "fwmask": rule.mask}
     return fields
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection, Iterable
 from ipaddress import ip_network
 from typing import Final
 
@@ -10,7 +11,7 @@ from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.iface_monitor.rtnetlink import Raw
 from lispmob.iface_monitor.snapshot import Link
-from lispmob.mh.plan import OUR_PRIORITIES, OUR_TABLES, Route, RouteKind, Rule
+from lispmob.mh.plan import MARK_TABLES, OUR_PRIORITIES, OUR_TABLES, Route, RouteKind, Rule
 from lispmob.wire.address import IpAddress, IpNetwork, parse_ip
 
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
@@ -25,6 +26,7 @@ class KernelListing:
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
         self._decoded: dict[bytes, Route | None] = {}
+        self._tables: tuple[int, ...] = (*OUR_TABLES, *MARK_TABLES)
 
     def links(self) -> dict[str, Link]:
         """Interfaces by name. Raises OSError."""
@@ -35,26 +37,32 @@ class KernelListing:
             self._decoded.clear()
         return {link.name: link for link in links}
 
-    def addresses(self, ifindex: int) -> set[IpAddress]:
-        """Host addresses of one interface, the kernel's own link-local ones left out. Raises OSError."""
+    def addresses(self, devices: Collection[str]) -> set[tuple[str, IpAddress]]:
+        """Host addresses of these interfaces, the kernel's own link-local ones left out. Raises OSError."""
         return {
-            local.address
+            (name, local.address)
             for local in rtnetlink.dump_addresses()
-            if local.ifindex == ifindex
+            if (name := self._names.get(local.ifindex, "")) in devices
             and local.prefix_len == local.address.max_prefixlen
             and not local.address.is_link_local
         }
 
-    def routes(self) -> set[Route]:
-        """Routes with our protocol in our tables; `links()` comes first. Raises OSError."""
+    def routes(self, expected: Iterable[Route]) -> set[Route]:
+        """Routes with our protocol in our tables; `links()` comes first. Raises OSError.
+
+        Of the many tables for marks, only those are looked at in which there may be some: because they are expected
+        there, or were the last time, or because this is the first time.
+        """
         known: dict[bytes, Route | None] = {}
         for version, family in _FAMILIES.items():
-            for table in OUR_TABLES:
+            for table in {*OUR_TABLES, *self._tables, *(route.table for route in expected)}:
                 for raw in rtnetlink.dump_table(family, table):
                     data = raw.data[16:]  # the header names the socket that asked
                     known[data] = self._decoded[data] if data in self._decoded else self._route(raw, version)
         self._decoded = known
-        return {route for route in known.values() if route is not None}
+        found = {route for route in known.values() if route is not None}
+        self._tables = tuple({route.table for route in (*found, *expected)})
+        return found
 
     def rules(self) -> set[Rule]:
         """Rules with our protocol and one of our priorities. Raises OSError."""
@@ -101,6 +109,8 @@ def _rule(raw: Raw, version: int) -> Rule | None:
         suppressed_prefix_len=None if suppressed in (None, _NOT_SUPPRESSED) else int(suppressed),
         is_lisp_data=message.get("dport_range") is not None or message.get("sport_range") is not None,
         device=str(message.get("oifname") or ""),
+        mark=int(message.get("fwmark") or 0),
+        mask=int(message.get("fwmask") or 0),
     )
 
 

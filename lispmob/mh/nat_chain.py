@@ -21,15 +21,16 @@ TABLE: Final = "nat"
 _TOOLS: Final = {4: Tool("iptables", 4), 6: Tool("ip6tables", 6)}
 
 
-def chain_lines(eids: Iterable[IpNetwork], tun: str) -> list[str]:
-    """The chain's rules in the form of iptables-save, in a stable order."""
+def chain_lines(eids: Iterable[IpNetwork], tun: str, prefix: str | None = None) -> list[str]:
+    """The chain's rules in the form of iptables-save, in a stable order. `prefix`: of the names of further TUNs."""
     ordered = sorted(map(str, eids))
-    return [f"-A {CHAIN} -s {eid} ! -o {tun} -j MASQUERADE" for eid in ordered]
+    others = [f"-A {CHAIN} -o {prefix}+ -j RETURN"] if ordered and prefix else []
+    return [*others, *(f"-A {CHAIN} -s {eid} ! -o {tun} -j MASQUERADE" for eid in ordered)]
 
 
-async def apply_chain(family: int, eids: Iterable[IpNetwork], tun: str) -> None:
+async def apply_chain(family: int, eids: Iterable[IpNetwork], tun: str, prefix: str | None = None) -> None:
     """Make the chain hold exactly these EIDs of one family; without any, remove it. Raises KernelRefused."""
-    wanted = chain_lines(eids, tun)
+    wanted = chain_lines(eids, tun, prefix)
     if not wanted:
         await remove_chain(family)
         return

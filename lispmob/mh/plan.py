@@ -4,14 +4,20 @@ The rules choose by source, so the host is never worse off than without us: a pa
 (a reply to a connection from outside, a forwarded packet of a container, our own outer header) finds the routes that it
 always found, whatever the uplinks do, and nothing needs to change in a move.
 
-    4340  from RLOC udp sport 4341 oif UPLINK  lookup main    (IPv4) what we do send from there, bound to its device
-    4341  to RLOC udp dport 4341     lookup 4340    LISP data in flight is still delivered when the address is lost
-    4341  from RLOC udp sport 4341   lookup 4340    (IPv4) and passes the reverse path filter of its interface
-    4342  to OVERLAY                 lookup main    only what is more specific than the overlay prefix
-    4343  from EID | from unspecified lookup 4341   the overlay prefixes by lmn0; natively forwarded ones thrown back
-    4344  lookup main                               (full mode) only what is more specific than a default route
+    4338  from RLOC udp sport 4341 oif UPLINK  lookup main    (IPv4) what we do send from there, bound to its device
+    4339  to RLOC udp dport 4341     lookup 4340    LISP data in flight is still delivered when the address is lost
+    4339  from RLOC udp sport 4341   lookup 4340    (IPv4) and passes the reverse path filter of its interface
+    4340  to OVERLAY                 lookup main    only what is more specific than the overlay prefix
+    4342  from EID | from unspecified lookup 4341   the overlay prefixes by lmn0; natively forwarded ones thrown back
+    4343  lookup main                               (full mode) only what is more specific than a default route
     4345  from EID | from unspecified lookup 4342   (full mode) the rest by lmn0
    32801  oif UPLINK                 lookup 4343    (IPv4) our device-bound packets, when the default route just went
+
+Where each uplink has a device of its own that its mark leads to, 4342 and 4345 are what is left for marks that name no
+usable uplink: they look up copies of those tables that lead to lmn0-x, and in front of each stand the others:
+
+    4341, 4344  from EID | from unspecified, no mark            lookup 4341, 4342      lmn0
+    4341, 4344  from EID | from unspecified, mark of an uplink  lookup 4350 to 4391    by lmn0-<ifindex>
 
 The last one closes a hole of a few milliseconds. A packet of a socket that is bound to a device without a route does
 not fail in IPv4: the kernel takes the destination for a neighbour, asks for it by ARP, and loses the packet in silence.
@@ -33,13 +39,15 @@ OVERLAY_TABLE: Final = 4341
 FULL_TABLE: Final = 4342
 GATEWAY_TABLE: Final = 4343
 OUR_TABLES: Final = (LINGER_TABLE, OVERLAY_TABLE, FULL_TABLE, GATEWAY_TABLE)
+PLACES_MAX: Final = 21  # of devices that marks lead to; each has a table for the overlay and one for full mode
+MARK_TABLES: Final = range(4350, 4350 + 2 * PLACES_MAX)
 MAIN_TABLE: Final = 254
 
-SENDING_PRIORITY: Final = 4340
-LINGER_PRIORITY: Final = 4341
-NEAR_OVERLAY_PRIORITY: Final = 4342
-OVERLAY_PRIORITY: Final = 4343
-NEAR_PRIORITY: Final = 4344
+SENDING_PRIORITY: Final = 4338
+LINGER_PRIORITY: Final = 4339
+NEAR_OVERLAY_PRIORITY: Final = 4340
+OVERLAY_PRIORITY: Final = 4342
+NEAR_PRIORITY: Final = 4343
 FULL_PRIORITY: Final = 4345
 GATEWAY_PRIORITY: Final = 32801  # behind main (32766) and default (32767): only where those know no way
 ROOM: Final = 64  # ours: how far ours make way; each VPN takes two priorities
@@ -74,6 +82,27 @@ class LostAddress:
     interface: str
 
 
+@dataclass(frozen=True, slots=True)
+class MarkedDevice:
+    """A device that packets with a mark are routed to; `mark` None: with any that names no usable uplink.
+
+    `place`, below PLACES_MAX, tells its tables from those of others; a device keeps it.
+    """
+
+    name: str
+    mark: int | None
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkRouting:
+    """The devices that marks lead to. The names of all of them, and of no others, begin with `prefix`."""
+
+    mask: int
+    prefix: str
+    devices: tuple[MarkedDevice, ...]
+
+
 RouteKind: TypeAlias = Literal["unicast", "throw", "local"]
 
 
@@ -84,7 +113,8 @@ class KernelState:
     `native_prefixes` are routed as if we were not there (answered Natively-Forward). LISP data is delivered at the
     addresses of the `uplinks` and at `lost` ones, whether the kernel still has them or not, and without their being
     claimed on the link. `mtu_bytes` None leaves the MTU alone. `translates_native` masquerades what leaves natively
-    with an EID as its source. `sends_from_data_port`: RLOCs behind a NAT, which do send from port 4341.
+    with an EID as its source. `sends_from_data_port`: RLOCs behind a NAT, which do send from port 4341. `marks` None:
+    a mark makes no difference to the route.
     """
 
     tun: str
@@ -97,6 +127,12 @@ class KernelState:
     mtu_bytes: int | None = None
     sends_from_data_port: frozenset[IpAddress] = frozenset()
     translates_native: bool = False
+    marks: MarkRouting | None = None
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The TUN, and those that marks lead to."""
+        return (self.tun, *(each.name for each in self.marks.devices)) if self.marks else (self.tun,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +140,7 @@ class Rule:
     """One routing rule of ours.
 
     `is_lisp_data` limits it to UDP towards port 4341; with a source, to the way back of such packets. `device` limits
-    it to packets that are bound to that interface.
+    it to packets that are bound to that interface. `mark` is compared in the bits of `mask`.
     """
 
     priority: int
@@ -115,6 +151,8 @@ class Rule:
     suppressed_prefix_len: int | None = None
     is_lisp_data: bool = False
     device: str = ""
+    mark: int = 0
+    mask: int = 0
 
     @property
     def finds_source(self) -> bool:
@@ -137,9 +175,9 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that a `KernelState` comes to."""
+    """Everything that a `KernelState` comes to. Addresses are those of a device."""
 
-    addresses: frozenset[IpAddress]
+    addresses: frozenset[tuple[str, IpAddress]]
     routes: frozenset[Route]
     rules: frozenset[Rule]
     masqueraded: frozenset[IpNetwork]
@@ -175,8 +213,13 @@ def plan(desired: KernelState) -> Plan:
             routes.update(Route(FULL_TABLE, "throw", each) for each in {*native, *_OF_THE_LINK[family]})
             rules.add(Rule(NEAR_PRIORITY, family, MAIN_TABLE, suppressed_prefix_len=0))
             rules.update(Rule(FULL_PRIORITY, family, FULL_TABLE, source=each) for each in sources)
+    addresses = {(desired.tun, host) for host in hosts}
+    if desired.marks is not None:
+        routes, rules = _sorted_by_mark(routes, rules, desired.marks)
+        # IPv6 looks for a source among the addresses of the device first; what the route prefers, rules do not ask.
+        addresses |= {(each, host) for each in desired.devices for host in hosts if host.version == 6}
     masqueraded = {eid.network for eid in desired.eids} if desired.translates_native else set()
-    return Plan(frozenset(hosts), frozenset(routes), frozenset(rules), frozenset(masqueraded))
+    return Plan(frozenset(addresses), frozenset(routes), frozenset(rules), frozenset(masqueraded))
 
 
 def ahead_of(rules: Iterable[Rule], others: Iterable[int]) -> frozenset[Rule]:
@@ -220,6 +263,29 @@ def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:
             routes.add(Route(GATEWAY_TABLE, "unicast", _everything(4), (uplink.name,), None, gateway, place))
             rules.add(Rule(GATEWAY_PRIORITY, 4, GATEWAY_TABLE, device=uplink.name))
     return routes, rules
+
+
+def _sorted_by_mark(routes: Iterable[Route], rules: Iterable[Rule], marks: MarkRouting) -> tuple[set[Route], set[Rule]]:
+    """The same routes again for each device, and for each rule that leads to them one per mark."""
+    found_routes, found_rules = set(routes), set(rules)
+    nth = {OVERLAY_TABLE: 0, FULL_TABLE: 1}
+    for route in routes:
+        for device in marks.devices if route.table in nth else ():
+            table = MARK_TABLES[2 * device.place + nth[route.table]]
+            found_routes.add(replace(route, table=table, devices=(device.name,) if route.devices else ()))
+    for rule in rules:
+        if rule.table not in nth:
+            continue
+        by_mark = replace(rule, priority=rule.priority - 1, mask=marks.mask)
+        found_rules.remove(rule)
+        found_rules.add(by_mark)
+        for device in marks.devices:
+            table = MARK_TABLES[2 * device.place + nth[rule.table]]
+            if device.mark is None:
+                found_rules.add(replace(rule, table=table))
+            else:
+                found_rules.add(replace(by_mark, table=table, mark=device.mark))
+    return found_routes, found_rules
 
 
 def _everything(family: int) -> IpNetwork:

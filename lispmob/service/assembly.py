@@ -11,12 +11,14 @@ from lispmob.control.locator_set import NEVER, EidRank, LocalLocator
 from lispmob.control.node_config import Fallback, MapServerPeer, NattMode, NattSettings, NodeConfig
 from lispmob.control.path import ProbeConfig
 from lispmob.control.preference import PreferenceConfig
+from lispmob.datapath.lanes import DEFAULT, Lane, MarksWay, device_prefix
 from lispmob.datapath.model import ControlPacket, Disposition, EngineConfig, ForwardingEntry, ForwardingLocator
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
-from lispmob.mh.plan import KernelState, KernelUplink, LostAddress
+from lispmob.mh.plan import KernelState, KernelUplink, LostAddress, MarkedDevice, MarkRouting
+from lispmob.mh.policy import MarkMask
 from lispmob.mh.policy import Uplink as SteeringUplink
 from lispmob.mh.scheduler import Prefer
 from lispmob.natt.arrival import DataControl
@@ -50,7 +52,7 @@ def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy
         held_back=frozenset(held_back(file, meaning)),
         last_resort=last_resort(file, meaning),
         rules=tuple(rule.to_rule() for rule in file.uplinks),
-        ignored_interfaces=(file.tun.name, "lmn*", "lmh*"),
+        ignored_interfaces=(file.tun.name, f"{device_prefix(file.tun.name)}*", "lmn*", "lmh*"),
         use_temporary=file.addresses.temporary,
         use_deprecated=file.addresses.deprecated,
     )
@@ -187,6 +189,7 @@ def kernel_state(
     lost: Iterable[LostAddress],
     natives: NativeRoutes,
     plan: NattPlan = NO_PLAN,
+    marks: MarkRouting | None = None,
 ) -> KernelState:
     """What the kernel must hold for these uplinks."""
     present, gone = tuple(uplinks), tuple(lost)
@@ -209,7 +212,20 @@ def kernel_state(
             one.locator.address for one in plan.uplinks if one.data_port != "pool" or not one.is_usable
         ).union(one.address for one in gone if is_private(one.address)),
         translates_native=file.routing.fallback == "native",
+        marks=marks,
     )
+
+
+def mark_routing(file: NodeFile, mask: MarkMask, way: MarksWay, lanes: Iterable[Lane]) -> MarkRouting | None:
+    """Which devices the kernel has to route marks to; None where the datapath sorts them itself."""
+    if way.name != "devices":
+        return None
+    devices = tuple(
+        MarkedDevice(lane.device, mask.mark(lane.ifindex) or None, lane.queue)
+        for lane in lanes
+        if lane.ifindex != DEFAULT
+    )
+    return MarkRouting(mask.bits, device_prefix(file.tun.name), devices)
 
 
 def guarded(file: NodeFile) -> tuple[IpAddress, ...]:
@@ -222,28 +238,37 @@ def guarded(file: NodeFile) -> tuple[IpAddress, ...]:
 def local_locators(
     uplinks: Iterable[Uplink], file: NodeFile, meaning: Meaning = NO_MEANING
 ) -> tuple[LocalLocator, ...]:
-    """Our RLOCs: every usable address of every uplink."""
+    """Our RLOCs: every usable address of every uplink.
+
+    The first of a family has all the weight of its uplink: whoever has three addresses on an interface has no better
+    one, and its traffic comes in where it leaves. The others are there for when nobody gets through to the first.
+    """
     return tuple(
         LocalLocator(
             address,
             uplink.ifindex,
             uplink.name,
             uplink.priority,
-            uplink.weight,
+            uplink.weight if is_first else 0,
             uplink.mtu_bytes,
             uplink_cost(file, uplink, meaning),
-            eid_ranks(file, uplink),
+            eid_ranks(file, uplink, is_first=is_first),
         )
         for uplink in uplinks
         for address in uplink.addresses
+        for is_first in (address == next(one for one in uplink.addresses if one.version == address.version),)
     )
 
 
-def eid_ranks(file: NodeFile, uplink: Uplink) -> tuple[EidRank, ...]:
-    """The EIDs in whose mappings this uplink counts something else than everywhere."""
+def eid_ranks(file: NodeFile, uplink: Uplink, *, is_first: bool) -> tuple[EidRank, ...]:
+    """The EIDs in whose mappings an address of this uplink, the first of its family or not, counts something else."""
     usual = uplink.priority, uplink.weight
     ranks = ((own.prefix, own.rank(uplink.name, *usual)) for own in file.own_eids)
-    return tuple(EidRank(eid, *rank) for eid, rank in ranks if rank != usual)
+    return tuple(
+        EidRank(eid, priority, weight if is_first else 0)
+        for eid, (priority, weight) in ranks
+        if (priority, weight) != usual
+    )
 
 
 def engine_uplinks(

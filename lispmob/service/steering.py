@@ -175,9 +175,10 @@ class Steering:
 
     def _hooks(self, compiled: Compiled) -> Hooks:
         present = {up.ifindex for up in compiled.uplinks}
-        lanes = [lane for lane in self._engine.lanes if lane.ifindex in present]
-        arrivals = tuple(Arrival(lane.ifindex, lane.device, lane.queue) for lane in lanes)
-        return Hooks((self._engine.config.tun_name,), arrivals)
+        arrivals = tuple(Arrival(lane.ifindex, lane.queue) for lane in self._engine.lanes if lane.ifindex in present)
+        sorts_by_route = self._engine.marks_way.name == "devices"
+        sources = tuple(eid.network for eid in self._engine.eids) if sorts_by_route else ()
+        return Hooks(self._engine.config.tun_name, arrivals, sources)
 
     def _complain(self, problem: str) -> None:
         if problem != self.problem:

@@ -171,7 +171,8 @@ class Views(SteeringViews):
         if entry is None or known is None:
             return schema.Lookup(eid=str(eid), verdict="ask")
         verdict = _verdict(known)
-        best = known.locators[0] if verdict == "encapsulate" and known.locators else None
+        usable = known.locators if verdict == "encapsulate" else ()
+        best = min(usable, key=lambda one: (one.priority, -one.weight), default=None)
         return schema.Lookup(
             eid=str(eid), verdict=verdict, entry=self._entry(entry), locator=str(best.address) if best else None
         )
@@ -257,10 +258,12 @@ class Views(SteeringViews):
         ]
 
     def _datapath(self) -> schema.Datapath:
-        counts, tier = self._parts.engine.counters(), self._parts.engine.tier
+        counts, tier, marks = self._parts.engine.counters(), self._parts.engine.tier, self._parts.engine.marks_way
         return schema.Datapath(
             tier=tier.name,
             why=tier.why,
+            marks=marks.name,
+            marks_why=marks.why,
             packets_out=counts["out_packets"],
             packets_in=counts["data_packets"],
             octets_out=counts["out_octets"],

@@ -200,7 +200,7 @@ class _Explanation:
         compiled, engine = self._parts.steering.compiled, self._parts.engine
         if not engine.lanes:
             if ours or len(decision.uplinks) > 1:
-                self._doubt("mark", f"marks have no effect here: {engine.lanes_problem or 'there are no lanes'}")
+                self._doubt("mark", f"marks have no effect here: {engine.marks_way.why}")
             return {DEFAULT: 1}
         if len(decision.uplinks) > 1 and not ours:
             rule = next(one for one in compiled.rules if one.rule.name == decision.rule)

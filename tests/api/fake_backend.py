@@ -143,6 +143,8 @@ class FakeBackend(FakeSteering):
             datapath=Datapath(
                 tier="tun",
                 why="bpf(2) refused (EPERM)",
+                marks="devices",
+                marks_why="bpf(2) refused (EPERM)",
                 packets_out=1,
                 packets_in=20,
                 octets_out=999,

@@ -35,6 +35,7 @@ Uplinks
 Locators   198.51.100.23 (wlan0); version 9
 Routing    split: 192.0.2.0/24 through lmn0 (MTU 1444), without a mapping: native
 Datapath   tun: bpf(2) refused (EPERM)
+Marks      a device per uplink (bpf(2) refused (EPERM))
 Sent       1 packet, 999 B
 Received   20 packets, 123.5 kB
 Dropped    3 packets; see lispctl counters

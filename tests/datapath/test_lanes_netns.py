@@ -10,9 +10,18 @@ from collections.abc import Callable
 import pytest
 
 from lispmob.datapath import steering
-from lispmob.datapath.lanes import DEFAULT, UNUSABLE, DeviceLanes, QueueLanes, device_name, open_lanes
+from lispmob.datapath.lanes import (
+    DEFAULT,
+    DEVICE_UPLINKS_MAX,
+    UNUSABLE,
+    DeviceLanes,
+    QueueLanes,
+    device_name,
+    open_lanes,
+)
 from lispmob.errors import KernelRefused
 from lispmob.lab.namespace import Namespace
+from lispmob.mh.plan import PLACES_MAX
 from tests.mh.conftest import device_host, host  # noqa: F401
 from tests.mh.lane_host import EID, PEER, LaneHost
 
@@ -92,7 +101,8 @@ def test_without_bpf_there_is_one_device_per_lane_and_a_reason(
         lanes.close()
 
     assert isinstance(lanes, DeviceLanes)
-    assert "CAP_BPF" in why
+    assert why.name == "devices"
+    assert "CAP_BPF" in why.why
     assert "lmn0" not in namespace.run("ip", "-o", "link")
 
 
@@ -105,9 +115,48 @@ def test_routing_rules_sort_where_each_lane_is_a_device(device_host: LaneHost) -
     assert device_host.lane_of(PEER[4], prepare=marked(7)) == UNUSABLE
 
 
+def use(host: LaneHost, *ifindexes: int) -> dict[int, int]:  # noqa: F811
+    """These are the uplinks now; the descriptors of their lanes."""
+    with host.namespace.entered():
+        lanes = host.lanes.set_uplinks([(ifindex, ifindex) for ifindex in ifindexes])
+        host.lanes.close_gone()
+    return {lane.ifindex: lane.fd for lane in lanes}
+
+
+def test_the_device_of_an_uplink_that_is_gone_is_read_once_more(device_host: LaneHost) -> None:  # noqa: F811
+    device_host.route_by_mark()
+
+    use(device_host, 3)
+
+    assert device_host.lane_of(PEER[4], prepare=marked(2)) == UNUSABLE
+    assert device_host.lane_of(PEER[4], prepare=marked(3)) == 3
+
+
+def test_an_uplink_that_is_back_at_once_has_the_device_that_it_had(device_host: LaneHost) -> None:  # noqa: F811
+    before = use(device_host, 2, 3)
+
+    use(device_host, 3)
+    after = use(device_host, 2, 3)
+
+    assert after == before
+
+
+def test_as_many_uplinks_as_there_may_be_come_and_go_within_the_lanes_of_the_datapath(
+    device_host: LaneHost,  # noqa: F811
+) -> None:
+    most = 0
+    for first in (100, 200, 100):
+        lanes = use(device_host, *range(first, first + 30))
+        most = max(most, len(device_host.lanes.readable))
+        assert len(lanes) == 2 + DEVICE_UPLINKS_MAX
+
+    assert most == 2 + 3 * DEVICE_UPLINKS_MAX <= 64
+    assert max(lane.queue for lane in device_host.lanes.lanes) < PLACES_MAX
+
+
 def test_devices_of_uplinks_that_are_gone_are_gone(device_host: LaneHost) -> None:  # noqa: F811
-    with device_host.namespace.entered():
-        device_host.lanes.set_uplinks([(3, 3)])
+    use(device_host, 3)
+    use(device_host, 3)
 
     expected = {"lo", "lmn0", "lmn0-x", "lmn0-3"}
     for _ in range(50):  # whoever is reading holds the device until he is done
@@ -118,7 +167,7 @@ def test_devices_of_uplinks_that_are_gone_are_gone(device_host: LaneHost) -> Non
 
 
 def test_a_long_device_name_is_shortened_to_what_the_kernel_takes() -> None:
-    assert device_name("averylongname00", 12345) == "averylong-12345"
+    assert device_name("averylongname00", 1234567) == "averylo-1234567"
     assert device_name("lmn0", UNUSABLE) == "lmn0-x"
 
 

@@ -21,12 +21,12 @@ from lispmob.iface_monitor import proc_net
 from lispmob.iface_monitor.default_routes import HIGH_HALF, LOW_HALF, WHOLE
 from lispmob.iface_monitor.polling import CALM_S, LIVELY_S, TOLD_S
 from lispmob.lab.namespace import Namespace
-from tests.iface_monitor import sandboxed_watch
+from tests import seccomp
 
 ROOT = Path(__file__).resolve().parents[2]
 
 needs_seccomp = pytest.mark.skipif(
-    platform.machine() not in sandboxed_watch.NUMBERS, reason="the system call numbers of this machine are not listed"
+    platform.machine() not in seccomp.NUMBERS, reason="the system call numbers of this machine are not listed"
 )
 
 

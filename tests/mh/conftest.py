@@ -9,7 +9,7 @@ import pytest
 
 from lispmob.datapath.lanes import DeviceLanes, QueueLanes
 from lispmob.lab.namespace import NamespaceSet
-from tests.mh.lane_host import EID, LaneHost, prepare
+from tests.mh.lane_host import LaneHost, prepare
 from tests.mh.steered import Steered
 
 MASK = 0xFFFF
@@ -69,10 +69,7 @@ def steered(host: LaneHost, back_end: str) -> Iterator[Steered]:
 def steered_devices(device_host: LaneHost, back_end: str) -> Iterator[Steered]:
     """A device per lane, and routing rules by mark."""
     device_host.route_by_mark()
-    # The reverse path filter: loose, and it wants an address on the interface that a packet comes in by.
-    for lane in device_host.lanes.lanes[1:]:
-        device_host.run(f"echo 2 > /proc/sys/net/ipv4/conf/{lane.device}/rp_filter")
-        device_host.run(f"ip addr add {EID[4]}/32 dev {lane.device}")
+    device_host.run("echo 1 > /proc/sys/net/ipv4/conf/lmn0/rp_filter")  # what comes in must pass the strictest filter
     steered = Steered(device_host, back_end)
     yield steered
     steered.clean_up()

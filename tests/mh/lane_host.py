@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
-from lispmob.datapath.lanes import DEFAULT, UNUSABLE, Lane, Lanes
+from lispmob.datapath.lanes import DEFAULT, UNUSABLE, DeviceLanes, Lane, Lanes
 from lispmob.lab.namespace import Namespace
 from lispmob.mh.chain_text import Arrival, Hooks
 
@@ -41,10 +41,10 @@ class LaneHost:
     def hooks(self) -> Hooks:
         """Where our chains hang."""
         lanes = self.lanes.lanes
-        arrivals = tuple(Arrival(one.ifindex, one.device, one.queue) for one in lanes if one.ifindex > 0)
-        has_queues = lanes[0].queue is not None
-        sources = () if has_queues else tuple(ip_network(prefix) for prefix in SITE.values())
-        return Hooks((self.lanes.device,), arrivals, sources)
+        arrivals = tuple(Arrival(one.ifindex, one.queue) for one in lanes if one.ifindex > 0)
+        sorts_by_route = isinstance(self.lanes, DeviceLanes)
+        sources = tuple(ip_network(prefix) for prefix in SITE.values()) if sorts_by_route else ()
+        return Hooks(self.lanes.tun.name, arrivals, sources)
 
     def route_by_mark(self, mask: int = 0xFFFF) -> None:
         """What sorts where each lane is a device of its own: a table and a rule per mark."""
@@ -87,15 +87,15 @@ class LaneHost:
 
     def inject(self, lane: int, packet: bytes) -> None:
         """A packet comes in from the uplink of that lane."""
-        os.write(next(one.fd for one in self.lanes.lanes if one.ifindex == lane), packet)
+        os.write(next(one.into for one in self.lanes.lanes if one.ifindex == lane), packet)
 
     def collect(self) -> None:
         while not self._is_over:
-            lanes = {one.fd: one for one in self.lanes.lanes}
             with contextlib.suppress(OSError, ValueError):  # a device of a lane was closed meanwhile
-                ready, _, _ = select.select(list(lanes), [], [], 0.05)
-                for fd in ready:
-                    self._read(lanes[fd])
+                ready, _, _ = select.select([one.fd for one in self.lanes.readable], [], [], 0.05)
+                for lane in self.lanes.readable:  # as they are now
+                    if lane.fd in ready:
+                        self._read(lane)
 
     def _read(self, lane: Lane) -> None:
         with contextlib.suppress(BlockingIOError, OSError):

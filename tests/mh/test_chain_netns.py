@@ -304,6 +304,6 @@ def test_without_iptables_there_is_a_sentence_about_it() -> None:
     chain = MarkChain((Tool("iptables-of-nobody", 4),))
 
     with pytest.raises(KernelRefused, match="install iptables"):
-        asyncio.run(chain.apply(Policy().compile(()), Hooks(("lmn0",))))
+        asyncio.run(chain.apply(Policy().compile(()), Hooks("lmn0")))
 
     assert chain.refused == 1

@@ -12,7 +12,7 @@ from lispmob.mh.selector import Span
 from lispmob.mh.xtables import remedy
 
 CABLE, WIFI = Uplink("cable0", 2), Uplink("wlan0", 3)
-QUEUES = Hooks(("lmn0",), (Arrival(2, "lmn0", 2), Arrival(3, "lmn0", 3)))
+QUEUES = Hooks("lmn0", (Arrival(2, 2), Arrival(3, 3)))
 
 
 def text(*rules: Rule, family: int = 4, hooks: Hooks = QUEUES, keeps_replies: bool = True) -> ChainText:
@@ -84,7 +84,7 @@ def test_a_flow_keeps_the_uplink_that_the_dice_gave_it() -> None:
 
 def test_our_jumps_stand_where_packets_enter_and_leave_the_tun() -> None:
     by_queue = QUEUES.jumps(4)
-    by_device = Hooks(("lmn0",), (Arrival(2, "lmn0-2"),), (ip_network("10.1.0.1/32"),)).jumps(4)
+    by_device = Hooks("lmn0", (Arrival(2, 1),), (ip_network("10.1.0.1/32"), ip_network("2001:db8::/64"))).jumps(4)
 
     assert by_queue == [
         "-A PREROUTING -i lmn0 -j LISPMOB-CAME-IN",
@@ -92,10 +92,28 @@ def test_our_jumps_stand_where_packets_enter_and_leave_the_tun() -> None:
         "-A OUTPUT -o lmn0 -j LISPMOB-MARK",
     ]
     assert by_device == [
-        "-A PREROUTING -i lmn0-2 -j LISPMOB-CAME-IN",
-        "-A PREROUTING -s 10.1.0.1/32 -j LISPMOB-FORWARD",
+        "-A PREROUTING -i lmn0 -j LISPMOB-CAME-IN",
+        "-A PREROUTING -s 10.1.0.1/32 -j LISPMOB-ROUTE",
+        "-A FORWARD -o lmn0 -j LISPMOB-FORWARD",
         "-A OUTPUT -o lmn0 -j LISPMOB-MARK",
     ]
+
+
+def test_where_marks_decide_the_route_others_are_marked_before_it_and_dropped_behind_it() -> None:
+    hooks = Hooks("lmn0", sources=(ip_network("10.1.0.0/24"),))
+    gone = Rule("gone", Selector(protocols=(6,)), (Via("wwan0"),), otherwise="drop")
+    kept = Rule("kept", Selector(protocols=(17,)), (Via("wlan0"),))
+
+    made = [
+        line.split(" ", 2) for line in text(gone, kept, hooks=hooks, keeps_replies=False).rules if "comment" in line
+    ]
+    verdicts = {(chain, rest.split()[-2], rest.split()[-1]) for _, chain, rest in made}
+
+    assert {each for each in verdicts if each[0] == "LISPMOB-ROUTE"} == {
+        ("LISPMOB-ROUTE", "-j", "RETURN"),
+        ("LISPMOB-ROUTE", "-g", "LISPMOB-VIA-3"),
+    }
+    assert ("LISPMOB-FORWARD", "-j", "DROP") in verdicts
 
 
 def test_a_rule_about_a_control_group_that_is_not_there_is_left_out_and_named() -> None:
@@ -129,7 +147,7 @@ def test_a_change_leaves_the_jumps_where_they_stand_and_everybody_elses_rules_al
         "COMMIT",
     ]
 
-    lines = restore_lines(present, text(keeps_replies=False, hooks=Hooks(("lmn0",))))
+    lines = restore_lines(present, text(keeps_replies=False, hooks=Hooks("lmn0")))
 
     assert ":LISPMOB-VIA-9 - [0:0]" in lines
     assert lines[-1] == "-X LISPMOB-VIA-9"

@@ -38,23 +38,23 @@ FULL = KernelState(
 
 SPLIT_RULES = """\
 0: from all lookup local
-4342: from all to 10.1.0.0/16 lookup main suppress_prefixlength 16 proto 201
-4343: from 0.0.0.0 lookup 4341 proto 201
-4343: from 10.1.0.1 lookup 4341 proto 201
+4340: from all to 10.1.0.0/16 lookup main suppress_prefixlength 16 proto 201
+4342: from 0.0.0.0 lookup 4341 proto 201
+4342: from 10.1.0.1 lookup 4341 proto 201
 32766: from all lookup main
 32767: from all lookup default"""
 
 FULL_RULES = """\
 0: from all lookup local
-4340: from 192.0.2.2 oif eth0 ipproto udp sport 4341 lookup main proto 201
-4341: from 192.0.2.2 ipproto udp sport 4341 lookup 4340 proto 201
-4341: from 192.0.2.9 ipproto udp sport 4341 lookup 4340 proto 201
-4341: from all to 192.0.2.2 ipproto udp dport 4341 lookup 4340 proto 201
-4341: from all to 192.0.2.9 ipproto udp dport 4341 lookup 4340 proto 201
-4342: from all to 10.1.0.0/16 lookup main suppress_prefixlength 16 proto 201
-4343: from 0.0.0.0 lookup 4341 proto 201
-4343: from 10.1.0.1 lookup 4341 proto 201
-4344: from all lookup main suppress_prefixlength 0 proto 201
+4338: from 192.0.2.2 oif eth0 ipproto udp sport 4341 lookup main proto 201
+4339: from 192.0.2.2 ipproto udp sport 4341 lookup 4340 proto 201
+4339: from 192.0.2.9 ipproto udp sport 4341 lookup 4340 proto 201
+4339: from all to 192.0.2.2 ipproto udp dport 4341 lookup 4340 proto 201
+4339: from all to 192.0.2.9 ipproto udp dport 4341 lookup 4340 proto 201
+4340: from all to 10.1.0.0/16 lookup main suppress_prefixlength 16 proto 201
+4342: from 0.0.0.0 lookup 4341 proto 201
+4342: from 10.1.0.1 lookup 4341 proto 201
+4343: from all lookup main suppress_prefixlength 0 proto 201
 4345: from 0.0.0.0 lookup 4342 proto 201
 4345: from 10.1.0.1 lookup 4342 proto 201
 32766: from all lookup main
@@ -63,8 +63,8 @@ FULL_RULES = """\
 
 FULL_RULES_6 = """\
 0: from all lookup local
-4341: from all to 2001:db8:9::9 ipproto udp dport 4341 lookup 4340 proto 201
-4344: from all lookup main suppress_prefixlength 0 proto 201
+4339: from all to 2001:db8:9::9 ipproto udp dport 4341 lookup 4340 proto 201
+4343: from all lookup main suppress_prefixlength 0 proto 201
 4345: from 2001:db8:e::1 lookup 4342 proto 201
 32766: from all lookup main"""
 

@@ -71,8 +71,8 @@ def test_rules_that_slipped_in_front_of_ours_are_overtaken_and_those_put_there_o
     def priorities(others: set[int]) -> list[int]:
         return sorted({rule.priority for rule in ahead_of(rules, others)})
 
-    assert priorities({0, 100, 32766, 32767}) == [4344, 4345]
-    assert priorities({0, 4340, 4339, 32766}) == [4337, 4338]
-    assert priorities({0, 4340, 4339, 4335, 4334}) == [4332, 4333]
-    assert priorities({4345 - ROOM}) == [4344, 4345]
-    assert min(priorities(set(range(4345 - ROOM, 4343)))) - (4344 - 4341) >= 4341 - ROOM
+    assert priorities({0, 100, 32766, 32767}) == [4343, 4345]
+    assert priorities({0, 4340, 4339, 32766}) == [4336, 4338]
+    assert priorities({0, 4340, 4339, 4335, 4334}) == [4331, 4333]
+    assert priorities({4345 - ROOM}) == [4343, 4345]
+    assert min(priorities(set(range(4345 - ROOM, 4342)))) - (4343 - 4338) >= 4338 - ROOM

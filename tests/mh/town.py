@@ -30,6 +30,9 @@ uplinks:
 """
 """Both uplinks of one priority, 3:1."""
 
+PROGRAM = {True: ("lispmob",), False: ("tests.datapath.without_bpf", "lispmob.__main__")}
+"""lispd, as it is and where bpf(2) is refused to it."""
+
 DATAGRAM_OCTETS = 64 + 28 + 8  # what each has at least, also in a run
 
 
@@ -41,6 +44,7 @@ class Town:
     directory: Path
     nodes: dict[str, Node] = field(default_factory=dict)
     uplinks: tuple[str, ...] = ("wlan0", "lte0")
+    has_bpf: bool = True
 
     @property
     def a(self) -> Namespace:
@@ -84,7 +88,8 @@ class Town:
 
     def start(self, identity: Identity, extra: str) -> Node:
         directory = self.directory / identity.name
-        node = Node(identity, self.lab[identity.name], self.base(identity.name) + extra, directory)
+        program = PROGRAM[self.has_bpf or identity is not A]
+        node = Node(identity, self.lab[identity.name], self.base(identity.name) + extra, directory, program)
         self.nodes[identity.name] = node
         return node
 
@@ -140,13 +145,19 @@ class Town:
 
 @contextlib.contextmanager
 def town(
-    extra: str = "", extra_b: str = "", *, delay_s: float = 0.005, topology: Topology | None = None
+    extra: str = "",
+    extra_b: str = "",
+    *,
+    delay_s: float = 0.005,
+    topology: Topology | None = None,
+    has_bpf: bool = True,
 ) -> Iterator[Town]:
-    """Everything runs, is registered, and has exchanged packets."""
+    """Everything runs, is registered, and has exchanged packets. `has_bpf`: of a."""
     with tempfile.TemporaryDirectory(prefix="lispmob-town-") as directory, contextlib.ExitStack() as stack:
         made = topology or roaming(delay_s)
         lab = stack.enter_context(Lab(made))
-        one = Town(lab, Path(directory), uplinks=tuple(up.interface for up in made.host("a").uplinks))
+        uplinks = tuple(up.interface for up in made.host("a").uplinks)
+        one = Town(lab, Path(directory), uplinks=uplinks, has_bpf=has_bpf)
         addresses = [address.ip for address in lab.topology.addresses("hub", "eth0")]
         hub = Hub(lab["hub"], hub_configuration((A, B), addresses, one.directory / "hub"), one.directory / "hub")
         stack.callback(hub.daemon.stop)

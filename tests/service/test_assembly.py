@@ -52,6 +52,17 @@ def test_every_address_of_every_uplink_is_a_locator() -> None:
     assert [(str(one.address), one.ifindex) for one in found] == [(str(V4), 2), (str(V6), 2), ("198.51.100.2", 3)]
 
 
+def test_of_several_addresses_of_a_family_the_first_has_the_weight_of_its_uplink_in_every_mapping() -> None:
+    special = EidPrefix.parse("10.0.0.1/32")
+    file = msgspec.structs.replace(FILE, own_eids=(OwnEid(special, (EidUplinkSection(name="*", weight=40),)),))
+    own = [str(V4), "192.0.2.77", str(V6), "2001:db8::77"]
+
+    found = assembly.local_locators([uplink("wlan0", *own), uplink("lte0", "198.51.100.2", ifindex=3)], file)
+
+    assert [one.weight for one in found] == [100, 0, 100, 0, 100]
+    assert [one.told_for(special).weight for one in found] == [40, 0, 40, 0, 40]
+
+
 def test_a_locator_carries_what_it_counts_for_an_eid_that_wants_it_otherwise() -> None:
     special, usual = EidPrefix.parse("10.0.0.1/32"), EidPrefix.parse("10.0.0.2/32")
     rules = (EidUplinkSection(name="lte*", priority=5),)

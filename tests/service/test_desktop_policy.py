@@ -14,7 +14,8 @@ from lispmob.iface_monitor.network_manager_state import Connectivity, Device, De
 from lispmob.iface_monitor.snapshot import DefaultRoute, Link, LocalAddress, NetworkState
 from lispmob.service import assembly
 
-WLAN, WWAN = (Link(n, name, "", True, True, False, 1500) for n, name in ((2, "wlan0"), (3, "wwan0")))
+WLAN = Link(2, "wlan0", "", True, True, False, 1500, "wifi")
+WWAN = Link(3, "wwan0", "", True, True, False, 1500, "wwan")
 STATE = NetworkState.of(
     [WLAN, WWAN],
     [LocalAddress(ip_address("192.0.2.2"), 24, 2), LocalAddress(ip_address("198.51.100.2"), 24, 3)],
@@ -79,6 +80,8 @@ def test_a_priority_that_the_user_wrote_stands_even_for_a_metered_uplink() -> No
         ("network-manager: {use: no}", "[]", False),
         ("", '[{name: "wwan*", metered: no}]', False),
         ("network-manager: {use: no}", '[{name: "wwan*", metered: yes}]', True),
+        ("network-manager: {use: no}", "[{type: wwan, metered: yes}]", True),
+        ("network-manager: {use: no}", "[{type: usb, metered: yes}]", False),
     ],
 )
 def test_rules_that_must_not_cost_believe_the_user_or_else_network_manager(

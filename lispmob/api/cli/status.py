@@ -54,6 +54,7 @@ def _facts(status: dict[str, Any]) -> list[str]:
         ("Locators", f"{locators or 'none'}; version {status['locator_set_version']}"),
         ("Routing", _routing(routing)),
         ("Datapath", f"{clean(path['tier'])}: {clean(path['why'])}"),
+        ("Marks", _marks(path)),
         ("Sent", f"{plural(path['packets_out'], 'packet')}, {octets(path['octets_out'])}"),
         ("Received", f"{plural(path['packets_in'], 'packet')}, {octets(path['octets_in'])}"),
         ("Dropped", f"{plural(path['drops'], 'packet')}" + ("; see lispctl counters" if path["drops"] else "")),
@@ -64,8 +65,16 @@ def _facts(status: dict[str, Any]) -> list[str]:
 
 
 def _locator(locator: dict[str, Any]) -> str:
-    relay = f", through RTR {clean(locator['rtr'])}" if locator["rtr"] is not None else ""
+    relay = f", through RTR {clean(locator['rtr'])}" if locator.get("rtr") is not None else ""
     return f"{clean(locator['address'])} ({clean(locator['interface'])}{relay})"
+
+
+def _marks(path: dict[str, Any]) -> str:
+    """Of an older lispd nothing is known."""
+    if path.get("marks") == "program":
+        return "steering program"
+    what = "a device per uplink" if path.get("marks") == "devices" else "without effect"
+    return f"{what} ({clean(path.get('marks_why') or 'the reason is not known')})"
 
 
 def _routing(routing: dict[str, Any]) -> str:

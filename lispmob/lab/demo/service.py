@@ -96,16 +96,23 @@ class Hub:
 
 
 class Node:
-    """lispd in its namespace, and lispctl to ask it."""
+    """lispd in its namespace, and lispctl to ask it. `program`: the module, and its first arguments."""
 
-    def __init__(self, identity: Identity, namespace: Namespace, configuration: str, directory: Path) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        namespace: Namespace,
+        configuration: str,
+        directory: Path,
+        program: Sequence[str] = ("lispmob",),
+    ) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         (directory / "state").mkdir(mode=0o700, exist_ok=True)
         self.identity = identity
         self.namespace = namespace
         self._socket = directory / "lispd.sock"
         self._path = _write(directory / "lispd.conf", configuration)
-        command = module("lispmob", "-c", str(self._path))
+        command = module(*program, "-c", str(self._path))
         self.daemon = Daemon(f"lispd {identity.name}", namespace, command, directory / "lispd.log")
 
     def lispctl(self, command: str) -> Json | None:
