@@ -205,6 +205,8 @@ class Daemon:
             self.engine.mark_move()
         self.uplinks = delta.uplinks
         self._use_uplinks()
+        if is_move:
+            self.journal.on_moved(self.now())
         self._report_traffic()
         self._tell_locators()
         # After the registers: a mark that names an uplink which has just gone takes the default way meanwhile.

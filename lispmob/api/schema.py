@@ -141,12 +141,13 @@ class NetCheck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LocalLocator(msgspec.Struct, frozen=True, kw_only=True):
-    """One of our own RLOCs as we register it."""
+    """One of our own RLOCs as we register it; behind a NAT its data goes through `rtr`."""
 
     address: str
     interface: str
     priority: int
     weight: int
+    rtr: str | None = None
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,12 +189,16 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Handover(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of one move. A gap is the silence in one direction, None while it is not known."""
+    """The record of one move. A gap is the silence in one direction, None while it is not known.
+
+    `moved_after_ms` is from the event to the datapath's sending by the uplinks that are left.
+    """
 
     id: int
     started_at: str
     reasons: list[str]
     steps: list[Step]
+    moved_after_ms: float | None = None
     gap_out_ms: float | None = None
     gap_in_ms: float | None = None
 

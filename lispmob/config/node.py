@@ -103,11 +103,12 @@ class AddressesSection(Section, frozen=True, kw_only=True):
 
 
 class NetworkManagerSection(Section, frozen=True, kw_only=True):
-    """What NetworkManager's words are worth: its captive portals, and connections that are paid by the octet."""
+    """What NetworkManager's words are worth: captive portals, what is paid by the octet, what reaches no internet."""
 
     use: YesNo = True
     portal: Annotated[str, one_of("wait", "use")] = "wait"
     metered: Annotated[str, one_of("use", "last", "never")] = "last"
+    limited: Annotated[str, one_of("use", "last")] = "use"
 
 
 class RoutingSection(Section, frozen=True, kw_only=True):

@@ -133,6 +133,11 @@ class Device:
         return self.state is DeviceState.ACTIVATED and self.connectivity is Connectivity.PORTAL
 
     @property
+    def is_limited(self) -> bool:
+        """True while NetworkManager's check does not get through to the internet."""
+        return self.state is DeviceState.ACTIVATED and self.connectivity is Connectivity.LIMITED
+
+    @property
     def why(self) -> str:
         """The reason of the last change of state, for people."""
         return REASONS.get(self.reason, f"reason {self.reason}")
@@ -193,6 +198,11 @@ class Meaning:
         """Interfaces that are paid by the octet, or are guessed to be."""
         return frozenset(each.interface for each in self.devices if each.is_metered and _is_up(each))
 
+    @property
+    def limited(self) -> frozenset[str]:
+        """Interfaces that do not reach the internet, as NetworkManager sees it."""
+        return frozenset(each.interface for each in self.devices if each.is_limited)
+
 
 def explain(old: Meaning, new: Meaning) -> list[str]:
     """What changed, one sentence each, for the log and the handover journal; empty when nothing worth telling did."""
@@ -207,6 +217,10 @@ def explain(old: Meaning, new: Meaning) -> list[str]:
             told.append(f"{name}: {now.state.name.lower().replace('_', ' ')} ({now.why})")
         if now.is_behind_portal != was.is_behind_portal:
             told.append(f"{name}: " + ("a captive portal" if now.is_behind_portal else "no captive portal any more"))
+        if now.is_limited and was.connectivity is Connectivity.FULL:
+            told.append(f"{name}: does not reach the internet any more")
+        if was.is_limited and now.connectivity is Connectivity.FULL:
+            told.append(f"{name}: reaches the internet")
         if bool(now.is_metered) != bool(was.is_metered) and _is_up(now):
             told.append(f"{name}: " + ("metered" if now.is_metered else "not metered"))
     return told

@@ -50,12 +50,19 @@ def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy
     """Which interfaces and addresses may carry us, in the light of what NetworkManager says."""
     return UplinkPolicy(
         held_back=frozenset(held_back(file, meaning)),
-        last_resort=meaning.metered if file.network_manager.use and file.network_manager.metered == "last" else NONE,
+        last_resort=last_resort(file, meaning),
         rules=tuple(rule.to_rule() for rule in file.uplinks),
         ignored_interfaces=(file.tun.name, f"{device_prefix(file.tun.name)}*", "lmn*", "lmh*"),
         use_temporary=file.addresses.temporary,
         use_deprecated=file.addresses.deprecated,
     )
+
+
+def last_resort(file: NodeFile, meaning: Meaning) -> frozenset[str]:
+    """Interfaces that come after all others."""
+    wishes = file.network_manager
+    metered = meaning.metered if wishes.use and wishes.metered == "last" else NONE
+    return metered | (meaning.limited if wishes.use and wishes.limited == "last" else NONE)
 
 
 def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """The journal of moves: what happened, in which order, and for how long packets stood still. Pure.
 
 A move begins when the uplink watch reports a change. What follows (register, notify, SMR, first packet) is noted with
-its distance in milliseconds from the moment at which the kernel's event reached us. The gap of a direction is the pause
-between the last packet before the event and the first one after it; it is `None` until a packet has passed, and it
-counts only when packets were flowing before the event (within `FLOWING_S`): silence is not a loss.
+its distance in milliseconds from the moment at which the event (the kernel's, or NetworkManager's) reached us, and so
+is the moment from which the datapath sends by the uplinks that are left. The gap of a direction is the pause between
+the last packet before the event and the first one after it; it is `None` until a packet has passed, and it counts only
+when packets were flowing before the event (within `FLOWING_S`): silence is not a loss.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Handover:
     began_wall: float
     reasons: tuple[str, ...]
     steps: list[Step] = field(default_factory=list)
+    moved_after_ms: float | None = None
     gap_out_ms: float | None = None
     gap_in_ms: float | None = None
 
@@ -71,6 +73,11 @@ class HandoverJournal:
             self._note(move, "uplink", reason, now)
         return move
 
+    def on_moved(self, now: float) -> None:
+        """The datapath sends by the uplinks that the newest move has left."""
+        if self._moves:
+            self._moves[-1].moved_after_ms = self._after_ms(self._moves[-1], now)
+
     def on_step(self, what: str, detail: str, now: float) -> None:
         """Something followed from the newest move; before the first move it is no part of one."""
         if self._moves:
@@ -90,7 +97,10 @@ class HandoverJournal:
         else:
             move.gap_in_ms = gap_ms
 
-    @staticmethod
-    def _note(move: Handover, what: str, detail: str, now: float) -> None:
+    def _note(self, move: Handover, what: str, detail: str, now: float) -> None:
         if len(move.steps) < KEPT_STEPS:
-            move.steps.append(Step(round(max(0.0, now - move.began) * 1000, 3), what, detail))
+            move.steps.append(Step(self._after_ms(move, now), what, detail))
+
+    @staticmethod
+    def _after_ms(move: Handover, now: float) -> float:
+        return round(max(0.0, now - move.began) * 1000, 3)

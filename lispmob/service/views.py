@@ -245,9 +245,14 @@ class Views(SteeringViews):
         )
 
     def _locators(self, eid: EidPrefix | None = None) -> list[schema.LocalLocator]:
+        relays = {one.locator.address: one.relays for one in self._parts.node.plan.uplinks}
         return [
             schema.LocalLocator(
-                address=str(one.address), interface=one.interface, priority=one.priority, weight=one.weight
+                address=str(one.address),
+                interface=one.interface,
+                priority=one.priority,
+                weight=one.weight,
+                rtr=next((str(relay.address) for relay in relays.get(one.address, ())), None),
             )
             for one in (each.told_for(eid) for each in self._parts.node.locators.locators)
         ]
@@ -315,6 +320,7 @@ def _handover(move: Handover) -> schema.Handover:
             schema.Step(at_ms=step.at_ms, what=step.what, detail=step.detail)
             for step in sorted(move.steps, key=lambda each: each.at_ms)
         ],
+        moved_after_ms=move.moved_after_ms,
         gap_out_ms=move.gap_out_ms,
         gap_in_ms=move.gap_in_ms,
     )

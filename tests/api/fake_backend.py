@@ -72,6 +72,7 @@ MOVE = Handover(
         Step(at_ms=23.4, what="notify", detail="198.51.100.1"),
         Step(at_ms=31.05, what="first-packet-in"),
     ],
+    moved_after_ms=0.4,
     gap_out_ms=1.25,
     gap_in_ms=31.0,
 )

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lispmob.api.cli import text
 from lispmob.api.cli.main import COMMANDS, main
 from lispmob.api.schema import Event
+from tests.api import fake_backend
 from tests.api.fake_backend import Served, served
 
 STATUS = """\
@@ -53,7 +55,7 @@ HANDOVERS = """\
         +0.9 ms  smr              203.0.113.5
        +23.4 ms  notify           198.51.100.1
        +31.1 ms  first-packet-in
-  gap out 1.2 ms, in 31.0 ms
+  forwarding moved after 0.4 ms; gap out 1.2 ms, in 31.0 ms
 """
 MAP_CACHE = """\
 PREFIX           SOURCE  LOCATORS (PRIO/WEIGHT)                                      AGE  EXPIRES  UNUSED
@@ -119,6 +121,13 @@ def ctl(daemon: Served, capsys: pytest.CaptureFixture[str]) -> Ctl:
 )
 def test_a_command_prints_for_people(ctl: Ctl, command: str, expected: str) -> None:
     assert ctl(*command.split()) == expected
+
+
+def test_a_locator_behind_a_nat_names_its_rtr(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    relayed = msgspec.structs.replace(fake_backend.MINE[0], rtr="203.0.113.9")
+    monkeypatch.setattr(fake_backend, "MINE", [relayed])
+
+    assert "Locators   198.51.100.23 (wlan0, through RTR 203.0.113.9); version 9\n" in ctl("status")
 
 
 @pytest.mark.parametrize("command", ["map-cache", "map-cache list"])

@@ -91,6 +91,8 @@ class LaptopDay:
             self._disconnect(number)
         else:
             other = 1 - number
+            if other in self._captive:
+                self._log_in(other)
             self._disconnect(number)
             self._connect(other)
 

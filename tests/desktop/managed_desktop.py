@@ -55,11 +55,11 @@ class ManagedDesktop:
             more = ("connection.metered", "yes", "ipv4.route-metric", "50") if number == METERED else ()
             self.manager.add_uplink(number, *more)
 
-    def start(self, *first: int, more: str = "") -> tuple[Node, Node]:
+    def start(self, *first: int, more: str = "", program: str = "lispmob") -> tuple[Node, Node]:
         """Bring these uplinks up, and start the daemons."""
         for number in first:
             self.connect(number)
-        return self.world.start(self.bus, more)
+        return self.world.start(self.bus, more, program)
 
     def connect(self, number: int) -> None:
         self.manager.nmcli("con", "up", f"c{number}")
@@ -78,6 +78,12 @@ class ManagedDesktop:
             mark.touch()
         else:
             mark.unlink(missing_ok=True)
+        self.check_connectivity()
+
+    def set_internet(self, number: int, *, is_there: bool) -> None:
+        """NetworkManager's check gets through from this uplink, or does not; LISP does in any case."""
+        refuse = ("INPUT", "-s", f"192.168.{90 + number}.2", "-p", "tcp", "--dport", "80", "-j", "REJECT")
+        self.world.core.run("iptables", "-D" if is_there else "-A", *refuse)
         self.check_connectivity()
 
     def check_connectivity(self) -> None:

@@ -33,9 +33,15 @@ def moves_because(desk: Node, why: str) -> list[dict[str, Any]]:
     return [move for move in desk.ask("handovers") if any(why in reason for reason in move["reasons"])]
 
 
-def registered_ms(move: dict[str, Any]) -> float:
-    """From the event that reached us to the first Map-Register; the datapath has moved before it."""
-    return min(float(step["at_ms"]) for step in move["steps"] if step["what"] == "register")
+def figures(moves: list[dict[str, Any]]) -> str:
+    """From the event that reached us until the datapath sends elsewhere, and until the first Map-Register leaves."""
+    moved = [float(move["moved_after_ms"]) for move in moves]
+    registered = [min(step["at_ms"] for step in move["steps"] if step["what"] == "register") for move in moves]
+    assert all(first <= then for first, then in zip(moved, registered, strict=True))
+    return (
+        f"forwarding moved after {statistics.median(moved):.2f} ms (median of {len(moved)}, worst {max(moved):.2f}), "
+        f"registered after {statistics.median(registered):.2f} ms (worst {max(registered):.2f})"
+    )
 
 
 def test_a_stream_lives_through_roaming_by_nmcli_and_a_restart_of_network_manager(
@@ -56,15 +62,13 @@ def test_a_stream_lives_through_roaming_by_nmcli_and_a_restart_of_network_manage
     desk.until(lambda _: desk.log().count("NetworkManager is there") == 2, "heard by a restarted NetworkManager")
     result = stream.finish()
 
-    delays = [registered_ms(move) for move in left]
     with capsys.disabled():
         print(  # noqa: T201 - a figure
-            f"\nNetworkManager says deactivating: moved and registered after {statistics.median(delays):.2f} ms "
-            f"(median of {len(delays)}, worst {max(delays):.2f}); longest stall of the TCP stream "
+            f"\nNetworkManager says deactivating: {figures(left)}; longest stall of the TCP stream "
             f"{result.longest_stall_s * 1000:.0f} ms, NetworkManager's restart included"
         )
     assert result.is_alive
-    assert len(delays) == ROAMS
+    assert len(left) == ROAMS
 
 
 def test_a_lost_carrier_is_left_before_network_manager_has_made_up_its_mind(
@@ -81,12 +85,8 @@ def test_a_lost_carrier_is_left_before_network_manager_has_made_up_its_mind(
         time.sleep(0.2)
     result = stream.finish()
 
-    delays = [registered_ms(move) for move in moves_because(desk, "w0: carrier lost")]
     with capsys.disabled():
-        print(  # noqa: T201 - a figure
-            f"\nlink drops: moved and registered after {statistics.median(delays):.2f} ms (median of {len(delays)}, "
-            f"best {min(delays):.2f}, worst {max(delays):.2f})"
-        )
+        print(f"\nlink drops: {figures(moves_because(desk, 'w0: carrier lost'))}")  # noqa: T201 - a figure
     assert result.is_alive
 
 
@@ -115,6 +115,21 @@ def test_what_is_paid_by_the_octet_comes_last_and_carries_us_where_nothing_else_
 
     desktop.disconnect(0)
     desk.until_on("w2")
+
+
+def test_a_network_without_internet_comes_last_where_the_user_wants_that(desktop: ManagedDesktop) -> None:
+    desk, _ = desktop.start(0, 1, more="network-manager: {limited: last}")
+    desktop.check_connectivity()
+    desk.until_on("w0", "w1")
+
+    desktop.set_internet(0, is_there=False)
+    status = desk.until_on("w1", "w0")
+    assert [uplink["connectivity"] for uplink in status["uplinks"] if uplink["is_used"]] == ["full", "limited"]
+    assert moves_because(desk, "w0: does not reach the internet any more")
+
+    desktop.set_internet(0, is_there=True)
+    desk.until_on("w0", "w1")
+    assert moves_because(desk, "w0: reaches the internet")
 
 
 def test_after_a_resume_it_is_registered_within_a_second_and_a_round_trip_of_the_uplinks_return(

@@ -66,6 +66,9 @@ def test_bindings_that_a_nat_forgot_in_our_sleep_are_replaced_at_once_when_we_wa
             return ping(nats.lab[FAR_NODE], *eids, count=1, timeout_s=0.2).lost == 0
 
         wait_for(is_reached, "reached through its NAT")
+        rtrs = [one["rtr"] for one in (node.lispctl("netcheck") or {})["entries"]]
+        assert [one["rtr"] for one in (node.lispctl("status") or {})["locators"]] == rtrs
+        assert f"'rtr': <'{rtrs[0]}'>" in bus.gdbus(*_LOCATORS)
         time.sleep(QUIET_S)
         tell_sleep(bus, is_falling_asleep=True)
         nats.gateways[HOME.name].renumber(ANOTHER_ADDRESS)
@@ -86,6 +89,10 @@ def test_bindings_that_a_nat_forgot_in_our_sleep_are_replaced_at_once_when_we_wa
     assert took_s < FOUND_WITHIN_S + 3 * ROUND_TRIP_S
 
 
+_LOCATORS: Final = (
+    *("call", "--system", "--dest", "net.lispmob.Daemon1", "--object-path", "/net/lispmob/Daemon1"),
+    *("--method", "org.freedesktop.DBus.Properties.Get", "net.lispmob.Daemon1", "Locators"),
+)
 _NAMES: Final = (
     *("call", "--system", "--dest", "org.freedesktop.DBus", "--object-path", "/org/freedesktop/DBus"),
     *("--method", "org.freedesktop.DBus.ListNames"),

@@ -63,10 +63,13 @@ def test_reasons_are_sentences_that_a_user_understands() -> None:
     calm = meaning(device())
     leaving = meaning(device(State=110, StateReason=[110, 37]))
     portal = meaning(device(Ip4Connectivity=2, Metered=1))
+    full, limited = (meaning(device(Ip4Connectivity=number)) for number in (4, 3))
 
     assert explain(Meaning(), calm) == ["NetworkManager is there"]
     assert explain(calm, leaving) == ["wlan0: deactivating (going to sleep)"]
     assert explain(calm, portal) == ["wlan0: a captive portal", "wlan0: metered"]
+    assert explain(full, limited) == ["wlan0: does not reach the internet any more"]
+    assert explain(limited, full) == ["wlan0: reaches the internet"]
     assert explain(portal, Meaning()) == ["NetworkManager is gone: going by netlink alone"]
     assert leaving.held_back == {"wlan0": "is being disconnected (going to sleep)"}
 

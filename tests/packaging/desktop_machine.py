@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -74,6 +75,16 @@ class DesktopMachine:
     def is_reached_by_peer(self) -> bool:
         shown = self.world.peer.run("sh", "-c", f"ping -c 3 -i 0.2 -W 2 {EIDS['desk']} || true")
         return "bytes from" in shown
+
+    def serve(self, port: int) -> None:
+        """A web server on the EID."""
+        serving = f"python3 -m http.server --bind {EIDS['desk']} {port}"
+        self.box.sh(f"systemd-run --unit=web{port} --working-directory=/run {serving}")
+        wait_for(lambda: f":{port}" in self.box.sh("ss -Hltn"), "it serves")
+
+    def is_served_to_peer(self, port: int) -> bool:
+        connect = f"import socket; socket.create_connection(('{EIDS['desk']}', {port}), timeout=2)"
+        return self.world.peer.run("sh", "-c", f'{sys.executable} -c "{connect}" 2>&1 || true') == ""
 
     def until_shut(self) -> None:
         """Wait until a firewall drops what comes in unasked; that it then lets LISP in shows nothing otherwise.

@@ -20,6 +20,13 @@ pytestmark = [
     pytest.mark.skipif(why_no_machine() is not None, reason=why_no_machine() or ""),
 ]
 
+TUN = "datapath: {tier: tun}"
+PORT = 8080
+FIREWALLS = {
+    "firewalld": ("systemctl start firewalld", f"firewall-cmd --add-port={PORT}/tcp"),
+    "ufw": ("ufw --force enable", f"ufw allow {PORT}/tcp"),
+}
+"""How each is begun, and how it lets in what comes to one port."""
 _NETWORKD = """[Match]
 Name=w{number}
 [Network]
@@ -62,7 +69,7 @@ def test_without_dbus_network_managers_dispatcher_nudges_us(desktop: DesktopMach
 
 def test_firewalld_leaves_our_chains_alone_and_lets_lisp_in_once_its_ports_are_open(desktop: DesktopMachine) -> None:
     desktop.connect(0, 1)
-    desktop.start_lispd()
+    desktop.start_lispd(TUN)
     before = desktop.settled()
     assert desktop.is_reached_by_peer()
 
@@ -84,7 +91,7 @@ def test_firewalld_leaves_our_chains_alone_and_lets_lisp_in_once_its_ports_are_o
 
 def test_ufw_leaves_our_chains_alone_and_lets_lisp_in_once_its_ports_are_open(desktop: DesktopMachine) -> None:
     desktop.connect(0, 1)
-    desktop.start_lispd()
+    desktop.start_lispd(TUN)
     before = desktop.settled()
 
     desktop.box.sh("ufw --force enable")
@@ -98,6 +105,24 @@ def test_ufw_leaves_our_chains_alone_and_lets_lisp_in_once_its_ports_are_open(de
         desktop.box.sh(f"ufw {command}")
         desktop.until_as(before, f"as before ufw {command}")
         assert desktop.reaches_peer()
+
+
+@pytest.mark.parametrize("firewall", FIREWALLS)
+def test_what_the_ebpf_tier_takes_out_of_lisp_is_filtered_though_lisp_itself_is_not(
+    desktop: DesktopMachine, firewall: str
+) -> None:
+    begin, let_in = FIREWALLS[firewall]
+    desktop.connect(0)
+    desktop.start_lispd()
+    wait_for(lambda: desktop.status()["datapath"]["tier"] == "ebpf", "the kernel moves the packets")
+    desktop.serve(PORT)
+    assert desktop.is_served_to_peer(PORT)
+
+    desktop.box.sh(begin)
+    wait_for(lambda: not desktop.is_served_to_peer(PORT), "a firewall that drops")
+    assert desktop.is_reached_by_peer(), "both let an echo in, and its outer packet never comes before them"
+    desktop.box.sh(let_in)
+    wait_for(lambda: desktop.is_served_to_peer(PORT), "let in by the inner port alone")
 
 
 def test_nftables_service_flushes_the_whole_ruleset_and_ours_is_back(desktop: DesktopMachine) -> None:

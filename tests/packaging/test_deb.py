@@ -13,7 +13,7 @@ import pytest
 from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.lab.process import Daemon, module
 from tests.desktop.private_bus import wait_for
-from tests.packaging.machine import Machine, machine, why_no_machine
+from tests.packaging.machine import ROOT, Machine, machine, why_no_machine
 
 pytestmark = [
     pytest.mark.package,
@@ -23,8 +23,8 @@ pytestmark = [
 
 EID = "10.1.0.1"
 KEY = "a key between the two of them"
-CAPABILITIES = 1 << 12 | 1 << 38 | 1 << 39
-"""CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF."""
+CAPABILITIES = {"lispd": 1 << 12 | 1 << 38 | 1 << 39, "lisphub": 1 << 12 | 1 << 39}
+"""CAP_NET_ADMIN, and CAP_BPF; for the programs of the ebpf tier CAP_PERFMON too."""
 
 NODE = f"""eids: [{EID}/32]
 map-servers:
@@ -74,10 +74,17 @@ def network(laptop: Machine) -> str:
     return laptop.sh(f"{routes}; iptables-save | grep -v '^[#:*C]' || true")
 
 
+def sysctls(laptop: Machine) -> list[str]:
+    """What the network is set to, but for our own device."""
+    found = laptop.sh("grep -rs '' /proc/sys/net/core /proc/sys/net/ipv4 /proc/sys/net/ipv6", must=False)
+    return sorted(line for line in found.splitlines() if "/lmn0/" not in line)
+
+
 def test_it_installs_starts_once_it_is_configured_and_leaves_nothing_when_purged(
     laptop: Machine, tmp_path: Path
 ) -> None:
-    files, before = laptop.files(), network(laptop)
+    files, before, settings = laptop.files(), network(laptop), sysctls(laptop)
+    assert len(settings) > 100
 
     install(laptop)
     assert laptop.sh("systemctl is-enabled lispd").strip() == "enabled"
@@ -87,6 +94,7 @@ def test_it_installs_starts_once_it_is_configured_and_leaves_nothing_when_purged
     laptop.sh("lispd --check && systemctl start lispd")
     wait_for(lambda: is_registered(laptop), "lispd is registered")
     assert EID in laptop.sh("ip addr show lmn0")
+    assert sysctls(laptop) == settings
     laptop.sh("systemctl stop lispd")
     assert network(laptop) == before
     assert f"withdrawn eid={EID}/32" in (tmp_path / "hub.log").read_text()
@@ -100,6 +108,37 @@ def test_it_installs_starts_once_it_is_configured_and_leaves_nothing_when_purged
     )
 
 
+def test_an_upgrade_keeps_the_configuration_and_restarts_what_runs(laptop: Machine) -> None:
+    files, before = laptop.files(), network(laptop)
+    install(laptop)
+    laptop.put("/etc/lispmob/lispd.conf", NODE)
+    laptop.sh("systemctl start lispd")
+    wait_for(lambda: is_registered(laptop), "lispd is registered")
+    old = _main_pid(laptop)
+    laptop.sh(
+        "cd /root && dpkg-deb -R lispmob.deb next && sed -i 's/^Version: .*/Version: 99/' next/DEBIAN/control "
+        "&& dpkg-deb --root-owner-group -b next next.deb && rm -r next"
+    )
+
+    laptop.sh("apt-get install -y --no-install-recommends /root/next.deb")
+
+    assert laptop.sh("dpkg-query -W -f '${Version}' lispmob") == "99"
+    assert laptop.sh("cat /etc/lispmob/lispd.conf") == NODE
+    assert laptop.sh("stat -c '%a %G' /etc/lispmob /etc/lispmob/lispd.conf").split() == [
+        "750",
+        "lispmob",
+        "640",
+        "lispmob",
+    ]
+    assert laptop.sh("systemctl is-enabled lispd").strip() == "enabled"
+    wait_for(lambda: is_registered(laptop), "lispd is registered again")
+    assert _main_pid(laptop) not in (old, "0")
+    assert network(laptop).count(EID) > 0
+    laptop.sh("apt-get purge -y lispmob")
+    assert sorted(laptop.files() - files) == []
+    assert network(laptop) == before
+
+
 def process_of(laptop: Machine, service: str) -> dict[str, str]:
     """The fields of /proc/<pid>/status."""
     status = laptop.sh(f"cat /proc/$(systemctl show --value -p MainPID {service})/status")
@@ -110,21 +149,39 @@ def assert_confined(laptop: Machine, service: str) -> None:
     found = process_of(laptop, service)
     user = laptop.sh("id -u lispmob").strip()
     assert found["Uid"].split() == [user] * 4
-    assert [int(found[key], 16) for key in ("CapEff", "CapPrm", "CapAmb", "CapBnd")] == [CAPABILITIES] * 4
+    assert [int(found[key], 16) for key in ("CapEff", "CapPrm", "CapAmb", "CapBnd")] == [CAPABILITIES[service]] * 4
     assert (found["NoNewPrivs"].strip(), found["Seccomp"].strip()) == ("1", "2")
     assert laptop.sh(f"systemctl show --value -p MemoryDenyWriteExecute {service}").strip() == "yes"
 
 
-def test_the_service_runs_as_its_own_user_with_two_capabilities_and_may_load_programs(laptop: Machine) -> None:
+def test_the_service_runs_as_its_own_user_with_three_capabilities_and_has_the_kernel_move_the_packets(
+    laptop: Machine,
+) -> None:
     install(laptop)
     laptop.put("/etc/lispmob/lispd.conf", NODE)
     laptop.sh("systemctl start lispd")
     wait_for(lambda: is_registered(laptop), "lispd is registered")
 
     assert_confined(laptop, "lispd")
+    wait_for(lambda: "Datapath   ebpf: " in laptop.sh("lispctl status"), "the kernel moves the packets")
     # One queue for each lane is there only where bpf(2) was allowed: the default's, the unusable marks', and w0's.
     queues = laptop.sh("ls -l /proc/$(systemctl show --value -p MainPID lispd)/fd | grep -c net/tun")
     assert int(queues) == 3
+
+
+def test_without_the_capabilities_for_programs_it_does_what_it_can_and_says_why(laptop: Machine) -> None:
+    install(laptop)
+    laptop.put("/etc/lispmob/lispd.conf", NODE)
+    page = (ROOT / "packaging" / "README.md").read_text("utf-8")
+    (drop_in,) = [block for block in page.split("```") if block.startswith("\n[Service]\n")]
+    laptop.sh("mkdir -p /etc/systemd/system/lispd.service.d")
+    laptop.put("/etc/systemd/system/lispd.service.d/override.conf", drop_in)
+    laptop.sh("systemctl daemon-reload && systemctl start lispd")
+    wait_for(lambda: is_registered(laptop), "lispd is registered")
+
+    assert int(process_of(laptop, "lispd")["CapEff"], 16) == 1 << 12
+    wait_for(lambda: "CAP_BPF" in laptop.sh("lispctl status"), "it says what the ebpf tier would need")
+    assert "Datapath   tun: " in laptop.sh("lispctl status")
 
 
 def test_the_hub_of_the_package_is_started_by_nobody_but_the_user_and_is_confined_like_the_node(

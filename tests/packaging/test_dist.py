@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lispmob.datapath import tier
 from tests.packaging.machine import ROOT
 
 pytestmark = [pytest.mark.package, pytest.mark.timeout(900)]
@@ -44,9 +45,12 @@ def test_each_installs_in_a_clean_environment_and_runs(built: Path, tmp_path: Pa
     run(str(programs / "lisphub"), "--check", "-c", str(ROOT / "conf" / "hub.conf"), cwd=tmp_path)
     shown = run(str(programs / "lispctl"), "--help", cwd=tmp_path)
     run(str(programs / "python"), "-c", "import lispmob.datapath._lispdp", cwd=tmp_path)
+    built_with = "from lispmob.datapath import tier; print(tier.OBJECT.exists())"
+    has_programs = run(str(programs / "python"), "-c", built_with, cwd=tmp_path).strip()
 
     assert "good" in checked
     assert "status" in shown
+    assert has_programs == str(tier.OBJECT.exists()), "the BPF programs are in it where they can be built"
 
 
 def test_the_source_distribution_holds_what_packaging_and_tests_need(built: Path) -> None:

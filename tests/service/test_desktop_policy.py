@@ -39,6 +39,7 @@ def ranking(file: NodeFile, meaning: Meaning) -> list[tuple[str, int]]:
 
 METERED = meaning_of("wwan0", is_metered=True)
 PORTAL = meaning_of("wlan0", connectivity_ipv4=Connectivity.PORTAL)
+LIMITED = meaning_of("wwan0", connectivity_ipv4=Connectivity.LIMITED)
 LEAVING = meaning_of("wwan0", state=DeviceState.DEACTIVATING)
 
 
@@ -51,6 +52,9 @@ LEAVING = meaning_of("wwan0", state=DeviceState.DEACTIVATING)
         ("network-manager: {metered: never}", METERED, [("wlan0", 1)]),
         ("", PORTAL, [("wwan0", 1)]),
         ("network-manager: {portal: use}", PORTAL, [("wwan0", 1), ("wlan0", 2)]),
+        ("", LIMITED, [("wwan0", 1), ("wlan0", 2)]),
+        ("network-manager: {limited: last}", LIMITED, [("wlan0", 1), ("wwan0", 2)]),
+        ("network-manager: {use: no, limited: last}", LIMITED, [("wwan0", 1), ("wlan0", 2)]),
         ("", LEAVING, [("wlan0", 1)]),
         ("network-manager: {use: no}", LEAVING, [("wwan0", 1), ("wlan0", 2)]),
         ("network-manager: {use: no, metered: never}", METERED, [("wwan0", 1), ("wlan0", 2)]),

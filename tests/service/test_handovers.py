@@ -17,6 +17,17 @@ def test_the_steps_of_a_move_are_timed_from_the_event_that_began_it() -> None:
     ]
 
 
+def test_how_long_forwarding_took_to_move_is_kept_for_each_move() -> None:
+    journal = HandoverJournal()
+    journal.on_moved(now=9.0)
+
+    journal.on_change(["wlan0: carrier lost"], now=10.0, wall=1e9)
+    journal.on_moved(now=10.0004)
+    journal.on_change(["wlan0: carrier back"], now=11.0, wall=1e9)
+
+    assert [move.moved_after_ms for move in journal.moves] == [0.4, None]
+
+
 def test_the_gap_runs_from_the_last_packet_before_to_the_first_one_after() -> None:
     journal = HandoverJournal()
     journal.on_change(["wlan0: link down"], now=10.0, wall=1e9)

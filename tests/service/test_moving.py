@@ -64,6 +64,8 @@ def test_a_move_leaves_a_timeline_with_its_gaps_and_whoever_follows_sees_it_happ
     assert steps.count("first-packet") >= 2
     assert [step["at_ms"] for step in move["steps"]] == sorted(step["at_ms"] for step in move["steps"])
     assert move["steps"][0]["at_ms"] >= 0
+    (registered_ms, *_) = [step["at_ms"] for step in move["steps"] if step["what"] == "register"]
+    assert 0 < move["moved_after_ms"] <= registered_ms, "the datapath moves before anybody is told"
     told = [step["detail"] for step in move["steps"] if step["what"] == "smr"]
     assert told
     assert all(world.address("b", "wlan0") in whom for whom in told)

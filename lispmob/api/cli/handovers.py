@@ -36,7 +36,10 @@ def handover_lines(moves: list[dict[str, Any]]) -> list[str]:
         for step in move["steps"]:
             line = f"  {step['at_ms']:+10.1f} ms  {clean(step['what']):<{width}}  {clean(step['detail'])}"
             lines.append(line.rstrip())
-        lines.append(f"  gap out {milliseconds(move['gap_out_ms'])}, in {milliseconds(move['gap_in_ms'])}")
+        lines.append(
+            f"  forwarding moved after {milliseconds(move.get('moved_after_ms'))}; "
+            f"gap out {milliseconds(move['gap_out_ms'])}, in {milliseconds(move['gap_in_ms'])}"
+        )
     return lines
 
 

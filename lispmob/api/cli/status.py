@@ -49,7 +49,7 @@ def _registration(entry: dict[str, Any]) -> str:
 
 def _facts(status: dict[str, Any]) -> list[str]:
     routing, path, last = status["routing"], status["datapath"], status["last_handover"]
-    locators = ", ".join(f"{clean(entry['address'])} ({clean(entry['interface'])})" for entry in status["locators"])
+    locators = ", ".join(_locator(entry) for entry in status["locators"])
     facts = [
         ("Locators", f"{locators or 'none'}; version {status['locator_set_version']}"),
         ("Routing", _routing(routing)),
@@ -62,6 +62,11 @@ def _facts(status: dict[str, Any]) -> list[str]:
         ("Last move", _last_move(last)),
     ]
     return [f"{paint(f'{name:<9}', 'bold')}  {text}" for name, text in facts]
+
+
+def _locator(locator: dict[str, Any]) -> str:
+    relay = f", through RTR {clean(locator['rtr'])}" if locator.get("rtr") is not None else ""
+    return f"{clean(locator['address'])} ({clean(locator['interface'])}{relay})"
 
 
 def _marks(path: dict[str, Any]) -> str:
