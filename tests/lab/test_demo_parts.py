@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -12,9 +13,23 @@ from lispmob.lab import host_network
 from lispmob.lab.demo.__main__ import parse, play
 from lispmob.lab.demo.chapters import CHAPTERS, Chapter
 from lispmob.lab.demo.screen import PlainScreen, Table, View, node_tables
+from lispmob.lab.demo.service import AS_A_SERVICE
 from lispmob.lab.demo.stage import Stage
 from lispmob.lab.demo.summary import checks_table
 from lispmob.lab.report import Machine, Report, fact, figure
+
+UNITS = Path(__file__).parents[2] / "packaging" / "systemd"
+
+
+@pytest.mark.parametrize("unit", ["lispd.service", "lisphub.service"])
+def test_the_services_run_as_the_shipped_units_have_them_run(unit: str) -> None:
+    lines = (UNITS / unit).read_text().splitlines()
+
+    assert (
+        "nice",
+        "-n",
+        next(line.removeprefix("Nice=") for line in lines if line.startswith("Nice=")),
+    ) == AS_A_SERVICE
 
 
 def test_every_claim_is_made_by_one_chapter() -> None:

@@ -17,6 +17,7 @@ from lispmob.lab.process import Daemon, ProcessFailed, module
 CONTROL_PORT: Final = 4342
 _SECRET: Final = "only-for-the-demonstration"  # noqa: S105 -- both ends live in namespaces of this machine
 _LISPCTL_TIMEOUT_S: Final = 5.0
+AS_A_SERVICE: Final = ("nice", "-n", "-5")  # as packaging/systemd/ has them run
 
 Json: TypeAlias = dict[str, Any]
 
@@ -83,7 +84,7 @@ class Hub:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = _write(directory / "hub.conf", configuration)
         command = module("lispmob.hub.service", "-c", str(path))
-        self.daemon = Daemon("lisphub", namespace, command, directory / "lisphub.log")
+        self.daemon = Daemon("lisphub", namespace, [*AS_A_SERVICE, *command], directory / "lisphub.log")
 
     def wait_until_listening(self, timeout_s: float) -> None:
         """Return once it has its control port. Raises ProcessFailed."""
@@ -112,7 +113,7 @@ class Node:
         self.namespace = namespace
         self._socket = directory / "lispd.sock"
         self._path = _write(directory / "lispd.conf", configuration)
-        command = module(*program, "-c", str(self._path))
+        command = [*AS_A_SERVICE, *module(*program, "-c", str(self._path))]
         self.daemon = Daemon(f"lispd {identity.name}", namespace, command, directory / "lispd.log")
 
     def lispctl(self, command: str) -> Json | None:
