@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +18,10 @@ log = logging.getLogger("lispd")
 
 
 class Publisher:
-    """`faces` are those outside who are shown every event."""
+    """`faces` are those outside who are shown every event.
+
+    All is told in its order, at the end of the turn of the loop: a move is registered before it is talked about.
+    """
 
     def __init__(
         self,
@@ -28,12 +32,27 @@ class Publisher:
         self._journal = journal
         self._problems = problems
         self._faces = faces
+        self._waiting: list[tuple[Event | str, float, float]] = []  # what, by the loop's clock and by the wall's
 
-    def publish(self, event: Event, now: float) -> None:
-        """Tell of an event of the core; `now` is the loop's time."""
+    def publish(self, news: Event | str, now: float) -> None:
+        """Tell of an event of the core, or log a sentence; `now` is the loop's time."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._waiting.append((news, now, time.time()))
+
+    def flush(self) -> None:
+        """Tell what waits, now."""
+        waiting, self._waiting = self._waiting, []
+        for news, now, wall in waiting:
+            if isinstance(news, Event):
+                self._tell(news, now, wall)
+            else:
+                log.info("%s", news)
+
+    def _tell(self, event: Event, now: float, wall: float) -> None:
         if (step := narration.step_of(event)) is not None:
             self._journal.on_step(*step, now)
-        shown = ApiEvent(kind=event.kind, at=iso_utc(time.time()), fields=dict(event.fields))
+        shown = ApiEvent(kind=event.kind, at=iso_utc(wall), fields=dict(event.fields))
         for show in self._faces:
             show(shown)
         if (problem := self._problems.on_event(event.kind, event.fields)) is not None:
