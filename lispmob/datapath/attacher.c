@@ -57,11 +57,16 @@ static void *run(void *argument)
         memcpy(wanted, a->wanted, sizeof wanted);
         pthread_mutex_unlock(&a->lock);
         /* Where it is refused (the interface is just going) the tun tier receives. */
-        if (a->is_attaching)
+        bool has_others = false;
+        if (a->is_attaching) {
             (void)lm_tier_attach_uplinks(a->tier, wanted, count);
-        else
+            has_others = lm_tier_has_others(a->tier, wanted, count);
+        } else {
             lm_tier_detach_others(a->tier, wanted, count);
+        }
         pthread_mutex_lock(&a->lock);
+        if (has_others && a->attach_at == NEVER)
+            a->detach_at = clock_ns() + DETACH_AFTER_NS;
         a->is_attaching = false;
         pthread_cond_broadcast(&a->attached);
     }
@@ -109,12 +114,11 @@ struct lm_attacher *lm_attacher_start(struct lm_tier *tier)
 
 void lm_attacher_want(struct lm_attacher *a, const int *ifindexes, size_t count)
 {
-    uint64_t now = clock_ns();
     pthread_mutex_lock(&a->lock);
     a->count = count < LM_PATHS_MAX ? count : LM_PATHS_MAX;
     memcpy(a->wanted, ifindexes, a->count * sizeof *ifindexes);
-    a->attach_at = now + ATTACH_AFTER_NS;
-    a->detach_at = now + DETACH_AFTER_NS;
+    a->attach_at = clock_ns() + ATTACH_AFTER_NS;
+    a->detach_at = NEVER; /* known once they are attached */
     pthread_cond_signal(&a->changed);
     pthread_mutex_unlock(&a->lock);
 }

@@ -305,15 +305,27 @@ static bool is_attached(const struct attachment *to)
     return info.xdp.ifindex == (uint32_t)to->ifindex; /* tcx has it in the same place; headers before 6.6 have no tcx */
 }
 
+static bool is_other(const struct attachment *one, const int *ifindexes, size_t count)
+{
+    bool is_wanted = one->ifindex == 0;
+    for (size_t i = 0; i < count; i++)
+        is_wanted = is_wanted || ifindexes[i] == one->ifindex;
+    return !is_wanted;
+}
+
+bool lm_tier_has_others(const struct lm_tier *t, const int *ifindexes, size_t count)
+{
+    bool has_others = false;
+    for (size_t i = 0; i < LM_PATHS_MAX; i++)
+        has_others = has_others || is_other(&t->uplinks[i], ifindexes, count);
+    return has_others;
+}
+
 void lm_tier_detach_others(struct lm_tier *t, const int *ifindexes, size_t count)
 {
-    for (size_t i = 0; i < LM_PATHS_MAX; i++) {
-        bool is_wanted = false;
-        for (size_t k = 0; k < count; k++)
-            is_wanted = is_wanted || ifindexes[k] == t->uplinks[i].ifindex;
-        if (!is_wanted)
+    for (size_t i = 0; i < LM_PATHS_MAX; i++)
+        if (is_other(&t->uplinks[i], ifindexes, count))
             detach(t, &t->uplinks[i], false);
-    }
 }
 
 static struct attachment *room_for(struct lm_tier *t, int ifindex)

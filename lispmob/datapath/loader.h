@@ -33,7 +33,8 @@ unsigned lm_tier_processors(const struct lm_tier *tier);
 /* The program of the TUN, and those of the uplinks: these have it afterwards, beside those that had it. 0 or -errno. */
 int lm_tier_attach_device(struct lm_tier *tier, int ifindex);
 int lm_tier_attach_uplinks(struct lm_tier *tier, const int *ifindexes, size_t count);
-/* From all uplinks but these. */
+/* Whether uplinks other than these have it, and taking it from them. */
+bool lm_tier_has_others(const struct lm_tier *tier, const int *ifindexes, size_t count);
 void lm_tier_detach_others(struct lm_tier *tier, const int *ifindexes, size_t count);
 /* From all interfaces; whatever a program is doing just then it still finishes. */
 void lm_tier_detach(struct lm_tier *tier);
