@@ -30,6 +30,7 @@ from lispmob.control.effect import (
     SendControl,
     UplinkChanged,
     UplinksRanked,
+    UseStatusBits,
     WatchForSilence,
 )
 from lispmob.control.node import Node, NodeEffect
@@ -292,6 +293,8 @@ class Daemon:
                     self._perform(self.node.on_unanswered(locator, is_flowing, now))
                 case model.HeardAgain(locator, local):
                     self._perform(self.node.on_heard([(local, locator)], now))
+                case model.StatusBits(source, instance_id, rloc, bits, width):
+                    self._perform(self.node.on_status_bits(source, instance_id, rloc, bits, width, now))
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
 
@@ -332,6 +335,8 @@ class Daemon:
                     self.engine.drop_pending(prefix)
                 case WatchForSilence(remote, patience_s, one_sided_s):
                     self.engine.set_patience(remote, patience_s, one_sided_s)
+                case UseStatusBits(heeds, told):
+                    self.engine.use_status_bits(heeds=heeds, told=told)
                 case UplinkChanged() | UplinksRanked():
                     self._use_uplinks()
                 case Event():

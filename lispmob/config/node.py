@@ -163,7 +163,10 @@ class RegisterSection(Section, frozen=True, kw_only=True):
 
 
 class ProbingSection(Section, frozen=True, kw_only=True):
-    """RLOC-probing: which locators of others answer. `measure`: ask even while data proves that they do."""
+    """RLOC-probing: which locators of others answer. `measure`: ask even while data proves that they do.
+
+    `status_bits`: whether the Locator-Status-Bits of others make us ask, and whether we send ours.
+    """
 
     enabled: YesNo = True
     interval_s: Annotated[float, duration("s", 1, 3600)] = field(name="interval", default=30.0)
@@ -171,6 +174,7 @@ class ProbingSection(Section, frozen=True, kw_only=True):
     timeout_s: Annotated[float, duration("s", 0.1, 30)] = field(name="timeout", default=1.0)
     backoff_s: Annotated[float, duration("s", 1, 3600)] = field(name="backoff", default=60.0)
     measure: YesNo = False
+    status_bits: Annotated[str, one_of("no", "listen", "send")] = "listen"
 
 
 class NattSection(Section, frozen=True, kw_only=True):

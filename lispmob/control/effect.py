@@ -104,8 +104,24 @@ class WatchForSilence:
     one_sided_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class UseStatusBits:
+    """What Locator-Status-Bits in data are used for: `heeds`, report those of others; `told`, what is said of ours."""
+
+    heeds: bool
+    told: int | None
+
+
 Effect: TypeAlias = (
-    SendControl | InstallMapping | RemoveMapping | DropPending | Event | WatchForSilence | UplinkChanged | UplinksRanked
+    SendControl
+    | InstallMapping
+    | RemoveMapping
+    | DropPending
+    | Event
+    | WatchForSilence
+    | UplinkChanged
+    | UplinksRanked
+    | UseStatusBits
 )
 """What a node hands to the daemon."""
 

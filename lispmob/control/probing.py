@@ -169,6 +169,14 @@ class Prober:
                 path.on_unanswered(is_flowing, self._config, now)
         return self.on_timer(now)
 
+    def on_status_bits(self, fallen: Iterable[IpAddress], risen: Iterable[IpAddress], now: float) -> list[ProbeEffect]:
+        """Whoever owns these locators says that they are down, or up again. We ask, and send there until we know."""
+        effects = [effect for remote in fallen for effect in self.on_hint(remote, "a status bit fell", now)]
+        for remote in risen:
+            for path in self._of(remote):
+                path.on_life_sign(self._config, now)
+        return effects + self.on_timer(now)
+
     def on_hint(self, remote: IpAddress, why: str, now: float) -> list[ProbeEffect]:
         """A locator-status bit fell, ICMP said unreachable, a nonce was not echoed: ask, believe nothing."""
         for path in self._of(remote):

@@ -110,6 +110,8 @@ struct lm_engine {
     struct lm_bucket icmp_bucket;  /* outbound thread, or control side alone */
     struct lm_told told[LM_TOLD_MAX]; /* destination.c; same rule */
     struct lm_bucket told_bucket;
+    atomic_bool heeds_status;       /* status.c */
+    struct lm_bucket status_bucket; /* inbound thread */
     pthread_mutex_t heard_lock;
     struct lm_heard heard[LM_HEARD_MAX]; /* hashed; family 0: free */
     struct lm_heard heard_last;          /* the common case: the same peer again */
@@ -164,6 +166,14 @@ void *lm_outbound_run(void *engine);
 
 /* destination.c: tells the control plane where packets go that only a default entry knows; not often. */
 void lm_destination_tell(struct lm_engine *e, const struct lm_job *job);
+
+/* status.c */
+/* A packet that was found to be for us may say which of its sender's locators are up. */
+void lm_status_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
+/* Writes the data header of a job. */
+void lm_header_put(const struct lm_engine *e, const struct lm_job *job, uint8_t *header);
+/* `heeds`: changes of others' bits are reported. `tells`: these are ours, in everything that leaves. */
+void lm_engine_use_status(struct lm_engine *e, bool heeds, bool tells, uint32_t bits);
 
 /* inbound.c */
 void *lm_inbound_run(void *engine);

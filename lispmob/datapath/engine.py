@@ -272,6 +272,10 @@ class Engine:
         marshal.put_address(address, locator)
         lib.lm_engine_set_patience(self._engine, address, int((patience_s or 0.0) * 1e9), int(one_sided_s * 1e9))
 
+    def use_status_bits(self, *, heeds: bool, told: int | None) -> None:
+        """Report changes of others' Locator-Status-Bits, or not; and tell these of ours in everything, or None."""
+        lib.lm_engine_use_status(self._engine, heeds, told is not None, told or 0)
+
     def data_socket(self, family: int) -> int:
         """The descriptor that data arrives at, for locators whose NAT lets in what comes from there; -1: none."""
         return int(lib.lm_engine_data_socket(self._engine, family))

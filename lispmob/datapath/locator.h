@@ -57,6 +57,7 @@ struct lm_locator_set {
     size_t count;
     struct lm_locator_spec *specs;
     struct lm_remote **remotes;
+    uint64_t status, status_until; /* status.c, the inbound thread's: the bits that were told last, until when it waits */
     struct lm_contender *contenders; /* three times `count`: by the families that we have uplinks of, as bits, less 1 */
 };
 

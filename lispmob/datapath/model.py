@@ -192,6 +192,20 @@ class Stalled:
 
 
 @dataclass(frozen=True, slots=True)
+class StatusBits:
+    """Data from this inner source says which locators of its mapping are up: the first `width` of them, bit by bit.
+
+    It came from a locator that packets to the source may go to. Told when the bits change, once a second at most.
+    """
+
+    source: IpAddress
+    instance_id: int
+    outer_source: IpAddress
+    bits: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stranger:
     """At an RTR: data whose inner source is not registered from where it came, or (`is_registered`) from that port."""
 
@@ -204,7 +218,9 @@ class Stranger:
     is_registered: bool
 
 
-Punt: TypeAlias = Miss | ControlPacket | MtuLearned | TrafficResumed | Silent | HeardAgain | Stalled | Stranger
+Punt: TypeAlias = (
+    Miss | ControlPacket | MtuLearned | TrafficResumed | Silent | HeardAgain | Stalled | Stranger | StatusBits
+)
 
 # Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.
 LOSSES: Final = frozenset(

@@ -52,6 +52,8 @@ enum lm_data_verdict {
 struct lm_data {
     uint32_t instance_id; /* 0 when the I bit is clear */
     uint8_t flags;        /* the first octet as it came */
+    uint32_t nonce;       /* the other 24 bits of the first word */
+    uint32_t second;      /* the second word: all of it status bits, or an Instance-ID and 8 of them */
     struct lm_inner inner;
 };
 
@@ -63,6 +65,8 @@ bool lm_data_holds_info(const uint8_t *datagram, size_t length);
 
 /* Writes the 8 octets: all zero, or just I and the Instance-ID (RFC 9300 section 4.1). */
 void lm_data_header_write(uint8_t *header, uint32_t instance_id);
+/* Adds L and the Locator-Status-Bits: all 32, or the lowest 8 beside an Instance-ID. */
+void lm_data_header_status(uint8_t *header, uint32_t bits);
 
 enum lm_strip_verdict {
     LM_STRIP_OK,

@@ -9,7 +9,14 @@ from typing import Final, cast
 from lispmob.config.node import NodeFile, UplinkSection
 from lispmob.control.effect import InstallMapping
 from lispmob.control.locator_set import NEVER, EidRank, LocalLocator
-from lispmob.control.node_config import Fallback, MapServerPeer, NattMode, NattSettings, NodeConfig
+from lispmob.control.node_config import (
+    Fallback,
+    MapServerPeer,
+    NattMode,
+    NattSettings,
+    NodeConfig,
+    StatusBitsUse,
+)
 from lispmob.control.path import ProbeConfig
 from lispmob.control.preference import PreferenceConfig
 from lispmob.datapath.model import ControlPacket, Disposition, EngineConfig, ForwardingEntry, ForwardingLocator
@@ -89,6 +96,7 @@ def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str 
         register_interval_s=file.register.interval_s,
         record_ttl_min=file.register.ttl_min,
         probing=probe_config(file),
+        status_bits=cast(StatusBitsUse, file.probing.status_bits),
         preference=preference_config(file),
         xtr_id=xtr_id,
         site_id=file.register.site_id,

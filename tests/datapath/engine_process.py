@@ -83,6 +83,9 @@ class Host:
     def patience(self, *, locator: str, seconds: float, one_sided: float = 0.0) -> None:
         self._engine.set_patience(ip_address(locator), seconds, one_sided)
 
+    def status_bits(self, *, heeds: bool = False, told: int | None = None) -> None:
+        self._engine.use_status_bits(heeds=heeds, told=told)
+
     def mark_move(self) -> None:
         self._engine.mark_move()
 

@@ -284,3 +284,17 @@ def query() -> int:
         if libc.syscall(number, BPF_PROG_QUERY, buffer, len(attributes)) == 0:
             found += struct.unpack_from("I", buffer, 24)[0]
     return found
+
+
+def test_status_bits_that_say_nothing_new_keep_no_packet_off_the_short_way() -> None:
+    with lab(tier="ebpf") as both:
+        install_both(both, 4)
+        _, b = open_udp(both)
+        both.a("status_bits", told=0b11)
+        settle(both)
+
+        both.a("udp_send", name="x", to=b, port=5000, count=10)
+
+        assert len(both.b("udp_received", name="x", count=11)) == 11
+        assert count(both.a, "kernel_out_packets") == 10
+        assert count(both.b, "kernel_data_packets") == 10

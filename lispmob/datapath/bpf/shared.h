@@ -43,6 +43,8 @@ struct lm_trie_value {
     __u32 kind;   /* table: enum lm_disposition */
 };
 
+#define LM_STATUS_TOLD (1ull << 32)
+
 /* What spread.h wants to know of whoever may be chosen. */
 struct lm_shared_contender {
     __u64 identity;
@@ -106,6 +108,7 @@ struct lm_shared_state {
     struct lm_traffic traffic[2];
     LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered, 1: reported. By the place of the path */
     LM_SHARED(uint32_t) suspect[LM_SHARED_PATHS];    /* the kernel may have lost the path: the tun tier finds out */
+    LM_SHARED(uint64_t) status;     /* what data headers say of our own locators: the bits, and LM_STATUS_TOLD */
     LM_SHARED(uint64_t) silence_at; /* when to look at those that are watched for silence; 0: no need */
 };
 
