@@ -44,7 +44,8 @@ def test_a_bit_that_falls_leads_to_a_probe_of_that_locator_and_a_forged_one_to_n
         a, wifi, lte = (where.address(*one) for one in (("a", "wlan0"), ("b", "wlan0"), ("b", "lte0")))
         bits = 0b1111 & ~(1 << sorted((int(wifi), int(lte))).index(int(wifi)))
         wait_for(lambda: is_known(here), 20.0)
-        with ControlWatch({"a": here.a}) as watch:
+        with ControlWatch({"a": here.a}) as watch, here.a.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+            listener.bind((str(A.eid4), 5000))  # or the host would answer with ICMP, and nobody that
             began = time.monotonic()
             say(here.lab["hub"], str(where.address("hub", "eth0")), str(a), bits)
             time.sleep(1.0)
