@@ -23,6 +23,7 @@ from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
 from lispmob.config.node import NodeFile, load_node
 from lispmob.control.effect import (
+    AskForEcho,
     DropPending,
     Event,
     InstallMapping,
@@ -160,6 +161,7 @@ class Daemon:
         self.engine.open()
         stack.callback(self.engine.close)
         self.engine.set_guard(assembly.guarded(self.file))
+        self.engine.use_echo_nonce(self.file.probing.echo_nonce)
         self.engine.start()
         self._loop.add_reader(self.engine.fileno(), self._on_punt)
         stack.callback(self._loop.remove_reader, self.engine.fileno())
@@ -293,6 +295,8 @@ class Daemon:
                     self._perform(self.node.on_unanswered(locator, is_flowing, now))
                 case model.HeardAgain(locator, local):
                     self._perform(self.node.on_heard([(local, locator)], now))
+                case model.Echoed(locator, local):
+                    self._perform(self.node.on_echoed(local, locator, now))
                 case model.StatusBits(source, instance_id, rloc, bits, width):
                     self._perform(self.node.on_status_bits(source, instance_id, rloc, bits, width, now))
                 case model.TrafficResumed(is_outbound, at, last_before):
@@ -335,6 +339,8 @@ class Daemon:
                     self.engine.drop_pending(prefix)
                 case WatchForSilence(remote, patience_s, one_sided_s):
                     self.engine.set_patience(remote, patience_s, one_sided_s)
+                case AskForEcho(remote, nonce):
+                    self.engine.ask_echo(remote, nonce)
                 case UseStatusBits(heeds, told):
                     self.engine.use_status_bits(heeds=heeds, told=told)
                 case UplinkChanged() | UplinksRanked():
@@ -357,6 +363,7 @@ class Daemon:
             logs.configure(self.file.log.level)
             self.engine.set_eids(self.file.eids)
             self.engine.set_guard(assembly.guarded(self.file))
+            self.engine.use_echo_nonce(self.file.probing.echo_nonce)
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
             self.steering.on_policy(self.file.steering.to_policy())
             self._tell_locators()

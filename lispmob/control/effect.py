@@ -112,6 +112,14 @@ class UseStatusBits:
     told: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class AskForEcho:
+    """Let data to this locator ask for these 24 bits until they come back; None: no more."""
+
+    remote: IpAddress
+    nonce: int | None
+
+
 Effect: TypeAlias = (
     SendControl
     | InstallMapping
@@ -122,6 +130,7 @@ Effect: TypeAlias = (
     | UplinkChanged
     | UplinksRanked
     | UseStatusBits
+    | AskForEcho
 )
 """What a node hands to the daemon."""
 

@@ -13,6 +13,7 @@ from lispmob.control.acceptance import Guard
 from lispmob.control.answering import Answerer, Asked
 from lispmob.control.default_mappings import default_mappings
 from lispmob.control.effect import (
+    AskForEcho,
     Count,
     DropPending,
     Effect,
@@ -82,7 +83,7 @@ class Node(NodeDisplay):
         self._direct = LocatorSet()  # the uplinks that need no RTR
         self._resolver = Resolver(config.map_resolvers, new_nonce=new_nonce)
         self._smr = SmrSender(new_nonce=new_nonce)
-        self._answerer = Answerer(config.eids, config.record_ttl_min)
+        self._answerer = Answerer(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._mappings = Mappings(ForwardingPolicy.of(config), config.map_cache_limit)
         self._peers = Peers()
         self._targets = ProbeTargets()
@@ -174,6 +175,10 @@ class Node(NodeDisplay):
         near = self._prober.on_suspicion(self._mappings.siblings(remote) if is_flowing else (), is_flowing, now)
         return self._route([*self._prober.on_unanswered(remote, is_flowing, now), *near], now)
 
+    def on_echoed(self, local: IpAddress, remote: IpAddress, now: float) -> list[NodeEffect]:
+        """The nonce that data to `remote` asked for came back in data to `local`."""
+        return self._route(self._prober.on_echoed(local, remote, now), now)
+
     def on_status_bits(
         self, source: IpAddress, instance_id: int, rloc: IpAddress, bits: int, width: int, now: float
     ) -> list[NodeEffect]:
@@ -213,7 +218,7 @@ class Node(NodeDisplay):
         effects: list[_Inner] = [*self._registrations.on_config(config, now)]
         effects += self.traversal.on_config(NattConfig.of(config), now)
         self._resolver.on_resolvers(config.map_resolvers)
-        self._answerer.on_eids(config.eids, config.record_ttl_min)
+        self._answerer.on_eids(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._preference.on_config(config.preference, now)
         effects += self._own_status.on_config(heeds=config.heeds_status_bits, tells=config.status_bits == "send")
         effects += self._prober.on_config(config.probing or ProbeConfig(), config.probing is not None, now)
@@ -350,7 +355,9 @@ class Node(NodeDisplay):
                     waiting.extend(self._mappings.in_use(now))
                 case SendControl() | InstallMapping() | RemoveMapping() | DropPending() | Event() as effect:
                     out.append(effect)
-                case WatchForSilence() | SendFromDataPort() | UplinksRanked() | UseStatusBits() as effect:
+                case (
+                    WatchForSilence() | SendFromDataPort() | UplinksRanked() | UseStatusBits() | AskForEcho() as effect
+                ):
                     out.append(effect)
                 case unknown:
                     assert_never(unknown)

@@ -65,6 +65,8 @@ class NodeConfig:
     """How locators are probed; None: not at all."""
     status_bits: StatusBitsUse = "no"
     """Listen: those of others make us probe. Send: and ours are told, too."""
+    echo_nonce: bool = False
+    """We answer requests for an echo in data, and say so."""
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     natt: NattSettings = NattSettings()
     first_nonce: int = 1

@@ -5,6 +5,8 @@ probes within the first half of one more timeout, so that a path that loses a te
 dead, and a dead one is still left after two timeouts. When packets came all the time and then no more, the volley
 starts at once, and its verdict takes less than two round trips. When data has only ever gone out, or not come back for
 a while, one probe is sent out of turn, and what follows is quicker than usual: a busy peer is slow to answer probes.
+That data comes in proves one direction. A peer that can is asked to echo a nonce in it, which proves both; a nonce that
+does not come back is a reason for a probe.
 A path that has just died over and over must answer more than once.
 """
 
@@ -24,7 +26,16 @@ ANSWERS_MAX: Final = 5
 DOWN_FIRST_S: Final = 2.0
 VERDICT: Final = 1.9  # ours, in round trips: of the seven probes the last has 1.09 for its answer, the first all of it
 PRESSED_S: Final = 0.25  # ours: with a patience of one timeout at most, a dead path is left within two of them
+ECHO_REST: Final = 10  # ours, in intervals: a peer that sends to another locator of ours cannot echo to this one
 SILENCE: Final = "data unanswered"
+
+
+class Due(Enum):
+    """What is to be sent now."""
+
+    NOTHING = "nothing"
+    PROBE = "probe"
+    ECHO = "echo"  # a request for an echo, in data
 
 
 class Pair(NamedTuple):
@@ -36,7 +47,11 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ProbeConfig:
-    """How to probe; the defaults are LISPmob's. `measures`: ask at every interval, even while data proves the path."""
+    """How to probe; the defaults are LISPmob's. `measures`: ask at every interval, even while data proves the path.
+
+    `echoes`: where data comes in from the other end, and it says that it can, an echo in data is asked for in place of
+    an answer to a probe (RFC 9300, 10.1).
+    """
 
     interval_s: float = 30.0
     tries: int = 2
@@ -44,6 +59,7 @@ class ProbeConfig:
     backoff_max_s: float = 60.0
     jitter: float = 0.25
     measures: bool = False
+    echoes: bool = False
 
     def __post_init__(self) -> None:
         assert min(self.interval_s, self.tries, self.timeout_s, self.backoff_max_s) > 0, self
@@ -79,6 +95,9 @@ class Path:
         self.why = "new"
         self.wake_at = first_at
         self.last_heard: float | None = None
+        self.can_echo = False
+        self._echo_asked_at: float | None = None
+        self._echo_rest_until = 0.0
         self._deaths: list[float] = []
         self._answers = 0
         self._was_answered = False
@@ -95,14 +114,48 @@ class Path:
         """True when packets should not go this way."""
         return self.state is State.DOWN
 
+    @property
+    def is_asking(self) -> bool:
+        """True while the echo of a nonce is awaited."""
+        return self._echo_asked_at is not None
+
     def timeout_s(self, config: ProbeConfig) -> float:
         """How long an answer may take: the configured time, or longer on a path that is known to be slow."""
         if self.quality.rtt_s is None:
             return config.timeout_s
         return max(config.timeout_s, self.quality.rtt_s + 4 * self.quality.rtt_variation_s)
 
-    def on_due(self, config: ProbeConfig, jitter: float, now: float) -> bool:
-        """The time has come (`wake_at`): True when one probe is to be sent now. Call again until it is not due."""
+    def on_due(self, config: ProbeConfig, jitter: float, now: float, peer_heard_at: float | None = None) -> Due:
+        """The time has come (`wake_at`): what is to be sent now. Call again until it is not due.
+
+        `peer_heard_at`: when data came in from the other end last, over whatever pair.
+        """
+        if self.state is State.UP and self._awaited_until is None:
+            if self._echo_asked_at is not None:
+                is_heard = peer_heard_at is not None and peer_heard_at > self._echo_asked_at
+                self.why = "nonce not echoed" if is_heard else self.why
+                self._echo_asked_at, self._echo_rest_until = None, now + ECHO_REST * config.interval_s
+            elif (due := self._spared(config, jitter, now, peer_heard_at)) is not None:
+                return due
+        return Due.PROBE if self._asks(config, jitter, now) else Due.NOTHING
+
+    def _spared(self, config: ProbeConfig, jitter: float, now: float, peer_heard_at: float | None) -> Due | None:
+        """What data makes of a probe that is due; None: it has to be sent."""
+        if config.measures:
+            return None
+        if self.can_echo and config.echoes:  # then nothing less than both directions is a proof
+            if now < self._echo_rest_until or peer_heard_at is None or now - peer_heard_at > config.interval_s:
+                return None
+            self._echo_asked_at = now
+            self.wake_at = now + self.timeout_s(config)
+            return Due.ECHO
+        proven_until = now if self.last_heard is None else self.last_heard + _spread(config.interval_s, config, jitter)
+        if proven_until <= now:
+            return None
+        self.wake_at = proven_until
+        return Due.NOTHING
+
+    def _asks(self, config: ProbeConfig, jitter: float, now: float) -> bool:
         if self.state is State.VERIFYING:
             return self._verify(config, now)
         if self._awaited_until is not None and self.state is not State.DOWN:
@@ -118,11 +171,6 @@ class Path:
             self._was_answered = False
             self.wake_at = now + _spread(self._backoff_s, config, jitter)
             return True
-        if self.last_heard is not None and not config.measures and self.state is State.UP:
-            proven_until = self.last_heard + _spread(config.interval_s, config, jitter)
-            if proven_until > now:
-                self.wake_at = proven_until
-                return False
         pause_s = self._pressed_pause_s(config) if self._is_pressed else self.timeout_s(config)
         self._awaited_until = self.wake_at = now + pause_s
         return True
@@ -136,9 +184,16 @@ class Path:
             if self._answers < self._answers_needed(now):
                 self.wake_at = min(self.wake_at, now + self.timeout_s(config) / 4)
                 return
-        self._awaited_until, self._is_pressed = None, False
+        self._awaited_until, self._echo_asked_at, self._is_pressed = None, None, False
         self._to(State.UP, "answered", now)
         self.wake_at = now + _spread(config.interval_s, config, jitter)
+
+    def on_echoed(self, config: ProbeConfig, jitter: float, now: float) -> None:
+        """The nonce came back to this locator of ours: both directions work."""
+        if self._echo_asked_at is not None:
+            self._echo_asked_at, self.last_heard = None, now
+            self._to(State.UP, "nonce echoed", now)
+            self.wake_at = now + _spread(config.interval_s, config, jitter)
 
     def on_heard(self, config: ProbeConfig, now: float) -> None:
         """Data came in over this pair: proof while the path is up, a reason to ask while it is not."""
@@ -156,7 +211,7 @@ class Path:
     def on_hint(self, why: str, now: float) -> None:
         """Somebody says that the path may be dead (a status bit, an ICMP error): ask now, believe nothing."""
         if self.state in (State.UP, State.UNKNOWN) and self._awaited_until is None:
-            self.last_heard = None
+            self.last_heard, self._echo_asked_at = None, None
             self.why = why
             self.wake_at = min(self.wake_at, now)
 
@@ -164,7 +219,7 @@ class Path:
         """Data has been sent for longer than our patience, and nothing came back; `is_flowing`: it did until then."""
         if self.state is not State.UP:
             return
-        self.last_heard = None
+        self.last_heard, self._echo_asked_at = None, None
         if is_flowing:
             round_s = VERDICT * max(self.quality.rtt_s or config.timeout_s, QUICKEST_S)
             self._suspect(SILENCE, round_s, 1, now)
@@ -178,6 +233,7 @@ class Path:
     def on_slept(self, now: float) -> None:
         """Time has passed without us: nothing is known any more."""
         self._awaited_until, self.last_heard, self._deaths, self._is_pressed = None, None, [], False
+        self._echo_asked_at = None
         self._to(State.UNKNOWN, "slept", now)
         self.wake_at = now
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
 from lispmob.control.effect import (
+    AskForEcho,
     Count,
     Event,
     PathChanged,
@@ -21,7 +22,7 @@ from lispmob.control.effect import (
     WatchForSilence,
 )
 from lispmob.control.locator_set import LocatorSet
-from lispmob.control.path import Pair, Path, ProbeConfig, State
+from lispmob.control.path import Due, Pair, Path, ProbeConfig, State
 from lispmob.control.patience import Patience
 from lispmob.control.rate_limit import TokenBucket
 from lispmob.values import dataclass
@@ -45,11 +46,12 @@ NONCE_LIFETIME_S: Final = 10.0  # ours: a later answer tells nothing about now
 PROBE_INTERVAL_S: Final = 0.01  # ours: at most 100 probes a second in the long run
 PROBE_BURST: Final = 64
 FIRST_WITHIN_S: Final = 1.0  # ours: new locators are asked soon, and not all at once
+NONCE_MASK: Final = 0xFFFFFF  # RFC 9300, 5.3: 24 bits in data
 PATIENCE_CHANGE: Final = 0.05  # ours: the datapath need not know every microsecond
 
 
 ProbeEffect: TypeAlias = (
-    SendControl | Event | Count | PathChanged | ReachabilityChanged | UplinkChanged | WatchForSilence
+    SendControl | AskForEcho | Event | Count | PathChanged | ReachabilityChanged | UplinkChanged | WatchForSilence
 )
 
 
@@ -78,6 +80,7 @@ class Prober:
         self._unreachable: set[IpAddress] = set()
         self._silent: set[IpAddress] = set()  # of our own
         self._patience: dict[IpAddress, Patience] = {}
+        self._echoes: set[IpAddress] = set()  # that data asks for one
         self._limit = TokenBucket(PROBE_INTERVAL_S, PROBE_BURST)
         self._limited_until = float("-inf")
 
@@ -137,6 +140,7 @@ class Prober:
         if self._paths.get(path.pair) is not path or arrived_at not in self._own.addresses:
             return []
         was_down = path.is_down
+        path.can_echo = reply.has_echo_nonce
         path.on_answer(now - asked.sent_at, asked.is_lost, self._config, self._jitter(), now)
         return [*self._changed(path, was_down), *self._tell_patience(path.pair.remote)]
 
@@ -151,6 +155,13 @@ class Prober:
                     path.on_life_sign(self._config, now)
             effects += self._tell_patience(remote)
         return effects
+
+    def on_echoed(self, local: IpAddress, remote: IpAddress, now: float) -> list[ProbeEffect]:
+        """The nonce in data to `remote` came back in data to this RLOC of ours; the datapath asks no more."""
+        self._echoes.discard(remote)
+        if (path := self.path(local, remote)) is not None:
+            path.on_echoed(self._config, self._jitter(), now)
+        return []
 
     def on_unanswered(self, remote: IpAddress, is_flowing: bool, now: float) -> list[ProbeEffect]:
         """Data sent to this locator has gone without an answer for longer than the patience that we told."""
@@ -205,10 +216,27 @@ class Prober:
                 if self._limited_until > now:
                     return effects
                 was_down = path.is_down
-                if path.on_due(self._config, self._jitter(), now):
+                due_now = path.on_due(self._config, self._jitter(), now, self._peer_heard_at(path))
+                if due_now is Due.PROBE:
                     effects += self._probe(path, now)
+                elif due_now is Due.ECHO and path.pair.remote not in self._echoes:
+                    self._echoes.add(path.pair.remote)
+                    effects.append(AskForEcho(path.pair.remote, self._new_nonce() & NONCE_MASK))
                 effects += self._changed(path, was_down)
-        return effects
+        return effects + self._end_echoes()
+
+    def _peer_heard_at(self, path: Path) -> float | None:
+        """When data came in from any locator of the mapping, if that is worth anything."""
+        if not (self._config.echoes and path.can_echo):
+            return None
+        company = (one.last_heard for one in self._paths.values() if one.eid == path.eid)
+        return max((at for at in company if at is not None), default=None)
+
+    def _end_echoes(self) -> list[ProbeEffect]:
+        """Data asks no longer than somebody waits for the answer."""
+        over = [remote for remote in self._echoes if not any(path.is_asking for path in self._of(remote))]
+        self._echoes.difference_update(over)
+        return [AskForEcho(remote, None) for remote in over]
 
     def _arrange(self, now: float) -> list[ProbeEffect]:
         """Begin paths that are new, forget those that are gone."""
@@ -225,7 +253,7 @@ class Prober:
             effects.append(WatchForSilence(remote, None))
         for remote in list(self._unreachable):
             effects += self._judge(remote)
-        return effects + self._judge_own()
+        return effects + self._judge_own() + self._end_echoes()
 
     def _wanted(self) -> dict[Pair, EidPrefix]:
         wanted: dict[Pair, EidPrefix] = {}

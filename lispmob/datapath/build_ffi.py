@@ -13,6 +13,7 @@ PARTS = (
     "data_port",
     "destination",
     "device",
+    "echo",
     "engine",
     "fragment",
     "hash",
@@ -106,6 +107,8 @@ size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
 const char *lm_counter_name(unsigned index);
 void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow);
 void lm_engine_use_status(struct lm_engine *e, bool heeds, bool tells, uint32_t bits);
+void lm_engine_use_echo(struct lm_engine *e, bool echoes);
+bool lm_engine_ask_echo(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce);
 struct lm_lane { int fd, ifindex; uint32_t mark, queue; };
 int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
 struct lm_question {
@@ -143,6 +146,7 @@ uint64_t lm_flow_hash(const struct lm_key *key, const struct lm_inner *inner);
 int lm_data_parse(const uint8_t *datagram, size_t length, struct lm_data *out);
 void lm_data_header_write(uint8_t *header, uint32_t instance_id);
 void lm_data_header_status(uint8_t *header, uint32_t bits);
+void lm_data_header_nonce(uint8_t *header, uint32_t nonce, bool wants_echo);
 int lm_strip(uint8_t *packet, const struct lm_inner *inner, uint8_t outer_ttl, uint8_t outer_tos, bool copy_dscp);
 size_t lm_icmp_build(uint8_t *out, int kind, uint32_t mtu, const struct lm_addr *source, const uint8_t *packet,
                      const struct lm_inner *inner);

@@ -276,6 +276,16 @@ class Engine:
         """Report changes of others' Locator-Status-Bits, or not; and tell these of ours in everything, or None."""
         lib.lm_engine_use_status(self._engine, heeds, told is not None, told or 0)
 
+    def use_echo_nonce(self, echoes: bool) -> None:
+        """Send back the nonces that others ask for, and tell when ours come back; or ignore all of it."""
+        lib.lm_engine_use_echo(self._engine, echoes)
+
+    def ask_echo(self, locator: IpAddress, nonce: int | None) -> bool:
+        """Have data to this locator ask for 24 bits until they come back (Echoed), or no more; False: not asked."""
+        address = ffi.new("struct lm_addr *")
+        marshal.put_address(address, locator)
+        return bool(lib.lm_engine_ask_echo(self._engine, address, nonce is not None, nonce or 0))
+
     def data_socket(self, family: int) -> int:
         """The descriptor that data arrives at, for locators whose NAT lets in what comes from there; -1: none."""
         return int(lib.lm_engine_data_socket(self._engine, family))

@@ -143,6 +143,10 @@ static void copy_state(struct lm_remote_state *into, struct lm_remote_state *fro
     atomic_store(&into->silence.heard, atomic_load(&from->silence.heard));
     atomic_store(&into->silence.octets, atomic_load(&from->silence.octets));
     atomic_store(&into->silence.is_told, atomic_load(&from->silence.is_told));
+    atomic_store(&into->echo.until, atomic_load(&from->echo.until));
+    atomic_store(&into->echo.owed, atomic_load(&from->echo.owed));
+    atomic_store(&into->echo.copies, atomic_load(&from->echo.copies));
+    atomic_store(&into->echo.asked, atomic_load(&from->echo.asked));
 }
 
 void lm_mirror_remote(struct lm_mirror *m, struct lm_remote *remote, bool is_first)

@@ -206,6 +206,14 @@ class StatusBits:
 
 
 @dataclass(frozen=True, slots=True)
+class Echoed:
+    """The nonce that ask_echo() put into data to a locator came back to this RLOC of ours. Once; then it is over."""
+
+    locator: IpAddress
+    local: IpAddress
+
+
+@dataclass(frozen=True, slots=True)
 class Stranger:
     """At an RTR: data whose inner source is not registered from where it came, or (`is_registered`) from that port."""
 
@@ -219,7 +227,7 @@ class Stranger:
 
 
 Punt: TypeAlias = (
-    Miss | ControlPacket | MtuLearned | TrafficResumed | Silent | HeardAgain | Stalled | Stranger | StatusBits
+    Miss | ControlPacket | MtuLearned | TrafficResumed | Silent | HeardAgain | Stalled | Stranger | StatusBits | Echoed
 )
 
 # Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.

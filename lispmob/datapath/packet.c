@@ -245,6 +245,12 @@ void lm_data_header_status(uint8_t *header, uint32_t bits)
     lm_put32(header + 4, header[0] & LM_FLAG_I ? (second & ~UINT32_C(0xff)) | (bits & 0xff) : bits);
 }
 
+void lm_data_header_nonce(uint8_t *header, uint32_t nonce, bool wants_echo)
+{
+    uint32_t flags = header[0] | LM_FLAG_N | (wants_echo ? LM_FLAG_E : 0);
+    lm_put32(header, flags << 24 | (nonce & 0xffffff));
+}
+
 /* RFC 6040 figure 4, row by inner, column by outer ECN field; 0xff: drop, 0x80: noticed. */
 static const uint8_t ecn_table[4][4] = {
     /* outer:  Not-ECT  ECT(1)    ECT(0)    CE */

@@ -18,7 +18,8 @@ enum lm_punt_kind {
     LM_PUNT_STALLED = 6,
     LM_PUNT_STRANGER = 7,
     LM_PUNT_HEARD = 8,
-    LM_PUNT_STATUS = 9
+    LM_PUNT_STATUS = 9,
+    LM_PUNT_ECHOED = 10
 };
 
 struct lm_punt {

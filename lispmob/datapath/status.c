@@ -43,6 +43,7 @@ void lm_header_put(const struct lm_engine *e, const struct lm_job *job, uint8_t 
     uint64_t status = atomic_load_explicit(&e->shared->status, memory_order_relaxed);
     if (status & LM_STATUS_TOLD)
         lm_data_header_status(header, (uint32_t)status);
+    lm_echo_put(&job->remote->state->echo, job->now, header);
 }
 
 void lm_engine_use_status(struct lm_engine *e, bool heeds, bool tells, uint32_t bits)

@@ -96,6 +96,7 @@ def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str 
         register_interval_s=file.register.interval_s,
         record_ttl_min=file.register.ttl_min,
         probing=probe_config(file),
+        echo_nonce=file.probing.echo_nonce,
         status_bits=cast(StatusBitsUse, file.probing.status_bits),
         preference=preference_config(file),
         xtr_id=xtr_id,
@@ -123,6 +124,7 @@ def probe_config(file: NodeFile) -> ProbeConfig | None:
         timeout_s=wanted.timeout_s,
         backoff_max_s=wanted.backoff_s,
         measures=wanted.measure or preference_config(file).is_measured,
+        echoes=wanted.echo_nonce,
     )
 
 

@@ -86,6 +86,12 @@ class Host:
     def status_bits(self, *, heeds: bool = False, told: int | None = None) -> None:
         self._engine.use_status_bits(heeds=heeds, told=told)
 
+    def echo_nonce(self, *, echoes: bool) -> None:
+        self._engine.use_echo_nonce(echoes)
+
+    def ask_echo(self, *, locator: str, nonce: int | None) -> bool:
+        return self._engine.ask_echo(ip_address(locator), nonce)
+
     def mark_move(self) -> None:
         self._engine.mark_move()
 

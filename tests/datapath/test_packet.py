@@ -169,3 +169,13 @@ def test_locator_status_bits_stand_beside_an_instance_id_and_fill_the_word_witho
 
     wanted = DataHeader(locator_status_bits=bits & 0xFF if iid else bits, instance_id=iid or None)
     assert bytes(binding.ffi.buffer(header)) == wanted.encode()
+
+
+@given(st.integers(0, 0xFFFFFF), st.integers(0, 0xFFFFFF), st.booleans())
+def test_a_nonce_stands_in_the_first_word_and_leaves_the_second_alone(iid: int, nonce: int, wants_echo: bool) -> None:
+    header = binding.ffi.new("uint8_t[8]")
+    binding.lib.lm_data_header_write(header, iid)
+    binding.lib.lm_data_header_nonce(header, nonce, wants_echo)
+
+    wanted = DataHeader(nonce=nonce, wants_echo=wants_echo, instance_id=iid or None)
+    assert bytes(binding.ffi.buffer(header)) == wanted.encode()

@@ -244,6 +244,8 @@ static __always_inline bool is_for_report(struct lm_shared_state *s, const struc
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->remote);
     if (s->traffic[0].is_watched || s->suspect[flow->path % LM_SHARED_PATHS] || !remote)
         return true;
+    if (remote->echo.asked || (remote->echo.copies && now < remote->echo.until))
+        return true;
     struct lm_silence *silence = &remote->silence;
     __u64 quick = silence->quick, since = silence->since, at = s->silence_at;
     if (quick == 0 || since == SILENCE_TOLD)

@@ -121,12 +121,22 @@ struct lm_silence {
 };
 #define LM_SILENCE_OCTETS 1000u /* more than bare acknowledgements: a sender waits for an answer to that */
 
+/* What data to a locator says of nonces (echo.c); while there is anything, the tun tier sends it. */
+struct lm_echo {
+    LM_SHARED(uint64_t) until; /* when the answer is owed no more, nanoseconds, CLOCK_MONOTONIC */
+    LM_SHARED(uint32_t) owed;  /* a nonce */
+    LM_SHARED(uint32_t) copies; /* how many more packets may carry it */
+    LM_SHARED(uint32_t) asked; /* a nonce, with one more bit set; 0: none */
+    __u32 spare;
+};
+
 /* What is found out about a locator. */
 struct lm_remote_state {
     LM_SHARED(uint64_t) learned_at; /* nanoseconds, CLOCK_MONOTONIC */
     LM_SHARED(uint32_t) path_mtu;   /* octets of the outer packet; 0: nothing learned */
     __u32 spare;
     struct lm_silence silence;
+    struct lm_echo echo;
 };
 
 struct lm_shared_counts {
