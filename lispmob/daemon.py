@@ -337,8 +337,8 @@ class Daemon:
                         self._kernel.touch()
                 case DropPending(prefix):
                     self.engine.drop_pending(prefix)
-                case WatchForSilence(remote, patience_s, one_sided_s):
-                    self.engine.set_patience(remote, patience_s, one_sided_s)
+                case WatchForSilence(remote, patience_s, one_sided_s, head):
+                    self.engine.set_patience(remote, patience_s, one_sided_s, head)
                 case AskForEcho(remote, nonce):
                     self.engine.ask_echo(remote, nonce)
                 case UseStatusBits(heeds, told):

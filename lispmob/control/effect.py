@@ -96,12 +96,14 @@ class UplinksRanked:
 class WatchForSilence:
     """Tell us when data sent to this locator has gone without an answer for so long; None: no more.
 
-    `one_sided_s` counts instead for traffic that nothing has come back from for a while.
+    `one_sided_s` counts instead for traffic that nothing has come back from for a while. Those with one `head` belong
+    to one peer, who may answer from any of them.
     """
 
     remote: IpAddress
     patience_s: float | None
     one_sided_s: float = 0.0
+    head: IpAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)

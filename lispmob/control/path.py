@@ -3,7 +3,7 @@
 A live path is asked once per interval, unless data proves it. When an answer stays away, a volley follows: several
 probes within the first half of one more timeout, so that a path that loses a tenth of its packets is not taken for
 dead, and a dead one is still left after two timeouts. When packets came all the time and then no more, the volley
-starts at once, and its verdict takes less than two round trips. When data has only ever gone out, or not come back for
+starts at once, and its verdict takes one and a half round trips. When data has only ever gone out, or not come back for
 a while, one probe is sent out of turn, and what follows is quicker than usual: a busy peer is slow to answer probes.
 That data comes in proves one direction. A peer that can is asked to echo a nonce in it, which proves both; a nonce that
 does not come back is a reason for a probe.
@@ -24,7 +24,10 @@ VOLLEY: Final = 7  # ours: with 10 percent lost each way, all of them and the fi
 UNSTABLE_S: Final = 300.0  # ours: deaths within this time make the next coming-up harder
 ANSWERS_MAX: Final = 5
 DOWN_FIRST_S: Final = 2.0
-VERDICT: Final = 1.9  # ours, in round trips: of the seven probes the last has 1.09 for its answer, the first all of it
+VERDICT: Final = 1.4  # ours, in round trips: of the seven probes the last has 1.1 for its answer, the first all of it
+VOLLEY_SPREAD: Final = 0.3  # ours, of a round trip: the seven leave within it
+QUICKEST_VERDICT_S: Final = 1.9 * QUICKEST_S  # ours: a busy peer is given that long, however near it is
+PRESSED_VERDICT: Final = 1.9  # ours, in round trips: where nothing was flowing there is time for doubt
 PRESSED_S: Final = 0.25  # ours: with a patience of one timeout at most, a dead path is left within two of them
 ECHO_REST: Final = 10  # ours, in intervals: a peer that sends to another locator of ours cannot echo to this one
 SILENCE: Final = "data unanswered"
@@ -104,7 +107,7 @@ class Path:
         self._awaited_until: float | None = None  # an answer to the single probe of a round
         self._tries_left = 0
         self._volley_left = 0
-        self._volley_pause_s = 0.0
+        self._volley_pause_s = self._volley_rest_s = 0.0
         self._round_ends_at = 0.0
         self._backoff_s = 0.0
         self._is_pressed = False
@@ -221,8 +224,8 @@ class Path:
             return
         self.last_heard, self._echo_asked_at = None, None
         if is_flowing:
-            round_s = VERDICT * max(self.quality.rtt_s or config.timeout_s, QUICKEST_S)
-            self._suspect(SILENCE, round_s, 1, now)
+            rtt_s = self.quality.rtt_s or config.timeout_s
+            self._suspect(SILENCE, max(VERDICT * rtt_s, QUICKEST_VERDICT_S), 1, now, VOLLEY_SPREAD * rtt_s)
         elif not self._is_pressed:
             self._is_pressed = True
             if self._awaited_until is None:
@@ -241,13 +244,15 @@ class Path:
         return min(self.timeout_s(config), max(1.5 * (self.quality.rtt_s or 0), PRESSED_S))
 
     def _pressed_round_s(self, config: ProbeConfig) -> float:
-        return min(self.timeout_s(config), max(VERDICT * (self.quality.rtt_s or 0), config.timeout_s / 2))
+        return min(self.timeout_s(config), max(PRESSED_VERDICT * (self.quality.rtt_s or 0), config.timeout_s / 2))
 
-    def _suspect(self, why: str, round_s: float, rounds: int, now: float) -> None:
+    def _suspect(self, why: str, round_s: float, rounds: int, now: float, spread_s: float | None = None) -> None:
+        """Begin rounds of a volley each, which leaves within `spread_s`; None: within half of a round, about."""
         self._awaited_until, self._is_pressed = None, False
         self._tries_left = rounds
         self._volley_left = 0
-        self._volley_pause_s = round_s / (2 * VOLLEY)
+        self._volley_pause_s = round_s / (2 * VOLLEY) if spread_s is None else spread_s / (VOLLEY - 1)
+        self._volley_rest_s = round_s - (VOLLEY - 1) * self._volley_pause_s
         self._round_ends_at = now
         self._to(State.VERIFYING, why, now)
         self.wake_at = now
@@ -265,7 +270,7 @@ class Path:
             return False
         self._volley_left -= 1
         # A volley that the rate limit has stretched is given its time all the same.
-        self._round_ends_at = now + self._volley_pause_s * (VOLLEY + 1)
+        self._round_ends_at = now + self._volley_rest_s
         self.wake_at = now + self._volley_pause_s if self._volley_left else self._round_ends_at
         return True
 

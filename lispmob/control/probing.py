@@ -317,7 +317,9 @@ class Prober:
         (self._unreachable.add if is_dead else self._unreachable.discard)(remote)
         if is_dead:
             self._patience.pop(remote, None)  # the datapath forgets a locator that nothing is sent to
-        return [ReachabilityChanged(remote, not is_dead)]
+        company = [other for other in self._patience if self._targets.get(other) == self._targets.get(remote)]
+        told = [effect for other in company for effect in self._tell_patience(other)]  # another may stand for them now
+        return [ReachabilityChanged(remote, not is_dead), *told]
 
     def _judge_own(self) -> list[ProbeEffect]:
         """An uplink may have a link and an address and yet lead nowhere. That everybody else died is less likely."""
@@ -342,10 +344,21 @@ class Prober:
             return []
         patience = self._patience.setdefault(remote, Patience())
         wanted, told = patience.of(rtt_s, self._config.timeout_s, self._config.interval_s), patience.told
-        if told is not None and all(abs(a - b) <= PATIENCE_CHANGE * b for a, b in zip(wanted, told, strict=True)):
+        head = self._head_of(remote)
+        is_known = told is not None and all(
+            abs(a - b) <= PATIENCE_CHANGE * b for a, b in zip(wanted, told, strict=True)
+        )
+        if is_known and patience.head == head:
             return []
-        patience.told = wanted
-        return [WatchForSilence(remote, *wanted)]
+        patience.told, patience.head = wanted, head
+        return [WatchForSilence(remote, *wanted, head)]
+
+    def _head_of(self, remote: IpAddress) -> IpAddress | None:
+        """Who stands for the peer: the first of the living locators that serve the same prefix; None: there is one."""
+        eid = self._targets.get(remote)
+        company = {other for other, served in self._targets.items() if served == eid and self.is_reachable(other)}
+        company &= {pair.remote for pair in self._paths}
+        return min(company, key=lambda one: (one.version, int(one))) if len(company) > 1 else None
 
     def _of(self, remote: IpAddress) -> list[Path]:
         pairs = (Pair(own.address, remote) for own in self._own.locators if own.address.version == remote.version)

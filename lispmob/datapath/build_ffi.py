@@ -105,7 +105,8 @@ struct lm_heard { struct lm_addr source, local; ...; };
 size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
 const char *lm_counter_name(unsigned index);
-void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow);
+void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
+                            const struct lm_addr *head);
 void lm_engine_use_status(struct lm_engine *e, bool heeds, bool tells, uint32_t bits);
 void lm_engine_use_echo(struct lm_engine *e, bool echoes);
 bool lm_engine_ask_echo(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce);

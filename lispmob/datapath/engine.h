@@ -287,8 +287,12 @@ size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *i
 /* Between which RLOCs something was delivered since the last call; `into` has room for LM_HEARD_MAX. */
 size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
 
-/* Report when packets to the locator go unanswered for so many nanoseconds (silence.h); 0: no more. */
-void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow);
+/*
+ * Report when packets to the locator go unanswered for so many nanoseconds (silence.h); 0: no more. `head` stands for the
+ * peer: all who name the same one are in its company; family 0: none.
+ */
+void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
+                            const struct lm_addr *head);
 
 struct lm_mtu {
     struct lm_addr address;

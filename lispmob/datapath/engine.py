@@ -263,14 +263,20 @@ class Engine:
         wanted, _ = marshal.prefixes([prefix])
         return int(lib.lm_engine_drop_pending(self._engine, wanted))
 
-    def set_patience(self, locator: IpAddress, patience_s: float | None, one_sided_s: float = 0.0) -> None:
+    def set_patience(
+        self, locator: IpAddress, patience_s: float | None, one_sided_s: float = 0.0, head: IpAddress | None = None
+    ) -> None:
         """Report Silent when packets to a locator in use go unanswered for so long; None: no more.
 
-        `one_sided_s` counts instead when nothing has come from it for a while; never less than the other.
+        `one_sided_s` counts instead when nothing has come from it for a while; never less than the other. A peer may
+        answer from another locator: all that have the same `head`, one of them, are watched together, too.
         """
-        address = ffi.new("struct lm_addr *")
+        address, first = ffi.new("struct lm_addr *"), ffi.new("struct lm_addr *")
         marshal.put_address(address, locator)
-        lib.lm_engine_set_patience(self._engine, address, int((patience_s or 0.0) * 1e9), int(one_sided_s * 1e9))
+        if head is not None:
+            marshal.put_address(first, head)
+        quick, slow = int((patience_s or 0.0) * 1e9), int(one_sided_s * 1e9)
+        lib.lm_engine_set_patience(self._engine, address, quick, slow, first)
 
     def use_status_bits(self, *, heeds: bool, told: int | None) -> None:
         """Report changes of others' Locator-Status-Bits, or not; and tell these of ours in everything, or None."""

@@ -80,8 +80,8 @@ class Host:
     def drop_pending(self, *, prefix: str) -> int:
         return self._engine.drop_pending(EidPrefix.parse(prefix))
 
-    def patience(self, *, locator: str, seconds: float, one_sided: float = 0.0) -> None:
-        self._engine.set_patience(ip_address(locator), seconds, one_sided)
+    def patience(self, *, locator: str, seconds: float, one_sided: float = 0.0, head: str | None = None) -> None:
+        self._engine.set_patience(ip_address(locator), seconds, one_sided, None if head is None else ip_address(head))
 
     def status_bits(self, *, heeds: bool = False, told: int | None = None) -> None:
         self._engine.use_status_bits(heeds=heeds, told=told)

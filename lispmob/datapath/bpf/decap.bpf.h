@@ -245,11 +245,16 @@ static __always_inline bool note_heard(struct lm_shared_state *s, const struct i
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->remote);
     if (!remote)
         return false;
-    if (remote->silence.is_told)
+    struct lm_silence *company = company_of(remote);
+    if (remote->silence.is_told || (company && company->is_told))
         return true;
     if (remote->silence.quick) {
         remote->silence.heard = now;
         remote->silence.since = 0;
+    }
+    if (company && company->quick) {
+        company->heard = now;
+        company->since = 0;
     }
     return false;
 }

@@ -237,6 +237,33 @@ static __always_inline struct out_flow *flow_of(struct lm_shared_state *s, const
     return flow;
 }
 
+/* True when the tun tier has to see this packet: it tells of silence, and its thread has to wake up in time for that. */
+static __always_inline bool has_to_know(struct lm_shared_state *s, struct lm_silence *silence, __u64 now)
+{
+    if (!silence)
+        return false;
+    __u64 quick = silence->quick, since = silence->since, at = s->silence_at;
+    if (quick == 0 || since == SILENCE_TOLD)
+        return false;
+    /* Until it will wake up it gets what it would be counting from. */
+    bool is_armed = at != 0 && at <= now + quick;
+    if (since == 0)
+        return !is_armed;
+    return now >= since + quick || (silence->octets < LM_SILENCE_OCTETS && !is_armed);
+}
+
+static __always_inline void count_waiting(struct lm_silence *silence, __u64 now, __u32 length)
+{
+    if (!silence || silence->quick == 0)
+        return;
+    if (silence->since == 0) {
+        silence->octets = length;
+        silence->since = now;
+    } else if (silence->since != SILENCE_TOLD && silence->octets < LM_SILENCE_OCTETS) {
+        silence->octets += length;
+    }
+}
+
 /* The tun tier reports what is to be reported; it gets the packets that a report may be about. */
 static __always_inline bool is_for_report(struct lm_shared_state *s, const struct out_flow *flow, __u64 now,
                                           __u32 length)
@@ -246,26 +273,13 @@ static __always_inline bool is_for_report(struct lm_shared_state *s, const struc
         return true;
     if (remote->echo.asked || (remote->echo.copies && now < remote->echo.until))
         return true;
-    struct lm_silence *silence = &remote->silence;
-    __u64 quick = silence->quick, since = silence->since, at = s->silence_at;
-    if (quick == 0 || since == SILENCE_TOLD)
+    struct lm_silence *own = &remote->silence, *company = company_of(remote);
+    if (own->quick == 0)
         return false;
-    /* The tun tier's thread has to wake up in time: until it will, it gets what it would be counting from. */
-    bool is_armed = at != 0 && at <= now + quick;
-    if (since == 0) {
-        if (!is_armed)
-            return true;
-        silence->octets = length;
-        silence->since = now;
-        return false;
-    }
-    if (now >= since + quick)
+    if (has_to_know(s, own, now) || has_to_know(s, company, now))
         return true;
-    if (silence->octets < LM_SILENCE_OCTETS) {
-        if (!is_armed)
-            return true;
-        silence->octets += length;
-    }
+    count_waiting(own, now, length);
+    count_waiting(company, now, length);
     return false;
 }
 

@@ -134,8 +134,9 @@ struct lm_echo {
 struct lm_remote_state {
     LM_SHARED(uint64_t) learned_at; /* nanoseconds, CLOCK_MONOTONIC */
     LM_SHARED(uint32_t) path_mtu;   /* octets of the outer packet; 0: nothing learned */
-    __u32 spare;
-    struct lm_silence silence;
+    LM_SHARED(uint32_t) head;       /* whose `company` counts for it, by its place; LM_NO_REMOTE: nobody's */
+    struct lm_silence silence;      /* of the locator itself */
+    struct lm_silence company;      /* of all locators of a peer together, who may answer from another than we send to */
     struct lm_echo echo;
 };
 
