@@ -3,11 +3,11 @@
 A live path is asked once per interval, unless data proves it. When an answer stays away, a volley follows: several
 probes within the first half of one more timeout, so that a path that loses a tenth of its packets is not taken for
 dead, and a dead one is still left after two timeouts. When packets came all the time and then no more, the volley
-starts at once, and its verdict takes one and a half round trips. When data has only ever gone out, or not come back for
-a while, one probe is sent out of turn, and what follows is quicker than usual: a busy peer is slow to answer probes.
-That data comes in proves one direction. A peer that can is asked to echo a nonce in it, which proves both; a nonce that
-does not come back is a reason for a probe.
-A path that has just died over and over must answer more than once.
+starts at once, and its verdict takes 1.3 round trips, or longer where they vary. When data has only ever gone out, or
+not come back for a while, one probe is sent out of turn, and what follows is quicker than usual: a busy peer is slow to
+answer probes. That data comes in proves one direction. A peer that can is asked to echo a nonce in it, which proves
+both; a nonce that does not come back is a reason for a probe. A path that has just died over and over must answer more
+than once.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ VOLLEY: Final = 7  # ours: with 10 percent lost each way, all of them and the fi
 UNSTABLE_S: Final = 300.0  # ours: deaths within this time make the next coming-up harder
 ANSWERS_MAX: Final = 5
 DOWN_FIRST_S: Final = 2.0
-VERDICT: Final = 1.4  # ours, in round trips: of the seven probes the last has 1.1 for its answer, the first all of it
-VOLLEY_SPREAD: Final = 0.3  # ours, of a round trip: the seven leave within it
+VOLLEY_SPREAD: Final = 0.2  # ours, of a round trip: the seven leave within it
+LAST_ANSWER: Final = 1.1  # ours, in round trips: so long the last of them is waited for
+STEADY_AFTER: Final = 8  # ours, in probes: then the variation is that of the path, and no longer that of a first guess
 QUICKEST_VERDICT_S: Final = 1.9 * QUICKEST_S  # ours: a busy peer is given that long, however near it is
 PRESSED_VERDICT: Final = 1.9  # ours, in round trips: where nothing was flowing there is time for doubt
 PRESSED_S: Final = 0.25  # ours: with a patience of one timeout at most, a dead path is left within two of them
@@ -224,8 +225,12 @@ class Path:
             return
         self.last_heard, self._echo_asked_at = None, None
         if is_flowing:
-            rtt_s = self.quality.rtt_s or config.timeout_s
-            self._suspect(SILENCE, max(VERDICT * rtt_s, QUICKEST_VERDICT_S), 1, now, VOLLEY_SPREAD * rtt_s)
+            rtt_s, variation_s = self.quality.rtt_s or config.timeout_s, self.quality.rtt_variation_s
+            last_s = LAST_ANSWER * rtt_s
+            if self.quality.probes >= STEADY_AFTER:
+                last_s = max(last_s, rtt_s + 4 * variation_s)
+            spread_s = VOLLEY_SPREAD * rtt_s
+            self._suspect(SILENCE, max(spread_s + last_s, QUICKEST_VERDICT_S), 1, now, spread_s)
         elif not self._is_pressed:
             self._is_pressed = True
             if self._awaited_until is None:

@@ -185,3 +185,18 @@ def test_a_locator_without_company_and_those_of_different_peers_are_watched_alon
     world.run(3.0)
 
     assert heads(world) == {PEER: None, OTHER: None}
+
+
+def test_where_round_trips_vary_probes_are_given_the_time_that_they_take() -> None:
+    world = World(ProbeConfig(measures=True, interval_s=1.0), rtt_s=0.1)
+    world.begin()
+    for second in range(1, 60):
+        world.rtt_s = 0.1 if second % 2 else 0.2
+        world.run(float(second))
+    world.rtt_s = 0.2
+
+    world.take(world.prober.on_unanswered(PEER, True, world.now))
+    world.run(world.now + 2.0)
+
+    assert world.of(ReachabilityChanged) == []
+    assert world.state() is State.UP
