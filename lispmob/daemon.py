@@ -290,9 +290,9 @@ class Daemon:
                 case model.MtuLearned(locator, mtu_bytes):
                     learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})
                     self._publisher.publish(learned, now)
-                case model.Silent(locator, is_flowing):
+                case model.Silent(locator, is_flowing, is_alone):
                     self._report_traffic()
-                    self._perform(self.node.on_unanswered(locator, is_flowing, now))
+                    self._perform(self.node.on_unanswered(locator, is_flowing, now, is_alone=is_alone))
                 case model.HeardAgain(locator, local):
                     self._perform(self.node.on_heard([(local, locator)], now))
                 case model.Echoed(locator, local):

@@ -170,10 +170,13 @@ class Node(NodeDisplay):
         self.traversal.shortcuts.on_heard(source for _, source in heard)
         return self._route(self._prober.on_heard(heard, now), now)
 
-    def on_unanswered(self, remote: IpAddress, is_flowing: bool, now: float) -> list[NodeEffect]:
+    def on_unanswered(
+        self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False
+    ) -> list[NodeEffect]:
         """Packets to it go unanswered for as long as WatchForSilence named. Its siblings may have died with it."""
         near = self._prober.on_suspicion(self._mappings.siblings(remote) if is_flowing else (), is_flowing, now)
-        return self._route([*self._prober.on_unanswered(remote, is_flowing, now), *near], now)
+        told = self._prober.on_unanswered(remote, is_flowing, now, is_alone=is_alone)
+        return self._route([*told, *near], now)
 
     def on_echoed(self, local: IpAddress, remote: IpAddress, now: float) -> list[NodeEffect]:
         """The nonce that data to `remote` asked for came back in data to `local`."""

@@ -163,15 +163,22 @@ class Prober:
             path.on_echoed(self._config, self._jitter(), now)
         return []
 
-    def on_unanswered(self, remote: IpAddress, is_flowing: bool, now: float) -> list[ProbeEffect]:
-        """Data sent to this locator has gone without an answer for longer than the patience that we told."""
-        patience = self._patience.get(remote)
-        if patience is not None:
-            patience.on_alarm(is_flowing, now)
-            patience.told = None  # the datapath tells of silence once: it must be told to watch again
+    def on_unanswered(
+        self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False
+    ) -> list[ProbeEffect]:
+        """Data sent to this locator has gone without an answer for longer than the patience that we told.
+
+        `is_alone`: others of its peer were heard; else all of them are silent, and all learn from it.
+        """
+        learns = {remote} if is_alone or not is_flowing else {remote, *self._company_of(remote)}
+        for one in learns & self._patience.keys():
+            self._patience[one].on_alarm(is_flowing, now)
+        if remote in self._patience:
+            self._patience[remote].told = None  # the datapath tells of silence once: it must be told to watch again
         for path in self._of(remote):
             path.on_unanswered(is_flowing, self._config, now)
-        return [*self.on_timer(now), *self._tell_patience(remote)]
+        told = [effect for one in sorted(learns - {remote}, key=_order) for effect in self._tell_patience(one)]
+        return [*self.on_timer(now), *told, *self._tell_patience(remote)]
 
     def on_suspicion(self, remotes: Iterable[IpAddress], is_flowing: bool, now: float) -> list[ProbeEffect]:
         """Something near these locators is silent: ask them out of turn, so that nobody moves to a dead one."""
@@ -317,8 +324,10 @@ class Prober:
         (self._unreachable.add if is_dead else self._unreachable.discard)(remote)
         if is_dead:
             self._patience.pop(remote, None)  # the datapath forgets a locator that nothing is sent to
-        company = [other for other in self._patience if self._targets.get(other) == self._targets.get(remote)]
-        told = [effect for other in company for effect in self._tell_patience(other)]  # another may stand for them now
+        company = self._company_of(remote) & self._patience.keys()
+        told = [
+            effect for other in sorted(company, key=_order) for effect in self._tell_patience(other)
+        ]  # another may stand for them now
         return [ReachabilityChanged(remote, not is_dead), *told]
 
     def _judge_own(self) -> list[ProbeEffect]:
@@ -355,11 +364,19 @@ class Prober:
 
     def _head_of(self, remote: IpAddress) -> IpAddress | None:
         """Who stands for the peer: the first of the living locators that serve the same prefix; None: there is one."""
+        company = self._company_of(remote)
+        return min(company, key=_order) if len(company) > 1 else None
+
+    def _company_of(self, remote: IpAddress) -> set[IpAddress]:
+        """The living locators that serve the same prefix, with it."""
         eid = self._targets.get(remote)
         company = {other for other, served in self._targets.items() if served == eid and self.is_reachable(other)}
-        company &= {pair.remote for pair in self._paths}
-        return min(company, key=lambda one: (one.version, int(one))) if len(company) > 1 else None
+        return company & {pair.remote for pair in self._paths}
 
     def _of(self, remote: IpAddress) -> list[Path]:
         pairs = (Pair(own.address, remote) for own in self._own.locators if own.address.version == remote.version)
         return [path for pair in pairs if (path := self._paths.get(pair)) is not None]
+
+
+def _order(address: IpAddress) -> tuple[int, int]:
+    return address.version, int(address)

@@ -60,7 +60,7 @@ struct lm_uplink_spec {
 struct lm_punt {
     uint8_t kind; uint32_t instance_id; struct lm_addr source, destination; uint16_t source_port, destination_port;
     struct lm_addr outer_source; uint16_t outer_source_port; struct lm_addr outer_destination; bool is_registered;
-    int ifindex; uint32_t mtu; bool is_outbound, is_flowing; uint32_t status; uint8_t status_width;
+    int ifindex; uint32_t mtu; bool is_outbound, is_flowing, is_alone; uint32_t status; uint8_t status_width;
     uint64_t at_ns, before_ns; uint32_t length;
     uint8_t payload[4096]; ...;
 };

@@ -97,7 +97,7 @@ def punt(c: Any) -> Punt:
     if c.kind == _MTU:
         return MtuLearned(address(c.destination), c.mtu)
     if c.kind == _SILENT:
-        return Silent(address(c.destination), c.is_flowing)
+        return Silent(address(c.destination), c.is_flowing, c.is_alone)
     if c.kind == _HEARD:
         return HeardAgain(address(c.source), address(c.destination))
     if c.kind == _RESUMED:

@@ -168,11 +168,13 @@ class TrafficResumed:
 class Silent:
     """Packets to a locator have gone unanswered for as long as set_patience() said.
 
-    `is_flowing`: packets came from it until now; else the traffic has been one-sided for a while.
+    `is_flowing`: packets came from it, or from its company, until now; else the traffic has been one-sided for a while.
+    `is_alone`: others of its company have been heard since.
     """
 
     locator: IpAddress
     is_flowing: bool
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ struct lm_punt {
     uint32_t mtu;                        /* MTU, octets of the outer packet */
     bool is_outbound;                    /* resumed: which direction */
     bool is_flowing;                     /* silent: packets came until now */
+    bool is_alone;                       /* silent: and others of its company were heard since */
     uint32_t status;                     /* status: Locator-Status-Bits, and how many of them there are */
     uint8_t status_width;
     uint64_t at_ns, before_ns;           /* resumed: this packet and the one before it, 0: none; CLOCK_MONOTONIC */

@@ -77,10 +77,12 @@ void lm_silence_watch(struct lm_silence *s, uint64_t quick, uint64_t slow)
     (void)atomic_compare_exchange_strong(&s->since, &told, 0);
 }
 
-static void report(struct lm_engine *e, const struct lm_remote *remote, enum lm_silence_word word)
+static void report(struct lm_engine *e, const struct lm_remote *remote, enum lm_silence_word word, bool is_alone)
 {
-    struct lm_punt told = {
-        .kind = LM_PUNT_SILENT, .destination = remote->address, .is_flowing = word == LM_SILENCE_FLOWING};
+    struct lm_punt told = {.kind = LM_PUNT_SILENT,
+                           .destination = remote->address,
+                           .is_flowing = word == LM_SILENCE_FLOWING,
+                           .is_alone = is_alone};
     if (word != LM_SILENCE_NONE)
         (void)lm_punt_put(&e->punts, &told, NULL, 0);
 }
@@ -92,7 +94,7 @@ static void look_at(struct lm_engine *e, uint64_t due)
         put(&e->shared->silence_at, due);
 }
 
-/* What is said of one of them need not be said of the other: both are watched again when the control plane says so. */
+/* What is said of all need not be said of one of them: both are watched again when the control plane says so. */
 static void hush(struct lm_silence *s)
 {
     uint64_t since = get(&s->since);
@@ -113,11 +115,9 @@ void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t oc
     enum lm_silence_word word = lm_silence_sent(own, job->now, (uint32_t)octets), all = LM_SILENCE_NONE;
     if (company)
         all = lm_silence_sent(company, job->now, (uint32_t)octets);
-    if (company && word == LM_SILENCE_FLOWING)
-        hush(company);
-    else if (all == LM_SILENCE_FLOWING)
+    if (all == LM_SILENCE_FLOWING)
         hush(own);
-    report(e, job->remote, all == LM_SILENCE_FLOWING ? all : word);
+    report(e, job->remote, all == LM_SILENCE_FLOWING ? all : word, company && all != LM_SILENCE_FLOWING);
     look_at(e, lm_silence_due(own));
     if (company)
         look_at(e, lm_silence_due(company));
@@ -158,12 +158,10 @@ void lm_silence_check(struct lm_engine *e)
         put(&e->shared->silence_at, 0);
     for (struct lm_remote *r = is_due ? lm_locators_watched(e->locators) : NULL; r; r = r->next_watched) {
         struct lm_silence *own = &r->state->silence, *company = get(&own->since) ? company_of(r) : NULL;
-        enum lm_silence_word word = lm_silence_tick(own, now);
-        if (company && word == LM_SILENCE_NONE && (word = lm_silence_tick(company, now)) != LM_SILENCE_NONE)
+        enum lm_silence_word word = lm_silence_tick(own, now), all = LM_SILENCE_NONE;
+        if (company && (all = lm_silence_tick(company, now)) != LM_SILENCE_NONE)
             hush(own);
-        else if (company && word != LM_SILENCE_NONE)
-            hush(company);
-        report(e, r, word);
+        report(e, r, all != LM_SILENCE_NONE ? all : word, company && all == LM_SILENCE_NONE);
         look_at(e, lm_silence_due(own));
         if (company)
             look_at(e, lm_silence_due(company));
@@ -171,15 +169,17 @@ void lm_silence_check(struct lm_engine *e)
     pthread_rwlock_unlock(&e->lock);
 }
 
-/* A company is as patient as its most patient member, and says nothing of traffic that is one-sided by nature. */
+/* A company is as patient as its least patient member: a single one has learned for itself. One-sided is no word of it. */
 static void watch_company(struct lm_engine *e, struct lm_remote *head)
 {
-    uint64_t longest = 0;
-    for (struct lm_remote *r = lm_locators_watched(e->locators); head && r; r = r->next_watched)
-        if (r->head == head && get(&r->state->silence.quick) > longest)
-            longest = get(&r->state->silence.quick);
+    uint64_t least = 0;
+    for (struct lm_remote *r = lm_locators_watched(e->locators); head && r; r = r->next_watched) {
+        uint64_t quick = r->head == head ? get(&r->state->silence.quick) : 0;
+        if (quick && (least == 0 || quick < least))
+            least = quick;
+    }
     if (head)
-        lm_silence_watch(&head->state->company, longest, NEVER_NS);
+        lm_silence_watch(&head->state->company, least, NEVER_NS);
 }
 
 void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,

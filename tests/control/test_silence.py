@@ -200,3 +200,25 @@ def test_where_round_trips_vary_probes_are_given_the_time_that_they_take() -> No
 
     assert world.of(ReachabilityChanged) == []
     assert world.state() is State.UP
+
+
+def quick(world: World) -> dict[IpAddress, float | None]:
+    """The patience that the datapath was told last."""
+    return {one.remote: one.patience_s for _, one in world.of(WatchForSilence) if isinstance(one, WatchForSilence)}
+
+
+def test_a_needless_question_about_one_locator_makes_patient_about_that_one_and_about_all_of_them_about_all() -> None:
+    world = World()
+    world.begin(WIFI, WIFI6, targets=(PEER6, PEER))
+    world.run(3.0)
+    before = quick(world)
+
+    world.take(world.prober.on_unanswered(PEER, True, world.now, is_alone=True))
+    world.run(world.now + 0.5)
+    alone = quick(world)
+    world.take(world.prober.on_unanswered(PEER, True, world.now))
+    world.run(world.now + 0.5)
+
+    assert before == pytest.approx({PEER: 0.11, PEER6: 0.11})
+    assert alone == pytest.approx({PEER: 0.22, PEER6: 0.11})
+    assert quick(world) == pytest.approx({PEER: 0.44, PEER6: 0.22})

@@ -44,7 +44,7 @@ def test_data_that_stops_being_answered_is_told_of_once_and_so_is_its_return() -
             both.a("udp_send", name="x", to=EID_B4, port=5000)
             time.sleep(0.05)
 
-        assert silences(told) == [f"Silent(locator=IPv4Address('{peer}'), is_flowing=True)"]
+        assert silences(told) == [f"Silent(locator=IPv4Address('{peer}'), is_flowing=True, is_alone=False)"]
         assert silences(back) == [f"HeardAgain(locator=IPv4Address('{peer}'), local=IPv4Address('{ours}'))"]
         assert silences(both.a("drain")) == []
 
@@ -84,7 +84,7 @@ def test_a_conversation_that_was_always_one_sided_has_another_patience() -> None
             time.sleep(0.05)
 
         assert early == []
-        assert [word.rpartition(" ")[2] for word in both.a("drain")] == ["is_flowing=False)"]
+        assert [word.partition("is_flowing=")[2] for word in both.a("drain")] == ["False, is_alone=False)"]
 
 
 def test_a_peer_that_answers_from_its_other_locator_is_told_of_as_quickly_when_it_falls_silent() -> None:
@@ -108,7 +108,7 @@ def test_a_peer_that_answers_from_its_other_locator_is_told_of_as_quickly_when_i
         time.sleep(0.05)
 
         assert while_flowing == []
-        assert told == [f"Silent(locator=IPv4Address('{b4}'), is_flowing=True)"]
+        assert told == [f"Silent(locator=IPv4Address('{b4}'), is_flowing=True, is_alone=False)"]
         assert silences(both.a("drain")) == [f"HeardAgain(locator=IPv6Address('{b6}'), local=IPv6Address('{a6}'))"]
 
 
@@ -130,7 +130,7 @@ def test_a_sender_that_waits_is_told_of_by_the_clock_though_its_peer_answers_fro
         time.sleep(0.2)
 
         assert too_soon == []
-        assert silences(both.a("drain")) == [f"Silent(locator=IPv6Address('{b6}'), is_flowing=True)"]
+        assert silences(both.a("drain")) == [f"Silent(locator=IPv6Address('{b6}'), is_flowing=True, is_alone=False)"]
 
 
 def test_one_locator_of_a_peer_that_falls_silent_while_the_others_answer_is_told_of() -> None:
@@ -148,4 +148,4 @@ def test_one_locator_of_a_peer_that_falls_silent_while_the_others_answer_is_told
         for _ in range(10):
             talk(both)
 
-        assert silences(both.a("drain")) == [f"Silent(locator=IPv4Address('{b4}'), is_flowing=True)"]
+        assert silences(both.a("drain")) == [f"Silent(locator=IPv4Address('{b4}'), is_flowing=True, is_alone=True)"]
