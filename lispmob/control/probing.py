@@ -351,7 +351,12 @@ class Prober:
         rtt_s = max((one for one in known if one is not None), default=None)
         if rtt_s is None:
             return []
-        patience = self._patience.setdefault(remote, Patience())
+        if remote not in self._patience:
+            self._patience[remote] = Patience()
+            others = sorted(self._company_of(remote) & self._patience.keys() - {remote}, key=_order)
+            own = self._tell_patience(remote)
+            return own + [effect for other in others for effect in self._tell_patience(other)]  # complete now, maybe
+        patience = self._patience[remote]
         wanted, told = patience.of(rtt_s, self._config.timeout_s, self._config.interval_s), patience.told
         head = self._head_of(remote)
         is_known = told is not None and all(
@@ -363,9 +368,11 @@ class Prober:
         return [WatchForSilence(remote, *wanted, head)]
 
     def _head_of(self, remote: IpAddress) -> IpAddress | None:
-        """Who stands for the peer: the first of the living locators that serve the same prefix; None: there is one."""
+        """Who stands for the peer: the first of the living locators of its mapping; None: nobody, or not yet."""
         company = self._company_of(remote)
-        return min(company, key=_order) if len(company) > 1 else None
+        if len(company) < 2 or company - self._patience.keys():
+            return None  # one that is not watched yet may be the one that answers
+        return min(company, key=_order)
 
     def _company_of(self, remote: IpAddress) -> set[IpAddress]:
         """The living locators that serve the same prefix, with it."""
