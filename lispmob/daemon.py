@@ -23,6 +23,7 @@ from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
 from lispmob.config.node import NodeFile, load_node
 from lispmob.control.effect import (
+    AskForEcho,
     DropPending,
     Event,
     InstallMapping,
@@ -30,6 +31,7 @@ from lispmob.control.effect import (
     SendControl,
     UplinkChanged,
     UplinksRanked,
+    UseStatusBits,
     WatchForSilence,
 )
 from lispmob.control.node import Node, NodeEffect
@@ -160,6 +162,7 @@ class Daemon:
         self.engine.open()
         stack.callback(self.engine.close)
         self.engine.set_guard(assembly.guarded(self.file))
+        self.engine.use_echo_nonce(self.file.probing.echo_nonce)
         self.engine.start()
         self._loop.add_reader(self.engine.fileno(), self._on_punt)
         stack.callback(self._loop.remove_reader, self.engine.fileno())
@@ -290,11 +293,15 @@ class Daemon:
                 case model.MtuLearned(locator, mtu_bytes):
                     learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})
                     self._publisher.publish(learned, now)
-                case model.Silent(locator, is_flowing):
+                case model.Silent(locator, is_flowing, is_alone):
                     self._report_traffic()
-                    self._perform(self.node.on_unanswered(locator, is_flowing, now))
+                    self._perform(self.node.on_unanswered(locator, is_flowing, now, is_alone=is_alone))
                 case model.HeardAgain(locator, local):
                     self._perform(self.node.on_heard([(local, locator)], now))
+                case model.Echoed(locator, local):
+                    self._perform(self.node.on_echoed(local, locator, now))
+                case model.StatusBits(source, instance_id, rloc, bits, width):
+                    self._perform(self.node.on_status_bits(source, instance_id, rloc, bits, width, now))
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
 
@@ -333,8 +340,12 @@ class Daemon:
                         self._kernel.touch()
                 case DropPending(prefix):
                     self.engine.drop_pending(prefix)
-                case WatchForSilence(remote, patience_s, one_sided_s):
-                    self.engine.set_patience(remote, patience_s, one_sided_s)
+                case WatchForSilence(remote, patience_s, one_sided_s, head):
+                    self.engine.set_patience(remote, patience_s, one_sided_s, head)
+                case AskForEcho(remote, nonce):
+                    self.engine.ask_echo(remote, nonce)
+                case UseStatusBits(heeds, told):
+                    self.engine.use_status_bits(heeds=heeds, told=told)
                 case UplinkChanged() | UplinksRanked():
                     self._use_uplinks()
                 case Event():
@@ -355,6 +366,7 @@ class Daemon:
             logs.configure(self.file.log.level)
             self.engine.set_eids(self.file.eids)
             self.engine.set_guard(assembly.guarded(self.file))
+            self.engine.use_echo_nonce(self.file.probing.echo_nonce)
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
             self.steering.on_policy(self.file.steering.to_policy())
             self._tell_locators()

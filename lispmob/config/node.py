@@ -175,7 +175,11 @@ class RegisterSection(Section, frozen=True, kw_only=True):
 
 
 class ProbingSection(Section, frozen=True, kw_only=True):
-    """RLOC-probing: which locators of others answer. `measure`: ask even while data proves that they do."""
+    """RLOC-probing: which locators of others answer. `measure`: ask even while data proves that they do.
+
+    `status_bits`: whether the Locator-Status-Bits of others make us ask, and whether we send ours. `echo_nonce`: answer
+    and send requests for an echo in data.
+    """
 
     enabled: YesNo = True
     interval_s: Annotated[float, duration("s", 1, 3600)] = field(name="interval", default=30.0)
@@ -183,6 +187,8 @@ class ProbingSection(Section, frozen=True, kw_only=True):
     timeout_s: Annotated[float, duration("s", 0.1, 30)] = field(name="timeout", default=1.0)
     backoff_s: Annotated[float, duration("s", 1, 3600)] = field(name="backoff", default=60.0)
     measure: YesNo = False
+    status_bits: Annotated[str, one_of("no", "listen", "send")] = "listen"
+    echo_nonce: YesNo = False
 
 
 class NattSection(Section, frozen=True, kw_only=True):

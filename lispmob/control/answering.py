@@ -49,18 +49,20 @@ class Asked:
 class Answerer:
     """Map-Replies for our EIDs. Holds nothing but the rate limits: no timer is needed."""
 
-    def __init__(self, eids: tuple[EidPrefix, ...], ttl_min: int) -> None:
+    def __init__(self, eids: tuple[EidPrefix, ...], ttl_min: int, *, echoes: bool = False) -> None:
         self._eids = eids
         self._ttl_min = ttl_min
+        self._echoes = echoes
         self._per_rloc: KeyedBuckets[IpAddress] = KeyedBuckets(REPLY_INTERVAL_S, REPLY_BURST)
         self._per_pair: KeyedBuckets[tuple[IpAddress, IpAddress]] = KeyedBuckets(PROBE_INTERVAL_S, PROBE_BURST)
         self._total = TokenBucket(TOTAL_INTERVAL_S, TOTAL_BURST)
         self._probes_total = TokenBucket(PROBES_INTERVAL_S, PROBES_BURST)
 
-    def on_eids(self, eids: tuple[EidPrefix, ...], ttl_min: int) -> None:
-        """Our EIDs are these now, and this is the TTL of their mappings in minutes."""
+    def on_eids(self, eids: tuple[EidPrefix, ...], ttl_min: int, *, echoes: bool = False) -> None:
+        """Our EIDs are these now, this is the TTL of their mappings in minutes, and whether we echo nonces in data."""
         self._eids = eids
         self._ttl_min = ttl_min
+        self._echoes = echoes
 
     def on_map_request(self, asked: Asked, own: LocatorSet, now: float) -> list[MachineEffect]:
         """Somebody asks for a mapping (not an SMR)."""
@@ -81,8 +83,8 @@ class Answerer:
         total.take(now)
         probed = asked.arrived_at if request.is_probe else None
         records = tuple(own.to_record(eid, self._ttl_min, probed) for eid in dict.fromkeys(eids))
-        payload = MapReply(request.nonce, records, is_probe=request.is_probe).encode()
-        return [self._send(payload, destination, asked, own), Count("tx_map_reply")]
+        reply = MapReply(request.nonce, records, is_probe=request.is_probe, has_echo_nonce=self._echoes)
+        return [self._send(reply.encode(), destination, asked, own), Count("tx_map_reply")]
 
     def _may_answer(self, destination: IpAddress, asked: Asked, now: float) -> bool:
         if asked.request.is_probe:

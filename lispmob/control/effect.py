@@ -96,16 +96,43 @@ class UplinksRanked:
 class WatchForSilence:
     """Tell us when data sent to this locator has gone without an answer for so long; None: no more.
 
-    `one_sided_s` counts instead for traffic that nothing has come back from for a while.
+    `one_sided_s` counts instead for traffic that nothing has come back from for a while. Those with one `head` belong
+    to one peer, who may answer from any of them.
     """
 
     remote: IpAddress
     patience_s: float | None
     one_sided_s: float = 0.0
+    head: IpAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UseStatusBits:
+    """What Locator-Status-Bits in data are used for: `heeds`, report those of others; `told`, what is said of ours."""
+
+    heeds: bool
+    told: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskForEcho:
+    """Let data to this locator ask for these 24 bits until they come back; None: no more."""
+
+    remote: IpAddress
+    nonce: int | None
 
 
 Effect: TypeAlias = (
-    SendControl | InstallMapping | RemoveMapping | DropPending | Event | WatchForSilence | UplinkChanged | UplinksRanked
+    SendControl
+    | InstallMapping
+    | RemoveMapping
+    | DropPending
+    | Event
+    | WatchForSilence
+    | UplinkChanged
+    | UplinksRanked
+    | UseStatusBits
+    | AskForEcho
 )
 """What a node hands to the daemon."""
 

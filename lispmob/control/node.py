@@ -13,6 +13,7 @@ from lispmob.control.acceptance import Guard
 from lispmob.control.answering import Answerer, Asked
 from lispmob.control.default_mappings import default_mappings
 from lispmob.control.effect import (
+    AskForEcho,
     Count,
     DropPending,
     Effect,
@@ -30,6 +31,7 @@ from lispmob.control.effect import (
     SendControl,
     UplinkChanged,
     UplinksRanked,
+    UseStatusBits,
     WatchForSilence,
 )
 from lispmob.control.forwarding import ForwardingPolicy
@@ -44,6 +46,7 @@ from lispmob.control.probing import ProbeConfig, Prober
 from lispmob.control.registrations import Registrations
 from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
+from lispmob.control.status_bits import HeardStatus, OwnStatus
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.data_reply import in_data
@@ -80,7 +83,7 @@ class Node(NodeDisplay):
         self._direct = LocatorSet()  # the uplinks that need no RTR
         self._resolver = Resolver(config.map_resolvers, new_nonce=new_nonce)
         self._smr = SmrSender(new_nonce=new_nonce)
-        self._answerer = Answerer(config.eids, config.record_ttl_min)
+        self._answerer = Answerer(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._mappings = Mappings(ForwardingPolicy.of(config), config.map_cache_limit)
         self._peers = Peers()
         self._targets = ProbeTargets()
@@ -91,6 +94,8 @@ class Node(NodeDisplay):
             jitter=jitter,
             enabled=config.probing is not None,
         )
+        self._heard_status = HeardStatus()
+        self._own_status = OwnStatus(heeds=config.heeds_status_bits, tells=config.status_bits == "send")
         self._attached: tuple[LocalLocator, ...] = ()
         self._lost_all_at: float | None = None
         # Static mappings stand from the beginning; the first input hands them out.
@@ -99,7 +104,8 @@ class Node(NodeDisplay):
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
         machines = (self._registrations, self._resolver, self._smr, self._mappings, self.traversal)
-        times = [machine.wake_at() for machine in (*machines, self._prober, self._targets, self._preference)]
+        others = (self._prober, self._targets, self._preference, self._own_status)
+        times = [machine.wake_at() for machine in (*machines, *others)]
         return min((at for at in times if at is not None), default=None)
 
     def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[NodeEffect]:
@@ -164,10 +170,27 @@ class Node(NodeDisplay):
         self.traversal.shortcuts.on_heard(source for _, source in heard)
         return self._route(self._prober.on_heard(heard, now), now)
 
-    def on_unanswered(self, remote: IpAddress, is_flowing: bool, now: float) -> list[NodeEffect]:
+    def on_unanswered(
+        self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False
+    ) -> list[NodeEffect]:
         """Packets to it go unanswered for as long as WatchForSilence named. Its siblings may have died with it."""
         near = self._prober.on_suspicion(self._mappings.siblings(remote) if is_flowing else (), is_flowing, now)
-        return self._route([*self._prober.on_unanswered(remote, is_flowing, now), *near], now)
+        told = self._prober.on_unanswered(remote, is_flowing, now, is_alone=is_alone)
+        return self._route([*told, *near], now)
+
+    def on_echoed(self, local: IpAddress, remote: IpAddress, now: float) -> list[NodeEffect]:
+        """The nonce that data to `remote` asked for came back in data to `local`."""
+        return self._route(self._prober.on_echoed(local, remote, now), now)
+
+    def on_status_bits(
+        self, source: IpAddress, instance_id: int, rloc: IpAddress, bits: int, width: int, now: float
+    ) -> list[NodeEffect]:
+        """Data from `source` by way of `rloc` says which of its mapping's locators are up. Nobody has proven that."""
+        entry = self.map_cache.lookup(source, instance_id)
+        said = None if entry is None else self._heard_status.on_bits(entry, rloc, bits, width)
+        if said is None:
+            return self._route([Count("rx_status_source")], now)
+        return self._route(self._prober.on_status_bits(said.fallen, said.risen, now), now)
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
@@ -177,7 +200,7 @@ class Node(NodeDisplay):
         if self._targets.due(now):
             found = self._targets.find(self.map_cache, self.locators, self.config.eids, now)
             effects += self._prober.on_targets(found, now)
-        effects += self._prober.on_timer(now)
+        effects += [*self._prober.on_timer(now), *self._own_status.on_timer(now)]
         if self._preference.due(now):
             effects += self._preference.on_review(self._attached, self.paths, self._mappings.groups(now), now)
             effects += self._mappings.on_ranks(self._preference.remotes, now)
@@ -198,8 +221,9 @@ class Node(NodeDisplay):
         effects: list[_Inner] = [*self._registrations.on_config(config, now)]
         effects += self.traversal.on_config(NattConfig.of(config), now)
         self._resolver.on_resolvers(config.map_resolvers)
-        self._answerer.on_eids(config.eids, config.record_ttl_min)
+        self._answerer.on_eids(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._preference.on_config(config.preference, now)
+        effects += self._own_status.on_config(heeds=config.heeds_status_bits, tells=config.status_bits == "send")
         effects += self._prober.on_config(config.probing or ProbeConfig(), config.probing is not None, now)
         return self._route([*effects, *self._apply_policy(now)], now)
 
@@ -289,7 +313,10 @@ class Node(NodeDisplay):
         effects += self._resolver.on_locators(self._direct)
         effects += self._mappings.on_defaults(default_mappings(plan, self.config.eids), now)
         effects += self._prober.on_locators(self._direct, now)  # nobody could answer the others
-        return effects
+        return [*effects, *self._status(now)]
+
+    def _status(self, now: float) -> list[UseStatusBits]:
+        return self._own_status.on_locators(self._direct, self._prober.is_silent, now)
 
     def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
         """Hand what is meant for other machines to them; return the rest, in order."""
@@ -323,7 +350,7 @@ class Node(NodeDisplay):
                         waiting.extend(self._prober.on_suspicion(self._mappings.siblings(remote), False, now))
                 case UplinkChanged(local, is_up) as changed:
                     out += [Event("uplink-answers" if is_up else "uplink-silent", {"rloc": str(local)}), changed]
-                    out += self._rank(now)
+                    out += [*self._rank(now), *self._status(now)]
                 case PathChanged():
                     self._preference.touch(now)
                 case FollowUpDue():
@@ -331,7 +358,9 @@ class Node(NodeDisplay):
                     waiting.extend(self._mappings.in_use(now))
                 case SendControl() | InstallMapping() | RemoveMapping() | DropPending() | Event() as effect:
                     out.append(effect)
-                case WatchForSilence() | SendFromDataPort() | UplinksRanked() as effect:
+                case (
+                    WatchForSilence() | SendFromDataPort() | UplinksRanked() | UseStatusBits() | AskForEcho() as effect
+                ):
                     out.append(effect)
                 case unknown:
                     assert_never(unknown)

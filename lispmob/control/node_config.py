@@ -13,6 +13,7 @@ from lispmob.wire.auth import Key
 from lispmob.wire.record import Locator, MappingRecord
 
 Fallback: TypeAlias = Literal["native", "proxy", "drop"]
+StatusBitsUse: TypeAlias = Literal["no", "listen", "send"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,19 @@ class NodeConfig:
     site_id: bytes = bytes(8)
     probing: ProbeConfig | None = None
     """How locators are probed; None: not at all."""
+    status_bits: StatusBitsUse = "no"
+    """Listen: those of others make us probe. Send: and ours are told, too."""
+    echo_nonce: bool = False
+    """We answer requests for an echo in data, and say so."""
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     natt: NattSettings = NattSettings()
     first_nonce: int = 1
     """Where the nonces of Map-Registers start: nanoseconds since 1970, so that they grow over restarts."""
+
+    @property
+    def heeds_status_bits(self) -> bool:
+        """Whether anything follows from what others say: a question to their locators, so not without probing."""
+        return self.status_bits != "no" and self.probing is not None
 
     @property
     def mapping_system(self) -> frozenset[IpAddress]:

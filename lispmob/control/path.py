@@ -3,9 +3,11 @@
 A live path is asked once per interval, unless data proves it. When an answer stays away, a volley follows: several
 probes within the first half of one more timeout, so that a path that loses a tenth of its packets is not taken for
 dead, and a dead one is still left after two timeouts. When packets came all the time and then no more, the volley
-starts at once, and its verdict takes less than two round trips. When data has only ever gone out, or not come back for
-a while, one probe is sent out of turn, and what follows is quicker than usual: a busy peer is slow to answer probes.
-A path that has just died over and over must answer more than once.
+starts at once, and its verdict takes 1.3 round trips, or longer where they vary. When data has only ever gone out, or
+not come back for a while, one probe is sent out of turn, and what follows is quicker than usual: a busy peer is slow to
+answer probes. That data comes in proves one direction. A peer that can is asked to echo a nonce in it, which proves
+both; a nonce that does not come back is a reason for a probe. A path that has just died over and over must answer more
+than once.
 """
 
 from __future__ import annotations
@@ -22,9 +24,22 @@ VOLLEY: Final = 7  # ours: with 10 percent lost each way, all of them and the fi
 UNSTABLE_S: Final = 300.0  # ours: deaths within this time make the next coming-up harder
 ANSWERS_MAX: Final = 5
 DOWN_FIRST_S: Final = 2.0
-VERDICT: Final = 1.9  # ours, in round trips: of the seven probes the last has 1.09 for its answer, the first all of it
+VOLLEY_SPREAD: Final = 0.2  # ours, of a round trip: the seven leave within it
+LAST_ANSWER: Final = 1.1  # ours, in round trips: so long the last of them is waited for
+STEADY_AFTER: Final = 8  # ours, in probes: then the variation is that of the path, and no longer that of a first guess
+QUICKEST_VERDICT_S: Final = 1.9 * QUICKEST_S  # ours: a busy peer is given that long, however near it is
+PRESSED_VERDICT: Final = 1.9  # ours, in round trips: where nothing was flowing there is time for doubt
 PRESSED_S: Final = 0.25  # ours: with a patience of one timeout at most, a dead path is left within two of them
+ECHO_REST: Final = 10  # ours, in intervals: a peer that sends to another locator of ours cannot echo to this one
 SILENCE: Final = "data unanswered"
+
+
+class Due(Enum):
+    """What is to be sent now."""
+
+    NOTHING = "nothing"
+    PROBE = "probe"
+    ECHO = "echo"  # a request for an echo, in data
 
 
 class Pair(NamedTuple):
@@ -36,7 +51,11 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ProbeConfig:
-    """How to probe; the defaults are LISPmob's. `measures`: ask at every interval, even while data proves the path."""
+    """How to probe; the defaults are LISPmob's. `measures`: ask at every interval, even while data proves the path.
+
+    `echoes`: where data comes in from the other end, and it says that it can, an echo in data is asked for in place of
+    an answer to a probe (RFC 9300, 10.1).
+    """
 
     interval_s: float = 30.0
     tries: int = 2
@@ -44,6 +63,7 @@ class ProbeConfig:
     backoff_max_s: float = 60.0
     jitter: float = 0.25
     measures: bool = False
+    echoes: bool = False
 
     def __post_init__(self) -> None:
         assert min(self.interval_s, self.tries, self.timeout_s, self.backoff_max_s) > 0, self
@@ -79,13 +99,16 @@ class Path:
         self.why = "new"
         self.wake_at = first_at
         self.last_heard: float | None = None
+        self.can_echo = False
+        self._echo_asked_at: float | None = None
+        self._echo_rest_until = 0.0
         self._deaths: list[float] = []
         self._answers = 0
         self._was_answered = False
         self._awaited_until: float | None = None  # an answer to the single probe of a round
         self._tries_left = 0
         self._volley_left = 0
-        self._volley_pause_s = 0.0
+        self._volley_pause_s = self._volley_rest_s = 0.0
         self._round_ends_at = 0.0
         self._backoff_s = 0.0
         self._is_pressed = False
@@ -95,14 +118,48 @@ class Path:
         """True when packets should not go this way."""
         return self.state is State.DOWN
 
+    @property
+    def is_asking(self) -> bool:
+        """True while the echo of a nonce is awaited."""
+        return self._echo_asked_at is not None
+
     def timeout_s(self, config: ProbeConfig) -> float:
         """How long an answer may take: the configured time, or longer on a path that is known to be slow."""
         if self.quality.rtt_s is None:
             return config.timeout_s
         return max(config.timeout_s, self.quality.rtt_s + 4 * self.quality.rtt_variation_s)
 
-    def on_due(self, config: ProbeConfig, jitter: float, now: float) -> bool:
-        """The time has come (`wake_at`): True when one probe is to be sent now. Call again until it is not due."""
+    def on_due(self, config: ProbeConfig, jitter: float, now: float, peer_heard_at: float | None = None) -> Due:
+        """The time has come (`wake_at`): what is to be sent now. Call again until it is not due.
+
+        `peer_heard_at`: when data came in from the other end last, over whatever pair.
+        """
+        if self.state is State.UP and self._awaited_until is None:
+            if self._echo_asked_at is not None:
+                is_heard = peer_heard_at is not None and peer_heard_at > self._echo_asked_at
+                self.why = "nonce not echoed" if is_heard else self.why
+                self._echo_asked_at, self._echo_rest_until = None, now + ECHO_REST * config.interval_s
+            elif (due := self._spared(config, jitter, now, peer_heard_at)) is not None:
+                return due
+        return Due.PROBE if self._asks(config, jitter, now) else Due.NOTHING
+
+    def _spared(self, config: ProbeConfig, jitter: float, now: float, peer_heard_at: float | None) -> Due | None:
+        """What data makes of a probe that is due; None: it has to be sent."""
+        if config.measures:
+            return None
+        if self.can_echo and config.echoes:  # then nothing less than both directions is a proof
+            if now < self._echo_rest_until or peer_heard_at is None or now - peer_heard_at > config.interval_s:
+                return None
+            self._echo_asked_at = now
+            self.wake_at = now + self.timeout_s(config)
+            return Due.ECHO
+        proven_until = now if self.last_heard is None else self.last_heard + _spread(config.interval_s, config, jitter)
+        if proven_until <= now:
+            return None
+        self.wake_at = proven_until
+        return Due.NOTHING
+
+    def _asks(self, config: ProbeConfig, jitter: float, now: float) -> bool:
         if self.state is State.VERIFYING:
             return self._verify(config, now)
         if self._awaited_until is not None and self.state is not State.DOWN:
@@ -118,11 +175,6 @@ class Path:
             self._was_answered = False
             self.wake_at = now + _spread(self._backoff_s, config, jitter)
             return True
-        if self.last_heard is not None and not config.measures and self.state is State.UP:
-            proven_until = self.last_heard + _spread(config.interval_s, config, jitter)
-            if proven_until > now:
-                self.wake_at = proven_until
-                return False
         pause_s = self._pressed_pause_s(config) if self._is_pressed else self.timeout_s(config)
         self._awaited_until = self.wake_at = now + pause_s
         return True
@@ -136,9 +188,16 @@ class Path:
             if self._answers < self._answers_needed(now):
                 self.wake_at = min(self.wake_at, now + self.timeout_s(config) / 4)
                 return
-        self._awaited_until, self._is_pressed = None, False
+        self._awaited_until, self._echo_asked_at, self._is_pressed = None, None, False
         self._to(State.UP, "answered", now)
         self.wake_at = now + _spread(config.interval_s, config, jitter)
+
+    def on_echoed(self, config: ProbeConfig, jitter: float, now: float) -> None:
+        """The nonce came back to this locator of ours: both directions work."""
+        if self._echo_asked_at is not None:
+            self._echo_asked_at, self.last_heard = None, now
+            self._to(State.UP, "nonce echoed", now)
+            self.wake_at = now + _spread(config.interval_s, config, jitter)
 
     def on_heard(self, config: ProbeConfig, now: float) -> None:
         """Data came in over this pair: proof while the path is up, a reason to ask while it is not."""
@@ -156,7 +215,7 @@ class Path:
     def on_hint(self, why: str, now: float) -> None:
         """Somebody says that the path may be dead (a status bit, an ICMP error): ask now, believe nothing."""
         if self.state in (State.UP, State.UNKNOWN) and self._awaited_until is None:
-            self.last_heard = None
+            self.last_heard, self._echo_asked_at = None, None
             self.why = why
             self.wake_at = min(self.wake_at, now)
 
@@ -164,10 +223,14 @@ class Path:
         """Data has been sent for longer than our patience, and nothing came back; `is_flowing`: it did until then."""
         if self.state is not State.UP:
             return
-        self.last_heard = None
+        self.last_heard, self._echo_asked_at = None, None
         if is_flowing:
-            round_s = VERDICT * max(self.quality.rtt_s or config.timeout_s, QUICKEST_S)
-            self._suspect(SILENCE, round_s, 1, now)
+            rtt_s, variation_s = self.quality.rtt_s or config.timeout_s, self.quality.rtt_variation_s
+            last_s = LAST_ANSWER * rtt_s
+            if self.quality.probes >= STEADY_AFTER:
+                last_s = max(last_s, rtt_s + 4 * variation_s)
+            spread_s = VOLLEY_SPREAD * rtt_s
+            self._suspect(SILENCE, max(spread_s + last_s, QUICKEST_VERDICT_S), 1, now, spread_s)
         elif not self._is_pressed:
             self._is_pressed = True
             if self._awaited_until is None:
@@ -178,6 +241,7 @@ class Path:
     def on_slept(self, now: float) -> None:
         """Time has passed without us: nothing is known any more."""
         self._awaited_until, self.last_heard, self._deaths, self._is_pressed = None, None, [], False
+        self._echo_asked_at = None
         self._to(State.UNKNOWN, "slept", now)
         self.wake_at = now
 
@@ -185,13 +249,15 @@ class Path:
         return min(self.timeout_s(config), max(1.5 * (self.quality.rtt_s or 0), PRESSED_S))
 
     def _pressed_round_s(self, config: ProbeConfig) -> float:
-        return min(self.timeout_s(config), max(VERDICT * (self.quality.rtt_s or 0), config.timeout_s / 2))
+        return min(self.timeout_s(config), max(PRESSED_VERDICT * (self.quality.rtt_s or 0), config.timeout_s / 2))
 
-    def _suspect(self, why: str, round_s: float, rounds: int, now: float) -> None:
+    def _suspect(self, why: str, round_s: float, rounds: int, now: float, spread_s: float | None = None) -> None:
+        """Begin rounds of a volley each, which leaves within `spread_s`; None: within half of a round, about."""
         self._awaited_until, self._is_pressed = None, False
         self._tries_left = rounds
         self._volley_left = 0
-        self._volley_pause_s = round_s / (2 * VOLLEY)
+        self._volley_pause_s = round_s / (2 * VOLLEY) if spread_s is None else spread_s / (VOLLEY - 1)
+        self._volley_rest_s = round_s - (VOLLEY - 1) * self._volley_pause_s
         self._round_ends_at = now
         self._to(State.VERIFYING, why, now)
         self.wake_at = now
@@ -209,7 +275,7 @@ class Path:
             return False
         self._volley_left -= 1
         # A volley that the rate limit has stretched is given its time all the same.
-        self._round_ends_at = now + self._volley_pause_s * (VOLLEY + 1)
+        self._round_ends_at = now + self._volley_rest_s
         self.wake_at = now + self._volley_pause_s if self._volley_left else self._round_ends_at
         return True
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from lispmob.wire.address import IpAddress
+
 QUICKEST_S: Final = 0.02  # ours: below this a busy host, not the path, would be measured
-MARGIN: Final = 1.1  # ours: an answer takes a round trip, give or take; with the verdict's 1.9 it makes three
+MARGIN: Final = 1.1  # ours: an answer takes a round trip, give or take; with half a one for what is on the way when a
+# locator dies, and the verdict's 1.3, it makes three
 SLOW_ROUND_TRIPS: Final = 4.0
 SLOWEST_START_S: Final = 0.25
 CALM_S: Final = 10.0  # ours: one needless question of several probes in that time costs nobody anything
@@ -22,6 +25,7 @@ class Patience:
 
     def __init__(self) -> None:
         self.told: tuple[float, float] | None = None
+        self.head: IpAddress | None = None
         self.calm_at: float | None = None
         self._flowing_alarms = 0
         self._one_sided_alarms = 0

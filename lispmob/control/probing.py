@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
 from lispmob.control.effect import (
+    AskForEcho,
     Count,
     Event,
     PathChanged,
@@ -21,7 +22,7 @@ from lispmob.control.effect import (
     WatchForSilence,
 )
 from lispmob.control.locator_set import LocatorSet
-from lispmob.control.path import Pair, Path, ProbeConfig, State
+from lispmob.control.path import Due, Pair, Path, ProbeConfig, State
 from lispmob.control.patience import Patience
 from lispmob.control.rate_limit import TokenBucket
 from lispmob.values import dataclass
@@ -45,11 +46,12 @@ NONCE_LIFETIME_S: Final = 10.0  # ours: a later answer tells nothing about now
 PROBE_INTERVAL_S: Final = 0.01  # ours: at most 100 probes a second in the long run
 PROBE_BURST: Final = 64
 FIRST_WITHIN_S: Final = 1.0  # ours: new locators are asked soon, and not all at once
+NONCE_MASK: Final = 0xFFFFFF  # RFC 9300, 5.3: 24 bits in data
 PATIENCE_CHANGE: Final = 0.05  # ours: the datapath need not know every microsecond
 
 
 ProbeEffect: TypeAlias = (
-    SendControl | Event | Count | PathChanged | ReachabilityChanged | UplinkChanged | WatchForSilence
+    SendControl | AskForEcho | Event | Count | PathChanged | ReachabilityChanged | UplinkChanged | WatchForSilence
 )
 
 
@@ -78,6 +80,7 @@ class Prober:
         self._unreachable: set[IpAddress] = set()
         self._silent: set[IpAddress] = set()  # of our own
         self._patience: dict[IpAddress, Patience] = {}
+        self._echoes: set[IpAddress] = set()  # that data asks for one
         self._limit = TokenBucket(PROBE_INTERVAL_S, PROBE_BURST)
         self._limited_until = float("-inf")
 
@@ -137,6 +140,7 @@ class Prober:
         if self._paths.get(path.pair) is not path or arrived_at not in self._own.addresses:
             return []
         was_down = path.is_down
+        path.can_echo = reply.has_echo_nonce
         path.on_answer(now - asked.sent_at, asked.is_lost, self._config, self._jitter(), now)
         return [*self._changed(path, was_down), *self._tell_patience(path.pair.remote)]
 
@@ -152,15 +156,29 @@ class Prober:
             effects += self._tell_patience(remote)
         return effects
 
-    def on_unanswered(self, remote: IpAddress, is_flowing: bool, now: float) -> list[ProbeEffect]:
-        """Data sent to this locator has gone without an answer for longer than the patience that we told."""
-        patience = self._patience.get(remote)
-        if patience is not None:
-            patience.on_alarm(is_flowing, now)
-            patience.told = None  # the datapath tells of silence once: it must be told to watch again
+    def on_echoed(self, local: IpAddress, remote: IpAddress, now: float) -> list[ProbeEffect]:
+        """The nonce in data to `remote` came back in data to this RLOC of ours; the datapath asks no more."""
+        self._echoes.discard(remote)
+        if (path := self.path(local, remote)) is not None:
+            path.on_echoed(self._config, self._jitter(), now)
+        return []
+
+    def on_unanswered(
+        self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False
+    ) -> list[ProbeEffect]:
+        """Data sent to this locator has gone without an answer for longer than the patience that we told.
+
+        `is_alone`: others of its peer were heard; else all of them are silent, and all learn from it.
+        """
+        learns = {remote} if is_alone or not is_flowing else {remote, *self._company_of(remote)}
+        for one in learns & self._patience.keys():
+            self._patience[one].on_alarm(is_flowing, now)
+        if remote in self._patience:
+            self._patience[remote].told = None  # the datapath tells of silence once: it must be told to watch again
         for path in self._of(remote):
             path.on_unanswered(is_flowing, self._config, now)
-        return [*self.on_timer(now), *self._tell_patience(remote)]
+        told = [effect for one in sorted(learns - {remote}, key=_order) for effect in self._tell_patience(one)]
+        return [*self.on_timer(now), *told, *self._tell_patience(remote)]
 
     def on_suspicion(self, remotes: Iterable[IpAddress], is_flowing: bool, now: float) -> list[ProbeEffect]:
         """Something near these locators is silent: ask them out of turn, so that nobody moves to a dead one."""
@@ -168,6 +186,14 @@ class Prober:
             for path in self._of(remote):
                 path.on_unanswered(is_flowing, self._config, now)
         return self.on_timer(now)
+
+    def on_status_bits(self, fallen: Iterable[IpAddress], risen: Iterable[IpAddress], now: float) -> list[ProbeEffect]:
+        """Whoever owns these locators says that they are down, or up again. We ask, and send there until we know."""
+        effects = [effect for remote in fallen for effect in self.on_hint(remote, "a status bit fell", now)]
+        for remote in risen:
+            for path in self._of(remote):
+                path.on_life_sign(self._config, now)
+        return effects + self.on_timer(now)
 
     def on_hint(self, remote: IpAddress, why: str, now: float) -> list[ProbeEffect]:
         """A locator-status bit fell, ICMP said unreachable, a nonce was not echoed: ask, believe nothing."""
@@ -197,10 +223,27 @@ class Prober:
                 if self._limited_until > now:
                     return effects
                 was_down = path.is_down
-                if path.on_due(self._config, self._jitter(), now):
+                due_now = path.on_due(self._config, self._jitter(), now, self._peer_heard_at(path))
+                if due_now is Due.PROBE:
                     effects += self._probe(path, now)
+                elif due_now is Due.ECHO and path.pair.remote not in self._echoes:
+                    self._echoes.add(path.pair.remote)
+                    effects.append(AskForEcho(path.pair.remote, self._new_nonce() & NONCE_MASK))
                 effects += self._changed(path, was_down)
-        return effects
+        return effects + self._end_echoes()
+
+    def _peer_heard_at(self, path: Path) -> float | None:
+        """When data came in from any locator of the mapping, if that is worth anything."""
+        if not (self._config.echoes and path.can_echo):
+            return None
+        company = (one.last_heard for one in self._paths.values() if one.eid == path.eid)
+        return max((at for at in company if at is not None), default=None)
+
+    def _end_echoes(self) -> list[ProbeEffect]:
+        """Data asks no longer than somebody waits for the answer."""
+        over = [remote for remote in self._echoes if not any(path.is_asking for path in self._of(remote))]
+        self._echoes.difference_update(over)
+        return [AskForEcho(remote, None) for remote in over]
 
     def _arrange(self, now: float) -> list[ProbeEffect]:
         """Begin paths that are new, forget those that are gone."""
@@ -217,7 +260,7 @@ class Prober:
             effects.append(WatchForSilence(remote, None))
         for remote in list(self._unreachable):
             effects += self._judge(remote)
-        return effects + self._judge_own()
+        return effects + self._judge_own() + self._end_echoes()
 
     def _wanted(self) -> dict[Pair, EidPrefix]:
         wanted: dict[Pair, EidPrefix] = {}
@@ -281,7 +324,11 @@ class Prober:
         (self._unreachable.add if is_dead else self._unreachable.discard)(remote)
         if is_dead:
             self._patience.pop(remote, None)  # the datapath forgets a locator that nothing is sent to
-        return [ReachabilityChanged(remote, not is_dead)]
+        company = self._company_of(remote) & self._patience.keys()
+        told = [
+            effect for other in sorted(company, key=_order) for effect in self._tell_patience(other)
+        ]  # another may stand for them now
+        return [ReachabilityChanged(remote, not is_dead), *told]
 
     def _judge_own(self) -> list[ProbeEffect]:
         """An uplink may have a link and an address and yet lead nowhere. That everybody else died is less likely."""
@@ -304,13 +351,39 @@ class Prober:
         rtt_s = max((one for one in known if one is not None), default=None)
         if rtt_s is None:
             return []
-        patience = self._patience.setdefault(remote, Patience())
+        if remote not in self._patience:
+            self._patience[remote] = Patience()
+            others = sorted(self._company_of(remote) & self._patience.keys() - {remote}, key=_order)
+            own = self._tell_patience(remote)
+            return own + [effect for other in others for effect in self._tell_patience(other)]  # complete now, maybe
+        patience = self._patience[remote]
         wanted, told = patience.of(rtt_s, self._config.timeout_s, self._config.interval_s), patience.told
-        if told is not None and all(abs(a - b) <= PATIENCE_CHANGE * b for a, b in zip(wanted, told, strict=True)):
+        head = self._head_of(remote)
+        is_known = told is not None and all(
+            abs(a - b) <= PATIENCE_CHANGE * b for a, b in zip(wanted, told, strict=True)
+        )
+        if is_known and patience.head == head:
             return []
-        patience.told = wanted
-        return [WatchForSilence(remote, *wanted)]
+        patience.told, patience.head = wanted, head
+        return [WatchForSilence(remote, *wanted, head)]
+
+    def _head_of(self, remote: IpAddress) -> IpAddress | None:
+        """Who stands for the peer: the first of the living locators of its mapping; None: nobody, or not yet."""
+        company = self._company_of(remote)
+        if len(company) < 2 or company - self._patience.keys():
+            return None  # one that is not watched yet may be the one that answers
+        return min(company, key=_order)
+
+    def _company_of(self, remote: IpAddress) -> set[IpAddress]:
+        """The living locators that serve the same prefix, with it."""
+        eid = self._targets.get(remote)
+        company = {other for other, served in self._targets.items() if served == eid and self.is_reachable(other)}
+        return company & {pair.remote for pair in self._paths}
 
     def _of(self, remote: IpAddress) -> list[Path]:
         pairs = (Pair(own.address, remote) for own in self._own.locators if own.address.version == remote.version)
         return [path for pair in pairs if (path := self._paths.get(pair)) is not None]
+
+
+def _order(address: IpAddress) -> tuple[int, int]:
+    return address.version, int(address)

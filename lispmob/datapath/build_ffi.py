@@ -14,6 +14,7 @@ PARTS = (
     "data_port",
     "destination",
     "device",
+    "echo",
     "engine",
     "fragment",
     "hash",
@@ -37,6 +38,7 @@ PARTS = (
     "send",
     "silence",
     "spread",
+    "status",
     "steering",
     "table",
     "traffic",
@@ -59,7 +61,7 @@ struct lm_uplink_spec {
 struct lm_punt {
     uint8_t kind; uint32_t instance_id; struct lm_addr source, destination; uint16_t source_port, destination_port;
     struct lm_addr outer_source; uint16_t outer_source_port; struct lm_addr outer_destination; bool is_registered;
-    int ifindex; uint32_t mtu; bool is_outbound, is_flowing;
+    int ifindex; uint32_t mtu; bool is_outbound, is_flowing, is_alone; uint32_t status; uint8_t status_width;
     uint64_t at_ns, before_ns; uint32_t length;
     uint8_t payload[4096]; ...;
 };
@@ -104,7 +106,11 @@ struct lm_heard { struct lm_addr source, local; ...; };
 size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
 const char *lm_counter_name(unsigned index);
-void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow);
+void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
+                            const struct lm_addr *head);
+void lm_engine_use_status(struct lm_engine *e, bool heeds, bool tells, uint32_t bits);
+void lm_engine_use_echo(struct lm_engine *e, bool echoes);
+bool lm_engine_ask_echo(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce);
 struct lm_lane { int fd, ifindex; uint32_t mark, queue; int into; };
 int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
 struct lm_question {
@@ -137,11 +143,13 @@ struct lm_inner {
     bool is_fragment, is_later_fragment, dont_fragment, has_ports; uint16_t source_port, destination_port;
     size_t header, length; ...;
 };
-struct lm_data { uint32_t instance_id; uint8_t flags; struct lm_inner inner; ...; };
+struct lm_data { uint32_t instance_id; uint8_t flags; uint32_t nonce, second; struct lm_inner inner; ...; };
 bool lm_inner_parse(const uint8_t *packet, size_t length, struct lm_inner *out);
 uint64_t lm_flow_hash(const struct lm_key *key, const struct lm_inner *inner);
 int lm_data_parse(const uint8_t *datagram, size_t length, struct lm_data *out);
 void lm_data_header_write(uint8_t *header, uint32_t instance_id);
+void lm_data_header_status(uint8_t *header, uint32_t bits);
+void lm_data_header_nonce(uint8_t *header, uint32_t nonce, bool wants_echo);
 int lm_strip(uint8_t *packet, const struct lm_inner *inner, uint8_t outer_ttl, uint8_t outer_tos, bool copy_dscp);
 size_t lm_icmp_build(uint8_t *out, int kind, uint32_t mtu, const struct lm_addr *source, const uint8_t *packet,
                      const struct lm_inner *inner);

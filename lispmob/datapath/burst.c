@@ -125,7 +125,7 @@ static void add_segments(struct lm_engine *e, struct outbox *box, int fd, struct
         for (size_t i = first; i < first + count; i++, io += 2) {
             uint8_t *at = box->header + box->headers;
             size_t payload = lm_segment_payload(s, &job->inner, i);
-            lm_data_header_write(at, job->instance_id);
+            lm_header_put(e, job, at);
             lm_segment_header(at + LM_DATA_HEADER, job->packet, &job->inner, s, i);
             io[0] = (struct iovec){at, header};
             io[1] = (struct iovec){job->packet + s->header + i * s->size, payload};
@@ -166,7 +166,7 @@ static size_t add_run(struct lm_engine *e, struct outbox *box, int fd, struct lm
     struct iovec *io = begin(e, box, fd, &load, size, load.count, 0);
     for (size_t i = 0; i < load.count; i++) {
         uint8_t *datagram = jobs[i]->packet - LM_DATA_HEADER;
-        lm_data_header_write(datagram, jobs[i]->instance_id);
+        lm_header_put(e, jobs[i], datagram);
         io[i] = (struct iovec){datagram, jobs[i]->inner.length + LM_DATA_HEADER};
     }
     return load.count;

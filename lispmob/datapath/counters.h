@@ -17,8 +17,8 @@
     X(data_ecn_drop)         /* congestion was marked on a packet that cannot carry the mark (RFC 6040) */          \
     X(data_ttl)              /* time to live ran out in the tunnel */                                               \
     X(data_ecn_odd)          /* ECN combinations that RFC 6040 wants noticed; delivered */                          \
-    X(data_nonce)            /* N was set: ignored, delivered */                                                    \
-    X(data_lsb)              /* L was set: ignored, delivered */                                                    \
+    X(data_nonce)            /* N was set: delivered */                                                             \
+    X(data_lsb)              /* L was set: delivered; in the ebpf tier counted where the bits are news */           \
     X(data_version)          /* V was set: ignored, delivered */                                                    \
     X(data_control)          /* control messages in Instance-ID 0xFFFFFF, passed on to the control plane */         \
     X(in_truncated)          /* larger than any IP packet, or its ancillary data was cut */                         \

@@ -21,6 +21,7 @@
 #define LM_FRAME_SIZE 69632u /* headroom and the largest packet, in whole pages */
 #define LM_HEARD_MAX 1024u
 #define LM_TOLD_MAX 256u
+#define LM_ASKS_MAX 64u
 
 enum lm_disposition { LM_ENCAPSULATE = 0, LM_DROP = 1, LM_NATIVE = 2, LM_MISS = 3, LM_PROHIBIT = 4, LM_TELL = 5 };
 
@@ -69,6 +70,12 @@ struct lm_told {
     uint64_t key, until;
 };
 
+/* A locator that is asked to send a nonce back; nonce 0: none. The control side writes, alone; threads may take out. */
+struct lm_ask {
+    struct lm_addr remote;
+    _Atomic uint32_t nonce;
+};
+
 enum lm_direction { LM_OUTBOUND = 0, LM_INBOUND = 1 };
 
 /* What the datagrams of one message that arrived share. */
@@ -112,6 +119,10 @@ struct lm_engine {
     struct lm_bucket icmp_bucket;  /* outbound thread, or control side alone */
     struct lm_told told[LM_TOLD_MAX]; /* destination.c; same rule */
     struct lm_bucket told_bucket;
+    atomic_bool heeds_status;       /* status.c */
+    struct lm_bucket status_bucket; /* inbound thread */
+    atomic_bool echoes;             /* echo.c */
+    struct lm_ask asks[LM_ASKS_MAX];
     pthread_mutex_t heard_lock;
     struct lm_heard heard[LM_HEARD_MAX]; /* hashed; family 0: free */
     struct lm_heard heard_last;          /* the common case: the same peer again */
@@ -166,6 +177,24 @@ void *lm_outbound_run(void *engine);
 
 /* destination.c: tells the control plane where packets go that only a default entry knows; not often. */
 void lm_destination_tell(struct lm_engine *e, const struct lm_job *job);
+
+/* status.c */
+/* A packet that was found to be for us may say which of its sender's locators are up. */
+void lm_status_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
+/* Writes the data header of a job. */
+void lm_header_put(const struct lm_engine *e, const struct lm_job *job, uint8_t *header);
+/* `heeds`: changes of others' bits are reported. `tells`: these are ours, in everything that leaves. */
+void lm_engine_use_status(struct lm_engine *e, bool heeds, bool tells, uint32_t bits);
+
+/* echo.c */
+/* A packet that was found to be for us may ask for an echo, or be one. */
+void lm_echo_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
+/* Adds to a data header what the locator is owed, or asked. */
+void lm_echo_put(struct lm_echo *echo, uint64_t now, uint8_t *header);
+/* Answer others, and believe their answers; or ignore all of it. */
+void lm_engine_use_echo(struct lm_engine *e, bool echoes);
+/* From now on data to the locator asks for this nonce, until it comes back, which is reported once; or no more. */
+bool lm_engine_ask_echo(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce);
 
 /* inbound.c */
 void *lm_inbound_run(void *engine);
@@ -260,8 +289,12 @@ size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *i
 /* Between which RLOCs something was delivered since the last call; `into` has room for LM_HEARD_MAX. */
 size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
 
-/* Report when packets to the locator go unanswered for so many nanoseconds (silence.h); 0: no more. */
-void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow);
+/*
+ * Report when packets to the locator go unanswered for so many nanoseconds (silence.h); 0: no more. `head` stands for the
+ * peer: all who name the same one are in its company; family 0: none.
+ */
+void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
+                            const struct lm_addr *head);
 
 struct lm_mtu {
     struct lm_addr address;

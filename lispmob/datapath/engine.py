@@ -270,14 +270,34 @@ class Engine:
         wanted, _ = marshal.prefixes([prefix])
         return int(lib.lm_engine_drop_pending(self._engine, wanted))
 
-    def set_patience(self, locator: IpAddress, patience_s: float | None, one_sided_s: float = 0.0) -> None:
+    def set_patience(
+        self, locator: IpAddress, patience_s: float | None, one_sided_s: float = 0.0, head: IpAddress | None = None
+    ) -> None:
         """Report Silent when packets to a locator in use go unanswered for so long; None: no more.
 
-        `one_sided_s` counts instead when nothing has come from it for a while; never less than the other.
+        `one_sided_s` counts instead when nothing has come from it for a while; never less than the other. A peer may
+        answer from another locator: all that have the same `head`, one of them, are watched together, too.
         """
+        address, first = ffi.new("struct lm_addr *"), ffi.new("struct lm_addr *")
+        marshal.put_address(address, locator)
+        if head is not None:
+            marshal.put_address(first, head)
+        quick, slow = int((patience_s or 0.0) * 1e9), int(one_sided_s * 1e9)
+        lib.lm_engine_set_patience(self._engine, address, quick, slow, first)
+
+    def use_status_bits(self, *, heeds: bool, told: int | None) -> None:
+        """Report changes of others' Locator-Status-Bits, or not; and tell these of ours in everything, or None."""
+        lib.lm_engine_use_status(self._engine, heeds, told is not None, told or 0)
+
+    def use_echo_nonce(self, echoes: bool) -> None:
+        """Send back the nonces that others ask for, and tell when ours come back; or ignore all of it."""
+        lib.lm_engine_use_echo(self._engine, echoes)
+
+    def ask_echo(self, locator: IpAddress, nonce: int | None) -> bool:
+        """Have data to this locator ask for 24 bits until they come back (Echoed), or no more; False: not asked."""
         address = ffi.new("struct lm_addr *")
         marshal.put_address(address, locator)
-        lib.lm_engine_set_patience(self._engine, address, int((patience_s or 0.0) * 1e9), int(one_sided_s * 1e9))
+        return bool(lib.lm_engine_ask_echo(self._engine, address, nonce is not None, nonce or 0))
 
     def data_socket(self, family: int) -> int:
         """The descriptor that data arrives at, for locators whose NAT lets in what comes from there; -1: none."""

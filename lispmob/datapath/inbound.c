@@ -243,6 +243,8 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
     if (!is_welcome(e, &data, outer))
         return;
     note_flags(e, data.flags);
+    lm_status_on_data(e, &data, outer);
+    lm_echo_on_data(e, &data, outer);
     lm_stall_heard(e, outer);
     if (e->config.is_rtr && lm_relay_take(e, packet, &data, outer))
         return;

@@ -157,6 +157,7 @@ static struct lm_remote *remote_take(struct lm_locators *all, const struct lm_lo
         remote->fd = spec->fd;
         remote->state = &remote->own;
         remote->number = LM_NO_REMOTE;
+        atomic_store(&remote->own.head, LM_NO_REMOTE);
         struct lm_remote **bucket = &all->remotes[hash_remote(&spec->address, spec->port) % all->remote_buckets];
         remote->next = *bucket;
         *bucket = remote;
@@ -189,11 +190,32 @@ void lm_remote_watch(struct lm_locators *all, struct lm_remote *remote, bool is_
     *link = remote->next_watched;
 }
 
+static void tell_head(struct lm_remote *remote)
+{
+    atomic_store(&remote->state->head, remote->head ? remote->head->number : LM_NO_REMOTE);
+}
+
+void lm_remote_join(struct lm_remote *remote, struct lm_remote *head)
+{
+    if (remote->head == head)
+        return;
+    if (remote->head)
+        remote->head->members--;
+    if (head)
+        head->members++;
+    remote->head = head;
+    tell_head(remote);
+}
+
 static void remote_drop(struct lm_locators *all, struct lm_remote *remote)
 {
     if (!remote || --remote->references)
         return;
     lm_remote_watch(all, remote, false);
+    lm_remote_join(remote, NULL);
+    for (struct lm_remote *r = all->watched; remote->members && r; r = r->next_watched)
+        if (r->head == remote)
+            lm_remote_join(r, NULL);
     struct lm_remote **link = &all->remotes[hash_remote(&remote->address, remote->port) % all->remote_buckets];
     while (*link != remote)
         link = &(*link)->next;
@@ -338,6 +360,9 @@ void lm_locators_reflect(struct lm_locators *all, struct lm_mirror *mirror)
         else if (all->mirror)
             lm_mirror_remote_gone(all->mirror, r);
     }
+    bucket = 0;
+    for (struct lm_remote *r = NULL; (r = lm_remote_next(all, &bucket, r));)
+        tell_head(r);
     for (size_t i = 0; mirror && i < all->set_buckets; i++)
         for (struct lm_locator_set *set = all->sets[i]; set; set = set->next)
             lm_mirror_set(mirror, set);

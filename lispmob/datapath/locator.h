@@ -37,6 +37,8 @@ struct lm_remote {
     struct lm_remote_state *state; /* `own`, or the one that the kernel's programs see, too */
     struct lm_remote_state own;
     uint32_t number; /* of `state` there; LM_NO_REMOTE: it is our own */
+    struct lm_remote *head; /* whose `company` counts for it (silence.h), maybe its own; NULL: nobody's */
+    uint32_t members;       /* that have it for their head: all of them are watched */
     bool is_watched; /* for silence: it is in the list */
     struct lm_remote *next_watched;
 };
@@ -57,6 +59,7 @@ struct lm_locator_set {
     size_t count;
     struct lm_locator_spec *specs;
     struct lm_remote **remotes;
+    uint64_t status, status_until; /* status.c, the inbound thread's: the bits that were told last, until when it waits */
     struct lm_contender *contenders; /* three times `count`: by the families that we have uplinks of, as bits, less 1 */
 };
 
@@ -80,6 +83,8 @@ struct lm_remote *lm_remote_find(const struct lm_locators *all, const struct lm_
 void lm_remotes_forget(const struct lm_locators *all);
 /* Puts a remote into the list of those that are watched for silence, or takes it out; exclusive. */
 void lm_remote_watch(struct lm_locators *all, struct lm_remote *remote, bool is_watched);
+/* It belongs to the company of `head` from now on; NULL: to none. Only those that are watched do; exclusive. */
+void lm_remote_join(struct lm_remote *remote, struct lm_remote *head);
 /* The first of that list, which `next_watched` continues. */
 struct lm_remote *lm_locators_watched(const struct lm_locators *all);
 /* Walks all remotes: start with 0 and NULL, ends with NULL. */

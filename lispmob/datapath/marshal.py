@@ -9,6 +9,7 @@ from typing import Any
 from lispmob.datapath import _lispdp
 from lispmob.datapath.model import (
     ControlPacket,
+    Echoed,
     ForwardingLocator,
     HeardAgain,
     Miss,
@@ -16,6 +17,7 @@ from lispmob.datapath.model import (
     Punt,
     Silent,
     Stalled,
+    StatusBits,
     Stranger,
     TrafficResumed,
     Traversal,
@@ -26,7 +28,9 @@ ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
 PRIORITY_NEVER = 255
-_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD = range(1, 9)  # enum lm_punt_kind
+_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD, _STATUS, _ECHOED = range(
+    1, 11
+)  # enum lm_punt_kind
 DATA_PORTS = {"pool": 0, "fixed": 1, "ephemeral": 2}  # enum lm_data_port
 NO_NAT = Traversal()
 
@@ -93,11 +97,15 @@ def punt(c: Any) -> Punt:
     if c.kind == _MTU:
         return MtuLearned(address(c.destination), c.mtu)
     if c.kind == _SILENT:
-        return Silent(address(c.destination), c.is_flowing)
+        return Silent(address(c.destination), c.is_flowing, c.is_alone)
     if c.kind == _HEARD:
         return HeardAgain(address(c.source), address(c.destination))
     if c.kind == _RESUMED:
         return TrafficResumed(c.is_outbound, c.at_ns / 1e9, c.before_ns / 1e9 if c.before_ns else None)
+    if c.kind == _ECHOED:
+        return Echoed(address(c.destination), address(c.source))
+    if c.kind == _STATUS:
+        return StatusBits(address(c.source), c.instance_id, address(c.outer_source), c.status, c.status_width)
     if c.kind == _STALLED:
         return Stalled(address(c.source), c.ifindex)
     if c.kind == _STRANGER:

@@ -133,16 +133,27 @@ static struct lm_shared_address address_of(const struct lm_addr *address)
     return made;
 }
 
+static void copy_silence(struct lm_silence *into, struct lm_silence *from)
+{
+    atomic_store(&into->quick, atomic_load(&from->quick));
+    atomic_store(&into->slow, atomic_load(&from->slow));
+    atomic_store(&into->since, atomic_load(&from->since));
+    atomic_store(&into->heard, atomic_load(&from->heard));
+    atomic_store(&into->octets, atomic_load(&from->octets));
+    atomic_store(&into->is_told, atomic_load(&from->is_told));
+}
+
 static void copy_state(struct lm_remote_state *into, struct lm_remote_state *from)
 {
     atomic_store(&into->learned_at, atomic_load(&from->learned_at));
     atomic_store(&into->path_mtu, atomic_load(&from->path_mtu));
-    atomic_store(&into->silence.quick, atomic_load(&from->silence.quick));
-    atomic_store(&into->silence.slow, atomic_load(&from->silence.slow));
-    atomic_store(&into->silence.since, atomic_load(&from->silence.since));
-    atomic_store(&into->silence.heard, atomic_load(&from->silence.heard));
-    atomic_store(&into->silence.octets, atomic_load(&from->silence.octets));
-    atomic_store(&into->silence.is_told, atomic_load(&from->silence.is_told));
+    atomic_store(&into->head, atomic_load(&from->head));
+    copy_silence(&into->silence, &from->silence);
+    copy_silence(&into->company, &from->company);
+    atomic_store(&into->echo.until, atomic_load(&from->echo.until));
+    atomic_store(&into->echo.owed, atomic_load(&from->echo.owed));
+    atomic_store(&into->echo.copies, atomic_load(&from->echo.copies));
+    atomic_store(&into->echo.asked, atomic_load(&from->echo.asked));
 }
 
 void lm_mirror_remote(struct lm_mirror *m, struct lm_remote *remote, bool is_first)

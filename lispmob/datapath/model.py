@@ -168,11 +168,13 @@ class TrafficResumed:
 class Silent:
     """Packets to a locator have gone unanswered for as long as set_patience() said.
 
-    `is_flowing`: packets came from it until now; else the traffic has been one-sided for a while.
+    `is_flowing`: packets came from it, or from its company, until now; else the traffic has been one-sided for a while.
+    `is_alone`: others of its company have been heard since.
     """
 
     locator: IpAddress
     is_flowing: bool
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,28 @@ class Stalled:
 
 
 @dataclass(frozen=True, slots=True)
+class StatusBits:
+    """Data from this inner source says which locators of its mapping are up: the first `width` of them, bit by bit.
+
+    It came from a locator that packets to the source may go to. Told when the bits change, once a second at most.
+    """
+
+    source: IpAddress
+    instance_id: int
+    outer_source: IpAddress
+    bits: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Echoed:
+    """The nonce that ask_echo() put into data to a locator came back to this RLOC of ours. Once; then it is over."""
+
+    locator: IpAddress
+    local: IpAddress
+
+
+@dataclass(frozen=True, slots=True)
 class Stranger:
     """At an RTR: data whose inner source is not registered from where it came, or (`is_registered`) from that port."""
 
@@ -204,7 +228,9 @@ class Stranger:
     is_registered: bool
 
 
-Punt: TypeAlias = Miss | ControlPacket | MtuLearned | TrafficResumed | Silent | HeardAgain | Stalled | Stranger
+Punt: TypeAlias = (
+    Miss | ControlPacket | MtuLearned | TrafficResumed | Silent | HeardAgain | Stalled | Stranger | StatusBits | Echoed
+)
 
 # Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.
 LOSSES: Final = frozenset(

@@ -209,10 +209,12 @@ enum lm_data_verdict lm_data_parse(const uint8_t *datagram, size_t length, struc
     if (length < LM_DATA_HEADER + 20)
         return LM_DATA_SHORT;
     out->flags = datagram[0];
+    out->nonce = lm_get32(datagram) & 0xffffff;
+    out->second = lm_get32(datagram + 4);
     if (out->flags & LM_FLAG_KK)
         return LM_DATA_KEY;
     if (out->flags & LM_FLAG_I)
-        out->instance_id = lm_get32(datagram + 4) >> 8;
+        out->instance_id = out->second >> 8;
     const uint8_t *packet = datagram + LM_DATA_HEADER;
     if (!lm_inner_parse(packet, length - LM_DATA_HEADER, &out->inner))
         return LM_DATA_INNER;
@@ -234,6 +236,19 @@ void lm_data_header_write(uint8_t *header, uint32_t instance_id)
         return;
     header[0] = LM_FLAG_I;
     lm_put32(header + 4, instance_id << 8);
+}
+
+void lm_data_header_status(uint8_t *header, uint32_t bits)
+{
+    uint32_t second = lm_get32(header + 4);
+    header[0] |= LM_FLAG_L;
+    lm_put32(header + 4, header[0] & LM_FLAG_I ? (second & ~UINT32_C(0xff)) | (bits & 0xff) : bits);
+}
+
+void lm_data_header_nonce(uint8_t *header, uint32_t nonce, bool wants_echo)
+{
+    uint32_t flags = header[0] | LM_FLAG_N | (wants_echo ? LM_FLAG_E : 0);
+    lm_put32(header, flags << 24 | (nonce & 0xffffff));
 }
 
 /* RFC 6040 figure 4, row by inner, column by outer ECN field; 0xff: drop, 0x80: noticed. */

@@ -37,6 +37,7 @@ uint64_t lm_flow_hash(const struct lm_key *key, const struct lm_inner *inner);
  */
 #define LM_FLAG_N 0x80
 #define LM_FLAG_L 0x40
+#define LM_FLAG_E 0x20
 #define LM_FLAG_V 0x10
 #define LM_FLAG_I 0x08
 #define LM_FLAG_KK 0x03
@@ -52,6 +53,8 @@ enum lm_data_verdict {
 struct lm_data {
     uint32_t instance_id; /* 0 when the I bit is clear */
     uint8_t flags;        /* the first octet as it came */
+    uint32_t nonce;       /* the other 24 bits of the first word */
+    uint32_t second;      /* the second word: all of it status bits, or an Instance-ID and 8 of them */
     struct lm_inner inner;
 };
 
@@ -63,6 +66,10 @@ bool lm_data_holds_info(const uint8_t *datagram, size_t length);
 
 /* Writes the 8 octets: all zero, or just I and the Instance-ID (RFC 9300 section 4.1). */
 void lm_data_header_write(uint8_t *header, uint32_t instance_id);
+/* Adds L and the Locator-Status-Bits: all 32, or the lowest 8 beside an Instance-ID. */
+void lm_data_header_status(uint8_t *header, uint32_t bits);
+/* Adds N and a nonce of 24 bits; `wants_echo`: E, too. */
+void lm_data_header_nonce(uint8_t *header, uint32_t nonce, bool wants_echo);
 
 enum lm_strip_verdict {
     LM_STRIP_OK,

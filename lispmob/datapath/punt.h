@@ -17,16 +17,18 @@ enum lm_punt_kind {
     LM_PUNT_SILENT = 5,
     LM_PUNT_STALLED = 6,
     LM_PUNT_STRANGER = 7,
-    LM_PUNT_HEARD = 8
+    LM_PUNT_HEARD = 8,
+    LM_PUNT_STATUS = 9,
+    LM_PUNT_ECHOED = 10
 };
 
 struct lm_punt {
     uint8_t kind;
     uint32_t instance_id;                /* miss */
-    struct lm_addr source, destination;  /* miss and control: inner; MTU, silent: the locator is the destination;
+    struct lm_addr source, destination;  /* miss, control, status: inner; MTU, silent: the locator is the destination;
                                             heard: outer */
     uint16_t source_port, destination_port;
-    struct lm_addr outer_source;         /* control */
+    struct lm_addr outer_source;         /* control, status */
     uint16_t outer_source_port;
     struct lm_addr outer_destination;
     bool is_registered;                  /* stranger: only the port is another one */
@@ -34,6 +36,9 @@ struct lm_punt {
     uint32_t mtu;                        /* MTU, octets of the outer packet */
     bool is_outbound;                    /* resumed: which direction */
     bool is_flowing;                     /* silent: packets came until now */
+    bool is_alone;                       /* silent: and others of its company were heard since */
+    uint32_t status;                     /* status: Locator-Status-Bits, and how many of them there are */
+    uint8_t status_width;
     uint64_t at_ns, before_ns;           /* resumed: this packet and the one before it, 0: none; CLOCK_MONOTONIC */
     uint32_t length;
     uint8_t payload[LM_PUNT_PAYLOAD];    /* control */

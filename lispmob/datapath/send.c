@@ -79,11 +79,11 @@ struct letter {
     struct msghdr message;
 };
 
-static const struct msghdr *fill(struct letter *letter, const struct lm_job *job, uint8_t *packet, size_t length,
-                                 bool copy_dscp)
+static const struct msghdr *fill(const struct lm_engine *e, struct letter *letter, const struct lm_job *job,
+                                 uint8_t *packet, size_t length)
 {
-    lm_envelope_fill(&letter->message, &letter->envelope, job, copy_dscp, 0);
-    lm_data_header_write(packet - LM_DATA_HEADER, job->instance_id);
+    lm_envelope_fill(&letter->message, &letter->envelope, job, e->config.copy_dscp, 0);
+    lm_header_put(e, job, packet - LM_DATA_HEADER);
     letter->io = (struct iovec){packet - LM_DATA_HEADER, length + LM_DATA_HEADER};
     letter->message.msg_iov = &letter->io;
     letter->message.msg_iovlen = 1;
@@ -177,7 +177,7 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
     for (size_t i = 0; i < count; i++) {
         uint8_t *packet = e->fragment + LM_FRAME_HEADROOM;
         size_t length = lm_fragment_write(packet, job->packet, &job->inner, i, count);
-        const struct msghdr *m = fill(&letter, job, packet, length, e->config.copy_dscp);
+        const struct msghdr *m = fill(e, &letter, job, packet, length);
         enum outcome outcome = send_raw(e, lm_job_socket(job), m, job->now);
         if (outcome != SENT)
             return i == 0 || outcome == LOST ? outcome : REFUSED;
@@ -190,17 +190,16 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
 static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
 {
     struct letter letter;
-    bool copy_dscp = e->config.copy_dscp;
     for (int tries = 0; tries < 3; tries++) { /* each "too big" has lowered the path MTU */
         uint32_t room = lm_room_of(job);
         enum outcome outcome;
         if (job->inner.length <= room) {
-            const struct msghdr *m = fill(&letter, job, job->packet, job->inner.length, copy_dscp);
+            const struct msghdr *m = fill(e, &letter, job, job->packet, job->inner.length);
             outcome = send_raw(e, lm_job_socket(job), m, job->now);
         } else if (!job->inner.dont_fragment) {
             outcome = send_fragments(e, job, room);
         } else if (job->inner.version == 6 && job->inner.length <= V6_MTU_MIN) {
-            const struct msghdr *m = fill(&letter, job, job->packet, job->inner.length, copy_dscp);
+            const struct msghdr *m = fill(e, &letter, job, job->packet, job->inner.length);
             outcome = send_raw(e, job->path->sockets[job->path->pool], m, job->now);
             if (outcome == SENT)
                 lm_count(&e->counters, LM_out_outer_fragmented);

@@ -4,6 +4,7 @@
 #include "engine.h"
 
 #define TOLD UINT64_MAX
+#define NEVER_NS (UINT64_C(1) << 62)
 #define LATELY_NS 200000000u /* heard within this and four patiences before: traffic flowed both ways */
 
 static uint64_t get(const _Atomic uint64_t *value)
@@ -76,10 +77,12 @@ void lm_silence_watch(struct lm_silence *s, uint64_t quick, uint64_t slow)
     (void)atomic_compare_exchange_strong(&s->since, &told, 0);
 }
 
-static void report(struct lm_engine *e, const struct lm_remote *remote, enum lm_silence_word word)
+static void report(struct lm_engine *e, const struct lm_remote *remote, enum lm_silence_word word, bool is_alone)
 {
-    struct lm_punt told = {
-        .kind = LM_PUNT_SILENT, .destination = remote->address, .is_flowing = word == LM_SILENCE_FLOWING};
+    struct lm_punt told = {.kind = LM_PUNT_SILENT,
+                           .destination = remote->address,
+                           .is_flowing = word == LM_SILENCE_FLOWING,
+                           .is_alone = is_alone};
     if (word != LM_SILENCE_NONE)
         (void)lm_punt_put(&e->punts, &told, NULL, 0);
 }
@@ -91,13 +94,33 @@ static void look_at(struct lm_engine *e, uint64_t due)
         put(&e->shared->silence_at, due);
 }
 
+/* What is said of all need not be said of one of them: both are watched again when the control plane says so. */
+static void hush(struct lm_silence *s)
+{
+    uint64_t since = get(&s->since);
+    if (since)
+        (void)atomic_compare_exchange_strong(&s->since, &since, TOLD);
+}
+
+static struct lm_silence *company_of(const struct lm_remote *remote)
+{
+    return remote->head ? &remote->head->state->company : NULL;
+}
+
 void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t octets)
 {
-    struct lm_silence *s = &job->remote->state->silence;
-    if (get(&s->quick) == 0)
+    struct lm_silence *own = &job->remote->state->silence, *company = company_of(job->remote);
+    if (get(&own->quick) == 0)
         return;
-    report(e, job->remote, lm_silence_sent(s, job->now, (uint32_t)octets));
-    look_at(e, lm_silence_due(s));
+    enum lm_silence_word word = lm_silence_sent(own, job->now, (uint32_t)octets), all = LM_SILENCE_NONE;
+    if (company)
+        all = lm_silence_sent(company, job->now, (uint32_t)octets);
+    if (all == LM_SILENCE_FLOWING)
+        hush(own);
+    report(e, job->remote, all == LM_SILENCE_FLOWING ? all : word, company && all != LM_SILENCE_FLOWING);
+    look_at(e, lm_silence_due(own));
+    if (company)
+        look_at(e, lm_silence_due(company));
 }
 
 void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer)
@@ -105,7 +128,11 @@ void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer)
     if (!lm_locators_watched(e->locators))
         return;
     struct lm_remote *remote = lm_remote_find(e->locators, &outer->source, LM_PORT_DATA);
-    if (!remote || !lm_silence_arrived(&remote->state->silence, outer->now))
+    struct lm_silence *company = remote ? company_of(remote) : NULL;
+    bool was_told = remote && lm_silence_arrived(&remote->state->silence, outer->now);
+    if (company)
+        was_told = lm_silence_arrived(company, outer->now) || was_told;
+    if (!was_told)
         return;
     struct lm_punt report = {
         .kind = LM_PUNT_HEARD, .source = outer->source, .destination = outer->destination};
@@ -130,21 +157,44 @@ void lm_silence_check(struct lm_engine *e)
     if (is_due)
         put(&e->shared->silence_at, 0);
     for (struct lm_remote *r = is_due ? lm_locators_watched(e->locators) : NULL; r; r = r->next_watched) {
-        report(e, r, lm_silence_tick(&r->state->silence, now));
-        look_at(e, lm_silence_due(&r->state->silence));
+        struct lm_silence *own = &r->state->silence, *company = get(&own->since) ? company_of(r) : NULL;
+        enum lm_silence_word word = lm_silence_tick(own, now), all = LM_SILENCE_NONE;
+        if (company && (all = lm_silence_tick(company, now)) != LM_SILENCE_NONE)
+            hush(own);
+        report(e, r, all != LM_SILENCE_NONE ? all : word, company && all == LM_SILENCE_NONE);
+        look_at(e, lm_silence_due(own));
+        if (company)
+            look_at(e, lm_silence_due(company));
     }
     pthread_rwlock_unlock(&e->lock);
 }
 
-void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow)
+/* A company is as patient as its least patient member: a single one has learned for itself. One-sided is no word of it. */
+static void watch_company(struct lm_engine *e, struct lm_remote *head)
+{
+    uint64_t least = 0;
+    for (struct lm_remote *r = lm_locators_watched(e->locators); head && r; r = r->next_watched) {
+        uint64_t quick = r->head == head ? get(&r->state->silence.quick) : 0;
+        if (quick && (least == 0 || quick < least))
+            least = quick;
+    }
+    if (head)
+        lm_silence_watch(&head->state->company, least, NEVER_NS);
+}
+
+void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
+                            const struct lm_addr *head)
 {
     pthread_mutex_lock(&e->writer);
     struct lm_remote *remote = lm_remote_find(e->locators, address, LM_PORT_DATA);
     if (remote) {
-        pthread_rwlock_wrlock(&e->lock); /* for the list of those that are watched */
+        struct lm_remote *leader = quick && head->family ? lm_remote_find(e->locators, head, LM_PORT_DATA) : NULL;
+        pthread_rwlock_wrlock(&e->lock); /* for the list of those that are watched, and the companies */
         lm_remote_watch(e->locators, remote, quick != 0);
-        pthread_rwlock_unlock(&e->lock);
         lm_silence_watch(&remote->state->silence, quick, slow);
+        lm_remote_join(remote, leader);
+        watch_company(e, leader);
+        pthread_rwlock_unlock(&e->lock);
     }
     pthread_mutex_unlock(&e->writer);
 }

@@ -3,6 +3,9 @@
  *
  * Two cases. Traffic flows both ways and all at once nothing comes any more: told after the quick patience, about a
  * round trip. Or the traffic has been one-sided for a while, as much of it is by nature: told after the slow patience.
+ *
+ * A peer may answer from another locator than we send to, one of the other family for example. So the locators of a peer
+ * are watched as a company, too: when nothing comes from any of them, the traffic that stops was flowing both ways.
  */
 #ifndef LM_SILENCE_H
 #define LM_SILENCE_H

@@ -8,7 +8,14 @@ from typing import Final, cast
 from lispmob.config.node import NodeFile, UplinkSection
 from lispmob.control.effect import InstallMapping
 from lispmob.control.locator_set import NEVER, EidRank, LocalLocator
-from lispmob.control.node_config import Fallback, MapServerPeer, NattMode, NattSettings, NodeConfig
+from lispmob.control.node_config import (
+    Fallback,
+    MapServerPeer,
+    NattMode,
+    NattSettings,
+    NodeConfig,
+    StatusBitsUse,
+)
 from lispmob.control.path import ProbeConfig
 from lispmob.control.preference import PreferenceConfig
 from lispmob.datapath.lanes import DEFAULT, Lane, MarksWay, device_prefix
@@ -97,6 +104,8 @@ def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str 
         register_interval_s=file.register.interval_s,
         record_ttl_min=file.register.ttl_min,
         probing=probe_config(file),
+        echo_nonce=file.probing.echo_nonce,
+        status_bits=cast(StatusBitsUse, file.probing.status_bits),
         preference=preference_config(file),
         xtr_id=xtr_id,
         site_id=file.register.site_id,
@@ -123,6 +132,7 @@ def probe_config(file: NodeFile) -> ProbeConfig | None:
         timeout_s=wanted.timeout_s,
         backoff_max_s=wanted.backoff_s,
         measures=wanted.measure or preference_config(file).is_measured,
+        echoes=wanted.echo_nonce,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from itertools import count
 
-from lispmob.control.effect import SendControl, WatchForSilence
+from lispmob.control.effect import AskForEcho, SendControl, WatchForSilence
 from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.path import Pair, State
 from lispmob.control.probing import ProbeConfig, ProbeEffect, Prober
@@ -38,8 +38,12 @@ class World:
         self.rtt_s = rtt_s
         self.loss_each_way = 0.0
         self.dead: set[IpAddress] = set()
+        self.swallowing: set[IpAddress] = set()  # what we send there is lost, what comes from there arrives
+        self.swallows_nonces = False
+        self.echoes = False  # the others can send nonces back
         self.now = 0.0
         self.sent: list[tuple[float, Pair]] = []
+        self.echoed_at: list[float] = []
         self.told: list[tuple[float, ProbeEffect]] = []
         self.alarms: list[tuple[float, Word]] = []
         self.watch = SilenceWatch()
@@ -55,6 +59,9 @@ class World:
             self.told.append((self.now, effect))
             if isinstance(effect, SendControl):
                 self._carry(effect)
+            elif isinstance(effect, AskForEcho) and effect.nonce is not None and effect.remote == PEER:
+                if not self.swallows_nonces and not {WIFI.address, PEER} & (self.dead | self.swallowing):
+                    self.at(self.now + self.rtt_s, self._echo)
             elif isinstance(effect, WatchForSilence) and effect.remote == PEER:
                 self.watch.watch(_ns(effect.patience_s or 0.0), _ns(effect.one_sided_s))
 
@@ -92,6 +99,21 @@ class World:
 
         self.at(self.now, send)
 
+    def hear(self, until: float, pause_s: float = 1.0) -> None:
+        """From now on data comes in from PEER, whatever becomes of ours."""
+
+        def arrive() -> None:
+            if PEER not in self.dead:
+                self.take(self.prober.on_heard([(WIFI.address, PEER)], self.now))
+            if self.now + pause_s <= until:
+                self.at(self.now + pause_s, arrive)
+
+        self.at(self.now, arrive)
+
+    def _echo(self) -> None:
+        self.echoed_at.append(self.now)
+        self.take(self.prober.on_echoed(WIFI.address, PEER, self.now))
+
     def _answer(self) -> None:
         if {WIFI.address, PEER} & self.dead:
             return
@@ -122,12 +144,12 @@ class World:
         assert request.is_probe
         assert request.source_eid is None
         assert request.itr_rlocs == (probe.source,)
-        if self._arrives() and not {pair.local, pair.remote} & self.dead:
+        if self._arrives() and not {pair.local, pair.remote} & (self.dead | self.swallowing):
             self.at(self.now + self.rtt_s, lambda: self._reply(request.nonce, pair))
 
     def _reply(self, nonce: int, pair: Pair) -> None:
         if not {pair.local, pair.remote} & self.dead:  # what was on the wire is lost with it
-            reply = MapReply(nonce, (), is_probe=True)
+            reply = MapReply(nonce, (), is_probe=True, has_echo_nonce=self.echoes)
             self.take(self.prober.on_map_reply(reply, pair.local, self.now) or [])
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.effect import Event
+from lispmob.control.effect import Event, WatchForSilence
+from lispmob.control.locator_set import LocatorSet
 from lispmob.control.path import State
 from lispmob.control.probing import PathChanged, ProbeConfig, ReachabilityChanged
 from lispmob.datapath.pure_silence import Word
-from tests.control.probing_world import LTE, PEER, WIFI, World
+from lispmob.wire.address import IpAddress
+from tests.control.probing_world import EID, LTE, OTHER, PEER, PEER6, SOME_EID, WIFI, WIFI6, World
 
 HOURS = 3.0
 
@@ -153,3 +155,70 @@ def test_the_event_of_a_death_says_that_data_found_it() -> None:
     (_, event), *_ = world.of(Event)
     assert isinstance(event, Event)
     assert (event.kind, event.fields["why"]) == ("path-down", "data unanswered")
+
+
+def heads(world: World) -> dict[IpAddress, IpAddress | None]:
+    """Who stands for whom, as the datapath was told last."""
+    return {one.remote: one.head for _, one in world.of(WatchForSilence) if isinstance(one, WatchForSilence)}
+
+
+def test_the_locators_of_a_peer_are_watched_together_and_one_that_died_stands_for_nobody() -> None:
+    world = World()
+    world.begin(WIFI, WIFI6, targets=(PEER6, OTHER, PEER))
+    world.run(3.0)
+    alive = heads(world)
+    world.dead.add(PEER)
+    world.run(100.0)
+    while_dead = heads(world)
+    world.dead.clear()
+    world.run(200.0)
+
+    assert alive == dict.fromkeys((PEER, OTHER, PEER6), PEER)
+    assert {while_dead[OTHER], while_dead[PEER6]} == {OTHER}
+    assert heads(world) == alive
+
+
+def test_a_locator_without_company_and_those_of_different_peers_are_watched_alone() -> None:
+    world = World()
+    world.take(world.prober.on_locators(LocatorSet.of(1, (WIFI,)), 0.0))
+    world.take(world.prober.on_targets({PEER: EID, OTHER: SOME_EID}, 0.0))
+    world.run(3.0)
+
+    assert heads(world) == {PEER: None, OTHER: None}
+
+
+def test_where_round_trips_vary_probes_are_given_the_time_that_they_take() -> None:
+    world = World(ProbeConfig(measures=True, interval_s=1.0), rtt_s=0.1)
+    world.begin()
+    for second in range(1, 60):
+        world.rtt_s = 0.1 if second % 2 else 0.2
+        world.run(float(second))
+    world.rtt_s = 0.2
+
+    world.take(world.prober.on_unanswered(PEER, True, world.now))
+    world.run(world.now + 2.0)
+
+    assert world.of(ReachabilityChanged) == []
+    assert world.state() is State.UP
+
+
+def quick(world: World) -> dict[IpAddress, float | None]:
+    """The patience that the datapath was told last."""
+    return {one.remote: one.patience_s for _, one in world.of(WatchForSilence) if isinstance(one, WatchForSilence)}
+
+
+def test_a_needless_question_about_one_locator_makes_patient_about_that_one_and_about_all_of_them_about_all() -> None:
+    world = World()
+    world.begin(WIFI, WIFI6, targets=(PEER6, PEER))
+    world.run(3.0)
+    before = quick(world)
+
+    world.take(world.prober.on_unanswered(PEER, True, world.now, is_alone=True))
+    world.run(world.now + 0.5)
+    alone = quick(world)
+    world.take(world.prober.on_unanswered(PEER, True, world.now))
+    world.run(world.now + 0.5)
+
+    assert before == pytest.approx({PEER: 0.11, PEER6: 0.11})
+    assert alone == pytest.approx({PEER: 0.22, PEER6: 0.11})
+    assert quick(world) == pytest.approx({PEER: 0.44, PEER6: 0.22})

@@ -85,8 +85,17 @@ class Host:
     def drop_pending(self, *, prefix: str) -> int:
         return self._engine.drop_pending(EidPrefix.parse(prefix))
 
-    def patience(self, *, locator: str, seconds: float, one_sided: float = 0.0) -> None:
-        self._engine.set_patience(ip_address(locator), seconds, one_sided)
+    def patience(self, *, locator: str, seconds: float, one_sided: float = 0.0, head: str | None = None) -> None:
+        self._engine.set_patience(ip_address(locator), seconds, one_sided, None if head is None else ip_address(head))
+
+    def status_bits(self, *, heeds: bool = False, told: int | None = None) -> None:
+        self._engine.use_status_bits(heeds=heeds, told=told)
+
+    def echo_nonce(self, *, echoes: bool) -> None:
+        self._engine.use_echo_nonce(echoes)
+
+    def ask_echo(self, *, locator: str, nonce: int | None) -> bool:
+        return self._engine.ask_echo(ip_address(locator), nonce)
 
     def mark_move(self) -> None:
         self._engine.mark_move()

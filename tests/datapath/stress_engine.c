@@ -63,6 +63,8 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
     struct lm_locator_spec to[2] = {
         {.address = v4(0x7f000001u), .port = port, .priority = 1, .weight = 100},
         {.address = v4(0x7f000002u), .port = n % 2 ? port : LM_PORT_DATA, .priority = 1, .weight = (uint8_t)(n % 7)}};
+    struct lm_prefix far = {.length = 8, .address = v4(0x0b000000u)};
+    struct lm_locator_spec other = {.address = v4(0x7f000003u), .port = LM_PORT_DATA, .priority = 1};
     struct lm_uplink_spec up[2] = {
         {.ifindex = 1, .interface = "lo", .address = v4(0x7f000001u), .priority = 1, .weight = 9, .is_sender = true},
         {.ifindex = 1, .interface = "lo", .address = v4(0x7f000002u + n % 3), .priority = 1, .is_sender = true}};
@@ -102,10 +104,19 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
     case 9:
         lm_engine_mark_move(e);
         lm_engine_heard(e, heard);
-        lm_engine_set_patience(e, &to[1].address, n % 3 * 1000u, 5000u); /* the one on the data port can be watched */
+        if (n % 2)
+            lm_engine_install(e, &far, LM_ENCAPSULATE, &other, 1);
+        else
+            lm_engine_remove(e, &far);
+        /* those on the data port can be watched */
+        lm_engine_set_patience(e, &to[1].address, n % 3 * 1000u, 5000u, n % 4 ? &other.address : &to[1].address);
+        lm_engine_set_patience(e, &other.address, n % 5 * 1000u, 5000u, &to[1].address);
         lm_engine_mtus(e, mtus, 4);
         break;
     default:
+        lm_engine_use_status(e, n % 2, n % 3, n);
+        lm_engine_use_echo(e, n % 5);
+        (void)lm_engine_ask_echo(e, &to[1].address, n % 2, n & 0xffffff);
         lm_engine_drain(e, punts, 64);
         lm_engine_used(e, &cursor, used, 16);
         lm_engine_counters(e, counters);

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lispmob.datapath import pure
+from lispmob.wire.data_header import DataHeader
 from tests.datapath import binding
 from tests.datapath.packets import datagrams, packets, whole_packets
 
@@ -158,3 +159,23 @@ def test_fragments_fit_and_join_to_the_whole(packet: bytes, limit: int) -> None:
         assert bool(field & 0x2000) == (number < len(made) - 1 or bool(first & 0x2000))
         payload += fragment[read.header :]
     assert payload == packet[inner.header : inner.length]
+
+
+@given(st.integers(0, 0xFFFFFF), st.integers(0, 0xFFFFFFFF))
+def test_locator_status_bits_stand_beside_an_instance_id_and_fill_the_word_without_one(iid: int, bits: int) -> None:
+    header = binding.ffi.new("uint8_t[8]")
+    binding.lib.lm_data_header_write(header, iid)
+    binding.lib.lm_data_header_status(header, bits)
+
+    wanted = DataHeader(locator_status_bits=bits & 0xFF if iid else bits, instance_id=iid or None)
+    assert bytes(binding.ffi.buffer(header)) == wanted.encode()
+
+
+@given(st.integers(0, 0xFFFFFF), st.integers(0, 0xFFFFFF), st.booleans())
+def test_a_nonce_stands_in_the_first_word_and_leaves_the_second_alone(iid: int, nonce: int, wants_echo: bool) -> None:
+    header = binding.ffi.new("uint8_t[8]")
+    binding.lib.lm_data_header_write(header, iid)
+    binding.lib.lm_data_header_nonce(header, nonce, wants_echo)
+
+    wanted = DataHeader(nonce=nonce, wants_echo=wants_echo, instance_id=iid or None)
+    assert bytes(binding.ffi.buffer(header)) == wanted.encode()

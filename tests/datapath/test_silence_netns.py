@@ -44,7 +44,7 @@ def test_data_that_stops_being_answered_is_told_of_once_and_so_is_its_return() -
             both.a("udp_send", name="x", to=EID_B4, port=5000)
             time.sleep(0.05)
 
-        assert silences(told) == [f"Silent(locator=IPv4Address('{peer}'), is_flowing=True)"]
+        assert silences(told) == [f"Silent(locator=IPv4Address('{peer}'), is_flowing=True, is_alone=False)"]
         assert silences(back) == [f"HeardAgain(locator=IPv4Address('{peer}'), local=IPv4Address('{ours}'))"]
         assert silences(both.a("drain")) == []
 
@@ -84,4 +84,68 @@ def test_a_conversation_that_was_always_one_sided_has_another_patience() -> None
             time.sleep(0.05)
 
         assert early == []
-        assert [word.rpartition(" ")[2] for word in both.a("drain")] == ["is_flowing=False)"]
+        assert [word.partition("is_flowing=")[2] for word in both.a("drain")] == ["False, is_alone=False)"]
+
+
+def test_a_peer_that_answers_from_its_other_locator_is_told_of_as_quickly_when_it_falls_silent() -> None:
+    with lab() as both:
+        (a4, a6), (b4, b6) = ([both.links[0].rloc(side, family) for family in (4, 6)] for side in "ab")
+        both.a("install", prefix=f"{EID_B4}/32", locators=[b4, b6])
+        both.b("install", prefix=f"{EID_A4}/32", locators=[a6, a4])
+        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        for locator in (b4, b6):
+            both.a("patience", locator=locator, seconds=0.3, one_sided=30.0, head=b4)
+        for _ in range(10):
+            talk(both)
+        while_flowing = silences(both.a("drain"))
+
+        for _ in range(10):
+            both.a("udp_send", name="x", to=EID_B4, port=5000)
+            time.sleep(0.05)
+        told = silences(both.a("drain"))
+        both.b("udp_send", name="x", to=EID_A4, port=5000)
+        time.sleep(0.05)
+
+        assert while_flowing == []
+        assert told == [f"Silent(locator=IPv4Address('{b4}'), is_flowing=True, is_alone=False)"]
+        assert silences(both.a("drain")) == [f"HeardAgain(locator=IPv6Address('{b6}'), local=IPv6Address('{a6}'))"]
+
+
+def test_a_sender_that_waits_is_told_of_by_the_clock_though_its_peer_answers_from_its_other_locator() -> None:
+    with lab() as both:
+        (a4, a6), (b4, b6) = ([both.links[0].rloc(side, family) for family in (4, 6)] for side in "ab")
+        both.a("install", prefix=f"{EID_B4}/32", locators=[b6, b4])
+        both.b("install", prefix=f"{EID_A4}/32", locators=[a4, a6])
+        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        for locator in (b4, b6):
+            both.a("patience", locator=locator, seconds=0.2, one_sided=30.0, head=b4)
+        for _ in range(5):
+            talk(both)
+
+        both.a("udp_send", name="x", to=EID_B4, port=5000, sizes=[1200])
+        time.sleep(0.1)
+        too_soon = silences(both.a("drain"))
+        time.sleep(0.2)
+
+        assert too_soon == []
+        assert silences(both.a("drain")) == [f"Silent(locator=IPv6Address('{b6}'), is_flowing=True, is_alone=False)"]
+
+
+def test_one_locator_of_a_peer_that_falls_silent_while_the_others_answer_is_told_of() -> None:
+    with lab() as both:
+        b4, b6 = (both.links[0].rloc("b", family) for family in (4, 6))
+        install_both(both, 4)
+        both.a("install", prefix=f"{EID_B4}/32", locators=[b4, b6])
+        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        for locator in (b4, b6):
+            both.a("patience", locator=locator, seconds=0.3, one_sided=30.0, head=b4)
+        for _ in range(5):
+            talk(both)
+        both.b("install", prefix=f"{EID_A4}/32", locators=[both.links[0].rloc("a", 6)])
+        for _ in range(10):
+            talk(both)
+
+        assert silences(both.a("drain")) == [f"Silent(locator=IPv4Address('{b4}'), is_flowing=True, is_alone=True)"]

@@ -41,8 +41,8 @@ def test_dead_locators_are_left_for_good_and_packets_take_the_living_one(extra: 
         dead = [str(own.ip) for own in here.lab.topology.addresses("b", "wlan0")]
         with UplinkWatch(here.a, ("wlan0", "lte0")) as watch, ProbeStream(Party(here.a, A.eid4), Party(here.b, B.eid4)):
             time.sleep(2.5)  # until the round trip is known
-            began_at = time.monotonic()
             with silent(here, dead):
+                began_at = time.monotonic()
                 time.sleep(WATCHED_S)
                 sent = watch.since(began_at)
         last_at = max(one.at for one in sent if str(one.rloc) in dead)

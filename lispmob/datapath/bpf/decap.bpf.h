@@ -19,6 +19,7 @@ struct in_flow {
     __u32 generation, is_passed;
     __u32 remote, path, has_relays;
     __u32 queue;
+    __u32 status, has_status; /* the Locator-Status-Bits that the tun tier has seen */
 };
 
 struct {
@@ -100,6 +101,7 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
     flow->remote = LM_NO_REMOTE;
     flow->has_relays = 0;
     flow->queue = 0;
+    flow->has_status = 0;
     struct lm_trie_value *own = find(LM_SPACE_EIDS, is_v4, 0, to[0], to[1]);
     struct lm_trie_value *rloc = find(LM_SPACE_RLOCS, outer_v4, 0, outer->destination[0], outer->destination[1]);
     struct lm_shared_uplinks *all = bpf_map_lookup_elem(&uplinks, &key);
@@ -243,11 +245,16 @@ static __always_inline bool note_heard(struct lm_shared_state *s, const struct i
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->remote);
     if (!remote)
         return false;
-    if (remote->silence.is_told)
+    struct lm_silence *company = company_of(remote);
+    if (remote->silence.is_told || (company && company->is_told))
         return true;
     if (remote->silence.quick) {
         remote->silence.heard = now;
         remote->silence.since = 0;
+    }
+    if (company && company->quick) {
+        company->heard = now;
+        company->since = 0;
     }
     return false;
 }
@@ -264,9 +271,10 @@ int lm_decap(struct __sk_buff *skb)
         return FALL_THROUGH;
     __u32 offset = a.outer.is_v4 ? ETH_HLEN + OUTER_V4 : ETH_HLEN + OUTER_V6;
     const __u8 *header = data + (a.outer.is_v4 ? ETH_HLEN + 28 : ETH_HLEN + 48), *packet = header + 8;
-    if (packet + 20 > end || (header[0] & ~LISP_FLAG_I))
+    if (packet + 20 > end || (header[0] & ~(LISP_FLAG_I | LISP_FLAG_L)))
         return FALL_THROUGH;
-    a.instance_id = header[0] ? get32(header + 4) >> 8 : 0;
+    __u32 flags = header[0], second = get32(header + 4);
+    a.instance_id = flags & LISP_FLAG_I ? second >> 8 : 0;
     a.ifindex = skb->ifindex;
     /* All of the rest has to be one packet: several datagrams in a row (UDP_GRO) are not. */
     if (a.instance_id == CONTROL_IID || !read_inner(packet, end, skb->len - offset, &a.inner, a.words))
@@ -285,11 +293,16 @@ int lm_decap(struct __sk_buff *skb)
     __u64 now = bpf_ktime_get_ns();
     if (!flow || flow->is_passed || note_heard(s, flow, now) || !carry(skb, s, &a, packet, offset))
         return FALL_THROUGH;
+    if ((flags & LISP_FLAG_L) && (!flow->has_status || flow->status != second)) {
+        flow->status = second;
+        flow->has_status = 1;
+        return FALL_THROUGH;
+    }
     __u32 length = skb->len - offset, queue = flow->queue;
-    __u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO;
+    __u64 how = BPF_F_ADJ_ROOM_FIXED_GSO;
     if (a.outer.is_v4 != a.inner.is_v4) /* older kernels refuse this, and nothing has changed then */
-        flags |= a.inner.is_v4 ? BPF_F_ADJ_ROOM_DECAP_L3_IPV4 : BPF_F_ADJ_ROOM_DECAP_L3_IPV6;
-    if (bpf_skb_adjust_room(skb, a.outer.is_v4 ? -(int)OUTER_V4 : -(int)OUTER_V6, BPF_ADJ_ROOM_MAC, flags))
+        how |= a.inner.is_v4 ? BPF_F_ADJ_ROOM_DECAP_L3_IPV4 : BPF_F_ADJ_ROOM_DECAP_L3_IPV6;
+    if (bpf_skb_adjust_room(skb, a.outer.is_v4 ? -(int)OUTER_V4 : -(int)OUTER_V6, BPF_ADJ_ROOM_MAC, how))
         return FALL_THROUGH;
     skb->queue_mapping = queue + 1; /* as the TUN does with what is written to a queue */
     s->traffic[1].last = now;

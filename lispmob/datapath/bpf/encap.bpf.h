@@ -10,6 +10,7 @@
 #include "choose.bpf.h"
 
 #define LISP_FLAG_I 0x08
+#define LISP_FLAG_L 0x40
 #define OUTER_V4 36u
 #define OUTER_V6 56u
 #define UDP_LENGTH_ADDED 16u
@@ -103,7 +104,7 @@ static __always_inline bool read_inner(const __u8 *data, const __u8 *end, __u32 
 
 static __always_inline void put_head(struct out_flow *flow, const struct lm_shared_path *path,
                                      const struct lm_shared_locator *locator, __u32 instance_id, __u16 port,
-                                     __u64 hash)
+                                     __u64 hash, __u64 status)
 {
     __u8 *udp = flow->head + (flow->is_v4 ? 20 : 40);
     __builtin_memset(flow->head, 0, sizeof flow->head);
@@ -126,11 +127,15 @@ static __always_inline void put_head(struct out_flow *flow, const struct lm_shar
     }
     __u16 ports[2] = {bpf_htons(port), bpf_htons(locator->port)};
     __builtin_memcpy(udp, ports, 4);
-    if (instance_id) {
-        __u32 second = bpf_htonl(instance_id << 8);
+    __u32 second = instance_id << 8;
+    if (instance_id)
         udp[8] = LISP_FLAG_I;
-        __builtin_memcpy(udp + 12, &second, 4);
+    if (status & LM_STATUS_TOLD) {
+        udp[8] |= LISP_FLAG_L;
+        second |= instance_id ? (__u32)status & 0xff : (__u32)status;
     }
+    second = bpf_htonl(second);
+    __builtin_memcpy(udp + 12, &second, 4);
 }
 
 static __always_inline bool mark_lane(struct lm_shared_state *s, __u32 mark, __u32 *lane)
@@ -203,7 +208,7 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
     }
     flow->room = mtu - (flow->is_v4 ? OUTER_V4 : OUTER_V6);
     __u32 pool = path->pool ? path->pool : 1, at = (__u32)(hash * 0x9e3779b97f4a7c15ull >> 40) % pool;
-    put_head(flow, path, locator, instance_id, path->ports[at % LM_SHARED_POOL], hash);
+    put_head(flow, path, locator, instance_id, path->ports[at % LM_SHARED_POOL], hash, s->status);
     return true;
 }
 
@@ -232,6 +237,33 @@ static __always_inline struct out_flow *flow_of(struct lm_shared_state *s, const
     return flow;
 }
 
+/* True when the tun tier has to see this packet: it tells of silence, and its thread has to wake up in time for that. */
+static __always_inline bool has_to_know(struct lm_shared_state *s, struct lm_silence *silence, __u64 now)
+{
+    if (!silence)
+        return false;
+    __u64 quick = silence->quick, since = silence->since, at = s->silence_at;
+    if (quick == 0 || since == SILENCE_TOLD)
+        return false;
+    /* Until it will wake up it gets what it would be counting from. */
+    bool is_armed = at != 0 && at <= now + quick;
+    if (since == 0)
+        return !is_armed;
+    return now >= since + quick || (silence->octets < LM_SILENCE_OCTETS && !is_armed);
+}
+
+static __always_inline void count_waiting(struct lm_silence *silence, __u64 now, __u32 length)
+{
+    if (!silence || silence->quick == 0)
+        return;
+    if (silence->since == 0) {
+        silence->octets = length;
+        silence->since = now;
+    } else if (silence->since != SILENCE_TOLD && silence->octets < LM_SILENCE_OCTETS) {
+        silence->octets += length;
+    }
+}
+
 /* The tun tier reports what is to be reported; it gets the packets that a report may be about. */
 static __always_inline bool is_for_report(struct lm_shared_state *s, const struct out_flow *flow, __u64 now,
                                           __u32 length)
@@ -239,26 +271,15 @@ static __always_inline bool is_for_report(struct lm_shared_state *s, const struc
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->remote);
     if (s->traffic[0].is_watched || s->suspect[flow->path % LM_SHARED_PATHS] || !remote)
         return true;
-    struct lm_silence *silence = &remote->silence;
-    __u64 quick = silence->quick, since = silence->since, at = s->silence_at;
-    if (quick == 0 || since == SILENCE_TOLD)
-        return false;
-    /* The tun tier's thread has to wake up in time: until it will, it gets what it would be counting from. */
-    bool is_armed = at != 0 && at <= now + quick;
-    if (since == 0) {
-        if (!is_armed)
-            return true;
-        silence->octets = length;
-        silence->since = now;
-        return false;
-    }
-    if (now >= since + quick)
+    if (remote->echo.asked || (remote->echo.copies && now < remote->echo.until))
         return true;
-    if (silence->octets < LM_SILENCE_OCTETS) {
-        if (!is_armed)
-            return true;
-        silence->octets += length;
-    }
+    struct lm_silence *own = &remote->silence, *company = company_of(remote);
+    if (own->quick == 0)
+        return false;
+    if (has_to_know(s, own, now) || has_to_know(s, company, now))
+        return true;
+    count_waiting(own, now, length);
+    count_waiting(company, now, length);
     return false;
 }
 

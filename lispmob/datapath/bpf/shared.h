@@ -43,6 +43,8 @@ struct lm_trie_value {
     __u32 kind;   /* table: enum lm_disposition */
 };
 
+#define LM_STATUS_TOLD (1ull << 32)
+
 /* What spread.h wants to know of whoever may be chosen. */
 struct lm_shared_contender {
     __u64 identity;
@@ -106,6 +108,7 @@ struct lm_shared_state {
     struct lm_traffic traffic[2];
     LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered, 1: reported. By the place of the path */
     LM_SHARED(uint32_t) suspect[LM_SHARED_PATHS];    /* the kernel may have lost the path: the tun tier finds out */
+    LM_SHARED(uint64_t) status;     /* what data headers say of our own locators: the bits, and LM_STATUS_TOLD */
     LM_SHARED(uint64_t) silence_at; /* when to look at those that are watched for silence; 0: no need */
 };
 
@@ -118,12 +121,23 @@ struct lm_silence {
 };
 #define LM_SILENCE_OCTETS 1000u /* more than bare acknowledgements: a sender waits for an answer to that */
 
+/* What data to a locator says of nonces (echo.c); while there is anything, the tun tier sends it. */
+struct lm_echo {
+    LM_SHARED(uint64_t) until; /* when the answer is owed no more, nanoseconds, CLOCK_MONOTONIC */
+    LM_SHARED(uint32_t) owed;  /* a nonce */
+    LM_SHARED(uint32_t) copies; /* how many more packets may carry it */
+    LM_SHARED(uint32_t) asked; /* a nonce, with one more bit set; 0: none */
+    __u32 spare;
+};
+
 /* What is found out about a locator. */
 struct lm_remote_state {
     LM_SHARED(uint64_t) learned_at; /* nanoseconds, CLOCK_MONOTONIC */
     LM_SHARED(uint32_t) path_mtu;   /* octets of the outer packet; 0: nothing learned */
-    __u32 spare;
-    struct lm_silence silence;
+    LM_SHARED(uint32_t) head;       /* whose `company` counts for it, by its place; LM_NO_REMOTE: nobody's */
+    struct lm_silence silence;      /* of the locator itself */
+    struct lm_silence company;      /* of all locators of a peer together, who may answer from another than we send to */
+    struct lm_echo echo;
 };
 
 struct lm_shared_counts {

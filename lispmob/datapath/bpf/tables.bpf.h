@@ -111,6 +111,14 @@ struct {
 } addresses SEC(".maps");
 
 
+/* NULL: the locator stands for itself. */
+static __always_inline struct lm_silence *company_of(struct lm_remote_state *remote)
+{
+    __u32 place = remote->head;
+    struct lm_remote_state *head = bpf_map_lookup_elem(&remotes, &place);
+    return head ? &head->company : NULL;
+}
+
 static __always_inline __u64 first_half(bool is_v4, __u64 high)
 {
     return bpf_cpu_to_be64(is_v4 ? high << 32 : high);

@@ -1,0 +1,108 @@
+"""Locator-Status-Bits (RFC 9300, 10): which locators of its mapping a sender says are up, bit n for locator n.
+
+Nothing protects them, and the positions may be those of another version of the mapping. So a bit that falls only makes
+us ask that locator, and one that rises makes us ask one that was found dead. What data says counts only from a locator
+of the mapping that it is about. RFC 9300, 4.1, forbids the bits on the public Internet: we say nothing by default.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from lispmob.control.effect import UseStatusBits
+from lispmob.control.locator_set import MAX_LOCATORS, LocatorSet
+from lispmob.control.map_cache import MapCacheEntry
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.record import Locator
+
+SILENT_S: Final = 300.0  # RFC 9301, 6.1: so long after an SMR others may still number our locators as before
+KNOWN_MAX: Final = 1024  # ours: mappings whose bits are remembered; a forgotten one is asked once too often
+ALL_UP: Final = (1 << MAX_LOCATORS) - 1
+
+
+class Said(NamedTuple):
+    """The locators whose bits have fallen, and those whose bits have risen."""
+
+    fallen: tuple[IpAddress, ...] = ()
+    risen: tuple[IpAddress, ...] = ()
+
+
+class HeardStatus:
+    """What others say of their locators. Locators are up until somebody says that they are not."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[EidPrefix, tuple[tuple[Locator, ...], int]] = OrderedDict()
+
+    def on_bits(self, entry: MapCacheEntry, source: IpAddress, bits: int, width: int) -> Said | None:
+        """Data of this mapping came from `source` with these bits; None: `source` is no locator of it."""
+        if entry.prefix.mask_len == 0 or not any(source in one.ips for one in entry.locators):
+            return None
+        locators = in_order(entry.locators)
+        before_locators, before = self._known.pop(entry.prefix, (locators, ALL_UP))
+        if [one.address for one in before_locators] != [one.address for one in locators]:
+            before = ALL_UP
+        unsaid = ALL_UP & ~((1 << min(width, len(locators))) - 1)
+        bits |= unsaid
+        self._known[entry.prefix] = locators, bits
+        while len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
+        return Said(_named(locators, before & ~bits), _named(locators, bits & ~before))
+
+
+class OwnStatus:
+    """What we say of ours. Silent while others may number them otherwise, and behind a NAT, where RTRs stand for us."""
+
+    def __init__(self, *, heeds: bool, tells: bool) -> None:
+        self._heeds, self._tells = heeds, tells
+        self._order: tuple[IpAddress, ...] = ()
+        self._quiet_until: float | None = None
+        self._bits: int | None = None
+        self._said = UseStatusBits(heeds=False, told=None)  # the datapath's state at its start
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds."""
+        return self._quiet_until if self._tells else None
+
+    def on_config(self, *, heeds: bool, tells: bool) -> list[UseStatusBits]:
+        """A reload."""
+        self._heeds, self._tells = heeds, tells
+        return self._say()
+
+    def on_locators(self, own: LocatorSet, is_silent: Callable[[IpAddress], bool], now: float) -> list[UseStatusBits]:
+        """Our mapping names these now; of the silent ones we know that they reach nobody."""
+        order = tuple(one.address for one in own.locators) if own.record_locators is None else ()
+        if order != self._order:
+            # At the start nobody knows of us; afterwards an SMR tells of every change.
+            self._quiet_until = now + SILENT_S if self._order else None
+            self._order = order
+        self._bits = sum(1 << place for place, one in enumerate(order) if not is_silent(one)) if order else None
+        return self._say()
+
+    def on_timer(self, now: float) -> list[UseStatusBits]:
+        """A deadline may have passed."""
+        if self._quiet_until is not None and now >= self._quiet_until:
+            self._quiet_until = None
+        return self._say()
+
+    def _say(self) -> list[UseStatusBits]:
+        says = UseStatusBits(self._heeds, self._bits if self._tells and self._quiet_until is None else None)
+        if says == self._said:
+            return []
+        self._said = says
+        return [says]
+
+
+def in_order(locators: Iterable[Locator]) -> tuple[Locator, ...]:
+    """As their ordinals go: IPv4, IPv6, then all that is more than an address, as it came (RFC 9301, 5.4)."""
+    return tuple(sorted(locators, key=_rank))
+
+
+def _rank(locator: Locator) -> tuple[int, int]:
+    address = locator.address
+    return (address.version, int(address)) if isinstance(address, IpAddress) else (MAX_LOCATORS, 0)
+
+
+def _named(locators: tuple[Locator, ...], bits: int) -> tuple[IpAddress, ...]:
+    return tuple(ip for place, one in enumerate(locators) if bits >> place & 1 for ip in one.ips)
