@@ -68,6 +68,8 @@ class Shortcut:
     sent: dict[int, tuple[IpAddress, float]] = field(default_factory=dict)  # probes: nonce -> where and when
     candidates: tuple[IpAddress, ...] = ()
     rloc: IpAddress | None = None
+    opened_at: float = 0.0
+    rtt_s: float | None = None  # of the last probe that was answered
 
     @property
     def due_at(self) -> float:

@@ -137,13 +137,14 @@ class Shortcuts:
         names_it = any(prefix.covers(one.eid) for record in reply.records if (prefix := record.eid_prefix) is not None)
         if (arrival.outer_source, arrival.outer_source_port) != (rloc, DATA_PORT) or not names_it:
             return [Count("rx_policy")]
+        one.rtt_s = now - sent_at
         if one.state is State.OPEN:
             one.tries, one.wake_at = 0, now + CHECK_S
             one.sent.clear()
             return []
         one.to(State.OPEN)
-        one.rloc, one.wake_at = rloc, now + CHECK_S
-        rtt_ms = round((now - sent_at) * 1000, 3)
+        one.rloc, one.opened_at, one.wake_at = rloc, now, now + CHECK_S
+        rtt_ms = round(one.rtt_s * 1000, 3)
         return [self._install(one), Event("shortcut-opened", {**_fields(one), "rtt_ms": rtt_ms})]
 
     def on_probed(self, request: MapRequest, arrival: DataControl, plan: NattPlan, now: float) -> list[UplinkEffect]:

@@ -18,6 +18,7 @@ from lispmob.datapath.engine import Engine
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.natt.shortcut import Shortcut
 from lispmob.service import netcheck, uplink_views
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.measuring import Measuring
@@ -128,10 +129,12 @@ class Views(SteeringViews):
         return [netcheck.view(one, self._parts.measuring) for one in self._parts.node.traversal.machines]
 
     def map_cache(self) -> schema.MapCache:
-        """A copy of the map-cache."""
-        cache = self._parts.node.map_cache
-        entries = sorted(cache, key=lambda entry: (entry.prefix.family, entry.prefix.instance_id, str(entry.prefix)))
-        return schema.MapCache(entries=[self._entry(entry) for entry in entries], limit=cache.limit)
+        """A copy of the map-cache, and the short ways past the RTR that stand before it."""
+        cache, ways = self._parts.node.map_cache, self._parts.node.traversal.shortcuts.open_ways
+        shown = [(entry.prefix, self._entry(entry)) for entry in cache]
+        shown += [(way.eid, self._short_way(way)) for way in ways]
+        shown.sort(key=lambda one: (one[0].family, one[0].instance_id, str(one[0])))
+        return schema.MapCache(entries=[entry for _, entry in shown], limit=cache.limit)
 
     def database(self) -> Sequence[schema.DatabaseEntry]:
         """Our own mappings."""
@@ -279,6 +282,17 @@ class Views(SteeringViews):
             if path.pair.remote in locator.ips and path.quality.rtt_s is not None
         ]
         return in_ms(min(known, default=None))
+
+    def _short_way(self, way: Shortcut) -> schema.MapCacheEntry:
+        now = self._parts.now()
+        return schema.MapCacheEntry(
+            prefix=str(way.eid),
+            source="short-way",
+            action="encapsulate",
+            locators=[schema.RemoteLocator(address=str(way.rloc), rtt_ms=in_ms(way.rtt_s))],
+            age_s=round(now - way.opened_at, 3),
+            unused_s=round(now - way.used_at, 3),
+        )
 
     def _entry(self, entry: MapCacheEntry) -> schema.MapCacheEntry:
         now = self._parts.now()

@@ -119,6 +119,12 @@ def test_two_nodes_behind_one_nat_that_ask_for_it_talk_without_leaving_the_house
 
     assert lost == 0
     assert data_packets(seen.packets) == []
+    shown = stage.nodes["one"].lispctl("map-cache")
+    assert shown is not None
+    ways = {entry["prefix"]: entry for entry in shown["entries"] if entry["source"] == "short-way"}
+    way = ways[f"{stage.identities['two'].eid4}/32"]
+    assert [locator["address"] for locator in way["locators"]] == ["192.168.51.11"]
+    assert way["locators"][0]["rtt_ms"] > 0
 
 
 def test_data_for_a_peer_in_the_open_goes_straight_there_and_its_answers_come_by_the_rtr(stage: Stage) -> None:
