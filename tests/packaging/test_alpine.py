@@ -216,7 +216,7 @@ def prepare(directory: Path) -> tuple[Path, Path]:
     python = directory / "venv" / "bin" / "python3"
     pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
     libraries = python_packages(f"{told['depends']} {told['makedepends']}")
-    subprocess.run([*pip, "install", "--use-pep517", *libraries], check=True, timeout=300)
+    subprocess.run([*pip, "install", "--upgrade", "--use-pep517", *libraries], check=True, timeout=300)
     command = [*pip, "download", "--no-deps", "--no-binary=:all:", "--dest", str(sources)]
     subprocess.run([*command, f"msgspec=={told['_msgspec']}"], check=True, timeout=300)
     archive = f"msgspec-{told['_msgspec']}.tar.gz"
@@ -268,11 +268,10 @@ systemd
 
     config = tmp_path / "lispd.conf"
     config.write_text((ROOT / "conf" / "lispd.conf").read_text("utf-8").replace("CHANGE-ME", "ours"), "utf-8")
+    config.chmod(0o640)
     for program, arguments in (("lispd", ["--check", "-c", str(config)]), ("lispctl", ["--help"])):
         text = (destination / "usr/bin" / program).read_text("ascii")
-        text = text.replace("/usr/lib/lispmob", f"{destination}/usr/lib/lispmob").replace(
-            "sys.exit", "raise SystemExit"
-        )
+        text = text.replace("/usr/lib/lispmob", f"{destination}/usr/lib/lispmob")
         ran = subprocess.run(
             [str(python), "-I", "-c", text, *arguments],
             env={"PATH": os.defpath},
