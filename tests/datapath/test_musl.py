@@ -1,4 +1,4 @@
-"""The C with musl instead of glibc, as Alpine and postmarketOS build it: it compiles, and packets move."""
+"""The C where phones are: with musl instead of glibc, as Alpine and postmarketOS build it, and for their processors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.datapath.packets import awkward, datagram
 DRIVERS = Path(__file__).parent
 DATAPATH = DRIVERS.parents[1] / "lispmob" / "datapath"
 
-pytestmark = pytest.mark.skipif(
+needs_musl = pytest.mark.skipif(
     shutil.which("musl-gcc") is None, reason="musl-gcc is missing: install the Debian package musl-tools"
 )
 
@@ -37,6 +37,7 @@ def build(tmp_path: Path, driver: str) -> Path:
     return program
 
 
+@needs_musl
 def test_the_parsers_run_on_musl(tmp_path: Path) -> None:
     program = build(tmp_path, "sanitize_packets")
     chance = random.Random(2)
@@ -49,6 +50,7 @@ def test_the_parsers_run_on_musl(tmp_path: Path) -> None:
     assert int(done.stdout) == len(records) * 4
 
 
+@needs_musl
 @pytest.mark.netns  # loopback as uplink (SO_BINDTODEVICE) needs root, and a namespace of its own
 @pytest.mark.parametrize("mode", ["", "super-packets"])
 def test_packets_move_and_updates_get_through_on_musl(tmp_path: Path, mode: str) -> None:
@@ -61,3 +63,14 @@ def test_packets_move_and_updates_get_through_on_musl(tmp_path: Path, mode: str)
     counts = dict(line.split("=") for line in done.stdout.splitlines() if "=" in line)
     assert int(counts["out_packets"]) > 100
     assert int(counts["data_packets"]) > 100
+
+
+@pytest.mark.parametrize("target", ["aarch64-linux-gnu", "arm-linux-gnueabihf"])
+def test_the_compiler_for_a_phone_finds_nothing_to_warn_of(tmp_path: Path, target: str) -> None:
+    if shutil.which(f"{target}-gcc") is None:
+        pytest.skip(f"{target}-gcc is missing: install the Debian package gcc-{target}")
+    sources = [str(DATAPATH / f"{part}.c") for part in PARTS]
+    command = [f"{target}-gcc", *C_FLAGS, "-fPIC", "-shared", *sources, "-o", str(tmp_path / "engine.so"), "-pthread"]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (built.returncode, built.stderr) == (0, "")

@@ -18,7 +18,7 @@ from tests.packaging.machine import ROOT
 from tests.packaging.test_openwrt import shells
 
 RECIPE: Final = ROOT / "packaging" / "alpine"
-SCRIPTS: Final = sorted(each.name for each in RECIPE.iterdir() if each.suffix != ".confd")
+SCRIPTS: Final = sorted(each.name for each in RECIPE.iterdir() if each.suffix != ".nft")
 
 # What Alpine calls py3-NAME and the Python package index otherwise.
 _INDEX_NAMES: Final = {"yaml": "pyyaml"}
@@ -170,13 +170,47 @@ def test_a_user_is_made_like_the_one_of_systemd(shell: list[str]) -> None:
     assert told[1] == f"adduser -S -D -H -h {home} -s /sbin/nologin -G {name} -g {comment} {name}"
 
 
+# A firewall like the one of postmarketOS, as far as it concerns us.
+_FIREWALL: Final = """table inet filter {{
+  chain input {{
+    type filter hook input priority 0; policy drop;
+    ct state {{ established, related }} accept
+  }}
+}}
+include "{directory}/*.nft"
+"""
+_WWAN: Final = 'table inet filter {\n  chain input {\n    iifname "wwan*" drop\n  }\n}\n'
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(shutil.which("nft") is None, reason="nft is missing: install the Debian package nftables")
+def test_the_firewall_of_a_phone_lets_lisp_in_before_it_drops_what_the_modem_brings(tmp_path: Path) -> None:
+    included = tmp_path / "nftables.d"
+    included.mkdir()
+    (tmp_path / "nftables.nft").write_text(_FIREWALL.format(directory=included), encoding="ascii")
+    (included / "01_wwan.nft").write_text(_WWAN, encoding="ascii")
+    (included / "00_lispmob.nft").symlink_to(RECIPE / "lispmob.nft")
+
+    load = f"nft -f {tmp_path}/nftables.nft && nft list chain inet filter input"
+    listed = run(["unshare", "--net", "sh"], load).splitlines()
+
+    verdicts = [line.split()[0:2] for line in listed if re.search(r"(accept|drop)( comment .*)?$", line)]
+    assert verdicts == [["ct", "state"], ["udp", "dport"], ["iifname", '"wwan*"']]
+    assert any("{ 4341, 4342 }" in line for line in listed)
+
+
 # Differences that are meant. In the .deb only: what Debian wants of a package, and libraries that Alpine has.
 _DEBIAN_ONLY: Final = re.compile(
     r"/usr/share/(doc/lispmob/(changelog\.gz|copyright)|lintian/.*|python3/.*)"
     r"|/usr/lib/lispmob/(?!lispmob/|lispmob-|msgspec/|msgspec-).*"
     r"|.*\.dist-info/(INSTALLER|REQUESTED)"
 )
-_ALPINE_ONLY: Final = {"/etc/init.d/lispd": 0o755, "/etc/init.d/lisphub": 0o755, "/etc/conf.d/lispd": 0o644}
+_ALPINE_ONLY: Final = {
+    "/etc/init.d/lispd": 0o755,
+    "/etc/init.d/lisphub": 0o755,
+    "/etc/conf.d/lispd": 0o644,
+    "/usr/share/nftables.avail/lispmob.nft": 0o644,
+}
 _MOVED: Final = (
     ("/lib/systemd/", "/usr/lib/systemd/"),
     ("/usr/share/zsh/vendor-completions/", "/usr/share/zsh/site-functions/"),
