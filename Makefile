@@ -13,7 +13,7 @@ DBUSMOCK := /usr/lib/python3/dist-packages/dbusmock/__init__.py
 MANAGER := $(if $(wildcard /run/systemd/system),,network-manager:NetworkManager)
 # Debian packages, and the command or file that tells whether each is there.
 APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h clang:clang libbpf-dev:/usr/include/bpf/bpf_helpers.h iproute2:ip iptables:iptables-restore \
-	nftables:nft conntrack:conntrack iperf3:iperf3 ethtool:ethtool iputils-ping:ping tshark:tshark \
+	nftables:nft conntrack:conntrack iperf3:iperf3 ethtool:ethtool iputils-ping:ping tshark:tshark musl-tools:musl-gcc \
 	dbus:dbus-daemon libglib2.0-bin:gdbus python3-dbusmock:$(DBUSMOCK) $(MANAGER)
 
 .PHONY: help setup build test pure netns check demo bench clean

@@ -62,7 +62,7 @@ void lm_engine_ask(struct lm_engine *e, const struct lm_question *question, stru
                                   .has_ports = question->has_ports,
                                   .source_port = question->source_port,
                                   .destination_port = question->destination_port};
-    pthread_rwlock_rdlock(&e->lock);
+    lm_share(&e->lock);
     enum lm_counter why;
     if (!lm_outbound_admits(e, &job, &why)) {
         answer->fate = fate_of(why);
@@ -78,5 +78,5 @@ void lm_engine_ask(struct lm_engine *e, const struct lm_question *question, stru
             choose(e, &job, answer);
         }
     }
-    pthread_rwlock_unlock(&e->lock);
+    lm_unshare(&e->lock);
 }

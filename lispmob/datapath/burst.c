@@ -8,6 +8,7 @@
 #include <linux/udp.h>
 
 #include "envelope.h"
+#include "message.h"
 
 #define RUN_MAX 64u              /* datagrams that the kernel takes in one piece (UDP_MAX_SEGMENTS of older ones) */
 #define RUN_OCTETS 65400u        /* less than the largest UDP payload */
@@ -68,7 +69,7 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
 {
     bool is_second_try = false;
     for (size_t done = 0; done < box->messages;) {
-        int n = sendmmsg(fd, box->message + done, (unsigned)(box->messages - done), MSG_DONTWAIT | MSG_NOSIGNAL);
+        int n = lm_send_many(fd, box->message + done, box->messages - done, MSG_DONTWAIT | MSG_NOSIGNAL);
         int error = errno;
         if (n <= 0) {
             const struct load *load = &box->load[done];
@@ -105,7 +106,7 @@ static struct iovec *begin(struct lm_engine *e, struct outbox *box, int fd, cons
                      load->count > 1 ? size : 0);
     struct iovec *io = box->vector + box->vectors;
     m->msg_iov = io;
-    m->msg_iovlen = vectors;
+    LM_SET(m->msg_iovlen, vectors);
     box->vectors += vectors;
     box->load[box->messages++] = *load;
     return io;

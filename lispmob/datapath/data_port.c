@@ -4,25 +4,21 @@
 #include <sys/socket.h>
 
 #include "engine.h"
+#include "message.h"
 
 #define STALL_NS UINT64_C(60000000) /* ours: longer than most round trips to an RTR */
 #define REPORTED 1u                 /* no time that a clock shows */
 
 size_t lm_pktinfo_put(uint8_t *room, const struct lm_addr *source, int ifindex)
 {
-    struct cmsghdr *c = (struct cmsghdr *)(void *)room;
     if (source->family == 4) {
         struct in_pktinfo info = {.ipi_ifindex = ifindex};
         memcpy(&info.ipi_spec_dst, source->octets, 4);
-        *c = (struct cmsghdr){CMSG_LEN(sizeof info), IPPROTO_IP, IP_PKTINFO};
-        memcpy(CMSG_DATA(c), &info, sizeof info);
-        return CMSG_SPACE(sizeof info);
+        return lm_control_put(room, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
     }
     struct in6_pktinfo info = {.ipi6_ifindex = (unsigned)ifindex};
     memcpy(&info.ipi6_addr, source->octets, 16);
-    *c = (struct cmsghdr){CMSG_LEN(sizeof info), IPPROTO_IPV6, IPV6_PKTINFO};
-    memcpy(CMSG_DATA(c), &info, sizeof info);
-    return CMSG_SPACE(sizeof info);
+    return lm_control_put(room, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
 }
 
 /* The place of the path with this address; path_count when there is none. */
@@ -86,9 +82,9 @@ static uint64_t oldest(const struct lm_engine *e)
 
 int lm_stall_timeout(struct lm_engine *e)
 {
-    pthread_rwlock_rdlock(&e->lock);
+    lm_share(&e->lock);
     uint64_t since = oldest(e), now = lm_now();
-    pthread_rwlock_unlock(&e->lock);
+    lm_unshare(&e->lock);
     if (since == 0)
         return -1;
     return since + STALL_NS <= now ? 0 : (int)((since + STALL_NS - now) / 1000000u) + 1;
@@ -96,7 +92,7 @@ int lm_stall_timeout(struct lm_engine *e)
 
 void lm_stall_check(struct lm_engine *e)
 {
-    pthread_rwlock_rdlock(&e->lock);
+    lm_share(&e->lock);
     uint64_t since = oldest(e);
     uint64_t now = since ? lm_now() : 0;
     bool is_due = since && now >= since + STALL_NS;
@@ -110,7 +106,7 @@ void lm_stall_check(struct lm_engine *e)
                                  .ifindex = e->uplinks->paths[i].ifindex};
         (void)lm_punt_put(&e->punts, &report, NULL, 0);
     }
-    pthread_rwlock_unlock(&e->lock);
+    lm_unshare(&e->lock);
 }
 
 int lm_engine_data_socket(const struct lm_engine *e, int family)
@@ -136,8 +132,8 @@ int lm_engine_send_control(struct lm_engine *e, const struct lm_addr *source, in
                        .msg_iov = &io,
                        .msg_iovlen = 1,
                        .msg_control = control.room};
-    m.msg_controllen = lm_pktinfo_put(control.room, source, ifindex);
-    pthread_rwlock_rdlock(&e->lock);
+    LM_SET(m.msg_controllen, lm_pktinfo_put(control.room, source, ifindex));
+    lm_share(&e->lock);
     size_t place = place_of(e->uplinks, source);
     int fd = e->receive[!is_v4];
     if (data_port == LM_PORT_EPHEMERAL)
@@ -145,6 +141,6 @@ int lm_engine_send_control(struct lm_engine *e, const struct lm_addr *source, in
     int error = -EADDRNOTAVAIL;
     for (int tries = 0; fd >= 0 && error && tries < 2; tries++) /* the first refusal may be about an earlier packet */
         error = sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
-    pthread_rwlock_unlock(&e->lock);
+    lm_unshare(&e->lock);
     return error;
 }

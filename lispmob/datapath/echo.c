@@ -69,7 +69,7 @@ bool lm_engine_ask_echo(struct lm_engine *e, const struct lm_addr *address, bool
 {
     struct lm_ask *place = NULL, *spare = NULL;
     pthread_mutex_lock(&e->writer);
-    pthread_rwlock_wrlock(&e->lock);
+    lm_take(&e->lock);
     struct lm_remote *remote = lm_remote_find(e->locators, address, LM_PORT_DATA);
     for (size_t i = 0; i < LM_ASKS_MAX; i++) {
         if (atomic_load(&e->asks[i].nonce) == 0)
@@ -85,7 +85,7 @@ bool lm_engine_ask_echo(struct lm_engine *e, const struct lm_addr *address, bool
     }
     if (remote)
         atomic_store(&remote->state->echo.asked, is_asked ? ASKED | nonce : 0);
-    pthread_rwlock_unlock(&e->lock);
+    lm_give_back(&e->lock);
     pthread_mutex_unlock(&e->writer);
     return is_asked;
 }

@@ -9,12 +9,12 @@
 static void lock(struct lm_engine *e)
 {
     pthread_mutex_lock(&e->writer);
-    pthread_rwlock_wrlock(&e->lock);
+    lm_take(&e->lock);
 }
 
 static void unlock(struct lm_engine *e)
 {
-    pthread_rwlock_unlock(&e->lock);
+    lm_give_back(&e->lock);
     pthread_mutex_unlock(&e->writer);
 }
 
@@ -50,7 +50,7 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
         if (specs[i].error)
             lm_count(&e->counters, LM_uplink_refused);
     watch_errors(e, fresh);
-    pthread_rwlock_wrlock(&e->lock);
+    lm_take(&e->lock);
     lm_uplinks_take_relays(fresh, specs, count, e->locators);
     e->uplinks = fresh;
     if (!lm_uplinks_same_paths(old, fresh))
@@ -66,7 +66,7 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
         lm_pending_release(e->stalled, NULL);
         lm_outbound_retry(e, e->stalled);
     }
-    pthread_rwlock_unlock(&e->lock);
+    lm_give_back(&e->lock);
     lm_reflect_uplinks(e, old->rlocs, old->rloc_count);
     lm_uplinks_retire(old, fresh);
     pthread_mutex_unlock(&e->writer);
@@ -275,13 +275,13 @@ static bool take_used(struct lm_engine *e, struct lm_entry *entry)
 size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most)
 {
     size_t count = 0;
-    pthread_rwlock_rdlock(&e->lock);
+    lm_share(&e->lock);
     for (struct lm_entry *entry; count < most && (entry = lm_table_next(e->table, cursor));)
         if (take_used(e, entry))
             into[count++] = (struct lm_prefix){entry->instance_id, entry->length, entry->address};
     if (e->mirror && count < most)
         lm_mirror_changed(e->mirror); /* the programs tell of a mapping when they decide, not with every packet */
-    pthread_rwlock_unlock(&e->lock);
+    lm_unshare(&e->lock);
     return count;
 }
 

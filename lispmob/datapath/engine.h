@@ -9,6 +9,7 @@
 #include "counters.h"
 #include "icmp.h"
 #include "lane.h"
+#include "lock.h"
 #include "merge.h"
 #include "mirror.h"
 #include "pending.h"
@@ -106,7 +107,7 @@ struct lm_engine {
     /* Serialises the control side; the threads never take it. */
     pthread_mutex_t writer;
     /* Threads share it for a batch; the control side takes it alone for an update. Everything down to `stalled`. */
-    pthread_rwlock_t lock;
+    struct lm_lock lock;
     struct lm_table *table, *eids, *guard, *instances;
     struct lm_locators *locators;
     struct lm_uplinks *uplinks; /* never NULL */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "message.h"
 
 #define EVENTS 16
 #define HEARD_PROBES 16
@@ -44,7 +45,7 @@ static void read_outer(const struct msghdr *m, struct lm_outer *outer)
         outer->source = lm_addr_make(6, v6->sin6_addr.s6_addr);
         outer->source_port = ntohs(v6->sin6_port);
     }
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR((struct msghdr *)m, c)) {
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = lm_control_next(m, c)) {
         bool is_v4 = c->cmsg_level == IPPROTO_IP, is_v6 = c->cmsg_level == IPPROTO_IPV6;
         if ((is_v4 && c->cmsg_type == IP_TTL) || (is_v6 && c->cmsg_type == IPV6_HOPLIMIT))
             outer->ttl = (uint8_t)int_of(c);
@@ -275,15 +276,19 @@ static void receive(struct lm_engine *e, int fd)
     for (size_t i = 0; i < most; i++) {
         struct arrival *a = &arrivals[i];
         a->io = (struct iovec){e->in_frames.frame[i].packet, LM_PACKET_MAX};
-        messages[i].msg_hdr = (struct msghdr){&a->from, sizeof a->from, &a->io, 1, a->control.room,
-                                              sizeof a->control.room, 0};
+        messages[i].msg_hdr = (struct msghdr){.msg_name = &a->from,
+                                              .msg_namelen = sizeof a->from,
+                                              .msg_iov = &a->io,
+                                              .msg_iovlen = 1,
+                                              .msg_control = a->control.room,
+                                              .msg_controllen = sizeof a->control.room};
     }
     int count = recvmmsg(fd, messages, (unsigned)most, MSG_DONTWAIT, NULL);
     if (count <= 0)
         return;
     uint64_t now = lm_now();
     size_t octets = 0;
-    pthread_rwlock_rdlock(&e->lock);
+    lm_share(&e->lock);
     bool is_ephemeral = lm_uplinks_receives(e->uplinks, fd);
     for (int i = 0; i < count; i++) {
         const struct msghdr *m = &messages[i].msg_hdr;
@@ -301,7 +306,7 @@ static void receive(struct lm_engine *e, int fd)
     flush(e, &e->merge);
     if (e->config.is_rtr)
         lm_relay_flush(e);
-    pthread_rwlock_unlock(&e->lock);
+    lm_unshare(&e->lock);
     /* Long runs: fewer at once, so that the cache still holds them when they are written. */
     if (octets > LM_BATCH_OCTETS)
         most = most > 8 ? most / 2 : 4;
@@ -312,12 +317,12 @@ static void receive(struct lm_engine *e, int fd)
 /* An error on an uplink's socket, or news of its link; one that is no longer in use is on its way to be closed. */
 static void read_errors(struct lm_engine *e, int fd)
 {
-    pthread_rwlock_rdlock(&e->lock);
+    lm_share(&e->lock);
     if (fd == e->watch)
         lm_watch_read(e, fd);
     else if (lm_uplinks_has_socket(e->uplinks, fd))
         lm_errors_read(e, fd);
-    pthread_rwlock_unlock(&e->lock);
+    lm_unshare(&e->lock);
 }
 
 void *lm_inbound_run(void *engine)

@@ -39,7 +39,7 @@ int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t
     if (count > LM_LANES_MAX)
         return -E2BIG;
     pthread_mutex_lock(&e->writer);
-    pthread_rwlock_wrlock(&e->lock);
+    lm_take(&e->lock);
     struct lm_lane before[LM_LANES_MAX];
     size_t before_count = e->lane_count;
     memcpy(before, e->lanes, sizeof before);
@@ -54,7 +54,7 @@ int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t
         if (epoll_ctl(e->poll_out, EPOLL_CTL_ADD, lanes[i].fd, &event) && errno != EEXIST)
             error = -errno;
     }
-    pthread_rwlock_unlock(&e->lock);
+    lm_give_back(&e->lock);
     lm_reflect_lanes(e);
     pthread_mutex_unlock(&e->writer);
     return error;

@@ -54,15 +54,8 @@ static void close_fd(int *fd)
 
 static bool locks_make(struct lm_engine *e)
 {
-    pthread_rwlockattr_t attributes;
-    if (pthread_rwlockattr_init(&attributes))
-        return false;
-    /* An update must not starve under load: new batches wait for it. */
-    bool is_made = !pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP) &&
-                   !pthread_rwlock_init(&e->lock, &attributes) && !pthread_mutex_init(&e->writer, NULL) &&
-                   !pthread_mutex_init(&e->heard_lock, NULL);
-    pthread_rwlockattr_destroy(&attributes);
-    return is_made;
+    return lm_lock_init(&e->lock) && !pthread_mutex_init(&e->writer, NULL) &&
+           !pthread_mutex_init(&e->heard_lock, NULL);
 }
 
 struct lm_engine *lm_engine_new(const struct lm_config *config)
@@ -270,7 +263,7 @@ void lm_engine_free(struct lm_engine *e)
     lm_table_free(e->instances);
     lm_locators_free(e->locators);
     lm_punt_close(&e->punts);
-    pthread_rwlock_destroy(&e->lock);
+    lm_lock_destroy(&e->lock);
     pthread_mutex_destroy(&e->writer);
     pthread_mutex_destroy(&e->heard_lock);
     free(e);

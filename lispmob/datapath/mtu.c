@@ -7,6 +7,7 @@
 #include <linux/errqueue.h> /* needs struct timespec of time.h */
 
 #include "engine.h"
+#include "message.h"
 
 #define SECOND UINT64_C(1000000000)
 #define FORGET (600 * SECOND) /* RFC 1191 section 6.3 */
@@ -80,7 +81,7 @@ static void learn(struct lm_engine *e, const struct lm_addr *address, uint16_t p
 
 static void judge(struct lm_engine *e, const struct msghdr *message)
 {
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR((struct msghdr *)message, c)) {
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = lm_control_next(message, c)) {
         bool is_v4 = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR;
         bool is_v6 = c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR;
         if (!is_v4 && !is_v6)
@@ -106,7 +107,12 @@ void lm_errors_read(struct lm_engine *e, int fd)
         } control;
         uint8_t quoted[64];
         struct iovec io = {quoted, sizeof quoted};
-        struct msghdr message = {&name, sizeof name, &io, 1, control.room, sizeof control.room, 0};
+        struct msghdr message = {.msg_name = &name,
+                                 .msg_namelen = sizeof name,
+                                 .msg_iov = &io,
+                                 .msg_iovlen = 1,
+                                 .msg_control = control.room,
+                                 .msg_controllen = sizeof control.room};
         if (recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
             break;
         judge(e, &message);

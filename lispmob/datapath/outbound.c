@@ -212,12 +212,12 @@ static void forward(struct lm_engine *e, int lane, int count)
 /* One batch of one lane. A descriptor that is no lane any more may be somebody else's already: it is not touched. */
 static void serve(struct lm_engine *e, int fd)
 {
-    pthread_rwlock_rdlock(&e->lock);
+    lm_share(&e->lock);
     const struct lm_lane *lane = lm_lane_find(e, fd);
     int count = lane || fd == e->tun ? read_tun(e, fd) : 0;
     if (count > 0)
         forward(e, lane ? lane->ifindex : LM_LANE_DEFAULT, count);
-    pthread_rwlock_unlock(&e->lock);
+    lm_unshare(&e->lock);
     if (count < 0) {
         lm_count(&e->counters, LM_tun_gone);
         (void)epoll_ctl(e->poll_out, EPOLL_CTL_DEL, fd, NULL);

@@ -154,13 +154,13 @@ int lm_engine_mirror(struct lm_engine *e, struct lm_tier *tier, int device, uint
         s->mark_mask = mark_mask;
         s->data_port = e->config.data_port;
         s->copy_dscp = e->config.copy_dscp;
-        pthread_rwlock_wrlock(&e->lock); /* for a moment: the threads follow these pointers */
+        lm_take(&e->lock); /* for a moment: the threads follow these pointers */
         copy_state(s, e->shared);
         e->shared = s;
         e->mirror = mirror;
         atomic_store(&e->watch, lm_watch_open(e)); /* where it is refused a move is noticed a little later */
         lm_locators_reflect(e->locators, mirror);
-        pthread_rwlock_unlock(&e->lock);
+        lm_give_back(&e->lock);
         fill(e); /* packets move meanwhile: nothing changes the tables but the control side */
         error = lm_mirror_error(mirror);
         if (!error)
@@ -189,7 +189,7 @@ void lm_engine_unmirror(struct lm_engine *e)
         lm_tier_detach(lm_mirror_tier(mirror));
         (void)nanosleep(&moment, NULL);
         lm_mirror_counts(mirror, &sum);
-        pthread_rwlock_wrlock(&e->lock);
+        lm_take(&e->lock);
         lm_locators_reflect(e->locators, NULL);
         copy_state(&e->own, e->shared);
         e->shared = &e->own;
@@ -204,7 +204,7 @@ void lm_engine_unmirror(struct lm_engine *e)
         lm_count_many(&e->counters, LM_kernel_out_packets, sum.out_packets);
         lm_count_many(&e->counters, LM_kernel_data_packets, sum.data_packets);
         lm_count_many(&e->counters, LM_out_busy, sum.lost);
-        pthread_rwlock_unlock(&e->lock);
+        lm_give_back(&e->lock);
         lm_mirror_free(mirror);
     }
     pthread_mutex_unlock(&e->writer);

@@ -5,20 +5,13 @@
 
 #include "envelope.h"
 #include "fragment.h"
+#include "message.h"
 
 #define ICMP_PER_SECOND 100
 #define ICMP_BURST 50
 #define V6_MTU_MIN 1280u
 
 enum outcome { SENT, REFUSED, TOO_BIG, LOST };
-
-static void put(struct cmsghdr *c, int level, int type, const void *value, size_t size)
-{
-    c->cmsg_level = level;
-    c->cmsg_type = type;
-    c->cmsg_len = CMSG_LEN(size);
-    memcpy(CMSG_DATA(c), value, size);
-}
 
 void lm_envelope_fill(struct msghdr *m, struct lm_envelope *env, const struct lm_job *job, bool copy_dscp, size_t run)
 {
@@ -40,20 +33,17 @@ void lm_envelope_fill(struct msghdr *m, struct lm_envelope *env, const struct lm
     uint8_t *room = env->control.room;
     int level = is_v4 ? IPPROTO_IP : IPPROTO_IPV6;
     m->msg_control = room;
-    put((struct cmsghdr *)(void *)room, level, is_v4 ? IP_TTL : IPV6_HOPLIMIT, &ttl, sizeof ttl);
-    room += CMSG_SPACE(sizeof ttl);
-    put((struct cmsghdr *)(void *)room, level, is_v4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos);
-    room += CMSG_SPACE(sizeof tos);
+    room += lm_control_put(room, level, is_v4 ? IP_TTL : IPV6_HOPLIMIT, &ttl, sizeof ttl);
+    room += lm_control_put(room, level, is_v4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos);
     if (run) {
         uint16_t size = (uint16_t)run;
-        put((struct cmsghdr *)(void *)room, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size);
-        room += CMSG_SPACE(sizeof size);
+        room += lm_control_put(room, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size);
     }
     if (remote->source.family && remote->fd >= 0)
         room += lm_pktinfo_put(room, &remote->source, 0);
     else if (job->path->data_port == LM_PORT_FIXED)
         room += lm_pktinfo_put(room, &job->path->address, job->path->ifindex);
-    m->msg_controllen = (size_t)(room - env->control.room);
+    LM_SET(m->msg_controllen, room - env->control.room);
 }
 
 int lm_job_socket(const struct lm_job *job)

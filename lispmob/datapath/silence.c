@@ -141,9 +141,9 @@ void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer)
 
 int lm_silence_timeout(struct lm_engine *e)
 {
-    pthread_rwlock_rdlock(&e->lock);
+    lm_share(&e->lock);
     uint64_t at = get(&e->shared->silence_at), now = at ? lm_now() : 0;
-    pthread_rwlock_unlock(&e->lock);
+    lm_unshare(&e->lock);
     if (at == 0)
         return -1;
     return at <= now ? 0 : (int)((at - now) / 1000000u) + 1;
@@ -151,7 +151,7 @@ int lm_silence_timeout(struct lm_engine *e)
 
 void lm_silence_check(struct lm_engine *e)
 {
-    pthread_rwlock_rdlock(&e->lock);
+    lm_share(&e->lock);
     uint64_t at = get(&e->shared->silence_at), now = at ? lm_now() : 0;
     bool is_due = at != 0 && now >= at;
     if (is_due)
@@ -166,7 +166,7 @@ void lm_silence_check(struct lm_engine *e)
         if (company)
             look_at(e, lm_silence_due(company));
     }
-    pthread_rwlock_unlock(&e->lock);
+    lm_unshare(&e->lock);
 }
 
 /* A company is as patient as its least patient member: a single one has learned for itself. One-sided is no word of it. */
@@ -189,12 +189,12 @@ void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, 
     struct lm_remote *remote = lm_remote_find(e->locators, address, LM_PORT_DATA);
     if (remote) {
         struct lm_remote *leader = quick && head->family ? lm_remote_find(e->locators, head, LM_PORT_DATA) : NULL;
-        pthread_rwlock_wrlock(&e->lock); /* for the list of those that are watched, and the companies */
+        lm_take(&e->lock); /* for the list of those that are watched, and the companies */
         lm_remote_watch(e->locators, remote, quick != 0);
         lm_silence_watch(&remote->state->silence, quick, slow);
         lm_remote_join(remote, leader);
         watch_company(e, leader);
-        pthread_rwlock_unlock(&e->lock);
+        lm_give_back(&e->lock);
     }
     pthread_mutex_unlock(&e->writer);
 }

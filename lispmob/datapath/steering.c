@@ -62,5 +62,6 @@ int lm_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count,
 
 int lm_steering_attach(int tun, int program)
 {
-    return ioctl(tun, TUNSETSTEERINGEBPF, &program) ? -errno : 0;
+    /* ioctl(2) itself: of which type a request is, C libraries do not agree. */
+    return syscall(SYS_ioctl, tun, TUNSETSTEERINGEBPF, &program) ? -errno : 0;
 }

@@ -1,0 +1,59 @@
+/*
+ * A lock that many share and one takes alone, who does not starve while it is shared without a pause: whoever comes after
+ * him waits for him. pthread_rwlock_t promises that nowhere, glibc has it as an option, and musl lets readers pass. Not
+ * to be shared twice by one thread.
+ */
+#ifndef LM_LOCK_H
+#define LM_LOCK_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct lm_lock {
+    pthread_rwlock_t shared;
+    pthread_mutex_t gate; /* held by who has it alone, or waits for that */
+    atomic_uint waiting;  /* for the gate, or behind it: only then does sharing cost more than one operation */
+};
+
+static inline bool lm_lock_init(struct lm_lock *l)
+{
+    atomic_init(&l->waiting, 0);
+    return !pthread_rwlock_init(&l->shared, NULL) && !pthread_mutex_init(&l->gate, NULL);
+}
+
+static inline void lm_lock_destroy(struct lm_lock *l)
+{
+    pthread_rwlock_destroy(&l->shared);
+    pthread_mutex_destroy(&l->gate);
+}
+
+static inline void lm_share(struct lm_lock *l)
+{
+    if (atomic_load(&l->waiting)) {
+        pthread_mutex_lock(&l->gate);
+        pthread_mutex_unlock(&l->gate);
+    }
+    pthread_rwlock_rdlock(&l->shared);
+}
+
+static inline void lm_unshare(struct lm_lock *l)
+{
+    pthread_rwlock_unlock(&l->shared);
+}
+
+static inline void lm_take(struct lm_lock *l)
+{
+    atomic_fetch_add(&l->waiting, 1);
+    pthread_mutex_lock(&l->gate);
+    pthread_rwlock_wrlock(&l->shared);
+}
+
+static inline void lm_give_back(struct lm_lock *l)
+{
+    pthread_rwlock_unlock(&l->shared);
+    atomic_fetch_sub(&l->waiting, 1);
+    pthread_mutex_unlock(&l->gate);
+}
+
+#endif

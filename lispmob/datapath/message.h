@@ -1,0 +1,42 @@
+/*
+ * Messages of the kernel's shape, whichever C library declares them. glibc gives lengths the kernel's types; musl gives
+ * them POSIX's, with padding between that the kernel reads: no initialiser may go by the order of members, and what
+ * no member names has to be 0.
+ */
+#ifndef LM_MESSAGE_H
+#define LM_MESSAGE_H
+
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* A length into a member of whichever type; all of ours are far below what the smallest holds. */
+#define LM_SET(member, length) ((member) = (__typeof__(member))(length))
+
+/* Writes a whole control message; what it takes. */
+static inline size_t lm_control_put(uint8_t *room, int level, int type, const void *value, size_t size)
+{
+    struct cmsghdr *c = (struct cmsghdr *)(void *)room;
+    *c = (struct cmsghdr){.cmsg_level = level, .cmsg_type = type};
+    LM_SET(c->cmsg_len, CMSG_LEN(size));
+    memcpy(CMSG_DATA(c), value, size);
+    return CMSG_SPACE(size);
+}
+
+static inline struct cmsghdr *lm_control_next(const struct msghdr *m, struct cmsghdr *c)
+{
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion" /* inside of musl's macro */
+    return CMSG_NXTHDR((struct msghdr *)(uintptr_t)m, c);
+#pragma GCC diagnostic pop
+}
+
+/* sendmmsg(2). musl's is a loop of sendmsg(2): one call of the kernel for each message. */
+static inline int lm_send_many(int fd, struct mmsghdr *messages, size_t count, int flags)
+{
+    return (int)syscall(SYS_sendmmsg, fd, messages, (unsigned)count, flags);
+}
+
+#endif
