@@ -30,7 +30,8 @@ from lispmob.wire.address import EidPrefix
 ETH_P_ALL = 3  # <linux/if_ether.h>
 IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_PMTUDISC_DO = 10, 0, 2  # <linux/in.h>
 SO_NO_CHECK, SO_RCVBUFFORCE = 11, 33  # <asm-generic/socket.h>
-UDP_SEGMENT = 103  # <linux/udp.h>
+UDP_NO_CHECK6_TX, UDP_SEGMENT = 101, 103  # <linux/udp.h>
+SOL_PACKET, PACKET_VNET_HDR = 263, 15  # <linux/if_packet.h>
 
 
 class Host:
@@ -257,12 +258,20 @@ class Host:
                     seen.append(packet.hex())
         return seen
 
-    def emit(self, *, interface: str, packets: list[str], pause_s: float = 0.0005) -> None:
-        """Sends IP packets out of an interface as they are, past the kernel's own idea of what is right."""
-        with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as sock:
-            for packet in map(bytes.fromhex, packets):
+    def emit(
+        self, *, interface: str, packets: list[str], heads: list[str] | None = None, pause_s: float = 5e-4
+    ) -> None:
+        """Sends IP packets out of an interface as they are, past the kernel's own idea of what is right.
+
+        `heads`: a struct virtio_net_hdr for each, which may make a super-packet of it; for a TUN device.
+        """
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW if heads else socket.SOCK_DGRAM) as sock:
+            if heads:
+                sock.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+            for head, text in zip(heads or [""] * len(packets), packets, strict=True):
+                packet = bytes.fromhex(text)
                 kind = 0x86DD if packet[:1] and packet[0] >> 4 == 6 else 0x0800
-                sock.sendto(packet, (interface, kind))
+                sock.sendto(bytes.fromhex(head) + packet, (interface, kind))
                 time.sleep(pause_s)  # packets that follow closely may leave in one piece
 
     def inject(
@@ -276,6 +285,10 @@ class Host:
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
                 sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, not has_checksum)
+            else:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
+                sock.setsockopt(socket.IPPROTO_UDP, UDP_NO_CHECK6_TX, not has_checksum)
             for payload in payloads:
                 sock.sendto(bytes.fromhex(payload), (to, 4341))
 

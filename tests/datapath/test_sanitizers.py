@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lispmob.datapath.build_ffi import C_FLAGS, PARTS
+from tests.datapath import corpus
 from tests.datapath.flows import stream
 from tests.datapath.packets import awkward, datagram
 
@@ -38,9 +39,10 @@ def test_no_packet_makes_the_parsers_misbehave(tmp_path: Path) -> None:
     records = [datagram(chance.randrange(1 << 40)) for _ in range(1500)]
     records += [awkward(chance.randrange(1 << 40)) for _ in range(1500)]
     records += [packet for seed in range(200) for packet in stream(seed)[:8]]
-    corpus = b"".join(struct.pack("!I", len(record)) + record for record in records)
+    records += [packet for version in (4, 6) for _, packet in corpus.packets(version, 1464)]
+    written = b"".join(struct.pack("!I", len(record)) + record for record in records)
 
-    done = subprocess.run([program, "40"], input=corpus, capture_output=True, check=False, timeout=100)
+    done = subprocess.run([program, "40"], input=written, capture_output=True, check=False, timeout=100)
 
     assert done.returncode == 0, done.stderr.decode()
     assert int(done.stdout) == len(records) * 40
