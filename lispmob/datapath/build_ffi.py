@@ -18,6 +18,7 @@ PARTS = (
     "engine",
     "fragment",
     "hash",
+    "hold",
     "icmp",
     "inbound",
     "lane",

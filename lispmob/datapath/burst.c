@@ -32,6 +32,20 @@ struct outbox {
     uint8_t header[HEADERS];
 };
 
+/* Keeps them until there is room; a whole super-packet as it is. */
+static void hold(struct lm_engine *e, const struct load *load, int fd, bool is_told)
+{
+    const struct lm_job *job = load->jobs[0];
+    if (job->segments.count == load->count) {
+        lm_hold_add(e, job, fd, is_told);
+        return;
+    }
+    for (size_t i = 0; i < load->count; i++) {
+        struct lm_job one = job->segments.count ? lm_segment_job(e, job, load->first + i) : *load->jobs[i];
+        lm_hold_add(e, &one, fd, is_told);
+    }
+}
+
 static void refused(struct lm_engine *e, const struct load *load)
 {
     struct lm_job *job = load->jobs[0];
@@ -57,9 +71,6 @@ static bool may_try_again(struct lm_engine *e, int fd, const struct lm_job *job,
     case EIO:
         atomic_store(&e->uplinks->paths[job->path - e->uplinks->paths].refuses_runs, true);
         return false;
-    case EAGAIN:
-    case ENOBUFS:
-        return lm_envelope_wait(fd, job->now + LM_BUSY_WAIT_NS);
     default:
         return false;
     }
@@ -69,6 +80,10 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
 {
     bool is_second_try = false;
     for (size_t done = 0; done < box->messages;) {
+        if (lm_hold_has(e, box->load[done].jobs[0], fd)) {
+            hold(e, &box->load[done++], fd, true);
+            continue;
+        }
         int n = lm_send_many(fd, box->message + done, box->messages - done, MSG_DONTWAIT | MSG_NOSIGNAL);
         int error = errno;
         if (n <= 0) {
@@ -79,6 +94,11 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
                 continue;
             }
             is_second_try = false;
+            if ((error == EAGAIN || error == ENOBUFS || error == ENOMEM) && !load->jobs[0]->is_relayed) {
+                hold(e, load, fd, error == EAGAIN);
+                done++;
+                continue;
+            }
             refused(e, load); /* the long way */
             done++;
             continue;

@@ -44,7 +44,9 @@
     X(out_stalled_full)      /* lost: too many packets waited for an uplink */                                      \
     X(out_stalled_aged)      /* lost: waited too long for an uplink */                                              \
     X(out_failover)          /* packets that left through another uplink because theirs refused */                  \
-    X(out_busy)              /* lost: the uplink's queue stayed full */                                             \
+    X(out_held)              /* packets kept until their uplink has room; not a loss */                             \
+    X(out_busy)              /* lost: too many packets waited for room in an uplink's queue */                      \
+    X(out_busy_aged)         /* lost: waited too long for room in an uplink's queue */                              \
     X(out_toobig)            /* lost: larger than the path; ICMP told the source unless limited */                  \
     X(out_fragmented)        /* inner packets sent in fragments of our making */                                    \
     X(out_outer_fragmented)  /* outer packets left to the kernel to fragment (IPv6 minimum MTU) */                  \

@@ -7,6 +7,7 @@
 #include "ask.h"
 #include "attacher.h"
 #include "counters.h"
+#include "hold.h"
 #include "icmp.h"
 #include "lane.h"
 #include "lock.h"
@@ -115,6 +116,7 @@ struct lm_engine {
     struct lm_lane lanes[LM_LANES_MAX]; /* without any, the TUN is the default one */
     size_t lane_count;
     bool drops_unusable; /* packets whose lane has no uplink are lost, else they go the default way */
+    struct lm_hold hold;                  /* and its list of paused lanes: the outbound thread alone */
     struct lm_pending *pending, *stalled; /* only the outbound thread (sharing) or the control side (alone) */
 
     struct lm_bucket icmp_bucket;  /* outbound thread, or control side alone */

@@ -14,6 +14,9 @@
 #include "engine.h"
 
 #define RECEIVE_BUFFER (4 << 20)
+#define HELD_TOTAL 1024u
+#define HELD_PER_PATH 256u /* four batches */
+#define HELD_AGE_NS 1000000000u
 
 static void pending_lost(void *engine, bool is_aged)
 {
@@ -25,6 +28,12 @@ static void stalled_lost(void *engine, bool is_aged)
 {
     struct lm_engine *e = engine;
     lm_count(&e->counters, is_aged ? LM_out_stalled_aged : LM_out_stalled_full);
+}
+
+static void held_lost(void *engine, bool is_aged)
+{
+    struct lm_engine *e = engine;
+    lm_count(&e->counters, is_aged ? LM_out_busy_aged : LM_out_busy);
 }
 
 static uint8_t *map_room(size_t size)
@@ -78,6 +87,7 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     e->pending =
         lm_pending_new(config->pending_total, config->pending_per_entry, config->pending_age_ns, pending_lost, e);
     e->stalled = lm_pending_new(config->pending_total, 0, config->pending_age_ns, stalled_lost, e);
+    e->hold.packets = lm_pending_new(HELD_TOTAL, HELD_PER_PATH, HELD_AGE_NS, held_lost, e);
     e->scratch = map_room(LM_FRAME_SIZE);
     e->fragment = map_room(LM_FRAME_SIZE);
     e->segment = map_room(LM_FRAME_SIZE);
@@ -86,7 +96,7 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     bool has_locks = locks_make(e);
     bool has_rooms = e->scratch && e->fragment && e->segment && (e->relay || !config->is_rtr);
     if (punts == 0 && e->table && e->eids && e->guard && e->instances && e->locators && e->uplinks && e->pending &&
-        e->stalled && has_rooms && has_frames && has_locks)
+        e->stalled && e->hold.packets && has_rooms && has_frames && has_locks)
         return e;
     lm_engine_free(e);
     return NULL;
@@ -257,6 +267,7 @@ void lm_engine_free(struct lm_engine *e)
     lm_relay_free(e->relay);
     lm_pending_free(e->pending);
     lm_pending_free(e->stalled);
+    lm_pending_free(e->hold.packets);
     lm_table_free(e->table);
     lm_table_free(e->eids);
     lm_table_free(e->guard);

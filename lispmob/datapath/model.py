@@ -259,6 +259,7 @@ LOSSES: Final = frozenset(
         "out_stalled_full",
         "out_stalled_aged",
         "out_busy",
+        "out_busy_aged",
         "out_toobig",
     }
 )

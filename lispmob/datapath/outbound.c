@@ -183,7 +183,7 @@ static int read_tun(struct lm_engine *e, int fd)
 
 _Static_assert(LM_BATCH <= LM_QUERIES_MAX, "a batch is looked up at once");
 
-static void forward(struct lm_engine *e, int lane, int count)
+static void forward(struct lm_engine *e, int fd, int lane, int count)
 {
     static _Thread_local struct lm_job jobs[LM_BATCH];
     struct lm_job *ready[LM_BATCH];
@@ -191,6 +191,7 @@ static void forward(struct lm_engine *e, int lane, int count)
     size_t admitted = 0, ready_count = 0;
     uint64_t now = lm_now();
     uint64_t sent_before = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed);
+    uint64_t held_before = atomic_load_explicit(&e->counters.value[LM_out_held], memory_order_relaxed);
     for (int i = 0; i < count; i++) {
         const struct lm_frame *frame = &e->out_frames.frame[i];
         struct lm_job *job = &jobs[admitted];
@@ -202,6 +203,8 @@ static void forward(struct lm_engine *e, int lane, int count)
         if (dispose(e, &jobs[i], queries[i].entry))
             ready[ready_count++] = &jobs[i];
     lm_send_batch(e, ready, ready_count);
+    if (atomic_load_explicit(&e->counters.value[LM_out_held], memory_order_relaxed) != held_before)
+        lm_hold_pause(e, fd, lane);
     bool has_sent = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed) != sent_before;
     if (has_sent && lm_pending_count(e->stalled)) { /* an uplink that refused works again: nobody told us */
         lm_pending_release(e->stalled, NULL);
@@ -216,7 +219,9 @@ static void serve(struct lm_engine *e, int fd)
     const struct lm_lane *lane = lm_lane_find(e, fd);
     int count = lane || fd == e->tun ? read_tun(e, fd) : 0;
     if (count > 0)
-        forward(e, lane ? lane->ifindex : LM_LANE_DEFAULT, count);
+        forward(e, fd, lane ? lane->ifindex : LM_LANE_DEFAULT, count);
+    if (!lane && fd != e->tun)
+        lm_hold_on_room(e, fd);
     lm_unshare(&e->lock);
     if (count < 0) {
         lm_count(&e->counters, LM_tun_gone);
@@ -224,11 +229,14 @@ static void serve(struct lm_engine *e, int fd)
     }
 }
 
-/* Milliseconds until somebody has to be told of a silence; -1: nobody. */
+/* Milliseconds until there is something to do without an event; -1: nothing. */
 static int next_look(struct lm_engine *e)
 {
-    int stall = lm_stall_timeout(e), silence = lm_silence_timeout(e);
-    return stall < 0 || (silence >= 0 && silence < stall) ? silence : stall;
+    int when[] = {lm_stall_timeout(e), lm_silence_timeout(e), lm_hold_timeout(e)}, first = -1;
+    for (size_t i = 0; i < sizeof when / sizeof *when; i++)
+        if (when[i] >= 0 && (first < 0 || when[i] < first))
+            first = when[i];
+    return first;
 }
 
 void *lm_outbound_run(void *engine)
@@ -239,6 +247,7 @@ void *lm_outbound_run(void *engine)
         int n = epoll_wait(e->poll_out, events, EVENTS, next_look(e));
         lm_stall_check(e);
         lm_silence_check(e);
+        lm_hold_check(e);
         for (int i = 0; i < n; i++) {
             if (events[i].data.fd == e->stop)
                 return NULL;

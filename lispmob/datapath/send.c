@@ -11,7 +11,7 @@
 #define ICMP_BURST 50
 #define V6_MTU_MIN 1280u
 
-enum outcome { SENT, REFUSED, TOO_BIG, LOST };
+enum outcome { SENT, HELD, REFUSED, TOO_BIG, LOST };
 
 void lm_envelope_fill(struct msghdr *m, struct lm_envelope *env, const struct lm_job *job, bool copy_dscp, size_t run)
 {
@@ -83,9 +83,16 @@ static const struct msghdr *fill(const struct lm_engine *e, struct letter *lette
 /*
  * An error may be an old one: ICMP errors of earlier packets are reported once by whatever is sent next. So the second
  * refusal counts, not the first.
+ *
+ * Where the uplink has no room the job is held; or waited for, when what is sent is only a part of it (`is_rest`), or the
+ * inbound thread relays it: what comes in waits in the socket meanwhile.
  */
-static enum outcome send_raw(struct lm_engine *e, int fd, const struct msghdr *m, uint64_t now)
+static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, const struct msghdr *m, int fd, bool is_rest)
 {
+    if (!is_rest && lm_hold_has(e, job, fd)) {
+        lm_hold_add(e, job, fd, true);
+        return HELD;
+    }
     for (int tries = 0;; tries++) {
         if (sendmsg(fd, m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
             return SENT;
@@ -93,7 +100,11 @@ static enum outcome send_raw(struct lm_engine *e, int fd, const struct msghdr *m
         if (error == EINTR && tries < 8)
             continue;
         if (error == EAGAIN || error == ENOBUFS || error == ENOMEM) {
-            if (tries > 1 || !lm_envelope_wait(fd, now + LM_BUSY_WAIT_NS)) {
+            if (!is_rest && !job->is_relayed) {
+                lm_hold_add(e, job, fd, error == EAGAIN);
+                return HELD;
+            }
+            if (tries > 1 || !lm_envelope_wait(fd, job->now + LM_BUSY_WAIT_NS)) {
                 lm_count(&e->counters, LM_out_busy);
                 return LOST;
             }
@@ -168,7 +179,7 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
         uint8_t *packet = e->fragment + LM_FRAME_HEADROOM;
         size_t length = lm_fragment_write(packet, job->packet, &job->inner, i, count);
         const struct msghdr *m = fill(e, &letter, job, packet, length);
-        enum outcome outcome = send_raw(e, lm_job_socket(job), m, job->now);
+        enum outcome outcome = send_raw(e, job, m, lm_job_socket(job), i > 0);
         if (outcome != SENT)
             return i == 0 || outcome == LOST ? outcome : REFUSED;
     }
@@ -185,12 +196,12 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
         enum outcome outcome;
         if (job->inner.length <= room) {
             const struct msghdr *m = fill(e, &letter, job, job->packet, job->inner.length);
-            outcome = send_raw(e, lm_job_socket(job), m, job->now);
+            outcome = send_raw(e, job, m, lm_job_socket(job), false);
         } else if (!job->inner.dont_fragment) {
             outcome = send_fragments(e, job, room);
         } else if (job->inner.version == 6 && job->inner.length <= V6_MTU_MIN) {
             const struct msghdr *m = fill(e, &letter, job, job->packet, job->inner.length);
-            outcome = send_raw(e, job->path->sockets[job->path->pool], m, job->now);
+            outcome = send_raw(e, job, m, job->path->sockets[job->path->pool], false);
             if (outcome == SENT)
                 lm_count(&e->counters, LM_out_outer_fragmented);
         } else {
