@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -17,6 +18,7 @@ TierWish: TypeAlias = Literal["auto", "tun", "ebpf"]
 
 OBJECT: Final = Path(__file__).with_name("bpf") / "lisp.bpf.o"
 _WHY_SIZE: Final = 512
+_TOO_MANY: Final = (errno.ENOSPC, errno.E2BIG)
 _CHOSEN: Final = {
     "tun": "the configuration says so",
     "ebpf": "the configuration says so",
@@ -48,7 +50,7 @@ def choose(engine: Any, device_ifindex: int, mark_mask: int, wish: TierWish, *, 
     if tier == ffi.NULL:
         return Tier("tun", ffi.string(why).decode(errors="replace").strip())
     if error := lib.lm_engine_mirror(engine, tier, device_ifindex, mark_mask):
-        return Tier("tun", f"the kernel refused the programs or their tables: {os.strerror(-error)}")
+        return Tier("tun", f"the kernel refused the programs or their tables: {_reason(error)}")
     return Tier("ebpf", _CHOSEN[wish])
 
 
@@ -56,4 +58,11 @@ def look(engine: Any, chosen: Tier) -> Tier:
     """What is in use now: the ebpf tier switches itself off when the kernel refuses an update of its tables."""
     if chosen.name == "tun" or (state := lib.lm_engine_mirrored(engine)) == 1:
         return chosen
-    return Tier("tun", f"the kernel refused an update of the tables: {os.strerror(-state)}")
+    return Tier("tun", f"the kernel refused an update of the tables: {_reason(state)}")
+
+
+def _reason(error: int) -> str:
+    """What a negative errno means for the kernel's tables."""
+    if -error in _TOO_MANY:
+        return f"more than they hold: {lib.LM_SHARED_ENTRIES} prefixes, {lib.LM_SHARED_SETS} different sets of locators"
+    return os.strerror(-error)

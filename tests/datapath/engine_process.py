@@ -54,6 +54,9 @@ class Host:
         chosen = self._engine.set_tier(wish)
         return [chosen.name, chosen.why]
 
+    def tier_now(self) -> list[str]:
+        return [self._engine.tier.name, self._engine.tier.why]
+
     def uplinks(self, *, uplinks: list[list[Any]]) -> list[str]:
         wanted = [
             Uplink(socket.if_nametoindex(name), name, tuple(ip_address(a) for a in addresses), priority, 100, mtu)
@@ -79,6 +82,17 @@ class Host:
         traits: dict[str, Any] = {key: ip_address(value) if key == "source" else value for key, value in more.items()}
         rlocs = tuple(ForwardingLocator(ip_address(a), priority, **traits) for priority, a in enumerate(locators, 1))
         self._engine.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs))
+
+    def install_range(self, *, first: str, count: int, locator: str, ways: int = 1) -> None:
+        """Hosts in a row, by one locator; `ways`: by so many sets, which differ in their weights, in turn."""
+        start, rloc = ip_address(first), ip_address(locator)
+        sets = [
+            (ForwardingLocator(rloc, 1 + way % 250, way // 250 % 256), ForwardingLocator(rloc, 251, way // 64000))
+            for way in range(ways)
+        ]
+        hosts = (EidPrefix.host(start + number) for number in range(count))
+        entries = [ForwardingEntry(e, Disposition.ENCAPSULATE, sets[i % ways]) for i, e in enumerate(hosts)]
+        self._engine.install_many(entries)
 
     def remove(self, *, prefix: str) -> bool:
         return self._engine.remove(EidPrefix.parse(prefix))

@@ -25,6 +25,9 @@ typedef __u32 uint32_t;
 #define LM_SHARED_REMOTES 16384
 #define LM_SHARED_USED_PAGE 4096
 #define LM_SHARED_USED_PAGES 256
+#define LM_SHARED_ENTRIES (LM_SHARED_USED_PAGE * LM_SHARED_USED_PAGES) /* of the table */
+#define LM_SHARED_SPARE 4096    /* for our own prefixes and addresses beside them */
+#define LM_SHARED_SETS (1 << 17)
 #define LM_NO_REMOTE 0xffffffffu
 
 /* One trie holds several tables, told apart by the first octet of the key: space + 0 for IPv4, + 1 for IPv6. */

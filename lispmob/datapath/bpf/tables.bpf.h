@@ -15,7 +15,6 @@
 #include "../draw.h"
 #include "../siphash.h"
 
-#define TABLE_ENTRIES (1 << 20)
 #define OUT_FLOWS 1024 /* per processor; a power of two */
 #define IN_FLOWS 256
 #define FALL_THROUGH (-1) /* TCX_NEXT and TC_ACT_UNSPEC: as if we were not there */
@@ -71,7 +70,7 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_LPM_TRIE);
-    __uint(max_entries, TABLE_ENTRIES);
+    __uint(max_entries, LM_SHARED_ENTRIES + LM_SHARED_SPARE);
     __uint(map_flags, BPF_F_NO_PREALLOC);
     __type(key, struct lm_trie_key);
     __type(value, struct lm_trie_value);
@@ -79,7 +78,7 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 1 << 17);
+    __uint(max_entries, LM_SHARED_SETS);
     __uint(map_flags, BPF_F_NO_PREALLOC);
     __type(key, __u32);
     __type(value, struct lm_shared_set);

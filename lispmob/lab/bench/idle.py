@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from lispmob.lab.bench.tiers import TierUnavailable
 from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.process import Daemon, ProcessFailed, module
 
@@ -36,16 +37,33 @@ def idle(daemons: Mapping[str, Daemon], seconds: float, windows: int) -> Iterato
 
 def table() -> Figures:
     """Lookups, memory and installation, by the number of entries. Raises ProcessFailed."""
-    command = module("lispmob.datapath.measure")
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    if done.returncode:
-        raise ProcessFailed(f"the forwarding table was not measured: {done.stderr.strip()[-500:]}")
-    told = json.loads(done.stdout)
+    told = _measured([*module("lispmob.datapath.measure")])
     figures: Figures = {f"lookup-ns-{entries}": (ns, "ns") for entries, ns in told["lookup-ns"].items()}
     figures["lookup-ns"] = figures[f"lookup-ns-{_LARGEST}"]
     figures["octets-per-entry"] = told["octets-per-entry"], "octets"
     figures["install-100k"] = told["install-s"], "s"
     return figures
+
+
+def kernel_table() -> Figures:
+    """What the copy in the kernel costs (ebpf tier). Raises ProcessFailed, TierUnavailable."""
+    told = _measured(["unshare", "--net", *module("lispmob.datapath.measure"), "--kernel"])
+    if "unavailable" in told:
+        raise TierUnavailable(told["unavailable"])
+    return {
+        "install-100k": (told["install-s-100000"], "s"),
+        "install-1000k": (told[f"install-s-{_LARGEST}"], "s"),
+        "switch-1000k": (told[f"switch-s-{_LARGEST}"], "s"),
+        "octets-per-entry": (told[f"octets-per-entry-{_LARGEST}"], "octets"),
+    }
+
+
+def _measured(command: Sequence[str]) -> dict[str, Any]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode:
+        raise ProcessFailed(f"the forwarding table was not measured: {done.stderr.strip()[-500:]}")
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
 def _switches(pid: int) -> int:

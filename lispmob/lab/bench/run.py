@@ -53,6 +53,9 @@ class Run:
             for number in range(self._rounds):
                 self._say(number, "table")
                 self._note("tun", idle.table())
+                if "ebpf" in self._tiers():
+                    with self._skipping("ebpf"):
+                        self._note("ebpf", idle.kernel_table())
         if "start" in self._cases:
             for tier in self._tiers():
                 self._measure_overlay(tier)
