@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from lispmob.errors import LispError
-from lispmob.lab.demo.service import Node
+from lispmob.lab.demo.service import Json, Node
 
 TIERS: Final = ("tun", "ebpf")
+_PATIENCE_S: Final = 5.0
 
 
 class TierUnavailable(LispError):
@@ -20,10 +22,20 @@ def chosen(tier: str) -> str:
 
 
 def require(node: Node, tier: str) -> None:
-    """Raise TierUnavailable when the node moves packets by another tier; its own words are the reason."""
+    """Raise TierUnavailable when the node moves packets by another tier; its own words are the reason.
+
+    The tun tier moves them from the start on, and the programs of the other are loaded meanwhile.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while (used := _used(node))["tier"] != tier:
+        if time.monotonic() > deadline:
+            raise TierUnavailable(f"lispd uses the {used['tier']} tier: {used['why']}")
+        time.sleep(0.1)
+
+
+def _used(node: Node) -> Json:
     status = node.lispctl("status")
     if status is None:
         raise TierUnavailable(f"lispd does not answer\n{node.daemon.log_tail()}")
-    used = status["datapath"]
-    if used["tier"] != tier:
-        raise TierUnavailable(f"lispd uses the {used['tier']} tier: {used['why']}")
+    used: Json = status["datapath"]
+    return used
