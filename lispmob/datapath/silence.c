@@ -5,7 +5,6 @@
 
 #define TOLD UINT64_MAX
 #define NEVER_NS (UINT64_C(1) << 62)
-#define LATELY_NS 200000000u /* heard within this and four patiences before: traffic flowed both ways */
 
 static uint64_t get(const _Atomic uint64_t *value)
 {
@@ -20,7 +19,7 @@ static void put(_Atomic uint64_t *value, uint64_t now)
 static bool is_flowing(const struct lm_silence *s, uint64_t since)
 {
     uint64_t heard = get(&s->heard);
-    return heard != 0 && since <= heard + 4 * get(&s->quick) + LATELY_NS;
+    return heard != 0 && since <= heard + 4 * get(&s->quick) + LM_SILENCE_LATELY_NS;
 }
 
 static enum lm_silence_word tell(struct lm_silence *s, uint64_t since, bool flows)
@@ -107,6 +106,18 @@ static struct lm_silence *company_of(const struct lm_remote *remote)
     return remote->head ? &remote->head->state->company : NULL;
 }
 
+/*
+ * When to look at a locator. The kernel's programs leave a packet to us when it starts a count that nobody would look at in
+ * time. So while traffic flows both ways, which starts counts all the time, we do look; else every answer would send the
+ * next packet the long way.
+ */
+static uint64_t next_look(const struct lm_engine *e, const struct lm_silence *s, uint64_t now)
+{
+    uint64_t due = lm_silence_due(s), quick = get(&s->quick);
+    bool is_counted_elsewhere = e->mirror && quick && get(&s->since) != TOLD;
+    return due == 0 && is_counted_elsewhere && now <= get(&s->heard) + quick ? now + quick : due;
+}
+
 void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t octets)
 {
     struct lm_silence *own = &job->remote->state->silence, *company = company_of(job->remote);
@@ -118,9 +129,9 @@ void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t oc
     if (all == LM_SILENCE_FLOWING)
         hush(own);
     report(e, job->remote, all == LM_SILENCE_FLOWING ? all : word, company && all != LM_SILENCE_FLOWING);
-    look_at(e, lm_silence_due(own));
+    look_at(e, next_look(e, own, job->now));
     if (company)
-        look_at(e, lm_silence_due(company));
+        look_at(e, next_look(e, company, job->now));
 }
 
 void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer)
@@ -157,14 +168,15 @@ void lm_silence_check(struct lm_engine *e)
     if (is_due)
         put(&e->shared->silence_at, 0);
     for (struct lm_remote *r = is_due ? lm_locators_watched(e->locators) : NULL; r; r = r->next_watched) {
-        struct lm_silence *own = &r->state->silence, *company = get(&own->since) ? company_of(r) : NULL;
+        struct lm_silence *own = &r->state->silence, *company = company_of(r);
+        bool is_waiting = get(&own->since) != 0;
         enum lm_silence_word word = lm_silence_tick(own, now), all = LM_SILENCE_NONE;
-        if (company && (all = lm_silence_tick(company, now)) != LM_SILENCE_NONE)
+        if (company && is_waiting && (all = lm_silence_tick(company, now)) != LM_SILENCE_NONE)
             hush(own);
         report(e, r, all != LM_SILENCE_NONE ? all : word, company && all == LM_SILENCE_NONE);
-        look_at(e, lm_silence_due(own));
+        look_at(e, next_look(e, own, now));
         if (company)
-            look_at(e, lm_silence_due(company));
+            look_at(e, next_look(e, company, now));
     }
     lm_unshare(&e->lock);
 }

@@ -149,3 +149,29 @@ def test_one_locator_of_a_peer_that_falls_silent_while_the_others_answer_is_told
             talk(both)
 
         assert silences(both.a("drain")) == [f"Silent(locator=IPv4Address('{b4}'), is_flowing=True, is_alone=True)"]
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+@pytest.mark.parametrize("has_company", [True, False])
+def test_packets_take_the_short_way_while_silence_is_watched_for(
+    is_answered: bool, has_company: bool, in_tier: str
+) -> None:
+    if in_tier == "tun":
+        pytest.skip("it has no shorter way")
+    with lab() as both:
+        install_both(both, 4)
+        both.a("udp_open", name="x", address=EID_A4, port=5000)
+        both.b("udp_open", name="x", address=EID_B4, port=5000)
+        peer = both.links[0].rloc("b", 4)
+        both.a("patience", locator=peer, seconds=0.2, one_sided=60.0, head=peer if has_company else None)
+        talk(both)
+
+        for _ in range(100):
+            both.a("udp_send", name="x", to=EID_B4, port=5000, sizes=[500])
+            if is_answered:
+                both.b("udp_send", name="x", to=EID_A4, port=5000)
+            time.sleep(0.003)
+
+        counters = both.a("counters")
+        assert counters["out_packets"] == 101
+        assert counters["kernel_out_packets"] > 95

@@ -246,7 +246,7 @@ static __always_inline bool note_heard(struct lm_shared_state *s, const struct i
     if (!remote)
         return false;
     struct lm_silence *company = company_of(remote);
-    if (remote->silence.is_told || (company && company->is_told))
+    if ((remote->silence.is_told && asks(&remote->silence, now)) || (company && company->is_told && asks(company, now)))
         return true;
     if (remote->silence.quick) {
         remote->silence.heard = now;

@@ -237,31 +237,44 @@ static __always_inline struct out_flow *flow_of(struct lm_shared_state *s, const
     return flow;
 }
 
-/* True when the tun tier has to see this packet: it tells of silence, and its thread has to wake up in time for that. */
-static __always_inline bool has_to_know(struct lm_shared_state *s, struct lm_silence *silence, __u64 now)
+/* True for one packet in a while: it wakes up the tun tier, which needs no more than that for a report. */
+static __always_inline bool asks(struct lm_silence *silence, __u64 now)
+{
+    if (now < silence->asked_at + ASK_AGAIN_NS)
+        return false;
+    silence->asked_at = now;
+    return true;
+}
+
+/* What a packet means for a silence: nothing, that it waits for an answer, too, or that the tun tier has to see it. */
+enum meaning { MEANS_NOTHING, MEANS_WAITING, MEANS_A_REPORT };
+
+static __always_inline enum meaning meaning_of(struct lm_shared_state *s, struct lm_silence *silence, __u64 now)
 {
     if (!silence)
-        return false;
-    __u64 quick = silence->quick, since = silence->since, at = s->silence_at;
+        return MEANS_NOTHING;
+    __u64 quick = silence->quick, since = silence->since, heard = silence->heard, at = s->silence_at;
     if (quick == 0 || since == SILENCE_TOLD)
-        return false;
-    /* Until it will wake up it gets what it would be counting from. */
-    bool is_armed = at != 0 && at <= now + quick;
-    if (since == 0)
-        return !is_armed;
-    return now >= since + quick || (silence->octets < LM_SILENCE_OCTETS && !is_armed);
+        return MEANS_NOTHING;
+    bool is_flowing = heard && (since ? since : now) <= heard + 4 * quick + LM_SILENCE_LATELY_NS;
+    if (since && now >= since + (is_flowing ? quick : silence->slow))
+        return asks(silence, now) ? MEANS_A_REPORT : MEANS_NOTHING;
+    if (since && silence->octets >= LM_SILENCE_OCTETS)
+        return MEANS_NOTHING;
+    /*
+     * A silence in what flowed is told by the clock, too. So the tun tier's thread has to wake up in time, and starts the
+     * count, when it will not anyway.
+     */
+    if (is_flowing && !(at != 0 && at <= now + quick))
+        return asks(silence, now) ? MEANS_A_REPORT : MEANS_NOTHING;
+    return MEANS_WAITING;
 }
 
 static __always_inline void count_waiting(struct lm_silence *silence, __u64 now, __u32 length)
 {
-    if (!silence || silence->quick == 0)
-        return;
-    if (silence->since == 0) {
-        silence->octets = length;
+    silence->octets = silence->since ? silence->octets + length : length;
+    if (silence->since == 0)
         silence->since = now;
-    } else if (silence->since != SILENCE_TOLD && silence->octets < LM_SILENCE_OCTETS) {
-        silence->octets += length;
-    }
 }
 
 /* The tun tier reports what is to be reported; it gets the packets that a report may be about. */
@@ -274,12 +287,13 @@ static __always_inline bool is_for_report(struct lm_shared_state *s, const struc
     if (remote->echo.asked || (remote->echo.copies && now < remote->echo.until))
         return true;
     struct lm_silence *own = &remote->silence, *company = company_of(remote);
-    if (own->quick == 0)
-        return false;
-    if (has_to_know(s, own, now) || has_to_know(s, company, now))
+    enum meaning for_own = meaning_of(s, own, now), for_all = meaning_of(s, company, now);
+    if (for_own == MEANS_A_REPORT || for_all == MEANS_A_REPORT)
         return true;
-    count_waiting(own, now, length);
-    count_waiting(company, now, length);
+    if (for_own == MEANS_WAITING)
+        count_waiting(own, now, length);
+    if (company && for_all == MEANS_WAITING)
+        count_waiting(company, now, length);
     return false;
 }
 

@@ -121,7 +121,9 @@ struct lm_silence {
     LM_SHARED(uint64_t) since, heard; /* the first packet that waits for an answer, the last arrival; 0: none */
     LM_SHARED(uint32_t) octets;       /* that wait for an answer */
     LM_SHARED(uint32_t) is_told;
+    LM_SHARED(uint64_t) asked_at; /* when the programs last left a packet to the tun tier for a report */
 };
+#define LM_SILENCE_LATELY_NS 200000000u /* heard within this and four patiences before: traffic flowed both ways */
 #define LM_SILENCE_OCTETS 1000u /* more than bare acknowledgements: a sender waits for an answer to that */
 
 /* What data to a locator says of nonces (echo.c); while there is anything, the tun tier sends it. */
