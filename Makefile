@@ -16,6 +16,9 @@ APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h clang:clang libbpf-dev:/u
 	nftables:nft conntrack:conntrack iperf3:iperf3 ethtool:ethtool iputils-ping:ping tshark:tshark musl-tools:musl-gcc \
 	dbus:dbus-daemon libglib2.0-bin:gdbus python3-dbusmock:$(DBUSMOCK) $(MANAGER)
 
+# Most tests wait for packets on their way, each in namespaces of its own: two at a time fit on the smallest machine.
+WORKERS ?= -n 2 --dist loadfile
+
 .PHONY: help setup build test pure netns check demo bench clean
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
@@ -57,14 +60,14 @@ check: $(ENGINE)  ## formatting, lint, types
 	@$(VENV)/bin/mypy
 
 pure: $(ENGINE)  ## the tests that need no root: seconds
-	@$(PY) -m pytest -q -m 'not netns'
+	@$(PY) -m pytest -q $(WORKERS) -m 'not netns'
 
 netns: $(ENGINE)  ## the tests on real network namespaces: minutes; needs root
-	@$(PY) -m pytest -q -m netns
+	@$(PY) -m pytest -q $(WORKERS) -m netns
 
 test: check  ## everything that must hold; without root the namespace tests are left out
 	@test "$$(id -u)" = 0 || echo 'Not root: the tests on network namespaces are skipped; the rest runs. For all of them: sudo make test' >&2
-	@$(PY) -m pytest -q
+	@$(PY) -m pytest -q $(WORKERS)
 
 demo: $(ENGINE)  ## two nodes roam between networks, on real packets; needs root
 	@test "$$(id -u)" = 0 || { echo 'make demo makes network namespaces and needs root: sudo make demo' >&2; exit 77; }

@@ -59,7 +59,8 @@ def client_behind(host: LaneHost, family: int) -> Iterator[list[str]]:
     ours, theirs, length = {4: ("10.1.0.129", "10.1.0.130", 25), 6: ("2001:db8:e:1::1", "2001:db8:e:1::2", 64)}[family]
     host.run("ip link add br-lan type veth peer name client; ip link set br-lan up")
     host.run(f"ip addr add {ours}/{length} dev br-lan {'nodad' if family == 6 else ''}")
-    host.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+    host.namespace.sysctl("ipv4/ip_forward", "1")
+    host.namespace.sysctl("ipv6/conf/all/forwarding", "1")
     client = subprocess.Popen(["unshare", "--net", "sleep", "60"])
     try:
         deadline = time.monotonic() + 5
