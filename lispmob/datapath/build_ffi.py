@@ -13,6 +13,7 @@ PARTS = (
     "counters",
     "data_port",
     "destination",
+    "detour",
     "device",
     "echo",
     "engine",

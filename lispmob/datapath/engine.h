@@ -242,6 +242,7 @@ int lm_engine_send_control(struct lm_engine *e, const struct lm_addr *source, in
 /* watch.c: a descriptor that the inbound thread reads, or -errno. */
 int lm_watch_open(struct lm_engine *e);
 void lm_watch_read(struct lm_engine *e, int fd);
+void lm_watch_detours(struct lm_engine *e);
 
 /* A packet has left by the path: the kernel's programs may send by it. */
 static inline void lm_path_proven(struct lm_engine *e, const struct lm_path *path)

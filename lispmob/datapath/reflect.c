@@ -79,6 +79,7 @@ void lm_reflect_uplinks(struct lm_engine *e, const struct lm_addr *old, size_t o
     struct lm_shared_uplinks *made = e->mirror ? calloc(1, sizeof *made) : NULL;
     if (!made)
         return;
+    lm_watch_detours(e);
     made->families = u->families;
     made->count = (uint32_t)u->path_count;
     for (size_t i = 0; i < u->path_count; i++) {

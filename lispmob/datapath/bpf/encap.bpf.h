@@ -323,7 +323,7 @@ int lm_encap(struct __sk_buff *skb)
     __u64 now = bpf_ktime_get_ns();
     if (flow->until && now > flow->until)
         decide_anew(s, flow);
-    if (flow->is_passed || (segments > 1 ? repeated + skb->gso_size : length) > flow->room ||
+    if (flow->is_passed || (s->has_detours && !flow->is_v4) || (segments > 1 ? repeated + skb->gso_size : length) > flow->room ||
         is_for_report(s, flow, now, length))
         return FALL_THROUGH;
 
