@@ -154,7 +154,6 @@ class Daemon:
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         for sentence in assembly.odd_choices(self.file):
             log.warning("%s", sentence)
-        stack.callback(self._publisher.flush)
         await self.server.start()
         stack.push_async_callback(self.server.close)
         self.control.open()
@@ -199,7 +198,7 @@ class Daemon:
         self.network = state
         is_move, self._has_looked = self._has_looked, True
         for reason in delta.reasons:
-            self._publisher.publish(reason.text, self.now())
+            self._publisher.say(reason.text)
         if not delta.has_changed:
             self._lingering.on_network((), self.policy, state)
             self._kernel.touch_after_move()  # a gateway may be another one
@@ -226,7 +225,7 @@ class Daemon:
             self.monitor.set_policy(self.policy, reasons or (JUDGED,), since)
         else:
             for reason in reasons:
-                self._publisher.publish(reason, self.now())
+                self._publisher.say(reason)
         self._tell_locators()  # what is paid by the octet has another cost
         self._steer()
 

@@ -15,7 +15,7 @@
 #define NO_EVENT_NS 1000000u /* the queue of a device does not tell at all */
 #define PAUSE_NS 1000000000u /* then one batch is read, whatever the uplink does */
 
-static struct lm_busy *find(struct lm_hold *h, int fd)
+static const struct lm_busy *find(const struct lm_hold *h, int fd)
 {
     for (size_t i = 0; i < h->busy_count; i++)
         if (h->busy[i].fd == fd)
@@ -25,7 +25,7 @@ static struct lm_busy *find(struct lm_hold *h, int fd)
 
 bool lm_hold_has(const struct lm_engine *e, const struct lm_job *job, int fd)
 {
-    return !job->is_relayed && e->hold.busy_count && find((struct lm_hold *)(uintptr_t)&e->hold, fd);
+    return !job->is_relayed && e->hold.busy_count && find(&e->hold, fd);
 }
 
 void lm_hold_add(struct lm_engine *e, const struct lm_job *job, int fd, bool is_told)

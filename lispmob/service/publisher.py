@@ -20,7 +20,7 @@ log = logging.getLogger("lispd")
 class Publisher:
     """`faces` are those outside who are shown every event.
 
-    All is told in its order, at the end of the turn of the loop: a move is registered before it is talked about.
+    All is told in its order, in the next turn of the loop: a move is registered before it is talked about.
     """
 
     def __init__(
@@ -32,22 +32,14 @@ class Publisher:
         self._journal = journal
         self._problems = problems
         self._faces = faces
-        self._waiting: list[tuple[Event | str, float, float]] = []  # what, by the loop's clock and by the wall's
 
-    def publish(self, news: Event | str, now: float) -> None:
-        """Tell of an event of the core, or log a sentence; `now` is the loop's time."""
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._waiting.append((news, now, time.time()))
+    def publish(self, event: Event, now: float) -> None:
+        """Tell of an event of the core; `now` is the loop's time."""
+        asyncio.get_running_loop().call_soon(self._tell, event, now, time.time())
 
-    def flush(self) -> None:
-        """Tell what waits, now."""
-        waiting, self._waiting = self._waiting, []
-        for news, now, wall in waiting:
-            if isinstance(news, Event):
-                self._tell(news, now, wall)
-            else:
-                log.info("%s", news)
+    def say(self, sentence: str) -> None:
+        """Log it, in its place among the events."""
+        asyncio.get_running_loop().call_soon(log.info, "%s", sentence)
 
     def _tell(self, event: Event, now: float, wall: float) -> None:
         if (step := narration.step_of(event)) is not None:
