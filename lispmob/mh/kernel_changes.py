@@ -23,7 +23,6 @@ _RTNH_F_ONLINK: Final = 4  # the gateway of a moment ago: its network may be gon
 _SCOPE_LINK: Final = 253
 _SCOPE_HOST: Final = 254
 _SCOPE_ANY: Final = 255
-_LISP_DATA: Final = "4341:4341"
 _NO_LINK_LOCAL: Final = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}  # linux/if_link.h
 _IS_GONE: Final = frozenset({errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENODEV})
 
@@ -151,9 +150,9 @@ def _rule(rule: Rule) -> dict[str, int | str]:
         fields |= {"dst": str(rule.destination.network_address), "dst_len": rule.destination.prefixlen}
     if rule.suppressed_prefix_len is not None:
         fields["suppress_prefixlen"] = rule.suppressed_prefix_len
-    if rule.is_lisp_data:
+    if rule.udp_ports is not None:
         end = "dport_range" if rule.destination is not None else "sport_range"
-        fields |= {"ip_proto": int(socket.IPPROTO_UDP), end: _LISP_DATA}
+        fields |= {"ip_proto": int(socket.IPPROTO_UDP), end: "{}:{}".format(*rule.udp_ports)}
     if rule.device:
         fields["oifname"] = rule.device
     if rule.mask:

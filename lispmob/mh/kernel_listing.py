@@ -107,11 +107,18 @@ def _rule(raw: Raw, version: int) -> Rule | None:
         source=_network(has_source, message["src_len"], version) if has_source else None,
         destination=_network(has_destination, message["dst_len"], version) if has_destination else None,
         suppressed_prefix_len=None if suppressed in (None, _NOT_SUPPRESSED) else int(suppressed),
-        is_lisp_data=message.get("dport_range") is not None or message.get("sport_range") is not None,
+        udp_ports=_ports(message.get("dport_range") or message.get("sport_range")),
         device=str(message.get("oifname") or ""),
         mark=int(message.get("fwmark") or 0),
         mask=int(message.get("fwmask") or 0),
     )
+
+
+def _ports(told: str | None) -> tuple[int, int] | None:
+    if told is None:
+        return None
+    first, _, last = told.partition(":")
+    return int(first), int(last or first)
 
 
 def _network(address: str | None, prefix_len: int, version: int) -> IpNetwork:

@@ -4,9 +4,10 @@ The rules choose by source, so the host is never worse off than without us: a pa
 (a reply to a connection from outside, a forwarded packet of a container, our own outer header) finds the routes that it
 always found, whatever the uplinks do, and nothing needs to change in a move.
 
-    4338  from RLOC udp sport 4341 oif UPLINK  lookup main    (IPv4) what we do send from there, bound to its device
-    4339  to RLOC udp dport 4341     lookup 4340    LISP data in flight is still delivered when the address is lost
-    4339  from RLOC udp sport 4341   lookup 4340    (IPv4) and passes the reverse path filter of its interface
+    4337  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup main    (IPv4) what we send from there names its device
+    4338  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup 4343    (IPv4) also when the default route just went
+    4339  to RLOC udp dport 4341             lookup 4340    data in flight is still delivered when the address is lost
+    4339  from RLOC udp sport 4341 to 4342   lookup 4340    (IPv4) and passes the reverse path filter of any interface
     4340  to OVERLAY                 lookup main    only what is more specific than the overlay prefix
     4342  from EID | from unspecified lookup 4341   the overlay prefixes by lmn0; natively forwarded ones thrown back
     4343  lookup main                               (full mode) only what is more specific than a default route
@@ -33,6 +34,7 @@ from typing import Final, Literal, TypeAlias
 
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
+from lispmob.wire.header import CONTROL_PORT, DATA_PORT
 
 LINGER_TABLE: Final = 4340
 OVERLAY_TABLE: Final = 4341
@@ -43,13 +45,15 @@ PLACES_MAX: Final = 21  # of devices that marks lead to; each has a table for th
 MARK_TABLES: Final = range(4350, 4350 + 2 * PLACES_MAX)
 MAIN_TABLE: Final = 254
 
-SENDING_PRIORITY: Final = 4338
+SENDING_PRIORITY: Final = 4337
+SENDING_BY_COPY_PRIORITY: Final = 4338
 LINGER_PRIORITY: Final = 4339
 NEAR_OVERLAY_PRIORITY: Final = 4340
 OVERLAY_PRIORITY: Final = 4342
 NEAR_PRIORITY: Final = 4343
 FULL_PRIORITY: Final = 4345
 GATEWAY_PRIORITY: Final = 32801  # behind main (32766) and default (32767): only where those know no way
+DATA_PORTS: Final = (DATA_PORT, DATA_PORT)
 ROOM: Final = 64  # ours: how far ours make way; each VPN takes two priorities
 OUR_PRIORITIES: Final = frozenset((*range(SENDING_PRIORITY - ROOM, FULL_PRIORITY + 1), GATEWAY_PRIORITY))
 
@@ -139,8 +143,8 @@ class KernelState:
 class Rule:
     """One routing rule of ours.
 
-    `is_lisp_data` limits it to UDP towards port 4341; with a source, to the way back of such packets. `device` limits
-    it to packets that are bound to that interface. `mark` is compared in the bits of `mask`.
+    `udp_ports` limits it to UDP to the first of these ports up to the last; with a source, to the way back of such
+    packets. `device` limits it to packets that are bound to that interface. `mark` is compared in the bits of `mask`.
     """
 
     priority: int
@@ -149,7 +153,7 @@ class Rule:
     source: IpNetwork | None = None
     destination: IpNetwork | None = None
     suppressed_prefix_len: int | None = None
-    is_lisp_data: bool = False
+    udp_ports: tuple[int, int] | None = None
     device: str = ""
     mark: int = 0
     mask: int = 0
@@ -157,7 +161,7 @@ class Rule:
     @property
     def finds_source(self) -> bool:
         """IPv6 asks the rule which source its route would give to a packet that has none yet; IPv4 matches 0.0.0.0."""
-        return self.family == 6 and self.source is not None and not self.is_lisp_data
+        return self.family == 6 and self.source is not None and self.udp_ports is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,18 +247,13 @@ def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:
     rlocs = {address: uplink.name for uplink in desired.uplinks for address in uplink.addresses}
     present = frozenset(rlocs)
     rlocs |= {lost.address: lost.interface for lost in desired.lost}
-    for address in rlocs:
+    for address, device in rlocs.items():
         network = ip_network(address)
         routes.add(Route(LINGER_TABLE, "local", network, ("lo",)))
-        rules.add(Rule(LINGER_PRIORITY, address.version, LINGER_TABLE, destination=network, is_lisp_data=True))
-        if address.version == 4 and address not in desired.sends_from_data_port:
-            # rp_filter, which many distributions set, drops what comes in on an interface without any address unless
-            # the way back leads there. Only the filter looks for a way from port 4341: we send from other ports, but
-            # for uplinks behind a NAT, and but for answers to those who are; the filter does not name a device.
-            rules.add(Rule(LINGER_PRIORITY, 4, LINGER_TABLE, source=network, is_lisp_data=True))
-            if address in present:
-                device = rlocs[address]
-                rules.add(Rule(SENDING_PRIORITY, 4, MAIN_TABLE, source=network, is_lisp_data=True, device=device))
+        rules.add(Rule(LINGER_PRIORITY, address.version, LINGER_TABLE, destination=network, udp_ports=DATA_PORTS))
+        if address.version == 4:
+            hides = address in desired.sends_from_data_port
+            rules |= _past_the_filter(network, device, is_present=address in present, sends_data=hides)
     ways_back = tuple(sorted({name for address, name in rlocs.items() if address.version == 4}))
     if ways_back:
         routes.add(Route(LINGER_TABLE, "unicast", _everything(4), ways_back))
@@ -263,6 +262,23 @@ def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:
             routes.add(Route(GATEWAY_TABLE, "unicast", _everything(4), (uplink.name,), None, gateway, place))
             rules.add(Rule(GATEWAY_PRIORITY, 4, GATEWAY_TABLE, device=uplink.name))
     return routes, rules
+
+
+def _past_the_filter(rloc: IpNetwork, device: str, *, is_present: bool, sends_data: bool) -> set[Rule]:
+    """IPv4: what comes to an RLOC passes the reverse path filter, wherever the way back would lead.
+
+    rp_filter, which many distributions set, drops what comes in on an interface that is not the way back (1), or while
+    it has no address (2). It looks for a way from the RLOC and our port, and names no device; we ourselves do when we
+    send control messages from there. Data is sent from other ports, but for uplinks behind a NAT and answers to those.
+    """
+    if sends_data and not is_present:
+        return set()
+    ports = CONTROL_PORT if sends_data else DATA_PORT, CONTROL_PORT if is_present else DATA_PORT
+    rules = {Rule(LINGER_PRIORITY, 4, LINGER_TABLE, source=rloc, udp_ports=ports)}
+    if is_present:
+        for priority, table in ((SENDING_PRIORITY, MAIN_TABLE), (SENDING_BY_COPY_PRIORITY, GATEWAY_TABLE)):
+            rules.add(Rule(priority, 4, table, source=rloc, udp_ports=ports, device=device))
+    return rules
 
 
 def _sorted_by_mark(routes: Iterable[Route], rules: Iterable[Rule], marks: MarkRouting) -> tuple[set[Route], set[Rule]]:

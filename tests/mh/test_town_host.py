@@ -84,6 +84,26 @@ def test_a_rule_follows_its_uplink_to_another_ifindex() -> None:
         assert (first, carried(here), carried(here, 6000)) == ("lte0", "lte0", "wlan0")
 
 
+@pytest.mark.parametrize("rp_filter", [1, 2])
+def test_no_uplink_looks_dead_under_any_reverse_path_filter(rp_filter: int) -> None:
+    with town(EQUAL + "probing: {interval: 1s, timeout: 0.5s}\n") as here:
+        for name in ("all", "default", "wlan0", "lte0"):
+            here.a.run("sh", "-c", f"echo {rp_filter} > /proc/sys/net/ipv4/conf/{name}/rp_filter")
+        here.ping()
+        before = {(one["local"], one["remote"]): one["probes"] for one in here.ctl("paths")}
+
+        def asked() -> int:
+            """How often the path that was asked least has been asked since."""
+            paths = here.ctl("paths")
+            return min(int(one["probes"]) - int(before.get((one["local"], one["remote"]), 0)) for one in paths)
+
+        wait_for(lambda: asked() > 4, 30)
+        paths = here.ctl("paths")
+
+        assert {one["interface"] for one in paths} == {"wlan0", "lte0"}
+        assert [one for one in paths if one["state"] != "up"] == []
+
+
 def test_what_comes_in_by_the_second_uplink_passes_a_strict_reverse_path_filter_and_is_answered_there() -> None:
     with town(EQUAL) as here:
         for name in ("all", "default", "wlan0", "lte0"):
