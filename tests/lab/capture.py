@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import socket
 import threading
 from types import TracebackType
@@ -11,13 +13,15 @@ from lispmob.lab.namespace import Namespace
 
 ETH_P_ALL = 3
 BUFFER_OCTETS = 4 << 20
+BACKLOG = 10_000
 
 
 class Capture:
-    """Everything between `with` and its end is in `packets`, whichever way it went."""
+    """Everything between `with` and its end is in `packets`, whichever way it went; or only what was sent."""
 
-    def __init__(self, namespace: Namespace, interface: str) -> None:
+    def __init__(self, namespace: Namespace, interface: str, *, sent_only: bool = False) -> None:
         self.packets: list[bytes] = []
+        self._sent_only = sent_only
         self._tap = namespace.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         self._tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_OCTETS)
         self._tap.bind((interface, ETH_P_ALL))
@@ -34,13 +38,24 @@ class Capture:
     ) -> None:
         self._is_over.set()
         self._thread.join(5)
+        self._tap.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(BACKLOG):  # what came before the end and was not read yet
+                self._take()
         self._tap.close()
 
     def _run(self) -> None:
         while not self._is_over.is_set():
-            try:
-                packet = self._tap.recv(65_535)
-            except TimeoutError:
-                continue
-            if packet[0] >> 4 in (4, 6):
-                self.packets.append(packet)
+            with contextlib.suppress(TimeoutError):
+                self._take()
+
+    def _take(self) -> None:
+        try:
+            packet, (_, _, direction, *_) = self._tap.recvfrom(65_535)
+        except OSError as error:
+            if error.errno != errno.ENETDOWN:  # told once; the interface may come up again
+                raise
+            return
+        is_wanted = direction == socket.PACKET_OUTGOING or not self._sent_only
+        if is_wanted and packet[0] >> 4 in (4, 6):
+            self.packets.append(packet)
