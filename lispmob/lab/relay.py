@@ -35,7 +35,7 @@ _LARGEST_FRAME_BYTES: Final = 10 + 22 + 65_536  # virtio_net_hdr, Ethernet with 
 _RECEIVE_BUFFER_BYTES: Final = 8 << 20
 _BURST: Final = 64  # ours: frames read from one side before the others and the timers get their turn
 _LONGEST_WAIT_S: Final = 1.0
-LATENESS_FORGIVEN_S: Final = 0.00003  # ours: what a further select() would cost anyway
+_SLEEP_MIN_S: Final = 0.00003  # ours: less is waited for awake, as select() would come back later than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ class Direction:
         self.line = line
         self._sink = sink
 
-    def read(self, buffer: bytearray, clock_offset: float) -> None:
-        """Take what arrived; `clock_offset` is CLOCK_MONOTONIC minus CLOCK_REALTIME, seconds."""
+    def read(self, buffer: bytearray, clock_offset_ns: int) -> None:
+        """Take what arrived; the offset is CLOCK_MONOTONIC minus CLOCK_REALTIME, nanoseconds."""
         view = memoryview(buffer)
         for _ in range(_BURST):
             try:
@@ -66,7 +66,7 @@ class Direction:
                 return
             except OSError:  # the interface went down; it may come back
                 return
-            self.line.take(bytes(view[:size]), _arrived_at(ancillary, clock_offset))
+            self.line.take(bytes(view[:size]), _arrived_at(ancillary, clock_offset_ns))
 
     def write(self, now: float) -> None:
         for frame in self.line.release(now):
@@ -78,12 +78,12 @@ class Direction:
                 self.line.counters.passed += 1
 
 
-def _arrived_at(ancillary: list[tuple[int, int, bytes]], clock_offset: float) -> float:
+def _arrived_at(ancillary: list[tuple[int, int, bytes]], clock_offset_ns: int) -> float:
     """The kernel's time of arrival on the monotonic clock: how late we read it does not lengthen the line."""
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW):
             seconds, nanoseconds = _TIMESPEC.unpack(data)
-            return float(seconds + nanoseconds / 1e9 + clock_offset)
+            return float(seconds * 1_000_000_000 + nanoseconds + clock_offset_ns) / 1e9
     return time.monotonic()
 
 
@@ -122,7 +122,8 @@ class Relay:
         watched: list[Any] = [*self._by_socket, control]
         while True:
             ready, _, _ = select.select(watched, [], [], self._patience())
-            clock_offset = time.monotonic() - time.time()
+            real_ns = time.time_ns()  # first, so that a pause in between makes frames late and not early
+            clock_offset_ns = time.monotonic_ns() - real_ns
             for source in ready:
                 if source == control:
                     if not (data := os.read(control, 65_536)):
@@ -131,8 +132,8 @@ class Relay:
                     for line in lines:
                         print(json.dumps(self._answer(json.loads(line))), flush=True)
                 else:
-                    self._by_socket[source].read(buffer, clock_offset)
-            now = time.monotonic() + LATENESS_FORGIVEN_S
+                    self._by_socket[source].read(buffer, clock_offset_ns)
+            now = time.monotonic()
             for way in self._by_socket.values():
                 way.write(now)
 
@@ -142,7 +143,8 @@ class Relay:
 
     def _patience(self) -> float:
         times = [at for way in self._by_socket.values() if (at := way.line.wake_at()) is not None]
-        return min(max(0.0, min(times) - time.monotonic()), _LONGEST_WAIT_S) if times else _LONGEST_WAIT_S
+        left = min(times) - time.monotonic() if times else _LONGEST_WAIT_S
+        return min(left, _LONGEST_WAIT_S) if left >= _SLEEP_MIN_S else 0.0
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Counters of every line; first change the line `name` to `impairment` where the request says so."""

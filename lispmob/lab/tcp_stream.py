@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from dataclasses import asdict, dataclass
+from random import Random
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -21,7 +22,7 @@ from lispmob.lab.process import Tool
 
 _PERIOD: Final = 65_521
 """Octets after which the pattern repeats: a prime, so that no power of two of lost octets goes unnoticed."""
-_PATTERN: Final = bytes((n * n // 7 + n) & 0xFF for n in range(_PERIOD)) * 2
+_PATTERN: Final = Random(_PERIOD).randbytes(_PERIOD) * 2  # both ends make the same one; no part of it is like another
 _CHUNK: Final = 16_384
 _PACE_S: Final = 0.02
 _LAST_OCTETS_S: Final = 8.0  # ours: how long the last octets may take to come back: a few retransmissions

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lispmob.lab import link
@@ -15,7 +15,6 @@ from lispmob.lab.build import Lab
 from lispmob.lab.line import Impairment
 from lispmob.lab.probe import Party, ProbeStream
 from lispmob.lab.process import Daemon, ProcessFailed, Tool, module
-from lispmob.lab.relay import LATENESS_FORGIVEN_S
 from lispmob.lab.tcp_stream import Checked, TcpStream, pattern
 
 
@@ -36,8 +35,7 @@ def test_a_stream_over_an_open_way_loses_nothing_and_knows_its_delay(parties: tu
     for log in logs:
         assert len(log.packets) >= 40
         assert log.lost(float("-inf"), float("inf")) == 0
-        # Two lines are on the way, each with 20 ms.
-        assert min(packet.delay_s or 0 for packet in log.packets) >= 2 * (0.02 - LATENESS_FORGIVEN_S)
+        assert min(packet.delay_s or 0 for packet in log.packets) >= 2 * 0.02  # of two lines
 
 
 @pytest.mark.netns
@@ -87,6 +85,7 @@ def test_the_pattern_is_the_same_however_it_is_cut(offset: int, size: int, cut: 
 
 
 @given(start=st.integers(0, 100_000), missing=st.integers(1, 60_000))
+@example(start=0, missing=7 * 256)
 def test_a_hole_in_the_stream_is_noticed(start: int, missing: int) -> None:
     checked = Checked(octets=start)
 
