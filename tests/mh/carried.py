@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 from collections.abc import Iterator
 
 from lispmob.wire.header import DATA_PORT
 from tests.lab.capture import Capture
 from tests.mh.town import Town
+
+
+UDP_BYTES, DATA_HEADER_BYTES = 8, 8
 
 
 @contextlib.contextmanager
@@ -18,10 +22,16 @@ def carried(here: Town) -> Iterator[dict[str, int]]:
     with contextlib.ExitStack() as stack:
         seen = {name: stack.enter_context(Capture(here.a, name, sent_only=True)) for name in counts}
         yield counts
-    counts.update({name: sum(map(_is_data, capture.packets)) for name, capture in seen.items()})
+    counts.update({name: sum(map(_data_packets, capture.packets)) for name, capture in seen.items()})
 
 
-def _is_data(packet: bytes) -> bool:
+def _data_packets(packet: bytes) -> int:
+    """How many datagrams of LISP data it is: the kernel shows a run of them (UDP_SEGMENT) as one packet."""
     is_v4 = packet[0] >> 4 == 4
     header, protocol = ((packet[0] & 0x0F) * 4, packet[9]) if is_v4 else (40, packet[6])
-    return protocol == socket.IPPROTO_UDP and packet[header + 2 : header + 4] == DATA_PORT.to_bytes(2, "big")
+    if protocol != socket.IPPROTO_UDP or int.from_bytes(packet[header + 2 : header + 4], "big") != DATA_PORT:
+        return 0
+    inner = packet[header + UDP_BYTES + DATA_HEADER_BYTES :]
+    is_inner_v4 = inner[0] >> 4 == 4
+    size = int.from_bytes(inner[2:4], "big") if is_inner_v4 else 40 + int.from_bytes(inner[4:6], "big")
+    return math.ceil((len(packet) - header - UDP_BYTES) / (DATA_HEADER_BYTES + size))

@@ -61,9 +61,20 @@ def sent_while(here: Town, argv: list[str], **options: object) -> dict[str, int]
     """Packets of data by uplink."""
     with carried(here) as counts:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False, **options)  # type: ignore[call-overload]
-        time.sleep(0.05)
+        wait_until_sent(here)
     assert done.returncode == 0, done.stderr
     return counts
+
+
+def wait_until_sent(here: Town) -> None:
+    """Until the datapath has nothing left of what a command gave it."""
+    before = -1
+    for _ in range(50):
+        now = sum(here.sent(name) for name in ("wlan0", "lte0"))
+        if now == before:
+            return
+        before = now
+        time.sleep(0.1)
 
 
 def rules(here: Town) -> str:
