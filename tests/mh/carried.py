@@ -11,7 +11,6 @@ from lispmob.wire.header import DATA_PORT
 from tests.lab.capture import Capture
 from tests.mh.town import Town
 
-
 UDP_BYTES, DATA_HEADER_BYTES = 8, 8
 
 
