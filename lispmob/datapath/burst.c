@@ -109,6 +109,7 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
             lm_sent(e, box->load[done].count, box->load[done].octets, first->now);
             lm_silence_on_sent(e, first, box->load[done].octets);
             lm_path_proven(e, first->path);
+            lm_detour_tell(e, first->path, first->remote);
             lm_stall_sent(e, first->path, first->now);
         }
     }

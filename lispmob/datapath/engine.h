@@ -7,6 +7,7 @@
 #include "ask.h"
 #include "attacher.h"
 #include "counters.h"
+#include "detour.h"
 #include "hold.h"
 #include "icmp.h"
 #include "lane.h"
@@ -24,6 +25,7 @@
 #define LM_HEARD_MAX 1024u
 #define LM_TOLD_MAX 256u
 #define LM_ASKS_MAX 64u
+#define LM_DETOURS_TOLD_MAX 256u
 
 enum lm_disposition { LM_ENCAPSULATE = 0, LM_DROP = 1, LM_NATIVE = 2, LM_MISS = 3, LM_PROHIBIT = 4, LM_TELL = 5 };
 
@@ -102,6 +104,7 @@ struct lm_engine {
     struct lm_shared_state *shared; /* then in the kernel. Followed with the lock, or by the control side */
     struct lm_mirror *mirror;       /* NULL: they are not */
     struct lm_attacher *attacher;   /* of the programs on the uplinks; NULL: there is no mirror */
+    atomic_uint_fast64_t told_detours[LM_DETOURS_TOLD_MAX]; /* detour.c: what the programs know of, by hash; 0: nothing */
     atomic_int watch;               /* watch.c; -1: there is nothing to be told of */
     bool is_move; /* the next set_uplinks starts watching for traffic; control side */
 
@@ -242,7 +245,6 @@ int lm_engine_send_control(struct lm_engine *e, const struct lm_addr *source, in
 /* watch.c: a descriptor that the inbound thread reads, or -errno. */
 int lm_watch_open(struct lm_engine *e);
 void lm_watch_read(struct lm_engine *e, int fd);
-void lm_watch_detours(struct lm_engine *e);
 
 /* A packet has left by the path: the kernel's programs may send by it. */
 static inline void lm_path_proven(struct lm_engine *e, const struct lm_path *path)

@@ -69,7 +69,7 @@ struct lm_tier {
 };
 
 static const char *const map_names[LM_MAP_COUNT] = {"state", "remotes", "used",  "counts",   "table",
-                                                     "sets",  "uplinks", "heard", "addresses"};
+                                                     "sets",  "uplinks", "heard", "addresses", "ways"};
 
 /* What libbpf says last before it gives up is the reason. One load at a time: the caller is the control side. */
 static char said[LOG_SIZE];

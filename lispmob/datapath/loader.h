@@ -20,6 +20,7 @@ enum lm_map {
     LM_MAP_UPLINKS,
     LM_MAP_HEARD,
     LM_MAP_ADDRESSES,
+    LM_MAP_WAYS,
     LM_MAP_COUNT
 };
 

@@ -43,7 +43,7 @@ static void put(struct lm_mirror *m, enum lm_map map, const void *key, const voi
     atomic_store(&m->state->is_on, 0);
 }
 
-static void take_out(struct lm_mirror *m, enum lm_map map, const void *key)
+static void take_out(const struct lm_mirror *m, enum lm_map map, const void *key)
 {
     union bpf_attr attributes = element(m, map, key, NULL);
     (void)bpf(BPF_MAP_DELETE_ELEM, &attributes);
@@ -275,6 +275,25 @@ void lm_mirror_uplinks(struct lm_mirror *m, const struct lm_shared_uplinks *upli
     atomic_store(&m->state->uplinks, key);
     if (before)
         take_out(m, LM_MAP_UPLINKS, &before);
+}
+
+bool lm_mirror_way(const struct lm_mirror *m, int ifindex, uint32_t routes, const struct lm_addr *to,
+                   bool is_straight)
+{
+    struct lm_shared_way way = {.ifindex = (uint32_t)ifindex, .routes = routes};
+    uint32_t value = is_straight;
+    memcpy(way.address, to->octets, sizeof way.address);
+    union bpf_attr attributes = element(m, LM_MAP_WAYS, &way, &value);
+    if (!bpf(BPF_MAP_UPDATE_ELEM, &attributes))
+        return true;
+    for (int i = 0; i < LM_SHARED_WAYS; i++) { /* most are of older routes, which nobody looks for again */
+        attributes = element(m, LM_MAP_WAYS, NULL, NULL); /* no key: the first there is */
+        attributes.next_key = (uint64_t)(uintptr_t)&way;
+        if (bpf(BPF_MAP_GET_NEXT_KEY, &attributes))
+            break;
+        take_out(m, LM_MAP_WAYS, &way);
+    }
+    return false;
 }
 
 bool lm_mirror_take_used(struct lm_mirror *m, const struct lm_table *table, const struct lm_entry *entry)

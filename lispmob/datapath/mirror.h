@@ -45,6 +45,12 @@ void lm_mirror_replace(struct lm_mirror *mirror, enum lm_space space, const stru
 /* One of our own addresses; place LM_SHARED_PATHS: nothing is sent from it; -1: it is gone. */
 void lm_mirror_rloc(struct lm_mirror *mirror, const struct lm_addr *address, int place);
 void lm_mirror_uplinks(struct lm_mirror *mirror, const struct lm_shared_uplinks *uplinks);
+/*
+ * Whether redirected packets to an IPv6 address go out of the interface, as of that count of changes of routes. False:
+ * there was no room, and now there is, since all ways are forgotten. Any thread.
+ */
+bool lm_mirror_way(const struct lm_mirror *mirror, int ifindex, uint32_t routes, const struct lm_addr *to,
+                   bool is_straight);
 
 /* True when packets were forwarded by the entry since the last call. */
 bool lm_mirror_take_used(struct lm_mirror *mirror, const struct lm_table *table, const struct lm_entry *entry);

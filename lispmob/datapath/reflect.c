@@ -16,19 +16,6 @@ _Static_assert(LM_PATHS_MAX == LM_SHARED_PATHS && LM_LOCATORS_MAX == LM_SHARED_L
                    LM_POOL_MAX == LM_SHARED_POOL && LM_LANES_MAX == LM_SHARED_LANES,
                "the programs count like us");
 
-static uint16_t port_of(int fd)
-{
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } name = {.v6 = {0}};
-    socklen_t size = sizeof name;
-    if (fd < 0 || getsockname(fd, &name.any, &size))
-        return 0;
-    return ntohs(name.any.sa_family == AF_INET ? name.v4.sin_port : name.v6.sin6_port);
-}
-
 /* The programs find headers where Ethernet has them. */
 static bool is_ethernet(const struct lm_path *path)
 {
@@ -46,11 +33,11 @@ static void describe(struct lm_shared_path *out, const struct lm_engine *e, cons
                                    .ifindex = (uint32_t)path->ifindex,
                                    .mtu = path->mtu,
                                    .relays = path->relays ? path->relays->number : 0,
-                                   .data_port = path->data_port == LM_PORT_EPHEMERAL ? port_of(path->data_fd) : 0,
+                                   .data_port = path->data_port == LM_PORT_EPHEMERAL ? lm_port_of(path->data_fd) : 0,
                                    .pool = (uint8_t)path->pool};
     memcpy(out->address, path->address.octets, sizeof out->address);
     for (size_t i = 0; i < path->pool; i++)
-        out->ports[i] = port_of(path->sockets[i]);
+        out->ports[i] = lm_port_of(path->sockets[i]);
     /* The kernel has no way for a program to ask for the outer checksum of a super-packet: those that NATs want. */
     out->is_ready = path->data_port == LM_PORT_POOL && !e->config.udp_checksum &&
                     !lm_addr_is_link_local(&path->address) && is_ethernet(path);
@@ -79,7 +66,7 @@ void lm_reflect_uplinks(struct lm_engine *e, const struct lm_addr *old, size_t o
     struct lm_shared_uplinks *made = e->mirror ? calloc(1, sizeof *made) : NULL;
     if (!made)
         return;
-    lm_watch_detours(e);
+    atomic_fetch_add(&e->shared->routes, 1);
     made->families = u->families;
     made->count = (uint32_t)u->path_count;
     for (size_t i = 0; i < u->path_count; i++) {

@@ -210,6 +210,7 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
         }
         if (outcome == SENT) {
             lm_path_proven(e, job->path);
+            lm_detour_tell(e, job->path, job->remote);
             lm_stall_sent(e, job->path, job->now);
         }
         if (outcome != TOO_BIG)

@@ -320,3 +320,16 @@ bool lm_uplinks_has_socket(const struct lm_uplinks *uplinks, int fd)
                 return true;
     return false;
 }
+
+uint16_t lm_port_of(int fd)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } name = {.v6 = {0}};
+    socklen_t size = sizeof name;
+    if (fd < 0 || getsockname(fd, &name.any, &size))
+        return 0;
+    return ntohs(name.any.sa_family == AF_INET ? name.v4.sin_port : name.v6.sin6_port);
+}

@@ -87,6 +87,8 @@ bool lm_uplinks_owns(const struct lm_uplinks *uplinks, const struct lm_addr *add
 /* True when the other set has the same paths, whatever their priorities. */
 bool lm_uplinks_same_paths(const struct lm_uplinks *a, const struct lm_uplinks *b);
 bool lm_uplinks_has_socket(const struct lm_uplinks *uplinks, int fd);
+/* The port that a socket is bound to; 0: none. */
+uint16_t lm_port_of(int fd);
 /* True for the ephemeral data port of a path. */
 bool lm_uplinks_receives(const struct lm_uplinks *uplinks, int fd);
 

@@ -1,7 +1,7 @@
 /*
  * What happens to the uplinks' links and addresses makes their paths suspect: until one packet has left by its socket, the
- * kernel's programs leave a suspect path alone. They cannot see that the kernel drops what they redirect. And where its
- * IPv6 routes may lead astray what they redirect they leave outer IPv6 alone altogether.
+ * kernel's programs leave a suspect path alone. They cannot see that the kernel drops what they redirect. And after any
+ * news, of routes and rules, too, it is asked anew where those lead.
  */
 #include <errno.h>
 #include <linux/filter.h>
@@ -11,10 +11,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "detour.h"
 #include "engine.h"
 
 #define MESSAGES_AT_ONCE 64
+#define IPV6_RULE (1u << (RTNLGRP_IPV6_RULE - 1)) /* which has no RTMGRP_ of its own */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ /* the filter loads in network order what netlink writes in the host's */
 #define AS_LOADED(type) ((type) << 8 & 0xff00)
 #else
@@ -34,7 +34,8 @@ static const struct sock_fprog only_news = {
 int lm_watch_open(struct lm_engine *e)
 {
     struct sockaddr_nl name = {.nl_family = AF_NETLINK,
-                               .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE};
+                               .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE |
+                                            IPV6_RULE};
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
     if (fd < 0)
         return -errno;
@@ -56,18 +57,6 @@ static void suspect(struct lm_engine *e, int ifindex)
             atomic_store(&e->shared->suspect[i], 1);
 }
 
-void lm_watch_detours(struct lm_engine *e)
-{
-    char device[IF_NAMESIZE] = "";
-    (void)if_indextoname(e->shared->device, device);
-    atomic_store(&e->shared->has_detours, lm_detour_is_possible(device));
-}
-
-static bool is_about_a_route(const struct nlmsghdr *message)
-{
-    return message->nlmsg_type == RTM_NEWROUTE || message->nlmsg_type == RTM_DELROUTE;
-}
-
 static void judge(struct lm_engine *e, const struct nlmsghdr *message)
 {
     if (message->nlmsg_type == RTM_NEWLINK || message->nlmsg_type == RTM_DELLINK) {
@@ -85,21 +74,18 @@ void lm_watch_read(struct lm_engine *e, int fd)
         struct nlmsghdr align;
         uint8_t room[8192];
     } buffer;
-    bool has_new_routes = false;
+    bool has_news = false;
     for (int i = 0; i < MESSAGES_AT_ONCE; i++) {
         ssize_t n = recv(fd, buffer.room, sizeof buffer, MSG_DONTWAIT);
-        if (n < 0 && errno == ENOBUFS) {
+        has_news = has_news || n > 0 || errno == ENOBUFS;
+        if (n < 0 && errno == ENOBUFS)
             suspect(e, 0);
-            has_new_routes = true;
-        }
         if (n <= 0)
             break;
         size_t left = (size_t)n;
-        for (struct nlmsghdr *m = &buffer.align; NLMSG_OK(m, left); m = NLMSG_NEXT(m, left)) {
-            has_new_routes = has_new_routes || is_about_a_route(m);
+        for (struct nlmsghdr *m = &buffer.align; NLMSG_OK(m, left); m = NLMSG_NEXT(m, left))
             judge(e, m);
-        }
     }
-    if (has_new_routes)
-        lm_watch_detours(e);
+    if (has_news)
+        lm_detours_forget(e);
 }

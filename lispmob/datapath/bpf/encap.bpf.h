@@ -156,6 +156,18 @@ static __always_inline bool mark_lane(struct lm_shared_state *s, __u32 mark, __u
     return false;
 }
 
+/* While nobody has told it the flow is decided anew with each packet: the tun tier tells with the first that it sends. */
+static __always_inline bool is_straight(struct lm_shared_state *s, struct out_flow *flow,
+                                        const struct lm_shared_locator *locator)
+{
+    struct lm_shared_way way = {.ifindex = flow->ifindex, .routes = s->routes};
+    __builtin_memcpy(way.address, locator->address, sizeof way.address);
+    __u32 *told = bpf_map_lookup_elem(&ways, &way);
+    if (!told)
+        flow->generation = s->generation - 1;
+    return told && *told;
+}
+
 /* True when the flow may take the short way; everything that sending needs is then in it. */
 static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *flow)
 {
@@ -197,6 +209,8 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
     flow->ifindex = path->ifindex;
     flow->path = way.path;
     flow->remote = locator->remote;
+    if (!flow->is_v4 && !is_straight(s, flow, locator))
+        return false;
     flow->until = 0;
     __u32 mtu = path->mtu, learned = remote->path_mtu;
     if (learned && learned < mtu) {
@@ -323,7 +337,7 @@ int lm_encap(struct __sk_buff *skb)
     __u64 now = bpf_ktime_get_ns();
     if (flow->until && now > flow->until)
         decide_anew(s, flow);
-    if (flow->is_passed || (s->has_detours && !flow->is_v4) || (segments > 1 ? repeated + skb->gso_size : length) > flow->room ||
+    if (flow->is_passed || (segments > 1 ? repeated + skb->gso_size : length) > flow->room ||
         is_for_report(s, flow, now, length))
         return FALL_THROUGH;
 

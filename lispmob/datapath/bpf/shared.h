@@ -83,6 +83,14 @@ struct lm_shared_uplinks {
     struct lm_shared_path paths[LM_SHARED_PATHS];
 };
 
+#define LM_SHARED_WAYS 16384
+
+/* Out of an interface, towards an IPv6 locator. */
+struct lm_shared_way {
+    __u32 ifindex, routes; /* as of that count in the state */
+    __u8 address[16];
+};
+
 struct lm_shared_lane {
     __u32 mark;
     __s32 ifindex; /* -1: unusable */
@@ -111,7 +119,7 @@ struct lm_shared_state {
     struct lm_traffic traffic[2];
     LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered, 1: reported. By the place of the path */
     LM_SHARED(uint32_t) suspect[LM_SHARED_PATHS];    /* the kernel may have lost the path: the tun tier finds out */
-    LM_SHARED(uint32_t) has_detours, spare_too;      /* outer IPv6 may be led astray (detour.h): the tun tier sends it */
+    LM_SHARED(uint32_t) routes, spare_too; /* how often those of IPv6 may have changed: older ways do not count */
     LM_SHARED(uint64_t) status;     /* what data headers say of our own locators: the bits, and LM_STATUS_TOLD */
     LM_SHARED(uint64_t) silence_at; /* when to look at those that are watched for silence; 0: no need */
 };

@@ -93,6 +93,15 @@ struct {
     __type(value, struct lm_shared_uplinks);
 } uplinks SEC(".maps");
 
+/* Whether the kernel leads what is redirected there (detour.h): the tun tier tells once it has sent there. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, LM_SHARED_WAYS);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, struct lm_shared_way);
+    __type(value, __u32);
+} ways SEC(".maps");
+
 /* Who sent something of use. */
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
