@@ -112,6 +112,7 @@ def test_the_other_family_takes_over_when_a_family_is_gone() -> None:
         both.a("udp_open", name="x", address=EID_A4, port=5000)
 
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)
+        assert len(both.b("udp_received", name="x", count=10)) == 10
         both.a.ip("-4 addr flush dev up0")
         both.a("udp_send", name="x", to=EID_B4, port=5000, count=10)
 
@@ -268,11 +269,13 @@ def test_a_smaller_path_behind_a_router_is_learned_from_its_icmp() -> None:
 
 def wait_until_settled(both: Lab) -> None:
     """The kernel has told all that it had to tell of the new uplinks: addresses, routes, programs."""
-    for _ in range(20):
-        before = both.a("context_switches")
-        time.sleep(0.5)
-        if both.a("context_switches") - before <= 2:
+    before = both.a("context_switches")
+    for _ in range(10):
+        time.sleep(2)
+        now = both.a("context_switches")
+        if now == before:
             return
+        before = now
     pytest.fail("it wakes up again and again")
 
 
@@ -280,15 +283,12 @@ def test_an_idle_datapath_never_wakes_up() -> None:
     with lab() as both:
         install_both(both, 4)
         wait_until_settled(both)
-        # The process itself switches once or twice to answer; two seconds apart must cost no more than at once.
-        first = both.a("context_switches")
-        at_once = both.a("context_switches") - first
 
         before = both.a("context_switches")
         time.sleep(2)
-        after = both.a("context_switches")
 
-        assert after - before <= at_once + 2
+        assert before > 0
+        assert both.a("context_switches") == before
 
 
 def test_guarded_destinations_and_foreign_sources_never_leave() -> None:
