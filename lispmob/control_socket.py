@@ -13,7 +13,7 @@ import errno
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import Struct
 from typing import Final
@@ -36,6 +36,7 @@ _IP_PKTINFO: Final = 8
 _IP_MTU_DISCOVER: Final = 10
 _IP_PMTUDISC_DONT: Final = 0
 _SO_MARK: Final = 36
+_SO_NO_CHECK: Final = 11
 
 _PKTINFO4: Final = Struct("@i4s4s")  # ifindex, local address, destination in the header
 _PKTINFO6: Final = Struct("@16si")  # address, ifindex
@@ -138,7 +139,8 @@ class ControlSocket:
         if effect.source is not None or effect.ifindex:
             ancillary.append(_put_pktinfo(effect.destination.version, effect.source, effect.ifindex))
         try:
-            one.sendmsg([effect.payload], ancillary, 0, (str(effect.destination), effect.port))
+            with contextlib.nullcontext() if effect.has_checksum else _without_checksum(one):
+                one.sendmsg([effect.payload], ancillary, 0, (str(effect.destination), effect.port))
         except OSError as error:
             self.counters["send-failed"] += 1
             level = logging.DEBUG if error.errno in _NOT_WORTH_A_LINE else logging.WARNING
@@ -199,6 +201,15 @@ class ControlSocket:
             self._on_datagram(Received(payload, source, sender[1], *arrived))
             if one.fileno() < 0:
                 return  # the datagram made its reader close the socket
+
+
+@contextlib.contextmanager
+def _without_checksum(one: socket.socket) -> Iterator[None]:
+    one.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
+    try:
+        yield
+    finally:
+        one.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 0)
 
 
 def _put_pktinfo(family: int, source: IpAddress | None, ifindex: int) -> tuple[int, int, bytes]:

@@ -120,7 +120,8 @@ class NetCheck(msgspec.Struct, frozen=True, kw_only=True):
     """What is known about the way of one address of an uplink; null: not found out.
 
     `mapping` and `filtering` are the words of RFC 4787. The NAT keeps a binding for `lifetime_at_least_s`, and not for
-    `lifetime_below_s`.
+    `lifetime_below_s`. `passes_zero_checksum`: packets without a UDP checksum get to the RTR, so that the kernel's
+    programs may send them.
     """
 
     uplink: str
@@ -138,6 +139,7 @@ class NetCheck(msgspec.Struct, frozen=True, kw_only=True):
     keepalive_s: float | None = None
     rtr: str | None = None
     rtr_rtt_ms: float | None = None
+    passes_zero_checksum: bool | None = None
 
 
 class LocalLocator(msgspec.Struct, frozen=True, kw_only=True):

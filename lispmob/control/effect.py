@@ -20,13 +20,17 @@ EventValue: TypeAlias = str | int | float | bool | list[str] | None
 
 @dataclass(frozen=True, slots=True)
 class SendControl:
-    """Send one control datagram from port 4342. `source` None and `ifindex` 0 leave the choice to the kernel."""
+    """Send one control datagram from port 4342. `source` None and `ifindex` 0 leave the choice to the kernel.
+
+    `has_checksum` False: with a UDP checksum of zero; over IPv4 only.
+    """
 
     payload: bytes
     destination: IpAddress
     port: int = CONTROL_PORT
     source: IpAddress | None = None
     ifindex: int = 0
+    has_checksum: bool = True
 
 
 @dataclass(frozen=True, slots=True)

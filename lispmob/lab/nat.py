@@ -46,7 +46,8 @@ class Nat:
     """What one gateway does. `public` None: it translates nothing, and is a stateful firewall.
 
     `new_s` is for a flow that was never answered, `stream_s` for one with packets both ways, 2 s apart. ValueError for
-    a filter that conntrack cannot have together with the mapping.
+    a filter that conntrack cannot have together with the mapping. `passes_zero` False: packets with a UDP checksum of
+    zero are dropped, as translators to IPv6 do (RFC 7915, section 4.5).
     """
 
     public: IPv4Address | None
@@ -55,6 +56,7 @@ class Nat:
     new_s: int = 30
     stream_s: int = 120
     hairpins: bool = False
+    passes_zero: bool = True
 
     def __post_init__(self) -> None:
         is_wide = self.filtering is not Filtering.ADDRESS_AND_PORT_DEPENDENT
@@ -117,6 +119,8 @@ class Nat:
             lines.append(
                 f"iifname {_LAN} meta l4proto udp update @open {{ {self._key[1]} timeout {self.stream_s}s : ip saddr }}"
             )
+        if not self.passes_zero:
+            lines.append("udp checksum 0 drop")
         lines.append(f"iifname {_WAN} oifname {_LAN} ct state established,related accept")
         lines.append(f"iifname {_WAN} oifname {_LAN} ct status dnat accept")
         lines.append(f"iifname {_WAN} oifname {_LAN} drop")

@@ -12,13 +12,13 @@ PROBING -------------------> DIRECT ---------------------------> (asks again whe
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from typing import Final
 
 from lispmob.control.effect import Count, Event
 from lispmob.control.locator_set import EidRecords, LocalLocator
 from lispmob.control.node_config import MapServerPeer
 from lispmob.control.rate_limit import TokenBucket
+from lispmob.natt.checksum_probe import ChecksumProbe
 from lispmob.natt.dialect import TRAITS, Dialect
 from lispmob.natt.effect import AskFailed, DataPort, Reach, RelayConfirmed, UplinkEffect
 from lispmob.natt.info_exchange import InfoExchange, Seen
@@ -28,6 +28,7 @@ from lispmob.natt.punching import Punches
 from lispmob.natt.relayed import RelayedRegistrations
 from lispmob.natt.rtr import RtrChoice, RtrProbes
 from lispmob.natt.server_knowledge import ServerKnowledge
+from lispmob.natt.state import TRANSITIONS, State
 from lispmob.natt.trust import BindingTrust
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import CONTROL_PORT
@@ -40,27 +41,6 @@ ASK_AGAIN_S: Final = 60.0  # NAT-traversal draft: after an Info-Request that nob
 LISPERS_ASK_S: Final = 60.0  # ours: its RTR tells nothing, so that a changed public address shows only here
 PATIENCE_S: Final = 3.0  # OOR's wait for an Info-Reply: then even a private address is registered as it is
 POKE_INTERVAL_S: Final = 1.0  # ours: how often a word of the RTR may cause a register out of turn
-
-
-class State(Enum):
-    """What is known about the way in."""
-
-    IDLE = "idle"
-    PROBING = "probing"
-    DIRECT = "direct"
-    REGISTERING = "registering"
-    RELAYED = "relayed"
-    STRANDED = "stranded"
-
-
-TRANSITIONS: Final[dict[State, frozenset[State]]] = {
-    State.IDLE: frozenset({State.PROBING, State.REGISTERING}),
-    State.PROBING: frozenset({State.DIRECT, State.REGISTERING, State.RELAYED, State.STRANDED, State.IDLE}),
-    State.DIRECT: frozenset({State.REGISTERING, State.RELAYED, State.STRANDED, State.IDLE}),
-    State.REGISTERING: frozenset({State.RELAYED, State.PROBING, State.DIRECT, State.STRANDED, State.IDLE}),
-    State.RELAYED: frozenset({State.REGISTERING, State.PROBING, State.DIRECT, State.STRANDED, State.IDLE}),
-    State.STRANDED: frozenset({State.REGISTERING, State.RELAYED, State.DIRECT, State.IDLE}),
-}
 
 
 class UplinkMachine:
@@ -86,6 +66,7 @@ class UplinkMachine:
         self.lifetime = Lifetime()
         self._config = config
         self._probes = RtrProbes(locator, new_nonce=new_nonce)
+        self._checksums = ChecksumProbe(locator, new_nonce=new_nonce)
         self._exchange = InfoExchange(locator, config, knowledge, new_nonce=new_nonce)
         self._record: tuple[tuple[Locator, ...], EidRecords] = (), ()
         self._ask_at: float | None = None
@@ -130,6 +111,12 @@ class UplinkMachine:
             return self.punches.alive
         return (self.choice.current,) if self.choice.current is not None else ()
 
+    @property
+    def passes_zero(self) -> bool | None:
+        """Whether packets without a UDP checksum get to the RTR that data goes through; None: not found out."""
+        is_relayed = self.state is State.RELAYED and self.rtrs
+        return self._checksums.passes_to(self.rtrs[0]) if is_relayed else None
+
     def rtt_s_to(self, rtr: IpAddress) -> float | None:
         """The round trip to an RTR, None when it was never measured."""
         return self.punches.rtt_s(rtr) if self.dialect is Dialect.LISPERS else self.choice.rtt_s(rtr)
@@ -151,7 +138,7 @@ class UplinkMachine:
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""
-        machines = (self._exchange, self.relays, self.punches, self._trust)
+        machines = (self._exchange, self.relays, self.punches, self._trust, self._checksums)
         times = [self._ask_at, self._patience_ends_at, *(machine.wake_at() for machine in machines)]
         return min((at for at in times if at is not None), default=None)
 
@@ -171,6 +158,7 @@ class UplinkMachine:
         self._exchange.stop()
         self.relays.stop()
         self.punches.stop()
+        self._checksums.stop()
         self._ask_at = self._patience_ends_at = None
         self._trust.forget()
         self._to(State.IDLE)
@@ -188,7 +176,7 @@ class UplinkMachine:
             return effects + self._fail_over(now)
         if self._trust.is_due(now):
             effects += self.on_stalled(now)
-        return [*effects, *self.relays.on_timer(now), *self._punch(now)]
+        return [*effects, *self.relays.on_timer(now), *self._punch(now), *self._checksums.on_timer(now)]
 
     def on_info_reply(self, reply: InfoReply, raw: bytes, source: IpAddress, now: float) -> list[UplinkEffect] | None:
         """An Info-Reply came to this uplink; None when it answers no question of ours."""
@@ -207,11 +195,14 @@ class UplinkMachine:
                 self.choice.on_answered(effect.rtr, effect.rtt_s)
                 if self.relays.is_confirmed and self.state is State.REGISTERING:
                     effects += self._to(State.RELAYED)
+                    effects += self._checksums.on_rtr(effect.rtr, now)
                     effects += self._probes.probe(self._reserve(), now)
         return effects
 
     def on_map_reply(self, reply: MapReply, now: float) -> bool:
-        """True when this answers a probe of ours to an RTR in reserve."""
+        """True when this answers a probe of ours to an RTR."""
+        if self._checksums.on_map_reply(reply):
+            return True
         found = self._probes.on_map_reply(reply, now)
         if found is not None:
             self.choice.on_answered(*found)
@@ -280,9 +271,10 @@ class UplinkMachine:
 
     def _again(self, now: float) -> list[UplinkEffect]:
         """Open the way anew. lispers.net's RTRs confirm nothing of a registration, so the Map-Server is asked too."""
+        doubts = self._checksums.on_doubt(now)
         if self.dialect is not Dialect.LISPERS:
-            return self.relays.again(now) if self.relays.rtr is not None else []
-        return [*self.punches.again(now), *self._asked(self._exchange.start(now), now)]
+            return [*self.relays.again(now), *doubts] if self.relays.rtr is not None else []
+        return [*self.punches.again(now), *self._asked(self._exchange.start(now), now), *doubts]
 
     def _may_guess(self, remembered: Seen) -> bool:
         is_same_kind = remembered.dialect is Dialect.E19 and remembered.server.address.version == self._family
@@ -311,17 +303,18 @@ class UplinkMachine:
         if not wants_relay:
             self.relays.stop()
             self.punches.stop()
+            self._checksums.stop()
             return effects + self._to(State.DIRECT)
         if seen.dialect is Dialect.LISPERS:
             self.relays.stop()
             effects += self.punches.start(seen.rtrs, self._punch_interval_s(), now)
-            return effects + self._to(State.RELAYED)
+            return [*effects, *self._to(State.RELAYED), *self._checksums.on_rtr(self.rtrs[0], now)]
         self.punches.stop()
         self.choice.on_offered(seen.rtrs)
         if self.state is not State.RELAYED or self.relays.rtr != self.choice.current:
             effects += self._to(State.REGISTERING)
         elif before is not None and (before.address, before.port) != (seen.address, seen.port):
-            effects += self.relays.again(now)
+            effects += self._again(now)
         return effects
 
     def _punch_interval_s(self) -> float:
@@ -332,6 +325,7 @@ class UplinkMachine:
         assert self.seen is not None
         self.relays.stop()
         self.punches.stop()
+        self._checksums.stop()
         self._ask_at = now + ASK_AGAIN_S
         effects = self._to(State.STRANDED)
         why = "the Map-Server names no RTR that can be used from here"

@@ -30,6 +30,7 @@ class UplinkPlan:
     relays: tuple[Relay, ...] = ()
     data_port: DataPortName = "pool"
     admits_others: bool = False  # data may come past the relays, too
+    passes_zero: bool = False  # packets without a UDP checksum get to the relays
     is_usable: bool = True  # False: behind a NAT and no RTR has it registered yet; nothing useful can leave
 
 

@@ -72,11 +72,7 @@ class RtrProbes:
         for rtr in rtrs:
             nonce = self._new_nonce()
             self._outstanding[nonce] = (rtr, now)
-            request = MapRequest(nonce, None, (self._locator.address,), (_everything(rtr),), is_probe=True)
-            effects.append(
-                SendControl(request.encode(), rtr, source=self._locator.address, ifindex=self._locator.ifindex)
-            )
-            effects.append(Count("tx_rtr_probe"))
+            effects += [probe_of(self._locator, rtr, nonce), Count("tx_rtr_probe")]
         return effects
 
     def on_map_reply(self, reply: MapReply, now: float) -> tuple[IpAddress, float] | None:
@@ -87,7 +83,10 @@ class RtrProbes:
         return found[0], now - found[1]
 
 
-def _everything(rtr: IpAddress) -> EidRecord:
-    """An RTR stands for all EIDs: the default entry is what is probed."""
-    address = IPv4Address(0) if rtr.version == 4 else IPv6Address(0)
-    return EidRecord.of(EidPrefix.make(address, 0))
+def probe_of(locator: LocalLocator, rtr: IpAddress, nonce: int, *, has_checksum: bool = True) -> SendControl:
+    """An RLOC-probe to an RTR. It stands for all EIDs: the default entry is what is probed."""
+    everything = EidRecord.of(EidPrefix.make(IPv4Address(0) if rtr.version == 4 else IPv6Address(0), 0))
+    request = MapRequest(nonce, None, (locator.address,), (everything,), is_probe=True)
+    return SendControl(
+        request.encode(), rtr, source=locator.address, ifindex=locator.ifindex, has_checksum=has_checksum
+    )

@@ -28,11 +28,12 @@ from lispmob.natt.effect import (
 )
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.keepalive import Lifetime
-from lispmob.natt.machine import State, UplinkMachine
+from lispmob.natt.machine import UplinkMachine
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan
 from lispmob.natt.server_knowledge import ServerKnowledge
 from lispmob.natt.shortcuts import Ground, Shortcuts
+from lispmob.natt.state import State
 from lispmob.natt.union import plan, record_for
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT

@@ -12,9 +12,10 @@ from typing import Final
 from lispmob.control.locator_set import NEVER, EidRecords
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.effect import DataPort, Reach
-from lispmob.natt.machine import State, UplinkMachine
+from lispmob.natt.machine import UplinkMachine
 from lispmob.natt.natt_config import NattConfig
-from lispmob.natt.plan import NattPlan, Relay, UplinkPlan
+from lispmob.natt.plan import DataPortName, NattPlan, Relay, UplinkPlan
+from lispmob.natt.state import State
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.header import DATA_PORT
 from lispmob.wire.lcaf import put_address
@@ -96,7 +97,8 @@ def _uplink(one: UplinkMachine, config: NattConfig) -> UplinkPlan:
     admits_others = bool(relays) and config.direct and one.dialect is Dialect.E19
     # Without relays of its family a fixed port serves nothing; an ephemeral one may be what the question came from.
     needs_port = bool(relays) or one.data_port is DataPort.EPHEMERAL
-    return UplinkPlan(locator, relays, one.data_port.value if needs_port else "pool", admits_others, is_usable)
+    port: DataPortName = one.data_port.value if needs_port else "pool"
+    return UplinkPlan(locator, relays, port, admits_others, bool(relays and one.passes_zero), is_usable)
 
 
 def _own(one: UplinkMachine, config: NattConfig, eid: EidPrefix | None) -> Locator:

@@ -21,8 +21,9 @@ from lispmob.natt.effect import NattEffect, Reach
 from lispmob.natt.firewall_probe import FirewallProbe, Way, WayFound
 from lispmob.natt.kind_probe import FilteringProbe, KindFound, MappingProbe
 from lispmob.natt.lifetime_probe import LifetimeMeasured, LifetimeProbe
-from lispmob.natt.machine import State, UplinkMachine
+from lispmob.natt.machine import UplinkMachine
 from lispmob.natt.question import SendFromSparePort
+from lispmob.natt.state import State
 from lispmob.natt.traversal import Traversal
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress

@@ -32,4 +32,5 @@ def view(machine: UplinkMachine, measuring: Measuring) -> schema.NetCheck:
         keepalive_s=machine.keepalive_s,
         rtr=str(rtr) if rtr is not None else None,
         rtr_rtt_ms=None if rtt_s is None else round(rtt_s * 1000, 1),
+        passes_zero_checksum=machine.passes_zero,
     )

@@ -176,6 +176,7 @@ class FakeBackend(FakeSteering):
                 keepalive_s=22.5,
                 rtr="198.51.100.77",
                 rtr_rtt_ms=23.4,
+                passes_zero_checksum=True,
             ),
             NetCheck(uplink="wwan0", address="198.51.100.23", state="probing"),
         ]

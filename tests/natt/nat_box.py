@@ -37,6 +37,7 @@ class Packet:
     destination: IpAddress
     destination_port: int
     payload: bytes
+    has_checksum: bool = True
 
 
 class Host(Protocol):
@@ -153,6 +154,7 @@ class NatBox:
         inbound_refreshes: bool = True,
         hairpins: bool = False,
         translates: bool = True,
+        passes_zero: bool = True,
     ) -> None:
         self.world = world
         self.public = ip(public)
@@ -163,6 +165,7 @@ class NatBox:
         self.inbound_refreshes = inbound_refreshes
         self.hairpins = hairpins
         self.translates = translates
+        self.passes_zero = passes_zero  # else packets without a checksum are lost
         self.refused = 0
         self._inside: dict[IpAddress, Receiver] = {}
         self._mappings: dict[tuple[object, ...], _Mapping] = {}
@@ -197,6 +200,9 @@ class NatBox:
         if packet.destination in self._inside:
             receiver = self._inside[packet.destination]
             self.world.carry(lambda: receiver(packet), is_local=True)
+            return
+        if not packet.has_checksum and not self.passes_zero:
+            self.refused += 1
             return
         translated = self._translate(packet)
         if translated.destination == self.public and self.translates:

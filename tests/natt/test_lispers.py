@@ -70,7 +70,8 @@ def test_the_rtr_finds_the_way_back_by_address_and_host_name(kind: Kind) -> None
 
     (binding,) = rtr.cache.bindings(record, world.now)
 
-    last = [packet for _, packet in world.internet.carried if packet.destination == RTR][-1]
+    to_rtr = [packet for _, packet in world.internet.carried if packet.destination == RTR]
+    last = [packet for packet in to_rtr if packet.destination_port == 4341][-1]
     assert (binding.address, binding.port, binding.source_port) == (nat.public, last.source_port, 4341)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lispmob.natt.machine import TRANSITIONS, State
+from lispmob.natt.state import TRANSITIONS, State
 
 
 def test_every_state_can_be_reached_and_left_for_good() -> None:

@@ -260,7 +260,8 @@ class NodeHost:
             match effect:
                 case SendControl():
                     self.sent.append((self.world.now, effect))
-                    self._send(effect.source, CONTROL_PORT, effect.destination, effect.port, effect.payload)
+                    where = effect.source, CONTROL_PORT, effect.destination, effect.port
+                    self._send(*where, effect.payload, has_checksum=effect.has_checksum)
                 case SendFromDataPort():
                     self.sent.append((self.world.now, effect))
                     port = DATA_PORT if effect.data_port.value == "fixed" else EPHEMERAL
@@ -314,9 +315,23 @@ class NodeHost:
         self.perform(self.traversal.on_destination(self.eid.address, to, self.world.now))
         self._send(uplink.locator.address, port, uplink.relays[0].address, uplink.relays[0].port, payload)
 
-    def _send(self, source: IpAddress | None, port: int, destination: IpAddress, dport: int, payload: bytes) -> None:
+    def _send(
+        self,
+        source: IpAddress | None,
+        port: int,
+        destination: IpAddress,
+        dport: int,
+        payload: bytes,
+        *,
+        has_checksum: bool = True,
+    ) -> None:
         if source is not None and (segment := self.where.get(source)) is not None:
-            segment.send(Packet(source, port, destination, dport, payload))
+            segment.send(Packet(source, port, destination, dport, payload, has_checksum))
+
+    @property
+    def passes_zero(self) -> bool:
+        """What the datapath is told of the first uplink."""
+        return self.traversal.plan.uplinks[0].passes_zero
 
     @property
     def state(self) -> str:

@@ -31,11 +31,13 @@ def netcheck_lines(uplinks: list[dict[str, Any]]) -> list[str]:
             _seconds(one["keepalive_s"]),
             one["rtr"] or "-",
             "-" if one["rtr_rtt_ms"] is None else f"{one['rtr_rtt_ms']:.0f} ms",
+            _checksum(one),
             one["dialect"] or "-",
         )
         for one in uplinks
     ]
-    columns = ("UPLINK", "ADDRESS", "SEEN AS", "WAY", "MAPPING", "FILTERING", "LIFETIME", "KEEPALIVE", "RTR", "RTT", "")
+    nat = ("SEEN AS", "WAY", "MAPPING", "FILTERING", "LIFETIME", "KEEPALIVE")
+    columns = ("UPLINK", "ADDRESS", *nat, "RTR", "RTT", "UDP CHECKSUM", "")
     return table(columns, rows, right=("KEEPALIVE", "RTT"))
 
 
@@ -51,6 +53,11 @@ def _way(one: dict[str, Any]) -> str:
     if one["has_nat"] is None:
         return "not known"
     return "NAT" if one["has_nat"] else "firewall" if one["has_firewall"] else "open"
+
+
+def _checksum(one: dict[str, Any]) -> str:
+    passes = one["passes_zero_checksum"]
+    return "-" if passes is None else "may be 0" if passes else "needed"
 
 
 def _lifetime(one: dict[str, Any]) -> str:
