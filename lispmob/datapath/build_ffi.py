@@ -57,7 +57,7 @@ struct lm_locator_spec {
 };
 struct lm_uplink_spec {
     int ifindex; char interface[16]; struct lm_addr address; uint8_t priority, weight; bool is_sender; uint32_t mtu;
-    uint8_t data_port; size_t relay_count; struct lm_locator_spec relays[8]; bool admits_others;
+    uint8_t data_port; size_t relay_count; struct lm_locator_spec relays[8]; bool admits_others, passes_zero;
     int error; ...;
 };
 struct lm_punt {

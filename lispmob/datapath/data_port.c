@@ -6,9 +6,6 @@
 #include "engine.h"
 #include "message.h"
 
-#define STALL_NS UINT64_C(60000000) /* ours: longer than most round trips to an RTR */
-#define REPORTED 1u                 /* no time that a clock shows */
-
 size_t lm_pktinfo_put(uint8_t *room, const struct lm_addr *source, int ifindex)
 {
     if (source->family == 4) {
@@ -74,7 +71,7 @@ static uint64_t oldest(const struct lm_engine *e)
     uint64_t first = 0;
     for (size_t i = 0; i < LM_PATHS_MAX; i++) {
         uint64_t since = atomic_load_explicit(&e->shared->unanswered[i], memory_order_relaxed);
-        if (since > REPORTED && (first == 0 || since < first))
+        if (since > LM_STALL_REPORTED && (first == 0 || since < first))
             first = since;
     }
     return first;
@@ -87,7 +84,7 @@ int lm_stall_timeout(struct lm_engine *e)
     lm_unshare(&e->lock);
     if (since == 0)
         return -1;
-    return since + STALL_NS <= now ? 0 : (int)((since + STALL_NS - now) / 1000000u) + 1;
+    return since + LM_STALL_NS <= now ? 0 : (int)((since + LM_STALL_NS - now) / 1000000u) + 1;
 }
 
 void lm_stall_check(struct lm_engine *e)
@@ -95,11 +92,11 @@ void lm_stall_check(struct lm_engine *e)
     lm_share(&e->lock);
     uint64_t since = oldest(e);
     uint64_t now = since ? lm_now() : 0;
-    bool is_due = since && now >= since + STALL_NS;
+    bool is_due = since && now >= since + LM_STALL_NS;
     for (size_t i = 0; is_due && i < e->uplinks->path_count; i++) {
         since = atomic_load_explicit(&e->shared->unanswered[i], memory_order_relaxed);
-        if (since <= REPORTED || now < since + STALL_NS ||
-            !atomic_compare_exchange_strong(&e->shared->unanswered[i], &since, REPORTED))
+        if (since <= LM_STALL_REPORTED || now < since + LM_STALL_NS ||
+            !atomic_compare_exchange_strong(&e->shared->unanswered[i], &since, LM_STALL_REPORTED))
             continue;
         struct lm_punt report = {.kind = LM_PUNT_STALLED,
                                  .source = e->uplinks->paths[i].address,

@@ -54,6 +54,7 @@ class Traversal:
     relays: tuple[ForwardingLocator, ...] = ()
     is_usable: bool = True  # False: nothing can leave usefully yet; packets wait
     admits_others: bool = False  # data may come from others than the relays, too
+    passes_zero: bool = False  # to the relays packets without a UDP checksum get, too
 
 
 @dataclass(frozen=True, slots=True)

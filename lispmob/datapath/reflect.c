@@ -24,6 +24,13 @@ static bool is_ethernet(const struct lm_path *path)
     return !ioctl(path->sockets[0], SIOCGIFHWADDR, &request) && request.ifr_hwaddr.sa_family == ARPHRD_ETHER;
 }
 
+/* The kernel has no way for a program to ask for the outer checksum of a super-packet. */
+static bool sends_without_checksum(const struct lm_engine *e, const struct lm_path *path)
+{
+    bool is_relayed = path->relays && path->passes_zero && path->address.family == 4;
+    return !e->config.udp_checksum && (path->data_port == LM_PORT_POOL || is_relayed);
+}
+
 static void describe(struct lm_shared_path *out, const struct lm_engine *e, const struct lm_path *path, uint64_t identity)
 {
     *out = (struct lm_shared_path){.contender = {.identity = identity,
@@ -34,13 +41,11 @@ static void describe(struct lm_shared_path *out, const struct lm_engine *e, cons
                                    .mtu = path->mtu,
                                    .relays = path->relays ? path->relays->number : 0,
                                    .data_port = path->data_port == LM_PORT_EPHEMERAL ? lm_port_of(path->data_fd) : 0,
-                                   .pool = (uint8_t)path->pool};
+                                   .pool = (uint8_t)(path->data_fd < 0 ? path->pool : 1)};
     memcpy(out->address, path->address.octets, sizeof out->address);
-    for (size_t i = 0; i < path->pool; i++)
-        out->ports[i] = lm_port_of(path->sockets[i]);
-    /* The kernel has no way for a program to ask for the outer checksum of a super-packet: those that NATs want. */
-    out->is_ready = path->data_port == LM_PORT_POOL && !e->config.udp_checksum &&
-                    !lm_addr_is_link_local(&path->address) && is_ethernet(path);
+    for (size_t i = 0; i < out->pool; i++)
+        out->ports[i] = lm_port_of(path->data_fd < 0 ? path->sockets[i] : path->data_fd);
+    out->is_ready = sends_without_checksum(e, path) && !lm_addr_is_link_local(&path->address) && is_ethernet(path);
 }
 
 static void attach(struct lm_engine *e)

@@ -140,6 +140,7 @@ static int set_traversal(struct lm_path *path, const struct lm_uplink_spec *spec
     bool has_ephemeral = path->data_port == LM_PORT_EPHEMERAL && path->data_fd >= 0;
     path->relays = NULL;
     path->admits_others = spec->admits_others;
+    path->passes_zero = spec->passes_zero;
     path->data_port = (enum lm_data_port)spec->data_port;
     if (path->data_port == LM_PORT_EPHEMERAL) {
         int fd = has_ephemeral ? path->data_fd : open_data_socket(spec, options);

@@ -32,6 +32,7 @@ struct lm_uplink_spec {
     size_t relay_count; /* RTRs: everything goes to them, whatever the mapping says */
     struct lm_locator_spec relays[LM_RELAYS_MAX];
     bool admits_others; /* data may come from others than the relays, too */
+    bool passes_zero;   /* to the relays packets without a UDP checksum get, too */
     int error;      /* out: negative errno when its sockets were refused, else 0 */
 };
 
@@ -47,7 +48,7 @@ struct lm_path {
     enum lm_data_port data_port;
     int data_fd;                   /* -1: the pool. Shared with others when fixed, of this path alone when ephemeral */
     struct lm_locator_set *relays; /* NULL: straight to the locators of the mapping */
-    bool admits_others;
+    bool admits_others, passes_zero;
 };
 
 /* The uplinks of one moment; never changes once it is in use. */

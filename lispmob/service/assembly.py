@@ -339,7 +339,7 @@ def data_control(punt: ControlPacket) -> DataControl:
 
 def _traversal(plan: UplinkPlan) -> EngineTraversal:
     relays = tuple(ForwardingLocator(each.address, each.priority, each.weight, each.port) for each in plan.relays)
-    return EngineTraversal(plan.data_port, relays, plan.is_usable, plan.admits_others)
+    return EngineTraversal(plan.data_port, relays, plan.is_usable, plan.admits_others, plan.passes_zero)
 
 
 def tun_mtu(file: NodeFile, uplinks: Iterable[Uplink]) -> int:

@@ -8,6 +8,7 @@
 #include <linux/if_ether.h>
 
 #include "choose.bpf.h"
+#include "report.bpf.h"
 
 #define LISP_FLAG_I 0x08
 #define LISP_FLAG_L 0x40
@@ -24,7 +25,7 @@ struct out_flow {
     __u32 ifindex, path, remote, room;
     __u64 until; /* when a learned path MTU is forgotten; 0: there is none */
     __u32 sum;   /* of the outer IPv4 header without length, TOS and TTL */
-    __u32 has_relays;
+    __u32 has_relays; /* what is sent to them has to be answered soon */
     __u8 head[OUTER_V6] __attribute__((aligned(8)));
 };
 
@@ -200,8 +201,20 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
         return false;
     struct lm_shared_path *path = &all->paths[way.path & (LM_SHARED_PATHS - 1)];
     struct lm_shared_locator *locator = &set->locators[way.locator & (LM_SHARED_LOCATORS - 1)];
-    if (!path->is_ready || path->relays || locator->remote >= LM_SHARED_REMOTES)
+    if (!path->is_ready || locator->remote >= LM_SHARED_REMOTES)
         return false;
+    flow->has_relays = path->relays != 0;
+    if (path->relays) {
+        walk.set = bpf_map_lookup_elem(&sets, &path->relays);
+        if (!walk.set)
+            return false;
+        choose_locator(&walk, family_bit(path->contender.family));
+        if (walk.winner >= LM_SHARED_LOCATORS)
+            return false;
+        locator = &walk.set->locators[walk.winner & (LM_SHARED_LOCATORS - 1)];
+        if (locator->remote >= LM_SHARED_REMOTES)
+            return false;
+    }
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &locator->remote);
     if (!remote)
         return false;
@@ -251,66 +264,6 @@ static __always_inline struct out_flow *flow_of(struct lm_shared_state *s, const
     return flow;
 }
 
-/* True for one packet in a while: it wakes up the tun tier, which needs no more than that for a report. */
-static __always_inline bool asks(struct lm_silence *silence, __u64 now)
-{
-    if (now < silence->asked_at + ASK_AGAIN_NS)
-        return false;
-    silence->asked_at = now;
-    return true;
-}
-
-/* What a packet means for a silence: nothing, that it waits for an answer, too, or that the tun tier has to see it. */
-enum meaning { MEANS_NOTHING, MEANS_WAITING, MEANS_A_REPORT };
-
-static __always_inline enum meaning meaning_of(struct lm_shared_state *s, struct lm_silence *silence, __u64 now)
-{
-    if (!silence)
-        return MEANS_NOTHING;
-    __u64 quick = silence->quick, since = silence->since, heard = silence->heard, at = s->silence_at;
-    if (quick == 0 || since == SILENCE_TOLD)
-        return MEANS_NOTHING;
-    bool is_flowing = heard && (since ? since : now) <= heard + 4 * quick + LM_SILENCE_LATELY_NS;
-    if (since && now >= since + (is_flowing ? quick : silence->slow))
-        return asks(silence, now) ? MEANS_A_REPORT : MEANS_NOTHING;
-    if (since && silence->octets >= LM_SILENCE_OCTETS)
-        return MEANS_NOTHING;
-    /*
-     * A silence in what flowed is told by the clock, too. So the tun tier's thread has to wake up in time, and starts the
-     * count, when it will not anyway.
-     */
-    if (is_flowing && !(at != 0 && at <= now + quick))
-        return asks(silence, now) ? MEANS_A_REPORT : MEANS_NOTHING;
-    return MEANS_WAITING;
-}
-
-static __always_inline void count_waiting(struct lm_silence *silence, __u64 now, __u32 length)
-{
-    silence->octets = silence->since ? silence->octets + length : length;
-    if (silence->since == 0)
-        silence->since = now;
-}
-
-/* The tun tier reports what is to be reported; it gets the packets that a report may be about. */
-static __always_inline bool is_for_report(struct lm_shared_state *s, const struct out_flow *flow, __u64 now,
-                                          __u32 length)
-{
-    struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->remote);
-    if (s->traffic[0].is_watched || s->suspect[flow->path % LM_SHARED_PATHS] || !remote)
-        return true;
-    if (remote->echo.asked || (remote->echo.copies && now < remote->echo.until))
-        return true;
-    struct lm_silence *own = &remote->silence, *company = company_of(remote);
-    enum meaning for_own = meaning_of(s, own, now), for_all = meaning_of(s, company, now);
-    if (for_own == MEANS_A_REPORT || for_all == MEANS_A_REPORT)
-        return true;
-    if (for_own == MEANS_WAITING)
-        count_waiting(own, now, length);
-    if (company && for_all == MEANS_WAITING)
-        count_waiting(company, now, length);
-    return false;
-}
-
 SEC("tc")
 int lm_encap(struct __sk_buff *skb)
 {
@@ -338,7 +291,8 @@ int lm_encap(struct __sk_buff *skb)
     if (flow->until && now > flow->until)
         decide_anew(s, flow);
     if (flow->is_passed || (segments > 1 ? repeated + skb->gso_size : length) > flow->room ||
-        is_for_report(s, flow, now, length))
+        is_for_report(s, flow->path, flow->remote, now, length) ||
+        (flow->has_relays && waits_in_vain(s, flow->path, now)))
         return FALL_THROUGH;
 
     __u8 tos = s->copy_dscp ? inner.tos : inner.tos & 3;
