@@ -122,7 +122,14 @@ class Host:
         self._engine.set_guard(ip_address(a) for a in addresses)
 
     def counters(self) -> dict[str, int]:
-        return {name: value for name, value in self._engine.counters().items() if value}
+        """Once they stand still: a packet is counted after it was sent, so that its effect may be seen before."""
+        now = self._engine.counters()
+        for _ in range(20):
+            time.sleep(0.01)
+            before, now = now, self._engine.counters()
+            if now == before:
+                break
+        return {name: value for name, value in now.items() if value}
 
     def wait_for_counter(self, *, name: str, value: int, timeout_s: float = 3.0) -> None:
         """Return once a counter has come that far, or the time is over."""
