@@ -4,6 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <net/if.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -217,6 +220,14 @@ static bool load(struct lm_tier *t, const char *path, char *why, size_t size)
     return is_loaded;
 }
 
+/* To load takes more than a megabyte (the kernel's types), which would stay with the process to its end. */
+static void give_back(void)
+{
+#ifdef __GLIBC__
+    (void)malloc_trim(0);
+#endif
+}
+
 struct lm_tier *lm_tier_load(const char *path, bool allows_tcx, char *why, size_t size)
 {
     struct lm_tier *t = calloc(1, sizeof *t);
@@ -237,6 +248,7 @@ struct lm_tier *lm_tier_load(const char *path, bool allows_tcx, char *why, size_
         t->bpf.set_print(note);
         if (load(t, path, why, size)) {
             sweep(&t->bpf);
+            give_back();
             return t;
         }
     }

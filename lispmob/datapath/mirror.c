@@ -7,12 +7,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* A large map of the kernel's: its place is taken at once, and filled as far as it is used. Each page counts as ours. */
+struct window {
+    enum lm_map map;
+    uint8_t *at;
+    size_t size, filled;
+};
+
 struct lm_mirror {
     struct lm_tier *tier;
     int error;
     struct lm_shared_state *state;
-    struct lm_remote_state *remotes;
-    uint8_t *used;
+    struct window remotes, used;
     struct lm_shared_counts *counts;
     uint32_t uplinks; /* key of those in use; 0: none yet */
     uint32_t free_count;
@@ -57,6 +63,37 @@ static void *map_memory(const struct lm_mirror *m, enum lm_map map, size_t size)
 
 #define REMOTES_SIZE (LM_SHARED_REMOTES * sizeof(struct lm_remote_state))
 #define USED_SIZE ((size_t)LM_SHARED_USED_PAGE * LM_SHARED_USED_PAGES)
+#define FILL_STEP ((size_t)1 << 16) /* whole pages, whatever their size */
+
+static struct window open_window(enum lm_map map, size_t size)
+{
+    void *at = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return (struct window){.map = map, .at = at == MAP_FAILED ? NULL : at, .size = size};
+}
+
+/* Makes the first octets of a window usable; false: no memory. */
+static bool fill(const struct lm_mirror *m, struct window *w, size_t octets)
+{
+    while (w->filled < octets) {
+        size_t step = w->size - w->filled < FILL_STEP ? w->size - w->filled : FILL_STEP;
+        if (mmap(w->at + w->filled, step, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, lm_tier_map(m->tier, w->map),
+                 (off_t)w->filled) == MAP_FAILED)
+            return false;
+        w->filled += step;
+    }
+    return true;
+}
+
+static void close_window(struct window *w)
+{
+    if (w->at)
+        munmap(w->at, w->size);
+}
+
+static struct lm_remote_state *state_at(const struct lm_mirror *m, uint32_t number)
+{
+    return (struct lm_remote_state *)(void *)m->remotes.at + number;
+}
 
 static size_t counts_size(const struct lm_mirror *m)
 {
@@ -73,10 +110,10 @@ struct lm_mirror *lm_mirror_new(struct lm_tier *tier, int device, int *error)
     }
     m->tier = tier;
     m->state = map_memory(m, LM_MAP_STATE, sizeof *m->state);
-    m->remotes = map_memory(m, LM_MAP_REMOTES, REMOTES_SIZE);
-    m->used = map_memory(m, LM_MAP_USED, USED_SIZE);
+    m->remotes = open_window(LM_MAP_REMOTES, REMOTES_SIZE);
+    m->used = open_window(LM_MAP_USED, USED_SIZE);
     m->counts = map_memory(m, LM_MAP_COUNTS, counts_size(m));
-    if (!m->state || !m->remotes || !m->used || !m->counts) {
+    if (!m->state || !m->remotes.at || !m->used.at || !m->counts) {
         *error = -errno;
         lm_mirror_free(m);
         return NULL;
@@ -99,10 +136,8 @@ void lm_mirror_free(struct lm_mirror *m)
     lm_tier_free(m->tier);
     if (m->state)
         munmap(m->state, sizeof *m->state);
-    if (m->remotes)
-        munmap(m->remotes, REMOTES_SIZE);
-    if (m->used)
-        munmap(m->used, USED_SIZE);
+    close_window(&m->remotes);
+    close_window(&m->used);
     free(m);
 }
 
@@ -160,9 +195,13 @@ void lm_mirror_remote(struct lm_mirror *m, struct lm_remote *remote, bool is_fir
 {
     if (m->free_count == 0)
         return; /* the tun tier sends to it */
-    remote->number = m->free[--m->free_count];
-    copy_state(&m->remotes[remote->number], &remote->own);
-    remote->state = &m->remotes[remote->number];
+    uint32_t number = m->free[m->free_count - 1];
+    if (!fill(m, &m->remotes, (number + 1) * sizeof(struct lm_remote_state)))
+        return;
+    m->free_count--;
+    remote->number = number;
+    copy_state(state_at(m, number), &remote->own);
+    remote->state = state_at(m, number);
     if (remote->port != m->state->data_port || !is_first)
         return;
     struct lm_shared_address key = address_of(&remote->address);
@@ -223,7 +262,9 @@ void lm_mirror_entry(struct lm_mirror *m, const struct lm_table *table, const st
     struct lm_trie_key key = key_of(LM_SPACE_TABLE, entry->instance_id, entry->length, &entry->address);
     struct lm_trie_value value = {
         .number = lm_table_number(table, entry), .value = set ? set->number : 0, .kind = entry->kind};
-    if (value.number < USED_SIZE)
+    if (value.number < USED_SIZE && !fill(m, &m->used, value.number + 1u))
+        m->error = m->error ? m->error : -ENOMEM;
+    else if (value.number < USED_SIZE)
         put(m, LM_MAP_TABLE, &key, &value);
     else if (!m->error)
         m->error = -E2BIG;
@@ -299,9 +340,9 @@ bool lm_mirror_way(const struct lm_mirror *m, int ifindex, uint32_t routes, cons
 bool lm_mirror_take_used(struct lm_mirror *m, const struct lm_table *table, const struct lm_entry *entry)
 {
     uint32_t number = lm_table_number(table, entry);
-    if (number >= USED_SIZE || !__atomic_load_n(&m->used[number], __ATOMIC_RELAXED))
+    if (number >= m->used.filled || !__atomic_load_n(&m->used.at[number], __ATOMIC_RELAXED))
         return false;
-    __atomic_store_n(&m->used[number], 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&m->used.at[number], 0, __ATOMIC_RELAXED);
     return true;
 }
 

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
 from lispmob.iface_monitor.rtnetlink import only_submodules_of
 
-with only_submodules_of("pyroute2"):
+
+@contextlib.contextmanager
+def _without_tls() -> Iterator[None]:
+    """A megabyte less: one of its requests, to probe a web server, needs TLS. A later `import ssl` works as ever."""
+    if "ssl" in sys.modules:
+        yield
+        return
+    sys.modules["ssl"] = ModuleType("ssl")
+    try:
+        yield
+    finally:
+        del sys.modules["ssl"]
+
+
+with only_submodules_of("pyroute2"), _without_tls():
     from pyroute2.iproute.linux import AsyncIPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
