@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -13,6 +14,7 @@ from lispmob.iface_monitor.rtnetlink import only_submodules_of
 @contextlib.contextmanager
 def _without_tls() -> Iterator[None]:
     """A megabyte less: one of its requests, to probe a web server, needs TLS. A later `import ssl` works as ever."""
+    importlib.import_module("asyncio")  # takes the real one, or none at all
     if "ssl" in sys.modules:
         yield
         return
