@@ -73,9 +73,18 @@ class InfoExchange:
 
     @property
     def server(self) -> MapServerPeer | None:
-        """The Map-Server whose turn it is; None when there is none of this family."""
-        servers = self._config.servers_for(self.locator.address.version)
+        """The Map-Server whose turn it is; None when there is none that this uplink can ask."""
+        servers = self._servers
         return servers[self._turn % len(servers)] if servers else None
+
+    @property
+    def _servers(self) -> list[MapServerPeer]:
+        own = self.locator.address
+        return [
+            one
+            for one in self._config.servers_for(own.version)
+            if self._knowledge.dialect_of(one) is not None or not self._config.is_at_risk(one, own)
+        ]
 
     @property
     def is_asking(self) -> bool:
@@ -164,7 +173,7 @@ class InfoExchange:
             effects.append(Event("natt-unanswered", self._fields(server)))
             self._turn += 1
             self._tries = 0
-            if self._turn % len(self._config.servers_for(server.address.version)) == 0:
+            if self._turn % len(self._servers) == 0:
                 self._wake_at = None
                 return [*effects, AskFailed(server)]
             server = self.server or server

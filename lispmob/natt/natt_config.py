@@ -8,6 +8,7 @@ from typing import Final
 from lispmob.control.node_config import MapServerPeer, NattMode, NodeConfig
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Algorithm
 
 # RFC 1918, RFC 6598 (carrier-grade NAT), RFC 4193. Nothing else: a laboratory's documentation addresses are public.
 _PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
@@ -55,6 +56,15 @@ class NattConfig:
     def host_name_on(self, interface: str) -> bytes:
         """What lispers.net's dialect calls one uplink: two behind the same NAT are two places to an RTR."""
         return b"%b-%b" % (self.host_name, interface.encode())
+
+    def is_at_risk(self, server: MapServerPeer, asker: IpAddress) -> bool:
+        """True when an Info-Request may do this server harm, and the uplink with address `asker` can do without.
+
+        An Open Overlay Router Map-Server that has no RTRs dies of one. It speaks HMAC-SHA-1 alone, so that every other
+        server may be asked; and a public address is registered as it is anyway.
+        """
+        wants_rtr = self.mode != "auto" or bool(self.rtrs) or self.prefers_rtr
+        return not wants_rtr and server.key.algorithm is Algorithm.HMAC_SHA_1_96 and not is_private(asker)
 
     def servers_for(self, family: int) -> tuple[MapServerPeer, ...]:
         """The Map-Servers that an uplink of this family can talk to."""

@@ -47,6 +47,7 @@ from lispmob.wire.record import MappingRecord
 from tests.natt.nat_box import Packet, Segment, World, ip
 
 KEY = Key(b"a secret", algorithm=Algorithm.HMAC_SHA_256_128)
+OOR_KEY = Key(b"a secret", key_id=1, algorithm=Algorithm.HMAC_SHA_1_96)  # the only kind that it knows
 RTR_KEY = Key(b"between servers", key_id=1, algorithm=Algorithm.HMAC_SHA_1_96)
 EID = EidPrefix.parse("172.30.1.1/32")
 PEER = EidPrefix.parse("172.30.2.2/32")
@@ -62,7 +63,7 @@ class MapServerHost:
 
     def __init__(self, world: World, rtrs: Sequence[IpAddress] | None = (RTR,), *, key: Key | None = RTR_KEY) -> None:
         self.world = world
-        self.map_server = MapServer([Site("home", (EID, PEER), (KEY,), strict_nonces=True)])
+        self.map_server = MapServer([Site("home", (EID, PEER), (KEY, OOR_KEY), strict_nonces=True)])
         self.info = InfoResponder(self.map_server.sites, rtrs or (), answers_lispers=True)
         self.relayed = RelayedRegisters(self.map_server, [RtrPeer(rtr, key) for rtr in rtrs or ()])
         self.resolver = MapResolver(self.map_server)
@@ -178,10 +179,12 @@ class RtrHost:
 class NodeHost:
     """A node: the traversal, an ordinary registration, and data."""
 
-    def __init__(self, world: World, eid: EidPrefix = EID, xtr_id: bytes = XTR_ID, **options: object) -> None:
-        self.world, self.eid = world, eid
+    def __init__(
+        self, world: World, eid: EidPrefix = EID, xtr_id: bytes = XTR_ID, key: Key = KEY, **options: object
+    ) -> None:
+        self.world, self.eid, self.key = world, eid, key
         self._nonces = count(1_000_000 * (1 + len(world.hosts)))
-        servers = (MapServerPeer(MAP_SERVER, KEY),)
+        servers = (MapServerPeer(MAP_SERVER, key),)
         self.config = NattConfig((eid,), servers, xtr_id=xtr_id, **options)  # type: ignore[arg-type]
         self.traversal = Traversal(
             self.config, new_nonce=lambda: world.random.getrandbits(64), next_nonce=self._nonces.__next__
@@ -291,7 +294,7 @@ class NodeHost:
             return
         record = MappingRecord.of(self.eid, plan.record_locators, ttl_min=10, is_authoritative=True)
         message = MapRegister(next(self._nonces), (record,), proxy_map_reply=True, want_map_notify=True)
-        payload = authenticate(message, KEY).encode()
+        payload = authenticate(message, self.key).encode()
         self._send(plan.direct[0].address, CONTROL_PORT, MAP_SERVER, CONTROL_PORT, payload)
 
     def say(self, to: EidPrefix, what: bytes) -> None:
