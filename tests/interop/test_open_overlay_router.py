@@ -119,6 +119,9 @@ class Meeting:
     def start_theirs(self, host: str, name: str, configuration: str) -> None:
         self.start(host, name, configuration, lambda path: [OOR, "-f", path])
 
+    def start_their_map_server(self, more: str = "") -> None:
+        self.start_theirs("server", "their-map-server", THEIR_MAP_SERVER + more)
+
     def start_their_node(self) -> None:
         """With time to register: who asks for it before that is told "nobody", and remembers it for a minute."""
         time.sleep(1)
@@ -147,7 +150,7 @@ def meeting(build_lab: Callable[[Topology], Lab], tmp_path: Path) -> Iterator[Me
 
 
 def test_our_node_with_their_map_server_and_their_node(meeting: Meeting) -> None:
-    meeting.start_theirs("server", "their-map-server", THEIR_MAP_SERVER)
+    meeting.start_their_map_server()
     meeting.start_their_node()
     meeting.start(
         "ours", "our-node", our_node(meeting.directory, "hmac-sha-1-96"), lambda path: module("lispmob", "-c", path)

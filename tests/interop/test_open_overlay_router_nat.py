@@ -1,0 +1,91 @@
+"""Behind a NAT of ours, by Open Overlay Router's RTR and Map-Server, to its node: where its program is installed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from lispmob.lab.build import Lab
+from lispmob.lab.nat import Nat, NatGateway
+from lispmob.lab.process import module
+from lispmob.lab.topology import AccessNetwork, Host, Topology, Uplink
+from tests.interop.test_open_overlay_router import OOR, Meeting, our_node
+
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.skipif(not OOR, reason="Open Overlay Router is not installed: put `oor` on PATH, or its path in OOR"),
+]
+
+TOPOLOGY = Topology(
+    networks=(
+        AccessNetwork("rack", IPv4Network("198.51.100.0/24")),
+        AccessNetwork("home", IPv4Network("192.168.71.0/24")),
+        AccessNetwork("office", IPv4Network("198.19.1.0/24")),
+    ),
+    hosts=(
+        Host("server", (Uplink("eth0", "rack", 10),)),
+        Host("rtr", (Uplink("eth0", "rack", 11),)),
+        Host("ours", (Uplink("wlan0", "home"),)),
+        Host("theirs", (Uplink("eth0", "office"),)),
+    ),
+)
+SERVER, RTR = TOPOLOGY.address("server", "eth0"), TOPOLOGY.address("rtr", "eth0")
+RTR_KEY = "between-servers"
+
+RTR_SET = f"""
+ms-rtr-node {{
+    name = only
+    address = {RTR}
+    key = {RTR_KEY}
+}}
+ms-rtrs-set {{
+    name = all
+    ttl = 5
+    rtrs = {{ only }}
+}}
+ms-advertised-rtrs-set = all
+"""
+
+THEIR_RTR = f"""
+operating-mode = RTR
+encapsulation = LISP
+map-resolver = {{ {SERVER} }}
+rtr-ifaces {{
+    rtr-iface {{
+        iface = eth0
+        ip_version = 4
+        priority = 1
+        weight = 100
+    }}
+}}
+rtr-ms-node {{
+    address = {SERVER}
+    key = {RTR_KEY}
+    draft-version = NEW
+}}
+"""
+
+
+@pytest.fixture
+def meeting(build_lab: Callable[[Topology], Lab], tmp_path: Path) -> Iterator[Meeting]:
+    made = Meeting(build_lab(TOPOLOGY), tmp_path)
+    yield made
+    for each in reversed(made.running):
+        each.stop()
+
+
+def test_our_node_behind_a_nat_by_their_rtr_to_their_node(meeting: Meeting) -> None:
+    NatGateway(meeting.lab, "home", Nat(IPv4Address("203.0.113.71")))
+    meeting.start_their_map_server(RTR_SET)
+    time.sleep(1)
+    meeting.start_theirs("rtr", "their-rtr", THEIR_RTR)
+    meeting.start_their_node()
+    text = our_node(meeting.directory, "hmac-sha-1-96")
+    meeting.start("ours", "our-node", text, lambda path: module("lispmob", "-c", path))
+
+    assert meeting.reaches("ours", "10.1.0.1", "10.1.0.2")
+    assert meeting.reaches("theirs", "10.1.0.2", "10.1.0.1")
