@@ -24,14 +24,22 @@ settings.load_profile("patient")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+ROOT = Path(__file__).resolve().parents[1]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs namespaces where there are none, and say what would help."""
-    reason = netns.why_unavailable()
-    if reason is None:
-        return
+    """Skip what needs namespaces, or somebody else who may read this directory, and say what would help."""
+    reasons = {"netns": netns.why_unavailable(), "ordinary_user": _why_only_ours()}
     for item in items:
-        if item.get_closest_marker("netns") is not None:
-            item.add_marker(pytest.mark.skip(reason=reason))
+        for marker, reason in reasons.items():
+            if reason is not None and item.get_closest_marker(marker) is not None:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _why_only_ours() -> str | None:
+    """Root's home, say, is nobody else's: whom root's tests become cannot run what lies there."""
+    closed = [one for one in (ROOT, *ROOT.parents) if not one.stat().st_mode & 0o001]
+    return f"an ordinary user may not enter {closed[-1]}: keep the project elsewhere" if closed else None
 
 
 @pytest.fixture(autouse=True)

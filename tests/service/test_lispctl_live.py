@@ -118,6 +118,7 @@ def test_what_cannot_be_done_is_exit_code_1_and_a_sentence(
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.ordinary_user
 def test_an_ordinary_user_may_look_and_may_not_change(pair: tuple[Node, Node]) -> None:
     a, _ = pair
     for directory in (a.directory, *a.directory.parents):

@@ -87,6 +87,7 @@ def open_host(host: Host) -> Iterator[Host]:
         each.chmod(mode)
 
 
+@pytest.mark.ordinary_user
 def test_without_root_it_is_exit_code_77_and_the_missing_capability_is_named(open_host: Host) -> None:
     open_host.path.write_text(str(open_host.text))
     open_host.path.chmod(0o600)
@@ -152,6 +153,7 @@ def test_a_missing_configuration_is_exit_code_78(host: Host) -> None:
     assert ended.only == f"{host.path}: cannot read the file: No such file or directory"
 
 
+@pytest.mark.ordinary_user
 def test_a_configuration_that_may_not_be_read_is_exit_code_78(open_host: Host) -> None:
     open_host.path.write_text(str(open_host.text))
     open_host.path.chmod(0o600)
