@@ -26,7 +26,7 @@ struct lm_detour_question {
     uint16_t source_port, destination_port;
 };
 
-/* True, too, when there is no route. Two system calls; none of them waits for a lock. */
+/* True, too, when there is no route. Four system calls; none of them waits for a lock. */
 bool lm_detour_is_taken(const struct lm_detour_question *question);
 
 /* A packet has left by the path for the remote: the programs are told, if they do not know it yet. Any thread, sharing. */

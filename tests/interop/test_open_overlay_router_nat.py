@@ -13,12 +13,9 @@ from lispmob.lab.build import Lab
 from lispmob.lab.nat import Nat, NatGateway
 from lispmob.lab.process import module
 from lispmob.lab.topology import AccessNetwork, Host, Topology, Uplink
-from tests.interop.test_open_overlay_router import OOR, Meeting, our_node
+from tests.interop.open_overlay_router import NEEDS_IT, SERVER, Meeting, our_node
 
-pytestmark = [
-    pytest.mark.netns,
-    pytest.mark.skipif(not OOR, reason="Open Overlay Router is not installed: put `oor` on PATH, or its path in OOR"),
-]
+pytestmark = NEEDS_IT
 
 TOPOLOGY = Topology(
     networks=(
@@ -33,7 +30,7 @@ TOPOLOGY = Topology(
         Host("theirs", (Uplink("eth0", "office"),)),
     ),
 )
-SERVER, RTR = TOPOLOGY.address("server", "eth0"), TOPOLOGY.address("rtr", "eth0")
+RTR = TOPOLOGY.address("rtr", "eth0")
 RTR_KEY = "between-servers"
 
 RTR_SET = f"""

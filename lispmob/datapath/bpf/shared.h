@@ -121,7 +121,7 @@ struct lm_shared_state {
     struct lm_shared_lane lanes[LM_SHARED_LANES];
     __u64 gap[5];
     struct lm_traffic traffic[2];
-    LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered. By the place of the path */
+    LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered; LM_STALL_REPORTED. By path */
     LM_SHARED(uint32_t) suspect[LM_SHARED_PATHS];    /* the kernel may have lost the path: the tun tier finds out */
     LM_SHARED(uint32_t) routes, spare_too; /* how often those of IPv6 may have changed: older ways do not count */
     LM_SHARED(uint64_t) status;     /* what data headers say of our own locators: the bits, and LM_STATUS_TOLD */
