@@ -10,7 +10,7 @@ from typing import Final
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
 from lispmob.hub.map_server import MapServer
-from lispmob.hub.nonces import NonceKey
+from lispmob.hub.nonces import NonceRow
 from lispmob.hub.registration import XtrRegistration
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
@@ -55,9 +55,7 @@ class ControlPlane:
         """Time has passed."""
         return [*self._spread(self.map_server.on_timer(now), now), *self.traversal.on_timer(now)]
 
-    def restore(
-        self, parts: Iterable[XtrRegistration], nonces: Iterable[tuple[NonceKey, int]], now: float
-    ) -> list[PlaneEffect]:
+    def restore(self, parts: Iterable[XtrRegistration], nonces: Iterable[NonceRow], now: float) -> list[PlaneEffect]:
         """Take back what was registered before a restart."""
         return self._spread(self.map_server.restore(parts, nonces, now), now)
 
@@ -71,7 +69,7 @@ class ControlPlane:
     ) -> list[PlaneEffect]:
         """The configuration was read again."""
         self.map_resolver.on_remotes(remotes)
-        effects = self.map_server.on_sites(sites)
+        effects = self.map_server.on_sites(sites, now)
         self.traversal.on_policy(traversal)
         return self._spread(effects, now)
 

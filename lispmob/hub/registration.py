@@ -32,6 +32,8 @@ class XtrRegistration:
     wants_merge: bool
     xtr_id: bytes | None = None
     site_id: bytes | None = None
+    octets: int = 0
+    """How long the record is, as it came."""
 
     @classmethod
     def of(cls, register: MapRegister, record: MappingRecord, source: IpAddress, now: float) -> XtrRegistration:
@@ -48,6 +50,7 @@ class XtrRegistration:
             wants_merge=register.wants_merge,
             xtr_id=register.xtr_id,
             site_id=register.site_id,
+            octets=len(record.encode()),
         )
 
 
@@ -69,6 +72,17 @@ class Registration:
     def __iter__(self) -> Iterator[XtrRegistration]:
         """Every xTR's part, the one heard of longest ago first."""
         return iter(self._xtrs.values())
+
+    @property
+    def octets(self) -> int:
+        """What all xTRs' records take."""
+        return sum(part.octets for part in self._xtrs.values())
+
+    def octets_of(self, part: XtrRegistration) -> int:
+        """What the records take that this part would replace."""
+        if not part.wants_merge:
+            return self.octets
+        return self._xtrs[part.xtr].octets if part.xtr in self._xtrs else 0
 
     @property
     def is_empty(self) -> bool:

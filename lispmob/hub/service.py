@@ -134,6 +134,7 @@ class Hub:
         self._feed(self._plane.on_datagram(arrival, asyncio.get_running_loop().time()))
 
     def _on_timer(self) -> None:
+        self._timer = None
         self._feed(self._plane.on_timer(asyncio.get_running_loop().time()))
 
     def _on_addresses(self, own: Sequence[IpAddress]) -> None:
@@ -161,10 +162,13 @@ class Hub:
                 self._on_changed(effect)
             elif self._forwarding is not None:
                 self._forwarding.on_relay(effect)
-        if self._timer is not None:
+        if self._persistence is not None:
+            self._persistence.on_datagram()
+        at = self._plane.wake_at()
+        if self._timer is not None and at != self._timer.when():
             self._timer.cancel()
             self._timer = None
-        if (at := self._plane.wake_at()) is not None:
+        if self._timer is None and at is not None:
             self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
 
     def _on_changed(self, change: RegistrationChanged) -> None:

@@ -114,7 +114,7 @@ def test_a_probe_of_an_rtr_is_answered() -> None:
 
 
 def test_a_map_notify_goes_back_to_the_port_that_the_register_came_from() -> None:
-    arrival = replace(xtr("203.0.113.9").register("10.1.0.1/32"), source_port=40000)
+    arrival = replace(xtr("203.0.113.9").register("10.1.0.1/32", nonce=1), source_port=40000)
 
     answer = next(one for one in hub().on_datagram(arrival, 0.0) if isinstance(one, SendControl))
 
