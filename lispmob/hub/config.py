@@ -161,6 +161,13 @@ class HubFile(Section, frozen=True, kw_only=True):
                 if eid in owner:
                     raise FieldError(f"sites[{number}].eids[{index}]", f"{eid} belongs to site {owner[eid]} already")
                 owner[eid] = section.name
+        for number, link in enumerate(self.rtr.map_servers):
+            if link.secret is None and "e19" in self.nat_dialects:
+                raise FieldError(
+                    f"rtr.map-servers[{number}]",
+                    "give the key shared with this Map-Server: 'key' or 'key-file'; without one anybody could answer "
+                    "in its name (only the lispers-net dialect, alone in nat-dialects, needs none)",
+                )
 
     def to_sites(self) -> tuple[Site, ...]:
         """The sites as the Map-Server wants them."""

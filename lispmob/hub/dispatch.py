@@ -88,6 +88,9 @@ class ControlPlane:
         if len(raw) < _SHORTEST:
             self._counters["rx_short"] += 1
             return []
+        if arrival.is_from_wire and self.traversal.is_from_us(arrival.source):
+            self._counters["rx_own_source"] += 1  # forged: what this machine sends to itself crosses no wire
+            return []
         kind = raw[0] >> 4
         if kind == MessageType.MAP_REGISTER:
             relayed = self.traversal.on_old_register(arrival, now) if raw[0] & _IS_FOR_RTR else None
@@ -99,7 +102,7 @@ class ControlPlane:
             return list(self.traversal.on_info_request(arrival, now))
         if kind == MessageType.MAP_REQUEST:
             if raw[0] & _IS_PROBE:
-                return self.traversal.on_probe(arrival)
+                return self.traversal.on_probe(arrival, now)
             if raw[0] & _IS_SMR:
                 # To a proxy ITR the Map-Server next door has said it already; an RTR may have to ask one elsewhere.
                 return self.traversal.on_smr(arrival, now)

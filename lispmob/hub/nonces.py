@@ -8,7 +8,8 @@ another key an old message proves nothing, and a site that only gets another nam
     EID-Prefix, named    the largest nonce with any xTR-ID
 
 A node may send both kinds from one counter, named behind a NAT and unnamed elsewhere. So an unnamed message has to be
-newer than both kinds about its EID-Prefixes, and a named one newer than those of its xTR and the unnamed ones.
+newer than both kinds about its EID-Prefixes, and a named one newer than those of its xTR and the unnamed ones. The two
+kinds take different ways, the one by an RTR, and may overtake each other within a second.
 
 A count is never forgotten. Where there are too many, or their key is gone, one row takes the place of those that have
 been silent for longer than any registration lives: what an unknown xTR sends has to be newer than all of them.
@@ -27,6 +28,7 @@ from lispmob.wire.auth import Key
 from lispmob.wire.map_register import MapRegister
 
 STEP_MAX: Final = 1 << 32  # ours: who counts steps no further than this; random nonces do so once in 2^31 times
+OVERTAKING_S: Final = 1.0  # ours: how much later a message may come by an RTR than one that was sent after it
 DEFAULT_LIMIT: Final = 16384
 FLOOR: Final = ""  # the row that stands for all that are gone
 
@@ -81,6 +83,10 @@ class _Owner:
         self.counts: OrderedDict[str, Count] = OrderedDict()
         self.floor = -1
 
+    def heard_at(self, name: str) -> float:
+        """When this name was heard last; long ago, when it is not known."""
+        return self.counts[name].at if name in self.counts else float("-inf")
+
     def silent(self, now: float) -> str | None:
         """The name that was silent longest, when that is longer than any registration lives."""
         name = next(iter(self.counts), None)
@@ -118,12 +124,15 @@ class Nonces:
         `must_grow` None: only of xTRs that have been seen to count. `others` are the site's other keys, under which the
         same xTR may have sent before. `limit` is for this key. Raises TooManyXtrs.
         """
-        asked, told = _names(register)
+        own, other_kind, told = _names(register)
         nonce = register.nonce
         owners = {owner_of(key), *map(owner_of, others)}
         if must_grow is not False:
             for owner in owners:
-                if any(self._is_old(owner, name, nonce, must_grow=must_grow) for name in asked):
+                if any(self._is_old(owner, name, nonce, must_grow=must_grow) for name in own):
+                    return False
+                overtaken = [name for name in other_kind if self._is_old(owner, name, nonce, must_grow=must_grow)]
+                if any(now - self._owners[owner].heard_at(name) >= OVERTAKING_S for name in overtaken):
                     return False
         mine = self._owners.setdefault(owner_of(key), _Owner())
         self._make_room(owner_of(key), mine, sum(name not in mine.counts for name in told), limit, now)
@@ -184,16 +193,16 @@ class Nonces:
             self._new[owner, FLOOR] = Count(count.nonce, is_counting=True, at=now)
 
 
-def _names(register: MapRegister) -> tuple[Sequence[str], Sequence[str]]:
-    """The names that the nonce has to be newer for, and those that it is remembered for."""
+def _names(register: MapRegister) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    """The names that the nonce has to be newer for: of its own kind, and of the other; and those that remember it."""
     eids = [str(record.eid_prefix) for record in register.records]
     by_name = [f"{eid}, named" for eid in eids]
     if register.xtr_id is None or not any(register.xtr_id):
-        return [*eids, *by_name], eids
+        return eids, by_name, eids
     xtr = register.xtr_id.hex()
     if register.wants_merge:
-        return [xtr], [xtr]  # xTRs that share an EID-Prefix, each with a counter of its own
-    return [xtr, *eids], [xtr, *by_name]
+        return [xtr], [], [xtr]  # xTRs that share an EID-Prefix, each with a counter of its own
+    return [xtr], eids, [xtr, *by_name]
 
 
 def _after(before: Count | None, nonce: int, now: float) -> Count:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from ipaddress import IPv6Address
 from typing import Final
 
+from lispmob.hub.host_address import is_sendable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.lcaf import put_address
@@ -176,16 +176,3 @@ def best_address(record: MappingRecord, families: Iterable[int], via: IpAddress)
             if address.version in wanted and is_sendable(address, via):
                 return address
     return None
-
-
-def is_sendable(address: IpAddress, via: IpAddress) -> bool:
-    """True for an address that a control message may go to on the word of `via`: one host, and not this one.
-
-    Loopback is somebody's word only when it comes from loopback, as it does on a test bench.
-    """
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return False
-    is_broadcast = address.version == 4 and int(address) == 0xFFFFFFFF
-    if address.is_loopback and not via.is_loopback:
-        return False
-    return not (address.is_unspecified or address.is_multicast or address.is_link_local or is_broadcast)

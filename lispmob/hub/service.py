@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 EXIT_FAILED: Final = 1
 EXIT_NO_PERMISSION: Final = 77  # sysexits.h: EX_NOPERM
 EXIT_CONFIG: Final = 78  # sysexits.h: EX_CONFIG
+LOOPBACK_IFINDEX: Final = 1  # of lo, in every network namespace
 # Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
 _TOLD: Final = frozenset({"registered", "moved", "withdrawn", "expired", "auth-failed", "refused", "relay"})
 
@@ -130,7 +131,10 @@ class Hub:
         return restored
 
     def _on_received(self, received: Received) -> None:
-        arrival = Arrival(received.payload, received.source, received.source_port, received.destination)
+        is_from_wire = received.ifindex != LOOPBACK_IFINDEX
+        arrival = Arrival(
+            received.payload, received.source, received.source_port, received.destination, is_from_wire=is_from_wire
+        )
         self._feed(self._plane.on_datagram(arrival, asyncio.get_running_loop().time()))
 
     def _on_timer(self) -> None:

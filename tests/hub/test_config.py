@@ -91,6 +91,11 @@ def test_a_site_has_every_key_under_every_algorithm(tmp_path: Path) -> None:
         ),
         ("sites:\n- {name: a, eids: [10.0.0.0/8], key: k, algorithms: [none]}", r"algorithms\[0\]"),
         ("sites:\n- {name: a, eids: [10.0.0.0/8], key: k, key-di: 1}", r"did you mean 'key-id'"),
+        ("sites: []\nrtr: {enabled: yes, map-servers: [{address: 1.2.3.4}]}", r"rtr.map-servers\[0\].*give the key"),
+        (
+            "sites: []\nnat-dialects: [e19, lispers-net]\nrtr: {map-servers: [{address: 1.2.3.4}]}",
+            r"rtr.map-servers\[0\].*give the key",
+        ),
         ("sites: []\nproxy: {enabled: yes, eids: ['[7]10.0.0.0/8']}", r"proxy.eids\[0\]: .* Instance-ID 0 only"),
     ],
 )

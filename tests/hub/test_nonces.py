@@ -150,6 +150,19 @@ def test_what_was_held_back_with_an_xtr_id_or_without_is_old_after_the_other_kin
     assert hub.counters["rx_replay"] == 1
 
 
+@pytest.mark.parametrize("ids", [(None, b"x" * 16), (b"x" * 16, None)])
+def test_two_messages_that_take_different_ways_may_overtake_each_other(ids: tuple[bytes | None, bytes | None]) -> None:
+    hub, node = plane(site("10.1.0.0/16")), xtr("203.0.113.5")
+    arrivals = []
+    for node.xtr_id in ids:
+        arrivals.append(node.register(LAPTOP))
+
+    for number, arrival in enumerate(reversed(arrivals)):
+        hub.on_datagram(arrival, number / 100)
+
+    assert hub.counters["rx_map_register"] == 2
+
+
 @pytest.mark.parametrize("xtr_id", [None, bytes(16)])
 def test_an_xtr_id_of_zeros_is_none(xtr_id: bytes | None) -> None:
     hub, node = plane(site("10.1.0.0/16")), xtr("203.0.113.5", xtr_id=xtr_id)
