@@ -14,6 +14,7 @@ from lispmob.lab.demo.chapters import (
     multihoming,
     nat,
     ping_both_ways,
+    real_networks,
     resources,
     start,
     tcp_stream,
@@ -59,5 +60,6 @@ CHAPTERS: Final = (
         keepalives.play,
         begin=keepalives.begin,
     ),
+    Chapter("real-networks", "Networks as people have them", real_networks.CLAIMS, real_networks.play),
     Chapter("resources", "What a node costs", resources.CLAIMS, resources.play, is_last=True),
 )
