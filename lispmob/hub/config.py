@@ -179,6 +179,7 @@ class HubFile(Section, frozen=True, kw_only=True):
             rtrs=tuple(section.to_rtr() for section in self.rtrs),
             is_rtr=self.rtr.enabled,
             map_servers=tuple(section.to_map_server() for section in self.rtr.map_servers),
+            served=self.proxied_eids,
             answers_e19="e19" in self.nat_dialects,
             answers_lispers="lispers-net" in self.nat_dialects,
         )

@@ -163,6 +163,7 @@ class Forwarding:
                         punt.outer_source_port,
                         punt.outer_destination,
                         is_registered=punt.is_registered,
+                        inner_destination=punt.destination,
                     )
                 )
 

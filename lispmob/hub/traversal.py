@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from lispmob.control.effect import SendControl
+from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.control.smr import solicited
 from lispmob.errors import MalformedMessage
+from lispmob.hub.asker_limits import Network, network_of
 from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
 from lispmob.hub.info import InfoResponder
 from lispmob.hub.map_server import MapServer
@@ -31,6 +33,10 @@ PlaneEffect: TypeAlias = HubEffect | RtrEffect
 # Of the second octet of an ECM (NAT-traversal draft): to an RTR, or relayed by one.
 TO_RTR_BIT: Final = 0x40
 RELAYED_BIT: Final = 0x20
+RELAYED_LIMIT: Final = 4352  # ours: octets of an ECM between a node and its Map-Server, RTR or not
+PUNCH_LIMIT: Final = 512  # ours: octets of an Info-Request in data
+NEW_PEERS_S: Final = 2  # ours: EIDs from one network whose data comes before we know them
+NEW_PEERS_BURST: Final = 20
 SMR_LIMIT: Final = 512  # ours: octets of an SMR; it names one EID, and some ITR-RLOCs
 
 
@@ -39,12 +45,14 @@ class TraversalPolicy:
     """What a hub does for nodes behind NATs.
 
     `rtrs`: handed out in this order, and allowed to relay registrations. `is_rtr`: this hub is one; without
-    `map_servers` it is the Map-Server too, and without `rtrs` it names itself. `answers_*`: whose Info-Requests.
+    `map_servers` it is the Map-Server too, and without `rtrs` it names itself. `served`: the EIDs that it carries data
+    for. `answers_*`: whose Info-Requests.
     """
 
     rtrs: tuple[RtrPeer, ...] = ()
     is_rtr: bool = False
     map_servers: tuple[MapServerLink, ...] = ()
+    served: tuple[EidPrefix, ...] = ()
     answers_e19: bool = True
     answers_lispers: bool = False
 
@@ -66,9 +74,10 @@ class Traversal:
         self._own: frozenset[IpAddress] = frozenset()
         self.lookup = RtrLookup(new_nonce=new_nonce)
         self._counters: Counter[str] = Counter()
-        self.info = InfoResponder(map_server.sites)
+        self.info = InfoResponder(map_server.sites, is_registered=map_server.is_at)
         self.relayed = RelayedRegisters(map_server)
         self.rtr = Rtr()
+        self._new_peers: KeyedBuckets[Network] = KeyedBuckets(1 / NEW_PEERS_S, NEW_PEERS_BURST)
         self.named = NamedNodes()
         self.on_policy(policy)
 
@@ -127,12 +136,16 @@ class Traversal:
         flags = arrival.payload[1]
         if not flags & (TO_RTR_BIT | RELAYED_BIT):
             return None
+        if len(arrival.payload) > RELAYED_LIMIT:
+            return self._refuse("rx_limit")
+        if not (self.policy.is_rtr if flags & TO_RTR_BIT else self.relayed.knows(arrival.source)):
+            return self._refuse()  # before it is decoded
         try:
             ecm = EncapsulatedControl.decode(arrival.payload)
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
         if ecm.to_rtr:
-            return list(self.rtr.on_encapsulated_control(arrival, ecm, now)) if self.policy.is_rtr else self._refuse()
+            return list(self.rtr.on_encapsulated_control(arrival, ecm, now))
         return list(self.relayed.on_encapsulated_register(arrival, ecm, now))
 
     def on_old_register(self, arrival: Arrival, now: float) -> list[HubEffect] | None:
@@ -154,9 +167,25 @@ class Traversal:
         if packet.is_registered:
             return effects
         eid = EidPrefix.host(packet.inner_source, packet.instance_id)
-        if (known_as := self._known_as(eid)) is not None:
+        known_as = self._known_as(eid)
+        if known_as is None and self._is_for_us(packet):
+            known_as = eid if self._new_peers.take(network_of(packet.outer_source), now) else None
+        if known_as is not None:
             self.lookup.on_stranger(eid, known_as, now)
         return effects
+
+    def _is_for_us(self, packet: Stranger) -> bool:
+        """True for data to an EID that we serve, or from a place that a node of lispers.net's dialect keeps open.
+
+        Its source may be in the open, or register with nobody but the Map-Server: what is known there decides.
+        """
+        if self.policy.answers_lispers and self.named.is_at(packet.outer_source):
+            return True
+        if packet.inner_destination is None:
+            return False
+        destination = EidPrefix.host(packet.inner_destination, packet.instance_id)
+        is_served = any(prefix.covers(destination) for prefix in self.policy.served)
+        return is_served or self._known_as(destination) is not None
 
     def on_data_control(self, packet: InData, now: float) -> list[PlaneEffect]:
         """A control message came in the data plane: an Info-Request, which opens a NAT, or an RLOC-probe."""
@@ -166,6 +195,8 @@ class Traversal:
             kind = packet.payload[0] >> 4 if packet.payload else 0
             if kind == MessageType.INFO and not self.policy.answers_lispers:
                 return self._refuse()
+            if kind == MessageType.INFO and len(packet.payload) > PUNCH_LIMIT:
+                return self._refuse("rx_limit")
             if kind == MessageType.INFO:
                 return list(self.named.on_punch(InfoRequest.decode(packet.payload), packet, now))
             if kind == MessageType.MAP_REQUEST:

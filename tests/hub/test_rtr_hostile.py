@@ -186,6 +186,19 @@ def test_data_of_strangers_asks_nobody() -> None:
     assert questions(plane.on_timer(2.0)) == 0
 
 
+def test_data_of_strangers_for_a_node_of_ours_costs_a_share_of_the_questions() -> None:
+    plane, asked = relay_elsewhere(), 0
+
+    for n in range(1000):
+        inner, now = ip_address(0x0A030000 + n), 1.0 + n / 500
+        stranger = Stranger(inner, 0, EVIL, 4341, HUB, inner_destination=ip_address("10.2.0.1"))
+        plane.traversal.on_stranger(stranger, now)
+        asked += questions(plane.on_timer(now))
+
+    assert 1 <= asked <= 75  # of 24 EIDs, each again after a second
+    assert questions(plane.traversal.on_miss(NODE.address, ip_address("10.4.0.1"), 0, 4.0)) == 1
+
+
 def test_smrs_for_all_hosts_of_one_prefix_in_use_are_one_question() -> None:
     plane = relay_elsewhere()
 
