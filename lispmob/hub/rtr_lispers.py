@@ -95,7 +95,7 @@ class NatCache:
         self._per_address[punch.address] += 1
         self.counters["rx_info_request"] += 1
         has_moved = before is None or (before.port, before.rtr) != (punch.port, punch.rtr)
-        return place if has_moved else None, [_answer(request, punch)]
+        return place if has_moved else None, [tell_place(request, punch)]
 
     def expire(self, now: float) -> list[Place]:
         """Forget what is too old; these places."""
@@ -153,6 +153,7 @@ class NatCache:
         return []
 
 
-def _answer(request: InfoRequest, punch: InData) -> SendFromRelayPort:
+def tell_place(request: InfoRequest, punch: InData) -> SendFromRelayPort:
+    """The answer to an Info-Request in data: the place that it came from."""
     nat = NatTraversal(CONTROL_PORT, punch.port, punch.address, punch.rtr, None)
     return punch.answer(InfoReply(request.nonce, None, 0, nat, ttl_min=request.ttl_min).encode())

@@ -17,6 +17,7 @@ from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer
 from lispmob.hub.rtr import MapServerLink, Rtr
 from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RtrEffect, Stranger
+from lispmob.hub.rtr_lispers import tell_place
 from lispmob.hub.rtr_lookup import LookupEffect, RtrLookup
 from lispmob.hub.rtr_named import NamedNodes
 from lispmob.values import dataclass
@@ -34,6 +35,8 @@ PlaneEffect: TypeAlias = HubEffect | RtrEffect
 TO_RTR_BIT: Final = 0x40
 RELAYED_BIT: Final = 0x20
 RELAYED_LIMIT: Final = 4352  # ours: octets of an ECM between a node and its Map-Server, RTR or not
+PLACES_TOLD_S: Final = 2  # ours: to one address that nodes of ours are at
+PLACES_TOLD_BURST: Final = 20
 PUNCH_LIMIT: Final = 512  # ours: octets of an Info-Request in data
 NEW_PEERS_S: Final = 2  # ours: EIDs from one network whose data comes before we know them
 NEW_PEERS_BURST: Final = 20
@@ -77,6 +80,7 @@ class Traversal:
         self.info = InfoResponder(map_server.sites, is_registered=map_server.is_at)
         self.relayed = RelayedRegisters(map_server)
         self.rtr = Rtr()
+        self._places_told: KeyedBuckets[IpAddress] = KeyedBuckets(1 / PLACES_TOLD_S, PLACES_TOLD_BURST)
         self._new_peers: KeyedBuckets[Network] = KeyedBuckets(1 / NEW_PEERS_S, NEW_PEERS_BURST)
         self.named = NamedNodes()
         self.on_policy(policy)
@@ -193,12 +197,8 @@ class Traversal:
             return self._refuse("rx_own_source")
         try:
             kind = packet.payload[0] >> 4 if packet.payload else 0
-            if kind == MessageType.INFO and not self.policy.answers_lispers:
-                return self._refuse()
-            if kind == MessageType.INFO and len(packet.payload) > PUNCH_LIMIT:
-                return self._refuse("rx_limit")
             if kind == MessageType.INFO:
-                return list(self.named.on_punch(InfoRequest.decode(packet.payload), packet, now))
+                return self._on_punch(packet, now)
             if kind == MessageType.MAP_REQUEST:
                 arrival = Arrival(packet.payload, packet.address, packet.inner_source_port, packet.rtr)
                 answers = self.rtr.on_probe(arrival, now)
@@ -206,6 +206,19 @@ class Traversal:
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
         return self._refuse("rx_type")
+
+    def _on_punch(self, packet: InData, now: float) -> list[PlaneEffect]:
+        """An Info-Request in data. Nodes of the draft's dialect send it to find out of which kind their NAT is.
+
+        Of them only those are answered who are registered, and nothing is remembered.
+        """
+        if len(packet.payload) > PUNCH_LIMIT:
+            return self._refuse("rx_limit")
+        if self.policy.answers_lispers:
+            return list(self.named.on_punch(InfoRequest.decode(packet.payload), packet, now))
+        if not self.rtr.is_at(packet.address) or not self._places_told.take(packet.address, now):
+            return self._refuse()
+        return [tell_place(InfoRequest.decode(packet.payload), packet)]
 
     def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[RtrEffect]:
         """A packet met no entry of the forwarding table."""
