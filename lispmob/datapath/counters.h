@@ -14,6 +14,7 @@
     X(data_inner)            /* inner version, lengths or header checksum; control that is not UDP 4342 */          \
     X(data_notours)          /* inner destination is not our EID, or a tunnel inside the tunnel */                  \
     X(data_source)           /* inner source is bogus, ours, or (proxy) not registered by the sender */             \
+    X(data_denied)           /* inner destination is one that this proxy forwards nothing to */                     \
     X(data_ecn_drop)         /* congestion was marked on a packet that cannot carry the mark (RFC 6040) */          \
     X(data_ttl)              /* time to live ran out in the tunnel */                                               \
     X(data_ecn_odd)          /* ECN combinations that RFC 6040 wants noticed; delivered */                          \

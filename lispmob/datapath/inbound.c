@@ -127,6 +127,9 @@ static enum lm_counter judge(const struct lm_engine *e, const struct lm_data *da
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)
         return LM_COUNTER_COUNT;
+    const struct lm_entry *to = lm_table_lookup(e->table, iid, &inner->destination);
+    if (to && to->kind == LM_PROHIBIT)
+        return LM_data_denied;
     const struct lm_entry *sender = lm_table_lookup(e->table, iid, &inner->source);
     if (!sender || sender->kind != LM_ENCAPSULATE || !lm_locator_set_holds(sender->value, &outer->source))
         return LM_data_source;

@@ -242,6 +242,7 @@ LOSSES: Final = frozenset(
         "data_inner",
         "data_notours",
         "data_source",
+        "data_denied",
         "data_ecn_drop",
         "data_ttl",
         "in_truncated",
