@@ -51,6 +51,7 @@ from lispmob.service import assembly, logs, reloading
 from lispmob.service.alarm import Alarm
 from lispmob.service.datapath_tier import use_tier
 from lispmob.service.desktop import Desktop, start_monitor
+from lispmob.service.flows import Flows
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
@@ -92,6 +93,7 @@ class Daemon:
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy())
         self.runs = Runs(self.steering)
+        self.flows = Flows(self.steering)
         self.control = ControlSocket(self._on_received)
         self.monitor: Monitor | None = None
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
@@ -179,6 +181,8 @@ class Daemon:
         stack.push_async_callback(self.runs.stop)
         cgroups.remove_leftovers()
         await self.steering.start()
+        self.flows.start(self.file)
+        stack.callback(self.flows.stop)
         self._chains.start()
         stack.callback(self._chains.stop)
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
@@ -265,6 +269,7 @@ class Daemon:
     def _steer(self) -> None:
         """Marks lead to the uplinks of the moment."""
         self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
+        self.flows.on_uplinks()
 
     def _on_rules_changed(self) -> None:
         """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
@@ -364,6 +369,7 @@ class Daemon:
             self.file = reloading.merge(self.file, file)
             logs.configure(self.file.log.level)
             self.engine.set_eids(self.file.eids)
+            self.flows.on_config(self.file)
             self.engine.set_guard(assembly.guarded(self.file))
             self.engine.use_echo_nonce(self.file.probing.echo_nonce)
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))

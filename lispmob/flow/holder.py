@@ -154,6 +154,11 @@ class Holder:
         """Who takes a call for a full name: the name itself, without our domain, or without our host."""
         return next((self._names[c] for c in held_as(name, self._host, self._domain) if c in self._names), None)
 
+    def is_legacy(self, flow_id: FlowId) -> bool:
+        """True for a flow of version 0."""
+        flow = self._flows.get(flow_id)
+        return flow is not None and flow.is_legacy
+
     # --- time
 
     def wake_at(self) -> float | None:
