@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 from msgspec import field
 
 from lispmob.config.reader import Section
-from lispmob.config.values import FieldError, FilePath, KeyFile, Network, SecretText, YesNo, one_of, plain, whole
+from lispmob.config.values import (
+    FILE_PATH_TEXT,
+    FieldError,
+    FilePath,
+    KeyFile,
+    Network,
+    SecretText,
+    YesNo,
+    one_of,
+    or_word,
+    plain,
+    whole,
+)
 from lispmob.wire.address import IpAddress
 
 if TYPE_CHECKING:  # loaded where a file has `flows:`, and not at every start
@@ -45,8 +58,16 @@ def _host(text: str) -> str:
     return text
 
 
+def _domain(text: str) -> str:
+    if text and re.fullmatch(r"[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){0,10}\.?", text) is None:
+        raise ValueError
+    return text.rstrip(".")
+
+
 FlowName = Annotated[str, plain(_flow_name, "a name of 1 to 255 octets")]
 UserName = Annotated[str, plain(_user_name, "the name of a user or group")]
+
+KeyName = Annotated[str, plain(_user_name, "a name of letters, digits and _.-")]
 
 
 class FlowNameSection(Section, frozen=True, kw_only=True):
@@ -59,14 +80,14 @@ class FlowNameSection(Section, frozen=True, kw_only=True):
     users: tuple[UserName, ...] = field(name="user", default=())
     groups: tuple[UserName, ...] = field(name="group", default=())
     callers: tuple[Network, ...] = field(name="from", default=())
-    key: str | None = None
+    key: KeyName | None = None
     socket: FilePath | None = None
 
 
 class FlowKeySection(Section, frozen=True, kw_only=True):
     """A key that this host shares with the EIDs of `with`."""
 
-    name: Annotated[str, plain(_user_name, "a name of letters, digits and _.-")]
+    name: KeyName
     peers: tuple[Network, ...] = field(name="with", default=())
     key_id: Annotated[int, whole(0, 255)] = 1
     key: SecretText | None = None
@@ -94,12 +115,12 @@ class FlowsSection(Section, frozen=True, kw_only=True):
 
     enabled: YesNo = False
     port: Annotated[int, whole(1, 65535)] = 3359
-    ports: Annotated[range | None, plain(_ports, "a range of ports such as 33590-33689")] = None
+    ports: Annotated[range | None, or_word("any", plain(_ports, "a range of ports such as 33590-33689"))] = None
     legacy: Annotated[str, one_of("first-datagram", "at-once", "no")] = "first-datagram"
     quiet: YesNo = False
-    host: Annotated[str | None, plain(_host, "a label of letters, digits and hyphens")] = None
-    domain: Annotated[str, plain(lambda text: text.strip("."), "a domain")] = ""
-    socket: FilePath | None = None
+    host: Annotated[str | None, or_word("auto", plain(_host, "a label of letters, digits and hyphens"))] = None
+    domain: Annotated[str, plain(_domain, "a domain such as lisp.home.arpa, or nothing")] = ""
+    socket: Annotated[Path | None, or_word("auto", FILE_PATH_TEXT)] = None
     names: tuple[FlowNameSection, ...] = ()
     keys: tuple[FlowKeySection, ...] = ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import time
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from lispmob.flow import packets
-from lispmob.flow.errors import NoFlowDaemon, PeerGone, TimedOut, from_reply
+from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
 from lispmob.flow.quality import Quality
 
 PATIENCE_S: Final = 5.0  # ours: for the daemon's answer to what needs no peer
@@ -26,9 +27,11 @@ def connect(path: Path) -> socket.socket:
         one.connect(str(path))
     except OSError as error:
         one.close()
-        raise NoFlowDaemon(
-            f"lispd takes no flows at {path} ({error.strerror}): set 'flows: {{enabled: yes}}' in lispd.conf"
-        ) from None
+        if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+            why = f"lispd takes no flows at {path}: start it, with 'flows: {{enabled: yes}}' in lispd.conf"
+        else:
+            why = f"{path}: {error.strerror}"
+        raise NoFlowDaemon(why) from None
     return one
 
 
@@ -38,7 +41,8 @@ class Connection:
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._numbers = 0
-        self.events: deque[tuple[dict[str, Any], socket.socket | None]] = deque()
+        self.flows: deque[tuple[dict[str, Any], socket.socket]] = deque()  # offered, and not accepted yet
+        self.ended: dict[int, str] = {}  # flows that the peer has ended, with the reason
 
     def fileno(self) -> int:
         """The descriptor to wait on for events."""
@@ -46,10 +50,9 @@ class Connection:
 
     def close(self) -> None:
         """End it, and with it all flows and names of this connection."""
-        for _, one in self.events:
-            if one is not None:
-                one.close()
-        self.events.clear()
+        for _, one in self.flows:
+            one.close()
+        self.flows.clear()
         self._socket.close()
 
     def request(
@@ -66,23 +69,28 @@ class Connection:
         while True:
             packet, one = self.receive(None if deadline is None else deadline - time.monotonic())
             if "event" in packet:
-                self.events.append((packet["event"], one))
+                self._note(packet["event"], one)
             elif packet.get("id") == number:
                 if "error" in packet:
                     raise from_reply(packet["error"])
                 return packet["result"], one
 
-    def next_event(self, timeout: float | None = None) -> tuple[dict[str, Any], socket.socket | None]:
-        """The next event and its socket. Raises TimedOut, NoFlowDaemon."""
-        if self.events:
-            return self.events.popleft()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            packet, one = self.receive(None if deadline is None else deadline - time.monotonic())
-            if "event" in packet:
-                return packet["event"], one
-            if one is not None:
-                one.close()
+    def look(self, timeout: float | None) -> None:
+        """Take in one packet. Raises TimedOut, NoFlowDaemon."""
+        packet, one = self.receive(timeout)
+        if "event" in packet:
+            self._note(packet["event"], one)
+        elif one is not None:
+            one.close()
+
+    def _note(self, event: dict[str, Any], one: socket.socket | None) -> None:
+        if event["kind"] == "flow" and one is not None:
+            self.flows.append((event["fields"], one))
+            return
+        if event["kind"] == "closed":
+            self.ended[int(event["fields"]["flow"])] = str(event["fields"]["reason"])
+        if one is not None:
+            one.close()
 
     def receive(self, timeout: float | None) -> tuple[dict[str, Any], socket.socket | None]:
         """One packet. Raises TimedOut, NoFlowDaemon."""
@@ -128,16 +136,31 @@ class Flow:
 
     def recv(self, limit: int = 65535, timeout: float | None = None) -> bytes:
         """Receive one datagram. Raises TimedOut, and PeerGone when the flow is over."""
-        watched: list[Any] = [self.socket] + ([self._connection] if self._owns else [])
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready, _, _ = select.select(watched, [], [], left)
+            watched: list[Any] = [self.socket, self._connection]
+            has_ended = self.number in self._connection.ended  # what has come in until then is still read
+            ready, _, _ = select.select(watched, [], [], 0 if has_ended else left)
             if self.socket in ready:
                 return self.socket.recv(limit)
-            if not ready:
+            self.check()
+            if self._connection in ready:
+                self._connection.look(0)
+            else:
                 raise TimedOut(f"nothing from {self.peer} in {timeout:g} s")
-            self._look_for_end()
+
+    def look(self) -> None:
+        """Take in what lispd has said meanwhile. Raises PeerGone when the peer has ended the flow, NoFlowDaemon."""
+        with contextlib.suppress(TimedOut):
+            while True:
+                self._connection.look(0)
+        self.check()
+
+    def check(self) -> None:
+        """Raise PeerGone when the peer has ended the flow."""
+        if self.number in self._connection.ended:
+            raise PeerGone(f"{self.peer} has ended the flow", self._connection.ended[self.number])
 
     def detach(self) -> socket.socket:
         """The socket alone. The flow goes on as long as this object, and ends with `close`."""
@@ -151,16 +174,9 @@ class Flow:
         self.socket.close()
         if self._owns:
             self._connection.close()
-        else:
-            with contextlib.suppress(Exception):
+        elif self._connection.ended.pop(self.number, None) is None:
+            with contextlib.suppress(FlowError):
                 self._connection.request("close", {"flow": self.number})
-
-    def _look_for_end(self) -> None:
-        event, one = self._connection.next_event(0)
-        if one is not None:
-            one.close()
-        if event["kind"] == "closed":
-            raise PeerGone(f"{self.peer} has ended the flow", str(event["fields"]["reason"]))
 
 
 def allocate(
@@ -231,12 +247,9 @@ class Name:
     def accept(self, timeout: float | None = None) -> Flow:
         """The next flow. Raises TimedOut, NoFlowDaemon."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            event, one = self._connection.next_event(None if deadline is None else deadline - time.monotonic())
-            if event["kind"] == "flow" and one is not None:
-                return Flow(self._connection, event["fields"], one, owns=False)
-            if one is not None:
-                one.close()
+        while not self._connection.flows:
+            self._connection.look(None if deadline is None else deadline - time.monotonic())
+        return Flow(self._connection, *self._connection.flows.popleft(), owns=False)
 
     def close(self) -> None:
         """Give the name back. Idempotent."""

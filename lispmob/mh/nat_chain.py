@@ -24,8 +24,10 @@ _TOOLS: Final = {4: Tool("iptables", 4), 6: Tool("ip6tables", 6)}
 def chain_lines(eids: Iterable[IpNetwork], tun: str, prefix: str | None = None) -> list[str]:
     """The chain's rules in the form of iptables-save, in a stable order. `prefix`: of the names of further TUNs."""
     ordered = sorted(map(str, eids))
+    # What a host sends to its own EID by `lo` leaves nowhere: translated, its answer would go to another address.
+    own = [f"-A {CHAIN} -o lo -j RETURN"] if ordered else []
     others = [f"-A {CHAIN} -o {prefix}+ -j RETURN"] if ordered and prefix else []
-    return [*others, *(f"-A {CHAIN} -s {eid} ! -o {tun} -j MASQUERADE" for eid in ordered)]
+    return [*own, *others, *(f"-A {CHAIN} -s {eid} ! -o {tun} -j MASQUERADE" for eid in ordered)]
 
 
 async def apply_chain(family: int, eids: Iterable[IpNetwork], tun: str, prefix: str | None = None) -> None:

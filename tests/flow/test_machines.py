@@ -551,3 +551,22 @@ def test_a_signed_message_for_another_flow_is_refused() -> None:
     network.run(1.0)
 
     assert b.endpoint.counters["flow_auth"] == 2
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+@pytest.mark.parametrize("closer", ["caller", "holder"])
+def test_a_host_may_call_itself(key: FlowKey | None, closer: str) -> None:
+    network = Network()
+    host = Host(network, A, "a")
+    host.hold("backup", key=key)
+
+    flow = host.call(A, "backup", key=key)
+    network.run(2.0)
+    assert len(host.opened) == 2
+
+    other = next(opened.flow for opened in host.opened if opened.flow != flow)
+    host.close(flow if closer == "caller" else other)
+    network.run(2.0)
+
+    assert [ended.flow for ended in host.ended] == [other if closer == "caller" else flow]
+    assert host.ports == {}
