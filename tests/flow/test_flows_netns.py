@@ -367,7 +367,7 @@ def test_version_1_passes_a_firewall_at_either_end(town: FlowTown, echo: subproc
 def test_the_flows_and_names_of_a_host_are_listed(town: FlowTown, echo: subprocess.Popen[str]) -> None:
     listed = town.run("b", "--json", "list")
 
-    assert [held["name"] for held in json.loads(listed.stdout)["names"]] == ["echo"]
+    assert "echo" in [held["name"] for held in json.loads(listed.stdout)["names"]]
 
 
 def test_a_ping_says_how_long_an_allocation_takes(town: FlowTown, echo: subprocess.Popen[str]) -> None:
