@@ -17,6 +17,7 @@ from lispmob.lab.real.world import HUB_V4, A, B, World
 
 pytestmark = pytest.mark.netns
 
+ROOT = Path(__file__).resolve().parents[2]
 FLOWS = "flows:\n  enabled: yes\n  host: %s\n%s"
 
 
@@ -421,6 +422,55 @@ with flow.allocate("absent@10.1.0.2", path=path) as one:
     output, _ = done.communicate(timeout=20)
 
     assert output == "no-answer\n"
+
+
+def example(town: FlowTown, name: str, program: str, *arguments: str) -> subprocess.Popen[str]:
+    """One of the programs in examples/."""
+    socket = town.world.directory / name / "flow.sock"
+    command = town.world[name].argv(sys.executable, "-u", str(ROOT / "examples" / program), "--socket", str(socket))
+    return subprocess.Popen([*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_the_file_copy_of_the_examples_lives_through_a_move(town: FlowTown, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    original = os.urandom(3_000_000)
+    (tmp_path / "photo.jpg").write_bytes(original)
+    taking = example(town, "b", "flow_copy.py", "--receive", "--once", "files", str(tmp_path / "in"))
+    assert taking.stdout is not None
+    assert taking.stdout.readline() == "waiting as files\n"
+
+    sending = example(town, "a", "flow_copy.py", str(tmp_path / "photo.jpg"), "files@10.1.0.2")
+    time.sleep(0.3)
+    town.world.ip("a", "addr del 198.51.100.2/24 dev eth0")
+    try:
+        told, _ = sending.communicate(timeout=60)
+        taking.communicate(timeout=30)
+    finally:
+        town.world.ip("a", "addr add 198.51.100.2/24 dev eth0", "route replace default via 198.51.100.1 metric 100")
+
+    assert told == "sent\n"
+    assert (tmp_path / "in" / "photo.jpg").read_bytes() == original
+
+
+def test_the_chat_of_the_examples_carries_lines_both_ways_and_ends_for_both(town: FlowTown) -> None:
+    waiting = example(town, "b", "flow_chat.py", "--wait", "chat")
+    assert waiting.stdout is not None
+    assert waiting.stdout.readline() == "waiting as chat\n"
+    calling = example(town, "a", "flow_chat.py", "chat@10.1.0.2")
+    assert calling.stdout is not None
+    assert calling.stdout.readline() == "talking to 10.1.0.2\n"
+    assert calling.stdin is not None
+    calling.stdin.write("hello\n")
+    calling.stdin.flush()
+    assert waiting.stdout.readline() == "talking to 10.1.0.1\n"
+    assert waiting.stdout.readline() == "> hello\n"
+
+    answer, _ = waiting.communicate("and goodbye\n", timeout=20)
+    heard, _ = calling.communicate(timeout=20)
+
+    assert "> and goodbye\n" in heard
+    assert "the other side has gone" in heard
+    assert answer == ""
 
 
 def test_flows_pass_a_nat_and_an_rtr(tmp_path: Path) -> None:
