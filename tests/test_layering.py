@@ -16,6 +16,7 @@ PURE = (
     "control/",
     "natt/",
     "problems/",
+    "config/doubts.py",
     "mh/policy.py",
     "mh/scheduler.py",
     "mh/selector.py",
