@@ -33,7 +33,7 @@ PURE = (
     "mh/plan.py",
     "service/handovers.py",
     "service/narration.py",
-    "service/registration_problems.py",
+    "service/complaints.py",
     "service/native_routes.py",
     "service/waking.py",
 )

@@ -34,6 +34,7 @@ from lispmob.wire.record import MappingRecord
 ASK_AGAIN_S: Final = 10.0  # ours: who repairs something sees it in the status soon, and nobody is flooded
 ANSWER_S: Final = 1.0  # ours: as long as the first wait of a Map-Register
 TRIES: Final = 2  # ours: one lost datagram proves nothing
+REFUSAL_HOLDS_S: Final = 60.0  # ours: routers limit their ICMP errors, and registers back off to a minute
 MAX_OPEN: Final = 64  # ours: more EIDs than anybody has
 NO_SITE_TTL_MIN: Final = 15  # RFC 9301, 8.3: the TTL of a negative answer about what is in no site
 
@@ -71,6 +72,7 @@ class Diagnosis:
         self._open: OrderedDict[Place, _Question] = OrderedDict()
         self._found: dict[Place, Finding] = {}
         self._asked_at: dict[Place, float] = {}
+        self._refused_at: dict[Place, float] = {}
 
     def finding(self, eid: EidPrefix, server: IpAddress) -> Finding | None:
         """What the last question found out; None while the first is open, and where there is no doubt."""
@@ -94,7 +96,7 @@ class Diagnosis:
 
     def on_confirmed(self, eid: EidPrefix, server: IpAddress) -> None:
         """The registration stands, or is not wanted any more."""
-        for known in (self._open, self._found, self._asked_at):
+        for known in (self._open, self._found, self._asked_at, self._refused_at):
             known.pop((eid, server), None)
 
     def on_datagram(self, payload: bytes) -> bool:
@@ -126,10 +128,16 @@ class Diagnosis:
         self._conclude(place, Finding.KNOWS_EID)
         return True
 
-    def on_unreachable(self, server: IpAddress, finding: Finding) -> None:
-        """An ICMP error, or this host's own firewall, answered something that was sent to this Map-Server."""
-        for place in [place for place in self._open if place[1] == server]:
-            self._conclude(place, finding)
+    def on_unreachable(self, server: IpAddress, finding: Finding, now: float) -> None:
+        """An ICMP error, or this host's own firewall, answered something that was sent to this Map-Server.
+
+        It may come late: a router looks for a host that is off for three seconds before it says so.
+        """
+        silent = [place for place, found in self._found.items() if found is Finding.SILENT]
+        for place in {*self._open, *silent}:
+            if place[1] == server:
+                self._refused_at[place] = now
+                self._conclude(place, finding)
 
     def on_timer(self, now: float) -> list[SendControl]:
         """A deadline may have passed: ask again, or give up."""
@@ -140,6 +148,8 @@ class Diagnosis:
             if question.tries < TRIES:
                 question.asked_at = now
                 effects.append(self._ask(place))
+            elif now < self._refused_at.get(place, float("-inf")) + REFUSAL_HOLDS_S:
+                self._open.pop(place)  # the word about it is on its way again, or limited
             else:
                 self._conclude(place, Finding.SILENT)
         return effects

@@ -42,7 +42,7 @@ def _daemon(evidence: Evidence) -> Iterator[Problem]:
             Severity.NOTICE,
             "lispd cannot keep its identifier",
             evidence.state_refusal,
-            "free some space, or correct owner and mode; without it the next start is another xTR",
+            "free some space there, or correct its owner and mode",
         )
     if evidence.dropped_by_mark:
         plural = "packet was" if evidence.dropped_by_mark == 1 else "packets were"

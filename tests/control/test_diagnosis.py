@@ -142,9 +142,9 @@ def test_silence_is_concluded_after_two_questions() -> None:
 def test_what_icmp_and_the_kernel_say_ends_the_question(finding: Finding) -> None:
     diagnosis, _ = asking()
 
-    diagnosis.on_unreachable(OTHER, Finding.UNREACHABLE)
+    diagnosis.on_unreachable(OTHER, Finding.UNREACHABLE, 0.5)
     assert diagnosis.finding(EID, SERVER) is None
-    diagnosis.on_unreachable(SERVER, finding)
+    diagnosis.on_unreachable(SERVER, finding, 0.5)
 
     assert diagnosis.finding(EID, SERVER) is finding
     assert diagnosis.wake_at() is None
@@ -152,7 +152,7 @@ def test_what_icmp_and_the_kernel_say_ends_the_question(finding: Finding) -> Non
 
 def test_it_asks_again_only_after_a_while_and_forgets_when_the_registration_stands() -> None:
     diagnosis, _ = asking()
-    diagnosis.on_unreachable(SERVER, Finding.NOBODY_LISTENS)
+    diagnosis.on_unreachable(SERVER, Finding.NOBODY_LISTENS, 0.5)
 
     assert diagnosis.on_unconfirmed(EID, SERVER, WIFI, 3, ASK_AGAIN_S - 0.1) == []
     assert len(diagnosis.on_unconfirmed(EID, SERVER, WIFI, 3, ASK_AGAIN_S)) == 1
@@ -174,3 +174,22 @@ def test_each_eid_has_a_question_of_its_own() -> None:
     assert nonce_of(first) != nonce_of(second)
     assert diagnosis.finding(other, SERVER) is Finding.NO_SITE
     assert diagnosis.finding(EID, SERVER) is None
+
+
+def test_a_router_that_looked_for_the_host_first_is_heard_late_and_silence_does_not_take_its_word_back() -> None:
+    diagnosis, _ = asking()
+    diagnosis.on_timer(ANSWER_S)
+    diagnosis.on_timer(2 * ANSWER_S)
+    assert diagnosis.finding(EID, SERVER) is Finding.SILENT
+
+    diagnosis.on_unreachable(SERVER, Finding.UNREACHABLE, 3.0)
+    assert diagnosis.finding(EID, SERVER) is Finding.UNREACHABLE
+    diagnosis.on_unconfirmed(EID, SERVER, WIFI, 3, 15.0)
+    diagnosis.on_timer(16.0)
+    diagnosis.on_timer(17.0)
+    assert diagnosis.finding(EID, SERVER) is Finding.UNREACHABLE
+
+    diagnosis.on_unconfirmed(EID, SERVER, WIFI, 3, 75.0)
+    diagnosis.on_timer(76.0)
+    diagnosis.on_timer(77.0)
+    assert diagnosis.finding(EID, SERVER) is Finding.SILENT

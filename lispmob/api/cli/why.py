@@ -7,7 +7,7 @@ from typing import Any
 
 from lispmob.api.cli.command import Command, show
 from lispmob.api.cli.flow_words import read_end, read_words
-from lispmob.api.cli.text import clean, paint
+from lispmob.api.cli.text import clean, fold, paint
 from lispmob.api.client import Client
 
 _EXAMPLES = (
@@ -78,7 +78,7 @@ def why_lines(why: dict[str, Any]) -> list[str]:
     for step in why["steps"]:
         name = step["stage"] if step["stage"] != stage else ""
         stage = step["stage"]
-        lines.append(f"  {name:<8} {clean(step['text'])}")
+        lines += fold(clean(step["text"]), first=f"  {name:<8} ")
     return [*lines, f"  {'=':<8} {_result(why)}"]
 
 
