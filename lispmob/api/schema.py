@@ -285,12 +285,13 @@ class DatabaseEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lookup(msgspec.Struct, frozen=True, kw_only=True):
-    """What would happen to a packet to `eid`. `locator` is the one that most of its flows take."""
+    """What would happen to a packet to `eid`. `locator` is the one that most of its flows take; `why`: a sentence."""
 
     eid: str
     verdict: Literal["own", "encapsulate", "native", "drop", "ask"]
     entry: MapCacheEntry | None = None
     locator: str | None = None
+    why: str | None = None
 
 
 class Path(msgspec.Struct, frozen=True, kw_only=True):

@@ -176,18 +176,15 @@ class Views(SteeringViews):
 
     def lookup(self, eid: IpAddress, instance_id: int) -> schema.Lookup:
         """What would become of a packet to `eid`; asks nobody."""
-        node = self._parts.node
-        if node.config.owner_of(eid, instance_id) is not None:
-            return schema.Lookup(eid=str(eid), verdict="own")
-        entry = node.map_cache.lookup(eid, instance_id)
-        known = node.disposition(entry.prefix) if entry is not None else None
-        if entry is None or known is None:
-            return schema.Lookup(eid=str(eid), verdict="ask")
-        fate = _verdict(known)
-        usable = known.locators if fate == "encapsulate" else ()
-        best = min(usable, key=lambda one: (one.priority, -one.weight), default=None)
+        from lispmob.service.looking_up import look_up  # a start need not load what nobody has asked for
+
+        found = look_up(self._parts, eid, instance_id)
         return schema.Lookup(
-            eid=str(eid), verdict=fate, entry=self._entry(entry), locator=str(best.address) if best else None
+            eid=str(eid),
+            verdict=found.verdict,
+            why=found.why,
+            entry=None if found.entry is None else self._entry(found.entry),
+            locator=None if found.locator is None else str(found.locator),
         )
 
     def map_cache_add(

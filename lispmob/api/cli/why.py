@@ -92,13 +92,18 @@ def _result(why: dict[str, Any]) -> str:
         named = [
             clean(name) if len(shares) == 1 else f"{clean(name)} {share * 100:.0f} %" for name, share in shares.items()
         ]
-        return paint("leaves by " + " or ".join(named), "good") + doubt
+        leaves = "leaves by " + " or ".join(named)
+        if silent := why.get("silent"):
+            verb = "does" if len(silent) == 1 else "do"
+            return paint(f"{leaves}, and {', '.join(map(clean, silent))} {verb} not answer", "bad") + doubt
+        return paint(leaves, "good") + doubt
     words = {
         "native": "leaves without LISP",
         "dropped": paint("is dropped", "bad"),
         "waits": paint("waits", "warn"),
+        "own": "stays on this host",
     }
-    return words[why["outcome"]] + doubt
+    return words.get(why["outcome"], clean(why["outcome"])) + doubt
 
 
 COMMAND = Command("why", "explain which uplink and locators a flow takes, step by step", run, add_arguments)
