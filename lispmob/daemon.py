@@ -57,8 +57,8 @@ from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
+from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.publisher import Publisher
-from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.runs import Runs
 from lispmob.service.sending import sending_uplinks
 from lispmob.service.state_dir import load_xtr_id
@@ -66,7 +66,6 @@ from lispmob.service.steering import Steering
 from lispmob.service.views import Views
 
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
-JUDGED: Final = "NetworkManager judges the uplinks otherwise"
 
 log = logging.getLogger("lispd")
 
@@ -79,7 +78,7 @@ class Daemon:
         self.file = file
         self.started_wall = time.time()
         self.journal = HandoverJournal()
-        self.problems = RegistrationProblems()
+        self.state_refusals: list[str] = []
         self.reload_on_signal = reloading.OnSignal(self.reload)
         self.uplinks: tuple[Uplink, ...] = ()
         self.network = NetworkState()
@@ -88,15 +87,16 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._alarm = Alarm(self._on_time)
-        self._xtr_id = load_xtr_id(file.state_dir) if file.register.xtr_id is None else file.register.xtr_id
+        self._xtr_id = file.register.xtr_id or load_xtr_id(file.state_dir, self.state_refusals.append)
         self.node = Node(self._node_config(), new_nonce=lambda: secrets.randbits(64), jitter=SystemRandom().random)
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy())
         self.runs = Runs(self.steering)
         self.flows = Flows(self.steering)
-        self.control = ControlSocket(self._on_received)
-        self.monitor: Monitor | None = None
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
+        self.problems = ProblemWatch(self, self.desktop.touch)
+        self.control = ControlSocket(self._on_received, on_unreachable=self.problems.on_unreachable)
+        self.monitor: Monitor | None = None
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
         self._kernel = KernelTask(self._kernel_state)
@@ -140,6 +140,7 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             self.is_starting = False
+            self.problems.touch()
             gc.freeze()  # what stays until the end need not be looked through in the middle of a move
             sd_notify.ready(self.summary())
             await use_tier(self.engine, self.file.datapath.tier)
@@ -154,10 +155,9 @@ class Daemon:
         self._stop.set()
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
-        for sentence in assembly.odd_choices(self.file):
-            log.warning("%s", sentence)
         await self.server.start()
         stack.push_async_callback(self.server.close)
+        stack.callback(self.problems.close)
         self.control.open()
         stack.callback(self.control.close)
         self.engine.open()
@@ -226,7 +226,7 @@ class Daemon:
         """NetworkManager says something else: judge the uplinks anew, which moves before a link is gone."""
         assert self.monitor is not None, "the bus is listened to after the monitor has started"
         if self.policy != self.monitor.policy:
-            self.monitor.set_policy(self.policy, reasons or (JUDGED,), since)
+            self.monitor.set_policy(self.policy, reasons or ("NetworkManager judges the uplinks otherwise",), since)
         else:
             for reason in reasons:
                 self._publisher.say(reason)
@@ -250,6 +250,7 @@ class Daemon:
         self.steering.repair()
 
     def _tell_locators(self) -> None:
+        self.problems.touch()
         self._perform(self.node.on_locators(assembly.local_locators(self.uplinks, self.file, self.meaning), self.now()))
 
     def nudge(self) -> bool:
@@ -276,7 +277,7 @@ class Daemon:
         self._kernel.touch()
 
     def _on_received(self, one: Received) -> None:
-        if self.measuring.on_datagram(one.payload):
+        if self.measuring.on_datagram(one.payload) or self.problems.on_datagram(one.payload):
             return
         datagram = Datagram(one.payload, one.source, one.source_port, one.destination, one.ifindex)
         self._perform(self.node.on_datagram(datagram, self._loop.time()))
@@ -402,4 +403,4 @@ class Daemon:
 
     def summary(self) -> str:
         """One line for `systemctl status`."""
-        return f"EID {', '.join(map(str, self.file.eids))}; {len(self.uplinks)} uplinks"
+        return self.problems.summary

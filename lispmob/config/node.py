@@ -286,8 +286,6 @@ def load_node(path: Path) -> NodeFile:
     has_inline_key = any(server.key is not None for server in node.map_servers)
     if has_inline_key and _is_world_readable(path):
         log.warning("every user can read the key in %s; run: chmod 640 %s, or use 'key-file'", path, path)
-    if any(server.secret.octets == EXAMPLE_KEY for server in node.map_servers):
-        log.warning("%s still has the key of the example; ask your Map-Server's operator for yours", path)
     return node
 
 

@@ -171,12 +171,16 @@ def or_word(word: str, text: Text) -> Text:
 
 
 class Secret:
-    """A shared key. Neither repr, str nor an error text ever shows it."""
+    """A shared key. Neither repr, str nor an error text ever shows it.
 
-    __slots__ = ("octets",)
+    `cut_short`: in the file it ends at a " #" that may have been meant to be part of it.
+    """
+
+    __slots__ = ("cut_short", "octets")
 
     def __init__(self, octets: bytes) -> None:
         self.octets = octets
+        self.cut_short = False
 
     def __repr__(self) -> str:
         return "Secret(not shown)"

@@ -25,7 +25,7 @@ from lispmob.wire.header import MessageType
 from lispmob.wire.lcaf_contents import ip_addresses
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
-from lispmob.wire.named_locator import partial
+from lispmob.wire.named_locator import is_private, partial
 from lispmob.wire.record import MappingRecord
 
 # Ours. RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR; an ITR that starts asks for many EIDs at once.
@@ -149,6 +149,8 @@ class MapResolver:
         self, request: MapRequest, records: tuple[MappingRecord, ...], port: int, arrival: Arrival
     ) -> list[HubEffect]:
         itr = self._itr_rloc(request, arrival)
+        if _is_behind_nat(request, arrival):
+            itr, port = arrival.source, arrival.source_port
         if itr is None or port == 0:
             return self._drop("rx_policy")
         self.counters["tx_map_reply"] += 1
@@ -171,6 +173,16 @@ class MapResolver:
     def _drop(self, counter: str) -> list[HubEffect]:
         self.counters[counter] += 1
         return []
+
+
+def _is_behind_nat(request: MapRequest, arrival: Arrival) -> bool:
+    """True for an asker that names only private addresses and comes by a public one: it does not know how it is seen.
+
+    It is answered through the binding that it asked by, as an Info-Request is; elsewhere nothing could reach it.
+    """
+    named = {address for rloc in request.itr_rlocs for address in ip_addresses(rloc)}
+    is_translated = bool(named) and all(map(is_private, named)) and not is_private(arrival.source)
+    return is_translated and is_sendable(arrival.source, arrival.source)
 
 
 def _if_same_family(source: IpAddress, destination: IpAddress) -> IpAddress | None:

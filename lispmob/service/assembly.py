@@ -46,13 +46,6 @@ NO_RANKS: Final[Mapping[str, int]] = {}
 METERED_COST: Final = 100  # ours: more than nothing
 
 
-def odd_choices(file: NodeFile) -> list[str]:
-    """What is allowed, and hardly meant."""
-    if file.routing.mode == "split" and not file.routing.overlay_prefixes:
-        return ["routing.overlay-prefixes is empty: nothing but answers goes into the overlay"]
-    return []
-
-
 def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy:
     """Which interfaces and addresses may carry us, in the light of what NetworkManager says."""
     return UplinkPolicy(

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from lispmob.control.effect import SendControl
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.map_resolver import RemoteMapServer
@@ -168,7 +169,28 @@ def test_an_answer_is_never_sent_where_it_could_do_harm(rloc: str) -> None:
 def test_a_stranger_cannot_have_us_write_into_a_private_network() -> None:
     hub = plane(site("10.1.0.0/16"))
 
-    assert hub.on_datagram(ask("10.9.0.1/32", rlocs=["192.168.0.5"], source="8.8.8.8"), now=0.0) == []
+    (answer,) = hub.on_datagram(ask("10.9.0.1/32", rlocs=["192.168.0.5"], source="8.8.8.8"), now=0.0)
+
+    assert isinstance(answer, SendControl)
+    assert answer.destination == ip_address("8.8.8.8")  # where it asked from, as through a NAT
+
+
+def test_who_names_a_private_and_a_public_address_is_answered_at_the_public_one_alone() -> None:
+    hub = plane(site("10.1.0.0/16"))
+
+    (answer,) = hub.on_datagram(ask("10.9.0.1/32", rlocs=["192.168.0.5", "9.9.9.9"], source="8.8.8.8"), now=0.0)
+
+    assert isinstance(answer, SendControl)
+    assert answer.destination == ip_address("9.9.9.9")
+
+
+def test_inside_one_private_network_the_answer_goes_to_the_address_that_was_named() -> None:
+    hub = plane(site("10.1.0.0/16"))
+
+    (answer,) = hub.on_datagram(ask("10.9.0.1/32", rlocs=["192.168.0.5"], source="192.168.0.6"), now=0.0)
+
+    assert isinstance(answer, SendControl)
+    assert answer.destination == ip_address("192.168.0.5")
 
 
 @pytest.mark.parametrize("flags", [{"is_smr": True}, {"dont_map_reply": True}])
