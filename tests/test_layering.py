@@ -15,6 +15,7 @@ PURE = (
     "wire/",
     "control/",
     "natt/",
+    "problems/",
     "mh/policy.py",
     "mh/scheduler.py",
     "mh/selector.py",
@@ -64,6 +65,11 @@ ONE_HOME = {
 MAY_NOT = [
     ("wire/", "control hub datapath api config daemon", "the codec knows octets and field names only"),
     ("control/", "hub datapath api iface_monitor mh.kernel daemon", "the core is fed by adapters and never calls one"),
+    (
+        "problems/",
+        "hub api datapath config iface_monitor mh service daemon",
+        "evidence comes in as values, from whoever has it",
+    ),
     ("hub/", "mh natt iface_monitor", "the hub has no uplinks of its own to watch"),
     ("lab/", "daemon control hub datapath mh iface_monitor", "the lab starts processes, as a user would"),
     ("api/cli/", "control datapath hub daemon config api.server", "the command line is a client, quick to start"),
