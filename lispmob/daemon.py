@@ -47,6 +47,7 @@ from lispmob.mh import cgroups
 from lispmob.mh.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
+from lispmob.problems.problem import Problem
 from lispmob.service import assembly, logs, reloading
 from lispmob.service.alarm import Alarm
 from lispmob.service.datapath_tier import use_tier
@@ -124,6 +125,11 @@ class Daemon:
     def kernel_problem(self) -> str | None:
         """What the kernel refused, when it did."""
         return self._kernel.problem
+
+    @property
+    def host_problems(self) -> tuple[Problem, ...]:
+        """What this host does not let us put into its kernel."""
+        return (*self._kernel.problems, *self.steering.problems)
 
     def now(self) -> float:
         """Monotonic seconds, as the core counts them."""
