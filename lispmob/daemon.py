@@ -175,7 +175,8 @@ class Daemon:
         stack.callback(self._alarm.cancel)
         stack.callback(self.measuring.close)
         # Hands over what is there already: the first Map-Register leaves in here.
-        self.monitor = await start_monitor(self.policy, self._on_change, self._on_rules_changed)
+        # Who changes routing rules may have changed ours with them: `touch` looks, and repairs.
+        self.monitor = await start_monitor(self.policy, self._on_change, self._kernel.touch)
         stack.push_async_callback(self.monitor.stop)
         await self.desktop.start()
         stack.push_async_callback(self.desktop.stop)
@@ -271,10 +272,6 @@ class Daemon:
     def _steer(self) -> None:
         """Marks lead to the uplinks of the moment."""
         self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
-
-    def _on_rules_changed(self) -> None:
-        """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
-        self._kernel.touch()
 
     def _on_received(self, one: Received) -> None:
         if self.measuring.on_datagram(one.payload):

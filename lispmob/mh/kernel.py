@@ -11,6 +11,7 @@ import errno
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.snapshot import Link
@@ -29,6 +30,7 @@ from lispmob.mh.plan import (
     LostAddress,
     Plan,
     Route,
+    is_ours,
     plan,
 )
 from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE
@@ -41,7 +43,8 @@ __all__ = ["KernelRouter", "KernelState", "KernelUplink", "LostAddress"]
 
 log = logging.getLogger(__name__)
 
-_HANDED_OUT = frozenset({0, LOCAL_TABLE, MAIN_TABLE, DEFAULT_TABLE})
+_HANDED_OUT: Final = frozenset({0, LOCAL_TABLE, MAIN_TABLE, DEFAULT_TABLE})
+HOLD_S: Final = 1.0  # ours: wg-quick(8) deletes rules until none is listed, and ends in the middle when one is gone
 
 
 class KernelRouter:
@@ -56,7 +59,13 @@ class KernelRouter:
         self._nat = nat or NatChain()
         self._met_by_all = met_by_all
         self._devices: tuple[str, ...] = ()
+        self._held: dict[Form, float] = {}  # copies of rules that are gone, and since when
         self._translated: frozenset[IpNetwork] | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """False while copies of rules that others took away wait for HOLD_S to go as well."""
+        return not self._held
 
     async def apply(self, desired: KernelState, *, is_repair: bool = False) -> tuple[Problem, ...]:
         """Make it so; does nothing when it is so. Returns what the kernel did not take."""
@@ -86,6 +95,7 @@ class KernelRouter:
     async def clean_up_routes(self) -> None:
         """Remove every address, rule and route that is recognisably ours, whoever left it. Raises KernelRefused."""
         async with self._lock:
+            self._held.clear()
             problems = await self._change(NOTHING, KernelState(self._devices[0] if self._devices else ""))
             if problems:
                 raise KernelRefused("; ".join(problem.sentence for problem in problems))
@@ -127,6 +137,8 @@ class KernelRouter:
         addresses = {placed for placed in wanted.addresses if placed[0] in links}
         wanted_routes = set(_possible(wanted.routes, links, desired.first_table))
         rules = {rule_message.form(rule) for rule in arrangement.rules}
+        if wanted.rules:
+            rules |= self._hold(ours - rules, desired.first_table)
         unready = [
             links[name]
             for name in devices
@@ -161,6 +173,17 @@ class KernelRouter:
                     await changes.remove_address(address, device)
         log.debug("kernel routing changed devices=%s changes=%d", ",".join(devices), changes.count)
         return (*refusals(changes.refusals, desired), *ahead)
+
+    def _hold(self, stale: set[Form], first_table: int) -> set[Form]:
+        """The copies among them that stay for a moment."""
+        now = asyncio.get_running_loop().time()
+        copies = {one for one in stale if not _is_own(rule_message.table_of(one), first_table)}
+        self._held = {one: self._held.get(one, now) for one in copies if now - self._held.get(one, now) < HOLD_S}
+        return set(self._held)
+
+
+def _is_own(table: int, first_table: int) -> bool:
+    return table in _HANDED_OUT or is_ours(table, first_table)
 
 
 def _tables(ours: Iterable[Form], theirs: set[int]) -> set[int]:

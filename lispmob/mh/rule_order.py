@@ -4,16 +4,20 @@ Ours are about packets of an EID, or of no source yet, and come in two parts: fo
 for everything. What the host reaches by a nearer route than ours, in any table that its rules would use, must be found
 before ours is. On most hosts only the tables local and main are looked up, and the rules of `plan.py` say all of it.
 
-On others each part becomes a section of its own, entered by our packets only:
+On others our packets are led away from the rules of others, and first asked what those would find that is nearer:
 
-    from EID to OVERLAY      goto IN      for each EID (IPv4: and for packets that have no source yet) and prefix
-                             goto END     packets of others do not notice us
-    IN   (each rule of others behind us, with all that it selects by)  suppress_prefixlength LENGTH-OF-OVERLAY
-         from EID            lookup 4341
-    END                      nop
+    P    from EID to OVERLAY    goto NEAR    for each EID (IPv4: and for packets that have no source yet) and prefix
+         (the rules of others)
+         from all               goto END     whoever found nothing there does not notice us
+    NEAR (each rule of others behind P, with all that it selects by)  suppress_prefixlength LENGTH-OF-OVERLAY
+         from EID               lookup 4341
+    REST (each rule of others behind P, as it is)    for what our table throws back
+    END                         nop
 
 A rule of others about destinations nearer than our prefix is copied as it is, and so is one that gives an application
 a network of its own (VRF), or a user none (blackhole). All of the table local is looked up, wherever its rule stands.
+The copies stand behind what they are copies of: whoever deletes a rule without naming its priority, as wg-quick(8)
+does, deletes the first that fits, and that must be theirs.
 
 The overlay part stands in front of every rule that would take its packets by a wider route: a default route tells
 nothing about the overlay. The part for everything competes with the default routes of others. It stands in front of
@@ -25,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final, TypeAlias
 
 from lispmob.mh.plan import (
@@ -56,10 +61,7 @@ COPIES_MAX: Final = 200  # ours: each costs every lookup of ours something; who 
 _NOTHING: Final[frozenset[int]] = frozenset()
 
 Slot: TypeAlias = list[Rule]
-"""Rules of one priority. The target of a goto says how many slots further on it leads, until priorities are given."""
-
-Part: TypeAlias = Callable[[Sequence[Rule]], list[Slot]]
-"""Our rules in their order, for the rules of others that are behind them."""
+"""Rules of one priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +117,25 @@ class _Family:
         self._prefixes = _longest_first(rule.destination for rule in self._at(NEAR_OVERLAY_PRIORITY))
         self._sources = _longest_first(rule.source for rule in self._at(OVERLAY_PRIORITY, FULL_PRIORITY))
         self._has_full = bool(self._at(NEAR_PRIORITY))
+        self._back = _Back(ours[0].family, max([GATEWAY_PRIORITY, *(rule.priority + 1 for rule in theirs)]))
 
     def arrange(self) -> Arrangement:
         full_end = min([self._end, *(rule.priority for rule in self._theirs if self._full_must_lead(rule))])
         overlay_end = min([full_end, *(rule.priority for rule in self._theirs if self._overlay_must_lead(rule))])
         if overlay_end == full_end:
-            return self._settled(full_end, lambda behind: [*self._overlay_part(behind), *self._full_part(behind)])
-        full = self._settled(full_end, self._full_part) if self._has_full else Arrangement(frozenset())
-        overlay = self._settled(overlay_end, self._overlay_part)
-        return Arrangement(overlay.rules | full.rules, (*overlay.ahead, *full.ahead))
+            front = self._fronted(full_end, lambda end: [*self._overlay_front(end), *self._full_front(end)])
+        else:
+            front = self._fronted(full_end, self._full_front) if self._has_full else []
+            front += self._fronted(overlay_end, self._overlay_front)
+        first = min((rule.priority for rule in front), default=0)
+        ahead = [
+            rule
+            for rule in self._theirs
+            if rule.priority < first and (self._overlay_must_lead(rule) or self._full_must_lead(rule))
+        ]
+        back, behind_all = self._back.rules()
+        last = [replace(rule, priority=behind_all) for rule in self._at(GATEWAY_PRIORITY)]
+        return Arrangement(frozenset([*front, *back, *last]), tuple(ahead))
 
     # --- which of the others would take our packets
 
@@ -145,107 +157,133 @@ class _Family:
             return True
         return any(source.overlaps(rule.source) for source in self._sources)
 
-    # --- the parts, as slots
+    # --- the parts in front of others, as slots
 
-    def _overlay_part(self, behind: Sequence[Rule]) -> list[Slot]:
+    def _overlay_front(self, end: int) -> list[Slot]:
         moves = [self._at(priority) for priority in range(SENDING_PRIORITY, LINGER_PRIORITY + 1)]
         marked, rest = self._at(OVERLAY_PRIORITY - 1), self._at(OVERLAY_PRIORITY)
-        if _is_plain(behind) or not self._prefixes:
+        behind = self._behind(end)
+        if not self._prefixes or _is_plain(behind):
             return [*moves, self._at(NEAR_OVERLAY_PRIORITY), marked, rest]
-        lengths = sorted({prefix.prefixlen for prefix in self._prefixes}, reverse=True)
-        sections = [[*self._copies(behind, length), marked, rest] for length in lengths]
-        guard = [self._entrances(length) for length in lengths]
-        return [*moves, *_fenced(guard, sections, self._family)]
+        for length in sorted({prefix.prefixlen for prefix in self._prefixes}, reverse=True):
+            near = self._back.section(self._concerning(behind), length, [marked, rest])
+            prefixes = [prefix for prefix in self._prefixes if prefix.prefixlen == length]
+            moves.append(self._entrances(near, prefixes))
+        return moves
 
-    def _full_part(self, behind: Sequence[Rule]) -> list[Slot]:
+    def _full_front(self, end: int) -> list[Slot]:
         marked, rest = self._at(FULL_PRIORITY - 1), self._at(FULL_PRIORITY)
-        if _is_plain(behind) or not self._has_full:
-            return [self._at(NEAR_PRIORITY), marked, rest]
-        guard = [[Rule(0, self._family, source=source, action="goto") for source in self._sources]]
-        return _fenced(guard, [[*self._copies(behind, 0), marked, rest]], self._family)
+        behind = self._behind(end)
+        if not self._has_full or _is_plain(behind):
+            return [[half for rule in self._at(NEAR_PRIORITY) for half in _halves(rule)], marked, rest]
+        near = self._back.section(self._concerning(behind), 0, [marked, rest])
+        return [self._entrances(near, [None])]
 
-    def _entrances(self, length: int) -> Slot:
+    def _entrances(self, target: int, prefixes: Sequence[IpNetwork | None]) -> Slot:
+        family = self._ours[0].family
         return [
-            Rule(0, self._family, source=source, destination=prefix, action="goto")
-            for prefix in self._prefixes
-            if prefix.prefixlen == length
+            Rule(0, family, source=source, destination=prefix, action="goto", target=target)
+            for prefix in prefixes
             for source in self._sources
         ]
 
-    def _copies(self, behind: Sequence[Rule], length: int) -> list[Slot]:
-        """What others' rules would find that is nearer than `length` bits, one slot each."""
-        found: list[Slot] = []
-        skipped_to = 0
-        for rule in behind:
-            if rule.priority < skipped_to or not self._concerns_us(rule):
-                continue
-            if rule.action == "goto" and not rule.is_inverted and _is_met_by_all(rule) and rule.destination is None:
-                skipped_to = rule.target
-            elif (copy := _copy(rule, length)) is not None:
-                found.append([copy])
-        return found[:COPIES_MAX]
-
-    # --- where they stand
-
-    def _settled(self, end: int, part: Part) -> Arrangement:
+    def _fronted(self, end: int, front: Callable[[int], list[Slot]]) -> list[Rule]:
         """The part right in front of `end`, or of the first rule of others that would stand in its midst."""
         while True:
-            slots = part([rule for rule in self._theirs if rule.priority >= end])
+            mark = self._back.mark()
+            slots = front(end)
             first = end - len(slots)
             amidst = [rule.priority for rule in self._theirs if first <= rule.priority < end and rule.priority]
             if not amidst or first < 1:
                 break
+            self._back.undo(mark)
             end = min(amidst)
         first = max(first, 1)  # who has a rule of priority 0 stands in front of everybody
-        ahead = [rule for rule in self._theirs if rule.priority < first and self._overlay_must_lead(rule)]
-        if self._has_full:
-            ahead += [rule for rule in self._theirs if rule.priority < first and self._full_must_lead(rule)]
-        last_resort = max([GATEWAY_PRIORITY, *(rule.priority + 1 for rule in self._theirs)])
-        rules = {
-            replace(rule, priority=first + place, target=first + place + rule.target if rule.target else 0)
-            for place, slot in enumerate(slots)
-            for rule in slot
-        }
-        rules |= {replace(rule, priority=last_resort) for rule in self._at(GATEWAY_PRIORITY)}
-        return Arrangement(frozenset(rules), tuple(dict.fromkeys(ahead)))
+        return [replace(rule, priority=first + place) for place, slot in enumerate(slots) for rule in slot]
+
+    def _behind(self, end: int) -> list[Rule]:
+        return [rule for rule in self._theirs if rule.priority >= end]
+
+    def _concerning(self, behind: Iterable[Rule]) -> list[Rule]:
+        return [rule for rule in behind if self._concerns_us(rule)]
 
     def _at(self, *priorities: int) -> list[Rule]:
         return [rule for rule in self._ours if rule.priority in priorities]
 
-    @property
-    def _family(self) -> int:
-        return self._ours[0].family
+
+class _Back:
+    """What stands behind all rules of others: sections, each entered by a goto to its first priority."""
+
+    def __init__(self, family: int, first: int) -> None:
+        self._family = family
+        self._first = first
+        self._slots: list[Slot] = []
+
+    def section(self, behind: Sequence[Rule], length: int, ours: list[Slot]) -> int:
+        """Lay one out; the priority to enter it by. `length`: of the prefixes, in bits."""
+        near = [(rule, _copy(rule, length)) for rule in behind]
+        start = self._first + 1 + len(self._slots)
+        slots = _laid_out([(rule, copy) for rule, copy in near if copy is not None][:COPIES_MAX], start)
+        slots += ours
+        slots += _laid_out([(rule, replace(rule, priority=0)) for rule in behind][:COPIES_MAX], start + len(slots))
+        self._slots += [*slots, [Rule(0, self._family, action="goto", target=_END)]]
+        return start
+
+    def mark(self) -> int:
+        """How far it is laid out."""
+        return len(self._slots)
+
+    def undo(self, mark: int) -> None:
+        """Take back what was laid out since."""
+        del self._slots[mark:]
+
+    def rules(self) -> tuple[list[Rule], int]:
+        """All of it, and the first priority behind it."""
+        if not self._slots:
+            return [], self._first
+        family, end = self._family, self._first + len(self._slots)
+        slots = [[Rule(0, family, action="goto", target=_END)], *self._slots[:-1], [Rule(0, family, action="nop")]]
+        rules = [
+            replace(rule, priority=self._first + place, target=end if rule.target == _END else rule.target)
+            for place, slot in enumerate(slots)
+            for rule in slot
+        ]
+        return rules, end + 1
 
 
-def _fenced(guard: list[Slot], sections: list[list[Slot]], family: int) -> list[Slot]:
-    """The slots of sections that each slot of `guard` leads into one of; everything else goes on behind them."""
-    starts: list[int] = []
-    at = len(guard) + 1
-    for section in sections:
-        starts.append(at)
-        at += len(section) + 1
-    end = at - 1  # in the place of the last section's own way out
-    slots = [
-        [replace(rule, target=start - place) for rule in entrances]
-        for place, (entrances, start) in enumerate(zip(guard, starts, strict=True))
-    ]
-    slots.append([_way_out(family, end - len(slots))])
-    for section in sections:
-        slots += section
-        if len(slots) < end:
-            slots.append([_way_out(family, end - len(slots))])
-    return [*slots, [Rule(0, family, action="nop")]]
+_END: Final = -1
 
 
-def _way_out(family: int, slots: int) -> Rule:
-    return Rule(0, family, action="goto", target=slots)
+def _laid_out(copies: Sequence[tuple[Rule, Rule]], start: int) -> list[Slot]:
+    """A slot for each copy, from the priority `start` on; a goto leads to the copy of what it led to, or behind all."""
+    slots: list[Slot] = []
+    for place, (rule, copy) in enumerate(copies):
+        if copy.action == "goto":
+            beyond = (n for n, (other, _) in enumerate(copies) if n > place and other.priority >= rule.target)
+            copy = replace(copy, target=start + next(beyond, len(copies)))
+        slots.append(_halves(copy))
+    return slots
+
+
+def _halves(rule: Rule) -> list[Rule]:
+    """The same, said in two rules where one could be taken for wg-quick's, which deletes all that look like its own."""
+    bare = Rule(rule.priority, rule.family, MAIN_TABLE, suppressed_prefix_len=0, is_copy=rule.is_copy)
+    if rule != bare:
+        return [rule]
+    return [replace(rule, destination=half) for half in _everything(rule.family).subnets()]
+
+
+def _everything(family: int) -> IpNetwork:
+    return IPv4Network("0.0.0.0/0") if family == 4 else IPv6Network("::/0")
 
 
 def _copy(rule: Rule, length: int) -> Rule | None:
     """What a rule of others finds that is nearer than a route of `length` bits; None: nothing."""
     is_nearer = rule.destination is not None and not rule.is_inverted and rule.destination.prefixlen > length
-    kept = replace(rule, priority=0, target=0)
+    kept = replace(rule, priority=0)
     match rule.action:
+        case "goto":
+            return kept
         case "lookup" if is_nearer or rule.table == LOCAL_TABLE or rule.selector(VRF):
             return kept
         case "lookup":

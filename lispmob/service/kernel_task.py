@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lispmob.mh.kernel import KernelRouter
 
 SETTLE_S: Final = 0.03  # ours: reading the kernel takes 10 ms, and the next event of a move cannot wait for it
+SETTLED_S: Final = 1.1  # ours: what the router holds back for a second goes then
 CHAINS_S: Final = 2.0  # ours: so long a start waits for the chains; without a lock that is held they take 0.1 s
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,8 @@ class KernelTask:
         assert self._router is not None, "start() comes first"
         desired = self._desired()
         self._say(self._routes, await self._router.route(desired))
+        if not self._router.is_settled:
+            asyncio.get_running_loop().call_later(SETTLED_S, self.touch)
         self._chains_wanted.set()
         fresh = set(desired.native_prefixes) - self._native
         if fresh and desired.translates_native:

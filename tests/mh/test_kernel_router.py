@@ -55,7 +55,8 @@ FULL_RULES = """\
 4340: from all to 10.1.0.0/16 lookup main suppress_prefixlength 16 proto 201
 4342: from 0.0.0.0 lookup 4341 proto 201
 4342: from 10.1.0.1 lookup 4341 proto 201
-4343: from all lookup main suppress_prefixlength 0 proto 201
+4343: from all to 0.0.0.0/1 lookup main suppress_prefixlength 0 proto 201
+4343: from all to 128.0.0.0/1 lookup main suppress_prefixlength 0 proto 201
 4345: from 0.0.0.0 lookup 4342 proto 201
 4345: from 10.1.0.1 lookup 4342 proto 201
 32766: from all lookup main
@@ -65,7 +66,8 @@ FULL_RULES = """\
 FULL_RULES_6 = """\
 0: from all lookup local
 4339: from all to 2001:db8:9::9 ipproto udp dport 4341 lookup 4340 proto 201
-4343: from all lookup main suppress_prefixlength 0 proto 201
+4343: from all to 8000::/1 lookup main suppress_prefixlength 0 proto 201
+4343: from all to ::/1 lookup main suppress_prefixlength 0 proto 201
 4345: from 2001:db8:e::1 lookup 4342 proto 201
 32766: from all lookup main"""
 
