@@ -123,19 +123,19 @@ class _Family:
         full_end = min([self._end, *(rule.priority for rule in self._theirs if self._full_must_lead(rule))])
         overlay_end = min([full_end, *(rule.priority for rule in self._theirs if self._overlay_must_lead(rule))])
         if overlay_end == full_end:
-            front = self._fronted(full_end, lambda end: [*self._overlay_front(end), *self._full_front(end)])
+            overlay = full = self._fronted(full_end, lambda end: [*self._overlay_front(end), *self._full_front(end)])
         else:
-            front = self._fronted(full_end, self._full_front) if self._has_full else []
-            front += self._fronted(overlay_end, self._overlay_front)
-        first = min((rule.priority for rule in front), default=0)
+            full = self._fronted(full_end, self._full_front) if self._has_full else []
+            overlay = self._fronted(overlay_end, self._overlay_front)
         ahead = [
             rule
             for rule in self._theirs
-            if rule.priority < first and (self._overlay_must_lead(rule) or self._full_must_lead(rule))
+            if (self._overlay_must_lead(rule) and rule.priority <= _last(overlay))
+            or (self._full_must_lead(rule) and rule.priority <= _last(full))
         ]
         back, behind_all = self._back.rules()
         last = [replace(rule, priority=behind_all) for rule in self._at(GATEWAY_PRIORITY)]
-        return Arrangement(frozenset([*front, *back, *last]), tuple(ahead))
+        return Arrangement(frozenset([*overlay, *full, *back, *last]), tuple(ahead))
 
     # --- which of the others would take our packets
 
@@ -198,7 +198,9 @@ class _Family:
                 break
             self._back.undo(mark)
             end = min(amidst)
-        first = max(first, 1)  # who has a rule of priority 0 stands in front of everybody
+        if first < 1:  # who has a rule of priority 0 stands in front of everybody
+            slots = [slot for slot in slots if slot]
+            first = max(end - len(slots), 1)
         return [replace(rule, priority=first + place) for place, slot in enumerate(slots) for rule in slot]
 
     def _behind(self, end: int) -> list[Rule]:
@@ -263,6 +265,10 @@ def _laid_out(copies: Sequence[tuple[Rule, Rule]], start: int) -> list[Slot]:
             copy = replace(copy, target=start + next(beyond, len(copies)))
         slots.append(_halves(copy))
     return slots
+
+
+def _last(rules: Iterable[Rule]) -> int:
+    return max((rule.priority for rule in rules), default=0)
 
 
 def _halves(rule: Rule) -> list[Rule]:
