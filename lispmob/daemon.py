@@ -47,6 +47,7 @@ from lispmob.mh import cgroups
 from lispmob.mh.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
+from lispmob.problems.problem import Problem
 from lispmob.service import assembly, logs, reloading
 from lispmob.service.alarm import Alarm
 from lispmob.service.datapath_tier import use_tier
@@ -127,6 +128,11 @@ class Daemon:
         """What the kernel refused, when it did."""
         return self._kernel.problem
 
+    @property
+    def host_problems(self) -> tuple[Problem, ...]:
+        """What this host does not let us put into its kernel."""
+        return (*self._kernel.problems, *self.steering.problems)
+
     def now(self) -> float:
         """Monotonic seconds, as the core counts them."""
         return self._loop.time()
@@ -171,7 +177,8 @@ class Daemon:
         stack.callback(self._alarm.cancel)
         stack.callback(self.measuring.close)
         # Hands over what is there already: the first Map-Register leaves in here.
-        self.monitor = await start_monitor(self.policy, self._on_change, self._on_rules_changed)
+        # Who changes routing rules may have changed ours with them: `touch` looks, and repairs.
+        self.monitor = await start_monitor(self.policy, self._on_change, self._kernel.touch)
         stack.push_async_callback(self.monitor.stop)
         await self.desktop.start()
         stack.push_async_callback(self.desktop.stop)
@@ -271,10 +278,6 @@ class Daemon:
         """Marks lead to the uplinks of the moment."""
         self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
         self.flows.on_uplinks()
-
-    def _on_rules_changed(self) -> None:
-        """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
-        self._kernel.touch()
 
     def _on_received(self, one: Received) -> None:
         if self.measuring.on_datagram(one.payload) or self.problems.on_datagram(one.payload):

@@ -55,6 +55,7 @@ def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy
         ignored_interfaces=(file.tun.name, f"{device_prefix(file.tun.name)}*", "lmn*", "lmh*"),
         use_temporary=file.addresses.temporary,
         use_deprecated=file.addresses.deprecated,
+        destinations=tuple(server.address for server in file.map_servers),
     )
 
 
