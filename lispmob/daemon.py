@@ -10,12 +10,11 @@ import asyncio
 import contextlib
 import gc
 import logging
-import secrets
 import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from random import SystemRandom
+from secrets import SystemRandom, randbits
 from typing import Final
 
 from lispmob.api import sd_notify
@@ -60,6 +59,7 @@ from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.publisher import Publisher
+from lispmob.service.register_nonces import RegisterNonces
 from lispmob.service.runs import Runs
 from lispmob.service.sending import sending_uplinks
 from lispmob.service.state_dir import load_xtr_id
@@ -89,7 +89,8 @@ class Daemon:
         self._stop = asyncio.Event()
         self._alarm = Alarm(self._on_time)
         self._xtr_id = file.register.xtr_id or load_xtr_id(file.state_dir, self.state_refusals.append)
-        self.node = Node(self._node_config(), new_nonce=lambda: secrets.randbits(64), jitter=SystemRandom().random)
+        nonces, jitter = RegisterNonces(file.state_dir), SystemRandom().random
+        self.node = Node(self._node_config(), new_nonce=lambda: randbits(64), jitter=jitter, next_nonce=nonces)
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy())
         self.runs = Runs(self.steering)
@@ -396,7 +397,7 @@ class Daemon:
         self._perform(effects)
 
     def _node_config(self) -> NodeConfig:
-        return assembly.node_config(self.file, self._xtr_id, first_nonce=time.time_ns(), host_name=socket.gethostname())
+        return assembly.node_config(self.file, self._xtr_id, host_name=socket.gethostname())
 
     def _kernel_state(self) -> KernelState:
         engine, mask, plan = self.engine, self.steering.policy.mask, self.node.plan

@@ -77,7 +77,7 @@ def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
     return {**found, **meaning.leaving}
 
 
-def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str = "lispmob") -> NodeConfig:
+def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob") -> NodeConfig:
     """What the protocol core is told."""
     return NodeConfig(
         eids=file.eids,
@@ -111,7 +111,6 @@ def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str 
             keepalive_s=file.natt.keepalive_s,
             host_name=(file.natt.host_name or host_name).encode(),
         ),
-        first_nonce=first_nonce,
     )
 
 
