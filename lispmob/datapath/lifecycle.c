@@ -111,10 +111,8 @@ static int receive_v4(int fd, uint16_t port)
 {
     struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(port)};
     int error = option(fd, IPPROTO_IP, IP_PKTINFO, 1);
-    if (!error) /* behind a NAT data leaves from here */
-        error = option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
-    if (!error)
-        error = option(fd, IPPROTO_IP, IP_RECVERR, 1);
+    if (!error) /* behind a NAT data leaves from here; errors are listened to then, and then only (too_big.c) */
+        error = option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
     if (!error)
         error = option(fd, IPPROTO_IP, IP_RECVTTL, 1);
     if (!error)
@@ -129,9 +127,7 @@ static int receive_v6(int fd, uint16_t port)
     if (!error)
         error = option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
     if (!error)
-        error = option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO);
-    if (!error)
-        error = option(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+        error = option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
     if (!error)
         error = option(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
     if (!error)

@@ -110,8 +110,8 @@ static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, cons
             }
             continue;
         }
-        if (error == EMSGSIZE)
-            lm_errors_read(e, fd);
+        if (tries > 0 && error == EMSGSIZE)
+            lm_mtu_refused(e, job, fd);
         if (tries > 0)
             return error == EMSGSIZE ? TOO_BIG : REFUSED;
     }
@@ -151,20 +151,21 @@ void lm_icmp_tell(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
     lm_icmp_send(e, kind, mtu, first.packet, &first.inner, job->now);
 }
 
-static uint32_t overhead(const struct lm_remote *remote)
+uint32_t lm_overhead(const struct lm_remote *remote)
 {
     return (remote->address.family == 4 ? 20u : 40u) + 8u + LM_DATA_HEADER;
 }
 
 uint32_t lm_room_of(const struct lm_job *job)
 {
-    return lm_path_mtu(job->path, job->remote, job->now) - overhead(job->remote);
+    return lm_path_mtu(job->path, job->remote) - lm_overhead(job->remote);
 }
 
 static void too_big(struct lm_engine *e, const struct lm_job *job, uint32_t room)
 {
     lm_count(&e->counters, LM_out_toobig);
-    lm_icmp_tell(e, LM_ICMP_TOO_BIG, room, job);
+    lm_large_note(e, job, job->inner.length); /* somebody would have use for more: is this still all that there is? */
+    lm_icmp_tell(e, LM_ICMP_TOO_BIG, job->inner.version == 6 && room < V6_MTU_MIN ? V6_MTU_MIN : room, job);
 }
 
 static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint32_t room)
@@ -191,7 +192,7 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
 static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
 {
     struct letter letter;
-    for (int tries = 0; tries < 3; tries++) { /* each "too big" has lowered the path MTU */
+    for (int tries = 0; tries < 3; tries++) { /* each "too big" has lowered the path MTU (mtu.c) */
         uint32_t room = lm_room_of(job);
         enum outcome outcome;
         if (job->inner.length <= room) {
@@ -205,18 +206,19 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
             if (outcome == SENT)
                 lm_count(&e->counters, LM_out_outer_fragmented);
         } else {
-            too_big(e, job, job->inner.version == 6 && room < V6_MTU_MIN ? V6_MTU_MIN : room);
+            too_big(e, job, room);
             return LOST;
         }
         if (outcome == SENT) {
             lm_path_proven(e, job->path);
             lm_detour_tell(e, job->path, job->remote);
             lm_stall_sent(e, job->path, job->now);
+            lm_large_note(e, job, job->inner.length < room ? job->inner.length : room);
         }
         if (outcome != TOO_BIG)
             return outcome;
     }
-    lm_count(&e->counters, LM_out_toobig); /* the kernel knows a smaller MTU than it tells */
+    too_big(e, job, lm_room_of(job)); /* the kernel takes even less than it tells */
     return LOST;
 }
 
