@@ -100,8 +100,11 @@ void lm_engine_set_mtu(struct lm_engine *e, const struct lm_addr *local, const s
                        uint32_t mtu)
 {
     pthread_mutex_lock(&e->writer); /* keeps remotes and uplinks where they are; path MTUs are atomic */
+    bool is_sender = false; /* an RTR may be known by addresses that no path has for its own */
     for (size_t i = 0; i < e->uplinks->path_count; i++)
-        if (lm_addr_equal(&e->uplinks->paths[i].address, local))
+        is_sender = is_sender || lm_addr_equal(&e->uplinks->paths[i].address, local);
+    for (size_t i = 0; i < e->uplinks->path_count; i++)
+        if (!is_sender || lm_addr_equal(&e->uplinks->paths[i].address, local))
             lm_remotes_set_mtu(e->locators, address, port, i, mtu > LM_MTU_MAX ? 0 : mtu);
     if (e->mirror)
         lm_mirror_changed(e->mirror);

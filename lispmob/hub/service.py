@@ -50,7 +50,8 @@ class Hub:
             file.to_sites(), file.to_remotes(), traversal=file.to_traversal(), new_nonce=lambda: secrets.randbits(64)
         )
         self._plane.traversal.on_addresses(file.listen)
-        self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY)
+        carries_data = file.proxy.enabled or file.rtr.enabled
+        self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY, carries_data=carries_data)
         self._persistence: Persistence | None = None
         self._forwarding: Forwarding | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -75,6 +76,7 @@ class Hub:
                     is_rtr=self._file.rtr.enabled,
                     asks_elsewhere=self._file.rtr.enabled and bool(self._file.rtr.map_servers),
                     socket_for=self._socket.fileno_for,
+                    send=self._socket.send,
                     on_addresses=self._on_addresses,
                     on_stranger=self._on_stranger,
                     on_miss=self._on_miss,
@@ -130,6 +132,8 @@ class Hub:
         return restored
 
     def _on_received(self, received: Received) -> None:
+        if self._forwarding is not None and self._forwarding.take_answer(received.payload):
+            return
         arrival = Arrival(received.payload, received.source, received.source_port, received.destination)
         self._feed(self._plane.on_datagram(arrival, asyncio.get_running_loop().time()))
 
