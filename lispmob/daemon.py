@@ -48,7 +48,7 @@ from lispmob.mh import cgroups
 from lispmob.mh.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
-from lispmob.service import assembly, logs, punts, reloading
+from lispmob.service import assembly, logs, reloading
 from lispmob.service.alarm import Alarm
 from lispmob.service.datapath_tier import use_tier
 from lispmob.service.desktop import Desktop, start_monitor
@@ -58,6 +58,7 @@ from lispmob.service.lingering import Lingering
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.publisher import Publisher
+from lispmob.service.punts import hand_over
 from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.runs import Runs
 from lispmob.service.sending import sending_uplinks
@@ -291,7 +292,7 @@ class Daemon:
                     self._report_traffic()
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
-            self._perform(punts.tell(self.node, punt, now))
+            self._perform(hand_over(punt, self.node, now))
 
     def _on_time(self) -> None:
         self.desktop.check_clocks()

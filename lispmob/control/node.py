@@ -84,6 +84,7 @@ class Node(NodeDisplay, NodeSizes):
             NattConfig.of(config), new_nonce=new_nonce, next_nonce=self._registrations.next_nonce
         )
         self._direct = LocatorSet()  # the uplinks that need no RTR
+        self._sending = LocatorSet()  # those that may send, with what our records say
         self._resolver = Resolver(config.map_resolvers, new_nonce=new_nonce)
         self._smr = SmrSender(new_nonce=new_nonce)
         self._answerer = Answerer(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
@@ -288,7 +289,8 @@ class Node(NodeDisplay, NodeSizes):
                 asked = Asked(
                     message, datagram.source, source_port, datagram.destination, datagram.ifindex, is_encapsulated
                 )
-                return self._answerer.on_map_request(asked, self._direct, now)
+                own = self._sending if datagram.in_data else self._direct  # an RTR asks about the uplink behind it
+                return self._answerer.on_map_request(asked, own, now)
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
                 self._preference.touch(now)
@@ -316,10 +318,10 @@ class Node(NodeDisplay, NodeSizes):
         self._direct = LocatorSet.of(version, plan.direct, plan.record_locators, plan.eid_records)
         usable = [one.locator for one in plan.uplinks if one.is_usable]
         effects: list[_Inner] = [*self._registrations.on_locators(self._direct, now)]
+        self._sending = LocatorSet.of(version, usable, plan.record_locators, plan.eid_records)
         if not self._direct.says_like(old) or not usable:
-            sending = LocatorSet.of(version, usable, plan.record_locators, plan.eid_records)
             targets = self._smr_targets(now) if usable else []
-            effects += self._smr.on_moved(sending, targets, now)
+            effects += self._smr.on_moved(self._sending, targets, now)
         effects += self._resolver.on_locators(self._direct)
         effects += self._mappings.on_defaults(default_mappings(plan, self.config.eids), now)
         effects += self._prober.on_locators(self._direct, now)  # nobody could answer the others

@@ -147,6 +147,9 @@ struct lm_engine {
     int merge_into;        /* and the descriptor that it will be written to */
     uint8_t *scratch; /* one frame: packets that waited, and fragments; same rule as `pending` */
     uint8_t *fragment, *segment; /* one frame each, same rule */
+    uint8_t *relayed_segment;    /* the same for what is relayed: the inbound thread alone */
+    uint8_t *relayed_fragment;
+    struct lm_bucket relayed_icmp_bucket;
 };
 
 /* device.c: the TUN device; `fd` is one of its lanes */
@@ -158,7 +161,7 @@ bool lm_device_write_merged(struct lm_engine *e, int fd, const struct lm_merge *
 
 /* send.c: the long way, that knows what to do when an uplink refuses. */
 void lm_send(struct lm_engine *e, struct lm_job *job);
-/* Segment `index` of a super-packet as a job of its own, in e->segment. */
+/* Segment `index` of a super-packet as a job of its own, in the buffer of the thread whose job it is. */
 struct lm_job lm_segment_job(struct lm_engine *e, const struct lm_job *job, size_t index);
 void lm_sent(struct lm_engine *e, size_t packets, size_t octets, uint64_t now);
 /* The largest inner packet that leaves whole. */

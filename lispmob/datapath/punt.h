@@ -20,7 +20,7 @@ enum lm_punt_kind {
     LM_PUNT_HEARD = 8,
     LM_PUNT_STATUS = 9,
     LM_PUNT_ECHOED = 10,
-    LM_PUNT_LARGE = 11
+    LM_PUNT_LARGE = 12
 };
 
 /* Who says that packets are too big: ICMP about one of ours, ICMP that only a probe can confirm, or the uplink itself. */
