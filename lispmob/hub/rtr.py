@@ -181,7 +181,7 @@ class Rtr:
         while len(self._pending) > PENDING_LIMIT:
             self._pending.popitem(last=False)
         self.counters["rx_relayed_register"] += 1
-        onward = replace(ecm, to_rtr=False, relayed_by_rtr=True, authentication=None)
+        onward = replace(ecm, to_rtr=False, relayed_by_rtr=True, authentication=None, has_checksum=True)
         return [SendControl(onward.encode(), server.address, source=_same_family(arrival.destination, server.address))]
 
     def _on_notify(self, arrival: Arrival, ecm: EncapsulatedControl, notify: MapNotify, now: float) -> list[RtrEffect]:
