@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from ipaddress import IPv6Address
 from typing import Final
 
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.lcaf import put_address
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Locator, MappingRecord
@@ -169,9 +169,4 @@ def is_sendable(address: IpAddress, via: IpAddress) -> bool:
 
     Loopback is somebody's word only when it comes from loopback, as it does on a test bench.
     """
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return False
-    is_broadcast = address.version == 4 and int(address) == 0xFFFFFFFF
-    if address.is_loopback and not via.is_loopback:
-        return False
-    return not (address.is_unspecified or address.is_multicast or address.is_link_local or is_broadcast)
+    return may_be_rloc(address) or (address.is_loopback and via.is_loopback)

@@ -18,6 +18,7 @@ from lispmob.natt.server_knowledge import RETRY_ALIVE_S, ServerKnowledge
 from lispmob.natt.server_trial import Finding, ServerTrial
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
+from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.auth import Algorithm, sign, verify
 from lispmob.wire.eid import from_prefix
 from lispmob.wire.info import InfoReply, InfoRequest
@@ -262,7 +263,7 @@ class InfoExchange:
             return False
         if any(eid.contains(rtr) for eid in self._config.eids):
             return False
-        if rtr.is_unspecified or rtr.is_multicast or rtr.is_loopback != server.address.is_loopback:
+        if not (rtr.is_loopback and server.address.is_loopback) and not may_be_rloc(rtr):
             return False
         return not is_private(rtr) or is_private(server.address)
 
