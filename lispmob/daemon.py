@@ -287,8 +287,8 @@ class Daemon:
                     self._perform(self.node.on_miss(source, destination, instance_id, now))
                 case model.ControlPacket():
                     self._perform(self.node.on_data_control(assembly.data_control(punt), now))
-                case model.Stalled(address):
-                    self._perform(self.node.on_stalled(address, now))
+                case model.Stalled(address, ifindex):
+                    self._perform(self.node.on_stalled(address, now, ifindex))
                 case model.MtuLearned(locator, mtu_bytes):
                     learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})
                     self._publisher.publish(learned, now)

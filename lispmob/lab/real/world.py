@@ -261,7 +261,6 @@ class World:
             logs = probes.finish()
         return Gap(*(_reopened(log, began, ended) for log in logs))
 
-
     def opened(self, start: Callable[[], Node], *, watch_s: float, version: int = 4) -> Gap:
         """Start the node a while b is registered; when each direction was open, from the start on."""
         began = time.monotonic()
