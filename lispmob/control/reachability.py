@@ -30,7 +30,7 @@ FIRST_CHECK_S: Final = 0.3  # ours: the answer to the first register or Info-Req
 CHECK_PAUSE_S: Final = 0.5  # ours
 CHECKS: Final = 3  # ours: with a tenth lost each way, all of them get lost once in 150 rounds; then it heals by itself
 VERDICT_S: Final = 1.5  # ours: after the first check
-VERDICT_UNKNOWN_S: Final = 2.5  # ours: while no round trip is known
+VERDICT_UNKNOWN_S: Final = 2.0  # ours: while no round trip is known
 VERDICT_ROUND_TRIPS: Final = 4.0
 ROUND_REST_S: Final = 2.0  # ours: between rounds; doubles while they find nothing
 URGENT_REST_S: Final = 0.5
@@ -198,11 +198,10 @@ class Reachability:
 
         `is_urgent`: a locator of a peer was found dead, which is not put down to the weather.
         """
-        if (
-            len(self._ways) + len(self._behind) < 2
-            or not self._ways
-            or (self._round_at is not None and self._is_doubted)
-        ):
+        if len(self._ways) + len(self._behind) < 2 or not self._ways:
+            return []
+        if self._verdict_at is not None:  # a round that asks from the new locators only is followed by one for all
+            self._doubt_at = None if self._is_doubted else self._verdict_at
             return []
         if now > self._ended_at + self._rest_s + CALM_S:
             self._rest_s = ROUND_REST_S
