@@ -20,7 +20,7 @@ from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.effect import Arrival
 from lispmob.hub.nat_binding import Binding, NatEntry
-from lispmob.hub.registration import is_sendable
+from lispmob.hub.registration import is_sendable, is_usable
 from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, RtrEffect, SendFromRelayPort, Stranger
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -100,6 +100,28 @@ class Rtr:
         gone = [entry for _, entry in self.entries if entry.expire(now)]
         return [effect for entry in gone for effect in self._settle(entry)]
 
+    @property
+    def watches(self) -> bool:
+        """True while there is a node that has more than one way in: `on_traffic` wants to know what they carry."""
+        return any(entry.has_choice for _, entry in self.entries)
+
+    def on_traffic(self, used: Iterable[EidPrefix], heard: Iterable[IpAddress], now: float) -> list[RtrEffect]:
+        """Packets left for these prefixes, and came from these places, since the last call.
+
+        A binding that packets leave by and none come from is doubted: the node is asked, by all its bindings, to
+        register again. One that it does not register by is dead, and its siblings have what it had.
+        """
+        effects: list[RtrEffect] = []
+        places = frozenset(heard)
+        for _, entry in self.entries:
+            entry.on_heard(places)
+        for prefix in used:
+            known = self.entries.get(prefix)
+            if known is not None and known.has_choice and known.on_used(places, now):
+                effects += [self._poke(prefix, one) for one in known.usable()]
+        judged = [entry for _, entry in self.entries if entry.judge(now)]
+        return [*effects, *(effect for entry in judged for effect in self._settle(entry))]
+
     def on_encapsulated_control(self, arrival: Arrival, ecm: EncapsulatedControl, now: float) -> list[RtrEffect]:
         """An ECM with R came: a node's register, or a Map-Server's answer to one."""
         try:
@@ -140,19 +162,20 @@ class Rtr:
         if self._pokes.available_at(eid, now) > now or not self._pokes_in_all.take(now):
             return []
         self._pokes.take(eid, now)
+        payload = self._word(eid, packet.outer_destination, packet.outer_source)
+        return [SendFromRelayPort(payload, packet.outer_source, packet.outer_source_port, packet.outer_destination)]
+
+    def _poke(self, prefix: EidPrefix, binding: Binding) -> SendControl:
+        """Ask a node to register again, through the binding that its last register made."""
+        payload = self._word(prefix, binding.rtr, binding.rloc)
+        return SendControl(payload, binding.address, binding.port, source=binding.rtr)
+
+    def _word(self, eid: EidPrefix, source: IpAddress, destination: IpAddress) -> bytes:
+        """An SMR about the node's own EID in a data packet: register again."""
         self._nonces += 1
-        request = MapRequest(
-            self._nonces, None, (packet.outer_destination,), (EidRecord.of(eid),), is_smr=True, dont_map_reply=True
-        )
-        inner = build_ip_udp(
-            packet.outer_destination, CONTROL_PORT, packet.outer_source, CONTROL_PORT, request.encode()
-        )
+        request = MapRequest(self._nonces, None, (source,), (EidRecord.of(eid),), is_smr=True, dont_map_reply=True)
         self.counters["tx_poke"] += 1
-        return [
-            SendFromRelayPort(
-                CONTROL_DATA + inner, packet.outer_source, packet.outer_source_port, packet.outer_destination
-            )
-        ]
+        return CONTROL_DATA + build_ip_udp(source, CONTROL_PORT, destination, CONTROL_PORT, request.encode())
 
     def _on_register(
         self, arrival: Arrival, ecm: EncapsulatedControl, register: MapRegister, now: float
@@ -204,14 +227,14 @@ class Rtr:
         for record in pending.register.records:
             prefix = record.eid_prefix
             if prefix is not None and prefix in confirmed:
-                effects += self._verify(prefix, record, pending)
+                effects += self._verify(prefix, record, pending, now)
         inner = build_ip_udp(ecm.source, CONTROL_PORT, ecm.destination, CONTROL_PORT, ecm.message)
         binding = pending.binding
         answer = SendControl(CONTROL_DATA + inner, binding.address, binding.port, source=binding.rtr)
         self.counters["tx_data_map_notify"] += 1
         return [*effects, answer]
 
-    def _verify(self, prefix: EidPrefix, record: MappingRecord, pending: _Pending) -> list[RtrEffect]:
+    def _verify(self, prefix: EidPrefix, record: MappingRecord, pending: _Pending, now: float) -> list[RtrEffect]:
         """The Map-Server vouches for the register: what it said holds from now on."""
         xtr_id = pending.register.xtr_id
         assert xtr_id is not None
@@ -226,7 +249,9 @@ class Rtr:
             entry = NatEntry(prefix, xtr_id, {})
             self.entries.insert(prefix, entry)
         before = _places(entry)
-        entry.take(pending.binding, [locator for locator in record.locators if not locator.is_reachable])
+        entry.take(pending.binding, [locator for locator in record.locators if not locator.is_reachable], now)
+        reachable = [locator for locator in record.locators if is_usable(locator)]
+        entry.has_open_locators = any(self._own.isdisjoint(locator.ips) for locator in reachable)
         return self._settle(entry) if is_new or _places(entry) != before else []
 
     def _settle(self, entry: NatEntry) -> list[RtrEffect]:

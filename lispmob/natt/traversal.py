@@ -283,7 +283,10 @@ class Traversal:
         asked = [prefix for record in request.records if (prefix := record.eid_prefix) is not None]
         if not any(eid.covers(prefix) for eid in self.config.eids for prefix in asked):
             return [Count("rx_policy")]
-        return [Count("rx_rtr_poke"), *machine.on_poked(now)]
+        # Asked by one uplink, it may be another one that the RTR has lost.
+        others = [one for one in self.machines if one is not machine and one.state is State.RELAYED]
+        doubted = [effect for one in others for effect in one.on_witness_wanted(now)] if asked else []
+        return [Count("rx_rtr_poke"), *machine.on_poked(now), *doubted]
 
     def _on_probed(
         self, machine: UplinkMachine | None, request: MapRequest, arrival: DataControl, now: float
