@@ -148,6 +148,8 @@ class Traversal:
             ecm = EncapsulatedControl.decode(arrival.payload)
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
+        if not ecm.has_checksum:
+            self._counters["rx_ecm_unsummed"] += 1
         if ecm.to_rtr:
             return list(self.rtr.on_encapsulated_control(arrival, ecm, now))
         return list(self.relayed.on_encapsulated_register(arrival, ecm, now))
@@ -164,6 +166,10 @@ class Traversal:
             return list(self.rtr.on_probe(arrival, now))
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
+
+    def on_traffic(self, used: Iterable[EidPrefix], heard: Iterable[IpAddress], now: float) -> list[RtrEffect]:
+        """Packets left for these prefixes, and came from these places, since the last call."""
+        return self.rtr.on_traffic(used, heard, now)
 
     def on_stranger(self, packet: Stranger, now: float) -> list[RtrEffect]:
         """Data came from a source that is not registered from there."""

@@ -13,23 +13,6 @@ _ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackT
 
 _PRIORITIES: Final = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>"))
 
-# Events that a person would tell a friend: at INFO. The rest is for debugging.
-TOLD: Final = frozenset(
-    {
-        "registered",
-        "auth-failed",
-        "moved",
-        "withdrawn",
-        "natt",
-        "rtr-failed",
-        "natt-stranded",
-        "natt-absent",
-        "uplinks-ranked",
-        "shortcut-opened",
-        "shortcut-closed",
-    }
-)
-
 
 def harmless(text: str) -> str:
     """The text with every character escaped that is not printed: what peers send must neither end a line nor paint one.
