@@ -56,7 +56,9 @@ from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
+from lispmob.service.near import near
 from lispmob.service.publisher import Publisher
+from lispmob.service.punts import hand_over
 from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.runs import Runs
 from lispmob.service.sending import sending_uplinks
@@ -104,6 +106,7 @@ class Daemon:
         self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
         self._has_looked = False
         self._engine_uplinks: tuple[model.Uplink, ...] | None = None
+        self._near: model.Near | None = None
 
     @property
     def policy(self) -> UplinkPolicy:
@@ -200,6 +203,7 @@ class Daemon:
         for reason in delta.reasons:
             self._publisher.say(reason.text)
         if not delta.has_changed:
+            self._use_uplinks()  # an address that is no uplink's came or went: nothing is taken from it
             self._lingering.on_network((), self.policy, state)
             self._kernel.touch_after_move()  # a gateway may be another one
             return
@@ -254,6 +258,9 @@ class Daemon:
 
     def _use_uplinks(self) -> None:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
+        if (around := near(self.file, self.network, self.uplinks, self.node.plan)) != self._near:
+            self.engine.set_near(around)
+            self._near = around
         wanted = sending_uplinks(self.file, self.uplinks, self.node)
         if wanted == self._engine_uplinks:
             return
@@ -283,26 +290,11 @@ class Daemon:
         now = self._loop.time()
         for punt in self.engine.drain():
             match punt:
-                case model.Miss(source, destination, instance_id):
-                    self._perform(self.node.on_miss(source, destination, instance_id, now))
-                case model.ControlPacket():
-                    self._perform(self.node.on_data_control(assembly.data_control(punt), now))
-                case model.Stalled(address):
-                    self._perform(self.node.on_stalled(address, now))
-                case model.MtuLearned(locator, mtu_bytes):
-                    learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})
-                    self._publisher.publish(learned, now)
-                case model.Silent(locator, is_flowing, is_alone):
-                    self._report_traffic()
-                    self._perform(self.node.on_unanswered(locator, is_flowing, now, is_alone=is_alone))
-                case model.HeardAgain(locator, local):
-                    self._perform(self.node.on_heard([(local, locator)], now))
-                case model.Echoed(locator, local):
-                    self._perform(self.node.on_echoed(local, locator, now))
-                case model.StatusBits(source, instance_id, rloc, bits, width):
-                    self._perform(self.node.on_status_bits(source, instance_id, rloc, bits, width, now))
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
+                case model.Silent():
+                    self._report_traffic()
+            self._perform(hand_over(punt, self.node, now))
 
     def _on_time(self) -> None:
         self.desktop.check_clocks()
@@ -365,6 +357,7 @@ class Daemon:
             logs.configure(self.file.log.level)
             self.engine.set_eids(self.file.eids)
             self.engine.set_guard(assembly.guarded(self.file))
+            self.engine.check_sources(assembly.source_check(self.file))
             self.engine.use_echo_nonce(self.file.probing.echo_nonce)
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
             self.steering.on_policy(self.file.steering.to_policy())

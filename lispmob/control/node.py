@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias, assert_never
 
-from lispmob.control.acceptance import Guard
+from lispmob.control import claims
 from lispmob.control.answering import Answerer, Asked
 from lispmob.control.default_mappings import default_mappings
 from lispmob.control.effect import (
@@ -35,6 +35,7 @@ from lispmob.control.effect import (
     WatchForSilence,
 )
 from lispmob.control.forwarding import ForwardingPolicy
+from lispmob.control.gate import Gate, NonceBook
 from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
@@ -58,7 +59,7 @@ from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
-from lispmob.wire.message import decode_control
+from lispmob.wire.message import ControlMessage, decode_control
 from lispmob.wire.record import Action, Locator, MappingRecord
 
 __all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig", "NodeEffect"]
@@ -77,11 +78,11 @@ class Node(NodeDisplay):
         self.locators = LocatorSet()
         self.counters: Counter[str] = Counter()
         self._registrations = Registrations(config, jitter=jitter)
-        self.traversal = Traversal(
-            NattConfig.of(config), new_nonce=new_nonce, next_nonce=self._registrations.next_nonce
-        )
+        asked = NonceBook(new_nonce)
+        self.gate = Gate(asked, self._registrations.nonces)
+        self.traversal = Traversal(NattConfig.of(config), new_nonce=asked, next_nonce=self._registrations.next_nonce)
         self._direct = LocatorSet()  # the uplinks that need no RTR
-        self._resolver = Resolver(config.map_resolvers, new_nonce=new_nonce)
+        self._resolver = Resolver(config.map_resolvers, new_nonce=asked)
         self._smr = SmrSender(new_nonce=new_nonce)
         self._answerer = Answerer(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._mappings = Mappings(ForwardingPolicy.of(config), config.map_cache_limit)
@@ -90,7 +91,7 @@ class Node(NodeDisplay):
         self._preference = Preference(config.preference)
         self._prober = Prober(
             config.probing or ProbeConfig(),
-            new_nonce=new_nonce,
+            new_nonce=asked,
             jitter=jitter,
             enabled=config.probing is not None,
         )
@@ -117,20 +118,21 @@ class Node(NodeDisplay):
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
         """A control datagram arrived: believed only as far as it proves itself."""
-        try:
-            if (taken := self.traversal.on_datagram(datagram, now)) is not None:
-                return self._route(taken, now)
-            return self._route(self._receive(datagram, now), now)
-        except MalformedMessage as malformed:
-            return self._route([Count(malformed.counter)], now)
+        message = self._read(datagram.payload, datagram.source, now)
+        return self._route([message], now) if isinstance(message, Count) else self._take(message, datagram, now)
 
     def on_data_control(self, arrival: DataControl, now: float) -> list[NodeEffect]:
         """A control message arrived on the data port."""
+        message = self._read(arrival.payload, arrival.outer_source, now)
+        if isinstance(message, Count):
+            return self._route([message], now)
         is_relayed = any(one.relays for one in self.plan.uplinks if one.locator.address == arrival.outer_destination)
-        taken = self.traversal.on_data_control(arrival, now) if is_relayed or arrival.is_about_ways else None
+        taken = self.traversal.on_data_control(arrival, now, message) if is_relayed or arrival.is_about_ways else None
         if taken is not None:
             return self._route(taken, now)
-        return in_data(self.on_datagram(arrival.as_datagram(), now), arrival, self.plan)
+        if arrival.source != arrival.outer_source and (not is_relayed or isinstance(message, MapRequest)):
+            return self._route([Count("rx_policy")], now)  # who asks is who has sent it, and nobody else is answered
+        return in_data(self._take(message, arrival.as_datagram(), now), arrival, self.plan)
 
     def on_stalled(self, address: IpAddress, now: float) -> list[NodeEffect]:
         """What leaves by this uplink's RTR has not been answered for longer than a round trip."""
@@ -191,6 +193,14 @@ class Node(NodeDisplay):
         if said is None:
             return self._route([Count("rx_status_source")], now)
         return self._route(self._prober.on_status_bits(said.fallen, said.risen, now), now)
+
+    def on_source_doubted(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
+        """Data came in whose inner source has no mapping here, or one that does not name its sender: who is right?"""
+        eid = EidPrefix.host(source, instance_id)
+        own, is_ours = self._source_for(eid), self.config.owner_of(source, instance_id) is not None
+        if own is None or is_ours or self._is_infrastructure(source, instance_id) or not self.plan.asks_mapping_system:
+            return self._route([Count("rx_source")], now)
+        return self._route(claims.on_doubt(eid, own, self._mappings, self._resolver, now), now)
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
@@ -259,46 +269,51 @@ class Node(NodeDisplay):
         c = self.config
         return self._mappings.on_policy(ForwardingPolicy.of(c), c.map_cache_limit, c.static_mappings, now)
 
-    def _receive(self, datagram: Datagram, now: float) -> list[MachineEffect]:
-        message = decode_control(datagram.payload)
+    def _read(self, payload: bytes, source: IpAddress, now: float) -> ControlMessage | Count:
+        """The one time that a datagram is decoded; or why it is not."""
+        refused = self.gate.refuses(payload, source, self._is_known, now)
+        try:
+            return Count(refused) if refused is not None else decode_control(payload)
+        except MalformedMessage as malformed:
+            return Count(malformed.counter)
+
+    def _take(self, message: ControlMessage, datagram: Datagram, now: float) -> list[NodeEffect]:
+        taken = self.traversal.on_datagram(datagram, now, message)
+        if taken is not None:
+            return self._route(taken, now)
+        try:
+            return self._route(self._receive(message, datagram, now), now)
+        except MalformedMessage as malformed:  # inside of an ECM
+            return self._route([Count(malformed.counter)], now)
+
+    def _receive(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect]:
         is_encapsulated, source_port = isinstance(message, EncapsulatedControl), datagram.source_port
         if isinstance(message, EncapsulatedControl):
             if not self._is_ours(message.destination):
                 return [Count("rx_policy")]
             source_port = message.source_port
             message = decode_control(message.message)
-            if isinstance(message, EncapsulatedControl):
-                return [Count("rx_ecm")]
             if not isinstance(message, MapRequest):
-                return [Count("rx_type")]
+                return [Count("rx_ecm" if isinstance(message, EncapsulatedControl) else "rx_type")]
         match message:
             case MapRequest(is_smr=True, is_probe=False):
-                return self._on_smr(message, datagram, now)
+                if not self.plan.asks_mapping_system:
+                    return [Count("rx_smr_relayed")]  # the RTR looks after its mappings; nobody could answer us
+                own = self._source_for(eid) if (eid := solicited(message)) is not None else None
+                return claims.on_smr(message, datagram.source, own, self._mappings, self._resolver, now)
             case MapRequest():
-                asked = Asked(
-                    message, datagram.source, source_port, datagram.destination, datagram.ifindex, is_encapsulated
-                )
+                is_known = self._is_known(datagram.source)
+                asked = Asked.of(message, datagram, source_port, is_encapsulated=is_encapsulated, is_known=is_known)
                 return self._answerer.on_map_request(asked, self._direct, now)
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
                 self._preference.touch(now)
                 return [Count("rx_nonce")] if answered is None else [*answered]
             case MapReply():
-                return self._resolver.on_map_reply(message, datagram.destination, self._guard(), now)
+                return self._resolver.on_map_reply(message, datagram.destination, self._guard(), now, datagram.source)
             case MapNotify():
                 return self._registrations.on_map_notify(message, datagram.payload, now)
         return [Count("rx_type")]
-
-    def _on_smr(self, request: MapRequest, datagram: Datagram, now: float) -> list[MachineEffect]:
-        """Only what is in the cache is asked for, and only of the mapping system: an SMR may be forged."""
-        if not self.plan.asks_mapping_system:
-            return [Count("rx_smr_relayed")]  # the RTR looks after its mappings; nobody could answer us
-        eid = solicited(request)
-        entry = self._mappings.known(eid.address, eid.instance_id) if eid is not None else None
-        if eid is None or entry is None:
-            return [Count("rx_policy")]
-        event = Event("smr-received", {"eid": str(eid), "rloc": str(datagram.source)})
-        return [event, *self._resolver.on_smr(eid, entry.prefix, self._source_for(eid), now)]
 
     def _on_plan(self, now: float) -> list[_Inner]:
         """Uplinks need RTRs, or need them no more: the whole handover leaves here, registers first, then the SMRs."""
@@ -383,16 +398,3 @@ class Node(NodeDisplay):
         targets = self._peers.targets(self.map_cache, self.config, self.locators, lately)
         # An RTR in use knows from our registers; Open Overlay Router's forgets us when it is sent an SMR.
         return [one for one in targets if one.rloc not in self.plan.rtrs]
-
-    def _source_for(self, prefix: EidPrefix) -> IpAddress | None:
-        eid = self.config.eid_for(prefix.family, prefix.instance_id)
-        return eid.address if eid is not None else None
-
-    def _guard(self) -> Guard:
-        return Guard(self.config.eids, self.locators.addresses, self.config.mapping_system)
-
-    def _is_infrastructure(self, address: IpAddress, instance_id: int) -> bool:
-        return not instance_id and (address in self.config.mapping_system or address in self.locators.addresses)
-
-    def _is_ours(self, address: IpAddress) -> bool:
-        return address in self.locators.addresses or any(eid.contains(address) for eid in self.config.eids)

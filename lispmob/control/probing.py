@@ -97,6 +97,10 @@ class Prober:
         """False only when every pair with this locator has been found dead."""
         return remote not in self._unreachable
 
+    def is_target(self, remote: IpAddress) -> bool:
+        """True for a locator that a mapping in use names."""
+        return remote in self._targets
+
     def is_silent(self, local: IpAddress) -> bool:
         """True when this RLOC of ours reaches nobody, while others reach the same locators."""
         return local in self._silent

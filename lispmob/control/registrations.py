@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from lispmob.control.effect import Count, MachineEffect
+from lispmob.control.gate import NonceBook
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.node_config import MapServerPeer, NodeConfig
 from lispmob.control.registration import Registration, RegistrationPolicy
@@ -26,6 +27,7 @@ class Registrations:
         self._jitter = jitter
         self._locators = LocatorSet()
         self._last_nonce = config.first_nonce - 1
+        self.nonces = NonceBook(self._count_on)
         self._machines = {identity: self._make(identity) for identity in _identities(config)}
 
     @property
@@ -92,6 +94,9 @@ class Registrations:
 
     def next_nonce(self) -> int:
         """The next nonce of a Map-Register, whatever way it takes."""
+        return self.nonces()
+
+    def _count_on(self) -> int:
         self._last_nonce = (self._last_nonce + 1) % NONCE_SPACE
         return self._last_nonce
 

@@ -16,6 +16,7 @@
 #include "mirror.h"
 #include "pending.h"
 #include "punt.h"
+#include "source.h"
 #include "table.h"
 #include "uplink.h"
 
@@ -34,6 +35,7 @@ struct lm_config {
     bool is_rtr;               /* a proxy that passes on what is for an entry of the table without the kernel's help */
     bool is_proxy;             /* any inner source out, any inner destination in; the sender must be registered */
     bool copy_dscp, udp_checksum;
+    uint8_t source_check;      /* enum lm_source_check; changes with both locks held */
     bool pins_threads; /* to a processor each, where there are two */
     uint16_t data_port;
     uint32_t proxy_instance_id; /* the one that a proxy forwards for */
@@ -134,6 +136,7 @@ struct lm_engine {
     struct lm_heard heard_last;          /* the common case: the same peer again */
 
     struct lm_relay *relay;                        /* relay.c; the inbound thread's */
+    struct lm_sources *sources;                    /* source.c; the inbound thread's (sharing), or the control side's (alone) */
 
     int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
     bool has_vnet; /* the TUN device speaks struct virtio_net_hdr */
@@ -145,6 +148,7 @@ struct lm_engine {
     int merge_into;        /* and the descriptor that it will be written to */
     uint8_t *scratch; /* one frame: packets that waited, and fragments; same rule as `pending` */
     uint8_t *fragment, *segment; /* one frame each, same rule */
+    uint8_t *relayed_segment;    /* the same for what is relayed: the inbound thread alone */
 };
 
 /* device.c: the TUN device; `fd` is one of its lanes */
@@ -156,7 +160,7 @@ bool lm_device_write_merged(struct lm_engine *e, int fd, const struct lm_merge *
 
 /* send.c: the long way, that knows what to do when an uplink refuses. */
 void lm_send(struct lm_engine *e, struct lm_job *job);
-/* Segment `index` of a super-packet as a job of its own, in e->segment. */
+/* Segment `index` of a super-packet as a job of its own, in the buffer of the thread whose job it is. */
 struct lm_job lm_segment_job(struct lm_engine *e, const struct lm_job *job, size_t index);
 void lm_sent(struct lm_engine *e, size_t packets, size_t octets, uint64_t now);
 /* The largest inner packet that leaves whole. */

@@ -136,7 +136,7 @@ void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
 struct lm_job lm_segment_job(struct lm_engine *e, const struct lm_job *job, size_t index)
 {
     struct lm_job made = *job;
-    made.packet = e->segment + LM_FRAME_HEADROOM;
+    made.packet = (job->is_relayed ? e->relayed_segment : e->segment) + LM_FRAME_HEADROOM;
     made.inner.length = lm_segment_write(made.packet, job->packet, &job->inner, &job->segments, index);
     made.segments.count = 0;
     made.vnet = (lm_vnet){0};
