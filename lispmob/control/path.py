@@ -15,6 +15,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
+from lispmob.control.agenda import Agenda
 from lispmob.control.path_quality import PathQuality
 from lispmob.control.patience import QUICKEST_S
 from lispmob.values import dataclass
@@ -88,9 +89,10 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 
 
 class Path:
-    """The timetable of one pair. It says how many probes are due; `probing.py` sends them."""
+    """The timetable of one pair, noted in an agenda. It says how many probes are due; `probing.py` sends them."""
 
-    def __init__(self, pair: Pair, eid: EidPrefix, first_at: float) -> None:
+    def __init__(self, pair: Pair, eid: EidPrefix, first_at: float, agenda: Agenda[Path] | None = None) -> None:
+        self._agenda = Agenda[Path]() if agenda is None else agenda
         self.pair = pair
         self.eid = eid
         self.state = State.UNKNOWN
@@ -112,6 +114,16 @@ class Path:
         self._round_ends_at = 0.0
         self._backoff_s = 0.0
         self._is_pressed = False
+
+    @property
+    def wake_at(self) -> float:
+        """When to call on_due."""
+        return self._wake_at
+
+    @wake_at.setter
+    def wake_at(self, at: float) -> None:
+        self._wake_at = at
+        self._agenda.set(self, at)
 
     @property
     def is_down(self) -> bool:

@@ -193,7 +193,7 @@ class Resolver:
         return self._claim(Lookup(eid, Reason.SMR, source, now, cached), now)
 
     def on_doubt(self, eid: EidPrefix, cached: EidPrefix, source: IpAddress | None, now: float) -> list[MachineEffect]:
-        """Data came from a host whose mapping, the cached prefix, names somebody else, or that has none: may be asked."""
+        """Data came from a host whose mapping, the cached prefix, does not name the sender, or that has none."""
         if eid in self._lookups or cached in self._claims:
             return []
         if len(self._claims) >= MAX_CLAIMS:
