@@ -34,6 +34,7 @@ from lispmob.control.effect import (
     UseStatusBits,
     WatchForSilence,
 )
+from lispmob.control.gate import WANTED
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
@@ -47,7 +48,7 @@ from lispmob.mh import cgroups
 from lispmob.mh.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
-from lispmob.service import assembly, logs, reloading
+from lispmob.service import assembly, logs, punts, reloading
 from lispmob.service.alarm import Alarm
 from lispmob.service.datapath_tier import use_tier
 from lispmob.service.desktop import Desktop, start_monitor
@@ -58,7 +59,6 @@ from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.near import near
 from lispmob.service.publisher import Publisher
-from lispmob.service.punts import hand_over
 from lispmob.service.registration_problems import RegistrationProblems
 from lispmob.service.runs import Runs
 from lispmob.service.sending import sending_uplinks
@@ -94,7 +94,7 @@ class Daemon:
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy())
         self.runs = Runs(self.steering)
-        self.control = ControlSocket(self._on_received)
+        self.control = ControlSocket(self._on_received, is_noise=self._is_noise, types=WANTED)
         self.monitor: Monitor | None = None
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
@@ -277,6 +277,14 @@ class Daemon:
         """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
         self._kernel.touch()
 
+    def _is_noise(self, payload: bytes) -> bool:
+        """Answers to nothing, and messages for others: no more is made of them, however many they are."""
+        why = self.node.gate.is_noise(payload)
+        if why is None or self.measuring.nonces.knows(payload[4:12]):
+            return False
+        self.node.counters[why] += 1
+        return True
+
     def _on_received(self, one: Received) -> None:
         if self.measuring.on_datagram(one.payload):
             return
@@ -290,11 +298,11 @@ class Daemon:
         now = self._loop.time()
         for punt in self.engine.drain():
             match punt:
-                case model.TrafficResumed(is_outbound, at, last_before):
-                    self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
                 case model.Silent():
                     self._report_traffic()
-            self._perform(hand_over(punt, self.node, now))
+                case model.TrafficResumed(is_outbound, at, last_before):
+                    self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
+            self._perform(punts.tell(self.node, punt, now))
 
     def _on_time(self) -> None:
         self.desktop.check_clocks()

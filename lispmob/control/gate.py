@@ -27,6 +27,8 @@ KNOWN_BURST: Final = 400
 _ANSWERS: Final = frozenset({MessageType.MAP_REPLY, MessageType.MAP_NOTIFY, MessageType.INFO})
 _QUESTIONS: Final = frozenset({MessageType.MAP_REQUEST, MessageType.ENCAPSULATED_CONTROL})
 _NONCE: Final = slice(4, 12)
+WANTED: Final = tuple(sorted(_ANSWERS | _QUESTIONS))
+"""The types that somebody may send to a node."""
 
 
 class NonceBook:

@@ -33,9 +33,10 @@ ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
 PRIORITY_NEVER = 255
-_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD, _STATUS, _ECHOED, _SOURCE = range(
-    1, 12
+_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD, _STATUS, _ECHOED = range(
+    1, 11
 )  # enum lm_punt_kind
+_SOURCE = 12
 SOURCE_CHECKS: Final[dict[SourceCheck, int]] = {"off": 1, "loose": 2, "strict": 3}  # enum lm_source_check
 _NEAR_OWN, _NEAR_LINK, _NEAR_PROXY = 1, 2, 3  # enum lm_near
 DATA_PORTS = {"pool": 0, "fixed": 1, "ephemeral": 2}  # enum lm_data_port

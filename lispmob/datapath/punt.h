@@ -20,7 +20,7 @@ enum lm_punt_kind {
     LM_PUNT_HEARD = 8,
     LM_PUNT_STATUS = 9,
     LM_PUNT_ECHOED = 10,
-    LM_PUNT_SOURCE = 11 /* source.c: the mapping of an inner source does not name who sent it, or there is none */
+    LM_PUNT_SOURCE = 12 /* source.c: the mapping of an inner source does not name who sent it, or there is none */
 };
 
 struct lm_punt {

@@ -1,8 +1,6 @@
-"""What the datapath cannot decide alone, handed to the node; pure."""
+"""What the datapath tells, as inputs of the core; pure."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from lispmob.control.effect import Event
 from lispmob.control.node import Node, NodeEffect
@@ -10,8 +8,8 @@ from lispmob.datapath import model
 from lispmob.service import assembly
 
 
-def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
-    """What follows from one report of the datapath. What the journal of handovers counts is not the node's."""
+def tell(node: Node, punt: model.Punt, now: float) -> list[NodeEffect]:
+    """Give one report to the node; what it wants done about it."""
     match punt:
         case model.Miss(source, destination, instance_id):
             return node.on_miss(source, destination, instance_id, now)
