@@ -23,19 +23,23 @@ NEGATIVE_TTL_MIN: Final = 15  # RFC 9301, 5.5: of a negative Map-Reply
 class Guard:
     """What no mapping from outside may take over: our EIDs, our RLOCs, and the way to the mapping system.
 
-    `overlay`: where other EIDs are, if somebody has said so; networks of every Instance-ID.
+    `overlay`: where other EIDs are, if somebody has said so; networks of every Instance-ID. `sites`: of a hub, which
+    believes nothing that is wider than one of them.
     """
 
     own_eids: tuple[EidPrefix, ...] = ()
     own_rlocs: frozenset[IpAddress] = frozenset()
     mapping_system: frozenset[IpAddress] = frozenset()
     overlay: tuple[EidPrefix, ...] = ()
+    sites: tuple[EidPrefix, ...] = ()
 
     def is_overclaim(self, record: MappingRecord, prefix: EidPrefix) -> bool:
         """True for a mapping that would capture everything, or something of ours, or more than anybody has."""
-        touches_us = any(prefix.covers(eid) or eid.covers(prefix) for eid in self.own_eids)
+        if any(prefix.covers(site) and prefix != site for site in self.sites):
+            return True
         if not record.locators:
             return prefix.mask_len == 0 or any(prefix.covers(eid) for eid in self.own_eids)
+        touches_us = any(prefix.covers(eid) or eid.covers(prefix) for eid in self.own_eids)
         if prefix.mask_len < NARROW[prefix.family] or touches_us or self._leaves_overlay(prefix):
             return True
         # RLOCs live in no Instance-ID; a virtual network may well reuse their numbers.

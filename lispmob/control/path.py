@@ -31,6 +31,7 @@ STEADY_AFTER: Final = 8  # ours, in probes: then the variation is that of the pa
 QUICKEST_VERDICT_S: Final = 1.9 * QUICKEST_S  # ours: a busy peer is given that long, however near it is
 PRESSED_VERDICT: Final = 1.9  # ours, in round trips: where nothing was flowing there is time for doubt
 PRESSED_S: Final = 0.25  # ours: with a patience of one timeout at most, a dead path is left within two of them
+SPARED_MAX: Final = 20  # ours, in intervals: whoever forges the locator could vouch for it without end
 ECHO_REST: Final = 10  # ours, in intervals: a peer that sends to another locator of ours cannot echo to this one
 SILENCE: Final = "data unanswered"
 
@@ -104,6 +105,7 @@ class Path:
         self.can_echo = False
         self._echo_asked_at: float | None = None
         self._echo_rest_until = 0.0
+        self._spared_times = 0  # probes in a row that data has stood in for
         self._deaths: list[float] = []
         self._answers = 0
         self._was_answered = False
@@ -166,8 +168,9 @@ class Path:
             self.wake_at = now + self.timeout_s(config)
             return Due.ECHO
         proven_until = now if self.last_heard is None else self.last_heard + _spread(config.interval_s, config, jitter)
-        if proven_until <= now:
+        if proven_until <= now or self._spared_times >= SPARED_MAX:
             return None
+        self._spared_times += 1
         self.wake_at = proven_until
         return Due.NOTHING
 
@@ -187,6 +190,7 @@ class Path:
             self._was_answered = False
             self.wake_at = now + _spread(self._backoff_s, config, jitter)
             return True
+        self._spared_times = 0
         pause_s = self._pressed_pause_s(config) if self._is_pressed else self.timeout_s(config)
         self._awaited_until = self.wake_at = now + pause_s
         return True

@@ -34,11 +34,15 @@ class RtrLookup:
         self._resolver = Resolver((), new_nonce=new_nonce)
         self._servers: frozenset[IpAddress] = frozenset()
         self._own = LocatorSet()
+        self._sites: tuple[EidPrefix, ...] = ()
         self._expires: dict[EidPrefix, float] = {}
         self._strangers: dict[EidPrefix, float] = {}  # when to ask about them
 
-    def on_map_servers(self, servers: Iterable[IpAddress], own: Iterable[IpAddress]) -> None:
-        """Whom to ask, and from where."""
+    def on_map_servers(
+        self, servers: Iterable[IpAddress], own: Iterable[IpAddress], sites: Iterable[EidPrefix] = ()
+    ) -> None:
+        """Whom to ask, and from where; and what no answer may be wider than: the EID-Prefixes of our own sites."""
+        self._sites = tuple(sites)
         self._own = LocatorSet.of(1, [LocalLocator(address) for address in own])
         self._servers = frozenset(servers) - self._own.addresses
         self._resolver.on_resolvers(sorted(self._servers, key=lambda one: (one.version, int(one))))
@@ -79,7 +83,7 @@ class RtrLookup:
 
     def on_map_reply(self, reply: MapReply, arrived_at: IpAddress, now: float) -> list[LookupEffect]:
         """A Map-Reply came to the control port."""
-        guard = Guard(own_rlocs=self._own.addresses, mapping_system=self._servers)
+        guard = Guard((), self._own.addresses, self._servers, sites=self._sites)
         return self._sort(self._resolver.on_map_reply(reply, arrived_at, guard, now), now)
 
     def _sort(self, effects: Iterable[MachineEffect], now: float) -> list[LookupEffect]:
