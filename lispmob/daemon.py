@@ -81,6 +81,7 @@ class Daemon:
         self.started_wall = time.time()
         self.journal = HandoverJournal()
         self.problems = RegistrationProblems()
+        self.reload = reloading.Seldom(self._reload)
         self.reload_on_signal = reloading.OnSignal(self.reload)
         self.uplinks: tuple[Uplink, ...] = ()
         self.network = NetworkState()
@@ -355,7 +356,7 @@ class Daemon:
 
     # --- the rest
 
-    async def reload(self) -> Reloaded:
+    async def _reload(self) -> Reloaded:
         """Read the configuration again. Raises ConfigError and changes nothing when it has errors."""
         sd_notify.reloading()
         try:
