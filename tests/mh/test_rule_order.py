@@ -28,7 +28,7 @@ def their(priority: int, table: int = 77, **more: object) -> Rule:
 
 def marked(priority: int, mark: int, mask: int, table: int = 77, **more: object) -> Rule:
     selectors = ((MARK, struct.pack("=I", mark)), (MARK_MASK, struct.pack("=I", mask)))
-    return their(priority, table, selectors=selectors, **more)
+    return their(priority, table, selectors=selectors, **more)  # type: ignore[arg-type]
 
 
 def of_users(priority: int, first: int, last: int, **more: object) -> Rule:
