@@ -16,6 +16,7 @@ PURE = (
     "control/",
     "natt/",
     "problems/",
+    "config/doubts.py",
     "mh/policy.py",
     "mh/scheduler.py",
     "mh/selector.py",
@@ -30,12 +31,22 @@ PURE = (
     "api/dbus_values.py",
     "iface_monitor/default_routes.py",
     "mh/plan.py",
+    "flow/auth.py",
+    "flow/caller.py",
+    "flow/effect.py",
+    "flow/endpoint.py",
+    "flow/holder.py",
+    "flow/message.py",
+    "flow/name.py",
+    "flow/quality.py",
+    "flow/race.py",
+    "flow/table.py",
     "mh/rule.py",
     "mh/rule_order.py",
     "mh/nft_text.py",
     "service/handovers.py",
     "service/narration.py",
-    "service/registration_problems.py",
+    "service/complaints.py",
     "service/native_routes.py",
     "service/waking.py",
 )
@@ -61,6 +72,7 @@ ONE_HOME = {
     "dbus_next": {"bus/connection.py"},
     "dbus_fast": {"bus/connection.py"},
     "sqlite3": {"hub/store.py"},
+    "dns": {"flow/resolve.py"},
     "matplotlib": {"lab/charts.py", "lab/bench/charts.py"},
 }
 """A library that is imported in one file can be replaced in one file."""
@@ -77,6 +89,11 @@ MAY_NOT = [
     ("lab/", "daemon control hub datapath mh iface_monitor", "the lab starts processes, as a user would"),
     ("api/cli/", "control datapath hub daemon config api.server", "the command line is a client, quick to start"),
     ("datapath/", "control mh api hub", "the datapath never asks why an entry is there"),
+    ("flow/", "natt mh datapath hub iface_monitor", "how packets travel is not the business of flows"),
+    *(
+        (f"flow/{name}.py", "config control service api wire", "programs that use flows need the standard library only")
+        for name in ("__init__", "aio", "cli", "client", "errors", "packets")
+    ),
     ("", "daemon", "the composition root sees everything, so nothing may see it"),
 ]
 

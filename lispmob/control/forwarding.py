@@ -24,6 +24,7 @@ from lispmob.control.node_config import Fallback, NodeConfig
 from lispmob.control.preference import Group
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.record import Action, Locator
 
 NO_RANKS: Final[Mapping[Group, Mapping[IpAddress, int]]] = {}
@@ -77,24 +78,36 @@ def decide(
 def usable_locators(
     locators: Iterable[Locator], policy: ForwardingPolicy, own: LocatorSet
 ) -> tuple[UsableLocator, ...]:
-    """Those that we may and can encapsulate to, most preferred first; equal ones keep their order."""
+    """Those that we may and can encapsulate to, most preferred first; equal ones keep their order.
+
+    Of a family by which we reach nobody only when there are no others.
+    """
+    given = tuple(locators)
+    found = _usable_in(own.live_families, given, policy, own)
+    return found or possible_locators(given, policy, own)
+
+
+def possible_locators(
+    locators: Iterable[Locator], policy: ForwardingPolicy, own: LocatorSet
+) -> tuple[UsableLocator, ...]:
+    """The same whatever family they are of: it may lead somewhere again."""
+    return _usable_in(own.families, locators, policy, own)
+
+
+def _usable_in(
+    families: Container[int], locators: Iterable[Locator], policy: ForwardingPolicy, own: LocatorSet
+) -> tuple[UsableLocator, ...]:
     found: dict[IpAddress, UsableLocator] = {}
-    families, our_addresses = own.families, own.addresses
+    our_addresses = own.addresses
     for locator in locators:
         if not locator.is_reachable or locator.priority == NEVER:
             continue
         for address in locator.ips:
             is_ours = address in our_addresses or any(eid.contains(address) for eid in policy.own_eids)
-            if address.version in families and not is_ours and is_unicast(address):
+            if address.version in families and not is_ours and may_be_rloc(address):
                 found.setdefault(address, UsableLocator(address, locator.priority, locator.weight))
                 break  # the other addresses of a list name the same locator
     return tuple(sorted(found.values(), key=lambda one: one.priority))
-
-
-def is_unicast(address: IpAddress) -> bool:
-    """True for an address that a datagram can be sent to across a network."""
-    is_bad = address.is_unspecified or address.is_loopback or address.is_multicast or address.is_link_local
-    return not is_bad and not (address.version == 4 and (address.is_reserved or int(address) >> 24 == 0))
 
 
 def equals(locators: Iterable[UsableLocator]) -> Group:

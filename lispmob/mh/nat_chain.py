@@ -66,8 +66,10 @@ class NatChain:
 def chain_lines(eids: Iterable[IpNetwork], tun: str, prefix: str | None = None) -> list[str]:
     """The chain's rules in the form of iptables-save, in a stable order. `prefix`: of the names of further TUNs."""
     ordered = sorted(map(str, eids))
+    # What a host sends to its own EID by `lo` leaves nowhere: translated, its answer would go to another address.
+    own = [f"-A {CHAIN} -o lo -j RETURN"] if ordered else []
     others = [f"-A {CHAIN} -o {prefix}+ -j RETURN"] if ordered and prefix else []
-    return [*others, *(f"-A {CHAIN} -s {eid} ! -o {tun} -j MASQUERADE" for eid in ordered)]
+    return [*own, *others, *(f"-A {CHAIN} -s {eid} ! -o {tun} -j MASQUERADE" for eid in ordered)]
 
 
 def _always(text: ChainText) -> Make:

@@ -60,6 +60,7 @@ class UplinkMachine:
         self.seen: Seen | None = None
         self.is_filtered = False  # nothing but answers comes in: an RTR is needed although nobody translates
         self.is_unserved = False  # nobody could tell: registered in the ordinary way, for better or worse
+        self.has_failed = False  # no RTR has answered since one fell silent: whoever sends here sends into nothing
         self.choice = RtrChoice()
         self.relays = RelayedRegistrations(locator, config, next_nonce=next_nonce)
         self.punches = Punches(locator, config.host_name_on(locator.interface), new_nonce=new_nonce)
@@ -67,7 +68,7 @@ class UplinkMachine:
         self._config = config
         self._probes = RtrProbes(locator, new_nonce=new_nonce)
         self._checksums = ChecksumProbe(locator, new_nonce=new_nonce)
-        self._exchange = InfoExchange(locator, config, knowledge, new_nonce=new_nonce)
+        self._exchange = InfoExchange(locator, config, knowledge, new_nonce=new_nonce, next_nonce=next_nonce)
         self._record: tuple[tuple[Locator, ...], EidRecords] = (), ()
         self._ask_at: float | None = None
         self._patience_ends_at: float | None = None
@@ -193,11 +194,18 @@ class UplinkMachine:
         for effect in list(effects):
             if isinstance(effect, RelayConfirmed):
                 self.choice.on_answered(effect.rtr, effect.rtt_s)
+                self.has_failed = False
                 if self.relays.is_confirmed and self.state is State.REGISTERING:
                     effects += self._to(State.RELAYED)
                     effects += self._checksums.on_rtr(effect.rtr, now)
                     effects += self._probes.probe(self._reserve(), now)
         return effects
+
+    def on_plain_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[UplinkEffect] | None:
+        """A Map-Notify came past any RTR; None when it is not about a question of ours."""
+        if not self._exchange.trial.expects(notify.nonce):
+            return None
+        return self._asked(self._exchange.on_map_notify(notify, raw, now), now)
 
     def on_map_reply(self, reply: MapReply, now: float) -> bool:
         """True when this answers a probe of ours to an RTR."""
@@ -214,7 +222,7 @@ class UplinkMachine:
         self._record = locators, eid_records
         rtr = self.choice.current
         if self.state not in (State.REGISTERING, State.RELAYED) or self.dialect is Dialect.LISPERS or rtr is None:
-            return []
+            return self._exchange.on_record(locators, now)
         if not is_news and self.relays.rtr == rtr:
             return []
         self.relays.on_interval(self.keepalive_s or ASK_AGAIN_S)
@@ -231,6 +239,10 @@ class UplinkMachine:
         and less.
         """
         return self._again(now) if self.rtrs and self._trust.on_silence(now) else []
+
+    def on_witness_wanted(self, now: float) -> list[UplinkEffect]:
+        """Does the RTR still answer? Then it is not the world that has died."""
+        return self._again(now) if self.rtrs else []
 
     def on_service_found(self, now: float) -> list[UplinkEffect]:
         """A Map-Server turned out to answer Info-Requests: no more holding back."""
@@ -344,7 +356,7 @@ class UplinkMachine:
         return effects
 
     def _fail_over(self, now: float) -> list[UplinkEffect]:
-        failed = self.choice.current
+        failed, self.has_failed = self.choice.current, True
         after = self.choice.on_failed()
         fields = {**self._fields(), "rtr": str(failed), "next": str(after) if after is not None else None}
         effects: list[UplinkEffect] = [Event("rtr-failed", fields)]

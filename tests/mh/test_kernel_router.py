@@ -254,6 +254,7 @@ def test_the_translation_is_one_chain_for_eids_that_leave_by_anything_but_the_tu
     saved = run("iptables-save -t nat").splitlines()
     assert [line for line in saved if "LISPMOB" in line and line[0] == "-"] == [
         "-A POSTROUTING -j LISPMOB-NAT",
+        "-A LISPMOB-NAT -o lo -j RETURN",
         "-A LISPMOB-NAT -s 10.1.0.1/32 ! -o lmn0 -j MASQUERADE",
     ]
 

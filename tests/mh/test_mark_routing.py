@@ -176,6 +176,7 @@ def test_packets_with_a_mark_are_no_native_ones_to_be_translated(lanes: DeviceLa
 
     saved = run("iptables-save -t nat").splitlines()
     assert [line for line in saved if line.startswith("-A LISPMOB")] == [
+        "-A LISPMOB-NAT -o lo -j RETURN",
         "-A LISPMOB-NAT -o lmn0-+ -j RETURN",
         "-A LISPMOB-NAT -s 10.1.0.1/32 ! -o lmn0 -j MASQUERADE",
     ]

@@ -108,7 +108,7 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
     if (!own || own->value != instance_id || !rloc || !all ||
         find(LM_SPACE_EIDS, outer_v4, 0, outer->destination[0], outer->destination[1]))
         return false;
-    if (!is_unicast(is_v4, source[0], source[1]) || find(LM_SPACE_EIDS, is_v4, 0, source[0], source[1]) ||
+    if (!lm_may_be_eid(is_v4, source[0], source[1]) || find(LM_SPACE_EIDS, is_v4, 0, source[0], source[1]) ||
         find(LM_SPACE_RLOCS, is_v4, 0, source[0], source[1]))
         return false;
     __u32 place = rloc->value;
@@ -118,6 +118,8 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
     if (place < LM_SHARED_PATHS) {
         struct lm_shared_path *path = &all->paths[place];
         ephemeral = path->data_port;
+        if (path->relays && path->ifindex != ifindex)
+            return false; /* another interface may have the same address: the tun tier tells them apart */
         if (path->relays) { /* behind a NAT nobody but the RTRs has anything to say */
             struct lm_shared_set *relays = bpf_map_lookup_elem(&sets, &path->relays);
             bool is_relay = false;

@@ -154,7 +154,7 @@ class World:
         self.ip(name, "link add lan type bridge forward_delay 0", "link set lan up", _address("lan", inside))
         self.attach(name, "wan", [outside, *more_outside], metric=100)
         self.nft(
-            name, "table ip masq { chain post { type nat hook postrouting priority 100; oifname wan masquerade; } }"
+            name, "table ip masq { chain post { type nat hook postrouting priority 100; oifname wan masquerade; }; }"
         )
 
     def behind(self, name: str, interface: str, router: str, addresses: Sequence[str], *, metric: int = 100) -> None:
@@ -257,6 +257,18 @@ class World:
             began = time.monotonic()
             event()
             time.sleep(watch_s)
+            ended = time.monotonic() - 0.3
+            logs = probes.finish()
+        return Gap(*(_reopened(log, began, ended) for log in logs))
+
+    def opened(self, start: Callable[[], Node], *, watch_s: float, version: int = 4) -> Gap:
+        """Start the node a while b is registered; when each direction was open, from the start on."""
+        began = time.monotonic()
+        start()
+        own = str(A.eid4 if version == 4 else A.eid6)
+        self.wait(lambda: own in self["a"].run("ip", "-o", "addr"), "a has its EID", 10.0)
+        with self.stream(version) as probes:
+            time.sleep(watch_s - (time.monotonic() - began))
             ended = time.monotonic() - 0.3
             logs = probes.finish()
         return Gap(*(_reopened(log, began, ended) for log in logs))
