@@ -29,7 +29,7 @@ def their(priority: int, table: int = 77, **more: Any) -> Rule:
 
 def marked(priority: int, mark: int, mask: int, table: int = 77, **more: Any) -> Rule:
     selectors = ((MARK, struct.pack("=I", mark)), (MARK_MASK, struct.pack("=I", mask)))
-    return their(priority, table, selectors=selectors, **more)  # type: ignore[arg-type]
+    return their(priority, table, selectors=selectors, **more)
 
 
 def of_users(priority: int, first: int, last: int, **more: Any) -> Rule:
