@@ -97,7 +97,7 @@ class Daemon:
         nonces, jitter = RegisterNonces(file.state_dir), SystemRandom().random
         self.node = Node(self._node_config(), new_nonce=lambda: randbits(64), jitter=jitter, next_nonce=nonces)
         self.engine = Engine(assembly.engine_config(file))
-        self.steering = Steering(self.engine, file.steering.to_policy())
+        self.steering = Steering(self.engine, file.steering.to_policy(), on_problems=self._on_problems)
         self.runs = Runs(self.steering)
         self.flows = Flows(self.steering)
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
@@ -108,7 +108,7 @@ class Daemon:
         self.monitor: Monitor | None = None
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
-        self._kernel = KernelTask(self._kernel_state)
+        self._kernel = KernelTask(self._kernel_state, self._on_problems)
         self._chains = ChainWatch(self._repair)
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch_after_move)
@@ -131,11 +131,6 @@ class Daemon:
     def tun_mtu_bytes(self) -> int:
         """The MTU of our device, as the uplinks allow it now."""
         return assembly.tun_mtu(self.file, self.uplinks)
-
-    @property
-    def kernel_problem(self) -> str | None:
-        """What the kernel refused, when it did."""
-        return self._kernel.problem
 
     @property
     def host_problems(self) -> tuple[Problem, ...]:
@@ -322,6 +317,9 @@ class Daemon:
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
             self._perform(hand_over(punt, self.node, now))
+
+    def _on_problems(self) -> None:
+        self.problems.touch()
 
     def _on_time(self) -> None:
         self.desktop.check_clocks()
