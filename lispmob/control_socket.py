@@ -20,6 +20,7 @@ from typing import Final
 
 from lispmob.control.effect import CONTROL_PORT, SendControl
 from lispmob.errors import LispError
+from lispmob.icmp_errors import Unreachable, enable, read_errors
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
@@ -68,7 +69,8 @@ class ControlSocket:
 
     `mark` is the fwmark of what is sent; 0 sets none. `carries_data`: the datapath sends from these sockets, too, which
     wants its packets whole; control messages may be cut, on the way as well. A forged "fragmentation needed" means
-    nothing to either. Counters: sent, received, send-failed, truncated.
+    nothing to either. `on_unreachable` hears what ICMP, or this host's own firewall, answers to what was sent.
+    Counters: sent, received, send-failed, truncated.
     """
 
     def __init__(
@@ -78,9 +80,11 @@ class ControlSocket:
         addresses: Sequence[IpAddress] = ANY,
         port: int = CONTROL_PORT,
         mark: int = 0,
+        on_unreachable: Callable[[Unreachable], None] | None = None,
         carries_data: bool = False,
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self._on_unreachable = on_unreachable
         self._on_datagram = on_datagram
         self._addresses = tuple(addresses)
         self._port = port
@@ -147,15 +151,34 @@ class ControlSocket:
         if effect.source is not None or effect.ifindex:
             ancillary.append(_put_pktinfo(effect.destination.version, effect.source, effect.ifindex))
         try:
-            with self._options(one, effect):
-                one.sendmsg([effect.payload], ancillary, 0, (str(effect.destination), effect.port))
+            try:
+                self._sendmsg(one, effect, ancillary)
+            except OSError:
+                if not self._read_errors(effect.destination.version, one):
+                    raise
+                self._sendmsg(one, effect, ancillary)  # the error was an answer to an earlier datagram
         except OSError as error:
             self.counters["send-failed"] += 1
+            if error.errno == errno.EPERM and self._on_unreachable is not None:
+                self._on_unreachable(Unreachable(effect.destination, effect.port, "refused-here"))
             level = logging.DEBUG if error.errno in _NOT_WORTH_A_LINE else logging.WARNING
             log.log(level, "send failed to=%s from=%s why=%s", effect.destination, effect.source, error.strerror)
             return False
         self.counters["sent"] += 1
         return True
+
+    def _sendmsg(self, one: socket.socket, effect: SendControl, ancillary: list[tuple[int, int, bytes]]) -> None:
+        with self._options(one, effect):
+            one.sendmsg([effect.payload], ancillary, 0, (str(effect.destination), effect.port))
+
+    def _read_errors(self, family: int, one: socket.socket) -> bool:
+        """Hand over what ICMP answered; True when there was something."""
+        if self._on_unreachable is None:
+            return False
+        count, errors = read_errors(one, family)
+        for error in errors:
+            self._on_unreachable(error)
+        return count > 0
 
     def fileno_for(self, source: IpAddress) -> int | None:
         """The descriptor of the socket that sends from this address; None when none does."""
@@ -194,6 +217,8 @@ class ControlSocket:
             else:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            if self._on_unreachable is not None:
+                enable(one, address.version)
             _cut(one, family, is_whole=self._carries_data)
             if self._mark:
                 one.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._mark)
@@ -210,8 +235,11 @@ class ControlSocket:
             try:
                 payload, ancillary, flags, sender = one.recvmsg(DATAGRAM_LIMIT, ANCILLARY_OCTETS)
             except BlockingIOError:
+                self._read_errors(family, one)  # or an error that nobody reads would wake us for ever
                 return
             except OSError as error:
+                if self._read_errors(family, one):
+                    continue
                 self.counters["receive-failed"] += 1
                 log.debug("receive failed why=%s", error.strerror)
                 return
