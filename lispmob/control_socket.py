@@ -14,14 +14,16 @@ import errno
 import logging
 import socket
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import Struct
 from typing import Final
 
 from lispmob.control.effect import CONTROL_PORT, SendControl
+from lispmob.control.rate_limit import TokenBucket
 from lispmob.errors import LispError
+from lispmob.flood_watch import ONE_IN, FloodWatch, Sender, assembled, program, sender_of
 from lispmob.icmp_errors import Unreachable, enable, read_errors
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 ANY: Final = (IPv4Address(0), IPv6Address(0))
 DATAGRAM_LIMIT: Final = 65535
 DRAIN_LIMIT: Final = 64  # ours: datagrams per loop turn and socket, so that a flood leaves the loop time for the rest
+TOLD_S: Final = 60.0
 DRAIN_S: Final = 0.005  # ours: and no more time than this in one turn, on all sockets together
 ANCILLARY_OCTETS: Final = 128
 RECEIVE_BUFFER_OCTETS: Final = 4 << 20  # ours: room for a burst of registers, or of junk, while the loop is busy
@@ -52,11 +55,7 @@ _SO_NO_CHECK: Final = 11
 _PKTINFO4: Final = Struct("@i4s4s")  # ifindex, local address, destination in the header
 _PKTINFO6: Final = Struct("@16si")  # address, ifindex
 
-# A filter program: struct sock_filter {code, jump if true, jump if false, value}. <linux/filter.h>
-_INSTRUCTION: Final = Struct("=HBBI")
-_PROGRAM: Final = Struct("@HP")
-_LOAD_OCTET, _SHIFT_RIGHT, _JUMP_IF_EQUAL, _RETURN = 0x30, 0x74, 0x15, 0x06
-_PAYLOAD_AT: Final = 8  # behind the UDP header, where the filter of a UDP socket begins to read
+_PROGRAM: Final = Struct("@HP")  # struct sock_fprog. <linux/filter.h>
 _MEMINFO: Final = Struct("@9I")
 _MEMINFO_DROPS: Final = 8
 
@@ -81,6 +80,7 @@ class Received:
 class ControlSocket:
     """Listens on `addresses` (default: all of the machine) and hands every datagram to `on_datagram`.
 
+    It returns True for one that was proved to be from somebody we know; `flood_watch.py` says what the others may cost.
     `mark` is the fwmark of what is sent; 0 sets none. `carries_data`: the datapath sends from these sockets, too, which
     wants its packets whole; control messages may be cut, on the way as well. A forged "fragmentation needed" means
     nothing to either. `on_unreachable` hears what ICMP, or this host's own firewall, answers to what was sent.
@@ -91,7 +91,7 @@ class ControlSocket:
 
     def __init__(
         self,
-        on_datagram: Callable[[Received], None],
+        on_datagram: Callable[[Received], bool | None],
         *,
         addresses: Sequence[IpAddress] = ANY,
         port: int = CONTROL_PORT,
@@ -112,6 +112,8 @@ class ControlSocket:
         self._carries_data = carries_data
         self._sockets: list[tuple[IpAddress, socket.socket]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._watches: dict[int, FloodWatch] = defaultdict(FloodWatch)  # by descriptor
+        self._told = TokenBucket(TOLD_S)
 
     @property
     def dropped(self) -> int:
@@ -165,6 +167,7 @@ class ControlSocket:
                 self._loop.remove_reader(one.fileno())
             one.close()
         self._sockets.clear()
+        self._watches.clear()
 
     def send(self, effect: SendControl) -> bool:
         """Send one datagram; False when the network as it is does not take it, which is counted and never raised."""
@@ -267,6 +270,7 @@ class ControlSocket:
             try:
                 payload, ancillary, flags, sender = one.recvmsg(DATAGRAM_LIMIT, ANCILLARY_OCTETS)
             except BlockingIOError:
+                self._watches[one.fileno()].on_emptied()
                 self._read_errors(family, one)  # or an error that nobody reads would wake us for ever
                 return
             except OSError as error:
@@ -275,18 +279,31 @@ class ControlSocket:
                 self.counters["receive-failed"] += 1
                 log.debug("receive failed why=%s", error.strerror)
                 return
+            source = ip_address(sender[0].partition("%")[0])
             if self._is_noise is not None and self._is_noise(payload):
                 self.counters["noise"] += 1
+                self._watch(one, source)
                 continue
             arrived = _take_pktinfo(family, ancillary)
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or arrived is None:
                 self.counters["truncated"] += 1
                 continue
             self.counters["received"] += 1
-            source = ip_address(sender[0].partition("%")[0])
-            self._on_datagram(Received(payload, source, sender[1], *arrived))
+            is_proved = self._on_datagram(Received(payload, source, sender[1], *arrived))
             if one.fileno() < 0:
                 return  # the datagram made its reader close the socket
+            if not is_proved:
+                self._watch(one, source)
+
+    def _watch(self, one: socket.socket, source: IpAddress) -> None:
+        """Whoever floods the socket is heard in part: the kernel drops the rest."""
+        watch, now = self._watches[one.fileno()], time.monotonic()
+        if not watch.on_datagram(sender_of(source), now):
+            return
+        with contextlib.suppress(OSError):
+            _attach_filter(one, self._types, watch.sampled)
+        if watch.sampled and self._told.take(now):
+            log.warning("more datagrams than can be looked at: of those of %s one in %d is", source, ONE_IN)
 
 
 def _cut(one: socket.socket, family: int, *, is_whole: bool) -> None:
@@ -299,13 +316,10 @@ def _cut(one: socket.socket, family: int, *, is_whole: bool) -> None:
         one.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU, 0 if is_whole else _V6_MTU_MIN)
 
 
-def _attach_filter(one: socket.socket, types: Sequence[int]) -> None:
-    """Have the kernel drop what is not of these types, by the first four bits of the payload."""
-    count = len(types)
-    code = [(_LOAD_OCTET, 0, 0, _PAYLOAD_AT), (_SHIFT_RIGHT, 0, 0, 4)]
-    code += [(_JUMP_IF_EQUAL, count - place, 0, kind) for place, kind in enumerate(types)]
-    code += [(_RETURN, 0, 0, 0), (_RETURN, 0, 0, 0xFFFFFFFF)]
-    octets = b"".join(_INSTRUCTION.pack(*each) for each in code)
+def _attach_filter(one: socket.socket, types: Sequence[int], sampled: Sequence[Sender] = ()) -> None:
+    """Have the kernel drop what is not of these types, and most of what these senders send."""
+    code = program(types, sampled)
+    octets = assembled(code)
     room = ctypes.create_string_buffer(octets, len(octets))
     one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(len(code), ctypes.addressof(room)))
 

@@ -149,7 +149,8 @@ class Proxy:
             return InstallMapping(prefix, "MISS" if record is None and self._asks_elsewhere else "DROP")
         if prefix in self._allowed:
             return InstallMapping(prefix, "NATIVE")
-        return InstallMapping(prefix, "PROHIBIT") if prefix in self._denied | self._networks else None
+        is_denied = prefix in self._denied or prefix in self._networks
+        return InstallMapping(prefix, "PROHIBIT") if is_denied else None
 
     def _is_relayed(self, record: MappingRecord | None) -> bool:
         """False when the mapping that this hub has names no RTR of ours: the node has come out of its NATs since."""

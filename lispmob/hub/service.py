@@ -18,7 +18,7 @@ from lispmob.control.effect import Event, SendControl
 from lispmob.control_socket import ANY, ControlSocket, Received
 from lispmob.errors import ConfigError, KernelRefused, LispError
 from lispmob.hub.config import DEFAULT_PATH, HubFile, load_hub
-from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.dispatch import WANTED, ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.persistence import Persistence
 from lispmob.hub.rtr_effect import InData, Stranger
@@ -26,6 +26,7 @@ from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
 from lispmob.service.logs import configure
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.header import MessageType
 
 if TYPE_CHECKING:
     from lispmob.datapath.model import Miss
@@ -52,7 +53,12 @@ class Hub:
         )
         self._plane.on_addresses(file.listen)
         carries_data = file.proxy.enabled or file.rtr.enabled
-        self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY, carries_data=carries_data)
+        self._socket = ControlSocket(
+            self._on_received,
+            addresses=file.listen or ANY,
+            carries_data=carries_data,
+            types=(*WANTED, MessageType.MAP_REPLY) if carries_data else WANTED,
+        )
         self._persistence: Persistence | None = None
         self._forwarding: Forwarding | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -134,14 +140,17 @@ class Hub:
         self._persistence = Persistence(store, self._plane.map_server)
         return restored
 
-    def _on_received(self, received: Received) -> None:
+    def _on_received(self, received: Received) -> bool:
+        """A datagram came; True when it was a register of a node that has the key."""
         if self._forwarding is not None and self._forwarding.take_answer(received.payload):
-            return
+            return True
         is_from_wire = received.ifindex != LOOPBACK_IFINDEX
         arrival = Arrival(
             received.payload, received.source, received.source_port, received.destination, is_from_wire=is_from_wire
         )
-        self._feed(self._plane.on_datagram(arrival, asyncio.get_running_loop().time()))
+        effects = self._plane.on_datagram(arrival, asyncio.get_running_loop().time())
+        self._feed(effects)
+        return any(isinstance(effect, RegistrationChanged) for effect in effects)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -197,11 +206,15 @@ class Hub:
             tail = (f"{key}={','.join(v) if isinstance(v, list) else v}" for key, v in event.fields.items())
             log.log(level, "%s %s", event.kind, " ".join(tail))
 
-    def _log_counters(self) -> None:
-        """On SIGUSR1: every counter that is not zero."""
+    def counters(self) -> dict[str, int]:
+        """Every counter that is not zero, of all parts."""
         forwarding = self._forwarding.counters() if self._forwarding is not None else {}
-        found = {**self._plane.counters, **self._socket.counters, **forwarding}
-        log.info("counters %s", " ".join(f"{name}={count}" for name, count in sorted(found.items()) if count))
+        found = {**self._plane.counters, **self._socket.counters, **forwarding, "kernel_dropped": self._socket.dropped}
+        return {name: count for name, count in sorted(found.items()) if count}
+
+    def _log_counters(self) -> None:
+        """On SIGUSR1."""
+        log.info("counters %s", " ".join(f"{name}={count}" for name, count in self.counters().items()))
 
     def _on_hangup(self) -> None:
         if self._reloading is None or self._reloading.done():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from lispmob.control.effect import SendControl
+from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.control.smr import solicited
 from lispmob.errors import MalformedMessage
@@ -94,6 +95,9 @@ class Traversal:
     def on_policy(self, policy: TraversalPolicy) -> None:
         """The configuration, or the sites in it, are these now."""
         self.policy = policy
+        self._served: PrefixTable[bool] = PrefixTable()
+        for prefix in policy.served:
+            self._served.insert(prefix, True)
         self.info.on_config(
             self._map_server.sites,
             (rtr.address for rtr in policy.rtrs),
@@ -195,8 +199,7 @@ class Traversal:
         if packet.inner_destination is None:
             return False
         destination = EidPrefix.host(packet.inner_destination, packet.instance_id)
-        is_served = any(prefix.covers(destination) for prefix in self.policy.served)
-        return is_served or self._known_as(destination) is not None
+        return bool(self._served.covering(destination)) or self._known_as(destination) is not None
 
     def on_data_control(self, packet: InData, now: float) -> list[PlaneEffect]:
         """A control message came in the data plane: an Info-Request, which opens a NAT, or an RLOC-probe."""

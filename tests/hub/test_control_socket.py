@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import pytest
 
 from lispmob.control.effect import SendControl
-from lispmob.control_socket import ANY, DRAIN_LIMIT, ControlSocket, Received
+from lispmob.control_socket import ANY, DRAIN_LIMIT, ControlSocket, Received, _attach_filter
 from lispmob.errors import LispError
+from lispmob.flood_watch import Sender, sender_of
 from lispmob.wire.address import IpAddress
 
 LOOPBACK_INDEX = socket.if_nametoindex("lo")
@@ -144,3 +145,32 @@ def test_closing_in_the_middle_of_a_burst_ends_it() -> None:
         return len(got)
 
     assert run(main()) == 1
+
+
+@pytest.mark.parametrize("own", ["127.0.0.1", "::1"])
+def test_the_kernel_passes_one_in_64_of_a_sampled_sender_and_all_of_others(own: str) -> None:
+    family = socket.AF_INET6 if ":" in own else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as receiver, socket.socket(family, socket.SOCK_DGRAM) as flooder:
+        receiver.bind((own, 0))
+        receiver.setblocking(False)
+
+        def heard(sampled: tuple[Sender, ...], kind: int) -> int:
+            _attach_filter(receiver, (3, 8), sampled)
+            received = 0
+            for _ in range(20):
+                for _ in range(100):
+                    flooder.sendto(bytes((kind << 4, 0, 0, 0)), receiver.getsockname())
+                received += sum(1 for _ in iter(lambda: _receive(receiver), None))
+            return received
+
+        assert heard((), 3) == 2000
+        assert heard((sender_of(ip_address("198.51.100.1" if own != "::1" else "2001:db8::1")),), 3) == 2000
+        assert 5 <= heard((sender_of(ip_address(own)),), 3) <= 90
+        assert heard((), 9) == 0
+
+
+def _receive(one: socket.socket) -> bytes | None:
+    try:
+        return one.recv(100)
+    except BlockingIOError:
+        return None

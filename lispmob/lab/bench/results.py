@@ -52,6 +52,8 @@ LIMITS: Final = {
     "wakeups-per-minute": 4.0,
     "idle-cpu": 0.05,  # 0.0 with one digit
     "start-to-registered": 250.0,
+    "flood-late": 20.0,
+    "flood-lost": 1.0,
 }
 """The largest median that is good, on every path that has the case."""
 

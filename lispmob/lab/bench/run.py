@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from lispmob.lab.bench import idle, sanity, traffic
+from lispmob.lab.bench.flood_hub import FloodedHub
 from lispmob.lab.bench.overlay import Overlay
 from lispmob.lab.bench.relayed import SUFFIX, Relayed
 from lispmob.lab.bench.results import Results
@@ -17,7 +18,7 @@ from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.bench.wire import NOSEG, Pair, Way, Wire
 
 TRAFFIC_CASES: Final = ("tcp1", "tcp4", "udp64", "udp512", "udp1400", "rtt", "rtt-loaded")
-OTHER_CASES: Final = ("idle", "table", "start")
+OTHER_CASES: Final = ("idle", "table", "start", "flood")
 _NOSEG_CASES: Final = ("tcp1", "udp64")
 _RELAYED_CASES: Final = ("tcp1", "udp64")
 _UDP_S: Final = 1
@@ -59,6 +60,8 @@ class Run:
         if "start" in self._cases:
             for tier in self._tiers():
                 self._measure_overlay(tier)
+        if "flood" in self._cases:
+            self._measure_flood()
         for tier in TIERS:
             if f"{tier}{SUFFIX}" in self._paths and self._cases & {*_RELAYED_CASES}:
                 self._measure_relayed(tier)
@@ -137,6 +140,14 @@ class Run:
                 for case in _RELAYED_CASES:
                     if case in self._cases:
                         self._note(name, self._figures(relayed, relayed.way, case))
+
+    def _measure_flood(self) -> None:
+        with FloodedHub(self._directory / "flood") as flooded:
+            flooded.settle()
+            for number in range(self._rounds):
+                self._say(number, "flood: a hub")
+                for name, figures in flooded.phases():
+                    self._note(name, figures)
 
     # --- the rest
 

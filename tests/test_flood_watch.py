@@ -1,0 +1,114 @@
+"""A flood costs whoever floods, and nobody else; without one nobody is cut short."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lispmob.flood_watch import ONE_IN, SAMPLED_MAX, FloodWatch, Sender, program, sender_of
+
+EVIL, NODE = ip_address("66.66.66.66"), ip_address("203.0.113.5")
+LISP_TYPES = (1, 3, 7, 8)
+
+
+def send(
+    watch: FloodWatch, senders: dict[str, int], seconds: float, start: float = 0.0, *, empties: bool = False
+) -> None:
+    """So many datagrams a second of each, evenly."""
+    every = [(number / per_s, name) for name, per_s in senders.items() for number in range(int(per_s * seconds))]
+    for at, name in sorted(every):
+        watch.on_datagram(sender_of(ip_address(name)), start + at)
+        if empties:
+            watch.on_emptied()
+
+
+def test_whoever_floods_a_socket_that_is_never_emptied_is_heard_in_part_within_a_moment() -> None:
+    watch = FloodWatch()
+
+    send(watch, {str(EVIL): 15000, str(NODE): 50}, 0.25)
+
+    assert watch.sampled == (sender_of(EVIL),)
+
+
+def test_as_long_as_the_socket_is_emptied_everybody_is_heard_in_full() -> None:
+    watch = FloodWatch()
+
+    send(watch, {str(EVIL): 15000, str(NODE): 50}, 1.0, empties=True)
+
+    assert watch.sampled == ()
+
+
+def test_many_who_send_a_little_are_no_flood() -> None:
+    watch = FloodWatch()
+
+    send(watch, {f"198.18.0.{number}": 100 for number in range(1, 200)}, 0.5)
+
+    assert watch.sampled == ()
+
+
+def test_a_64_is_one_sender() -> None:
+    watch = FloodWatch()
+
+    send(watch, {str(ip_address((0x20010DB8 << 96) + number)): 50 for number in range(200)}, 0.5)
+
+    assert watch.sampled == (sender_of(ip_address("2001:db8::")),)
+
+
+def test_who_stops_is_heard_in_full_again_and_who_goes_on_is_not() -> None:
+    watch = FloodWatch()
+    send(watch, {str(EVIL): 15000, "66.66.66.67": 15000}, 0.25)
+    assert sender_of(ip_address("66.66.66.67")) in watch.sampled
+
+    # The kernel passes one in 64 of 60,000 a second; the other one has stopped.
+    send(watch, {str(EVIL): 60000 // ONE_IN, str(NODE): 50}, 5.0, start=1.0, empties=True)
+
+    assert watch.sampled == (sender_of(EVIL),)
+
+
+def test_no_more_than_some_are_cut_short() -> None:
+    watch = FloodWatch()
+
+    send(watch, {f"66.66.66.{number}": 4000 for number in range(1, 17)}, 0.5)
+
+    assert 0 < len(watch.sampled) <= SAMPLED_MAX
+
+
+def passed(code: list[tuple[int, int, int, int]], kind: int, source: Sender, drawn: int) -> bool:
+    """What the kernel would do with a message of this type: a few instructions of its virtual machine."""
+    at, value = 0, 0
+    family, number = source
+    words = {0xFFF00000 + 12: number} if family == 4 else {0xFFF00008: number >> 32, 0xFFF0000C: number & 0xFFFFFFFF}
+    while True:
+        operation, if_true, if_false, operand = code[at]
+        at += 1
+        if operation == 0x20:
+            value = drawn if operand == 0xFFFFF038 else words[operand]
+        elif operation == 0x30:
+            value = kind << 4
+        elif operation == 0x74:
+            value >>= operand
+        elif operation == 0x54:
+            value &= operand
+        elif operation == 0x15:
+            at += if_true if value == operand else if_false
+        else:
+            return bool(operand)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@given(data=st.data())
+def test_the_filter_passes_wanted_types_and_of_the_sampled_one_in_64(family: int, data: st.DataObject) -> None:
+    numbers = st.integers(0, 2**32 - 1) if family == 4 else st.integers(0, 2**64 - 1)
+    sampled = data.draw(st.lists(st.tuples(st.just(family), numbers), max_size=SAMPLED_MAX, unique=True))
+    source = data.draw(
+        st.one_of(st.sampled_from(sampled) if sampled else st.nothing(), st.tuples(st.just(family), numbers))
+    )
+    kind, drawn = data.draw(st.integers(0, 15)), data.draw(st.integers(0, 2**32 - 1))
+
+    is_drawn = source not in sampled or drawn % ONE_IN == 0
+
+    assert passed(program(LISP_TYPES, sampled), kind, source, drawn) == (is_drawn and kind in LISP_TYPES)
+    assert passed(program((), sampled), kind, source, drawn) == is_drawn
