@@ -23,7 +23,7 @@ from typing import Final
 from lispmob.control.effect import CONTROL_PORT, SendControl
 from lispmob.control.rate_limit import TokenBucket
 from lispmob.errors import LispError
-from lispmob.flood_watch import ONE_IN, FloodWatch, Sender, assembled, program, sender_of
+from lispmob.flood_watch import CALM_S, ONE_IN, FloodWatch, Sender, assembled, program, sender_of
 from lispmob.icmp_errors import Unreachable, enable, read_errors
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
@@ -300,10 +300,25 @@ class ControlSocket:
         watch, now = self._watches[one.fileno()], time.monotonic()
         if not watch.on_datagram(sender_of(source), now):
             return
-        with contextlib.suppress(OSError):
-            _attach_filter(one, self._types, watch.sampled)
+        self._sample(one, watch)
         if watch.sampled and self._told.take(now):
             log.warning("more datagrams than can be looked at: of those of %s one in %d is", source, ONE_IN)
+
+    def _sample(self, one: socket.socket, watch: FloodWatch) -> None:
+        with contextlib.suppress(OSError):
+            _attach_filter(one, self._types, watch.sampled)
+        if watch.sampled and self._loop is not None:
+            self._loop.call_later(CALM_S, self._look_again, one)
+
+    def _look_again(self, one: socket.socket) -> None:
+        """Who is heard in part may have stopped: then nothing comes that would tell."""
+        watch = self._watches.get(one.fileno())
+        if watch is None or one.fileno() < 0 or not watch.sampled:
+            return
+        if watch.on_time(time.monotonic()) or self._loop is None:
+            self._sample(one, watch)
+        else:
+            self._loop.call_later(CALM_S, self._look_again, one)
 
 
 def _cut(one: socket.socket, family: int, *, is_whole: bool) -> None:

@@ -20,7 +20,7 @@ ONE_IN: Final = 64
 FLOOD_PER_S: Final = 2000  # ours: less is no flood, whatever else is wrong
 FLOOD_SHARE: Final = 0.05
 CALM_PER_S: Final = 1000
-CALM_WINDOWS: Final = 20  # ours: so many in a row, before somebody is heard in full again
+CALM_S: Final = 2.0  # ours: so long, before somebody is heard in full again
 SAMPLED_MAX: Final = 8
 
 Sender: TypeAlias = tuple[int, int]
@@ -47,7 +47,7 @@ class FloodWatch:
     def __init__(self) -> None:
         self.sampled: tuple[Sender, ...] = ()
         self._heard: Counter[Sender] = Counter()
-        self._calm: Counter[Sender] = Counter()
+        self._calm_since: dict[Sender, float] = {}
         self._began_at: float | None = None
         self._was_emptied = False
 
@@ -60,11 +60,15 @@ class FloodWatch:
         if self._began_at is None:
             self._began_at = now
         self._heard[sender] += 1
-        if now - self._began_at < WINDOW_S:
+        return self.on_time(now)
+
+    def on_time(self, now: float) -> bool:
+        """Time has passed, which is worth telling while somebody is sampled; True when `sampled` is another one now."""
+        if self._began_at is None or now - self._began_at < WINDOW_S:
             return False
         before, elapsed_s = self.sampled, now - self._began_at
         rates = {one: self._weight(one) * heard / elapsed_s for one, heard in self._heard.items()}
-        self._release(rates)
+        self._release(rates, now)
         if not self._was_emptied:
             least = max(FLOOD_PER_S, FLOOD_SHARE * sum(rates.values()))
             worst = sorted((one for one, per_s in rates.items() if per_s >= least), key=lambda one: -rates[one])
@@ -76,13 +80,10 @@ class FloodWatch:
     def _weight(self, sender: Sender) -> int:
         return ONE_IN if sender in self.sampled else 1
 
-    def _release(self, rates: dict[Sender, float]) -> None:
-        for sender in self.sampled:
-            self._calm[sender] = self._calm[sender] + 1 if rates.get(sender, 0.0) < CALM_PER_S else 0
-        self.sampled = tuple(one for one in self.sampled if self._calm[one] < CALM_WINDOWS)
-        for sender in list(self._calm):
-            if sender not in self.sampled:
-                del self._calm[sender]
+    def _release(self, rates: dict[Sender, float], now: float) -> None:
+        calm = {sender for sender in self.sampled if rates.get(sender, 0.0) < CALM_PER_S}
+        self._calm_since = {sender: self._calm_since.get(sender, now) for sender in calm}
+        self.sampled = tuple(one for one in self.sampled if now - self._calm_since.get(one, now) < CALM_S)
 
 
 def program(types: Sequence[int], sampled: Iterable[Sender] = ()) -> list[tuple[int, int, int, int]]:

@@ -68,6 +68,16 @@ def test_who_stops_is_heard_in_full_again_and_who_goes_on_is_not() -> None:
     assert watch.sampled == (sender_of(EVIL),)
 
 
+def test_who_is_gone_is_not_sampled_for_ever_though_nothing_more_comes() -> None:
+    watch = FloodWatch()
+    send(watch, {str(EVIL): 15000}, 0.25)
+
+    changed = [watch.on_time(at) for at in (2.0, 4.0, 6.0)]  # the first still counts what came before
+
+    assert changed == [False, False, True]
+    assert watch.sampled == ()
+
+
 def test_no_more_than_some_are_cut_short() -> None:
     watch = FloodWatch()
 

@@ -40,6 +40,7 @@ WORST_PER_S: Final = 1_000
 REGISTERS_PER_S: Final = 100  # of 10,000 nodes that are there for long, half of them behind NATs
 PHASE_S: Final = 10.0
 _WINDOW: Final = 16
+_PAUSE_S: Final = 5.0  # by then the hub hears everybody in full again
 ANSWER_S: Final = 1.0  # how long a node waits before it tries again
 _PATIENCE_S: Final = 60.0
 _CONTROL_PORT: Final = 4342
@@ -188,6 +189,7 @@ class FloodedHub:
             yield f"hub-{name}", self._phase((WORST_PER_S, payload.hex()))
 
     def _phase(self, flood: tuple[int, str] | None) -> Figures:
+        time.sleep(_PAUSE_S)
         self._figures()  # what was before
         flooding = contextlib.nullcontext() if flood is None else self._flood(*flood)
         with flooding:
