@@ -66,6 +66,10 @@ def _delete(backend: Backend, params: PrefixParams) -> Changed:
     return Changed(count=1)
 
 
+async def _flush(backend: Backend) -> Changed:
+    return Changed(count=await backend.map_cache_flush())
+
+
 METHODS: Final[dict[str, Method]] = {
     "version": Method(NoParams, lambda backend, _: Version(version=backend.version())),
     "status": Method(NoParams, lambda backend, _: backend.status()),
@@ -79,7 +83,7 @@ METHODS: Final[dict[str, Method]] = {
     "lookup": Method(LookupParams, _lookup),
     "map-cache-add": Method(MapCacheAddParams, _add, is_change=True),
     "map-cache-delete": Method(PrefixParams, _delete, is_change=True),
-    "map-cache-flush": Method(NoParams, lambda backend, _: Changed(count=backend.map_cache_flush()), is_change=True),
+    "map-cache-flush": Method(NoParams, lambda backend, _: _flush(backend), is_change=True),
     "nudge": Method(NoParams, lambda backend, _: Nudged(is_now=backend.nudge())),
     "reload": Method(NoParams, lambda backend, _: _reload(backend), is_change=True),
     **STEERING_METHODS,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from lispmob.config.node import NodeFile
+from lispmob.config.node import NodeFile, load_node
 from lispmob.errors import ConfigError
 
 log = logging.getLogger("lispd")
@@ -28,6 +29,18 @@ def compare(old: NodeFile, new: NodeFile) -> tuple[list[str], list[str]]:
 def merge(old: NodeFile, new: NodeFile) -> NodeFile:
     """The new configuration, with what waits for a restart as it was."""
     return msgspec.structs.replace(new, **{name: getattr(old, name) for name in NEEDS_RESTART})
+
+
+class Reader:
+    """Reads the configuration beside the loop, for a large one takes seconds; who asked first is answered first."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def read(self, path: Path) -> NodeFile:
+        """What the file says now. Raises ConfigError."""
+        async with self._lock:
+            return await asyncio.to_thread(load_node, path)
 
 
 class OnSignal:
