@@ -10,12 +10,11 @@ import asyncio
 import contextlib
 import gc
 import logging
-import secrets
 import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from random import SystemRandom
+from secrets import SystemRandom, randbits
 from typing import Final
 
 from lispmob.api import sd_notify
@@ -47,10 +46,12 @@ from lispmob.mh import cgroups
 from lispmob.mh.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
+from lispmob.problems.problem import Problem
 from lispmob.service import assembly, logs, reloading
 from lispmob.service.alarm import Alarm
 from lispmob.service.datapath_tier import use_tier
 from lispmob.service.desktop import Desktop, start_monitor
+from lispmob.service.flows import Flows
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
@@ -58,6 +59,7 @@ from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.publisher import Publisher
+from lispmob.service.register_nonces import RegisterNonces
 from lispmob.service.runs import Runs
 from lispmob.service.sending import sending_uplinks
 from lispmob.service.state_dir import load_xtr_id
@@ -88,10 +90,12 @@ class Daemon:
         self._stop = asyncio.Event()
         self._alarm = Alarm(self._on_time)
         self._xtr_id = file.register.xtr_id or load_xtr_id(file.state_dir, self.state_refusals.append)
-        self.node = Node(self._node_config(), new_nonce=lambda: secrets.randbits(64), jitter=SystemRandom().random)
+        nonces, jitter = RegisterNonces(file.state_dir), SystemRandom().random
+        self.node = Node(self._node_config(), new_nonce=lambda: randbits(64), jitter=jitter, next_nonce=nonces)
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy())
         self.runs = Runs(self.steering)
+        self.flows = Flows(self.steering)
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.problems = ProblemWatch(self, self.desktop.touch)
         self.control = ControlSocket(self._on_received, on_unreachable=self.problems.on_unreachable)
@@ -125,6 +129,11 @@ class Daemon:
     def kernel_problem(self) -> str | None:
         """What the kernel refused, when it did."""
         return self._kernel.problem
+
+    @property
+    def host_problems(self) -> tuple[Problem, ...]:
+        """What this host does not let us put into its kernel."""
+        return (*self._kernel.problems, *self.steering.problems)
 
     def now(self) -> float:
         """Monotonic seconds, as the core counts them."""
@@ -170,7 +179,8 @@ class Daemon:
         stack.callback(self._alarm.cancel)
         stack.callback(self.measuring.close)
         # Hands over what is there already: the first Map-Register leaves in here.
-        self.monitor = await start_monitor(self.policy, self._on_change, self._on_rules_changed)
+        # Who changes routing rules may have changed ours with them: `touch` looks, and repairs.
+        self.monitor = await start_monitor(self.policy, self._on_change, self._kernel.touch)
         stack.push_async_callback(self.monitor.stop)
         await self.desktop.start()
         stack.push_async_callback(self.desktop.stop)
@@ -180,6 +190,8 @@ class Daemon:
         stack.push_async_callback(self.runs.stop)
         cgroups.remove_leftovers()
         await self.steering.start()
+        self.flows.start(self.file)
+        stack.callback(self.flows.stop)
         self._chains.start()
         stack.callback(self._chains.stop)
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
@@ -267,10 +279,7 @@ class Daemon:
     def _steer(self) -> None:
         """Marks lead to the uplinks of the moment."""
         self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
-
-    def _on_rules_changed(self) -> None:
-        """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
-        self._kernel.touch()
+        self.flows.on_uplinks()
 
     def _on_received(self, one: Received) -> None:
         if self.measuring.on_datagram(one.payload) or self.problems.on_datagram(one.payload):
@@ -366,6 +375,7 @@ class Daemon:
             self.file = reloading.merge(self.file, file)
             logs.configure(self.file.log.level)
             self.engine.set_eids(self.file.eids)
+            self.flows.on_config(self.file)
             self.engine.set_guard(assembly.guarded(self.file))
             self.engine.use_echo_nonce(self.file.probing.echo_nonce)
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
@@ -388,7 +398,7 @@ class Daemon:
         self._perform(effects)
 
     def _node_config(self) -> NodeConfig:
-        return assembly.node_config(self.file, self._xtr_id, first_nonce=time.time_ns(), host_name=socket.gethostname())
+        return assembly.node_config(self.file, self._xtr_id, host_name=socket.gethostname())
 
     def _kernel_state(self) -> KernelState:
         engine, mask, plan = self.engine, self.steering.policy.mask, self.node.plan

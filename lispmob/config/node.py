@@ -15,6 +15,7 @@ from typing import Annotated, Final, TypeAlias
 from msgspec import field
 
 from lispmob.config.eid import Eid, OwnEidEntry
+from lispmob.config.flows import FlowsSection
 from lispmob.config.key import KeySection
 from lispmob.config.reader import Section, read_yaml
 from lispmob.config.steering import MultihomingSection, SteeringSection
@@ -235,6 +236,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     register: RegisterSection = RegisterSection()
     probing: ProbingSection = ProbingSection()
     natt: NattSection = NattSection()
+    flows: FlowsSection = FlowsSection()
     control: ControlSection = ControlSection()
     dbus: YesNo = True
     log: LogSection = LogSection()

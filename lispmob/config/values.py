@@ -241,5 +241,6 @@ InterfaceName: TypeAlias = Annotated[str, plain(_interface_name, "an interface n
 InterfacePattern: TypeAlias = Annotated[str, plain(_interface_pattern, "an interface name or a pattern such as wlan*")]
 SecretText: TypeAlias = Annotated[Secret, Text(_secret, "a key", is_secret=True)]
 KeyFile: TypeAlias = Annotated[Secret, Text(_key_file, "the path of a key file")]
-FilePath: TypeAlias = Annotated[Path, Text(_path, "the path of a file or directory")]
+FILE_PATH_TEXT: Final = Text(_path, "the path of a file or directory")
+FilePath: TypeAlias = Annotated[Path, FILE_PATH_TEXT]
 GroupName: TypeAlias = Annotated[str, plain(_group_name, "the name of a group")]

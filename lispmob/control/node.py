@@ -43,7 +43,7 @@ from lispmob.control.peers import Peers, entry_targets
 from lispmob.control.preference import Preference
 from lispmob.control.probe_targets import ProbeTargets
 from lispmob.control.probing import ProbeConfig, Prober
-from lispmob.control.registrations import Registrations
+from lispmob.control.registrations import Growing, NewNonce, Registrations
 from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.control.status_bits import HeardStatus, OwnStatus
@@ -70,13 +70,15 @@ _Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWan
 
 
 class Node(NodeDisplay):
-    """One mobile node. `new_nonce` gives unpredictable 64-bit numbers, `jitter` numbers in [0, 1)."""
+    """One mobile node. `new_nonce` is unpredictable, `next_nonce` (for Map-Registers) grows, `jitter` is in [0, 1)."""
 
-    def __init__(self, config: NodeConfig, *, new_nonce: Callable[[], int], jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, config: NodeConfig, *, new_nonce: NewNonce, jitter: Callable[[], float], next_nonce: Growing = None
+    ) -> None:
         self.config = config
         self.locators = LocatorSet()
         self.counters: Counter[str] = Counter()
-        self._registrations = Registrations(config, jitter=jitter)
+        self._registrations = Registrations(config, jitter=jitter, next_nonce=next_nonce)
         self.traversal = Traversal(
             NattConfig.of(config), new_nonce=new_nonce, next_nonce=self._registrations.next_nonce
         )

@@ -16,8 +16,9 @@ from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import MalformedMessage
 from lispmob.hub.answering import AskEtr, answer
 from lispmob.hub.effect import Arrival, HubEffect
+from lispmob.hub.host_address import is_sendable
 from lispmob.hub.map_server import MapServer
-from lispmob.hub.registration import best_address, is_sendable
+from lispmob.hub.registration import best_address
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
@@ -136,7 +137,7 @@ class MapResolver:
         mapping: MappingRecord,
     ) -> list[HubEffect]:
         """To the ETR, unchanged (RFC 9301, 8.4): it answers the ITR itself."""
-        etr = best_address(mapping, self._families, arrival.source)
+        etr = best_address(mapping, self._families, arrival.destination)
         if etr is None:
             return self._drop("tx_no_etr")
         payload = arrival.payload
@@ -161,7 +162,7 @@ class MapResolver:
         """Where the answer goes: the first ITR-RLOC that we can reach and that the sender may speak for."""
         for rloc in request.itr_rlocs:
             for address in ip_addresses(rloc):
-                if address.version not in self._families or not is_sendable(address, arrival.source):
+                if address.version not in self._families or not is_sendable(address, arrival.destination):
                     continue
                 if address == arrival.destination != arrival.source:
                     continue  # a stranger would have us write to ourselves

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 EXIT_FAILED: Final = 1
 EXIT_NO_PERMISSION: Final = 77  # sysexits.h: EX_NOPERM
 EXIT_CONFIG: Final = 78  # sysexits.h: EX_CONFIG
+LOOPBACK_IFINDEX: Final = 1  # of lo, in every network namespace
 # Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
 _TOLD: Final = frozenset({"registered", "moved", "withdrawn", "expired", "auth-failed", "refused", "relay"})
 
@@ -130,10 +131,14 @@ class Hub:
         return restored
 
     def _on_received(self, received: Received) -> None:
-        arrival = Arrival(received.payload, received.source, received.source_port, received.destination)
+        is_from_wire = received.ifindex != LOOPBACK_IFINDEX
+        arrival = Arrival(
+            received.payload, received.source, received.source_port, received.destination, is_from_wire=is_from_wire
+        )
         self._feed(self._plane.on_datagram(arrival, asyncio.get_running_loop().time()))
 
     def _on_timer(self) -> None:
+        self._timer = None
         self._feed(self._plane.on_timer(asyncio.get_running_loop().time()))
 
     def _on_addresses(self, own: Sequence[IpAddress]) -> None:
@@ -161,10 +166,13 @@ class Hub:
                 self._on_changed(effect)
             elif self._forwarding is not None:
                 self._forwarding.on_relay(effect)
-        if self._timer is not None:
+        if self._persistence is not None:
+            self._persistence.on_datagram()
+        at = self._plane.wake_at()
+        if self._timer is not None and at != self._timer.when():
             self._timer.cancel()
             self._timer = None
-        if (at := self._plane.wake_at()) is not None:
+        if self._timer is None and at is not None:
             self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
 
     def _on_changed(self, change: RegistrationChanged) -> None:

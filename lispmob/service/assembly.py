@@ -55,6 +55,7 @@ def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy
         ignored_interfaces=(file.tun.name, f"{device_prefix(file.tun.name)}*", "lmn*", "lmh*"),
         use_temporary=file.addresses.temporary,
         use_deprecated=file.addresses.deprecated,
+        destinations=tuple(server.address for server in file.map_servers),
     )
 
 
@@ -76,7 +77,7 @@ def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
     return {**found, **meaning.leaving}
 
 
-def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str = "lispmob") -> NodeConfig:
+def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob") -> NodeConfig:
     """What the protocol core is told."""
     return NodeConfig(
         eids=file.eids,
@@ -110,7 +111,6 @@ def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str 
             keepalive_s=file.natt.keepalive_s,
             host_name=(file.natt.host_name or host_name).encode(),
         ),
-        first_nonce=first_nonce,
     )
 
 

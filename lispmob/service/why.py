@@ -27,7 +27,7 @@ from lispmob.mh.open_sockets import open_sockets
 from lispmob.mh.policy import Decision, Outcome
 from lispmob.mh.route_query import RouteFound, route_of
 from lispmob.mh.selector import WITH_PORTS, Flow
-from lispmob.mh.xtables import Tool
+from lispmob.mh.xtables import Tool, ToolMissing
 from lispmob.service.flow_text import flow_text, read_address, read_flow, read_protocol_of
 from lispmob.service.lost import why_lost
 from lispmob.service.sending import sending_uplinks
@@ -159,7 +159,7 @@ class _Explanation:
         """Rules of others that our packets meet before and behind our own chain."""
         try:
             saved = await _TOOLS[flow.destination.version].save(TABLE)
-        except FileNotFoundError:
+        except ToolMissing:
             return [], []
         except KernelRefused as refused:
             self._doubt("mark", f"the rules of others cannot be read: {refused}")
