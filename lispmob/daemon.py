@@ -103,6 +103,7 @@ class Daemon:
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
         self._kernel = KernelTask(self._kernel_state)
+        self._kernel.on_news = self.steering.on_news = self.problems.touch
         self._chains = ChainWatch(self._repair)
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch_after_move)
@@ -124,11 +125,6 @@ class Daemon:
     def tun_mtu_bytes(self) -> int:
         """The MTU of our device, as the uplinks allow it now."""
         return assembly.tun_mtu(self.file, self.uplinks)
-
-    @property
-    def kernel_problem(self) -> str | None:
-        """What the kernel refused, when it did."""
-        return self._kernel.problem
 
     @property
     def host_problems(self) -> tuple[Problem, ...]:

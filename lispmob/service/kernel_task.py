@@ -34,6 +34,7 @@ class KernelTask:
     def __init__(
         self, desired: Callable[[], KernelState], met_by_all: Callable[[], frozenset[int]] = frozenset
     ) -> None:
+        self.on_news: Callable[[], None] = lambda: None
         self._desired = desired
         self._met_by_all = met_by_all
         self._router: KernelRouter | None = None
@@ -150,8 +151,11 @@ class KernelTask:
             self._chains_done.set()
 
     def _say(self, retry: Retry, problems: tuple[Problem, ...]) -> None:
-        for level, sentence in retry.on_problems(problems, self._now()):
+        said = retry.on_problems(problems, self._now())
+        for level, sentence in said:
             log.log(level, "%s", sentence)
+        if said:
+            self.on_news()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

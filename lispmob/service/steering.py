@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -33,6 +33,7 @@ class Steering:
     """Keeps lanes and chain in step with the policy and the uplinks. The chain follows in the background."""
 
     def __init__(self, engine: Engine, policy: Policy, chain: MarkChain | None = None) -> None:
+        self.on_news: Callable[[], None] = lambda: None
         self._configured = policy
         self._first: tuple[Rule, ...] = ()
         self.policy = policy
@@ -150,8 +151,11 @@ class Steering:
                 await asyncio.sleep(LAZY_S)
             self._wanted.clear()
             is_due = self._retry.is_due(self._now())
-            for level, sentence in self._retry.on_problems(await self._apply(is_due=is_due), self._now()):
+            said = self._retry.on_problems(await self._apply(is_due=is_due), self._now())
+            for level, sentence in said:
                 log.log(level, "%s", sentence)
+            if said:
+                self.on_news()
             if not self._wanted.is_set():
                 self._set_lanes(drops_unusable=self.policy.unusable_mark == "drop")
                 self._settled.set()
