@@ -30,6 +30,7 @@ from lispmob.control.effect import (
     SendControl,
     UplinkChanged,
     UplinksRanked,
+    UsePathMtu,
     UseStatusBits,
     WatchForSilence,
 )
@@ -59,6 +60,7 @@ from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.publisher import Publisher
+from lispmob.service.punts import hand_over
 from lispmob.service.register_nonces import RegisterNonces
 from lispmob.service.runs import Runs
 from lispmob.service.sending import sending_uplinks
@@ -168,6 +170,7 @@ class Daemon:
         stack.callback(self.engine.close)
         self.engine.set_guard(assembly.guarded(self.file))
         self.engine.use_echo_nonce(self.file.probing.echo_nonce)
+        self.engine.tell_large(True)
         self.engine.start()
         self._loop.add_reader(self.engine.fileno(), self._on_punt)
         stack.callback(self._loop.remove_reader, self.engine.fileno())
@@ -268,6 +271,8 @@ class Daemon:
         if wanted == self._engine_uplinks:
             return
         refused = self.engine.set_uplinks(wanted)
+        for known in self.node.path_mtus.in_use:  # other uplinks: the datapath has forgotten
+            self.engine.set_path_mtu(assembly.path_mtu(known))
         self._engine_uplinks = wanted if not refused else ()
         for one in refused:
             log.warning("%s: cannot send from %s yet (errno %d)", one.interface, one.address, one.errno)
@@ -290,26 +295,11 @@ class Daemon:
         now = self._loop.time()
         for punt in self.engine.drain():
             match punt:
-                case model.Miss(source, destination, instance_id):
-                    self._perform(self.node.on_miss(source, destination, instance_id, now))
-                case model.ControlPacket():
-                    self._perform(self.node.on_data_control(assembly.data_control(punt), now))
-                case model.Stalled(address):
-                    self._perform(self.node.on_stalled(address, now))
-                case model.MtuLearned(locator, mtu_bytes):
-                    learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})
-                    self._publisher.publish(learned, now)
-                case model.Silent(locator, is_flowing, is_alone):
+                case model.Silent():
                     self._report_traffic()
-                    self._perform(self.node.on_unanswered(locator, is_flowing, now, is_alone=is_alone))
-                case model.HeardAgain(locator, local):
-                    self._perform(self.node.on_heard([(local, locator)], now))
-                case model.Echoed(locator, local):
-                    self._perform(self.node.on_echoed(local, locator, now))
-                case model.StatusBits(source, instance_id, rloc, bits, width):
-                    self._perform(self.node.on_status_bits(source, instance_id, rloc, bits, width, now))
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
+            self._perform(hand_over(punt, self.node, now))
 
     def _on_time(self) -> None:
         self.desktop.check_clocks()
@@ -350,6 +340,8 @@ class Daemon:
                     self.engine.set_patience(remote, patience_s, one_sided_s, head)
                 case AskForEcho(remote, nonce):
                     self.engine.ask_echo(remote, nonce)
+                case UsePathMtu():
+                    self.engine.set_path_mtu(assembly.path_mtu(effect))
                 case UseStatusBits(heeds, told):
                     self.engine.use_status_bits(heeds=heeds, told=told)
                 case UplinkChanged() | UplinksRanked():

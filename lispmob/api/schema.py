@@ -298,7 +298,9 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
     """A pair of a locator of ours and a remote one, as probes find it. Figures are None until one was answered.
 
     `loss` is a share of the last `probes`; `since_s` is how long the state has lasted. `is_preferred` False: its uplink
-    waits behind one of its own priority that is better, or cheaper. `cost`: the user's figure.
+    waits behind one of its own priority that is better, or cheaper. `cost`: the user's figure. `mtu_bytes`: how large
+    an outer packet may be, and `mtu_source` who says so: the interface, ICMP, or a probe that got through; `default`:
+    nobody. Pairs with an RTR have no figures but these.
     """
 
     local: str
@@ -315,6 +317,8 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
     heard_s: float | None = None
     is_preferred: bool = True
     cost: int = 0
+    mtu_bytes: int | None = None
+    mtu_source: Literal["default", "interface", "icmp", "probed"] = "default"
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True):

@@ -325,6 +325,15 @@ static void read_errors(struct lm_engine *e, int fd)
     lm_unshare(&e->lock);
 }
 
+/* Behind a NAT data is sent from where it is received, too. */
+static void read_receiver_errors(struct lm_engine *e, int fd)
+{
+    lm_share(&e->lock);
+    if (fd == e->receive[0] || fd == e->receive[1] || lm_uplinks_receives(e->uplinks, fd))
+        lm_errors_read(e, fd);
+    lm_unshare(&e->lock);
+}
+
 void *lm_inbound_run(void *engine)
 {
     struct lm_engine *e = engine;
@@ -338,7 +347,7 @@ void *lm_inbound_run(void *engine)
             bool receives = fd == e->receive[0] || fd == e->receive[1] ||
                             ((events[i].events & EPOLLIN) && fd != atomic_load_explicit(&e->watch, memory_order_relaxed));
             if (receives && (events[i].events & EPOLLERR))
-                lm_errors_read(e, fd); /* behind a NAT data is sent from it, too */
+                read_receiver_errors(e, fd);
             if (receives)
                 receive(e, fd);
             else

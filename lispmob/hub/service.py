@@ -51,7 +51,8 @@ class Hub:
             file.to_sites(), file.to_remotes(), traversal=file.to_traversal(), new_nonce=lambda: secrets.randbits(64)
         )
         self._plane.traversal.on_addresses(file.listen)
-        self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY)
+        carries_data = file.proxy.enabled or file.rtr.enabled
+        self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY, carries_data=carries_data)
         self._persistence: Persistence | None = None
         self._forwarding: Forwarding | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -76,6 +77,7 @@ class Hub:
                     is_rtr=self._file.rtr.enabled,
                     asks_elsewhere=self._file.rtr.enabled and bool(self._file.rtr.map_servers),
                     socket_for=self._socket.fileno_for,
+                    send=self._socket.send,
                     on_addresses=self._on_addresses,
                     on_stranger=self._on_stranger,
                     on_miss=self._on_miss,
@@ -131,6 +133,8 @@ class Hub:
         return restored
 
     def _on_received(self, received: Received) -> None:
+        if self._forwarding is not None and self._forwarding.take_answer(received.payload):
+            return
         is_from_wire = received.ifindex != LOOPBACK_IFINDEX
         arrival = Arrival(
             received.payload, received.source, received.source_port, received.destination, is_from_wire=is_from_wire

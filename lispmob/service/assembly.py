@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
-from lispmob.control.effect import InstallMapping
+from lispmob.control.effect import InstallMapping, UsePathMtu
 from lispmob.control.locator_set import NEVER, EidRank, LocalLocator
 from lispmob.control.node_config import (
     Fallback,
@@ -19,7 +19,7 @@ from lispmob.control.node_config import (
 from lispmob.control.path import ProbeConfig
 from lispmob.control.preference import PreferenceConfig
 from lispmob.datapath.lanes import DEFAULT, Lane, MarksWay, device_prefix
-from lispmob.datapath.model import ControlPacket, Disposition, EngineConfig, ForwardingEntry, ForwardingLocator
+from lispmob.datapath.model import ControlPacket, Disposition, EngineConfig, ForwardingEntry, ForwardingLocator, PathMtu
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.network_manager_state import Meaning
@@ -328,6 +328,11 @@ def data_control(punt: ControlPacket) -> DataControl:
         outer_destination=punt.outer_destination,
         ifindex=punt.ifindex,
     )
+
+
+def path_mtu(use: UsePathMtu) -> PathMtu:
+    """How large packets may be by one way, as the datapath wants it."""
+    return PathMtu(use.local, use.remote, use.port, use.mtu_bytes)
 
 
 def _traversal(plan: UplinkPlan) -> EngineTraversal:

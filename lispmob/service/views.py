@@ -23,7 +23,7 @@ from lispmob.service import netcheck, uplink_views
 from lispmob.service.evidence import is_relayed
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.measuring import Measuring
-from lispmob.service.path_view import path_view
+from lispmob.service.path_view import path_views
 from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.runs import Runs
 from lispmob.service.steering import Steering
@@ -156,10 +156,9 @@ class Views(SteeringViews):
 
     def paths(self) -> Sequence[schema.Path]:
         """Every pair of a locator of ours and a remote one in use, by our interface."""
-        node, now = self._parts.node, self._parts.now()
-        own = {one.address: one for one in node.locators.locators}
-        shown = [path_view(one, own.get(one.pair.local), node.is_preferred, now) for one in node.paths]
-        return sorted(shown, key=lambda one: (one.interface, one.local, one.remote))
+        return sorted(
+            path_views(self._parts.node, self._parts.now()), key=lambda one: (one.interface, one.local, one.remote)
+        )
 
     def handovers(self) -> Sequence[schema.Handover]:
         """The latest moves, oldest first."""

@@ -1,4 +1,4 @@
-"""lispctl paths: every pair of a locator of ours and a remote one, as probes find it."""
+"""lispctl paths: every pair of a locator of ours and a remote one, as probes find it, and what it takes."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ def _path(path: dict[str, Any]) -> list[str]:
         known.append(f"{path['loss'] * 100:.1f}% of {plural(path['probes'], 'probe')} lost")
     if path["heard_s"] is not None:
         known.append(f"data heard {duration(path['heard_s'])} ago")
+    if path.get("mtu_bytes") is not None:
+        known.append(f"MTU {_mtu(path)}")
     if path.get("cost", 0):
         known.append(f"cost {path['cost']}")
     if not path.get("is_preferred", True):
@@ -43,8 +45,13 @@ def _path(path: dict[str, Any]) -> list[str]:
     return [*fold(f"{local} {clean(path['remote'])}", rest="  "), *(_coloured(line, state) for line in lines)]
 
 
+def _mtu(path: dict[str, Any]) -> str:
+    """Octets of an outer packet, and who says so."""
+    return f"{path['mtu_bytes']} ({clean(path.get('mtu_source', 'default'))})"
+
+
 def _coloured(line: str, state: str) -> str:
     return paint(line, _COLOURS[state]) if state in _COLOURS else line
 
 
-COMMAND = Command("paths", "round trip, loss and jitter of every local x remote pair of locators", run)
+COMMAND = Command("paths", "round trip, loss, jitter and MTU of every local x remote pair of locators", run)

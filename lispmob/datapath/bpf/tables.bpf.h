@@ -26,7 +26,6 @@
 
 #define V4 1u
 #define V6 2u
-#define LEARNED_FORGET_NS 600000000000ull /* mtu.c */
 #define ASK_AGAIN_NS 1000000ull           /* the tun tier's thread has not run yet, or the packet was lost */
 #define SILENCE_TOLD (~0ull)              /* silence.c */
 
