@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from lispmob.api.backend import ApiError, Backend
+from lispmob.api.event_kinds import KINDS
 from lispmob.api.listen import Peer, file_identity, open_socket, peer_of, remove_socket
 from lispmob.api.methods import call, is_pending, read_params
 from lispmob.api.schema import (
@@ -31,6 +32,7 @@ from lispmob.api.schema import (
     Request,
 )
 from lispmob.api.turns import Pages, Turns
+from lispmob.options import meant
 
 MAX_CLIENTS: Final = 64  # ours: lispctl is one client for milliseconds, a desktop widget one for days
 MAX_UNPRIVILEGED: Final = 48  # ours: so that root still gets in
@@ -104,6 +106,11 @@ class ControlServer:
             line = _line(EventLine(v=API_VERSION, event=event))
             for client in followers:
                 client.send_event(line, event)
+
+    @property
+    def group(self) -> str | None:
+        """Whose members may change things; None: there is no such group."""
+        return self._group if self._group_id is not None else None
 
     def serve(self, client: _Client) -> None:
         """The client has requests: it gets its turn."""
@@ -267,7 +274,7 @@ class _Client(asyncio.Protocol):
             if request.method == "events":
                 self._start_events(request)
                 return
-            result = call(self._backend, request, may_change=self.may_change, pid=self._pid)
+            result = call(self._backend, request, may_change=self.may_change, pid=self._pid, group=self._server.group)
             if isinstance(result, Pages):
                 self._held = []
                 self._task = self._server.spawn(self._send_pages(request.id, result))
@@ -335,6 +342,11 @@ class _Client(asyncio.Protocol):
 
     def _start_events(self, request: Request) -> None:
         params: EventsParams = read_params(request, EventsParams)
+        for kind in params.kinds:
+            if kind not in KINDS:
+                like = meant(kind, sorted(KINDS))
+                hint = f"; did you mean {like!r}?" if like is not None else f"; there are: {', '.join(sorted(KINDS))}"
+                raise ApiError("params", f"kinds: there is no event {kind[:40]!r}{hint}")
         self._kinds = frozenset(params.kinds) if params.follow else None
         self._reply(request.id, Events(events=self._server.recent(params), is_following=params.follow))
 

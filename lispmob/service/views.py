@@ -18,6 +18,7 @@ from lispmob.datapath.engine import Engine
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.package_version import package_version
 from lispmob.problems.problem import Problem, Severity, verdict
 from lispmob.service import netcheck, uplink_views
 from lispmob.service.evidence import is_relayed
@@ -86,12 +87,7 @@ class Views(SteeringViews):
 
     def version(self) -> str:
         """Of the installed package."""
-        from importlib.metadata import PackageNotFoundError, version  # late: 15 ms, and only who asks needs it
-
-        try:
-            return version("lispmob")
-        except PackageNotFoundError:
-            return "unpackaged"
+        return package_version()
 
     def status(self) -> schema.Status:
         """Everything at a glance."""

@@ -8,6 +8,13 @@ from typing import Any
 from lispmob.api.cli.command import Command, common_options, show
 from lispmob.api.cli.text import duration, locators, plural, table
 from lispmob.api.client import Client
+from lispmob.errors import LispError
+
+
+class NothingToDo(LispError):
+    """What was typed leaves open what is to be done; the text says what is missing."""
+
+    exit_code = 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -15,9 +22,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.set_defaults(action=None)
     actions = parser.add_subparsers(metavar="ACTION", dest="action")
     common = [common_options()]
-    actions.add_parser("list", parents=common, help="list the mappings (the default)")
+    actions.add_parser("list", aliases=["show"], parents=common, help="list the mappings (the default)")
     actions.add_parser("flush", parents=common, help="forget every mapping that was learned; static ones stay")
-    delete = actions.add_parser("del", parents=common, help="forget one mapping")
+    delete = actions.add_parser("del", aliases=["delete", "remove"], parents=common, help="forget one mapping")
     delete.add_argument("prefix", help="its EID-Prefix, such as 192.0.2.0/24 or [7]192.0.2.0/24")
     add = actions.add_parser("add", parents=common, help="add a static mapping")
     add.add_argument("prefix", help="its EID-Prefix, such as 192.0.2.0/24 or [7]192.0.2.0/24")
@@ -29,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="ADDRESS[,PRIORITY[,WEIGHT]]",
         help="an RLOC; may be given several times",
     )
-    add.add_argument("--without", choices=("drop", "native"), default="drop", help="what to do without a locator")
+    add.add_argument("--without", choices=("drop", "native"), help="instead of locators: drop its packets, or natively")
 
 
 def read_locator(text: str) -> dict[str, Any]:
@@ -40,16 +47,22 @@ def read_locator(text: str) -> dict[str, Any]:
     return {"address": address, **dict(zip(("priority", "weight"), map(int, numbers), strict=False))}
 
 
+def check(arguments: Namespace) -> None:
+    """A mapping that leads nowhere is asked for by name. Raises NothingToDo."""
+    if arguments.action == "add" and not arguments.locator and arguments.without is None:
+        raise NothingToDo("give a --locator, or say what becomes of its packets: --without drop, --without native")
+
+
 def run(client: Client, arguments: Namespace) -> int:
     """Do one action."""
     if arguments.action == "flush":
         return show(client.call("map-cache-flush"), arguments, lambda done: _changed("forgot", done))
-    if arguments.action == "del":
+    if arguments.action in ("del", "delete", "remove"):
         done = client.call("map-cache-delete", prefix=arguments.prefix)
         return show(done, arguments, lambda done: _changed("forgot", done))
     if arguments.action == "add":
         done = client.call(
-            "map-cache-add", prefix=arguments.prefix, locators=arguments.locator, action=arguments.without
+            "map-cache-add", prefix=arguments.prefix, locators=arguments.locator, action=arguments.without or "drop"
         )
         return show(done, arguments, lambda done: _changed("added", done))
     return show(client.call("map-cache"), arguments, lambda cache: entry_lines(cache["entries"]))
@@ -81,4 +94,4 @@ def entry_lines(entries: list[dict[str, Any]]) -> list[str]:
     )
 
 
-COMMAND = Command("map-cache", "list the mappings of others; add, delete or flush them", run, add_arguments)
+COMMAND = Command("map-cache", "list the mappings of others; add, delete or flush them", run, add_arguments, check)
