@@ -20,7 +20,7 @@ from lispmob.config.key import KeySection
 from lispmob.config.reader import Section, read_yaml
 from lispmob.config.steering import MultihomingSection, SteeringSection
 from lispmob.config.values import (
-    ADDRESS_TEXT,
+    RLOC_TEXT,
     Address,
     FieldError,
     FilePath,
@@ -29,6 +29,7 @@ from lispmob.config.values import (
     InterfacePattern,
     Network,
     Priority,
+    Rloc,
     Text,
     Weight,
     YesNo,
@@ -52,13 +53,13 @@ log = logging.getLogger(__name__)
 class RemoteLocator(Section, frozen=True, kw_only=True):
     """An RLOC of somebody else. A bare address stands for priority 1, weight 100."""
 
-    address: Address
+    address: Rloc
     priority: Priority = 1
     weight: Weight = 100
 
 
 _BARE_LOCATOR: Final = Text(
-    lambda text, directory: RemoteLocator(address=ADDRESS_TEXT.read(text, directory)),
+    lambda text, directory: RemoteLocator(address=RLOC_TEXT.read(text, directory)),
     "an address, or lines 'address:', 'priority:', 'weight:'",
 )
 LocatorEntry: TypeAlias = Annotated[

@@ -273,26 +273,22 @@ class Node(NodeDisplay, NodeSizes):
         return self._mappings.on_policy(ForwardingPolicy.of(c), c.map_cache_limit, c.static_mappings, now)
 
     def _receive(self, datagram: Datagram, now: float) -> list[MachineEffect]:
-        message = decode_control(datagram.payload)
-        is_encapsulated, source_port = isinstance(message, EncapsulatedControl), datagram.source_port
+        message, source_port, ecm = decode_control(datagram.payload), datagram.source_port, None
         if isinstance(message, EncapsulatedControl):
             if not self._is_ours(message.destination):
                 return [Count("rx_policy")]
-            source_port = message.source_port
-            message = decode_control(message.message)
-            if isinstance(message, EncapsulatedControl):
-                return [Count("rx_ecm")]
+            source_port, ecm, message = message.source_port, message, decode_control(message.message)
             if not isinstance(message, MapRequest):
                 return [Count("rx_type")]
+        unsummed = [] if ecm is None or ecm.has_checksum else [Count("rx_ecm_unsummed")]
         match message:
             case MapRequest(is_smr=True, is_probe=False):
-                return self._on_smr(message, datagram, now)
+                return [*unsummed, *self._on_smr(message, datagram, now)]
             case MapRequest():
-                asked = Asked(
-                    message, datagram.source, source_port, datagram.destination, datagram.ifindex, is_encapsulated
-                )
+                way = datagram.source, source_port, datagram.destination, datagram.ifindex
+                asked = Asked(message, *way, is_encapsulated=ecm is not None)
                 own = self._sending if datagram.in_data else self._direct  # an RTR asks about the uplink behind it
-                return self._answerer.on_map_request(asked, own, now)
+                return [*unsummed, *self._answerer.on_map_request(asked, own, now)]
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
                 self._preference.touch(now)

@@ -152,6 +152,7 @@ struct lm_inner {
     size_t header, length; ...;
 };
 struct lm_data { uint32_t instance_id; uint8_t flags; uint32_t nonce, second; struct lm_inner inner; ...; };
+bool lm_addr_may_be_eid(const struct lm_addr *a);
 bool lm_inner_parse(const uint8_t *packet, size_t length, struct lm_inner *out);
 uint64_t lm_flow_hash(const struct lm_key *key, const struct lm_inner *inner);
 int lm_data_parse(const uint8_t *datagram, size_t length, struct lm_data *out);

@@ -118,11 +118,11 @@ static enum lm_counter judge(const struct lm_engine *e, const struct lm_data *da
         return LM_data_iid;
     const struct lm_entry *own = lm_table_lookup(e->eids, 0, &inner->destination);
     bool is_ours = own && (uint32_t)(uintptr_t)own->value == iid;
-    if (!is_ours && (!is_proxied || own || !lm_addr_is_unicast(&inner->destination)))
+    if (!is_ours && (!is_proxied || own || !lm_addr_may_be_eid(&inner->destination)))
         return LM_data_notours;
     if (is_ours && (is_tunnel_in_tunnel(inner) || lm_table_lookup(e->eids, 0, &outer->destination)))
         return LM_data_notours;
-    if (!lm_addr_is_unicast(&inner->source) || lm_table_lookup(e->eids, 0, &inner->source) ||
+    if (!lm_addr_may_be_eid(&inner->source) || lm_table_lookup(e->eids, 0, &inner->source) ||
         lm_uplinks_owns(e->uplinks, &inner->source) || !lm_relay_admits(e, outer))
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)

@@ -1,7 +1,7 @@
 """Which addresses one host can be at, so that something may be sent there on somebody else's word. Pure.
 
-The special-purpose address registries of IANA (RFC 6890) list many more. Those for documentation and benchmarks are
-left in, for laboratories use them; private ones are a matter of where we are ourselves.
+`wire/address_class.py` says what can be a locator at all. Addresses for documentation and benchmarks are left in, for
+laboratories use them; private ones are a matter of where we are ourselves.
 """
 
 from __future__ import annotations
@@ -11,22 +11,12 @@ from ipaddress import ip_network
 from typing import Final
 
 from lispmob.wire.address import IpAddress
+from lispmob.wire.address_class import may_be_rloc
 
 _LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
-_NO_HOST: Final = (
-    "0.0.0.0/8",
-    "169.254.0.0/16",  # link-local, and where clouds have their metadata services
-    "224.0.0.0/4",
-    "240.0.0.0/4",  # reserved, and the limited broadcast
-    "::/96",  # unspecified, and the IPv4-compatible ones
-    "::ffff:0:0/96",  # IPv4-mapped
-    "64:ff9b::/96",  # translated into IPv4 on the way (RFC 6052, RFC 8215)
-    "64:ff9b:1::/48",
-    "100::/64",  # to be discarded
-    "fe80::/10",
-    "fec0::/10",
-    "ff00::/8",
-)
+_TRANSLATED: Final = ("64:ff9b::/96", "64:ff9b:1::/48")
+"""Addresses behind which a translator has IPv4 ones, private ones perhaps (RFC 6052, RFC 8215)."""
+
 PRIVATE: Final = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 """RFC 1918, RFC 6598 (shared by the users of one provider), RFC 4193."""
 
@@ -49,7 +39,7 @@ class _Ranges:
 
 
 _loopback = _Ranges(_LOOPBACK)
-_no_host = _Ranges(_NO_HOST)
+_translated = _Ranges(_TRANSLATED)
 _private = _Ranges(PRIVATE)
 
 
@@ -65,7 +55,7 @@ def is_private(address: IpAddress) -> bool:
 
 def is_host(address: IpAddress) -> bool:
     """True for an address that one other host can have, here or elsewhere."""
-    return address not in _no_host and address not in _loopback
+    return may_be_rloc(address) and address not in _translated
 
 
 def is_sendable(address: IpAddress, via: IpAddress) -> bool:
@@ -73,4 +63,4 @@ def is_sendable(address: IpAddress, via: IpAddress) -> bool:
 
     Loopback is somebody's word only when it comes by loopback, as it does on a test bench.
     """
-    return address not in _no_host and (address not in _loopback or via in _loopback)
+    return is_host(address) or (address in _loopback and via in _loopback)

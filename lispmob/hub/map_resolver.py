@@ -91,6 +91,8 @@ class MapResolver:
         if len(request.records) > RECORDS_PER_REQUEST:
             return self._drop("rx_limit")
         self.counters["rx_map_request"] += 1
+        if not ecm.has_checksum:
+            self.counters["rx_ecm_unsummed"] += 1
         effects: list[HubEffect] = []
         said: dict[EidPrefix | None, MappingRecord] = {}
         for record in request.records:
@@ -121,10 +123,11 @@ class MapResolver:
         """To another Map-Server, marked as such; what is marked already goes no further, so that it cannot circle."""
         if ecm.to_map_server or remote in (arrival.source, arrival.destination):
             return self._drop("rx_loop")
-        if len(request.records) == 1:
+        if len(request.records) == 1 and ecm.has_checksum:
             payload = bytes((arrival.payload[0] | TO_MAP_SERVER_BIT,)) + arrival.payload[1:]
         else:
-            payload = replace(ecm, to_map_server=True, message=replace(request, records=(record,)).encode()).encode()
+            message = replace(request, records=(record,)).encode()
+            payload = replace(ecm, to_map_server=True, message=message, has_checksum=True).encode()
         self.counters["tx_map_request_passed_on"] += 1
         return [SendControl(payload, remote)]
 
@@ -141,8 +144,9 @@ class MapResolver:
         if etr is None:
             return self._drop("tx_no_etr")
         payload = arrival.payload
-        if len(request.records) > 1:
-            payload = replace(ecm, message=replace(request, records=(record,)).encode()).encode()
+        if len(request.records) > 1 or not ecm.has_checksum:  # what leaves us has all its checksums
+            message = replace(request, records=(record,)).encode()
+            payload = replace(ecm, message=message, has_checksum=True).encode()
         self.counters["tx_map_request_to_etr"] += 1
         return [SendControl(payload, etr, source=_if_same_family(arrival.destination, etr))]
 

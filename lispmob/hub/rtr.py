@@ -205,7 +205,7 @@ class Rtr:
         if not self._pending.put(key, pending, now):
             return [*self._drop("rx_pending")]
         self.counters["rx_relayed_register"] += 1
-        onward = replace(ecm, to_rtr=False, relayed_by_rtr=True, authentication=None)
+        onward = replace(ecm, to_rtr=False, relayed_by_rtr=True, authentication=None, has_checksum=True)
         return [SendControl(onward.encode(), server.address, source=_same_family(arrival.destination, server.address))]
 
     def _register_at(

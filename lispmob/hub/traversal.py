@@ -131,6 +131,8 @@ class Traversal:
             ecm = EncapsulatedControl.decode(arrival.payload)
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
+        if not ecm.has_checksum:
+            self._counters["rx_ecm_unsummed"] += 1
         if ecm.to_rtr:
             return list(self.rtr.on_encapsulated_control(arrival, ecm, now)) if self.policy.is_rtr else self._refuse()
         return list(self.relayed.on_encapsulated_register(arrival, ecm, now))

@@ -26,6 +26,7 @@ from typing import Final
 from lispmob.iface_monitor.link_type import OTHER, TUNNEL_KINDS
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress, IpNetwork
+from lispmob.wire.address_class import may_be_rloc
 
 MAIN_TABLE: Final = 254
 LOWEST_PRIORITY: Final = 254
@@ -175,7 +176,7 @@ class UplinkPolicy:
     def accepts(self, local: LocalAddress) -> bool:
         """True when the address may be an RLOC."""
         address = local.address
-        if address.is_loopback or address.is_unspecified or address.is_multicast or local.scope == SCOPE_HOST:
+        if not (may_be_rloc(address) or address.is_link_local) or local.scope == SCOPE_HOST:
             return False
         if local.is_tentative or (local.is_deprecated and not self.use_deprecated):
             return False

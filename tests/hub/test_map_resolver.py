@@ -239,3 +239,41 @@ def test_what_we_sent_to_an_etr_that_is_ourselves_goes_round_no_more() -> None:
     (out,) = sent(hub.on_datagram(ask("10.1.0.1/32"), now=0.0))
 
     assert hub.on_datagram(Arrival(out.payload, HUB, 4342, HUB), now=0.0) == []
+
+
+def without_inner_checksum(asked: Arrival) -> Arrival:
+    """As lispers.net sends it."""
+    ecm = replace(EncapsulatedControl.decode(asked.payload), has_checksum=False)
+    return replace(asked, payload=ecm.encode())
+
+
+def test_a_question_without_an_inner_checksum_is_answered_and_counted() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
+
+    effects = hub.on_datagram(without_inner_checksum(ask("10.1.0.1/32", nonce=99)), now=1.0)
+
+    assert reply_in(effects).nonce == 99
+    assert hub.counters["rx_ecm_unsummed"] == 1
+    assert hub.counters["rx_ecm"] == 0
+
+
+def test_a_question_is_passed_on_to_an_etr_with_its_inner_checksum_filled_in() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32", proxy_map_reply=False), now=0.0)
+    question = ask("10.1.0.1/32")
+
+    (out,) = sent(hub.on_datagram(without_inner_checksum(question), now=1.0))
+
+    assert out.payload == question.payload
+
+
+def test_a_question_with_a_wrong_inner_checksum_is_refused() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
+    question = ask("10.1.0.1/32")
+    payload = bytearray(question.payload)
+    payload[4 + 20 + 6] ^= 1
+
+    assert hub.on_datagram(replace(question, payload=bytes(payload)), now=1.0) == []
+    assert (hub.counters["rx_ecm"], hub.counters["rx_ecm_unsummed"]) == (1, 0)

@@ -47,6 +47,12 @@ def register() -> Arrival:
     return Arrival(ecm.encode(), NAT, 20001, HUB)
 
 
+def unsummed(asked: Arrival) -> Arrival:
+    """The same ECM without an inner UDP checksum."""
+    ecm = replace(EncapsulatedControl.decode(asked.payload), has_checksum=False)
+    return replace(asked, payload=ecm.encode())
+
+
 def test_an_info_request_is_answered_with_what_the_hub_sees_and_itself_as_rtr() -> None:
     (answer,) = hub().on_datagram(question(), 0.0)
 
@@ -181,3 +187,16 @@ def test_a_mapping_that_names_the_rtr_itself_keeps_what_it_knows_of_the_nat() ->
 
     assert effects == []
     assert len(list(plane.traversal.rtr.entries)) == 1
+
+
+def test_a_register_for_the_rtr_without_an_inner_checksum_is_relayed_with_one_and_counted() -> None:
+    plane = hub(TraversalPolicy(is_rtr=True, map_servers=(MapServerLink(ELSEWHERE, RTR_KEY),)))
+
+    ecm = replace(EncapsulatedControl.decode(register().payload), destination=ELSEWHERE)
+    asked = replace(register(), payload=ecm.encode())
+
+    effects = plane.on_datagram(unsummed(asked), 0.0)
+
+    relayed = [effect for effect in effects if isinstance(effect, SendControl) and effect.destination == ELSEWHERE]
+    assert [EncapsulatedControl.decode(each.payload).has_checksum for each in relayed] == [True]
+    assert plane.counters["rx_ecm_unsummed"] == 1

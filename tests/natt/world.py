@@ -104,6 +104,38 @@ class MapServerHost:
         return found.record if found else None
 
 
+class FragileMapServerHost(MapServerHost):
+    """As Open Overlay Router's: without RTRs it dies of a whole Info-Request; with some it takes I=1 from them alone.
+
+    A message whose digest is cut is dropped unread either way.
+    """
+
+    def __init__(self, world: World, rtrs: Sequence[IpAddress] | None = None) -> None:
+        super().__init__(world, rtrs)
+        self.deaths = 0
+        self.is_up = True
+        self.drops: dict[bool, int] = {}  # by whether a register has an xTR-ID: how many more of them get lost
+
+    def on_packet(self, packet: Packet) -> None:
+        kind = packet.payload[0] >> 4
+        if not self.is_up:
+            return
+        if kind == MessageType.INFO:
+            if len(InfoRequest.decode(packet.payload).authentication) < OOR_KEY.mac_octets:
+                return
+            if not self.knows_natt:
+                self.deaths += 1
+                self.is_up = False
+        if kind == MessageType.MAP_REGISTER:
+            has_xtr_id = MapRegister.decode(packet.payload).xtr_id is not None
+            if self.drops.get(has_xtr_id, 0) > 0:
+                self.drops[has_xtr_id] -= 1
+                return
+            if has_xtr_id and self.knows_natt:
+                return
+        super().on_packet(packet)
+
+
 class RtrHost:
     """An RTR with a datapath of a dictionary."""
 

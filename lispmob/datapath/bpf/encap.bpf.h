@@ -181,7 +181,7 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
         (is_lisp_port((__u16)(flow->words[0] >> 16)) || is_lisp_port((__u16)(flow->words[0] >> 32))))
         return false;
     struct lm_trie_value *own = find(LM_SPACE_EIDS, is_v4, 0, source[0], source[1]);
-    if (!own || !is_unicast(is_v4, to[0], to[1]) || find(LM_SPACE_EIDS, is_v4, 0, to[0], to[1]) ||
+    if (!own || !lm_may_be_eid(is_v4, to[0], to[1]) || find(LM_SPACE_EIDS, is_v4, 0, to[0], to[1]) ||
         find(LM_SPACE_GUARD, is_v4, 0, to[0], to[1]) || !mark_lane(s, flow->mark, &lane))
         return false;
     __u32 instance_id = own->value;
