@@ -41,7 +41,6 @@ def said(daemon: Served, line: str, capsys: pytest.CaptureFixture[str]) -> tuple
         ("mapcache", 2, "did you mean 'map-cache'?"),
         ("map-cache ad 10.0.0.0/8", 2, "did you mean 'add'?"),
         ("map-cache add 10.0.0.0/8 --without nativ", 2, "did you mean 'native'?"),
-        ("map-cache add 10.99.1.0/24", 2, "give a --locator, or say what becomes of its packets"),
         ("map-cache add 10.99.1.1/24 --without drop", 1, "write 10.99.1.0/24, or 10.99.1.1 for that host"),
         ("map-cache add [7]10.99.1.1/24 --without drop", 1, "write [7]10.99.1.0/24, or [7]10.99.1.1 for that host"),
         ("map-cache add 2001:db8::1/64 --without drop", 1, "write 2001:db8::/64, or 2001:db8::1 for that host"),
@@ -73,6 +72,21 @@ def test_the_words_of_other_programs_are_understood(
     daemon: Served, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said(daemon, words, capsys)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("", "it has no locator: packets to 10.99.1.0/24 are dropped; to send them somewhere:\n--locator ADDRESS\n"),
+        ("--without drop", "it has no locator: packets to 10.99.1.0/24 are dropped\n"),
+        ("--without native", "it has no locator: packets to 10.99.1.0/24 leave without LISP\n"),
+        ("--locator 192.0.2.9", ""),
+    ],
+)
+def test_a_mapping_that_leads_nowhere_says_so(
+    daemon: Served, words: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said(daemon, f"map-cache add 10.99.1.0/24 {words}", capsys) == (0, f"added 1 mapping\n{told}")
 
 
 @pytest.mark.parametrize("line", [["help"], ["--help"], ["help", "status"], ["help", "run"]])

@@ -6,15 +6,8 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
 from lispmob.api.cli.command import Command, common_options, show
-from lispmob.api.cli.text import duration, locators, plural, table
+from lispmob.api.cli.text import clean, duration, fold, locators, plural, table
 from lispmob.api.client import Client
-from lispmob.errors import LispError
-
-
-class NothingToDo(LispError):
-    """What was typed leaves open what is to be done; the text says what is missing."""
-
-    exit_code = 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -47,12 +40,6 @@ def read_locator(text: str) -> dict[str, Any]:
     return {"address": address, **dict(zip(("priority", "weight"), map(int, numbers), strict=False))}
 
 
-def check(arguments: Namespace) -> None:
-    """A mapping that leads nowhere is asked for by name. Raises NothingToDo."""
-    if arguments.action == "add" and not arguments.locator and arguments.without is None:
-        raise NothingToDo("give a --locator, or say what becomes of its packets: --without drop, --without native")
-
-
 def run(client: Client, arguments: Namespace) -> int:
     """Do one action."""
     if arguments.action == "flush":
@@ -64,8 +51,17 @@ def run(client: Client, arguments: Namespace) -> int:
         done = client.call(
             "map-cache-add", prefix=arguments.prefix, locators=arguments.locator, action=arguments.without or "drop"
         )
-        return show(done, arguments, lambda done: _changed("added", done))
+        return show(done, arguments, lambda done: [*_changed("added", done), *_without_locator(arguments)])
     return show(client.call("map-cache"), arguments, lambda cache: entry_lines(cache["entries"]))
+
+
+def _without_locator(arguments: Namespace) -> list[str]:
+    """What was added leads nowhere: perhaps that is not what was meant."""
+    if arguments.locator:
+        return []
+    fate = "leave without LISP" if arguments.without == "native" else "are dropped"
+    hint = "" if arguments.without is not None else "; to send them somewhere: --locator ADDRESS"
+    return fold(f"it has no locator: packets to {clean(arguments.prefix)} {fate}{hint}")
 
 
 def _changed(verb: str, done: dict[str, Any]) -> list[str]:
@@ -94,4 +90,4 @@ def entry_lines(entries: list[dict[str, Any]]) -> list[str]:
     )
 
 
-COMMAND = Command("map-cache", "list the mappings of others; add, delete or flush them", run, add_arguments, check)
+COMMAND = Command("map-cache", "list the mappings of others; add, delete or flush them", run, add_arguments)
