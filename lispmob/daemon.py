@@ -20,7 +20,7 @@ from typing import Final
 from lispmob.api import sd_notify
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
-from lispmob.config.node import NodeFile, load_node
+from lispmob.config.node import NodeFile
 from lispmob.control.effect import (
     AskForEcho,
     DropPending,
@@ -84,6 +84,7 @@ class Daemon:
         self.started_wall = time.time()
         self.journal = HandoverJournal()
         self.state_refusals: list[str] = []
+        self._reader = reloading.Reader()
         self.reload = reloading.Seldom(self._reload)
         self.reload_on_signal = reloading.OnSignal(self.reload)
         self.uplinks: tuple[Uplink, ...] = ()
@@ -378,7 +379,7 @@ class Daemon:
         """Read the configuration again. Raises ConfigError and changes nothing when it has errors."""
         sd_notify.reloading()
         try:
-            file = load_node(self.path)
+            file = await self._reader.read(self.path)
             changed, needs_restart = reloading.compare(self.file, file)
             self.file = reloading.merge(self.file, file)
             logs.configure(self.file.log.level)

@@ -24,6 +24,7 @@ from lispmob.hub.persistence import Persistence
 from lispmob.hub.rtr_effect import InData, Stranger
 from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
+from lispmob.options import HelpfulParser, ShowVersion
 from lispmob.service.logs import configure
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -264,10 +265,11 @@ async def _run(path: Path, file: HubFile) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = HelpfulParser(
         prog="lisphub", description="Map-Server, Map-Resolver and proxy for mobile nodes (RFC 9301)."
     )
     parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (default: %(default)s)")
+    parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("--check", action="store_true", help="check the configuration and end")
     parser.add_argument("--show", action="store_true", help="show what is registered, from the state file, and end")
     return parser
