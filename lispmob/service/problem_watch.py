@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from lispmob.control.diagnosis import Diagnosis, Finding
 from lispmob.control.effect import CONTROL_PORT, Event, SendControl
+from lispmob.control.gate import NonceBook
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.registration import Registration
 from lispmob.icmp_errors import Reason, Unreachable
@@ -48,7 +49,8 @@ class ProblemWatch:
         self._on_news = on_news
         self._complaints = Complaints()
         self._odd_choices = evidence.OddChoices()
-        self._diagnosis = Diagnosis(lambda: secrets.randbits(64))
+        self.nonces = NonceBook(lambda: secrets.randbits(64))
+        self._diagnosis = Diagnosis(self.nonces)
         self._alarm = Alarm(self._on_time)
         self._journal = ProblemJournal()
         self._current: tuple[Problem, ...] = ()

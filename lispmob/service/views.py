@@ -67,7 +67,7 @@ class Parts(Protocol):
     @property
     def tun_mtu_bytes(self) -> int: ...
     @property
-    def kernel_problem(self) -> str | None: ...
+    def host_problems(self) -> tuple[Problem, ...]: ...
     def now(self) -> float: ...
     def wall(self) -> float: ...
     @property
@@ -167,9 +167,10 @@ class Views(SteeringViews):
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """What was received, sent, refused and dropped, by part and reason."""
+        control = self._parts.control
         return {
             "control": dict(sorted(self._parts.node.counters.items())),
-            "control-socket": dict(sorted(self._parts.control.counters.items())),
+            "control-socket": dict(sorted({**control.counters, "dropped": control.dropped}.items())),
             "datapath": dict(self._parts.engine.counters()),
         }
 
