@@ -213,7 +213,9 @@ class Hub:
         try:
             file = await asyncio.to_thread(load_hub, self._path)
         except ConfigError as error:
-            log.error("the configuration stays as it was:\n%s", error)
+            log.error("the configuration stays as it was")
+            for line in str(error).splitlines():
+                log.error("%s", line)
             return
         old, self._file = self._file, file
         configure(file.log.level)
