@@ -110,6 +110,7 @@ class Node(NodeDisplay):
         eids = self.config.eids
         self._preference.touch(now)
         self._attached = tuple(one for one in locators if not any(eid.contains(one.address) for eid in eids))
+        self.reachability.presume(one.place for one in self._attached)
         return self._rank(now)
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
