@@ -10,18 +10,19 @@ Data is the datapath's business: it gets the verified bindings, and reports pack
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import count
 from typing import Final
 
-from lispmob.control.effect import Event, SendControl
+from lispmob.control.effect import Event, SendControl, UsableLocator
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.effect import Arrival
 from lispmob.hub.nat_binding import Binding, NatEntry
-from lispmob.hub.registration import is_sendable, is_usable
-from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, RtrEffect, SendFromRelayPort, Stranger
+from lispmob.hub.registration import is_sendable
+from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, RtrEffect, SendFromRelayPort, Stranger, WayAlive
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key, verify_for_rtr
@@ -40,6 +41,7 @@ PENDING_LIMIT: Final = 4096
 PENDING_PER_SOURCE: Final = 32  # ours: one public address may stand for many nodes, but not for a flood
 LIFETIME_MAX_S: Final = 86400.0
 POKE_PER_EID_S: Final = 1.0  # ours: how often a node is told that it is not known
+PROBE_LIMIT: Final = 1024  # ours: probes of open locators that may still be answered
 POKES_S: Final = 50  # ours, in all: sources can be forged
 CONTROL_DATA: Final = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
 
@@ -65,13 +67,22 @@ class _Pending:
 class Rtr:
     """One RTR. `own` are the addresses that nodes know it by."""
 
-    def __init__(self, map_servers: Iterable[MapServerLink] = (), own: Iterable[IpAddress] = ()) -> None:
+    def __init__(
+        self,
+        map_servers: Iterable[MapServerLink] = (),
+        own: Iterable[IpAddress] = (),
+        *,
+        new_nonce: Callable[[], int] | None = None,
+    ) -> None:
+        """`new_nonce` gives the nonces of probes, which nobody may guess."""
         self.counters: Counter[str] = Counter()
         self.entries: PrefixTable[NatEntry] = PrefixTable()
         self._pending: OrderedDict[tuple[IpAddress, int], _Pending] = OrderedDict()  # by private RLOC and nonce
         self._pokes: KeyedBuckets[EidPrefix] = KeyedBuckets(POKE_PER_EID_S)
         self._pokes_in_all = TokenBucket(1 / POKES_S, POKES_S)
         self._nonces = 0
+        self._new_nonce = new_nonce or count(1).__next__
+        self._probes: OrderedDict[int, tuple[EidPrefix, UsableLocator]] = OrderedDict()
         self._own = frozenset(own)
         self.on_map_servers(map_servers)
 
@@ -100,27 +111,32 @@ class Rtr:
         gone = [entry for _, entry in self.entries if entry.expire(now)]
         return [effect for entry in gone for effect in self._settle(entry)]
 
-    @property
-    def watches(self) -> bool:
-        """True while there is a node that has more than one way in: `on_traffic` wants to know what they carry."""
-        return any(entry.has_choice for _, entry in self.entries)
+    def ask(self, prefix: EidPrefix, locator: UsableLocator) -> list[RtrEffect]:
+        """Is the node at this locator? One behind a NAT is asked, by all its bindings, to register again; else a probe.
 
-    def on_traffic(self, used: Iterable[EidPrefix], heard: Iterable[IpAddress], now: float) -> list[RtrEffect]:
-        """Packets left for these prefixes, and came from these places, since the last call.
-
-        A binding that packets leave by and none come from is doubted: the node is asked, by all its bindings, to
-        register again. One that it does not register by is dead, and its siblings have what it had.
+        By all of them, for the one in question may be dead, and the node then finds out as well.
         """
-        effects: list[RtrEffect] = []
-        places = frozenset(heard)
-        for _, entry in self.entries:
-            entry.on_heard(places)
-        for prefix in used:
-            known = self.entries.get(prefix)
-            if known is not None and known.has_choice and known.on_used(places, now):
-                effects += [self._poke(prefix, one) for one in known.usable()]
-        judged = [entry for _, entry in self.entries if entry.judge(now)]
-        return [*effects, *(effect for entry in judged for effect in self._settle(entry))]
+        entry = self.entries.get(prefix)
+        if locator.source is not None:
+            return [self._poke(prefix, one) for one in entry.usable()] if entry is not None else []
+        own = next((one for one in self._own if one.version == locator.address.version), None)
+        if own is None:
+            return [WayAlive(prefix, locator.address, locator.port)]  # nobody can ask, so nobody can say that it is not
+        nonce = self._new_nonce()
+        self._probes[nonce] = prefix, locator
+        while len(self._probes) > PROBE_LIMIT:
+            self._probes.popitem(last=False)
+        request = MapRequest(nonce, None, (own,), (EidRecord.of(prefix),), is_probe=True)
+        self.counters["tx_way_probe"] += 1
+        return [SendControl(request.encode(), locator.address, source=own)]
+
+    def on_map_reply(self, reply: MapReply) -> list[RtrEffect] | None:
+        """A Map-Reply came; None when it answers no probe of ours."""
+        asked = self._probes.pop(reply.nonce, None) if reply.is_probe else None
+        if asked is None:
+            return None
+        prefix, locator = asked
+        return [WayAlive(prefix, locator.address, locator.port)]
 
     def on_encapsulated_control(self, arrival: Arrival, ecm: EncapsulatedControl, now: float) -> list[RtrEffect]:
         """An ECM with R came: a node's register, or a Map-Server's answer to one."""
@@ -227,14 +243,15 @@ class Rtr:
         for record in pending.register.records:
             prefix = record.eid_prefix
             if prefix is not None and prefix in confirmed:
-                effects += self._verify(prefix, record, pending, now)
+                effects += self._verify(prefix, record, pending)
+                effects.append(WayAlive(prefix, pending.binding.address, pending.binding.port))
         inner = build_ip_udp(ecm.source, CONTROL_PORT, ecm.destination, CONTROL_PORT, ecm.message)
         binding = pending.binding
         answer = SendControl(CONTROL_DATA + inner, binding.address, binding.port, source=binding.rtr)
         self.counters["tx_data_map_notify"] += 1
         return [*effects, answer]
 
-    def _verify(self, prefix: EidPrefix, record: MappingRecord, pending: _Pending, now: float) -> list[RtrEffect]:
+    def _verify(self, prefix: EidPrefix, record: MappingRecord, pending: _Pending) -> list[RtrEffect]:
         """The Map-Server vouches for the register: what it said holds from now on."""
         xtr_id = pending.register.xtr_id
         assert xtr_id is not None
@@ -249,9 +266,7 @@ class Rtr:
             entry = NatEntry(prefix, xtr_id, {})
             self.entries.insert(prefix, entry)
         before = _places(entry)
-        entry.take(pending.binding, [locator for locator in record.locators if not locator.is_reachable], now)
-        reachable = [locator for locator in record.locators if is_usable(locator)]
-        entry.has_open_locators = any(self._own.isdisjoint(locator.ips) for locator in reachable)
+        entry.take(pending.binding, [locator for locator in record.locators if not locator.is_reachable])
         return self._settle(entry) if is_new or _places(entry) != before else []
 
     def _settle(self, entry: NatEntry) -> list[RtrEffect]:

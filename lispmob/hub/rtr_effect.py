@@ -84,4 +84,15 @@ class Stranger:
     is_registered: bool = False  # the outer address is right
 
 
-RtrEffect: TypeAlias = SendControl | SendFromRelayPort | Event | InstallRelay | RemoveRelay | Learned | DropPending
+@dataclass(frozen=True, slots=True)
+class WayAlive:
+    """The node of this prefix is at that address and port: it has registered from there, or answered there."""
+
+    prefix: EidPrefix
+    address: IpAddress
+    port: int
+
+
+RtrEffect: TypeAlias = (
+    SendControl | SendFromRelayPort | Event | InstallRelay | RemoveRelay | Learned | DropPending | WayAlive
+)

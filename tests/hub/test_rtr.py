@@ -15,7 +15,7 @@ from lispmob.hub.effect import Arrival
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer
 from lispmob.hub.rtr import PENDING_PER_SOURCE, PENDING_S, MapServerLink, Rtr
-from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, RtrEffect, SendFromRelayPort, Stranger
+from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, RtrEffect, SendFromRelayPort, Stranger, WayAlive
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign
 from lispmob.wire.data_header import split_data_packet
@@ -84,7 +84,9 @@ class Scene:
 def test_a_register_is_passed_on_and_its_answer_comes_back_in_the_data_plane() -> None:
     scene = Scene()
 
-    install, _, answer = scene.all_the_way(scene.register())
+    install, _, alive, answer = scene.all_the_way(scene.register())
+
+    assert alive == WayAlive(EID, NAT, 20001)
 
     assert isinstance(install, InstallRelay)
     assert [(one.address, one.port, one.source_port) for one in install.bindings] == [(NAT, 20001, 4342)]
@@ -112,7 +114,7 @@ def test_the_same_register_again_tells_the_datapath_nothing_new() -> None:
 
     effects = scene.all_the_way(scene.register(), now=20.0)
 
-    assert [type(effect) for effect in effects] == [SendControl]
+    assert [type(effect) for effect in effects] == [WayAlive, SendControl]
 
 
 def test_a_new_translated_port_replaces_the_old_one() -> None:
