@@ -21,6 +21,7 @@ class ReceivedMessage:
     message: ControlMessage
     source_port: int
     is_encapsulated: bool
+    has_checksum: bool = True  # that of the UDP header inside the encapsulation
 
     def as_question(self, request: MapRequest, datagram: Datagram) -> Asked:
         """The Map-Request in it, and the way that it took."""
@@ -36,8 +37,6 @@ def unpack(datagram: Datagram, is_ours: Callable[[IpAddress], bool]) -> Received
     if not is_ours(message.destination):
         return Count("rx_policy")
     inner = decode_control(message.message)
-    if isinstance(inner, EncapsulatedControl):
-        return Count("rx_ecm")
     if not isinstance(inner, MapRequest):
         return Count("rx_type")
-    return ReceivedMessage(inner, message.source_port, is_encapsulated=True)
+    return ReceivedMessage(inner, message.source_port, is_encapsulated=True, has_checksum=message.has_checksum)

@@ -37,8 +37,21 @@ class Proxy:
         self._learned: dict[EidPrefix, MappingRecord] = {}
         self._relays: dict[EidPrefix, tuple[Binding, ...]] = {}
         self._doubts = WayDoubts()
+        self._with_choice: set[EidPrefix] = set()
+        self._served: dict[tuple[IpAddress, int], EidPrefix] = {}
         for eid in eids:
             self._routed.insert(eid, True)
+
+    def served(self, address: IpAddress, port: int) -> tuple[EidPrefix, UsableLocator] | None:
+        """A prefix that is sent to this locator and port, and the locator as it is installed; None: none is."""
+        prefix = self._served.get((address, port))
+        installed = None if prefix is None else self._installed.get(prefix)
+        locators = () if installed is None else installed.locators
+        found = next((one for one in locators if (one.address, one.port) == (address, port)), None)
+        if prefix is None or found is None:
+            self._served.pop((address, port), None)
+            return None
+        return prefix, found
 
     @property
     def routes(self) -> tuple[EidPrefix, ...]:
@@ -86,7 +99,7 @@ class Proxy:
     @property
     def watches(self) -> bool:
         """True while there is a node that has more than one way in: `on_traffic` wants to know what they carry."""
-        return any(len(entry.locators) > 1 for entry in self._installed.values())
+        return bool(self._with_choice)
 
     def on_traffic(self, used: Iterable[EidPrefix], heard: Iterable[IpAddress], now: float) -> list[ProxyEffect]:
         """Packets left for these prefixes, and came from these places, since the last call."""
@@ -111,12 +124,15 @@ class Proxy:
         wanted = self._entry(prefix)
         self._doubts.forget(prefix, wanted.locators if wanted is not None else ())
         wanted = self._doubts.demoted(wanted) if wanted is not None else None
+        has_choice = wanted is not None and len(wanted.locators) > 1
+        (self._with_choice.add if has_choice else self._with_choice.discard)(prefix)
         if wanted == self._installed.get(prefix):
             return []
         if wanted is None:
             del self._installed[prefix]
             return [RemoveMapping(prefix)]
         self._installed[prefix] = wanted
+        self._served.update({(one.address, one.port): prefix for one in wanted.locators})
         return [wanted]
 
     def _entry(self, prefix: EidPrefix) -> InstallMapping | None:
