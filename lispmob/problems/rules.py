@@ -69,14 +69,16 @@ def _uplinks(evidence: Evidence) -> Iterator[Problem]:
         )
     nothing_works = not any(_works(one) for one in evidence.addresses)
     for address in evidence.addresses:
-        yield from _address(address, Severity.BROKEN if nothing_works else Severity.DEGRADED)
+        is_spared = any(_works(one) for one in evidence.addresses if one.interface == address.interface)
+        yield from _address(address, Severity.BROKEN if nothing_works else Severity.DEGRADED, is_spared=is_spared)
 
 
 def _works(one: AddressEvidence) -> bool:
     return one.stranded is None and one.failed_rtr is None and not one.is_silent
 
 
-def _address(one: AddressEvidence, severity: Severity) -> Iterator[Problem]:
+def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> Iterator[Problem]:
+    """`is_spared`: its interface has another address that works, such as one of the other family."""
     place = f"{one.interface} ({one.address})"
     if one.stranded is not None:
         yield Problem(
@@ -99,10 +101,10 @@ def _address(one: AddressEvidence, severity: Severity) -> Iterator[Problem]:
     if one.is_silent:
         yield Problem(
             "cannot-ask",
-            Severity.DEGRADED,
+            Severity.NOTICE if is_spared else Severity.DEGRADED,
             f"{place} reaches nobody",
-            "no probe from it is answered, while other uplinks reach the same locators",
-            "lispd uses the other uplinks until it answers again",
+            "no question from it is answered, while questions from elsewhere on this host are",
+            "lispd does not use it until it is answered again",
             f"{one.interface} {one.address}",
         )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lispmob.config import doubts
 from lispmob.control.diagnosis import Diagnosis
+from lispmob.control.reachability import Evidence as Reached
 from lispmob.control.registration import Registration, State
 from lispmob.natt.machine import UplinkMachine
 from lispmob.natt.natt_config import is_private
@@ -108,10 +109,16 @@ def _address(machine: UplinkMachine, parts: Parts, complaints: Complaints) -> Ad
     return AddressEvidence(
         interface=one.interface,
         address=str(one.address),
-        is_silent=parts.node.is_silent(one.address),
+        is_silent=parts.node.is_silent(one.address) and not _is_unasked(machine, parts),
         stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
         failed_rtr=complaints.failed_rtr(str(one.address)) if machine.state is NattState.REGISTERING else None,
     )
+
+
+def _is_unasked(machine: UplinkMachine, parts: Parts) -> bool:
+    """True for a locator that is not used for want of anybody to ask in its family: nothing is wrong with it."""
+    way = parts.node.reachability.way(machine.locator.place)
+    return way is not None and way.evidence in (Reached.NOBODY, Reached.UNKNOWN)
 
 
 def _unused(parts: Parts) -> Iterator[UnusedInterface]:

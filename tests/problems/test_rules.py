@@ -145,6 +145,16 @@ def test_one_of_two_uplinks_that_does_not_work_degrades(trouble: dict[str, objec
     assert verdict(of(STANDS, addresses=(WIFI, lte))) == "degraded"
 
 
+def test_a_family_that_leads_nowhere_beside_one_that_works_on_the_same_uplink_is_a_notice() -> None:
+    silent = AddressEvidence("wlan0", "2001:db8::7", is_silent=True)
+
+    beside = of(STANDS, addresses=(WIFI, silent))
+    alone = of(STANDS, addresses=(replace(WIFI, interface="lte0"), silent))
+
+    assert (keys(beside), verdict(beside)) == (["cannot-ask"], "working")
+    assert (keys(alone), verdict(alone)) == (["cannot-ask"], "degraded")
+
+
 def test_without_an_uplink_every_interface_says_why_it_is_none_and_the_registration_is_silent() -> None:
     found = of(
         OPEN,
