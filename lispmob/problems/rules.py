@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lispmob.problems import registering
-from lispmob.problems.evidence import AddressEvidence, Evidence
+from lispmob.problems.evidence import AddressEvidence, Evidence, FilteredEvidence
 from lispmob.problems.problem import Problem, Severity, worst_first
 
 
@@ -120,3 +120,18 @@ def _peers(evidence: Evidence) -> Iterator[Problem]:
             "see whether that machine is on; lispd goes on asking",
             peer.eid,
         )
+    for one in evidence.filtered:
+        yield _filtered(one)
+
+
+def _filtered(one: FilteredEvidence) -> Problem:
+    there, here = f"{one.locator} ({one.eid})", "this host"
+    towards, from_ = (there, here) if one.is_out else (here, there)
+    return Problem(
+        "data-filtered",
+        Severity.DEGRADED,
+        f"data {'to' if one.is_out else 'from'} {one.locator} is lost, though it answers probes",
+        f"UDP port 4342 passes, and UDP port 4341 does not on the way from {from_} to {towards}",
+        f"allow UDP port 4341 in the firewall of {'that machine' if one.is_out else 'this host'}, or on the way",
+        one.eid,
+    )
