@@ -143,9 +143,13 @@ class TunSection(Section, frozen=True, kw_only=True):
 
 
 class DatapathSection(Section, frozen=True, kw_only=True):
-    """What moves the packets: auto is the kernel itself (ebpf) where it can be, else threads of ours (tun)."""
+    """What moves the packets: auto is the kernel itself (ebpf) where it can be, else threads of ours (tun).
+
+    `source_check`: from whom data with an inner source is taken (datapath/source.h).
+    """
 
     tier: Annotated[str, one_of("auto", "tun", "ebpf")] = "auto"
+    source_check: Annotated[str, one_of("loose", "strict", "off")] = "loose"
 
 
 class StaticMapping(Section, frozen=True, kw_only=True):

@@ -54,12 +54,14 @@ class UsableLocator:
 class InstallMapping:
     """Add or replace one entry of the forwarding table. Every decision is made: the datapath only obeys.
 
-    `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE or TELL.
+    `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE or TELL. `sources`: where else
+    data from this prefix may come from, though nothing is sent there.
     """
 
     prefix: EidPrefix
     disposition: DispositionName
     locators: tuple[UsableLocator, ...] = ()
+    sources: tuple[IpAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,8 @@ class Traversal:
         self.relayed.on_rtrs(rtr for rtr in policy.rtrs if rtr.address not in self._own)
         self.rtr.on_map_servers(policy.map_servers, None if policy.map_servers else self._map_server.on_map_register)
         self.rtr.on_addresses(own)
-        self.lookup.on_map_servers((server.address for server in policy.map_servers if policy.is_rtr), own)
+        asked = (server.address for server in policy.map_servers if policy.is_rtr)
+        self.lookup.on_map_servers(asked, own, self._map_server.sites.eids())
 
     def wake_at(self) -> float | None:
         """When on_timer is due."""

@@ -75,7 +75,7 @@ def gather(
         has_rules=bool(parts.steering.policy.rules),
         state_refusal=next(iter(parts.state_refusals), None),
         dropped_by_mark=dropped_by_mark,
-        reported=(*parts.host_problems, *odd_choices),
+        reported=(*odd_choices, *parts.host_problems),
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from lispmob.control.data_doubt import DataDoubts, Question
 from lispmob.control.diagnosis import Diagnosis, Finding
 from lispmob.control.effect import CONTROL_PORT, DATA_PORT, Event, SendControl
+from lispmob.control.gate import NonceBook
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.registration import Registration
 from lispmob.datapath import model
@@ -51,8 +52,9 @@ class ProblemWatch:
         self._on_news = on_news
         self._complaints = Complaints()
         self._odd_choices = evidence.OddChoices()
-        self._diagnosis = Diagnosis(lambda: secrets.randbits(64))
-        self._data = DataDoubts(lambda remote: evidence.route_to(parts, remote), new_nonce=lambda: secrets.randbits(64))
+        self.nonces = NonceBook(lambda: secrets.randbits(64))
+        self._diagnosis = Diagnosis(self.nonces)
+        self._data = DataDoubts(lambda remote: evidence.route_to(parts, remote), new_nonce=self.nonces)
         self._alarm = Alarm(self._on_time)
         self._journal = ProblemJournal()
         self._current: tuple[Problem, ...] = ()

@@ -32,8 +32,14 @@ log = logging.getLogger(__name__)
 class Steering:
     """Keeps lanes and chain in step with the policy and the uplinks. The chain follows in the background."""
 
-    def __init__(self, engine: Engine, policy: Policy, chain: MarkChain | None = None) -> None:
-        self.on_news: Callable[[], None] = lambda: None
+    def __init__(
+        self,
+        engine: Engine,
+        policy: Policy,
+        chain: MarkChain | None = None,
+        on_problems: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_problems = on_problems
         self._configured = policy
         self._first: tuple[Rule, ...] = ()
         self.policy = policy
@@ -151,11 +157,8 @@ class Steering:
                 await asyncio.sleep(LAZY_S)
             self._wanted.clear()
             is_due = self._retry.is_due(self._now())
-            said = self._retry.on_problems(await self._apply(is_due=is_due), self._now())
-            for level, sentence in said:
-                log.log(level, "%s", sentence)
-            if said:
-                self.on_news()
+            if self._retry.on_problems(await self._apply(is_due=is_due), self._now()):
+                self._on_problems()
             if not self._wanted.is_set():
                 self._set_lanes(drops_unusable=self.policy.unusable_mark == "drop")
                 self._settled.set()

@@ -162,9 +162,10 @@ class Views(SteeringViews):
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """What was received, sent, refused and dropped, by part and reason."""
+        control = self._parts.control
         return {
             "control": dict(sorted(self._parts.node.counters.items())),
-            "control-socket": dict(sorted(self._parts.control.counters.items())),
+            "control-socket": dict(sorted({**control.counters, "dropped": control.dropped}.items())),
             "datapath": dict(self._parts.engine.counters()),
         }
 
