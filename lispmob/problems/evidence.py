@@ -60,6 +60,15 @@ class PeerEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class FilteredEvidence:
+    """Data to a peer's locator that vanishes where probes pass. `is_out` False: it gets there and not back."""
+
+    eid: str
+    locator: str
+    is_out: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All of it. `reported`: what a part found out by itself, as the problem that it is.
 
@@ -74,6 +83,7 @@ class Evidence:
     unused: tuple[UnusedInterface, ...] = ()
     registrations: tuple[RegistrationEvidence, ...] = ()
     peers: tuple[PeerEvidence, ...] = ()
+    filtered: tuple[FilteredEvidence, ...] = ()
     chain_refusal: str | None = None
     has_rules: bool = False
     state_refusal: str | None = None
