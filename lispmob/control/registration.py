@@ -79,6 +79,8 @@ class Registration:
         self.state = State.IDLE
         self.tries = 0
         self.confirmed_at: float | None = None
+        self.since: float | None = None
+        """When the present locators were confirmed for the first time."""
         self.rtt_ms: float | None = None
         self._next_nonce = next_nonce
         self._jitter = jitter
@@ -207,6 +209,8 @@ class Registration:
         self._to(State.REGISTERED)
         self._outstanding.clear()
         self.confirmed_at = self._trying_since = now
+        if is_change or self.since is None:
+            self.since = now
         self.rtt_ms = (now - sent_at) * 1000
         self._wake_at = now + self.policy.interval_s * (1 + JITTER_SHARE * (2 * self._jitter() - 1))
         event = self._event(

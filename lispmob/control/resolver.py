@@ -143,6 +143,10 @@ class Resolver:
         """Whether a Map-Reply with this nonce answers a question of ours."""
         return nonce in self._transmissions
 
+    def asks(self, asked: EidPrefix) -> bool:
+        """Whether a lookup for exactly this is open."""
+        return asked in self._lookups
+
     def on_resolvers(self, map_resolvers: Sequence[IpAddress]) -> None:
         """The configured Map-Resolvers are these now."""
         self._map_resolvers = tuple(map_resolvers)

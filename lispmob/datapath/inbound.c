@@ -119,11 +119,11 @@ static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, co
         return LM_data_iid;
     const struct lm_entry *own = lm_table_lookup(e->eids, 0, &inner->destination);
     bool is_ours = own && (uint32_t)(uintptr_t)own->value == iid;
-    if (!is_ours && (!is_proxied || own || !lm_addr_is_unicast(&inner->destination)))
+    if (!is_ours && (!is_proxied || own || !lm_addr_may_be_eid(&inner->destination)))
         return LM_data_notours;
     if (is_ours && (is_tunnel_in_tunnel(inner) || lm_table_lookup(e->eids, 0, &outer->destination)))
         return LM_data_notours;
-    if (!lm_addr_is_unicast(&inner->source) || lm_table_lookup(e->eids, 0, &inner->source) ||
+    if (!lm_addr_may_be_eid(&inner->source) || lm_table_lookup(e->eids, 0, &inner->source) ||
         lm_uplinks_owns(e->uplinks, &inner->source) || !lm_relay_admits(e, outer))
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)
@@ -279,7 +279,7 @@ static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, stru
     lm_silence_on_heard(e, outer);
 }
 
-static void receive(struct lm_engine *e, int fd, bool has_error)
+static void receive(struct lm_engine *e, int fd)
 {
     static _Thread_local struct arrival arrivals[LM_BATCH];
     static _Thread_local struct mmsghdr messages[LM_BATCH];
@@ -298,8 +298,6 @@ static void receive(struct lm_engine *e, int fd, bool has_error)
     lm_share(&e->lock);
     bool is_ephemeral = lm_uplinks_receives(e->uplinks, fd);
     bool is_ours = is_ephemeral || fd == e->receive[0] || fd == e->receive[1];
-    if (is_ours && has_error)
-        lm_errors_read(e, fd); /* behind a NAT data is sent from it, too */
     int count = is_ours ? recvmmsg(fd, messages, (unsigned)most, MSG_DONTWAIT, NULL) : 0;
     if (count <= 0) {
         lm_unshare(&e->lock);
@@ -342,6 +340,15 @@ static void read_errors(struct lm_engine *e, int fd)
     lm_unshare(&e->lock);
 }
 
+/* Behind a NAT data is sent from where it is received, too. */
+static void read_receiver_errors(struct lm_engine *e, int fd)
+{
+    lm_share(&e->lock);
+    if (fd == e->receive[0] || fd == e->receive[1] || lm_uplinks_receives(e->uplinks, fd))
+        lm_errors_read(e, fd);
+    lm_unshare(&e->lock);
+}
+
 void *lm_inbound_run(void *engine)
 {
     struct lm_engine *e = engine;
@@ -354,8 +361,10 @@ void *lm_inbound_run(void *engine)
                 return NULL;
             bool receives = fd == e->receive[0] || fd == e->receive[1] ||
                             ((events[i].events & EPOLLIN) && fd != atomic_load_explicit(&e->watch, memory_order_relaxed));
+            if (receives && (events[i].events & EPOLLERR))
+                read_receiver_errors(e, fd);
             if (receives)
-                receive(e, fd, (events[i].events & EPOLLERR) != 0);
+                receive(e, fd);
             else
                 read_errors(e, fd);
         }

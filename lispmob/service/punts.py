@@ -1,15 +1,16 @@
-"""What the datapath tells, as inputs of the core; pure."""
+"""What the datapath cannot decide alone, handed to the node; pure."""
 
 from __future__ import annotations
 
-from lispmob.control.effect import Event
+from collections.abc import Sequence
+
 from lispmob.control.node import Node, NodeEffect
 from lispmob.datapath import model
 from lispmob.service import assembly
 
 
-def tell(node: Node, punt: model.Punt, now: float) -> list[NodeEffect]:
-    """Give one report to the node; what it wants done about it."""
+def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
+    """What follows from one report of the datapath. What the journal of handovers counts is not the node's."""
     match punt:
         case model.Miss(source, destination, instance_id):
             return node.on_miss(source, destination, instance_id, now)
@@ -17,8 +18,10 @@ def tell(node: Node, punt: model.Punt, now: float) -> list[NodeEffect]:
             return node.on_data_control(assembly.data_control(punt), now)
         case model.Stalled(address):
             return node.on_stalled(address, now)
-        case model.MtuLearned(locator, mtu_bytes):
-            return [Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})]
+        case model.MtuLearned(locator, mtu_bytes, local, port, source):
+            return node.on_too_big(local, locator, port, mtu_bytes, source, now)
+        case model.LargeSent(locator, local, port):
+            return node.on_large(local, locator, port, now)
         case model.Silent(locator, is_flowing, is_alone):
             return node.on_unanswered(locator, is_flowing, now, is_alone=is_alone)
         case model.HeardAgain(locator, local):

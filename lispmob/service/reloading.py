@@ -18,7 +18,7 @@ log = logging.getLogger("lispd")
 PAUSE_S: Final = 1.0  # ours: nobody edits a file more quickly
 
 # A device, a socket and a directory are opened once.
-NEEDS_RESTART: Final = ("tun", "control", "dbus", "state_dir")
+NEEDS_RESTART: Final = ("tun", "control", "flows", "dbus", "state_dir")
 
 
 def compare(old: NodeFile, new: NodeFile) -> tuple[list[str], list[str]]:

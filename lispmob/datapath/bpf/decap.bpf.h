@@ -127,7 +127,7 @@ static __always_inline bool is_proven(struct lm_shared_state *s, const struct in
         return true;
     struct lm_trie_value *near = find(LM_SPACE_NEAR, outer_v4, 0, outer->source[0], outer->source[1]);
     __u32 kind = near ? near->value : 0;
-    if (kind == NEAR_OWN || !is_unicast(outer_v4, outer->source[0], outer->source[1]) ||
+    if (kind == NEAR_OWN || !lm_may_be_eid(outer_v4, outer->source[0], outer->source[1]) ||
         find(LM_SPACE_RLOCS, outer_v4, 0, outer->source[0], outer->source[1]) ||
         find(LM_SPACE_EIDS, outer_v4, 0, outer->source[0], outer->source[1]))
         return false;
@@ -159,7 +159,7 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
     if (!own || own->value != instance_id || !rloc || !all ||
         find(LM_SPACE_EIDS, outer_v4, 0, outer->destination[0], outer->destination[1]))
         return false;
-    if (!is_unicast(is_v4, source[0], source[1]) || find(LM_SPACE_EIDS, is_v4, 0, source[0], source[1]) ||
+    if (!lm_may_be_eid(is_v4, source[0], source[1]) || find(LM_SPACE_EIDS, is_v4, 0, source[0], source[1]) ||
         find(LM_SPACE_RLOCS, is_v4, 0, source[0], source[1]))
         return false;
     __u32 place = rloc->value;
