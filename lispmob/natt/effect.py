@@ -86,8 +86,24 @@ class AskAgain:
     address: IpAddress
 
 
+@dataclass(frozen=True, slots=True)
+class WayPast:
+    """A host behind a NAT has shown that it reaches us past its RTR: its data may come from this address, too."""
+
+    eid: EidPrefix
+    rloc: IpAddress
+
+
 NattEffect: TypeAlias = (
-    SendControl | SendFromDataPort | Event | Count | PlanChanged | LifeSignWanted | InstallMapping | RemoveMapping
+    SendControl
+    | SendFromDataPort
+    | Event
+    | Count
+    | PlanChanged
+    | LifeSignWanted
+    | InstallMapping
+    | RemoveMapping
+    | WayPast
 )
 """What leaves `Traversal`."""
 
