@@ -289,6 +289,16 @@ class ControlSocket:
                 return  # the datagram made its reader close the socket
 
 
+def _cut(one: socket.socket, family: int, *, is_whole: bool) -> None:
+    """Have datagrams leave whole (DF), or in as many pieces as it takes: no router cuts IPv6, so that we do."""
+    discovery = _IP_PMTUDISC_PROBE if is_whole else _IP_PMTUDISC_OMIT
+    if family == socket.AF_INET:
+        one.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, discovery)
+    else:
+        one.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, discovery)
+        one.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU, 0 if is_whole else _V6_MTU_MIN)
+
+
 def _attach_filter(one: socket.socket, types: Sequence[int]) -> None:
     """Have the kernel drop what is not of these types, by the first four bits of the payload."""
     count = len(types)
@@ -306,25 +316,6 @@ def _drops(one: socket.socket) -> int:
     except OSError:  # before Linux 4.12
         return 0
     return int(_MEMINFO.unpack(octets.ljust(_MEMINFO.size, b"\0"))[_MEMINFO_DROPS])
-
-
-@contextlib.contextmanager
-def _without_checksum(one: socket.socket) -> Iterator[None]:
-    one.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
-    try:
-        yield
-    finally:
-        one.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 0)
-
-
-def _cut(one: socket.socket, family: int, *, is_whole: bool) -> None:
-    """Have datagrams leave whole (DF), or in as many pieces as it takes: no router cuts IPv6, so that we do."""
-    discovery = _IP_PMTUDISC_PROBE if is_whole else _IP_PMTUDISC_OMIT
-    if family == socket.AF_INET:
-        one.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, discovery)
-    else:
-        one.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, discovery)
-        one.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU, 0 if is_whole else _V6_MTU_MIN)
 
 
 def _put_pktinfo(family: int, source: IpAddress | None, ifindex: int) -> tuple[int, int, bytes]:

@@ -20,7 +20,7 @@ from typing import Final
 from lispmob.api import sd_notify
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
-from lispmob.config.node import NodeFile, load_node
+from lispmob.config.node import NodeFile
 from lispmob.control.effect import (
     AskForEcho,
     DropPending,
@@ -84,6 +84,7 @@ class Daemon:
         self.started_wall = time.time()
         self.journal = HandoverJournal()
         self.state_refusals: list[str] = []
+        self._reader = reloading.Reader()
         self.reload = reloading.Seldom(self._reload)
         self.reload_on_signal = reloading.OnSignal(self.reload)
         self.uplinks: tuple[Uplink, ...] = ()
@@ -97,21 +98,18 @@ class Daemon:
         nonces, jitter = RegisterNonces(file.state_dir), SystemRandom().random
         self.node = Node(self._node_config(), new_nonce=lambda: randbits(64), jitter=jitter, next_nonce=nonces)
         self.engine = Engine(assembly.engine_config(file))
-        self.steering = Steering(self.engine, file.steering.to_policy())
+        self.steering = Steering(self.engine, file.steering.to_policy(), on_problems=self._on_problems)
         self.runs = Runs(self.steering)
         self.flows = Flows(self.steering)
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.problems = ProblemWatch(self, self.desktop.touch)
         self.control = ControlSocket(
-            self._on_received,
-            on_unreachable=self.problems.on_unreachable,
-            is_noise=self._is_noise,
-            types=WANTED,
+            self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise, types=WANTED
         )
         self.monitor: Monitor | None = None
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
-        self._kernel = KernelTask(self._kernel_state)
+        self._kernel = KernelTask(self._kernel_state, self._on_problems)
         self._chains = ChainWatch(self._repair)
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch_after_move)
@@ -134,11 +132,6 @@ class Daemon:
     def tun_mtu_bytes(self) -> int:
         """The MTU of our device, as the uplinks allow it now."""
         return assembly.tun_mtu(self.file, self.uplinks)
-
-    @property
-    def kernel_problem(self) -> str | None:
-        """What the kernel refused, when it did."""
-        return self._kernel.problem
 
     @property
     def host_problems(self) -> tuple[Problem, ...]:
@@ -301,7 +294,8 @@ class Daemon:
     def _is_noise(self, payload: bytes) -> bool:
         """Answers to nothing, and messages for others: no more is made of them, however many they are."""
         why = self.node.gate.is_noise(payload)
-        if why is None or any(one.nonces.knows(payload[4:12]) for one in (self.measuring, self.problems)):
+        asked = self.measuring.nonces, self.problems.nonces
+        if why is None or any(nonces.knows(payload[4:12]) for nonces in asked):
             return False
         self.node.counters[why] += 1
         return True
@@ -324,6 +318,9 @@ class Daemon:
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
             self._perform(hand_over(punt, self.node, now))
+
+    def _on_problems(self) -> None:
+        self.problems.touch()
 
     def _on_time(self) -> None:
         self.desktop.check_clocks()
@@ -382,7 +379,7 @@ class Daemon:
         """Read the configuration again. Raises ConfigError and changes nothing when it has errors."""
         sd_notify.reloading()
         try:
-            file = load_node(self.path)
+            file = await self._reader.read(self.path)
             changed, needs_restart = reloading.compare(self.file, file)
             self.file = reloading.merge(self.file, file)
             logs.configure(self.file.log.level)

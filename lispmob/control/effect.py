@@ -13,7 +13,7 @@ from lispmob.wire.record import MappingRecord
 CONTROL_PORT = 4342  # RFC 9301, 4: LISP control
 DATA_PORT = 4341  # RFC 9300, 4.1: LISP data
 
-DispositionName: TypeAlias = Literal["ENCAPSULATE", "DROP", "NATIVE", "MISS", "TELL"]
+DispositionName: TypeAlias = Literal["ENCAPSULATE", "DROP", "NATIVE", "MISS", "PROHIBIT", "TELL"]
 """TELL: encapsulate, and say where the packets go, each destination now and then."""
 EventValue: TypeAlias = str | int | float | bool | list[str] | None
 
@@ -221,6 +221,25 @@ class ReachabilityChanged:
     is_up: bool
 
 
+@dataclass(frozen=True, slots=True)
+class WayAnswered:
+    """A question to the mapping system, or to an RTR, left by this locator of ours and was answered."""
+
+    local: IpAddress
+    ifindex: int
+    rtt_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaysInDoubt:
+    """Something that should have been answered was not: which of our uplinks still lead anywhere?"""
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessWanted:
+    """Do the RTRs still answer? Then the uplinks without one that are silent are dead, and not the world."""
+
+
 MachineEffect: TypeAlias = (
     Effect
     | Count
@@ -231,5 +250,8 @@ MachineEffect: TypeAlias = (
     | FollowUpDue
     | PathChanged
     | ReachabilityChanged
+    | WayAnswered
+    | WaysInDoubt
+    | WitnessWanted
 )
 """What a machine hands to the node, which routes the additional kinds to the inputs of other machines."""

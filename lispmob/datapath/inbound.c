@@ -128,6 +128,9 @@ static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, co
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)
         return lm_source_judge(e, data, outer, is_proven);
+    const struct lm_entry *to = lm_table_lookup(e->table, iid, &inner->destination);
+    if (to && to->kind == LM_PROHIBIT)
+        return LM_data_denied;
     const struct lm_entry *sender = lm_table_lookup(e->table, iid, &inner->source);
     if (!sender || sender->kind != LM_ENCAPSULATE || !lm_locator_set_holds(sender->value, &outer->source))
         return LM_data_source;
@@ -254,8 +257,10 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
     lm_status_on_data(e, &data, outer);
     lm_echo_on_data(e, &data, outer);
     lm_stall_heard(e, outer);
-    if (e->config.is_rtr && lm_relay_take(e, packet, &data, outer))
+    if (e->config.is_rtr && lm_relay_take(e, packet, &data, outer)) {
+        outer->has_relayed = true;
         return;
+    }
     deliver(e, packet, &data.inner, outer);
 }
 
@@ -272,10 +277,11 @@ static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, stru
         if (step == 0)
             break;
     }
+    if (outer->has_delivered || outer->has_relayed)
+        note_heard(e, outer);
     if (!outer->has_delivered)
         return;
     lm_traffic_note(e, LM_INBOUND, outer->now);
-    note_heard(e, outer);
     lm_silence_on_heard(e, outer);
 }
 
@@ -340,15 +346,6 @@ static void read_errors(struct lm_engine *e, int fd)
     lm_unshare(&e->lock);
 }
 
-/* Behind a NAT data is sent from where it is received, too. */
-static void read_receiver_errors(struct lm_engine *e, int fd)
-{
-    lm_share(&e->lock);
-    if (fd == e->receive[0] || fd == e->receive[1] || lm_uplinks_receives(e->uplinks, fd))
-        lm_errors_read(e, fd);
-    lm_unshare(&e->lock);
-}
-
 void *lm_inbound_run(void *engine)
 {
     struct lm_engine *e = engine;
@@ -361,8 +358,6 @@ void *lm_inbound_run(void *engine)
                 return NULL;
             bool receives = fd == e->receive[0] || fd == e->receive[1] ||
                             ((events[i].events & EPOLLIN) && fd != atomic_load_explicit(&e->watch, memory_order_relaxed));
-            if (receives && (events[i].events & EPOLLERR))
-                read_receiver_errors(e, fd);
             if (receives)
                 receive(e, fd);
             else

@@ -38,9 +38,8 @@ PRIORITY_NEVER = 255
 _MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD, _STATUS, _ECHOED = range(
     1, 11
 )  # enum lm_punt_kind
-_LARGE = 12
+_LARGE, _SOURCE = 12, 13
 _MTU_SOURCES: tuple[MtuSourceName, ...] = ("icmp", "unproven", "interface")  # enum lm_mtu_source
-_SOURCE = 13
 SOURCE_CHECKS: Final[dict[SourceCheck, int]] = {"off": 1, "loose": 2, "strict": 3}  # enum lm_source_check
 _NEAR_OWN, _NEAR_LINK, _NEAR_PROXY = 1, 2, 3  # enum lm_near
 DATA_PORTS = {"pool": 0, "fixed": 1, "ephemeral": 2}  # enum lm_data_port

@@ -42,6 +42,7 @@ class ForwardingLocator:
     socket: int = -1
 
 
+MtuSourceName: TypeAlias = Literal["icmp", "unproven", "interface"]
 SourceCheck: TypeAlias = Literal["off", "loose", "strict"]
 """Which inner sources are believed: any; those that no mapping contradicts; those whose mapping names the sender."""
 
@@ -59,7 +60,6 @@ class Near:
     proxies: frozenset[IpAddress] = frozenset()
 
 
-MtuSourceName: TypeAlias = Literal["icmp", "unproven", "interface"]
 DataPortName: TypeAlias = Literal["pool", "fixed", "ephemeral"]
 """The port that data leaves from: any, 4341, or one that the kernel chose for this address and that receives too."""
 
@@ -307,6 +307,7 @@ LOSSES: Final = frozenset(
         "data_inner",
         "data_notours",
         "data_source",
+        "data_denied",
         "data_local",
         "data_near",
         "data_unknown_limited",

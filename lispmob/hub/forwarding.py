@@ -36,13 +36,14 @@ from lispmob.hub.config import ProxySection
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.relay_sizes import RelaySizes
-from lispmob.hub.routes import Carrier, carriers, missing_forwarding, set_routes
+from lispmob.hub.routes import Carrier, carriers, missing_forwarding, own_networks, set_routes
 from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger
 from lispmob.wire.address import EidPrefix, IpAddress
 
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN_S: Final = 15.0  # ours: a server's addresses hardly change, but some come up after us
+COUNT_S: Final = 0.5  # ours: how often an RTR looks at which of a node's ways carry packets, while it has several
 UPLINK_PRIORITY: Final = 1
 UPLINK_WEIGHT: Final = 100
 
@@ -63,10 +64,15 @@ class Forwarding:
         on_stranger: Callable[[Stranger], None] = lambda _: None,
         on_miss: Callable[[Miss], None] = lambda _: None,
         on_data_control: Callable[[InData], None] = lambda _: None,
+        watches: Callable[[], bool] = lambda: False,
+        on_traffic: Callable[[Sequence[EidPrefix], Sequence[IpAddress]], None] = lambda _used, _heard: None,
     ) -> None:
-        """`socket_for` gives the descriptor of the control socket that sends from an address of ours, `send` sends."""
+        """`socket_for` gives the descriptor of the control socket that sends from an address of ours, `send` sends.
+
+        While `watches` says so, `on_traffic` is told now and then what was sent to, and where packets came from.
+        """
         self._section = section
-        self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere)
+        self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere, denied=section.denied_networks, allowed=section.allow)
         self._is_rtr = is_rtr
         self._socket_for = socket_for
         self._on_addresses = on_addresses
@@ -76,9 +82,12 @@ class Forwarding:
         self._send = send
         self._sizes = RelaySizes(self._policy.served, new_nonce=lambda: secrets.randbits(64))
         self._sizes_timer: asyncio.TimerHandle | None = None
+        self._watches = watches
+        self._on_traffic = on_traffic
         self._engine: Engine | None = None
         self._carriers: tuple[Carrier, ...] = ()
         self._watch: asyncio.Task[None] | None = None
+        self._counting: asyncio.TimerHandle | None = None
         self._is_reading = False
 
     async def start(self) -> None:
@@ -105,6 +114,8 @@ class Forwarding:
         """Stop forwarding; the device and its routes go away. May be called after a failed start."""
         if self._sizes_timer is not None:
             self._sizes_timer.cancel()
+        if self._counting is not None:
+            self._counting.cancel()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -132,6 +143,17 @@ class Forwarding:
                 self._engine.drop_pending(effect.prefix)
         else:
             self._perform(self._policy.on_relay(effect.prefix, ()))
+
+    def watch_traffic(self) -> None:
+        """Begin to look at what the nodes' ways carry, if that is wanted and not done yet."""
+        if self._counting is None and self._engine is not None and self._watches():
+            self._counting = asyncio.get_running_loop().call_later(COUNT_S, self._count)
+
+    def _count(self) -> None:
+        self._counting = None
+        if self._engine is not None:
+            self._on_traffic(self._engine.used(), list({source for _, source in self._engine.heard()}))
+        self.watch_traffic()
 
     async def on_routes(self, eids: Iterable[EidPrefix]) -> None:
         """The configuration names other prefixes."""
@@ -216,10 +238,13 @@ class Forwarding:
                         punt.outer_source_port,
                         punt.outer_destination,
                         is_registered=punt.is_registered,
+                        inner_destination=punt.destination,
                     )
                 )
 
     async def _look(self) -> None:
+        if self._section.denies_own:
+            self._perform(self._policy.on_networks(await own_networks(self._section.tun)))
         found = await carriers(self._section.interfaces, self._section.tun)
         if found == self._carriers or self._engine is None:
             return

@@ -42,13 +42,13 @@ class RtrLookup:
         self._resolver = Resolver((), new_nonce=new_nonce)
         self._servers: frozenset[IpAddress] = frozenset()
         self._own = LocatorSet()
-        self._sites: tuple[EidPrefix, ...] = ()
         self._expires: Deadlines[EidPrefix] = Deadlines()
         self._learned: PrefixTable[bool] = PrefixTable()
         self._strangers: OrderedDict[EidPrefix, tuple[EidPrefix, float]] = OrderedDict()  # when to ask, the next first
         self._doubts: KeyedBuckets[EidPrefix] = KeyedBuckets(DOUBT_S, 2)
         self._doubted: OrderedDict[EidPrefix, float] = OrderedDict()  # asked for on others' words, the oldest first
         self._misses: KeyedBuckets[EidPrefix] = KeyedBuckets(1 / MISSES_EACH_S, MISSES_EACH_BURST)
+        self._sites: tuple[EidPrefix, ...] = ()
 
     def on_map_servers(
         self, servers: Iterable[IpAddress], own: Iterable[IpAddress], sites: Iterable[EidPrefix] = ()

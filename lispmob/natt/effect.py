@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import TypeAlias
 
-from lispmob.control.effect import Count, Event, InstallMapping, RemoveMapping, SendControl
+from lispmob.control.effect import Count, Event, InstallMapping, RemoveMapping, SendControl, WayAnswered
+from lispmob.control.locator_set import LocalLocator
 from lispmob.control.node_config import MapServerPeer
 from lispmob.natt.plan import NattPlan
 from lispmob.values import dataclass
@@ -56,6 +57,7 @@ class RelayConfirmed:
     rtr: IpAddress
     tries: int
     rtt_s: float
+    local: LocalLocator
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ NattEffect: TypeAlias = (
     | InstallMapping
     | RemoveMapping
     | WayPast
+    | WayAnswered
 )
 """What leaves `Traversal`."""
 

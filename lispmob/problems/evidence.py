@@ -64,7 +64,7 @@ class Evidence:
     """All of it. `reported`: what a part found out by itself, as the problem that it is.
 
     `families`: those of the uplinks' addresses, of 4 and 6. `dropped_by_mark`: packets lately dropped because their
-    mark names no usable uplink.
+    mark names no usable uplink. `chain_refusal`: why the datapath or the policy itself does not take the rules.
     """
 
     is_starting: bool = False
@@ -74,7 +74,6 @@ class Evidence:
     unused: tuple[UnusedInterface, ...] = ()
     registrations: tuple[RegistrationEvidence, ...] = ()
     peers: tuple[PeerEvidence, ...] = ()
-    kernel_refusal: str | None = None
     chain_refusal: str | None = None
     has_rules: bool = False
     state_refusal: str | None = None

@@ -20,14 +20,6 @@ def problems_of(evidence: Evidence) -> tuple[Problem, ...]:
 def _daemon(evidence: Evidence) -> Iterator[Problem]:
     if evidence.is_starting:
         yield Problem("starting", Severity.BROKEN, "lispd is starting", "the kernel's routes are not in place yet")
-    if evidence.kernel_refusal is not None:
-        yield Problem(
-            "kernel-refused",
-            Severity.BROKEN,
-            "the kernel does not take lispd's addresses, routes or rules",
-            evidence.kernel_refusal,
-            "lispd tries again every few seconds",
-        )
     if evidence.chain_refusal is not None:
         yield Problem(
             "no-chain",

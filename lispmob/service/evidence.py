@@ -66,12 +66,11 @@ def gather(
         unused=tuple(_unused(parts)),
         registrations=tuple(_registration(one, parts, diagnosis, complaints) for one in parts.node.registrations),
         peers=tuple(_peers(parts)),
-        kernel_refusal=parts.kernel_problem,
-        chain_refusal=parts.steering.problem,
+        chain_refusal=parts.steering.refusal,
         has_rules=bool(parts.steering.policy.rules),
         state_refusal=next(iter(parts.state_refusals), None),
         dropped_by_mark=dropped_by_mark,
-        reported=odd_choices,
+        reported=(*odd_choices, *parts.host_problems),
     )
 
 

@@ -25,7 +25,7 @@ from lispmob.datapath.engine import (
     Traversal,
     Uplink,
 )
-from lispmob.datapath.model import Near
+from lispmob.datapath.model import Near, PathMtu
 from lispmob.wire.address import EidPrefix
 
 ETH_P_ALL = 3  # <linux/if_ether.h>
@@ -159,6 +159,12 @@ class Host:
 
     def path_mtus(self) -> dict[str, int]:
         return {str(address): mtu for address, mtu in self._engine.path_mtus().items()}
+
+    def path_mtu(self, *, local: str, locator: str, mtu_bytes: int) -> None:
+        self._engine.set_path_mtu(PathMtu(ip_address(local), ip_address(locator), 4341, mtu_bytes))
+
+    def tell_large(self, *, tells: bool) -> None:
+        self._engine.tell_large(tells)
 
     def context_switches(self) -> int:
         """Of the datapath's own threads, that is all that are not Python's: an idle datapath adds none."""

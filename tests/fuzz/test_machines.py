@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 from itertools import count
 
 from hypothesis import HealthCheck, settings
@@ -63,7 +64,7 @@ class AnyNode(RuleBasedStateMachine):
         self.sent: list[SendControl] = []
         self._take(self.node.on_locators([WIFI], 0.0))
 
-    def _take(self, effects: list[object]) -> None:  # type: ignore[type-arg]
+    def _take(self, effects: Sequence[object]) -> None:
         self.sent = [*self.sent, *(one for one in effects if isinstance(one, SendControl))][-20:]
 
     @rule(payload=payloads(), source=addresses)

@@ -192,6 +192,19 @@ def test_a_mapping_that_names_the_rtr_itself_keeps_what_it_knows_of_the_nat() ->
     assert len(list(plane.traversal.rtr.entries)) == 1
 
 
+def test_a_register_for_the_rtr_without_an_inner_checksum_is_relayed_with_one_and_counted() -> None:
+    plane = hub(TraversalPolicy(is_rtr=True, map_servers=(MapServerLink(ELSEWHERE, RTR_KEY),)))
+
+    ecm = replace(EncapsulatedControl.decode(register().payload), destination=ELSEWHERE)
+    asked = replace(register(), payload=ecm.encode())
+
+    effects = plane.on_datagram(unsummed(asked), 0.0)
+
+    relayed = [effect for effect in effects if isinstance(effect, SendControl) and effect.destination == ELSEWHERE]
+    assert [EncapsulatedControl.decode(each.payload).has_checksum for each in relayed] == [True]
+    assert plane.counters["rx_ecm_unsummed"] == 1
+
+
 @pytest.mark.parametrize("width", [1, 7, 8, 12])
 def test_an_rtr_believes_no_mapping_that_is_wider_than_a_site_of_its_own(width: int) -> None:
     plane = relay_elsewhere()
@@ -201,12 +214,3 @@ def test_an_rtr_believes_no_mapping_that_is_wider_than_a_site_of_its_own(width: 
     effects = plane.on_datagram(Arrival(MapReply(request.nonce, (record,)).encode(), ELSEWHERE, 4342, HUB), 1.1)
 
     assert not [one for one in effects if isinstance(one, Learned)]
-
-
-def test_a_register_for_the_rtr_without_an_inner_checksum_is_relayed_with_one_and_counted() -> None:
-    plane = hub()
-
-    relayed = [one for one in plane.on_datagram(unsummed(register()), 0.0) if isinstance(one, SendControl)]
-
-    assert [EncapsulatedControl.decode(one.payload).has_checksum for one in relayed] == [True]
-    assert plane.counters["rx_ecm_unsummed"] == 1

@@ -174,10 +174,10 @@ def test_a_peer_that_does_not_answer_is_named() -> None:
     assert "10.0.3.2" in problem.cause
 
 
-def test_what_the_kernel_refuses_is_told_in_its_words() -> None:
-    (problem,) = of(STANDS, kernel_refusal="ip rule add: EPERM: needs CAP_NET_ADMIN")
+def test_steering_that_the_datapath_refuses_degrades() -> None:
+    (problem,) = of(STANDS, chain_refusal="4097 rules: 4096 at most", has_rules=True)
 
-    assert (problem.severity, problem.cause) == (Severity.BROKEN, "ip rule add: EPERM: needs CAP_NET_ADMIN")
+    assert (problem.key, problem.severity, problem.cause) == ("no-chain", Severity.DEGRADED, "4097 rules: 4096 at most")
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "1 packet was dropped"), (7, "7 packets were dropped")])
