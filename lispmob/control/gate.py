@@ -16,7 +16,7 @@ from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
 
 NONCES_KEPT: Final = 4096  # ours: of half a minute, at the limits of lookups and probes together
-REQUEST_OCTETS: Final = 1400  # ours: a question fits into a packet; the longest of a peer's has 32 ITR-RLOCs
+REQUEST_OCTETS: Final = 1400  # ours, without the padding of a size probe: the longest of a peer's has 32 ITR-RLOCs
 STRANGER_INTERVAL_S: Final = 0.02  # ours: one who probes us has some addresses, and asks for each once a second
 STRANGER_BURST: Final = 100
 STRANGERS_INTERVAL_S: Final = 1 / 300  # ours: strangers in all; at half a millisecond each an eighth of the time

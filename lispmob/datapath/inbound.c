@@ -285,7 +285,7 @@ static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, stru
     lm_silence_on_heard(e, outer);
 }
 
-static void receive(struct lm_engine *e, int fd, bool has_error)
+static void receive(struct lm_engine *e, int fd)
 {
     static _Thread_local struct arrival arrivals[LM_BATCH];
     static _Thread_local struct mmsghdr messages[LM_BATCH];
@@ -304,8 +304,6 @@ static void receive(struct lm_engine *e, int fd, bool has_error)
     lm_share(&e->lock);
     bool is_ephemeral = lm_uplinks_receives(e->uplinks, fd);
     bool is_ours = is_ephemeral || fd == e->receive[0] || fd == e->receive[1];
-    if (is_ours && has_error)
-        lm_errors_read(e, fd); /* behind a NAT data is sent from it, too */
     int count = is_ours ? recvmmsg(fd, messages, (unsigned)most, MSG_DONTWAIT, NULL) : 0;
     if (count <= 0) {
         lm_unshare(&e->lock);
@@ -361,7 +359,7 @@ void *lm_inbound_run(void *engine)
             bool receives = fd == e->receive[0] || fd == e->receive[1] ||
                             ((events[i].events & EPOLLIN) && fd != atomic_load_explicit(&e->watch, memory_order_relaxed));
             if (receives)
-                receive(e, fd, (events[i].events & EPOLLERR) != 0);
+                receive(e, fd);
             else
                 read_errors(e, fd);
         }

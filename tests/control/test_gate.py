@@ -60,8 +60,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         (b"\x50" + bytes(40), "rx_type"),
         (b"\x60" + bytes(40), "rx_type"),
         (b"\xf0" + bytes(40), "rx_type"),
-        (b"\x10" + bytes(REQUEST_OCTETS), "rx_size"),
-        (b"\x80" + bytes(REQUEST_OCTETS), "rx_size"),
+        (b"\x10" + b"\xff" * REQUEST_OCTETS, "rx_size"),
+        (b"\x80" + b"\xff" * REQUEST_OCTETS, "rx_size"),
     ],
 )
 def test_nothing_is_decoded_that_nobody_may_send_or_that_answers_nothing(
