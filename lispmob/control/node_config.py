@@ -55,6 +55,8 @@ class NodeConfig:
     proxy_etrs: tuple[Locator, ...] = ()
     proxy_itrs: tuple[IpAddress, ...] = ()
     static_mappings: tuple[MappingRecord, ...] = ()
+    overlay: tuple[EidPrefix, ...] = ()
+    """Where other EIDs are, in every Instance-ID: a mapping elsewhere is not believed. None: anywhere."""
     fallback: Fallback = "proxy"
     map_cache_limit: int = 10000
     register_interval_s: float = 60.0

@@ -36,7 +36,7 @@ from lispmob.hub.config import ProxySection
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.relay_sizes import RelaySizes
-from lispmob.hub.routes import Carrier, carriers, missing_forwarding, set_routes
+from lispmob.hub.routes import Carrier, carriers, missing_forwarding, own_networks, set_routes
 from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
 from lispmob.hub.way_doubts import AskWay
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -75,7 +75,7 @@ class Forwarding:
         `on_doubt` is told of ways of nodes that nothing comes back from.
         """
         self._section = section
-        self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere)
+        self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere, denied=section.denied_networks, allowed=section.allow)
         self._is_rtr = is_rtr
         self._socket_for = socket_for
         self._on_addresses = on_addresses
@@ -248,10 +248,13 @@ class Forwarding:
                         punt.outer_source_port,
                         punt.outer_destination,
                         is_registered=punt.is_registered,
+                        inner_destination=punt.destination,
                     )
                 )
 
     async def _look(self) -> None:
+        if self._section.denies_own:
+            self._perform(self._policy.on_networks(await own_networks(self._section.tun)))
         found = await carriers(self._section.interfaces, self._section.tun)
         if found == self._carriers or self._engine is None:
             return

@@ -186,7 +186,7 @@ class Rtr:
         """An RLOC-probe: we are here (RFC 9301, 7.1). For no EID are we the authority, whatever it names."""
         if not is_sendable(arrival.source, arrival.destination) or arrival.source_port == 0:
             return self._drop("rx_policy")
-        if len(arrival.payload) > PROBE_LIMIT:
+        if len(arrival.payload.rstrip(b"\0")) > PROBE_LIMIT:  # a probe of the path MTU is padded
             return self._drop("rx_limit")
         if not self._probes.take(arrival.source, now, is_registered=self.is_at(arrival.source)):
             return self._drop("rx_rate")

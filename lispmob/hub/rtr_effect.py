@@ -82,6 +82,7 @@ class Stranger:
     outer_source_port: int
     outer_destination: IpAddress
     is_registered: bool = False  # the outer address is right
+    inner_destination: IpAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from lispmob.hub.rtr_effect import InData, Stranger
 from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
 from lispmob.hub.way_doubts import AskWay
+from lispmob.options import HelpfulParser, ShowVersion
 from lispmob.service.logs import configure
 from lispmob.wire.address import IpAddress
 
@@ -211,7 +212,9 @@ class Hub:
         try:
             file = await asyncio.to_thread(load_hub, self._path)
         except ConfigError as error:
-            log.error("the configuration stays as it was:\n%s", error)
+            log.error("the configuration stays as it was")
+            for line in str(error).splitlines():
+                log.error("%s", line)
             return
         old, self._file = self._file, file
         configure(file.log.level)
@@ -263,10 +266,11 @@ async def _run(path: Path, file: HubFile) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = HelpfulParser(
         prog="lisphub", description="Map-Server, Map-Resolver and proxy for mobile nodes (RFC 9301)."
     )
     parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (default: %(default)s)")
+    parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("--check", action="store_true", help="check the configuration and end")
     parser.add_argument("--show", action="store_true", help="show what is registered, from the state file, and end")
     return parser

@@ -126,7 +126,8 @@ class KernelRouter:
             present = self._listing.addresses(devices)
             ours, theirs = rule_message.own_forms(), rule_message.foreign_rules()
             routes = self._listing.routes(wanted.routes, _tables(ours, {rule.table for rule in theirs}))
-            others = Others(theirs, self._met_by_all(), self._listing.has_default_table())
+            wide = self._listing.wide_tables({(rule.family, rule.table) for rule in theirs})
+            others = Others(theirs, self._met_by_all(), self._listing.has_default_table(), wide)
         except OSError as error:
             raise refused("reading addresses, routes and rules", error.errno or errno.EIO) from error
         needed = {name for name, _ in wanted.addresses}.union(*(route.devices for route in wanted.routes))

@@ -12,11 +12,12 @@ from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.iface_monitor.rtnetlink import Raw
 from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh.plan import MARK_TABLES, OUR_TABLES, Route, RouteKind
-from lispmob.mh.rule import DEFAULT_TABLE
+from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE
 from lispmob.wire.address import IpAddress, IpNetwork, parse_ip
 
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 _KINDS: Final[dict[int, RouteKind]] = {1: "unicast", 2: "local", 9: "throw"}  # linux/rtnetlink.h, RTN_*
+_NO_DEFAULTS: Final = frozenset({0, LOCAL_TABLE, DEFAULT_TABLE})
 _ANYWHERE: Final = {4: "0.0.0.0", 6: "::"}
 
 
@@ -69,6 +70,15 @@ class KernelListing:
         """True when somebody put IPv4 routes into the table `default`. Raises OSError."""
         return bool(rtnetlink.dump_table(_FAMILIES[4], DEFAULT_TABLE))
 
+    @staticmethod
+    def wide_tables(tables: Iterable[tuple[int, int]]) -> frozenset[tuple[int, int]]:
+        """Of these (family, table), the main tables and those with a default route. Raises OSError."""
+        return frozenset(
+            (family, table)
+            for family, table in tables
+            if table == MAIN_TABLE or (table not in _NO_DEFAULTS and _has_default_route(family, table))
+        )
+
     def _route(self, raw: Raw, version: int) -> Route | None:
         message = rtnetlink.decode(raw)
         kind = _KINDS.get(message["type"])
@@ -86,6 +96,12 @@ class KernelListing:
             gateway=parse_ip(gateway) if gateway else None,
             metric=int(message.get("priority") or 0) if version == 4 else 0,
         )
+
+
+def _has_default_route(family: int, table: int) -> bool:
+    if family == 4:
+        return bool(rtnetlink.peek_ipv4_default_routes(table))
+    return any(raw.is_default_route for raw in rtnetlink.dump_table(_FAMILIES[family], table))
 
 
 def _network(address: str | None, prefix_len: int, version: int) -> IpNetwork:

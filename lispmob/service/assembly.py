@@ -19,7 +19,15 @@ from lispmob.control.node_config import (
 from lispmob.control.path import ProbeConfig
 from lispmob.control.preference import PreferenceConfig
 from lispmob.datapath.lanes import DEFAULT, Lane, MarksWay, device_prefix
-from lispmob.datapath.model import ControlPacket, Disposition, EngineConfig, ForwardingEntry, ForwardingLocator, PathMtu
+from lispmob.datapath.model import (
+    ControlPacket,
+    Disposition,
+    EngineConfig,
+    ForwardingEntry,
+    ForwardingLocator,
+    PathMtu,
+    SourceCheck,
+)
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.network_manager_state import Meaning
@@ -32,7 +40,7 @@ from lispmob.natt.arrival import DataControl
 from lispmob.natt.natt_config import is_private
 from lispmob.natt.plan import NattPlan, UplinkPlan
 from lispmob.service.native_routes import NativeRoutes
-from lispmob.wire.address import IpAddress
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator, MappingRecord
 
 OVERHEAD_OCTETS: Final = {4: 36, 6: 56}  # outer IP + UDP + LISP header (RFC 9300, 7.1)
@@ -93,6 +101,7 @@ def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob") -> No
             )
             for mapping in file.map_cache.static
         ),
+        overlay=tuple(map(EidPrefix, file.routing.overlay_prefixes)) if file.routing.mode == "split" else (),
         fallback=cast(Fallback, file.routing.fallback),
         map_cache_limit=file.map_cache.limit,
         register_interval_s=file.register.interval_s,
@@ -143,7 +152,13 @@ def engine_config(file: NodeFile) -> EngineConfig:
         role="node",
         mark_mask=file.steering.mask.bits,
         pin_threads=file.tun.pin_threads,
+        source_check=source_check(file),
     )
+
+
+def source_check(file: NodeFile) -> SourceCheck:
+    """From whom the datapath takes data with an inner source."""
+    return cast(SourceCheck, file.datapath.source_check)
 
 
 def steering_uplinks(
@@ -175,14 +190,11 @@ def _section(file: NodeFile, uplink: Uplink) -> UplinkSection:
 
 def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     """One line of the forwarding table."""
-    return ForwardingEntry(
-        mapping.prefix,
-        Disposition[mapping.disposition],
-        tuple(
-            ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source)
-            for each in mapping.locators
-        ),
+    used = (
+        ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source) for each in mapping.locators
     )
+    heard = (ForwardingLocator(address, NEVER, 0) for address in mapping.sources)
+    return ForwardingEntry(mapping.prefix, Disposition[mapping.disposition], (*used, *heard))
 
 
 def kernel_state(

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.control.effect import SendControl
+from lispmob.control.size_probe import ControlProbe, everything
 from lispmob.hub.effect import Arrival
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer
@@ -487,3 +488,23 @@ def test_any_ecm_contents_are_counted_and_dropped(payload: bytes) -> None:
 
     assert all(isinstance(effect, SendControl) for effect in effects)
     assert scene.places() == []
+
+
+@pytest.mark.parametrize("size", [1280, 1500, 9000])
+def test_a_probe_that_is_as_long_as_a_full_packet_is_answered_shortly(size: int) -> None:
+    scene = Scene()
+    probe = ControlProbe(everything(4), WIFI, RTR).packet(5, size)
+
+    (sent,) = scene.rtr.on_probe(Arrival(probe.payload, NAT, 20001, RTR), 0.0)
+
+    assert isinstance(sent, SendControl)
+    assert MapReply.decode(sent.payload).nonce == 5
+    assert len(sent.payload) < 100
+
+
+def test_a_long_probe_that_is_not_padded_with_zeros_is_not_even_read() -> None:
+    scene = Scene()
+    probe = ControlProbe(everything(4), WIFI, RTR).packet(5, 1500).payload
+
+    assert scene.rtr.on_probe(Arrival(probe[:-1] + b"x", NAT, 20001, RTR), 0.0) == []
+    assert scene.rtr.counters["rx_limit"] == 1
