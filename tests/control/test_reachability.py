@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
 
@@ -56,7 +56,7 @@ class World:
     def doubt(self, *, is_urgent: bool = False) -> None:
         self.take(self.machine.on_doubt(self.now, is_urgent=is_urgent))
 
-    def take(self, effects: list[object]) -> None:
+    def take(self, effects: Iterable[object]) -> None:
         for effect in effects:
             if isinstance(effect, SendControl):
                 assert effect.source is not None

@@ -118,7 +118,7 @@ class HubHost:
     def __init__(self, world: World, address: str, sites: Iterable[Site], other: HubHost | None = None) -> None:
         self.world = world
         self.address = ip(address)
-        self.plane = ControlPlane(sites) if other is None else other.plane
+        self.plane: ControlPlane = ControlPlane(sites) if other is None else other.plane
         self.is_up = True
         world.hosts.append(self)
         world.where[self.address] = self
