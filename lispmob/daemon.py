@@ -20,7 +20,7 @@ from typing import Final
 from lispmob.api import sd_notify
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
-from lispmob.config.node import NodeFile, load_node
+from lispmob.config.node import NodeFile
 from lispmob.control.effect import (
     AskForEcho,
     DropPending,
@@ -84,6 +84,7 @@ class Daemon:
         self.started_wall = time.time()
         self.journal = HandoverJournal()
         self.state_refusals: list[str] = []
+        self._reader = reloading.Reader()
         self.reload = reloading.Seldom(self._reload)
         self.reload_on_signal = reloading.OnSignal(self.reload)
         self.uplinks: tuple[Uplink, ...] = ()
@@ -316,7 +317,8 @@ class Daemon:
                     self._report_traffic()
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
-            self._perform(hand_over(punt, self.node, now))
+            if not self.problems.on_punt(punt):
+                self._perform(hand_over(punt, self.node, now))
 
     def _on_problems(self) -> None:
         self.problems.touch()
@@ -330,7 +332,9 @@ class Daemon:
         """Tell the core which mappings carry traffic: asked for when it matters, so that an idle node sleeps."""
         now = self._loop.time()
         self._perform(self.node.on_used(self.engine.used(), now))
-        self._perform(self.node.on_heard(self.engine.heard(), now))
+        heard = self.engine.heard()
+        self.problems.on_heard(heard)
+        self._perform(self.node.on_heard(heard, now))
 
     # --- what goes out
 
@@ -378,7 +382,7 @@ class Daemon:
         """Read the configuration again. Raises ConfigError and changes nothing when it has errors."""
         sd_notify.reloading()
         try:
-            file = load_node(self.path)
+            file = await self._reader.read(self.path)
             changed, needs_restart = reloading.compare(self.file, file)
             self.file = reloading.merge(self.file, file)
             logs.configure(self.file.log.level)

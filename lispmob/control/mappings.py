@@ -20,7 +20,7 @@ from lispmob.control.locator_set import LocatorSet
 from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, State
 from lispmob.control.preference import Group
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.record import TTL_UNTIL_TOLD, MappingRecord
+from lispmob.wire.record import TTL_UNTIL_TOLD, Action, Locator, MappingRecord
 
 LONGEST_TTL_S = 24 * 3600.0  # ours: no answer is believed for longer than a day
 PLACEHOLDER_S = 30.0  # RFC 9301, 5.5: after ten tries without an answer, leave it for 30 s
@@ -68,7 +68,9 @@ class Mappings:
             self.cache.remove(entry.prefix)
         effects += self._dropped(gone, "configuration")
         for prefix, record in wanted.items():
-            effects += self._insert_static(prefix, record, now)
+            present = self.cache.get(prefix)
+            if present is None or present.source != "static" or (present.locators, present.action) != _content(record):
+                effects += self._insert_static(prefix, record, now)
         return effects + self._reconsider_all(now)
 
     def on_defaults(self, records: Iterable[MappingRecord], now: float) -> list[MachineEffect]:
@@ -285,6 +287,10 @@ def _is_superfluous(one: MapCacheEntry, record: MappingRecord, asked: EidPrefix,
     if not one.locators:
         return True
     return bool(record.locators) and not one.is_used(now)
+
+
+def _content(record: MappingRecord) -> tuple[tuple[Locator, ...], Action | int]:
+    return record.locators, record.action
 
 
 def _lifetime_s(ttl_min: int) -> float:

@@ -120,6 +120,7 @@ class Node(NodeDisplay, NodeSizes):
         eids = self.config.eids
         self._preference.touch(now)
         self._attached = tuple(one for one in locators if not any(eid.contains(one.address) for eid in eids))
+        self.reachability.presume(one.place for one in self._attached)
         links = {one.address: one.mtu_bytes for one in self._attached}
         return [*self._rank(now), *self.path_mtus.on_links(links)]
 

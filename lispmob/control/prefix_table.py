@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 from lispmob.wire.address import EidPrefix, IpAddress
 
 T = TypeVar("T")
+_second = itemgetter(1)
 
 
 class _Space(Generic[T]):
@@ -45,6 +47,11 @@ class PrefixTable(Generic[T]):
         for space in self._spaces.values():
             for bucket in space.by_length.values():
                 yield from bucket.values()
+
+    def buckets(self) -> list[list[T]]:
+        """Every value, those of one Instance-ID, family and mask length in a list of their own."""
+        spaces = self._spaces.values()
+        return [list(map(_second, bucket.values())) for space in spaces for bucket in space.by_length.values()]
 
     def get(self, prefix: EidPrefix) -> T | None:
         """The value of exactly this prefix."""

@@ -128,6 +128,9 @@ static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, co
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)
         return lm_source_judge(e, data, outer, is_proven);
+    const struct lm_entry *to = lm_table_lookup(e->table, iid, &inner->destination);
+    if (to && to->kind == LM_PROHIBIT)
+        return LM_data_denied;
     const struct lm_entry *sender = lm_table_lookup(e->table, iid, &inner->source);
     if (!sender || sender->kind != LM_ENCAPSULATE || !lm_locator_set_holds(sender->value, &outer->source))
         return LM_data_source;
