@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lispmob.control.effect import Event, SendControl, UsePathMtu
-from lispmob.control.node import Node
+from lispmob.control.node import Node, NodeEffect
 from lispmob.control.path_mtu import Way
 from lispmob.control.probing import ProbeConfig
 from lispmob.wire.map_reply import MapReply
@@ -54,7 +54,7 @@ def test_its_answer_passes_the_gate_and_is_nobody_elses() -> None:
 
 def test_a_size_that_falls_reaches_the_datapath_by_the_timer() -> None:
     machine, now = with_peer(node(PROBING)), 1.0
-    effects = [*machine.on_large(WIFI.address, PEER_RLOC, 4341, now)]
+    effects: list[NodeEffect] = [*machine.on_large(WIFI.address, PEER_RLOC, 4341, now)]
     told: list[UsePathMtu] = []
     for _ in range(500):
         for probe in only(effects, SendControl):
@@ -66,7 +66,7 @@ def test_a_size_that_falls_reaches_the_datapath_by_the_timer() -> None:
         if at is None:
             break
         now = at
-        effects = [*machine.on_timer(now)]
+        effects = machine.on_timer(now)
 
     assert told[-1] == UsePathMtu(WIFI.address, PEER_RLOC, 4341, 1400)
     assert now < 3.0
