@@ -15,11 +15,11 @@ from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.snapshot import Link
-from lispmob.mh import rule_message
+from lispmob.mh import mark_bits, rule_message
 from lispmob.mh.iproute import AsyncIPRoute
 from lispmob.mh.kernel_changes import KernelChanges, refused
 from lispmob.mh.kernel_listing import KernelListing
-from lispmob.mh.kernel_problems import foreign_rule, refusals
+from lispmob.mh.kernel_problems import foreign_rule, mark_in_use, refusals
 from lispmob.mh.nat_chain import NatChain
 from lispmob.mh.plan import (
     GATEWAY_TABLE,
@@ -146,7 +146,10 @@ class KernelRouter:
             if name in needed and name in links
             if not (links[name].is_up and desired.mtu_bytes in (None, links[name].mtu_bytes))
         ]
-        ahead = tuple(foreign_rule(rule, desired) for rule in arrangement.ahead)
+        ahead = (
+            *(foreign_rule(rule, desired) for rule in arrangement.ahead),
+            *mark_in_use(mark_bits.used_by(theirs, desired.mark_mask), desired.mark_mask),
+        )
         if not unready and (present, routes, ours) == (addresses, wanted_routes, rules):
             return ahead
         with rule_message.open_kernel() as rule_socket:

@@ -257,14 +257,24 @@ class _Back:
     def _near(self, behind: Sequence[Rule], length: int) -> list[tuple[Rule, Rule]]:
         """The rules of others that may find something nearer, or end the search, each with its copy."""
         found: list[tuple[Rule, Rule]] = []
-        is_found_before = False
+        served: list[frozenset[tuple[int, bytes]]] = []  # what those packets are selected by that have found a way out
         for rule in behind:
             copy = _copy(rule, length)
-            if copy is not None and not (is_found_before and copy.action in _ENDS):
+            is_met = copy is not None and not (
+                copy.action in _ENDS and any(one <= set(rule.selectors) for one in served)
+            )
+            if copy is not None and is_met:
                 found.append((rule, copy))
-            is_for_all = rule.action == "lookup" and rule.destination is None and _is_met_by_all(rule)
-            is_wide = rule.suppressed_prefix_len is None and (rule.family, rule.table) in self._wide
-            is_found_before = is_found_before or (is_for_all and is_wide)
+            is_bare = not (rule.source or rule.destination or rule.tos or rule.is_inverted)
+            if (
+                rule.action == "lookup"
+                and rule.suppressed_prefix_len is None
+                and (rule.family, rule.table) in self._wide
+            ):
+                if _is_met_by_all(rule) and rule.destination is None:
+                    served.append(frozenset())
+                elif is_bare:
+                    served.append(frozenset(rule.selectors))
         return found
 
 
