@@ -58,7 +58,6 @@ from lispmob.values import dataclass
 from lispmob.wire.address import IpNetwork
 
 COPIES_MAX: Final = 200  # ours: each costs every lookup of ours something; who has more has them for hosts of their own
-_NOTHING: Final[frozenset[int]] = frozenset()
 
 Slot: TypeAlias = list[Rule]
 """Rules of one priority."""
@@ -74,13 +73,14 @@ class Arrangement:
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """The rules of others in the order of the kernel. `met_by_all`: priorities of those that select by a mark which
-    every packet is given. `has_default_table`: there is something in the table `default`. `wide`: (family, table) of
-    those with a default route.
+    """The rules of others in the order of the kernel.
+
+    `met_by_all`: (family, priority) of those that select by a mark which every packet is given. `has_default_table`:
+    there is something in the table `default`. `wide`: (family, table) of those with a default route.
     """
 
     rules: tuple[Rule, ...] = ()
-    met_by_all: frozenset[int] = _NOTHING
+    met_by_all: frozenset[tuple[int, int]] = frozenset()
     has_default_table: bool = False
     wide: frozenset[tuple[int, int]] = frozenset()
 
@@ -151,7 +151,7 @@ class _Family:
         if not self._has_full or not _takes(rule, 0) or not self._concerns_us(rule):
             return False
         is_close = rule.priority > self._end - 1 - ROOM
-        return is_close or _is_met_by_all(rule) or rule.priority in self._met_by_all
+        return is_close or _is_met_by_all(rule) or (rule.family, rule.priority) in self._met_by_all
 
     def _concerns_us(self, rule: Rule) -> bool:
         """False for a rule about sources that none of our packets has."""
