@@ -290,8 +290,7 @@ class Daemon:
                 case model.Stalled(address):
                     self._perform(self.node.on_stalled(address, now))
                 case model.MtuLearned(locator, mtu_bytes):
-                    learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})
-                    self._publisher.publish(learned, now)
+                    self._publisher.publish(Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes}), now)
                 case model.Silent(locator, is_flowing, is_alone):
                     self._report_traffic()
                     self._perform(self.node.on_unanswered(locator, is_flowing, now, is_alone=is_alone))
@@ -301,6 +300,8 @@ class Daemon:
                     self._perform(self.node.on_echoed(local, locator, now))
                 case model.StatusBits(source, instance_id, rloc, bits, width):
                     self._perform(self.node.on_status_bits(source, instance_id, rloc, bits, width, now))
+                case model.Refuted(source, instance_id):
+                    self._perform(self.node.on_heard_from(source, instance_id, now))
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
 

@@ -156,7 +156,7 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel sends into the overlay."""
 
     mode: Literal["split", "full"]
-    fallback: Literal["native", "proxy", "drop"]
+    fallback: Literal["auto", "native", "proxy", "drop"]
     tun: str
     mtu_bytes: int
     overlay_prefixes: list[str] = []
@@ -267,10 +267,13 @@ class DatabaseEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lookup(msgspec.Struct, frozen=True, kw_only=True):
-    """What would happen to a packet to `eid`. `locator` is the one that most of its flows take."""
+    """What would happen to a packet to `eid`. `locator` is the one that most of its flows take.
+
+    "unreachable": it is sent there, though no locator answers, and its sender is told; "drop": its sender is told, too.
+    """
 
     eid: str
-    verdict: Literal["own", "encapsulate", "native", "drop", "ask"]
+    verdict: Literal["own", "encapsulate", "unreachable", "native", "drop", "ask"]
     entry: MapCacheEntry | None = None
     locator: str | None = None
 

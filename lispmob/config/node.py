@@ -112,11 +112,16 @@ class NetworkManagerSection(Section, frozen=True, kw_only=True):
 
 
 class RoutingSection(Section, frozen=True, kw_only=True):
-    """What goes into the overlay."""
+    """What goes into the overlay.
+
+    `fallback` auto: a destination without LISP is unreachable inside the overlay prefixes, and native outside of them.
+    `when_stopped`: what becomes of packets for the overlay prefixes while lispd does not run.
+    """
 
     mode: Annotated[str, one_of("split", "full")] = "split"
     overlay_prefixes: tuple[Network, ...] = ()
-    fallback: Annotated[str, one_of("native", "proxy", "drop")] = "native"
+    fallback: Annotated[str, one_of("auto", "native", "proxy", "drop")] = "auto"
+    when_stopped: Annotated[str, one_of("native", "unreachable")] = "native"
 
 
 class TunSection(Section, frozen=True, kw_only=True):

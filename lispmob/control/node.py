@@ -170,6 +170,10 @@ class Node(NodeDisplay):
         self.traversal.shortcuts.on_heard(source for _, source in heard)
         return self._route(self._prober.on_heard(heard, now), now)
 
+    def on_heard_from(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
+        """Data came from an EID that the forwarding table has no way to. Anybody can write that."""
+        return self._route(self._on_sign_of(EidPrefix.host(source, instance_id), now), now)
+
     def on_unanswered(
         self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False
     ) -> list[NodeEffect]:
@@ -278,7 +282,9 @@ class Node(NodeDisplay):
                 asked = Asked(
                     message, datagram.source, source_port, datagram.destination, datagram.ifindex, is_encapsulated
                 )
-                return self._answerer.on_map_request(asked, self._direct, now)
+                asker = solicited(message)
+                heard = self._on_sign_of(asker, now) if asker is not None else []
+                return [*self._answerer.on_map_request(asked, self._direct, now), *heard]
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
                 self._preference.touch(now)
@@ -299,6 +305,13 @@ class Node(NodeDisplay):
             return [Count("rx_policy")]
         event = Event("smr-received", {"eid": str(eid), "rloc": str(datagram.source)})
         return [event, *self._resolver.on_smr(eid, entry.prefix, self._source_for(eid), now)]
+
+    def _on_sign_of(self, eid: EidPrefix, now: float) -> list[MachineEffect]:
+        """A host that we refuse packets to is there: the mapping system may know better by now, no more is believed."""
+        refuted = self._mappings.refuted(eid.address, eid.instance_id)
+        if refuted is None or not self.plan.asks_mapping_system:
+            return []
+        return self._resolver.on_smr(eid, refuted.prefix, self._source_for(eid), now)
 
     def _on_plan(self, now: float) -> list[_Inner]:
         """Uplinks need RTRs, or need them no more: the whole handover leaves here, registers first, then the SMRs."""

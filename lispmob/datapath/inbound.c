@@ -163,6 +163,8 @@ static bool is_welcome(struct lm_engine *e, const struct lm_data *data, struct l
         lm_relay_note(e, data, outer, why == LM_COUNTER_COUNT);
     if (why == LM_COUNTER_COUNT) {
         outer->welcome = *data;
+        if (!e->config.is_proxy)
+            lm_destination_heard(e, data, outer->now);
         return true;
     }
     lm_count(&e->counters, why);

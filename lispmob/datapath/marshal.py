@@ -15,6 +15,7 @@ from lispmob.datapath.model import (
     Miss,
     MtuLearned,
     Punt,
+    Refuted,
     Silent,
     Stalled,
     StatusBits,
@@ -28,8 +29,8 @@ ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
 PRIORITY_NEVER = 255
-_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD, _STATUS, _ECHOED = range(
-    1, 11
+_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD, _STATUS, _ECHOED, _REFUTED = range(
+    1, 12
 )  # enum lm_punt_kind
 DATA_PORTS = {"pool": 0, "fixed": 1, "ephemeral": 2}  # enum lm_data_port
 NO_NAT = Traversal()
@@ -106,6 +107,8 @@ def punt(c: Any) -> Punt:
         return Echoed(address(c.destination), address(c.source))
     if c.kind == _STATUS:
         return StatusBits(address(c.source), c.instance_id, address(c.outer_source), c.status, c.status_width)
+    if c.kind == _REFUTED:
+        return Refuted(address(c.source), c.instance_id)
     if c.kind == _STALLED:
         return Stalled(address(c.source), c.ifindex)
     if c.kind == _STRANGER:

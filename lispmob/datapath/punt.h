@@ -19,13 +19,14 @@ enum lm_punt_kind {
     LM_PUNT_STRANGER = 7,
     LM_PUNT_HEARD = 8,
     LM_PUNT_STATUS = 9,
-    LM_PUNT_ECHOED = 10
+    LM_PUNT_ECHOED = 10,
+    LM_PUNT_REFUTED = 11
 };
 
 struct lm_punt {
     uint8_t kind;
     uint32_t instance_id;                /* miss */
-    struct lm_addr source, destination;  /* miss, control, status: inner; MTU, silent: the locator is the destination;
+    struct lm_addr source, destination;  /* miss, control, status, refuted: inner; MTU, silent: the locator is the destination;
                                             heard: outer */
     uint16_t source_port, destination_port;
     struct lm_addr outer_source;         /* control, status */

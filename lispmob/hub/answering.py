@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from lispmob.control.prefix_table import PrefixTable
+from lispmob.control.prefix_table import PrefixTable, widest_hole
 from lispmob.hub.registration import Registration
-from lispmob.hub.site import ProxyReply, SiteTable, widest_hole
+from lispmob.hub.site import ProxyReply, SiteTable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import Action, MappingRecord

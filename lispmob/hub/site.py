@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
-from lispmob.control.prefix_table import PrefixTable
+from lispmob.control.prefix_table import PrefixTable, widest_hole
 from lispmob.errors import AuthenticationFailed
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -100,13 +100,3 @@ class SiteTable:
         if site.accept_more_specifics:
             return EidPrefix.host(address, instance_id)
         return widest_hole(address, configured, self.below(configured))
-
-
-def widest_hole(address: IpAddress, within: EidPrefix, taken: Iterable[EidPrefix]) -> EidPrefix:
-    """The widest prefix in `within` that holds the address and overlaps none of `taken`, none of which holds it."""
-    width, number = address.max_prefixlen, int(address)
-    mask_len = within.mask_len
-    for prefix in taken:
-        common = width - (number ^ int(prefix.address)).bit_length()
-        mask_len = max(mask_len, common + 1)
-    return EidPrefix.make(address, mask_len, within.instance_id)

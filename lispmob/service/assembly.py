@@ -100,6 +100,8 @@ def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str 
             for mapping in file.map_cache.static
         ),
         fallback=cast(Fallback, file.routing.fallback),
+        overlay_prefixes=file.routing.overlay_prefixes,
+        is_full=file.routing.mode == "full",
         map_cache_limit=file.map_cache.limit,
         register_interval_s=file.register.interval_s,
         record_ttl_min=file.register.ttl_min,
@@ -192,6 +194,12 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     )
 
 
+def leaves_natively(file: NodeFile) -> bool:
+    """True when packets with an EID as their source may leave without LISP, which takes a translated source."""
+    routing = file.routing
+    return routing.fallback == "native" or (routing.fallback == "auto" and routing.mode == "full")
+
+
 def kernel_state(
     file: NodeFile,
     uplinks: Iterable[Uplink],
@@ -203,12 +211,13 @@ def kernel_state(
 ) -> KernelState:
     """What the kernel must hold for these uplinks."""
     present, gone = tuple(uplinks), tuple(lost)
+    overlay = natives.overlay(file.routing.overlay_prefixes)
     return KernelState(
         tun=file.tun.name,
         eids=file.eids,
         mode="full" if file.routing.mode == "full" else "split",
-        overlay_prefixes=(*file.routing.overlay_prefixes, *natives.mapped_inside),
-        native_prefixes=natives.native,
+        overlay_prefixes=overlay.tunnelled,
+        native_prefixes=overlay.native,
         uplinks=tuple(
             KernelUplink(
                 uplink.name, uplink.addresses, tuple(route.gateway for route in network.routes_of(uplink.ifindex, 4))
@@ -221,7 +230,7 @@ def kernel_state(
         sends_from_data_port=frozenset(
             one.locator.address for one in plan.uplinks if one.data_port != "pool" or not one.is_usable
         ).union(one.address for one in gone if is_private(one.address)),
-        translates_native=file.routing.fallback == "native",
+        translates_native=leaves_natively(file) or bool(overlay.native),
         marks=marks,
     )
 

@@ -174,8 +174,7 @@ class Views(SteeringViews):
         if entry is None or known is None:
             return schema.Lookup(eid=str(eid), verdict="ask")
         verdict = _verdict(known)
-        usable = known.locators if verdict == "encapsulate" else ()
-        best = min(usable, key=lambda one: (one.priority, -one.weight), default=None)
+        best = min(known.locators, key=lambda one: (one.priority, -one.weight), default=None)
         return schema.Lookup(
             eid=str(eid), verdict=verdict, entry=self._entry(entry), locator=str(best.address) if best else None
         )
@@ -318,7 +317,9 @@ class Views(SteeringViews):
         )
 
 
-def _verdict(known: InstallMapping) -> Literal["encapsulate", "native", "drop", "ask"]:
+def _verdict(known: InstallMapping) -> Literal["encapsulate", "unreachable", "native", "drop", "ask"]:
+    if known.disposition == "DOUBT":
+        return "unreachable"
     if known.disposition in ("ENCAPSULATE", "TELL"):
         return "encapsulate"
     return "native" if known.disposition == "NATIVE" else "ask" if known.disposition == "MISS" else "drop"

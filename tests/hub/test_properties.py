@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.control.effect import InstallMapping
+from lispmob.control.prefix_table import widest_hole
 from lispmob.errors import MalformedMessage
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
-from lispmob.hub.site import SiteTable, widest_hole
+from lispmob.hub.site import SiteTable
 from lispmob.hub.traversal import PlaneEffect
 from lispmob.wire.address import EidPrefix
 from tests.hub.exchange import HUB, ask, eid, plane, reply_in, rlocs_of, site, xtr

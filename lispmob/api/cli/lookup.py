@@ -13,8 +13,9 @@ from lispmob.api.client import Client
 _VERDICTS = {
     "own": "{eid} is one of our own EIDs",
     "encapsulate": "packets to {eid} go to {locator}",
+    "unreachable": "{locator} does not answer: whoever sends to {eid} is told that it is unreachable",
     "native": "packets to {eid} leave without LISP",
-    "drop": "packets to {eid} are dropped",
+    "drop": "packets to {eid} are refused: their sender is told that it is unreachable",
     "ask": "nothing is known about {eid}: the first packet to it will ask the Map-Resolver",
 }
 
