@@ -301,6 +301,7 @@ class Daemon:
                 case model.StatusBits(source, instance_id, rloc, bits, width):
                     self._perform(self.node.on_status_bits(source, instance_id, rloc, bits, width, now))
                 case model.Refuted(source, instance_id):
+                    self._report_traffic()
                     self._perform(self.node.on_heard_from(source, instance_id, now))
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import stat
+import typing
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -41,6 +42,7 @@ from lispmob.config.values import (
 from lispmob.iface_monitor.link_type import TYPES
 from lispmob.iface_monitor.snapshot import UplinkRule
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Algorithm
 
 DEFAULT_PATH: Final = Path("/etc/lispmob/lispd.conf")
 EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
@@ -70,6 +72,13 @@ class MapServerSection(KeySection, frozen=True, kw_only=True):
 
     address: Address
     proxy_reply: YesNo = True
+    xtr_id: Annotated[bool | None, or_word("auto", typing.get_args(YesNo)[1])] = None
+    """Whether Map-Registers say which node we are; None: unless the key is of the one kind that old servers know."""
+
+    @property
+    def sends_xtr_id(self) -> bool:
+        """Open Overlay Router's Map-Server, which knows HMAC-SHA-1 alone, reads an xTR-ID behind NATs only."""
+        return self.to_key().algorithm is not Algorithm.HMAC_SHA_1_96 if self.xtr_id is None else self.xtr_id
 
 
 class UplinkSection(Section, frozen=True, kw_only=True):

@@ -386,6 +386,10 @@ class Node(NodeDisplay):
         self._targets.on_traffic(now)
         effects = self._mappings.on_learned(learned, now)
         after = self.map_cache.lookup(asked.address, asked.instance_id)
+        if after is not None and self._mappings.refuted(asked.address, asked.instance_id) is after:
+            # Somebody stands for it, so its locators may answer by now.
+            places = [address for locator in after.locators for address in locator.ips]
+            effects = [*effects, *self._prober.on_status_bits((), places, now)]
         if before is None or after is None or before.locators == after.locators:
             return effects
         return effects + self._smr.on_peer_moved(entry_targets(after, self.config, self.locators), now)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Final
 
+from lispmob.hub.askers import Askers
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
 from lispmob.hub.map_server import MapServer
@@ -36,24 +37,26 @@ class ControlPlane:
     ) -> None:
         """`new_nonce` gives unpredictable numbers, which an RTR needs that asks Map-Servers elsewhere."""
         self.map_server = MapServer(sites)
-        self.map_resolver = MapResolver(self.map_server, remotes, families)
+        self.askers = Askers(new_nonce=new_nonce or count(1).__next__)
+        self.map_resolver = MapResolver(self.map_server, remotes, families, self.askers)
         self.traversal = Traversal(self.map_server, traversal, new_nonce=new_nonce or count(1).__next__)
         self._counters: Counter[str] = Counter()
 
     @property
     def counters(self) -> Counter[str]:
         """All counters together; names of refused input are those of the error catalogue."""
-        parts = (self.map_server, self.map_resolver, self.traversal)
+        parts = (self.map_server, self.map_resolver, self.traversal, self.askers)
         return sum((part.counters for part in parts), self._counters + Counter())
 
     def wake_at(self) -> float | None:
         """When on_timer is due; None for never."""
-        times = (self.map_server.wake_at(), self.traversal.wake_at())
+        times = (self.map_server.wake_at(), self.traversal.wake_at(), self.askers.wake_at())
         return min((at for at in times if at is not None), default=None)
 
     def on_timer(self, now: float) -> list[PlaneEffect]:
         """Time has passed."""
-        return [*self._spread(self.map_server.on_timer(now), now), *self.traversal.on_timer(now)]
+        effects = [*self._spread(self.map_server.on_timer(now), now), *self.traversal.on_timer(now)]
+        return [*effects, *self.askers.on_timer(now)]
 
     def restore(
         self, parts: Iterable[XtrRegistration], nonces: Iterable[tuple[NonceKey, int]], now: float
@@ -80,10 +83,16 @@ class ControlPlane:
         return self._spread(self._on_datagram(arrival, now), now)
 
     def _spread(self, effects: Iterable[PlaneEffect], now: float) -> list[PlaneEffect]:
-        """Tell the RTR next door what became of a registration, before anybody else hears of it."""
+        """Tell the RTR next door what became of a registration, before anybody else hears of it; at last, who asked."""
         told = list(effects)
         news = [effect for effect in told if isinstance(effect, RegistrationChanged)]
-        return [*(effect for one in news for effect in self.traversal.on_registration(one, now)), *told]
+        relays = [effect for one in news for effect in self.traversal.on_registration(one, now)]
+        untold = [one for one in news if not one.is_refresh and not one.is_told]
+        return [
+            *relays,
+            *told,
+            *(sent for one in untold for sent in self.askers.on_changed(one.prefix, one.record, now)),
+        ]
 
     def _on_datagram(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         raw = arrival.payload

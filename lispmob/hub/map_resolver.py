@@ -15,6 +15,7 @@ from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import MalformedMessage
 from lispmob.hub.answering import AskEtr, answer
+from lispmob.hub.askers import Askers
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.registration import best_address, is_sendable
@@ -50,9 +51,14 @@ class MapResolver:
     """Answers ITRs. `families` are those of the addresses that we can send from (4, 6)."""
 
     def __init__(
-        self, map_server: MapServer, remotes: Iterable[RemoteMapServer] = (), families: Iterable[int] = (4, 6)
+        self,
+        map_server: MapServer,
+        remotes: Iterable[RemoteMapServer] = (),
+        families: Iterable[int] = (4, 6),
+        askers: Askers | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self._askers = askers
         self._map_server = map_server
         self._families = frozenset(families)
         self._per_source: KeyedBuckets[IpAddress] = KeyedBuckets(1 / REQUESTS_PER_SOURCE_S, BURST_PER_SOURCE)
@@ -100,10 +106,12 @@ class MapResolver:
                 effects += self._pass_on(ecm, request, record, arrival, remote)
             elif isinstance(found := answer(self._map_server.sites, self._map_server.registrations, asked), AskEtr):
                 effects += self._ask_etr(ecm, request, record, arrival, found.record)
+                self._remember(request, (found.record,), arrival, now)
             else:
                 said.update((one.eid_prefix, _shown_to(one, arrival.source)) for one in found.records)
         if said:
             effects += self._reply(request, tuple(said.values()), ecm.source_port, arrival)
+            self._remember(request, said.values(), arrival, now)
         return effects
 
     def _remote_for(self, asked: EidPrefix) -> IpAddress | None:
@@ -154,6 +162,12 @@ class MapResolver:
         self.counters["tx_map_reply"] += 1
         payload = MapReply(request.nonce, records).encode()
         return [SendControl(payload, itr, port, source=_if_same_family(arrival.destination, itr))]
+
+    def _remember(self, request: MapRequest, records: Iterable[MappingRecord], arrival: Arrival, now: float) -> None:
+        """The ITR that is answered hears when the answer is no longer true."""
+        itr = self._itr_rloc(request, arrival)
+        if self._askers is not None and itr is not None:
+            self._askers.on_answered(records, itr, arrival.destination, now)
 
     def _itr_rloc(self, request: MapRequest, arrival: Arrival) -> IpAddress | None:
         """Where the answer goes: the first ITR-RLOC that we can reach and that the sender may speak for."""

@@ -15,6 +15,7 @@ from lispmob.control.effect import Event, SendControl
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.errors import AuthenticationFailed, MalformedMessage
+from lispmob.hub.claims import Claims
 from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
 from lispmob.hub.nonces import NonceKey, Nonces
 from lispmob.hub.registration import Registration, XtrRegistration
@@ -42,6 +43,7 @@ class MapServer:
         self._due: dict[EidPrefix, float] = {}
         self._pushes = 0
         self._nonces = Nonces()
+        self._claims = Claims()
         self._complaints: KeyedBuckets[IpAddress] = KeyedBuckets(COMPLAINT_INTERVAL_S, limit=256)
 
     def wake_at(self) -> float | None:
@@ -111,10 +113,19 @@ class MapServer:
             return self._refuse(error.counter, "refused", arrival, error.why, now)
         self.counters["rx_map_register"] += 1
         effects: list[HubEffect] = []
+        records: list[MappingRecord] = []
         for registration, part in parts:
+            record = part.record
+            if (holder := self._claims.holder(registration, part, now)) is not None:
+                self.counters["rx_duplicate"] += 1
+                effects += self._claims.refuse(part, holder, now)
+                records.append(self._claims.denied(record, holder) if record.ttl_min else record)
+                continue
             effects += self._take_in(registration, part, register)
+            records.append(self._merged(record) if register.wants_merge else record)
+            records[-1] = self._claims.with_rival(records[-1], part, now)
         if register.want_map_notify:
-            effects.insert(0, self._notify(register, arrival, key))
+            effects.insert(0, self._notify(register, tuple(records), arrival, key))
         return effects
 
     def _site_of(self, raw: bytes) -> Site:
@@ -163,18 +174,18 @@ class MapServer:
         if part.record.ttl_min == 0:
             has_changed = registration.withdraw(part.xtr, wants_merge=register.wants_merge)
             return self._report(registration, has_changed, "withdrawn") if was else []
-        has_changed = registration.put(part)
+        goes_on = was is not None and registration.goes_on_with(part)
+        has_changed = registration.put(part) or not goes_on
         self.registrations.insert(registration.prefix, registration)
         self._schedule(registration)
-        return self._report(registration, has_changed, "moved" if was else "registered")
+        return self._report(registration, has_changed, "moved" if goes_on else "registered", is_told=goes_on)
 
-    def _notify(self, register: MapRegister, arrival: Arrival, key: Key) -> SendControl:
+    def _notify(
+        self, register: MapRegister, records: tuple[MappingRecord, ...], arrival: Arrival, key: Key
+    ) -> SendControl:
         """The acknowledgement: same nonce, same key, algorithm and digest length as the Map-Register."""
         key = replace(key, key_id=register.key_id, is_truncated=False)
         key = replace(key, is_truncated=len(register.authentication) < key.mac_octets)
-        records = register.records
-        if register.wants_merge:
-            records = tuple(self._merged(record) for record in records)
         notify = MapNotify(nonce=register.nonce, records=records, xtr_id=register.xtr_id, site_id=register.site_id)
         self.counters["tx_map_notify"] += 1
         return SendControl(sign(notify, key), arrival.source, arrival.source_port, source=arrival.destination)
@@ -185,7 +196,9 @@ class MapServer:
             return record
         return replace(record, locators=registration.record.locators)
 
-    def _report(self, registration: Registration, has_changed: bool, kind: str) -> list[HubEffect]:
+    def _report(
+        self, registration: Registration, has_changed: bool, kind: str, *, is_told: bool = False
+    ) -> list[HubEffect]:
         """Say what became of a prefix: another mapping, none any more, or the same one for longer."""
         record, prefix = registration.record, registration.prefix
         if registration.is_empty:
@@ -199,7 +212,8 @@ class MapServer:
         rlocs = [str(locator.address) for locator in record.locators] if record else []
         found = self.sites.of(prefix)
         site = found[1].name if found else None
-        return [RegistrationChanged(prefix, record), Event(kind, {"eid": str(prefix), "site": site, "rlocs": rlocs})]
+        changed = RegistrationChanged(prefix, record, is_told=is_told)
+        return [changed, Event(kind, {"eid": str(prefix), "site": site, "rlocs": rlocs})]
 
     def _registration(self, prefix: EidPrefix) -> Registration:
         registration = self.registrations.get(prefix)

@@ -33,7 +33,7 @@ from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
-from lispmob.wire.record import Locator, MappingRecord
+from lispmob.wire.record import Action, Locator, MappingRecord
 
 PENDING_S: Final = 5.0  # ours: the Map-Server answers within seconds or not at all (OOR's RTR: 2 s)
 PENDING_LIMIT: Final = 4096
@@ -200,7 +200,7 @@ class Rtr:
         if notify.xtr_id is not None and notify.xtr_id != pending.register.xtr_id:
             return self._drop("rx_policy")
         effects: list[RtrEffect] = []
-        confirmed = {record.eid_prefix for record in notify.records}
+        confirmed = {one.eid_prefix for one in notify.records if one.action != Action.DROP_POLICY_DENIED}
         for record in pending.register.records:
             prefix = record.eid_prefix
             if prefix is not None and prefix in confirmed:

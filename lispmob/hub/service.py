@@ -38,6 +38,7 @@ EXIT_NO_PERMISSION: Final = 77  # sysexits.h: EX_NOPERM
 EXIT_CONFIG: Final = 78  # sysexits.h: EX_CONFIG
 # Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
 _TOLD: Final = frozenset({"registered", "moved", "withdrawn", "expired", "auth-failed", "refused", "relay"})
+_WARNED: Final = frozenset({"duplicate"})
 
 
 class Hub:
@@ -174,7 +175,7 @@ class Hub:
             self._forwarding.on_registration(change)
 
     def _tell(self, event: Event) -> None:
-        level = logging.INFO if event.kind in _TOLD else logging.DEBUG
+        level = logging.WARNING if event.kind in _WARNED else logging.INFO if event.kind in _TOLD else logging.DEBUG
         if log.isEnabledFor(level):
             tail = (f"{key}={','.join(v) if isinstance(v, list) else v}" for key, v in event.fields.items())
             log.log(level, "%s %s", event.kind, " ".join(tail))

@@ -49,13 +49,17 @@ class ServiceFound:
 
 @dataclass(frozen=True, slots=True)
 class RelayConfirmed:
-    """The Map-Server holds the mapping that was sent through an RTR, and the RTR knows how to reach this uplink."""
+    """The Map-Server holds the mapping that was sent through an RTR, and the RTR knows how to reach this uplink.
+
+    `problem`: what is wrong with it all the same, for people.
+    """
 
     eid: EidPrefix
     map_server: IpAddress
     rtr: IpAddress
     tries: int
     rtt_s: float
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

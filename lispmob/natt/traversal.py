@@ -325,7 +325,7 @@ class Traversal:
                         "tries": done.tries,
                         "rtt_ms": round(done.rtt_s * 1000, 3),
                     }
-                    out.append(Event("registered", fields))
+                    out.append(Event("registered", fields | ({"problem": done.problem} if done.problem else {})))
                 case AskAgain(address):
                     if (doubted := self._machines.get(address)) is not None:
                         waiting.extend(doubted.on_doubted(now))

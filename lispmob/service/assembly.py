@@ -88,7 +88,8 @@ def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str 
     return NodeConfig(
         eids=file.eids,
         map_servers=tuple(
-            MapServerPeer(server.address, server.to_key(), server.proxy_reply) for server in file.map_servers
+            MapServerPeer(server.address, server.to_key(), server.proxy_reply, server.sends_xtr_id)
+            for server in file.map_servers
         ),
         map_resolvers=file.resolvers,
         proxy_etrs=tuple(Locator(each.address, each.priority, each.weight) for each in file.proxy_etrs),

@@ -20,11 +20,14 @@ class RegistrationProblems:
         """A sentence for the log when a problem is new, else None."""
         place = str(fields.get("eid", "")), str(fields.get("map_server", ""))
         if kind in ("registered", "withdrawn"):
-            self._problems.pop(place, None)
-            return None
+            former = self._problems.pop(place, None)
+            if not (shared := str(fields.get("problem", ""))):
+                return None
+            self._problems[place] = shared
+            return f"{place[0]} at {place[1]}: {shared}" if shared != former else None
         if (problem := self._problem(kind, fields, self._problems.get(place))) is None:
             return None
-        is_new = place not in self._problems or kind in _SAYS_WHY
+        is_new = place not in self._problems or (kind in _SAYS_WHY and self._problems[place] != problem)
         self._problems[place] = problem
         eid, server = place
         return f"{eid} is not registered at {server}: {problem}" if is_new else None
