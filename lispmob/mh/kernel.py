@@ -64,10 +64,13 @@ class KernelRouter:
                 await self._translate(wanted, desired)
                 self._translated = wanted.masqueraded
 
-    async def clean_up(self) -> None:
-        """Remove every rule, route and chain that is recognisably ours, whoever left it. Raises KernelRefused."""
+    async def clean_up(self, kept: Plan = NOTHING) -> None:
+        """Remove every rule, route and chain that is recognisably ours, whoever left it, but what is to be kept.
+
+        What is to be kept is added, too, where it is not there. Raises KernelRefused.
+        """
         async with self._lock:
-            await self._change(NOTHING, self._devices, None)
+            await self._change(kept, self._devices, None)
             self._translated = None
             await asyncio.gather(*(nat_chain.remove_chain(family) for family in FAMILIES))
             self._translated = frozenset()

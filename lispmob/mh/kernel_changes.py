@@ -13,11 +13,12 @@ from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh.iproute import AsyncIPRoute, NetlinkError
-from lispmob.mh.plan import Route, Rule
+from lispmob.mh.plan import UNREACHABLE, Route, Rule
 from lispmob.wire.address import IpAddress
 
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 _IFA_F_NODAD: Final = 0x02
+_FR_ACT_UNREACHABLE: Final = 7  # linux/fib_rules.h
 _FIB_RULE_FIND_SADDR: Final = 0x00010000  # linux/fib_rules.h
 _RTNH_F_ONLINK: Final = 4  # the gateway of a moment ago: its network may be gone from the interface
 _SCOPE_LINK: Final = 253
@@ -139,9 +140,9 @@ def _rule(rule: Rule) -> dict[str, int | str]:
     fields: dict[str, int | str] = {
         "family": _FAMILIES[rule.family],
         "priority": rule.priority,
-        "table": rule.table,
         "protocol": ROUTE_PROTOCOL,
     }
+    fields |= {"table": rule.table} if rule.table != UNREACHABLE else {"action": _FR_ACT_UNREACHABLE}
     if rule.finds_source:
         fields["flags"] = _FIB_RULE_FIND_SADDR
     if rule.source is not None:

@@ -11,11 +11,12 @@ from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.iface_monitor.rtnetlink import Raw
 from lispmob.iface_monitor.snapshot import Link
-from lispmob.mh.plan import MARK_TABLES, OUR_PRIORITIES, OUR_TABLES, Route, RouteKind, Rule
+from lispmob.mh.plan import MARK_TABLES, OUR_PRIORITIES, OUR_TABLES, UNREACHABLE, Route, RouteKind, Rule
 from lispmob.wire.address import IpAddress, IpNetwork, parse_ip
 
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 _KINDS: Final[dict[int, RouteKind]] = {1: "unicast", 2: "local", 9: "throw"}  # linux/rtnetlink.h, RTN_*
+_FR_ACT_UNREACHABLE: Final = 7  # linux/fib_rules.h
 _NOT_SUPPRESSED: Final = 0xFFFFFFFF
 _ANYWHERE: Final = {4: "0.0.0.0", 6: "::"}
 
@@ -103,7 +104,7 @@ def _rule(raw: Raw, version: int) -> Rule | None:
     return Rule(
         priority=priority,
         family=version,
-        table=int(message.get("table") or 0),
+        table=UNREACHABLE if message["action"] == _FR_ACT_UNREACHABLE else int(message.get("table") or 0),
         source=_network(has_source, message["src_len"], version) if has_source else None,
         destination=_network(has_destination, message["dst_len"], version) if has_destination else None,
         suppressed_prefix_len=None if suppressed in (None, _NOT_SUPPRESSED) else int(suppressed),

@@ -12,6 +12,7 @@ always found, whatever the uplinks do, and nothing needs to change in a move.
     4342  from EID | from unspecified lookup 4341   the overlay prefixes by lmn0; natively forwarded ones thrown back
     4343  lookup main                               (full mode) only what is more specific than a default route
     4345  from EID | from unspecified lookup 4342   (full mode) the rest by lmn0
+    4346  from EID | from unspecified to OVERLAY unreachable          when lmn0 is gone (guard.py)
    32801  oif UPLINK                 lookup 4343    (IPv4) our device-bound packets, when the default route just went
 
 Where each uplink has a device of its own that its mark leads to, 4342 and 4345 are what is left for marks that name no
@@ -44,6 +45,7 @@ OUR_TABLES: Final = (LINGER_TABLE, OVERLAY_TABLE, FULL_TABLE, GATEWAY_TABLE)
 PLACES_MAX: Final = 21  # of devices that marks lead to; each has a table for the overlay and one for full mode
 MARK_TABLES: Final = range(4350, 4350 + 2 * PLACES_MAX)
 MAIN_TABLE: Final = 254
+UNREACHABLE: Final = 0  # in place of a table: the rule itself refuses
 
 SENDING_PRIORITY: Final = 4337
 SENDING_BY_COPY_PRIORITY: Final = 4338
@@ -52,10 +54,11 @@ NEAR_OVERLAY_PRIORITY: Final = 4340
 OVERLAY_PRIORITY: Final = 4342
 NEAR_PRIORITY: Final = 4343
 FULL_PRIORITY: Final = 4345
+GUARD_PRIORITY: Final = 4346
 GATEWAY_PRIORITY: Final = 32801  # behind main (32766) and default (32767): only where those know no way
 DATA_PORTS: Final = (DATA_PORT, DATA_PORT)
 ROOM: Final = 64  # ours: how far ours make way; each VPN takes two priorities
-OUR_PRIORITIES: Final = frozenset((*range(SENDING_PRIORITY - ROOM, FULL_PRIORITY + 1), GATEWAY_PRIORITY))
+OUR_PRIORITIES: Final = frozenset((*range(SENDING_PRIORITY - ROOM, GUARD_PRIORITY + 1), GATEWAY_PRIORITY))
 
 UNSPECIFIED_IPV4: Final = IPv4Network("0.0.0.0/32")
 
@@ -132,6 +135,8 @@ class KernelState:
     sends_from_data_port: frozenset[IpAddress] = frozenset()
     translates_native: bool = False
     marks: MarkRouting | None = None
+    guards_overlay: bool = False
+    """Without our device, packets for the overlay are refused, and do not go where the host's own routes lead."""
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -212,6 +217,8 @@ def plan(desired: KernelState) -> Plan:
             rules.update(Rule(OVERLAY_PRIORITY, family, OVERLAY_TABLE, source=each) for each in sources)
             inside = [each for each in native if each not in overlay and any(_covers(outer, each) for outer in overlay)]
             routes.update(Route(OVERLAY_TABLE, "throw", each) for each in inside)
+        if desired.guards_overlay:
+            rules |= _guard([eid.network for eid in desired.eids], overlay, native)
         if desired.mode == "full":
             routes.add(Route(FULL_TABLE, "unicast", _everything(family), (desired.tun,), source))
             routes.update(Route(FULL_TABLE, "throw", each) for each in {*native, *_OF_THE_LINK[family]})
@@ -234,9 +241,11 @@ def ahead_of(rules: Iterable[Rule], others: Iterable[int]) -> frozenset[Rule]:
     ROOM were put there on purpose, and stay there.
     """
     close = [each for each in others if FULL_PRIORITY - ROOM < each < OVERLAY_PRIORITY]
-    step = FULL_PRIORITY + 1 - min(close, default=FULL_PRIORITY + 1)
+    ours = list(rules)
+    last = max([FULL_PRIORITY, *(rule.priority for rule in ours if rule.priority <= GUARD_PRIORITY)])
+    step = last + 1 - min(close, default=last + 1)
     return frozenset(
-        replace(rule, priority=rule.priority - step) if rule.priority <= FULL_PRIORITY else rule for rule in rules
+        replace(rule, priority=rule.priority - step) if rule.priority <= GUARD_PRIORITY else rule for rule in ours
     )
 
 
@@ -302,6 +311,18 @@ def _sorted_by_mark(routes: Iterable[Route], rules: Iterable[Rule], marks: MarkR
             else:
                 found_rules.add(replace(by_mark, table=table, mark=device.mark))
     return found_routes, found_rules
+
+
+def _guard(eids: Iterable[IpNetwork], overlay: Iterable[IpNetwork], native: Iterable[IpNetwork]) -> set[Rule]:
+    """An overlay prefix that something native lies in, as asked for by hand, has no guard. See guard.py."""
+    rules: set[Rule] = set()
+    for prefix in overlay:
+        if any(each.overlaps(prefix) for each in native):
+            continue
+        own = [eid for eid in eids if eid.version == prefix.version]
+        for source in [*own, UNSPECIFIED_IPV4] if prefix.version == 4 else own:
+            rules.add(Rule(GUARD_PRIORITY, prefix.version, UNREACHABLE, source=source, destination=prefix))
+    return rules
 
 
 def _everything(family: int) -> IpNetwork:

@@ -233,6 +233,7 @@ def kernel_state(
         ).union(one.address for one in gone if is_private(one.address)),
         translates_native=leaves_natively(file) or bool(overlay.native),
         marks=marks,
+        guards_overlay=file.routing.fallback != "native",
     )
 
 

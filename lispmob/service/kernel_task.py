@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from lispmob.errors import KernelRefused
-from lispmob.mh.plan import KernelState
+from lispmob.mh.guard import left_behind
+from lispmob.mh.plan import NOTHING, KernelState
 from lispmob.wire.address import IpNetwork
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class KernelTask:
         from lispmob.mh.kernel import KernelRouter  # late: 50 ms, while the Map-Notify is on its way
 
         self._router = KernelRouter()
-        await self._router.clean_up()
+        await self._router.clean_up(left_behind(self._desired()))  # what guards the overlay does so without a pause
         await self._apply()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -55,8 +56,8 @@ class KernelTask:
         self._is_suspicious = True
         self._wanted.set()
 
-    async def stop(self) -> None:
-        """Give the host back as it was."""
+    async def stop(self, *, leaves_guard: bool = False) -> None:
+        """Give the host back as it was; with `leaves_guard` packets for the overlay are refused from now on."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -65,7 +66,7 @@ class KernelTask:
         if self._router is None:
             return
         try:
-            await self._router.clean_up()
+            await self._router.clean_up(left_behind(self._desired()) if leaves_guard else NOTHING)
         except KernelRefused as refused:
             log.error("not everything was cleaned up: %s; the next start of lispd tries again", refused)
 
