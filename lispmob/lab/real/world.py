@@ -154,7 +154,7 @@ class World:
         self.ip(name, "link add lan type bridge forward_delay 0", "link set lan up", _address("lan", inside))
         self.attach(name, "wan", [outside, *more_outside], metric=100)
         self.nft(
-            name, "table ip masq { chain post { type nat hook postrouting priority 100; oifname wan masquerade; } }"
+            name, "table ip masq { chain post { type nat hook postrouting priority 100; oifname wan masquerade; }; }"
         )
 
     def behind(self, name: str, interface: str, router: str, addresses: Sequence[str], *, metric: int = 100) -> None:
