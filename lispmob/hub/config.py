@@ -32,6 +32,7 @@ from lispmob.config.values import (
 )
 from lispmob.hub.map_resolver import RemoteMapServer
 from lispmob.hub.natt_config import LinkSection, RtrSection
+from lispmob.hub.public_address import is_private
 from lispmob.hub.site import ProxyReply, Site
 from lispmob.hub.traversal import TraversalPolicy
 from lispmob.wire.address import EidPrefix
@@ -138,6 +139,8 @@ class HubFile(Section, frozen=True, kw_only=True):
 
     sites: tuple[SiteSection, ...]
     listen: tuple[Address, ...] = ()
+    public_address: tuple[Address, ...] = ()
+    """What the world knows this machine by, where a 1:1 NAT is before it: one address of a family."""
     map_servers: tuple[RemoteSection, ...] = ()
     proxy: ProxySection = ProxySection()
     rtrs: tuple[LinkSection, ...] = ()
@@ -149,6 +152,12 @@ class HubFile(Section, frozen=True, kw_only=True):
     log: LogSection = LogSection()
 
     def __post_init__(self) -> None:
+        for index, address in enumerate(self.public_address):
+            place = f"public-address[{index}]"
+            if is_private(address):
+                raise FieldError(place, f"{address} is a private address itself; the one that others send to is needed")
+            if any(address.version == each.version for each in self.public_address[:index]):
+                raise FieldError(place, f"{address}: one address of each family is enough")
         owner: dict[EidPrefix, str] = {}
         names: set[str] = set()
         for number, section in enumerate(self.sites):

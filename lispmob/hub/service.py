@@ -21,6 +21,7 @@ from lispmob.hub.config import DEFAULT_PATH, HubFile, load_hub
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.persistence import Persistence
+from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
 from lispmob.hub.rtr_effect import InData, Stranger
 from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
@@ -50,7 +51,8 @@ class Hub:
         self._plane = ControlPlane(
             file.to_sites(), file.to_remotes(), traversal=file.to_traversal(), new_nonce=lambda: secrets.randbits(64)
         )
-        self._plane.traversal.on_addresses(file.listen)
+        self._public = PublicAddresses(file.public_address)
+        self._plane.traversal.on_addresses(self._public.on_addresses(file.listen))
         self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY)
         self._persistence: Persistence | None = None
         self._forwarding: Forwarding | None = None
@@ -80,6 +82,7 @@ class Hub:
                     on_stranger=self._on_stranger,
                     on_miss=self._on_miss,
                     on_data_control=self._on_data_control,
+                    public=self._public,
                 )
                 await self._forwarding.start()
             self._feed(restored)
@@ -132,14 +135,17 @@ class Hub:
 
     def _on_received(self, received: Received) -> None:
         arrival = Arrival(received.payload, received.source, received.source_port, received.destination)
-        self._feed(self._plane.on_datagram(arrival, asyncio.get_running_loop().time()))
+        self._feed(self._plane.on_datagram(self._public.arrived(arrival), asyncio.get_running_loop().time()))
 
     def _on_timer(self) -> None:
         self._feed(self._plane.on_timer(asyncio.get_running_loop().time()))
 
     def _on_addresses(self, own: Sequence[IpAddress]) -> None:
         """The datapath found our addresses; where the file names some, only those are us."""
-        self._plane.traversal.on_addresses(self._file.listen or own)
+        known = self._public.on_addresses(self._file.listen or own)
+        self._plane.traversal.on_addresses(known)
+        if self._file.rtr.enabled and (problem := unreachable_as_rtr(known)) is not None:
+            log.warning("%s", problem)
 
     def _on_stranger(self, stranger: Stranger) -> None:
         self._feed(self._plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
@@ -155,7 +161,7 @@ class Hub:
         # What is registered is forwarded to before anybody is told so: the acknowledged node may be sent to at once.
         for effect in sorted(effects, key=lambda one: not isinstance(one, RegistrationChanged)):
             if isinstance(effect, SendControl):
-                self._socket.send(effect)
+                self._socket.send(self._public.to_send(effect))
             elif isinstance(effect, Event):
                 self._tell(effect)
             elif isinstance(effect, RegistrationChanged):
@@ -206,14 +212,13 @@ class Hub:
                 await self._forwarding.on_routes(file.proxied_eids)
             except LispError as error:
                 log.error("the proxy's routes are not as configured: %s", error)
-        if (old.listen, old.state_file, old.proxy, old.rtr.enabled) != (
-            file.listen,
-            file.state_file,
-            file.proxy,
-            file.rtr.enabled,
-        ):
-            log.warning("changes of listen, state-file, proxy and rtr.enabled need a restart")
+        if _set_at_start(old) != _set_at_start(file):
+            log.warning("changes of listen, public-address, state-file, proxy and rtr.enabled need a restart")
         log.info("reloaded sites=%d", len(file.sites))
+
+
+def _set_at_start(file: HubFile) -> tuple[object, ...]:
+    return file.listen, file.public_address, file.state_file, file.proxy, file.rtr.enabled
 
 
 def main(argv: Sequence[str] | None = None) -> int:
