@@ -1,6 +1,6 @@
 """Write the manual pages from the programs' own help and the commented configurations: they cannot disagree.
 
-man_pages.py DIRECTORY     (DIRECTORY/lispd.8, lisphub.8, lispctl.1, lispd.conf.5, hub.conf.5)
+man_pages.py DIRECTORY     (DIRECTORY/lispd.8, lisphub.8, lispctl.1, lispflow.1, lispd.conf.5, hub.conf.5)
 """
 
 from __future__ import annotations
@@ -60,7 +60,20 @@ PROGRAMS: Final = (
         "Everyone may look; root and the members of the group lispmob may change things.\n"
         ".SH EXIT STATUS\n0 done; 1 the daemon said no; 2 wrong usage; 3 lispd is not running; 130 interrupted.\n"
         ".SH FILES\n.I /run/lispmob/lispd.sock",
-        "lispd(8)",
+        "lispd(8), lispflow(1)",
+        has_subcommands=True,
+    ),
+    Program(
+        "lispflow",
+        1,
+        "lispmob.flow.cli",
+        "flows to names: UDP sockets between EIDs, by name",
+        "A flow goes on when either machine moves to another network. lispd has to run on both machines, with\n"
+        ".B flows: {enabled: yes}\nin its configuration.\n"
+        ".SH EXIT STATUS\n0 done; 1 no flow, and a sentence why; 2 wrong usage; 3 lispd takes no flows here; "
+        "130 interrupted; with a command, the command's own.\n"
+        ".SH FILES\n.I /run/lispmob/flow.sock",
+        "lispd(8), lispd.conf(5)",
         has_subcommands=True,
     ),
 )

@@ -26,6 +26,7 @@ from lispmob.api.schema import (
 from lispmob.api.steering_methods import STEERING_METHODS
 from lispmob.errors import ConfigError
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address_class import may_be_rloc
 
 MAX_INSTANCE_ID: Final = (1 << 24) - 1  # RFC 9300: what a data header can carry
 
@@ -47,7 +48,7 @@ def _add(backend: Backend, params: MapCacheAddParams) -> Changed:
     locators = []
     for index, locator in enumerate(params.locators):
         address = _read_address(f"locators[{index}].address", locator.address)
-        if address.is_multicast or address.is_unspecified:
+        if not may_be_rloc(address):
             raise ApiError("params", f"locators[{index}].address: {address} is not the address of one host")
         for name, value in (("priority", locator.priority), ("weight", locator.weight)):
             if not 0 <= value <= 255:

@@ -16,11 +16,12 @@ from typing import Annotated, Final, TypeAlias
 from msgspec import field
 
 from lispmob.config.eid import Eid, OwnEidEntry
+from lispmob.config.flows import FlowsSection
 from lispmob.config.key import KeySection
 from lispmob.config.reader import Section, read_yaml
 from lispmob.config.steering import MultihomingSection, SteeringSection
 from lispmob.config.values import (
-    ADDRESS_TEXT,
+    RLOC_TEXT,
     Address,
     FieldError,
     FilePath,
@@ -29,6 +30,7 @@ from lispmob.config.values import (
     InterfacePattern,
     Network,
     Priority,
+    Rloc,
     Text,
     Weight,
     YesNo,
@@ -53,13 +55,13 @@ log = logging.getLogger(__name__)
 class RemoteLocator(Section, frozen=True, kw_only=True):
     """An RLOC of somebody else. A bare address stands for priority 1, weight 100."""
 
-    address: Address
+    address: Rloc
     priority: Priority = 1
     weight: Weight = 100
 
 
 _BARE_LOCATOR: Final = Text(
-    lambda text, directory: RemoteLocator(address=ADDRESS_TEXT.read(text, directory)),
+    lambda text, directory: RemoteLocator(address=RLOC_TEXT.read(text, directory)),
     "an address, or lines 'address:', 'priority:', 'weight:'",
 )
 LocatorEntry: TypeAlias = Annotated[
@@ -249,6 +251,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     register: RegisterSection = RegisterSection()
     probing: ProbingSection = ProbingSection()
     natt: NattSection = NattSection()
+    flows: FlowsSection = FlowsSection()
     control: ControlSection = ControlSection()
     dbus: YesNo = True
     log: LogSection = LogSection()
@@ -298,8 +301,6 @@ def load_node(path: Path) -> NodeFile:
     has_inline_key = any(server.key is not None for server in node.map_servers)
     if has_inline_key and _is_world_readable(path):
         log.warning("every user can read the key in %s; run: chmod 640 %s, or use 'key-file'", path, path)
-    if any(server.secret.octets == EXAMPLE_KEY for server in node.map_servers):
-        log.warning("%s still has the key of the example; ask your Map-Server's operator for yours", path)
     return node
 
 

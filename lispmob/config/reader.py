@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from lispmob.config.values import FieldError, Text
+from lispmob.config.values import FieldError, Secret, Text
 from lispmob.config.yaml_tree import Mapping, Node, Place, Scalar, Sequence, parse_yaml, show
 from lispmob.errors import ConfigError
 
@@ -96,7 +96,10 @@ class _Walk:
         if node.is_empty:
             return self._fail(node.place, path, f"no value; expected is {text.accepts}")
         try:
-            return text.read(node.text, self._directory)
+            value = text.read(node.text, self._directory)
+            if isinstance(value, Secret):
+                value.cut_short = node.cut_short
+            return value
         except FieldError as bad:
             return self._fail(node.place, path, str(bad))
         except ValueError as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
+from lispmob.wire.address_class import class_of, may_be_rloc, why_no_eid
 
 MAX_INSTANCE_ID: Final = (1 << 24) - 1  # RFC 9300: the data header carries 24 bits
 MAX_KEY_OCTETS: Final = 256  # ours: far beyond what HMAC profits from
@@ -126,13 +127,26 @@ def _eid(text: str) -> EidPrefix:
         instance_id, rest = int(found[1]), found[2]
         if instance_id > MAX_INSTANCE_ID:
             raise ValueError
-    return EidPrefix(_network(rest), instance_id)
+    network = _network(rest)
+    if (why := why_no_eid(network)) is not None:
+        raise FieldError("", f"{network} cannot be an EID-Prefix: {why} addresses are no EIDs")
+    return EidPrefix(network, instance_id)
 
 
 def _address(text: str) -> IpAddress:
+    """Of a server, which may be on this machine, or next to it."""
     address = ip_address(text)
-    if getattr(address, "scope_id", None) or address.is_multicast or address.is_unspecified:
+    if getattr(address, "scope_id", None):
         raise ValueError
+    if not (may_be_rloc(address) or address.is_loopback or address.is_link_local):
+        raise ValueError
+    return address
+
+
+def _rloc(text: str) -> IpAddress:
+    address = _address(text)
+    if not may_be_rloc(address) and (row := class_of(address)) is not None:
+        raise FieldError("", f"{address} cannot be an RLOC: {row.name} addresses are not sent to across a network")
     return address
 
 
@@ -171,12 +185,16 @@ def or_word(word: str, text: Text) -> Text:
 
 
 class Secret:
-    """A shared key. Neither repr, str nor an error text ever shows it."""
+    """A shared key. Neither repr, str nor an error text ever shows it.
 
-    __slots__ = ("octets",)
+    `cut_short`: in the file it ends at a " #" that may have been meant to be part of it.
+    """
+
+    __slots__ = ("cut_short", "octets")
 
     def __init__(self, octets: bytes) -> None:
         self.octets = octets
+        self.cut_short = False
 
     def __repr__(self) -> str:
         return "Secret(not shown)"
@@ -225,6 +243,8 @@ def _path(text: str, directory: Path) -> Path:
 
 ADDRESS_TEXT: Final = plain(_address, "the IPv4 or IPv6 address of one host")
 Address: TypeAlias = Annotated[IpAddress, ADDRESS_TEXT]
+RLOC_TEXT: Final = plain(_rloc, ADDRESS_TEXT.accepts)
+Rloc: TypeAlias = Annotated[IpAddress, RLOC_TEXT]
 Network: TypeAlias = Annotated[IpNetwork, plain(_network, "an IPv4 or IPv6 prefix such as 10.0.0.0/8")]
 EID_TEXT: Final = plain(_eid, "an EID-Prefix such as 10.1.0.1/32, 2001:db8::1/128 or [7]10.1.0.1/32")
 Priority: TypeAlias = Annotated[int, whole(0, 255)]
@@ -237,5 +257,6 @@ InterfaceName: TypeAlias = Annotated[str, plain(_interface_name, "an interface n
 InterfacePattern: TypeAlias = Annotated[str, plain(_interface_pattern, "an interface name or a pattern such as wlan*")]
 SecretText: TypeAlias = Annotated[Secret, Text(_secret, "a key", is_secret=True)]
 KeyFile: TypeAlias = Annotated[Secret, Text(_key_file, "the path of a key file")]
-FilePath: TypeAlias = Annotated[Path, Text(_path, "the path of a file or directory")]
+FILE_PATH_TEXT: Final = Text(_path, "the path of a file or directory")
+FilePath: TypeAlias = Annotated[Path, FILE_PATH_TEXT]
 GroupName: TypeAlias = Annotated[str, plain(_group_name, "the name of a group")]

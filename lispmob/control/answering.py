@@ -10,11 +10,11 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
 from lispmob.control.effect import Count, MachineEffect, SendControl
-from lispmob.control.forwarding import is_unicast
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.lcaf_contents import ip_addresses
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
@@ -75,7 +75,7 @@ class Answerer:
         if request.dont_map_reply:
             return []
         destination = asked.source if request.is_probe else self._reply_address(asked, own)
-        if destination is None or not is_unicast(destination) or destination in own.addresses:
+        if destination is None or not may_be_rloc(destination) or destination in own.addresses:
             return [Count("rx_policy")]
         total = self._probes_total if request.is_probe else self._total
         if total.available_at(now) > now or not self._may_answer(destination, asked, now):
@@ -104,7 +104,7 @@ class Answerer:
             for ip in offered
             # A private address, asked for from far away, is somebody else's: ours to reach only if we are near too.
             if ip.version in own.families
-            and is_unicast(ip)
+            and may_be_rloc(ip)
             and ip not in own.addresses
             and (near or not _is_private(ip))
         ]

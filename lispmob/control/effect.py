@@ -24,7 +24,8 @@ EventValue: TypeAlias = str | int | float | bool | list[str] | None
 class SendControl:
     """Send one control datagram from port 4342. `source` None and `ifindex` 0 leave the choice to the kernel.
 
-    `has_checksum` False: with a UDP checksum of zero; over IPv4 only.
+    `has_checksum` False: with a UDP checksum of zero; over IPv4 only. `is_whole`: in one piece or not at all (DF), and
+    whatever the kernel believes of the path MTU.
     """
 
     payload: bytes
@@ -33,6 +34,7 @@ class SendControl:
     source: IpAddress | None = None
     ifindex: int = 0
     has_checksum: bool = True
+    is_whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,16 @@ class WatchForSilence:
 
 
 @dataclass(frozen=True, slots=True)
+class UsePathMtu:
+    """Outer packets from an address of ours to this locator and port are to be no larger; 0: as the uplink has it."""
+
+    local: IpAddress
+    remote: IpAddress
+    port: int
+    mtu_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class UseStatusBits:
     """What Locator-Status-Bits in data are used for: `heeds`, report those of others; `told`, what is said of ours."""
 
@@ -139,6 +151,7 @@ Effect: TypeAlias = (
     | UplinksRanked
     | UseStatusBits
     | AskForEcho
+    | UsePathMtu
 )
 """What a node hands to the daemon."""
 

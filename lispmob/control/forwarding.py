@@ -29,6 +29,7 @@ from lispmob.control.preference import Group
 from lispmob.control.prefix_table import widest_hole
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.record import Action, Locator
 
 NO_RANKS: Final[Mapping[Group, Mapping[IpAddress, int]]] = {}
@@ -116,16 +117,10 @@ def usable_locators(
             continue
         for address in locator.ips:
             is_ours = address in our_addresses or any(eid.contains(address) for eid in policy.own_eids)
-            if address.version in families and not is_ours and is_unicast(address):
+            if address.version in families and not is_ours and may_be_rloc(address):
                 found.setdefault(address, UsableLocator(address, locator.priority, locator.weight))
                 break  # the other addresses of a list name the same locator
     return tuple(sorted(found.values(), key=lambda one: one.priority))
-
-
-def is_unicast(address: IpAddress) -> bool:
-    """True for an address that a datagram can be sent to across a network."""
-    is_bad = address.is_unspecified or address.is_loopback or address.is_multicast or address.is_link_local
-    return not is_bad and not (address.version == 4 and (address.is_reserved or int(address) >> 24 == 0))
 
 
 def equals(locators: Iterable[UsableLocator]) -> Group:

@@ -31,6 +31,7 @@ from lispmob.control.effect import (
     SendControl,
     UplinkChanged,
     UplinksRanked,
+    UsePathMtu,
     UseStatusBits,
     WatchForSilence,
 )
@@ -39,11 +40,13 @@ from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
 from lispmob.control.node_display import NodeDisplay
+from lispmob.control.node_sizes import NodeSizes
+from lispmob.control.path_mtus import PathMtus
 from lispmob.control.peers import Peers, entry_targets
 from lispmob.control.preference import Preference
 from lispmob.control.probe_targets import ProbeTargets
 from lispmob.control.probing import ProbeConfig, Prober
-from lispmob.control.registrations import Registrations
+from lispmob.control.registrations import Growing, NewNonce, Registrations
 from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.control.status_bits import HeardStatus, OwnStatus
@@ -69,18 +72,21 @@ NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
 _Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted
 
 
-class Node(NodeDisplay):
-    """One mobile node. `new_nonce` gives unpredictable 64-bit numbers, `jitter` numbers in [0, 1)."""
+class Node(NodeDisplay, NodeSizes):
+    """One mobile node. `new_nonce` is unpredictable, `next_nonce` (for Map-Registers) grows, `jitter` is in [0, 1)."""
 
-    def __init__(self, config: NodeConfig, *, new_nonce: Callable[[], int], jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, config: NodeConfig, *, new_nonce: NewNonce, jitter: Callable[[], float], next_nonce: Growing = None
+    ) -> None:
         self.config = config
         self.locators = LocatorSet()
         self.counters: Counter[str] = Counter()
-        self._registrations = Registrations(config, jitter=jitter)
+        self._registrations = Registrations(config, jitter=jitter, next_nonce=next_nonce)
         self.traversal = Traversal(
             NattConfig.of(config), new_nonce=new_nonce, next_nonce=self._registrations.next_nonce
         )
         self._direct = LocatorSet()  # the uplinks that need no RTR
+        self._sending = LocatorSet()  # those that may send, with what our records say
         self._resolver = Resolver(config.map_resolvers, new_nonce=new_nonce)
         self._smr = SmrSender(new_nonce=new_nonce)
         self._answerer = Answerer(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
@@ -94,6 +100,7 @@ class Node(NodeDisplay):
             jitter=jitter,
             enabled=config.probing is not None,
         )
+        self.path_mtus = PathMtus(new_nonce=new_nonce, counters=self.counters)
         self._heard_status = HeardStatus()
         self._own_status = OwnStatus(heeds=config.heeds_status_bits, tells=config.status_bits == "send")
         self._attached: tuple[LocalLocator, ...] = ()
@@ -104,7 +111,7 @@ class Node(NodeDisplay):
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
         machines = (self._registrations, self._resolver, self._smr, self._mappings, self.traversal)
-        others = (self._prober, self._targets, self._preference, self._own_status)
+        others = (self._prober, self._targets, self._preference, self._own_status, self.path_mtus)
         times = [machine.wake_at() for machine in (*machines, *others)]
         return min((at for at in times if at is not None), default=None)
 
@@ -113,10 +120,13 @@ class Node(NodeDisplay):
         eids = self.config.eids
         self._preference.touch(now)
         self._attached = tuple(one for one in locators if not any(eid.contains(one.address) for eid in eids))
-        return self._rank(now)
+        links = {one.address: one.mtu_bytes for one in self._attached}
+        return [*self._rank(now), *self.path_mtus.on_links(links)]
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
         """A control datagram arrived: believed only as far as it proves itself."""
+        if self.path_mtus.is_answer(datagram.payload):
+            return self._route(self.path_mtus.on_answer(datagram.payload, now), now)
         try:
             if (taken := self.traversal.on_datagram(datagram, now)) is not None:
                 return self._route(taken, now)
@@ -134,7 +144,9 @@ class Node(NodeDisplay):
 
     def on_stalled(self, address: IpAddress, now: float) -> list[NodeEffect]:
         """What leaves by this uplink's RTR has not been answered for longer than a round trip."""
-        return self._route(self.traversal.on_stalled(address, now), now)
+        return self._route(
+            [*self.traversal.on_stalled(address, now), *self.path_mtus.on_silence(now, local=address)], now
+        )
 
     def on_traversal(self, effects: Iterable[NattEffect], now: float) -> list[NodeEffect]:
         """Something was found out about the way of an uplink; this is what NAT traversal said to it."""
@@ -180,7 +192,7 @@ class Node(NodeDisplay):
         """Packets to it go unanswered for as long as WatchForSilence named. Its siblings may have died with it."""
         near = self._prober.on_suspicion(self._mappings.siblings(remote) if is_flowing else (), is_flowing, now)
         told = self._prober.on_unanswered(remote, is_flowing, now, is_alone=is_alone)
-        return self._route([*told, *near], now)
+        return self._route([*told, *near, *self.path_mtus.on_silence(now, remote=remote)], now)
 
     def on_echoed(self, local: IpAddress, remote: IpAddress, now: float) -> list[NodeEffect]:
         """The nonce that data to `remote` asked for came back in data to `local`."""
@@ -204,7 +216,7 @@ class Node(NodeDisplay):
         if self._targets.due(now):
             found = self._targets.find(self.map_cache, self.locators, self.config.eids, now)
             effects += self._prober.on_targets(found, now)
-        effects += [*self._prober.on_timer(now), *self._own_status.on_timer(now)]
+        effects += [*self._prober.on_timer(now), *self._own_status.on_timer(now), *self.path_mtus.on_timer(now)]
         if self._preference.due(now):
             effects += self._preference.on_review(self._attached, self.paths, self._mappings.groups(now), now)
             effects += self._mappings.on_ranks(self._preference.remotes, now)
@@ -217,7 +229,8 @@ class Node(NodeDisplay):
     def on_slept(self, now: float) -> list[NodeEffect]:
         """The clock jumped: we may be forgotten, and what we know may be old."""
         effects: list[_Inner] = [*self.traversal.on_slept(now), *self._registrations.on_slept(now)]
-        return self._route([*effects, *self._mappings.on_slept(now), *self._prober.on_slept(now)], now)
+        effects += [*self._mappings.on_slept(now), *self._prober.on_slept(now), *self.path_mtus.on_slept()]
+        return self._route(effects, now)
 
     def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
         """A reload. What did not change goes on undisturbed."""
@@ -264,27 +277,23 @@ class Node(NodeDisplay):
         return self._mappings.on_policy(ForwardingPolicy.of(c), c.map_cache_limit, c.static_mappings, now)
 
     def _receive(self, datagram: Datagram, now: float) -> list[MachineEffect]:
-        message = decode_control(datagram.payload)
-        is_encapsulated, source_port = isinstance(message, EncapsulatedControl), datagram.source_port
+        message, source_port, ecm = decode_control(datagram.payload), datagram.source_port, None
         if isinstance(message, EncapsulatedControl):
             if not self._is_ours(message.destination):
                 return [Count("rx_policy")]
-            source_port = message.source_port
-            message = decode_control(message.message)
-            if isinstance(message, EncapsulatedControl):
-                return [Count("rx_ecm")]
+            source_port, ecm, message = message.source_port, message, decode_control(message.message)
             if not isinstance(message, MapRequest):
                 return [Count("rx_type")]
+        unsummed = [] if ecm is None or ecm.has_checksum else [Count("rx_ecm_unsummed")]
         match message:
             case MapRequest(is_smr=True, is_probe=False):
-                return self._on_smr(message, datagram, now)
+                return [*unsummed, *self._on_smr(message, datagram, now)]
             case MapRequest():
-                asked = Asked(
-                    message, datagram.source, source_port, datagram.destination, datagram.ifindex, is_encapsulated
-                )
-                asker = solicited(message)
-                heard = self._on_sign_of(asker, now) if asker is not None else []
-                return [*self._answerer.on_map_request(asked, self._direct, now), *heard]
+                way = datagram.source, source_port, datagram.destination, datagram.ifindex
+                asked = Asked(message, *way, is_encapsulated=ecm is not None)
+                own = self._sending if datagram.in_data else self._direct  # an RTR asks about the uplink behind it
+                heard = [] if (asker := solicited(message)) is None else self._on_sign_of(asker, now)
+                return [*unsummed, *self._answerer.on_map_request(asked, own, now), *heard]
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
                 self._preference.touch(now)
@@ -300,6 +309,8 @@ class Node(NodeDisplay):
         if not self.plan.asks_mapping_system:
             return [Count("rx_smr_relayed")]  # the RTR looks after its mappings; nobody could answer us
         eid = solicited(request)
+        if eid is not None and (own := self.config.owner_of(eid.address, eid.instance_id)) is not None:
+            return self._registrations.on_solicited(own, now)  # the Map-Server says that it holds us no more
         entry = self._mappings.known(eid.address, eid.instance_id) if eid is not None else None
         if eid is None or entry is None:
             return [Count("rx_policy")]
@@ -319,10 +330,10 @@ class Node(NodeDisplay):
         self._direct = LocatorSet.of(version, plan.direct, plan.record_locators, plan.eid_records)
         usable = [one.locator for one in plan.uplinks if one.is_usable]
         effects: list[_Inner] = [*self._registrations.on_locators(self._direct, now)]
+        self._sending = LocatorSet.of(version, usable, plan.record_locators, plan.eid_records)
         if not self._direct.says_like(old) or not usable:
-            sending = LocatorSet.of(version, usable, plan.record_locators, plan.eid_records)
             targets = self._smr_targets(now) if usable else []
-            effects += self._smr.on_moved(sending, targets, now)
+            effects += self._smr.on_moved(self._sending, targets, now)
         effects += self._resolver.on_locators(self._direct)
         effects += self._mappings.on_defaults(default_mappings(plan, self.config.eids), now)
         effects += self._prober.on_locators(self._direct, now)  # nobody could answer the others
@@ -375,6 +386,8 @@ class Node(NodeDisplay):
                     WatchForSilence() | SendFromDataPort() | UplinksRanked() | UseStatusBits() | AskForEcho() as effect
                 ):
                     out.append(effect)
+                case UsePathMtu() as effect:
+                    out.append(effect)
                 case unknown:
                     assert_never(unknown)
         return out
@@ -401,15 +414,5 @@ class Node(NodeDisplay):
         # An RTR in use knows from our registers; Open Overlay Router's forgets us when it is sent an SMR.
         return [one for one in targets if one.rloc not in self.plan.rtrs]
 
-    def _source_for(self, prefix: EidPrefix) -> IpAddress | None:
-        eid = self.config.eid_for(prefix.family, prefix.instance_id)
-        return eid.address if eid is not None else None
-
     def _guard(self) -> Guard:
         return Guard(self.config.eids, self.locators.addresses, self.config.mapping_system)
-
-    def _is_infrastructure(self, address: IpAddress, instance_id: int) -> bool:
-        return not instance_id and (address in self.config.mapping_system or address in self.locators.addresses)
-
-    def _is_ours(self, address: IpAddress) -> bool:
-        return address in self.locators.addresses or any(eid.contains(address) for eid in self.config.eids)

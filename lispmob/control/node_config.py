@@ -75,7 +75,7 @@ class NodeConfig:
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     natt: NattSettings = NattSettings()
     first_nonce: int = 1
-    """Where the nonces of Map-Registers start: nanoseconds since 1970, so that they grow over restarts."""
+    """Where the nonces of Map-Registers start, when the node is given no count that grows over restarts."""
 
     @property
     def heeds_status_bits(self) -> bool:

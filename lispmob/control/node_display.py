@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lispmob.control.effect import InstallMapping
+from lispmob.control.locator_set import LocatorSet
 from lispmob.control.map_cache import MapCache
 from lispmob.control.mappings import Mappings
+from lispmob.control.node_config import NodeConfig
 from lispmob.control.preference import Preference
 from lispmob.control.probing import Path, Prober
 from lispmob.control.registration import Registration
@@ -20,6 +22,8 @@ from lispmob.wire.address import EidPrefix, IpAddress
 class NodeDisplay:
     """The queries of `Node`."""
 
+    config: NodeConfig
+    locators: LocatorSet
     traversal: Traversal
     _registrations: Registrations
     _resolver: Resolver
@@ -78,3 +82,13 @@ class NodeDisplay:
     def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
         """What the forwarding table was told about a prefix."""
         return self._mappings.disposition(prefix)
+
+    def _source_for(self, prefix: EidPrefix) -> IpAddress | None:
+        eid = self.config.eid_for(prefix.family, prefix.instance_id)
+        return eid.address if eid is not None else None
+
+    def _is_infrastructure(self, address: IpAddress, instance_id: int) -> bool:
+        return not instance_id and (address in self.config.mapping_system or address in self.locators.addresses)
+
+    def _is_ours(self, address: IpAddress) -> bool:
+        return address in self.locators.addresses or any(eid.contains(address) for eid in self.config.eids)

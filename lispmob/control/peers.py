@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from lispmob.control.forwarding import ForwardingPolicy, is_unicast, usable_locators
+from lispmob.control.forwarding import ForwardingPolicy, usable_locators
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.map_cache import LATELY_S, MapCache, MapCacheEntry
 from lispmob.control.node_config import NodeConfig
 from lispmob.control.smr import SmrTarget
 from lispmob.wire.address import IpAddress
+from lispmob.wire.address_class import may_be_rloc
 
 MAX_TOLD = 1024  # ours: mappings whose RLOCs are told of a move, the latest used first
 MAX_HEARD = 256  # ours: outer sources that are remembered; a flood of forged ones pushes out only each other
@@ -38,7 +39,7 @@ class Peers:
         known = {target.rloc for target in found}
         heard = (source for source, at in reversed(self._heard.items()) if lately - at <= LATELY_S)
         for rloc in dict.fromkeys((*config.proxy_itrs, *heard)):
-            if rloc not in known and rloc not in own.addresses and is_unicast(rloc):
+            if rloc not in known and rloc not in own.addresses and may_be_rloc(rloc):
                 # Their own EIDs are not known: ours stands in both places.
                 found += [SmrTarget(rloc, eid, eid) for eid in config.eids]
         return found

@@ -82,6 +82,8 @@ class Registration:
         self.state = State.IDLE
         self.tries = 0
         self.confirmed_at: float | None = None
+        self.since: float | None = None
+        """When the present locators were confirmed for the first time."""
         self.rtt_ms: float | None = None
         self._next_nonce = next_nonce
         self._jitter = jitter
@@ -156,7 +158,7 @@ class Registration:
             # Whoever has it may go at any moment: the next try comes soon, and at a steady pace.
             self._wait_s = TAKEN_WAIT_S / 2
             self._wake_at = now + TAKEN_WAIT_S
-            return [Count("rx_policy"), self._event("register-refused", text=shared.text)]
+            return [Count("rx_policy"), self._event("eid-shared", text=shared.text, is_refused=True)]
         if why := _refusal(record):
             return [Count("rx_policy"), self._event("register-refused", text=why)]
         return self._confirm(sent_at, shared, now)
@@ -216,13 +218,15 @@ class Registration:
         self._to(State.REGISTERED)
         self._outstanding.clear()
         self.confirmed_at = self._trying_since = now
+        if is_change or self.since is None:
+            self.since = now
         self.rtt_ms = (now - sent_at) * 1000
         self._wake_at = now + self.policy.interval_s * (1 + JITTER_SHARE * (2 * self._jitter() - 1))
         event = self._event(
             "registered", tries=tries, rtt_ms=round(self.rtt_ms, 3), version=self._locators.version, is_change=is_change
         )
         if shared is not None:
-            event = replace(event, fields={**event.fields, "problem": shared.text})
+            event = replace(event, fields={**event.fields, "shared": shared.text})
         return [event, RegistrationConfirmed(self.eid, self.server.address, tries, is_change)]
 
     def _refuse_unauthenticated(self, why: str, now: float) -> list[MachineEffect]:

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import TypeAlias
 
 from lispmob.control.effect import Count, MachineEffect
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.node_config import MapServerPeer, NodeConfig
+from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.control.registration import Registration, RegistrationPolicy
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_notify import MapNotify
 
+SOLICITED_S = 3.0  # RFC 9301, 6.1: what an SMR may cause, once in 3 s
+
 _Identity: TypeAlias = tuple[EidPrefix, MapServerPeer, RegistrationPolicy]
 """What a registration is made of. When any of it changes, it is another registration."""
 
-NONCE_SPACE = 1 << 64
+NewNonce: TypeAlias = Callable[[], int]
+Growing: TypeAlias = NewNonce | None
+"""Gives numbers that only grow, over restarts too; None: they count from the configuration's `first_nonce`."""
 
 
 class Registrations:
     """Starts, stops and feeds the machines."""
 
-    def __init__(self, config: NodeConfig, *, jitter: Callable[[], float]) -> None:
+    def __init__(self, config: NodeConfig, *, jitter: Callable[[], float], next_nonce: Growing = None) -> None:
         self._jitter = jitter
+        self.next_nonce = next_nonce or count(config.first_nonce).__next__
         self._locators = LocatorSet()
-        self._last_nonce = config.first_nonce - 1
+        self._solicited: KeyedBuckets[EidPrefix] = KeyedBuckets(SOLICITED_S)
         self._machines = {identity: self._make(identity) for identity in _identities(config)}
 
     @property
@@ -46,6 +53,12 @@ class Registrations:
         """Does this Map-Server still answer? One Map-Register tells."""
         asked = next((one for one in self.machines if one.server.address == server), None)
         return asked.on_doubt(now) if asked is not None else []
+
+    def on_solicited(self, eid: EidPrefix, now: float) -> list[MachineEffect]:
+        """Somebody says that our own mapping is another one now: a Map-Register tells. An SMR proves nothing."""
+        if not self._solicited.take(eid, now):
+            return [Count("rx_rate")]
+        return [effect for one in self.machines if one.eid == eid for effect in one.on_doubt(now)]
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed."""
@@ -73,7 +86,6 @@ class Registrations:
     def on_config(self, config: NodeConfig, now: float) -> list[MachineEffect]:
         """Keep what did not change, withdraw what is gone, start what is new."""
         old, wanted = self._machines, list(dict.fromkeys(_identities(config)))
-        self._last_nonce = max(self._last_nonce, config.first_nonce - 1)
         self._machines = {identity: old.get(identity) or self._make(identity) for identity in wanted}
         still_there = {(eid, server.address) for eid, server, _ in wanted}
         effects: list[MachineEffect] = []
@@ -89,11 +101,6 @@ class Registrations:
     def _make(self, identity: _Identity) -> Registration:
         eid, server, policy = identity
         return Registration(eid, server, policy, next_nonce=self.next_nonce, jitter=self._jitter)
-
-    def next_nonce(self) -> int:
-        """The next nonce of a Map-Register, whatever way it takes."""
-        self._last_nonce = (self._last_nonce + 1) % NONCE_SPACE
-        return self._last_nonce
 
 
 def _identities(config: NodeConfig) -> list[_Identity]:

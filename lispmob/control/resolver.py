@@ -120,6 +120,14 @@ class Resolver:
         """When to call on_timer, in monotonic seconds; None while nothing is asked."""
         return min((lookup.wake_at for lookup in self._lookups.values()), default=None)
 
+    def expects(self, nonce: int) -> bool:
+        """Whether a Map-Reply with this nonce answers a question of ours."""
+        return nonce in self._transmissions
+
+    def asks(self, asked: EidPrefix) -> bool:
+        """Whether a lookup for exactly this is open."""
+        return asked in self._lookups
+
     def on_resolvers(self, map_resolvers: Sequence[IpAddress]) -> None:
         """The configured Map-Resolvers are these now."""
         self._map_resolvers = tuple(map_resolvers)

@@ -13,8 +13,6 @@ from lispmob.control.locator_set import NEVER
 from lispmob.values import dataclass
 from lispmob.wire.record import Action, Locator, MappingRecord
 
-_REMEDY = "give each machine an EID of its own, or stop the other one"
-
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
@@ -25,11 +23,11 @@ class Sharing:
 
     @property
     def text(self) -> str:
-        """The problem, and what helps."""
-        where = f", at {', '.join(self.places)}" if self.places else ""
+        """Why that is a problem."""
+        where = f" at {', '.join(self.places)}" if self.places else ""
         if self.is_refused:
-            return f"another node has this EID{where}: it came first, and keeps it; {_REMEDY}"
-        return f"another node wants this EID too{where}, and is refused; {_REMEDY}"
+            return f"the node{where} came first, and keeps it"
+        return f"the node{where} came later, and is refused"
 
 
 def sharing(record: MappingRecord, ours: Iterable[Locator]) -> Sharing | None:

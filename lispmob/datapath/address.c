@@ -1,5 +1,7 @@
 #include "address.h"
 
+#include "address_class.h"
+
 bool lm_addr_is_multicast(const struct lm_addr *a)
 {
     return a->family == 4 ? a->octets[0] >> 4 == 14 : a->octets[0] == 0xff;
@@ -12,31 +14,15 @@ bool lm_addr_is_link_local(const struct lm_addr *a)
     return a->octets[0] == 0xfe && (a->octets[1] & 0xc0) == 0x80;
 }
 
-static bool is_small(const struct lm_addr *a, uint8_t last)
+bool lm_addr_is_broadcast(const struct lm_addr *a)
 {
-    static const uint8_t zeros[15];
-    return memcmp(a->octets, zeros, 15) == 0 && a->octets[15] == last;
+    return a->family == 4 && lm_get32(a->octets) == 0xffffffff;
 }
 
-bool lm_addr_is_loopback(const struct lm_addr *a)
+bool lm_addr_may_be_eid(const struct lm_addr *a)
 {
-    return a->family == 4 ? a->octets[0] == 127 : is_small(a, 1);
-}
-
-bool lm_addr_is_unspecified(const struct lm_addr *a)
-{
-    return a->family == 4 ? a->octets[0] == 0 : is_small(a, 0);
-}
-
-bool lm_addr_is_reserved(const struct lm_addr *a)
-{
-    return a->family == 4 && a->octets[0] >> 4 == 15;
-}
-
-bool lm_addr_is_unicast(const struct lm_addr *a)
-{
-    return !lm_addr_is_multicast(a) && !lm_addr_is_link_local(a) && !lm_addr_is_loopback(a) &&
-           !lm_addr_is_unspecified(a) && !lm_addr_is_reserved(a);
+    bool is_v4 = a->family == 4;
+    return lm_may_be_eid(is_v4, is_v4 ? lm_get32(a->octets) : lm_get64(a->octets), lm_get64(a->octets + 8));
 }
 
 void lm_addr_mask(struct lm_addr *a, unsigned bits)

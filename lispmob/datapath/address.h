@@ -54,12 +54,10 @@ static inline void lm_put32(uint8_t *p, uint32_t value)
 
 bool lm_addr_is_multicast(const struct lm_addr *a);
 bool lm_addr_is_link_local(const struct lm_addr *a);
-bool lm_addr_is_loopback(const struct lm_addr *a);
-bool lm_addr_is_unspecified(const struct lm_addr *a);
-/* Limited broadcast (255.255.255.255) and the rest of 240.0.0.0/4, which nobody may use as a host address. */
-bool lm_addr_is_reserved(const struct lm_addr *a);
-/* True for none of the above: an address that an EID or RLOC may have. */
-bool lm_addr_is_unicast(const struct lm_addr *a);
+/* Limited broadcast: 255.255.255.255. */
+bool lm_addr_is_broadcast(const struct lm_addr *a);
+/* True for an address that a host of the overlay may have (address_class.h). */
+bool lm_addr_may_be_eid(const struct lm_addr *a);
 /* True when the first `bits` bits agree and the families are the same. */
 bool lm_addr_in(const struct lm_addr *a, const struct lm_addr *prefix, unsigned bits);
 /* Clears everything beyond the first `bits` bits. */

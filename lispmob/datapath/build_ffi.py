@@ -43,6 +43,7 @@ PARTS = (
     "status",
     "steering",
     "table",
+    "too_big",
     "traffic",
     "uplink",
     "watch",
@@ -63,11 +64,11 @@ struct lm_uplink_spec {
 struct lm_punt {
     uint8_t kind; uint32_t instance_id; struct lm_addr source, destination; uint16_t source_port, destination_port;
     struct lm_addr outer_source; uint16_t outer_source_port; struct lm_addr outer_destination; bool is_registered;
-    int ifindex; uint32_t mtu; bool is_outbound, is_flowing, is_alone; uint32_t status; uint8_t status_width;
-    uint64_t at_ns, before_ns; uint32_t length;
+    int ifindex; uint32_t mtu; uint8_t mtu_source; bool is_outbound, is_flowing, is_alone;
+    uint32_t status; uint8_t status_width; uint64_t at_ns, before_ns; uint32_t length;
     uint8_t payload[4096]; ...;
 };
-struct lm_mtu { struct lm_addr address; uint16_t port; uint32_t mtu; ...; };
+struct lm_mtu { struct lm_addr local, address; uint16_t port; uint32_t mtu; ...; };
 struct lm_config {
     uint64_t key0, key1; bool is_rtr, is_proxy, copy_dscp, udp_checksum, pins_threads; uint16_t data_port;
     uint32_t proxy_instance_id;
@@ -108,6 +109,9 @@ void lm_engine_counters(struct lm_engine *e, uint64_t *into);
 size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most);
 struct lm_heard { struct lm_addr source, local; ...; };
 size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
+void lm_engine_tell_large(struct lm_engine *e, bool tells);
+void lm_engine_set_mtu(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
+                       uint32_t mtu);
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
 const char *lm_counter_name(unsigned index);
 void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
@@ -148,6 +152,7 @@ struct lm_inner {
     size_t header, length; ...;
 };
 struct lm_data { uint32_t instance_id; uint8_t flags; uint32_t nonce, second; struct lm_inner inner; ...; };
+bool lm_addr_may_be_eid(const struct lm_addr *a);
 bool lm_inner_parse(const uint8_t *packet, size_t length, struct lm_inner *out);
 uint64_t lm_flow_hash(const struct lm_key *key, const struct lm_inner *inner);
 int lm_data_parse(const uint8_t *datagram, size_t length, struct lm_data *out);

@@ -53,8 +53,10 @@
     X(icmp_sent)             /* ICMP errors written to the TUN device */                                            \
     X(icmp_limited)          /* ICMP errors not sent: rate limit */                                                 \
     X(icmp_forbidden)        /* ICMP errors not sent: about an ICMP error, a multicast or a later fragment */       \
-    X(mtu_learned)           /* path MTUs learned from the network */                                               \
-    X(mtu_ignored)           /* "too big" not believed: not ours, out of range, or too soon */                      \
+    X(mtu_learned)           /* path MTUs learned from ICMP, or from an uplink that refused a size */               \
+    X(mtu_ignored)           /* "too big" not believed: about no packet of ours, or it says nothing new */          \
+    X(mtu_unproven)          /* "too big" that may be true: a probe finds out */                                    \
+    X(out_large)             /* reports of large packets, whose path may not take them */                           \
     X(punt_lost)             /* reports to the control plane lost: it does not keep up */                           \
     X(uplink_refused)        /* an uplink's socket could not be opened */                                           \
     X(kernel_out_packets)    /* of out_packets those that the kernel moved without us (ebpf tier) */                \

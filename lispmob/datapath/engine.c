@@ -50,6 +50,7 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
         if (specs[i].error)
             lm_count(&e->counters, LM_uplink_refused);
     watch_errors(e, fresh);
+    lm_errors_listen(e, fresh);
     lm_take(&e->lock);
     lm_uplinks_take_relays(fresh, specs, count, e->locators);
     e->uplinks = fresh;
@@ -319,11 +320,12 @@ size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most)
 {
     size_t count = 0, bucket = 0;
     pthread_mutex_lock(&e->writer); /* keeps the remotes where they are; path MTUs are atomic */
-    for (struct lm_remote *r = NULL; count < most && (r = lm_remote_next(e->locators, &bucket, r));) {
-        uint32_t mtu = atomic_load(&r->state->path_mtu);
-        if (mtu)
-            into[count++] = (struct lm_mtu){r->address, r->port, mtu};
-    }
+    for (struct lm_remote *r = NULL; (r = lm_remote_next(e->locators, &bucket, r));)
+        for (size_t i = 0; i < e->uplinks->path_count && count < most; i++) {
+            uint32_t mtu = atomic_load(&r->state->mtu[i]);
+            if (mtu)
+                into[count++] = (struct lm_mtu){e->uplinks->paths[i].address, r->address, r->port, mtu};
+        }
     pthread_mutex_unlock(&e->writer);
     return count;
 }

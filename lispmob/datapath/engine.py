@@ -22,6 +22,7 @@ from lispmob.datapath.model import (
     ForwardingLocator,
     Miss,
     MtuLearned,
+    PathMtu,
     Punt,
     Silent,
     Stalled,
@@ -278,10 +279,7 @@ class Engine:
         `one_sided_s` counts instead when nothing has come from it for a while; never less than the other. A peer may
         answer from another locator: all that have the same `head`, one of them, are watched together, too.
         """
-        address, first = ffi.new("struct lm_addr *"), ffi.new("struct lm_addr *")
-        marshal.put_address(address, locator)
-        if head is not None:
-            marshal.put_address(first, head)
+        address, first = marshal.one_address(locator), marshal.one_address(head)
         quick, slow = int((patience_s or 0.0) * 1e9), int(one_sided_s * 1e9)
         lib.lm_engine_set_patience(self._engine, address, quick, slow, first)
 
@@ -295,8 +293,7 @@ class Engine:
 
     def ask_echo(self, locator: IpAddress, nonce: int | None) -> bool:
         """Have data to this locator ask for 24 bits until they come back (Echoed), or no more; False: not asked."""
-        address = ffi.new("struct lm_addr *")
-        marshal.put_address(address, locator)
+        address = marshal.one_address(locator)
         return bool(lib.lm_engine_ask_echo(self._engine, address, nonce is not None, nonce or 0))
 
     def data_socket(self, family: int) -> int:
@@ -314,9 +311,7 @@ class Engine:
         data_port: DataPortName = "fixed",
     ) -> bool:
         """Send one datagram from the port that the data of `source` leaves from; False when it was refused."""
-        own, remote = ffi.new("struct lm_addr *"), ffi.new("struct lm_addr *")
-        marshal.put_address(own, source)
-        marshal.put_address(remote, destination)
+        own, remote = marshal.one_address(source), marshal.one_address(destination)
         chosen = marshal.DATA_PORTS[data_port]
         error = lib.lm_engine_send_control(self._engine, own, ifindex, chosen, remote, port, payload, len(payload))
         return not error
@@ -361,11 +356,20 @@ class Engine:
         """What would become of a packet of this flow; nothing is sent, counted or kept."""
         return ask(self._engine, question)
 
+    def tell_large(self, tells: bool) -> None:
+        """Report LargeSent from now on, for each remote every two seconds at most; or no more."""
+        lib.lm_engine_tell_large(self._engine, tells)
+
+    def set_path_mtu(self, path: PathMtu) -> None:
+        """Send no larger packets this way; until the uplinks are others, or no mapping names the remote."""
+        local, remote = marshal.one_address(path.local), marshal.one_address(path.locator)
+        lib.lm_engine_set_mtu(self._engine, local, remote, path.port, path.mtu_bytes)
+
     def path_mtus(self) -> dict[IpAddress, int]:
-        """Outer path MTUs (octets) learned from the network, by locator."""
-        learned = ffi.new("struct lm_mtu[]", _KEPT_MAX)
-        count = lib.lm_engine_mtus(self._engine, learned, _KEPT_MAX)
-        return {marshal.address(learned[i].address): int(learned[i].mtu) for i in range(count)}
+        """Outer path MTUs (octets) that are known, by locator: the smallest of our paths there."""
+        found = ffi.new("struct lm_mtu[]", _KEPT_MAX)
+        count = lib.lm_engine_mtus(self._engine, found, _KEPT_MAX)
+        return marshal.smallest_mtus(found, count)
 
 
 def _config(config: EngineConfig) -> Any:

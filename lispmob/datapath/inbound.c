@@ -118,11 +118,11 @@ static enum lm_counter judge(const struct lm_engine *e, const struct lm_data *da
         return LM_data_iid;
     const struct lm_entry *own = lm_table_lookup(e->eids, 0, &inner->destination);
     bool is_ours = own && (uint32_t)(uintptr_t)own->value == iid;
-    if (!is_ours && (!is_proxied || own || !lm_addr_is_unicast(&inner->destination)))
+    if (!is_ours && (!is_proxied || own || !lm_addr_may_be_eid(&inner->destination)))
         return LM_data_notours;
     if (is_ours && (is_tunnel_in_tunnel(inner) || lm_table_lookup(e->eids, 0, &outer->destination)))
         return LM_data_notours;
-    if (!lm_addr_is_unicast(&inner->source) || lm_table_lookup(e->eids, 0, &inner->source) ||
+    if (!lm_addr_may_be_eid(&inner->source) || lm_table_lookup(e->eids, 0, &inner->source) ||
         lm_uplinks_owns(e->uplinks, &inner->source) || !lm_relay_admits(e, outer))
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)
@@ -327,6 +327,15 @@ static void read_errors(struct lm_engine *e, int fd)
     lm_unshare(&e->lock);
 }
 
+/* Behind a NAT data is sent from where it is received, too. */
+static void read_receiver_errors(struct lm_engine *e, int fd)
+{
+    lm_share(&e->lock);
+    if (fd == e->receive[0] || fd == e->receive[1] || lm_uplinks_receives(e->uplinks, fd))
+        lm_errors_read(e, fd);
+    lm_unshare(&e->lock);
+}
+
 void *lm_inbound_run(void *engine)
 {
     struct lm_engine *e = engine;
@@ -340,7 +349,7 @@ void *lm_inbound_run(void *engine)
             bool receives = fd == e->receive[0] || fd == e->receive[1] ||
                             ((events[i].events & EPOLLIN) && fd != atomic_load_explicit(&e->watch, memory_order_relaxed));
             if (receives && (events[i].events & EPOLLERR))
-                lm_errors_read(e, fd); /* behind a NAT data is sent from it, too */
+                read_receiver_errors(e, fd);
             if (receives)
                 receive(e, fd);
             else

@@ -12,8 +12,10 @@ from lispmob.datapath.model import (
     Echoed,
     ForwardingLocator,
     HeardAgain,
+    LargeSent,
     Miss,
     MtuLearned,
+    MtuSourceName,
     Punt,
     Refuted,
     Silent,
@@ -32,6 +34,8 @@ PRIORITY_NEVER = 255
 _MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD, _STATUS, _ECHOED, _REFUTED = range(
     1, 12
 )  # enum lm_punt_kind
+_LARGE = 12
+_MTU_SOURCES: tuple[MtuSourceName, ...] = ("icmp", "unproven", "interface")  # enum lm_mtu_source
 DATA_PORTS = {"pool": 0, "fixed": 1, "ephemeral": 2}  # enum lm_data_port
 NO_NAT = Traversal()
 
@@ -40,6 +44,23 @@ def put_address(into: Any, address: IpAddress) -> None:
     """Set a struct lm_addr."""
     into.family = address.version
     ffi.buffer(into.octets)[:] = address.packed.ljust(16, b"\0")
+
+
+def one_address(address: IpAddress | None) -> Any:
+    """A struct lm_addr of its own; None: no address."""
+    made = ffi.new("struct lm_addr *")
+    if address is not None:
+        put_address(made, address)
+    return made
+
+
+def smallest_mtus(found: Any, count: int) -> dict[IpAddress, int]:
+    """Of an array of struct lm_mtu the smallest for each locator, in octets."""
+    smallest: dict[IpAddress, int] = {}
+    for one in (found[i] for i in range(count)):
+        locator = address(one.address)
+        smallest[locator] = min(int(one.mtu), smallest.get(locator, int(one.mtu)))
+    return smallest
 
 
 def put_locator(into: Any, locator: ForwardingLocator) -> None:
@@ -96,7 +117,10 @@ def punt(c: Any) -> Punt:
     if c.kind == _MISS:
         return Miss(address(c.source), address(c.destination), c.instance_id)
     if c.kind == _MTU:
-        return MtuLearned(address(c.destination), c.mtu)
+        source = _MTU_SOURCES[c.mtu_source]
+        return MtuLearned(address(c.destination), c.mtu, address(c.source), c.destination_port, source)
+    if c.kind == _LARGE:
+        return LargeSent(address(c.destination), address(c.source), c.destination_port)
     if c.kind == _SILENT:
         return Silent(address(c.destination), c.is_flowing, c.is_alone)
     if c.kind == _HEARD:

@@ -43,6 +43,7 @@ class ForwardingLocator:
     socket: int = -1
 
 
+MtuSourceName: TypeAlias = Literal["icmp", "unproven", "interface"]
 DataPortName: TypeAlias = Literal["pool", "fixed", "ephemeral"]
 """The port that data leaves from: any, 4341, or one that the kernel chose for this address and that receives too."""
 
@@ -151,9 +152,35 @@ class ControlPacket:
 
 @dataclass(frozen=True, slots=True)
 class MtuLearned:
-    """The network told us the path MTU to a locator, in octets of the outer packet."""
+    """Packets from `local` to a locator are too big: larger than so many octets, outer header and all.
+
+    `source`: "icmp", about a packet of ours; "unproven", ICMP that may be about one, and nothing follows from it yet;
+    "interface", the uplink itself refused.
+    """
 
     locator: IpAddress
+    mtu_bytes: int
+    local: IpAddress
+    port: int
+    source: MtuSourceName
+
+
+@dataclass(frozen=True, slots=True)
+class LargeSent:
+    """Large packets leave for a locator, from `local`; told now and then. Does the path take them?"""
+
+    locator: IpAddress
+    local: IpAddress
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class PathMtu:
+    """How large outer packets from an address of ours to a remote may be at present, in octets."""
+
+    local: IpAddress
+    locator: IpAddress
+    port: int
     mtu_bytes: int
 
 
@@ -245,6 +272,7 @@ Punt: TypeAlias = (
     Miss
     | ControlPacket
     | MtuLearned
+    | LargeSent
     | TrafficResumed
     | Silent
     | HeardAgain

@@ -31,11 +31,11 @@ bool lm_outbound_admits(const struct lm_engine *e, struct lm_job *job, enum lm_c
     const struct lm_inner *inner = &job->inner;
     const struct lm_entry *own = lm_table_lookup(e->eids, 0, &inner->source);
     job->instance_id = own ? (uint32_t)(uintptr_t)own->value : e->config.proxy_instance_id;
-    if (!lm_addr_is_unicast(&inner->destination) || is_own(e, &inner->destination))
+    if (!lm_addr_may_be_eid(&inner->destination) || is_own(e, &inner->destination))
         *why = LM_out_notlisp;
     else if (would_nest(e, inner))
         *why = LM_out_guard;
-    else if (!own && (!e->config.is_proxy || !lm_addr_is_unicast(&inner->source)))
+    else if (!own && (!e->config.is_proxy || !lm_addr_may_be_eid(&inner->source)))
         *why = LM_out_source;
     else if (inner->ttl == 0)
         *why = LM_out_ttl;

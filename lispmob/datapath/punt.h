@@ -20,14 +20,18 @@ enum lm_punt_kind {
     LM_PUNT_HEARD = 8,
     LM_PUNT_STATUS = 9,
     LM_PUNT_ECHOED = 10,
-    LM_PUNT_REFUTED = 11
+    LM_PUNT_REFUTED = 11,
+    LM_PUNT_LARGE = 12
 };
+
+/* Who says that packets are too big: ICMP about one of ours, ICMP that only a probe can confirm, or the uplink itself. */
+enum lm_mtu_source { LM_MTU_ICMP = 0, LM_MTU_UNPROVEN = 1, LM_MTU_INTERFACE = 2 };
 
 struct lm_punt {
     uint8_t kind;
     uint32_t instance_id;                /* miss */
-    struct lm_addr source, destination;  /* miss, control, status, refuted: inner; MTU, silent: the locator is the destination;
-                                            heard: outer */
+    struct lm_addr source, destination;  /* miss, control, status, refuted: inner; MTU, large: our locator and theirs; silent:
+                                            theirs is the destination; heard: outer */
     uint16_t source_port, destination_port;
     struct lm_addr outer_source;         /* control, status */
     uint16_t outer_source_port;
@@ -35,6 +39,7 @@ struct lm_punt {
     bool is_registered;                  /* stranger: only the port is another one */
     int ifindex;
     uint32_t mtu;                        /* MTU, octets of the outer packet */
+    uint8_t mtu_source;                  /* enum lm_mtu_source */
     bool is_outbound;                    /* resumed: which direction */
     bool is_flowing;                     /* silent: packets came until now */
     bool is_alone;                       /* silent: and others of its company were heard since */

@@ -8,11 +8,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address_class import may_be_eid
 
 CONTROL_INSTANCE_ID: Final = 0xFFFFFF
 CONTROL_PORT: Final = 4342
@@ -278,15 +279,8 @@ def _is_icmp_error(packet: bytes, inner: Inner) -> bool:
 
 
 def _may_be_told(inner: Inner) -> bool:
-    reserved = ip_network("240.0.0.0/4")
-    return is_unicast(inner.source) and not inner.destination.is_multicast and inner.destination not in reserved
-
-
-def is_unicast(address: IpAddress) -> bool:
-    """An address that a host may have and others may send to."""
-    if address.is_multicast or address.is_link_local or address.is_loopback or address.is_unspecified:
-        return False
-    return isinstance(address, IPv6Address) or (address.packed[0] != 0 and address.packed[0] < 240)
+    is_broadcast = inner.destination == IPv4Address(0xFFFFFFFF)
+    return may_be_eid(inner.source) and not inner.destination.is_multicast and not is_broadcast
 
 
 class Table:

@@ -75,7 +75,7 @@ void lm_relay_note(struct lm_engine *e, const struct lm_data *data, const struct
         if (!sender || !is_translated(sender->value) || !is_new_port(e, data, outer))
             return;
     }
-    if (!lm_addr_is_unicast(&data->inner.source) ||
+    if (!lm_addr_may_be_eid(&data->inner.source) ||
         !lm_bucket_take(&e->relay->reports, outer->now, REPORTS_PER_SECOND, REPORT_BURST))
         return;
     struct lm_punt report = {.kind = LM_PUNT_STRANGER,

@@ -33,7 +33,7 @@ from lispmob.config.values import (
 from lispmob.hub.map_resolver import RemoteMapServer
 from lispmob.hub.natt_config import LinkSection, RtrSection
 from lispmob.hub.public_address import is_private
-from lispmob.hub.site import ProxyReply, Site
+from lispmob.hub.site import MAX_PREFIXES, ProxyReply, Site
 from lispmob.hub.traversal import TraversalPolicy
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
@@ -74,7 +74,8 @@ class SiteSection(Section, frozen=True, kw_only=True):
     algorithms: tuple[Annotated[str, one_of(*ALGORITHMS)], ...] = DEFAULT_ALGORITHMS
     accept_more_specifics: YesNo = False
     proxy_reply: Annotated[str, one_of(*(policy.value for policy in ProxyReply))] = ProxyReply.AS_REGISTERED.value
-    strict_nonces: Annotated[bool | None, or_word("auto", typing.get_args(YesNo)[1])] = None
+    strict_nonces: Annotated[bool | None, or_word("auto", typing.get_args(YesNo)[1])] = True
+    max_prefixes: Annotated[int, whole(1, 1_000_000)] = MAX_PREFIXES
 
     def __post_init__(self) -> None:
         _check_key(self.key, self.key_file)
@@ -103,6 +104,7 @@ class SiteSection(Section, frozen=True, kw_only=True):
             accept_more_specifics=self.accept_more_specifics,
             proxy_reply=ProxyReply(self.proxy_reply),
             strict_nonces=self.strict_nonces,
+            max_prefixes=self.max_prefixes,
         )
 
 
@@ -168,6 +170,13 @@ class HubFile(Section, frozen=True, kw_only=True):
                 if eid in owner:
                     raise FieldError(f"sites[{number}].eids[{index}]", f"{eid} belongs to site {owner[eid]} already")
                 owner[eid] = section.name
+        for number, link in enumerate(self.rtr.map_servers):
+            if link.secret is None and "e19" in self.nat_dialects:
+                raise FieldError(
+                    f"rtr.map-servers[{number}]",
+                    "give the key shared with this Map-Server: 'key' or 'key-file'; without one anybody could answer "
+                    "in its name (only the lispers-net dialect, alone in nat-dialects, needs none)",
+                )
 
     def to_sites(self) -> tuple[Site, ...]:
         """The sites as the Map-Server wants them."""
@@ -204,6 +213,10 @@ def load_hub(path: Path) -> HubFile:
         log.warning("every user can read the keys in %s; run: chmod 640 %s, or use 'key-file'", path, path)
     if any(secret.octets == EXAMPLE_KEY for section in hub.sites for secret, _ in section.secrets):
         log.warning("%s still has the key of the example; everybody knows it: choose another", path)
+    for section in hub.sites:
+        if section.strict_nonces is not True:
+            who = "nodes that never count" if section.strict_nonces is None else "all nodes"
+            log.warning("site %s: old registrations of %s are accepted, from whoever recorded one", section.name, who)
     return hub
 
 

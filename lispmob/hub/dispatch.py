@@ -11,7 +11,7 @@ from lispmob.hub.askers import Askers
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
 from lispmob.hub.map_server import MapServer
-from lispmob.hub.nonces import NonceKey
+from lispmob.hub.nonces import NonceRow
 from lispmob.hub.registration import XtrRegistration
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
@@ -58,9 +58,7 @@ class ControlPlane:
         effects = [*self._spread(self.map_server.on_timer(now), now), *self.traversal.on_timer(now)]
         return [*effects, *self.askers.on_timer(now)]
 
-    def restore(
-        self, parts: Iterable[XtrRegistration], nonces: Iterable[tuple[NonceKey, int]], now: float
-    ) -> list[PlaneEffect]:
+    def restore(self, parts: Iterable[XtrRegistration], nonces: Iterable[NonceRow], now: float) -> list[PlaneEffect]:
         """Take back what was registered before a restart."""
         return self._spread(self.map_server.restore(parts, nonces, now), now)
 
@@ -74,7 +72,7 @@ class ControlPlane:
     ) -> list[PlaneEffect]:
         """The configuration was read again."""
         self.map_resolver.on_remotes(remotes)
-        effects = self.map_server.on_sites(sites)
+        effects = self.map_server.on_sites(sites, now)
         self.traversal.on_policy(traversal)
         return self._spread(effects, now)
 
@@ -99,6 +97,9 @@ class ControlPlane:
         if len(raw) < _SHORTEST:
             self._counters["rx_short"] += 1
             return []
+        if arrival.is_from_wire and self.traversal.is_from_us(arrival.source):
+            self._counters["rx_own_source"] += 1  # forged: what this machine sends to itself crosses no wire
+            return []
         kind = raw[0] >> 4
         if kind == MessageType.MAP_REGISTER:
             relayed = self.traversal.on_old_register(arrival, now) if raw[0] & _IS_FOR_RTR else None
@@ -110,7 +111,7 @@ class ControlPlane:
             return list(self.traversal.on_info_request(arrival, now))
         if kind == MessageType.MAP_REQUEST:
             if raw[0] & _IS_PROBE:
-                return self.traversal.on_probe(arrival)
+                return self.traversal.on_probe(arrival, now)
             if raw[0] & _IS_SMR:
                 # To a proxy ITR the Map-Server next door has said it already; an RTR may have to ask one elsewhere.
                 return self.traversal.on_smr(arrival, now)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from lispmob.control.effect import CONTROL_PORT, DropPending, InstallMapping, UsableLocator
+from lispmob.control.effect import (
+    CONTROL_PORT,
+    DropPending,
+    InstallMapping,
+    SendControl,
+    UsableLocator,
+    UsePathMtu,
+)
+from lispmob.control.path_mtus import MtuEffect
 from lispmob.datapath.engine import (
     ControlPacket,
     Disposition,
@@ -17,14 +26,17 @@ from lispmob.datapath.engine import (
     ForwardingEntry,
     ForwardingLocator,
     Miss,
+    MtuLearned,
     Uplink,
 )
 from lispmob.datapath.engine import Stranger as SeenStranger
+from lispmob.datapath.model import LargeSent, PathMtu
 from lispmob.errors import LispError
 from lispmob.hub.config import ProxySection
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.public_address import PublicAddresses
+from lispmob.hub.relay_sizes import RelaySizes
 from lispmob.hub.routes import Carrier, carriers, missing_forwarding, set_routes
 from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -47,13 +59,14 @@ class Forwarding:
         is_rtr: bool = False,
         asks_elsewhere: bool = False,
         socket_for: Callable[[IpAddress], int | None] = lambda _: None,
+        send: Callable[[SendControl], bool] = lambda _: False,
         on_addresses: Callable[[Sequence[IpAddress]], None] = lambda _: None,
         on_stranger: Callable[[Stranger], None] = lambda _: None,
         on_miss: Callable[[Miss], None] = lambda _: None,
         on_data_control: Callable[[InData], None] = lambda _: None,
         public: PublicAddresses | None = None,
     ) -> None:
-        """`socket_for` gives the descriptor of the control socket that sends from an address of ours."""
+        """`socket_for` gives the descriptor of the control socket that sends from an address of ours, `send` sends."""
         self._public = public or PublicAddresses()
         self._section = section
         self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere)
@@ -63,6 +76,9 @@ class Forwarding:
         self._on_stranger = on_stranger
         self._on_miss = on_miss
         self._on_data_control = on_data_control
+        self._send = send
+        self._sizes = RelaySizes(self._policy.served, new_nonce=lambda: secrets.randbits(64))
+        self._sizes_timer: asyncio.TimerHandle | None = None
         self._engine: Engine | None = None
         self._carriers: tuple[Carrier, ...] = ()
         self._watch: asyncio.Task[None] | None = None
@@ -74,6 +90,7 @@ class Forwarding:
             EngineConfig(self._section.tun, role="proxy", tun_mtu_bytes=self._section.mtu, is_rtr=self._is_rtr)
         )
         engine.open()
+        engine.tell_large(True)
         asyncio.get_running_loop().add_reader(engine.fileno(), self._drain)
         self._is_reading = True
         self._perform(self._policy.on_start())
@@ -89,6 +106,8 @@ class Forwarding:
 
     async def stop(self) -> None:
         """Stop forwarding; the device and its routes go away. May be called after a failed start."""
+        if self._sizes_timer is not None:
+            self._sizes_timer.cancel()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -125,8 +144,38 @@ class Forwarding:
             await set_routes(self._engine.ifindex, self._policy.routes)
 
     def counters(self) -> dict[str, int]:
-        """The engine's counters."""
-        return self._engine.counters() if self._engine else {}
+        """The engine's counters, and those of path MTUs."""
+        return {**self._engine.counters(), **self._sizes.counters} if self._engine else {}
+
+    def take_answer(self, payload: bytes) -> bool:
+        """True for the answer to a probe of a path MTU, which came to the control port or in data."""
+        if not self._sizes.is_answer(payload):
+            return False
+        self._measure(self._sizes.on_answer(payload, asyncio.get_running_loop().time()))
+        return True
+
+    def _on_sizes_due(self) -> None:
+        self._measure(self._sizes.on_timer(asyncio.get_running_loop().time()))
+
+    def _measure(self, effects: Iterable[MtuEffect]) -> None:
+        """Do what the search for path MTUs wants, and wake up when it goes on."""
+        for effect in effects:
+            if isinstance(effect, SendControl):
+                self._send(effect)
+            elif isinstance(effect, UsePathMtu) and self._engine is not None:
+                self._engine.set_path_mtu(PathMtu(effect.local, effect.remote, effect.port, effect.mtu_bytes))
+        if self._sizes_timer is not None:
+            self._sizes_timer.cancel()
+            self._sizes_timer = None
+        if self._engine is not None and (at := self._sizes.wake_at()) is not None:
+            self._sizes_timer = asyncio.get_running_loop().call_at(at, self._on_sizes_due)
+
+    def _on_size(self, punt: LargeSent | MtuLearned) -> None:
+        now, way = asyncio.get_running_loop().time(), (punt.local, punt.locator, punt.port)
+        if isinstance(punt, LargeSent):
+            self._measure(self._sizes.on_large(*way, now))
+        else:
+            self._measure(self._sizes.on_too_big(*way, punt.mtu_bytes, punt.source, now))
 
     def _perform(self, effects: Iterable[ProxyEffect]) -> None:
         if self._engine is None:
@@ -155,6 +204,10 @@ class Forwarding:
                     self._on_miss(punt)
                 else:
                     self._engine.drop_pending(EidPrefix.host(punt.destination, punt.instance_id))
+            elif isinstance(punt, LargeSent | MtuLearned):
+                self._on_size(punt)
+            elif isinstance(punt, ControlPacket) and self.take_answer(punt.payload):
+                continue
             elif isinstance(punt, ControlPacket) and self._is_rtr:
                 where = punt.outer_source, punt.outer_source_port, punt.outer_destination
                 packet = InData(punt.payload, *where, punt.source, punt.source_port)
@@ -190,6 +243,8 @@ class Forwarding:
         )
         # An address that is not quite ready is tried again when we look the next time.
         self._carriers = () if refused else found
+        links = {address: carrier.mtu_bytes for carrier in found for address in carrier.addresses}
+        self._measure(self._sizes.on_links(links))
         self._on_addresses(own)
         known = dict.fromkeys([*own, *map(self._public.known, own)])
         self._engine.set_guard(known)

@@ -15,7 +15,7 @@ from lispmob.control.effect import SendControl
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.effect import Arrival, HubEffect
-from lispmob.hub.registration import is_sendable
+from lispmob.hub.host_address import is_sendable
 from lispmob.hub.site import SiteTable
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import sign
@@ -69,7 +69,8 @@ class InfoResponder:
 
     def on_info_request(self, arrival: Arrival, now: float) -> list[HubEffect]:
         """An Info-Request came. It is answered to where it came from, or not at all."""
-        if not is_sendable(arrival.source, arrival.source) and not arrival.source.is_link_local:
+        is_on_link = arrival.source.is_link_local and arrival.destination.is_link_local
+        if not is_sendable(arrival.source, arrival.destination) and not is_on_link:
             return self._drop("rx_policy")
         if arrival.source_port == 0 or not self._per_source.take(arrival.source, now):
             return self._drop("rx_rate")

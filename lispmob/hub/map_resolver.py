@@ -17,8 +17,9 @@ from lispmob.errors import MalformedMessage
 from lispmob.hub.answering import AskEtr, answer
 from lispmob.hub.askers import Askers
 from lispmob.hub.effect import Arrival, HubEffect
+from lispmob.hub.host_address import is_sendable
 from lispmob.hub.map_server import MapServer
-from lispmob.hub.registration import best_address, is_sendable
+from lispmob.hub.registration import best_address
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
@@ -26,7 +27,7 @@ from lispmob.wire.header import MessageType
 from lispmob.wire.lcaf_contents import ip_addresses
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
-from lispmob.wire.named_locator import partial
+from lispmob.wire.named_locator import is_private, partial
 from lispmob.wire.record import MappingRecord
 
 # Ours. RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR; an ITR that starts asks for many EIDs at once.
@@ -96,6 +97,8 @@ class MapResolver:
         if len(request.records) > RECORDS_PER_REQUEST:
             return self._drop("rx_limit")
         self.counters["rx_map_request"] += 1
+        if not ecm.has_checksum:
+            self.counters["rx_ecm_unsummed"] += 1
         effects: list[HubEffect] = []
         said: dict[EidPrefix | None, MappingRecord] = {}
         for record in request.records:
@@ -128,10 +131,11 @@ class MapResolver:
         """To another Map-Server, marked as such; what is marked already goes no further, so that it cannot circle."""
         if ecm.to_map_server or remote in (arrival.source, arrival.destination):
             return self._drop("rx_loop")
-        if len(request.records) == 1:
+        if len(request.records) == 1 and ecm.has_checksum:
             payload = bytes((arrival.payload[0] | TO_MAP_SERVER_BIT,)) + arrival.payload[1:]
         else:
-            payload = replace(ecm, to_map_server=True, message=replace(request, records=(record,)).encode()).encode()
+            message = replace(request, records=(record,)).encode()
+            payload = replace(ecm, to_map_server=True, message=message, has_checksum=True).encode()
         self.counters["tx_map_request_passed_on"] += 1
         return [SendControl(payload, remote)]
 
@@ -144,12 +148,13 @@ class MapResolver:
         mapping: MappingRecord,
     ) -> list[HubEffect]:
         """To the ETR, unchanged (RFC 9301, 8.4): it answers the ITR itself."""
-        etr = best_address(mapping, self._families, arrival.source)
+        etr = best_address(mapping, self._families, arrival.destination)
         if etr is None:
             return self._drop("tx_no_etr")
         payload = arrival.payload
-        if len(request.records) > 1:
-            payload = replace(ecm, message=replace(request, records=(record,)).encode()).encode()
+        if len(request.records) > 1 or not ecm.has_checksum:  # what leaves us has all its checksums
+            message = replace(request, records=(record,)).encode()
+            payload = replace(ecm, message=message, has_checksum=True).encode()
         self.counters["tx_map_request_to_etr"] += 1
         return [SendControl(payload, etr, source=_if_same_family(arrival.destination, etr))]
 
@@ -157,6 +162,8 @@ class MapResolver:
         self, request: MapRequest, records: tuple[MappingRecord, ...], port: int, arrival: Arrival
     ) -> list[HubEffect]:
         itr = self._itr_rloc(request, arrival)
+        if _is_behind_nat(request, arrival):
+            itr, port = arrival.source, arrival.source_port
         if itr is None or port == 0:
             return self._drop("rx_policy")
         self.counters["tx_map_reply"] += 1
@@ -173,7 +180,7 @@ class MapResolver:
         """Where the answer goes: the first ITR-RLOC that we can reach and that the sender may speak for."""
         for rloc in request.itr_rlocs:
             for address in ip_addresses(rloc):
-                if address.version not in self._families or not is_sendable(address, arrival.source):
+                if address.version not in self._families or not is_sendable(address, arrival.destination):
                     continue
                 if address == arrival.destination != arrival.source:
                     continue  # a stranger would have us write to ourselves
@@ -185,6 +192,16 @@ class MapResolver:
     def _drop(self, counter: str) -> list[HubEffect]:
         self.counters[counter] += 1
         return []
+
+
+def _is_behind_nat(request: MapRequest, arrival: Arrival) -> bool:
+    """True for an asker that names only private addresses and comes by a public one: it does not know how it is seen.
+
+    It is answered through the binding that it asked by, as an Info-Request is; elsewhere nothing could reach it.
+    """
+    named = {address for rloc in request.itr_rlocs for address in ip_addresses(rloc)}
+    is_translated = bool(named) and all(map(is_private, named)) and not is_private(arrival.source)
+    return is_translated and is_sendable(arrival.source, arrival.source)
 
 
 def _if_same_family(source: IpAddress, destination: IpAddress) -> IpAddress | None:

@@ -35,8 +35,20 @@ class Proxy:
         self._families: frozenset[int] = frozenset()
         self._learned: dict[EidPrefix, MappingRecord] = {}
         self._relays: dict[EidPrefix, tuple[Binding, ...]] = {}
+        self._served: dict[tuple[IpAddress, int], EidPrefix] = {}
         for eid in eids:
             self._routed.insert(eid, True)
+
+    def served(self, address: IpAddress, port: int) -> tuple[EidPrefix, UsableLocator] | None:
+        """A prefix that is sent to this locator and port, and the locator as it is installed; None: none is."""
+        prefix = self._served.get((address, port))
+        installed = None if prefix is None else self._installed.get(prefix)
+        locators = () if installed is None else installed.locators
+        found = next((one for one in locators if (one.address, one.port) == (address, port)), None)
+        if prefix is None or found is None:
+            self._served.pop((address, port), None)
+            return None
+        return prefix, found
 
     @property
     def routes(self) -> tuple[EidPrefix, ...]:
@@ -98,6 +110,7 @@ class Proxy:
             del self._installed[prefix]
             return [RemoveMapping(prefix)]
         self._installed[prefix] = wanted
+        self._served.update({(one.address, one.port): prefix for one in wanted.locators})
         return [wanted]
 
     def _entry(self, prefix: EidPrefix) -> InstallMapping | None:

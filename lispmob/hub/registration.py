@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from ipaddress import IPv6Address
 from typing import Final
 
+from lispmob.hub.host_address import is_sendable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.lcaf import put_address
@@ -15,7 +15,7 @@ from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Locator, MappingRecor
 
 LIFETIME_S: Final = 180.0  # RFC 9301, 8.2: three minutes without a Map-Register
 MAX_LIFETIME_S: Final = 86400.0  # ours: what a Record TTL in a T=1 Map-Register may ask for
-RESTART_STEP: Final = 1 << 20  # ours: nonces of lispd begin with the time in nanoseconds, and count from there
+RESTART_STEP: Final = 1 << 32  # ours: nonces of lispd begin at the clock, in nanoseconds, and fall behind it from there
 MAX_XTRS: Final = 16  # ours: xTRs whose locators are merged for one prefix
 
 
@@ -33,6 +33,8 @@ class XtrRegistration:
     wants_merge: bool
     xtr_id: bytes | None = None
     site_id: bytes | None = None
+    octets: int = 0
+    """How long the record is, as it came."""
     interval_s: float = 0.0
     """Between its last two Map-Registers; 0: there was one."""
 
@@ -51,6 +53,7 @@ class XtrRegistration:
             wants_merge=register.wants_merge,
             xtr_id=register.xtr_id,
             site_id=register.site_id,
+            octets=len(record.encode()),
         )
 
 
@@ -72,6 +75,17 @@ class Registration:
     def __iter__(self) -> Iterator[XtrRegistration]:
         """Every xTR's part, the one heard of longest ago first."""
         return iter(self._xtrs.values())
+
+    @property
+    def octets(self) -> int:
+        """What all xTRs' records take."""
+        return sum(part.octets for part in self._xtrs.values())
+
+    def octets_of(self, part: XtrRegistration) -> int:
+        """What the records take that this part would replace."""
+        if not part.wants_merge:
+            return self.octets
+        return self._xtrs[part.xtr].octets if part.xtr in self._xtrs else 0
 
     @property
     def is_empty(self) -> bool:
@@ -177,16 +191,3 @@ def best_address(record: MappingRecord, families: Iterable[int], via: IpAddress)
             if address.version in wanted and is_sendable(address, via):
                 return address
     return None
-
-
-def is_sendable(address: IpAddress, via: IpAddress) -> bool:
-    """True for an address that a control message may go to on the word of `via`: one host, and not this one.
-
-    Loopback is somebody's word only when it comes from loopback, as it does on a test bench.
-    """
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return False
-    is_broadcast = address.version == 4 and int(address) == 0xFFFFFFFF
-    if address.is_loopback and not via.is_loopback:
-        return False
-    return not (address.is_unspecified or address.is_multicast or address.is_link_local or is_broadcast)

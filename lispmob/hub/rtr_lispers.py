@@ -13,8 +13,8 @@ from collections import Counter, OrderedDict
 from typing import Final
 
 from lispmob.control.rate_limit import KeyedBuckets
+from lispmob.hub.host_address import is_sendable
 from lispmob.hub.nat_binding import Binding
-from lispmob.hub.registration import is_sendable
 from lispmob.hub.rtr_effect import InData, SendFromRelayPort
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress

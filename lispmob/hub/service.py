@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 EXIT_FAILED: Final = 1
 EXIT_NO_PERMISSION: Final = 77  # sysexits.h: EX_NOPERM
 EXIT_CONFIG: Final = 78  # sysexits.h: EX_CONFIG
+LOOPBACK_IFINDEX: Final = 1  # of lo, in every network namespace
 # Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
 _TOLD: Final = frozenset({"registered", "moved", "withdrawn", "expired", "auth-failed", "refused", "relay"})
 _WARNED: Final = frozenset({"duplicate"})
@@ -53,7 +54,8 @@ class Hub:
         )
         self._public = PublicAddresses(file.public_address)
         self._plane.traversal.on_addresses(self._public.on_addresses(file.listen))
-        self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY)
+        carries_data = file.proxy.enabled or file.rtr.enabled
+        self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY, carries_data=carries_data)
         self._persistence: Persistence | None = None
         self._forwarding: Forwarding | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -78,6 +80,7 @@ class Hub:
                     is_rtr=self._file.rtr.enabled,
                     asks_elsewhere=self._file.rtr.enabled and bool(self._file.rtr.map_servers),
                     socket_for=self._socket.fileno_for,
+                    send=self._socket.send,
                     on_addresses=self._on_addresses,
                     on_stranger=self._on_stranger,
                     on_miss=self._on_miss,
@@ -134,10 +137,16 @@ class Hub:
         return restored
 
     def _on_received(self, received: Received) -> None:
-        arrival = Arrival(received.payload, received.source, received.source_port, received.destination)
+        if self._forwarding is not None and self._forwarding.take_answer(received.payload):
+            return
+        is_from_wire = received.ifindex != LOOPBACK_IFINDEX
+        arrival = Arrival(
+            received.payload, received.source, received.source_port, received.destination, is_from_wire=is_from_wire
+        )
         self._feed(self._plane.on_datagram(self._public.arrived(arrival), asyncio.get_running_loop().time()))
 
     def _on_timer(self) -> None:
+        self._timer = None
         self._feed(self._plane.on_timer(asyncio.get_running_loop().time()))
 
     def _on_addresses(self, own: Sequence[IpAddress]) -> None:
@@ -168,10 +177,13 @@ class Hub:
                 self._on_changed(effect)
             elif self._forwarding is not None:
                 self._forwarding.on_relay(effect)
-        if self._timer is not None:
+        if self._persistence is not None:
+            self._persistence.on_datagram()
+        at = self._plane.wake_at()
+        if self._timer is not None and at != self._timer.when():
             self._timer.cancel()
             self._timer = None
-        if (at := self._plane.wake_at()) is not None:
+        if self._timer is None and at is not None:
             self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
 
     def _on_changed(self, change: RegistrationChanged) -> None:

@@ -17,7 +17,7 @@ def show(file: HubFile) -> int:
     store = Store(file.state_file, Clock(time.monotonic, time.time))
     store.open_to_read()
     try:
-        parts, _ = store.load()
+        parts = store.load_registrations()
     finally:
         store.close()
     now = time.monotonic()

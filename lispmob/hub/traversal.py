@@ -31,6 +31,7 @@ PlaneEffect: TypeAlias = HubEffect | RtrEffect
 # Of the second octet of an ECM (NAT-traversal draft): to an RTR, or relayed by one.
 TO_RTR_BIT: Final = 0x40
 RELAYED_BIT: Final = 0x20
+SMR_LIMIT: Final = 512  # ours: octets of an SMR; it names one EID, and some ITR-RLOCs
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +96,10 @@ class Traversal:
         self._spread()
 
     def _spread(self) -> None:
-        """An RTR and a Map-Server in one process talk to each other as if they were two: by datagrams to ourselves."""
+        """An RTR calls the Map-Server in the same process: no datagram can pretend to come from either."""
         policy, own = self.policy, sorted(self._own, key=lambda one: (one.version, int(one)))
-        named = {rtr.address for rtr in policy.rtrs}
-        itself = tuple(RtrPeer(address) for address in own if policy.is_rtr and address not in named)
-        self.relayed.on_rtrs((*itself, *policy.rtrs))
-        self.rtr.on_map_servers(policy.map_servers or tuple(MapServerLink(address) for address in own))
+        self.relayed.on_rtrs(rtr for rtr in policy.rtrs if rtr.address not in self._own)
+        self.rtr.on_map_servers(policy.map_servers, None if policy.map_servers else self._map_server.on_map_register)
         self.rtr.on_addresses(own)
         self.lookup.on_map_servers((server.address for server in policy.map_servers if policy.is_rtr), own)
 
@@ -132,6 +131,8 @@ class Traversal:
             ecm = EncapsulatedControl.decode(arrival.payload)
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
+        if not ecm.has_checksum:
+            self._counters["rx_ecm_unsummed"] += 1
         if ecm.to_rtr:
             return list(self.rtr.on_encapsulated_control(arrival, ecm, now)) if self.policy.is_rtr else self._refuse()
         return list(self.relayed.on_encapsulated_register(arrival, ecm, now))
@@ -140,12 +141,12 @@ class Traversal:
         """A bare Map-Register that says it came through an RTR; None when none of ours sent it."""
         return self.relayed.on_old_register(arrival, now) if self.relayed.knows(arrival.source) else None
 
-    def on_probe(self, arrival: Arrival) -> list[PlaneEffect]:
+    def on_probe(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         """An RLOC-probe: an RTR answers, for nodes want to know how far away it is."""
         if not self.policy.is_rtr:
             return self._refuse()
         try:
-            return list(self.rtr.on_probe(arrival, MapRequest.decode(arrival.payload)))
+            return list(self.rtr.on_probe(arrival, now))
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
 
@@ -154,18 +155,24 @@ class Traversal:
         effects = self.rtr.on_stranger(packet, now)
         if packet.is_registered:
             return effects
-        self.lookup.on_stranger(EidPrefix.host(packet.inner_source, packet.instance_id), now)
+        eid = EidPrefix.host(packet.inner_source, packet.instance_id)
+        if (known_as := self._known_as(eid)) is not None:
+            self.lookup.on_stranger(eid, known_as, now)
         return effects
 
     def on_data_control(self, packet: InData, now: float) -> list[PlaneEffect]:
         """A control message came in the data plane: an Info-Request, which opens a NAT, or an RLOC-probe."""
+        if packet.address in self._own:
+            return self._refuse("rx_own_source")
         try:
             kind = packet.payload[0] >> 4 if packet.payload else 0
+            if kind == MessageType.INFO and not self.policy.answers_lispers:
+                return self._refuse()
             if kind == MessageType.INFO:
                 return list(self.named.on_punch(InfoRequest.decode(packet.payload), packet, now))
             if kind == MessageType.MAP_REQUEST:
                 arrival = Arrival(packet.payload, packet.address, packet.inner_source_port, packet.rtr)
-                answers = self.rtr.on_probe(arrival, MapRequest.decode(packet.payload))
+                answers = self.rtr.on_probe(arrival, now)
                 return [packet.answer(one.payload) if isinstance(one, SendControl) else one for one in answers]
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
@@ -173,10 +180,15 @@ class Traversal:
 
     def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[RtrEffect]:
         """A packet met no entry of the forwarding table."""
-        return self._learned(self.lookup.on_miss(source, EidPrefix.host(destination, instance_id), now), now)
+        sender = EidPrefix.host(source, instance_id)
+        sender = self._known_as(sender) or sender
+        asked = EidPrefix.host(destination, instance_id)
+        return self._learned(self.lookup.on_miss(source, sender, asked, now), now)
 
     def on_map_reply(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
-        """A Map-Reply came: an answer to a lookup of the RTR."""
+        """A Map-Reply came: an answer to a lookup of the RTR. Its nonce says so, before anything is decoded."""
+        if not self.lookup.expects(int.from_bytes(arrival.payload[4:12])):
+            return self._refuse("rx_nonce")
         try:
             reply = MapReply.decode(arrival.payload)
         except MalformedMessage as malformed:
@@ -186,13 +198,23 @@ class Traversal:
     def on_smr(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         """Somebody says that an EID moved: the mapping system will tell, if we ever cared about it."""
         self._counters["rx_smr"] += 1
+        if not self.policy.is_rtr or not self.policy.map_servers:
+            return []  # the Map-Server next door has said it already
+        if len(arrival.payload) > SMR_LIMIT:
+            return self._refuse("rx_limit")
         try:
             eid = solicited(MapRequest.decode(arrival.payload))
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
-        if eid is None or not self.policy.is_rtr:
-            return []
-        return list(self._learned(self.lookup.on_doubt(eid, now), now))
+        known_as = self._known_as(eid) if eid is not None else None
+        if eid is None or known_as is None:
+            return self._refuse("rx_smr_unknown")
+        return list(self._learned(self.lookup.on_doubt(eid, known_as, now), now))
+
+    def _known_as(self, eid: EidPrefix) -> EidPrefix | None:
+        """The prefix under which a host is registered here, or was learned elsewhere."""
+        entries = self.rtr.entries.covering(eid)
+        return entries[0][0] if entries else self.lookup.known(eid)
 
     def _on_record(self, prefix: EidPrefix, record: MappingRecord | None, now: float) -> list[RtrEffect]:
         """A node of the other dialect is not one that registered through us, whatever it did before."""
@@ -215,6 +237,10 @@ class Traversal:
             else:
                 out.append(effect)
         return out
+
+    def is_from_us(self, address: IpAddress) -> bool:
+        """True for a source address that is this hub's own, which it never sends to itself from."""
+        return address in self._own and not address.is_loopback
 
     def _refuse(self, counter: str = "rx_policy") -> list[PlaneEffect]:
         self._counters[counter] += 1

@@ -1,8 +1,8 @@
 """What keeps packets for the overlay off the local network when our device is not there: after a crash, or a stop.
 
-    4346  from EID | from unspecified, to OVERLAY   unreachable
+    4343  from EID | from unspecified, to OVERLAY   unreachable
 
-It stands behind all that leads to our device, and in front of the host's own routes, so that it counts only when the
+It stands right behind what leads to our device, and in front of the host's own routes, so that it counts only when the
 device has gone and taken its routes with it. While lispd runs no packet gets that far; after a stop these rules may be
 left behind, if that is wanted. A rule that says "unreachable" needs no route, and so IPv6 asks nobody for the source
 address that such a packet would get: the rule counts for packets that have none yet, and for no other host's. Pure.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -14,12 +15,16 @@ from lispmob.natt.dialect import INFO_PORT, TRAITS, Dialect
 from lispmob.natt.effect import AskFailed, DataPort, LifeSignWanted, SendFromDataPort, UplinkEffect
 from lispmob.natt.natt_config import NattConfig, is_private
 from lispmob.natt.server_knowledge import RETRY_ALIVE_S, ServerKnowledge
+from lispmob.natt.server_trial import Finding, ServerTrial
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
+from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.auth import Algorithm, sign, verify
 from lispmob.wire.eid import from_prefix
 from lispmob.wire.info import InfoReply, InfoRequest
 from lispmob.wire.lcaf_contents import ip_addresses
+from lispmob.wire.map_notify import MapNotify
+from lispmob.wire.record import Locator
 
 FIRST_WAIT_S: Final = 1.0  # ours, as for Map-Registers; doubles
 TRIES: Final = 3  # NAT-traversal draft and OOR: then it counts as unanswered
@@ -60,7 +65,9 @@ class InfoExchange:
         knowledge: ServerKnowledge,
         *,
         new_nonce: Callable[[], int],
+        next_nonce: Callable[[], int],
     ) -> None:
+        self.trial = ServerTrial(locator, config, next_nonce=next_nonce)
         self.locator = locator
         self._config = config
         self._knowledge = knowledge
@@ -70,6 +77,7 @@ class InfoExchange:
         self._tries = 0
         self._wake_at: float | None = None
         self._check_at: float | None = None  # when to look for a life sign, of a server that may not be asked again
+        self._on_trial: MapServerPeer | None = None
 
     @property
     def server(self) -> MapServerPeer | None:
@@ -83,7 +91,7 @@ class InfoExchange:
         return [
             one
             for one in self._config.servers_for(own.version)
-            if self._knowledge.dialect_of(one) is not None or not self._config.is_at_risk(one, own)
+            if self._knowledge.dialect_of(one) is not None or is_private(own) or not self._config.is_at_risk(one)
         ]
 
     @property
@@ -98,9 +106,8 @@ class InfoExchange:
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""
-        if self._wake_at is None or self._check_at is None:
-            return self._wake_at
-        return min(self._wake_at, self._check_at)
+        own = () if self._wake_at is None else (self._wake_at, self._check_at)
+        return min((at for at in (self.trial.wake_at(), *own) if at is not None), default=None)
 
     def start(self, now: float) -> list[UplinkEffect]:
         """Ask now, or as soon as the server may be asked."""
@@ -110,18 +117,30 @@ class InfoExchange:
     def stop(self) -> None:
         """No answer is wanted any more."""
         self._outstanding.clear()
-        self._wake_at = None
+        self._wake_at = self._on_trial = None
+        self.trial.stop()
 
     def on_timer(self, now: float) -> list[UplinkEffect]:
         """A deadline may have passed."""
+        effects = self._on_tried(self.trial.on_timer(now), now)
         if self._wake_at is None:
-            return []
+            return effects
         if now >= self._wake_at:
-            return self._ask(now)
+            return effects + self._ask(now)
         if self._check_at is not None and now >= self._check_at and self.server is not None:
             self._check_at = None
-            return [LifeSignWanted(self.server.address)]
-        return []
+            effects.append(LifeSignWanted(self.server.address))
+        return effects
+
+    def on_record(self, locators: tuple[Locator, ...], now: float) -> list[UplinkEffect]:
+        """What our record says now. A server that was asked with care is on trial: may it be asked as others are?"""
+        if self._on_trial is None or self.trial.server == self._on_trial or self._wake_at is None:
+            return []
+        return [*self.trial.start(self._on_trial, locators, now)]
+
+    def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[UplinkEffect]:
+        """A Map-Notify for a register of the trial came."""
+        return self._on_tried(self.trial.on_map_notify(notify, raw, now), now)
 
     def on_alive(self, server: MapServerPeer, now: float) -> None:
         """The server answered something else: the question may be repeated sooner."""
@@ -144,8 +163,7 @@ class InfoExchange:
             return Count("rx_policy")  # it can prove what it says, so this is somebody else
         if (reply.eid, reply.mask_len) != (asked.request.eid, asked.request.mask_len):
             return Count("rx_policy")
-        self._outstanding.clear()
-        self._wake_at = None
+        self.stop()
         self._tries = 0
         address = reply.nat.global_etr_rloc
         is_told = isinstance(address, IPv4Address | IPv6Address) and address.version == self.locator.address.version
@@ -174,7 +192,8 @@ class InfoExchange:
             self._turn += 1
             self._tries = 0
             if self._turn % len(self._servers) == 0:
-                self._wake_at = None
+                self._wake_at = self._on_trial = None
+                self.trial.stop()
                 return [*effects, AskFailed(server)]
             server = self.server or server
         at = self._knowledge.may_ask_at(server, now)
@@ -189,6 +208,23 @@ class InfoExchange:
         self._check_at = now + RETRY_ALIVE_S if self._knowledge.dialect_of(server) is None else None
         return [self._send(server, dialect, now), Count("tx_info_request")]
 
+    def _on_tried(self, sent: Sequence[UplinkEffect], now: float) -> list[UplinkEffect]:
+        """Take in what the trial found out."""
+        effects, server, finding = list(sent), self._on_trial, self.trial.take_finding()
+        if server is None:
+            return effects
+        if finding is not None:
+            self._on_trial = None
+        if finding is Finding.NO_RTRS:
+            effects.append(AskFailed(server))
+        elif finding is Finding.HAS_RTRS:
+            self._knowledge.on_rtrs_found(server)
+            effects += [*self._ask(now), *self.trial.watch(server, now)]
+            self._on_trial = server
+        elif finding is Finding.SILENT:
+            self._knowledge.on_silent(server)
+        return effects
+
     def _send(self, server: MapServerPeer, dialect: Dialect, now: float) -> SendControl | SendFromDataPort:
         traits = TRAITS[dialect]
         eid = self._config.eids[0]
@@ -200,7 +236,14 @@ class InfoExchange:
             if traits.info_names_eid
             else DistinguishedName(self._config.host_name_on(self.locator.interface)),
         )
-        payload = sign(request, server.key) if traits.info_is_authenticated else request.encode()
+        key = server.key
+        if self._config.is_at_risk(server):
+            if self._knowledge.takes_whole_question(server):
+                self._knowledge.on_asked_whole(server)
+            else:
+                key = replace(key, is_truncated=True)
+                self._on_trial = server
+        payload = sign(request, key) if traits.info_is_authenticated else request.encode()
         self._outstanding[request.nonce] = _Asked(server, dialect, request, now)
         while len(self._outstanding) > MAX_OUTSTANDING:
             del self._outstanding[next(iter(self._outstanding))]
@@ -220,7 +263,7 @@ class InfoExchange:
             return False
         if any(eid.contains(rtr) for eid in self._config.eids):
             return False
-        if rtr.is_unspecified or rtr.is_multicast or rtr.is_loopback != server.address.is_loopback:
+        if not (rtr.is_loopback and server.address.is_loopback) and not may_be_rloc(rtr):
             return False
         return not is_private(rtr) or is_private(server.address)
 

@@ -67,7 +67,7 @@ class UplinkMachine:
         self._config = config
         self._probes = RtrProbes(locator, new_nonce=new_nonce)
         self._checksums = ChecksumProbe(locator, new_nonce=new_nonce)
-        self._exchange = InfoExchange(locator, config, knowledge, new_nonce=new_nonce)
+        self._exchange = InfoExchange(locator, config, knowledge, new_nonce=new_nonce, next_nonce=next_nonce)
         self._record: tuple[tuple[Locator, ...], EidRecords] = (), ()
         self._ask_at: float | None = None
         self._patience_ends_at: float | None = None
@@ -199,6 +199,12 @@ class UplinkMachine:
                     effects += self._probes.probe(self._reserve(), now)
         return effects
 
+    def on_plain_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[UplinkEffect] | None:
+        """A Map-Notify came past any RTR; None when it is not about a question of ours."""
+        if not self._exchange.trial.expects(notify.nonce):
+            return None
+        return self._asked(self._exchange.on_map_notify(notify, raw, now), now)
+
     def on_map_reply(self, reply: MapReply, now: float) -> bool:
         """True when this answers a probe of ours to an RTR."""
         if self._checksums.on_map_reply(reply):
@@ -214,7 +220,7 @@ class UplinkMachine:
         self._record = locators, eid_records
         rtr = self.choice.current
         if self.state not in (State.REGISTERING, State.RELAYED) or self.dialect is Dialect.LISPERS or rtr is None:
-            return []
+            return self._exchange.on_record(locators, now)
         if not is_news and self.relays.rtr == rtr:
             return []
         self.relays.on_interval(self.keepalive_s or ASK_AGAIN_S)

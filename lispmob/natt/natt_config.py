@@ -57,14 +57,14 @@ class NattConfig:
         """What lispers.net's dialect calls one uplink: two behind the same NAT are two places to an RTR."""
         return b"%b-%b" % (self.host_name, interface.encode())
 
-    def is_at_risk(self, server: MapServerPeer, asker: IpAddress) -> bool:
-        """True when an Info-Request may do this server harm, and the uplink with address `asker` can do without.
+    def is_at_risk(self, server: MapServerPeer) -> bool:
+        """True when an Info-Request may do this server harm, and the configuration does not say that it has RTRs.
 
-        An Open Overlay Router Map-Server that has no RTRs dies of one. It speaks HMAC-SHA-1 alone, so that every other
-        server may be asked; and a public address is registered as it is anyway.
+        An Open Overlay Router Map-Server that has none dies of one. It speaks HMAC-SHA-1 alone, with all of the digest,
+        so that every other server may be asked.
         """
         wants_rtr = self.mode != "auto" or bool(self.rtrs) or self.prefers_rtr
-        return not wants_rtr and server.key.algorithm is Algorithm.HMAC_SHA_1_96 and not is_private(asker)
+        return not wants_rtr and server.key.algorithm is Algorithm.HMAC_SHA_1_96 and not server.key.is_truncated
 
     def servers_for(self, family: int) -> tuple[MapServerPeer, ...]:
         """The Map-Servers that an uplink of this family can talk to."""

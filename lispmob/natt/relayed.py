@@ -179,8 +179,9 @@ class RelayedRegistrations:
                 "eid": str(one.eid),
                 "map_server": str(one.server.address),
                 "text": shared.text,
+                "is_refused": True,
             }
-            return [Count("rx_policy"), Event("register-refused", told)]
+            return [Count("rx_policy"), Event("eid-shared", told)]
         one.tries, one.retry_at, one.confirmed_at = 0, None, now
         self._rtt_s = now - sent_at
         problem = shared.text if shared is not None else ""

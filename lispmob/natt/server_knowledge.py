@@ -1,7 +1,9 @@
 """What a node knows of its Map-Servers' NAT service, for all uplinks together, so that nobody asks too often.
 
-An Info-Request kills an Open Overlay Router Map-Server that has no RTRs. So a server of which nothing is known is asked
-once, and again only after a sign of life, or after minutes; one that stays silent is left alone for hours.
+A server of which nothing is known is asked once, and again only after a sign of life, or after minutes; one that stays
+silent is left alone for hours. One that an Info-Request may kill (`NattConfig.is_at_risk`) gets one whose digest is cut
+to 96 bits, which a hub of ours answers and Open Overlay Router drops unread; a whole one follows once it is known to
+have RTRs (`server_trial.py`), and never again when it fell silent after that.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ class _Record:
     silent_wait_s: float = RETRY_SILENT_S
     absent_wait_s: float = LEFT_ALONE_S
     absent_until: float | None = None
+    has_rtrs: bool = False  # found out since the last whole question
+    fell_silent: bool = False
 
 
 class ServerKnowledge:
@@ -59,6 +63,25 @@ class ServerKnowledge:
             return now
         wait_s = RETRY_ALIVE_S if record.is_alive_since else record.silent_wait_s
         return max(now, record.asked_at + wait_s)
+
+    def takes_whole_question(self, server: MapServerPeer) -> bool:
+        """True when an Info-Request as Open Overlay Router reads it does this server no harm."""
+        record = self._of(server)
+        return record.dialect is not None or (record.has_rtrs and not record.fell_silent)
+
+    def on_rtrs_found(self, server: MapServerPeer) -> None:
+        """It has RTRs: it may be asked now."""
+        record = self._of(server)
+        record.has_rtrs = True
+        record.asked_at = record.absent_until = None
+
+    def on_asked_whole(self, server: MapServerPeer) -> None:
+        """A whole Info-Request left; the next one has to be earned anew."""
+        self._of(server).has_rtrs = False
+
+    def on_silent(self, server: MapServerPeer) -> None:
+        """It answers nothing at all after a whole question: that is not to happen twice."""
+        self._of(server).fell_silent = True
 
     def next_dialect(self, server: MapServerPeer) -> Dialect:
         """The dialect of the next Info-Request: the known one, else the candidates, each of them twice.

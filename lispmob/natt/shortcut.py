@@ -21,6 +21,7 @@ from lispmob.control.locator_set import NEVER
 from lispmob.natt.natt_config import is_private
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.eid import from_prefix
@@ -97,9 +98,8 @@ def candidates_of(
     found: dict[IpAddress, None] = {}
     for one in sorted(hidden or usable, key=lambda one: one.priority):
         for address in one.ips:
-            is_unicast = not (address.is_unspecified or address.is_multicast or address.is_loopback)
             is_near = not is_private(address) or (is_private(own) and bool(hidden))
-            if address.version == own.version and is_unicast and is_near and address not in avoided:
+            if address.version == own.version and may_be_rloc(address) and is_near and address not in avoided:
                 found.setdefault(address)
     return tuple(found)[:MAX_CANDIDATES]
 

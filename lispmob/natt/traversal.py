@@ -115,6 +115,10 @@ class Traversal:
         if isinstance(message, MapReply):
             found = self.shortcuts.on_map_reply(message, now)
             return None if found is None else self._route(found, now)
+        if isinstance(message, MapNotify):
+            for one in self._machines.values():
+                if (tried := one.on_plain_map_notify(message, datagram.payload, now)) is not None:
+                    return self._route(tried, now)
         if isinstance(message, MapNotify) and any(one.relays.expects(message.nonce) for one in self._machines.values()):
             # Through an RTR it comes in a data packet; this one came past it, and proves nothing about the RTR.
             return self._route([Count("rx_policy")], now)
@@ -325,7 +329,7 @@ class Traversal:
                         "tries": done.tries,
                         "rtt_ms": round(done.rtt_s * 1000, 3),
                     }
-                    out.append(Event("registered", fields | ({"problem": done.problem} if done.problem else {})))
+                    out.append(Event("registered", fields | ({"shared": done.problem} if done.problem else {})))
                 case AskAgain(address):
                     if (doubted := self._machines.get(address)) is not None:
                         waiting.extend(doubted.on_doubted(now))

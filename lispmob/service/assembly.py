@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
-from lispmob.control.effect import InstallMapping
+from lispmob.control.effect import InstallMapping, UsePathMtu
 from lispmob.control.locator_set import NEVER, EidRank, LocalLocator
 from lispmob.control.node_config import (
     Fallback,
@@ -19,7 +19,7 @@ from lispmob.control.node_config import (
 from lispmob.control.path import ProbeConfig
 from lispmob.control.preference import PreferenceConfig
 from lispmob.datapath.lanes import DEFAULT, Lane, MarksWay, device_prefix
-from lispmob.datapath.model import ControlPacket, Disposition, EngineConfig, ForwardingEntry, ForwardingLocator
+from lispmob.datapath.model import ControlPacket, Disposition, EngineConfig, ForwardingEntry, ForwardingLocator, PathMtu
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.network_manager_state import Meaning
@@ -46,13 +46,6 @@ NO_RANKS: Final[Mapping[str, int]] = {}
 METERED_COST: Final = 100  # ours: more than nothing
 
 
-def odd_choices(file: NodeFile) -> list[str]:
-    """What is allowed, and hardly meant."""
-    if file.routing.mode == "split" and not file.routing.overlay_prefixes:
-        return ["routing.overlay-prefixes is empty: nothing but answers goes into the overlay"]
-    return []
-
-
 def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy:
     """Which interfaces and addresses may carry us, in the light of what NetworkManager says."""
     return UplinkPolicy(
@@ -62,6 +55,7 @@ def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy
         ignored_interfaces=(file.tun.name, f"{device_prefix(file.tun.name)}*", "lmn*", "lmh*"),
         use_temporary=file.addresses.temporary,
         use_deprecated=file.addresses.deprecated,
+        destinations=tuple(server.address for server in file.map_servers),
     )
 
 
@@ -83,7 +77,7 @@ def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
     return {**found, **meaning.leaving}
 
 
-def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str = "lispmob") -> NodeConfig:
+def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob") -> NodeConfig:
     """What the protocol core is told."""
     return NodeConfig(
         eids=file.eids,
@@ -120,7 +114,6 @@ def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str 
             keepalive_s=file.natt.keepalive_s,
             host_name=(file.natt.host_name or host_name).encode(),
         ),
-        first_nonce=first_nonce,
     )
 
 
@@ -346,6 +339,11 @@ def data_control(punt: ControlPacket) -> DataControl:
         outer_destination=punt.outer_destination,
         ifindex=punt.ifindex,
     )
+
+
+def path_mtu(use: UsePathMtu) -> PathMtu:
+    """How large packets may be by one way, as the datapath wants it."""
+    return PathMtu(use.local, use.remote, use.port, use.mtu_bytes)
 
 
 def _traversal(plan: UplinkPlan) -> EngineTraversal:

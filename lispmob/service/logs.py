@@ -10,23 +10,6 @@ from typing import Final
 # sd-daemon(3): "<N>" in front of a line is its syslog priority.
 _PRIORITIES: Final = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>"))
 
-# Events that a person would tell a friend: at INFO. The rest is for debugging.
-TOLD: Final = frozenset(
-    {
-        "registered",
-        "auth-failed",
-        "moved",
-        "withdrawn",
-        "natt",
-        "rtr-failed",
-        "natt-stranded",
-        "natt-absent",
-        "uplinks-ranked",
-        "shortcut-opened",
-        "shortcut-closed",
-    }
-)
-
 
 class _JournalFormatter(logging.Formatter):
     """The journal stamps time and level itself: give it the level, and the text."""

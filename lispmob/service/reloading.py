@@ -15,7 +15,7 @@ from lispmob.errors import ConfigError
 log = logging.getLogger("lispd")
 
 # A device, a socket and a directory are opened once.
-NEEDS_RESTART: Final = ("tun", "control", "dbus", "state_dir")
+NEEDS_RESTART: Final = ("tun", "control", "flows", "dbus", "state_dir")
 
 
 def compare(old: NodeFile, new: NodeFile) -> tuple[list[str], list[str]]:

@@ -19,11 +19,13 @@ from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.natt.shortcut import Shortcut
+from lispmob.problems.problem import Problem, Severity, verdict
 from lispmob.service import netcheck, uplink_views
+from lispmob.service.evidence import is_relayed
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.measuring import Measuring
-from lispmob.service.path_view import in_ms, path_view
-from lispmob.service.registration_problems import RegistrationProblems
+from lispmob.service.path_view import in_ms, path_views
+from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.runs import Runs
 from lispmob.service.steering import Steering
 from lispmob.service.steering_views import SteeringViews
@@ -55,7 +57,8 @@ class Parts(Protocol):
     started_wall: float
     is_starting: bool
     is_stopping: bool
-    problems: RegistrationProblems
+    problems: ProblemWatch
+    state_refusals: list[str]
     steering: Steering
     runs: Runs
 
@@ -93,6 +96,7 @@ class Views(SteeringViews):
         """Everything at a glance."""
         parts = self._parts
         moves = parts.journal.moves
+        problems = parts.problems.look()
         eids = [
             schema.EidStatus(prefix=str(eid), registrations=[self._registration(each) for each in self._of(eid)])
             for eid in parts.file.eids
@@ -118,6 +122,9 @@ class Views(SteeringViews):
             map_cache_size=len(parts.node.map_cache),
             map_cache_limit=parts.node.map_cache.limit,
             last_handover=_handover(moves[-1]) if moves else None,
+            verdict=verdict(problems),
+            headline=parts.problems.headline,
+            problems=[self._problem(problem) for problem in problems],
         )
 
     def uplinks(self) -> Sequence[schema.Uplink]:
@@ -140,17 +147,19 @@ class Views(SteeringViews):
         """Our own mappings."""
         return [
             schema.DatabaseEntry(
-                prefix=str(eid), locators=self._locators(eid), ttl_min=self._parts.node.config.record_ttl_min
+                prefix=str(eid),
+                locators=self._locators(eid),
+                ttl_min=self._parts.node.config.record_ttl_min,
+                map_version=self._parts.node.locators.version,
             )
             for eid in self._parts.file.eids
         ]
 
     def paths(self) -> Sequence[schema.Path]:
         """Every pair of a locator of ours and a remote one in use, by our interface."""
-        node, now = self._parts.node, self._parts.now()
-        own = {one.address: one for one in node.locators.locators}
-        shown = [path_view(one, own.get(one.pair.local), node.is_preferred, now) for one in node.paths]
-        return sorted(shown, key=lambda one: (one.interface, one.local, one.remote))
+        return sorted(
+            path_views(self._parts.node, self._parts.now()), key=lambda one: (one.interface, one.local, one.remote)
+        )
 
     def handovers(self) -> Sequence[schema.Handover]:
         """The latest moves, oldest first."""
@@ -166,17 +175,15 @@ class Views(SteeringViews):
 
     def lookup(self, eid: IpAddress, instance_id: int) -> schema.Lookup:
         """What would become of a packet to `eid`; asks nobody."""
-        node = self._parts.node
-        if node.config.owner_of(eid, instance_id) is not None:
-            return schema.Lookup(eid=str(eid), verdict="own")
-        entry = node.map_cache.lookup(eid, instance_id)
-        known = node.disposition(entry.prefix) if entry is not None else None
-        if entry is None or known is None:
-            return schema.Lookup(eid=str(eid), verdict="ask")
-        verdict = _verdict(known)
-        best = min(known.locators, key=lambda one: (one.priority, -one.weight), default=None)
+        from lispmob.service.looking_up import look_up  # a start need not load what nobody has asked for
+
+        found = look_up(self._parts, eid, instance_id)
         return schema.Lookup(
-            eid=str(eid), verdict=verdict, entry=self._entry(entry), locator=str(best.address) if best else None
+            eid=str(eid),
+            verdict=found.verdict,
+            why=found.why,
+            entry=None if found.entry is None else self._entry(found.entry),
+            locator=None if found.locator is None else str(found.locator),
         )
 
     def map_cache_add(
@@ -220,30 +227,46 @@ class Views(SteeringViews):
             return "starting"  # nobody should count on us before the kernel's routes are there
         if not self._parts.uplinks:
             return "offline"
-        confirmed = [each.is_confirmed or self._is_relayed(each) for each in self._parts.node.registrations]
+        registrations = self._parts.node.registrations
+        confirmed = [each.is_confirmed or is_relayed(each, self._parts) for each in registrations]
         if all(confirmed):
             return "registered"
         return "partly-registered" if any(confirmed) else "registering"
-
-    def _is_relayed(self, one: Registration) -> bool:
-        """True when it is registered through an RTR instead."""
-        return any(each.relays.holds(one.eid, one.server.address) for each in self._parts.node.traversal.machines)
 
     def _of(self, eid: EidPrefix) -> list[Registration]:
         return [each for each in self._parts.node.registrations if each.eid == eid]
 
     def _registration(self, one: Registration) -> schema.Registration:
-        now, wall = self._parts.now(), self._parts.wall()
-        due = one.wake_at()
-        confirmed = None if one.confirmed_at is None else iso_utc(wall - (now - one.confirmed_at))
+        now = self._parts.now()
+        due, relayed = one.wake_at(), is_relayed(one, self._parts)
         return schema.Registration(
             map_server=str(one.server.address),
-            state="registered" if self._is_relayed(one) else _STATES[one.state],
-            since=confirmed,
-            last_notify=confirmed,
+            state="registered" if relayed else _STATES[one.state],
+            since=None if relayed else self._when(one.since),
+            last_notify=self._when(one.confirmed_at),
             next_in_s=None if due is None else round(max(0.0, due - now), 3),
             rtt_ms=None if one.rtt_ms is None else round(one.rtt_ms, 3),
-            problem=self._parts.problems.of(str(one.eid), str(one.server.address)) or self._parts.kernel_problem,
+            problem=self._parts.problems.of(str(one.eid), str(one.server.address)),
+        )
+
+    def _when(self, at: float | None) -> str | None:
+        """A moment of the loop's clock as a time of day."""
+        return None if at is None else iso_utc(self._parts.wall() - (self._parts.now() - at))
+
+    def _problem(self, problem: Problem) -> schema.Problem:
+        severities: dict[Severity, Literal["notice", "degraded", "broken"]] = {
+            Severity.NOTICE: "notice",
+            Severity.DEGRADED: "degraded",
+            Severity.BROKEN: "broken",
+        }
+        return schema.Problem(
+            key=problem.key,
+            severity=severities[problem.severity],
+            what=problem.what,
+            cause=problem.cause,
+            remedy=problem.remedy,
+            subject=problem.subject,
+            since_s=round(self._parts.problems.since_s(problem), 3),
         )
 
     def _locators(self, eid: EidPrefix | None = None) -> list[schema.LocalLocator]:
@@ -317,10 +340,8 @@ class Views(SteeringViews):
         )
 
 
-def _verdict(known: InstallMapping) -> Literal["encapsulate", "unreachable", "native", "drop", "ask"]:
-    if known.disposition == "DOUBT":
-        return "unreachable"
-    if known.disposition in ("ENCAPSULATE", "TELL"):
+def _verdict(known: InstallMapping) -> Literal["encapsulate", "native", "drop", "ask"]:
+    if known.disposition in ("ENCAPSULATE", "TELL", "DOUBT"):
         return "encapsulate"
     return "native" if known.disposition == "NATIVE" else "ask" if known.disposition == "MISS" else "drop"
 

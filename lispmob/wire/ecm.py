@@ -41,7 +41,8 @@ class EncapsulatedControl:
 
     The inner addresses of a Map-Request are EIDs; its answer goes to `source_port`. `authentication` (S) is the AD as
     octets, its type included: LISP-SEC's (`lisp_sec.EcmSecurity`), or a Map-Server's for an RTR.
-    The fields from `ttl` on are those of the inner IP header, as in `ip_udp.UdpPacket`.
+    The fields from `ttl` on are those of the inner headers, as in `ip_udp.UdpPacket`: what we make has a checksum
+    (RFC 9301, 5), and not all that we get.
     """
 
     source: IpAddress
@@ -60,6 +61,7 @@ class EncapsulatedControl:
     identification: int = 0
     dont_fragment: bool = False
     flow_label: int = 0
+    has_checksum: bool = True
 
     @property
     def rtr_authentication(self) -> RtrAuthentication | None:
@@ -83,6 +85,7 @@ class EncapsulatedControl:
             self.identification,
             self.dont_fragment,
             self.flow_label,
+            self.has_checksum,
         )
         return word.to_bytes(4) + (self.authentication or b"") + inner.encode()
 
@@ -115,6 +118,7 @@ class EncapsulatedControl:
             identification=inner.identification,
             dont_fragment=inner.dont_fragment,
             flow_label=inner.flow_label,
+            has_checksum=inner.has_checksum,
         )
 
 

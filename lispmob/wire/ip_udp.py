@@ -83,20 +83,21 @@ def build_ip_udp(
     return UdpPacket(source, source_port, destination, destination_port, payload, ttl).encode()
 
 
-def parse_ip_udp(packet: bytes, counter: str = "rx_ecm", *, needs_checksum: bool = True) -> UdpPacket:
+def parse_ip_udp(packet: bytes, counter: str = "rx_ecm") -> UdpPacket:
     """Read an IP packet with one UDP datagram, and verify both its checksums.
 
-    Control messages must have a UDP checksum, LISP data packets need not (RFC 9300, 5.3). The packet ends where its IP
-    header says, the payload where the UDP header says. Raises MalformedMessage with `counter` for anything else: a
-    fragment, another protocol, IPv6 extension headers, octets beyond the packet.
+    A UDP checksum of zero says that there is none, and is accepted over IPv6, too (RFC 6936): lispers.net sends ECMs
+    so, and their outer checksum covers these octets. The packet ends where its IP header says, the payload where its
+    UDP header says. Raises MalformedMessage with `counter` for anything else: a wrong checksum, a fragment, another
+    protocol, IPv6 extension headers, octets beyond the packet.
     """
     if not packet:
         raise MalformedMessage(counter, "no inner packet")
     version = packet[0] >> 4
     if version == 4:
-        return _parse_ipv4(packet, counter, needs_checksum)
+        return _parse_ipv4(packet, counter)
     if version == 6:
-        return _parse_ipv6(packet, counter, needs_checksum)
+        return _parse_ipv6(packet, counter)
     raise MalformedMessage(counter, f"an inner packet of IP version {version}")
 
 
@@ -108,7 +109,7 @@ def parse_ip_udp(packet: bytes, counter: str = "rx_ecm", *, needs_checksum: bool
 # |      TTL      |    Protocol   |         Header Checksum       |
 # |                         Source Address                        |
 # |                      Destination Address                      |
-def _parse_ipv4(packet: bytes, counter: str, needs_checksum: bool) -> UdpPacket:
+def _parse_ipv4(packet: bytes, counter: str) -> UdpPacket:
     if len(packet) < IPV4_OCTETS:
         raise MalformedMessage(counter, "inner IPv4 header cut")
     (first, tos, total, identification, fragment, ttl, protocol, _, source, destination) = _IPV4.unpack_from(packet)
@@ -121,7 +122,7 @@ def _parse_ipv4(packet: bytes, counter: str, needs_checksum: bool) -> UdpPacket:
         raise MalformedMessage(counter, "an inner fragment")
     if protocol != _UDP_PROTOCOL:
         raise MalformedMessage(counter, f"inner protocol {protocol}, not UDP")
-    udp = _parse_udp(packet[header_octets:], source, destination, counter, needs_checksum)
+    udp = _parse_udp(packet[header_octets:], source, destination, counter)
     return UdpPacket(
         IPv4Address(source),
         udp.source_port,
@@ -143,7 +144,7 @@ def _parse_ipv4(packet: bytes, counter: str, needs_checksum: bool) -> UdpPacket:
 # |         Payload Length        |  Next Header  |   Hop Limit   |
 # |                      Source Address (128)                     |
 # |                   Destination Address (128)                   |
-def _parse_ipv6(packet: bytes, counter: str, needs_checksum: bool) -> UdpPacket:
+def _parse_ipv6(packet: bytes, counter: str) -> UdpPacket:
     if len(packet) < IPV6_OCTETS:
         raise MalformedMessage(counter, "inner IPv6 header cut")
     first, length, protocol, ttl, source, destination = _IPV6.unpack_from(packet)
@@ -151,7 +152,7 @@ def _parse_ipv6(packet: bytes, counter: str, needs_checksum: bool) -> UdpPacket:
         raise MalformedMessage(counter, f"inner IPv6 payload length {length}")
     if protocol != _UDP_PROTOCOL:
         raise MalformedMessage(counter, f"inner next header {protocol}, not UDP")
-    udp = _parse_udp(packet[IPV6_OCTETS:], source, destination, counter, needs_checksum)
+    udp = _parse_udp(packet[IPV6_OCTETS:], source, destination, counter)
     return UdpPacket(
         IPv6Address(source),
         udp.source_port,
@@ -174,14 +175,12 @@ class _Udp(NamedTuple):
 
 # |          Source Port          |       Destination Port        |
 # |            Length             |           Checksum            |
-def _parse_udp(datagram: bytes, source: bytes, destination: bytes, counter: str, needs_checksum: bool) -> _Udp:
+def _parse_udp(datagram: bytes, source: bytes, destination: bytes, counter: str) -> _Udp:
     if len(datagram) < UDP_OCTETS:
         raise MalformedMessage(counter, "inner UDP header cut")
     source_port, destination_port, length, checksum = _UDP.unpack_from(datagram)
     if not UDP_OCTETS <= length <= len(datagram):
         raise MalformedMessage(counter, f"inner UDP length {length} in {len(datagram)} octets")
-    if not checksum and needs_checksum:
-        raise MalformedMessage(counter, "inner UDP checksum absent")
     if checksum and internet_checksum(_pseudo_header(source, destination, length) + datagram[:length]):
         raise MalformedMessage(counter, "inner UDP checksum")
     return _Udp(source_port, destination_port, datagram[UDP_OCTETS:length], bool(checksum))

@@ -21,6 +21,7 @@ from lispmob.api.schema import (
     MapCache,
     MapCacheEntry,
     NetCheck,
+    Problem,
     Registration,
     Reloaded,
     RemoteLocator,
@@ -102,6 +103,9 @@ class FakeBackend(FakeSteering):
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
         self.is_broken = False
+        self.verdict: Literal["working", "degraded", "not-working"] = "working"
+        self.headline = "working"
+        self.problems: list[Problem] = []
         self.entries = [LEARNED, NEGATIVE]
         self.reload_s = 0.0
         self.reload_problem: str | None = None
@@ -154,6 +158,9 @@ class FakeBackend(FakeSteering):
             map_cache_size=2,
             map_cache_limit=10000,
             last_handover=MOVE,
+            verdict=self.verdict,
+            headline=self.headline,
+            problems=self.problems,
         )
 
     def uplinks(self) -> Sequence[Uplink]:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lispmob.config.doubts import doubts
 from lispmob.config.node import NodeFile, load_node
 from lispmob.config.reader import Section, read_bytes
 from lispmob.config.values import Text
@@ -208,11 +209,11 @@ def test_a_wrong_rule_of_an_eid_is_named_by_line_and_key(uplinks: str, says: str
     assert says in text
 
 
-def test_the_shipped_file_loads_as_it_is_and_warns_about_its_key(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_shipped_file_loads_as_it_is_and_its_key_is_the_first_thing_that_is_odd_about_it() -> None:
     node = load_node(SHIPPED)
 
     assert str(node.eids[0]) == "192.0.2.7/32"
-    assert "still has the key of the example" in caplog.text
+    assert doubts(node)[0].key == "key-example"
 
 
 def test_the_defaults_that_the_shipped_file_shows_are_those_of_the_schema() -> None:

@@ -200,6 +200,18 @@ def test_a_map_request_in_an_ecm_is_answered_to_the_asker() -> None:
     assert MapReply.decode(send.payload).records[0].ttl_min == 5
 
 
+def test_a_map_request_in_an_ecm_without_an_inner_checksum_is_answered_and_counted() -> None:
+    machine = node()
+    machine.on_locators([WIFI], 0.0)
+    request = MapRequest(5, PEER, (PEER_RLOC,), (EidRecord.of(EID),))
+    ecm = EncapsulatedControl(PEER, 50001, EID.address, 4342, request.encode(), has_checksum=False)
+
+    (send,) = only(machine.on_datagram(datagram(ecm.encode()), 5.0), SendControl)
+
+    assert (send.destination, send.port) == (PEER_RLOC, 50001)
+    assert machine.counters["rx_ecm_unsummed"] == 1
+
+
 def test_an_ecm_for_somebody_else_is_refused() -> None:
     machine = node()
     machine.on_locators([WIFI], 0.0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import product
 
 from lispmob.datapath import pure
@@ -20,6 +20,8 @@ from lispmob.datapath.pure_segment import (
     VnetHeader,
     open_checksum,
 )
+from lispmob.wire.address import IpAddress
+from lispmob.wire.address_class import CLASSES
 from tests.datapath.netlab import EID_A4, EID_A6, EID_B4, EID_B6
 
 Named = tuple[str, bytes]
@@ -186,17 +188,23 @@ def _ipv4_headers(room: int) -> Iterator[Named]:
     for tos in range(0, 256, 5):
         yield f"TOS {tos}", ipv4(udp(), tos=tos)
     own, other = ENDS[4]
-    odd = {
-        "broadcast": b"\xff" * 4,
-        "multicast": b"\xe0\0\0\1",
-        "loopback": b"\x7f\0\0\1",
-        "link-local": b"\xa9\xfe\1\1",
-    }
-    for name, address in {**odd, "unspecified": bytes(4), "class E": b"\xf0\0\0\1"}.items():
-        yield f"to {name}", ipv4(udp(), ends=(own, address))
-        yield f"from {name}", ipv4(udp(), ends=(address, other))
+    for name, address in edges(4):
+        yield f"to {name}", ipv4(udp(), ends=(own, address.packed))
+        yield f"from {name}", ipv4(udp(), ends=(address.packed, other))
     yield "to itself", ipv4(udp(), ends=(own, own))
     yield "backwards", ipv4(udp(), ends=(other, own))
+
+
+def edges(version: int) -> Iterator[tuple[str, IpAddress]]:
+    """The first and last address of every class, one amid it, and its neighbours, by name."""
+    found: dict[int, str] = {}
+    for row in CLASSES:
+        first, last = int(row.network.network_address), int(row.network.broadcast_address)
+        if row.network.version == version:
+            for place in (first - 1, first, first + 1, (first + last) // 2, last - 1, last, last + 1):
+                found.setdefault(place, f"{row.name}, {place - first:+d}")
+    kind = IPv4Address if version == 4 else IPv6Address
+    return ((name, kind(place)) for place, name in found.items() if 0 <= place < 1 << kind(0).max_prefixlen)
 
 
 def _ipv6_chains() -> Iterator[tuple[str, tuple[bytes, int]]]:
@@ -258,17 +266,9 @@ def _ipv6_headers(room: int) -> Iterator[Named]:
     for tos in range(0, 256, 5):
         yield f"traffic class {tos}", ipv6(udp(), tos=tos, label=0xFFFFF - tos)
     own, other = ENDS[6]
-    odd = {
-        "multicast": "ff02::1",
-        "loopback": "::1",
-        "link-local": "fe80::1",
-        "unspecified": "::",
-        "IPv4-mapped": "::ffff:10.2.0.1",
-    }
-    for name, address in {name: ip_address(text).packed for name, text in odd.items()}.items():
-        if name != "IPv4-mapped":
-            yield f"to {name}", ipv6(udp(), ends=(own, address))
-        yield f"from {name}", ipv6(udp(), ends=(address, other))
+    for name, address in edges(6):
+        yield f"to {name}", ipv6(udp(), ends=(own, address.packed))
+        yield f"from {name}", ipv6(udp(), ends=(address.packed, other))
     yield "to itself", ipv6(udp(), ends=(own, own))
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from lispmob.datapath import pure, tier
 from lispmob.datapath.pure_segment import VnetHeader, segment
+from lispmob.wire.address_class import may_be_eid
 from tests.datapath import binding, corpus
 from tests.datapath.netlab import Lab, install_both, lab
 
@@ -38,7 +39,7 @@ def turned(packet: bytes) -> bytes:
 def payloads_of(packet: bytes, room: int) -> list[bytes]:
     """What has to leave for a packet that an application of a's sends."""
     inner = pure.parse(packet)
-    if inner is None or inner.ttl == 0 or not pure.is_unicast(inner.destination):
+    if inner is None or inner.ttl == 0 or not may_be_eid(inner.destination):
         return []
     ends = (inner.source.packed, inner.destination.packed)
     if ends[0] != corpus.ENDS[inner.version][0] or ends[0] == ends[1]:
@@ -52,7 +53,7 @@ def payloads_of(packet: bytes, room: int) -> list[bytes]:
 def delivered_of(payload: bytes, ttl: int, tos: int, *, copy_dscp: bool) -> list[bytes]:
     """What a's host has to get for a datagram from b."""
     verdict, _, inner = pure.read_data(payload)
-    if verdict is not pure.DataVerdict.OK or inner is None or not pure.is_unicast(inner.source):
+    if verdict is not pure.DataVerdict.OK or inner is None or not may_be_eid(inner.source):
         return []
     own = corpus.ENDS[inner.version][0]
     if inner.destination.packed != own or inner.source.packed == own or any(inner.source in net for net in OURS):
@@ -114,6 +115,8 @@ def test_each_packet_of_the_corpus_leaves_as_the_oracle_says(inner: int, outer: 
         wanted |= dict.fromkeys(payloads, name)
     with lab(tun_mtu_bytes=MTU) as both:
         install_both(both, outer)
+        for everything in ("0.0.0.0/0", "::/0"):  # of every class of addresses
+            both.a("install", prefix=everything, locators=[both.links[0].rloc("b", outer)])
         both.a.run("ethtool -K up0 tx-udp-segmentation off")  # else a run of equal length stays one frame on a veth
         both.b("sniff", name="wire", interface="up0")
         seen = {wish: emit(both, wish, list(packets.values())) for wish in ("tun", "ebpf")}

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from lispmob.control.effect import SendControl
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.map_resolver import RemoteMapServer
@@ -168,7 +169,28 @@ def test_an_answer_is_never_sent_where_it_could_do_harm(rloc: str) -> None:
 def test_a_stranger_cannot_have_us_write_into_a_private_network() -> None:
     hub = plane(site("10.1.0.0/16"))
 
-    assert hub.on_datagram(ask("10.9.0.1/32", rlocs=["192.168.0.5"], source="8.8.8.8"), now=0.0) == []
+    (answer,) = hub.on_datagram(ask("10.9.0.1/32", rlocs=["192.168.0.5"], source="8.8.8.8"), now=0.0)
+
+    assert isinstance(answer, SendControl)
+    assert answer.destination == ip_address("8.8.8.8")  # where it asked from, as through a NAT
+
+
+def test_who_names_a_private_and_a_public_address_is_answered_at_the_public_one_alone() -> None:
+    hub = plane(site("10.1.0.0/16"))
+
+    (answer,) = hub.on_datagram(ask("10.9.0.1/32", rlocs=["192.168.0.5", "9.9.9.9"], source="8.8.8.8"), now=0.0)
+
+    assert isinstance(answer, SendControl)
+    assert answer.destination == ip_address("9.9.9.9")
+
+
+def test_inside_one_private_network_the_answer_goes_to_the_address_that_was_named() -> None:
+    hub = plane(site("10.1.0.0/16"))
+
+    (answer,) = hub.on_datagram(ask("10.9.0.1/32", rlocs=["192.168.0.5"], source="192.168.0.6"), now=0.0)
+
+    assert isinstance(answer, SendControl)
+    assert answer.destination == ip_address("192.168.0.5")
 
 
 @pytest.mark.parametrize("flags", [{"is_smr": True}, {"dont_map_reply": True}])
@@ -217,3 +239,41 @@ def test_what_we_sent_to_an_etr_that_is_ourselves_goes_round_no_more() -> None:
     (out,) = sent(hub.on_datagram(ask("10.1.0.1/32"), now=0.0))
 
     assert hub.on_datagram(Arrival(out.payload, HUB, 4342, HUB), now=0.0) == []
+
+
+def without_inner_checksum(asked: Arrival) -> Arrival:
+    """As lispers.net sends it."""
+    ecm = replace(EncapsulatedControl.decode(asked.payload), has_checksum=False)
+    return replace(asked, payload=ecm.encode())
+
+
+def test_a_question_without_an_inner_checksum_is_answered_and_counted() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
+
+    effects = hub.on_datagram(without_inner_checksum(ask("10.1.0.1/32", nonce=99)), now=1.0)
+
+    assert reply_in(effects).nonce == 99
+    assert hub.counters["rx_ecm_unsummed"] == 1
+    assert hub.counters["rx_ecm"] == 0
+
+
+def test_a_question_is_passed_on_to_an_etr_with_its_inner_checksum_filled_in() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32", proxy_map_reply=False), now=0.0)
+    question = ask("10.1.0.1/32")
+
+    (out,) = sent(hub.on_datagram(without_inner_checksum(question), now=1.0))
+
+    assert out.payload == question.payload
+
+
+def test_a_question_with_a_wrong_inner_checksum_is_refused() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
+    question = ask("10.1.0.1/32")
+    payload = bytearray(question.payload)
+    payload[4 + 20 + 6] ^= 1
+
+    assert hub.on_datagram(replace(question, payload=bytes(payload)), now=1.0) == []
+    assert (hub.counters["rx_ecm"], hub.counters["rx_ecm_unsummed"]) == (1, 0)

@@ -88,7 +88,7 @@ def test_it_registers_answers_and_remembers_over_a_restart(namespace: Namespace,
     config = write_config(tmp_path)
 
     with running(namespace, config):
-        assert register(namespace).nonce == 1
+        assert register(namespace).records[0].eid_prefix == eid("10.1.0.1/32")
         assert look_up(namespace) == [NODE]
     with running(namespace, config):
         assert look_up(namespace) == [NODE]
@@ -108,6 +108,25 @@ def test_a_kill_loses_nothing_that_was_there_for_some_seconds(namespace: Namespa
         process.wait(10)
 
     with running(namespace, config):
+        assert look_up(namespace) == [NODE]
+
+
+def test_a_register_that_was_recorded_is_refused_after_a_kill_too(namespace: Namespace, tmp_path: Path) -> None:
+    config, node = write_config(tmp_path), xtr(NODE)
+    recorded, newer = node.register("10.1.0.1/32", rlocs=["192.0.2.9"]).payload, node.register("10.1.0.1/32").payload
+    with running(namespace, config) as process, node_socket(namespace) as sender:
+        for payload in (recorded, newer):
+            sender.sendto(payload, (HUB, 4342))
+            sender.recv(2000)
+        deadline = time.monotonic() + 10
+        while NODE not in namespace.run(*LISPHUB, "-c", str(config), "--show"):
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+
+    with running(namespace, config) as process, node_socket(namespace) as sender:
+        sender.sendto(recorded, (HUB, 4342))
+        wait_for(process, "needs 'strict-nonces: auto' in its site")
         assert look_up(namespace) == [NODE]
 
 
@@ -151,7 +170,7 @@ def test_without_a_writable_state_file_it_works_and_says_so(namespace: Namespace
         try:
             wait_for(process, "registrations will not survive a restart")
             wait_for(process, "ready")
-            assert register(namespace).nonce == 1
+            assert register(namespace).records[0].eid_prefix == eid("10.1.0.1/32")
         finally:
             process.terminate()
 

@@ -9,7 +9,6 @@ from ipaddress import ip_network
 
 import pytest
 
-from lispmob.mh.guard import left_behind
 from lispmob.mh.kernel import KernelRouter
 from tests.mh.test_kernel_routing_effect import FULL, SPLIT, Host, net
 
@@ -62,7 +61,7 @@ def test_after_a_stop_it_is_refused_when_that_is_wanted(net: Host, where: str) -
     net.apply(GUARDED)
 
     with net.host.entered():
-        asyncio.run(KernelRouter().clean_up(left_behind(GUARDED)))
+        asyncio.run(KernelRouter().clean_up(GUARDED))
     stopped = fate(net, where)
     with net.host.entered():
         asyncio.run(KernelRouter().clean_up())

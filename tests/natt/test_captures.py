@@ -43,7 +43,7 @@ OLD_INSIDE = "oor-nat-traversal-olddraft-inside.pcap"
 
 
 def packets(name: str) -> list[UdpPacket]:
-    return [parse_ip_udp(raw, needs_checksum=False) for raw in read_pcap(CAPTURES / name)]
+    return [parse_ip_udp(raw) for raw in read_pcap(CAPTURES / name)]
 
 
 def arrival(udp: UdpPacket) -> Arrival:

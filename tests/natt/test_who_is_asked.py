@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from lispmob.control.effect import SendControl
+from lispmob.wire.info import InfoRequest
 from tests.natt.nat_box import NatBox, World
-from tests.natt.world import OOR_KEY, RTR, MapServerHost, NodeHost, RtrHost, locator
+from tests.natt.world import OOR_KEY, RTR, FragileMapServerHost, MapServerHost, NodeHost, RtrHost, locator
+
+PRIVATE = ["10.0.1.2", "172.16.4.1", "192.168.1.2", "100.64.0.9"]
 
 
 def test_a_public_uplink_does_not_ask_a_server_that_may_die_of_the_question() -> None:
@@ -20,6 +24,127 @@ def test_a_public_uplink_does_not_ask_a_server_that_may_die_of_the_question() ->
     assert server.asked == 0
     assert record is not None
     assert [str(one.address) for one in record.locators] == ["192.0.2.10"]
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_a_server_that_may_die_of_the_question_is_registered_with_from_a_private_address_at_once(address: str) -> None:
+    world = World()
+    server = FragileMapServerHost(world)
+    node = NodeHost(world, key=OOR_KEY)
+    node.attach((locator(address), world.internet))  # a campus: nobody translates
+
+    world.run(0.5)
+
+    record = server.record()
+    assert record is not None
+    assert [str(one.address) for one in record.locators] == [address]
+    assert node.traversal.plan.asks_mapping_system
+
+
+@pytest.mark.parametrize("is_translated", [False, True])
+def test_no_server_dies_of_a_day_with_a_default_configuration(is_translated: bool) -> None:
+    world = World()
+    server = FragileMapServerHost(world)
+    node = NodeHost(world, key=OOR_KEY)
+    segment = NatBox(world, "203.0.113.200") if is_translated else world.internet
+    node.attach((locator("10.0.1.2"), segment))
+
+    world.run(86400.0)
+
+    assert server.deaths == 0
+
+
+def test_a_server_that_its_operator_restarts_is_not_asked_to_death_either() -> None:
+    world = World()
+    server = FragileMapServerHost(world)
+    node = NodeHost(world, key=OOR_KEY)
+    node.attach((locator("10.0.1.2"), world.internet))
+
+    for _ in range(10):
+        world.run(20.0)
+        server.is_up = False
+        world.run(70.0)
+        server.is_up = True
+
+    assert server.deaths == 0
+
+
+def test_a_server_that_comes_up_after_the_node_is_not_asked_to_death() -> None:
+    world = World()
+    server = FragileMapServerHost(world)
+    server.is_up = False
+    node = NodeHost(world, key=OOR_KEY)
+    node.attach((locator("10.0.1.2"), world.internet))
+    world.run(30.0)
+    server.is_up = True
+
+    world.run(600.0)
+
+    assert server.deaths == 0
+    assert server.record() is not None
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_registers_that_get_lost_do_not_make_a_server_look_as_if_it_had_rtrs(lost: int) -> None:
+    world = World()
+    server = FragileMapServerHost(world)
+    server.drops = {True: lost}
+    node = NodeHost(world, key=OOR_KEY)
+    node.attach((locator("10.0.1.2"), world.internet))
+
+    world.run(600.0)
+
+    assert server.deaths == 0
+    assert server.record() is not None
+
+
+def test_a_server_that_fell_silent_after_the_question_is_never_asked_again() -> None:
+    world = World()
+    server = FragileMapServerHost(world)
+    server.drops = {True: 4}  # bad luck: it looks as if there were RTRs
+    node = NodeHost(world, key=OOR_KEY)
+    node.attach((locator("10.0.1.2"), world.internet))
+    world.run(20.0)
+    assert server.deaths == 1
+
+    for _ in range(20):
+        server.is_up = True
+        server.drops = {True: 4}
+        world.run(300.0)
+
+    assert server.deaths == 1
+    assert server.is_up
+
+
+@pytest.mark.parametrize("lost", [{}, {True: 1}, {False: 1}, {False: 2}])
+def test_a_server_of_that_kind_with_rtrs_is_asked_and_serves_a_node_behind_a_nat(lost: dict[bool, int]) -> None:
+    world = World()
+    server = FragileMapServerHost(world, (RTR,))
+    server.drops = lost
+    RtrHost(world)
+    node = NodeHost(world, key=OOR_KEY)
+    node.attach((locator("192.168.1.2"), NatBox(world, "203.0.113.200")))
+
+    world.run(8.0 if False in lost else 2.0)
+
+    assert node.state == "relayed"
+
+
+def test_a_hub_of_ours_is_asked_in_a_way_that_harms_nobody_and_as_fast_as_with_another_key() -> None:
+    times = []
+    for options in ({}, {"key": OOR_KEY}):
+        world = World()
+        MapServerHost(world)
+        RtrHost(world)
+        node = NodeHost(world, **options)  # type: ignore[arg-type]
+        node.attach((locator("192.168.1.2"), NatBox(world, "203.0.113.200")))
+        world.run(2.0)
+        assert node.state == "relayed"
+        times.append([at for at, event in node.events if event.fields.get("to") == "relayed"])
+    questions = [one.payload for _, one in node.sent if isinstance(one, SendControl) and one.payload[0] >> 4 == 7]
+
+    assert times[0] == times[1]
+    assert len(InfoRequest.decode(questions[0]).authentication) == 12
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from lispmob.hub.info import InfoResponder
 from lispmob.hub.map_resolver import MapResolver
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer, decode_relayed
-from lispmob.hub.rtr import MapServerLink, Rtr
-from lispmob.hub.rtr_effect import InData, RtrEffect, SendFromRelayPort, Stranger
+from lispmob.hub.rtr import MapServerLink, Rtr, RtrPlaneEffect
+from lispmob.hub.rtr_effect import InData, SendFromRelayPort, Stranger
 from lispmob.hub.rtr_lispers import NatCache
 from lispmob.hub.site import Site
 from lispmob.natt.arrival import DataControl
@@ -104,6 +104,38 @@ class MapServerHost:
         return found.record if found else None
 
 
+class FragileMapServerHost(MapServerHost):
+    """As Open Overlay Router's: without RTRs it dies of a whole Info-Request; with some it takes I=1 from them alone.
+
+    A message whose digest is cut is dropped unread either way.
+    """
+
+    def __init__(self, world: World, rtrs: Sequence[IpAddress] | None = None) -> None:
+        super().__init__(world, rtrs)
+        self.deaths = 0
+        self.is_up = True
+        self.drops: dict[bool, int] = {}  # by whether a register has an xTR-ID: how many more of them get lost
+
+    def on_packet(self, packet: Packet) -> None:
+        kind = packet.payload[0] >> 4
+        if not self.is_up:
+            return
+        if kind == MessageType.INFO:
+            if len(InfoRequest.decode(packet.payload).authentication) < OOR_KEY.mac_octets:
+                return
+            if not self.knows_natt:
+                self.deaths += 1
+                self.is_up = False
+        if kind == MessageType.MAP_REGISTER:
+            has_xtr_id = MapRegister.decode(packet.payload).xtr_id is not None
+            if self.drops.get(has_xtr_id, 0) > 0:
+                self.drops[has_xtr_id] -= 1
+                return
+            if has_xtr_id and self.knows_natt:
+                return
+        super().on_packet(packet)
+
+
 class RtrHost:
     """An RTR with a datapath of a dictionary."""
 
@@ -137,7 +169,7 @@ class RtrHost:
         if isinstance(message, EncapsulatedControl) and message.to_rtr:
             self._perform(self.rtr.on_encapsulated_control(arrival, message, self.world.now))
         elif isinstance(message, MapRequest):
-            self._perform(self.rtr.on_probe(arrival, message))
+            self._perform(self.rtr.on_probe(arrival, self.world.now))
 
     def _on_data(self, packet: Packet) -> None:
         if DataHeader.decode(packet.payload).instance_id == CONTROL_INSTANCE_ID:
@@ -166,7 +198,7 @@ class RtrHost:
         elif (public := self.public.get(udp.destination)) is not None:
             self.world.internet.send(Packet(self.address, 40000, public, DATA_PORT, packet.payload))
 
-    def _perform(self, effects: Iterable[RtrEffect]) -> None:
+    def _perform(self, effects: Iterable[RtrPlaneEffect]) -> None:
         for effect in effects:
             if isinstance(effect, SendControl):
                 packet = Packet(self.address, CONTROL_PORT, effect.destination, effect.port, effect.payload)

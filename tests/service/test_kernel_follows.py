@@ -18,7 +18,8 @@ from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import Fallback, NodeConfig
 from lispmob.iface_monitor.snapshot import NetworkState
-from lispmob.mh.plan import MAIN_TABLE, Plan, Route, plan
+from lispmob.mh.plan import Plan, Route, plan
+from lispmob.mh.rule import MAIN_TABLE
 from lispmob.service import assembly
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
@@ -87,7 +88,7 @@ class Both:
             f"proxy-etrs: [203.0.113.99]\n"
             f"routing: {{mode: {mode}, overlay-prefixes: ['{OVERLAY[0]}', '{OVERLAY[1]}'], fallback: {fallback}}}\n"
         )
-        config: NodeConfig = assembly.node_config(self.file, bytes(16), 1)
+        config: NodeConfig = assembly.node_config(self.file, bytes(16))
         self.mappings = Mappings(ForwardingPolicy.of(config), 100)
         self.natives = NativeRoutes()
         self.now = 0.0

@@ -275,6 +275,7 @@ ecms = st.builds(
     relayed_by_rtr=flags,
     ttl=uint(8),
     traffic_class=uint(8),
+    has_checksum=flags,
 )
 messages: st.SearchStrategy[ControlMessage] = st.one_of(
     map_requests,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
@@ -92,19 +92,39 @@ def test_every_flipped_bit_of_an_ipv4_packet_is_noticed() -> None:
             parse_ip_udp(bytes(flipped))
 
 
-def test_control_needs_a_udp_checksum_and_data_does_not() -> None:
-    packet = replace(PACKET, has_checksum=False)
+@pytest.mark.parametrize("addresses", [("10.1.0.1", "10.2.0.7"), ("2001:db8::1", "2001:db8::7")])
+def test_an_absent_inner_checksum_is_accepted_and_told(addresses: tuple[str, str]) -> None:
+    source, destination = (ip_address(one) for one in addresses)
+    ecm = replace(ECM, source=source, destination=destination, has_checksum=False)
 
-    assert parse_ip_udp(packet.encode(), needs_checksum=False) == packet
-    with pytest.raises(MalformedMessage, match="absent"):
-        parse_ip_udp(packet.encode())
+    read = EncapsulatedControl.decode(ecm.encode())
+
+    assert read == ecm
+    assert not read.has_checksum
+
+
+@pytest.mark.parametrize("addresses", [("10.1.0.1", "10.2.0.7"), ("2001:db8::1", "2001:db8::7")])
+@pytest.mark.parametrize("wrong", [b"\0\1", b"\xff\xff", b"\x12\x34"])
+def test_a_wrong_inner_checksum_is_refused(addresses: tuple[str, str], wrong: bytes) -> None:
+    source, destination = (ip_address(one) for one in addresses)
+    raw = bytearray(replace(ECM, source=source, destination=destination).encode())
+    at = 4 + (20 if source.version == 4 else 40) + 6
+    raw[at : at + 2] = wrong
+
+    assert counter_of(bytes(raw)) == "rx_ecm"
+
+
+def test_what_we_make_has_an_inner_checksum() -> None:
+    made = EncapsulatedControl(SOURCE, 4342, DESTINATION, 4342, CONTROL["MRQ1"])
+
+    assert EncapsulatedControl.decode(made.encode()).has_checksum
 
 
 def test_a_udp_length_shorter_than_the_packet_ends_the_payload() -> None:
     long = replace(PACKET, has_checksum=False).encode()
     raw = long[:24] + (8 + 3).to_bytes(2) + long[26:]
 
-    assert parse_ip_udp(raw, needs_checksum=False).payload == b"pay"
+    assert parse_ip_udp(raw).payload == b"pay"
 
 
 def test_ipv6_packets_keep_their_flow_label_and_traffic_class() -> None:

@@ -108,7 +108,7 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
     if (!own || own->value != instance_id || !rloc || !all ||
         find(LM_SPACE_EIDS, outer_v4, 0, outer->destination[0], outer->destination[1]))
         return false;
-    if (!is_unicast(is_v4, source[0], source[1]) || find(LM_SPACE_EIDS, is_v4, 0, source[0], source[1]) ||
+    if (!lm_may_be_eid(is_v4, source[0], source[1]) || find(LM_SPACE_EIDS, is_v4, 0, source[0], source[1]) ||
         find(LM_SPACE_RLOCS, is_v4, 0, source[0], source[1]))
         return false;
     /* The table may say that nobody is there: the tun tier tells the control plane (destination.c). */

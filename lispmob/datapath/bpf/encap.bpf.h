@@ -23,7 +23,7 @@ struct out_flow {
     __u32 mark, generation;
     __u32 is_passed, is_v4; /* falls through; the outer family */
     __u32 ifindex, path, remote, room;
-    __u64 until; /* when a learned path MTU is forgotten; 0: there is none */
+    __u32 large; /* inner packets of so many octets are large for the path */
     __u32 sum;   /* of the outer IPv4 header without length, TOS and TTL */
     __u32 has_relays; /* what is sent to them has to be answered soon */
     __u8 head[OUTER_V6] __attribute__((aligned(8)));
@@ -181,7 +181,7 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
         (is_lisp_port((__u16)(flow->words[0] >> 16)) || is_lisp_port((__u16)(flow->words[0] >> 32))))
         return false;
     struct lm_trie_value *own = find(LM_SPACE_EIDS, is_v4, 0, source[0], source[1]);
-    if (!own || !is_unicast(is_v4, to[0], to[1]) || find(LM_SPACE_EIDS, is_v4, 0, to[0], to[1]) ||
+    if (!own || !lm_may_be_eid(is_v4, to[0], to[1]) || find(LM_SPACE_EIDS, is_v4, 0, to[0], to[1]) ||
         find(LM_SPACE_GUARD, is_v4, 0, to[0], to[1]) || !mark_lane(s, flow->mark, &lane))
         return false;
     __u32 instance_id = own->value;
@@ -224,16 +224,11 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
     flow->remote = locator->remote;
     if (!flow->is_v4 && !is_straight(s, flow, locator))
         return false;
-    flow->until = 0;
-    __u32 mtu = path->mtu, learned = remote->path_mtu;
-    if (learned && learned < mtu) {
-        flow->until = remote->learned_at + LEARNED_FORGET_NS;
-        if (bpf_ktime_get_ns() <= flow->until)
-            mtu = learned;
-        else
-            flow->until = 0;
-    }
-    flow->room = mtu - (flow->is_v4 ? OUTER_V4 : OUTER_V6);
+    __u32 mtu = path->mtu, found = remote->mtu[way.path & (LM_SHARED_PATHS - 1)], added = flow->is_v4 ? OUTER_V4 : OUTER_V6;
+    if (found && found < mtu)
+        mtu = found;
+    flow->room = mtu - added;
+    flow->large = lm_large_from(mtu) - added;
     __u32 pool = path->pool ? path->pool : 1, at = (__u32)(hash * 0x9e3779b97f4a7c15ull >> 40) % pool;
     put_head(flow, path, locator, instance_id, path->ports[at % LM_SHARED_POOL], hash, s->status);
     return true;
@@ -288,10 +283,8 @@ int lm_encap(struct __sk_buff *skb)
     if (!flow || flow->is_passed)
         return FALL_THROUGH;
     __u64 now = bpf_ktime_get_ns();
-    if (flow->until && now > flow->until)
-        decide_anew(s, flow);
-    if (flow->is_passed || (segments > 1 ? repeated + skb->gso_size : length) > flow->room ||
-        is_for_report(s, flow->path, flow->remote, now, length) ||
+    __u32 size = segments > 1 ? repeated + skb->gso_size : length;
+    if (size > flow->room || is_for_report(s, flow->path, flow->remote, now, length, size >= flow->large) ||
         (flow->has_relays && waits_in_vain(s, flow->path, now)))
         return FALL_THROUGH;
 

@@ -12,6 +12,7 @@
 #ifdef __bpf__
 typedef __u64 uint64_t;
 typedef __u32 uint32_t;
+typedef __u16 uint16_t;
 #define LM_SHARED(type) volatile type
 #else
 #include <stdint.h>
@@ -126,7 +127,8 @@ struct lm_shared_state {
     struct lm_traffic traffic[2];
     LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered; LM_STALL_REPORTED. By path */
     LM_SHARED(uint32_t) suspect[LM_SHARED_PATHS];    /* the kernel may have lost the path: the tun tier finds out */
-    LM_SHARED(uint32_t) routes, spare_too; /* how often those of IPv6 may have changed: older ways do not count */
+    LM_SHARED(uint32_t) routes; /* how often those of IPv6 may have changed: older ways do not count */
+    LM_SHARED(uint32_t) tells_large; /* large packets are reported (mtu.c) */
     LM_SHARED(uint64_t) status;     /* what data headers say of our own locators: the bits, and LM_STATUS_TOLD */
     LM_SHARED(uint64_t) silence_at; /* when to look at those that are watched for silence; 0: no need */
 };
@@ -151,11 +153,24 @@ struct lm_echo {
     __u32 spare;
 };
 
+/*
+ * Outer packets of so many octets say something about the path MTU: what leaves for a locator in them is reported now and
+ * then. Below it are acknowledgements, questions and the like. A path that takes less has large packets all the same.
+ */
+#define LM_LARGE 1100u
+#define LM_LARGE_BELOW 64u
+#define LM_LARGE_ASK_NS 1000000u /* for so long the programs leave no other packet to the tun tier to report it */
+static inline __u32 lm_large_from(__u32 mtu)
+{
+    return mtu < LM_LARGE + LM_LARGE_BELOW ? mtu - LM_LARGE_BELOW : LM_LARGE;
+}
+
 /* What is found out about a locator. */
 struct lm_remote_state {
-    LM_SHARED(uint64_t) learned_at; /* nanoseconds, CLOCK_MONOTONIC */
-    LM_SHARED(uint32_t) path_mtu;   /* octets of the outer packet; 0: nothing learned */
-    LM_SHARED(uint32_t) head;       /* whose `company` counts for it, by its place; LM_NO_REMOTE: nobody's */
+    LM_SHARED(uint16_t) mtu[LM_SHARED_PATHS]; /* octets of the outer packet, by path; 0: what the uplink takes */
+    LM_SHARED(uint64_t) large_at;    /* when large packets are to be reported again: nanoseconds, CLOCK_MONOTONIC */
+    LM_SHARED(uint32_t) large_paths; /* by which large packets have left since the last report, as bits */
+    LM_SHARED(uint32_t) head;        /* whose `company` counts for it, by its place; LM_NO_REMOTE: nobody's */
     struct lm_silence silence;      /* of the locator itself */
     struct lm_silence company;      /* of all locators of a peer together, who may answer from another than we send to */
     struct lm_echo echo;

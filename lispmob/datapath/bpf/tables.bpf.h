@@ -12,6 +12,7 @@
 
 #include "shared.h"
 
+#include "../address_class.h"
 #include "../draw.h"
 #include "../siphash.h"
 
@@ -26,7 +27,6 @@
 
 #define V4 1u
 #define V6 2u
-#define LEARNED_FORGET_NS 600000000000ull /* mtu.c */
 #define ASK_AGAIN_NS 1000000ull           /* the tun tier's thread has not run yet, or the packet was lost */
 #define SILENCE_TOLD (~0ull)              /* silence.c */
 
@@ -153,17 +153,6 @@ static __always_inline struct lm_shared_address make_address(bool is_v4, __u64 h
     __u64 halves[2] = {first_half(is_v4, high), bpf_cpu_to_be64(low)};
     __builtin_memcpy(made.octets, halves, sizeof halves);
     return made;
-}
-
-static __always_inline bool is_unicast(bool is_v4, __u64 high, __u64 low)
-{
-    if (is_v4) {
-        __u32 first = (__u32)high >> 24;
-        return first != 0 && first != 127 && first < 224 && (__u32)high >> 16 != 0xa9fe;
-    }
-    if (high >> 56 == 0xff || high >> 54 == 0xfe80 >> 6)
-        return false;
-    return high != 0 || low > 1;
 }
 
 /* Headers that are not the transport's: the tun tier walks them. */

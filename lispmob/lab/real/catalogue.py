@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from lispmob.lab.real import in_the_open, peers, rented
+from lispmob.lab.real import in_the_open, narrow, peers, rented
 from lispmob.lab.real.scenario import Scenario
 
-SCENARIOS: Final[tuple[Scenario, ...]] = (*in_the_open.SCENARIOS, *peers.SCENARIOS, *rented.SCENARIOS)
+SCENARIOS: Final[tuple[Scenario, ...]] = (
+    *in_the_open.SCENARIOS,
+    *narrow.SCENARIOS,
+    *peers.SCENARIOS,
+    *rented.SCENARIOS,
+)
 
 
 def by_name(name: str) -> Scenario:
