@@ -17,6 +17,14 @@ class Guard:
     own_rlocs: frozenset[IpAddress] = frozenset()
     mapping_system: frozenset[IpAddress] = frozenset()
 
+    def is_ours(self, address: IpAddress) -> bool:
+        """True for one of our RLOCs or EIDs."""
+        return address in self.own_rlocs or any(eid.contains(address) for eid in self.own_eids)
+
+    def is_infrastructure(self, address: IpAddress, instance_id: int) -> bool:
+        """True for what must be reached without LISP."""
+        return not instance_id and (address in self.mapping_system or address in self.own_rlocs)
+
     def is_overclaim(self, record: MappingRecord, prefix: EidPrefix) -> bool:
         """True for a positive mapping that would capture everything, or something of ours."""
         if not record.locators:

@@ -221,6 +221,25 @@ class ReachabilityChanged:
     is_up: bool
 
 
+@dataclass(frozen=True, slots=True)
+class WayAnswered:
+    """A question to the mapping system, or to an RTR, left by this locator of ours and was answered."""
+
+    local: IpAddress
+    ifindex: int
+    rtt_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaysInDoubt:
+    """Something that should have been answered was not: which of our uplinks still lead anywhere?"""
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessWanted:
+    """Do the RTRs still answer? Then the uplinks without one that are silent are dead, and not the world."""
+
+
 MachineEffect: TypeAlias = (
     Effect
     | Count
@@ -231,5 +250,8 @@ MachineEffect: TypeAlias = (
     | FollowUpDue
     | PathChanged
     | ReachabilityChanged
+    | WayAnswered
+    | WaysInDoubt
+    | WitnessWanted
 )
 """What a machine hands to the node, which routes the additional kinds to the inputs of other machines."""

@@ -109,9 +109,27 @@ def decide(
 def usable_locators(
     locators: Iterable[Locator], policy: ForwardingPolicy, own: LocatorSet
 ) -> tuple[UsableLocator, ...]:
-    """Those that we may and can encapsulate to, most preferred first; equal ones keep their order."""
+    """Those that we may and can encapsulate to, most preferred first; equal ones keep their order.
+
+    Of a family by which we reach nobody only when there are no others.
+    """
+    given = tuple(locators)
+    found = _usable_in(own.live_families, given, policy, own)
+    return found or possible_locators(given, policy, own)
+
+
+def possible_locators(
+    locators: Iterable[Locator], policy: ForwardingPolicy, own: LocatorSet
+) -> tuple[UsableLocator, ...]:
+    """The same whatever family they are of: it may lead somewhere again."""
+    return _usable_in(own.families, locators, policy, own)
+
+
+def _usable_in(
+    families: Container[int], locators: Iterable[Locator], policy: ForwardingPolicy, own: LocatorSet
+) -> tuple[UsableLocator, ...]:
     found: dict[IpAddress, UsableLocator] = {}
-    families, our_addresses = own.families, own.addresses
+    our_addresses = own.addresses
     for locator in locators:
         if not locator.is_reachable or locator.priority == NEVER:
             continue

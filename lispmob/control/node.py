@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 
 from lispmob.control.acceptance import Guard
-from lispmob.control.answering import Answerer, Asked
+from lispmob.control.answering import Answerer
 from lispmob.control.default_mappings import default_mappings
 from lispmob.control.effect import (
-    AskForEcho,
     Count,
     DropPending,
     Effect,
     Event,
     FollowUpDue,
-    InstallMapping,
     LookupFailed,
     MachineEffect,
     MappingLearned,
@@ -27,13 +25,11 @@ from lispmob.control.effect import (
     ReachabilityChanged,
     RefreshNeeded,
     RegistrationConfirmed,
-    RemoveMapping,
-    SendControl,
     UplinkChanged,
-    UplinksRanked,
-    UsePathMtu,
     UseStatusBits,
-    WatchForSilence,
+    WayAnswered,
+    WaysInDoubt,
+    WitnessWanted,
 )
 from lispmob.control.forwarding import ForwardingPolicy
 from lispmob.control.locator_set import LocalLocator, LocatorSet
@@ -46,6 +42,8 @@ from lispmob.control.peers import Peers, entry_targets
 from lispmob.control.preference import Preference
 from lispmob.control.probe_targets import ProbeTargets
 from lispmob.control.probing import ProbeConfig, Prober
+from lispmob.control.reachability import Reachability
+from lispmob.control.received import unpack
 from lispmob.control.registrations import Growing, NewNonce, Registrations
 from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
@@ -57,11 +55,9 @@ from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFro
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.traversal import Traversal
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
-from lispmob.wire.message import decode_control
 from lispmob.wire.record import Action, Locator, MappingRecord
 
 __all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig", "NodeEffect"]
@@ -82,9 +78,9 @@ class Node(NodeDisplay, NodeSizes):
         self.locators = LocatorSet()
         self.counters: Counter[str] = Counter()
         self._registrations = Registrations(config, jitter=jitter, next_nonce=next_nonce)
-        self.traversal = Traversal(
-            NattConfig.of(config), new_nonce=new_nonce, next_nonce=self._registrations.next_nonce
-        )
+        self.reachability = Reachability(config.eids, config.map_resolvers, new_nonce=new_nonce)
+        growing, asks = self._registrations.next_nonce, self.reachability.asks
+        self.traversal = Traversal(NattConfig.of(config), new_nonce=new_nonce, next_nonce=growing, asks=asks)
         self._direct = LocatorSet()  # the uplinks that need no RTR
         self._sending = LocatorSet()  # those that may send, with what our records say
         self._resolver = Resolver(config.map_resolvers, new_nonce=new_nonce)
@@ -111,7 +107,7 @@ class Node(NodeDisplay, NodeSizes):
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
         machines = (self._registrations, self._resolver, self._smr, self._mappings, self.traversal)
-        others = (self._prober, self._targets, self._preference, self._own_status, self.path_mtus)
+        others = (self._prober, self._targets, self._preference, self._own_status, self.path_mtus, self.reachability)
         times = [machine.wake_at() for machine in (*machines, *others)]
         return min((at for at in times if at is not None), default=None)
 
@@ -142,10 +138,10 @@ class Node(NodeDisplay, NodeSizes):
             return self._route(taken, now)
         return in_data(self.on_datagram(arrival.as_datagram(), now), arrival, self.plan)
 
-    def on_stalled(self, address: IpAddress, now: float) -> list[NodeEffect]:
+    def on_stalled(self, address: IpAddress, now: float, ifindex: int = 0) -> list[NodeEffect]:
         """What leaves by this uplink's RTR has not been answered for longer than a round trip."""
         return self._route(
-            [*self.traversal.on_stalled(address, now), *self.path_mtus.on_silence(now, local=address)], now
+            [*self.traversal.on_stalled(address, now, ifindex), *self.path_mtus.on_silence(now, local=address)], now
         )
 
     def on_traversal(self, effects: Iterable[NattEffect], now: float) -> list[NodeEffect]:
@@ -157,7 +153,7 @@ class Node(NodeDisplay, NodeSizes):
         asked = EidPrefix.host(destination, instance_id)
         if self.config.owner_of(source, instance_id) is None or source.version != destination.version:
             return self._route([Count("miss_source"), DropPending(asked, "source is no EID of ours")], now)
-        if self.config.owner_of(destination, instance_id) or self._is_infrastructure(destination, instance_id):
+        if self.config.owner_of(destination, instance_id) or self._guard().is_infrastructure(destination, instance_id):
             return self._route([Count("miss_guarded"), DropPending(asked, "never to be encapsulated")], now)
         if not self.plan.asks_mapping_system:
             return self._route(self.traversal.on_destination(source, asked, now), now)  # an RTR knows a way
@@ -192,7 +188,7 @@ class Node(NodeDisplay, NodeSizes):
         """Packets to it go unanswered for as long as WatchForSilence named. Its siblings may have died with it."""
         near = self._prober.on_suspicion(self._mappings.siblings(remote) if is_flowing else (), is_flowing, now)
         told = self._prober.on_unanswered(remote, is_flowing, now, is_alone=is_alone)
-        return self._route([*told, *near, *self.path_mtus.on_silence(now, remote=remote)], now)
+        return self._route([*told, *near, *self.path_mtus.on_silence(now, remote=remote), WaysInDoubt()], now)
 
     def on_echoed(self, local: IpAddress, remote: IpAddress, now: float) -> list[NodeEffect]:
         """The nonce that data to `remote` asked for came back in data to `local`."""
@@ -211,7 +207,7 @@ class Node(NodeDisplay, NodeSizes):
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
         effects: list[_Inner] = [*self._registrations.on_timer(now), *self.traversal.on_timer(now)]
-        for machine in (self._smr, self._resolver, self._mappings):
+        for machine in (self._smr, self._resolver, self._mappings, self.reachability):
             effects += machine.on_timer(now)
         if self._targets.due(now):
             found = self._targets.find(self.map_cache, self.locators, self.config.eids, now)
@@ -228,9 +224,9 @@ class Node(NodeDisplay, NodeSizes):
 
     def on_slept(self, now: float) -> list[NodeEffect]:
         """The clock jumped: we may be forgotten, and what we know may be old."""
-        effects: list[_Inner] = [*self.traversal.on_slept(now), *self._registrations.on_slept(now)]
-        effects += [*self._mappings.on_slept(now), *self._prober.on_slept(now), *self.path_mtus.on_slept()]
-        return self._route(effects, now)
+        effects: list[_Inner] = [*self.reachability.on_slept(now), *self.traversal.on_slept(now)]
+        effects += [*self._registrations.on_slept(now), *self._mappings.on_slept(now), *self._prober.on_slept(now)]
+        return self._route([*effects, *self.path_mtus.on_slept()], now)
 
     def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
         """A reload. What did not change goes on undisturbed."""
@@ -238,6 +234,7 @@ class Node(NodeDisplay, NodeSizes):
         effects: list[_Inner] = [*self._registrations.on_config(config, now)]
         effects += self.traversal.on_config(NattConfig.of(config), now)
         self._resolver.on_resolvers(config.map_resolvers)
+        self.reachability.on_config(config.eids, config.map_resolvers)
         self._answerer.on_eids(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._preference.on_config(config.preference, now)
         effects += self._own_status.on_config(heeds=config.heeds_status_bits, tells=config.status_bits == "send")
@@ -256,8 +253,8 @@ class Node(NodeDisplay, NodeSizes):
 
     def _rank(self, now: float) -> list[NodeEffect]:
         """Those of our RLOCs that reach nobody are announced as not to be used, as long as others reach somebody."""
-        silent = self._prober.is_silent
-        found = [one.silenced() if silent(one.address) else one for one in self._attached]
+        silent = self.reachability.silent
+        found = [one.silenced() if one.place in silent else one for one in self._attached]
         new = LocatorSet.of(self.locators.version + 1, found)
         old = self.locators
         if new.locators == old.locators:
@@ -277,27 +274,28 @@ class Node(NodeDisplay, NodeSizes):
         return self._mappings.on_policy(ForwardingPolicy.of(c), c.map_cache_limit, c.static_mappings, now)
 
     def _receive(self, datagram: Datagram, now: float) -> list[MachineEffect]:
-        message, source_port, ecm = decode_control(datagram.payload), datagram.source_port, None
-        if isinstance(message, EncapsulatedControl):
-            if not self._is_ours(message.destination):
-                return [Count("rx_policy")]
-            source_port, ecm, message = message.source_port, message, decode_control(message.message)
-            if not isinstance(message, MapRequest):
-                return [Count("rx_type")]
-        unsummed = [] if ecm is None or ecm.has_checksum else [Count("rx_ecm_unsummed")]
-        match message:
+        got = unpack(datagram, self._guard().is_ours)
+        if isinstance(got, Count):
+            return [got]
+        unsummed = [] if got.has_checksum else [Count("rx_ecm_unsummed")]
+        match message := got.message:
             case MapRequest(is_smr=True, is_probe=False):
                 return [*unsummed, *self._on_smr(message, datagram, now)]
             case MapRequest():
-                way = datagram.source, source_port, datagram.destination, datagram.ifindex
-                asked = Asked(message, *way, is_encapsulated=ecm is not None)
+                if got.is_encapsulated and self.reachability.on_map_reply(message.nonce, now):
+                    return []  # our own question, which an ETR is to answer that we are
                 own = self._sending if datagram.in_data else self._direct  # an RTR asks about the uplink behind it
-                heard = [] if (asker := solicited(message)) is None else self._on_sign_of(asker, now)
-                return [*unsummed, *self._answerer.on_map_request(asked, own, now), *heard]
+                answers = self._answerer.on_map_request(got.as_question(message, datagram), own, now)
+                is_probe, (source, at) = message.is_probe, (datagram.source, datagram.destination)
+                heard = self._prober.on_probed(source, at, now) if is_probe else ()
+                sign = () if (asker := solicited(message)) is None else self._on_sign_of(asker, now)
+                return [*unsummed, *answers, *heard, *sign]
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
                 self._preference.touch(now)
                 return [Count("rx_nonce")] if answered is None else [*answered]
+            case MapReply() if self.reachability.on_map_reply(message.nonce, now):
+                return []
             case MapReply():
                 return self._resolver.on_map_reply(message, datagram.destination, self._guard(), now)
             case MapNotify():
@@ -315,14 +313,14 @@ class Node(NodeDisplay, NodeSizes):
         if eid is None or entry is None:
             return [Count("rx_policy")]
         event = Event("smr-received", {"eid": str(eid), "rloc": str(datagram.source)})
-        return [event, *self._resolver.on_smr(eid, entry.prefix, self._source_for(eid), now)]
+        return [event, *self._resolver.on_smr(eid, entry.prefix, self.config.source_for(eid), now)]
 
     def _on_sign_of(self, eid: EidPrefix, now: float) -> list[MachineEffect]:
         """A host that we refuse packets to is there: the mapping system may know better by now, no more is believed."""
         refuted = self._mappings.refuted(eid.address, eid.instance_id)
         if refuted is None or not self.plan.asks_mapping_system:
             return []
-        return self._resolver.on_smr(eid, refuted.prefix, self._source_for(eid), now)
+        return self._resolver.on_smr(eid, refuted.prefix, self.config.source_for(eid), now)
 
     def _on_plan(self, now: float) -> list[_Inner]:
         """Uplinks need RTRs, or need them no more: the whole handover leaves here, registers first, then the SMRs."""
@@ -337,10 +335,26 @@ class Node(NodeDisplay, NodeSizes):
         effects += self._resolver.on_locators(self._direct)
         effects += self._mappings.on_defaults(default_mappings(plan, self.config.eids), now)
         effects += self._prober.on_locators(self._direct, now)  # nobody could answer the others
+        relayed = [one.locator for one in plan.uplinks if one.relays or not one.is_usable]
+        in_the_open = [one.locator for one in plan.uplinks if one.is_usable and not one.relays]
+        effects += self.reachability.on_locators(in_the_open, relayed, now)
         return [*effects, *self._status(now)]
 
     def _status(self, now: float) -> list[UseStatusBits]:
-        return self._own_status.on_locators(self._direct, self._prober.is_silent, now)
+        return self._own_status.on_locators(self._direct, self.is_silent, now)
+
+    def _weigh(self, now: float) -> list[NodeEffect]:
+        """Which of our RLOCs lead anywhere, by all that was heard: a change is announced, and obeyed."""
+        self.reachability.on_peers(self._prober.heard, self._prober.silent)
+        weighed = self.reachability.weigh(one.place for one in self._attached)
+        if weighed is None:
+            return []
+        self._resolver.on_heard(self.reachability.heard)
+        out: list[NodeEffect] = []
+        for change in weighed:
+            out += [Event("uplink-answers" if change.is_up else "uplink-silent", {"rloc": str(change.local)}), change]
+        out += self._route(self.traversal.on_evidence(now), now)
+        return [*out, *self._rank(now), *self._status(now)] if weighed else out
 
     def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
         """Hand what is meant for other machines to them; return the rest, in order."""
@@ -366,31 +380,30 @@ class Node(NodeDisplay, NodeSizes):
                     waiting.extend(self._mappings.on_lookup_failed(failed, now))
                 case RefreshNeeded(prefix):
                     if self.plan.asks_mapping_system:
-                        waiting.extend(self._resolver.on_aging(prefix, self._source_for(prefix), now))
+                        waiting.extend(self._resolver.on_aging(prefix, self.config.source_for(prefix), now))
                 case ReachabilityChanged(remote, is_up):
                     out.append(Event("rloc-reachable" if is_up else "rloc-unreachable", {"rloc": str(remote)}))
                     waiting.extendleft(reversed(self._mappings.on_reachability(remote, is_up, now)))
                     if not is_up:  # packets go to the others now: whatever killed this one may have killed them, too
                         waiting.extend(self._prober.on_suspicion(self._mappings.siblings(remote), False, now))
-                case UplinkChanged(local, is_up) as changed:
-                    out += [Event("uplink-answers" if is_up else "uplink-silent", {"rloc": str(local)}), changed]
-                    out += [*self._rank(now), *self._status(now)]
-                case PathChanged():
+                case UplinkChanged():
+                    pass  # weighed below, with everything else that was heard
+                case WayAnswered(local, ifindex, rtt_s):
+                    self.reachability.on_answered((local, ifindex), rtt_s, now)
+                case WaysInDoubt():
+                    waiting.extend(self.reachability.on_doubt(now))
+                case WitnessWanted():
+                    waiting.extend(self.traversal.on_witness_wanted(now))
+                case PathChanged(is_up=is_up):
                     self._preference.touch(now)
+                    if not is_up:
+                        waiting.extend(self.reachability.on_doubt(now, is_urgent=True))
                 case FollowUpDue():
                     waiting.extend(self._smr.on_peers(self._smr_targets(now), now))
                     waiting.extend(self._mappings.in_use(now))
-                case SendControl() | InstallMapping() | RemoveMapping() | DropPending() | Event() as effect:
+                case effect:  # for the daemon: the type says that nothing else is left
                     out.append(effect)
-                case (
-                    WatchForSilence() | SendFromDataPort() | UplinksRanked() | UseStatusBits() | AskForEcho() as effect
-                ):
-                    out.append(effect)
-                case UsePathMtu() as effect:
-                    out.append(effect)
-                case unknown:
-                    assert_never(unknown)
-        return out
+        return [*out, *self._weigh(now)]
 
     def _learn(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
         """Take in an answer; when it shows that a peer has moved, make sure that it knows where we are."""

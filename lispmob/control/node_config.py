@@ -92,6 +92,11 @@ class NodeConfig:
         fitting = (eid for eid in self.eids if eid.family == family and eid.instance_id == instance_id)
         return next(fitting, None)
 
+    def source_for(self, prefix: EidPrefix) -> IpAddress | None:
+        """The address of ours that peers in this prefix know us by."""
+        eid = self.eid_for(prefix.family, prefix.instance_id)
+        return eid.address if eid is not None else None
+
     def owner_of(self, address: IpAddress, instance_id: int) -> EidPrefix | None:
         """Our EID-Prefix that holds this address."""
         holding = (eid for eid in self.eids if eid.instance_id == instance_id and eid.contains(address))

@@ -11,6 +11,7 @@ from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import NodeConfig
 from lispmob.control.preference import Preference
 from lispmob.control.probing import Path, Prober
+from lispmob.control.reachability import Reachability
 from lispmob.control.registration import Registration
 from lispmob.control.registrations import Registrations
 from lispmob.control.resolver import Lookup, Resolver
@@ -30,6 +31,7 @@ class NodeDisplay:
     _mappings: Mappings
     _prober: Prober
     _preference: Preference
+    reachability: Reachability
 
     @property
     def registrations(self) -> tuple[Registration, ...]:
@@ -72,8 +74,9 @@ class NodeDisplay:
         return ranks.get(interface, 0) % 2 == 0
 
     def is_silent(self, local: IpAddress) -> bool:
-        """True when this RLOC of ours reaches nobody, while others reach the same locators."""
-        return self._prober.is_silent(local)
+        """True when this RLOC of ours is heard by nobody, while another one is: on every interface that has it."""
+        places = [one.place for one in self.locators.locators if one.address == local]
+        return bool(places) and all(place in self.reachability.silent for place in places)
 
     def is_reachable(self, remote: IpAddress) -> bool:
         """False when a remote locator answers none of ours."""

@@ -31,6 +31,8 @@ QUICKEST_VERDICT_S: Final = 1.9 * QUICKEST_S  # ours: a busy peer is given that 
 PRESSED_VERDICT: Final = 1.9  # ours, in round trips: where nothing was flowing there is time for doubt
 PRESSED_S: Final = 0.25  # ours: with a patience of one timeout at most, a dead path is left within two of them
 ECHO_REST: Final = 10  # ours, in intervals: a peer that sends to another locator of ours cannot echo to this one
+PROOF_ROUND_TRIPS: Final = 3.0  # ours: so that two peers who ask each other back come to an end
+PROOF_LASTS_S: Final = 0.5  # ours: older proof does not stand against a peer that seems to have doubts
 SILENCE: Final = "data unanswered"
 
 
@@ -97,6 +99,7 @@ class Path:
         self.quality = PathQuality()
         self.since = first_at
         self.why = "new"
+        self.answered_at: float | None = None
         self.wake_at = first_at
         self.last_heard: float | None = None
         self.can_echo = False
@@ -128,6 +131,12 @@ class Path:
         if self.quality.rtt_s is None:
             return config.timeout_s
         return max(config.timeout_s, self.quality.rtt_s + 4 * self.quality.rtt_variation_s)
+
+    def is_unproven(self, now: float) -> bool:
+        """True for a path that counts as up, though neither an answer nor data has come by it for a while."""
+        proofs = [at for at in (self.last_heard, self.answered_at) if at is not None]
+        lasts_s = max(PROOF_LASTS_S, PROOF_ROUND_TRIPS * (self.quality.rtt_s or 0.0))
+        return self.state is State.UP and (not proofs or now - max(proofs) > lasts_s)
 
     def on_due(self, config: ProbeConfig, jitter: float, now: float, peer_heard_at: float | None = None) -> Due:
         """The time has come (`wake_at`): what is to be sent now. Call again until it is not due.
@@ -182,6 +191,7 @@ class Path:
     def on_answer(self, rtt_s: float, is_late: bool, config: ProbeConfig, jitter: float, now: float) -> None:
         """A probe was answered; `is_late`: after it had been counted as lost."""
         (self.quality.on_late if is_late else self.quality.on_answer)(rtt_s)
+        self.answered_at = now
         if self.state is State.DOWN:
             self._answers += 1
             self._was_answered = True

@@ -24,28 +24,20 @@ from lispmob.control.effect import (
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.path import Due, Pair, Path, ProbeConfig, State
 from lispmob.control.patience import Patience
-from lispmob.control.rate_limit import TokenBucket
+from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 
-__all__ = [
-    "Pair",
-    "Path",
-    "PathChanged",
-    "ProbeConfig",
-    "Prober",
-    "ReachabilityChanged",
-    "UplinkChanged",
-    "WatchForSilence",
-]
+__all__ = ["Pair", "Path", "PathChanged", "ProbeConfig", "Prober", "ReachabilityChanged", "UplinkChanged"]
 
 PATHS_MAX: Final = 1024  # ours: 34 probes a second at the default interval
 NONCE_LIFETIME_S: Final = 10.0  # ours: a later answer tells nothing about now
 PROBE_INTERVAL_S: Final = 0.01  # ours: at most 100 probes a second in the long run
 PROBE_BURST: Final = 64
 FIRST_WITHIN_S: Final = 1.0  # ours: new locators are asked soon, and not all at once
+ASK_BACK_S: Final = 2.0  # ours: how often a peer's probes make us ask by a pair out of turn
 NONCE_MASK: Final = 0xFFFFFF  # RFC 9300, 5.3: 24 bits in data
 PATIENCE_CHANGE: Final = 0.05  # ours: the datapath need not know every microsecond
 
@@ -82,6 +74,7 @@ class Prober:
         self._patience: dict[IpAddress, Patience] = {}
         self._echoes: set[IpAddress] = set()  # that data asks for one
         self._limit = TokenBucket(PROBE_INTERVAL_S, PROBE_BURST)
+        self._asks_back: KeyedBuckets[Pair] = KeyedBuckets(ASK_BACK_S, limit=PATHS_MAX)
         self._limited_until = float("-inf")
 
     @property
@@ -97,9 +90,15 @@ class Prober:
         """False only when every pair with this locator has been found dead."""
         return remote not in self._unreachable
 
-    def is_silent(self, local: IpAddress) -> bool:
-        """True when this RLOC of ours reaches nobody, while others reach the same locators."""
-        return local in self._silent
+    @property
+    def silent(self) -> frozenset[IpAddress]:
+        """The RLOCs of ours that reach nobody, while others reach the same locators."""
+        return frozenset(self._silent)
+
+    @property
+    def heard(self) -> frozenset[IpAddress]:
+        """The RLOCs of ours that somebody answers."""
+        return frozenset(path.pair.local for path in self._paths.values() if path.state is State.UP)
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to probe."""
@@ -185,6 +184,13 @@ class Prober:
         for remote in remotes:
             for path in self._of(remote):
                 path.on_unanswered(is_flowing, self._config, now)
+        return self.on_timer(now)
+
+    def on_probed(self, remote: IpAddress, at: IpAddress, now: float) -> list[ProbeEffect]:
+        """A peer probes us, at `at`: maybe out of doubt. Pairs that nothing has proven for a while are asked back."""
+        for path in self._of(remote):
+            if path.pair.local != at and path.is_unproven(now) and self._asks_back.take(path.pair, now):
+                path.on_unanswered(False, self._config, now)
         return self.on_timer(now)
 
     def on_status_bits(self, fallen: Iterable[IpAddress], risen: Iterable[IpAddress], now: float) -> list[ProbeEffect]:

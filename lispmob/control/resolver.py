@@ -23,8 +23,10 @@ from lispmob.control.effect import (
     MachineEffect,
     MappingLearned,
     SendControl,
+    WayAnswered,
+    WaysInDoubt,
 )
-from lispmob.control.locator_set import LocatorSet
+from lispmob.control.locator_set import NEVER, LocalLocator, LocatorSet, Place
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -93,6 +95,7 @@ class _Transmission:
     sent_at: float
     itr_rlocs: tuple[IpAddress, ...]
     resolver: IpAddress
+    uplink: LocalLocator
 
 
 class Resolver:
@@ -102,6 +105,7 @@ class Resolver:
         self._map_resolvers = tuple(map_resolvers)
         self._new_nonce = new_nonce
         self._locators = LocatorSet()
+        self._heard: frozenset[Place] = frozenset()
         self._lookups: dict[EidPrefix, Lookup] = {}
         self._transmissions: OrderedDict[int, _Transmission] = OrderedDict()  # by nonce, oldest first
         self._preferred: IpAddress | None = None  # the Map-Resolver that answered last
@@ -131,6 +135,10 @@ class Resolver:
     def on_resolvers(self, map_resolvers: Sequence[IpAddress]) -> None:
         """The configured Map-Resolvers are these now."""
         self._map_resolvers = tuple(map_resolvers)
+
+    def on_heard(self, places: frozenset[Place]) -> None:
+        """From these of our RLOCs a question was answered: they are asked from first."""
+        self._heard = places
 
     def on_locators(self, locators: LocatorSet) -> list[MachineEffect]:
         """Our RLOCs are these now. Open lookups go on from there; without any RLOC they fail."""
@@ -175,6 +183,7 @@ class Resolver:
         effects: list[MachineEffect] = []
         for lookup in self.lookups:
             if lookup.wake_at <= now:
+                effects += [WaysInDoubt()] if lookup.tries else []
                 effects += self._fail(lookup, "unanswered") if lookup.tries >= MAX_TRIES else self._ask(lookup, now)
         return effects
 
@@ -194,13 +203,14 @@ class Resolver:
             lookup.to(State.ANSWERED)
         self._preferred = sent.resolver
         rtt_ms = round((now - sent.sent_at) * 1000, 3)
-        return [MappingLearned(lookup.asked, records, lookup.reason.value, rtt_ms)]
+        answered = WayAnswered(sent.uplink.address, sent.uplink.ifindex, now - sent.sent_at)
+        return [answered, MappingLearned(lookup.asked, records, lookup.reason.value, rtt_ms)]
 
     def _ask(self, lookup: Lookup, now: float) -> list[MachineEffect]:
         """Send one Map-Request, or put it off until the limits allow it."""
         self._lookups[lookup.asked] = lookup
-        resolvers = [one for one in self._by_preference() if one.version in self._locators.families]
-        if not resolvers:
+        ways = self._ways()
+        if not ways:
             return self._fail(lookup, "no-locator" if self._map_resolvers else "no-map-resolver")
         is_smr = lookup.reason is Reason.SMR
         total = self._for_misses if lookup.reason is Reason.MISS else self._for_known
@@ -214,16 +224,16 @@ class Resolver:
         self._per_prefix.take(lookup.asked, now)
         if is_smr:
             self._per_smr.take(lookup.limited_as, now)
-        resolver = resolvers[lookup.tries % len(resolvers)]
+        resolver, uplink = ways[lookup.tries % len(ways)]
         lookup.tries += 1
         lookup.wake_at = now + RETRY_S
-        return [self._send(lookup, resolver, now), Count("tx_map_request")]
+        return [self._send(lookup, resolver, uplink, now), Count("tx_map_request")]
 
-    def _send(self, lookup: Lookup, resolver: IpAddress, now: float) -> SendControl:
+    def _send(self, lookup: Lookup, resolver: IpAddress, uplink: LocalLocator, now: float) -> SendControl:
         nonce = self._new_nonce()
         lookup.nonces.add(nonce)
-        itr_rlocs = self._locators.itr_rlocs
-        self._transmissions[nonce] = _Transmission(lookup, now, itr_rlocs, resolver)
+        itr_rlocs = self._locators.itr_rlocs_from(uplink)
+        self._transmissions[nonce] = _Transmission(lookup, now, itr_rlocs, resolver, uplink)
         self._trim(now)
         asked = lookup.asked
         own = EidPrefix.host(lookup.source, asked.instance_id) if lookup.source is not None else None
@@ -242,14 +252,25 @@ class Resolver:
             destination_port=CONTROL_PORT,
             message=request.encode(),
         )
-        uplink = self._locators.best(resolver.version)
-        assert uplink is not None, resolver
         return SendControl(ecm.encode(), resolver, source=uplink.address, ifindex=uplink.ifindex)
 
     def _inner_source(self, family: int) -> IpAddress:
         """An inner source of the family asked for, when no EID of ours has it: an RLOC, or else nothing."""
         uplink = self._locators.best(family)
         return uplink.address if uplink is not None else ip_address("0.0.0.0" if family == 4 else "::")
+
+    def _ways(self) -> list[tuple[IpAddress, LocalLocator]]:
+        """Map-Resolvers and locators to ask from, in the order of trying.
+
+        All resolvers from the best locator, then from the next. Locators that were heard come before those that were
+        not, and those that lead nowhere last.
+        """
+        found: list[tuple[tuple[bool, bool, int], IpAddress, LocalLocator]] = []
+        for resolver in self._by_preference():
+            for place, uplink in enumerate(self._locators.for_family(resolver.version)):
+                is_heard = uplink.place in self._heard
+                found.append(((uplink.priority == NEVER, not is_heard, place), resolver, uplink))
+        return [(resolver, uplink) for _, resolver, uplink in sorted(found, key=lambda one: one[0])]
 
     def _by_preference(self) -> list[IpAddress]:
         """The configured Map-Resolvers in turn, beginning with the one that answered last."""

@@ -132,7 +132,7 @@ class SmrSender:
         message = MapRequest(
             nonce=self._new_nonce(),
             source_eid=from_prefix(target.eid),
-            itr_rlocs=self._locators.itr_rlocs,
+            itr_rlocs=self._locators.itr_rlocs_from(uplink),
             records=(EidRecord.of(target.peer),),
             is_smr=True,
             dont_map_reply=True,

@@ -105,7 +105,8 @@ struct lm_outer {
     size_t run; /* octets of each datagram but the last (UDP_GRO); 0: there is only one */
     uint64_t now;
     bool is_ephemeral;      /* it came to the data port that only one path has */
-    bool has_delivered;
+    bool has_delivered;     /* a packet of it went to the device */
+    bool has_relayed;       /* or on to another node */
     struct lm_data welcome; /* the last that was found to be for us: the next one hardly ever differs */
 };
 

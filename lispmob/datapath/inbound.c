@@ -249,8 +249,10 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
     lm_status_on_data(e, &data, outer);
     lm_echo_on_data(e, &data, outer);
     lm_stall_heard(e, outer);
-    if (e->config.is_rtr && lm_relay_take(e, packet, &data, outer))
+    if (e->config.is_rtr && lm_relay_take(e, packet, &data, outer)) {
+        outer->has_relayed = true;
         return;
+    }
     deliver(e, packet, &data.inner, outer);
 }
 
@@ -263,10 +265,11 @@ static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, stru
         if (step == 0)
             break;
     }
+    if (outer->has_delivered || outer->has_relayed)
+        note_heard(e, outer);
     if (!outer->has_delivered)
         return;
     lm_traffic_note(e, LM_INBOUND, outer->now);
-    note_heard(e, outer);
     lm_silence_on_heard(e, outer);
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Final
 
@@ -15,6 +15,7 @@ from lispmob.hub.nonces import NonceRow
 from lispmob.hub.registration import XtrRegistration
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
+from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
 
 _SHORTEST: Final = 4
@@ -41,6 +42,13 @@ class ControlPlane:
         self.map_resolver = MapResolver(self.map_server, remotes, families, self.askers)
         self.traversal = Traversal(self.map_server, traversal, new_nonce=new_nonce or count(1).__next__)
         self._counters: Counter[str] = Counter()
+        self._own: tuple[IpAddress, ...] = ()
+
+    def on_addresses(self, own: Sequence[IpAddress]) -> None:
+        """This hub's addresses are these now."""
+        self._own = tuple(own)
+        self.traversal.on_addresses(own)
+        self.map_resolver.on_relays(self._own if self.traversal.policy.is_rtr else ())
 
     @property
     def counters(self) -> Counter[str]:
@@ -74,6 +82,7 @@ class ControlPlane:
         self.map_resolver.on_remotes(remotes)
         effects = self.map_server.on_sites(sites, now)
         self.traversal.on_policy(traversal)
+        self.on_addresses(self._own)
         return self._spread(effects, now)
 
     def on_datagram(self, arrival: Arrival, now: float) -> list[PlaneEffect]:

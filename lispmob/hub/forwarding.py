@@ -44,6 +44,7 @@ from lispmob.wire.address import EidPrefix, IpAddress
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN_S: Final = 15.0  # ours: a server's addresses hardly change, but some come up after us
+COUNT_S: Final = 0.5  # ours: how often an RTR looks at which of a node's ways carry packets, while it has several
 UPLINK_PRIORITY: Final = 1
 UPLINK_WEIGHT: Final = 100
 
@@ -65,8 +66,13 @@ class Forwarding:
         on_miss: Callable[[Miss], None] = lambda _: None,
         on_data_control: Callable[[InData], None] = lambda _: None,
         public: PublicAddresses | None = None,
+        watches: Callable[[], bool] = lambda: False,
+        on_traffic: Callable[[Sequence[EidPrefix], Sequence[IpAddress]], None] = lambda _used, _heard: None,
     ) -> None:
-        """`socket_for` gives the descriptor of the control socket that sends from an address of ours, `send` sends."""
+        """`socket_for` gives the descriptor of the control socket that sends from an address of ours, `send` sends.
+
+        While `watches` says so, `on_traffic` is told now and then what was sent to, and where packets came from.
+        """
         self._public = public or PublicAddresses()
         self._section = section
         self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere)
@@ -79,9 +85,12 @@ class Forwarding:
         self._send = send
         self._sizes = RelaySizes(self._policy.served, new_nonce=lambda: secrets.randbits(64))
         self._sizes_timer: asyncio.TimerHandle | None = None
+        self._watches = watches
+        self._on_traffic = on_traffic
         self._engine: Engine | None = None
         self._carriers: tuple[Carrier, ...] = ()
         self._watch: asyncio.Task[None] | None = None
+        self._counting: asyncio.TimerHandle | None = None
         self._is_reading = False
 
     async def start(self) -> None:
@@ -108,6 +117,8 @@ class Forwarding:
         """Stop forwarding; the device and its routes go away. May be called after a failed start."""
         if self._sizes_timer is not None:
             self._sizes_timer.cancel()
+        if self._counting is not None:
+            self._counting.cancel()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -136,6 +147,17 @@ class Forwarding:
                 self._engine.drop_pending(effect.prefix)
         else:
             self._perform(self._policy.on_relay(effect.prefix, ()))
+
+    def watch_traffic(self) -> None:
+        """Begin to look at what the nodes' ways carry, if that is wanted and not done yet."""
+        if self._counting is None and self._engine is not None and self._watches():
+            self._counting = asyncio.get_running_loop().call_later(COUNT_S, self._count)
+
+    def _count(self) -> None:
+        self._counting = None
+        if self._engine is not None:
+            self._on_traffic(self._engine.used(), list({source for _, source in self._engine.heard()}))
+        self.watch_traffic()
 
     async def on_routes(self, eids: Iterable[EidPrefix]) -> None:
         """The configuration names other prefixes."""

@@ -14,14 +14,8 @@ from lispmob.wire.address import IpAddress
 from lispmob.wire.address_class import may_be_rloc
 
 _LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
-_NOWHERE: Final = (
-    "::/96",  # IPv4-compatible
-    "64:ff9b::/96",  # translated into IPv4 on the way (RFC 6052, RFC 8215)
-    "64:ff9b:1::/48",
-    "100::/64",  # to be discarded
-    "fec0::/10",
-)
-"""Unicast addresses that a datagram of the hub must not go to, beside those that can be no locator at all."""
+_TRANSLATED: Final = ("64:ff9b::/96", "64:ff9b:1::/48")
+"""Addresses behind which a translator has IPv4 ones, private ones perhaps (RFC 6052, RFC 8215)."""
 
 PRIVATE: Final = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 """RFC 1918, RFC 6598 (shared by the users of one provider), RFC 4193."""
@@ -45,7 +39,7 @@ class _Ranges:
 
 
 _loopback = _Ranges(_LOOPBACK)
-_nowhere = _Ranges(_NOWHERE)
+_translated = _Ranges(_TRANSLATED)
 _private = _Ranges(PRIVATE)
 
 
@@ -61,7 +55,7 @@ def is_private(address: IpAddress) -> bool:
 
 def is_host(address: IpAddress) -> bool:
     """True for an address that one other host can have, here or elsewhere."""
-    return may_be_rloc(address) and address not in _nowhere
+    return may_be_rloc(address) and address not in _translated
 
 
 def is_sendable(address: IpAddress, via: IpAddress) -> bool:

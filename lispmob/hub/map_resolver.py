@@ -19,7 +19,7 @@ from lispmob.hub.askers import Askers
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.host_address import is_sendable
 from lispmob.hub.map_server import MapServer
-from lispmob.hub.registration import best_address
+from lispmob.hub.registration import best_address, is_usable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
@@ -28,7 +28,7 @@ from lispmob.wire.lcaf_contents import ip_addresses
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.named_locator import is_private, partial
-from lispmob.wire.record import MappingRecord
+from lispmob.wire.record import Locator, MappingRecord
 
 # Ours. RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR; an ITR that starts asks for many EIDs at once.
 REQUESTS_PER_SOURCE_S: Final = 20
@@ -37,6 +37,8 @@ REQUESTS_S: Final = 2000
 BURST: Final = 2000
 
 RECORDS_PER_REQUEST: Final = 4  # ours: RFC 9301 has senders ask for one EID; each may cost a datagram
+BRIDGE_PRIORITY: Final = 253  # ours: behind every locator that the asker may reach itself one day; 254 means something
+BRIDGE_WEIGHT: Final = 100
 TO_MAP_SERVER_BIT: Final = 0x01  # M, in the first octet of an ECM
 
 
@@ -65,11 +67,16 @@ class MapResolver:
         self._per_source: KeyedBuckets[IpAddress] = KeyedBuckets(1 / REQUESTS_PER_SOURCE_S, BURST_PER_SOURCE)
         self._in_all = TokenBucket(1 / REQUESTS_S, BURST)
         self._remotes: PrefixTable[IpAddress] = PrefixTable()
+        self._relays: tuple[IpAddress, ...] = ()
         self.on_remotes(remotes)
 
     def on_families(self, families: Iterable[int]) -> None:
         """These are the families that we can send to, now that the sockets are open."""
         self._families = frozenset(families)
+
+    def on_relays(self, own: Iterable[IpAddress]) -> None:
+        """These addresses of ours pass data on between registered EIDs; none when this hub is no RTR."""
+        self._relays = tuple(own)
 
     def on_remotes(self, remotes: Iterable[RemoteMapServer]) -> None:
         """Other Map-Servers elsewhere are configured."""
@@ -113,9 +120,23 @@ class MapResolver:
             else:
                 said.update((one.eid_prefix, _shown_to(one, arrival.source)) for one in found.records)
         if said:
-            effects += self._reply(request, tuple(said.values()), ecm.source_port, arrival)
-            self._remember(request, said.values(), arrival, now)
+            records = tuple(self._bridged(one, request, arrival) for one in said.values())
+            effects += self._reply(request, records, ecm.source_port, arrival)
+            self._remember(request, records, arrival, now)
         return effects
+
+    def _bridged(self, record: MappingRecord, request: MapRequest, arrival: Arrival) -> MappingRecord:
+        """With ourselves as the last locator, where asker and mapping have no family in common and we have both.
+
+        What the asker has is what it wants the answer to come to (RFC 9301, 5.3).
+        """
+        usable = {address.version for one in record.locators if is_usable(one) for address in one.ips}
+        has = {ip.version for rloc in request.itr_rlocs for ip in ip_addresses(rloc)}
+        if not usable or usable & has or not {ip.version for ip in self._relays} >= usable | has:
+            return record
+        fitting = [ip for ip in self._relays if ip.version in has]
+        ours = arrival.destination if arrival.destination in fitting else fitting[0]
+        return replace(record, locators=(*record.locators, Locator(ours, BRIDGE_PRIORITY, BRIDGE_WEIGHT)))
 
     def _remote_for(self, asked: EidPrefix) -> IpAddress | None:
         """The other Map-Server to ask, unless a site of our own is the closer match."""
@@ -177,17 +198,21 @@ class MapResolver:
             self._askers.on_answered(records, itr, arrival.destination, now)
 
     def _itr_rloc(self, request: MapRequest, arrival: Arrival) -> IpAddress | None:
-        """Where the answer goes: the first ITR-RLOC that we can reach and that the sender may speak for."""
-        for rloc in request.itr_rlocs:
-            for address in ip_addresses(rloc):
-                if address.version not in self._families or not is_sendable(address, arrival.destination):
-                    continue
-                if address == arrival.destination != arrival.source:
-                    continue  # a stranger would have us write to ourselves
-                if arrival.source.is_global and not address.is_global:
-                    continue  # or into a private network, which only those in it can name
-                return address
-        return None
+        """Where the answer goes: an ITR-RLOC that we can reach and that the sender may speak for.
+
+        The one that the question came from, if it is among them: that way works. Else the first.
+        """
+        fitting = [
+            address
+            for rloc in request.itr_rlocs
+            for address in ip_addresses(rloc)
+            if address.version in self._families
+            and is_sendable(address, arrival.destination)
+            # A stranger would have us write to ourselves, or into a private network, which only those in it can name.
+            and not address == arrival.destination != arrival.source
+            and (address.is_global or not arrival.source.is_global)
+        ]
+        return arrival.source if arrival.source in fitting else next(iter(fitting), None)
 
     def _drop(self, counter: str) -> list[HubEffect]:
         self.counters[counter] += 1

@@ -26,6 +26,7 @@ from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.host_address import is_sendable
 from lispmob.hub.nat_binding import Binding, NatEntry
 from lispmob.hub.place_index import PlaceIndex
+from lispmob.hub.registration import is_usable
 from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, RtrEffect, SendFromRelayPort, Stranger
 from lispmob.hub.rtr_moves import Move, Moved, Moves, digest_of, place_of
 from lispmob.hub.rtr_pending import Pending, PendingRegisters, register_key
@@ -75,6 +76,7 @@ class Rtr:
     def __init__(self, map_servers: Iterable[MapServerLink] = (), own: Iterable[IpAddress] = ()) -> None:
         self.counters: Counter[str] = Counter()
         self.entries: PrefixTable[NatEntry] = PrefixTable()
+        self._with_choice: set[EidPrefix] = set()
         self._expiry: Deadlines[EidPrefix] = Deadlines()
         self._places: PlaceIndex[EidPrefix, tuple[bytes, IpAddress, int]] = PlaceIndex()
         self._addresses: PlaceIndex[EidPrefix, IpAddress] = PlaceIndex()
@@ -126,6 +128,38 @@ class Rtr:
                 effects += self._settle(entry) if entry.expire(now) else []
                 self._keep(entry)
         return [*effects, *self._ask_new_places(now)]
+
+    @property
+    def watches(self) -> bool:
+        """True while there is a node that has more than one way in: `on_traffic` wants to know what they carry."""
+        return bool(self._with_choice)
+
+    def on_traffic(self, used: Iterable[EidPrefix], heard: Iterable[IpAddress], now: float) -> list[RtrEffect]:
+        """Packets left for these prefixes, and came from these places, since the last call.
+
+        A binding that packets leave by and none come from is doubted: the node is asked, by all its bindings, to
+        register again. One that it does not register by is dead, and its siblings have what it had.
+        """
+        effects: list[RtrEffect] = []
+        places = frozenset(heard)
+        watched = [entry for prefix in self._with_choice if (entry := self.entries.get(prefix)) is not None]
+        for entry in watched:
+            entry.on_heard(places)
+        for prefix in used:
+            if prefix in self._with_choice and (known := self.entries.get(prefix)) is not None:
+                effects += self._doubt(known, places, now)
+        judged = [entry for entry in watched if entry.judge(now)]
+        return [*effects, *(effect for entry in judged for effect in self._settle(entry))]
+
+    def _doubt(self, entry: NatEntry, places: frozenset[IpAddress], now: float) -> list[RtrEffect]:
+        """Packets left for this node: ask it where it is when nothing comes back."""
+        if not entry.on_used(places, now):
+            return []
+        eid = EidPrefix.host(entry.prefix.address, entry.prefix.instance_id)
+        return [
+            SendControl(self._poke(one.rtr, one.rloc, eid), one.address, one.port, source=one.rtr)
+            for one in entry.usable()
+        ]
 
     def on_encapsulated_control(self, arrival: Arrival, ecm: EncapsulatedControl, now: float) -> list[RtrPlaneEffect]:
         """An ECM with R came: a node's register, or a Map-Server's answer to one."""
@@ -289,7 +323,9 @@ class Rtr:
             self.entries.insert(prefix, entry)
         before = _places(entry)
         binding, moving = self._place_for(entry, binding, moved, now)
-        entry.take(binding, listed)
+        entry.take(binding, listed, now)
+        reachable = [locator for locator in record.locators if is_usable(locator)]
+        entry.has_open_locators = any(self._own.isdisjoint(locator.ips) for locator in reachable)
         self._keep(entry)
         return [*(self._settle(entry) if is_new or _places(entry) != before else ()), *moving]
 
@@ -360,6 +396,10 @@ class Rtr:
 
     def _keep(self, entry: NatEntry) -> None:
         """The entry is another one now: where its node is, and when that runs out."""
+        if entry.has_choice:
+            self._with_choice.add(entry.prefix)
+        else:
+            self._with_choice.discard(entry.prefix)
         places = [place_of(one) for one in entry.bindings.values()]
         self._places.set(entry.prefix, ((entry.xtr_id, *place) for place in places))
         self._addresses.set(entry.prefix, (address for address, _ in places))

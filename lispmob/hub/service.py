@@ -26,7 +26,7 @@ from lispmob.hub.rtr_effect import InData, Stranger
 from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
 from lispmob.service.logs import configure
-from lispmob.wire.address import IpAddress
+from lispmob.wire.address import EidPrefix, IpAddress
 
 if TYPE_CHECKING:
     from lispmob.datapath.model import Miss
@@ -53,7 +53,7 @@ class Hub:
             file.to_sites(), file.to_remotes(), traversal=file.to_traversal(), new_nonce=lambda: secrets.randbits(64)
         )
         self._public = PublicAddresses(file.public_address)
-        self._plane.traversal.on_addresses(self._public.on_addresses(file.listen))
+        self._plane.on_addresses(self._public.on_addresses(file.listen))
         carries_data = file.proxy.enabled or file.rtr.enabled
         self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY, carries_data=carries_data)
         self._persistence: Persistence | None = None
@@ -86,6 +86,8 @@ class Hub:
                     on_miss=self._on_miss,
                     on_data_control=self._on_data_control,
                     public=self._public,
+                    watches=lambda: self._plane.traversal.rtr.watches,
+                    on_traffic=self._on_traffic,
                 )
                 await self._forwarding.start()
             self._feed(restored)
@@ -152,9 +154,12 @@ class Hub:
     def _on_addresses(self, own: Sequence[IpAddress]) -> None:
         """The datapath found our addresses; where the file names some, only those are us."""
         known = self._public.on_addresses(self._file.listen or own)
-        self._plane.traversal.on_addresses(known)
+        self._plane.on_addresses(known)
         if self._file.rtr.enabled and (problem := unreachable_as_rtr(known)) is not None:
             log.warning("%s", problem)
+
+    def _on_traffic(self, used: Sequence[EidPrefix], heard: Sequence[IpAddress]) -> None:
+        self._feed(self._plane.traversal.on_traffic(used, heard, asyncio.get_running_loop().time()))
 
     def _on_stranger(self, stranger: Stranger) -> None:
         self._feed(self._plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
@@ -177,6 +182,7 @@ class Hub:
                 self._on_changed(effect)
             elif self._forwarding is not None:
                 self._forwarding.on_relay(effect)
+                self._forwarding.watch_traffic()
         if self._persistence is not None:
             self._persistence.on_datagram()
         at = self._plane.wake_at()

@@ -150,6 +150,10 @@ class Traversal:
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
 
+    def on_traffic(self, used: Iterable[EidPrefix], heard: Iterable[IpAddress], now: float) -> list[RtrEffect]:
+        """Packets left for these prefixes, and came from these places, since the last call."""
+        return self.rtr.on_traffic(used, heard, now)
+
     def on_stranger(self, packet: Stranger, now: float) -> list[RtrEffect]:
         """Data came from a source that is not registered from there."""
         effects = self.rtr.on_stranger(packet, now)

@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
 from lispmob.control.effect import InstallMapping, UsePathMtu
-from lispmob.control.locator_set import NEVER, EidRank, LocalLocator
+from lispmob.control.locator_set import NEVER, EidRank, LocalLocator, Place
 from lispmob.control.node_config import (
     Fallback,
     MapServerPeer,
@@ -287,7 +287,7 @@ def eid_ranks(file: NodeFile, uplink: Uplink, *, is_first: bool) -> tuple[EidRan
 
 def engine_uplinks(
     uplinks: Iterable[Uplink],
-    is_silent: Callable[[IpAddress], bool] = frozenset().__contains__,
+    is_silent: Callable[[Place], bool] = frozenset().__contains__,
     plan: NattPlan = NO_PLAN,
     *,
     is_legacy: bool = False,
@@ -297,33 +297,48 @@ def engine_uplinks(
 
     `is_legacy`: packets leave by the uplink of the host's own default route, and by the next one only when it fails.
     `ranks`: priorities by name, where a quality is preferred. An address that the plan does not know yet has no NAT,
-    unless it is private: what it sent would be lost.
+    unless it is private: what it sent would be lost. Of several addresses of a family the first one that leads
+    somewhere sends. One that is silent only does where no uplink has a better one of its family.
     """
     present = tuple(uplinks)
     by_metric = sorted(present, key=lambda uplink: (uplink.metric, uplink.name))
-    places = {uplink.ifindex: place for place, uplink in enumerate(by_metric, start=1)}
-    traversal = {one.locator.address: _traversal(one) for one in plan.uplinks if one != UplinkPlan(one.locator)}
-    known = {one.locator.address for one in plan.uplinks}
-    hidden = {own for uplink in present for own in uplink.addresses if known and own not in known and is_private(own)}
+    ranking = {uplink.ifindex: place for place, uplink in enumerate(by_metric, start=1)}
+    traversal = {one.locator.place: _traversal(one) for one in plan.uplinks if one != UplinkPlan(one.locator)}
+    known = {one.locator.place for one in plan.uplinks}
+    places = [(own, uplink.ifindex) for uplink in present for own in uplink.addresses]
+    hidden = {place for place in places if known and place not in known and is_private(place[0])}
     traversal |= dict.fromkeys(hidden, EngineTraversal(is_usable=False))
+    unusable = {place for place, one in traversal.items() if not one.is_usable}
+    senders = {place for place in places if place not in unusable and not is_silent(place)}
+    alive = {address.version for address, _ in senders}
     return tuple(
         EngineUplink(
             ifindex=uplink.ifindex,
             interface=uplink.name,
             addresses=addresses,
             priority=NEVER
-            if is_silent(addresses[0])
-            else places[uplink.ifindex]
+            if family in alive and (addresses[0], uplink.ifindex) not in senders | unusable
+            else ranking[uplink.ifindex]
             if is_legacy
             else ranks.get(uplink.name, uplink.priority),
             weight=uplink.weight,
             mtu_bytes=uplink.mtu_bytes,
-            traversal={address: traversal[address] for address in addresses if address in traversal},
+            traversal={
+                address: traversal[address, uplink.ifindex]
+                for address in addresses
+                if (address, uplink.ifindex) in traversal
+            },
         )
         for uplink in present
         for family in (4, 6)
-        if (addresses := tuple(address for address in uplink.addresses if address.version == family))
+        if (addresses := _senders_first(uplink, family, senders))
     )
+
+
+def _senders_first(uplink: Uplink, family: int, senders: set[Place]) -> tuple[IpAddress, ...]:
+    """The addresses of one family; those that lead somewhere come first, for the first one sends."""
+    fitting = (address for address in uplink.addresses if address.version == family)
+    return tuple(sorted(fitting, key=lambda address: (address, uplink.ifindex) not in senders))
 
 
 def data_control(punt: ControlPacket) -> DataControl:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from lispmob.control.diagnosis import Diagnosis, Finding
 from lispmob.control.effect import CONTROL_PORT, Event, SendControl
 from lispmob.control.locator_set import LocatorSet
-from lispmob.control.registration import TRIES_ON_BEST, Registration
+from lispmob.control.registration import Registration
 from lispmob.icmp_errors import Reason, Unreachable
 from lispmob.problems.journal import ProblemJournal
 from lispmob.problems.problem import Problem, headline
@@ -142,7 +142,7 @@ class ProblemWatch:
         server = one.server.address
         uplinks = LocatorSet.of(0, self._parts.node.plan.direct).for_family(server.version)
         if uplinks:
-            uplink = uplinks[max(0, one.tries - TRIES_ON_BEST) % len(uplinks)]
+            uplink = uplinks[max(0, one.tries - 1) % len(uplinks)]
             now = self._parts.now()
             self._perform(self._diagnosis.on_unconfirmed(one.eid, server, uplink.address, uplink.ifindex, now))
 

@@ -270,14 +270,14 @@ class Views(SteeringViews):
         )
 
     def _locators(self, eid: EidPrefix | None = None) -> list[schema.LocalLocator]:
-        relays = {one.locator.address: one.relays for one in self._parts.node.plan.uplinks}
+        relays = {one.locator.place: one.relays for one in self._parts.node.plan.uplinks}
         return [
             schema.LocalLocator(
                 address=str(one.address),
                 interface=one.interface,
                 priority=one.priority,
                 weight=one.weight,
-                rtr=next((str(relay.address) for relay in relays.get(one.address, ())), None),
+                rtr=next((str(relay.address) for relay in relays.get(one.place, ())), None),
             )
             for one in (each.told_for(eid) for each in self._parts.node.locators.locators)
         ]

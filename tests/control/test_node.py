@@ -69,7 +69,8 @@ def resolve(machine: Node, now: float) -> list[NodeEffect]:
     """A packet goes to the peer, and the mapping system knows it."""
     asked = request_in(only(machine.on_miss(EID.address, PEER, 0, now), SendControl)[0])
     record = MappingRecord.of(prefix("10.2.0.0/24"), (Locator(PEER_RLOC),))
-    own = machine.locators.itr_rlocs[0]
+    own = asked.itr_rlocs[0]
+    assert isinstance(own, IpAddress)
     return machine.on_datagram(datagram(MapReply(asked.nonce, (record,)).encode(), destination=own), now + 0.1)
 
 

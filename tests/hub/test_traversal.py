@@ -190,9 +190,13 @@ def test_a_mapping_that_names_the_rtr_itself_keeps_what_it_knows_of_the_nat() ->
 
 
 def test_a_register_for_the_rtr_without_an_inner_checksum_is_relayed_with_one_and_counted() -> None:
-    plane = hub()
+    plane = hub(TraversalPolicy(is_rtr=True, map_servers=(MapServerLink(ELSEWHERE, RTR_KEY),)))
 
-    relayed = [one for one in plane.on_datagram(unsummed(register()), 0.0) if isinstance(one, SendControl)]
+    ecm = replace(EncapsulatedControl.decode(register().payload), destination=ELSEWHERE)
+    asked = replace(register(), payload=ecm.encode())
 
-    assert [EncapsulatedControl.decode(one.payload).has_checksum for one in relayed] == [True]
+    effects = plane.on_datagram(unsummed(asked), 0.0)
+
+    relayed = [effect for effect in effects if isinstance(effect, SendControl) and effect.destination == ELSEWHERE]
+    assert [EncapsulatedControl.decode(each.payload).has_checksum for each in relayed] == [True]
     assert plane.counters["rx_ecm_unsummed"] == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 
@@ -22,16 +23,16 @@ LOCAL, MAIN = Rule(0, 4, 255, is_copy=True), Rule(32766, 4, 254, is_copy=True)
 DEFAULT = Rule(32767, 4, 253, is_copy=True)
 
 
-def their(priority: int, table: int = 77, **more: object) -> Rule:
-    return Rule(priority, 4, table, is_copy=True, **more)  # type: ignore[arg-type]
+def their(priority: int, table: int = 77, **more: Any) -> Rule:
+    return Rule(priority, 4, table, is_copy=True, **more)
 
 
-def marked(priority: int, mark: int, mask: int, table: int = 77, **more: object) -> Rule:
+def marked(priority: int, mark: int, mask: int, table: int = 77, **more: Any) -> Rule:
     selectors = ((MARK, struct.pack("=I", mark)), (MARK_MASK, struct.pack("=I", mask)))
-    return their(priority, table, selectors=selectors, **more)  # type: ignore[arg-type]
+    return their(priority, table, selectors=selectors, **more)
 
 
-def of_users(priority: int, first: int, last: int, **more: object) -> Rule:
+def of_users(priority: int, first: int, last: int, **more: Any) -> Rule:
     return their(priority, selectors=((USERS, struct.pack("=II", first, last)),), **more)
 
 

@@ -122,6 +122,8 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
     if (place < LM_SHARED_PATHS) {
         struct lm_shared_path *path = &all->paths[place];
         ephemeral = path->data_port;
+        if (path->relays && path->ifindex != ifindex)
+            return false; /* another interface may have the same address: the tun tier tells them apart */
         if (path->relays) { /* behind a NAT nobody but the RTRs has anything to say */
             struct lm_shared_set *relays = bpf_map_lookup_elem(&sets, &path->relays);
             bool is_relay = false;

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from lispmob.lab.real import in_the_open, narrow, peers, rented
+from lispmob.lab.real import dead_providers, in_the_open, narrow, peers, rented, two_families
 from lispmob.lab.real.scenario import Scenario
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
     *in_the_open.SCENARIOS,
+    *two_families.SCENARIOS,
+    *dead_providers.SCENARIOS,
     *narrow.SCENARIOS,
     *peers.SCENARIOS,
     *rented.SCENARIOS,

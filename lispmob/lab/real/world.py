@@ -261,6 +261,18 @@ class World:
             logs = probes.finish()
         return Gap(*(_reopened(log, began, ended) for log in logs))
 
+    def opened(self, start: Callable[[], Node], *, watch_s: float, version: int = 4) -> Gap:
+        """Start the node a while b is registered; when each direction was open, from the start on."""
+        began = time.monotonic()
+        start()
+        own = str(A.eid4 if version == 4 else A.eid6)
+        self.wait(lambda: own in self["a"].run("ip", "-o", "addr"), "a has its EID", 10.0)
+        with self.stream(version) as probes:
+            time.sleep(watch_s - (time.monotonic() - began))
+            ended = time.monotonic() - 0.3
+            logs = probes.finish()
+        return Gap(*(_reopened(log, began, ended) for log in logs))
+
 
 def _reopened(log: PacketLog, began: float, ended: float) -> float | None:
     inside = PacketLog(log.between(float("-inf"), ended))
