@@ -6,8 +6,6 @@ Defaults are those of the structs below; conf/hub.conf shows each of them, and a
 from __future__ import annotations
 
 import logging
-import os
-import stat
 import typing
 from pathlib import Path
 from typing import Annotated, Final
@@ -15,6 +13,7 @@ from typing import Annotated, Final
 from lispmob.config.eid import Eid
 from lispmob.config.key import ALGORITHMS
 from lispmob.config.reader import Section, read_yaml
+from lispmob.config.secrecy import advice
 from lispmob.config.values import (
     Address,
     FieldError,
@@ -151,6 +150,7 @@ class HubFile(Section, frozen=True, kw_only=True):
     state_file: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = Path(
         "/var/lib/lispmob/hub.sqlite"
     )
+    control_socket: FilePath = Path("/run/lisphub/lisphub.sock")
     log: LogSection = LogSection()
 
     def __post_init__(self) -> None:
@@ -209,8 +209,8 @@ def load_hub(path: Path) -> HubFile:
     """Read hub.conf. Raises ConfigError, one line an error; warns about keys that are no secret."""
     hub = read_yaml(path, HubFile)
     keys = [key for section in hub.sites for key in (section.key, *(more.key for more in section.more_keys)) if key]
-    if keys and _is_world_readable(path):
-        log.warning("every user can read the keys in %s; run: chmod 640 %s, or use 'key-file'", path, path)
+    if keys and (problem := advice(path)) is not None:
+        log.warning("%s", problem)
     if any(secret.octets == EXAMPLE_KEY for section in hub.sites for secret, _ in section.secrets):
         log.warning("%s still has the key of the example; everybody knows it: choose another", path)
     for section in hub.sites:
@@ -225,10 +225,3 @@ def _check_key(key: Secret | None, key_file: Secret | None) -> None:
         raise ValueError("give the shared key: 'key' (the key itself) or 'key-file' (a file that holds it)")
     if key is not None and key_file is not None:
         raise FieldError("key-file", "'key' is given too; one of them")
-
-
-def _is_world_readable(path: Path) -> bool:
-    try:
-        return bool(os.stat(path).st_mode & stat.S_IROTH)
-    except OSError:
-        return False

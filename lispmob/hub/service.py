@@ -18,11 +18,13 @@ from lispmob.control.effect import Event, SendControl
 from lispmob.control_socket import ANY, ControlSocket, Received
 from lispmob.errors import ConfigError, KernelRefused, LispError
 from lispmob.hub.config import DEFAULT_PATH, HubFile, load_hub
+from lispmob.hub.control import Answer, HubSocket, ask
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.persistence import Persistence
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
 from lispmob.hub.rtr_effect import InData, Stranger
+from lispmob.hub.show import entries, show
 from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
 from lispmob.service.logs import configure
@@ -60,7 +62,8 @@ class Hub:
         self._forwarding: Forwarding | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
-        self._reloading: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[str | None] | None = None
+        self._control = HubSocket(file.control_socket, self._answer)
         self._beat: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -91,6 +94,7 @@ class Hub:
                 )
                 await self._forwarding.start()
             self._feed(restored)
+            await self._control.start()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stopped.set)
             loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
@@ -113,6 +117,7 @@ class Hub:
             self._timer.cancel()
         if self._beat is not None:
             self._beat.cancel()
+        await self._control.stop()
         if self._reloading is not None:
             self._reloading.cancel()
             await asyncio.gather(self._reloading, return_exceptions=True)
@@ -214,13 +219,28 @@ class Hub:
         if self._reloading is None or self._reloading.done():
             self._reloading = asyncio.create_task(self._reload())
 
-    async def _reload(self) -> None:
-        """Read the configuration again; with errors in it the old one stays."""
+    async def _answer(self, asked: str) -> Answer:
+        """For the control socket."""
+        if asked == "reload":
+            self._on_hangup()
+            assert self._reloading is not None
+            return {"error": await asyncio.shield(self._reloading)}
+        if asked == "registrations":
+            if self._persistence is not None:
+                await self._persistence.flush()
+            now = asyncio.get_running_loop().time()
+            parts = [part for _, registration in self._plane.map_server.registrations for part in registration]
+            problem = self._persistence.problem if self._persistence is not None else None
+            return {"registrations": entries(parts, now), "problem": problem}
+        return {"error": f"{asked!r} is nothing that can be asked for"}
+
+    async def _reload(self) -> str | None:
+        """Read the configuration again; with errors in it the old one stays, and they are returned."""
         try:
             file = await asyncio.to_thread(load_hub, self._path)
         except ConfigError as error:
             log.error("the configuration stays as it was:\n%s", error)
-            return
+            return str(error)
         old, self._file = self._file, file
         configure(file.log.level)
         now = asyncio.get_running_loop().time()
@@ -233,6 +253,7 @@ class Hub:
         if _set_at_start(old) != _set_at_start(file):
             log.warning("changes of listen, public-address, state-file, proxy and rtr.enabled need a restart")
         log.info("reloaded sites=%d", len(file.sites))
+        return None
 
 
 def _set_at_start(file: HubFile) -> tuple[object, ...]:
@@ -246,11 +267,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         file = load_hub(arguments.config)
         if arguments.check:
+            sys.stdout.write(f"{arguments.config}: good\n")
             return 0
         if arguments.show:
-            from lispmob.hub.show import show
-
             return show(file)
+        if arguments.reload:
+            return _ask_to_reload(file)
         configure(file.log.level)
         asyncio.run(_run(arguments.config, file))
     except ConfigError as error:
@@ -265,6 +287,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _ask_to_reload(file: HubFile) -> int:
+    """Have the running hub read its configuration; the exit code tells whether it took it. Raises LispError."""
+    error = ask(file.control_socket, "reload")["error"]
+    if error is None:
+        return 0
+    sys.stderr.write(f"the configuration stays as it was:\n{error}\n")
+    return EXIT_CONFIG
+
+
 async def _run(path: Path, file: HubFile) -> None:
     await Hub(path, file).run()
 
@@ -275,7 +306,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="check the configuration and end")
-    parser.add_argument("--show", action="store_true", help="show what is registered, from the state file, and end")
+    parser.add_argument("--show", action="store_true", help="show what is registered, and end")
+    parser.add_argument("--reload", action="store_true", help="have the running hub read its configuration, and end")
     return parser
 
 

@@ -11,12 +11,23 @@ from typing import Final
 _PRIORITIES: Final = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>"))
 
 
+_NOISY: Final = frozenset({"asyncio", "pyroute2", "pr2modules", "dbus_next", "dbus_fast"})
+
+
 class _JournalFormatter(logging.Formatter):
     """The journal stamps time and level itself: give it the level, and the text."""
 
     def format(self, record: logging.LogRecord) -> str:
         prefix = next((prefix for level, prefix in _PRIORITIES if record.levelno >= level), "<7>")
         return "\n".join(prefix + line for line in super().format(record).splitlines())
+
+
+def _is_worth_it(record: logging.LogRecord) -> bool:
+    """A library's debugging is not ours: asyncio would log every slow callback, pyroute2 every message.
+
+    Levels of their loggers would not do: pyroute2 sets its own when it is loaded, which may be later.
+    """
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _NOISY
 
 
 def configure(level: str) -> None:
@@ -29,6 +40,4 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # A library's debugging is not ours: asyncio would log every slow callback, pyroute2 every message.
-    for noisy in ("asyncio", "pyroute2", "pr2modules", "dbus_next", "dbus_fast"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    handler.addFilter(_is_worth_it)
