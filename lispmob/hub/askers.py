@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from lispmob.control.effect import SendControl
@@ -29,6 +30,7 @@ SMR_INTERVAL_S: Final = 3.0  # RFC 9301, 6.1
 SMR_BURST: Final = 3  # ours: gone, back, and moved in a row is still told at once
 SMRS_S: Final = 200  # ours, in all
 QUEUE_LIMIT: Final = 4096
+_NOWHERE: Final[dict[int, IpAddress]] = {4: IPv4Address(0), 6: IPv6Address(0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +120,20 @@ class Askers:
             del self._queue[key]
             self._limits.take(key, now)
             self._in_all.take(now)
-            sent.append(self._solicit(key[1], asker))
+            sent.append(self.solicit(key[1], asker.itr, asker.own))
         self.counters["tx_smr"] += len(sent)
         return sent
 
-    def _solicit(self, prefix: EidPrefix, asker: Asker) -> SendControl:
+    def solicit(self, prefix: EidPrefix, itr: IpAddress, own: IpAddress | None) -> SendControl:
+        """An SMR about a prefix, from an address of ours; None leaves that to the kernel."""
         request = MapRequest(
             nonce=self._new_nonce(),
             source_eid=from_prefix(prefix),
-            itr_rlocs=(asker.own,),
+            itr_rlocs=(own or _NOWHERE[itr.version],),
             records=(EidRecord.of(prefix),),
             is_smr=True,
             dont_map_reply=True,
         )
-        source = asker.own if asker.own.version == asker.itr.version else None
-        return SendControl(request.encode(), asker.itr, source=source)
+        return SendControl(
+            request.encode(), itr, source=own if own is not None and own.version == itr.version else None
+        )

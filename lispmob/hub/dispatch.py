@@ -12,10 +12,10 @@ from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.nonces import NonceRow
-from lispmob.hub.registration import XtrRegistration
+from lispmob.hub.registration import XtrRegistration, is_sendable
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
-from lispmob.wire.address import IpAddress
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import MessageType
 
 _SHORTEST: Final = 4
@@ -80,10 +80,21 @@ class ControlPlane:
     ) -> list[PlaneEffect]:
         """The configuration was read again."""
         self.map_resolver.on_remotes(remotes)
+        before = {prefix: tuple(registration) for prefix, registration in self.map_server.registrations}
         effects = self.map_server.on_sites(sites, now)
         self.traversal.on_policy(traversal)
         self.on_addresses(self._own)
-        return self._spread(effects, now)
+        gone = {prefix: parts for prefix, parts in before.items() if prefix not in self.map_server.registrations}
+        return [*self._spread(effects, now), *(sent for prefix in gone for sent in self._revoke(prefix, gone[prefix]))]
+
+    def _revoke(self, prefix: EidPrefix, parts: Iterable[XtrRegistration]) -> list[PlaneEffect]:
+        """Tell the node of a site that is there no more: it asks, is refused, and knows. Peers hear of it anyway."""
+        told: list[PlaneEffect] = [*self.traversal.rtr.revoke(prefix)]
+        for part in parts:
+            if is_sendable(part.source, part.source) and any(part.source in one.ips for one in part.record.locators):
+                own = next((one for one in self._own if one.version == part.source.version), None)
+                told.append(self.askers.solicit(prefix, part.source, own))
+        return told
 
     def on_datagram(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         """A datagram came to the control port."""

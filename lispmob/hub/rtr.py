@@ -119,6 +119,14 @@ class Rtr:
         entry.bindings.clear()
         return self._settle(entry)
 
+    def revoke(self, prefix: EidPrefix) -> list[RtrEffect]:
+        """Nobody may register this prefix any more: its node is told to ask, and nothing is passed on to it."""
+        entry = self.entries.get(prefix)
+        bindings = tuple(entry.bindings.values()) if entry is not None else ()
+        eid = EidPrefix.host(prefix.address, prefix.instance_id)
+        pokes = [SendControl(self._poke(b.rtr, b.address, eid), b.address, b.port, source=b.rtr) for b in bindings]
+        return [*pokes, *self.forget(prefix)]
+
     def on_timer(self, now: float) -> list[RtrEffect]:
         """Forget what ran out, and ask new places that have not answered."""
         effects: list[RtrEffect] = []

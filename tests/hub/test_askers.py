@@ -70,7 +70,8 @@ def test_who_was_told_where_it_is_hears_that_it_is_gone(how: str) -> None:
     else:
         effects = hub.on_sites([], (), now=2.0)
 
-    assert told(effects) == [(PEER, eid("10.1.0.1/32"))]
+    own = [("192.0.2.5", eid("10.1.0.1/32"))] if how == "site removed" else []
+    assert told(effects) == [(PEER, eid("10.1.0.1/32")), *own]
 
 
 @pytest.mark.parametrize("where", ["192.0.2.5", "192.0.2.6"], ids=["same place", "elsewhere"])

@@ -148,3 +148,32 @@ def test_a_site_that_is_removed_is_refused_by_its_peers_at_once() -> None:
     assert found is not None
     assert found[1].disposition == "DROP"
     assert ip("198.51.100.2") not in {one.address for one in found[1].locators}
+
+
+def test_a_node_whose_site_was_removed_asks_at_once_and_is_refused() -> None:
+    lab = lab_that_talks()
+    a, b = lab.nodes
+    start = len(b.sent)
+
+    lab.hubs[0].on_sites([Site("a", (a.config.eids[0],), (KEY,), strict_nonces=True)])
+    lab.world.run(4.0)
+
+    registers = [effect for _, effect in b.sent[start:] if effect.payload[0] >> 4 == 3]
+    assert len(registers) >= 2
+    assert not any(one.is_confirmed and not one.tries for one in b.node.registrations)
+
+
+def test_forged_words_about_our_own_mapping_cost_a_register_in_three_seconds_at_most() -> None:
+    lab = lab_that_talks()
+    a, _ = lab.nodes
+    start = len(a.sent)
+    forged = MapRequest(9, from_prefix(a.config.eids[0]), (ip("203.0.113.40"),), (EidRecord.of(a.config.eids[0]),),
+                        is_smr=True, dont_map_reply=True)  # fmt: skip
+
+    for _ in range(600):
+        lab.world.send(Packet(ip("203.0.113.40"), ip("198.51.100.1"), forged.encode()))
+        lab.world.run(0.01)
+
+    registers = [effect for _, effect in a.sent[start:] if effect.payload[0] >> 4 == 3]
+    assert len(registers) <= 3
+    assert all(one.is_confirmed for one in a.node.registrations)
