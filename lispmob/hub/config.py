@@ -150,6 +150,8 @@ class HubFile(Section, frozen=True, kw_only=True):
     state_file: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = Path(
         "/var/lib/lispmob/hub.sqlite"
     )
+    own_eids: tuple[Eid, ...] = ()
+    """Of this machine itself, which is reached by them through LISP, like a node."""
     control_socket: FilePath = Path("/run/lisphub/lisphub.sock")
     log: LogSection = LogSection()
 
@@ -160,7 +162,8 @@ class HubFile(Section, frozen=True, kw_only=True):
                 raise FieldError(place, f"{address} is a private address itself; the one that others send to is needed")
             if any(address.version == each.version for each in self.public_address[:index]):
                 raise FieldError(place, f"{address}: one address of each family is enough")
-        owner: dict[EidPrefix, str] = {}
+        self._check_own_eids()
+        owner: dict[EidPrefix, str] = dict.fromkeys(self.own_eids, "own-eids")
         names: set[str] = set()
         for number, section in enumerate(self.sites):
             if section.name in names:
@@ -178,9 +181,18 @@ class HubFile(Section, frozen=True, kw_only=True):
                     "in its name (only the lispers-net dialect, alone in nat-dialects, needs none)",
                 )
 
+    def _check_own_eids(self) -> None:
+        for index, eid in enumerate(self.own_eids):
+            place = f"own-eids[{index}]"
+            if eid.instance_id or eid.mask_len != eid.network.max_prefixlen:
+                raise FieldError(place, f"{eid}: one address in Instance-ID 0 is needed, for the device of the proxy")
+            if not self.proxy.enabled and not self.rtr.enabled:
+                raise FieldError(place, f"{eid}: needs 'proxy: {{enabled: yes}}' or 'rtr: {{enabled: yes}}'")
+
     def to_sites(self) -> tuple[Site, ...]:
-        """The sites as the Map-Server wants them."""
-        return tuple(section.to_site() for section in self.sites)
+        """The sites as the Map-Server wants them; the one of this machine itself has no key that could register."""
+        sites = tuple(section.to_site() for section in self.sites)
+        return (*sites, Site("own-eids", self.own_eids, ())) if self.own_eids else sites
 
     def to_traversal(self) -> TraversalPolicy:
         """What the control plane does for nodes behind NATs."""

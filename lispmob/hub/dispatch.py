@@ -9,10 +9,11 @@ from typing import Final
 
 from lispmob.hub.askers import Askers
 from lispmob.hub.effect import Arrival, RegistrationChanged
+from lispmob.hub.host_address import is_sendable
 from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.nonces import NonceRow
-from lispmob.hub.registration import XtrRegistration, is_sendable
+from lispmob.hub.registration import XtrRegistration
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -49,6 +50,10 @@ class ControlPlane:
         self._own = tuple(own)
         self.traversal.on_addresses(own)
         self.map_resolver.on_relays(self._own if self.traversal.policy.is_rtr else ())
+
+    def on_own_eids(self, eids: Iterable[EidPrefix], now: float) -> list[PlaneEffect]:
+        """This machine has EIDs itself, at the addresses of the moment."""
+        return self._spread(self.map_server.on_own(eids, self._own), now)
 
     @property
     def counters(self) -> Counter[str]:

@@ -37,7 +37,7 @@ from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.public_address import PublicAddresses
 from lispmob.hub.relay_sizes import RelaySizes
-from lispmob.hub.routes import Carrier, carriers, missing_forwarding, set_routes
+from lispmob.hub.routes import Carrier, add_addresses, carriers, missing_forwarding, set_routes
 from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -66,6 +66,7 @@ class Forwarding:
         on_miss: Callable[[Miss], None] = lambda _: None,
         on_data_control: Callable[[InData], None] = lambda _: None,
         public: PublicAddresses | None = None,
+        own_eids: Iterable[EidPrefix] = (),
         watches: Callable[[], bool] = lambda: False,
         on_traffic: Callable[[Sequence[EidPrefix], Sequence[IpAddress]], None] = lambda _used, _heard: None,
     ) -> None:
@@ -74,6 +75,7 @@ class Forwarding:
         While `watches` says so, `on_traffic` is told now and then what was sent to, and where packets came from.
         """
         self._public = public or PublicAddresses()
+        self._own_eids = tuple(own_eids)
         self._section = section
         self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere)
         self._is_rtr = is_rtr
@@ -104,6 +106,7 @@ class Forwarding:
         self._is_reading = True
         self._perform(self._policy.on_start())
         await self._look()
+        await add_addresses(engine.ifindex, (eid.address for eid in self._own_eids))
         await set_routes(engine.ifindex, self._policy.routes)
         engine.start()
         self._watch = asyncio.create_task(self._look_again())

@@ -27,8 +27,9 @@ from lispmob.wire.eid import take_eid, to_prefix
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.reader import Reader
-from lispmob.wire.record import MappingRecord
+from lispmob.wire.record import Locator, MappingRecord
 
+OWN_TTL_MIN: Final = 10  # ours: of a mapping of this machine's own EIDs
 FIXED_OCTETS: Final = 16  # RFC 9301, 5.6: a Map-Register up to the length of its authentication data
 COMPLAINT_INTERVAL_S: Final = 60.0  # ours: one report a minute for the same sender, or the same fault of a site
 COMPLAINTS_S: Final = 0.2  # ours, in all, about senders that prove nothing: their addresses may be forged
@@ -75,6 +76,27 @@ class MapServer:
                 effects += self._report(registration, registration.clear(), "withdrawn")
             self._keep(registration)
         self._nonces.on_keys((key for site in self.sites for key in site.keys), now)
+        return effects
+
+    def on_own(self, eids: Iterable[EidPrefix], addresses: Iterable[IpAddress]) -> list[HubEffect]:
+        """This machine has EIDs itself, and these addresses: nobody has to prove that, and it does not run out."""
+        locators = tuple(Locator(address) for address in addresses)
+        effects: list[HubEffect] = []
+        for eid in eids if locators else ():
+            registration = self._registration(eid)
+            record = MappingRecord.of(eid, locators, ttl_min=OWN_TTL_MIN)
+            part = XtrRegistration(
+                xtr=b"",
+                record=record,
+                expires_at=float("inf"),
+                registered_at=0.0,
+                nonce=0,
+                source=locators[0].ips[0],
+                proxy_map_reply=True,
+                wants_merge=False,
+            )
+            if registration.put(part):
+                effects += self._report(registration, True, "registered")
         return effects
 
     def restore(self, parts: Iterable[XtrRegistration], nonces: Iterable[NonceRow], now: float) -> list[HubEffect]:

@@ -89,11 +89,13 @@ class Hub:
                     on_miss=self._on_miss,
                     on_data_control=self._on_data_control,
                     public=self._public,
+                    own_eids=self._file.own_eids,
                     watches=lambda: self._plane.traversal.rtr.watches,
                     on_traffic=self._on_traffic,
                 )
                 await self._forwarding.start()
             self._feed(restored)
+            self._hold_own_eids()
             await self._control.start()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stopped.set)
@@ -160,8 +162,12 @@ class Hub:
         """The datapath found our addresses; where the file names some, only those are us."""
         known = self._public.on_addresses(self._file.listen or own)
         self._plane.on_addresses(known)
+        self._hold_own_eids()
         if self._file.rtr.enabled and (problem := unreachable_as_rtr(known)) is not None:
             log.warning("%s", problem)
+
+    def _hold_own_eids(self) -> None:
+        self._feed(self._plane.on_own_eids(self._file.own_eids, asyncio.get_running_loop().time()))
 
     def _on_traffic(self, used: Sequence[EidPrefix], heard: Sequence[IpAddress]) -> None:
         self._feed(self._plane.traversal.on_traffic(used, heard, asyncio.get_running_loop().time()))
@@ -198,7 +204,7 @@ class Hub:
             self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
 
     def _on_changed(self, change: RegistrationChanged) -> None:
-        if self._persistence is not None:
+        if self._persistence is not None and change.prefix not in self._file.own_eids:
             self._persistence.on_changed(change.prefix)
         if self._forwarding is not None and not change.is_refresh:
             self._forwarding.on_registration(change)
@@ -251,13 +257,13 @@ class Hub:
             except LispError as error:
                 log.error("the proxy's routes are not as configured: %s", error)
         if _set_at_start(old) != _set_at_start(file):
-            log.warning("changes of listen, public-address, state-file, proxy and rtr.enabled need a restart")
+            log.warning("changes of listen, public-address, own-eids, state-file, proxy and rtr.enabled need a restart")
         log.info("reloaded sites=%d", len(file.sites))
         return None
 
 
 def _set_at_start(file: HubFile) -> tuple[object, ...]:
-    return file.listen, file.public_address, file.state_file, file.proxy, file.rtr.enabled
+    return file.listen, file.public_address, file.own_eids, file.state_file, file.proxy, file.rtr.enabled
 
 
 def main(argv: Sequence[str] | None = None) -> int:
