@@ -189,7 +189,7 @@ class Daemon:
         stack.push_async_callback(self.monitor.stop)
         await self.desktop.start()
         stack.push_async_callback(self.desktop.stop)
-        stack.push_async_callback(self._kernel.stop)
+        stack.push_async_callback(self._stop_kernel)
         await self._kernel.start()
         stack.push_async_callback(self.steering.stop)
         stack.push_async_callback(self.runs.stop)
@@ -314,7 +314,7 @@ class Daemon:
         now = self._loop.time()
         for punt in self.engine.drain():
             match punt:
-                case model.Silent():
+                case model.Silent() | model.Refuted():
                     self._report_traffic()
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
@@ -419,6 +419,9 @@ class Daemon:
         marks = assembly.mark_routing(self.file, mask, engine.marks_way, engine.lanes)
         lost, natives = self._lingering.lost, self._natives
         return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks)
+
+    async def _stop_kernel(self) -> None:
+        await self._kernel.stop(leaves_guard=self.file.routing.when_stopped == "unreachable")
 
     def summary(self) -> str:
         """One line for `systemctl status`."""

@@ -171,6 +171,8 @@ static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct 
     if (why == LM_COUNTER_COUNT) {
         if (is_proven)
             outer->welcome = *data;
+        if (!e->config.is_proxy)
+            lm_destination_heard(e, data, outer->now);
         return true;
     }
     lm_count(&e->counters, why);

@@ -13,7 +13,7 @@ class RegistrationEvidence:
 
     `tries`: Map-Registers since the last Map-Notify. `is_resting`: none is sent, for want of an uplink that could send
     it. `is_private`: the address that it is sent from is one that a NAT has to translate. `refusal`: what a Map-Notify
-    said against it. `ever`: it stood once since lispd started.
+    said against it. `shared`: what one said of another node with this EID. `ever`: it stood once since lispd started.
     """
 
     eid: str
@@ -24,6 +24,7 @@ class RegistrationEvidence:
     is_private: bool = False
     finding: Finding | None = None
     refusal: str | None = None
+    shared: str | None = None
     ever: bool = False
 
 

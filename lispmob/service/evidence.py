@@ -102,6 +102,7 @@ def _registration(
         is_private=bool(sources) and all(map(is_private, sources)),
         finding=diagnosis.finding(one.eid, one.server.address),
         refusal=complaints.refusal(eid, server),
+        shared=complaints.shared(eid, server),
         ever=one.confirmed_at is not None,
     )
 
