@@ -52,7 +52,7 @@ from lispmob.control.status_bits import HeardStatus, OwnStatus
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.data_reply import in_data
-from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
+from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort, WayPast
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.traversal import Traversal
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -67,7 +67,7 @@ __all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig", "N
 NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
 """What a node hands to the daemon."""
 
-_Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted
+_Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted | WayPast
 
 
 class Node(NodeDisplay, NodeSizes):
@@ -120,6 +120,7 @@ class Node(NodeDisplay, NodeSizes):
         eids = self.config.eids
         self._preference.touch(now)
         self._attached = tuple(one for one in locators if not any(eid.contains(one.address) for eid in eids))
+        self.reachability.presume(one.place for one in self._attached)
         links = {one.address: one.mtu_bytes for one in self._attached}
         return [*self._rank(now), *self.path_mtus.on_links(links)]
 
@@ -180,6 +181,10 @@ class Node(NodeDisplay, NodeSizes):
         self._peers.on_heard((source for _, source in heard), now)
         self.traversal.shortcuts.on_heard(source for _, source in heard)
         return self._route(self._prober.on_heard(heard, now), now)
+
+    def on_heard_from(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
+        """Data came from an EID that the forwarding table has no way to. Anybody can write that."""
+        return self._route(self._on_sign_of(EidPrefix.host(source, instance_id), now), now)
 
     def on_unanswered(
         self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False
@@ -308,9 +313,7 @@ class Node(NodeDisplay, NodeSizes):
             case MapRequest(is_smr=True, is_probe=False):
                 if not self.plan.asks_mapping_system:
                     return [*unsummed, Count("rx_smr_relayed")]  # the RTR looks after its mappings
-                own = self._source_for(eid) if (eid := solicited(message)) is not None else None
-                asks = claims.on_smr(message, datagram.source, own, self._mappings, self._resolver, now)
-                return [*unsummed, *asks]
+                return [*unsummed, *self._on_smr(message, datagram.source, now)]
             case MapRequest():
                 if got.is_encapsulated and self.reachability.on_map_reply(message.nonce, now):
                     return []  # our own question, which an ETR is to answer that we are
@@ -321,7 +324,8 @@ class Node(NodeDisplay, NodeSizes):
                 # In data an RTR asks about the uplink behind it.
                 answers = self._answerer.on_map_request(asked, self._sending if datagram.in_data else self._direct, now)
                 heard = self._prober.on_probed(source, at, now) if message.is_probe else ()
-                return [*unsummed, *answers, *heard]
+                sign = () if (asker := solicited(message)) is None else self._on_sign_of(asker, now)
+                return [*unsummed, *answers, *heard, *sign]
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
                 self._preference.touch(now)
@@ -333,6 +337,21 @@ class Node(NodeDisplay, NodeSizes):
             case MapNotify():
                 return self._registrations.on_map_notify(message, datagram.payload, now)
         return [Count("rx_type")]
+
+    def _on_smr(self, request: MapRequest, sender: IpAddress, now: float) -> list[MachineEffect]:
+        eid, is_known = solicited(request), sender in self.config.mapping_system
+        if eid is not None and (own := self.config.owner_of(eid.address, eid.instance_id)) is not None:
+            return self._registrations.on_solicited(own, now)  # the Map-Server says that it holds us no more
+        source = self._source_for(eid) if eid is not None else None
+        ours = self._mappings, self._resolver
+        return claims.on_smr(request, sender, source, *ours, now, is_from_mapping_system=is_known)
+
+    def _on_sign_of(self, eid: EidPrefix, now: float) -> list[MachineEffect]:
+        """A host that we refuse packets to is there: the mapping system may know better by now, no more is believed."""
+        refuted = self._mappings.refuted(eid.address, eid.instance_id)
+        if refuted is None or not self.plan.asks_mapping_system:
+            return []
+        return self._resolver.on_smr(eid, refuted.prefix, self.config.source_for(eid), now)
 
     def _on_plan(self, now: float) -> list[_Inner]:
         """Uplinks need RTRs, or need them no more: the whole handover leaves here, registers first, then the SMRs."""
@@ -380,6 +399,8 @@ class Node(NodeDisplay, NodeSizes):
                 case PlanChanged() as changed:
                     out.append(changed)
                     waiting.extendleft(reversed(self._on_plan(now)))
+                case WayPast(eid, rloc):
+                    waiting.extend(self._mappings.on_way_past(eid, rloc, now))
                 case LifeSignWanted(server):
                     waiting.extend(self._registrations.on_life_sign_wanted(server, now))
                 case RegistrationConfirmed(map_server=server, tries=tries, is_change=is_change):
@@ -424,6 +445,10 @@ class Node(NodeDisplay, NodeSizes):
         self._targets.on_traffic(now)
         effects = self._mappings.on_learned(learned, now)
         after = self.map_cache.lookup(asked.address, asked.instance_id)
+        if after is not None and self._mappings.refuted(asked.address, asked.instance_id) is after:
+            # Somebody stands for it, so its locators may answer by now.
+            places = [address for locator in after.locators for address in locator.ips]
+            effects = [*effects, *self._prober.on_status_bits((), places, now)]
         if before is None or after is None or before.locators == after.locators:
             return effects
         return effects + self._smr.on_peer_moved(entry_targets(after, self.config, self.locators), now)

@@ -7,12 +7,14 @@ different lengths (rarely more than five), whatever the number of prefixes.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 from lispmob.wire.address import EidPrefix, IpAddress
 
 T = TypeVar("T")
+_second = itemgetter(1)
 
 
 class _Space(Generic[T]):
@@ -45,6 +47,11 @@ class PrefixTable(Generic[T]):
         for space in self._spaces.values():
             for bucket in space.by_length.values():
                 yield from bucket.values()
+
+    def buckets(self) -> list[list[T]]:
+        """Every value, those of one Instance-ID, family and mask length in a list of their own."""
+        spaces = self._spaces.values()
+        return [list(map(_second, bucket.values())) for space in spaces for bucket in space.by_length.values()]
 
     def get(self, prefix: EidPrefix) -> T | None:
         """The value of exactly this prefix."""
@@ -130,3 +137,13 @@ class PrefixTable(Generic[T]):
             beyond = bisect_left(numbers, (head + 1) << (length - prefix.mask_len), lo=first)
             found += [bucket[number] for number in numbers[first:beyond]]
         return found
+
+
+def widest_hole(address: IpAddress, within: EidPrefix, taken: Iterable[EidPrefix]) -> EidPrefix:
+    """The widest prefix in `within` that holds the address and overlaps none of `taken`, none of which holds it."""
+    width, number = address.max_prefixlen, int(address)
+    mask_len = within.mask_len
+    for prefix in taken:
+        common = width - (number ^ int(prefix.address)).bit_length()
+        mask_len = max(mask_len, common + 1)
+    return EidPrefix.make(address, mask_len, within.instance_id)

@@ -171,6 +171,8 @@ static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct 
     if (why == LM_COUNTER_COUNT) {
         if (is_proven)
             outer->welcome = *data;
+        if (!e->config.is_proxy)
+            lm_destination_heard(e, data, outer->now);
         return true;
     }
     lm_count(&e->counters, why);
@@ -285,7 +287,7 @@ static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, stru
     lm_silence_on_heard(e, outer);
 }
 
-static void receive(struct lm_engine *e, int fd, bool has_error)
+static void receive(struct lm_engine *e, int fd)
 {
     static _Thread_local struct arrival arrivals[LM_BATCH];
     static _Thread_local struct mmsghdr messages[LM_BATCH];
@@ -304,8 +306,6 @@ static void receive(struct lm_engine *e, int fd, bool has_error)
     lm_share(&e->lock);
     bool is_ephemeral = lm_uplinks_receives(e->uplinks, fd);
     bool is_ours = is_ephemeral || fd == e->receive[0] || fd == e->receive[1];
-    if (is_ours && has_error)
-        lm_errors_read(e, fd); /* behind a NAT data is sent from it, too */
     int count = is_ours ? recvmmsg(fd, messages, (unsigned)most, MSG_DONTWAIT, NULL) : 0;
     if (count <= 0) {
         lm_unshare(&e->lock);
@@ -361,7 +361,7 @@ void *lm_inbound_run(void *engine)
             bool receives = fd == e->receive[0] || fd == e->receive[1] ||
                             ((events[i].events & EPOLLIN) && fd != atomic_load_explicit(&e->watch, memory_order_relaxed));
             if (receives)
-                receive(e, fd, (events[i].events & EPOLLERR) != 0);
+                receive(e, fd);
             else
                 read_errors(e, fd);
         }

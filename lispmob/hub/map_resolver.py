@@ -16,6 +16,7 @@ from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.errors import MalformedMessage
 from lispmob.hub.answering import AskEtr, answer
 from lispmob.hub.asker_limits import AskerLimits, Network, OctetBudget, Rate, network_of
+from lispmob.hub.askers import Askers
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.host_address import is_sendable
 from lispmob.hub.map_server import MapServer
@@ -61,9 +62,14 @@ class MapResolver:
     """Answers ITRs. `families` are those of the addresses that we can send from (4, 6)."""
 
     def __init__(
-        self, map_server: MapServer, remotes: Iterable[RemoteMapServer] = (), families: Iterable[int] = (4, 6)
+        self,
+        map_server: MapServer,
+        remotes: Iterable[RemoteMapServer] = (),
+        families: Iterable[int] = (4, 6),
+        askers: Askers | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self._answered = askers
         self._map_server = map_server
         self._families = frozenset(families)
         self._askers = AskerLimits(REQUESTS_EACH, REQUESTS_STRANGERS, REQUESTS_REGISTERED)
@@ -122,11 +128,13 @@ class MapResolver:
                 effects += self._onwards(self._pass_on(ecm, request, record, arrival, remote), arrival, now)
             elif isinstance(found := answer(self._map_server.sites, self._map_server.registrations, asked), AskEtr):
                 effects += self._onwards(self._ask_etr(ecm, request, record, arrival, found.record), arrival, now)
+                self._remember(request, (found.record,), arrival, now)
             else:
                 said.update((one.eid_prefix, _shown_to(one, arrival.source)) for one in found.records)
         if said:
             records = tuple(self._bridged(one, request, arrival) for one in said.values())
             effects += self._reply(request, records, ecm.source_port, arrival, now)
+            self._remember(request, records, arrival, now)
         return effects
 
     def _bridged(self, record: MappingRecord, request: MapRequest, arrival: Arrival) -> MappingRecord:
@@ -209,6 +217,12 @@ class MapResolver:
             return self._drop("tx_rate")
         self.counters["tx_map_reply"] += 1
         return [SendControl(payload, itr, port, source=_if_same_family(arrival.destination, itr))]
+
+    def _remember(self, request: MapRequest, records: Iterable[MappingRecord], arrival: Arrival, now: float) -> None:
+        """The ITR that is answered hears when the answer is no longer true."""
+        itr = self._itr_rloc(request, arrival)
+        if self._answered is not None and itr is not None:
+            self._answered.on_answered(records, itr, arrival.destination, now)
 
     def _itr_rloc(self, request: MapRequest, arrival: Arrival) -> IpAddress | None:
         """Where the answer goes: an ITR-RLOC that we can reach and that the sender may speak for.

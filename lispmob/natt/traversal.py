@@ -356,6 +356,8 @@ class Traversal:
                         "tries": done.tries,
                         "rtt_ms": round(done.rtt_s * 1000, 3),
                     }
+                    if done.problem:
+                        fields["shared"] = done.problem
                     out += [
                         WayAnswered(done.local.address, done.local.ifindex, done.rtt_s),
                         Event("registered", fields),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from lispmob.api.schema import Reloaded
-from lispmob.config.node import NodeFile
+from lispmob.config.node import NodeFile, load_node
 from lispmob.errors import ConfigError
 
 log = logging.getLogger("lispd")
@@ -60,6 +61,18 @@ class Seldom:
                 return await self._reload()
             finally:
                 self._ready_at = loop.time() + self._pause_s
+
+
+class Reader:
+    """Reads the configuration beside the loop, for a large one takes seconds; who asked first is answered first."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def read(self, path: Path) -> NodeFile:
+        """What the file says now. Raises ConfigError."""
+        async with self._lock:
+            return await asyncio.to_thread(load_node, path)
 
 
 class OnSignal:

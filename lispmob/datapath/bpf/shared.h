@@ -48,6 +48,9 @@ struct lm_trie_value {
     __u32 kind;   /* table: enum lm_disposition */
 };
 
+#define LM_KIND_MISS 3 /* of enum lm_disposition */
+#define LM_KIND_TELL 5
+
 #define LM_STATUS_TOLD (1ull << 32)
 
 /* What spread.h wants to know of whoever may be chosen. */
