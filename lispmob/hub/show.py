@@ -54,7 +54,7 @@ def _kept(file: HubFile) -> list[XtrRegistration]:
     store = Store(file.state_file, Clock(time.monotonic, time.time))
     store.open_to_read()
     try:
-        parts, _ = store.load()
+        parts = store.load_registrations()
     finally:
         store.close()
     return parts
