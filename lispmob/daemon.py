@@ -122,7 +122,7 @@ class Daemon:
     @property
     def policy(self) -> UplinkPolicy:
         """Which interfaces may carry us."""
-        return assembly.uplink_policy(self.file, self.meaning)
+        return assembly.uplink_policy(self.file, self.meaning, self.desktop.outlasted)
 
     @property
     def meaning(self) -> Meaning:
