@@ -20,7 +20,7 @@ from typing import Final
 from lispmob.api import sd_notify
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
-from lispmob.config.node import NodeFile, load_node
+from lispmob.config.node import NodeFile
 from lispmob.control.effect import (
     AskForEcho,
     DropPending,
@@ -34,6 +34,7 @@ from lispmob.control.effect import (
     UseStatusBits,
     WatchForSilence,
 )
+from lispmob.control.gate import WANTED
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
@@ -59,6 +60,7 @@ from lispmob.service.lingering import Lingering
 from lispmob.service.marks import with_mask
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
+from lispmob.service.near import near
 from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.publisher import Publisher
 from lispmob.service.punts import hand_over
@@ -83,6 +85,8 @@ class Daemon:
         self.started_wall = time.time()
         self.journal = HandoverJournal()
         self.state_refusals: list[str] = []
+        self._reader = reloading.Reader()
+        self.reload = reloading.Seldom(self._reload)
         self.reload_on_signal = reloading.OnSignal(self.reload)
         self.uplinks: tuple[Uplink, ...] = ()
         self.network = NetworkState()
@@ -100,7 +104,9 @@ class Daemon:
         self.flows = Flows(self.steering)
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.problems = ProblemWatch(self, self.desktop.touch)
-        self.control = ControlSocket(self._on_received, on_unreachable=self.problems.on_unreachable)
+        self.control = ControlSocket(
+            self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise, types=WANTED
+        )
         self.monitor: Monitor | None = None
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
@@ -111,6 +117,7 @@ class Daemon:
         self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
         self._has_looked = False
         self._engine_uplinks: tuple[model.Uplink, ...] | None = None
+        self._near: model.Near | None = None
 
     @property
     def policy(self) -> UplinkPolicy:
@@ -182,7 +189,7 @@ class Daemon:
         stack.push_async_callback(self.monitor.stop)
         await self.desktop.start()
         stack.push_async_callback(self.desktop.stop)
-        stack.push_async_callback(self._kernel.stop)
+        stack.push_async_callback(self._stop_kernel)
         await self._kernel.start()
         stack.push_async_callback(self.steering.stop)
         stack.push_async_callback(self.runs.stop)
@@ -211,6 +218,7 @@ class Daemon:
         for reason in delta.reasons:
             self._publisher.say(reason.text)
         if not delta.has_changed:
+            self._use_uplinks()  # an address that is no uplink's came or went: nothing is taken from it
             self._lingering.on_network((), self.policy, state)
             self._kernel.touch_after_move()  # a gateway may be another one
             return
@@ -266,6 +274,9 @@ class Daemon:
 
     def _use_uplinks(self) -> None:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
+        if (around := near(self.file, self.network, self.uplinks, self.node.plan)) != self._near:
+            self.engine.set_near(around)
+            self._near = around
         wanted = sending_uplinks(self.file, self.uplinks, self.node)
         if wanted == self._engine_uplinks:
             return
@@ -281,6 +292,15 @@ class Daemon:
         self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
         self.flows.on_uplinks()
 
+    def _is_noise(self, payload: bytes) -> bool:
+        """Answers to nothing, and messages for others: no more is made of them, however many they are."""
+        why = self.node.gate.is_noise(payload)
+        asked = self.measuring.nonces, self.problems.nonces
+        if why is None or any(nonces.knows(payload[4:12]) for nonces in asked):
+            return False
+        self.node.counters[why] += 1
+        return True
+
     def _on_received(self, one: Received) -> None:
         if self.measuring.on_datagram(one.payload) or self.problems.on_datagram(one.payload):
             return
@@ -294,11 +314,12 @@ class Daemon:
         now = self._loop.time()
         for punt in self.engine.drain():
             match punt:
-                case model.Silent():
+                case model.Silent() | model.Refuted():
                     self._report_traffic()
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
-            self._perform(hand_over(punt, self.node, now))
+            if not self.problems.on_punt(punt):
+                self._perform(hand_over(punt, self.node, now))
 
     def _on_problems(self) -> None:
         self.problems.touch()
@@ -312,7 +333,9 @@ class Daemon:
         """Tell the core which mappings carry traffic: asked for when it matters, so that an idle node sleeps."""
         now = self._loop.time()
         self._perform(self.node.on_used(self.engine.used(), now))
-        self._perform(self.node.on_heard(self.engine.heard(), now))
+        heard = self.engine.heard()
+        self.problems.on_heard(heard)
+        self._perform(self.node.on_heard(heard, now))
 
     # --- what goes out
 
@@ -356,17 +379,18 @@ class Daemon:
 
     # --- the rest
 
-    async def reload(self) -> Reloaded:
+    async def _reload(self) -> Reloaded:
         """Read the configuration again. Raises ConfigError and changes nothing when it has errors."""
         sd_notify.reloading()
         try:
-            file = with_mask(load_node(self.path), self.file.steering.mask)
+            file = with_mask(await self._reader.read(self.path), self.file.steering.mask)
             changed, needs_restart = reloading.compare(self.file, file)
             self.file = reloading.merge(self.file, file)
             logs.configure(self.file.log.level)
             self.engine.set_eids(self.file.eids)
             self.flows.on_config(self.file)
             self.engine.set_guard(assembly.guarded(self.file))
+            self.engine.check_sources(assembly.source_check(self.file))
             self.engine.use_echo_nonce(self.file.probing.echo_nonce)
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
             self.steering.on_policy(self.file.steering.to_policy())
@@ -395,6 +419,9 @@ class Daemon:
         marks = assembly.mark_routing(self.file, mask, engine.marks_way, engine.lanes)
         lost, natives = self._lingering.lost, self._natives
         return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks)
+
+    async def _stop_kernel(self) -> None:
+        await self._kernel.stop(leaves_guard=self.file.routing.when_stopped == "unreachable")
 
     def summary(self) -> str:
         """One line for `systemctl status`."""

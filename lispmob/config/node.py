@@ -5,10 +5,12 @@ Defaults are those of the structs below; conf/lispd.conf shows each of them, and
 
 from __future__ import annotations
 
+import grp
 import logging
 import os
 import re
 import stat
+import typing
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -43,8 +45,10 @@ from lispmob.config.values import (
 from lispmob.iface_monitor.link_type import TYPES
 from lispmob.iface_monitor.snapshot import UplinkRule
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Algorithm
 
 DEFAULT_PATH: Final = Path("/etc/lispmob/lispd.conf")
+SERVICE_GROUP: Final = "lispmob"  # of the packaged unit
 EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
 
 log = logging.getLogger(__name__)
@@ -72,6 +76,24 @@ class MapServerSection(KeySection, frozen=True, kw_only=True):
 
     address: Address
     proxy_reply: YesNo = True
+    xtr_id: Annotated[bool | None, or_word("auto", typing.get_args(YesNo)[1])] = None
+    """Whether Map-Registers say which node we are; None: unless the key is of the one kind that old servers know."""
+
+    @property
+    def sends_xtr_id(self) -> bool:
+        """Open Overlay Router's Map-Server, which knows HMAC-SHA-1 alone, reads an xTR-ID behind NATs only."""
+        return self.to_key().algorithm is not Algorithm.HMAC_SHA_1_96 if self.xtr_id is None else self.xtr_id
+
+
+_OTHER_WORDS: Final = {
+    **dict.fromkeys(("wlan", "wireless", "wi-fi", "802-11-wireless"), "wifi"),
+    **dict.fromkeys(("lan", "eth", "wired", "802-3-ethernet"), "ethernet"),
+    **dict.fromkeys(("lte", "gsm", "mobile", "modem", "cellular", "4g", "5g"), "wwan"),
+    **dict.fromkeys(("vpn", "gre", "vxlan"), "tunnel"),
+    "wg": "wireguard",
+    "tap": "tun",
+    "bt": "bluetooth",
+}
 
 
 class UplinkSection(Section, frozen=True, kw_only=True):
@@ -81,7 +103,7 @@ class UplinkSection(Section, frozen=True, kw_only=True):
     """
 
     name: InterfacePattern | None = None
-    type: Annotated[str | None, one_of(*TYPES)] = None
+    type: Annotated[str | None, one_of(*TYPES, also=_OTHER_WORDS)] = None
     use: YesNo | None = None
     priority: Priority | None = None
     weight: Weight | None = None
@@ -114,11 +136,16 @@ class NetworkManagerSection(Section, frozen=True, kw_only=True):
 
 
 class RoutingSection(Section, frozen=True, kw_only=True):
-    """What goes into the overlay."""
+    """What goes into the overlay.
+
+    `fallback` auto: a destination without LISP is unreachable inside the overlay prefixes, and native outside of them.
+    `when_stopped`: what becomes of packets for the overlay prefixes while lispd does not run.
+    """
 
     mode: Annotated[str, one_of("split", "full")] = "split"
     overlay_prefixes: tuple[Network, ...] = ()
-    fallback: Annotated[str, one_of("native", "proxy", "drop")] = "native"
+    fallback: Annotated[str, one_of("auto", "native", "proxy", "drop")] = "auto"
+    when_stopped: Annotated[str, one_of("native", "unreachable")] = "native"
     rule_priority: Annotated[int, whole(64, 32000)] = 4345
     first_table: Annotated[int, whole(256, 4_000_000_000)] = 4340
 
@@ -132,9 +159,13 @@ class TunSection(Section, frozen=True, kw_only=True):
 
 
 class DatapathSection(Section, frozen=True, kw_only=True):
-    """What moves the packets: auto is the kernel itself (ebpf) where it can be, else threads of ours (tun)."""
+    """What moves the packets: auto is the kernel itself (ebpf) where it can be, else threads of ours (tun).
+
+    `source_check`: from whom data with an inner source is taken (datapath/source.h).
+    """
 
     tier: Annotated[str, one_of("auto", "tun", "ebpf")] = "auto"
+    source_check: Annotated[str, one_of("loose", "strict", "off")] = "loose"
 
 
 class StaticMapping(Section, frozen=True, kw_only=True):
@@ -288,12 +319,23 @@ def load_node(path: Path) -> NodeFile:
     node = read_yaml(path, NodeFile)
     has_inline_key = any(server.key is not None for server in node.map_servers)
     if has_inline_key and _is_world_readable(path):
-        log.warning("every user can read the key in %s; run: chmod 640 %s, or use 'key-file'", path, path)
+        log.warning("every user can read the key in %s; %s, or use 'key-file'", path, _remedy(path))
     return node
 
 
 def _is_world_readable(path: Path) -> bool:
+    """Whether anybody gets at the file: it lets them, and so does every directory on the way."""
     try:
-        return bool(os.stat(path).st_mode & stat.S_IROTH)
+        whole = path.resolve()
+        ways = all(os.stat(parent).st_mode & stat.S_IXOTH for parent in whole.parents)
+        return ways and bool(os.stat(whole).st_mode & stat.S_IROTH)
     except OSError:
         return False
+
+
+def _remedy(path: Path) -> str:
+    """How to close it without locking out the service, which has a user and group of its own where it is packaged."""
+    try:
+        return f"run: chgrp {grp.getgrnam(SERVICE_GROUP).gr_name} {path} && chmod 640 {path}"
+    except KeyError:
+        return f"run: chmod 640 {path}"

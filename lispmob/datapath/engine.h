@@ -16,6 +16,7 @@
 #include "mirror.h"
 #include "pending.h"
 #include "punt.h"
+#include "source.h"
 #include "table.h"
 #include "uplink.h"
 
@@ -27,13 +28,28 @@
 #define LM_ASKS_MAX 64u
 #define LM_DETOURS_TOLD_MAX 256u
 
-enum lm_disposition { LM_ENCAPSULATE = 0, LM_DROP = 1, LM_NATIVE = 2, LM_MISS = 3, LM_PROHIBIT = 4, LM_TELL = 5 };
+enum lm_disposition {
+    LM_ENCAPSULATE = 0,
+    LM_DROP = 1,
+    LM_NATIVE = 2,
+    LM_MISS = 3,
+    LM_PROHIBIT = 4,
+    LM_TELL = 5,
+    LM_DOUBT = 6 /* sent, and ICMP tells the source that it will hardly arrive */
+};
+
+/* True for an entry that says nobody is there: data from such an EID shows that it is an old one. */
+static inline bool lm_disposition_refuses(uint8_t kind)
+{
+    return kind == LM_DROP || kind == LM_NATIVE || kind == LM_PROHIBIT || kind == LM_DOUBT;
+}
 
 struct lm_config {
     uint64_t key0, key1;       /* random, per boot */
     bool is_rtr;               /* a proxy that passes on what is for an entry of the table without the kernel's help */
     bool is_proxy;             /* any inner source out, any inner destination in; the sender must be registered */
     bool copy_dscp, udp_checksum;
+    uint8_t source_check;      /* enum lm_source_check; changes with both locks held */
     bool pins_threads; /* to a processor each, where there are two */
     uint16_t data_port;
     uint32_t proxy_instance_id; /* the one that a proxy forwards for */
@@ -126,6 +142,9 @@ struct lm_engine {
     struct lm_bucket icmp_bucket;  /* outbound thread, or control side alone */
     struct lm_told told[LM_TOLD_MAX]; /* destination.c; same rule */
     struct lm_bucket told_bucket;
+    size_t refusing; /* entries of the table that refuse */
+    struct lm_told refuted[LM_TOLD_MAX]; /* destination.c; the inbound thread's */
+    struct lm_bucket refuted_bucket;
     atomic_bool heeds_status;       /* status.c */
     struct lm_bucket status_bucket; /* inbound thread */
     struct lm_bucket mtu_bucket;    /* too_big.c; inbound thread */
@@ -137,6 +156,7 @@ struct lm_engine {
     struct lm_heard heard_last;          /* the common case: the same peer again */
 
     struct lm_relay *relay;                        /* relay.c; the inbound thread's */
+    struct lm_sources *sources;                    /* source.c; the inbound thread's (sharing), or the control side's (alone) */
 
     int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
     bool has_vnet; /* the TUN device speaks struct virtio_net_hdr */
@@ -191,6 +211,8 @@ void *lm_outbound_run(void *engine);
 
 /* destination.c: tells the control plane where packets go that only a default entry knows; not often. */
 void lm_destination_tell(struct lm_engine *e, const struct lm_job *job);
+/* A packet that was found to be for us shows that its sender is there: told when the table says otherwise; not often. */
+void lm_destination_heard(struct lm_engine *e, const struct lm_data *data, uint64_t now);
 
 /* status.c */
 /* A packet that was found to be for us may say which of its sender's locators are up. */

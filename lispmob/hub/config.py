@@ -6,15 +6,15 @@ Defaults are those of the structs below; conf/hub.conf shows each of them, and a
 from __future__ import annotations
 
 import logging
-import os
-import stat
 import typing
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 from lispmob.config.eid import Eid
 from lispmob.config.key import ALGORITHMS
 from lispmob.config.reader import Section, read_yaml
+from lispmob.config.secrecy import advice
 from lispmob.config.values import (
     Address,
     FieldError,
@@ -30,13 +30,17 @@ from lispmob.config.values import (
     plain,
     whole,
 )
+from lispmob.hub.host_address import PRIVATE
 from lispmob.hub.map_resolver import RemoteMapServer
 from lispmob.hub.natt_config import LinkSection, RtrSection
+from lispmob.hub.public_address import is_private
 from lispmob.hub.site import MAX_PREFIXES, ProxyReply, Site
 from lispmob.hub.traversal import TraversalPolicy
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
 
+OWN_NETWORKS: Final = "own"
+LINK_LOCAL: Final = "169.254.0.0/16"
 DEFAULT_PATH: Final = Path("/etc/lispmob/hub.conf")
 EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
 DEFAULT_ALGORITHMS: Final = ("hmac-sha-256-128", "hmac-sha-1-96")
@@ -114,6 +118,13 @@ class RemoteSection(Section, frozen=True, kw_only=True):
     eids: tuple[Eid, ...]
 
 
+def _denied(text: str) -> str:
+    return text if text == OWN_NETWORKS else str(ip_network(text))
+
+
+Denied: TypeAlias = Annotated[str, plain(_denied, f"a network such as 10.0.0.0/8, or {OWN_NETWORKS}")]
+
+
 class ProxySection(Section, frozen=True, kw_only=True):
     """Proxy ITR and proxy ETR. `eids` empty: those of the sites."""
 
@@ -122,11 +133,24 @@ class ProxySection(Section, frozen=True, kw_only=True):
     mtu: Annotated[int, whole(1280, 65535)] = 1440
     interfaces: tuple[InterfaceName, ...] = ()
     eids: tuple[Eid, ...] = ()
+    deny: tuple[Denied, ...] = (OWN_NETWORKS, *PRIVATE, LINK_LOCAL)
+    allow: tuple[Eid, ...] = ()
 
     def __post_init__(self) -> None:
-        for index, eid in enumerate(self.eids):
-            if eid.instance_id:
-                raise FieldError(f"eids[{index}]", f"{eid}: the proxy serves Instance-ID 0 only")
+        for name, prefixes in (("eids", self.eids), ("allow", self.allow)):
+            for index, eid in enumerate(prefixes):
+                if eid.instance_id:
+                    raise FieldError(f"{name}[{index}]", f"{eid}: the proxy serves Instance-ID 0 only")
+
+    @property
+    def denied_networks(self) -> tuple[EidPrefix, ...]:
+        """Where nothing is forwarded to for nodes, without the networks of this machine."""
+        return tuple(EidPrefix.parse(text) for text in self.deny if text != OWN_NETWORKS)
+
+    @property
+    def denies_own(self) -> bool:
+        """True when nothing is forwarded into the networks of this machine either."""
+        return OWN_NETWORKS in self.deny
 
 
 class LogSection(Section, frozen=True, kw_only=True):
@@ -140,6 +164,8 @@ class HubFile(Section, frozen=True, kw_only=True):
 
     sites: tuple[SiteSection, ...]
     listen: tuple[Address, ...] = ()
+    public_address: tuple[Address, ...] = ()
+    """What the world knows this machine by, where a 1:1 NAT is before it: one address of a family."""
     map_servers: tuple[RemoteSection, ...] = ()
     proxy: ProxySection = ProxySection()
     rtrs: tuple[LinkSection, ...] = ()
@@ -148,10 +174,20 @@ class HubFile(Section, frozen=True, kw_only=True):
     state_file: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = Path(
         "/var/lib/lispmob/hub.sqlite"
     )
+    own_eids: tuple[Eid, ...] = ()
+    """Of this machine itself, which is reached by them through LISP, like a node."""
+    control_socket: FilePath = Path("/run/lisphub/lisphub.sock")
     log: LogSection = LogSection()
 
     def __post_init__(self) -> None:
-        owner: dict[EidPrefix, str] = {}
+        for index, address in enumerate(self.public_address):
+            place = f"public-address[{index}]"
+            if is_private(address):
+                raise FieldError(place, f"{address} is a private address itself; the one that others send to is needed")
+            if any(address.version == each.version for each in self.public_address[:index]):
+                raise FieldError(place, f"{address}: one address of each family is enough")
+        self._check_own_eids()
+        owner: dict[EidPrefix, str] = dict.fromkeys(self.own_eids, "own-eids")
         names: set[str] = set()
         for number, section in enumerate(self.sites):
             if section.name in names:
@@ -169,9 +205,18 @@ class HubFile(Section, frozen=True, kw_only=True):
                     "in its name (only the lispers-net dialect, alone in nat-dialects, needs none)",
                 )
 
+    def _check_own_eids(self) -> None:
+        for index, eid in enumerate(self.own_eids):
+            place = f"own-eids[{index}]"
+            if eid.instance_id or eid.mask_len != eid.network.max_prefixlen:
+                raise FieldError(place, f"{eid}: one address in Instance-ID 0 is needed, for the device of the proxy")
+            if not self.proxy.enabled and not self.rtr.enabled:
+                raise FieldError(place, f"{eid}: needs 'proxy: {{enabled: yes}}' or 'rtr: {{enabled: yes}}'")
+
     def to_sites(self) -> tuple[Site, ...]:
-        """The sites as the Map-Server wants them."""
-        return tuple(section.to_site() for section in self.sites)
+        """The sites as the Map-Server wants them; the one of this machine itself has no key that could register."""
+        sites = tuple(section.to_site() for section in self.sites)
+        return (*sites, Site("own-eids", self.own_eids, ())) if self.own_eids else sites
 
     def to_traversal(self) -> TraversalPolicy:
         """What the control plane does for nodes behind NATs."""
@@ -179,6 +224,7 @@ class HubFile(Section, frozen=True, kw_only=True):
             rtrs=tuple(section.to_rtr() for section in self.rtrs),
             is_rtr=self.rtr.enabled,
             map_servers=tuple(section.to_map_server() for section in self.rtr.map_servers),
+            served=self.proxied_eids,
             answers_e19="e19" in self.nat_dialects,
             answers_lispers="lispers-net" in self.nat_dialects,
         )
@@ -200,8 +246,8 @@ def load_hub(path: Path) -> HubFile:
     """Read hub.conf. Raises ConfigError, one line an error; warns about keys that are no secret."""
     hub = read_yaml(path, HubFile)
     keys = [key for section in hub.sites for key in (section.key, *(more.key for more in section.more_keys)) if key]
-    if keys and _is_world_readable(path):
-        log.warning("every user can read the keys in %s; run: chmod 640 %s, or use 'key-file'", path, path)
+    if keys and (problem := advice(path)) is not None:
+        log.warning("%s", problem)
     if any(secret.octets == EXAMPLE_KEY for section in hub.sites for secret, _ in section.secrets):
         log.warning("%s still has the key of the example; everybody knows it: choose another", path)
     for section in hub.sites:
@@ -216,10 +262,3 @@ def _check_key(key: Secret | None, key_file: Secret | None) -> None:
         raise ValueError("give the shared key: 'key' (the key itself) or 'key-file' (a file that holds it)")
     if key is not None and key_file is not None:
         raise FieldError("key-file", "'key' is given too; one of them")
-
-
-def _is_world_readable(path: Path) -> bool:
-    try:
-        return bool(os.stat(path).st_mode & stat.S_IROTH)
-    except OSError:
-        return False

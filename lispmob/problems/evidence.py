@@ -13,7 +13,7 @@ class RegistrationEvidence:
 
     `tries`: Map-Registers since the last Map-Notify. `is_resting`: none is sent, for want of an uplink that could send
     it. `is_private`: the address that it is sent from is one that a NAT has to translate. `refusal`: what a Map-Notify
-    said against it. `ever`: it stood once since lispd started.
+    said against it. `shared`: what one said of another node with this EID. `ever`: it stood once since lispd started.
     """
 
     eid: str
@@ -24,6 +24,7 @@ class RegistrationEvidence:
     is_private: bool = False
     finding: Finding | None = None
     refusal: str | None = None
+    shared: str | None = None
     ever: bool = False
 
 
@@ -60,11 +61,20 @@ class PeerEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class FilteredEvidence:
+    """Data to a peer's locator that vanishes where probes pass. `is_out` False: it gets there and not back."""
+
+    eid: str
+    locator: str
+    is_out: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All of it. `reported`: what a part found out by itself, as the problem that it is.
 
     `families`: those of the uplinks' addresses, of 4 and 6. `dropped_by_mark`: packets lately dropped because their
-    mark names no usable uplink.
+    mark names no usable uplink. `chain_refusal`: why the datapath or the policy itself does not take the rules.
     """
 
     is_starting: bool = False
@@ -74,7 +84,7 @@ class Evidence:
     unused: tuple[UnusedInterface, ...] = ()
     registrations: tuple[RegistrationEvidence, ...] = ()
     peers: tuple[PeerEvidence, ...] = ()
-    kernel_refusal: str | None = None
+    filtered: tuple[FilteredEvidence, ...] = ()
     chain_refusal: str | None = None
     has_rules: bool = False
     state_refusal: str | None = None

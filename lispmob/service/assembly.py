@@ -19,7 +19,15 @@ from lispmob.control.node_config import (
 from lispmob.control.path import ProbeConfig
 from lispmob.control.preference import PreferenceConfig
 from lispmob.datapath.lanes import DEFAULT, Lane, MarksWay, device_prefix
-from lispmob.datapath.model import ControlPacket, Disposition, EngineConfig, ForwardingEntry, ForwardingLocator, PathMtu
+from lispmob.datapath.model import (
+    ControlPacket,
+    Disposition,
+    EngineConfig,
+    ForwardingEntry,
+    ForwardingLocator,
+    PathMtu,
+    SourceCheck,
+)
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.network_manager_state import Meaning
@@ -32,7 +40,7 @@ from lispmob.natt.arrival import DataControl
 from lispmob.natt.natt_config import is_private
 from lispmob.natt.plan import NattPlan, UplinkPlan
 from lispmob.service.native_routes import NativeRoutes
-from lispmob.wire.address import IpAddress
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator, MappingRecord
 
 OVERHEAD_OCTETS: Final = {4: 36, 6: 56}  # outer IP + UDP + LISP header (RFC 9300, 7.1)
@@ -82,7 +90,8 @@ def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob") -> No
     return NodeConfig(
         eids=file.eids,
         map_servers=tuple(
-            MapServerPeer(server.address, server.to_key(), server.proxy_reply) for server in file.map_servers
+            MapServerPeer(server.address, server.to_key(), server.proxy_reply, server.sends_xtr_id)
+            for server in file.map_servers
         ),
         map_resolvers=file.resolvers,
         proxy_etrs=tuple(Locator(each.address, each.priority, each.weight) for each in file.proxy_etrs),
@@ -93,7 +102,10 @@ def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob") -> No
             )
             for mapping in file.map_cache.static
         ),
+        overlay=tuple(map(EidPrefix, file.routing.overlay_prefixes)) if file.routing.mode == "split" else (),
         fallback=cast(Fallback, file.routing.fallback),
+        overlay_prefixes=file.routing.overlay_prefixes,
+        is_full=file.routing.mode == "full",
         map_cache_limit=file.map_cache.limit,
         register_interval_s=file.register.interval_s,
         record_ttl_min=file.register.ttl_min,
@@ -143,7 +155,13 @@ def engine_config(file: NodeFile) -> EngineConfig:
         role="node",
         mark_mask=file.steering.to_policy().mask.bits,
         pin_threads=file.tun.pin_threads,
+        source_check=source_check(file),
     )
+
+
+def source_check(file: NodeFile) -> SourceCheck:
+    """From whom the datapath takes data with an inner source."""
+    return cast(SourceCheck, file.datapath.source_check)
 
 
 def steering_uplinks(
@@ -175,14 +193,17 @@ def _section(file: NodeFile, uplink: Uplink) -> UplinkSection:
 
 def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     """One line of the forwarding table."""
-    return ForwardingEntry(
-        mapping.prefix,
-        Disposition[mapping.disposition],
-        tuple(
-            ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source)
-            for each in mapping.locators
-        ),
+    used = (
+        ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source) for each in mapping.locators
     )
+    heard = (ForwardingLocator(address, NEVER, 0) for address in mapping.sources)
+    return ForwardingEntry(mapping.prefix, Disposition[mapping.disposition], (*used, *heard))
+
+
+def leaves_natively(file: NodeFile) -> bool:
+    """True when packets with an EID as their source may leave without LISP, which takes a translated source."""
+    routing = file.routing
+    return routing.fallback == "native" or (routing.fallback == "auto" and routing.mode == "full")
 
 
 def kernel_state(
@@ -196,12 +217,13 @@ def kernel_state(
 ) -> KernelState:
     """What the kernel must hold for these uplinks."""
     present, gone = tuple(uplinks), tuple(lost)
+    overlay = natives.overlay(file.routing.overlay_prefixes)
     return KernelState(
         tun=file.tun.name,
         eids=file.eids,
         mode="full" if file.routing.mode == "full" else "split",
-        overlay_prefixes=(*file.routing.overlay_prefixes, *natives.mapped_inside),
-        native_prefixes=natives.native,
+        overlay_prefixes=overlay.tunnelled,
+        native_prefixes=overlay.native,
         uplinks=tuple(
             KernelUplink(
                 uplink.name, uplink.addresses, tuple(route.gateway for route in network.routes_of(uplink.ifindex, 4))
@@ -214,11 +236,12 @@ def kernel_state(
         sends_from_data_port=frozenset(
             one.locator.address for one in plan.uplinks if one.data_port != "pool" or not one.is_usable
         ).union(one.address for one in gone if is_private(one.address)),
-        translates_native=file.routing.fallback == "native",
+        translates_native=leaves_natively(file) or bool(overlay.native),
         mark_mask=file.steering.to_policy().mask.bits,
         first_table=file.routing.first_table,
         last_priority=file.routing.rule_priority,
         marks=marks,
+        guards_overlay=file.routing.fallback != "native",
     )
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lispmob.service.views import Parts
 
 FLOWS_MAX: Final = 2000  # ours: more than anybody reads, judged in some tens of milliseconds
+JUDGED_S: Final = 0.003  # ours: for so long in one turn of the loop
 _ANYWHERE: Final = {4: ip_address("0.0.0.0"), 6: ip_address("::")}
 
 
@@ -61,16 +62,21 @@ async def rehearse_now(parts: Parts, lose: Sequence[str], gain: Sequence[str]) -
         flows[:FLOWS_MAX],
         lambda flow, uplinks: _default(parts, now if uplinks == now.uplinks else then, flow),
     )
-    shown = [
-        Rehearsed(
-            flow=flow_text(one.flow),
-            fate=one.fate.value,
-            before=list(one.before),
-            after=list(one.after),
-            steps=list(one.steps),
+    shown: list[Rehearsed] = []
+    until = parts.now() + JUDGED_S
+    for one in judged:
+        shown.append(
+            Rehearsed(
+                flow=flow_text(one.flow),
+                fate=one.fate.value,
+                before=list(one.before),
+                after=list(one.after),
+                steps=list(one.steps),
+            )
         )
-        for one in judged
-    ]
+        if parts.now() >= until:
+            await asyncio.sleep(0)
+            until = parts.now() + JUDGED_S
     return Rehearsal(flows=shown, source=source, left_out=max(0, len(flows) - FLOWS_MAX))
 
 
@@ -144,7 +150,7 @@ def _default(parts: Parts, world: _World, flow: Flow) -> str | None:
     answer = parts.engine.ask(Question(flow.source, flow.destination, flow.protocol, ports))
     installed = None if answer.entry is None else parts.node.disposition(answer.entry)
     having = {up.addresses[0].version for up in world.sending if _may_send(up)}
-    if installed is not None and installed.disposition == "ENCAPSULATE":
+    if installed is not None and installed.disposition in ("ENCAPSULATE", "DOUBT"):
         fitting = [one for one in installed.locators if one.address.version in having]
         best = min((one.priority for one in fitting), default=NEVER)
         having = {one.address.version for one in fitting if one.priority == best < NEVER}
