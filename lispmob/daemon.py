@@ -20,7 +20,7 @@ from typing import Final
 from lispmob.api import sd_notify
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
-from lispmob.config.node import NodeFile, load_node
+from lispmob.config.node import NodeFile
 from lispmob.control.effect import (
     AskForEcho,
     DropPending,
@@ -34,6 +34,7 @@ from lispmob.control.effect import (
     UseStatusBits,
     WatchForSilence,
 )
+from lispmob.control.gate import WANTED
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
@@ -56,8 +57,10 @@ from lispmob.service.flows import Flows
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
+from lispmob.service.marks import with_mask
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
+from lispmob.service.near import near
 from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.publisher import Publisher
 from lispmob.service.punts import hand_over
@@ -78,10 +81,12 @@ class Daemon:
 
     def __init__(self, path: Path, file: NodeFile) -> None:
         self.path = path
-        self.file = file
+        self.file = file = with_mask(file)
         self.started_wall = time.time()
         self.journal = HandoverJournal()
         self.state_refusals: list[str] = []
+        self._reader = reloading.Reader()
+        self.reload = reloading.Seldom(self._reload)
         self.reload_on_signal = reloading.OnSignal(self.reload)
         self.uplinks: tuple[Uplink, ...] = ()
         self.network = NetworkState()
@@ -94,22 +99,25 @@ class Daemon:
         nonces, jitter = RegisterNonces(file.state_dir), SystemRandom().random
         self.node = Node(self._node_config(), new_nonce=lambda: randbits(64), jitter=jitter, next_nonce=nonces)
         self.engine = Engine(assembly.engine_config(file))
-        self.steering = Steering(self.engine, file.steering.to_policy())
+        self.steering = Steering(self.engine, file.steering.to_policy(), on_problems=self._on_problems)
         self.runs = Runs(self.steering)
         self.flows = Flows(self.steering)
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.problems = ProblemWatch(self, self.desktop.touch)
-        self.control = ControlSocket(self._on_received, on_unreachable=self.problems.on_unreachable)
+        self.control = ControlSocket(
+            self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise, types=WANTED
+        )
         self.monitor: Monitor | None = None
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
-        self._kernel = KernelTask(self._kernel_state)
+        self._kernel = KernelTask(self._kernel_state, self._on_problems)
         self._chains = ChainWatch(self._repair)
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch_after_move)
         self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
         self._has_looked = False
         self._engine_uplinks: tuple[model.Uplink, ...] | None = None
+        self._near: model.Near | None = None
 
     @property
     def policy(self) -> UplinkPolicy:
@@ -125,11 +133,6 @@ class Daemon:
     def tun_mtu_bytes(self) -> int:
         """The MTU of our device, as the uplinks allow it now."""
         return assembly.tun_mtu(self.file, self.uplinks)
-
-    @property
-    def kernel_problem(self) -> str | None:
-        """What the kernel refused, when it did."""
-        return self._kernel.problem
 
     @property
     def host_problems(self) -> tuple[Problem, ...]:
@@ -215,6 +218,7 @@ class Daemon:
         for reason in delta.reasons:
             self._publisher.say(reason.text)
         if not delta.has_changed:
+            self._use_uplinks()  # an address that is no uplink's came or went: nothing is taken from it
             self._lingering.on_network((), self.policy, state)
             self._kernel.touch_after_move()  # a gateway may be another one
             return
@@ -270,6 +274,9 @@ class Daemon:
 
     def _use_uplinks(self) -> None:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
+        if (around := near(self.file, self.network, self.uplinks, self.node.plan)) != self._near:
+            self.engine.set_near(around)
+            self._near = around
         wanted = sending_uplinks(self.file, self.uplinks, self.node)
         if wanted == self._engine_uplinks:
             return
@@ -284,6 +291,15 @@ class Daemon:
         """Marks lead to the uplinks of the moment."""
         self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
         self.flows.on_uplinks()
+
+    def _is_noise(self, payload: bytes) -> bool:
+        """Answers to nothing, and messages for others: no more is made of them, however many they are."""
+        why = self.node.gate.is_noise(payload)
+        asked = self.measuring.nonces, self.problems.nonces
+        if why is None or any(nonces.knows(payload[4:12]) for nonces in asked):
+            return False
+        self.node.counters[why] += 1
+        return True
 
     def _on_received(self, one: Received) -> None:
         if self.measuring.on_datagram(one.payload) or self.problems.on_datagram(one.payload):
@@ -302,7 +318,11 @@ class Daemon:
                     self._report_traffic()
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
-            self._perform(hand_over(punt, self.node, now))
+            if not self.problems.on_punt(punt):
+                self._perform(hand_over(punt, self.node, now))
+
+    def _on_problems(self) -> None:
+        self.problems.touch()
 
     def _on_time(self) -> None:
         self.desktop.check_clocks()
@@ -313,7 +333,9 @@ class Daemon:
         """Tell the core which mappings carry traffic: asked for when it matters, so that an idle node sleeps."""
         now = self._loop.time()
         self._perform(self.node.on_used(self.engine.used(), now))
-        self._perform(self.node.on_heard(self.engine.heard(), now))
+        heard = self.engine.heard()
+        self.problems.on_heard(heard)
+        self._perform(self.node.on_heard(heard, now))
 
     # --- what goes out
 
@@ -357,17 +379,18 @@ class Daemon:
 
     # --- the rest
 
-    async def reload(self) -> Reloaded:
+    async def _reload(self) -> Reloaded:
         """Read the configuration again. Raises ConfigError and changes nothing when it has errors."""
         sd_notify.reloading()
         try:
-            file = load_node(self.path)
+            file = with_mask(await self._reader.read(self.path), self.file.steering.mask)
             changed, needs_restart = reloading.compare(self.file, file)
             self.file = reloading.merge(self.file, file)
             logs.configure(self.file.log.level)
             self.engine.set_eids(self.file.eids)
             self.flows.on_config(self.file)
             self.engine.set_guard(assembly.guarded(self.file))
+            self.engine.check_sources(assembly.source_check(self.file))
             self.engine.use_echo_nonce(self.file.probing.echo_nonce)
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
             self.steering.on_policy(self.file.steering.to_policy())

@@ -5,6 +5,7 @@ Defaults are those of the structs below; conf/lispd.conf shows each of them, and
 
 from __future__ import annotations
 
+import grp
 import logging
 import os
 import re
@@ -47,6 +48,7 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm
 
 DEFAULT_PATH: Final = Path("/etc/lispmob/lispd.conf")
+SERVICE_GROUP: Final = "lispmob"  # of the packaged unit
 EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
 
 log = logging.getLogger(__name__)
@@ -83,6 +85,17 @@ class MapServerSection(KeySection, frozen=True, kw_only=True):
         return self.to_key().algorithm is not Algorithm.HMAC_SHA_1_96 if self.xtr_id is None else self.xtr_id
 
 
+_OTHER_WORDS: Final = {
+    **dict.fromkeys(("wlan", "wireless", "wi-fi", "802-11-wireless"), "wifi"),
+    **dict.fromkeys(("lan", "eth", "wired", "802-3-ethernet"), "ethernet"),
+    **dict.fromkeys(("lte", "gsm", "mobile", "modem", "cellular", "4g", "5g"), "wwan"),
+    **dict.fromkeys(("vpn", "gre", "vxlan"), "tunnel"),
+    "wg": "wireguard",
+    "tap": "tun",
+    "bt": "bluetooth",
+}
+
+
 class UplinkSection(Section, frozen=True, kw_only=True):
     """A rule about the interfaces whose name and type match; the first rule that matches counts.
 
@@ -90,7 +103,7 @@ class UplinkSection(Section, frozen=True, kw_only=True):
     """
 
     name: InterfacePattern | None = None
-    type: Annotated[str | None, one_of(*TYPES)] = None
+    type: Annotated[str | None, one_of(*TYPES, also=_OTHER_WORDS)] = None
     use: YesNo | None = None
     priority: Priority | None = None
     weight: Weight | None = None
@@ -133,6 +146,8 @@ class RoutingSection(Section, frozen=True, kw_only=True):
     overlay_prefixes: tuple[Network, ...] = ()
     fallback: Annotated[str, one_of("auto", "native", "proxy", "drop")] = "auto"
     when_stopped: Annotated[str, one_of("native", "unreachable")] = "native"
+    rule_priority: Annotated[int, whole(64, 32000)] = 4345
+    first_table: Annotated[int, whole(256, 4_000_000_000)] = 4340
 
 
 class TunSection(Section, frozen=True, kw_only=True):
@@ -144,9 +159,13 @@ class TunSection(Section, frozen=True, kw_only=True):
 
 
 class DatapathSection(Section, frozen=True, kw_only=True):
-    """What moves the packets: auto is the kernel itself (ebpf) where it can be, else threads of ours (tun)."""
+    """What moves the packets: auto is the kernel itself (ebpf) where it can be, else threads of ours (tun).
+
+    `source_check`: from whom data with an inner source is taken (datapath/source.h).
+    """
 
     tier: Annotated[str, one_of("auto", "tun", "ebpf")] = "auto"
+    source_check: Annotated[str, one_of("loose", "strict", "off")] = "loose"
 
 
 class StaticMapping(Section, frozen=True, kw_only=True):
@@ -300,12 +319,23 @@ def load_node(path: Path) -> NodeFile:
     node = read_yaml(path, NodeFile)
     has_inline_key = any(server.key is not None for server in node.map_servers)
     if has_inline_key and _is_world_readable(path):
-        log.warning("every user can read the key in %s; run: chmod 640 %s, or use 'key-file'", path, path)
+        log.warning("every user can read the key in %s; %s, or use 'key-file'", path, _remedy(path))
     return node
 
 
 def _is_world_readable(path: Path) -> bool:
+    """Whether anybody gets at the file: it lets them, and so does every directory on the way."""
     try:
-        return bool(os.stat(path).st_mode & stat.S_IROTH)
+        whole = path.resolve()
+        ways = all(os.stat(parent).st_mode & stat.S_IXOTH for parent in whole.parents)
+        return ways and bool(os.stat(whole).st_mode & stat.S_IROTH)
     except OSError:
         return False
+
+
+def _remedy(path: Path) -> str:
+    """How to close it without locking out the service, which has a user and group of its own where it is packaged."""
+    try:
+        return f"run: chgrp {grp.getgrnam(SERVICE_GROUP).gr_name} {path} && chmod 640 {path}"
+    except KeyError:
+        return f"run: chmod 640 {path}"

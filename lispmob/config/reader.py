@@ -37,7 +37,8 @@ def read_yaml(path: Path, schema: type[S]) -> S:
         raw = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"{path}: cannot read the file: {reason}") from None
+        hint = "; it holds keys: read it as root, with sudo" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"{path}: cannot read the file: {reason}{hint}") from None
     return read_bytes(raw, str(path), schema, directory=path.parent)
 
 
@@ -109,7 +110,7 @@ class _Walk:
     def section(self, node: Node, schema: type[Section], path: str) -> object:
         """Convert a mapping to a struct; unknown and missing keys are errors."""
         if not isinstance(node, Mapping):
-            return self._fail(node.place, path, f"{_kind(node)} where 'key: value' lines are expected")
+            return self._fail(node.place, path, f"{_kind(node)} where 'key: value' lines are expected{_example(node)}")
         hints, fields = _fields_of(schema)
         values: dict[str, object] = {}
         for key, child in node.entries:
@@ -170,6 +171,13 @@ def _kind(node: Node) -> str:
     if isinstance(node, Scalar):
         return "nothing" if node.is_empty else "plain text"
     return "a list" if isinstance(node, Sequence) else "'key: value' lines"
+
+
+def _example(node: Node) -> str:
+    """How an address alone becomes lines; any other text may be a secret in the wrong place."""
+    if isinstance(node, Scalar) and re.fullmatch(r"[0-9.]{7,15}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", node.text):
+        return f"; write 'address: {node.text}', and beneath it the other keys"
+    return ""
 
 
 def _required(schema: type[Section]) -> list[str]:

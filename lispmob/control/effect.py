@@ -13,7 +13,7 @@ from lispmob.wire.record import MappingRecord
 CONTROL_PORT = 4342  # RFC 9301, 4: LISP control
 DATA_PORT = 4341  # RFC 9300, 4.1: LISP data
 
-DispositionName: TypeAlias = Literal["ENCAPSULATE", "DROP", "NATIVE", "MISS", "TELL", "DOUBT"]
+DispositionName: TypeAlias = Literal["ENCAPSULATE", "DROP", "NATIVE", "MISS", "PROHIBIT", "TELL", "DOUBT"]
 """DROP: the source gets an ICMP error. TELL: encapsulate, and say where the packets go, each destination now and then.
 DOUBT: encapsulate, and the source gets an ICMP error too: no locator answers, but probes may be lost where data is not.
 """
@@ -56,12 +56,14 @@ class UsableLocator:
 class InstallMapping:
     """Add or replace one entry of the forwarding table. Every decision is made: the datapath only obeys.
 
-    `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE, TELL or DOUBT.
+    `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE, TELL or DOUBT. `sources`: where
+    else data from this prefix may come from, though nothing is sent there.
     """
 
     prefix: EidPrefix
     disposition: DispositionName
     locators: tuple[UsableLocator, ...] = ()
+    sources: tuple[IpAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,25 @@ def decide(
     """
     if entry.source == "placeholder":
         return InstallMapping(entry.prefix, "DROP")
+    made = _decide(entry, policy, own, unreachable, ranks)
+    sources = further_sources(entry.locators, made.locators)
+    return replace(made, sources=sources) if sources else made
+
+
+def further_sources(locators: Iterable[Locator], used: Iterable[UsableLocator]) -> tuple[IpAddress, ...]:
+    """The locators of a mapping that nothing is sent to (dead, priority 255, R=0), and that data may come from."""
+    known = {one.address for one in used}
+    named = (address for locator in locators for address in locator.ips)
+    return tuple(dict.fromkeys(one for one in named if one not in known and may_be_rloc(one)))
+
+
+def _decide(
+    entry: MapCacheEntry,
+    policy: ForwardingPolicy,
+    own: LocatorSet,
+    unreachable: Container[IpAddress],
+    ranks: Mapping[Group, Mapping[IpAddress, int]],
+) -> InstallMapping:
     if entry.locators:
         usable = usable_locators(entry.locators, policy, own)
         alive = tuple(one for one in usable if one.address not in unreachable)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from lispmob.control.effect import (
     DropPending,
@@ -20,11 +21,13 @@ from lispmob.control.locator_set import LocatorSet
 from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, State
 from lispmob.control.preference import Group
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.record import TTL_UNTIL_TOLD, Action, MappingRecord
+from lispmob.wire.record import TTL_UNTIL_TOLD, Action, Locator, MappingRecord
 
 LONGEST_TTL_S = 24 * 3600.0  # ours: no answer is believed for longer than a day
 PLACEHOLDER_S = 30.0  # RFC 9301, 5.5: after ten tries without an answer, leave it for 30 s
 BATCH = 256  # ours: about two milliseconds of decisions
+REPLACED_MAX = 256  # ours: what an answer makes superfluous goes at once; more than that ends with its own TTL
+PAST_MAX = 64  # ours: as many as a node behind a NAT has ways past its RTR
 STALE_S = 60.0  # ours: how long a mapping that is no longer trusted may still carry traffic
 HOPELESS_S = 30.0  # ours: how long packets are refused on the word of one answer, while somebody goes on sending them
 
@@ -41,6 +44,7 @@ class Mappings:
         self._ranks: Mapping[Group, Mapping[IpAddress, int]] = {}
         self._defaults: dict[EidPrefix, MappingRecord] = {}  # where all goes that no mapping says otherwise
         self._added: dict[EidPrefix, MappingRecord] = {}  # static, but by hand: a reload leaves them alone
+        self._past: OrderedDict[EidPrefix, IpAddress] = OrderedDict()  # hosts that come past their RTR, and from where
         self._in_doubt: deque[MapCacheEntry] = deque()  # decided before the last change of uplinks or policy
         self._in_doubt_since = 0.0
 
@@ -68,7 +72,9 @@ class Mappings:
             self.cache.remove(entry.prefix)
         effects += self._dropped(gone, "configuration")
         for prefix, record in wanted.items():
-            effects += self._insert_static(prefix, record, now)
+            present = self.cache.get(prefix)
+            if present is None or present.source != "static" or (present.locators, present.action) != _content(record):
+                effects += self._insert_static(prefix, record, now)
         return effects + self._reconsider_all(now)
 
     def on_defaults(self, records: Iterable[MappingRecord], now: float) -> list[MachineEffect]:
@@ -150,8 +156,8 @@ class Mappings:
         company = {prefix for prefix, record in answers if record.ttl_min}
         effects: list[MachineEffect] = []
         for prefix, record in answers:
-            static = self.cache.get(prefix)
-            if static is not None and static.source == "static":
+            present = self.cache.get(prefix)
+            if present is not None and (present.source == "static" or _is_anothers(present, learned.asked, now)):
                 continue
             effects += self._learn(prefix, record, company, learned, now)
         if self.cache.lookup(learned.asked.address, learned.asked.instance_id) is None:
@@ -163,7 +169,7 @@ class Mappings:
         if self.cache.lookup(failed.asked.address, failed.asked.instance_id) is not None:
             return [DropPending(failed.asked, failed.why)]
         effects: list[MachineEffect] = []
-        if failed.why == "unanswered":
+        if failed.why == "unanswered" and failed.reason != "doubt":  # packets of ours did not ask
             expiry = now + PLACEHOLDER_S
             entry = MapCacheEntry(failed.asked, created_at=now, expires_at=expiry, source="placeholder")
             effects += self._insert(entry)
@@ -191,43 +197,56 @@ class Mappings:
             effects.append(RefreshNeeded(entry.prefix))
         return effects
 
+    def on_way_past(self, eid: EidPrefix, rloc: IpAddress, now: float) -> list[MachineEffect]:
+        """A host behind a NAT has shown that it reaches us past its RTR: its data comes from that address, too.
+
+        Whether it is behind one, its mapping says (R=0 locators); whose address it is, nobody.
+        """
+        if self._past.get(eid) == rloc:
+            return []
+        self._past[eid] = rloc
+        self._past.move_to_end(eid)
+        if len(self._past) > PAST_MAX:
+            self._past.popitem(last=False)
+        entry = self.cache.lookup(eid.address, eid.instance_id)
+        self._in_doubt.extendleft([entry] if entry is not None else [])
+        self._in_doubt_since = now
+        return self._reconsider(now)
+
     def in_use(self, now: float) -> list[RefreshNeeded]:
         """Ask again for the peers that traffic went to in the last minute: who knows what we missed."""
         used = (one for one in self.cache if one.source == "reply" and one.locators and one.is_used(now))
         return [RefreshNeeded(one.prefix) for one in used]
 
     def known(self, address: IpAddress, instance_id: int) -> MapCacheEntry | None:
-        """The entry from the mapping system that covers an EID: what an SMR may make us ask for again."""
+        """The entry with locators, from the mapping system, that covers an EID: others may have us ask for it again."""
         entry = self.cache.lookup(address, instance_id)
-        return entry if entry is not None and entry.source != "static" else None
+        return entry if entry is not None and entry.source == "reply" and entry.locators else None
 
     def refuted(self, address: IpAddress, instance_id: int) -> MapCacheEntry | None:
         """The entry that has packets to an EID refused, or left to the host: wrong, if the EID is heard of."""
-        entry = self.known(address, instance_id)
-        told = self._installed.get(entry.prefix) if entry is not None else None
+        entry = self.cache.lookup(address, instance_id)
+        if entry is None or entry.source == "static":
+            return None
+        told = self._installed.get(entry.prefix)
         return entry if told is not None and told.disposition in ("DROP", "NATIVE", "DOUBT") else None
 
     def _learn(
         self, prefix: EidPrefix, record: MappingRecord, company: set[EidPrefix], learned: MappingLearned, now: float
     ) -> list[MachineEffect]:
-        narrower = [entry for entry in self.cache.narrower(prefix) if entry.source != "static"]
         if record.ttl_min == 0:
             entry = self.cache.remove(prefix)
             return self._dropped([entry] if entry else [], "withdrawn")
-        # A negative answer is as wide as the hole in the registrations; what else works inside it is not its business.
+        # Only what covers the question speaks for what is narrower: the rest came along, and lies beside it.
         asked, reason = learned.asked, learned.reason
-        replaced = [
-            one
-            for one in narrower
-            if one.prefix not in company
-            and (record.locators or not one.locators or one.prefix.covers(asked) or asked.covers(one.prefix))
-        ]
+        found = self.cache.narrower(prefix) if prefix.covers(asked) else []
+        narrower = [entry for entry in found if entry.source != "static" and entry.prefix not in company]
+        replaced = [one for one in narrower if _is_superfluous(one, record, asked, now)][:REPLACED_MAX]
         for one in replaced:
             self.cache.remove(one.prefix)
         effects = self._dropped(replaced, "replaced")
         expires_at = now + _lifetime_s(record.ttl_min)
-        staying = [one for one in narrower if one.prefix not in company and one not in replaced]
-        kept = [one.expires_at for one in staying if one.expires_at is not None]
+        kept = [one.expires_at for one in narrower if one.state is not State.GONE and one.expires_at is not None]
         entry = MapCacheEntry(
             prefix,
             record.locators[:MAX_LOCATORS],
@@ -255,12 +274,17 @@ class Mappings:
     def _insert(self, entry: MapCacheEntry) -> list[MachineEffect]:
         evicted = self._dropped(self.cache.insert(entry), "evicted")
         # Installed even when nothing changed: packets may be waiting for just this entry.
-        decision = self._installed[entry.prefix] = decide(
-            entry, self._policy, self._own, self._unreachable, self._ranks
-        )
+        decision = self._installed[entry.prefix] = self._decide(entry)
         if self._is_hopeless(entry, decision):
             self.cache.shorten(entry, entry.created_at + HOPELESS_S, entry.created_at)
         return [*evicted, decision]
+
+    def _decide(self, entry: MapCacheEntry) -> InstallMapping:
+        """What the table is told; with the addresses of NATs that hosts of this mapping have proven a way past."""
+        made = decide(entry, self._policy, self._own, self._unreachable, self._ranks)
+        is_translated = any(not locator.is_reachable for locator in entry.locators)
+        past = [rloc for eid, rloc in self._past.items() if is_translated and entry.prefix.covers(eid)]
+        return replace(made, sources=(*made.sources, *past)) if past else made
 
     def _dropped(self, entries: Iterable[MapCacheEntry], why: str) -> list[MachineEffect]:
         effects: list[MachineEffect] = []
@@ -285,7 +309,7 @@ class Mappings:
             entry = self._in_doubt.popleft()
             if entry.state is State.GONE:
                 continue
-            decision = decide(entry, self._policy, self._own, self._unreachable, self._ranks)
+            decision = self._decide(entry)
             if decision != self._installed.get(entry.prefix):
                 self._installed[entry.prefix] = decision
                 effects.append(decision)
@@ -298,6 +322,28 @@ class Mappings:
     def _is_hopeless(self, entry: MapCacheEntry, decision: InstallMapping) -> bool:
         """True when the mapping system's last word has packets refused: it is worth another question soon."""
         return entry.source == "reply" and decision.disposition in ("DROP", "DOUBT")
+
+
+def _is_anothers(known: MapCacheEntry, asked: EidPrefix, now: float) -> bool:
+    """True for a mapping that is in use and that nobody has asked about: whoever answers has no say in it."""
+    is_related = known.prefix.covers(asked) or asked.covers(known.prefix)
+    return not is_related and bool(known.locators) and known.is_used(now)
+
+
+def _is_superfluous(one: MapCacheEntry, record: MappingRecord, asked: EidPrefix, now: float) -> bool:
+    """Whether a narrower entry goes with this answer. Where a peer in use is, only an answer about it can say.
+
+    A negative answer is as wide as the hole in the registrations; what else works inside it is not its business.
+    """
+    if one.prefix.covers(asked):
+        return True
+    if not one.locators:
+        return True
+    return bool(record.locators) and not one.is_used(now)
+
+
+def _content(record: MappingRecord) -> tuple[tuple[Locator, ...], Action | int]:
+    return record.locators, record.action
 
 
 def _lifetime_s(ttl_min: int) -> float:

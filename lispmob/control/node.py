@@ -9,8 +9,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
-from lispmob.control.acceptance import Guard
-from lispmob.control.answering import Answerer
+from lispmob.control import claims
+from lispmob.control.answering import Answerer, Asked
 from lispmob.control.default_mappings import default_mappings
 from lispmob.control.effect import (
     Count,
@@ -33,6 +33,7 @@ from lispmob.control.effect import (
     WitnessWanted,
 )
 from lispmob.control.forwarding import ForwardingPolicy
+from lispmob.control.gate import Gate, NonceBook
 from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
@@ -44,7 +45,7 @@ from lispmob.control.preference import Preference
 from lispmob.control.probe_targets import ProbeTargets
 from lispmob.control.probing import ProbeConfig, Prober
 from lispmob.control.reachability import Reachability
-from lispmob.control.received import unpack
+from lispmob.control.received import unwrap
 from lispmob.control.registrations import Growing, NewNonce, Registrations
 from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
@@ -52,13 +53,14 @@ from lispmob.control.status_bits import HeardStatus, OwnStatus
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.data_reply import in_data
-from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
+from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort, WayPast
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.traversal import Traversal
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
+from lispmob.wire.message import ControlMessage, decode_control
 from lispmob.wire.record import Action, Locator, MappingRecord
 
 __all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig", "NodeEffect"]
@@ -66,7 +68,7 @@ __all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig", "N
 NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
 """What a node hands to the daemon."""
 
-_Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted
+_Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted | WayPast
 
 
 class Node(NodeDisplay, NodeSizes):
@@ -79,12 +81,14 @@ class Node(NodeDisplay, NodeSizes):
         self.locators = LocatorSet()
         self.counters: Counter[str] = Counter()
         self._registrations = Registrations(config, jitter=jitter, next_nonce=next_nonce)
-        self.reachability = Reachability(config.eids, config.map_resolvers, new_nonce=new_nonce)
+        asked = NonceBook(new_nonce)
+        self.gate = Gate(asked, self._registrations.nonces)
+        self.reachability = Reachability(config.eids, config.map_resolvers, new_nonce=asked)
         growing, asks = self._registrations.next_nonce, self.reachability.asks
-        self.traversal = Traversal(NattConfig.of(config), new_nonce=new_nonce, next_nonce=growing, asks=asks)
+        self.traversal = Traversal(NattConfig.of(config), new_nonce=asked, next_nonce=growing, asks=asks)
         self._direct = LocatorSet()  # the uplinks that need no RTR
         self._sending = LocatorSet()  # those that may send, with what our records say
-        self._resolver = Resolver(config.map_resolvers, new_nonce=new_nonce)
+        self._resolver = Resolver(config.map_resolvers, new_nonce=asked)
         self._smr = SmrSender(new_nonce=new_nonce)
         self._answerer = Answerer(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._mappings = Mappings(ForwardingPolicy.of(config), config.map_cache_limit)
@@ -93,11 +97,11 @@ class Node(NodeDisplay, NodeSizes):
         self._preference = Preference(config.preference)
         self._prober = Prober(
             config.probing or ProbeConfig(),
-            new_nonce=new_nonce,
+            new_nonce=asked,
             jitter=jitter,
             enabled=config.probing is not None,
         )
-        self.path_mtus = PathMtus(new_nonce=new_nonce, counters=self.counters)
+        self.path_mtus = PathMtus(new_nonce=asked, counters=self.counters)
         self._heard_status = HeardStatus()
         self._own_status = OwnStatus(heeds=config.heeds_status_bits, tells=config.status_bits == "send")
         self._attached: tuple[LocalLocator, ...] = ()
@@ -118,27 +122,27 @@ class Node(NodeDisplay, NodeSizes):
         eids = self.config.eids
         self._preference.touch(now)
         self._attached = tuple(one for one in locators if not any(eid.contains(one.address) for eid in eids))
+        self.reachability.presume(one.place for one in self._attached)
         links = {one.address: one.mtu_bytes for one in self._attached}
         return [*self._rank(now), *self.path_mtus.on_links(links)]
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
         """A control datagram arrived: believed only as far as it proves itself."""
-        if self.path_mtus.is_answer(datagram.payload):
-            return self._route(self.path_mtus.on_answer(datagram.payload, now), now)
-        try:
-            if (taken := self.traversal.on_datagram(datagram, now)) is not None:
-                return self._route(taken, now)
-            return self._route(self._receive(datagram, now), now)
-        except MalformedMessage as malformed:
-            return self._route([Count(malformed.counter)], now)
+        message = self._read(datagram.payload, datagram.source, now)
+        return self._route([message], now) if isinstance(message, Count) else self._take(message, datagram, now)
 
     def on_data_control(self, arrival: DataControl, now: float) -> list[NodeEffect]:
         """A control message arrived on the data port."""
+        message = self._read(arrival.payload, arrival.outer_source, now)
+        if isinstance(message, Count):
+            return self._route([message], now)
         is_relayed = any(one.relays for one in self.plan.uplinks if one.locator.address == arrival.outer_destination)
-        taken = self.traversal.on_data_control(arrival, now) if is_relayed or arrival.is_about_ways else None
+        taken = self.traversal.on_data_control(arrival, now, message) if is_relayed or arrival.is_about_ways else None
         if taken is not None:
             return self._route(taken, now)
-        return in_data(self.on_datagram(arrival.as_datagram(), now), arrival, self.plan)
+        if arrival.source != arrival.outer_source and (not is_relayed or isinstance(message, MapRequest)):
+            return self._route([Count("rx_policy")], now)  # who asks is who has sent it, and nobody else is answered
+        return in_data(self._take(message, arrival.as_datagram(), now), arrival, self.plan)
 
     def on_stalled(self, address: IpAddress, now: float, ifindex: int = 0) -> list[NodeEffect]:
         """What leaves by this uplink's RTR has not been answered for longer than a round trip."""
@@ -205,6 +209,14 @@ class Node(NodeDisplay, NodeSizes):
         if said is None:
             return self._route([Count("rx_status_source")], now)
         return self._route(self._prober.on_status_bits(said.fallen, said.risen, now), now)
+
+    def on_source_doubted(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
+        """Data came in whose inner source has no mapping here, or one that does not name its sender: who is right?"""
+        eid = EidPrefix.host(source, instance_id)
+        own, is_ours = self._source_for(eid), self.config.owner_of(source, instance_id) is not None
+        if own is None or is_ours or self._is_infrastructure(source, instance_id) or not self.plan.asks_mapping_system:
+            return self._route([Count("rx_source")], now)
+        return self._route(claims.on_doubt(eid, own, self._mappings, self._resolver, now), now)
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
@@ -278,21 +290,45 @@ class Node(NodeDisplay, NodeSizes):
         c = self.config
         return self._mappings.on_policy(ForwardingPolicy.of(c), c.map_cache_limit, c.static_mappings, now)
 
-    def _receive(self, datagram: Datagram, now: float) -> list[MachineEffect]:
-        got = unpack(datagram, self._guard().is_ours)
+    def _read(self, payload: bytes, source: IpAddress, now: float) -> ControlMessage | Count:
+        """The one time that a datagram is decoded; or why it is not."""
+        refused = self.gate.refuses(payload, source, self._is_known, now)
+        try:
+            return Count(refused) if refused is not None else decode_control(payload)
+        except MalformedMessage as malformed:
+            return Count(malformed.counter)
+
+    def _take(self, message: ControlMessage, datagram: Datagram, now: float) -> list[NodeEffect]:
+        if self.path_mtus.is_answer(datagram.payload):
+            return self._route(self.path_mtus.on_answer(datagram.payload, now), now)
+        taken = self.traversal.on_datagram(datagram, now, message)
+        if taken is not None:
+            return self._route(taken, now)
+        try:
+            return self._route(self._receive(message, datagram, now), now)
+        except MalformedMessage as malformed:  # inside of an ECM
+            return self._route([Count(malformed.counter)], now)
+
+    def _receive(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect]:
+        got = unwrap(message, datagram, self._is_ours)
         if isinstance(got, Count):
             return [got]
         unsummed = [] if got.has_checksum else [Count("rx_ecm_unsummed")]
         match message := got.message:
             case MapRequest(is_smr=True, is_probe=False):
-                return [*unsummed, *self._on_smr(message, datagram, now)]
+                if not self.plan.asks_mapping_system:
+                    return [*unsummed, Count("rx_smr_relayed")]  # the RTR looks after its mappings
+                return [*unsummed, *self._on_smr(message, datagram.source, now)]
             case MapRequest():
                 if got.is_encapsulated and self.reachability.on_map_reply(message.nonce, now):
                     return []  # our own question, which an ETR is to answer that we are
-                own = self._sending if datagram.in_data else self._direct  # an RTR asks about the uplink behind it
-                answers = self._answerer.on_map_request(got.as_question(message, datagram), own, now)
-                is_probe, (source, at) = message.is_probe, (datagram.source, datagram.destination)
-                heard = self._prober.on_probed(source, at, now) if is_probe else ()
+                (source, at), is_known = (datagram.source, datagram.destination), self._is_known(datagram.source)
+                asked = Asked.of(
+                    message, datagram, got.source_port, is_encapsulated=got.is_encapsulated, is_known=is_known
+                )
+                # In data an RTR asks about the uplink behind it.
+                answers = self._answerer.on_map_request(asked, self._sending if datagram.in_data else self._direct, now)
+                heard = self._prober.on_probed(source, at, now) if message.is_probe else ()
                 sign = () if (asker := solicited(message)) is None else self._on_sign_of(asker, now)
                 return [*unsummed, *answers, *heard, *sign]
             case MapReply(is_probe=True):
@@ -302,23 +338,18 @@ class Node(NodeDisplay, NodeSizes):
             case MapReply() if self.reachability.on_map_reply(message.nonce, now):
                 return []
             case MapReply():
-                return self._resolver.on_map_reply(message, datagram.destination, self._guard(), now)
+                return self._resolver.on_map_reply(message, datagram.destination, self._guard(), now, datagram.source)
             case MapNotify():
                 return self._registrations.on_map_notify(message, datagram.payload, now)
         return [Count("rx_type")]
 
-    def _on_smr(self, request: MapRequest, datagram: Datagram, now: float) -> list[MachineEffect]:
-        """Only what is in the cache is asked for, and only of the mapping system: an SMR may be forged."""
-        if not self.plan.asks_mapping_system:
-            return [Count("rx_smr_relayed")]  # the RTR looks after its mappings; nobody could answer us
-        eid = solicited(request)
+    def _on_smr(self, request: MapRequest, sender: IpAddress, now: float) -> list[MachineEffect]:
+        eid, is_known = solicited(request), sender in self.config.mapping_system
         if eid is not None and (own := self.config.owner_of(eid.address, eid.instance_id)) is not None:
             return self._registrations.on_solicited(own, now)  # the Map-Server says that it holds us no more
-        entry = self._mappings.known(eid.address, eid.instance_id) if eid is not None else None
-        if eid is None or entry is None:
-            return [Count("rx_policy")]
-        event = Event("smr-received", {"eid": str(eid), "rloc": str(datagram.source)})
-        return [event, *self._resolver.on_smr(eid, entry.prefix, self.config.source_for(eid), now)]
+        source = self._source_for(eid) if eid is not None else None
+        ours = self._mappings, self._resolver
+        return claims.on_smr(request, sender, source, *ours, now, is_from_mapping_system=is_known)
 
     def _on_sign_of(self, eid: EidPrefix, now: float) -> list[MachineEffect]:
         """A host that we refuse packets to is there: the mapping system may know better by now, no more is believed."""
@@ -375,6 +406,8 @@ class Node(NodeDisplay, NodeSizes):
                 case PlanChanged() as changed:
                     out.append(changed)
                     waiting.extendleft(reversed(self._on_plan(now)))
+                case WayPast(eid, rloc):
+                    waiting.extend(self._mappings.on_way_past(eid, rloc, now))
                 case LifeSignWanted(server):
                     waiting.extend(self._registrations.on_life_sign_wanted(server, now))
                 case RegistrationConfirmed(map_server=server, tries=tries, is_change=is_change):
@@ -433,6 +466,3 @@ class Node(NodeDisplay, NodeSizes):
         targets = self._peers.targets(self.map_cache, self.config, self.locators, lately)
         # An RTR in use knows from our registers; Open Overlay Router's forgets us when it is sent an SMR.
         return [one for one in targets if one.rloc not in self.plan.rtrs]
-
-    def _guard(self) -> Guard:
-        return Guard(self.config.eids, self.locators.addresses, self.config.mapping_system)

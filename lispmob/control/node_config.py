@@ -56,6 +56,8 @@ class NodeConfig:
     proxy_etrs: tuple[Locator, ...] = ()
     proxy_itrs: tuple[IpAddress, ...] = ()
     static_mappings: tuple[MappingRecord, ...] = ()
+    overlay: tuple[EidPrefix, ...] = ()
+    """Where other EIDs are, in every Instance-ID: a mapping elsewhere is not believed. None: anywhere."""
     fallback: Fallback = "proxy"
     overlay_prefixes: tuple[IpNetwork, ...] = ()
     """Where EIDs live, as the user says."""

@@ -1,9 +1,10 @@
-"""What a node shows of itself: the rest of the program reads these, and changes nothing by them."""
+"""What a node shows of itself, and what it knows of others: queries, by which nothing changes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lispmob.control.acceptance import Guard
 from lispmob.control.effect import InstallMapping
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.map_cache import MapCache
@@ -90,8 +91,17 @@ class NodeDisplay:
         eid = self.config.eid_for(prefix.family, prefix.instance_id)
         return eid.address if eid is not None else None
 
+    def _guard(self) -> Guard:
+        c = self.config
+        return Guard(c.eids, self.locators.addresses, c.mapping_system, c.overlay)
+
     def _is_infrastructure(self, address: IpAddress, instance_id: int) -> bool:
         return not instance_id and (address in self.config.mapping_system or address in self.locators.addresses)
 
     def _is_ours(self, address: IpAddress) -> bool:
         return address in self.locators.addresses or any(eid.contains(address) for eid in self.config.eids)
+
+    def _is_known(self, address: IpAddress) -> bool:
+        """The mapping system, proxies, and whom we exchange packets with; whoever forges them is not told apart."""
+        is_configured = address in self.config.mapping_system or address in self.config.proxy_itrs
+        return is_configured or address in self.plan.rtrs or self._prober.is_target(address)

@@ -1,10 +1,9 @@
-"""A control datagram as the node wants it: the message, out of its encapsulation if it came in one (RFC 9301, 5.8)."""
+"""A control message as the node wants it: out of its encapsulation if it came in one (RFC 9301, 5.8)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from lispmob.control.answering import Asked
 from lispmob.control.effect import Count
 from lispmob.control.node_config import Datagram
 from lispmob.values import dataclass
@@ -23,20 +22,16 @@ class ReceivedMessage:
     is_encapsulated: bool
     has_checksum: bool = True  # that of the UDP header inside the encapsulation
 
-    def as_question(self, request: MapRequest, datagram: Datagram) -> Asked:
-        """The Map-Request in it, and the way that it took."""
-        where = datagram.source, self.source_port, datagram.destination, datagram.ifindex
-        return Asked(request, *where, self.is_encapsulated)
 
-
-def unpack(datagram: Datagram, is_ours: Callable[[IpAddress], bool]) -> ReceivedMessage | Count:
-    """The message in a datagram; a counter when it may not come this way. Raises MalformedMessage."""
-    message = decode_control(datagram.payload)
+def unwrap(
+    message: ControlMessage, datagram: Datagram, is_ours: Callable[[IpAddress], bool]
+) -> ReceivedMessage | Count:
+    """The message of a datagram; a counter when it may not come this way. Raises MalformedMessage."""
     if not isinstance(message, EncapsulatedControl):
         return ReceivedMessage(message, datagram.source_port, is_encapsulated=False)
     if not is_ours(message.destination):
         return Count("rx_policy")
     inner = decode_control(message.message)
     if not isinstance(inner, MapRequest):
-        return Count("rx_type")
+        return Count("rx_ecm" if isinstance(inner, EncapsulatedControl) else "rx_type")
     return ReceivedMessage(inner, message.source_port, is_encapsulated=True, has_checksum=message.has_checksum)

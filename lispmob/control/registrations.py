@@ -8,6 +8,7 @@ from itertools import count
 from typing import TypeAlias
 
 from lispmob.control.effect import Count, MachineEffect
+from lispmob.control.gate import NonceBook
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.node_config import MapServerPeer, NodeConfig
 from lispmob.control.rate_limit import KeyedBuckets
@@ -30,7 +31,7 @@ class Registrations:
 
     def __init__(self, config: NodeConfig, *, jitter: Callable[[], float], next_nonce: Growing = None) -> None:
         self._jitter = jitter
-        self.next_nonce = next_nonce or count(config.first_nonce).__next__
+        self.nonces = NonceBook(next_nonce or count(config.first_nonce).__next__)
         self._locators = LocatorSet()
         self._solicited: KeyedBuckets[EidPrefix] = KeyedBuckets(SOLICITED_S)
         self._machines = {identity: self._make(identity) for identity in _identities(config)}
@@ -101,6 +102,10 @@ class Registrations:
     def _make(self, identity: _Identity) -> Registration:
         eid, server, policy = identity
         return Registration(eid, server, policy, next_nonce=self.next_nonce, jitter=self._jitter)
+
+    def next_nonce(self) -> int:
+        """The next nonce of a Map-Register, whatever way it takes."""
+        return self.nonces()
 
 
 def _identities(config: NodeConfig) -> list[_Identity]:

@@ -162,6 +162,7 @@ static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disp
         lm_mirror_entry(e->mirror, e->table, entry);
         lm_mirror_changed(e->mirror);
     }
+    lm_source_release(e, entry);
     lm_locator_set_drop(e->locators, before); /* after the new one was taken: what both name keeps its path MTU */
     return 0;
 }

@@ -16,6 +16,7 @@
 #include "mirror.h"
 #include "pending.h"
 #include "punt.h"
+#include "source.h"
 #include "table.h"
 #include "uplink.h"
 
@@ -48,6 +49,7 @@ struct lm_config {
     bool is_rtr;               /* a proxy that passes on what is for an entry of the table without the kernel's help */
     bool is_proxy;             /* any inner source out, any inner destination in; the sender must be registered */
     bool copy_dscp, udp_checksum;
+    uint8_t source_check;      /* enum lm_source_check; changes with both locks held */
     bool pins_threads; /* to a processor each, where there are two */
     uint16_t data_port;
     uint32_t proxy_instance_id; /* the one that a proxy forwards for */
@@ -154,6 +156,7 @@ struct lm_engine {
     struct lm_heard heard_last;          /* the common case: the same peer again */
 
     struct lm_relay *relay;                        /* relay.c; the inbound thread's */
+    struct lm_sources *sources;                    /* source.c; the inbound thread's (sharing), or the control side's (alone) */
 
     int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
     bool has_vnet; /* the TUN device speaks struct virtio_net_hdr */

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -22,9 +21,11 @@ from lispmob.datapath.model import (
     ForwardingLocator,
     Miss,
     MtuLearned,
+    Near,
     PathMtu,
     Punt,
     Silent,
+    SourceCheck,
     Stalled,
     Stranger,
     TrafficResumed,
@@ -81,7 +82,7 @@ class Engine:
         self.eids: tuple[EidPrefix, ...] = ()
         self.ifindex = 0
         self._tier = tier.Tier()
-        self._handle = lib.lm_engine_new(_config(config))
+        self._handle = lib.lm_engine_new(marshal.config(config))
         if self._handle == ffi.NULL:
             raise MemoryError("datapath")
         self._punts = ffi.new("struct lm_punt[]", _BATCH)
@@ -238,6 +239,15 @@ class Engine:
         prefixes, count = marshal.prefixes(EidPrefix.host(address) for address in addresses)
         _check(lib.lm_engine_set_guard(self._engine, prefixes, count))
 
+    def set_near(self, near: Near) -> None:
+        """These addresses are near us now; without it only the uplinks' own are known to be."""
+        specs, count = marshal.near(near)
+        _check(lib.lm_engine_set_near(self._engine, specs, count))
+
+    def check_sources(self, check: SourceCheck) -> None:
+        """Judge inner sources so from the next packet on."""
+        lib.lm_engine_check_sources(self._engine, marshal.SOURCE_CHECKS[check])
+
     def install(self, entry: ForwardingEntry) -> None:
         """Add or replace; packets that waited for it leave before this returns. At most 32 locators count."""
         prefix, _ = marshal.prefixes([entry.prefix])
@@ -370,20 +380,6 @@ class Engine:
         found = ffi.new("struct lm_mtu[]", _KEPT_MAX)
         count = lib.lm_engine_mtus(self._engine, found, _KEPT_MAX)
         return marshal.smallest_mtus(found, count)
-
-
-def _config(config: EngineConfig) -> Any:
-    c = ffi.new("struct lm_config *")
-    c.key0, c.key1 = secrets.randbits(64), secrets.randbits(64)
-    c.is_rtr = config.is_rtr
-    c.is_proxy = config.role == "proxy"
-    c.copy_dscp, c.udp_checksum = config.copy_dscp, config.udp_checksum
-    c.pins_threads = config.pin_threads
-    c.data_port, c.source_port_pool, c.mark = config.data_port, config.source_port_pool, config.mark
-    c.proxy_instance_id = config.proxy_instance_id
-    c.pending_per_entry, c.pending_total = config.pending_per_entry, config.pending_total
-    c.pending_age_ns = int(config.pending_age_s * 1e9)
-    return c
 
 
 def _counter_names() -> tuple[str, ...]:

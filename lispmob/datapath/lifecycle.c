@@ -94,10 +94,11 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     e->relayed_segment = map_room(LM_FRAME_SIZE);
     e->relayed_fragment = map_room(LM_FRAME_SIZE);
     e->relay = config->is_rtr ? lm_relay_new() : NULL;
+    e->sources = lm_sources_new();
     bool has_frames = frames_make(&e->out_frames) && frames_make(&e->in_frames);
     bool has_locks = locks_make(e);
-    bool has_rooms = e->scratch && e->fragment && e->segment && e->relayed_segment && e->relayed_fragment &&
-                     (e->relay || !config->is_rtr);
+    bool has_rooms = e->sources && e->scratch && e->fragment && e->segment && e->relayed_segment &&
+                     e->relayed_fragment && (e->relay || !config->is_rtr);
     if (punts == 0 && e->table && e->eids && e->guard && e->instances && e->locators && e->uplinks && e->pending &&
         e->stalled && e->hold.packets && has_rooms && has_frames && has_locks)
         return e;
@@ -264,6 +265,7 @@ void lm_engine_free(struct lm_engine *e)
         if (single[i])
             munmap(single[i], LM_FRAME_SIZE);
     lm_relay_free(e->relay);
+    lm_sources_free(e->sources);
     lm_pending_free(e->pending);
     lm_pending_free(e->stalled);
     lm_pending_free(e->hold.packets);

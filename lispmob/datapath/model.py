@@ -44,6 +44,23 @@ class ForwardingLocator:
 
 
 MtuSourceName: TypeAlias = Literal["icmp", "unproven", "interface"]
+SourceCheck: TypeAlias = Literal["off", "loose", "strict"]
+"""Which inner sources are believed: any; those that no mapping contradicts; those whose mapping names the sender."""
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """What is known of the addresses near us, for the check of sources.
+
+    `own`: of this host, which sends us nothing. `links`: the networks of the uplinks, where no EID of a peer is.
+    `proxies`: PITRs, PETRs and RTRs, who may pass on packets of anybody.
+    """
+
+    own: frozenset[IpAddress] = frozenset()
+    links: frozenset[EidPrefix] = frozenset()
+    proxies: frozenset[IpAddress] = frozenset()
+
+
 DataPortName: TypeAlias = Literal["pool", "fixed", "ephemeral"]
 """The port that data leaves from: any, 4341, or one that the kernel chose for this address and that receives too."""
 
@@ -114,6 +131,7 @@ class EngineConfig:
     mark: int = 0  # SO_MARK on outer packets, 0: none
     mark_mask: int = 0  # the bits of packet marks that name an uplink; 0: no lanes, all packets are alike
     offload: bool = True  # super-packets on the TUN device
+    source_check: SourceCheck = "off"  # role node: whose word an inner source is; lispd asks for "loose"
     pin_threads: bool = False  # one processor for each thread, the last ones that this process may use
 
     def __post_init__(self) -> None:
@@ -258,6 +276,15 @@ class Stranger:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceDoubted:
+    """Data came whose inner source has no mapping, or one that does not name who sent it. Once in 3 s for a source."""
+
+    source: IpAddress
+    instance_id: int
+    outer_source: IpAddress
+
+
+@dataclass(frozen=True, slots=True)
 class Refuted:
     """Data came from an EID, at a node, whose entry says DROP, NATIVE, PROHIBIT or DOUBT: it may be an old one.
 
@@ -280,6 +307,7 @@ Punt: TypeAlias = (
     | Stranger
     | StatusBits
     | Echoed
+    | SourceDoubted
     | Refuted
 )
 
@@ -292,6 +320,11 @@ LOSSES: Final = frozenset(
         "data_inner",
         "data_notours",
         "data_source",
+        "data_denied",
+        "data_local",
+        "data_near",
+        "data_unknown_limited",
+        "data_control_limited",
         "data_ecn_drop",
         "data_ttl",
         "in_truncated",

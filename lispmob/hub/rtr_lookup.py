@@ -48,9 +48,13 @@ class RtrLookup:
         self._doubts: KeyedBuckets[EidPrefix] = KeyedBuckets(DOUBT_S, 2)
         self._doubted: OrderedDict[EidPrefix, float] = OrderedDict()  # asked for on others' words, the oldest first
         self._misses: KeyedBuckets[EidPrefix] = KeyedBuckets(1 / MISSES_EACH_S, MISSES_EACH_BURST)
+        self._sites: tuple[EidPrefix, ...] = ()
 
-    def on_map_servers(self, servers: Iterable[IpAddress], own: Iterable[IpAddress]) -> None:
-        """Whom to ask, and from where."""
+    def on_map_servers(
+        self, servers: Iterable[IpAddress], own: Iterable[IpAddress], sites: Iterable[EidPrefix] = ()
+    ) -> None:
+        """Whom to ask, and from where; and what no answer may be wider than: the EID-Prefixes of our own sites."""
+        self._sites = tuple(sites)
         self._own = LocatorSet.of(1, [LocalLocator(address) for address in own])
         self._servers = frozenset(servers) - self._own.addresses
         self._resolver.on_resolvers(sorted(self._servers, key=lambda one: (one.version, int(one))))
@@ -110,7 +114,7 @@ class RtrLookup:
 
     def on_map_reply(self, reply: MapReply, arrived_at: IpAddress, now: float) -> list[LookupEffect]:
         """A Map-Reply came to the control port."""
-        guard = Guard(own_rlocs=self._own.addresses, mapping_system=self._servers)
+        guard = Guard((), self._own.addresses, self._servers, sites=self._sites)
         return self._sort(self._resolver.on_map_reply(reply, arrived_at, guard, now), now)
 
     def _sort(self, effects: Iterable[MachineEffect], now: float) -> list[LookupEffect]:

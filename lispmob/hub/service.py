@@ -27,8 +27,10 @@ from lispmob.hub.rtr_effect import InData, Stranger
 from lispmob.hub.show import entries, show
 from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
+from lispmob.hub.way_doubts import AskWay
+from lispmob.options import HelpfulParser, ShowVersion
 from lispmob.service.logs import configure
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address import IpAddress
 
 if TYPE_CHECKING:
     from lispmob.datapath.model import Miss
@@ -88,10 +90,9 @@ class Hub:
                     on_stranger=self._on_stranger,
                     on_miss=self._on_miss,
                     on_data_control=self._on_data_control,
+                    on_doubt=self._on_doubt,
                     public=self._public,
                     own_eids=self._file.own_eids,
-                    watches=lambda: self._plane.traversal.rtr.watches,
-                    on_traffic=self._on_traffic,
                 )
                 await self._forwarding.start()
             self._feed(restored)
@@ -169,8 +170,8 @@ class Hub:
     def _hold_own_eids(self) -> None:
         self._feed(self._plane.on_own_eids(self._file.own_eids, asyncio.get_running_loop().time()))
 
-    def _on_traffic(self, used: Sequence[EidPrefix], heard: Sequence[IpAddress]) -> None:
-        self._feed(self._plane.traversal.on_traffic(used, heard, asyncio.get_running_loop().time()))
+    def _on_doubt(self, doubt: AskWay) -> None:
+        self._feed(self._plane.traversal.rtr.ask(doubt.prefix, doubt.locator))
 
     def _on_stranger(self, stranger: Stranger) -> None:
         self._feed(self._plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
@@ -193,7 +194,6 @@ class Hub:
                 self._on_changed(effect)
             elif self._forwarding is not None:
                 self._forwarding.on_relay(effect)
-                self._forwarding.watch_traffic()
         if self._persistence is not None:
             self._persistence.on_datagram()
         at = self._plane.wake_at()
@@ -245,7 +245,9 @@ class Hub:
         try:
             file = await asyncio.to_thread(load_hub, self._path)
         except ConfigError as error:
-            log.error("the configuration stays as it was:\n%s", error)
+            log.error("the configuration stays as it was")
+            for line in str(error).splitlines():
+                log.error("%s", line)
             return str(error)
         old, self._file = self._file, file
         configure(file.log.level)
@@ -307,10 +309,11 @@ async def _run(path: Path, file: HubFile) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = HelpfulParser(
         prog="lisphub", description="Map-Server, Map-Resolver and proxy for mobile nodes (RFC 9301)."
     )
     parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (default: %(default)s)")
+    parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("--check", action="store_true", help="check the configuration and end")
     parser.add_argument("--show", action="store_true", help="show what is registered, and end")
     parser.add_argument("--reload", action="store_true", help="have the running hub read its configuration, and end")

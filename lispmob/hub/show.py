@@ -12,6 +12,7 @@ from lispmob.hub.config import HubFile
 from lispmob.hub.control import Answer, ask
 from lispmob.hub.registration import XtrRegistration
 from lispmob.hub.store import Clock, Store
+from lispmob.service.logs import harmless
 
 EXIT_NOT_RUNNING: Final = 3  # as lispctl
 
@@ -61,5 +62,5 @@ def _kept(file: HubFile) -> list[XtrRegistration]:
 
 def _print(listed: Iterable[Answer]) -> None:
     for one in listed:
-        where = " ".join(one["rlocs"]) or "no locator"
+        where = harmless(" ".join(one["rlocs"])) or "no locator"
         sys.stdout.write(f"{one['eid']}  {where}  {one['left_s']} s left\n")

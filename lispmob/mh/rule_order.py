@@ -59,7 +59,6 @@ from lispmob.values import dataclass
 from lispmob.wire.address import IpNetwork
 
 COPIES_MAX: Final = 200  # ours: each costs every lookup of ours something; who has more has them for hosts of their own
-_NOTHING: Final[frozenset[int]] = frozenset()
 
 Slot: TypeAlias = list[Rule]
 """Rules of one priority."""
@@ -75,13 +74,16 @@ class Arrangement:
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """The rules of others in the order of the kernel. `met_by_all`: priorities of those that select by a mark which
-    every packet is given. `has_default_table`: there is something in the table `default`.
+    """The rules of others in the order of the kernel.
+
+    `met_by_all`: (family, priority) of those that select by a mark which every packet is given. `has_default_table`:
+    there is something in the table `default`. `wide`: (family, table) of those with a default route.
     """
 
     rules: tuple[Rule, ...] = ()
-    met_by_all: frozenset[int] = _NOTHING
+    met_by_all: frozenset[tuple[int, int]] = frozenset()
     has_default_table: bool = False
+    wide: frozenset[tuple[int, int]] = frozenset()
 
     def of(self, family: int) -> tuple[Rule, ...]:
         """Those of one family that can make a difference."""
@@ -101,25 +103,24 @@ def arrange(rules: Iterable[Rule], others: Others, last_priority: int = FULL_PRI
     for family in (4, 6):
         ours = [rule for rule in wanted if rule.family == family]
         if ours:
-            arrangement = _Family(ours, others.of(family), others.met_by_all, last_priority).arrange()
+            arrangement = _Family(ours, others, last_priority).arrange()
             placed |= arrangement.rules
             ahead += arrangement.ahead
     return Arrangement(frozenset(placed), tuple(ahead))
 
 
 class _Family:
-    def __init__(
-        self, ours: Sequence[Rule], theirs: tuple[Rule, ...], met_by_all: Collection[int], last_priority: int
-    ) -> None:
+    def __init__(self, ours: Sequence[Rule], others: Others, last_priority: int) -> None:
         self._ours = ours
-        self._theirs = theirs
-        self._met_by_all = met_by_all
+        self._theirs = theirs = others.of(ours[0].family)
+        self._met_by_all = others.met_by_all
         self._guard = self._at(GUARD_PRIORITY)
         self._end = last_priority + 1 + bool(self._guard)
         self._prefixes = _longest_first(rule.destination for rule in self._at(NEAR_OVERLAY_PRIORITY))
         self._sources = _longest_first(rule.source for rule in self._at(OVERLAY_PRIORITY, FULL_PRIORITY))
         self._has_full = bool(self._at(NEAR_PRIORITY))
-        self._back = _Back(ours[0].family, max([GATEWAY_PRIORITY, *(rule.priority + 1 for rule in theirs)]))
+        first = max([GATEWAY_PRIORITY, *(rule.priority + 1 for rule in theirs)])
+        self._back = _Back(ours[0].family, first, others.wide)
 
     def arrange(self) -> Arrangement:
         full_end = min([self._end, *(rule.priority for rule in self._theirs if self._full_must_lead(rule))])
@@ -142,16 +143,17 @@ class _Family:
     # --- which of the others would take our packets
 
     def _overlay_must_lead(self, rule: Rule) -> bool:
-        return any(
-            _takes(rule, prefix.prefixlen) and (rule.destination is None or rule.destination.overlaps(prefix))
+        return self._concerns_us(rule) and any(
+            _takes(rule, prefix.prefixlen)
+            and (rule.destination is None or rule.is_inverted or rule.destination.overlaps(prefix))
             for prefix in self._prefixes
-        ) and self._concerns_us(rule)
+        )
 
     def _full_must_lead(self, rule: Rule) -> bool:
         if not self._has_full or not _takes(rule, 0) or not self._concerns_us(rule):
             return False
         is_close = rule.priority > self._end - 1 - ROOM
-        return is_close or _is_met_by_all(rule) or rule.priority in self._met_by_all
+        return is_close or _is_met_by_all(rule) or (rule.family, rule.priority) in self._met_by_all
 
     def _concerns_us(self, rule: Rule) -> bool:
         """False for a rule about sources that none of our packets has."""
@@ -220,16 +222,16 @@ class _Family:
 class _Back:
     """What stands behind all rules of others: sections, each entered by a goto to its first priority."""
 
-    def __init__(self, family: int, first: int) -> None:
+    def __init__(self, family: int, first: int, wide: Collection[tuple[int, int]]) -> None:
         self._family = family
         self._first = first
+        self._wide = wide
         self._slots: list[Slot] = []
 
     def section(self, behind: Sequence[Rule], length: int, ours: list[Slot]) -> int:
         """Lay one out; the priority to enter it by. `length`: of the prefixes, in bits."""
-        near = [(rule, _copy(rule, length)) for rule in behind]
         start = self._first + 1 + len(self._slots)
-        slots = _laid_out([(rule, copy) for rule, copy in near if copy is not None][:COPIES_MAX], start)
+        slots = _laid_out(self._near(behind, length)[:COPIES_MAX], start)
         slots += ours
         slots += _laid_out([(rule, replace(rule, priority=0)) for rule in behind][:COPIES_MAX], start + len(slots))
         self._slots += [*slots, [Rule(0, self._family, action="goto", target=_END)]]
@@ -256,8 +258,32 @@ class _Back:
         ]
         return rules, end + 1
 
+    def _near(self, behind: Sequence[Rule], length: int) -> list[tuple[Rule, Rule]]:
+        """The rules of others that may find something nearer, or end the search, each with its copy."""
+        found: list[tuple[Rule, Rule]] = []
+        served: list[frozenset[tuple[int, bytes]]] = []  # what those packets are selected by that have found a way out
+        for rule in behind:
+            copy = _copy(rule, length)
+            is_met = copy is not None and not (
+                copy.action in _ENDS and any(one <= set(rule.selectors) for one in served)
+            )
+            if copy is not None and is_met:
+                found.append((rule, copy))
+            is_bare = not (rule.source or rule.destination or rule.tos or rule.is_inverted)
+            if (
+                rule.action == "lookup"
+                and rule.suppressed_prefix_len is None
+                and (rule.family, rule.table) in self._wide
+            ):
+                if _is_met_by_all(rule) and rule.destination is None:
+                    served.append(frozenset())
+                elif is_bare:
+                    served.append(frozenset(rule.selectors))
+        return found
+
 
 _END: Final = -1
+_ENDS: Final = ("blackhole", "unreachable", "prohibit")
 
 
 def _laid_out(copies: Sequence[tuple[Rule, Rule]], start: int) -> list[Slot]:

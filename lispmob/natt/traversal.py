@@ -41,7 +41,7 @@ from lispmob.wire.info import InfoReply
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
-from lispmob.wire.message import decode_control
+from lispmob.wire.message import ControlMessage, decode_control
 
 REFUSED_EVENT_S: Final = 60.0  # ours: forgeries must not fill the log
 MAX_KNOWN_NATS: Final = 16  # ours: public addresses whose binding lifetime is remembered
@@ -100,13 +100,18 @@ class Traversal:
                 effects += machine.on_up(now, self._remembered)
         return self._route(effects, now)
 
-    def on_datagram(self, datagram: Datagram, now: float) -> list[NattEffect] | None:
-        """A datagram on the control port; None when it is not about NAT traversal, and the node should look at it."""
+    def on_datagram(
+        self, datagram: Datagram, now: float, message: ControlMessage | None = None
+    ) -> list[NattEffect] | None:
+        """A datagram on the control port; None when it is not about NAT traversal, and the node should look at it.
+
+        `message`: what it says, where somebody has decoded it already.
+        """
         kind = datagram.payload[:1]
         if not kind or kind[0] >> 4 not in (2, 4, 7):
             return None
         try:
-            message = decode_control(datagram.payload)
+            message = message or decode_control(datagram.payload)
         except MalformedMessage as malformed:
             return self._route([Count(malformed.counter)], now) if kind[0] >> 4 == 7 else None
         if isinstance(message, InfoReply):
@@ -127,10 +132,12 @@ class Traversal:
             return self._route([Count("rx_policy")], now)
         return None
 
-    def on_data_control(self, arrival: DataControl, now: float) -> list[NattEffect] | None:
+    def on_data_control(
+        self, arrival: DataControl, now: float, message: ControlMessage | None = None
+    ) -> list[NattEffect] | None:
         """A control message on the data port; None when it is the node's, such as a probe of an RTR."""
         try:
-            message = decode_control(arrival.payload)
+            message = message or decode_control(arrival.payload)
         except MalformedMessage as malformed:
             return self._route([Count(malformed.counter)], now)
         machine = self._machine_at(arrival.outer_destination, arrival.ifindex)

@@ -61,11 +61,20 @@ class PeerEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class FilteredEvidence:
+    """Data to a peer's locator that vanishes where probes pass. `is_out` False: it gets there and not back."""
+
+    eid: str
+    locator: str
+    is_out: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All of it. `reported`: what a part found out by itself, as the problem that it is.
 
     `families`: those of the uplinks' addresses, of 4 and 6. `dropped_by_mark`: packets lately dropped because their
-    mark names no usable uplink.
+    mark names no usable uplink. `chain_refusal`: why the datapath or the policy itself does not take the rules.
     """
 
     is_starting: bool = False
@@ -75,7 +84,7 @@ class Evidence:
     unused: tuple[UnusedInterface, ...] = ()
     registrations: tuple[RegistrationEvidence, ...] = ()
     peers: tuple[PeerEvidence, ...] = ()
-    kernel_refusal: str | None = None
+    filtered: tuple[FilteredEvidence, ...] = ()
     chain_refusal: str | None = None
     has_rules: bool = False
     state_refusal: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from lispmob.problems.problem import Problem, Severity
+from lispmob.problems.problem import Problem
 from lispmob.values import dataclass
 
 QUIET: Final = frozenset({"starting", "stopping"})  # systemd says so itself
@@ -16,7 +16,7 @@ MAX_KNOWN: Final = 256  # ours: of problems that have ended, those that are reme
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line; `is_warning` False: good news, or a mere notice."""
+    """One line; `is_warning` False: good news."""
 
     text: str
     is_warning: bool
@@ -61,7 +61,7 @@ class ProblemJournal:
                 last = (
                     " (it comes and goes; for an hour only lispctl status shows it)" if count == BEGINS_AN_HOUR else ""
                 )
-                lines.append(Line(problem.sentence + last, problem.severity > Severity.NOTICE))
+                lines.append(Line(problem.sentence + last, True))
         return lines
 
     def _begins(self, identity: tuple[str, str], now: float) -> int:

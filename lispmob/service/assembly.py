@@ -19,7 +19,15 @@ from lispmob.control.node_config import (
 from lispmob.control.path import ProbeConfig
 from lispmob.control.preference import PreferenceConfig
 from lispmob.datapath.lanes import DEFAULT, Lane, MarksWay, device_prefix
-from lispmob.datapath.model import ControlPacket, Disposition, EngineConfig, ForwardingEntry, ForwardingLocator, PathMtu
+from lispmob.datapath.model import (
+    ControlPacket,
+    Disposition,
+    EngineConfig,
+    ForwardingEntry,
+    ForwardingLocator,
+    PathMtu,
+    SourceCheck,
+)
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.network_manager_state import Meaning
@@ -32,7 +40,7 @@ from lispmob.natt.arrival import DataControl
 from lispmob.natt.natt_config import is_private
 from lispmob.natt.plan import NattPlan, UplinkPlan
 from lispmob.service.native_routes import NativeRoutes
-from lispmob.wire.address import IpAddress
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator, MappingRecord
 
 OVERHEAD_OCTETS: Final = {4: 36, 6: 56}  # outer IP + UDP + LISP header (RFC 9300, 7.1)
@@ -94,6 +102,7 @@ def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob") -> No
             )
             for mapping in file.map_cache.static
         ),
+        overlay=tuple(map(EidPrefix, file.routing.overlay_prefixes)) if file.routing.mode == "split" else (),
         fallback=cast(Fallback, file.routing.fallback),
         overlay_prefixes=file.routing.overlay_prefixes,
         is_full=file.routing.mode == "full",
@@ -144,9 +153,15 @@ def engine_config(file: NodeFile) -> EngineConfig:
         tun_name=file.tun.name,
         eids=file.eids,
         role="node",
-        mark_mask=file.steering.mask.bits,
+        mark_mask=file.steering.to_policy().mask.bits,
         pin_threads=file.tun.pin_threads,
+        source_check=source_check(file),
     )
+
+
+def source_check(file: NodeFile) -> SourceCheck:
+    """From whom the datapath takes data with an inner source."""
+    return cast(SourceCheck, file.datapath.source_check)
 
 
 def steering_uplinks(
@@ -178,14 +193,11 @@ def _section(file: NodeFile, uplink: Uplink) -> UplinkSection:
 
 def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     """One line of the forwarding table."""
-    return ForwardingEntry(
-        mapping.prefix,
-        Disposition[mapping.disposition],
-        tuple(
-            ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source)
-            for each in mapping.locators
-        ),
+    used = (
+        ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source) for each in mapping.locators
     )
+    heard = (ForwardingLocator(address, NEVER, 0) for address in mapping.sources)
+    return ForwardingEntry(mapping.prefix, Disposition[mapping.disposition], (*used, *heard))
 
 
 def leaves_natively(file: NodeFile) -> bool:
@@ -225,6 +237,9 @@ def kernel_state(
             one.locator.address for one in plan.uplinks if one.data_port != "pool" or not one.is_usable
         ).union(one.address for one in gone if is_private(one.address)),
         translates_native=leaves_natively(file) or bool(overlay.native),
+        mark_mask=file.steering.to_policy().mask.bits,
+        first_table=file.routing.first_table,
+        last_priority=file.routing.rule_priority,
         marks=marks,
         guards_overlay=file.routing.fallback != "native",
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from lispmob.errors import KernelRefused
 from lispmob.mh.plan import KernelState
-from lispmob.problems.problem import Problem, Severity
+from lispmob.problems.problem import Problem
 from lispmob.service.retry import Retry
 from lispmob.wire.address import IpNetwork
 
@@ -31,11 +31,9 @@ log = logging.getLogger(__name__)
 class KernelTask:
     """Keeps the kernel at `desired()`, which is asked anew at every `touch()`."""
 
-    def __init__(
-        self, desired: Callable[[], KernelState], met_by_all: Callable[[], frozenset[int]] = frozenset
-    ) -> None:
+    def __init__(self, desired: Callable[[], KernelState], on_problems: Callable[[], None]) -> None:
         self._desired = desired
-        self._met_by_all = met_by_all
+        self._on_problems = on_problems
         self._router: KernelRouter | None = None
         self._wanted = asyncio.Event()
         self._chains_wanted = asyncio.Event()
@@ -51,17 +49,11 @@ class KernelTask:
         """What the kernel does not hold, and why."""
         return (*self._routes.problems, *self._chains.problems)
 
-    @property
-    def problem(self) -> str | None:
-        """The gravest of them in a sentence, when packets of the EIDs suffer by it."""
-        grave = [one for one in self._routes.problems if one.severity > Severity.NOTICE]
-        return max(grave, key=lambda one: one.severity).sentence if grave else None
-
     async def start(self) -> None:
         """Remove what a crash left behind, and apply. What cannot be applied is tried again until it can."""
         from lispmob.mh.kernel import KernelRouter  # late: 50 ms, while the Map-Notify is on its way
 
-        self._router = KernelRouter(met_by_all=self._met_by_all)
+        self._router = KernelRouter()
         try:
             await self._router.clean_up_routes(self._desired())  # what guards the overlay does so without a pause
         except KernelRefused as refused:
@@ -150,8 +142,8 @@ class KernelTask:
             self._chains_done.set()
 
     def _say(self, retry: Retry, problems: tuple[Problem, ...]) -> None:
-        for level, sentence in retry.on_problems(problems, self._now()):
-            log.log(level, "%s", sentence)
+        if retry.on_problems(problems, self._now()):
+            self._on_problems()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from lispmob.control.effect import SendControl
+from lispmob.control.gate import NonceBook
 from lispmob.control.locator_set import Place
 from lispmob.control_socket import ControlSocket, Received
 from lispmob.errors import LispError, MalformedMessage
@@ -59,6 +60,7 @@ class Measuring:
     ) -> None:
         self.ways: dict[Place, Way] = {}
         self.kinds: dict[Place, KindFound] = {}
+        self.nonces = NonceBook(lambda: secrets.randbits(64))
         self._traversal = traversal
         self._send = send
         self._perform_natt = perform
@@ -83,7 +85,8 @@ class Measuring:
 
     def on_datagram(self, payload: bytes) -> bool:
         """True when a Map-Reply on the control port answers one of our questions."""
-        if not self._running or not payload or payload[0] >> 4 != MessageType.MAP_REPLY:
+        is_answer = bool(payload) and payload[0] >> 4 == MessageType.MAP_REPLY and self.nonces.knows(payload[4:12])
+        if not self._running or not is_answer:
             return False
         try:
             reply = MapReply.decode(payload)
@@ -119,16 +122,14 @@ class Measuring:
         probe: _Probe
         if kind is FirewallProbe:
             server = seen.server.address
-            probe = FirewallProbe(
-                one, eid, server, spare.port_for(server.version), new_nonce=lambda: secrets.randbits(64)
-            )
+            probe = FirewallProbe(one, eid, server, spare.port_for(server.version), new_nonce=self.nonces)
             start_at = now + SETTLE_S
         elif kind is MappingProbe or kind is FilteringProbe:
             name = self._traversal.config.host_name + b"-probe"
-            probe = kind(one, eid, seen, machine.rtrs[0], name, new_nonce=lambda: secrets.randbits(64))
+            probe = kind(one, eid, seen, machine.rtrs[0], name, new_nonce=self.nonces)
             start_at = now + SETTLE_S
         else:
-            probe = LifetimeProbe(one, eid, seen, new_nonce=lambda: secrets.randbits(64), known=machine.lifetime)
+            probe = LifetimeProbe(one, eid, seen, new_nonce=self.nonces, known=machine.lifetime)
             start_at = now + MEASURES_AFTER_S
         self._running[one.place] = _Running(probe, spare, start_at)
 

@@ -1,41 +1,35 @@
-"""When what the kernel refused is tried again, and what of it is told; pure."""
+"""When what the kernel refused is tried again; pure."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import Final
 
-from lispmob.problems.problem import Problem, Severity
+from lispmob.problems.problem import Problem
 
 SHORTEST_S: Final = 1.0  # ours: a lock or a module that is on its way takes a second or two
 LONGEST_S: Final = 30.0  # ours: what a host does without for hours may be noticed half a minute late
 SHARE: Final = 0.1  # ours: of the time that it has lasted
 
-LEVELS: Final = {Severity.NOTICE: logging.INFO, Severity.DEGRADED: logging.WARNING, Severity.BROKEN: logging.ERROR}
-
 
 class Retry:
-    """Follows the problems of one part: each is told once, and how long to wait grows with their age."""
+    """Follows the problems of one part; the pause before the next try grows with their age."""
 
     def __init__(self) -> None:
         self._since: float | None = None
         self._next_at: float | None = None
         self.problems: tuple[Problem, ...] = ()
 
-    def on_problems(self, problems: Iterable[Problem], now: float) -> list[tuple[int, str]]:
-        """These are the problems now. Returns (level, sentence) for the log: of new ones, and of those that ended."""
-        former = {problem.identity: problem for problem in self.problems}
+    def on_problems(self, problems: Iterable[Problem], now: float) -> bool:
+        """These are the problems now. True when they are others than before; a new one is tried again soon."""
+        former = self.problems
         self.problems = tuple(problems)
-        current = {problem.identity: problem for problem in self.problems}
-        fresh = [one for identity, one in current.items() if identity not in former]
-        ended = [one for identity, one in former.items() if identity not in current]
-        if not current or self._since is None or fresh:
-            self._since = now if current else None
+        fresh = {one.identity for one in self.problems} - {one.identity for one in former}
+        if not self.problems or self._since is None or fresh:
+            self._since = now if self.problems else None
         pause_s = 0.0 if self._since is None else min(max((now - self._since) * SHARE, SHORTEST_S), LONGEST_S)
-        self._next_at = now + pause_s if current else None
-        said = [(LEVELS[one.severity], one.sentence) for one in fresh]
-        return said + [(logging.INFO, f"no longer so: {one.what}") for one in ended]
+        self._next_at = now + pause_s if self.problems else None
+        return self.problems != former
 
     def pause_s(self, now: float) -> float | None:
         """How long to wait before the next try; None: there is nothing to try again."""

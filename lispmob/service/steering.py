@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -32,7 +32,14 @@ log = logging.getLogger(__name__)
 class Steering:
     """Keeps lanes and chain in step with the policy and the uplinks. The chain follows in the background."""
 
-    def __init__(self, engine: Engine, policy: Policy, chain: MarkChain | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        policy: Policy,
+        chain: MarkChain | None = None,
+        on_problems: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_problems = on_problems
         self._configured = policy
         self._first: tuple[Rule, ...] = ()
         self.policy = policy
@@ -150,8 +157,8 @@ class Steering:
                 await asyncio.sleep(LAZY_S)
             self._wanted.clear()
             is_due = self._retry.is_due(self._now())
-            for level, sentence in self._retry.on_problems(await self._apply(is_due=is_due), self._now()):
-                log.log(level, "%s", sentence)
+            if self._retry.on_problems(await self._apply(is_due=is_due), self._now()):
+                self._on_problems()
             if not self._wanted.is_set():
                 self._set_lanes(drops_unusable=self.policy.unusable_mark == "drop")
                 self._settled.set()

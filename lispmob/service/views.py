@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from lispmob.api import schema
 from lispmob.api.backend import ApiError, StaticLocator
+from lispmob.api.turns import Pages
 from lispmob.config.node import NodeFile
-from lispmob.control.effect import InstallMapping
-from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
@@ -18,13 +18,13 @@ from lispmob.datapath.engine import Engine
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
-from lispmob.natt.shortcut import Shortcut
+from lispmob.package_version import package_version
 from lispmob.problems.problem import Problem, Severity, verdict
 from lispmob.service import netcheck, uplink_views
 from lispmob.service.evidence import is_relayed
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.measuring import Measuring
-from lispmob.service.path_view import in_ms, path_views
+from lispmob.service.path_view import path_views
 from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.runs import Runs
 from lispmob.service.steering import Steering
@@ -32,6 +32,8 @@ from lispmob.service.steering_views import SteeringViews
 from lispmob.service.wall import iso_utc
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
+
+FLUSHED_AT_ONCE: Final = 50  # ours: some milliseconds
 
 _STATES: dict[State, Literal["idle", "registering", "registered", "failed"]] = {
     State.IDLE: "idle",
@@ -67,7 +69,7 @@ class Parts(Protocol):
     @property
     def tun_mtu_bytes(self) -> int: ...
     @property
-    def kernel_problem(self) -> str | None: ...
+    def host_problems(self) -> tuple[Problem, ...]: ...
     def now(self) -> float: ...
     def wall(self) -> float: ...
     @property
@@ -85,12 +87,7 @@ class Views(SteeringViews):
 
     def version(self) -> str:
         """Of the installed package."""
-        from importlib.metadata import PackageNotFoundError, version  # late: 15 ms, and only who asks needs it
-
-        try:
-            return version("lispmob")
-        except PackageNotFoundError:
-            return "unpackaged"
+        return package_version()
 
     def status(self) -> schema.Status:
         """Everything at a glance."""
@@ -135,13 +132,11 @@ class Views(SteeringViews):
         """What is between each address and the Internet."""
         return [netcheck.view(one, self._parts.measuring) for one in self._parts.node.traversal.machines]
 
-    def map_cache(self) -> schema.MapCache:
+    def map_cache(self) -> Pages:
         """A copy of the map-cache, and the short ways past the RTR that stand before it."""
-        cache, ways = self._parts.node.map_cache, self._parts.node.traversal.shortcuts.open_ways
-        shown = [(entry.prefix, self._entry(entry)) for entry in cache]
-        shown += [(way.eid, self._short_way(way)) for way in ways]
-        shown.sort(key=lambda one: (one[0].family, one[0].instance_id, str(one[0])))
-        return schema.MapCache(entries=[entry for _, entry in shown], limit=cache.limit)
+        from lispmob.service.map_cache_pages import pages
+
+        return Pages(pages(self._parts), {"limit": self._parts.node.map_cache.limit})
 
     def database(self) -> Sequence[schema.DatabaseEntry]:
         """Our own mappings."""
@@ -167,22 +162,24 @@ class Views(SteeringViews):
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """What was received, sent, refused and dropped, by part and reason."""
+        control = self._parts.control
         return {
             "control": dict(sorted(self._parts.node.counters.items())),
-            "control-socket": dict(sorted(self._parts.control.counters.items())),
+            "control-socket": dict(sorted({**control.counters, "dropped": control.dropped}.items())),
             "datapath": dict(self._parts.engine.counters()),
         }
 
     def lookup(self, eid: IpAddress, instance_id: int) -> schema.Lookup:
         """What would become of a packet to `eid`; asks nobody."""
         from lispmob.service.looking_up import look_up  # a start need not load what nobody has asked for
+        from lispmob.service.map_cache_pages import entry_view
 
         found = look_up(self._parts, eid, instance_id)
         return schema.Lookup(
             eid=str(eid),
             verdict=found.verdict,
             why=found.why,
-            entry=None if found.entry is None else self._entry(found.entry),
+            entry=None if found.entry is None else entry_view(self._parts, found.entry),
             locator=None if found.locator is None else str(found.locator),
         )
 
@@ -203,10 +200,12 @@ class Views(SteeringViews):
         self._parts.perform(self._parts.node.on_mapping_deleted(prefix, self._parts.now()))
         return True
 
-    def map_cache_flush(self) -> int:
+    async def map_cache_flush(self) -> int:
         """Remove every mapping that was learned; static ones stay. Returns how many went."""
         learned = [entry.prefix for entry in self._parts.node.map_cache if entry.source != "static"]
-        for prefix in learned:
+        for count, prefix in enumerate(learned):
+            if count % FLUSHED_AT_ONCE == FLUSHED_AT_ONCE - 1:
+                await asyncio.sleep(0)
             self._parts.perform(self._parts.node.on_mapping_deleted(prefix, self._parts.now()))
         return len(learned)
 
@@ -295,55 +294,6 @@ class Views(SteeringViews):
             octets_in=counts["data_octets"],
             drops=self._parts.engine.drops(),
         )
-
-    def _rtt_ms(self, locator: Locator) -> float | None:
-        """The shortest round trip to a remote locator, by whichever uplink."""
-        known = [
-            path.quality.rtt_s
-            for path in self._parts.node.paths
-            if path.pair.remote in locator.ips and path.quality.rtt_s is not None
-        ]
-        return in_ms(min(known, default=None))
-
-    def _short_way(self, way: Shortcut) -> schema.MapCacheEntry:
-        now = self._parts.now()
-        return schema.MapCacheEntry(
-            prefix=str(way.eid),
-            source="short-way",
-            action="encapsulate",
-            locators=[schema.RemoteLocator(address=str(way.rloc), rtt_ms=in_ms(way.rtt_s))],
-            age_s=round(now - way.opened_at, 3),
-            unused_s=round(now - way.used_at, 3),
-        )
-
-    def _entry(self, entry: MapCacheEntry) -> schema.MapCacheEntry:
-        now = self._parts.now()
-        known = self._parts.node.disposition(entry.prefix)
-        return schema.MapCacheEntry(
-            prefix=str(entry.prefix),
-            source=entry.source,
-            action=_verdict(known) if known is not None else "ask",
-            locators=[
-                schema.RemoteLocator(
-                    address=str(locator.ip if locator.ip is not None else locator.address),
-                    priority=locator.priority,
-                    weight=locator.weight,
-                    is_reachable=locator.is_reachable and all(map(self._parts.node.is_reachable, locator.ips)),
-                    rtt_ms=self._rtt_ms(locator),
-                )
-                for locator in entry.locators
-            ],
-            age_s=round(now - entry.created_at, 3),
-            expires_in_s=None if entry.expires_at is None else round(max(0.0, entry.expires_at - now), 3),
-            unused_s=round(now - entry.last_used, 3) if entry.last_used > float("-inf") else None,
-            map_version=entry.map_version,
-        )
-
-
-def _verdict(known: InstallMapping) -> Literal["encapsulate", "native", "drop", "ask"]:
-    if known.disposition in ("ENCAPSULATE", "TELL", "DOUBT"):
-        return "encapsulate"
-    return "native" if known.disposition == "NATIVE" else "ask" if known.disposition == "MISS" else "drop"
 
 
 def _handover(move: Handover) -> schema.Handover:

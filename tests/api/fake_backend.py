@@ -18,7 +18,6 @@ from lispmob.api.schema import (
     Handover,
     LocalLocator,
     Lookup,
-    MapCache,
     MapCacheEntry,
     NetCheck,
     Problem,
@@ -34,6 +33,7 @@ from lispmob.api.schema import (
     Path as PathView,
 )
 from lispmob.api.server import ControlServer
+from lispmob.api.turns import Pages
 from lispmob.errors import ConfigError
 from lispmob.wire.address import EidPrefix, IpAddress
 from tests.api.fake_steering import FakeSteering
@@ -188,8 +188,9 @@ class FakeBackend(FakeSteering):
             NetCheck(uplink="wwan0", address="198.51.100.23", state="probing"),
         ]
 
-    def map_cache(self) -> MapCache:
-        return MapCache(entries=self.entries, limit=10000)
+    def map_cache(self) -> Pages:
+        halves: tuple[list[MapCacheEntry], ...] = self.entries[:1], [], self.entries[1:]
+        return Pages(iter(halves), {"limit": 10000})
 
     def database(self) -> Sequence[DatabaseEntry]:
         return [DatabaseEntry(prefix="192.0.2.7/32", locators=MINE, ttl_min=10, map_version=9)]
@@ -220,7 +221,7 @@ class FakeBackend(FakeSteering):
         self.calls.append(("delete", str(prefix)))
         return str(prefix) == "192.0.2.64/28"
 
-    def map_cache_flush(self) -> int:
+    async def map_cache_flush(self) -> int:
         self.calls.append(("flush",))
         return 1
 

@@ -155,7 +155,7 @@ def ctl(daemon: Served, capsys: pytest.CaptureFixture[str]) -> Ctl:
         ("counters", "control\n  rx_auth  12\n"),
         ("counters --all", "control\n  rx_auth   12\n  rx_short   0\ndatapath\n  data_ttl  0\n"),
         ("reload", "reloaded: uplinks, control.socket\ntakes effect after a restart of lispd: control.socket\n"),
-        ("lookup 10.0.0.1", "nothing is known about 10.0.0.1: the first packet to it will ask the\nMap-Resolver\n"),
+        ("lookup 10.0.0.1", "nothing is known about 10.0.0.1: the first packet asks the Map-Resolver\n"),
         ("map-cache flush", "forgot 1 mapping\n"),
         ("map-cache del 192.0.2.64/28", "forgot 1 mapping\n"),
         ("map-cache add 10.0.0.0/8 --locator 203.0.113.5", "added 1 mapping\n"),

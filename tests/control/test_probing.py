@@ -116,6 +116,19 @@ def test_a_path_that_dies_again_and_again_has_to_answer_more_than_once() -> None
     assert ups[-1] > ups[0]
 
 
+def test_data_vouches_for_a_path_for_a_while_and_not_without_end() -> None:
+    world = World()
+    world.begin()
+    world.run(40.0)
+    before = len(world.sent)
+
+    for _ in range(800):
+        world.take(world.prober.on_heard([(WIFI.address, PEER)], world.now))
+        world.run(world.now + 5.0)
+
+    assert 2 <= len(world.sent) - before <= 10
+
+
 def test_data_that_proves_the_path_spares_the_probes() -> None:
     world = World()
     world.begin()

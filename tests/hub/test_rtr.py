@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.control.effect import SendControl
+from lispmob.control.size_probe import ControlProbe, everything
 from lispmob.hub.effect import Arrival
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer
 from lispmob.hub.rtr import MapServerLink, Rtr, RtrPlaneEffect
-from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, SendFromRelayPort, Stranger
+from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
 from lispmob.hub.rtr_pending import PENDING_LIMIT, PENDING_S, PER_NETWORK, Pending, PendingRegisters
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign
@@ -106,7 +107,9 @@ def junk(like: EncapsulatedControl, nonce: int, source: tuple[IpAddress, int]) -
 def test_a_register_is_passed_on_and_its_answer_comes_back_in_the_data_plane() -> None:
     scene = Scene()
 
-    install, _, answer = scene.all_the_way(scene.register())
+    install, _, alive, answer = scene.all_the_way(scene.register())
+
+    assert alive == WayAlive(EID, NAT, 20001)
 
     assert isinstance(install, InstallRelay)
     assert [(one.address, one.port, one.source_port) for one in install.bindings] == [(NAT, 20001, 4342)]
@@ -134,7 +137,7 @@ def test_the_same_register_again_tells_the_datapath_nothing_new() -> None:
 
     effects = scene.all_the_way(scene.register(), now=20.0)
 
-    assert [type(effect) for effect in effects] == [SendControl]
+    assert [type(effect) for effect in effects] == [WayAlive, SendControl]
 
 
 @pytest.mark.parametrize("place", [(OTHER_NAT, 30000), (NAT, 30000)])
@@ -390,7 +393,7 @@ def test_junk_with_the_address_of_a_nat_keeps_nobody_behind_it_out(per_s: int, p
             scene.at_rtr(junk(message, 10**9 + second * per_s + number, (NAT, port or 1024 + number)), now)
         done += len(scene.at_rtr(Arrival(back.payload, HUB, 4342, RTR), now + 0.05))
 
-    assert done == 3 + 19
+    assert done == 4 + 19 * 2
     assert scene.places() == [(str(NAT), 20001, 1, 100)]
 
 
@@ -485,3 +488,23 @@ def test_any_ecm_contents_are_counted_and_dropped(payload: bytes) -> None:
 
     assert all(isinstance(effect, SendControl) for effect in effects)
     assert scene.places() == []
+
+
+@pytest.mark.parametrize("size", [1280, 1500, 9000])
+def test_a_probe_that_is_as_long_as_a_full_packet_is_answered_shortly(size: int) -> None:
+    scene = Scene()
+    probe = ControlProbe(everything(4), WIFI, RTR).packet(5, size)
+
+    (sent,) = scene.rtr.on_probe(Arrival(probe.payload, NAT, 20001, RTR), 0.0)
+
+    assert isinstance(sent, SendControl)
+    assert MapReply.decode(sent.payload).nonce == 5
+    assert len(sent.payload) < 100
+
+
+def test_a_long_probe_that_is_not_padded_with_zeros_is_not_even_read() -> None:
+    scene = Scene()
+    probe = ControlProbe(everything(4), WIFI, RTR).packet(5, 1500).payload
+
+    assert scene.rtr.on_probe(Arrival(probe[:-1] + b"x", NAT, 20001, RTR), 0.0) == []
+    assert scene.rtr.counters["rx_limit"] == 1

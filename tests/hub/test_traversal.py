@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
 
+import pytest
+
 from lispmob.control.effect import Event, SendControl
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.rtr import MapServerLink
 from lispmob.hub.rtr_effect import InstallRelay, Learned, RemoveRelay, Stranger
 from lispmob.hub.traversal import TraversalPolicy
+from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Algorithm, Key, sign, sign_for_rtr
 from lispmob.wire.data_header import split_data_packet
 from lispmob.wire.ecm import EncapsulatedControl
@@ -200,3 +203,14 @@ def test_a_register_for_the_rtr_without_an_inner_checksum_is_relayed_with_one_an
     relayed = [effect for effect in effects if isinstance(effect, SendControl) and effect.destination == ELSEWHERE]
     assert [EncapsulatedControl.decode(each.payload).has_checksum for each in relayed] == [True]
     assert plane.counters["rx_ecm_unsummed"] == 1
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 12])
+def test_an_rtr_believes_no_mapping_that_is_wider_than_a_site_of_its_own(width: int) -> None:
+    plane = relay_elsewhere()
+    request = asked(plane.traversal.on_miss(ip_address("10.1.0.1"), ip_address("10.9.0.1"), 0, 1.0))
+    record = MappingRecord.of(EidPrefix.make(ip_address("10.9.0.1"), width), (Locator(NAT),), ttl_min=10)
+
+    effects = plane.on_datagram(Arrival(MapReply(request.nonce, (record,)).encode(), ELSEWHERE, 4342, HUB), 1.1)
+
+    assert not [one for one in effects if isinstance(one, Learned)]

@@ -51,12 +51,12 @@ def test_what_comes_and_goes_is_told_a_few_times_an_hour_and_its_last_time_says_
     assert texts(journal, DEAD, now=2 * HOUR_S) == [DEAD.sentence]
 
 
-def test_only_what_takes_something_away_is_a_warning() -> None:
+def test_what_begins_is_a_warning_and_what_ends_is_good_news() -> None:
     journal = ProblemJournal()
 
     lines = journal.on_problems([DEAD, ODD], 0.0)
 
-    assert [line.is_warning for line in lines] == [True, False]
+    assert [line.is_warning for line in lines] == [True, True]
     assert [line.is_warning for line in journal.on_problems([], 7300.0)] == [False, False]
 
 

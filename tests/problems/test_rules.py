@@ -10,6 +10,7 @@ from lispmob.control.diagnosis import Finding
 from lispmob.problems.evidence import (
     AddressEvidence,
     Evidence,
+    FilteredEvidence,
     PeerEvidence,
     RegistrationEvidence,
     UnusedInterface,
@@ -145,6 +146,16 @@ def test_one_of_two_uplinks_that_does_not_work_degrades(trouble: dict[str, objec
     assert verdict(of(STANDS, addresses=(WIFI, lte))) == "degraded"
 
 
+def test_a_family_that_leads_nowhere_beside_one_that_works_on_the_same_uplink_is_a_notice() -> None:
+    silent = AddressEvidence("wlan0", "2001:db8::7", is_silent=True)
+
+    beside = of(STANDS, addresses=(WIFI, silent))
+    alone = of(STANDS, addresses=(replace(WIFI, interface="lte0"), silent))
+
+    assert (keys(beside), verdict(beside)) == (["cannot-ask"], "working")
+    assert (keys(alone), verdict(alone)) == (["cannot-ask"], "degraded")
+
+
 def test_without_an_uplink_every_interface_says_why_it_is_none_and_the_registration_is_silent() -> None:
     found = of(
         OPEN,
@@ -174,10 +185,10 @@ def test_a_peer_that_does_not_answer_is_named() -> None:
     assert "10.0.3.2" in problem.cause
 
 
-def test_what_the_kernel_refuses_is_told_in_its_words() -> None:
-    (problem,) = of(STANDS, kernel_refusal="ip rule add: EPERM: needs CAP_NET_ADMIN")
+def test_steering_that_the_datapath_refuses_degrades() -> None:
+    (problem,) = of(STANDS, chain_refusal="4097 rules: 4096 at most", has_rules=True)
 
-    assert (problem.severity, problem.cause) == (Severity.BROKEN, "ip rule add: EPERM: needs CAP_NET_ADMIN")
+    assert (problem.key, problem.severity, problem.cause) == ("no-chain", Severity.DEGRADED, "4097 rules: 4096 at most")
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "1 packet was dropped"), (7, "7 packets were dropped")])
@@ -191,6 +202,20 @@ def test_a_state_directory_that_is_full_does_not_stop_anything_and_is_said() -> 
     found = of(STANDS, state_refusal="/var/lib/lispmob: No space left on device")
 
     assert (keys(found), verdict(found)) == (["disk-full"], "working")
+
+
+@pytest.mark.parametrize(
+    ("is_out", "what", "where"),
+    [
+        (True, "data to 10.0.3.2 is lost, though it answers probes", "from this host to 10.0.3.2 (10.99.0.2/32)"),
+        (False, "data from 10.0.3.2 is lost, though it answers probes", "from 10.0.3.2 (10.99.0.2/32) to this host"),
+    ],
+)
+def test_a_filter_on_the_data_port_is_told_with_its_direction(is_out: bool, what: str, where: str) -> None:
+    (problem,) = of(STANDS, filtered=(FilteredEvidence("10.99.0.2/32", "10.0.3.2", is_out=is_out),))
+
+    assert (problem.key, problem.severity, problem.what) == ("data-filtered", Severity.DEGRADED, what)
+    assert where in problem.cause
 
 
 def test_what_a_part_reports_by_itself_stands_in_the_list_at_its_place() -> None:

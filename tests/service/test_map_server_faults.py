@@ -42,7 +42,7 @@ def test_a_silent_map_server_is_tried_ever_more_slowly_the_status_says_why_and_i
     assert str(found["problem"]).startswith(f"no answer from Map-Server {server}: it answers neither Map-Registers nor")
     assert isinstance(found["next_in_s"], float)
     assert found["next_in_s"] > 2  # after 1 s and 2 s come 4 s, whatever became of the question about a NAT
-    assert arrived[1].nonce == arrived[0].nonce + 1
+    assert arrived[1].nonce > arrived[0].nonce
     assert status["headline"] == f"not working: no answer from Map-Server {server}"
     (warning,) = warnings(node)
     assert f"no answer from Map-Server {server}: it answers neither Map-Registers nor a question" in warning

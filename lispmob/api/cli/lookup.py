@@ -15,7 +15,7 @@ _VERDICTS = {
     "encapsulate": "packets to {eid} go to {locator}",
     "native": "packets to {eid} leave without LISP",
     "drop": "packets to {eid} are dropped, and their sender is told",
-    "ask": "nothing is known about {eid}: the first packet to it will ask the Map-Resolver",
+    "ask": "nothing is known about {eid}: the first packet asks the Map-Resolver",
 }
 
 

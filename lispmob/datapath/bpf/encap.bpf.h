@@ -246,7 +246,7 @@ __noinline int decide_anew(struct lm_shared_state *s, struct out_flow *flow)
 /* The flow's own slot, decided; NULL when there is none to be had. */
 static __always_inline struct out_flow *flow_of(struct lm_shared_state *s, const __u64 words[5], __u32 mark)
 {
-    __u32 place = (__u32)slot_of(words, 5) % OUT_FLOWS;
+    __u32 place = (__u32)slot_of(s, words, 5) % OUT_FLOWS;
     struct out_flow *flow = bpf_map_lookup_elem(&out_flows, &place);
     if (!flow)
         return flow;

@@ -32,7 +32,7 @@ typedef __u16 uint16_t;
 #define LM_NO_REMOTE 0xffffffffu
 
 /* One trie holds several tables, told apart by the first octet of the key: space + 0 for IPv4, + 1 for IPv6. */
-enum lm_space { LM_SPACE_TABLE = 2, LM_SPACE_EIDS = 4, LM_SPACE_GUARD = 6, LM_SPACE_RLOCS = 8 };
+enum lm_space { LM_SPACE_TABLE = 2, LM_SPACE_EIDS = 4, LM_SPACE_GUARD = 6, LM_SPACE_RLOCS = 8, LM_SPACE_NEAR = 10 };
 
 struct lm_trie_key {
     __u32 bits; /* of what follows; space and Instance-ID always count */
@@ -43,7 +43,8 @@ struct lm_trie_key {
 
 struct lm_trie_value {
     __u32 number; /* of a table's entry: its place in `used` */
-    __u32 value;  /* table: locator set; EIDs: Instance-ID; RLOCs: place of the path, LM_SHARED_PATHS when none sends */
+    __u32 value;  /* table: locator set; EIDs: Instance-ID; RLOCs: place of the path, LM_SHARED_PATHS when none sends;
+                     near: enum lm_near */
     __u32 kind;   /* table: enum lm_disposition */
 };
 
@@ -121,7 +122,7 @@ struct lm_shared_state {
     __u64 key0, key1;
     __u32 mark, mark_mask, lane_count;
     __u16 data_port;
-    __u8 copy_dscp, spare;
+    __u8 copy_dscp, source_check; /* enum lm_source_check */
     struct lm_shared_lane lanes[LM_SHARED_LANES];
     __u64 gap[5];
     struct lm_traffic traffic[2];
