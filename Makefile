@@ -11,8 +11,12 @@ C_SOURCES := $(wildcard lispmob/datapath/*.[ch] lispmob/datapath/bpf/*.[ch] lisp
 DBUSMOCK := /usr/lib/python3/dist-packages/dbusmock/__init__.py
 # Not where systemd runs: there it would start at once, and take over a network that others look after.
 MANAGER := $(if $(wildcard /run/systemd/system),,network-manager:NetworkManager)
+# libFuzzer comes with the runtime of the clang that is installed or would be.
+CLANG := $(shell clang -dumpversion 2>/dev/null | cut -d. -f1)
+FUZZER := $(shell clang -print-runtime-dir 2>/dev/null)/libclang_rt.fuzzer-$(shell uname -m).a
+LIBFUZZER := $(if $(CLANG),libclang-rt-$(CLANG)-dev,libclang-rt-dev):$(FUZZER)
 # Debian packages, and the command or file that tells whether each is there.
-APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h clang:clang libbpf-dev:/usr/include/bpf/bpf_helpers.h iproute2:ip iptables:iptables-restore \
+APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h clang:clang $(LIBFUZZER) libbpf-dev:/usr/include/bpf/bpf_helpers.h iproute2:ip iptables:iptables-restore \
 	nftables:nft conntrack:conntrack iperf3:iperf3 ethtool:ethtool iputils-ping:ping tshark:tshark musl-tools:musl-gcc \
 	dbus:dbus-daemon libglib2.0-bin:gdbus python3-dbusmock:$(DBUSMOCK) $(MANAGER)
 
@@ -73,6 +77,19 @@ demo: $(ENGINE)  ## two nodes roam between networks, on real packets; needs root
 	@test "$$(id -u)" = 0 || { echo 'make demo makes network namespaces and needs root: sudo make demo' >&2; exit 77; }
 	@$(PY) -m compileall -q lispmob  # as in every installation: a daemon does not compile itself at each start
 	@$(PY) -m lispmob.lab.demo
+
+# Inputs for each target: seconds of it are part of `make test`, millions are for a night.
+RUNS ?= 1000000
+
+.PHONY: fuzz
+fuzz: $(ENGINE)  ## every decoder, the C parsers and the way in, and both machines; RUNS=1000000 inputs each
+	@mkdir -p build/fuzz/found
+	@$(PY) -m tests.fuzz.corpus build/fuzz/corpus
+	@$(PY) -m tests.fuzz.build build/fuzz
+	build/fuzz/fuzz_packets build/fuzz/corpus/data -runs=$(RUNS) -max_len=1600 -artifact_prefix=build/fuzz/found/
+	build/fuzz/fuzz_inbound build/fuzz/corpus/data -runs=$(RUNS) -max_len=1600 -artifact_prefix=build/fuzz/found/
+	$(PY) -m tests.fuzz.wire build/fuzz/corpus/control -runs=$(RUNS) -max_len=1600 -artifact_prefix=build/fuzz/found/
+	FUZZ_RUNS=$(RUNS) $(PY) -m pytest -q --timeout=0 tests/fuzz/test_machines.py
 
 bench: $(ENGINE)  ## the datapath beside bare veth, kernel VXLAN and plain TUN; needs root
 	@test "$$(id -u)" = 0 || { echo 'make bench makes network namespaces and needs root: sudo make bench' >&2; exit 77; }

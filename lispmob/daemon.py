@@ -57,6 +57,7 @@ from lispmob.service.flows import Flows
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
+from lispmob.service.marks import with_mask
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.near import near
@@ -80,7 +81,7 @@ class Daemon:
 
     def __init__(self, path: Path, file: NodeFile) -> None:
         self.path = path
-        self.file = file
+        self.file = file = with_mask(file)
         self.started_wall = time.time()
         self.journal = HandoverJournal()
         self.state_refusals: list[str] = []
@@ -382,7 +383,7 @@ class Daemon:
         """Read the configuration again. Raises ConfigError and changes nothing when it has errors."""
         sd_notify.reloading()
         try:
-            file = await self._reader.read(self.path)
+            file = with_mask(await self._reader.read(self.path), self.file.steering.mask)
             changed, needs_restart = reloading.compare(self.file, file)
             self.file = reloading.merge(self.file, file)
             logs.configure(self.file.log.level)

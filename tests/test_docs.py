@@ -27,3 +27,12 @@ def test_the_page_about_problems_lists_every_key_with_its_meaning_and_the_exit_c
 
     assert {key: listed.get(key) for key in KEYS} == KEYS
     assert all(f"{code} {verdict.replace('-', ' ')}" in text for verdict, code in EXIT_CODES.items())
+
+
+def test_the_page_about_threats_names_tests_that_there_are_and_a_row_for_every_finding() -> None:
+    text = (ROOT / "docs" / "threats.md").read_text()
+    named = set(re.findall(r"`([a-z]+/test_[a-z_]+\.py)`", text))
+    rows = re.findall(r"^\| (\d+) \|", text, re.MULTILINE)
+
+    assert sorted(one for one in named if not (ROOT / "tests" / one).exists()) == []
+    assert rows == [str(number) for number in range(1, 25)]

@@ -132,6 +132,8 @@ class RoutingSection(Section, frozen=True, kw_only=True):
     mode: Annotated[str, one_of("split", "full")] = "split"
     overlay_prefixes: tuple[Network, ...] = ()
     fallback: Annotated[str, one_of("native", "proxy", "drop")] = "native"
+    rule_priority: Annotated[int, whole(64, 32000)] = 4345
+    first_table: Annotated[int, whole(256, 4_000_000_000)] = 4340
 
 
 class TunSection(Section, frozen=True, kw_only=True):

@@ -118,6 +118,8 @@ class Diagnosis:
         """True when a question of ours came back: the Map-Server has us answer for ourselves, so it knows the EID."""
         if not self._open or len(payload) < 12 or payload[0] >> 4 != MessageType.ENCAPSULATED_CONTROL:
             return False
+        if not any(one.nonce.to_bytes(8, "big") in payload for one in self._open.values()):
+            return False  # nobody's message is decoded only to find that out
         try:
             asked = MapRequest.decode(EncapsulatedControl.decode(payload).message)
         except MalformedMessage:

@@ -16,7 +16,7 @@ from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
 
 NONCES_KEPT: Final = 4096  # ours: of half a minute, at the limits of lookups and probes together
-REQUEST_OCTETS: Final = 1400  # ours: a question fits into a packet; the longest of a peer's has 32 ITR-RLOCs
+REQUEST_OCTETS: Final = 1400  # ours, without the padding of a size probe: the longest of a peer's has 32 ITR-RLOCs
 STRANGER_INTERVAL_S: Final = 0.02  # ours: one who probes us has some addresses, and asks for each once a second
 STRANGER_BURST: Final = 100
 STRANGERS_INTERVAL_S: Final = 1 / 300  # ours: strangers in all; at half a millisecond each an eighth of the time
@@ -27,6 +27,8 @@ KNOWN_BURST: Final = 400
 _ANSWERS: Final = frozenset({MessageType.MAP_REPLY, MessageType.MAP_NOTIFY, MessageType.INFO})
 _QUESTIONS: Final = frozenset({MessageType.MAP_REQUEST, MessageType.ENCAPSULATED_CONTROL})
 _NONCE: Final = slice(4, 12)
+_PROBE: Final = 0x02  # of the first octet: P
+_TYPE_AND_PROBE: Final = 0xF0 | _PROBE
 WANTED: Final = tuple(sorted(_ANSWERS | _QUESTIONS))
 """The types that somebody may send to a node."""
 
@@ -75,7 +77,7 @@ class Gate:
         noise = self.is_noise(payload)
         if noise is not None or not payload or payload[0] >> 4 not in _QUESTIONS:
             return noise
-        if len(payload) > REQUEST_OCTETS:
+        if len(payload) > REQUEST_OCTETS and not _is_padded_probe(payload):
             return "rx_size"
         if is_known(source):
             return None if self._known.take(owner_of(source), now) else "rx_rate"
@@ -83,3 +85,9 @@ class Gate:
             return "rx_rate"
         self._all_strangers.take(now)
         return None
+
+
+def _is_padded_probe(payload: bytes) -> bool:
+    """True for an RLOC-probe that zeros make as long as a packet of data: it asks about the path MTU."""
+    is_probe = payload[0] & _TYPE_AND_PROBE == MessageType.MAP_REQUEST << 4 | _PROBE
+    return is_probe and len(payload.rstrip(b"\0")) <= REQUEST_OCTETS

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from lispmob.control.effect import (
     DropPending,
@@ -26,6 +27,7 @@ LONGEST_TTL_S = 24 * 3600.0  # ours: no answer is believed for longer than a day
 PLACEHOLDER_S = 30.0  # RFC 9301, 5.5: after ten tries without an answer, leave it for 30 s
 BATCH = 256  # ours: about two milliseconds of decisions
 REPLACED_MAX = 256  # ours: what an answer makes superfluous goes at once; more than that ends with its own TTL
+PAST_MAX = 64  # ours: as many as a node behind a NAT has ways past its RTR
 STALE_S = 60.0  # ours: how long a mapping that is no longer trusted may still carry traffic
 
 
@@ -42,6 +44,7 @@ class Mappings:
         self._defaults: dict[EidPrefix, MappingRecord] = {}  # where all goes that no mapping says otherwise
         self._configured: frozenset[EidPrefix] = frozenset()
         self._added: dict[EidPrefix, MappingRecord] = {}  # static, but by hand: a reload leaves them alone
+        self._past: OrderedDict[EidPrefix, IpAddress] = OrderedDict()  # hosts that come past their RTR, and from where
         self._in_doubt: deque[MapCacheEntry] = deque()  # decided before the last change of uplinks or policy
         self._in_doubt_since = 0.0
 
@@ -197,6 +200,22 @@ class Mappings:
             effects.append(RefreshNeeded(entry.prefix))
         return effects
 
+    def on_way_past(self, eid: EidPrefix, rloc: IpAddress, now: float) -> list[MachineEffect]:
+        """A host behind a NAT has shown that it reaches us past its RTR: its data comes from that address, too.
+
+        Whether it is behind one, its mapping says (R=0 locators); whose address it is, nobody.
+        """
+        if self._past.get(eid) == rloc:
+            return []
+        self._past[eid] = rloc
+        self._past.move_to_end(eid)
+        if len(self._past) > PAST_MAX:
+            self._past.popitem(last=False)
+        entry = self.cache.lookup(eid.address, eid.instance_id)
+        self._in_doubt.extendleft([entry] if entry is not None else [])
+        self._in_doubt_since = now
+        return self._reconsider()
+
     def in_use(self, now: float) -> list[RefreshNeeded]:
         """Ask again for the peers that traffic went to in the last minute: who knows what we missed."""
         used = (one for one in self.cache if one.source == "reply" and one.locators and one.is_used(now))
@@ -244,10 +263,15 @@ class Mappings:
     def _insert(self, entry: MapCacheEntry) -> list[MachineEffect]:
         evicted = self._dropped(self.cache.insert(entry), "evicted")
         # Installed even when nothing changed: packets may be waiting for just this entry.
-        decision = self._installed[entry.prefix] = decide(
-            entry, self._policy, self._own, self._unreachable, self._ranks
-        )
+        decision = self._installed[entry.prefix] = self._decide(entry)
         return [*evicted, decision]
+
+    def _decide(self, entry: MapCacheEntry) -> InstallMapping:
+        """What the table is told; with the addresses of NATs that hosts of this mapping have proven a way past."""
+        made = decide(entry, self._policy, self._own, self._unreachable, self._ranks)
+        is_translated = any(not locator.is_reachable for locator in entry.locators)
+        past = [rloc for eid, rloc in self._past.items() if is_translated and entry.prefix.covers(eid)]
+        return replace(made, sources=(*made.sources, *past)) if past else made
 
     def _dropped(self, entries: Iterable[MapCacheEntry], why: str) -> list[MachineEffect]:
         effects: list[MachineEffect] = []
@@ -269,15 +293,11 @@ class Mappings:
             entry = self._in_doubt.popleft()
             if entry.state is State.GONE:
                 continue
-            decision = decide(entry, self._policy, self._own, self._unreachable, self._ranks)
+            decision = self._decide(entry)
             if decision != self._installed.get(entry.prefix):
                 self._installed[entry.prefix] = decision
                 effects.append(decision)
         return effects
-
-
-def _content(record: MappingRecord) -> tuple[tuple[Locator, ...], Action | int]:
-    return record.locators, record.action
 
 
 def _is_anothers(known: MapCacheEntry, asked: EidPrefix, now: float) -> bool:
@@ -296,6 +316,10 @@ def _is_superfluous(one: MapCacheEntry, record: MappingRecord, asked: EidPrefix,
     if not one.locators:
         return True
     return bool(record.locators) and not one.is_used(now)
+
+
+def _content(record: MappingRecord) -> tuple[tuple[Locator, ...], Action | int]:
+    return record.locators, record.action
 
 
 def _lifetime_s(ttl_min: int) -> float:

@@ -52,7 +52,7 @@ from lispmob.control.status_bits import HeardStatus, OwnStatus
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.data_reply import in_data
-from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
+from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort, WayPast
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.traversal import Traversal
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -67,7 +67,7 @@ __all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig", "N
 NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
 """What a node hands to the daemon."""
 
-_Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted
+_Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted | WayPast
 
 
 class Node(NodeDisplay, NodeSizes):
@@ -120,6 +120,7 @@ class Node(NodeDisplay, NodeSizes):
         eids = self.config.eids
         self._preference.touch(now)
         self._attached = tuple(one for one in locators if not any(eid.contains(one.address) for eid in eids))
+        self.reachability.presume(one.place for one in self._attached)
         links = {one.address: one.mtu_bytes for one in self._attached}
         return [*self._rank(now), *self.path_mtus.on_links(links)]
 
@@ -380,6 +381,8 @@ class Node(NodeDisplay, NodeSizes):
                 case PlanChanged() as changed:
                     out.append(changed)
                     waiting.extendleft(reversed(self._on_plan(now)))
+                case WayPast(eid, rloc):
+                    waiting.extend(self._mappings.on_way_past(eid, rloc, now))
                 case LifeSignWanted(server):
                     waiting.extend(self._registrations.on_life_sign_wanted(server, now))
                 case RegistrationConfirmed(map_server=server, tries=tries, is_change=is_change):

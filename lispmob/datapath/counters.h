@@ -14,6 +14,7 @@
     X(data_inner)            /* inner version, lengths or header checksum; control that is not UDP 4342 */          \
     X(data_notours)          /* inner destination is not our EID, or a tunnel inside the tunnel */                  \
     X(data_source)           /* inner source is bogus, ours, or its mapping names another sender */                 \
+    X(data_denied)           /* inner destination is one that this proxy forwards nothing to */                     \
     X(data_local)            /* came from this host itself, or pretends to */                                       \
     X(data_near)             /* inner source is of a network that an uplink is on: no peer's */                     \
     X(data_unknown)          /* inner source without a mapping: delivered, and asked about when it says more */     \

@@ -128,6 +128,9 @@ static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, co
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)
         return lm_source_judge(e, data, outer, is_proven);
+    const struct lm_entry *to = lm_table_lookup(e->table, iid, &inner->destination);
+    if (to && to->kind == LM_PROHIBIT)
+        return LM_data_denied;
     const struct lm_entry *sender = lm_table_lookup(e->table, iid, &inner->source);
     if (!sender || sender->kind != LM_ENCAPSULATE || !lm_locator_set_holds(sender->value, &outer->source))
         return LM_data_source;
@@ -282,7 +285,7 @@ static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, stru
     lm_silence_on_heard(e, outer);
 }
 
-static void receive(struct lm_engine *e, int fd, bool has_error)
+static void receive(struct lm_engine *e, int fd)
 {
     static _Thread_local struct arrival arrivals[LM_BATCH];
     static _Thread_local struct mmsghdr messages[LM_BATCH];
@@ -301,8 +304,6 @@ static void receive(struct lm_engine *e, int fd, bool has_error)
     lm_share(&e->lock);
     bool is_ephemeral = lm_uplinks_receives(e->uplinks, fd);
     bool is_ours = is_ephemeral || fd == e->receive[0] || fd == e->receive[1];
-    if (is_ours && has_error)
-        lm_errors_read(e, fd); /* behind a NAT data is sent from it, too */
     int count = is_ours ? recvmmsg(fd, messages, (unsigned)most, MSG_DONTWAIT, NULL) : 0;
     if (count <= 0) {
         lm_unshare(&e->lock);
@@ -358,7 +359,7 @@ void *lm_inbound_run(void *engine)
             bool receives = fd == e->receive[0] || fd == e->receive[1] ||
                             ((events[i].events & EPOLLIN) && fd != atomic_load_explicit(&e->watch, memory_order_relaxed));
             if (receives)
-                receive(e, fd, (events[i].events & EPOLLERR) != 0);
+                receive(e, fd);
             else
                 read_errors(e, fd);
         }

@@ -307,6 +307,7 @@ LOSSES: Final = frozenset(
         "data_inner",
         "data_notours",
         "data_source",
+        "data_denied",
         "data_local",
         "data_near",
         "data_unknown_limited",

@@ -4,6 +4,7 @@
 #include <linux/filter.h>
 #include <linux/udp.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -198,6 +199,27 @@ static void enter(struct lm_uplinks *uplinks)
     }
 }
 
+/* What a router has advertised (RFC 4861 section 4.6.4) may be less than the link takes, and our sockets heed the link. */
+static uint32_t advertised_mtu(const char *interface)
+{
+    char name[64 + IFNAMSIZ];
+    unsigned long mtu = 0;
+    (void)snprintf(name, sizeof name, "/proc/sys/net/ipv6/conf/%.*s/mtu", IFNAMSIZ, interface);
+    FILE *file = fopen(name, "re");
+    if (file && fscanf(file, "%lu", &mtu) != 1)
+        mtu = 0;
+    if (file)
+        (void)fclose(file);
+    return mtu >= V6_MTU_MIN && mtu < LM_MTU_MAX ? (uint32_t)mtu : LM_MTU_MAX;
+}
+
+static uint32_t mtu_of(const struct lm_uplink_spec *spec)
+{
+    uint32_t mtu = spec->mtu == 0 ? 1500 : spec->mtu < LM_MTU_MIN ? LM_MTU_MIN : spec->mtu;
+    uint32_t most = spec->address.family == 6 ? advertised_mtu(spec->interface) : LM_MTU_MAX;
+    return mtu > most ? most : mtu;
+}
+
 struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_uplink_spec *specs, size_t count,
                                    const struct lm_uplink_options *options)
 {
@@ -233,8 +255,7 @@ struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_u
         }
         path->priority = spec->error ? LM_PRIORITY_NEVER : spec->priority;
         path->weight = spec->weight;
-        path->mtu = spec->mtu == 0 ? 1500 : spec->mtu < LM_MTU_MIN ? LM_MTU_MIN : spec->mtu;
-        path->mtu = path->mtu > LM_MTU_MAX ? LM_MTU_MAX : path->mtu;
+        path->mtu = mtu_of(spec);
         path->place = made->path_count++;
     }
     enter(made);

@@ -6,6 +6,7 @@ takes nothing from the nodes of this hub. A /64 of IPv6 is one asker, for anybod
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final, NamedTuple, TypeAlias
 
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
@@ -46,3 +47,27 @@ class AskerLimits:
         if self._each.available_at(network, now) > now or not self._strangers.take(now):
             return False
         return self._each.take(network, now)
+
+
+class OctetBudget:
+    """How many octets more than were received may be sent to each network: none is worth using us as a mirror for."""
+
+    def __init__(self, per_s: float, burst: int, limit: int = 4096) -> None:
+        self._per_s = per_s
+        self._ahead_s = burst / per_s
+        self._limit = limit
+        self._full_at: OrderedDict[Network, float] = OrderedDict()
+
+    def take(self, destination: IpAddress, octets: int, now: float) -> bool:
+        """Take so many octets, if there are any left; an answer that is no longer than its question takes none."""
+        if octets <= 0:
+            return True
+        network = network_of(destination)
+        full_at = max(self._full_at.get(network, now), now)
+        if full_at - now >= self._ahead_s:
+            return False
+        self._full_at[network] = full_at + octets / self._per_s
+        self._full_at.move_to_end(network)
+        if len(self._full_at) > self._limit:
+            self._full_at.popitem(last=False)
+        return True

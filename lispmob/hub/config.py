@@ -9,8 +9,9 @@ import logging
 import os
 import stat
 import typing
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 from lispmob.config.eid import Eid
 from lispmob.config.key import ALGORITHMS
@@ -30,6 +31,7 @@ from lispmob.config.values import (
     plain,
     whole,
 )
+from lispmob.hub.host_address import PRIVATE
 from lispmob.hub.map_resolver import RemoteMapServer
 from lispmob.hub.natt_config import LinkSection, RtrSection
 from lispmob.hub.site import MAX_PREFIXES, ProxyReply, Site
@@ -37,6 +39,8 @@ from lispmob.hub.traversal import TraversalPolicy
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
 
+OWN_NETWORKS: Final = "own"
+LINK_LOCAL: Final = "169.254.0.0/16"
 DEFAULT_PATH: Final = Path("/etc/lispmob/hub.conf")
 EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
 DEFAULT_ALGORITHMS: Final = ("hmac-sha-256-128", "hmac-sha-1-96")
@@ -114,6 +118,13 @@ class RemoteSection(Section, frozen=True, kw_only=True):
     eids: tuple[Eid, ...]
 
 
+def _denied(text: str) -> str:
+    return text if text == OWN_NETWORKS else str(ip_network(text))
+
+
+Denied: TypeAlias = Annotated[str, plain(_denied, f"a network such as 10.0.0.0/8, or {OWN_NETWORKS}")]
+
+
 class ProxySection(Section, frozen=True, kw_only=True):
     """Proxy ITR and proxy ETR. `eids` empty: those of the sites."""
 
@@ -122,11 +133,24 @@ class ProxySection(Section, frozen=True, kw_only=True):
     mtu: Annotated[int, whole(1280, 65535)] = 1440
     interfaces: tuple[InterfaceName, ...] = ()
     eids: tuple[Eid, ...] = ()
+    deny: tuple[Denied, ...] = (OWN_NETWORKS, *PRIVATE, LINK_LOCAL)
+    allow: tuple[Eid, ...] = ()
 
     def __post_init__(self) -> None:
-        for index, eid in enumerate(self.eids):
-            if eid.instance_id:
-                raise FieldError(f"eids[{index}]", f"{eid}: the proxy serves Instance-ID 0 only")
+        for name, prefixes in (("eids", self.eids), ("allow", self.allow)):
+            for index, eid in enumerate(prefixes):
+                if eid.instance_id:
+                    raise FieldError(f"{name}[{index}]", f"{eid}: the proxy serves Instance-ID 0 only")
+
+    @property
+    def denied_networks(self) -> tuple[EidPrefix, ...]:
+        """Where nothing is forwarded to for nodes, without the networks of this machine."""
+        return tuple(EidPrefix.parse(text) for text in self.deny if text != OWN_NETWORKS)
+
+    @property
+    def denies_own(self) -> bool:
+        """True when nothing is forwarded into the networks of this machine either."""
+        return OWN_NETWORKS in self.deny
 
 
 class LogSection(Section, frozen=True, kw_only=True):
@@ -179,6 +203,7 @@ class HubFile(Section, frozen=True, kw_only=True):
             rtrs=tuple(section.to_rtr() for section in self.rtrs),
             is_rtr=self.rtr.enabled,
             map_servers=tuple(section.to_map_server() for section in self.rtr.map_servers),
+            served=self.proxied_eids,
             answers_e19="e19" in self.nat_dialects,
             answers_lispers="lispers-net" in self.nat_dialects,
         )

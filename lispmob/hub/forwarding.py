@@ -7,7 +7,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from lispmob.control.effect import (
     CONTROL_PORT,
@@ -36,11 +36,15 @@ from lispmob.hub.config import ProxySection
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.relay_sizes import RelaySizes
-from lispmob.hub.routes import Carrier, carriers, missing_forwarding, set_routes
-from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger
+from lispmob.hub.routes import Carrier, carriers, missing_forwarding, own_networks, set_routes
+from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
+from lispmob.hub.way_doubts import AskWay
 from lispmob.wire.address import EidPrefix, IpAddress
 
 log = logging.getLogger(__name__)
+
+RelayEffect: TypeAlias = InstallRelay | RemoveRelay | SendFromRelayPort | Learned | DropPending | WayAlive
+"""What an RTR has for the datapath."""
 
 LOOK_AGAIN_S: Final = 15.0  # ours: a server's addresses hardly change, but some come up after us
 COUNT_S: Final = 0.5  # ours: how often an RTR looks at which of a node's ways carry packets, while it has several
@@ -64,26 +68,24 @@ class Forwarding:
         on_stranger: Callable[[Stranger], None] = lambda _: None,
         on_miss: Callable[[Miss], None] = lambda _: None,
         on_data_control: Callable[[InData], None] = lambda _: None,
-        watches: Callable[[], bool] = lambda: False,
-        on_traffic: Callable[[Sequence[EidPrefix], Sequence[IpAddress]], None] = lambda _used, _heard: None,
+        on_doubt: Callable[[AskWay], None] = lambda _: None,
     ) -> None:
         """`socket_for` gives the descriptor of the control socket that sends from an address of ours, `send` sends.
 
-        While `watches` says so, `on_traffic` is told now and then what was sent to, and where packets came from.
+        `on_doubt` is told of ways of nodes that nothing comes back from.
         """
         self._section = section
-        self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere)
+        self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere, denied=section.denied_networks, allowed=section.allow)
         self._is_rtr = is_rtr
         self._socket_for = socket_for
         self._on_addresses = on_addresses
         self._on_stranger = on_stranger
         self._on_miss = on_miss
         self._on_data_control = on_data_control
+        self._on_doubt = on_doubt
         self._send = send
         self._sizes = RelaySizes(self._policy.served, new_nonce=lambda: secrets.randbits(64))
         self._sizes_timer: asyncio.TimerHandle | None = None
-        self._watches = watches
-        self._on_traffic = on_traffic
         self._engine: Engine | None = None
         self._carriers: tuple[Carrier, ...] = ()
         self._watch: asyncio.Task[None] | None = None
@@ -129,13 +131,16 @@ class Forwarding:
         """A node registered, moved or left: the next packet already goes the new way."""
         self._perform(self._policy.on_registration(change))
 
-    def on_relay(self, effect: InstallRelay | RemoveRelay | SendFromRelayPort | Learned | DropPending) -> None:
+    def on_relay(self, effect: RelayEffect) -> None:
         """The RTR knows more, or less, about where a node behind a NAT is; or has something to tell it."""
         if isinstance(effect, SendFromRelayPort):
             if self._engine is not None:
                 self._engine.send_control(effect.payload, effect.destination, effect.port, effect.source)
         elif isinstance(effect, InstallRelay):
             self._perform(self._policy.on_relay(effect.prefix, effect.bindings))
+        elif isinstance(effect, WayAlive):
+            now = asyncio.get_running_loop().time()
+            self._perform(self._policy.on_alive(effect.prefix, effect.address, effect.port, now))
         elif isinstance(effect, Learned):
             self._perform(self._policy.on_learned(effect.prefix, effect.record))
         elif isinstance(effect, DropPending):
@@ -144,16 +149,18 @@ class Forwarding:
         else:
             self._perform(self._policy.on_relay(effect.prefix, ()))
 
-    def watch_traffic(self) -> None:
-        """Begin to look at what the nodes' ways carry, if that is wanted and not done yet."""
-        if self._counting is None and self._engine is not None and self._watches():
+    def _watch_traffic(self) -> None:
+        """Look at what the nodes' ways carry, while there are some with more than one."""
+        if self._is_rtr and self._counting is None and self._engine is not None and self._policy.watches:
             self._counting = asyncio.get_running_loop().call_later(COUNT_S, self._count)
 
     def _count(self) -> None:
         self._counting = None
         if self._engine is not None:
-            self._on_traffic(self._engine.used(), list({source for _, source in self._engine.heard()}))
-        self.watch_traffic()
+            heard = {source for _, source in self._engine.heard()}
+            now = asyncio.get_running_loop().time()
+            self._perform(self._policy.on_traffic(self._engine.used(), heard, now))
+            self._watch_traffic()
 
     async def on_routes(self, eids: Iterable[EidPrefix]) -> None:
         """The configuration names other prefixes."""
@@ -202,8 +209,11 @@ class Forwarding:
             if isinstance(effect, InstallMapping):
                 locators = tuple(self._locator(self._engine, locator) for locator in effect.locators)
                 self._engine.install(ForwardingEntry(effect.prefix, Disposition[effect.disposition], locators))
+            elif isinstance(effect, AskWay):
+                self._on_doubt(effect)
             else:
                 self._engine.remove(effect.prefix)
+        self._watch_traffic()
 
     def _locator(self, engine: Engine, locator: UsableLocator) -> ForwardingLocator:
         plain = ForwardingLocator(locator.address, locator.priority, locator.weight, locator.port)
@@ -238,10 +248,13 @@ class Forwarding:
                         punt.outer_source_port,
                         punt.outer_destination,
                         is_registered=punt.is_registered,
+                        inner_destination=punt.destination,
                     )
                 )
 
     async def _look(self) -> None:
+        if self._section.denies_own:
+            self._perform(self._policy.on_networks(await own_networks(self._section.tun)))
         found = await carriers(self._section.interfaces, self._section.tun)
         if found == self._carriers or self._engine is None:
             return

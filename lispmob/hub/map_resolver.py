@@ -12,9 +12,10 @@ from typing import Final
 
 from lispmob.control.effect import CONTROL_PORT, SendControl
 from lispmob.control.prefix_table import PrefixTable
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.errors import MalformedMessage
 from lispmob.hub.answering import AskEtr, answer
+from lispmob.hub.asker_limits import AskerLimits, Network, OctetBudget, Rate, network_of
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.host_address import is_sendable
 from lispmob.hub.map_server import MapServer
@@ -30,10 +31,17 @@ from lispmob.wire.named_locator import is_private, partial
 from lispmob.wire.record import Locator, MappingRecord
 
 # Ours. RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR; an ITR that starts asks for many EIDs at once.
-REQUESTS_PER_SOURCE_S: Final = 20
-BURST_PER_SOURCE: Final = 100
-REQUESTS_S: Final = 2000
-BURST: Final = 2000
+REQUESTS_EACH: Final = Rate(20, 100)
+REQUESTS_STRANGERS: Final = Rate(2000, 2000)
+REQUESTS_REGISTERED: Final = Rate(1000, 1000)  # whoever forges such an address can have it sent small answers, no more
+ELSEWHERE_EACH: Final = Rate(5, 20)  # answers to where the question did not come from
+ELSEWHERE_STRANGERS: Final = Rate(500, 500)
+ELSEWHERE_REGISTERED: Final = Rate(50, 100)
+EXCESS_OCTETS_S: Final = 10_000  # to one network, beyond the octets of its questions
+EXCESS_BURST: Final = 60_000
+ONWARD_S: Final = 100  # questions passed on to one ETR or Map-Server
+ONWARD_BURST: Final = 200
+OCTETS_LIMIT: Final = 1024  # of a question: one EID, and ITR-RLOCs
 
 RECORDS_PER_REQUEST: Final = 4  # ours: RFC 9301 has senders ask for one EID; each may cost a datagram
 BRIDGE_PRIORITY: Final = 253  # ours: behind every locator that the asker may reach itself one day; 254 means something
@@ -58,8 +66,10 @@ class MapResolver:
         self.counters: Counter[str] = Counter()
         self._map_server = map_server
         self._families = frozenset(families)
-        self._per_source: KeyedBuckets[IpAddress] = KeyedBuckets(1 / REQUESTS_PER_SOURCE_S, BURST_PER_SOURCE)
-        self._in_all = TokenBucket(1 / REQUESTS_S, BURST)
+        self._askers = AskerLimits(REQUESTS_EACH, REQUESTS_STRANGERS, REQUESTS_REGISTERED)
+        self._elsewhere = AskerLimits(ELSEWHERE_EACH, ELSEWHERE_STRANGERS, ELSEWHERE_REGISTERED)
+        self._excess = OctetBudget(EXCESS_OCTETS_S, EXCESS_BURST)
+        self._onward: KeyedBuckets[tuple[Network, bool]] = KeyedBuckets(1 / ONWARD_S, ONWARD_BURST)
         self._remotes: PrefixTable[IpAddress] = PrefixTable()
         self._relays: tuple[IpAddress, ...] = ()
         self.on_remotes(remotes)
@@ -84,7 +94,9 @@ class MapResolver:
         if arrival.source == arrival.destination and arrival.source_port == CONTROL_PORT:
             # A registered locator is an address of this hub: what we sent to that "ETR" has come back to us.
             return self._drop("rx_policy")
-        if not (self._per_source.take(arrival.source, now) and self._in_all.take(now)):
+        if len(arrival.payload) > OCTETS_LIMIT:
+            return self._drop("rx_limit")
+        if not self._askers.take(arrival.source, now, is_registered=self._map_server.is_at(arrival.source)):
             return self._drop("rx_rate")
         try:
             ecm = EncapsulatedControl.decode(arrival.payload)
@@ -107,14 +119,14 @@ class MapResolver:
             if asked is None:
                 self.counters["rx_policy"] += 1
             elif (remote := self._remote_for(asked)) is not None:
-                effects += self._pass_on(ecm, request, record, arrival, remote)
+                effects += self._onwards(self._pass_on(ecm, request, record, arrival, remote), arrival, now)
             elif isinstance(found := answer(self._map_server.sites, self._map_server.registrations, asked), AskEtr):
-                effects += self._ask_etr(ecm, request, record, arrival, found.record)
+                effects += self._onwards(self._ask_etr(ecm, request, record, arrival, found.record), arrival, now)
             else:
                 said.update((one.eid_prefix, _shown_to(one, arrival.source)) for one in found.records)
         if said:
             records = tuple(self._bridged(one, request, arrival) for one in said.values())
-            effects += self._reply(request, records, ecm.source_port, arrival)
+            effects += self._reply(request, records, ecm.source_port, arrival, now)
         return effects
 
     def _bridged(self, record: MappingRecord, request: MapRequest, arrival: Arrival) -> MappingRecord:
@@ -171,16 +183,31 @@ class MapResolver:
         self.counters["tx_map_request_to_etr"] += 1
         return [SendControl(payload, etr, source=_if_same_family(arrival.destination, etr))]
 
+    def _onwards(self, sent: list[HubEffect], arrival: Arrival, now: float) -> list[HubEffect]:
+        """What goes to an ETR or a Map-Server: only so much, and of strangers no more than of those registered."""
+        is_known = self._map_server.is_at(arrival.source)
+        return [
+            one
+            for one in sent
+            if not isinstance(one, SendControl)
+            or self._onward.take((network_of(one.destination), is_known), now)
+            or self._drop("tx_rate")
+        ]
+
     def _reply(
-        self, request: MapRequest, records: tuple[MappingRecord, ...], port: int, arrival: Arrival
+        self, request: MapRequest, records: tuple[MappingRecord, ...], port: int, arrival: Arrival, now: float
     ) -> list[HubEffect]:
         itr = self._itr_rloc(request, arrival)
         if _is_behind_nat(request, arrival):
             itr, port = arrival.source, arrival.source_port
         if itr is None or port == 0:
             return self._drop("rx_policy")
-        self.counters["tx_map_reply"] += 1
+        if itr != arrival.source and not self._elsewhere.take(itr, now, is_registered=self._map_server.is_at(itr)):
+            return self._drop("tx_rate")
         payload = MapReply(request.nonce, records).encode()
+        if not self._excess.take(itr, len(payload) - len(arrival.payload), now):
+            return self._drop("tx_rate")
+        self.counters["tx_map_reply"] += 1
         return [SendControl(payload, itr, port, source=_if_same_family(arrival.destination, itr))]
 
     def _itr_rloc(self, request: MapRequest, arrival: Arrival) -> IpAddress | None:

@@ -17,10 +17,11 @@ from lispmob.hub.deadlines import Deadlines
 from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
 from lispmob.hub.nonces import NonceChanges, NonceRow, Nonces, TooManyXtrs, old_owner, owner_of
 from lispmob.hub.ordered_prefixes import OrderedPrefixTable
+from lispmob.hub.place_index import PlaceIndex
 from lispmob.hub.registration import Registration, XtrRegistration
 from lispmob.hub.site import Site, SiteTable
 from lispmob.hub.site_usage import SiteUsage
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address import Afi, EidPrefix, IpAddress
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.eid import take_eid, to_prefix
 from lispmob.wire.map_notify import MapNotify
@@ -29,6 +30,10 @@ from lispmob.wire.reader import Reader
 from lispmob.wire.record import MappingRecord
 
 FIXED_OCTETS: Final = 16  # RFC 9301, 5.6: a Map-Register up to the length of its authentication data
+REGISTER_LIMIT: Final = 16384  # ours: octets; 32 records of a dozen locators take half of that
+_LCAF_OCTETS: Final = 8  # AFI, reserved, flags, type, reserved, length (RFC 8060, 3)
+_INSTANCE_ID: Final = bytes((2,))
+_EID_OCTETS: Final = 32  # an Instance-ID and an IPv6 address, with room
 COMPLAINT_INTERVAL_S: Final = 60.0  # ours: one report a minute for the same sender, or the same fault of a site
 COMPLAINTS_S: Final = 0.2  # ours, in all, about senders that prove nothing: their addresses may be forged
 COMPLAINT_BURST: Final = 20
@@ -44,6 +49,7 @@ class MapServer:
         self.registrations: OrderedPrefixTable[Registration] = OrderedPrefixTable()
         self._due: Deadlines[EidPrefix] = Deadlines()
         self._usage = SiteUsage()
+        self._addresses: PlaceIndex[EidPrefix, IpAddress] = PlaceIndex()
         self._nonces = Nonces()
         self._complaints: KeyedBuckets[IpAddress] = KeyedBuckets(COMPLAINT_INTERVAL_S, limit=256)
         self._complaints_in_all = TokenBucket(1 / COMPLAINTS_S, COMPLAINT_BURST)
@@ -62,6 +68,10 @@ class MapServer:
             effects += self._report(registration, registration.expire(now), "expired")
             self._keep(registration)
         return effects
+
+    def is_at(self, address: IpAddress) -> bool:
+        """True for an address that a registration of now came from, or names as a locator."""
+        return address in self._addresses
 
     def on_sites(self, sites: Iterable[Site], now: float = 0.0) -> list[HubEffect]:
         """Other sites are configured: what nobody may register any more is forgotten."""
@@ -132,9 +142,12 @@ class MapServer:
         """The site of the first EID; the octets are nobody's yet, so this reads as little as it can."""
         if len(raw) < FIXED_OCTETS:
             raise MalformedMessage("rx_short", "a Map-Register of less than 16 octets")
+        if len(raw) > REGISTER_LIMIT:
+            raise MalformedMessage("rx_limit", f"a Map-Register of {len(raw)} octets")
         reader = Reader(raw, start=FIXED_OCTETS)
         reader.take_bytes(int.from_bytes(raw[14:16]))
         mask_len = reader.take_bytes(10)[5]
+        _refuse_nesting(raw[reader.position : reader.position + _LCAF_OCTETS])
         prefix = to_prefix(take_eid(reader, mask_len), mask_len)
         found = self.sites.of(prefix) if prefix else None
         if found is None:
@@ -243,6 +256,7 @@ class MapServer:
         """
         found = self.sites.of(registration.prefix)
         self._usage.set(registration, found[1] if found else None)
+        self._addresses.set(registration.prefix, registration.addresses())
         if registration.is_empty:
             return
         due = self._due.get(registration.prefix)
@@ -263,3 +277,9 @@ class MapServer:
         if not self._proved_complaints.take((site.name, error.counter), now):
             return []
         return [Event("refused", {"source": str(arrival.source), "why": error.why})]
+
+
+def _refuse_nesting(head: bytes) -> None:
+    """An EID is an address, or one in an Instance-ID (RFC 8060, 4.1). Other LCAFs may hold thousands of addresses."""
+    if int.from_bytes(head[:2]) == Afi.LCAF and (head[4:5] != _INSTANCE_ID or int.from_bytes(head[6:8]) > _EID_OCTETS):
+        raise MalformedMessage("rx_policy", "an EID that is no IP prefix, with an Instance-ID or without")

@@ -78,6 +78,13 @@ class Registration:
         """What all xTRs' records take."""
         return sum(part.octets for part in self._xtrs.values())
 
+    def addresses(self) -> Iterator[IpAddress]:
+        """Where its xTRs speak from, and all of their locators."""
+        for part in self._xtrs.values():
+            yield part.source
+            for locator in part.record.locators:
+                yield from locator.ips
+
     def octets_of(self, part: XtrRegistration) -> int:
         """What the records take that this part would replace."""
         if not part.wants_merge:

@@ -24,9 +24,10 @@ from lispmob.hub.persistence import Persistence
 from lispmob.hub.rtr_effect import InData, Stranger
 from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
+from lispmob.hub.way_doubts import AskWay
 from lispmob.options import HelpfulParser, ShowVersion
 from lispmob.service.logs import configure
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address import IpAddress
 
 if TYPE_CHECKING:
     from lispmob.datapath.model import Miss
@@ -83,8 +84,7 @@ class Hub:
                     on_stranger=self._on_stranger,
                     on_miss=self._on_miss,
                     on_data_control=self._on_data_control,
-                    watches=lambda: self._plane.traversal.rtr.watches,
-                    on_traffic=self._on_traffic,
+                    on_doubt=self._on_doubt,
                 )
                 await self._forwarding.start()
             self._feed(restored)
@@ -152,8 +152,8 @@ class Hub:
         """The datapath found our addresses; where the file names some, only those are us."""
         self._plane.on_addresses(self._file.listen or own)
 
-    def _on_traffic(self, used: Sequence[EidPrefix], heard: Sequence[IpAddress]) -> None:
-        self._feed(self._plane.traversal.on_traffic(used, heard, asyncio.get_running_loop().time()))
+    def _on_doubt(self, doubt: AskWay) -> None:
+        self._feed(self._plane.traversal.rtr.ask(doubt.prefix, doubt.locator))
 
     def _on_stranger(self, stranger: Stranger) -> None:
         self._feed(self._plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
@@ -176,7 +176,6 @@ class Hub:
                 self._on_changed(effect)
             elif self._forwarding is not None:
                 self._forwarding.on_relay(effect)
-                self._forwarding.watch_traffic()
         if self._persistence is not None:
             self._persistence.on_datagram()
         at = self._plane.wake_at()
@@ -213,7 +212,9 @@ class Hub:
         try:
             file = await asyncio.to_thread(load_hub, self._path)
         except ConfigError as error:
-            log.error("the configuration stays as it was:\n%s", error)
+            log.error("the configuration stays as it was")
+            for line in str(error).splitlines():
+                log.error("%s", line)
             return
         old, self._file = self._file, file
         configure(file.log.level)

@@ -7,6 +7,7 @@ import time
 
 from lispmob.hub.config import HubFile
 from lispmob.hub.store import Clock, Store
+from lispmob.service.logs import harmless
 
 
 def show(file: HubFile) -> int:
@@ -22,6 +23,6 @@ def show(file: HubFile) -> int:
         store.close()
     now = time.monotonic()
     for part in sorted(parts, key=lambda part: str(part.record.eid_prefix)):
-        rlocs = " ".join(f"{one.address}({one.priority}/{one.weight})" for one in part.record.locators)
+        rlocs = harmless(" ".join(f"{one.address}({one.priority}/{one.weight})" for one in part.record.locators))
         sys.stdout.write(f"{part.record.eid_prefix}  {rlocs or 'no locator'}  {part.expires_at - now:.0f} s left\n")
     return 0

@@ -8,7 +8,7 @@ header) finds the routes that it always found, whatever the uplinks do, and noth
     4337  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup main    (IPv4) what we send from there names its device
     4338  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup 4343    (IPv4) also when the default route just went
     4339  to RLOC udp dport 4341             lookup 4340    data in flight is still delivered when the address is lost
-    4339  from RLOC udp sport 4341 to 4342   lookup 4340    (IPv4) and passes the reverse path filter of any interface
+    4339  from RLOC udp sport 4341 to 4342, no mark  lookup 4340    (IPv4) and passes the reverse path filter anywhere
     4340  to OVERLAY                 lookup main    only what is more specific than the overlay prefix
     4342  from EID | from unspecified lookup 4341   the overlay prefixes by lmn0; natively forwarded ones thrown back
     4343  lookup main                               (full mode) only what is more specific than a default route
@@ -55,6 +55,7 @@ OVERLAY_PRIORITY: Final = 4342
 NEAR_PRIORITY: Final = 4343
 FULL_PRIORITY: Final = 4345
 GATEWAY_PRIORITY: Final = 32801  # behind main (32766) and default (32767): only where those know no way
+EVERY_BIT: Final = 0xFFFFFFFF  # of a mark
 DATA_PORTS: Final = (DATA_PORT, DATA_PORT)
 ROOM: Final = 64  # ours: so close in front of ours nobody stands on purpose; each VPN takes two priorities
 
@@ -119,8 +120,8 @@ class KernelState:
     addresses of the `uplinks` and at `lost` ones, whether the kernel still has them or not, and without their being
     claimed on the link. `mtu_bytes` None leaves the MTU alone. `translates_native` masquerades what leaves natively
     with an EID as its source. `sends_from_data_port`: RLOCs behind a NAT, which do send from port 4341. `marks` None:
-    a mark makes no difference to the route. Our tables are numbered from `first_table` on, and our rules stand right
-    before `last_priority`, and on it, as far as those of others allow.
+    a mark makes no difference to the route. `mark_mask`: the bits that steering sets. Our tables are numbered from
+    `first_table` on, and our rules stand right before `last_priority`, and on it, as far as those of others allow.
     """
 
     tun: str
@@ -134,6 +135,7 @@ class KernelState:
     sends_from_data_port: frozenset[IpAddress] = frozenset()
     translates_native: bool = False
     marks: MarkRouting | None = None
+    mark_mask: int = 0
     first_table: int = LINGER_TABLE
     last_priority: int = FULL_PRIORITY
 
@@ -248,7 +250,8 @@ def _past_the_filter(rloc: IpNetwork, device: str, *, is_present: bool, sends_da
     if sends_data and not is_present:
         return set()
     ports = CONTROL_PORT if sends_data else DATA_PORT, CONTROL_PORT if is_present else DATA_PORT
-    rules = {Rule(LINGER_PRIORITY, 4, LINGER_TABLE, source=rloc, udp_ports=ports)}
+    # The filter looks without a mark. A packet of ours that somebody marks is routed anew, and names no device then.
+    rules = {Rule(LINGER_PRIORITY, 4, LINGER_TABLE, source=rloc, udp_ports=ports, mask=EVERY_BIT)}
     if is_present:
         for priority, table in ((SENDING_PRIORITY, MAIN_TABLE), (SENDING_BY_COPY_PRIORITY, GATEWAY_TABLE)):
             rules.add(Rule(priority, 4, table, source=rloc, udp_ports=ports, device=device))

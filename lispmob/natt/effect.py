@@ -88,6 +88,14 @@ class AskAgain:
     address: IpAddress
 
 
+@dataclass(frozen=True, slots=True)
+class WayPast:
+    """A host behind a NAT has shown that it reaches us past its RTR: its data may come from this address, too."""
+
+    eid: EidPrefix
+    rloc: IpAddress
+
+
 NattEffect: TypeAlias = (
     SendControl
     | SendFromDataPort
@@ -97,6 +105,7 @@ NattEffect: TypeAlias = (
     | LifeSignWanted
     | InstallMapping
     | RemoveMapping
+    | WayPast
     | WayAnswered
 )
 """What leaves `Traversal`."""

@@ -113,7 +113,8 @@ def lookup(shortcut: Shortcut, nonce: int, place: IpAddress, port: int) -> bytes
 
 def probe(shortcut: Shortcut, nonce: int, own: IpAddress, candidate: IpAddress) -> bytes:
     """A data packet with a probe in it. Its inner source port says that the answer is to come the same way."""
-    request = MapRequest(nonce, None, (own,), (EidRecord.of(shortcut.eid),), is_probe=True)
+    who = EidPrefix.host(shortcut.source, shortcut.eid.instance_id)  # data of his will come the same way
+    request = MapRequest(nonce, from_prefix(who), (own,), (EidRecord.of(shortcut.eid),), is_probe=True)
     return CONTROL_DATA + build_ip_udp(own, DATA_PORT, candidate, CONTROL_PORT, request.encode())
 
 

@@ -10,8 +10,9 @@ from lispmob.control.acceptance import Guard, accept_records
 from lispmob.control.effect import Count, Event, EventValue, InstallMapping, RemoveMapping, SendControl, UsableLocator
 from lispmob.control.locator_set import LocalLocator
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.control.smr import solicited
 from lispmob.natt.arrival import DataControl
-from lispmob.natt.effect import AskAgain, DataPort, SendFromDataPort, UplinkEffect
+from lispmob.natt.effect import AskAgain, DataPort, SendFromDataPort, UplinkEffect, WayPast
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan
@@ -164,7 +165,9 @@ class Shortcuts:
         reply = MapReply(request.nonce, records, is_probe=True).encode()
         payload = answer(own, arrival.source, reply)
         place = arrival.outer_source, arrival.outer_source_port
-        return [SendFromDataPort(payload, *place, own, arrival.ifindex, DataPort.FIXED), Count("tx_map_reply")]
+        asker = solicited(request)
+        told = [WayPast(asker, arrival.outer_source)] if asker is not None else []
+        return [SendFromDataPort(payload, *place, own, arrival.ifindex, DataPort.FIXED), Count("tx_map_reply"), *told]
 
     def on_used(self, prefixes: Iterable[EidPrefix], now: float) -> None:
         """These entries of the forwarding table carried packets lately."""

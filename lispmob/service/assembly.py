@@ -150,7 +150,7 @@ def engine_config(file: NodeFile) -> EngineConfig:
         tun_name=file.tun.name,
         eids=file.eids,
         role="node",
-        mark_mask=file.steering.mask.bits,
+        mark_mask=file.steering.to_policy().mask.bits,
         pin_threads=file.tun.pin_threads,
         source_check=source_check(file),
     )
@@ -227,6 +227,9 @@ def kernel_state(
             one.locator.address for one in plan.uplinks if one.data_port != "pool" or not one.is_usable
         ).union(one.address for one in gone if is_private(one.address)),
         translates_native=file.routing.fallback == "native",
+        mark_mask=file.steering.to_policy().mask.bits,
+        first_table=file.routing.first_table,
+        last_priority=file.routing.rule_priority,
         marks=marks,
     )
 

@@ -34,18 +34,6 @@ def merge(old: NodeFile, new: NodeFile) -> NodeFile:
     return msgspec.structs.replace(new, **{name: getattr(old, name) for name in NEEDS_RESTART})
 
 
-class Reader:
-    """Reads the configuration beside the loop, for a large one takes seconds; who asked first is answered first."""
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-
-    async def read(self, path: Path) -> NodeFile:
-        """What the file says now. Raises ConfigError."""
-        async with self._lock:
-            return await asyncio.to_thread(load_node, path)
-
-
 class Seldom:
     """Reloads for all who ask: one at a time, with a pause between, and whoever asks in the pause shares the next one.
 
@@ -73,6 +61,18 @@ class Seldom:
                 return await self._reload()
             finally:
                 self._ready_at = loop.time() + self._pause_s
+
+
+class Reader:
+    """Reads the configuration beside the loop, for a large one takes seconds; who asked first is answered first."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def read(self, path: Path) -> NodeFile:
+        """What the file says now. Raises ConfigError."""
+        async with self._lock:
+            return await asyncio.to_thread(load_node, path)
 
 
 class OnSignal:

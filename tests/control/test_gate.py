@@ -7,6 +7,7 @@ from types import FrameType
 
 import pytest
 
+from lispmob.control.effect import SendControl
 from lispmob.control.gate import KNOWN_BURST, REQUEST_OCTETS, STRANGER_BURST, Gate, NonceBook
 from lispmob.control.node import Datagram, Node
 from lispmob.wire.address import IpAddress
@@ -59,8 +60,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         (b"\x50" + bytes(40), "rx_type"),
         (b"\x60" + bytes(40), "rx_type"),
         (b"\xf0" + bytes(40), "rx_type"),
-        (b"\x10" + bytes(REQUEST_OCTETS), "rx_size"),
-        (b"\x80" + bytes(REQUEST_OCTETS), "rx_size"),
+        (b"\x10" + b"\xff" * REQUEST_OCTETS, "rx_size"),
+        (b"\x80" + b"\xff" * REQUEST_OCTETS, "rx_size"),
     ],
 )
 def test_nothing_is_decoded_that_nobody_may_send_or_that_answers_nothing(
@@ -190,4 +191,25 @@ def test_every_list_of_afis_is_as_long_as_one_packet_at_most() -> None:
     machine.on_locators([WIFI], 0.0)
     assert len(nested) > REQUEST_OCTETS
     assert machine.on_datagram(datagram(nested, STRANGER), 1.0) == []
+    assert machine.counters["rx_size"] == 1
+
+
+@pytest.mark.parametrize("size", [1280, 1500, 9000, 65000])
+def test_a_probe_of_the_path_mtu_is_answered_whatever_its_length(size: int) -> None:
+    machine = node()
+    machine.on_locators([WIFI], 0.0)
+
+    effects = machine.on_datagram(datagram(probe(7).ljust(size, b"\0"), STRANGER), 1.0)
+
+    answers = [MapReply.decode(effect.payload) for effect in effects if isinstance(effect, SendControl)]
+    assert [answer.nonce for answer in answers] == [7]
+    assert machine.counters["rx_size"] == 0
+
+
+@pytest.mark.parametrize("behind", [b"x" * 2000, bytes(2000) + b"x"])
+def test_what_is_long_and_no_padding_is_not_read(behind: bytes) -> None:
+    machine = node()
+    machine.on_locators([WIFI], 0.0)
+
+    assert machine.on_datagram(datagram(probe(7) + behind, STRANGER), 1.0) == []
     assert machine.counters["rx_size"] == 1

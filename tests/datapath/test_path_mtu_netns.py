@@ -68,3 +68,12 @@ def test_what_probes_found_holds_and_large_packets_are_reported_now_and_then(bot
     assert send_full(both) == 0
     both.a("path_mtu", local=ours, locator=theirs, mtu_bytes=0)
     assert both.a("path_mtus") == {}
+
+
+def test_what_a_router_advertised_for_ipv6_is_heeded(both: Lab, outer: int) -> None:
+    both.a.run("sysctl -w net.ipv6.conf.up0.mtu=1400")
+    both.a("uplinks", uplinks=[both.links[0].uplink("a")])
+
+    assert send_full(both) == (1 if outer == 4 else 0)
+
+    assert both.a("counters").get("icmp_sent", 0) == (0 if outer == 4 else 1)

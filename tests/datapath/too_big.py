@@ -43,7 +43,7 @@ def _head(family: int, mtu_bytes: int) -> tuple[int, ...]:
 
 def _checksum(octets: bytes) -> int:
     octets += b"\0" * (len(octets) % 2)
-    total = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
+    total: int = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return int(~total & 0xFFFF)

@@ -15,9 +15,10 @@ from lispmob.hub.effect import Arrival
 from lispmob.hub.rtr import MapServerLink
 from lispmob.hub.rtr_effect import InData, InstallRelay, Stranger
 from lispmob.hub.traversal import TraversalPolicy
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign
 from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.info import InfoRequest
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
@@ -186,6 +187,19 @@ def test_data_of_strangers_asks_nobody() -> None:
     assert questions(plane.on_timer(2.0)) == 0
 
 
+def test_data_of_strangers_for_a_node_of_ours_costs_a_share_of_the_questions() -> None:
+    plane, asked = relay_elsewhere(), 0
+
+    for n in range(1000):
+        inner, now = ip_address(0x0A030000 + n), 1.0 + n / 500
+        stranger = Stranger(inner, 0, EVIL, 4341, HUB, inner_destination=ip_address("10.2.0.1"))
+        plane.traversal.on_stranger(stranger, now)
+        asked += questions(plane.on_timer(now))
+
+    assert 1 <= asked <= 75  # of 24 EIDs, each again after a second
+    assert questions(plane.traversal.on_miss(NODE.address, ip_address("10.4.0.1"), 0, 4.0)) == 1
+
+
 def test_smrs_for_all_hosts_of_one_prefix_in_use_are_one_question() -> None:
     plane = relay_elsewhere()
 
@@ -290,6 +304,20 @@ def test_probes_in_data_have_the_same_limits() -> None:
     )
 
     assert answers <= 20 + 5 * 5 + 1
+
+
+def test_only_nodes_of_ours_are_told_their_place_in_the_drafts_dialect_and_no_place_is_kept() -> None:
+    plane = hub()
+    plane.on_datagram(register(), 0.0)
+    punch = InfoRequest(7, None, 0, tail=DistinguishedName(b"laptop")).encode()
+
+    def told(source: IpAddress, now: float) -> int:
+        return len(plane.traversal.on_data_control(InData(punch, source, 4341, HUB, source, 4341), now))
+
+    assert sum(told(EVIL, n / 100) for n in range(100)) == 0
+    assert told(NAT, 1.0) == 1
+    assert sum(told(NAT, 1.0 + n / 1000) for n in range(5000)) <= 20 + 5 * 2 + 1
+    assert len(plane.traversal.named.cache) == 0
 
 
 def test_pokes_for_nodes_that_are_registered_are_not_used_up_by_strangers() -> None:

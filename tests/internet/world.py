@@ -113,12 +113,12 @@ class World:
 
 
 class HubHost:
-    """A Map-Server and Map-Resolver at one address."""
+    """A Map-Server and Map-Resolver at one address; at several, when it shares the plane of `other`."""
 
-    def __init__(self, world: World, address: str, sites: Iterable[Site]) -> None:
+    def __init__(self, world: World, address: str, sites: Iterable[Site], other: HubHost | None = None) -> None:
         self.world = world
         self.address = ip(address)
-        self.plane = ControlPlane(sites)
+        self.plane: ControlPlane = ControlPlane(sites) if other is None else other.plane
         self.is_up = True
         world.hosts.append(self)
         world.where[self.address] = self
@@ -257,13 +257,20 @@ def build(
     weather: Weather = Weather(),
     hubs: Sequence[str] = (HUB,),
     probing: ProbeConfig | None = None,
+    *,
+    is_one_hub: bool = False,
 ) -> Lab:
-    """A lab whose nodes are attached to 198.51.100.1, .2, ... and have had a second to register."""
+    """A lab whose nodes are attached to 198.51.100.1, .2, ... and have had a second to register.
+
+    `is_one_hub`: the addresses of `hubs` are those of a single one.
+    """
     world = World(seed)
     eids = [EidPrefix.parse(f"10.1.0.{number}/32") for number in range(1, nodes + 1)]
     # One site each, as a hub for several people has it; nonces must grow, so that a late register cannot undo a move.
     sites = [Site(str(eid), (eid,), (KEY,), strict_nonces=True) for eid in eids]
-    hosts = tuple(HubHost(world, address, sites) for address in hubs)
+    hosts: tuple[HubHost, ...] = ()
+    for address in hubs:
+        hosts += (HubHost(world, address, sites, hosts[0] if hosts and is_one_hub else None),)
     built = []
     for number, eid in enumerate(eids, start=1):
         servers = tuple(MapServerPeer(host.address, KEY) for host in hosts)

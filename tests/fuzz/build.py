@@ -1,0 +1,44 @@
+"""Builds a fuzz target of the C side: `python -m tests.fuzz.build fuzz_inbound DIRECTORY`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from lispmob.datapath.build_ffi import PARTS
+
+ROOT = Path(__file__).resolve().parents[2]
+DATAPATH = ROOT / "lispmob" / "datapath"
+SANITIZERS = "-fsanitize=fuzzer,address,undefined"
+INCLUDED = {"fuzz_inbound": "inbound"}  # what a target includes whole, for what is static in it
+FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-g", "-O2", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+
+TARGETS = ("fuzz_packets", "fuzz_inbound")
+
+
+class NoFuzzer(Exception):
+    """There is no clang here, or it has no libFuzzer."""
+
+
+def build(name: str, directory: Path) -> Path:
+    """The program. Raises NoFuzzer where it cannot be made, and CalledProcessError where it should have been."""
+    if shutil.which("clang") is None:
+        raise NoFuzzer("no clang")
+    directory.mkdir(parents=True, exist_ok=True)
+    program = directory / name
+    parts = [str(DATAPATH / f"{part}.c") for part in PARTS if part != INCLUDED.get(name)]
+    source = str(Path(__file__).parent / f"{name}.c")
+    command = ["clang", SANITIZERS, *FLAGS, f"-I{DATAPATH}", source, *parts, "-pthread", "-o", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "libclang_rt" in done.stderr:
+        raise NoFuzzer("install the Debian package libclang-rt-14-dev (or that of your clang's version)")
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return program
+
+
+if __name__ == "__main__":
+    for wanted in TARGETS:
+        sys.stdout.write(f"{build(wanted, Path(sys.argv[1]))}\n")

@@ -1,0 +1,89 @@
+/*
+ * libFuzzer on the way in: from a datagram on the data port to the TUN device, in a whole engine without threads.
+ *
+ * The first octets of an input say where it came from, how it was received, and what sort of engine receives it.
+ */
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "../../lispmob/datapath/inbound.c"
+
+#define HEAD 6u
+
+int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length);
+
+static struct lm_addr v4(uint32_t address)
+{
+    struct lm_addr made = {.family = 4};
+    lm_put32(made.octets, address);
+    return made;
+}
+
+static struct lm_addr v6(uint8_t last)
+{
+    return (struct lm_addr){.family = 6, .octets = {0x20, 0x01, 0x0d, 0xb8, [15] = last}};
+}
+
+static struct lm_engine *make(bool is_rtr, uint8_t check)
+{
+    struct lm_config config = {.key0 = 1, .key1 = 2, .is_rtr = is_rtr, .is_proxy = is_rtr, .copy_dscp = true,
+                               .source_check = check, .source_port_pool = 1, .pending_per_entry = 4,
+                               .pending_total = 16, .pending_age_ns = 1000000u};
+    struct lm_engine *e = lm_engine_new(&config);
+    if (!e)
+        abort();
+    lm_engine_offload(e, true, true);
+    e->tun = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    struct lm_prefix own[] = {{.length = 8, .address = v4(0x0a000000u)}, {.length = 32, .address = v6(0)}};
+    struct lm_prefix peers[] = {{.length = 8, .address = v4(0x0b000000u)}, {.length = 0, .address = v6(0)}};
+    struct lm_locator_spec to[] = {{.address = v4(0xc6336401u), .port = 4341, .priority = 1, .weight = 1},
+                                   {.address = v6(1), .port = 4341, .priority = 1, .weight = 1}};
+    struct lm_near_spec near[] = {{{.length = 24, .address = v4(0xc6336400u)}, LM_NEAR_LINK},
+                                  {{.length = 32, .address = v4(0xc6336402u)}, LM_NEAR_OWN},
+                                  {{.length = 32, .address = v4(0xc6336403u)}, LM_NEAR_PROXY}};
+    lm_engine_set_eids(e, own, is_rtr ? 0 : 2);
+    for (size_t i = 0; i < 2; i++)
+        lm_engine_install(e, &peers[i], LM_ENCAPSULATE, to, 2);
+    if (is_rtr)
+        lm_engine_install(e, &own[0], LM_ENCAPSULATE, to, 2);
+    lm_engine_set_near(e, near, 3);
+    lm_engine_use_status(e, true, false, 0);
+    lm_engine_use_echo(e, true);
+    return e;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length)
+{
+    static struct lm_engine *engines[4];
+    static uint64_t now = 1000000000u;
+    static struct lm_punt punts[64];
+    if (!engines[0])
+        for (unsigned i = 0; i < 4; i++)
+            engines[i] = make(i == 3, (uint8_t)(i < 3 ? i + 1 : LM_CHECK_OFF));
+    if (length < HEAD || length > HEAD + LM_PACKET_MAX)
+        return 0;
+    struct lm_engine *e = engines[octets[0] & 3];
+    bool is_v6 = octets[0] & 4;
+    struct lm_outer outer = {.source = is_v6 ? v6(octets[1]) : v4(0xc6336400u + octets[1]),
+                             .destination = is_v6 ? v6(9) : v4(0xc6336402u),
+                             .source_port = octets[2] & 1 ? LM_PORT_CONTROL : LM_PORT_DATA,
+                             .is_ephemeral = (octets[2] & 2) != 0,
+                             .ttl = octets[3],
+                             .tos = octets[4],
+                             .ifindex = octets[2] & 4 ? 1 : 2,
+                             .run = octets[5],
+                             .now = now += 100000u};
+    /* In the middle of a frame of its own, of exactly the right size behind: what reads on is found. */
+    uint8_t *frame = malloc(LM_FRAME_HEADROOM + length - HEAD + 1);
+    memcpy(frame + LM_FRAME_HEADROOM, octets + HEAD, length - HEAD);
+    lm_share(&e->lock);
+    arrive_all(e, frame + LM_FRAME_HEADROOM, length - HEAD, &outer);
+    flush(e, &e->merge);
+    if (e->config.is_rtr)
+        lm_relay_flush(e);
+    lm_unshare(&e->lock);
+    free(frame);
+    while (lm_engine_drain(e, punts, 64) == 64)
+        ;
+    return 0;
+}

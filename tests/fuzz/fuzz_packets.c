@@ -1,0 +1,14 @@
+/* libFuzzer on everything that reads packets (tests/datapath/sanitize_packets.c says what is tried with each). */
+#define main sanitize_main
+#include "../datapath/sanitize_packets.c"
+#undef main
+
+int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length);
+
+int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length)
+{
+    state = 88172645463325252u ^ length;
+    if (length <= RECORD_MAX)
+        try_one(octets, length);
+    return 0;
+}
