@@ -50,17 +50,6 @@ _SO_NO_CHECK: Final = 11
 _PKTINFO4: Final = Struct("@i4s4s")  # ifindex, local address, destination in the header
 _PKTINFO6: Final = Struct("@16si")  # address, ifindex
 
-_MEMINFO: Final = 55
-_SO_NO_CHECK: Final = 11
-
-_PKTINFO4: Final = Struct("@i4s4s")  # ifindex, local address, destination in the header
-_PKTINFO6: Final = Struct("@16si")  # address, ifindex
-
-# A filter program: struct sock_filter {code, jump if true, jump if false, value}. <linux/filter.h>
-_INSTRUCTION: Final = Struct("=HBBI")
-_PROGRAM: Final = Struct("@HP")
-_LOAD_OCTET, _SHIFT_RIGHT, _JUMP_IF_EQUAL, _RETURN = 0x30, 0x74, 0x15, 0x06
-_PAYLOAD_AT: Final = 8  # behind the UDP header, where the filter of a UDP socket begins to read
 _MEMINFO: Final = Struct("@9I")
 _MEMINFO_DROPS: Final = 8
 
