@@ -150,20 +150,23 @@ def test_closing_in_the_middle_of_a_burst_ends_it() -> None:
 def test_what_is_noise_is_counted_and_goes_no_further() -> None:
     async def main() -> tuple[list[bytes], dict[str, int]]:
         received: list[bytes] = []
-        noisy = ControlSocket(
-            lambda one: received.append(one.payload),
-            addresses=[HERE],
-            port=0,
-            is_noise=lambda octets: octets[:1] == b"!",
-        )
+        seen: list[bytes] = []
+        all_seen = asyncio.Event()
+
+        def is_noise(octets: bytes) -> bool:
+            seen.append(octets)
+            if len(seen) == 40:
+                all_seen.set()
+            return octets[:1] == b"!"
+
+        noisy = ControlSocket(lambda one: received.append(one.payload), addresses=[HERE], port=0, is_noise=is_noise)
         noisy.open()
         noisy.start(asyncio.get_running_loop())
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
                 for number in range(40):
                     peer.sendto(b"!" if number % 4 else b"good", (str(HERE), noisy.port))
-            while noisy.counters["received"] < 40:
-                await asyncio.sleep(0.001)
+            await all_seen.wait()
         finally:
             noisy.close()
         return received, dict(noisy.counters)
@@ -178,9 +181,12 @@ def test_a_turn_of_the_loop_ends_in_time_however_long_each_datagram_takes() -> N
     async def main() -> list[int]:
         clock = {"turn": 0}
         turns: list[int] = []
+        all_seen = asyncio.Event()
 
         def handle(_: Received) -> None:
             turns.append(clock["turn"])
+            if len(turns) == 10:
+                all_seen.set()
             ends_at = time.monotonic() + 2 * DRAIN_S
             while time.monotonic() < ends_at:
                 pass
@@ -198,8 +204,7 @@ def test_a_turn_of_the_loop_ends_in_time_however_long_each_datagram_takes() -> N
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
                 for _ in range(10):
                     peer.sendto(b"slow", (str(HERE), slow.port))
-            while len(turns) < 10:
-                await asyncio.sleep(0.001)
+            await all_seen.wait()
         finally:
             counting.cancel()
             slow.close()
