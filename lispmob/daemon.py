@@ -34,7 +34,6 @@ from lispmob.control.effect import (
     UseStatusBits,
     WatchForSilence,
 )
-from lispmob.control.gate import WANTED
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
@@ -105,7 +104,7 @@ class Daemon:
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.problems = ProblemWatch(self, self.desktop.touch)
         self.control = ControlSocket(
-            self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise, types=WANTED
+            self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise
         )
         self.monitor: Monitor | None = None
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
