@@ -8,6 +8,7 @@ KINDS: Final = frozenset(
     {
         "auth-failed",
         "dropped",
+        "eid-shared",
         "mapping-installed",
         "mapping-negative",
         "mapping-removed",
