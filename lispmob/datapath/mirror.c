@@ -180,6 +180,9 @@ static void copy_silence(struct lm_silence *into, struct lm_silence *from)
 
 static void copy_state(struct lm_remote_state *into, struct lm_remote_state *from)
 {
+    atomic_store(&into->coped_at, atomic_load(&from->coped_at));
+    atomic_store(&into->check_at, atomic_load(&from->check_at));
+    atomic_store(&into->unanswered_checks, atomic_load(&from->unanswered_checks));
     atomic_store(&into->learned_at, atomic_load(&from->learned_at));
     atomic_store(&into->path_mtu, atomic_load(&from->path_mtu));
     atomic_store(&into->head, atomic_load(&from->head));

@@ -74,6 +74,7 @@ struct lm_shared_path {
     __u16 data_port; /* what is sent from and received on besides the common one; 0: neither */
     __u8 is_ready;   /* 0: only the tun tier can send by it */
     __u8 pool;
+    __u8 is_whole, spare[7]; /* 0: what is left open reaches the other side so (peer_check.h) */
     __u16 ports[LM_SHARED_POOL];
 };
 
@@ -148,8 +149,14 @@ struct lm_echo {
     __u32 spare;
 };
 
+#define LM_COPES_NS 90000000000ull /* as long as an answer counts */
+
 /* What is found out about a locator. */
 struct lm_remote_state {
+    LM_SHARED(uint64_t) coped_at; /* when it showed that it copes with what is left open; nanoseconds; 0: never */
+    LM_SHARED(uint64_t) check_at; /* when it is to be asked, at the next packet */
+    LM_SHARED(uint32_t) unanswered_checks;
+    __u32 spare;
     LM_SHARED(uint64_t) learned_at; /* nanoseconds, CLOCK_MONOTONIC */
     LM_SHARED(uint32_t) path_mtu;   /* octets of the outer packet; 0: nothing learned */
     LM_SHARED(uint32_t) head;       /* whose `company` counts for it, by its place; LM_NO_REMOTE: nobody's */
