@@ -34,7 +34,10 @@ _FREEBIND: Final = {4: (socket.IPPROTO_IP, 15), 6: (socket.IPPROTO_IPV6, 78)}  #
 class Cables:
     """The namespaces, and the programs in them until the end of the test."""
 
-    def __init__(self, directory: Path, opened: ExitStack) -> None:
+    def __init__(self, directory: Path, opened: ExitStack, *, is_campus: bool = False) -> None:
+        """`is_campus`: every address is a private one, and nobody translates."""
+        self.places = {key: _private(one) if is_campus else one for key, one in PLACES.items()}
+        self.hub_address = self.places["hub", "eth0"]
         self.directory = directory
         self.opened = opened
         self.running: dict[str, Daemon] = {}
@@ -51,7 +54,7 @@ class Cables:
 
     def plug(self, host: str, interface: str) -> None:
         """A cable from the host to the router, with addresses and a default route."""
-        own = PLACES[host, interface]
+        own = self.places[host, interface]
         port = f"{host}.{interface}"
         gateway = IPv4Address(int(own) & ~0xFF | 1)
         link.apply(
@@ -65,7 +68,7 @@ class Cables:
         self.attach(host, interface)
 
     def attach(self, host: str, interface: str) -> None:
-        own = PLACES[host, interface]
+        own = self.places[host, interface]
         gateway = IPv4Address(int(own) & ~0xFF | 1)
         metric = 100 if interface == "eth0" else 200
         lines = [f"link set {interface} up", link.address(interface, IPv4Interface(f"{own}/24"))]
@@ -84,7 +87,7 @@ class Cables:
 
     def start_hub(self, more: str = "") -> Daemon:
         text = f"""
-listen: [{HUB}]
+listen: [{self.hub_address}]
 sites:
   - name: all
     eids: [10.1.0.0/16, "2001:db8:e1d::/48", 240.1.0.0/16]
@@ -96,14 +99,22 @@ state-file: {self.directory}/hub.sqlite
 """
         return self.start("hub", "hub", module("lispmob.hub.service", "-c", self.write("hub", text)))
 
-    def start_ours(self, tier: str, eids: tuple[str, ...], host: str = "ours", more: str = "") -> Daemon:
+    def start_ours(
+        self,
+        tier: str,
+        eids: tuple[str, ...],
+        host: str = "ours",
+        more: str = "",
+        algorithm: str = "hmac-sha-256-128",
+        proxy_reply: str = "yes",
+    ) -> Daemon:
         directory = self.directory / host
         directory.mkdir(exist_ok=True)
         quoted = ", ".join(f'"{one}"' for one in eids)
         text = f"""
 eids: [{quoted}]
 map-servers:
-  - {{address: {HUB}, key: {KEY}, algorithm: hmac-sha-256-128}}
+  - {{address: {self.hub_address}, key: {KEY}, algorithm: {algorithm}, proxy-reply: {proxy_reply}}}
 routing: {{overlay-prefixes: [10.1.0.0/16, "2001:db8:e1d::/48", 240.1.0.0/16], fallback: drop}}
 control: {{socket: {directory}/lispd.sock, group: root}}
 state-dir: {directory}
@@ -193,9 +204,13 @@ dbus: no
 
 
 @contextmanager
-def cables(directory: Path) -> Iterator[Cables]:
+def cables(directory: Path, *, is_campus: bool = False) -> Iterator[Cables]:
     with ExitStack() as opened:
-        yield Cables(directory, opened)
+        yield Cables(directory, opened, is_campus=is_campus)
+
+
+def _private(address: IPv4Address) -> IPv4Address:
+    return IPv4Address(int(address) & 0xFFFFFF | 10 << 24)
 
 
 def _family(address: str) -> socket.AddressFamily:
