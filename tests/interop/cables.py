@@ -175,6 +175,14 @@ dbus: no
                     continue
             return found
 
+    def wait_until_registered(self, *eids: str, patience_s: float = 15.0) -> None:
+        """Return once the hub has all of them: who asks before that is told "nobody", and remembers it for a minute."""
+        deadline = time.monotonic() + patience_s
+        while not all(f"registered eid={eid} " in self.running["hub"].log_text() for eid in eids):
+            self.check()
+            assert time.monotonic() < deadline, self.running["hub"].log_tail()
+            time.sleep(0.05)
+
     def wait_until_reached(self, host: str, source: str, to: str, patience_s: float = 20.0) -> None:
         """Return once a question is answered: the first ones go into registering, and into the cache of the other."""
         deadline = time.monotonic() + patience_s
@@ -188,7 +196,7 @@ dbus: no
         logs = "\n".join(one.log_tail() for one in self.running.values())
         raise AssertionError(f"{to} never answered {source} within {patience_s} s\n{logs}")
 
-    def mbit_s(self, client: str, server: str, to: str, source: str, seconds: float = 2.0) -> float:
+    def mbit_s(self, client: str, server: str, to: str, source: str, seconds: float = 1.0) -> float:
         """What one TCP stream carries from client to server, by what the server got."""
         listener = subprocess.Popen(
             self[server].argv("iperf3", "-s", "-1", "-B", to), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

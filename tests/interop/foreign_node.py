@@ -123,7 +123,9 @@ class ForeignNode:
                 self._register()
                 register_at = now + REGISTER_S
             if now >= write_at:
-                Path(self.plan.counters).write_text(json.dumps(self.seen))
+                fresh = Path(self.plan.counters + ".new")
+                fresh.write_text(json.dumps(self.seen))
+                fresh.rename(self.plan.counters)
                 write_at = now + 0.1
             watched: list[Any] = [self.tun, self.raw, self.control]
             ready, _, _ = select.select(watched, [], [], 0.1)
@@ -183,11 +185,11 @@ class ForeignNode:
             self._say(sign(message, self.key), (self.plan.map_server, CONTROL_PORT))
 
     def _ask(self, destination: IpAddress, now: float) -> None:
-        if any(one == destination and now < at + ASK_S for one, at in self.asked.values()):
+        own = next((one.address for one in self.eids if one.family == destination.version), None)
+        if own is None or any(one == destination and now < at + ASK_S for one, at in self.asked.values()):
             return
         nonce = secrets.randbits(64)
         self.asked[nonce] = destination, now
-        own = next(one.address for one in self.eids if one.family == destination.version)
         request = MapRequest(nonce, own, (self.rloc,), (EidRecord.of(EidPrefix.host(destination)),))
         ecm = EncapsulatedControl(own, CONTROL_PORT, destination, CONTROL_PORT, request.encode(), has_checksum=False)
         self._say(ecm.encode(), (self.plan.map_server, CONTROL_PORT))
