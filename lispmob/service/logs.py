@@ -28,6 +28,17 @@ TOLD: Final = frozenset(
 )
 
 
+_NOISY: Final = frozenset({"asyncio", "pyroute2", "pr2modules", "dbus_next", "dbus_fast"})
+
+
+def _is_ours_or_grave(record: logging.LogRecord) -> bool:
+    """A library's debugging is not ours: asyncio would log every slow callback, pyroute2 every message.
+
+    Levels of their loggers would not do: pyroute2 sets its own when it is imported, which may be later.
+    """
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _NOISY
+
+
 class _JournalFormatter(logging.Formatter):
     """The journal stamps time and level itself: give it the level, and the text."""
 
@@ -43,9 +54,7 @@ def configure(level: str) -> None:
         handler.setFormatter(_JournalFormatter("%(message)s"))
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s", "%H:%M:%S"))
+    handler.addFilter(_is_ours_or_grave)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # A library's debugging is not ours: asyncio would log every slow callback, pyroute2 every message.
-    for noisy in ("asyncio", "pyroute2", "pr2modules", "dbus_next", "dbus_fast"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
