@@ -288,6 +288,7 @@ class Daemon:
                 case model.ControlPacket():
                     self._perform(self.node.on_data_control(assembly.data_control(punt), now))
                 case model.Stalled(address):
+                    self._report_traffic()  # what was heard before the silence is not heard in it
                     self._perform(self.node.on_stalled(address, now))
                 case model.MtuLearned(locator, mtu_bytes):
                     learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})

@@ -167,8 +167,8 @@ class Node(NodeDisplay):
         """Packets to these RLOCs of ours, each with the outer source, were decapsulated since the last call."""
         heard = list(pairs)
         self._peers.on_heard((source for _, source in heard), now)
-        self.traversal.shortcuts.on_heard(source for _, source in heard)
-        return self._route(self._prober.on_heard(heard, now), now)
+        effects = self._route(self.traversal.on_heard(heard, now), now)
+        return effects + self._route(self._prober.on_heard(heard, now), now)
 
     def on_unanswered(
         self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False

@@ -19,6 +19,8 @@ TOLD: Final = frozenset(
         "withdrawn",
         "natt",
         "rtr-failed",
+        "rtr-deaf",
+        "rtr-heard",
         "natt-stranded",
         "natt-absent",
         "uplinks-ranked",

@@ -15,9 +15,17 @@ class RegistrationProblems:
 
     def __init__(self) -> None:
         self._problems: dict[tuple[str, str], str] = {}
+        self._deaf: dict[str, str] = {}  # by the RLOC that nothing comes back to
 
     def on_event(self, kind: str, fields: Mapping[str, object]) -> str | None:
         """A sentence for the log when a problem is new, else None."""
+        rloc = str(fields.get("rloc", ""))
+        if kind == "rtr-deaf":
+            self._deaf[rloc] = str(fields.get("text", kind))
+            return None  # the event itself is in the log
+        if kind in ("rtr-heard", "natt-state"):
+            self._deaf.pop(rloc, None)
+            return None
         place = str(fields.get("eid", "")), str(fields.get("map_server", ""))
         if kind in ("registered", "withdrawn"):
             self._problems.pop(place, None)
@@ -31,7 +39,7 @@ class RegistrationProblems:
 
     def of(self, eid: str, map_server: str) -> str | None:
         """Why this registration does not stand, when that is known."""
-        return self._problems.get((eid, map_server))
+        return self._problems.get((eid, map_server)) or next(iter(self._deaf.values()), None)
 
     @staticmethod
     def _problem(kind: str, fields: Mapping[str, object], known: str | None) -> str | None:
