@@ -49,7 +49,7 @@ $(STAMP): pyproject.toml setup.py | system
 	@touch $@
 
 $(ENGINE): $(STAMP) $(C_SOURCES)
-	@$(PY) -W ignore setup.py --quiet build_ext --inplace
+	@$(PY) -W ignore setup.py --quiet build_ext --inplace --force
 	@touch $@
 
 build: $(ENGINE)

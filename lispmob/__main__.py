@@ -10,9 +10,11 @@ with quick_imports():
     import asyncio
     import logging
     import signal
+    import socket
     from pathlib import Path
     from typing import Final
 
+    from lispmob.config.doubts import doubts, doubts_on
     from lispmob.config.node import NodeFile, load_node
     from lispmob.daemon import Daemon
     from lispmob.errors import ConfigError, KernelRefused, LispError
@@ -37,6 +39,15 @@ async def _serve(path: Path, file: NodeFile) -> None:
     await daemon.run()
 
 
+def _check(path: Path, file: NodeFile) -> int:
+    """Say that the configuration is good, and what is odd about it all the same."""
+    interfaces = {name for _, name in socket.if_nameindex()}
+    for problem in (*doubts(file), *doubts_on(file, interfaces, {})):
+        print(f"{path}: note: {problem.sentence}", file=sys.stderr)  # noqa: T201
+    print(f"{path}: good")  # noqa: T201 - the answer to a question
+    return EX_OK
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command `lispd`. Returns the exit code: 0, 1 failed, 77 not permitted, 78 configuration."""
     options = build_parser().parse_args(argv)
@@ -44,8 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         file = load_node(options.config)
         if options.check:
-            print(f"{options.config}: good")  # noqa: T201 - the answer to a question
-            return EX_OK
+            return _check(options.config, file)
         logs.configure(options.log_level or file.log.level)
         require_net_admin()
         asyncio.run(_serve(options.config, file))

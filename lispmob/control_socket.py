@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import logging
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -20,6 +22,7 @@ from typing import Final
 
 from lispmob.control.effect import CONTROL_PORT, SendControl
 from lispmob.errors import LispError
+from lispmob.icmp_errors import Unreachable, enable, read_errors
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
@@ -28,23 +31,39 @@ log = logging.getLogger(__name__)
 ANY: Final = (IPv4Address(0), IPv6Address(0))
 DATAGRAM_LIMIT: Final = 65535
 DRAIN_LIMIT: Final = 64  # ours: datagrams per loop turn and socket, so that a flood leaves the loop time for the rest
+DRAIN_S: Final = 0.005  # ours: and no more time than this in one turn, on all sockets together
 ANCILLARY_OCTETS: Final = 128
-RECEIVE_BUFFER_OCTETS: Final = 1 << 20  # ours: room for a burst of registers while the loop is busy
+RECEIVE_BUFFER_OCTETS: Final = 4 << 20  # ours: room for a burst of registers, or of junk, while the loop is busy
 
 # Linux, <linux/in.h>: not in every supported Python's socket module
 _IP_PKTINFO: Final = 8
 _IP_MTU_DISCOVER: Final = 10
-_IP_PMTUDISC_DONT: Final = 0
+_IP_PMTUDISC_PROBE: Final = 3  # sets DF, and heeds no path MTU that the kernel remembers
+_IP_PMTUDISC_OMIT: Final = 5  # sets no DF, and heeds none either
+_IPV6_MTU_DISCOVER: Final = 23
+_IPV6_MTU: Final = 24
+_V6_MTU_MIN: Final = 1280  # RFC 8200, 5
 _SO_MARK: Final = 36
+_SO_RCVBUFFORCE: Final = 33
+_SO_ATTACH_FILTER: Final = 26
+_SO_MEMINFO: Final = 55
 _SO_NO_CHECK: Final = 11
 
 _PKTINFO4: Final = Struct("@i4s4s")  # ifindex, local address, destination in the header
 _PKTINFO6: Final = Struct("@16si")  # address, ifindex
 
+# A filter program: struct sock_filter {code, jump if true, jump if false, value}. <linux/filter.h>
+_INSTRUCTION: Final = Struct("=HBBI")
+_PROGRAM: Final = Struct("@HP")
+_LOAD_OCTET, _SHIFT_RIGHT, _JUMP_IF_EQUAL, _RETURN = 0x30, 0x74, 0x15, 0x06
+_PAYLOAD_AT: Final = 8  # behind the UDP header, where the filter of a UDP socket begins to read
+_MEMINFO: Final = Struct("@9I")
+_MEMINFO_DROPS: Final = 8
+
 # What sendmsg says about the network as it is at the moment: the datagram is lost, as any other may be.
 _NOT_WORTH_A_LINE: Final = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO,
-     errno.ECONNREFUSED, errno.EAGAIN, errno.ENOBUFS, errno.EINVAL, errno.EPERM}
+     errno.ECONNREFUSED, errno.EAGAIN, errno.ENOBUFS, errno.EINVAL, errno.EPERM, errno.EMSGSIZE}
 )  # fmt: skip
 
 
@@ -62,7 +81,12 @@ class Received:
 class ControlSocket:
     """Listens on `addresses` (default: all of the machine) and hands every datagram to `on_datagram`.
 
-    `mark` is the fwmark of what is sent; 0 sets none. Counters: sent, received, send-failed, truncated.
+    `mark` is the fwmark of what is sent; 0 sets none. `carries_data`: the datapath sends from these sockets, too, which
+    wants its packets whole; control messages may be cut, on the way as well. A forged "fragmentation needed" means
+    nothing to either. `on_unreachable` hears what ICMP, or this host's own firewall, answers to what was sent.
+    `is_noise` looks at the octets before anything else is made of them: what it says True about goes no further.
+    `types`: the message types that anybody may send us; the kernel drops the others.
+    Counters: sent, received, noise, send-failed, truncated; `dropped` are those that the kernel dropped.
     """
 
     def __init__(
@@ -72,14 +96,27 @@ class ControlSocket:
         addresses: Sequence[IpAddress] = ANY,
         port: int = CONTROL_PORT,
         mark: int = 0,
+        on_unreachable: Callable[[Unreachable], None] | None = None,
+        carries_data: bool = False,
+        is_noise: Callable[[bytes], bool] | None = None,
+        types: Sequence[int] = (),
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self._on_unreachable = on_unreachable
+        self._is_noise = is_noise
+        self._types = tuple(types)
         self._on_datagram = on_datagram
         self._addresses = tuple(addresses)
         self._port = port
         self._mark = mark
+        self._carries_data = carries_data
         self._sockets: list[tuple[IpAddress, socket.socket]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def dropped(self) -> int:
+        """Datagrams that the kernel dropped: of a type that is not wanted, or because there was no room for them."""
+        return sum(_drops(one) for _, one in self._sockets)
 
     @property
     def families(self) -> frozenset[int]:
@@ -139,20 +176,55 @@ class ControlSocket:
         if effect.source is not None or effect.ifindex:
             ancillary.append(_put_pktinfo(effect.destination.version, effect.source, effect.ifindex))
         try:
-            with contextlib.nullcontext() if effect.has_checksum else _without_checksum(one):
-                one.sendmsg([effect.payload], ancillary, 0, (str(effect.destination), effect.port))
+            try:
+                self._sendmsg(one, effect, ancillary)
+            except OSError:
+                if not self._read_errors(effect.destination.version, one):
+                    raise
+                self._sendmsg(one, effect, ancillary)  # the error was an answer to an earlier datagram
         except OSError as error:
             self.counters["send-failed"] += 1
+            if error.errno == errno.EPERM and self._on_unreachable is not None:
+                self._on_unreachable(Unreachable(effect.destination, effect.port, "refused-here"))
             level = logging.DEBUG if error.errno in _NOT_WORTH_A_LINE else logging.WARNING
             log.log(level, "send failed to=%s from=%s why=%s", effect.destination, effect.source, error.strerror)
             return False
         self.counters["sent"] += 1
         return True
 
+    def _sendmsg(self, one: socket.socket, effect: SendControl, ancillary: list[tuple[int, int, bytes]]) -> None:
+        with self._options(one, effect):
+            one.sendmsg([effect.payload], ancillary, 0, (str(effect.destination), effect.port))
+
+    def _read_errors(self, family: int, one: socket.socket) -> bool:
+        """Hand over what ICMP answered; True when there was something."""
+        if self._on_unreachable is None:
+            return False
+        count, errors = read_errors(one, family)
+        for error in errors:
+            self._on_unreachable(error)
+        return count > 0
+
     def fileno_for(self, source: IpAddress) -> int | None:
         """The descriptor of the socket that sends from this address; None when none does."""
         one = self._socket_for(SendControl(b"", source, source=source))
         return one.fileno() if one is not None else None
+
+    @contextlib.contextmanager
+    def _options(self, one: socket.socket, effect: SendControl) -> Iterator[None]:
+        """What this datagram wants of its socket, for a moment."""
+        family = socket.AF_INET if effect.destination.version == 4 else socket.AF_INET6
+        if not effect.has_checksum:
+            one.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
+        if effect.is_whole != self._carries_data:
+            _cut(one, family, is_whole=effect.is_whole)
+        try:
+            yield
+        finally:
+            if effect.is_whole != self._carries_data:
+                _cut(one, family, is_whole=self._carries_data)
+            if not effect.has_checksum:
+                one.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 0)
 
     def _socket_for(self, effect: SendControl) -> socket.socket | None:
         """The socket bound to the wanted source address, else one that is bound to all, else any of the family."""
@@ -167,15 +239,20 @@ class ControlSocket:
         try:
             if family == socket.AF_INET:
                 one.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-                # A forged "fragmentation needed" must not make control messages fail: they are small anyway.
-                one.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
             else:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            if self._on_unreachable is not None:
+                enable(one, address.version)
+            _cut(one, family, is_whole=self._carries_data)
             if self._mark:
                 one.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._mark)
-            with contextlib.suppress(OSError):
+            try:
+                one.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
+            except OSError:  # without CAP_NET_ADMIN: what the system allows
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_OCTETS)
+            if self._types:
+                _attach_filter(one, self._types)
             one.bind((str(address), self._port))
         except BaseException:
             one.close()
@@ -183,15 +260,24 @@ class ControlSocket:
         return one
 
     def _drain(self, family: int, one: socket.socket) -> None:
+        ends_at = time.monotonic() + DRAIN_S / len(self._sockets)
         for _ in range(DRAIN_LIMIT):
+            if time.monotonic() > ends_at:
+                return
             try:
                 payload, ancillary, flags, sender = one.recvmsg(DATAGRAM_LIMIT, ANCILLARY_OCTETS)
             except BlockingIOError:
+                self._read_errors(family, one)  # or an error that nobody reads would wake us for ever
                 return
             except OSError as error:
+                if self._read_errors(family, one):
+                    continue
                 self.counters["receive-failed"] += 1
                 log.debug("receive failed why=%s", error.strerror)
                 return
+            if self._is_noise is not None and self._is_noise(payload):
+                self.counters["noise"] += 1
+                continue
             arrived = _take_pktinfo(family, ancillary)
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or arrived is None:
                 self.counters["truncated"] += 1
@@ -203,13 +289,33 @@ class ControlSocket:
                 return  # the datagram made its reader close the socket
 
 
-@contextlib.contextmanager
-def _without_checksum(one: socket.socket) -> Iterator[None]:
-    one.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
+def _cut(one: socket.socket, family: int, *, is_whole: bool) -> None:
+    """Have datagrams leave whole (DF), or in as many pieces as it takes: no router cuts IPv6, so that we do."""
+    discovery = _IP_PMTUDISC_PROBE if is_whole else _IP_PMTUDISC_OMIT
+    if family == socket.AF_INET:
+        one.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, discovery)
+    else:
+        one.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, discovery)
+        one.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU, 0 if is_whole else _V6_MTU_MIN)
+
+
+def _attach_filter(one: socket.socket, types: Sequence[int]) -> None:
+    """Have the kernel drop what is not of these types, by the first four bits of the payload."""
+    count = len(types)
+    code = [(_LOAD_OCTET, 0, 0, _PAYLOAD_AT), (_SHIFT_RIGHT, 0, 0, 4)]
+    code += [(_JUMP_IF_EQUAL, count - place, 0, kind) for place, kind in enumerate(types)]
+    code += [(_RETURN, 0, 0, 0), (_RETURN, 0, 0, 0xFFFFFFFF)]
+    octets = b"".join(_INSTRUCTION.pack(*each) for each in code)
+    room = ctypes.create_string_buffer(octets, len(octets))
+    one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(len(code), ctypes.addressof(room)))
+
+
+def _drops(one: socket.socket) -> int:
     try:
-        yield
-    finally:
-        one.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 0)
+        octets = one.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+    except OSError:  # before Linux 4.12
+        return 0
+    return int(_MEMINFO.unpack(octets.ljust(_MEMINFO.size, b"\0"))[_MEMINFO_DROPS])
 
 
 def _put_pktinfo(family: int, source: IpAddress | None, ifindex: int) -> tuple[int, int, bytes]:

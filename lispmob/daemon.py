@@ -10,18 +10,17 @@ import asyncio
 import contextlib
 import gc
 import logging
-import secrets
 import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from random import SystemRandom
+from secrets import SystemRandom, randbits
 from typing import Final
 
 from lispmob.api import sd_notify
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
-from lispmob.config.node import NodeFile, load_node
+from lispmob.config.node import NodeFile
 from lispmob.control.effect import (
     AskForEcho,
     DropPending,
@@ -31,9 +30,11 @@ from lispmob.control.effect import (
     SendControl,
     UplinkChanged,
     UplinksRanked,
+    UsePathMtu,
     UseStatusBits,
     WatchForSilence,
 )
+from lispmob.control.gate import WANTED
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
@@ -47,17 +48,22 @@ from lispmob.mh import cgroups
 from lispmob.mh.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
+from lispmob.problems.problem import Problem
 from lispmob.service import assembly, logs, reloading
 from lispmob.service.alarm import Alarm
 from lispmob.service.datapath_tier import use_tier
 from lispmob.service.desktop import Desktop, start_monitor
+from lispmob.service.flows import Flows
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
+from lispmob.service.near import near
+from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.publisher import Publisher
-from lispmob.service.registration_problems import RegistrationProblems
+from lispmob.service.punts import hand_over
+from lispmob.service.register_nonces import RegisterNonces
 from lispmob.service.runs import Runs
 from lispmob.service.sending import sending_uplinks
 from lispmob.service.state_dir import load_xtr_id
@@ -65,7 +71,6 @@ from lispmob.service.steering import Steering
 from lispmob.service.views import Views
 
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
-JUDGED: Final = "NetworkManager judges the uplinks otherwise"
 
 log = logging.getLogger("lispd")
 
@@ -78,7 +83,9 @@ class Daemon:
         self.file = file
         self.started_wall = time.time()
         self.journal = HandoverJournal()
-        self.problems = RegistrationProblems()
+        self.state_refusals: list[str] = []
+        self._reader = reloading.Reader()
+        self.reload = reloading.Seldom(self._reload)
         self.reload_on_signal = reloading.OnSignal(self.reload)
         self.uplinks: tuple[Uplink, ...] = ()
         self.network = NetworkState()
@@ -87,23 +94,29 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._alarm = Alarm(self._on_time)
-        self._xtr_id = load_xtr_id(file.state_dir) if file.register.xtr_id is None else file.register.xtr_id
-        self.node = Node(self._node_config(), new_nonce=lambda: secrets.randbits(64), jitter=SystemRandom().random)
+        self._xtr_id = file.register.xtr_id or load_xtr_id(file.state_dir, self.state_refusals.append)
+        nonces, jitter = RegisterNonces(file.state_dir), SystemRandom().random
+        self.node = Node(self._node_config(), new_nonce=lambda: randbits(64), jitter=jitter, next_nonce=nonces)
         self.engine = Engine(assembly.engine_config(file))
-        self.steering = Steering(self.engine, file.steering.to_policy())
+        self.steering = Steering(self.engine, file.steering.to_policy(), on_problems=self._on_problems)
         self.runs = Runs(self.steering)
-        self.control = ControlSocket(self._on_received)
-        self.monitor: Monitor | None = None
+        self.flows = Flows(self.steering)
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
+        self.problems = ProblemWatch(self, self.desktop.touch)
+        self.control = ControlSocket(
+            self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise, types=WANTED
+        )
+        self.monitor: Monitor | None = None
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
-        self._kernel = KernelTask(self._kernel_state)
+        self._kernel = KernelTask(self._kernel_state, self._on_problems)
         self._chains = ChainWatch(self._repair)
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch_after_move)
         self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
         self._has_looked = False
         self._engine_uplinks: tuple[model.Uplink, ...] | None = None
+        self._near: model.Near | None = None
 
     @property
     def policy(self) -> UplinkPolicy:
@@ -121,9 +134,9 @@ class Daemon:
         return assembly.tun_mtu(self.file, self.uplinks)
 
     @property
-    def kernel_problem(self) -> str | None:
-        """What the kernel refused, when it did."""
-        return self._kernel.problem
+    def host_problems(self) -> tuple[Problem, ...]:
+        """What this host does not let us put into its kernel."""
+        return (*self._kernel.problems, *self.steering.problems)
 
     def now(self) -> float:
         """Monotonic seconds, as the core counts them."""
@@ -138,6 +151,7 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             self.is_starting = False
+            self.problems.touch()
             gc.freeze()  # what stays until the end need not be looked through in the middle of a move
             sd_notify.ready(self.summary())
             await use_tier(self.engine, self.file.datapath.tier)
@@ -152,16 +166,16 @@ class Daemon:
         self._stop.set()
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
-        for sentence in assembly.odd_choices(self.file):
-            log.warning("%s", sentence)
         await self.server.start()
         stack.push_async_callback(self.server.close)
+        stack.callback(self.problems.close)
         self.control.open()
         stack.callback(self.control.close)
         self.engine.open()
         stack.callback(self.engine.close)
         self.engine.set_guard(assembly.guarded(self.file))
         self.engine.use_echo_nonce(self.file.probing.echo_nonce)
+        self.engine.tell_large(True)
         self.engine.start()
         self._loop.add_reader(self.engine.fileno(), self._on_punt)
         stack.callback(self._loop.remove_reader, self.engine.fileno())
@@ -169,7 +183,8 @@ class Daemon:
         stack.callback(self._alarm.cancel)
         stack.callback(self.measuring.close)
         # Hands over what is there already: the first Map-Register leaves in here.
-        self.monitor = await start_monitor(self.policy, self._on_change, self._on_rules_changed)
+        # Who changes routing rules may have changed ours with them: `touch` looks, and repairs.
+        self.monitor = await start_monitor(self.policy, self._on_change, self._kernel.touch)
         stack.push_async_callback(self.monitor.stop)
         await self.desktop.start()
         stack.push_async_callback(self.desktop.stop)
@@ -179,6 +194,8 @@ class Daemon:
         stack.push_async_callback(self.runs.stop)
         cgroups.remove_leftovers()
         await self.steering.start()
+        self.flows.start(self.file)
+        stack.callback(self.flows.stop)
         self._chains.start()
         stack.callback(self._chains.stop)
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
@@ -200,6 +217,7 @@ class Daemon:
         for reason in delta.reasons:
             self._publisher.say(reason.text)
         if not delta.has_changed:
+            self._use_uplinks()  # an address that is no uplink's came or went: nothing is taken from it
             self._lingering.on_network((), self.policy, state)
             self._kernel.touch_after_move()  # a gateway may be another one
             return
@@ -222,7 +240,7 @@ class Daemon:
         """NetworkManager says something else: judge the uplinks anew, which moves before a link is gone."""
         assert self.monitor is not None, "the bus is listened to after the monitor has started"
         if self.policy != self.monitor.policy:
-            self.monitor.set_policy(self.policy, reasons or (JUDGED,), since)
+            self.monitor.set_policy(self.policy, reasons or ("NetworkManager judges the uplinks otherwise",), since)
         else:
             for reason in reasons:
                 self._publisher.say(reason)
@@ -246,6 +264,7 @@ class Daemon:
         self.steering.repair()
 
     def _tell_locators(self) -> None:
+        self.problems.touch()
         self._perform(self.node.on_locators(assembly.local_locators(self.uplinks, self.file, self.meaning), self.now()))
 
     def nudge(self) -> bool:
@@ -254,10 +273,15 @@ class Daemon:
 
     def _use_uplinks(self) -> None:
         """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
+        if (around := near(self.file, self.network, self.uplinks, self.node.plan)) != self._near:
+            self.engine.set_near(around)
+            self._near = around
         wanted = sending_uplinks(self.file, self.uplinks, self.node)
         if wanted == self._engine_uplinks:
             return
         refused = self.engine.set_uplinks(wanted)
+        for known in self.node.path_mtus.in_use:  # other uplinks: the datapath has forgotten
+            self.engine.set_path_mtu(assembly.path_mtu(known))
         self._engine_uplinks = wanted if not refused else ()
         for one in refused:
             log.warning("%s: cannot send from %s yet (errno %d)", one.interface, one.address, one.errno)
@@ -265,13 +289,19 @@ class Daemon:
     def _steer(self) -> None:
         """Marks lead to the uplinks of the moment."""
         self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
+        self.flows.on_uplinks()
 
-    def _on_rules_changed(self) -> None:
-        """Somebody changed the routing rules, perhaps ours with them: look, and repair."""
-        self._kernel.touch()
+    def _is_noise(self, payload: bytes) -> bool:
+        """Answers to nothing, and messages for others: no more is made of them, however many they are."""
+        why = self.node.gate.is_noise(payload)
+        asked = self.measuring.nonces, self.problems.nonces
+        if why is None or any(nonces.knows(payload[4:12]) for nonces in asked):
+            return False
+        self.node.counters[why] += 1
+        return True
 
     def _on_received(self, one: Received) -> None:
-        if self.measuring.on_datagram(one.payload):
+        if self.measuring.on_datagram(one.payload) or self.problems.on_datagram(one.payload):
             return
         datagram = Datagram(one.payload, one.source, one.source_port, one.destination, one.ifindex)
         self._perform(self.node.on_datagram(datagram, self._loop.time()))
@@ -283,27 +313,15 @@ class Daemon:
         now = self._loop.time()
         for punt in self.engine.drain():
             match punt:
-                case model.Miss(source, destination, instance_id):
-                    self._perform(self.node.on_miss(source, destination, instance_id, now))
-                case model.ControlPacket():
-                    self._perform(self.node.on_data_control(assembly.data_control(punt), now))
-                case model.Stalled(address):
-                    self._report_traffic()  # what was heard before the silence is not heard in it
-                    self._perform(self.node.on_stalled(address, now))
-                case model.MtuLearned(locator, mtu_bytes):
-                    learned = Event("mtu-learned", {"rloc": str(locator), "mtu_bytes": mtu_bytes})
-                    self._publisher.publish(learned, now)
-                case model.Silent(locator, is_flowing, is_alone):
+                case model.Silent() | model.Stalled():  # what was heard before a silence is not heard in it
                     self._report_traffic()
-                    self._perform(self.node.on_unanswered(locator, is_flowing, now, is_alone=is_alone))
-                case model.HeardAgain(locator, local):
-                    self._perform(self.node.on_heard([(local, locator)], now))
-                case model.Echoed(locator, local):
-                    self._perform(self.node.on_echoed(local, locator, now))
-                case model.StatusBits(source, instance_id, rloc, bits, width):
-                    self._perform(self.node.on_status_bits(source, instance_id, rloc, bits, width, now))
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
+            if not self.problems.on_punt(punt):
+                self._perform(hand_over(punt, self.node, now))
+
+    def _on_problems(self) -> None:
+        self.problems.touch()
 
     def _on_time(self) -> None:
         self.desktop.check_clocks()
@@ -314,7 +332,9 @@ class Daemon:
         """Tell the core which mappings carry traffic: asked for when it matters, so that an idle node sleeps."""
         now = self._loop.time()
         self._perform(self.node.on_used(self.engine.used(), now))
-        self._perform(self.node.on_heard(self.engine.heard(), now))
+        heard = self.engine.heard()
+        self.problems.on_heard(heard)
+        self._perform(self.node.on_heard(heard, now))
 
     # --- what goes out
 
@@ -344,6 +364,8 @@ class Daemon:
                     self.engine.set_patience(remote, patience_s, one_sided_s, head)
                 case AskForEcho(remote, nonce):
                     self.engine.ask_echo(remote, nonce)
+                case UsePathMtu():
+                    self.engine.set_path_mtu(assembly.path_mtu(effect))
                 case UseStatusBits(heeds, told):
                     self.engine.use_status_bits(heeds=heeds, told=told)
                 case UplinkChanged() | UplinksRanked():
@@ -356,16 +378,18 @@ class Daemon:
 
     # --- the rest
 
-    async def reload(self) -> Reloaded:
+    async def _reload(self) -> Reloaded:
         """Read the configuration again. Raises ConfigError and changes nothing when it has errors."""
         sd_notify.reloading()
         try:
-            file = load_node(self.path)
+            file = await self._reader.read(self.path)
             changed, needs_restart = reloading.compare(self.file, file)
             self.file = reloading.merge(self.file, file)
             logs.configure(self.file.log.level)
             self.engine.set_eids(self.file.eids)
+            self.flows.on_config(self.file)
             self.engine.set_guard(assembly.guarded(self.file))
+            self.engine.check_sources(assembly.source_check(self.file))
             self.engine.use_echo_nonce(self.file.probing.echo_nonce)
             self._perform(self.node.on_config(self._node_config(), self._loop.time()))
             self.steering.on_policy(self.file.steering.to_policy())
@@ -387,7 +411,7 @@ class Daemon:
         self._perform(effects)
 
     def _node_config(self) -> NodeConfig:
-        return assembly.node_config(self.file, self._xtr_id, first_nonce=time.time_ns(), host_name=socket.gethostname())
+        return assembly.node_config(self.file, self._xtr_id, host_name=socket.gethostname())
 
     def _kernel_state(self) -> KernelState:
         engine, mask, plan = self.engine, self.steering.policy.mask, self.node.plan
@@ -397,4 +421,4 @@ class Daemon:
 
     def summary(self) -> str:
         """One line for `systemctl status`."""
-        return f"EID {', '.join(map(str, self.file.eids))}; {len(self.uplinks)} uplinks"
+        return self.problems.summary

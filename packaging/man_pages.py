@@ -1,6 +1,6 @@
 """Write the manual pages from the programs' own help and the commented configurations: they cannot disagree.
 
-man_pages.py DIRECTORY     (DIRECTORY/lispd.8, lisphub.8, lispctl.1, lispd.conf.5, hub.conf.5)
+man_pages.py DIRECTORY     (DIRECTORY/lispd.8, lisphub.8, lispctl.1, lispflow.1, lispd.conf.5, hub.conf.5)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PROGRAMS: Final = (
     Program(
         "lispd",
         8,
-        "lispmob.service.options",
+        "lispmob",
         "LISP mobile node",
         "It keeps the host's EIDs, its lasting addresses, reachable over whatever networks it is attached to: it "
         "watches the uplinks, registers with Map-Servers, and moves packets between lmn0 and the uplinks.\n.PP\n"
@@ -49,6 +49,7 @@ PROGRAMS: Final = (
         "LISP Map-Server, Map-Resolver and proxy",
         "The other side of lispd, for a machine that is always on and has a public address.\n.PP\n"
         "SIGHUP reads the configuration again; SIGUSR1 logs the counters.\n"
+        ".SH EXIT STATUS\n0 stopped; 1 failed; 77 a permission is missing; 78 the configuration has errors.\n"
         ".SH FILES\n.I /etc/lispmob/hub.conf\n.br\n.I /var/lib/lispmob/hub.sqlite",
         "lispd(8), hub.conf(5)",
     ),
@@ -59,8 +60,24 @@ PROGRAMS: Final = (
         "look into a running lispd, and steer it",
         "Everyone may look; root and the members of the group lispmob may change things.\n"
         ".SH EXIT STATUS\n0 done; 1 the daemon said no; 2 wrong usage; 3 lispd is not running; 130 interrupted.\n"
+        ".PP\n\\fBstatus\\fR tells by its exit status how things are: 0 working; 4 degraded, a part does not work; "
+        "5 not working. With \\fB--json\\fR it is 0, and the answer says it.\n"
+        ".PP\n\\fBrun\\fR becomes its command and ends as that does; 126: it is not executable, 127: there is none.\n"
         ".SH FILES\n.I /run/lispmob/lispd.sock",
-        "lispd(8)",
+        "lispd(8), lispflow(1)",
+        has_subcommands=True,
+    ),
+    Program(
+        "lispflow",
+        1,
+        "lispmob.flow.cli",
+        "flows to names: UDP sockets between EIDs, by name",
+        "A flow goes on when either machine moves to another network. lispd has to run on both machines, with\n"
+        ".B flows: {enabled: yes}\nin its configuration.\n"
+        ".SH EXIT STATUS\n0 done; 1 no flow, and a sentence why; 2 wrong usage; 3 lispd takes no flows here; "
+        "130 interrupted; with a command, the command's own.\n"
+        ".SH FILES\n.I /run/lispmob/flow.sock",
+        "lispd(8), lispd.conf(5)",
         has_subcommands=True,
     ),
 )
@@ -107,6 +124,8 @@ def page(program: Program) -> str:
     """One command's page."""
     text = help_of(program.module)
     usage, _, rest = text.partition("\n\n")
+    if not usage.startswith("usage: "):
+        raise SystemExit(f"{program.module} --help prints no usage: {text[:200]!r}")
     parts = [
         f'.TH {program.name.upper()} {program.section} "{DATE}" "lispmob"\n',
         f".SH NAME\n{program.name} \\- {escape(program.summary)}\n",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from docs.machines import page
 from lispmob.api.dbus import INTROSPECTION
+from lispmob.problems.problem import EXIT_CODES, KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,3 +19,11 @@ def test_the_page_about_dbus_names_every_method_signal_and_property() -> None:
     named = set(re.findall(r'<(?:method|signal|property) name="(\w+)"', INTROSPECTION))
 
     assert {name for name in named if not re.search(rf"\b{name}\b", text)} == set()
+
+
+def test_the_page_about_problems_lists_every_key_with_its_meaning_and_the_exit_codes() -> None:
+    text = (ROOT / "docs" / "problems.md").read_text()
+    listed = dict(re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", text, re.MULTILINE))
+
+    assert {key: listed.get(key) for key in KEYS} == KEYS
+    assert all(f"{code} {verdict.replace('-', ' ')}" in text for verdict, code in EXIT_CODES.items())

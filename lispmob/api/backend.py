@@ -10,7 +10,6 @@ from lispmob.api.schema import (
     ErrorCode,
     Handover,
     Lookup,
-    MapCache,
     NetCheck,
     Path,
     Reloaded,
@@ -18,6 +17,7 @@ from lispmob.api.schema import (
     Uplink,
 )
 from lispmob.api.steering_backend import SteeringBackend
+from lispmob.api.turns import Pages
 from lispmob.errors import LispError
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -55,8 +55,8 @@ class Backend(SteeringBackend, Protocol):
     def netcheck(self) -> Sequence[NetCheck]:
         """What is between each address and the Internet."""
 
-    def map_cache(self) -> MapCache:
-        """A copy of the map-cache."""
+    def map_cache(self) -> Pages:
+        """The map-cache; with its pages put together it is a `schema.MapCache`."""
 
     def database(self) -> Sequence[DatabaseEntry]:
         """Our own mappings."""
@@ -81,7 +81,7 @@ class Backend(SteeringBackend, Protocol):
     def map_cache_delete(self, prefix: EidPrefix) -> bool:
         """Remove one mapping. False when there is none of exactly this prefix."""
 
-    def map_cache_flush(self) -> int:
+    async def map_cache_flush(self) -> int:
         """Remove every mapping that was learned; static ones stay. Returns how many went."""
 
     def nudge(self) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import stat
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Final, TypeAlias
@@ -35,6 +37,8 @@ class Client:
             self._socket.connect(path)
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             self._socket.close()
+            if _is_no_socket(path):
+                raise ReplyError("protocol", f"{path} is no socket; lispd's is {DEFAULT_SOCKET}") from None
             raise NotRunning(
                 f"lispd is not running (nobody listens on {path}); start it with: systemctl start lispd"
             ) from None
@@ -101,3 +105,10 @@ class Client:
         if not isinstance(value, dict):
             raise ReplyError("protocol", "the daemon sent something that is no reply; is it another version?")
         return value
+
+
+def _is_no_socket(path: str) -> bool:
+    try:
+        return not stat.S_ISSOCK(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False

@@ -37,6 +37,9 @@ INTROSPECTION: Final = """<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Objec
   <interface name="net.lispmob.Daemon1">
     <property name="Version" type="s" access="read"/>
     <property name="State" type="s" access="read"/>
+    <property name="Verdict" type="s" access="read"/>
+    <property name="Headline" type="s" access="read"/>
+    <property name="Problems" type="aa{sv}" access="read"/>
     <property name="StartedAt" type="s" access="read"/>
     <property name="Eids" type="as" access="read"/>
     <property name="Registrations" type="aa{sv}" access="read"/>

@@ -12,11 +12,14 @@ from lispmob.api.schema import Handover, Status
 ToVariant: TypeAlias = Callable[[str, Any], Any]
 
 # They change all the time: who wants them asks for the status.
-_RESTLESS: Final = frozenset({"next_in_s", "last_notify", "rtt_ms"})
+_RESTLESS: Final = frozenset({"next_in_s", "last_notify", "rtt_ms", "since_s"})
 
 SIGNATURES: Final[Mapping[str, str]] = {
     "Version": "s",
     "State": "s",
+    "Verdict": "s",
+    "Headline": "s",
+    "Problems": "aa{sv}",
     "StartedAt": "s",
     "Eids": "as",
     "Registrations": "aa{sv}",
@@ -34,6 +37,9 @@ def properties(status: Status) -> dict[str, Any]:
     return {
         "Version": status.version,
         "State": status.state,
+        "Verdict": status.verdict,
+        "Headline": status.headline,
+        "Problems": [plain(problem) for problem in status.problems],
         "StartedAt": status.started_at,
         "Eids": [eid.prefix for eid in status.eids],
         "Registrations": [

@@ -47,7 +47,7 @@ def open_socket(path: Path, group: str) -> tuple[socket.socket, int | None]:
     """
     if len(os.fsencode(path)) > 107:
         raise SocketRefusedError(f"{path}: the path of a socket has at most 107 octets")
-    group_id = _group_id(group)
+    group_id = group_id_of(group)
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         _remove_stale(path)
@@ -100,7 +100,8 @@ def _groups_of(connection: socket.socket, uid: int, gid: int) -> list[int]:
             return []
 
 
-def _group_id(group: str) -> int | None:
+def group_id_of(group: str) -> int | None:
+    """The id of a group; None, said in the log, when there is none."""
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:

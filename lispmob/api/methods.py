@@ -67,6 +67,10 @@ def _delete(backend: Backend, params: PrefixParams) -> Changed:
     return Changed(count=1)
 
 
+async def _flush(backend: Backend) -> Changed:
+    return Changed(count=await backend.map_cache_flush())
+
+
 METHODS: Final[dict[str, Method]] = {
     "version": Method(NoParams, lambda backend, _: Version(version=backend.version())),
     "status": Method(NoParams, lambda backend, _: backend.status()),
@@ -80,7 +84,7 @@ METHODS: Final[dict[str, Method]] = {
     "lookup": Method(LookupParams, _lookup),
     "map-cache-add": Method(MapCacheAddParams, _add, is_change=True),
     "map-cache-delete": Method(PrefixParams, _delete, is_change=True),
-    "map-cache-flush": Method(NoParams, lambda backend, _: Changed(count=backend.map_cache_flush()), is_change=True),
+    "map-cache-flush": Method(NoParams, lambda backend, _: _flush(backend), is_change=True),
     "nudge": Method(NoParams, lambda backend, _: Nudged(is_now=backend.nudge())),
     "reload": Method(NoParams, lambda backend, _: _reload(backend), is_change=True),
     **STEERING_METHODS,
@@ -88,14 +92,25 @@ METHODS: Final[dict[str, Method]] = {
 # `events` is the server's own: it needs the connection.
 
 
-def call(backend: Backend, request: Request, *, may_change: bool, pid: int = 0) -> Any | Awaitable[Any]:
-    """Do one request of the client `pid`; an awaitable for the few methods that take time. Raises ApiError."""
+def call(
+    backend: Backend, request: Request, *, may_change: bool, pid: int = 0, group: str | None = "lispmob"
+) -> Any | Awaitable[Any]:
+    """Do one request of the client `pid`; an awaitable for the few methods that take time. Raises ApiError.
+
+    `group`: whose members may change things; None where there is no such group.
+    """
     method = METHODS.get(request.method)
     if method is None:
         raise ApiError("method", f"no method {request.method[:40]!r}; known: events, {', '.join(sorted(METHODS))}")
     if method.is_change and not may_change:
-        raise ApiError("denied", f"{request.method}: only root and the members of the control group may do this")
+        raise ApiError("denied", f"{request.method}: {_who_may(group)}")
     return method.apply(backend, read_params(request, method.params), pid)
+
+
+def _who_may(group: str | None) -> str:
+    if group is None:
+        return "only root may do this (there is no group whose members may, too: control.group)"
+    return f"only root and the members of the group {group} may do this; join it: sudo usermod -aG {group} $USER"
 
 
 def is_pending(result: Any) -> bool:
@@ -121,8 +136,15 @@ def _read_address(name: str, text: str) -> IpAddress:
 def _read_prefix(text: str) -> EidPrefix:
     try:
         prefix = EidPrefix.parse(text)
+        written = ip_address(text.rpartition("]")[2].partition("/")[0])
     except ValueError:
         raise ApiError("params", f"prefix: {text[:60]!r} is not an EID-Prefix such as 192.0.2.0/24") from None
+    if written != prefix.address:
+        iid = f"[{prefix.instance_id}]" if prefix.instance_id else ""
+        raise ApiError(
+            "params",
+            f"prefix: {text[:60]} has bits beyond the prefix length; write {prefix}, or {iid}{written} for that host",
+        )
     if prefix.instance_id > MAX_INSTANCE_ID:
         raise ApiError("params", f"prefix: the Instance-ID {prefix.instance_id} is not 0 to {MAX_INSTANCE_ID}")
     return prefix

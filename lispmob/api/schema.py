@@ -205,8 +205,23 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     gap_in_ms: float | None = None
 
 
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that does not work, or is hardly meant. `key` is stable; `subject` says what it is about, "": all.
+
+    "notice" takes nothing away, "degraded" a part of the service, "broken" all of it.
+    """
+
+    key: str
+    severity: Literal["notice", "degraded", "broken"]
+    what: str
+    cause: str = ""
+    remedy: str = ""
+    subject: str = ""
+    since_s: float = 0.0
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """All that `lispctl status` shows."""
+    """All that `lispctl status` shows. `problems` are the gravest first; `headline` sums them up in a line."""
 
     state: Literal["starting", "offline", "registering", "partly-registered", "registered", "stopping"]
     version: str
@@ -222,6 +237,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     map_cache_size: int
     map_cache_limit: int
     last_handover: Handover | None = None
+    verdict: Literal["working", "degraded", "not-working"] = "working"
+    headline: str = "working"
+    problems: list[Problem] = []
 
 
 # --- the other methods ------------------------------------------------------------------------------------------------
@@ -258,7 +276,7 @@ class MapCache(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A mapping of our own, as we register it and answer with it."""
+    """A mapping of our own, as we register it and answer with it. `map_version` counts our moves."""
 
     prefix: str
     locators: list[LocalLocator]
@@ -267,19 +285,22 @@ class DatabaseEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lookup(msgspec.Struct, frozen=True, kw_only=True):
-    """What would happen to a packet to `eid`. `locator` is the one that most of its flows take."""
+    """What would happen to a packet to `eid`. `locator` is the one that most of its flows take; `why`: a sentence."""
 
     eid: str
     verdict: Literal["own", "encapsulate", "native", "drop", "ask"]
     entry: MapCacheEntry | None = None
     locator: str | None = None
+    why: str | None = None
 
 
 class Path(msgspec.Struct, frozen=True, kw_only=True):
     """A pair of a locator of ours and a remote one, as probes find it. Figures are None until one was answered.
 
     `loss` is a share of the last `probes`; `since_s` is how long the state has lasted. `is_preferred` False: its uplink
-    waits behind one of its own priority that is better, or cheaper. `cost`: the user's figure.
+    waits behind one of its own priority that is better, or cheaper. `cost`: the user's figure. `mtu_bytes`: how large
+    an outer packet may be, and `mtu_source` who says so: the interface, ICMP, or a probe that got through; `default`:
+    nobody. Pairs with an RTR have no figures but these.
     """
 
     local: str
@@ -296,6 +317,8 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
     heard_s: float | None = None
     is_preferred: bool = True
     cost: int = 0
+    mtu_bytes: int | None = None
+    mtu_source: Literal["default", "interface", "icmp", "probed"] = "default"
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """The control socket's server: newline-delimited JSON on a Unix socket, in the daemon's event loop.
 
 Nobody at the other end can block or fill the daemon: lines, clients and unread output are bounded, a client that does
-not read its replies is not read from, and one that does not read its events is sent away.
+not read its replies is not read from, and one that does not read its events is sent away. In each turn of the loop one
+client has its requests answered, for some milliseconds, and a long answer is made and sent in pieces.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from lispmob.api.backend import ApiError, Backend
+from lispmob.api.event_kinds import KINDS
 from lispmob.api.listen import Peer, file_identity, open_socket, peer_of, remove_socket
 from lispmob.api.methods import call, is_pending, read_params
 from lispmob.api.schema import (
@@ -29,9 +31,13 @@ from lispmob.api.schema import (
     Reply,
     Request,
 )
+from lispmob.api.turns import Pages, Turns
+from lispmob.options import meant
 
 MAX_CLIENTS: Final = 64  # ours: lispctl is one client for milliseconds, a desktop widget one for days
 MAX_UNPRIVILEGED: Final = 48  # ours: so that root still gets in
+MAX_OF_ONE_USER: Final = 16  # ours: so that one user without privileges does not take the others' places
+SERVED_S: Final = 0.002  # ours: of a client's requests in one turn; a move waits no longer than for one of them
 MAX_UNREAD_OCTETS: Final = 256 * 1024  # ours: some 1,000 events
 RECENT_EVENTS: Final = 256
 CLOSE_PATIENCE_S: Final = 0.5  # ours: the time a client has to take its last reply when we stop
@@ -54,6 +60,9 @@ class ControlServer:
         self._clients: set[_Client] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._recent: deque[Event] = deque(maxlen=RECENT_EVENTS)
+        self._waiting: dict[_Client, None] = {}  # those with requests to be done, in order
+        self._is_serving = False
+        self.turns = Turns()
 
     async def start(self) -> None:
         """Listen. Raises SocketRefusedError."""
@@ -98,6 +107,30 @@ class ControlServer:
             for client in followers:
                 client.send_event(line, event)
 
+    @property
+    def group(self) -> str | None:
+        """Whose members may change things; None: there is no such group."""
+        return self._group if self._group_id is not None else None
+
+    def serve(self, client: _Client) -> None:
+        """The client has requests: it gets its turn."""
+        self._waiting[client] = None
+        if not self._is_serving:
+            self._is_serving = True
+            asyncio.get_running_loop().call_soon(self._serve_next)
+
+    def _serve_next(self) -> None:
+        """One client for a moment; those that want more queue again behind the others."""
+        self._is_serving = False
+        if self._waiting:
+            client = next(iter(self._waiting))
+            del self._waiting[client]
+            if client.work(SERVED_S):
+                self._waiting[client] = None
+        if self._waiting:
+            self._is_serving = True
+            asyncio.get_running_loop().call_soon(self._serve_next)
+
     def recent(self, params: EventsParams) -> list[Event]:
         """The latest events of the kinds asked for, oldest first."""
         found = [event for event in self._recent if not params.kinds or event.kind in params.kinds]
@@ -105,10 +138,13 @@ class ControlServer:
 
     def admit(self, client: _Client, peer: Peer) -> str | None:
         """Take a client in; why it has to go, None when it may stay."""
-        client.may_change = peer.may_change(self._group_id)
+        client.may_change, client.uid = peer.may_change(self._group_id), peer.uid
         admitted = [other for other in self._clients if other.is_admitted]
         unprivileged = sum(not other.may_change for other in admitted)
+        of_this_user = sum(other.uid == peer.uid and not other.may_change for other in admitted)
         self._clients.add(client)
+        if not client.may_change and of_this_user >= MAX_OF_ONE_USER:
+            return f"this user has {of_this_user} connections already; close one of them"
         if len(admitted) >= MAX_CLIENTS or (not client.may_change and unprivileged >= MAX_UNPRIVILEGED):
             return f"{len(admitted)} clients are connected already; try again later"
         client.is_admitted = True
@@ -124,6 +160,7 @@ class ControlServer:
     def forget(self, client: _Client) -> None:
         """The connection is over."""
         self._clients.discard(client)
+        self._waiting.pop(client, None)
 
 
 class _Client(asyncio.Protocol):
@@ -140,6 +177,9 @@ class _Client(asyncio.Protocol):
         self._kinds: frozenset[str] | None = None  # None: follows nothing; empty: everything
         self._last_call: asyncio.TimerHandle | None = None
         self._pid = 0
+        self._held: list[bytes] | None = None  # events that come while a long reply is being sent
+        self._taken: asyncio.Future[None] | None = None  # waits until the client has taken what was sent
+        self.uid = -1
         self.may_change = False
         self.is_admitted = False
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -165,17 +205,18 @@ class _Client(asyncio.Protocol):
         self._server.forget(self)
         if self._last_call is not None:
             self._last_call.cancel()
+        self._wake()
         if not self.closed.done():
             self.closed.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         self._unparsed += data
-        self._work()
+        self._server.serve(self)
 
     def eof_received(self) -> bool:
         # A pipe such as `echo ... | nc -N -U` ends its half at once, and still wants the answer.
         self._is_half_closed = True
-        self._work()
+        self._server.serve(self)
         return not self._is_closing()
 
     def pause_writing(self) -> None:
@@ -184,26 +225,32 @@ class _Client(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_unread = False
-        self._work()
+        self._wake()
+        self._server.serve(self)
 
     # --- requests
 
-    def _work(self) -> None:
-        """Do the complete lines at hand, one after the other, as long as the client takes the replies."""
+    def work(self, for_s: float) -> bool:
+        """Do the complete lines at hand as long as the client takes the replies; True when time ran out before."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + for_s
         while not self._is_unread and self._task is None and not self._is_closing():
             end = self._unparsed.find(b"\n")
             if end > MAX_LINE_OCTETS or (end < 0 and len(self._unparsed) > MAX_LINE_OCTETS):
                 self._fail(None, ApiError("too-long", f"a request has at most {MAX_LINE_OCTETS} octets"))
                 self._unparsed.clear()
                 self.close()
-                return
+                return False
             if end < 0:
                 break
+            if loop.time() >= until:
+                return True
             line = bytes(self._unparsed[:end])
             del self._unparsed[: end + 1]
             if line.strip():
                 self._do(line)
         self._apply_back_pressure()
+        return False
 
     def _apply_back_pressure(self) -> None:
         if self._transport is None or self._is_closing():
@@ -227,8 +274,11 @@ class _Client(asyncio.Protocol):
             if request.method == "events":
                 self._start_events(request)
                 return
-            result = call(self._backend, request, may_change=self.may_change, pid=self._pid)
-            if is_pending(result):
+            result = call(self._backend, request, may_change=self.may_change, pid=self._pid, group=self._server.group)
+            if isinstance(result, Pages):
+                self._held = []
+                self._task = self._server.spawn(self._send_pages(request.id, result))
+            elif is_pending(result):
                 self._task = self._server.spawn(self._finish(request.id, result))
             else:
                 self._reply(request.id, result)
@@ -248,7 +298,39 @@ class _Client(asyncio.Protocol):
             self._fail(request_id, ApiError("internal", "the daemon could not do this; its log says why"))
         finally:
             self._task = None
-            self._work()
+            self._server.serve(self)
+
+    async def _send_pages(self, request_id: int, result: Pages) -> None:
+        """One reply, in pieces: the client sees a line as ever."""
+        try:
+            self._write(b'{"v":%d,"id":%d,"result":{"entries":[' % (API_VERSION, request_id))
+            between = b""
+            while not self._is_closing():
+                await self._server.turns.wait()
+                if (page := next(result.pages, None)) is None:
+                    break
+                if page:
+                    self._write(between + b",".join(map(_encode, page)))
+                    between = b","
+                if self._is_unread and not self._is_closing():
+                    self._taken = asyncio.get_running_loop().create_future()
+                    await self._taken
+            self._write(b"]" + b"".join(b",%b:%b" % (_encode(key), _encode(each)) for key, each in result.rest.items()))
+            self._write(b"}}\n")
+        except Exception:  # the top of a task; half a reply is of no use to anybody
+            log.exception("control request failed")
+            self.abort()
+        finally:
+            self._task = None
+            held, self._held = self._held or [], None
+            for line in held:
+                self._write(line)
+            self._server.serve(self)
+
+    def _wake(self) -> None:
+        """The client has taken what was sent, or is gone."""
+        if self._taken is not None and not self._taken.done():
+            self._taken.set_result(None)
 
     def _reply(self, request_id: int, result: object) -> None:
         self._write(_line(Reply(v=API_VERSION, id=request_id, result=result)))
@@ -260,6 +342,11 @@ class _Client(asyncio.Protocol):
 
     def _start_events(self, request: Request) -> None:
         params: EventsParams = read_params(request, EventsParams)
+        for kind in params.kinds:
+            if kind not in KINDS:
+                like = meant(kind, sorted(KINDS))
+                hint = f"; did you mean {like!r}?" if like is not None else f"; there are: {', '.join(sorted(KINDS))}"
+                raise ApiError("params", f"kinds: there is no event {kind[:40]!r}{hint}")
         self._kinds = frozenset(params.kinds) if params.follow else None
         self._reply(request.id, Events(events=self._server.recent(params), is_following=params.follow))
 
@@ -271,7 +358,10 @@ class _Client(asyncio.Protocol):
         """Queue one event; a client that lets too many pile up is told so and sent away."""
         if self._transport is None or self._is_closing():
             return
-        if self._transport.get_write_buffer_size() + len(line) > MAX_UNREAD_OCTETS:
+        if self._held is not None:
+            if len(self._held) < RECENT_EVENTS:
+                self._held.append(line)
+        elif self._transport.get_write_buffer_size() + len(line) > MAX_UNREAD_OCTETS:
             self._kinds = None
             notice = Event(kind="dropped", at=event.at, fields={"reason": "events were not read in time"})
             self._write(_line(EventLine(v=API_VERSION, event=notice)))

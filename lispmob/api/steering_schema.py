@@ -50,16 +50,18 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 class Why(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of a flow and how it comes to that. `is_certain` False: a step says what could not be told.
 
-    "native": it does not enter the overlay; "waits": for a mapping or for an uplink.
+    "native": it does not enter the overlay; "waits": for a mapping or for an uplink; "own": it stays on this host.
+    `silent`: the locators that it goes to, when none of them answers.
     """
 
     flow: str
-    outcome: Literal["overlay", "native", "dropped", "waits"]
+    outcome: Literal["overlay", "native", "dropped", "waits", "own"]
     steps: list[WhyStep]
     choices: list[Choice] = []
     mark: int = 0
     rule: str | None = None
     is_certain: bool = True
+    silent: list[str] = []
 
 
 class RehearseParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

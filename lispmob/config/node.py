@@ -5,6 +5,7 @@ Defaults are those of the structs below; conf/lispd.conf shows each of them, and
 
 from __future__ import annotations
 
+import grp
 import logging
 import os
 import re
@@ -15,6 +16,7 @@ from typing import Annotated, Final, TypeAlias
 from msgspec import field
 
 from lispmob.config.eid import Eid, OwnEidEntry
+from lispmob.config.flows import FlowsSection
 from lispmob.config.key import KeySection
 from lispmob.config.reader import Section, read_yaml
 from lispmob.config.steering import MultihomingSection, SteeringSection
@@ -44,6 +46,7 @@ from lispmob.iface_monitor.snapshot import UplinkRule
 from lispmob.wire.address import EidPrefix, IpAddress
 
 DEFAULT_PATH: Final = Path("/etc/lispmob/lispd.conf")
+SERVICE_GROUP: Final = "lispmob"  # of the packaged unit
 EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
 
 log = logging.getLogger(__name__)
@@ -73,6 +76,17 @@ class MapServerSection(KeySection, frozen=True, kw_only=True):
     proxy_reply: YesNo = True
 
 
+_OTHER_WORDS: Final = {
+    **dict.fromkeys(("wlan", "wireless", "wi-fi", "802-11-wireless"), "wifi"),
+    **dict.fromkeys(("lan", "eth", "wired", "802-3-ethernet"), "ethernet"),
+    **dict.fromkeys(("lte", "gsm", "mobile", "modem", "cellular", "4g", "5g"), "wwan"),
+    **dict.fromkeys(("vpn", "gre", "vxlan"), "tunnel"),
+    "wg": "wireguard",
+    "tap": "tun",
+    "bt": "bluetooth",
+}
+
+
 class UplinkSection(Section, frozen=True, kw_only=True):
     """A rule about the interfaces whose name and type match; the first rule that matches counts.
 
@@ -80,7 +94,7 @@ class UplinkSection(Section, frozen=True, kw_only=True):
     """
 
     name: InterfacePattern | None = None
-    type: Annotated[str | None, one_of(*TYPES)] = None
+    type: Annotated[str | None, one_of(*TYPES, also=_OTHER_WORDS)] = None
     use: YesNo | None = None
     priority: Priority | None = None
     weight: Weight | None = None
@@ -129,9 +143,13 @@ class TunSection(Section, frozen=True, kw_only=True):
 
 
 class DatapathSection(Section, frozen=True, kw_only=True):
-    """What moves the packets: auto is the kernel itself (ebpf) where it can be, else threads of ours (tun)."""
+    """What moves the packets: auto is the kernel itself (ebpf) where it can be, else threads of ours (tun).
+
+    `source_check`: from whom data with an inner source is taken (datapath/source.h).
+    """
 
     tier: Annotated[str, one_of("auto", "tun", "ebpf")] = "auto"
+    source_check: Annotated[str, one_of("loose", "strict", "off")] = "loose"
 
 
 class StaticMapping(Section, frozen=True, kw_only=True):
@@ -236,6 +254,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     register: RegisterSection = RegisterSection()
     probing: ProbingSection = ProbingSection()
     natt: NattSection = NattSection()
+    flows: FlowsSection = FlowsSection()
     control: ControlSection = ControlSection()
     dbus: YesNo = True
     log: LogSection = LogSection()
@@ -284,14 +303,23 @@ def load_node(path: Path) -> NodeFile:
     node = read_yaml(path, NodeFile)
     has_inline_key = any(server.key is not None for server in node.map_servers)
     if has_inline_key and _is_world_readable(path):
-        log.warning("every user can read the key in %s; run: chmod 640 %s, or use 'key-file'", path, path)
-    if any(server.secret.octets == EXAMPLE_KEY for server in node.map_servers):
-        log.warning("%s still has the key of the example; ask your Map-Server's operator for yours", path)
+        log.warning("every user can read the key in %s; %s, or use 'key-file'", path, _remedy(path))
     return node
 
 
 def _is_world_readable(path: Path) -> bool:
+    """Whether anybody gets at the file: it lets them, and so does every directory on the way."""
     try:
-        return bool(os.stat(path).st_mode & stat.S_IROTH)
+        whole = path.resolve()
+        ways = all(os.stat(parent).st_mode & stat.S_IXOTH for parent in whole.parents)
+        return ways and bool(os.stat(whole).st_mode & stat.S_IROTH)
     except OSError:
         return False
+
+
+def _remedy(path: Path) -> str:
+    """How to close it without locking out the service, which has a user and group of its own where it is packaged."""
+    try:
+        return f"run: chgrp {grp.getgrnam(SERVICE_GROUP).gr_name} {path} && chmod 640 {path}"
+    except KeyError:
+        return f"run: chmod 640 {path}"

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from lispmob.config.values import FieldError, Text
+from lispmob.config.values import FieldError, Secret, Text
 from lispmob.config.yaml_tree import Mapping, Node, Place, Scalar, Sequence, parse_yaml, show
 from lispmob.errors import ConfigError
 
@@ -37,7 +37,8 @@ def read_yaml(path: Path, schema: type[S]) -> S:
         raw = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"{path}: cannot read the file: {reason}") from None
+        hint = "; it holds keys: read it as root, with sudo" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"{path}: cannot read the file: {reason}{hint}") from None
     return read_bytes(raw, str(path), schema, directory=path.parent)
 
 
@@ -96,7 +97,10 @@ class _Walk:
         if node.is_empty:
             return self._fail(node.place, path, f"no value; expected is {text.accepts}")
         try:
-            return text.read(node.text, self._directory)
+            value = text.read(node.text, self._directory)
+            if isinstance(value, Secret):
+                value.cut_short = node.cut_short
+            return value
         except FieldError as bad:
             return self._fail(node.place, path, str(bad))
         except ValueError as error:
@@ -106,7 +110,7 @@ class _Walk:
     def section(self, node: Node, schema: type[Section], path: str) -> object:
         """Convert a mapping to a struct; unknown and missing keys are errors."""
         if not isinstance(node, Mapping):
-            return self._fail(node.place, path, f"{_kind(node)} where 'key: value' lines are expected")
+            return self._fail(node.place, path, f"{_kind(node)} where 'key: value' lines are expected{_example(node)}")
         hints, fields = _fields_of(schema)
         values: dict[str, object] = {}
         for key, child in node.entries:
@@ -167,6 +171,13 @@ def _kind(node: Node) -> str:
     if isinstance(node, Scalar):
         return "nothing" if node.is_empty else "plain text"
     return "a list" if isinstance(node, Sequence) else "'key: value' lines"
+
+
+def _example(node: Node) -> str:
+    """How an address alone becomes lines; any other text may be a secret in the wrong place."""
+    if isinstance(node, Scalar) and re.fullmatch(r"[0-9.]{7,15}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", node.text):
+        return f"; write 'address: {node.text}', and beneath it the other keys"
+    return ""
 
 
 def _required(schema: type[Section]) -> list[str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
+from lispmob.options import meant
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 from lispmob.wire.address_class import class_of, may_be_rloc, why_no_eid
 
@@ -68,15 +69,17 @@ def whole(low: int, high: int) -> Text:
     return plain(read, f"{low} to {high}")
 
 
-def one_of(*words: str) -> Text:
-    """One of a few words."""
+def one_of(*words: str, also: Mapping[str, str] | None = None) -> Text:
+    """One of a few words. `also`: what other programs call them; they are not accepted, and what is meant is said."""
+    accepts = ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0]
 
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError
-        return text
+    def read(text: str, _directory: Path) -> str:
+        if text in words:
+            return text
+        like = meant(text, words, also)
+        raise ValueError(accepts if like is None else f"{accepts}; did you mean '{like}'?")
 
-    return plain(read, ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0])
+    return Text(read, accepts)
 
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -133,8 +136,18 @@ def _eid(text: str) -> EidPrefix:
     return EidPrefix(network, instance_id)
 
 
+_HOST_NAME: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+\.?")
+
+
 def _address(text: str) -> IpAddress:
     """Of a server, which may be on this machine, or next to it."""
+    if found := re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[0-9.]+):([0-9]{1,5})", text):
+        raise FieldError("", f"{text}: write {found[1].strip('[]')} alone; LISP's ports are always the same")
+    if _HOST_NAME.fullmatch(text):
+        raise FieldError(
+            "",
+            f"{text} is a host name; write its address, which stays when DNS is away: getent ahosts {text}",
+        )
     address = ip_address(text)
     if getattr(address, "scope_id", None):
         raise ValueError
@@ -185,12 +198,16 @@ def or_word(word: str, text: Text) -> Text:
 
 
 class Secret:
-    """A shared key. Neither repr, str nor an error text ever shows it."""
+    """A shared key. Neither repr, str nor an error text ever shows it.
 
-    __slots__ = ("octets",)
+    `cut_short`: in the file it ends at a " #" that may have been meant to be part of it.
+    """
+
+    __slots__ = ("cut_short", "octets")
 
     def __init__(self, octets: bytes) -> None:
         self.octets = octets
+        self.cut_short = False
 
     def __repr__(self) -> str:
         return "Secret(not shown)"
@@ -253,5 +270,6 @@ InterfaceName: TypeAlias = Annotated[str, plain(_interface_name, "an interface n
 InterfacePattern: TypeAlias = Annotated[str, plain(_interface_pattern, "an interface name or a pattern such as wlan*")]
 SecretText: TypeAlias = Annotated[Secret, Text(_secret, "a key", is_secret=True)]
 KeyFile: TypeAlias = Annotated[Secret, Text(_key_file, "the path of a key file")]
-FilePath: TypeAlias = Annotated[Path, Text(_path, "the path of a file or directory")]
+FILE_PATH_TEXT: Final = Text(_path, "the path of a file or directory")
+FilePath: TypeAlias = Annotated[Path, FILE_PATH_TEXT]
 GroupName: TypeAlias = Annotated[str, plain(_group_name, "the name of a group")]

@@ -7,6 +7,7 @@ depth and size are bounded, so no file can blow up in memory. This file is the o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
@@ -30,11 +31,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """Text as written, quotes removed. `is_empty` is True for nothing at all, False for an empty quoted string."""
+    """Text as written, quotes removed. `is_empty` is True for nothing at all, False for an empty quoted string.
+
+    `cut_short`: the text ended at a " #" that looks as if it were meant to be part of it, and not a comment.
+    """
 
     place: Place
     text: str
     is_empty: bool = False
+    cut_short: bool = False
 
     def __repr__(self) -> str:
         return f"Scalar({self.place}, not shown)"  # it may be a key: traces and logs must not show it
@@ -134,7 +139,7 @@ class _Builder:
         if isinstance(event, yaml.ScalarEvent):
             if not event.value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in event.value):
                 raise _RefusedError(place, "not valid YAML: an escape names no character")
-            return Scalar(place, event.value, is_empty=event.value == "" and event.style is None)
+            return Scalar(place, event.value, event.value == "" and event.style is None, self._is_cut_short(event))
         if isinstance(event, yaml.SequenceStartEvent):
             items = []
             while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
@@ -150,6 +155,14 @@ class _Builder:
                 raise _RefusedError(key.place, f"{show(key.text)}: this key already stands in line {first}")
             entries[key.text] = (key, self._node(next(self._events)))
         return Mapping(place, tuple(entries.values()))
+
+    def _is_cut_short(self, event: yaml.ScalarEvent) -> bool:
+        """True for `abc #def` and `abc # def`, and not for what stands apart as comments do."""
+        end = event.end_mark
+        if event.style is not None or not event.value or end is None:
+            return False
+        behind = self._text[end.index : end.index + 4]
+        return re.match(r"[ \t]#|[ \t]+#[^ \t\n]", behind) is not None
 
 
 def show(text: str) -> str:

@@ -1,45 +1,91 @@
-"""Whether to believe a Map-Reply: everything after the nonce that a record must satisfy (RFC 9301, 5.4 and 5.5)."""
+"""Whether to believe a Map-Reply: everything after the nonce that a record must satisfy (RFC 9301, 5.4 and 5.5).
+
+Nobody signs a Map-Reply (LISP-SEC would), and the ETR that answers may be anybody's. So it may say where the host is
+that was asked about, and only so much about others as does not take anything from them: what is in use stays
+(`mappings.py`), nothing of ours is captured, and that there is nobody counts for a part of the space and some minutes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
 
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import MappingRecord
 
+NARROW: Final = {4: 8, 6: 16}  # ours, bits by family: no site is wider, and no hole counts for more at a time
+NEGATIVE_TTL_MIN: Final = 15  # RFC 9301, 5.5: of a negative Map-Reply
+
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What no mapping from outside may take over: our EIDs, our RLOCs, and the way to the mapping system."""
+    """What no mapping from outside may take over: our EIDs, our RLOCs, and the way to the mapping system.
+
+    `overlay`: where other EIDs are, if somebody has said so; networks of every Instance-ID. `sites`: of a hub, which
+    believes nothing that is wider than one of them.
+    """
 
     own_eids: tuple[EidPrefix, ...] = ()
     own_rlocs: frozenset[IpAddress] = frozenset()
     mapping_system: frozenset[IpAddress] = frozenset()
+    overlay: tuple[EidPrefix, ...] = ()
+    sites: tuple[EidPrefix, ...] = ()
+
+    def is_ours(self, address: IpAddress) -> bool:
+        """True for one of our RLOCs or EIDs."""
+        return address in self.own_rlocs or any(eid.contains(address) for eid in self.own_eids)
+
+    def is_infrastructure(self, address: IpAddress, instance_id: int) -> bool:
+        """True for what must be reached without LISP."""
+        return not instance_id and (address in self.mapping_system or address in self.own_rlocs)
 
     def is_overclaim(self, record: MappingRecord, prefix: EidPrefix) -> bool:
-        """True for a positive mapping that would capture everything, or something of ours."""
+        """True for a mapping that would capture everything, or something of ours, or more than anybody has."""
+        if any(prefix.covers(site) and prefix != site for site in self.sites):
+            return True
         if not record.locators:
-            return False
-        if prefix.mask_len == 0 or any(prefix.covers(eid) or eid.covers(prefix) for eid in self.own_eids):
+            return prefix.mask_len == 0 or any(prefix.covers(eid) for eid in self.own_eids)
+        touches_us = any(prefix.covers(eid) or eid.covers(prefix) for eid in self.own_eids)
+        if prefix.mask_len < NARROW[prefix.family] or touches_us or self._leaves_overlay(prefix):
             return True
         # RLOCs live in no Instance-ID; a virtual network may well reuse their numbers.
         infrastructure: Iterable[IpAddress] = () if prefix.instance_id else self.own_rlocs | self.mapping_system
         return any(prefix.contains(address) for address in infrastructure)
 
+    def _leaves_overlay(self, prefix: EidPrefix) -> bool:
+        plain = replace(prefix, instance_id=0)
+        return bool(self.overlay) and not any(one.covers(plain) for one in self.overlay)
+
 
 def accept_records(
-    records: Iterable[MappingRecord], asked: EidPrefix, guard: Guard
+    records: Iterable[MappingRecord], asked: EidPrefix, guard: Guard, source: IpAddress | None = None
 ) -> tuple[MappingRecord, ...] | None:
     """The records that answer the question for `asked`, or None when the reply as a whole is to be refused.
 
-    One record must cover what was asked; what it covers in turn comes along, anything else is ignored. Asked for a
-    whole prefix (a refresh), a site that was split up meanwhile may answer with the parts.
+    One record must cover what was asked; what it covers in turn comes along, anything else is ignored, and so is what
+    is wider than it. Asked for a whole prefix (a refresh), a site that was split up may answer with the parts.
+    `source`: where the reply came from. That nobody is there counts for as much as the mapping system says, bounded,
+    and from anybody else for what was asked alone.
     """
     found = [(record, prefix) for record in records if (prefix := record.eid_prefix) is not None]
     covering = [prefix for _, prefix in found if prefix.covers(asked)]
-    scope = min(covering, key=lambda prefix: prefix.mask_len) if covering else asked
+    scope = max(covering, key=lambda prefix: prefix.mask_len) if covering else asked
     answers = [(record, prefix) for record, prefix in found if scope.covers(prefix)]
     if not answers or any(guard.is_overclaim(record, prefix) for record, prefix in answers):
         return None
-    return tuple(record for record, _ in answers)
+    is_official = source is None or source in guard.mapping_system
+    return tuple(_bounded(record, prefix, asked, is_official=is_official) for record, prefix in answers)
+
+
+def _bounded(record: MappingRecord, prefix: EidPrefix, asked: EidPrefix, *, is_official: bool) -> MappingRecord:
+    """A negative record for no more than is believed, and no longer."""
+    if record.locators:
+        return record
+    ttl_min = min(record.ttl_min, NEGATIVE_TTL_MIN)
+    least = NARROW[prefix.family] if is_official else asked.mask_len
+    if prefix.mask_len < least and prefix.covers(asked):
+        narrow = EidPrefix.make(asked.address, min(least, asked.mask_len), asked.instance_id)
+        return MappingRecord.of(narrow, (), ttl_min=ttl_min, action=record.action)
+    return replace(record, ttl_min=ttl_min) if ttl_min != record.ttl_min else record

@@ -11,7 +11,8 @@ from typing import Final
 
 from lispmob.control.effect import Count, MachineEffect, SendControl
 from lispmob.control.locator_set import LocatorSet
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.control.node_config import Datagram
+from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import may_be_rloc
@@ -36,7 +37,10 @@ _PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A Map-Request and the way it took. `source_port` is the inner one when it came in an ECM."""
+    """A Map-Request and the way it took. `source_port` is the inner one when it came in an ECM.
+
+    `is_known`: it claims to come from a peer, or from the mapping system; what strangers ask does not count against it.
+    """
 
     request: MapRequest
     source: IpAddress
@@ -44,6 +48,15 @@ class Asked:
     arrived_at: IpAddress
     ifindex: int = 0
     is_encapsulated: bool = False
+    is_known: bool = False
+
+    @classmethod
+    def of(
+        cls, request: MapRequest, datagram: Datagram, source_port: int, *, is_encapsulated: bool, is_known: bool
+    ) -> Asked:
+        """A question that came in this datagram."""
+        place = datagram.source, source_port, datagram.destination, datagram.ifindex
+        return cls(request, *place, is_encapsulated, is_known)
 
 
 class Answerer:
@@ -53,10 +66,16 @@ class Answerer:
         self._eids = eids
         self._ttl_min = ttl_min
         self._echoes = echoes
-        self._per_rloc: KeyedBuckets[IpAddress] = KeyedBuckets(REPLY_INTERVAL_S, REPLY_BURST)
-        self._per_pair: KeyedBuckets[tuple[IpAddress, IpAddress]] = KeyedBuckets(PROBE_INTERVAL_S, PROBE_BURST)
-        self._total = TokenBucket(TOTAL_INTERVAL_S, TOTAL_BURST)
-        self._probes_total = TokenBucket(PROBES_INTERVAL_S, PROBES_BURST)
+        self._per_rloc: KeyedBuckets[int] = KeyedBuckets(REPLY_INTERVAL_S, REPLY_BURST)
+        self._per_pair: KeyedBuckets[tuple[int, IpAddress | None]] = KeyedBuckets(PROBE_INTERVAL_S, PROBE_BURST)
+        # By whether the asker is known, and whether he probes: nobody uses up what is meant for another kind.
+        self._totals = {
+            (is_known, is_probe): TokenBucket(PROBES_INTERVAL_S, PROBES_BURST)
+            if is_probe
+            else TokenBucket(TOTAL_INTERVAL_S, TOTAL_BURST)
+            for is_known in (False, True)
+            for is_probe in (False, True)
+        }
 
     def on_eids(self, eids: tuple[EidPrefix, ...], ttl_min: int, *, echoes: bool = False) -> None:
         """Our EIDs are these now, this is the TTL of their mappings in minutes, and whether we echo nonces in data."""
@@ -77,8 +96,8 @@ class Answerer:
         destination = asked.source if request.is_probe else self._reply_address(asked, own)
         if destination is None or not may_be_rloc(destination) or destination in own.addresses:
             return [Count("rx_policy")]
-        total = self._probes_total if request.is_probe else self._total
-        if total.available_at(now) > now or not self._may_answer(destination, asked, now):
+        total = self._totals[asked.is_known, request.is_probe]
+        if total.available_at(now) > now or not self._may_answer(destination, asked, own, now):
             return [Count("rx_rate")]
         total.take(now)
         probed = asked.arrived_at if request.is_probe else None
@@ -86,10 +105,11 @@ class Answerer:
         reply = MapReply(request.nonce, records, is_probe=request.is_probe, has_echo_nonce=self._echoes)
         return [self._send(reply.encode(), destination, asked, own), Count("tx_map_reply")]
 
-    def _may_answer(self, destination: IpAddress, asked: Asked, now: float) -> bool:
+    def _may_answer(self, destination: IpAddress, asked: Asked, own: LocatorSet, now: float) -> bool:
         if asked.request.is_probe:
-            return self._per_pair.take((destination, asked.arrived_at), now)
-        return self._per_rloc.take(destination, now)
+            local = asked.arrived_at if asked.arrived_at in own.addresses else None  # in data anybody writes another
+            return self._per_pair.take((owner_of(destination), local), now)
+        return self._per_rloc.take(owner_of(destination), now)
 
     def _owner(self, prefix: EidPrefix | None) -> EidPrefix | None:
         """Our EID-Prefix that a question is about."""

@@ -13,7 +13,7 @@ from lispmob.wire.record import MappingRecord
 CONTROL_PORT = 4342  # RFC 9301, 4: LISP control
 DATA_PORT = 4341  # RFC 9300, 4.1: LISP data
 
-DispositionName: TypeAlias = Literal["ENCAPSULATE", "DROP", "NATIVE", "MISS", "TELL"]
+DispositionName: TypeAlias = Literal["ENCAPSULATE", "DROP", "NATIVE", "MISS", "PROHIBIT", "TELL"]
 """TELL: encapsulate, and say where the packets go, each destination now and then."""
 EventValue: TypeAlias = str | int | float | bool | list[str] | None
 
@@ -22,7 +22,8 @@ EventValue: TypeAlias = str | int | float | bool | list[str] | None
 class SendControl:
     """Send one control datagram from port 4342. `source` None and `ifindex` 0 leave the choice to the kernel.
 
-    `has_checksum` False: with a UDP checksum of zero; over IPv4 only.
+    `has_checksum` False: with a UDP checksum of zero; over IPv4 only. `is_whole`: in one piece or not at all (DF), and
+    whatever the kernel believes of the path MTU.
     """
 
     payload: bytes
@@ -31,6 +32,7 @@ class SendControl:
     source: IpAddress | None = None
     ifindex: int = 0
     has_checksum: bool = True
+    is_whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,14 @@ class UsableLocator:
 class InstallMapping:
     """Add or replace one entry of the forwarding table. Every decision is made: the datapath only obeys.
 
-    `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE or TELL.
+    `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE or TELL. `sources`: where else
+    data from this prefix may come from, though nothing is sent there.
     """
 
     prefix: EidPrefix
     disposition: DispositionName
     locators: tuple[UsableLocator, ...] = ()
+    sources: tuple[IpAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,16 @@ class WatchForSilence:
 
 
 @dataclass(frozen=True, slots=True)
+class UsePathMtu:
+    """Outer packets from an address of ours to this locator and port are to be no larger; 0: as the uplink has it."""
+
+    local: IpAddress
+    remote: IpAddress
+    port: int
+    mtu_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class UseStatusBits:
     """What Locator-Status-Bits in data are used for: `heeds`, report those of others; `told`, what is said of ours."""
 
@@ -137,6 +151,7 @@ Effect: TypeAlias = (
     | UplinksRanked
     | UseStatusBits
     | AskForEcho
+    | UsePathMtu
 )
 """What a node hands to the daemon."""
 
@@ -206,6 +221,25 @@ class ReachabilityChanged:
     is_up: bool
 
 
+@dataclass(frozen=True, slots=True)
+class WayAnswered:
+    """A question to the mapping system, or to an RTR, left by this locator of ours and was answered."""
+
+    local: IpAddress
+    ifindex: int
+    rtt_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaysInDoubt:
+    """Something that should have been answered was not: which of our uplinks still lead anywhere?"""
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessWanted:
+    """Do the RTRs still answer? Then the uplinks without one that are silent are dead, and not the world."""
+
+
 MachineEffect: TypeAlias = (
     Effect
     | Count
@@ -216,5 +250,8 @@ MachineEffect: TypeAlias = (
     | FollowUpDue
     | PathChanged
     | ReachabilityChanged
+    | WayAnswered
+    | WaysInDoubt
+    | WitnessWanted
 )
 """What a machine hands to the node, which routes the additional kinds to the inputs of other machines."""

@@ -59,6 +59,25 @@ def decide(
     """
     if entry.source == "placeholder":
         return InstallMapping(entry.prefix, "DROP")
+    made = _decide(entry, policy, own, unreachable, ranks)
+    sources = further_sources(entry.locators, made.locators)
+    return replace(made, sources=sources) if sources else made
+
+
+def further_sources(locators: Iterable[Locator], used: Iterable[UsableLocator]) -> tuple[IpAddress, ...]:
+    """The locators of a mapping that nothing is sent to (dead, priority 255, R=0), and that data may come from."""
+    known = {one.address for one in used}
+    named = (address for locator in locators for address in locator.ips)
+    return tuple(dict.fromkeys(one for one in named if one not in known and may_be_rloc(one)))
+
+
+def _decide(
+    entry: MapCacheEntry,
+    policy: ForwardingPolicy,
+    own: LocatorSet,
+    unreachable: Container[IpAddress],
+    ranks: Mapping[Group, Mapping[IpAddress, int]],
+) -> InstallMapping:
     if entry.locators:
         usable = usable_locators(entry.locators, policy, own)
         usable = ranked(tuple(one for one in usable if one.address not in unreachable) or usable, ranks)
@@ -78,9 +97,27 @@ def decide(
 def usable_locators(
     locators: Iterable[Locator], policy: ForwardingPolicy, own: LocatorSet
 ) -> tuple[UsableLocator, ...]:
-    """Those that we may and can encapsulate to, most preferred first; equal ones keep their order."""
+    """Those that we may and can encapsulate to, most preferred first; equal ones keep their order.
+
+    Of a family by which we reach nobody only when there are no others.
+    """
+    given = tuple(locators)
+    found = _usable_in(own.live_families, given, policy, own)
+    return found or possible_locators(given, policy, own)
+
+
+def possible_locators(
+    locators: Iterable[Locator], policy: ForwardingPolicy, own: LocatorSet
+) -> tuple[UsableLocator, ...]:
+    """The same whatever family they are of: it may lead somewhere again."""
+    return _usable_in(own.families, locators, policy, own)
+
+
+def _usable_in(
+    families: Container[int], locators: Iterable[Locator], policy: ForwardingPolicy, own: LocatorSet
+) -> tuple[UsableLocator, ...]:
     found: dict[IpAddress, UsableLocator] = {}
-    families, our_addresses = own.families, own.addresses
+    our_addresses = own.addresses
     for locator in locators:
         if not locator.is_reachable or locator.priority == NEVER:
             continue

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import field, replace
-from typing import TypeAlias
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, TypeAlias
 
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -12,6 +13,9 @@ from lispmob.wire.record import Locator, MappingRecord
 
 MAX_LOCATORS = 32
 """Locators per record: locator-status-bits have 32 positions (RFC 9300, 5.3)."""
+
+_LINK_LOCAL_4: Final = int(IPv4Address("169.254.0.0"))
+_LINK_LOCAL_6: Final = int(IPv6Address("fe80::"))
 
 NEVER = 255
 """The priority of a locator that must not be used for unicast (RFC 9301, 5.4)."""
@@ -25,6 +29,9 @@ class EidRank:
     priority: int
     weight: int
 
+
+Place: TypeAlias = tuple[IpAddress, int]
+"""An address and the interface that it is on."""
 
 EidRecords: TypeAlias = tuple[tuple[EidPrefix, tuple[Locator, ...]], ...]
 """The locators in the records of those EID-Prefixes that have a set of their own."""
@@ -45,6 +52,18 @@ class LocalLocator:
     mtu_bytes: int = field(default=1500, compare=False)
     cost: int = field(default=0, compare=False)
     by_eid: tuple[EidRank, ...] = ()
+    alias: IpAddress | None = None
+    """What RTRs know the uplink by, where another uplink has the same address: interface and address are what it is."""
+
+    @property
+    def place(self) -> Place:
+        """What tells an uplink's address from all others, also from the same address on another interface."""
+        return self.address, self.ifindex
+
+    @property
+    def name(self) -> IpAddress:
+        """The address that stands for it in records and towards RTRs."""
+        return self.address if self.alias is None else self.alias
 
     def told_for(self, eid: EidPrefix | None) -> LocalLocator:
         """The locator as it stands in the mapping of this EID."""
@@ -75,11 +94,14 @@ class LocatorSet:
         record_locators: tuple[Locator, ...] | None = None,
         eid_records: EidRecords = (),
     ) -> LocatorSet:
-        """Sort, keep one locator per address (the most preferred), and the 32 most preferred in all."""
+        """Sort, keep one locator per place (the most preferred), and the 32 most preferred in all.
+
+        Of several with one address the one on the first interface has its name, and the others get an alias.
+        """
         preferred = sorted(locators, key=_preference)
-        unique = list({one.address: one for one in reversed(preferred)}.values())
+        unique = list({one.place: one for one in reversed(preferred)}.values())
         kept = sorted(unique, key=_preference)[:MAX_LOCATORS]
-        ordered = tuple(sorted(kept, key=lambda one: (one.address.version, int(one.address))))
+        ordered = tuple(sorted(_named(kept), key=lambda one: (one.address.version, int(one.address), one.ifindex)))
         return cls(version, ordered, record_locators, eid_records)
 
     def is_like(self, other: LocatorSet) -> bool:
@@ -104,10 +126,19 @@ class LocatorSet:
         return frozenset(one.address.version for one in self.locators)
 
     @property
-    def itr_rlocs(self) -> tuple[IpAddress, ...]:
-        """Where answers to our Map-Requests shall go: the best locator of each family (RFC 9301, 5.3)."""
-        chosen = (self.best(4), self.best(6))
-        return tuple(one.address for one in chosen if one is not None)
+    def live_families(self) -> frozenset[int]:
+        """Which of 4 and 6 lead anywhere, as far as is known; all that we have when none does."""
+        return frozenset(one.address.version for one in self.locators if one.priority != NEVER) or self.families
+
+    def itr_rlocs_from(self, asker: LocalLocator) -> tuple[IpAddress, ...]:
+        """Where answers to a Map-Request shall go (RFC 9301, 5.3).
+
+        First the locator that it leaves from, for an answer that comes back the same way needs no other one to work.
+        Then the best of the other family, unless it is known to lead nowhere.
+        """
+        other = self.best(10 - asker.address.version)
+        is_live = other is not None and other.priority != NEVER
+        return (asker.address, other.address) if other is not None and is_live else (asker.address,)
 
     def for_family(self, family: int) -> tuple[LocalLocator, ...]:
         """The locators of one IP version, most preferred first."""
@@ -135,5 +166,23 @@ class LocatorSet:
         return MappingRecord.of(eid, self.to_locators(probed, eid), ttl_min=ttl_min, is_authoritative=True)
 
 
-def _preference(locator: LocalLocator) -> tuple[int, int, int, int]:
-    return locator.priority, -locator.weight, locator.address.version, int(locator.address)
+def _named(preferred: Iterable[LocalLocator]) -> Iterator[LocalLocator]:
+    """Each with a name of its own: on the wire RTRs tell uplinks apart by address alone (NAT drafts, section 4).
+
+    An alias is a link-local IPv4 address made of the interface's index (RFC 3927), or an IPv6 one: nobody sends there.
+    """
+    taken: set[IpAddress] = set()
+    for one in sorted(preferred, key=lambda one: one.ifindex):
+        named = replace(one, alias=_alias(one) if one.address in taken else None)
+        taken.add(one.address)
+        yield named
+
+
+def _alias(locator: LocalLocator) -> IpAddress:
+    if locator.address.version == 4:
+        return IPv4Address(_LINK_LOCAL_4 + locator.ifindex % 0xFDFF + 0x100)
+    return IPv6Address(_LINK_LOCAL_6 + locator.ifindex)
+
+
+def _preference(locator: LocalLocator) -> tuple[int, int, int, int, int]:
+    return locator.priority, -locator.weight, locator.address.version, int(locator.address), locator.ifindex

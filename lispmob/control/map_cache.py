@@ -102,7 +102,11 @@ class MapCache:
         return len(self._table)
 
     def __iter__(self) -> Iterator[MapCacheEntry]:
-        return iter([entry for _, entry in self._table])
+        return iter([entry for bucket in self.buckets() for entry in bucket])
+
+    def buckets(self) -> list[list[MapCacheEntry]]:
+        """All entries of this moment, in no particular order; cheap, however many there are."""
+        return self._table.buckets()
 
     def get(self, prefix: EidPrefix) -> MapCacheEntry | None:
         """The entry of exactly this prefix."""

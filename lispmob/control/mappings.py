@@ -20,11 +20,12 @@ from lispmob.control.locator_set import LocatorSet
 from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, State
 from lispmob.control.preference import Group
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.record import TTL_UNTIL_TOLD, MappingRecord
+from lispmob.wire.record import TTL_UNTIL_TOLD, Action, Locator, MappingRecord
 
 LONGEST_TTL_S = 24 * 3600.0  # ours: no answer is believed for longer than a day
 PLACEHOLDER_S = 30.0  # RFC 9301, 5.5: after ten tries without an answer, leave it for 30 s
 BATCH = 256  # ours: about two milliseconds of decisions
+REPLACED_MAX = 256  # ours: what an answer makes superfluous goes at once; more than that ends with its own TTL
 STALE_S = 60.0  # ours: how long a mapping that is no longer trusted may still carry traffic
 
 
@@ -67,7 +68,9 @@ class Mappings:
             self.cache.remove(entry.prefix)
         effects += self._dropped(gone, "configuration")
         for prefix, record in wanted.items():
-            effects += self._insert_static(prefix, record, now)
+            present = self.cache.get(prefix)
+            if present is None or present.source != "static" or (present.locators, present.action) != _content(record):
+                effects += self._insert_static(prefix, record, now)
         return effects + self._reconsider_all(now)
 
     def on_defaults(self, records: Iterable[MappingRecord], now: float) -> list[MachineEffect]:
@@ -148,8 +151,8 @@ class Mappings:
         company = {prefix for prefix, record in answers if record.ttl_min}
         effects: list[MachineEffect] = []
         for prefix, record in answers:
-            static = self.cache.get(prefix)
-            if static is not None and static.source == "static":
+            known = self.cache.get(prefix)
+            if known is not None and (known.source == "static" or _is_anothers(known, learned.asked, now)):
                 continue
             effects += self._learn(prefix, record, company, learned, now)
         if self.cache.lookup(learned.asked.address, learned.asked.instance_id) is None:
@@ -161,7 +164,7 @@ class Mappings:
         if self.cache.lookup(failed.asked.address, failed.asked.instance_id) is not None:
             return [DropPending(failed.asked, failed.why)]
         effects: list[MachineEffect] = []
-        if failed.why == "unanswered":
+        if failed.why == "unanswered" and failed.reason != "doubt":  # packets of ours did not ask
             expiry = now + PLACEHOLDER_S
             entry = MapCacheEntry(failed.asked, created_at=now, expires_at=expiry, source="placeholder")
             effects += self._insert(entry)
@@ -195,31 +198,26 @@ class Mappings:
         return [RefreshNeeded(one.prefix) for one in used]
 
     def known(self, address: IpAddress, instance_id: int) -> MapCacheEntry | None:
-        """The entry from the mapping system that covers an EID: what an SMR may make us ask for again."""
+        """The entry with locators, from the mapping system, that covers an EID: others may have us ask for it again."""
         entry = self.cache.lookup(address, instance_id)
-        return entry if entry is not None and entry.source == "reply" else None
+        return entry if entry is not None and entry.source == "reply" and entry.locators else None
 
     def _learn(
         self, prefix: EidPrefix, record: MappingRecord, company: set[EidPrefix], learned: MappingLearned, now: float
     ) -> list[MachineEffect]:
-        narrower = [entry for entry in self.cache.narrower(prefix) if entry.source != "static"]
         if record.ttl_min == 0:
             entry = self.cache.remove(prefix)
             return self._dropped([entry] if entry else [], "withdrawn")
-        # A negative answer is as wide as the hole in the registrations; what else works inside it is not its business.
+        # Only what covers the question speaks for what is narrower: the rest came along, and lies beside it.
         asked, reason = learned.asked, learned.reason
-        replaced = [
-            one
-            for one in narrower
-            if one.prefix not in company
-            and (record.locators or not one.locators or one.prefix.covers(asked) or asked.covers(one.prefix))
-        ]
+        found = self.cache.narrower(prefix) if prefix.covers(asked) else []
+        narrower = [entry for entry in found if entry.source != "static" and entry.prefix not in company]
+        replaced = [one for one in narrower if _is_superfluous(one, record, asked, now)][:REPLACED_MAX]
         for one in replaced:
             self.cache.remove(one.prefix)
         effects = self._dropped(replaced, "replaced")
         expires_at = now + _lifetime_s(record.ttl_min)
-        staying = [one for one in narrower if one.prefix not in company and one not in replaced]
-        kept = [one.expires_at for one in staying if one.expires_at is not None]
+        kept = [one.expires_at for one in narrower if one.state is not State.GONE and one.expires_at is not None]
         entry = MapCacheEntry(
             prefix,
             record.locators[:MAX_LOCATORS],
@@ -271,6 +269,28 @@ class Mappings:
                 self._installed[entry.prefix] = decision
                 effects.append(decision)
         return effects
+
+
+def _is_anothers(known: MapCacheEntry, asked: EidPrefix, now: float) -> bool:
+    """True for a mapping that is in use and that nobody has asked about: whoever answers has no say in it."""
+    is_related = known.prefix.covers(asked) or asked.covers(known.prefix)
+    return not is_related and bool(known.locators) and known.is_used(now)
+
+
+def _is_superfluous(one: MapCacheEntry, record: MappingRecord, asked: EidPrefix, now: float) -> bool:
+    """Whether a narrower entry goes with this answer. Where a peer in use is, only an answer about it can say.
+
+    A negative answer is as wide as the hole in the registrations; what else works inside it is not its business.
+    """
+    if one.prefix.covers(asked):
+        return True
+    if not one.locators:
+        return True
+    return bool(record.locators) and not one.is_used(now)
+
+
+def _content(record: MappingRecord) -> tuple[tuple[Locator, ...], Action | int]:
+    return record.locators, record.action
 
 
 def _lifetime_s(ttl_min: int) -> float:

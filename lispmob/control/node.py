@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 
-from lispmob.control.acceptance import Guard
+from lispmob.control import claims
 from lispmob.control.answering import Answerer, Asked
 from lispmob.control.default_mappings import default_mappings
 from lispmob.control.effect import (
-    AskForEcho,
     Count,
     DropPending,
     Effect,
     Event,
     FollowUpDue,
-    InstallMapping,
     LookupFailed,
     MachineEffect,
     MappingLearned,
@@ -27,23 +25,27 @@ from lispmob.control.effect import (
     ReachabilityChanged,
     RefreshNeeded,
     RegistrationConfirmed,
-    RemoveMapping,
-    SendControl,
     UplinkChanged,
-    UplinksRanked,
     UseStatusBits,
-    WatchForSilence,
+    WayAnswered,
+    WaysInDoubt,
+    WitnessWanted,
 )
 from lispmob.control.forwarding import ForwardingPolicy
+from lispmob.control.gate import Gate, NonceBook
 from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
 from lispmob.control.node_display import NodeDisplay
+from lispmob.control.node_sizes import NodeSizes
+from lispmob.control.path_mtus import PathMtus
 from lispmob.control.peers import Peers, entry_targets
 from lispmob.control.preference import Preference
 from lispmob.control.probe_targets import ProbeTargets
 from lispmob.control.probing import ProbeConfig, Prober
-from lispmob.control.registrations import Registrations
+from lispmob.control.reachability import Reachability
+from lispmob.control.received import unwrap
+from lispmob.control.registrations import Growing, NewNonce, Registrations
 from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.control.status_bits import HeardStatus, OwnStatus
@@ -54,11 +56,10 @@ from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFro
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.traversal import Traversal
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
-from lispmob.wire.message import decode_control
+from lispmob.wire.message import ControlMessage, decode_control
 from lispmob.wire.record import Action, Locator, MappingRecord
 
 __all__ = ["Datagram", "LocalLocator", "MapServerPeer", "Node", "NodeConfig", "NodeEffect"]
@@ -69,19 +70,24 @@ NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
 _Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted
 
 
-class Node(NodeDisplay):
-    """One mobile node. `new_nonce` gives unpredictable 64-bit numbers, `jitter` numbers in [0, 1)."""
+class Node(NodeDisplay, NodeSizes):
+    """One mobile node. `new_nonce` is unpredictable, `next_nonce` (for Map-Registers) grows, `jitter` is in [0, 1)."""
 
-    def __init__(self, config: NodeConfig, *, new_nonce: Callable[[], int], jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, config: NodeConfig, *, new_nonce: NewNonce, jitter: Callable[[], float], next_nonce: Growing = None
+    ) -> None:
         self.config = config
         self.locators = LocatorSet()
         self.counters: Counter[str] = Counter()
-        self._registrations = Registrations(config, jitter=jitter)
-        self.traversal = Traversal(
-            NattConfig.of(config), new_nonce=new_nonce, next_nonce=self._registrations.next_nonce
-        )
+        self._registrations = Registrations(config, jitter=jitter, next_nonce=next_nonce)
+        asked = NonceBook(new_nonce)
+        self.gate = Gate(asked, self._registrations.nonces)
+        self.reachability = Reachability(config.eids, config.map_resolvers, new_nonce=asked)
+        growing, asks = self._registrations.next_nonce, self.reachability.asks
+        self.traversal = Traversal(NattConfig.of(config), new_nonce=asked, next_nonce=growing, asks=asks)
         self._direct = LocatorSet()  # the uplinks that need no RTR
-        self._resolver = Resolver(config.map_resolvers, new_nonce=new_nonce)
+        self._sending = LocatorSet()  # those that may send, with what our records say
+        self._resolver = Resolver(config.map_resolvers, new_nonce=asked)
         self._smr = SmrSender(new_nonce=new_nonce)
         self._answerer = Answerer(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._mappings = Mappings(ForwardingPolicy.of(config), config.map_cache_limit)
@@ -90,10 +96,11 @@ class Node(NodeDisplay):
         self._preference = Preference(config.preference)
         self._prober = Prober(
             config.probing or ProbeConfig(),
-            new_nonce=new_nonce,
+            new_nonce=asked,
             jitter=jitter,
             enabled=config.probing is not None,
         )
+        self.path_mtus = PathMtus(new_nonce=asked, counters=self.counters)
         self._heard_status = HeardStatus()
         self._own_status = OwnStatus(heeds=config.heeds_status_bits, tells=config.status_bits == "send")
         self._attached: tuple[LocalLocator, ...] = ()
@@ -104,7 +111,7 @@ class Node(NodeDisplay):
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
         machines = (self._registrations, self._resolver, self._smr, self._mappings, self.traversal)
-        others = (self._prober, self._targets, self._preference, self._own_status)
+        others = (self._prober, self._targets, self._preference, self._own_status, self.path_mtus, self.reachability)
         times = [machine.wake_at() for machine in (*machines, *others)]
         return min((at for at in times if at is not None), default=None)
 
@@ -113,28 +120,33 @@ class Node(NodeDisplay):
         eids = self.config.eids
         self._preference.touch(now)
         self._attached = tuple(one for one in locators if not any(eid.contains(one.address) for eid in eids))
-        return self._rank(now)
+        self.reachability.presume(one.place for one in self._attached)
+        links = {one.address: one.mtu_bytes for one in self._attached}
+        return [*self._rank(now), *self.path_mtus.on_links(links)]
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
         """A control datagram arrived: believed only as far as it proves itself."""
-        try:
-            if (taken := self.traversal.on_datagram(datagram, now)) is not None:
-                return self._route(taken, now)
-            return self._route(self._receive(datagram, now), now)
-        except MalformedMessage as malformed:
-            return self._route([Count(malformed.counter)], now)
+        message = self._read(datagram.payload, datagram.source, now)
+        return self._route([message], now) if isinstance(message, Count) else self._take(message, datagram, now)
 
     def on_data_control(self, arrival: DataControl, now: float) -> list[NodeEffect]:
         """A control message arrived on the data port."""
+        message = self._read(arrival.payload, arrival.outer_source, now)
+        if isinstance(message, Count):
+            return self._route([message], now)
         is_relayed = any(one.relays for one in self.plan.uplinks if one.locator.address == arrival.outer_destination)
-        taken = self.traversal.on_data_control(arrival, now) if is_relayed or arrival.is_about_ways else None
+        taken = self.traversal.on_data_control(arrival, now, message) if is_relayed or arrival.is_about_ways else None
         if taken is not None:
             return self._route(taken, now)
-        return in_data(self.on_datagram(arrival.as_datagram(), now), arrival, self.plan)
+        if arrival.source != arrival.outer_source and (not is_relayed or isinstance(message, MapRequest)):
+            return self._route([Count("rx_policy")], now)  # who asks is who has sent it, and nobody else is answered
+        return in_data(self._take(message, arrival.as_datagram(), now), arrival, self.plan)
 
-    def on_stalled(self, address: IpAddress, now: float) -> list[NodeEffect]:
+    def on_stalled(self, address: IpAddress, now: float, ifindex: int = 0) -> list[NodeEffect]:
         """What leaves by this uplink's RTR has not been answered for longer than a round trip."""
-        return self._route(self.traversal.on_stalled(address, now), now)
+        return self._route(
+            [*self.traversal.on_stalled(address, now, ifindex), *self.path_mtus.on_silence(now, local=address)], now
+        )
 
     def on_traversal(self, effects: Iterable[NattEffect], now: float) -> list[NodeEffect]:
         """Something was found out about the way of an uplink; this is what NAT traversal said to it."""
@@ -145,7 +157,7 @@ class Node(NodeDisplay):
         asked = EidPrefix.host(destination, instance_id)
         if self.config.owner_of(source, instance_id) is None or source.version != destination.version:
             return self._route([Count("miss_source"), DropPending(asked, "source is no EID of ours")], now)
-        if self.config.owner_of(destination, instance_id) or self._is_infrastructure(destination, instance_id):
+        if self.config.owner_of(destination, instance_id) or self._guard().is_infrastructure(destination, instance_id):
             return self._route([Count("miss_guarded"), DropPending(asked, "never to be encapsulated")], now)
         if not self.plan.asks_mapping_system:
             return self._route(self.traversal.on_destination(source, asked, now), now)  # an RTR knows a way
@@ -176,7 +188,7 @@ class Node(NodeDisplay):
         """Packets to it go unanswered for as long as WatchForSilence named. Its siblings may have died with it."""
         near = self._prober.on_suspicion(self._mappings.siblings(remote) if is_flowing else (), is_flowing, now)
         told = self._prober.on_unanswered(remote, is_flowing, now, is_alone=is_alone)
-        return self._route([*told, *near], now)
+        return self._route([*told, *near, *self.path_mtus.on_silence(now, remote=remote), WaysInDoubt()], now)
 
     def on_echoed(self, local: IpAddress, remote: IpAddress, now: float) -> list[NodeEffect]:
         """The nonce that data to `remote` asked for came back in data to `local`."""
@@ -192,15 +204,23 @@ class Node(NodeDisplay):
             return self._route([Count("rx_status_source")], now)
         return self._route(self._prober.on_status_bits(said.fallen, said.risen, now), now)
 
+    def on_source_doubted(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
+        """Data came in whose inner source has no mapping here, or one that does not name its sender: who is right?"""
+        eid = EidPrefix.host(source, instance_id)
+        own, is_ours = self._source_for(eid), self.config.owner_of(source, instance_id) is not None
+        if own is None or is_ours or self._is_infrastructure(source, instance_id) or not self.plan.asks_mapping_system:
+            return self._route([Count("rx_source")], now)
+        return self._route(claims.on_doubt(eid, own, self._mappings, self._resolver, now), now)
+
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
         effects: list[_Inner] = [*self._registrations.on_timer(now), *self.traversal.on_timer(now)]
-        for machine in (self._smr, self._resolver, self._mappings):
+        for machine in (self._smr, self._resolver, self._mappings, self.reachability):
             effects += machine.on_timer(now)
         if self._targets.due(now):
             found = self._targets.find(self.map_cache, self.locators, self.config.eids, now)
             effects += self._prober.on_targets(found, now)
-        effects += [*self._prober.on_timer(now), *self._own_status.on_timer(now)]
+        effects += [*self._prober.on_timer(now), *self._own_status.on_timer(now), *self.path_mtus.on_timer(now)]
         if self._preference.due(now):
             effects += self._preference.on_review(self._attached, self.paths, self._mappings.groups(now), now)
             effects += self._mappings.on_ranks(self._preference.remotes, now)
@@ -212,8 +232,9 @@ class Node(NodeDisplay):
 
     def on_slept(self, now: float) -> list[NodeEffect]:
         """The clock jumped: we may be forgotten, and what we know may be old."""
-        effects: list[_Inner] = [*self.traversal.on_slept(now), *self._registrations.on_slept(now)]
-        return self._route([*effects, *self._mappings.on_slept(now), *self._prober.on_slept(now)], now)
+        effects: list[_Inner] = [*self.reachability.on_slept(now), *self.traversal.on_slept(now)]
+        effects += [*self._registrations.on_slept(now), *self._mappings.on_slept(now), *self._prober.on_slept(now)]
+        return self._route([*effects, *self.path_mtus.on_slept()], now)
 
     def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
         """A reload. What did not change goes on undisturbed."""
@@ -221,6 +242,7 @@ class Node(NodeDisplay):
         effects: list[_Inner] = [*self._registrations.on_config(config, now)]
         effects += self.traversal.on_config(NattConfig.of(config), now)
         self._resolver.on_resolvers(config.map_resolvers)
+        self.reachability.on_config(config.eids, config.map_resolvers)
         self._answerer.on_eids(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._preference.on_config(config.preference, now)
         effects += self._own_status.on_config(heeds=config.heeds_status_bits, tells=config.status_bits == "send")
@@ -239,8 +261,8 @@ class Node(NodeDisplay):
 
     def _rank(self, now: float) -> list[NodeEffect]:
         """Those of our RLOCs that reach nobody are announced as not to be used, as long as others reach somebody."""
-        silent = self._prober.is_silent
-        found = [one.silenced() if silent(one.address) else one for one in self._attached]
+        silent = self.reachability.silent
+        found = [one.silenced() if one.place in silent else one for one in self._attached]
         new = LocatorSet.of(self.locators.version + 1, found)
         old = self.locators
         if new.locators == old.locators:
@@ -259,42 +281,59 @@ class Node(NodeDisplay):
         c = self.config
         return self._mappings.on_policy(ForwardingPolicy.of(c), c.map_cache_limit, c.static_mappings, now)
 
-    def _receive(self, datagram: Datagram, now: float) -> list[MachineEffect]:
-        message, source_port, ecm = decode_control(datagram.payload), datagram.source_port, None
-        if isinstance(message, EncapsulatedControl):
-            if not self._is_ours(message.destination):
-                return [Count("rx_policy")]
-            source_port, ecm, message = message.source_port, message, decode_control(message.message)
-            if not isinstance(message, MapRequest):
-                return [Count("rx_type")]
-        unsummed = [] if ecm is None or ecm.has_checksum else [Count("rx_ecm_unsummed")]
-        match message:
+    def _read(self, payload: bytes, source: IpAddress, now: float) -> ControlMessage | Count:
+        """The one time that a datagram is decoded; or why it is not."""
+        refused = self.gate.refuses(payload, source, self._is_known, now)
+        try:
+            return Count(refused) if refused is not None else decode_control(payload)
+        except MalformedMessage as malformed:
+            return Count(malformed.counter)
+
+    def _take(self, message: ControlMessage, datagram: Datagram, now: float) -> list[NodeEffect]:
+        if self.path_mtus.is_answer(datagram.payload):
+            return self._route(self.path_mtus.on_answer(datagram.payload, now), now)
+        taken = self.traversal.on_datagram(datagram, now, message)
+        if taken is not None:
+            return self._route(taken, now)
+        try:
+            return self._route(self._receive(message, datagram, now), now)
+        except MalformedMessage as malformed:  # inside of an ECM
+            return self._route([Count(malformed.counter)], now)
+
+    def _receive(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect]:
+        got = unwrap(message, datagram, self._is_ours)
+        if isinstance(got, Count):
+            return [got]
+        unsummed = [] if got.has_checksum else [Count("rx_ecm_unsummed")]
+        match message := got.message:
             case MapRequest(is_smr=True, is_probe=False):
-                return [*unsummed, *self._on_smr(message, datagram, now)]
+                if not self.plan.asks_mapping_system:
+                    return [*unsummed, Count("rx_smr_relayed")]  # the RTR looks after its mappings
+                own = self._source_for(eid) if (eid := solicited(message)) is not None else None
+                asks = claims.on_smr(message, datagram.source, own, self._mappings, self._resolver, now)
+                return [*unsummed, *asks]
             case MapRequest():
-                way = datagram.source, source_port, datagram.destination, datagram.ifindex
-                asked = Asked(message, *way, is_encapsulated=ecm is not None)
-                return [*unsummed, *self._answerer.on_map_request(asked, self._direct, now)]
+                if got.is_encapsulated and self.reachability.on_map_reply(message.nonce, now):
+                    return []  # our own question, which an ETR is to answer that we are
+                (source, at), is_known = (datagram.source, datagram.destination), self._is_known(datagram.source)
+                asked = Asked.of(
+                    message, datagram, got.source_port, is_encapsulated=got.is_encapsulated, is_known=is_known
+                )
+                # In data an RTR asks about the uplink behind it.
+                answers = self._answerer.on_map_request(asked, self._sending if datagram.in_data else self._direct, now)
+                heard = self._prober.on_probed(source, at, now) if message.is_probe else ()
+                return [*unsummed, *answers, *heard]
             case MapReply(is_probe=True):
                 answered = self._prober.on_map_reply(message, datagram.destination, now)
                 self._preference.touch(now)
                 return [Count("rx_nonce")] if answered is None else [*answered]
+            case MapReply() if self.reachability.on_map_reply(message.nonce, now):
+                return []
             case MapReply():
-                return self._resolver.on_map_reply(message, datagram.destination, self._guard(), now)
+                return self._resolver.on_map_reply(message, datagram.destination, self._guard(), now, datagram.source)
             case MapNotify():
                 return self._registrations.on_map_notify(message, datagram.payload, now)
         return [Count("rx_type")]
-
-    def _on_smr(self, request: MapRequest, datagram: Datagram, now: float) -> list[MachineEffect]:
-        """Only what is in the cache is asked for, and only of the mapping system: an SMR may be forged."""
-        if not self.plan.asks_mapping_system:
-            return [Count("rx_smr_relayed")]  # the RTR looks after its mappings; nobody could answer us
-        eid = solicited(request)
-        entry = self._mappings.known(eid.address, eid.instance_id) if eid is not None else None
-        if eid is None or entry is None:
-            return [Count("rx_policy")]
-        event = Event("smr-received", {"eid": str(eid), "rloc": str(datagram.source)})
-        return [event, *self._resolver.on_smr(eid, entry.prefix, self._source_for(eid), now)]
 
     def _on_plan(self, now: float) -> list[_Inner]:
         """Uplinks need RTRs, or need them no more: the whole handover leaves here, registers first, then the SMRs."""
@@ -302,17 +341,33 @@ class Node(NodeDisplay):
         self._direct = LocatorSet.of(version, plan.direct, plan.record_locators, plan.eid_records)
         usable = [one.locator for one in plan.uplinks if one.is_usable]
         effects: list[_Inner] = [*self._registrations.on_locators(self._direct, now)]
+        self._sending = LocatorSet.of(version, usable, plan.record_locators, plan.eid_records)
         if not self._direct.says_like(old) or not usable:
-            sending = LocatorSet.of(version, usable, plan.record_locators, plan.eid_records)
             targets = self._smr_targets(now) if usable else []
-            effects += self._smr.on_moved(sending, targets, now)
+            effects += self._smr.on_moved(self._sending, targets, now)
         effects += self._resolver.on_locators(self._direct)
         effects += self._mappings.on_defaults(default_mappings(plan, self.config.eids), now)
         effects += self._prober.on_locators(self._direct, now)  # nobody could answer the others
+        relayed = [one.locator for one in plan.uplinks if one.relays or not one.is_usable]
+        in_the_open = [one.locator for one in plan.uplinks if one.is_usable and not one.relays]
+        effects += self.reachability.on_locators(in_the_open, relayed, now)
         return [*effects, *self._status(now)]
 
     def _status(self, now: float) -> list[UseStatusBits]:
-        return self._own_status.on_locators(self._direct, self._prober.is_silent, now)
+        return self._own_status.on_locators(self._direct, self.is_silent, now)
+
+    def _weigh(self, now: float) -> list[NodeEffect]:
+        """Which of our RLOCs lead anywhere, by all that was heard: a change is announced, and obeyed."""
+        self.reachability.on_peers(self._prober.heard, self._prober.silent)
+        weighed = self.reachability.weigh(one.place for one in self._attached)
+        if weighed is None:
+            return []
+        self._resolver.on_heard(self.reachability.heard)
+        out: list[NodeEffect] = []
+        for change in weighed:
+            out += [Event("uplink-answers" if change.is_up else "uplink-silent", {"rloc": str(change.local)}), change]
+        out += self._route(self.traversal.on_evidence(now), now)
+        return [*out, *self._rank(now), *self._status(now)] if weighed else out
 
     def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
         """Hand what is meant for other machines to them; return the rest, in order."""
@@ -338,29 +393,30 @@ class Node(NodeDisplay):
                     waiting.extend(self._mappings.on_lookup_failed(failed, now))
                 case RefreshNeeded(prefix):
                     if self.plan.asks_mapping_system:
-                        waiting.extend(self._resolver.on_aging(prefix, self._source_for(prefix), now))
+                        waiting.extend(self._resolver.on_aging(prefix, self.config.source_for(prefix), now))
                 case ReachabilityChanged(remote, is_up):
                     out.append(Event("rloc-reachable" if is_up else "rloc-unreachable", {"rloc": str(remote)}))
                     waiting.extendleft(reversed(self._mappings.on_reachability(remote, is_up, now)))
                     if not is_up:  # packets go to the others now: whatever killed this one may have killed them, too
                         waiting.extend(self._prober.on_suspicion(self._mappings.siblings(remote), False, now))
-                case UplinkChanged(local, is_up) as changed:
-                    out += [Event("uplink-answers" if is_up else "uplink-silent", {"rloc": str(local)}), changed]
-                    out += [*self._rank(now), *self._status(now)]
-                case PathChanged():
+                case UplinkChanged():
+                    pass  # weighed below, with everything else that was heard
+                case WayAnswered(local, ifindex, rtt_s):
+                    self.reachability.on_answered((local, ifindex), rtt_s, now)
+                case WaysInDoubt():
+                    waiting.extend(self.reachability.on_doubt(now))
+                case WitnessWanted():
+                    waiting.extend(self.traversal.on_witness_wanted(now))
+                case PathChanged(is_up=is_up):
                     self._preference.touch(now)
+                    if not is_up:
+                        waiting.extend(self.reachability.on_doubt(now, is_urgent=True))
                 case FollowUpDue():
                     waiting.extend(self._smr.on_peers(self._smr_targets(now), now))
                     waiting.extend(self._mappings.in_use(now))
-                case SendControl() | InstallMapping() | RemoveMapping() | DropPending() | Event() as effect:
+                case effect:  # for the daemon: the type says that nothing else is left
                     out.append(effect)
-                case (
-                    WatchForSilence() | SendFromDataPort() | UplinksRanked() | UseStatusBits() | AskForEcho() as effect
-                ):
-                    out.append(effect)
-                case unknown:
-                    assert_never(unknown)
-        return out
+        return [*out, *self._weigh(now)]
 
     def _learn(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
         """Take in an answer; when it shows that a peer has moved, make sure that it knows where we are."""
@@ -379,16 +435,3 @@ class Node(NodeDisplay):
         targets = self._peers.targets(self.map_cache, self.config, self.locators, lately)
         # An RTR in use knows from our registers; Open Overlay Router's forgets us when it is sent an SMR.
         return [one for one in targets if one.rloc not in self.plan.rtrs]
-
-    def _source_for(self, prefix: EidPrefix) -> IpAddress | None:
-        eid = self.config.eid_for(prefix.family, prefix.instance_id)
-        return eid.address if eid is not None else None
-
-    def _guard(self) -> Guard:
-        return Guard(self.config.eids, self.locators.addresses, self.config.mapping_system)
-
-    def _is_infrastructure(self, address: IpAddress, instance_id: int) -> bool:
-        return not instance_id and (address in self.config.mapping_system or address in self.locators.addresses)
-
-    def _is_ours(self, address: IpAddress) -> bool:
-        return address in self.locators.addresses or any(eid.contains(address) for eid in self.config.eids)

@@ -55,6 +55,8 @@ class NodeConfig:
     proxy_etrs: tuple[Locator, ...] = ()
     proxy_itrs: tuple[IpAddress, ...] = ()
     static_mappings: tuple[MappingRecord, ...] = ()
+    overlay: tuple[EidPrefix, ...] = ()
+    """Where other EIDs are, in every Instance-ID: a mapping elsewhere is not believed. None: anywhere."""
     fallback: Fallback = "proxy"
     map_cache_limit: int = 10000
     register_interval_s: float = 60.0
@@ -70,7 +72,7 @@ class NodeConfig:
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     natt: NattSettings = NattSettings()
     first_nonce: int = 1
-    """Where the nonces of Map-Registers start: nanoseconds since 1970, so that they grow over restarts."""
+    """Where the nonces of Map-Registers start, when the node is given no count that grows over restarts."""
 
     @property
     def heeds_status_bits(self) -> bool:
@@ -86,6 +88,11 @@ class NodeConfig:
         """Our EID that peers of this family and Instance-ID know us by."""
         fitting = (eid for eid in self.eids if eid.family == family and eid.instance_id == instance_id)
         return next(fitting, None)
+
+    def source_for(self, prefix: EidPrefix) -> IpAddress | None:
+        """The address of ours that peers in this prefix know us by."""
+        eid = self.eid_for(prefix.family, prefix.instance_id)
+        return eid.address if eid is not None else None
 
     def owner_of(self, address: IpAddress, instance_id: int) -> EidPrefix | None:
         """Our EID-Prefix that holds this address."""

@@ -1,14 +1,18 @@
-"""What a node shows of itself: the rest of the program reads these, and changes nothing by them."""
+"""What a node shows of itself, and what it knows of others: queries, by which nothing changes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lispmob.control.acceptance import Guard
 from lispmob.control.effect import InstallMapping
+from lispmob.control.locator_set import LocatorSet
 from lispmob.control.map_cache import MapCache
 from lispmob.control.mappings import Mappings
+from lispmob.control.node_config import NodeConfig
 from lispmob.control.preference import Preference
 from lispmob.control.probing import Path, Prober
+from lispmob.control.reachability import Reachability
 from lispmob.control.registration import Registration
 from lispmob.control.registrations import Registrations
 from lispmob.control.resolver import Lookup, Resolver
@@ -20,12 +24,15 @@ from lispmob.wire.address import EidPrefix, IpAddress
 class NodeDisplay:
     """The queries of `Node`."""
 
+    config: NodeConfig
+    locators: LocatorSet
     traversal: Traversal
     _registrations: Registrations
     _resolver: Resolver
     _mappings: Mappings
     _prober: Prober
     _preference: Preference
+    reachability: Reachability
 
     @property
     def registrations(self) -> tuple[Registration, ...]:
@@ -68,8 +75,9 @@ class NodeDisplay:
         return ranks.get(interface, 0) % 2 == 0
 
     def is_silent(self, local: IpAddress) -> bool:
-        """True when this RLOC of ours reaches nobody, while others reach the same locators."""
-        return self._prober.is_silent(local)
+        """True when this RLOC of ours is heard by nobody, while another one is: on every interface that has it."""
+        places = [one.place for one in self.locators.locators if one.address == local]
+        return bool(places) and all(place in self.reachability.silent for place in places)
 
     def is_reachable(self, remote: IpAddress) -> bool:
         """False when a remote locator answers none of ours."""
@@ -78,3 +86,22 @@ class NodeDisplay:
     def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
         """What the forwarding table was told about a prefix."""
         return self._mappings.disposition(prefix)
+
+    def _source_for(self, prefix: EidPrefix) -> IpAddress | None:
+        eid = self.config.eid_for(prefix.family, prefix.instance_id)
+        return eid.address if eid is not None else None
+
+    def _guard(self) -> Guard:
+        c = self.config
+        return Guard(c.eids, self.locators.addresses, c.mapping_system, c.overlay)
+
+    def _is_infrastructure(self, address: IpAddress, instance_id: int) -> bool:
+        return not instance_id and (address in self.config.mapping_system or address in self.locators.addresses)
+
+    def _is_ours(self, address: IpAddress) -> bool:
+        return address in self.locators.addresses or any(eid.contains(address) for eid in self.config.eids)
+
+    def _is_known(self, address: IpAddress) -> bool:
+        """The mapping system, proxies, and whom we exchange packets with; whoever forges them is not told apart."""
+        is_configured = address in self.config.mapping_system or address in self.config.proxy_itrs
+        return is_configured or address in self.plan.rtrs or self._prober.is_target(address)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
+from lispmob.control.agenda import Agenda
 from lispmob.control.path_quality import PathQuality
 from lispmob.control.patience import QUICKEST_S
 from lispmob.values import dataclass
@@ -30,7 +31,10 @@ STEADY_AFTER: Final = 8  # ours, in probes: then the variation is that of the pa
 QUICKEST_VERDICT_S: Final = 1.9 * QUICKEST_S  # ours: a busy peer is given that long, however near it is
 PRESSED_VERDICT: Final = 1.9  # ours, in round trips: where nothing was flowing there is time for doubt
 PRESSED_S: Final = 0.25  # ours: with a patience of one timeout at most, a dead path is left within two of them
+SPARED_MAX: Final = 20  # ours, in intervals: whoever forges the locator could vouch for it without end
 ECHO_REST: Final = 10  # ours, in intervals: a peer that sends to another locator of ours cannot echo to this one
+PROOF_ROUND_TRIPS: Final = 3.0  # ours: so that two peers who ask each other back come to an end
+PROOF_LASTS_S: Final = 0.5  # ours: older proof does not stand against a peer that seems to have doubts
 SILENCE: Final = "data unanswered"
 
 
@@ -88,20 +92,23 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 
 
 class Path:
-    """The timetable of one pair. It says how many probes are due; `probing.py` sends them."""
+    """The timetable of one pair, noted in an agenda. It says how many probes are due; `probing.py` sends them."""
 
-    def __init__(self, pair: Pair, eid: EidPrefix, first_at: float) -> None:
+    def __init__(self, pair: Pair, eid: EidPrefix, first_at: float, agenda: Agenda[Path] | None = None) -> None:
+        self._agenda = Agenda[Path]() if agenda is None else agenda
         self.pair = pair
         self.eid = eid
         self.state = State.UNKNOWN
         self.quality = PathQuality()
         self.since = first_at
         self.why = "new"
+        self.answered_at: float | None = None
         self.wake_at = first_at
         self.last_heard: float | None = None
         self.can_echo = False
         self._echo_asked_at: float | None = None
         self._echo_rest_until = 0.0
+        self._spared_times = 0  # probes in a row that data has stood in for
         self._deaths: list[float] = []
         self._answers = 0
         self._was_answered = False
@@ -112,6 +119,16 @@ class Path:
         self._round_ends_at = 0.0
         self._backoff_s = 0.0
         self._is_pressed = False
+
+    @property
+    def wake_at(self) -> float:
+        """When to call on_due."""
+        return self._wake_at
+
+    @wake_at.setter
+    def wake_at(self, at: float) -> None:
+        self._wake_at = at
+        self._agenda.set(self, at)
 
     @property
     def is_down(self) -> bool:
@@ -128,6 +145,12 @@ class Path:
         if self.quality.rtt_s is None:
             return config.timeout_s
         return max(config.timeout_s, self.quality.rtt_s + 4 * self.quality.rtt_variation_s)
+
+    def is_unproven(self, now: float) -> bool:
+        """True for a path that counts as up, though neither an answer nor data has come by it for a while."""
+        proofs = [at for at in (self.last_heard, self.answered_at) if at is not None]
+        lasts_s = max(PROOF_LASTS_S, PROOF_ROUND_TRIPS * (self.quality.rtt_s or 0.0))
+        return self.state is State.UP and (not proofs or now - max(proofs) > lasts_s)
 
     def on_due(self, config: ProbeConfig, jitter: float, now: float, peer_heard_at: float | None = None) -> Due:
         """The time has come (`wake_at`): what is to be sent now. Call again until it is not due.
@@ -154,8 +177,9 @@ class Path:
             self.wake_at = now + self.timeout_s(config)
             return Due.ECHO
         proven_until = now if self.last_heard is None else self.last_heard + _spread(config.interval_s, config, jitter)
-        if proven_until <= now:
+        if proven_until <= now or self._spared_times >= SPARED_MAX:
             return None
+        self._spared_times += 1
         self.wake_at = proven_until
         return Due.NOTHING
 
@@ -175,6 +199,7 @@ class Path:
             self._was_answered = False
             self.wake_at = now + _spread(self._backoff_s, config, jitter)
             return True
+        self._spared_times = 0
         pause_s = self._pressed_pause_s(config) if self._is_pressed else self.timeout_s(config)
         self._awaited_until = self.wake_at = now + pause_s
         return True
@@ -182,6 +207,7 @@ class Path:
     def on_answer(self, rtt_s: float, is_late: bool, config: ProbeConfig, jitter: float, now: float) -> None:
         """A probe was answered; `is_late`: after it had been counted as lost."""
         (self.quality.on_late if is_late else self.quality.on_answer)(rtt_s)
+        self.answered_at = now
         if self.state is State.DOWN:
             self._answers += 1
             self._was_answered = True

@@ -14,7 +14,7 @@ from lispmob.wire.address import IpAddress
 from lispmob.wire.address_class import may_be_rloc
 
 MAX_TOLD = 1024  # ours: mappings whose RLOCs are told of a move, the latest used first
-MAX_HEARD = 256  # ours: outer sources that are remembered; a flood of forged ones pushes out only each other
+MAX_HEARD = 64  # ours: outer sources that are remembered, beside mappings in use; forged ones push out each other
 
 
 class Peers:

@@ -6,24 +6,27 @@ different lengths (rarely more than five), whatever the number of prefixes.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 from lispmob.wire.address import EidPrefix, IpAddress
 
 T = TypeVar("T")
+_second = itemgetter(1)
 
 
 class _Space(Generic[T]):
     """The prefixes of one Instance-ID and family."""
 
-    __slots__ = ("by_length", "lengths", "width")
+    __slots__ = ("by_length", "lengths", "sorted", "width")
 
     def __init__(self, width: int) -> None:
         self.width = width
         self.by_length: dict[int, dict[int, tuple[EidPrefix, T]]] = {}
         self.lengths: list[int] = []  # in use, longest first
+        self.sorted: dict[int, list[int]] = {}  # by length, the prefixes as numbers
 
 
 class PrefixTable(Generic[T]):
@@ -45,6 +48,11 @@ class PrefixTable(Generic[T]):
             for bucket in space.by_length.values():
                 yield from bucket.values()
 
+    def buckets(self) -> list[list[T]]:
+        """Every value, those of one Instance-ID, family and mask length in a list of their own."""
+        spaces = self._spaces.values()
+        return [list(map(_second, bucket.values())) for space in spaces for bucket in space.by_length.values()]
+
     def get(self, prefix: EidPrefix) -> T | None:
         """The value of exactly this prefix."""
         space = self._spaces.get((prefix.instance_id, prefix.family))
@@ -65,7 +73,9 @@ class PrefixTable(Generic[T]):
             bucket = space.by_length[prefix.mask_len] = {}
             insort(space.lengths, prefix.mask_len, key=lambda length: -length)
         number = int(prefix.address) >> (space.width - prefix.mask_len)
-        self._count += number not in bucket
+        if number not in bucket:
+            self._count += 1
+            insort(space.sorted.setdefault(prefix.mask_len, []), number)
         bucket[number] = (prefix, value)
 
     def remove(self, prefix: EidPrefix) -> T | None:
@@ -75,9 +85,13 @@ class PrefixTable(Generic[T]):
         bucket = space.by_length.get(prefix.mask_len) if space else None
         if space is None or bucket is None:
             return None
-        found = bucket.pop(int(prefix.address) >> (space.width - prefix.mask_len), None)
+        number = int(prefix.address) >> (space.width - prefix.mask_len)
+        found = bucket.pop(number, None)
+        if found is not None:
+            numbers = space.sorted[prefix.mask_len]
+            del numbers[bisect_left(numbers, number)]
         if not bucket:
-            del space.by_length[prefix.mask_len]
+            del space.by_length[prefix.mask_len], space.sorted[prefix.mask_len]
             space.lengths.remove(prefix.mask_len)
             if not space.lengths:
                 del self._spaces[key]
@@ -109,15 +123,17 @@ class PrefixTable(Generic[T]):
         return [one for one in found if one is not None]
 
     def covered(self, prefix: EidPrefix) -> list[tuple[EidPrefix, T]]:
-        """Every prefix strictly more specific than `prefix`. Costs a walk over the longer prefixes."""
+        """Every prefix strictly more specific than `prefix`. Costs a search for each length, and a step each."""
         space = self._spaces.get((prefix.instance_id, prefix.family))
         if space is None:
             return []
         head = int(prefix.address) >> (space.width - prefix.mask_len)
-        return [
-            found
-            for length in space.lengths
-            if length > prefix.mask_len
-            for number, found in space.by_length[length].items()
-            if number >> (length - prefix.mask_len) == head
-        ]
+        found: list[tuple[EidPrefix, T]] = []
+        for length in space.lengths:
+            if length <= prefix.mask_len:
+                break
+            numbers, bucket = space.sorted[length], space.by_length[length]
+            first = bisect_left(numbers, head << (length - prefix.mask_len))
+            beyond = bisect_left(numbers, (head + 1) << (length - prefix.mask_len), lo=first)
+            found += [bucket[number] for number in numbers[first:beyond]]
+        return found

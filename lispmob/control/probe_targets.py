@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lispmob.control.forwarding import ForwardingPolicy, usable_locators
+from lispmob.control.forwarding import ForwardingPolicy, possible_locators
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.map_cache import MapCache
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -43,7 +43,7 @@ class ProbeTargets:
         policy = ForwardingPolicy(own_eids=own_eids)
         found: dict[IpAddress, EidPrefix] = {}
         for entry in used:
-            for locator in usable_locators(entry.locators, policy, own):
+            for locator in possible_locators(entry.locators, policy, own):
                 found.setdefault(locator.address, entry.prefix)
             if len(found) >= TARGETS_MAX:
                 break

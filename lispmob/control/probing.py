@@ -7,10 +7,10 @@ status bits, ICMP errors and missing data only make us ask.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
+from lispmob.control.agenda import Agenda
 from lispmob.control.effect import (
     AskForEcho,
     Count,
@@ -22,30 +22,21 @@ from lispmob.control.effect import (
     WatchForSilence,
 )
 from lispmob.control.locator_set import LocatorSet
+from lispmob.control.outstanding import Asked, Outstanding
 from lispmob.control.path import Due, Pair, Path, ProbeConfig, State
 from lispmob.control.patience import Patience
-from lispmob.control.rate_limit import TokenBucket
-from lispmob.values import dataclass
+from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 
-__all__ = [
-    "Pair",
-    "Path",
-    "PathChanged",
-    "ProbeConfig",
-    "Prober",
-    "ReachabilityChanged",
-    "UplinkChanged",
-    "WatchForSilence",
-]
+__all__ = ["Pair", "Path", "PathChanged", "ProbeConfig", "Prober", "ReachabilityChanged", "UplinkChanged"]
 
 PATHS_MAX: Final = 1024  # ours: 34 probes a second at the default interval
-NONCE_LIFETIME_S: Final = 10.0  # ours: a later answer tells nothing about now
 PROBE_INTERVAL_S: Final = 0.01  # ours: at most 100 probes a second in the long run
 PROBE_BURST: Final = 64
 FIRST_WITHIN_S: Final = 1.0  # ours: new locators are asked soon, and not all at once
+ASK_BACK_S: Final = 2.0  # ours: how often a peer's probes make us ask by a pair out of turn
 NONCE_MASK: Final = 0xFFFFFF  # RFC 9300, 5.3: 24 bits in data
 PATIENCE_CHANGE: Final = 0.05  # ours: the datapath need not know every microsecond
 
@@ -53,14 +44,6 @@ PATIENCE_CHANGE: Final = 0.05  # ours: the datapath need not know every microsec
 ProbeEffect: TypeAlias = (
     SendControl | AskForEcho | Event | Count | PathChanged | ReachabilityChanged | UplinkChanged | WatchForSilence
 )
-
-
-@dataclass(slots=True)
-class _Asked:
-    path: Path
-    sent_at: float
-    lost_at: float
-    is_lost: bool = False
 
 
 class Prober:
@@ -76,12 +59,15 @@ class Prober:
         self._own = LocatorSet()
         self._targets: dict[IpAddress, EidPrefix] = {}
         self._paths: dict[Pair, Path] = {}
-        self._asked: OrderedDict[int, _Asked] = OrderedDict()
+        self._agenda: Agenda[Path] = Agenda()
+        self._calm: Agenda[IpAddress] = Agenda()
+        self._asked = Outstanding()
         self._unreachable: set[IpAddress] = set()
         self._silent: set[IpAddress] = set()  # of our own
         self._patience: dict[IpAddress, Patience] = {}
         self._echoes: set[IpAddress] = set()  # that data asks for one
         self._limit = TokenBucket(PROBE_INTERVAL_S, PROBE_BURST)
+        self._asks_back: KeyedBuckets[Pair] = KeyedBuckets(ASK_BACK_S, limit=PATHS_MAX)
         self._limited_until = float("-inf")
 
     @property
@@ -97,18 +83,27 @@ class Prober:
         """False only when every pair with this locator has been found dead."""
         return remote not in self._unreachable
 
-    def is_silent(self, local: IpAddress) -> bool:
-        """True when this RLOC of ours reaches nobody, while others reach the same locators."""
-        return local in self._silent
+    @property
+    def silent(self) -> frozenset[IpAddress]:
+        """The RLOCs of ours that reach nobody, while others reach the same locators."""
+        return frozenset(self._silent)
+
+    @property
+    def heard(self) -> frozenset[IpAddress]:
+        """The RLOCs of ours that somebody answers."""
+        return frozenset(path.pair.local for path in self._paths.values() if path.state is State.UP)
+
+    def is_target(self, remote: IpAddress) -> bool:
+        """True for a locator that a mapping in use names."""
+        return remote in self._targets
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to probe."""
-        lost_at = next((asked.lost_at for asked in self._asked.values() if not asked.is_lost), None)
-        due_at = min((path.wake_at for path in self._paths.values()), default=lost_at)
+        due_at, calm_at = self._agenda.first() if self._paths else self._asked.first_loss_at(), self._calm.first()
         if due_at is None:
             return None
-        calm = (one.calm_at for one in self._patience.values() if one.calm_at is not None)
-        return min([max(due_at, self._limited_until), *calm])
+        due_at = max(due_at, self._limited_until)
+        return due_at if calm_at is None else min(due_at, calm_at)
 
     def on_config(self, config: ProbeConfig, enabled: bool, now: float) -> list[ProbeEffect]:
         """A reload. Paths keep what is known of them; a shorter interval begins to count with the next probe."""
@@ -133,8 +128,8 @@ class Prober:
 
     def on_map_reply(self, reply: MapReply, arrived_at: IpAddress, now: float) -> list[ProbeEffect] | None:
         """A Map-Reply with P=1; None: its nonce is none of ours. Its source proves nothing, the nonce does."""
-        asked = self._asked.pop(reply.nonce, None) if reply.is_probe else None
-        if asked is None or now - asked.sent_at > NONCE_LIFETIME_S:
+        asked = self._asked.take(reply.nonce, now) if reply.is_probe else None
+        if asked is None:
             return None
         path = asked.path
         if self._paths.get(path.pair) is not path or arrived_at not in self._own.addresses:
@@ -173,6 +168,7 @@ class Prober:
         learns = {remote} if is_alone or not is_flowing else {remote, *self._company_of(remote)}
         for one in learns & self._patience.keys():
             self._patience[one].on_alarm(is_flowing, now)
+            self._calm.set(one, self._patience[one].calm_at)
         if remote in self._patience:
             self._patience[remote].told = None  # the datapath tells of silence once: it must be told to watch again
         for path in self._of(remote):
@@ -185,6 +181,13 @@ class Prober:
         for remote in remotes:
             for path in self._of(remote):
                 path.on_unanswered(is_flowing, self._config, now)
+        return self.on_timer(now)
+
+    def on_probed(self, remote: IpAddress, at: IpAddress, now: float) -> list[ProbeEffect]:
+        """A peer probes us, at `at`: maybe out of doubt. Pairs that nothing has proven for a while are asked back."""
+        for path in self._of(remote):
+            if path.pair.local != at and path.is_unproven(now) and self._asks_back.take(path.pair, now):
+                path.on_unanswered(False, self._config, now)
         return self.on_timer(now)
 
     def on_status_bits(self, fallen: Iterable[IpAddress], risen: Iterable[IpAddress], now: float) -> list[ProbeEffect]:
@@ -213,14 +216,18 @@ class Prober:
         """A deadline may have passed. Early and late calls are both harmless."""
         effects: list[ProbeEffect] = []
         self._expire(now)
-        for remote, patience in self._patience.items():
+        for remote in self._calm.due(now):
+            patience = self._patience[remote]
             if patience.on_timer(now):
                 effects += self._tell_patience(remote)
-        due = [path for path in self._paths.values() if path.wake_at <= now]
-        for path in sorted(due, key=lambda path: path.wake_at):  # whom the limit held back comes first
+            if remote in self._patience:
+                self._calm.set(remote, patience.calm_at)
+        due = self._agenda.due(now)  # whom the limit held back comes first
+        for place, path in enumerate(due):
             while path.wake_at <= now:
                 self._limited_until = self._limit.available_at(now)
                 if self._limited_until > now:
+                    self._put_off(due[place:])
                     return effects
                 was_down = path.is_down
                 due_now = path.on_due(self._config, self._jitter(), now, self._peer_heard_at(path))
@@ -231,6 +238,12 @@ class Prober:
                     effects.append(AskForEcho(path.pair.remote, self._new_nonce() & NONCE_MASK))
                 effects += self._changed(path, was_down)
         return effects + self._end_echoes()
+
+    def _put_off(self, paths: Iterable[Path]) -> None:
+        """The limit holds these back: they stay due."""
+        for path in paths:
+            if self._paths.get(path.pair) is path:
+                self._agenda.set(path, path.wake_at)
 
     def _peer_heard_at(self, path: Path) -> float | None:
         """When data came in from any locator of the mapping, if that is worth anything."""
@@ -250,13 +263,14 @@ class Prober:
         wanted = self._wanted()
         effects: list[ProbeEffect] = []
         for pair in [pair for pair in self._paths if pair not in wanted]:
-            del self._paths[pair]
+            self._agenda.set(self._paths.pop(pair), None)
         for pair, eid in wanted.items():
             if pair not in self._paths:
-                self._paths[pair] = Path(pair, eid, now + self._jitter() * FIRST_WITHIN_S)
+                self._paths[pair] = Path(pair, eid, now + self._jitter() * FIRST_WITHIN_S, self._agenda)
         remotes = {pair.remote for pair in self._paths}
         for remote in [remote for remote in self._patience if remote not in remotes]:
             del self._patience[remote]
+            self._calm.set(remote, None)
             effects.append(WatchForSilence(remote, None))
         for remote in list(self._unreachable):
             effects += self._judge(remote)
@@ -278,7 +292,7 @@ class Prober:
         assert own is not None, path.pair
         self._limit.take(now)
         nonce = self._new_nonce()
-        self._asked[nonce] = _Asked(path, now, now + path.timeout_s(self._config))
+        self._asked.add(nonce, Asked(path, now, now + path.timeout_s(self._config)))
         request = MapRequest(
             nonce=nonce,
             source_eid=None,
@@ -290,13 +304,9 @@ class Prober:
         return [send, Count("tx_probe")]
 
     def _expire(self, now: float) -> None:
-        """Count what was not answered in time, and forget what is too old to be."""
-        for asked in self._asked.values():
-            if not asked.is_lost and asked.lost_at <= now:
-                asked.is_lost = True
-                asked.path.quality.on_lost()
-        while self._asked and now - next(iter(self._asked.values())).sent_at > NONCE_LIFETIME_S:
-            self._asked.popitem(last=False)
+        """Count what was not answered in time."""
+        for asked in self._asked.expire(now):
+            asked.path.quality.on_lost()
 
     def _changed(self, path: Path, was_down: bool) -> list[ProbeEffect]:
         if path.is_down == was_down:
@@ -323,6 +333,7 @@ class Prober:
             return []
         (self._unreachable.add if is_dead else self._unreachable.discard)(remote)
         if is_dead:
+            self._calm.set(remote, None)
             self._patience.pop(remote, None)  # the datapath forgets a locator that nothing is sent to
         company = self._company_of(remote) & self._patience.keys()
         told = [

@@ -10,7 +10,16 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from lispmob.wire.address import IpAddress
+
 K = TypeVar("K", bound=Hashable)
+
+_OWNED_BITS = 64  # of an IPv6 address: whoever has one has the other 2^64 of its network, too
+
+
+def owner_of(address: IpAddress) -> int:
+    """The key of whoever sends from this address: all of an IPv4 address, the network of an IPv6 one."""
+    return int(address) if address.version == 4 else int(address) >> (128 - _OWNED_BITS) | 1 << _OWNED_BITS
 
 
 class TokenBucket:

@@ -10,7 +10,15 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from lispmob.control.effect import Count, Event, MachineEffect, RegistrationConfirmed, SendControl
+from lispmob.control.effect import (
+    Count,
+    Event,
+    MachineEffect,
+    RegistrationConfirmed,
+    SendControl,
+    WayAnswered,
+    WaysInDoubt,
+)
 from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.node_config import MapServerPeer
 from lispmob.control.rate_limit import TokenBucket
@@ -27,7 +35,7 @@ FIRST_WAIT_S = 1.0  # RFC 9301, 8.2: first retransmission after 1 s, then doubli
 LONGEST_WAIT_S = 60.0  # RFC 9301, 8.2: at most 60 s between tries
 LIFETIME_S = 180.0  # RFC 9301, 8.2: a Map-Server forgets a registration after three minutes
 JITTER_SHARE = 0.1  # ours: refreshes spread over +/- 10 %, so that a whole fleet does not refresh at once
-TRIES_ON_BEST = 3  # ours: then the other uplinks get their turn, since the best may be one that leads nowhere
+UPLINKS_AT_ONCE = 4  # ours: a register that is not answered goes by so many; the best may be one that leads nowhere
 MAX_OUTSTANDING = 16  # ours: nonces that a late Map-Notify may still answer
 AUTH_FAILED_EVENT_S = 60.0  # ours: whoever sends forgeries must not fill the log
 
@@ -79,11 +87,13 @@ class Registration:
         self.state = State.IDLE
         self.tries = 0
         self.confirmed_at: float | None = None
+        self.since: float | None = None
+        """When the present locators were confirmed for the first time."""
         self.rtt_ms: float | None = None
         self._next_nonce = next_nonce
         self._jitter = jitter
         self._locators = LocatorSet()
-        self._outstanding: dict[int, float] = {}  # nonce -> when it was sent
+        self._outstanding: dict[int, tuple[float, LocalLocator]] = {}  # nonce -> when it was sent, and from where
         self._wait_s = FIRST_WAIT_S
         self._wake_at: float | None = None
         self._trying_since = 0.0
@@ -126,7 +136,8 @@ class Registration:
             return []
         if self.state is State.REGISTERED:
             return self._refresh(now)
-        effects: list[MachineEffect] = [self._event("register-timeout", tries=self.tries, waited_s=self._wait_s)]
+        timeout = self._event("register-timeout", tries=self.tries, waited_s=self._wait_s)
+        effects: list[MachineEffect] = [timeout, WaysInDoubt()]
         self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
         if self.state is not State.LOST and now - self._trying_since >= LIFETIME_S:
             self._to(State.LOST)
@@ -136,8 +147,8 @@ class Registration:
 
     def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[MachineEffect]:
         """A Map-Notify came; `raw` is the message whose MAC counts."""
-        sent_at = self._outstanding.get(notify.nonce)
-        if sent_at is None:
+        sent = self._outstanding.get(notify.nonce)
+        if sent is None:
             return [Count("rx_nonce")]
         try:
             verify_mac(raw, self.server.key)
@@ -150,14 +161,15 @@ class Registration:
             return [Count("rx_policy")]
         if why := _refusal(record):
             return [Count("rx_policy"), self._event("register-refused", text=why)]
-        return self._confirm(sent_at, now)
+        sent_at, uplink = sent
+        return [WayAnswered(uplink.address, uplink.ifindex, now - sent_at), *self._confirm(sent_at, now)]
 
     def on_shutdown(self, now: float) -> list[MachineEffect]:
         """The node goes away: withdraw the mapping with TTL 0, best effort."""
         if self.state is State.IDLE:
             return []
         withdrawal = MappingRecord.of(self.eid, ttl_min=0, is_authoritative=True)
-        effects: list[MachineEffect] = [self._send(withdrawal, now), self._event("withdrawn")]
+        effects: list[MachineEffect] = [self._send(withdrawal, self._uplinks()[0], now), self._event("withdrawn")]
         return effects + self._rest()
 
     def _start(self, now: float) -> list[MachineEffect]:
@@ -181,11 +193,14 @@ class Registration:
         record = self._locators.to_record(self.eid, self.policy.ttl_min)
         rlocs = [str(one.address) for one in record.locators]
         event = self._event("register-sent", tries=self.tries, version=self._locators.version, rlocs=rlocs)
-        return [self._send(record, now), Count("tx_map_register"), event]
+        # The first by the best uplink; one that was not answered by all: whichever leads somewhere.
+        uplinks = self._uplinks()[: UPLINKS_AT_ONCE if self.tries > 1 else 1]
+        sent = [self._send(record, uplink, now) for uplink in uplinks]
+        return [*sent, *[Count("tx_map_register")] * len(sent), event]
 
-    def _send(self, record: MappingRecord, now: float) -> SendControl:
+    def _send(self, record: MappingRecord, uplink: LocalLocator, now: float) -> SendControl:
         nonce = self._next_nonce()
-        self._outstanding[nonce] = now
+        self._outstanding[nonce] = now, uplink
         if len(self._outstanding) > MAX_OUTSTANDING:
             del self._outstanding[min(self._outstanding)]
         message = MapRegister(
@@ -196,8 +211,6 @@ class Registration:
             xtr_id=self.policy.xtr_id if self.server.sends_xtr_id else None,
             site_id=self.policy.site_id if self.server.sends_xtr_id else None,
         )
-        uplinks = self._uplinks()
-        uplink = uplinks[max(0, self.tries - TRIES_ON_BEST) % len(uplinks)]
         payload = sign(message, self.server.key)
         return SendControl(payload, self.server.address, source=uplink.address, ifindex=uplink.ifindex)
 
@@ -207,6 +220,8 @@ class Registration:
         self._to(State.REGISTERED)
         self._outstanding.clear()
         self.confirmed_at = self._trying_since = now
+        if is_change or self.since is None:
+            self.since = now
         self.rtt_ms = (now - sent_at) * 1000
         self._wake_at = now + self.policy.interval_s * (1 + JITTER_SHARE * (2 * self._jitter() - 1))
         event = self._event(

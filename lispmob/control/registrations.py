@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import TypeAlias
 
 from lispmob.control.effect import Count, MachineEffect
+from lispmob.control.gate import NonceBook
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.node_config import MapServerPeer, NodeConfig
 from lispmob.control.registration import Registration, RegistrationPolicy
@@ -16,16 +18,18 @@ from lispmob.wire.map_notify import MapNotify
 _Identity: TypeAlias = tuple[EidPrefix, MapServerPeer, RegistrationPolicy]
 """What a registration is made of. When any of it changes, it is another registration."""
 
-NONCE_SPACE = 1 << 64
+NewNonce: TypeAlias = Callable[[], int]
+Growing: TypeAlias = NewNonce | None
+"""Gives numbers that only grow, over restarts too; None: they count from the configuration's `first_nonce`."""
 
 
 class Registrations:
     """Starts, stops and feeds the machines."""
 
-    def __init__(self, config: NodeConfig, *, jitter: Callable[[], float]) -> None:
+    def __init__(self, config: NodeConfig, *, jitter: Callable[[], float], next_nonce: Growing = None) -> None:
         self._jitter = jitter
+        self.nonces = NonceBook(next_nonce or count(config.first_nonce).__next__)
         self._locators = LocatorSet()
-        self._last_nonce = config.first_nonce - 1
         self._machines = {identity: self._make(identity) for identity in _identities(config)}
 
     @property
@@ -73,7 +77,6 @@ class Registrations:
     def on_config(self, config: NodeConfig, now: float) -> list[MachineEffect]:
         """Keep what did not change, withdraw what is gone, start what is new."""
         old, wanted = self._machines, list(dict.fromkeys(_identities(config)))
-        self._last_nonce = max(self._last_nonce, config.first_nonce - 1)
         self._machines = {identity: old.get(identity) or self._make(identity) for identity in wanted}
         still_there = {(eid, server.address) for eid, server, _ in wanted}
         effects: list[MachineEffect] = []
@@ -92,8 +95,7 @@ class Registrations:
 
     def next_nonce(self) -> int:
         """The next nonce of a Map-Register, whatever way it takes."""
-        self._last_nonce = (self._last_nonce + 1) % NONCE_SPACE
-        return self._last_nonce
+        return self.nonces()
 
 
 def _identities(config: NodeConfig) -> list[_Identity]:

@@ -1,7 +1,9 @@
 """Asks the mapping system where an EID is: Map-Requests in ECMs, with fail-over, limits, and an end to trying.
 
-Three things start a lookup: a packet that met no mapping, a mapping in use that grows old, and an SMR. They differ in
-what failure means, so a lookup remembers its reason; for the asking they are the same.
+Four things start a lookup: a packet that met no mapping, a mapping in use that grows old, an SMR, and data from
+somebody whom the mapping of its source does not name. They differ in what failure means, so a lookup remembers its
+reason; for the asking they are the same. The last two are caused by others: they have a share of the table and a budget
+of their own, and there is one of them at a time for each cached prefix.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from lispmob.control.acceptance import Guard, accept_records
+from lispmob.control.agenda import Agenda
 from lispmob.control.effect import (
     CONTROL_PORT,
     Count,
@@ -23,9 +26,11 @@ from lispmob.control.effect import (
     MachineEffect,
     MappingLearned,
     SendControl,
+    WayAnswered,
+    WaysInDoubt,
 )
-from lispmob.control.locator_set import LocatorSet
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.control.locator_set import NEVER, LocalLocator, LocatorSet, Place
+from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
@@ -42,6 +47,12 @@ GLOBAL_INTERVAL_S = 0.05  # ours: 20 Map-Requests per second for misses, and as 
 GLOBAL_BURST = 20
 SMR_INTERVAL_S = 3.0  # RFC 9301, 6.1: SMR-invoked Map-Requests, one per 3 s per EID-Prefix
 SMR_BURST = 3  # ours: somebody who moves twice in a row is still found at once
+MAX_CLAIMS = 64  # ours: lookups that others cause, at a time; misses and refreshes have the rest of the table
+CLAIM_INTERVAL_S = 0.1  # ours: and 10 Map-Requests per second for them
+CLAIM_BURST = 20
+STRANGE_INTERVAL_S = 3.0  # ours: SMRs from one whom the mapping does not name; a mover is one, too
+STRANGE_BURST = 4
+DOUBT_TRIES = 3  # ours: nobody waits for the answer
 LIMITED_EVENT_S = 10.0  # ours
 
 
@@ -51,6 +62,12 @@ class Reason(Enum):
     MISS = "miss"
     REFRESH = "refresh"
     SMR = "smr"
+    DOUBT = "doubt"
+
+    @property
+    def is_claim(self) -> bool:
+        """True for what others can cause."""
+        return self in (Reason.SMR, Reason.DOUBT)
 
 
 class State(Enum):
@@ -93,6 +110,7 @@ class _Transmission:
     sent_at: float
     itr_rlocs: tuple[IpAddress, ...]
     resolver: IpAddress
+    uplink: LocalLocator
 
 
 class Resolver:
@@ -102,13 +120,18 @@ class Resolver:
         self._map_resolvers = tuple(map_resolvers)
         self._new_nonce = new_nonce
         self._locators = LocatorSet()
+        self._heard: frozenset[Place] = frozenset()
         self._lookups: dict[EidPrefix, Lookup] = {}
+        self._claims: dict[EidPrefix, Lookup] = {}  # of those the ones that others caused, by the cached prefix
+        self._agenda: Agenda[EidPrefix] = Agenda()
         self._transmissions: OrderedDict[int, _Transmission] = OrderedDict()  # by nonce, oldest first
         self._preferred: IpAddress | None = None  # the Map-Resolver that answered last
         self._per_prefix: KeyedBuckets[EidPrefix] = KeyedBuckets(RETRY_S)
         self._per_smr: KeyedBuckets[EidPrefix] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
         self._for_misses = TokenBucket(GLOBAL_INTERVAL_S, GLOBAL_BURST)
         self._for_known = TokenBucket(GLOBAL_INTERVAL_S, GLOBAL_BURST)
+        self._for_claims = TokenBucket(CLAIM_INTERVAL_S, CLAIM_BURST)
+        self._strange: KeyedBuckets[int] = KeyedBuckets(STRANGE_INTERVAL_S, STRANGE_BURST)
         self._limited_events = TokenBucket(LIMITED_EVENT_S)
 
     @property
@@ -118,11 +141,23 @@ class Resolver:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while nothing is asked."""
-        return min((lookup.wake_at for lookup in self._lookups.values()), default=None)
+        return self._agenda.first()
+
+    def expects(self, nonce: int) -> bool:
+        """Whether a Map-Reply with this nonce answers a question of ours."""
+        return nonce in self._transmissions
+
+    def asks(self, asked: EidPrefix) -> bool:
+        """Whether a lookup for exactly this is open."""
+        return asked in self._lookups
 
     def on_resolvers(self, map_resolvers: Sequence[IpAddress]) -> None:
         """The configured Map-Resolvers are these now."""
         self._map_resolvers = tuple(map_resolvers)
+
+    def on_heard(self, places: frozenset[Place]) -> None:
+        """From these of our RLOCs a question was answered: they are asked from first."""
+        self._heard = places
 
     def on_locators(self, locators: LocatorSet) -> list[MachineEffect]:
         """Our RLOCs are these now. Open lookups go on from there; without any RLOC they fail."""
@@ -135,9 +170,10 @@ class Resolver:
         """A packet from `source` met no mapping; `destination` is the /32 or /128 of where it goes."""
         known = self._lookups.get(destination)
         if known is not None:
+            self._release(known)
             known.reason = Reason.MISS
-            return []
-        if len(self._lookups) >= MAX_LOOKUPS or self._for_misses.available_at(now) > now:
+            return [] if known.tries else self._ask(known, now)  # what others cause had to wait
+        if self._is_full or self._for_misses.available_at(now) > now:
             effects: list[MachineEffect] = [Count("tx_rate"), DropPending(destination, "rate-limited")]
             if self._limited_events.take(now):
                 effects.append(Event("rate-limited", {"eid": str(destination), "what": "map-request"}))
@@ -147,38 +183,56 @@ class Resolver:
 
     def on_aging(self, prefix: EidPrefix, source: IpAddress | None, now: float) -> list[MachineEffect]:
         """A mapping in use needs a fresh answer. `source`: our EID that talks to it."""
-        if prefix in self._lookups or len(self._lookups) >= MAX_LOOKUPS:
+        if prefix in self._lookups or self._is_full:
             return []
         return self._ask(Lookup(prefix, Reason.REFRESH, source, now, prefix), now)
 
-    def on_smr(self, eid: EidPrefix, cached: EidPrefix, source: IpAddress | None, now: float) -> list[MachineEffect]:
-        """Somebody says that `eid` (a host, inside the cached prefix) has moved. A limit delays the question."""
+    def on_smr(
+        self, eid: EidPrefix, cached: EidPrefix, source: IpAddress | None, now: float, strange: IpAddress | None = None
+    ) -> list[MachineEffect]:
+        """Somebody says that `eid` (a host, inside the cached prefix) has moved. A limit delays the question.
+
+        One question at a time for a cached prefix, whatever hosts are named. `strange`: who says so, if the mapping
+        does not name him.
+        """
         known = self._lookups.get(eid)
-        if known is None:
-            if len(self._lookups) >= MAX_LOOKUPS:
-                return [Count("rx_rate")]
-            return self._ask(Lookup(eid, Reason.SMR, source, now, cached), now)
-        if known.reason is Reason.REFRESH:
+        if known is not None and known.reason is Reason.REFRESH:
             known.reason = Reason.SMR
-        return []
+        if known is not None or cached in self._claims:
+            return []
+        if len(self._claims) >= MAX_CLAIMS or (strange is not None and not self._strange.take(owner_of(strange), now)):
+            return [Count("rx_rate")]
+        return self._claim(Lookup(eid, Reason.SMR, source, now, cached), now)
+
+    def on_doubt(self, eid: EidPrefix, cached: EidPrefix, source: IpAddress | None, now: float) -> list[MachineEffect]:
+        """Data came from a host whose mapping, the cached prefix, does not name the sender, or that has none."""
+        if eid in self._lookups or cached in self._claims:
+            return []
+        if len(self._claims) >= MAX_CLAIMS:
+            return [Count("rx_rate")]
+        return self._claim(Lookup(eid, Reason.DOUBT, source, now, cached), now)
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """Ask again where no answer came; give up after the tenth try."""
         effects: list[MachineEffect] = []
-        for lookup in self.lookups:
-            if lookup.wake_at <= now:
-                effects += self._fail(lookup, "unanswered") if lookup.tries >= MAX_TRIES else self._ask(lookup, now)
+        for asked in self._agenda.due(now):
+            lookup = self._lookups[asked]
+            tries = DOUBT_TRIES if lookup.reason is Reason.DOUBT else MAX_TRIES
+            effects += [WaysInDoubt()] if lookup.tries else []
+            effects += self._fail(lookup, "unanswered") if lookup.tries >= tries else self._ask(lookup, now)
         return effects
 
-    def on_map_reply(self, reply: MapReply, arrived_at: IpAddress, guard: Guard, now: float) -> list[MachineEffect]:
-        """A Map-Reply came, to our address `arrived_at`. Its source proves nothing and is not looked at."""
+    def on_map_reply(
+        self, reply: MapReply, arrived_at: IpAddress, guard: Guard, now: float, source: IpAddress | None = None
+    ) -> list[MachineEffect]:
+        """A Map-Reply came, to our address `arrived_at`. Its source proves nothing; it may only narrow what it says."""
         sent = self._transmissions.get(reply.nonce)
         if sent is None or now - sent.sent_at > NONCE_LIFETIME_S:
             return [Count("rx_nonce")]
         if reply.is_probe or (arrived_at not in sent.itr_rlocs and arrived_at not in guard.own_rlocs):
             return [Count("rx_policy")]
         lookup = sent.lookup
-        records = accept_records(reply.records, lookup.asked, guard)
+        records = accept_records(reply.records, lookup.asked, guard, source)
         if records is None:
             return [Count("rx_policy")]
         self._close(lookup)
@@ -186,36 +240,37 @@ class Resolver:
             lookup.to(State.ANSWERED)
         self._preferred = sent.resolver
         rtt_ms = round((now - sent.sent_at) * 1000, 3)
-        return [MappingLearned(lookup.asked, records, lookup.reason.value, rtt_ms)]
+        answered = WayAnswered(sent.uplink.address, sent.uplink.ifindex, now - sent.sent_at)
+        return [answered, MappingLearned(lookup.asked, records, lookup.reason.value, rtt_ms)]
 
     def _ask(self, lookup: Lookup, now: float) -> list[MachineEffect]:
         """Send one Map-Request, or put it off until the limits allow it."""
         self._lookups[lookup.asked] = lookup
-        resolvers = [one for one in self._by_preference() if one.version in self._locators.families]
-        if not resolvers:
+        ways = self._ways()
+        if not ways:
             return self._fail(lookup, "no-locator" if self._map_resolvers else "no-map-resolver")
-        is_smr = lookup.reason is Reason.SMR
-        total = self._for_misses if lookup.reason is Reason.MISS else self._for_known
+        is_claim = lookup.reason.is_claim
+        total = self._for_claims if is_claim else self._for_misses if lookup.reason is Reason.MISS else self._for_known
         allowed_at = max(total.available_at(now), self._per_prefix.available_at(lookup.asked, now))
-        if is_smr:
+        if is_claim:
             allowed_at = max(allowed_at, self._per_smr.available_at(lookup.limited_as, now))
         if allowed_at > now:
-            lookup.wake_at = allowed_at
+            self._wait(lookup, allowed_at)
             return []
         total.take(now)
         self._per_prefix.take(lookup.asked, now)
-        if is_smr:
+        if is_claim:
             self._per_smr.take(lookup.limited_as, now)
-        resolver = resolvers[lookup.tries % len(resolvers)]
+        resolver, uplink = ways[lookup.tries % len(ways)]
         lookup.tries += 1
-        lookup.wake_at = now + RETRY_S
-        return [self._send(lookup, resolver, now), Count("tx_map_request")]
+        self._wait(lookup, now + RETRY_S)
+        return [self._send(lookup, resolver, uplink, now), Count("tx_map_request")]
 
-    def _send(self, lookup: Lookup, resolver: IpAddress, now: float) -> SendControl:
+    def _send(self, lookup: Lookup, resolver: IpAddress, uplink: LocalLocator, now: float) -> SendControl:
         nonce = self._new_nonce()
         lookup.nonces.add(nonce)
-        itr_rlocs = self._locators.itr_rlocs
-        self._transmissions[nonce] = _Transmission(lookup, now, itr_rlocs, resolver)
+        itr_rlocs = self._locators.itr_rlocs_from(uplink)
+        self._transmissions[nonce] = _Transmission(lookup, now, itr_rlocs, resolver, uplink)
         self._trim(now)
         asked = lookup.asked
         own = EidPrefix.host(lookup.source, asked.instance_id) if lookup.source is not None else None
@@ -234,14 +289,25 @@ class Resolver:
             destination_port=CONTROL_PORT,
             message=request.encode(),
         )
-        uplink = self._locators.best(resolver.version)
-        assert uplink is not None, resolver
         return SendControl(ecm.encode(), resolver, source=uplink.address, ifindex=uplink.ifindex)
 
     def _inner_source(self, family: int) -> IpAddress:
         """An inner source of the family asked for, when no EID of ours has it: an RLOC, or else nothing."""
         uplink = self._locators.best(family)
         return uplink.address if uplink is not None else ip_address("0.0.0.0" if family == 4 else "::")
+
+    def _ways(self) -> list[tuple[IpAddress, LocalLocator]]:
+        """Map-Resolvers and locators to ask from, in the order of trying.
+
+        All resolvers from the best locator, then from the next. Locators that were heard come before those that were
+        not, and those that lead nowhere last.
+        """
+        found: list[tuple[tuple[bool, bool, int], IpAddress, LocalLocator]] = []
+        for resolver in self._by_preference():
+            for place, uplink in enumerate(self._locators.for_family(resolver.version)):
+                is_heard = uplink.place in self._heard
+                found.append(((uplink.priority == NEVER, not is_heard, place), resolver, uplink))
+        return [(resolver, uplink) for _, resolver, uplink in sorted(found, key=lambda one: one[0])]
 
     def _by_preference(self) -> list[IpAddress]:
         """The configured Map-Resolvers in turn, beginning with the one that answered last."""
@@ -253,14 +319,36 @@ class Resolver:
     def _fail(self, lookup: Lookup, why: str) -> list[MachineEffect]:
         """Stop asking. The nonces live on: a late answer is still an answer."""
         lookup.to(State.FAILED)
-        self._lookups.pop(lookup.asked, None)
+        self._forget(lookup)
         return [LookupFailed(lookup.asked, lookup.reason.value, why)]
 
     def _close(self, lookup: Lookup) -> None:
         if self._lookups.get(lookup.asked) is lookup:
-            del self._lookups[lookup.asked]
+            self._forget(lookup)
         for nonce in lookup.nonces:
             self._transmissions.pop(nonce, None)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._lookups) - len(self._claims) >= MAX_LOOKUPS
+
+    def _claim(self, lookup: Lookup, now: float) -> list[MachineEffect]:
+        self._claims[lookup.limited_as] = lookup
+        return self._ask(lookup, now)
+
+    def _release(self, lookup: Lookup) -> None:
+        """It counts among those of others no more."""
+        if self._claims.get(lookup.limited_as) is lookup:
+            del self._claims[lookup.limited_as]
+
+    def _forget(self, lookup: Lookup) -> None:
+        self._lookups.pop(lookup.asked, None)
+        self._agenda.set(lookup.asked, None)
+        self._release(lookup)
+
+    def _wait(self, lookup: Lookup, until: float) -> None:
+        lookup.wake_at = until
+        self._agenda.set(lookup.asked, until)
 
     def _trim(self, now: float) -> None:
         """Forget nonces that are too old to be answered, and the oldest beyond the limit."""

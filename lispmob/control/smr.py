@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final
 
+from lispmob.control.agenda import Agenda
 from lispmob.control.effect import Count, Event, FollowUpDue, MachineEffect, SendControl
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.rate_limit import KeyedBuckets
@@ -58,19 +59,21 @@ class SmrSender:
         self.state = State.QUIET
         self._new_nonce = new_nonce
         self._locators = LocatorSet()
-        self._queue: dict[tuple[IpAddress, EidPrefix], tuple[float, SmrTarget]] = {}  # -> not before, what
+        self._queue: dict[tuple[IpAddress, EidPrefix], SmrTarget] = {}
+        self._agenda: Agenda[tuple[IpAddress, EidPrefix]] = Agenda()
         self._told: set[tuple[IpAddress, EidPrefix]] = set()  # since the last move
         self._follow_ups: tuple[float, ...] = ()
         self._limits: KeyedBuckets[tuple[IpAddress, EidPrefix]] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to tell."""
-        return min((*self._follow_ups[:1], *(at for at, _ in self._queue.values())), default=None)
+        return min((at for at in (*self._follow_ups[:1], self._agenda.first()) if at is not None), default=None)
 
     def on_moved(self, locators: LocatorSet, targets: Iterable[SmrTarget], now: float) -> list[MachineEffect]:
         """Our RLOCs are these now: tell the targets at once. Without RLOCs there is nothing to tell, and no way to."""
         self._locators = locators
         self._queue.clear()
+        self._agenda.clear()
         self._told.clear()
         self._follow_ups = tuple(now + pause_s for pause_s in FOLLOW_UPS_S) if locators else ()
         return self.on_peers(targets, now)
@@ -78,8 +81,9 @@ class SmrSender:
     def on_peers(self, targets: Iterable[SmrTarget], now: float) -> list[MachineEffect]:
         """Tell these as well."""
         for target in targets:
-            if len(self._queue) < MAX_QUEUED and target.rloc.version in self._locators.families:
-                self._queue.setdefault((target.rloc, target.eid), (now, target))
+            key, is_sendable = (target.rloc, target.eid), target.rloc.version in self._locators.families
+            if len(self._queue) < MAX_QUEUED and is_sendable and key not in self._queue:
+                self._put(key, now, target)
         return self._drain(now)
 
     def on_peer_moved(self, targets: Iterable[SmrTarget], now: float) -> list[MachineEffect]:
@@ -108,13 +112,12 @@ class SmrSender:
     def _drain(self, now: float) -> list[MachineEffect]:
         effects: list[MachineEffect] = []
         sent: list[str] = []
-        for key, (not_before, target) in list(self._queue.items()):
-            if not_before > now:
-                continue
+        for key in self._agenda.due(now):
+            target = self._queue[key]
             if len(sent) == BATCH:
-                self._queue[key] = (now + BATCH_INTERVAL_S, target)
+                self._put(key, now + BATCH_INTERVAL_S, target)
             elif (at := self._limits.available_at(key, now)) > now:
-                self._queue[key] = (at, target)
+                self._put(key, at, target)
             else:
                 del self._queue[key]
                 self._limits.take(key, now)
@@ -126,13 +129,17 @@ class SmrSender:
         self._settle()
         return effects
 
+    def _put(self, key: tuple[IpAddress, EidPrefix], not_before: float, target: SmrTarget) -> None:
+        self._queue[key] = target
+        self._agenda.set(key, not_before)
+
     def _solicit(self, target: SmrTarget) -> SendControl:
         uplink = self._locators.best(target.rloc.version)
         assert uplink is not None, target
         message = MapRequest(
             nonce=self._new_nonce(),
             source_eid=from_prefix(target.eid),
-            itr_rlocs=self._locators.itr_rlocs,
+            itr_rlocs=self._locators.itr_rlocs_from(uplink),
             records=(EidRecord.of(target.peer),),
             is_smr=True,
             dont_map_reply=True,

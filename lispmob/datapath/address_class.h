@@ -21,9 +21,11 @@ LM_INLINE bool lm_v4_may_be_eid(uint32_t address)
 
 LM_INLINE bool lm_v6_may_be_eid(uint64_t high, uint64_t low)
 {
-    if (high >> 54 == 0xfe80 >> 6 || high >> 56 == 0xff) /* link-local, multicast */
+    if (high >> 54 == 0xfe80 >> 6 || high >> 54 == 0xfec0 >> 6 || high >> 56 == 0xff) /* link-, site-local, multicast */
         return false;
-    return high != 0 || (low > 1 && low >> 32 != 0xffff); /* unspecified, loopback, IPv4-mapped */
+    if (high == 0x0100000000000000ull) /* discard-only */
+        return false;
+    return high != 0 || (low >> 32 != 0 && low >> 32 != 0xffff); /* unspecified, loopback, IPv4-compatible, IPv4-mapped */
 }
 
 LM_INLINE bool lm_may_be_eid(bool is_v4, uint64_t high, uint64_t low)

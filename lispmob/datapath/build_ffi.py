@@ -39,10 +39,12 @@ PARTS = (
     "segment",
     "send",
     "silence",
+    "source",
     "spread",
     "status",
     "steering",
     "table",
+    "too_big",
     "traffic",
     "uplink",
     "watch",
@@ -66,13 +68,14 @@ struct lm_uplink_spec {
 struct lm_punt {
     uint8_t kind; uint32_t instance_id; struct lm_addr source, destination; uint16_t source_port, destination_port;
     struct lm_addr outer_source; uint16_t outer_source_port; struct lm_addr outer_destination; bool is_registered;
-    int ifindex; uint32_t mtu; bool is_outbound, is_flowing, is_alone; uint32_t status; uint8_t status_width;
-    uint64_t at_ns, before_ns; uint32_t length;
+    int ifindex; uint32_t mtu; uint8_t mtu_source; bool is_outbound, is_flowing, is_alone;
+    uint32_t status; uint8_t status_width; uint64_t at_ns, before_ns; uint32_t length;
     uint8_t payload[4096]; ...;
 };
-struct lm_mtu { struct lm_addr address; uint16_t port; uint32_t mtu; ...; };
+struct lm_mtu { struct lm_addr local, address; uint16_t port; uint32_t mtu; ...; };
 struct lm_config {
-    uint64_t key0, key1; bool is_rtr, is_proxy, copy_dscp, udp_checksum, pins_threads; uint16_t data_port;
+    uint64_t key0, key1; bool is_rtr, is_proxy, copy_dscp, udp_checksum, pins_threads; uint8_t source_check;
+    uint16_t data_port;
     uint32_t proxy_instance_id;
     uint32_t source_port_pool, mark, pending_per_entry, pending_total; uint64_t pending_age_ns; ...;
 };
@@ -110,7 +113,13 @@ size_t lm_engine_drain(struct lm_engine *e, struct lm_punt *into, size_t most);
 void lm_engine_counters(struct lm_engine *e, uint64_t *into);
 size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most);
 struct lm_heard { struct lm_addr source, local; ...; };
+struct lm_near_spec { struct lm_prefix prefix; uint8_t kind; ...; };
+int lm_engine_set_near(struct lm_engine *e, const struct lm_near_spec *near, size_t count);
+void lm_engine_check_sources(struct lm_engine *e, int check);
 size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
+void lm_engine_tell_large(struct lm_engine *e, bool tells);
+void lm_engine_set_mtu(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
+                       uint32_t mtu);
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
 const char *lm_counter_name(unsigned index);
 void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,

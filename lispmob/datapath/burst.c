@@ -73,6 +73,12 @@ static bool may_try_again(struct lm_engine *e, int fd, const struct lm_job *job,
     }
 }
 
+/* The largest inner packet that comes of a job. */
+static size_t size_of(const struct lm_job *job)
+{
+    return job->segments.count ? job->segments.header + job->segments.size : job->inner.length;
+}
+
 static void flush(struct lm_engine *e, struct outbox *box, int fd)
 {
     bool is_second_try = false;
@@ -109,6 +115,7 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
             lm_detour_tell(e, first->path, first->remote);
             lm_peer_check_on_sent(e, first);
             lm_stall_sent(e, first->path, first->now);
+            lm_large_note(e, first, size_of(first));
         }
     }
     box->messages = box->vectors = box->headers = 0;
@@ -225,7 +232,9 @@ static bool is_easy(const struct lm_job *job)
         return false;
     if (s->count == 0)
         return job->inner.length <= lm_room_of(job);
+    /* A run holds one segment at least. */
     return s->header <= SEGMENT_HEADER_MAX && s->header + s->size <= lm_room_of(job) &&
+           LM_DATA_HEADER + s->header + s->size <= RUN_OCTETS &&
            !atomic_load_explicit(&job->path->refuses_runs, memory_order_relaxed);
 }
 

@@ -13,7 +13,14 @@
     X(data_iid)              /* Instance-ID that is not ours */                                                     \
     X(data_inner)            /* inner version, lengths or header checksum; control that is not UDP 4342 */          \
     X(data_notours)          /* inner destination is not our EID, or a tunnel inside the tunnel */                  \
-    X(data_source)           /* inner source is bogus, ours, or (proxy) not registered by the sender */             \
+    X(data_source)           /* inner source is bogus, ours, or its mapping names another sender */                 \
+    X(data_denied)           /* inner destination is one that this proxy forwards nothing to */                     \
+    X(data_local)            /* came from this host itself, or pretends to */                                       \
+    X(data_near)             /* inner source is of a network that an uplink is on: no peer's */                     \
+    X(data_unknown)          /* inner source without a mapping: delivered, and asked about when it says more */     \
+    X(data_unknown_limited)  /* lost: more than a sender without a mapping may say */                               \
+    X(data_moved)            /* of data_source those delivered after all, once the mapping said so */               \
+    X(data_control_limited)  /* control messages in Instance-ID 0xFFFFFF, more than anybody needs to send */        \
     X(data_ecn_drop)         /* congestion was marked on a packet that cannot carry the mark (RFC 6040) */          \
     X(data_ttl)              /* time to live ran out in the tunnel */                                               \
     X(data_ecn_odd)          /* ECN combinations that RFC 6040 wants noticed; delivered */                          \
@@ -57,8 +64,10 @@
     X(icmp_sent)             /* ICMP errors written to the TUN device */                                            \
     X(icmp_limited)          /* ICMP errors not sent: rate limit */                                                 \
     X(icmp_forbidden)        /* ICMP errors not sent: about an ICMP error, a multicast or a later fragment */       \
-    X(mtu_learned)           /* path MTUs learned from the network */                                               \
-    X(mtu_ignored)           /* "too big" not believed: not ours, out of range, or too soon */                      \
+    X(mtu_learned)           /* path MTUs learned from ICMP, or from an uplink that refused a size */               \
+    X(mtu_ignored)           /* "too big" not believed: about no packet of ours, or it says nothing new */          \
+    X(mtu_unproven)          /* "too big" that may be true: a probe finds out */                                    \
+    X(out_large)             /* reports of large packets, whose path may not take them */                           \
     X(punt_lost)             /* reports to the control plane lost: it does not keep up */                           \
     X(uplink_refused)        /* an uplink's socket could not be opened */                                           \
     X(kernel_out_packets)    /* of out_packets those that the kernel moved without us (ebpf tier) */                \

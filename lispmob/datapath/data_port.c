@@ -18,18 +18,27 @@ size_t lm_pktinfo_put(uint8_t *room, const struct lm_addr *source, int ifindex)
     return lm_control_put(room, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
 }
 
-/* The place of the path with this address; path_count when there is none. */
-static size_t place_of(const struct lm_uplinks *uplinks, const struct lm_addr *address)
+/*
+ * The place of the path with this address; path_count when there is none. Where several interfaces have the address, that
+ * of the interface: two modems of one make are two uplinks.
+ */
+static size_t place_of(const struct lm_uplinks *uplinks, const struct lm_addr *address, int ifindex)
 {
-    size_t i = 0;
-    while (i < uplinks->path_count && !lm_addr_equal(&uplinks->paths[i].address, address))
-        i++;
-    return i;
+    size_t found = uplinks->path_count;
+    for (size_t i = 0; i < uplinks->path_count; i++) {
+        if (!lm_addr_equal(&uplinks->paths[i].address, address))
+            continue;
+        if (uplinks->paths[i].ifindex == ifindex)
+            return i;
+        if (found == uplinks->path_count)
+            found = i;
+    }
+    return found;
 }
 
 bool lm_relay_admits(const struct lm_engine *e, const struct lm_outer *outer)
 {
-    size_t place = place_of(e->uplinks, &outer->destination);
+    size_t place = place_of(e->uplinks, &outer->destination, outer->ifindex);
     const struct lm_path *path = place < e->uplinks->path_count ? &e->uplinks->paths[place] : NULL;
     return !path || !path->relays || path->admits_others || lm_locator_set_holds(path->relays, &outer->source);
 }
@@ -61,7 +70,7 @@ void lm_stall_sent(struct lm_engine *e, const struct lm_path *path, uint64_t now
 
 void lm_stall_heard(struct lm_engine *e, const struct lm_outer *outer)
 {
-    size_t place = place_of(e->uplinks, &outer->destination);
+    size_t place = place_of(e->uplinks, &outer->destination, outer->ifindex);
     if (place < e->uplinks->path_count && e->uplinks->paths[place].relays)
         atomic_store_explicit(&e->shared->unanswered[place], 0, memory_order_relaxed);
 }
@@ -131,7 +140,7 @@ int lm_engine_send_control(struct lm_engine *e, const struct lm_addr *source, in
                        .msg_control = control.room};
     LM_SET(m.msg_controllen, lm_pktinfo_put(control.room, source, ifindex));
     lm_share(&e->lock);
-    size_t place = place_of(e->uplinks, source);
+    size_t place = place_of(e->uplinks, source, ifindex);
     int fd = e->receive[!is_v4];
     if (data_port == LM_PORT_EPHEMERAL)
         fd = place < e->uplinks->path_count ? e->uplinks->paths[place].data_fd : -1;

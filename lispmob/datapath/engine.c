@@ -50,6 +50,7 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
         if (specs[i].error)
             lm_count(&e->counters, LM_uplink_refused);
     watch_errors(e, fresh);
+    lm_errors_listen(e, fresh);
     lm_take(&e->lock);
     lm_uplinks_take_relays(fresh, specs, count, e->locators);
     e->uplinks = fresh;
@@ -159,6 +160,7 @@ static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disp
         lm_mirror_entry(e->mirror, e->table, entry);
         lm_mirror_changed(e->mirror);
     }
+    lm_source_release(e, entry);
     lm_locator_set_drop(e->locators, before); /* after the new one was taken: what both name keeps its path MTU */
     return 0;
 }
@@ -316,11 +318,12 @@ size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most)
 {
     size_t count = 0, bucket = 0;
     pthread_mutex_lock(&e->writer); /* keeps the remotes where they are; path MTUs are atomic */
-    for (struct lm_remote *r = NULL; count < most && (r = lm_remote_next(e->locators, &bucket, r));) {
-        uint32_t mtu = atomic_load(&r->state->path_mtu);
-        if (mtu)
-            into[count++] = (struct lm_mtu){r->address, r->port, mtu};
-    }
+    for (struct lm_remote *r = NULL; (r = lm_remote_next(e->locators, &bucket, r));)
+        for (size_t i = 0; i < e->uplinks->path_count && count < most; i++) {
+            uint32_t mtu = atomic_load(&r->state->mtu[i]);
+            if (mtu)
+                into[count++] = (struct lm_mtu){e->uplinks->paths[i].address, r->address, r->port, mtu};
+        }
     pthread_mutex_unlock(&e->writer);
     return count;
 }

@@ -18,6 +18,7 @@
 #include "peer_check.h"
 #include "pending.h"
 #include "punt.h"
+#include "source.h"
 #include "table.h"
 #include "uplink.h"
 
@@ -36,6 +37,7 @@ struct lm_config {
     bool is_rtr;               /* a proxy that passes on what is for an entry of the table without the kernel's help */
     bool is_proxy;             /* any inner source out, any inner destination in; the sender must be registered */
     bool copy_dscp, udp_checksum;
+    uint8_t source_check;      /* enum lm_source_check; changes with both locks held */
     bool pins_threads; /* to a processor each, where there are two */
     uint16_t data_port;
     uint32_t proxy_instance_id; /* the one that a proxy forwards for */
@@ -93,7 +95,8 @@ struct lm_outer {
     size_t run; /* octets of each datagram but the last (UDP_GRO); 0: there is only one */
     uint64_t now;
     bool is_ephemeral;      /* it came to the data port that only one path has */
-    bool has_delivered;
+    bool has_delivered;     /* a packet of it went to the device */
+    bool has_relayed;       /* or on to another node */
     struct lm_data welcome; /* the last that was found to be for us: the next one hardly ever differs */
 };
 
@@ -131,6 +134,8 @@ struct lm_engine {
     atomic_bool heeds_status;       /* status.c */
     struct lm_bucket status_bucket; /* inbound thread */
     struct lm_bucket check_bucket;  /* peer_check.c; the same */
+    struct lm_bucket mtu_bucket;    /* too_big.c; inbound thread */
+    struct lm_bucket large_bucket[2]; /* mtu.c; what the inbound thread relays has one of its own */
     atomic_bool echoes;             /* echo.c */
     struct lm_ask asks[LM_ASKS_MAX];
     pthread_mutex_t heard_lock;
@@ -138,6 +143,7 @@ struct lm_engine {
     struct lm_heard heard_last;          /* the common case: the same peer again */
 
     struct lm_relay *relay;                        /* relay.c; the inbound thread's */
+    struct lm_sources *sources;                    /* source.c; the inbound thread's (sharing), or the control side's (alone) */
 
     int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
     bool has_vnet; /* the TUN device speaks struct virtio_net_hdr */
@@ -149,6 +155,9 @@ struct lm_engine {
     int merge_into;        /* and the descriptor that it will be written to */
     uint8_t *scratch; /* one frame: packets that waited, and fragments; same rule as `pending` */
     uint8_t *fragment, *segment; /* one frame each, same rule */
+    uint8_t *relayed_segment;    /* the same for what is relayed: the inbound thread alone */
+    uint8_t *relayed_fragment;
+    struct lm_bucket relayed_icmp_bucket;
 };
 
 /* device.c: the TUN device; `fd` is one of its lanes */
@@ -160,11 +169,13 @@ bool lm_device_write_merged(struct lm_engine *e, int fd, const struct lm_merge *
 
 /* send.c: the long way, that knows what to do when an uplink refuses. */
 void lm_send(struct lm_engine *e, struct lm_job *job);
-/* Segment `index` of a super-packet as a job of its own, in e->segment. */
+/* Segment `index` of a super-packet as a job of its own, in the buffer of the thread whose job it is. */
 struct lm_job lm_segment_job(struct lm_engine *e, const struct lm_job *job, size_t index);
 void lm_sent(struct lm_engine *e, size_t packets, size_t octets, uint64_t now);
 /* The largest inner packet that leaves whole. */
 uint32_t lm_room_of(const struct lm_job *job);
+/* What the outer headers to this remote add to an inner packet, in octets. */
+uint32_t lm_overhead(const struct lm_remote *remote);
 /* ICMP about a job; about the first segment of a super-packet. */
 void lm_icmp_tell(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *job);
 
@@ -209,10 +220,26 @@ bool lm_engine_ask_echo(struct lm_engine *e, const struct lm_addr *address, bool
 /* inbound.c */
 void *lm_inbound_run(void *engine);
 
-/* mtu.c: empties a socket's error queue; believes what RFC 9300 section 7.2 lets it. */
+/* too_big.c: empties a socket's error queue; believes what RFC 9300 section 7.2 lets it. */
 void lm_errors_read(struct lm_engine *e, int fd);
+/* Errors of the sockets that receive are of interest as far as data leaves from them, too. */
+void lm_errors_listen(struct lm_engine *e, const struct lm_uplinks *uplinks);
+
+/* mtu.c */
 /* The largest outer packet that reaches the remote by this path. */
-uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote, uint64_t now);
+uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote);
+/* The kernel refuses packets of that size: the MTU of this path to this remote is smaller. */
+void lm_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd);
+/* It is so many octets from now on; whoever sends, sees it with the next packet. */
+void lm_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
+                  uint32_t mtu, enum lm_mtu_source source);
+/* An inner packet of that size was sent, or would have been: large ones are reported now and then. */
+void lm_large_note(struct lm_engine *e, const struct lm_job *job, size_t inner);
+/* Report large packets, or not: whoever wants to know probes. */
+void lm_engine_tell_large(struct lm_engine *e, bool tells);
+/* The control plane found out how large packets from an address of ours to a locator may be; 0: as the uplink has it. */
+void lm_engine_set_mtu(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
+                       uint32_t mtu);
 
 /* silence.c: packets left for a locator, or came from one. The outbound thread asks when to look, and looks. */
 void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t octets);
@@ -307,7 +334,7 @@ void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, 
                             const struct lm_addr *head);
 
 struct lm_mtu {
-    struct lm_addr address;
+    struct lm_addr local, address;
     uint16_t port;
     uint32_t mtu;
 };

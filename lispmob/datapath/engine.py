@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -22,8 +21,11 @@ from lispmob.datapath.model import (
     ForwardingLocator,
     Miss,
     MtuLearned,
+    Near,
+    PathMtu,
     Punt,
     Silent,
+    SourceCheck,
     Stalled,
     Stranger,
     TrafficResumed,
@@ -80,7 +82,7 @@ class Engine:
         self.eids: tuple[EidPrefix, ...] = ()
         self.ifindex = 0
         self._tier = tier.Tier()
-        self._handle = lib.lm_engine_new(_config(config))
+        self._handle = lib.lm_engine_new(marshal.config(config))
         if self._handle == ffi.NULL:
             raise MemoryError("datapath")
         self._punts = ffi.new("struct lm_punt[]", _BATCH)
@@ -237,6 +239,15 @@ class Engine:
         prefixes, count = marshal.prefixes(EidPrefix.host(address) for address in addresses)
         _check(lib.lm_engine_set_guard(self._engine, prefixes, count))
 
+    def set_near(self, near: Near) -> None:
+        """These addresses are near us now; without it only the uplinks' own are known to be."""
+        specs, count = marshal.near(near)
+        _check(lib.lm_engine_set_near(self._engine, specs, count))
+
+    def check_sources(self, check: SourceCheck) -> None:
+        """Judge inner sources so from the next packet on."""
+        lib.lm_engine_check_sources(self._engine, marshal.SOURCE_CHECKS[check])
+
     def install(self, entry: ForwardingEntry) -> None:
         """Add or replace; packets that waited for it leave before this returns. At most 32 locators count."""
         prefix, _ = marshal.prefixes([entry.prefix])
@@ -278,10 +289,7 @@ class Engine:
         `one_sided_s` counts instead when nothing has come from it for a while; never less than the other. A peer may
         answer from another locator: all that have the same `head`, one of them, are watched together, too.
         """
-        address, first = ffi.new("struct lm_addr *"), ffi.new("struct lm_addr *")
-        marshal.put_address(address, locator)
-        if head is not None:
-            marshal.put_address(first, head)
+        address, first = marshal.one_address(locator), marshal.one_address(head)
         quick, slow = int((patience_s or 0.0) * 1e9), int(one_sided_s * 1e9)
         lib.lm_engine_set_patience(self._engine, address, quick, slow, first)
 
@@ -295,8 +303,7 @@ class Engine:
 
     def ask_echo(self, locator: IpAddress, nonce: int | None) -> bool:
         """Have data to this locator ask for 24 bits until they come back (Echoed), or no more; False: not asked."""
-        address = ffi.new("struct lm_addr *")
-        marshal.put_address(address, locator)
+        address = marshal.one_address(locator)
         return bool(lib.lm_engine_ask_echo(self._engine, address, nonce is not None, nonce or 0))
 
     def data_socket(self, family: int) -> int:
@@ -314,9 +321,7 @@ class Engine:
         data_port: DataPortName = "fixed",
     ) -> bool:
         """Send one datagram from the port that the data of `source` leaves from; False when it was refused."""
-        own, remote = ffi.new("struct lm_addr *"), ffi.new("struct lm_addr *")
-        marshal.put_address(own, source)
-        marshal.put_address(remote, destination)
+        own, remote = marshal.one_address(source), marshal.one_address(destination)
         chosen = marshal.DATA_PORTS[data_port]
         error = lib.lm_engine_send_control(self._engine, own, ifindex, chosen, remote, port, payload, len(payload))
         return not error
@@ -361,25 +366,20 @@ class Engine:
         """What would become of a packet of this flow; nothing is sent, counted or kept."""
         return ask(self._engine, question)
 
+    def tell_large(self, tells: bool) -> None:
+        """Report LargeSent from now on, for each remote every two seconds at most; or no more."""
+        lib.lm_engine_tell_large(self._engine, tells)
+
+    def set_path_mtu(self, path: PathMtu) -> None:
+        """Send no larger packets this way; until the uplinks are others, or no mapping names the remote."""
+        local, remote = marshal.one_address(path.local), marshal.one_address(path.locator)
+        lib.lm_engine_set_mtu(self._engine, local, remote, path.port, path.mtu_bytes)
+
     def path_mtus(self) -> dict[IpAddress, int]:
-        """Outer path MTUs (octets) learned from the network, by locator."""
-        learned = ffi.new("struct lm_mtu[]", _KEPT_MAX)
-        count = lib.lm_engine_mtus(self._engine, learned, _KEPT_MAX)
-        return {marshal.address(learned[i].address): int(learned[i].mtu) for i in range(count)}
-
-
-def _config(config: EngineConfig) -> Any:
-    c = ffi.new("struct lm_config *")
-    c.key0, c.key1 = secrets.randbits(64), secrets.randbits(64)
-    c.is_rtr = config.is_rtr
-    c.is_proxy = config.role == "proxy"
-    c.copy_dscp, c.udp_checksum = config.copy_dscp, config.udp_checksum
-    c.pins_threads = config.pin_threads
-    c.data_port, c.source_port_pool, c.mark = config.data_port, config.source_port_pool, config.mark
-    c.proxy_instance_id = config.proxy_instance_id
-    c.pending_per_entry, c.pending_total = config.pending_per_entry, config.pending_total
-    c.pending_age_ns = int(config.pending_age_s * 1e9)
-    return c
+        """Outer path MTUs (octets) that are known, by locator: the smallest of our paths there."""
+        found = ffi.new("struct lm_mtu[]", _KEPT_MAX)
+        count = lib.lm_engine_mtus(self._engine, found, _KEPT_MAX)
+        return marshal.smallest_mtus(found, count)
 
 
 def _counter_names() -> tuple[str, ...]:

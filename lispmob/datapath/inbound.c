@@ -109,7 +109,8 @@ static bool is_tunnel_in_tunnel(const struct lm_inner *inner)
 }
 
 /* The rules of an ETR for whom it delivers, from whom: LM_COUNTER_COUNT when all hold, else the reason. */
-static enum lm_counter judge(const struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
+static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer,
+                             bool *is_proven)
 {
     const struct lm_inner *inner = &data->inner;
     uint32_t iid = data->instance_id;
@@ -126,7 +127,10 @@ static enum lm_counter judge(const struct lm_engine *e, const struct lm_data *da
         lm_uplinks_owns(e->uplinks, &inner->source) || !lm_relay_admits(e, outer))
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)
-        return LM_COUNTER_COUNT;
+        return lm_source_judge(e, data, outer, is_proven);
+    const struct lm_entry *to = lm_table_lookup(e->table, iid, &inner->destination);
+    if (to && to->kind == LM_PROHIBIT)
+        return LM_data_denied;
     const struct lm_entry *sender = lm_table_lookup(e->table, iid, &inner->source);
     if (!sender || sender->kind != LM_ENCAPSULATE || !lm_locator_set_holds(sender->value, &outer->source))
         return LM_data_source;
@@ -147,27 +151,33 @@ static void pass_control(struct lm_engine *e, const uint8_t *packet, const struc
                              .outer_destination = outer->destination,
                              .ifindex = outer->ifindex};
     const uint8_t *udp = packet + inner->header;
-    if (lm_peer_check_take(e, udp + 8, (size_t)lm_get16(udp + 4) - 8, outer))
+    if (!lm_source_admits_control(e, outer))
+        lm_count(&e->counters, LM_data_control_limited);
+    else if (lm_peer_check_take(e, udp + 8, (size_t)lm_get16(udp + 4) - 8, outer))
         return;
-    if (lm_punt_put(&e->punts, &report, udp + 8, (size_t)lm_get16(udp + 4) - 8))
+    else if (lm_punt_put(&e->punts, &report, udp + 8, (size_t)lm_get16(udp + 4) - 8))
         lm_count(&e->counters, LM_data_control);
 }
 
-static bool is_welcome(struct lm_engine *e, const struct lm_data *data, struct lm_outer *outer)
+static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data, struct lm_outer *outer)
 {
     const struct lm_inner *now = &data->inner, *before = &outer->welcome.inner;
     if (before->version && data->instance_id == outer->welcome.instance_id && now->protocol == before->protocol &&
         now->has_ports == before->has_ports && now->destination_port == before->destination_port &&
         lm_addr_equal(&now->source, &before->source) && lm_addr_equal(&now->destination, &before->destination))
         return true;
-    enum lm_counter why = judge(e, data, outer);
+    bool is_proven = true;
+    enum lm_counter why = judge(e, data, outer, &is_proven);
     if (e->config.is_rtr && (why == LM_data_source || why == LM_COUNTER_COUNT))
         lm_relay_note(e, data, outer, why == LM_COUNTER_COUNT);
     if (why == LM_COUNTER_COUNT) {
-        outer->welcome = *data;
+        if (is_proven)
+            outer->welcome = *data;
         return true;
     }
     lm_count(&e->counters, why);
+    if (why == LM_data_source && e->config.source_check >= LM_CHECK_LOOSE)
+        lm_source_keep(e, packet, data, outer);
     return false;
 }
 
@@ -243,14 +253,16 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
         lm_count(&e->counters, refusals[verdict]);
         return;
     }
-    if (!is_welcome(e, &data, outer))
+    if (!is_welcome(e, packet, &data, outer))
         return;
     note_flags(e, data.flags);
     lm_status_on_data(e, &data, outer);
     lm_echo_on_data(e, &data, outer);
     lm_stall_heard(e, outer);
-    if (e->config.is_rtr && lm_relay_take(e, packet, &data, outer))
+    if (e->config.is_rtr && lm_relay_take(e, packet, &data, outer)) {
+        outer->has_relayed = true;
         return;
+    }
     deliver(e, packet, &data.inner, outer);
 }
 
@@ -258,19 +270,24 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
 static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, struct lm_outer *outer)
 {
     size_t step = outer->run && outer->run < length ? outer->run : length;
+    if (lm_source_is_local(e, outer)) {
+        lm_count_many(&e->counters, LM_data_local, step ? (length + step - 1) / step : 1);
+        return;
+    }
     for (size_t at = 0; at < length || at == 0; at += step) {
         arrive(e, octets + at, length - at < step ? length - at : step, outer);
         if (step == 0)
             break;
     }
+    if (outer->has_delivered || outer->has_relayed)
+        note_heard(e, outer);
     if (!outer->has_delivered)
         return;
     lm_traffic_note(e, LM_INBOUND, outer->now);
-    note_heard(e, outer);
     lm_silence_on_heard(e, outer);
 }
 
-static void receive(struct lm_engine *e, int fd)
+static void receive(struct lm_engine *e, int fd, bool has_error)
 {
     static _Thread_local struct arrival arrivals[LM_BATCH];
     static _Thread_local struct mmsghdr messages[LM_BATCH];
@@ -285,13 +302,19 @@ static void receive(struct lm_engine *e, int fd)
                                               .msg_control = a->control.room,
                                               .msg_controllen = sizeof a->control.room};
     }
-    int count = recvmmsg(fd, messages, (unsigned)most, MSG_DONTWAIT, NULL);
-    if (count <= 0)
-        return;
-    uint64_t now = lm_now();
-    size_t octets = 0;
+    /* With the lock: what is not ours any more may be closed, and somebody else's by now. */
     lm_share(&e->lock);
     bool is_ephemeral = lm_uplinks_receives(e->uplinks, fd);
+    bool is_ours = is_ephemeral || fd == e->receive[0] || fd == e->receive[1];
+    if (is_ours && has_error)
+        lm_errors_read(e, fd); /* behind a NAT data is sent from it, too */
+    int count = is_ours ? recvmmsg(fd, messages, (unsigned)most, MSG_DONTWAIT, NULL) : 0;
+    if (count <= 0) {
+        lm_unshare(&e->lock);
+        return;
+    }
+    uint64_t now = lm_now();
+    size_t octets = 0;
     for (int i = 0; i < count; i++) {
         const struct msghdr *m = &messages[i].msg_hdr;
         octets += messages[i].msg_len;
@@ -339,10 +362,8 @@ void *lm_inbound_run(void *engine)
                 return NULL;
             bool receives = fd == e->receive[0] || fd == e->receive[1] ||
                             ((events[i].events & EPOLLIN) && fd != atomic_load_explicit(&e->watch, memory_order_relaxed));
-            if (receives && (events[i].events & EPOLLERR))
-                lm_errors_read(e, fd); /* behind a NAT data is sent from it, too */
             if (receives)
-                receive(e, fd);
+                receive(e, fd, (events[i].events & EPOLLERR) != 0);
             else
                 read_errors(e, fd);
         }

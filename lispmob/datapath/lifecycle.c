@@ -91,10 +91,14 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     e->scratch = map_room(LM_FRAME_SIZE);
     e->fragment = map_room(LM_FRAME_SIZE);
     e->segment = map_room(LM_FRAME_SIZE);
+    e->relayed_segment = map_room(LM_FRAME_SIZE);
+    e->relayed_fragment = map_room(LM_FRAME_SIZE);
     e->relay = config->is_rtr ? lm_relay_new() : NULL;
+    e->sources = lm_sources_new();
     bool has_frames = frames_make(&e->out_frames) && frames_make(&e->in_frames);
     bool has_locks = locks_make(e);
-    bool has_rooms = e->scratch && e->fragment && e->segment && (e->relay || !config->is_rtr);
+    bool has_rooms = e->sources && e->scratch && e->fragment && e->segment && e->relayed_segment &&
+                     e->relayed_fragment && (e->relay || !config->is_rtr);
     if (punts == 0 && e->table && e->eids && e->guard && e->instances && e->locators && e->uplinks && e->pending &&
         e->stalled && e->hold.packets && has_rooms && has_frames && has_locks)
         return e;
@@ -111,10 +115,8 @@ static int receive_v4(int fd, uint16_t port)
 {
     struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(port)};
     int error = option(fd, IPPROTO_IP, IP_PKTINFO, 1);
-    if (!error) /* behind a NAT data leaves from here */
-        error = option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
-    if (!error)
-        error = option(fd, IPPROTO_IP, IP_RECVERR, 1);
+    if (!error) /* behind a NAT data leaves from here; errors are listened to then, and then only (too_big.c) */
+        error = option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
     if (!error)
         error = option(fd, IPPROTO_IP, IP_RECVTTL, 1);
     if (!error)
@@ -129,9 +131,7 @@ static int receive_v6(int fd, uint16_t port)
     if (!error)
         error = option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
     if (!error)
-        error = option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO);
-    if (!error)
-        error = option(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+        error = option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
     if (!error)
         error = option(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
     if (!error)
@@ -260,11 +260,12 @@ void lm_engine_free(struct lm_engine *e)
     for (size_t i = 0; i < 2; i++)
         if (frames[i]->room)
             munmap(frames[i]->room, (size_t)LM_BATCH * LM_FRAME_SIZE);
-    uint8_t *single[] = {e->scratch, e->fragment, e->segment};
+    uint8_t *single[] = {e->scratch, e->fragment, e->segment, e->relayed_segment, e->relayed_fragment};
     for (size_t i = 0; i < sizeof single / sizeof *single; i++)
         if (single[i])
             munmap(single[i], LM_FRAME_SIZE);
     lm_relay_free(e->relay);
+    lm_sources_free(e->sources);
     lm_pending_free(e->pending);
     lm_pending_free(e->stalled);
     lm_pending_free(e->hold.packets);

@@ -335,8 +335,19 @@ bool lm_locator_set_holds(const struct lm_locator_set *set, const struct lm_addr
 void lm_remotes_forget(const struct lm_locators *all)
 {
     for (size_t i = 0; i < all->remote_buckets; i++)
-        for (struct lm_remote *remote = all->remotes[i]; remote; remote = remote->next)
-            atomic_store_explicit(&remote->state->path_mtu, 0, memory_order_relaxed);
+        for (struct lm_remote *remote = all->remotes[i]; remote; remote = remote->next) {
+            for (size_t place = 0; place < LM_SHARED_PATHS; place++)
+                atomic_store_explicit(&remote->state->mtu[place], 0, memory_order_relaxed);
+            atomic_store_explicit(&remote->state->large_paths, 0, memory_order_relaxed);
+        }
+}
+
+void lm_remotes_set_mtu(const struct lm_locators *all, const struct lm_addr *address, uint16_t port, size_t place,
+                        uint32_t mtu)
+{
+    for (struct lm_remote *r = lm_remote_find(all, address, port); r; r = r->next)
+        if (r->port == port && lm_addr_equal(&r->address, address))
+            atomic_store_explicit(&r->state->mtu[place], (uint16_t)mtu, memory_order_relaxed);
 }
 
 struct lm_remote *lm_remote_next(const struct lm_locators *all, size_t *bucket, struct lm_remote *last)

@@ -79,7 +79,10 @@ struct lm_remote *lm_locator_choose(const struct lm_locator_set *set, unsigned f
 unsigned lm_locator_best_families(const struct lm_locator_set *set, unsigned families);
 bool lm_locator_set_holds(const struct lm_locator_set *set, const struct lm_addr *address);
 struct lm_remote *lm_remote_find(const struct lm_locators *all, const struct lm_addr *address, uint16_t port);
-/* Forgets all learned path MTUs: they belonged to the uplinks of before. */
+/* The MTU of a path, by its place, to all remotes of this address and port; 0: none is known. */
+void lm_remotes_set_mtu(const struct lm_locators *all, const struct lm_addr *address, uint16_t port, size_t place,
+                        uint32_t mtu);
+/* Forgets all path MTUs: they belonged to the uplinks of before. */
 void lm_remotes_forget(const struct lm_locators *all);
 /* Puts a remote into the list of those that are watched for silence, or takes it out; exclusive. */
 void lm_remote_watch(struct lm_locators *all, struct lm_remote *remote, bool is_watched);

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import Any, Final
 
 from lispmob.datapath import _lispdp
 from lispmob.datapath.model import (
     ControlPacket,
     Echoed,
+    EngineConfig,
     ForwardingLocator,
     HeardAgain,
+    LargeSent,
     Miss,
     MtuLearned,
+    MtuSourceName,
+    Near,
     Punt,
     Silent,
+    SourceCheck,
+    SourceDoubted,
     Stalled,
     StatusBits,
     Stranger,
@@ -31,14 +38,51 @@ PRIORITY_NEVER = 255
 _MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD, _STATUS, _ECHOED = range(
     1, 11
 )  # enum lm_punt_kind
+_LARGE, _SOURCE = 12, 13
+_MTU_SOURCES: tuple[MtuSourceName, ...] = ("icmp", "unproven", "interface")  # enum lm_mtu_source
+SOURCE_CHECKS: Final[dict[SourceCheck, int]] = {"off": 1, "loose": 2, "strict": 3}  # enum lm_source_check
+_NEAR_OWN, _NEAR_LINK, _NEAR_PROXY = 1, 2, 3  # enum lm_near
 DATA_PORTS = {"pool": 0, "fixed": 1, "ephemeral": 2}  # enum lm_data_port
 NO_NAT = Traversal()
+
+
+def config(config: EngineConfig) -> Any:
+    """A struct lm_config, with a key of its own."""
+    c = ffi.new("struct lm_config *")
+    c.key0, c.key1 = secrets.randbits(64), secrets.randbits(64)
+    c.is_rtr = config.is_rtr
+    c.is_proxy = config.role == "proxy"
+    c.source_check = SOURCE_CHECKS[config.source_check]
+    c.copy_dscp, c.udp_checksum = config.copy_dscp, config.udp_checksum
+    c.pins_threads = config.pin_threads
+    c.data_port, c.source_port_pool, c.mark = config.data_port, config.source_port_pool, config.mark
+    c.proxy_instance_id = config.proxy_instance_id
+    c.pending_per_entry, c.pending_total = config.pending_per_entry, config.pending_total
+    c.pending_age_ns = int(config.pending_age_s * 1e9)
+    return c
 
 
 def put_address(into: Any, address: IpAddress) -> None:
     """Set a struct lm_addr."""
     into.family = address.version
     ffi.buffer(into.octets)[:] = address.packed.ljust(16, b"\0")
+
+
+def one_address(address: IpAddress | None) -> Any:
+    """A struct lm_addr of its own; None: no address."""
+    made = ffi.new("struct lm_addr *")
+    if address is not None:
+        put_address(made, address)
+    return made
+
+
+def smallest_mtus(found: Any, count: int) -> dict[IpAddress, int]:
+    """Of an array of struct lm_mtu the smallest for each locator, in octets."""
+    smallest: dict[IpAddress, int] = {}
+    for one in (found[i] for i in range(count)):
+        locator = address(one.address)
+        smallest[locator] = min(int(one.mtu), smallest.get(locator, int(one.mtu)))
+    return smallest
 
 
 def put_locator(into: Any, locator: ForwardingLocator) -> None:
@@ -85,6 +129,18 @@ def prefixes(prefixes: Iterable[EidPrefix]) -> tuple[Any, int]:
     return made, len(wanted)
 
 
+def near(near: Near) -> tuple[Any, int]:
+    """An array of struct lm_near_spec, and how many it holds; what is several things counts as the worst of them."""
+    kinds = dict.fromkeys((EidPrefix.host(one) for one in near.proxies), _NEAR_PROXY)
+    kinds.update(dict.fromkeys(near.links, _NEAR_LINK))
+    kinds.update(dict.fromkeys((EidPrefix.host(one) for one in near.own), _NEAR_OWN))
+    made = ffi.new("struct lm_near_spec[]", max(1, len(kinds)))
+    for c, (prefix, kind) in zip(made, kinds.items(), strict=False):
+        c.prefix.instance_id, c.prefix.length, c.kind = 0, prefix.mask_len, kind
+        put_address(c.prefix.address, prefix.address)
+    return made, len(kinds)
+
+
 def prefix(c: Any) -> EidPrefix:
     """What a struct lm_prefix holds."""
     return EidPrefix.make(address(c.address), c.length, c.instance_id)
@@ -95,7 +151,10 @@ def punt(c: Any) -> Punt:
     if c.kind == _MISS:
         return Miss(address(c.source), address(c.destination), c.instance_id)
     if c.kind == _MTU:
-        return MtuLearned(address(c.destination), c.mtu)
+        source = _MTU_SOURCES[c.mtu_source]
+        return MtuLearned(address(c.destination), c.mtu, address(c.source), c.destination_port, source)
+    if c.kind == _LARGE:
+        return LargeSent(address(c.destination), address(c.source), c.destination_port)
     if c.kind == _SILENT:
         return Silent(address(c.destination), c.is_flowing, c.is_alone)
     if c.kind == _HEARD:
@@ -106,6 +165,8 @@ def punt(c: Any) -> Punt:
         return Echoed(address(c.destination), address(c.source))
     if c.kind == _STATUS:
         return StatusBits(address(c.source), c.instance_id, address(c.outer_source), c.status, c.status_width)
+    if c.kind == _SOURCE:
+        return SourceDoubted(address(c.source), c.instance_id, address(c.outer_source))
     if c.kind == _STALLED:
         return Stalled(address(c.source), c.ifindex)
     if c.kind == _STRANGER:

@@ -183,8 +183,10 @@ static void copy_state(struct lm_remote_state *into, struct lm_remote_state *fro
     atomic_store(&into->coped_at, atomic_load(&from->coped_at));
     atomic_store(&into->check_at, atomic_load(&from->check_at));
     atomic_store(&into->unanswered_checks, atomic_load(&from->unanswered_checks));
-    atomic_store(&into->learned_at, atomic_load(&from->learned_at));
-    atomic_store(&into->path_mtu, atomic_load(&from->path_mtu));
+    for (size_t i = 0; i < LM_SHARED_PATHS; i++)
+        atomic_store(&into->mtu[i], atomic_load(&from->mtu[i]));
+    atomic_store(&into->large_at, atomic_load(&from->large_at));
+    atomic_store(&into->large_paths, atomic_load(&from->large_paths));
     atomic_store(&into->head, atomic_load(&from->head));
     copy_silence(&into->silence, &from->silence);
     copy_silence(&into->company, &from->company);

@@ -42,6 +42,24 @@ class ForwardingLocator:
     socket: int = -1
 
 
+MtuSourceName: TypeAlias = Literal["icmp", "unproven", "interface"]
+SourceCheck: TypeAlias = Literal["off", "loose", "strict"]
+"""Which inner sources are believed: any; those that no mapping contradicts; those whose mapping names the sender."""
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """What is known of the addresses near us, for the check of sources.
+
+    `own`: of this host, which sends us nothing. `links`: the networks of the uplinks, where no EID of a peer is.
+    `proxies`: PITRs, PETRs and RTRs, who may pass on packets of anybody.
+    """
+
+    own: frozenset[IpAddress] = frozenset()
+    links: frozenset[EidPrefix] = frozenset()
+    proxies: frozenset[IpAddress] = frozenset()
+
+
 DataPortName: TypeAlias = Literal["pool", "fixed", "ephemeral"]
 """The port that data leaves from: any, 4341, or one that the kernel chose for this address and that receives too."""
 
@@ -112,6 +130,7 @@ class EngineConfig:
     mark: int = 0  # SO_MARK on outer packets, 0: none
     mark_mask: int = 0  # the bits of packet marks that name an uplink; 0: no lanes, all packets are alike
     offload: bool = True  # super-packets on the TUN device
+    source_check: SourceCheck = "off"  # role node: whose word an inner source is; lispd asks for "loose"
     pin_threads: bool = False  # one processor for each thread, the last ones that this process may use
 
     def __post_init__(self) -> None:
@@ -150,9 +169,35 @@ class ControlPacket:
 
 @dataclass(frozen=True, slots=True)
 class MtuLearned:
-    """The network told us the path MTU to a locator, in octets of the outer packet."""
+    """Packets from `local` to a locator are too big: larger than so many octets, outer header and all.
+
+    `source`: "icmp", about a packet of ours; "unproven", ICMP that may be about one, and nothing follows from it yet;
+    "interface", the uplink itself refused.
+    """
 
     locator: IpAddress
+    mtu_bytes: int
+    local: IpAddress
+    port: int
+    source: MtuSourceName
+
+
+@dataclass(frozen=True, slots=True)
+class LargeSent:
+    """Large packets leave for a locator, from `local`; told now and then. Does the path take them?"""
+
+    locator: IpAddress
+    local: IpAddress
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class PathMtu:
+    """How large outer packets from an address of ours to a remote may be at present, in octets."""
+
+    local: IpAddress
+    locator: IpAddress
+    port: int
     mtu_bytes: int
 
 
@@ -229,8 +274,28 @@ class Stranger:
     is_registered: bool
 
 
+@dataclass(frozen=True, slots=True)
+class SourceDoubted:
+    """Data came whose inner source has no mapping, or one that does not name who sent it. Once in 3 s for a source."""
+
+    source: IpAddress
+    instance_id: int
+    outer_source: IpAddress
+
+
 Punt: TypeAlias = (
-    Miss | ControlPacket | MtuLearned | TrafficResumed | Silent | HeardAgain | Stalled | Stranger | StatusBits | Echoed
+    Miss
+    | ControlPacket
+    | MtuLearned
+    | LargeSent
+    | TrafficResumed
+    | Silent
+    | HeardAgain
+    | Stalled
+    | Stranger
+    | StatusBits
+    | Echoed
+    | SourceDoubted
 )
 
 # Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.
@@ -242,6 +307,11 @@ LOSSES: Final = frozenset(
         "data_inner",
         "data_notours",
         "data_source",
+        "data_denied",
+        "data_local",
+        "data_near",
+        "data_unknown_limited",
+        "data_control_limited",
         "data_ecn_drop",
         "data_ttl",
         "in_truncated",

@@ -1,17 +1,22 @@
-/* Path MTU: what the network tells about our outer packets, and what we make of it. */
-#include <errno.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
+/*
+ * Path MTUs: how large an outer packet from a path of ours to a remote may be, and when that is worth a question.
+ *
+ * The control plane finds them out with probes (control/path_mtu.py). It looks at pairs of locators that large packets
+ * leave for, which are reported here, for each remote once in a while. ICMP (too_big.c) and uplinks that refuse a size
+ * are quicker, where they are to be believed.
+ */
+#include <net/if.h>
+#include <sys/ioctl.h>
 #include <time.h>
 
-#include <linux/errqueue.h> /* needs struct timespec of time.h */
-
 #include "engine.h"
-#include "message.h"
 
 #define SECOND UINT64_C(1000000000)
-#define FORGET (600 * SECOND) /* RFC 1191 section 6.3 */
-#define ERRORS_AT_ONCE 64     /* the rest waits for the next wake-up */
+#define LARGE_AGAIN_NS (2 * SECOND)   /* between reports about one remote */
+#define LARGE_LATER_NS (SECOND / 5)   /* when there are too many of others */
+#define LARGE_PER_SECOND 50
+#define LARGE_BURST 50
+#define REFUSED_STEP 40u /* where the kernel takes less than the MTU of the interface, and does not say how much */
 
 uint64_t lm_now(void)
 {
@@ -20,104 +25,88 @@ uint64_t lm_now(void)
     return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
 }
 
-uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote, uint64_t now)
+uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote)
 {
-    uint32_t learned = atomic_load_explicit(&remote->state->path_mtu, memory_order_relaxed);
-    if (learned == 0 || learned >= path->mtu)
-        return path->mtu;
-    uint64_t at = atomic_load_explicit(&remote->state->learned_at, memory_order_relaxed);
-    return now > at && now - at > FORGET ? path->mtu : learned;
+    uint32_t found = atomic_load_explicit(&remote->state->mtu[path->place], memory_order_relaxed);
+    return found && found < path->mtu ? found : path->mtu;
 }
 
-static struct lm_addr from_sockaddr(const struct sockaddr_storage *name, uint16_t *port)
+void lm_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
+                  uint32_t mtu, enum lm_mtu_source source)
 {
-    struct lm_addr address = {0};
-    if (name->ss_family == AF_INET) {
-        const struct sockaddr_in *v4 = (const struct sockaddr_in *)name;
-        address = lm_addr_make(4, (const uint8_t *)&v4->sin_addr);
-        *port = ntohs(v4->sin_port);
-    } else if (name->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)name;
-        if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
-            address = lm_addr_make(4, v6->sin6_addr.s6_addr + 12);
-        else
-            address = lm_addr_make(6, v6->sin6_addr.s6_addr);
-        *port = ntohs(v6->sin6_port);
-    }
-    return address;
-}
-
-/*
- * The kernel has matched the quoted source address and port with the socket. Left to check: the destination is a
- * locator in use, the value is in range and smaller than now, at most one change per locator and second.
- */
-static void learn(struct lm_engine *e, const struct lm_addr *address, uint16_t port, uint32_t mtu, bool is_local)
-{
-    struct lm_remote *remote = lm_remote_find(e->locators, address, port);
-    uint32_t least = address->family == 4 ? 576 : 1280;
-    uint64_t now = lm_now();
-    bool is_ours = remote && mtu >= least && mtu < LM_PACKET_MAX;
-    if (is_ours) {
-        uint32_t old = atomic_load(&remote->state->path_mtu);
-        uint64_t at = atomic_load(&remote->state->learned_at);
-        uint64_t age = now > at ? now - at : 0;
-        bool is_fresh = old != 0 && age <= FORGET;
-        if (is_fresh && old == mtu)
-            return;
-        is_ours = !is_fresh || (mtu < old && (is_local || age > SECOND));
-    }
-    if (!is_ours) {
-        lm_count(&e->counters, LM_mtu_ignored);
-        return;
-    }
-    atomic_store(&remote->state->learned_at, now);
-    atomic_store(&remote->state->path_mtu, mtu);
+    lm_remotes_set_mtu(e->locators, address, port, path->place, mtu);
     lm_count(&e->counters, LM_mtu_learned);
     if (e->mirror)
         lm_mirror_changed(e->mirror);
-    struct lm_punt report = {.kind = LM_PUNT_MTU, .destination = *address, .destination_port = port, .mtu = mtu};
-    lm_punt_put(&e->punts, &report, NULL, 0);
+    struct lm_punt report = {.kind = LM_PUNT_MTU,
+                             .source = path->address,
+                             .destination = *address,
+                             .destination_port = port,
+                             .mtu = mtu,
+                             .mtu_source = (uint8_t)source};
+    (void)lm_punt_put(&e->punts, &report, NULL, 0);
 }
 
-static void judge(struct lm_engine *e, const struct msghdr *message)
+void lm_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd)
 {
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = lm_control_next(message, c)) {
-        bool is_v4 = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR;
-        bool is_v6 = c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR;
-        if (!is_v4 && !is_v6)
-            continue;
-        struct sock_extended_err what;
-        memcpy(&what, CMSG_DATA(c), sizeof what);
-        if (what.ee_errno != EMSGSIZE)
-            continue; /* unreachable ports and hosts are the control plane's to find out, by probing */
-        uint16_t port = 0;
-        struct lm_addr address = from_sockaddr(message->msg_name, &port);
-        if (address.family)
-            learn(e, &address, port, what.ee_info, what.ee_origin == SO_EE_ORIGIN_LOCAL);
+    struct ifreq request = {0};
+    uint32_t now = lm_path_mtu(job->path, job->remote), mtu = now > LM_MTU_MIN + REFUSED_STEP ? now - REFUSED_STEP : now;
+    memcpy(request.ifr_name, job->path->interface, IFNAMSIZ);
+    if (!ioctl(fd, SIOCGIFMTU, &request) && request.ifr_mtu >= LM_MTU_MIN && (uint32_t)request.ifr_mtu < now)
+        mtu = (uint32_t)request.ifr_mtu;
+    if (mtu < now)
+        lm_mtu_store(e, job->path, &job->remote->address, job->remote->port, mtu, LM_MTU_INTERFACE);
+}
+
+static void report(struct lm_engine *e, const struct lm_remote *remote, uint32_t paths)
+{
+    for (size_t i = 0; i < e->uplinks->path_count; i++) {
+        struct lm_punt told = {.kind = LM_PUNT_LARGE,
+                               .source = remote->source.family ? remote->source : e->uplinks->paths[i].address,
+                               .destination = remote->address,
+                               .destination_port = remote->port};
+        if (paths >> i & 1 && lm_punt_put(&e->punts, &told, NULL, 0))
+            lm_count(&e->counters, LM_out_large);
     }
 }
 
-void lm_errors_read(struct lm_engine *e, int fd)
+void lm_large_note(struct lm_engine *e, const struct lm_job *job, size_t inner)
 {
-    for (int i = 0; i < ERRORS_AT_ONCE; i++) {
-        struct sockaddr_storage name = {0};
-        union {
-            struct cmsghdr align;
-            uint8_t room[512];
-        } control;
-        uint8_t quoted[64];
-        struct iovec io = {quoted, sizeof quoted};
-        struct msghdr message = {.msg_name = &name,
-                                 .msg_namelen = sizeof name,
-                                 .msg_iov = &io,
-                                 .msg_iovlen = 1,
-                                 .msg_control = control.room,
-                                 .msg_controllen = sizeof control.room};
-        if (recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
-            break;
-        judge(e, &message);
-    }
-    int pending; /* the socket also remembers the last error: asking clears it, and with it the wake-up */
-    socklen_t size = sizeof pending;
-    (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &pending, &size);
+    struct lm_remote_state *state = job->remote->state;
+    if (!atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed) ||
+        inner + lm_overhead(job->remote) < lm_large_from(lm_path_mtu(job->path, job->remote)))
+        return;
+    uint32_t bit = UINT32_C(1) << job->path->place;
+    if (!(atomic_load_explicit(&state->large_paths, memory_order_relaxed) & bit))
+        (void)atomic_fetch_or_explicit(&state->large_paths, bit, memory_order_relaxed);
+    uint64_t at = atomic_load_explicit(&state->large_at, memory_order_relaxed);
+    if (job->now + LM_LARGE_ASK_NS < at)
+        return;
+    struct lm_bucket *bucket = &e->large_bucket[job->is_relayed];
+    bool may_tell = lm_bucket_take(bucket, job->now, LARGE_PER_SECOND, LARGE_BURST);
+    uint64_t again = job->now + (may_tell ? LARGE_AGAIN_NS : LARGE_LATER_NS);
+    if (atomic_compare_exchange_strong(&state->large_at, &at, again) && may_tell)
+        report(e, job->remote, atomic_exchange(&state->large_paths, 0));
+}
+
+void lm_engine_tell_large(struct lm_engine *e, bool tells)
+{
+    pthread_mutex_lock(&e->writer);
+    atomic_store(&e->shared->tells_large, tells);
+    pthread_mutex_unlock(&e->writer);
+}
+
+void lm_engine_set_mtu(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
+                       uint32_t mtu)
+{
+    pthread_mutex_lock(&e->writer); /* keeps remotes and uplinks where they are; path MTUs are atomic */
+    bool is_sender = false; /* an RTR may be known by addresses that no path has for its own */
+    for (size_t i = 0; i < e->uplinks->path_count; i++)
+        is_sender = is_sender || lm_addr_equal(&e->uplinks->paths[i].address, local);
+    for (size_t i = 0; i < e->uplinks->path_count; i++)
+        if (!is_sender || lm_addr_equal(&e->uplinks->paths[i].address, local))
+            lm_remotes_set_mtu(e->locators, address, port, i, mtu > LM_MTU_MAX ? 0 : mtu);
+    if (e->mirror)
+        lm_mirror_changed(e->mirror);
+    pthread_mutex_unlock(&e->writer);
 }

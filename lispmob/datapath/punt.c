@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #define RING_SIZE 512u
+#define OUTSIDE_SIZE 256u /* ours: for what arrives from the network */
 
 /* What stands before the payload. */
 #define HEAD offsetof(struct lm_punt, payload)
@@ -30,12 +31,21 @@ void lm_punt_close(struct lm_punt_ring *ring)
     pthread_mutex_destroy(&ring->lock);
 }
 
+/* What somebody else can have us report as often as he likes; the rest follows from what this host sends. */
+static bool is_outside(uint8_t kind)
+{
+    return kind == LM_PUNT_CONTROL || kind == LM_PUNT_STRANGER || kind == LM_PUNT_STATUS || kind == LM_PUNT_SOURCE ||
+           kind == LM_PUNT_MTU;
+}
+
 bool lm_punt_put(struct lm_punt_ring *ring, const struct lm_punt *head, const uint8_t *payload, size_t length)
 {
     bool has_room = false;
     if (length <= LM_PUNT_PAYLOAD) {
         pthread_mutex_lock(&ring->lock);
-        if ((has_room = ring->count < RING_SIZE)) {
+        bool counts = is_outside(head->kind);
+        if ((has_room = ring->count < RING_SIZE && !(counts && ring->outside >= OUTSIDE_SIZE))) {
+            ring->outside += counts;
             struct lm_punt *slot = &ring->slots[(ring->first + ring->count) % RING_SIZE];
             memcpy(slot, head, HEAD);
             slot->length = (uint32_t)length;
@@ -60,6 +70,7 @@ size_t lm_punt_drain(struct lm_punt_ring *ring, struct lm_punt *into, size_t mos
         memcpy(&into[taken], slot, HEAD + slot->length);
         ring->first = (ring->first + 1) % RING_SIZE;
         ring->count--;
+        ring->outside -= is_outside(slot->kind);
     }
     if (ring->count == 0) {
         eventfd_t ignored;

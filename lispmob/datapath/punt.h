@@ -19,14 +19,19 @@ enum lm_punt_kind {
     LM_PUNT_STRANGER = 7,
     LM_PUNT_HEARD = 8,
     LM_PUNT_STATUS = 9,
-    LM_PUNT_ECHOED = 10
+    LM_PUNT_ECHOED = 10,
+    LM_PUNT_LARGE = 12,
+    LM_PUNT_SOURCE = 13 /* source.c: the mapping of an inner source does not name who sent it, or there is none */
 };
+
+/* Who says that packets are too big: ICMP about one of ours, ICMP that only a probe can confirm, or the uplink itself. */
+enum lm_mtu_source { LM_MTU_ICMP = 0, LM_MTU_UNPROVEN = 1, LM_MTU_INTERFACE = 2 };
 
 struct lm_punt {
     uint8_t kind;
     uint32_t instance_id;                /* miss */
-    struct lm_addr source, destination;  /* miss, control, status: inner; MTU, silent: the locator is the destination;
-                                            heard: outer */
+    struct lm_addr source, destination;  /* miss, control, status: inner; MTU, large: our locator and theirs; silent:
+                                            theirs is the destination; heard: outer */
     uint16_t source_port, destination_port;
     struct lm_addr outer_source;         /* control, status */
     uint16_t outer_source_port;
@@ -34,6 +39,7 @@ struct lm_punt {
     bool is_registered;                  /* stranger: only the port is another one */
     int ifindex;
     uint32_t mtu;                        /* MTU, octets of the outer packet */
+    uint8_t mtu_source;                  /* enum lm_mtu_source */
     bool is_outbound;                    /* resumed: which direction */
     bool is_flowing;                     /* silent: packets came until now */
     bool is_alone;                       /* silent: and others of its company were heard since */
@@ -49,13 +55,17 @@ struct lm_punt_ring {
     int wake; /* eventfd */
     struct lm_punt *slots;
     size_t first, count;
+    size_t outside; /* of those in it: what others can cause */
     struct lm_counters *counters;
 };
 
 /* 0, or a negative errno. */
 int lm_punt_open(struct lm_punt_ring *ring, struct lm_counters *counters);
 void lm_punt_close(struct lm_punt_ring *ring);
-/* Copies the report and `length` octets of payload; full or too long: counted, lost, false. */
+/*
+ * Copies the report and `length` octets of payload; full or too long: counted, lost, false. What others can cause at will
+ * gets half of the ring, so that it never keeps a miss or a silence out.
+ */
 bool lm_punt_put(struct lm_punt_ring *ring, const struct lm_punt *head, const uint8_t *payload, size_t length);
 /* Takes up to `most` reports, oldest first; quietens the eventfd when none is left. */
 size_t lm_punt_drain(struct lm_punt_ring *ring, struct lm_punt *into, size_t most);

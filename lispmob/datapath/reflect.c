@@ -119,6 +119,7 @@ static void copy_state(struct lm_shared_state *into, struct lm_shared_state *fro
     for (int i = 0; i < LM_PATHS_MAX; i++)
         atomic_store(&into->unanswered[i], atomic_load(&from->unanswered[i]));
     atomic_store(&into->status, atomic_load(&from->status));
+    atomic_store(&into->tells_large, atomic_load(&from->tells_large));
     atomic_store(&into->silence_at, atomic_load(&from->silence_at));
 }
 
@@ -129,6 +130,8 @@ static void fill(struct lm_engine *e)
         lm_mirror_entry(e->mirror, e->table, entry);
     lm_mirror_replace(e->mirror, LM_SPACE_EIDS, NULL, e->eids);
     lm_mirror_replace(e->mirror, LM_SPACE_GUARD, NULL, e->guard);
+    if (lm_source_near(e))
+        lm_mirror_replace(e->mirror, LM_SPACE_NEAR, NULL, lm_source_near(e));
     lm_reflect_lanes(e);
     lm_reflect_uplinks(e, NULL, 0);
 }
@@ -149,6 +152,7 @@ int lm_engine_mirror(struct lm_engine *e, struct lm_tier *tier, int device, uint
         s->mark_mask = mark_mask;
         s->data_port = e->config.data_port;
         s->copy_dscp = e->config.copy_dscp;
+        s->source_check = e->config.source_check;
         lm_take(&e->lock); /* for a moment: the threads follow these pointers */
         copy_state(s, e->shared);
         e->shared = s;

@@ -146,8 +146,8 @@ static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, cons
             }
             continue;
         }
-        if (error == EMSGSIZE)
-            lm_errors_read(e, fd);
+        if (tries > 0 && error == EMSGSIZE)
+            lm_mtu_refused(e, job, fd);
         if (tries > 0)
             return error == EMSGSIZE ? TOO_BIG : REFUSED;
     }
@@ -172,11 +172,42 @@ void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
 struct lm_job lm_segment_job(struct lm_engine *e, const struct lm_job *job, size_t index)
 {
     struct lm_job made = *job;
-    made.packet = e->segment + LM_FRAME_HEADROOM;
+    made.packet = (job->is_relayed ? e->relayed_segment : e->segment) + LM_FRAME_HEADROOM;
     made.inner.length = lm_segment_write(made.packet, job->packet, &job->inner, &job->segments, index);
     made.segments.count = 0;
     made.vnet = (lm_vnet){0};
     return made;
+}
+
+static enum outcome try_path(struct lm_engine *e, struct lm_job *job);
+
+/* To the source of what is relayed, which is behind a locator of the table, too: the kernel need not forward. */
+static void relay_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *about)
+{
+    uint8_t room[LM_FRAME_HEADROOM + LM_ICMP_MAX];
+    struct lm_job job = {.packet = room + LM_FRAME_HEADROOM,
+                         .instance_id = about->instance_id,
+                         .lane = LM_LANE_DEFAULT,
+                         .now = about->now,
+                         .born = about->now,
+                         .is_relayed = true};
+    size_t length = lm_icmp_build(job.packet, kind, mtu, &about->inner.destination, about->packet, &about->inner);
+    if (length == 0 || !lm_inner_parse(job.packet, length, &job.inner)) {
+        lm_count(&e->counters, LM_icmp_forbidden);
+        return;
+    }
+    if (!lm_bucket_take(&e->relayed_icmp_bucket, job.now, ICMP_PER_SECOND, ICMP_BURST)) {
+        lm_count(&e->counters, LM_icmp_limited);
+        return;
+    }
+    struct lm_entry *entry = lm_table_lookup(e->table, job.instance_id, &job.inner.destination);
+    if (entry && entry->kind == LM_ENCAPSULATE) {
+        job.set = entry->value;
+        job.flow = lm_flow_hash(&e->key, &job.inner);
+        lm_outbound_choose(e, &job);
+    }
+    bool is_sent = job.path ? try_path(e, &job) == SENT : lm_device_write(e, e->tun, job.packet, length);
+    lm_count(&e->counters, is_sent ? LM_icmp_sent : LM_in_refused);
 }
 
 void lm_icmp_tell(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *job)
@@ -184,23 +215,28 @@ void lm_icmp_tell(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
     struct lm_job first = *job;
     if (job->segments.count)
         first = lm_segment_job(e, job, 0);
+    if (job->is_relayed) {
+        relay_icmp(e, kind, mtu, &first);
+        return;
+    }
     lm_icmp_send(e, kind, mtu, first.packet, &first.inner, job->now);
 }
 
-static uint32_t overhead(const struct lm_remote *remote)
+uint32_t lm_overhead(const struct lm_remote *remote)
 {
     return (remote->address.family == 4 ? 20u : 40u) + 8u + LM_DATA_HEADER;
 }
 
 uint32_t lm_room_of(const struct lm_job *job)
 {
-    return lm_path_mtu(job->path, job->remote, job->now) - overhead(job->remote);
+    return lm_path_mtu(job->path, job->remote) - lm_overhead(job->remote);
 }
 
 static void too_big(struct lm_engine *e, const struct lm_job *job, uint32_t room)
 {
     lm_count(&e->counters, LM_out_toobig);
-    lm_icmp_tell(e, LM_ICMP_TOO_BIG, room, job);
+    lm_large_note(e, job, job->inner.length); /* somebody would have use for more: is this still all that there is? */
+    lm_icmp_tell(e, LM_ICMP_TOO_BIG, job->inner.version == 6 && room < V6_MTU_MIN ? V6_MTU_MIN : room, job);
 }
 
 static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint32_t room)
@@ -212,7 +248,7 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
         return LOST;
     }
     for (size_t i = 0; i < count; i++) {
-        uint8_t *packet = e->fragment + LM_FRAME_HEADROOM;
+        uint8_t *packet = (job->is_relayed ? e->relayed_fragment : e->fragment) + LM_FRAME_HEADROOM;
         size_t length = lm_fragment_write(packet, job->packet, &job->inner, i, count);
         const struct msghdr *m = fill(e, &letter, job, packet, length);
         enum outcome outcome = send_raw(e, job, m, lm_job_socket(job), i > 0);
@@ -227,7 +263,7 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
 static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
 {
     struct letter letter;
-    for (int tries = 0; tries < 3; tries++) { /* each "too big" has lowered the path MTU */
+    for (int tries = 0; tries < 3; tries++) { /* each "too big" has lowered the path MTU (mtu.c) */
         uint32_t room = lm_room_of(job);
         enum outcome outcome;
         if (job->inner.length <= room) {
@@ -241,7 +277,7 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
             if (outcome == SENT)
                 lm_count(&e->counters, LM_out_outer_fragmented);
         } else {
-            too_big(e, job, job->inner.version == 6 && room < V6_MTU_MIN ? V6_MTU_MIN : room);
+            too_big(e, job, room);
             return LOST;
         }
         if (outcome == SENT) {
@@ -249,11 +285,12 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
             lm_detour_tell(e, job->path, job->remote);
             lm_peer_check_on_sent(e, job);
             lm_stall_sent(e, job->path, job->now);
+            lm_large_note(e, job, job->inner.length < room ? job->inner.length : room);
         }
         if (outcome != TOO_BIG)
             return outcome;
     }
-    lm_count(&e->counters, LM_out_toobig); /* the kernel knows a smaller MTU than it tells */
+    too_big(e, job, lm_room_of(job)); /* the kernel takes even less than it tells */
     return LOST;
 }
 
@@ -290,11 +327,26 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
     return REFUSED;
 }
 
-static void send_one(struct lm_engine *e, struct lm_job *job)
+/*
+ * What is too large is cut here, or its source is told. The rest has been refused: by way of the kernel, where that
+ * forwards, it comes to the thread that has queues.
+ */
+static void send_relayed(struct lm_engine *e, struct lm_job *job)
 {
-    if (job->is_relayed) { /* the inbound thread has no queues: by way of the kernel it reaches the thread that has */
+    enum outcome outcome = job->path && job->inner.length > lm_room_of(job) ? try_path(e, job) : REFUSED;
+    if (outcome == SENT) {
+        lm_sent(e, 1, job->inner.length, job->now);
+        lm_silence_on_sent(e, job, job->inner.length);
+    } else if (outcome == REFUSED) {
         bool is_written = lm_device_write(e, e->tun, job->packet, job->inner.length);
         lm_count(&e->counters, is_written ? LM_data_packets : LM_in_refused);
+    }
+}
+
+static void send_one(struct lm_engine *e, struct lm_job *job)
+{
+    if (job->is_relayed) {
+        send_relayed(e, job);
         return;
     }
     enum outcome outcome = job->path ? try_path(e, job) : REFUSED;

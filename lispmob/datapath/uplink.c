@@ -4,6 +4,7 @@
 #include <linux/filter.h>
 #include <linux/udp.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -15,6 +16,7 @@
 #define PORT_COUNT 16384u
 #define PORT_TRIES 64
 #define SEND_BUFFER (4 << 20)
+#define V6_MTU_MIN 1280 /* RFC 8200 section 5 */
 
 static int set(int fd, int level, int option, int value)
 {
@@ -46,7 +48,7 @@ static int bind_random_port(int fd, const struct lm_addr *address, int ifindex)
 
 static int tune_v4(int fd, const struct lm_uplink_options *options, bool sets_df)
 {
-    int error = set(fd, IPPROTO_IP, IP_MTU_DISCOVER, sets_df ? IP_PMTUDISC_DO : IP_PMTUDISC_WANT);
+    int error = set(fd, IPPROTO_IP, IP_MTU_DISCOVER, sets_df ? IP_PMTUDISC_PROBE : IP_PMTUDISC_OMIT);
     if (!error)
         error = set(fd, IPPROTO_IP, IP_RECVERR, 1);
     if (!error && !options->udp_checksum)
@@ -58,9 +60,9 @@ static int tune_v6(int fd, const struct lm_uplink_options *options, bool sets_df
 {
     int error = set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     if (!error)
-        error = set(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, sets_df ? IPV6_PMTUDISC_DO : IPV6_PMTUDISC_WANT);
-    if (!error && sets_df)
-        error = set(fd, IPPROTO_IPV6, IPV6_DONTFRAG, 1);
+        error = set(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, sets_df ? IPV6_PMTUDISC_PROBE : IPV6_PMTUDISC_OMIT);
+    if (!error) /* no router cuts IPv6: what is to be cut is cut here, so that every path takes it */
+        error = sets_df ? set(fd, IPPROTO_IPV6, IPV6_DONTFRAG, 1) : set(fd, IPPROTO_IPV6, IPV6_MTU, V6_MTU_MIN);
     if (!error)
         error = set(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
     if (!error && !options->udp_checksum)
@@ -202,6 +204,27 @@ static void enter(struct lm_uplinks *uplinks)
     }
 }
 
+/* What a router has advertised (RFC 4861 section 4.6.4) may be less than the link takes, and our sockets heed the link. */
+static uint32_t advertised_mtu(const char *interface)
+{
+    char name[64 + IFNAMSIZ];
+    unsigned long mtu = 0;
+    (void)snprintf(name, sizeof name, "/proc/sys/net/ipv6/conf/%.*s/mtu", IFNAMSIZ, interface);
+    FILE *file = fopen(name, "re");
+    if (file && fscanf(file, "%lu", &mtu) != 1)
+        mtu = 0;
+    if (file)
+        (void)fclose(file);
+    return mtu >= V6_MTU_MIN && mtu < LM_MTU_MAX ? (uint32_t)mtu : LM_MTU_MAX;
+}
+
+static uint32_t mtu_of(const struct lm_uplink_spec *spec)
+{
+    uint32_t mtu = spec->mtu == 0 ? 1500 : spec->mtu < LM_MTU_MIN ? LM_MTU_MIN : spec->mtu;
+    uint32_t most = spec->address.family == 6 ? advertised_mtu(spec->interface) : LM_MTU_MAX;
+    return mtu > most ? most : mtu;
+}
+
 struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_uplink_spec *specs, size_t count,
                                    const struct lm_uplink_options *options)
 {
@@ -237,8 +260,8 @@ struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_u
         }
         path->priority = spec->error ? LM_PRIORITY_NEVER : spec->priority;
         path->weight = spec->weight;
-        path->mtu = spec->mtu == 0 ? 1500 : spec->mtu < LM_MTU_MIN ? LM_MTU_MIN : spec->mtu;
-        made->path_count++;
+        path->mtu = mtu_of(spec);
+        path->place = made->path_count++;
     }
     enter(made);
     return made;
@@ -308,6 +331,14 @@ bool lm_uplinks_same_paths(const struct lm_uplinks *a, const struct lm_uplinks *
     for (size_t i = 0; is_same && i < a->path_count; i++)
         is_same = lm_uplinks_has_socket(b, a->paths[i].sockets[0]);
     return is_same;
+}
+
+bool lm_uplinks_send_fixed(const struct lm_uplinks *uplinks, uint8_t family)
+{
+    for (size_t i = 0; i < uplinks->path_count; i++)
+        if (uplinks->paths[i].data_port == LM_PORT_FIXED && uplinks->paths[i].address.family == family)
+            return true;
+    return false;
 }
 
 bool lm_uplinks_receives(const struct lm_uplinks *uplinks, int fd)

@@ -2,7 +2,8 @@
  * Uplinks: per interface and family one path, with a pool of UDP sockets bound to the interface and its address.
  *
  * A pool, because the source port tells the flows apart for the routers on the way (RFC 9300 section 5.3). All sockets
- * set DF and queue ICMP errors, but the last of each path, which leaves fragmenting to the kernel.
+ * set DF and queue ICMP errors, but the last of each path, whose packets the kernel and the routers may cut. None of them
+ * heeds the path MTUs that the kernel remembers: those are from anybody's ICMP, and too_big.c knows what to believe.
  */
 #ifndef LM_UPLINK_H
 #define LM_UPLINK_H
@@ -13,6 +14,7 @@
 
 #define LM_PATHS_MAX 32
 #define LM_MTU_MIN 576 /* what every IPv4 host can take (RFC 791): no path of ours counts as smaller */
+#define LM_MTU_MAX 65535u /* what an IPv4 packet can be long */
 #define LM_POOL_MAX 64
 #define LM_UPLINK_ADDRESSES_MAX 256
 
@@ -37,6 +39,7 @@ struct lm_uplink_spec {
 };
 
 struct lm_path {
+    size_t place; /* among the uplinks of the moment */
     int ifindex;
     char interface[IFNAMSIZ];
     struct lm_addr address;
@@ -92,6 +95,8 @@ bool lm_uplinks_same_paths(const struct lm_uplinks *a, const struct lm_uplinks *
 bool lm_uplinks_has_socket(const struct lm_uplinks *uplinks, int fd);
 /* The port that a socket is bound to; 0: none. */
 uint16_t lm_port_of(int fd);
+/* True when data of a family leaves from the common data port. */
+bool lm_uplinks_send_fixed(const struct lm_uplinks *uplinks, uint8_t family);
 /* True for the ephemeral data port of a path. */
 bool lm_uplinks_receives(const struct lm_uplinks *uplinks, int fd);
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from lispmob.control.prefix_table import PrefixTable
+from lispmob.hub.ordered_prefixes import OrderedPrefixTable
 from lispmob.hub.registration import Registration
-from lispmob.hub.site import ProxyReply, SiteTable, widest_hole
+from lispmob.hub.site import ProxyReply, SiteTable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import Action, MappingRecord
@@ -36,7 +36,7 @@ class AskEtr:
 Answer: TypeAlias = Mappings | AskEtr
 
 
-def answer(sites: SiteTable, registrations: PrefixTable[Registration], asked: EidPrefix) -> Answer:
+def answer(sites: SiteTable, registrations: OrderedPrefixTable[Registration], asked: EidPrefix) -> Answer:
     """Find what to say about `asked`.
 
     A question that is wider than what is registered is taken as one about its first address: whatever is said of that
@@ -56,13 +56,16 @@ def answer(sites: SiteTable, registrations: PrefixTable[Registration], asked: Ei
     if not _is_proxied(sites, registration):
         return AskEtr(registration.record)
     own = _spoken_for(registration.record)
-    registered_below = registrations.covered(prefix)
-    below = {eid for eid, _ in registered_below} | set(sites.below(prefix))
+    registered_below = registrations.covered(prefix, MORE_SPECIFICS_LIMIT + 1)
+    below = {eid for eid, _ in registered_below} | set(sites.below(prefix, MORE_SPECIFICS_LIMIT + 1))
     locators_below = sum(len(one.record.locators) for _, one in registered_below if one.record)
     if len(below) > MORE_SPECIFICS_LIMIT or locators_below > LOCATORS_BELOW_LIMIT:
-        if any(eid.contains(asked.address) for eid in below):
-            return answer(sites, registrations, EidPrefix.host(asked.address, asked.instance_id))
-        return Mappings((_narrowed(own, widest_hole(asked.address, prefix, below)),))
+        host = EidPrefix.host(asked.address, asked.instance_id)
+        closest = registrations.covering(host)[0][0], (sites.of(host) or configured)[0]
+        if max(eid.mask_len for eid in closest) > prefix.mask_len:
+            return answer(sites, registrations, host)
+        gaps = registrations.gap(asked.address, prefix), sites.gap(asked.address, prefix)
+        return Mappings((_narrowed(own, max(gaps, key=lambda gap: gap.mask_len)),))
     records = [own]
     for eid in sorted(below, key=lambda eid: (eid.mask_len, eid.address)):
         more_specific = registrations.get(eid)

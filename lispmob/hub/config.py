@@ -9,8 +9,9 @@ import logging
 import os
 import stat
 import typing
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 from lispmob.config.eid import Eid
 from lispmob.config.key import ALGORITHMS
@@ -30,13 +31,16 @@ from lispmob.config.values import (
     plain,
     whole,
 )
+from lispmob.hub.host_address import PRIVATE
 from lispmob.hub.map_resolver import RemoteMapServer
 from lispmob.hub.natt_config import LinkSection, RtrSection
-from lispmob.hub.site import ProxyReply, Site
+from lispmob.hub.site import MAX_PREFIXES, ProxyReply, Site
 from lispmob.hub.traversal import TraversalPolicy
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
 
+OWN_NETWORKS: Final = "own"
+LINK_LOCAL: Final = "169.254.0.0/16"
 DEFAULT_PATH: Final = Path("/etc/lispmob/hub.conf")
 EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
 DEFAULT_ALGORITHMS: Final = ("hmac-sha-256-128", "hmac-sha-1-96")
@@ -73,7 +77,8 @@ class SiteSection(Section, frozen=True, kw_only=True):
     algorithms: tuple[Annotated[str, one_of(*ALGORITHMS)], ...] = DEFAULT_ALGORITHMS
     accept_more_specifics: YesNo = False
     proxy_reply: Annotated[str, one_of(*(policy.value for policy in ProxyReply))] = ProxyReply.AS_REGISTERED.value
-    strict_nonces: Annotated[bool | None, or_word("auto", typing.get_args(YesNo)[1])] = None
+    strict_nonces: Annotated[bool | None, or_word("auto", typing.get_args(YesNo)[1])] = True
+    max_prefixes: Annotated[int, whole(1, 1_000_000)] = MAX_PREFIXES
 
     def __post_init__(self) -> None:
         _check_key(self.key, self.key_file)
@@ -102,6 +107,7 @@ class SiteSection(Section, frozen=True, kw_only=True):
             accept_more_specifics=self.accept_more_specifics,
             proxy_reply=ProxyReply(self.proxy_reply),
             strict_nonces=self.strict_nonces,
+            max_prefixes=self.max_prefixes,
         )
 
 
@@ -112,6 +118,13 @@ class RemoteSection(Section, frozen=True, kw_only=True):
     eids: tuple[Eid, ...]
 
 
+def _denied(text: str) -> str:
+    return text if text == OWN_NETWORKS else str(ip_network(text))
+
+
+Denied: TypeAlias = Annotated[str, plain(_denied, f"a network such as 10.0.0.0/8, or {OWN_NETWORKS}")]
+
+
 class ProxySection(Section, frozen=True, kw_only=True):
     """Proxy ITR and proxy ETR. `eids` empty: those of the sites."""
 
@@ -120,11 +133,24 @@ class ProxySection(Section, frozen=True, kw_only=True):
     mtu: Annotated[int, whole(1280, 65535)] = 1440
     interfaces: tuple[InterfaceName, ...] = ()
     eids: tuple[Eid, ...] = ()
+    deny: tuple[Denied, ...] = (OWN_NETWORKS, *PRIVATE, LINK_LOCAL)
+    allow: tuple[Eid, ...] = ()
 
     def __post_init__(self) -> None:
-        for index, eid in enumerate(self.eids):
-            if eid.instance_id:
-                raise FieldError(f"eids[{index}]", f"{eid}: the proxy serves Instance-ID 0 only")
+        for name, prefixes in (("eids", self.eids), ("allow", self.allow)):
+            for index, eid in enumerate(prefixes):
+                if eid.instance_id:
+                    raise FieldError(f"{name}[{index}]", f"{eid}: the proxy serves Instance-ID 0 only")
+
+    @property
+    def denied_networks(self) -> tuple[EidPrefix, ...]:
+        """Where nothing is forwarded to for nodes, without the networks of this machine."""
+        return tuple(EidPrefix.parse(text) for text in self.deny if text != OWN_NETWORKS)
+
+    @property
+    def denies_own(self) -> bool:
+        """True when nothing is forwarded into the networks of this machine either."""
+        return OWN_NETWORKS in self.deny
 
 
 class LogSection(Section, frozen=True, kw_only=True):
@@ -159,6 +185,13 @@ class HubFile(Section, frozen=True, kw_only=True):
                 if eid in owner:
                     raise FieldError(f"sites[{number}].eids[{index}]", f"{eid} belongs to site {owner[eid]} already")
                 owner[eid] = section.name
+        for number, link in enumerate(self.rtr.map_servers):
+            if link.secret is None and "e19" in self.nat_dialects:
+                raise FieldError(
+                    f"rtr.map-servers[{number}]",
+                    "give the key shared with this Map-Server: 'key' or 'key-file'; without one anybody could answer "
+                    "in its name (only the lispers-net dialect, alone in nat-dialects, needs none)",
+                )
 
     def to_sites(self) -> tuple[Site, ...]:
         """The sites as the Map-Server wants them."""
@@ -170,6 +203,7 @@ class HubFile(Section, frozen=True, kw_only=True):
             rtrs=tuple(section.to_rtr() for section in self.rtrs),
             is_rtr=self.rtr.enabled,
             map_servers=tuple(section.to_map_server() for section in self.rtr.map_servers),
+            served=self.proxied_eids,
             answers_e19="e19" in self.nat_dialects,
             answers_lispers="lispers-net" in self.nat_dialects,
         )
@@ -195,6 +229,10 @@ def load_hub(path: Path) -> HubFile:
         log.warning("every user can read the keys in %s; run: chmod 640 %s, or use 'key-file'", path, path)
     if any(secret.octets == EXAMPLE_KEY for section in hub.sites for secret, _ in section.secrets):
         log.warning("%s still has the key of the example; everybody knows it: choose another", path)
+    for section in hub.sites:
+        if section.strict_nonces is not True:
+            who = "nodes that never count" if section.strict_nonces is None else "all nodes"
+            log.warning("site %s: old registrations of %s are accepted, from whoever recorded one", section.name, who)
     return hub
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Final
 
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
 from lispmob.hub.map_server import MapServer
-from lispmob.hub.nonces import NonceKey
+from lispmob.hub.nonces import NonceRow
 from lispmob.hub.registration import XtrRegistration
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
+from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
 
 _SHORTEST: Final = 4
@@ -39,6 +40,13 @@ class ControlPlane:
         self.map_resolver = MapResolver(self.map_server, remotes, families)
         self.traversal = Traversal(self.map_server, traversal, new_nonce=new_nonce or count(1).__next__)
         self._counters: Counter[str] = Counter()
+        self._own: tuple[IpAddress, ...] = ()
+
+    def on_addresses(self, own: Sequence[IpAddress]) -> None:
+        """This hub's addresses are these now."""
+        self._own = tuple(own)
+        self.traversal.on_addresses(own)
+        self.map_resolver.on_relays(self._own if self.traversal.policy.is_rtr else ())
 
     @property
     def counters(self) -> Counter[str]:
@@ -55,9 +63,7 @@ class ControlPlane:
         """Time has passed."""
         return [*self._spread(self.map_server.on_timer(now), now), *self.traversal.on_timer(now)]
 
-    def restore(
-        self, parts: Iterable[XtrRegistration], nonces: Iterable[tuple[NonceKey, int]], now: float
-    ) -> list[PlaneEffect]:
+    def restore(self, parts: Iterable[XtrRegistration], nonces: Iterable[NonceRow], now: float) -> list[PlaneEffect]:
         """Take back what was registered before a restart."""
         return self._spread(self.map_server.restore(parts, nonces, now), now)
 
@@ -71,8 +77,9 @@ class ControlPlane:
     ) -> list[PlaneEffect]:
         """The configuration was read again."""
         self.map_resolver.on_remotes(remotes)
-        effects = self.map_server.on_sites(sites)
+        effects = self.map_server.on_sites(sites, now)
         self.traversal.on_policy(traversal)
+        self.on_addresses(self._own)
         return self._spread(effects, now)
 
     def on_datagram(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
@@ -90,6 +97,9 @@ class ControlPlane:
         if len(raw) < _SHORTEST:
             self._counters["rx_short"] += 1
             return []
+        if arrival.is_from_wire and self.traversal.is_from_us(arrival.source):
+            self._counters["rx_own_source"] += 1  # forged: what this machine sends to itself crosses no wire
+            return []
         kind = raw[0] >> 4
         if kind == MessageType.MAP_REGISTER:
             relayed = self.traversal.on_old_register(arrival, now) if raw[0] & _IS_FOR_RTR else None
@@ -101,7 +111,7 @@ class ControlPlane:
             return list(self.traversal.on_info_request(arrival, now))
         if kind == MessageType.MAP_REQUEST:
             if raw[0] & _IS_PROBE:
-                return self.traversal.on_probe(arrival)
+                return self.traversal.on_probe(arrival, now)
             if raw[0] & _IS_SMR:
                 # To a proxy ITR the Map-Server next door has said it already; an RTR may have to ask one elsewhere.
                 return self.traversal.on_smr(arrival, now)

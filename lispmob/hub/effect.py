@@ -12,12 +12,16 @@ from lispmob.wire.record import MappingRecord
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One datagram from the control port. `destination` is the address of ours that it was sent to."""
+    """One datagram from the control port. `destination` is the address of ours that it was sent to.
+
+    `is_from_wire`: it came by a network; False where the kernel has seen that this machine itself sent it.
+    """
 
     payload: bytes
     source: IpAddress
     source_port: int
     destination: IpAddress
+    is_from_wire: bool = True
 
 
 @dataclass(frozen=True, slots=True)

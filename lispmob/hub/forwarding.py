@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
-from lispmob.control.effect import CONTROL_PORT, DropPending, InstallMapping, UsableLocator
+from lispmob.control.effect import (
+    CONTROL_PORT,
+    DropPending,
+    InstallMapping,
+    SendControl,
+    UsableLocator,
+    UsePathMtu,
+)
+from lispmob.control.path_mtus import MtuEffect
 from lispmob.datapath.engine import (
     ControlPacket,
     Disposition,
@@ -17,20 +26,28 @@ from lispmob.datapath.engine import (
     ForwardingEntry,
     ForwardingLocator,
     Miss,
+    MtuLearned,
     Uplink,
 )
 from lispmob.datapath.engine import Stranger as SeenStranger
+from lispmob.datapath.model import LargeSent, PathMtu
 from lispmob.errors import LispError
 from lispmob.hub.config import ProxySection
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
-from lispmob.hub.routes import Carrier, carriers, missing_forwarding, set_routes
-from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger
+from lispmob.hub.relay_sizes import RelaySizes
+from lispmob.hub.routes import Carrier, carriers, missing_forwarding, own_networks, set_routes
+from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
+from lispmob.hub.way_doubts import AskWay
 from lispmob.wire.address import EidPrefix, IpAddress
 
 log = logging.getLogger(__name__)
 
+RelayEffect: TypeAlias = InstallRelay | RemoveRelay | SendFromRelayPort | Learned | DropPending | WayAlive
+"""What an RTR has for the datapath."""
+
 LOOK_AGAIN_S: Final = 15.0  # ours: a server's addresses hardly change, but some come up after us
+COUNT_S: Final = 0.5  # ours: how often an RTR looks at which of a node's ways carry packets, while it has several
 UPLINK_PRIORITY: Final = 1
 UPLINK_WEIGHT: Final = 100
 
@@ -46,23 +63,33 @@ class Forwarding:
         is_rtr: bool = False,
         asks_elsewhere: bool = False,
         socket_for: Callable[[IpAddress], int | None] = lambda _: None,
+        send: Callable[[SendControl], bool] = lambda _: False,
         on_addresses: Callable[[Sequence[IpAddress]], None] = lambda _: None,
         on_stranger: Callable[[Stranger], None] = lambda _: None,
         on_miss: Callable[[Miss], None] = lambda _: None,
         on_data_control: Callable[[InData], None] = lambda _: None,
+        on_doubt: Callable[[AskWay], None] = lambda _: None,
     ) -> None:
-        """`socket_for` gives the descriptor of the control socket that sends from an address of ours."""
+        """`socket_for` gives the descriptor of the control socket that sends from an address of ours, `send` sends.
+
+        `on_doubt` is told of ways of nodes that nothing comes back from.
+        """
         self._section = section
-        self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere)
+        self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere, denied=section.denied_networks, allowed=section.allow)
         self._is_rtr = is_rtr
         self._socket_for = socket_for
         self._on_addresses = on_addresses
         self._on_stranger = on_stranger
         self._on_miss = on_miss
         self._on_data_control = on_data_control
+        self._on_doubt = on_doubt
+        self._send = send
+        self._sizes = RelaySizes(self._policy.served, new_nonce=lambda: secrets.randbits(64))
+        self._sizes_timer: asyncio.TimerHandle | None = None
         self._engine: Engine | None = None
         self._carriers: tuple[Carrier, ...] = ()
         self._watch: asyncio.Task[None] | None = None
+        self._counting: asyncio.TimerHandle | None = None
         self._is_reading = False
 
     async def start(self) -> None:
@@ -71,6 +98,7 @@ class Forwarding:
             EngineConfig(self._section.tun, role="proxy", tun_mtu_bytes=self._section.mtu, is_rtr=self._is_rtr)
         )
         engine.open()
+        engine.tell_large(True)
         asyncio.get_running_loop().add_reader(engine.fileno(), self._drain)
         self._is_reading = True
         self._perform(self._policy.on_start())
@@ -86,6 +114,10 @@ class Forwarding:
 
     async def stop(self) -> None:
         """Stop forwarding; the device and its routes go away. May be called after a failed start."""
+        if self._sizes_timer is not None:
+            self._sizes_timer.cancel()
+        if self._counting is not None:
+            self._counting.cancel()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -99,13 +131,16 @@ class Forwarding:
         """A node registered, moved or left: the next packet already goes the new way."""
         self._perform(self._policy.on_registration(change))
 
-    def on_relay(self, effect: InstallRelay | RemoveRelay | SendFromRelayPort | Learned | DropPending) -> None:
+    def on_relay(self, effect: RelayEffect) -> None:
         """The RTR knows more, or less, about where a node behind a NAT is; or has something to tell it."""
         if isinstance(effect, SendFromRelayPort):
             if self._engine is not None:
                 self._engine.send_control(effect.payload, effect.destination, effect.port, effect.source)
         elif isinstance(effect, InstallRelay):
             self._perform(self._policy.on_relay(effect.prefix, effect.bindings))
+        elif isinstance(effect, WayAlive):
+            now = asyncio.get_running_loop().time()
+            self._perform(self._policy.on_alive(effect.prefix, effect.address, effect.port, now))
         elif isinstance(effect, Learned):
             self._perform(self._policy.on_learned(effect.prefix, effect.record))
         elif isinstance(effect, DropPending):
@@ -114,6 +149,19 @@ class Forwarding:
         else:
             self._perform(self._policy.on_relay(effect.prefix, ()))
 
+    def _watch_traffic(self) -> None:
+        """Look at what the nodes' ways carry, while there are some with more than one."""
+        if self._is_rtr and self._counting is None and self._engine is not None and self._policy.watches:
+            self._counting = asyncio.get_running_loop().call_later(COUNT_S, self._count)
+
+    def _count(self) -> None:
+        self._counting = None
+        if self._engine is not None:
+            heard = {source for _, source in self._engine.heard()}
+            now = asyncio.get_running_loop().time()
+            self._perform(self._policy.on_traffic(self._engine.used(), heard, now))
+            self._watch_traffic()
+
     async def on_routes(self, eids: Iterable[EidPrefix]) -> None:
         """The configuration names other prefixes."""
         self._perform(self._policy.on_routes(eids))
@@ -121,8 +169,38 @@ class Forwarding:
             await set_routes(self._engine.ifindex, self._policy.routes)
 
     def counters(self) -> dict[str, int]:
-        """The engine's counters."""
-        return self._engine.counters() if self._engine else {}
+        """The engine's counters, and those of path MTUs."""
+        return {**self._engine.counters(), **self._sizes.counters} if self._engine else {}
+
+    def take_answer(self, payload: bytes) -> bool:
+        """True for the answer to a probe of a path MTU, which came to the control port or in data."""
+        if not self._sizes.is_answer(payload):
+            return False
+        self._measure(self._sizes.on_answer(payload, asyncio.get_running_loop().time()))
+        return True
+
+    def _on_sizes_due(self) -> None:
+        self._measure(self._sizes.on_timer(asyncio.get_running_loop().time()))
+
+    def _measure(self, effects: Iterable[MtuEffect]) -> None:
+        """Do what the search for path MTUs wants, and wake up when it goes on."""
+        for effect in effects:
+            if isinstance(effect, SendControl):
+                self._send(effect)
+            elif isinstance(effect, UsePathMtu) and self._engine is not None:
+                self._engine.set_path_mtu(PathMtu(effect.local, effect.remote, effect.port, effect.mtu_bytes))
+        if self._sizes_timer is not None:
+            self._sizes_timer.cancel()
+            self._sizes_timer = None
+        if self._engine is not None and (at := self._sizes.wake_at()) is not None:
+            self._sizes_timer = asyncio.get_running_loop().call_at(at, self._on_sizes_due)
+
+    def _on_size(self, punt: LargeSent | MtuLearned) -> None:
+        now, way = asyncio.get_running_loop().time(), (punt.local, punt.locator, punt.port)
+        if isinstance(punt, LargeSent):
+            self._measure(self._sizes.on_large(*way, now))
+        else:
+            self._measure(self._sizes.on_too_big(*way, punt.mtu_bytes, punt.source, now))
 
     def _perform(self, effects: Iterable[ProxyEffect]) -> None:
         if self._engine is None:
@@ -131,8 +209,11 @@ class Forwarding:
             if isinstance(effect, InstallMapping):
                 locators = tuple(self._locator(self._engine, locator) for locator in effect.locators)
                 self._engine.install(ForwardingEntry(effect.prefix, Disposition[effect.disposition], locators))
+            elif isinstance(effect, AskWay):
+                self._on_doubt(effect)
             else:
                 self._engine.remove(effect.prefix)
+        self._watch_traffic()
 
     def _locator(self, engine: Engine, locator: UsableLocator) -> ForwardingLocator:
         plain = ForwardingLocator(locator.address, locator.priority, locator.weight, locator.port)
@@ -151,6 +232,10 @@ class Forwarding:
                     self._on_miss(punt)
                 else:
                     self._engine.drop_pending(EidPrefix.host(punt.destination, punt.instance_id))
+            elif isinstance(punt, LargeSent | MtuLearned):
+                self._on_size(punt)
+            elif isinstance(punt, ControlPacket) and self.take_answer(punt.payload):
+                continue
             elif isinstance(punt, ControlPacket) and self._is_rtr:
                 where = punt.outer_source, punt.outer_source_port, punt.outer_destination
                 self._on_data_control(InData(punt.payload, *where, punt.source, punt.source_port))
@@ -163,10 +248,13 @@ class Forwarding:
                         punt.outer_source_port,
                         punt.outer_destination,
                         is_registered=punt.is_registered,
+                        inner_destination=punt.destination,
                     )
                 )
 
     async def _look(self) -> None:
+        if self._section.denies_own:
+            self._perform(self._policy.on_networks(await own_networks(self._section.tun)))
         found = await carriers(self._section.interfaces, self._section.tun)
         if found == self._carriers or self._engine is None:
             return
@@ -186,6 +274,8 @@ class Forwarding:
         )
         # An address that is not quite ready is tried again when we look the next time.
         self._carriers = () if refused else found
+        links = {address: carrier.mtu_bytes for carrier in found for address in carrier.addresses}
+        self._measure(self._sizes.on_links(links))
         self._engine.set_guard(own)
         self._on_addresses(own)
         self._perform(self._policy.on_addresses(own))

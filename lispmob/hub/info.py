@@ -7,15 +7,16 @@ authentication: its answers prove nothing to anybody, and are given only where t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
 from lispmob.control.effect import SendControl
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.errors import AuthenticationFailed, MalformedMessage
+from lispmob.hub.asker_limits import AskerLimits, Rate
 from lispmob.hub.effect import Arrival, HubEffect
-from lispmob.hub.registration import is_sendable
+from lispmob.hub.host_address import is_sendable
 from lispmob.hub.site import SiteTable
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import sign
@@ -25,9 +26,14 @@ from lispmob.wire.info import InfoReply, InfoRequest
 from lispmob.wire.lcaf_types import NatTraversal
 
 LIST_TTL_MIN: Final = 60  # ours: a node asks again after an hour, and whenever it moves
-REQUESTS_PER_SOURCE_S: Final = 2  # ours: many nodes may share the public address of one NAT
-BURST_PER_SOURCE: Final = 20
-UNAUTHENTICATED_S: Final = 50  # ours, in all: the answer is larger than the question
+OCTETS_LIMIT: Final = 512  # ours: an Info-Request is some 60 octets, and nobody has proved it when it is read
+REPEAT_S: Final = 1.0  # ours: the same question again, which whoever recorded it can send, too
+REPEAT_BURST: Final = 3
+PROVED_S: Final = 100  # ours, by site: many nodes may have one
+PROVED_BURST: Final = 400
+UNPROVED_EACH: Final = Rate(20, 40)  # ours: many nodes may share the public address of one NAT
+UNPROVED_STRANGERS: Final = Rate(50, 50)  # ours: the answer is larger than the question
+UNPROVED_REGISTERED: Final = Rate(20, 40)
 
 
 class InfoResponder:
@@ -42,11 +48,15 @@ class InfoResponder:
         answers_lispers: bool = False,
         offers_itself: bool = False,
         ttl_min: int = LIST_TTL_MIN,
+        is_registered: Callable[[IpAddress], bool] = lambda _: False,
     ) -> None:
+        """`is_registered`: somebody who has proved himself is at this address."""
         self.counters: Counter[str] = Counter()
         self._ttl_min = ttl_min
-        self._per_source: KeyedBuckets[IpAddress] = KeyedBuckets(1 / REQUESTS_PER_SOURCE_S, BURST_PER_SOURCE)
-        self._unauthenticated = TokenBucket(1 / UNAUTHENTICATED_S, UNAUTHENTICATED_S)
+        self._is_registered = is_registered
+        self._repeats: KeyedBuckets[bytes] = KeyedBuckets(REPEAT_S, REPEAT_BURST, limit=16384)
+        self._proved: KeyedBuckets[str] = KeyedBuckets(1 / PROVED_S, PROVED_BURST)
+        self._unproved = AskerLimits(UNPROVED_EACH, UNPROVED_STRANGERS, UNPROVED_REGISTERED)
         self.on_config(
             sites, rtrs, answers_e19=answers_e19, answers_lispers=answers_lispers, offers_itself=offers_itself
         )
@@ -69,10 +79,13 @@ class InfoResponder:
 
     def on_info_request(self, arrival: Arrival, now: float) -> list[HubEffect]:
         """An Info-Request came. It is answered to where it came from, or not at all."""
-        if not is_sendable(arrival.source, arrival.source) and not arrival.source.is_link_local:
+        is_on_link = arrival.source.is_link_local and arrival.destination.is_link_local
+        if not is_sendable(arrival.source, arrival.destination) and not is_on_link:
             return self._drop("rx_policy")
-        if arrival.source_port == 0 or not self._per_source.take(arrival.source, now):
-            return self._drop("rx_rate")
+        if arrival.source_port == 0:
+            return self._drop("rx_policy")
+        if len(arrival.payload) > OCTETS_LIMIT:
+            return self._drop("rx_limit")
         try:
             request = InfoRequest.decode(arrival.payload)
             prefix = to_prefix(request.eid, request.mask_len)
@@ -83,6 +96,11 @@ class InfoResponder:
                 if found is None or not self._answers_e19:
                     raise MalformedMessage("rx_policy", f"{prefix}: in no site, or its dialect is not spoken here")
                 key = found[1].authenticate(arrival.payload)
+                # Only what is proved is charged, and each recorded question for itself: nobody uses up another's.
+                if not self._repeats.take(arrival.payload[4:12] + arrival.source.packed, now):
+                    raise MalformedMessage("rx_rate", "the same Info-Request again and again")
+                if not self._proved.take(found[1].name, now):
+                    raise MalformedMessage("rx_rate", "too many Info-Requests of one site")
                 key = replace(key, key_id=request.key_id, is_truncated=False)
                 key = replace(key, is_truncated=len(request.authentication) < key.mac_octets)
                 payload = sign(self._reply(request, arrival), key)
@@ -98,7 +116,7 @@ class InfoResponder:
         is_lispers = request.eid is None and isinstance(request.tail, DistinguishedName) and not request.authentication
         if not is_lispers or not self._answers_lispers:
             raise MalformedMessage("rx_auth", "an Info-Request that proves nothing")
-        if not self._unauthenticated.take(now):
+        if not self._unproved.take(arrival.source, now, is_registered=self._is_registered(arrival.source)):
             raise MalformedMessage("rx_rate", "too many Info-Requests without authentication")
         return self._reply(request, arrival).encode()
 

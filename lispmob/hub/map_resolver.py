@@ -12,12 +12,14 @@ from typing import Final
 
 from lispmob.control.effect import CONTROL_PORT, SendControl
 from lispmob.control.prefix_table import PrefixTable
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.errors import MalformedMessage
 from lispmob.hub.answering import AskEtr, answer
+from lispmob.hub.asker_limits import AskerLimits, Network, OctetBudget, Rate, network_of
 from lispmob.hub.effect import Arrival, HubEffect
+from lispmob.hub.host_address import is_sendable
 from lispmob.hub.map_server import MapServer
-from lispmob.hub.registration import best_address, is_sendable
+from lispmob.hub.registration import best_address, is_usable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
@@ -25,16 +27,25 @@ from lispmob.wire.header import MessageType
 from lispmob.wire.lcaf_contents import ip_addresses
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
-from lispmob.wire.named_locator import is_rtr, partial
-from lispmob.wire.record import MappingRecord
+from lispmob.wire.named_locator import is_private, is_rtr, partial
+from lispmob.wire.record import Locator, MappingRecord
 
 # Ours. RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR; an ITR that starts asks for many EIDs at once.
-REQUESTS_PER_SOURCE_S: Final = 20
-BURST_PER_SOURCE: Final = 100
-REQUESTS_S: Final = 2000
-BURST: Final = 2000
+REQUESTS_EACH: Final = Rate(20, 100)
+REQUESTS_STRANGERS: Final = Rate(2000, 2000)
+REQUESTS_REGISTERED: Final = Rate(1000, 1000)  # whoever forges such an address can have it sent small answers, no more
+ELSEWHERE_EACH: Final = Rate(5, 20)  # answers to where the question did not come from
+ELSEWHERE_STRANGERS: Final = Rate(500, 500)
+ELSEWHERE_REGISTERED: Final = Rate(50, 100)
+EXCESS_OCTETS_S: Final = 10_000  # to one network, beyond the octets of its questions
+EXCESS_BURST: Final = 60_000
+ONWARD_S: Final = 100  # questions passed on to one ETR or Map-Server
+ONWARD_BURST: Final = 200
+OCTETS_LIMIT: Final = 1024  # of a question: one EID, and ITR-RLOCs
 
 RECORDS_PER_REQUEST: Final = 4  # ours: RFC 9301 has senders ask for one EID; each may cost a datagram
+BRIDGE_PRIORITY: Final = 253  # ours: behind every locator that the asker may reach itself one day; 254 means something
+BRIDGE_WEIGHT: Final = 100
 TO_MAP_SERVER_BIT: Final = 0x01  # M, in the first octet of an ECM
 
 
@@ -55,14 +66,21 @@ class MapResolver:
         self.counters: Counter[str] = Counter()
         self._map_server = map_server
         self._families = frozenset(families)
-        self._per_source: KeyedBuckets[IpAddress] = KeyedBuckets(1 / REQUESTS_PER_SOURCE_S, BURST_PER_SOURCE)
-        self._in_all = TokenBucket(1 / REQUESTS_S, BURST)
+        self._askers = AskerLimits(REQUESTS_EACH, REQUESTS_STRANGERS, REQUESTS_REGISTERED)
+        self._elsewhere = AskerLimits(ELSEWHERE_EACH, ELSEWHERE_STRANGERS, ELSEWHERE_REGISTERED)
+        self._excess = OctetBudget(EXCESS_OCTETS_S, EXCESS_BURST)
+        self._onward: KeyedBuckets[tuple[Network, bool]] = KeyedBuckets(1 / ONWARD_S, ONWARD_BURST)
         self._remotes: PrefixTable[IpAddress] = PrefixTable()
+        self._relays: tuple[IpAddress, ...] = ()
         self.on_remotes(remotes)
 
     def on_families(self, families: Iterable[int]) -> None:
         """These are the families that we can send to, now that the sockets are open."""
         self._families = frozenset(families)
+
+    def on_relays(self, own: Iterable[IpAddress]) -> None:
+        """These addresses of ours pass data on between registered EIDs; none when this hub is no RTR."""
+        self._relays = tuple(own)
 
     def on_remotes(self, remotes: Iterable[RemoteMapServer]) -> None:
         """Other Map-Servers elsewhere are configured."""
@@ -76,7 +94,9 @@ class MapResolver:
         if arrival.source == arrival.destination and arrival.source_port == CONTROL_PORT:
             # A registered locator is an address of this hub: what we sent to that "ETR" has come back to us.
             return self._drop("rx_policy")
-        if not (self._per_source.take(arrival.source, now) and self._in_all.take(now)):
+        if len(arrival.payload) > OCTETS_LIMIT:
+            return self._drop("rx_limit")
+        if not self._askers.take(arrival.source, now, is_registered=self._map_server.is_at(arrival.source)):
             return self._drop("rx_rate")
         try:
             ecm = EncapsulatedControl.decode(arrival.payload)
@@ -99,19 +119,33 @@ class MapResolver:
             if asked is None:
                 self.counters["rx_policy"] += 1
             elif (remote := self._remote_for(asked)) is not None:
-                effects += self._pass_on(ecm, request, record, arrival, remote)
+                effects += self._onwards(self._pass_on(ecm, request, record, arrival, remote), arrival, now)
             elif isinstance(found := answer(self._map_server.sites, self._map_server.registrations, asked), AskEtr):
                 if _is_behind(found.record, arrival.source):
                     self.counters["rx_rtr_asks"] += 1
                     continue
-                effects += self._ask_etr(ecm, request, record, arrival, found.record)
+                effects += self._onwards(self._ask_etr(ecm, request, record, arrival, found.record), arrival, now)
             elif any(_is_behind(one, arrival.source) for one in found.records):
                 self.counters["rx_rtr_asks"] += 1
             else:
                 said.update((one.eid_prefix, _shown_to(one, arrival.source)) for one in found.records)
         if said:
-            effects += self._reply(request, tuple(said.values()), ecm.source_port, arrival)
+            records = tuple(self._bridged(one, request, arrival) for one in said.values())
+            effects += self._reply(request, records, ecm.source_port, arrival, now)
         return effects
+
+    def _bridged(self, record: MappingRecord, request: MapRequest, arrival: Arrival) -> MappingRecord:
+        """With ourselves as the last locator, where asker and mapping have no family in common and we have both.
+
+        What the asker has is what it wants the answer to come to (RFC 9301, 5.3).
+        """
+        usable = {address.version for one in record.locators if is_usable(one) for address in one.ips}
+        has = {ip.version for rloc in request.itr_rlocs for ip in ip_addresses(rloc)}
+        if not usable or usable & has or not {ip.version for ip in self._relays} >= usable | has:
+            return record
+        fitting = [ip for ip in self._relays if ip.version in has]
+        ours = arrival.destination if arrival.destination in fitting else fitting[0]
+        return replace(record, locators=(*record.locators, Locator(ours, BRIDGE_PRIORITY, BRIDGE_WEIGHT)))
 
     def _remote_for(self, asked: EidPrefix) -> IpAddress | None:
         """The other Map-Server to ask, unless a site of our own is the closer match."""
@@ -144,7 +178,7 @@ class MapResolver:
         mapping: MappingRecord,
     ) -> list[HubEffect]:
         """To the ETR, unchanged (RFC 9301, 8.4): it answers the ITR itself."""
-        etr = best_address(mapping, self._families, arrival.source)
+        etr = best_address(mapping, self._families, arrival.destination)
         if etr is None:
             return self._drop("tx_no_etr")
         payload = arrival.payload
@@ -154,32 +188,63 @@ class MapResolver:
         self.counters["tx_map_request_to_etr"] += 1
         return [SendControl(payload, etr, source=_if_same_family(arrival.destination, etr))]
 
+    def _onwards(self, sent: list[HubEffect], arrival: Arrival, now: float) -> list[HubEffect]:
+        """What goes to an ETR or a Map-Server: only so much, and of strangers no more than of those registered."""
+        is_known = self._map_server.is_at(arrival.source)
+        return [
+            one
+            for one in sent
+            if not isinstance(one, SendControl)
+            or self._onward.take((network_of(one.destination), is_known), now)
+            or self._drop("tx_rate")
+        ]
+
     def _reply(
-        self, request: MapRequest, records: tuple[MappingRecord, ...], port: int, arrival: Arrival
+        self, request: MapRequest, records: tuple[MappingRecord, ...], port: int, arrival: Arrival, now: float
     ) -> list[HubEffect]:
         itr = self._itr_rloc(request, arrival)
+        if _is_behind_nat(request, arrival):
+            itr, port = arrival.source, arrival.source_port
         if itr is None or port == 0:
             return self._drop("rx_policy")
-        self.counters["tx_map_reply"] += 1
+        if itr != arrival.source and not self._elsewhere.take(itr, now, is_registered=self._map_server.is_at(itr)):
+            return self._drop("tx_rate")
         payload = MapReply(request.nonce, records).encode()
+        if not self._excess.take(itr, len(payload) - len(arrival.payload), now):
+            return self._drop("tx_rate")
+        self.counters["tx_map_reply"] += 1
         return [SendControl(payload, itr, port, source=_if_same_family(arrival.destination, itr))]
 
     def _itr_rloc(self, request: MapRequest, arrival: Arrival) -> IpAddress | None:
-        """Where the answer goes: the first ITR-RLOC that we can reach and that the sender may speak for."""
-        for rloc in request.itr_rlocs:
-            for address in ip_addresses(rloc):
-                if address.version not in self._families or not is_sendable(address, arrival.source):
-                    continue
-                if address == arrival.destination != arrival.source:
-                    continue  # a stranger would have us write to ourselves
-                if arrival.source.is_global and not address.is_global:
-                    continue  # or into a private network, which only those in it can name
-                return address
-        return None
+        """Where the answer goes: an ITR-RLOC that we can reach and that the sender may speak for.
+
+        The one that the question came from, if it is among them: that way works. Else the first.
+        """
+        fitting = [
+            address
+            for rloc in request.itr_rlocs
+            for address in ip_addresses(rloc)
+            if address.version in self._families
+            and is_sendable(address, arrival.destination)
+            # A stranger would have us write to ourselves, or into a private network, which only those in it can name.
+            and not address == arrival.destination != arrival.source
+            and (address.is_global or not arrival.source.is_global)
+        ]
+        return arrival.source if arrival.source in fitting else next(iter(fitting), None)
 
     def _drop(self, counter: str) -> list[HubEffect]:
         self.counters[counter] += 1
         return []
+
+
+def _is_behind_nat(request: MapRequest, arrival: Arrival) -> bool:
+    """True for an asker that names only private addresses and comes by a public one: it does not know how it is seen.
+
+    It is answered through the binding that it asked by, as an Info-Request is; elsewhere nothing could reach it.
+    """
+    named = {address for rloc in request.itr_rlocs for address in ip_addresses(rloc)}
+    is_translated = bool(named) and all(map(is_private, named)) and not is_private(arrival.source)
+    return is_translated and is_sendable(arrival.source, arrival.source)
 
 
 def _if_same_family(source: IpAddress, destination: IpAddress) -> IpAddress | None:

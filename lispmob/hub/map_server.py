@@ -8,18 +8,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from heapq import heappop, heappush
 from typing import Final
 
 from lispmob.control.effect import Event, SendControl
-from lispmob.control.prefix_table import PrefixTable
-from lispmob.control.rate_limit import KeyedBuckets
+from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import AuthenticationFailed, MalformedMessage
+from lispmob.hub.deadlines import Deadlines
 from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
-from lispmob.hub.nonces import NonceKey, Nonces
+from lispmob.hub.nonces import NonceChanges, NonceRow, Nonces, TooManyXtrs, old_owner, owner_of
+from lispmob.hub.ordered_prefixes import OrderedPrefixTable
+from lispmob.hub.place_index import PlaceIndex
 from lispmob.hub.registration import Registration, XtrRegistration
 from lispmob.hub.site import Site, SiteTable
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.hub.site_usage import SiteUsage
+from lispmob.wire.address import Afi, EidPrefix, IpAddress
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.eid import take_eid, to_prefix
 from lispmob.wire.map_notify import MapNotify
@@ -28,7 +30,14 @@ from lispmob.wire.reader import Reader
 from lispmob.wire.record import MappingRecord
 
 FIXED_OCTETS: Final = 16  # RFC 9301, 5.6: a Map-Register up to the length of its authentication data
-COMPLAINT_INTERVAL_S: Final = 60.0  # ours: one report a minute for the same sender
+REGISTER_LIMIT: Final = 16384  # ours: octets; 32 records of a dozen locators take half of that
+_LCAF_OCTETS: Final = 8  # AFI, reserved, flags, type, reserved, length (RFC 8060, 3)
+_INSTANCE_ID: Final = bytes((2,))
+_EID_OCTETS: Final = 32  # an Instance-ID and an IPv6 address, with room
+COMPLAINT_INTERVAL_S: Final = 60.0  # ours: one report a minute for the same sender, or the same fault of a site
+COMPLAINTS_S: Final = 0.2  # ours, in all, about senders that prove nothing: their addresses may be forged
+COMPLAINT_BURST: Final = 20
+LENIENT: Final = "a node that never counts (Open Overlay Router, lispers.net) needs 'strict-nonces: auto' in its site"
 
 
 class MapServer:
@@ -37,32 +46,34 @@ class MapServer:
     def __init__(self, sites: Iterable[Site]) -> None:
         self.sites = SiteTable(sites)
         self.counters: Counter[str] = Counter()
-        self.registrations: PrefixTable[Registration] = PrefixTable()
-        self._heap: list[tuple[float, int, EidPrefix]] = []
-        self._due: dict[EidPrefix, float] = {}
-        self._pushes = 0
+        self.registrations: OrderedPrefixTable[Registration] = OrderedPrefixTable()
+        self._due: Deadlines[EidPrefix] = Deadlines()
+        self._usage = SiteUsage()
+        self._addresses: PlaceIndex[EidPrefix, IpAddress] = PlaceIndex()
         self._nonces = Nonces()
         self._complaints: KeyedBuckets[IpAddress] = KeyedBuckets(COMPLAINT_INTERVAL_S, limit=256)
+        self._complaints_in_all = TokenBucket(1 / COMPLAINTS_S, COMPLAINT_BURST)
+        self._proved_complaints: KeyedBuckets[tuple[str, str]] = KeyedBuckets(COMPLAINT_INTERVAL_S)
 
     def wake_at(self) -> float | None:
         """When the next registration may run out; None without any."""
-        return self._heap[0][0] if self._heap else None
+        return self._due.next_at()
 
     def on_timer(self, now: float) -> list[HubEffect]:
         """Forget the registrations that ran out."""
         effects: list[HubEffect] = []
-        while self._heap and self._heap[0][0] <= now:
-            at, _, prefix = heappop(self._heap)
-            if self._due.get(prefix) != at:
-                continue
-            del self._due[prefix]
+        for prefix in self._due.take_due(now):
             registration = self.registrations.get(prefix)
             assert registration is not None, prefix
             effects += self._report(registration, registration.expire(now), "expired")
-            self._schedule(registration)
+            self._keep(registration)
         return effects
 
-    def on_sites(self, sites: Iterable[Site]) -> list[HubEffect]:
+    def is_at(self, address: IpAddress) -> bool:
+        """True for an address that a registration of now came from, or names as a locator."""
+        return address in self._addresses
+
+    def on_sites(self, sites: Iterable[Site], now: float = 0.0) -> list[HubEffect]:
         """Other sites are configured: what nobody may register any more is forgotten."""
         self.sites = SiteTable(sites)
         effects: list[HubEffect] = []
@@ -70,11 +81,11 @@ class MapServer:
             found = self.sites.of(prefix)
             if found is None or not found[1].accepts(prefix):
                 effects += self._report(registration, registration.clear(), "withdrawn")
+            self._keep(registration)
+        self._nonces.on_keys((key for site in self.sites for key in site.keys), now)
         return effects
 
-    def restore(
-        self, parts: Iterable[XtrRegistration], nonces: Iterable[tuple[NonceKey, int]], now: float
-    ) -> list[HubEffect]:
+    def restore(self, parts: Iterable[XtrRegistration], nonces: Iterable[NonceRow], now: float) -> list[HubEffect]:
         """Take back what was registered before a restart, as far as the sites still allow it."""
         effects: list[HubEffect] = []
         for part in parts:
@@ -84,12 +95,19 @@ class MapServer:
                 continue
             registration = self._registration(prefix)
             registration.put(part)
-            self._schedule(registration)
+            self._keep(registration)
             effects.append(RegistrationChanged(prefix, registration.record))
-        self._nonces.restore(nonces, now)
+        keys = {old_owner(site.name, key.key_id): owner_of(key) for site in self.sites for key in site.keys}
+        self._nonces.restore((((keys.get(owner, owner), name), count) for (owner, name), count in nonces))
+        self._nonces.on_keys((key for site in self.sites for key in site.keys), now)
         return effects
 
-    def take_new_nonces(self) -> dict[NonceKey, int]:
+    @property
+    def has_new_nonces(self) -> bool:
+        """True when there is something for `take_new_nonces`."""
+        return self._nonces.has_new
+
+    def take_new_nonces(self) -> NonceChanges:
         """The last nonces seen since the previous call, for the store."""
         return self._nonces.take_new()
 
@@ -102,13 +120,16 @@ class MapServer:
         try:
             site = self._site_of(arrival.payload)
             key = site.authenticate(arrival.payload)
-            register = MapRegister.decode(arrival.payload)
-            self._check(register, site, key, now)
-            parts = self._parts(register, arrival, now)
         except AuthenticationFailed as error:
             return self._refuse("rx_auth", "auth-failed", arrival, str(error), now)
         except MalformedMessage as error:
             return self._refuse(error.counter, "refused", arrival, error.why, now)
+        try:
+            register = MapRegister.decode(arrival.payload)
+            self._check(register, site, key, now)
+            parts = self._parts(register, arrival, site, now)
+        except MalformedMessage as error:
+            return self._refuse_proved(error, site, arrival, now)
         self.counters["rx_map_register"] += 1
         effects: list[HubEffect] = []
         for registration, part in parts:
@@ -121,9 +142,12 @@ class MapServer:
         """The site of the first EID; the octets are nobody's yet, so this reads as little as it can."""
         if len(raw) < FIXED_OCTETS:
             raise MalformedMessage("rx_short", "a Map-Register of less than 16 octets")
+        if len(raw) > REGISTER_LIMIT:
+            raise MalformedMessage("rx_limit", f"a Map-Register of {len(raw)} octets")
         reader = Reader(raw, start=FIXED_OCTETS)
         reader.take_bytes(int.from_bytes(raw[14:16]))
         mask_len = reader.take_bytes(10)[5]
+        _refuse_nesting(raw[reader.position : reader.position + _LCAF_OCTETS])
         prefix = to_prefix(take_eid(reader, mask_len), mask_len)
         found = self.sites.of(prefix) if prefix else None
         if found is None:
@@ -137,17 +161,27 @@ class MapServer:
             found = self.sites.of(prefix) if prefix else None
             if prefix is None or found is None or not found[1].accepts(prefix) or key not in found[1].keys:
                 raise MalformedMessage("rx_policy", f"site {site.name} may not register {prefix}")
-        # An xTR without an xTR-ID is known by what it registers: its address is what changes when it moves.
-        is_named = register.xtr_id is not None and any(register.xtr_id)
-        who = register.xtr_id.hex() if is_named and register.xtr_id else str(register.records[0].eid_prefix)
         must_grow = site.strict_nonces
+        is_named = register.xtr_id is not None and any(register.xtr_id)
         if must_grow is None and register.wants_merge and not is_named:
             must_grow = False  # several xTRs, each with a counter of its own, that cannot be told apart
-        if not self._nonces.accepts((site.name, key.key_id, who), register.nonce, now, must_grow=must_grow):
-            raise MalformedMessage("rx_replay", f"site {site.name}: the nonce of {who} did not grow")
+        try:
+            is_new = self._nonces.accepts(
+                register, key, now, must_grow=must_grow, others=site.keys, limit=site.nonce_limit
+            )
+        except TooManyXtrs:
+            raise MalformedMessage("rx_limit", f"site {site.name} has more xTRs than may be remembered") from None
+        if not is_new:
+            eids = ", ".join(str(record.eid_prefix) for record in register.records[:3])
+            why = f"site {site.name}: the nonce did not grow for {eids}: delayed, or replayed by somebody; {LENIENT}"
+            raise MalformedMessage("rx_replay", why)
 
-    def _parts(self, register: MapRegister, arrival: Arrival, now: float) -> list[tuple[Registration, XtrRegistration]]:
+    def _parts(
+        self, register: MapRegister, arrival: Arrival, site: Site, now: float
+    ) -> list[tuple[Registration, XtrRegistration]]:
         parts = []
+        fresh: set[EidPrefix] = set()
+        octets = 0
         for record in register.records:
             prefix = record.eid_prefix
             assert prefix is not None, record
@@ -155,17 +189,24 @@ class MapServer:
             registration = self.registrations.get(prefix) or Registration(prefix)
             if record.ttl_min and not registration.has_room_for(part):
                 raise MalformedMessage("rx_limit", f"too many xTRs to merge for {prefix}")
+            if record.ttl_min:
+                octets += part.octets - registration.octets_of(part)
+                if registration.is_empty:
+                    fresh.add(prefix)
             parts.append((registration, part))
+        if (fresh or octets > 0) and (why := self._usage.why_full(site, len(fresh), octets)) is not None:
+            raise MalformedMessage("rx_limit", why)
         return parts
 
     def _take_in(self, registration: Registration, part: XtrRegistration, register: MapRegister) -> list[HubEffect]:
         was = registration.record
         if part.record.ttl_min == 0:
             has_changed = registration.withdraw(part.xtr, wants_merge=register.wants_merge)
+            self._keep(registration)
             return self._report(registration, has_changed, "withdrawn") if was else []
         has_changed = registration.put(part)
         self.registrations.insert(registration.prefix, registration)
-        self._schedule(registration)
+        self._keep(registration)
         return self._report(registration, has_changed, "moved" if was else "registered")
 
     def _notify(self, register: MapRegister, arrival: Arrival, key: Key) -> SendControl:
@@ -190,7 +231,7 @@ class MapServer:
         record, prefix = registration.record, registration.prefix
         if registration.is_empty:
             self.registrations.remove(prefix)
-            self._due.pop(prefix, None)
+            self._due.drop(prefix)
         elif not has_changed:
             return [RegistrationChanged(prefix, record, is_refresh=True)]
         elif kind != "registered":
@@ -208,18 +249,37 @@ class MapServer:
             self.registrations.insert(prefix, registration)
         return registration
 
-    def _schedule(self, registration: Registration) -> None:
-        """See to it that the heap wakes us by the time this one runs out; a refresh adds nothing to the heap."""
+    def _keep(self, registration: Registration) -> None:
+        """The registration is another one now: charge its site, and wake by the time that it runs out.
+
+        A refresh adds no deadline: the one that is there comes first, and finds the registration alive.
+        """
+        found = self.sites.of(registration.prefix)
+        self._usage.set(registration, found[1] if found else None)
+        self._addresses.set(registration.prefix, registration.addresses())
         if registration.is_empty:
             return
-        at = registration.expires_at
-        if at < self._due.get(registration.prefix, float("inf")):
-            self._due[registration.prefix] = at
-            self._pushes += 1
-            heappush(self._heap, (at, self._pushes, registration.prefix))
+        due = self._due.get(registration.prefix)
+        if due is None or registration.expires_at < due:
+            self._due.set(registration.prefix, registration.expires_at)
 
     def _refuse(self, counter: str, kind: str, arrival: Arrival, why: str, now: float) -> list[HubEffect]:
+        """Somebody who has proved nothing: of his kind there may be many, and all of them may be one."""
         self.counters[counter] += 1
-        if not self._complaints.take(arrival.source, now):
+        if self._complaints.available_at(arrival.source, now) > now or not self._complaints_in_all.take(now):
             return []
+        self._complaints.take(arrival.source, now)
         return [Event(kind, {"source": str(arrival.source), "why": why})]
+
+    def _refuse_proved(self, error: MalformedMessage, site: Site, arrival: Arrival, now: float) -> list[HubEffect]:
+        """Somebody who has the key: what others send cannot keep his fault out of the log."""
+        self.counters[error.counter] += 1
+        if not self._proved_complaints.take((site.name, error.counter), now):
+            return []
+        return [Event("refused", {"source": str(arrival.source), "why": error.why})]
+
+
+def _refuse_nesting(head: bytes) -> None:
+    """An EID is an address, or one in an Instance-ID (RFC 8060, 4.1). Other LCAFs may hold thousands of addresses."""
+    if int.from_bytes(head[:2]) == Afi.LCAF and (head[4:5] != _INSTANCE_ID or int.from_bytes(head[6:8]) > _EID_OCTETS):
+        raise MalformedMessage("rx_policy", "an EID that is no IP prefix, with an Instance-ID or without")

@@ -13,7 +13,7 @@ from lispmob.wire.auth import Key
 
 
 class LinkSection(Section, frozen=True, kw_only=True):
-    """The other end of a link between a Map-Server and an RTR; without a key nothing on it is proved."""
+    """The other end of a link between a Map-Server and an RTR. The RTR needs the key: it believes nothing without."""
 
     address: Address
     key: SecretText | None = None

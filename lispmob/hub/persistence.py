@@ -9,7 +9,7 @@ from typing import Final
 
 from lispmob.errors import LispError
 from lispmob.hub.map_server import MapServer
-from lispmob.hub.nonces import NonceKey
+from lispmob.hub.nonces import NO_CHANGES
 from lispmob.hub.registration import XtrRegistration
 from lispmob.hub.store import Store
 from lispmob.wire.address import EidPrefix
@@ -26,7 +26,7 @@ class Persistence:
         self._store = store
         self._map_server = map_server
         self._dirty: set[EidPrefix] = set()
-        self._nonces: dict[NonceKey, int] = {}
+        self._nonces = NO_CHANGES
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._is_failing = False
@@ -34,6 +34,14 @@ class Persistence:
     def on_changed(self, prefix: EidPrefix) -> None:
         """The registration of a prefix is not what is in the store any more."""
         self._dirty.add(prefix)
+        self._wake()
+
+    def on_datagram(self) -> None:
+        """A datagram was taken in: its nonce is remembered even where it changed nothing."""
+        if self._map_server.has_new_nonces:
+            self._wake()
+
+    def _wake(self) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write_soon())
 
@@ -46,15 +54,15 @@ class Persistence:
         self._store.close()
 
     async def _write_soon(self) -> None:
-        while self._dirty:
+        while self._dirty or self._map_server.has_new_nonces or self._nonces != NO_CHANGES:
             await asyncio.sleep(BATCH_S)
             await asyncio.shield(self._write())
 
     async def _write(self) -> None:
         async with self._writing:
             dirty, self._dirty = self._dirty, set()
-            nonces, self._nonces = self._nonces | self._map_server.take_new_nonces(), {}
-            if not dirty and not nonces:
+            nonces, self._nonces = self._nonces.before(self._map_server.take_new_nonces()), NO_CHANGES
+            if not dirty and nonces == NO_CHANGES:
                 return
             batch = {prefix: self._parts(prefix) for prefix in dirty}
             try:
@@ -64,7 +72,7 @@ class Persistence:
                     log.warning("registrations are not saved: %s", error)
                 self._is_failing = True
                 self._dirty |= dirty
-                self._nonces = nonces | self._nonces
+                self._nonces = nonces
             else:
                 if self._is_failing:
                     log.info("registrations are saved again")

@@ -1,7 +1,9 @@
 """The proxy's policy: which registrations become forwarding entries (RFC 9301, 8.2; RFC 6832 for PITR and PETR).
 
 As proxy ITR the hub encapsulates what the world sends to an EID; as proxy ETR it forwards what nodes send to the world,
-which takes no entry at all. It is its own Map-Server: it knows each move from the Map-Register itself, so it neither
+except where an entry says PROHIBIT: private networks, and those that this machine itself is in.
+
+It is its own Map-Server: it knows each move from the Map-Register itself, so it neither
 asks nor listens to SMRs. Pure.
 """
 
@@ -13,21 +15,36 @@ from typing import TypeAlias
 from lispmob.control.effect import InstallMapping, RemoveMapping, UsableLocator
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.hub.effect import RegistrationChanged
+from lispmob.hub.host_address import is_host, is_private
 from lispmob.hub.nat_binding import Binding
 from lispmob.hub.registration import is_usable
+from lispmob.hub.way_doubts import AskWay, WayDoubts
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.named_locator import has_port, is_named, partial, place_of
 from lispmob.wire.record import Locator, MappingRecord
 
-ProxyEffect: TypeAlias = InstallMapping | RemoveMapping
+ProxyEffect: TypeAlias = InstallMapping | RemoveMapping | AskWay
 
 
 class Proxy:
     """Keeps the forwarding table equal to the registrations under the prefixes that are routed to the proxy."""
 
-    def __init__(self, eids: Iterable[EidPrefix], *, asks_elsewhere: bool = False) -> None:
-        """`asks_elsewhere`: an RTR without a Map-Server next door, which looks up what nobody has registered here."""
+    def __init__(
+        self,
+        eids: Iterable[EidPrefix],
+        *,
+        asks_elsewhere: bool = False,
+        denied: Iterable[EidPrefix] = (),
+        allowed: Iterable[EidPrefix] = (),
+    ) -> None:
+        """`asks_elsewhere`: an RTR without a Map-Server next door, which looks up what nobody has registered here.
+
+        Nothing is forwarded for nodes to what is `denied`, but for what is more specific and `allowed`.
+        """
         self._asks_elsewhere = asks_elsewhere
+        self._denied = frozenset(denied)
+        self._allowed = frozenset(allowed)
+        self._networks: frozenset[EidPrefix] = frozenset()
         self._routed: PrefixTable[bool] = PrefixTable()
         self._installed: dict[EidPrefix, InstallMapping] = {}
         self._mappings: dict[EidPrefix, MappingRecord] = {}
@@ -35,8 +52,22 @@ class Proxy:
         self._families: frozenset[int] = frozenset()
         self._learned: dict[EidPrefix, MappingRecord] = {}
         self._relays: dict[EidPrefix, tuple[Binding, ...]] = {}
+        self._doubts = WayDoubts()
+        self._with_choice: set[EidPrefix] = set()
+        self._served: dict[tuple[IpAddress, int], EidPrefix] = {}
         for eid in eids:
             self._routed.insert(eid, True)
+
+    def served(self, address: IpAddress, port: int) -> tuple[EidPrefix, UsableLocator] | None:
+        """A prefix that is sent to this locator and port, and the locator as it is installed; None: none is."""
+        prefix = self._served.get((address, port))
+        installed = None if prefix is None else self._installed.get(prefix)
+        locators = () if installed is None else installed.locators
+        found = next((one for one in locators if (one.address, one.port) == (address, port)), None)
+        if prefix is None or found is None:
+            self._served.pop((address, port), None)
+            return None
+        return prefix, found
 
     @property
     def routes(self) -> tuple[EidPrefix, ...]:
@@ -45,7 +76,12 @@ class Proxy:
 
     def on_start(self) -> list[ProxyEffect]:
         """Packets to an EID that nobody has registered are dropped, not asked about: nobody else would know it."""
-        return [effect for prefix in self.routes for effect in self._settle(prefix)]
+        return [effect for prefix in (*self.routes, *self._denied, *self._allowed) for effect in self._settle(prefix)]
+
+    def on_networks(self, networks: Iterable[EidPrefix]) -> list[ProxyEffect]:
+        """This machine is in these networks now: nodes reach nothing there through it."""
+        was, self._networks = self._networks, frozenset(networks)
+        return [effect for prefix in was ^ self._networks for effect in self._settle(prefix)]
 
     def on_addresses(self, addresses: Iterable[IpAddress]) -> list[ProxyEffect]:
         """Our own RLOCs are others now: what is sent to one of them would come straight back."""
@@ -81,6 +117,21 @@ class Proxy:
             self._learned[prefix] = record
         return self._settle(prefix)
 
+    @property
+    def watches(self) -> bool:
+        """True while there is a node that has more than one way in: `on_traffic` wants to know what they carry."""
+        return bool(self._with_choice)
+
+    def on_traffic(self, used: Iterable[EidPrefix], heard: Iterable[IpAddress], now: float) -> list[ProxyEffect]:
+        """Packets left for these prefixes, and came from these places, since the last call."""
+        entries = [entry for prefix in used if (entry := self._installed.get(prefix)) is not None]
+        asks = self._doubts.on_traffic(entries, frozenset(heard), now)
+        return [*asks, *(effect for prefix in self._doubts.judge(now) for effect in self._settle(prefix))]
+
+    def on_alive(self, prefix: EidPrefix, address: IpAddress, port: int, now: float) -> list[ProxyEffect]:
+        """Somebody answered from there, for this prefix."""
+        return self._settle(prefix) if self._doubts.on_alive(prefix, address, port, now) else []
+
     def on_registration(self, change: RegistrationChanged) -> list[ProxyEffect]:
         """A node registered, moved or left."""
         if change.record is None:
@@ -92,12 +143,17 @@ class Proxy:
     def _settle(self, prefix: EidPrefix) -> list[ProxyEffect]:
         """What makes the entry of one prefix what it has to be; nothing when it is already."""
         wanted = self._entry(prefix)
+        self._doubts.forget(prefix, wanted.locators if wanted is not None else ())
+        wanted = self._doubts.demoted(wanted) if wanted is not None else None
+        has_choice = wanted is not None and len(wanted.locators) > 1
+        (self._with_choice.add if has_choice else self._with_choice.discard)(prefix)
         if wanted == self._installed.get(prefix):
             return []
         if wanted is None:
             del self._installed[prefix]
             return [RemoveMapping(prefix)]
         self._installed[prefix] = wanted
+        self._served.update({(one.address, one.port): prefix for one in wanted.locators})
         return [wanted]
 
     def _entry(self, prefix: EidPrefix) -> InstallMapping | None:
@@ -113,7 +169,9 @@ class Proxy:
             return InstallMapping(prefix, "ENCAPSULATE", locators)
         if is_served and (record is not None or prefix in self._routed):
             return InstallMapping(prefix, "MISS" if record is None and self._asks_elsewhere else "DROP")
-        return None
+        if prefix in self._allowed:
+            return InstallMapping(prefix, "NATIVE")
+        return InstallMapping(prefix, "PROHIBIT") if prefix in self._denied | self._networks else None
 
     def _is_relayed(self, record: MappingRecord | None) -> bool:
         """False when the mapping that this hub has names no RTR of ours: the node has come out of its NATs since."""
@@ -125,9 +183,14 @@ class Proxy:
             for locator in partial(record.locators, self._own)
             if is_usable(locator) and not _is_behind_nat(locator, record)
             for address in locator.ips
-            if address.version in self._families and address not in self._own
+            if address.version in self._families and address not in self._own and self._may_be_sent_to(address)
         ]
         return tuple(sorted(usable, key=lambda locator: locator.priority))
+
+    def _may_be_sent_to(self, address: IpAddress) -> bool:
+        """True for an address that a host can be at; a private one only from a machine that is in a private network."""
+        is_near = any(is_private(own) for own in self._own if own.version == address.version)
+        return is_host(address) and (is_near or not is_private(address))
 
 
 def _is_behind_nat(locator: Locator, record: MappingRecord) -> bool:

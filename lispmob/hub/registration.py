@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
+from lispmob.hub.host_address import is_sendable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.lcaf import put_address
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Locator, MappingRecord
@@ -32,6 +32,8 @@ class XtrRegistration:
     wants_merge: bool
     xtr_id: bytes | None = None
     site_id: bytes | None = None
+    octets: int = 0
+    """How long the record is, as it came."""
 
     @classmethod
     def of(cls, register: MapRegister, record: MappingRecord, source: IpAddress, now: float) -> XtrRegistration:
@@ -48,6 +50,7 @@ class XtrRegistration:
             wants_merge=register.wants_merge,
             xtr_id=register.xtr_id,
             site_id=register.site_id,
+            octets=len(record.encode()),
         )
 
 
@@ -69,6 +72,24 @@ class Registration:
     def __iter__(self) -> Iterator[XtrRegistration]:
         """Every xTR's part, the one heard of longest ago first."""
         return iter(self._xtrs.values())
+
+    @property
+    def octets(self) -> int:
+        """What all xTRs' records take."""
+        return sum(part.octets for part in self._xtrs.values())
+
+    def addresses(self) -> Iterator[IpAddress]:
+        """Where its xTRs speak from, and all of their locators."""
+        for part in self._xtrs.values():
+            yield part.source
+            for locator in part.record.locators:
+                yield from locator.ips
+
+    def octets_of(self, part: XtrRegistration) -> int:
+        """What the records take that this part would replace."""
+        if not part.wants_merge:
+            return self.octets
+        return self._xtrs[part.xtr].octets if part.xtr in self._xtrs else 0
 
     @property
     def is_empty(self) -> bool:
@@ -162,11 +183,3 @@ def best_address(record: MappingRecord, families: Iterable[int], via: IpAddress)
             if address.version in wanted and is_sendable(address, via):
                 return address
     return None
-
-
-def is_sendable(address: IpAddress, via: IpAddress) -> bool:
-    """True for an address that a control message may go to on the word of `via`: one host, and not this one.
-
-    Loopback is somebody's word only when it comes from loopback, as it does on a test bench.
-    """
-    return may_be_rloc(address) or (address.is_loopback and via.is_loopback)

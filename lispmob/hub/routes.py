@@ -90,6 +90,21 @@ async def carriers(names: Iterable[str], own_device: str) -> tuple[Carrier, ...]
     return tuple(carrier for carrier in usable if carrier.ifindex in defaults) or tuple(usable)
 
 
+async def own_networks(own_device: str) -> tuple[EidPrefix, ...]:
+    """The networks that this machine has an address in, by whatever interface but the proxy's own and loopback."""
+    async with AsyncIPRoute() as opened:
+        netlink: Any = opened
+        names = {link["index"]: _name(link) async for link in await netlink.get_links()}
+        found: list[EidPrefix] = []
+        async for message in await netlink.get_addr():
+            text = message.get_attr("IFA_ADDRESS") or message.get_attr("IFA_LOCAL")
+            own = message.get_attr("IFA_LOCAL") or text
+            if not text or names.get(message["index"]) in ("lo", own_device):
+                continue
+            found += [EidPrefix.make(ip_address(text), message["prefixlen"]), EidPrefix.host(ip_address(own))]
+    return tuple(dict.fromkeys(found))
+
+
 def missing_forwarding(families: Iterable[int]) -> list[str]:
     """The sysctls that have to be 1 and are not."""
     missing = []

@@ -1,19 +1,23 @@
 """What an RTR asks a Map-Server elsewhere: where the peers of its nodes are, and where a node went that left its NAT.
 
-Asked for: destinations without an entry, sources that come from elsewhere than their entry says, and what an SMR names.
+Asked for: destinations without an entry; and what is known already, when its data comes from elsewhere or an SMR names
+it. Those two are claims that nobody proves: they cost one question for a prefix that is in use, and nothing for others.
 Pure.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from lispmob.control.acceptance import Guard
 from lispmob.control.effect import Count, DropPending, LookupFailed, MachineEffect, MappingLearned, SendControl
 from lispmob.control.locator_set import LocalLocator, LocatorSet
+from lispmob.control.prefix_table import PrefixTable
+from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.control.resolver import Resolver
+from lispmob.hub.deadlines import Deadlines
 from lispmob.hub.rtr_effect import Learned
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
@@ -22,6 +26,10 @@ LIFETIME_MAX_S = 600.0  # ours: nobody tells an RTR that a mapping ended
 ENTRY_LIMIT = 16384
 STRANGER_S = 0.05  # ours: the data of a node that moved overtakes its register by some milliseconds
 STRANGER_LIMIT = 1024
+DOUBT_S = 3.0  # RFC 9301, 6.1: SMR-invoked Map-Requests, one per 3 s and EID-Prefix
+DOUBTS_OPEN = 64  # ours: questions that others' words cause, at a time; misses have the rest
+MISSES_EACH_S = 10  # ours: one node that scans leaves half of what may be asked to the others
+MISSES_EACH_BURST = 10
 
 LookupEffect: TypeAlias = SendControl | Learned | DropPending
 
@@ -34,11 +42,19 @@ class RtrLookup:
         self._resolver = Resolver((), new_nonce=new_nonce)
         self._servers: frozenset[IpAddress] = frozenset()
         self._own = LocatorSet()
-        self._expires: dict[EidPrefix, float] = {}
-        self._strangers: dict[EidPrefix, float] = {}  # when to ask about them
+        self._expires: Deadlines[EidPrefix] = Deadlines()
+        self._learned: PrefixTable[bool] = PrefixTable()
+        self._strangers: OrderedDict[EidPrefix, tuple[EidPrefix, float]] = OrderedDict()  # when to ask, the next first
+        self._doubts: KeyedBuckets[EidPrefix] = KeyedBuckets(DOUBT_S, 2)
+        self._doubted: OrderedDict[EidPrefix, float] = OrderedDict()  # asked for on others' words, the oldest first
+        self._misses: KeyedBuckets[EidPrefix] = KeyedBuckets(1 / MISSES_EACH_S, MISSES_EACH_BURST)
+        self._sites: tuple[EidPrefix, ...] = ()
 
-    def on_map_servers(self, servers: Iterable[IpAddress], own: Iterable[IpAddress]) -> None:
-        """Whom to ask, and from where."""
+    def on_map_servers(
+        self, servers: Iterable[IpAddress], own: Iterable[IpAddress], sites: Iterable[EidPrefix] = ()
+    ) -> None:
+        """Whom to ask, and from where; and what no answer may be wider than: the EID-Prefixes of our own sites."""
+        self._sites = tuple(sites)
         self._own = LocatorSet.of(1, [LocalLocator(address) for address in own])
         self._servers = frozenset(servers) - self._own.addresses
         self._resolver.on_resolvers(sorted(self._servers, key=lambda one: (one.version, int(one))))
@@ -46,40 +62,59 @@ class RtrLookup:
 
     def wake_at(self) -> float | None:
         """When on_timer is due."""
-        times = [*self._expires.values(), *self._strangers.values()]
-        if (at := self._resolver.wake_at()) is not None:
-            times.append(at)
-        return min(times, default=None)
+        stranger_at = next(iter(self._strangers.values()))[1] if self._strangers else None
+        times = (self._expires.next_at(), stranger_at, self._resolver.wake_at())
+        return min((at for at in times if at is not None), default=None)
+
+    def expects(self, nonce: int) -> bool:
+        """True when a Map-Reply with this nonce answers a question of ours."""
+        return self._resolver.expects(nonce)
+
+    def known(self, eid: EidPrefix) -> EidPrefix | None:
+        """The learned prefix that holds this host; None when it is nobody that we ever cared about."""
+        found = self._learned.covering(eid)
+        return found[0][0] if found else None
 
     def on_timer(self, now: float) -> list[LookupEffect]:
         """Ask again, and forget what is too old."""
-        gone = [prefix for prefix, at in self._expires.items() if at <= now]
+        gone = self._expires.take_due(now)
         for prefix in gone:
-            del self._expires[prefix]
-        due = [eid for eid, at in self._strangers.items() if at <= now]
-        for eid in due:
-            del self._strangers[eid]
-        asked = [effect for eid in due for effect in self.on_doubt(eid, now)]
+            self._learned.remove(prefix)
+        asked: list[LookupEffect] = []
+        while self._strangers and next(iter(self._strangers.values()))[1] <= now:
+            eid, (known_as, _) = self._strangers.popitem(last=False)
+            asked += self.on_doubt(eid, known_as, now)
         return [*(Learned(prefix) for prefix in gone), *asked, *self._sort(self._resolver.on_timer(now), now)]
 
-    def on_stranger(self, eid: EidPrefix, now: float) -> None:
-        """Data of this host came from elsewhere than it is registered. Asked at once, its Map-Server might not know."""
-        if self._servers and len(self._strangers) < STRANGER_LIMIT:
-            self._strangers.setdefault(eid, now + STRANGER_S)
+    def on_stranger(self, eid: EidPrefix, known_as: EidPrefix, now: float) -> None:
+        """Data of this host came from elsewhere than `known_as` says. Asked at once, its Map-Server might not know."""
+        if self._servers and len(self._strangers) < STRANGER_LIMIT and self._doubts.available_at(known_as, now) <= now:
+            self._strangers.setdefault(eid, (known_as, now + STRANGER_S))
 
-    def on_miss(self, source: IpAddress, eid: EidPrefix, now: float) -> list[LookupEffect]:
-        """A packet met no entry."""
+    def on_miss(self, source: IpAddress, sender: EidPrefix, eid: EidPrefix, now: float) -> list[LookupEffect]:
+        """A packet met no entry. `sender` is what `source` is registered as, or a host: who may ask only so often."""
         if not self._servers:
             return [DropPending(eid, "nobody to ask")]
+        if not self._resolver.asks(eid) and not self._misses.take(sender, now):
+            self.counters["tx_rate"] += 1
+            return [DropPending(eid, "rate-limited")]
         return self._sort(self._resolver.on_miss(source, eid, now), now)
 
-    def on_doubt(self, eid: EidPrefix, now: float) -> list[LookupEffect]:
-        """What is known of a host may be wrong, or nothing is known."""
-        return self._sort(self._resolver.on_smr(eid, eid, None, now), now) if self._servers else []
+    def on_doubt(self, eid: EidPrefix, known_as: EidPrefix, now: float) -> list[LookupEffect]:
+        """What is known of a host, as part of this prefix, may be wrong. One question at a time for a prefix."""
+        if not self._servers:
+            return []
+        while self._doubted and not self._resolver.asks(next(iter(self._doubted))):
+            self._doubted.popitem(last=False)
+        if len(self._doubted) >= DOUBTS_OPEN or not self._doubts.take(known_as, now):
+            self.counters["rx_rate"] += 1
+            return []
+        self._doubted[eid] = now
+        return self._sort(self._resolver.on_smr(eid, known_as, None, now), now)
 
     def on_map_reply(self, reply: MapReply, arrived_at: IpAddress, now: float) -> list[LookupEffect]:
         """A Map-Reply came to the control port."""
-        guard = Guard(own_rlocs=self._own.addresses, mapping_system=self._servers)
+        guard = Guard((), self._own.addresses, self._servers, sites=self._sites)
         return self._sort(self._resolver.on_map_reply(reply, arrived_at, guard, now), now)
 
     def _sort(self, effects: Iterable[MachineEffect], now: float) -> list[LookupEffect]:
@@ -101,6 +136,7 @@ class RtrLookup:
             prefix = record.eid_prefix
             if prefix is None or not record.locators or record.ttl_min == 0 or len(self._expires) >= ENTRY_LIMIT:
                 continue
-            self._expires[prefix] = now + min(60.0 * record.ttl_min, LIFETIME_MAX_S)
+            self._expires.set(prefix, now + min(60.0 * record.ttl_min, LIFETIME_MAX_S))
+            self._learned.insert(prefix, True)
             out.append(Learned(prefix, record))
         return out or [DropPending(learned.asked, "no mapping")]

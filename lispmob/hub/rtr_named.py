@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Final
 
 from lispmob.control.effect import Event
 from lispmob.hub.nat_binding import Binding
 from lispmob.hub.rtr_effect import InData, InstallRelay, RemoveRelay, RtrEffect
 from lispmob.hub.rtr_lispers import NatCache
-from lispmob.wire.address import EidPrefix
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.info import InfoRequest
 from lispmob.wire.named_locator import Place, place_of
 from lispmob.wire.record import MappingRecord
+
+PREFIXES_PER_PLACE: Final = 64  # ours: each is installed anew when the place gets another port
 
 
 class NamedNodes:
@@ -32,6 +35,10 @@ class NamedNodes:
         """What was taken in and refused."""
         return self.cache.counters
 
+    def is_at(self, address: IpAddress) -> bool:
+        """True when some host keeps a place open at this address."""
+        return self.cache.is_at(address)
+
     def wake_at(self) -> float | None:
         """When to call on_timer."""
         return self.cache.wake_at()
@@ -42,7 +49,7 @@ class NamedNodes:
 
     def on_punch(self, request: InfoRequest, punch: InData, now: float) -> list[RtrEffect]:
         """An Info-Request came in the data plane; what it changes comes before the answer."""
-        moved, answers = self.cache.on_punch(request, punch, now)
+        moved, answers = self.cache.on_punch(request, punch, now, is_known=self._is_known)
         return [*(self._settle_all(moved, now) if moved is not None else ()), *answers]
 
     def on_record(self, prefix: EidPrefix, record: MappingRecord | None, now: float) -> list[RtrEffect]:
@@ -54,9 +61,16 @@ class NamedNodes:
         self._records.pop(prefix, None)
         if record is not None and any(place_of(locator) for locator in record.locators):
             self._records[prefix] = record
+            if any(len(self._at.get(place, ())) >= PREFIXES_PER_PLACE for place in self._places(prefix)):
+                del self._records[prefix]
+                self.counters["rx_limit"] += 1
             for place in self._places(prefix):
                 self._at.setdefault(place, set()).add(prefix)
         return self._settle(prefix, now)
+
+    def _is_known(self, place: Place) -> bool:
+        """True for a place that a proved registration names."""
+        return place in self._at
 
     def _places(self, prefix: EidPrefix) -> set[Place]:
         record = self._records.get(prefix)

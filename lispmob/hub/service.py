@@ -24,6 +24,8 @@ from lispmob.hub.persistence import Persistence
 from lispmob.hub.rtr_effect import InData, Stranger
 from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
+from lispmob.hub.way_doubts import AskWay
+from lispmob.options import HelpfulParser, ShowVersion
 from lispmob.service.logs import configure
 from lispmob.wire.address import IpAddress
 
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 EXIT_FAILED: Final = 1
 EXIT_NO_PERMISSION: Final = 77  # sysexits.h: EX_NOPERM
 EXIT_CONFIG: Final = 78  # sysexits.h: EX_CONFIG
+LOOPBACK_IFINDEX: Final = 1  # of lo, in every network namespace
 # Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
 _TOLD: Final = frozenset({"registered", "moved", "withdrawn", "expired", "auth-failed", "refused", "relay"})
 
@@ -49,8 +52,9 @@ class Hub:
         self._plane = ControlPlane(
             file.to_sites(), file.to_remotes(), traversal=file.to_traversal(), new_nonce=lambda: secrets.randbits(64)
         )
-        self._plane.traversal.on_addresses(file.listen)
-        self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY)
+        self._plane.on_addresses(file.listen)
+        carries_data = file.proxy.enabled or file.rtr.enabled
+        self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY, carries_data=carries_data)
         self._persistence: Persistence | None = None
         self._forwarding: Forwarding | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -75,10 +79,12 @@ class Hub:
                     is_rtr=self._file.rtr.enabled,
                     asks_elsewhere=self._file.rtr.enabled and bool(self._file.rtr.map_servers),
                     socket_for=self._socket.fileno_for,
+                    send=self._socket.send,
                     on_addresses=self._on_addresses,
                     on_stranger=self._on_stranger,
                     on_miss=self._on_miss,
                     on_data_control=self._on_data_control,
+                    on_doubt=self._on_doubt,
                 )
                 await self._forwarding.start()
             self._feed(restored)
@@ -130,15 +136,24 @@ class Hub:
         return restored
 
     def _on_received(self, received: Received) -> None:
-        arrival = Arrival(received.payload, received.source, received.source_port, received.destination)
+        if self._forwarding is not None and self._forwarding.take_answer(received.payload):
+            return
+        is_from_wire = received.ifindex != LOOPBACK_IFINDEX
+        arrival = Arrival(
+            received.payload, received.source, received.source_port, received.destination, is_from_wire=is_from_wire
+        )
         self._feed(self._plane.on_datagram(arrival, asyncio.get_running_loop().time()))
 
     def _on_timer(self) -> None:
+        self._timer = None
         self._feed(self._plane.on_timer(asyncio.get_running_loop().time()))
 
     def _on_addresses(self, own: Sequence[IpAddress]) -> None:
         """The datapath found our addresses; where the file names some, only those are us."""
-        self._plane.traversal.on_addresses(self._file.listen or own)
+        self._plane.on_addresses(self._file.listen or own)
+
+    def _on_doubt(self, doubt: AskWay) -> None:
+        self._feed(self._plane.traversal.rtr.ask(doubt.prefix, doubt.locator))
 
     def _on_stranger(self, stranger: Stranger) -> None:
         self._feed(self._plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
@@ -161,10 +176,13 @@ class Hub:
                 self._on_changed(effect)
             elif self._forwarding is not None:
                 self._forwarding.on_relay(effect)
-        if self._timer is not None:
+        if self._persistence is not None:
+            self._persistence.on_datagram()
+        at = self._plane.wake_at()
+        if self._timer is not None and at != self._timer.when():
             self._timer.cancel()
             self._timer = None
-        if (at := self._plane.wake_at()) is not None:
+        if self._timer is None and at is not None:
             self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
 
     def _on_changed(self, change: RegistrationChanged) -> None:
@@ -194,7 +212,9 @@ class Hub:
         try:
             file = await asyncio.to_thread(load_hub, self._path)
         except ConfigError as error:
-            log.error("the configuration stays as it was:\n%s", error)
+            log.error("the configuration stays as it was")
+            for line in str(error).splitlines():
+                log.error("%s", line)
             return
         old, self._file = self._file, file
         configure(file.log.level)
@@ -246,10 +266,11 @@ async def _run(path: Path, file: HubFile) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = HelpfulParser(
         prog="lisphub", description="Map-Server, Map-Resolver and proxy for mobile nodes (RFC 9301)."
     )
     parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (default: %(default)s)")
+    parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("--check", action="store_true", help="check the configuration and end")
     parser.add_argument("--show", action="store_true", help="show what is registered, from the state file, and end")
     return parser

@@ -7,6 +7,7 @@ import time
 
 from lispmob.hub.config import HubFile
 from lispmob.hub.store import Clock, Store
+from lispmob.service.logs import harmless
 
 
 def show(file: HubFile) -> int:
@@ -17,11 +18,11 @@ def show(file: HubFile) -> int:
     store = Store(file.state_file, Clock(time.monotonic, time.time))
     store.open_to_read()
     try:
-        parts, _ = store.load()
+        parts = store.load_registrations()
     finally:
         store.close()
     now = time.monotonic()
     for part in sorted(parts, key=lambda part: str(part.record.eid_prefix)):
-        rlocs = " ".join(f"{one.address}({one.priority}/{one.weight})" for one in part.record.locators)
+        rlocs = harmless(" ".join(f"{one.address}({one.priority}/{one.weight})" for one in part.record.locators))
         sys.stdout.write(f"{part.record.eid_prefix}  {rlocs or 'no locator'}  {part.expires_at - now:.0f} s left\n")
     return 0

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Final
 
-from lispmob.control.prefix_table import PrefixTable
 from lispmob.errors import AuthenticationFailed
+from lispmob.hub.ordered_prefixes import OrderedPrefixTable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key, verify
+
+MAX_PREFIXES: Final = 16384  # ours: 30 MB of memory
+OCTETS_PER_PREFIX: Final = 512  # ours: a dozen locators
+LEAST_OCTETS: Final = 65536  # ours: 16 xTRs that share one prefix, with many locators each
+NONCES_PER_PREFIX: Final = 4  # ours: two rows of its own, and two xTRs
+LEAST_NONCES: Final = 64
 
 _AUTH_OFFSET: Final = 12  # Map-Register: key id, algorithm id, authentication length (RFC 9301, 5.6)
 
@@ -28,8 +34,9 @@ class Site:
     """The EID-Prefixes of one customer, laptop or phone, and the keys that may register them.
 
     Several keys make a roll-over possible: every one of them is accepted. The same secret under two algorithms is two
-    keys. `strict_nonces` refuses a Map-Register whose nonce is not greater than the last one; deployed nodes exist
-    whose nonces are random or constant, so None asks it of those alone that have been seen to count.
+    keys. `strict_nonces` refuses a Map-Register whose nonce is not greater than the last one. Deployed nodes exist
+    whose nonces are random or constant: None asks it of those alone that have been seen to count, False of nobody.
+    `max_prefixes` bounds what may be registered at once where more specifics may be.
     """
 
     name: str
@@ -37,7 +44,23 @@ class Site:
     keys: tuple[Key, ...]
     accept_more_specifics: bool = False
     proxy_reply: ProxyReply = ProxyReply.AS_REGISTERED
-    strict_nonces: bool | None = None
+    strict_nonces: bool | None = True
+    max_prefixes: int = MAX_PREFIXES
+
+    @property
+    def prefix_limit(self) -> int:
+        """How many EID-Prefixes may be registered at once."""
+        return self.max_prefixes if self.accept_more_specifics else len(self.eids)
+
+    @property
+    def octets_limit(self) -> int:
+        """How long all registered records together may be."""
+        return max(LEAST_OCTETS, OCTETS_PER_PREFIX * self.prefix_limit)
+
+    @property
+    def nonce_limit(self) -> int:
+        """How many xTRs and EID-Prefixes may have their last nonce remembered."""
+        return LEAST_NONCES + NONCES_PER_PREFIX * self.prefix_limit
 
     def accepts(self, prefix: EidPrefix) -> bool:
         """True when the site may register this prefix."""
@@ -68,10 +91,15 @@ class SiteTable:
     """All sites, searchable by EID, and the gaps between them."""
 
     def __init__(self, sites: Iterable[Site]) -> None:
-        self._table: PrefixTable[Site] = PrefixTable()
-        for site in sites:
+        self._sites = tuple(sites)
+        self._table: OrderedPrefixTable[Site] = OrderedPrefixTable()
+        for site in self._sites:
             for eid in site.eids:
                 self._table.insert(eid, site)
+
+    def __iter__(self) -> Iterator[Site]:
+        """Every site."""
+        return iter(self._sites)
 
     def of(self, prefix: EidPrefix) -> tuple[EidPrefix, Site] | None:
         """The configured prefix that covers `prefix` most closely, and its site."""
@@ -82,9 +110,13 @@ class SiteTable:
         """Every configured EID-Prefix."""
         return tuple(prefix for prefix, _ in self._table)
 
-    def below(self, prefix: EidPrefix) -> tuple[EidPrefix, ...]:
-        """The configured prefixes that are strictly more specific than this one."""
-        return tuple(eid for eid, _ in self._table.covered(prefix))
+    def below(self, prefix: EidPrefix, limit: int | None = None) -> tuple[EidPrefix, ...]:
+        """The configured prefixes that are strictly more specific than this one, at most `limit` of them."""
+        return tuple(eid for eid, _ in self._table.covered(prefix, limit))
+
+    def gap(self, address: IpAddress, within: EidPrefix) -> EidPrefix:
+        """The widest prefix in `within` that holds the address, and overlaps no configured prefix around it."""
+        return self._table.gap(address, within)
 
     def hole(self, address: IpAddress, instance_id: int) -> EidPrefix:
         """The widest prefix around an address in which a negative answer is true (RFC 9301, section 8.4).
@@ -94,19 +126,8 @@ class SiteTable:
         """
         inside = self._table.lookup(address, instance_id)
         if inside is None:
-            everything = EidPrefix.make(address, 0, instance_id)
-            return widest_hole(address, everything, self.below(everything))
+            return self.gap(address, EidPrefix.make(address, 0, instance_id))
         configured, site = inside
         if site.accept_more_specifics:
             return EidPrefix.host(address, instance_id)
-        return widest_hole(address, configured, self.below(configured))
-
-
-def widest_hole(address: IpAddress, within: EidPrefix, taken: Iterable[EidPrefix]) -> EidPrefix:
-    """The widest prefix in `within` that holds the address and overlaps none of `taken`, none of which holds it."""
-    width, number = address.max_prefixlen, int(address)
-    mask_len = within.mask_len
-    for prefix in taken:
-        common = width - (number ^ int(prefix.address)).bit_length()
-        mask_len = max(mask_len, common + 1)
-    return EidPrefix.make(address, mask_len, within.instance_id)
+        return self.gap(address, configured)

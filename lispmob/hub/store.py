@@ -13,26 +13,32 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from lispmob.errors import LispError, MalformedMessage
-from lispmob.hub.nonces import NonceKey
+from lispmob.hub.nonces import NO_CHANGES, Count, NonceChanges, NonceRow, old_owner
 from lispmob.hub.registration import MAX_LIFETIME_S, XtrRegistration
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.map_register import MapRegister
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x4C495350  # ours: "LISP", so that nobody else's database is taken for this one
 BUSY_TIMEOUT_S: Final = 5.0
 
+_NONCES: Final = """
+CREATE TABLE nonces (
+    owner TEXT NOT NULL, name TEXT NOT NULL, nonce TEXT NOT NULL, is_counting INTEGER NOT NULL, heard_at REAL NOT NULL,
+    PRIMARY KEY (owner, name)
+) WITHOUT ROWID;
+"""
 _SCHEMA: Final = f"""
 CREATE TABLE registrations (
     eid TEXT NOT NULL, xtr BLOB NOT NULL, message BLOB NOT NULL, source TEXT NOT NULL,
     registered_at REAL NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (eid, xtr)
 ) WITHOUT ROWID;
-CREATE TABLE nonces (who TEXT PRIMARY KEY, nonce TEXT NOT NULL) WITHOUT ROWID;
+{_NONCES}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
@@ -90,34 +96,44 @@ class Store:
             self._database.close()
             self._database = None
 
-    def load(self) -> tuple[list[XtrRegistration], list[tuple[NonceKey, int]]]:
-        """What had not run out when it was read, in monotonic seconds, and the last nonces.
+    def load(self) -> tuple[list[XtrRegistration], list[NonceRow]]:
+        """What had not run out when it was read, in monotonic seconds, and the last nonces."""
+        return self.load_registrations(), self._load_nonces()
+
+    def load_registrations(self) -> list[XtrRegistration]:
+        """What had not run out when it was read, in monotonic seconds.
 
         A wall clock that was set back cannot make a registration live longer than its kind may.
         """
-        assert self._database is not None
         offset_s, now = self._clock.offset_s(), self._clock.monotonic()
-        try:
-            rows = self._database.execute(
-                "SELECT message, xtr, source, registered_at, expires_at FROM registrations ORDER BY registered_at"
-            ).fetchall()
-            nonces = self._database.execute("SELECT who, nonce FROM nonces").fetchall()
-        except sqlite3.Error as error:
-            raise self._error(error) from None
         parts: list[XtrRegistration] = []
-        keys: list[tuple[NonceKey, int]] = []
         # A row that makes no sense is one node's registration lost, for a minute: no reason to lose the others.
-        for row in rows:
+        for row in self._read(
+            "message, xtr, source, registered_at, expires_at FROM registrations ORDER BY registered_at"
+        ):
             with contextlib.suppress(MalformedMessage, ValueError, TypeError):
                 parts.append(_part(*row, offset_s=offset_s, now=now))
-        for who, nonce in nonces:
-            with contextlib.suppress(ValueError, TypeError):
-                keys.append((_nonce_key(who), int(nonce)))
-        return [part for part in parts if part.expires_at > now], keys
+        return [part for part in parts if part.expires_at > now]
 
-    def save(
-        self, changed: Mapping[EidPrefix, Iterable[XtrRegistration]], nonces: Mapping[NonceKey, int] | None = None
-    ) -> None:
+    def _load_nonces(self) -> list[NonceRow]:
+        offset_s, now = self._clock.offset_s(), self._clock.monotonic()
+        found: list[NonceRow] = []
+        for owner, name, nonce, is_counting, heard_at in self._read(
+            "owner, name, nonce, is_counting, heard_at FROM nonces"
+        ):
+            with contextlib.suppress(ValueError, TypeError):
+                at = min(float(heard_at) - offset_s, now)
+                found.append(((str(owner), str(name)), Count(int(nonce), bool(is_counting), at)))
+        return found
+
+    def _read(self, what: str) -> list[Any]:
+        assert self._database is not None
+        try:
+            return self._database.execute(f"SELECT {what}").fetchall()
+        except sqlite3.Error as error:
+            raise self._error(error) from None
+
+    def save(self, changed: Mapping[EidPrefix, Iterable[XtrRegistration]], nonces: NonceChanges = NO_CHANGES) -> None:
         """Write the prefixes of a batch as they are now (no parts: not registered), and the nonces seen, at once."""
         assert self._database is not None
         offset_s = self._clock.offset_s()
@@ -137,9 +153,13 @@ class Store:
             with self._database as database:
                 database.executemany("DELETE FROM registrations WHERE eid = ?", [(str(eid),) for eid in changed])
                 database.executemany("INSERT INTO registrations VALUES (?, ?, ?, ?, ?, ?)", rows)
+                database.executemany("DELETE FROM nonces WHERE owner = ? AND name = ?", nonces.gone)
                 database.executemany(
-                    "REPLACE INTO nonces VALUES (?, ?)",
-                    [(json.dumps(who), str(nonce)) for who, nonce in (nonces or {}).items()],
+                    "REPLACE INTO nonces VALUES (?, ?, ?, ?, ?)",
+                    [
+                        (owner, name, str(count.nonce), count.is_counting, count.at + offset_s)
+                        for (owner, name), count in nonces.new.items()
+                    ],
                 )
         except sqlite3.Error as error:
             raise self._error(error) from None
@@ -154,18 +174,35 @@ class Store:
                 database.executescript(_SCHEMA)
             elif database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 raise sqlite3.DatabaseError("not a state file of lisphub")
-            elif version != SCHEMA_VERSION:
+            elif version not in (1, SCHEMA_VERSION):
                 raise sqlite3.DatabaseError(f"schema version {version}, this lisphub knows {SCHEMA_VERSION}")
             elif (verdict := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(f"damaged: {verdict}")
-            # A crash of the machine may lose the last seconds, which the nodes repeat anyway; never the whole file.
+            if version == 1:
+                self._upgrade(database)
+            # What is written once is on the disk: a nonce that a crash makes us forget could be replayed.
             database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = NORMAL")
+            database.execute("PRAGMA synchronous = FULL")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 database.close()
             raise
         return database
+
+    def _upgrade(self, database: sqlite3.Connection) -> None:
+        """From version 1, which kept nonces by site and key-id; nobody had been seen to count as far as it says."""
+        rows = database.execute("SELECT who, nonce FROM nonces").fetchall()
+        found: list[tuple[str, str, str, int, float]] = []
+        for who, nonce in rows:
+            with contextlib.suppress(ValueError, TypeError):
+                site, key_id, name = json.loads(who)
+                found.append((old_owner(str(site), int(key_id)), str(name), str(int(nonce)), 0, self._clock.wall()))
+        with database:
+            database.execute("BEGIN")
+            database.execute("DROP TABLE nonces")
+            database.execute(_NONCES)
+            database.executemany("REPLACE INTO nonces VALUES (?, ?, ?, ?, ?)", found)
+            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _error(self, error: Exception) -> LispError:
         return LispError(f"{self._path}: {error}; check the directory's owner, mode and free space")
@@ -194,10 +231,11 @@ def _part(
     now: float,
 ) -> XtrRegistration:
     register = MapRegister.decode(message)
+    record = register.records[0]
     lifetime_s = min(expires_at - registered_at, MAX_LIFETIME_S)
     return XtrRegistration(
         xtr=xtr,
-        record=register.records[0],
+        record=record,
         expires_at=min(expires_at - offset_s, now + lifetime_s),
         registered_at=registered_at - offset_s,
         nonce=register.nonce,
@@ -206,9 +244,5 @@ def _part(
         wants_merge=register.wants_merge,
         xtr_id=register.xtr_id,
         site_id=register.site_id,
+        octets=len(record.encode()),
     )
-
-
-def _nonce_key(text: str) -> NonceKey:
-    site, key_id, who = json.loads(text)
-    return str(site), int(key_id), str(who)

@@ -8,12 +8,12 @@ sysctl) those of an interface that went down.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final, NamedTuple
 
 from lispmob.iface_monitor.snapshot import DefaultRoute
 from lispmob.values import dataclass
-from lispmob.wire.address import IpAddress
+from lispmob.wire.address import IpAddress, IpNetwork
 
 ROUTE_PROTOCOL: Final = 201
 """Marks routes and rules as ours (rtm_protocol, FRA_PROTOCOL); unassigned in iproute2's rt_protos."""
@@ -22,10 +22,31 @@ WHOLE: Final = 0
 LOW_HALF: Final = 1
 HIGH_HALF: Final = 2
 
+FOR_SOME: Final = 1 << 16
+"""The order of a table that is looked up for some packets only: behind all others."""
+
+
+class TableLookup(NamedTuple):
+    """A table that a routing rule looks up, for packets from `source` or for all.
+
+    `order`: 0 for the main table, smaller for one that is looked up before it, larger for one behind it.
+    """
+
+    family: int
+    table: int
+    source: IpNetwork | None = None
+    order: int = 0
+
+
+_Slot = tuple[int, int, int, int, IpNetwork | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One next hop of a default route, or of half of one. `part` is WHOLE, LOW_HALF or HIGH_HALF."""
+    """One next hop of a default route, or of half of one. `part` is WHOLE, LOW_HALF or HIGH_HALF.
+
+    `source`: the route is for packets from there only.
+    """
 
     family: int
     table: int
@@ -34,18 +55,19 @@ class Candidate:
     gateway: IpAddress | None
     metric: int
     preferred_source: IpAddress | None = None
+    source: IpNetwork | None = None
 
     @property
-    def slot(self) -> tuple[int, int, int, int]:
-        """What a replacing route replaces."""
-        return (self.family, self.table, self.part, self.metric)
+    def slot(self) -> _Slot:
+        """What a replacing route replaces. Routes for two sources are two routes."""
+        return (self.family, self.table, self.part, self.metric, self.source)
 
 
 class Ipv6DefaultRoutes:
     """The IPv6 default routes, from one listing and the events after it, in their order."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[tuple[int, int, int, int], int, IpAddress | None], Candidate] = {}
+        self._held: dict[tuple[_Slot, int, IpAddress | None], Candidate] = {}
 
     def reset(self, listed: Iterable[Candidate]) -> None:
         """Start over from a complete listing."""
@@ -72,26 +94,39 @@ class Ipv6DefaultRoutes:
         return iter(self._held.values())
 
 
-def merge(candidates: Iterable[Candidate], tables: set[tuple[int, int]]) -> list[DefaultRoute]:
-    """The default routes that they amount to, in the (family, table) pairs given; two halves make one."""
-    whole: list[DefaultRoute] = []
-    halves: dict[tuple[int, int, int], dict[int, Candidate]] = {}
+def merge(candidates: Iterable[Candidate], tables: Collection[TableLookup]) -> list[DefaultRoute]:
+    """The default routes that they amount to, in the tables that are looked up; two halves make one."""
+    lookups: dict[tuple[int, int], list[TableLookup]] = {}
+    for lookup in tables:
+        lookups.setdefault((lookup.family, lookup.table), []).append(lookup)
+    found: list[DefaultRoute] = []
+    halves: dict[tuple[int, int, int, IpNetwork | None], dict[int, Candidate]] = {}
     for each in candidates:
-        if (each.family, each.table) not in tables:
+        if (each.family, each.table) not in lookups:
             continue
         if each.part == WHOLE:
-            whole.append(_route(each, each.metric))
+            found += _routes(each, each.metric, lookups)
             continue
-        pair = halves.setdefault((each.family, each.table, each.ifindex), {})
+        pair = halves.setdefault((each.family, each.table, each.ifindex, each.source), {})
         if each.part not in pair or each.metric < pair[each.part].metric:
             pair[each.part] = each
-    complete = [pair for pair in halves.values() if len(pair) == 2]
-    return whole + [_route(pair[LOW_HALF], max(each.metric for each in pair.values())) for pair in complete]
+    for pair in halves.values():
+        if len(pair) == 2:
+            found += _routes(pair[LOW_HALF], max(each.metric for each in pair.values()), lookups)
+    return found
 
 
-def _key(each: Candidate) -> tuple[tuple[int, int, int, int], int, IpAddress | None]:
+def _key(each: Candidate) -> tuple[_Slot, int, IpAddress | None]:
     return (each.slot, each.ifindex, each.gateway)
 
 
-def _route(each: Candidate, metric: int) -> DefaultRoute:
-    return DefaultRoute(each.family, each.ifindex, each.gateway, metric, each.preferred_source, each.table)
+def _routes(each: Candidate, metric: int, lookups: dict[tuple[int, int], list[TableLookup]]) -> Iterator[DefaultRoute]:
+    """One for each source that may take it: as the route says, and the rules that look its table up."""
+    for lookup in lookups[each.family, each.table]:
+        sources = [source for source in (each.source, lookup.source) if source is not None]
+        narrow = max(sources, key=lambda source: source.prefixlen, default=None)
+        if narrow is not None and not all(narrow.network_address in source for source in sources):
+            continue
+        yield DefaultRoute(
+            each.family, each.ifindex, each.gateway, metric, each.preferred_source, each.table, narrow, lookup.order
+        )

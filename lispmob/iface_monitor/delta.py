@@ -156,4 +156,6 @@ def _route_reasons(
 
 def _via(route: DefaultRoute) -> str:
     via = "direct" if route.gateway is None else f"via {route.gateway}"
+    if route.source is not None:
+        via = f"from {route.source} {via}"
     return f"{via} metric {route.metric}" if route.metric else via

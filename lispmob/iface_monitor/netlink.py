@@ -17,9 +17,10 @@ from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor import neighbours, rtnetlink
-from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL, Candidate, Ipv6DefaultRoutes, merge
+from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL, Candidate, Ipv6DefaultRoutes, TableLookup, merge
 from lispmob.iface_monitor.delta import OnChange
 from lispmob.iface_monitor.gateway_trials import Gateway, GatewayTrials, gateways_of
+from lispmob.iface_monitor.kernel_choice import choices
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.rtnetlink import (
     RTM_DELADDR,
@@ -32,6 +33,7 @@ from lispmob.iface_monitor.rtnetlink import (
     RTM_NEWRULE,
 )
 from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, UplinkPolicy
+from lispmob.iface_monitor.table_lookups import dump_tables
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ class NetlinkMonitor(Monitor):
         self._trials = GatewayTrials()
         self._trial: asyncio.TimerHandle | None = None
         self._ipv6_routes = Ipv6DefaultRoutes()
-        self._tables: set[tuple[int, int]] = set()
+        self._tables: set[TableLookup] = set()
         self._socket: socket.socket | None = None
         self._retry: asyncio.TimerHandle | None = None
         self.resyncs = 0
@@ -122,7 +124,7 @@ class NetlinkMonitor(Monitor):
         try:
             self._read_events()
             if self._has_new_rules:
-                self._tables = rtnetlink.dump_tables()
+                self._tables = dump_tables()
             self._look()
         except OSError as error:
             if error.errno != errno.ENOBUFS:
@@ -181,7 +183,7 @@ class NetlinkMonitor(Monitor):
         self._publish_seen(since)
 
     def _look_at_everything(self) -> None:
-        self._tables = rtnetlink.dump_tables()
+        self._tables = dump_tables()
         self._ipv6_routes.reset(rtnetlink.dump_ipv6_default_routes())
         self._links = self._addresses = None
         self._look()
@@ -193,10 +195,11 @@ class NetlinkMonitor(Monitor):
         if self._addresses is None:
             self._addresses = rtnetlink.dump_addresses()
         routes = merge([*self._ipv6_routes, *self._ipv4_routes()], self._tables)
-        self._seen = NetworkState.of(self._links, self._addresses, routes)
+        seen = NetworkState.of(self._links, self._addresses, routes)
+        self._seen = replace(seen, choices=choices(seen, self._policy))
 
     def _ipv4_routes(self) -> list[Candidate]:
-        tables = sorted(table for family, table in self._tables if family == 4)
+        tables = sorted({lookup.table for lookup in self._tables if lookup.family == 4})
         return [route for table in tables for route in rtnetlink.peek_ipv4_default_routes(table)]
 
     def _publish_seen(self, since: float) -> None:

@@ -32,10 +32,11 @@ except ModuleNotFoundError:  # nobody builds it for every system that polls: way
     netifaces = None  # type: ignore[assignment]
 
 from lispmob.iface_monitor import proc_net, rtnetlink
-from lispmob.iface_monitor.default_routes import merge
+from lispmob.iface_monitor.default_routes import TableLookup, merge
 from lispmob.iface_monitor.delta import OnChange
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.snapshot import MAIN_TABLE, Link, LocalAddress, NetworkState, UplinkPolicy
+from lispmob.iface_monitor.table_lookups import dump_tables
 
 LIVELY_S: Final = 1.0
 CALM_S: Final = 5.0
@@ -48,7 +49,7 @@ _SOL_NETLINK: Final = 270
 _ADD_MEMBERSHIP: Final = 1
 _GROUPS: Final = (1, 5, 7, 8, 9, 11, 19)  # as in netlink.py: links, addresses, routes, rules
 _BYTES_PER_TURN: Final = 1 << 20
-_MAIN_TABLES: Final = {(4, MAIN_TABLE), (6, MAIN_TABLE)}
+_MAIN_TABLES: Final = {TableLookup(4, MAIN_TABLE), TableLookup(6, MAIN_TABLE)}
 
 log = logging.getLogger(__name__)
 
@@ -150,11 +151,10 @@ def look() -> tuple[str, NetworkState]:
 
 
 def _by_netlink() -> NetworkState:
-    tables = rtnetlink.dump_tables()
+    tables = dump_tables()
     candidates = rtnetlink.dump_ipv6_default_routes()
-    for family, table in sorted(tables):
-        if family == 4:
-            candidates += rtnetlink.peek_ipv4_default_routes(table)
+    for table in sorted({lookup.table for lookup in tables if lookup.family == 4}):
+        candidates += rtnetlink.peek_ipv4_default_routes(table)
     return NetworkState.of(rtnetlink.dump_links(), rtnetlink.dump_addresses(), merge(candidates, tables))
 
 

@@ -14,7 +14,7 @@ import re
 import socket
 import struct
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Final
 
@@ -157,14 +157,16 @@ def parse_ipv6_route(text: str, index: Mapping[str, int]) -> list[Candidate]:
     """/proc/net/ipv6_route: destination, length, source, length, gateway, metric, two counts, flags, interface."""
     found = []
     for words in (line.split() for line in text.splitlines()):
-        if len(words) != 10 or words[9] not in index or words[1] not in ("00", "01") or words[3] != "00":
+        if len(words) != 10 or words[9] not in index or words[1] not in ("00", "01"):
             continue
         flags = int(words[8], 16)
         if not flags & _RTF_UP or flags & _RTF_REJECT:
             continue
         part = WHOLE if words[1] == "00" else HIGH_HALF if int(words[0], 16) else LOW_HALF
         gateway = IPv6Address(int(words[4], 16)) if flags & _RTF_GATEWAY else None
-        found.append(Candidate(6, MAIN_TABLE, part, index[words[9]], gateway, int(words[5], 16)))
+        length = int(words[3], 16)
+        source = IPv6Network((int(words[2], 16), length)) if length else None
+        found.append(Candidate(6, MAIN_TABLE, part, index[words[9]], gateway, int(words[5], 16), None, source))
     return found
 
 

@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Final, NamedTuple, TypeVar
 
 from lispmob.iface_monitor import sysfs
@@ -73,7 +73,6 @@ _SOL_NETLINK: Final = 270
 _NETLINK_GET_STRICT_CHK: Final = 12
 _RTA_OIF: Final = 4
 _RTA_TABLE: Final = 15
-_RT_TABLE_UNSPEC: Final = 0
 _RTN_UNICAST: Final = 1
 _IFLA_EXT_MASK: Final = 29
 _RTEXT_FILTER_SKIP_STATS: Final = 8  # counters would make every dump different, and we keep what we decoded
@@ -101,7 +100,6 @@ _MESSAGES: Final[dict[int, type[nlmsg]]] = {
 }
 _links: dict[bytes, Link] = {}
 _addresses: dict[bytes, LocalAddress] = {}
-_tables: dict[bytes, tuple[int, int] | None] = {}
 T = TypeVar("T")
 
 
@@ -160,16 +158,16 @@ def dump(kind: int, body: bytes) -> Iterator[Raw]:
 def dump_links() -> list[Link]:
     """All interfaces."""
     body = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + struct.pack("=HHI", 8, _IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
-    return _remembering(_links, _link, _whole(RTM_GETLINK, body))
+    return remembering(_links, _link, _whole(RTM_GETLINK, body))
 
 
 def dump_addresses() -> list[LocalAddress]:
     """All addresses of both families."""
-    listed = [message for message in _whole(RTM_GETADDR, bytes(8)) if message.family in _VERSIONS]
-    return _remembering(_addresses, _address, listed)
+    listed = [message for message in _whole(RTM_GETADDR, bytes(8)) if message.family in VERSIONS]
+    return remembering(_addresses, _address, listed)
 
 
-def _remembering(known: dict[bytes, T], read: Callable[[Raw], T], listed: list[Raw]) -> list[T]:
+def remembering(known: dict[bytes, T], read: Callable[[Raw], T], listed: list[Raw]) -> list[T]:
     """Decode only what was not there the last time: a move changes one line of many, and has to be told at once."""
     found: dict[bytes, T] = {}
     for message in listed:
@@ -178,19 +176,6 @@ def _remembering(known: dict[bytes, T], read: Callable[[Raw], T], listed: list[R
     known.clear()
     known.update(found)
     return list(found.values())
-
-
-def dump_tables() -> set[tuple[int, int]]:
-    """The (family, table) pairs that routing rules look up; rules of our own do not count."""
-    found = _remembering(_tables, _table_of, [raw for family in _VERSIONS for raw in dump_rules(family)])
-    return {pair for pair in found if pair is not None}
-
-
-def _table_of(rule: Raw) -> tuple[int, int] | None:
-    message = decode(rule)
-    table = int(message.get("table") or 0)
-    is_foreign = message.get("protocol") != ROUTE_PROTOCOL
-    return (_VERSIONS[rule.family], table) if is_foreign and table != _RT_TABLE_UNSPEC else None
 
 
 def dump_rules(family: int) -> list[Raw]:
@@ -249,16 +234,17 @@ def candidates(raw: Raw) -> list[Candidate]:
     Routes of our own are no news: counting them would make us follow ourselves.
     """
     message = decode(raw)
-    if raw.family not in _VERSIONS or message["type"] != _RTN_UNICAST or message["proto"] == ROUTE_PROTOCOL:
+    if raw.family not in VERSIONS or message["type"] != _RTN_UNICAST or message["proto"] == ROUTE_PROTOCOL:
         return []
-    version = _VERSIONS[raw.family]
+    version = VERSIONS[raw.family]
     part = WHOLE
     if message["dst_len"] == 1:
         part = HIGH_HALF if int(ip_address(message.get("dst") or _ANY[version])) else LOW_HALF
     elif message["dst_len"]:
         return []
     hops = message.get("multipath") or [message]
-    source = message.get("prefsrc")
+    preferred = message.get("prefsrc")
+    source = message.get("src") if message["src_len"] else None
     return [
         Candidate(
             family=version,
@@ -267,14 +253,15 @@ def candidates(raw: Raw) -> list[Candidate]:
             ifindex=int(oif),
             gateway=_gateway(hop),
             metric=int(message.get("priority") or 0),
-            preferred_source=ip_address(source) if source else None,
+            preferred_source=ip_address(preferred) if preferred else None,
+            source=ip_network((source, message["src_len"]), strict=False) if source else None,
         )
         for hop in hops
         if (oif := hop["oif"] if hop is not message else message.get("oif"))
     ]
 
 
-_VERSIONS: Final = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
+VERSIONS: Final = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
 _ANY: Final = {4: "0.0.0.0", 6: "::"}
 
 

@@ -3,7 +3,11 @@
 An uplink is an interface that is up, has carrier, and has, of one and the same family, a usable address and a default
 route. What that means where opinions differ:
 
-- Any metric counts, and any table that a routing rule looks up; routes outside the main table rank behind those in it.
+- Any metric counts, and any table that a routing rule looks up. The order is that of the rules; tables that only some
+  packets are looked up in come last. Where the kernel itself would take another interface, that one comes first.
+- A default route for one source prefix only (by a rule, or of its own in IPv6) is one for the addresses in it. Of
+  several addresses the kernel's own choice comes first, then what is in the gateway's subnet. A private address outside
+  of that, beside one that is inside, is there for something else, such as a modem's web page: nobody answers to it.
 - The pair 0.0.0.0/1 + 128.0.0.0/1 (::/1 + 8000::/1) is a default route: VPN clients install it to outrank the real one.
 - A tunnel (WireGuard, OpenVPN, GRE, ...) is not an uplink unless a rule says so. Its packets leave through another
   uplink, so it adds no path; it costs MTU, and it breaks in the very moment of a move. Who turns a VPN on expects their
@@ -16,11 +20,12 @@ route. What that means where opinions differ:
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
 from lispmob.iface_monitor.link_type import OTHER, TUNNEL_KINDS
 from lispmob.values import dataclass
-from lispmob.wire.address import IpAddress
+from lispmob.wire.address import IpAddress, IpNetwork
 from lispmob.wire.address_class import may_be_rloc
 
 MAIN_TABLE: Final = 254
@@ -28,6 +33,13 @@ LOWEST_PRIORITY: Final = 254
 """255 means "never use" in LISP (RFC 9301, priority)."""
 DEFAULT_WEIGHT: Final = 100
 SCOPE_HOST: Final = 254
+_PRIVATE: Final[tuple[IpNetwork, ...]] = (  # RFC 1918, RFC 6598, RFC 4193
+    IPv4Network("10.0.0.0/8"),
+    IPv4Network("172.16.0.0/12"),
+    IPv4Network("192.168.0.0/16"),
+    IPv4Network("100.64.0.0/10"),
+    IPv6Network("fc00::/7"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +75,23 @@ class LocalAddress:
     is_permanent: bool = True
     is_secondary: bool = False
 
+    @property
+    def subnet(self) -> IpNetwork:
+        """The network that it is in, on the link."""
+        return ip_network((self.address.packed, self.prefix_len), strict=False)
+
+    @property
+    def is_private(self) -> bool:
+        """True for an address that means another host elsewhere."""
+        return any(self.address in network for network in _PRIVATE if network.version == self.address.version)
+
 
 @dataclass(frozen=True, slots=True)
 class DefaultRoute:
-    """A default route, or the pair of half routes that stands for one. `family` is 4 or 6."""
+    """A default route, or the pair of half routes that stands for one. `family` is 4 or 6.
+
+    `source`: it is for packets from there only. `order`: that of its table among the rules, 0 for the main table.
+    """
 
     family: int
     ifindex: int
@@ -74,11 +99,29 @@ class DefaultRoute:
     metric: int
     preferred_source: IpAddress | None = None
     table: int = MAIN_TABLE
+    source: IpNetwork | None = None
+    order: int = 0
 
     @property
-    def rank(self) -> tuple[bool, int]:
-        """Smaller is preferred: the main table first, then the metric."""
-        return (self.table != MAIN_TABLE, self.metric)
+    def rank(self) -> tuple[int, bool, int]:
+        """Smaller is preferred: the table that the rules look up first, then the metric."""
+        return (self.order, self.table != MAIN_TABLE, self.metric)
+
+    def serves(self, address: IpAddress) -> bool:
+        """True when packets from this address may take it."""
+        return self.family == address.version and (self.source is None or address in self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the kernel would send to the mapping system by: this interface, and when told to use it, from this address.
+
+    `address` None: it takes the interface of its own accord, by a default route.
+    """
+
+    family: int
+    ifindex: int
+    address: IpAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +155,8 @@ class UplinkPolicy:
     """Interfaces that must not carry us for now: a captive portal, a connection that is being taken down."""
     last_resort: frozenset[str] = frozenset()
     """Interfaces that rank behind all others, whatever their metric: those paid by the octet."""
+    destinations: tuple[IpAddress, ...] = ()
+    """The mapping system: what the kernel is asked about the way to."""
 
     def rule_for(self, link: Link) -> UplinkRule:
         """The first matching rule, or one that leaves everything to the defaults."""
@@ -161,6 +206,7 @@ class NetworkState:
     links: tuple[Link, ...] = ()
     addresses: tuple[LocalAddress, ...] = ()
     default_routes: tuple[DefaultRoute, ...] = ()
+    choices: tuple[Choice, ...] = ()
 
     @classmethod
     def of(cls, links: list[Link], addresses: list[LocalAddress], default_routes: list[DefaultRoute]) -> NetworkState:
@@ -183,6 +229,8 @@ class NetworkState:
         """The addresses of an interface that may be RLOCs, default route or not; best first."""
         routes = self.routes_of(link.ifindex, 4) + self.routes_of(link.ifindex, 6)
         preferred = {route.preferred_source for route in routes}
+        gateways = [route.gateway for route in routes if route.gateway is not None]
+        chosen = self._chosen_by(link.ifindex)
         watched = {each.ifindex for each in self.links if each.is_loopback or policy.is_watched(each)}
         usable = [
             local
@@ -190,7 +238,61 @@ class NetworkState:
             if policy.accepts(local)
             and (local.ifindex == link.ifindex or (local.address in preferred and local.ifindex in watched))
         ]
-        return tuple(sorted(usable, key=lambda local: _preference(local, local.address in preferred)))
+        return tuple(
+            sorted(
+                usable,
+                key=lambda local: _preference(
+                    local,
+                    local.address in chosen,
+                    local.address in preferred,
+                    any(gateway in local.subnet for gateway in gateways),
+                ),
+            )
+        )
+
+    def _chosen_by(self, ifindex: int) -> frozenset[IpAddress]:
+        """The addresses that the kernel would send from by this interface."""
+        asked = (choice.address for choice in self.choices if choice.ifindex == ifindex)
+        return frozenset(address for address in asked if address is not None)
+
+    def _locators(self, link: Link, policy: UplinkPolicy) -> tuple[IpAddress, ...]:
+        """The usable addresses that a default route serves, less those that are there for something else."""
+        routes = self.routes_of(link.ifindex, 4) + self.routes_of(link.ifindex, 6)
+        served = [
+            local
+            for local in self.usable_addresses(link, policy)
+            if any(route.serves(local.address) for route in routes)
+        ]
+        wanted = self._chosen_by(link.ifindex) | {route.preferred_source for route in routes}
+        gateways = [route.gateway for route in routes if route.gateway is not None]
+        inside = [local for local in served if any(gateway in local.subnet for gateway in gateways)]
+        families = {local.address.version for local in inside}
+        kept = [
+            local.address
+            for local in served
+            if local in inside
+            or local.address in wanted
+            or local.address.version not in families
+            or not local.is_private
+        ]
+        return tuple(dict.fromkeys(kept))
+
+    def _is_chosen(self, ifindex: int, family: int, rank: tuple[int, bool, int]) -> bool:
+        """True when the kernel would take this interface, or another whose route is as good."""
+        ways = self._preferred_interfaces(family)
+        return ifindex in ways or any(route.rank == rank for way in ways for route in self.routes_of(way, family)[:1])
+
+    def _standing(self, ifindex: int, family: int, addresses: tuple[IpAddress, ...]) -> tuple[bool, int, bool, int]:
+        """How good the interface's best default route is that serves one of these; smaller is better."""
+        own = (address for address in addresses if address.version == family)
+        served = {address: [r for r in self.routes_of(ifindex, family) if r.serves(address)] for address in own}
+        best = min(route.rank for routes in served.values() for route in routes)
+        is_second = bool(self._preferred_interfaces(family)) and not self._is_chosen(ifindex, family, best)
+        return (is_second, *best)
+
+    def _preferred_interfaces(self, family: int) -> frozenset[int]:
+        """The interface that the kernel takes of its own accord; none where it was not asked."""
+        return frozenset(one.ifindex for one in self.choices if one.address is None and one.family == family)
 
     def uplinks(self, policy: UplinkPolicy) -> tuple[Uplink, ...]:
         """The uplinks that the policy finds, by priority, then metric, then name.
@@ -198,16 +300,13 @@ class NetworkState:
         Priorities that the policy leaves open are ranks (1, 2, 3, ...) of the metric among all uplinks, those of last
         resort behind the others; equal metrics share a rank.
         """
-        found: list[tuple[tuple[bool, bool, int], Link, tuple[IpAddress, ...]]] = []
+        found: list[tuple[tuple[bool, bool, int, bool, int], Link, tuple[IpAddress, ...]]] = []
         for link in self.links:
             if not (link.is_up and link.has_carrier and policy.allows(link)):
                 continue
-            routes = {family: self.routes_of(link.ifindex, family) for family in (4, 6)}
-            usable = self.usable_addresses(link, policy)
-            addresses = tuple(dict.fromkeys(each.address for each in usable if routes[each.address.version]))
-            if addresses:
+            if addresses := self._locators(link, policy):
                 families = {address.version for address in addresses}
-                best = min(route.rank for each in families for route in routes[each])
+                best = min(self._standing(link.ifindex, family, addresses) for family in families)
                 found.append(((link.name in policy.last_resort, *best), link, addresses))
         ranks = {rank: place for place, rank in enumerate(sorted({rank for rank, _, _ in found}), start=1)}
         uplinks = []
@@ -218,7 +317,7 @@ class NetworkState:
                     name=link.name,
                     ifindex=link.ifindex,
                     addresses=addresses,
-                    metric=rank[2],
+                    metric=rank[-1],
                     mtu_bytes=link.mtu_bytes,
                     priority=min(ranks[rank], LOWEST_PRIORITY) if rule.priority is None else rule.priority,
                     weight=DEFAULT_WEIGHT if rule.weight is None else rule.weight,
@@ -228,7 +327,9 @@ class NetworkState:
         return tuple(sorted(uplinks, key=lambda up: (up.priority, up.metric, up.name, up.ifindex)))
 
 
-def _preference(local: LocalAddress, is_preferred: bool) -> tuple[bool, bool, int, int, bool, bool, int]:
+def _preference(
+    local: LocalAddress, is_chosen: bool, is_preferred: bool, is_by_gateway: bool
+) -> tuple[bool, bool, int, int, bool, bool, bool, bool, int]:
     """Best first, and the same order whatever order the kernel lists them in."""
     address = local.address
     reach = 2 if address.is_link_local else 0 if address.is_global or address.version == 4 else 1
@@ -237,7 +338,9 @@ def _preference(local: LocalAddress, is_preferred: bool) -> tuple[bool, bool, in
         local.is_temporary,
         reach,
         address.version,
+        not is_chosen,
         not is_preferred,
+        not is_by_gateway,
         local.is_secondary,
         int(address),
     )
@@ -247,6 +350,6 @@ def _address_order(local: LocalAddress) -> tuple[int, int, int, int]:
     return (local.ifindex, local.address.version, int(local.address), local.prefix_len)
 
 
-def _route_order(route: DefaultRoute) -> tuple[int, bool, int, int, int, int]:
+def _route_order(route: DefaultRoute) -> tuple[int, int, bool, int, int, int, int, str]:
     gateway = 0 if route.gateway is None else int(route.gateway)
-    return (route.family, *route.rank, route.table, route.ifindex, gateway)
+    return (route.family, *route.rank, route.table, route.ifindex, gateway, str(route.source or ""))

@@ -1,159 +1,106 @@
-"""Keeps the steering chains in the kernel as the policy wants them, and takes them out again, also after a crash.
-
-One transaction per family and change: a packet meets the old rules or the new ones, never anything between.
-"""
+"""Keeps the steering chains in the kernel as the policy wants them, and takes them out again, also after a crash."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.mh import cgroups
-from lispmob.mh.chain_text import PREFIX, TABLE, ChainText, Hooks, chain_text
+from lispmob.mh.chain_keeper import ChainKeeper, Kept
+from lispmob.mh.chain_text import REPLIES, TABLE, ChainText, Hooks, chain_text
+from lispmob.mh.packet_filter import Iptables, Nftables, PacketFilter
 from lispmob.mh.policy import Compiled
 from lispmob.mh.xtables import Tool
+from lispmob.problems.problem import Problem, Severity, printable
 
 log = logging.getLogger(__name__)
 
-TOOLS: Final = (Tool("iptables", 4), Tool("ip6tables", 6))
-OTHER_TOOLS: Final = (
-    Tool("iptables-nft", 4),
-    Tool("ip6tables-nft", 6),
-    Tool("iptables-legacy", 4),
-    Tool("ip6tables-legacy", 6),
+FAMILIES: Final = (4, 6)
+PROGRAMS: Final[tuple[PacketFilter, ...]] = (
+    Iptables(Tool("iptables", 4)),
+    Nftables(4),
+    Iptables(Tool("ip6tables", 6)),
+    Nftables(6),
 )
-_LEGACY_IN_USE: Final = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
+OTHERS: Final[tuple[PacketFilter, ...]] = (
+    Iptables(Tool("iptables-nft", 4)),
+    Iptables(Tool("ip6tables-nft", 6)),
+    Iptables(Tool("iptables-legacy", 4)),
+    Iptables(Tool("ip6tables-legacy", 6)),
+)
+"""What an earlier lispd may have used, when the system's own iptables was another one."""
 
 
 class MarkChain:
-    """The chains of both families. `refused` counts how often the kernel or the tool said no."""
+    """The chains of both families. `refused` counts how often no program could put them in."""
 
-    def __init__(self, tools: Iterable[Tool] = TOOLS, has_cgroup: Callable[[str], bool] | None = None) -> None:
-        self._tools = tuple(tools)
+    def __init__(
+        self, programs: Iterable[PacketFilter] = PROGRAMS, has_cgroup: Callable[[str], bool] | None = None
+    ) -> None:
+        self._programs = tuple(programs)
         self._has_cgroup = has_cgroup or cgroup_exists
+        self._keepers = {
+            family: ChainKeeper(TABLE, [one for one in self._programs if one.family == family]) for family in FAMILIES
+        }
         self._lock = asyncio.Lock()
-        self._applied: dict[int, ChainText] = {}
         self.refused = 0
         self.skipped: tuple[str, ...] = ()
 
     async def apply(
-        self, compiled: Compiled, hooks: Hooks, *, is_repair: bool = False, is_renewal: bool = False
-    ) -> None:
-        """Make it so; what is so already is not looked at again unless `is_repair` says so.
+        self,
+        compiled: Compiled,
+        hooks: Hooks,
+        *,
+        families: Collection[int] = FAMILIES,
+        is_repair: bool = False,
+        is_renewal: bool = False,
+    ) -> tuple[Problem, ...]:
+        """Make it so in these families; what is so already is not looked at again unless `is_repair` says so.
 
         `is_renewal` writes the same rules anew: the kernel may mean another control group by them.
 
-        Both families are tried. Raises KernelRefused: a family that was refused keeps the rules it had.
+        Each family stands by itself: one that was refused keeps the rules it had, and what it is refused, or done
+        without, is returned.
         """
         async with self._lock:
-            refusals: list[str] = []
+            problems: list[Problem] = []
             skipped: dict[str, None] = {}
-            for tool in self._tools:
-                text = chain_text(compiled, hooks, tool.family, self._has_cgroup)
-                skipped.update(dict.fromkeys(text.skipped))
-                is_as_before = text == self._applied.get(tool.family)
-                if is_as_before and not (is_repair or is_renewal):
-                    continue
+            for family in families:
+
+                def make(missing: frozenset[str], family: int = family) -> ChainText:
+                    return chain_text(compiled, hooks, family, self._has_cgroup, missing)
+
                 try:
-                    if is_renewal or not (is_as_before and await stands(tool, text)):
-                        await replace(tool, text)
-                    self._applied[tool.family] = text
-                except FileNotFoundError:
-                    self.refused += 1
-                    refusals.append(f"{tool.name}-restore: not found: steering rules need it: install iptables")
+                    kept = await self._keepers[family].apply(make, is_repair=is_repair, is_renewal=is_renewal)
                 except KernelRefused as refused:
                     self.refused += 1
-                    self._applied.pop(tool.family, None)
-                    refusals.append(str(refused))
+                    problems.append(_absent(family, refused, has_rules=bool(compiled.policy.rules)))
+                    continue
+                skipped.update(dict.fromkeys(kept.text.skipped))
+                if kept.text.lost or kept.missing:
+                    problems.append(_incomplete(family, kept))
             if tuple(skipped) != self.skipped:
                 self.skipped = tuple(skipped)
                 log.info("rules without effect, their control group does not exist: %s", ", ".join(skipped) or "none")
-            if refusals:
-                raise KernelRefused("; ".join(refusals))
+            return tuple(problems)
 
     async def clean_up(self) -> None:
-        """Remove every chain and jump of ours, whoever left it and in whichever back end. Raises KernelRefused."""
+        """Remove every chain and jump of ours, whoever left it and by whichever program. Raises KernelRefused."""
         async with self._lock:
-            self._applied.clear()
             refusals: list[str] = []
-            for tool in dict.fromkeys((*self._tools, *OTHER_TOOLS)):
-                if "legacy" in tool.name and not _legacy_is_in_use(tool.family):
-                    continue  # merely looking would load its kernel modules
+            others = [one for one in OTHERS if one.name not in {known.name for known in self._programs}]
+            keepers = [ChainKeeper(TABLE, [one]) for one in others]
+            for keeper in (*self._keepers.values(), *keepers):
                 try:
-                    await remove(tool)
-                except FileNotFoundError:
-                    continue
+                    await keeper.clean_up()
                 except KernelRefused as refused:
                     self.refused += 1
                     refusals.append(str(refused))
             if refusals:
                 raise KernelRefused("; ".join(refusals))
-
-
-async def replace(tool: Tool, text: ChainText) -> None:
-    """Make our chains of one family hold exactly this. Raises KernelRefused, FileNotFoundError."""
-    present = await tool.save(TABLE)
-    await tool.restore(TABLE, restore_lines(present, text))
-
-
-async def stands(tool: Tool, text: ChainText) -> bool:
-    """True when nobody took anything away of what was made of `text`. Raises KernelRefused, FileNotFoundError.
-
-    Rules are counted and not compared: iptables-save has its own spelling, and what lies in chains of ours is ours.
-    """
-    present = await tool.save(TABLE)
-    chains, jumps = _ours(present)
-    return (
-        sorted(chains) == sorted(text.chains)
-        and sorted(jumps) == sorted(text.jumps)
-        and Counter(map(_chain_of, text.rules)) == Counter(map(_chain_of, _rules_in(chains, present)))
-    )
-
-
-async def remove(tool: Tool) -> None:
-    """Take our chains of one family out. Raises KernelRefused, FileNotFoundError.
-
-    Where the table itself is missing there is nothing to remove.
-    """
-    try:
-        present = await tool.save(TABLE)
-    except KernelRefused as refused:
-        log.debug("no chain to remove tool=%s why=%s", tool.name, refused)
-        return
-    if lines := removal_lines(present):
-        await tool.restore(TABLE, lines)
-
-
-def restore_lines(present: Iterable[str], text: ChainText) -> list[str]:
-    """The transaction that leads from what iptables-save printed to `text`; jumps that stand already are not moved."""
-    chains, jumps = _ours(present)
-    stale = [chain for chain in chains if chain not in text.chains]
-    missing = [jump for jump in text.jumps if jump not in jumps]
-    superfluous = list(jumps)
-    for jump in text.jumps:
-        with contextlib.suppress(ValueError):
-            superfluous.remove(jump)
-    return [
-        *(f":{chain} - [0:0]" for chain in (*text.chains, *stale)),
-        *(jump.replace("-A", "-D", 1) for jump in superfluous),
-        *text.rules,
-        *missing,
-        *(f"-X {chain}" for chain in stale),
-    ]
-
-
-def removal_lines(present: Iterable[str]) -> list[str]:
-    """The transaction that takes out everything of ours; none when there is nothing."""
-    chains, jumps = _ours(present)
-    unhook = [jump.replace("-A", "-D", 1) for jump in jumps]
-    return [*(f":{chain} - [0:0]" for chain in chains), *unhook, *(f"-X {chain}" for chain in chains)]
 
 
 def cgroup_exists(path: str) -> bool:
@@ -161,30 +108,26 @@ def cgroup_exists(path: str) -> bool:
     return cgroups.identity(path) is not None
 
 
-def _ours(present: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Our chains, and the rules in chains of others that jump to them."""
-    chains, jumps = [], []
-    for line in present:
-        if line.startswith(f":{PREFIX}"):
-            chains.append(line[1:].split()[0])
-        elif line.startswith("-A ") and not line.startswith(f"-A {PREFIX}"):
-            words = line.split()
-            if any(verb in ("-j", "-g") and target.startswith(PREFIX) for verb, target in pairwise(words)):
-                jumps.append(line)
-    return chains, jumps
+def _absent(family: int, refused: KernelRefused, *, has_rules: bool) -> Problem:
+    what = "the steering rules" if has_rules else "the rules that keep replies on their uplink"
+    return Problem(
+        "no-chain",
+        Severity.DEGRADED if has_rules else Severity.NOTICE,
+        f"{what} for IPv{family} are not in the kernel",
+        printable(str(refused)),
+        "install iptables or nftables; lispd tries again by itself, and sends by priority and weight until then",
+        f"IPv{family}",
+    )
 
 
-def _rules_in(chains: Iterable[str], present: Iterable[str]) -> Iterator[str]:
-    wanted = set(chains)
-    return (line for line in present if line.startswith("-A ") and _chain_of(line) in wanted)
-
-
-def _chain_of(rule: str) -> str:
-    return rule.split()[1]
-
-
-def _legacy_is_in_use(family: int) -> bool:
-    try:
-        return TABLE in _LEGACY_IN_USE[family].read_text().split()
-    except OSError:
-        return False
+def _incomplete(family: int, kept: Kept) -> Problem:
+    """Without what: the chain does its work but for that."""
+    lost = kept.text.lost
+    return Problem(
+        "chain-incomplete",
+        Severity.NOTICE if not lost or set(lost) == {REPLIES} else Severity.DEGRADED,
+        f"{'steering works without ' + ', '.join(lost) if lost else 'steering works by other means'} for IPv{family}",
+        f"{kept.by} does not take the extension {', '.join(sorted(kept.missing))}" if kept.missing else "",
+        "load its kernel module or install the full package of iptables; lispd tries again by itself",
+        f"IPv{family}",
+    )

@@ -12,11 +12,15 @@ routed anew when OUTPUT marks them.
 
 Our jumps stand at the end of the built-in chains: rules of the user's own come before them, and where a mark of ours
 is set already we touch nothing; a rule that the user appends later overrules ours. Bits outside our mask never change.
+
+A kernel or a tool may lack an extension. What can be said without it is said otherwise; what cannot is left out and
+named in `ChainText.lost`, and the rest stands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, product
 from typing import Final
 
@@ -37,6 +41,31 @@ SPREAD: Final = "LISPMOB-SPREAD-"
 # "Which queue of the TUN was the packet written to", counted from 1: classic BPF, since iptables has no word for it.
 # ld [skb->queue_mapping]; jeq #queue, accept, refuse
 _QUEUE_MATCH: Final = '-m bpf --bytecode "4,32 0 0 4294963224,21 0 1 {queue},6 0 0 65535,6 0 0 0"'
+
+
+TRIALS: Final[Mapping[str, str]] = {
+    "bpf": _QUEUE_MATCH.format(queue=1),
+    "cgroup": "-m cgroup --path .",
+    "comment": '-m comment --comment "trial"',
+    "CONNMARK": "-j CONNMARK --set-xmark 0x1/0x1",
+    "connmark": "-m connmark --mark 0x1/0x1",
+    "conntrack": "-m conntrack --ctdir REPLY",
+    "dscp": "-m dscp --dscp 0x01",
+    "mark": "-m mark --mark 0x1/0x1",
+    "MARK": "-j MARK --set-xmark 0x1/0x1",
+    "MASQUERADE": "-j MASQUERADE",
+    "multiport": "-p udp -m multiport --dports 1,2",
+    "owner": "-m owner --uid-owner 1",
+    "statistic": "-m statistic --mode random --probability 0.5",
+}
+"""A rule for each extension that a kernel or a tool may lack: who does not take the rule lacks the extension."""
+
+_EXTENSION: Final = re.compile(r"-m (\w+)|-j (CONNMARK|MARK|MASQUERADE)\b")
+_FOR_REPLIES: Final = frozenset({"bpf", "conntrack", "connmark", "CONNMARK"})
+_FOR_SPREADING: Final = frozenset({"statistic", "connmark", "CONNMARK"})
+_WITHOUT_MULTIPORT: Final = frozenset({6, 17, 33, 132})  # whose own match knows ports: TCP, UDP, DCCP, SCTP
+REPLIES: Final = "replies by the uplink that the question came in by"
+NOTHING: Final[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,36 +100,78 @@ class ChainText:
     rules: tuple[str, ...]
     jumps: tuple[str, ...]
     skipped: tuple[str, ...] = ()  # names of rules that cannot be told to the kernel now
+    lost: tuple[str, ...] = ()  # what is left out for want of an extension, in words
+
+    @property
+    def extensions(self) -> frozenset[str]:
+        """The extensions that the rules use, as TRIALS has them."""
+        found = (match[1] or match[2] for rule in self.rules for match in _EXTENSION.finditer(rule))
+        return frozenset(found) & TRIALS.keys()
 
 
 def chain_text(
-    compiled: Compiled, hooks: Hooks, family: int, has_cgroup: Callable[[str], bool] = lambda _path: True
+    compiled: Compiled,
+    hooks: Hooks,
+    family: int,
+    has_cgroup: Callable[[str], bool] = lambda _path: True,
+    missing: frozenset[str] = NOTHING,
 ) -> ChainText:
-    """The chains for one family. Rules whose control group does not exist match nothing, and are left out."""
-    writer = _Writer(compiled.policy.mask, family)
+    """The chains for one family. Rules whose control group does not exist match nothing, and are left out.
+
+    `missing`: extensions to do without.
+    """
+    writer = _Writer(compiled.policy.mask, family, missing)
     skipped = [
         one.rule.name
         for one in compiled.rules
         if one.rule.selector.cgroup is not None and not has_cgroup(one.rule.selector.cgroup)
     ]
     applying = [one for one in compiled.rules if one.rule.name not in skipped]
-    if compiled.policy.keeps_replies and hooks.arrivals:
+    wants_replies = compiled.policy.keeps_replies and bool(hooks.arrivals)
+    keeps_replies = wants_replies and not missing & _FOR_REPLIES
+    lost = [REPLIES] if wants_replies and not keeps_replies else []
+    if keeps_replies:
         writer.came_in(hooks.tun, hooks.arrivals)
     for chain in (MARK, FORWARD, *((ROUTE,) if hooks.sources else ())):
         writer.begin(chain)
-        if compiled.policy.keeps_replies and hooks.arrivals:
+        if keeps_replies:
             writer.replies(chain, [compiled.policy.mask.mark(up.ifindex) for up in compiled.uplinks])
         for one in applying:
             if family in one.rule.selector.families() and _is_for(one.rule.selector, chain == MARK):
-                writer.rule(chain, one)
-    return ChainText(tuple(writer.chains), tuple(writer.rules), tuple(hooks.jumps(family)), tuple(skipped))
+                if missing and (why := _impossible(one.rule.selector, missing)):
+                    lost.append(f"rule '{one.rule.name}' ({why})")
+                else:
+                    writer.rule(chain, one)
+                    if missing & _FOR_SPREADING and one.verdict is Verdict.SPREAD:
+                        lost.append(f"the weights of rule '{one.rule.name}'")
+    return ChainText(
+        tuple(writer.chains),
+        tuple(writer.rules),
+        tuple(hooks.jumps(family)),
+        tuple(skipped),
+        tuple(dict.fromkeys(lost)),
+    )
+
+
+def _impossible(selector: Selector, missing: frozenset[str]) -> str | None:
+    """Why a selector cannot be told to the kernel without these extensions."""
+    needed = {
+        "owner": selector.users or selector.groups,
+        "dscp": selector.dscp,
+        "cgroup": selector.cgroup,
+        "multiport": (selector.source_ports or selector.destination_ports)
+        and set(selector.protocols) - _WITHOUT_MULTIPORT,
+    }
+    lacking = [name for name, is_needed in needed.items() if is_needed and name in missing]
+    return f"needs {', '.join(lacking)}" if lacking else None
 
 
 class _Writer:
     """Collects the lines of one family."""
 
-    def __init__(self, mask: MarkMask, family: int) -> None:
+    def __init__(self, mask: MarkMask, family: int, missing: frozenset[str]) -> None:
         self.chains: dict[str, None] = {MARK: None, FORWARD: None, CAME_IN: None}
+        self._missing = missing
         self.rules: list[str] = []
         self._mask = mask
         self._family = family
@@ -130,14 +201,17 @@ class _Writer:
         match compiled.verdict:
             case Verdict.MARK:
                 target = f"-g {self._via(compiled.shares[0].mark)}"
+            case Verdict.SPREAD if self._missing & _FOR_SPREADING:  # all flows by the heaviest: none hops about
+                target = f"-g {self._via(max(compiled.shares, key=lambda share: share.weight).mark)}"
             case Verdict.SPREAD:
                 target = f"-g {self._spread(compiled.shares)}"
             case Verdict.DROP if chain != ROUTE:  # a packet on its way elsewhere passes there as well
                 target = "-j DROP"
             case Verdict.DROP | Verdict.DEFAULT:
                 target = "-j RETURN"
-        for match in matches(compiled.rule.selector, self._family):
-            self._add(chain, f'{match}-m comment --comment "{compiled.rule.name}" {target}')
+        comment = "" if "comment" in self._missing else f'-m comment --comment "{compiled.rule.name}" '
+        for match in matches(compiled.rule.selector, self._family, has_multiport="multiport" not in self._missing):
+            self._add(chain, f"{match}{comment}{target}")
 
     def _via(self, mark: int) -> str:
         chain = f"{VIA}{mark:x}"
@@ -171,15 +245,16 @@ class _Writer:
         self.rules.append(f"-A {chain} {rule}")
 
 
-def matches(selector: Selector, family: int) -> Iterator[str]:
+def matches(selector: Selector, family: int, *, has_multiport: bool = True) -> Iterator[str]:
     """The matches of a selector, one for each combination that iptables needs a rule of its own for."""
     fixed = "".join(_fixed(selector))
+    listed = _many_ports if has_multiport else _one_port
     parts = (
         _each("-s {} ", [one for one in selector.sources if one.version == family]),
         _each("-d {} ", [one for one in selector.destinations if one.version == family]),
         [_protocol(number) for number in selector.protocols if number not in ICMP or number == _icmp(family)] or [""],
-        [_ports("sports", batch) for batch in _batches(selector.source_ports)] or [""],
-        [_ports("dports", batch) for batch in _batches(selector.destination_ports)] or [""],
+        listed("sport", selector.source_ports) or [""],
+        listed("dport", selector.destination_ports) or [""],
         _each("-m dscp --dscp {:#04x} ", selector.dscp),
         _each("-m owner --uid-owner {} ", selector.users),
         _each("-m owner --gid-owner {} ", selector.groups),
@@ -209,9 +284,16 @@ def _protocol(number: int) -> str:
     return f"-p {name} "
 
 
-def _ports(kind: str, batch: Sequence[Span]) -> str:
-    listed = ",".join(f"{span.first}:{span.last}" if span.first < span.last else f"{span.first}" for span in batch)
-    return f"-m multiport --{kind} {listed} "
+def _many_ports(kind: str, spans: Sequence[Span]) -> list[str]:
+    return [f"-m multiport --{kind}s {','.join(map(_range, batch))} " for batch in _batches(spans)]
+
+
+def _one_port(kind: str, spans: Sequence[Span]) -> list[str]:
+    return [f"--{kind} {_range(span)} " for span in spans]
+
+
+def _range(span: Span) -> str:
+    return f"{span.first}:{span.last}" if span.first < span.last else f"{span.first}"
 
 
 def _batches(spans: Sequence[Span]) -> Iterator[list[Span]]:

@@ -24,6 +24,8 @@ _DELETIONS: Final = (NFT_MSG_DELTABLE, NFT_MSG_DELCHAIN, NFT_MSG_DELRULE)
 _TABLES: Final = (
     b"\0nat\0",
     b"\0mangle\0",
+    b"\0lispmob_nat\0",
+    b"\0lispmob_mangle\0",
 )  # where our chains are: a name as a netlink attribute, its length before it
 _HEADER: Final = struct.Struct("=IHHII")
 _DATAGRAMS_PER_TURN: Final = 64  # ours: what is behind them is looked at by one look as well

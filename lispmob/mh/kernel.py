@@ -1,21 +1,26 @@
-"""Keeps the kernel's addresses, routes, rules and NAT chain as they are wanted: read, compare, change what differs."""
+"""Keeps the kernel's addresses, routes, rules and NAT chain as they are wanted: read, compare, change what differs.
+
+Each piece stands by itself: what the kernel refuses is left out, named, and tried again at the next call; the rest is
+done, and what is no longer wanted goes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import logging
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.snapshot import Link
-from lispmob.mh import nat_chain
+from lispmob.mh import rule_message
 from lispmob.mh.iproute import AsyncIPRoute
 from lispmob.mh.kernel_changes import KernelChanges, refused
 from lispmob.mh.kernel_listing import KernelListing
+from lispmob.mh.kernel_problems import foreign_rule, refusals
+from lispmob.mh.nat_chain import NatChain
 from lispmob.mh.plan import (
     GATEWAY_TABLE,
     LINGER_TABLE,
@@ -25,120 +30,175 @@ from lispmob.mh.plan import (
     LostAddress,
     Plan,
     Route,
-    ahead_of,
+    is_ours,
     plan,
 )
+from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE
+from lispmob.mh.rule_message import Form
+from lispmob.mh.rule_order import Others, arrange
+from lispmob.problems.problem import Problem
 from lispmob.wire.address import IpAddress, IpNetwork
 
 __all__ = ["KernelRouter", "KernelState", "KernelUplink", "LostAddress"]
 
 log = logging.getLogger(__name__)
 
-FAMILIES: Final = (4, 6)
+_HANDED_OUT: Final = frozenset({0, LOCAL_TABLE, MAIN_TABLE, DEFAULT_TABLE})
+HOLD_S: Final = 1.0  # ours: wg-quick(8) deletes rules until none is listed, and ends in the middle when one is gone
 
 
 class KernelRouter:
     """Brings the kernel to a desired state, and takes everything of ours out of it again.
 
-    Every `apply` reads what the kernel really holds, so it also repairs what others have flushed.
+    Every call reads what the kernel really holds, so it also repairs what others have flushed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, nat: NatChain | None = None, met_by_all: Callable[[], frozenset[int]] = frozenset) -> None:
         self._listing = KernelListing()
         self._lock = asyncio.Lock()
+        self._nat = nat or NatChain()
+        self._met_by_all = met_by_all
         self._devices: tuple[str, ...] = ()
+        self._held: dict[Form, float] = {}  # copies of rules that are gone, and since when
         self._translated: frozenset[IpNetwork] | None = None
 
-    async def apply(self, desired: KernelState, *, is_repair: bool = False) -> None:
-        """Make it so; does nothing when it is so. Raises KernelRefused, leaving done what could be done before it.
+    @property
+    def is_settled(self) -> bool:
+        """False while copies of rules that others took away wait for HOLD_S to go as well."""
+        return not self._held
 
-        Addresses, routes and rules are compared with the kernel each time. The NAT chain, which takes two processes to
-        look at, is looked at the first time, when it has to change, and when `is_repair` says so.
-        """
+    async def apply(self, desired: KernelState, *, is_repair: bool = False) -> tuple[Problem, ...]:
+        """Make it so; does nothing when it is so. Returns what the kernel did not take."""
+        return (*await self.route(desired), *await self.translate(desired, is_repair=is_repair))
+
+    async def route(self, desired: KernelState) -> tuple[Problem, ...]:
+        """Addresses, routes and rules: compared with the kernel each time."""
         async with self._lock:
-            wanted = plan(desired)
             self._devices = desired.devices
-            await self._change(wanted, desired.devices, desired.mtu_bytes)
-            if is_repair or wanted.masqueraded != self._translated:
-                self._translated = None
-                await self._translate(wanted, desired)
-                self._translated = wanted.masqueraded
+            try:
+                return await self._change(plan(desired), desired)
+            except KernelRefused as error:  # nothing could be read, or the datapath's device is gone
+                return refusals([(0, True, str(error))], desired)
 
-    async def clean_up(self) -> None:
-        """Remove every rule, route and chain that is recognisably ours, whoever left it. Raises KernelRefused."""
+    async def translate(self, desired: KernelState, *, is_repair: bool = False) -> tuple[Problem, ...]:
+        """The NAT chain, which takes processes to look at: the first time, when it changes, and for `is_repair`."""
         async with self._lock:
-            await self._change(NOTHING, self._devices, None)
+            wanted = plan(desired).masqueraded
+            if not is_repair and wanted == self._translated:
+                return ()
             self._translated = None
-            await asyncio.gather(*(nat_chain.remove_chain(family) for family in FAMILIES))
+            prefix = desired.marks.prefix if desired.marks else None
+            problems = await self._nat.apply(wanted, desired.tun, prefix, is_repair=is_repair)
+            self._translated = None if problems else wanted
+            return problems
+
+    async def clean_up_routes(self) -> None:
+        """Remove every address, rule and route that is recognisably ours, whoever left it. Raises KernelRefused."""
+        async with self._lock:
+            self._held.clear()
+            problems = await self._change(NOTHING, KernelState(self._devices[0] if self._devices else ""))
+            if problems:
+                raise KernelRefused("; ".join(problem.sentence for problem in problems))
+
+    async def clean_up_chains(self) -> None:
+        """Remove the NAT chain, whoever left it. Raises KernelRefused."""
+        async with self._lock:
+            self._translated = None
+            await self._nat.clean_up()
             self._translated = frozenset()
 
-    async def _change(self, wanted: Plan, devices: tuple[str, ...], mtu_bytes: int | None) -> None:
+    async def clean_up(self) -> None:
+        """Remove all of it. Raises KernelRefused at the end, when not everything could be removed."""
+        said: list[str] = []
+        for remove in (self.clean_up_routes, self.clean_up_chains):
+            try:
+                await remove()
+            except KernelRefused as error:
+                said.append(str(error))
+        if said:
+            raise KernelRefused("; ".join(said))
+
+    async def _change(self, wanted: Plan, desired: KernelState) -> tuple[Problem, ...]:
         """Compare and change; what is wanted comes before the removal of what is not: no packet falls between."""
+        devices = self._devices
         try:
             links = self._listing.links()
             present = self._listing.addresses(devices)
-            rules, routes = self._listing.rules(), self._listing.routes(wanted.routes)
-            others = self._listing.other_priorities()
+            ours, theirs = rule_message.own_forms(), rule_message.foreign_rules()
+            routes = self._listing.routes(wanted.routes, _tables(ours, {rule.table for rule in theirs}))
+            wide = self._listing.wide_tables({(rule.family, rule.table) for rule in theirs})
+            others = Others(theirs, self._met_by_all(), self._listing.has_default_table(), wide)
         except OSError as error:
             raise refused("reading addresses, routes and rules", error.errno or errno.EIO) from error
         needed = {name for name, _ in wanted.addresses}.union(*(route.devices for route in wanted.routes))
         for name in devices[:1]:
             if name in needed and name not in links:
                 raise KernelRefused(f"{name}: no such interface: the datapath has to make it first")
-        wanted = replace(
-            wanted,
-            addresses=frozenset(placed for placed in wanted.addresses if placed[0] in links),
-            routes=frozenset(_possible(wanted.routes, links)),
-            rules=ahead_of(wanted.rules, others),
-        )
-        ours = [links[name] for name in devices if name in needed and name in links]
-        unready = [link for link in ours if not (link.is_up and mtu_bytes in (None, link.mtu_bytes))]
-        if not unready and Plan(frozenset(present), frozenset(routes), frozenset(rules), wanted.masqueraded) == wanted:
-            return
-        async with AsyncIPRoute(strict_check=True) as kernel:
-            changes = KernelChanges(kernel, links)
-            for link in unready:
-                await changes.set_up(link, mtu_bytes)
-            for device, address in sorted(wanted.addresses - present, key=_by_family):
-                await changes.add_address(address, device)
-            # One destination has one route in a table: in IPv6 the former must make way before the new one fits.
-            fresh = wanted.routes - routes
-            taken = {_place(route) for route in fresh if route.destination.version == 4}
-            for route in routes - wanted.routes:
-                if _place(route) not in taken:
-                    await changes.remove_route(route)
-            # Exceptions before the routes that they are excepted from; an interface may have gone meanwhile.
-            for route in sorted(fresh, key=lambda each: (each.kind == "unicast", str(each))):
-                await changes.put_route(route)
-            for rule in sorted(wanted.rules - rules, key=str):
-                await changes.add_rule(rule)
-            for rule in rules - wanted.rules:
-                await changes.remove_rule(rule)
-            for device, address in present - wanted.addresses:
-                await changes.remove_address(address, device)
+        arrangement = arrange(wanted.rules, others, desired.last_priority)
+        addresses = {placed for placed in wanted.addresses if placed[0] in links}
+        wanted_routes = set(_possible(wanted.routes, links, desired.first_table))
+        rules = {rule_message.form(rule) for rule in arrangement.rules}
+        if wanted.rules:
+            rules |= self._hold(ours - rules, desired.first_table)
+        unready = [
+            links[name]
+            for name in devices
+            if name in needed and name in links
+            if not (links[name].is_up and desired.mtu_bytes in (None, links[name].mtu_bytes))
+        ]
+        ahead = tuple(foreign_rule(rule, desired) for rule in arrangement.ahead)
+        if not unready and (present, routes, ours) == (addresses, wanted_routes, rules):
+            return ahead
+        with rule_message.open_kernel() as rule_socket:
+            async with AsyncIPRoute(strict_check=True) as kernel:
+                changes = KernelChanges(kernel, rule_socket, links)
+                for link in unready:
+                    await changes.set_up(link, desired.mtu_bytes)
+                for device, address in sorted(addresses - present, key=_by_family):
+                    await changes.add_address(address, device)
+                # One destination has one route in a table: in IPv6 the former must make way before the new one fits.
+                fresh = wanted_routes - routes
+                taken = {_place(route) for route in fresh if route.destination.version == 4}
+                for route in routes - wanted_routes:
+                    if _place(route) not in taken:
+                        await changes.remove_route(route)
+                # Exceptions before the routes that they are excepted from; an interface may have gone meanwhile.
+                for route in sorted(fresh, key=lambda each: (each.kind == "unicast", str(each))):
+                    await changes.put_route(route)
+                # From the last to the first: what leads into a section is there when all of the section is.
+                for rule in sorted(rules - ours, key=rule_message.priority_of, reverse=True):
+                    changes.add_rule(rule)
+                for rule in sorted(ours - rules, key=rule_message.priority_of):
+                    changes.remove_rule(rule)
+                for device, address in present - addresses:
+                    await changes.remove_address(address, device)
         log.debug("kernel routing changed devices=%s changes=%d", ",".join(devices), changes.count)
+        return (*refusals(changes.refusals, desired), *ahead)
 
-    async def _translate(self, wanted: Plan, desired: KernelState) -> None:
-        for family, tool in ((4, "iptables"), (6, "ip6tables")):
-            eids = [eid for eid in wanted.masqueraded if eid.version == family]
-            if not eids:
-                await nat_chain.remove_chain(family)
-                continue
-            if shutil.which(f"{tool}-restore") is None:
-                raise KernelRefused(
-                    f"{tool}-restore: not found: destinations outside LISP cannot be reached from an EID without "
-                    "source translation: install iptables, or set `routing: {fallback: proxy}` (or drop)"
-                )
-            await nat_chain.apply_chain(family, eids, desired.tun, desired.marks.prefix if desired.marks else None)
+    def _hold(self, stale: set[Form], first_table: int) -> set[Form]:
+        """The copies among them that stay for a moment."""
+        now = asyncio.get_running_loop().time()
+        copies = {one for one in stale if not _is_own(rule_message.table_of(one), first_table)}
+        self._held = {one: self._held.get(one, now) for one in copies if now - self._held.get(one, now) < HOLD_S}
+        return set(self._held)
 
 
-def _possible(routes: frozenset[Route], links: dict[str, Link]) -> Iterator[Route]:
+def _is_own(table: int, first_table: int) -> bool:
+    return table in _HANDED_OUT or is_ours(table, first_table)
+
+
+def _tables(ours: Iterable[Form], theirs: set[int]) -> set[int]:
+    """Tables that an earlier lispd of another configuration may have used: nobody else looks them up."""
+    return {rule_message.table_of(one) for one in ours} - theirs - _HANDED_OUT
+
+
+def _possible(routes: frozenset[Route], links: dict[str, Link], first_table: int) -> Iterator[Route]:
     """The routes without what they have through interfaces that are gone, and through uplinks that are down."""
     for route in routes:
         if not route.devices:
             yield route
             continue
-        may_be_down = route.table not in (LINGER_TABLE, GATEWAY_TABLE)
+        may_be_down = route.table - first_table not in (0, GATEWAY_TABLE - LINGER_TABLE)
         found = [link for each in route.devices if (link := links.get(each)) is not None]
         devices = tuple(link.name for link in found if link.is_up or may_be_down)
         if devices:

@@ -1,4 +1,4 @@
-"""The single changes to addresses, routes and rules, each with its error told; what is gone needs no removing."""
+"""The single changes to addresses, routes and rules; each is tried whatever became of the others."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, Literal
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.iface_monitor.snapshot import Link
+from lispmob.mh import rule_message
 from lispmob.mh.iproute import AsyncIPRoute, NetlinkError
-from lispmob.mh.plan import Route, Rule
+from lispmob.mh.kernel_problems import Refusal
+from lispmob.mh.plan import GATEWAY_PRIORITY, Route
+from lispmob.mh.rule_message import Form
 from lispmob.wire.address import IpAddress
 
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 _IFA_F_NODAD: Final = 0x02
-_FIB_RULE_FIND_SADDR: Final = 0x00010000  # linux/fib_rules.h
 _RTNH_F_ONLINK: Final = 4  # the gateway of a moment ago: its network may be gone from the interface
 _SCOPE_LINK: Final = 253
 _SCOPE_HOST: Final = 254
@@ -38,36 +41,40 @@ _REMEDIES: Final = {
 
 
 class KernelChanges:
-    """The single changes, each with its error told; what is gone already needs no removing."""
+    """The single changes. `refusals`: what the kernel did not take; what is gone already needs no removing."""
 
-    def __init__(self, kernel: AsyncIPRoute, links: dict[str, Link]) -> None:
+    def __init__(self, kernel: AsyncIPRoute, rules: socket.socket, links: dict[str, Link]) -> None:
         self._kernel = kernel
+        self._rules = rules
         self._links = links
         self.count = 0
+        self.refusals: list[Refusal] = []
 
     async def set_up(self, tun: Link, mtu_bytes: int | None) -> None:
         """Set a TUN up, and its MTU, where that is not so already."""
         if mtu_bytes not in (None, tun.mtu_bytes):
-            request = self._kernel.link("set", index=tun.ifindex, mtu=mtu_bytes)
-            await self._do(f"{tun.name}: setting the MTU {mtu_bytes}", request)
+            request = partial(self._kernel.link, "set", index=tun.ifindex, mtu=mtu_bytes)
+            await self._do(0, f"{tun.name}: setting the MTU {mtu_bytes}", request, is_vital=False)
         if not tun.is_up:
             # A link-local address would send router solicitations into the tunnel. Without IPv6 there is none to stop.
             with contextlib.suppress(NetlinkError):
                 await self._kernel.link("set", index=tun.ifindex, af_spec=_NO_LINK_LOCAL)
-            request = self._kernel.link("set", index=tun.ifindex, state="up")
-            await self._do(f"{tun.name}: setting it up", request)
+            await self._do(
+                0, f"{tun.name}: setting it up", partial(self._kernel.link, "set", index=tun.ifindex, state="up")
+            )
 
     async def add_address(self, address: IpAddress, tun: str) -> None:
         """A host address, without duplicate detection: nobody else is on a TUN."""
         fields = self._address(address, tun)
         if address.version == 6:
             fields["flags"] = _IFA_F_NODAD
-        await self._do(f"{tun}: adding the address {address}", self._kernel.addr("add", **fields))
+        request = partial(self._kernel.addr, "add", **fields)
+        await self._do(address.version, f"{tun}: adding the address {address}", request)
 
     async def remove_address(self, address: IpAddress, tun: str) -> None:
         """Take one of our addresses away."""
-        request = self._kernel.addr("del", **self._address(address, tun))
-        await self._do(f"{tun}: removing the address {address}", request, is_removal=True)
+        request = partial(self._kernel.addr, "del", **self._address(address, tun))
+        await self._do(address.version, f"{tun}: removing the address {address}", request, is_removal=True)
 
     async def put_route(self, route: Route) -> None:
         """One route into a table of ours; in IPv4 it takes the place of one to the same destination in one stroke."""
@@ -84,25 +91,35 @@ class KernelChanges:
         elif route.kind != "throw" and route.destination.version == 4:
             fields["scope"] = _SCOPE_HOST if route.kind == "local" else _SCOPE_LINK
         command: Literal["replace", "add"] = "replace" if route.destination.version == 4 else "add"
-        await self._do(f"adding the route {_text(route)}", self._kernel.route(command, **fields))
+        request = partial(self._kernel.route, command, **fields)
+        is_vital = route.kind == "unicast" and route.gateway is None and route.metric == 0
+        await self._do(route.destination.version, f"adding the route {_text(route)}", request, is_vital=is_vital)
 
     async def remove_route(self, route: Route) -> None:
         """One route out of a table of ours, whatever its scope."""
         fields = _route(route)
         if route.destination.version == 4:
             fields["scope"] = _SCOPE_ANY
-        request = self._kernel.route("del", **fields)
-        await self._do(f"removing the route {_text(route)}", request, is_removal=True)
+        request = partial(self._kernel.route, "del", **fields)
+        await self._do(route.destination.version, f"removing the route {_text(route)}", request, is_removal=True)
 
-    async def add_rule(self, rule: Rule) -> None:
+    def add_rule(self, rule: Form) -> None:
         """One rule of ours."""
-        request = self._kernel.rule("add", **_rule(rule))
-        await self._do(f"adding the rule of priority {rule.priority}", request)
+        self._change_rule("adding", rule_message.add, rule)
 
-    async def remove_rule(self, rule: Rule) -> None:
+    def remove_rule(self, rule: Form) -> None:
         """One rule of ours away."""
-        request = self._kernel.rule("del", **_rule(rule))
-        await self._do(f"removing the rule of priority {rule.priority}", request, is_removal=True)
+        self._change_rule("removing", rule_message.remove, rule)
+
+    def _change_rule(self, what: str, change: Callable[[socket.socket, Form], None], rule: Form) -> None:
+        try:
+            change(self._rules, rule)
+        except OSError as error:
+            text = f"{what} the rule of priority {rule_message.priority_of(rule)}"
+            is_vital = what == "adding" and rule_message.priority_of(rule) < GATEWAY_PRIORITY
+            self._note(rule_message.family_of(rule), text, error.errno or errno.EIO, is_vital=is_vital)
+        else:
+            self.count += 1
 
     def _address(self, address: IpAddress, tun: str) -> dict[str, int | str]:
         return {
@@ -112,14 +129,28 @@ class KernelChanges:
             "prefixlen": address.max_prefixlen,
         }
 
-    async def _do(self, what: str, request: Awaitable[object], *, is_removal: bool = False) -> None:
+    async def _do(
+        self,
+        family: int,
+        what: str,
+        request: Callable[[], Awaitable[object]],
+        *,
+        is_vital: bool = True,
+        is_removal: bool = False,
+    ) -> None:
+        """Ask for one change. What the kernel refuses is noted, and the next change is made all the same."""
         try:
-            await request
+            await request()
         except NetlinkError as error:
-            if is_removal and error.code in _IS_GONE:
-                return
-            raise refused(what, error.code) from error
-        self.count += 1
+            if not (is_removal and error.code in _IS_GONE):
+                self._note(family, what, error.code, is_vital=is_vital and not is_removal)
+        except OSError as error:
+            self._note(family, what, error.errno or errno.EIO, is_vital=is_vital and not is_removal)
+        else:
+            self.count += 1
+
+    def _note(self, family: int, what: str, code: int, *, is_vital: bool) -> None:
+        self.refusals.append((family, is_vital, str(refused(what, code))))
 
 
 def _route(route: Route) -> dict[str, int | str]:
@@ -132,31 +163,6 @@ def _route(route: Route) -> dict[str, int | str]:
     }
     if route.metric:
         fields["priority"] = route.metric
-    return fields
-
-
-def _rule(rule: Rule) -> dict[str, int | str]:
-    fields: dict[str, int | str] = {
-        "family": _FAMILIES[rule.family],
-        "priority": rule.priority,
-        "table": rule.table,
-        "protocol": ROUTE_PROTOCOL,
-    }
-    if rule.finds_source:
-        fields["flags"] = _FIB_RULE_FIND_SADDR
-    if rule.source is not None:
-        fields |= {"src": str(rule.source.network_address), "src_len": rule.source.prefixlen}
-    if rule.destination is not None:
-        fields |= {"dst": str(rule.destination.network_address), "dst_len": rule.destination.prefixlen}
-    if rule.suppressed_prefix_len is not None:
-        fields["suppress_prefixlen"] = rule.suppressed_prefix_len
-    if rule.udp_ports is not None:
-        end = "dport_range" if rule.destination is not None else "sport_range"
-        fields |= {"ip_proto": int(socket.IPPROTO_UDP), end: "{}:{}".format(*rule.udp_ports)}
-    if rule.device:
-        fields["oifname"] = rule.device
-    if rule.mask:
-        fields |= {"fwmark": rule.mark, "fwmask": rule.mask}
     return fields
 
 

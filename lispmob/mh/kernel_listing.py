@@ -11,22 +11,23 @@ from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.iface_monitor.rtnetlink import Raw
 from lispmob.iface_monitor.snapshot import Link
-from lispmob.mh.plan import MARK_TABLES, OUR_PRIORITIES, OUR_TABLES, Route, RouteKind, Rule
+from lispmob.mh.plan import MARK_TABLES, OUR_TABLES, Route, RouteKind
+from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE
 from lispmob.wire.address import IpAddress, IpNetwork, parse_ip
 
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 _KINDS: Final[dict[int, RouteKind]] = {1: "unicast", 2: "local", 9: "throw"}  # linux/rtnetlink.h, RTN_*
-_NOT_SUPPRESSED: Final = 0xFFFFFFFF
+_NO_DEFAULTS: Final = frozenset({0, LOCAL_TABLE, DEFAULT_TABLE})
 _ANYWHERE: Final = {4: "0.0.0.0", 6: "::"}
 
 
 class KernelListing:
-    """Reads our routes, rules and addresses. Decoded routes are remembered: throw routes may be thousands."""
+    """Reads our routes and addresses. Decoded routes are remembered: throw routes may be thousands."""
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
         self._decoded: dict[bytes, Route | None] = {}
-        self._tables: tuple[int, ...] = (*OUR_TABLES, *MARK_TABLES)
+        self._tables: set[int] = {*OUR_TABLES, *MARK_TABLES}
 
     def links(self) -> dict[str, Link]:
         """Interfaces by name. Raises OSError."""
@@ -47,7 +48,7 @@ class KernelListing:
             and not local.address.is_link_local
         }
 
-    def routes(self, expected: Iterable[Route]) -> set[Route]:
+    def routes(self, expected: Iterable[Route], more_tables: Iterable[int] = ()) -> set[Route]:
         """Routes with our protocol in our tables; `links()` comes first. Raises OSError.
 
         Of the many tables for marks, only those are looked at in which there may be some: because they are expected
@@ -55,24 +56,28 @@ class KernelListing:
         """
         known: dict[bytes, Route | None] = {}
         for version, family in _FAMILIES.items():
-            for table in {*OUR_TABLES, *self._tables, *(route.table for route in expected)}:
+            for table in {*self._tables, *more_tables, *(route.table for route in expected)}:
                 for raw in rtnetlink.dump_table(family, table):
                     data = raw.data[16:]  # the header names the socket that asked
                     known[data] = self._decoded[data] if data in self._decoded else self._route(raw, version)
         self._decoded = known
         found = {route for route in known.values() if route is not None}
-        self._tables = tuple({route.table for route in (*found, *expected)})
+        self._tables = {*OUR_TABLES, *(route.table for route in (*found, *expected))}
         return found
 
-    def rules(self) -> set[Rule]:
-        """Rules with our protocol and one of our priorities. Raises OSError."""
-        listed = [(version, raw) for version, family in _FAMILIES.items() for raw in rtnetlink.dump_rules(family)]
-        return {rule for version, raw in listed if (rule := _rule(raw, version)) is not None}
+    @staticmethod
+    def has_default_table() -> bool:
+        """True when somebody put IPv4 routes into the table `default`. Raises OSError."""
+        return bool(rtnetlink.dump_table(_FAMILIES[4], DEFAULT_TABLE))
 
-    def other_priorities(self) -> set[int]:
-        """Priorities of the rules that are not ours. Raises OSError."""
-        listed = [rtnetlink.decode(raw) for family in _FAMILIES.values() for raw in rtnetlink.dump_rules(family)]
-        return {int(each.get("priority") or 0) for each in listed if each.get("protocol") != ROUTE_PROTOCOL}
+    @staticmethod
+    def wide_tables(tables: Iterable[tuple[int, int]]) -> frozenset[tuple[int, int]]:
+        """Of these (family, table), the main tables and those with a default route. Raises OSError."""
+        return frozenset(
+            (family, table)
+            for family, table in tables
+            if table == MAIN_TABLE or (table not in _NO_DEFAULTS and _has_default_route(family, table))
+        )
 
     def _route(self, raw: Raw, version: int) -> Route | None:
         message = rtnetlink.decode(raw)
@@ -93,32 +98,10 @@ class KernelListing:
         )
 
 
-def _rule(raw: Raw, version: int) -> Rule | None:
-    message = rtnetlink.decode(raw)
-    priority = int(message.get("priority") or 0)
-    if message.get("protocol") != ROUTE_PROTOCOL or priority not in OUR_PRIORITIES:
-        return None
-    suppressed = message.get("suppress_prefixlen")
-    has_source, has_destination = message.get("src"), message.get("dst")
-    return Rule(
-        priority=priority,
-        family=version,
-        table=int(message.get("table") or 0),
-        source=_network(has_source, message["src_len"], version) if has_source else None,
-        destination=_network(has_destination, message["dst_len"], version) if has_destination else None,
-        suppressed_prefix_len=None if suppressed in (None, _NOT_SUPPRESSED) else int(suppressed),
-        udp_ports=_ports(message.get("dport_range") or message.get("sport_range")),
-        device=str(message.get("oifname") or ""),
-        mark=int(message.get("fwmark") or 0),
-        mask=int(message.get("fwmask") or 0),
-    )
-
-
-def _ports(told: str | None) -> tuple[int, int] | None:
-    if told is None:
-        return None
-    first, _, last = told.partition(":")
-    return int(first), int(last or first)
+def _has_default_route(family: int, table: int) -> bool:
+    if family == 4:
+        return bool(rtnetlink.peek_ipv4_default_routes(table))
+    return any(raw.is_default_route for raw in rtnetlink.dump_table(_FAMILIES[family], table))
 
 
 def _network(address: str | None, prefix_len: int, version: int) -> IpNetwork:

@@ -1,72 +1,88 @@
-"""Source translation for packets that carry an EID but must leave natively: one iptables chain of ours, per family.
+"""Source translation for packets that carry an EID but must leave natively: one chain of ours, per family.
 
 A flow that began inside the overlay keeps its addresses, as connection tracking demands; new flows are translated.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from lispmob.errors import KernelRefused
-from lispmob.mh.xtables import Tool
+from lispmob.mh.chain import FAMILIES, PROGRAMS
+from lispmob.mh.chain_keeper import ChainKeeper, Make
+from lispmob.mh.chain_text import ChainText
+from lispmob.mh.packet_filter import PacketFilter
+from lispmob.problems.problem import Problem, Severity, printable
 from lispmob.wire.address import IpNetwork
 
-log = logging.getLogger(__name__)
-
 CHAIN: Final = "LISPMOB-NAT"
-_JUMP: Final = f"-A POSTROUTING -j {CHAIN}"
 TABLE: Final = "nat"
-_TOOLS: Final = {4: Tool("iptables", 4), 6: Tool("ip6tables", 6)}
+_JUMP: Final = f"-A POSTROUTING -j {CHAIN}"
+
+
+class NatChain:
+    """The chains of both families; each stands by itself."""
+
+    def __init__(self, programs: Iterable[PacketFilter] = PROGRAMS) -> None:
+        given = tuple(programs)
+        self._keepers = {
+            family: ChainKeeper(TABLE, [one for one in given if one.family == family]) for family in FAMILIES
+        }
+        self._in_place: set[int] = set()
+
+    async def apply(
+        self, eids: Collection[IpNetwork], tun: str, prefix: str | None = None, *, is_repair: bool = False
+    ) -> tuple[Problem, ...]:
+        """Translate what these EIDs send by anything but `tun`; returns what was refused. `prefix`: of further TUNs."""
+        problems: list[Problem] = []
+        for family, keeper in self._keepers.items():
+            lines = chain_lines([eid for eid in eids if eid.version == family], tun, prefix)
+            text = ChainText((CHAIN,), tuple(lines), (_JUMP,))
+            try:
+                if lines:
+                    await keeper.apply(_always(text), is_repair=is_repair)
+                    self._in_place.add(family)
+                elif family in self._in_place:
+                    await keeper.clean_up()
+                    self._in_place.discard(family)
+            except KernelRefused as refused:
+                problems.append(_refusal(family, refused))
+        return tuple(problems)
+
+    async def clean_up(self) -> None:
+        """Remove the chains and every jump to them, whoever left them. Raises KernelRefused at the end."""
+        refusals: list[str] = []
+        self._in_place.clear()
+        for keeper in self._keepers.values():
+            try:
+                await keeper.clean_up()
+            except KernelRefused as refused:
+                refusals.append(str(refused))
+        if refusals:
+            raise KernelRefused("; ".join(refusals))
 
 
 def chain_lines(eids: Iterable[IpNetwork], tun: str, prefix: str | None = None) -> list[str]:
     """The chain's rules in the form of iptables-save, in a stable order. `prefix`: of the names of further TUNs."""
     ordered = sorted(map(str, eids))
+    # What a host sends to its own EID by `lo` leaves nowhere: translated, its answer would go to another address.
+    own = [f"-A {CHAIN} -o lo -j RETURN"] if ordered else []
     others = [f"-A {CHAIN} -o {prefix}+ -j RETURN"] if ordered and prefix else []
-    return [*others, *(f"-A {CHAIN} -s {eid} ! -o {tun} -j MASQUERADE" for eid in ordered)]
+    return [*own, *others, *(f"-A {CHAIN} -s {eid} ! -o {tun} -j MASQUERADE" for eid in ordered)]
 
 
-async def apply_chain(family: int, eids: Iterable[IpNetwork], tun: str, prefix: str | None = None) -> None:
-    """Make the chain hold exactly these EIDs of one family; without any, remove it. Raises KernelRefused."""
-    wanted = chain_lines(eids, tun, prefix)
-    if not wanted:
-        await remove_chain(family)
-        return
-    present = await _saved(family)
-    if _ours(present) == [*wanted, _JUMP]:
-        return
-    unhook = [_JUMP.replace("-A", "-D", 1)] * present.count(_JUMP)
-    await _restore(family, [f":{CHAIN} - [0:0]", *unhook, _JUMP, *wanted])
+def _always(text: ChainText) -> Make:
+    """There is nothing that the chain could do without."""
+    return lambda _missing: text
 
 
-async def remove_chain(family: int) -> None:
-    """Remove the chain and every jump to it. Raises KernelRefused when that fails.
-
-    Where the tool is missing, or the kernel knows no translation for this family, there is nothing to remove.
-    """
-    try:
-        present = await _saved(family)
-    except (FileNotFoundError, KernelRefused) as error:
-        log.debug("no chain to remove family=%d why=%s", family, error)
-        return
-    if not _ours(present):
-        return
-    unhook = [_JUMP.replace("-A", "-D", 1)] * present.count(_JUMP)
-    await _restore(family, [f":{CHAIN} - [0:0]", *unhook, f"-X {CHAIN}"])
-
-
-def _ours(lines: list[str]) -> list[str]:
-    """Our rules, then the jumps to them; a chain without rules still counts as something."""
-    rules = [line for line in lines if line.startswith(f"-A {CHAIN} ")]
-    jumps = [line for line in lines if line == _JUMP]
-    return [*rules, *jumps] or [line for line in lines if line.startswith(f":{CHAIN} ")]
-
-
-async def _saved(family: int) -> list[str]:
-    return await _TOOLS[family].save(TABLE)
-
-
-async def _restore(family: int, lines: list[str]) -> None:
-    await _TOOLS[family].restore(TABLE, lines)
+def _refusal(family: int, refused: KernelRefused) -> Problem:
+    return Problem(
+        "no-translation",
+        Severity.DEGRADED,
+        f"IPv{family} destinations outside LISP cannot be reached from an EID",
+        f"without source translation nobody there can answer to an EID: {printable(str(refused))}",
+        "install iptables or nftables, or set `routing: {fallback: proxy}` (or drop); lispd tries again by itself",
+        f"IPv{family}",
+    )

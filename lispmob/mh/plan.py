@@ -1,8 +1,9 @@
 """What the kernel must hold so that packets of our EIDs reach the TUN, and nothing else does; pure.
 
-The rules choose by source, so the host is never worse off than without us: a packet whose source is a native address
-(a reply to a connection from outside, a forwarded packet of a container, our own outer header) finds the routes that it
-always found, whatever the uplinks do, and nothing needs to change in a move.
+This is how they stand on a host whose rules look up no other tables than local and main; `rule_order.py` puts them
+among those of others. The rules choose by source, so the host is never worse off than without us: a packet whose
+source is a native address (a reply to a connection from outside, a forwarded packet of a container, our own outer
+header) finds the routes that it always found, whatever the uplinks do, and nothing needs to change in a move.
 
     4337  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup main    (IPv4) what we send from there names its device
     4338  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup 4343    (IPv4) also when the default route just went
@@ -32,6 +33,7 @@ from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, Literal, TypeAlias
 
+from lispmob.mh.rule import MAIN_TABLE, Rule
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT
@@ -43,7 +45,7 @@ GATEWAY_TABLE: Final = 4343
 OUR_TABLES: Final = (LINGER_TABLE, OVERLAY_TABLE, FULL_TABLE, GATEWAY_TABLE)
 PLACES_MAX: Final = 21  # of devices that marks lead to; each has a table for the overlay and one for full mode
 MARK_TABLES: Final = range(4350, 4350 + 2 * PLACES_MAX)
-MAIN_TABLE: Final = 254
+TABLES_MAX: Final = MARK_TABLES.stop - LINGER_TABLE
 
 SENDING_PRIORITY: Final = 4337
 SENDING_BY_COPY_PRIORITY: Final = 4338
@@ -54,8 +56,7 @@ NEAR_PRIORITY: Final = 4343
 FULL_PRIORITY: Final = 4345
 GATEWAY_PRIORITY: Final = 32801  # behind main (32766) and default (32767): only where those know no way
 DATA_PORTS: Final = (DATA_PORT, DATA_PORT)
-ROOM: Final = 64  # ours: how far ours make way; each VPN takes two priorities
-OUR_PRIORITIES: Final = frozenset((*range(SENDING_PRIORITY - ROOM, FULL_PRIORITY + 1), GATEWAY_PRIORITY))
+ROOM: Final = 64  # ours: so close in front of ours nobody stands on purpose; each VPN takes two priorities
 
 UNSPECIFIED_IPV4: Final = IPv4Network("0.0.0.0/32")
 
@@ -118,7 +119,8 @@ class KernelState:
     addresses of the `uplinks` and at `lost` ones, whether the kernel still has them or not, and without their being
     claimed on the link. `mtu_bytes` None leaves the MTU alone. `translates_native` masquerades what leaves natively
     with an EID as its source. `sends_from_data_port`: RLOCs behind a NAT, which do send from port 4341. `marks` None:
-    a mark makes no difference to the route.
+    a mark makes no difference to the route. Our tables are numbered from `first_table` on, and our rules stand right
+    before `last_priority`, and on it, as far as those of others allow.
     """
 
     tun: str
@@ -132,36 +134,13 @@ class KernelState:
     sends_from_data_port: frozenset[IpAddress] = frozenset()
     translates_native: bool = False
     marks: MarkRouting | None = None
+    first_table: int = LINGER_TABLE
+    last_priority: int = FULL_PRIORITY
 
     @property
     def devices(self) -> tuple[str, ...]:
         """The TUN, and those that marks lead to."""
         return (self.tun, *(each.name for each in self.marks.devices)) if self.marks else (self.tun,)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One routing rule of ours.
-
-    `udp_ports` limits it to UDP to the first of these ports up to the last; with a source, to the way back of such
-    packets. `device` limits it to packets that are bound to that interface. `mark` is compared in the bits of `mask`.
-    """
-
-    priority: int
-    family: int
-    table: int
-    source: IpNetwork | None = None
-    destination: IpNetwork | None = None
-    suppressed_prefix_len: int | None = None
-    udp_ports: tuple[int, int] | None = None
-    device: str = ""
-    mark: int = 0
-    mask: int = 0
-
-    @property
-    def finds_source(self) -> bool:
-        """IPv6 asks the rule which source its route would give to a packet that has none yet; IPv4 matches 0.0.0.0."""
-        return self.family == 6 and self.source is not None and self.udp_ports is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,21 +202,16 @@ def plan(desired: KernelState) -> Plan:
         # IPv6 looks for a source among the addresses of the device first; what the route prefers, rules do not ask.
         addresses |= {(each, host) for each in desired.devices for host in hosts if host.version == 6}
     masqueraded = {eid.network for eid in desired.eids} if desired.translates_native else set()
+    shift = desired.first_table - LINGER_TABLE
+    if shift:
+        routes = {replace(route, table=route.table + shift) for route in routes}
+        rules = {replace(rule, table=rule.table + shift if is_ours(rule.table) else rule.table) for rule in rules}
     return Plan(frozenset(addresses), frozenset(routes), frozenset(rules), frozenset(masqueraded))
 
 
-def ahead_of(rules: Iterable[Rule], others: Iterable[int]) -> frozenset[Rule]:
-    """Our rules, before those that others have put right in front of them without meaning to.
-
-    A rule that is added without a priority gets the one before the first that is there: ours. wg-quick(8) does so, and
-    its rule takes every packet. `others` are the priorities of rules that are not ours; those further in front than
-    ROOM were put there on purpose, and stay there.
-    """
-    close = [each for each in others if FULL_PRIORITY - ROOM < each < OVERLAY_PRIORITY]
-    step = FULL_PRIORITY + 1 - min(close, default=FULL_PRIORITY + 1)
-    return frozenset(
-        replace(rule, priority=rule.priority - step) if rule.priority <= FULL_PRIORITY else rule for rule in rules
-    )
+def is_ours(table: int, first_table: int = LINGER_TABLE) -> bool:
+    """True for a table that we may put routes into."""
+    return first_table <= table < first_table + TABLES_MAX
 
 
 def _for_moves(desired: KernelState) -> tuple[set[Route], set[Rule]]:

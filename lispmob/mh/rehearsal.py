@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 
 from lispmob.mh.policy import Decision, Flow, Outcome, Policy, Uplink
@@ -35,20 +35,18 @@ def rehearse(
     after: Iterable[Uplink],
     flows: Iterable[Flow],
     default: Callable[[Flow, tuple[Uplink, ...]], str | None],
-) -> list[Rehearsed]:
-    """What changes for each flow when the uplinks `before` become those `after`.
+) -> Iterator[Rehearsed]:
+    """What changes for each flow, one after the other, when the uplinks `before` become those `after`.
 
     `default` says which uplink priority and weight choose for a flow, of those given; None: there is none. It is given
     `before` or `after`, as they are.
     """
     ups_now, ups_then = tuple(before), tuple(after)
     now, then = policy.compile(ups_now), policy.compile(ups_then)
-    result = []
     for flow in flows:
         was, will = now.evaluate(flow), then.evaluate(flow)
         old, new = _places(was, flow, ups_now, default), _places(will, flow, ups_then, default)
-        result.append(Rehearsed(flow, _fate(old, new), old, new, will.steps))
-    return result
+        yield Rehearsed(flow, _fate(old, new), old, new, will.steps)
 
 
 def _places(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -16,15 +18,24 @@ TOOL_TIMEOUT_S: Final = 15.0
 TOOL_PIDS: Final[deque[int]] = deque(maxlen=32)
 """Of the tools that we ran last: the kernel names them as the authors of what they changed."""
 
+_LOCKED: Final = r"xtables lock|resource temporarily unavailable"
 # What the tools say, in either back end, and what would help; the first that is found in it counts.
 _REMEDIES: Final = (
     (r"you must be root|operation not permitted|permission denied", "needs CAP_NET_ADMIN (legacy: CAP_NET_RAW too)"),
-    (r"xtables lock|resource temporarily unavailable", "another program holds the lock of iptables: it is tried again"),
+    (_LOCKED, "another program holds the lock of iptables: it is tried again"),
     (r"table does not exist|can't initialize|protocol not supported", "the kernel lacks this table (nat, mangle)"),
     (r"couldn't load (?:match|target)", "this iptables lacks an extension: install its full package"),
     (r"device or resource busy", "another program's rule refers to a chain of ours"),
     (r"no chain/target/match|no such file|invalid argument|failed", "the kernel lacks a match or target of this rule"),
 )
+
+
+class ToolMissing(KernelRefused):
+    """The program is not installed, or this process may not execute it; the text says which, and why not."""
+
+
+class ToolBusy(KernelRefused):
+    """Another program holds the lock of iptables, or the tool does not come back: the same may work in a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +49,13 @@ class Tool:
     family: int
 
     async def save(self, table: str) -> list[str]:
-        """The table's lines. Raises KernelRefused; FileNotFoundError when the tool is not installed."""
-        return (await _run(f"{self.name}-save", "-t", table)).splitlines()
+        """The table's lines. Raises KernelRefused, and of its kinds ToolMissing and ToolBusy."""
+        return (await run_tool(f"{self.name}-save", "-t", table)).splitlines()
 
     async def restore(self, table: str, lines: Sequence[str]) -> None:
-        """Change a table, all or nothing; what `lines` do not name stays. Raises KernelRefused, FileNotFoundError."""
+        """Change a table, all or nothing; what `lines` do not name stays. Raises as `save` does."""
         text = "\n".join([f"*{table}", *lines, "COMMIT", ""])
-        await _run(f"{self.name}-restore", "--noflush", "-w", str(LOCK_WAIT_S), stdin=text)
+        await run_tool(f"{self.name}-restore", "--noflush", "-w", str(LOCK_WAIT_S), stdin=text)
 
 
 def remedy(tool: str, complaint: str, text: str = "") -> str:
@@ -57,19 +68,29 @@ def remedy(tool: str, complaint: str, text: str = "") -> str:
     return f"{tool}: {said}{line}: {helps}"
 
 
-async def _run(*command: str, stdin: str = "") -> str:
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
+async def run_tool(*command: str, stdin: str = "") -> str:
+    """What a tool prints. Raises KernelRefused, and of its kinds ToolMissing and ToolBusy."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+    except FileNotFoundError:
+        raise ToolMissing(f"{command[0]}: not found") from None
+    except OSError as error:  # not executable, of another architecture, no memory for a process
+        why = errno.errorcode.get(error.errno or 0, str(error.errno))
+        raise ToolMissing(f"{command[0]}: cannot be executed ({why})") from error
     TOOL_PIDS.append(process.pid)
     try:
         out, complaint = await asyncio.wait_for(process.communicate(stdin.encode()), TOOL_TIMEOUT_S)
     except BaseException as ended:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
         if isinstance(ended, TimeoutError):
-            raise KernelRefused(f"{command[0]}: no answer within {TOOL_TIMEOUT_S:.0f} s: is its lock held?") from None
+            raise ToolBusy(f"{command[0]}: no answer within {TOOL_TIMEOUT_S:.0f} s: is its lock held?") from None
         raise
     if process.returncode:
-        raise KernelRefused(remedy(command[0], complaint.decode(errors="replace"), stdin))
+        said = complaint.decode(errors="replace")
+        kind = ToolBusy if re.search(_LOCKED, said, re.IGNORECASE) else KernelRefused
+        raise kind(remedy(command[0], said, stdin))
     return out.decode(errors="replace")

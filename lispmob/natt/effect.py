@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import TypeAlias
 
-from lispmob.control.effect import Count, Event, InstallMapping, RemoveMapping, SendControl
+from lispmob.control.effect import Count, Event, InstallMapping, RemoveMapping, SendControl, WayAnswered
+from lispmob.control.locator_set import LocalLocator
 from lispmob.control.node_config import MapServerPeer
 from lispmob.natt.plan import NattPlan
 from lispmob.values import dataclass
@@ -56,6 +57,7 @@ class RelayConfirmed:
     rtr: IpAddress
     tries: int
     rtt_s: float
+    local: LocalLocator
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,15 @@ class AskAgain:
 
 
 NattEffect: TypeAlias = (
-    SendControl | SendFromDataPort | Event | Count | PlanChanged | LifeSignWanted | InstallMapping | RemoveMapping
+    SendControl
+    | SendFromDataPort
+    | Event
+    | Count
+    | PlanChanged
+    | LifeSignWanted
+    | InstallMapping
+    | RemoveMapping
+    | WayAnswered
 )
 """What leaves `Traversal`."""
 

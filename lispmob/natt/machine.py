@@ -61,6 +61,7 @@ class UplinkMachine:
         self.seen: Seen | None = None
         self.is_filtered = False  # nothing but answers comes in: an RTR is needed although nobody translates
         self.is_unserved = False  # nobody could tell: registered in the ordinary way, for better or worse
+        self.has_failed = False  # no RTR has answered since one fell silent: whoever sends here sends into nothing
         self.choice = RtrChoice()
         self.relays = RelayedRegistrations(locator, config, next_nonce=next_nonce)
         self.punches = Punches(locator, config.host_name_on(locator.interface), new_nonce=new_nonce)
@@ -197,6 +198,7 @@ class UplinkMachine:
             if isinstance(effect, RelayConfirmed):
                 self.choice.on_answered(effect.rtr, effect.rtt_s)
                 self.deafness.on_confirmed()
+                self.has_failed = False
                 if self.relays.is_confirmed and self.state is State.REGISTERING:
                     effects += self._to(State.RELAYED)
                     effects += self._checksums.on_rtr(effect.rtr, now)
@@ -242,6 +244,10 @@ class UplinkMachine:
         """
         self.deafness.on_silence(now)
         return self._again(now) if self.rtrs and self._trust.on_silence(now) else []
+
+    def on_witness_wanted(self, now: float) -> list[UplinkEffect]:
+        """Does the RTR still answer? Then it is not the world that has died."""
+        return self._again(now) if self.rtrs else []
 
     def on_service_found(self, now: float) -> list[UplinkEffect]:
         """A Map-Server turned out to answer Info-Requests: no more holding back."""
@@ -357,7 +363,7 @@ class UplinkMachine:
     def fail_over(self, now: float) -> list[UplinkEffect]:
         """The RTR in use is no good: the next one."""
         self.deafness.forget()
-        failed = self.choice.current
+        failed, self.has_failed = self.choice.current, True
         after = self.choice.on_failed()
         fields = {**self._fields(), "rtr": str(failed), "next": str(after) if after is not None else None}
         effects: list[UplinkEffect] = [Event("rtr-failed", fields)]

@@ -171,7 +171,7 @@ class RelayedRegistrations:
         one.outstanding.clear()
         one.tries, one.retry_at, one.confirmed_at = 0, None, now
         self._rtt_s = now - sent_at
-        return [RelayConfirmed(one.eid, one.server.address, self.rtr, tries, now - sent_at)]
+        return [RelayConfirmed(one.eid, one.server.address, self.rtr, tries, now - sent_at, self.locator)]
 
     def expects(self, nonce: int) -> bool:
         """True when a Map-Notify with this nonce would answer a register of ours."""
@@ -228,7 +228,7 @@ class RelayedRegistrations:
         # The RTR knows the uplink by the inner source, which no NAT touches.
         source, server = self.locator.address, one.server
         ecm = EncapsulatedControl(
-            source, CONTROL_PORT, server.address, CONTROL_PORT, sign(register, server.key), to_rtr=True
+            self.locator.name, CONTROL_PORT, server.address, CONTROL_PORT, sign(register, server.key), to_rtr=True
         )
         return SendFromDataPort(
             ecm.encode(), self.rtr, CONTROL_PORT, source, self.locator.ifindex, data_port=DataPort.FIXED

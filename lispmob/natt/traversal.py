@@ -1,4 +1,4 @@
-"""NAT traversal of a whole node: one machine per address, one plan for all of them. Pure.
+"""NAT traversal of a whole node: one machine per address of an interface, one plan for all of them. Pure.
 
 Every `on_*` says what happened and returns what to do, in order; a changed plan comes first. The node obeys the plan:
 `direct` for its ordinary registrations, `record_locators` in every record, `uplinks` in the datapath.
@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from lispmob.control.effect import Count, Event, EventValue
-from lispmob.control.locator_set import NEVER, LocalLocator
+from lispmob.control.effect import Count, Event, EventValue, WayAnswered
+from lispmob.control.locator_set import NEVER, LocalLocator, Place
 from lispmob.control.node_config import Datagram
 from lispmob.control.rate_limit import TokenBucket
 from lispmob.errors import MalformedMessage
@@ -41,7 +41,7 @@ from lispmob.wire.info import InfoReply
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
-from lispmob.wire.message import decode_control
+from lispmob.wire.message import ControlMessage, decode_control
 
 REFUSED_EVENT_S: Final = 60.0  # ours: forgeries must not fill the log
 MAX_KNOWN_NATS: Final = 16  # ours: public addresses whose binding lifetime is remembered
@@ -56,13 +56,16 @@ class Traversal:
         *,
         new_nonce: Callable[[], int],
         next_nonce: Callable[[], int],
+        asks: Callable[[LocalLocator], bool] = lambda _: True,
     ) -> None:
+        """`asks`: by this locator, which needs no RTR, the mapping system has been heard."""
         self.config = config
         self.plan = NattPlan()
         self._new_nonce = new_nonce
         self._next_nonce = next_nonce
+        self._asks = asks
         self._knowledge = ServerKnowledge(config.mode)
-        self._machines: dict[IpAddress, UplinkMachine] = {}
+        self._machines: dict[Place, UplinkMachine] = {}
         self._remembered: Seen | None = None
         self._lifetimes: dict[IpAddress, Lifetime] = {}  # by the public address of the NAT
         self._refused_events = TokenBucket(REFUSED_EVENT_S)
@@ -70,7 +73,7 @@ class Traversal:
 
     @property
     def machines(self) -> tuple[UplinkMachine, ...]:
-        """One per address, most preferred first, for display."""
+        """One per place, most preferred first, for display."""
         return tuple(sorted(self._machines.values(), key=lambda one: (one.locator.priority, -one.locator.weight)))
 
     def wake_at(self) -> float | None:
@@ -80,35 +83,40 @@ class Traversal:
 
     def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[NattEffect]:
         """Our addresses are these now. A machine lives as long as its address is on its interface."""
-        wanted = {one.address: one for one in locators}
+        wanted = {one.place: one for one in locators}
         effects: list[UplinkEffect] = []
-        for address, machine in list(self._machines.items()):
-            kept = wanted.get(address)
+        for place, machine in list(self._machines.items()):
+            kept = wanted.get(place)
             is_given_up = kept is not None and kept.priority == NEVER and not machine.is_direct
-            if kept is None or kept.ifindex != machine.locator.ifindex or is_given_up:
+            if kept is None or kept.alias != machine.locator.alias or is_given_up:
                 machine.on_down()
-                del self._machines[address]
+                del self._machines[place]
             else:
                 machine.locator = kept  # only its priority or weight may be another
         for one in locators:
-            machine = self._machines.get(one.address) or self._make(one)
-            self._machines[one.address] = machine
+            machine = self._machines.get(one.place) or self._make(one)
+            self._machines[one.place] = machine
             if machine.state is State.IDLE and one.priority < NEVER and self.config.mode != "off":
                 effects += machine.on_up(now, self._remembered)
         return self._route(effects, now)
 
-    def on_datagram(self, datagram: Datagram, now: float) -> list[NattEffect] | None:
-        """A datagram on the control port; None when it is not about NAT traversal, and the node should look at it."""
+    def on_datagram(
+        self, datagram: Datagram, now: float, message: ControlMessage | None = None
+    ) -> list[NattEffect] | None:
+        """A datagram on the control port; None when it is not about NAT traversal, and the node should look at it.
+
+        `message`: what it says, where somebody has decoded it already.
+        """
         kind = datagram.payload[:1]
         if not kind or kind[0] >> 4 not in (2, 4, 7):
             return None
         try:
-            message = decode_control(datagram.payload)
+            message = message or decode_control(datagram.payload)
         except MalformedMessage as malformed:
             return self._route([Count(malformed.counter)], now) if kind[0] >> 4 == 7 else None
         if isinstance(message, InfoReply):
-            effects = self._on_info_reply(message, datagram.payload, datagram.destination, datagram.source, now)
-            return self._route(effects, now)
+            local = self._machine_at(datagram.destination, datagram.ifindex)
+            return self._route(self._on_info_reply(message, datagram.payload, local, datagram.source, now), now)
         if isinstance(message, MapReply) and message.is_probe:
             is_ours = any(one.on_map_reply(message, now) for one in self._machines.values())
             return self._route([], now) if is_ours else None
@@ -124,16 +132,18 @@ class Traversal:
             return self._route([Count("rx_policy")], now)
         return None
 
-    def on_data_control(self, arrival: DataControl, now: float) -> list[NattEffect] | None:
+    def on_data_control(
+        self, arrival: DataControl, now: float, message: ControlMessage | None = None
+    ) -> list[NattEffect] | None:
         """A control message on the data port; None when it is the node's, such as a probe of an RTR."""
         try:
-            message = decode_control(arrival.payload)
+            message = message or decode_control(arrival.payload)
         except MalformedMessage as malformed:
             return self._route([Count(malformed.counter)], now)
-        machine = self._machines.get(arrival.outer_destination)
+        machine = self._machine_at(arrival.outer_destination, arrival.ifindex)
         if isinstance(message, InfoReply):
-            source, local = arrival.outer_source, arrival.outer_destination
-            return self._route(self._on_info_reply(message, arrival.payload, local, source, now), now)
+            source = arrival.outer_source
+            return self._route(self._on_info_reply(message, arrival.payload, machine, source, now), now)
         if isinstance(message, MapRequest) and message.is_probe and arrival.source_port == DATA_PORT:
             return self._route(self._on_probed(machine, message, arrival, now), now)
         if isinstance(message, MapReply) and message.is_probe:
@@ -160,10 +170,10 @@ class Traversal:
         """Data came to these addresses of ours, each with its outer source."""
         heard, effects = list(pairs), list[UplinkEffect]()
         self.shortcuts.on_heard(source for _, source in heard)
-        for local, source in heard:
-            machine = self._machines.get(local)
-            if machine is not None and source in machine.rtrs and machine.deafness.on_heard(now):
-                effects.append(Event("rtr-heard", {"rloc": str(local), "rtr": str(source)}))
+        for machine in self._machines.values():
+            sources = {source for local, source in heard if local == machine.locator.address}
+            if sources.intersection(machine.rtrs) and machine.deafness.on_heard(now):
+                effects.append(Event("rtr-heard", {"rloc": str(machine.locator.address)}))
         return self._route(effects, now)
 
     def on_destination(self, source: IpAddress, eid: EidPrefix, now: float) -> list[NattEffect]:
@@ -183,15 +193,24 @@ class Traversal:
                 one.on_alive(server, now)
         return self._route(effects, now)
 
-    def on_stalled(self, address: IpAddress, now: float) -> list[NattEffect]:
+    def on_witness_wanted(self, now: float) -> list[NattEffect]:
+        """Uplinks without an RTR are silent: do those that have one still reach it?"""
+        relayed = [one for one in self.machines if one.state is State.RELAYED]
+        return self._route([effect for one in relayed for effect in one.on_witness_wanted(now)], now)
+
+    def on_evidence(self, now: float) -> list[NattEffect]:
+        """What `asks` says has changed."""
+        return self._route([], now)
+
+    def on_stalled(self, address: IpAddress, now: float, ifindex: int = 0) -> list[NattEffect]:
         """What leaves by this uplink has not been answered for longer than a round trip."""
-        machine = self._machines.get(address)
+        machine = self._machine_at(address, ifindex)
         stalled = machine.on_stalled(now) if machine is not None else []
         return self._route([*self.shortcuts.on_stalled(address, now), *stalled], now)
 
-    def on_lifetime(self, address: IpAddress, lifetime: Lifetime, now: float) -> list[NattEffect]:
+    def on_lifetime(self, place: Place, lifetime: Lifetime, now: float) -> list[NattEffect]:
         """The binding lifetime behind this uplink was measured; the NAT is known again by its public address."""
-        machine = self._machines.get(address)
+        machine = self._machines.get(place)
         if machine is None:
             return []
         machine.on_lifetime(lifetime)
@@ -201,9 +220,9 @@ class Traversal:
                 del self._lifetimes[next(iter(self._lifetimes))]
         return self._route([], now)
 
-    def on_filtered(self, address: IpAddress, is_filtered: bool, now: float) -> list[NattEffect]:
+    def on_filtered(self, place: Place, is_filtered: bool, now: float) -> list[NattEffect]:
         """It was found out whether a firewall lets in nothing but answers."""
-        machine = self._machines.get(address)
+        machine = self._machines.get(place)
         return self._route(machine.on_filtered(is_filtered, now) if machine is not None else [], now)
 
     def on_slept(self, now: float) -> list[NattEffect]:
@@ -238,11 +257,15 @@ class Traversal:
             locator, self.config, self._knowledge, new_nonce=self._new_nonce, next_nonce=self._next_nonce
         )
 
+    def _machine_at(self, address: IpAddress, ifindex: int) -> UplinkMachine | None:
+        """The machine of an address, on this interface if several have it."""
+        exact = self._machines.get((address, ifindex))
+        return exact or next((one for one in self._machines.values() if one.locator.address == address), None)
+
     def _on_info_reply(
-        self, reply: InfoReply, raw: bytes, local: IpAddress, source: IpAddress, now: float
+        self, reply: InfoReply, raw: bytes, first: UplinkMachine | None, source: IpAddress, now: float
     ) -> list[UplinkEffect]:
         """The uplink whose question it answers; by address first, for a host may have a route back of its own."""
-        first = self._machines.get(local)
         order = [first] if first is not None else []
         order += [one for one in self._machines.values() if one is not first]
         for one in order:
@@ -251,7 +274,8 @@ class Traversal:
             if effects is None:
                 continue
             if one.seen is not None and not any(isinstance(effect, Count) for effect in effects):
-                effects = self._learn(one, one.seen, now, is_first=not was_known) + effects
+                answered = WayAnswered(one.locator.address, one.locator.ifindex, one.seen.rtt_s)
+                effects = [answered, *self._learn(one, one.seen, now, is_first=not was_known), *effects]
             return effects
         return [Count("rx_nonce")]
 
@@ -274,7 +298,7 @@ class Traversal:
             and arrival.outer_source_port == CONTROL_PORT
             and (arrival.source_port, arrival.destination_port) == (CONTROL_PORT, CONTROL_PORT)
             and arrival.source in servers
-            and arrival.destination == machine.locator.address
+            and arrival.destination == machine.locator.name
         )
         return machine.on_map_notify(notify, arrival.payload, now) if is_right else self._refuse(arrival, now)
 
@@ -283,7 +307,10 @@ class Traversal:
         asked = [prefix for record in request.records if (prefix := record.eid_prefix) is not None]
         if not any(eid.covers(prefix) for eid in self.config.eids for prefix in asked):
             return [Count("rx_policy")]
-        return [Count("rx_rtr_poke"), *machine.on_poked(now)]
+        # Asked by one uplink, it may be another one that the RTR has lost.
+        others = [one for one in self.machines if one is not machine and one.state is State.RELAYED]
+        doubted = [effect for one in others for effect in one.on_witness_wanted(now)] if asked else []
+        return [Count("rx_rtr_poke"), *machine.on_poked(now), *doubted]
 
     def _on_probed(
         self, machine: UplinkMachine | None, request: MapRequest, arrival: DataControl, now: float
@@ -323,7 +350,7 @@ class Traversal:
         """Hand what is meant for other machines to them, then settle the plan and what is registered by it."""
         out: list[NattEffect] = []
         out += self._sort(effects, now)
-        new = plan(self.machines, self.config)
+        new = plan(self.machines, self.config, self._asks)
         if new != self.plan:
             self.plan = new
             out.insert(0, PlanChanged(new))
@@ -349,9 +376,12 @@ class Traversal:
                         "tries": done.tries,
                         "rtt_ms": round(done.rtt_s * 1000, 3),
                     }
-                    out.append(Event("registered", fields))
+                    out += [
+                        WayAnswered(done.local.address, done.local.ifindex, done.rtt_s),
+                        Event("registered", fields),
+                    ]
                 case AskAgain(address):
-                    if (doubted := self._machines.get(address)) is not None:
+                    if (doubted := self._machine_at(address, 0)) is not None:
                         waiting.extend(doubted.on_doubted(now))
                 case AskFailed():
                     pass

@@ -6,10 +6,11 @@ and weights how to spread what it has for us.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
-from lispmob.control.locator_set import NEVER, EidRecords
+from lispmob.control.locator_set import NEVER, EidRecords, LocalLocator
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.effect import DataPort, Reach
 from lispmob.natt.machine import UplinkMachine
@@ -26,19 +27,26 @@ from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Locator
 WEIGHT_MAX: Final = 255
 
 
-def plan(machines: Sequence[UplinkMachine], config: NattConfig) -> NattPlan:
-    """What everybody else has to do, given where each uplink stands."""
+def plan(
+    machines: Sequence[UplinkMachine], config: NattConfig, asks: Callable[[LocalLocator], bool] = lambda _: True
+) -> NattPlan:
+    """What everybody else has to do, given where each uplink stands.
+
+    `asks`: from this locator a lookup has a chance. Where none has one, everything goes by default through an RTR, if
+    there is one.
+    """
     working = [one for one in machines if one.state is State.RELAYED or one.is_direct]
     uplinks = tuple(_uplink(one, config) for one in machines)
     wanted = [one for one in uplinks if one.locator.priority < NEVER]
     defaults = {relay.address: relay for uplink in wanted if uplink.is_usable for relay in uplink.relays}
-    asks = not wanted or any(not uplink.relays and uplink.is_usable for uplink in wanted)
+    open_ones = [one.locator for one in wanted if one.is_usable and not one.relays]
+    can_ask = not wanted or any(map(asks, open_ones)) or bool(open_ones and not defaults)
     return NattPlan(
         direct=tuple(one.locator for one in machines if one.is_direct),
         record_locators=record(working, config),
         uplinks=uplinks,
         defaults=tuple(defaults.values()),
-        asks_mapping_system=asks,
+        asks_mapping_system=can_ask,
         eid_records=_eid_records(working, config),
     )
 
@@ -49,7 +57,7 @@ def record_for(
     """What the registers of this uplink say: all that works, and itself, for they are what makes it work.
 
     Another one that registers at this moment is named too, R=0: the RTR forgets what is not listed, and nobody knows
-    which of the two registers it hears last.
+    which of the two registers it hears last. One whose RTR has fallen silent is not to be used until it is heard again.
     """
     present = tuple(machines)
     working = [other for other in present if other is one or other.state is State.RELAYED or other.is_direct]
@@ -76,7 +84,7 @@ def record(
     for one in starting:
         if one.rtrs and one.dialect is not Dialect.LISPERS:
             own = _own(one, config, eid)
-            locators[own.address] = own
+            locators[own.address] = replace(own, priority=NEVER, weight=0) if one.has_failed else own
     for one in machines:
         for rtr in one.rtrs:
             rtrs.setdefault(rtr, []).append(one)
@@ -104,9 +112,9 @@ def _uplink(one: UplinkMachine, config: NattConfig) -> UplinkPlan:
 def _own(one: UplinkMachine, config: NattConfig, eid: EidPrefix | None) -> Locator:
     own = one.locator.told_for(eid)
     if not one.rtrs:
-        return Locator(own.address, own.priority, own.weight, is_local=True)
+        return Locator(own.name, own.priority, own.weight, is_local=True)
     if one.dialect is not Dialect.LISPERS:
-        return Locator(own.address, own.priority, own.weight, is_local=True, is_reachable=False)
+        return Locator(own.name, own.priority, own.weight, is_local=True, is_reachable=False)
     seen = one.seen
     assert seen is not None
     told = (seen.address, seen.port) if seen.address is not None else one.punches.place

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
-from lispmob.control.effect import InstallMapping
-from lispmob.control.locator_set import NEVER, EidRank, LocalLocator
+from lispmob.control.effect import InstallMapping, UsePathMtu
+from lispmob.control.locator_set import NEVER, EidRank, LocalLocator, Place
 from lispmob.control.node_config import (
     Fallback,
     MapServerPeer,
@@ -19,7 +19,15 @@ from lispmob.control.node_config import (
 from lispmob.control.path import ProbeConfig
 from lispmob.control.preference import PreferenceConfig
 from lispmob.datapath.lanes import DEFAULT, Lane, MarksWay, device_prefix
-from lispmob.datapath.model import ControlPacket, Disposition, EngineConfig, ForwardingEntry, ForwardingLocator
+from lispmob.datapath.model import (
+    ControlPacket,
+    Disposition,
+    EngineConfig,
+    ForwardingEntry,
+    ForwardingLocator,
+    PathMtu,
+    SourceCheck,
+)
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.network_manager_state import Meaning
@@ -32,7 +40,7 @@ from lispmob.natt.arrival import DataControl
 from lispmob.natt.natt_config import is_private
 from lispmob.natt.plan import NattPlan, UplinkPlan
 from lispmob.service.native_routes import NativeRoutes
-from lispmob.wire.address import IpAddress
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator, MappingRecord
 
 OVERHEAD_OCTETS: Final = {4: 36, 6: 56}  # outer IP + UDP + LISP header (RFC 9300, 7.1)
@@ -46,13 +54,6 @@ NO_RANKS: Final[Mapping[str, int]] = {}
 METERED_COST: Final = 100  # ours: more than nothing
 
 
-def odd_choices(file: NodeFile) -> list[str]:
-    """What is allowed, and hardly meant."""
-    if file.routing.mode == "split" and not file.routing.overlay_prefixes:
-        return ["routing.overlay-prefixes is empty: nothing but answers goes into the overlay"]
-    return []
-
-
 def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy:
     """Which interfaces and addresses may carry us, in the light of what NetworkManager says."""
     return UplinkPolicy(
@@ -62,6 +63,7 @@ def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy
         ignored_interfaces=(file.tun.name, f"{device_prefix(file.tun.name)}*", "lmn*", "lmh*"),
         use_temporary=file.addresses.temporary,
         use_deprecated=file.addresses.deprecated,
+        destinations=tuple(server.address for server in file.map_servers),
     )
 
 
@@ -83,7 +85,7 @@ def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
     return {**found, **meaning.leaving}
 
 
-def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str = "lispmob") -> NodeConfig:
+def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob") -> NodeConfig:
     """What the protocol core is told."""
     return NodeConfig(
         eids=file.eids,
@@ -99,6 +101,7 @@ def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str 
             )
             for mapping in file.map_cache.static
         ),
+        overlay=tuple(map(EidPrefix, file.routing.overlay_prefixes)) if file.routing.mode == "split" else (),
         fallback=cast(Fallback, file.routing.fallback),
         map_cache_limit=file.map_cache.limit,
         register_interval_s=file.register.interval_s,
@@ -117,7 +120,6 @@ def node_config(file: NodeFile, xtr_id: bytes, first_nonce: int, host_name: str 
             keepalive_s=file.natt.keepalive_s,
             host_name=(file.natt.host_name or host_name).encode(),
         ),
-        first_nonce=first_nonce,
     )
 
 
@@ -150,7 +152,13 @@ def engine_config(file: NodeFile) -> EngineConfig:
         role="node",
         mark_mask=file.steering.mask.bits,
         pin_threads=file.tun.pin_threads,
+        source_check=source_check(file),
     )
+
+
+def source_check(file: NodeFile) -> SourceCheck:
+    """From whom the datapath takes data with an inner source."""
+    return cast(SourceCheck, file.datapath.source_check)
 
 
 def steering_uplinks(
@@ -182,14 +190,11 @@ def _section(file: NodeFile, uplink: Uplink) -> UplinkSection:
 
 def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     """One line of the forwarding table."""
-    return ForwardingEntry(
-        mapping.prefix,
-        Disposition[mapping.disposition],
-        tuple(
-            ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source)
-            for each in mapping.locators
-        ),
+    used = (
+        ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source) for each in mapping.locators
     )
+    heard = (ForwardingLocator(address, NEVER, 0) for address in mapping.sources)
+    return ForwardingEntry(mapping.prefix, Disposition[mapping.disposition], (*used, *heard))
 
 
 def kernel_state(
@@ -283,7 +288,7 @@ def eid_ranks(file: NodeFile, uplink: Uplink, *, is_first: bool) -> tuple[EidRan
 
 def engine_uplinks(
     uplinks: Iterable[Uplink],
-    is_silent: Callable[[IpAddress], bool] = frozenset().__contains__,
+    is_silent: Callable[[Place], bool] = frozenset().__contains__,
     plan: NattPlan = NO_PLAN,
     *,
     is_legacy: bool = False,
@@ -293,33 +298,48 @@ def engine_uplinks(
 
     `is_legacy`: packets leave by the uplink of the host's own default route, and by the next one only when it fails.
     `ranks`: priorities by name, where a quality is preferred. An address that the plan does not know yet has no NAT,
-    unless it is private: what it sent would be lost.
+    unless it is private: what it sent would be lost. Of several addresses of a family the first one that leads
+    somewhere sends. One that is silent only does where no uplink has a better one of its family.
     """
     present = tuple(uplinks)
     by_metric = sorted(present, key=lambda uplink: (uplink.metric, uplink.name))
-    places = {uplink.ifindex: place for place, uplink in enumerate(by_metric, start=1)}
-    traversal = {one.locator.address: _traversal(one) for one in plan.uplinks if one != UplinkPlan(one.locator)}
-    known = {one.locator.address for one in plan.uplinks}
-    hidden = {own for uplink in present for own in uplink.addresses if known and own not in known and is_private(own)}
+    ranking = {uplink.ifindex: place for place, uplink in enumerate(by_metric, start=1)}
+    traversal = {one.locator.place: _traversal(one) for one in plan.uplinks if one != UplinkPlan(one.locator)}
+    known = {one.locator.place for one in plan.uplinks}
+    places = [(own, uplink.ifindex) for uplink in present for own in uplink.addresses]
+    hidden = {place for place in places if known and place not in known and is_private(place[0])}
     traversal |= dict.fromkeys(hidden, EngineTraversal(is_usable=False))
+    unusable = {place for place, one in traversal.items() if not one.is_usable}
+    senders = {place for place in places if place not in unusable and not is_silent(place)}
+    alive = {address.version for address, _ in senders}
     return tuple(
         EngineUplink(
             ifindex=uplink.ifindex,
             interface=uplink.name,
             addresses=addresses,
             priority=NEVER
-            if is_silent(addresses[0])
-            else places[uplink.ifindex]
+            if family in alive and (addresses[0], uplink.ifindex) not in senders | unusable
+            else ranking[uplink.ifindex]
             if is_legacy
             else ranks.get(uplink.name, uplink.priority),
             weight=uplink.weight,
             mtu_bytes=uplink.mtu_bytes,
-            traversal={address: traversal[address] for address in addresses if address in traversal},
+            traversal={
+                address: traversal[address, uplink.ifindex]
+                for address in addresses
+                if (address, uplink.ifindex) in traversal
+            },
         )
         for uplink in present
         for family in (4, 6)
-        if (addresses := tuple(address for address in uplink.addresses if address.version == family))
+        if (addresses := _senders_first(uplink, family, senders))
     )
+
+
+def _senders_first(uplink: Uplink, family: int, senders: set[Place]) -> tuple[IpAddress, ...]:
+    """The addresses of one family; those that lead somewhere come first, for the first one sends."""
+    fitting = (address for address in uplink.addresses if address.version == family)
+    return tuple(sorted(fitting, key=lambda address: (address, uplink.ifindex) not in senders))
 
 
 def data_control(punt: ControlPacket) -> DataControl:
@@ -335,6 +355,11 @@ def data_control(punt: ControlPacket) -> DataControl:
         outer_destination=punt.outer_destination,
         ifindex=punt.ifindex,
     )
+
+
+def path_mtu(use: UsePathMtu) -> PathMtu:
+    """How large packets may be by one way, as the datapath wants it."""
+    return PathMtu(use.local, use.remote, use.port, use.mtu_bytes)
 
 
 def _traversal(plan: UplinkPlan) -> EngineTraversal:

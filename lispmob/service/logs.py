@@ -5,30 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Final
+from types import TracebackType
+from typing import Final, TypeAlias
 
 # sd-daemon(3): "<N>" in front of a line is its syslog priority.
+_ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
 _PRIORITIES: Final = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>"))
-
-# Events that a person would tell a friend: at INFO. The rest is for debugging.
-TOLD: Final = frozenset(
-    {
-        "registered",
-        "auth-failed",
-        "moved",
-        "withdrawn",
-        "natt",
-        "rtr-failed",
-        "rtr-deaf",
-        "rtr-heard",
-        "natt-stranded",
-        "natt-absent",
-        "uplinks-ranked",
-        "shortcut-opened",
-        "shortcut-closed",
-    }
-)
-
 
 _NOISY: Final = frozenset({"asyncio", "pyroute2", "pr2modules", "dbus_next", "dbus_fast"})
 
@@ -41,12 +24,33 @@ def _is_ours_or_grave(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _NOISY
 
 
-class _JournalFormatter(logging.Formatter):
+def harmless(text: str) -> str:
+    """The text with every character escaped that is not printed: what peers send must neither end a line nor paint one.
+
+    Control characters, line separators, marks that change the direction of writing, and halves of characters.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
+class _Formatter(logging.Formatter):
+    """One message is one line, whoever its words come from. The lines of a traceback are indented behind it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the standard library's name
+        record.message = harmless(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802 - the standard library's name
+        return "\n".join("    " + harmless(line) for line in super().formatException(ei).split("\n"))
+
+
+class _JournalFormatter(_Formatter):
     """The journal stamps time and level itself: give it the level, and the text."""
 
     def format(self, record: logging.LogRecord) -> str:
         prefix = next((prefix for level, prefix in _PRIORITIES if record.levelno >= level), "<7>")
-        return "\n".join(prefix + line for line in super().format(record).splitlines())
+        return "\n".join(prefix + line for line in super().format(record).split("\n"))
 
 
 def configure(level: str) -> None:
@@ -55,7 +59,7 @@ def configure(level: str) -> None:
     if "JOURNAL_STREAM" in os.environ:
         handler.setFormatter(_JournalFormatter("%(message)s"))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(_Formatter("%(asctime)s.%(msecs)03d %(levelname)-7s %(message)s", "%H:%M:%S"))
     handler.addFilter(_is_ours_or_grave)
     root = logging.getLogger()
     root.handlers[:] = [handler]

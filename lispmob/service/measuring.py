@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from lispmob.control.effect import SendControl
+from lispmob.control.gate import NonceBook
+from lispmob.control.locator_set import Place
 from lispmob.control_socket import ControlSocket, Received
 from lispmob.errors import LispError, MalformedMessage
 from lispmob.natt.dialect import Dialect
@@ -26,7 +28,6 @@ from lispmob.natt.question import SendFromSparePort
 from lispmob.natt.state import State
 from lispmob.natt.traversal import Traversal
 from lispmob.values import dataclass
-from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
 from lispmob.wire.map_reply import MapReply
 
@@ -45,7 +46,6 @@ class _Running:
 
     probe: _Probe
     spare: ControlSocket
-    ifindex: int
     start_at: float | None
 
 
@@ -58,34 +58,35 @@ class Measuring:
         send: Callable[[SendControl], bool],
         perform: Callable[[Iterable[NattEffect]], None],
     ) -> None:
-        self.ways: dict[IpAddress, Way] = {}
-        self.kinds: dict[IpAddress, KindFound] = {}
+        self.ways: dict[Place, Way] = {}
+        self.kinds: dict[Place, KindFound] = {}
+        self.nonces = NonceBook(lambda: secrets.randbits(64))
         self._traversal = traversal
         self._send = send
         self._perform_natt = perform
-        self._running: dict[IpAddress, _Running] = {}
-        self._done: set[tuple[IpAddress, int, type[_Probe]]] = set()
+        self._running: dict[Place, _Running] = {}
+        self._done: set[tuple[Place, type[_Probe]]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def look(self, now: float) -> None:
         """Something about the uplinks has changed: begin what is needed, end what no longer is."""
-        machines = {one.locator.address: one for one in self._traversal.machines}
-        for address, running in list(self._running.items()):
-            machine = machines.get(address)
-            if machine is None or machine.locator.ifindex != running.ifindex or not _is_needed(machine, running.probe):
-                self._end(address)
-        present = {(one.locator.address, one.locator.ifindex) for one in machines.values()}
-        self._done = {key for key in self._done if key[:2] in present}
-        self.ways = {address: way for address, way in self.ways.items() if address in machines}
-        self.kinds = {address: kind for address, kind in self.kinds.items() if address in machines}
+        machines = {one.locator.place: one for one in self._traversal.machines}
+        for place, running in list(self._running.items()):
+            machine = machines.get(place)
+            if machine is None or not _is_needed(machine, running.probe):
+                self._end(place)
+        self._done = {key for key in self._done if key[0] in machines}
+        self.ways = {place: way for place, way in self.ways.items() if place in machines}
+        self.kinds = {place: kind for place, kind in self.kinds.items() if place in machines}
         for machine in machines.values():
-            if machine.locator.address not in self._running:
+            if machine.locator.place not in self._running:
                 self._begin(machine, now)
         self._arm()
 
     def on_datagram(self, payload: bytes) -> bool:
         """True when a Map-Reply on the control port answers one of our questions."""
-        if not self._running or not payload or payload[0] >> 4 != MessageType.MAP_REPLY:
+        is_answer = bool(payload) and payload[0] >> 4 == MessageType.MAP_REPLY and self.nonces.knows(payload[4:12])
+        if not self._running or not is_answer:
             return False
         try:
             reply = MapReply.decode(payload)
@@ -95,8 +96,8 @@ class Measuring:
 
     def close(self) -> None:
         """End all of it."""
-        for address in list(self._running):
-            self._end(address)
+        for place in list(self._running):
+            self._end(place)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -109,9 +110,9 @@ class Measuring:
         kind: type[_Probe] | None = next((each for each in _IN_TURN if self._wants(machine, each)), None)
         if kind is None:
             return
-        self._done.add((one.address, one.ifindex, kind))
+        self._done.add((one.place, kind))
         loop = asyncio.get_running_loop()
-        spare = ControlSocket(lambda received: self._on_spare(one.address, received), port=0)
+        spare = ControlSocket(lambda received: self._on_spare(one.place, received), port=0)
         try:
             spare.open()
         except LispError as error:
@@ -121,42 +122,40 @@ class Measuring:
         probe: _Probe
         if kind is FirewallProbe:
             server = seen.server.address
-            probe = FirewallProbe(
-                one, eid, server, spare.port_for(server.version), new_nonce=lambda: secrets.randbits(64)
-            )
+            probe = FirewallProbe(one, eid, server, spare.port_for(server.version), new_nonce=self.nonces)
             start_at = now + SETTLE_S
         elif kind is MappingProbe or kind is FilteringProbe:
             name = self._traversal.config.host_name + b"-probe"
-            probe = kind(one, eid, seen, machine.rtrs[0], name, new_nonce=lambda: secrets.randbits(64))
+            probe = kind(one, eid, seen, machine.rtrs[0], name, new_nonce=self.nonces)
             start_at = now + SETTLE_S
         else:
-            probe = LifetimeProbe(one, eid, seen, new_nonce=lambda: secrets.randbits(64), known=machine.lifetime)
+            probe = LifetimeProbe(one, eid, seen, new_nonce=self.nonces, known=machine.lifetime)
             start_at = now + MEASURES_AFTER_S
-        self._running[one.address] = _Running(probe, spare, one.ifindex, start_at)
+        self._running[one.place] = _Running(probe, spare, start_at)
 
-    def _end(self, address: IpAddress) -> None:
-        self._running.pop(address).spare.close()
+    def _end(self, place: Place) -> None:
+        self._running.pop(place).spare.close()
 
-    def _on_spare(self, address: IpAddress, received: Received) -> None:
-        running = self._running.get(address)
+    def _on_spare(self, place: Place, received: Received) -> None:
+        running = self._running.get(place)
         if running is not None:
             now = asyncio.get_running_loop().time()
-            self._perform(address, running, running.probe.on_spare_datagram(received.payload, now), now)
+            self._perform(place, running, running.probe.on_spare_datagram(received.payload, now), now)
             self._arm()
 
     def _on_timer(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
-        for address, running in list(self._running.items()):
+        for place, running in list(self._running.items()):
             if running.start_at is not None:
                 if now >= running.start_at:
                     running.start_at = None
-                    self._perform(address, running, running.probe.start(now), now)
+                    self._perform(place, running, running.probe.start(now), now)
             else:
-                self._perform(address, running, running.probe.on_timer(now), now)
+                self._perform(place, running, running.probe.on_timer(now), now)
         self._arm()
 
-    def _perform(self, address: IpAddress, running: _Running, effects: Iterable[object], now: float) -> None:
+    def _perform(self, place: Place, running: _Running, effects: Iterable[object], now: float) -> None:
         for effect in effects:
             if isinstance(effect, SendControl):
                 self._send(effect)
@@ -164,21 +163,21 @@ class Measuring:
                 out = SendControl(effect.payload, effect.destination, effect.port, effect.source, effect.ifindex)
                 running.spare.send(out)
             elif isinstance(effect, LifetimeMeasured):
-                self._perform_natt(self._traversal.on_lifetime(address, effect.lifetime, now))
+                self._perform_natt(self._traversal.on_lifetime(place, effect.lifetime, now))
             elif isinstance(effect, KindFound):
-                known = self.kinds.get(address, effect)
-                self.kinds[address] = KindFound(
-                    address, effect.mapping or known.mapping, effect.filtering or known.filtering
+                known = self.kinds.get(place, effect)
+                self.kinds[place] = KindFound(
+                    place[0], effect.mapping or known.mapping, effect.filtering or known.filtering
                 )
                 with contextlib.suppress(KeyError):
-                    self._end(address)
+                    self._end(place)
                 self.look(now)
             elif isinstance(effect, WayFound):
-                self.ways[address] = effect.way
+                self.ways[place] = effect.way
                 with contextlib.suppress(KeyError):
-                    self._end(address)
+                    self._end(place)
                 if effect.way is not Way.UNKNOWN:
-                    self._perform_natt(self._traversal.on_filtered(address, effect.way is Way.FILTERED, now))
+                    self._perform_natt(self._traversal.on_filtered(place, effect.way is Way.FILTERED, now))
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -190,7 +189,7 @@ class Measuring:
 
     def _wants(self, machine: UplinkMachine, kind: type[_Probe]) -> bool:
         one = machine.locator
-        return (one.address, one.ifindex, kind) not in self._done and _is_wanted(machine, kind)
+        return (one.place, kind) not in self._done and _is_wanted(machine, kind)
 
 
 def _is_wanted(machine: UplinkMachine, kind: type[_Probe]) -> bool:

@@ -10,6 +10,31 @@ SHOWN_PEERS: Final = 3  # ours: what fits a line of the timeline
 _STEPS: Final = {"register-sent": "register", "registered": "notify", "smr-sent": "smr"}
 
 
+_TOLD: Final = frozenset(
+    {"registered", "moved", "withdrawn", "natt", "natt-absent", "uplinks-ranked", "shortcut-opened", "shortcut-closed"}
+)
+"""Events that a person would tell a friend. What goes wrong is told as a problem, once."""
+
+
+class Talk:
+    """Decides which events are news for the log: each minute's confirmation that all is as it was is none."""
+
+    def __init__(self) -> None:
+        self._registered: dict[tuple[str, str], str] = {}  # (EID, Map-Server) -> the RTR, or ""
+
+    def is_told(self, event: Event) -> bool:
+        """True when the log should have it at INFO."""
+        if event.kind == "moved":
+            self._registered.clear()  # where it is confirmed, it is confirmed anew
+        if event.kind != "registered":
+            return event.kind in _TOLD
+        place = str(event.fields.get("eid")), str(event.fields.get("map_server"))
+        through = str(event.fields.get("rtr") or "")
+        is_change = event.fields.get("is_change") is True or self._registered.get(place) != through
+        self._registered[place] = through
+        return is_change
+
+
 def line_of(event: Event) -> str:
     """The event as one line of the log: its kind, then key=value."""
     return " ".join([event.kind, *(f"{key}={_word(value)}" for key, value in event.fields.items())])

@@ -14,8 +14,8 @@ def view(machine: UplinkMachine, measuring: Measuring) -> schema.NetCheck:
     seen, one = machine.seen, machine.locator
     rtr = machine.rtrs[0] if machine.rtrs else None
     rtt_s = machine.rtt_s_to(rtr) if rtr is not None else None
-    way = measuring.ways.get(one.address, Way.UNKNOWN)
-    lifetime, kind = machine.lifetime, measuring.kinds.get(one.address)
+    way = measuring.ways.get(one.place, Way.UNKNOWN)
+    lifetime, kind = machine.lifetime, measuring.kinds.get(one.place)
     return schema.NetCheck(
         uplink=one.interface,
         address=str(one.address),

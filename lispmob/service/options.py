@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 
 from lispmob.config.node import DEFAULT_PATH
+from lispmob.options import HelpfulParser, ShowVersion
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of `lispd`."""
-    parser = argparse.ArgumentParser(
-        prog="lispd", description="A LISP mobile node: keeps its addresses while it moves."
-    )
+    parser = HelpfulParser(prog="lispd", description="A LISP mobile node: keeps its addresses while it moves.")
+    parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (%(default)s)")
     parser.add_argument("--check", action="store_true", help="read the configuration, say what is wrong, and stop")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="instead of the file's")

@@ -5,12 +5,47 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lispmob.api import schema
+from lispmob.control.effect import DATA_PORT
 from lispmob.control.locator_set import LocalLocator
+from lispmob.control.node import Node
 from lispmob.control.path import Path
+from lispmob.control.path_mtu import PathMtu, Source, Way
 
 
-def path_view(one: Path, own: LocalLocator | None, is_preferred: Callable[[str], bool], now: float) -> schema.Path:
-    """One pair; `own` is our end of it, as long as we have it."""
+def path_views(node: Node, now: float) -> list[schema.Path]:
+    """Every pair that is probed, and those with RTRs that large packets left by."""
+    own, mtus = {one.address: one for one in node.locators.locators}, node.path_mtus
+    shown = [
+        path_view(one, own.get(one.pair.local), node.is_preferred, now, mtus[Way(*one.pair, DATA_PORT)])
+        for one in node.paths
+    ]
+    known = {one.pair for one in node.paths}
+    relayed = (way for way in mtus.ways if way[:2] not in known and way.remote in node.plan.rtrs)
+    return shown + [_relayed_view(way, own.get(way.local), mtus.ways[way], now) for way in relayed]
+
+
+def _relayed_view(way: Way, own: LocalLocator | None, mtu: PathMtu, now: float) -> schema.Path:
+    return schema.Path(
+        local=str(way.local),
+        interface="?" if own is None else own.interface,
+        remote=str(way.remote),
+        state="unknown",
+        why="an RTR, which registers reach",
+        since_s=round(max(0.0, now - mtu.last_large), 3),
+        cost=0 if own is None else own.cost,
+        mtu_bytes=mtu.mtu_bytes,
+        mtu_source=mtu.source.value,
+    )
+
+
+def path_view(
+    one: Path,
+    own: LocalLocator | None,
+    is_preferred: Callable[[str], bool],
+    now: float,
+    mtu: PathMtu | None = None,
+) -> schema.Path:
+    """One pair; `own` is our end of it, as long as we have it, and `mtu` what was found out about large packets."""
     quality = one.quality
     interface = "?" if own is None else own.interface
     return schema.Path(
@@ -28,6 +63,8 @@ def path_view(one: Path, own: LocalLocator | None, is_preferred: Callable[[str],
         heard_s=None if one.last_heard is None else round(now - one.last_heard, 3),
         is_preferred=is_preferred(interface),
         cost=0 if own is None else own.cost,
+        mtu_bytes=mtu.mtu_bytes if mtu is not None else None if own is None else own.mtu_bytes,
+        mtu_source=(mtu.source if mtu is not None else Source.DEFAULT if own is None else Source.INTERFACE).value,
     )
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 from lispmob.api.schema import Event as ApiEvent
 from lispmob.control.effect import Event
-from lispmob.service import logs, narration
+from lispmob.service import narration
 from lispmob.service.handovers import HandoverJournal
-from lispmob.service.registration_problems import RegistrationProblems
+from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.wall import iso_utc
 
 log = logging.getLogger("lispd")
@@ -26,12 +26,13 @@ class Publisher:
     def __init__(
         self,
         journal: HandoverJournal,
-        problems: RegistrationProblems,
+        problems: ProblemWatch,
         faces: Sequence[Callable[[ApiEvent], None]],
     ) -> None:
         self._journal = journal
         self._problems = problems
         self._faces = faces
+        self._talk = narration.Talk()
 
     def publish(self, event: Event, now: float) -> None:
         """Tell of an event of the core; `now` is the loop's time."""
@@ -47,8 +48,7 @@ class Publisher:
         shown = ApiEvent(kind=event.kind, at=iso_utc(wall), fields=dict(event.fields))
         for show in self._faces:
             show(shown)
-        if (problem := self._problems.on_event(event.kind, event.fields)) is not None:
-            log.warning("%s", problem)
-        level = logging.INFO if event.kind in logs.TOLD else logging.DEBUG
+        self._problems.on_event(event)
+        level = logging.INFO if self._talk.is_told(event) else logging.DEBUG
         if log.isEnabledFor(level):
             log.log(level, "%s", narration.line_of(event))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lispmob.service.views import Parts
 
 FLOWS_MAX: Final = 2000  # ours: more than anybody reads, judged in some tens of milliseconds
+JUDGED_S: Final = 0.003  # ours: for so long in one turn of the loop
 _ANYWHERE: Final = {4: ip_address("0.0.0.0"), 6: ip_address("::")}
 
 
@@ -61,16 +62,21 @@ async def rehearse_now(parts: Parts, lose: Sequence[str], gain: Sequence[str]) -
         flows[:FLOWS_MAX],
         lambda flow, uplinks: _default(parts, now if uplinks == now.uplinks else then, flow),
     )
-    shown = [
-        Rehearsed(
-            flow=flow_text(one.flow),
-            fate=one.fate.value,
-            before=list(one.before),
-            after=list(one.after),
-            steps=list(one.steps),
+    shown: list[Rehearsed] = []
+    until = parts.now() + JUDGED_S
+    for one in judged:
+        shown.append(
+            Rehearsed(
+                flow=flow_text(one.flow),
+                fate=one.fate.value,
+                before=list(one.before),
+                after=list(one.after),
+                steps=list(one.steps),
+            )
         )
-        for one in judged
-    ]
+        if parts.now() >= until:
+            await asyncio.sleep(0)
+            until = parts.now() + JUDGED_S
     return Rehearsal(flows=shown, source=source, left_out=max(0, len(flows) - FLOWS_MAX))
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from lispmob.config.node import NodeFile
+from lispmob.api.schema import Reloaded
+from lispmob.config.node import NodeFile, load_node
 from lispmob.errors import ConfigError
 
 log = logging.getLogger("lispd")
 
+PAUSE_S: Final = 1.0  # ours: nobody edits a file more quickly
+
 # A device, a socket and a directory are opened once.
-NEEDS_RESTART: Final = ("tun", "control", "dbus", "state_dir")
+NEEDS_RESTART: Final = ("tun", "control", "flows", "dbus", "state_dir")
 
 
 def compare(old: NodeFile, new: NodeFile) -> tuple[list[str], list[str]]:
@@ -28,6 +32,47 @@ def compare(old: NodeFile, new: NodeFile) -> tuple[list[str], list[str]]:
 def merge(old: NodeFile, new: NodeFile) -> NodeFile:
     """The new configuration, with what waits for a restart as it was."""
     return msgspec.structs.replace(new, **{name: getattr(old, name) for name in NEEDS_RESTART})
+
+
+class Seldom:
+    """Reloads for all who ask: one at a time, with a pause between, and whoever asks in the pause shares the next one.
+
+    The user at the seat needs no password for a reload, and each costs the event loop some milliseconds.
+    """
+
+    def __init__(self, reload: Callable[[], Awaitable[Reloaded]], pause_s: float = PAUSE_S) -> None:
+        self._reload = reload
+        self._pause_s = pause_s
+        self._next: asyncio.Task[Reloaded] | None = None
+        self._lock = asyncio.Lock()
+        self._ready_at = float("-inf")
+
+    async def __call__(self) -> Reloaded:
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_task(self._run())
+        return await asyncio.shield(self._next)
+
+    async def _run(self) -> Reloaded:
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            await asyncio.sleep(max(0.0, self._ready_at - loop.time()))
+            self._next = None  # from here on somebody may have changed the file once more
+            try:
+                return await self._reload()
+            finally:
+                self._ready_at = loop.time() + self._pause_s
+
+
+class Reader:
+    """Reads the configuration beside the loop, for a large one takes seconds; who asked first is answered first."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def read(self, path: Path) -> NodeFile:
+        """What the file says now. Raises ConfigError."""
+        async with self._lock:
+            return await asyncio.to_thread(load_node, path)
 
 
 class OnSignal:

@@ -14,4 +14,5 @@ from lispmob.service import assembly
 def sending_uplinks(file: NodeFile, uplinks: Iterable[Uplink], node: Node) -> tuple[EngineUplink, ...]:
     """The uplinks for the datapath; one that reaches nobody only when there is no other."""
     is_legacy = file.multihoming.mode == "legacy"
-    return assembly.engine_uplinks(uplinks, node.is_silent, node.plan, is_legacy=is_legacy, ranks=node.uplink_ranks)
+    silent = node.reachability.silent.__contains__
+    return assembly.engine_uplinks(uplinks, silent, node.plan, is_legacy=is_legacy, ranks=node.uplink_ranks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +14,11 @@ XTR_ID_OCTETS: Final = 16  # RFC 9301, 5.6
 log = logging.getLogger(__name__)
 
 
-def load_xtr_id(directory: Path) -> bytes:
+def load_xtr_id(directory: Path, complain: Callable[[str], None] = log.warning) -> bytes:
     """The 16 octets in `directory`/xtr-id; drawn and written when there are none yet.
 
-    A directory that cannot be written does not stop the start: the identifier then lives as long as the process.
+    A directory that cannot be written does not stop the start: the identifier then lives as long as the process, and
+    `complain` hears why.
     """
     path = directory / "xtr-id"
     try:
@@ -35,5 +37,5 @@ def load_xtr_id(directory: Path) -> bytes:
         fresh.write_text(drawn.hex() + "\n", "ascii")
         os.replace(fresh, path)  # never half a file, whenever the power goes
     except OSError as error:
-        log.warning("cannot keep the xTR-ID in %s (%s); the next start draws another one", path, error.strerror)
+        complain(f"cannot keep the xTR-ID in {path} ({error.strerror}); the next start draws another one")
     return drawn

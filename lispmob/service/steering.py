@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -19,8 +19,9 @@ from lispmob.mh.cgroups import identity
 from lispmob.mh.chain import MarkChain
 from lispmob.mh.chain_text import Arrival, Hooks
 from lispmob.mh.policy import Compiled, Policy, Rule, Uplink
+from lispmob.problems.problem import Problem
+from lispmob.service.retry import Retry
 
-RETRY_S: Final = 5.0  # ours: another program may have held the lock of iptables
 LOOK_S: Final = 2.0  # ours: how long the first packets of a service that has just started may go another way
 SETTLE_S: Final = 8.0  # ours: iptables waits 5 s for its lock
 LAZY_S: Final = 1.0  # ours: without rules only replies are at stake, and a move has more urgent things to do
@@ -31,12 +32,20 @@ log = logging.getLogger(__name__)
 class Steering:
     """Keeps lanes and chain in step with the policy and the uplinks. The chain follows in the background."""
 
-    def __init__(self, engine: Engine, policy: Policy, chain: MarkChain | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        policy: Policy,
+        chain: MarkChain | None = None,
+        on_problems: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_problems = on_problems
         self._configured = policy
         self._first: tuple[Rule, ...] = ()
         self.policy = policy
         self.compiled = policy.compile(())
-        self.problem: str | None = None
+        self.refusal: str | None = None  # of the datapath, or of the policy itself
+        self._retry = Retry()
         self._engine = engine
         self._chain = chain or MarkChain()
         self._uplinks: tuple[Uplink, ...] = ()
@@ -48,22 +57,29 @@ class Steering:
         self._is_suspicious = False
 
     @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What of the chains is not in the kernel, and why."""
+        return self._retry.problems
+
+    @property
+    def problem(self) -> str | None:
+        """Why the rules are not in the kernel, in a sentence; None when they are, but perhaps for a detail."""
+        absent = (one.sentence for one in self.problems if one.key == "no-chain")
+        return self.refusal or next(absent, None)
+
+    @property
     def skipped(self) -> tuple[str, ...]:
         """Names of rules that can match nothing now, since their control group does not exist."""
         return self._chain.skipped
 
     async def start(self) -> None:
         """Remove what a crash left behind, and begin. A kernel that refuses is reported, and tried again."""
-        try:
-            await self._chain.clean_up()
-        except KernelRefused as refused:
-            self._complain(str(refused))
         self._task = asyncio.get_running_loop().create_task(self._run())
         self._wanted.set()
 
     def on_uplinks(self, uplinks: Sequence[Uplink]) -> None:
         """The uplinks are these now: marks lead to them from the next packet on."""
-        if tuple(uplinks) == self._uplinks and self.problem is None:
+        if tuple(uplinks) == self._uplinks and self.refusal is None:
             return
         self._uplinks = tuple(uplinks)
         self._change()
@@ -127,51 +143,67 @@ class Steering:
             self._engine.set_lanes(marks, drops_unusable=drops_unusable)
         except KernelRefused as refused:
             self._complain(str(refused))
+        else:
+            self.refusal = None
 
     async def _run(self) -> None:
+        try:
+            await self._chain.clean_up()
+        except KernelRefused as refused:  # what comes next says it again, in the words of what is missing
+            log.debug("chains of an earlier run may stand: %s", refused)
         while True:
             await self._wait()
             if self._is_in_place and not self.policy.rules:
                 await asyncio.sleep(LAZY_S)
             self._wanted.clear()
-            try:
-                await self._apply()
-                self.problem = None
-            except KernelRefused as refused:
-                self._complain(str(refused))
-                asyncio.get_running_loop().call_later(RETRY_S, self._wanted.set)
+            is_due = self._retry.is_due(self._now())
+            if self._retry.on_problems(await self._apply(is_due=is_due), self._now()):
+                self._on_problems()
             if not self._wanted.is_set():
                 self._set_lanes(drops_unusable=self.policy.unusable_mark == "drop")
                 self._settled.set()
 
     async def _wait(self) -> None:
         """Until something is to be done. Control groups come and go without a word: they are looked at."""
-        while self._cgroups and not self._wanted.is_set():
+        while not self._wanted.is_set():
+            pause_s = self._retry.pause_s(self._now())
+            if self._cgroups:
+                pause_s = LOOK_S if pause_s is None else min(pause_s, LOOK_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), LOOK_S)
-            if self._cgroups != self._named_cgroups():
+                await asyncio.wait_for(self._wanted.wait(), pause_s)
+            if self._retry.is_due(self._now()) or (self._cgroups and self._cgroups != self._named_cgroups()):
                 return
-        await self._wanted.wait()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _named_cgroups(self) -> dict[str, int | None]:
         named = (rule.selector.cgroup for rule in self.policy.rules)
         return {path: identity(path) for path in named if path is not None}
 
-    async def _apply(self) -> None:
+    async def _apply(self, *, is_due: bool) -> tuple[Problem, ...]:
         """The chain is there when it can make a difference: connection tracking costs every packet something."""
         compiled = self.compiled
-        is_repair, self._is_suspicious = self._is_suspicious, False
+        is_repair, self._is_suspicious = self._is_suspicious or is_due, False
         # A rule holds on to the group that it was made for, not to the next one of that path.
         before, self._cgroups = self._cgroups, self._named_cgroups()
         is_renewal = any(before.get(path) not in (None, now) for path, now in self._cgroups.items())
         if compiled.policy.rules or (compiled.policy.keeps_replies and len(compiled.uplinks) > 1):
             self._is_in_place = True
-            await self._chain.apply(compiled, self._hooks(compiled), is_repair=is_repair, is_renewal=is_renewal)
-        elif self._is_in_place and not compiled.uplinks:
-            return  # between two networks: the next one will tell
-        elif self._is_in_place:
+            families = sorted({eid.family for eid in self._engine.eids})
+            return await self._chain.apply(
+                compiled, self._hooks(compiled), families=families, is_repair=is_repair, is_renewal=is_renewal
+            )
+        if not self._is_in_place:
+            return ()
+        if not compiled.uplinks:
+            return self.problems  # between two networks: the next one will tell
+        try:
             await self._chain.clean_up()
-            self._is_in_place = False
+        except KernelRefused as refused:
+            log.debug("chains without an effect may stand: %s", refused)
+        self._is_in_place = False
+        return ()
 
     def _hooks(self, compiled: Compiled) -> Hooks:
         present = {up.ifindex for up in compiled.uplinks}
@@ -181,6 +213,6 @@ class Steering:
         return Hooks(self._engine.config.tun_name, arrivals, sources)
 
     def _complain(self, problem: str) -> None:
-        if problem != self.problem:
+        if problem != self.refusal:
             log.error("%s", problem)
-        self.problem = problem
+        self.refusal = problem

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from lispmob.api import schema
 from lispmob.api.backend import ApiError, StaticLocator
+from lispmob.api.turns import Pages
 from lispmob.config.node import NodeFile
-from lispmob.control.effect import InstallMapping
-from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.registration import Registration, State
 from lispmob.control_socket import ControlSocket
@@ -18,18 +18,22 @@ from lispmob.datapath.engine import Engine
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
-from lispmob.natt.shortcut import Shortcut
+from lispmob.package_version import package_version
+from lispmob.problems.problem import Problem, Severity, verdict
 from lispmob.service import netcheck, uplink_views
+from lispmob.service.evidence import is_relayed
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.measuring import Measuring
-from lispmob.service.path_view import in_ms, path_view
-from lispmob.service.registration_problems import RegistrationProblems
+from lispmob.service.path_view import path_views
+from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.runs import Runs
 from lispmob.service.steering import Steering
 from lispmob.service.steering_views import SteeringViews
 from lispmob.service.wall import iso_utc
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
+
+FLUSHED_AT_ONCE: Final = 50  # ours: some milliseconds
 
 _STATES: dict[State, Literal["idle", "registering", "registered", "failed"]] = {
     State.IDLE: "idle",
@@ -55,7 +59,8 @@ class Parts(Protocol):
     started_wall: float
     is_starting: bool
     is_stopping: bool
-    problems: RegistrationProblems
+    problems: ProblemWatch
+    state_refusals: list[str]
     steering: Steering
     runs: Runs
 
@@ -64,7 +69,7 @@ class Parts(Protocol):
     @property
     def tun_mtu_bytes(self) -> int: ...
     @property
-    def kernel_problem(self) -> str | None: ...
+    def host_problems(self) -> tuple[Problem, ...]: ...
     def now(self) -> float: ...
     def wall(self) -> float: ...
     @property
@@ -82,17 +87,13 @@ class Views(SteeringViews):
 
     def version(self) -> str:
         """Of the installed package."""
-        from importlib.metadata import PackageNotFoundError, version  # late: 15 ms, and only who asks needs it
-
-        try:
-            return version("lispmob")
-        except PackageNotFoundError:
-            return "unpackaged"
+        return package_version()
 
     def status(self) -> schema.Status:
         """Everything at a glance."""
         parts = self._parts
         moves = parts.journal.moves
+        problems = parts.problems.look()
         eids = [
             schema.EidStatus(prefix=str(eid), registrations=[self._registration(each) for each in self._of(eid)])
             for eid in parts.file.eids
@@ -118,6 +119,9 @@ class Views(SteeringViews):
             map_cache_size=len(parts.node.map_cache),
             map_cache_limit=parts.node.map_cache.limit,
             last_handover=_handover(moves[-1]) if moves else None,
+            verdict=verdict(problems),
+            headline=parts.problems.headline,
+            problems=[self._problem(problem) for problem in problems],
         )
 
     def uplinks(self) -> Sequence[schema.Uplink]:
@@ -128,29 +132,29 @@ class Views(SteeringViews):
         """What is between each address and the Internet."""
         return [netcheck.view(one, self._parts.measuring) for one in self._parts.node.traversal.machines]
 
-    def map_cache(self) -> schema.MapCache:
+    def map_cache(self) -> Pages:
         """A copy of the map-cache, and the short ways past the RTR that stand before it."""
-        cache, ways = self._parts.node.map_cache, self._parts.node.traversal.shortcuts.open_ways
-        shown = [(entry.prefix, self._entry(entry)) for entry in cache]
-        shown += [(way.eid, self._short_way(way)) for way in ways]
-        shown.sort(key=lambda one: (one[0].family, one[0].instance_id, str(one[0])))
-        return schema.MapCache(entries=[entry for _, entry in shown], limit=cache.limit)
+        from lispmob.service.map_cache_pages import pages
+
+        return Pages(pages(self._parts), {"limit": self._parts.node.map_cache.limit})
 
     def database(self) -> Sequence[schema.DatabaseEntry]:
         """Our own mappings."""
         return [
             schema.DatabaseEntry(
-                prefix=str(eid), locators=self._locators(eid), ttl_min=self._parts.node.config.record_ttl_min
+                prefix=str(eid),
+                locators=self._locators(eid),
+                ttl_min=self._parts.node.config.record_ttl_min,
+                map_version=self._parts.node.locators.version,
             )
             for eid in self._parts.file.eids
         ]
 
     def paths(self) -> Sequence[schema.Path]:
         """Every pair of a locator of ours and a remote one in use, by our interface."""
-        node, now = self._parts.node, self._parts.now()
-        own = {one.address: one for one in node.locators.locators}
-        shown = [path_view(one, own.get(one.pair.local), node.is_preferred, now) for one in node.paths]
-        return sorted(shown, key=lambda one: (one.interface, one.local, one.remote))
+        return sorted(
+            path_views(self._parts.node, self._parts.now()), key=lambda one: (one.interface, one.local, one.remote)
+        )
 
     def handovers(self) -> Sequence[schema.Handover]:
         """The latest moves, oldest first."""
@@ -158,26 +162,25 @@ class Views(SteeringViews):
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """What was received, sent, refused and dropped, by part and reason."""
+        control = self._parts.control
         return {
             "control": dict(sorted(self._parts.node.counters.items())),
-            "control-socket": dict(sorted(self._parts.control.counters.items())),
+            "control-socket": dict(sorted({**control.counters, "dropped": control.dropped}.items())),
             "datapath": dict(self._parts.engine.counters()),
         }
 
     def lookup(self, eid: IpAddress, instance_id: int) -> schema.Lookup:
         """What would become of a packet to `eid`; asks nobody."""
-        node = self._parts.node
-        if node.config.owner_of(eid, instance_id) is not None:
-            return schema.Lookup(eid=str(eid), verdict="own")
-        entry = node.map_cache.lookup(eid, instance_id)
-        known = node.disposition(entry.prefix) if entry is not None else None
-        if entry is None or known is None:
-            return schema.Lookup(eid=str(eid), verdict="ask")
-        verdict = _verdict(known)
-        usable = known.locators if verdict == "encapsulate" else ()
-        best = min(usable, key=lambda one: (one.priority, -one.weight), default=None)
+        from lispmob.service.looking_up import look_up  # a start need not load what nobody has asked for
+        from lispmob.service.map_cache_pages import entry_view
+
+        found = look_up(self._parts, eid, instance_id)
         return schema.Lookup(
-            eid=str(eid), verdict=verdict, entry=self._entry(entry), locator=str(best.address) if best else None
+            eid=str(eid),
+            verdict=found.verdict,
+            why=found.why,
+            entry=None if found.entry is None else entry_view(self._parts, found.entry),
+            locator=None if found.locator is None else str(found.locator),
         )
 
     def map_cache_add(
@@ -197,10 +200,12 @@ class Views(SteeringViews):
         self._parts.perform(self._parts.node.on_mapping_deleted(prefix, self._parts.now()))
         return True
 
-    def map_cache_flush(self) -> int:
+    async def map_cache_flush(self) -> int:
         """Remove every mapping that was learned; static ones stay. Returns how many went."""
         learned = [entry.prefix for entry in self._parts.node.map_cache if entry.source != "static"]
-        for prefix in learned:
+        for count, prefix in enumerate(learned):
+            if count % FLUSHED_AT_ONCE == FLUSHED_AT_ONCE - 1:
+                await asyncio.sleep(0)
             self._parts.perform(self._parts.node.on_mapping_deleted(prefix, self._parts.now()))
         return len(learned)
 
@@ -221,41 +226,57 @@ class Views(SteeringViews):
             return "starting"  # nobody should count on us before the kernel's routes are there
         if not self._parts.uplinks:
             return "offline"
-        confirmed = [each.is_confirmed or self._is_relayed(each) for each in self._parts.node.registrations]
+        registrations = self._parts.node.registrations
+        confirmed = [each.is_confirmed or is_relayed(each, self._parts) for each in registrations]
         if all(confirmed):
             return "registered"
         return "partly-registered" if any(confirmed) else "registering"
-
-    def _is_relayed(self, one: Registration) -> bool:
-        """True when it is registered through an RTR instead."""
-        return any(each.relays.holds(one.eid, one.server.address) for each in self._parts.node.traversal.machines)
 
     def _of(self, eid: EidPrefix) -> list[Registration]:
         return [each for each in self._parts.node.registrations if each.eid == eid]
 
     def _registration(self, one: Registration) -> schema.Registration:
-        now, wall = self._parts.now(), self._parts.wall()
-        due = one.wake_at()
-        confirmed = None if one.confirmed_at is None else iso_utc(wall - (now - one.confirmed_at))
+        now = self._parts.now()
+        due, relayed = one.wake_at(), is_relayed(one, self._parts)
         return schema.Registration(
             map_server=str(one.server.address),
-            state="registered" if self._is_relayed(one) else _STATES[one.state],
-            since=confirmed,
-            last_notify=confirmed,
+            state="registered" if relayed else _STATES[one.state],
+            since=None if relayed else self._when(one.since),
+            last_notify=self._when(one.confirmed_at),
             next_in_s=None if due is None else round(max(0.0, due - now), 3),
             rtt_ms=None if one.rtt_ms is None else round(one.rtt_ms, 3),
-            problem=self._parts.problems.of(str(one.eid), str(one.server.address)) or self._parts.kernel_problem,
+            problem=self._parts.problems.of(str(one.eid), str(one.server.address)),
+        )
+
+    def _when(self, at: float | None) -> str | None:
+        """A moment of the loop's clock as a time of day."""
+        return None if at is None else iso_utc(self._parts.wall() - (self._parts.now() - at))
+
+    def _problem(self, problem: Problem) -> schema.Problem:
+        severities: dict[Severity, Literal["notice", "degraded", "broken"]] = {
+            Severity.NOTICE: "notice",
+            Severity.DEGRADED: "degraded",
+            Severity.BROKEN: "broken",
+        }
+        return schema.Problem(
+            key=problem.key,
+            severity=severities[problem.severity],
+            what=problem.what,
+            cause=problem.cause,
+            remedy=problem.remedy,
+            subject=problem.subject,
+            since_s=round(self._parts.problems.since_s(problem), 3),
         )
 
     def _locators(self, eid: EidPrefix | None = None) -> list[schema.LocalLocator]:
-        relays = {one.locator.address: one.relays for one in self._parts.node.plan.uplinks}
+        relays = {one.locator.place: one.relays for one in self._parts.node.plan.uplinks}
         return [
             schema.LocalLocator(
                 address=str(one.address),
                 interface=one.interface,
                 priority=one.priority,
                 weight=one.weight,
-                rtr=next((str(relay.address) for relay in relays.get(one.address, ())), None),
+                rtr=next((str(relay.address) for relay in relays.get(one.place, ())), None),
             )
             for one in (each.told_for(eid) for each in self._parts.node.locators.locators)
         ]
@@ -273,55 +294,6 @@ class Views(SteeringViews):
             octets_in=counts["data_octets"],
             drops=self._parts.engine.drops(),
         )
-
-    def _rtt_ms(self, locator: Locator) -> float | None:
-        """The shortest round trip to a remote locator, by whichever uplink."""
-        known = [
-            path.quality.rtt_s
-            for path in self._parts.node.paths
-            if path.pair.remote in locator.ips and path.quality.rtt_s is not None
-        ]
-        return in_ms(min(known, default=None))
-
-    def _short_way(self, way: Shortcut) -> schema.MapCacheEntry:
-        now = self._parts.now()
-        return schema.MapCacheEntry(
-            prefix=str(way.eid),
-            source="short-way",
-            action="encapsulate",
-            locators=[schema.RemoteLocator(address=str(way.rloc), rtt_ms=in_ms(way.rtt_s))],
-            age_s=round(now - way.opened_at, 3),
-            unused_s=round(now - way.used_at, 3),
-        )
-
-    def _entry(self, entry: MapCacheEntry) -> schema.MapCacheEntry:
-        now = self._parts.now()
-        known = self._parts.node.disposition(entry.prefix)
-        return schema.MapCacheEntry(
-            prefix=str(entry.prefix),
-            source=entry.source,
-            action=_verdict(known) if known is not None else "ask",
-            locators=[
-                schema.RemoteLocator(
-                    address=str(locator.ip if locator.ip is not None else locator.address),
-                    priority=locator.priority,
-                    weight=locator.weight,
-                    is_reachable=locator.is_reachable and all(map(self._parts.node.is_reachable, locator.ips)),
-                    rtt_ms=self._rtt_ms(locator),
-                )
-                for locator in entry.locators
-            ],
-            age_s=round(now - entry.created_at, 3),
-            expires_in_s=None if entry.expires_at is None else round(max(0.0, entry.expires_at - now), 3),
-            unused_s=round(now - entry.last_used, 3) if entry.last_used > float("-inf") else None,
-            map_version=entry.map_version,
-        )
-
-
-def _verdict(known: InstallMapping) -> Literal["encapsulate", "native", "drop", "ask"]:
-    if known.disposition in ("ENCAPSULATE", "TELL"):
-        return "encapsulate"
-    return "native" if known.disposition == "NATIVE" else "ask" if known.disposition == "MISS" else "drop"
 
 
 def _handover(move: Handover) -> schema.Handover:

@@ -13,8 +13,10 @@ import pwd
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from lispmob.api.backend import ApiError
 from lispmob.api.steering_schema import Choice, FlowParams, Why, WhyStep
 from lispmob.datapath.ask import Answer, Fate, Question
 from lispmob.datapath.lanes import DEFAULT, UNUSABLE
@@ -25,8 +27,9 @@ from lispmob.mh.open_sockets import open_sockets
 from lispmob.mh.policy import Decision, Outcome
 from lispmob.mh.route_query import RouteFound, route_of
 from lispmob.mh.selector import WITH_PORTS, Flow
-from lispmob.mh.xtables import Tool
+from lispmob.mh.xtables import Tool, ToolMissing
 from lispmob.service.flow_text import flow_text, read_address, read_flow, read_protocol_of
+from lispmob.service.lost import why_lost
 from lispmob.service.sending import sending_uplinks
 
 if TYPE_CHECKING:
@@ -38,16 +41,6 @@ _Place: TypeAlias = tuple[int, str, str, str | None]  # ifindex, local, remote, 
 SAMPLES: Final = 256  # ours: a share is told within 3 percent
 _TOOLS: Final = {4: Tool("iptables", 4), 6: Tool("ip6tables", 6)}
 _ABOUT_MARKS: Final = ("the packet has", "it answers", "the uplink that its flow", "mark ")
-_LOST: Final = {
-    Fate.NOT_LISP: "its destination is a group, a link-local address or our own EID: nothing for the overlay",
-    Fate.GUARDED: "its destination belongs to the way to the mapping system: that never goes into the overlay",
-    Fate.SOURCE: "its source is no EID of ours: dropped",
-    Fate.DROP: "the mapping says drop",
-    Fate.PROHIBIT: "the mapping says drop",
-    Fate.NATIVE: "the mapping says that it has no LISP there, and the kernel sent it into the overlay all the same",
-    Fate.NO_LOCATOR: "no locator of the mapping is of a family that an uplink has",
-    Fate.MARK: "its mark names no usable uplink, and such packets are dropped, as configured",
-}
 
 
 async def why(parts: Parts, params: FlowParams) -> Why:
@@ -62,6 +55,8 @@ class _Explanation:
         self._is_certain = True
 
     async def of(self, params: FlowParams) -> Why:
+        if (own := self._own(params)) is not None:
+            return own
         route, flow = self._route(params)
         devices = {self._parts.engine.config.tun_name, *(lane.device for lane in self._parts.engine.lanes)}
         if route.interface not in devices:
@@ -81,6 +76,9 @@ class _Explanation:
         return self._sent(flow, decision, mark)
 
     def _route(self, params: FlowParams) -> tuple[RouteFound, Flow]:
+        incoming = params.from_interface
+        if incoming is not None and incoming not in {link.name for link in self._parts.network.links}:
+            raise ApiError("params", f"from_interface: there is no interface {incoming}")
         destination = read_address("destination", params.destination)
         source = None if params.source is None else read_address("source", params.source)
         preliminary = read_flow(params, source or destination)
@@ -97,10 +95,30 @@ class _Explanation:
             )
         except KernelRefused as refused:
             route = RouteFound(None, why_not=str(refused))
-        came_in_by = 0
-        if params.came_in_by is not None:
-            came_in_by = next((up.ifindex for up in self._parts.uplinks if up.name == params.came_in_by), -1)
-        return route, read_flow(params, source or route.source, max(came_in_by, 0))
+        if params.source is None and route.source is None:
+            why_not = route.why_not or "it gives no source"
+            text = f"destination: the kernel has no way to {destination} ({why_not}); see: ip route get {destination}"
+            raise ApiError("params", text)
+        return route, read_flow(params, source or route.source, self._came_in_by(params.came_in_by))
+
+    def _own(self, params: FlowParams) -> Why | None:
+        """For a destination that is this host itself, there is no way to be explained."""
+        destination = read_address("destination", params.destination)
+        own = self._parts.node.config.owner_of(destination, 0)
+        if own is None or own.network.num_addresses > 1:
+            return None
+        self._say("route", f"{destination} is an EID of our own: packets to it stay on this host")
+        return Why(flow=f"to {destination}", outcome="own", steps=self._steps)
+
+    def _came_in_by(self, name: str | None) -> int:
+        """The uplink that a flow came in by; 0 where none was named. Raises ApiError."""
+        if name is None:
+            return 0
+        found = next((up.ifindex for up in self._parts.uplinks if up.name == name), None)
+        if found is None:
+            there = ", ".join(up.name for up in self._parts.uplinks) or "none"
+            raise ApiError("params", f"came_in_by: {name} is no uplink now; there are: {there}")
+        return found
 
     async def _of_socket(self, params: FlowParams, flow: Flow) -> Flow:
         """With the user, mark and control group of the socket that the flow has, unless they were said."""
@@ -141,7 +159,7 @@ class _Explanation:
         """Rules of others that our packets meet before and behind our own chain."""
         try:
             saved = await _TOOLS[flow.destination.version].save(TABLE)
-        except FileNotFoundError:
+        except ToolMissing:
             return [], []
         except KernelRefused as refused:
             self._doubt("mark", f"the rules of others cannot be read: {refused}")
@@ -192,8 +210,14 @@ class _Explanation:
         for choice in choices:
             self._say("locator", f"{_percent(choice.share)}from {choice.local} ({choice.uplink}) to {choice.remote}")
             if choice.rtr is not None:
-                self._say("rtr", f"behind a NAT: the RTR {choice.rtr} passes it on to {choice.remote}")
-        return self._done(flow, "overlay", decision.rule, mark, choices)
+                known = f"to {choice.remote}" if choice.rtr != choice.remote else "to wherever its mapping says"
+                self._say("rtr", f"behind a NAT: the RTR {choice.rtr} passes it on {known}")
+        silent = [one for one in {choice.remote: None for choice in choices} if self._is_silent(one)]
+        is_unanswered = len(silent) == len({choice.remote for choice in choices})
+        return self._done(flow, "overlay", decision.rule, mark, choices, silent if is_unanswered else [])
+
+    def _is_silent(self, remote: str) -> bool:
+        return not self._parts.node.is_reachable(ip_address(remote))
 
     def _lanes(self, decision: Decision, ours: int) -> dict[int, int]:
         """Which lanes the mark may lead to, each with its weight."""
@@ -252,7 +276,8 @@ class _Explanation:
         elif answer.fate is Fate.NO_UPLINK:
             self._say("uplink", "there is no uplink: packets wait for one, for 3 seconds")
         else:
-            self._say("mapping", _LOST[answer.fate])
+            now = self._parts.now()
+            self._say("mapping", why_lost(answer.fate, flow.destination, answer.entry, self._parts.node, now))
         waits = answer.fate in (Fate.MISS, Fate.NO_UPLINK)
         return self._done(flow, "waits" if waits else "dropped", decision.rule, mark)
 
@@ -302,6 +327,7 @@ class _Explanation:
         rule: str | None = None,
         mark: int = 0,
         choices: list[Choice] | None = None,
+        silent: list[str] | None = None,
     ) -> Why:
         return Why(
             flow=flow_text(flow),
@@ -311,6 +337,7 @@ class _Explanation:
             mark=mark,
             rule=rule,
             is_certain=self._is_certain,
+            silent=silent or [],
         )
 
 

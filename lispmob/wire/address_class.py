@@ -38,6 +38,9 @@ CLASSES: Final = (  # the first one that matches counts
     _row("::/128", "unspecified"),
     _row("::1/128", "loopback"),
     _row("::ffff:0:0/96", "IPv4-mapped"),
+    _row("::/96", "IPv4-compatible"),
+    _row("100::/64", "discard-only"),
+    _row("fec0::/10", "site-local"),
     _row("fe80::/10", "link-local"),
     _row("ff00::/8", "multicast"),
 )

@@ -17,6 +17,7 @@ from lispmob.wire.record import MappingRecord, check_record_count, take_record
 ITR_RLOC_LIMIT: Final = 32  # the field: five bits, "minus one"
 
 _HAS_MAPPING: Final = 5
+_IS_PROBE: Final = 6
 _HAS_SITE: Final = 11
 _FLAGS: Final[Flags] = {
     4: "wants_authoritative",  # A
@@ -107,6 +108,7 @@ class MapRequest:
     # |                         EID-Prefix ...                        |  /
     # |                     Mapping record, if M                      |
     # |                   xTR-ID and Site-ID, if I                    |
+    # |                  Zeros, in an RLOC-probe ...                  |
     @classmethod
     def decode(cls, data: bytes) -> MapRequest:
         """Read a Map-Request. Raises MalformedMessage."""
@@ -119,7 +121,10 @@ class MapRequest:
         records = tuple(_take_eid_record(reader) for _ in range(record_count))
         mapping = take_record(reader) if has_bit(word, _HAS_MAPPING) else None
         xtr_id, site_id = take_site(reader) if has_bit(word, _HAS_SITE) else (None, None)
-        reader.expect_end()
+        if has_bit(word, _IS_PROBE) and mapping is None and xtr_id is None:
+            reader.expect_padding()  # a probe of the path MTU is as long as what it asks about
+        else:
+            reader.expect_end()
         request = cls(
             nonce,
             source_eid,

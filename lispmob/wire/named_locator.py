@@ -94,10 +94,10 @@ def partial(locators: tuple[Locator, ...], asker: Container[IpAddress]) -> tuple
     own = tuple(one for one in locators if not is_rtr(one))
     if any(ip in asker for one in rtrs for ip in one.ips):
         return own
-    return (*rtrs, *(one for one in own if any(ip.version == 6 or _is_private(ip) for ip in one.ips)))
+    return (*rtrs, *(one for one in own if any(ip.version == 6 or is_private(ip) for ip in one.ips)))
 
 
-def _is_private(address: IpAddress) -> bool:
+def is_private(address: IpAddress) -> bool:
     """RFC 1918 and RFC 4193, and nothing else: documentation addresses are public in a laboratory."""
     return any(address.version == network.version and address in network for network in _PRIVATE)
 

@@ -86,6 +86,11 @@ class Reader:
         if self.remaining:
             raise MalformedMessage("rx_trailing", f"{self.remaining} octets left over")
 
+    def expect_padding(self) -> None:
+        """Raise `rx_trailing` when octets are left over that are not all zero."""
+        if self.take_rest().strip(b"\0"):
+            raise MalformedMessage("rx_trailing", "octets left over that are no padding")
+
     def _advance(self, count: int) -> int:
         at = self._at
         end = at + count

@@ -18,9 +18,9 @@ from lispmob.api.schema import (
     Handover,
     LocalLocator,
     Lookup,
-    MapCache,
     MapCacheEntry,
     NetCheck,
+    Problem,
     Registration,
     Reloaded,
     RemoteLocator,
@@ -33,6 +33,7 @@ from lispmob.api.schema import (
     Path as PathView,
 )
 from lispmob.api.server import ControlServer
+from lispmob.api.turns import Pages
 from lispmob.errors import ConfigError
 from lispmob.wire.address import EidPrefix, IpAddress
 from tests.api.fake_steering import FakeSteering
@@ -102,6 +103,9 @@ class FakeBackend(FakeSteering):
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
         self.is_broken = False
+        self.verdict: Literal["working", "degraded", "not-working"] = "working"
+        self.headline = "working"
+        self.problems: list[Problem] = []
         self.entries = [LEARNED, NEGATIVE]
         self.reload_s = 0.0
         self.reload_problem: str | None = None
@@ -154,6 +158,9 @@ class FakeBackend(FakeSteering):
             map_cache_size=2,
             map_cache_limit=10000,
             last_handover=MOVE,
+            verdict=self.verdict,
+            headline=self.headline,
+            problems=self.problems,
         )
 
     def uplinks(self) -> Sequence[Uplink]:
@@ -181,8 +188,9 @@ class FakeBackend(FakeSteering):
             NetCheck(uplink="wwan0", address="198.51.100.23", state="probing"),
         ]
 
-    def map_cache(self) -> MapCache:
-        return MapCache(entries=self.entries, limit=10000)
+    def map_cache(self) -> Pages:
+        halves: tuple[list[MapCacheEntry], ...] = self.entries[:1], [], self.entries[1:]
+        return Pages(iter(halves), {"limit": 10000})
 
     def database(self) -> Sequence[DatabaseEntry]:
         return [DatabaseEntry(prefix="192.0.2.7/32", locators=MINE, ttl_min=10, map_version=9)]
@@ -213,7 +221,7 @@ class FakeBackend(FakeSteering):
         self.calls.append(("delete", str(prefix)))
         return str(prefix) == "192.0.2.64/28"
 
-    def map_cache_flush(self) -> int:
+    async def map_cache_flush(self) -> int:
         self.calls.append(("flush",))
         return 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import tempfile
 import typing
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lispmob.config.doubts import doubts
 from lispmob.config.node import NodeFile, load_node
 from lispmob.config.reader import Section, read_bytes
 from lispmob.config.values import Text
@@ -140,19 +142,58 @@ def test_a_node_may_live_on_static_mappings_alone() -> None:
     assert read("eids: [10.0.0.1]\nmap-servers: []\nmap-cache: {static: [{prefix: 10.0.0.2}]}").resolvers == ()
 
 
-def test_an_inline_key_that_everyone_can_read_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "lispd.conf"
-    path.write_text(MINIMAL)
-    path.chmod(0o644)
-
-    with caplog.at_level(logging.WARNING):
+def test_an_inline_key_that_everyone_can_read_is_warned_about_with_what_keeps_it_readable_for_the_service(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name, caplog.at_level(logging.WARNING):
+        path = Path(name) / "lispd.conf"
+        path.parent.chmod(0o755)
+        path.write_text(MINIMAL)
+        path.chmod(0o644)
         load_node(path)
         path.chmod(0o640)
         load_node(path)
+        path.chmod(0o644)
+        path.parent.chmod(0o750)
+        load_node(path)
 
-    assert [record.getMessage() for record in caplog.records] == [
-        f"every user can read the key in {path}; run: chmod 640 {path}, or use 'key-file'"
-    ]
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert warning.startswith(f"every user can read the key in {path}; run: ch")
+    assert f"chmod 640 {path}, or use 'key-file'" in warning
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("198.51.100.1:4342", "write 198.51.100.1 alone"),
+        ("'[2001:db8::1]:4342'", "write 2001:db8::1 alone"),
+        ("hub.example.org", "hub.example.org is a host name; write its address"),
+        ("xn--nxasmq6b.example", "is a host name"),
+        ("hub", "is not the IPv4 or IPv6 address of one host"),
+    ],
+)
+def test_a_map_server_by_name_or_with_a_port_is_refused_with_what_to_write(address: str, words: str) -> None:
+    assert words in complaint(MINIMAL.replace("198.51.100.1", address))
+
+
+def test_a_map_server_that_is_a_bare_address_is_shown_as_lines_and_a_bare_secret_is_not_shown() -> None:
+    text = "eids: [192.0.2.7/32]\nmap-servers:\n  - {}\n"
+
+    assert "write 'address: 198.51.100.1'" in complaint(text.format("198.51.100.1"))
+    assert "2001:db8::1" in complaint(text.format("2001:db8::1"))
+    assert "secret" not in complaint(text.format("secret-word"))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("wlan", "wifi"), ("lte", "wwan"), ("wired", "ethernet"), ("ethernt", "ethernet")]
+)
+def test_a_type_by_another_name_is_refused_with_ours(written: str, meant: str) -> None:
+    assert f"did you mean '{meant}'?" in complaint(MINIMAL + f"uplinks: [{{type: {written}}}]\n")
+
+
+def test_a_mode_with_a_slip_is_refused_with_what_was_meant() -> None:
+    assert "did you mean 'split'?" in complaint(MINIMAL + "routing: {mode: splt}\n")
+    assert "did you mean" not in complaint(MINIMAL + "routing: {mode: xyzzy}\n")
 
 
 # --- the shipped file -------------------------------------------------------------------------------------------------
@@ -208,11 +249,11 @@ def test_a_wrong_rule_of_an_eid_is_named_by_line_and_key(uplinks: str, says: str
     assert says in text
 
 
-def test_the_shipped_file_loads_as_it_is_and_warns_about_its_key(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_shipped_file_loads_as_it_is_and_its_key_is_the_first_thing_that_is_odd_about_it() -> None:
     node = load_node(SHIPPED)
 
     assert str(node.eids[0]) == "192.0.2.7/32"
-    assert "still has the key of the example" in caplog.text
+    assert doubts(node)[0].key == "key-example"
 
 
 def test_the_defaults_that_the_shipped_file_shows_are_those_of_the_schema() -> None:

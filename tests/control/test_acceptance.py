@@ -15,8 +15,8 @@ def positive(text: str) -> MappingRecord:
     return MappingRecord.of(prefix(text), (RLOC,))
 
 
-def negative(text: str) -> MappingRecord:
-    return MappingRecord.of(prefix(text))
+def negative(text: str, ttl_min: int = 1440) -> MappingRecord:
+    return MappingRecord.of(prefix(text), ttl_min=ttl_min)
 
 
 def test_the_covering_record_and_its_parts_are_taken_and_strangers_ignored() -> None:
@@ -46,7 +46,7 @@ def test_a_mapping_that_holds_our_rloc_or_the_map_server_is_refused(asked: str, 
 
 
 def test_a_negative_answer_may_be_as_wide_as_the_hole() -> None:
-    hole = negative("0.0.0.0/1")
+    hole = negative("10.2.0.0/15", ttl_min=15)
 
     assert accept_records([hole], ASKED, GUARD) == (hole,)
 

@@ -139,3 +139,47 @@ def test_probes_cannot_flood_through_us_either() -> None:
 
     assert len(only(effects, SendControl)) <= 200 + 101
     assert "rx_rate" in counted(effects)
+
+
+def probes_answered(machine: Answerer, source: str, count: int, *, is_known: bool, at: float = 0.0) -> int:
+    """How many of so many probes in a second are answered."""
+    asked = replace(PROBE, source=ip(source), is_known=is_known)
+    return sum(bool(only(machine.on_map_request(asked, OWN, at + n / count), SendControl)) for n in range(count))
+
+
+def test_what_strangers_probe_is_not_counted_against_a_peer() -> None:
+    machine = answerer()
+    for number in range(2000):
+        machine.on_map_request(replace(PROBE, source=ip("66.0.0.0") + number), OWN, 1.0 + number / 2000)
+
+    assert probes_answered(machine, str(ITR), 10, is_known=True, at=2.0) == 10
+
+
+def test_what_strangers_ask_is_not_counted_against_the_mapping_system() -> None:
+    machine = answerer()
+    for number in range(1000):
+        request = replace(REQUEST, itr_rlocs=(ip("66.0.0.0") + number,))
+        machine.on_map_request(replace(FORWARDED, request=request), OWN, 1.0 + number / 1000)
+    effects = machine.on_map_request(replace(FORWARDED, is_known=True), OWN, 2.0)
+
+    assert only(effects, SendControl)
+
+
+def test_a_whole_ipv6_network_is_answered_as_often_as_one_address() -> None:
+    machine, own = answerer(), locators(WIFI6)
+    answers = 0
+    for number in range(100):
+        request = replace(REQUEST, itr_rlocs=(ip("2001:db8:66::") + number,))
+        answers += bool(only(machine.on_map_request(replace(FORWARDED, request=request), own, 1.0), SendControl))
+
+    assert answers == 3
+
+
+def test_an_inner_destination_that_anybody_writes_makes_no_new_limit() -> None:
+    machine = answerer()
+    answers = 0
+    for number in range(300):
+        asked = replace(PROBE, arrived_at=ip("198.18.0.0") + number)
+        answers += bool(only(machine.on_map_request(asked, OWN, 1.0), SendControl))
+
+    assert answers <= 40

@@ -20,11 +20,46 @@ def test_the_best_locator_has_the_lowest_priority_and_then_the_highest_weight() 
 
 
 def test_answers_are_asked_to_one_address_of_each_family() -> None:
-    assert locators(WIFI, LTE, WIFI6).itr_rlocs == (WIFI.address, WIFI6.address)
+    assert locators(WIFI, LTE, WIFI6).itr_rlocs_from(LTE) == (LTE.address, WIFI6.address)
 
 
-def test_an_address_on_two_interfaces_is_one_locator() -> None:
-    assert locators(replace(WIFI, priority=9, ifindex=7), WIFI).locators == (WIFI,)
+def test_the_address_that_asks_is_the_first_that_an_answer_may_go_to() -> None:
+    assert locators(WIFI, LTE, WIFI6).itr_rlocs_from(WIFI6) == (WIFI6.address, WIFI.address)
+
+
+def test_no_answer_is_asked_to_a_family_that_leads_nowhere() -> None:
+    dead = (WIFI.silenced(), LTE.silenced())
+
+    assert locators(*dead, WIFI6).itr_rlocs_from(WIFI6) == (WIFI6.address,)
+    assert locators(*dead, WIFI6).live_families == {6}
+
+
+def test_a_host_whose_uplinks_all_lead_nowhere_counts_all_its_families_as_alive() -> None:
+    assert locators(WIFI.silenced(), WIFI6.silenced()).live_families == {4, 6}
+
+
+def test_a_place_that_is_named_twice_is_one_locator() -> None:
+    assert locators(replace(WIFI, priority=9), WIFI).locators == (WIFI,)
+
+
+def test_one_address_on_three_interfaces_is_three_locators_with_names_of_their_own() -> None:
+    second, third = replace(WIFI, ifindex=WIFI.ifindex + 1, priority=9), replace(WIFI, ifindex=WIFI.ifindex + 2)
+
+    kept = locators(third, second, WIFI).locators
+
+    assert [one.place for one in kept] == [WIFI.place, second.place, third.place]
+    assert len({one.name for one in kept}) == 3
+    assert kept[0].name == WIFI.address
+    assert all(one.name.is_link_local for one in kept[1:])
+
+
+def test_an_uplink_keeps_its_name_when_another_one_with_its_address_is_preferred() -> None:
+    second = replace(WIFI, ifindex=WIFI.ifindex + 1, priority=9)
+
+    before = {one.ifindex: one.name for one in locators(WIFI, second).locators}
+    after = {one.ifindex: one.name for one in locators(WIFI.silenced(), second).locators}
+
+    assert before == after
 
 
 def test_a_set_never_outgrows_a_record() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lispmob.control.effect import DropPending, Event, InstallMapping, RemoveMapping, SendControl
 from lispmob.control.node import Datagram, LocalLocator, MapServerPeer, Node, NodeConfig, NodeEffect
 from lispmob.control.registration import State
+from lispmob.natt.arrival import DataControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.ecm import EncapsulatedControl
@@ -69,7 +70,8 @@ def resolve(machine: Node, now: float) -> list[NodeEffect]:
     """A packet goes to the peer, and the mapping system knows it."""
     asked = request_in(only(machine.on_miss(EID.address, PEER, 0, now), SendControl)[0])
     record = MappingRecord.of(prefix("10.2.0.0/24"), (Locator(PEER_RLOC),))
-    own = machine.locators.itr_rlocs[0]
+    own = asked.itr_rlocs[0]
+    assert isinstance(own, IpAddress)
     return machine.on_datagram(datagram(MapReply(asked.nonce, (record,)).encode(), destination=own), now + 0.1)
 
 
@@ -342,3 +344,37 @@ def test_a_mapping_added_by_hand_survives_a_reload_and_goes_when_deleted() -> No
 
     assert only(machine.on_mapping_deleted(install.prefix, 3.0), RemoveMapping) == [RemoveMapping(install.prefix)]
     assert len(machine.map_cache) == 0
+
+
+def in_data(source: str, outer_source: str, request: MapRequest) -> DataControl:
+    """A question in a data packet, with these addresses inside and outside."""
+    own = WIFI.address
+    return DataControl(request.encode(), ip(source), 4342, own, 4342, ip(outer_source), 4342, own, 2)
+
+
+def test_a_question_in_data_is_answered_to_whoever_sent_it_and_to_nobody_else() -> None:
+    machine = node()
+    machine.on_locators([WIFI], 0.0)
+    probe = MapRequest(9, None, (PEER_RLOC,), (EidRecord.of(EID),), is_probe=True)
+    victim = ["203.0.113.66", "192.0.2.1", "10.9.9.9"]
+    answered = [machine.on_data_control(in_data(one, str(PEER_RLOC), probe), 1.0) for one in victim]
+    by_itself = machine.on_data_control(in_data(str(PEER_RLOC), str(PEER_RLOC), probe), 1.0)
+
+    assert answered == [[], [], []]
+    assert [send.destination for send in only(by_itself, SendControl)] == [PEER_RLOC]
+    assert machine.counters["rx_policy"] == 3
+
+
+def test_where_else_a_peer_may_send_from_is_told_with_its_mapping() -> None:
+    machine = node()
+    machine.on_locators([WIFI], 0.0)
+    asked = request_in(only(machine.on_miss(EID.address, PEER, 0, 1.0), SendControl)[0])
+    never = Locator(ip("203.0.113.6"), 255)
+    unreachable = Locator(ip("203.0.113.7"), is_reachable=False)
+    other_family = Locator(ip("2001:db8:7::1"))
+    record = MappingRecord.of(prefix("10.2.0.0/24"), (Locator(PEER_RLOC), never, unreachable, other_family))
+    effects = machine.on_datagram(datagram(MapReply(asked.nonce, (record,)).encode()), 1.1)
+
+    (install,) = only(effects, InstallMapping)
+    assert [one.address for one in install.locators] == [PEER_RLOC]
+    assert install.sources == (ip("203.0.113.6"), ip("203.0.113.7"), ip("2001:db8:7::1"))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.control.effect import Count, Event, SendControl
+from lispmob.control.effect import Count, Event, SendControl, WatchForSilence
 from lispmob.control.path import TRANSITIONS, Pair, State
-from lispmob.control.probing import PathChanged, ProbeConfig, ReachabilityChanged, UplinkChanged, WatchForSilence
+from lispmob.control.probing import PathChanged, ProbeConfig, ReachabilityChanged, UplinkChanged
 from lispmob.wire.map_reply import MapReply
 from tests.control.probing_world import EID, LTE, OTHER, PEER, PEER6, SOME_EID, WIFI, WIFI6, World
 
@@ -116,6 +116,19 @@ def test_a_path_that_dies_again_and_again_has_to_answer_more_than_once() -> None
     assert ups[-1] > ups[0]
 
 
+def test_data_vouches_for_a_path_for_a_while_and_not_without_end() -> None:
+    world = World()
+    world.begin()
+    world.run(40.0)
+    before = len(world.sent)
+
+    for _ in range(800):
+        world.take(world.prober.on_heard([(WIFI.address, PEER)], world.now))
+        world.run(world.now + 5.0)
+
+    assert 2 <= len(world.sent) - before <= 10
+
+
 def test_data_that_proves_the_path_spares_the_probes() -> None:
     world = World()
     world.begin()
@@ -178,7 +191,7 @@ def test_an_uplink_that_reaches_nobody_while_others_do_is_told_until_it_does_aga
     world.run(40.0)
     world.dead.add(WIFI.address)
     world.run(120.0)
-    silent = world.prober.is_silent(WIFI.address)
+    silent = WIFI.address in world.prober.silent
     world.dead.clear()
 
     world.run(240.0)
@@ -196,8 +209,8 @@ def test_a_dead_peer_is_not_blamed_on_our_uplinks() -> None:
 
     world.run(200.0)
 
-    assert not world.prober.is_silent(WIFI.address)
-    assert not world.prober.is_silent(LTE.address)
+    assert WIFI.address not in world.prober.silent
+    assert LTE.address not in world.prober.silent
 
 
 def test_a_late_answer_says_slow_and_not_lost() -> None:

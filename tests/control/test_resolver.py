@@ -5,7 +5,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from lispmob.control.acceptance import Guard
-from lispmob.control.effect import Count, DropPending, LookupFailed, MachineEffect, MappingLearned, SendControl
+from lispmob.control.effect import (
+    Count,
+    DropPending,
+    LookupFailed,
+    MachineEffect,
+    MappingLearned,
+    SendControl,
+    WaysInDoubt,
+)
 from lispmob.control.resolver import MAX_TRIES, NONCE_LIFETIME_S, Resolver
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.ecm import EncapsulatedControl
@@ -79,7 +87,7 @@ def test_ten_tries_a_second_apart_and_then_it_gives_up() -> None:
     happened = run_until(machine, 60.0)
 
     assert [at for at, effects in happened if only(effects, SendControl)] == list(range(1, MAX_TRIES))
-    assert happened[-1] == (10.0, [LookupFailed(PEER, "miss", "unanswered")])
+    assert happened[-1] == (10.0, [WaysInDoubt(), LookupFailed(PEER, "miss", "unanswered")])
     assert machine.wake_at() is None
 
 

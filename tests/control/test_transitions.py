@@ -6,10 +6,11 @@ from typing import Any, Final
 
 import pytest
 
-from lispmob.control import map_cache, path, registration, resolver, smr
+from lispmob.control import map_cache, path, path_mtu, registration, resolver, smr
 
 TABLES: Final[dict[str, tuple[Mapping[Any, frozenset[Any]], Enum]]] = {
     "path": (path.TRANSITIONS, path.State.UNKNOWN),
+    "path_mtu": (path_mtu.TRANSITIONS, path_mtu.State.IDLE),
     "registration": (registration.TRANSITIONS, registration.State.IDLE),
     "resolver": (resolver.TRANSITIONS, resolver.State.ASKING),
     "smr": (smr.TRANSITIONS, smr.State.QUIET),

@@ -9,7 +9,18 @@ import pytest
 from lispmob.datapath import tier
 from tests.datapath import netlab
 
-IN_EACH_TIER = ("acceptance", "data_port", "echo", "engine", "marks", "offload", "silence", "status")
+IN_EACH_TIER = (
+    "acceptance",
+    "data_port",
+    "echo",
+    "engine",
+    "marks",
+    "offload",
+    "path_mtu",
+    "silence",
+    "source",
+    "status",
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

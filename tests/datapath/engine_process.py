@@ -25,6 +25,7 @@ from lispmob.datapath.engine import (
     Traversal,
     Uplink,
 )
+from lispmob.datapath.model import Near, PathMtu
 from lispmob.wire.address import EidPrefix
 
 ETH_P_ALL = 3  # <linux/if_ether.h>
@@ -80,7 +81,9 @@ class Host:
 
     def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE", **more: Any) -> None:
         traits: dict[str, Any] = {key: ip_address(value) if key == "source" else value for key, value in more.items()}
+        never: list[str] = traits.pop("never", [])
         rlocs = tuple(ForwardingLocator(ip_address(a), priority, **traits) for priority, a in enumerate(locators, 1))
+        rlocs += tuple(ForwardingLocator(ip_address(a), 255, 0) for a in never)
         self._engine.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs))
 
     def install_range(self, *, first: str, count: int, locator: str, ways: int = 1) -> None:
@@ -105,6 +108,14 @@ class Host:
 
     def status_bits(self, *, heeds: bool = False, told: int | None = None) -> None:
         self._engine.use_status_bits(heeds=heeds, told=told)
+
+    def near(self, *, own: list[str] = [], links: list[str] = [], proxies: list[str] = []) -> None:  # noqa: B006
+        addresses = (frozenset(map(ip_address, these)) for these in (own, proxies))
+        mine, theirs = addresses
+        self._engine.set_near(Near(mine, frozenset(map(EidPrefix.parse, links)), theirs))
+
+    def check_sources(self, *, check: Any) -> None:
+        self._engine.check_sources(check)
 
     def echo_nonce(self, *, echoes: bool) -> None:
         self._engine.use_echo_nonce(echoes)
@@ -148,6 +159,12 @@ class Host:
 
     def path_mtus(self) -> dict[str, int]:
         return {str(address): mtu for address, mtu in self._engine.path_mtus().items()}
+
+    def path_mtu(self, *, local: str, locator: str, mtu_bytes: int) -> None:
+        self._engine.set_path_mtu(PathMtu(ip_address(local), ip_address(locator), 4341, mtu_bytes))
+
+    def tell_large(self, *, tells: bool) -> None:
+        self._engine.tell_large(tells)
 
     def context_switches(self) -> int:
         """Of the datapath's own threads, that is all that are not Python's: an idle datapath adds none."""

@@ -12,9 +12,11 @@
 #include "engine.h"
 
 #define PACKET 100u
+#define LONG_PACKET 4116u
 
 static int host_side;
 static bool has_vnet; /* every fourth packet is a super-packet of eight then */
+static bool is_rtr;   /* and these are two that fit no path; others come from elsewhere, to be passed on */
 static atomic_bool is_over;
 static atomic_ulong written, returned;
 
@@ -29,18 +31,20 @@ static void *write_packets(void *unused)
 {
     (void)unused;
     for (uint32_t n = 0; !atomic_load(&is_over); n++) {
-        uint8_t packet[PACKET] = {0x45, 0, 0, PACKET, 0, 0, 0x40, 0, 64, 17};
+        uint8_t packet[LONG_PACKET] = {0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17};
         bool is_super = has_vnet && n % 4 == 0;
+        size_t size = is_super && is_rtr ? LONG_PACKET : PACKET;
         lm_vnet vnet = {0};
         if (is_super)
             vnet = (lm_vnet){.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .gso_type = VIRTIO_NET_HDR_GSO_UDP_L4,
-                             .gso_size = (PACKET - 28) / 8, .csum_start = 20, .csum_offset = 6};
-        lm_put16(packet + 24, PACKET - 20);
+                             .gso_size = (uint16_t)((size - 28) / (is_rtr ? 2 : 8)), .csum_start = 20, .csum_offset = 6};
+        lm_put16(packet + 2, (uint32_t)size);
+        lm_put16(packet + 24, (uint32_t)size - 20);
         lm_put32(packet + 12, 0x0a010001u + n % 50);
         lm_put32(packet + 16, 0x0a020001u + n % 300);
         lm_put16(packet + 20, n);
         lm_ipv4_checksum_write(packet);
-        struct iovec parts[] = {{&vnet, sizeof vnet}, {packet, sizeof packet}};
+        struct iovec parts[] = {{&vnet, sizeof vnet}, {packet, size}};
         if (writev(host_side, parts + !has_vnet, 1 + has_vnet) > 0)
             atomic_fetch_add(&written, is_super ? 8 : 1);
     }
@@ -57,6 +61,33 @@ static void *read_packets(void *unused)
     return NULL;
 }
 
+/* From elsewhere, for an RTR to pass on: TCP packets with an open checksum that are longer than the path. */
+static void *send_foreign(void *data_port)
+{
+    static uint8_t datagram[8 + 4000];
+    uint8_t *packet = datagram + 8;
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)(uintptr_t)data_port),
+                             .sin_addr.s_addr = htonl(0x7f000001u)};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    for (uint32_t n = 0; fd >= 0 && !atomic_load(&is_over); n++) {
+        const uint8_t head[20] = {0x45, 0, 4000 >> 8, 4000 & 255, 0, 0, 0x40, 0, 64, 6};
+        memset(packet, 0xee, 4000);
+        memcpy(packet, head, sizeof head);
+        lm_put32(packet + 12, 0x0a090001u + n % 300);
+        lm_put32(packet + 16, 0x0a030001u + n % 300);
+        lm_ipv4_checksum_write(packet);
+        packet[32] = 0x50;
+        struct lm_inner inner;
+        if (lm_inner_parse(packet, 4000, &inner))
+            lm_put16(packet + 36, ~(uint32_t)lm_checksum(NULL, 0, lm_pseudo_sum(&inner.source, &inner.destination, 6,
+                                                                               3980)) & 0xffff);
+        (void)sendto(fd, datagram, sizeof datagram, 0, (struct sockaddr *)&to, sizeof to);
+        usleep(5);
+    }
+    close(fd);
+    return NULL;
+}
+
 static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
 {
     struct lm_prefix all = {.length = 8, .address = v4(0x0a000000u)};
@@ -64,6 +95,7 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
     struct lm_locator_spec to[2] = {
         {.address = v4(0x7f000001u), .port = port, .priority = 1, .weight = 100},
         {.address = v4(0x7f000002u), .port = n % 2 ? port : LM_PORT_DATA, .priority = 1, .weight = (uint8_t)(n % 7)}};
+    struct lm_prefix third = {.length = 16, .address = v4(0x0a030000u)};
     struct lm_prefix far = {.length = 8, .address = v4(0x0b000000u)};
     struct lm_locator_spec other = {.address = v4(0x7f000003u), .port = LM_PORT_DATA, .priority = 1};
     struct lm_uplink_spec up[2] = {
@@ -87,7 +119,8 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
         lm_engine_install(e, &all, LM_ENCAPSULATE, to, 2);
         break;
     case 3:
-        lm_engine_remove(e, &all);
+        if (!is_rtr || n % 5 == 0) /* an RTR takes data of those only whom an entry names */
+            lm_engine_remove(e, &all);
         break;
     case 4:
     case 5:
@@ -101,6 +134,8 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
         break;
     case 8:
         lm_engine_set_guard(e, &one, n % 2);
+        if (is_rtr)
+            lm_engine_install(e, &third, n % 2 ? LM_MISS : LM_ENCAPSULATE, to, 1);
         break;
     case 9:
         lm_engine_mark_move(e);
@@ -113,6 +148,8 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
         lm_engine_set_patience(e, &to[1].address, n % 3 * 1000u, 5000u, n % 4 ? &other.address : &to[1].address);
         lm_engine_set_patience(e, &other.address, n % 5 * 1000u, 5000u, &to[1].address);
         lm_engine_mtus(e, mtus, 4);
+        lm_engine_tell_large(e, n % 3);
+        lm_engine_set_mtu(e, &up[0].address, &to[1].address, LM_PORT_DATA, n % 2 ? 1300 : 0);
         break;
     default:
         lm_engine_use_status(e, n % 2, n % 3, n);
@@ -146,9 +183,10 @@ int main(int argc, char **argv)
     uint64_t end = lm_now() + (uint64_t)(argc > 1 ? strtol(argv[1], NULL, 10) : 1000) * 1000000u;
     struct lm_config config = {.key0 = 1, .key1 = 2, .is_proxy = true, .source_port_pool = 2, .pending_per_entry = 4,
                                .pending_total = 32, .pending_age_ns = 50000000u};
-    struct lm_engine *e = lm_engine_new(&config);
     int pair[2];
-    has_vnet = argc > 2;
+    has_vnet = argc > 2 && strcmp(argv[2], "plain");
+    config.is_rtr = is_rtr = argc > 3;
+    struct lm_engine *e = lm_engine_new(&config);
     if (!e || socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair))
         return 2;
     struct timeval wait = {.tv_usec = 20000};
@@ -161,15 +199,22 @@ int main(int argc, char **argv)
     if (lm_engine_open(e, pair[1]) || lm_engine_start(e))
         return 3;
     uint16_t port = (uint16_t)listening_port(e);
-    pthread_t writer, reader;
+    pthread_t writer, reader, foreigner;
     pthread_create(&writer, NULL, write_packets, NULL);
     pthread_create(&reader, NULL, read_packets, NULL);
+    if (is_rtr)
+        pthread_create(&foreigner, NULL, send_foreign, (void *)(uintptr_t)port);
     uint32_t n = 0;
-    for (; lm_now() < end; n++)
+    for (; lm_now() < end; n++) {
         change_something(e, port, n);
+        if (is_rtr)
+            usleep(1000); /* two threads that meet, and not each with the control side */
+    }
     atomic_store(&is_over, true);
     pthread_join(writer, NULL);
     pthread_join(reader, NULL);
+    if (is_rtr)
+        pthread_join(foreigner, NULL);
     lm_engine_stop(e);
     uint64_t counters[LM_COUNTER_COUNT];
     lm_engine_counters(e, counters);

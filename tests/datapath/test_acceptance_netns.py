@@ -132,6 +132,21 @@ def test_a_proxy_takes_any_destination_but_only_registered_sources() -> None:
         assert both.a("counters")["out_packets"] == 1
 
 
+def test_a_proxy_delivers_nothing_to_a_prohibited_prefix_but_for_what_is_allowed_inside() -> None:
+    with lab(role="proxy", eids=[]) as both:
+        for address in ("10.77.0.1", "10.77.1.1"):
+            both.a.ip(f"addr add {address}/32 dev lo")
+            both.a("udp_open", name=address, address=address, port=5000)
+        both.a("install", prefix="10.2.0.0/24", locators=[both.links[0].rloc("b", 4)])
+        both.a("install", prefix="10.77.0.0/16", locators=[], disposition="PROHIBIT")
+        both.a("install", prefix="10.77.1.0/24", locators=[], disposition="NATIVE")
+
+        inject(both, [PLAIN + udp(EID_B4, each) for each in ("10.77.0.1", "10.77.1.1", "10.77.0.1")])
+
+        assert len(both.a("udp_received", name="10.77.1.1", count=1)) == 1
+        assert both.a("counters")["data_denied"] == 2
+
+
 def test_ipv6_inside_needs_our_own_prefix_too() -> None:
     with lab() as both:
         inject(both, [PLAIN + udp(EID_B6, "2001:db8:1::99"), PLAIN + udp("fe80::1", "2001:db8:1::1")])

@@ -50,7 +50,7 @@ def test_no_packet_makes_the_parsers_misbehave(tmp_path: Path) -> None:
 
 @pytest.mark.netns  # loopback as uplink (SO_BINDTODEVICE) needs root, and a namespace of its own
 @pytest.mark.parametrize("sanitizers", [("-fsanitize=thread",), ("-fsanitize=address,undefined",)])
-@pytest.mark.parametrize("mode", ["", "super-packets"])
+@pytest.mark.parametrize("mode", ["", "super-packets", "super-packets rtr"])
 def test_everything_may_change_while_packets_move(tmp_path: Path, sanitizers: tuple[str, ...], mode: str) -> None:
     program = build(tmp_path, "stress_engine", *sanitizers)
 

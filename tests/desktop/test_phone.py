@@ -119,7 +119,7 @@ def test_a_modem_without_a_gateway_carries_the_phone_and_is_shown_as_what_costs(
     assert uplink(status, "wwan0")["mtu_bytes"] == MODEM_MTU
     name, _, address, priority, weight, mtu, *note = lispctl_uplinks(desk)["wwan0"]
     assert (name, address, priority, weight, mtu) == ("wwan0", MODEM_ADDRESS, "1", "100", str(MODEM_MTU))
-    assert " ".join(note) == "used, paid by the octet"
+    assert " ".join(note) == "used, metered"
     assert reaches_peer(phone)
 
 

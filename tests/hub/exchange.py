@@ -25,6 +25,7 @@ from tests.wire.pcap import read_pcap
 
 HUB = ip_address("198.51.100.1")
 KEY = Key(b"a key of the site", key_id=0, algorithm=Algorithm.HMAC_SHA_256_128)
+CLOCK = count(1)  # nodes count by the clock: whoever speaks later has the larger nonce
 CAPTURES = Path(__file__).resolve().parent.parent / "captures"
 
 
@@ -47,7 +48,7 @@ class Xtr:
 
     address: IpAddress
     key: Key = KEY
-    nonces: Iterator[int] = field(default_factory=lambda: count(1))
+    nonces: Iterator[int] = field(default_factory=lambda: CLOCK)
     xtr_id: bytes | None = None
 
     def register(self, *eids: str, rlocs: Iterable[str] | None = None, ttl_min: int = 10, **flags: object) -> Arrival:

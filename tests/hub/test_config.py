@@ -37,19 +37,21 @@ def test_the_shipped_file_explains_every_key(section: type[HubFile]) -> None:
 
 def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
     shown = [
-        "# key-id: 0", "# accept-more-specifics: no", "# proxy-reply: as-registered", "# strict-nonces: auto",
+        "# key-id: 0", "# accept-more-specifics: no", "# proxy-reply: as-registered", "# strict-nonces: yes",
+        "# max-prefixes: 16384",
         "# more-keys: []", "# listen: []", "# map-servers: []", "#   enabled: no", "#   tun: lmh0", "#   mtu: 1440",
-        "#   interfaces: []", "#   eids: []", "# state-file: /var/lib/lispmob/hub.sqlite", "#   level: info",
+        "#   interfaces: []", "#   eids: []", "#   deny: [own, 10.0.0.0/8,", "#   allow: []",
+        "# state-file: /var/lib/lispmob/hub.sqlite", "#   level: info",
         "# rtrs: []", "#   map-servers: []", "# nat-dialects: [e19]",
     ]  # fmt: skip
     text = SHIPPED.read_text()
     for line in shown:
         assert line in text, line
     uncommented = re.sub(
-        r"^(\s*)# (key-id|accept-more-specifics|proxy-reply|strict-nonces|algorithms|listen|map-servers|proxy|log"
-        r"|rtrs|rtr"
+        r"^(\s*)# (key-id|accept-more-specifics|proxy-reply|strict-nonces|max-prefixes|algorithms|listen|map-servers"
+        r"|proxy|log|rtrs|rtr"
         r"|nat-dialects|  map-servers"
-        r"|state-file|  enabled|  tun|  mtu|  interfaces|  eids|  level):",
+        r"|state-file|  enabled|  tun|  mtu|  interfaces|  eids|  deny|  allow|  level):",
         r"\1\2:",
         text,
         flags=re.MULTILINE,
@@ -90,6 +92,14 @@ def test_a_site_has_every_key_under_every_algorithm(tmp_path: Path) -> None:
         ),
         ("sites:\n- {name: a, eids: [10.0.0.0/8], key: k, algorithms: [none]}", r"algorithms\[0\]"),
         ("sites:\n- {name: a, eids: [10.0.0.0/8], key: k, key-di: 1}", r"did you mean 'key-id'"),
+        ("sites: []\nrtr: {enabled: yes, map-servers: [{address: 1.2.3.4}]}", r"rtr.map-servers\[0\].*give the key"),
+        (
+            "sites: []\nnat-dialects: [e19, lispers-net]\nrtr: {map-servers: [{address: 1.2.3.4}]}",
+            r"rtr.map-servers\[0\].*give the key",
+        ),
+        ("sites: []\nproxy: {deny: [10.0.0.1/8]}", r"proxy.deny\[0\]"),
+        ("sites: []\nproxy: {deny: [ours]}", r"proxy.deny\[0\].*, or own"),
+        ("sites: []\nproxy: {allow: ['[7]10.0.0.0/8']}", r"proxy.allow\[0\]: .* Instance-ID 0 only"),
         ("sites: []\nproxy: {enabled: yes, eids: ['[7]10.0.0.0/8']}", r"proxy.eids\[0\]: .* Instance-ID 0 only"),
     ],
 )

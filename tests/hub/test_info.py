@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address
 
+import pytest
+
 from lispmob.control.effect import SendControl
 from lispmob.hub.effect import Arrival
-from lispmob.hub.info import BURST_PER_SOURCE, InfoResponder
+from lispmob.hub.info import PROVED_BURST, REPEAT_BURST, InfoResponder
 from lispmob.hub.site import SiteTable
 from lispmob.wire.address import DistinguishedName
 from lispmob.wire.auth import Key, sign, verify
@@ -76,7 +78,63 @@ def test_a_host_name_is_answered_where_that_is_configured() -> None:
 def test_a_flood_is_answered_in_part() -> None:
     one = responder()
 
-    answers = [ask(one, sign(replace(ASKED, nonce=n), KEY)) for n in range(3 * BURST_PER_SOURCE)]
+    answers = [ask(one, sign(replace(ASKED, nonce=n), KEY)) for n in range(3 * PROVED_BURST)]
 
-    assert sum(answer is not None for answer in answers) == BURST_PER_SOURCE
-    assert one.counters["rx_rate"] == 2 * BURST_PER_SOURCE
+    assert sum(answer is not None for answer in answers) == PROVED_BURST
+    assert one.counters["rx_rate"] == 2 * PROVED_BURST
+
+
+@pytest.mark.parametrize("per_s", [3, 10, 1000])
+def test_junk_with_a_nodes_address_costs_the_node_no_answer(per_s: int) -> None:
+    one, junk = responder(), sign(ASKED, Key(b"another"))
+
+    for second in range(10):
+        for number in range(per_s):
+            assert ask(one, junk, second + number / per_s) is None
+        assert ask(one, sign(replace(ASKED, nonce=second), KEY), second + 0.999) is not None
+
+
+def test_a_recorded_question_that_is_sent_on_and_on_uses_up_nothing_but_its_own_answers() -> None:
+    one, recorded = responder(), sign(ASKED, KEY)
+
+    answers = sum(ask(one, recorded, number / 1000) is not None for number in range(10_000))
+
+    assert answers <= REPEAT_BURST + 10
+    assert ask(one, sign(replace(ASKED, nonce=8), KEY), 10.0) is not None
+
+
+def test_a_site_that_asks_on_and_on_leaves_the_answers_of_others() -> None:
+    evil_key = Key(b"evil's", algorithm=KEY.algorithm)
+    sites = SiteTable([site("10.1.0.0/16"), site("10.9.0.0/16", name="evil", key=evil_key)])
+    one = InfoResponder(sites, [RTR])
+    for number in range(5000):
+        ask(one, sign(InfoRequest(number, ip_address("10.9.0.1"), 32), evil_key), number / 5000)
+
+    assert ask(one, sign(ASKED, KEY), 1.0) is not None
+
+
+def test_without_authentication_those_who_are_registered_have_answers_of_their_own() -> None:
+    one = InfoResponder(SiteTable([]), [RTR], answers_lispers=True, is_registered=lambda address: address == NODE)
+    for number in range(5000):
+        source = ip_address(0x0B000000 + number)
+        one.on_info_request(Arrival(HELLO.encode(), source, 4342, HUB), number / 5000)
+
+    assert ask(one, HELLO.encode(), 1.0) is not None
+
+
+def test_a_64_of_ipv6_is_one_asker() -> None:
+    one = InfoResponder(SiteTable([]), [RTR6], answers_lispers=True)
+
+    answered = sum(
+        len(one.on_info_request(Arrival(HELLO.encode(), ip_address((0x20010DB8 << 96) + n), 4342, RTR6), 0.0))
+        for n in range(500)
+    )
+
+    assert 38 <= answered <= 40
+
+
+def test_a_long_question_is_not_read() -> None:
+    one = responder()
+
+    assert ask(one, sign(ASKED, KEY) + bytes(1000)) is None
+    assert one.counters["rx_limit"] == 1

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from lispmob.control.effect import SendControl
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.map_resolver import RemoteMapServer
@@ -170,7 +171,28 @@ def test_an_answer_is_never_sent_where_it_could_do_harm(rloc: str) -> None:
 def test_a_stranger_cannot_have_us_write_into_a_private_network() -> None:
     hub = plane(site("10.1.0.0/16"))
 
-    assert hub.on_datagram(ask("10.9.0.1/32", rlocs=["192.168.0.5"], source="8.8.8.8"), now=0.0) == []
+    (answer,) = hub.on_datagram(ask("10.9.0.1/32", rlocs=["192.168.0.5"], source="8.8.8.8"), now=0.0)
+
+    assert isinstance(answer, SendControl)
+    assert answer.destination == ip_address("8.8.8.8")  # where it asked from, as through a NAT
+
+
+def test_who_names_a_private_and_a_public_address_is_answered_at_the_public_one_alone() -> None:
+    hub = plane(site("10.1.0.0/16"))
+
+    (answer,) = hub.on_datagram(ask("10.9.0.1/32", rlocs=["192.168.0.5", "9.9.9.9"], source="8.8.8.8"), now=0.0)
+
+    assert isinstance(answer, SendControl)
+    assert answer.destination == ip_address("9.9.9.9")
+
+
+def test_inside_one_private_network_the_answer_goes_to_the_address_that_was_named() -> None:
+    hub = plane(site("10.1.0.0/16"))
+
+    (answer,) = hub.on_datagram(ask("10.9.0.1/32", rlocs=["192.168.0.5"], source="192.168.0.6"), now=0.0)
+
+    assert isinstance(answer, SendControl)
+    assert answer.destination == ip_address("192.168.0.5")
 
 
 @pytest.mark.parametrize("flags", [{"is_smr": True}, {"dont_map_reply": True}])
@@ -219,6 +241,107 @@ def test_what_we_sent_to_an_etr_that_is_ourselves_goes_round_no_more() -> None:
     (out,) = sent(hub.on_datagram(ask("10.1.0.1/32"), now=0.0))
 
     assert hub.on_datagram(Arrival(out.payload, HUB, 4342, HUB), now=0.0) == []
+
+
+def test_a_flood_from_forged_addresses_costs_those_who_are_registered_no_answer() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
+    answered = 0
+
+    for second in range(5):
+        for number in range(6000):
+            hub.on_datagram(
+                ask("10.9.0.1/32", itr=str(ip_address(0x0B000000 + second * 6000 + number))), second + number / 6000
+            )
+        answered += len(hub.on_datagram(ask("10.9.0.1/32", itr="203.0.113.5"), second + 0.9999))
+
+    assert answered == 5
+
+
+@pytest.mark.parametrize("per_s", [400, 900])
+def test_a_flood_with_the_address_of_one_who_is_registered_costs_him_no_answer(per_s: int) -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
+    answered = 0
+
+    for second in range(10):
+        for number in range(per_s):
+            hub.on_datagram(ask("10.9.0.1/32", itr="203.0.113.5", nonce=99), second + number / per_s)
+        answered += len(hub.on_datagram(ask("10.9.0.1/32", itr="203.0.113.5"), second + 0.9999))
+
+    assert answered == 10
+
+
+def test_a_64_of_ipv6_has_the_answers_of_one_asker() -> None:
+    hub = plane(site("10.1.0.0/16"))
+
+    answered = sum(
+        len(hub.on_datagram(ask("10.9.0.1/32", itr=str(ip_address((0x20010DB8 << 96) + number))), now=0.0))
+        for number in range(500)
+    )
+
+    assert answered == 100
+
+
+def test_the_hub_is_no_mirror_towards_one_who_did_not_ask() -> None:
+    hub, octets = plane(site("10.1.0.0/16")), 0
+
+    for number in range(20_000):
+        asker = str(ip_address(0x0B000000 + number % 5000))
+        octets += sum(
+            len(one.payload)
+            for one in sent(hub.on_datagram(ask("10.9.0.1/32", itr="192.0.2.9", source=asker), number / 2000))
+        )
+
+    assert octets <= (20 + 10 * 5 + 1) * 60
+
+
+@pytest.mark.parametrize("is_registered", [True, False])
+def test_large_answers_to_small_questions_have_an_end(is_registered: bool) -> None:
+    hub, victim = plane(site("10.1.0.0/16")), "192.0.2.9"
+    many = [f"203.0.113.{number}" for number in range(1, 33)]
+    for number in range(8):
+        hub.on_datagram(xtr("203.0.113.5").register(f"10.1.0.{number}/32", rlocs=many), now=0.0)
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.0/24", rlocs=many), now=0.0)
+    if is_registered:
+        hub.on_datagram(xtr(victim).register("10.1.1.1/32"), now=0.0)
+
+    asked = answered = 0
+    for number in range(5000):
+        question = ask("10.1.0.0/32", itr=victim)
+        asked += len(question.payload)
+        answered += sum(len(one.payload) for one in sent(hub.on_datagram(question, number / 500)))
+
+    assert answered - asked <= 60_000 + 10 * 10_000 + 4000
+
+
+def test_questions_passed_on_to_one_etr_have_an_end_and_strangers_leave_some_to_others() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32", proxy_map_reply=False), now=0.0)
+    hub.on_datagram(xtr("203.0.113.6").register("10.1.0.2/32"), now=0.0)
+
+    passed_on = sum(
+        len(hub.on_datagram(ask("10.1.0.1/32", itr=str(ip_address(0x0B000000 + number))), number / 1000))
+        for number in range(2000)
+    )
+
+    assert passed_on <= 200 + 2 * 100 + 1
+    assert len(hub.on_datagram(ask("10.1.0.1/32", itr="203.0.113.6"), 2.0)) == 1
+
+
+def test_the_answer_goes_whence_it_was_asked_when_that_is_an_itr_rloc() -> None:
+    hub = plane(site("10.1.0.0/16"))
+
+    (out,) = sent(hub.on_datagram(ask("10.9.0.1/32", rlocs=["203.0.113.8", "203.0.113.7"], source="203.0.113.7"), 0.0))
+
+    assert str(out.destination) == "203.0.113.7"
+
+
+def test_a_question_too_long_for_one_is_not_read() -> None:
+    hub, question = plane(site("10.1.0.0/16")), ask("10.1.0.1/32")
+
+    assert hub.on_datagram(replace(question, payload=question.payload + bytes(2000)), 0.0) == []
+    assert hub.counters["rx_limit"] == 1
 
 
 def without_inner_checksum(asked: Arrival) -> Arrival:

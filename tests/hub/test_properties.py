@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from lispmob.control.effect import InstallMapping
 from lispmob.errors import MalformedMessage
 from lispmob.hub.effect import Arrival, RegistrationChanged
+from lispmob.hub.ordered_prefixes import OrderedPrefixTable
 from lispmob.hub.proxy import Proxy, ProxyEffect
-from lispmob.hub.site import SiteTable, widest_hole
+from lispmob.hub.site import SiteTable
 from lispmob.hub.traversal import PlaneEffect
 from lispmob.wire.address import EidPrefix
 from tests.hub.exchange import HUB, ask, eid, plane, reply_in, rlocs_of, site, xtr
@@ -47,7 +48,7 @@ addresses = st.builds(IPv4Address, st.integers(0, 2**32 - 1))
 def test_an_answer_is_the_last_thing_registered_that_is_still_alive(done: list[Step]) -> None:
     hub, nodes, now = (
         plane(site("10.1.0.0/16", "10.2.0.0/16")),
-        {node: xtr(node, nonces=count(n << 40)) for n, node in enumerate(NODES)},
+        {node: xtr(node) for node in NODES},
         0.0,
     )
     alive: dict[str, tuple[str, float]] = {}
@@ -90,10 +91,12 @@ def test_there_is_a_timer_exactly_as_long_as_there_is_a_registration(done: list[
 
 @given(addresses, st.lists(prefixes, max_size=20))
 def test_a_hole_overlaps_nothing_and_no_wider_one_would_do(address: IPv4Address, taken: list[EidPrefix]) -> None:
+    table: OrderedPrefixTable[None] = OrderedPrefixTable()
+    for prefix in taken:
+        table.insert(prefix, None)
     taken = [prefix for prefix in taken if not prefix.contains(address)]
-    everything = eid("0.0.0.0/0")
 
-    hole = widest_hole(address, everything, taken)
+    hole = table.gap(address, eid("0.0.0.0/0"))
 
     assert hole.contains(address)
     assert not any(hole.network.overlaps(ip_network(str(prefix.network))) for prefix in taken)

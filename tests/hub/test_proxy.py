@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address
 
-from lispmob.control.effect import InstallMapping, RemoveMapping, UsableLocator
+import pytest
+
+from lispmob.control.effect import DispositionName, InstallMapping, RemoveMapping, UsableLocator
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.nat_binding import Binding
 from lispmob.hub.proxy import Proxy
+from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import Locator, MappingRecord
 from tests.hub.exchange import HUB, eid
 
@@ -117,3 +120,60 @@ def test_a_node_that_came_out_of_its_nat_is_reached_directly_whatever_the_relay_
     assert proxy.on_registration(registered(Locator(WIFI, 1, 9))) == [
         InstallMapping(LAPTOP, "ENCAPSULATE", (UsableLocator(WIFI, 1, 9),))
     ]
+
+
+@pytest.mark.parametrize(
+    "rloc",
+    ["127.0.0.1", "224.0.0.5", "169.254.169.254", "255.255.255.255", "240.0.0.1", "0.1.2.3", "10.0.0.7", "192.168.0.1",
+     "::1", "ff02::1", "fe80::1", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::a00:1", "fd00::1"],
+)  # fmt: skip
+def test_nothing_is_sent_to_an_address_that_is_no_peers(rloc: str) -> None:
+    proxy = started(str(HUB), "2001:db8::1")
+
+    assert proxy.on_registration(registered(Locator(ip_address(rloc)))) == [InstallMapping(LAPTOP, "DROP")]
+    assert proxy.on_learned(LAPTOP, MappingRecord.of(LAPTOP, [Locator(ip_address(rloc))])) == []
+
+
+def test_a_hub_in_a_private_network_reaches_the_nodes_there() -> None:
+    proxy = started("10.0.0.1")
+
+    (entry,) = proxy.on_registration(registered(Locator(ip_address("10.0.0.7"))))
+
+    assert entry == InstallMapping(LAPTOP, "ENCAPSULATE", (UsableLocator(ip_address("10.0.0.7"), 1, 100),))
+
+
+def guarded() -> tuple[Proxy, dict[EidPrefix, DispositionName]]:
+    proxy = Proxy([SITE], denied=[eid("10.0.0.0/8"), eid("fc00::/7")], allowed=[eid("10.7.0.0/16")])
+    table = {one.prefix: one.disposition for one in proxy.on_start() if isinstance(one, InstallMapping)}
+    return proxy, table
+
+
+def test_what_is_denied_and_what_is_allowed_inside_of_it_have_entries() -> None:
+    _, table = guarded()
+
+    assert table == {
+        SITE: "DROP",
+        eid("10.0.0.0/8"): "PROHIBIT",
+        eid("fc00::/7"): "PROHIBIT",
+        eid("10.7.0.0/16"): "NATIVE",
+    }
+
+
+def test_eids_inside_of_what_is_denied_are_reached() -> None:
+    proxy, _ = guarded()
+    proxy.on_addresses([HUB])
+
+    (entry,) = proxy.on_registration(registered(Locator(WIFI)))
+
+    assert isinstance(entry, InstallMapping)
+    assert (entry.prefix, entry.disposition) == (LAPTOP, "ENCAPSULATE")
+
+
+def test_the_hubs_own_networks_are_denied_as_they_come_and_go() -> None:
+    proxy, _ = guarded()
+    rack, docker = eid("198.51.100.0/24"), eid("172.17.0.0/16")
+
+    assert proxy.on_networks([rack]) == [InstallMapping(rack, "PROHIBIT")]
+    assert set(proxy.on_networks([docker])) == {RemoveMapping(rack), InstallMapping(docker, "PROHIBIT")}
+    assert proxy.on_networks([docker]) == []
+    assert proxy.on_networks([SITE]) == [RemoveMapping(docker)]

@@ -7,15 +7,18 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from itertools import count
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.control.effect import SendControl
+from lispmob.control.size_probe import ControlProbe, everything
 from lispmob.hub.effect import Arrival
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer
-from lispmob.hub.rtr import PENDING_PER_SOURCE, PENDING_S, MapServerLink, Rtr
-from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, RtrEffect, SendFromRelayPort, Stranger
+from lispmob.hub.rtr import MapServerLink, Rtr, RtrPlaneEffect
+from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
+from lispmob.hub.rtr_pending import PENDING_LIMIT, PENDING_S, PER_NETWORK, Pending, PendingRegisters
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign
 from lispmob.wire.data_header import split_data_packet
@@ -52,17 +55,18 @@ class Scene:
         listed: Iterable[tuple[IpAddress, int, int]] = (),
         ttl_min: int = 10,
         key: Key = KEY,
+        eid: EidPrefix = EID,
         **changes: object,
     ) -> Arrival:
         locators = [Locator(RTR)] + [Locator(ip, p, w, is_local=True, is_reachable=False) for ip, p, w in listed]
-        record = MappingRecord.of(EID, locators, ttl_min=ttl_min, is_authoritative=True)
+        record = MappingRecord.of(eid, locators, ttl_min=ttl_min, is_authoritative=True)
         nonce = next(iter(self.nonces))
         message = MapRegister(nonce, (record,), proxy_map_reply=True, want_map_notify=True, xtr_id=XTR_ID)
         message = replace(message, **changes)  # type: ignore[arg-type]
         ecm = EncapsulatedControl(private, 4342, HUB, 4342, sign(message, key), to_rtr=True)
         return Arrival(ecm.encode(), *public, RTR)
 
-    def at_rtr(self, arrival: Arrival, now: float = 0.0) -> list[RtrEffect]:
+    def at_rtr(self, arrival: Arrival, now: float = 0.0) -> list[RtrPlaneEffect]:
         return self.rtr.on_encapsulated_control(arrival, EncapsulatedControl.decode(arrival.payload), now)
 
     def at_server(self, sent: SendControl, now: float = 0.0) -> SendControl:
@@ -70,21 +74,42 @@ class Scene:
         effects = self.server.on_encapsulated_register(arrival, EncapsulatedControl.decode(sent.payload), now)
         return next(effect for effect in effects if isinstance(effect, SendControl))
 
-    def all_the_way(self, arrival: Arrival, now: float = 0.0) -> list[RtrEffect]:
+    def all_the_way(self, arrival: Arrival, now: float = 0.0) -> list[RtrPlaneEffect]:
         (onward,) = self.at_rtr(arrival, now)
         assert isinstance(onward, SendControl)
         back = self.at_server(onward, now)
         return self.at_rtr(Arrival(back.payload, HUB, 4342, RTR), now)
 
-    def places(self) -> list[tuple[str, int, int, int]]:
-        found = self.rtr.entries.get(EID)
+    def is_asked(self, effects: Iterable[RtrPlaneEffect], address: IpAddress, port: int) -> bool:
+        """True when whoever is at this place is told to register again."""
+        for effect in effects:
+            if isinstance(effect, SendControl) and effect.payload[0] >> 4 == 0:
+                message = parse_ip_udp(split_data_packet(effect.payload)[1]).payload
+                if message[0] >> 4 == 1 and (effect.destination, effect.port, effect.source) == (address, port, RTR):
+                    return MapRequest.decode(message).is_smr
+        return False
+
+    def places(self, prefix: EidPrefix = EID) -> list[tuple[str, int, int, int]]:
+        found = self.rtr.entries.get(prefix)
         return [(str(one.address), one.port, one.priority, one.weight) for one in (found.usable() if found else ())]
+
+
+def scene_message() -> EncapsulatedControl:
+    """A register that nobody has the key of, in an ECM."""
+    return EncapsulatedControl.decode(Scene().register(key=Key(b"nobody's")).payload)
+
+
+def junk(like: EncapsulatedControl, nonce: int, source: tuple[IpAddress, int]) -> Arrival:
+    message = like.message[:4] + (nonce + (1 << 60)).to_bytes(8) + like.message[12:]
+    return Arrival(replace(like, message=message).encode(), *source, RTR)
 
 
 def test_a_register_is_passed_on_and_its_answer_comes_back_in_the_data_plane() -> None:
     scene = Scene()
 
-    install, _, answer = scene.all_the_way(scene.register())
+    install, _, alive, answer = scene.all_the_way(scene.register())
+
+    assert alive == WayAlive(EID, NAT, 20001)
 
     assert isinstance(install, InstallRelay)
     assert [(one.address, one.port, one.source_port) for one in install.bindings] == [(NAT, 20001, 4342)]
@@ -112,16 +137,127 @@ def test_the_same_register_again_tells_the_datapath_nothing_new() -> None:
 
     effects = scene.all_the_way(scene.register(), now=20.0)
 
-    assert [type(effect) for effect in effects] == [SendControl]
+    assert [type(effect) for effect in effects] == [WayAlive, SendControl]
 
 
-def test_a_new_translated_port_replaces_the_old_one() -> None:
+@pytest.mark.parametrize("place", [(OTHER_NAT, 30000), (NAT, 30000)])
+def test_a_new_place_replaces_the_old_one_once_it_has_answered(place: tuple[IpAddress, int]) -> None:
     scene = Scene()
     scene.all_the_way(scene.register())
 
-    scene.all_the_way(scene.register(public=(OTHER_NAT, 30000)), now=20.0)
+    assert scene.is_asked(scene.all_the_way(scene.register(public=place), now=20.0), *place)
+    assert scene.places() == [(str(NAT), 20001, 1, 100)]
+    effects = scene.all_the_way(scene.register(public=place), now=20.05)
+
+    assert scene.places() == [(str(place[0]), place[1], 1, 100)]
+    assert [effect.bindings[0].port for effect in effects if isinstance(effect, InstallRelay)] == [place[1]]
+
+
+def test_registers_of_one_burst_are_no_answer() -> None:
+    scene, second = Scene(), eid("10.1.0.2/32")
+    for prefix in (EID, second):
+        scene.all_the_way(scene.register(eid=prefix))
+
+    for prefix in (EID, second):
+        scene.all_the_way(scene.register(public=(OTHER_NAT, 30000), eid=prefix), now=20.0)
+
+    assert scene.places() == [(str(NAT), 20001, 1, 100)]
+
+
+def test_the_answer_for_one_eid_moves_all_that_have_registered_from_there() -> None:
+    scene, second = Scene(), eid("10.1.0.2/32")
+    for public in ((NAT, 20001), (OTHER_NAT, 30000)):
+        for prefix in (EID, second):
+            scene.all_the_way(scene.register(public=public, eid=prefix))
+
+    scene.all_the_way(scene.register(public=(OTHER_NAT, 30000), eid=second))
 
     assert scene.places() == [(str(OTHER_NAT), 30000, 1, 100)]
+    assert scene.places(second) == [(str(OTHER_NAT), 30000, 1, 100)]
+
+
+def test_an_uplink_that_speaks_from_its_old_place_again_has_not_moved() -> None:
+    scene = Scene()
+    scene.all_the_way(scene.register())
+    scene.all_the_way(scene.register(public=(OTHER_NAT, 30000)), now=20.0)
+
+    scene.all_the_way(scene.register(), now=21.0)
+    scene.all_the_way(scene.register(public=(OTHER_NAT, 30000)), now=40.0)
+
+    assert scene.places() == [(str(NAT), 20001, 1, 100)]
+
+
+def test_a_third_place_begins_anew() -> None:
+    scene = Scene()
+    scene.all_the_way(scene.register())
+
+    for port in (30000, 30001, 30002):
+        scene.all_the_way(scene.register(public=(OTHER_NAT, port)))
+
+    assert scene.places() == [(str(NAT), 20001, 1, 100)]
+
+
+def test_a_new_place_is_asked_again_and_not_for_ever() -> None:
+    scene = Scene()
+    scene.all_the_way(scene.register())
+    scene.all_the_way(scene.register(public=(OTHER_NAT, 30000), ttl_min=60), now=20.0)
+
+    asked = [at for at in (20.4, 21.0, 22.0, 23.0, 40.0, 80.0, 200.0) if scene.rtr.on_timer(at)]
+
+    assert asked == [20.4, 21.0, 22.0]
+    assert scene.places() == [(str(NAT), 20001, 1, 100)]
+    assert len(scene.rtr._moves) == 0
+
+
+def test_the_same_register_from_the_old_place_shows_that_the_first_was_a_copy() -> None:
+    scene = Scene()
+    scene.all_the_way(scene.register())
+
+    for now in (20.0, 20.3, 20.9):  # the node hears nothing, tries again, and is copied again
+        original = scene.register()
+        scene.all_the_way(Arrival(original.payload, OTHER_NAT, 4341, RTR), now)
+        scene.at_rtr(original, now + 0.01)
+
+    assert scene.places() == [(str(NAT), 20001, 1, 100)]
+    assert scene.rtr.counters["rx_copied_register"] == 3
+
+
+def test_a_copier_that_was_confirmed_is_put_out_again_when_the_original_comes() -> None:
+    scene = Scene()
+    scene.all_the_way(scene.register())
+    first, second = scene.register(), scene.register()
+
+    for original in (first, second):
+        scene.all_the_way(Arrival(original.payload, OTHER_NAT, 4341, RTR), now=20.0)
+    assert scene.places() == [(str(OTHER_NAT), 4341, 1, 100)]
+    scene.at_rtr(second, now=20.03)
+
+    assert scene.places() == [(str(NAT), 20001, 1, 100)]
+
+
+@pytest.mark.parametrize("inner", [WIFI, ip_address("192.168.66.66")])
+def test_of_two_who_send_the_same_register_the_first_is_its_sender(inner: IpAddress) -> None:
+    scene = Scene()
+    original = scene.register()
+    ecm = replace(EncapsulatedControl.decode(original.payload), source=inner)
+
+    (onward,) = scene.at_rtr(original)
+    assert scene.at_rtr(Arrival(ecm.encode(), OTHER_NAT, 4341, RTR)) == []
+    assert isinstance(onward, SendControl)
+    scene.at_rtr(Arrival(scene.at_server(onward).payload, HUB, 4342, RTR))
+
+    assert scene.places() == [(str(NAT), 20001, 1, 100)]
+    assert scene.rtr.counters["rx_pending"] == 1
+
+
+def test_a_private_rloc_that_the_node_does_not_list_is_not_its_own() -> None:
+    scene = Scene()
+    ecm = EncapsulatedControl.decode(scene.register(listed=[(WIFI, 1, 100)]).payload)
+    bent = replace(ecm, source=ip_address("192.168.66.66"))
+
+    scene.all_the_way(Arrival(bent.encode(), OTHER_NAT, 4341, RTR))
+
+    assert scene.places() == []
 
 
 def test_two_uplinks_share_by_the_priority_and_weight_that_the_register_names() -> None:
@@ -229,14 +365,65 @@ def test_a_map_notify_that_nobody_waits_for_is_dropped() -> None:
     assert scene.rtr.counters["rx_nonce"] == 1
 
 
-def test_a_flood_of_registers_from_one_address_stays_bounded() -> None:
-    scene = Scene()
+def test_a_flood_of_registers_stays_bounded() -> None:
+    scene, message = Scene(), scene_message()
 
-    for _ in range(3 * PENDING_PER_SOURCE):
-        scene.at_rtr(scene.register())
+    for number in range(3 * PENDING_LIMIT):
+        source = ip_address(0x0B000000 + number)
+        scene.at_rtr(junk(message, number, (source, 4341)), number / 1000)
 
-    assert scene.rtr.counters["rx_relayed_register"] == PENDING_PER_SOURCE
-    assert scene.at_rtr(scene.register(public=(OTHER_NAT, 1))) != []
+    assert len(scene.rtr._pending) <= PENDING_LIMIT
+
+
+@pytest.mark.parametrize("port", [None, 20001])
+@pytest.mark.parametrize("per_s", [7, 100, 1000])
+def test_junk_with_the_address_of_a_nat_keeps_nobody_behind_it_out(per_s: int, port: int | None) -> None:
+    scene, message = Scene(), scene_message()
+    done = 0
+
+    for second in range(20):
+        for number in range(per_s):
+            source = (NAT, port or 1024 + (second * per_s + number) % 60000)
+            scene.at_rtr(junk(message, second * per_s + number, source), second + number / per_s)
+        now = second + 0.999
+        (onward,) = scene.at_rtr(scene.register(), now)
+        assert isinstance(onward, SendControl)
+        back = scene.at_server(onward, now)
+        for number in range(per_s // 20):  # the Map-Server is 50 ms away
+            scene.at_rtr(junk(message, 10**9 + second * per_s + number, (NAT, port or 1024 + number)), now)
+        done += len(scene.at_rtr(Arrival(back.payload, HUB, 4342, RTR), now + 0.05))
+
+    assert done == 4 + 19 * 2
+    assert scene.places() == [(str(NAT), 20001, 1, 100)]
+
+
+def test_a_64_of_ipv6_is_one_network() -> None:
+    pending = PendingRegisters()
+    for number in range(5000):
+        address = ip_address((0x20010DB8 << 96) + number)
+        pending.put((XTR_ID, number), Pending(b"", WIFI, address, 4341, RTR, HUB, 0.0), 0.0)
+    other = ip_address("2001:db8:0:1::1")
+
+    assert len(pending) == PER_NETWORK
+    assert pending.put((XTR_ID, 5001), Pending(b"", WIFI, other, 4341, RTR, HUB, 0.0), 0.0)
+    assert len(pending) == PER_NETWORK + 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(1, 3), st.integers(0, 20)), max_size=60))
+def test_what_is_pending_is_counted_right(steps: list[tuple[int, int, int, int]]) -> None:
+    pending, now = PendingRegisters(), 0.0
+    for nonce, address, port, pause_s in steps:
+        now += pause_s / 4
+        source = ip_address(0x0B000000 + address)
+        pending.put((XTR_ID, nonce), Pending(b"", WIFI, source, port, RTR, HUB, now), now)
+        if nonce == 5:
+            for key, _ in pending.find(nonce, WIFI, HUB, now):
+                pending.take(key)
+    pending.find(0, WIFI, HUB, now + 100.0)
+
+    assert len(pending) == 0
+    assert not pending.awaits(0)
+    assert pending._groups == {}
 
 
 def test_an_unknown_rtr_may_not_relay() -> None:
@@ -250,18 +437,18 @@ def test_an_unknown_rtr_may_not_relay() -> None:
     assert scene.server.counters["rx_policy"] == 1
 
 
-def test_a_probe_is_answered_for_whatever_eid_it_names() -> None:
+def test_a_probe_is_answered_whatever_eid_it_names_and_with_authority_for_none() -> None:
     scene = Scene()
     everything = EidRecord.of(EidPrefix.parse("0.0.0.0/0"))
     request = MapRequest(5, None, (WIFI,), (everything,), is_probe=True)
 
-    (sent,) = scene.rtr.on_probe(Arrival(request.encode(), NAT, 20001, RTR), request)
+    (sent,) = scene.rtr.on_probe(Arrival(request.encode(), NAT, 20001, RTR), 0.0)
 
     assert isinstance(sent, SendControl)
     assert (sent.destination, sent.port) == (NAT, 20001)
     (record,) = MapReply.decode(sent.payload).records
     assert [(one.address, one.is_probed) for one in record.locators] == [(RTR, True)]
-    assert record.is_authoritative
+    assert not record.is_authoritative
 
 
 def test_data_from_an_unknown_place_has_its_node_told_the_way_it_came_and_seldom() -> None:
@@ -301,3 +488,23 @@ def test_any_ecm_contents_are_counted_and_dropped(payload: bytes) -> None:
 
     assert all(isinstance(effect, SendControl) for effect in effects)
     assert scene.places() == []
+
+
+@pytest.mark.parametrize("size", [1280, 1500, 9000])
+def test_a_probe_that_is_as_long_as_a_full_packet_is_answered_shortly(size: int) -> None:
+    scene = Scene()
+    probe = ControlProbe(everything(4), WIFI, RTR).packet(5, size)
+
+    (sent,) = scene.rtr.on_probe(Arrival(probe.payload, NAT, 20001, RTR), 0.0)
+
+    assert isinstance(sent, SendControl)
+    assert MapReply.decode(sent.payload).nonce == 5
+    assert len(sent.payload) < 100
+
+
+def test_a_long_probe_that_is_not_padded_with_zeros_is_not_even_read() -> None:
+    scene = Scene()
+    probe = ControlProbe(everything(4), WIFI, RTR).packet(5, 1500).payload
+
+    assert scene.rtr.on_probe(Arrival(probe[:-1] + b"x", NAT, 20001, RTR), 0.0) == []
+    assert scene.rtr.counters["rx_limit"] == 1

@@ -16,7 +16,15 @@ from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.proxy import Proxy
 from lispmob.hub.rtr import MapServerLink
 from lispmob.hub.rtr_effect import InData, InstallRelay, RemoveRelay, SendFromRelayPort
-from lispmob.hub.rtr_lispers import BURST_PER_SOURCE, ENTRY_LIMIT, LIFETIME_S, PLACES_PER_ADDRESS, NatCache
+from lispmob.hub.rtr_lispers import (
+    ANSWERS_EACH,
+    ANSWERS_STRANGERS,
+    LIFETIME_S,
+    STRANGERS_LIMIT,
+    STRANGERS_PER_NETWORK,
+    NatCache,
+)
+from lispmob.hub.rtr_named import PREFIXES_PER_PLACE, NamedNodes
 from lispmob.hub.traversal import PlaneEffect, TraversalPolicy
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import sign
@@ -28,6 +36,7 @@ from lispmob.wire.lcaf_types import AfiList
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.named_locator import Place
 from lispmob.wire.record import Locator, MappingRecord
 from tests.hub.exchange import HUB, KEY, eid, site
 
@@ -210,23 +219,47 @@ def test_any_octets_in_a_data_packet_are_answered_or_counted(payload: bytes) -> 
 
 def test_a_flood_of_names_from_one_address_is_answered_in_part_and_remembered_in_part() -> None:
     cache, now = NatCache(), 0.0
-    for number in range(2 * BURST_PER_SOURCE):
+    for number in range(2 * ANSWERS_EACH.burst):
         cache.on_punch(request(b"host-%d" % number), packet(b""), now)
-    assert (len(cache), cache.counters["rx_rate"]) == (BURST_PER_SOURCE, BURST_PER_SOURCE)
+    assert (len(cache), cache.counters["rx_rate"]) == (ANSWERS_EACH.burst, ANSWERS_EACH.burst)
 
-    for number in range(2 * PLACES_PER_ADDRESS):
-        now += 0.01
-        for burst in range(2):
-            cache.on_punch(request(b"host-%d-%d" % (number, burst)), packet(b""), now)
-    assert len(cache) <= PLACES_PER_ADDRESS
+    for number in range(2 * STRANGERS_PER_NETWORK):
+        now += 0.2
+        cache.on_punch(request(b"host-%d" % number), packet(b""), now)
+    assert len(cache) <= STRANGERS_PER_NETWORK
 
 
 def test_the_places_of_a_flood_from_everywhere_are_bounded() -> None:
     cache = NatCache()
-    for number in range(ENTRY_LIMIT + 10):
-        cache.on_punch(request(), packet(b"", address=ip_address(0x0B000000 + number)), 0.0)
+    for number in range(STRANGERS_LIMIT + 10):
+        now = number / ANSWERS_STRANGERS.per_s
+        cache.on_punch(request(), packet(b"", address=ip_address(0x0B000000 + number)), now)
 
-    assert len(cache) == ENTRY_LIMIT
+    assert len(cache) == STRANGERS_LIMIT
+
+
+def test_a_flood_of_places_puts_out_none_that_a_registration_names() -> None:
+    cache, named = NatCache(), Place(NAT, b"laptop")
+    cache.on_punch(request(b"laptop"), packet(b""), 0.0, is_known=named.__eq__)
+
+    for number in range(STRANGERS_LIMIT + 10):
+        source = NAT if number % 2 else ip_address(0x0B000000 + number)
+        cache.on_punch(request(b"host-%d" % number), packet(b"", address=source), number / 1e6)
+        if number % 100 == 0:
+            now = 60.0 * number / STRANGERS_LIMIT
+            assert cache.on_punch(request(b"laptop"), packet(b""), now, is_known=named.__eq__)[1]
+
+    assert named in cache._seen
+
+
+def test_a_place_that_many_prefixes_name_moves_no_more_than_a_few_of_them() -> None:
+    nodes = NamedNodes()
+
+    for number in range(200):
+        prefix = eid(f"10.1.2.{number}/32")
+        nodes.on_record(prefix, MappingRecord.of(prefix, (named(NAT, HOST + b"@tp-9"),), ttl_min=10), 0.0)
+
+    assert len(nodes.on_punch(request(), packet(b""), 0.0)) == 2 * PREFIXES_PER_PLACE + 1
 
 
 def test_an_rtr_asks_a_map_server_elsewhere_and_forwards_by_what_it_is_shown() -> None:
@@ -268,3 +301,13 @@ def test_a_proxy_that_is_no_rtr_sends_to_the_rtrs() -> None:
 
 def test_an_rtr_with_its_map_server_elsewhere_asks_for_what_it_does_not_know() -> None:
     assert Proxy([EID], asks_elsewhere=True).on_start() == [InstallMapping(EID, "MISS")]
+
+
+def test_where_the_dialect_is_not_spoken_a_punch_is_neither_answered_nor_remembered() -> None:
+    plane = ControlPlane([site("10.1.0.0/16")], traversal=TraversalPolicy(is_rtr=True), new_nonce=count(1).__next__)
+
+    for number in range(3):
+        assert punch(plane, b"host-%d" % number) == []
+
+    assert len(plane.traversal.named.cache) == 0
+    assert plane.counters["rx_policy"] == 3

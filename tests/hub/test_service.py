@@ -88,7 +88,7 @@ def test_it_registers_answers_and_remembers_over_a_restart(namespace: Namespace,
     config = write_config(tmp_path)
 
     with running(namespace, config):
-        assert register(namespace).nonce == 1
+        assert register(namespace).records[0].eid_prefix == eid("10.1.0.1/32")
         assert look_up(namespace) == [NODE]
     with running(namespace, config):
         assert look_up(namespace) == [NODE]
@@ -108,6 +108,25 @@ def test_a_kill_loses_nothing_that_was_there_for_some_seconds(namespace: Namespa
         process.wait(10)
 
     with running(namespace, config):
+        assert look_up(namespace) == [NODE]
+
+
+def test_a_register_that_was_recorded_is_refused_after_a_kill_too(namespace: Namespace, tmp_path: Path) -> None:
+    config, node = write_config(tmp_path), xtr(NODE)
+    recorded, newer = node.register("10.1.0.1/32", rlocs=["192.0.2.9"]).payload, node.register("10.1.0.1/32").payload
+    with running(namespace, config) as process, node_socket(namespace) as sender:
+        for payload in (recorded, newer):
+            sender.sendto(payload, (HUB, 4342))
+            sender.recv(2000)
+        deadline = time.monotonic() + 10
+        while NODE not in namespace.run(*LISPHUB, "-c", str(config), "--show"):
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+
+    with running(namespace, config) as process, node_socket(namespace) as sender:
+        sender.sendto(recorded, (HUB, 4342))
+        wait_for(process, "needs 'strict-nonces: auto' in its site")
         assert look_up(namespace) == [NODE]
 
 
@@ -151,7 +170,7 @@ def test_without_a_writable_state_file_it_works_and_says_so(namespace: Namespace
         try:
             wait_for(process, "registrations will not survive a restart")
             wait_for(process, "ready")
-            assert register(namespace).nonce == 1
+            assert register(namespace).records[0].eid_prefix == eid("10.1.0.1/32")
         finally:
             process.terminate()
 
@@ -199,7 +218,9 @@ def street(namespaces: NamespaceSet) -> NamespaceSet:
 
 
 def test_the_proxy_carries_packets_between_a_node_and_the_world(street: NamespaceSet, tmp_path: Path) -> None:
-    config = write_config(tmp_path, "proxy: {enabled: yes, tun: lmh0, interfaces: [eth0]}")
+    config = write_config(
+        tmp_path, "proxy: {enabled: yes, tun: lmh0, interfaces: [eth0], allow: [192.0.2.5], deny: [own, 10.0.0.0/8]}"
+    )
     node_eid, world, rloc, hub = map(ip_address, ("10.1.0.1", "192.0.2.5", "203.0.113.5", "203.0.113.1"))
     with (
         running(street["hub"], config),
@@ -220,6 +241,35 @@ def test_the_proxy_carries_packets_between_a_node_and_the_world(street: Namespac
     assert sender[0] == str(hub)
     assert (inner.source, inner.destination, inner.payload) == (world, node_eid, b"ping")
     assert (payload, source) == (b"pong", (str(node_eid), 9000))
+
+
+def test_nodes_reach_neither_the_hub_itself_nor_its_networks_through_it(street: NamespaceSet, tmp_path: Path) -> None:
+    config = write_config(tmp_path, "proxy: {enabled: yes, tun: lmh0, interfaces: [eth0]}")
+    node_eid, rloc, hub = map(ip_address, ("10.1.0.1", "203.0.113.5", "203.0.113.1"))
+    with (
+        running(street["hub"], config) as process,
+        node_socket(street["node"], str(rloc)) as control,
+        node_socket(street["node"], str(rloc), 4341) as data,
+        node_socket(street["world"], "192.0.2.5", 7000) as neighbour,
+        node_socket(street["hub"], "192.0.2.1", 7000) as itself,
+    ):
+        control.sendto(xtr(str(rloc)).register("10.1.0.1/32").payload, (str(hub), 4342))
+        MapNotify.decode(control.recv(2000))
+        for denied in ("192.0.2.5", "192.0.2.1", "192.168.0.1"):
+            packet = UdpPacket(node_eid, 9000, ip_address(denied), 7000, b"hello", 64)
+            data.sendto(DataHeader().encode() + packet.encode(), (str(hub), 4341))
+
+        deadline = time.monotonic() + 10
+        said = ""
+        while "data_denied=3" not in said and time.monotonic() < deadline:
+            process.send_signal(signal.SIGUSR1)
+            assert process.stderr is not None
+            said = process.stderr.readline()
+        assert "data_denied=3" in said
+        for host in (neighbour, itself):
+            host.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                host.recv(2000)
 
 
 def test_the_proxys_device_and_routes_are_gone_after_a_kill(street: NamespaceSet, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,3 +173,50 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None
 
     with pytest.raises(LispError, match=str(path)):
         Store(path, Time().clock).open()
+
+
+def test_a_count_outlives_the_hub_by_any_time(tmp_path: Path) -> None:
+    time, path, node = Time(), tmp_path / "hub.sqlite", xtr("203.0.113.5")
+    hub, one = plane(site("10.1.0.0/16")), store(path, time)
+    old = node.register(LAPTOP)
+    hub.on_datagram(old, now=time.monotonic_s)
+    save_all(hub, one)
+    one.close()
+
+    time.monotonic_s, time.wall_s = 5.0, time.wall_s + 365 * 86400
+    again = restarted(path, time)
+    again.on_datagram(old, now=time.monotonic_s)
+
+    assert again.counters["rx_replay"] == 1
+
+
+@pytest.mark.parametrize("nonce", [0, 2**63, 2**64 - 1])
+def test_nonces_of_all_sizes_come_back_as_they_were(tmp_path: Path, nonce: int) -> None:
+    time, path, node = Time(), tmp_path / "hub.sqlite", xtr("203.0.113.5")
+    hub, one = plane(site("10.1.0.0/16")), store(path, time)
+    hub.on_datagram(node.register(LAPTOP, nonce=nonce), now=time.monotonic_s)
+    save_all(hub, one)
+
+    assert [count.nonce for _, count in one.load()[1]] == [nonce]
+    one.close()
+
+
+def test_the_nonces_of_a_file_of_version_1_still_count(tmp_path: Path) -> None:
+    time, path, node = Time(), tmp_path / "hub.sqlite", xtr("203.0.113.5")
+    store(path, time).close()
+    database = sqlite3.connect(path)
+    database.execute("DROP TABLE nonces")
+    database.execute("CREATE TABLE nonces (who TEXT PRIMARY KEY, nonce TEXT NOT NULL) WITHOUT ROWID")
+    rows = [(json.dumps(["home", 0, LAPTOP]), str(2**63)), ("not json", "7")]
+    database.executemany("INSERT INTO nonces VALUES (?, ?)", rows)
+    database.execute("PRAGMA user_version = 1")
+    database.commit()
+    database.close()
+
+    again = restarted(path, time)
+    again.on_datagram(node.register(LAPTOP, nonce=2**63), now=time.monotonic_s)
+
+    assert again.counters["rx_replay"] == 1
+    save_all(again, one := store(path, time))
+    assert len(one.load()[1]) == 1
+    one.close()

@@ -6,16 +6,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
 
+import pytest
+
 from lispmob.control.effect import Event, SendControl
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.rtr import MapServerLink
 from lispmob.hub.rtr_effect import InstallRelay, Learned, RemoveRelay, Stranger
-from lispmob.hub.traversal import PlaneEffect, TraversalPolicy
-from lispmob.wire.auth import sign
+from lispmob.hub.traversal import TraversalPolicy
+from lispmob.wire.address import EidPrefix
+from lispmob.wire.auth import Algorithm, Key, sign, sign_for_rtr
 from lispmob.wire.data_header import split_data_packet
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.info import InfoReply, InfoRequest
+from lispmob.wire.lisp_sec import AD_MS_RTR
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
@@ -52,18 +56,6 @@ def unsummed(asked: Arrival) -> Arrival:
     return replace(asked, payload=ecm.encode())
 
 
-def loop(plane: ControlPlane, effects: list[PlaneEffect]) -> list[PlaneEffect]:
-    """What the hub sends to itself comes back to it, as the kernel would do."""
-    out: list[PlaneEffect] = []
-    for _ in range(4):
-        to_itself = [one for one in effects if isinstance(one, SendControl) and one.destination == HUB]
-        out += [one for one in effects if one not in to_itself]
-        effects = [
-            effect for one in to_itself for effect in plane.on_datagram(Arrival(one.payload, HUB, 4342, HUB), 0.0)
-        ]
-    return out
-
-
 def test_an_info_request_is_answered_with_what_the_hub_sees_and_itself_as_rtr() -> None:
     (answer,) = hub().on_datagram(question(), 0.0)
 
@@ -84,7 +76,7 @@ def test_a_hub_without_rtrs_still_tells_what_it_sees() -> None:
 def test_a_node_registers_through_the_rtr_of_the_same_hub() -> None:
     plane = hub()
 
-    effects = loop(plane, plane.on_datagram(register(), 0.0))
+    effects = plane.on_datagram(register(), 0.0)
 
     assert [one.prefix for one in effects if isinstance(one, RegistrationChanged)] == [EID]
     (relay,) = [one for one in effects if isinstance(one, InstallRelay)]
@@ -120,7 +112,7 @@ def test_a_probe_of_an_rtr_is_answered() -> None:
 
 
 def test_a_map_notify_goes_back_to_the_port_that_the_register_came_from() -> None:
-    arrival = replace(xtr("203.0.113.9").register("10.1.0.1/32"), source_port=40000)
+    arrival = replace(xtr("203.0.113.9").register("10.1.0.1/32", nonce=1), source_port=40000)
 
     answer = next(one for one in hub().on_datagram(arrival, 0.0) if isinstance(one, SendControl))
 
@@ -130,7 +122,7 @@ def test_a_map_notify_goes_back_to_the_port_that_the_register_came_from() -> Non
 
 def test_a_binding_that_ran_out_is_forgotten_in_time() -> None:
     plane = hub()
-    loop(plane, plane.on_datagram(register(), 0.0))
+    plane.on_datagram(register(), 0.0)
 
     plane.on_timer(601.0)
 
@@ -138,16 +130,18 @@ def test_a_binding_that_ran_out_is_forgotten_in_time() -> None:
 
 
 ELSEWHERE = ip_address("198.51.100.99")
+RTR_KEY = Key(b"between servers", key_id=1, algorithm=Algorithm.HMAC_SHA_1_96)
 
 
 def relay_elsewhere() -> ControlPlane:
     """An RTR whose Map-Server is another machine, with one node behind a NAT."""
-    plane = hub(TraversalPolicy(is_rtr=True, map_servers=(MapServerLink(ELSEWHERE),)))
+    plane = hub(TraversalPolicy(is_rtr=True, map_servers=(MapServerLink(ELSEWHERE, RTR_KEY),)))
     ecm = EncapsulatedControl.decode(register().payload)
     to_it = replace(ecm, destination=ELSEWHERE)
     plane.on_datagram(Arrival(to_it.encode(), NAT, 20001, HUB), 0.0)
     notify = sign(MapNotify(5, MapRegister.decode(ecm.message).records, xtr_id=bytes(range(16))), KEY)
-    back = EncapsulatedControl(ELSEWHERE, 4342, WIFI, 4342, notify, to_rtr=True)
+    proof = bytes((AD_MS_RTR, 0, 0, 0)) + sign_for_rtr(notify, RTR_KEY).encode()
+    back = EncapsulatedControl(ELSEWHERE, 4342, WIFI, 4342, notify, authentication=proof, to_rtr=True)
     assert any(
         isinstance(one, InstallRelay) for one in plane.on_datagram(Arrival(back.encode(), ELSEWHERE, 4342, HUB), 0.0)
     )
@@ -199,9 +193,24 @@ def test_a_mapping_that_names_the_rtr_itself_keeps_what_it_knows_of_the_nat() ->
 
 
 def test_a_register_for_the_rtr_without_an_inner_checksum_is_relayed_with_one_and_counted() -> None:
-    plane = hub()
+    plane = hub(TraversalPolicy(is_rtr=True, map_servers=(MapServerLink(ELSEWHERE, RTR_KEY),)))
 
-    relayed = [one for one in plane.on_datagram(unsummed(register()), 0.0) if isinstance(one, SendControl)]
+    ecm = replace(EncapsulatedControl.decode(register().payload), destination=ELSEWHERE)
+    asked = replace(register(), payload=ecm.encode())
 
-    assert [EncapsulatedControl.decode(one.payload).has_checksum for one in relayed] == [True]
+    effects = plane.on_datagram(unsummed(asked), 0.0)
+
+    relayed = [effect for effect in effects if isinstance(effect, SendControl) and effect.destination == ELSEWHERE]
+    assert [EncapsulatedControl.decode(each.payload).has_checksum for each in relayed] == [True]
     assert plane.counters["rx_ecm_unsummed"] == 1
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 12])
+def test_an_rtr_believes_no_mapping_that_is_wider_than_a_site_of_its_own(width: int) -> None:
+    plane = relay_elsewhere()
+    request = asked(plane.traversal.on_miss(ip_address("10.1.0.1"), ip_address("10.9.0.1"), 0, 1.0))
+    record = MappingRecord.of(EidPrefix.make(ip_address("10.9.0.1"), width), (Locator(NAT),), ttl_min=10)
+
+    effects = plane.on_datagram(Arrival(MapReply(request.nonce, (record,)).encode(), ELSEWHERE, 4342, HUB), 1.1)
+
+    assert not [one for one in effects if isinstance(one, Learned)]

@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address
 
-from lispmob.iface_monitor.default_routes import HIGH_HALF, LOW_HALF, WHOLE, Candidate, Ipv6DefaultRoutes, merge
+from lispmob.iface_monitor.default_routes import (
+    HIGH_HALF,
+    LOW_HALF,
+    WHOLE,
+    Candidate,
+    Ipv6DefaultRoutes,
+    TableLookup,
+    merge,
+)
 
-MAIN = {(4, 254), (6, 254)}
+MAIN = {TableLookup(4, 254), TableLookup(6, 254)}
 ROUTER = Candidate(6, 254, WHOLE, 2, ip_address("fe80::1"), 1024)
 SECOND = replace(ROUTER, gateway=ip_address("fe80::2"))
 

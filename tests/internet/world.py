@@ -77,11 +77,13 @@ class World:
         self.hosts: list[Host] = []
         self.where: dict[IpAddress, Host] = {}
         self.dead: set[IpAddress] = set()  # nothing reaches these addresses, and nothing comes from them
+        self.cut: set[frozenset[IpAddress]] = set()  # between these two nothing gets through
         self._under_way: list[tuple[float, int, Packet]] = []
         self._order = count()
 
     def send(self, packet: Packet) -> None:
-        if {packet.source, packet.destination} & self.dead:
+        ends = frozenset((packet.source, packet.destination))
+        if ends & self.dead or ends in self.cut:
             return
         copies = 1 + (self.random.random() < self.weather.duplication)
         for _ in range(copies):

@@ -39,6 +39,7 @@ sites:
     key: {KEY}
     algorithms: [hmac-sha-1-96, hmac-sha-256-128]
     accept-more-specifics: yes
+    strict-nonces: auto
 state-file: none
 """
 

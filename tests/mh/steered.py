@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lispmob.mh.chain import MarkChain
+from lispmob.mh.packet_filter import Iptables
 from lispmob.mh.policy import Compiled, Policy, Rule, Selector, Uplink, Via
 from lispmob.mh.xtables import Tool
+from lispmob.problems.problem import Problem
 from tests.mh.lane_host import PEER, LaneHost
 
 CABLE, WIFI, LTE = Uplink("cable0", 2), Uplink("wlan0", 3), Uplink("wwan0", 4, is_metered=True)
@@ -28,16 +30,17 @@ class Steered:
 
     def __init__(self, host: LaneHost, back_end: str) -> None:
         self.host = host
-        self.tools = (Tool(f"iptables-{back_end}", 4), Tool(f"ip6tables-{back_end}", 6))
+        self.tools = (Iptables(Tool(f"iptables-{back_end}", 4)), Iptables(Tool(f"ip6tables-{back_end}", 6)))
         self.iptables = {4: f"iptables-{back_end}", 6: f"ip6tables-{back_end}"}
         self.chain = MarkChain(self.tools)
+        self.problems: tuple[Problem, ...] = ()
 
     def apply(self, *rules: Rule, uplinks: tuple[Uplink, ...] = ALL) -> None:
         self.apply_compiled(Policy(rules).compile(uplinks))
 
     def apply_compiled(self, compiled: Compiled) -> None:
         with self.host.namespace.entered():
-            asyncio.run(self.chain.apply(compiled, self.host.hooks()))
+            self.problems = asyncio.run(self.chain.apply(compiled, self.host.hooks()))
 
     def clean_up(self) -> None:
         with self.host.namespace.entered():

@@ -5,8 +5,8 @@ from ipaddress import ip_network
 import pytest
 
 from lispmob.errors import KernelRefused
-from lispmob.mh.chain import removal_lines, restore_lines
 from lispmob.mh.chain_text import Arrival, ChainText, Hooks, chain_text, matches
+from lispmob.mh.packet_filter import removal_lines, restore_lines
 from lispmob.mh.policy import MarkMask, Policy, Rule, Selector, Uplink, Via
 from lispmob.mh.selector import Span
 from lispmob.mh.xtables import remedy

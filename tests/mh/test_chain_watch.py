@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.lab.namespace import Namespace, NamespaceSet, why_unavailable
-from lispmob.mh import nat_chain
 from lispmob.mh.chain_watch import NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, ChainWatch, is_loss
+from lispmob.mh.nat_chain import NatChain
 
 NFT_MSG_NEWRULE = 10 << 8 | 6
 EIDS = [ip_network("10.1.0.1/32")]
@@ -76,8 +76,9 @@ def test_a_flush_by_iptables_or_nft_is_heard_once_and_our_own_changes_never() ->
         watch = ChainWatch(lambda: calls.append(1))
         watch.start()
         try:
-            await nat_chain.apply_chain(4, EIDS, "lmn0")
-            await nat_chain.remove_chain(4)
+            nat = NatChain()
+            assert await nat.apply(EIDS, "lmn0") == ()
+            await nat.clean_up()
             await asyncio.sleep(0.5)
         finally:
             watch.stop()
@@ -87,7 +88,7 @@ def test_a_flush_by_iptables_or_nft_is_heard_once_and_our_own_changes_never() ->
         desk = namespaces.make("desk")
         with desk.entered():
             assert asyncio.run(ours()) == 0
-            asyncio.run(nat_chain.apply_chain(4, EIDS, "lmn0"))
+            assert asyncio.run(NatChain().apply(EIDS, "lmn0")) == ()
         assert in_namespace(desk, flush("iptables", "-t", "filter", "-F")) == 0
         assert in_namespace(desk, flush("iptables", "-t", "nat", "-F")) == 1
         assert in_namespace(desk, flush("nft", "flush", "ruleset")) == 1

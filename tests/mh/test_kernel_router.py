@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.errors import KernelRefused
 from lispmob.lab.namespace import NamespaceSet
 from lispmob.mh.kernel import KernelRouter, KernelState, KernelUplink, LostAddress
+from lispmob.problems.problem import Problem, Severity
 from lispmob.wire.address import EidPrefix
 
 pytestmark = pytest.mark.netns
@@ -55,7 +55,8 @@ FULL_RULES = """\
 4340: from all to 10.1.0.0/16 lookup main suppress_prefixlength 16 proto 201
 4342: from 0.0.0.0 lookup 4341 proto 201
 4342: from 10.1.0.1 lookup 4341 proto 201
-4343: from all lookup main suppress_prefixlength 0 proto 201
+4343: from all to 0.0.0.0/1 lookup main suppress_prefixlength 0 proto 201
+4343: from all to 128.0.0.0/1 lookup main suppress_prefixlength 0 proto 201
 4345: from 0.0.0.0 lookup 4342 proto 201
 4345: from 10.1.0.1 lookup 4342 proto 201
 32766: from all lookup main
@@ -65,7 +66,8 @@ FULL_RULES = """\
 FULL_RULES_6 = """\
 0: from all lookup local
 4339: from all to 2001:db8:9::9 ipproto udp dport 4341 lookup 4340 proto 201
-4343: from all lookup main suppress_prefixlength 0 proto 201
+4343: from all to 8000::/1 lookup main suppress_prefixlength 0 proto 201
+4343: from all to ::/1 lookup main suppress_prefixlength 0 proto 201
 4345: from 2001:db8:e::1 lookup 4342 proto 201
 32766: from all lookup main"""
 
@@ -97,7 +99,7 @@ def inside() -> Iterator[None]:
         run("ip link add eth0 type veth peer name far0; ip link set far0 up; ip link set eth0 up")
         run("ip addr add 192.0.2.2/24 dev eth0; ip route add default via 192.0.2.1")
         run("ip -6 addr add 2001:db8:1::2/64 dev eth0 nodad; ip -6 route add default via 2001:db8:1::1")
-        run("ip rule add from 198.51.100.7 priority 4343 lookup 77; ip route add throw 10.9.0.0/16 table 4341")
+        run("ip rule add from 198.51.100.7 priority 100 lookup 77; ip route add throw 10.9.0.0/16 table 4341")
         run("ip route add 10.77.0.0/16 via 192.0.2.1 proto 201")
         run("iptables -t nat -A POSTROUTING -s 172.17.0.0/16 -j MASQUERADE; ip6tables -t nat -N OTHERS")
         yield
@@ -132,13 +134,14 @@ def everything() -> str:
     return "\n".join([run("ip rule; ip -6 rule; ip route show table all; ip -6 route show table all"), *rules])
 
 
-def apply(*states: KernelState) -> None:
-    async def main() -> None:
-        router = KernelRouter()
-        for state in states:
-            await router.apply(state)
+def apply(*states: KernelState) -> tuple[Problem, ...]:
+    """Make each of them so in turn; what the kernel did not take of the last one."""
 
-    asyncio.run(main())
+    async def main() -> tuple[Problem, ...]:
+        router = KernelRouter()
+        return [await router.apply(state) for state in states][-1]
+
+    return asyncio.run(main())
 
 
 def clean_up() -> None:
@@ -251,6 +254,7 @@ def test_the_translation_is_one_chain_for_eids_that_leave_by_anything_but_the_tu
     saved = run("iptables-save -t nat").splitlines()
     assert [line for line in saved if "LISPMOB" in line and line[0] == "-"] == [
         "-A POSTROUTING -j LISPMOB-NAT",
+        "-A LISPMOB-NAT -o lo -j RETURN",
         "-A LISPMOB-NAT -s 10.1.0.1/32 ! -o lmn0 -j MASQUERADE",
     ]
 
@@ -312,19 +316,32 @@ def test_an_address_lost_with_its_interface_does_not_linger(tun: None) -> None:
 
 
 def test_a_missing_tun_is_named(inside: None) -> None:
-    with pytest.raises(KernelRefused, match="lmn0: no such interface"):
-        apply(SPLIT)
+    (problem,) = apply(SPLIT)
+
+    assert (problem.key, problem.severity) == ("kernel-refused", Severity.BROKEN)
+    assert "lmn0: no such interface" in problem.cause
 
 
 def test_a_missing_iptables_is_named_with_what_else_can_be_done(tun: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
 
-    with pytest.raises(KernelRefused, match=r"iptables-restore: not found.*install iptables.*fallback: proxy"):
-        apply(FULL)
+    problems = apply(FULL)
+
+    assert [(problem.key, problem.subject) for problem in problems] == [
+        ("no-translation", "IPv4"),
+        ("no-translation", "IPv6"),
+    ]
+    assert "iptables-save: not found; nft: not found" in problems[0].cause
+    assert "install iptables or nftables" in problems[0].remedy
+    assert "fallback: proxy" in problems[0].remedy
+    monkeypatch.undo()
+    assert listing("ip rule") == FULL_RULES
 
 
 def test_a_refusal_names_operation_errno_and_remedy(tun: None) -> None:
     low = KernelState("lmn0", EIDS, mtu_bytes=20)
 
-    with pytest.raises(KernelRefused, match=r"lmn0: setting the MTU 20 refused \(EINVAL\)"):
-        apply(low)
+    (problem,) = apply(low)
+
+    assert "lmn0: setting the MTU 20 refused (EINVAL)" in problem.cause
+    assert "inet 10.1.0.1/32" in run("ip -o addr show dev lmn0")

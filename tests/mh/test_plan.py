@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from lispmob.mh.plan import FULL_TABLE, NOTHING, OVERLAY_TABLE, ROOM, KernelState, ahead_of, plan
+from lispmob.mh.plan import FULL_TABLE, NOTHING, OVERLAY_TABLE, KernelState, plan
 from lispmob.wire.address import EidPrefix
 
 EID = EidPrefix.parse("10.1.0.1/32")
@@ -63,16 +63,3 @@ def test_a_whole_prefix_as_eid_is_routed_but_is_no_address_of_the_host() -> None
 def test_eids_are_translated_only_when_asked_for() -> None:
     assert plan(KernelState("lmn0", (EID,))).masqueraded == frozenset()
     assert plan(KernelState("lmn0", (EID,), translates_native=True)).masqueraded == {EID.network}
-
-
-def test_rules_that_slipped_in_front_of_ours_are_overtaken_and_those_put_there_on_purpose_are_not() -> None:
-    rules = plan(KernelState("lmn0", eids=(EidPrefix.parse("10.1.0.1/32"),), mode="full")).rules
-
-    def priorities(others: set[int]) -> list[int]:
-        return sorted({rule.priority for rule in ahead_of(rules, others)})
-
-    assert priorities({0, 100, 32766, 32767}) == [4343, 4345]
-    assert priorities({0, 4340, 4339, 32766}) == [4336, 4338]
-    assert priorities({0, 4340, 4339, 4335, 4334}) == [4331, 4333]
-    assert priorities({4345 - ROOM}) == [4343, 4345]
-    assert min(priorities(set(range(4345 - ROOM, 4342)))) - (4343 - 4338) >= 4338 - ROOM

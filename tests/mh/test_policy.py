@@ -204,7 +204,7 @@ def test_a_rehearsal_says_which_flows_move_break_and_stay() -> None:
     def default(_flow: Flow, uplinks: tuple[Uplink, ...]) -> str | None:
         return uplinks[-1].name if uplinks else None
 
-    told = rehearse(policy, ALL, (LTE,), [CALL, flow(uid=34), flow(uid=1)], default)
+    told = list(rehearse(policy, ALL, (LTE,), [CALL, flow(uid=34), flow(uid=1)], default))
 
     assert [(one.fate, one.before, one.after) for one in told] == [
         (Fate.MOVES, ("cable0",), ("wwan0",)),

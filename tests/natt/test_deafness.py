@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lispmob.service.registration_problems import RegistrationProblems
 from tests.natt.nat_box import NatBox, World
 from tests.natt.world import EID, PEER, RTR, RTR2, MapServerHost, NodeHost, RtrHost, locator
 
@@ -46,12 +45,14 @@ def test_with_one_rtr_alone_it_is_said_and_taken_back_when_data_comes_again() ->
     hosts[RTR].is_deaf = True
     talk(world, node, peer, 12.0)
     assert node.kinds().count("rtr-deaf") == 1
+    assert node.traversal.machines[0].deafness.is_told
     assert node.state == "relayed"
 
     hosts[RTR].is_deaf = False
     talk(world, node, peer, 3.0)
 
     assert node.kinds().count("rtr-heard") == 1
+    assert not node.traversal.machines[0].deafness.is_told
 
 
 def test_a_peer_that_never_answered_says_nothing_about_the_rtr() -> None:
@@ -86,16 +87,3 @@ def test_a_dead_rtr_is_left_as_before() -> None:
     assert "rtr-failed" in node.kinds()
     assert "rtr-deaf" not in node.kinds()
     assert node.traversal.machines[0].rtrs == (RTR2,)
-
-
-def test_the_status_names_the_problem_until_data_comes_again() -> None:
-    problems = RegistrationProblems()
-    deaf = {"rloc": "192.168.1.2", "rtr": str(RTR), "text": "nothing comes back"}
-
-    problems.on_event("rtr-deaf", deaf)
-    problems.on_event("registered", {"eid": str(EID), "map_server": "198.51.100.1"})  # each keepalive is confirmed
-    told = problems.of(str(EID), "198.51.100.1")
-    problems.on_event("rtr-heard", {"rloc": "192.168.1.2", "rtr": str(RTR)})
-
-    assert told == "nothing comes back"
-    assert problems.of(str(EID), "198.51.100.1") is None

@@ -78,7 +78,7 @@ def test_an_uplink_behind_a_firewall_goes_through_the_rtr_and_back_when_it_is_op
     states = [node.state]
 
     for is_filtered in (True, False):
-        node.perform(node.traversal.on_filtered(here.address, is_filtered, world.now))
+        node.perform(node.traversal.on_filtered(here.place, is_filtered, world.now))
         world.run(0.5)
         states.append(node.state)
 

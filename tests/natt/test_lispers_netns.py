@@ -66,7 +66,7 @@ class World:
         for name, address in (("rtr1", RTR1), ("rtr2", RTR2)):
             base = hub_configuration((), [address], directory / name).replace("sites:\n", "sites: []\n")
             base += f"rtr: {{enabled: yes, map-servers: [{{address: {HUB}}}]}}\n"
-            texts[name] = base + "proxy: {eids: [10.1.0.0/16]}\n"
+            texts[name] = base + "proxy: {eids: [10.1.0.0/16]}\nnat-dialects: [lispers-net]\n"
         self.servers = {name: Hub(self.lab[name], text, directory / name) for name, text in texts.items()}
         for server in self.servers.values():
             opened.callback(server.daemon.stop)

@@ -23,8 +23,8 @@ from lispmob.hub.info import InfoResponder
 from lispmob.hub.map_resolver import MapResolver
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer, decode_relayed
-from lispmob.hub.rtr import MapServerLink, Rtr
-from lispmob.hub.rtr_effect import InData, RtrEffect, SendFromRelayPort, Stranger
+from lispmob.hub.rtr import MapServerLink, Rtr, RtrPlaneEffect
+from lispmob.hub.rtr_effect import InData, SendFromRelayPort, Stranger
 from lispmob.hub.rtr_lispers import NatCache
 from lispmob.hub.site import Site
 from lispmob.natt.arrival import DataControl
@@ -170,7 +170,7 @@ class RtrHost:
         if isinstance(message, EncapsulatedControl) and message.to_rtr:
             self._perform(self.rtr.on_encapsulated_control(arrival, message, self.world.now))
         elif isinstance(message, MapRequest):
-            self._perform(self.rtr.on_probe(arrival, message))
+            self._perform(self.rtr.on_probe(arrival, self.world.now))
 
     def _on_data(self, packet: Packet) -> None:
         if DataHeader.decode(packet.payload).instance_id == CONTROL_INSTANCE_ID:
@@ -201,7 +201,7 @@ class RtrHost:
         elif (public := self.public.get(udp.destination)) is not None:
             self.world.internet.send(Packet(self.address, 40000, public, DATA_PORT, packet.payload))
 
-    def _perform(self, effects: Iterable[RtrEffect]) -> None:
+    def _perform(self, effects: Iterable[RtrPlaneEffect]) -> None:
         for effect in effects:
             if isinstance(effect, SendControl):
                 packet = Packet(self.address, CONTROL_PORT, effect.destination, effect.port, effect.payload)

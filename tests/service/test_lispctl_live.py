@@ -134,3 +134,51 @@ def test_an_ordinary_user_may_look_and_may_not_change(pair: tuple[Node, Node]) -
     assert look.returncode == 0, look.stderr
     assert change.returncode == 1
     assert "root" in change.stderr
+
+
+def test_lookup_and_why_agree_with_the_kernel_about_what_is_outside_the_overlay(pair: tuple[Node, Node]) -> None:
+    a, _ = pair
+
+    outside, inside = (a.ctl("lookup", eid) for eid in ("8.8.8.8", "10.1.0.77"))
+
+    assert (outside["verdict"], inside["verdict"]) == ("native", "ask")
+    assert outside["why"] == "the kernel routes it by wlan0, past the overlay"
+    assert a.ctl("why", "8.8.8.8")["outcome"] == "native"
+    assert "leave without LISP: the kernel routes it by wlan0" in a.say("lookup", "8.8.8.8")
+    strange = a.ctl("lookup", "10.1.0.77", "--instance-id", "7")
+    assert strange["why"] == "this node has no EID of IPv4 in Instance-ID 7, so nothing is sent there through LISP"
+
+
+def test_why_explains_ones_own_eid_and_refuses_names_of_nothing(pair: tuple[Node, Node]) -> None:
+    a, _ = pair
+
+    own = a.ctl("why", str(A.eid4))
+
+    assert own["outcome"] == "own"
+    assert a.say("why", str(A.eid4)).splitlines()[-1] == "  =        stays on this host"
+    for words, complaint in (
+        (("--came-in-by", "typo"), "typo is no uplink now; there are: wlan0"),
+        (("--in", "typo"), "there is no interface typo"),
+    ):
+        done = subprocess.run(
+            a.command("why", "10.1.0.2", *words), capture_output=True, text=True, timeout=10, check=False
+        )
+        assert done.returncode == 1
+        assert complaint in done.stderr
+
+
+def test_a_peer_that_is_off_is_a_problem_and_why_and_lookup_say_that_it_does_not_answer(
+    world: World, pair: tuple[Node, Node]
+) -> None:
+    a, b = pair  # the last of these tests: b stays away
+    assert ping(world["a"], B.eid4, A.eid4, count=1, timeout_s=4.0).lost == 0
+
+    world["b"].run("ip", "link", "set", "wlan0", "down")
+    ping(world["a"], B.eid4, A.eid4, count=3, timeout_s=1.0)
+    status = a.wait_until(lambda status: status["verdict"] == "degraded", "degraded", 15.0)
+
+    assert status["headline"].endswith("10.1.0.2/32 does not answer")
+    assert "leaves by wlan0, and" in a.say("why", str(B.eid4)).splitlines()[-1]
+    assert "not answer" in a.say("why", str(B.eid4)).splitlines()[-1]
+    assert "not answer" in a.ctl("lookup", str(B.eid4))["why"]
+    assert b.daemon.is_running

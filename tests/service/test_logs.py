@@ -1,43 +1,68 @@
-"""What the daemons' log holds, and what it does not."""
+"""What peers send stays inside of its line in the log, and paints nothing on a terminal."""
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lispmob.service import logs
+from lispmob.service.logs import configure, harmless
+from lispmob.wire.address import DistinguishedName
+
+LOG = logging.getLogger("lispmob.test")
 
 
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+@pytest.fixture(params=[True, False])
+def written(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What the log holds, as the journal gets it and as a terminal does."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
+    before, level = root.handlers[:], root.level
+    if request.param:
+        monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    else:
+        monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    configure("info")
+    yield stream
+    root.handlers[:] = before
     root.setLevel(level)
 
 
-@pytest.mark.parametrize("name", ["pyroute2.netlink.core", "asyncio", "dbus_next.message_bus", "pr2modules"])
-def test_the_debugging_of_a_library_stays_out_although_it_sets_its_level_later(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    logs.configure("debug")
-    library = logging.getLogger(name)
-    library.setLevel(1)  # as pyroute2 does when it is imported
+@pytest.mark.parametrize(
+    "name",
+    [b"x\nready sites=1", b"\x1b[2J", b"a\rb", b"\x07\x08\x7f", b"\xc2\x9b31m", "\u2028\u202e\u0085".encode()],
+)
+def test_a_name_from_the_network_stays_in_its_line(written: io.StringIO, name: bytes) -> None:
+    LOG.info("moved rlocs=%s", DistinguishedName(name))
+    LOG.warning("moved rlocs=%s", name.decode("utf-8", "replace"))
 
-    library.debug("every message")
-    library.warning("something is wrong")
-
-    said = capsys.readouterr().err
-    assert "every message" not in said
-    assert "something is wrong" in said
+    said = written.getvalue()
+    assert said.count("\n") == 2
+    assert all(one.isprintable() for line in said.split("\n") for one in line)
 
 
-def test_our_own_debugging_is_there_when_it_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("debug")
+def test_an_exception_with_such_a_name_cannot_begin_a_line_of_its_own(written: io.StringIO) -> None:
+    try:
+        raise ValueError("x\n<3>ready\x1b[2J")
+    except ValueError:
+        LOG.exception("failed")
 
-    logging.getLogger("lispmob.hub").debug("an answer left")
+    said = written.getvalue()
+    assert "\x1b" not in said
+    assert not any(line.startswith(("<3>ready", "ready")) for line in said.split("\n"))
 
-    assert "an answer left" in capsys.readouterr().err
+
+@given(st.text())
+def test_what_is_harmless_is_one_printable_line_and_plain_text_is_left_alone(text: str) -> None:
+    assert harmless(text).isprintable()
+    if text.isprintable():
+        assert harmless(text) == text
+
+
+def test_a_half_character_is_escaped() -> None:
+    assert harmless("a\udc80b") == "a\\udc80b"

@@ -9,19 +9,22 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from lispmob.api.client import Client
+    from lispmob.options import HelpfulParser
 
 
 Run: TypeAlias = "Callable[[Client, Namespace], int]"
 AddArguments: TypeAlias = "Callable[[ArgumentParser], None]"
+Check: TypeAlias = "Callable[[Namespace], None]"
 
 
-def common_options() -> ArgumentParser:
+def common_options() -> HelpfulParser:
     """The options that may stand anywhere on the line: parents=[common_options()] of every parser."""
     import argparse
 
     from lispmob.api.client import DEFAULT_SOCKET
+    from lispmob.options import HelpfulParser
 
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common = HelpfulParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--json", action="store_true", help="print JSON, for programs")
     common.add_argument("--socket", metavar="PATH", help=f"the daemon's socket (default: {DEFAULT_SOCKET})")
     return common
@@ -31,13 +34,21 @@ def no_arguments(_parser: ArgumentParser) -> None:
     """For commands without arguments of their own."""
 
 
+def no_check(_arguments: Namespace) -> None:
+    """For commands whose arguments argparse has checked."""
+
+
 class Command(NamedTuple):  # no dataclass: importing that module costs a fifth of the start
-    """`run` prints, and returns the exit code; `arguments.json` asks for JSON."""
+    """`run` prints, and returns the exit code; `arguments.json` asks for JSON.
+
+    `check` comes before the daemon is asked for anything: it raises LispError for what cannot be meant.
+    """
 
     name: str
     summary: str
     run: Run
     add_arguments: AddArguments = no_arguments
+    check: Check = no_check
 
 
 def show(result: Any, arguments: Namespace, as_lines: Callable[[Any], list[str]]) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from lispmob.api.cli.command import Command
-from lispmob.api.cli.text import clean, moment, paint
+from lispmob.api.cli.text import clean, fold, moment, paint
 from lispmob.api.client import Client
 
 
@@ -29,14 +30,18 @@ def run(client: Client, arguments: Namespace) -> int:
     else:
         events = iter(client.call("events", kinds=kinds)["events"])
     for event in events:
-        print(_as_json(event) if arguments.json else event_line(event), flush=arguments.follow)
+        print(_as_json(event) if arguments.json else "\n".join(event_lines(event)), flush=arguments.follow)
     return 0
 
 
-def event_line(event: dict[str, Any]) -> str:
-    """One event for people: time, kind, key=value."""
+def event_lines(event: dict[str, Any]) -> list[str]:
+    """One event for people: time, kind, key=value; on a terminal it is folded, and for grep it is one line."""
     tail = " ".join(f"{clean(key)}={_value(value)}" for key, value in event["fields"].items())
-    return f"{moment(event['at'], with_date=True)}  {paint(clean(event['kind']), 'bold')}  {tail}".rstrip()
+    at, kind = moment(event["at"], with_date=True), clean(event["kind"])
+    text = f"{kind}  {tail}".rstrip()
+    first, *more = fold(text, first=f"{at}  ", rest="    ") if sys.stdout.isatty() else [f"{at}  {text}"]
+    head, found, rest = first.partition(kind)
+    return [f"{head}{paint(found, 'bold')}{rest}", *more]
 
 
 def _value(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
 from lispmob.api.cli.command import Command, show
@@ -12,7 +12,13 @@ from lispmob.api.client import Client
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Options of this command."""
-    parser.add_argument("-n", "--last", type=int, metavar="N", help="only the last N moves")
+    parser.add_argument("-n", "--last", type=_count, metavar="N", help="only the last N moves")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"{text!r} is not a number of moves")
+    return int(text)
 
 
 def run(client: Client, arguments: Namespace) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lispmob.api.cli.command import Command, show
 from lispmob.api.cli.map_cache import entry_lines
-from lispmob.api.cli.text import clean
+from lispmob.api.cli.text import clean, fold, paint
 from lispmob.api.client import Client
 
 _VERDICTS = {
@@ -15,7 +15,7 @@ _VERDICTS = {
     "encapsulate": "packets to {eid} go to {locator}",
     "native": "packets to {eid} leave without LISP",
     "drop": "packets to {eid} are dropped",
-    "ask": "nothing is known about {eid}: the first packet to it will ask the Map-Resolver",
+    "ask": "nothing is known about {eid}: the first packet asks the Map-Resolver",
 }
 
 
@@ -34,7 +34,11 @@ def run(client: Client, arguments: Namespace) -> int:
 def lookup_lines(found: dict[str, Any]) -> list[str]:
     """The verdict for people, and the mapping behind it."""
     verdict = _VERDICTS.get(found["verdict"], "{eid}: " + clean(found["verdict"]))
-    lines = [verdict.format(eid=clean(found["eid"]), locator=clean(found["locator"] or "no usable locator"))]
+    text = verdict.format(eid=clean(found["eid"]), locator=clean(found["locator"] or "no usable locator"))
+    if (why := found.get("why")) is not None:
+        text += f": {clean(why)}"
+    is_lost = found["verdict"] == "drop" or (found["verdict"] == "encapsulate" and why is not None)
+    lines = [paint(line, "bad") if is_lost else line for line in fold(text)]
     return lines + (entry_lines([found["entry"]]) if found["entry"] is not None else [])
 
 

@@ -1,6 +1,8 @@
 """lispctl: look into a running lispd, and steer it.
 
-Exit codes: 0 done, 1 the daemon said no, 2 wrong usage, 3 lispd is not running, 130 interrupted.
+Exit codes: 0 done, 1 the daemon said no, 2 wrong usage, 3 lispd is not running, 130 interrupted. `status` for people
+ends with 4 when lispd works in part, and with 5 when it does not work. `run` becomes its command; 126: that cannot be
+executed, 127: there is none.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from lispmob.api.cli import (
 from lispmob.api.cli.command import Command, common_options
 from lispmob.api.client import DEFAULT_SOCKET, Client
 from lispmob.errors import LispError, NotRunning
+from lispmob.options import HelpfulParser, ShowVersion
 
 COMMANDS: Final[tuple[Command, ...]] = (
     status.COMMAND,
@@ -53,35 +56,44 @@ COMMANDS: Final[tuple[Command, ...]] = (
 )
 
 
+_SYNONYMS: Final = {"state": "status", "show": "status", "cache": "map-cache", "routes": "map-cache", "log": "events"}
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser; completion files and man pages are made from it too."""
     common = common_options()
-    parser = argparse.ArgumentParser(
-        prog="lispctl", description="Look into a running lispd, and steer it.", parents=[common]
-    )
+    parser = HelpfulParser(prog="lispctl", description="Look into a running lispd, and steer it.", parents=[common])
+    parser.add_argument("--version", action=ShowVersion)
+    parser.synonyms = _SYNONYMS
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
     for command in COMMANDS:
         sub = commands.add_parser(command.name, help=command.summary, description=command.summary, parents=[common])
         command.add_arguments(sub)
-        sub.set_defaults(run=command.run)
+        sub.set_defaults(run=command.run, check=command.check)
+    asked = commands.add_parser("help", help="show this, or the help of a command")
+    asked.add_argument("about", nargs="?", metavar="COMMAND", choices=[command.name for command in COMMANDS])
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
-        arguments = build_parser().parse_args(argv)
+        parser = build_parser()
+        arguments = parser.parse_args(argv)
+        if arguments.command == "help":
+            parser.parse_args([arguments.about, "--help"] if arguments.about is not None else ["--help"])
     except SystemExit as done:  # argparse printed its help or its complaint
         return done.code if isinstance(done.code, int) else 2
     arguments.json = getattr(arguments, "json", False)
     try:
+        arguments.check(arguments)
         with Client(getattr(arguments, "socket", DEFAULT_SOCKET)) as client:
             code: int = arguments.run(client, arguments)
         sys.stdout.flush()
     except NotRunning as error:
-        return _complain(error, 3)
+        return _complain(f"{error}{why_not_started(arguments)}", 3)
     except LispError as error:
-        return _complain(error, 1)
+        return _complain(str(error), getattr(error, "exit_code", 1))
     except BrokenPipeError:  # `lispctl map-cache | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would flush into the pipe again
         return 0
@@ -90,8 +102,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _complain(error: LispError, code: int) -> int:
-    print(f"lispctl: {error}", file=sys.stderr)
+def why_not_started(arguments: argparse.Namespace, configuration: str = "/etc/lispmob/lispd.conf") -> str:
+    """What `systemctl start lispd` would trip over, as far as this user can see it."""
+    if getattr(arguments, "socket", DEFAULT_SOCKET) != DEFAULT_SOCKET:
+        return ""
+    try:
+        with open(configuration, encoding="utf-8", errors="replace") as lines:
+            is_example = any(line.split("#")[0].split()[-2:] == ["key:", "CHANGE-ME"] for line in lines)
+    except FileNotFoundError:
+        return f"\nfirst write {configuration}: your EID, your Map-Server and its key"
+    except OSError:
+        return "\nif it does not start, its journal says why: sudo journalctl -u lispd"
+    if is_example:
+        return f"\nbut first put your Map-Server and its key into {configuration}: the key is still CHANGE-ME"
+    return "\nif it does not start, its journal says why: journalctl -u lispd"
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"lispctl: {text}", file=sys.stderr)
     return code
 
 

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
 from lispmob.api.cli.command import Command, common_options, show
-from lispmob.api.cli.text import duration, locators, plural, table
+from lispmob.api.cli.text import clean, duration, fold, locators, plural, table
 from lispmob.api.client import Client
 
 
@@ -15,9 +15,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.set_defaults(action=None)
     actions = parser.add_subparsers(metavar="ACTION", dest="action")
     common = [common_options()]
-    actions.add_parser("list", parents=common, help="list the mappings (the default)")
+    actions.add_parser("list", aliases=["show"], parents=common, help="list the mappings (the default)")
     actions.add_parser("flush", parents=common, help="forget every mapping that was learned; static ones stay")
-    delete = actions.add_parser("del", parents=common, help="forget one mapping")
+    delete = actions.add_parser("del", aliases=["delete", "remove"], parents=common, help="forget one mapping")
     delete.add_argument("prefix", help="its EID-Prefix, such as 192.0.2.0/24 or [7]192.0.2.0/24")
     add = actions.add_parser("add", parents=common, help="add a static mapping")
     add.add_argument("prefix", help="its EID-Prefix, such as 192.0.2.0/24 or [7]192.0.2.0/24")
@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="ADDRESS[,PRIORITY[,WEIGHT]]",
         help="an RLOC; may be given several times",
     )
-    add.add_argument("--without", choices=("drop", "native"), default="drop", help="what to do without a locator")
+    add.add_argument("--without", choices=("drop", "native"), help="instead of locators: drop its packets, or natively")
 
 
 def read_locator(text: str) -> dict[str, Any]:
@@ -44,15 +44,24 @@ def run(client: Client, arguments: Namespace) -> int:
     """Do one action."""
     if arguments.action == "flush":
         return show(client.call("map-cache-flush"), arguments, lambda done: _changed("forgot", done))
-    if arguments.action == "del":
+    if arguments.action in ("del", "delete", "remove"):
         done = client.call("map-cache-delete", prefix=arguments.prefix)
         return show(done, arguments, lambda done: _changed("forgot", done))
     if arguments.action == "add":
         done = client.call(
-            "map-cache-add", prefix=arguments.prefix, locators=arguments.locator, action=arguments.without
+            "map-cache-add", prefix=arguments.prefix, locators=arguments.locator, action=arguments.without or "drop"
         )
-        return show(done, arguments, lambda done: _changed("added", done))
+        return show(done, arguments, lambda done: [*_changed("added", done), *_without_locator(arguments)])
     return show(client.call("map-cache"), arguments, lambda cache: entry_lines(cache["entries"]))
+
+
+def _without_locator(arguments: Namespace) -> list[str]:
+    """What was added leads nowhere: perhaps that is not what was meant."""
+    if arguments.locator:
+        return []
+    fate = "leave without LISP" if arguments.without == "native" else "are dropped"
+    hint = "" if arguments.without is not None else "; to send them somewhere: --locator ADDRESS"
+    return fold(f"it has no locator: packets to {clean(arguments.prefix)} {fate}{hint}")
 
 
 def _changed(verb: str, done: dict[str, Any]) -> list[str]:

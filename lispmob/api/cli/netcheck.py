@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import Any
 
 from lispmob.api.cli.command import Command, show
-from lispmob.api.cli.text import table
+from lispmob.api.cli.text import clean, fold, paint
 from lispmob.api.client import Client
 
 
@@ -19,26 +19,33 @@ def netcheck_lines(uplinks: list[dict[str, Any]]) -> list[str]:
     """The findings for people."""
     if not uplinks:
         return ["no uplink has an address"]
-    rows = [
-        (
-            one["uplink"],
-            one["address"],
-            _seen(one),
-            _way(one),
-            one["mapping"] or "-",
-            one["filtering"] or "-",
-            _lifetime(one),
-            _seconds(one["keepalive_s"]),
-            one["rtr"] or "-",
-            "-" if one["rtr_rtt_ms"] is None else f"{one['rtr_rtt_ms']:.0f} ms",
-            _checksum(one),
-            one["dialect"] or "-",
-        )
-        for one in uplinks
+    return [line for one in uplinks for line in _uplink(one)]
+
+
+def _uplink(one: dict[str, Any]) -> list[str]:
+    """One address as a report: what is not known is left out."""
+    known = [
+        ("way", _way(one)),
+        ("seen as", _seen(one)),
+        ("mapping", clean(one["mapping"])),
+        ("filtering", clean(one["filtering"])),
+        ("NAT keeps", _lifetime(one)),
+        ("kept by", "-" if one["keepalive_s"] is None else f"a packet each {_seconds(one['keepalive_s'])}"),
+        ("RTR", _rtr(one)),
+        ("checksum", _checksum(one)),
+        ("dialect", clean(one["dialect"])),
     ]
-    nat = ("SEEN AS", "WAY", "MAPPING", "FILTERING", "LIFETIME", "KEEPALIVE")
-    columns = ("UPLINK", "ADDRESS", *nat, "RTR", "RTT", "UDP CHECKSUM", "")
-    return table(columns, rows, right=("KEEPALIVE", "RTT"))
+    width = max(len(name) for name, _ in known)
+    head = paint(f"{clean(one['uplink'])} {clean(one['address'])}", "bold")
+    lines = [fold(text, first=f"  {name:<{width}}  ") for name, text in known if text != "-"]
+    return [head, *(line for part in lines for line in part)]
+
+
+def _rtr(one: dict[str, Any]) -> str:
+    if one["rtr"] is None:
+        return "-"
+    rtt = "" if one["rtr_rtt_ms"] is None else f", {one['rtr_rtt_ms']:.0f} ms away"
+    return f"{clean(one['rtr'])}{rtt}"
 
 
 def _seen(one: dict[str, Any]) -> str:
@@ -57,7 +64,9 @@ def _way(one: dict[str, Any]) -> str:
 
 def _checksum(one: dict[str, Any]) -> str:
     passes = one["passes_zero_checksum"]
-    return "-" if passes is None else "may be 0" if passes else "needed"
+    if passes is None:
+        return "-"
+    return "packets without a UDP checksum get through" if passes else "packets without a UDP checksum get lost"
 
 
 def _lifetime(one: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from lispmob.api.cli.command import Command, show
-from lispmob.api.cli.text import clean, paint, plural, table
+from lispmob.api.cli.text import clean, fold, paint, plural, table_blocks
 from lispmob.api.client import Client
 
 _COLOURS = {"breaks": "bad", "moves": "warn", "recovers": "good"}
@@ -37,9 +37,9 @@ def rehearsal_lines(result: dict[str, Any], *, shows_all: bool) -> list[str]:
     if not shown:
         return [head]
     rows = [(one["flow"], one["fate"], _places(one["before"]), _places(one["after"]), _why(one)) for one in shown]
-    lines = table(("FLOW", "FATE", "NOW", "THEN", "WHY"), rows)
-    coloured = [_coloured(line, one["fate"]) for line, one in zip(lines[1:], shown, strict=True)]
-    return [head, lines[0], *coloured]
+    header, blocks = table_blocks(("FLOW", "FATE", "NOW", "THEN", "WHY"), rows, folded="WHY")
+    coloured = [_coloured(line, one["fate"]) for block, one in zip(blocks, shown, strict=True) for line in block]
+    return [*fold(head), *header, *coloured]
 
 
 def _places(names: list[str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
+from collections.abc import Mapping
 
 from lispmob.api.cli.command import Command
 from lispmob.api.cli.text import clean
@@ -22,7 +23,11 @@ _SYSTEMD = "/run/systemd/system"
 
 
 class CannotRun(LispError):
-    """The command was not started; the text says why, and what would help."""
+    """The command was not started; the text says why, and what would help. The codes are those of every shell."""
+
+    def __init__(self, text: str, exit_code: int = 1) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -35,17 +40,35 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("argv", nargs=REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
 
 
+def check(arguments: Namespace) -> None:
+    """There is a command, and it can be executed. Raises CannotRun."""
+    import shutil
+
+    argv = _command(arguments)
+    if not argv:
+        raise CannotRun("which command? lispctl run --via wlan0 -- COMMAND", 2)
+    if shutil.which(argv[0]) is None:
+        is_there = "/" in argv[0] and os.path.exists(argv[0])
+        raise CannotRun(*((f"{argv[0]}: not executable", 126) if is_there else (f"{argv[0]}: no such command", 127)))
+
+
+def _command(arguments: Namespace) -> list[str]:
+    words: list[str] = arguments.argv
+    return words[1:] if words[:1] == ["--"] else words
+
+
 def run(client: Client, arguments: Namespace) -> int:
     """Become the command. Comes back only when that cannot be."""
     import shutil  # 10 ms that no other command has to pay
 
-    argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
-    if not argv:
-        raise CannotRun("which command? lispctl run --via wlan0 -- COMMAND")
-    if shutil.which(argv[0]) is None:
-        raise CannotRun(f"{argv[0]}: there is no such command")
+    argv = _command(arguments)
     if os.environ.get(_SCOPED) is None and os.path.isdir(_SYSTEMD) and shutil.which("systemd-run") is not None:
         client.close()
+        if os.geteuid() and not has_session_bus(os.environ, os.geteuid()):
+            raise CannotRun(
+                "systemd has no session for this user, which the command's control group would be part of; "
+                f"log in as one, or: sudo loginctl enable-linger {os.environ.get('USER', '$USER')}, or use sudo"
+            )
         return _become(scope_command(sys.argv, os.geteuid()), {**os.environ, _SCOPED: "1"})
     environment = dict(os.environ)
     params: dict[str, object] = {"via": arguments.via, "name": os.path.basename(argv[0])}
@@ -62,6 +85,12 @@ def run(client: Client, arguments: Namespace) -> int:
         print(f"lispctl: none of {clean(', '.join(arguments.via))} is an uplink now: {then}", file=sys.stderr)
     client.close()
     return _become(argv, environment)
+
+
+def has_session_bus(environment: Mapping[str, str], uid: int) -> bool:
+    """True when `systemd-run --user` finds the user's own systemd."""
+    runtime = environment.get("XDG_RUNTIME_DIR", f"/run/user/{uid}")
+    return "DBUS_SESSION_BUS_ADDRESS" in environment or os.path.exists(f"{runtime}/bus")
 
 
 def scope_command(argv: list[str], uid: int) -> list[str]:
@@ -84,7 +113,7 @@ def _become(argv: list[str], environment: dict[str, str]) -> int:
     try:
         os.execvpe(argv[0], argv, environment)  # noqa: S606 -- the user's own command, as the user
     except OSError as error:
-        raise CannotRun(f"{argv[0]}: {error.strerror}") from None
+        raise CannotRun(f"{argv[0]}: {error.strerror}", 126) from None
 
 
-COMMAND = Command("run", "run a command over an uplink, with fail-over", run, add_arguments)
+COMMAND = Command("run", "run a command over an uplink, with fail-over", run, add_arguments, check)

@@ -6,51 +6,87 @@ from argparse import Namespace
 from typing import Any
 
 from lispmob.api.cli.command import Command, show
-from lispmob.api.cli.text import clean, duration, milliseconds, moment, octets, paint, plural
+from lispmob.api.cli.text import WIDTH, clean, duration, facts, fold, milliseconds, moment, octets, paint, plural
 from lispmob.api.cli.uplinks import uplink_lines
 from lispmob.api.client import Client
 
 _STATE_COLOURS = {"registered": "good", "offline": "bad", "failed": "bad"}
+_VERDICT_COLOURS = {"working": "good", "degraded": "warn", "not-working": "bad"}
+_SEVERITY_COLOURS = {"notice": "dim", "degraded": "warn", "broken": "bad"}
+
+_WITHOUT_LISP = {
+    "native": "what has no mapping leaves without LISP",
+    "proxy": "what has no mapping goes to the proxies",
+    "drop": "what has no mapping is dropped",
+}
+
+EXIT_CODES = {"working": 0, "degraded": 4, "not-working": 5}  # as in problems/problem.py; a test keeps the two equal
 
 
 def run(client: Client, arguments: Namespace) -> int:
-    """Print the status."""
-    return show(client.call("status"), arguments, status_lines)
+    """Print the status. The exit code says the verdict, too, but for programs: they find it in what they read."""
+    status = client.call("status")
+    show(status, arguments, status_lines)
+    return 0 if arguments.json else EXIT_CODES.get(status.get("verdict", "working"), 0)
 
 
 def status_lines(status: dict[str, Any]) -> list[str]:
-    """The status for people."""
+    """The status for people: the verdict, the problems, and then the facts."""
+    verdict = status.get("verdict", "working")  # an older lispd gives none
     state = paint(clean(status["state"]), _STATE_COLOURS.get(status["state"], "warn"))
-    lines = [f"lispd {clean(status['version'])}: {state}, up {duration(status['uptime_s'])}", ""]
+    lines = [
+        *(paint(line, _VERDICT_COLOURS.get(verdict, "warn")) for line in fold(clean(status.get("headline", verdict)))),
+        f"lispd {clean(status['version'])}: {state}, up {duration(status['uptime_s'])}",
+        "",
+    ]
+    if problems := status.get("problems"):
+        lines += [paint("Problems", "bold"), *(line for each in problems for line in _problem(each)), ""]
     for eid in status["eids"]:
         lines.append(f"{paint('EID', 'bold')} {clean(eid['prefix'])}")
-        lines += [f"  {_registration(entry)}" for entry in eid["registrations"]] or ["  no Map-Server"]
+        told = [_registration(entry, is_told_above=bool(problems)) for entry in eid["registrations"]]
+        lines += [line for one in told for line in one] or ["  no Map-Server"]
     lines += ["", paint("Uplinks", "bold")]
-    lines += [f"  {line}" for line in uplink_lines(status["uplinks"])]
-    lines += ["", *_facts(status)]
+    lines += [f"  {line}" for line in uplink_lines(status["uplinks"], WIDTH - 2)]
+    lines += ["", *facts(_facts(status))]
     return lines
 
 
-def _registration(entry: dict[str, Any]) -> str:
-    state = paint(clean(entry["state"]), _STATE_COLOURS.get(entry["state"], "warn"))
-    parts = [f"{state} at {clean(entry['map_server'])}"]
+def _problem(problem: dict[str, Any]) -> list[str]:
+    """What, why, and what to do; a notice does not shout."""
+    mark = "!" if problem["severity"] != "notice" else "-"
+    what, *more = fold(f"{clean(problem['what'])} (for {duration(problem['since_s'])})", first=f"  {mark} ")
+    colour = _SEVERITY_COLOURS.get(problem["severity"], "warn")
+    lines = [paint(what, colour), *(paint(line, colour) for line in more)]
+    if problem["cause"]:
+        lines += fold(clean(problem["cause"]), first="    why: ")
+    if problem["remedy"]:
+        lines += fold(clean(problem["remedy"]), first="    do:  ")
+    return lines
+
+
+def _registration(entry: dict[str, Any], *, is_told_above: bool) -> list[str]:
+    """Where it is registered, and what was heard of it; why it is not, unless that is among the problems."""
+    state = clean(entry["state"])
+    head = f"{state} at {clean(entry['map_server'])}"
     if entry["since"] is not None:
-        parts[0] += f" since {moment(entry['since'])}"
+        head += f" since {moment(entry['since'])}"
+    parts = []
     if entry["last_notify"] is not None:
         parts.append(f"last Map-Notify {moment(entry['last_notify'])}")
     if entry["rtt_ms"] is not None:
         parts.append(f"answered in {milliseconds(entry['rtt_ms'])}")
     if entry["next_in_s"] is not None:
         parts.append(f"next in {duration(entry['next_in_s'])}")
-    if entry["problem"] is not None:
-        parts.append(paint(clean(entry["problem"]), "bad"))
-    return ", ".join(parts)
+    if entry["problem"] is not None and not is_told_above:
+        parts.append(clean(entry["problem"]))
+    lines = [f"  {paint(state, _STATE_COLOURS.get(state, 'warn'))}{head[len(state) :]}"]
+    return lines + (fold(", ".join(parts), first="    ") if parts else [])
 
 
-def _facts(status: dict[str, Any]) -> list[str]:
+def _facts(status: dict[str, Any]) -> list[tuple[str, str]]:
     routing, path, last = status["routing"], status["datapath"], status["last_handover"]
     locators = ", ".join(_locator(entry) for entry in status["locators"])
-    facts = [
+    return [
         ("Locators", f"{locators or 'none'}; version {status['locator_set_version']}"),
         ("Routing", _routing(routing)),
         ("Datapath", f"{clean(path['tier'])}: {clean(path['why'])}"),
@@ -61,7 +97,6 @@ def _facts(status: dict[str, Any]) -> list[str]:
         ("Map-cache", f"{status['map_cache_size']} of at most {plural(status['map_cache_limit'], 'entry', 'entries')}"),
         ("Last move", _last_move(last)),
     ]
-    return [f"{paint(f'{name:<9}', 'bold')}  {text}" for name, text in facts]
 
 
 def _locator(locator: dict[str, Any]) -> str:
@@ -82,7 +117,7 @@ def _routing(routing: dict[str, Any]) -> str:
     what = "everything" if routing["mode"] == "full" else overlay or "nothing but EIDs"
     return (
         f"{clean(routing['mode'])}: {what} through {clean(routing['tun'])} (MTU {routing['mtu_bytes']}), "
-        f"without a mapping: {clean(routing['fallback'])}"
+        f"{_WITHOUT_LISP.get(routing['fallback'], clean(routing['fallback']))}"
     )
 
 
@@ -91,7 +126,7 @@ def _last_move(move: dict[str, Any] | None) -> str:
         return "none"
     reasons = "; ".join(clean(reason) for reason in move["reasons"])
     return (
-        f"{moment(move['started_at'], with_date=True)}, {reasons}\n{'':11}"
+        f"{moment(move['started_at'], with_date=True)}, {reasons}\n"
         f"gap out {milliseconds(move['gap_out_ms'])}, in {milliseconds(move['gap_in_ms'])}"
     )
 

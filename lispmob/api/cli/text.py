@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+
+NARROWEST: Final = 16  # a folded column
+WIDTH: Final = 80
+"""Every screen fits a terminal of so many columns, as far as single words do."""
 
 _COLOURS: Final = {"good": "32", "bad": "31", "warn": "33", "dim": "2", "bold": "1"}
 
@@ -26,17 +30,110 @@ def clean(value: Any) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> list[str]:
-    """Lines of aligned columns; the columns named in `right` are aligned to the right."""
-    cells = [[clean(value) for value in row] for row in rows]
-    widths = [max(len(header), *(len(row[i]) for row in cells), 0) for i, header in enumerate(headers)]
-    to_right = {i for i, header in enumerate(headers) if header in right}
+def cells(text: str) -> int:
+    """How many columns of a terminal a text takes: two for a wide sign, none for an accent that combines."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
 
-    def line(row: Sequence[str]) -> str:
-        padded = (row[i].rjust(width) if i in to_right else row[i].ljust(width) for i, width in enumerate(widths))
+    return sum(0 if combining(sign) else 2 if east_asian_width(sign) in "WF" else 1 for sign in text)
+
+
+def pad(text: str, width: int, *, to_right: bool = False) -> str:
+    """The text with blanks up to so many columns."""
+    blanks = " " * max(0, width - cells(text))
+    return blanks + text if to_right else text + blanks
+
+
+def fold(text: str, width: int = WIDTH, *, first: str = "", rest: str | None = None) -> list[str]:
+    """Lines of at most `width` columns, broken between words; `first` and `rest` stand in front of them."""
+    rest = " " * cells(first) if rest is None else rest
+    lines, line = [], first
+    is_empty = True
+    for word in text.split(" "):
+        if not is_empty and cells(line) + 1 + cells(word) > width:
+            lines.append(line)
+            line, is_empty = rest, True
+        line += word if is_empty else f" {word}"
+        is_empty = False
+    return [*lines, line.rstrip()]
+
+
+Cell: TypeAlias = Any
+"""A value, or a list of values that stand one beneath the other."""
+
+
+def table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    right: Sequence[str] = (),
+    folded: str | None = None,
+    width: int = WIDTH,
+) -> list[str]:
+    """Lines of aligned columns; those named in `right` are aligned to the right, and `folded` is broken to fit.
+
+    A table that is too wide all the same becomes paragraphs: the first value, and beneath it the others with their
+    names.
+    """
+    header, blocks = table_blocks(headers, rows, right=right, folded=folded, width=width)
+    return [*header, *(line for block in blocks for line in block)]
+
+
+def table_blocks(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    right: Sequence[str] = (),
+    folded: str | None = None,
+    width: int = WIDTH,
+) -> tuple[list[str], list[list[str]]]:
+    """The same as the line of headers, none when it is in paragraphs, and the lines of each row."""
+    grid = [
+        [[clean(value) for value in cell] if isinstance(cell, list) else [clean(cell)] for cell in row] for row in rows
+    ]
+    widths = [
+        max([cells(header), *(cells(line) for row in grid for line in row[place])])
+        for place, header in enumerate(headers)
+    ]
+    room = width - (sum(widths) + 2 * (len(widths) - 1))
+    if room < 0 and folded is not None:
+        place = headers.index(folded)
+        widths[place] = max(widths[place] + room, NARROWEST, cells(folded))
+        for row in grid:
+            row[place] = [line for text in row[place] for line in fold(text, widths[place])]
+        room = width - (sum(widths) + 2 * (len(widths) - 1))
+    if room < 0:
+        return [], [_paragraph(headers, row, width) for row in grid]
+    to_right = {place for place, header in enumerate(headers) if header in right}
+
+    def line(values: Sequence[str]) -> str:
+        padded = (pad(value, widths[place], to_right=place in to_right) for place, value in enumerate(values))
         return "  ".join(padded).rstrip()
 
-    return [paint(line(headers), "dim"), *(line(row) for row in cells)]
+    return [paint(line(headers), "dim")], [
+        [line([cell[at] if at < len(cell) else "" for cell in row]) for at in range(max(map(len, row)))] for row in grid
+    ]
+
+
+def _paragraph(headers: Sequence[str], row: Sequence[Sequence[str]], width: int) -> list[str]:
+    named = [
+        f"{header.lower()} {', '.join(cell)}".strip()
+        for header, cell in zip(headers[1:], row[1:], strict=True)
+        if cell != ["-"]
+    ]
+    return [paint(", ".join(row[0]), "bold"), *fold("; ".join(named), width, first="  ")]
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Names in a column of their own, and beside each its text, folded."""
+    width = max((cells(name) for name, _ in pairs), default=0)
+    lines = []
+    for name, text in pairs:
+        blank = " " * (width + 2)
+        first, *more = [line for part in text.split("\n") for line in fold(part, WIDTH - width - 2)]
+        lines += [f"{paint(pad(name, width), 'bold')}  {first}".rstrip(), *(blank + line for line in more)]
+    return lines
 
 
 def duration(seconds: float | None) -> str:
@@ -89,11 +186,11 @@ def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
     return f"{count} {noun if count == 1 else plural_noun or noun + 's'}"
 
 
-def locators(entries: Sequence[dict[str, Any]]) -> str:
-    """RLOCs in one cell: "203.0.113.5 (1/100)", priority and weight in parentheses."""
+def locators(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """RLOCs, one each: "203.0.113.5 (1/100)", priority and weight in parentheses."""
     found = []
     for entry in entries:
         mark = "" if entry.get("is_reachable", True) else " down"
         rtt = f" {milliseconds(entry['rtt_ms'])}" if entry.get("rtt_ms") is not None else ""
         found.append(f"{entry['address']} ({entry['priority']}/{entry['weight']}){rtt}{mark}")
-    return ", ".join(found) or "-"
+    return found or ["-"]

@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import Any
 
 from lispmob.api.cli.command import Command, show
-from lispmob.api.cli.text import table
+from lispmob.api.cli.text import WIDTH, table
 from lispmob.api.client import Client
 
 
@@ -15,15 +15,15 @@ def run(client: Client, arguments: Namespace) -> int:
     return show(client.call("uplinks"), arguments, uplink_lines)
 
 
-def uplink_lines(uplinks: list[dict[str, Any]]) -> list[str]:
-    """The uplinks for people."""
+def uplink_lines(uplinks: list[dict[str, Any]], width: int = WIDTH) -> list[str]:
+    """The uplinks for people, in so many columns."""
     if not uplinks:
         return ["none: no interface has an address and a default route"]
     rows = [
         (
             uplink["name"],
             uplink.get("type") or "-",
-            ", ".join(uplink["addresses"]) or "-",
+            uplink["addresses"] or "-",
             uplink["priority"] if uplink["is_used"] else "-",
             uplink["weight"] if uplink["is_used"] else "-",
             uplink["mtu_bytes"],
@@ -31,13 +31,14 @@ def uplink_lines(uplinks: list[dict[str, Any]]) -> list[str]:
         )
         for uplink in uplinks
     ]
-    return table(("NAME", "TYPE", "ADDRESSES", "PRIO", "WEIGHT", "MTU", "NOTE"), rows, right=("PRIO", "WEIGHT", "MTU"))
+    headers = ("NAME", "TYPE", "ADDRESSES", "PRIO", "WEIGHT", "MTU", "NOTE")
+    return table(headers, rows, right=("PRIO", "WEIGHT", "MTU"), folded="NOTE", width=width)
 
 
 def _use(uplink: dict[str, Any]) -> str:
     if not uplink["is_used"]:
         return "not used"
-    return "used, paid by the octet" if uplink.get("is_metered") else "used"
+    return "used, metered" if uplink.get("is_metered") else "used"
 
 
 COMMAND = Command("uplinks", "list the interfaces that reach the world, and why one is not used", run)

@@ -7,7 +7,7 @@ from typing import Any
 
 from lispmob.api.cli.command import Command, show
 from lispmob.api.cli.flow_words import read_end, read_words
-from lispmob.api.cli.text import clean, paint
+from lispmob.api.cli.text import clean, fold, paint
 from lispmob.api.client import Client
 
 _EXAMPLES = (
@@ -78,7 +78,7 @@ def why_lines(why: dict[str, Any]) -> list[str]:
     for step in why["steps"]:
         name = step["stage"] if step["stage"] != stage else ""
         stage = step["stage"]
-        lines.append(f"  {name:<8} {clean(step['text'])}")
+        lines += fold(clean(step["text"]), first=f"  {name:<8} ")
     return [*lines, f"  {'=':<8} {_result(why)}"]
 
 
@@ -92,13 +92,18 @@ def _result(why: dict[str, Any]) -> str:
         named = [
             clean(name) if len(shares) == 1 else f"{clean(name)} {share * 100:.0f} %" for name, share in shares.items()
         ]
-        return paint("leaves by " + " or ".join(named), "good") + doubt
+        leaves = "leaves by " + " or ".join(named)
+        if silent := why.get("silent"):
+            verb = "does" if len(silent) == 1 else "do"
+            return paint(f"{leaves}, and {', '.join(map(clean, silent))} {verb} not answer", "bad") + doubt
+        return paint(leaves, "good") + doubt
     words = {
         "native": "leaves without LISP",
         "dropped": paint("is dropped", "bad"),
         "waits": paint("waits", "warn"),
+        "own": "stays on this host",
     }
-    return words[why["outcome"]] + doubt
+    return words.get(why["outcome"], clean(why["outcome"])) + doubt
 
 
 COMMAND = Command("why", "explain which uplink and locators a flow takes, step by step", run, add_arguments)

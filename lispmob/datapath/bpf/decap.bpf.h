@@ -91,6 +91,57 @@ static __always_inline __u8 merge_ecn(__u8 inner, __u8 outer)
     return (__u8)(row >> (outer & 3) * 8);
 }
 
+#define CHECK_OFF 1u   /* enum lm_source_check */
+#define CHECK_LOOSE 2u
+#define NEAR_OWN 1u    /* enum lm_near */
+#define NEAR_LINK 2u
+#define NEAR_PROXY 3u
+#define ENCAPSULATES 0u /* LM_ENCAPSULATE */
+
+/* True when the address is one of the set's locators. */
+static __always_inline bool holds(__u32 number, const struct lm_shared_address *sender)
+{
+    struct lm_shared_set *set = bpf_map_lookup_elem(&sets, &number);
+    const __u64 *wanted = (const __u64 *)(const void *)sender->octets;
+    bool is_there = false;
+    if (!set)
+        return false;
+    for (__u32 i = 0; i < LM_SHARED_LOCATORS; i++) {
+        struct lm_shared_locator *one = &set->locators[i];
+        if (i >= set->count)
+            break;
+        const __u64 *a = (const __u64 *)one->address;
+        if (one->contender.family == sender->family && a[0] == wanted[0] && a[1] == wanted[1])
+            is_there = true;
+    }
+    return is_there;
+}
+
+/* source.c, lm_source_is_local() and lm_source_judge(), as far as they say yes without a limit. */
+static __always_inline bool is_proven(struct lm_shared_state *s, const struct in_flow *flow,
+                                      const struct outer *outer, const struct lm_shared_address *sender, bool is_v4,
+                                      __u32 instance_id, const __u64 source[2])
+{
+    bool outer_v4 = outer->is_v4;
+    if (s->source_check < CHECK_OFF)
+        return true;
+    struct lm_trie_value *near = find(LM_SPACE_NEAR, outer_v4, 0, outer->source[0], outer->source[1]);
+    __u32 kind = near ? near->value : 0;
+    if (kind == NEAR_OWN || !lm_may_be_eid(outer_v4, outer->source[0], outer->source[1]) ||
+        find(LM_SPACE_RLOCS, outer_v4, 0, outer->source[0], outer->source[1]) ||
+        find(LM_SPACE_EIDS, outer_v4, 0, outer->source[0], outer->source[1]))
+        return false;
+    if (s->source_check < CHECK_LOOSE || flow->has_relays)
+        return true;
+    near = find(LM_SPACE_NEAR, is_v4, 0, source[0], source[1]);
+    if (near && near->value != NEAR_PROXY)
+        return false;
+    if (kind == NEAR_PROXY)
+        return true;
+    struct lm_trie_value *entry = find(LM_SPACE_TABLE, is_v4, instance_id, source[0], source[1]);
+    return entry && entry->kind == ENCAPSULATES && holds(entry->value, sender);
+}
+
 /* True when the ETR's rules hold: inbound.c, judge(), for a node. */
 static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow *flow, const struct outer *outer,
                                        bool is_v4, __u32 instance_id, const __u64 source[2], const __u64 to[2],
@@ -118,25 +169,16 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
     if (place < LM_SHARED_PATHS) {
         struct lm_shared_path *path = &all->paths[place];
         ephemeral = path->data_port;
+        if (path->relays && path->ifindex != ifindex)
+            return false; /* another interface may have the same address: the tun tier tells them apart */
         if (path->relays) { /* behind a NAT nobody but the RTRs has anything to say */
-            struct lm_shared_set *relays = bpf_map_lookup_elem(&sets, &path->relays);
-            bool is_relay = false;
-            if (!relays)
-                return false;
-            for (__u32 i = 0; i < LM_SHARED_LOCATORS; i++) {
-                struct lm_shared_locator *one = &relays->locators[i];
-                if (i >= relays->count)
-                    break;
-                const __u64 *a = (const __u64 *)one->address;
-                if (one->contender.family == sender.family &&
-                    a[0] == first_half(outer_v4, outer->source[0]) && a[1] == bpf_cpu_to_be64(outer->source[1]))
-                    is_relay = true;
-            }
-            if (!is_relay)
+            if (!holds(path->relays, &sender))
                 return false;
             flow->has_relays = 1;
         }
     }
+    if (!is_proven(s, flow, outer, &sender, is_v4, instance_id, source))
+        return false;
     if (outer->port != s->data_port && (outer->port != ephemeral || !ephemeral))
         return false;
     for (__u32 i = 0; i < LM_SHARED_LANES; i++) {
@@ -185,7 +227,7 @@ static __always_inline struct in_flow *in_flow_of(struct lm_shared_state *s, con
                        a->words[2],
                        a->words[3],
                        a->words[4]};
-    __u32 place = (__u32)slot_of(words, 10) % IN_FLOWS;
+    __u32 place = (__u32)slot_of(s, words, 10) % IN_FLOWS;
     struct in_flow *flow = bpf_map_lookup_elem(&in_flows, &place);
     if (!flow)
         return flow;

@@ -23,7 +23,7 @@ struct out_flow {
     __u32 mark, generation;
     __u32 is_passed, is_v4; /* falls through; the outer family */
     __u32 ifindex, path, remote, room;
-    __u64 until; /* when a learned path MTU is forgotten; 0: there is none */
+    __u32 large; /* inner packets of so many octets are large for the path */
     __u32 sum;   /* of the outer IPv4 header without length, TOS and TTL */
     __u32 has_relays; /* what is sent to them has to be answered soon */
     __u32 is_whole;   /* nothing that is left open gets past the device */
@@ -226,16 +226,11 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
     flow->remote = locator->remote;
     if (!flow->is_v4 && !is_straight(s, flow, locator))
         return false;
-    flow->until = 0;
-    __u32 mtu = path->mtu, learned = remote->path_mtu;
-    if (learned && learned < mtu) {
-        flow->until = remote->learned_at + LEARNED_FORGET_NS;
-        if (bpf_ktime_get_ns() <= flow->until)
-            mtu = learned;
-        else
-            flow->until = 0;
-    }
-    flow->room = mtu - (flow->is_v4 ? OUTER_V4 : OUTER_V6);
+    __u32 mtu = path->mtu, found = remote->mtu[way.path & (LM_SHARED_PATHS - 1)], added = flow->is_v4 ? OUTER_V4 : OUTER_V6;
+    if (found && found < mtu)
+        mtu = found;
+    flow->room = mtu - added;
+    flow->large = lm_large_from(mtu) - added;
     __u32 pool = path->pool ? path->pool : 1, at = (__u32)(hash * 0x9e3779b97f4a7c15ull >> 40) % pool;
     put_head(flow, path, locator, instance_id, path->ports[at % LM_SHARED_POOL], hash, s->status);
     return true;
@@ -253,7 +248,7 @@ __noinline int decide_anew(struct lm_shared_state *s, struct out_flow *flow)
 /* The flow's own slot, decided; NULL when there is none to be had. */
 static __always_inline struct out_flow *flow_of(struct lm_shared_state *s, const __u64 words[5], __u32 mark)
 {
-    __u32 place = (__u32)slot_of(words, 5) % OUT_FLOWS;
+    __u32 place = (__u32)slot_of(s, words, 5) % OUT_FLOWS;
     struct out_flow *flow = bpf_map_lookup_elem(&out_flows, &place);
     if (!flow)
         return flow;
@@ -290,10 +285,9 @@ int lm_encap(struct __sk_buff *skb)
     if (!flow || flow->is_passed)
         return FALL_THROUGH;
     __u64 now = bpf_ktime_get_ns();
-    if (flow->until && now > flow->until)
-        decide_anew(s, flow);
-    if (flow->is_passed || (segments > 1 ? repeated + skb->gso_size : length) > flow->room ||
-        is_for_report(s, flow->path, flow->remote, flow->is_whole, now, length) ||
+    __u32 size = segments > 1 ? repeated + skb->gso_size : length;
+    if (size > flow->room ||
+        is_for_report(s, flow->path, flow->remote, flow->is_whole, now, length, size >= flow->large) ||
         (flow->has_relays && waits_in_vain(s, flow->path, now)))
         return FALL_THROUGH;
 

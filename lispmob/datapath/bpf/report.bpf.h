@@ -51,9 +51,21 @@ static __always_inline bool is_for_check(struct lm_remote_state *remote, __u64 n
     return !coped_at || now >= coped_at + LM_COPES_NS || now >= remote->check_at;
 }
 
+/* A large packet leaves by the path: when that was not reported for a while, the tun tier does (mtu.c). */
+static __always_inline bool is_large_news(struct lm_remote_state *remote, __u32 path, __u64 now)
+{
+    __u32 bit = 1u << path % LM_SHARED_PATHS;
+    if (!(remote->large_paths & bit))
+        remote->large_paths |= bit;
+    if (now < remote->large_at)
+        return false;
+    remote->large_at = now + LM_LARGE_ASK_NS; /* it has not run yet, or the packet was lost */
+    return true;
+}
+
 /* The tun tier reports what is to be reported; it gets the packets that a report may be about. */
 static __always_inline bool is_for_report(struct lm_shared_state *s, __u32 path, __u32 number, bool is_whole, __u64 now,
-                                          __u32 length)
+                                          __u32 length, bool is_large)
 {
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &number);
     if (s->traffic[0].is_watched || s->suspect[path % LM_SHARED_PATHS] || !remote)
@@ -61,6 +73,8 @@ static __always_inline bool is_for_report(struct lm_shared_state *s, __u32 path,
     if (!is_whole && is_for_check(remote, now))
         return true;
     if (remote->echo.asked || (remote->echo.copies && now < remote->echo.until))
+        return true;
+    if (is_large && s->tells_large && is_large_news(remote, path, now))
         return true;
     struct lm_silence *own = &remote->silence, *company = company_of(remote);
     enum meaning for_own = meaning_of(s, own, now), for_all = meaning_of(s, company, now);

@@ -12,6 +12,7 @@
 #ifdef __bpf__
 typedef __u64 uint64_t;
 typedef __u32 uint32_t;
+typedef __u16 uint16_t;
 #define LM_SHARED(type) volatile type
 #else
 #include <stdint.h>
@@ -31,7 +32,7 @@ typedef __u32 uint32_t;
 #define LM_NO_REMOTE 0xffffffffu
 
 /* One trie holds several tables, told apart by the first octet of the key: space + 0 for IPv4, + 1 for IPv6. */
-enum lm_space { LM_SPACE_TABLE = 2, LM_SPACE_EIDS = 4, LM_SPACE_GUARD = 6, LM_SPACE_RLOCS = 8 };
+enum lm_space { LM_SPACE_TABLE = 2, LM_SPACE_EIDS = 4, LM_SPACE_GUARD = 6, LM_SPACE_RLOCS = 8, LM_SPACE_NEAR = 10 };
 
 struct lm_trie_key {
     __u32 bits; /* of what follows; space and Instance-ID always count */
@@ -42,7 +43,8 @@ struct lm_trie_key {
 
 struct lm_trie_value {
     __u32 number; /* of a table's entry: its place in `used` */
-    __u32 value;  /* table: locator set; EIDs: Instance-ID; RLOCs: place of the path, LM_SHARED_PATHS when none sends */
+    __u32 value;  /* table: locator set; EIDs: Instance-ID; RLOCs: place of the path, LM_SHARED_PATHS when none sends;
+                     near: enum lm_near */
     __u32 kind;   /* table: enum lm_disposition */
 };
 
@@ -118,13 +120,14 @@ struct lm_shared_state {
     __u64 key0, key1;
     __u32 mark, mark_mask, lane_count;
     __u16 data_port;
-    __u8 copy_dscp, spare;
+    __u8 copy_dscp, source_check; /* enum lm_source_check */
     struct lm_shared_lane lanes[LM_SHARED_LANES];
     __u64 gap[5];
     struct lm_traffic traffic[2];
     LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered; LM_STALL_REPORTED. By path */
     LM_SHARED(uint32_t) suspect[LM_SHARED_PATHS];    /* the kernel may have lost the path: the tun tier finds out */
-    LM_SHARED(uint32_t) routes, spare_too; /* how often those of IPv6 may have changed: older ways do not count */
+    LM_SHARED(uint32_t) routes; /* how often those of IPv6 may have changed: older ways do not count */
+    LM_SHARED(uint32_t) tells_large; /* large packets are reported (mtu.c) */
     LM_SHARED(uint64_t) status;     /* what data headers say of our own locators: the bits, and LM_STATUS_TOLD */
     LM_SHARED(uint64_t) silence_at; /* when to look at those that are watched for silence; 0: no need */
 };
@@ -151,15 +154,28 @@ struct lm_echo {
 
 #define LM_COPES_NS 90000000000ull /* as long as an answer counts */
 
+/*
+ * Outer packets of so many octets say something about the path MTU: what leaves for a locator in them is reported now and
+ * then. Below it are acknowledgements, questions and the like. A path that takes less has large packets all the same.
+ */
+#define LM_LARGE 1100u
+#define LM_LARGE_BELOW 64u
+#define LM_LARGE_ASK_NS 1000000u /* for so long the programs leave no other packet to the tun tier to report it */
+static inline __u32 lm_large_from(__u32 mtu)
+{
+    return mtu < LM_LARGE + LM_LARGE_BELOW ? mtu - LM_LARGE_BELOW : LM_LARGE;
+}
+
 /* What is found out about a locator. */
 struct lm_remote_state {
     LM_SHARED(uint64_t) coped_at; /* when it showed that it copes with what is left open; nanoseconds; 0: never */
     LM_SHARED(uint64_t) check_at; /* when it is to be asked, at the next packet */
     LM_SHARED(uint32_t) unanswered_checks;
     __u32 spare;
-    LM_SHARED(uint64_t) learned_at; /* nanoseconds, CLOCK_MONOTONIC */
-    LM_SHARED(uint32_t) path_mtu;   /* octets of the outer packet; 0: nothing learned */
-    LM_SHARED(uint32_t) head;       /* whose `company` counts for it, by its place; LM_NO_REMOTE: nobody's */
+    LM_SHARED(uint16_t) mtu[LM_SHARED_PATHS]; /* octets of the outer packet, by path; 0: what the uplink takes */
+    LM_SHARED(uint64_t) large_at;    /* when large packets are to be reported again: nanoseconds, CLOCK_MONOTONIC */
+    LM_SHARED(uint32_t) large_paths; /* by which large packets have left since the last report, as bits */
+    LM_SHARED(uint32_t) head;        /* whose `company` counts for it, by its place; LM_NO_REMOTE: nobody's */
     struct lm_silence silence;      /* of the locator itself */
     struct lm_silence company;      /* of all locators of a peer together, who may answer from another than we send to */
     struct lm_echo echo;

@@ -27,7 +27,6 @@
 
 #define V4 1u
 #define V6 2u
-#define LEARNED_FORGET_NS 600000000000ull /* mtu.c */
 #define ASK_AGAIN_NS 1000000ull           /* the tun tier's thread has not run yet, or the packet was lost */
 #define SILENCE_TOLD (~0ull)              /* silence.c */
 
@@ -201,11 +200,14 @@ static __always_inline __u32 fold(__u64 sum)
     return (__u32)((sum & 0xffff) + (sum >> 16));
 }
 
-static __always_inline __u64 slot_of(const __u64 *words, __u32 count)
+/* By a key of this engine, so that nobody can choose flows that meet in one place. */
+static __always_inline __u64 slot_of(const struct lm_shared_state *s, const __u64 *words, __u32 count)
 {
-    __u64 mixed = 0;
-    for (__u32 i = 0; i < count; i++)
+    __u64 mixed = s->key1;
+    for (__u32 i = 0; i < count; i++) {
         mixed = (mixed ^ words[i]) * 0x9e3779b97f4a7c15ull;
+        mixed ^= mixed >> 29;
+    }
     return mixed >> 40;
 }
 

@@ -134,13 +134,15 @@ class NatStage:
     def _start_servers(self, directory: Path) -> None:
         topology = self.lab.topology
         addresses = {name: topology.address(name, "eth0") for name in behind_nats.SERVERS}
-        rtrs = f"rtrs: [{{address: {addresses['rtr1']}}}, {{address: {addresses['rtr2']}}}]\n"
+        link = "key: between the servers of the demo"
+        rtrs = ", ".join(f"{{address: {addresses[name]}, {link}}}" for name in ("rtr1", "rtr2"))
         texts = {
-            "hub": hub_configuration(tuple(self.identities.values()), [addresses["hub"]], directory / "hub") + rtrs
+            "hub": hub_configuration(tuple(self.identities.values()), [addresses["hub"]], directory / "hub")
+            + f"rtrs: [{rtrs}]\n"
         }
         for name in ("rtr1", "rtr2"):
             base = hub_configuration((), [addresses[name]], directory / name).replace("sites:\n", "sites: []\n")
-            texts[name] = base + f"rtr: {{enabled: yes, map-servers: [{{address: {addresses['hub']}}}]}}\n"
+            texts[name] = base + f"rtr: {{enabled: yes, map-servers: [{{address: {addresses['hub']}, {link}}}]}}\n"
         self._server_texts = {name: (text, directory / name) for name, text in texts.items()}
         for name in texts:
             self._start_server(name)

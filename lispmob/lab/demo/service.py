@@ -35,15 +35,24 @@ class Identity:
         return f"{self.eid4}/32", f"{self.eid6}/128"
 
 
-def node_configuration(identity: Identity, map_server: IpAddress, overlay: Sequence[str], directory: Path) -> str:
-    """The text of lispd.conf for a node of the demonstration."""
+def node_configuration(
+    identity: Identity, map_server: IpAddress, overlay: Sequence[str], directory: Path, *others: IpAddress
+) -> str:
+    """The text of lispd.conf for a node of the demonstration; `others` are more Map-Servers, with the same key."""
+    addresses = (map_server, *others)
+    servers = "".join(
+        f"""\
+  - address: "{address}"
+    key: {_SECRET}
+    algorithm: hmac-sha-256-128
+"""
+        for address in addresses
+    )
     return f"""\
 eids: [{", ".join(f'"{prefix}"' for prefix in identity.prefixes)}]
 map-servers:
-  - address: "{map_server}"
-    key: {_SECRET}
-    algorithm: hmac-sha-256-128
-map-resolvers: ["{map_server}"]
+{servers}\
+map-resolvers: [{", ".join(f'"{address}"' for address in addresses)}]
 routing:
   mode: split
   overlay-prefixes: [{", ".join(f'"{prefix}"' for prefix in overlay)}]

@@ -9,11 +9,13 @@ from typing import Final
 from lispmob.lab.demo.chapters import (
     break_before_make,
     first_packet,
+    flows,
     keepalives,
     make_before_break,
     multihoming,
     nat,
     ping_both_ways,
+    real_networks,
     resources,
     start,
     tcp_stream,
@@ -33,6 +35,7 @@ class Chapter:
     begin: Callable[[Stage], None] | None = None  # before all chapters: what takes long, and needs nobody
     end: Callable[[Stage], None] | None = None  # before the last chapter: wait for what went on beside the others
     is_last: bool = False  # nothing goes on beside it
+    extra_s: int = 0  # how long it may take, beside what all the others may
 
 
 CHAPTERS: Final = (
@@ -59,5 +62,7 @@ CHAPTERS: Final = (
         keepalives.play,
         begin=keepalives.begin,
     ),
+    Chapter("flows", "Flows to names", flows.CLAIMS, flows.play, extra_s=25),
+    Chapter("real-networks", "Networks as people have them", real_networks.CLAIMS, real_networks.play, extra_s=120),
     Chapter("resources", "What a node costs", resources.CLAIMS, resources.play, is_last=True),
 )

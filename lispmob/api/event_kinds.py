@@ -1,0 +1,46 @@
+"""The kinds of events that lispd publishes: what `lispctl events --kinds` may name. A test holds them to the code."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KINDS: Final = frozenset(
+    {
+        "auth-failed",
+        "dropped",
+        "mapping-installed",
+        "mapping-negative",
+        "mapping-removed",
+        "miss",
+        "moved",
+        "mtu-learned",
+        "natt",
+        "natt-absent",
+        "natt-refused",
+        "natt-state",
+        "natt-stranded",
+        "natt-unanswered",
+        "path-down",
+        "path-mtu",
+        "path-up",
+        "rate-limited",
+        "register-refused",
+        "register-sent",
+        "register-timeout",
+        "registered",
+        "registration-lost",
+        "rloc-reachable",
+        "rloc-unreachable",
+        "rtr-deaf",
+        "rtr-failed",
+        "rtr-heard",
+        "shortcut-closed",
+        "shortcut-opened",
+        "smr-received",
+        "smr-sent",
+        "uplink-answers",
+        "uplink-silent",
+        "uplinks-ranked",
+        "withdrawn",
+    }
+)

@@ -1,0 +1,33 @@
+"""Shares the event loop among requests: what takes long is done in pieces, and one piece in each turn of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from lispmob.values import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """A result with very many `entries`. `pages` makes some of them each time, perhaps none; `rest`: the other fields.
+
+    Making one page takes some milliseconds at most, so that whatever else happens need not wait longer.
+    """
+
+    pages: Iterator[Sequence[msgspec.Struct]]
+    rest: Mapping[str, object]
+
+
+class Turns:
+    """Whoever has waited here may do one piece of work, alone in this turn of the loop, and first come first served."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def wait(self) -> None:
+        """Return when it is this caller's turn."""
+        async with self._lock:
+            await asyncio.sleep(0)

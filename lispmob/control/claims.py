@@ -1,0 +1,37 @@
+"""What others may make us ask for: an SMR, and data whose source no mapping vouches for. Both lead to a question only.
+
+Nobody has proven anything by either. So each leads to one question at a time for a cached prefix, to the mapping system
+and to nobody else, within a share of what may be asked (`resolver.py`); of a hole in the registrations, to none.
+"""
+
+from __future__ import annotations
+
+from lispmob.control.effect import Count, Event, MachineEffect, SendControl
+from lispmob.control.mappings import Mappings
+from lispmob.control.resolver import Resolver
+from lispmob.control.smr import solicited
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.map_request import MapRequest
+
+
+def on_smr(
+    request: MapRequest, sender: IpAddress, own: IpAddress | None, mappings: Mappings, resolver: Resolver, now: float
+) -> list[MachineEffect]:
+    """Somebody says that an EID has moved. `own`: the EID of ours that would talk to it."""
+    eid = solicited(request)
+    entry = mappings.known(eid.address, eid.instance_id) if eid is not None else None
+    if eid is None or entry is None:
+        return [Count("rx_policy")]
+    is_named = any(sender in locator.ips for locator in entry.locators)
+    effects = resolver.on_smr(eid, entry.prefix, own, now, None if is_named else sender)
+    if any(isinstance(effect, SendControl) for effect in effects):  # a flood of them is not worth a line each
+        effects.insert(0, Event("smr-received", {"eid": str(eid), "rloc": str(sender)}))
+    return effects
+
+
+def on_doubt(eid: EidPrefix, own: IpAddress, mappings: Mappings, resolver: Resolver, now: float) -> list[MachineEffect]:
+    """Data came from a host by somebody whom no mapping names for it."""
+    entry = mappings.cache.lookup(eid.address, eid.instance_id)
+    if entry is not None and mappings.known(eid.address, eid.instance_id) is None:
+        return [Count("rx_source")]  # we were told that nobody is there, or told by hand who is
+    return resolver.on_doubt(eid, entry.prefix if entry is not None else eid, own, now)

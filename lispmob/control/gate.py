@@ -1,0 +1,93 @@
+"""What of the control port is worth decoding: type, nonce and size are read off the octets, before anything else is.
+
+Decoding a message costs up to some milliseconds, and anybody may send one. A reply or notification has to bear a nonce
+that we gave out; a request is decoded as long as its sender, and all senders of his kind together, keep within a limit.
+Those whom we know, peers and the mapping system, have limits apart from those of strangers.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
+from lispmob.wire.address import IpAddress
+from lispmob.wire.header import MessageType
+
+NONCES_KEPT: Final = 4096  # ours: of half a minute, at the limits of lookups and probes together
+REQUEST_OCTETS: Final = 1400  # ours: a question fits into a packet; the longest of a peer's has 32 ITR-RLOCs
+STRANGER_INTERVAL_S: Final = 0.02  # ours: one who probes us has some addresses, and asks for each once a second
+STRANGER_BURST: Final = 100
+STRANGERS_INTERVAL_S: Final = 1 / 300  # ours: strangers in all; at half a millisecond each an eighth of the time
+STRANGERS_BURST: Final = 300
+KNOWN_INTERVAL_S: Final = 0.005  # ours: in doubt a peer sends volleys, for each pair of locators (path.py)
+KNOWN_BURST: Final = 400
+
+_ANSWERS: Final = frozenset({MessageType.MAP_REPLY, MessageType.MAP_NOTIFY, MessageType.INFO})
+_QUESTIONS: Final = frozenset({MessageType.MAP_REQUEST, MessageType.ENCAPSULATED_CONTROL})
+_NONCE: Final = slice(4, 12)
+_PROBE: Final = 0x02  # of the first octet: P
+_TYPE_AND_PROBE: Final = 0xF0 | _PROBE
+WANTED: Final = tuple(sorted(_ANSWERS | _QUESTIONS))
+"""The types that somebody may send to a node."""
+
+
+class NonceBook:
+    """Gives out unpredictable nonces, or notes those of somebody else, and knows the latest of them again."""
+
+    def __init__(self, new_nonce: Callable[[], int], limit: int = NONCES_KEPT) -> None:
+        self._new_nonce = new_nonce
+        self._limit = limit
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+
+    def __call__(self) -> int:
+        nonce = self._new_nonce()
+        self._known[nonce.to_bytes(8, "big")] = None
+        if len(self._known) > self._limit:
+            self._known.popitem(last=False)
+        return nonce
+
+    def knows(self, octets: bytes) -> bool:
+        """Whether these eight octets are one of them, in the order that it has on the wire or in the other one."""
+        return octets in self._known or octets[::-1] in self._known
+
+
+class Gate:
+    """Refuses by the name of a counter, or lets in. `nonces`: what an answer may bear."""
+
+    def __init__(self, *nonces: NonceBook) -> None:
+        self._nonces = nonces
+        self._strangers: KeyedBuckets[int] = KeyedBuckets(STRANGER_INTERVAL_S, STRANGER_BURST)
+        self._all_strangers = TokenBucket(STRANGERS_INTERVAL_S, STRANGERS_BURST)
+        self._known: KeyedBuckets[int] = KeyedBuckets(KNOWN_INTERVAL_S, KNOWN_BURST)
+
+    def is_noise(self, payload: bytes) -> str | None:
+        """The counter for what nobody may send us, and for answers to nothing: no address is needed to tell."""
+        kind = payload[0] >> 4 if payload else 0
+        if kind in _ANSWERS:
+            is_expected = len(payload) < _NONCE.stop or any(one.knows(payload[_NONCE]) for one in self._nonces)
+            return None if is_expected else "rx_nonce"
+        return None if kind in _QUESTIONS or len(payload) < _NONCE.start else "rx_type"
+
+    def refuses(
+        self, payload: bytes, source: IpAddress, is_known: Callable[[IpAddress], bool], now: float
+    ) -> str | None:
+        """The counter for what is not to be decoded; None: it is."""
+        noise = self.is_noise(payload)
+        if noise is not None or not payload or payload[0] >> 4 not in _QUESTIONS:
+            return noise
+        if len(payload) > REQUEST_OCTETS and not _is_padded_probe(payload):
+            return "rx_size"
+        if is_known(source):
+            return None if self._known.take(owner_of(source), now) else "rx_rate"
+        if self._all_strangers.available_at(now) > now or not self._strangers.take(owner_of(source), now):
+            return "rx_rate"
+        self._all_strangers.take(now)
+        return None
+
+
+def _is_padded_probe(payload: bytes) -> bool:
+    """True for an RLOC-probe that zeros make as long as a packet of data: it asks about the path MTU."""
+    is_probe = payload[0] & _TYPE_AND_PROBE == MessageType.MAP_REQUEST << 4 | _PROBE
+    return is_probe and len(payload.rstrip(b"\0")) <= REQUEST_OCTETS

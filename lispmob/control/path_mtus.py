@@ -1,0 +1,203 @@
+"""The path MTUs of all ways that large packets leave by: who is probed when, and what the datapath is told."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+from lispmob.control.effect import Event, SendControl, UsePathMtu
+from lispmob.control.path_mtu import PathMtu, State, Way
+from lispmob.control.size_probe import SizeProbe
+from lispmob.values import dataclass
+from lispmob.wire.address import IpAddress
+from lispmob.wire.header import MessageType
+
+WAYS_MAX: Final = 4096  # ours: those that large packets left by longest ago are forgotten
+AT_WORK_MAX: Final = 256  # ours: the others are looked at when the next large packets are reported
+ANSWER_WITHIN_S: Final = 3.0  # ours: a later answer may be about another route
+NONCES_MAX: Final = 8192
+
+MtuEffect: TypeAlias = SendControl | UsePathMtu | Event
+
+
+@dataclass(slots=True)
+class _Asked:
+    way: Way
+    size: int
+    at: float
+
+
+@dataclass(slots=True)
+class _Known:
+    mtu: PathMtu
+    probe: SizeProbe
+
+
+class PathMtus:
+    """`new_nonce` gives unpredictable numbers. Counts tx_size_probe, rx_size_probe_answer and mtu_reduced."""
+
+    def __init__(self, *, new_nonce: Callable[[], int], counters: Counter[str]) -> None:
+        self._new_nonce = new_nonce
+        self._counters = counters
+        self._links: dict[IpAddress, int] = {}
+        self._ways: OrderedDict[Way, _Known] = OrderedDict()
+        self._at_work: set[Way] = set()
+        self._asked: OrderedDict[int, _Asked] = OrderedDict()
+
+    def __getitem__(self, way: Way) -> PathMtu | None:
+        """What is known of a way; None as long as no large packet has left by it."""
+        known = self._ways.get(way)
+        return None if known is None else known.mtu
+
+    @property
+    def ways(self) -> Mapping[Way, PathMtu]:
+        """All that is known, for display."""
+        return {way: known.mtu for way, known in self._ways.items()}
+
+    @property
+    def in_use(self) -> list[UsePathMtu]:
+        """What the datapath has to be told after it has forgotten everything: other uplinks."""
+        return [_use(way, known.mtu) for way, known in self._ways.items() if known.mtu.is_reduced]
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer; None while nothing is being probed."""
+        times = [self._ways[way].mtu.wake_at() for way in self._at_work]
+        return min((at for at in times if at is not None), default=None)
+
+    def on_links(self, links: Mapping[IpAddress, int]) -> list[MtuEffect]:
+        """Our addresses, each with the MTU of its uplink, are these now."""
+        self._links = dict(links)
+        effects: list[MtuEffect] = []
+        for way, known in list(self._ways.items()):
+            link = self._links.get(way.local)
+            if link is None:
+                self._forget(way)
+            elif link != known.mtu.link_bytes:
+                known.mtu.on_link(link)
+                effects.append(UsePathMtu(*way, 0))
+                self._settle(way)
+        return effects
+
+    def on_slept(self) -> list[MtuEffect]:
+        """The host was suspended, and may be anywhere: everything is found out anew."""
+        effects: list[MtuEffect] = [UsePathMtu(*one[0], 0) for one in self._ways.items() if one[1].mtu.is_reduced]
+        for way in list(self._ways):
+            self._forget(way)
+        self._asked.clear()
+        return effects
+
+    def on_large(self, way: Way, probe: SizeProbe, now: float) -> list[MtuEffect]:
+        """Large packets leave by this way."""
+        known = self._take(way, probe)
+        if known is None:
+            return []
+        # A remote that all mappings had left comes back without what was known of it.
+        again: list[MtuEffect] = [_use(way, known.mtu)] if known.mtu.is_reduced else []
+        if len(self._at_work) >= AT_WORK_MAX and way not in self._at_work:
+            return again
+        return again + self._act(way, known.mtu.on_large, now)
+
+    def on_silence(
+        self, now: float, *, remote: IpAddress | None = None, local: IpAddress | None = None
+    ) -> list[MtuEffect]:
+        """Data to this locator, or from this address of ours, goes unanswered."""
+        near = [way for way in self._ways if remote in (None, way.remote) and local in (None, way.local)]
+        return [effect for way in near for effect in self._act(way, self._ways[way].mtu.on_doubt, now)]
+
+    def on_too_big(self, way: Way, probe: SizeProbe, mtu_bytes: int, now: float) -> list[MtuEffect]:
+        """ICMP about a packet of ours says so. The datapath obeys already."""
+        known = self._take(way, probe)
+        if known is None:
+            return []
+        return self._act(way, lambda at: known.mtu.on_too_big(mtu_bytes, at), now)
+
+    def on_claim(self, way: Way, probe: SizeProbe, now: float) -> list[MtuEffect]:
+        """ICMP that nothing vouches for: nothing follows but a probe."""
+        known = self._take(way, probe)
+        return [] if known is None else self._act(way, known.mtu.on_claim, now)
+
+    def on_refused(self, way: Way, probe: SizeProbe, mtu_bytes: int) -> None:
+        """The uplink itself takes no more; the datapath knows."""
+        if (known := self._take(way, probe)) is not None:
+            known.mtu.on_refused(mtu_bytes)
+            self._settle(way)
+
+    def is_answer(self, payload: bytes) -> bool:
+        """True for a Map-Reply with a nonce of ours, which is all that has to be looked at."""
+        return len(payload) >= 12 and payload[0] >> 4 == MessageType.MAP_REPLY and _nonce(payload) in self._asked
+
+    def on_answer(self, payload: bytes, now: float) -> list[MtuEffect]:
+        """The Map-Reply to a probe: its size got through."""
+        asked = self._asked.pop(_nonce(payload))
+        known = self._ways.get(asked.way)
+        if known is None or now - asked.at > ANSWER_WITHIN_S:
+            return []
+        self._counters["rx_size_probe_answer"] += 1
+        return self._act(asked.way, lambda at: known.mtu.on_answer(asked.size, at - asked.at, at), now)
+
+    def on_timer(self, now: float) -> list[MtuEffect]:
+        """A deadline may have passed."""
+        while self._asked and now - next(iter(self._asked.values())).at > ANSWER_WITHIN_S:
+            self._asked.popitem(last=False)
+        return [effect for way in tuple(self._at_work) for effect in self._act(way, self._ways[way].mtu.on_timer, now)]
+
+    def _act(self, way: Way, happen: Callable[[float], tuple[int, ...]], now: float) -> list[MtuEffect]:
+        """Let something happen to a way; the probes that it wants, and what has changed."""
+        known = self._ways[way]
+        before = known.mtu.mtu_bytes
+        sizes = happen(now)
+        effects: list[MtuEffect] = [self._ask(way, known.probe, size, now) for size in sizes]
+        if known.mtu.mtu_bytes != before:
+            effects += [_use(way, known.mtu), _event(way, known.mtu)]
+            self._counters["mtu_reduced"] += known.mtu.mtu_bytes < before
+        self._settle(way)
+        return effects
+
+    def _ask(self, way: Way, probe: SizeProbe, size: int, now: float) -> SendControl:
+        nonce = self._new_nonce()
+        self._asked[nonce] = _Asked(way, size, now)
+        if len(self._asked) > NONCES_MAX:
+            self._asked.popitem(last=False)
+        self._counters["tx_size_probe"] += 1
+        return probe.packet(nonce, size)
+
+    def _take(self, way: Way, probe: SizeProbe) -> _Known | None:
+        """The way, new if need be; None when the address is none of ours."""
+        known = self._ways.get(way)
+        if known is not None:
+            known.probe = probe
+            self._ways.move_to_end(way)
+            return known
+        if (link := self._links.get(way.local)) is None:
+            return None
+        known = self._ways[way] = _Known(PathMtu(way.remote.version, link), probe)
+        if len(self._ways) > WAYS_MAX:
+            self._forget(next(iter(self._ways)))
+        return known
+
+    def _forget(self, way: Way) -> None:
+        del self._ways[way]
+        self._at_work.discard(way)
+
+    def _settle(self, way: Way) -> None:
+        if self._ways[way].mtu.state is State.IDLE:
+            self._at_work.discard(way)
+        else:
+            self._at_work.add(way)
+
+
+def _nonce(payload: bytes) -> int:
+    return int.from_bytes(payload[4:12])
+
+
+def _use(way: Way, mtu: PathMtu) -> UsePathMtu:
+    return UsePathMtu(*way, mtu.mtu_bytes if mtu.is_reduced else 0)
+
+
+def _event(way: Way, mtu: PathMtu) -> Event:
+    pair = {"local": str(way.local), "rloc": str(way.remote)}
+    return Event(
+        "path-mtu",
+        {**pair, "mtu_bytes": mtu.mtu_bytes, "uplink_bytes": mtu.link_bytes, "source": mtu.source.value},
+    )

@@ -1,0 +1,37 @@
+"""A control message as the node wants it: out of its encapsulation if it came in one (RFC 9301, 5.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lispmob.control.effect import Count
+from lispmob.control.node_config import Datagram
+from lispmob.values import dataclass
+from lispmob.wire.address import IpAddress
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.map_request import MapRequest
+from lispmob.wire.message import ControlMessage, decode_control
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMessage:
+    """What came. `source_port`: where an answer to it goes."""
+
+    message: ControlMessage
+    source_port: int
+    is_encapsulated: bool
+    has_checksum: bool = True  # that of the UDP header inside the encapsulation
+
+
+def unwrap(
+    message: ControlMessage, datagram: Datagram, is_ours: Callable[[IpAddress], bool]
+) -> ReceivedMessage | Count:
+    """The message of a datagram; a counter when it may not come this way. Raises MalformedMessage."""
+    if not isinstance(message, EncapsulatedControl):
+        return ReceivedMessage(message, datagram.source_port, is_encapsulated=False)
+    if not is_ours(message.destination):
+        return Count("rx_policy")
+    inner = decode_control(message.message)
+    if not isinstance(inner, MapRequest):
+        return Count("rx_ecm" if isinstance(inner, EncapsulatedControl) else "rx_type")
+    return ReceivedMessage(inner, message.source_port, is_encapsulated=True, has_checksum=message.has_checksum)

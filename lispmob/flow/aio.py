@@ -1,0 +1,216 @@
+"""Flows for programs that use asyncio: `await allocate(...)`, `await register(...)`; cancelling cancels."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from lispmob.flow import packets
+from lispmob.flow.client import PATIENCE_S, allocation, connect
+from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
+from lispmob.flow.quality import Quality
+
+_MAX_EVENTS: Final = 1024  # ours: flows that nobody has accepted yet
+
+
+class Connection:
+    """A connection to lispd in the running event loop. asyncio has no descriptors in packets, hence the reader."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._socket.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+        self._numbers = 0
+        self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], socket.socket | None]]] = {}
+        self.flows: asyncio.Queue[tuple[dict[str, Any], socket.socket] | None] = asyncio.Queue(_MAX_EVENTS)
+        self.ended: dict[int, asyncio.Future[str]] = {}
+        self._loop.add_reader(self._socket.fileno(), self._on_readable)
+
+    async def request(
+        self, method: str, params: dict[str, Any], within_s: float = PATIENCE_S
+    ) -> tuple[dict[str, Any], socket.socket | None]:
+        """Ask and wait for the answer: its result, and its socket. Raises FlowError."""
+        self._numbers += 1
+        number = self._numbers
+        done = self._waiting[number] = self._loop.create_future()
+        try:
+            packets.send(self._socket, {"id": number, "method": method, "params": params})
+            async with asyncio.timeout(within_s):
+                answer: tuple[dict[str, Any], socket.socket | None] = await done
+                return answer
+        except TimeoutError:
+            raise TimedOut("lispd did not answer in time") from None
+        except OSError as error:
+            raise NoFlowDaemon(f"lispd has gone: {error.strerror}") from None
+        finally:
+            del self._waiting[number]
+
+    def close(self) -> None:
+        """End it, and with it all flows and names of this connection. Idempotent."""
+        if self._socket.fileno() < 0:
+            return
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        while not self.flows.empty():
+            if (waiting := self.flows.get_nowait()) is not None:
+                waiting[1].close()
+        self.flows.put_nowait(None)
+        for done in self._waiting.values():
+            if not done.done():
+                done.set_exception(NoFlowDaemon("lispd has gone"))
+        for ended in self.ended.values():
+            if not ended.done():
+                ended.set_result("shutting-down")
+
+    def _on_readable(self) -> None:
+        while self._socket.fileno() >= 0:
+            try:
+                octets, descriptors = packets.receive(self._socket)
+            except BlockingIOError:
+                return
+            except OSError:
+                octets, descriptors = b"", []
+            if not octets:
+                self.close()
+                return
+            self._on_packet(packets.unpack(octets), socket.socket(fileno=descriptors[0]) if descriptors else None)
+
+    def _on_packet(self, packet: dict[str, Any], one: socket.socket | None) -> None:
+        event = packet.get("event")
+        if event is not None and event["kind"] == "flow" and one is not None and not self.flows.full():
+            self.flows.put_nowait((event["fields"], one))
+            return
+        if event is not None and event["kind"] == "closed":
+            ended = self.ended.get(int(event["fields"]["flow"]))
+            if ended is not None and not ended.done():
+                ended.set_result(str(event["fields"]["reason"]))
+        done = None if event is not None else self._waiting.get(packet.get("id", 0))
+        if done is not None and not done.done():
+            if "error" in packet:
+                done.set_exception(from_reply(packet["error"]))
+            else:
+                done.set_result((packet["result"], one))
+            return
+        if one is not None:
+            one.close()
+
+
+class Flow:
+    """An open flow. `socket` is a connected, non-blocking UDP socket between two EIDs; `qos` is what was granted."""
+
+    def __init__(self, connection: Connection, fields: dict[str, Any], one: socket.socket, *, owns: bool) -> None:
+        self._connection, self._owns = connection, owns
+        self._loop = asyncio.get_running_loop()
+        self._is_open = True
+        self.socket = one
+        self.socket.setblocking(False)
+        self.number = int(fields["flow"])
+        self.name = str(fields["name"])
+        self.peer = str(fields["peer"])
+        self.qos = packets.quality_from_json(fields.get("qos") or None)
+        self.max_datagram = int(fields.get("max_datagram", 0))
+        self._ended: asyncio.Future[str] = self._loop.create_future()
+        connection.ended[self.number] = self._ended
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def send(self, octets: bytes) -> None:
+        """Send one datagram. Raises OSError, as sockets do."""
+        await self._loop.sock_sendall(self.socket, octets)
+
+    async def recv(self, limit: int = 65535) -> bytes:
+        """Receive one datagram. Raises PeerGone when the flow is over."""
+        reading = self._loop.create_task(self._loop.sock_recv(self.socket, limit))
+        try:
+            await asyncio.wait((reading, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                return reading.result()
+        finally:
+            reading.cancel()
+        raise PeerGone(f"{self.peer} has ended the flow", self._ended.result())
+
+    async def close(self) -> None:
+        """End the flow. Idempotent."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._connection.ended.pop(self.number, None)
+        self.socket.close()
+        if self._owns:
+            self._connection.close()
+            return
+        try:
+            await self._connection.request("close", {"flow": self.number})
+        except FlowError:
+            return  # it was over already
+
+
+async def allocate(
+    name: str,
+    *,
+    qos: Quality | None = None,
+    via: Sequence[str] = (),
+    timeout: float = 10.0,  # noqa: ASYNC109 - it goes to the daemon, which tells the peer when it runs out
+    lifetime: int = 600,
+    caller: str = "",
+    protocol: int = 1,
+    path: Path = packets.DEFAULT_SOCKET,
+) -> Flow:
+    """A flow to whoever holds `name`, as `lispmob.flow.allocate`. Cancelling takes the call back."""
+    connection = Connection(connect(path))
+    try:
+        params = allocation(name, qos, via, timeout, lifetime, caller, protocol)
+        fields, one = await connection.request("allocate", params, timeout + PATIENCE_S)
+        assert one is not None, "a flow comes with its socket"
+        return Flow(connection, fields, one, owns=True)
+    except BaseException:
+        connection.close()
+        raise
+
+
+class Name:
+    """A name that this program holds: `async for flow in name`, or `await name.accept()`."""
+
+    def __init__(self, name: str, connection: Connection) -> None:
+        self.name = name
+        self._connection = connection
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    async def __aiter__(self) -> AsyncIterator[Flow]:
+        while True:
+            yield await self.accept()
+
+    async def accept(self) -> Flow:
+        """The next flow. Raises NoFlowDaemon when lispd goes."""
+        waiting = await self._connection.flows.get()
+        if waiting is None:
+            raise NoFlowDaemon("lispd has gone")
+        return Flow(self._connection, *waiting, owns=False)
+
+
+async def register(name: str, *, backlog: int = 16, path: Path = packets.DEFAULT_SOCKET) -> Name:
+    """Hold `name` on this host, as `lispmob.flow.register`."""
+    connection = Connection(connect(path))
+    try:
+        await connection.request("register", {"name": name, "backlog": backlog})
+    except BaseException:
+        connection.close()
+        raise
+    return Name(name, connection)

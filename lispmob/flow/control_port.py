@@ -1,0 +1,113 @@
+"""The control port of flows on real sockets: one on each EID, deaf to what did not come through the overlay."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+from struct import Struct
+from typing import Final
+
+from lispmob.flow import sockets
+from lispmob.flow.auth import IpAddress, Way
+
+DRAIN_LIMIT: Final = 64  # datagrams a turn of the loop
+_IP_PKTINFO: Final = 8
+_PKTINFO4: Final = Struct("@i4s4s")  # ifindex, local address, destination
+_PKTINFO6: Final = Struct("@16si")  # address, ifindex
+
+log = logging.getLogger(__name__)
+
+
+class ControlPort:
+    """Receives at `port` of every EID and hands over what came in by an interface that `is_overlay_interface` knows."""
+
+    def __init__(
+        self,
+        port: int,
+        on_datagram: Callable[[bytes, Way], None],
+        on_foreign: Callable[[], None],
+        is_overlay_interface: Callable[[int], bool],
+    ) -> None:
+        self._port = port
+        self._on_datagram, self._on_foreign = on_datagram, on_foreign
+        self._is_overlay_interface = is_overlay_interface
+        self._sockets: dict[IpAddress, socket.socket] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def set_eids(self, eids: Iterable[IpAddress]) -> dict[IpAddress, str]:
+        """Listen on these addresses and no other; those that were refused, with the reason."""
+        wanted, refused = tuple(eids), {}
+        for eid in [eid for eid in self._sockets if eid not in wanted]:
+            self._close(eid)
+        for eid in [eid for eid in wanted if eid not in self._sockets]:
+            try:
+                self._sockets[eid] = self._open(eid)
+            except OSError as error:
+                refused[eid] = error.strerror or str(error)
+        return refused
+
+    def send(self, octets: bytes, own: IpAddress, to: IpAddress, port: int) -> bool:
+        """Send from the control port of `own`; False when the network as it is does not take it."""
+        one = self._sockets.get(own)
+        if one is None:
+            return False
+        try:
+            one.sendto(octets, (str(to), port))
+        except OSError as error:
+            log.debug("not sent to=%s port=%d why=%s", to, port, error.strerror)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Stop listening. May be called twice."""
+        for eid in list(self._sockets):
+            self._close(eid)
+
+    def _open(self, eid: IpAddress) -> socket.socket:
+        one = sockets.new_socket(eid, self._port)
+        try:
+            if eid.version == 4:
+                one.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+            else:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        except BaseException:
+            one.close()
+            raise
+        self._loop.add_reader(one.fileno(), self._drain, eid, one)
+        return one
+
+    def _close(self, eid: IpAddress) -> None:
+        one = self._sockets.pop(eid)
+        self._loop.remove_reader(one.fileno())
+        one.close()
+
+    def _drain(self, eid: IpAddress, one: socket.socket) -> None:
+        for _ in range(DRAIN_LIMIT):
+            try:
+                octets, ancillary, _, place = one.recvmsg(2048, 128)
+            except BlockingIOError:
+                return
+            except OSError:  # an ICMP error about what was sent
+                while sockets.take_error(one) is not None:
+                    continue
+                continue
+            ifindex = _ifindex(ancillary)
+            if not self._is_overlay_interface(ifindex):
+                self._on_foreign()
+                continue
+            source = ip_address(str(place[0]).partition("%")[0])
+            self._on_datagram(octets, Way(source, int(place[1]), eid, self._port))
+            if one.fileno() < 0:
+                return  # the datagram made its reader close the socket
+
+
+def _ifindex(ancillary: list[tuple[int, int, bytes]]) -> int:
+    for level, kind, octets in ancillary:
+        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO) and len(octets) >= _PKTINFO4.size:
+            return int(_PKTINFO4.unpack_from(octets)[0])
+        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) and len(octets) >= _PKTINFO6.size:
+            return int(_PKTINFO6.unpack_from(octets)[1])
+    return 0

@@ -1,0 +1,186 @@
+"""Everything that one host has to say about flows: its calls and the names that it holds. Pure.
+
+Datagrams come in at the control port or at the socket of a call; each belongs to one call, or to the holder. What the
+host does not expect is counted and dropped.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+
+from lispmob.errors import MalformedMessage
+from lispmob.flow.auth import IpAddress, Way
+from lispmob.flow.caller import FLOW_PORT, Ask, Call, CallState
+from lispmob.flow.effect import FlowEffect, FlowId, Outlet, SendFlowMessage
+from lispmob.flow.holder import Holder, Legacy, Limits
+from lispmob.flow.message import Kind, Message, Reason, Unsupported, decode, decode_name, encode, is_version_1
+
+
+class FlowEndpoint:
+    """The calls of this host, and its `holder`. Counters say what was dropped, by the reason.
+
+    `new_nonce` gives 8 random octets, `jitter` numbers from 0 to 1, `secret` is for cookies.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        new_nonce: Callable[[], bytes],
+        jitter: Callable[[], float],
+        secret: bytes,
+        domain: str = "",
+        legacy: Legacy = Legacy.FIRST_DATAGRAM,
+        is_quiet: bool = False,
+        limits: Limits | None = None,
+        port: int = FLOW_PORT,
+    ) -> None:
+        self._ids = count(1)
+        self._new_nonce, self._jitter, self._port = new_nonce, jitter, port
+        self._calls: dict[FlowId, Call] = {}
+        self._by_nonce: dict[bytes, Call] = {}
+        self._due: list[tuple[float, FlowId]] = []
+        self.holder = Holder(
+            host=host,
+            domain=domain,
+            new_nonce=new_nonce,
+            new_id=self.new_id,
+            secret=secret,
+            legacy=legacy,
+            is_quiet=is_quiet,
+            limits=limits,
+            port=port,
+        )
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What was dropped, by the reason."""
+        return self.holder.counters
+
+    def new_id(self) -> FlowId:
+        """A number for a flow that no other flow of this host has had."""
+        return next(self._ids)
+
+    def wake_at(self) -> float | None:
+        """When `on_timer` has something to do, monotonic seconds."""
+        times = [at for at in (self._next_due(), self.holder.wake_at()) if at is not None]
+        return min(times, default=None)
+
+    def on_timer(self, now: float) -> list[FlowEffect]:
+        """Do what is due."""
+        effects: list[FlowEffect] = []
+        while (at := self._next_due()) is not None and at <= now:
+            call = self._calls[heapq.heappop(self._due)[1]]
+            effects += self._after(call, call.on_timer(now))
+        return effects + self.holder.on_timer(now)
+
+    def call(
+        self, flow: FlowId, ask: Ask, own: IpAddress, own_port: int, peer: IpAddress, now: float, *, peer_port: int = 0
+    ) -> list[FlowEffect]:
+        """Ask `peer` for a flow, from a socket that exists already. `flow` is a number from `new_id`."""
+        call = Call(
+            flow,
+            ask,
+            own,
+            own_port,
+            peer,
+            nonce=self._new_nonce(),
+            jitter=self._jitter,
+            control_port=self._port,
+            peer_port=peer_port or self._port,
+        )
+        self._calls[flow] = call
+        self._by_nonce[call.nonce] = call
+        return self._after(call, call.start(now))
+
+    def call_of(self, flow: FlowId) -> Call | None:
+        """The call of this number, while it is known."""
+        return self._calls.get(flow)
+
+    def close(self, flow: FlowId, now: float, reason: Reason = Reason.DONE) -> list[FlowEffect]:
+        """The program at this side is done with a flow, or with waiting for it. Idempotent."""
+        call = self._calls.get(flow)
+        if call is None:
+            return self.holder.close(flow, now, reason)
+        return self._after(call, call.close(now, reason))
+
+    def close_all(self, now: float) -> list[FlowEffect]:
+        """This host stops: tell everybody."""
+        effects = [effect for flow in list(self._calls) for effect in self.close(flow, now, Reason.SHUTTING_DOWN)]
+        return effects + self.holder.close_all(now)
+
+    def on_control(self, octets: bytes, way: Way, now: float) -> list[FlowEffect]:
+        """A datagram at the control port."""
+        try:
+            if not is_version_1(octets):
+                return self.holder.on_legacy_request(decode_name(octets), octets, way, now)
+            message = decode(octets)
+        except Unsupported as unsupported:
+            return self._refuse_later_version(unsupported, way, now)
+        except MalformedMessage as malformed:
+            self.counters[malformed.counter] += 1
+            return []
+        call = self._by_nonce.get(message.caller_nonce)
+        if call is not None and call.peer == way.source and _is_for_caller(message, call):
+            return self._after(call, call.on_message(message, octets, way.source_port, Outlet.CONTROL, now))
+        if message.kind is Kind.REQUEST:
+            return self.holder.on_request(message, octets, way, now)
+        return self.holder.on_message(message, octets, way, now)
+
+    def on_flow_socket(self, flow: FlowId, octets: bytes, way: Way, now: float) -> list[FlowEffect]:
+        """A datagram at the socket of a call that is not open yet."""
+        call = self._calls.get(flow)
+        if call is None or call.peer != way.source:
+            self.counters["flow_nonce"] += 1
+            return []
+        if call.ask.is_legacy:
+            return self._after(call, call.on_legacy_echo(octets, way.source_port))
+        try:
+            message = decode(octets)
+        except MalformedMessage as malformed:
+            self.counters[malformed.counter] += 1
+            return []
+        if message.caller_nonce != call.nonce:
+            self.counters["flow_nonce"] += 1
+            return []
+        return self._after(call, call.on_message(message, octets, way.source_port, Outlet.FLOW, now))
+
+    def on_unreachable(self, flow: FlowId, now: float) -> list[FlowEffect]:
+        """An ICMP error came to the socket of a call: nobody listens at the peer's port."""
+        call = self._calls.get(flow)
+        return [] if call is None else self._after(call, call.on_unreachable(now))
+
+    def _refuse_later_version(self, unsupported: Unsupported, way: Way, now: float) -> list[FlowEffect]:
+        self.counters[unsupported.counter] += 1
+        if not unsupported.is_request or not self.holder.may_answer(way.source, now):
+            return []
+        refusal = Message(Kind.REFUSE, unsupported.caller_nonce, reason_code=Reason.UNSUPPORTED)
+        return [SendFlowMessage(0, encode(refusal), Outlet.CONTROL, way.source, way.source_port)]
+
+    def _after(self, call: Call, effects: list[FlowEffect]) -> list[FlowEffect]:
+        """Note the next deadline of a call to which something has happened, or forget it when it is over."""
+        if call.state is CallState.CLOSED:
+            if self._calls.pop(call.flow, None) is not None:
+                del self._by_nonce[call.nonce]
+        elif (at := call.wake_at()) is not None:
+            heapq.heappush(self._due, (at, call.flow))
+        return effects
+
+    def _next_due(self) -> float | None:
+        while self._due:
+            at, flow = self._due[0]
+            call = self._calls.get(flow)
+            if call is not None and call.wake_at() == at:
+                return at
+            heapq.heappop(self._due)
+        return None
+
+
+def _is_for_caller(message: Message, call: Call) -> bool:
+    """Two flows of one pair of hosts have nonces of their own; a host that calls itself has both ends of one."""
+    if message.kind is Kind.CLOSE:
+        return message.is_reply == (call.state is CallState.CLOSING) or call.state is not CallState.CLOSING
+    return message.is_reply

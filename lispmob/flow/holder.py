@@ -1,0 +1,479 @@
+"""All calls at the side of whoever holds names: from a REQUEST until the flow has ended. Pure.
+
+    REQUEST --> (asked) --yes--> offered --CONFIRM--> open --close--> closed
+                   `--no, 10 s-->   `--10 s-->
+
+Nothing is kept for a caller that has not proved its address once half of the places for pending calls are taken: it is
+sent a cookie instead. An unconfirmed call never reaches a program, and it is sent no more octets than came from it.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import Counter
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.errors import LispError
+from lispmob.flow.auth import FlowKey, IpAddress, Way, is_signed_by, sign
+from lispmob.flow.effect import (
+    AskProgram,
+    FlowEffect,
+    FlowEnded,
+    FlowId,
+    FlowOpened,
+    ForgetFlow,
+    MakeFlowSocket,
+    Outlet,
+    SendFlowMessage,
+)
+from lispmob.flow.message import Kind, Message, Reason, encode
+from lispmob.flow.name import fold, held_as
+from lispmob.flow.quality import Quality
+from lispmob.flow.table import NEVER, Flow, FlowState, FlowTable
+from lispmob.values import dataclass
+
+OFFER_S: Final = 10.0  # how long a program may think, and an offer stand
+CLOSED_S: Final = 30.0  # how long a CLOSE of a flow that has ended is answered
+SILENCE_S: Final = 10.0  # beyond its lifetime
+COOKIE_EPOCH_S: Final = 30.0
+COOKIE_OCTETS: Final = 8
+
+NO_SUCH_NAME: Final = "no such name"
+
+
+class NameTaken(LispError):
+    """Somebody holds this name already; the text says who."""
+
+
+class Legacy(Enum):
+    """When a call of version 0 reaches the program: with its first datagram, at once, or never."""
+
+    FIRST_DATAGRAM = "first-datagram"
+    AT_ONCE = "at-once"
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Flows and calls that are kept at most, and REQUESTs a second."""
+
+    flows: int = 1024
+    flows_per_name: int = 64
+    flows_per_peer: int = 64
+    pending: int = 256
+    pending_per_peer: int = 16
+    requests_per_peer_s: float = 10.0
+    requests_per_peer_burst: int = 20
+    requests_s: float = 200.0
+    cookies_s: float = 2000.0
+
+
+@dataclass(frozen=True, slots=True)
+class HeldName:
+    """A name, who may call it, and whether the program is asked before a call is accepted.
+
+    `may_call` says yes or no to the EID of a caller; with a `key` the caller has to know it, too.
+    """
+
+    name: str
+    owner: str
+    may_call: Callable[[IpAddress], bool]
+    asks_program: bool = False
+    key: FlowKey | None = None
+    backlog: int = 16
+
+
+class _Share:
+    """How many REQUESTs are looked at: of one address, and of all."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._in_all = TokenBucket(1 / limits.requests_s, int(limits.requests_s))
+        self._of_peer: KeyedBuckets[IpAddress] = KeyedBuckets(
+            1 / limits.requests_per_peer_s, limits.requests_per_peer_burst
+        )
+
+    def take(self, peer: IpAddress, now: float) -> bool:
+        return self._of_peer.take(peer, now) and self._in_all.take(now)
+
+
+class Holder:
+    """The calls of all names that this host holds.
+
+    `host` and `domain` are ours; a request may add them to a name. `secret`: 32 random octets, for cookies.
+    `is_quiet`: unknown and forbidden names are answered with silence.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        new_nonce: Callable[[], bytes],
+        new_id: Callable[[], FlowId],
+        secret: bytes,
+        domain: str = "",
+        legacy: Legacy = Legacy.FIRST_DATAGRAM,
+        is_quiet: bool = False,
+        limits: Limits | None = None,
+        port: int = 3359,
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self._host, self._domain = host, domain
+        self._new_nonce, self._new_id, self._secret = new_nonce, new_id, secret
+        self._legacy, self._is_quiet, self._port = legacy, is_quiet, port
+        self._limits = limits or Limits()
+        self._names: dict[bytes, HeldName] = {}
+        self._flows = FlowTable()
+        # Apart, so that whoever forges the address of a caller cannot use up what that caller has.
+        self._unproved, self._proved = _Share(self._limits), _Share(self._limits)
+        self._cookies = TokenBucket(1 / self._limits.cookies_s, int(self._limits.cookies_s))
+
+    # --- names
+
+    def hold(self, held: HeldName) -> None:
+        """Take calls for a name from now on. Raises NameTaken."""
+        other = self._names.get(fold(held.name))
+        if other is not None:
+            raise NameTaken(f"{held.name} is held by {other.owner} already")
+        self._names[fold(held.name)] = held
+
+    def release(self, name: str, reason: Reason = Reason.PROGRAM_ENDED) -> list[FlowEffect]:
+        """Take no calls for it any more; calls that are not open yet are refused, flows that are open stay."""
+        self._names.pop(fold(name), None)
+        pending = (FlowState.ASKED, FlowState.OFFERED)
+        ended = [flow for flow in self._flows if flow.name == fold(name) and flow.state in pending]
+        return [effect for flow in ended for effect in self._refuse(flow, reason)]
+
+    def names(self) -> tuple[HeldName, ...]:
+        """The names that are held now."""
+        return tuple(self._names.values())
+
+    def find(self, name: str) -> HeldName | None:
+        """Who takes a call for a full name: the name itself, without our domain, or without our host."""
+        return next((self._names[c] for c in held_as(name, self._host, self._domain) if c in self._names), None)
+
+    def is_legacy(self, flow_id: FlowId) -> bool:
+        """True for a flow of version 0."""
+        flow = self._flows.get(flow_id)
+        return flow is not None and flow.is_legacy
+
+    # --- time
+
+    def wake_at(self) -> float | None:
+        """When `on_timer` has something to do, monotonic seconds."""
+        return self._flows.next_due()
+
+    def on_timer(self, now: float) -> list[FlowEffect]:
+        """End what has waited too long."""
+        effects: list[FlowEffect] = []
+        while (flow := self._flows.take_due(now)) is not None:
+            match flow.state:
+                case FlowState.ASKED:
+                    effects += self._refuse(flow, Reason.NO_ANSWER)
+                case FlowState.OPEN:
+                    effects += [FlowEnded(flow.flow, Reason.NO_ANSWER), *self._close(flow, now)]
+                case FlowState.OFFERED | FlowState.CLOSED:
+                    effects += self._forget(flow)
+        return effects
+
+    # --- messages
+
+    def may_answer(self, caller: IpAddress, now: float) -> bool:
+        """Whether `caller` has asked seldom enough for another refusal."""
+        return self._unproved.take(caller, now)
+
+    def on_request(self, message: Message, octets: bytes, way: Way, now: float) -> list[FlowEffect]:
+        """A REQUEST, which took `way` to us."""
+        known = self._flows.of_call(way.source, message.caller_nonce)
+        if known is not None and known.caller_port == way.source_port:
+            return self._again(known, octets, way, message)
+        assert message.name is not None, "a REQUEST without a name is malformed"
+        held = self.find(message.name)
+        key = None if held is None else held.key
+        is_proved = self._has_cookie(message, way, now)
+        if not (self._proved if is_proved else self._unproved).take(way.source, now):
+            self.counters["flow_rate"] += 1
+            return [] if is_proved else self._send_cookie(message, way, key, now)
+        if held is None:
+            return self._say_no(message, way, Reason.NO_SUCH_NAME, NO_SUCH_NAME)
+        if not held.may_call(way.source):
+            return self._say_no(message, way, Reason.NOT_ALLOWED)
+        if key is not None and not (message.has_auth and is_signed_by(octets, way, key)):
+            self.counters["flow_auth"] += 1
+            return [] if message.has_auth else self._say_no(message, way, Reason.AUTHENTICATION)
+        if self._wants_cookie(held, way.source) and not is_proved:
+            return self._send_cookie(message, way, key, now)
+        if self._is_full(held, way.source):
+            self.counters["flow_full"] += 1
+            return self._say_no(message, way, Reason.BUSY, key=key)
+        flow = self._add(held, message, way, now)
+        if held.asks_program:
+            wait = Message(Kind.WAIT, message.caller_nonce)
+            return [self._ask(flow, message.caller or ""), self._send_to(way, wait, key)]
+        return [MakeFlowSocket(flow.flow, flow.own, flow.caller, flow.caller_port)]
+
+    def on_legacy_request(self, name: str, octets: bytes, way: Way, now: float) -> list[FlowEffect]:
+        """Version 0: a name and nothing else. It is echoed from a new port, or met with silence."""
+        call = way.source_port.to_bytes(2) + octets
+        if (known := self._flows.of_call(way.source, call)) is not None:
+            return [self._echo(known)] if known.state is FlowState.OFFERED and known.port else []
+        if self._legacy is Legacy.NO or not self._unproved.take(way.source, now):
+            self.counters["flow_name" if self._legacy is Legacy.NO else "flow_rate"] += 1
+            return []
+        held = self.find(name)
+        if held is None or not held.may_call(way.source) or held.key is not None:
+            self.counters["flow_name"] += 1
+            return []
+        if self._wants_cookie(held, way.source) or self._is_full(held, way.source):
+            self.counters["flow_full"] += 1
+            return []
+        request = Message(Kind.REQUEST, call, name=name)
+        flow = self._add(held, request, way, now)
+        flow.is_legacy = True
+        return [MakeFlowSocket(flow.flow, flow.own, flow.caller, flow.caller_port)]
+
+    def on_message(self, message: Message, octets: bytes, way: Way, now: float) -> list[FlowEffect]:
+        """A CONFIRM, ALIVE or CLOSE of a caller, or its answer to our CLOSE, on the control port."""
+        flow = self._flows.of_nonces(message.caller_nonce, message.holder_nonce)
+        if flow is None and message.kind is Kind.CLOSE and not message.is_reply:
+            return self._on_close_without_holder(message, octets, way, now)
+        if flow is None or flow.caller != way.source:
+            self.counters["flow_nonce"] += 1
+            return []
+        if flow.key is not None and not (message.has_auth and is_signed_by(octets, way, flow.key)):
+            self.counters["flow_auth"] += 1
+            return []
+        match message.kind, message.is_reply, flow.state:
+            case Kind.CONFIRM, False, FlowState.OFFERED:
+                flow.control_port = way.source_port
+                return [self._reply(flow, Kind.CONFIRM, way), *self._open(flow, now)]
+            case Kind.CONFIRM, False, FlowState.OPEN:
+                flow.control_port = way.source_port
+                return [self._reply(flow, Kind.CONFIRM, way)]
+            case Kind.ALIVE, False, FlowState.OPEN:
+                flow.control_port = way.source_port
+                self._flows.wait(flow, self._silence_ends(flow, now))
+                return [self._reply(flow, Kind.ALIVE, way)]
+            case Kind.CLOSE, False, FlowState.OPEN:
+                told = FlowEnded(flow.flow, message.reason_code or 0)
+                return [told, self._reply(flow, Kind.CLOSE, way), *self._close(flow, now)]
+            case Kind.CLOSE, False, FlowState.ASKED | FlowState.OFFERED:
+                return [self._reply(flow, Kind.CLOSE, way), *self._forget(flow)]
+            case Kind.CLOSE, False, FlowState.CLOSED:
+                return [self._reply(flow, Kind.CLOSE, way)]
+            case Kind.CLOSE, True, FlowState.CLOSED:
+                return self._forget(flow)
+        return []
+
+    # --- what the adapter and the programs say
+
+    def on_socket(self, flow_id: FlowId, port: int, now: float) -> list[FlowEffect]:
+        """The socket of a flow is there: offer it."""
+        flow = self._flows.get(flow_id)
+        if flow is None:
+            return []
+        flow.port = port
+        if flow.is_legacy:
+            opened = self._open(flow, now) if self._legacy is Legacy.AT_ONCE else []
+            return [self._echo(flow), *opened]
+        return self._offer(flow)
+
+    def on_no_socket(self, flow_id: FlowId) -> list[FlowEffect]:
+        """The kernel gave no socket: too many files, or the EID has gone."""
+        flow = self._flows.get(flow_id)
+        return [] if flow is None else self._refuse(flow, Reason.BUSY)
+
+    def on_first_datagram(self, flow_id: FlowId, now: float) -> list[FlowEffect]:
+        """Version 0: data came to an offered flow, so the echo has arrived."""
+        flow = self._flows.get(flow_id)
+        return self._open(flow, now) if flow is not None and flow.state is FlowState.OFFERED else []
+
+    def on_answer(self, flow_id: FlowId, now: float, refusal: Reason | None = None) -> list[FlowEffect]:
+        """The program takes the call, or refuses it for a reason."""
+        flow = self._flows.get(flow_id)
+        if flow is None or flow.state is not FlowState.ASKED:
+            return []
+        if refusal is not None:
+            return self._refuse(flow, refusal)
+        self._flows.move(flow, FlowState.OFFERED)
+        self._flows.wait(flow, now + OFFER_S)
+        return [MakeFlowSocket(flow.flow, flow.own, flow.caller, flow.caller_port)]
+
+    def close(self, flow_id: FlowId, now: float, reason: Reason = Reason.DONE) -> list[FlowEffect]:
+        """The program has closed its socket, or has ended. Idempotent."""
+        flow = self._flows.get(flow_id)
+        if flow is None or flow.state is FlowState.CLOSED:
+            return []
+        if flow.state is not FlowState.OPEN:
+            return self._refuse(flow, reason)
+        if flow.is_legacy:
+            return self._forget(flow)
+        message = Message(Kind.CLOSE, flow.caller_nonce, flow.holder_nonce, reason_code=reason)
+        to_caller = self._send(flow, message, Outlet.CONTROL, flow.control_port)
+        return [to_caller, *self._close(flow, now)]
+
+    def close_all(self, now: float) -> list[FlowEffect]:
+        """We stop: tell everybody."""
+        return [effect for flow in self._flows for effect in self.close(flow.flow, now, Reason.SHUTTING_DOWN)]
+
+    # --- the steps
+
+    def _again(self, flow: Flow, octets: bytes, way: Way, message: Message) -> list[FlowEffect]:
+        """The same REQUEST once more: the same answer once more."""
+        if flow.key is not None and not (message.has_auth and is_signed_by(octets, way, flow.key)):
+            self.counters["flow_auth"] += 1
+            return []
+        if flow.state is FlowState.ASKED:
+            return [self._send_to(way, Message(Kind.WAIT, flow.caller_nonce), flow.key)]
+        return self._offer(flow) if flow.port else []
+
+    def _add(self, held: HeldName, message: Message, way: Way, now: float) -> Flow:
+        state = FlowState.ASKED if held.asks_program else FlowState.OFFERED
+        flow = Flow(
+            self._new_id(),
+            fold(held.name),
+            way.destination,
+            way.source,
+            way.source_port,
+            message.caller_nonce,
+            self._new_nonce(),
+            message.quality or Quality(),
+            message.lifetime_s or 0,
+            held.key,
+            state,
+            now + OFFER_S,
+        )
+        self._flows.add(flow)
+        return flow
+
+    def _ask(self, flow: Flow, caller_says: str) -> FlowEffect:
+        return AskProgram(flow.flow, flow.name, flow.caller, caller_says, flow.wish)
+
+    def _offer(self, flow: Flow) -> list[FlowEffect]:
+        """The same ACCEPT twice: from the flow's port it opens our firewall, from the control port it passes theirs."""
+        message = Message(
+            Kind.ACCEPT,
+            flow.caller_nonce,
+            flow.holder_nonce,
+            flow_port=flow.port,
+            lifetime_s=flow.lifetime_s or None,
+            quality=flow.wish if flow.wish != Quality() else None,
+        )
+        return [self._send(flow, message, outlet, flow.caller_port) for outlet in (Outlet.FLOW, Outlet.CONTROL)]
+
+    def _echo(self, flow: Flow) -> FlowEffect:
+        return SendFlowMessage(flow.flow, flow.caller_nonce[2:], Outlet.FLOW, flow.caller, flow.caller_port)
+
+    def _open(self, flow: Flow, now: float) -> list[FlowEffect]:
+        """The caller is proved: whatever its socket was used for before is over."""
+        former = self._flows.open_of(flow.caller, flow.caller_port)
+        ended = [] if former is None else [FlowEnded(former.flow, Reason.REPLACED), *self._close(former, now)]
+        self._flows.move(flow, FlowState.OPEN)
+        self._flows.wait(flow, NEVER if flow.is_legacy else self._silence_ends(flow, now))
+        opened = FlowOpened(flow.flow, flow.name, flow.caller, flow.caller_port, flow.wish, flow.lifetime_s)
+        return [*ended, opened]
+
+    def _silence_ends(self, flow: Flow, now: float) -> float:
+        return now + flow.lifetime_s + SILENCE_S if flow.lifetime_s else NEVER
+
+    def _on_close_without_holder(self, message: Message, octets: bytes, way: Way, now: float) -> list[FlowEffect]:
+        """A caller gives up before it has heard of us, or asks about a flow that nobody remembers: it may stop."""
+        flow = self._flows.of_call(way.source, message.caller_nonce)
+        if flow is not None and (flow.state is FlowState.OPEN or flow.is_legacy):
+            flow = None  # an open one is closed by whoever knows both nonces
+        if flow is not None and flow.key is not None and not (message.has_auth and is_signed_by(octets, way, flow.key)):
+            self.counters["flow_auth"] += 1
+            return []
+        if not self._unproved.take(way.source, now):
+            self.counters["flow_rate"] += 1
+            return []
+        reply = Message(Kind.CLOSE, message.caller_nonce, message.holder_nonce, is_reply=True)
+        forgotten = [] if flow is None else self._forget(flow)
+        return [self._send_to(way, reply, flow.key if flow is not None else None), *forgotten]
+
+    def _refuse(self, flow: Flow, reason: Reason) -> list[FlowEffect]:
+        if flow.is_legacy:
+            return self._forget(flow)
+        message = Message(Kind.REFUSE, flow.caller_nonce, flow.holder_nonce, reason_code=reason)
+        return [self._send(flow, message, Outlet.CONTROL, flow.caller_port), *self._forget(flow)]
+
+    def _close(self, flow: Flow, now: float) -> list[FlowEffect]:
+        """The socket goes; the nonces stay for a while, so that a repeated CLOSE has its answer."""
+        self._flows.move(flow, FlowState.CLOSED)
+        self._flows.wait(flow, now + CLOSED_S)
+        return [ForgetFlow(flow.flow)]
+
+    def _forget(self, flow: Flow) -> list[FlowEffect]:
+        was_closed = flow.state is FlowState.CLOSED
+        self._flows.remove(flow)
+        return [] if was_closed else [ForgetFlow(flow.flow)]
+
+    # --- limits
+
+    def _is_full(self, held: HeldName, caller: IpAddress) -> bool:
+        limits, count, name = self._limits, self._flows.count, fold(held.name)
+        return (
+            count() >= limits.flows
+            or count("name", name) >= limits.flows_per_name
+            or count("peer", caller) >= limits.flows_per_peer
+            or self._flows.pending >= limits.pending
+            or count("peer", caller, "pending") >= limits.pending_per_peer
+            or count("name", name, FlowState.ASKED) >= held.backlog
+        )
+
+    def _wants_cookie(self, held: HeldName, caller: IpAddress) -> bool:
+        """Half of the places are taken, all of them, the name's, or those of this caller: by it, or by a forger."""
+        limits, count = self._limits, self._flows.count
+        return (
+            self._flows.pending >= limits.pending // 2
+            or count("name", fold(held.name)) >= limits.flows_per_name // 2
+            or count("peer", caller) >= limits.flows_per_peer // 2
+            or count("peer", caller, "pending") >= limits.pending_per_peer // 2
+        )
+
+    def _send_cookie(self, message: Message, way: Way, key: FlowKey | None, now: float) -> list[FlowEffect]:
+        """Nothing is kept; whoever is really there asks again with the cookie."""
+        if not self._cookies.take(now):
+            return []
+        cookie = self._cookie(way, message.caller_nonce, now)
+        return [self._send_to(way, Message(Kind.WAIT, message.caller_nonce, cookie=cookie), key)]
+
+    def _has_cookie(self, message: Message, way: Way, now: float) -> bool:
+        if message.cookie is None:
+            return False
+        wanted = (self._cookie(way, message.caller_nonce, now - back) for back in (0.0, COOKIE_EPOCH_S))
+        return any(hmac.compare_digest(cookie, message.cookie) for cookie in wanted)
+
+    def _cookie(self, way: Way, nonce: bytes, now: float) -> bytes:
+        epoch = int(now // COOKIE_EPOCH_S).to_bytes(8, signed=True)
+        covered = way.source.packed + way.source_port.to_bytes(2) + nonce + epoch
+        return hmac.digest(self._secret, covered, "sha256")[:COOKIE_OCTETS]
+
+    # --- sending
+
+    def _say_no(
+        self, message: Message, way: Way, reason: Reason, text: str = "", key: FlowKey | None = None
+    ) -> list[FlowEffect]:
+        if self._is_quiet and reason in (Reason.NO_SUCH_NAME, Reason.NOT_ALLOWED):
+            return []
+        refusal = Message(Kind.REFUSE, message.caller_nonce, reason_code=reason, reason_text=text)
+        return [self._send_to(way, refusal, key)]
+
+    def _reply(self, flow: Flow, kind: Kind, way: Way) -> FlowEffect:
+        return self._send_to(way, Message(kind, flow.caller_nonce, flow.holder_nonce, is_reply=True), flow.key)
+
+    def _send_to(self, way: Way, message: Message, key: FlowKey | None) -> FlowEffect:
+        """Answer from where it was asked."""
+        octets = encode(message)
+        if key is not None:
+            octets = sign(octets, way.reversed(), key)
+        return SendFlowMessage(0, octets, Outlet.CONTROL, way.source, way.source_port)
+
+    def _send(self, flow: Flow, message: Message, outlet: Outlet, port: int) -> FlowEffect:
+        octets = encode(message)
+        if flow.key is not None:
+            own_port = flow.port if outlet is Outlet.FLOW else self._port
+            octets = sign(octets, Way(flow.own, own_port, flow.caller, port), flow.key)
+        return SendFlowMessage(flow.flow, octets, outlet, flow.caller, port)

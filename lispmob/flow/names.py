@@ -1,0 +1,73 @@
+"""Who may hold which name: what the configuration says, and what every user may. Pure but for the names of users."""
+
+from __future__ import annotations
+
+import grp
+import pwd
+from collections.abc import Callable, Iterable
+
+from lispmob.config.flows import FlowNameSection, FlowsSection
+from lispmob.flow.auth import IpAddress
+from lispmob.flow.holder import HeldName
+from lispmob.flow.name import fold
+
+
+def user_name(uid: int) -> str:
+    """The name of a user, or the number of one that has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def group_names(group_ids: Iterable[int]) -> frozenset[str]:
+    """The names of groups; those without one are left out."""
+    found = set()
+    for group_id in group_ids:
+        try:
+            found.add(grp.getgrgid(group_id).gr_name)
+        except KeyError:
+            continue
+    return frozenset(found)
+
+
+def why_not(name: str, user: str, groups: frozenset[str], section: FlowNameSection | None) -> str | None:
+    """Why this user may not hold a name, as a sentence; None when he may. Root and the control group are not asked.
+
+    A name of the configuration belongs to the users and groups that it names; any other name has to begin with the
+    user's own and a hyphen, as `alice-notes` does.
+    """
+    if section is not None:
+        if user in section.users or groups & set(section.groups):
+            return None
+        return f"{name} is kept for others: add 'user: [{user}]' to its entry in flows.names of lispd.conf"
+    if fold(name).startswith(fold(f"{user}-")) and len(name) > len(user) + 1:
+        return None
+    return f"{user} may hold names that begin with '{user}-'; for others add an entry to flows.names of lispd.conf"
+
+
+def held_name(
+    name: str,
+    owner: str,
+    flows: FlowsSection,
+    is_overlay: Callable[[IpAddress], bool],
+    *,
+    asks_program: bool,
+    backlog: int,
+) -> HeldName:
+    """The name as the holder's machine wants it, with the configuration's say about who may call."""
+    section = section_of(name, flows)
+    callers = section.callers if section is not None else ()
+
+    def may_call(caller: IpAddress) -> bool:
+        if not is_overlay(caller):
+            return False
+        return not callers or any(caller.version == prefix.version and caller in prefix for prefix in callers)
+
+    key = next((k.to_key() for k in flows.keys if section is not None and k.name == section.key), None)
+    return HeldName(name, owner, may_call, asks_program=asks_program, key=key, backlog=backlog)
+
+
+def section_of(name: str, flows: FlowsSection) -> FlowNameSection | None:
+    """The entry of the configuration about a name."""
+    return next((section for section in flows.names if fold(section.name) == fold(name)), None)

@@ -1,0 +1,126 @@
+"""A full name to the EIDs that it may stand for: a literal, this host, and DNS with /etc/hosts, in this order.
+
+Only EIDs count. Any other address would make a flow that runs natively, and dies with the next move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from typing import Final
+
+from lispmob.errors import LispError
+from lispmob.flow.auth import IpAddress
+from lispmob.values import dataclass
+
+SRV: Final = "_lispflow._udp."
+DNS_TIMEOUT_S: Final = 5.0
+
+
+class NotResolved(LispError):
+    """No EID is known for a name; `steps` says what was asked, and what came of it."""
+
+    def __init__(self, name: str, steps: tuple[Step, ...]) -> None:
+        told = "; ".join(f"{step.source}: {step.outcome}" for step in steps)
+        super().__init__(f"nobody is known as {name}: {told}")
+        self.steps = steps
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One source that was asked."""
+
+    source: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The name as it travels in the request, where to ask for it (UDP port 0: the usual one), and how it was found."""
+
+    name: str
+    eids: tuple[IpAddress, ...]
+    port: int
+    steps: tuple[Step, ...]
+
+
+class Resolver:
+    """Finds names. `is_eid` says whether an address belongs to the overlay, `is_held` whether this host holds a name.
+
+    `own` gives our EIDs; `find_service` asks DNS for the SRV record of a name: (host, port), or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_eid: Callable[[IpAddress], bool],
+        is_held: Callable[[str], bool],
+        own: Callable[[], tuple[IpAddress, ...]],
+        find_service: Callable[[str], Awaitable[tuple[str, int] | None]] | None = None,
+    ) -> None:
+        self._is_eid, self._is_held, self._own = is_eid, is_held, own
+        self._find_service = find_service or find_service_by_dns
+
+    async def resolve(self, name: str) -> Resolved:
+        """The EIDs of a name, the most trusted source first. Raises NotResolved."""
+        full, at, literal = name.rpartition("@")
+        if at and full:
+            return self._literal(full, literal)
+        if self._is_held(name):
+            return Resolved(name, self._own(), 0, (Step("this host", "holds it"),))
+        steps = [Step("this host", "does not hold it")]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DNS_TIMEOUT_S):
+                return await self._by_dns(name, steps)
+        raise NotResolved(name, (*steps, Step("dns", f"no answer in {DNS_TIMEOUT_S:g} s")))
+
+    def _literal(self, name: str, literal: str) -> Resolved:
+        try:
+            eid = ip_address(literal)
+        except ValueError:
+            raise NotResolved(name, (Step("literal", f"{literal!r} is no address"),)) from None
+        if not self._is_eid(eid):
+            raise NotResolved(name, (Step("literal", f"{eid} is not in the overlay"),))
+        return Resolved(name, (eid,), 0, (Step("literal", str(eid)),))
+
+    async def _by_dns(self, name: str, steps: list[Step]) -> Resolved:
+        service = await self._find_service(SRV + name)
+        steps.append(Step("dns SRV", f"{service[0]} port {service[1]}" if service else "none"))
+        host = name.partition(".")[2]
+        places = ([service] if service else []) + [(name, 0)] + ([(host, 0)] if host else [])
+        for place, port in places:
+            found = await addresses_of(place)
+            eids = tuple(address for address in found if self._is_eid(address))
+            outcome = ", ".join(map(str, eids)) or ("not in the overlay" if found else "no address")
+            steps.append(Step(f"address of {place}", outcome))
+            if eids:
+                return Resolved(name, eids, port, tuple(steps))
+        raise NotResolved(name, tuple(steps))
+
+
+async def addresses_of(host: str) -> tuple[IpAddress, ...]:
+    """What getaddrinfo says, which includes /etc/hosts; nothing for a name that is none."""
+    try:
+        host.encode("idna")
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return ()
+    return tuple(dict.fromkeys(ip_address(str(place[0]).partition("%")[0]) for *_, place in found))
+
+
+async def find_service_by_dns(name: str) -> tuple[str, int] | None:
+    """The most preferred SRV record of a name, where dnspython is installed; None for none, and for no answer."""
+    try:
+        import dns.asyncresolver
+        import dns.exception
+    except ImportError:
+        return None
+    try:
+        answer = await dns.asyncresolver.resolve(name, "SRV", lifetime=DNS_TIMEOUT_S / 2, search=True)
+    except (dns.exception.DNSException, OSError, UnicodeError):
+        return None
+    records = sorted(answer, key=lambda record: (record.priority, -record.weight))
+    return (str(records[0].target).rstrip("."), int(records[0].port)) if records else None

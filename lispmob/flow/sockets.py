@@ -1,0 +1,150 @@
+"""Sockets of flows: bound to an EID, connected to the peer, and deaf to the control messages that open firewalls.
+
+Control messages go to the ports of flows as well, so that a firewall at either side learns of the flow. A program must
+not see them: a classic BPF filter drops what begins with the magic number, and is locked so that it stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from ctypes import addressof, create_string_buffer
+from struct import Struct, pack
+from typing import Final
+
+from lispmob.flow.auth import IpAddress
+from lispmob.flow.message import PREFIX
+from lispmob.flow.quality import Quality
+
+# Linux: not in every supported Python's socket module
+_SO_ATTACH_FILTER: Final = 26
+_SO_MARK: Final = 36
+_SO_LOCK_FILTER: Final = 44
+_IP_TOS: Final = 1
+_IP_RECVERR: Final = 11
+_IP_FREEBIND: Final = 15
+_IP_MTU: Final = 14
+_IP_BIND_ADDRESS_NO_PORT: Final = 24
+_IPV6_RECVERR: Final = 25
+_IPV6_MTU: Final = 24
+_IPV6_TCLASS: Final = 67
+_IPV6_FREEBIND: Final = 78
+
+_INSTRUCTION: Final = Struct("=HBBI")  # struct sock_filter
+_PROGRAM: Final = Struct("@HP")  # struct sock_fprog
+_LOAD_WORD, _LOAD_LENGTH, _IF_EQUAL, _IF_ABOVE, _RETURN = 0x20, 0x80, 0x15, 0x25, 0x06
+_UDP_OCTETS: Final = 8
+_WHOLE: Final = 0xFFFFFFFF
+_DRAIN_LIMIT: Final = 4096  # more than a receive queue of the usual size holds
+DATAGRAM_OCTETS: Final = 65535
+
+
+def family_of(address: IpAddress) -> socket.AddressFamily:
+    """AF_INET or AF_INET6."""
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+def new_socket(own: IpAddress, port: int = 0) -> socket.socket:
+    """A UDP socket on an EID that hears of ICMP errors. The EID need not be ours yet. Raises OSError."""
+    made = socket.socket(family_of(own), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if own.version == 4:
+            made.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+            made.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        else:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+            made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+        made.bind((str(own), port))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def holder_socket(own: IpAddress, peer: IpAddress, peer_port: int, ports: range | None = None) -> socket.socket:
+    """The socket of a flow at its holder: connected, filtered, with nothing of anybody else in its queue.
+
+    With `ports` its port is one of those. Raises OSError.
+    """
+    for port in ports or (0,):
+        try:
+            made = new_socket(own, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and ports is not None:
+                continue
+            raise
+        try:
+            connect(made, peer, peer_port)
+        except BaseException:
+            made.close()
+            raise
+        return made
+    raise OSError(errno.EADDRINUSE, "every port that flows may have is in use")
+
+
+def connect(one: socket.socket, peer: IpAddress, port: int) -> None:
+    """Filter, connect, and throw away what was queued while anybody could send to it. Raises OSError."""
+    set_filter(one)
+    one.connect((str(peer), port))
+    drain(one)
+
+
+def set_filter(one: socket.socket) -> None:
+    """Have the kernel drop flow messages before the program sees them, for as long as the socket lives."""
+    magic = int.from_bytes(PREFIX)
+    code = [
+        (_LOAD_LENGTH, 0, 0, 0),
+        (_IF_ABOVE, 0, 2, _UDP_OCTETS + len(PREFIX) - 1),  # shorter than the magic number: a program's
+        (_LOAD_WORD, 0, 0, _UDP_OCTETS),
+        (_IF_EQUAL, 1, 0, magic),
+        (_RETURN, 0, 0, _WHOLE),
+        (_RETURN, 0, 0, 0),
+    ]
+    octets = b"".join(_INSTRUCTION.pack(*line) for line in code)
+    memory = create_string_buffer(octets, len(octets))
+    one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(len(code), addressof(memory)))
+    one.setsockopt(socket.SOL_SOCKET, _SO_LOCK_FILTER, 1)
+
+
+def drain(one: socket.socket) -> int:
+    """Throw away what is queued; how many datagrams that were."""
+    for number in range(_DRAIN_LIMIT):
+        try:
+            one.recv(1, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return number
+        except OSError:  # an ICMP error about an earlier datagram
+            continue
+    return _DRAIN_LIMIT
+
+
+def set_quality(one: socket.socket, quality: Quality, mark: int = 0) -> None:
+    """Set the DSCP of a class, and a mark, where one is given (needs CAP_NET_ADMIN). Raises OSError."""
+    if one.family == socket.AF_INET:
+        one.setsockopt(socket.IPPROTO_IP, _IP_TOS, quality.dscp << 2)
+    else:
+        one.setsockopt(socket.IPPROTO_IPV6, _IPV6_TCLASS, quality.dscp << 2)
+    if mark:
+        one.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+
+
+def max_datagram(one: socket.socket) -> int:
+    """The largest datagram that a connected socket sends in one packet now, octets; 0 when the kernel does not know."""
+    with contextlib.suppress(OSError):
+        if one.family == socket.AF_INET:
+            return one.getsockopt(socket.IPPROTO_IP, _IP_MTU) - 28
+        return one.getsockopt(socket.IPPROTO_IPV6, _IPV6_MTU) - 48
+    return 0
+
+
+def take_error(one: socket.socket) -> int | None:
+    """The errno of one queued ICMP error; None when there is none."""
+    try:
+        _, ancillary, _, _ = one.recvmsg(1, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+    except OSError:
+        return None
+    for _, _, octets in ancillary:
+        return int.from_bytes(octets[:4], "little" if pack("=H", 1)[0] else "big")
+    return None

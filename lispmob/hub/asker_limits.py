@@ -1,0 +1,73 @@
+"""How often somebody may ask, where he proves nothing and his address may be forged. Pure.
+
+Whoever is registered has a bucket of his own, beside the one that all strangers share: a flood from forged addresses
+takes nothing from the nodes of this hub. A /64 of IPv6 is one asker, for anybody has all its addresses.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final, NamedTuple, TypeAlias
+
+from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.wire.address import IpAddress
+
+_IPV6_HOST_BITS: Final = 64
+
+Network: TypeAlias = tuple[int, int]
+"""Whose bucket: the family, and the address or its first 64 bits."""
+
+
+def network_of(address: IpAddress) -> Network:
+    """What one asker can have all addresses of: an IPv4 address, or the /64 of an IPv6 address."""
+    number = int(address)
+    return (4, number) if address.version == 4 else (6, number >> _IPV6_HOST_BITS)
+
+
+class Rate(NamedTuple):
+    """So many a second in the long run, and so many at once."""
+
+    per_s: float
+    burst: int
+
+
+class AskerLimits:
+    """`each` for a stranger, `strangers` for all of them together, `registered` for each who is registered."""
+
+    def __init__(self, each: Rate, strangers: Rate, registered: Rate, limit: int = 4096) -> None:
+        self._each: KeyedBuckets[Network] = KeyedBuckets(1 / each.per_s, each.burst, limit)
+        self._strangers = TokenBucket(1 / strangers.per_s, strangers.burst)
+        self._registered: KeyedBuckets[IpAddress] = KeyedBuckets(1 / registered.per_s, registered.burst, 4 * limit)
+
+    def take(self, asker: IpAddress, now: float, *, is_registered: bool) -> bool:
+        """True when he may ask now; a refusal costs nobody anything."""
+        if is_registered and self._registered.take(asker, now):
+            return True
+        network = network_of(asker)
+        if self._each.available_at(network, now) > now or not self._strangers.take(now):
+            return False
+        return self._each.take(network, now)
+
+
+class OctetBudget:
+    """How many octets more than were received may be sent to each network: none is worth using us as a mirror for."""
+
+    def __init__(self, per_s: float, burst: int, limit: int = 4096) -> None:
+        self._per_s = per_s
+        self._ahead_s = burst / per_s
+        self._limit = limit
+        self._full_at: OrderedDict[Network, float] = OrderedDict()
+
+    def take(self, destination: IpAddress, octets: int, now: float) -> bool:
+        """Take so many octets, if there are any left; an answer that is no longer than its question takes none."""
+        if octets <= 0:
+            return True
+        network = network_of(destination)
+        full_at = max(self._full_at.get(network, now), now)
+        if full_at - now >= self._ahead_s:
+            return False
+        self._full_at[network] = full_at + octets / self._per_s
+        self._full_at.move_to_end(network)
+        if len(self._full_at) > self._limit:
+            self._full_at.popitem(last=False)
+        return True

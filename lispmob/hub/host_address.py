@@ -1,0 +1,66 @@
+"""Which addresses one host can be at, so that something may be sent there on somebody else's word. Pure.
+
+`wire/address_class.py` says what can be a locator at all. Addresses for documentation and benchmarks are left in, for
+laboratories use them; private ones are a matter of where we are ourselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_network
+from typing import Final
+
+from lispmob.wire.address import IpAddress
+from lispmob.wire.address_class import may_be_rloc
+
+_LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
+_TRANSLATED: Final = ("64:ff9b::/96", "64:ff9b:1::/48")
+"""Addresses behind which a translator has IPv4 ones, private ones perhaps (RFC 6052, RFC 8215)."""
+
+PRIVATE: Final = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+"""RFC 1918, RFC 6598 (shared by the users of one provider), RFC 4193."""
+
+
+class _Ranges:
+    """Whether an address lies in one of some networks, by comparing numbers."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        networks = [ip_network(text) for text in texts]
+        self._ranges = {
+            version: [
+                (int(one.network_address), int(one.broadcast_address)) for one in networks if one.version == version
+            ]
+            for version in (4, 6)
+        }
+
+    def __contains__(self, address: IpAddress) -> bool:
+        number = int(address)
+        return any(first <= number <= last for first, last in self._ranges[address.version])
+
+
+_loopback = _Ranges(_LOOPBACK)
+_translated = _Ranges(_TRANSLATED)
+_private = _Ranges(PRIVATE)
+
+
+def is_loopback(address: IpAddress) -> bool:
+    """True for an address of this machine that no network carries."""
+    return address in _loopback
+
+
+def is_private(address: IpAddress) -> bool:
+    """True for an address that means another host in every private network."""
+    return address in _private
+
+
+def is_host(address: IpAddress) -> bool:
+    """True for an address that one other host can have, here or elsewhere."""
+    return may_be_rloc(address) and address not in _translated
+
+
+def is_sendable(address: IpAddress, via: IpAddress) -> bool:
+    """True for an address that a message may go to on the word of somebody who was heard at `via`, an address of ours.
+
+    Loopback is somebody's word only when it comes by loopback, as it does on a test bench.
+    """
+    return is_host(address) or (address in _loopback and via in _loopback)

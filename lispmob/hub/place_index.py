@@ -1,0 +1,34 @@
+"""Which addresses somebody who has proved himself is at, and how often: asked in O(1). Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+P = TypeVar("P", bound=Hashable)
+
+
+class PlaceIndex(Generic[K, P]):
+    """The places of every key, searchable by place."""
+
+    def __init__(self) -> None:
+        self._of: dict[K, frozenset[P]] = {}
+        self._count: Counter[P] = Counter()
+
+    def __contains__(self, place: object) -> bool:
+        return place in self._count
+
+    def set(self, key: K, places: Iterable[P]) -> None:
+        """This key is at these places now, and at no others."""
+        before, after = self._of.get(key, frozenset()), frozenset(places)
+        for place in before - after:
+            self._count[place] -= 1
+            if not self._count[place]:
+                del self._count[place]
+        self._count.update(after - before)
+        if after:
+            self._of[key] = after
+        else:
+            self._of.pop(key, None)

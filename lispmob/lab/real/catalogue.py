@@ -1,0 +1,20 @@
+"""All scenarios, in the order in which they are shown. Another kind of trouble is another file and a line here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lispmob.lab.real import dead_providers, in_the_open, narrow, two_families
+from lispmob.lab.real.scenario import Scenario
+
+SCENARIOS: Final[tuple[Scenario, ...]] = (
+    *in_the_open.SCENARIOS,
+    *two_families.SCENARIOS,
+    *dead_providers.SCENARIOS,
+    *narrow.SCENARIOS,
+)
+
+
+def by_name(name: str) -> Scenario:
+    """KeyError when there is none of this name."""
+    return {scenario.name: scenario for scenario in SCENARIOS}[name]

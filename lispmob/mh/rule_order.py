@@ -1,0 +1,357 @@
+"""Where our routing rules stand among those of others, so that the host's own routing is respected; pure.
+
+Ours are about packets of an EID, or of no source yet, and come in two parts: for the overlay prefixes, and in full mode
+for everything. What the host reaches by a nearer route than ours, in any table that its rules would use, must be found
+before ours is. On most hosts only the tables local and main are looked up, and the rules of `plan.py` say all of it.
+
+On others our packets are led away from the rules of others, and first asked what those would find that is nearer:
+
+    P    from EID to OVERLAY    goto NEAR    for each EID (IPv4: and for packets that have no source yet) and prefix
+         (the rules of others)
+         from all               goto END     whoever found nothing there does not notice us
+    NEAR (each rule of others behind P, with all that it selects by)  suppress_prefixlength LENGTH-OF-OVERLAY
+         from EID               lookup 4341
+    REST (each rule of others behind P, as it is)    for what our table throws back
+    END                         nop
+
+A rule of others about destinations nearer than our prefix is copied as it is, and so is one that gives an application
+a network of its own (VRF), or a user none (blackhole). All of the table local is looked up, wherever its rule stands.
+The copies stand behind what they are copies of: whoever deletes a rule without naming its priority, as wg-quick(8)
+does, deletes the first that fits, and that must be theirs.
+
+The overlay part stands in front of every rule that would take its packets by a wider route: a default route tells
+nothing about the overlay. The part for everything competes with the default routes of others. It stands in front of
+those that every packet meets, or that came close without meaning to: a rule that is added without a priority gets the
+one before the first that is there, ours. Rules further in front than ROOM that select packets are there on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final, TypeAlias
+
+from lispmob.mh.plan import (
+    FULL_PRIORITY,
+    GATEWAY_PRIORITY,
+    LINGER_PRIORITY,
+    NEAR_OVERLAY_PRIORITY,
+    NEAR_PRIORITY,
+    OVERLAY_PRIORITY,
+    ROOM,
+    SENDING_PRIORITY,
+)
+from lispmob.mh.rule import (
+    DEFAULT_TABLE,
+    IN_INTERFACE,
+    LOCAL_TABLE,
+    MAIN_TABLE,
+    MARK,
+    MARK_MASK,
+    SUPPRESS_IFGROUP,
+    USERS,
+    VRF,
+    Rule,
+)
+from lispmob.values import dataclass
+from lispmob.wire.address import IpNetwork
+
+COPIES_MAX: Final = 200  # ours: each costs every lookup of ours something; who has more has them for hosts of their own
+_NOTHING: Final[frozenset[int]] = frozenset()
+
+Slot: TypeAlias = list[Rule]
+"""Rules of one priority."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """Our rules with their priorities; `ahead`: rules of others that stay in front and take packets of ours."""
+
+    rules: frozenset[Rule]
+    ahead: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """The rules of others in the order of the kernel. `met_by_all`: priorities of those that select by a mark which
+    every packet is given. `has_default_table`: there is something in the table `default`. `wide`: (family, table) of
+    those with a default route.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    met_by_all: frozenset[int] = _NOTHING
+    has_default_table: bool = False
+    wide: frozenset[tuple[int, int]] = frozenset()
+
+    def of(self, family: int) -> tuple[Rule, ...]:
+        """Those of one family that can make a difference."""
+        return tuple(
+            rule
+            for rule in self.rules
+            if rule.family == family
+            and (self.has_default_table or rule.table != DEFAULT_TABLE or rule.action != "lookup" or rule.destination)
+        )
+
+
+def arrange(rules: Iterable[Rule], others: Others, last_priority: int = FULL_PRIORITY) -> Arrangement:
+    """Our rules of both families, put where they belong. `last_priority`: of our last one, where others allow."""
+    wanted = tuple(rules)
+    placed: set[Rule] = set()
+    ahead: list[Rule] = []
+    for family in (4, 6):
+        ours = [rule for rule in wanted if rule.family == family]
+        if ours:
+            arrangement = _Family(ours, others, last_priority).arrange()
+            placed |= arrangement.rules
+            ahead += arrangement.ahead
+    return Arrangement(frozenset(placed), tuple(ahead))
+
+
+class _Family:
+    def __init__(self, ours: Sequence[Rule], others: Others, last_priority: int) -> None:
+        self._ours = ours
+        self._theirs = theirs = others.of(ours[0].family)
+        self._met_by_all = others.met_by_all
+        self._end = last_priority + 1
+        self._prefixes = _longest_first(rule.destination for rule in self._at(NEAR_OVERLAY_PRIORITY))
+        self._sources = _longest_first(rule.source for rule in self._at(OVERLAY_PRIORITY, FULL_PRIORITY))
+        self._has_full = bool(self._at(NEAR_PRIORITY))
+        first = max([GATEWAY_PRIORITY, *(rule.priority + 1 for rule in theirs)])
+        self._back = _Back(ours[0].family, first, others.wide)
+
+    def arrange(self) -> Arrangement:
+        full_end = min([self._end, *(rule.priority for rule in self._theirs if self._full_must_lead(rule))])
+        overlay_end = min([full_end, *(rule.priority for rule in self._theirs if self._overlay_must_lead(rule))])
+        if overlay_end == full_end:
+            overlay = full = self._fronted(full_end, lambda end: [*self._overlay_front(end), *self._full_front(end)])
+        else:
+            full = self._fronted(full_end, self._full_front) if self._has_full else []
+            overlay = self._fronted(overlay_end, self._overlay_front)
+        ahead = [
+            rule
+            for rule in self._theirs
+            if (self._overlay_must_lead(rule) and rule.priority <= _last(overlay))
+            or (self._full_must_lead(rule) and rule.priority <= _last(full))
+        ]
+        back, behind_all = self._back.rules()
+        last = [replace(rule, priority=behind_all) for rule in self._at(GATEWAY_PRIORITY)]
+        return Arrangement(frozenset([*overlay, *full, *back, *last]), tuple(ahead))
+
+    # --- which of the others would take our packets
+
+    def _overlay_must_lead(self, rule: Rule) -> bool:
+        return self._concerns_us(rule) and any(
+            _takes(rule, prefix.prefixlen)
+            and (rule.destination is None or rule.is_inverted or rule.destination.overlaps(prefix))
+            for prefix in self._prefixes
+        )
+
+    def _full_must_lead(self, rule: Rule) -> bool:
+        if not self._has_full or not _takes(rule, 0) or not self._concerns_us(rule):
+            return False
+        is_close = rule.priority > self._end - 1 - ROOM
+        return is_close or _is_met_by_all(rule) or rule.priority in self._met_by_all
+
+    def _concerns_us(self, rule: Rule) -> bool:
+        """False for a rule about sources that none of our packets has."""
+        if rule.source is None or rule.is_inverted:
+            return True
+        return any(source.overlaps(rule.source) for source in self._sources)
+
+    # --- the parts in front of others, as slots
+
+    def _overlay_front(self, end: int) -> list[Slot]:
+        moves = [self._at(priority) for priority in range(SENDING_PRIORITY, LINGER_PRIORITY + 1)]
+        marked, rest = self._at(OVERLAY_PRIORITY - 1), self._at(OVERLAY_PRIORITY)
+        behind = self._behind(end)
+        if not self._prefixes or _is_plain(behind):
+            return [*moves, self._at(NEAR_OVERLAY_PRIORITY), marked, rest]
+        for length in sorted({prefix.prefixlen for prefix in self._prefixes}, reverse=True):
+            near = self._back.section(self._concerning(behind), length, [marked, rest])
+            prefixes = [prefix for prefix in self._prefixes if prefix.prefixlen == length]
+            moves.append(self._entrances(near, prefixes))
+        return moves
+
+    def _full_front(self, end: int) -> list[Slot]:
+        marked, rest = self._at(FULL_PRIORITY - 1), self._at(FULL_PRIORITY)
+        behind = self._behind(end)
+        if not self._has_full or _is_plain(behind):
+            return [[half for rule in self._at(NEAR_PRIORITY) for half in _halves(rule)], marked, rest]
+        near = self._back.section(self._concerning(behind), 0, [marked, rest])
+        return [self._entrances(near, [None])]
+
+    def _entrances(self, target: int, prefixes: Sequence[IpNetwork | None]) -> Slot:
+        family = self._ours[0].family
+        return [
+            Rule(0, family, source=source, destination=prefix, action="goto", target=target)
+            for prefix in prefixes
+            for source in self._sources
+        ]
+
+    def _fronted(self, end: int, front: Callable[[int], list[Slot]]) -> list[Rule]:
+        """The part right in front of `end`, or of the first rule of others that would stand in its midst."""
+        while True:
+            mark = self._back.mark()
+            slots = front(end)
+            first = end - len(slots)
+            amidst = [rule.priority for rule in self._theirs if first <= rule.priority < end and rule.priority]
+            if not amidst or first < 1:
+                break
+            self._back.undo(mark)
+            end = min(amidst)
+        if first < 1:  # who has a rule of priority 0 stands in front of everybody
+            slots = [slot for slot in slots if slot]
+            first = max(end - len(slots), 1)
+        return [replace(rule, priority=first + place) for place, slot in enumerate(slots) for rule in slot]
+
+    def _behind(self, end: int) -> list[Rule]:
+        return [rule for rule in self._theirs if rule.priority >= end]
+
+    def _concerning(self, behind: Iterable[Rule]) -> list[Rule]:
+        return [rule for rule in behind if self._concerns_us(rule)]
+
+    def _at(self, *priorities: int) -> list[Rule]:
+        return [rule for rule in self._ours if rule.priority in priorities]
+
+
+class _Back:
+    """What stands behind all rules of others: sections, each entered by a goto to its first priority."""
+
+    def __init__(self, family: int, first: int, wide: Collection[tuple[int, int]]) -> None:
+        self._family = family
+        self._first = first
+        self._wide = wide
+        self._slots: list[Slot] = []
+
+    def section(self, behind: Sequence[Rule], length: int, ours: list[Slot]) -> int:
+        """Lay one out; the priority to enter it by. `length`: of the prefixes, in bits."""
+        start = self._first + 1 + len(self._slots)
+        slots = _laid_out(self._near(behind, length)[:COPIES_MAX], start)
+        slots += ours
+        slots += _laid_out([(rule, replace(rule, priority=0)) for rule in behind][:COPIES_MAX], start + len(slots))
+        self._slots += [*slots, [Rule(0, self._family, action="goto", target=_END)]]
+        return start
+
+    def mark(self) -> int:
+        """How far it is laid out."""
+        return len(self._slots)
+
+    def undo(self, mark: int) -> None:
+        """Take back what was laid out since."""
+        del self._slots[mark:]
+
+    def rules(self) -> tuple[list[Rule], int]:
+        """All of it, and the first priority behind it."""
+        if not self._slots:
+            return [], self._first
+        family, end = self._family, self._first + len(self._slots)
+        slots = [[Rule(0, family, action="goto", target=_END)], *self._slots[:-1], [Rule(0, family, action="nop")]]
+        rules = [
+            replace(rule, priority=self._first + place, target=end if rule.target == _END else rule.target)
+            for place, slot in enumerate(slots)
+            for rule in slot
+        ]
+        return rules, end + 1
+
+    def _near(self, behind: Sequence[Rule], length: int) -> list[tuple[Rule, Rule]]:
+        """The rules of others that may find something nearer, or end the search, each with its copy."""
+        found: list[tuple[Rule, Rule]] = []
+        is_found_before = False
+        for rule in behind:
+            copy = _copy(rule, length)
+            if copy is not None and not (is_found_before and copy.action in _ENDS):
+                found.append((rule, copy))
+            is_for_all = rule.action == "lookup" and rule.destination is None and _is_met_by_all(rule)
+            is_wide = rule.suppressed_prefix_len is None and (rule.family, rule.table) in self._wide
+            is_found_before = is_found_before or (is_for_all and is_wide)
+        return found
+
+
+_END: Final = -1
+_ENDS: Final = ("blackhole", "unreachable", "prohibit")
+
+
+def _laid_out(copies: Sequence[tuple[Rule, Rule]], start: int) -> list[Slot]:
+    """A slot for each copy, from the priority `start` on; a goto leads to the copy of what it led to, or behind all."""
+    slots: list[Slot] = []
+    for place, (rule, copy) in enumerate(copies):
+        if copy.action == "goto":
+            beyond = (n for n, (other, _) in enumerate(copies) if n > place and other.priority >= rule.target)
+            copy = replace(copy, target=start + next(beyond, len(copies)))
+        slots.append(_halves(copy))
+    return slots
+
+
+def _last(rules: Iterable[Rule]) -> int:
+    return max((rule.priority for rule in rules), default=0)
+
+
+def _halves(rule: Rule) -> list[Rule]:
+    """The same, said in two rules where one could be taken for wg-quick's, which deletes all that look like its own."""
+    bare = Rule(rule.priority, rule.family, MAIN_TABLE, suppressed_prefix_len=0, is_copy=rule.is_copy)
+    if rule != bare:
+        return [rule]
+    return [replace(rule, destination=half) for half in _everything(rule.family).subnets()]
+
+
+def _everything(family: int) -> IpNetwork:
+    return IPv4Network("0.0.0.0/0") if family == 4 else IPv6Network("::/0")
+
+
+def _copy(rule: Rule, length: int) -> Rule | None:
+    """What a rule of others finds that is nearer than a route of `length` bits; None: nothing."""
+    is_nearer = rule.destination is not None and not rule.is_inverted and rule.destination.prefixlen > length
+    kept = replace(rule, priority=0)
+    match rule.action:
+        case "goto":
+            return kept
+        case "lookup" if is_nearer or rule.table == LOCAL_TABLE or rule.selector(VRF):
+            return kept
+        case "lookup":
+            return replace(kept, suppressed_prefix_len=max(rule.suppressed_prefix_len or 0, length))
+        case "blackhole" | "unreachable" | "prohibit" if is_nearer or (rule.selector(USERS) and not rule.is_inverted):
+            return kept
+    return None
+
+
+def _takes(rule: Rule, length: int) -> bool:
+    """True for a rule that may take packets by a route that is no nearer than one of `length` bits."""
+    if rule.destination is not None and not rule.is_inverted and rule.destination.prefixlen > length:
+        return False
+    match rule.action:
+        case "lookup":
+            is_limited = rule.suppressed_prefix_len is not None and rule.suppressed_prefix_len >= length
+            return not (rule.table == LOCAL_TABLE or rule.selector(VRF) or is_limited)
+        case "nop":
+            return False
+        case "goto":
+            return True
+    return not rule.selector(USERS) or rule.is_inverted
+
+
+def _is_met_by_all(rule: Rule) -> bool:
+    """True when packets that nobody treats specially meet the rule: of any user, without a mark."""
+    if rule.source is not None or rule.tos:
+        return False
+    others = {kind for kind, _ in rule.selectors} - {SUPPRESS_IFGROUP, MARK, MARK_MASK}
+    if IN_INTERFACE in others and rule.selector(IN_INTERFACE) == b"lo\0":
+        others.remove(IN_INTERFACE)
+    if others:
+        return False
+    mask = rule.number(MARK_MASK) or (0xFFFFFFFF if rule.selector(MARK) else 0)
+    return (rule.number(MARK) & mask == 0) is not rule.is_inverted
+
+
+def _is_plain(behind: Sequence[Rule]) -> bool:
+    """True when nothing but the table main is looked up behind us, for everybody: then plain rules say it all."""
+    match behind:
+        case [Rule(action="lookup", table=table) as only] if table == MAIN_TABLE:
+            bare = not (only.selectors or only.flags or only.tos or only.source or only.destination)
+            return bare and only.suppressed_prefix_len is None
+    return False
+
+
+def _longest_first(networks: Iterable[IpNetwork | None]) -> list[IpNetwork]:
+    unique = {network for network in networks if network is not None}
+    return sorted(unique, key=lambda network: (-network.prefixlen, int(network.network_address)))

@@ -1,0 +1,93 @@
+"""What the parts of the daemon know at one moment, as far as it may be a problem. Texts are fit to be shown."""
+
+from __future__ import annotations
+
+from lispmob.control.diagnosis import Finding
+from lispmob.problems.problem import Problem
+from lispmob.values import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationEvidence:
+    """One EID-Prefix at one Map-Server.
+
+    `tries`: Map-Registers since the last Map-Notify. `is_resting`: none is sent, for want of an uplink that could send
+    it. `is_private`: the address that it is sent from is one that a NAT has to translate. `refusal`: what a Map-Notify
+    said against it. `ever`: it stood once since lispd started.
+    """
+
+    eid: str
+    server: str
+    stands: bool = False
+    tries: int = 0
+    is_resting: bool = False
+    is_private: bool = False
+    finding: Finding | None = None
+    refusal: str | None = None
+    ever: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddressEvidence:
+    """One address of an uplink.
+
+    `is_silent`: nobody is reached from it, while others reach the same locators. `stranded`: it is behind a NAT, and
+    why there is no RTR. `failed_rtr`: the RTR that it needs and that does not answer. `deaf_rtr`: the one that confirms
+    its registers and passes nothing on to it.
+    """
+
+    interface: str
+    address: str
+    is_silent: bool = False
+    stranded: str | None = None
+    failed_rtr: str | None = None
+    deaf_rtr: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnusedInterface:
+    """An interface that could be an uplink and is none, with the reason."""
+
+    name: str
+    note: str
+    wants_login: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEvidence:
+    """A mapping in use, none of whose locators answers."""
+
+    eid: str
+    locators: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FilteredEvidence:
+    """Data to a peer's locator that vanishes where probes pass. `is_out` False: it gets there and not back."""
+
+    eid: str
+    locator: str
+    is_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All of it. `reported`: what a part found out by itself, as the problem that it is.
+
+    `families`: those of the uplinks' addresses, of 4 and 6. `dropped_by_mark`: packets lately dropped because their
+    mark names no usable uplink. `chain_refusal`: why the datapath or the policy itself does not take the rules.
+    """
+
+    is_starting: bool = False
+    is_stopping: bool = False
+    families: frozenset[int] = frozenset()
+    addresses: tuple[AddressEvidence, ...] = ()
+    unused: tuple[UnusedInterface, ...] = ()
+    registrations: tuple[RegistrationEvidence, ...] = ()
+    peers: tuple[PeerEvidence, ...] = ()
+    filtered: tuple[FilteredEvidence, ...] = ()
+    chain_refusal: str | None = None
+    has_rules: bool = False
+    state_refusal: str | None = None
+    dropped_by_mark: int = 0
+    reported: tuple[Problem, ...] = ()

@@ -1,0 +1,145 @@
+"""Registrations that do not stand: which of the many reasons it is, in one sentence, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from lispmob.control.diagnosis import Finding
+from lispmob.problems.evidence import Evidence, RegistrationEvidence
+from lispmob.problems.problem import Problem, Severity
+
+ENOUGH_TRIES: Final = 2  # ours: one lost datagram is the weather, two in a row are worth a word
+TRIES_WITHOUT_FINDING: Final = 3  # ours: the question that tells why is answered, or given up, before
+
+_ABOUT_SERVER: Final = {
+    Finding.NOBODY_LISTENS: "nobody-listens",
+    Finding.UNREACHABLE: "unreachable",
+    Finding.PROHIBITED: "unreachable",
+    Finding.REFUSED_HERE: "sending-refused",
+    Finding.SILENT: "no-answer",
+    None: "no-answer",
+}
+
+
+def problems(evidence: Evidence) -> Iterator[Problem]:
+    """One for each Map-Server that does not answer, and one for each EID-Prefix that a Map-Server does not take."""
+    if not evidence.families:
+        return  # offline, which is another problem and explains this one
+    is_lost = not any(one.stands for one in evidence.registrations)
+    seen: set[tuple[str, str]] = set()
+    for one in evidence.registrations:
+        problem = _problem(one, evidence, is_lost=is_lost)
+        if problem is not None and problem.identity not in seen:
+            seen.add(problem.identity)
+            yield problem
+
+
+def _problem(one: RegistrationEvidence, evidence: Evidence, *, is_lost: bool) -> Problem | None:
+    severity = Severity.BROKEN if is_lost else Severity.DEGRADED
+    if one.refusal is not None and not one.stands:
+        return _refused(one, severity)
+    if one.is_resting:
+        return _resting(one, evidence, severity)
+    if one.tries < ENOUGH_TRIES or (one.finding is None and one.tries < TRIES_WITHOUT_FINDING):
+        return None
+    if one.finding in (Finding.KNOWS_EID, Finding.NO_SITE):
+        return _not_taken(one, severity)
+    return _unanswered(one, severity)
+
+
+def _refused(one: RegistrationEvidence, severity: Severity) -> Problem:
+    assert one.refusal is not None
+    if "Map-Notify refused" in one.refusal:
+        return _wrong_key(one, severity, "its Map-Notify does not prove that it has our key")
+    return Problem(
+        "register-refused",
+        severity,
+        f"Map-Server {one.server} refuses {one.eid}",
+        one.refusal,
+        "ask its operator",
+        f"{one.eid} at {one.server}",
+    )
+
+
+def _resting(one: RegistrationEvidence, evidence: Evidence, severity: Severity) -> Problem | None:
+    """No uplink can send it: the family is missing, or NATs are in the way, which says so itself."""
+    family = 6 if ":" in one.server else 4
+    if family in evidence.families or one.stands:
+        return None
+    there = 4 if family == 6 else 6
+    return Problem(
+        "no-address-of-family",
+        severity,
+        f"no uplink has an IPv{family} address, and Map-Server {one.server} has no other",
+        f"the uplinks have IPv{there} addresses only",
+        f"use an IPv{there} address of the Map-Server in map-servers, or a network with IPv{family}",
+        one.server,
+    )
+
+
+def _not_taken(one: RegistrationEvidence, severity: Severity) -> Problem:
+    if one.finding is Finding.NO_SITE:
+        return Problem(
+            "no-such-site",
+            severity,
+            f"Map-Server {one.server} has no site for {one.eid}",
+            "it answers questions, and says that nobody registers this EID there",
+            "correct the EID in eids, or have its operator add the EID to your site",
+            f"{one.eid} at {one.server}",
+        )
+    return _wrong_key(one, severity, "it answers questions and has a site for this EID, yet confirms no Map-Register")
+
+
+def _wrong_key(one: RegistrationEvidence, severity: Severity, cause: str) -> Problem:
+    return Problem(
+        "wrong-key",
+        severity,
+        f"Map-Server {one.server} has another key for {one.eid}",
+        cause,
+        "compare key, key-id and algorithm in map-servers, and the EID, with your site there",
+        f"{one.eid} at {one.server}",
+    )
+
+
+def _unanswered(one: RegistrationEvidence, severity: Severity) -> Problem:
+    what, cause, remedy = _sentences(one)
+    if one.stands:
+        cause += ", since it confirmed the last time"
+        severity = Severity.DEGRADED
+    return Problem(_ABOUT_SERVER[one.finding], severity, what, cause, remedy, one.server)
+
+
+def _sentences(one: RegistrationEvidence) -> tuple[str, str, str]:
+    server = f"Map-Server {one.server}"
+    check = "check the address in map-servers"
+    if one.finding is Finding.NOBODY_LISTENS:
+        return (
+            f"{one.server} runs no Map-Server",
+            "the host answers that nobody listens on its UDP port 4342 (ICMP port unreachable)",
+            f"start the Map-Server there, or {check}",
+        )
+    if one.finding is Finding.UNREACHABLE:
+        return (
+            f"{server} is not reached",
+            "the network says that there is no way to this address (ICMP unreachable)",
+            f"{check}, and see whether its machine and network are up",
+        )
+    if one.finding is Finding.PROHIBITED:
+        return (
+            f"{server} is not reached",
+            "a firewall on the way forbids it (ICMP prohibited)",
+            "have UDP port 4342 opened, or use another network",
+        )
+    if one.finding is Finding.REFUSED_HERE:
+        return (
+            f"this host's firewall stops what goes to {server}",
+            "the kernel refuses to send to UDP port 4342 (EPERM)",
+            "allow outgoing UDP to ports 4341 and 4342; see: nft list ruleset",
+        )
+    behind = "; through a NAT, some Map-Servers are as silent about a wrong key" if one.is_private else ""
+    return (
+        f"no answer from Map-Server {one.server}",
+        f"it answers neither Map-Registers nor a question that needs no key{behind}",
+        f"{check}, whether it is up, and whether UDP port 4342 is open on the way",
+    )

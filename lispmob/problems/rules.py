@@ -1,0 +1,146 @@
+"""From evidence to the list of problems. What explains another problem takes its place in the list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lispmob.problems import registering
+from lispmob.problems.evidence import AddressEvidence, Evidence, FilteredEvidence
+from lispmob.problems.problem import Problem, Severity, worst_first
+
+
+def problems_of(evidence: Evidence) -> tuple[Problem, ...]:
+    """Everything that is wrong, the gravest first."""
+    if evidence.is_stopping:
+        return (Problem("stopping", Severity.BROKEN, "lispd is stopping"),)
+    found = [*_daemon(evidence), *_uplinks(evidence), *registering.problems(evidence), *_peers(evidence)]
+    return worst_first([*found, *evidence.reported])
+
+
+def _daemon(evidence: Evidence) -> Iterator[Problem]:
+    if evidence.is_starting:
+        yield Problem("starting", Severity.BROKEN, "lispd is starting", "the kernel's routes are not in place yet")
+    if evidence.chain_refusal is not None:
+        yield Problem(
+            "no-chain",
+            Severity.DEGRADED,
+            "the kernel does not have the steering rules" if evidence.has_rules else "replies may change their uplink",
+            evidence.chain_refusal,
+            "traffic goes by priority and weight until lispd can put the rules in; it tries again every few seconds",
+        )
+    if evidence.state_refusal is not None:
+        yield Problem(
+            "disk-full",
+            Severity.NOTICE,
+            "lispd cannot keep its identifier",
+            evidence.state_refusal,
+            "free some space there, or correct its owner and mode",
+        )
+    if evidence.dropped_by_mark:
+        plural = "packet was" if evidence.dropped_by_mark == 1 else "packets were"
+        yield Problem(
+            "unusable-mark",
+            Severity.DEGRADED,
+            f"{evidence.dropped_by_mark} {plural} dropped because of the mark",
+            "the mark names no usable uplink, and steering: unusable-mark says drop",
+            "see lispctl uplinks and the steering rules; 'unusable-mark: fallback' sends them by another uplink",
+        )
+
+
+def _uplinks(evidence: Evidence) -> Iterator[Problem]:
+    login = [one for one in evidence.unused if one.wants_login]
+    if not evidence.families and not login:
+        why = "; ".join(f"{one.name}: {one.note}" for one in evidence.unused)
+        yield Problem(
+            "offline",
+            Severity.BROKEN,
+            "there is no uplink",
+            why or "no interface has an address and a default route",
+            "connect to a network",
+        )
+    for one in login:
+        yield Problem(
+            "portal",
+            Severity.NOTICE if evidence.families else Severity.BROKEN,
+            f"{one.name} wants its login page filled in",
+            one.note,
+            f"open a browser and log in; to use {one.name} all the same: network-manager: portal: use",
+            one.name,
+        )
+    nothing_works = not any(_works(one) for one in evidence.addresses)
+    for address in evidence.addresses:
+        is_spared = any(_works(one) for one in evidence.addresses if one.interface == address.interface)
+        yield from _address(address, Severity.BROKEN if nothing_works else Severity.DEGRADED, is_spared=is_spared)
+
+
+def _works(one: AddressEvidence) -> bool:
+    return one.stranded is None and one.failed_rtr is None and one.deaf_rtr is None and not one.is_silent
+
+
+def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> Iterator[Problem]:
+    """`is_spared`: its interface has another address that works, such as one of the other family."""
+    place = f"{one.interface} ({one.address})"
+    if one.stranded is not None:
+        yield Problem(
+            "no-rtr",
+            severity,
+            f"{place} is behind a NAT, and there is no RTR",
+            one.stranded,
+            "have the Map-Server's operator enable one (hub.conf: rtr: enabled: yes), or name one in natt: rtrs",
+            f"{one.interface} {one.address}",
+        )
+    if one.failed_rtr is not None:
+        yield Problem(
+            "rtr-dead",
+            severity,
+            f"the RTR {one.failed_rtr} does not answer {place}",
+            "behind a NAT, everything comes and goes through it",
+            "see whether its machine is up, and whether UDP ports 4341 and 4342 are open on the way",
+            f"{one.interface} {one.address}",
+        )
+    if one.deaf_rtr is not None:
+        yield Problem(
+            "rtr-deaf",
+            severity,
+            f"the RTR {one.deaf_rtr} passes nothing on to {place}",
+            "it confirms the registration, and data goes elsewhere: it may not take the new place behind the NAT",
+            "name another RTR in natt: rtrs, or have its operator restart it",
+            f"{one.interface} {one.address}",
+        )
+    if one.is_silent:
+        yield Problem(
+            "cannot-ask",
+            Severity.NOTICE if is_spared else Severity.DEGRADED,
+            f"{place} reaches nobody",
+            "no question from it is answered, while questions from elsewhere on this host are",
+            "lispd does not use it until it is answered again",
+            f"{one.interface} {one.address}",
+        )
+
+
+def _peers(evidence: Evidence) -> Iterator[Problem]:
+    for peer in evidence.peers:
+        where = ", ".join(peer.locators)
+        yield Problem(
+            "peer-unreachable",
+            Severity.DEGRADED,
+            f"{peer.eid} does not answer",
+            f"no probe to {where} is answered",
+            "see whether that machine is on; lispd goes on asking",
+            peer.eid,
+        )
+    for one in evidence.filtered:
+        yield _filtered(one)
+
+
+def _filtered(one: FilteredEvidence) -> Problem:
+    there, here = f"{one.locator} ({one.eid})", "this host"
+    towards, from_ = (there, here) if one.is_out else (here, there)
+    return Problem(
+        "data-filtered",
+        Severity.DEGRADED,
+        f"data {'to' if one.is_out else 'from'} {one.locator} is lost, though it answers probes",
+        f"UDP port 4342 passes, and UDP port 4341 does not on the way from {from_} to {towards}",
+        f"allow UDP port 4341 in the firewall of {'that machine' if one.is_out else 'this host'}, or on the way",
+        one.eid,
+    )

@@ -1,0 +1,81 @@
+"""Why a packet is lost, said so that somebody can do something about it: for `why` and `lookup` alike. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lispmob.control.locator_set import NEVER
+from lispmob.control.map_cache import MapCacheEntry
+from lispmob.control.node import Node
+from lispmob.datapath.ask import Fate
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.record import Action
+
+_PLAIN: Final = {
+    Fate.GUARDED: "it belongs to the way to the mapping system, which never goes into the overlay",
+    Fate.SOURCE: "its source is no EID of ours",
+    Fate.NATIVE: "the mapping says that it has no LISP there, and the kernel sent it into the overlay all the same",
+    Fate.NO_LOCATOR: "no locator of the mapping is of a family that an uplink has",
+    Fate.MARK: "its mark names no usable uplink, and such packets are dropped, as configured",
+}
+_ACTIONS: Final = {
+    Action.DROP_POLICY_DENIED: "the Map-Server denies it by policy",
+    Action.DROP_AUTH_FAILURE: "the Map-Server does not authenticate it",
+}
+
+
+def why_lost(fate: Fate, destination: IpAddress, prefix: EidPrefix | None, node: Node, now: float) -> str:
+    """One sentence; `prefix` is the mapping that was found, `now` the time in the node's clock."""
+    if fate is Fate.NOT_LISP:
+        return _no_unicast(destination, node)
+    if fate in (Fate.DROP, Fate.PROHIBIT, Fate.NO_LOCATOR):
+        entry = None if prefix is None else node.map_cache.get(prefix)
+        if entry is not None:
+            return _dropped(entry, node, now)
+        return "the mapping says drop" if fate is not Fate.NO_LOCATOR else _PLAIN[fate]
+    return _PLAIN[fate]
+
+
+def _no_unicast(destination: IpAddress, node: Node) -> str:
+    own = node.config.owner_of(destination, 0)
+    if own is not None:
+        return f"it lies in our own EID-Prefix {own}: whoever has it is behind this host, and not in the overlay"
+    if destination.is_multicast:
+        return "it is a group, and LISP here is for unicast"
+    if destination.is_link_local:
+        return "it is a link-local address, which ends at the link"
+    return "it is no address of one host elsewhere: loopback, broadcast or unspecified"
+
+
+def _dropped(entry: MapCacheEntry, node: Node, now: float) -> str:
+    if entry.source == "placeholder":
+        again = "" if entry.expires_at is None else f"; lispd asks again in {max(0.0, entry.expires_at - now):.0f} s"
+        return f"no Map-Resolver answered about {entry.prefix}{again}"
+    if entry.locators:
+        return _without_locator(entry, node)
+    if entry.source == "static":
+        return "a static mapping without locators drops it"
+    if entry.action == Action.NATIVELY_FORWARD:
+        return f"nobody has registered {entry.prefix}, and routing: fallback is {node.config.fallback}"
+    return (
+        _ACTIONS.get(Action(entry.action), "the mapping says drop") if entry.action in set(Action) else "it is dropped"
+    )
+
+
+def _without_locator(entry: MapCacheEntry, node: Node) -> str:
+    theirs = frozenset(int(ip.version) for locator in entry.locators for ip in locator.ips)
+    ours = node.locators.families
+    if theirs and ours and not theirs & ours:
+        return (
+            f"{entry.prefix} has {_families(theirs)} locators only, and the uplinks have {_families(ours)} addresses "
+            "only: they have no family in common"
+        )
+    if all(locator.priority == NEVER for locator in entry.locators):
+        return f"every locator of {entry.prefix} has priority 255, so none takes packets"
+    if not any(locator.is_reachable for locator in entry.locators):
+        return f"the mapping of {entry.prefix} says itself that all its locators are down"
+    return f"no locator of {entry.prefix} can be sent to from here"
+
+
+def _families(versions: frozenset[int]) -> str:
+    return " and ".join(f"IPv{version}" for version in sorted(versions))

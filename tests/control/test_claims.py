@@ -1,0 +1,180 @@
+"""What others say and nobody proves, SMRs and data with doubtful sources: what it may cost, and what it may not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lispmob.control.effect import SendControl
+from lispmob.control.node import Node, NodeEffect
+from lispmob.control.resolver import MAX_CLAIMS
+from lispmob.wire.address import IpAddress
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.record import Action, Locator, MappingRecord
+from tests.control.support import EID, LTE, SERVER, WIFI, ip, only, prefix, request_in
+from tests.control.test_node import CONFIG, PEER, PEER_RLOC, datagram, node
+
+ATTACKER = ip("66.66.66.66")
+
+
+def answer(machine: Node, effects: list[NodeEffect], record: MappingRecord, now: float) -> list[NodeEffect]:
+    """The mapping system answers the question that was just asked."""
+    asked = request_in(only(effects, SendControl)[-1])
+    return machine.on_datagram(datagram(MapReply(asked.nonce, (record,)).encode()), now)
+
+
+def learn(machine: Node, eid: IpAddress, record: MappingRecord, now: float = 0.0) -> None:
+    answer(machine, machine.on_miss(EID.address, eid, 0, now), record, now)
+
+
+def with_peers(count: int, now: float = 0.0) -> Node:
+    """A node that knows so many peers, each in a /24 of its own."""
+    machine = node()
+    machine.on_locators([WIFI], now)
+    for number in range(count):
+        at = now + 0.1 * number
+        net = f"10.{2 + number // 200}.{number % 200}"
+        record = MappingRecord.of(prefix(f"{net}.0/24"), (Locator(PEER_RLOC),), ttl_min=1440)
+        learn(machine, ip(f"{net}.7"), record, at)
+    return machine
+
+
+def smr(about: IpAddress, source: IpAddress = ATTACKER, nonce: int = 5) -> bytes:
+    message = MapRequest(nonce, about, (source,), (EidRecord.of(EID),), is_smr=True, dont_map_reply=True)
+    return message.encode()
+
+
+def solicit(machine: Node, about: str, now: float, source: IpAddress = ATTACKER, nonce: int = 5) -> list[MapRequest]:
+    """The questions that an SMR leads to."""
+    effects = machine.on_datagram(datagram(smr(ip(about), source, nonce), source), now)
+    return [request_in(one) for one in only(effects, SendControl)]
+
+
+def is_asked(machine: Node, eid: str, now: float) -> bool:
+    return bool(only(machine.on_miss(EID.address, ip(eid), 0, now), SendControl))
+
+
+def test_an_smr_for_each_host_of_a_mapping_opens_one_lookup() -> None:
+    machine = node()
+    machine.on_locators([WIFI], 0.0)
+    learn(machine, PEER, MappingRecord.of(prefix("10.2.0.0/16"), (Locator(PEER_RLOC),)))
+
+    asked = [solicit(machine, f"10.2.{number // 250}.{number % 250 + 1}", 5.0) for number in range(1100)]
+
+    assert sum(map(len, asked)) == 1
+    assert len(machine.lookups) == 1
+    assert is_asked(machine, "10.9.0.1", 5.0)
+
+
+@pytest.mark.parametrize("width", ["10.2.0.7/32", "10.2.0.0/15", "64.0.0.0/2"])
+def test_nobody_is_asked_about_a_hole_because_of_an_smr(width: str) -> None:
+    machine = node()
+    machine.on_locators([WIFI], 0.0)
+    inside = prefix(width).address + 7 if prefix(width).mask_len < 32 else PEER
+    learn(machine, inside, MappingRecord.of(prefix(width), ttl_min=15, action=Action.DROP))
+
+    assert [solicit(machine, str(inside + number), 5.0) for number in range(50)] == [[]] * 50
+    assert machine.lookups == ()
+
+
+def test_smrs_from_forged_addresses_for_every_peer_leave_misses_and_refreshes_alone() -> None:
+    machine = with_peers(300)
+    for number in range(5000):
+        net = f"10.{2 + number % 300 // 200}.{number % 300 % 200}"
+        solicit(machine, f"{net}.{number % 250 + 1}", 100.0 + number / 1000, ip("66.0.0.0") + number)
+
+    assert len(machine.lookups) <= MAX_CLAIMS
+    assert is_asked(machine, "10.99.0.1", 105.0)
+    assert machine.counters["rx_rate"] > 1000
+
+
+def test_a_stranger_has_us_ask_seldom_and_a_locator_of_the_mapping_at_once() -> None:
+    machine = with_peers(60)
+    by_stranger = sum(len(solicit(machine, f"10.2.{number}.1", 100.0)) for number in range(30))
+    by_peer = solicit(machine, "10.2.40.1", 100.0, PEER_RLOC)
+
+    assert by_stranger <= 4
+    assert len(by_peer) == 1
+
+
+def test_a_peer_that_moves_under_a_flood_of_smrs_from_one_address_is_found_at_once() -> None:
+    machine = with_peers(60)
+    for number in range(400):
+        solicit(machine, f"10.2.{number % 50}.1", 100.0 + number / 1000)
+
+    (request,) = solicit(machine, "10.2.55.7", 100.5, ip("203.0.113.77"))
+
+    assert request.is_smr_invoked
+
+
+def test_a_node_without_an_uplink_asks_nobody_because_of_data() -> None:
+    machine = node()
+
+    assert only(machine.on_source_doubted(PEER, 0, 0.0), SendControl) == []
+    assert machine.lookups == ()
+
+
+def test_data_of_a_host_without_a_mapping_is_asked_about_once_and_leaves_no_entry_unanswered() -> None:
+    machine = node()
+    machine.on_locators([WIFI], 0.0)
+    effects = machine.on_source_doubted(PEER, 0, 1.0)
+    again = machine.on_source_doubted(PEER, 0, 1.5)
+    for second in range(2, 40):
+        machine.on_timer(float(second))
+
+    assert len(only(effects, SendControl)) == 1
+    assert not request_in(only(effects, SendControl)[0]).is_smr_invoked
+    assert only(again, SendControl) == []
+    assert machine.lookups == ()
+    assert len(machine.map_cache) == 0
+
+
+def test_data_from_somebody_whom_the_mapping_does_not_name_has_the_mapping_asked_for() -> None:
+    machine = with_peers(3)
+    effects = machine.on_source_doubted(ip("10.2.1.9"), 0, 50.0)
+    moved = MappingRecord.of(prefix("10.2.1.0/24"), (Locator(ip("203.0.113.99")),))
+    answer(machine, effects, moved, 50.1)
+
+    entry = machine.map_cache.lookup(ip("10.2.1.7"))
+    assert entry is not None
+    assert entry.locators == moved.locators
+
+
+@pytest.mark.parametrize("source", ["10.1.0.1", str(SERVER), str(WIFI.address)])
+def test_nobody_is_asked_about_ourselves_or_the_mapping_system(source: str) -> None:
+    machine = node()
+    machine.on_locators([WIFI], 0.0)
+
+    assert machine.on_source_doubted(ip(source), 0, 1.0) == []
+    assert machine.counters["rx_source"] == 1
+
+
+def test_data_with_ten_thousand_sources_opens_no_more_lookups_than_others_may_cause() -> None:
+    machine = node()
+    machine.on_locators([WIFI], 0.0)
+    for number in range(10_000):
+        machine.on_source_doubted(ip("10.64.0.0") + number, 0, 1.0 + number / 10_000)
+
+    assert len(machine.lookups) <= MAX_CLAIMS
+    assert is_asked(machine, "10.99.0.1", 2.0)
+
+
+def test_a_packet_of_ours_does_not_wait_for_what_others_have_used_up() -> None:
+    machine = node()
+    machine.on_locators([WIFI], 0.0)
+    for number in range(MAX_CLAIMS):
+        machine.on_source_doubted(ip("10.64.0.0") + number, 0, 1.0)
+
+    last = str(ip("10.64.0.0") + MAX_CLAIMS - 1)
+    assert is_asked(machine, last, 1.0)
+
+
+def test_a_virtual_network_is_asked_about_in_its_own_instance() -> None:
+    machine = node(replace(CONFIG, eids=(prefix("[7]10.1.0.1/32"),)))
+    machine.on_locators([LTE], 0.0)
+    (send,) = only(machine.on_source_doubted(PEER, 7, 1.0), SendControl)
+
+    assert request_in(send).records[0].eid_prefix == prefix("[7]10.2.0.7/32")
+    assert only(machine.on_source_doubted(PEER, 0, 1.0), SendControl) == []

@@ -1,0 +1,51 @@
+"""Two hosts and their full packets, for the tests of path MTUs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.datapath import too_big
+from tests.datapath.netlab import EID_A4, EID_B4, Lab, install_both, lab
+
+FULL = 1400  # octets of UDP payload: 1428 inside, 1464 or 1484 outside
+
+
+@contextmanager
+def full_size_lab(outer: int) -> Iterator[Lab]:
+    """Both hosts have a socket "x" at port 5000; what a sends over the line is sniffed at b as "s"."""
+    with lab(tun_mtu_bytes=1440) as made:
+        install_both(made, outer)
+        made.b("sniff", name="s", interface="up0")
+        for engine, address in ((made.a, EID_A4), (made.b, EID_B4)):
+            engine("udp_open", name="x", address=address, port=5000)
+        for _ in range(20):  # until the neighbours know each other
+            made.a("udp_send", name="x", to=EID_B4, port=5000)
+            if made.b("udp_received", name="x", count=1, timeout_s=0.2):
+                break
+        yield made
+
+
+def send_full(both: Lab, count: int = 1) -> int:
+    """Full packets from a; how many have come to b in all."""
+    before = len(both.b("udp_received", name="x", count=0))
+    both.a("udp_send", name="x", to=EID_B4, port=5000, count=count, sizes=[FULL], pause_s=0.02)
+    return len(both.b("udp_received", name="x", count=before + count, timeout_s=1.0)) - before
+
+
+def real_packet(both: Lab) -> bytes:
+    """An outer packet of a's as it went over the line, the head of it."""
+    assert send_full(both) == 1
+    packets = [bytes.fromhex(one) for one in both.b("sniffed", name="s", count=64, timeout_s=0.3)]
+    return next(one for one in packets if len(one) > FULL)[:128]
+
+
+def announce(both: Lab, quote: bytes, mtu_bytes: int, outer: int) -> None:
+    """The error comes, from b's host by an address of its own; the engine has a moment to read it."""
+    too_big.send(both.b.namespace, both.links[0].rloc("a", outer), quote, mtu_bytes)
+    time.sleep(0.2)
+
+
+def header(outer: int) -> int:
+    return 20 if outer == 4 else 40

@@ -1,0 +1,79 @@
+"""Path MTUs in the datapath, in either tier: what is obeyed and reported, and what the senders are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.datapath.full_size import announce, full_size_lab, real_packet, send_full
+from tests.datapath.netlab import EID_B4, Lab
+
+pytestmark = pytest.mark.netns
+
+
+@pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])
+def outer(request: pytest.FixtureRequest) -> int:
+    family: int = request.param
+    return family
+
+
+@pytest.fixture
+def both(outer: int) -> Iterator[Lab]:
+    with full_size_lab(outer) as made:
+        yield made
+
+
+def test_an_error_about_a_packet_of_ours_is_obeyed_and_the_sender_is_told(both: Lab, outer: int) -> None:
+    packet, theirs = real_packet(both), both.links[0].rloc("b", outer)
+
+    for learned, mtu_bytes in enumerate((1400, 1300, 1280), start=1):
+        announce(both, packet, mtu_bytes, outer)
+        assert both.a("path_mtus") == {theirs: mtu_bytes}
+        assert both.a("counters")["mtu_learned"] == learned
+    assert sum("source='icmp'" in told for told in both.a("drain")) == 3
+
+    assert send_full(both) == 0
+    counters = both.a("counters")
+    assert (counters["out_toobig"], counters["icmp_sent"]) == (1, 1)
+    assert send_full(both) == 1  # the sender knows, and sends it in pieces
+
+
+def test_an_uplink_that_takes_less_than_it_said_is_obeyed_and_the_sender_is_told(both: Lab, outer: int) -> None:
+    both.a.ip("link set up0 mtu 1400")
+
+    assert send_full(both) == 0
+
+    assert both.a("path_mtus") == {both.links[0].rloc("b", outer): 1400}
+    assert any("source='interface'" in told for told in both.a("drain"))
+    assert both.a("counters")["icmp_sent"] == 1
+    assert send_full(both) == 1
+
+
+def test_what_probes_found_holds_and_large_packets_are_reported_now_and_then(both: Lab, outer: int) -> None:
+    ours, theirs = (both.links[0].rloc(host, outer) for host in "ab")
+    assert send_full(both, 5) == 5
+    assert not any("LargeSent" in told for told in both.a("drain"))  # nobody asked for it
+
+    both.a("tell_large", tells=True)
+    both.a("udp_send", name="x", to=EID_B4, port=5000, count=5, sizes=[500])
+    assert not any("LargeSent" in told for told in both.a("drain"))
+    send_full(both, 20)
+    told = [one for one in both.a("drain") if "LargeSent" in one]
+    assert len(told) == 1
+    assert ours in told[0]
+    assert theirs in told[0]
+
+    both.a("path_mtu", local=ours, locator=theirs, mtu_bytes=1300)
+    assert send_full(both) == 0
+    both.a("path_mtu", local=ours, locator=theirs, mtu_bytes=0)
+    assert both.a("path_mtus") == {}
+
+
+def test_what_a_router_advertised_for_ipv6_is_heeded(both: Lab, outer: int) -> None:
+    both.a.run("sysctl -w net.ipv6.conf.up0.mtu=1400")
+    both.a("uplinks", uplinks=[both.links[0].uplink("a")])
+
+    assert send_full(both) == (1 if outer == 4 else 0)
+
+    assert both.a("counters").get("icmp_sent", 0) == (0 if outer == 4 else 1)

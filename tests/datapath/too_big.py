@@ -1,0 +1,49 @@
+"""ICMP errors as routers and forgers send them: "fragmentation needed" and "packet too big" about a given packet."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from ipaddress import ip_address
+from typing import Final
+
+_SEND: Final = """
+import socket, sys
+family, to, octets = int(sys.argv[1]), sys.argv[2], bytes.fromhex(sys.argv[3])
+kind = socket.IPPROTO_ICMP if family == 4 else socket.getprotobyname("ipv6-icmp")
+one = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_RAW, kind)
+one.sendto(octets, (to, 0))
+"""
+
+
+def quoted(source: str, source_port: int, destination: str, port: int, behind: bytes, length: int) -> bytes:
+    """The head of an outer packet: IP and UDP headers, and what is behind them; `length`: of all of the packet."""
+    udp = struct.pack("!4H", source_port, port, length - (20 if ":" not in source else 40), 0)
+    if ":" in source:
+        head = struct.pack("!IHBB", 0x60000000, length - 40, 17, 64)
+        return head + ip_address(source).packed + ip_address(destination).packed + udp + behind
+    head = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0x4000, 64, 17, 0)
+    return head + ip_address(source).packed + ip_address(destination).packed + udp + behind
+
+
+def send(namespace: str, to: str, quote: bytes, mtu_bytes: int) -> None:
+    """Send the error from a namespace, whoever that is. The kernel completes it with its own address."""
+    family = 6 if ":" in to else 4
+    body = struct.pack("!BBHI" if family == 6 else "!BBHHH", *_head(family, mtu_bytes)) + quote
+    if family == 4:
+        body = body[:2] + struct.pack("!H", _checksum(body)) + body[4:]
+    command = ["ip", "netns", "exec", namespace, sys.executable, "-c", _SEND, str(family), to, body.hex()]
+    subprocess.run(command, check=True, timeout=20)
+
+
+def _head(family: int, mtu_bytes: int) -> tuple[int, ...]:
+    return (2, 0, 0, mtu_bytes) if family == 6 else (3, 4, 0, 0, mtu_bytes)
+
+
+def _checksum(octets: bytes) -> int:
+    octets += b"\0" * (len(octets) % 2)
+    total: int = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return int(~total & 0xFFFF)

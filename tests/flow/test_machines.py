@@ -1,0 +1,572 @@
+"""Allocation, its refusals, its end, and what loss, forgery and floods do to it. In memory, in virtual time."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from statistics import median
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lispmob.flow.auth import FlowKey, Way, sign
+from lispmob.flow.effect import Failure
+from lispmob.flow.holder import Legacy, Limits, NameTaken
+from lispmob.flow.message import HEADER, Kind, Message, Reason, decode, encode, is_version_1
+from lispmob.flow.quality import FlowClass, Quality
+
+from .world import A, B, Host, Network, nothing, pair
+
+KEY = FlowKey(7, b"sixteen octets at least")
+STRANGER = ip_address("10.99.0.66")
+
+
+def from_the_holder(_octets: bytes, way: Way) -> bool:
+    return way.source == B
+
+
+def kinds(network: Network) -> list[Kind]:
+    return [decode(octets).kind for _, octets, _ in network.sent if is_version_1(octets)]
+
+
+# --- opening
+
+
+def test_a_flow_is_open_after_one_round_trip_and_both_ends_have_it() -> None:
+    network, a, b = pair()
+
+    flow = a.call(B, "backup")
+    network.run(1.0)
+
+    assert a.opened_at[flow] == pytest.approx(1000.02)
+    assert [opened.port for opened in b.opened] == [50000]
+    assert a.connected[flow] == (B, 40000)
+
+
+def test_the_caller_stops_asking_and_confirming_once_it_was_answered() -> None:
+    network, a, _b = pair()
+
+    a.call(B, "backup", lifetime_s=0)
+    network.run(60.0)
+
+    assert kinds(network) == [Kind.REQUEST, Kind.ACCEPT, Kind.ACCEPT, Kind.CONFIRM, Kind.CONFIRM, Kind.CONFIRM]
+
+
+def test_a_name_is_found_with_and_without_host_and_domain_and_case() -> None:
+    network = Network()
+    a, b = Host(network, A, "a"), Host(network, B, "b", domain="lisp.home.arpa")
+    b.hold("Backup")
+
+    for name in ("backup", "BACKUP.b", "backup.B.lisp.home.arpa", "backup.lisp.home.arpa"):
+        a.call(B, name)
+    a.call(B, "backup.c")
+    network.run(1.0)
+
+    assert len(a.opened) == 4
+    assert [failed.failure for failed in a.failed] == [Failure.NO_SUCH_NAME]
+
+
+def test_version_1_passes_two_firewalls_that_only_let_answers_in_but_for_the_control_port() -> None:
+    network, a, b = pair()
+    a.firewall = set()
+    b.firewall = {(3359, A, port) for port in range(65536)}
+
+    flow = a.call(B, "backup")
+    network.run(1.0)
+    network.sent.clear()
+
+    assert flow in a.opened_at
+    assert len(b.opened) == 1
+    assert (50000, B, 40000) in a.firewall
+    assert (40000, A, 50000) in b.firewall
+
+
+def test_the_wish_reaches_the_program_and_comes_back_granted() -> None:
+    network, a, b = pair()
+    wish = Quality(FlowClass.VOICE, delay_ms=50)
+
+    a.call(B, "backup", wish=wish)
+    network.run(1.0)
+
+    assert a.opened[0].granted == wish
+    assert b.opened[0].granted == wish
+
+
+def test_a_program_is_asked_and_may_take_its_time() -> None:
+    network, a, b = pair()
+    b.hold("chat", asks_program=True)
+    a.call(B, "chat", timeout_s=20)
+    network.run(8.0)
+    assert a.opened == []
+
+    b.perform(b.endpoint.holder.on_answer(b.asked[0].flow, network.now))
+    network.run(1.0)
+
+    assert len(a.opened) == len(b.opened) == 1
+    assert len(b.asked) == 1
+
+
+# --- refusing
+
+
+@pytest.mark.parametrize(
+    ("hold", "name", "reason"),
+    [
+        ({}, "printer", Reason.NO_SUCH_NAME),
+        ({"may_call": lambda caller: caller == STRANGER}, "held", Reason.NOT_ALLOWED),
+        ({"key": KEY}, "held", Reason.AUTHENTICATION),
+    ],
+)
+def test_a_call_that_may_not_be_is_refused_with_its_reason(hold: dict[str, object], name: str, reason: Reason) -> None:
+    network, a, b = pair()
+    b.hold("held", **hold)
+
+    a.call(B, name)
+    network.run(1.0)
+
+    assert [failed.reason_code for failed in a.failed] == [reason]
+    assert b.opened == []
+
+
+def test_a_program_that_does_not_answer_and_one_that_says_no_refuse_the_call() -> None:
+    network, a, b = pair()
+    b.hold("slow", asks_program=True)
+    b.hold("shy", asks_program=True)
+    a.call(B, "slow", timeout_s=30)
+    a.call(B, "shy")
+    network.run(0.5)
+    shy = next(asked for asked in b.asked if asked.name == b"shy")
+
+    b.perform(b.endpoint.holder.on_answer(shy.flow, network.now, Reason.NOT_ALLOWED))
+    network.run(15.0)
+
+    assert [failed.reason_code for failed in a.failed] == [Reason.NOT_ALLOWED, Reason.NO_ANSWER]
+
+
+def test_a_quiet_holder_does_not_say_what_it_does_not_have() -> None:
+    network, a, _b = pair(is_quiet=True)
+
+    a.call(B, "printer")
+    network.run(15.0)
+
+    assert a.failed[0].failure is Failure.TIMED_OUT
+    assert Kind.REFUSE not in kinds(network)
+
+
+def test_a_second_holder_of_a_name_is_told_who_has_it() -> None:
+    _, _, b = pair()
+
+    with pytest.raises(NameTaken, match="tester"):
+        b.hold("BACKUP")
+
+
+def test_a_host_without_sockets_is_busy_and_has_forgotten_the_call() -> None:
+    network, a, b = pair(has_sockets=False)
+
+    a.call(B, "backup")
+    network.run(1.0)
+
+    assert a.failed[0].reason_code == Reason.BUSY
+    assert b.endpoint.holder.wake_at() is None
+
+
+def test_what_is_asked_of_a_dead_host_fails_in_time_and_holds_nobody_up() -> None:
+    network, a, _b = pair()
+
+    dead = [a.call(STRANGER, "backup") for _ in range(100)]
+    alive = a.call(B, "backup")
+    network.run(0.05)
+    assert a.opened_at[alive] == pytest.approx(1000.02)
+    network.run(12.0)
+
+    assert sorted(failed.flow for failed in a.failed) == dead
+    assert {failed.failure for failed in a.failed} == {Failure.TIMED_OUT}
+
+
+def test_one_port_unreachable_may_be_forged_and_two_end_the_call() -> None:
+    network, a, _b = pair(Network(loss=1.0))
+    flow = a.call(B, "backup")
+
+    a.perform(a.endpoint.on_unreachable(flow, network.now))
+    network.run(0.1)
+    assert a.failed == []
+    network.run(0.2)
+    assert len([1 for kind in kinds(network) if kind is Kind.REQUEST]) == 2
+    a.perform(a.endpoint.on_unreachable(flow, network.now))
+
+    assert a.failed[0].failure is Failure.NO_FLOW_DAEMON
+
+
+# --- the end
+
+
+@pytest.mark.parametrize("closer", ["caller", "holder"])
+def test_whoever_closes_the_other_side_hears_of_it_once(closer: str) -> None:
+    network, a, b = pair(Network(duplicates=0.5, loss=0.2))
+    a.call(B, "backup")
+    network.run(5.0)
+
+    (a if closer == "caller" else b).close((a if closer == "caller" else b).opened[0].flow)
+    network.run(60.0)
+
+    told, silent = (b, a) if closer == "caller" else (a, b)
+    assert [ended.reason_code for ended in told.ended] == [Reason.DONE]
+    assert silent.ended == []
+    assert a.ports == b.ports == {}
+
+
+def test_a_peer_that_is_gone_is_noticed_within_the_lifetime_by_both() -> None:
+    network, a, b = pair()
+    a.call(B, "backup", lifetime_s=30)
+    network.run(5.0)
+
+    network.loss = 1.0
+    network.run(60.0)
+
+    assert [ended.reason_code for ended in a.ended] == [Reason.NO_ANSWER]
+    assert [ended.reason_code for ended in b.ended] == [Reason.NO_ANSWER]
+
+
+def test_a_flow_that_lives_is_kept_for_days_and_nobody_wakes_for_one_without_lifetime() -> None:
+    network, a, b = pair()
+    a.call(B, "backup", lifetime_s=600)
+    network.run(2 * 86400.0)
+    assert a.ended == b.ended == []
+
+    network, a, b = pair()
+    a.call(B, "backup", lifetime_s=0)
+    network.run(60.0)
+
+    assert a.endpoint.wake_at() is None
+    assert b.endpoint.wake_at() is None
+
+
+def test_an_alive_of_a_flow_that_nobody_knows_is_met_with_silence() -> None:
+    network, a, b = pair()
+    a.call(B, "backup", lifetime_s=60)
+    network.run(1.0)
+    b.endpoint.holder.close(b.opened[0].flow, network.now)  # and its words are lost: as after a restart
+    network.run(18.0)
+    network.sent.clear()
+
+    network.run(80.0)
+
+    assert Kind.ALIVE in kinds(network)
+    assert all(way.source == A for _, octets, way in network.sent if decode(octets).kind is Kind.ALIVE)
+
+
+def test_a_stop_tells_everybody() -> None:
+    network, a, b = pair()
+    a.call(B, "backup")
+    a.call(B, "backup")
+    network.run(1.0)
+
+    b.perform(b.endpoint.close_all(network.now))
+    network.run(1.0)
+
+    assert [ended.reason_code for ended in a.ended] == [Reason.SHUTTING_DOWN] * 2
+
+
+def test_a_call_that_is_cancelled_takes_its_offer_back() -> None:
+    network, a, b = pair(Network(lose=from_the_holder))
+    flow = a.call(B, "backup")
+    network.run(0.5)
+    assert len(b.ports) == 1
+
+    a.close(flow)
+    network.run(1.0)
+
+    assert a.failed[0].failure is Failure.CANCELLED
+    assert b.ports == {}
+
+
+# --- loss and repetition
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_with_loss_and_duplicates_every_flow_opens_once(seed: int) -> None:
+    limits = Limits(
+        flows=4096, flows_per_name=4096, flows_per_peer=4096, pending=4096, pending_per_peer=4096,
+        requests_per_peer_s=1e5, requests_per_peer_burst=10_000, requests_s=1e5,
+    )  # fmt: skip
+    network, a, b = pair(Network(seed, (0.01, 0.06), loss=0.1, duplicates=0.1), limits=limits)
+    calls = {}
+    for _ in range(2000):
+        calls[a.call(B, "backup", timeout_s=60, lifetime_s=0)] = network.now
+        network.run(0.02)
+    network.run(60.0)
+
+    assert sorted(a.opened_at) == sorted(calls)
+    assert len(b.opened) == len({opened.port for opened in b.opened}) == 2000
+    waits = [a.opened_at[flow] - at for flow, at in calls.items()]
+    assert median(waits) <= 1.5 * 0.12 + 1.0
+    assert a.ended == b.ended == []
+
+
+@given(st.integers(0, 10_000), st.floats(0.0, 0.4), st.floats(0.0, 0.5))
+def test_both_ends_agree_on_what_is_open_once_the_network_is_well(seed: int, loss: float, duplicates: float) -> None:
+    network, a, b = pair(Network(seed, (0.0, 0.2), loss=loss, duplicates=duplicates))
+    flows = [a.call(B, "backup", timeout_s=20, lifetime_s=60) for _ in range(5)]
+    network.run(10.0)
+    a.close(flows[0])
+    network.run(50.0)
+    network.loss = network.duplicates = 0.0
+    network.run(120.0)
+
+    live_a = {a.ports[opened.flow] for opened in a.opened if opened.flow in a.ports}
+    live_b = {opened.port for opened in b.opened if opened.flow in b.ports}
+    assert live_a == live_b
+
+
+# --- version 0
+
+
+def test_a_request_of_version_0_is_echoed_from_a_new_port() -> None:
+    network, a, _b = pair()
+
+    flow = a.call(B, "backup", is_legacy=True)
+    network.run(1.0)
+
+    assert [(octets, way.source_port) for _, octets, way in network.sent] == [(b"backup", 50000), (b"backup", 40000)]
+    assert a.connected[flow] == (B, 40000)
+    assert a.opened_at[flow] == pytest.approx(1000.02)
+
+
+def test_the_program_has_a_flow_of_version_0_with_its_first_datagram() -> None:
+    network, a, b = pair()
+    a.call(B, "backup", is_legacy=True)
+    network.run(1.0)
+    assert b.opened == []
+
+    a.send(b"hello", 50000, B, 40000)
+    network.run(1.0)
+
+    assert len(b.opened) == 1
+
+
+def test_a_program_that_speaks_first_has_it_at_once_if_wanted() -> None:
+    network, a, b = pair(legacy=Legacy.AT_ONCE)
+
+    a.call(B, "backup", is_legacy=True)
+    network.run(1.0)
+
+    assert len(b.opened) == 1
+
+
+def test_a_lost_echo_is_asked_for_again_and_gives_the_same_port() -> None:
+    network, a, _b = pair(Network(lose=from_the_holder))
+
+    flow = a.call(B, "backup", is_legacy=True)
+    network.run(2.0)
+    network.lose = nothing
+    network.run(4.0)
+
+    assert a.connected[flow] == (B, 40000)
+    assert {way.source_port for _, _, way in network.sent if way.source == B} == {40000}
+
+
+@pytest.mark.parametrize(
+    ("legacy", "name"), [(Legacy.NO, "backup"), (Legacy.FIRST_DATAGRAM, "printer"), (Legacy.FIRST_DATAGRAM, "held")]
+)
+def test_version_0_knows_no_refusal_but_silence(legacy: Legacy, name: str) -> None:
+    network, a, b = pair(legacy=legacy)
+    b.hold("held", key=KEY)
+
+    a.call(B, name, is_legacy=True)
+    network.run(12.0)
+
+    assert all(way.source == A for _, _, way in network.sent)
+    assert a.failed[0].failure is Failure.TIMED_OUT
+    assert sum(b.endpoint.counters.values()) > 0
+
+
+def test_nothing_makes_a_caller_of_version_1_speak_version_0() -> None:
+    network, a, _b = pair(Network(lose=from_the_holder))
+
+    a.call(B, "backup")
+    network.run(12.0)
+
+    assert all(is_version_1(octets) for _, octets, way in network.sent if way.source == A)
+
+
+# --- keys
+
+
+def test_who_knows_the_key_gets_through_and_who_does_not_is_nobody() -> None:
+    network, a, b = pair()
+    b.hold("safe", key=KEY)
+
+    a.call(B, "safe", key=KEY)
+    a.call(B, "safe", key=FlowKey(7, b"another key of sixteen"))
+    network.run(15.0)
+
+    assert len(a.opened) == len(b.opened) == 1
+    assert a.failed[0].failure is Failure.TIMED_OUT
+    assert b.endpoint.counters["flow_auth"] > 0
+
+
+def test_a_replayed_request_with_a_key_opens_nothing() -> None:
+    network, a, b = pair()
+    b.hold("safe", key=KEY)
+    a.call(B, "safe", key=KEY, lifetime_s=0)
+    network.run(1.0)
+    _, request, way = next(sent for sent in network.sent if decode(sent[1]).kind is Kind.REQUEST)
+    a.close(a.opened[0].flow)
+    network.run(60.0)
+
+    for _ in range(5):
+        network.carry(request, way)
+        network.run(1.0)
+    network.run(30.0)
+
+    assert len(b.opened) == 1
+    assert b.ports == {}
+
+
+# --- forgery and floods
+
+
+def request(nonce: bytes, name: str = "backup") -> bytes:
+    return encode(Message(Kind.REQUEST, nonce, name=name))
+
+
+def test_a_forged_request_neither_ends_nor_crowds_out_a_flow_of_its_victim() -> None:
+    network, a, b = pair()
+    flow = a.call(B, "backup", port=50000)
+    network.run(1.0)
+
+    for number in range(400):
+        network.carry(request(number.to_bytes(8)), Way(A, 50000, B, 3359))
+        network.run(0.001)
+    again = a.call(B, "backup", port=50077)
+    network.run(3.0)
+
+    assert b.ended == []
+    assert a.connected[flow] == (B, 40000)
+    assert again in a.opened_at
+    assert len(b.ports) <= 18
+
+
+def test_a_flood_of_forged_requests_leaves_room_for_whoever_is_there() -> None:
+    network, a, b = pair()
+    for number in range(3000):
+        forged = ip_address(f"10.99.{1 + number // 250}.{1 + number % 250}")
+        network.carry(request(number.to_bytes(8)), Way(forged, 1024 + number, B, 3359))
+        if number % 100 == 0:
+            network.run(0.1)
+
+    flow = a.call(B, "backup")
+    network.run(3.0)
+
+    assert flow in a.opened_at
+    assert len(b.ports) <= 129
+    assert len(b.opened) == 1
+
+
+def test_to_a_caller_that_has_not_confirmed_go_at_most_as_many_octets_as_came_from_it() -> None:
+    network, a, b = pair(Network(lose=from_the_holder))
+    b.hold("safe", key=KEY)
+    b.hold("chat", asks_program=True)
+    for name in ("backup", "chat", "printer", "x" * 200):
+        a.call(B, name, wish=Quality(FlowClass.VOICE))
+    a.call(B, "safe", key=KEY, wish=Quality(FlowClass.VOICE))
+    network.run(30.0)
+
+    for port in range(50000, 50005):
+        asked = sum(len(octets) for _, octets, way in network.sent if way.source_port == port and way.source == A)
+        told = sum(len(octets) for _, octets, way in network.sent if way.destination_port == port and way.source == B)
+        assert told <= asked
+
+
+@pytest.mark.parametrize("kind", [Kind.CONFIRM, Kind.ALIVE, Kind.CLOSE])
+def test_who_does_not_know_both_nonces_changes_nothing(kind: Kind) -> None:
+    network, a, b = pair()
+    a.call(B, "backup")
+    network.run(1.0)
+    nonce = next(decode(octets).caller_nonce for _, octets, _ in network.sent)
+
+    for source in (A, STRANGER):
+        network.carry(encode(Message(kind, nonce, b"notright")), Way(source, 3359, B, 3359))
+        network.carry(encode(Message(kind, b"notright", b"notright")), Way(source, 3359, A, 3359))
+    network.run(1.0)
+
+    assert a.ended == b.ended == []
+    assert a.ports != {}
+    assert b.ports != {}
+
+
+def test_an_accept_from_somebody_else_is_not_believed() -> None:
+    network, a, _b = pair(Network(loss=1.0))
+    flow = a.call(B, "backup")
+    nonce = decode(network.sent[0][1]).caller_nonce
+    network.loss = 0.0
+
+    accept = encode(Message(Kind.ACCEPT, nonce, b"12345678", flow_port=666))
+    network.carry(accept, Way(STRANGER, 3359, A, 50000))
+    network.carry(accept, Way(B, 4000, A, 50000))
+    network.carry(encode(Message(Kind.ACCEPT, b"12345678", b"12345678", flow_port=666)), Way(B, 3359, A, 50000))
+    network.run(0.05)
+
+    assert flow not in a.opened_at
+    assert a.endpoint.counters["flow_nonce"] == 2
+
+
+def test_a_request_of_a_later_version_is_refused_with_its_nonce() -> None:
+    network, _a, _b = pair()
+    later = bytearray(request(b"12345678"))
+    later[3] = 2
+
+    network.carry(bytes(later), Way(A, 50000, B, 3359))
+    network.run(1.0)
+
+    refusal = decode(network.sent[-1][1])
+    assert (refusal.kind, refusal.caller_nonce, refusal.reason_code) == (Kind.REFUSE, b"12345678", Reason.UNSUPPORTED)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=200), st.sampled_from([A, STRANGER]), st.integers(1, 65535))))
+def test_no_datagram_breaks_an_endpoint(datagrams: list[tuple[bytes, object, int]]) -> None:
+    network, a, b = pair()
+    a.call(B, "backup")
+    network.run(0.5)
+
+    for octets, source, port in datagrams:
+        for lead in (b"", b"\0LF\1", HEADER.pack(b"\0LF", 1, port % 9, port & 0x80, 0, b"12345678", b"12345678")):
+            b.receive(lead + octets, Way(source, port, B, 3359))  # type: ignore[arg-type]
+            a.receive(lead + octets, Way(B, port, A, 50000))
+    network.run(1.0)
+
+    assert len(a.opened) == 1
+
+
+def test_a_signed_message_for_another_flow_is_refused() -> None:
+    network, a, b = pair()
+    b.hold("safe", key=KEY)
+    a.call(B, "safe", key=KEY)
+    network.run(1.0)
+    _, confirm, way = next(sent for sent in network.sent if decode(sent[1]).kind is Kind.CONFIRM)
+    bare = confirm[:-20]
+
+    network.carry(bare, way)
+    network.carry(sign(bare, way, FlowKey(7, b"another key of sixteen")), way)
+    network.run(1.0)
+
+    assert b.endpoint.counters["flow_auth"] == 2
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+@pytest.mark.parametrize("closer", ["caller", "holder"])
+def test_a_host_may_call_itself(key: FlowKey | None, closer: str) -> None:
+    network = Network()
+    host = Host(network, A, "a")
+    host.hold("backup", key=key)
+
+    flow = host.call(A, "backup", key=key)
+    network.run(2.0)
+    assert len(host.opened) == 2
+
+    other = next(opened.flow for opened in host.opened if opened.flow != flow)
+    host.close(flow if closer == "caller" else other)
+    network.run(2.0)
+
+    assert [ended.flow for ended in host.ended] == [other if closer == "caller" else flow]
+    assert host.ports == {}

@@ -1,0 +1,249 @@
+"""Evidence in, problems out: each state of the world that a user may meet has its own sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lispmob.control.diagnosis import Finding
+from lispmob.problems.evidence import (
+    AddressEvidence,
+    Evidence,
+    FilteredEvidence,
+    PeerEvidence,
+    RegistrationEvidence,
+    UnusedInterface,
+)
+from lispmob.problems.problem import Problem, Severity, headline, verdict
+from lispmob.problems.rules import problems_of
+
+EID, OTHER_EID, SERVER, OTHER = "10.99.0.1/32", "2001:db8:99::1/128", "198.51.100.1", "198.51.100.2"
+WIFI = AddressEvidence("wlan0", "192.0.2.7")
+STANDS = RegistrationEvidence(EID, SERVER, stands=True)
+OPEN = RegistrationEvidence(EID, SERVER, tries=4)
+FINE = Evidence(families=frozenset({4}), addresses=(WIFI,), registrations=(STANDS,))
+
+
+def of(*registrations: RegistrationEvidence, **more: object) -> tuple[Problem, ...]:
+    return problems_of(replace(FINE, registrations=registrations, **more))  # type: ignore[arg-type]
+
+
+def keys(problems: tuple[Problem, ...]) -> list[str]:
+    return [problem.key for problem in problems]
+
+
+def test_a_node_that_is_registered_has_no_problem() -> None:
+    assert problems_of(FINE) == ()
+
+
+@pytest.mark.parametrize(
+    ("finding", "key", "what"),
+    [
+        (Finding.KNOWS_EID, "wrong-key", "Map-Server 198.51.100.1 has another key for 10.99.0.1/32"),
+        (Finding.NO_SITE, "no-such-site", "Map-Server 198.51.100.1 has no site for 10.99.0.1/32"),
+        (Finding.NOBODY_LISTENS, "nobody-listens", "198.51.100.1 runs no Map-Server"),
+        (Finding.UNREACHABLE, "unreachable", "Map-Server 198.51.100.1 is not reached"),
+        (Finding.PROHIBITED, "unreachable", "Map-Server 198.51.100.1 is not reached"),
+        (Finding.REFUSED_HERE, "sending-refused", "this host's firewall stops what goes to Map-Server 198.51.100.1"),
+        (Finding.SILENT, "no-answer", "no answer from Map-Server 198.51.100.1"),
+    ],
+)
+def test_each_finding_is_one_cause_and_never_a_list_of_guesses(finding: Finding, key: str, what: str) -> None:
+    (problem,) = of(replace(OPEN, finding=finding))
+
+    assert (problem.key, problem.severity, problem.what) == (key, Severity.BROKEN, what)
+    assert problem.cause
+    assert problem.remedy
+    assert headline((problem,)) == f"not working: {what}"
+
+
+@pytest.mark.parametrize("tries", [0, 1])
+def test_one_lost_answer_is_no_problem(tries: int) -> None:
+    assert of(replace(OPEN, tries=tries, finding=Finding.SILENT)) == ()
+
+
+def test_while_the_reason_is_being_found_out_nothing_is_said_for_a_few_seconds() -> None:
+    assert of(replace(OPEN, tries=2)) == ()
+    assert keys(of(replace(OPEN, tries=3))) == ["no-answer"]
+
+
+def test_a_map_server_that_was_there_and_is_gone_degrades_while_it_still_has_us() -> None:
+    (problem,) = of(replace(STANDS, tries=5, finding=Finding.SILENT))
+
+    assert (problem.key, problem.severity) == ("no-answer", Severity.DEGRADED)
+    assert problem.cause.endswith("since it confirmed the last time")
+
+
+def test_one_of_two_map_servers_that_is_silent_degrades() -> None:
+    found = of(STANDS, RegistrationEvidence(EID, OTHER, tries=9, finding=Finding.NOBODY_LISTENS))
+
+    assert keys(found) == ["nobody-listens"]
+    assert verdict(found) == "degraded"
+
+
+def test_one_of_two_eids_that_the_map_server_does_not_take_degrades() -> None:
+    found = of(STANDS, RegistrationEvidence(OTHER_EID, SERVER, tries=9, finding=Finding.NO_SITE))
+
+    assert keys(found) == ["no-such-site"]
+    assert verdict(found) == "degraded"
+
+
+def test_a_dead_map_server_is_one_problem_however_many_eids_there_are() -> None:
+    found = of(*(replace(OPEN, eid=eid, finding=Finding.SILENT) for eid in (EID, OTHER_EID)))
+
+    assert keys(found) == ["no-answer"]
+
+
+def test_a_map_notify_with_another_mac_is_a_wrong_key() -> None:
+    assert keys(of(replace(OPEN, refusal="Map-Notify refused: the digest differs"))) == ["wrong-key"]
+
+
+def test_a_refusal_says_what_the_map_server_said() -> None:
+    (problem,) = of(replace(OPEN, refusal="the Map-Server denies this registration by policy"))
+
+    assert (problem.key, problem.cause) == ("register-refused", "the Map-Server denies this registration by policy")
+
+
+@pytest.mark.parametrize(("server", "families"), [("198.51.100.1", {6}), ("2001:db8::1", {4})])
+def test_a_network_of_the_other_family_is_named(server: str, families: set[int]) -> None:
+    (problem,) = of(RegistrationEvidence(EID, server, is_resting=True), families=frozenset(families))
+
+    assert (problem.key, problem.severity) == ("no-address-of-family", Severity.BROKEN)
+    assert server in problem.what
+
+
+def test_a_second_map_server_of_the_other_family_only_degrades() -> None:
+    found = of(STANDS, RegistrationEvidence(EID, "2001:db8::1", is_resting=True))
+
+    assert verdict(found) == "degraded"
+
+
+def test_through_a_nat_silence_may_be_the_key_and_that_is_said() -> None:
+    (problem,) = of(replace(OPEN, finding=Finding.SILENT, is_private=True))
+
+    assert "through a NAT" in problem.cause
+
+
+def test_behind_a_nat_without_an_rtr_nothing_works() -> None:
+    stranded = replace(WIFI, stranded="the Map-Server names no RTR that can be used from here")
+    (problem,) = of(replace(OPEN, tries=0, is_resting=True), addresses=(stranded,))
+
+    assert headline((problem,)) == "not working: wlan0 (192.0.2.7) is behind a NAT, and there is no RTR"
+    assert "rtr: enabled: yes" in problem.remedy
+
+
+def test_an_rtr_that_does_not_answer_is_the_problem_and_not_the_registration() -> None:
+    (problem,) = of(replace(STANDS, stands=False, is_resting=True), addresses=(replace(WIFI, failed_rtr=SERVER),))
+
+    assert headline((problem,)) == "not working: the RTR 198.51.100.1 does not answer wlan0 (192.0.2.7)"
+
+
+def test_an_rtr_that_passes_nothing_on_is_named_although_the_registration_stands() -> None:
+    (problem,) = of(STANDS, addresses=(replace(WIFI, deaf_rtr=SERVER),))
+
+    assert headline((problem,)) == "not working: the RTR 198.51.100.1 passes nothing on to wlan0 (192.0.2.7)"
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [{"stranded": "no RTR"}, {"failed_rtr": "198.51.100.9"}, {"deaf_rtr": "198.51.100.9"}, {"is_silent": True}],
+)
+def test_one_of_two_uplinks_that_does_not_work_degrades(trouble: dict[str, object]) -> None:
+    lte = replace(AddressEvidence("lte0", "203.0.113.8"), **trouble)  # type: ignore[arg-type]
+
+    assert verdict(of(STANDS, addresses=(WIFI, lte))) == "degraded"
+
+
+def test_a_family_that_leads_nowhere_beside_one_that_works_on_the_same_uplink_is_a_notice() -> None:
+    silent = AddressEvidence("wlan0", "2001:db8::7", is_silent=True)
+
+    beside = of(STANDS, addresses=(WIFI, silent))
+    alone = of(STANDS, addresses=(replace(WIFI, interface="lte0"), silent))
+
+    assert (keys(beside), verdict(beside)) == (["cannot-ask"], "working")
+    assert (keys(alone), verdict(alone)) == (["cannot-ask"], "degraded")
+
+
+def test_without_an_uplink_every_interface_says_why_it_is_none_and_the_registration_is_silent() -> None:
+    found = of(
+        OPEN,
+        families=frozenset(),
+        addresses=(),
+        unused=(UnusedInterface("wlan0", "no carrier"), UnusedInterface("eth0", "set down")),
+    )
+
+    assert keys(found) == ["offline"]
+    assert found[0].cause == "wlan0: no carrier; eth0: set down"
+
+
+def test_a_login_page_on_the_only_uplink_is_the_reason_and_beside_another_uplink_a_notice() -> None:
+    cafe = UnusedInterface("wlan0", "a login page is in the way (captive portal)", wants_login=True)
+
+    alone = of(OPEN, families=frozenset(), addresses=(), unused=(cafe,))
+    beside = of(STANDS, unused=(cafe,))
+
+    assert headline(alone) == "not working: wlan0 wants its login page filled in"
+    assert (keys(beside), verdict(beside)) == (["portal"], "working")
+
+
+def test_a_peer_that_does_not_answer_is_named() -> None:
+    (problem,) = of(STANDS, peers=(PeerEvidence("10.99.0.2/32", ("10.0.3.2",)),))
+
+    assert headline((problem,)) == "degraded: 10.99.0.2/32 does not answer"
+    assert "10.0.3.2" in problem.cause
+
+
+def test_steering_that_the_datapath_refuses_degrades() -> None:
+    (problem,) = of(STANDS, chain_refusal="4097 rules: 4096 at most", has_rules=True)
+
+    assert (problem.key, problem.severity, problem.cause) == ("no-chain", Severity.DEGRADED, "4097 rules: 4096 at most")
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 packet was dropped"), (7, "7 packets were dropped")])
+def test_packets_whose_mark_names_no_usable_uplink_are_counted(count: int, words: str) -> None:
+    (problem,) = of(STANDS, dropped_by_mark=count)
+
+    assert problem.what.startswith(words)
+
+
+def test_a_state_directory_that_is_full_does_not_stop_anything_and_is_said() -> None:
+    found = of(STANDS, state_refusal="/var/lib/lispmob: No space left on device")
+
+    assert (keys(found), verdict(found)) == (["disk-full"], "working")
+
+
+@pytest.mark.parametrize(
+    ("is_out", "what", "where"),
+    [
+        (True, "data to 10.0.3.2 is lost, though it answers probes", "from this host to 10.0.3.2 (10.99.0.2/32)"),
+        (False, "data from 10.0.3.2 is lost, though it answers probes", "from 10.0.3.2 (10.99.0.2/32) to this host"),
+    ],
+)
+def test_a_filter_on_the_data_port_is_told_with_its_direction(is_out: bool, what: str, where: str) -> None:
+    (problem,) = of(STANDS, filtered=(FilteredEvidence("10.99.0.2/32", "10.0.3.2", is_out=is_out),))
+
+    assert (problem.key, problem.severity, problem.what) == ("data-filtered", Severity.DEGRADED, what)
+    assert where in problem.cause
+
+
+def test_what_a_part_reports_by_itself_stands_in_the_list_at_its_place() -> None:
+    foreign = Problem("foreign-rule", Severity.BROKEN, "rule 100 of somebody else takes packets to 10.99.0.0/24")
+
+    found = of(STANDS, reported=(foreign,), peers=(PeerEvidence("10.99.0.2/32", ("10.0.3.2",)),))
+
+    assert keys(found) == ["foreign-rule", "peer-unreachable"]
+
+
+def test_a_start_and_a_stop_are_no_working_state() -> None:
+    assert headline(problems_of(replace(FINE, is_starting=True))) == "not working: lispd is starting"
+    assert headline(problems_of(replace(FINE, is_stopping=True))) == "not working: lispd is stopping"
+
+
+def test_every_headline_fits_a_terminal_of_80_columns_with_ipv4_addresses() -> None:
+    worst = [
+        *(of(replace(OPEN, eid="10.199.100.101/32", server="198.151.100.101", finding=one)) for one in Finding),
+        of(addresses=(AddressEvidence("wlp0s20f3", "192.168.100.100", stranded="x"),)),
+    ]
+
+    assert max(len(headline(found)) for found in worst) <= 80

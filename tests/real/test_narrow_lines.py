@@ -1,0 +1,134 @@
+"""Lines that take less than their ends do: transfers run all the same, whoever keeps quiet about it, wherever it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lispmob.lab.real.narrow import FILE_OCTETS, mute, narrow, squeeze
+from lispmob.lab.real.world import HUB_V6, A, B, World
+from lispmob.lab.transfer import Sending, Transfer, transfer
+
+pytestmark = pytest.mark.netns
+
+WITHIN_S = 10.0  # a few round trips and a few retransmissions; most of it is for a busy machine
+
+
+@pytest.fixture
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    with World(tmp_path, tier=request.param) as made:
+        yield made
+
+
+def start(world: World, *addresses: str) -> None:
+    """a in the open, with these addresses; hub and both nodes."""
+    world.attach("a", "eth0", addresses, metric=100)
+    hub = [HUB_V6] if all(":" in one for one in addresses) else [ip_address("198.18.0.10")]
+    world.start_hub()
+    world.start_node(A, hub)
+    world.start_node(B, hub)
+    world.wait_registered()
+
+
+def back(world: World, version: int = 4) -> Transfer:
+    """From b to a. The other way round afterwards knows the size already, by what TCP said."""
+    return transfer(world.party(B, version), world.party(A, version), FILE_OCTETS, timeout_s=WITHIN_S)
+
+
+def there(world: World, version: int = 4) -> Transfer:
+    return transfer(world.party(A, version), world.party(B, version), FILE_OCTETS, timeout_s=WITHIN_S)
+
+
+def paths(world: World, name: str) -> list[dict[str, Any]]:
+    answer = world.nodes[name].lispctl("paths")
+    assert isinstance(answer, dict)
+    entries: list[dict[str, Any]] = answer["entries"]
+    return entries
+
+
+def sizes(world: World, name: str) -> set[tuple[int, str]]:
+    """The path MTUs of a node, each with who says so."""
+    return {(one["mtu_bytes"], one["mtu_source"]) for one in paths(world, name)}
+
+
+def wait_for_size(world: World, name: str, wanted: tuple[int, str]) -> None:
+    world.wait(lambda: wanted in sizes(world, name), f"{name} knows {wanted}, of {sizes(world, name)}", 8.0)
+
+
+@pytest.mark.parametrize("world", ["ebpf"], indirect=True)
+def test_over_ipv6_alone(world: World) -> None:
+    narrow(world, 1400)
+    start(world, "2001:db8:a::2/64")
+
+    assert back(world).is_complete
+    assert there(world, version=6).is_complete
+    wait_for_size(world, "b", (1400, "probed"))
+
+
+@pytest.mark.parametrize("world", ["tun"], indirect=True)
+def test_at_the_least_that_ipv6_allows(world: World) -> None:
+    narrow(world, 1280)
+    start(world, "198.51.100.2/24")
+
+    assert there(world).is_complete
+    assert back(world, version=6).is_complete  # packets of 1280 octets inside, which have to be cut outside
+    wait_for_size(world, "a", (1280, "probed"))
+
+
+@pytest.mark.parametrize("world", ["ebpf"], indirect=True)
+def test_in_one_direction_only(world: World) -> None:
+    narrow(world, 1450)
+    world.cable(("inet", "wide"), ("far", "wide"), near_addresses=["10.98.0.1/24"], far_addresses=["10.98.0.2/24"])
+    world.ip("far", "route replace default via 10.98.0.1")
+    start(world, "198.51.100.2/24")
+
+    assert there(world).is_complete
+    assert back(world).is_complete
+
+    wait_for_size(world, "a", (1450, "probed"))
+    assert all(size == 1500 for size, _ in sizes(world, "b"))
+
+
+@pytest.mark.parametrize("world", ["tun", "ebpf"], indirect=True)
+def test_when_it_becomes_narrow_in_the_middle_of_a_transfer(world: World) -> None:
+    narrow(world, 1500)
+    start(world, "198.51.100.2/24")
+    sending = Sending(world.party(A), world.party(B), FILE_OCTETS, timeout_s=15.0, pause_s=0.05)
+    time.sleep(1.0)
+
+    squeeze(world, 1400)
+
+    assert sending.finish().is_complete
+    wait_for_size(world, "a", (1400, "probed"))
+
+
+@pytest.mark.parametrize("world", ["ebpf"], indirect=True)
+def test_with_routers_that_say_what_they_take(world: World) -> None:
+    narrow(world, 1380, is_mute=False)
+    start(world, "198.51.100.2/24")
+
+    assert back(world).is_complete
+    assert there(world).is_complete
+
+    wait_for_size(world, "b", (1380, "icmp"))
+
+
+@pytest.mark.parametrize("world", ["tun", "ebpf"], indirect=True)
+def test_behind_a_nat_with_an_rtr_in_between(world: World) -> None:
+    world.home_router("n1", "192.168.8.1/24", "198.51.100.2/24")
+    world.behind("a", "eth0", "n1", ["192.168.8.100/24"])
+    world.ip("inet", "link set n1.wan mtu 1400")
+    world.ip("n1", "link set wan mtu 1400")
+    mute(world, "inet", "n1")
+    world.start_hub()
+    world.start_node(A)
+    world.start_node(B)
+    world.wait_registered()
+
+    assert back(world).is_complete  # it is the RTR that has to find out
+    assert there(world).is_complete
