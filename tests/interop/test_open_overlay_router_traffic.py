@@ -38,8 +38,11 @@ def test_tcp_to_them_is_as_fast_as_between_two_of_them_and_no_datagram_is_lost(
             wired.wait_until_reached("other", OTHER, THEIRS)
             answered = wired.answered("ours", OURS, THEIRS), wired.answered("theirs", THEIRS, OURS)
 
-        between_them = wired.mbit_s("other", "theirs", THEIRS, OTHER, 3)
-        to_them = wired.mbit_s("ours", "theirs", THEIRS, OURS, 3)
+        runs = [  # in turn, for they share the machine with others
+            (wired.mbit_s("other", "theirs", THEIRS, OTHER, 2), wired.mbit_s("ours", "theirs", THEIRS, OURS, 2))
+            for _ in range(3)
+        ]
+        between_them, to_them = (max(of_one) for of_one in zip(*runs, strict=True))
         from_them = wired.mbit_s("theirs", "ours", OURS, THEIRS, 3)
 
     record_property("mbit_s", {"between them": between_them, "ours to them": to_them, "back": from_them})

@@ -132,6 +132,9 @@ class FragileMapServerHost(MapServerHost):
                 self.drops[has_xtr_id] -= 1
                 return
             if has_xtr_id and self.knows_natt:
+                if self.record() is None:  # of a node that it does not know
+                    self.deaths += 1
+                    self.is_up = False
                 return
         super().on_packet(packet)
 
