@@ -1,11 +1,11 @@
 """Has this Map-Server RTRs? Two Map-Registers tell it without a question that Open Overlay Router would die of.
 
-An Open Overlay Router Map-Server with RTRs takes a register that has an xTR-ID (I=1) only from one of them, and without
-RTRs from anybody; a register without an xTR-ID it always takes. So that one is sent first, and the other one when it
-was confirmed: of an EID that is not registered the other one would end a server with RTRs. When it is answered there are
-no RTRs, and nothing is asked. When the plain one alone is answered, and so several times in a row, there are some, and
-an Info-Request is understood. Without any answer nothing is known. After that Info-Request a plain register shows
-whether the server lives.
+An Open Overlay Router Map-Server with RTRs takes a register that has an xTR-ID (I=1) only from one of them, and
+without RTRs from anybody; a register without an xTR-ID it always takes. So that one is sent first, and the other one
+when it was confirmed: of an EID that is not registered the other one would end a server with RTRs. When it is
+answered there are no RTRs, and nothing is asked. When the plain one alone is answered, and so several times in a row,
+there are some, and an Info-Request is understood. Without any answer nothing is known. After that Info-Request a
+plain register shows whether the server lives.
 """
 
 from __future__ import annotations
