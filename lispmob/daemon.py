@@ -313,7 +313,8 @@ class Daemon:
         now = self._loop.time()
         for punt in self.engine.drain():
             match punt:
-                case model.Silent() | model.Refuted():
+                # What was heard before a silence is not heard in it.
+                case model.Silent() | model.Stalled() | model.Refuted():
                     self._report_traffic()
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
