@@ -48,8 +48,8 @@ _IPV6_MTU: Final = 24
 _V6_MTU_MIN: Final = 1280  # RFC 8200, 5
 _SO_MARK: Final = 36
 _SO_RCVBUFFORCE: Final = 33
-_SO_ATTACH_FILTER: Final = 26
 _SO_MEMINFO: Final = 55
+_SO_ATTACH_FILTER: Final = 26
 _SO_NO_CHECK: Final = 11
 
 _PKTINFO4: Final = Struct("@i4s4s")  # ifindex, local address, destination in the header
@@ -85,7 +85,6 @@ class ControlSocket:
     wants its packets whole; control messages may be cut, on the way as well. A forged "fragmentation needed" means
     nothing to either. `on_unreachable` hears what ICMP, or this host's own firewall, answers to what was sent.
     `is_noise` looks at the octets before anything else is made of them: what it says True about goes no further.
-    `types`: the message types that anybody may send us; the kernel drops the others.
     Counters: sent, received, noise, send-failed, truncated; `dropped` are those that the kernel dropped.
     """
 
@@ -99,12 +98,10 @@ class ControlSocket:
         on_unreachable: Callable[[Unreachable], None] | None = None,
         carries_data: bool = False,
         is_noise: Callable[[bytes], bool] | None = None,
-        types: Sequence[int] = (),
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._on_unreachable = on_unreachable
         self._is_noise = is_noise
-        self._types = tuple(types)
         self._on_datagram = on_datagram
         self._addresses = tuple(addresses)
         self._port = port
@@ -117,7 +114,7 @@ class ControlSocket:
 
     @property
     def dropped(self) -> int:
-        """Datagrams that the kernel dropped: of a type that is not wanted, or because there was no room for them."""
+        """Datagrams that the kernel dropped, because there was no room for them or their checksum was wrong."""
         return sum(_drops(one) for _, one in self._sockets)
 
     @property
@@ -254,8 +251,6 @@ class ControlSocket:
                 one.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
             except OSError:  # without CAP_NET_ADMIN: what the system allows
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_OCTETS)
-            if self._types:
-                _attach_filter(one, self._types)
             one.bind((str(address), self._port))
         except BaseException:
             one.close()
@@ -281,6 +276,7 @@ class ControlSocket:
                 return
             source = ip_address(sender[0].partition("%")[0])
             if self._is_noise is not None and self._is_noise(payload):
+                self.counters["received"] += 1
                 self.counters["noise"] += 1
                 self._watch(one, source)
                 continue
@@ -306,7 +302,7 @@ class ControlSocket:
 
     def _sample(self, one: socket.socket, watch: FloodWatch) -> None:
         with contextlib.suppress(OSError):
-            _attach_filter(one, self._types, watch.sampled)
+            _attach_filter(one, watch.sampled)
         if watch.sampled and self._loop is not None:
             self._loop.call_later(CALM_S, self._look_again, one)
 
@@ -331,9 +327,9 @@ def _cut(one: socket.socket, family: int, *, is_whole: bool) -> None:
         one.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU, 0 if is_whole else _V6_MTU_MIN)
 
 
-def _attach_filter(one: socket.socket, types: Sequence[int], sampled: Sequence[Sender] = ()) -> None:
-    """Have the kernel drop what is not of these types, and most of what these senders send."""
-    code = program(types, sampled)
+def _attach_filter(one: socket.socket, sampled: Sequence[Sender]) -> None:
+    """Have the kernel drop most of what these senders send, and nothing of others."""
+    code = program(sampled)
     octets = assembled(code)
     room = ctypes.create_string_buffer(octets, len(octets))
     one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(len(code), ctypes.addressof(room)))

@@ -9,7 +9,7 @@ as the socket is emptied nobody is cut short, however much he sends.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from struct import Struct
 from typing import Final, TypeAlias
 
@@ -28,8 +28,7 @@ Sender: TypeAlias = tuple[int, int]
 
 # A filter program: struct sock_filter {code, jump if true, jump if false, value}. <linux/filter.h>
 _INSTRUCTION: Final = Struct("=HBBI")
-_LOAD_WORD, _LOAD_OCTET, _SHIFT_RIGHT, _AND, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x30, 0x74, 0x54, 0x15, 0x06
-_PAYLOAD_AT: Final = 8  # behind the UDP header, where the filter of a UDP socket begins to read
+_LOAD_WORD, _AND, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06
 _NETWORK_HEADER: Final = 0xFFF00000  # SKF_NET_OFF
 _RANDOM: Final = 0xFFFFF038  # SKF_AD_OFF + SKF_AD_RANDOM
 _ALL: Final = 0xFFFFFFFF
@@ -86,11 +85,8 @@ class FloodWatch:
         self.sampled = tuple(one for one in self.sampled if now - self._calm_since.get(one, now) < CALM_S)
 
 
-def program(types: Sequence[int], sampled: Iterable[Sender] = ()) -> list[tuple[int, int, int, int]]:
-    """The filter of a UDP socket: only messages of these types (none: all), and of these senders one in 64.
-
-    The type is the first four bits of the payload. Each sender's part falls through to the next one's.
-    """
+def program(sampled: Iterable[Sender]) -> list[tuple[int, int, int, int]]:
+    """The filter of a UDP socket: of these senders one datagram in 64. Each part falls through to the next one's."""
     code: list[tuple[int, int, int, int]] = []
     draw = [(_LOAD_WORD, 0, 0, _RANDOM), (_AND, 0, 0, ONE_IN - 1), (_JUMP_IF_EQUAL, 1, 0, 0), (_RETURN, 0, 0, 0)]
     for family, number in sampled:
@@ -102,11 +98,7 @@ def program(types: Sequence[int], sampled: Iterable[Sender] = ()) -> list[tuple[
                 (_JUMP_IF_EQUAL, 0, left, word),
             ]
         code += draw
-    if not types:
-        return [*code, (_RETURN, 0, 0, _ALL)]
-    code += [(_LOAD_OCTET, 0, 0, _PAYLOAD_AT), (_SHIFT_RIGHT, 0, 0, 4)]
-    code += [(_JUMP_IF_EQUAL, len(types) - place, 0, kind) for place, kind in enumerate(types)]
-    return [*code, (_RETURN, 0, 0, 0), (_RETURN, 0, 0, _ALL)]
+    return [*code, (_RETURN, 0, 0, _ALL)]
 
 
 def assembled(code: Iterable[tuple[int, int, int, int]]) -> bytes:

@@ -19,9 +19,6 @@ from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, Traversa
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import MessageType
 
-WANTED: Final = (MessageType.MAP_REQUEST, MessageType.MAP_REGISTER, MessageType.INFO, MessageType.ENCAPSULATED_CONTROL)
-"""The types that somebody may send to a hub; to an RTR and a proxy a Map-Reply, too."""
-
 _SHORTEST: Final = 4
 # In the first octet, by type
 _IS_SMR: Final = 0x01

@@ -19,7 +19,7 @@ from lispmob.control_socket import ANY, ControlSocket, Received
 from lispmob.errors import ConfigError, KernelRefused, LispError
 from lispmob.hub.config import DEFAULT_PATH, HubFile, load_hub
 from lispmob.hub.control import Answer, HubSocket, ask
-from lispmob.hub.dispatch import WANTED, ControlPlane
+from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.persistence import Persistence
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
@@ -31,7 +31,6 @@ from lispmob.hub.way_doubts import AskWay
 from lispmob.options import HelpfulParser, ShowVersion
 from lispmob.service.logs import configure
 from lispmob.wire.address import IpAddress
-from lispmob.wire.header import MessageType
 
 if TYPE_CHECKING:
     from lispmob.datapath.model import Miss
@@ -64,7 +63,6 @@ class Hub:
             self._on_received,
             addresses=file.listen or ANY,
             carries_data=carries_data,
-            types=(*WANTED, MessageType.MAP_REPLY) if carries_data else WANTED,
         )
         self._persistence: Persistence | None = None
         self._forwarding: Forwarding | None = None

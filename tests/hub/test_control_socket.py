@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Coroutine
 from ipaddress import IPv4Address, ip_address
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from lispmob.control.effect import SendControl
-from lispmob.control_socket import ANY, DRAIN_LIMIT, ControlSocket, Received, _attach_filter
+from lispmob.control_socket import ANY, DRAIN_LIMIT, DRAIN_S, ControlSocket, Received, _attach_filter
 from lispmob.errors import LispError
 from lispmob.flood_watch import Sender, sender_of
 from lispmob.wire.address import IpAddress
@@ -154,19 +155,19 @@ def test_the_kernel_passes_one_in_64_of_a_sampled_sender_and_all_of_others(own: 
         receiver.bind((own, 0))
         receiver.setblocking(False)
 
-        def heard(sampled: tuple[Sender, ...], kind: int) -> int:
-            _attach_filter(receiver, (3, 8), sampled)
+        def heard(*sampled: Sender) -> int:
+            _attach_filter(receiver, sampled)
             received = 0
             for _ in range(20):
                 for _ in range(100):
-                    flooder.sendto(bytes((kind << 4, 0, 0, 0)), receiver.getsockname())
+                    flooder.sendto(bytes(4), receiver.getsockname())
                 received += sum(1 for _ in iter(lambda: _receive(receiver), None))
             return received
 
-        assert heard((), 3) == 2000
-        assert heard((sender_of(ip_address("198.51.100.1" if own != "::1" else "2001:db8::1")),), 3) == 2000
-        assert 5 <= heard((sender_of(ip_address(own)),), 3) <= 90
-        assert heard((), 9) == 0
+        assert heard() == 2000
+        assert heard(sender_of(ip_address("198.51.100.1" if own != "::1" else "2001:db8::1"))) == 2000
+        assert 5 <= heard(sender_of(ip_address(own))) <= 90
+        assert heard() == 2000
 
 
 def _receive(one: socket.socket) -> bytes | None:
@@ -174,3 +175,71 @@ def _receive(one: socket.socket) -> bytes | None:
         return one.recv(100)
     except BlockingIOError:
         return None
+
+
+def test_what_is_noise_is_counted_and_goes_no_further() -> None:
+    async def main() -> tuple[list[bytes], dict[str, int]]:
+        received: list[bytes] = []
+        seen: list[bytes] = []
+        all_seen = asyncio.Event()
+
+        def is_noise(octets: bytes) -> bool:
+            seen.append(octets)
+            if len(seen) == 40:
+                all_seen.set()
+            return octets[:1] == b"!"
+
+        noisy = ControlSocket(lambda one: received.append(one.payload), addresses=[HERE], port=0, is_noise=is_noise)
+        noisy.open()
+        noisy.start(asyncio.get_running_loop())
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                for number in range(40):
+                    peer.sendto(b"!" if number % 4 else b"good", (str(HERE), noisy.port))
+            await all_seen.wait()
+        finally:
+            noisy.close()
+        return received, dict(noisy.counters)
+
+    received, counters = run(main())
+
+    assert received == [b"good"] * 10
+    assert counters == {"received": 40, "noise": 30}
+
+
+def test_a_turn_of_the_loop_ends_in_time_however_long_each_datagram_takes() -> None:
+    async def main() -> list[int]:
+        clock = {"turn": 0}
+        turns: list[int] = []
+        all_seen = asyncio.Event()
+
+        def handle(_: Received) -> None:
+            turns.append(clock["turn"])
+            if len(turns) == 10:
+                all_seen.set()
+            ends_at = time.monotonic() + 2 * DRAIN_S
+            while time.monotonic() < ends_at:
+                pass
+
+        async def count() -> None:
+            while True:
+                clock["turn"] += 1
+                await asyncio.sleep(0)
+
+        slow = ControlSocket(handle, addresses=[HERE], port=0)
+        slow.open()
+        slow.start(asyncio.get_running_loop())
+        counting = asyncio.create_task(count())
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                for _ in range(10):
+                    peer.sendto(b"slow", (str(HERE), slow.port))
+            await all_seen.wait()
+        finally:
+            counting.cancel()
+            slow.close()
+        return turns
+
+    turns = run(main())
+
+    assert len(set(turns)) == 10
