@@ -181,8 +181,8 @@ class Node(NodeDisplay, NodeSizes):
         """Packets to these RLOCs of ours, each with the outer source, were decapsulated since the last call."""
         heard = list(pairs)
         self._peers.on_heard((source for _, source in heard), now)
-        self.traversal.shortcuts.on_heard(source for _, source in heard)
-        return self._route(self._prober.on_heard(heard, now), now)
+        effects = self._route(self.traversal.on_heard(heard, now), now)
+        return effects + self._route(self._prober.on_heard(heard, now), now)
 
     def on_heard_from(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
         """Data came from an EID that the forwarding table has no way to. Anybody can write that."""
