@@ -153,7 +153,8 @@ class Hub:
         arrival = Arrival(
             received.payload, received.source, received.source_port, received.destination, is_from_wire=is_from_wire
         )
-        self._feed(self._plane.on_datagram(self._public.arrived(arrival), asyncio.get_running_loop().time()))
+        effects = self._plane.on_datagram(self._public.arrived(arrival), asyncio.get_running_loop().time())
+        self._feed([*effects, *self._plane.traversal.take_complaints()])
 
     def _on_timer(self) -> None:
         self._timer = None
