@@ -54,7 +54,7 @@ class MapServer:
         self._addresses: PlaceIndex[EidPrefix, IpAddress] = PlaceIndex()
         self._nonces = Nonces()
         self._claims = Claims()
-        self._complaints: KeyedBuckets[IpAddress] = KeyedBuckets(COMPLAINT_INTERVAL_S, limit=256)
+        self._complaints: KeyedBuckets[tuple[IpAddress, str]] = KeyedBuckets(COMPLAINT_INTERVAL_S, limit=256)
         self._complaints_in_all = TokenBucket(1 / COMPLAINTS_S, COMPLAINT_BURST)
         self._proved_complaints: KeyedBuckets[tuple[str, str]] = KeyedBuckets(COMPLAINT_INTERVAL_S)
 
@@ -302,10 +302,18 @@ class MapServer:
     def _refuse(self, counter: str, kind: str, arrival: Arrival, why: str, now: float) -> list[HubEffect]:
         """Somebody who has proved nothing: of his kind there may be many, and all of them may be one."""
         self.counters[counter] += 1
-        if self._complaints.available_at(arrival.source, now) > now or not self._complaints_in_all.take(now):
+        return self.complain(kind, arrival.source, why, now)
+
+    def complain(self, kind: str, source: IpAddress, why: str, now: float) -> list[HubEffect]:
+        """A line for the log about somebody who has proved nothing, now and then; each reason by itself.
+
+        So a mistake that was made good does not hide the next one.
+        """
+        reason = source, why
+        if self._complaints.available_at(reason, now) > now or not self._complaints_in_all.take(now):
             return []
-        self._complaints.take(arrival.source, now)
-        return [Event(kind, {"source": str(arrival.source), "why": why})]
+        self._complaints.take(reason, now)
+        return [Event(kind, {"source": str(source), "why": why})]
 
     def _refuse_proved(self, error: MalformedMessage, site: Site, arrival: Arrival, now: float) -> list[HubEffect]:
         """Somebody who has the key: what others send cannot keep his fault out of the log."""

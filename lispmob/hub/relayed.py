@@ -49,7 +49,10 @@ class RelayedRegisters:
     def on_encapsulated_register(self, arrival: Arrival, ecm: EncapsulatedControl, now: float) -> list[HubEffect]:
         """An ECM with N came, with a Map-Register in it."""
         rtr = self._rtrs.get(arrival.source)
-        if rtr is None or ecm.message[0] >> 4 != MessageType.MAP_REGISTER or ecm.destination_port != CONTROL_PORT:
+        if ecm.message[0] >> 4 != MessageType.MAP_REGISTER or ecm.destination_port != CONTROL_PORT:
+            self.counters["rx_policy"] += 1
+            return []
+        if rtr is None:
             self.counters["rx_policy"] += 1
             return []
         self.counters["rx_relayed_register"] += 1

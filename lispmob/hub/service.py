@@ -159,7 +159,7 @@ class Hub:
             received.payload, received.source, received.source_port, received.destination, is_from_wire=is_from_wire
         )
         effects = self._plane.on_datagram(self._public.arrived(arrival), asyncio.get_running_loop().time())
-        self._feed(effects)
+        self._feed([*effects, *self._plane.traversal.take_complaints()])
         return any(isinstance(effect, RegistrationChanged) for effect in effects)
 
     def _on_timer(self) -> None:

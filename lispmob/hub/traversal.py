@@ -76,6 +76,7 @@ class Traversal:
     ) -> None:
         self._map_server = map_server
         self._own: frozenset[IpAddress] = frozenset()
+        self._complaints: list[HubEffect] = []
         self.lookup = RtrLookup(new_nonce=new_nonce)
         self._counters: Counter[str] = Counter()
         self.info = InfoResponder(map_server.sites, is_registered=map_server.is_at)
@@ -148,6 +149,8 @@ class Traversal:
         if len(arrival.payload) > RELAYED_LIMIT:
             return self._refuse("rx_limit")
         if not (self.policy.is_rtr if flags & TO_RTR_BIT else self.relayed.knows(arrival.source)):
+            if not flags & TO_RTR_BIT:
+                self._complain_of_rtr(arrival, now)
             return self._refuse()  # before it is decoded
         try:
             ecm = EncapsulatedControl.decode(arrival.payload)
@@ -158,6 +161,16 @@ class Traversal:
         if ecm.to_rtr:
             return list(self.rtr.on_encapsulated_control(arrival, ecm, now))
         return list(self.relayed.on_encapsulated_register(arrival, ecm, now))
+
+    def take_complaints(self) -> list[HubEffect]:
+        """What the operator should hear of, since the last call: nothing was done about it, and nobody was answered."""
+        taken, self._complaints = self._complaints, []
+        return taken
+
+    def _complain_of_rtr(self, arrival: Arrival, now: float) -> None:
+        """Nodes behind an RTR that may not relay wait in vain, and the operator can help."""
+        why = "an RTR passes on a Map-Register, and 'rtrs' in hub.conf does not name it"
+        self._complaints += self._map_server.complain("refused", arrival.source, why, now)
 
     def on_old_register(self, arrival: Arrival, now: float) -> list[HubEffect] | None:
         """A bare Map-Register that says it came through an RTR; None when none of ours sent it."""

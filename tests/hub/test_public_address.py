@@ -6,16 +6,16 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.control.effect import SendControl
+from lispmob.control.effect import Event, SendControl
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
 from lispmob.hub.rtr_effect import InData, SendFromRelayPort, Stranger
 from lispmob.hub.traversal import TraversalPolicy
-from lispmob.wire.auth import sign
+from lispmob.wire.auth import Key, sign
 from lispmob.wire.info import InfoReply, InfoRequest
 from lispmob.wire.lcaf_types import NatTraversal
-from tests.hub.exchange import KEY, eid, site
+from tests.hub.exchange import KEY, eid, site, xtr
 
 PUBLIC, PUBLIC6 = ip_address("198.51.100.7"), ip_address("2001:db8:ffff::7")
 PRIVATE, PRIVATE6 = ip_address("10.0.0.4"), ip_address("fd00::4")
@@ -123,3 +123,20 @@ def test_a_node_that_asks_is_told_the_public_address_as_map_server_and_rtr() -> 
     assert isinstance(nat, NatTraversal)
     assert (nat.ms_rloc, nat.rtr_rlocs) == (PUBLIC, (PUBLIC,))
     assert public.to_send(answer).source == PRIVATE
+
+
+def test_an_rtr_that_nobody_named_is_in_the_log_and_so_is_the_next_mistake_of_the_same_sender() -> None:
+    hub = ControlPlane([site("10.1.0.1/32")])
+    relayed = Arrival(b"\x80\x20\x00\x00" + bytes(60), NODE, 4342, PUBLIC)
+
+    told = [[*hub.on_datagram(relayed, now), *hub.traversal.take_complaints()] for now in (0.0, 1.0)]
+    unknown = hub.on_datagram(xtr(str(NODE)).register("10.2.0.1/32"), 2.0)
+    wrong_key = hub.on_datagram(xtr(str(NODE), key=Key(b"another")).register("10.1.0.1/32"), 3.0)
+
+    whys = [
+        str(one.fields["why"]) for effects in (*told, unknown, wrong_key) for one in effects if isinstance(one, Event)
+    ]
+    assert len(whys) == 3
+    assert "rtrs" in whys[0]
+    assert "in no site" in whys[1]
+    assert whys[2].startswith("site home")

@@ -31,7 +31,7 @@ _NOBODY: Final = (ip_address("10.1.0.77"), ip_address("2001:db8:e::77"))
 
 def came_back(check: str, world: World, *, is_killed: bool = False, elsewhere: str = "") -> Check:
     """b goes while a talks to it, is away for a while, and comes back; how long until both hear each other again."""
-    _two_in_the_open(world)
+    two_in_the_open(world)
     gap = gap_of_return(world, is_killed=is_killed, elsewhere=elsewhere)
     return figure(check, gap.worst_s, "s", CAME_BACK_GOAL_S)
 
@@ -77,7 +77,7 @@ def _reopened(log: PacketLog, back_at: float, ended: float) -> float | None:
 
 def nothing_leaks(check: str, world: World) -> Check:
     """Nobody there, stopped, killed, lispd gone: what is meant for an EID is refused, and never leaves in clear."""
-    _two_in_the_open(world)
+    two_in_the_open(world)
     with leaks(world) as leaked:
         refused = [*refusals(world, _NOBODY)]
         _ = world.lost_both_ways(1.0)
@@ -167,7 +167,7 @@ def _eids(identity: Identity) -> tuple[IpAddress, IpAddress]:
     return identity.eid4, identity.eid6
 
 
-def _two_in_the_open(world: World) -> None:
+def two_in_the_open(world: World) -> None:
     world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
     world.start_hub()
     world.start_node(A)
