@@ -34,7 +34,6 @@ from lispmob.control.effect import (
     UseStatusBits,
     WatchForSilence,
 )
-from lispmob.control.gate import WANTED
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
@@ -105,7 +104,7 @@ class Daemon:
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.problems = ProblemWatch(self, self.desktop.touch)
         self.control = ControlSocket(
-            self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise, types=WANTED
+            self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise
         )
         self.monitor: Monitor | None = None
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
@@ -122,7 +121,7 @@ class Daemon:
     @property
     def policy(self) -> UplinkPolicy:
         """Which interfaces may carry us."""
-        return assembly.uplink_policy(self.file, self.meaning)
+        return assembly.uplink_policy(self.file, self.meaning, self.desktop.outlasted)
 
     @property
     def meaning(self) -> Meaning:
@@ -314,7 +313,8 @@ class Daemon:
         now = self._loop.time()
         for punt in self.engine.drain():
             match punt:
-                case model.Silent() | model.Refuted():
+                # What was heard before a silence is not heard in it.
+                case model.Silent() | model.Stalled() | model.Refuted():
                     self._report_traffic()
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)

@@ -113,7 +113,9 @@ ViaEntry: TypeAlias = Annotated[
 class RuleSection(Section, frozen=True, kw_only=True):
     """One steering rule; every key that is given must match, and of a list one entry."""
 
-    name: Annotated[str, plain(_rule_name, "a name of 1 to 64 letters, digits, spaces and _.:/+-")]
+    name: Annotated[
+        str, plain(_rule_name, "a name of 1 to 64 letters (a to z, without accents), digits, spaces and _.:/+-")
+    ]
     to: tuple[Network, ...] = ()
     from_: tuple[Network, ...] = field(name="from", default=())
     protocol: tuple[

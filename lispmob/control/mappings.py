@@ -43,6 +43,7 @@ class Mappings:
         self._installed: dict[EidPrefix, InstallMapping] = {}
         self._ranks: Mapping[Group, Mapping[IpAddress, int]] = {}
         self._defaults: dict[EidPrefix, MappingRecord] = {}  # where all goes that no mapping says otherwise
+        self._configured: frozenset[EidPrefix] = frozenset()
         self._added: dict[EidPrefix, MappingRecord] = {}  # static, but by hand: a reload leaves them alone
         self._past: OrderedDict[EidPrefix, IpAddress] = OrderedDict()  # hosts that come past their RTR, and from where
         self._in_doubt: deque[MapCacheEntry] = deque()  # decided before the last change of uplinks or policy
@@ -66,12 +67,16 @@ class Mappings:
         self._policy = policy
         effects = self._dropped(self.cache.set_limit(limit), "evicted")
         configured = {prefix: record for record in static if (prefix := record.eid_prefix) is not None}
-        wanted = self._defaults | configured | self._added
-        gone = [entry for entry in self.cache if entry.source == "static" and entry.prefix not in wanted]
+        wanted = self._defaults | configured
+        former, self._configured = self._configured, frozenset(configured)
+        unwanted = (self.cache.get(one) for one in former if one not in wanted and one not in self._added)
+        gone = [entry for entry in unwanted if entry is not None and entry.source == "static"]
         for entry in gone:
             self.cache.remove(entry.prefix)
         effects += self._dropped(gone, "configuration")
         for prefix, record in wanted.items():
+            if prefix in self._added:
+                continue  # by hand, and it stays; there may be very many
             present = self.cache.get(prefix)
             if present is None or present.source != "static" or (present.locators, present.action) != _content(record):
                 effects += self._insert_static(prefix, record, now)

@@ -25,6 +25,7 @@ from lispmob.control.effect import (
     ReachabilityChanged,
     RefreshNeeded,
     RegistrationConfirmed,
+    SendControl,
     UplinkChanged,
     UseStatusBits,
     WayAnswered,
@@ -105,6 +106,7 @@ class Node(NodeDisplay, NodeSizes):
         self._own_status = OwnStatus(heeds=config.heeds_status_bits, tells=config.status_bits == "send")
         self._attached: tuple[LocalLocator, ...] = ()
         self._lost_all_at: float | None = None
+        self._is_over = False
         # Static mappings stand from the beginning; the first input hands them out.
         self._unsaid = self._apply_policy(0.0)
 
@@ -179,8 +181,8 @@ class Node(NodeDisplay, NodeSizes):
         """Packets to these RLOCs of ours, each with the outer source, were decapsulated since the last call."""
         heard = list(pairs)
         self._peers.on_heard((source for _, source in heard), now)
-        self.traversal.shortcuts.on_heard(source for _, source in heard)
-        return self._route(self._prober.on_heard(heard, now), now)
+        effects = self._route(self.traversal.on_heard(heard, now), now)
+        return effects + self._route(self._prober.on_heard(heard, now), now)
 
     def on_heard_from(self, source: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
         """Data came from an EID that the forwarding table has no way to. Anybody can write that."""
@@ -231,8 +233,11 @@ class Node(NodeDisplay, NodeSizes):
         return self._route(effects, now)
 
     def on_shutdown(self, now: float) -> list[NodeEffect]:
-        """The node stops: withdraw what is registered."""
-        return self._route([*self._registrations.on_shutdown(now), *self.traversal.on_shutdown(now)], now)
+        """The node stops: withdraw what is registered. Nothing that comes in after that makes it register again."""
+        effects = [*self._registrations.on_shutdown(now), *self.traversal.on_shutdown(now)]
+        self._is_over = True
+        # Not routed: an uplink that rests is a change of the plan, and would be registered anew.
+        return [one for one in effects if isinstance(one, SendControl | SendFromDataPort | Event)]
 
     def on_slept(self, now: float) -> list[NodeEffect]:
         """The clock jumped: we may be forgotten, and what we know may be old."""
@@ -389,6 +394,8 @@ class Node(NodeDisplay, NodeSizes):
 
     def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
         """Hand what is meant for other machines to them; return the rest, in order."""
+        if self._is_over:
+            return []
         waiting: deque[_Inner] = deque([*self._unsaid, *effects])
         self._unsaid = []
         out: list[NodeEffect] = []

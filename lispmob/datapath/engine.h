@@ -14,6 +14,8 @@
 #include "lock.h"
 #include "merge.h"
 #include "mirror.h"
+#include "neighbours.h"
+#include "peer_check.h"
 #include "pending.h"
 #include "punt.h"
 #include "source.h"
@@ -122,6 +124,7 @@ struct lm_engine {
     struct lm_mirror *mirror;       /* NULL: they are not */
     struct lm_attacher *attacher;   /* of the programs on the uplinks; NULL: there is no mirror */
     atomic_uint_fast64_t told_detours[LM_DETOURS_TOLD_MAX]; /* detour.c: what the programs know of, by hash; 0: nothing */
+    struct lm_neighbours *neighbours; /* of the uplinks; NULL: there is no mirror */
     atomic_int watch;               /* watch.c; -1: there is nothing to be told of */
     bool is_move; /* the next set_uplinks starts watching for traffic; control side */
 
@@ -147,6 +150,7 @@ struct lm_engine {
     struct lm_bucket refuted_bucket;
     atomic_bool heeds_status;       /* status.c */
     struct lm_bucket status_bucket; /* inbound thread */
+    struct lm_bucket check_bucket;  /* peer_check.c; the same */
     struct lm_bucket mtu_bucket;    /* too_big.c; inbound thread */
     struct lm_bucket large_bucket[2]; /* mtu.c; what the inbound thread relays has one of its own */
     atomic_bool echoes;             /* echo.c */

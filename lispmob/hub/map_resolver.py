@@ -28,7 +28,7 @@ from lispmob.wire.header import MessageType
 from lispmob.wire.lcaf_contents import ip_addresses
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
-from lispmob.wire.named_locator import is_private, partial
+from lispmob.wire.named_locator import is_private, is_rtr, partial
 from lispmob.wire.record import Locator, MappingRecord
 
 # Ours. RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR; an ITR that starts asks for many EIDs at once.
@@ -127,8 +127,13 @@ class MapResolver:
             elif (remote := self._remote_for(asked)) is not None:
                 effects += self._onwards(self._pass_on(ecm, request, record, arrival, remote), arrival, now)
             elif isinstance(found := answer(self._map_server.sites, self._map_server.registrations, asked), AskEtr):
+                if _is_behind(found.record, arrival.source):
+                    self.counters["rx_rtr_asks"] += 1
+                    continue
                 effects += self._onwards(self._ask_etr(ecm, request, record, arrival, found.record), arrival, now)
                 self._remember(request, (found.record,), arrival, now)
+            elif any(_is_behind(one, arrival.source) for one in found.records):
+                self.counters["rx_rtr_asks"] += 1
             else:
                 said.update((one.eid_prefix, _shown_to(one, arrival.source)) for one in found.records)
         if said:
@@ -259,6 +264,15 @@ def _is_behind_nat(request: MapRequest, arrival: Arrival) -> bool:
 def _if_same_family(source: IpAddress, destination: IpAddress) -> IpAddress | None:
     """The address we were asked at, so that NATs and firewalls know the answer; the kernel's choice across families."""
     return source if source.version == destination.version else None
+
+
+def _is_behind(record: MappingRecord, asker: IpAddress) -> bool:
+    """True for a mapping that was registered through the asker, an RTR (E19): it knows the places behind it, R=0 here.
+
+    Open Overlay Router's RTR asks when the node sends an SMR, and overwrites with the answer what it knows of the NAT.
+    """
+    ways = [one for one in record.locators if one.is_reachable and not is_rtr(one)]
+    return any(asker in one.ips for one in ways) and any(not one.is_reachable for one in record.locators)
 
 
 def _shown_to(record: MappingRecord, asker: IpAddress) -> MappingRecord:

@@ -33,7 +33,8 @@ class AddressEvidence:
     """One address of an uplink.
 
     `is_silent`: nobody is reached from it, while others reach the same locators. `stranded`: it is behind a NAT, and
-    why there is no RTR. `failed_rtr`: the RTR that it needs and that does not answer.
+    why there is no RTR. `failed_rtr`: the RTR that it needs and that does not answer. `deaf_rtr`: the one that confirms
+    its registers and passes nothing on to it.
     """
 
     interface: str
@@ -41,6 +42,7 @@ class AddressEvidence:
     is_silent: bool = False
     stranded: str | None = None
     failed_rtr: str | None = None
+    deaf_rtr: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,10 +54,14 @@ NO_RANKS: Final[Mapping[str, int]] = {}
 METERED_COST: Final = 100  # ours: more than nothing
 
 
-def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy:
-    """Which interfaces and addresses may carry us, in the light of what NetworkManager says."""
+def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING, outlasted: frozenset[str] = NONE) -> UplinkPolicy:
+    """Which interfaces and addresses may carry us, in the light of what NetworkManager says.
+
+    `outlasted`: interfaces whose login page has been waited for long enough.
+    """
     return UplinkPolicy(
         held_back=frozenset(held_back(file, meaning)),
+        stopgaps=outlasted.intersection(meaning.portals) - frozenset(meaning.leaving),
         last_resort=last_resort(file, meaning),
         rules=tuple(rule.to_rule() for rule in file.uplinks),
         ignored_interfaces=(file.tun.name, f"{device_prefix(file.tun.name)}*", "lmn*", "lmh*"),

@@ -116,6 +116,7 @@ def _address(machine: UplinkMachine, parts: Parts, complaints: Complaints) -> Ad
         address=str(one.address),
         is_silent=parts.node.is_silent(one.address) and not _is_unasked(machine, parts),
         stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
+        deaf_rtr=str(machine.choice.current) if machine.deafness.is_told else None,
         failed_rtr=complaints.failed_rtr(str(one.address)) if machine.state is NattState.REGISTERING else None,
     )
 

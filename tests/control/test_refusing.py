@@ -111,7 +111,10 @@ def test_one_locator_that_answers_is_enough() -> None:
     decision = decide(entry, SPLIT, OWN, {ip("203.0.113.5")})
 
     assert decision == InstallMapping(
-        prefix("10.99.0.2/32"), "ENCAPSULATE", (UsableLocator(ip("203.0.113.6"), 1, 100),)
+        prefix("10.99.0.2/32"),
+        "ENCAPSULATE",
+        (UsableLocator(ip("203.0.113.6"), 1, 100),),
+        sources=(ip("203.0.113.5"),),
     )
 
 

@@ -177,3 +177,26 @@ def test_forged_words_about_our_own_mapping_cost_a_register_in_three_seconds_at_
     registers = [effect for _, effect in a.sent[start:] if effect.payload[0] >> 4 == 3]
     assert len(registers) <= 3
     assert all(one.is_confirmed for one in a.node.registrations)
+
+
+@pytest.mark.parametrize("what", ["another place", "the same place", "sleep", "a notify"])
+def test_a_node_that_has_withdrawn_does_not_register_again_whatever_comes_in(what: str) -> None:
+    lab = lab_that_talks()
+    a, b = lab.nodes
+    b.perform(b.node.on_shutdown(lab.world.now))
+    start = len(b.sent)
+
+    if what == "another place":
+        b.attach(locator("203.0.113.40"))
+    elif what == "the same place":
+        b.attach(locator("198.51.100.2"), locator("203.0.113.41", ifindex=3))
+    elif what == "sleep":
+        b.perform(b.node.on_slept(lab.world.now))
+    lab.world.run(5.0)
+
+    assert b.sent[start:] == []
+    a.talk_to(b)
+    lab.world.run(1.0)
+    found = a.table.lookup(b.eid)
+    assert found is not None
+    assert found[1].disposition == "DROP"
