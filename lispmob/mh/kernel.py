@@ -37,7 +37,7 @@ from lispmob.mh.plan import (
 from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE
 from lispmob.mh.rule_message import Form
 from lispmob.mh.rule_order import Others, arrange
-from lispmob.problems.problem import Problem
+from lispmob.problems.problem import Problem, Severity
 from lispmob.wire.address import IpAddress, IpNetwork
 
 __all__ = ["KernelRouter", "KernelState", "KernelUplink", "LostAddress"]
@@ -91,7 +91,9 @@ class KernelRouter:
                 return ()
             self._translated = None
             prefix = desired.marks.prefix if desired.marks else None
-            problems = await self._nat.apply(wanted, desired.tun, prefix, is_repair=is_repair)
+            # In split mode hardly anything comes from an EID and goes elsewhere.
+            severity = Severity.DEGRADED if desired.mode == "full" else Severity.NOTICE
+            problems = await self._nat.apply(wanted, desired.tun, prefix, is_repair=is_repair, severity=severity)
             self._translated = None if problems else wanted
             return problems
 

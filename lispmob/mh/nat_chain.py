@@ -32,9 +32,18 @@ class NatChain:
         self._in_place: set[int] = set()
 
     async def apply(
-        self, eids: Collection[IpNetwork], tun: str, prefix: str | None = None, *, is_repair: bool = False
+        self,
+        eids: Collection[IpNetwork],
+        tun: str,
+        prefix: str | None = None,
+        *,
+        is_repair: bool = False,
+        severity: Severity = Severity.DEGRADED,
     ) -> tuple[Problem, ...]:
-        """Translate what these EIDs send by anything but `tun`; returns what was refused. `prefix`: of further TUNs."""
+        """Translate what these EIDs send by anything but `tun`; returns what was refused, of this severity.
+
+        `prefix`: of the names of further TUNs.
+        """
         problems: list[Problem] = []
         for family, keeper in self._keepers.items():
             lines = chain_lines([eid for eid in eids if eid.version == family], tun, prefix)
@@ -47,7 +56,7 @@ class NatChain:
                     await keeper.clean_up()
                     self._in_place.discard(family)
             except KernelRefused as refused:
-                problems.append(_refusal(family, refused))
+                problems.append(_refusal(family, refused, severity))
         return tuple(problems)
 
     async def clean_up(self) -> None:
@@ -77,10 +86,10 @@ def _always(text: ChainText) -> Make:
     return lambda _missing: text
 
 
-def _refusal(family: int, refused: KernelRefused) -> Problem:
+def _refusal(family: int, refused: KernelRefused, severity: Severity) -> Problem:
     return Problem(
         "no-translation",
-        Severity.DEGRADED,
+        severity,
         f"IPv{family} destinations outside LISP cannot be reached from an EID",
         f"without source translation nobody there can answer to an EID: {printable(str(refused))}",
         "install iptables or nftables, or set `routing: {fallback: proxy}` (or drop); lispd tries again by itself",

@@ -290,3 +290,21 @@ def test_a_device_bound_packet_still_finds_the_gateway_when_the_default_route_ha
     assert "via 192.0.2.1 dev eth0" in net.run("ip route get 8.8.8.8 oif eth0")
     with pytest.raises(KernelRefused):  # nobody else is given a way out that the host has not
         net.run("ip route get 8.8.8.8")
+
+
+def test_a_control_message_that_somebody_marks_on_its_way_out_still_leaves(net: Host) -> None:
+    net.run("iptables -t mangle -A OUTPUT -j MARK --set-xmark 0x100/0x3f00")
+    uplinks = (KernelUplink("eth0", (ip_address("192.0.2.2"),), (ip_address("192.0.2.1"),)),)
+    net.apply(KernelState("lmn0", EIDS, "split", OVERLAY, uplinks=uplinks))
+    net.router.run("ip", "addr", "add", "198.18.0.10/32", "dev", "lo")
+    net.router.sysctl("ipv4/conf/all/arp_ignore", "1")  # as if it were behind the router
+    with (
+        net.router.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
+        net.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+    ):
+        receiver.settimeout(3)
+        receiver.bind(("198.18.0.10", 4342))
+        sender.bind(("192.0.2.2", 4342))
+        sender.sendto(b"register", ("198.18.0.10", 4342))
+
+        assert receiver.recvfrom(100)[0] == b"register"

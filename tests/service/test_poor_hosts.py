@@ -14,7 +14,7 @@ from tests.service.world import A, Node, NodeText, World, wait_for
 
 pytestmark = pytest.mark.netns
 
-NATIVE = '{mode: split, overlay-prefixes: [10.1.0.0/16, "2001:db8:e1d::/48"], fallback: native}'
+NATIVE = "{mode: full, fallback: native}"
 RULES = {"steering": "{rules: [{name: all, via: [lte0]}]}"}
 
 

@@ -27,7 +27,7 @@ def no_iptables(check: str, world: World) -> Check:
     programs = _programs(world.directory / "bin")
     world.start_hub()
     rule = "steering: {rules: [{name: web, protocol: [tcp], ports: [80, 443], via: [eth1]}]}\n"
-    node = world.start_node(A, extra=rule, behind=("env", f"PATH={programs}"))
+    node = world.start_node(A, mode="full", extra=rule, behind=("env", f"PATH={programs}"))
     world.start_node(B)
     world.wait_registered()
     sent, out, back = world.lost_both_ways(1.5)
