@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import logging
 import socket
@@ -45,18 +44,12 @@ _IPV6_MTU: Final = 24
 _V6_MTU_MIN: Final = 1280  # RFC 8200, 5
 _SO_MARK: Final = 36
 _SO_RCVBUFFORCE: Final = 33
-_SO_ATTACH_FILTER: Final = 26
 _SO_MEMINFO: Final = 55
 _SO_NO_CHECK: Final = 11
 
 _PKTINFO4: Final = Struct("@i4s4s")  # ifindex, local address, destination in the header
 _PKTINFO6: Final = Struct("@16si")  # address, ifindex
 
-# A filter program: struct sock_filter {code, jump if true, jump if false, value}. <linux/filter.h>
-_INSTRUCTION: Final = Struct("=HBBI")
-_PROGRAM: Final = Struct("@HP")
-_LOAD_OCTET, _SHIFT_RIGHT, _JUMP_IF_EQUAL, _RETURN = 0x30, 0x74, 0x15, 0x06
-_PAYLOAD_AT: Final = 8  # behind the UDP header, where the filter of a UDP socket begins to read
 _MEMINFO: Final = Struct("@9I")
 _MEMINFO_DROPS: Final = 8
 
@@ -85,7 +78,6 @@ class ControlSocket:
     wants its packets whole; control messages may be cut, on the way as well. A forged "fragmentation needed" means
     nothing to either. `on_unreachable` hears what ICMP, or this host's own firewall, answers to what was sent.
     `is_noise` looks at the octets before anything else is made of them: what it says True about goes no further.
-    `types`: the message types that anybody may send us; the kernel drops the others.
     Counters: sent, received, noise, send-failed, truncated; `dropped` are those that the kernel dropped.
     """
 
@@ -99,12 +91,10 @@ class ControlSocket:
         on_unreachable: Callable[[Unreachable], None] | None = None,
         carries_data: bool = False,
         is_noise: Callable[[bytes], bool] | None = None,
-        types: Sequence[int] = (),
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._on_unreachable = on_unreachable
         self._is_noise = is_noise
-        self._types = tuple(types)
         self._on_datagram = on_datagram
         self._addresses = tuple(addresses)
         self._port = port
@@ -115,7 +105,7 @@ class ControlSocket:
 
     @property
     def dropped(self) -> int:
-        """Datagrams that the kernel dropped: of a type that is not wanted, or because there was no room for them."""
+        """Datagrams that the kernel dropped, because there was no room for them or their checksum was wrong."""
         return sum(_drops(one) for _, one in self._sockets)
 
     @property
@@ -251,8 +241,6 @@ class ControlSocket:
                 one.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
             except OSError:  # without CAP_NET_ADMIN: what the system allows
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_OCTETS)
-            if self._types:
-                _attach_filter(one, self._types)
             one.bind((str(address), self._port))
         except BaseException:
             one.close()
@@ -276,6 +264,7 @@ class ControlSocket:
                 log.debug("receive failed why=%s", error.strerror)
                 return
             if self._is_noise is not None and self._is_noise(payload):
+                self.counters["received"] += 1
                 self.counters["noise"] += 1
                 continue
             arrived = _take_pktinfo(family, ancillary)
@@ -297,17 +286,6 @@ def _cut(one: socket.socket, family: int, *, is_whole: bool) -> None:
     else:
         one.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, discovery)
         one.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU, 0 if is_whole else _V6_MTU_MIN)
-
-
-def _attach_filter(one: socket.socket, types: Sequence[int]) -> None:
-    """Have the kernel drop what is not of these types, by the first four bits of the payload."""
-    count = len(types)
-    code = [(_LOAD_OCTET, 0, 0, _PAYLOAD_AT), (_SHIFT_RIGHT, 0, 0, 4)]
-    code += [(_JUMP_IF_EQUAL, count - place, 0, kind) for place, kind in enumerate(types)]
-    code += [(_RETURN, 0, 0, 0), (_RETURN, 0, 0, 0xFFFFFFFF)]
-    octets = b"".join(_INSTRUCTION.pack(*each) for each in code)
-    room = ctypes.create_string_buffer(octets, len(octets))
-    one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(len(code), ctypes.addressof(room)))
 
 
 def _drops(one: socket.socket) -> int:

@@ -34,7 +34,6 @@ from lispmob.control.effect import (
     UseStatusBits,
     WatchForSilence,
 )
-from lispmob.control.gate import WANTED
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
@@ -105,7 +104,7 @@ class Daemon:
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.problems = ProblemWatch(self, self.desktop.touch)
         self.control = ControlSocket(
-            self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise, types=WANTED
+            self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise
         )
         self.monitor: Monitor | None = None
         self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
@@ -122,7 +121,7 @@ class Daemon:
     @property
     def policy(self) -> UplinkPolicy:
         """Which interfaces may carry us."""
-        return assembly.uplink_policy(self.file, self.meaning)
+        return assembly.uplink_policy(self.file, self.meaning, self.desktop.outlasted)
 
     @property
     def meaning(self) -> Meaning:
@@ -189,7 +188,7 @@ class Daemon:
         stack.push_async_callback(self.monitor.stop)
         await self.desktop.start()
         stack.push_async_callback(self.desktop.stop)
-        stack.push_async_callback(self._kernel.stop)
+        stack.push_async_callback(self._stop_kernel)
         await self._kernel.start()
         stack.push_async_callback(self.steering.stop)
         stack.push_async_callback(self.runs.stop)
@@ -314,7 +313,8 @@ class Daemon:
         now = self._loop.time()
         for punt in self.engine.drain():
             match punt:
-                case model.Silent():
+                # What was heard before a silence is not heard in it.
+                case model.Silent() | model.Stalled() | model.Refuted():
                     self._report_traffic()
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
@@ -419,6 +419,9 @@ class Daemon:
         marks = assembly.mark_routing(self.file, mask, engine.marks_way, engine.lanes)
         lost, natives = self._lingering.lost, self._natives
         return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks)
+
+    async def _stop_kernel(self) -> None:
+        await self._kernel.stop(leaves_guard=self.file.routing.when_stopped == "unreachable")
 
     def summary(self) -> str:
         """One line for `systemctl status`."""

@@ -27,6 +27,7 @@ PURE = (
     "iface_monitor/link_type.py",
     "iface_monitor/delta.py",
     "iface_monitor/gateway_trials.py",
+    "iface_monitor/portal_patience.py",
     "iface_monitor/network_manager_state.py",
     "api/dbus_values.py",
     "iface_monitor/default_routes.py",

@@ -29,8 +29,6 @@ _QUESTIONS: Final = frozenset({MessageType.MAP_REQUEST, MessageType.ENCAPSULATED
 _NONCE: Final = slice(4, 12)
 _PROBE: Final = 0x02  # of the first octet: P
 _TYPE_AND_PROBE: Final = 0xF0 | _PROBE
-WANTED: Final = tuple(sorted(_ANSWERS | _QUESTIONS))
-"""The types that somebody may send to a node."""
 
 
 class NonceBook:

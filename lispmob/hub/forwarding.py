@@ -35,8 +35,9 @@ from lispmob.errors import LispError
 from lispmob.hub.config import ProxySection
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
+from lispmob.hub.public_address import PublicAddresses
 from lispmob.hub.relay_sizes import RelaySizes
-from lispmob.hub.routes import Carrier, carriers, missing_forwarding, own_networks, set_routes
+from lispmob.hub.routes import Carrier, add_addresses, carriers, missing_forwarding, own_networks, set_routes
 from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
 from lispmob.hub.way_doubts import AskWay
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -68,12 +69,16 @@ class Forwarding:
         on_stranger: Callable[[Stranger], None] = lambda _: None,
         on_miss: Callable[[Miss], None] = lambda _: None,
         on_data_control: Callable[[InData], None] = lambda _: None,
+        public: PublicAddresses | None = None,
+        own_eids: Iterable[EidPrefix] = (),
         on_doubt: Callable[[AskWay], None] = lambda _: None,
     ) -> None:
         """`socket_for` gives the descriptor of the control socket that sends from an address of ours, `send` sends.
 
         `on_doubt` is told of ways of nodes that nothing comes back from.
         """
+        self._public = public or PublicAddresses()
+        self._own_eids = tuple(own_eids)
         self._section = section
         self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere, denied=section.denied_networks, allowed=section.allow)
         self._is_rtr = is_rtr
@@ -103,6 +108,7 @@ class Forwarding:
         self._is_reading = True
         self._perform(self._policy.on_start())
         await self._look()
+        await add_addresses(engine.ifindex, (eid.address for eid in self._own_eids))
         await set_routes(engine.ifindex, self._policy.routes)
         engine.start()
         self._watch = asyncio.create_task(self._look_again())
@@ -135,7 +141,8 @@ class Forwarding:
         """The RTR knows more, or less, about where a node behind a NAT is; or has something to tell it."""
         if isinstance(effect, SendFromRelayPort):
             if self._engine is not None:
-                self._engine.send_control(effect.payload, effect.destination, effect.port, effect.source)
+                sent = self._public.to_send_in_data(effect)
+                self._engine.send_control(sent.payload, sent.destination, sent.port, sent.source)
         elif isinstance(effect, InstallRelay):
             self._perform(self._policy.on_relay(effect.prefix, effect.bindings))
         elif isinstance(effect, WayAlive):
@@ -219,9 +226,9 @@ class Forwarding:
         plain = ForwardingLocator(locator.address, locator.priority, locator.weight, locator.port)
         if locator.source is None:
             return plain
-        is_control = locator.source_port == CONTROL_PORT
-        found = self._socket_for(locator.source) if is_control else engine.data_socket(locator.source.version)
-        return replace(plain, source=locator.source, socket=found) if found is not None and found >= 0 else plain
+        source, is_control = self._public.own(locator.source), locator.source_port == CONTROL_PORT
+        found = self._socket_for(source) if is_control else engine.data_socket(source.version)
+        return replace(plain, source=source, socket=found) if found is not None and found >= 0 else plain
 
     def _drain(self) -> None:
         """What misses the table is known elsewhere to an RTR at most; for a proxy the packets that wait are dropped."""
@@ -238,19 +245,19 @@ class Forwarding:
                 continue
             elif isinstance(punt, ControlPacket) and self._is_rtr:
                 where = punt.outer_source, punt.outer_source_port, punt.outer_destination
-                self._on_data_control(InData(punt.payload, *where, punt.source, punt.source_port))
+                packet = InData(punt.payload, *where, punt.source, punt.source_port)
+                self._on_data_control(self._public.arrived_in_data(packet))
             elif isinstance(punt, SeenStranger):
-                self._on_stranger(
-                    Stranger(
-                        punt.source,
-                        punt.instance_id,
-                        punt.outer_source,
-                        punt.outer_source_port,
-                        punt.outer_destination,
-                        is_registered=punt.is_registered,
-                        inner_destination=punt.destination,
-                    )
+                seen = Stranger(
+                    punt.source,
+                    punt.instance_id,
+                    punt.outer_source,
+                    punt.outer_source_port,
+                    punt.outer_destination,
+                    is_registered=punt.is_registered,
+                    inner_destination=punt.destination,
                 )
+                self._on_stranger(self._public.arrived_strange(seen))
 
     async def _look(self) -> None:
         if self._section.denies_own:
@@ -276,9 +283,10 @@ class Forwarding:
         self._carriers = () if refused else found
         links = {address: carrier.mtu_bytes for carrier in found for address in carrier.addresses}
         self._measure(self._sizes.on_links(links))
-        self._engine.set_guard(own)
         self._on_addresses(own)
-        self._perform(self._policy.on_addresses(own))
+        known = dict.fromkeys([*own, *map(self._public.known, own)])
+        self._engine.set_guard(known)
+        self._perform(self._policy.on_addresses(known))
         log.info("proxy carries over interfaces=%s", ",".join(carrier.interface for carrier in found) or "none")
 
     async def _look_again(self) -> None:

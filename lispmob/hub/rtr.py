@@ -41,7 +41,7 @@ from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
-from lispmob.wire.record import Locator, MappingRecord
+from lispmob.wire.record import Action, Locator, MappingRecord
 
 WAYS_ASKED_LIMIT: Final = 1024  # ours: probes of open locators that may still be answered
 MESSAGE_LIMIT: Final = 4096  # ours: octets of a relayed register, which nobody has proved when it comes
@@ -127,6 +127,14 @@ class Rtr:
             return []
         entry.bindings.clear()
         return self._settle(entry)
+
+    def revoke(self, prefix: EidPrefix) -> list[RtrEffect]:
+        """Nobody may register this prefix any more: its node is told to ask, and nothing is passed on to it."""
+        entry = self.entries.get(prefix)
+        bindings = tuple(entry.bindings.values()) if entry is not None else ()
+        eid = EidPrefix.host(prefix.address, prefix.instance_id)
+        pokes = [SendControl(self._poke(b.rtr, b.address, eid), b.address, b.port, source=b.rtr) for b in bindings]
+        return [*pokes, *self.forget(prefix)]
 
     def on_timer(self, now: float) -> list[RtrEffect]:
         """Forget what ran out, and ask new places that have not answered."""
@@ -296,7 +304,8 @@ class Rtr:
             source_port=CONTROL_PORT,
             expires_at=now + lifetime_s,
         )
-        confirmed = frozenset(record.eid_prefix for record in MapNotify.decode(notify).records)
+        notified = MapNotify.decode(notify).records
+        confirmed = {record.eid_prefix for record in notified if record.action != Action.DROP_POLICY_DENIED}
         digest = digest_of(pending.message)
         effects: list[RtrEffect] = []
         for record in register.records:

@@ -16,6 +16,7 @@ from typing import Final
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh import mark_bits, rule_message
+from lispmob.mh.guard import left_behind
 from lispmob.mh.iproute import AsyncIPRoute
 from lispmob.mh.kernel_changes import KernelChanges, refused
 from lispmob.mh.kernel_listing import CommonMarks, KernelListing
@@ -94,11 +95,16 @@ class KernelRouter:
             self._translated = None if problems else wanted
             return problems
 
-    async def clean_up_routes(self) -> None:
-        """Remove every address, rule and route that is recognisably ours, whoever left it. Raises KernelRefused."""
+    async def clean_up_routes(self, leaving: KernelState | None = None) -> None:
+        """Remove every address, rule and route that is recognisably ours, whoever left it. Raises KernelRefused.
+
+        With `leaving`, what guards the overlay without us stays, or is put there (guard.py).
+        """
         async with self._lock:
             self._held.clear()
-            problems = await self._change(NOTHING, KernelState(self._devices[0] if self._devices else ""))
+            kept = NOTHING if leaving is None else left_behind(leaving)
+            state = leaving or KernelState(self._devices[0] if self._devices else "")
+            problems = await self._change(kept, replace(state, mtu_bytes=None))
             if problems:
                 raise KernelRefused("; ".join(problem.sentence for problem in problems))
 
@@ -109,12 +115,15 @@ class KernelRouter:
             await self._nat.clean_up()
             self._translated = frozenset()
 
-    async def clean_up(self) -> None:
-        """Remove all of it. Raises KernelRefused at the end, when not everything could be removed."""
+    async def clean_up(self, leaving: KernelState | None = None) -> None:
+        """Remove all of it, but what guards the overlay with `leaving`. Raises KernelRefused at the end.
+
+        That is when not everything could be removed.
+        """
         said: list[str] = []
-        for remove in (self.clean_up_routes, self.clean_up_chains):
+        for removal in (self.clean_up_routes(leaving), self.clean_up_chains()):
             try:
-                await remove()
+                await removal
             except KernelRefused as error:
                 said.append(str(error))
         if said:

@@ -54,6 +54,7 @@ NEAR_OVERLAY_PRIORITY: Final = 4340
 OVERLAY_PRIORITY: Final = 4342
 NEAR_PRIORITY: Final = 4343
 FULL_PRIORITY: Final = 4345
+GUARD_PRIORITY: Final = 4346  # it is put right behind OVERLAY_PRIORITY (rule_order.py)
 GATEWAY_PRIORITY: Final = 32801  # behind main (32766) and default (32767): only where those know no way
 EVERY_BIT: Final = 0xFFFFFFFF  # of a mark
 DATA_PORTS: Final = (DATA_PORT, DATA_PORT)
@@ -136,6 +137,8 @@ class KernelState:
     translates_native: bool = False
     marks: MarkRouting | None = None
     mark_mask: int = 0
+    guards_overlay: bool = False
+    """Without our device, packets for the overlay are refused, and do not go where the host's own routes lead."""
     first_table: int = LINGER_TABLE
     last_priority: int = FULL_PRIORITY
 
@@ -193,6 +196,8 @@ def plan(desired: KernelState) -> Plan:
             rules.update(Rule(OVERLAY_PRIORITY, family, OVERLAY_TABLE, source=each) for each in sources)
             inside = [each for each in native if each not in overlay and any(_covers(outer, each) for outer in overlay)]
             routes.update(Route(OVERLAY_TABLE, "throw", each) for each in inside)
+        if desired.guards_overlay:
+            rules |= _guard([eid.network for eid in desired.eids], overlay, native)
         if desired.mode == "full":
             routes.add(Route(FULL_TABLE, "unicast", _everything(family), (desired.tun,), source))
             routes.update(Route(FULL_TABLE, "throw", each) for each in {*native, *_OF_THE_LINK[family]})
@@ -279,6 +284,18 @@ def _sorted_by_mark(routes: Iterable[Route], rules: Iterable[Rule], marks: MarkR
             else:
                 found_rules.add(replace(by_mark, table=table, mark=device.mark))
     return found_routes, found_rules
+
+
+def _guard(eids: Iterable[IpNetwork], overlay: Iterable[IpNetwork], native: Iterable[IpNetwork]) -> set[Rule]:
+    """An overlay prefix that something native lies in, as asked for by hand, has no guard. See guard.py."""
+    rules: set[Rule] = set()
+    for prefix in overlay:
+        if any(each.overlaps(prefix) for each in native):
+            continue
+        own = [eid for eid in eids if eid.version == prefix.version]
+        for source in [*own, UNSPECIFIED_IPV4] if prefix.version == 4 else own:
+            rules.add(Rule(GUARD_PRIORITY, prefix.version, source=source, destination=prefix, action="unreachable"))
+    return rules
 
 
 def _everything(family: int) -> IpNetwork:

@@ -35,6 +35,7 @@ from typing import Final, TypeAlias
 from lispmob.mh.plan import (
     FULL_PRIORITY,
     GATEWAY_PRIORITY,
+    GUARD_PRIORITY,
     LINGER_PRIORITY,
     NEAR_OVERLAY_PRIORITY,
     NEAR_PRIORITY,
@@ -113,7 +114,8 @@ class _Family:
         self._ours = ours
         self._theirs = theirs = others.of(ours[0].family)
         self._met_by_all = others.met_by_all
-        self._end = last_priority + 1
+        self._guard = self._at(GUARD_PRIORITY)
+        self._end = last_priority + 1 + bool(self._guard)
         self._prefixes = _longest_first(rule.destination for rule in self._at(NEAR_OVERLAY_PRIORITY))
         self._sources = _longest_first(rule.source for rule in self._at(OVERLAY_PRIORITY, FULL_PRIORITY))
         self._has_full = bool(self._at(NEAR_PRIORITY))
@@ -163,12 +165,14 @@ class _Family:
 
     def _overlay_front(self, end: int) -> list[Slot]:
         moves = [self._at(priority) for priority in range(SENDING_PRIORITY, LINGER_PRIORITY + 1)]
-        marked, rest = self._at(OVERLAY_PRIORITY - 1), self._at(OVERLAY_PRIORITY)
+        # The guard stands right behind what leads to our device: without that it leads nowhere (guard.py).
+        guard = [self._guard] if self._guard else []
+        ours = [self._at(OVERLAY_PRIORITY - 1), self._at(OVERLAY_PRIORITY), *guard]
         behind = self._behind(end)
-        if not self._prefixes or _is_plain(behind):
-            return [*moves, self._at(NEAR_OVERLAY_PRIORITY), marked, rest]
+        if not self._prefixes or not self._sources or _is_plain(behind):
+            return [*moves, self._at(NEAR_OVERLAY_PRIORITY), *ours]
         for length in sorted({prefix.prefixlen for prefix in self._prefixes}, reverse=True):
-            near = self._back.section(self._concerning(behind), length, [marked, rest])
+            near = self._back.section(self._concerning(behind), length, ours)
             prefixes = [prefix for prefix in self._prefixes if prefix.prefixlen == length]
             moves.append(self._entrances(near, prefixes))
         return moves

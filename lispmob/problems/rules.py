@@ -74,7 +74,7 @@ def _uplinks(evidence: Evidence) -> Iterator[Problem]:
 
 
 def _works(one: AddressEvidence) -> bool:
-    return one.stranded is None and one.failed_rtr is None and not one.is_silent
+    return one.stranded is None and one.failed_rtr is None and one.deaf_rtr is None and not one.is_silent
 
 
 def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> Iterator[Problem]:
@@ -96,6 +96,15 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
             f"the RTR {one.failed_rtr} does not answer {place}",
             "behind a NAT, everything comes and goes through it",
             "see whether its machine is up, and whether UDP ports 4341 and 4342 are open on the way",
+            f"{one.interface} {one.address}",
+        )
+    if one.deaf_rtr is not None:
+        yield Problem(
+            "rtr-deaf",
+            severity,
+            f"the RTR {one.deaf_rtr} passes nothing on to {place}",
+            "it confirms the registration, and data goes elsewhere: it may not take the new place behind the NAT",
+            "name another RTR in natt: rtrs, or have its operator restart it",
             f"{one.interface} {one.address}",
         )
     if one.is_silent:

@@ -105,6 +105,7 @@ def _registration(
         is_private=bool(sources) and all(map(is_private, sources)),
         finding=diagnosis.finding(one.eid, one.server.address),
         refusal=complaints.refusal(eid, server),
+        shared=complaints.shared(eid, server),
         ever=one.confirmed_at is not None,
     )
 
@@ -118,6 +119,7 @@ def _address(machine: UplinkMachine, parts: Parts, complaints: Complaints) -> Ad
         address=str(one.address),
         is_silent=parts.node.is_silent(one.address) and not _is_unasked(machine, parts),
         stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
+        deaf_rtr=str(machine.choice.current) if machine.deafness.is_told else None,
         failed_rtr=complaints.failed_rtr(str(one.address)) if machine.state is NattState.REGISTERING else None,
     )
 

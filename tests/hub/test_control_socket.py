@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Coroutine
 from ipaddress import IPv4Address, ip_address
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from lispmob.control.effect import SendControl
-from lispmob.control_socket import ANY, DRAIN_LIMIT, ControlSocket, Received
+from lispmob.control_socket import ANY, DRAIN_LIMIT, DRAIN_S, ControlSocket, Received
 from lispmob.errors import LispError
 from lispmob.wire.address import IpAddress
 
@@ -144,3 +145,71 @@ def test_closing_in_the_middle_of_a_burst_ends_it() -> None:
         return len(got)
 
     assert run(main()) == 1
+
+
+def test_what_is_noise_is_counted_and_goes_no_further() -> None:
+    async def main() -> tuple[list[bytes], dict[str, int]]:
+        received: list[bytes] = []
+        seen: list[bytes] = []
+        all_seen = asyncio.Event()
+
+        def is_noise(octets: bytes) -> bool:
+            seen.append(octets)
+            if len(seen) == 40:
+                all_seen.set()
+            return octets[:1] == b"!"
+
+        noisy = ControlSocket(lambda one: received.append(one.payload), addresses=[HERE], port=0, is_noise=is_noise)
+        noisy.open()
+        noisy.start(asyncio.get_running_loop())
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                for number in range(40):
+                    peer.sendto(b"!" if number % 4 else b"good", (str(HERE), noisy.port))
+            await all_seen.wait()
+        finally:
+            noisy.close()
+        return received, dict(noisy.counters)
+
+    received, counters = run(main())
+
+    assert received == [b"good"] * 10
+    assert counters == {"received": 40, "noise": 30}
+
+
+def test_a_turn_of_the_loop_ends_in_time_however_long_each_datagram_takes() -> None:
+    async def main() -> list[int]:
+        clock = {"turn": 0}
+        turns: list[int] = []
+        all_seen = asyncio.Event()
+
+        def handle(_: Received) -> None:
+            turns.append(clock["turn"])
+            if len(turns) == 10:
+                all_seen.set()
+            ends_at = time.monotonic() + 2 * DRAIN_S
+            while time.monotonic() < ends_at:
+                pass
+
+        async def count() -> None:
+            while True:
+                clock["turn"] += 1
+                await asyncio.sleep(0)
+
+        slow = ControlSocket(handle, addresses=[HERE], port=0)
+        slow.open()
+        slow.start(asyncio.get_running_loop())
+        counting = asyncio.create_task(count())
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                for _ in range(10):
+                    peer.sendto(b"slow", (str(HERE), slow.port))
+            await all_seen.wait()
+        finally:
+            counting.cancel()
+            slow.close()
+        return turns
+
+    turns = run(main())
+
+    assert len(set(turns)) == 10

@@ -25,6 +25,7 @@ from lispmob.control.prefix_table import PrefixTable
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.site import Site
+from lispmob.hub.traversal import PlaneEffect
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key
 
@@ -127,13 +128,19 @@ class HubHost:
         return self.plane.wake_at()
 
     def on_timer(self, now: float) -> None:
-        self.plane.on_timer(now)
+        self._perform(self.plane.on_timer(now))
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        if not self.is_up:
-            return
-        arrival = Arrival(packet.payload, packet.source, packet.source_port, packet.destination)
-        for effect in self.plane.on_datagram(arrival, now):
+        if self.is_up:
+            arrival = Arrival(packet.payload, packet.source, packet.source_port, packet.destination)
+            self._perform(self.plane.on_datagram(arrival, now))
+
+    def on_sites(self, sites: Iterable[Site]) -> None:
+        """The configuration was read again."""
+        self._perform(self.plane.on_sites(sites, (), now=self.world.now))
+
+    def _perform(self, effects: Iterable[PlaneEffect]) -> None:
+        for effect in effects:
             if isinstance(effect, SendControl):
                 self.world.send(Packet(effect.source or self.address, effect.destination, effect.payload))
 

@@ -133,6 +133,9 @@ class FragileMapServerHost(MapServerHost):
                 self.drops[has_xtr_id] -= 1
                 return
             if has_xtr_id and self.knows_natt:
+                if self.record() is None:  # of a node that it does not know
+                    self.deaths += 1
+                    self.is_up = False
                 return
         super().on_packet(packet)
 
@@ -143,6 +146,7 @@ class RtrHost:
     def __init__(self, world: World, address: IpAddress = RTR, *, key: Key | None = RTR_KEY) -> None:
         self.world, self.address, self.key = world, address, key
         self.is_up = True
+        self.is_deaf = False  # it goes on registering nodes, and passes no data on
         self.public: dict[IpAddress, IpAddress] = {}  # EIDs that are not behind NATs
         self.restart()
         world.hosts.append(self)
@@ -192,6 +196,8 @@ class RtrHost:
             if not is_registered:
                 return
         self.data_ports[udp.source, packet.source] = packet.source_port
+        if self.is_deaf:
+            return
         target = self.rtr.entries.lookup(udp.destination)
         if target is not None and (usable := target[1].usable()):
             one = usable[0]
@@ -282,7 +288,7 @@ class NodeHost:
                 self._on_control(packet, udp.payload, udp.source, ports[0], udp.destination, ports[1])
             elif udp.destination == self.eid.address and self._admits(packet):
                 self.received.append((now, udp.payload))
-                self.traversal.shortcuts.on_heard([packet.source])
+                self.perform(self.traversal.on_heard([(packet.destination, packet.source)], now))
                 self._stalled_at = None
 
     def _admits(self, packet: Packet) -> bool:

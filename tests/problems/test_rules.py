@@ -140,7 +140,16 @@ def test_an_rtr_that_does_not_answer_is_the_problem_and_not_the_registration() -
     assert headline((problem,)) == "not working: the RTR 198.51.100.1 does not answer wlan0 (192.0.2.7)"
 
 
-@pytest.mark.parametrize("trouble", [{"stranded": "no RTR"}, {"failed_rtr": "198.51.100.9"}, {"is_silent": True}])
+def test_an_rtr_that_passes_nothing_on_is_named_although_the_registration_stands() -> None:
+    (problem,) = of(STANDS, addresses=(replace(WIFI, deaf_rtr=SERVER),))
+
+    assert headline((problem,)) == "not working: the RTR 198.51.100.1 passes nothing on to wlan0 (192.0.2.7)"
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [{"stranded": "no RTR"}, {"failed_rtr": "198.51.100.9"}, {"deaf_rtr": "198.51.100.9"}, {"is_silent": True}],
+)
 def test_one_of_two_uplinks_that_does_not_work_degrades(trouble: dict[str, object]) -> None:
     lte = replace(AddressEvidence("lte0", "203.0.113.8"), **trouble)  # type: ignore[arg-type]
 

@@ -56,7 +56,6 @@ map-resolvers: [{", ".join(f'"{address}"' for address in addresses)}]
 routing:
   mode: split
   overlay-prefixes: [{", ".join(f'"{prefix}"' for prefix in overlay)}]
-  fallback: native
 control:
   socket: {directory / "lispd.sock"}
   group: root

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lispmob.lab.real import dead_providers, in_the_open, narrow, other_hosts, two_families
+from lispmob.lab.real import dead_providers, in_the_open, narrow, other_hosts, peers, rented, two_families
 from lispmob.lab.real.scenario import Scenario
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
@@ -13,6 +13,8 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     *dead_providers.SCENARIOS,
     *narrow.SCENARIOS,
     *other_hosts.SCENARIOS,
+    *peers.SCENARIOS,
+    *rented.SCENARIOS,
 )
 
 
