@@ -72,6 +72,15 @@ class FilteredEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class NarrowEvidence:
+    """An address of ours from which packets larger than `mtu_bytes` vanish without a word, towards `remotes`."""
+
+    address: str
+    mtu_bytes: int
+    remotes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All of it. `reported`: what a part found out by itself, as the problem that it is.
 
@@ -87,6 +96,7 @@ class Evidence:
     registrations: tuple[RegistrationEvidence, ...] = ()
     peers: tuple[PeerEvidence, ...] = ()
     filtered: tuple[FilteredEvidence, ...] = ()
+    narrow: tuple[NarrowEvidence, ...] = ()
     chain_refusal: str | None = None
     has_rules: bool = False
     state_refusal: str | None = None

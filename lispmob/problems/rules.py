@@ -129,6 +129,16 @@ def _peers(evidence: Evidence) -> Iterator[Problem]:
             "see whether that machine is on; lispd goes on asking",
             peer.eid,
         )
+    for narrow in evidence.narrow:
+        remotes = narrow.remotes[0] if len(narrow.remotes) == 1 else f"{len(narrow.remotes)} locators"
+        yield Problem(
+            "path-mtu",
+            Severity.NOTICE,
+            f"packets of more than {narrow.mtu_bytes} octets from {narrow.address} vanish",
+            f"probes of that size are lost on the way to {remotes}, and no ICMP says so",
+            "lispd sends smaller ones there; what drops ICMP on the way is better mended",
+            narrow.address,
+        )
     for one in evidence.filtered:
         yield _filtered(one)
 

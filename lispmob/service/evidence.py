@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lispmob.config import doubts
 from lispmob.control.data_doubt import Route, Verdict
 from lispmob.control.diagnosis import Diagnosis
+from lispmob.control.path_mtu import Source
 from lispmob.control.reachability import Evidence as Reached
 from lispmob.control.registration import Registration, State
 from lispmob.natt.machine import UplinkMachine
@@ -18,6 +19,7 @@ from lispmob.problems.evidence import (
     AddressEvidence,
     Evidence,
     FilteredEvidence,
+    NarrowEvidence,
     PeerEvidence,
     RegistrationEvidence,
     UnusedInterface,
@@ -71,6 +73,7 @@ def gather(
         registrations=tuple(_registration(one, parts, diagnosis, complaints) for one in parts.node.registrations),
         peers=tuple(_peers(parts)),
         filtered=tuple(_filtered(parts, filtered)),
+        narrow=tuple(_narrow(parts)),
         chain_refusal=parts.steering.refusal,
         has_rules=bool(parts.steering.policy.rules),
         state_refusal=next(iter(parts.state_refusals), None),
@@ -154,6 +157,17 @@ def _filtered(parts: Parts, verdicts: Mapping[IpAddress, Verdict]) -> Iterator[F
         verdict = verdicts.get(path.pair.remote)
         if verdict is not None and parts.node.is_reachable(path.pair.remote):
             yield FilteredEvidence(str(path.eid), str(path.pair.remote), is_out=verdict is Verdict.OUT)
+
+
+def _narrow(parts: Parts) -> Iterator[NarrowEvidence]:
+    """One for each address of ours: where nobody says why, probes have found out."""
+    found: dict[IpAddress, list[tuple[int, IpAddress]]] = {}
+    for way, mtu in parts.node.path_mtus.ways.items():
+        if mtu.is_reduced and mtu.source is Source.PROBED:
+            found.setdefault(way.local, []).append((mtu.mtu_bytes, way.remote))
+    for local, ways in found.items():
+        remotes = tuple(dict.fromkeys(str(remote) for _, remote in ways))
+        yield NarrowEvidence(str(local), min(mtu_bytes for mtu_bytes, _ in ways), remotes)
 
 
 def route_to(parts: Parts, remote: IpAddress) -> Route | None:

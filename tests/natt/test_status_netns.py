@@ -65,7 +65,13 @@ class Home:
         raise AssertionError(f"it did not come true: {status}\n{self.node.daemon.log_tail()}")
 
     def told(self, key: str) -> Any:
-        return self.until(lambda status: key in [one["key"] for one in status["problems"]])
+        """The first status with this problem, once the start is over."""
+
+        def is_told(status: Any) -> bool:
+            keys = [one["key"] for one in status["problems"]]
+            return key in keys and "starting" not in keys
+
+        return self.until(is_told)
 
 
 @pytest.fixture

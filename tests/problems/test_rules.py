@@ -11,6 +11,7 @@ from lispmob.problems.evidence import (
     AddressEvidence,
     Evidence,
     FilteredEvidence,
+    NarrowEvidence,
     PeerEvidence,
     RegistrationEvidence,
     UnusedInterface,
@@ -225,6 +226,19 @@ def test_a_filter_on_the_data_port_is_told_with_its_direction(is_out: bool, what
 
     assert (problem.key, problem.severity, problem.what) == ("data-filtered", Severity.DEGRADED, what)
     assert where in problem.cause
+
+
+@pytest.mark.parametrize(
+    ("remotes", "words"), [(("10.0.3.2",), "on the way to 10.0.3.2,"), (("10.0.3.2", "10.0.4.2"), "to 2 locators,")]
+)
+def test_a_path_on_which_large_packets_vanish_is_a_notice_once_for_each_address(
+    remotes: tuple[str, ...], words: str
+) -> None:
+    (problem,) = found = of(STANDS, narrow=(NarrowEvidence("192.0.2.7", 1400, remotes),))
+
+    assert (problem.key, verdict(found)) == ("path-mtu", "working")
+    assert "1400 octets from 192.0.2.7" in problem.what
+    assert words in problem.cause
 
 
 def test_what_a_part_reports_by_itself_stands_in_the_list_at_its_place() -> None:
