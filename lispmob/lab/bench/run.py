@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from lispmob.lab.bench import idle, sanity, traffic
+from lispmob.lab.bench import flood, idle, sanity, traffic
 from lispmob.lab.bench.overlay import Overlay
 from lispmob.lab.bench.relayed import SUFFIX, Relayed
 from lispmob.lab.bench.results import Results
@@ -17,7 +17,7 @@ from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.bench.wire import NOSEG, Pair, Way, Wire
 
 TRAFFIC_CASES: Final = ("tcp1", "tcp4", "udp64", "udp512", "udp1400", "rtt", "rtt-loaded")
-OTHER_CASES: Final = ("idle", "table", "start")
+OTHER_CASES: Final = ("idle", "table", "start", "flood")
 _NOSEG_CASES: Final = ("tcp1", "udp64")
 _RELAYED_CASES: Final = ("tcp1", "udp64")
 _UDP_S: Final = 1
@@ -59,6 +59,9 @@ class Run:
         if "start" in self._cases:
             for tier in self._tiers():
                 self._measure_overlay(tier)
+        if "flood" in self._cases:
+            for tier in self._tiers():
+                self._measure_flood(tier)
         for tier in TIERS:
             if f"{tier}{SUFFIX}" in self._paths and self._cases & {*_RELAYED_CASES}:
                 self._measure_relayed(tier)
@@ -125,6 +128,14 @@ class Run:
             for number in range(self._rounds):
                 self._say(number, f"{tier}: start, first packet, move")
                 self._note(tier, overlay.sample(number))
+
+    def _measure_flood(self, tier: str) -> None:
+        directory = self._directory / f"{tier}-flood"
+        with self._skipping(tier), Overlay(directory, tier) as overlay:
+            program = flood.Flood(directory)
+            for number in range(self._rounds):
+                self._say(number, f"{tier}: quiet, a flood of junk, the worst question")
+                self._note(tier, flood.sample(overlay, program, number))
 
     def _measure_relayed(self, tier: str) -> None:
         name = f"{tier}{SUFFIX}"
