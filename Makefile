@@ -23,7 +23,7 @@ APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h clang:clang $(LIBFUZZER) 
 # Most tests wait for packets on their way, each in namespaces of its own: two at a time fit on the smallest machine.
 WORKERS ?= -n 2 --dist loadfile
 
-.PHONY: help setup build test pure netns check demo bench clean
+.PHONY: help setup build test pure netns interop check demo bench clean
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 22
 
@@ -68,6 +68,9 @@ pure: $(ENGINE)  ## the tests that need no root: seconds
 
 netns: $(ENGINE)  ## the tests on real network namespaces: minutes; needs root
 	@$(PY) -m pytest -q $(WORKERS) -m netns
+
+interop: $(ENGINE)  ## traffic with peers that others wrote: OOR=, LISPERS_NET= where they are; needs root
+	@OOR='$(OOR)' LISPERS_NET='$(LISPERS_NET)' LISPERS_NET_PYTHON='$(or $(LISPERS_NET_PYTHON),python3)' $(PY) -m pytest -q -rs tests/interop
 
 test: check  ## everything that must hold; without root the namespace tests are left out
 	@test "$$(id -u)" = 0 || echo 'Not root: the tests on network namespaces are skipped; the rest runs. For all of them: sudo make test' >&2

@@ -30,6 +30,14 @@ EX_CONFIG: Final = 78
 log = logging.getLogger("lispd")
 
 
+async def _clean_up() -> None:
+    from lispmob.mh.chain import MarkChain
+    from lispmob.mh.kernel import KernelRouter
+
+    await KernelRouter().clean_up()
+    await MarkChain().clean_up()
+
+
 async def _serve(path: Path, file: NodeFile) -> None:
     daemon = Daemon(path, file)
     loop = asyncio.get_running_loop()
@@ -53,6 +61,10 @@ def main(argv: list[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     logs.configure(options.log_level or "info")
     try:
+        if options.clean_up:
+            require_net_admin()
+            asyncio.run(_clean_up())
+            return EX_OK
         file = load_node(options.config)
         if options.check:
             return _check(options.config, file)

@@ -56,6 +56,7 @@ from lispmob.service.flows import Flows
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
+from lispmob.service.marks import with_mask
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.near import near
@@ -79,7 +80,7 @@ class Daemon:
 
     def __init__(self, path: Path, file: NodeFile) -> None:
         self.path = path
-        self.file = file
+        self.file = file = with_mask(file)
         self.started_wall = time.time()
         self.journal = HandoverJournal()
         self.state_refusals: list[str] = []
@@ -120,7 +121,7 @@ class Daemon:
     @property
     def policy(self) -> UplinkPolicy:
         """Which interfaces may carry us."""
-        return assembly.uplink_policy(self.file, self.meaning)
+        return assembly.uplink_policy(self.file, self.meaning, self.desktop.outlasted)
 
     @property
     def meaning(self) -> Meaning:
@@ -187,7 +188,7 @@ class Daemon:
         stack.push_async_callback(self.monitor.stop)
         await self.desktop.start()
         stack.push_async_callback(self.desktop.stop)
-        stack.push_async_callback(self._kernel.stop)
+        stack.push_async_callback(self._stop_kernel)
         await self._kernel.start()
         stack.push_async_callback(self.steering.stop)
         stack.push_async_callback(self.runs.stop)
@@ -312,11 +313,13 @@ class Daemon:
         now = self._loop.time()
         for punt in self.engine.drain():
             match punt:
-                case model.Silent():
+                # What was heard before a silence is not heard in it.
+                case model.Silent() | model.Stalled() | model.Refuted():
                     self._report_traffic()
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
-            self._perform(hand_over(punt, self.node, now))
+            if not self.problems.on_punt(punt):
+                self._perform(hand_over(punt, self.node, now))
 
     def _on_problems(self) -> None:
         self.problems.touch()
@@ -330,7 +333,9 @@ class Daemon:
         """Tell the core which mappings carry traffic: asked for when it matters, so that an idle node sleeps."""
         now = self._loop.time()
         self._perform(self.node.on_used(self.engine.used(), now))
-        self._perform(self.node.on_heard(self.engine.heard(), now))
+        heard = self.engine.heard()
+        self.problems.on_heard(heard)
+        self._perform(self.node.on_heard(heard, now))
 
     # --- what goes out
 
@@ -378,7 +383,7 @@ class Daemon:
         """Read the configuration again. Raises ConfigError and changes nothing when it has errors."""
         sd_notify.reloading()
         try:
-            file = await self._reader.read(self.path)
+            file = with_mask(await self._reader.read(self.path), self.file.steering.mask)
             changed, needs_restart = reloading.compare(self.file, file)
             self.file = reloading.merge(self.file, file)
             logs.configure(self.file.log.level)
@@ -414,6 +419,9 @@ class Daemon:
         marks = assembly.mark_routing(self.file, mask, engine.marks_way, engine.lanes)
         lost, natives = self._lingering.lost, self._natives
         return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks)
+
+    async def _stop_kernel(self) -> None:
+        await self._kernel.stop(leaves_guard=self.file.routing.when_stopped == "unreachable")
 
     def summary(self) -> str:
         """One line for `systemctl status`."""

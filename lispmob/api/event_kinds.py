@@ -8,6 +8,7 @@ KINDS: Final = frozenset(
     {
         "auth-failed",
         "dropped",
+        "eid-shared",
         "mapping-installed",
         "mapping-negative",
         "mapping-removed",
@@ -31,7 +32,9 @@ KINDS: Final = frozenset(
         "registration-lost",
         "rloc-reachable",
         "rloc-unreachable",
+        "rtr-deaf",
         "rtr-failed",
+        "rtr-heard",
         "shortcut-closed",
         "shortcut-opened",
         "smr-received",

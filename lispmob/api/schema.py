@@ -156,7 +156,7 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel sends into the overlay."""
 
     mode: Literal["split", "full"]
-    fallback: Literal["native", "proxy", "drop"]
+    fallback: Literal["auto", "native", "proxy", "drop"]
     tun: str
     mtu_bytes: int
     overlay_prefixes: list[str] = []

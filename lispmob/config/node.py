@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import stat
+import typing
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -44,6 +45,7 @@ from lispmob.config.values import (
 from lispmob.iface_monitor.link_type import TYPES
 from lispmob.iface_monitor.snapshot import UplinkRule
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Algorithm
 
 DEFAULT_PATH: Final = Path("/etc/lispmob/lispd.conf")
 SERVICE_GROUP: Final = "lispmob"  # of the packaged unit
@@ -74,6 +76,13 @@ class MapServerSection(KeySection, frozen=True, kw_only=True):
 
     address: Address
     proxy_reply: YesNo = True
+    xtr_id: Annotated[bool | None, or_word("auto", typing.get_args(YesNo)[1])] = None
+    """Whether Map-Registers say which node we are; None: unless the key is of the one kind that old servers know."""
+
+    @property
+    def sends_xtr_id(self) -> bool:
+        """Open Overlay Router's Map-Server, which knows HMAC-SHA-1 alone, reads an xTR-ID behind NATs only."""
+        return self.to_key().algorithm is not Algorithm.HMAC_SHA_1_96 if self.xtr_id is None else self.xtr_id
 
 
 _OTHER_WORDS: Final = {
@@ -127,11 +136,18 @@ class NetworkManagerSection(Section, frozen=True, kw_only=True):
 
 
 class RoutingSection(Section, frozen=True, kw_only=True):
-    """What goes into the overlay."""
+    """What goes into the overlay.
+
+    `fallback` auto: a destination without LISP is unreachable inside the overlay prefixes, and native outside of them.
+    `when_stopped`: what becomes of packets for the overlay prefixes while lispd does not run.
+    """
 
     mode: Annotated[str, one_of("split", "full")] = "split"
     overlay_prefixes: tuple[Network, ...] = ()
-    fallback: Annotated[str, one_of("native", "proxy", "drop")] = "native"
+    fallback: Annotated[str, one_of("auto", "native", "proxy", "drop")] = "auto"
+    when_stopped: Annotated[str, one_of("native", "unreachable")] = "native"
+    rule_priority: Annotated[int, whole(64, 32000)] = 4345
+    first_table: Annotated[int, whole(256, 4_000_000_000)] = 4340
 
 
 class TunSection(Section, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeAlias, cast
 from msgspec import field
 
 from lispmob.config.reader import Section
-from lispmob.config.values import InterfacePattern, Network, Text, Weight, YesNo, duration, one_of, plain
+from lispmob.config.values import InterfacePattern, Network, Text, Weight, YesNo, duration, one_of, or_word, plain
 from lispmob.mh.policy import DEFAULT_MASK, MarkMask, Otherwise, Policy, Rule, Via
 from lispmob.mh.selector import DSCP_MAX, ID_MAX, PORT_MAX, PROTOCOLS, Selector, Span
 
@@ -113,7 +113,9 @@ ViaEntry: TypeAlias = Annotated[
 class RuleSection(Section, frozen=True, kw_only=True):
     """One steering rule; every key that is given must match, and of a list one entry."""
 
-    name: Annotated[str, plain(_rule_name, "a name of 1 to 64 letters, digits, spaces and _.:/+-")]
+    name: Annotated[
+        str, plain(_rule_name, "a name of 1 to 64 letters (a to z, without accents), digits, spaces and _.:/+-")
+    ]
     to: tuple[Network, ...] = ()
     from_: tuple[Network, ...] = field(name="from", default=())
     protocol: tuple[
@@ -153,9 +155,9 @@ class RuleSection(Section, frozen=True, kw_only=True):
 
 
 class SteeringSection(Section, frozen=True, kw_only=True):
-    """Marks and rules."""
+    """Marks and rules. `mask` None: bits that the routing rules of others leave free, as lispd starts."""
 
-    mask: Annotated[MarkMask, plain(_mask, "a mask of adjacent bits, such as 0xffff")] = MarkMask(DEFAULT_MASK)
+    mask: Annotated[MarkMask | None, or_word("auto", plain(_mask, "a mask of adjacent bits, such as 0xffff"))] = None
     unusable_mark: Annotated[str, one_of("fallback", "drop")] = "fallback"
     replies: YesNo = True
     rules: tuple[RuleSection, ...] = ()
@@ -166,7 +168,7 @@ class SteeringSection(Section, frozen=True, kw_only=True):
     def to_policy(self) -> Policy:
         """The policy as steering knows it. Raises ValueError with a sentence for what cannot be."""
         rules = tuple(rule.to_rule() for rule in self.rules)
-        return Policy(rules, self.mask, cast(Otherwise, self.unusable_mark), self.replies)
+        return Policy(rules, self.mask or MarkMask(DEFAULT_MASK), cast(Otherwise, self.unusable_mark), self.replies)
 
 
 class MultihomingSection(Section, frozen=True, kw_only=True):

@@ -15,11 +15,23 @@ from lispmob.wire.map_request import MapRequest
 
 
 def on_smr(
-    request: MapRequest, sender: IpAddress, own: IpAddress | None, mappings: Mappings, resolver: Resolver, now: float
+    request: MapRequest,
+    sender: IpAddress,
+    own: IpAddress | None,
+    mappings: Mappings,
+    resolver: Resolver,
+    now: float,
+    *,
+    is_from_mapping_system: bool = False,
 ) -> list[MachineEffect]:
-    """Somebody says that an EID has moved. `own`: the EID of ours that would talk to it."""
+    """Somebody says that an EID has moved. `own`: the EID of ours that would talk to it.
+
+    Only a Map-Server may say that somebody is there whom we refuse packets to: it knows whom it has answered so.
+    """
     eid = solicited(request)
     entry = mappings.known(eid.address, eid.instance_id) if eid is not None else None
+    if eid is not None and entry is None and is_from_mapping_system:
+        entry = mappings.refuted(eid.address, eid.instance_id)
     if eid is None or entry is None:
         return [Count("rx_policy")]
     is_named = any(sender in locator.ips for locator in entry.locators)

@@ -13,8 +13,10 @@ from lispmob.wire.record import MappingRecord
 CONTROL_PORT = 4342  # RFC 9301, 4: LISP control
 DATA_PORT = 4341  # RFC 9300, 4.1: LISP data
 
-DispositionName: TypeAlias = Literal["ENCAPSULATE", "DROP", "NATIVE", "MISS", "PROHIBIT", "TELL"]
-"""TELL: encapsulate, and say where the packets go, each destination now and then."""
+DispositionName: TypeAlias = Literal["ENCAPSULATE", "DROP", "NATIVE", "MISS", "PROHIBIT", "TELL", "DOUBT"]
+"""DROP: the source gets an ICMP error. TELL: encapsulate, and say where the packets go, each destination now and then.
+DOUBT: encapsulate, and the source gets an ICMP error too: no locator answers, but probes may be lost where data is not.
+"""
 EventValue: TypeAlias = str | int | float | bool | list[str] | None
 
 
@@ -54,8 +56,8 @@ class UsableLocator:
 class InstallMapping:
     """Add or replace one entry of the forwarding table. Every decision is made: the datapath only obeys.
 
-    `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE or TELL. `sources`: where else
-    data from this prefix may come from, though nothing is sent there.
+    `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE, TELL or DOUBT. `sources`: where
+    else data from this prefix may come from, though nothing is sent there.
     """
 
     prefix: EidPrefix

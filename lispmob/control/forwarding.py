@@ -1,14 +1,18 @@
 """What the forwarding table does with a mapping: one pure decision, so that the datapath has none to make.
 
-| mapping                          | fallback proxy           | native     | drop       |
-| locators, one usable             | encapsulate to them      | same       | same       |
-| locators, none usable            | encapsulate to the PETRs | drop       | drop       |
-| Natively-Forward                 | encapsulate to the PETRs | native     | drop       |
-| Send-Map-Request                 | miss                     | miss       | miss       |
-| any other action, placeholder    | drop                     | drop       | drop       |
+| mapping                          | fallback proxy           | native     | auto       | drop       |
+| locators, one answers            | encapsulate to them      | same       | same       | same       |
+| locators, none answers           | the same, in doubt       | same       | same       | same       |
+| locators, none usable            | encapsulate to the PETRs | drop       | drop       | drop       |
+| Natively-Forward, overlay prefix | encapsulate to the PETRs | native     | drop       | drop       |
+| Natively-Forward elsewhere       | encapsulate to the PETRs | native     | native     | drop       |
+| Send-Map-Request                 | miss                     | miss       | miss       | miss       |
+| any other action, placeholder    | drop                     | drop       | drop       | drop       |
 
 "Encapsulate to the PETRs" becomes "drop" without a usable proxy ETR: a packet with an EID as its source that leaves
-natively dies at the next ingress filter, or worse, gives away where the node is.
+natively dies at the next ingress filter, or worse, gives away where the node is. "auto" keeps what is meant for an EID
+off the local network, where its address is somebody else's. A mapping that was added by hand is native whatever the
+fallback. "Drop" and "in doubt" send an ICMP error to the source.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from lispmob.control.locator_set import NEVER, LocatorSet
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node_config import Fallback, NodeConfig
 from lispmob.control.preference import Group
+from lispmob.control.prefix_table import widest_hole
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import may_be_rloc
@@ -38,11 +43,34 @@ class ForwardingPolicy:
     proxy_etrs: tuple[Locator, ...] = ()
     own_eids: tuple[EidPrefix, ...] = ()
     tells_by_default: bool = False  # where packets go that only a default mapping has a way for
+    overlay: tuple[EidPrefix, ...] = ()  # the overlay prefixes, in every Instance-ID of ours
+    is_full: bool = False
 
     @classmethod
     def of(cls, config: NodeConfig) -> ForwardingPolicy:
         """That of a node."""
-        return cls(config.fallback, config.proxy_etrs, config.eids, config.natt.direct)
+        instances = dict.fromkeys(eid.instance_id for eid in config.eids)
+        overlay = tuple(EidPrefix(prefix, iid) for iid in instances for prefix in config.overlay_prefixes)
+        return cls(config.fallback, config.proxy_etrs, config.eids, config.natt.direct, overlay, config.is_full)
+
+    def may_leave_natively(self, prefix: EidPrefix) -> bool:
+        """True when all of a prefix without LISP is for the host's own routes. Instance-ID 0 alone has such a side."""
+        if self.fallback == "native":
+            return True
+        overlaps = any(each.covers(prefix) or prefix.covers(each) for each in self.overlay)
+        return self.fallback == "auto" and self.is_full and not overlaps
+
+    def narrowed(self, prefix: EidPrefix, asked: EidPrefix) -> EidPrefix:
+        """The part of a prefix without LISP, around what was asked for, that one decision holds for.
+
+        A hole in the registrations may reach beyond an overlay prefix, or around one.
+        """
+        if self.fallback != "auto":
+            return prefix
+        within = [each for each in self.overlay if prefix.covers(each)]
+        if around := [each for each in within if each.contains(asked.address)]:
+            return max(around, key=lambda each: each.mask_len)
+        return widest_hole(asked.address, prefix, within) if within and prefix.contains(asked.address) else prefix
 
 
 def decide(
@@ -55,7 +83,7 @@ def decide(
     """The forwarding entry for a map-cache entry, given our present RLOCs, and the locators that do not answer.
 
     `ranks`: how equal locators are ordered among themselves, where a quality is preferred. When none answers, all
-    are used: probes may be lost where packets are not (RFC 9301, 7.1).
+    are used, and their senders hear of it: probes may be lost where packets are not (RFC 9301, 7.1).
     """
     if entry.source == "placeholder":
         return InstallMapping(entry.prefix, "DROP")
@@ -80,15 +108,18 @@ def _decide(
 ) -> InstallMapping:
     if entry.locators:
         usable = usable_locators(entry.locators, policy, own)
-        usable = ranked(tuple(one for one in usable if one.address not in unreachable) or usable, ranks)
+        alive = tuple(one for one in usable if one.address not in unreachable)
         if not usable:
             return _by_proxy(entry.prefix, policy, own)
+        if not alive:
+            return InstallMapping(entry.prefix, "DOUBT", ranked(usable, ranks))
+        usable = ranked(alive, ranks)
         is_default = policy.tells_by_default and entry.source == "static" and not entry.prefix.mask_len
         return InstallMapping(entry.prefix, "TELL" if is_default else "ENCAPSULATE", usable)
     if entry.action == Action.SEND_MAP_REQUEST:
         return InstallMapping(entry.prefix, "MISS")
     if entry.action == Action.NATIVELY_FORWARD:
-        if policy.fallback == "native":
+        if entry.source == "static" or policy.may_leave_natively(entry.prefix):
             return InstallMapping(entry.prefix, "NATIVE")
         return _by_proxy(entry.prefix, policy, own)
     return InstallMapping(entry.prefix, "DROP")

@@ -11,6 +11,7 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from itertools import chain
 from typing import Final, Literal, TypeAlias
 
 from lispmob.control.prefix_table import PrefixTable
@@ -102,7 +103,7 @@ class MapCache:
         return len(self._table)
 
     def __iter__(self) -> Iterator[MapCacheEntry]:
-        return iter([entry for bucket in self.buckets() for entry in bucket])
+        return chain.from_iterable(self.buckets())
 
     def buckets(self) -> list[list[MapCacheEntry]]:
         """All entries of this moment, in no particular order; cheap, however many there are."""

@@ -29,6 +29,7 @@ BATCH = 256  # ours: about two milliseconds of decisions
 REPLACED_MAX = 256  # ours: what an answer makes superfluous goes at once; more than that ends with its own TTL
 PAST_MAX = 64  # ours: as many as a node behind a NAT has ways past its RTR
 STALE_S = 60.0  # ours: how long a mapping that is no longer trusted may still carry traffic
+HOPELESS_S = 30.0  # ours: how long packets are refused on the word of one answer, while somebody goes on sending them
 
 
 class Mappings:
@@ -42,6 +43,7 @@ class Mappings:
         self._installed: dict[EidPrefix, InstallMapping] = {}
         self._ranks: Mapping[Group, Mapping[IpAddress, int]] = {}
         self._defaults: dict[EidPrefix, MappingRecord] = {}  # where all goes that no mapping says otherwise
+        self._configured: frozenset[EidPrefix] = frozenset()
         self._added: dict[EidPrefix, MappingRecord] = {}  # static, but by hand: a reload leaves them alone
         self._past: OrderedDict[EidPrefix, IpAddress] = OrderedDict()  # hosts that come past their RTR, and from where
         self._in_doubt: deque[MapCacheEntry] = deque()  # decided before the last change of uplinks or policy
@@ -65,12 +67,16 @@ class Mappings:
         self._policy = policy
         effects = self._dropped(self.cache.set_limit(limit), "evicted")
         configured = {prefix: record for record in static if (prefix := record.eid_prefix) is not None}
-        wanted = self._defaults | configured | self._added
-        gone = [entry for entry in self.cache if entry.source == "static" and entry.prefix not in wanted]
+        wanted = self._defaults | configured
+        former, self._configured = self._configured, frozenset(configured)
+        unwanted = (self.cache.get(one) for one in former if one not in wanted and one not in self._added)
+        gone = [entry for entry in unwanted if entry is not None and entry.source == "static"]
         for entry in gone:
             self.cache.remove(entry.prefix)
         effects += self._dropped(gone, "configuration")
         for prefix, record in wanted.items():
+            if prefix in self._added:
+                continue  # by hand, and it stays; there may be very many
             present = self.cache.get(prefix)
             if present is None or present.source != "static" or (present.locators, present.action) != _content(record):
                 effects += self._insert_static(prefix, record, now)
@@ -123,7 +129,7 @@ class Mappings:
             if any(remote in locator.ips for locator in entry.locators):
                 self._in_doubt.appendleft(entry)
         self._in_doubt_since = now
-        return self._reconsider()
+        return self._reconsider(now)
 
     def groups(self, now: float) -> set[Group]:
         """The locators of the best priority of each mapping in use: those that a preference may order."""
@@ -149,13 +155,14 @@ class Mappings:
 
     def on_learned(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
         """The mapping system answered. Less-specific records go in first, so that replacing spares their company."""
-        answers = [(prefix, record) for record in learned.records if (prefix := record.eid_prefix) is not None]
+        known = [(prefix, record) for record in learned.records if (prefix := record.eid_prefix) is not None]
+        answers = [(self._scope(prefix, record, learned.asked), record) for prefix, record in known]
         answers.sort(key=lambda answer: answer[0].mask_len)
         company = {prefix for prefix, record in answers if record.ttl_min}
         effects: list[MachineEffect] = []
         for prefix, record in answers:
-            known = self.cache.get(prefix)
-            if known is not None and (known.source == "static" or _is_anothers(known, learned.asked, now)):
+            present = self.cache.get(prefix)
+            if present is not None and (present.source == "static" or _is_anothers(present, learned.asked, now)):
                 continue
             effects += self._learn(prefix, record, company, learned, now)
         if self.cache.lookup(learned.asked.address, learned.asked.instance_id) is None:
@@ -178,7 +185,7 @@ class Mappings:
         """Expire entries, and ask for those again that are in use and close to their end."""
         due = self.cache.on_timer(now)
         refresh: list[MachineEffect] = [RefreshNeeded(entry.prefix) for entry in due.aging]
-        return refresh + self._dropped(due.expired, "expired") + self._reconsider()
+        return refresh + self._dropped(due.expired, "expired") + self._reconsider(now)
 
     def on_slept(self, now: float) -> list[MachineEffect]:
         """The host was suspended and TTLs did not run: distrust all, ask again for what is in use."""
@@ -209,7 +216,7 @@ class Mappings:
         entry = self.cache.lookup(eid.address, eid.instance_id)
         self._in_doubt.extendleft([entry] if entry is not None else [])
         self._in_doubt_since = now
-        return self._reconsider()
+        return self._reconsider(now)
 
     def in_use(self, now: float) -> list[RefreshNeeded]:
         """Ask again for the peers that traffic went to in the last minute: who knows what we missed."""
@@ -220,6 +227,14 @@ class Mappings:
         """The entry with locators, from the mapping system, that covers an EID: others may have us ask for it again."""
         entry = self.cache.lookup(address, instance_id)
         return entry if entry is not None and entry.source == "reply" and entry.locators else None
+
+    def refuted(self, address: IpAddress, instance_id: int) -> MapCacheEntry | None:
+        """The entry that has packets to an EID refused, or left to the host: wrong, if the EID is heard of."""
+        entry = self.cache.lookup(address, instance_id)
+        if entry is None or entry.source == "static":
+            return None
+        told = self._installed.get(entry.prefix)
+        return entry if told is not None and told.disposition in ("DROP", "NATIVE", "DOUBT") else None
 
     def _learn(
         self, prefix: EidPrefix, record: MappingRecord, company: set[EidPrefix], learned: MappingLearned, now: float
@@ -252,6 +267,12 @@ class Mappings:
         effects.append(Event(kind, {"eid": str(prefix), "rlocs": rlocs, "ttl_min": record.ttl_min, "why": reason}))
         return effects
 
+    def _scope(self, prefix: EidPrefix, record: MappingRecord, asked: EidPrefix) -> EidPrefix:
+        """How much of a record counts: of one without LISP, what is all inside or all outside the overlay prefixes."""
+        if record.locators or record.action != Action.NATIVELY_FORWARD:
+            return prefix
+        return self._policy.narrowed(prefix, asked)
+
     def _insert_static(self, prefix: EidPrefix, record: MappingRecord, now: float) -> list[MachineEffect]:
         return self._insert(MapCacheEntry(prefix, record.locators, record.action, created_at=now, source="static"))
 
@@ -259,6 +280,8 @@ class Mappings:
         evicted = self._dropped(self.cache.insert(entry), "evicted")
         # Installed even when nothing changed: packets may be waiting for just this entry.
         decision = self._installed[entry.prefix] = self._decide(entry)
+        if self._is_hopeless(entry, decision):
+            self.cache.shorten(entry, entry.created_at + HOPELESS_S, entry.created_at)
         return [*evicted, decision]
 
     def _decide(self, entry: MapCacheEntry) -> InstallMapping:
@@ -279,10 +302,13 @@ class Mappings:
     def _reconsider_all(self, now: float) -> list[MachineEffect]:
         self._in_doubt = deque(self.cache)
         self._in_doubt_since = now
-        return self._reconsider()
+        return self._reconsider(now)
 
-    def _reconsider(self) -> list[MachineEffect]:
-        """Decide again about the next batch: a full cache must not hold up the registers and SMRs of a move."""
+    def _reconsider(self, now: float) -> list[MachineEffect]:
+        """Decide again about the next batch: a full cache must not hold up the registers and SMRs of a move.
+
+        A mapping whose locators have all died may be an old one: its site is perhaps somewhere else by now.
+        """
         effects: list[MachineEffect] = []
         for _ in range(min(BATCH, len(self._in_doubt))):
             entry = self._in_doubt.popleft()
@@ -292,7 +318,15 @@ class Mappings:
             if decision != self._installed.get(entry.prefix):
                 self._installed[entry.prefix] = decision
                 effects.append(decision)
+                if self._is_hopeless(entry, decision):
+                    self.cache.shorten(entry, now + HOPELESS_S, now)
+                    if entry.is_used(now):
+                        effects.append(RefreshNeeded(entry.prefix))
         return effects
+
+    def _is_hopeless(self, entry: MapCacheEntry, decision: InstallMapping) -> bool:
+        """True when the mapping system's last word has packets refused: it is worth another question soon."""
+        return entry.source == "reply" and decision.disposition in ("DROP", "DOUBT")
 
 
 def _is_anothers(known: MapCacheEntry, asked: EidPrefix, now: float) -> bool:

@@ -8,11 +8,12 @@ from typing import Literal, TypeAlias
 from lispmob.control.path import ProbeConfig
 from lispmob.control.preference import PreferenceConfig
 from lispmob.values import dataclass
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 from lispmob.wire.auth import Key
 from lispmob.wire.record import Locator, MappingRecord
 
-Fallback: TypeAlias = Literal["native", "proxy", "drop"]
+Fallback: TypeAlias = Literal["auto", "native", "proxy", "drop"]
+"""Where packets go whose destination is no EID. auto: nowhere inside the overlay prefixes, natively outside of them."""
 StatusBitsUse: TypeAlias = Literal["no", "listen", "send"]
 
 
@@ -58,6 +59,10 @@ class NodeConfig:
     overlay: tuple[EidPrefix, ...] = ()
     """Where other EIDs are, in every Instance-ID: a mapping elsewhere is not believed. None: anywhere."""
     fallback: Fallback = "proxy"
+    overlay_prefixes: tuple[IpNetwork, ...] = ()
+    """Where EIDs live, as the user says."""
+    is_full: bool = False
+    """Everything goes into the overlay, not the overlay prefixes alone."""
     map_cache_limit: int = 10000
     register_interval_s: float = 60.0
     record_ttl_min: int = 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lispmob.control.effect import Event
 from lispmob.control.locator_set import LocalLocator
 from lispmob.control.map_cache import MapCache
+from lispmob.control.node_config import NodeConfig
 from lispmob.control.path_mtu import Way
 from lispmob.control.path_mtus import MtuEffect, PathMtus
 from lispmob.control.probing import Prober
@@ -16,6 +17,7 @@ from lispmob.wire.address import EidPrefix, IpAddress
 class NodeSizes:
     """The inputs of `Node` that are about path MTUs."""
 
+    config: NodeConfig
     path_mtus: PathMtus
     _prober: Prober
     _attached: tuple[LocalLocator, ...]
@@ -51,7 +53,9 @@ class NodeSizes:
         return [learned, *self.path_mtus.on_too_big(way, probe, mtu_bytes, now)]
 
     def _size_probe(self, local: IpAddress, remote: IpAddress) -> ControlProbe | None:
-        """How to ask this remote; None when it has left all mappings."""
+        """How to ask this remote; None when it has left all mappings, or nobody is to be probed."""
+        if self.config.probing is None:
+            return None
         own = next((one for one in self._attached if one.address == local), None)
         if own is None:
             return None

@@ -7,7 +7,7 @@ different lengths (rarely more than five), whatever the number of prefixes.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Generic, TypeVar
 
@@ -137,3 +137,13 @@ class PrefixTable(Generic[T]):
             beyond = bisect_left(numbers, (head + 1) << (length - prefix.mask_len), lo=first)
             found += [bucket[number] for number in numbers[first:beyond]]
         return found
+
+
+def widest_hole(address: IpAddress, within: EidPrefix, taken: Iterable[EidPrefix]) -> EidPrefix:
+    """The widest prefix in `within` that holds the address and overlaps none of `taken`, none of which holds it."""
+    width, number = address.max_prefixlen, int(address)
+    mask_len = within.mask_len
+    for prefix in taken:
+        common = width - (number ^ int(prefix.address)).bit_length()
+        mask_len = max(mask_len, common + 1)
+    return EidPrefix.make(address, mask_len, within.instance_id)

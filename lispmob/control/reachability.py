@@ -142,6 +142,13 @@ class Reachability:
         self.silent, self.heard = silent, heard
         return [UplinkChanged(place[0], place not in silent) for place in changed]
 
+    def presume(self, places: Iterable[Place]) -> None:
+        """These are about to be our locators: those that nobody can be asked from need not be announced first."""
+        present = frozenset(places)
+        if any(self._has_server(address) for address, _ in present):
+            mute = {place for place in present - self._ways.keys() if not self._has_server(place[0])}
+            self.silent = (self.silent & present) | {place for place in mute if place[0] not in self._peers_heard}
+
     def asks(self, locator: LocalLocator) -> bool:
         """True when a Map-Resolver has been heard from this locator, and nothing speaks against it since."""
         way = self._ways.get(locator.place)

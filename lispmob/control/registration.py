@@ -7,6 +7,7 @@ nothing else tells a node that the mapping system knows where it is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from typing import Final
 
@@ -22,6 +23,7 @@ from lispmob.control.effect import (
 from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.node_config import MapServerPeer
 from lispmob.control.rate_limit import TokenBucket
+from lispmob.control.sharing import Sharing, sharing
 from lispmob.errors import AuthenticationFailed
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
@@ -35,6 +37,7 @@ FIRST_WAIT_S = 1.0  # RFC 9301, 8.2: first retransmission after 1 s, then doubli
 LONGEST_WAIT_S = 60.0  # RFC 9301, 8.2: at most 60 s between tries
 LIFETIME_S = 180.0  # RFC 9301, 8.2: a Map-Server forgets a registration after three minutes
 JITTER_SHARE = 0.1  # ours: refreshes spread over +/- 10 %, so that a whole fleet does not refresh at once
+TAKEN_WAIT_S = 10.0  # ours: between tries for an EID that another node has
 UPLINKS_AT_ONCE = 4  # ours: a register that is not answered goes by so many; the best may be one that leads nowhere
 MAX_OUTSTANDING = 16  # ours: nonces that a late Map-Notify may still answer
 AUTH_FAILED_EVENT_S = 60.0  # ours: whoever sends forgeries must not fill the log
@@ -159,10 +162,16 @@ class Registration:
         record = next((one for one in notify.records if one.eid_prefix == self.eid), None)
         if record is None:
             return [Count("rx_policy")]
+        shared = sharing(record, self._locators.to_record(self.eid, self.policy.ttl_min).locators)
+        if shared is not None and shared.is_refused:
+            # Whoever has it may go at any moment: the next try comes soon, and at a steady pace.
+            self._wait_s = TAKEN_WAIT_S / 2
+            self._wake_at = now + TAKEN_WAIT_S
+            return [Count("rx_policy"), self._event("eid-shared", text=shared.text, is_refused=True)]
         if why := _refusal(record):
             return [Count("rx_policy"), self._event("register-refused", text=why)]
         sent_at, uplink = sent
-        return [WayAnswered(uplink.address, uplink.ifindex, now - sent_at), *self._confirm(sent_at, now)]
+        return [WayAnswered(uplink.address, uplink.ifindex, now - sent_at), *self._confirm(sent_at, shared, now)]
 
     def on_shutdown(self, now: float) -> list[MachineEffect]:
         """The node goes away: withdraw the mapping with TTL 0, best effort."""
@@ -214,7 +223,7 @@ class Registration:
         payload = sign(message, self.server.key)
         return SendControl(payload, self.server.address, source=uplink.address, ifindex=uplink.ifindex)
 
-    def _confirm(self, sent_at: float, now: float) -> list[MachineEffect]:
+    def _confirm(self, sent_at: float, shared: Sharing | None, now: float) -> list[MachineEffect]:
         is_change = self.state is not State.REFRESHING
         tries = self.tries
         self._to(State.REGISTERED)
@@ -227,6 +236,8 @@ class Registration:
         event = self._event(
             "registered", tries=tries, rtt_ms=round(self.rtt_ms, 3), version=self._locators.version, is_change=is_change
         )
+        if shared is not None:
+            event = replace(event, fields={**event.fields, "shared": shared.text})
         return [event, RegistrationConfirmed(self.eid, self.server.address, tries, is_change)]
 
     def _refuse_unauthenticated(self, why: str, now: float) -> list[MachineEffect]:

@@ -11,9 +11,12 @@ from lispmob.control.effect import Count, MachineEffect
 from lispmob.control.gate import NonceBook
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.node_config import MapServerPeer, NodeConfig
+from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.control.registration import Registration, RegistrationPolicy
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_notify import MapNotify
+
+SOLICITED_S = 3.0  # RFC 9301, 6.1: what an SMR may cause, once in 3 s
 
 _Identity: TypeAlias = tuple[EidPrefix, MapServerPeer, RegistrationPolicy]
 """What a registration is made of. When any of it changes, it is another registration."""
@@ -30,6 +33,7 @@ class Registrations:
         self._jitter = jitter
         self.nonces = NonceBook(next_nonce or count(config.first_nonce).__next__)
         self._locators = LocatorSet()
+        self._solicited: KeyedBuckets[EidPrefix] = KeyedBuckets(SOLICITED_S)
         self._machines = {identity: self._make(identity) for identity in _identities(config)}
 
     @property
@@ -50,6 +54,12 @@ class Registrations:
         """Does this Map-Server still answer? One Map-Register tells."""
         asked = next((one for one in self.machines if one.server.address == server), None)
         return asked.on_doubt(now) if asked is not None else []
+
+    def on_solicited(self, eid: EidPrefix, now: float) -> list[MachineEffect]:
+        """Somebody says that our own mapping is another one now: a Map-Register tells. An SMR proves nothing."""
+        if not self._solicited.take(eid, now):
+            return [Count("rx_rate")]
+        return [effect for one in self.machines if one.eid == eid for effect in one.on_doubt(now)]
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed."""

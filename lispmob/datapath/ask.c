@@ -13,7 +13,10 @@ static int fate_of_entry(const struct lm_entry *entry)
         return LM_FATE_MISS;
     switch (entry->kind) {
     case LM_ENCAPSULATE:
+    case LM_TELL:
         return LM_FATE_SENT;
+    case LM_DOUBT:
+        return LM_FATE_DOUBT;
     case LM_NATIVE:
         return LM_FATE_NATIVE;
     case LM_PROHIBIT:
@@ -73,7 +76,7 @@ void lm_engine_ask(struct lm_engine *e, const struct lm_question *question, stru
         answer->has_entry = entry != NULL;
         if (entry)
             answer->entry = (struct lm_prefix){entry->instance_id, entry->length, entry->address};
-        if (answer->fate == LM_FATE_SENT) {
+        if (answer->fate == LM_FATE_SENT || answer->fate == LM_FATE_DOUBT) {
             job.set = entry->value;
             choose(e, &job, answer);
         }

@@ -30,6 +30,7 @@ enum lm_fate {
     LM_FATE_NO_LOCATOR, /* none of a family that an uplink has */
     LM_FATE_NO_UPLINK,  /* it waits for an uplink */
     LM_FATE_MARK,       /* its mark names no usable uplink, and such packets are dropped */
+    LM_FATE_DOUBT,      /* sent as with LM_FATE_SENT, though no locator answers: its sender is told so */
 };
 
 struct lm_answer {

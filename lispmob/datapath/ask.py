@@ -27,6 +27,7 @@ class Fate(IntEnum):
     NO_LOCATOR = 8  # none of a family that an uplink has
     NO_UPLINK = 9  # it waits for an uplink
     MARK = 10  # its mark names no usable uplink, and such packets are dropped
+    DOUBT = 11  # sent all the same, though no locator answers: its sender gets an ICMP error
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the datapath says. `entry`: the mapping it found. With SENT, all but `relayed_to` is set.
+    """What the datapath says. `entry`: the mapping it found. With SENT and DOUBT, all but `relayed_to` is set.
 
     `flow`: the hash that spread.py chooses with, for whoever wonders what other uplinks would make of it.
     `by_mark` False: priority and weight chose the uplink. `relayed_to`: the RTR that stands in for `remote`.
@@ -74,7 +75,7 @@ def ask(engine: Any, question: Question) -> Answer:
     lib.lm_engine_ask(engine, asked, said)
     entry = marshal.prefix(said.entry) if said.has_entry else None
     fate = Fate(said.fate)
-    if fate is not Fate.SENT:
+    if fate not in (Fate.SENT, Fate.DOUBT):
         return Answer(fate, entry, int(said.flow))
     return Answer(
         fate,

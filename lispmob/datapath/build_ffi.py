@@ -48,6 +48,9 @@ PARTS = (
     "traffic",
     "uplink",
     "watch",
+    "neighbours",
+    "cable",
+    "peer_check",
 )
 C_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-Wconversion")
 
@@ -157,6 +160,8 @@ struct lm_inner {
     size_t header, length; ...;
 };
 struct lm_data { uint32_t instance_id; uint8_t flags; uint32_t nonce, second; struct lm_inner inner; ...; };
+bool lm_cable_driver_is_whole(const char *driver, const char *bus);
+uint64_t lm_peer_check_nonce(const struct lm_key *key, const struct lm_addr *address, uint16_t port, uint64_t now);
 bool lm_addr_may_be_eid(const struct lm_addr *a);
 bool lm_inner_parse(const uint8_t *packet, size_t length, struct lm_inner *out);
 uint64_t lm_flow_hash(const struct lm_key *key, const struct lm_inner *inner);
@@ -223,6 +228,7 @@ PREAMBLE = """
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #pragma GCC diagnostic ignored "-Wcast-function-type"
+#include "cable.h"
 #include "engine.h"
 #include "fragment.h"
 #include "loader.h"

@@ -62,12 +62,9 @@ static void refused(struct lm_engine *e, const struct load *load)
 /* A run needs its outer checksum, which our sockets leave out otherwise; a device that sums up nothing takes no runs. */
 static bool may_try_again(struct lm_engine *e, int fd, const struct lm_job *job, int error)
 {
-    static const int off = 0;
-    bool is_v4 = job->remote->address.family == 4;
     switch (error) {
     case EINVAL:
-        return setsockopt(fd, is_v4 ? SOL_SOCKET : IPPROTO_UDP, is_v4 ? SO_NO_CHECK : UDP_NO_CHECK6_TX, &off,
-                          sizeof off) == 0;
+        return lm_envelope_sum(job, fd);
     case EIO:
         atomic_store(&e->uplinks->paths[job->path - e->uplinks->paths].refuses_runs, true);
         return false;
@@ -116,6 +113,7 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
             lm_silence_on_sent(e, first, box->load[done].octets);
             lm_path_proven(e, first->path);
             lm_detour_tell(e, first->path, first->remote);
+            lm_peer_check_on_sent(e, first);
             lm_stall_sent(e, first->path, first->now);
             lm_large_note(e, first, size_of(first));
         }
@@ -145,7 +143,7 @@ static void add_segments(struct lm_engine *e, struct outbox *box, int fd, struct
     struct lm_job *job = *job_at;
     const struct lm_segments *s = &job->segments;
     size_t datagram = LM_DATA_HEADER + s->header + s->size, most = RUN_OCTETS / datagram;
-    most = most > RUN_MAX ? RUN_MAX : most;
+    most = !lm_peer_copes(job) ? 1 : most > RUN_MAX ? RUN_MAX : most;
     for (size_t first = 0, count; first < s->count; first += count) {
         count = s->count - first < most ? s->count - first : most;
         struct load load = {.jobs = job_at, .first = first, .count = count};
@@ -170,7 +168,7 @@ static size_t run_of(struct lm_job *const *jobs, size_t count)
 {
     const struct lm_job *first = jobs[0];
     size_t size = first->inner.length, most = RUN_OCTETS / (size + LM_DATA_HEADER), n = 1;
-    if (atomic_load_explicit(&first->path->refuses_runs, memory_order_relaxed))
+    if (atomic_load_explicit(&first->path->refuses_runs, memory_order_relaxed) || !lm_peer_copes(first))
         return 1;
     most = most > RUN_MAX ? RUN_MAX : most;
     for (; n < count && n < most; n++) {
@@ -201,19 +199,21 @@ static size_t add_run(struct lm_engine *e, struct outbox *box, int fd, struct lm
     return load.count;
 }
 
-/* Sends the jobs that share a socket with the first one together; returns how many jobs are left, moved up front. */
+/* Sends the jobs that share socket and kind of receiver with the first one together; returns how many jobs are left, moved up front. */
 static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count)
 {
     static _Thread_local struct outbox box;
     struct lm_job *group[LM_BATCH];
     int fd = lm_job_socket(jobs[0]);
+    bool copes = lm_peer_copes(jobs[0]);
     size_t size = 0, left = 0;
     for (size_t i = 0; i < count; i++) {
-        if (lm_job_socket(jobs[i]) == fd)
+        if (lm_job_socket(jobs[i]) == fd && lm_peer_copes(jobs[i]) == copes)
             group[size++] = jobs[i];
         else
             jobs[left++] = jobs[i];
     }
+    lm_envelope_unsum(e, group[0], fd);
     for (size_t i = 0; i < size;) {
         if (group[i]->segments.count)
             add_segments(e, &box, fd, &group[i++]);

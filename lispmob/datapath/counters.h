@@ -28,6 +28,10 @@
     X(data_lsb)              /* L was set: delivered; in the ebpf tier counted where the bits are news */           \
     X(data_version)          /* V was set: ignored, delivered */                                                    \
     X(data_control)          /* control messages in Instance-ID 0xFFFFFF, passed on to the control plane */         \
+    X(peer_asked)            /* locators asked whether they cope with open checksums and undivided runs */           \
+    X(peer_answered)         /* such questions answered */                                                          \
+    X(peer_proven)           /* locators that answered */                                                           \
+    X(peer_refused)          /* such answers that prove nothing: late, forged, or of no locator of ours */          \
     X(in_truncated)          /* larger than any IP packet, or its ancillary data was cut */                         \
     X(in_refused)            /* the TUN device did not take the packet (down?) */                                   \
     X(out_packets)           /* inner packets that left through an uplink */                                        \

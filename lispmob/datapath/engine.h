@@ -14,6 +14,8 @@
 #include "lock.h"
 #include "merge.h"
 #include "mirror.h"
+#include "neighbours.h"
+#include "peer_check.h"
 #include "pending.h"
 #include "punt.h"
 #include "source.h"
@@ -28,7 +30,21 @@
 #define LM_ASKS_MAX 64u
 #define LM_DETOURS_TOLD_MAX 256u
 
-enum lm_disposition { LM_ENCAPSULATE = 0, LM_DROP = 1, LM_NATIVE = 2, LM_MISS = 3, LM_PROHIBIT = 4, LM_TELL = 5 };
+enum lm_disposition {
+    LM_ENCAPSULATE = 0,
+    LM_DROP = 1,
+    LM_NATIVE = 2,
+    LM_MISS = 3,
+    LM_PROHIBIT = 4,
+    LM_TELL = 5,
+    LM_DOUBT = 6 /* sent, and ICMP tells the source that it will hardly arrive */
+};
+
+/* True for an entry that says nobody is there: data from such an EID shows that it is an old one. */
+static inline bool lm_disposition_refuses(uint8_t kind)
+{
+    return kind == LM_DROP || kind == LM_NATIVE || kind == LM_PROHIBIT || kind == LM_DOUBT;
+}
 
 struct lm_config {
     uint64_t key0, key1;       /* random, per boot */
@@ -108,6 +124,7 @@ struct lm_engine {
     struct lm_mirror *mirror;       /* NULL: they are not */
     struct lm_attacher *attacher;   /* of the programs on the uplinks; NULL: there is no mirror */
     atomic_uint_fast64_t told_detours[LM_DETOURS_TOLD_MAX]; /* detour.c: what the programs know of, by hash; 0: nothing */
+    struct lm_neighbours *neighbours; /* of the uplinks; NULL: there is no mirror */
     atomic_int watch;               /* watch.c; -1: there is nothing to be told of */
     bool is_move; /* the next set_uplinks starts watching for traffic; control side */
 
@@ -128,8 +145,12 @@ struct lm_engine {
     struct lm_bucket icmp_bucket;  /* outbound thread, or control side alone */
     struct lm_told told[LM_TOLD_MAX]; /* destination.c; same rule */
     struct lm_bucket told_bucket;
+    size_t refusing; /* entries of the table that refuse */
+    struct lm_told refuted[LM_TOLD_MAX]; /* destination.c; the inbound thread's */
+    struct lm_bucket refuted_bucket;
     atomic_bool heeds_status;       /* status.c */
     struct lm_bucket status_bucket; /* inbound thread */
+    struct lm_bucket check_bucket;  /* peer_check.c; the same */
     struct lm_bucket mtu_bucket;    /* too_big.c; inbound thread */
     struct lm_bucket large_bucket[2]; /* mtu.c; what the inbound thread relays has one of its own */
     atomic_bool echoes;             /* echo.c */
@@ -194,6 +215,8 @@ void *lm_outbound_run(void *engine);
 
 /* destination.c: tells the control plane where packets go that only a default entry knows; not often. */
 void lm_destination_tell(struct lm_engine *e, const struct lm_job *job);
+/* A packet that was found to be for us shows that its sender is there: told when the table says otherwise; not often. */
+void lm_destination_heard(struct lm_engine *e, const struct lm_data *data, uint64_t now);
 
 /* status.c */
 /* A packet that was found to be for us may say which of its sender's locators are up. */

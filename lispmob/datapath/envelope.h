@@ -28,6 +28,13 @@ void lm_envelope_fill(struct msghdr *m, struct lm_envelope *envelope, const stru
                       size_t run);
 /* The port that a NAT on the way wants to see, on this side or on the other; else any of the pool. */
 int lm_job_socket(const struct lm_job *job);
+/*
+ * Leaves out the outer checksum again, once who gets the packet reads it as it is on the cable: a run of datagrams needed one,
+ * which the socket makes since then, and leaves open.
+ */
+void lm_envelope_unsum(const struct lm_engine *e, const struct lm_job *job, int fd);
+/* Has the socket make outer checksums from now on; false where the kernel refuses. */
+bool lm_envelope_sum(const struct lm_job *job, int fd);
 /* Waits until the socket has room; false: it has none, or too late. */
 bool lm_envelope_wait(int fd, uint64_t deadline);
 

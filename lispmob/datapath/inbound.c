@@ -153,6 +153,8 @@ static void pass_control(struct lm_engine *e, const uint8_t *packet, const struc
     const uint8_t *udp = packet + inner->header;
     if (!lm_source_admits_control(e, outer))
         lm_count(&e->counters, LM_data_control_limited);
+    else if (lm_peer_check_take(e, udp + 8, (size_t)lm_get16(udp + 4) - 8, outer))
+        return;
     else if (lm_punt_put(&e->punts, &report, udp + 8, (size_t)lm_get16(udp + 4) - 8))
         lm_count(&e->counters, LM_data_control);
 }
@@ -171,6 +173,8 @@ static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct 
     if (why == LM_COUNTER_COUNT) {
         if (is_proven)
             outer->welcome = *data;
+        if (!e->config.is_proxy)
+            lm_destination_heard(e, data, outer->now);
         return true;
     }
     lm_count(&e->counters, why);

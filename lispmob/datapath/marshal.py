@@ -20,6 +20,7 @@ from lispmob.datapath.model import (
     MtuSourceName,
     Near,
     Punt,
+    Refuted,
     Silent,
     SourceCheck,
     SourceDoubted,
@@ -35,8 +36,8 @@ ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
 PRIORITY_NEVER = 255
-_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD, _STATUS, _ECHOED = range(
-    1, 11
+_MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD, _STATUS, _ECHOED, _REFUTED = range(
+    1, 12
 )  # enum lm_punt_kind
 _LARGE, _SOURCE = 12, 13
 _MTU_SOURCES: tuple[MtuSourceName, ...] = ("icmp", "unproven", "interface")  # enum lm_mtu_source
@@ -167,6 +168,8 @@ def punt(c: Any) -> Punt:
         return StatusBits(address(c.source), c.instance_id, address(c.outer_source), c.status, c.status_width)
     if c.kind == _SOURCE:
         return SourceDoubted(address(c.source), c.instance_id, address(c.outer_source))
+    if c.kind == _REFUTED:
+        return Refuted(address(c.source), c.instance_id)
     if c.kind == _STALLED:
         return Stalled(address(c.source), c.ifindex)
     if c.kind == _STRANGER:

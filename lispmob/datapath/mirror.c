@@ -180,6 +180,9 @@ static void copy_silence(struct lm_silence *into, struct lm_silence *from)
 
 static void copy_state(struct lm_remote_state *into, struct lm_remote_state *from)
 {
+    atomic_store(&into->coped_at, atomic_load(&from->coped_at));
+    atomic_store(&into->check_at, atomic_load(&from->check_at));
+    atomic_store(&into->unanswered_checks, atomic_load(&from->unanswered_checks));
     for (size_t i = 0; i < LM_SHARED_PATHS; i++)
         atomic_store(&into->mtu[i], atomic_load(&from->mtu[i]));
     atomic_store(&into->large_at, atomic_load(&from->large_at));

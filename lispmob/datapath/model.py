@@ -23,6 +23,7 @@ class Disposition(IntEnum):
     MISS = 3  # ask the control plane, as if there were no entry
     PROHIBIT = 4  # ICMP administratively prohibited tells the source
     TELL = 5  # as ENCAPSULATE, and a Miss says where the packets go
+    DOUBT = 6  # as ENCAPSULATE, and ICMP host unreachable tells the source all the same: no locator answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +284,17 @@ class SourceDoubted:
     outer_source: IpAddress
 
 
+@dataclass(frozen=True, slots=True)
+class Refuted:
+    """Data came from an EID, at a node, whose entry says DROP, NATIVE, PROHIBIT or DOUBT: it may be an old one.
+
+    Told once a second of the same EID, and at most 20 times a second in all.
+    """
+
+    source: IpAddress
+    instance_id: int
+
+
 Punt: TypeAlias = (
     Miss
     | ControlPacket
@@ -296,6 +308,7 @@ Punt: TypeAlias = (
     | StatusBits
     | Echoed
     | SourceDoubted
+    | Refuted
 )
 
 # Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.

@@ -130,7 +130,10 @@ static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *en
         atomic_store_explicit(&entry->used, 1, memory_order_relaxed);
     if (entry->kind == LM_TELL)
         lm_destination_tell(e, job);
+    if (entry->kind == LM_DOUBT)
+        lm_icmp_tell(e, LM_ICMP_UNREACHABLE, 0, job);
     switch (entry->kind) {
+    case LM_DOUBT:
     case LM_TELL:
     case LM_ENCAPSULATE:
         job->set = entry->value;

@@ -20,6 +20,7 @@ enum lm_punt_kind {
     LM_PUNT_HEARD = 8,
     LM_PUNT_STATUS = 9,
     LM_PUNT_ECHOED = 10,
+    LM_PUNT_REFUTED = 11,
     LM_PUNT_LARGE = 12,
     LM_PUNT_SOURCE = 13 /* source.c: the mapping of an inner source does not name who sent it, or there is none */
 };
@@ -30,7 +31,7 @@ enum lm_mtu_source { LM_MTU_ICMP = 0, LM_MTU_UNPROVEN = 1, LM_MTU_INTERFACE = 2 
 struct lm_punt {
     uint8_t kind;
     uint32_t instance_id;                /* miss */
-    struct lm_addr source, destination;  /* miss, control, status: inner; MTU, large: our locator and theirs; silent:
+    struct lm_addr source, destination;  /* miss, control, status, refuted: inner; MTU, large: our locator and theirs; silent:
                                             theirs is the destination; heard: outer */
     uint16_t source_port, destination_port;
     struct lm_addr outer_source;         /* control, status */

@@ -12,6 +12,7 @@
 
 #define PROGRAM_ENDS_NS 2000000 /* ours: a program takes some microseconds, and its last word is a counter */
 
+_Static_assert(LM_MISS == LM_KIND_MISS && LM_TELL == LM_KIND_TELL, "BPF programs know dispositions by number");
 _Static_assert(LM_PATHS_MAX == LM_SHARED_PATHS && LM_LOCATORS_MAX == LM_SHARED_LOCATORS &&
                    LM_POOL_MAX == LM_SHARED_POOL && LM_LANES_MAX == LM_SHARED_LANES,
                "the programs count like us");
@@ -41,6 +42,7 @@ static void describe(struct lm_shared_path *out, const struct lm_engine *e, cons
                                    .mtu = path->mtu,
                                    .relays = path->relays ? path->relays->number : 0,
                                    .data_port = path->data_port == LM_PORT_EPHEMERAL ? lm_port_of(path->data_fd) : 0,
+                                   .is_whole = path->is_whole,
                                    .pool = (uint8_t)(path->data_fd < 0 ? path->pool : 1)};
     memcpy(out->address, path->address.octets, sizeof out->address);
     for (size_t i = 0; i < out->pool; i++)
@@ -59,6 +61,7 @@ static void attach(struct lm_engine *e)
         if (!is_there)
             wanted[count++] = e->uplinks->paths[i].ifindex;
     }
+    lm_neighbours_know(e->neighbours, wanted, count);
     if (e->attacher)
         lm_attacher_want(e->attacher, wanted, count);
     else /* at the beginning; where it is refused the tun tier receives */
@@ -155,6 +158,7 @@ int lm_engine_mirror(struct lm_engine *e, struct lm_tier *tier, int device, uint
         copy_state(s, e->shared);
         e->shared = s;
         e->mirror = mirror;
+        e->neighbours = lm_neighbours_start();
         atomic_store(&e->watch, lm_watch_open(e)); /* where it is refused a move is noticed a little later */
         lm_locators_reflect(e->locators, mirror);
         lm_give_back(&e->lock);
@@ -194,6 +198,8 @@ void lm_engine_unmirror(struct lm_engine *e)
         if (e->watch >= 0)
             close(e->watch);
         atomic_store(&e->watch, -1);
+        lm_neighbours_stop(e->neighbours);
+        e->neighbours = NULL;
         lm_count_many(&e->counters, LM_out_packets, sum.out_packets);
         lm_count_many(&e->counters, LM_out_octets, sum.out_octets);
         lm_count_many(&e->counters, LM_data_packets, sum.data_packets);

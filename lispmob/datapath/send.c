@@ -53,6 +53,41 @@ int lm_job_socket(const struct lm_job *job)
     return job->path->data_fd >= 0 ? job->path->data_fd : lm_path_socket(job->path, job->flow);
 }
 
+static bool set_sums(const struct lm_job *job, int fd, bool sums)
+{
+    int is_off = !sums;
+    bool is_v4 = job->path->address.family == 4;
+    return !setsockopt(fd, is_v4 ? SOL_SOCKET : IPPROTO_UDP, is_v4 ? SO_NO_CHECK : UDP_NO_CHECK6_TX, &is_off, sizeof is_off);
+}
+
+/* The socket's bit among those of the pool; 0: it is none of them, and makes checksums for the sake of NATs. */
+static uint64_t bit_of(const struct lm_path *path, int fd)
+{
+    for (size_t i = 0; i < path->pool; i++)
+        if (path->sockets[i] == fd)
+            return UINT64_C(1) << i;
+    return 0;
+}
+
+bool lm_envelope_sum(const struct lm_job *job, int fd)
+{
+    if (!set_sums(job, fd, true))
+        return false;
+    struct lm_path *path = (struct lm_path *)(uintptr_t)job->path;
+    atomic_fetch_or(&path->sums, bit_of(path, fd));
+    return true;
+}
+
+void lm_envelope_unsum(const struct lm_engine *e, const struct lm_job *job, int fd)
+{
+    struct lm_path *path = (struct lm_path *)(uintptr_t)job->path;
+    uint64_t sums = atomic_load_explicit(&path->sums, memory_order_relaxed);
+    if (sums == 0 || e->config.udp_checksum || lm_peer_copes(job) || !(sums & bit_of(path, fd)))
+        return;
+    if (set_sums(job, fd, false))
+        atomic_fetch_and(&path->sums, ~bit_of(path, fd));
+}
+
 bool lm_envelope_wait(int fd, uint64_t deadline)
 {
     struct pollfd ready = {.fd = fd, .events = POLLOUT};
@@ -74,6 +109,7 @@ static const struct msghdr *fill(const struct lm_engine *e, struct letter *lette
 {
     lm_envelope_fill(&letter->message, &letter->envelope, job, e->config.copy_dscp, 0);
     lm_header_put(e, job, packet - LM_DATA_HEADER);
+    lm_envelope_unsum(e, job, lm_job_socket(job));
     letter->io = (struct iovec){packet - LM_DATA_HEADER, length + LM_DATA_HEADER};
     letter->message.msg_iov = &letter->io;
     letter->message.msg_iovlen = 1;
@@ -247,6 +283,7 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
         if (outcome == SENT) {
             lm_path_proven(e, job->path);
             lm_detour_tell(e, job->path, job->remote);
+            lm_peer_check_on_sent(e, job);
             lm_stall_sent(e, job->path, job->now);
             lm_large_note(e, job, job->inner.length < room ? job->inner.length : room);
         }

@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "cable.h"
+
 #define PORT_FIRST 49152u /* the dynamic ports (RFC 6335): 49152 to 65535 */
 #define PORT_COUNT 16384u
 #define PORT_TRIES 64
@@ -110,6 +112,7 @@ static int open_path(struct lm_path *path, const struct lm_uplink_spec *spec, co
             close(path->sockets[i]);
         return error;
     }
+    path->is_whole = lm_cable_is_whole(path->sockets[0], spec->interface);
     return 0;
 }
 
@@ -172,6 +175,8 @@ static void keep(struct lm_path *path, const struct lm_path *kept)
     path->pool = kept->pool;
     path->data_port = kept->data_port;
     path->data_fd = kept->data_fd;
+    path->is_whole = kept->is_whole;
+    atomic_store(&path->sums, atomic_load(&kept->sums));
     memcpy(path->sockets, kept->sockets, sizeof path->sockets);
     atomic_store(&path->refuses_runs, atomic_load(&kept->refuses_runs));
 }

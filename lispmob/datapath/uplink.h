@@ -46,6 +46,8 @@ struct lm_path {
     uint8_t priority, weight;
     uint32_t mtu;
     atomic_bool refuses_runs; /* the device takes no UDP_SEGMENT */
+    atomic_uint_fast64_t sums; /* sockets of the pool, as bits, that make outer checksums since a run needed one */
+    bool is_whole;            /* nothing that is left open gets past the device (cable.h) */
     size_t pool;              /* sockets[0..pool) set DF, sockets[pool] does not */
     int sockets[LM_POOL_MAX + 1];
     enum lm_data_port data_port;

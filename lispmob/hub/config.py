@@ -6,8 +6,6 @@ Defaults are those of the structs below; conf/hub.conf shows each of them, and a
 from __future__ import annotations
 
 import logging
-import os
-import stat
 import typing
 from ipaddress import ip_network
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Annotated, Final, TypeAlias
 from lispmob.config.eid import Eid
 from lispmob.config.key import ALGORITHMS
 from lispmob.config.reader import Section, read_yaml
+from lispmob.config.secrecy import advice
 from lispmob.config.values import (
     Address,
     FieldError,
@@ -34,6 +33,7 @@ from lispmob.config.values import (
 from lispmob.hub.host_address import PRIVATE
 from lispmob.hub.map_resolver import RemoteMapServer
 from lispmob.hub.natt_config import LinkSection, RtrSection
+from lispmob.hub.public_address import is_private
 from lispmob.hub.site import MAX_PREFIXES, ProxyReply, Site
 from lispmob.hub.traversal import TraversalPolicy
 from lispmob.wire.address import EidPrefix
@@ -164,6 +164,8 @@ class HubFile(Section, frozen=True, kw_only=True):
 
     sites: tuple[SiteSection, ...]
     listen: tuple[Address, ...] = ()
+    public_address: tuple[Address, ...] = ()
+    """What the world knows this machine by, where a 1:1 NAT is before it: one address of a family."""
     map_servers: tuple[RemoteSection, ...] = ()
     proxy: ProxySection = ProxySection()
     rtrs: tuple[LinkSection, ...] = ()
@@ -172,10 +174,20 @@ class HubFile(Section, frozen=True, kw_only=True):
     state_file: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = Path(
         "/var/lib/lispmob/hub.sqlite"
     )
+    own_eids: tuple[Eid, ...] = ()
+    """Of this machine itself, which is reached by them through LISP, like a node."""
+    control_socket: FilePath = Path("/run/lisphub/lisphub.sock")
     log: LogSection = LogSection()
 
     def __post_init__(self) -> None:
-        owner: dict[EidPrefix, str] = {}
+        for index, address in enumerate(self.public_address):
+            place = f"public-address[{index}]"
+            if is_private(address):
+                raise FieldError(place, f"{address} is a private address itself; the one that others send to is needed")
+            if any(address.version == each.version for each in self.public_address[:index]):
+                raise FieldError(place, f"{address}: one address of each family is enough")
+        self._check_own_eids()
+        owner: dict[EidPrefix, str] = dict.fromkeys(self.own_eids, "own-eids")
         names: set[str] = set()
         for number, section in enumerate(self.sites):
             if section.name in names:
@@ -193,9 +205,18 @@ class HubFile(Section, frozen=True, kw_only=True):
                     "in its name (only the lispers-net dialect, alone in nat-dialects, needs none)",
                 )
 
+    def _check_own_eids(self) -> None:
+        for index, eid in enumerate(self.own_eids):
+            place = f"own-eids[{index}]"
+            if eid.instance_id or eid.mask_len != eid.network.max_prefixlen:
+                raise FieldError(place, f"{eid}: one address in Instance-ID 0 is needed, for the device of the proxy")
+            if not self.proxy.enabled and not self.rtr.enabled:
+                raise FieldError(place, f"{eid}: needs 'proxy: {{enabled: yes}}' or 'rtr: {{enabled: yes}}'")
+
     def to_sites(self) -> tuple[Site, ...]:
-        """The sites as the Map-Server wants them."""
-        return tuple(section.to_site() for section in self.sites)
+        """The sites as the Map-Server wants them; the one of this machine itself has no key that could register."""
+        sites = tuple(section.to_site() for section in self.sites)
+        return (*sites, Site("own-eids", self.own_eids, ())) if self.own_eids else sites
 
     def to_traversal(self) -> TraversalPolicy:
         """What the control plane does for nodes behind NATs."""
@@ -225,8 +246,8 @@ def load_hub(path: Path) -> HubFile:
     """Read hub.conf. Raises ConfigError, one line an error; warns about keys that are no secret."""
     hub = read_yaml(path, HubFile)
     keys = [key for section in hub.sites for key in (section.key, *(more.key for more in section.more_keys)) if key]
-    if keys and _is_world_readable(path):
-        log.warning("every user can read the keys in %s; run: chmod 640 %s, or use 'key-file'", path, path)
+    if keys and (problem := advice(path)) is not None:
+        log.warning("%s", problem)
     if any(secret.octets == EXAMPLE_KEY for section in hub.sites for secret, _ in section.secrets):
         log.warning("%s still has the key of the example; everybody knows it: choose another", path)
     for section in hub.sites:
@@ -241,10 +262,3 @@ def _check_key(key: Secret | None, key_file: Secret | None) -> None:
         raise ValueError("give the shared key: 'key' (the key itself) or 'key-file' (a file that holds it)")
     if key is not None and key_file is not None:
         raise FieldError("key-file", "'key' is given too; one of them")
-
-
-def _is_world_readable(path: Path) -> bool:
-    try:
-        return bool(os.stat(path).st_mode & stat.S_IROTH)
-    except OSError:
-        return False

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Final
 
+from lispmob.hub.askers import Askers
 from lispmob.hub.effect import Arrival, RegistrationChanged
+from lispmob.hub.host_address import is_sendable
 from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.nonces import NonceRow
 from lispmob.hub.registration import XtrRegistration
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
-from lispmob.wire.address import IpAddress
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import MessageType
 
 _SHORTEST: Final = 4
@@ -37,7 +39,8 @@ class ControlPlane:
     ) -> None:
         """`new_nonce` gives unpredictable numbers, which an RTR needs that asks Map-Servers elsewhere."""
         self.map_server = MapServer(sites)
-        self.map_resolver = MapResolver(self.map_server, remotes, families)
+        self.askers = Askers(new_nonce=new_nonce or count(1).__next__)
+        self.map_resolver = MapResolver(self.map_server, remotes, families, self.askers)
         self.traversal = Traversal(self.map_server, traversal, new_nonce=new_nonce or count(1).__next__)
         self._counters: Counter[str] = Counter()
         self._own: tuple[IpAddress, ...] = ()
@@ -48,20 +51,25 @@ class ControlPlane:
         self.traversal.on_addresses(own)
         self.map_resolver.on_relays(self._own if self.traversal.policy.is_rtr else ())
 
+    def on_own_eids(self, eids: Iterable[EidPrefix], now: float) -> list[PlaneEffect]:
+        """This machine has EIDs itself, at the addresses of the moment."""
+        return self._spread(self.map_server.on_own(eids, self._own), now)
+
     @property
     def counters(self) -> Counter[str]:
         """All counters together; names of refused input are those of the error catalogue."""
-        parts = (self.map_server, self.map_resolver, self.traversal)
+        parts = (self.map_server, self.map_resolver, self.traversal, self.askers)
         return sum((part.counters for part in parts), self._counters + Counter())
 
     def wake_at(self) -> float | None:
         """When on_timer is due; None for never."""
-        times = (self.map_server.wake_at(), self.traversal.wake_at())
+        times = (self.map_server.wake_at(), self.traversal.wake_at(), self.askers.wake_at())
         return min((at for at in times if at is not None), default=None)
 
     def on_timer(self, now: float) -> list[PlaneEffect]:
         """Time has passed."""
-        return [*self._spread(self.map_server.on_timer(now), now), *self.traversal.on_timer(now)]
+        effects = [*self._spread(self.map_server.on_timer(now), now), *self.traversal.on_timer(now)]
+        return [*effects, *self.askers.on_timer(now)]
 
     def restore(self, parts: Iterable[XtrRegistration], nonces: Iterable[NonceRow], now: float) -> list[PlaneEffect]:
         """Take back what was registered before a restart."""
@@ -77,20 +85,37 @@ class ControlPlane:
     ) -> list[PlaneEffect]:
         """The configuration was read again."""
         self.map_resolver.on_remotes(remotes)
+        before = {prefix: tuple(registration) for prefix, registration in self.map_server.registrations}
         effects = self.map_server.on_sites(sites, now)
         self.traversal.on_policy(traversal)
         self.on_addresses(self._own)
-        return self._spread(effects, now)
+        gone = {prefix: parts for prefix, parts in before.items() if prefix not in self.map_server.registrations}
+        return [*self._spread(effects, now), *(sent for prefix in gone for sent in self._revoke(prefix, gone[prefix]))]
+
+    def _revoke(self, prefix: EidPrefix, parts: Iterable[XtrRegistration]) -> list[PlaneEffect]:
+        """Tell the node of a site that is there no more: it asks, is refused, and knows. Peers hear of it anyway."""
+        told: list[PlaneEffect] = [*self.traversal.rtr.revoke(prefix)]
+        for part in parts:
+            if is_sendable(part.source, part.source) and any(part.source in one.ips for one in part.record.locators):
+                own = next((one for one in self._own if one.version == part.source.version), None)
+                told.append(self.askers.solicit(prefix, part.source, own))
+        return told
 
     def on_datagram(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         """A datagram came to the control port."""
         return self._spread(self._on_datagram(arrival, now), now)
 
     def _spread(self, effects: Iterable[PlaneEffect], now: float) -> list[PlaneEffect]:
-        """Tell the RTR next door what became of a registration, before anybody else hears of it."""
+        """Tell the RTR next door what became of a registration, before anybody else hears of it; at last, who asked."""
         told = list(effects)
         news = [effect for effect in told if isinstance(effect, RegistrationChanged)]
-        return [*(effect for one in news for effect in self.traversal.on_registration(one, now)), *told]
+        relays = [effect for one in news for effect in self.traversal.on_registration(one, now)]
+        untold = [one for one in news if not one.is_refresh and not one.is_told]
+        return [
+            *relays,
+            *told,
+            *(sent for one in untold for sent in self.askers.on_changed(one.prefix, one.record, now)),
+        ]
 
     def _on_datagram(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         raw = arrival.payload

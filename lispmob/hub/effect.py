@@ -28,12 +28,14 @@ class Arrival:
 class RegistrationChanged:
     """The mapping of a prefix is now `record`; None: nobody has it registered any more.
 
-    `is_refresh`: only its lifetime moved, so forwarding stays as it is and only the store cares.
+    `is_refresh`: only its lifetime moved, so forwarding stays as it is and only the store cares. `is_told`: its node
+    moved, and tells its peers itself; of one that began, went, or lost its memory they hear from the Map-Server.
     """
 
     prefix: EidPrefix
     record: MappingRecord | None
     is_refresh: bool = False
+    is_told: bool = False
 
 
 HubEffect: TypeAlias = SendControl | Event | RegistrationChanged

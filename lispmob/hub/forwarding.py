@@ -7,7 +7,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from lispmob.control.effect import (
     CONTROL_PORT,
@@ -35,12 +35,17 @@ from lispmob.errors import LispError
 from lispmob.hub.config import ProxySection
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
+from lispmob.hub.public_address import PublicAddresses
 from lispmob.hub.relay_sizes import RelaySizes
-from lispmob.hub.routes import Carrier, carriers, missing_forwarding, own_networks, set_routes
-from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger
+from lispmob.hub.routes import Carrier, add_addresses, carriers, missing_forwarding, own_networks, set_routes
+from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
+from lispmob.hub.way_doubts import AskWay
 from lispmob.wire.address import EidPrefix, IpAddress
 
 log = logging.getLogger(__name__)
+
+RelayEffect: TypeAlias = InstallRelay | RemoveRelay | SendFromRelayPort | Learned | DropPending | WayAlive
+"""What an RTR has for the datapath."""
 
 LOOK_AGAIN_S: Final = 15.0  # ours: a server's addresses hardly change, but some come up after us
 COUNT_S: Final = 0.5  # ours: how often an RTR looks at which of a node's ways carry packets, while it has several
@@ -64,13 +69,16 @@ class Forwarding:
         on_stranger: Callable[[Stranger], None] = lambda _: None,
         on_miss: Callable[[Miss], None] = lambda _: None,
         on_data_control: Callable[[InData], None] = lambda _: None,
-        watches: Callable[[], bool] = lambda: False,
-        on_traffic: Callable[[Sequence[EidPrefix], Sequence[IpAddress]], None] = lambda _used, _heard: None,
+        public: PublicAddresses | None = None,
+        own_eids: Iterable[EidPrefix] = (),
+        on_doubt: Callable[[AskWay], None] = lambda _: None,
     ) -> None:
         """`socket_for` gives the descriptor of the control socket that sends from an address of ours, `send` sends.
 
-        While `watches` says so, `on_traffic` is told now and then what was sent to, and where packets came from.
+        `on_doubt` is told of ways of nodes that nothing comes back from.
         """
+        self._public = public or PublicAddresses()
+        self._own_eids = tuple(own_eids)
         self._section = section
         self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere, denied=section.denied_networks, allowed=section.allow)
         self._is_rtr = is_rtr
@@ -79,11 +87,10 @@ class Forwarding:
         self._on_stranger = on_stranger
         self._on_miss = on_miss
         self._on_data_control = on_data_control
+        self._on_doubt = on_doubt
         self._send = send
         self._sizes = RelaySizes(self._policy.served, new_nonce=lambda: secrets.randbits(64))
         self._sizes_timer: asyncio.TimerHandle | None = None
-        self._watches = watches
-        self._on_traffic = on_traffic
         self._engine: Engine | None = None
         self._carriers: tuple[Carrier, ...] = ()
         self._watch: asyncio.Task[None] | None = None
@@ -101,6 +108,7 @@ class Forwarding:
         self._is_reading = True
         self._perform(self._policy.on_start())
         await self._look()
+        await add_addresses(engine.ifindex, (eid.address for eid in self._own_eids))
         await set_routes(engine.ifindex, self._policy.routes)
         engine.start()
         self._watch = asyncio.create_task(self._look_again())
@@ -129,13 +137,17 @@ class Forwarding:
         """A node registered, moved or left: the next packet already goes the new way."""
         self._perform(self._policy.on_registration(change))
 
-    def on_relay(self, effect: InstallRelay | RemoveRelay | SendFromRelayPort | Learned | DropPending) -> None:
+    def on_relay(self, effect: RelayEffect) -> None:
         """The RTR knows more, or less, about where a node behind a NAT is; or has something to tell it."""
         if isinstance(effect, SendFromRelayPort):
             if self._engine is not None:
-                self._engine.send_control(effect.payload, effect.destination, effect.port, effect.source)
+                sent = self._public.to_send_in_data(effect)
+                self._engine.send_control(sent.payload, sent.destination, sent.port, sent.source)
         elif isinstance(effect, InstallRelay):
             self._perform(self._policy.on_relay(effect.prefix, effect.bindings))
+        elif isinstance(effect, WayAlive):
+            now = asyncio.get_running_loop().time()
+            self._perform(self._policy.on_alive(effect.prefix, effect.address, effect.port, now))
         elif isinstance(effect, Learned):
             self._perform(self._policy.on_learned(effect.prefix, effect.record))
         elif isinstance(effect, DropPending):
@@ -144,16 +156,18 @@ class Forwarding:
         else:
             self._perform(self._policy.on_relay(effect.prefix, ()))
 
-    def watch_traffic(self) -> None:
-        """Begin to look at what the nodes' ways carry, if that is wanted and not done yet."""
-        if self._counting is None and self._engine is not None and self._watches():
+    def _watch_traffic(self) -> None:
+        """Look at what the nodes' ways carry, while there are some with more than one."""
+        if self._is_rtr and self._counting is None and self._engine is not None and self._policy.watches:
             self._counting = asyncio.get_running_loop().call_later(COUNT_S, self._count)
 
     def _count(self) -> None:
         self._counting = None
         if self._engine is not None:
-            self._on_traffic(self._engine.used(), list({source for _, source in self._engine.heard()}))
-        self.watch_traffic()
+            heard = {source for _, source in self._engine.heard()}
+            now = asyncio.get_running_loop().time()
+            self._perform(self._policy.on_traffic(self._engine.used(), heard, now))
+            self._watch_traffic()
 
     async def on_routes(self, eids: Iterable[EidPrefix]) -> None:
         """The configuration names other prefixes."""
@@ -202,16 +216,19 @@ class Forwarding:
             if isinstance(effect, InstallMapping):
                 locators = tuple(self._locator(self._engine, locator) for locator in effect.locators)
                 self._engine.install(ForwardingEntry(effect.prefix, Disposition[effect.disposition], locators))
+            elif isinstance(effect, AskWay):
+                self._on_doubt(effect)
             else:
                 self._engine.remove(effect.prefix)
+        self._watch_traffic()
 
     def _locator(self, engine: Engine, locator: UsableLocator) -> ForwardingLocator:
         plain = ForwardingLocator(locator.address, locator.priority, locator.weight, locator.port)
         if locator.source is None:
             return plain
-        is_control = locator.source_port == CONTROL_PORT
-        found = self._socket_for(locator.source) if is_control else engine.data_socket(locator.source.version)
-        return replace(plain, source=locator.source, socket=found) if found is not None and found >= 0 else plain
+        source, is_control = self._public.own(locator.source), locator.source_port == CONTROL_PORT
+        found = self._socket_for(source) if is_control else engine.data_socket(source.version)
+        return replace(plain, source=source, socket=found) if found is not None and found >= 0 else plain
 
     def _drain(self) -> None:
         """What misses the table is known elsewhere to an RTR at most; for a proxy the packets that wait are dropped."""
@@ -228,19 +245,19 @@ class Forwarding:
                 continue
             elif isinstance(punt, ControlPacket) and self._is_rtr:
                 where = punt.outer_source, punt.outer_source_port, punt.outer_destination
-                self._on_data_control(InData(punt.payload, *where, punt.source, punt.source_port))
+                packet = InData(punt.payload, *where, punt.source, punt.source_port)
+                self._on_data_control(self._public.arrived_in_data(packet))
             elif isinstance(punt, SeenStranger):
-                self._on_stranger(
-                    Stranger(
-                        punt.source,
-                        punt.instance_id,
-                        punt.outer_source,
-                        punt.outer_source_port,
-                        punt.outer_destination,
-                        is_registered=punt.is_registered,
-                        inner_destination=punt.destination,
-                    )
+                seen = Stranger(
+                    punt.source,
+                    punt.instance_id,
+                    punt.outer_source,
+                    punt.outer_source_port,
+                    punt.outer_destination,
+                    is_registered=punt.is_registered,
+                    inner_destination=punt.destination,
                 )
+                self._on_stranger(self._public.arrived_strange(seen))
 
     async def _look(self) -> None:
         if self._section.denies_own:
@@ -266,9 +283,10 @@ class Forwarding:
         self._carriers = () if refused else found
         links = {address: carrier.mtu_bytes for carrier in found for address in carrier.addresses}
         self._measure(self._sizes.on_links(links))
-        self._engine.set_guard(own)
         self._on_addresses(own)
-        self._perform(self._policy.on_addresses(own))
+        known = dict.fromkeys([*own, *map(self._public.known, own)])
+        self._engine.set_guard(known)
+        self._perform(self._policy.on_addresses(known))
         log.info("proxy carries over interfaces=%s", ",".join(carrier.interface for carrier in found) or "none")
 
     async def _look_again(self) -> None:

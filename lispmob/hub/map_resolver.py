@@ -16,6 +16,7 @@ from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.errors import MalformedMessage
 from lispmob.hub.answering import AskEtr, answer
 from lispmob.hub.asker_limits import AskerLimits, Network, OctetBudget, Rate, network_of
+from lispmob.hub.askers import Askers
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.host_address import is_sendable
 from lispmob.hub.map_server import MapServer
@@ -27,7 +28,7 @@ from lispmob.wire.header import MessageType
 from lispmob.wire.lcaf_contents import ip_addresses
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
-from lispmob.wire.named_locator import is_private, partial
+from lispmob.wire.named_locator import is_private, is_rtr, partial
 from lispmob.wire.record import Locator, MappingRecord
 
 # Ours. RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR; an ITR that starts asks for many EIDs at once.
@@ -61,9 +62,14 @@ class MapResolver:
     """Answers ITRs. `families` are those of the addresses that we can send from (4, 6)."""
 
     def __init__(
-        self, map_server: MapServer, remotes: Iterable[RemoteMapServer] = (), families: Iterable[int] = (4, 6)
+        self,
+        map_server: MapServer,
+        remotes: Iterable[RemoteMapServer] = (),
+        families: Iterable[int] = (4, 6),
+        askers: Askers | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self._answered = askers
         self._map_server = map_server
         self._families = frozenset(families)
         self._askers = AskerLimits(REQUESTS_EACH, REQUESTS_STRANGERS, REQUESTS_REGISTERED)
@@ -121,12 +127,19 @@ class MapResolver:
             elif (remote := self._remote_for(asked)) is not None:
                 effects += self._onwards(self._pass_on(ecm, request, record, arrival, remote), arrival, now)
             elif isinstance(found := answer(self._map_server.sites, self._map_server.registrations, asked), AskEtr):
+                if _is_behind(found.record, arrival.source):
+                    self.counters["rx_rtr_asks"] += 1
+                    continue
                 effects += self._onwards(self._ask_etr(ecm, request, record, arrival, found.record), arrival, now)
+                self._remember(request, (found.record,), arrival, now)
+            elif any(_is_behind(one, arrival.source) for one in found.records):
+                self.counters["rx_rtr_asks"] += 1
             else:
                 said.update((one.eid_prefix, _shown_to(one, arrival.source)) for one in found.records)
         if said:
             records = tuple(self._bridged(one, request, arrival) for one in said.values())
             effects += self._reply(request, records, ecm.source_port, arrival, now)
+            self._remember(request, records, arrival, now)
         return effects
 
     def _bridged(self, record: MappingRecord, request: MapRequest, arrival: Arrival) -> MappingRecord:
@@ -210,6 +223,12 @@ class MapResolver:
         self.counters["tx_map_reply"] += 1
         return [SendControl(payload, itr, port, source=_if_same_family(arrival.destination, itr))]
 
+    def _remember(self, request: MapRequest, records: Iterable[MappingRecord], arrival: Arrival, now: float) -> None:
+        """The ITR that is answered hears when the answer is no longer true."""
+        itr = self._itr_rloc(request, arrival)
+        if self._answered is not None and itr is not None:
+            self._answered.on_answered(records, itr, arrival.destination, now)
+
     def _itr_rloc(self, request: MapRequest, arrival: Arrival) -> IpAddress | None:
         """Where the answer goes: an ITR-RLOC that we can reach and that the sender may speak for.
 
@@ -245,6 +264,15 @@ def _is_behind_nat(request: MapRequest, arrival: Arrival) -> bool:
 def _if_same_family(source: IpAddress, destination: IpAddress) -> IpAddress | None:
     """The address we were asked at, so that NATs and firewalls know the answer; the kernel's choice across families."""
     return source if source.version == destination.version else None
+
+
+def _is_behind(record: MappingRecord, asker: IpAddress) -> bool:
+    """True for a mapping that was registered through the asker, an RTR (E19): it knows the places behind it, R=0 here.
+
+    Open Overlay Router's RTR asks when the node sends an SMR, and overwrites with the answer what it knows of the NAT.
+    """
+    ways = [one for one in record.locators if one.is_reachable and not is_rtr(one)]
+    return any(asker in one.ips for one in ways) and any(not one.is_reachable for one in record.locators)
 
 
 def _shown_to(record: MappingRecord, asker: IpAddress) -> MappingRecord:

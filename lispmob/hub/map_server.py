@@ -13,6 +13,7 @@ from typing import Final
 from lispmob.control.effect import Event, SendControl
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import AuthenticationFailed, MalformedMessage
+from lispmob.hub.claims import Claims
 from lispmob.hub.deadlines import Deadlines
 from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
 from lispmob.hub.nonces import NonceChanges, NonceRow, Nonces, TooManyXtrs, old_owner, owner_of
@@ -27,8 +28,9 @@ from lispmob.wire.eid import take_eid, to_prefix
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.reader import Reader
-from lispmob.wire.record import MappingRecord
+from lispmob.wire.record import Locator, MappingRecord
 
+OWN_TTL_MIN: Final = 10  # ours: of a mapping of this machine's own EIDs
 FIXED_OCTETS: Final = 16  # RFC 9301, 5.6: a Map-Register up to the length of its authentication data
 REGISTER_LIMIT: Final = 16384  # ours: octets; 32 records of a dozen locators take half of that
 _LCAF_OCTETS: Final = 8  # AFI, reserved, flags, type, reserved, length (RFC 8060, 3)
@@ -51,6 +53,7 @@ class MapServer:
         self._usage = SiteUsage()
         self._addresses: PlaceIndex[EidPrefix, IpAddress] = PlaceIndex()
         self._nonces = Nonces()
+        self._claims = Claims()
         self._complaints: KeyedBuckets[IpAddress] = KeyedBuckets(COMPLAINT_INTERVAL_S, limit=256)
         self._complaints_in_all = TokenBucket(1 / COMPLAINTS_S, COMPLAINT_BURST)
         self._proved_complaints: KeyedBuckets[tuple[str, str]] = KeyedBuckets(COMPLAINT_INTERVAL_S)
@@ -83,6 +86,27 @@ class MapServer:
                 effects += self._report(registration, registration.clear(), "withdrawn")
             self._keep(registration)
         self._nonces.on_keys((key for site in self.sites for key in site.keys), now)
+        return effects
+
+    def on_own(self, eids: Iterable[EidPrefix], addresses: Iterable[IpAddress]) -> list[HubEffect]:
+        """This machine has EIDs itself, and these addresses: nobody has to prove that, and it does not run out."""
+        locators = tuple(Locator(address) for address in addresses)
+        effects: list[HubEffect] = []
+        for eid in eids if locators else ():
+            registration = self._registration(eid)
+            record = MappingRecord.of(eid, locators, ttl_min=OWN_TTL_MIN)
+            part = XtrRegistration(
+                xtr=b"",
+                record=record,
+                expires_at=float("inf"),
+                registered_at=0.0,
+                nonce=0,
+                source=locators[0].ips[0],
+                proxy_map_reply=True,
+                wants_merge=False,
+            )
+            if registration.put(part):
+                effects += self._report(registration, True, "registered")
         return effects
 
     def restore(self, parts: Iterable[XtrRegistration], nonces: Iterable[NonceRow], now: float) -> list[HubEffect]:
@@ -132,10 +156,19 @@ class MapServer:
             return self._refuse_proved(error, site, arrival, now)
         self.counters["rx_map_register"] += 1
         effects: list[HubEffect] = []
+        records: list[MappingRecord] = []
         for registration, part in parts:
+            record = part.record
+            if (holder := self._claims.holder(registration, part, now)) is not None:
+                self.counters["rx_duplicate"] += 1
+                effects += self._claims.refuse(part, holder, now)
+                records.append(self._claims.denied(record, holder) if record.ttl_min else record)
+                continue
             effects += self._take_in(registration, part, register)
+            records.append(self._merged(record) if register.wants_merge else record)
+            records[-1] = self._claims.with_rival(records[-1], part, now)
         if register.want_map_notify:
-            effects.insert(0, self._notify(register, arrival, key))
+            effects.insert(0, self._notify(register, tuple(records), arrival, key))
         return effects
 
     def _site_of(self, raw: bytes) -> Site:
@@ -204,18 +237,18 @@ class MapServer:
             has_changed = registration.withdraw(part.xtr, wants_merge=register.wants_merge)
             self._keep(registration)
             return self._report(registration, has_changed, "withdrawn") if was else []
-        has_changed = registration.put(part)
+        goes_on = was is not None and registration.goes_on_with(part)
+        has_changed = registration.put(part) or not goes_on
         self.registrations.insert(registration.prefix, registration)
         self._keep(registration)
-        return self._report(registration, has_changed, "moved" if was else "registered")
+        return self._report(registration, has_changed, "moved" if goes_on else "registered", is_told=goes_on)
 
-    def _notify(self, register: MapRegister, arrival: Arrival, key: Key) -> SendControl:
+    def _notify(
+        self, register: MapRegister, records: tuple[MappingRecord, ...], arrival: Arrival, key: Key
+    ) -> SendControl:
         """The acknowledgement: same nonce, same key, algorithm and digest length as the Map-Register."""
         key = replace(key, key_id=register.key_id, is_truncated=False)
         key = replace(key, is_truncated=len(register.authentication) < key.mac_octets)
-        records = register.records
-        if register.wants_merge:
-            records = tuple(self._merged(record) for record in records)
         notify = MapNotify(nonce=register.nonce, records=records, xtr_id=register.xtr_id, site_id=register.site_id)
         self.counters["tx_map_notify"] += 1
         return SendControl(sign(notify, key), arrival.source, arrival.source_port, source=arrival.destination)
@@ -226,7 +259,9 @@ class MapServer:
             return record
         return replace(record, locators=registration.record.locators)
 
-    def _report(self, registration: Registration, has_changed: bool, kind: str) -> list[HubEffect]:
+    def _report(
+        self, registration: Registration, has_changed: bool, kind: str, *, is_told: bool = False
+    ) -> list[HubEffect]:
         """Say what became of a prefix: another mapping, none any more, or the same one for longer."""
         record, prefix = registration.record, registration.prefix
         if registration.is_empty:
@@ -240,7 +275,8 @@ class MapServer:
         rlocs = [str(locator.address) for locator in record.locators] if record else []
         found = self.sites.of(prefix)
         site = found[1].name if found else None
-        return [RegistrationChanged(prefix, record), Event(kind, {"eid": str(prefix), "site": site, "rlocs": rlocs})]
+        changed = RegistrationChanged(prefix, record, is_told=is_told)
+        return [changed, Event(kind, {"eid": str(prefix), "site": site, "rlocs": rlocs})]
 
     def _registration(self, prefix: EidPrefix) -> Registration:
         registration = self.registrations.get(prefix)

@@ -29,7 +29,7 @@ class Persistence:
         self._nonces = NO_CHANGES
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._is_failing = False
+        self.problem: str | None = None  # why the store does not hold them, in a sentence
 
     def on_changed(self, prefix: EidPrefix) -> None:
         """The registration of a prefix is not what is in the store any more."""
@@ -44,6 +44,10 @@ class Persistence:
     def _wake(self) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write_soon())
+
+    async def flush(self) -> None:
+        """Write what is waiting, so that what is shown survives."""
+        await self._write()
 
     async def stop(self) -> None:
         """Write what is left and close."""
@@ -68,15 +72,15 @@ class Persistence:
             try:
                 await asyncio.to_thread(self._store.save, batch, nonces)
             except LispError as error:
-                if not self._is_failing:
+                if self.problem is None:
                     log.warning("registrations are not saved: %s", error)
-                self._is_failing = True
+                self.problem = f"registrations are not saved: {error}"
                 self._dirty |= dirty
                 self._nonces = nonces
             else:
-                if self._is_failing:
+                if self.problem is not None:
                     log.info("registrations are saved again")
-                self._is_failing = False
+                self.problem = None
 
     def _parts(self, prefix: EidPrefix) -> Iterable[XtrRegistration]:
         registration = self._map_server.registrations.get(prefix)

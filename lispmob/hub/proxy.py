@@ -18,11 +18,12 @@ from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.host_address import is_host, is_private
 from lispmob.hub.nat_binding import Binding
 from lispmob.hub.registration import is_usable
+from lispmob.hub.way_doubts import AskWay, WayDoubts
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.named_locator import has_port, is_named, partial, place_of
 from lispmob.wire.record import Locator, MappingRecord
 
-ProxyEffect: TypeAlias = InstallMapping | RemoveMapping
+ProxyEffect: TypeAlias = InstallMapping | RemoveMapping | AskWay
 
 
 class Proxy:
@@ -51,6 +52,8 @@ class Proxy:
         self._families: frozenset[int] = frozenset()
         self._learned: dict[EidPrefix, MappingRecord] = {}
         self._relays: dict[EidPrefix, tuple[Binding, ...]] = {}
+        self._doubts = WayDoubts()
+        self._with_choice: set[EidPrefix] = set()
         self._served: dict[tuple[IpAddress, int], EidPrefix] = {}
         for eid in eids:
             self._routed.insert(eid, True)
@@ -114,6 +117,21 @@ class Proxy:
             self._learned[prefix] = record
         return self._settle(prefix)
 
+    @property
+    def watches(self) -> bool:
+        """True while there is a node that has more than one way in: `on_traffic` wants to know what they carry."""
+        return bool(self._with_choice)
+
+    def on_traffic(self, used: Iterable[EidPrefix], heard: Iterable[IpAddress], now: float) -> list[ProxyEffect]:
+        """Packets left for these prefixes, and came from these places, since the last call."""
+        entries = [entry for prefix in used if (entry := self._installed.get(prefix)) is not None]
+        asks = self._doubts.on_traffic(entries, frozenset(heard), now)
+        return [*asks, *(effect for prefix in self._doubts.judge(now) for effect in self._settle(prefix))]
+
+    def on_alive(self, prefix: EidPrefix, address: IpAddress, port: int, now: float) -> list[ProxyEffect]:
+        """Somebody answered from there, for this prefix."""
+        return self._settle(prefix) if self._doubts.on_alive(prefix, address, port, now) else []
+
     def on_registration(self, change: RegistrationChanged) -> list[ProxyEffect]:
         """A node registered, moved or left."""
         if change.record is None:
@@ -125,6 +143,10 @@ class Proxy:
     def _settle(self, prefix: EidPrefix) -> list[ProxyEffect]:
         """What makes the entry of one prefix what it has to be; nothing when it is already."""
         wanted = self._entry(prefix)
+        self._doubts.forget(prefix, wanted.locators if wanted is not None else ())
+        wanted = self._doubts.demoted(wanted) if wanted is not None else None
+        has_choice = wanted is not None and len(wanted.locators) > 1
+        (self._with_choice.add if has_choice else self._with_choice.discard)(prefix)
         if wanted == self._installed.get(prefix):
             return []
         if wanted is None:

@@ -15,6 +15,7 @@ from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Locator, MappingRecor
 
 LIFETIME_S: Final = 180.0  # RFC 9301, 8.2: three minutes without a Map-Register
 MAX_LIFETIME_S: Final = 86400.0  # ours: what a Record TTL in a T=1 Map-Register may ask for
+RESTART_STEP: Final = 1 << 32  # ours: nonces of lispd begin at the clock, in nanoseconds, and fall behind it from there
 MAX_XTRS: Final = 16  # ours: xTRs whose locators are merged for one prefix
 
 
@@ -34,6 +35,8 @@ class XtrRegistration:
     site_id: bytes | None = None
     octets: int = 0
     """How long the record is, as it came."""
+    interval_s: float = 0.0
+    """Between its last two Map-Registers; 0: there was one."""
 
     @classmethod
     def of(cls, register: MapRegister, record: MappingRecord, source: IpAddress, now: float) -> XtrRegistration:
@@ -110,11 +113,23 @@ class Registration:
         """False when one more xTR would be one too many to merge."""
         return not part.wants_merge or part.xtr in self._xtrs or len(self._xtrs) < MAX_XTRS
 
+    def goes_on_with(self, part: XtrRegistration) -> bool:
+        """False for a node that shows that it has forgotten what it knew, as by another count of nonces.
+
+        Who sends no xTR-ID, or does not count, cannot show it.
+        """
+        former = self._xtrs.get(part.xtr)
+        if not part.xtr_id or not any(part.xtr_id):
+            return True
+        return former is not None and 0 <= part.nonce - former.nonce < RESTART_STEP
+
     def put(self, part: XtrRegistration) -> bool:
         """Take in what an xTR says; True when the mapping is another one now.
 
         Without the merge bit it speaks for the whole prefix, and what others said before is gone.
         """
+        if (former := self._xtrs.get(part.xtr)) is not None:
+            part = replace(part, interval_s=part.registered_at - former.registered_at)
         if part.wants_merge:
             kept = {xtr: one for xtr, one in self._xtrs.items() if one.wants_merge and xtr != part.xtr}
             self._xtrs = {**kept, part.xtr: part}

@@ -24,6 +24,7 @@ ROUTE_PROTOCOL: Final = 76  # ours, "L": `ip route show proto 76` lists what lis
 _FAMILIES: Final = {4: 2, 6: 10}  # AF_INET, AF_INET6
 _SCOPE_UNIVERSE: Final = 0
 _UNUSABLE_FLAGS: Final = 0x40 | 0x20 | 0x08  # tentative, deprecated, duplicate (IFA_F_*)
+_IFA_F_NODAD: Final = 0x02
 _IFF_UP: Final = 1
 _FORWARDING: Final = {
     4: ("net.ipv4.ip_forward", Path("/proc/sys/net/ipv4/ip_forward")),
@@ -59,9 +60,22 @@ async def set_routes(index: int, eids: Iterable[EidPrefix]) -> None:
                 for text in of_family - present:
                     await netlink.route("replace", dst=text, oif=index, family=family, proto=ROUTE_PROTOCOL)
     except NetlinkError as error:
-        why = os.strerror(error.code) if error.code else str(error)
-        needs = ": needs CAP_NET_ADMIN" if error.code in (errno.EPERM, errno.EACCES) else ""
-        raise KernelRefused(f"routes for the proxy refused ({why}){needs}") from None
+        raise _refused("routes for the proxy", error) from None
+
+
+async def add_addresses(index: int, addresses: Iterable[IpAddress]) -> None:
+    """Give the device with this ifindex these addresses, each for itself. Raises KernelRefused."""
+    try:
+        async with AsyncIPRoute() as opened:
+            netlink: Any = opened
+            for address in addresses:
+                fields = {"flags": _IFA_F_NODAD} if address.version == 6 else {}
+                length, family = address.max_prefixlen, _FAMILIES[address.version]
+                await netlink.addr(
+                    "replace", index=index, address=str(address), prefixlen=length, family=family, **fields
+                )
+    except NetlinkError as error:
+        raise _refused("the EIDs of this machine", error) from None
 
 
 async def carriers(names: Iterable[str], own_device: str) -> tuple[Carrier, ...]:
@@ -117,6 +131,12 @@ def missing_forwarding(families: Iterable[int]) -> list[str]:
         if not is_on:
             missing.append(name)
     return missing
+
+
+def _refused(what: str, error: NetlinkError) -> KernelRefused:
+    why = os.strerror(error.code) if error.code else str(error)
+    needs = ": needs CAP_NET_ADMIN" if error.code in (errno.EPERM, errno.EACCES) else ""
+    return KernelRefused(f"{what} refused ({why}){needs}")
 
 
 def _name(link: Any) -> str:

@@ -11,12 +11,13 @@ Data is the datapath's business: it gets the verified bindings, and reports pack
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import count
 from typing import Final, TypeAlias
 
-from lispmob.control.effect import Event, SendControl
+from lispmob.control.effect import Event, SendControl, UsableLocator
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import AuthenticationFailed, MalformedMessage
@@ -26,8 +27,7 @@ from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.host_address import is_sendable
 from lispmob.hub.nat_binding import Binding, NatEntry
 from lispmob.hub.place_index import PlaceIndex
-from lispmob.hub.registration import is_usable
-from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, RtrEffect, SendFromRelayPort, Stranger
+from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, RtrEffect, SendFromRelayPort, Stranger, WayAlive
 from lispmob.hub.rtr_moves import Move, Moved, Moves, digest_of, place_of
 from lispmob.hub.rtr_pending import Pending, PendingRegisters, register_key
 from lispmob.values import dataclass
@@ -41,8 +41,9 @@ from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
-from lispmob.wire.record import Locator, MappingRecord
+from lispmob.wire.record import Action, Locator, MappingRecord
 
+WAYS_ASKED_LIMIT: Final = 1024  # ours: probes of open locators that may still be answered
 MESSAGE_LIMIT: Final = 4096  # ours: octets of a relayed register, which nobody has proved when it comes
 KNOWN_REGISTERS_S: Final = 10  # ours: a place that is confirmed, with its own xTR-ID
 STRANGERS_REGISTERS_S: Final = 2000  # ours, in all: each costs the Map-Server elsewhere a MAC
@@ -73,10 +74,16 @@ class MapServerLink:
 class Rtr:
     """One RTR. `own` are the addresses that nodes know it by."""
 
-    def __init__(self, map_servers: Iterable[MapServerLink] = (), own: Iterable[IpAddress] = ()) -> None:
+    def __init__(
+        self,
+        map_servers: Iterable[MapServerLink] = (),
+        own: Iterable[IpAddress] = (),
+        *,
+        new_nonce: Callable[[], int] | None = None,
+    ) -> None:
+        """`new_nonce` gives the nonces of probes, which nobody may guess."""
         self.counters: Counter[str] = Counter()
         self.entries: PrefixTable[NatEntry] = PrefixTable()
-        self._with_choice: set[EidPrefix] = set()
         self._expiry: Deadlines[EidPrefix] = Deadlines()
         self._places: PlaceIndex[EidPrefix, tuple[bytes, IpAddress, int]] = PlaceIndex()
         self._addresses: PlaceIndex[EidPrefix, IpAddress] = PlaceIndex()
@@ -89,6 +96,8 @@ class Rtr:
         self._pokes_known = TokenBucket(1 / POKES_KNOWN_S, POKES_KNOWN_S)
         self._probes = AskerLimits(PROBES_EACH, PROBES_STRANGERS, PROBES_REGISTERED)
         self._nonces = 0
+        self._new_nonce = new_nonce or count(1).__next__
+        self._ways_asked: OrderedDict[int, tuple[EidPrefix, UsableLocator]] = OrderedDict()
         self._own = frozenset(own)
         self._register_here: RegisterHere | None = None
         self.on_map_servers(map_servers)
@@ -119,6 +128,14 @@ class Rtr:
         entry.bindings.clear()
         return self._settle(entry)
 
+    def revoke(self, prefix: EidPrefix) -> list[RtrEffect]:
+        """Nobody may register this prefix any more: its node is told to ask, and nothing is passed on to it."""
+        entry = self.entries.get(prefix)
+        bindings = tuple(entry.bindings.values()) if entry is not None else ()
+        eid = EidPrefix.host(prefix.address, prefix.instance_id)
+        pokes = [SendControl(self._poke(b.rtr, b.address, eid), b.address, b.port, source=b.rtr) for b in bindings]
+        return [*pokes, *self.forget(prefix)]
+
     def on_timer(self, now: float) -> list[RtrEffect]:
         """Forget what ran out, and ask new places that have not answered."""
         effects: list[RtrEffect] = []
@@ -129,37 +146,35 @@ class Rtr:
                 self._keep(entry)
         return [*effects, *self._ask_new_places(now)]
 
-    @property
-    def watches(self) -> bool:
-        """True while there is a node that has more than one way in: `on_traffic` wants to know what they carry."""
-        return bool(self._with_choice)
+    def ask(self, prefix: EidPrefix, locator: UsableLocator) -> list[RtrEffect]:
+        """Is the node at this locator? One behind a NAT is asked, by all its bindings, to register again; else a probe.
 
-    def on_traffic(self, used: Iterable[EidPrefix], heard: Iterable[IpAddress], now: float) -> list[RtrEffect]:
-        """Packets left for these prefixes, and came from these places, since the last call.
-
-        A binding that packets leave by and none come from is doubted: the node is asked, by all its bindings, to
-        register again. One that it does not register by is dead, and its siblings have what it had.
+        By all of them, for the one in question may be dead, and the node then finds out as well.
         """
-        effects: list[RtrEffect] = []
-        places = frozenset(heard)
-        watched = [entry for prefix in self._with_choice if (entry := self.entries.get(prefix)) is not None]
-        for entry in watched:
-            entry.on_heard(places)
-        for prefix in used:
-            if prefix in self._with_choice and (known := self.entries.get(prefix)) is not None:
-                effects += self._doubt(known, places, now)
-        judged = [entry for entry in watched if entry.judge(now)]
-        return [*effects, *(effect for entry in judged for effect in self._settle(entry))]
+        if locator.source is not None:
+            entry, eid = self.entries.get(prefix), EidPrefix.host(prefix.address, prefix.instance_id)
+            return [
+                SendControl(self._poke(one.rtr, one.rloc, eid), one.address, one.port, source=one.rtr)
+                for one in (entry.usable() if entry is not None else ())
+            ]
+        own = next((one for one in self._own if one.version == locator.address.version), None)
+        if own is None:
+            return [WayAlive(prefix, locator.address, locator.port)]  # nobody can ask, so nobody can say that it is not
+        nonce = self._new_nonce()
+        self._ways_asked[nonce] = prefix, locator
+        while len(self._ways_asked) > WAYS_ASKED_LIMIT:
+            self._ways_asked.popitem(last=False)
+        request = MapRequest(nonce, None, (own,), (EidRecord.of(prefix),), is_probe=True)
+        self.counters["tx_way_probe"] += 1
+        return [SendControl(request.encode(), locator.address, source=own)]
 
-    def _doubt(self, entry: NatEntry, places: frozenset[IpAddress], now: float) -> list[RtrEffect]:
-        """Packets left for this node: ask it where it is when nothing comes back."""
-        if not entry.on_used(places, now):
-            return []
-        eid = EidPrefix.host(entry.prefix.address, entry.prefix.instance_id)
-        return [
-            SendControl(self._poke(one.rtr, one.rloc, eid), one.address, one.port, source=one.rtr)
-            for one in entry.usable()
-        ]
+    def on_map_reply(self, reply: MapReply) -> list[RtrEffect] | None:
+        """A Map-Reply came; None when it answers no probe of ours."""
+        asked = self._ways_asked.pop(reply.nonce, None) if reply.is_probe else None
+        if asked is None:
+            return None
+        prefix, locator = asked
+        return [WayAlive(prefix, locator.address, locator.port)]
 
     def on_encapsulated_control(self, arrival: Arrival, ecm: EncapsulatedControl, now: float) -> list[RtrPlaneEffect]:
         """An ECM with R came: a node's register, or a Map-Server's answer to one."""
@@ -289,7 +304,8 @@ class Rtr:
             source_port=CONTROL_PORT,
             expires_at=now + lifetime_s,
         )
-        confirmed = frozenset(record.eid_prefix for record in MapNotify.decode(notify).records)
+        notified = MapNotify.decode(notify).records
+        confirmed = {record.eid_prefix for record in notified if record.action != Action.DROP_POLICY_DENIED}
         digest = digest_of(pending.message)
         effects: list[RtrEffect] = []
         for record in register.records:
@@ -320,13 +336,12 @@ class Rtr:
         if entry is None or entry.xtr_id != xtr_id:
             entry = NatEntry(prefix, xtr_id, {})
             self.entries.insert(prefix, entry)
-        before = _places(entry)
+        before, place = _places(entry), place_of(binding)
         binding, moving = self._place_for(entry, binding, moved, now)
-        entry.take(binding, listed, now)
-        reachable = [locator for locator in record.locators if is_usable(locator)]
-        entry.has_open_locators = any(self._own.isdisjoint(locator.ips) for locator in reachable)
+        entry.take(binding, listed)
         self._keep(entry)
-        return [*(self._settle(entry) if is_new or _places(entry) != before else ()), *moving]
+        alive = [WayAlive(prefix, *place)] if place_of(binding) == place else []
+        return [*(self._settle(entry) if is_new or _places(entry) != before else ()), *moving, *alive]
 
     def _place_for(
         self, entry: NatEntry, binding: Binding, moved: Moved, now: float
@@ -395,10 +410,6 @@ class Rtr:
 
     def _keep(self, entry: NatEntry) -> None:
         """The entry is another one now: where its node is, and when that runs out."""
-        if entry.has_choice:
-            self._with_choice.add(entry.prefix)
-        else:
-            self._with_choice.discard(entry.prefix)
         places = [place_of(one) for one in entry.bindings.values()]
         self._places.set(entry.prefix, ((entry.xtr_id, *place) for place in places))
         self._addresses.set(entry.prefix, (address for address, _ in places))

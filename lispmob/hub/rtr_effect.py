@@ -85,4 +85,15 @@ class Stranger:
     inner_destination: IpAddress | None = None
 
 
-RtrEffect: TypeAlias = SendControl | SendFromRelayPort | Event | InstallRelay | RemoveRelay | Learned | DropPending
+@dataclass(frozen=True, slots=True)
+class WayAlive:
+    """The node of this prefix is at that address and port: it has registered from there, or answered there."""
+
+    prefix: EidPrefix
+    address: IpAddress
+    port: int
+
+
+RtrEffect: TypeAlias = (
+    SendControl | SendFromRelayPort | Event | InstallRelay | RemoveRelay | Learned | DropPending | WayAlive
+)

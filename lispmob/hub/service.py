@@ -18,15 +18,19 @@ from lispmob.control.effect import Event, SendControl
 from lispmob.control_socket import ANY, ControlSocket, Received
 from lispmob.errors import ConfigError, KernelRefused, LispError
 from lispmob.hub.config import DEFAULT_PATH, HubFile, load_hub
+from lispmob.hub.control import Answer, HubSocket, ask
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.persistence import Persistence
+from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
 from lispmob.hub.rtr_effect import InData, Stranger
+from lispmob.hub.show import entries, show
 from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
+from lispmob.hub.way_doubts import AskWay
 from lispmob.options import HelpfulParser, ShowVersion
 from lispmob.service.logs import configure
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address import IpAddress
 
 if TYPE_CHECKING:
     from lispmob.datapath.model import Miss
@@ -40,6 +44,7 @@ EXIT_CONFIG: Final = 78  # sysexits.h: EX_CONFIG
 LOOPBACK_IFINDEX: Final = 1  # of lo, in every network namespace
 # Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
 _TOLD: Final = frozenset({"registered", "moved", "withdrawn", "expired", "auth-failed", "refused", "relay"})
+_WARNED: Final = frozenset({"duplicate"})
 
 
 class Hub:
@@ -51,14 +56,16 @@ class Hub:
         self._plane = ControlPlane(
             file.to_sites(), file.to_remotes(), traversal=file.to_traversal(), new_nonce=lambda: secrets.randbits(64)
         )
-        self._plane.on_addresses(file.listen)
+        self._public = PublicAddresses(file.public_address)
+        self._plane.on_addresses(self._public.on_addresses(file.listen))
         carries_data = file.proxy.enabled or file.rtr.enabled
         self._socket = ControlSocket(self._on_received, addresses=file.listen or ANY, carries_data=carries_data)
         self._persistence: Persistence | None = None
         self._forwarding: Forwarding | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
-        self._reloading: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[str | None] | None = None
+        self._control = HubSocket(file.control_socket, self._answer)
         self._beat: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -83,11 +90,14 @@ class Hub:
                     on_stranger=self._on_stranger,
                     on_miss=self._on_miss,
                     on_data_control=self._on_data_control,
-                    watches=lambda: self._plane.traversal.rtr.watches,
-                    on_traffic=self._on_traffic,
+                    on_doubt=self._on_doubt,
+                    public=self._public,
+                    own_eids=self._file.own_eids,
                 )
                 await self._forwarding.start()
             self._feed(restored)
+            self._hold_own_eids()
+            await self._control.start()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stopped.set)
             loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
@@ -110,6 +120,7 @@ class Hub:
             self._timer.cancel()
         if self._beat is not None:
             self._beat.cancel()
+        await self._control.stop()
         if self._reloading is not None:
             self._reloading.cancel()
             await asyncio.gather(self._reloading, return_exceptions=True)
@@ -142,7 +153,7 @@ class Hub:
         arrival = Arrival(
             received.payload, received.source, received.source_port, received.destination, is_from_wire=is_from_wire
         )
-        self._feed(self._plane.on_datagram(arrival, asyncio.get_running_loop().time()))
+        self._feed(self._plane.on_datagram(self._public.arrived(arrival), asyncio.get_running_loop().time()))
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -150,10 +161,17 @@ class Hub:
 
     def _on_addresses(self, own: Sequence[IpAddress]) -> None:
         """The datapath found our addresses; where the file names some, only those are us."""
-        self._plane.on_addresses(self._file.listen or own)
+        known = self._public.on_addresses(self._file.listen or own)
+        self._plane.on_addresses(known)
+        self._hold_own_eids()
+        if self._file.rtr.enabled and (problem := unreachable_as_rtr(known)) is not None:
+            log.warning("%s", problem)
 
-    def _on_traffic(self, used: Sequence[EidPrefix], heard: Sequence[IpAddress]) -> None:
-        self._feed(self._plane.traversal.on_traffic(used, heard, asyncio.get_running_loop().time()))
+    def _hold_own_eids(self) -> None:
+        self._feed(self._plane.on_own_eids(self._file.own_eids, asyncio.get_running_loop().time()))
+
+    def _on_doubt(self, doubt: AskWay) -> None:
+        self._feed(self._plane.traversal.rtr.ask(doubt.prefix, doubt.locator))
 
     def _on_stranger(self, stranger: Stranger) -> None:
         self._feed(self._plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
@@ -169,14 +187,13 @@ class Hub:
         # What is registered is forwarded to before anybody is told so: the acknowledged node may be sent to at once.
         for effect in sorted(effects, key=lambda one: not isinstance(one, RegistrationChanged)):
             if isinstance(effect, SendControl):
-                self._socket.send(effect)
+                self._socket.send(self._public.to_send(effect))
             elif isinstance(effect, Event):
                 self._tell(effect)
             elif isinstance(effect, RegistrationChanged):
                 self._on_changed(effect)
             elif self._forwarding is not None:
                 self._forwarding.on_relay(effect)
-                self._forwarding.watch_traffic()
         if self._persistence is not None:
             self._persistence.on_datagram()
         at = self._plane.wake_at()
@@ -187,13 +204,13 @@ class Hub:
             self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
 
     def _on_changed(self, change: RegistrationChanged) -> None:
-        if self._persistence is not None:
+        if self._persistence is not None and change.prefix not in self._file.own_eids:
             self._persistence.on_changed(change.prefix)
         if self._forwarding is not None and not change.is_refresh:
             self._forwarding.on_registration(change)
 
     def _tell(self, event: Event) -> None:
-        level = logging.INFO if event.kind in _TOLD else logging.DEBUG
+        level = logging.WARNING if event.kind in _WARNED else logging.INFO if event.kind in _TOLD else logging.DEBUG
         if log.isEnabledFor(level):
             tail = (f"{key}={','.join(v) if isinstance(v, list) else v}" for key, v in event.fields.items())
             log.log(level, "%s %s", event.kind, " ".join(tail))
@@ -208,15 +225,30 @@ class Hub:
         if self._reloading is None or self._reloading.done():
             self._reloading = asyncio.create_task(self._reload())
 
-    async def _reload(self) -> None:
-        """Read the configuration again; with errors in it the old one stays."""
+    async def _answer(self, asked: str) -> Answer:
+        """For the control socket."""
+        if asked == "reload":
+            self._on_hangup()
+            assert self._reloading is not None
+            return {"error": await asyncio.shield(self._reloading)}
+        if asked == "registrations":
+            if self._persistence is not None:
+                await self._persistence.flush()
+            now = asyncio.get_running_loop().time()
+            parts = [part for _, registration in self._plane.map_server.registrations for part in registration]
+            problem = self._persistence.problem if self._persistence is not None else None
+            return {"registrations": entries(parts, now), "problem": problem}
+        return {"error": f"{asked!r} is nothing that can be asked for"}
+
+    async def _reload(self) -> str | None:
+        """Read the configuration again; with errors in it the old one stays, and they are returned."""
         try:
             file = await asyncio.to_thread(load_hub, self._path)
         except ConfigError as error:
             log.error("the configuration stays as it was")
             for line in str(error).splitlines():
                 log.error("%s", line)
-            return
+            return str(error)
         old, self._file = self._file, file
         configure(file.log.level)
         now = asyncio.get_running_loop().time()
@@ -226,14 +258,14 @@ class Hub:
                 await self._forwarding.on_routes(file.proxied_eids)
             except LispError as error:
                 log.error("the proxy's routes are not as configured: %s", error)
-        if (old.listen, old.state_file, old.proxy, old.rtr.enabled) != (
-            file.listen,
-            file.state_file,
-            file.proxy,
-            file.rtr.enabled,
-        ):
-            log.warning("changes of listen, state-file, proxy and rtr.enabled need a restart")
+        if _set_at_start(old) != _set_at_start(file):
+            log.warning("changes of listen, public-address, own-eids, state-file, proxy and rtr.enabled need a restart")
         log.info("reloaded sites=%d", len(file.sites))
+        return None
+
+
+def _set_at_start(file: HubFile) -> tuple[object, ...]:
+    return file.listen, file.public_address, file.own_eids, file.state_file, file.proxy, file.rtr.enabled
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -243,11 +275,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         file = load_hub(arguments.config)
         if arguments.check:
+            sys.stdout.write(f"{arguments.config}: good\n")
             return 0
         if arguments.show:
-            from lispmob.hub.show import show
-
             return show(file)
+        if arguments.reload:
+            return _ask_to_reload(file)
         configure(file.log.level)
         asyncio.run(_run(arguments.config, file))
     except ConfigError as error:
@@ -262,6 +295,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _ask_to_reload(file: HubFile) -> int:
+    """Have the running hub read its configuration; the exit code tells whether it took it. Raises LispError."""
+    error = ask(file.control_socket, "reload")["error"]
+    if error is None:
+        return 0
+    sys.stderr.write(f"the configuration stays as it was:\n{error}\n")
+    return EXIT_CONFIG
+
+
 async def _run(path: Path, file: HubFile) -> None:
     await Hub(path, file).run()
 
@@ -273,7 +315,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (default: %(default)s)")
     parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("--check", action="store_true", help="check the configuration and end")
-    parser.add_argument("--show", action="store_true", help="show what is registered, from the state file, and end")
+    parser.add_argument("--show", action="store_true", help="show what is registered, and end")
+    parser.add_argument("--reload", action="store_true", help="have the running hub read its configuration, and end")
     return parser
 
 

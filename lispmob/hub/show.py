@@ -1,28 +1,66 @@
-"""`lisphub --show`: what is registered, read from the state file beside a running hub."""
+"""`lisphub --show`: what is registered, as the running hub says; without one, what it left in its state file."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
+from typing import Final
 
+from lispmob.errors import NotRunning
 from lispmob.hub.config import HubFile
+from lispmob.hub.control import Answer, ask
+from lispmob.hub.registration import XtrRegistration
 from lispmob.hub.store import Clock, Store
 from lispmob.service.logs import harmless
 
+EXIT_NOT_RUNNING: Final = 3  # as lispctl
+
 
 def show(file: HubFile) -> int:
-    """Print one line per registration; the exit code. Raises LispError when the state file cannot be read."""
-    if file.state_file is None:
-        sys.stderr.write("state-file is none: nothing is kept that could be shown\n")
-        return 1
+    """Print one line per registration; the exit code. Raises LispError when neither hub nor file can be asked."""
+    try:
+        answer = ask(file.control_socket, "registrations")
+    except NotRunning as absent:
+        sys.stderr.write(f"{absent}; what it kept when it last wrote its state file:\n")
+        if file.state_file is None:
+            sys.stderr.write("nothing: state-file is none\n")
+        elif not file.state_file.exists():
+            sys.stderr.write(f"nothing: there is no {file.state_file}\n")
+        else:
+            _print(entries(_kept(file), time.monotonic()))
+        return EXIT_NOT_RUNNING
+    _print(answer["registrations"])
+    if (problem := answer.get("problem")) is not None:
+        sys.stderr.write(f"{problem}\n")
+    return 0
+
+
+def entries(parts: Iterable[XtrRegistration], now: float) -> list[Answer]:
+    """What is shown of registrations, sorted by EID."""
+    return [
+        {
+            "eid": str(part.record.eid_prefix),
+            "rlocs": [f"{one.ip or one.address}({one.priority}/{one.weight})" for one in part.record.locators],
+            "left_s": round(part.expires_at - now),
+            "xtr_id": part.xtr_id.hex() if part.xtr_id is not None else None,
+        }
+        for part in sorted(parts, key=lambda part: str(part.record.eid_prefix))
+    ]
+
+
+def _kept(file: HubFile) -> list[XtrRegistration]:
+    assert file.state_file is not None
     store = Store(file.state_file, Clock(time.monotonic, time.time))
     store.open_to_read()
     try:
-        parts = store.load_registrations()
+        parts, _ = store.load()
     finally:
         store.close()
-    now = time.monotonic()
-    for part in sorted(parts, key=lambda part: str(part.record.eid_prefix)):
-        rlocs = harmless(" ".join(f"{one.address}({one.priority}/{one.weight})" for one in part.record.locators))
-        sys.stdout.write(f"{part.record.eid_prefix}  {rlocs or 'no locator'}  {part.expires_at - now:.0f} s left\n")
-    return 0
+    return parts
+
+
+def _print(listed: Iterable[Answer]) -> None:
+    for one in listed:
+        where = harmless(" ".join(one["rlocs"])) or "no locator"
+        sys.stdout.write(f"{one['eid']}  {where}  {one['left_s']} s left\n")

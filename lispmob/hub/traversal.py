@@ -79,7 +79,7 @@ class Traversal:
         self._counters: Counter[str] = Counter()
         self.info = InfoResponder(map_server.sites, is_registered=map_server.is_at)
         self.relayed = RelayedRegisters(map_server)
-        self.rtr = Rtr()
+        self.rtr = Rtr(new_nonce=new_nonce)
         self._places_told: KeyedBuckets[IpAddress] = KeyedBuckets(1 / PLACES_TOLD_S, PLACES_TOLD_BURST)
         self._new_peers: KeyedBuckets[Network] = KeyedBuckets(1 / NEW_PEERS_S, NEW_PEERS_BURST)
         self.named = NamedNodes()
@@ -168,10 +168,6 @@ class Traversal:
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
 
-    def on_traffic(self, used: Iterable[EidPrefix], heard: Iterable[IpAddress], now: float) -> list[RtrEffect]:
-        """Packets left for these prefixes, and came from these places, since the last call."""
-        return self.rtr.on_traffic(used, heard, now)
-
     def on_stranger(self, packet: Stranger, now: float) -> list[RtrEffect]:
         """Data came from a source that is not registered from there."""
         effects = self.rtr.on_stranger(packet, now)
@@ -242,6 +238,8 @@ class Traversal:
             reply = MapReply.decode(arrival.payload)
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
+        if (alive := self.rtr.on_map_reply(reply)) is not None:
+            return list(alive)
         return list(self._learned(self.lookup.on_map_reply(reply, arrival.destination, now), now))
 
     def on_smr(self, arrival: Arrival, now: float) -> list[PlaneEffect]:

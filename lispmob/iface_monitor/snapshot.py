@@ -13,12 +13,14 @@ route. What that means where opinions differ:
   uplink, so it adds no path; it costs MTU, and it breaks in the very moment of a move. Who turns a VPN on expects their
   EID to go on working: it does, since physical uplinks are used by device, whatever route is best. A VPN that must
   carry the LISP packets as well is named in the policy: `{name: tun0, use: yes}`.
+- The tunnel of a translator is an uplink where no other interface has IPv4 (464XLAT, RFC 6877).
 - PPP, VLAN, bridge, bond and modem interfaces are uplinks like Ethernet and Wi-Fi.
 - An unnumbered interface borrows the source address that its default route names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
@@ -32,6 +34,8 @@ MAIN_TABLE: Final = 254
 LOWEST_PRIORITY: Final = 254
 """255 means "never use" in LISP (RFC 9301, priority)."""
 DEFAULT_WEIGHT: Final = 100
+TRANSLATED: Final = IPv4Network("192.0.0.0/29")
+"""IPv4 service continuity prefix: what a host with IPv6 alone calls itself towards a translator (RFC 7335)."""
 SCOPE_HOST: Final = 254
 _PRIVATE: Final[tuple[IpNetwork, ...]] = (  # RFC 1918, RFC 6598, RFC 4193
     IPv4Network("10.0.0.0/8"),
@@ -153,6 +157,8 @@ class UplinkPolicy:
     use_link_local: bool = False
     held_back: frozenset[str] = frozenset()
     """Interfaces that must not carry us for now: a captive portal, a connection that is being taken down."""
+    stopgaps: frozenset[str] = frozenset()
+    """Those of them that may carry us all the same as long as no other interface can."""
     last_resort: frozenset[str] = frozenset()
     """Interfaces that rank behind all others, whatever their metric: those paid by the octet."""
     destinations: tuple[IpAddress, ...] = ()
@@ -166,9 +172,9 @@ class UplinkPolicy:
         """False for loopback and for interfaces of our own."""
         return not link.is_loopback and not any(fnmatchcase(link.name, each) for each in self.ignored_interfaces)
 
-    def allows(self, link: Link) -> bool:
-        """True when the interface may be an uplink at all."""
-        if not self.is_watched(link) or link.name in self.held_back:
+    def allows(self, link: Link, *, is_alone: bool = False) -> bool:
+        """True when the interface may be an uplink at all. `is_alone`: no other one is."""
+        if not self.is_watched(link) or link.name in self.held_back - (self.stopgaps if is_alone else frozenset()):
             return False
         is_allowed = self.rule_for(link).is_allowed
         return not link.is_tunnel if is_allowed is None else is_allowed
@@ -294,6 +300,30 @@ class NetworkState:
         """The interface that the kernel takes of its own accord; none where it was not asked."""
         return frozenset(one.ifindex for one in self.choices if one.address is None and one.family == family)
 
+    def _ways_out(self, policy: UplinkPolicy) -> list[tuple[Link, tuple[IpAddress, ...]]]:
+        """The interfaces that may carry us, with their locators; a stopgap where there is no other.
+
+        A network with IPv6 only may translate for the host, by a tunnel with an address of RFC 7335's prefix (464XLAT):
+        that is the way to IPv4 where no other interface has any.
+        """
+        ready = [link for link in self.links if link.is_up and link.has_carrier]
+        found = self._with_locators([link for link in ready if policy.allows(link)], policy)
+        found = found or self._with_locators([link for link in ready if policy.allows(link, is_alone=True)], policy)
+        if any(address.version == 4 for _, addresses in found for address in addresses):
+            return found
+        translators = [link for link in ready if self._is_translator(link, policy)]
+        return found + self._with_locators(translators, policy)
+
+    def _with_locators(self, links: Iterable[Link], policy: UplinkPolicy) -> list[tuple[Link, tuple[IpAddress, ...]]]:
+        return [(link, addresses) for link in links if (addresses := self._locators(link, policy))]
+
+    def _is_translator(self, link: Link, policy: UplinkPolicy) -> bool:
+        """True for the device of a customer-side translator (CLAT), unless the user has spoken about it."""
+        is_free = policy.is_watched(link) and link.name not in policy.held_back
+        own = (local.address for local in self.addresses if local.ifindex == link.ifindex)
+        has_address = any(address in TRANSLATED for address in own if address.version == 4)
+        return is_free and link.is_tunnel and policy.rule_for(link).is_allowed is None and has_address
+
     def uplinks(self, policy: UplinkPolicy) -> tuple[Uplink, ...]:
         """The uplinks that the policy finds, by priority, then metric, then name.
 
@@ -301,13 +331,11 @@ class NetworkState:
         resort behind the others; equal metrics share a rank.
         """
         found: list[tuple[tuple[bool, bool, int, bool, int], Link, tuple[IpAddress, ...]]] = []
-        for link in self.links:
-            if not (link.is_up and link.has_carrier and policy.allows(link)):
-                continue
-            if addresses := self._locators(link, policy):
-                families = {address.version for address in addresses}
-                best = min(self._standing(link.ifindex, family, addresses) for family in families)
-                found.append(((link.name in policy.last_resort, *best), link, addresses))
+        for link, addresses in self._ways_out(policy):
+            families = {address.version for address in addresses}
+            best = min(self._standing(link.ifindex, family, addresses) for family in families)
+            is_last = link.name in policy.last_resort or self._is_translator(link, policy)
+            found.append(((is_last, *best), link, addresses))
         ranks = {rank: place for place, rank in enumerate(sorted({rank for rank, _, _ in found}), start=1)}
         uplinks = []
         for rank, link, addresses in found:

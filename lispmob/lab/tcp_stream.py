@@ -2,7 +2,7 @@
 
 The client sends a pattern at a fixed pace, the server checks it and sends it back, the client checks it again: a stream
 that survives a move has neither a hole nor a changed octet, in either direction. The
-client notes how long nothing came in.
+client notes how long nothing came in, and how long nothing was acknowledged of what was outstanding.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ import select
 import socket
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from random import Random
 from types import TracebackType
 from typing import Any, Final, Self
 
 from lispmob.lab.probe import Party
 from lispmob.lab.process import Tool
+from lispmob.lab.tcp_clock import Acked, TcpClock
 
 _PERIOD: Final = 65_521
 """Octets after which the pattern repeats: a prime, so that no power of two of lost octets goes unnoticed."""
 _PATTERN: Final = Random(_PERIOD).randbytes(_PERIOD) * 2  # both ends make the same one; no part of it is like another
 _CHUNK: Final = 16_384
 _PACE_S: Final = 0.02
+_LOOK_S: Final = 0.005  # ours: how often the kernel is asked what has been acknowledged
 _LAST_OCTETS_S: Final = 8.0  # ours: how long the last octets may take to come back: a few retransmissions
 _WINDOW: Final = 262_144  # ours: octets not yet echoed after which the client waits
 
@@ -43,6 +45,7 @@ class StreamPlan:
     local: str
     remote: str
     port: int
+    pace_s: float = _PACE_S
 
 
 @dataclass(slots=True)
@@ -75,6 +78,8 @@ class StreamResult:
     longest_stall_s: float
     stalled_at: float
     error: str
+    longest_tcp_gap_s: float = 0.0
+    tcp_gaps: list[tuple[float, float]] = field(default_factory=list)  # (began at, seconds), the longer ones
 
     @property
     def is_alive(self) -> bool:
@@ -85,12 +90,12 @@ class StreamResult:
 class TcpStream:
     """A stream between two parties, from its making until `finish`."""
 
-    def __init__(self, client: Party, server: Party, *, port: int = 47_001) -> None:
+    def __init__(self, client: Party, server: Party, *, port: int = 47_001, pace_s: float = _PACE_S) -> None:
         """Raises ProcessFailed when an end cannot start or the connection cannot be made."""
         self._tools: list[Tool] = []
         try:
             for party, other, is_server in ((server, client, True), (client, server, False)):
-                plan = StreamPlan(is_server, str(party.address), str(other.address), port)
+                plan = StreamPlan(is_server, str(party.address), str(other.address), port, pace_s)
                 self._tools.append(Tool(party.namespace, "lispmob.lab.tcp_stream", asdict(plan)))
         except BaseException:
             self.kill()
@@ -134,9 +139,12 @@ def _serve(plan: StreamPlan) -> None:
 
 
 class _Client:
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, pace_s: float) -> None:
         self._connection = connection
+        self._pace_s = pace_s
+        self._octets = max(1, int(_CHUNK // 4 * pace_s / _PACE_S))
         self._checked = Checked()
+        self._clock = TcpClock()
         self._sent = 0
         self._error = ""
 
@@ -146,16 +154,18 @@ class _Client:
         next_at = time.monotonic()
         while not self._error and (stop_at is None or (self._outstanding and time.monotonic() < stop_at)):
             watched: list[Any] = [self._connection] if stop_at is not None else [self._connection, sys.stdin]
-            pause = _PACE_S if stop_at is not None else max(0.0, next_at - time.monotonic())
-            ready, _, _ = select.select(watched, [], [], pause)
+            pause = self._pace_s if stop_at is not None else max(0.0, next_at - time.monotonic())
+            ready, _, _ = select.select(watched, [], [], min(pause, _LOOK_S))
+            self._clock.take(Acked.of(self._connection), time.monotonic())
             if sys.stdin in ready:
                 stop_at = time.monotonic() + _LAST_OCTETS_S
             if self._connection in ready:
                 self._receive()
             if stop_at is None and time.monotonic() >= next_at:
                 self._send()
-                next_at = time.monotonic() + _PACE_S
+                next_at = time.monotonic() + self._pace_s
         seen = self._checked
+        self._clock.end(time.monotonic())
         return StreamResult(
             self._sent,
             seen.octets,
@@ -164,6 +174,8 @@ class _Client:
             seen.longest_stall_s,
             seen.stalled_at,
             self._error,
+            self._clock.longest_s,
+            self._clock.gaps,
         )
 
     @property
@@ -174,7 +186,7 @@ class _Client:
         if self._outstanding > _WINDOW:
             return
         try:
-            self._sent += self._connection.send(pattern(self._sent, _CHUNK // 4))
+            self._sent += self._connection.send(pattern(self._sent, self._octets))
         except BlockingIOError:
             return
         except OSError as problem:
@@ -200,7 +212,7 @@ def _connect(plan: StreamPlan) -> None:
         connection.connect((plan.remote, plan.port))
         connection.setblocking(False)
         print("ready", flush=True)
-        print(json.dumps(asdict(_Client(connection).run())))
+        print(json.dumps(asdict(_Client(connection, plan.pace_s).run())))
 
 
 def _family(address: str) -> socket.AddressFamily:

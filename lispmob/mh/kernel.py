@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.snapshot import Link
-from lispmob.mh import rule_message
+from lispmob.mh import mark_bits, rule_message
+from lispmob.mh.guard import left_behind
 from lispmob.mh.iproute import AsyncIPRoute
 from lispmob.mh.kernel_changes import KernelChanges, refused
-from lispmob.mh.kernel_listing import KernelListing
-from lispmob.mh.kernel_problems import foreign_rule, refusals
+from lispmob.mh.kernel_listing import CommonMarks, KernelListing
+from lispmob.mh.kernel_problems import foreign_rule, mark_in_use, refusals
 from lispmob.mh.nat_chain import NatChain
 from lispmob.mh.plan import (
     GATEWAY_TABLE,
@@ -53,11 +54,11 @@ class KernelRouter:
     Every call reads what the kernel really holds, so it also repairs what others have flushed.
     """
 
-    def __init__(self, nat: NatChain | None = None, met_by_all: Callable[[], frozenset[int]] = frozenset) -> None:
+    def __init__(self, nat: NatChain | None = None) -> None:
         self._listing = KernelListing()
         self._lock = asyncio.Lock()
         self._nat = nat or NatChain()
-        self._met_by_all = met_by_all
+        self._common_marks = CommonMarks()
         self._devices: tuple[str, ...] = ()
         self._held: dict[Form, float] = {}  # copies of rules that are gone, and since when
         self._translated: frozenset[IpNetwork] | None = None
@@ -84,6 +85,8 @@ class KernelRouter:
         """The NAT chain, which takes processes to look at: the first time, when it changes, and for `is_repair`."""
         async with self._lock:
             wanted = plan(desired).masqueraded
+            if is_repair:
+                self._common_marks.forget()
             if not is_repair and wanted == self._translated:
                 return ()
             self._translated = None
@@ -92,11 +95,16 @@ class KernelRouter:
             self._translated = None if problems else wanted
             return problems
 
-    async def clean_up_routes(self) -> None:
-        """Remove every address, rule and route that is recognisably ours, whoever left it. Raises KernelRefused."""
+    async def clean_up_routes(self, leaving: KernelState | None = None) -> None:
+        """Remove every address, rule and route that is recognisably ours, whoever left it. Raises KernelRefused.
+
+        With `leaving`, what guards the overlay without us stays, or is put there (guard.py).
+        """
         async with self._lock:
             self._held.clear()
-            problems = await self._change(NOTHING, KernelState(self._devices[0] if self._devices else ""))
+            kept = NOTHING if leaving is None else left_behind(leaving)
+            state = leaving or KernelState(self._devices[0] if self._devices else "")
+            problems = await self._change(kept, replace(state, mtu_bytes=None))
             if problems:
                 raise KernelRefused("; ".join(problem.sentence for problem in problems))
 
@@ -107,12 +115,15 @@ class KernelRouter:
             await self._nat.clean_up()
             self._translated = frozenset()
 
-    async def clean_up(self) -> None:
-        """Remove all of it. Raises KernelRefused at the end, when not everything could be removed."""
+    async def clean_up(self, leaving: KernelState | None = None) -> None:
+        """Remove all of it, but what guards the overlay with `leaving`. Raises KernelRefused at the end.
+
+        That is when not everything could be removed.
+        """
         said: list[str] = []
-        for remove in (self.clean_up_routes, self.clean_up_chains):
+        for removal in (self.clean_up_routes(leaving), self.clean_up_chains()):
             try:
-                await remove()
+                await removal
             except KernelRefused as error:
                 said.append(str(error))
         if said:
@@ -127,9 +138,11 @@ class KernelRouter:
             ours, theirs = rule_message.own_forms(), rule_message.foreign_rules()
             routes = self._listing.routes(wanted.routes, _tables(ours, {rule.table for rule in theirs}))
             wide = self._listing.wide_tables({(rule.family, rule.table) for rule in theirs})
-            others = Others(theirs, self._met_by_all(), self._listing.has_default_table(), wide)
+            has_default_table = self._listing.has_default_table()
         except OSError as error:
             raise refused("reading addresses, routes and rules", error.errno or errno.EIO) from error
+        met = await self._common_marks.met_by_all(theirs) if desired.mode == "full" else frozenset()
+        others = Others(theirs, met, has_default_table, wide)
         needed = {name for name, _ in wanted.addresses}.union(*(route.devices for route in wanted.routes))
         for name in devices[:1]:
             if name in needed and name not in links:
@@ -146,7 +159,10 @@ class KernelRouter:
             if name in needed and name in links
             if not (links[name].is_up and desired.mtu_bytes in (None, links[name].mtu_bytes))
         ]
-        ahead = tuple(foreign_rule(rule, desired) for rule in arrangement.ahead)
+        ahead = (
+            *(foreign_rule(rule, desired) for rule in arrangement.ahead),
+            *mark_in_use(mark_bits.used_by(theirs, desired.mark_mask), desired.mark_mask),
+        )
         if not unready and (present, routes, ours) == (addresses, wanted_routes, rules):
             return ahead
         with rule_message.open_kernel() as rule_socket:

@@ -1,20 +1,28 @@
-"""What the kernel holds of ours, read without asking for anything that is not."""
+"""What the kernel holds of ours, and what of others we have to know to live beside them."""
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Collection, Iterable
 from ipaddress import ip_network
 from typing import Final
 
+from lispmob.errors import KernelRefused
 from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.iface_monitor.rtnetlink import Raw
 from lispmob.iface_monitor.snapshot import Link
+from lispmob.mh import common_marks
+from lispmob.mh.chain_text import TABLE
 from lispmob.mh.plan import MARK_TABLES, OUR_TABLES, Route, RouteKind
-from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE
+from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE, MARK, MARK_MASK, Rule
+from lispmob.mh.xtables import Tool
 from lispmob.wire.address import IpAddress, IpNetwork, parse_ip
 
+log = logging.getLogger(__name__)
+
+_TOOLS: Final = {4: Tool("iptables", 4), 6: Tool("ip6tables", 6)}
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 _KINDS: Final[dict[int, RouteKind]] = {1: "unicast", 2: "local", 9: "throw"}  # linux/rtnetlink.h, RTN_*
 _NO_DEFAULTS: Final = frozenset({0, LOCAL_TABLE, DEFAULT_TABLE})
@@ -96,6 +104,37 @@ class KernelListing:
             gateway=parse_ip(gateway) if gateway else None,
             metric=int(message.get("priority") or 0) if version == 4 else 0,
         )
+
+
+class CommonMarks:
+    """Remembers what it read for as long as the rules are the same: it takes a process for each family."""
+
+    def __init__(self) -> None:
+        self._rules: tuple[Rule, ...] = ()
+        self._met: frozenset[tuple[int, int]] = frozenset()
+
+    async def met_by_all(self, rules: tuple[Rule, ...]) -> frozenset[tuple[int, int]]:
+        """(family, priority) of the rules that everybody's packets meet by their mark."""
+        marked = tuple(rule for rule in rules if rule.selector(MARK) or rule.selector(MARK_MASK))
+        if marked != self._rules:
+            self._met = frozenset([one for family in (4, 6) for one in await self._of(family, marked)])
+            self._rules = marked
+        return self._met
+
+    def forget(self) -> None:
+        """Chains may be others now."""
+        self._rules = ()
+
+    async def _of(self, family: int, rules: tuple[Rule, ...]) -> list[tuple[int, int]]:
+        wanted = [rule for rule in rules if rule.family == family]
+        if not wanted:
+            return []
+        try:
+            marks = common_marks.given_to_all(await _TOOLS[family].save(TABLE))
+        except KernelRefused as refused:
+            log.debug("marks of others are not known family=%d why=%s", family, refused)
+            return []
+        return [(family, rule.priority) for rule in wanted if common_marks.is_met(rule, marks)]
 
 
 def _has_default_route(family: int, table: int) -> bool:

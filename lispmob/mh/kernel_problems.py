@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -39,6 +39,22 @@ def foreign_rule(rule: Rule, desired: KernelState) -> Problem:
         f"`ip{' -6' if rule.family == 6 else ''} rule` has {rule}, and lispd finds no room in front of it",
         "give it a higher priority, or choose the place of lispd's rules with `routing: {rule-priority: ...}`",
         f"IPv{rule.family} rule {rule}",
+    )
+
+
+def mark_in_use(rules: Sequence[Rule], mask: int) -> tuple[Problem, ...]:
+    """Routing rules of others that select by bits of our marks: either side takes the other's mark for its own."""
+    if not rules:
+        return ()
+    rule, more = rules[0], f" (and {len(rules) - 1} more)" if len(rules) > 1 else ""
+    return (
+        Problem(
+            "mark-in-use",
+            Severity.NOTICE,
+            "steering by marks and a routing rule of somebody else get in each other's way",
+            f"lispd's marks are the bits {mask:#x}, and `ip rule` has {rule}{more}",
+            "restart lispd, which then takes free bits, or choose some with `steering: {mask: ...}`",
+        ),
     )
 
 

@@ -8,7 +8,7 @@ header) finds the routes that it always found, whatever the uplinks do, and noth
     4337  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup main    (IPv4) what we send from there names its device
     4338  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup 4343    (IPv4) also when the default route just went
     4339  to RLOC udp dport 4341             lookup 4340    data in flight is still delivered when the address is lost
-    4339  from RLOC udp sport 4341 to 4342   lookup 4340    (IPv4) and passes the reverse path filter of any interface
+    4339  from RLOC udp sport 4341 to 4342, no mark  lookup 4340    (IPv4) and passes the reverse path filter anywhere
     4340  to OVERLAY                 lookup main    only what is more specific than the overlay prefix
     4342  from EID | from unspecified lookup 4341   the overlay prefixes by lmn0; natively forwarded ones thrown back
     4343  lookup main                               (full mode) only what is more specific than a default route
@@ -54,7 +54,9 @@ NEAR_OVERLAY_PRIORITY: Final = 4340
 OVERLAY_PRIORITY: Final = 4342
 NEAR_PRIORITY: Final = 4343
 FULL_PRIORITY: Final = 4345
+GUARD_PRIORITY: Final = 4346  # it is put right behind OVERLAY_PRIORITY (rule_order.py)
 GATEWAY_PRIORITY: Final = 32801  # behind main (32766) and default (32767): only where those know no way
+EVERY_BIT: Final = 0xFFFFFFFF  # of a mark
 DATA_PORTS: Final = (DATA_PORT, DATA_PORT)
 ROOM: Final = 64  # ours: so close in front of ours nobody stands on purpose; each VPN takes two priorities
 
@@ -119,8 +121,8 @@ class KernelState:
     addresses of the `uplinks` and at `lost` ones, whether the kernel still has them or not, and without their being
     claimed on the link. `mtu_bytes` None leaves the MTU alone. `translates_native` masquerades what leaves natively
     with an EID as its source. `sends_from_data_port`: RLOCs behind a NAT, which do send from port 4341. `marks` None:
-    a mark makes no difference to the route. Our tables are numbered from `first_table` on, and our rules stand right
-    before `last_priority`, and on it, as far as those of others allow.
+    a mark makes no difference to the route. `mark_mask`: the bits that steering sets. Our tables are numbered from
+    `first_table` on, and our rules stand right before `last_priority`, and on it, as far as those of others allow.
     """
 
     tun: str
@@ -134,6 +136,9 @@ class KernelState:
     sends_from_data_port: frozenset[IpAddress] = frozenset()
     translates_native: bool = False
     marks: MarkRouting | None = None
+    mark_mask: int = 0
+    guards_overlay: bool = False
+    """Without our device, packets for the overlay are refused, and do not go where the host's own routes lead."""
     first_table: int = LINGER_TABLE
     last_priority: int = FULL_PRIORITY
 
@@ -191,6 +196,8 @@ def plan(desired: KernelState) -> Plan:
             rules.update(Rule(OVERLAY_PRIORITY, family, OVERLAY_TABLE, source=each) for each in sources)
             inside = [each for each in native if each not in overlay and any(_covers(outer, each) for outer in overlay)]
             routes.update(Route(OVERLAY_TABLE, "throw", each) for each in inside)
+        if desired.guards_overlay:
+            rules |= _guard([eid.network for eid in desired.eids], overlay, native)
         if desired.mode == "full":
             routes.add(Route(FULL_TABLE, "unicast", _everything(family), (desired.tun,), source))
             routes.update(Route(FULL_TABLE, "throw", each) for each in {*native, *_OF_THE_LINK[family]})
@@ -248,7 +255,8 @@ def _past_the_filter(rloc: IpNetwork, device: str, *, is_present: bool, sends_da
     if sends_data and not is_present:
         return set()
     ports = CONTROL_PORT if sends_data else DATA_PORT, CONTROL_PORT if is_present else DATA_PORT
-    rules = {Rule(LINGER_PRIORITY, 4, LINGER_TABLE, source=rloc, udp_ports=ports)}
+    # The filter looks without a mark. A packet of ours that somebody marks is routed anew, and names no device then.
+    rules = {Rule(LINGER_PRIORITY, 4, LINGER_TABLE, source=rloc, udp_ports=ports, mask=EVERY_BIT)}
     if is_present:
         for priority, table in ((SENDING_PRIORITY, MAIN_TABLE), (SENDING_BY_COPY_PRIORITY, GATEWAY_TABLE)):
             rules.add(Rule(priority, 4, table, source=rloc, udp_ports=ports, device=device))
@@ -276,6 +284,18 @@ def _sorted_by_mark(routes: Iterable[Route], rules: Iterable[Rule], marks: MarkR
             else:
                 found_rules.add(replace(by_mark, table=table, mark=device.mark))
     return found_routes, found_rules
+
+
+def _guard(eids: Iterable[IpNetwork], overlay: Iterable[IpNetwork], native: Iterable[IpNetwork]) -> set[Rule]:
+    """An overlay prefix that something native lies in, as asked for by hand, has no guard. See guard.py."""
+    rules: set[Rule] = set()
+    for prefix in overlay:
+        if any(each.overlaps(prefix) for each in native):
+            continue
+        own = [eid for eid in eids if eid.version == prefix.version]
+        for source in [*own, UNSPECIFIED_IPV4] if prefix.version == 4 else own:
+            rules.add(Rule(GUARD_PRIORITY, prefix.version, source=source, destination=prefix, action="unreachable"))
+    return rules
 
 
 def _everything(family: int) -> IpNetwork:

@@ -99,7 +99,9 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"{self.name!r}: a rule's name has 1 to 64 letters, digits, spaces and _.:/+-")
+            raise ValueError(
+                f"{self.name!r}: a rule's name has 1 to 64 letters (a to z, without accents), digits, spaces and _.:/+-"
+            )
         if any(each.weight for each in self.via) and not all(each.weight for each in self.via):
             raise ValueError(f"{self.name}: either every uplink of a rule has a weight, or none")
 

@@ -35,6 +35,7 @@ from typing import Final, TypeAlias
 from lispmob.mh.plan import (
     FULL_PRIORITY,
     GATEWAY_PRIORITY,
+    GUARD_PRIORITY,
     LINGER_PRIORITY,
     NEAR_OVERLAY_PRIORITY,
     NEAR_PRIORITY,
@@ -58,7 +59,6 @@ from lispmob.values import dataclass
 from lispmob.wire.address import IpNetwork
 
 COPIES_MAX: Final = 200  # ours: each costs every lookup of ours something; who has more has them for hosts of their own
-_NOTHING: Final[frozenset[int]] = frozenset()
 
 Slot: TypeAlias = list[Rule]
 """Rules of one priority."""
@@ -74,13 +74,14 @@ class Arrangement:
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """The rules of others in the order of the kernel. `met_by_all`: priorities of those that select by a mark which
-    every packet is given. `has_default_table`: there is something in the table `default`. `wide`: (family, table) of
-    those with a default route.
+    """The rules of others in the order of the kernel.
+
+    `met_by_all`: (family, priority) of those that select by a mark which every packet is given. `has_default_table`:
+    there is something in the table `default`. `wide`: (family, table) of those with a default route.
     """
 
     rules: tuple[Rule, ...] = ()
-    met_by_all: frozenset[int] = _NOTHING
+    met_by_all: frozenset[tuple[int, int]] = frozenset()
     has_default_table: bool = False
     wide: frozenset[tuple[int, int]] = frozenset()
 
@@ -113,7 +114,8 @@ class _Family:
         self._ours = ours
         self._theirs = theirs = others.of(ours[0].family)
         self._met_by_all = others.met_by_all
-        self._end = last_priority + 1
+        self._guard = self._at(GUARD_PRIORITY)
+        self._end = last_priority + 1 + bool(self._guard)
         self._prefixes = _longest_first(rule.destination for rule in self._at(NEAR_OVERLAY_PRIORITY))
         self._sources = _longest_first(rule.source for rule in self._at(OVERLAY_PRIORITY, FULL_PRIORITY))
         self._has_full = bool(self._at(NEAR_PRIORITY))
@@ -151,7 +153,7 @@ class _Family:
         if not self._has_full or not _takes(rule, 0) or not self._concerns_us(rule):
             return False
         is_close = rule.priority > self._end - 1 - ROOM
-        return is_close or _is_met_by_all(rule) or rule.priority in self._met_by_all
+        return is_close or _is_met_by_all(rule) or (rule.family, rule.priority) in self._met_by_all
 
     def _concerns_us(self, rule: Rule) -> bool:
         """False for a rule about sources that none of our packets has."""
@@ -163,12 +165,14 @@ class _Family:
 
     def _overlay_front(self, end: int) -> list[Slot]:
         moves = [self._at(priority) for priority in range(SENDING_PRIORITY, LINGER_PRIORITY + 1)]
-        marked, rest = self._at(OVERLAY_PRIORITY - 1), self._at(OVERLAY_PRIORITY)
+        # The guard stands right behind what leads to our device: without that it leads nowhere (guard.py).
+        guard = [self._guard] if self._guard else []
+        ours = [self._at(OVERLAY_PRIORITY - 1), self._at(OVERLAY_PRIORITY), *guard]
         behind = self._behind(end)
-        if not self._prefixes or _is_plain(behind):
-            return [*moves, self._at(NEAR_OVERLAY_PRIORITY), marked, rest]
+        if not self._prefixes or not self._sources or _is_plain(behind):
+            return [*moves, self._at(NEAR_OVERLAY_PRIORITY), *ours]
         for length in sorted({prefix.prefixlen for prefix in self._prefixes}, reverse=True):
-            near = self._back.section(self._concerning(behind), length, [marked, rest])
+            near = self._back.section(self._concerning(behind), length, ours)
             prefixes = [prefix for prefix in self._prefixes if prefix.prefixlen == length]
             moves.append(self._entrances(near, prefixes))
         return moves
@@ -257,14 +261,24 @@ class _Back:
     def _near(self, behind: Sequence[Rule], length: int) -> list[tuple[Rule, Rule]]:
         """The rules of others that may find something nearer, or end the search, each with its copy."""
         found: list[tuple[Rule, Rule]] = []
-        is_found_before = False
+        served: list[frozenset[tuple[int, bytes]]] = []  # what those packets are selected by that have found a way out
         for rule in behind:
             copy = _copy(rule, length)
-            if copy is not None and not (is_found_before and copy.action in _ENDS):
+            is_met = copy is not None and not (
+                copy.action in _ENDS and any(one <= set(rule.selectors) for one in served)
+            )
+            if copy is not None and is_met:
                 found.append((rule, copy))
-            is_for_all = rule.action == "lookup" and rule.destination is None and _is_met_by_all(rule)
-            is_wide = rule.suppressed_prefix_len is None and (rule.family, rule.table) in self._wide
-            is_found_before = is_found_before or (is_for_all and is_wide)
+            is_bare = not (rule.source or rule.destination or rule.tos or rule.is_inverted)
+            if (
+                rule.action == "lookup"
+                and rule.suppressed_prefix_len is None
+                and (rule.family, rule.table) in self._wide
+            ):
+                if _is_met_by_all(rule) and rule.destination is None:
+                    served.append(frozenset())
+                elif is_bare:
+                    served.append(frozenset(rule.selectors))
         return found
 
 

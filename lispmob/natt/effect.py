@@ -50,7 +50,10 @@ class ServiceFound:
 
 @dataclass(frozen=True, slots=True)
 class RelayConfirmed:
-    """The Map-Server holds the mapping that was sent through an RTR, and the RTR knows how to reach this uplink."""
+    """The Map-Server holds the mapping that was sent through an RTR, and the RTR knows how to reach this uplink.
+
+    `problem`: what is wrong with it all the same, for people.
+    """
 
     eid: EidPrefix
     map_server: IpAddress
@@ -58,6 +61,7 @@ class RelayConfirmed:
     tries: int
     rtt_s: float
     local: LocalLocator
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

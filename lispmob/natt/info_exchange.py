@@ -11,7 +11,7 @@ from lispmob.control.effect import Count, Event, SendControl
 from lispmob.control.locator_set import LocalLocator
 from lispmob.control.node_config import MapServerPeer
 from lispmob.errors import AuthenticationFailed
-from lispmob.natt.dialect import INFO_PORT, TRAITS, Dialect
+from lispmob.natt.dialect import INFO_PORT, TRAITS, Dialect, candidates
 from lispmob.natt.effect import AskFailed, DataPort, LifeSignWanted, SendFromDataPort, UplinkEffect
 from lispmob.natt.natt_config import NattConfig, is_private
 from lispmob.natt.server_knowledge import RETRY_ALIVE_S, ServerKnowledge
@@ -206,7 +206,16 @@ class InfoExchange:
         wait_s = FIRST_WAIT_S * 2 ** (self._tries - 1)
         self._wake_at = max(now + wait_s, self._knowledge.may_ask_at(server, now))
         self._check_at = now + RETRY_ALIVE_S if self._knowledge.dialect_of(server) is None else None
-        return [self._send(server, dialect, now), Count("tx_info_request")]
+        dialects = (dialect, Dialect.LISPERS) if self._asks_both(server, dialect) else (dialect,)
+        return [
+            *effects,
+            *(effect for one in dialects for effect in (self._send(server, one, now), Count("tx_info_request"))),
+        ]
+
+    def _asks_both(self, server: MapServerPeer, dialect: Dialect) -> bool:
+        """Who names RTRs may mean lispers.net's, which answers nothing in the other dialect: it is not waited for."""
+        is_unknown = self._knowledge.dialect_of(server) is None and dialect is Dialect.E19
+        return is_unknown and bool(self._config.rtrs) and Dialect.LISPERS in candidates(self._config.mode, server.key)
 
     def _on_tried(self, sent: Sequence[UplinkEffect], now: float) -> list[UplinkEffect]:
         """Take in what the trial found out."""

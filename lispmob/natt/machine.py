@@ -19,6 +19,7 @@ from lispmob.control.locator_set import EidRecords, LocalLocator
 from lispmob.control.node_config import MapServerPeer
 from lispmob.control.rate_limit import TokenBucket
 from lispmob.natt.checksum_probe import ChecksumProbe
+from lispmob.natt.deafness import Deafness
 from lispmob.natt.dialect import TRAITS, Dialect
 from lispmob.natt.effect import AskFailed, DataPort, Reach, RelayConfirmed, UplinkEffect
 from lispmob.natt.info_exchange import InfoExchange, Seen
@@ -65,6 +66,7 @@ class UplinkMachine:
         self.relays = RelayedRegistrations(locator, config, next_nonce=next_nonce)
         self.punches = Punches(locator, config.host_name_on(locator.interface), new_nonce=new_nonce)
         self.lifetime = Lifetime()
+        self.deafness = Deafness()
         self._config = config
         self._probes = RtrProbes(locator, new_nonce=new_nonce)
         self._checksums = ChecksumProbe(locator, new_nonce=new_nonce)
@@ -139,7 +141,7 @@ class UplinkMachine:
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""
-        machines = (self._exchange, self.relays, self.punches, self._trust, self._checksums)
+        machines = (self._exchange, self.relays, self.punches, self._trust, self._checksums, self.deafness)
         times = [self._ask_at, self._patience_ends_at, *(machine.wake_at() for machine in machines)]
         return min((at for at in times if at is not None), default=None)
 
@@ -162,6 +164,7 @@ class UplinkMachine:
         self._checksums.stop()
         self._ask_at = self._patience_ends_at = None
         self._trust.forget()
+        self.deafness.forget()
         self._to(State.IDLE)
 
     def on_timer(self, now: float) -> list[UplinkEffect]:
@@ -174,7 +177,7 @@ class UplinkMachine:
             self._ask_at = None
             effects += self._asked(self._exchange.start(now), now)
         if self.relays.is_exhausted(now):
-            return effects + self._fail_over(now)
+            return effects + self.fail_over(now)
         if self._trust.is_due(now):
             effects += self.on_stalled(now)
         return [*effects, *self.relays.on_timer(now), *self._punch(now), *self._checksums.on_timer(now)]
@@ -194,6 +197,7 @@ class UplinkMachine:
         for effect in list(effects):
             if isinstance(effect, RelayConfirmed):
                 self.choice.on_answered(effect.rtr, effect.rtt_s)
+                self.deafness.on_confirmed()
                 self.has_failed = False
                 if self.relays.is_confirmed and self.state is State.REGISTERING:
                     effects += self._to(State.RELAYED)
@@ -238,6 +242,7 @@ class UplinkMachine:
         """What we send is not answered. The binding may be gone; or the peers have nothing to say, which costs less
         and less.
         """
+        self.deafness.on_silence(now)
         return self._again(now) if self.rtrs and self._trust.on_silence(now) else []
 
     def on_witness_wanted(self, now: float) -> list[UplinkEffect]:
@@ -355,7 +360,9 @@ class UplinkMachine:
             self._ask_at = now + ASK_AGAIN_S
         return effects
 
-    def _fail_over(self, now: float) -> list[UplinkEffect]:
+    def fail_over(self, now: float) -> list[UplinkEffect]:
+        """The RTR in use is no good: the next one."""
+        self.deafness.forget()
         failed, self.has_failed = self.choice.current, True
         after = self.choice.on_failed()
         fields = {**self._fields(), "rtr": str(failed), "next": str(after) if after is not None else None}

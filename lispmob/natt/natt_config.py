@@ -10,9 +10,11 @@ from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm
 
-# RFC 1918, RFC 6598 (carrier-grade NAT), RFC 4193. Nothing else: a laboratory's documentation addresses are public.
+# RFC 1918, RFC 6598 (carrier-grade NAT), RFC 7335 (towards a translator), RFC 4193. Nothing else: a laboratory's
+# documentation addresses are public.
 _PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
-    ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+    ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "192.0.0.0/29", "fc00::/7")
 )
 
 

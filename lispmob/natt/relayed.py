@@ -16,6 +16,8 @@ from typing import Final
 from lispmob.control.effect import Count, Event, EventValue
 from lispmob.control.locator_set import EidRecords, LocalLocator
 from lispmob.control.node_config import MapServerPeer
+from lispmob.control.registration import TAKEN_WAIT_S
+from lispmob.control.sharing import sharing
 from lispmob.errors import AuthenticationFailed
 from lispmob.natt.effect import DataPort, RelayConfirmed, SendFromDataPort, UplinkEffect
 from lispmob.natt.natt_config import NattConfig
@@ -169,9 +171,22 @@ class RelayedRegistrations:
             return [Count("rx_policy")]
         sent_at, tries = one.outstanding[notify.nonce], one.tries
         one.outstanding.clear()
+        shared = sharing(record, self._eid_records.get(one.eid, self._locators))
+        if shared is not None and shared.is_refused:
+            # The RTR is all right, and whoever has our EID may go at any moment.
+            one.tries, one.wait_s, one.retry_at = 1, TAKEN_WAIT_S, now + TAKEN_WAIT_S
+            told: dict[str, EventValue] = {
+                "eid": str(one.eid),
+                "map_server": str(one.server.address),
+                "text": shared.text,
+                "is_refused": True,
+            }
+            return [Count("rx_policy"), Event("eid-shared", told)]
         one.tries, one.retry_at, one.confirmed_at = 0, None, now
         self._rtt_s = now - sent_at
-        return [RelayConfirmed(one.eid, one.server.address, self.rtr, tries, now - sent_at, self.locator)]
+        problem = shared.text if shared is not None else ""
+        confirmed = one.eid, one.server.address, self.rtr, tries, now - sent_at, self.locator
+        return [RelayConfirmed(*confirmed, problem)]
 
     def expects(self, nonce: int) -> bool:
         """True when a Map-Notify with this nonce would answer a register of ours."""

@@ -1,10 +1,11 @@
 """Has this Map-Server RTRs? Two Map-Registers tell it without a question that Open Overlay Router would die of.
 
-An Open Overlay Router Map-Server with RTRs takes a register that has an xTR-ID (I=1) only from one of them, and without
-RTRs from anybody; a register without an xTR-ID it always takes. So both are sent, one right after the other. When the
-one with the xTR-ID is answered, there are no RTRs, and nothing is asked. When the other one alone is answered, and so
-several times in a row, there are some, and an Info-Request is understood. Without any answer nothing is known. After
-that Info-Request a plain register shows whether the server lives.
+An Open Overlay Router Map-Server with RTRs takes a register that has an xTR-ID (I=1) only from one of them, and
+without RTRs from anybody; a register without an xTR-ID it always takes. So that one is sent first, and the other one
+when it was confirmed: of an EID that is not registered the other one would end a server with RTRs. When it is
+answered there are no RTRs, and nothing is asked. When the plain one alone is answered, and so several times in a row,
+there are some, and an Info-Request is understood. Without any answer nothing is known. After that Info-Request a
+plain register shows whether the server lives.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ROUNDS: Final = 4  # ours: where one datagram in ten is lost, all four are lost 
 FIRST_WAIT_S: Final = 1.0  # RFC 9301, 8.2, as for every Map-Register: doubles up to LONGEST_WAIT_S
 LONGEST_WAIT_S: Final = 60.0
 WATCHES: Final = 3  # ours: registers without an answer after which a server fell silent: 7 s
-MARGIN_S: Final = 0.05  # ours: both answers leave the server within a moment; half a round trip is added
+MARGIN_S: Final = 0.05  # ours: beyond one and a half of the round trips that the plain register has just taken
 MAX_OUTSTANDING: Final = 16
 
 
@@ -105,7 +106,7 @@ class ServerTrial:
         """True when a Map-Notify with this nonce would answer a Map-Register of the trial."""
         return nonce in self._outstanding
 
-    def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[Count]:
+    def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[SendControl | Count]:
         """A Map-Notify came; `raw` is the message whose MAC counts."""
         sent = self._outstanding.get(notify.nonce)
         if sent is None or self.server is None:
@@ -122,7 +123,8 @@ class ServerTrial:
         elif self._check_at is None:
             del self._outstanding[notify.nonce]
             self._retry_at, self._wait_s = None, FIRST_WAIT_S
-            self._check_at = now + MARGIN_S + (now - sent_at) / 2
+            self._check_at = now + MARGIN_S + 1.5 * (now - sent_at)
+            return [self._register(now, has_xtr_id=True), Count("tx_map_register")]
         return []
 
     def take_finding(self) -> Finding | None:
@@ -136,16 +138,14 @@ class ServerTrial:
 
     def _send(self, now: float) -> list[SendControl | Count]:
         self._retry_at = now + self._wait_s
-        kinds = (False,) if self._is_watch else (True, False)
-        sent = [self._register(now, has_xtr_id=has_xtr_id) for has_xtr_id in kinds]
-        while len(self._outstanding) > MAX_OUTSTANDING:
-            del self._outstanding[next(iter(self._outstanding))]
-        return [effect for one in sent for effect in (one, Count("tx_map_register"))]
+        return [self._register(now, has_xtr_id=False), Count("tx_map_register")]
 
     def _register(self, now: float, *, has_xtr_id: bool) -> SendControl:
         assert self.server is not None
         nonce = self._next_nonce()
         self._outstanding[nonce] = has_xtr_id, now
+        while len(self._outstanding) > MAX_OUTSTANDING:
+            del self._outstanding[next(iter(self._outstanding))]
         record = MappingRecord.of(
             self._config.eids[0], self._locators, ttl_min=self._config.record_ttl_min, is_authoritative=True
         )

@@ -161,7 +161,20 @@ class Traversal:
     def on_timer(self, now: float) -> list[NattEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
         effects = [effect for one in self.machines for effect in one.on_timer(now)]
+        for one in self.machines:
+            if one.deafness.is_due(now) and one.state is State.RELAYED:
+                effects += self._on_deaf(one, now)
         return self._route([*effects, *self.shortcuts.on_timer(now)], now)
+
+    def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[NattEffect]:
+        """Data came to these addresses of ours, each with its outer source."""
+        heard, effects = list(pairs), list[UplinkEffect]()
+        self.shortcuts.on_heard(source for _, source in heard)
+        for machine in self._machines.values():
+            sources = {source for local, source in heard if local == machine.locator.address}
+            if sources.intersection(machine.rtrs) and machine.deafness.on_heard(now):
+                effects.append(Event("rtr-heard", {"rloc": str(machine.locator.address)}))
+        return self._route(effects, now)
 
     def on_destination(self, source: IpAddress, eid: EidPrefix, now: float) -> list[NattEffect]:
         """Packets go to this host through an RTR, for nobody asked for a better way."""
@@ -307,6 +320,13 @@ class Traversal:
             return self._refuse(arrival, now)
         return self.shortcuts.on_probed(request, arrival, self.plan, now)
 
+    def _on_deaf(self, one: UplinkMachine, now: float) -> list[UplinkEffect]:
+        """Another RTR may do better; with this one alone it can only be said."""
+        rtr, has_others = one.choice.current, len(one.choice.offered) > 1
+        text = f"RTR {rtr} confirms our registers and passes nothing on: it may not take our new place behind the NAT"
+        fields: dict[str, EventValue] = {"rloc": str(one.locator.address), "rtr": str(rtr), "text": text}
+        return [Event("rtr-deaf", fields), *(one.fail_over(now) if has_others else ())]
+
     def _ground(self) -> Ground | None:
         """The one uplink that all packets leave by, when it is behind a NAT and past the RTR is asked for."""
         if not self.config.direct or self.plan.asks_mapping_system:
@@ -356,6 +376,8 @@ class Traversal:
                         "tries": done.tries,
                         "rtt_ms": round(done.rtt_s * 1000, 3),
                     }
+                    if done.problem:
+                        fields["shared"] = done.problem
                     out += [
                         WayAnswered(done.local.address, done.local.ifindex, done.rtt_s),
                         Event("registered", fields),

@@ -13,7 +13,7 @@ class RegistrationEvidence:
 
     `tries`: Map-Registers since the last Map-Notify. `is_resting`: none is sent, for want of an uplink that could send
     it. `is_private`: the address that it is sent from is one that a NAT has to translate. `refusal`: what a Map-Notify
-    said against it. `ever`: it stood once since lispd started.
+    said against it. `shared`: what one said of another node with this EID. `ever`: it stood once since lispd started.
     """
 
     eid: str
@@ -24,6 +24,7 @@ class RegistrationEvidence:
     is_private: bool = False
     finding: Finding | None = None
     refusal: str | None = None
+    shared: str | None = None
     ever: bool = False
 
 
@@ -32,7 +33,8 @@ class AddressEvidence:
     """One address of an uplink.
 
     `is_silent`: nobody is reached from it, while others reach the same locators. `stranded`: it is behind a NAT, and
-    why there is no RTR. `failed_rtr`: the RTR that it needs and that does not answer.
+    why there is no RTR. `failed_rtr`: the RTR that it needs and that does not answer. `deaf_rtr`: the one that confirms
+    its registers and passes nothing on to it.
     """
 
     interface: str
@@ -40,6 +42,7 @@ class AddressEvidence:
     is_silent: bool = False
     stranded: str | None = None
     failed_rtr: str | None = None
+    deaf_rtr: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,15 @@ class PeerEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class FilteredEvidence:
+    """Data to a peer's locator that vanishes where probes pass. `is_out` False: it gets there and not back."""
+
+    eid: str
+    locator: str
+    is_out: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All of it. `reported`: what a part found out by itself, as the problem that it is.
 
@@ -74,6 +86,7 @@ class Evidence:
     unused: tuple[UnusedInterface, ...] = ()
     registrations: tuple[RegistrationEvidence, ...] = ()
     peers: tuple[PeerEvidence, ...] = ()
+    filtered: tuple[FilteredEvidence, ...] = ()
     chain_refusal: str | None = None
     has_rules: bool = False
     state_refusal: str | None = None

@@ -9,10 +9,6 @@ from lispmob.problems.problem import Problem
 from lispmob.values import dataclass
 
 QUIET: Final = frozenset({"starting", "stopping"})  # systemd says so itself
-BY_THE_HOST: Final = frozenset(
-    {"kernel-refused", "no-chain", "chain-incomplete", "no-translation", "foreign-rule", "mark-in-use"}
-)
-"""Whoever puts things into the kernel logs what is refused in the moment when it is, between its other lines."""
 BEGINS_AN_HOUR: Final = 3  # ours: what comes and goes all day is told three times, and is in the status all day
 HOUR_S: Final = 3600.0
 MAX_KNOWN: Final = 256  # ours: of problems that have ended, those that are remembered
@@ -59,9 +55,7 @@ class ProblemJournal:
             if known is not None:
                 known.problem = problem
                 continue
-            is_told = (
-                problem.key not in QUIET | BY_THE_HOST and (count := self._begins(identity, now)) <= BEGINS_AN_HOUR
-            )
+            is_told = problem.key not in QUIET and (count := self._begins(identity, now)) <= BEGINS_AN_HOUR
             self._standing[identity] = _Standing(problem, now, is_told)
             if is_told:
                 last = (

@@ -50,6 +50,7 @@ KEYS: Final[dict[str, str]] = {
     "not-heard": "what this uplink sends is not received",
     "no-rtr": "this uplink is behind a NAT, and no RTR is offered",
     "rtr-dead": "the RTR of this uplink does not answer",
+    "rtr-deaf": "the RTR of this uplink confirms its registers, and passes nothing on to it",
     "data-filtered": "UDP port 4341 is filtered: probes pass and data do not",
     "path-mtu": "full-sized packets vanish on a path",
     "duplicate-address": "another host uses an address of an uplink",

@@ -37,6 +37,15 @@ def problems(evidence: Evidence) -> Iterator[Problem]:
 
 def _problem(one: RegistrationEvidence, evidence: Evidence, *, is_lost: bool) -> Problem | None:
     severity = Severity.BROKEN if is_lost else Severity.DEGRADED
+    if one.shared is not None:
+        return Problem(
+            "duplicate-eid",
+            severity,
+            f"another node registers {one.eid} too",
+            one.shared,
+            "give each machine an EID of its own, or stop the other one",
+            f"{one.eid} at {one.server}",
+        )
     if one.refusal is not None and not one.stands:
         return _refused(one, severity)
     if one.is_resting:
@@ -79,6 +88,15 @@ def _resting(one: RegistrationEvidence, evidence: Evidence, severity: Severity) 
 
 
 def _not_taken(one: RegistrationEvidence, severity: Severity) -> Problem:
+    if one.finding is Finding.NO_SITE and one.ever:
+        return Problem(
+            "site-removed",
+            severity,
+            f"Map-Server {one.server} has removed the site of {one.eid}",
+            "it confirmed this EID before, and has no site for it now",
+            "ask its operator",
+            f"{one.eid} at {one.server}",
+        )
     if one.finding is Finding.NO_SITE:
         return Problem(
             "no-such-site",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lispmob.problems import registering
-from lispmob.problems.evidence import AddressEvidence, Evidence
+from lispmob.problems.evidence import AddressEvidence, Evidence, FilteredEvidence
 from lispmob.problems.problem import Problem, Severity, worst_first
 
 
@@ -69,14 +69,16 @@ def _uplinks(evidence: Evidence) -> Iterator[Problem]:
         )
     nothing_works = not any(_works(one) for one in evidence.addresses)
     for address in evidence.addresses:
-        yield from _address(address, Severity.BROKEN if nothing_works else Severity.DEGRADED)
+        is_spared = any(_works(one) for one in evidence.addresses if one.interface == address.interface)
+        yield from _address(address, Severity.BROKEN if nothing_works else Severity.DEGRADED, is_spared=is_spared)
 
 
 def _works(one: AddressEvidence) -> bool:
-    return one.stranded is None and one.failed_rtr is None and not one.is_silent
+    return one.stranded is None and one.failed_rtr is None and one.deaf_rtr is None and not one.is_silent
 
 
-def _address(one: AddressEvidence, severity: Severity) -> Iterator[Problem]:
+def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> Iterator[Problem]:
+    """`is_spared`: its interface has another address that works, such as one of the other family."""
     place = f"{one.interface} ({one.address})"
     if one.stranded is not None:
         yield Problem(
@@ -96,13 +98,22 @@ def _address(one: AddressEvidence, severity: Severity) -> Iterator[Problem]:
             "see whether its machine is up, and whether UDP ports 4341 and 4342 are open on the way",
             f"{one.interface} {one.address}",
         )
+    if one.deaf_rtr is not None:
+        yield Problem(
+            "rtr-deaf",
+            severity,
+            f"the RTR {one.deaf_rtr} passes nothing on to {place}",
+            "it confirms the registration, and data goes elsewhere: it may not take the new place behind the NAT",
+            "name another RTR in natt: rtrs, or have its operator restart it",
+            f"{one.interface} {one.address}",
+        )
     if one.is_silent:
         yield Problem(
             "cannot-ask",
-            Severity.DEGRADED,
+            Severity.NOTICE if is_spared else Severity.DEGRADED,
             f"{place} reaches nobody",
-            "no probe from it is answered, while other uplinks reach the same locators",
-            "lispd uses the other uplinks until it answers again",
+            "no question from it is answered, while questions from elsewhere on this host are",
+            "lispd does not use it until it is answered again",
             f"{one.interface} {one.address}",
         )
 
@@ -118,3 +129,18 @@ def _peers(evidence: Evidence) -> Iterator[Problem]:
             "see whether that machine is on; lispd goes on asking",
             peer.eid,
         )
+    for one in evidence.filtered:
+        yield _filtered(one)
+
+
+def _filtered(one: FilteredEvidence) -> Problem:
+    there, here = f"{one.locator} ({one.eid})", "this host"
+    towards, from_ = (there, here) if one.is_out else (here, there)
+    return Problem(
+        "data-filtered",
+        Severity.DEGRADED,
+        f"data {'to' if one.is_out else 'from'} {one.locator} is lost, though it answers probes",
+        f"UDP port 4342 passes, and UDP port 4341 does not on the way from {from_} to {towards}",
+        f"allow UDP port 4341 in the firewall of {'that machine' if one.is_out else 'this host'}, or on the way",
+        one.eid,
+    )

@@ -54,10 +54,14 @@ NO_RANKS: Final[Mapping[str, int]] = {}
 METERED_COST: Final = 100  # ours: more than nothing
 
 
-def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING) -> UplinkPolicy:
-    """Which interfaces and addresses may carry us, in the light of what NetworkManager says."""
+def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING, outlasted: frozenset[str] = NONE) -> UplinkPolicy:
+    """Which interfaces and addresses may carry us, in the light of what NetworkManager says.
+
+    `outlasted`: interfaces whose login page has been waited for long enough.
+    """
     return UplinkPolicy(
         held_back=frozenset(held_back(file, meaning)),
+        stopgaps=outlasted.intersection(meaning.portals) - frozenset(meaning.leaving),
         last_resort=last_resort(file, meaning),
         rules=tuple(rule.to_rule() for rule in file.uplinks),
         ignored_interfaces=(file.tun.name, f"{device_prefix(file.tun.name)}*", "lmn*", "lmh*"),
@@ -90,7 +94,8 @@ def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob") -> No
     return NodeConfig(
         eids=file.eids,
         map_servers=tuple(
-            MapServerPeer(server.address, server.to_key(), server.proxy_reply) for server in file.map_servers
+            MapServerPeer(server.address, server.to_key(), server.proxy_reply, server.sends_xtr_id)
+            for server in file.map_servers
         ),
         map_resolvers=file.resolvers,
         proxy_etrs=tuple(Locator(each.address, each.priority, each.weight) for each in file.proxy_etrs),
@@ -103,6 +108,8 @@ def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob") -> No
         ),
         overlay=tuple(map(EidPrefix, file.routing.overlay_prefixes)) if file.routing.mode == "split" else (),
         fallback=cast(Fallback, file.routing.fallback),
+        overlay_prefixes=file.routing.overlay_prefixes,
+        is_full=file.routing.mode == "full",
         map_cache_limit=file.map_cache.limit,
         register_interval_s=file.register.interval_s,
         record_ttl_min=file.register.ttl_min,
@@ -150,7 +157,7 @@ def engine_config(file: NodeFile) -> EngineConfig:
         tun_name=file.tun.name,
         eids=file.eids,
         role="node",
-        mark_mask=file.steering.mask.bits,
+        mark_mask=file.steering.to_policy().mask.bits,
         pin_threads=file.tun.pin_threads,
         source_check=source_check(file),
     )
@@ -197,6 +204,12 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     return ForwardingEntry(mapping.prefix, Disposition[mapping.disposition], (*used, *heard))
 
 
+def leaves_natively(file: NodeFile) -> bool:
+    """True when packets with an EID as their source may leave without LISP, which takes a translated source."""
+    routing = file.routing
+    return routing.fallback == "native" or (routing.fallback == "auto" and routing.mode == "full")
+
+
 def kernel_state(
     file: NodeFile,
     uplinks: Iterable[Uplink],
@@ -208,12 +221,13 @@ def kernel_state(
 ) -> KernelState:
     """What the kernel must hold for these uplinks."""
     present, gone = tuple(uplinks), tuple(lost)
+    overlay = natives.overlay(file.routing.overlay_prefixes)
     return KernelState(
         tun=file.tun.name,
         eids=file.eids,
         mode="full" if file.routing.mode == "full" else "split",
-        overlay_prefixes=(*file.routing.overlay_prefixes, *natives.mapped_inside),
-        native_prefixes=natives.native,
+        overlay_prefixes=overlay.tunnelled,
+        native_prefixes=overlay.native,
         uplinks=tuple(
             KernelUplink(
                 uplink.name, uplink.addresses, tuple(route.gateway for route in network.routes_of(uplink.ifindex, 4))
@@ -226,8 +240,12 @@ def kernel_state(
         sends_from_data_port=frozenset(
             one.locator.address for one in plan.uplinks if one.data_port != "pool" or not one.is_usable
         ).union(one.address for one in gone if is_private(one.address)),
-        translates_native=file.routing.fallback == "native",
+        translates_native=leaves_natively(file) or bool(overlay.native),
+        mark_mask=file.steering.to_policy().mask.bits,
+        first_table=file.routing.first_table,
+        last_priority=file.routing.rule_priority,
         marks=marks,
+        guards_overlay=file.routing.fallback != "native",
     )
 
 

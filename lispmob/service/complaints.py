@@ -14,11 +14,16 @@ class Complaints:
 
     def __init__(self) -> None:
         self._refusals: dict[tuple[str, str], str] = {}
+        self._shared: dict[tuple[str, str], str] = {}
         self._failed: dict[str, str] = {}  # by our address
 
     def refusal(self, eid: str, map_server: str) -> str | None:
         """What a Map-Notify said against this registration, since it was last confirmed."""
         return self._refusals.get((eid, map_server))
+
+    def shared(self, eid: str, map_server: str) -> str | None:
+        """What the last Map-Notify said of another node that registers the same EID."""
+        return self._shared.get((eid, map_server))
 
     def failed_rtr(self, rloc: str) -> str | None:
         """The RTR that does not answer this address of ours, when there is no other one."""
@@ -29,10 +34,15 @@ class Complaints:
         place = str(fields.get("eid")), str(fields.get("map_server"))
         if kind in ("registered", "withdrawn"):
             self._refusals.pop(place, None)
+            self._shared.pop(place, None)
+            if (shared := fields.get("shared")) is not None:
+                self._shared[place] = str(shared)
             rtr = fields.get("rtr")
             self._failed = {rloc: failed for rloc, failed in self._failed.items() if failed != rtr}
         elif kind in _REFUSALS:
             self._refusals[place] = str(fields.get("text", kind))
+        elif kind == "eid-shared":
+            self._shared[place] = str(fields.get("text", kind))
         elif kind == "rtr-failed" and fields.get("next") is None:
             self._failed[str(fields.get("rloc"))] = str(fields.get("rtr"))
         elif kind == "natt-state" and fields.get("to") != _STILL_AT_IT:

@@ -22,6 +22,7 @@ from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.netlink import NetlinkMonitor
 from lispmob.iface_monitor.network_manager import NetworkManagerWatch
 from lispmob.iface_monitor.network_manager_state import Meaning
+from lispmob.iface_monitor.portal_patience import PortalPatience
 from lispmob.iface_monitor.sleep import SleepWatch
 from lispmob.iface_monitor.snapshot import UplinkPolicy
 from lispmob.service.waking import Waking
@@ -61,11 +62,18 @@ class Desktop:
         self._nudged_at = float("-inf")
         self._nudge: asyncio.TimerHandle | None = None
         self._status = ""
+        self._patience = PortalPatience()
+        self._patience_ends: asyncio.TimerHandle | None = None
 
     @property
     def meaning(self) -> Meaning:
         """What NetworkManager says now; nothing where it does not run."""
         return self._manager.meaning
+
+    @property
+    def outlasted(self) -> frozenset[str]:
+        """Interfaces of which a login page has been said for so long that they may be tried."""
+        return self._patience.outlasted(asyncio.get_running_loop().time())
 
     async def start(self) -> None:
         """Begin to listen; never waits for anybody."""
@@ -74,9 +82,10 @@ class Desktop:
 
     async def stop(self) -> None:
         """Leave the bus. Idempotent."""
-        if self._nudge is not None:
-            self._nudge.cancel()
-            self._nudge = None
+        for timer in (self._nudge, self._patience_ends):
+            if timer is not None:
+                timer.cancel()
+        self._nudge = self._patience_ends = None
         if self._bus is not None:
             await self._bus.stop()
         self._face.close()
@@ -116,8 +125,25 @@ class Desktop:
         log.debug("nudged: looking at the network anew")
         self._daemon.look_again()
 
-    def _on_meaning(self, _: Meaning, reasons: list[str], since: float) -> None:
+    def _on_meaning(self, meaning: Meaning, reasons: list[str], since: float) -> None:
+        self._patience.on_portals(meaning.portals, asyncio.get_running_loop().time())
+        self._await_portals()
         self._daemon.on_meaning(reasons, since)
+        self._face.touch()
+
+    def _await_portals(self) -> None:
+        """Judge anew when a login page has been waited for long enough."""
+        loop = asyncio.get_running_loop()
+        if self._patience_ends is not None:
+            self._patience_ends.cancel()
+        at = self._patience.wake_at(loop.time())
+        self._patience_ends = None if at is None else loop.call_at(at, self._on_patience_ended)
+
+    def _on_patience_ended(self) -> None:
+        now = asyncio.get_running_loop().time()
+        names = ", ".join(sorted(self._patience.outlasted(now)))
+        self._await_portals()
+        self._daemon.on_meaning([f"{names}: the login page is still there; tried all the same if nothing else is"], now)
         self._face.touch()
 
     def _on_sleep(self, is_falling_asleep: bool) -> None:

@@ -7,7 +7,9 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from lispmob.config import doubts
+from lispmob.control.data_doubt import Route, Verdict
 from lispmob.control.diagnosis import Diagnosis
+from lispmob.control.reachability import Evidence as Reached
 from lispmob.control.registration import Registration, State
 from lispmob.natt.machine import UplinkMachine
 from lispmob.natt.natt_config import is_private
@@ -15,6 +17,7 @@ from lispmob.natt.state import State as NattState
 from lispmob.problems.evidence import (
     AddressEvidence,
     Evidence,
+    FilteredEvidence,
     PeerEvidence,
     RegistrationEvidence,
     UnusedInterface,
@@ -22,7 +25,7 @@ from lispmob.problems.evidence import (
 from lispmob.problems.problem import Problem
 from lispmob.service import uplink_views
 from lispmob.service.complaints import Complaints
-from lispmob.wire.address import IpNetwork
+from lispmob.wire.address import IpAddress, IpNetwork
 
 if TYPE_CHECKING:
     from lispmob.service.views import Parts
@@ -55,6 +58,7 @@ def gather(
     complaints: Complaints,
     odd_choices: tuple[Problem, ...],
     dropped_by_mark: int,
+    filtered: Mapping[IpAddress, Verdict],
 ) -> Evidence:
     """All of it, now."""
     families = frozenset(address.version for uplink in parts.uplinks for address in uplink.addresses)
@@ -66,6 +70,7 @@ def gather(
         unused=tuple(_unused(parts)),
         registrations=tuple(_registration(one, parts, diagnosis, complaints) for one in parts.node.registrations),
         peers=tuple(_peers(parts)),
+        filtered=tuple(_filtered(parts, filtered)),
         chain_refusal=parts.steering.refusal,
         has_rules=bool(parts.steering.policy.rules),
         state_refusal=next(iter(parts.state_refusals), None),
@@ -97,6 +102,7 @@ def _registration(
         is_private=bool(sources) and all(map(is_private, sources)),
         finding=diagnosis.finding(one.eid, one.server.address),
         refusal=complaints.refusal(eid, server),
+        shared=complaints.shared(eid, server),
         ever=one.confirmed_at is not None,
     )
 
@@ -108,10 +114,17 @@ def _address(machine: UplinkMachine, parts: Parts, complaints: Complaints) -> Ad
     return AddressEvidence(
         interface=one.interface,
         address=str(one.address),
-        is_silent=parts.node.is_silent(one.address),
+        is_silent=parts.node.is_silent(one.address) and not _is_unasked(machine, parts),
         stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
+        deaf_rtr=str(machine.choice.current) if machine.deafness.is_told else None,
         failed_rtr=complaints.failed_rtr(str(one.address)) if machine.state is NattState.REGISTERING else None,
     )
+
+
+def _is_unasked(machine: UplinkMachine, parts: Parts) -> bool:
+    """True for a locator that is not used for want of anybody to ask in its family: nothing is wrong with it."""
+    way = parts.node.reachability.way(machine.locator.place)
+    return way is not None and way.evidence in (Reached.NOBODY, Reached.UNKNOWN)
 
 
 def _unused(parts: Parts) -> Iterator[UnusedInterface]:
@@ -133,6 +146,21 @@ def _peers(parts: Parts) -> Iterator[PeerEvidence]:
         probed = {path.pair.remote for path in node.paths if path.eid == prefix}
         if probed and not any(map(node.is_reachable, probed)):
             yield PeerEvidence(str(prefix), tuple(map(str, sorted(probed, key=int))))
+
+
+def _filtered(parts: Parts, verdicts: Mapping[IpAddress, Verdict]) -> Iterator[FilteredEvidence]:
+    """Only as long as probes are answered: else it is another problem."""
+    for path in parts.node.paths:
+        verdict = verdicts.get(path.pair.remote)
+        if verdict is not None and parts.node.is_reachable(path.pair.remote):
+            yield FilteredEvidence(str(path.eid), str(path.pair.remote), is_out=verdict is Verdict.OUT)
+
+
+def route_to(parts: Parts, remote: IpAddress) -> Route | None:
+    """How to ask a locator in data: by a path whose probes are answered, from an uplink without an RTR."""
+    path = next((one for one in parts.node.paths if one.pair.remote == remote and not one.is_down), None)
+    local = None if path is None else next((o for o in parts.node.plan.direct if o.address == path.pair.local), None)
+    return None if path is None or local is None else Route(path.eid, local.address, local.ifindex)
 
 
 def _networks(parts: Parts) -> Mapping[IpNetwork, str]:

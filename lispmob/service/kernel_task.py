@@ -55,7 +55,7 @@ class KernelTask:
 
         self._router = KernelRouter()
         try:
-            await self._router.clean_up_routes()
+            await self._router.clean_up_routes(self._desired())  # what guards the overlay does so without a pause
         except KernelRefused as refused:
             log.error("not everything of an earlier run could be removed: %s", refused)
         await self._route()
@@ -78,8 +78,8 @@ class KernelTask:
         self._is_suspicious = True
         self._wanted.set()
 
-    async def stop(self) -> None:
-        """Give the host back as it was."""
+    async def stop(self, *, leaves_guard: bool = False) -> None:
+        """Give the host back as it was; with `leaves_guard` packets for the overlay are refused from now on."""
         for task in self._tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -88,7 +88,7 @@ class KernelTask:
         if self._router is None:
             return
         try:
-            await self._router.clean_up()
+            await self._router.clean_up(self._desired() if leaves_guard else None)
         except KernelRefused as refused:
             log.error("not everything was cleaned up: %s; the next start of lispd tries again", refused)
 

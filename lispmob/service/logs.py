@@ -13,6 +13,8 @@ _ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackT
 
 _PRIORITIES: Final = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>"))
 
+_NOISY: Final = frozenset({"asyncio", "pyroute2", "pr2modules", "dbus_next", "dbus_fast"})
+
 
 def harmless(text: str) -> str:
     """The text with every character escaped that is not printed: what peers send must neither end a line nor paint one.
@@ -43,6 +45,14 @@ class _JournalFormatter(_Formatter):
         return "\n".join(prefix + line for line in super().format(record).split("\n"))
 
 
+def _is_worth_it(record: logging.LogRecord) -> bool:
+    """A library's debugging is not ours: asyncio would log every slow callback, pyroute2 every message.
+
+    Levels of their loggers would not do: pyroute2 sets its own when it is loaded, which may be later.
+    """
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _NOISY
+
+
 def configure(level: str) -> None:
     """Log to stderr at `level` ("debug", "info", "warning", "error"); may be called again to change the level."""
     handler = logging.StreamHandler(sys.stderr)
@@ -53,6 +63,4 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # A library's debugging is not ours: asyncio would log every slow callback, pyroute2 every message.
-    for noisy in ("asyncio", "pyroute2", "pr2modules", "dbus_next", "dbus_fast"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    handler.addFilter(_is_worth_it)

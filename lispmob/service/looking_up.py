@@ -63,7 +63,7 @@ def _is_ours(parts: Parts, interface: str) -> bool:
 
 def _of_datapath(parts: Parts, eid: IpAddress, source: IpAddress, entry: MapCacheEntry | None) -> Found:
     answer = parts.engine.ask(Question(source, eid, _PING[eid.version]))
-    if answer.fate is Fate.SENT:
+    if answer.fate in (Fate.SENT, Fate.DOUBT):
         return _sent(parts, entry)
     if answer.fate is Fate.MISS:
         return Found("ask", None, entry)
@@ -78,7 +78,7 @@ def _of_cache(parts: Parts, entry: MapCacheEntry | None) -> Found:
     known = None if entry is None else parts.node.disposition(entry.prefix)
     if known is None or known.disposition == "MISS":
         return Found("ask", None, entry)
-    if known.disposition in ("ENCAPSULATE", "TELL"):
+    if known.disposition in ("ENCAPSULATE", "TELL", "DOUBT"):
         return _sent(parts, entry)
     return Found("native" if known.disposition == "NATIVE" else "drop", None, entry)
 

@@ -16,6 +16,7 @@ _PLAIN: Final = {
     Fate.SOURCE: "its source is no EID of ours",
     Fate.NATIVE: "the mapping says that it has no LISP there, and the kernel sent it into the overlay all the same",
     Fate.NO_LOCATOR: "no locator of the mapping is of a family that an uplink has",
+    Fate.DOUBT: "no locator of the mapping answers; packets are sent all the same, and their sender is told",
     Fate.MARK: "its mark names no usable uplink, and such packets are dropped, as configured",
 }
 _ACTIONS: Final = {

@@ -1,47 +1,76 @@
-"""Which destinations the kernel must route as if we were not there, as answers come and go. Pure."""
+"""What the kernel must route as if we were not there: one function of the forwarding table. Pure.
+
+The table itself is kept here, and nothing else: what the kernel needs is computed from it, compared with what it was
+computed to be before, and never told by hand.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lispmob.control.effect import InstallMapping
+from lispmob.control.prefix_table import PrefixTable
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayRoutes:
+    """Prefixes that lead to our device, and prefixes inside or around them that are the host's own business."""
+
+    tunnelled: tuple[IpNetwork, ...]
+    native: tuple[IpNetwork, ...]
 
 
 class NativeRoutes:
     """Follows the forwarding table: Natively-Forward prefixes, and the mappings that lie inside one of them."""
 
     def __init__(self) -> None:
-        self._native: set[EidPrefix] = set()
-        self._mapped: set[EidPrefix] = set()
+        self._is_native: PrefixTable[bool] = PrefixTable()  # of every entry of Instance-ID 0
+        self._natives: set[EidPrefix] = set()
 
     def on_installed(self, mapping: InstallMapping) -> bool:
-        """True when the kernel's routes change by this."""
+        """True when the kernel's routes change by this. Instance-ID 0 alone has a native side."""
+        prefix, is_native = mapping.prefix, mapping.disposition == "NATIVE"
+        if prefix.instance_id or self._is_native.get(prefix) is is_native:
+            return False
         before = self._snapshot()
-        self._forget(mapping.prefix)
-        (self._native if mapping.disposition == "NATIVE" else self._mapped).add(mapping.prefix)
-        return bool(self._native) and before != self._snapshot()
+        self._is_native.insert(prefix, is_native)
+        (self._natives.add if is_native else self._natives.discard)(prefix)
+        return before != self._snapshot()
 
     def on_removed(self, prefix: EidPrefix) -> bool:
         """True when the kernel's routes change by this."""
         before = self._snapshot()
-        self._forget(prefix)
+        self._is_native.remove(prefix)
+        self._natives.discard(prefix)
         return before != self._snapshot()
 
     @property
     def native(self) -> tuple[IpNetwork, ...]:
-        """The prefixes to be thrown back to the host's own routes. Instance 0 alone has a native side."""
-        return tuple(sorted((each.network for each in self._native if not each.instance_id), key=str))
+        """The prefixes to be thrown back to the host's own routes."""
+        return _sorted(self._natives)
 
     @property
     def mapped_inside(self) -> tuple[IpNetwork, ...]:
         """Mappings inside a native prefix: they need a route of their own, or the wider throw would catch them."""
-        if not self._native:
-            return ()
-        inside = [each for each in self._mapped if any(outer.covers(each) for outer in self._native)]
-        return tuple(sorted((each.network for each in inside), key=str))
+        inside = (entry for outer in self._natives for entry, is_native in self._is_native.covered(outer))
+        return _sorted({entry for entry in inside if not self._is_native.get(entry)})
 
-    def _forget(self, prefix: EidPrefix) -> None:
-        self._native.discard(prefix)
-        self._mapped.discard(prefix)
+    def overlay(self, prefixes: Iterable[IpNetwork]) -> OverlayRoutes:
+        """What these overlay prefixes come to in the kernel: one that lies in a native prefix is native, too."""
+        overlay = [EidPrefix(prefix) for prefix in prefixes]
+        thrown = {prefix for prefix in overlay if self._is_thrown(prefix)}
+        tunnelled = (prefix.network for prefix in overlay if prefix not in thrown)
+        return OverlayRoutes((*tunnelled, *self.mapped_inside), _sorted(self._natives | thrown))
+
+    def _is_thrown(self, prefix: EidPrefix) -> bool:
+        nearest = self._is_native.covering(prefix)
+        return bool(nearest) and nearest[0][1]
 
     def _snapshot(self) -> tuple[tuple[IpNetwork, ...], tuple[IpNetwork, ...]]:
         return self.native, self.mapped_inside
+
+
+def _sorted(prefixes: Iterable[EidPrefix]) -> tuple[IpNetwork, ...]:
+    return tuple(sorted((prefix.network for prefix in prefixes), key=str))

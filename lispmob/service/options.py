@@ -15,5 +15,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (%(default)s)")
     parser.add_argument("--check", action="store_true", help="read the configuration, say what is wrong, and stop")
+    parser.add_argument(
+        "--clean-up", action="store_true", help="remove what lispd has left in the kernel, and stop; not beside lispd"
+    )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="instead of the file's")
     return parser

@@ -12,11 +12,13 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
+from lispmob.control.data_doubt import DataDoubts, Question
 from lispmob.control.diagnosis import Diagnosis, Finding
-from lispmob.control.effect import CONTROL_PORT, Event, SendControl
+from lispmob.control.effect import CONTROL_PORT, DATA_PORT, Event, SendControl
 from lispmob.control.gate import NonceBook
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.registration import Registration
+from lispmob.datapath import model
 from lispmob.icmp_errors import Reason, Unreachable
 from lispmob.problems.journal import ProblemJournal
 from lispmob.problems.problem import Problem, headline
@@ -24,6 +26,7 @@ from lispmob.problems.rules import problems_of
 from lispmob.service import evidence
 from lispmob.service.alarm import Alarm
 from lispmob.service.complaints import Complaints
+from lispmob.wire.address import IpAddress
 
 if TYPE_CHECKING:
     from lispmob.service.views import Parts
@@ -51,6 +54,7 @@ class ProblemWatch:
         self._odd_choices = evidence.OddChoices()
         self.nonces = NonceBook(lambda: secrets.randbits(64))
         self._diagnosis = Diagnosis(self.nonces)
+        self._data = DataDoubts(lambda remote: evidence.route_to(parts, remote), new_nonce=self.nonces)
         self._alarm = Alarm(self._on_time)
         self._journal = ProblemJournal()
         self._current: tuple[Problem, ...] = ()
@@ -74,7 +78,8 @@ class ProblemWatch:
         now = self._parts.now()
         odd = self._odd_choices.of(self._parts)
         dropped = self._dropped_by_mark(now)
-        new = problems_of(evidence.gather(self._parts, self._diagnosis, self._complaints, odd, dropped))
+        filtered = self._data.verdicts(now)
+        new = problems_of(evidence.gather(self._parts, self._diagnosis, self._complaints, odd, dropped, filtered))
         is_news = new != self._current
         self._current = new
         for line in self._journal.on_problems(new, now):
@@ -116,9 +121,28 @@ class ProblemWatch:
     def on_datagram(self, payload: bytes) -> bool:
         """True when a control datagram answers a question of ours."""
         is_answer = self._diagnosis.on_datagram(payload) or self._diagnosis.on_map_request(payload)
+        is_answer = is_answer or self._data.on_map_reply(payload, in_data=False, now=self._parts.now())
         if is_answer:
             self._settle()
         return is_answer
+
+    def on_punt(self, punt: model.Punt) -> bool:
+        """True when a report of the datapath answers a question of ours; others are looked at, and go on."""
+        now = self._parts.now()
+        match punt:
+            case model.ControlPacket(payload) if self._data.on_map_reply(payload, in_data=True, now=now):
+                self._settle()
+                return True
+            case model.Silent(locator):
+                self._ask_in_data(self._data.on_silent(locator, now))
+                self._arm()
+            case model.HeardAgain(locator):
+                self._data.on_heard([locator])
+        return False
+
+    def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]]) -> None:
+        """Data came in, to these addresses of ours and from those locators."""
+        self._data.on_heard(remote for _, remote in pairs)
 
     def on_unreachable(self, error: Unreachable) -> None:
         """ICMP, or this host's firewall, answered something that we sent."""
@@ -137,7 +161,17 @@ class ProblemWatch:
                 self._ask(one)
             else:
                 self._diagnosis.on_confirmed(one.eid, one.server.address)
-        self._alarm.set(self._diagnosis.wake_at())
+        self._arm()
+
+    def _arm(self) -> None:
+        times = (self._diagnosis.wake_at(), self._data.wake_at())
+        self._alarm.set(min((at for at in times if at is not None), default=None))
+
+    def _ask_in_data(self, questions: Iterable[Question]) -> None:
+        for asked in questions:
+            self._parts.engine.send_control(
+                asked.payload, asked.remote, DATA_PORT, asked.local, ifindex=asked.ifindex, data_port="fixed"
+            )
 
     def _ask(self, one: Registration) -> None:
         """By the uplink that its next Map-Register leaves by."""
@@ -153,11 +187,13 @@ class ProblemWatch:
             self._parts.control.send(effect)
 
     def _on_time(self) -> None:
-        self._perform(self._diagnosis.on_timer(self._parts.now()))
+        now = self._parts.now()
+        self._perform(self._diagnosis.on_timer(now))
+        self._ask_in_data(self._data.on_timer(now))
         self._settle()
 
     def _settle(self) -> None:
-        self._alarm.set(self._diagnosis.wake_at())
+        self._arm()
         self.touch()
 
     def _on_settled(self) -> None:

@@ -32,5 +32,7 @@ def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
             return node.on_status_bits(source, instance_id, rloc, bits, width, now)
         case model.SourceDoubted(source, instance_id, _):
             return node.on_source_doubted(source, instance_id, now)
+        case model.Refuted(source, instance_id):
+            return node.on_heard_from(source, instance_id, now)
         case model.TrafficResumed() | model.Stranger():
             return []

@@ -150,7 +150,7 @@ def _default(parts: Parts, world: _World, flow: Flow) -> str | None:
     answer = parts.engine.ask(Question(flow.source, flow.destination, flow.protocol, ports))
     installed = None if answer.entry is None else parts.node.disposition(answer.entry)
     having = {up.addresses[0].version for up in world.sending if _may_send(up)}
-    if installed is not None and installed.disposition == "ENCAPSULATE":
+    if installed is not None and installed.disposition in ("ENCAPSULATE", "DOUBT"):
         fitting = [one for one in installed.locators if one.address.version in having]
         best = min((one.priority for one in fitting), default=NEVER)
         having = {one.address.version for one in fitting if one.priority == best < NEVER}

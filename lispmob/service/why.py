@@ -198,12 +198,12 @@ class _Explanation:
             found = self._ask(flow, lane)
             answers += found
             for one in found:
-                if one.fate is Fate.SENT:
+                if one.fate in (Fate.SENT, Fate.DOUBT):
                     relay = None if one.relayed_to is None else str(one.relayed_to)
                     places[one.ifindex, str(one.local), str(one.remote), relay] += weight * len(found)
         first = answers[0]
         self._tell_mapping(first)
-        if first.fate is not Fate.SENT:
+        if first.fate not in (Fate.SENT, Fate.DOUBT):
             return self._not_sent(flow, decision, mark, first)
         self._tell_uplink(first, list(lanes), places)
         choices = self._choices(places)

@@ -17,6 +17,7 @@ IN_EACH_TIER = (
     "marks",
     "offload",
     "path_mtu",
+    "refusing",
     "silence",
     "source",
     "status",

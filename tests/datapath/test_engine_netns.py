@@ -228,9 +228,12 @@ def test_outer_headers_are_as_agreed(outer: int, has_checksum: bool) -> None:
             both.a("udp_send", name=f"x{number}", to=EID_B4, port=5000, count=2)
             both.a("wait_for_counter", name="out_packets", value=2 * number + 2)  # or more of them leave in one run
 
-        packets = [bytes.fromhex(one) for one in both.b("sniffed", name="s", count=32)]
+        packets = [bytes.fromhex(one) for one in both.b("sniffed", name="s", count=34)]
 
         header = 20 if outer == 4 else 40
+        checks = [one for one in packets if one[header + 12 : header + 15] == b"\xff\xff\xff"]
+        packets = [one for one in packets if one not in checks]
+        assert len(checks) == 2  # whether b copes with open checksums, and its answer
         ports: dict[bytes, set[int]] = {}
         assert len(packets) == 32
         for packet in packets:

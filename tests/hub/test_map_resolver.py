@@ -12,9 +12,11 @@ from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.map_resolver import RemoteMapServer
 from lispmob.hub.site import ProxyReply
+from lispmob.wire.auth import sign
 from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_request import EidRecord, MapRequest
-from lispmob.wire.record import Action
+from lispmob.wire.record import Action, Locator, MappingRecord
 from tests.hub.exchange import HUB, ask, eid, plane, reply_in, rlocs_of, sent, site, xtr
 
 
@@ -378,3 +380,46 @@ def test_a_question_with_a_wrong_inner_checksum_is_refused() -> None:
 
     assert hub.on_datagram(replace(question, payload=bytes(payload)), now=1.0) == []
     assert (hub.counters["rx_ecm"], hub.counters["rx_ecm_unsummed"]) == (1, 0)
+
+
+def behind_rtr(hub: ControlPlane, rtr: str, *more: Locator, **flags: object) -> None:
+    """A node behind a NAT registers: its RTR, and its private place, which only that one can use."""
+    node = xtr("203.0.113.200")
+    locators = (Locator(ip_address(rtr)), Locator(ip_address("192.168.1.2"), is_reachable=False), *more)
+    record = MappingRecord.of(eid("10.1.0.1/32"), locators, ttl_min=10, is_authoritative=True)
+    message = MapRegister(1, (record,), want_map_notify=True, **flags)  # type: ignore[arg-type]
+    hub.on_datagram(Arrival(sign(message, node.key), node.address, 4342, HUB), now=0.0)
+
+
+@pytest.mark.parametrize("proxied", [True, False])
+def test_an_rtr_is_not_told_of_a_node_that_registered_through_it(proxied: bool) -> None:
+    hub = plane(site("10.1.0.0/16"))
+    behind_rtr(hub, "203.0.113.77", proxy_map_reply=proxied)
+
+    assert sent(hub.on_datagram(ask("10.1.0.1/32", itr="203.0.113.77"), now=1.0)) == []
+    assert hub.counters["rx_rtr_asks"] == 1
+
+
+def test_another_rtr_is_told_of_it() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    behind_rtr(hub, "203.0.113.77", proxy_map_reply=True)
+
+    (record,) = reply_in(hub.on_datagram(ask("10.1.0.1/32", itr="203.0.113.78"), now=1.0)).records
+
+    assert "203.0.113.77" in rlocs_of(record)
+
+
+def test_an_etr_in_the_open_is_told_of_its_own_mapping() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    hub.on_datagram(xtr("203.0.113.5").register("10.1.0.1/32"), now=0.0)
+
+    (record,) = reply_in(hub.on_datagram(ask("10.1.0.1/32", itr="203.0.113.5"), now=1.0)).records
+
+    assert rlocs_of(record) == ["203.0.113.5"]
+
+
+def test_a_node_with_one_more_uplink_in_the_open_changes_nothing_for_its_rtr() -> None:
+    hub = plane(site("10.1.0.0/16"))
+    behind_rtr(hub, "203.0.113.77", Locator(ip_address("198.51.100.9")), proxy_map_reply=True)
+
+    assert sent(hub.on_datagram(ask("10.1.0.1/32", itr="203.0.113.77"), now=1.0)) == []

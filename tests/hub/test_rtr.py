@@ -17,7 +17,7 @@ from lispmob.hub.effect import Arrival
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer
 from lispmob.hub.rtr import MapServerLink, Rtr, RtrPlaneEffect
-from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, SendFromRelayPort, Stranger
+from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
 from lispmob.hub.rtr_pending import PENDING_LIMIT, PENDING_S, PER_NETWORK, Pending, PendingRegisters
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign
@@ -107,7 +107,9 @@ def junk(like: EncapsulatedControl, nonce: int, source: tuple[IpAddress, int]) -
 def test_a_register_is_passed_on_and_its_answer_comes_back_in_the_data_plane() -> None:
     scene = Scene()
 
-    install, _, answer = scene.all_the_way(scene.register())
+    install, _, alive, answer = scene.all_the_way(scene.register())
+
+    assert alive == WayAlive(EID, NAT, 20001)
 
     assert isinstance(install, InstallRelay)
     assert [(one.address, one.port, one.source_port) for one in install.bindings] == [(NAT, 20001, 4342)]
@@ -135,7 +137,7 @@ def test_the_same_register_again_tells_the_datapath_nothing_new() -> None:
 
     effects = scene.all_the_way(scene.register(), now=20.0)
 
-    assert [type(effect) for effect in effects] == [SendControl]
+    assert [type(effect) for effect in effects] == [WayAlive, SendControl]
 
 
 @pytest.mark.parametrize("place", [(OTHER_NAT, 30000), (NAT, 30000)])
@@ -391,7 +393,7 @@ def test_junk_with_the_address_of_a_nat_keeps_nobody_behind_it_out(per_s: int, p
             scene.at_rtr(junk(message, 10**9 + second * per_s + number, (NAT, port or 1024 + number)), now)
         done += len(scene.at_rtr(Arrival(back.payload, HUB, 4342, RTR), now + 0.05))
 
-    assert done == 3 + 19
+    assert done == 4 + 19 * 2
     assert scene.places() == [(str(NAT), 20001, 1, 100)]
 
 

@@ -25,6 +25,7 @@ from lispmob.control.prefix_table import PrefixTable
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.site import Site
+from lispmob.hub.traversal import PlaneEffect
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key
 
@@ -113,12 +114,12 @@ class World:
 
 
 class HubHost:
-    """A Map-Server and Map-Resolver at one address."""
+    """A Map-Server and Map-Resolver at one address; at several, when it shares the plane of `other`."""
 
-    def __init__(self, world: World, address: str, sites: Iterable[Site]) -> None:
+    def __init__(self, world: World, address: str, sites: Iterable[Site], other: HubHost | None = None) -> None:
         self.world = world
         self.address = ip(address)
-        self.plane = ControlPlane(sites)
+        self.plane: ControlPlane = ControlPlane(sites) if other is None else other.plane
         self.is_up = True
         world.hosts.append(self)
         world.where[self.address] = self
@@ -127,13 +128,19 @@ class HubHost:
         return self.plane.wake_at()
 
     def on_timer(self, now: float) -> None:
-        self.plane.on_timer(now)
+        self._perform(self.plane.on_timer(now))
 
     def on_packet(self, packet: Packet, now: float) -> None:
-        if not self.is_up:
-            return
-        arrival = Arrival(packet.payload, packet.source, packet.source_port, packet.destination)
-        for effect in self.plane.on_datagram(arrival, now):
+        if self.is_up:
+            arrival = Arrival(packet.payload, packet.source, packet.source_port, packet.destination)
+            self._perform(self.plane.on_datagram(arrival, now))
+
+    def on_sites(self, sites: Iterable[Site]) -> None:
+        """The configuration was read again."""
+        self._perform(self.plane.on_sites(sites, (), now=self.world.now))
+
+    def _perform(self, effects: Iterable[PlaneEffect]) -> None:
+        for effect in effects:
             if isinstance(effect, SendControl):
                 self.world.send(Packet(effect.source or self.address, effect.destination, effect.payload))
 
@@ -257,13 +264,20 @@ def build(
     weather: Weather = Weather(),
     hubs: Sequence[str] = (HUB,),
     probing: ProbeConfig | None = None,
+    *,
+    is_one_hub: bool = False,
 ) -> Lab:
-    """A lab whose nodes are attached to 198.51.100.1, .2, ... and have had a second to register."""
+    """A lab whose nodes are attached to 198.51.100.1, .2, ... and have had a second to register.
+
+    `is_one_hub`: the addresses of `hubs` are those of a single one.
+    """
     world = World(seed)
     eids = [EidPrefix.parse(f"10.1.0.{number}/32") for number in range(1, nodes + 1)]
     # One site each, as a hub for several people has it; nonces must grow, so that a late register cannot undo a move.
     sites = [Site(str(eid), (eid,), (KEY,), strict_nonces=True) for eid in eids]
-    hosts = tuple(HubHost(world, address, sites) for address in hubs)
+    hosts: tuple[HubHost, ...] = ()
+    for address in hubs:
+        hosts += (HubHost(world, address, sites, hosts[0] if hosts and is_one_hub else None),)
     built = []
     for number, eid in enumerate(eids, start=1):
         servers = tuple(MapServerPeer(host.address, KEY) for host in hosts)

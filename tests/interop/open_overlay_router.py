@@ -65,6 +65,40 @@ database-mapping {{
 """
 
 
+def their_node(server: IPv4Address, *eids: str) -> str:
+    """A mobile node of theirs with these EIDs on eth0."""
+    mappings = "".join(
+        f"""
+database-mapping {{
+    eid-prefix = {eid}
+    iid = 0
+    ttl = 10
+    rloc-iface {{
+        interface = eth0
+        ip_version = 4
+        priority = 1
+        weight = 100
+    }}
+}}
+"""
+        for eid in eids
+    )
+    return f"""
+operating-mode = MN
+encapsulation = LISP
+nat_traversal_support = off
+map-resolver = {{ {server} }}
+map-server {{
+    address = {server}
+    key-type = 1
+    key = {KEY}
+    proxy-reply = off
+}}
+allowed-dst-eids = {{ 10.1.0.0/16 }}
+{mappings}
+"""
+
+
 def our_node(directory: Path, algorithm: str) -> str:
     return f"""
 eids: [10.1.0.1/32]

@@ -41,6 +41,7 @@ def test_every_claim_is_made_by_one_chapter() -> None:
         "ping.both-ways",
         "first-packet.delivered",
         "make-before-break.lost",
+        "make-before-break.worst-tcp-gap-ms",
         "break-before-make.gap-rtts.out",
         "break-before-make.gap-rtts.in",
         "tcp-stream.alive",

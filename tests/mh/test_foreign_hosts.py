@@ -250,9 +250,12 @@ def check(
         return None if is_same else "somebody else's packet goes another way"
     if before.device is not None and before.prefix_len > length:
         return None if is_same else "what was nearer is no longer reached"
-    if any(is_nearer_by_destination(rule, packet, length) for rule in rules):
-        return None if is_same or after.device is not None else "it goes nowhere"
-    if is_same and before.device is None and any("uidrange" in rule.selector for rule in rules) and packet.uid:
+    nearer_rules = [rule for rule in rules if is_nearer_by_destination(rule, packet, length)]
+    if nearer_rules:
+        may_end = any("lookup" not in rule.action for rule in nearer_rules)
+        return None if is_same or after.device is not None or may_end else "it goes nowhere"
+    is_denied = any("uidrange" in rule.selector and "lookup" not in rule.action for rule in rules)
+    if packet.uid and is_denied and after.device is None:
         return None  # a user without a network
     far_in_front = [rule for rule in rules if rule.priority <= FULL_PRIORITY - ROOM and rule.selector]
     if length == 0 and is_same and far_in_front:

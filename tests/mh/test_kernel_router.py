@@ -48,8 +48,8 @@ FULL_RULES = """\
 0: from all lookup local
 4337: from 192.0.2.2 oif eth0 ipproto udp sport 4341-4342 lookup main proto 201
 4338: from 192.0.2.2 oif eth0 ipproto udp sport 4341-4342 lookup 4343 proto 201
-4339: from 192.0.2.2 ipproto udp sport 4341-4342 lookup 4340 proto 201
-4339: from 192.0.2.9 ipproto udp sport 4341 lookup 4340 proto 201
+4339: from 192.0.2.2 fwmark 0 ipproto udp sport 4341-4342 lookup 4340 proto 201
+4339: from 192.0.2.9 fwmark 0 ipproto udp sport 4341 lookup 4340 proto 201
 4339: from all to 192.0.2.2 ipproto udp dport 4341 lookup 4340 proto 201
 4339: from all to 192.0.2.9 ipproto udp dport 4341 lookup 4340 proto 201
 4340: from all to 10.1.0.0/16 lookup main suppress_prefixlength 16 proto 201

@@ -145,7 +145,7 @@ def test_in_full_mode_rules_far_in_front_that_select_packets_keep_them_and_those
 def test_a_mark_that_every_packet_gets_selects_nobody() -> None:
     theirs = (LOCAL, marked(2001, 0x100, 0x3F00), MAIN)
 
-    found = arrange(plan(FULL).rules, Others(theirs, met_by_all=frozenset({2001})))
+    found = arrange(plan(FULL).rules, Others(theirs, met_by_all=frozenset({(4, 2001)})))
 
     assert entrance(found) < 2001
 

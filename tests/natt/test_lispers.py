@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lispmob.natt.dialect import Dialect
 from lispmob.natt.effect import SendFromDataPort
 from lispmob.wire.address import DistinguishedName
 from lispmob.wire.data_header import DATA_HEADER_OCTETS, DataHeader
@@ -122,3 +123,41 @@ def test_auto_finds_a_server_that_speaks_this_dialect_alone() -> None:
     assert node.state == "relayed"
     assert node.traversal.machines[0].dialect is not None
     assert node.traversal.machines[0].dialect.value == "lispers"
+
+
+def test_with_its_rtrs_named_a_node_does_not_wait_for_an_answer_in_the_other_dialect() -> None:
+    world = World()
+    server, _ = MapServerHost(world), RtrHost(world)
+    server.deaf_to_e19 = True
+    node = NodeHost(world, rtrs=(RTR,))
+    node.attach((locator(), NatBox(world, NAT)))
+
+    world.run(0.5)
+
+    assert node.state == "relayed"
+    assert node.traversal.machines[0].dialect is Dialect.LISPERS
+
+
+def test_a_server_of_both_dialects_is_believed_in_the_one_that_proves_something_although_its_rtrs_are_named() -> None:
+    world = World()
+    MapServerHost(world)
+    RtrHost(world)
+    node = NodeHost(world, rtrs=(RTR,))
+    node.attach((locator(), NatBox(world, NAT)))
+
+    world.run(2.0)
+
+    assert node.traversal.machines[0].dialect is Dialect.E19
+    assert node.state == "relayed"
+
+
+def test_without_a_named_rtr_the_dialect_that_proves_nothing_is_not_asked_for_first() -> None:
+    world = World()
+    server = MapServerHost(world)
+    node = NodeHost(world)
+    node.attach((locator(), NatBox(world, NAT)))
+
+    world.run(0.01)
+
+    assert server.asked <= 1
+    assert not any(isinstance(one, SendFromDataPort) for _, one in node.sent)

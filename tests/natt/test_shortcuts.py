@@ -229,11 +229,11 @@ def test_an_answer_from_elsewhere_or_for_somebody_else_proves_nothing() -> None:
         reply = build_ip_udp(IN_THE_OPEN, 4342, own, 4341, _reply(nonce, EID if spoil == "eid" else PEER))
         source = STRANGER if spoil == "source" else IN_THE_OPEN
         answer = Packet(source, 4000 if spoil == "port" else 4341, INSIDE, 4341, probe.payload[:8] + reply)
-        node.on_packet(answer)
+        node.on_packet(0, answer)
 
         assert node.ways == {}, spoil
         assert node.counted["rx_policy"] == 1 or spoil == "source", spoil
-        node.on_packet(replace(answer, source=IN_THE_OPEN, source_port=4341, payload=probe.payload[:8] + reply))
+        node.on_packet(0, replace(answer, source=IN_THE_OPEN, source_port=4341, payload=probe.payload[:8] + reply))
         assert (node.ways != {}) == (spoil != "eid"), spoil
         assert nat.refused >= 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 from lispmob.control.effect import (
@@ -16,7 +17,7 @@ from lispmob.control.effect import (
     SendControl,
     UsableLocator,
 )
-from lispmob.control.locator_set import LocalLocator
+from lispmob.control.locator_set import LocalLocator, LocatorSet, Place
 from lispmob.control.node_config import Datagram, MapServerPeer
 from lispmob.hub.effect import Arrival
 from lispmob.hub.info import InfoResponder
@@ -132,6 +133,9 @@ class FragileMapServerHost(MapServerHost):
                 self.drops[has_xtr_id] -= 1
                 return
             if has_xtr_id and self.knows_natt:
+                if self.record() is None:  # of a node that it does not know
+                    self.deaths += 1
+                    self.is_up = False
                 return
         super().on_packet(packet)
 
@@ -142,6 +146,7 @@ class RtrHost:
     def __init__(self, world: World, address: IpAddress = RTR, *, key: Key | None = RTR_KEY) -> None:
         self.world, self.address, self.key = world, address, key
         self.is_up = True
+        self.is_deaf = False  # it goes on registering nodes, and passes no data on
         self.public: dict[IpAddress, IpAddress] = {}  # EIDs that are not behind NATs
         self.restart()
         world.hosts.append(self)
@@ -191,6 +196,8 @@ class RtrHost:
             if not is_registered:
                 return
         self.data_ports[udp.source, packet.source] = packet.source_port
+        if self.is_deaf:
+            return
         target = self.rtr.entries.lookup(udp.destination)
         if target is not None and (usable := target[1].usable()):
             one = usable[0]
@@ -221,12 +228,15 @@ class NodeHost:
         self.traversal = Traversal(
             self.config, new_nonce=lambda: world.random.getrandbits(64), next_nonce=self._nonces.__next__
         )
-        self.where: dict[IpAddress, Segment] = {}
+        self.where: dict[Place, Segment] = {}
+        self.dead: set[Place] = set()  # nothing gets out there, and nothing in
         self.events: list[tuple[float, Event]] = []
         self.sent: list[tuple[float, SendControl | SendFromDataPort]] = []
         self.received: list[tuple[float, bytes]] = []
         self.ways: dict[IpAddress, UsableLocator] = {}  # past the RTR, by EID
         self.counted: Counter[str] = Counter()
+        self._ifindex = 0  # where the packet at hand came in
+        self._stalling: Place | None = None
         self._register_at: float | None = None
         self._stalled_at: float | None = None
         world.hosts.append(self)
@@ -240,22 +250,28 @@ class NodeHost:
             self.register()
         if self._stalled_at is not None and now >= self._stalled_at:
             self._stalled_at = None
-            self.perform(self.traversal.on_stalled(self.traversal.machines[0].locator.address, now))
+            address, ifindex = self._stalling or self.traversal.machines[0].locator.place
+            self.perform(self.traversal.on_stalled(address, now, ifindex))
         self.perform(self.traversal.on_timer(now))
 
     def attach(self, *places: tuple[LocalLocator, Segment]) -> None:
         """These are the uplinks now."""
-        for address, segment in self.where.items():
+        for (address, _), segment in self.where.items():
             segment.unplug(address)
-        self.where = {locator.address: segment for locator, segment in places}
+        self.where = {locator.place: segment for locator, segment in places}
         for locator, segment in places:
-            segment.plug(locator.address, self.on_packet)
-        self.perform(self.traversal.on_locators([locator for locator, _ in places], self.world.now))
+            segment.plug(locator.address, partial(self.on_packet, locator.ifindex))
+        named = LocatorSet.of(1, [locator for locator, _ in places]).locators
+        self.perform(self.traversal.on_locators(named, self.world.now))
 
-    def on_packet(self, packet: Packet) -> None:
+    def on_packet(self, ifindex: int, packet: Packet) -> None:
         now = self.world.now
+        if (packet.destination, ifindex) in self.dead:
+            return
+        self._ifindex = ifindex
         if packet.destination_port == CONTROL_PORT:
-            datagram = Datagram(packet.payload, packet.source, packet.source_port, packet.destination)
+            where = packet.source, packet.source_port, packet.destination, ifindex
+            datagram = Datagram(packet.payload, *where)
             effects = self.traversal.on_datagram(datagram, now)
             if effects is not None:
                 self.perform(effects)
@@ -272,7 +288,7 @@ class NodeHost:
                 self._on_control(packet, udp.payload, udp.source, ports[0], udp.destination, ports[1])
             elif udp.destination == self.eid.address and self._admits(packet):
                 self.received.append((now, udp.payload))
-                self.traversal.shortcuts.on_heard([packet.source])
+                self.perform(self.traversal.on_heard([(packet.destination, packet.source)], now))
                 self._stalled_at = None
 
     def _admits(self, packet: Packet) -> bool:
@@ -286,7 +302,15 @@ class NodeHost:
         self, packet: Packet, payload: bytes, source: IpAddress, sport: int, destination: IpAddress, dport: int
     ) -> None:
         arrival = DataControl(
-            payload, source, sport, destination, dport, packet.source, packet.source_port, packet.destination
+            payload,
+            source,
+            sport,
+            destination,
+            dport,
+            packet.source,
+            packet.source_port,
+            packet.destination,
+            self._ifindex,
         )
         self.perform(self.traversal.on_data_control(arrival, self.world.now) or [])
 
@@ -296,12 +320,13 @@ class NodeHost:
                 case SendControl():
                     self.sent.append((self.world.now, effect))
                     where = effect.source, CONTROL_PORT, effect.destination, effect.port
-                    self._send(*where, effect.payload, has_checksum=effect.has_checksum)
+                    self._send(*where, effect.payload, has_checksum=effect.has_checksum, ifindex=effect.ifindex)
                 case SendFromDataPort():
                     self.sent.append((self.world.now, effect))
                     port = DATA_PORT if effect.data_port.value == "fixed" else EPHEMERAL
                     if port == DATA_PORT or self._has_ephemeral(effect.source):
-                        self._send(effect.source, port, effect.destination, effect.port, effect.payload)
+                        where = effect.source, port, effect.destination, effect.port
+                        self._send(*where, effect.payload, ifindex=effect.ifindex)
                 case InstallMapping(prefix, _, locators):
                     self.ways[prefix.address] = locators[0]
                 case RemoveMapping(prefix):
@@ -327,7 +352,8 @@ class NodeHost:
         record = MappingRecord.of(self.eid, plan.record_locators, ttl_min=10, is_authoritative=True)
         message = MapRegister(next(self._nonces), (record,), proxy_map_reply=True, want_map_notify=True)
         payload = authenticate(message, self.key).encode()
-        self._send(plan.direct[0].address, CONTROL_PORT, MAP_SERVER, CONTROL_PORT, payload)
+        one = plan.direct[0]
+        self._send(one.address, CONTROL_PORT, MAP_SERVER, CONTROL_PORT, payload, ifindex=one.ifindex)
 
     def say(self, to: EidPrefix, what: bytes) -> None:
         """One data packet, by the first uplink that can."""
@@ -337,7 +363,7 @@ class NodeHost:
         inner = build_ip_udp(self.eid.address, 7, to.address, 7, what)
         payload = DataHeader(instance_id=0).encode() + inner
         if not uplink.relays:  # in the open: the mapping of the other, who is behind a NAT, names the RTR
-            self._send(uplink.locator.address, EPHEMERAL, RTR, DATA_PORT, payload)
+            self._send(uplink.locator.address, EPHEMERAL, RTR, DATA_PORT, payload, ifindex=uplink.locator.ifindex)
             return
         if self._stalled_at is None:
             self._stalled_at = self.world.now + STALL_S
@@ -348,7 +374,9 @@ class NodeHost:
             self._send(way.source, port, way.address, way.port, payload)
             return
         self.perform(self.traversal.on_destination(self.eid.address, to, self.world.now))
-        self._send(uplink.locator.address, port, uplink.relays[0].address, uplink.relays[0].port, payload)
+        one, relay = uplink.locator, uplink.relays[0]
+        self._stalling = one.place
+        self._send(one.address, port, relay.address, relay.port, payload, ifindex=one.ifindex)
 
     def _send(
         self,
@@ -359,8 +387,11 @@ class NodeHost:
         payload: bytes,
         *,
         has_checksum: bool = True,
+        ifindex: int = 0,
     ) -> None:
-        if source is not None and (segment := self.where.get(source)) is not None:
+        places = [place for place in self.where if place[0] == source and ifindex in (0, place[1])]
+        if source is not None and places and places[0] not in self.dead:
+            segment = self.where[places[0]]
             segment.send(Packet(source, port, destination, dport, payload, has_checksum))
 
     @property

@@ -33,6 +33,7 @@ all:
 _PROCD: Final = """for verb in procd_open_instance procd_set_param procd_close_instance; do
   eval "$verb() { echo $verb \\"\\$@\\"; }"
 done
+logger() { shift 3; echo "$@" >&2; }
 """
 
 
@@ -93,7 +94,8 @@ def test_the_init_script_starts_lispd_under_procd_once_the_configuration_is_some
 
     done = subprocess.run([*shell, str(tmp_path / "run")], capture_output=True, text=True, timeout=10, check=False)
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert ("CHANGE-ME" in done.stderr) == (not is_started)
     said = done.stdout.splitlines()
     if not is_started:
         assert said == []

@@ -10,6 +10,7 @@ from lispmob.control.diagnosis import Finding
 from lispmob.problems.evidence import (
     AddressEvidence,
     Evidence,
+    FilteredEvidence,
     PeerEvidence,
     RegistrationEvidence,
     UnusedInterface,
@@ -138,11 +139,30 @@ def test_an_rtr_that_does_not_answer_is_the_problem_and_not_the_registration() -
     assert headline((problem,)) == "not working: the RTR 198.51.100.1 does not answer wlan0 (192.0.2.7)"
 
 
-@pytest.mark.parametrize("trouble", [{"stranded": "no RTR"}, {"failed_rtr": "198.51.100.9"}, {"is_silent": True}])
+def test_an_rtr_that_passes_nothing_on_is_named_although_the_registration_stands() -> None:
+    (problem,) = of(STANDS, addresses=(replace(WIFI, deaf_rtr=SERVER),))
+
+    assert headline((problem,)) == "not working: the RTR 198.51.100.1 passes nothing on to wlan0 (192.0.2.7)"
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [{"stranded": "no RTR"}, {"failed_rtr": "198.51.100.9"}, {"deaf_rtr": "198.51.100.9"}, {"is_silent": True}],
+)
 def test_one_of_two_uplinks_that_does_not_work_degrades(trouble: dict[str, object]) -> None:
     lte = replace(AddressEvidence("lte0", "203.0.113.8"), **trouble)  # type: ignore[arg-type]
 
     assert verdict(of(STANDS, addresses=(WIFI, lte))) == "degraded"
+
+
+def test_a_family_that_leads_nowhere_beside_one_that_works_on_the_same_uplink_is_a_notice() -> None:
+    silent = AddressEvidence("wlan0", "2001:db8::7", is_silent=True)
+
+    beside = of(STANDS, addresses=(WIFI, silent))
+    alone = of(STANDS, addresses=(replace(WIFI, interface="lte0"), silent))
+
+    assert (keys(beside), verdict(beside)) == (["cannot-ask"], "working")
+    assert (keys(alone), verdict(alone)) == (["cannot-ask"], "degraded")
 
 
 def test_without_an_uplink_every_interface_says_why_it_is_none_and_the_registration_is_silent() -> None:
@@ -191,6 +211,20 @@ def test_a_state_directory_that_is_full_does_not_stop_anything_and_is_said() -> 
     found = of(STANDS, state_refusal="/var/lib/lispmob: No space left on device")
 
     assert (keys(found), verdict(found)) == (["disk-full"], "working")
+
+
+@pytest.mark.parametrize(
+    ("is_out", "what", "where"),
+    [
+        (True, "data to 10.0.3.2 is lost, though it answers probes", "from this host to 10.0.3.2 (10.99.0.2/32)"),
+        (False, "data from 10.0.3.2 is lost, though it answers probes", "from 10.0.3.2 (10.99.0.2/32) to this host"),
+    ],
+)
+def test_a_filter_on_the_data_port_is_told_with_its_direction(is_out: bool, what: str, where: str) -> None:
+    (problem,) = of(STANDS, filtered=(FilteredEvidence("10.99.0.2/32", "10.0.3.2", is_out=is_out),))
+
+    assert (problem.key, problem.severity, problem.what) == ("data-filtered", Severity.DEGRADED, what)
+    assert where in problem.cause
 
 
 def test_what_a_part_reports_by_itself_stands_in_the_list_at_its_place() -> None:

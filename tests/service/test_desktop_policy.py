@@ -37,6 +37,19 @@ def ranking(file: NodeFile, meaning: Meaning) -> list[tuple[str, int]]:
     return [(up.name, up.priority) for up in STATE.uplinks(assembly.uplink_policy(file, meaning))]
 
 
+def test_a_login_page_that_is_outlasted_keeps_only_the_uplink_from_being_used_that_has_company() -> None:
+    outlasted = frozenset({"wlan0", "wwan0"})
+    alone = NetworkState.of([WLAN], list(STATE.addresses[:1]), list(STATE.default_routes[-1:]))
+
+    waiting, tried = (
+        [up.name for up in alone.uplinks(assembly.uplink_policy(file_with(), PORTAL, names))]
+        for names in (frozenset[str](), outlasted)
+    )
+    beside = [up.name for up in STATE.uplinks(assembly.uplink_policy(file_with(), PORTAL, outlasted))]
+
+    assert (waiting, tried, beside) == ([], ["wlan0"], ["wwan0"])
+
+
 METERED = meaning_of("wwan0", is_metered=True)
 PORTAL = meaning_of("wlan0", connectivity_ipv4=Connectivity.PORTAL)
 LIMITED = meaning_of("wwan0", connectivity_ipv4=Connectivity.LIMITED)

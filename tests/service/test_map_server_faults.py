@@ -136,26 +136,37 @@ def test_a_map_notify_with_another_key_is_an_event_a_warning_and_a_counter(world
         other.bind((server, 4342))
         other.settimeout(PATIENCE_S)
         node = world.start_node(replace(world.text(A), eids=("10.1.0.1/32",)), is_awaited=False)
-        raw, sender = other.recvfrom(2000)
-        register = MapRegister.decode(raw)
-        notify = MapNotify(
-            nonce=register.nonce,
-            records=register.records,
-            key_id=0,
-            algorithm_id=0,
-            authentication=b"",
-            xtr_id=register.xtr_id,
-            site_id=register.site_id,
-        )
-        other.sendto(sign(notify, Key(b"not-the-secret", 0, Algorithm.HMAC_SHA_256_128)), sender)
+        other.settimeout(0.05)
 
-        node.wait_until(lambda status: status["eids"][0]["registrations"][0]["problem"] is not None, "a problem")
+        def is_told(status: dict[str, object]) -> bool:
+            """Every Map-Register that has come is confirmed with another key."""
+            with contextlib.suppress(TimeoutError):
+                raw, sender = other.recvfrom(2000)
+                if raw[0] >> 4 == MessageType.MAP_REGISTER:
+                    other.sendto(forged(MapRegister.decode(raw)), sender)
+            return "wrong-key" in keys(status)
+
+        node.wait_until(is_told, "the key found wrong")
 
     assert "its Map-Notify does not prove that it has our key" in str(registration(node, server)["problem"])
     assert registration(node, server)["state"] == "registering"
     assert [event["kind"] for event in node.ctl_lines("events", "--kinds", "auth-failed")] == ["auth-failed"]
-    assert node.counters("control")["rx_auth"] == 1
+    assert node.counters("control")["rx_auth"] >= 1
     assert "compare key, key-id and algorithm in map-servers" in node.log()
+
+
+def forged(register: MapRegister) -> bytes:
+    """A confirmation by somebody who does not have the key."""
+    notify = MapNotify(
+        nonce=register.nonce,
+        records=register.records,
+        key_id=0,
+        algorithm_id=0,
+        authentication=b"",
+        xtr_id=register.xtr_id,
+        site_id=register.site_id,
+    )
+    return sign(notify, Key(b"not-the-secret", 0, Algorithm.HMAC_SHA_256_128))
 
 
 def test_one_of_two_map_servers_is_enough_and_the_status_tells_them_apart(wide_world: World) -> None:

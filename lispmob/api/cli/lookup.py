@@ -14,7 +14,7 @@ _VERDICTS = {
     "own": "{eid} is one of our own EIDs",
     "encapsulate": "packets to {eid} go to {locator}",
     "native": "packets to {eid} leave without LISP",
-    "drop": "packets to {eid} are dropped",
+    "drop": "packets to {eid} are dropped, and their sender is told",
     "ask": "nothing is known about {eid}: the first packet asks the Map-Resolver",
 }
 

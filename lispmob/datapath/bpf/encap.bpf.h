@@ -26,6 +26,7 @@ struct out_flow {
     __u32 large; /* inner packets of so many octets are large for the path */
     __u32 sum;   /* of the outer IPv4 header without length, TOS and TTL */
     __u32 has_relays; /* what is sent to them has to be answered soon */
+    __u32 is_whole;   /* nothing that is left open gets past the device */
     __u8 head[OUTER_V6] __attribute__((aligned(8)));
 };
 
@@ -204,6 +205,7 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
     if (!path->is_ready || locator->remote >= LM_SHARED_REMOTES)
         return false;
     flow->has_relays = path->relays != 0;
+    flow->is_whole = path->is_whole;
     if (path->relays) {
         walk.set = bpf_map_lookup_elem(&sets, &path->relays);
         if (!walk.set)
@@ -284,7 +286,8 @@ int lm_encap(struct __sk_buff *skb)
         return FALL_THROUGH;
     __u64 now = bpf_ktime_get_ns();
     __u32 size = segments > 1 ? repeated + skb->gso_size : length;
-    if (size > flow->room || is_for_report(s, flow->path, flow->remote, now, length, size >= flow->large) ||
+    if (size > flow->room ||
+        is_for_report(s, flow->path, flow->remote, flow->is_whole, now, length, size >= flow->large) ||
         (flow->has_relays && waits_in_vain(s, flow->path, now)))
         return FALL_THROUGH;
 

@@ -44,6 +44,13 @@ static __always_inline void count_waiting(struct lm_silence *silence, __u64 now,
         silence->since = now;
 }
 
+/* Who is not known to cope with open checksums and undivided runs gets whole packets from the tun tier, which asks, too. */
+static __always_inline bool is_for_check(struct lm_remote_state *remote, __u64 now)
+{
+    __u64 coped_at = remote->coped_at;
+    return !coped_at || now >= coped_at + LM_COPES_NS || now >= remote->check_at;
+}
+
 /* A large packet leaves by the path: when that was not reported for a while, the tun tier does (mtu.c). */
 static __always_inline bool is_large_news(struct lm_remote_state *remote, __u32 path, __u64 now)
 {
@@ -57,11 +64,13 @@ static __always_inline bool is_large_news(struct lm_remote_state *remote, __u32 
 }
 
 /* The tun tier reports what is to be reported; it gets the packets that a report may be about. */
-static __always_inline bool is_for_report(struct lm_shared_state *s, __u32 path, __u32 number, __u64 now, __u32 length,
-                                          bool is_large)
+static __always_inline bool is_for_report(struct lm_shared_state *s, __u32 path, __u32 number, bool is_whole, __u64 now,
+                                          __u32 length, bool is_large)
 {
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &number);
     if (s->traffic[0].is_watched || s->suspect[path % LM_SHARED_PATHS] || !remote)
+        return true;
+    if (!is_whole && is_for_check(remote, now))
         return true;
     if (remote->echo.asked || (remote->echo.copies && now < remote->echo.until))
         return true;

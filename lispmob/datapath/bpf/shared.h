@@ -48,6 +48,9 @@ struct lm_trie_value {
     __u32 kind;   /* table: enum lm_disposition */
 };
 
+#define LM_KIND_MISS 3 /* of enum lm_disposition */
+#define LM_KIND_TELL 5
+
 #define LM_STATUS_TOLD (1ull << 32)
 
 /* What spread.h wants to know of whoever may be chosen. */
@@ -76,6 +79,7 @@ struct lm_shared_path {
     __u16 data_port; /* what is sent from and received on besides the common one; 0: neither */
     __u8 is_ready;   /* 0: only the tun tier can send by it */
     __u8 pool;
+    __u8 is_whole, spare[7]; /* 0: what is left open reaches the other side so (peer_check.h) */
     __u16 ports[LM_SHARED_POOL];
 };
 
@@ -151,6 +155,8 @@ struct lm_echo {
     __u32 spare;
 };
 
+#define LM_COPES_NS 90000000000ull /* as long as an answer counts */
+
 /*
  * Outer packets of so many octets say something about the path MTU: what leaves for a locator in them is reported now and
  * then. Below it are acknowledgements, questions and the like. A path that takes less has large packets all the same.
@@ -165,6 +171,10 @@ static inline __u32 lm_large_from(__u32 mtu)
 
 /* What is found out about a locator. */
 struct lm_remote_state {
+    LM_SHARED(uint64_t) coped_at; /* when it showed that it copes with what is left open; nanoseconds; 0: never */
+    LM_SHARED(uint64_t) check_at; /* when it is to be asked, at the next packet */
+    LM_SHARED(uint32_t) unanswered_checks;
+    __u32 spare;
     LM_SHARED(uint16_t) mtu[LM_SHARED_PATHS]; /* octets of the outer packet, by path; 0: what the uplink takes */
     LM_SHARED(uint64_t) large_at;    /* when large packets are to be reported again: nanoseconds, CLOCK_MONOTONIC */
     LM_SHARED(uint32_t) large_paths; /* by which large packets have left since the last report, as bits */

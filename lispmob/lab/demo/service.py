@@ -56,7 +56,6 @@ map-resolvers: [{", ".join(f'"{address}"' for address in addresses)}]
 routing:
   mode: split
   overlay-prefixes: [{", ".join(f'"{prefix}"' for prefix in overlay)}]
-  fallback: native
 control:
   socket: {directory / "lispd.sock"}
   group: root
@@ -86,6 +85,10 @@ state-file: {directory / "hub.sqlite"}
 """
 
 
+_ANSWERED: Final = (0, 4, 5)
+"""What lispctl ends with when it has an answer: fine, degraded, not working (lispmob/problems/problem.py)."""
+
+
 class Hub:
     """lisphub in its namespace."""
 
@@ -106,7 +109,10 @@ class Hub:
 
 
 class Node:
-    """lispd in its namespace, and lispctl to ask it. `program`: the module, and its first arguments."""
+    """lispd in its namespace, and lispctl to ask it.
+
+    `program`: the module, and its first arguments. `behind`: a command that changes its surroundings, and starts it.
+    """
 
     def __init__(
         self,
@@ -115,6 +121,7 @@ class Node:
         configuration: str,
         directory: Path,
         program: Sequence[str] = ("lispmob",),
+        behind: Sequence[str] = (),
     ) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         (directory / "state").mkdir(mode=0o700, exist_ok=True)
@@ -122,7 +129,7 @@ class Node:
         self.namespace = namespace
         self._socket = directory / "lispd.sock"
         self._path = _write(directory / "lispd.conf", configuration)
-        command = [*AS_A_SERVICE, *module(*program, "-c", str(self._path))]
+        command = [*AS_A_SERVICE, *behind, *module(*program, "-c", str(self._path))]
         self.daemon = Daemon(f"lispd {identity.name}", namespace, command, directory / "lispd.log")
 
     @property
@@ -139,7 +146,7 @@ class Node:
             )
         except subprocess.TimeoutExpired:
             return None
-        if done.returncode:
+        if done.returncode not in _ANSWERED:
             return None
         answer = json.loads(done.stdout)
         return answer if isinstance(answer, dict) else {"entries": answer}

@@ -43,6 +43,7 @@ class Stage:
         self.report = report
         self.screen = screen
         self.handovers: list[Handover] = []
+        self.more_configuration = ""  # of the nodes that are started from now on
         self._directory = directory
         self._output = output
         self._open = contextlib.ExitStack()
@@ -100,7 +101,7 @@ class Stage:
         """Start lispd in the namespace of its name."""
         directory = self._directory / identity.name
         map_server = self.lab.topology.address("hub", "eth0")
-        configuration = node_configuration(identity, map_server, OVERLAY, directory)
+        configuration = node_configuration(identity, map_server, OVERLAY, directory) + self.more_configuration
         node = self.nodes[identity.name] = Node(identity, self.lab[identity.name], configuration, directory)
         self._open.callback(node.daemon.stop)
         return node

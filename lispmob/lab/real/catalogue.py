@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lispmob.lab.real import dead_providers, in_the_open, narrow, two_families
+from lispmob.lab.real import dead_providers, in_the_open, narrow, other_hosts, peers, rented, two_families
 from lispmob.lab.real.scenario import Scenario
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
@@ -12,6 +12,9 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     *two_families.SCENARIOS,
     *dead_providers.SCENARIOS,
     *narrow.SCENARIOS,
+    *other_hosts.SCENARIOS,
+    *peers.SCENARIOS,
+    *rented.SCENARIOS,
 )
 
 

@@ -203,12 +203,21 @@ class World:
         *,
         extra: str = "",
         at: str = "",
+        mode: str = "split",
+        fallback: str = "native",
+        behind: Sequence[str] = (),
     ) -> Node:
-        """Start lispd for `identity` in the namespace of its name, or in `at`; several Map-Servers share one key."""
+        """Start lispd for `identity` in the namespace of its name, or in `at`; several Map-Servers share one key.
+
+        `mode` and `fallback` are those of `routing`; `behind` is a command that starts it in other surroundings.
+        """
         directory = self.directory / identity.name
         text = node_configuration(identity, map_servers[0], OVERLAY, directory, *map_servers[1:])
+        text = text.replace("mode: split", f"mode: {mode}").replace("fallback: native", f"fallback: {fallback}")
         text += f"datapath: {{tier: {self.tier}}}\n" + extra
-        node = self.nodes[identity.name] = Node(identity, self._namespaces[at or identity.name], text, directory)
+        node = self.nodes[identity.name] = Node(
+            identity, self._namespaces[at or identity.name], text, directory, behind=behind
+        )
         self._open.callback(node.daemon.stop)
         return node
 

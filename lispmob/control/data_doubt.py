@@ -1,0 +1,165 @@
+"""Finds out whether UDP port 4341 is filtered on a way whose probes, on port 4342, are answered.
+
+Data to a locator that goes unanswered proves nothing: the application may expect no answer. So after some silences two
+questions go the way of the data, each an RLOC-probe inside a data packet (Instance-ID 0xFFFFFF):
+
+1. one that is answered on the control port. Without an answer, data does not get there;
+2. one that is answered in data. With an answer to the first alone, data does not come back.
+
+Peers that answer neither, since they know no control messages in data, look like the first case; therefore it takes
+silences as well, and any data from the locator ends the doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Final, NamedTuple
+
+from lispmob.values import dataclass
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
+from lispmob.wire.header import CONTROL_PORT, DATA_PORT, MessageType
+from lispmob.wire.ip_udp import build_ip_udp
+from lispmob.wire.map_request import EidRecord, MapRequest
+
+SILENCES: Final = 3  # ours
+LASTS_S: Final = 5.0  # ours: a peer that restarts is silent for some seconds
+ANSWER_S: Final = 1.0  # ours
+TRIES: Final = 3  # ours: with a tenth lost each way, all of them get lost once in 150 doubts
+AGAIN_S: Final = 60.0  # ours: who opens a port sees it in the status a minute later at most
+FORGET_S: Final = 60.0  # ours: without any further silence nobody sends there any more
+DOUBTS_MAX: Final = 64  # ours
+
+_HEADER: Final = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode()
+
+
+class Verdict(Enum):
+    """What is known about data on a way."""
+
+    OPEN = "passes in both directions"
+    OUT = "does not get there"
+    BACK = "does not come back"
+
+
+class Route(NamedTuple):
+    """How to ask: an EID-Prefix that the locator serves, and the locator of ours that the question leaves by."""
+
+    eid: EidPrefix
+    local: IpAddress
+    ifindex: int
+
+
+class Question(NamedTuple):
+    """One datagram from `local` port 4341 to `remote` port 4341."""
+
+    payload: bytes
+    remote: IpAddress
+    local: IpAddress
+    ifindex: int
+
+
+@dataclass(slots=True)
+class _Doubt:
+    first_at: float
+    last_at: float
+    silences: int = 1
+    asked_at: float | None = None  # while the questions are open
+    tries: int = 0
+    nonces: tuple[int, int] = (0, 0)  # answered by control, answered in data
+    got: tuple[bool, bool] = (False, False)
+    verdict: Verdict | None = None
+    judged_at: float = float("-inf")
+
+
+class DataDoubts:
+    """All doubts of a node, by remote locator. `route_to` says how to ask (None: not now), `new_nonce` a number."""
+
+    def __init__(self, route_to: Callable[[IpAddress], Route | None], *, new_nonce: Callable[[], int]) -> None:
+        self._route_to = route_to
+        self._new_nonce = new_nonce
+        self._doubts: dict[IpAddress, _Doubt] = {}
+
+    def verdicts(self, now: float) -> dict[IpAddress, Verdict]:
+        """What stands against data to which locators now."""
+        return {
+            remote: doubt.verdict
+            for remote, doubt in self._doubts.items()
+            if doubt.verdict in (Verdict.OUT, Verdict.BACK) and now < doubt.last_at + FORGET_S
+        }
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds."""
+        return min((one.asked_at + ANSWER_S for one in self._doubts.values() if one.asked_at is not None), default=None)
+
+    def on_silent(self, remote: IpAddress, now: float) -> list[Question]:
+        """Data to this locator goes unanswered, once more."""
+        doubt = self._doubts.get(remote)
+        if doubt is None or now > doubt.last_at + FORGET_S:
+            if len(self._doubts) >= DOUBTS_MAX and remote not in self._doubts:
+                del self._doubts[min(self._doubts, key=lambda one: self._doubts[one].last_at)]
+            self._doubts[remote] = _Doubt(now, now)
+            return []
+        doubt.silences, doubt.last_at = doubt.silences + 1, now
+        is_enough = doubt.silences >= SILENCES and now >= doubt.first_at + LASTS_S
+        if not is_enough or doubt.asked_at is not None or now < doubt.judged_at + AGAIN_S:
+            return []
+        doubt.tries, doubt.got = 0, (False, False)
+        doubt.nonces = self._new_nonce(), self._new_nonce()
+        return self._ask(remote, doubt, now)
+
+    def on_heard(self, remotes: Iterable[IpAddress]) -> None:
+        """Data came from these: nothing is filtered."""
+        for remote in remotes:
+            self._doubts.pop(remote, None)
+
+    def on_map_reply(self, payload: bytes, *, in_data: bool, now: float) -> bool:
+        """A control message came; True when it answers a question of ours."""
+        if len(payload) < 12 or payload[0] >> 4 != MessageType.MAP_REPLY:
+            return False
+        nonce = int.from_bytes(payload[4:12])
+        for doubt in self._doubts.values():
+            if doubt.asked_at is not None and nonce == doubt.nonces[in_data]:
+                doubt.got = (doubt.got[0] or not in_data, doubt.got[1] or in_data)
+                if all(doubt.got):
+                    self._judge(doubt, now)
+                return True
+        return False
+
+    def on_timer(self, now: float) -> list[Question]:
+        """A deadline may have passed: ask again, or judge."""
+        questions: list[Question] = []
+        for remote, doubt in list(self._doubts.items()):
+            if doubt.asked_at is None or now < doubt.asked_at + ANSWER_S:
+                continue
+            if doubt.tries < TRIES:
+                questions += self._ask(remote, doubt, now)
+            else:
+                self._judge(doubt, now)
+        return questions
+
+    def _ask(self, remote: IpAddress, doubt: _Doubt, now: float) -> list[Question]:
+        route = self._route_to(remote)
+        if route is None:  # its probes are not answered either: that is another matter
+            doubt.asked_at = doubt.verdict = None
+            return []
+        doubt.asked_at, doubt.tries = now, doubt.tries + 1
+        ports = (CONTROL_PORT, DATA_PORT)
+        return [
+            Question(_HEADER + _probe(route, remote, nonce, port), remote, route.local, route.ifindex)
+            for nonce, port, is_there in zip(doubt.nonces, ports, doubt.got, strict=True)
+            if not is_there
+        ]
+
+    @staticmethod
+    def _judge(doubt: _Doubt, now: float) -> None:
+        gets_there, comes_back = doubt.got
+        doubt.verdict = Verdict.OPEN if comes_back else Verdict.BACK if gets_there else Verdict.OUT
+        doubt.asked_at, doubt.judged_at = None, now
+
+
+def _probe(route: Route, remote: IpAddress, nonce: int, port: int) -> bytes:
+    """An RLOC-probe in IP and UDP; `port` is where the answer goes: 4342 by itself, 4341 in a data packet."""
+    asked = EidRecord.of(EidPrefix.host(route.eid.address, route.eid.instance_id))
+    request = MapRequest(nonce, None, (route.local,), (asked,), is_probe=True)
+    return build_ip_udp(route.local, port, remote, CONTROL_PORT, request.encode())

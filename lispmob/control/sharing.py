@@ -1,0 +1,51 @@
+"""What a Map-Notify shows of somebody else with our EID-Prefix: locators that nobody shall use. Pure.
+
+A Map-Server with which two nodes register the same EID-Prefix answers both with the mapping as it stands: the locators
+of whoever was refused have priority 255, and the refused one's record says Drop/Policy-Denied besides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from lispmob.control.locator_set import NEVER
+from lispmob.values import dataclass
+from lispmob.wire.record import Action, Locator, MappingRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Another node registers our EID-Prefix, at `places`; `is_refused`: it has it, and we do not."""
+
+    places: tuple[str, ...]
+    is_refused: bool
+
+    @property
+    def text(self) -> str:
+        """Why that is a problem."""
+        where = f" at {', '.join(self.places)}" if self.places else ""
+        if self.is_refused:
+            return f"the node{where} came first, and keeps it"
+        return f"the node{where} came later, and is refused"
+
+
+def sharing(record: MappingRecord, ours: Iterable[Locator]) -> Sharing | None:
+    """Compare the record of a Map-Notify with the locators that we registered; None: nobody else is in it."""
+    if record.action == Action.DROP_POLICY_DENIED and record.locators:
+        theirs = [locator for locator in record.locators if locator.priority != NEVER]
+        return Sharing(_places(theirs), is_refused=True)
+    own = Counter(locator.address for locator in ours if locator.priority == NEVER)
+    strange: list[Locator] = []
+    for locator in record.locators:
+        if locator.priority != NEVER:
+            continue
+        if own[locator.address] > 0:
+            own[locator.address] -= 1
+        else:
+            strange.append(locator)
+    return Sharing(_places(strange), is_refused=False) if strange else None
+
+
+def _places(locators: Iterable[Locator]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(locator.ip or locator.address) for locator in locators))

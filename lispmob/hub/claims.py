@@ -1,0 +1,99 @@
+"""Two nodes, one EID-Prefix: who has it, who is refused, and who is told. Pure.
+
+Without the merge bit a Map-Register speaks for the whole EID-Prefix (RFC 9301, 8.2), so two nodes that register the
+same one, as after a copied configuration, would take it from each other with every refresh. The first one keeps it for
+as long as it refreshes; a machine that was installed anew gets in once the old one has been silent. xTR-IDs tell nodes
+apart: one that moves keeps its own, and who sends none is taken at its word.
+
+Both hear of it in their Map-Notifies, whose records show the mapping as it stands: the locators of whoever is refused
+are in it with priority 255, not to be used. The refused one's carries the action Drop/Policy-Denied besides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from lispmob.control.effect import Event
+from lispmob.control.rate_limit import KeyedBuckets
+from lispmob.hub.registration import Registration, XtrRegistration
+from lispmob.wire.address import EidPrefix
+from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Action, Locator, MappingRecord
+
+HOLD_S: Final = 90.0  # ours: nodes refresh every minute, and try again for 15 s
+HOLD_INTERVALS: Final = 1.5  # ours: of one that is known to refresh more seldom
+RIVAL_S: Final = 180.0  # ours: how long who was refused is spoken of
+TOLD_AGAIN_S: Final = 600.0  # ours: a line in the log for each pair
+RIVALS_LIMIT: Final = 1024
+
+
+class Claims:
+    """Judges who may have an EID-Prefix."""
+
+    def __init__(self) -> None:
+        self._rivals: dict[EidPrefix, XtrRegistration] = {}  # the last one that was refused
+        self._tellings: KeyedBuckets[tuple[EidPrefix, bytes, bytes]] = KeyedBuckets(TOLD_AGAIN_S, limit=RIVALS_LIMIT)
+
+    def holder(self, registration: Registration, part: XtrRegistration, now: float) -> XtrRegistration | None:
+        """The node that `part` has to give way to; None when it may have the EID-Prefix."""
+        for held in registration:
+            is_other = _is_named(held) and _is_named(part) and held.xtr_id != part.xtr_id
+            if is_other and not (held.wants_merge or part.wants_merge):
+                silence_s = now - held.registered_at
+                if silence_s < max(HOLD_S, HOLD_INTERVALS * held.interval_s):
+                    return held
+        return None
+
+    def refuse(self, part: XtrRegistration, holder: XtrRegistration, now: float) -> list[Event]:
+        """`part` was refused: remember it for the holder's next Map-Notify, and say so now and then."""
+        prefix = part.record.eid_prefix
+        assert prefix is not None
+        if part.record.ttl_min:
+            self._rivals.pop(prefix, None)
+            self._rivals[prefix] = part
+            while len(self._rivals) > RIVALS_LIMIT:
+                del self._rivals[next(iter(self._rivals))]
+        else:
+            self._rivals.pop(prefix, None)
+        pair = (prefix, holder.xtr, part.xtr)
+        if not part.record.ttl_min or not self._tellings.take(pair, now):
+            return []
+        return [
+            Event(
+                "duplicate",
+                {
+                    "eid": str(prefix),
+                    "text": f"two nodes register it: {_who(holder)} keeps it, {_who(part)} is refused",
+                },
+            )
+        ]
+
+    def denied(self, record: MappingRecord, holder: XtrRegistration) -> MappingRecord:
+        """What the refused one is answered: where its EID-Prefix is, and that its own locators do not count."""
+        shown = (*holder.record.locators, *_unused(record.locators))[:LOCATORS_PER_RECORD_LIMIT]
+        return replace(record, locators=shown, action=Action.DROP_POLICY_DENIED)
+
+    def with_rival(self, record: MappingRecord, part: XtrRegistration, now: float) -> MappingRecord:
+        """What the holder is answered: its own locators, and those of somebody who was refused lately."""
+        prefix = record.eid_prefix
+        rival = self._rivals.get(prefix) if prefix is not None else None
+        if prefix is None or rival is None or not record.ttl_min:
+            return record
+        if rival.xtr == part.xtr or now - rival.registered_at >= RIVAL_S:
+            del self._rivals[prefix]
+            return record
+        shown = (*record.locators, *_unused(rival.record.locators))[:LOCATORS_PER_RECORD_LIMIT]
+        return replace(record, locators=shown)
+
+
+def _is_named(part: XtrRegistration) -> bool:
+    return part.xtr_id is not None and any(part.xtr_id)
+
+
+def _unused(locators: tuple[Locator, ...]) -> tuple[Locator, ...]:
+    return tuple(replace(locator, priority=255, weight=0, is_local=False, is_probed=False) for locator in locators)
+
+
+def _who(part: XtrRegistration) -> str:
+    places = ", ".join(str(locator.ip or locator.address) for locator in part.record.locators) or "nowhere"
+    return f"xTR-ID {part.xtr.hex()} at {places} (from {part.source})"

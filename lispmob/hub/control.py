@@ -1,0 +1,109 @@
+"""The hub's control socket: `lisphub --show` and `lisphub --reload` ask the running hub, and not its file.
+
+One line of JSON asks, one line answers: {"ask": "registrations"} or {"ask": "reload"}. The socket belongs to the hub's
+user and group; nobody else gets in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+from lispmob.errors import LispError, NotRunning
+
+LINE_LIMIT: Final = 4096
+ANSWER_LIMIT: Final = 64 << 20
+PATIENCE_S: Final = 30.0  # a reload reads a file and signs nothing: far below that
+_BACKLOG: Final = 16
+
+log = logging.getLogger(__name__)
+
+Answer = dict[str, Any]
+Answerer = Callable[[str], Awaitable[Answer]]
+
+
+class HubSocket:
+    """Listens at a path; `answer` is given what was asked for."""
+
+    def __init__(self, path: Path, answer: Answerer) -> None:
+        self._path = path
+        self._answer = answer
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen. A hub that cannot works all the same, and says so."""
+        try:
+            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            _remove_stale(self._path)
+            self._server = await asyncio.start_unix_server(
+                self._serve, path=str(self._path), limit=LINE_LIMIT, backlog=_BACKLOG
+            )
+            os.chmod(self._path, 0o660)
+        except (OSError, LispError) as error:
+            log.warning("%s: no control socket, so --show and --reload cannot ask: %s", self._path, error)
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await asyncio.wait_for(reader.readline(), PATIENCE_S)
+            asked = json.loads(line)
+            what = asked.get("ask") if isinstance(asked, dict) else None
+            writer.write(json.dumps(await self._answer(str(what))).encode() + b"\n")
+            await asyncio.wait_for(writer.drain(), PATIENCE_S)
+        except (OSError, ValueError, TimeoutError) as error:
+            log.debug("control socket: %s", error)
+        finally:
+            writer.close()
+
+
+def ask(path: Path, what: str) -> Answer:
+    """Ask the running hub. Raises NotRunning when there is none, and LispError for what it cannot answer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(PATIENCE_S)
+        try:
+            client.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise NotRunning(f"lisphub is not running (nobody listens on {path})") from None
+        except OSError as error:
+            raise LispError(f"{path}: {error.strerror}: only root and the group of the hub may ask it") from None
+        try:
+            client.sendall(json.dumps({"ask": what}).encode() + b"\n")
+            octets = bytearray()
+            while not octets.endswith(b"\n") and len(octets) < ANSWER_LIMIT:
+                if not (more := client.recv(65536)):
+                    break
+                octets += more
+            answer = json.loads(octets)
+        except (OSError, ValueError) as error:
+            raise LispError(f"{path}: no answer from lisphub: {error}") from None
+    if not isinstance(answer, dict):
+        raise LispError(f"{path}: what answers is no lisphub")
+    return answer
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise LispError("something that is no socket stands there; remove it, or set control-socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise LispError("another lisphub listens there; stop it first, or set control-socket")
+    path.unlink()

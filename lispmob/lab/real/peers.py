@@ -1,0 +1,183 @@
+"""Peers that go and come back, and what was meant for those that are not there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final
+
+from lispmob.lab.demo.service import Identity
+from lispmob.lab.link import IpAddress
+from lispmob.lab.packet_log import PacketLog
+from lispmob.lab.real.scenario import Scenario
+from lispmob.lab.real.world import OVERLAY, A, B, Gap, World
+from lispmob.lab.report import Check, fact, figure
+
+CAME_BACK_GOAL_S: Final = 2.0
+AWAY_S: Final = 6.0
+WATCH_S: Final = 5.0
+SOON_S: Final = 1.0  # a connection that is refused is refused at once; on a busy machine within this time
+DEAD_S: Final = 15.0  # for a peer that said nothing when it went
+_REFUSED: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.ECONNREFUSED})
+_NOBODY: Final = (ip_address("10.1.0.77"), ip_address("2001:db8:e::77"))
+"""EIDs that no site has."""
+
+
+def came_back(check: str, world: World, *, is_killed: bool = False, elsewhere: str = "") -> Check:
+    """b goes while a talks to it, is away for a while, and comes back; how long until both hear each other again."""
+    _two_in_the_open(world)
+    gap = gap_of_return(world, is_killed=is_killed, elsewhere=elsewhere)
+    return figure(check, gap.worst_s, "s", CAME_BACK_GOAL_S)
+
+
+def gap_of_return(
+    world: World, *, is_killed: bool = False, elsewhere: str = "", version: int = 4, away_s: float = AWAY_S
+) -> Gap:
+    """From b's registration on: when each direction carried packets steadily again."""
+    with world.stream(version) as probes:
+        time.sleep(2.0)
+        go(world, is_killed=is_killed)
+        time.sleep(away_s)
+        if elsewhere:
+            move_b(world, elsewhere)
+        world.start_node(B)
+        world.wait_registered("b")
+        back_at = time.monotonic()
+        time.sleep(WATCH_S)
+        ended = time.monotonic() - 0.3
+        logs = probes.finish()
+    return Gap(*(_reopened(log, back_at, ended) for log in logs))
+
+
+def go(world: World, *, is_killed: bool) -> None:
+    """b's lispd ends: with a word to the hub, or without."""
+    daemon = world.nodes["b"].daemon
+    if is_killed:
+        daemon.kill()
+    daemon.stop()
+
+
+def move_b(world: World, address: str) -> None:
+    """b's only address is another one of its network."""
+    world.ip("b", "addr flush dev eth0", f"addr add {address} dev eth0")
+    world.ip("b", "route add default via 192.0.2.129 dev eth0 metric 100")
+
+
+def _reopened(log: PacketLog, back_at: float, ended: float) -> float | None:
+    inside = PacketLog(log.between(float("-inf"), ended))
+    reopened = inside.reopened_at(back_at - WATCH_S, back_at - WATCH_S)
+    return None if reopened is None else max(0.0, reopened - back_at)
+
+
+def nothing_leaks(check: str, world: World) -> Check:
+    """Nobody there, stopped, killed, lispd gone: what is meant for an EID is refused, and never leaves in clear."""
+    _two_in_the_open(world)
+    with leaks(world) as leaked:
+        refused = [*refusals(world, _NOBODY)]
+        _ = world.lost_both_ways(1.0)
+        go(world, is_killed=False)
+        time.sleep(1.0)
+        refused += refusals(world, _eids(B))
+        world.start_node(B)
+        world.wait_registered("b")
+        _ = world.lost_both_ways(1.0)
+        go(world, is_killed=True)
+        refused += until_refused(world, _eids(B))
+        world.nodes["a"].daemon.kill()
+        world.nodes["a"].daemon.stop()
+        refused += refusals(world, (*_NOBODY, *_eids(B)))
+        count = leaked()
+    slow = [str(one) for one in refused if not one.is_refused]
+    return fact(
+        check,
+        ok=bool(refused) and not slow and count == 0,
+        value=count,
+        unit=f"packets in clear; {len(refused) - len(slow)} of {len(refused)} refused at once",
+        goal=0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What became of a connection: how long it took to fail, and with which error number; 0: it did not."""
+
+    destination: IpAddress
+    after_s: float
+    code: int
+
+    @property
+    def is_refused(self) -> bool:
+        """True when the program heard of it at once."""
+        return self.code in _REFUSED and self.after_s < SOON_S
+
+
+def refusals(
+    world: World, destinations: Sequence[IpAddress], *, at: str = "a", timeout_s: float = 2.0
+) -> list[Refusal]:
+    """Connect to each of them, port 22."""
+    found = []
+    for destination in destinations:
+        family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+        with world[at].socket(family, socket.SOCK_STREAM) as client:
+            client.settimeout(timeout_s)
+            began = time.monotonic()
+            try:
+                client.connect((str(destination), 22))
+                code = 0
+            except TimeoutError:
+                code = errno.ETIMEDOUT
+            except OSError as error:
+                code = error.errno or errno.EIO
+            found.append(Refusal(destination, time.monotonic() - began, code))
+    return found
+
+
+def until_refused(world: World, destinations: Sequence[IpAddress]) -> list[Refusal]:
+    """The same until all are refused at once, or a dead peer has had time enough to be found dead."""
+    deadline = time.monotonic() + DEAD_S
+    while True:
+        found = refusals(world, destinations)
+        if all(one.is_refused for one in found) or time.monotonic() > deadline:
+            return found
+
+
+@contextlib.contextmanager
+def leaks(world: World, overlay: Sequence[str] = OVERLAY) -> Iterator[Callable[[], int]]:
+    """Count, at the router of all, packets that are for the overlay and not in a tunnel; yields the question."""
+    world.nft("inet", "add table inet leak")
+    world.nft("inet", "add chain inet leak seen { type filter hook prerouting priority -300; }")
+    for prefix in overlay:
+        world.nft("inet", f"add rule inet leak seen {'ip6' if ':' in prefix else 'ip'} daddr {prefix} counter")
+
+    def count() -> int:
+        listed = json.loads(world["inet"].run("nft", "-j", "list", "table", "inet", "leak"))
+        counters = [one for each in listed["nftables"] for one in each.get("rule", {}).get("expr", ())]
+        return sum(one["counter"]["packets"] for one in counters if "counter" in one)
+
+    yield count
+
+
+def _eids(identity: Identity) -> tuple[IpAddress, IpAddress]:
+    return identity.eid4, identity.eid6
+
+
+def _two_in_the_open(world: World) -> None:
+    world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
+    world.start_hub()
+    world.start_node(A)
+    world.start_node(B)
+    world.wait_registered()
+
+
+SCENARIOS: Final = (
+    Scenario("peer-came-back.gap", "A peer stops, and comes back while somebody talks to it", came_back),
+    Scenario(
+        "nothing-leaks.packets", "What is meant for a peer that is not there stays off the network", nothing_leaks
+    ),
+)

@@ -1,0 +1,175 @@
+"""`lisphub --check`, `--show` and `--reload` tell the truth: of the file, and of the hub that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lispmob.config.secrecy import SERVICE_GROUP, advice
+from lispmob.errors import LispError, NotRunning
+from lispmob.hub.control import Answer, HubSocket, ask
+from lispmob.hub.service import main
+from lispmob.service import logs
+
+CONF = """\
+listen: [127.0.0.1]
+sites:
+  - {{name: a, eids: [10.1.0.1/32], key: secret}}
+state-file: {directory}/hub.sqlite
+control-socket: {directory}/hub.sock
+"""
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    path = tmp_path / "hub.conf"
+    path.write_text(CONF.format(directory=tmp_path))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def hub(conf: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A hub that runs and can be asked."""
+    running = subprocess.Popen([sys.executable, "-m", "lispmob.hub.service", "-c", str(conf)])
+    socket = conf.parent / "hub.sock"
+    deadline = time.monotonic() + 20.0
+    while not socket.exists():
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield running
+    running.terminate()
+    running.wait(20.0)
+
+
+def test_check_says_that_a_good_file_is_good(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-c", str(conf), "--check"]) == 0
+    assert capsys.readouterr().out == f"{conf}: good\n"
+
+
+def test_show_without_a_hub_says_so_and_shows_what_was_kept(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-c", str(conf), "--show"]) == 3
+    assert "lisphub is not running" in capsys.readouterr().err
+
+
+def test_show_and_reload_ask_the_hub_that_runs(
+    hub: subprocess.Popen[bytes], conf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (conf.parent / "hub.sqlite").unlink()  # what is shown is not the file
+
+    assert main(["-c", str(conf), "--show"]) == 0
+    assert main(["-c", str(conf), "--reload"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("mistake", ["sites: [{name: a, eids: [10.1.0.1/32]}]", "sitez: []", "sites: [\t]"])
+def test_a_reload_with_a_mistake_fails_and_names_it(
+    hub: subprocess.Popen[bytes], conf: Path, tmp_path: Path, mistake: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = conf.read_text()
+    conf.write_text(mistake)
+
+    assert main(["-c", str(conf), "--reload"]) == 78
+    conf.write_text(good)
+
+    assert "hub.conf:1:" in capsys.readouterr().err
+    assert main(["-c", str(conf), "--reload"]) == 0
+    assert hub.poll() is None
+
+
+def test_what_the_hub_refuses_reaches_whoever_asked(tmp_path: Path) -> None:
+    async def play() -> list[Answer]:
+        async def answer(asked: str) -> Answer:
+            return {"asked": asked}
+
+        socket = HubSocket(tmp_path / "s", answer)
+        await socket.start()
+        answers = [await asyncio.to_thread(ask, tmp_path / "s", what) for what in ("reload", "registrations")]
+        assert os.stat(tmp_path / "s").st_mode & 0o007 == 0
+        await socket.stop()
+        return answers
+
+    assert asyncio.run(play()) == [{"asked": "reload"}, {"asked": "registrations"}]
+    with pytest.raises(NotRunning):
+        ask(tmp_path / "s", "reload")
+
+
+def test_a_file_that_is_no_socket_is_left_alone_and_the_hub_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer(_: str) -> Answer:
+        return {}
+
+    place = tmp_path / "s"
+    place.write_text("mine")
+    asyncio.run(HubSocket(place, answer).start())
+
+    assert place.read_text() == "mine"
+    assert "no control socket" in caplog.text
+    with pytest.raises(LispError):
+        ask(place, "reload")
+
+
+# --- the file with the keys
+
+
+@pytest.mark.parametrize("file_mode", [0o640, 0o600])
+def test_a_file_that_others_cannot_read_needs_no_advice(tmp_path: Path, file_mode: int) -> None:
+    path = tmp_path / "hub.conf"
+    path.touch()
+    path.chmod(file_mode)
+
+    assert advice(path) is None
+
+
+def test_a_readable_file_in_a_closed_directory_is_a_secret(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o750)
+    path = closed / "hub.conf"
+    path.touch(mode=0o644)
+
+    assert advice(path) is None
+
+
+def test_the_advice_leaves_the_service_its_right_to_read(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = Path("/etc/passwd")  # a file that everybody can read, in directories that everybody can enter
+    groups = {group.gr_name for group in grp.getgrall()}
+
+    told = advice(path)
+
+    assert told is not None
+    assert ("chgrp lispmob" in told and "chmod 640" in told) if SERVICE_GROUP in groups else "chmod 600" in told
+
+
+# --- the log
+
+
+@pytest.mark.parametrize("name", ["pyroute2", "pyroute2.netlink.core", "asyncio"])
+def test_at_debug_the_log_is_ours_whenever_a_library_sets_its_own_level(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        logs.configure("debug")
+        logging.getLogger(name.partition(".")[0]).setLevel(logging.DEBUG)  # as when it is loaded later
+        logging.getLogger(name).debug("await data on <queue>")
+        logging.getLogger(name).warning("something is wrong")
+        logging.getLogger("lispmob.hub").debug("ours")
+    finally:
+        root.handlers[:], root.level = before
+
+    said = capsys.readouterr().err
+    assert "await data" not in said
+    assert "something is wrong" in said
+    assert "ours" in said

@@ -1,0 +1,169 @@
+"""One EID-Prefix, two nodes: the first keeps it while it refreshes, both are told, and the log names both."""
+
+from __future__ import annotations
+
+import pytest
+
+from lispmob.control.effect import Event
+from lispmob.control.sharing import Sharing, sharing
+from lispmob.hub.claims import HOLD_S
+from lispmob.hub.dispatch import ControlPlane
+from lispmob.wire.map_notify import MapNotify
+from lispmob.wire.record import Locator, MappingRecord
+from tests.hub.exchange import Xtr, ask, eid, plane, reply_in, rlocs_of, sent, site, xtr
+
+FIRST, SECOND = bytes([1]) * 16, bytes([2]) * 16
+WHAT = ["10.1.0.1/32", "10.1.0.0/24", "2001:db8:1::1/128"]
+
+
+def two() -> tuple[ControlPlane, Xtr, Xtr]:
+    hub = plane(site("10.1.0.0/24", "2001:db8:1::/48"))
+    return hub, xtr("203.0.113.5", xtr_id=FIRST), xtr("192.0.2.9", xtr_id=SECOND)
+
+
+def notified(hub: ControlPlane, node: Xtr, what: str, now: float, **flags: bool) -> MappingRecord:
+    """Registers; the record of the Map-Notify."""
+    arrival = node.register(what, **flags)  # type: ignore[arg-type]
+    [answer] = [one for one in sent(hub.on_datagram(arrival, now)) if one.destination == node.address]
+    return MapNotify.decode(answer.payload).records[0]
+
+
+def shared(hub: ControlPlane, node: Xtr, what: str, now: float) -> Sharing | None:
+    return sharing(notified(hub, node, what, now), [Locator(node.address)])
+
+
+def at(hub: ControlPlane, what: str, now: float) -> list[str]:
+    return rlocs_of(reply_in(hub.on_datagram(ask(what), now)).records[0])
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_the_first_one_keeps_it_as_long_as_it_refreshes(what: str) -> None:
+    hub, first, second = two()
+    where = []
+
+    for minute in range(5):
+        notified(hub, first, what, 60.0 * minute)
+        notified(hub, second, what, 60.0 * minute + 30.0)
+        where.append(at(hub, what, 60.0 * minute + 31.0))
+
+    assert where == [["203.0.113.5"]] * 5
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_both_are_told_where_the_other_one_is(what: str) -> None:
+    hub, first, second = two()
+    assert shared(hub, first, what, 0.0) is None
+
+    refused = shared(hub, second, what, 1.0)
+    kept = shared(hub, first, what, 60.0)
+
+    assert refused == Sharing(("203.0.113.5",), is_refused=True)
+    assert kept == Sharing(("192.0.2.9",), is_refused=False)
+    assert "203.0.113.5" in refused.text
+    assert "192.0.2.9" in kept.text
+
+
+def test_the_log_names_both_and_where_they_are_and_not_every_minute() -> None:
+    hub, first, second = two()
+    notified(hub, first, "10.1.0.1/32", 0.0)
+
+    told = [
+        effect
+        for second_at in (1.0, 10.0, 20.0)
+        for effect in hub.on_datagram(second.register("10.1.0.1/32"), second_at)
+        if isinstance(effect, Event)
+    ]
+
+    assert [event.kind for event in told] == ["duplicate"]
+    for part in (FIRST.hex(), SECOND.hex(), "203.0.113.5", "192.0.2.9"):
+        assert part in str(told[0].fields["text"])
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_a_machine_that_was_installed_anew_gets_in_once_the_old_one_is_silent(what: str) -> None:
+    hub, first, second = two()
+    notified(hub, first, what, 0.0)
+
+    answers = [shared(hub, second, what, second_at) for second_at in (10.0, HOLD_S - 1.0, HOLD_S)]
+
+    assert [answer is not None and answer.is_refused for answer in answers] == [True, True, False]
+    assert at(hub, what, HOLD_S + 1.0) == ["192.0.2.9"]
+
+
+def test_one_that_refreshes_seldom_is_waited_for_longer() -> None:
+    hub, first, second = two()
+    for now in (0.0, 120.0):
+        notified(hub, first, "10.1.0.1/32", now)
+
+    assert shared(hub, second, "10.1.0.1/32", 120.0 + HOLD_S + 10.0) == Sharing(("203.0.113.5",), is_refused=True)
+
+
+def test_when_the_first_one_leaves_the_second_has_it_with_its_next_try() -> None:
+    hub, first, second = two()
+    notified(hub, first, "10.1.0.1/32", 0.0)
+    notified(hub, second, "10.1.0.1/32", 1.0)
+
+    hub.on_datagram(first.withdraw("10.1.0.1/32"), 2.0)
+
+    assert shared(hub, second, "10.1.0.1/32", 11.0) is None
+    assert at(hub, "10.1.0.1/32", 12.0) == ["192.0.2.9"]
+
+
+def test_who_is_refused_takes_nothing_with_it_when_it_leaves() -> None:
+    hub, first, second = two()
+    notified(hub, first, "10.1.0.1/32", 0.0)
+    notified(hub, second, "10.1.0.1/32", 1.0)
+
+    hub.on_datagram(second.withdraw("10.1.0.1/32"), 2.0)
+
+    assert at(hub, "10.1.0.1/32", 3.0) == ["203.0.113.5"]
+    assert shared(hub, first, "10.1.0.1/32", 4.0) is None
+
+
+@pytest.mark.parametrize("xtr_id", [FIRST, None, bytes(16)], ids=["named", "unnamed", "zero"])
+def test_one_node_that_moves_is_not_taken_for_two(xtr_id: bytes | None) -> None:
+    hub = plane(site("10.1.0.0/24"))
+    mover = xtr("203.0.113.5", xtr_id=xtr_id)
+    notified(hub, mover, "10.1.0.1/32", 0.0)
+
+    mover.address = xtr("192.0.2.77").address
+
+    assert shared(hub, mover, "10.1.0.1/32", 1.0) is None
+    assert at(hub, "10.1.0.1/32", 2.0) == ["192.0.2.77"]
+
+
+def test_nodes_that_ask_to_be_merged_share_it_as_they_wish() -> None:
+    hub, first, second = two()
+    for node, now in ((first, 0.0), (second, 1.0)):
+        notified(hub, node, "10.1.0.1/32", now, wants_merge=True)
+
+    assert sorted(at(hub, "10.1.0.1/32", 2.0)) == ["192.0.2.9", "203.0.113.5"]
+
+
+def test_two_behind_the_same_address_are_told_all_the_same() -> None:
+    hub = plane(site("10.1.0.0/24"))
+    first, second = xtr("203.0.113.5", xtr_id=FIRST), xtr("203.0.113.5", xtr_id=SECOND)
+    notified(hub, first, "10.1.0.1/32", 0.0)
+
+    refused = shared(hub, second, "10.1.0.1/32", 1.0)
+    kept = shared(hub, first, "10.1.0.1/32", 60.0)
+
+    assert [refused, kept] == [Sharing(("203.0.113.5",), is_refused=True), Sharing(("203.0.113.5",), is_refused=False)]
+
+
+def test_a_holder_is_no_longer_told_of_somebody_who_gave_up() -> None:
+    hub, first, second = two()
+    notified(hub, first, "10.1.0.1/32", 0.0)
+    notified(hub, second, "10.1.0.1/32", 1.0)
+
+    told = [shared(hub, first, "10.1.0.1/32", 60.0 * minute) is not None for minute in range(1, 6)]
+
+    assert told == [True, True, True, False, False]
+
+
+def test_another_eid_of_the_same_site_is_nobodys_business() -> None:
+    hub, first, second = two()
+    notified(hub, first, "10.1.0.1/32", 0.0)
+
+    assert shared(hub, second, "10.1.0.2/32", 1.0) is None
+    assert eid("10.1.0.2/32") in hub.map_server.registrations

@@ -1,0 +1,225 @@
+"""Hosts on bare virtual cables around one router: what leaves a host arrives as it left it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address, IPv4Interface, ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from lispmob.lab import link
+from lispmob.lab.namespace import Namespace, NamespaceSet
+from lispmob.lab.process import Daemon, module
+
+PLACES: Final = {  # host, interface -> address; the router has .1 of each network
+    ("hub", "eth0"): IPv4Address("198.51.100.10"),
+    ("rtr", "eth0"): IPv4Address("198.51.101.10"),
+    ("ours", "eth0"): IPv4Address("198.18.1.10"),
+    ("ours", "eth1"): IPv4Address("198.18.2.10"),
+    ("other", "eth0"): IPv4Address("198.18.3.10"),
+    ("theirs", "eth0"): IPv4Address("198.19.1.10"),
+}
+HUB, RTR, OURS, OURS_2, OTHER, THEIRS = PLACES.values()
+KEY: Final = "interop-key"
+QUESTIONS: Final = 20
+_FREEBIND: Final = {4: (socket.IPPROTO_IP, 15), 6: (socket.IPPROTO_IPV6, 78)}  # linux/in.h, linux/in6.h
+
+
+class Cables:
+    """The namespaces, and the programs in them until the end of the test."""
+
+    def __init__(self, directory: Path, opened: ExitStack, *, is_campus: bool = False) -> None:
+        """`is_campus`: every address is a private one, and nobody translates."""
+        self.places = {key: _private(one) if is_campus else one for key, one in PLACES.items()}
+        self.hub_address = self.places["hub", "eth0"]
+        self.directory = directory
+        self.opened = opened
+        self.running: dict[str, Daemon] = {}
+        self.hosts = opened.enter_context(NamespaceSet("x"))
+        self.router = self.hosts.make("router")
+        self.router.sysctl("ipv4/ip_forward", "1")
+        for host, interface in PLACES:
+            if interface == "eth0":
+                self.hosts.make(host)
+            self.plug(host, interface)
+
+    def __getitem__(self, host: str) -> Namespace:
+        return self.hosts[host]
+
+    def plug(self, host: str, interface: str) -> None:
+        """A cable from the host to the router, with addresses and a default route."""
+        own = self.places[host, interface]
+        port = f"{host}.{interface}"
+        gateway = IPv4Address(int(own) & ~0xFF | 1)
+        link.apply(
+            self.router,
+            [
+                link.veth(port, self[host], interface),
+                f"link set {port} up",
+                link.address(port, IPv4Interface(f"{gateway}/24")),
+            ],
+        )
+        self.attach(host, interface)
+
+    def attach(self, host: str, interface: str) -> None:
+        own = self.places[host, interface]
+        gateway = IPv4Address(int(own) & ~0xFF | 1)
+        metric = 100 if interface == "eth0" else 200
+        lines = [f"link set {interface} up", link.address(interface, IPv4Interface(f"{own}/24"))]
+        link.apply(self[host], [*lines, link.default_route(interface, gateway, metric)])
+
+    def start(self, host: str, name: str, command: list[str]) -> Daemon:
+        self.running[name] = made = Daemon(name, self[host], command, self.directory / f"{name}.log")
+        self.opened.callback(made.stop)
+        return made
+
+    def write(self, name: str, text: str) -> str:
+        path = self.directory / f"{name}.conf"
+        path.touch(mode=0o600)
+        path.write_text(text)
+        return str(path)
+
+    def start_hub(self, more: str = "") -> Daemon:
+        text = f"""
+listen: [{self.hub_address}]
+sites:
+  - name: all
+    eids: [10.1.0.0/16, "2001:db8:e1d::/48", 240.1.0.0/16]
+    key: {KEY}
+    algorithms: [hmac-sha-1-96, hmac-sha-256-128]
+    accept-more-specifics: yes
+state-file: {self.directory}/hub.sqlite
+{more}
+"""
+        return self.start("hub", "hub", module("lispmob.hub.service", "-c", self.write("hub", text)))
+
+    def start_ours(
+        self,
+        tier: str,
+        eids: tuple[str, ...],
+        host: str = "ours",
+        more: str = "",
+        algorithm: str = "hmac-sha-256-128",
+        proxy_reply: str = "yes",
+    ) -> Daemon:
+        directory = self.directory / host
+        directory.mkdir(exist_ok=True)
+        quoted = ", ".join(f'"{one}"' for one in eids)
+        text = f"""
+eids: [{quoted}]
+map-servers:
+  - {{address: {self.hub_address}, key: {KEY}, algorithm: {algorithm}, proxy-reply: {proxy_reply}}}
+routing: {{overlay-prefixes: [10.1.0.0/16, "2001:db8:e1d::/48", 240.1.0.0/16], fallback: drop}}
+control: {{socket: {directory}/lispd.sock, group: root}}
+state-dir: {directory}
+datapath: {{tier: {tier}}}
+dbus: no
+{more}
+"""
+        return self.start(host, host, module("lispmob", "-c", self.write(host, text)))
+
+    def lispctl(self, host: str, *words: str) -> Any:
+        """The JSON answer of one command."""
+        line = module("lispmob.api.cli.main", "--socket", str(self.directory / host / "lispd.sock"), "--json", *words)
+        return json.loads(self[host].run(*line))
+
+    def check(self) -> None:
+        for one in self.running.values():
+            one.check()
+
+    # --- traffic ---
+
+    @contextmanager
+    def answering(self, host: str, address: str) -> Iterator[None]:
+        """Every UDP datagram to port 7 of this address comes back."""
+        ear = self[host].socket(_family(address), socket.SOCK_DGRAM)
+        ear.setsockopt(*_FREEBIND[ip_address(address).version], 1)  # the EID may come later
+        ear.bind((address, 7))
+        ear.settimeout(0.1)
+        is_over = threading.Event()
+
+        def run() -> None:
+            while not is_over.is_set():
+                try:
+                    octets, sender = ear.recvfrom(2048)
+                    ear.sendto(octets, sender)
+                except OSError:
+                    continue
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+            ear.close()
+
+    def answered(self, host: str, source: str, to: str, count: int = QUESTIONS, octets: int = 600) -> int:
+        """How many of so many questions come back, each asked once."""
+        with self[host].socket(_family(source), socket.SOCK_DGRAM) as mouth:
+            mouth.bind((source, 0))
+            mouth.settimeout(0.5)
+            found = 0
+            for number in range(count):
+                mouth.sendto(number.to_bytes(2) * (octets // 2), (to, 7))
+                try:
+                    found += mouth.recv(2048)[:2] == number.to_bytes(2)
+                except TimeoutError:
+                    continue
+            return found
+
+    def wait_until_registered(self, *eids: str, patience_s: float = 15.0) -> None:
+        """Return once the hub has all of them: who asks before that is told "nobody", and remembers it for a minute."""
+        deadline = time.monotonic() + patience_s
+        while not all(f"registered eid={eid} " in self.running["hub"].log_text() for eid in eids):
+            self.check()
+            assert time.monotonic() < deadline, self.running["hub"].log_tail()
+            time.sleep(0.05)
+
+    def wait_until_reached(self, host: str, source: str, to: str, patience_s: float = 20.0) -> None:
+        """Return once a question is answered: the first ones go into registering, and into the cache of the other."""
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            self.check()
+            try:
+                if self.answered(host, source, to, count=1):
+                    return
+            except OSError:  # the EID is no address of the host yet
+                time.sleep(0.1)
+        logs = "\n".join(one.log_tail() for one in self.running.values())
+        raise AssertionError(f"{to} never answered {source} within {patience_s} s\n{logs}")
+
+    def mbit_s(self, client: str, server: str, to: str, source: str, seconds: float = 1.0) -> float:
+        """What one TCP stream carries from client to server, by what the server got."""
+        listener = subprocess.Popen(
+            self[server].argv("iperf3", "-s", "-1", "-B", to), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            time.sleep(0.3)
+            line = ("iperf3", "-c", to, "-B", source, "-t", str(seconds), "-J", "--connect-timeout", "3000")
+            report = json.loads(self[client].run(*line, timeout_s=seconds + 20))
+        finally:
+            listener.kill()
+            listener.wait()
+        return float(report["end"]["sum_received"]["bits_per_second"]) / 1e6
+
+
+@contextmanager
+def cables(directory: Path, *, is_campus: bool = False) -> Iterator[Cables]:
+    with ExitStack() as opened:
+        yield Cables(directory, opened, is_campus=is_campus)
+
+
+def _private(address: IPv4Address) -> IPv4Address:
+    return IPv4Address(int(address) & 0xFFFFFF | 10 << 24)
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET

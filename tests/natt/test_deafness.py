@@ -1,0 +1,89 @@
+"""An RTR that confirms every register and passes nothing on: it is noticed, said, and left where there is another."""
+
+from __future__ import annotations
+
+from tests.natt.nat_box import NatBox, World
+from tests.natt.world import EID, PEER, RTR, RTR2, MapServerHost, NodeHost, RtrHost, locator
+
+
+def talking(rtrs: tuple[object, ...]) -> tuple[World, dict[object, RtrHost], NodeHost, NodeHost]:
+    """Two nodes behind NATs that have talked for a while, by the first RTR."""
+    world = World()
+    MapServerHost(world, rtrs)  # type: ignore[arg-type]
+    hosts: dict[object, RtrHost] = {rtr: RtrHost(world, rtr) for rtr in rtrs}  # type: ignore[arg-type]
+    node = NodeHost(world)
+    peer = NodeHost(world, PEER, bytes(15) + b"p")
+    node.attach((locator(), NatBox(world, "203.0.113.200")))
+    peer.attach((locator("192.168.7.2"), NatBox(world, "203.0.113.201")))
+    world.run(1.0)
+    talk(world, node, peer, 2.0)
+    assert node.received
+    return world, hosts, node, peer
+
+
+def talk(world: World, node: NodeHost, peer: NodeHost, seconds: float) -> None:
+    """Both say something ten times a second."""
+    for _ in range(int(seconds * 10)):
+        node.say(PEER, b"question")
+        peer.say(EID, b"answer")
+        world.run(0.1)
+
+
+def test_a_node_leaves_an_rtr_that_confirms_and_passes_nothing_on() -> None:
+    world, hosts, node, peer = talking((RTR, RTR2))
+    hosts[RTR].is_deaf = True
+
+    talk(world, node, peer, 12.0)
+
+    assert "rtr-deaf" in node.kinds()
+    assert node.traversal.machines[0].rtrs == (RTR2,)
+    assert node.state == "relayed"
+
+
+def test_with_one_rtr_alone_it_is_said_and_taken_back_when_data_comes_again() -> None:
+    world, hosts, node, peer = talking((RTR,))
+    hosts[RTR].is_deaf = True
+    talk(world, node, peer, 12.0)
+    assert node.kinds().count("rtr-deaf") == 1
+    assert node.traversal.machines[0].deafness.is_told
+    assert node.state == "relayed"
+
+    hosts[RTR].is_deaf = False
+    talk(world, node, peer, 3.0)
+
+    assert node.kinds().count("rtr-heard") == 1
+    assert not node.traversal.machines[0].deafness.is_told
+
+
+def test_a_peer_that_never_answered_says_nothing_about_the_rtr() -> None:
+    world = World()
+    MapServerHost(world)
+    RtrHost(world)
+    node = NodeHost(world)
+    node.attach((locator(), NatBox(world, "203.0.113.200")))
+    world.run(1.0)
+
+    for _ in range(200):
+        node.say(PEER, b"anybody there?")
+        world.run(0.1)
+
+    assert "rtr-deaf" not in node.kinds()
+
+
+def test_traffic_that_flows_says_nothing() -> None:
+    world, _, node, peer = talking((RTR, RTR2))
+
+    talk(world, node, peer, 20.0)
+
+    assert not {"rtr-deaf", "rtr-heard"} & set(node.kinds())
+
+
+def test_a_dead_rtr_is_left_as_before() -> None:
+    world, hosts, node, peer = talking((RTR, RTR2))
+    hosts[RTR].is_up = False
+
+    talk(world, node, peer, 12.0)
+
+    assert "rtr-failed" in node.kinds()
+    assert "rtr-deaf" not in node.kinds()
+    assert node.traversal.machines[0].rtrs == (RTR2,)
