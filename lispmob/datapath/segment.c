@@ -32,7 +32,7 @@ bool lm_vnet_reopen(lm_vnet *vnet, const uint8_t *packet, const struct lm_inner 
     *vnet = (lm_vnet){.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
                       .csum_start = (uint16_t)inner->header,
                       .csum_offset = (uint16_t)field};
-    size_t header = inner->header + (size_t)(packet[inner->header + 12] >> 4) * 4;
+    size_t header = is_tcp ? inner->header + (size_t)(packet[inner->header + 12] >> 4) * 4 : 0;
     if (is_tcp && inner->length > LM_SEGMENT_SAFE && header >= inner->header + 20 && header < LM_SEGMENT_SAFE / 2) {
         vnet->gso_type = inner->version == 4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
         vnet->gso_size = (uint16_t)(LM_SEGMENT_SAFE - header);

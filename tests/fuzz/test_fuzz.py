@@ -18,6 +18,7 @@ from tests.fuzz import build, corpus
 from tests.fuzz.targets import TARGETS, try_all, try_one
 
 ROOT = Path(__file__).resolve().parents[2]
+REGRESSIONS = Path(__file__).parent / "regressions"  # inputs that did harm once
 RUNS = int(os.environ.get("FUZZ_RUNS", "20000"))
 
 
@@ -36,6 +37,7 @@ def test_no_octets_harm_the_c_side(name: str, tmp_path: Path) -> None:
     corpus.write(tmp_path)
     options = [f"-runs={RUNS}", "-max_len=1600", "-seed=1", f"-artifact_prefix={tmp_path}/", "-max_total_time=20"]
 
+    run([str(program), *map(str, sorted(REGRESSIONS.iterdir()))], tmp_path)
     run([str(program), str(tmp_path / "data"), *options], tmp_path)
 
 

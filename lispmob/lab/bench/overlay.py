@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +17,14 @@ from lispmob.lab.demo.service import Hub, Node, hub_configuration, node_configur
 from lispmob.lab.demo.stage import OVERLAY, A, B
 from lispmob.lab.handover import Handover
 from lispmob.lab.move import Kind, Move
+from lispmob.lab.namespace import Namespace
 from lispmob.lab.ping import ping
 from lispmob.lab.probe import Party, ProbeStream
 from lispmob.lab.process import ProcessFailed
 from lispmob.lab.topology import roaming
 
 _PATIENCE_S: Final = 20.0
+_HOST: Final = 10  # a host's number in its network (topology.py)
 _NETWORKS: Final = ("home", "cafe")  # node a moves between them, one move in each sample
 _RATE_HZ: Final = 500.0
 _BEFORE_S: Final = 1.2  # an EID is asked for once in a second (RFC 9301), and the first packet has just done so
@@ -79,6 +82,35 @@ class Overlay:
             "handover-gap-in": (back * 1e3, "ms"),
         }
 
+    @property
+    def stranger(self) -> Namespace:
+        """A host that is no node, no hub and nobody's peer."""
+        return self._lab["world"]
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The IPv4 addresses that node a has in either network that it moves between."""
+        networks = (one for one in self._lab.topology.networks if one.name in _NETWORKS)
+        return tuple(str(one.v4[_HOST]) for one in networks if one.v4 is not None)
+
+    @contextlib.contextmanager
+    def pair(self, label: str) -> Iterator[Node]:
+        """Both nodes, registered and in conversation; this one moves. Raises ProcessFailed, TierUnavailable."""
+        with contextlib.ExitStack() as stack:
+            _wait(self._start("b", label, stack))
+            node = self._start("a", label, stack)
+            _wait(node)
+            tiers.require(node, self._tier)
+            self._first_packet(node)
+            yield node
+
+    def move(self) -> Handover:
+        """Move once, between probes that flow both ways. Raises ProcessFailed when nothing flows."""
+        handover = self._move()
+        if not (handover.has_baseline() and handover.has_reopened):
+            raise ProcessFailed("no packets after a move")
+        return handover
+
     def _first_packet(self, node: Node) -> float:
         """Seconds until the first packet, whose mapping nobody knows yet, is answered."""
         deadline = time.monotonic() + _PATIENCE_S
@@ -105,7 +137,7 @@ class Overlay:
             out, back = probes.finish()
         return Handover("move", move.title, moment.began_at, moment.ended_at, seen_until, _RATE_HZ, out, back)
 
-    def _start(self, name: str, number: int, stack: contextlib.ExitStack) -> Node:
+    def _start(self, name: str, number: int | str, stack: contextlib.ExitStack) -> Node:
         directory = self._directory / f"{name}{number}"
         identity = A if name == "a" else B
         text = node_configuration(identity, self._map_server, OVERLAY, directory) + tiers.chosen(self._tier)

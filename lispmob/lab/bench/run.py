@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from lispmob.lab.bench import idle, sanity, traffic
+from lispmob.lab.bench import flood, idle, sanity, traffic
 from lispmob.lab.bench.flood_hub import FloodedHub
 from lispmob.lab.bench.overlay import Overlay
 from lispmob.lab.bench.relayed import SUFFIX, Relayed
@@ -61,7 +61,9 @@ class Run:
             for tier in self._tiers():
                 self._measure_overlay(tier)
         if "flood" in self._cases:
-            self._measure_flood()
+            self._measure_flooded_hub()
+            for tier in self._tiers():
+                self._measure_flood(tier)
         for tier in TIERS:
             if f"{tier}{SUFFIX}" in self._paths and self._cases & {*_RELAYED_CASES}:
                 self._measure_relayed(tier)
@@ -129,6 +131,14 @@ class Run:
                 self._say(number, f"{tier}: start, first packet, move")
                 self._note(tier, overlay.sample(number))
 
+    def _measure_flood(self, tier: str) -> None:
+        directory = self._directory / f"{tier}-flood"
+        with self._skipping(tier), Overlay(directory, tier) as overlay:
+            program = flood.Flood(directory)
+            for number in range(self._rounds):
+                self._say(number, f"{tier}: quiet, a flood of junk, the worst question")
+                self._note(tier, flood.sample(overlay, program, number))
+
     def _measure_relayed(self, tier: str) -> None:
         name = f"{tier}{SUFFIX}"
         if tier in self._results.skipped:
@@ -141,7 +151,7 @@ class Run:
                     if case in self._cases:
                         self._note(name, self._figures(relayed, relayed.way, case))
 
-    def _measure_flood(self) -> None:
+    def _measure_flooded_hub(self) -> None:
         with FloodedHub(self._directory / "flood") as flooded:
             flooded.settle()
             for number in range(self._rounds):

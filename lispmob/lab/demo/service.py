@@ -132,6 +132,11 @@ class Node:
         command = [*AS_A_SERVICE, *behind, *module(*program, "-c", str(self._path))]
         self.daemon = Daemon(f"lispd {identity.name}", namespace, command, directory / "lispd.log")
 
+    @property
+    def socket(self) -> Path:
+        """Where lispctl speaks to it."""
+        return self._socket
+
     def lispctl(self, command: str) -> Json | None:
         """The JSON answer of one lispctl command; None while the daemon is not up yet, or busy beyond patience."""
         line = module("lispmob.api.cli.main", "--socket", str(self._socket), command, "--json")
