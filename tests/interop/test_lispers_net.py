@@ -107,7 +107,7 @@ def our_node(eid: object, mode: str, directory: Path) -> str:
 eids: [{eid}/32]
 map-servers:
   - {{address: {SERVER}, key: {KEY}, algorithm: hmac-sha-256-128}}
-natt: {{mode: {mode}, rtrs: [{RTR}]}}
+natt: {{mode: {mode}, rtrs: [{RTR}], host-name: {directory.name}}}
 routing: {{overlay-prefixes: [10.1.0.0/16], fallback: drop}}
 control: {{socket: {directory}/lispd.sock, group: root}}
 state-dir: {directory}
