@@ -132,7 +132,8 @@ static __always_inline __u64 first_half(bool is_v4, __u64 high)
     return bpf_cpu_to_be64(is_v4 ? high << 32 : high);
 }
 
-static __always_inline struct lm_trie_value *find(__u32 space, bool is_v4, __u32 instance_id, __u64 high, __u64 low)
+/* A function of its own: each copy would have a key of its own on the stack, which has 512 octets for all frames. */
+static __noinline struct lm_trie_value *find(__u32 space, bool is_v4, __u32 instance_id, __u64 high, __u64 low)
 {
     struct {
         struct lm_trie_key key;
