@@ -147,7 +147,7 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
                                        bool is_v4, __u32 instance_id, const __u64 source[2], const __u64 to[2],
                                        __u32 ifindex)
 {
-    __u32 key = s->uplinks, none = 0;
+    __u32 key = s->uplinks;
     bool outer_v4 = outer->is_v4;
     flow->remote = LM_NO_REMOTE;
     flow->has_relays = 0;
@@ -181,8 +181,6 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
             flow->has_relays = 1;
         }
     }
-    if (!is_proven(s, flow, outer, &sender, is_v4, instance_id, source))
-        return false;
     if (outer->port != s->data_port && (outer->port != ephemeral || !ephemeral))
         return false;
     for (__u32 i = 0; i < LM_SHARED_LANES; i++) {
@@ -194,9 +192,6 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
     __u32 *remote = bpf_map_lookup_elem(&addresses, &sender);
     if (remote)
         flow->remote = *remote;
-    struct lm_shared_heard way = {
-        .source = sender, .local = make_address(outer_v4, outer->destination[0], outer->destination[1])};
-    bpf_map_update_elem(&heard, &way, &none, BPF_ANY);
     return true;
 }
 
@@ -216,6 +211,24 @@ __noinline int judge_anew(struct lm_shared_state *s, struct in_flow *flow, const
     __u64 to[2] = {is_v4 ? (__u32)a->words[1] : a->words[3], a->words[4]};
     flow->generation = s->generation; /* first, as in encap */
     flow->is_passed = !is_welcome(s, flow, &a->outer, is_v4, a->instance_id, source, to, a->ifindex);
+    return 0;
+}
+
+/* Apart from judge_anew(), since the stack of a program and of what it calls is small. */
+__noinline int judge_source(struct lm_shared_state *s, struct in_flow *flow, const struct arrival *a)
+{
+    if (!s || !flow || !a)
+        return 0;
+    bool is_v4 = a->inner.is_v4, outer_v4 = a->outer.is_v4;
+    __u64 source[2] = {is_v4 ? a->words[1] >> 32 : a->words[1], a->words[2]};
+    __u32 none = 0;
+    struct lm_shared_heard way = {
+        .source = make_address(outer_v4, a->outer.source[0], a->outer.source[1]),
+        .local = make_address(outer_v4, a->outer.destination[0], a->outer.destination[1])};
+    if (is_proven(s, flow, &a->outer, &way.source, is_v4, a->instance_id, source))
+        bpf_map_update_elem(&heard, &way, &none, BPF_ANY);
+    else
+        flow->is_passed = 1;
     return 0;
 }
 
@@ -243,6 +256,8 @@ static __always_inline struct in_flow *in_flow_of(struct lm_shared_state *s, con
     for (int i = 0; i < 10; i++)
         flow->words[i] = words[i];
     judge_anew(s, flow, a);
+    if (!flow->is_passed)
+        judge_source(s, flow, a);
     return flow;
 }
 
