@@ -80,7 +80,9 @@ class Forwarding:
         self._public = public or PublicAddresses()
         self._own_eids = tuple(own_eids)
         self._section = section
-        self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere, denied=section.denied_networks, allowed=section.allow)
+        # Our own EIDs may lie in a network that nothing is passed on to.
+        allowed = (*section.allow, *self._own_eids)
+        self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere, denied=section.denied_networks, allowed=allowed)
         self._is_rtr = is_rtr
         self._socket_for = socket_for
         self._on_addresses = on_addresses
