@@ -196,21 +196,28 @@ class InfoExchange:
                 self.trial.stop()
                 return [*effects, AskFailed(server)]
             server = self.server or server
-        at = self._knowledge.may_ask_at(server, now)
-        if at > now:
-            self._wake_at = at
-            return effects
-        self._tries += 1
+        if self._knowledge.may_ask_at(server, now) <= now:
+            self._tries += 1
+            return [*effects, *self._put(server, FIRST_WAIT_S * 2 ** (self._tries - 1), now)]
+        # It may be dead, and is left alone for a while. Whoever may be asked meanwhile need not wait for its turn.
+        other = self._soonest(now)
+        if self._knowledge.may_ask_at(other, now) <= now:
+            return [*effects, *self._put(other, FIRST_WAIT_S, now)]
+        self._wake_at = self._knowledge.may_ask_at(other, now)
+        return effects
+
+    def _soonest(self, now: float) -> MapServerPeer:
+        """The Map-Server that may be asked before all others."""
+        return min(self._servers, key=lambda one: self._knowledge.may_ask_at(one, now))
+
+    def _put(self, server: MapServerPeer, wait_s: float, now: float) -> list[UplinkEffect]:
+        """Ask this one."""
         dialect = self._knowledge.next_dialect(server)
         self._knowledge.on_asked(server, now)
-        wait_s = FIRST_WAIT_S * 2 ** (self._tries - 1)
-        self._wake_at = max(now + wait_s, self._knowledge.may_ask_at(server, now))
+        self._wake_at = max(now + wait_s, self._knowledge.may_ask_at(self._soonest(now), now))
         self._check_at = now + RETRY_ALIVE_S if self._knowledge.dialect_of(server) is None else None
         dialects = (dialect, Dialect.LISPERS) if self._asks_both(server, dialect) else (dialect,)
-        return [
-            *effects,
-            *(effect for one in dialects for effect in (self._send(server, one, now), Count("tx_info_request"))),
-        ]
+        return [effect for one in dialects for effect in (self._send(server, one, now), Count("tx_info_request"))]
 
     def _asks_both(self, server: MapServerPeer, dialect: Dialect) -> bool:
         """Who names RTRs may mean lispers.net's, which answers nothing in the other dialect: it is not waited for."""

@@ -12,6 +12,7 @@ from tests.lab.capture import Capture
 from tests.mh.town import Town
 
 UDP_BYTES, DATA_HEADER_BYTES = 8, 8
+HAS_INSTANCE, CONTROL_INSTANCE = 0x08, b"\xff\xff\xff"  # RFC 9300, 5.3: the I bit; what NAT traversal says in data
 
 
 @contextlib.contextmanager
@@ -30,7 +31,10 @@ def _data_packets(packet: bytes) -> int:
     header, protocol = ((packet[0] & 0x0F) * 4, packet[9]) if is_v4 else (40, packet[6])
     if protocol != socket.IPPROTO_UDP or int.from_bytes(packet[header + 2 : header + 4], "big") != DATA_PORT:
         return 0
-    inner = packet[header + UDP_BYTES + DATA_HEADER_BYTES :]
+    lisp = packet[header + UDP_BYTES :]
+    if lisp[0] & HAS_INSTANCE and lisp[4:7] == CONTROL_INSTANCE:
+        return 0  # a question of the nodes' own
+    inner = lisp[DATA_HEADER_BYTES:]
     is_inner_v4 = inner[0] >> 4 == 4
     size = int.from_bytes(inner[2:4], "big") if is_inner_v4 else 40 + int.from_bytes(inner[4:6], "big")
     return math.ceil((len(packet) - header - UDP_BYTES) / (DATA_HEADER_BYTES + size))

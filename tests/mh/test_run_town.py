@@ -186,9 +186,7 @@ def test_an_ordinary_user_needs_the_group_and_no_more(here: Town) -> None:
         (["--via", "", "--", "true"], 1, "via: 1 to 32"),
     ],
 )
-def test_what_cannot_be_run_is_refused_with_a_sentence(
-    here: Town, words: list[str], code: int, complaint: str
-) -> None:
+def test_what_cannot_be_run_is_refused_with_a_sentence(here: Town, words: list[str], code: int, complaint: str) -> None:
     done = subprocess.run(command(here, *words), capture_output=True, text=True, timeout=20, check=False)
 
     assert done.returncode == code

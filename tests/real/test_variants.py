@@ -68,6 +68,7 @@ def two_open_uplinks(world: World) -> Callable[[], None]:
 def equal_metrics(world: World) -> Callable[[], None]:
     """Two NATs that share the flows; one of them dies."""
     two_homes(world, first=100, second=100)
+    world.ip("a", "route append default via 192.168.8.1 dev eth1 metric 100")  # the second one took its place
     start(world)
     return lambda: world.ip("n2", "link set wan down")
 
@@ -144,7 +145,7 @@ def test_a_home_whose_hub_has_a_dead_address_besides_works(tmp_path: Path) -> No
 def test_nodes_without_a_family_in_common_reach_each_other_by_the_hub(tmp_path: Path) -> None:
     with World(tmp_path, tier="tun") as world:
         world.attach("a", "eth0", ["2001:db8:1::2/64"], metric=100)
-        world.ip("b", "-6 addr flush dev eth0 scope global", "-6 route flush dev eth0")
+        world.ip("b", "addr del 2001:db8:b::2/64 dev eth0")
         world.start_hub((HUB_V4, HUB_V6))
         world.start_node(A, (HUB_V6,))
         world.start_node(B, (HUB_V4,))
