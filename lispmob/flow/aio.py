@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -125,19 +126,32 @@ class Flow:
         await self.close()
 
     async def send(self, octets: bytes) -> None:
-        """Send one datagram. Raises OSError, as sockets do."""
-        await self._loop.sock_sendall(self.socket, octets)
+        """Send one datagram. Raises PeerGone when the flow is over, and OSError. For ICMP see `client.Flow.send`."""
+        for _ in range(2):
+            with contextlib.suppress(ConnectionRefusedError):
+                await self._loop.sock_sendall(self.socket, octets)
+                return
+        if self._ended.done():
+            raise self._gone()
 
     async def recv(self, limit: int = 65535) -> bytes:
         """Receive one datagram. Raises PeerGone when the flow is over."""
-        reading = self._loop.create_task(self._loop.sock_recv(self.socket, limit))
+        reading = self._loop.create_task(self._receive(limit))
         try:
             await asyncio.wait((reading, self._ended), return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 return reading.result()
         finally:
             reading.cancel()
-        raise PeerGone(f"{self.peer} has ended the flow", self._ended.result())
+        raise self._gone()
+
+    async def _receive(self, limit: int) -> bytes:
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):  # see `client.Flow.send`
+                return await self._loop.sock_recv(self.socket, limit)
+
+    def _gone(self) -> PeerGone:
+        return PeerGone(f"{self.peer} has ended the flow", self._ended.result())
 
     async def close(self) -> None:
         """End the flow. Idempotent."""

@@ -131,8 +131,16 @@ class Flow:
         self.close()
 
     def send(self, octets: bytes) -> int:
-        """Send one datagram. Raises OSError, as sockets do."""
-        return self.socket.send(octets)
+        """Send one datagram. Raises PeerGone when the flow is over, and OSError, as sockets do.
+
+        An ICMP Port Unreachable ends nothing: anyone can forge one, and lispd says when a flow is over. What it reports
+        is the fate of an earlier datagram, so this one is sent again, and may be lost as any datagram may.
+        """
+        for _ in range(2):
+            with contextlib.suppress(ConnectionRefusedError):
+                return self.socket.send(octets)
+        self.look()
+        return len(octets)
 
     def recv(self, limit: int = 65535, timeout: float | None = None) -> bytes:
         """Receive one datagram. Raises TimedOut, and PeerGone when the flow is over."""
@@ -143,7 +151,9 @@ class Flow:
             has_ended = self.number in self._connection.ended  # what has come in until then is still read
             ready, _, _ = select.select(watched, [], [], 0 if has_ended else left)
             if self.socket in ready:
-                return self.socket.recv(limit)
+                with contextlib.suppress(ConnectionRefusedError):  # see `send`
+                    return self.socket.recv(limit)
+                continue
             self.check()
             if self._connection in ready:
                 self._connection.look(0)
