@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from lispmob.flow import packets
+from lispmob.flow import packets, sockets
 from lispmob.flow.client import PATIENCE_S, allocation, connect
 from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
 from lispmob.flow.quality import Quality
@@ -149,6 +149,8 @@ class Flow:
         while True:
             with contextlib.suppress(ConnectionRefusedError):  # see `client.Flow.send`
                 return await self._loop.sock_recv(self.socket, limit)
+            while sockets.take_error(self.socket) is not None:
+                pass
 
     def _gone(self) -> PeerGone:
         return PeerGone(f"{self.peer} has ended the flow", self._ended.result())

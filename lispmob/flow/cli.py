@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import selectors
+import socket
 import subprocess
 import sys
 import time
@@ -198,8 +199,8 @@ def _relay_file(flow: Flow) -> int:
 
 
 def _write(flow: Flow) -> None:
-    with contextlib.suppress(ConnectionError):
-        os.write(1, flow.socket.recv(_CHUNK))
+    with contextlib.suppress(ConnectionError, BlockingIOError):  # lispd, which shares the socket, can be faster
+        os.write(1, flow.socket.recv(_CHUNK, socket.MSG_DONTWAIT))
 
 
 def _resolve(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from lispmob.flow import packets
+from lispmob.flow import packets, sockets
 from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
 from lispmob.flow.quality import Quality
 
@@ -151,13 +151,15 @@ class Flow:
             has_ended = self.number in self._connection.ended  # what has come in until then is still read
             ready, _, _ = select.select(watched, [], [], 0 if has_ended else left)
             if self.socket in ready:
-                with contextlib.suppress(ConnectionRefusedError):  # see `send`
-                    return self.socket.recv(limit)
-                continue
+                # For ICMP see `send`. lispd shares the socket, and may take its error between the two calls.
+                with contextlib.suppress(ConnectionRefusedError, BlockingIOError):
+                    return self.socket.recv(limit, socket.MSG_DONTWAIT)
+                while sockets.take_error(self.socket) is not None:
+                    pass  # an error that stays in its queue keeps the socket readable
             self.check()
             if self._connection in ready:
                 self._connection.look(0)
-            else:
+            elif self.socket not in ready or left == 0:
                 raise TimedOut(f"nothing from {self.peer} in {timeout:g} s")
 
     def look(self) -> None:
