@@ -217,7 +217,7 @@ class Call:
     def _ask_now(self) -> FlowEffect:
         if self.ask.is_legacy:
             name = self.ask.name.encode()
-            return SendFlowMessage(self.flow, name, Outlet.FLOW, self.peer, self.peer_port)
+            return SendFlowMessage(self.flow, name, Outlet.FLOW, self.own, self.peer, self.peer_port)
         request = Message(
             Kind.REQUEST,
             self.nonce,
@@ -335,7 +335,7 @@ class Call:
         if self.ask.key is not None:
             own_port = self.own_port if outlet is Outlet.FLOW else self._control_port
             octets = sign(octets, Way(self.own, own_port, self.peer, port), self.ask.key)
-        return SendFlowMessage(self.flow, octets, outlet, self.peer, port)
+        return SendFlowMessage(self.flow, octets, outlet, self.own, self.peer, port)
 
     def _is_proved(self, message: Message, octets: bytes, source_port: int, outlet: Outlet) -> bool:
         if self.ask.key is None:

@@ -32,11 +32,12 @@ class Failure(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SendFlowMessage:
-    """Send `octets` from `outlet` of this flow to (`destination`, `port`)."""
+    """Send `octets` from `outlet` of this flow, at our EID `own`, to (`destination`, `port`)."""
 
     flow: FlowId
     octets: bytes
     outlet: Outlet
+    own: IpAddress
     destination: IpAddress
     port: int
 

@@ -158,7 +158,7 @@ class FlowEndpoint:
         if not unsupported.is_request or not self.holder.may_answer(way.source, now):
             return []
         refusal = Message(Kind.REFUSE, unsupported.caller_nonce, reason_code=Reason.UNSUPPORTED)
-        return [SendFlowMessage(0, encode(refusal), Outlet.CONTROL, way.source, way.source_port)]
+        return [SendFlowMessage(0, encode(refusal), Outlet.CONTROL, way.destination, way.source, way.source_port)]
 
     def _after(self, call: Call, effects: list[FlowEffect]) -> list[FlowEffect]:
         """Note the next deadline of a call to which something has happened, or forget it when it is over."""

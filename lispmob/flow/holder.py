@@ -364,7 +364,7 @@ class Holder:
         return [self._send(flow, message, outlet, flow.caller_port) for outlet in (Outlet.FLOW, Outlet.CONTROL)]
 
     def _echo(self, flow: Flow) -> FlowEffect:
-        return SendFlowMessage(flow.flow, flow.caller_nonce[2:], Outlet.FLOW, flow.caller, flow.caller_port)
+        return SendFlowMessage(flow.flow, flow.caller_nonce[2:], Outlet.FLOW, flow.own, flow.caller, flow.caller_port)
 
     def _open(self, flow: Flow, now: float) -> list[FlowEffect]:
         """The caller is proved: whatever its socket was used for before is over."""
@@ -469,11 +469,11 @@ class Holder:
         octets = encode(message)
         if key is not None:
             octets = sign(octets, way.reversed(), key)
-        return SendFlowMessage(0, octets, Outlet.CONTROL, way.source, way.source_port)
+        return SendFlowMessage(0, octets, Outlet.CONTROL, way.destination, way.source, way.source_port)
 
     def _send(self, flow: Flow, message: Message, outlet: Outlet, port: int) -> FlowEffect:
         octets = encode(message)
         if flow.key is not None:
             own_port = flow.port if outlet is Outlet.FLOW else self._port
             octets = sign(octets, Way(flow.own, own_port, flow.caller, port), flow.key)
-        return SendFlowMessage(flow.flow, octets, outlet, flow.caller, port)
+        return SendFlowMessage(flow.flow, octets, outlet, flow.own, flow.caller, port)

@@ -138,7 +138,6 @@ class FlowService:
         )  # fmt: skip
         self._timer: asyncio.TimerHandle | None = None
         self._sockets: dict[FlowId, socket.socket] = {}
-        self._own_of: dict[FlowId, IpAddress] = {}
         self._allocations: dict[FlowId, _Allocation] = {}
         self._races: dict[int, _Allocation] = {}
         self._holders: dict[bytes, Program] = {}
@@ -230,7 +229,8 @@ class FlowService:
 
     def _on_call_socket(self, flow: FlowId) -> None:
         """Something came to the socket of a call that is not open yet."""
-        one, own = self._sockets[flow], self._own_of[flow]
+        one = self._sockets[flow]
+        own, own_port = one.getsockname()[:2]
         for _ in range(64):
             try:
                 octets, place = one.recvfrom(2048)
@@ -243,7 +243,7 @@ class FlowService:
                     if flow not in self._sockets:
                         return
                 continue
-            way = Way(ip_address(str(place[0]).partition("%")[0]), int(place[1]), own, one.getsockname()[1])
+            way = Way(ip_address(str(place[0]).partition("%")[0]), int(place[1]), ip_address(own), own_port)
             self._perform(self.endpoint.on_flow_socket(flow, octets, way, self._loop.time()))
             call = self.endpoint.call_of(flow)
             if flow not in self._sockets or call is None or flow not in self._allocations:
@@ -280,7 +280,7 @@ class FlowService:
                 failed = AllocationFailed(flow, Failure.TIMED_OUT, 0, f"no socket on {own}: {error.strerror}")
                 self._call(allocation, allocation.race.on_failed(eid, failed, self._loop.time()))
                 continue
-            self._sockets[flow], self._own_of[flow] = one, own
+            self._sockets[flow] = one
             allocation.calls[flow] = eid
             self._allocations[flow] = allocation
             self._loop.add_reader(one.fileno(), self._on_call_socket, flow)
@@ -343,12 +343,7 @@ class FlowService:
             except OSError as error:
                 log.debug("not sent to=%s port=%d why=%s", effect.destination, effect.port, error.strerror)
             return
-        own = self._own_of.get(effect.flow) or self._answering_eid(effect.destination)
-        if own is not None:
-            self._port.send(effect.octets, own, effect.destination, effect.port)
-
-    def _answering_eid(self, peer: IpAddress) -> IpAddress | None:
-        return next((eid for eid in self._eids if eid.version == peer.version), None)
+        self._port.send(effect.octets, effect.own, effect.destination, effect.port)
 
     def _make_socket(self, wanted: MakeFlowSocket) -> None:
         holder = self.endpoint.holder
@@ -358,7 +353,7 @@ class FlowService:
             log.warning("no socket for a flow of %s: %s", wanted.caller, error.strerror)
             self._perform(holder.on_no_socket(wanted.flow))
             return
-        self._sockets[wanted.flow], self._own_of[wanted.flow] = one, wanted.own
+        self._sockets[wanted.flow] = one
         if holder.is_legacy(wanted.flow):
             self._loop.add_reader(one.fileno(), self._on_first_datagram, wanted.flow)
         self._perform(holder.on_socket(wanted.flow, one.getsockname()[1], self._loop.time()))
@@ -418,7 +413,6 @@ class FlowService:
 
     def _close_socket(self, flow: FlowId) -> None:
         self._drop_open(flow)
-        self._own_of.pop(flow, None)
         one = self._sockets.pop(flow, None)
         if one is not None:
             self._loop.remove_reader(one.fileno())

@@ -134,10 +134,10 @@ class Host:
     def close(self, flow: FlowId) -> None:
         self.perform(self.endpoint.close(flow, self.network.now))
 
-    def send(self, octets: bytes, from_port: int, to: Address, port: int) -> None:
+    def send(self, octets: bytes, from_port: int, to: Address, port: int, own: Address | None = None) -> None:
         if self.firewall is not None:
             self.firewall.add((from_port, to, port))
-        self.network.carry(octets, Way(self.address, from_port, to, port))
+        self.network.carry(octets, Way(own or self.address, from_port, to, port))
 
     def receive(self, octets: bytes, way: Way) -> None:
         now, port = self.network.now, way.destination_port
@@ -158,9 +158,9 @@ class Host:
         now, holder = self.network.now, self.endpoint.holder
         for effect in effects:
             match effect:
-                case SendFlowMessage(flow, octets, outlet, destination, port):
-                    own = FLOW_PORT if outlet is Outlet.CONTROL else self.ports[flow]
-                    self.send(octets, own, destination, port)
+                case SendFlowMessage(flow, octets, outlet, own, destination, port):
+                    own_port = FLOW_PORT if outlet is Outlet.CONTROL else self.ports[flow]
+                    self.send(octets, own_port, destination, port, own)
                 case MakeFlowSocket(flow, _, caller, caller_port) if self.has_sockets:
                     self.ports[flow] = next(self._free)
                     self.connected[flow] = caller, caller_port
