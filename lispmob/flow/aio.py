@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -67,6 +66,10 @@ class Connection:
             if not ended.done():
                 ended.set_result("shutting-down")
 
+    def ended_of(self, flow: int) -> asyncio.Future[str]:
+        """Has the reason once the peer has ended a flow. That word may come before the flow itself."""
+        return self.ended.setdefault(flow, self._loop.create_future())
+
     def _on_readable(self) -> None:
         while self._socket.fileno() >= 0:
             try:
@@ -86,8 +89,8 @@ class Connection:
             self.flows.put_nowait((event["fields"], one))
             return
         if event is not None and event["kind"] == "closed":
-            ended = self.ended.get(int(event["fields"]["flow"]))
-            if ended is not None and not ended.done():
+            ended = self.ended_of(int(event["fields"]["flow"]))
+            if not ended.done():
                 ended.set_result(str(event["fields"]["reason"]))
         done = None if event is not None else self._waiting.get(packet.get("id", 0))
         if done is not None and not done.done():
@@ -114,8 +117,7 @@ class Flow:
         self.peer = str(fields["peer"])
         self.qos = packets.quality_from_json(fields.get("qos") or None)
         self.max_datagram = int(fields.get("max_datagram", 0))
-        self._ended: asyncio.Future[str] = self._loop.create_future()
-        connection.ended[self.number] = self._ended
+        self._ended = connection.ended_of(self.number)
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,12 +129,13 @@ class Flow:
 
     async def send(self, octets: bytes) -> None:
         """Send one datagram. Raises PeerGone when the flow is over, and OSError. For ICMP see `client.Flow.send`."""
-        for _ in range(2):
-            with contextlib.suppress(ConnectionRefusedError):
-                await self._loop.sock_sendall(self.socket, octets)
-                return
-        if self._ended.done():
-            raise self._gone()
+        try:
+            await self._loop.sock_sendall(self.socket, octets)
+        except OSError:
+            if self._ended.done():
+                raise self._gone() from None
+            sockets.read_errors(self.socket)
+            await self._loop.sock_sendall(self.socket, octets)
 
     async def recv(self, limit: int = 65535) -> bytes:
         """Receive one datagram. Raises PeerGone when the flow is over."""
@@ -147,10 +150,12 @@ class Flow:
 
     async def _receive(self, limit: int) -> bytes:
         while True:
-            with contextlib.suppress(ConnectionRefusedError):  # see `client.Flow.send`
+            try:
                 return await self._loop.sock_recv(self.socket, limit)
-            while sockets.take_error(self.socket) is not None:
-                pass
+            except OSError:  # of ICMP: see `client.Flow.send`
+                if self.socket.fileno() < 0:
+                    raise
+                sockets.read_errors(self.socket)
 
     def _gone(self) -> PeerGone:
         return PeerGone(f"{self.peer} has ended the flow", self._ended.result())

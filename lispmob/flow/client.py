@@ -133,14 +133,15 @@ class Flow:
     def send(self, octets: bytes) -> int:
         """Send one datagram. Raises PeerGone when the flow is over, and OSError, as sockets do.
 
-        An ICMP Port Unreachable ends nothing: anyone can forge one, and lispd says when a flow is over. What it reports
-        is the fate of an earlier datagram, so this one is sent again, and may be lost as any datagram may.
+        An ICMP error ends nothing: anyone can forge one, and lispd says when a flow is over. It reports the fate of an
+        earlier datagram, so this one is sent again; what fails twice is about this one.
         """
-        for _ in range(2):
-            with contextlib.suppress(ConnectionRefusedError):
-                return self.socket.send(octets)
-        self.look()
-        return len(octets)
+        try:
+            return self.socket.send(octets)
+        except OSError:
+            self.look()
+            sockets.read_errors(self.socket)
+            return self.socket.send(octets)
 
     def recv(self, limit: int = 65535, timeout: float | None = None) -> bytes:
         """Receive one datagram. Raises TimedOut, and PeerGone when the flow is over."""
@@ -151,11 +152,11 @@ class Flow:
             has_ended = self.number in self._connection.ended  # what has come in until then is still read
             ready, _, _ = select.select(watched, [], [], 0 if has_ended else left)
             if self.socket in ready:
-                # For ICMP see `send`. lispd shares the socket, and may take its error between the two calls.
-                with contextlib.suppress(ConnectionRefusedError, BlockingIOError):
+                # An ICMP error makes it readable, too: see `send`. lispd shares the socket, and may read it first.
+                try:
                     return self.socket.recv(limit, socket.MSG_DONTWAIT)
-                while sockets.take_error(self.socket) is not None:
-                    pass  # an error that stays in its queue keeps the socket readable
+                except OSError:
+                    sockets.read_errors(self.socket)
             self.check()
             if self._connection in ready:
                 self._connection.look(0)

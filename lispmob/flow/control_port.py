@@ -55,7 +55,7 @@ class ControlPort:
         if one is None:
             return False
         try:
-            one.sendto(octets, (str(to), port))
+            sockets.send(one, octets, to, port)
         except OSError as error:
             log.debug("not sent to=%s port=%d why=%s", to, port, error.strerror)
             return False
@@ -89,10 +89,10 @@ class ControlPort:
             try:
                 octets, ancillary, _, place = one.recvmsg(2048, 128)
             except BlockingIOError:
+                sockets.read_errors(one)  # or one that nobody reads would wake us for ever
                 return
             except OSError:  # an ICMP error about what was sent
-                while sockets.take_error(one) is not None:
-                    continue
+                sockets.read_errors(one)
                 continue
             ifindex = _ifindex(ancillary)
             if not self._is_overlay_interface(ifindex):

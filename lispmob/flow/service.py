@@ -43,11 +43,11 @@ from lispmob.flow.name import fold
 from lispmob.flow.quality import Quality
 from lispmob.flow.race import Race
 from lispmob.flow.resolve import Resolved, Resolver
+from lispmob.icmp_errors import Unreachable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpNetwork
 
 NO_FLOW: Final = 0
-_ERRNO_REFUSED: Final = 111
 
 log = logging.getLogger(__name__)
 
@@ -234,14 +234,11 @@ class FlowService:
         for _ in range(64):
             try:
                 octets, place = one.recvfrom(2048)
-            except BlockingIOError:
-                return
-            except OSError:
-                while (error := sockets.take_error(one)) is not None:
-                    if error == _ERRNO_REFUSED:
-                        self._perform(self.endpoint.on_unreachable(flow, self._loop.time()))
-                    if flow not in self._sockets:
-                        return
+            except OSError as error:
+                count, errors = sockets.read_errors(one)
+                self._on_errors(flow, errors)
+                if flow not in self._sockets or (not count and isinstance(error, BlockingIOError)):
+                    return
                 continue
             way = Way(ip_address(str(place[0]).partition("%")[0]), int(place[1]), ip_address(own), own_port)
             self._perform(self.endpoint.on_flow_socket(flow, octets, way, self._loop.time()))
@@ -249,13 +246,18 @@ class FlowService:
             if flow not in self._sockets or call is None or flow not in self._allocations:
                 return
 
+    def _on_errors(self, flow: FlowId, errors: list[Unreachable]) -> None:
+        """ICMP has answered what the socket of a call sent."""
+        for error in errors:
+            if error.reason == "port":
+                self._perform(self.endpoint.on_unreachable(flow, self._loop.time()))
+
     def _on_first_datagram(self, flow: FlowId) -> None:
         """Version 0: the first datagram proves that the echo arrived. It stays in the queue, for the program."""
         try:
             self._sockets[flow].recv(1, socket.MSG_PEEK)
         except OSError:  # an ICMP error, which proves nothing
-            while sockets.take_error(self._sockets[flow]) is not None:
-                continue
+            sockets.read_errors(self._sockets[flow])
             return
         self._loop.remove_reader(self._sockets[flow].fileno())
         self._perform(self.endpoint.holder.on_first_datagram(flow, self._loop.time()))
@@ -339,7 +341,9 @@ class FlowService:
             if one is None:
                 return
             try:
-                one.sendto(effect.octets, (str(effect.destination), effect.port))
+                errors = sockets.send(one, effect.octets, effect.destination, effect.port)
+                if errors:  # not now: this may be one of several effects of the same call
+                    self._loop.call_soon(self._on_errors, effect.flow, errors)
             except OSError as error:
                 log.debug("not sent to=%s port=%d why=%s", effect.destination, effect.port, error.strerror)
             return

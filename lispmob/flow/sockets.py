@@ -10,23 +10,23 @@ import contextlib
 import errno
 import socket
 from ctypes import addressof, create_string_buffer
-from struct import Struct, pack
+from struct import Struct
 from typing import Final
 
+from lispmob import icmp_errors
 from lispmob.flow.auth import IpAddress
 from lispmob.flow.message import PREFIX
 from lispmob.flow.quality import Quality
+from lispmob.icmp_errors import Unreachable
 
 # Linux: not in every supported Python's socket module
 _SO_ATTACH_FILTER: Final = 26
 _SO_MARK: Final = 36
 _SO_LOCK_FILTER: Final = 44
 _IP_TOS: Final = 1
-_IP_RECVERR: Final = 11
 _IP_FREEBIND: Final = 15
 _IP_MTU: Final = 14
 _IP_BIND_ADDRESS_NO_PORT: Final = 24
-_IPV6_RECVERR: Final = 25
 _IPV6_MTU: Final = 24
 _IPV6_TCLASS: Final = 67
 _IPV6_FREEBIND: Final = 78
@@ -51,11 +51,10 @@ def new_socket(own: IpAddress, port: int = 0) -> socket.socket:
     try:
         if own.version == 4:
             made.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-            made.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
         else:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             made.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
-            made.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+        icmp_errors.enable(made, own.version)
         made.bind((str(own), port))
     except BaseException:
         made.close()
@@ -139,12 +138,23 @@ def max_datagram(one: socket.socket) -> int:
     return 0
 
 
-def take_error(one: socket.socket) -> int | None:
-    """The errno of one queued ICMP error; None when there is none."""
+def send(one: socket.socket, octets: bytes, to: IpAddress, port: int) -> list[Unreachable]:
+    """Send one datagram without waiting; what ICMP has said about earlier ones. Raises OSError.
+
+    The kernel reports such an error once, in place of the next datagram: that one is sent again.
+    """
+    place = (str(to), port)
     try:
-        _, ancillary, _, _ = one.recvmsg(1, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+        one.sendto(octets, socket.MSG_DONTWAIT, place)
     except OSError:
-        return None
-    for _, _, octets in ancillary:
-        return int.from_bytes(octets[:4], "little" if pack("=H", 1)[0] else "big")
-    return None
+        count, errors = read_errors(one)
+        if not count:
+            raise
+        one.sendto(octets, socket.MSG_DONTWAIT, place)
+        return errors
+    return []
+
+
+def read_errors(one: socket.socket) -> tuple[int, list[Unreachable]]:
+    """How many ICMP errors were waiting (an unread one keeps the socket readable), and whom they say to be away."""
+    return icmp_errors.read_errors(one, 4 if one.family == socket.AF_INET else 6)

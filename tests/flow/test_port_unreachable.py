@@ -85,3 +85,18 @@ def test_a_closed_port_ends_nothing_for_a_program_with_asyncio(
         return "received"
 
     assert asyncio.run(use()) == "no-answer"
+
+
+def test_a_program_with_asyncio_hears_an_end_that_comes_before_its_flow(
+    refused: socket.socket, lispd: tuple[socket.socket, socket.socket]
+) -> None:
+    async def use() -> str:
+        connection = aio.Connection(lispd[0])
+        packets.send(lispd[1], ENDED)
+        while 1 not in connection.ended:  # noqa: ASYNC110 - nothing tells of it but this
+            await asyncio.sleep(0.01)
+        with pytest.raises(PeerGone) as gone:
+            await asyncio.wait_for(aio.Flow(connection, FIELDS, refused, owns=True).recv(), 5)
+        return gone.value.reason
+
+    assert asyncio.run(asyncio.wait_for(use(), 10)) == "no-answer"

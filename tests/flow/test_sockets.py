@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import select
 import socket
-import time
 from collections.abc import Iterator
 from ipaddress import ip_address
 
@@ -97,11 +97,35 @@ def test_a_port_that_nobody_listens_on_is_heard_of(family: int) -> None:
         place = gone.getsockname()
         gone.close()
         one.sendto(b"anybody?", place)
-        deadline = time.monotonic() + 2
-        while (error := sockets.take_error(one)) is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for_error(one)
+        count, errors = sockets.read_errors(one)
 
-    assert error == errno.ECONNREFUSED
+    assert count == 1
+    assert [(error.destination, error.port, error.reason) for error in errors] == [(OWN[family], place[1], "port")]
+
+
+def test_what_icmp_says_of_one_datagram_costs_the_next_one_nothing(family: int) -> None:
+    with (
+        sockets.new_socket(OWN[family]) as one,
+        sockets.new_socket(OWN[family]) as gone,
+        sockets.new_socket(OWN[family]) as there,
+    ):
+        place = gone.getsockname()
+        gone.close()
+        one.sendto(b"anybody?", place)
+        wait_for_error(one)
+        errors = sockets.send(one, b"next", OWN[family], there.getsockname()[1])
+        there.settimeout(2)
+
+        assert there.recv(100) == b"next"
+        assert [error.port for error in errors] == [place[1]]
+        assert sockets.send(one, b"third", OWN[family], there.getsockname()[1]) == []
+
+
+def wait_for_error(one: socket.socket) -> None:
+    waiting = select.poll()
+    waiting.register(one, select.POLLERR)
+    assert waiting.poll(2000), "ICMP answers"
 
 
 def test_a_class_becomes_a_code_point_on_the_socket(ends: tuple[socket.socket, socket.socket]) -> None:
