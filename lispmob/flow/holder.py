@@ -18,6 +18,7 @@ from typing import Final
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import LispError
 from lispmob.flow.auth import FlowKey, IpAddress, Way, is_signed_by, sign
+from lispmob.flow.caller import CLOSE_TRIES_S
 from lispmob.flow.effect import (
     AskProgram,
     FlowEffect,
@@ -173,7 +174,9 @@ class Holder:
                 case FlowState.ASKED:
                     effects += self._refuse(flow, Reason.NO_ANSWER)
                 case FlowState.OPEN:
-                    effects += [FlowEnded(flow.flow, Reason.NO_ANSWER), *self._close(flow, now)]
+                    effects += [FlowEnded(flow.flow, Reason.NO_ANSWER), *self._end(flow, Reason.NO_ANSWER, now)]
+                case FlowState.CLOSED if flow.closes:
+                    effects.append(self._send_close(flow, now))
                 case FlowState.OFFERED | FlowState.CLOSED:
                     effects += self._forget(flow)
         return effects
@@ -310,9 +313,7 @@ class Holder:
             return self._refuse(flow, reason)
         if flow.is_legacy:
             return self._forget(flow)
-        message = Message(Kind.CLOSE, flow.caller_nonce, flow.holder_nonce, reason_code=reason)
-        to_caller = self._send(flow, message, Outlet.CONTROL, flow.control_port)
-        return [to_caller, *self._close(flow, now)]
+        return self._end(flow, reason, now)
 
     def close_all(self, now: float) -> list[FlowEffect]:
         """We stop: tell everybody."""
@@ -398,6 +399,19 @@ class Holder:
             return self._forget(flow)
         message = Message(Kind.REFUSE, flow.caller_nonce, flow.holder_nonce, reason_code=reason)
         return [self._send(flow, message, Outlet.CONTROL, flow.caller_port), *self._forget(flow)]
+
+    def _end(self, flow: Flow, reason: Reason, now: float) -> list[FlowEffect]:
+        """We end an open flow: say so until the caller answers, which has nothing else to notice it by for LIFETIME."""
+        closed = self._close(flow, now)
+        flow.closes, flow.reason = len(CLOSE_TRIES_S), reason
+        return [self._send_close(flow, now), *closed]
+
+    def _send_close(self, flow: Flow, now: float) -> FlowEffect:
+        wait_s = CLOSE_TRIES_S[len(CLOSE_TRIES_S) - flow.closes]
+        flow.closes -= 1
+        self._flows.wait(flow, now + (wait_s if flow.closes else CLOSED_S))
+        message = Message(Kind.CLOSE, flow.caller_nonce, flow.holder_nonce, reason_code=flow.reason)
+        return self._send(flow, message, Outlet.CONTROL, flow.control_port)
 
     def _close(self, flow: Flow, now: float) -> list[FlowEffect]:
         """The socket goes; the nonces stay for a while, so that a repeated CLOSE has its answer."""

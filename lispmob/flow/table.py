@@ -9,6 +9,7 @@ from enum import Enum
 
 from lispmob.flow.auth import FlowKey, IpAddress
 from lispmob.flow.effect import FlowId
+from lispmob.flow.message import Reason
 from lispmob.flow.quality import Quality
 from lispmob.values import dataclass
 
@@ -46,6 +47,8 @@ class Flow:
     port: int = 0
     is_legacy: bool = False
     control_port: int = 0  # the caller's, once it has confirmed
+    closes: int = 0  # how often CLOSE is still said
+    reason: Reason = Reason.DONE
 
 
 class FlowTable:

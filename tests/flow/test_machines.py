@@ -215,6 +215,36 @@ def test_whoever_closes_the_other_side_hears_of_it_once(closer: str) -> None:
     assert a.ports == b.ports == {}
 
 
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_lost_close_of_the_holder_is_said_again_and_no_more_once_it_was_answered(lost: int) -> None:
+    network, a, b = pair()
+    a.call(B, "backup")
+    network.run(5.0)
+    said: list[bytes] = []
+    network.lose = lambda octets, way: way.source == B and (said.append(octets) or len(said) <= lost)  # type: ignore[func-returns-value]
+
+    b.close(b.opened[0].flow)
+    network.run(60.0)
+
+    assert [ended.reason_code for ended in a.ended] == [Reason.DONE]
+    assert len(said) == lost + 1
+    assert b.endpoint.wake_at() is None
+
+
+def test_a_holder_that_is_not_answered_says_close_three_times_and_forgets() -> None:
+    network, a, b = pair()
+    a.call(B, "backup", lifetime_s=0)
+    network.run(5.0)
+    network.loss = 1.0
+    network.sent.clear()
+
+    b.close(b.opened[0].flow)
+    network.run(60.0)
+
+    assert [at - network.sent[0][0] for at, _, _ in network.sent] == pytest.approx([0.0, 0.5, 1.5])
+    assert b.endpoint.wake_at() is None
+
+
 def test_a_peer_that_is_gone_is_noticed_within_the_lifetime_by_both() -> None:
     network, a, b = pair()
     a.call(B, "backup", lifetime_s=30)
@@ -245,8 +275,10 @@ def test_an_alive_of_a_flow_that_nobody_knows_is_met_with_silence() -> None:
     network, a, b = pair()
     a.call(B, "backup", lifetime_s=60)
     network.run(1.0)
-    b.endpoint.holder.close(b.opened[0].flow, network.now)  # and its words are lost: as after a restart
+    network.lose = from_the_holder
+    b.close(b.opened[0].flow)  # and its words are lost: as after a restart
     network.run(18.0)
+    network.lose = nothing
     network.sent.clear()
 
     network.run(80.0)
