@@ -29,6 +29,7 @@ from lispmob.flow.effect import (
 )
 from lispmob.flow.endpoint import FlowEndpoint
 from lispmob.flow.holder import HeldName, Legacy, Limits
+from lispmob.flow.message import Kind, decode, is_version_1
 
 Address = IPv4Address | IPv6Address
 A, B = ip_address("10.99.0.1"), ip_address("10.99.0.2")
@@ -191,3 +192,13 @@ def pair(network: Network | None = None, **wishes: object) -> tuple[Network, Hos
     a, b = Host(network, A, "a"), Host(network, B, "b", **wishes)  # type: ignore[arg-type]
     b.hold("backup")
     return network, a, b
+
+
+def from_the_holder(_octets: bytes, way: Way) -> bool:
+    """Datagrams of host b."""
+    return way.source == B
+
+
+def kinds(network: Network) -> list[Kind]:
+    """What was sent, in order."""
+    return [decode(octets).kind for _, octets, _ in network.sent if is_version_1(octets)]
