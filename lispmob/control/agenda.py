@@ -1,4 +1,4 @@
-"""When which of many things is due, at a cost that does not grow with their number.
+"""When which of many things is due: setting and taking costs O(log n), asking for the next one nothing. Pure.
 
 A heap of times, in which only the last time that was set for a thing counts: an older one is passed over when it comes
 to the top, and thrown out with all of its kind once they are more than half.
@@ -26,17 +26,24 @@ class Agenda(Generic[K]):
     def __len__(self) -> int:
         return len(self._times)
 
+    @property
+    def entries(self) -> int:
+        """How much the heap holds, stale times included."""
+        return len(self._heap)
+
+    def get(self, thing: K) -> float | None:
+        """When it is due; None: not at all."""
+        known = self._times.get(thing)
+        return None if known is None else known[0]
+
     def set(self, thing: K, at: float | None) -> None:
         """It is due then, and not when it was said before; None: not at all."""
-        known = self._times.get(thing)
         if at is None:
             self._times.pop(thing, None)
-            return
-        if known is not None and known[0] == at:
-            return
-        self._sequence += 1
-        self._times[thing] = (at, self._sequence)
-        heapq.heappush(self._heap, (at, self._sequence, thing))
+        elif self.get(thing) != at:
+            self._sequence += 1
+            self._times[thing] = (at, self._sequence)
+            heapq.heappush(self._heap, (at, self._sequence, thing))
         if len(self._heap) > 2 * len(self._times) + SPARE:
             self._heap = [(at, sequence, thing) for thing, (at, sequence) in self._times.items()]
             heapq.heapify(self._heap)

@@ -37,7 +37,6 @@ from lispmob.control.gate import Gate, NonceBook
 from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
-from lispmob.control.node_display import NodeDisplay
 from lispmob.control.node_sizes import NodeSizes
 from lispmob.control.path_mtus import PathMtus
 from lispmob.control.peers import Peers, entry_targets
@@ -71,7 +70,7 @@ NodeEffect: TypeAlias = Effect | SendFromDataPort | PlanChanged
 _Inner: TypeAlias = MachineEffect | SendFromDataPort | PlanChanged | LifeSignWanted | WayPast
 
 
-class Node(NodeDisplay, NodeSizes):
+class Node(NodeSizes):
     """One mobile node. `new_nonce` is unpredictable, `next_nonce` (for Map-Registers) grows, `jitter` is in [0, 1)."""
 
     def __init__(

@@ -5,32 +5,18 @@ from __future__ import annotations
 from lispmob.control.effect import Event
 from lispmob.control.locator_set import LocalLocator
 from lispmob.control.map_cache import MapCache
-from lispmob.control.node_config import NodeConfig
+from lispmob.control.node_display import NodeDisplay
 from lispmob.control.path_mtu import Way
 from lispmob.control.path_mtus import MtuEffect, PathMtus
-from lispmob.control.probing import Prober
 from lispmob.control.size_probe import ControlProbe, everything
-from lispmob.natt.plan import NattPlan
 from lispmob.wire.address import EidPrefix, IpAddress
 
 
-class NodeSizes:
+class NodeSizes(NodeDisplay):
     """The inputs of `Node` that are about path MTUs."""
 
-    config: NodeConfig
     path_mtus: PathMtus
-    _prober: Prober
     _attached: tuple[LocalLocator, ...]
-
-    @property
-    def plan(self) -> NattPlan:
-        """How each uplink sends."""
-        raise NotImplementedError
-
-    @property
-    def map_cache(self) -> MapCache:
-        """The map-cache."""
-        raise NotImplementedError
 
     def on_large(self, local: IpAddress, remote: IpAddress, port: int, now: float) -> list[MtuEffect]:
         """Large packets leave for this locator, or RTR."""

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+from lispmob.control.agenda import Agenda
 from lispmob.control.effect import Event, SendControl
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.claims import Claims
-from lispmob.hub.deadlines import Deadlines
 from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
 from lispmob.hub.nonces import NonceChanges, NonceRow, Nonces, TooManyXtrs, old_owner, owner_of
 from lispmob.hub.ordered_prefixes import OrderedPrefixTable
@@ -49,7 +49,7 @@ class MapServer:
         self.sites = SiteTable(sites)
         self.counters: Counter[str] = Counter()
         self.registrations: OrderedPrefixTable[Registration] = OrderedPrefixTable()
-        self._due: Deadlines[EidPrefix] = Deadlines()
+        self._due: Agenda[EidPrefix] = Agenda()
         self._usage = SiteUsage()
         self._addresses: PlaceIndex[EidPrefix, IpAddress] = PlaceIndex()
         self._nonces = Nonces()
@@ -60,12 +60,12 @@ class MapServer:
 
     def wake_at(self) -> float | None:
         """When the next registration may run out; None without any."""
-        return self._due.next_at()
+        return self._due.first()
 
     def on_timer(self, now: float) -> list[HubEffect]:
         """Forget the registrations that ran out."""
         effects: list[HubEffect] = []
-        for prefix in self._due.take_due(now):
+        for prefix in self._due.due(now):
             registration = self.registrations.get(prefix)
             assert registration is not None, prefix
             effects += self._report(registration, registration.expire(now), "expired")
@@ -266,7 +266,7 @@ class MapServer:
         record, prefix = registration.record, registration.prefix
         if registration.is_empty:
             self.registrations.remove(prefix)
-            self._due.drop(prefix)
+            self._due.set(prefix, None)
         elif not has_changed:
             return [RegistrationChanged(prefix, record, is_refresh=True)]
         elif kind != "registered":

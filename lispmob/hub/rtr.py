@@ -17,12 +17,12 @@ from dataclasses import replace
 from itertools import count
 from typing import Final, TypeAlias
 
+from lispmob.control.agenda import Agenda
 from lispmob.control.effect import Event, SendControl, UsableLocator
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.asker_limits import AskerLimits, Network, Rate, network_of
-from lispmob.hub.deadlines import Deadlines
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.host_address import is_sendable
 from lispmob.hub.nat_binding import Binding, NatEntry
@@ -84,7 +84,7 @@ class Rtr:
         """`new_nonce` gives the nonces of probes, which nobody may guess."""
         self.counters: Counter[str] = Counter()
         self.entries: PrefixTable[NatEntry] = PrefixTable()
-        self._expiry: Deadlines[EidPrefix] = Deadlines()
+        self._expiry: Agenda[EidPrefix] = Agenda()
         self._places: PlaceIndex[EidPrefix, tuple[bytes, IpAddress, int]] = PlaceIndex()
         self._addresses: PlaceIndex[EidPrefix, IpAddress] = PlaceIndex()
         self._pending = PendingRegisters()
@@ -113,7 +113,7 @@ class Rtr:
 
     def wake_at(self) -> float | None:
         """When on_timer is due: a binding runs out, or a new place is to be asked again."""
-        times = (self._expiry.next_at(), self._moves.wake_at())
+        times = (self._expiry.first(), self._moves.wake_at())
         return min((at for at in times if at is not None), default=None)
 
     def is_at(self, address: IpAddress) -> bool:
@@ -139,7 +139,7 @@ class Rtr:
     def on_timer(self, now: float) -> list[RtrEffect]:
         """Forget what ran out, and ask new places that have not answered."""
         effects: list[RtrEffect] = []
-        for prefix in self._expiry.take_due(now):
+        for prefix in self._expiry.due(now):
             entry = self.entries.get(prefix)
             if entry is not None:
                 effects += self._settle(entry) if entry.expire(now) else []
@@ -416,7 +416,7 @@ class Rtr:
         if places:
             self._expiry.set(entry.prefix, min(one.expires_at for one in entry.bindings.values()))
         else:
-            self._expiry.drop(entry.prefix)
+            self._expiry.set(entry.prefix, None)
 
     def _drop(self, counter: str) -> list[RtrEffect]:
         self.counters[counter] += 1

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from lispmob.control.acceptance import Guard
+from lispmob.control.agenda import Agenda
 from lispmob.control.effect import Count, DropPending, LookupFailed, MachineEffect, MappingLearned, SendControl
 from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.control.resolver import Resolver
-from lispmob.hub.deadlines import Deadlines
 from lispmob.hub.rtr_effect import Learned
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
@@ -42,7 +42,7 @@ class RtrLookup:
         self._resolver = Resolver((), new_nonce=new_nonce)
         self._servers: frozenset[IpAddress] = frozenset()
         self._own = LocatorSet()
-        self._expires: Deadlines[EidPrefix] = Deadlines()
+        self._expires: Agenda[EidPrefix] = Agenda()
         self._learned: PrefixTable[bool] = PrefixTable()
         self._strangers: OrderedDict[EidPrefix, tuple[EidPrefix, float]] = OrderedDict()  # when to ask, the next first
         self._doubts: KeyedBuckets[EidPrefix] = KeyedBuckets(DOUBT_S, 2)
@@ -63,7 +63,7 @@ class RtrLookup:
     def wake_at(self) -> float | None:
         """When on_timer is due."""
         stranger_at = next(iter(self._strangers.values()))[1] if self._strangers else None
-        times = (self._expires.next_at(), stranger_at, self._resolver.wake_at())
+        times = (self._expires.first(), stranger_at, self._resolver.wake_at())
         return min((at for at in times if at is not None), default=None)
 
     def expects(self, nonce: int) -> bool:
@@ -77,7 +77,7 @@ class RtrLookup:
 
     def on_timer(self, now: float) -> list[LookupEffect]:
         """Ask again, and forget what is too old."""
-        gone = self._expires.take_due(now)
+        gone = self._expires.due(now)
         for prefix in gone:
             self._learned.remove(prefix)
         asked: list[LookupEffect] = []

@@ -16,7 +16,7 @@ from dataclasses import field
 from hashlib import blake2b
 from typing import Final, TypeAlias
 
-from lispmob.hub.deadlines import Deadlines
+from lispmob.control.agenda import Agenda
 from lispmob.hub.nat_binding import Binding
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -69,14 +69,14 @@ class Moves:
 
     def __init__(self) -> None:
         self._moves: OrderedDict[UplinkKey, Move] = OrderedDict()
-        self._due: Deadlines[UplinkKey] = Deadlines()
+        self._due: Agenda[UplinkKey] = Agenda()
 
     def __len__(self) -> int:
         return len(self._moves)
 
     def wake_at(self) -> float | None:
         """When to call `to_ask`."""
-        return self._due.next_at()
+        return self._due.first()
 
     def on_register(self, uplink: UplinkKey, old: Binding, new: Binding, moved: Moved, now: float) -> Move:
         """A verified register came from another place than the binding's. The move that it begins or carries on."""
@@ -106,7 +106,7 @@ class Moves:
     def to_ask(self, now: float) -> list[Move]:
         """The moves whose new place is to be asked now; those that nobody confirmed in time are given up."""
         found = []
-        for uplink in self._due.take_due(now):
+        for uplink in self._due.due(now):
             move = self._moves[uplink]
             if now - move.started_at >= LIFETIME_S:
                 self.end(move)
@@ -128,4 +128,4 @@ class Moves:
     def end(self, move: Move) -> None:
         """It is over, one way or the other."""
         self._moves.pop(move.uplink, None)
-        self._due.drop(move.uplink)
+        self._due.set(move.uplink, None)

@@ -1,3 +1,5 @@
+"""The next time is always at hand, and a time that was replaced leaves nothing behind."""
+
 from __future__ import annotations
 
 from hypothesis import given
@@ -30,6 +32,7 @@ def test_an_agenda_agrees_with_a_dictionary_of_times(steps: list[tuple[str, int,
             assert [thing for thing, at in times.items() if at <= number] == []
         assert agenda.first() == min(times.values(), default=None)
         assert len(agenda) == len(times)
+        assert all(agenda.get(thing) == times.get(thing) for thing in range(10))
 
 
 def test_what_is_due_comes_in_the_order_of_its_times() -> None:
@@ -46,5 +49,15 @@ def test_a_thing_that_is_put_off_without_end_leaves_nothing_behind() -> None:
     for number in range(10_000):
         agenda.set("probe", float(number))
 
-    assert len(agenda._heap) <= 2 + SPARE + 1
+    assert agenda.entries <= 2 + SPARE + 1
     assert agenda.first() == 9999.0
+
+
+def test_things_that_come_and_go_leave_nothing_behind() -> None:
+    agenda: Agenda[int] = Agenda()
+    for number in range(10_000):
+        agenda.set(number, 1e9 + number)
+        agenda.set(number, None)
+        assert agenda.entries <= 2 + SPARE + 1
+
+    assert agenda.first() is None
