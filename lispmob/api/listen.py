@@ -40,31 +40,43 @@ class Peer:
 
 
 def open_socket(path: Path, group: str) -> tuple[socket.socket, int | None]:
-    """A listening socket at `path` and the id of `group` (None: there is no such group).
+    """A listening control socket and the id of `group` (None: there is no such group). Raises SocketRefusedError."""
+    group_id = group_id_of(group)
+    # All may read; what changes things asks for the peer's credentials.
+    listener = listen_at(path, mode=0o666)
+    if group_id is not None and os.geteuid() == 0:
+        try:
+            os.chown(path, -1, group_id)
+        except OSError as error:
+            listener.close()
+            raise SocketRefusedError(f"{path}: {error.strerror}") from None
+    return listener, group_id
+
+
+def listen_at(
+    path: Path, *, mode: int, kind: int = socket.SOCK_STREAM, program: str = "lispd", setting: str = "control.socket"
+) -> socket.socket:
+    """A listening socket at `path`. `program` and `setting` are for the texts of errors.
 
     A socket file that nobody listens on is replaced. Raises SocketRefusedError when another daemon listens, when
     something else stands in its place, or when the directory refuses.
     """
     if len(os.fsencode(path)) > 107:
         raise SocketRefusedError(f"{path}: the path of a socket has at most 107 octets")
-    group_id = group_id_of(group)
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _remove_stale(path)
+        _remove_stale(path, kind, program, setting)
     except OSError as error:
         raise SocketRefusedError(f"{path}: {error.strerror}") from None
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         listener.bind(str(path))
-        # All may read; what changes things asks for the peer's credentials.
-        os.chmod(path, 0o666)  # noqa: S103
-        if group_id is not None and os.geteuid() == 0:
-            os.chown(path, -1, group_id)
+        os.chmod(path, mode)
         listener.listen(64)
     except OSError as error:
         listener.close()
         raise SocketRefusedError(f"{path}: {error.strerror}") from None
-    return listener, group_id
+    return listener
 
 
 def remove_socket(path: Path, identity: tuple[int, int]) -> None:
@@ -109,17 +121,17 @@ def group_id_of(group: str) -> int | None:
         return None
 
 
-def _remove_stale(path: Path) -> None:
+def _remove_stale(path: Path, kind: int, program: str, setting: str) -> None:
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise SocketRefusedError(f"{path}: something that is no socket stands here; remove it, or set control.socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        raise SocketRefusedError(f"{path}: something that is no socket stands here; remove it, or set {setting}")
+    with socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK) as probe:
         code = probe.connect_ex(str(path))
-    if code in (0, errno.EAGAIN):  # EAGAIN: its queue is full, so somebody listens
-        raise SocketRefusedError(f"{path}: another lispd listens here; stop it first, or set control.socket")
+    if code in (0, errno.EAGAIN, errno.EPROTOTYPE):  # its queue is full, or it is of another kind: somebody listens
+        raise SocketRefusedError(f"{path}: another {program} listens here; stop it first, or set {setting}")
     if code not in (errno.ECONNREFUSED, errno.ENOENT):
         raise SocketRefusedError(f"{path}: {os.strerror(code)}")
     path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from lispmob.api.listen import Peer, SocketRefusedError, file_identity, group_id_of, peer_of, remove_socket
+from lispmob.api.listen import Peer, file_identity, group_id_of, listen_at, peer_of, remove_socket
 from lispmob.config.flows import FlowsSection
 from lispmob.errors import LispError
 from lispmob.flow import packets, sockets
@@ -66,18 +66,8 @@ class FlowServer:
     def start(self) -> None:
         """Listen. Raises SocketRefusedError."""
         self._group_id = group_id_of(self._group)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        try:
-            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                self._remove_stale()
-            listener.bind(str(self._path))
-            # All may call; what not everybody may is decided by the credentials of whoever asks.
-            os.chmod(self._path, 0o666)  # noqa: S103
-            listener.listen(64)
-        except OSError as error:
-            listener.close()
-            raise SocketRefusedError(f"{self._path}: {error.strerror}") from None
+        # All may call; what not everybody may is decided by the credentials of whoever asks.
+        listener = listen_at(self._path, mode=0o666, kind=socket.SOCK_SEQPACKET, setting="flows.socket")
         self._listener, self._identity = listener, file_identity(self._path)
         self._loop.add_reader(listener.fileno(), self._accept)
 
@@ -95,12 +85,6 @@ class FlowServer:
     def may_do_all(self, peer: Peer) -> bool:
         """Root and the control group."""
         return peer.may_change(self._group_id)
-
-    def _remove_stale(self) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as probe:
-            if probe.connect_ex(str(self._path)) == 0:
-                raise OSError(98, "another lispd listens here")
-        self._path.unlink()
 
     def _accept(self) -> None:
         assert self._listener is not None

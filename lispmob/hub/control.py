@@ -7,22 +7,19 @@ user and group; nobody else gets in.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-import os
 import socket
-import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
+from lispmob.api.listen import SocketRefusedError, file_identity, listen_at, remove_socket
 from lispmob.errors import LispError, NotRunning
 
 LINE_LIMIT: Final = 4096
 ANSWER_LIMIT: Final = 64 << 20
 PATIENCE_S: Final = 30.0  # a reload reads a file and signs nothing: far below that
-_BACKLOG: Final = 16
 
 log = logging.getLogger(__name__)
 
@@ -37,26 +34,24 @@ class HubSocket:
         self._path = path
         self._answer = answer
         self._server: asyncio.Server | None = None
+        self._identity = (0, 0)
 
     async def start(self) -> None:
         """Listen. A hub that cannot works all the same, and says so."""
         try:
-            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            _remove_stale(self._path)
-            self._server = await asyncio.start_unix_server(
-                self._serve, path=str(self._path), limit=LINE_LIMIT, backlog=_BACKLOG
-            )
-            os.chmod(self._path, 0o660)
-        except (OSError, LispError) as error:
-            log.warning("%s: no control socket, so --show and --reload cannot ask: %s", self._path, error)
+            listener = listen_at(self._path, mode=0o660, program="lisphub", setting="control-socket")
+        except SocketRefusedError as refused:
+            log.warning("no control socket, so --show and --reload cannot ask: %s", refused)
+            return
+        self._identity = file_identity(self._path)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=LINE_LIMIT)
 
     async def stop(self) -> None:
         """Listen no more."""
         if self._server is not None:
             self._server.close()
             self._server = None
-            with contextlib.suppress(OSError):
-                self._path.unlink()
+            remove_socket(self._path, self._identity)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -65,7 +60,7 @@ class HubSocket:
             what = asked.get("ask") if isinstance(asked, dict) else None
             writer.write(json.dumps(await self._answer(str(what))).encode() + b"\n")
             await asyncio.wait_for(writer.drain(), PATIENCE_S)
-        except (OSError, ValueError, TimeoutError) as error:
+        except (OSError, ValueError, RecursionError, TimeoutError) as error:
             log.debug("control socket: %s", error)
         finally:
             writer.close()
@@ -94,16 +89,3 @@ def ask(path: Path, what: str) -> Answer:
     if not isinstance(answer, dict):
         raise LispError(f"{path}: what answers is no lisphub")
     return answer
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise LispError("something that is no socket stands there; remove it, or set control-socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        if probe.connect_ex(str(path)) == 0:
-            raise LispError("another lisphub listens there; stop it first, or set control-socket")
-    path.unlink()

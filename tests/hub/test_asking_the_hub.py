@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import grp
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -92,16 +94,44 @@ def test_what_the_hub_refuses_reaches_whoever_asked(tmp_path: Path) -> None:
         async def answer(asked: str) -> Answer:
             return {"asked": asked}
 
-        socket = HubSocket(tmp_path / "s", answer)
-        await socket.start()
+        served = HubSocket(tmp_path / "s", answer)
+        await served.start()
         answers = [await asyncio.to_thread(ask, tmp_path / "s", what) for what in ("reload", "registrations")]
         assert os.stat(tmp_path / "s").st_mode & 0o007 == 0
-        await socket.stop()
+        await served.stop()
         return answers
 
     assert asyncio.run(play()) == [{"asked": "reload"}, {"asked": "registrations"}]
     with pytest.raises(NotRunning):
         ask(tmp_path / "s", "reload")
+
+
+@pytest.mark.parametrize("line", [b"[" * 4000, b"{}", b"7", b"\xff", b"x" * 10_000])
+def test_a_line_that_asks_nothing_ends_its_connection_and_the_next_is_answered(tmp_path: Path, line: bytes) -> None:
+    async def play() -> Answer:
+        async def answer(asked: str) -> Answer:
+            return {"asked": asked}
+
+        def send() -> None:
+            with socket.socket(socket.AF_UNIX) as one:
+                one.settimeout(5)
+                one.connect(str(tmp_path / "s"))
+                one.sendall(line + b"\n")
+                with contextlib.suppress(ConnectionError):
+                    while one.recv(4096):
+                        pass
+
+        served = HubSocket(tmp_path / "s", answer)
+        await served.start()
+        trouble: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: trouble.append(context))
+        await asyncio.to_thread(send)
+        answered = await asyncio.to_thread(ask, tmp_path / "s", "again")
+        await served.stop()
+        assert trouble == []
+        return answered
+
+    assert asyncio.run(play()) == {"asked": "again"}
 
 
 def test_a_file_that_is_no_socket_is_left_alone_and_the_hub_goes_on(
