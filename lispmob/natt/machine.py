@@ -245,6 +245,11 @@ class UplinkMachine:
         self.deafness.on_silence(now)
         return self._again(now) if self.rtrs and self._trust.on_silence(now) else []
 
+    def on_heard(self, now: float) -> bool:
+        """Data came through the RTR; True when it was said that none does."""
+        self._trust.on_heard()
+        return self.deafness.on_heard(now)
+
     def on_witness_wanted(self, now: float) -> list[UplinkEffect]:
         """Does the RTR still answer? Then it is not the world that has died."""
         return self._again(now) if self.rtrs else []

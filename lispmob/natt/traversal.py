@@ -172,7 +172,7 @@ class Traversal:
         self.shortcuts.on_heard(source for _, source in heard)
         for machine in self._machines.values():
             sources = {source for local, source in heard if local == machine.locator.address}
-            if sources.intersection(machine.rtrs) and machine.deafness.on_heard(now):
+            if sources.intersection(machine.rtrs) and machine.on_heard(now):
                 effects.append(Event("rtr-heard", {"rloc": str(machine.locator.address)}))
         return self._route(effects, now)
 

@@ -30,6 +30,13 @@ class BindingTrust:
         self._until = now + self._trust_s
         return True
 
+    def on_heard(self) -> None:
+        """Data came through the RTR: the silence is over, and there is nothing to look into.
+
+        Else the check of a silence that is over would renew the trust, and hide a death that comes right after it.
+        """
+        self._doubt_at = None
+
     def is_due(self, now: float) -> bool:
         """True, once, when a silence of before has to be looked into now."""
         if self._doubt_at is None or now < self._doubt_at:
