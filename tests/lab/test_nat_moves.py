@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, ip_address
@@ -15,6 +16,7 @@ from lispmob.lab.demo.idle_stage import FORGETS_S, IdleStage
 from lispmob.lab.demo.nat_stage import NatStage
 from lispmob.lab.move import Kind, Move
 from lispmob.lab.probe import ProbeStream
+from lispmob.lab.process import ProcessFailed
 from lispmob.lab.tcp_stream import TcpStream
 
 pytestmark = pytest.mark.netns
@@ -50,8 +52,10 @@ def is_seen(nats: NatStage, wanted: dict[str, Any], address: str | None = None) 
     """What netcheck says of the roamer once it says so; what it says at last when it never does."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        seen = nats.netcheck(ROAMER, None if address is None else ip_address(address))
-        found = {key: seen[key] for key in wanted}
+        found: dict[str, Any] = {}  # an address just added is not known yet
+        with contextlib.suppress(ProcessFailed):
+            seen = nats.netcheck(ROAMER, None if address is None else ip_address(address))
+            found = {key: seen[key] for key in wanted}
         if found == wanted or time.monotonic() > deadline:
             return found
         time.sleep(0.1)

@@ -195,21 +195,24 @@ def test_without_a_tool_that_nothing_needs_and_without_a_state_directory_it_runs
 ) -> None:
     host.text.keys["state-dir"] = "/proc/nothing"
     host.write()
-    process = subprocess.Popen(
-        host.namespace.argv("env", f"PATH={tmp_path / 'nowhere'}", *LISPD, "-c", str(host.path)),
-        stderr=subprocess.PIPE,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
+    said = tmp_path / "said"
+    with said.open("w") as log:
+        process = subprocess.Popen(
+            host.namespace.argv("env", f"PATH={tmp_path / 'nowhere'}", *LISPD, "-c", str(host.path)),
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
     try:
         wait_for(lambda: has_address(host.namespace, "10.1.0.1/32"), "a working node")
+        wait_for(lambda: "/proc/nothing" in said.read_text(), "a word about the state directory")
     finally:
         process.terminate()
-        _, said = process.communicate(timeout=10)
+        process.wait(timeout=10)
 
-    assert process.returncode == 0, said
-    warnings = [line for line in said.splitlines() if "WARNING" in line and "there is no uplink" not in line]
-    assert len(warnings) == 1, said
+    text = said.read_text()
+    assert process.returncode == 0, text
+    warnings = [line for line in text.splitlines() if "WARNING" in line and "there is no uplink" not in line]
+    assert len(warnings) == 1, text
     assert "cannot keep the xTR-ID in /proc/nothing" in warnings[0]
 
 
