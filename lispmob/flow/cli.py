@@ -26,10 +26,11 @@ from lispmob.flow.quality import FlowClass, Quality, Wish
 EXIT_NO_FLOW: Final = 1
 EXIT_NO_DAEMON: Final = 3
 EXIT_INTERRUPTED: Final = 130
-LAST_WORDS_S: Final = 0.3  # how long after the end of its input `call` still listens
+LAST_WORDS_S: Final = 2.0  # how long after the end of its input `call` still listens, from what it heard last
 PING_WAIT_S: Final = 1.0
 RESOLVE_S: Final = 30.0
 _CHUNK: Final = 65536
+_USUAL_DATAGRAM: Final = 1200  # octets, where the kernel knows no path MTU
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,6 +45,10 @@ def build_parser() -> argparse.ArgumentParser:
     call = commands.add_parser("call", help="a flow to NAME, as standard input and output")
     call.add_argument("name", metavar="NAME", help="such as backup.nas, or backup@10.99.0.2")
     _call_options(call)
+    call.add_argument(
+        "--linger", type=float, default=LAST_WORDS_S, metavar="S",
+        help="after the end of the input, listen until the peer was silent for so long (default %(default)s)",
+    )  # fmt: skip
     call.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="gets the socket as fd 0 and 1")
 
     listen = commands.add_parser("listen", help="hold NAME and take calls")
@@ -109,7 +114,7 @@ def _call(arguments: argparse.Namespace) -> int:
         _say(arguments, "open", flow)
         if command := _command(arguments):
             return _run(command, flow)
-        return _relay(flow)
+        return _relay(flow, arguments.linger)
 
 
 def _listen(arguments: argparse.Namespace) -> int:
@@ -125,7 +130,9 @@ def _serve_one_by_one(arguments: argparse.Namespace, name: Name, command: list[s
     while True:
         with name.accept() as flow:
             _say(arguments, "flow", flow)
-            code = _run(command, flow) if command else _relay(flow)
+            code = 0
+            with contextlib.suppress(PeerGone):
+                code = _run(command, flow) if command else _relay(flow)
         if arguments.once:
             return code
 
@@ -164,36 +171,51 @@ def _run(command: list[str], flow: Flow) -> int:
         return 126
 
 
-def _relay(flow: Flow) -> int:
-    """Standard input to the peer, a datagram a read; what comes back to standard output."""
+def _relay(flow: Flow, linger_s: float = LAST_WORDS_S) -> int:
+    """Standard input to the peer, a datagram a read; what comes back to standard output.
+
+    After the end of the input it goes on until the peer has ended the flow, or has been silent for `linger_s`.
+    """
+    try:
+        return _relay_both(flow, linger_s)
+    except PeerGone:
+        with contextlib.suppress(PeerGone, TimedOut):  # its last words may have come with its end
+            while True:
+                os.write(1, flow.recv(_CHUNK, timeout=0))
+        raise
+
+
+def _relay_both(flow: Flow, linger_s: float) -> int:
     selector = selectors.DefaultSelector()
     selector.register(flow.socket, selectors.EVENT_READ, "peer")
+    selector.register(flow.connection, selectors.EVENT_READ, "lispd")
     try:
         selector.register(0, selectors.EVENT_READ, "input")
-    except PermissionError:  # a file is always readable
-        return _relay_file(flow)
-    limit = flow.max_datagram or 1200
+    except PermissionError:  # a file, or /dev/null: always readable
+        return _relay_file(flow, linger_s)
+    limit = flow.max_datagram or _USUAL_DATAGRAM
     end_at: float | None = None
     while end_at is None or time.monotonic() < end_at:
-        timeout = None if end_at is None else end_at - time.monotonic()
-        for key, _ in selector.select(timeout if timeout is None else max(0.0, timeout)):
+        for key, _ in selector.select(None if end_at is None else max(0.0, end_at - time.monotonic())):
             if key.data == "peer":
                 _write(flow)
-            elif octets := os.read(0, limit):
-                flow.send(octets)
-            else:
-                selector.unregister(0)
-                end_at = time.monotonic() + LAST_WORDS_S
+                end_at = None if end_at is None else time.monotonic() + linger_s
+            elif key.data == "input":
+                if octets := os.read(0, limit):
+                    flow.send(octets)
+                else:
+                    selector.unregister(0)
+                    end_at = time.monotonic() + linger_s
         flow.look()
     return 0
 
 
-def _relay_file(flow: Flow) -> int:
-    while octets := os.read(0, flow.max_datagram or 1200):
+def _relay_file(flow: Flow, linger_s: float) -> int:
+    while octets := os.read(0, flow.max_datagram or _USUAL_DATAGRAM):
         flow.send(octets)
     with contextlib.suppress(TimedOut):
         while True:
-            os.write(1, flow.recv(timeout=LAST_WORDS_S))
+            os.write(1, flow.recv(timeout=linger_s))
     return 0
 
 

@@ -108,11 +108,12 @@ class Connection:
 class Flow:
     """An open flow. `socket` is a connected UDP socket between two EIDs; `peer` the other one; `qos` what was granted.
 
+    `connection` is readable when lispd has something to say of the flow: call `look` then.
     Leaving the `with` block, or `close`, ends it, and the peer hears of it.
     """
 
     def __init__(self, connection: Connection, fields: dict[str, Any], one: socket.socket, *, owns: bool) -> None:
-        self._connection, self._owns = connection, owns
+        self.connection, self._owns = connection, owns
         self._is_open = True
         self.socket = one
         self.socket.setblocking(True)
@@ -148,8 +149,8 @@ class Flow:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            watched: list[Any] = [self.socket, self._connection]
-            has_ended = self.number in self._connection.ended  # what has come in until then is still read
+            watched: list[Any] = [self.socket, self.connection]
+            has_ended = self.number in self.connection.ended  # what has come in until then is still read
             ready, _, _ = select.select(watched, [], [], 0 if has_ended else left)
             if self.socket in ready:
                 # An ICMP error makes it readable, too: see `send`. lispd shares the socket, and may read it first.
@@ -158,8 +159,8 @@ class Flow:
                 except OSError:
                     sockets.read_errors(self.socket)
             self.check()
-            if self._connection in ready:
-                self._connection.look(0)
+            if self.connection in ready:
+                self.connection.look(0)
             elif self.socket not in ready or left == 0:
                 raise TimedOut(f"nothing from {self.peer} in {timeout:g} s")
 
@@ -167,13 +168,13 @@ class Flow:
         """Take in what lispd has said meanwhile. Raises PeerGone when the peer has ended the flow, NoFlowDaemon."""
         with contextlib.suppress(TimedOut):
             while True:
-                self._connection.look(0)
+                self.connection.look(0)
         self.check()
 
     def check(self) -> None:
         """Raise PeerGone when the peer has ended the flow."""
-        if self.number in self._connection.ended:
-            raise PeerGone(f"{self.peer} has ended the flow", self._connection.ended[self.number])
+        if self.number in self.connection.ended:
+            raise PeerGone(f"{self.peer} has ended the flow", self.connection.ended[self.number])
 
     def detach(self) -> socket.socket:
         """The socket alone. The flow goes on as long as this object, and ends with `close`."""
@@ -186,10 +187,10 @@ class Flow:
         self._is_open = False
         self.socket.close()
         if self._owns:
-            self._connection.close()
-        elif self._connection.ended.pop(self.number, None) is None:
+            self.connection.close()
+        elif self.connection.ended.pop(self.number, None) is None:
             with contextlib.suppress(FlowError):
-                self._connection.request("close", {"flow": self.number})
+                self.connection.request("close", {"flow": self.number})
 
 
 def allocate(
