@@ -7,6 +7,7 @@ from typing import Final
 TRUST_S: Final = 1.0  # ours: how long silence is put down to the peers once the binding was checked; doubles
 TRUST_MAX_S: Final = 2.0  # ours: an RTR may die just after it was checked
 TRUST_RESET_S: Final = 10.0
+HEARD_TRUST_S: Final = 0.5  # ours: the same once data has come through the RTR: a silence after that is a new one
 
 
 class BindingTrust:
@@ -14,7 +15,7 @@ class BindingTrust:
 
     def __init__(self) -> None:
         self._trust_s = TRUST_S
-        self._until = float("-inf")
+        self._checked_at = self._until = float("-inf")
         self._doubt_at: float | None = None
 
     def wake_at(self) -> float | None:
@@ -27,15 +28,17 @@ class BindingTrust:
             self._doubt_at = self._until
             return False
         self._trust_s = TRUST_S if now > self._until + TRUST_RESET_S else min(2 * self._trust_s, TRUST_MAX_S)
-        self._until = now + self._trust_s
+        self._checked_at, self._until = now, now + self._trust_s
         return True
 
     def on_heard(self) -> None:
         """Data came through the RTR: the silence is over, and there is nothing to look into.
 
-        Else the check of a silence that is over would renew the trust, and hide a death that comes right after it.
+        Trust puts a silence down to the peers. What is heard shows that this one was not theirs, so the rest of the
+        trust would only hide the death of an RTR that restarts and dies right after.
         """
         self._doubt_at = None
+        self._until = min(self._until, self._checked_at + HEARD_TRUST_S)
 
     def is_due(self, now: float) -> bool:
         """True, once, when a silence of before has to be looked into now."""

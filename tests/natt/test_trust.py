@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.natt.trust import TRUST_MAX_S, TRUST_RESET_S, TRUST_S, BindingTrust
+from lispmob.natt.trust import HEARD_TRUST_S, TRUST_MAX_S, TRUST_RESET_S, TRUST_S, BindingTrust
 
 
 def test_a_silence_is_looked_into_at_once_and_the_next_when_the_trust_ends() -> None:
@@ -38,21 +38,33 @@ def test_trust_doubles_up_to_a_limit_while_silences_follow_each_other_and_starts
 def test_a_silence_that_is_over_renews_no_trust_so_that_a_death_after_it_is_noticed_at_once() -> None:
     trust = BindingTrust()
     trust.on_silence(100.0)
-    trust.on_silence(100.5)
+    trust.on_silence(100.4)
 
     trust.on_heard()
 
     assert trust.wake_at() is None
     assert not trust.is_due(101.0)
-    assert trust.on_silence(101.1)
+    assert trust.on_silence(100.0 + HEARD_TRUST_S)
 
 
-def test_a_silence_after_what_was_heard_is_looked_into_all_the_same() -> None:
+def test_a_silence_right_after_what_was_heard_is_looked_into_soon() -> None:
     trust = BindingTrust()
     trust.on_silence(100.0)
-    trust.on_silence(100.5)
+    trust.on_silence(100.1)
     trust.on_heard()
 
-    trust.on_silence(100.7)
+    assert not trust.on_silence(100.2)
 
-    assert trust.is_due(101.0)
+    assert not trust.is_due(100.2)
+    assert trust.is_due(100.0 + HEARD_TRUST_S)
+
+
+def test_what_is_heard_never_lengthens_the_trust() -> None:
+    trust = BindingTrust()
+    trust.on_silence(100.0)
+    for _ in range(5):
+        trust.on_heard()
+
+    assert trust.on_silence(100.0 + HEARD_TRUST_S)
+    trust.forget()
+    assert trust.wake_at() is None
