@@ -38,6 +38,8 @@ state-dir: {directory}/state
 _HUB = """listen: [{hub}]
 sites:
   - {{name: all, eids: [10.1.0.0/16], key: only-for-tests, accept-more-specifics: yes}}
+state-file: {directory}/hub.sqlite
+control-socket: {directory}/lisphub.sock
 """
 
 
@@ -154,7 +156,7 @@ class DesktopWorld:
         """It answers in the core."""
         path = self.directory / "hub.conf"
         path.touch(mode=0o600)
-        path.write_text(_HUB.format(hub=HUB), encoding="ascii")
+        path.write_text(_HUB.format(hub=HUB, directory=self.directory), encoding="ascii")
         hub = Daemon("lisphub", self.core, module("lispmob.hub.service", "-c", str(path)), self.directory / "hub.log")
         self.stack.callback(hub.stop)
 

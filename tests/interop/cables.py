@@ -95,6 +95,7 @@ sites:
     algorithms: [hmac-sha-1-96, hmac-sha-256-128]
     accept-more-specifics: yes
 state-file: {self.directory}/hub.sqlite
+control-socket: {self.directory}/lisphub.sock
 {more}
 """
         return self.start("hub", "hub", module("lispmob.hub.service", "-c", self.write("hub", text)))

@@ -42,7 +42,8 @@ def laptop(package: Path, tmp_path: Path) -> Iterator[Machine]:
     with NamespaceSet() as namespaces:
         hub, home = namespaces.make("hub"), namespaces.make("laptop")
         _connect(hub, home)
-        (tmp_path / "hub.conf").write_text(HUB, encoding="ascii")
+        own = f"state-file: none\ncontrol-socket: {tmp_path}/lisphub.sock\n"
+        (tmp_path / "hub.conf").write_text(HUB + own, encoding="ascii")
         (tmp_path / "hub.conf").chmod(0o600)
         serving = module("lispmob.hub.service", "-c", str(tmp_path / "hub.conf"))
         with Daemon("hub", hub, serving, tmp_path / "hub.log"), machine(home, tmp_path) as one:

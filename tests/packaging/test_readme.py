@@ -97,7 +97,8 @@ def anna(tmp_path: Path) -> Iterator[Anna]:
         namespaces = stack.enter_context(NamespaceSet())
         hub, home = namespaces.make("hub"), namespaces.make("laptop")
         connect(hub, home)
-        (tmp_path / "hub.conf").write_text(_HUB, encoding="ascii")
+        own = f"state-file: none\ncontrol-socket: {tmp_path}/lisphub.sock\n"
+        (tmp_path / "hub.conf").write_text(_HUB + own, encoding="ascii")
         (tmp_path / "hub.conf").chmod(0o600)
         serving = module("lispmob.hub.service", "-c", str(tmp_path / "hub.conf"))
         stack.enter_context(Daemon("hub", hub, serving, tmp_path / "hub.log"))

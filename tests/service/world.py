@@ -205,7 +205,8 @@ class World:
         listed = "".join(
             f"  - {{name: {name}, eids: [{', '.join(eids)}], key: {SECRET}}}\n" for name, eids in chosen.items()
         )
-        text = f"sites:\n{listed}state-file: {directory / 'hub.sqlite'}\n{more}"
+        text = f"sites:\n{listed}state-file: {directory / 'hub.sqlite'}\n"
+        text += f"control-socket: {directory / 'lisphub.sock'}\n{more}"
         hub = Hub(self.lab[host], text, directory)
         self._open.callback(end, hub.daemon)
         hub.wait_until_listening(PATIENCE_S)

@@ -266,5 +266,6 @@ sites:
     accept-more-specifics: yes
 rtr: {{enabled: yes}}
 state-file: {directory}/hub.sqlite
+control-socket: {directory}/lisphub.sock
 log: {{level: warning}}
 """

@@ -82,6 +82,7 @@ listen: [{", ".join(f'"{address}"' for address in addresses)}]
 sites:
 {sites}\
 state-file: {directory / "hub.sqlite"}
+control-socket: {directory / "lisphub.sock"}
 """
 
 
