@@ -7,9 +7,9 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, Final, TypeAlias
 
+from lispmob.closing import Closing
 from lispmob.errors import LispError, NotRunning
 
 API_VERSION: Final = 1  # as in schema.py, which costs 20 ms to import; a test keeps the two equal
@@ -26,7 +26,7 @@ class ReplyError(LispError):
         self.code = code
 
 
-class Client:
+class Client(Closing):
     """One connection; a context manager. Raises NotRunning when nobody listens, ReplyError for whatever fails later."""
 
     def __init__(self, path: str = DEFAULT_SOCKET, *, timeout_s: float | None = TIMEOUT_S) -> None:
@@ -46,14 +46,6 @@ class Client:
             self._socket.close()
             raise ReplyError("protocol", f"{path!r}: {getattr(error, 'strerror', None) or error}") from None
         self._reader = self._socket.makefile("rb")
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection. May be called twice."""

@@ -10,9 +10,9 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
+from lispmob.closing import Closing
 from lispmob.flow import packets, sockets
 from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
 from lispmob.flow.quality import Quality
@@ -105,7 +105,7 @@ class Connection:
         return packets.unpack(octets), socket.socket(fileno=descriptors[0]) if descriptors else None
 
 
-class Flow:
+class Flow(Closing):
     """An open flow. `socket` is a connected UDP socket between two EIDs; `peer` the other one; `qos` what was granted.
 
     `connection` is readable when lispd has something to say of the flow: call `look` then.
@@ -122,14 +122,6 @@ class Flow:
         self.peer = str(fields["peer"])
         self.qos = packets.quality_from_json(fields.get("qos") or None)
         self.max_datagram = int(fields.get("max_datagram", 0))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def send(self, octets: bytes) -> int:
         """Send one datagram. Raises PeerGone when the flow is over, and OSError, as sockets do.
@@ -235,20 +227,12 @@ def allocation(
     }
 
 
-class Name:
+class Name(Closing):
     """A name that this program holds: iterate over it for flows, or `accept` one. Closing it ends its flows."""
 
     def __init__(self, name: str, connection: Connection) -> None:
         self.name = name
         self._connection = connection
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Iterator[Flow]:
         while True:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from dataclasses import asdict
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
+from lispmob.closing import Closing
 from lispmob.lab import link
 from lispmob.lab.line import Impairment
 from lispmob.lab.namespace import Namespace, NamespaceSet
@@ -36,7 +36,7 @@ _HOST: Final = {
 }
 
 
-class Lab:
+class Lab(Closing):
     """A topology that exists. Leaving the `with` block removes all of it."""
 
     def __init__(self, topology: Topology, label: str = "") -> None:
@@ -52,14 +52,6 @@ class Lab:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __getitem__(self, name: str) -> Namespace:
         """The namespace of a host, of the gateway of a network ("gw-NAME"), or "core"."""

@@ -15,9 +15,9 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from lispmob.closing import Closing
 from lispmob.lab.handover import Message
 from lispmob.lab.namespace import Namespace
 
@@ -56,7 +56,7 @@ _FILTER: Final = (
 )
 
 
-class ControlWatch:
+class ControlWatch(Closing):
     """A thread that notes the control messages of some hosts until it is closed."""
 
     def __init__(self, hosts: Mapping[str, Namespace]) -> None:
@@ -65,14 +65,6 @@ class ControlWatch:
         self._stop, self._stopped = os.pipe()
         self._thread = threading.Thread(target=self._run, name="control-watch", daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def messages(self, start: float = 0.0, end: float = float("inf")) -> list[Message]:
         """What was seen in [start, end), in the order of time."""

@@ -13,9 +13,9 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from lispmob.closing import Closing
 from lispmob.errors import KernelRefused
 
 PREFIX: Final = "lmlab"
@@ -121,7 +121,7 @@ class Namespace:
         _delete(self.name)
 
 
-class NamespaceSet:
+class NamespaceSet(Closing):
     """Namespaces with one life: leaving the `with` block deletes them all, whatever happened."""
 
     def __init__(self, label: str = "") -> None:
@@ -129,14 +129,6 @@ class NamespaceSet:
         self._label = label
         require()
         self._made: dict[str, Namespace] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __getitem__(self, word: str) -> Namespace:
         return self._made[word]

@@ -8,6 +8,7 @@ import pytest
 
 from lispmob.datapath import tier
 from tests.datapath import netlab
+from tests.datapath.full_size import full_size_lab
 
 IN_EACH_TIER = (
     "acceptance",
@@ -38,3 +39,17 @@ def in_tier(request: pytest.FixtureRequest) -> Iterator[str]:
     netlab.DEFAULTS["tier"] = wish
     yield wish
     del netlab.DEFAULTS["tier"]
+
+
+@pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])
+def outer(request: pytest.FixtureRequest) -> int:
+    """The version of the outer header."""
+    family: int = request.param
+    return family
+
+
+@pytest.fixture
+def both(outer: int) -> Iterator[netlab.Lab]:
+    """Two engines with a link that takes packets of full size."""
+    with full_size_lab(outer) as made:
+        yield made

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.datapath.full_size import announce, full_size_lab, real_packet, send_full
+from tests.datapath.full_size import announce, real_packet, send_full
 from tests.datapath.netlab import EID_B4, Lab
 
 pytestmark = pytest.mark.netns
-
-
-@pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])
-def outer(request: pytest.FixtureRequest) -> int:
-    family: int = request.param
-    return family
-
-
-@pytest.fixture
-def both(outer: int) -> Iterator[Lab]:
-    with full_size_lab(outer) as made:
-        yield made
 
 
 def test_an_error_about_a_packet_of_ours_is_obeyed_and_the_sender_is_told(both: Lab, outer: int) -> None:

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from tests.datapath import too_big
-from tests.datapath.full_size import announce, full_size_lab, header, real_packet, send_full
+from tests.datapath.full_size import announce, header, real_packet, send_full
 from tests.datapath.netlab import Lab
 
 pytestmark = pytest.mark.netns
-
-
-@pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])
-def outer(request: pytest.FixtureRequest) -> int:
-    family: int = request.param
-    return family
-
-
-@pytest.fixture
-def both(outer: int) -> Iterator[Lab]:
-    with full_size_lab(outer) as made:
-        yield made
 
 
 def test_what_anybody_may_say_about_the_size_of_packets_changes_nothing(both: Lab, outer: int) -> None:

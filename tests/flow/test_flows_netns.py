@@ -241,7 +241,7 @@ def test_programs_with_asyncio_have_the_same(town: FlowTown) -> None:
         "b",
         """
 import asyncio
-from lispmob.flow import aio
+from lispmob.flow import PeerGone, aio
 async def main():
     async with await aio.register("async", path=path) as name:
         print("ready")
@@ -249,7 +249,7 @@ async def main():
             await one.send(await one.recv() + b"!")
             try:
                 await one.recv()
-            except Exception as gone:
+            except PeerGone as gone:
                 print(type(gone).__name__, gone.reason)
             return
 asyncio.run(main())

@@ -39,31 +39,6 @@ lisp-site {{
 }}
 """
 
-THEIR_NODE = f"""
-operating-mode = MN
-encapsulation = LISP
-nat_traversal_support = off
-map-resolver = {{ {SERVER} }}
-map-server {{
-    address = {SERVER}
-    key-type = 1
-    key = {KEY}
-    proxy-reply = off
-}}
-allowed-dst-eids = {{ 10.1.0.0/16 }}
-database-mapping {{
-    eid-prefix = 10.1.0.2/32
-    iid = 0
-    ttl = 10
-    rloc-iface {{
-        interface = eth0
-        ip_version = 4
-        priority = 1
-        weight = 100
-    }}
-}}
-"""
-
 
 def their_node(server: IPv4Address, *eids: str) -> str:
     """A mobile node of theirs with these EIDs on eth0."""
@@ -133,7 +108,7 @@ class Meeting:
     def start_their_node(self) -> None:
         """With time to register: who asks for it before that is told "nobody", and remembers it for a minute."""
         time.sleep(1)
-        self.start_theirs("theirs", "their-node", THEIR_NODE)
+        self.start_theirs("theirs", "their-node", their_node(SERVER, "10.1.0.2/32"))
         time.sleep(4)
 
     def reaches(self, host: str, source: str, destination: str) -> bool:

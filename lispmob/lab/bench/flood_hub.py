@@ -23,6 +23,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+from lispmob.closing import Closing
 from lispmob.lab import link
 from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.namespace import Namespace, NamespaceSet
@@ -135,7 +136,7 @@ class Nodes:
         return EncapsulatedControl(_PRIVATE, _CONTROL_PORT, _HUB[0], _CONTROL_PORT, payload, to_rtr=True).encode()
 
 
-class FloodedHub:
+class FloodedHub(Closing):
     """The hub, its nodes, and whoever floods it."""
 
     def __init__(self, directory: Path) -> None:
@@ -157,12 +158,6 @@ class FloodedHub:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> FloodedHub:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Remove everything. Idempotent."""

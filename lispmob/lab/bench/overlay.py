@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from lispmob.closing import Closing
 from lispmob.lab import move as moves
 from lispmob.lab.bench import tiers
 from lispmob.lab.bench.traffic import Figures
@@ -31,7 +32,7 @@ _BEFORE_S: Final = 1.2  # an EID is asked for once in a second (RFC 9301), and t
 _AFTER_S: Final = 1.5
 
 
-class Overlay:
+class Overlay(Closing):
     """The hub, which stays; both nodes start anew for each sample. No line has a delay: what is measured is ours."""
 
     def __init__(self, directory: Path, tier: str) -> None:
@@ -51,12 +52,6 @@ class Overlay:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Overlay:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._open.close()

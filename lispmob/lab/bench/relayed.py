@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
 
+from lispmob.closing import Closing
 from lispmob.lab import link
 from lispmob.lab.bench import tiers
 from lispmob.lab.bench.wire import CABLE, TUNNEL_MTU, Way
@@ -34,7 +35,7 @@ _ETH_P_IP: Final = 0x0800
 _DATA_PORT: Final = 4341
 
 
-class Relayed:
+class Relayed(Closing):
     """The three hosts. Leaving the `with` block removes them."""
 
     def __init__(self, directory: Path, tier: str) -> None:
@@ -55,12 +56,6 @@ class Relayed:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Relayed:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Remove everything. Idempotent."""

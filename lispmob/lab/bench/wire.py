@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final, Protocol
 
+from lispmob.closing import Closing
 from lispmob.lab import link
 from lispmob.lab.bench import tiers
 from lispmob.lab.demo.service import Identity, Node
@@ -60,7 +61,7 @@ class Pair(Protocol):
     def b(self) -> Namespace: ...
 
 
-class Wire:
+class Wire(Closing):
     """A cable with the nodes of one tier on it, and all references beside them. Leaving the `with` block removes it."""
 
     def __init__(self, directory: Path, tier: str = "tun", *, has_references: bool = True) -> None:
@@ -81,12 +82,6 @@ class Wire:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Wire:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Remove everything. Idempotent."""

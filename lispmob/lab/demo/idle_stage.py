@@ -15,9 +15,9 @@ import time
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
+from lispmob.closing import Closing
 from lispmob.lab.build import Lab
 from lispmob.lab.control_watch import ControlWatch
 from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
@@ -61,7 +61,7 @@ class Keepalives:
         return int(self.window_s / (0.75 * self.at_least_s)) + 1
 
 
-class IdleStage:
+class IdleStage(Closing):
     """Leaving the `with` block, or `close`, ends it. Raises KernelRefused or ProcessFailed."""
 
     def __init__(self, directory: Path, forgets_s: int = FORGETS_S) -> None:
@@ -84,14 +84,6 @@ class IdleStage:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Idempotent; whoever waits in here for something gets ProcessFailed."""

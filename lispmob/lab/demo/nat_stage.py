@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from lispmob.closing import Closing
 from lispmob.lab import behind_nats
 from lispmob.lab.behind_nats import KINDS, ROAMER, Kind, host_of
 from lispmob.lab.build import Lab
@@ -32,7 +32,7 @@ def _identity(number: int, name: str) -> Identity:
     return Identity(name, ip_address(f"10.1.0.{number}"), ip_address(f"2001:db8:e1d::{number:x}"))
 
 
-class NatStage:
+class NatStage(Closing):
     """All of it; leaving the `with` block ends it."""
 
     def __init__(self, directory: Path, kinds: Iterable[Kind] = KINDS) -> None:
@@ -53,14 +53,6 @@ class NatStage:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End everything. Idempotent."""

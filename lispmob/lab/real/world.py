@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address, ip_interface
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from lispmob.closing import Closing
 from lispmob.lab import link
 from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.link import IpAddress
@@ -54,7 +54,7 @@ class Gap:
         return None if self.out_s is None or self.in_s is None else max(self.out_s, self.in_s)
 
 
-class World:
+class World(Closing):
     """Namespaces, cables and services with one life: leaving the `with` block removes all of it."""
 
     def __init__(self, directory: Path, *, tier: str = "auto", label: str = "") -> None:
@@ -78,14 +78,6 @@ class World:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __getitem__(self, name: str) -> Namespace:
         return self._namespaces[name]
