@@ -28,10 +28,18 @@ def full_size_lab(outer: int) -> Iterator[Lab]:
 
 
 def send_full(both: Lab, count: int = 1) -> int:
-    """Full packets from a; how many have come to b in all."""
-    before = len(both.b("udp_received", name="x", count=0))
+    """Full packets from a; how many of them have come to b."""
+    before = full_received(both)
     both.a("udp_send", name="x", to=EID_B4, port=5000, count=count, sizes=[FULL], pause_s=0.02)
-    return len(both.b("udp_received", name="x", count=before + count, timeout_s=1.0)) - before
+    deadline = time.monotonic() + 1.0
+    while (received := full_received(both) - before) < count and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return received
+
+
+def full_received(both: Lab) -> int:
+    """The small ones with which it began may come late, and do not count."""
+    return sum(size == FULL for _, size in both.b("udp_received", name="x", count=0))
 
 
 def real_packet(both: Lab) -> bytes:
@@ -41,10 +49,24 @@ def real_packet(both: Lab) -> bytes:
     return next(one for one in packets if len(one) > FULL)[:128]
 
 
-def announce(both: Lab, quote: bytes, mtu_bytes: int, outer: int) -> None:
-    """The error comes, from b's host by an address of its own; the engine has a moment to read it."""
-    too_big.send(both.b.namespace, both.links[0].rloc("a", outer), quote, mtu_bytes)
-    time.sleep(0.2)
+def announce(both: Lab, quote: bytes, mtu_bytes: int, outer: int, patience_s: float = 3.0) -> None:
+    """The error comes, from b's host by an address of its own; return when the engine has counted it."""
+    before = judged(both)
+    too_big.send(both.b.namespace, both.links[0].rloc("a", outer), (quote, mtu_bytes))
+    until_judged(both, before + 1, patience_s)
+
+
+def judged(both: Lab) -> int:
+    """How many errors a's engine has made up its mind about."""
+    counters = both.a("counters")
+    return sum(counters.get(name, 0) for name in ("mtu_learned", "mtu_ignored", "mtu_unproven"))
+
+
+def until_judged(both: Lab, count: int, patience_s: float = 3.0) -> None:
+    """Return when a's engine has made up its mind about so many errors, or when the patience is at its end."""
+    deadline = time.monotonic() + patience_s
+    while judged(both) < count and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def header(outer: int) -> int:

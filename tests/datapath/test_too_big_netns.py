@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.datapath import too_big
-from tests.datapath.full_size import announce, header, real_packet, send_full
+from tests.datapath.full_size import announce, header, real_packet, send_full, until_judged
 from tests.datapath.netlab import Lab
 
 pytestmark = pytest.mark.netns
@@ -28,7 +26,7 @@ def test_what_anybody_may_say_about_the_size_of_packets_changes_nothing(both: La
         (4342, 1000),
         (50000, 1300),
     ):  # our address suffices
-        announce(both, too_big.quoted(ours, port, theirs, 4341, behind, 1500), mtu_bytes, outer)
+        announce(both, too_big.quoted(ours, port, theirs, 4341, behind, 1500), mtu_bytes, outer, 0.2)
         assert both.a("path_mtus") == {}, (port, mtu_bytes)
 
     assert send_full(both, 3) == 3
@@ -62,10 +60,12 @@ def test_an_error_about_a_packet_that_we_would_not_have_sent_is_ignored(both: La
         announce(both, *altered(packet, outer, what), outer)
         assert both.a("path_mtus") == {}, what
         assert both.a("counters")["mtu_ignored"] == ignored, what
-    for number in range(16):  # the key of our hash says which of eight sockets a flow has: one guess in eight is right
-        guess = packet[:port] + (40000 + number).to_bytes(2) + packet[port + 2 :]
-        too_big.send(both.b.namespace, both.links[0].rloc("a", outer), guess, 1400 - number)
-    time.sleep(0.2)
+    # The key of our hash says which of eight sockets a flow has: one guess in eight is right.
+    guesses = [
+        (packet[:port] + (40000 + number).to_bytes(2) + packet[port + 2 :], 1400 - number) for number in range(16)
+    ]
+    too_big.send(both.b.namespace, both.links[0].rloc("a", outer), *guesses)
+    until_judged(both, len(UNTRUE) + len(guesses))
 
     assert both.a("counters")["mtu_ignored"] >= len(UNTRUE) + 8
 
@@ -73,9 +73,9 @@ def test_an_error_about_a_packet_that_we_would_not_have_sent_is_ignored(both: La
 def test_an_error_that_quotes_too_little_is_a_question_and_questions_are_few(both: Lab, outer: int) -> None:
     packet = real_packet(both)
 
-    for _ in range(20):
-        too_big.send(both.b.namespace, both.links[0].rloc("a", outer), packet[: header(outer) + 8], 1300)
-    time.sleep(0.2)
+    errors = [(packet[: header(outer) + 8], 1300)] * 20
+    too_big.send(both.b.namespace, both.links[0].rloc("a", outer), *errors)
+    until_judged(both, len(errors))
 
     counters = both.a("counters")
     assert both.a("path_mtus") == {}

@@ -10,10 +10,11 @@ from typing import Final
 
 _SEND: Final = """
 import socket, sys
-family, to, octets = int(sys.argv[1]), sys.argv[2], bytes.fromhex(sys.argv[3])
+family, to = int(sys.argv[1]), sys.argv[2]
 kind = socket.IPPROTO_ICMP if family == 4 else socket.getprotobyname("ipv6-icmp")
 one = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_RAW, kind)
-one.sendto(octets, (to, 0))
+for error in sys.argv[3:]:
+    one.sendto(bytes.fromhex(error), (to, 0))
 """
 
 
@@ -27,14 +28,17 @@ def quoted(source: str, source_port: int, destination: str, port: int, behind: b
     return head + ip_address(source).packed + ip_address(destination).packed + udp + behind
 
 
-def send(namespace: str, to: str, quote: bytes, mtu_bytes: int) -> None:
-    """Send the error from a namespace, whoever that is. The kernel completes it with its own address."""
+def send(namespace: str, to: str, *errors: tuple[bytes, int]) -> None:
+    """Send errors, each a quote and an MTU, from a namespace, whoever that is. The kernel adds its own address."""
     family = 6 if ":" in to else 4
-    body = struct.pack("!BBHI" if family == 6 else "!BBHHH", *_head(family, mtu_bytes)) + quote
-    if family == 4:
-        body = body[:2] + struct.pack("!H", _checksum(body)) + body[4:]
-    command = ["ip", "netns", "exec", namespace, sys.executable, "-c", _SEND, str(family), to, body.hex()]
+    messages = [_message(family, quote, mtu_bytes).hex() for quote, mtu_bytes in errors]
+    command = ["ip", "netns", "exec", namespace, sys.executable, "-c", _SEND, str(family), to, *messages]
     subprocess.run(command, check=True, timeout=20)
+
+
+def _message(family: int, quote: bytes, mtu_bytes: int) -> bytes:
+    body = struct.pack("!BBHI" if family == 6 else "!BBHHH", *_head(family, mtu_bytes)) + quote
+    return body if family == 6 else body[:2] + struct.pack("!H", _checksum(body)) + body[4:]
 
 
 def _head(family: int, mtu_bytes: int) -> tuple[int, ...]:
