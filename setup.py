@@ -12,6 +12,7 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 BPF = Path("lispmob/datapath/bpf")
+C = Path("lispmob/datapath/c")  # for what both compilers read
 OBJECT = BPF / "lisp.bpf.o"
 FLAGS = ("-O2", "-g", "-Wall", "-Wextra", "-Werror", "-target", "bpf", "-mcpu=v3")
 
@@ -32,7 +33,7 @@ def build_bpf(into: Path) -> str | None:
     if probe.returncode:
         return "libbpf's headers are not installed, or clang cannot compile for BPF"
     into.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run([clang, *FLAGS, headers, "-c", str(BPF / "lisp.bpf.c"), "-o", str(into)], check=True)
+    subprocess.run([clang, *FLAGS, headers, f"-I{C}", "-c", str(BPF / "lisp.bpf.c"), "-o", str(into)], check=True)
     strip = shutil.which("llvm-strip") or next(map(str, sorted(Path("/usr/bin").glob("llvm-strip-*"))), None)
     if strip is not None:  # debugging information, ten times the rest; what libbpf needs (.BTF) stays
         subprocess.run([strip, "-g", str(into)], check=True)

@@ -161,7 +161,7 @@ class TunSection(Section, frozen=True, kw_only=True):
 class DatapathSection(Section, frozen=True, kw_only=True):
     """What moves the packets: auto is the kernel itself (ebpf) where it can be, else threads of ours (tun).
 
-    `source_check`: from whom data with an inner source is taken (datapath/source.h).
+    `source_check`: from whom data with an inner source is taken (datapath/c/engine/source.h).
     """
 
     tier: Annotated[str, one_of("auto", "tun", "ebpf")] = "auto"

@@ -1,4 +1,4 @@
-"""The typed face of ask.c: what would become of a packet of a flow, without sending one."""
+"""The typed face of engine/explain.c: what would become of a packet of a flow, without sending one."""
 
 from __future__ import annotations
 

@@ -2,57 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cffi import FFI
 
 DIRECTORY = "lispmob/datapath"  # relative to setup.py, as setuptools wants it
-PARTS = (
-    "address",
-    "ask",
-    "attacher",
-    "burst",
-    "counters",
-    "data_port",
-    "destination",
-    "detour",
-    "device",
-    "echo",
-    "engine",
-    "fragment",
-    "hash",
-    "hold",
-    "icmp",
-    "inbound",
-    "lane",
-    "lengths",
-    "lifecycle",
-    "loader",
-    "locator",
-    "merge",
-    "mirror",
-    "mtu",
-    "outbound",
-    "packet",
-    "pending",
-    "punt",
-    "reflect",
-    "relay",
-    "segment",
-    "send",
-    "silence",
-    "source",
-    "spread",
-    "status",
-    "steering",
-    "table",
-    "too_big",
-    "traffic",
-    "uplink",
-    "watch",
-    "neighbours",
-    "cable",
-    "peer_check",
-)
+C_DIRECTORY = f"{DIRECTORY}/c"
+ROOMS = ("base", "packet", "table", "engine", "liveness", "nat", "ebpf")
+"""The folders of c/; a room may use the headers of all of them, by `room/file.h`."""
+
 C_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-Wconversion")
+
+
+def sources() -> list[str]:
+    """Every C file, relative to setup.py, as setuptools wants it."""
+    root = Path(__file__).resolve().parents[2]
+    return [str(path.relative_to(root)) for room in ROOMS for path in sorted((root / C_DIRECTORY / room).glob("*.c"))]
+
 
 VALUES = """
 struct lm_addr { uint8_t family; uint8_t octets[16]; };
@@ -228,12 +194,12 @@ PREAMBLE = """
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #pragma GCC diagnostic ignored "-Wcast-function-type"
-#include "cable.h"
-#include "engine.h"
-#include "fragment.h"
-#include "loader.h"
-#include "merge.h"
-#include "steering.h"
+#include "ebpf/loader.h"
+#include "ebpf/mark_steering.h"
+#include "engine/engine.h"
+#include "packet/coalesce.h"
+#include "packet/fragment.h"
+#include "table/cable.h"
 """
 
 ffibuilder = FFI()
@@ -241,8 +207,8 @@ ffibuilder.cdef(VALUES + ENGINE + PURE)
 ffibuilder.set_source(
     "lispmob.datapath._lispdp",
     PREAMBLE,
-    sources=[f"{DIRECTORY}/{part}.c" for part in PARTS],
-    include_dirs=[DIRECTORY],
+    sources=sources(),
+    include_dirs=[C_DIRECTORY, DIRECTORY],
     extra_compile_args=list(C_FLAGS),
     extra_link_args=["-pthread"],
     py_limited_api=True,

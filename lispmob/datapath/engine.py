@@ -161,7 +161,7 @@ class Engine:
     def settle(self) -> None:
         """Wait until the tier in use receives on all uplinks of the moment; until then the tun tier does for it.
 
-        For those who measure. A node that moves does not wait: see attacher.h.
+        For those who measure. A node that moves does not wait: see ebpf/attach_thread.h.
         """
         lib.lm_engine_settle(self._engine)
 

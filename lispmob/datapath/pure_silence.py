@@ -1,4 +1,4 @@
-"""Slow reference of silence.c, the oracle of its tests: when silence of a locator is told, and of which kind.
+"""Slow reference of liveness/silence.c, the oracle of its tests: when silence of a locator is told, and of which kind.
 
 Times are integers, nanoseconds of one clock that never shows 0.
 """

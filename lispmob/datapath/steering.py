@@ -1,4 +1,4 @@
-"""The typed face of steering.c: which queue of a TUN a packet goes into, by its mark."""
+"""The typed face of ebpf/mark_steering.c: which queue of a TUN a packet goes into, by its mark."""
 
 from __future__ import annotations
 

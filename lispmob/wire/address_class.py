@@ -1,4 +1,4 @@
-"""What may be an EID, and what may be an RLOC: one table, which `datapath/address_class.h` repeats for C and BPF.
+"""What may be an EID, and what may be an RLOC: one table. `datapath/c/base/address_class.h` repeats it.
 
 Everything that takes an address asks here, so that none is accepted in one place and dropped in another. What matches
 no row may be both.

@@ -10,7 +10,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "engine.h"
+#include "engine/engine.h"
 
 static struct lm_addr v4(uint32_t address)
 {

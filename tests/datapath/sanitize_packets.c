@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine.h"
-#include "fragment.h"
-#include "merge.h"
+#include "engine/engine.h"
+#include "packet/coalesce.h"
+#include "packet/fragment.h"
 
 #define RECORD_MAX 70000u
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.datapath.build_ffi import C_FLAGS, PARTS
+from lispmob.datapath.build_ffi import C_DIRECTORY, C_FLAGS, DIRECTORY, sources
 from tests.datapath.packets import awkward, datagram
 
 DRIVERS = Path(__file__).parent
-DATAPATH = DRIVERS.parents[1] / "lispmob" / "datapath"
+ROOT = DRIVERS.parents[1]
+HEADERS = (f"-I{ROOT / C_DIRECTORY}", f"-I{ROOT / DIRECTORY}")
 
 needs_musl = pytest.mark.skipif(
     shutil.which("musl-gcc") is None, reason="musl-gcc is missing: install the Debian package musl-tools"
@@ -29,9 +30,9 @@ def build(tmp_path: Path, driver: str) -> Path:
     for name, place in (("linux", "linux"), ("asm-generic", "asm-generic"), ("asm", f"{told}/asm")):
         (headers / name).symlink_to(Path("/usr/include") / place)
     program = tmp_path / driver
-    sources = [str(DATAPATH / f"{part}.c") for part in PARTS]
-    flags = [*C_FLAGS, "-static", "-isystem", str(headers), f"-I{DATAPATH}", "-pthread"]
-    command = ["musl-gcc", *flags, str(DRIVERS / f"{driver}.c"), *sources, "-o", str(program)]
+    files = [str(ROOT / one) for one in sources()]
+    flags = [*C_FLAGS, "-static", "-isystem", str(headers), *HEADERS, "-pthread"]
+    command = ["musl-gcc", *flags, str(DRIVERS / f"{driver}.c"), *files, "-o", str(program)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (built.returncode, built.stderr) == (0, "")
     return program
@@ -69,8 +70,18 @@ def test_packets_move_and_updates_get_through_on_musl(tmp_path: Path, mode: str)
 def test_the_compiler_for_a_phone_finds_nothing_to_warn_of(tmp_path: Path, target: str) -> None:
     if shutil.which(f"{target}-gcc") is None:
         pytest.skip(f"{target}-gcc is missing: install the Debian package gcc-{target}")
-    sources = [str(DATAPATH / f"{part}.c") for part in PARTS]
-    command = [f"{target}-gcc", *C_FLAGS, "-fPIC", "-shared", *sources, "-o", str(tmp_path / "engine.so"), "-pthread"]
+    files = [str(ROOT / one) for one in sources()]
+    command = [
+        f"{target}-gcc",
+        *C_FLAGS,
+        "-fPIC",
+        "-shared",
+        *HEADERS,
+        *files,
+        "-o",
+        str(tmp_path / "engine.so"),
+        "-pthread",
+    ]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert (built.returncode, built.stderr) == (0, "")

@@ -10,22 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.datapath.build_ffi import C_FLAGS, PARTS
+from lispmob.datapath.build_ffi import C_DIRECTORY, C_FLAGS, DIRECTORY, sources
 from tests.datapath import corpus
 from tests.datapath.flows import stream
 from tests.datapath.packets import awkward, datagram
 
 ROOT = Path(__file__).parents[2]
-DATAPATH = ROOT / "lispmob" / "datapath"
+HEADERS = (f"-I{ROOT / C_DIRECTORY}", f"-I{ROOT / DIRECTORY}")
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
 
 def build(tmp_path: Path, driver: str, *sanitizers: str) -> Path:
     program = tmp_path / driver
-    sources = [str(DATAPATH / f"{part}.c") for part in PARTS]
-    flags = [*C_FLAGS, "-g", "-O1", "-fno-omit-frame-pointer", *sanitizers, f"-I{DATAPATH}", "-pthread"]
-    command = ["gcc", *flags, str(Path(__file__).parent / f"{driver}.c"), *sources, "-o", str(program)]
+    files = [str(ROOT / one) for one in sources()]
+    flags = [*C_FLAGS, "-g", "-O1", "-fno-omit-frame-pointer", *sanitizers, *HEADERS, "-pthread"]
+    command = ["gcc", *flags, str(Path(__file__).parent / f"{driver}.c"), *files, "-o", str(program)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     if "cannot find" in built.stderr and "san" in built.stderr:
         pytest.skip("this gcc has no sanitizer library")

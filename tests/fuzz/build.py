@@ -7,12 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lispmob.datapath.build_ffi import PARTS
+from lispmob.datapath.build_ffi import C_DIRECTORY, DIRECTORY, sources
 
 ROOT = Path(__file__).resolve().parents[2]
-DATAPATH = ROOT / "lispmob" / "datapath"
 SANITIZERS = "-fsanitize=fuzzer,address,undefined"
-INCLUDED = {"fuzz_inbound": "inbound"}  # what a target includes whole, for what is static in it
+INCLUDED = {"fuzz_inbound": "engine/inbound.c"}  # what a target includes whole, for what is static in it
 FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-g", "-O2", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 
 TARGETS = ("fuzz_packets", "fuzz_inbound")
@@ -28,9 +27,10 @@ def build(name: str, directory: Path) -> Path:
         raise NoFuzzer("no clang")
     directory.mkdir(parents=True, exist_ok=True)
     program = directory / name
-    parts = [str(DATAPATH / f"{part}.c") for part in PARTS if part != INCLUDED.get(name)]
+    parts = [str(ROOT / one) for one in sources() if not one.endswith(INCLUDED.get(name, "-"))]
+    headers = [f"-I{ROOT / C_DIRECTORY}", f"-I{ROOT / DIRECTORY}"]
     source = str(Path(__file__).parent / f"{name}.c")
-    command = ["clang", SANITIZERS, *FLAGS, f"-I{DATAPATH}", source, *parts, "-pthread", "-o", str(program)]
+    command = ["clang", SANITIZERS, *FLAGS, *headers, source, *parts, "-pthread", "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "libclang_rt" in done.stderr:
         raise NoFuzzer("install the Debian package libclang-rt-14-dev (or that of your clang's version)")

@@ -6,7 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
-#include "../../lispmob/datapath/inbound.c"
+#include "../../lispmob/datapath/c/engine/inbound.c"
 
 #define HEAD 6u
 

@@ -1,4 +1,4 @@
-/* Which uplink and locator a flow takes: spread.c, locator.c and outbound.c once more, where the verifier can follow. */
+/* Which uplink and locator a flow takes: table/rendezvous.c, locator.c and outbound.c once more, where the verifier can follow. */
 #ifndef LM_CHOOSE_BPF_H
 #define LM_CHOOSE_BPF_H
 

@@ -162,7 +162,7 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
     if (!lm_may_be_eid(is_v4, source[0], source[1]) || find(LM_SPACE_EIDS, is_v4, 0, source[0], source[1]) ||
         find(LM_SPACE_RLOCS, is_v4, 0, source[0], source[1]))
         return false;
-    /* The table may say that nobody is there: the tun tier tells the control plane (destination.c). */
+    /* The table may say that nobody is there: the tun tier tells the control plane (liveness/destination_report.c). */
     struct lm_trie_value *sent_by = find(LM_SPACE_TABLE, is_v4, instance_id, source[0], source[1]);
     if (sent_by && sent_by->kind != 0 && sent_by->kind != LM_KIND_MISS && sent_by->kind != LM_KIND_TELL)
         return false;

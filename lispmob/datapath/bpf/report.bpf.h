@@ -51,7 +51,7 @@ static __always_inline bool is_for_check(struct lm_remote_state *remote, __u64 n
     return !coped_at || now >= coped_at + LM_COPES_NS || now >= remote->check_at;
 }
 
-/* A large packet leaves by the path: when that was not reported for a while, the tun tier does (mtu.c). */
+/* A large packet leaves by the path: when that was not reported for a while, the tun tier does (liveness/path_mtu.c). */
 static __always_inline bool is_large_news(struct lm_remote_state *remote, __u32 path, __u64 now)
 {
     __u32 bit = 1u << path % LM_SHARED_PATHS;

@@ -53,7 +53,7 @@ struct lm_trie_value {
 
 #define LM_STATUS_TOLD (1ull << 32)
 
-/* What spread.h wants to know of whoever may be chosen. */
+/* What table/rendezvous.h wants to know of whoever may be chosen. */
 struct lm_shared_contender {
     __u64 identity;
     __u8 family, priority, weight, spare[5];
@@ -130,7 +130,7 @@ struct lm_shared_state {
     LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered; LM_STALL_REPORTED. By path */
     LM_SHARED(uint32_t) suspect[LM_SHARED_PATHS];    /* the kernel may have lost the path: the tun tier finds out */
     LM_SHARED(uint32_t) routes; /* how often those of IPv6 may have changed: older ways do not count */
-    LM_SHARED(uint32_t) tells_large; /* large packets are reported (mtu.c) */
+    LM_SHARED(uint32_t) tells_large; /* large packets are reported (liveness/path_mtu.c) */
     LM_SHARED(uint64_t) status;     /* what data headers say of our own locators: the bits, and LM_STATUS_TOLD */
     LM_SHARED(uint64_t) silence_at; /* when to look at those that are watched for silence; 0: no need */
 };
@@ -146,7 +146,7 @@ struct lm_silence {
 #define LM_SILENCE_LATELY_NS 200000000u /* heard within this and four patiences before: traffic flowed both ways */
 #define LM_SILENCE_OCTETS 1000u /* more than bare acknowledgements: a sender waits for an answer to that */
 
-/* What data to a locator says of nonces (echo.c); while there is anything, the tun tier sends it. */
+/* What data to a locator says of nonces (liveness/echo_nonce.c); while there is anything, the tun tier sends it. */
 struct lm_echo {
     LM_SHARED(uint64_t) until; /* when the answer is owed no more, nanoseconds, CLOCK_MONOTONIC */
     LM_SHARED(uint32_t) owed;  /* a nonce */

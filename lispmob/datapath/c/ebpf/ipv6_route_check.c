@@ -1,0 +1,102 @@
+#include "ebpf/ipv6_route_check.h"
+
+#include <linux/rtnetlink.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+
+struct request {
+    struct nlmsghdr header;
+    struct rtmsg route;
+    uint8_t attributes[128];
+};
+
+static void add(struct request *r, unsigned short type, const void *value, size_t size)
+{
+    struct rtattr *at = (struct rtattr *)(void *)((uint8_t *)r + NLMSG_ALIGN(r->header.nlmsg_len));
+    *at = (struct rtattr){.rta_len = (unsigned short)RTA_LENGTH(size), .rta_type = type};
+    memcpy(RTA_DATA(at), value, size);
+    r->header.nlmsg_len = NLMSG_ALIGN(r->header.nlmsg_len) + (uint32_t)RTA_SPACE(size);
+}
+
+static struct request request_about(const struct lm_detour_question *about)
+{
+    uint8_t protocol = IPPROTO_UDP;
+    uint16_t ports[2] = {htons(about->source_port), htons(about->destination_port)};
+    struct request r = {
+        .header = {.nlmsg_len = NLMSG_LENGTH(sizeof r.route), .nlmsg_type = RTM_GETROUTE, .nlmsg_flags = NLM_F_REQUEST},
+        .route = {.rtm_family = AF_INET6, .rtm_dst_len = 128, .rtm_src_len = 128}};
+    add(&r, RTA_DST, about->destination.octets, 16);
+    add(&r, RTA_SRC, about->source.octets, 16);
+    add(&r, RTA_OIF, &about->ifindex, sizeof about->ifindex);
+    add(&r, RTA_MARK, &about->mark, sizeof about->mark);
+    add(&r, RTA_IP_PROTO, &protocol, sizeof protocol);
+    add(&r, RTA_SPORT, &ports[0], sizeof ports[0]);
+    add(&r, RTA_DPORT, &ports[1], sizeof ports[1]);
+    return r;
+}
+
+/* The interface that a route leads out of; 0: it is none for packets to leave by. */
+static int interface_of(const struct nlmsghdr *answer)
+{
+    const struct rtmsg *route = NLMSG_DATA(answer);
+    int ifindex = 0;
+    if (answer->nlmsg_type != RTM_NEWROUTE || route->rtm_type != RTN_UNICAST)
+        return 0;
+    size_t left = RTM_PAYLOAD(answer);
+    for (const struct rtattr *at = RTM_RTA(route); RTA_OK(at, left); at = RTA_NEXT(at, left))
+        if (at->rta_type == RTA_OIF)
+            memcpy(&ifindex, RTA_DATA(at), sizeof ifindex);
+    return ifindex;
+}
+
+bool lm_detour_is_taken(const struct lm_detour_question *about)
+{
+    struct request request = request_about(about);
+    union {
+        struct nlmsghdr header;
+        uint8_t room[2048];
+    } answer;
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (fd < 0)
+        return true;
+    ssize_t n = -1;
+    if (send(fd, &request, request.header.nlmsg_len, 0) >= 0)
+        n = recv(fd, &answer, sizeof answer, MSG_DONTWAIT); /* the kernel answers while it is asked */
+    close(fd);
+    return n <= 0 || !NLMSG_OK(&answer.header, (size_t)n) || interface_of(&answer.header) != about->ifindex;
+}
+
+void lm_detour_tell(struct lm_engine *e, const struct lm_path *path, const struct lm_remote *remote)
+{
+    if (!e->mirror || remote->address.family != 6 || remote->number == LM_NO_REMOTE || path->data_port != LM_PORT_POOL)
+        return;
+    uint32_t routes = atomic_load(&e->shared->routes); /* first: what changes meanwhile makes the answer worthless */
+    uint64_t words[] = {(uint64_t)(uint32_t)path->ifindex << 32 | routes, lm_get64(remote->address.octets),
+                        lm_get64(remote->address.octets + 8)};
+    uint64_t key = lm_hash(&e->key, words, 3);
+    atomic_uint_fast64_t *place = &e->told_detours[key % LM_DETOURS_TOLD_MAX];
+    if (atomic_load_explicit(place, memory_order_relaxed) == key)
+        return;
+    struct lm_detour_question question = {.ifindex = path->ifindex,
+                                          .mark = e->config.mark,
+                                          .source = path->address,
+                                          .destination = remote->address,
+                                          .source_port = lm_port_of(path->sockets[0]),
+                                          .destination_port = remote->port};
+    bool is_told = atomic_load(&e->watch) >= 0; /* else nobody would tell when it is another one */
+    bool is_straight = is_told && !lm_detour_is_taken(&question);
+    if (lm_mirror_way(e->mirror, path->ifindex, routes, &remote->address, is_straight))
+        atomic_store_explicit(place, key, memory_order_relaxed);
+    else
+        lm_detours_forget(e);
+}
+
+void lm_detours_forget(struct lm_engine *e)
+{
+    atomic_fetch_add(&e->shared->routes, 1);
+    if (e->mirror)
+        lm_mirror_changed(e->mirror);
+}

@@ -1,0 +1,138 @@
+/*
+ * What happens to the uplinks' links and addresses makes their paths suspect: until one packet has left by its socket, the
+ * kernel's programs leave a suspect path alone. They cannot see that the kernel drops what they redirect. What it keeps for
+ * a way that is gone is thrown away (neighbours.h). And after any news, of routes and rules, too, it is asked anew where
+ * those lead.
+ */
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/rtnetlink.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+
+#define MESSAGES_AT_ONCE 64
+#define IPV6_RULE (1u << (RTNLGRP_IPV6_RULE - 1)) /* which has no RTMGRP_ of its own */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ /* the filter loads in network order what netlink writes in the host's */
+#define AS_LOADED(type) ((type) << 8 & 0xff00)
+#else
+#define AS_LOADED(type) (type)
+#endif
+
+/*
+ * Addresses that come, and those whose lifetime a router renews every few seconds, need nobody to wake up. Nor do routes of
+ * IPv4, of which a router has tens of thousands, but for a default route that goes.
+ */
+static const struct sock_fprog only_news = {
+    .len = 12,
+    .filter = (struct sock_filter[]){
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AS_LOADED(RTM_NEWADDR), 8, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AS_LOADED(RTM_DELROUTE), 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AS_LOADED(RTM_NEWROUTE), 0, 7),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, NLMSG_HDRLEN),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET, 4, 5),
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, NLMSG_HDRLEN), /* the family and the prefix length */
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET << 8, 3, 0),
+        BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 8),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    }};
+_Static_assert(offsetof(struct rtmsg, rtm_family) == 0 && offsetof(struct rtmsg, rtm_dst_len) == 1, "the filter says so");
+
+int lm_watch_open(struct lm_engine *e)
+{
+    struct sockaddr_nl name = {.nl_family = AF_NETLINK,
+                               .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE |
+                                            RTMGRP_IPV6_ROUTE | IPV6_RULE};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (fd < 0)
+        return -errno;
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+    (void)setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &only_news, sizeof only_news);
+    if (bind(fd, (struct sockaddr *)&name, sizeof name) || epoll_ctl(e->poll_in, EPOLL_CTL_ADD, fd, &event)) {
+        int error = -errno;
+        close(fd);
+        return error;
+    }
+    return fd;
+}
+
+/* 0: all of them. */
+static void suspect(struct lm_engine *e, int ifindex)
+{
+    for (size_t i = 0; i < e->uplinks->path_count; i++)
+        if (ifindex == 0 || e->uplinks->paths[i].ifindex == ifindex)
+            atomic_store(&e->shared->suspect[i], 1);
+}
+
+/* The way out of an interface (0: of any) has gone in a family (0: in both), or a part of it. */
+static void lose(struct lm_engine *e, int ifindex, uint8_t family)
+{
+    suspect(e, ifindex);
+    lm_neighbours_lost(e->neighbours, ifindex, family);
+}
+
+/* The interface of a route; 0: it has several. */
+static int interface_of(const struct nlmsghdr *message)
+{
+    const struct rtmsg *route = NLMSG_DATA(message);
+    size_t left = RTM_PAYLOAD(message);
+    int found = 0;
+    for (const struct rtattr *a = RTM_RTA(route); RTA_OK(a, left); a = RTA_NEXT(a, left))
+        if (a->rta_type == RTA_OIF && RTA_PAYLOAD(a) == sizeof found)
+            memcpy(&found, RTA_DATA(a), sizeof found);
+    return found;
+}
+
+static void judge(struct lm_engine *e, const struct nlmsghdr *message)
+{
+    const struct ifinfomsg *link = NLMSG_DATA(message);
+    const struct ifaddrmsg *address = NLMSG_DATA(message);
+    const struct rtmsg *route = NLMSG_DATA(message);
+    switch (message->nlmsg_type) {
+    case RTM_NEWLINK:
+        if ((link->ifi_flags & IFF_UP) && (link->ifi_flags & IFF_RUNNING))
+            suspect(e, link->ifi_index);
+        else
+            lose(e, link->ifi_index, 0);
+        break;
+    case RTM_DELLINK:
+        lose(e, link->ifi_index, 0);
+        break;
+    case RTM_DELADDR:
+        lose(e, (int)address->ifa_index, address->ifa_family);
+        break;
+    case RTM_DELROUTE:
+        if (route->rtm_dst_len == 0)
+            lose(e, interface_of(message), route->rtm_family);
+        break;
+    default:
+        break;
+    }
+}
+
+void lm_watch_read(struct lm_engine *e, int fd)
+{
+    union {
+        struct nlmsghdr align;
+        uint8_t room[8192];
+    } buffer;
+    bool has_news = false;
+    for (int i = 0; i < MESSAGES_AT_ONCE; i++) {
+        ssize_t n = recv(fd, buffer.room, sizeof buffer, MSG_DONTWAIT);
+        has_news = has_news || n > 0 || errno == ENOBUFS;
+        if (n < 0 && errno == ENOBUFS)
+            lose(e, 0, 0);
+        if (n <= 0)
+            break;
+        size_t left = (size_t)n;
+        for (struct nlmsghdr *m = &buffer.align; NLMSG_OK(m, left); m = NLMSG_NEXT(m, left))
+            judge(e, m);
+    }
+    if (has_news)
+        lm_detours_forget(e);
+}

@@ -1,0 +1,372 @@
+#include "ebpf/loader.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+#include <net/if.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "table/uplink.h"
+
+#define TCX_INGRESS 46 /* enum bpf_attach_type of Linux 6.6 */
+#define TCX_EGRESS 47
+#define FILTER_HANDLE 0x4341u /* by these two our filters are known after a crash */
+#define FILTER_PRIORITY 4341u
+#define LOG_SIZE 4096
+
+/* What we use of libbpf 1.0 and later, as <bpf/libbpf.h> declares it. */
+struct bpf_object;
+struct bpf_program;
+struct bpf_map;
+struct tc_hook {
+    size_t size;
+    int ifindex;
+    int point; /* 1: ingress, 2: egress */
+    uint32_t parent;
+};
+struct tc_opts {
+    size_t size;
+    int prog_fd;
+    uint32_t flags, prog_id, handle, priority;
+};
+#define FLAG_REPLACE 1u
+
+struct libbpf {
+    void *handle;
+    void *(*set_print)(int (*print)(int, const char *, va_list));
+    struct bpf_object *(*open_file)(const char *, const void *);
+    int (*load)(struct bpf_object *);
+    void (*close)(struct bpf_object *);
+    int (*map_fd)(const struct bpf_object *, const char *);
+    struct bpf_map *(*map)(const struct bpf_object *, const char *);
+    int (*set_max_entries)(struct bpf_map *, uint32_t);
+    struct bpf_program *(*program)(const struct bpf_object *, const char *);
+    int (*program_fd)(const struct bpf_program *);
+    int (*processors)(void);
+    int (*hook_create)(struct tc_hook *);
+    int (*attach)(const struct tc_hook *, struct tc_opts *);
+    int (*detach)(const struct tc_hook *, const struct tc_opts *);
+};
+
+struct attachment {
+    int ifindex; /* 0: none */
+    int link;    /* -1: a filter */
+};
+
+struct lm_tier {
+    struct libbpf bpf;
+    int maps[LM_MAP_COUNT], encap, decap;
+    unsigned processors;
+    bool has_tcx;
+    struct attachment device, uplinks[LM_PATHS_MAX];
+};
+
+static const char *const map_names[LM_MAP_COUNT] = {"state", "remotes", "used",  "counts",   "table",
+                                                     "sets",  "uplinks", "heard", "addresses", "ways"};
+
+/* What libbpf says last before it gives up is the reason. One load at a time: the caller is the control side. */
+static char said[LOG_SIZE];
+
+static int note(int level, const char *format, va_list arguments)
+{
+    size_t length = strlen(said);
+    if (level > 0) /* LIBBPF_WARN */
+        return 0;
+    if (length > LOG_SIZE / 2)
+        length = 0;
+    (void)vsnprintf(said + length, LOG_SIZE - length, format, arguments);
+    return 0;
+}
+
+static bool find(void *handle, void *into, const char *name)
+{
+    void *found = dlsym(handle, name);
+    memcpy(into, &found, sizeof found); /* ISO C has no cast from an object to a function */
+    return found != NULL;
+}
+
+static bool open_library(struct libbpf *b)
+{
+    b->handle = dlopen("libbpf.so.1", RTLD_NOW | RTLD_LOCAL);
+    return b->handle && find(b->handle, &b->set_print, "libbpf_set_print") &&
+           find(b->handle, &b->open_file, "bpf_object__open_file") && find(b->handle, &b->load, "bpf_object__load") &&
+           find(b->handle, &b->close, "bpf_object__close") &&
+           find(b->handle, &b->map_fd, "bpf_object__find_map_fd_by_name") &&
+           find(b->handle, &b->map, "bpf_object__find_map_by_name") &&
+           find(b->handle, &b->set_max_entries, "bpf_map__set_max_entries") &&
+           find(b->handle, &b->program, "bpf_object__find_program_by_name") &&
+           find(b->handle, &b->program_fd, "bpf_program__fd") &&
+           find(b->handle, &b->processors, "libbpf_num_possible_cpus") &&
+           find(b->handle, &b->hook_create, "bpf_tc_hook_create") &&
+           find(b->handle, &b->attach, "bpf_tc_attach") && find(b->handle, &b->detach, "bpf_tc_detach");
+}
+
+static struct tc_hook hook_of(int ifindex, bool is_egress)
+{
+    return (struct tc_hook){.size = sizeof(struct tc_hook), .ifindex = ifindex, .point = is_egress ? 2 : 1};
+}
+
+static void filter_remove(struct libbpf *b, int ifindex, bool is_egress)
+{
+    struct tc_hook hook = hook_of(ifindex, is_egress);
+    const struct tc_opts opts = {.size = sizeof opts, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY};
+    (void)b->detach(&hook, &opts);
+}
+
+static int filter_add(struct libbpf *b, int ifindex, bool is_egress, int program)
+{
+    struct tc_hook hook = hook_of(ifindex, is_egress);
+    struct tc_opts opts = {.size = sizeof opts,
+                           .prog_fd = program,
+                           .flags = FLAG_REPLACE,
+                           .handle = FILTER_HANDLE,
+                           .priority = FILTER_PRIORITY};
+    int error = b->hook_create(&hook);
+    if (error && error != -EEXIST)
+        return error;
+    return b->attach(&hook, &opts);
+}
+
+static int link_create(int ifindex, bool is_egress, int program)
+{
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.link_create.prog_fd = (uint32_t)program;
+    attributes.link_create.target_fd = (uint32_t)ifindex; /* an interface, for this kind of link */
+    attributes.link_create.attach_type = is_egress ? TCX_EGRESS : TCX_INGRESS;
+    long made = syscall(__NR_bpf, BPF_LINK_CREATE, &attributes, sizeof attributes);
+    return made < 0 ? -errno : (int)made;
+}
+
+static int attach(struct lm_tier *t, struct attachment *to, int ifindex, bool is_egress, int program)
+{
+    int link = -1, error = -EINVAL;
+    if (t->has_tcx) {
+        link = link_create(ifindex, is_egress, program);
+        error = link < 0 ? link : 0;
+    }
+    if (error == -EINVAL) /* what older kernels say about a kind of link that they do not know */
+        error = filter_add(&t->bpf, ifindex, is_egress, program);
+    if (!error)
+        *to = (struct attachment){.ifindex = ifindex, .link = link < 0 ? -1 : link};
+    return error;
+}
+
+static void detach(struct lm_tier *t, struct attachment *from, bool is_egress)
+{
+    if (from->ifindex == 0)
+        return;
+    if (from->link >= 0)
+        close(from->link);
+    else
+        filter_remove(&t->bpf, from->ifindex, is_egress);
+    *from = (struct attachment){0};
+}
+
+/* Filters that a crash has left; links leave none. */
+static void sweep(struct libbpf *b)
+{
+    struct if_nameindex *all = if_nameindex();
+    for (struct if_nameindex *one = all; one && one->if_index; one++)
+        filter_remove(b, (int)one->if_index, false);
+    if_freenameindex(all);
+}
+
+static int keep(int fd)
+{
+    return fd < 0 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
+static bool take(struct lm_tier *t, struct bpf_object *object)
+{
+    struct bpf_program *encap = t->bpf.program(object, "lm_encap"), *decap = t->bpf.program(object, "lm_decap");
+    bool is_whole = encap && decap && (t->encap = keep(t->bpf.program_fd(encap))) >= 0 &&
+                    (t->decap = keep(t->bpf.program_fd(decap))) >= 0;
+    for (int i = 0; i < LM_MAP_COUNT && is_whole; i++)
+        is_whole = (t->maps[i] = keep(t->bpf.map_fd(object, map_names[i]))) >= 0;
+    return is_whole;
+}
+
+static bool load(struct lm_tier *t, const char *path, char *why, size_t size)
+{
+    struct bpf_object *object = t->bpf.open_file(path, NULL);
+    if (!object) {
+        (void)snprintf(why, size, "%s: %s", path, strerror(errno));
+        return false;
+    }
+    int processors = t->bpf.processors();
+    t->processors = processors > 0 ? (unsigned)processors : 1;
+    int error = t->bpf.set_max_entries(t->bpf.map(object, "counts"), t->processors);
+    if (!error)
+        error = t->bpf.load(object);
+    bool is_loaded = !error && take(t, object);
+    if (error == -EPERM)
+        (void)snprintf(why, size, "bpf(2) is refused: it needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
+    else if (error)
+        (void)snprintf(why, size, "the kernel does not take the programs (%s): %.200s", strerror(-error), said);
+    else if (!is_loaded)
+        (void)snprintf(why, size, "%s is not what belongs to this program", path);
+    t->bpf.close(object);
+    return is_loaded;
+}
+
+/* To load takes more than a megabyte (the kernel's types), which would stay with the process to its end. */
+static void give_back(void)
+{
+#ifdef __GLIBC__
+    (void)malloc_trim(0);
+#endif
+}
+
+struct lm_tier *lm_tier_load(const char *path, bool allows_tcx, char *why, size_t size)
+{
+    struct lm_tier *t = calloc(1, sizeof *t);
+    if (!t) {
+        (void)snprintf(why, size, "no memory");
+        return NULL;
+    }
+    t->encap = t->decap = -1;
+    for (int i = 0; i < LM_MAP_COUNT; i++)
+        t->maps[i] = -1;
+    t->has_tcx = allows_tcx;
+    if (access(path, R_OK)) {
+        (void)snprintf(why, size, "it was built without the BPF programs (%s): that needs clang and libbpf's headers", path);
+    } else if (!open_library(&t->bpf)) {
+        (void)snprintf(why, size, "libbpf.so.1 is not installed");
+    } else {
+        said[0] = 0;
+        t->bpf.set_print(note);
+        if (load(t, path, why, size)) {
+            sweep(&t->bpf);
+            give_back();
+            return t;
+        }
+    }
+    lm_tier_free(t);
+    return NULL;
+}
+
+void lm_tier_detach(struct lm_tier *t)
+{
+    detach(t, &t->device, true);
+    for (size_t i = 0; i < LM_PATHS_MAX; i++)
+        detach(t, &t->uplinks[i], false);
+}
+
+void lm_tier_free(struct lm_tier *t)
+{
+    if (!t)
+        return;
+    lm_tier_detach(t);
+    int *programs[] = {&t->encap, &t->decap};
+    for (size_t i = 0; i < 2; i++)
+        if (*programs[i] >= 0)
+            close(*programs[i]);
+    for (int i = 0; i < LM_MAP_COUNT; i++)
+        if (t->maps[i] >= 0)
+            close(t->maps[i]);
+    if (t->bpf.handle)
+        dlclose(t->bpf.handle);
+    free(t);
+}
+
+int lm_tier_map(const struct lm_tier *t, enum lm_map map)
+{
+    return t->maps[map];
+}
+
+unsigned lm_tier_processors(const struct lm_tier *t)
+{
+    return t->processors;
+}
+
+bool lm_tier_uses_tcx(const struct lm_tier *t)
+{
+    return t->has_tcx;
+}
+
+int lm_tier_attach_device(struct lm_tier *t, int ifindex)
+{
+    int error = attach(t, &t->device, ifindex, true, t->encap);
+    t->has_tcx = t->has_tcx && t->device.link >= 0;
+    return error;
+}
+
+/* An interface that was taken away has taken its program along, and another may have its number by now. */
+static bool is_attached(const struct attachment *to)
+{
+    struct bpf_link_info info;
+    memset(&info, 0, sizeof info);
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.info.bpf_fd = (uint32_t)to->link;
+    attributes.info.info_len = sizeof info;
+    attributes.info.info = (uint64_t)(uintptr_t)&info;
+    if (to->link < 0 || syscall(__NR_bpf, BPF_OBJ_GET_INFO_BY_FD, &attributes, sizeof attributes))
+        return false; /* of a filter nobody knows: it is put there once more, in place of itself */
+    return info.xdp.ifindex == (uint32_t)to->ifindex; /* tcx has it in the same place; headers before 6.6 have no tcx */
+}
+
+static bool is_other(const struct attachment *one, const int *ifindexes, size_t count)
+{
+    bool is_wanted = one->ifindex == 0;
+    for (size_t i = 0; i < count; i++)
+        is_wanted = is_wanted || ifindexes[i] == one->ifindex;
+    return !is_wanted;
+}
+
+bool lm_tier_has_others(const struct lm_tier *t, const int *ifindexes, size_t count)
+{
+    bool has_others = false;
+    for (size_t i = 0; i < LM_PATHS_MAX; i++)
+        has_others = has_others || is_other(&t->uplinks[i], ifindexes, count);
+    return has_others;
+}
+
+void lm_tier_detach_others(struct lm_tier *t, const int *ifindexes, size_t count)
+{
+    for (size_t i = 0; i < LM_PATHS_MAX; i++)
+        if (is_other(&t->uplinks[i], ifindexes, count))
+            detach(t, &t->uplinks[i], false);
+}
+
+static struct attachment *room_for(struct lm_tier *t, int ifindex)
+{
+    struct attachment *room = NULL;
+    for (size_t i = 0; i < LM_PATHS_MAX; i++) {
+        if (t->uplinks[i].ifindex == ifindex)
+            return &t->uplinks[i];
+        if (t->uplinks[i].ifindex == 0 && !room)
+            room = &t->uplinks[i];
+    }
+    return room;
+}
+
+int lm_tier_attach_uplinks(struct lm_tier *t, const int *ifindexes, size_t count)
+{
+    int first_error = 0;
+    for (size_t k = 0; k < count; k++) {
+        struct attachment *room = room_for(t, ifindexes[k]);
+        if (!room) { /* those that have gone may stay for a while, but not in anybody's place */
+            lm_tier_detach_others(t, ifindexes, count);
+            room = room_for(t, ifindexes[k]);
+        }
+        if (room && room->ifindex && is_attached(room))
+            continue;
+        if (room && room->link >= 0)
+            detach(t, room, false);
+        int error = room ? attach(t, room, ifindexes[k], false, t->decap) : -E2BIG;
+        first_error = first_error ? first_error : error;
+    }
+    return first_error;
+}

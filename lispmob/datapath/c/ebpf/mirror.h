@@ -1,0 +1,70 @@
+/*
+ * The kernel's copy of what the tun tier works with: every update goes to the tun tier first and then here, so that a
+ * packet that the BPF programs leave alone is always treated right. When the kernel refuses an update, the copy is
+ * switched off as a whole: a table with a hole would send packets the wrong way.
+ *
+ * The caller holds the engine's writer lock; what changes pointers that the threads follow, the other lock alone, too.
+ */
+#ifndef LM_MIRROR_H
+#define LM_MIRROR_H
+
+#include "ebpf/loader.h"
+#include "table/locator.h"
+#include "table/table.h"
+
+#include "bpf/shared.h"
+
+struct lm_engine;
+struct lm_mirror;
+
+/* Where something of use came from, and to which RLOC of ours. */
+struct lm_heard {
+    struct lm_addr source, local;
+};
+
+/* NULL and *error, a negative errno. Takes over the tier, also when it fails. */
+struct lm_mirror *lm_mirror_new(struct lm_tier *tier, int device, int *error);
+void lm_mirror_free(struct lm_mirror *mirror);
+/* 0, or the negative errno that switched it off. */
+int lm_mirror_error(const struct lm_mirror *mirror);
+struct lm_shared_state *lm_mirror_state(const struct lm_mirror *mirror);
+struct lm_tier *lm_mirror_tier(const struct lm_mirror *mirror);
+
+/* What was decided for a flow is decided anew from its next packet on. */
+void lm_mirror_changed(struct lm_mirror *mirror);
+
+void lm_mirror_remote(struct lm_mirror *mirror, struct lm_remote *remote, bool is_first);
+void lm_mirror_remote_gone(struct lm_mirror *mirror, struct lm_remote *remote);
+void lm_mirror_set(struct lm_mirror *mirror, const struct lm_locator_set *set);
+void lm_mirror_set_gone(struct lm_mirror *mirror, const struct lm_locator_set *set);
+void lm_mirror_entry(struct lm_mirror *mirror, const struct lm_table *table, const struct lm_entry *entry);
+void lm_mirror_entry_gone(struct lm_mirror *mirror, const struct lm_prefix *prefix);
+/* A whole table of a space is another one now; `old` may be NULL. */
+void lm_mirror_replace(struct lm_mirror *mirror, enum lm_space space, const struct lm_table *old,
+                       const struct lm_table *fresh);
+/* One of our own addresses; place LM_SHARED_PATHS: nothing is sent from it; -1: it is gone. */
+void lm_mirror_rloc(struct lm_mirror *mirror, const struct lm_addr *address, int place);
+void lm_mirror_uplinks(struct lm_mirror *mirror, const struct lm_shared_uplinks *uplinks);
+/*
+ * Whether redirected packets to an IPv6 address go out of the interface, as of that count of changes of routes. False:
+ * there was no room, and now there is, since all ways are forgotten. Any thread.
+ */
+bool lm_mirror_way(const struct lm_mirror *mirror, int ifindex, uint32_t routes, const struct lm_addr *to,
+                   bool is_straight);
+
+/* True when packets were forwarded by the entry since the last call. */
+bool lm_mirror_take_used(struct lm_mirror *mirror, const struct lm_table *table, const struct lm_entry *entry);
+size_t lm_mirror_take_heard(struct lm_mirror *mirror, struct lm_heard *into, size_t most);
+void lm_mirror_counts(const struct lm_mirror *mirror, struct lm_shared_counts *sum);
+
+/* reflect.c: between an engine and its mirror. */
+int lm_engine_mirror(struct lm_engine *e, struct lm_tier *tier, int device, uint32_t mark_mask);
+void lm_engine_unmirror(struct lm_engine *e);
+/* 1: the kernel's copy is in use, 0: there is none; else the negative errno that switched it off. */
+int lm_engine_mirrored(struct lm_engine *e);
+/* Waits until the programs are on the uplinks. */
+void lm_engine_settle(struct lm_engine *e);
+void lm_reflect_uplinks(struct lm_engine *e, const struct lm_addr *old, size_t old_count);
+void lm_reflect_lanes(struct lm_engine *e);
+
+#endif

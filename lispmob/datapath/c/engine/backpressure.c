@@ -1,0 +1,131 @@
+/*
+ * Packets for which an uplink has no room at the moment wait here, and the TUN's queue that they came from is not read
+ * meanwhile: so that it fills, and whoever sends too much loses packets there, as with any other device. A queue that
+ * several uplinks have in common is read on, since a full one would cost the others packets; then the oldest of those
+ * that wait give way. The outbound thread does all of that; the control side adds packets, too, while it has the lock
+ * alone.
+ */
+#include "engine/backpressure.h"
+
+#include <sys/epoll.h>
+
+#include "engine/engine.h"
+
+#define EVENT_NS 10000000u   /* a socket tells of room late: when half of its buffer is free */
+#define NO_EVENT_NS 1000000u /* the queue of a device does not tell at all */
+#define PAUSE_NS 1000000000u /* then one batch is read, whatever the uplink does */
+
+static const struct lm_busy *find(const struct lm_hold *h, int fd)
+{
+    for (size_t i = 0; i < h->busy_count; i++)
+        if (h->busy[i].fd == fd)
+            return &h->busy[i];
+    return NULL;
+}
+
+bool lm_hold_has(const struct lm_engine *e, const struct lm_job *job, int fd)
+{
+    return !job->is_relayed && e->hold.busy_count && find(&e->hold, fd);
+}
+
+void lm_hold_add(struct lm_engine *e, const struct lm_job *job, int fd, bool is_told)
+{
+    struct lm_hold *h = &e->hold;
+    if (!find(h, fd) && h->busy_count < LM_BUSY_MAX) {
+        uint64_t again = lm_now() + (is_told ? EVENT_NS : NO_EVENT_NS);
+        struct epoll_event event = {.events = EPOLLOUT | EPOLLONESHOT, .data.fd = fd};
+        h->again_at = h->busy_count == 0 || again < h->again_at ? again : h->again_at;
+        h->busy[h->busy_count++] = (struct lm_busy){fd, is_told};
+        /* When it is only the device that is full, this wakes up the outbound thread, which then looks at the time. */
+        if (epoll_ctl(e->poll_out, EPOLL_CTL_ADD, fd, &event))
+            (void)epoll_ctl(e->poll_out, EPOLL_CTL_MOD, fd, &event);
+    }
+    if (!job->is_retry)
+        lm_count(&e->counters, LM_out_held);
+    (void)lm_pending_add(h->packets, (uint32_t)job->path->ifindex, &job->path->address, &job->vnet, job->packet,
+                         job->inner.length, job->lane, job->born, job->now);
+}
+
+/* True when packets for more than one uplink may come by the lane. */
+static bool is_shared(const struct lm_engine *e, int lane)
+{
+    const struct lm_uplinks *u = e->uplinks;
+    for (size_t i = 1; lane == LM_LANE_DEFAULT && i < u->path_count; i++)
+        if (u->paths[i].ifindex != u->paths[0].ifindex)
+            return true;
+    return false;
+}
+
+static void listen_to(struct lm_engine *e, int fd, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.fd = fd};
+    (void)epoll_ctl(e->poll_out, EPOLL_CTL_MOD, fd, &event);
+}
+
+void lm_hold_pause(struct lm_engine *e, int fd, int lane)
+{
+    struct lm_hold *h = &e->hold;
+    if (is_shared(e, lane) || h->paused_count > LM_LANES_MAX)
+        return;
+    h->paused[h->paused_count++] = (struct lm_paused){.fd = fd, .until = lm_now() + PAUSE_NS};
+    listen_to(e, fd, 0);
+}
+
+void lm_hold_on_room(struct lm_engine *e, int fd)
+{
+    const struct lm_busy *busy = find(&e->hold, fd);
+    if (busy && busy->is_told)
+        e->hold.again_at = 0;
+}
+
+static bool has_packets(const struct lm_hold *h)
+{
+    return lm_pending_count(h->packets) > 0;
+}
+
+int lm_hold_timeout(struct lm_engine *e)
+{
+    lm_share(&e->lock);
+    const struct lm_hold *h = &e->hold;
+    uint64_t at = has_packets(h) ? h->again_at : UINT64_MAX, now = lm_now();
+    for (size_t i = 0; i < h->paused_count; i++)
+        at = h->paused[i].until < at ? h->paused[i].until : at;
+    lm_unshare(&e->lock);
+    if (at == UINT64_MAX)
+        return -1;
+    return at > now ? (int)((at - now) / 1000000u) + 1 : 0;
+}
+
+static void try_again(struct lm_engine *e)
+{
+    e->hold.busy_count = 0;
+    lm_pending_release(e->hold.packets, NULL);
+    lm_outbound_retry(e, e->hold.packets);
+}
+
+/* A descriptor that is no lane any more may be somebody else's already. */
+static void read_again(struct lm_engine *e, uint64_t now)
+{
+    struct lm_hold *h = &e->hold;
+    size_t left = 0;
+    for (size_t i = 0; i < h->paused_count; i++) {
+        int fd = h->paused[i].fd;
+        if (has_packets(h) && now < h->paused[i].until)
+            h->paused[left++] = h->paused[i];
+        else if (fd == e->tun || lm_lane_find(e, fd))
+            listen_to(e, fd, EPOLLIN);
+    }
+    h->paused_count = left;
+}
+
+void lm_hold_check(struct lm_engine *e)
+{
+    struct lm_hold *h = &e->hold;
+    uint64_t now = lm_now();
+    lm_share(&e->lock);
+    if (h->busy_count && now >= h->again_at)
+        try_again(e);
+    if (h->paused_count)
+        read_again(e, now);
+    lm_unshare(&e->lock);
+}

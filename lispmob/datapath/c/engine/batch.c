@@ -1,0 +1,252 @@
+/*
+ * Many packets with few system calls: what goes to one remote from one socket leaves in runs of datagrams of one size,
+ * each run one piece for the kernel (UDP_SEGMENT), all runs of a batch in one sendmmsg.
+ *
+ * The segments of a super-packet make a run, and so do ordinary packets of equal length that follow one another.
+ */
+#include <errno.h>
+#include <linux/udp.h>
+
+#include "base/cmsg.h"
+#include "engine/outer.h"
+
+#define RUN_MAX 64u              /* datagrams that the kernel takes in one piece (UDP_MAX_SEGMENTS of older ones) */
+#define RUN_OCTETS 65400u        /* less than the largest UDP payload */
+#define RUN_MIN 4u               /* fewer ordinary packets leave one by one, without an outer checksum */
+#define SEGMENT_HEADER_MAX 240u  /* longer ones go the long way */
+#define VECTORS 1024u
+#define HEADERS (64u << 10)
+
+/* What one message holds: ordinary jobs, or some segments of one super-packet. */
+struct load {
+    struct lm_job **jobs;
+    size_t first, count, octets; /* segments or jobs; inner octets */
+};
+
+struct outbox {
+    size_t messages, vectors, headers;
+    struct mmsghdr message[LM_BATCH];
+    struct lm_envelope envelope[LM_BATCH];
+    struct load load[LM_BATCH];
+    struct iovec vector[VECTORS];
+    uint8_t header[HEADERS];
+};
+
+/* Keeps them until there is room; a whole super-packet as it is. */
+static void hold(struct lm_engine *e, const struct load *load, int fd, bool is_told)
+{
+    const struct lm_job *job = load->jobs[0];
+    if (job->segments.count == load->count) {
+        lm_hold_add(e, job, fd, is_told);
+        return;
+    }
+    for (size_t i = 0; i < load->count; i++) {
+        struct lm_job one = job->segments.count ? lm_segment_job(e, job, load->first + i) : *load->jobs[i];
+        lm_hold_add(e, &one, fd, is_told);
+    }
+}
+
+static void refused(struct lm_engine *e, const struct load *load)
+{
+    struct lm_job *job = load->jobs[0];
+    for (size_t i = 0; i < load->count; i++) {
+        if (job->segments.count == 0) {
+            lm_send(e, load->jobs[i]);
+            continue;
+        }
+        struct lm_job one = lm_segment_job(e, job, load->first + i);
+        lm_send(e, &one);
+    }
+}
+
+/* A run needs its outer checksum, which our sockets leave out otherwise; a device that sums up nothing takes no runs. */
+static bool may_try_again(struct lm_engine *e, int fd, const struct lm_job *job, int error)
+{
+    switch (error) {
+    case EINVAL:
+        return lm_envelope_sum(job, fd);
+    case EIO:
+        atomic_store(&e->uplinks->paths[job->path - e->uplinks->paths].refuses_runs, true);
+        return false;
+    default:
+        return false;
+    }
+}
+
+/* The largest inner packet that comes of a job. */
+static size_t size_of(const struct lm_job *job)
+{
+    return job->segments.count ? job->segments.header + job->segments.size : job->inner.length;
+}
+
+static void flush(struct lm_engine *e, struct outbox *box, int fd)
+{
+    bool is_second_try = false;
+    for (size_t done = 0; done < box->messages;) {
+        if (lm_hold_has(e, box->load[done].jobs[0], fd)) {
+            hold(e, &box->load[done++], fd, true);
+            continue;
+        }
+        int n = lm_send_many(fd, box->message + done, box->messages - done, MSG_DONTWAIT | MSG_NOSIGNAL);
+        int error = errno;
+        if (n <= 0) {
+            const struct load *load = &box->load[done];
+            bool is_run = load->count > 1;
+            if (is_run && !is_second_try && may_try_again(e, fd, load->jobs[0], error)) {
+                is_second_try = true;
+                continue;
+            }
+            is_second_try = false;
+            if ((error == EAGAIN || error == ENOBUFS || error == ENOMEM) && !load->jobs[0]->is_relayed) {
+                hold(e, load, fd, error == EAGAIN);
+                done++;
+                continue;
+            }
+            refused(e, load); /* the long way */
+            done++;
+            continue;
+        }
+        is_second_try = false;
+        for (size_t end = done + (size_t)n; done < end; done++) {
+            const struct lm_job *first = box->load[done].jobs[0];
+            lm_sent(e, box->load[done].count, box->load[done].octets, first->now);
+            lm_silence_on_sent(e, first, box->load[done].octets);
+            lm_path_proven(e, first->path);
+            lm_detour_tell(e, first->path, first->remote);
+            lm_peer_check_on_sent(e, first);
+            lm_stall_sent(e, first->path, first->now);
+            lm_large_note(e, first, size_of(first));
+        }
+    }
+    box->messages = box->vectors = box->headers = 0;
+}
+
+/* A message of `count` datagrams of `size` octets each (the last may be shorter) that needs so many vectors. */
+static struct iovec *begin(struct lm_engine *e, struct outbox *box, int fd, const struct load *load, size_t size,
+                           size_t vectors, size_t headers)
+{
+    if (box->messages == LM_BATCH || box->vectors + vectors > VECTORS || box->headers + headers > HEADERS)
+        flush(e, box, fd);
+    struct msghdr *m = &box->message[box->messages].msg_hdr;
+    lm_envelope_fill(m, &box->envelope[box->messages], load->jobs[0], e->config.copy_dscp,
+                     load->count > 1 ? size : 0);
+    struct iovec *io = box->vector + box->vectors;
+    m->msg_iov = io;
+    LM_SET(m->msg_iovlen, vectors);
+    box->vectors += vectors;
+    box->load[box->messages++] = *load;
+    return io;
+}
+
+static void add_segments(struct lm_engine *e, struct outbox *box, int fd, struct lm_job **job_at)
+{
+    struct lm_job *job = *job_at;
+    const struct lm_segments *s = &job->segments;
+    size_t datagram = LM_DATA_HEADER + s->header + s->size, most = RUN_OCTETS / datagram;
+    most = !lm_peer_copes(job) ? 1 : most > RUN_MAX ? RUN_MAX : most;
+    for (size_t first = 0, count; first < s->count; first += count) {
+        count = s->count - first < most ? s->count - first : most;
+        struct load load = {.jobs = job_at, .first = first, .count = count};
+        size_t header = LM_DATA_HEADER + s->header;
+        struct iovec *io = begin(e, box, fd, &load, datagram, 2 * count, header * count);
+        for (size_t i = first; i < first + count; i++, io += 2) {
+            uint8_t *at = box->header + box->headers;
+            size_t payload = lm_segment_payload(s, &job->inner, i);
+            lm_header_put(e, job, at);
+            lm_segment_header(at + LM_DATA_HEADER, job->packet, &job->inner, s, i);
+            io[0] = (struct iovec){at, header};
+            io[1] = (struct iovec){job->packet + s->header + i * s->size, payload};
+            box->headers += header;
+            load.octets += s->header + payload;
+        }
+        box->load[box->messages - 1].octets = load.octets;
+    }
+}
+
+/* How many of the jobs may leave in one run with the first. */
+static size_t run_of(struct lm_job *const *jobs, size_t count)
+{
+    const struct lm_job *first = jobs[0];
+    size_t size = first->inner.length, most = RUN_OCTETS / (size + LM_DATA_HEADER), n = 1;
+    if (atomic_load_explicit(&first->path->refuses_runs, memory_order_relaxed) || !lm_peer_copes(first))
+        return 1;
+    most = most > RUN_MAX ? RUN_MAX : most;
+    for (; n < count && n < most; n++) {
+        const struct lm_job *next = jobs[n];
+        if (next->segments.count || next->remote != first->remote || next->path != first->path ||
+            next->inner.ttl != first->inner.ttl || next->inner.tos != first->inner.tos || next->inner.length > size)
+            break;
+        if (next->inner.length < size) {
+            n++; /* a shorter one ends the run */
+            break;
+        }
+    }
+    return n < RUN_MIN ? 1 : n;
+}
+
+static size_t add_run(struct lm_engine *e, struct outbox *box, int fd, struct lm_job **jobs, size_t count)
+{
+    struct load load = {.jobs = jobs, .count = run_of(jobs, count)};
+    size_t size = jobs[0]->inner.length + LM_DATA_HEADER;
+    for (size_t i = 0; i < load.count; i++)
+        load.octets += jobs[i]->inner.length;
+    struct iovec *io = begin(e, box, fd, &load, size, load.count, 0);
+    for (size_t i = 0; i < load.count; i++) {
+        uint8_t *datagram = jobs[i]->packet - LM_DATA_HEADER;
+        lm_header_put(e, jobs[i], datagram);
+        io[i] = (struct iovec){datagram, jobs[i]->inner.length + LM_DATA_HEADER};
+    }
+    return load.count;
+}
+
+/* Sends the jobs that share socket and kind of receiver with the first one together; returns how many jobs are left, moved up front. */
+static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count)
+{
+    static _Thread_local struct outbox box;
+    struct lm_job *group[LM_BATCH];
+    int fd = lm_job_socket(jobs[0]);
+    bool copes = lm_peer_copes(jobs[0]);
+    size_t size = 0, left = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (lm_job_socket(jobs[i]) == fd && lm_peer_copes(jobs[i]) == copes)
+            group[size++] = jobs[i];
+        else
+            jobs[left++] = jobs[i];
+    }
+    lm_envelope_unsum(e, group[0], fd);
+    for (size_t i = 0; i < size;) {
+        if (group[i]->segments.count)
+            add_segments(e, &box, fd, &group[i++]);
+        else
+            i += add_run(e, &box, fd, group + i, size - i);
+    }
+    flush(e, &box, fd);
+    return left;
+}
+
+/* Fits the path as it is; all else goes the long way. */
+static bool is_easy(const struct lm_job *job)
+{
+    const struct lm_segments *s = &job->segments;
+    if (!job->path)
+        return false;
+    if (s->count == 0)
+        return job->inner.length <= lm_room_of(job);
+    /* A run holds one segment at least. */
+    return s->header <= SEGMENT_HEADER_MAX && s->header + s->size <= lm_room_of(job) &&
+           LM_DATA_HEADER + s->header + s->size <= RUN_OCTETS &&
+           !atomic_load_explicit(&job->path->refuses_runs, memory_order_relaxed);
+}
+
+void lm_send_batch(struct lm_engine *e, struct lm_job **jobs, size_t count)
+{
+    size_t easy = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (is_easy(jobs[i]))
+            jobs[easy++] = jobs[i];
+        else
+            lm_send(e, jobs[i]);
+    }
+    while (easy > 0)
+        easy = send_group(e, jobs, easy);
+}

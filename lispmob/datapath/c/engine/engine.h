@@ -1,0 +1,362 @@
+/* What the threads share, and the face that engine.py sees. */
+#ifndef LM_ENGINE_H
+#define LM_ENGINE_H
+
+#include <pthread.h>
+
+#include "base/counters.h"
+#include "base/rwlock.h"
+#include "ebpf/attach_thread.h"
+#include "ebpf/ipv6_route_check.h"
+#include "ebpf/mirror.h"
+#include "ebpf/neighbours.h"
+#include "engine/backpressure.h"
+#include "engine/explain.h"
+#include "engine/lane.h"
+#include "engine/pending.h"
+#include "engine/punt.h"
+#include "engine/source.h"
+#include "liveness/peer_check.h"
+#include "packet/coalesce.h"
+#include "packet/icmp.h"
+#include "table/table.h"
+#include "table/uplink.h"
+
+#define LM_BATCH 64
+#define LM_BATCH_OCTETS (256u << 10) /* of super-packets: what the cache holds until it is used */
+#define LM_FRAME_SIZE 69632u /* headroom and the largest packet, in whole pages */
+#define LM_HEARD_MAX 1024u
+#define LM_TOLD_MAX 256u
+#define LM_ASKS_MAX 64u
+#define LM_DETOURS_TOLD_MAX 256u
+
+enum lm_disposition {
+    LM_ENCAPSULATE = 0,
+    LM_DROP = 1,
+    LM_NATIVE = 2,
+    LM_MISS = 3,
+    LM_PROHIBIT = 4,
+    LM_TELL = 5,
+    LM_DOUBT = 6 /* sent, and ICMP tells the source that it will hardly arrive */
+};
+
+/* True for an entry that says nobody is there: data from such an EID shows that it is an old one. */
+static inline bool lm_disposition_refuses(uint8_t kind)
+{
+    return kind == LM_DROP || kind == LM_NATIVE || kind == LM_PROHIBIT || kind == LM_DOUBT;
+}
+
+struct lm_config {
+    uint64_t key0, key1;       /* random, per boot */
+    bool is_rtr;               /* a proxy that passes on what is for an entry of the table without the kernel's help */
+    bool is_proxy;             /* any inner source out, any inner destination in; the sender must be registered */
+    bool copy_dscp, udp_checksum;
+    uint8_t source_check;      /* enum lm_source_check; changes with both locks held */
+    bool pins_threads; /* to a processor each, where there are two */
+    uint16_t data_port;
+    uint32_t proxy_instance_id; /* the one that a proxy forwards for */
+    uint32_t source_port_pool, mark;
+    uint32_t pending_per_entry, pending_total;
+    uint64_t pending_age_ns;
+};
+
+struct lm_frame {
+    uint8_t *packet; /* LM_FRAME_HEADROOM octets before it are free */
+    size_t length;
+    lm_vnet vnet;
+};
+
+struct lm_frames {
+    uint8_t *room;
+    struct lm_frame frame[LM_BATCH];
+};
+
+/* One inner packet, or super-packet, on its way out. */
+struct lm_job {
+    uint8_t *packet;
+    lm_vnet vnet;
+    struct lm_segments segments; /* count 0: an ordinary packet */
+    struct lm_inner inner;
+    uint32_t instance_id;
+    int lane;
+    uint64_t flow, now, born;
+    const struct lm_locator_set *set;
+    struct lm_remote *remote;
+    const struct lm_path *path;
+    bool is_relayed; /* came in by an uplink and goes out by one; the inbound thread's */
+    bool is_retry; /* waited before: failing again is not reported again */
+};
+
+/* A destination that the control plane was told of, by its hash; key 0: none. */
+struct lm_told {
+    uint64_t key, until;
+};
+
+/* A locator that is asked to send a nonce back; nonce 0: none. The control side writes, alone; threads may take out. */
+struct lm_ask {
+    struct lm_addr remote;
+    _Atomic uint32_t nonce;
+};
+
+enum lm_direction { LM_OUTBOUND = 0, LM_INBOUND = 1 };
+
+/* What the datagrams of one message that arrived share. */
+struct lm_outer {
+    struct lm_addr source, destination;
+    uint16_t source_port;
+    uint8_t ttl, tos;
+    int ifindex;
+    size_t run; /* octets of each datagram but the last (UDP_GRO); 0: there is only one */
+    uint64_t now;
+    bool is_ephemeral;      /* it came to the data port that only one path has */
+    bool has_delivered;     /* a packet of it went to the device */
+    bool has_relayed;       /* or on to another node */
+    struct lm_data welcome; /* the last that was found to be for us: the next one hardly ever differs */
+};
+
+struct lm_engine {
+    struct lm_config config;
+    struct lm_key key;
+    struct lm_counters counters;
+    struct lm_punt_ring punts;
+    struct lm_shared_state own;     /* what the kernel's programs see, too, when they are in use: */
+    struct lm_shared_state *shared; /* then in the kernel. Followed with the lock, or by the control side */
+    struct lm_mirror *mirror;       /* NULL: they are not */
+    struct lm_attacher *attacher;   /* of the programs on the uplinks; NULL: there is no mirror */
+    atomic_uint_fast64_t told_detours[LM_DETOURS_TOLD_MAX]; /* ebpf/ipv6_route_check.c: what the programs know of, by hash; 0: nothing */
+    struct lm_neighbours *neighbours; /* of the uplinks; NULL: there is no mirror */
+    atomic_int watch;               /* ebpf/link_watch.c; -1: there is nothing to be told of */
+    bool is_move; /* the next set_uplinks starts watching for traffic; control side */
+
+    /* Serialises the control side; the threads never take it. */
+    pthread_mutex_t writer;
+    /* Threads share it for a batch; the control side takes it alone for an update. Everything down to `stalled`. */
+    struct lm_lock lock;
+    struct lm_table *table, *eids, *guard, *instances;
+    struct lm_locators *locators;
+    struct lm_uplinks *uplinks; /* never NULL */
+    struct lm_addr icmp_source[2]; /* v4, v6: an EID of ours; family 0: none */
+    struct lm_lane lanes[LM_LANES_MAX]; /* without any, the TUN is the default one */
+    size_t lane_count;
+    bool drops_unusable; /* packets whose lane has no uplink are lost, else they go the default way */
+    struct lm_hold hold;                  /* and its list of paused lanes: the outbound thread alone */
+    struct lm_pending *pending, *stalled; /* only the outbound thread (sharing) or the control side (alone) */
+
+    struct lm_bucket icmp_bucket;  /* outbound thread, or control side alone */
+    struct lm_told told[LM_TOLD_MAX]; /* liveness/destination_report.c; same rule */
+    struct lm_bucket told_bucket;
+    size_t refusing; /* entries of the table that refuse */
+    struct lm_told refuted[LM_TOLD_MAX]; /* liveness/destination_report.c; the inbound thread's */
+    struct lm_bucket refuted_bucket;
+    atomic_bool heeds_status;       /* liveness/status_bits.c */
+    struct lm_bucket status_bucket; /* inbound thread */
+    struct lm_bucket check_bucket;  /* peer_check.c; the same */
+    struct lm_bucket mtu_bucket;    /* too_big.c; inbound thread */
+    struct lm_bucket large_bucket[2]; /* liveness/path_mtu.c; what the inbound thread relays has one of its own */
+    atomic_bool echoes;             /* liveness/echo_nonce.c */
+    struct lm_ask asks[LM_ASKS_MAX];
+    pthread_mutex_t heard_lock;
+    struct lm_heard heard[LM_HEARD_MAX]; /* hashed; family 0: free */
+    struct lm_heard heard_last;          /* the common case: the same peer again */
+
+    struct lm_relay *relay;                        /* nat/rtr.c; the inbound thread's */
+    struct lm_sources *sources;                    /* source.c; the inbound thread's (sharing), or the control side's (alone) */
+
+    int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
+    bool has_vnet; /* the TUN device speaks struct virtio_net_hdr */
+    int stop, poll_out, poll_in;
+    bool is_running;
+    pthread_t out_thread, in_thread;
+    struct lm_frames out_frames, in_frames;
+    struct lm_merge merge; /* inbound thread: what is gathered for the TUN device within a batch */
+    int merge_into;        /* and the descriptor that it will be written to */
+    uint8_t *scratch; /* one frame: packets that waited, and fragments; same rule as `pending` */
+    uint8_t *fragment, *segment; /* one frame each, same rule */
+    uint8_t *relayed_segment;    /* the same for what is relayed: the inbound thread alone */
+    uint8_t *relayed_fragment;
+    struct lm_bucket relayed_icmp_bucket;
+};
+
+/* device.c: the TUN device; `fd` is one of its lanes */
+/* Octets read; 0: nothing there; -1: the device is gone. */
+ssize_t lm_device_read(struct lm_engine *e, int fd, struct lm_frame *frame);
+bool lm_device_write(struct lm_engine *e, int fd, const uint8_t *packet, size_t length);
+/* Writes a finished super-packet in one go; false and errno. */
+bool lm_device_write_merged(struct lm_engine *e, int fd, const struct lm_merge *merge, size_t vectors);
+
+/* send.c: the long way, that knows what to do when an uplink refuses. */
+void lm_send(struct lm_engine *e, struct lm_job *job);
+/* Segment `index` of a super-packet as a job of its own, in the buffer of the thread whose job it is. */
+struct lm_job lm_segment_job(struct lm_engine *e, const struct lm_job *job, size_t index);
+void lm_sent(struct lm_engine *e, size_t packets, size_t octets, uint64_t now);
+/* The largest inner packet that leaves whole. */
+uint32_t lm_room_of(const struct lm_job *job);
+/* What the outer headers to this remote add to an inner packet, in octets. */
+uint32_t lm_overhead(const struct lm_remote *remote);
+/* ICMP about a job; about the first segment of a super-packet. */
+void lm_icmp_tell(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *job);
+
+/* engine/batch.c: many jobs with few system calls. */
+void lm_send_batch(struct lm_engine *e, struct lm_job **jobs, size_t count);
+void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
+                  const struct lm_inner *inner, uint64_t now);
+
+/* outbound.c: judges one packet; true when `job` is ready for lm_send, false when it is dealt with. */
+bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, uint8_t *packet, size_t length,
+                       int lane, uint64_t born, uint64_t now);
+/* Finds the Instance-ID of a packet for the tunnel; false, and the counter of the reason, when it is not for it. */
+bool lm_outbound_admits(const struct lm_engine *e, struct lm_job *job, enum lm_counter *why);
+/* Chooses uplink and locator of the flow, by priority and weight; no path when there is none. */
+void lm_outbound_choose(struct lm_engine *e, struct lm_job *job);
+void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from);
+/* Keeps a packet until its destination has an entry; the first one is reported. */
+void lm_outbound_miss(struct lm_engine *e, const struct lm_job *job);
+void *lm_outbound_run(void *engine);
+
+/* liveness/destination_report.c: tells the control plane where packets go that only a default entry knows; not often. */
+void lm_destination_tell(struct lm_engine *e, const struct lm_job *job);
+/* A packet that was found to be for us shows that its sender is there: told when the table says otherwise; not often. */
+void lm_destination_heard(struct lm_engine *e, const struct lm_data *data, uint64_t now);
+
+/* liveness/status_bits.c */
+/* A packet that was found to be for us may say which of its sender's locators are up. */
+void lm_status_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
+/* Writes the data header of a job. */
+void lm_header_put(const struct lm_engine *e, const struct lm_job *job, uint8_t *header);
+/* `heeds`: changes of others' bits are reported. `tells`: these are ours, in everything that leaves. */
+void lm_engine_use_status(struct lm_engine *e, bool heeds, bool tells, uint32_t bits);
+
+/* liveness/echo_nonce.c */
+/* A packet that was found to be for us may ask for an echo, or be one. */
+void lm_echo_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
+/* Adds to a data header what the locator is owed, or asked. */
+void lm_echo_put(struct lm_echo *echo, uint64_t now, uint8_t *header);
+/* Answer others, and believe their answers; or ignore all of it. */
+void lm_engine_use_echo(struct lm_engine *e, bool echoes);
+/* From now on data to the locator asks for this nonce, until it comes back, which is reported once; or no more. */
+bool lm_engine_ask_echo(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce);
+
+/* inbound.c */
+void *lm_inbound_run(void *engine);
+
+/* too_big.c: empties a socket's error queue; believes what RFC 9300 section 7.2 lets it. */
+void lm_errors_read(struct lm_engine *e, int fd);
+/* Errors of the sockets that receive are of interest as far as data leaves from them, too. */
+void lm_errors_listen(struct lm_engine *e, const struct lm_uplinks *uplinks);
+
+/* liveness/path_mtu.c */
+/* The largest outer packet that reaches the remote by this path. */
+uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote);
+/* The kernel refuses packets of that size: the MTU of this path to this remote is smaller. */
+void lm_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd);
+/* It is so many octets from now on; whoever sends, sees it with the next packet. */
+void lm_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
+                  uint32_t mtu, enum lm_mtu_source source);
+/* An inner packet of that size was sent, or would have been: large ones are reported now and then. */
+void lm_large_note(struct lm_engine *e, const struct lm_job *job, size_t inner);
+/* Report large packets, or not: whoever wants to know probes. */
+void lm_engine_tell_large(struct lm_engine *e, bool tells);
+/* The control plane found out how large packets from an address of ours to a locator may be; 0: as the uplink has it. */
+void lm_engine_set_mtu(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
+                       uint32_t mtu);
+
+/* silence.c: packets left for a locator, or came from one. The outbound thread asks when to look, and looks. */
+void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t octets);
+void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer);
+int lm_silence_timeout(struct lm_engine *e);
+void lm_silence_check(struct lm_engine *e);
+
+uint64_t lm_now(void);
+
+/* nat/rtr.c: the RTR's side of a NAT. */
+struct lm_relay *lm_relay_new(void);
+void lm_relay_free(struct lm_relay *relay);
+/* Looks at where a packet came from, and reports a source that is not registered there, or has another port now. */
+void lm_relay_note(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer, bool is_registered);
+/* True when the packet is for an entry of the table: it leaves with the next lm_relay_flush. */
+bool lm_relay_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer);
+void lm_relay_flush(struct lm_engine *e);
+
+/* data_port.c: the node's side of a NAT. */
+/* Writes one control message that tells the source address and interface (0: any) of a datagram; its length. */
+size_t lm_pktinfo_put(uint8_t *room, const struct lm_addr *source, int ifindex);
+/* Behind a NAT nobody but the RTRs has anything to say, unless the path admits others. */
+bool lm_relay_admits(const struct lm_engine *e, const struct lm_outer *outer);
+void lm_relay_pass_bare(struct lm_engine *e, const uint8_t *payload, size_t length, const struct lm_outer *outer);
+/* Something was sent by a path with relays, or came in by one; a silence of LM_STALL_NS in answer is reported once. */
+void lm_stall_sent(struct lm_engine *e, const struct lm_path *path, uint64_t now);
+void lm_stall_heard(struct lm_engine *e, const struct lm_outer *outer);
+int lm_stall_timeout(struct lm_engine *e);
+void lm_stall_check(struct lm_engine *e);
+/* Sends from the port that data of this address leaves from; 0 or a negative errno. */
+int lm_engine_send_control(struct lm_engine *e, const struct lm_addr *source, int ifindex, int data_port,
+                           const struct lm_addr *destination, uint16_t port, const uint8_t *payload, size_t length);
+
+/* ebpf/link_watch.c: a descriptor that the inbound thread reads, or -errno. */
+int lm_watch_open(struct lm_engine *e);
+void lm_watch_read(struct lm_engine *e, int fd);
+
+/* A packet has left by the path: the kernel's programs may send by it. */
+static inline void lm_path_proven(struct lm_engine *e, const struct lm_path *path)
+{
+    if (path && e->mirror)
+        atomic_store_explicit(&e->shared->suspect[path - e->uplinks->paths], 0, memory_order_relaxed);
+}
+
+/* liveness/traffic_gap.c */
+void lm_traffic_note(struct lm_engine *e, enum lm_direction direction, uint64_t now);
+void lm_traffic_watch(struct lm_engine *e);
+
+/* engine.c: called by engine.py. Negative results are errno values. */
+struct lm_engine *lm_engine_new(const struct lm_config *config);
+/* The TUN device that open() gets speaks struct virtio_net_hdr, and takes UDP super-packets; neither when not called. */
+void lm_engine_offload(struct lm_engine *e, bool has_vnet, bool takes_udp);
+int lm_engine_open(struct lm_engine *e, int tun);
+int lm_engine_start(struct lm_engine *e);
+void lm_engine_stop(struct lm_engine *e);
+void lm_engine_free(struct lm_engine *e);
+int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, size_t count);
+/* The socket on the data port, to install locators that are sent to from there; -1: no such family. */
+int lm_engine_data_socket(const struct lm_engine *e, int family);
+/* The next set_uplinks is a move: the first packet of each direction after it is reported, with the gap before it. */
+void lm_engine_mark_move(struct lm_engine *e);
+int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
+int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
+int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
+                      const struct lm_locator_spec *locators, size_t count);
+/* One of many to be installed; its locators are `count` from `first` on in an array that all share. */
+struct lm_install {
+    struct lm_prefix prefix;
+    uint32_t first;
+    uint8_t count, disposition;
+};
+/* The same for many at once, in portions: packets move in between. What came before an error is installed. */
+int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
+                           const struct lm_locator_spec *locators);
+/* The lanes are these now; the caller closes what is gone afterwards. */
+int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
+int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
+int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
+int lm_engine_wake_fd(const struct lm_engine *e);
+size_t lm_engine_drain(struct lm_engine *e, struct lm_punt *into, size_t most);
+void lm_engine_counters(struct lm_engine *e, uint64_t *into);
+/* Prefixes that forwarded since they were last reported; start with cursor 0, over when it returns less than `most`. */
+size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most);
+/* Between which RLOCs something was delivered since the last call; `into` has room for LM_HEARD_MAX. */
+size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
+
+/*
+ * Report when packets to the locator go unanswered for so many nanoseconds (silence.h); 0: no more. `head` stands for the
+ * peer: all who name the same one are in its company; family 0: none.
+ */
+void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
+                            const struct lm_addr *head);
+
+struct lm_mtu {
+    struct lm_addr local, address;
+    uint16_t port;
+    uint32_t mtu;
+};
+size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
+
+#endif

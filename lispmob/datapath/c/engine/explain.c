@@ -1,0 +1,85 @@
+#include "engine/explain.h"
+
+#include "engine/engine.h"
+
+static int fate_of(enum lm_counter why)
+{
+    return why == LM_out_source ? LM_FATE_SOURCE : why == LM_out_guard ? LM_FATE_GUARDED : LM_FATE_NOT_LISP;
+}
+
+static int fate_of_entry(const struct lm_entry *entry)
+{
+    if (!entry || entry->kind == LM_MISS)
+        return LM_FATE_MISS;
+    switch (entry->kind) {
+    case LM_ENCAPSULATE:
+    case LM_TELL:
+        return LM_FATE_SENT;
+    case LM_DOUBT:
+        return LM_FATE_DOUBT;
+    case LM_NATIVE:
+        return LM_FATE_NATIVE;
+    case LM_PROHIBIT:
+        return LM_FATE_PROHIBIT;
+    default:
+        return LM_FATE_DROP;
+    }
+}
+
+/* Uplink and remote, as a packet would get them. */
+static void choose(struct lm_engine *e, struct lm_job *job, struct lm_answer *answer)
+{
+    answer->by_mark = lm_lane_choose(e, job);
+    if (!answer->by_mark) {
+        if (job->lane != LM_LANE_DEFAULT && e->drops_unusable) {
+            answer->fate = LM_FATE_MARK;
+            return;
+        }
+        lm_outbound_choose(e, job);
+    }
+    if (!job->path) {
+        bool may_wait = e->uplinks->families == 0 && lm_locator_choose(job->set, LM_V4 | LM_V6, job->flow);
+        answer->fate = may_wait ? LM_FATE_NO_UPLINK : LM_FATE_NO_LOCATOR;
+        return;
+    }
+    answer->ifindex = job->path->ifindex;
+    answer->local = job->remote->source.family ? job->remote->source : job->path->address;
+    answer->remote = answer->mapped = job->remote->address;
+    answer->port = job->remote->port;
+    const struct lm_remote *mapped =
+        lm_locator_choose(job->set, lm_family_bit(job->path->address.family), job->flow);
+    answer->is_relayed = job->path->relays && lm_locator_set_holds(job->path->relays, &job->remote->address);
+    if (answer->is_relayed && mapped)
+        answer->mapped = mapped->address;
+}
+
+void lm_engine_ask(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer)
+{
+    *answer = (struct lm_answer){.fate = LM_FATE_SENT};
+    struct lm_job job = {.lane = question->lane};
+    job.inner = (struct lm_inner){.source = question->source,
+                                  .destination = question->destination,
+                                  .version = question->destination.family,
+                                  .ttl = 64,
+                                  .protocol = question->protocol,
+                                  .has_ports = question->has_ports,
+                                  .source_port = question->source_port,
+                                  .destination_port = question->destination_port};
+    lm_share(&e->lock);
+    enum lm_counter why;
+    if (!lm_outbound_admits(e, &job, &why)) {
+        answer->fate = fate_of(why);
+    } else {
+        job.flow = answer->flow = lm_flow_hash(&e->key, &job.inner);
+        const struct lm_entry *entry = lm_table_lookup(e->table, job.instance_id, &job.inner.destination);
+        answer->fate = fate_of_entry(entry);
+        answer->has_entry = entry != NULL;
+        if (entry)
+            answer->entry = (struct lm_prefix){entry->instance_id, entry->length, entry->address};
+        if (answer->fate == LM_FATE_SENT || answer->fate == LM_FATE_DOUBT) {
+            job.set = entry->value;
+            choose(e, &job, answer);
+        }
+    }
+    lm_unshare(&e->lock);
+}

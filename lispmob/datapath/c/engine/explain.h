@@ -1,0 +1,50 @@
+/*
+ * What would become of a packet of a flow, without sending one: the same code decides, on the same table and uplinks.
+ * Nothing is counted, reported or kept.
+ */
+#ifndef LM_ASK_H
+#define LM_ASK_H
+
+#include "table/table.h"
+#include "table/uplink.h"
+
+struct lm_engine;
+
+struct lm_question {
+    struct lm_addr source, destination;
+    uint8_t protocol;
+    bool has_ports;
+    uint16_t source_port, destination_port;
+    int lane; /* the ifindex that a mark names, or one of LM_LANE_* */
+};
+
+enum lm_fate {
+    LM_FATE_SENT,       /* by `ifindex` from `local` to `remote` */
+    LM_FATE_NOT_LISP,   /* its destination is multicast, link-local or our own */
+    LM_FATE_GUARDED,    /* it would be a tunnel in the tunnel */
+    LM_FATE_SOURCE,     /* its source is not our EID */
+    LM_FATE_MISS,       /* no mapping: it waits for one */
+    LM_FATE_DROP,       /* the mapping says drop */
+    LM_FATE_PROHIBIT,   /* the mapping says drop, with a reason */
+    LM_FATE_NATIVE,     /* the mapping says native, and it came here all the same: lost */
+    LM_FATE_NO_LOCATOR, /* none of a family that an uplink has */
+    LM_FATE_NO_UPLINK,  /* it waits for an uplink */
+    LM_FATE_MARK,       /* its mark names no usable uplink, and such packets are dropped */
+    LM_FATE_DOUBT,      /* sent as with LM_FATE_SENT, though no locator answers: its sender is told so */
+};
+
+struct lm_answer {
+    int fate; /* enum lm_fate */
+    bool has_entry;
+    struct lm_prefix entry; /* the mapping that was found */
+    uint64_t flow;          /* the hash that choices are made with; 0: it is not for the overlay */
+    bool by_mark;           /* the lane chose the uplink; otherwise priority and weight did */
+    int ifindex;
+    struct lm_addr local, remote, mapped; /* `mapped`: what the mapping led to; `remote` is the relay's then */
+    uint16_t port;
+    bool is_relayed;
+};
+
+void lm_engine_ask(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer);
+
+#endif

@@ -1,0 +1,282 @@
+/* Making, opening, starting, stopping and freeing an engine. */
+#include <errno.h>
+#include <linux/udp.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+
+#define RECEIVE_BUFFER (4 << 20)
+#define HELD_TOTAL 1024u
+#define HELD_PER_PATH 256u /* four batches */
+#define HELD_AGE_NS 1000000000u
+
+static void pending_lost(void *engine, bool is_aged)
+{
+    struct lm_engine *e = engine;
+    lm_count(&e->counters, is_aged ? LM_out_pending_aged : LM_out_pending_full);
+}
+
+static void stalled_lost(void *engine, bool is_aged)
+{
+    struct lm_engine *e = engine;
+    lm_count(&e->counters, is_aged ? LM_out_stalled_aged : LM_out_stalled_full);
+}
+
+static void held_lost(void *engine, bool is_aged)
+{
+    struct lm_engine *e = engine;
+    lm_count(&e->counters, is_aged ? LM_out_busy_aged : LM_out_busy);
+}
+
+static uint8_t *map_room(size_t size)
+{
+    void *room = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED)
+        return NULL;
+    (void)madvise(room, size, MADV_NOHUGEPAGE); /* frames are mostly empty: small pages keep them cheap */
+    return room;
+}
+
+static bool frames_make(struct lm_frames *frames)
+{
+    if (!(frames->room = map_room((size_t)LM_BATCH * LM_FRAME_SIZE)))
+        return false;
+    for (size_t i = 0; i < LM_BATCH; i++)
+        frames->frame[i].packet = frames->room + i * LM_FRAME_SIZE + LM_FRAME_HEADROOM;
+    return true;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static bool locks_make(struct lm_engine *e)
+{
+    return lm_lock_init(&e->lock) && !pthread_mutex_init(&e->writer, NULL) &&
+           !pthread_mutex_init(&e->heard_lock, NULL);
+}
+
+struct lm_engine *lm_engine_new(const struct lm_config *config)
+{
+    struct lm_engine *e = calloc(1, sizeof *e);
+    if (!e)
+        return NULL;
+    e->config = *config;
+    e->shared = &e->own;
+    e->key = (struct lm_key){config->key0, config->key1};
+    atomic_store(&e->watch, -1);
+    e->tun = e->receive[0] = e->receive[1] = e->stop = e->poll_in = e->poll_out = -1;
+    int punts = lm_punt_open(&e->punts, &e->counters);
+    e->table = lm_table_new(&e->key);
+    e->eids = lm_table_new(&e->key);
+    e->guard = lm_table_new(&e->key);
+    e->instances = lm_table_new(&e->key);
+    e->locators = lm_locators_new();
+    e->uplinks = calloc(1, sizeof *e->uplinks);
+    e->pending =
+        lm_pending_new(config->pending_total, config->pending_per_entry, config->pending_age_ns, pending_lost, e);
+    e->stalled = lm_pending_new(config->pending_total, 0, config->pending_age_ns, stalled_lost, e);
+    e->hold.packets = lm_pending_new(HELD_TOTAL, HELD_PER_PATH, HELD_AGE_NS, held_lost, e);
+    e->scratch = map_room(LM_FRAME_SIZE);
+    e->fragment = map_room(LM_FRAME_SIZE);
+    e->segment = map_room(LM_FRAME_SIZE);
+    e->relayed_segment = map_room(LM_FRAME_SIZE);
+    e->relayed_fragment = map_room(LM_FRAME_SIZE);
+    e->relay = config->is_rtr ? lm_relay_new() : NULL;
+    e->sources = lm_sources_new();
+    bool has_frames = frames_make(&e->out_frames) && frames_make(&e->in_frames);
+    bool has_locks = locks_make(e);
+    bool has_rooms = e->sources && e->scratch && e->fragment && e->segment && e->relayed_segment &&
+                     e->relayed_fragment && (e->relay || !config->is_rtr);
+    if (punts == 0 && e->table && e->eids && e->guard && e->instances && e->locators && e->uplinks && e->pending &&
+        e->stalled && e->hold.packets && has_rooms && has_frames && has_locks)
+        return e;
+    lm_engine_free(e);
+    return NULL;
+}
+
+static int option(int fd, int level, int name, int value)
+{
+    return setsockopt(fd, level, name, &value, sizeof value) ? -errno : 0;
+}
+
+static int receive_v4(int fd, uint16_t port)
+{
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int error = option(fd, IPPROTO_IP, IP_PKTINFO, 1);
+    if (!error) /* behind a NAT data leaves from here; errors are listened to then, and then only (too_big.c) */
+        error = option(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
+    if (!error)
+        error = option(fd, IPPROTO_IP, IP_RECVTTL, 1);
+    if (!error)
+        error = option(fd, IPPROTO_IP, IP_RECVTOS, 1);
+    return error ? error : bind(fd, (struct sockaddr *)&any, sizeof any) ? -errno : 0;
+}
+
+static int receive_v6(int fd, uint16_t port)
+{
+    struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    int error = option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    if (!error)
+        error = option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+    if (!error)
+        error = option(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
+    if (!error)
+        error = option(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
+    if (!error)
+        error = option(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+    if (!error) /* RFC 6935: LISP data may come without a checksum */
+        error = option(fd, IPPROTO_UDP, UDP_NO_CHECK6_RX, 1);
+    return error ? error : bind(fd, (struct sockaddr *)&any, sizeof any) ? -errno : 0;
+}
+
+/* A socket or a negative errno. */
+static int open_receive(int family, uint16_t port)
+{
+    int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
+    if (fd < 0)
+        return -errno;
+    if (option(fd, SOL_SOCKET, SO_SNDBUFFORCE, RECEIVE_BUFFER))
+        (void)option(fd, SOL_SOCKET, SO_SNDBUF, RECEIVE_BUFFER);
+    if (option(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER))
+        (void)option(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER);
+    (void)option(fd, IPPROTO_UDP, UDP_GRO, 1); /* runs of datagrams come in one piece; older kernels: one by one */
+    int error = family == AF_INET ? receive_v4(fd, port) : receive_v6(fd, port);
+    if (!error)
+        return fd;
+    close(fd);
+    return error;
+}
+
+static int watch(int poll, int fd, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.fd = fd};
+    return epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
+void lm_engine_offload(struct lm_engine *e, bool has_vnet, bool takes_udp)
+{
+    e->has_vnet = has_vnet;
+    e->merge.takes_udp = takes_udp;
+}
+
+int lm_engine_open(struct lm_engine *e, int tun)
+{
+    e->tun = tun;
+    e->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    e->poll_out = epoll_create1(EPOLL_CLOEXEC);
+    e->poll_in = epoll_create1(EPOLL_CLOEXEC);
+    if (e->stop < 0 || e->poll_out < 0 || e->poll_in < 0)
+        return -errno;
+    int error = watch(e->poll_out, e->stop, EPOLLIN);
+    if (!error)
+        error = watch(e->poll_in, e->stop, EPOLLIN);
+    if (!error)
+        error = watch(e->poll_out, tun, EPOLLIN);
+    for (int i = 0; i < 2 && !error; i++) {
+        int fd = open_receive(i == 0 ? AF_INET : AF_INET6, e->config.data_port);
+        if (fd == -EAFNOSUPPORT)
+            continue; /* a kernel without IPv6 has one family less, that is all */
+        if (fd < 0)
+            return fd;
+        e->receive[i] = fd;
+        error = watch(e->poll_in, fd, EPOLLIN);
+    }
+    return error;
+}
+
+/* The last processors that we may use: interrupts mostly go to the first. A kernel that refuses leaves them free. */
+static void pin(const struct lm_engine *e)
+{
+    cpu_set_t allowed, one;
+    pthread_t threads[] = {e->out_thread, e->in_thread};
+    size_t pinned = 0;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) || CPU_COUNT(&allowed) < 2)
+        return;
+    for (size_t cpu = CPU_SETSIZE; cpu-- > 0 && pinned < 2;) {
+        if (!CPU_ISSET(cpu, &allowed))
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        (void)pthread_setaffinity_np(threads[pinned++], sizeof one, &one);
+    }
+}
+
+int lm_engine_start(struct lm_engine *e)
+{
+    if (e->is_running)
+        return -EALREADY;
+    if (e->poll_out < 0) /* not open: threads that wait for nothing would never hear of their end */
+        return -EBADF;
+    eventfd_t ignored;
+    (void)eventfd_read(e->stop, &ignored);
+    sigset_t all, before; /* signals are Python's business: none is ever delivered to these threads */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&e->out_thread, NULL, lm_outbound_run, e);
+    if (!error && (error = pthread_create(&e->in_thread, NULL, lm_inbound_run, e))) {
+        (void)eventfd_write(e->stop, 1);
+        pthread_join(e->out_thread, NULL);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    e->is_running = error == 0;
+    if (e->is_running && e->config.pins_threads)
+        pin(e);
+    return -error;
+}
+
+void lm_engine_stop(struct lm_engine *e)
+{
+    if (!e->is_running)
+        return;
+    (void)eventfd_write(e->stop, 1);
+    pthread_join(e->out_thread, NULL);
+    pthread_join(e->in_thread, NULL);
+    e->is_running = false;
+}
+
+void lm_engine_free(struct lm_engine *e)
+{
+    if (!e)
+        return;
+    lm_engine_stop(e);
+    lm_engine_unmirror(e);
+    lm_uplinks_retire(e->uplinks, NULL);
+    int *fds[] = {&e->receive[0], &e->receive[1], &e->stop, &e->poll_out, &e->poll_in};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        close_fd(fds[i]);
+    struct lm_frames *frames[] = {&e->out_frames, &e->in_frames};
+    for (size_t i = 0; i < 2; i++)
+        if (frames[i]->room)
+            munmap(frames[i]->room, (size_t)LM_BATCH * LM_FRAME_SIZE);
+    uint8_t *single[] = {e->scratch, e->fragment, e->segment, e->relayed_segment, e->relayed_fragment};
+    for (size_t i = 0; i < sizeof single / sizeof *single; i++)
+        if (single[i])
+            munmap(single[i], LM_FRAME_SIZE);
+    lm_relay_free(e->relay);
+    lm_sources_free(e->sources);
+    lm_pending_free(e->pending);
+    lm_pending_free(e->stalled);
+    lm_pending_free(e->hold.packets);
+    lm_table_free(e->table);
+    lm_table_free(e->eids);
+    lm_table_free(e->guard);
+    lm_table_free(e->instances);
+    lm_locators_free(e->locators);
+    lm_punt_close(&e->punts);
+    lm_lock_destroy(&e->lock);
+    pthread_mutex_destroy(&e->writer);
+    pthread_mutex_destroy(&e->heard_lock);
+    free(e);
+}

@@ -1,0 +1,74 @@
+/* The ring of reports to the control plane: bounded, with an eventfd that wakes whoever drains it. */
+#ifndef LM_PUNT_H
+#define LM_PUNT_H
+
+#include <pthread.h>
+
+#include "base/address.h"
+#include "base/counters.h"
+
+#define LM_PUNT_PAYLOAD 4096
+
+enum lm_punt_kind {
+    LM_PUNT_MISS = 1,
+    LM_PUNT_CONTROL = 2,
+    LM_PUNT_MTU = 3,
+    LM_PUNT_RESUMED = 4,
+    LM_PUNT_SILENT = 5,
+    LM_PUNT_STALLED = 6,
+    LM_PUNT_STRANGER = 7,
+    LM_PUNT_HEARD = 8,
+    LM_PUNT_STATUS = 9,
+    LM_PUNT_ECHOED = 10,
+    LM_PUNT_REFUTED = 11,
+    LM_PUNT_LARGE = 12,
+    LM_PUNT_SOURCE = 13 /* source.c: the mapping of an inner source does not name who sent it, or there is none */
+};
+
+/* Who says that packets are too big: ICMP about one of ours, ICMP that only a probe can confirm, or the uplink itself. */
+enum lm_mtu_source { LM_MTU_ICMP = 0, LM_MTU_UNPROVEN = 1, LM_MTU_INTERFACE = 2 };
+
+struct lm_punt {
+    uint8_t kind;
+    uint32_t instance_id;                /* miss */
+    struct lm_addr source, destination;  /* miss, control, status, refuted: inner; MTU, large: our locator and theirs; silent:
+                                            theirs is the destination; heard: outer */
+    uint16_t source_port, destination_port;
+    struct lm_addr outer_source;         /* control, status */
+    uint16_t outer_source_port;
+    struct lm_addr outer_destination;
+    bool is_registered;                  /* stranger: only the port is another one */
+    int ifindex;
+    uint32_t mtu;                        /* MTU, octets of the outer packet */
+    uint8_t mtu_source;                  /* enum lm_mtu_source */
+    bool is_outbound;                    /* resumed: which direction */
+    bool is_flowing;                     /* silent: packets came until now */
+    bool is_alone;                       /* silent: and others of its company were heard since */
+    uint32_t status;                     /* status: Locator-Status-Bits, and how many of them there are */
+    uint8_t status_width;
+    uint64_t at_ns, before_ns;           /* resumed: this packet and the one before it, 0: none; CLOCK_MONOTONIC */
+    uint32_t length;
+    uint8_t payload[LM_PUNT_PAYLOAD];    /* control */
+};
+
+struct lm_punt_ring {
+    pthread_mutex_t lock;
+    int wake; /* eventfd */
+    struct lm_punt *slots;
+    size_t first, count;
+    size_t outside; /* of those in it: what others can cause */
+    struct lm_counters *counters;
+};
+
+/* 0, or a negative errno. */
+int lm_punt_open(struct lm_punt_ring *ring, struct lm_counters *counters);
+void lm_punt_close(struct lm_punt_ring *ring);
+/*
+ * Copies the report and `length` octets of payload; full or too long: counted, lost, false. What others can cause at will
+ * gets half of the ring, so that it never keeps a miss or a silence out.
+ */
+bool lm_punt_put(struct lm_punt_ring *ring, const struct lm_punt *head, const uint8_t *payload, size_t length);
+/* Takes up to `most` reports, oldest first; quietens the eventfd when none is left. */
+size_t lm_punt_drain(struct lm_punt_ring *ring, struct lm_punt *into, size_t most);
+
+#endif

@@ -1,0 +1,391 @@
+/* From a judged packet to an uplink: size, socket, and what to do when the uplink refuses. */
+#include <errno.h>
+#include <linux/udp.h>
+#include <poll.h>
+
+#include "base/cmsg.h"
+#include "engine/outer.h"
+#include "packet/fragment.h"
+
+#define ICMP_PER_SECOND 100
+#define ICMP_BURST 50
+#define V6_MTU_MIN 1280u
+
+enum outcome { SENT, HELD, REFUSED, TOO_BIG, LOST };
+
+void lm_envelope_fill(struct msghdr *m, struct lm_envelope *env, const struct lm_job *job, bool copy_dscp, size_t run)
+{
+    const struct lm_remote *remote = job->remote;
+    bool is_v4 = remote->address.family == 4;
+    int tos = copy_dscp ? job->inner.tos : job->inner.tos & 3, ttl = job->inner.ttl;
+    *m = (struct msghdr){.msg_name = &env->to};
+    if (is_v4) {
+        env->to.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(remote->port)};
+        memcpy(&env->to.v4.sin_addr, remote->address.octets, 4);
+        m->msg_namelen = sizeof env->to.v4;
+    } else {
+        env->to.v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(remote->port)};
+        memcpy(&env->to.v6.sin6_addr, remote->address.octets, 16);
+        if (lm_addr_is_link_local(&remote->address))
+            env->to.v6.sin6_scope_id = (uint32_t)job->path->ifindex;
+        m->msg_namelen = sizeof env->to.v6;
+    }
+    uint8_t *room = env->control.room;
+    int level = is_v4 ? IPPROTO_IP : IPPROTO_IPV6;
+    m->msg_control = room;
+    room += lm_control_put(room, level, is_v4 ? IP_TTL : IPV6_HOPLIMIT, &ttl, sizeof ttl);
+    room += lm_control_put(room, level, is_v4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos);
+    if (run) {
+        uint16_t size = (uint16_t)run;
+        room += lm_control_put(room, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size);
+    }
+    if (remote->source.family && remote->fd >= 0)
+        room += lm_pktinfo_put(room, &remote->source, 0);
+    else if (job->path->data_port == LM_PORT_FIXED)
+        room += lm_pktinfo_put(room, &job->path->address, job->path->ifindex);
+    LM_SET(m->msg_controllen, room - env->control.room);
+}
+
+int lm_job_socket(const struct lm_job *job)
+{
+    if (job->remote->source.family && job->remote->fd >= 0)
+        return job->remote->fd;
+    return job->path->data_fd >= 0 ? job->path->data_fd : lm_path_socket(job->path, job->flow);
+}
+
+static bool set_sums(const struct lm_job *job, int fd, bool sums)
+{
+    int is_off = !sums;
+    bool is_v4 = job->path->address.family == 4;
+    return !setsockopt(fd, is_v4 ? SOL_SOCKET : IPPROTO_UDP, is_v4 ? SO_NO_CHECK : UDP_NO_CHECK6_TX, &is_off, sizeof is_off);
+}
+
+/* The socket's bit among those of the pool; 0: it is none of them, and makes checksums for the sake of NATs. */
+static uint64_t bit_of(const struct lm_path *path, int fd)
+{
+    for (size_t i = 0; i < path->pool; i++)
+        if (path->sockets[i] == fd)
+            return UINT64_C(1) << i;
+    return 0;
+}
+
+bool lm_envelope_sum(const struct lm_job *job, int fd)
+{
+    if (!set_sums(job, fd, true))
+        return false;
+    struct lm_path *path = (struct lm_path *)(uintptr_t)job->path;
+    atomic_fetch_or(&path->sums, bit_of(path, fd));
+    return true;
+}
+
+void lm_envelope_unsum(const struct lm_engine *e, const struct lm_job *job, int fd)
+{
+    struct lm_path *path = (struct lm_path *)(uintptr_t)job->path;
+    uint64_t sums = atomic_load_explicit(&path->sums, memory_order_relaxed);
+    if (sums == 0 || e->config.udp_checksum || lm_peer_copes(job) || !(sums & bit_of(path, fd)))
+        return;
+    if (set_sums(job, fd, false))
+        atomic_fetch_and(&path->sums, ~bit_of(path, fd));
+}
+
+bool lm_envelope_wait(int fd, uint64_t deadline)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLOUT};
+    uint64_t now = lm_now();
+    if (now >= deadline)
+        return false;
+    return poll(&ready, 1, (int)((deadline - now) / 1000000u) + 1) > 0 && (ready.revents & POLLOUT);
+}
+
+/* An outer packet with what it takes to send it. */
+struct letter {
+    struct lm_envelope envelope;
+    struct iovec io;
+    struct msghdr message;
+};
+
+static const struct msghdr *fill(const struct lm_engine *e, struct letter *letter, const struct lm_job *job,
+                                 uint8_t *packet, size_t length)
+{
+    lm_envelope_fill(&letter->message, &letter->envelope, job, e->config.copy_dscp, 0);
+    lm_header_put(e, job, packet - LM_DATA_HEADER);
+    lm_envelope_unsum(e, job, lm_job_socket(job));
+    letter->io = (struct iovec){packet - LM_DATA_HEADER, length + LM_DATA_HEADER};
+    letter->message.msg_iov = &letter->io;
+    letter->message.msg_iovlen = 1;
+    return &letter->message;
+}
+
+/*
+ * An error may be an old one: ICMP errors of earlier packets are reported once by whatever is sent next. So the second
+ * refusal counts, not the first.
+ *
+ * Where the uplink has no room the job is held; or waited for, when what is sent is only a part of it (`is_rest`), or the
+ * inbound thread relays it: what comes in waits in the socket meanwhile.
+ */
+static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, const struct msghdr *m, int fd, bool is_rest)
+{
+    if (!is_rest && lm_hold_has(e, job, fd)) {
+        lm_hold_add(e, job, fd, true);
+        return HELD;
+    }
+    for (int tries = 0;; tries++) {
+        if (sendmsg(fd, m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+            return SENT;
+        int error = errno;
+        if (error == EINTR && tries < 8)
+            continue;
+        if (error == EAGAIN || error == ENOBUFS || error == ENOMEM) {
+            if (!is_rest && !job->is_relayed) {
+                lm_hold_add(e, job, fd, error == EAGAIN);
+                return HELD;
+            }
+            if (tries > 1 || !lm_envelope_wait(fd, job->now + LM_BUSY_WAIT_NS)) {
+                lm_count(&e->counters, LM_out_busy);
+                return LOST;
+            }
+            continue;
+        }
+        if (tries > 0 && error == EMSGSIZE)
+            lm_mtu_refused(e, job, fd);
+        if (tries > 0)
+            return error == EMSGSIZE ? TOO_BIG : REFUSED;
+    }
+}
+
+void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
+                  const struct lm_inner *inner, uint64_t now)
+{
+    /* The host drops what claims to come from its own address: about our own packets the destination has to speak. */
+    const struct lm_addr *ours = &e->icmp_source[inner->version == 6];
+    bool is_own = lm_table_lookup(e->eids, 0, &inner->source) != NULL;
+    uint8_t error[LM_ICMP_MAX];
+    size_t length = lm_icmp_build(error, kind, mtu, ours->family && !is_own ? ours : &inner->destination, packet, inner);
+    if (length == 0)
+        lm_count(&e->counters, LM_icmp_forbidden);
+    else if (!lm_bucket_take(&e->icmp_bucket, now, ICMP_PER_SECOND, ICMP_BURST))
+        lm_count(&e->counters, LM_icmp_limited);
+    else
+        lm_count(&e->counters, lm_device_write(e, e->tun, error, length) ? LM_icmp_sent : LM_in_refused);
+}
+
+struct lm_job lm_segment_job(struct lm_engine *e, const struct lm_job *job, size_t index)
+{
+    struct lm_job made = *job;
+    made.packet = (job->is_relayed ? e->relayed_segment : e->segment) + LM_FRAME_HEADROOM;
+    made.inner.length = lm_segment_write(made.packet, job->packet, &job->inner, &job->segments, index);
+    made.segments.count = 0;
+    made.vnet = (lm_vnet){0};
+    return made;
+}
+
+static enum outcome try_path(struct lm_engine *e, struct lm_job *job);
+
+/* To the source of what is relayed, which is behind a locator of the table, too: the kernel need not forward. */
+static void relay_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *about)
+{
+    uint8_t room[LM_FRAME_HEADROOM + LM_ICMP_MAX];
+    struct lm_job job = {.packet = room + LM_FRAME_HEADROOM,
+                         .instance_id = about->instance_id,
+                         .lane = LM_LANE_DEFAULT,
+                         .now = about->now,
+                         .born = about->now,
+                         .is_relayed = true};
+    size_t length = lm_icmp_build(job.packet, kind, mtu, &about->inner.destination, about->packet, &about->inner);
+    if (length == 0 || !lm_inner_parse(job.packet, length, &job.inner)) {
+        lm_count(&e->counters, LM_icmp_forbidden);
+        return;
+    }
+    if (!lm_bucket_take(&e->relayed_icmp_bucket, job.now, ICMP_PER_SECOND, ICMP_BURST)) {
+        lm_count(&e->counters, LM_icmp_limited);
+        return;
+    }
+    struct lm_entry *entry = lm_table_lookup(e->table, job.instance_id, &job.inner.destination);
+    if (entry && entry->kind == LM_ENCAPSULATE) {
+        job.set = entry->value;
+        job.flow = lm_flow_hash(&e->key, &job.inner);
+        lm_outbound_choose(e, &job);
+    }
+    bool is_sent = job.path ? try_path(e, &job) == SENT : lm_device_write(e, e->tun, job.packet, length);
+    lm_count(&e->counters, is_sent ? LM_icmp_sent : LM_in_refused);
+}
+
+void lm_icmp_tell(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *job)
+{
+    struct lm_job first = *job;
+    if (job->segments.count)
+        first = lm_segment_job(e, job, 0);
+    if (job->is_relayed) {
+        relay_icmp(e, kind, mtu, &first);
+        return;
+    }
+    lm_icmp_send(e, kind, mtu, first.packet, &first.inner, job->now);
+}
+
+uint32_t lm_overhead(const struct lm_remote *remote)
+{
+    return (remote->address.family == 4 ? 20u : 40u) + 8u + LM_DATA_HEADER;
+}
+
+uint32_t lm_room_of(const struct lm_job *job)
+{
+    return lm_path_mtu(job->path, job->remote) - lm_overhead(job->remote);
+}
+
+static void too_big(struct lm_engine *e, const struct lm_job *job, uint32_t room)
+{
+    lm_count(&e->counters, LM_out_toobig);
+    lm_large_note(e, job, job->inner.length); /* somebody would have use for more: is this still all that there is? */
+    lm_icmp_tell(e, LM_ICMP_TOO_BIG, job->inner.version == 6 && room < V6_MTU_MIN ? V6_MTU_MIN : room, job);
+}
+
+static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint32_t room)
+{
+    size_t count = lm_fragment_count(job->packet, &job->inner, room);
+    struct letter letter;
+    if (count == 0) {
+        too_big(e, job, room);
+        return LOST;
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint8_t *packet = (job->is_relayed ? e->relayed_fragment : e->fragment) + LM_FRAME_HEADROOM;
+        size_t length = lm_fragment_write(packet, job->packet, &job->inner, i, count);
+        const struct msghdr *m = fill(e, &letter, job, packet, length);
+        enum outcome outcome = send_raw(e, job, m, lm_job_socket(job), i > 0);
+        if (outcome != SENT)
+            return i == 0 || outcome == LOST ? outcome : REFUSED;
+    }
+    lm_count(&e->counters, LM_out_fragmented);
+    return SENT;
+}
+
+/* One try by one path: whole, in fragments, or not at all with a word to the source. */
+static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
+{
+    struct letter letter;
+    for (int tries = 0; tries < 3; tries++) { /* each "too big" has lowered the path MTU (liveness/path_mtu.c) */
+        uint32_t room = lm_room_of(job);
+        enum outcome outcome;
+        if (job->inner.length <= room) {
+            const struct msghdr *m = fill(e, &letter, job, job->packet, job->inner.length);
+            outcome = send_raw(e, job, m, lm_job_socket(job), false);
+        } else if (!job->inner.dont_fragment) {
+            outcome = send_fragments(e, job, room);
+        } else if (job->inner.version == 6 && job->inner.length <= V6_MTU_MIN) {
+            const struct msghdr *m = fill(e, &letter, job, job->packet, job->inner.length);
+            outcome = send_raw(e, job, m, job->path->sockets[job->path->pool], false);
+            if (outcome == SENT)
+                lm_count(&e->counters, LM_out_outer_fragmented);
+        } else {
+            too_big(e, job, room);
+            return LOST;
+        }
+        if (outcome == SENT) {
+            lm_path_proven(e, job->path);
+            lm_detour_tell(e, job->path, job->remote);
+            lm_peer_check_on_sent(e, job);
+            lm_stall_sent(e, job->path, job->now);
+            lm_large_note(e, job, job->inner.length < room ? job->inner.length : room);
+        }
+        if (outcome != TOO_BIG)
+            return outcome;
+    }
+    too_big(e, job, lm_room_of(job)); /* the kernel takes even less than it tells */
+    return LOST;
+}
+
+void lm_sent(struct lm_engine *e, size_t packets, size_t octets, uint64_t now)
+{
+    lm_traffic_note(e, LM_OUTBOUND, now);
+    lm_count_many(&e->counters, LM_out_packets, packets);
+    lm_count_many(&e->counters, LM_out_octets, octets);
+}
+
+/* The first choice has refused: every other usable path, its family first, by priority. */
+static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
+{
+    const struct lm_path *first = job->path;
+    const struct lm_uplinks *uplinks = e->uplinks;
+    for (int round = 0; round < 2; round++) {
+        uint8_t family = (first->address.family == 4) == (round == 0) ? 4 : 6;
+        if (!(uplinks->families & lm_family_bit(family)))
+            continue;
+        struct lm_remote *remote = lm_locator_choose(job->set, lm_family_bit(family), job->flow);
+        for (unsigned priority = 0; remote && priority < LM_PRIORITY_NEVER; priority++)
+            for (size_t i = 0; i < uplinks->path_count; i++) {
+                job->path = &uplinks->paths[i];
+                job->remote = lm_path_remote(job->path, remote, job->flow);
+                if (job->path == first || job->path->priority != priority || job->path->address.family != family)
+                    continue;
+                enum outcome outcome = try_path(e, job);
+                if (outcome == SENT)
+                    lm_count(&e->counters, LM_out_failover);
+                if (outcome != REFUSED)
+                    return outcome;
+            }
+    }
+    return REFUSED;
+}
+
+/*
+ * What is too large is cut here, or its source is told. The rest has been refused: by way of the kernel, where that
+ * forwards, it comes to the thread that has queues.
+ */
+static void send_relayed(struct lm_engine *e, struct lm_job *job)
+{
+    enum outcome outcome = job->path && job->inner.length > lm_room_of(job) ? try_path(e, job) : REFUSED;
+    if (outcome == SENT) {
+        lm_sent(e, 1, job->inner.length, job->now);
+        lm_silence_on_sent(e, job, job->inner.length);
+    } else if (outcome == REFUSED) {
+        bool is_written = lm_device_write(e, e->tun, job->packet, job->inner.length);
+        lm_count(&e->counters, is_written ? LM_data_packets : LM_in_refused);
+    }
+}
+
+static void send_one(struct lm_engine *e, struct lm_job *job)
+{
+    if (job->is_relayed) {
+        send_relayed(e, job);
+        return;
+    }
+    enum outcome outcome = job->path ? try_path(e, job) : REFUSED;
+    if (outcome == REFUSED && job->path && (job->lane == LM_LANE_DEFAULT || !e->drops_unusable))
+        outcome = fail_over(e, job);
+    if (outcome == SENT) {
+        lm_sent(e, 1, job->inner.length, job->now);
+        lm_silence_on_sent(e, job, job->inner.length);
+    }
+    if (outcome != REFUSED)
+        return;
+    static const struct lm_addr one_key = {0};
+    if (!job->is_retry)
+        lm_count(&e->counters, LM_out_stalled);
+    (void)lm_pending_add(e->stalled, 0, &one_key, &job->vnet, job->packet, job->inner.length, job->lane, job->born,
+                         job->now);
+}
+
+/* No segment fits the path, and none may be cut: one word to the source is enough for all. */
+static bool is_too_big(const struct lm_job *job)
+{
+    size_t length = job->segments.header + lm_segment_payload(&job->segments, &job->inner, 0);
+    return job->inner.dont_fragment && length > lm_room_of(job) &&
+           (job->inner.version == 4 || length > V6_MTU_MIN);
+}
+
+void lm_send(struct lm_engine *e, struct lm_job *job)
+{
+    if (job->segments.count == 0 || !job->path) { /* a super-packet waits for an uplink as it is */
+        send_one(e, job);
+        return;
+    }
+    size_t count = job->segments.count;
+    if (is_too_big(job)) {
+        lm_count_many(&e->counters, LM_out_toobig, count - 1);
+        count = 1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct lm_job one = lm_segment_job(e, job, i);
+        send_one(e, &one);
+    }
+}

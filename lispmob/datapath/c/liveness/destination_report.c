@@ -1,0 +1,51 @@
+/*
+ * Destinations that the control plane hears of now and then, since the mapping system may know better: those that only
+ * a default entry knows, and those that send to us while the table says that nobody is there.
+ */
+#include "engine/engine.h"
+
+#define AGAIN_NS UINT64_C(10000000000)
+#define HEARD_AGAIN_NS UINT64_C(1000000000)
+#define TELLINGS_PER_SECOND 20
+#define TELLING_BURST 20
+
+/* False when it was told of lately, or too much was. */
+static bool may_tell(struct lm_engine *e, struct lm_told *told, struct lm_bucket *bucket, uint32_t instance_id,
+                     const struct lm_addr *eid, uint64_t now, uint64_t again)
+{
+    uint64_t words[3] = {lm_get64(eid->octets), lm_get64(eid->octets + 8), instance_id};
+    uint64_t key = lm_hash(&e->key, words, 3) | 1;
+    struct lm_told *place = &told[(key >> 1) % LM_TOLD_MAX]; /* two that meet here are told of more often, no more */
+    if ((place->key == key && now < place->until) || !lm_bucket_take(bucket, now, TELLINGS_PER_SECOND, TELLING_BURST))
+        return false;
+    *place = (struct lm_told){key, now + again};
+    return true;
+}
+
+void lm_destination_tell(struct lm_engine *e, const struct lm_job *job)
+{
+    const struct lm_addr *destination = &job->inner.destination;
+    if (!may_tell(e, e->told, &e->told_bucket, job->instance_id, destination, job->now, AGAIN_NS))
+        return;
+    struct lm_punt report = {.kind = LM_PUNT_MISS,
+                             .instance_id = job->instance_id,
+                             .source = job->inner.source,
+                             .destination = *destination};
+    (void)lm_punt_put(&e->punts, &report, NULL, 0);
+}
+
+void lm_destination_heard(struct lm_engine *e, const struct lm_data *data, uint64_t now)
+{
+    const struct lm_addr *source = &data->inner.source;
+    if (e->refusing == 0)
+        return;
+    const struct lm_entry *sender = lm_table_lookup(e->table, data->instance_id, source);
+    if (!sender || !lm_disposition_refuses(sender->kind) ||
+        !may_tell(e, e->refuted, &e->refuted_bucket, data->instance_id, source, now, HEARD_AGAIN_NS))
+        return;
+    struct lm_punt report = {.kind = LM_PUNT_REFUTED,
+                             .instance_id = data->instance_id,
+                             .source = *source,
+                             .destination = data->inner.destination};
+    (void)lm_punt_put(&e->punts, &report, NULL, 0);
+}

@@ -1,0 +1,91 @@
+/*
+ * Echo-nonce (RFC 9300 section 10.1): a number that a peer is asked to send back in its data shows that our packets reach it
+ * by the locator that they were sent to. The peer answers to where the question came from, when it sends there at all, and
+ * from any locator of its own.
+ *
+ * Both sides may ask at once: who owes an answer gives it first. A number that nobody asked for is ignored.
+ */
+#include "engine/engine.h"
+
+#define OWED_NS UINT64_C(1000000000) /* as long as an asker waits */
+#define OWED_COPIES 16u              /* and so often at most after the last question: not all of them get lost */
+#define ASKED (UINT32_C(1) << 24)    /* beside the 24 bits of a nonce */
+
+static void owe(struct lm_engine *e, uint32_t nonce, const struct lm_outer *outer)
+{
+    struct lm_remote *remote = lm_remote_find(e->locators, &outer->source, LM_PORT_DATA);
+    if (!remote)
+        return; /* nothing is ever sent there */
+    struct lm_echo *echo = &remote->state->echo;
+    atomic_store_explicit(&echo->owed, nonce, memory_order_relaxed);
+    atomic_store_explicit(&echo->until, outer->now + OWED_NS, memory_order_relaxed);
+    atomic_store_explicit(&echo->copies, OWED_COPIES, memory_order_relaxed);
+}
+
+void lm_echo_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
+{
+    if (!(data->flags & LM_FLAG_N) || !atomic_load_explicit(&e->echoes, memory_order_relaxed))
+        return;
+    if (data->flags & LM_FLAG_E) {
+        owe(e, data->nonce, outer);
+        return;
+    }
+    uint32_t wanted = ASKED | data->nonce;
+    for (size_t i = 0; i < LM_ASKS_MAX; i++) {
+        uint32_t asked = wanted;
+        if (atomic_load_explicit(&e->asks[i].nonce, memory_order_relaxed) != wanted ||
+            !lm_remote_find(e->locators, &outer->source, LM_PORT_DATA) ||
+            !atomic_compare_exchange_strong(&e->asks[i].nonce, &asked, 0))
+            continue;
+        struct lm_remote *remote = lm_remote_find(e->locators, &e->asks[i].remote, LM_PORT_DATA);
+        if (remote)
+            atomic_store_explicit(&remote->state->echo.asked, 0, memory_order_relaxed);
+        struct lm_punt report = {
+            .kind = LM_PUNT_ECHOED, .source = outer->destination, .destination = e->asks[i].remote};
+        (void)lm_punt_put(&e->punts, &report, NULL, 0);
+        return;
+    }
+}
+
+void lm_echo_put(struct lm_echo *echo, uint64_t now, uint8_t *header)
+{
+    uint32_t copies = atomic_load_explicit(&echo->copies, memory_order_relaxed);
+    if (copies && now < atomic_load_explicit(&echo->until, memory_order_relaxed)) {
+        atomic_store_explicit(&echo->copies, copies - 1, memory_order_relaxed);
+        lm_data_header_nonce(header, atomic_load_explicit(&echo->owed, memory_order_relaxed), false);
+        return;
+    }
+    uint32_t asked = atomic_load_explicit(&echo->asked, memory_order_relaxed);
+    if (asked)
+        lm_data_header_nonce(header, asked & ~ASKED, true);
+}
+
+void lm_engine_use_echo(struct lm_engine *e, bool echoes)
+{
+    atomic_store(&e->echoes, echoes);
+}
+
+bool lm_engine_ask_echo(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce)
+{
+    struct lm_ask *place = NULL, *spare = NULL;
+    pthread_mutex_lock(&e->writer);
+    lm_take(&e->lock);
+    struct lm_remote *remote = lm_remote_find(e->locators, address, LM_PORT_DATA);
+    for (size_t i = 0; i < LM_ASKS_MAX; i++) {
+        if (atomic_load(&e->asks[i].nonce) == 0)
+            spare = spare ? spare : &e->asks[i];
+        else if (lm_addr_equal(&e->asks[i].remote, address))
+            place = &e->asks[i];
+    }
+    place = place ? place : spare;
+    bool is_asked = asks && remote && place;
+    if (place) {
+        place->remote = *address;
+        atomic_store(&place->nonce, is_asked ? ASKED | nonce : 0);
+    }
+    if (remote)
+        atomic_store(&remote->state->echo.asked, is_asked ? ASKED | nonce : 0);
+    lm_give_back(&e->lock);
+    pthread_mutex_unlock(&e->writer);
+    return is_asked;
+}

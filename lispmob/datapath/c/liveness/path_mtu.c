@@ -1,0 +1,112 @@
+/*
+ * Path MTUs: how large an outer packet from a path of ours to a remote may be, and when that is worth a question.
+ *
+ * The control plane finds them out with probes (control/path_mtu.py). It looks at pairs of locators that large packets
+ * leave for, which are reported here, for each remote once in a while. ICMP (too_big.c) and uplinks that refuse a size
+ * are quicker, where they are to be believed.
+ */
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include "engine/engine.h"
+
+#define SECOND UINT64_C(1000000000)
+#define LARGE_AGAIN_NS (2 * SECOND)   /* between reports about one remote */
+#define LARGE_LATER_NS (SECOND / 5)   /* when there are too many of others */
+#define LARGE_PER_SECOND 50
+#define LARGE_BURST 50
+#define REFUSED_STEP 40u /* where the kernel takes less than the MTU of the interface, and does not say how much */
+
+uint64_t lm_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
+}
+
+uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote)
+{
+    uint32_t found = atomic_load_explicit(&remote->state->mtu[path->place], memory_order_relaxed);
+    return found && found < path->mtu ? found : path->mtu;
+}
+
+void lm_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
+                  uint32_t mtu, enum lm_mtu_source source)
+{
+    lm_remotes_set_mtu(e->locators, address, port, path->place, mtu);
+    lm_count(&e->counters, LM_mtu_learned);
+    if (e->mirror)
+        lm_mirror_changed(e->mirror);
+    struct lm_punt report = {.kind = LM_PUNT_MTU,
+                             .source = path->address,
+                             .destination = *address,
+                             .destination_port = port,
+                             .mtu = mtu,
+                             .mtu_source = (uint8_t)source};
+    (void)lm_punt_put(&e->punts, &report, NULL, 0);
+}
+
+void lm_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd)
+{
+    struct ifreq request = {0};
+    uint32_t now = lm_path_mtu(job->path, job->remote), mtu = now > LM_MTU_MIN + REFUSED_STEP ? now - REFUSED_STEP : now;
+    memcpy(request.ifr_name, job->path->interface, IFNAMSIZ);
+    if (!ioctl(fd, SIOCGIFMTU, &request) && request.ifr_mtu >= LM_MTU_MIN && (uint32_t)request.ifr_mtu < now)
+        mtu = (uint32_t)request.ifr_mtu;
+    if (mtu < now)
+        lm_mtu_store(e, job->path, &job->remote->address, job->remote->port, mtu, LM_MTU_INTERFACE);
+}
+
+static void report(struct lm_engine *e, const struct lm_remote *remote, uint32_t paths)
+{
+    for (size_t i = 0; i < e->uplinks->path_count; i++) {
+        struct lm_punt told = {.kind = LM_PUNT_LARGE,
+                               .source = remote->source.family ? remote->source : e->uplinks->paths[i].address,
+                               .destination = remote->address,
+                               .destination_port = remote->port};
+        if (paths >> i & 1 && lm_punt_put(&e->punts, &told, NULL, 0))
+            lm_count(&e->counters, LM_out_large);
+    }
+}
+
+void lm_large_note(struct lm_engine *e, const struct lm_job *job, size_t inner)
+{
+    struct lm_remote_state *state = job->remote->state;
+    if (!atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed) ||
+        inner + lm_overhead(job->remote) < lm_large_from(lm_path_mtu(job->path, job->remote)))
+        return;
+    uint32_t bit = UINT32_C(1) << job->path->place;
+    if (!(atomic_load_explicit(&state->large_paths, memory_order_relaxed) & bit))
+        (void)atomic_fetch_or_explicit(&state->large_paths, bit, memory_order_relaxed);
+    uint64_t at = atomic_load_explicit(&state->large_at, memory_order_relaxed);
+    if (job->now + LM_LARGE_ASK_NS < at)
+        return;
+    struct lm_bucket *bucket = &e->large_bucket[job->is_relayed];
+    bool may_tell = lm_bucket_take(bucket, job->now, LARGE_PER_SECOND, LARGE_BURST);
+    uint64_t again = job->now + (may_tell ? LARGE_AGAIN_NS : LARGE_LATER_NS);
+    if (atomic_compare_exchange_strong(&state->large_at, &at, again) && may_tell)
+        report(e, job->remote, atomic_exchange(&state->large_paths, 0));
+}
+
+void lm_engine_tell_large(struct lm_engine *e, bool tells)
+{
+    pthread_mutex_lock(&e->writer);
+    atomic_store(&e->shared->tells_large, tells);
+    pthread_mutex_unlock(&e->writer);
+}
+
+void lm_engine_set_mtu(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
+                       uint32_t mtu)
+{
+    pthread_mutex_lock(&e->writer); /* keeps remotes and uplinks where they are; path MTUs are atomic */
+    bool is_sender = false; /* an RTR may be known by addresses that no path has for its own */
+    for (size_t i = 0; i < e->uplinks->path_count; i++)
+        is_sender = is_sender || lm_addr_equal(&e->uplinks->paths[i].address, local);
+    for (size_t i = 0; i < e->uplinks->path_count; i++)
+        if (!is_sender || lm_addr_equal(&e->uplinks->paths[i].address, local))
+            lm_remotes_set_mtu(e->locators, address, port, i, mtu > LM_MTU_MAX ? 0 : mtu);
+    if (e->mirror)
+        lm_mirror_changed(e->mirror);
+    pthread_mutex_unlock(&e->writer);
+}

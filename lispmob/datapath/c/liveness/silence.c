@@ -1,0 +1,212 @@
+/* Packets to a locator that nothing comes back from: the rule (silence.h), and where the threads and the clock meet it. */
+#include "liveness/silence.h"
+
+#include "engine/engine.h"
+
+#define TOLD UINT64_MAX
+#define NEVER_NS (UINT64_C(1) << 62)
+
+static uint64_t get(const _Atomic uint64_t *value)
+{
+    return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+static void put(_Atomic uint64_t *value, uint64_t now)
+{
+    atomic_store_explicit(value, now, memory_order_relaxed);
+}
+
+static bool is_flowing(const struct lm_silence *s, uint64_t since)
+{
+    uint64_t heard = get(&s->heard);
+    return heard != 0 && since <= heard + 4 * get(&s->quick) + LM_SILENCE_LATELY_NS;
+}
+
+static enum lm_silence_word tell(struct lm_silence *s, uint64_t since, bool flows)
+{
+    if (!atomic_compare_exchange_strong(&s->since, &since, TOLD))
+        return LM_SILENCE_NONE; /* answered at this moment */
+    atomic_store_explicit(&s->is_told, true, memory_order_relaxed);
+    return flows ? LM_SILENCE_FLOWING : LM_SILENCE_ONE_SIDED;
+}
+
+enum lm_silence_word lm_silence_sent(struct lm_silence *s, uint64_t now, uint32_t octets)
+{
+    uint64_t since = get(&s->since);
+    if (get(&s->quick) == 0 || since == TOLD)
+        return LM_SILENCE_NONE;
+    if (since == 0) {
+        atomic_store_explicit(&s->octets, octets, memory_order_relaxed);
+        put(&s->since, now);
+        return LM_SILENCE_NONE;
+    }
+    uint32_t before = atomic_load_explicit(&s->octets, memory_order_relaxed);
+    if (before < LM_SILENCE_OCTETS)
+        atomic_store_explicit(&s->octets, before + octets, memory_order_relaxed);
+    bool flows = is_flowing(s, since);
+    return now < since + get(flows ? &s->quick : &s->slow) ? LM_SILENCE_NONE : tell(s, since, flows);
+}
+
+uint64_t lm_silence_due(const struct lm_silence *s)
+{
+    uint64_t since = get(&s->since), quick = get(&s->quick);
+    if (quick == 0 || since == 0 || since == TOLD || !is_flowing(s, since))
+        return 0;
+    return atomic_load_explicit(&s->octets, memory_order_relaxed) < LM_SILENCE_OCTETS ? 0 : since + quick;
+}
+
+enum lm_silence_word lm_silence_tick(struct lm_silence *s, uint64_t now)
+{
+    uint64_t due = lm_silence_due(s), since = get(&s->since);
+    return due && now >= due && since && since != TOLD ? tell(s, since, true) : LM_SILENCE_NONE;
+}
+
+bool lm_silence_arrived(struct lm_silence *s, uint64_t now)
+{
+    put(&s->heard, now);
+    put(&s->since, 0);
+    return atomic_load_explicit(&s->is_told, memory_order_relaxed) && atomic_exchange(&s->is_told, false);
+}
+
+void lm_silence_watch(struct lm_silence *s, uint64_t quick, uint64_t slow)
+{
+    uint64_t told = TOLD;
+    put(&s->slow, slow > quick ? slow : quick);
+    put(&s->quick, quick);
+    (void)atomic_compare_exchange_strong(&s->since, &told, 0);
+}
+
+static void report(struct lm_engine *e, const struct lm_remote *remote, enum lm_silence_word word, bool is_alone)
+{
+    struct lm_punt told = {.kind = LM_PUNT_SILENT,
+                           .destination = remote->address,
+                           .is_flowing = word == LM_SILENCE_FLOWING,
+                           .is_alone = is_alone};
+    if (word != LM_SILENCE_NONE)
+        (void)lm_punt_put(&e->punts, &told, NULL, 0);
+}
+
+static void look_at(struct lm_engine *e, uint64_t due)
+{
+    uint64_t at = get(&e->shared->silence_at);
+    if (due && (at == 0 || due < at))
+        put(&e->shared->silence_at, due);
+}
+
+/* What is said of all need not be said of one of them: both are watched again when the control plane says so. */
+static void hush(struct lm_silence *s)
+{
+    uint64_t since = get(&s->since);
+    if (since)
+        (void)atomic_compare_exchange_strong(&s->since, &since, TOLD);
+}
+
+static struct lm_silence *company_of(const struct lm_remote *remote)
+{
+    return remote->head ? &remote->head->state->company : NULL;
+}
+
+/*
+ * When to look at a locator. The kernel's programs leave a packet to us when it starts a count that nobody would look at in
+ * time. So while traffic flows both ways, which starts counts all the time, we do look; else every answer would send the
+ * next packet the long way.
+ */
+static uint64_t next_look(const struct lm_engine *e, const struct lm_silence *s, uint64_t now)
+{
+    uint64_t due = lm_silence_due(s), quick = get(&s->quick);
+    bool is_counted_elsewhere = e->mirror && quick && get(&s->since) != TOLD;
+    return due == 0 && is_counted_elsewhere && now <= get(&s->heard) + quick ? now + quick : due;
+}
+
+void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t octets)
+{
+    struct lm_silence *own = &job->remote->state->silence, *company = company_of(job->remote);
+    if (get(&own->quick) == 0)
+        return;
+    enum lm_silence_word word = lm_silence_sent(own, job->now, (uint32_t)octets), all = LM_SILENCE_NONE;
+    if (company)
+        all = lm_silence_sent(company, job->now, (uint32_t)octets);
+    if (all == LM_SILENCE_FLOWING)
+        hush(own);
+    report(e, job->remote, all == LM_SILENCE_FLOWING ? all : word, company && all != LM_SILENCE_FLOWING);
+    look_at(e, next_look(e, own, job->now));
+    if (company)
+        look_at(e, next_look(e, company, job->now));
+}
+
+void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer)
+{
+    if (!lm_locators_watched(e->locators))
+        return;
+    struct lm_remote *remote = lm_remote_find(e->locators, &outer->source, LM_PORT_DATA);
+    struct lm_silence *company = remote ? company_of(remote) : NULL;
+    bool was_told = remote && lm_silence_arrived(&remote->state->silence, outer->now);
+    if (company)
+        was_told = lm_silence_arrived(company, outer->now) || was_told;
+    if (!was_told)
+        return;
+    struct lm_punt report = {
+        .kind = LM_PUNT_HEARD, .source = outer->source, .destination = outer->destination};
+    (void)lm_punt_put(&e->punts, &report, NULL, 0);
+}
+
+int lm_silence_timeout(struct lm_engine *e)
+{
+    lm_share(&e->lock);
+    uint64_t at = get(&e->shared->silence_at), now = at ? lm_now() : 0;
+    lm_unshare(&e->lock);
+    if (at == 0)
+        return -1;
+    return at <= now ? 0 : (int)((at - now) / 1000000u) + 1;
+}
+
+void lm_silence_check(struct lm_engine *e)
+{
+    lm_share(&e->lock);
+    uint64_t at = get(&e->shared->silence_at), now = at ? lm_now() : 0;
+    bool is_due = at != 0 && now >= at;
+    if (is_due)
+        put(&e->shared->silence_at, 0);
+    for (struct lm_remote *r = is_due ? lm_locators_watched(e->locators) : NULL; r; r = r->next_watched) {
+        struct lm_silence *own = &r->state->silence, *company = company_of(r);
+        bool is_waiting = get(&own->since) != 0;
+        enum lm_silence_word word = lm_silence_tick(own, now), all = LM_SILENCE_NONE;
+        if (company && is_waiting && (all = lm_silence_tick(company, now)) != LM_SILENCE_NONE)
+            hush(own);
+        report(e, r, all != LM_SILENCE_NONE ? all : word, company && all == LM_SILENCE_NONE);
+        look_at(e, next_look(e, own, now));
+        if (company)
+            look_at(e, next_look(e, company, now));
+    }
+    lm_unshare(&e->lock);
+}
+
+/* A company is as patient as its least patient member: a single one has learned for itself. One-sided is no word of it. */
+static void watch_company(struct lm_engine *e, struct lm_remote *head)
+{
+    uint64_t least = 0;
+    for (struct lm_remote *r = lm_locators_watched(e->locators); head && r; r = r->next_watched) {
+        uint64_t quick = r->head == head ? get(&r->state->silence.quick) : 0;
+        if (quick && (least == 0 || quick < least))
+            least = quick;
+    }
+    if (head)
+        lm_silence_watch(&head->state->company, least, NEVER_NS);
+}
+
+void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
+                            const struct lm_addr *head)
+{
+    pthread_mutex_lock(&e->writer);
+    struct lm_remote *remote = lm_remote_find(e->locators, address, LM_PORT_DATA);
+    if (remote) {
+        struct lm_remote *leader = quick && head->family ? lm_remote_find(e->locators, head, LM_PORT_DATA) : NULL;
+        lm_take(&e->lock); /* for the list of those that are watched, and the companies */
+        lm_remote_watch(e->locators, remote, quick != 0);
+        lm_silence_watch(&remote->state->silence, quick, slow);
+        lm_remote_join(remote, leader);
+        watch_company(e, leader);
+        lm_give_back(&e->lock);
+    }
+    pthread_mutex_unlock(&e->writer);
+}

@@ -1,0 +1,57 @@
+/*
+ * Locator-Status-Bits (RFC 9300 section 10): which of its own locators a sender says are up, and what we say of ours.
+ *
+ * Anybody can write them. So they count only when they come from a locator that packets to the sender may go to, only a
+ * change is told, seldom, and the control plane then asks the locator: a hint, never a verdict.
+ */
+#include "engine/engine.h"
+
+#define AGAIN_NS UINT64_C(1000000000) /* between what is told of one mapping; what is not told now is, later */
+#define TELLINGS_PER_SECOND 20
+#define TELLING_BURST 20
+#define SAID (UINT64_C(1) << 63)
+#define NARROW (UINT64_C(1) << 62) /* 8 bits, beside an Instance-ID */
+
+void lm_status_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
+{
+    if (!(data->flags & LM_FLAG_L) || !atomic_load_explicit(&e->heeds_status, memory_order_relaxed))
+        return;
+    const struct lm_entry *sender = lm_table_lookup(e->table, data->instance_id, &data->inner.source);
+    struct lm_locator_set *set = sender && sender->kind == LM_ENCAPSULATE ? sender->value : NULL;
+    bool is_narrow = (data->flags & LM_FLAG_I) != 0;
+    uint32_t bits = is_narrow ? data->second & 0xff : data->second;
+    uint64_t said = SAID | (is_narrow ? NARROW : 0) | bits;
+    if (!set || set->status == said || outer->now < set->status_until || !lm_locator_set_holds(set, &outer->source) ||
+        !lm_bucket_take(&e->status_bucket, outer->now, TELLINGS_PER_SECOND, TELLING_BURST))
+        return;
+    set->status = said;
+    set->status_until = outer->now + AGAIN_NS;
+    struct lm_punt report = {.kind = LM_PUNT_STATUS,
+                             .instance_id = data->instance_id,
+                             .source = data->inner.source,
+                             .destination = data->inner.destination,
+                             .outer_source = outer->source,
+                             .outer_destination = outer->destination,
+                             .status = bits,
+                             .status_width = is_narrow ? 8 : 32};
+    (void)lm_punt_put(&e->punts, &report, NULL, 0);
+}
+
+void lm_header_put(const struct lm_engine *e, const struct lm_job *job, uint8_t *header)
+{
+    lm_data_header_write(header, job->instance_id);
+    uint64_t status = atomic_load_explicit(&e->shared->status, memory_order_relaxed);
+    if (status & LM_STATUS_TOLD)
+        lm_data_header_status(header, (uint32_t)status);
+    lm_echo_put(&job->remote->state->echo, job->now, header);
+}
+
+void lm_engine_use_status(struct lm_engine *e, bool heeds, bool tells, uint32_t bits)
+{
+    pthread_mutex_lock(&e->writer); /* nobody exchanges `shared` meanwhile */
+    atomic_store(&e->heeds_status, heeds);
+    atomic_store(&e->shared->status, tells ? LM_STATUS_TOLD | bits : 0);
+    if (e->mirror)
+        lm_mirror_changed(e->mirror);
+    pthread_mutex_unlock(&e->writer);
+}

@@ -1,0 +1,21 @@
+/* When packets last moved, and the report of the first one after a change of uplinks: the gap that a user felt. */
+#include "engine/engine.h"
+
+void lm_traffic_note(struct lm_engine *e, enum lm_direction direction, uint64_t now)
+{
+    struct lm_traffic *traffic = &e->shared->traffic[direction];
+    uint64_t before = atomic_exchange_explicit(&traffic->last, now, memory_order_relaxed);
+    if (!atomic_load_explicit(&traffic->is_watched, memory_order_relaxed))
+        return;
+    if (!atomic_exchange_explicit(&traffic->is_watched, 0, memory_order_relaxed))
+        return;
+    struct lm_punt report = {
+        .kind = LM_PUNT_RESUMED, .is_outbound = direction == LM_OUTBOUND, .at_ns = now, .before_ns = before};
+    lm_punt_put(&e->punts, &report, NULL, 0);
+}
+
+void lm_traffic_watch(struct lm_engine *e)
+{
+    for (int direction = 0; direction < 2; direction++)
+        atomic_store_explicit(&e->shared->traffic[direction].is_watched, 1, memory_order_relaxed);
+}

@@ -1,0 +1,29 @@
+/* ICMP errors that we send to the inner source: pure builders and a rate limit. */
+#ifndef LM_ICMP_H
+#define LM_ICMP_H
+
+#include "packet/packet.h"
+
+#define LM_ICMP_MAX 1280 /* no error of ours is longer (RFC 4443 section 2.4; IPv4: 576, RFC 1812) */
+
+enum lm_icmp_kind {
+    LM_ICMP_TOO_BIG,     /* v4: type 3 code 4; v6: type 2; `mtu` is the largest inner packet that fits */
+    LM_ICMP_UNREACHABLE, /* v4: type 3 code 1 (host); v6: type 1 code 3 (address) */
+    LM_ICMP_PROHIBITED,  /* v4: type 3 code 13; v6: type 1 code 1 */
+};
+
+/*
+ * Writes the error about `packet` into `out` (LM_ICMP_MAX octets) and returns its length.
+ * 0: there must be no error about this packet: an ICMP error itself, a multicast, a later fragment, no unicast source.
+ */
+size_t lm_icmp_build(uint8_t *out, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_addr *source,
+                     const uint8_t *packet, const struct lm_inner *inner);
+
+/* A token bucket; times are nanoseconds of a monotonic clock. */
+struct lm_bucket {
+    uint64_t tokens, filled_at;
+};
+
+bool lm_bucket_take(struct lm_bucket *bucket, uint64_t now, uint64_t per_second, uint64_t burst);
+
+#endif

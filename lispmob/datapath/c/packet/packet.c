@@ -1,0 +1,289 @@
+#include "packet/packet.h"
+
+#include <netinet/in.h>
+
+/* More headers than this is no packet of a sane host; the rest counts as opaque. */
+#define EXTENSION_HEADERS_MAX 12
+
+/* Two words at once on every processor that has vectors; the compiler takes them apart for the others. */
+typedef uint64_t pair __attribute__((vector_size(16)));
+
+static inline pair load_pair(const uint8_t *at)
+{
+    pair words;
+    memcpy(&words, at, sizeof words);
+    return words;
+}
+
+/* Sums are added in the host's order, four octets at a time: it gives the same as two at a time (RFC 1071). */
+uint16_t lm_checksum(const uint8_t *data, size_t length, uint32_t start)
+{
+    pair low = {0}, high = {0}; /* 32-bit halves in 64-bit lanes: no carry is lost */
+    const pair mask = {UINT32_MAX, UINT32_MAX};
+    for (; length >= 64; data += 64, length -= 64)
+        for (size_t i = 0; i < 64; i += 16) {
+            pair words = load_pair(data + i);
+            low += words & mask;
+            high += words >> 32;
+        }
+    uint64_t sum = low[0] + low[1] + high[0] + high[1], word;
+    for (; length >= 8; data += 8, length -= 8) {
+        memcpy(&word, data, sizeof word);
+        sum += (word & UINT32_MAX) + (word >> 32);
+    }
+    if (length) {
+        word = 0;
+        memcpy(&word, data, length);
+        sum += (word & UINT32_MAX) + (word >> 32);
+    }
+    sum = (sum & UINT32_MAX) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    uint16_t folded = (uint16_t)((sum & 0xffff) + (sum >> 16));
+    uint8_t octets[2];
+    memcpy(octets, &folded, sizeof octets); /* summed up in the host's order */
+    sum = (uint64_t)lm_get16(octets) + start;
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return (uint16_t)~sum;
+}
+
+uint32_t lm_pseudo_sum(const struct lm_addr *source, const struct lm_addr *destination, uint8_t protocol,
+                       size_t length)
+{
+    uint32_t sum = protocol + (uint32_t)(length >> 16) + (uint32_t)(length & 0xffff);
+    for (size_t i = 0; i < 16; i += 2)
+        sum += (uint32_t)lm_get16(source->octets + i) + lm_get16(destination->octets + i);
+    return sum;
+}
+
+void lm_ipv4_checksum_write(uint8_t *header)
+{
+    lm_put16(header + 10, 0);
+    lm_put16(header + 10, lm_checksum(header, (size_t)(header[0] & 15) * 4, 0));
+}
+
+static void read_ports(const uint8_t *packet, struct lm_inner *inner)
+{
+    switch (inner->protocol) {
+    case IPPROTO_TCP:
+    case IPPROTO_UDP:
+    case IPPROTO_SCTP:
+    case IPPROTO_UDPLITE:
+    case IPPROTO_DCCP:
+        break;
+    default:
+        return;
+    }
+    if (inner->is_later_fragment || inner->length < inner->header + 4)
+        return;
+    inner->has_ports = true;
+    inner->source_port = lm_get16(packet + inner->header);
+    inner->destination_port = lm_get16(packet + inner->header + 2);
+}
+
+static bool parse_v4(const uint8_t *packet, size_t length, struct lm_inner *inner)
+{
+    size_t header = (size_t)(packet[0] & 15) * 4, total = lm_get16(packet + 2);
+    if (header < 20 || total < header || total > length || lm_checksum(packet, header, 0) != 0)
+        return false;
+    uint16_t fragment = lm_get16(packet + 6);
+    inner->tos = packet[1];
+    inner->ttl = packet[8];
+    inner->protocol = packet[9];
+    inner->source = lm_addr_make(4, packet + 12);
+    inner->destination = lm_addr_make(4, packet + 16);
+    inner->dont_fragment = (fragment & 0x4000) != 0;
+    inner->is_fragment = (fragment & 0x3fff) != 0;
+    inner->is_later_fragment = (fragment & 0x1fff) != 0;
+    inner->header = header;
+    inner->length = total;
+    return true;
+}
+
+/* Walks the extension headers (RFC 8200 section 4) up to the transport header, a fragment header, or the end. */
+static void walk_v6(const uint8_t *packet, struct lm_inner *inner)
+{
+    for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
+        const uint8_t *at = packet + inner->header;
+        size_t left = inner->length - inner->header, size;
+        switch (inner->protocol) {
+        case IPPROTO_HOPOPTS:
+        case IPPROTO_ROUTING:
+        case IPPROTO_DSTOPTS:
+        case 135: /* mobility */
+        case 139: /* HIP */
+        case 140: /* shim6 */
+            if (left < 8 || left < (size = ((size_t)at[1] + 1) * 8))
+                return;
+            break;
+        case IPPROTO_AH:
+            if (left < 8 || left < (size = ((size_t)at[1] + 2) * 4))
+                return;
+            break;
+        case IPPROTO_FRAGMENT:
+            if (left < 8)
+                return;
+            /* What follows differs between the first fragment and the rest: the flow ends here. */
+            inner->is_fragment = true;
+            inner->is_later_fragment = (lm_get16(at + 2) & 0xfff8) != 0;
+            size = 8;
+            break;
+        default:
+            return;
+        }
+        inner->protocol = at[0];
+        inner->header += size;
+        if (inner->is_fragment)
+            return;
+    }
+}
+
+static bool parse_v6(const uint8_t *packet, size_t length, struct lm_inner *inner)
+{
+    if (length < 40)
+        return false;
+    size_t total = 40u + lm_get16(packet + 4);
+    if (total > length)
+        return false;
+    inner->tos = (uint8_t)(packet[0] << 4 | packet[1] >> 4);
+    inner->ttl = packet[7];
+    inner->protocol = packet[6];
+    inner->source = lm_addr_make(6, packet + 8);
+    inner->destination = lm_addr_make(6, packet + 24);
+    inner->dont_fragment = true;
+    inner->header = 40;
+    inner->length = total;
+    walk_v6(packet, inner);
+    return true;
+}
+
+bool lm_inner_parse(const uint8_t *packet, size_t length, struct lm_inner *out)
+{
+    memset(out, 0, sizeof *out);
+    if (length < 20)
+        return false;
+    out->version = packet[0] >> 4;
+    if (out->version != 4 && out->version != 6)
+        return false;
+    if (!(out->version == 4 ? parse_v4 : parse_v6)(packet, length, out))
+        return false;
+    read_ports(packet, out);
+    return true;
+}
+
+uint64_t lm_flow_hash(const struct lm_key *key, const struct lm_inner *inner)
+{
+    uint64_t words[5] = {inner->version | (uint64_t)inner->protocol << 8};
+    if (inner->has_ports && !inner->is_fragment)
+        words[0] |= (uint64_t)inner->source_port << 16 | (uint64_t)inner->destination_port << 32;
+    if (inner->version == 4) {
+        words[1] = (uint64_t)lm_get32(inner->source.octets) << 32 | lm_get32(inner->destination.octets);
+        return lm_hash(key, words, 2);
+    }
+    words[1] = lm_get64(inner->source.octets);
+    words[2] = lm_get64(inner->source.octets + 8);
+    words[3] = lm_get64(inner->destination.octets);
+    words[4] = lm_get64(inner->destination.octets + 8);
+    return lm_hash(key, words, 5);
+}
+
+static bool holds_control(const uint8_t *packet, const struct lm_inner *inner)
+{
+    if (inner->protocol != IPPROTO_UDP || inner->is_fragment || inner->length < inner->header + 8)
+        return false;
+    if (inner->source_port != LM_PORT_CONTROL && inner->destination_port != LM_PORT_CONTROL)
+        return false;
+    const uint8_t *udp = packet + inner->header;
+    size_t length = lm_get16(udp + 4);
+    if (length < 8 || length > inner->length - inner->header)
+        return false;
+    if (lm_get16(udp + 6) == 0)
+        return true;
+    return lm_checksum(udp, length, lm_pseudo_sum(&inner->source, &inner->destination, IPPROTO_UDP, length)) == 0;
+}
+
+enum lm_data_verdict lm_data_parse(const uint8_t *datagram, size_t length, struct lm_data *out)
+{
+    memset(out, 0, sizeof *out);
+    if (length < LM_DATA_HEADER + 20)
+        return LM_DATA_SHORT;
+    out->flags = datagram[0];
+    out->nonce = lm_get32(datagram) & 0xffffff;
+    out->second = lm_get32(datagram + 4);
+    if (out->flags & LM_FLAG_KK)
+        return LM_DATA_KEY;
+    if (out->flags & LM_FLAG_I)
+        out->instance_id = out->second >> 8;
+    const uint8_t *packet = datagram + LM_DATA_HEADER;
+    if (!lm_inner_parse(packet, length - LM_DATA_HEADER, &out->inner))
+        return LM_DATA_INNER;
+    if (out->instance_id != LM_CONTROL_IID)
+        return LM_DATA_OK;
+    return holds_control(packet, &out->inner) ? LM_DATA_CONTROL : LM_DATA_INNER;
+}
+
+bool lm_data_holds_info(const uint8_t *datagram, size_t length)
+{
+    return length >= LM_DATA_HEADER + LM_INFO_MIN && !(datagram[0] & LM_FLAG_KK) && (datagram[0] & LM_FLAG_I) &&
+           lm_get32(datagram + 4) >> 8 == LM_CONTROL_IID && datagram[LM_DATA_HEADER] >> 4 == LM_TYPE_INFO;
+}
+
+void lm_data_header_write(uint8_t *header, uint32_t instance_id)
+{
+    memset(header, 0, LM_DATA_HEADER);
+    if (instance_id == 0)
+        return;
+    header[0] = LM_FLAG_I;
+    lm_put32(header + 4, instance_id << 8);
+}
+
+void lm_data_header_status(uint8_t *header, uint32_t bits)
+{
+    uint32_t second = lm_get32(header + 4);
+    header[0] |= LM_FLAG_L;
+    lm_put32(header + 4, header[0] & LM_FLAG_I ? (second & ~UINT32_C(0xff)) | (bits & 0xff) : bits);
+}
+
+void lm_data_header_nonce(uint8_t *header, uint32_t nonce, bool wants_echo)
+{
+    uint32_t flags = header[0] | LM_FLAG_N | (wants_echo ? LM_FLAG_E : 0);
+    lm_put32(header, flags << 24 | (nonce & 0xffffff));
+}
+
+/* RFC 6040 figure 4, row by inner, column by outer ECN field; 0xff: drop, 0x80: noticed. */
+static const uint8_t ecn_table[4][4] = {
+    /* outer:  Not-ECT  ECT(1)    ECT(0)    CE */
+    [0] = {0, 0x80 | 0, 0x80 | 0, 0xff}, /* Not-ECT */
+    [1] = {1, 1, 0x80 | 1, 3},           /* ECT(1) */
+    [2] = {2, 1, 2, 3},                  /* ECT(0) */
+    [3] = {3, 0x80 | 3, 3, 3},           /* CE */
+};
+
+static void write_tos_ttl(uint8_t *packet, uint8_t version, uint8_t tos, uint8_t ttl)
+{
+    if (version == 4) {
+        packet[1] = tos;
+        packet[8] = ttl;
+        lm_ipv4_checksum_write(packet);
+        return;
+    }
+    packet[0] = (uint8_t)(0x60 | tos >> 4);
+    packet[1] = (uint8_t)((packet[1] & 0x0f) | tos << 4);
+    packet[7] = ttl;
+}
+
+enum lm_strip_verdict lm_strip(uint8_t *packet, const struct lm_inner *inner, uint8_t outer_ttl, uint8_t outer_tos,
+                               bool copy_dscp)
+{
+    uint8_t ecn = ecn_table[inner->tos & 3][outer_tos & 3];
+    uint8_t ttl = outer_ttl < inner->ttl ? outer_ttl : inner->ttl;
+    if (ecn == 0xff)
+        return LM_STRIP_ECN;
+    if (ttl == 0)
+        return LM_STRIP_TTL;
+    uint8_t tos = (uint8_t)(((copy_dscp ? outer_tos : inner->tos) & 0xfc) | (ecn & 3));
+    if (tos != inner->tos || ttl != inner->ttl)
+        write_tos_ttl(packet, inner->version, tos, ttl);
+    return ecn & 0x80 ? LM_STRIP_ODD : LM_STRIP_OK;
+}

@@ -1,0 +1,96 @@
+/*
+ * Remote locators: the RLOCs of a mapping, and which of them a flow uses (RFC 9300 section 12).
+ *
+ * A remote (address and port) exists once however many mappings name it, and so does a locator set: an entry of the
+ * forwarding table costs a pointer. The caller locks: choosing shares, taking and dropping are exclusive.
+ */
+#ifndef LM_LOCATOR_H
+#define LM_LOCATOR_H
+
+#include <stdatomic.h>
+
+#include "base/address.h"
+#include "liveness/silence.h"
+#include "table/rendezvous.h"
+
+#include "bpf/shared.h"
+
+#define LM_LOCATORS_MAX 32
+#define LM_PRIORITY_NEVER LM_SPREAD_NEVER
+
+/* Families as bits. */
+#define LM_V4 1u
+#define LM_V6 2u
+
+static inline unsigned lm_family_bit(uint8_t family)
+{
+    return family == 4 ? LM_V4 : LM_V6;
+}
+
+struct lm_remote {
+    struct lm_addr address;
+    uint16_t port;
+    struct lm_addr source; /* family 0: the uplink decides */
+    int fd;                /* with a source: the socket whose port a NAT on the way lets answers in from; -1: see below */
+    uint32_t references;
+    struct lm_remote *next;
+    struct lm_remote_state *state; /* `own`, or the one that the kernel's programs see, too */
+    struct lm_remote_state own;
+    uint32_t number; /* of `state` there; LM_NO_REMOTE: it is our own */
+    struct lm_remote *head; /* whose `company` counts for it (silence.h), maybe its own; NULL: nobody's */
+    uint32_t members;       /* that have it for their head: all of them are watched */
+    bool is_watched; /* for silence: it is in the list */
+    struct lm_remote *next_watched;
+};
+
+struct lm_locator_spec {
+    struct lm_addr address;
+    uint16_t port;
+    uint8_t priority, weight;
+    struct lm_addr source; /* family 0: none, and `fd` does not count */
+    int fd;                /* -1: by the path of `source` straight there, past its relays; by others as if without */
+};
+
+struct lm_locator_set {
+    uint32_t references;
+    uint32_t number; /* never the same again */
+    struct lm_locator_set *next;
+    uint64_t hash;
+    size_t count;
+    struct lm_locator_spec *specs;
+    struct lm_remote **remotes;
+    uint64_t status, status_until; /* liveness/status_bits.c, the inbound thread's: the bits that were told last, until when it waits */
+    struct lm_contender *contenders; /* three times `count`: by the families that we have uplinks of, as bits, less 1 */
+};
+
+struct lm_locators;
+struct lm_mirror;
+
+struct lm_locators *lm_locators_new(void);
+void lm_locators_free(struct lm_locators *all);
+/* Shows the kernel's programs all that there is and will be; NULL: no more. */
+void lm_locators_reflect(struct lm_locators *all, struct lm_mirror *mirror);
+/* The shared set of exactly these locators with one more reference; NULL: out of memory. */
+struct lm_locator_set *lm_locator_set_take(struct lm_locators *all, const struct lm_locator_spec *specs, size_t count);
+void lm_locator_set_drop(struct lm_locators *all, struct lm_locator_set *set);
+/* The remote for a flow, given the families of our uplinks; NULL: none. */
+struct lm_remote *lm_locator_choose(const struct lm_locator_set *set, unsigned families, uint64_t flow);
+/* Of these families, those that have locators of the best priority among them. */
+unsigned lm_locator_best_families(const struct lm_locator_set *set, unsigned families);
+bool lm_locator_set_holds(const struct lm_locator_set *set, const struct lm_addr *address);
+struct lm_remote *lm_remote_find(const struct lm_locators *all, const struct lm_addr *address, uint16_t port);
+/* The MTU of a path, by its place, to all remotes of this address and port; 0: none is known. */
+void lm_remotes_set_mtu(const struct lm_locators *all, const struct lm_addr *address, uint16_t port, size_t place,
+                        uint32_t mtu);
+/* Forgets all path MTUs: they belonged to the uplinks of before. */
+void lm_remotes_forget(const struct lm_locators *all);
+/* Puts a remote into the list of those that are watched for silence, or takes it out; exclusive. */
+void lm_remote_watch(struct lm_locators *all, struct lm_remote *remote, bool is_watched);
+/* It belongs to the company of `head` from now on; NULL: to none. Only those that are watched do; exclusive. */
+void lm_remote_join(struct lm_remote *remote, struct lm_remote *head);
+/* The first of that list, which `next_watched` continues. */
+struct lm_remote *lm_locators_watched(const struct lm_locators *all);
+/* Walks all remotes: start with 0 and NULL, ends with NULL. */
+struct lm_remote *lm_remote_next(const struct lm_locators *all, size_t *bucket, struct lm_remote *last);
+
+#endif

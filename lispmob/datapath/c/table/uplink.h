@@ -1,0 +1,118 @@
+/*
+ * Uplinks: per interface and family one path, with a pool of UDP sockets bound to the interface and its address.
+ *
+ * A pool, because the source port tells the flows apart for the routers on the way (RFC 9300 section 5.3). All sockets
+ * set DF and queue ICMP errors, but the last of each path, whose packets the kernel and the routers may cut. None of them
+ * heeds the path MTUs that the kernel remembers: those are from anybody's ICMP, and too_big.c knows what to believe.
+ */
+#ifndef LM_UPLINK_H
+#define LM_UPLINK_H
+
+#include <net/if.h>
+
+#include "table/locator.h"
+
+#define LM_PATHS_MAX 32
+#define LM_MTU_MIN 576 /* what every IPv4 host can take (RFC 791): no path of ours counts as smaller */
+#define LM_MTU_MAX 65535u /* what an IPv4 packet can be long */
+#define LM_POOL_MAX 64
+#define LM_UPLINK_ADDRESSES_MAX 256
+
+#define LM_RELAYS_MAX 8
+
+/* Which source port the data of a path has. Behind a NAT it is one that owns a binding, and that data comes back to. */
+enum lm_data_port { LM_PORT_POOL = 0, LM_PORT_FIXED = 1, LM_PORT_EPHEMERAL = 2 };
+
+struct lm_uplink_spec {
+    int ifindex;
+    char interface[IFNAMSIZ];
+    struct lm_addr address;
+    uint8_t priority, weight;
+    bool is_sender; /* false: only one more RLOC of ours, nothing is sent from it */
+    uint32_t mtu;   /* of the link; 0: 1500 */
+    uint8_t data_port; /* enum lm_data_port */
+    size_t relay_count; /* RTRs: everything goes to them, whatever the mapping says */
+    struct lm_locator_spec relays[LM_RELAYS_MAX];
+    bool admits_others; /* data may come from others than the relays, too */
+    bool passes_zero;   /* to the relays packets without a UDP checksum get, too */
+    int error;      /* out: negative errno when its sockets were refused, else 0 */
+};
+
+struct lm_path {
+    size_t place; /* among the uplinks of the moment */
+    int ifindex;
+    char interface[IFNAMSIZ];
+    struct lm_addr address;
+    uint8_t priority, weight;
+    uint32_t mtu;
+    atomic_bool refuses_runs; /* the device takes no UDP_SEGMENT */
+    atomic_uint_fast64_t sums; /* sockets of the pool, as bits, that make outer checksums since a run needed one */
+    bool is_whole;            /* nothing that is left open gets past the device (cable.h) */
+    size_t pool;              /* sockets[0..pool) set DF, sockets[pool] does not */
+    int sockets[LM_POOL_MAX + 1];
+    enum lm_data_port data_port;
+    int data_fd;                   /* -1: the pool. Shared with others when fixed, of this path alone when ephemeral */
+    struct lm_locator_set *relays; /* NULL: straight to the locators of the mapping */
+    bool admits_others, passes_zero;
+};
+
+/* The uplinks of one moment; never changes once it is in use. */
+struct lm_uplinks {
+    size_t path_count, rloc_count;
+    unsigned families; /* of the paths that may be used, as bits */
+    struct lm_path paths[LM_PATHS_MAX];
+    struct lm_contender contenders[3][LM_PATHS_MAX]; /* one for each path; by the families that may be used, less 1 */
+    struct lm_addr rlocs[LM_UPLINK_ADDRESSES_MAX];
+};
+
+struct lm_uplink_options {
+    size_t pool;
+    bool udp_checksum;
+    uint32_t mark; /* SO_MARK for outer packets; 0: none */
+    const int *fixed; /* sockets on the data port, v4 and v6 */
+};
+
+/*
+ * Builds the next set from `specs`: takes over the sockets of paths that stay (`current` may be NULL), opens those that
+ * are new. A path that the kernel refuses is left out and its spec tells the errno. NULL: out of memory.
+ */
+struct lm_uplinks *lm_uplinks_make(const struct lm_uplinks *current, struct lm_uplink_spec *specs, size_t count,
+                                   const struct lm_uplink_options *options);
+/* Gives each path the relays of its spec; changes `locators`, so that nobody may be looking into them. */
+void lm_uplinks_take_relays(struct lm_uplinks *uplinks, const struct lm_uplink_spec *specs, size_t count,
+                            struct lm_locators *locators);
+/* Closes the sockets of `gone` that `kept` (may be NULL) does not use, and frees it. */
+void lm_uplinks_retire(struct lm_uplinks *gone, const struct lm_uplinks *kept);
+/* The interface for a flow that may leave in these families; 0: none. One that has both is not preferred for it. */
+int lm_uplinks_choose(const struct lm_uplinks *uplinks, unsigned families, uint64_t flow);
+/* The families that an interface sends in. `counts_never`: also by paths of priority 255. */
+unsigned lm_uplinks_families(const struct lm_uplinks *uplinks, int ifindex, bool counts_never);
+/* The path of an interface in a family; NULL: none. */
+const struct lm_path *lm_uplinks_path(const struct lm_uplinks *uplinks, int ifindex, uint8_t family);
+bool lm_uplinks_owns(const struct lm_uplinks *uplinks, const struct lm_addr *address);
+/* True when the other set has the same paths, whatever their priorities. */
+bool lm_uplinks_same_paths(const struct lm_uplinks *a, const struct lm_uplinks *b);
+bool lm_uplinks_has_socket(const struct lm_uplinks *uplinks, int fd);
+/* The port that a socket is bound to; 0: none. */
+uint16_t lm_port_of(int fd);
+/* True when data of a family leaves from the common data port. */
+bool lm_uplinks_send_fixed(const struct lm_uplinks *uplinks, uint8_t family);
+/* True for the ephemeral data port of a path. */
+bool lm_uplinks_receives(const struct lm_uplinks *uplinks, int fd);
+
+/* Where data of this path goes instead of to the remote of the mapping; that one without relays, or when it passes. */
+static inline struct lm_remote *lm_path_remote(const struct lm_path *path, struct lm_remote *remote, uint64_t flow)
+{
+    if (remote->fd < 0 && remote->source.family && lm_addr_equal(&remote->source, &path->address))
+        return remote;
+    struct lm_remote *relay =
+        path->relays ? lm_locator_choose(path->relays, lm_family_bit(path->address.family), flow) : NULL;
+    return relay ? relay : remote;
+}
+
+static inline int lm_path_socket(const struct lm_path *path, uint64_t flow)
+{
+    return path->sockets[(flow * UINT64_C(0x9e3779b97f4a7c15) >> 40) % path->pool];
+}
+
+#endif
