@@ -116,7 +116,7 @@ int lm_engine_mirrored(struct lm_engine *e);
 void lm_engine_settle(struct lm_engine *e);
 """
 
-# The pure functions: only the tests call these, to compare them with pure.py.
+# The pure functions: only the tests call these, to compare them with the oracle in tests/datapath/oracle.
 PURE = """
 struct lm_key { uint64_t k0, k1; };
 uint64_t lm_hash(const struct lm_key *key, const uint64_t *words, size_t count);

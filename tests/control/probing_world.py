@@ -1,6 +1,6 @@
 """A small world for the prober: every pair of locators has a round trip and a loss, and dies and lives on command.
 
-Data flows on demand, and what the datapath would tell of its silence is told (`pure_silence.py`).
+Data flows on demand, and what the datapath would tell of its silence is told (`tests/datapath/oracle/silence.py`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from lispmob.control.effect import AskForEcho, SendControl, WatchForSilence
 from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.path import Pair, State
 from lispmob.control.probing import ProbeConfig, ProbeEffect, Prober
-from lispmob.datapath.pure_silence import SilenceWatch, Word
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
+from tests.datapath.oracle.silence import SilenceWatch, Word
 
 WIFI = LocalLocator(ip_address("198.51.100.10"), 2, "wlan0", priority=1)
 LTE = LocalLocator(ip_address("203.0.113.20"), 3, "wwan0", priority=2)

@@ -1,4 +1,4 @@
-"""The C's pure functions as Python calls, for comparing them with pure.py."""
+"""The C's pure functions as Python calls, for comparing them with the oracle."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lispmob.datapath import _lispdp, pure, pure_segment
+from lispmob.datapath import _lispdp
 from lispmob.datapath.marshal import address as read_address
 from lispmob.datapath.marshal import prefixes, put_address
 from lispmob.wire.address import EidPrefix, IpAddress
+from tests.datapath.oracle import packet as oracle
+from tests.datapath.oracle.segments import VnetHeader
 
 ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
@@ -25,8 +27,8 @@ def parse(packet: bytes) -> Any:
     return inner if lib.lm_inner_parse(octets(packet), len(packet), inner) else None
 
 
-def as_pure(inner: Any) -> pure.Inner:
-    return pure.Inner(
+def as_oracle(inner: Any) -> oracle.Inner:
+    return oracle.Inner(
         version=inner.version,
         source=read_address(inner.source),
         destination=read_address(inner.destination),
@@ -50,9 +52,9 @@ def keyed_hash(words: tuple[int, int], data: list[int]) -> int:
     return int(lib.lm_hash(key(words), ffi.new("uint64_t[]", [*data, 0]), len(data)))
 
 
-def read_data(datagram: bytes) -> tuple[pure.DataVerdict, Any]:
+def read_data(datagram: bytes) -> tuple[oracle.DataVerdict, Any]:
     data = ffi.new("struct lm_data *")
-    return pure.DataVerdict(lib.lm_data_parse(octets(datagram), len(datagram), data)), data
+    return oracle.DataVerdict(lib.lm_data_parse(octets(datagram), len(datagram), data)), data
 
 
 def strip(packet: bytes, outer_ttl: int, outer_tos: int, copy_dscp: bool) -> tuple[int, bytes]:
@@ -61,7 +63,7 @@ def strip(packet: bytes, outer_ttl: int, outer_tos: int, copy_dscp: bool) -> tup
     return verdict, bytes(ffi.buffer(buffer, inner.length))
 
 
-def icmp_error(kind: pure.IcmpKind, mtu_bytes: int, source: IpAddress, packet: bytes) -> bytes | None:
+def icmp_error(kind: oracle.IcmpKind, mtu_bytes: int, source: IpAddress, packet: bytes) -> bytes | None:
     out, address = ffi.new("uint8_t[1280]"), ffi.new("struct lm_addr *")
     put_address(address, source)
     length = lib.lm_icmp_build(out, int(kind), mtu_bytes, address, octets(packet), parse(packet))
@@ -80,16 +82,16 @@ def fragments(packet: bytes, limit: int) -> list[bytes]:
     return made
 
 
-def vnet(header: pure_segment.VnetHeader) -> Any:
+def vnet(header: VnetHeader) -> Any:
     return ffi.new("lm_vnet *", asdict(header))
 
 
-def complete(header: pure_segment.VnetHeader, packet: bytes) -> bytes | None:
+def complete(header: VnetHeader, packet: bytes) -> bytes | None:
     buffer = octets(packet)
     return bytes(ffi.buffer(buffer, len(packet))) if lib.lm_vnet_complete(vnet(header), buffer, len(packet)) else None
 
 
-def segments(header: pure_segment.VnetHeader, packet: bytes) -> list[bytes] | None:
+def segments(header: VnetHeader, packet: bytes) -> list[bytes] | None:
     """What the C makes of a super-packet; None: refused."""
     inner, plan = parse(packet), ffi.new("struct lm_segments *")
     if inner is None or not lib.lm_segments_read(vnet(header), octets(packet), inner, plan):
@@ -102,7 +104,7 @@ def segments(header: pure_segment.VnetHeader, packet: bytes) -> list[bytes] | No
     return made
 
 
-def merged(packets: Iterable[bytes], *, takes_udp: bool = True) -> list[tuple[pure_segment.VnetHeader, bytes]]:
+def merged(packets: Iterable[bytes], *, takes_udp: bool = True) -> list[tuple[VnetHeader, bytes]]:
     """What is written to the TUN device for packets that arrive in this order."""
     merge = ffi.new("struct lm_merge *")
     merge.takes_udp = takes_udp
@@ -117,13 +119,13 @@ def merged(packets: Iterable[bytes], *, takes_udp: bool = True) -> list[tuple[pu
     return written + _finished(merge)
 
 
-def _finished(merge: Any) -> list[tuple[pure_segment.VnetHeader, bytes]]:
+def _finished(merge: Any) -> list[tuple[VnetHeader, bytes]]:
     if merge.count == 0:
         return []
     count = lib.lm_merge_finish(merge)
     parts = [bytes(ffi.buffer(one.iov_base, one.iov_len)) for one in merge.vector[1:count]]
     names = ("flags", "gso_type", "hdr_len", "gso_size", "csum_start", "csum_offset")
-    header = pure_segment.VnetHeader(**{name: getattr(merge.vnet, name) for name in names})
+    header = VnetHeader(**{name: getattr(merge.vnet, name) for name in names})
     return [(header, b"".join(parts))]
 
 
@@ -145,7 +147,7 @@ class Locators:
 
 
 class Table:
-    """The C forwarding table behind the calls of pure.Table."""
+    """The C forwarding table behind the calls of oracle.Table."""
 
     def __init__(self) -> None:
         self._table = ffi.gc(lib.lm_table_new(key((1, 2))), lib.lm_table_free)

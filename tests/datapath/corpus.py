@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import product
 
-from lispmob.datapath import pure
-from lispmob.datapath.pure_segment import (
+from lispmob.wire.address import IpAddress
+from lispmob.wire.address_class import CLASSES
+from tests.datapath.netlab import EID_A4, EID_A6, EID_B4, EID_B6
+from tests.datapath.oracle import packet as oracle
+from tests.datapath.oracle.segments import (
     GSO_ECN,
     GSO_TCPV4,
     GSO_TCPV6,
@@ -20,9 +23,6 @@ from lispmob.datapath.pure_segment import (
     VnetHeader,
     open_checksum,
 )
-from lispmob.wire.address import IpAddress
-from lispmob.wire.address_class import CLASSES
-from tests.datapath.netlab import EID_A4, EID_A6, EID_B4, EID_B6
 
 Named = tuple[str, bytes]
 
@@ -54,7 +54,7 @@ def ipv4(
     first = 0x45 + len(options) // 4 if first is None else first
     said = length if total is None else total
     head = struct.pack("!BBHHHBBH", first, tos, said, 0x1234, fragment, ttl, protocol, 0) + b"".join(ends) + options
-    summed = (pure.checksum(head) + sum_off_by) % 0x10000
+    summed = (oracle.checksum(head) + sum_off_by) % 0x10000
     return head[:10] + summed.to_bytes(2, "big") + head[12:] + body
 
 

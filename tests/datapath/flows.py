@@ -7,8 +7,8 @@ import struct
 
 from hypothesis import strategies as st
 
-from lispmob.datapath import pure
-from lispmob.datapath.pure_segment import (
+from tests.datapath.oracle import packet as oracle
+from tests.datapath.oracle.segments import (
     GSO_ECN,
     GSO_TCPV4,
     GSO_TCPV6,
@@ -47,7 +47,7 @@ def super_packet(seed: int) -> tuple[VnetHeader, bytes]:
         tos, ttl = chance.choice([0, 2]), chance.choice([1, 64])
         start = (0x45, tos, 20 + len(body), identification, fragment, ttl, protocol, 0)
         head = struct.pack("!BBHHHBBH", *start) + V4
-        head = head[:10] + pure.checksum(head).to_bytes(2, "big") + head[12:]
+        head = head[:10] + oracle.checksum(head).to_bytes(2, "big") + head[12:]
     else:
         extension = HOP_BY_HOP if is_tcp and chance.random() < 0.2 else b""
         head = (
@@ -75,7 +75,7 @@ def stream(seed: int) -> list[bytes]:
                 changed[chance.randrange(min(len(changed), 80))] ^= 1 << chance.randrange(8)
                 if changed[0] >> 4 == 4 and len(changed) >= 20:  # else the header checksum alone tells
                     changed[10:12] = b"\0\0"
-                    changed[10:12] = pure.checksum(bytes(changed[: (changed[0] & 15) * 4])).to_bytes(2, "big")
+                    changed[10:12] = oracle.checksum(bytes(changed[: (changed[0] & 15) * 4])).to_bytes(2, "big")
                 made[at] = bytes(changed)
             case 1:
                 del made[at]
@@ -87,18 +87,18 @@ def stream(seed: int) -> list[bytes]:
                 made[at] = _with_checksum(made[at], chance)
         if not made:
             break
-    return [packet[: inner.length] for packet in made if (inner := pure.parse(packet))]
+    return [packet[: inner.length] for packet in made if (inner := oracle.parse(packet))]
 
 
 def _with_checksum(packet: bytes, chance: random.Random) -> bytes:
     """Another value in the transport header, and the checksum that belongs to it."""
-    inner = pure.parse(packet)
+    inner = oracle.parse(packet)
     if inner is None or inner.protocol != 6 or inner.length < inner.header + 20:
         return packet
     changed = bytearray(open_checksum(packet))
     at = inner.header + chance.choice([4, 8, 13, 14, 18, 19])
     changed[at] ^= 1 << chance.randrange(8)
-    total = pure.checksum(bytes(changed[inner.header : inner.length])) or 0xFFFF
+    total = oracle.checksum(bytes(changed[inner.header : inner.length])) or 0xFFFF
     changed[inner.header + 16 : inner.header + 18] = total.to_bytes(2, "big")
     return bytes(changed)
 

@@ -8,8 +8,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.datapath import pure
 from tests.datapath.netlab import EID_A4, EID_B4, EID_B6, Lab, lab
+from tests.datapath.oracle import packet as oracle
 
 pytestmark = pytest.mark.netns
 
@@ -25,10 +25,10 @@ def udp(
     if a.version == 6:
         head = struct.pack("!IHBB", 0x60000000 | tos << 20, len(body), 17, ttl) + a.packed + b.packed
         pseudo = a.packed + b.packed + struct.pack("!II", len(body), 17)
-        sum_ = pure.checksum(pseudo + body)
+        sum_ = oracle.checksum(pseudo + body)
         return (head + body[:6] + struct.pack("!H", sum_) + body[8:]).hex()
     head = struct.pack("!BBHHHBBH", 0x45, tos, 20 + len(body), 0, 0, ttl, 17, 0) + a.packed + b.packed
-    return (head[:10] + struct.pack("!H", pure.checksum(head)) + head[12:] + body).hex()
+    return (head[:10] + struct.pack("!H", oracle.checksum(head)) + head[12:] + body).hex()
 
 
 GOOD = udp(EID_B4, EID_A4)

@@ -9,11 +9,12 @@ from itertools import product
 
 import pytest
 
-from lispmob.datapath import pure, tier
-from lispmob.datapath.pure_segment import VnetHeader, segment
+from lispmob.datapath import tier
 from lispmob.wire.address_class import may_be_eid
 from tests.datapath import binding, corpus
 from tests.datapath.netlab import Lab, install_both, lab
+from tests.datapath.oracle import packet as oracle
+from tests.datapath.oracle.segments import VnetHeader, segment
 
 pytestmark = [
     pytest.mark.netns,
@@ -38,7 +39,7 @@ def turned(packet: bytes) -> bytes:
 
 def payloads_of(packet: bytes, room: int) -> list[bytes]:
     """What has to leave for a packet that an application of a's sends."""
-    inner = pure.parse(packet)
+    inner = oracle.parse(packet)
     if inner is None or inner.ttl == 0 or not may_be_eid(inner.destination):
         return []
     ends = (inner.source.packed, inner.destination.packed)
@@ -46,21 +47,21 @@ def payloads_of(packet: bytes, room: int) -> list[bytes]:
         return []
     whole = packet[: inner.length]
     if inner.length > room and not inner.dont_fragment:
-        return [pure.encapsulate(fragment, 0) for fragment in binding.fragments(whole, room)]
-    return [pure.encapsulate(whole, 0)] if inner.length <= room else []
+        return [oracle.encapsulate(fragment, 0) for fragment in binding.fragments(whole, room)]
+    return [oracle.encapsulate(whole, 0)] if inner.length <= room else []
 
 
 def delivered_of(payload: bytes, ttl: int, tos: int, *, copy_dscp: bool) -> list[bytes]:
     """What a's host has to get for a datagram from b."""
-    verdict, _, inner = pure.read_data(payload)
-    if verdict is not pure.DataVerdict.OK or inner is None or not may_be_eid(inner.source):
+    verdict, _, inner = oracle.read_data(payload)
+    if verdict is not oracle.DataVerdict.OK or inner is None or not may_be_eid(inner.source):
         return []
     own = corpus.ENDS[inner.version][0]
     if inner.destination.packed != own or inner.source.packed == own or any(inner.source in net for net in OURS):
         return []
     if inner.protocol == 17 and inner.ports and inner.ports[1] in LISP_PORTS:
         return []
-    stripped = pure.strip(payload[8:], ttl, tos, copy_dscp)
+    stripped = oracle.strip(payload[8:], ttl, tos, copy_dscp)
     return [] if isinstance(stripped, str) else [stripped]
 
 
@@ -78,7 +79,7 @@ def payload_seen(packet: str) -> bytes | None:
     datagram = octets[header:]
     if datagram[6:8] != b"\0\0":
         pseudo = ends + struct.pack("!II", len(datagram), 17)
-        assert pure.checksum(pseudo + datagram) == 0 or pure.checksum(pseudo) ^ 0xFFFF == int.from_bytes(
+        assert oracle.checksum(pseudo + datagram) == 0 or oracle.checksum(pseudo) ^ 0xFFFF == int.from_bytes(
             datagram[6:8], "big"
         )
     return datagram[8:]
@@ -166,7 +167,7 @@ def test_each_packet_of_the_corpus_arrives_as_the_oracle_says(
 ) -> None:
     room = MTU - ADDED[outer]
     packets = {name: turned(packet) for name, packet in corpus.packets(inner, room) if len(packet) <= room}
-    payloads = {name: pure.encapsulate(packet, 0) for name, packet in packets.items()}
+    payloads = {name: oracle.encapsulate(packet, 0) for name, packet in packets.items()}
 
     check_arrivals(wish, outer, payloads, 64, 0, has_checksum=has_checksum)
 
@@ -179,7 +180,7 @@ def test_every_pair_of_ecn_fields_time_to_live_and_dscp_arrives_as_the_oracle_sa
         both.a("sniff", name="host", interface="lmt0")
         for ttl, tos in product((1, 64, 255), (0, 1, 2, 3, 0xB8, 0xBB)):
             payloads = [
-                pure.encapsulate(turned(packet), 0)
+                oracle.encapsulate(turned(packet), 0)
                 for version in (4, 6)
                 for name, packet in corpus.packets(version, MTU)
                 if name.startswith(kinds)
@@ -202,7 +203,7 @@ def test_super_packets_of_every_size_leave_as_the_segments_that_they_stand_for(i
     expected: Counter[bytes] = Counter()
     wanted: dict[bytes, str] = {}
     for name, (head, packet) in supers.items():
-        payloads = [pure.encapsulate(one, 0) for one in segment(head, packet) or []]
+        payloads = [oracle.encapsulate(one, 0) for one in segment(head, packet) or []]
         assert payloads
         expected.update(payloads)
         wanted |= dict.fromkeys(payloads, name)
@@ -219,7 +220,7 @@ def test_super_packets_of_every_size_leave_as_the_segments_that_they_stand_for(i
 
     assert shortcut > sum(expected.values()) / 4
     for found in seen.values():
-        found.pop(pure.encapsulate(corpus.ipv4(corpus.udp()), 0), None)
+        found.pop(oracle.encapsulate(corpus.ipv4(corpus.udp()), 0), None)
         assert named(expected - found, wanted) == {}
         assert named(found - expected, wanted) == {}
 

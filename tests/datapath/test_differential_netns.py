@@ -8,8 +8,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.datapath import pure, tier
+from lispmob.datapath import tier
 from tests.datapath.netlab import EID_A4, EID_A6, EID_B4, EID_B6, Lab, install_both, lab
+from tests.datapath.oracle import packet as oracle
 from tests.datapath.packets import awkward, datagram
 
 pytestmark = [
@@ -60,7 +61,7 @@ def addressed(packet: bytes, *, outbound: bool) -> bytes:
         return bytes(changed)
     changed[12:20] = source + destination
     changed[10:12] = b"\0\0"
-    changed[10:12] = pure.checksum(bytes(changed[: (changed[0] & 15) * 4])).to_bytes(2, "big")
+    changed[10:12] = oracle.checksum(bytes(changed[: (changed[0] & 15) * 4])).to_bytes(2, "big")
     return bytes(changed)
 
 
@@ -112,8 +113,8 @@ def test_what_leaves_is_the_same_in_both_tiers_and_what_the_oracle_makes_of_it(f
     shortcut = ebpf_counts.pop("kernel_out_packets")
     assert shortcut > PACKETS / 2
     assert ebpf_counts == tun_counts
-    whole = {inner.length: inner for packet in packets if (inner := pure.parse(packet))}
-    made = {pure.encapsulate(packet[: inner.length], 0) for packet in packets if (inner := pure.parse(packet))}
+    whole = {inner.length: inner for packet in packets if (inner := oracle.parse(packet))}
+    made = {oracle.encapsulate(packet[: inner.length], 0) for packet in packets if (inner := oracle.parse(packet))}
     assert whole
     assert {payload for _, payload in by_tun} <= made
 
@@ -156,7 +157,7 @@ def test_what_arrives_is_the_same_in_both_tiers_and_what_the_oracle_makes_of_it(
     made = {
         stripped.hex()
         for one in datagrams
-        if pure.read_data(one)[0] is pure.DataVerdict.OK
-        and isinstance(stripped := pure.strip(one[8:], ttl, tos, copy_dscp=True), bytes)
+        if oracle.read_data(one)[0] is oracle.DataVerdict.OK
+        and isinstance(stripped := oracle.strip(one[8:], ttl, tos, copy_dscp=True), bytes)
     }
     assert {packet for packet in by_tun if bytes.fromhex(packet)[12:16] == OWN[4][1]} <= made

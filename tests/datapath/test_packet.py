@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.datapath import pure
 from lispmob.wire.data_header import DataHeader
 from tests.datapath import binding
+from tests.datapath.oracle import packet as oracle
 from tests.datapath.packets import datagrams, packets, whole_packets
 
 KEYS = st.tuples(st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1))
@@ -26,7 +26,7 @@ DAT1 = bytes.fromhex("45280024000000003f0167a70a0100010a020007080054351234000161
 def test_c_reads_headers_as_the_reference_does(packet: bytes) -> None:
     inner = binding.parse(packet)
 
-    assert (binding.as_pure(inner) if inner else None) == pure.parse(packet)
+    assert (binding.as_oracle(inner) if inner else None) == oracle.parse(packet)
 
 
 @settings(max_examples=666)
@@ -34,10 +34,10 @@ def test_c_reads_headers_as_the_reference_does(packet: bytes) -> None:
 def test_c_judges_datagrams_as_the_reference_does(datagram: bytes) -> None:
     verdict, data = binding.read_data(datagram)
 
-    expected, instance_id, inner = pure.read_data(datagram)
+    expected, instance_id, inner = oracle.read_data(datagram)
     assert verdict is expected
     if inner is not None:
-        assert (data.instance_id, binding.as_pure(data.inner)) == (instance_id, inner)
+        assert (data.instance_id, binding.as_oracle(data.inner)) == (instance_id, inner)
 
 
 @given(st.integers(0, 0xFFFFFF), whole_packets())
@@ -45,9 +45,9 @@ def test_what_is_encapsulated_reads_back(instance_id: int, packet: bytes) -> Non
     header = binding.ffi.new("uint8_t[8]")
     binding.lib.lm_data_header_write(header, instance_id)
 
-    assert bytes(binding.ffi.buffer(header)) == pure.encapsulate(packet, instance_id)[:8]
-    if len(packet) >= 20 and instance_id != pure.CONTROL_INSTANCE_ID:
-        assert pure.read_data(pure.encapsulate(packet, instance_id))[:2] == (pure.DataVerdict.OK, instance_id)
+    assert bytes(binding.ffi.buffer(header)) == oracle.encapsulate(packet, instance_id)[:8]
+    if len(packet) >= 20 and instance_id != oracle.CONTROL_INSTANCE_ID:
+        assert oracle.read_data(oracle.encapsulate(packet, instance_id))[:2] == (oracle.DataVerdict.OK, instance_id)
 
 
 @settings(max_examples=500)
@@ -55,7 +55,7 @@ def test_what_is_encapsulated_reads_back(instance_id: int, packet: bytes) -> Non
 def test_c_strips_the_outer_header_as_the_reference_does(packet: bytes, ttl: int, tos: int, copy_dscp: bool) -> None:
     verdict, stripped = binding.strip(packet, ttl, tos, copy_dscp)
 
-    expected = pure.strip(packet, ttl, tos, copy_dscp)
+    expected = oracle.strip(packet, ttl, tos, copy_dscp)
     if isinstance(expected, str):
         assert {2: "ecn", 3: "ttl"}[verdict] == expected
     else:
@@ -88,7 +88,7 @@ RFC_6040 = {  # (inner, outer): (what is delivered, how); procedure table of RFC
 def test_congestion_marks_follow_rfc_6040(inner: int, outer: int) -> None:
     header = bytearray(DAT1)
     header[1], header[10:12] = inner, b"\0\0"
-    header[10:12] = pure.checksum(bytes(header[:20])).to_bytes(2, "big")
+    header[10:12] = oracle.checksum(bytes(header[:20])).to_bytes(2, "big")
 
     verdict, stripped = binding.strip(bytes(header), 64, outer, False)
 
@@ -101,15 +101,15 @@ def test_congestion_marks_follow_rfc_6040(inner: int, outer: int) -> None:
 @settings(max_examples=500)
 @given(whole_packets(), KEYS)
 def test_c_hashes_flows_as_the_reference_does(packet: bytes, key: tuple[int, int]) -> None:
-    inner = pure.parse(packet)
+    inner = oracle.parse(packet)
 
     assert inner is not None
-    assert binding.lib.lm_flow_hash(binding.key(key), binding.parse(packet)) == pure.flow_hash(key, inner)
+    assert binding.lib.lm_flow_hash(binding.key(key), binding.parse(packet)) == oracle.flow_hash(key, inner)
 
 
 @given(st.lists(st.integers(0, (1 << 64) - 1), max_size=6), KEYS)
 def test_c_and_reference_hash_words_alike(words: list[int], key: tuple[int, int]) -> None:
-    assert binding.keyed_hash(key, words) == pure.keyed_hash(key, words)
+    assert binding.keyed_hash(key, words) == oracle.keyed_hash(key, words)
 
 
 @pytest.mark.skipif(sys.hash_info.algorithm != "siphash13", reason="only CPython built with SipHash-1-3 can tell")
@@ -124,19 +124,19 @@ def test_the_hash_is_siphash_1_3() -> None:
 
 
 @settings(max_examples=500)
-@given(whole_packets(), st.sampled_from(pure.IcmpKind), st.integers(68, 70000))
-def test_c_writes_icmp_as_the_reference_does(packet: bytes, kind: pure.IcmpKind, mtu: int) -> None:
-    inner = pure.parse(packet)
+@given(whole_packets(), st.sampled_from(oracle.IcmpKind), st.integers(68, 70000))
+def test_c_writes_icmp_as_the_reference_does(packet: bytes, kind: oracle.IcmpKind, mtu: int) -> None:
+    inner = oracle.parse(packet)
     assert inner is not None
     source = IPv4Address("10.9.9.9") if inner.version == 4 else IPv6Address("2001:db8:9::9")
 
-    assert binding.icmp_error(kind, mtu, source, packet) == pure.icmp_error(kind, mtu, source, packet)
+    assert binding.icmp_error(kind, mtu, source, packet) == oracle.icmp_error(kind, mtu, source, packet)
 
 
 @settings(max_examples=500)
 @given(whole_packets().filter(lambda packet: packet[0] >> 4 == 4), st.integers(68, 600))
 def test_fragments_fit_and_join_to_the_whole(packet: bytes, limit: int) -> None:
-    inner = pure.parse(packet)
+    inner = oracle.parse(packet)
     assert inner is not None
     made = binding.fragments(packet, limit)
     payload, first = b"", int.from_bytes(packet[6:8], "big")
@@ -145,7 +145,7 @@ def test_fragments_fit_and_join_to_the_whole(packet: bytes, limit: int) -> None:
         return
 
     for number, fragment in enumerate(made):
-        read = pure.parse(fragment)
+        read = oracle.parse(fragment)
         assert read is not None
         field = int.from_bytes(fragment[6:8], "big")
         assert read.length == len(fragment) <= limit

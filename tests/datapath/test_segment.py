@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.datapath import pure
-from lispmob.datapath.pure_segment import GSO_NONE, NEEDS_CSUM, VnetHeader, complete, open_checksum, segment
 from tests.datapath import binding
 from tests.datapath.flows import stream, streams, super_packet, super_packets
+from tests.datapath.oracle import packet as oracle
+from tests.datapath.oracle.segments import GSO_NONE, NEEDS_CSUM, VnetHeader, complete, open_checksum, segment
 from tests.datapath.packets import packets, whole_packets
 
 U16 = st.integers(0, 0xFFFF)
@@ -120,7 +120,7 @@ def test_a_gap_ends_a_super_packet(gone: int) -> None:
 
 @given(whole_packets())
 def test_closing_an_open_checksum_gives_a_right_one(packet: bytes) -> None:
-    inner = pure.parse(packet)
+    inner = oracle.parse(packet)
     assert inner is not None
     if inner.protocol != 17 or inner.is_fragment or inner.length < inner.header + 8:
         return
@@ -132,4 +132,4 @@ def test_closing_an_open_checksum_gives_a_right_one(packet: bytes) -> None:
     read = replace(inner)
     pseudo = read.source.packed + read.destination.packed
     pseudo += (read.length - read.header).to_bytes(4, "big") + (17).to_bytes(4, "big")
-    assert pure.checksum(pseudo + closed[read.header :]) == 0
+    assert oracle.checksum(pseudo + closed[read.header :]) == 0

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.datapath import _lispdp
-from lispmob.datapath.pure_silence import SilenceWatch, Word
+from tests.datapath.oracle.silence import SilenceWatch, Word
 
 ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
@@ -32,22 +32,22 @@ def watched(quick_ms: int = 100, slow_ms: int = 500) -> SilenceWatch:
 
 @given(STEPS)
 def test_the_c_tells_of_silence_when_the_reference_does(steps: list[tuple[str, int, int]]) -> None:
-    pure, ours, now = watched(), ffi.new("struct lm_silence *"), 1
+    oracle, ours, now = watched(), ffi.new("struct lm_silence *"), 1
     lib.lm_silence_watch(ours, 100 * MS, 500 * MS)
 
     for what, pause_ms, number in steps:
         now += pause_ms * MS
         match what:
             case "sent":
-                assert lib.lm_silence_sent(ours, now, number) == pure.sent(now, number)
+                assert lib.lm_silence_sent(ours, now, number) == oracle.sent(now, number)
             case "arrived":
-                assert lib.lm_silence_arrived(ours, now) == pure.arrived(now)
+                assert lib.lm_silence_arrived(ours, now) == oracle.arrived(now)
             case "tick":
-                assert lib.lm_silence_tick(ours, now) == pure.tick(now)
+                assert lib.lm_silence_tick(ours, now) == oracle.tick(now)
             case _:
                 lib.lm_silence_watch(ours, number * MS, number * MS // 2)
-                pure.watch(number * MS, number * MS // 2)
-        assert lib.lm_silence_due(ours) == (pure.due() or 0)
+                oracle.watch(number * MS, number * MS // 2)
+        assert lib.lm_silence_due(ours) == (oracle.due() or 0)
 
 
 def test_a_stream_both_ways_that_falls_silent_is_told_of_after_the_quick_patience() -> None:

