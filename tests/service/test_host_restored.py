@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from lispmob.lab.ping import ping
-from tests.service.world import A, Node, World, network_listing, wait_for
+from tests.service.world import A, Node, World, network_listing, settled_listing, wait_for
 
 pytestmark = pytest.mark.netns
 
@@ -45,7 +45,7 @@ def test_a_stop_leaves_the_host_byte_for_byte_as_it_was_and_withdraws_the_regist
 def test_after_a_crash_the_next_start_cleans_up_and_its_stop_leaves_nothing(world: World) -> None:
     before = network_listing(world["a"])
     node = start_with_everything(world)
-    running = same_device(network_listing(world["a"]))
+    running = same_device(settled_listing(world["a"]))
 
     os.kill(node.daemon.pid, signal.SIGKILL)
     wait_for(lambda: not node.daemon.is_running, "the end of lispd")
@@ -73,7 +73,7 @@ def test_between_a_crash_and_the_next_start_the_host_reaches_what_it_reached_bef
 def test_a_second_start_beside_a_running_node_leaves_the_first_one_alone(world: World) -> None:
     world.start_hub()
     node = world.start_node(A)
-    before = network_listing(world["a"])
+    before = settled_listing(world["a"])
 
     second = Node(node.text, world["a"])
     wait_for(lambda: not second.daemon.is_running, "the end of the second lispd")

@@ -263,6 +263,19 @@ def network_listing(namespace: Namespace) -> str:
     return "\n".join(line for line in lines if not _is_empty_table(line))
 
 
+def settled_listing(namespace: Namespace) -> str:
+    """The listing once it is the same for half a second: rules follow when nothing more urgent is to be done."""
+    deadline = time.monotonic() + PATIENCE_S
+    listing = network_listing(namespace)
+    while True:
+        time.sleep(0.5)
+        latest = network_listing(namespace)
+        if latest == listing:
+            return listing
+        assert time.monotonic() < deadline, "what is in the kernel goes on changing"
+        listing = latest
+
+
 def _is_empty_table(line: str) -> bool:
     """What iptables-save prints of a table that somebody once looked at: nothing is in it, and it cannot be removed."""
     return line.startswith(("#", "*")) or line == "COMMIT" or (line.startswith(":") and " ACCEPT " in line)
