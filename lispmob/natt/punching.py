@@ -17,6 +17,7 @@ from lispmob.control.effect import Count
 from lispmob.control.locator_set import LocalLocator
 from lispmob.natt.dialect import PUNCH_INTERVAL_S, TRAITS, Dialect
 from lispmob.natt.effect import DataPort, SendFromDataPort, UplinkEffect
+from lispmob.natt.round_trips import RoundTrips
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
@@ -33,17 +34,17 @@ class _Rtr:
     due_at: float
     outstanding: dict[int, float] = field(default_factory=dict)  # nonce -> when it was sent
     unanswered: int = 0
-    rtt_s: float | None = None  # None: has never answered
+    round_trips: RoundTrips = field(default_factory=RoundTrips)
 
     @property
     def retry_s(self) -> float:
         """How long an answer may take."""
-        return min(RETRY_S, max(SHORTEST_RETRY_S, RTT_FACTOR * (self.rtt_s or RETRY_S)))
+        return min(RETRY_S, max(SHORTEST_RETRY_S, RTT_FACTOR * (self.round_trips.quickest_s or RETRY_S)))
 
     @property
     def is_silent(self) -> bool:
         """True for one that used to answer, and does not any more; the last punch may still be on its way."""
-        return self.rtt_s is not None and self.unanswered > SILENT_LIMIT
+        return self.round_trips.quickest_s is not None and self.unanswered > SILENT_LIMIT
 
 
 class Punches:
@@ -64,9 +65,9 @@ class Punches:
         return found or tuple(self._rtrs)
 
     def rtt_s(self, rtr: IpAddress) -> float | None:
-        """The last round trip to an RTR that answers."""
+        """The round trip to an RTR that answers."""
         known = self._rtrs.get(rtr)
-        return known.rtt_s if known else None
+        return known.round_trips.quickest_s if known else None
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""
@@ -105,7 +106,7 @@ class Punches:
         if isinstance(address := reply.nat.global_etr_rloc, IPv4Address | IPv6Address) and reply.nat.etr_port:
             self.place = (address, reply.nat.etr_port)
         rtr.unanswered = 0
-        rtr.rtt_s = now - sent_at
+        rtr.round_trips.add(now - sent_at)
         rtr.due_at = sent_at + self._interval_s
         return True
 
@@ -117,7 +118,7 @@ class Punches:
         while len(rtr.outstanding) > SILENT_LIMIT:
             del rtr.outstanding[next(iter(rtr.outstanding))]
         rtr.unanswered += 1
-        answers = rtr.rtt_s is not None and rtr.unanswered <= SILENT_LIMIT
+        answers = rtr.round_trips.quickest_s is not None and rtr.unanswered <= SILENT_LIMIT
         rtr.due_at = now + min(self._interval_s, rtr.retry_s) if answers else now + self._interval_s
         request = InfoRequest(nonce, None, 0, tail=DistinguishedName(self._host_name))
         payload = DataHeader(instance_id=CONTROL_INSTANCE_ID).encode() + request.encode()

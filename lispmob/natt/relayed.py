@@ -21,6 +21,7 @@ from lispmob.control.sharing import sharing
 from lispmob.errors import AuthenticationFailed
 from lispmob.natt.effect import DataPort, RelayConfirmed, SendFromDataPort, UplinkEffect
 from lispmob.natt.natt_config import NattConfig
+from lispmob.natt.round_trips import RoundTrips
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import sign, verify
@@ -63,7 +64,7 @@ class RelayedRegistrations:
         self._eid_records: dict[EidPrefix, tuple[Locator, ...]] = {}
         self._interval_s = REFRESH_S
         self._sent_at: float | None = None
-        self._rtt_s: float | None = None
+        self._round_trips = RoundTrips()
         servers = config.servers_for(locator.address.version)
         self.ones = tuple(Relayed(eid, server) for server in servers for eid in config.eids)
 
@@ -113,7 +114,11 @@ class RelayedRegistrations:
     ) -> list[UplinkEffect]:
         """Register everything through this RTR, now; the records say these locators."""
         is_other = rtr != self.rtr
-        self.rtr, self._locators, self._eid_records, self._rtt_s = rtr, locators, dict(eid_records), rtt_s
+        self.rtr, self._locators, self._eid_records = rtr, locators, dict(eid_records)
+        if is_other:
+            self._round_trips = RoundTrips()
+            if rtt_s is not None:
+                self._round_trips.add(rtt_s)
         effects: list[UplinkEffect] = []
         for one in self.ones:
             one.tries = 0
@@ -183,7 +188,7 @@ class RelayedRegistrations:
             }
             return [Count("rx_policy"), Event("eid-shared", told)]
         one.tries, one.retry_at, one.confirmed_at = 0, None, now
-        self._rtt_s = now - sent_at
+        self._round_trips.add(now - sent_at)
         problem = shared.text if shared is not None else ""
         confirmed = one.eid, one.server.address, self.rtr, tries, now - sent_at, self.locator
         return [RelayConfirmed(*confirmed, problem)]
@@ -207,9 +212,8 @@ class RelayedRegistrations:
         return self._sent_at + min(self._interval_s, REFRESH_S / len(self.ones))
 
     def _first_wait_s(self) -> float:
-        if self._rtt_s is None:
-            return FIRST_WAIT_S
-        return min(max(RTT_FACTOR * self._rtt_s, SHORTEST_WAIT_S), FIRST_WAIT_S)
+        quickest_s = self._round_trips.quickest_s
+        return FIRST_WAIT_S if quickest_s is None else min(max(RTT_FACTOR * quickest_s, SHORTEST_WAIT_S), FIRST_WAIT_S)
 
     def _send(self, one: Relayed, now: float) -> list[UplinkEffect]:
         one.tries += 1

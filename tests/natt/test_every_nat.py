@@ -189,6 +189,28 @@ def test_an_rtr_that_dies_just_after_it_was_found_alive_is_replaced_as_soon() ->
     assert took < 10.0
 
 
+@pytest.mark.parametrize("late_s", [0.2, 0.6, 1.5])
+def test_an_rtr_that_answers_late_once_and_dies_then_is_replaced_within_three_seconds(late_s: float) -> None:
+    world = World()
+    MapServerHost(world, (RTR, RTR2))
+    first, _ = RtrHost(world, RTR), RtrHost(world, RTR2)
+    node = NodeHost(world)
+    node.attach((locator(), NatBox(world, "203.0.113.200")))
+    world.run(1.0)
+    usual, world.delay_s = world.delay_s, (late_s / 4, late_s / 4)
+    node.perform(node.traversal.on_stalled(ip("192.168.1.2"), world.now))
+    world.run(1.0)
+    world.delay_s = usual
+    world.run(5.0)
+    assert node.traversal.machines[0].rtrs == (RTR,)
+
+    first.is_up = False
+    node.perform(node.traversal.on_stalled(ip("192.168.1.2"), world.now))
+    took = world.run_until(lambda: node.traversal.machines[0].rtrs == (RTR2,) and node.state == "relayed", 15.0)
+
+    assert took < 3.0
+
+
 def test_two_uplinks_that_register_at_once_do_not_take_each_other_out_of_the_record() -> None:
     world = World()
     server, rtr = MapServerHost(world), RtrHost(world)
