@@ -236,7 +236,8 @@ class UplinkMachine:
         """The RTR does not know us any more, or sees us come by another way."""
         if not self.rtrs or not self._pokes.take(now):
             return []
-        return self._again(now)
+        # One that restarts answers the register after this at once; the next try may be a second away.
+        return [*self.relays.repeat(now), *self._again(now)]
 
     def on_stalled(self, now: float) -> list[UplinkEffect]:
         """What we send is not answered. The binding may be gone; or the peers have nothing to say, which costs less

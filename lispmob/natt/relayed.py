@@ -137,6 +137,14 @@ class RelayedRegistrations:
                 effects += self._send(one, now)
         return effects
 
+    def repeat(self, now: float) -> list[UplinkEffect]:
+        """Send what is unanswered once more, now. It counts as no try: who asked for it may not be the RTR."""
+        effects: list[UplinkEffect] = []
+        for one in self.ones:
+            if one.tries:
+                effects += [self._packet(one, self._record(one), now), Count("tx_map_register")]
+        return effects
+
     def stop(self) -> None:
         """This uplink is not relayed any more."""
         self.rtr = None
@@ -219,8 +227,6 @@ class RelayedRegistrations:
         one.tries += 1
         one.retry_at = now + one.wait_s
         self._sent_at = now
-        locators = self._eid_records.get(one.eid, self._locators)
-        record = MappingRecord.of(one.eid, locators, ttl_min=self._config.record_ttl_min, is_authoritative=True)
         fields: dict[str, EventValue] = {
             "eid": str(one.eid),
             "map_server": str(one.server.address),
@@ -228,7 +234,11 @@ class RelayedRegistrations:
             "rloc": str(self.locator.address),
             "tries": one.tries,
         }
-        return [self._packet(one, record, now), Count("tx_map_register"), Event("register-sent", fields)]
+        return [self._packet(one, self._record(one), now), Count("tx_map_register"), Event("register-sent", fields)]
+
+    def _record(self, one: Relayed) -> MappingRecord:
+        locators = self._eid_records.get(one.eid, self._locators)
+        return MappingRecord.of(one.eid, locators, ttl_min=self._config.record_ttl_min, is_authoritative=True)
 
     def _packet(self, one: Relayed, record: MappingRecord, now: float) -> SendFromDataPort:
         assert self.rtr is not None

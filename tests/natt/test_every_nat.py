@@ -262,6 +262,26 @@ def test_an_rtr_that_restarts_empty_has_a_sending_node_back_at_once() -> None:
     assert talks(world, node, peer)
 
 
+@pytest.mark.parametrize("away_s", [0.2, 0.4, 0.7, 1.4])
+def test_an_rtr_that_was_away_and_comes_back_empty_has_a_sending_node_back_at_once(away_s: float) -> None:
+    world, _, rtr, _, node = behind()
+    peer = second_node(world)
+    world.run(2.0)
+    rtr.is_up = False
+    node.say(PEER, b"lost")
+    world.run(away_s)
+    rtr.restart()
+    rtr.is_up = True
+    back_at = world.now
+
+    def heard_again() -> bool:
+        node.say(PEER, b"are you there")
+        peer.say(EID, b"and you")
+        return any(at > back_at for at, _ in node.received)
+
+    assert world.run_until(heard_again, within_s=2.0) <= 4 * ROUND_TRIP_S
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_loss_and_reordering_delay_a_node_but_do_not_strand_it(seed: int) -> None:
     world, _, _, _, node = behind(seed, loss=0.3, delay_s=(0.005, 0.2), timeout_s=30.0)
