@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from ipaddress import ip_address
-from itertools import count
 
 import pytest
 from hypothesis import given
@@ -16,82 +14,18 @@ from lispmob.control.size_probe import ControlProbe, everything
 from lispmob.hub.effect import Arrival
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer
-from lispmob.hub.rtr import MapServerLink, Rtr, RtrPlaneEffect
 from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
 from lispmob.hub.rtr_pending import PENDING_LIMIT, PENDING_S, PER_NETWORK, Pending, PendingRegisters
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.auth import Algorithm, Key, sign
+from lispmob.wire.auth import Key
 from lispmob.wire.data_header import split_data_packet
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.ip_udp import parse_ip_udp
 from lispmob.wire.map_notify import MapNotify
-from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
-from lispmob.wire.record import Locator, MappingRecord
-from tests.hub.exchange import HUB, KEY, eid, site
-
-RTR_KEY = Key(b"between servers", key_id=1, algorithm=Algorithm.HMAC_SHA_1_96)
-RTR, NAT, OTHER_NAT = (ip_address(text) for text in ("198.51.100.77", "203.0.113.200", "203.0.113.201"))
-WIFI, LTE = ip_address("192.168.1.2"), ip_address("10.64.0.2")
-EID, XTR_ID = eid("10.1.0.1/32"), bytes(range(16))
-
-
-@dataclass
-class Scene:
-    """An RTR and its Map-Server, and a node that registers through it."""
-
-    rtr: Rtr = field(default_factory=lambda: Rtr([MapServerLink(HUB, RTR_KEY)], [RTR]))
-    server: RelayedRegisters = field(
-        default_factory=lambda: RelayedRegisters(MapServer([site("10.1.0.0/16")]), [RtrPeer(RTR, RTR_KEY)])
-    )
-    nonces: Iterable[int] = field(default_factory=lambda: count(1))
-
-    def register(
-        self,
-        private: IpAddress = WIFI,
-        public: tuple[IpAddress, int] = (NAT, 20001),
-        *,
-        listed: Iterable[tuple[IpAddress, int, int]] = (),
-        ttl_min: int = 10,
-        key: Key = KEY,
-        eid: EidPrefix = EID,
-        **changes: object,
-    ) -> Arrival:
-        locators = [Locator(RTR)] + [Locator(ip, p, w, is_local=True, is_reachable=False) for ip, p, w in listed]
-        record = MappingRecord.of(eid, locators, ttl_min=ttl_min, is_authoritative=True)
-        nonce = next(iter(self.nonces))
-        message = MapRegister(nonce, (record,), proxy_map_reply=True, want_map_notify=True, xtr_id=XTR_ID)
-        message = replace(message, **changes)  # type: ignore[arg-type]
-        ecm = EncapsulatedControl(private, 4342, HUB, 4342, sign(message, key), to_rtr=True)
-        return Arrival(ecm.encode(), *public, RTR)
-
-    def at_rtr(self, arrival: Arrival, now: float = 0.0) -> list[RtrPlaneEffect]:
-        return self.rtr.on_encapsulated_control(arrival, EncapsulatedControl.decode(arrival.payload), now)
-
-    def at_server(self, sent: SendControl, now: float = 0.0) -> SendControl:
-        arrival = Arrival(sent.payload, RTR, 4342, HUB)
-        effects = self.server.on_encapsulated_register(arrival, EncapsulatedControl.decode(sent.payload), now)
-        return next(effect for effect in effects if isinstance(effect, SendControl))
-
-    def all_the_way(self, arrival: Arrival, now: float = 0.0) -> list[RtrPlaneEffect]:
-        (onward,) = self.at_rtr(arrival, now)
-        assert isinstance(onward, SendControl)
-        back = self.at_server(onward, now)
-        return self.at_rtr(Arrival(back.payload, HUB, 4342, RTR), now)
-
-    def is_asked(self, effects: Iterable[RtrPlaneEffect], address: IpAddress, port: int) -> bool:
-        """True when whoever is at this place is told to register again."""
-        for effect in effects:
-            if isinstance(effect, SendControl) and effect.payload[0] >> 4 == 0:
-                message = parse_ip_udp(split_data_packet(effect.payload)[1]).payload
-                if message[0] >> 4 == 1 and (effect.destination, effect.port, effect.source) == (address, port, RTR):
-                    return MapRequest.decode(message).is_smr
-        return False
-
-    def places(self, prefix: EidPrefix = EID) -> list[tuple[str, int, int, int]]:
-        found = self.rtr.entries.get(prefix)
-        return [(str(one.address), one.port, one.priority, one.weight) for one in (found.usable() if found else ())]
+from tests.hub.exchange import HUB, KEY, site
+from tests.hub.rtr_scene import EID, LTE, NAT, OTHER_NAT, RTR, RTR_KEY, WIFI, XTR_ID, Scene
 
 
 def scene_message() -> EncapsulatedControl:
@@ -138,101 +72,6 @@ def test_the_same_register_again_tells_the_datapath_nothing_new() -> None:
     effects = scene.all_the_way(scene.register(), now=20.0)
 
     assert [type(effect) for effect in effects] == [WayAlive, SendControl]
-
-
-@pytest.mark.parametrize("place", [(OTHER_NAT, 30000), (NAT, 30000)])
-def test_a_new_place_replaces_the_old_one_once_it_has_answered(place: tuple[IpAddress, int]) -> None:
-    scene = Scene()
-    scene.all_the_way(scene.register())
-
-    assert scene.is_asked(scene.all_the_way(scene.register(public=place), now=20.0), *place)
-    assert scene.places() == [(str(NAT), 20001, 1, 100)]
-    effects = scene.all_the_way(scene.register(public=place), now=20.05)
-
-    assert scene.places() == [(str(place[0]), place[1], 1, 100)]
-    assert [effect.bindings[0].port for effect in effects if isinstance(effect, InstallRelay)] == [place[1]]
-
-
-def test_registers_of_one_burst_are_no_answer() -> None:
-    scene, second = Scene(), eid("10.1.0.2/32")
-    for prefix in (EID, second):
-        scene.all_the_way(scene.register(eid=prefix))
-
-    for prefix in (EID, second):
-        scene.all_the_way(scene.register(public=(OTHER_NAT, 30000), eid=prefix), now=20.0)
-
-    assert scene.places() == [(str(NAT), 20001, 1, 100)]
-
-
-def test_the_answer_for_one_eid_moves_all_that_have_registered_from_there() -> None:
-    scene, second = Scene(), eid("10.1.0.2/32")
-    for public in ((NAT, 20001), (OTHER_NAT, 30000)):
-        for prefix in (EID, second):
-            scene.all_the_way(scene.register(public=public, eid=prefix))
-
-    scene.all_the_way(scene.register(public=(OTHER_NAT, 30000), eid=second))
-
-    assert scene.places() == [(str(OTHER_NAT), 30000, 1, 100)]
-    assert scene.places(second) == [(str(OTHER_NAT), 30000, 1, 100)]
-
-
-def test_an_uplink_that_speaks_from_its_old_place_again_has_not_moved() -> None:
-    scene = Scene()
-    scene.all_the_way(scene.register())
-    scene.all_the_way(scene.register(public=(OTHER_NAT, 30000)), now=20.0)
-
-    scene.all_the_way(scene.register(), now=21.0)
-    scene.all_the_way(scene.register(public=(OTHER_NAT, 30000)), now=40.0)
-
-    assert scene.places() == [(str(NAT), 20001, 1, 100)]
-
-
-def test_a_third_place_begins_anew() -> None:
-    scene = Scene()
-    scene.all_the_way(scene.register())
-
-    for port in (30000, 30001, 30002):
-        scene.all_the_way(scene.register(public=(OTHER_NAT, port)))
-
-    assert scene.places() == [(str(NAT), 20001, 1, 100)]
-
-
-def test_a_new_place_is_asked_again_and_not_for_ever() -> None:
-    scene = Scene()
-    scene.all_the_way(scene.register())
-    scene.all_the_way(scene.register(public=(OTHER_NAT, 30000), ttl_min=60), now=20.0)
-
-    asked = [at for at in (20.4, 21.0, 22.0, 23.0, 40.0, 80.0, 200.0) if scene.rtr.on_timer(at)]
-
-    assert asked == [20.4, 21.0, 22.0]
-    assert scene.places() == [(str(NAT), 20001, 1, 100)]
-    assert len(scene.rtr._moves) == 0
-
-
-def test_the_same_register_from_the_old_place_shows_that_the_first_was_a_copy() -> None:
-    scene = Scene()
-    scene.all_the_way(scene.register())
-
-    for now in (20.0, 20.3, 20.9):  # the node hears nothing, tries again, and is copied again
-        original = scene.register()
-        scene.all_the_way(Arrival(original.payload, OTHER_NAT, 4341, RTR), now)
-        scene.at_rtr(original, now + 0.01)
-
-    assert scene.places() == [(str(NAT), 20001, 1, 100)]
-    assert scene.rtr.counters["rx_copied_register"] == 3
-
-
-def test_a_copier_that_was_confirmed_is_put_out_again_when_the_original_comes() -> None:
-    scene = Scene()
-    scene.all_the_way(scene.register())
-    first, second = scene.register(), scene.register()
-
-    for original in (first, second):
-        scene.all_the_way(Arrival(original.payload, OTHER_NAT, 4341, RTR), now=20.0)
-    assert scene.places() == [(str(OTHER_NAT), 4341, 1, 100)]
-    scene.at_rtr(second, now=20.03)
-
-    assert scene.places() == [(str(NAT), 20001, 1, 100)]
 
 
 @pytest.mark.parametrize("inner", [WIFI, ip_address("192.168.66.66")])

@@ -17,7 +17,7 @@ from lispmob.wire.address import IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.record import Locator, MappingRecord
-from tests.hub.test_rtr import EID, LTE, NAT, OTHER_NAT, RTR, WIFI, Scene
+from tests.hub.rtr_scene import EID, LTE, NAT, OTHER_NAT, RTR, WIFI, Scene
 
 THIRD, THIRD_NAT = ip_address("172.16.0.2"), ip_address("203.0.113.202")
 OPEN, OPEN6 = ip_address("192.0.2.9"), ip_address("2001:db8::9")
