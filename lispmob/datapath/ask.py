@@ -72,7 +72,7 @@ def ask(engine: Any, question: Question) -> Answer:
     if question.ports is not None:
         asked.has_ports = True
         asked.source_port, asked.destination_port = question.ports
-    lib.lm_engine_ask(engine, asked, said)
+    lib.lm_explain(engine, asked, said)
     entry = marshal.prefix(said.entry) if said.has_entry else None
     fate = Fate(said.fate)
     if fate not in (Fate.SENT, Fate.DOUBT):

@@ -61,9 +61,9 @@ int lm_engine_start(struct lm_engine *e);
 void lm_engine_stop(struct lm_engine *e);
 void lm_engine_free(struct lm_engine *e);
 int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, size_t count);
-int lm_engine_send_control(struct lm_engine *e, const struct lm_addr *source, int ifindex, int data_port,
+int lm_data_port_send_control(struct lm_engine *e, const struct lm_addr *source, int ifindex, int data_port,
                            const struct lm_addr *destination, uint16_t port, const uint8_t *payload, size_t length);
-int lm_engine_data_socket(const struct lm_engine *e, int family);
+int lm_data_port_socket(const struct lm_engine *e, int family);
 void lm_engine_mark_move(struct lm_engine *e);
 int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
@@ -80,21 +80,21 @@ void lm_engine_counters(struct lm_engine *e, uint64_t *into);
 size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most);
 struct lm_heard { struct lm_addr source, local; ...; };
 struct lm_near_spec { struct lm_prefix prefix; uint8_t kind; ...; };
-int lm_engine_set_near(struct lm_engine *e, const struct lm_near_spec *near, size_t count);
-void lm_engine_check_sources(struct lm_engine *e, int check);
+int lm_source_set_near(struct lm_engine *e, const struct lm_near_spec *near, size_t count);
+void lm_source_set_check(struct lm_engine *e, int check);
 size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
-void lm_engine_tell_large(struct lm_engine *e, bool tells);
-void lm_engine_set_mtu(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
+void lm_path_mtu_tell_large(struct lm_engine *e, bool tells);
+void lm_path_mtu_set(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
                        uint32_t mtu);
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
-const char *lm_counter_name(unsigned index);
-void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
+const char *lm_counters_name(unsigned index);
+void lm_silence_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
                             const struct lm_addr *head);
-void lm_engine_use_status(struct lm_engine *e, bool heeds, bool tells, uint32_t bits);
-void lm_engine_use_echo(struct lm_engine *e, bool echoes);
-bool lm_engine_ask_echo(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce);
+void lm_status_bits_use(struct lm_engine *e, bool heeds, bool tells, uint32_t bits);
+void lm_echo_nonce_use(struct lm_engine *e, bool echoes);
+bool lm_echo_nonce_ask(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce);
 struct lm_lane { int fd, ifindex; uint32_t mark, queue; int into; };
-int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
+int lm_lane_set_all(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
 struct lm_question {
     struct lm_addr source, destination; uint8_t protocol; bool has_ports; uint16_t source_port, destination_port;
     int lane; ...;
@@ -103,17 +103,17 @@ struct lm_answer {
     int fate; bool has_entry; struct lm_prefix entry; uint64_t flow; bool by_mark; int ifindex;
     struct lm_addr local, remote, mapped; uint16_t port; bool is_relayed; ...;
 };
-void lm_engine_ask(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer);
+void lm_explain(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer);
 struct lm_steer { uint32_t mark; uint32_t queue; };
-int lm_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other);
-int lm_steering_attach(int tun, int program);
-struct lm_tier;
-struct lm_tier *lm_tier_load(const char *object, bool allows_tcx, char *why, size_t size);
-bool lm_tier_uses_tcx(const struct lm_tier *tier);
-int lm_engine_mirror(struct lm_engine *e, struct lm_tier *tier, int device, uint32_t mark_mask);
-void lm_engine_unmirror(struct lm_engine *e);
-int lm_engine_mirrored(struct lm_engine *e);
-void lm_engine_settle(struct lm_engine *e);
+int lm_mark_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other);
+int lm_mark_steering_attach(int tun, int program);
+struct lm_bpf_object;
+struct lm_bpf_object *lm_bpf_object_load(const char *object, bool allows_tcx, char *why, size_t size);
+bool lm_bpf_object_uses_tcx(const struct lm_bpf_object *tier);
+int lm_reflect_start(struct lm_engine *e, struct lm_bpf_object *tier, int device, uint32_t mark_mask);
+void lm_reflect_stop(struct lm_engine *e);
+int lm_reflect_state(struct lm_engine *e);
+void lm_reflect_settle(struct lm_engine *e);
 """
 
 # The pure functions: only the tests call these, to compare them with the oracle in tests/datapath/oracle.
@@ -128,14 +128,15 @@ struct lm_inner {
 struct lm_data { uint32_t instance_id; uint8_t flags; uint32_t nonce, second; struct lm_inner inner; ...; };
 bool lm_cable_driver_is_whole(const char *driver, const char *bus);
 uint64_t lm_peer_check_nonce(const struct lm_key *key, const struct lm_addr *address, uint16_t port, uint64_t now);
-bool lm_addr_may_be_eid(const struct lm_addr *a);
-bool lm_inner_parse(const uint8_t *packet, size_t length, struct lm_inner *out);
-uint64_t lm_flow_hash(const struct lm_key *key, const struct lm_inner *inner);
-int lm_data_parse(const uint8_t *datagram, size_t length, struct lm_data *out);
-void lm_data_header_write(uint8_t *header, uint32_t instance_id);
-void lm_data_header_status(uint8_t *header, uint32_t bits);
-void lm_data_header_nonce(uint8_t *header, uint32_t nonce, bool wants_echo);
-int lm_strip(uint8_t *packet, const struct lm_inner *inner, uint8_t outer_ttl, uint8_t outer_tos, bool copy_dscp);
+bool lm_address_may_be_eid(const struct lm_addr *a);
+bool lm_packet_parse(const uint8_t *packet, size_t length, struct lm_inner *out);
+uint64_t lm_packet_flow_hash(const struct lm_key *key, const struct lm_inner *inner);
+int lm_lisp_header_parse(const uint8_t *datagram, size_t length, struct lm_data *out);
+void lm_lisp_header_write(uint8_t *header, uint32_t instance_id);
+void lm_lisp_header_put_status(uint8_t *header, uint32_t bits);
+void lm_lisp_header_put_nonce(uint8_t *header, uint32_t nonce, bool wants_echo);
+int lm_packet_strip(uint8_t *packet, const struct lm_inner *inner, uint8_t outer_ttl, uint8_t outer_tos,
+                    bool copy_dscp);
 size_t lm_icmp_build(uint8_t *out, int kind, uint32_t mtu, const struct lm_addr *source, const uint8_t *packet,
                      const struct lm_inner *inner);
 size_t lm_fragment_count(const uint8_t *packet, const struct lm_inner *inner, size_t limit);
@@ -143,19 +144,19 @@ size_t lm_fragment_write(uint8_t *out, const uint8_t *packet, const struct lm_in
 struct virtio_net_hdr { uint8_t flags, gso_type; uint16_t hdr_len, gso_size, csum_start, csum_offset; ...; };
 typedef struct virtio_net_hdr lm_vnet;
 struct lm_segments { size_t count, header, size; uint32_t pseudo; ...; };
-bool lm_vnet_complete(lm_vnet *vnet, uint8_t *packet, size_t length);
+bool lm_segment_complete_vnet(lm_vnet *vnet, uint8_t *packet, size_t length);
 bool lm_segments_read(const lm_vnet *vnet, const uint8_t *packet, const struct lm_inner *inner,
                       struct lm_segments *out);
 size_t lm_segment_write(uint8_t *out, const uint8_t *packet, const struct lm_inner *inner,
                         const struct lm_segments *segments, size_t index);
 struct iovec { void *iov_base; size_t iov_len; ...; };
-struct lm_merge { bool takes_udp; size_t count; lm_vnet vnet; struct iovec vector[...]; ...; };
-void lm_merge_start(struct lm_merge *merge, const uint8_t *packet, const struct lm_inner *inner);
-bool lm_merge_join(struct lm_merge *merge, const uint8_t *packet, const struct lm_inner *inner);
-size_t lm_merge_finish(struct lm_merge *merge);
+struct lm_coalesce { bool takes_udp; size_t count; lm_vnet vnet; struct iovec vector[...]; ...; };
+void lm_coalesce_start(struct lm_coalesce *merge, const uint8_t *packet, const struct lm_inner *inner);
+bool lm_coalesce_join(struct lm_coalesce *merge, const uint8_t *packet, const struct lm_inner *inner);
+size_t lm_coalesce_finish(struct lm_coalesce *merge);
 struct lm_contender { uint64_t identity; uint8_t priority, weight; };
-uint64_t lm_spread_identity(const void *data, size_t length);
-int lm_spread_choose(const struct lm_contender *contenders, size_t count, uint64_t flow);
+uint64_t lm_rendezvous_identity(const void *data, size_t length);
+int lm_rendezvous_choose(const struct lm_contender *contenders, size_t count, uint64_t flow);
 struct lm_locators;
 struct lm_locators *lm_locators_new(void);
 void lm_locators_free(struct lm_locators *all);
@@ -194,7 +195,7 @@ PREAMBLE = """
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 #pragma GCC diagnostic ignored "-Wcast-function-type"
-#include "ebpf/loader.h"
+#include "ebpf/bpf_object.h"
 #include "ebpf/mark_steering.h"
 #include "engine/engine.h"
 #include "packet/coalesce.h"

@@ -142,7 +142,7 @@ class Engine:
             "struct lm_lane[]",
             [(lane.fd, lane.ifindex, of_uplink.get(lane.ifindex, 0), lane.queue, lane.into) for lane in lanes],
         )
-        error = lib.lm_engine_set_lanes(self._engine, made, len(lanes), drops_unusable)
+        error = lib.lm_lane_set_all(self._engine, made, len(lanes), drops_unusable)
         self._lanes.close_gone()
         if error:
             raise KernelRefused(f"{self.config.tun_name}: its queues cannot be watched: {os.strerror(-error)}")
@@ -163,7 +163,7 @@ class Engine:
 
         For those who measure. A node that moves does not wait: see ebpf/attach_thread.h.
         """
-        lib.lm_engine_settle(self._engine)
+        lib.lm_reflect_settle(self._engine)
 
     def start(self) -> None:
         """Start moving packets. Raises KernelRefused when there are no threads to be had, ValueError before open()."""
@@ -242,11 +242,11 @@ class Engine:
     def set_near(self, near: Near) -> None:
         """These addresses are near us now; without it only the uplinks' own are known to be."""
         specs, count = marshal.near(near)
-        _check(lib.lm_engine_set_near(self._engine, specs, count))
+        _check(lib.lm_source_set_near(self._engine, specs, count))
 
     def check_sources(self, check: SourceCheck) -> None:
         """Judge inner sources so from the next packet on."""
-        lib.lm_engine_check_sources(self._engine, marshal.SOURCE_CHECKS[check])
+        lib.lm_source_set_check(self._engine, marshal.SOURCE_CHECKS[check])
 
     def install(self, entry: ForwardingEntry) -> None:
         """Add or replace; packets that waited for it leave before this returns. At most 32 locators count."""
@@ -291,24 +291,24 @@ class Engine:
         """
         address, first = marshal.one_address(locator), marshal.one_address(head)
         quick, slow = int((patience_s or 0.0) * 1e9), int(one_sided_s * 1e9)
-        lib.lm_engine_set_patience(self._engine, address, quick, slow, first)
+        lib.lm_silence_set_patience(self._engine, address, quick, slow, first)
 
     def use_status_bits(self, *, heeds: bool, told: int | None) -> None:
         """Report changes of others' Locator-Status-Bits, or not; and tell these of ours in everything, or None."""
-        lib.lm_engine_use_status(self._engine, heeds, told is not None, told or 0)
+        lib.lm_status_bits_use(self._engine, heeds, told is not None, told or 0)
 
     def use_echo_nonce(self, echoes: bool) -> None:
         """Send back the nonces that others ask for, and tell when ours come back; or ignore all of it."""
-        lib.lm_engine_use_echo(self._engine, echoes)
+        lib.lm_echo_nonce_use(self._engine, echoes)
 
     def ask_echo(self, locator: IpAddress, nonce: int | None) -> bool:
         """Have data to this locator ask for 24 bits until they come back (Echoed), or no more; False: not asked."""
         address = marshal.one_address(locator)
-        return bool(lib.lm_engine_ask_echo(self._engine, address, nonce is not None, nonce or 0))
+        return bool(lib.lm_echo_nonce_ask(self._engine, address, nonce is not None, nonce or 0))
 
     def data_socket(self, family: int) -> int:
         """The descriptor that data arrives at, for locators whose NAT lets in what comes from there; -1: none."""
-        return int(lib.lm_engine_data_socket(self._engine, family))
+        return int(lib.lm_data_port_socket(self._engine, family))
 
     def send_control(
         self,
@@ -323,7 +323,7 @@ class Engine:
         """Send one datagram from the port that the data of `source` leaves from; False when it was refused."""
         own, remote = marshal.one_address(source), marshal.one_address(destination)
         chosen = marshal.DATA_PORTS[data_port]
-        error = lib.lm_engine_send_control(self._engine, own, ifindex, chosen, remote, port, payload, len(payload))
+        error = lib.lm_data_port_send_control(self._engine, own, ifindex, chosen, remote, port, payload, len(payload))
         return not error
 
     def fileno(self) -> int:
@@ -368,12 +368,12 @@ class Engine:
 
     def tell_large(self, tells: bool) -> None:
         """Report LargeSent from now on, for each remote every two seconds at most; or no more."""
-        lib.lm_engine_tell_large(self._engine, tells)
+        lib.lm_path_mtu_tell_large(self._engine, tells)
 
     def set_path_mtu(self, path: PathMtu) -> None:
         """Send no larger packets this way; until the uplinks are others, or no mapping names the remote."""
         local, remote = marshal.one_address(path.local), marshal.one_address(path.locator)
-        lib.lm_engine_set_mtu(self._engine, local, remote, path.port, path.mtu_bytes)
+        lib.lm_path_mtu_set(self._engine, local, remote, path.port, path.mtu_bytes)
 
     def path_mtus(self) -> dict[IpAddress, int]:
         """Outer path MTUs (octets) that are known, by locator: the smallest of our paths there."""
@@ -384,7 +384,7 @@ class Engine:
 
 def _counter_names() -> tuple[str, ...]:
     names: list[str] = []
-    while (name := lib.lm_counter_name(len(names))) != ffi.NULL:
+    while (name := lib.lm_counters_name(len(names))) != ffi.NULL:
         names.append(ffi.string(name).decode())
     return tuple(names)
 

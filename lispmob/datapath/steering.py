@@ -32,11 +32,11 @@ def steer(tun: int, mask: int, routes: Mapping[int, int], other: int) -> None:
     table = ffi.new("struct lm_steer[]", max(1, len(routes)))
     for entry, (mark, queue) in zip(table, routes.items(), strict=False):
         entry.mark, entry.queue = mark, queue
-    program = lib.lm_steering_load(mask, table, len(routes), other)
+    program = lib.lm_mark_steering_load(mask, table, len(routes), other)
     if program < 0:
         raise _refused("bpf(BPF_PROG_LOAD)", -program)
     try:
-        if error := -lib.lm_steering_attach(tun, program):
+        if error := -lib.lm_mark_steering_attach(tun, program):
             raise _refused("TUNSETSTEERINGEBPF", error)
     finally:
         os.close(program)

@@ -40,23 +40,23 @@ def choose(engine: Any, device_ifindex: int, mark_mask: int, wish: TierWish, *, 
     "auto" and "ebpf" both end with the tun tier when the other cannot be; the reason is in what is returned.
     """
     if wish == "tun":
-        lib.lm_engine_unmirror(engine)
+        lib.lm_reflect_stop(engine)
         return Tier("tun", _CHOSEN[wish])
-    if lib.lm_engine_mirrored(engine) == 1:
+    if lib.lm_reflect_state(engine) == 1:
         return Tier("ebpf", _CHOSEN[wish])
-    lib.lm_engine_unmirror(engine)  # what was switched off because of an error
+    lib.lm_reflect_stop(engine)  # what was switched off because of an error
     why = ffi.new("char[]", _WHY_SIZE)
-    tier = lib.lm_tier_load(os.fsencode(OBJECT), allows_tcx, why, _WHY_SIZE)
+    tier = lib.lm_bpf_object_load(os.fsencode(OBJECT), allows_tcx, why, _WHY_SIZE)
     if tier == ffi.NULL:
         return Tier("tun", ffi.string(why).decode(errors="replace").strip())
-    if error := lib.lm_engine_mirror(engine, tier, device_ifindex, mark_mask):
+    if error := lib.lm_reflect_start(engine, tier, device_ifindex, mark_mask):
         return Tier("tun", f"the kernel refused the programs or their tables: {_reason(error)}")
     return Tier("ebpf", _CHOSEN[wish])
 
 
 def look(engine: Any, chosen: Tier) -> Tier:
     """What is in use now: the ebpf tier switches itself off when the kernel refuses an update of its tables."""
-    if chosen.name == "tun" or (state := lib.lm_engine_mirrored(engine)) == 1:
+    if chosen.name == "tun" or (state := lib.lm_reflect_state(engine)) == 1:
         return chosen
     return Tier("tun", f"the kernel refused an update of the tables: {_reason(state)}")
 

@@ -24,7 +24,7 @@ def octets(data: bytes) -> Any:
 
 def parse(packet: bytes) -> Any:
     inner = ffi.new("struct lm_inner *")
-    return inner if lib.lm_inner_parse(octets(packet), len(packet), inner) else None
+    return inner if lib.lm_packet_parse(octets(packet), len(packet), inner) else None
 
 
 def as_oracle(inner: Any) -> oracle.Inner:
@@ -54,12 +54,12 @@ def keyed_hash(words: tuple[int, int], data: list[int]) -> int:
 
 def read_data(datagram: bytes) -> tuple[oracle.DataVerdict, Any]:
     data = ffi.new("struct lm_data *")
-    return oracle.DataVerdict(lib.lm_data_parse(octets(datagram), len(datagram), data)), data
+    return oracle.DataVerdict(lib.lm_lisp_header_parse(octets(datagram), len(datagram), data)), data
 
 
 def strip(packet: bytes, outer_ttl: int, outer_tos: int, copy_dscp: bool) -> tuple[int, bytes]:
     buffer, inner = octets(packet), parse(packet)
-    verdict = int(lib.lm_strip(buffer, inner, outer_ttl, outer_tos, copy_dscp))
+    verdict = int(lib.lm_packet_strip(buffer, inner, outer_ttl, outer_tos, copy_dscp))
     return verdict, bytes(ffi.buffer(buffer, inner.length))
 
 
@@ -88,7 +88,11 @@ def vnet(header: VnetHeader) -> Any:
 
 def complete(header: VnetHeader, packet: bytes) -> bytes | None:
     buffer = octets(packet)
-    return bytes(ffi.buffer(buffer, len(packet))) if lib.lm_vnet_complete(vnet(header), buffer, len(packet)) else None
+    return (
+        bytes(ffi.buffer(buffer, len(packet)))
+        if lib.lm_segment_complete_vnet(vnet(header), buffer, len(packet))
+        else None
+    )
 
 
 def segments(header: VnetHeader, packet: bytes) -> list[bytes] | None:
@@ -106,23 +110,23 @@ def segments(header: VnetHeader, packet: bytes) -> list[bytes] | None:
 
 def merged(packets: Iterable[bytes], *, takes_udp: bool = True) -> list[tuple[VnetHeader, bytes]]:
     """What is written to the TUN device for packets that arrive in this order."""
-    merge = ffi.new("struct lm_merge *")
+    merge = ffi.new("struct lm_coalesce *")
     merge.takes_udp = takes_udp
     written, kept = [], []
     for packet in packets:
         kept.append(octets(packet))
         inner = parse(packet)
-        if merge.count and lib.lm_merge_join(merge, kept[-1], inner):
+        if merge.count and lib.lm_coalesce_join(merge, kept[-1], inner):
             continue
         written += _finished(merge)
-        lib.lm_merge_start(merge, kept[-1], inner)
+        lib.lm_coalesce_start(merge, kept[-1], inner)
     return written + _finished(merge)
 
 
 def _finished(merge: Any) -> list[tuple[VnetHeader, bytes]]:
     if merge.count == 0:
         return []
-    count = lib.lm_merge_finish(merge)
+    count = lib.lm_coalesce_finish(merge)
     parts = [bytes(ffi.buffer(one.iov_base, one.iov_len)) for one in merge.vector[1:count]]
     names = ("flags", "gso_type", "hdr_len", "gso_size", "csum_start", "csum_offset")
     header = VnetHeader(**{name: getattr(merge.vnet, name) for name in names})

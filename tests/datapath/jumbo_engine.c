@@ -42,7 +42,7 @@ static bool write_super(int fd, size_t length, size_t size)
     lm_put16(packet + 22, 5000);
     lm_put16(packet + 24, (uint32_t)length - 20);
     lm_put16(packet + 26, 0);
-    lm_ipv4_checksum_write(packet);
+    lm_packet_write_ipv4_checksum(packet);
     struct iovec parts[] = {{&vnet, sizeof vnet}, {packet, length}};
     return writev(fd, parts, 2) > 0;
 }

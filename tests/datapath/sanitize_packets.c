@@ -21,11 +21,11 @@ static uint64_t draw(void)
 static void try_inner(const uint8_t *packet, size_t length)
 {
     struct lm_inner inner;
-    if (!lm_inner_parse(packet, length, &inner))
+    if (!lm_packet_parse(packet, length, &inner))
         return;
     static const struct lm_key key = {1, 2};
     struct lm_addr speaker = {.family = inner.version, .octets = {10}};
-    (void)lm_flow_hash(&key, &inner);
+    (void)lm_packet_flow_hash(&key, &inner);
     uint8_t *error = malloc(LM_ICMP_MAX);
     for (enum lm_icmp_kind kind = LM_ICMP_TOO_BIG; kind <= LM_ICMP_PROHIBITED; kind++)
         if (lm_icmp_build(error, kind, 1400, &speaker, packet, &inner) > LM_ICMP_MAX)
@@ -40,7 +40,7 @@ static void try_inner(const uint8_t *packet, size_t length)
     }
     uint8_t *copy = malloc(inner.length);
     memcpy(copy, packet, inner.length);
-    (void)lm_strip(copy, &inner, (uint8_t)draw(), (uint8_t)draw(), draw() & 1);
+    (void)lm_packet_strip(copy, &inner, (uint8_t)draw(), (uint8_t)draw(), draw() & 1);
     free(copy);
 }
 
@@ -55,7 +55,7 @@ static void try_segments(const uint8_t *packet, size_t length)
                     .csum_offset = (uint16_t)(draw() % 20)};
     uint8_t *copy = malloc(length ? length : 1);
     memcpy(copy, packet, length);
-    if (lm_vnet_complete(&vnet, copy, length) && lm_inner_parse(copy, length, &inner) &&
+    if (lm_segment_complete_vnet(&vnet, copy, length) && lm_packet_parse(copy, length, &inner) &&
         lm_segments_read(&vnet, copy, &inner, &segments))
         for (size_t i = 0; i < segments.count; i++) {
             size_t room = segments.header + lm_segment_payload(&segments, &inner, i);
@@ -70,25 +70,25 @@ static void try_segments(const uint8_t *packet, size_t length)
 /* Every packet after the one before it: what is joined adds up. */
 static void try_merge(const uint8_t *packet, size_t length)
 {
-    static struct lm_merge merge = {.takes_udp = true};
+    static struct lm_coalesce merge = {.takes_udp = true};
     static uint8_t *kept[LM_MERGE_MAX + 1];
     static size_t count;
     struct lm_inner inner;
-    if (!lm_inner_parse(packet, length, &inner))
+    if (!lm_packet_parse(packet, length, &inner))
         return;
     uint8_t *copy = malloc(length);
     memcpy(copy, packet, length);
-    if (merge.count == 0 || !lm_merge_join(&merge, copy, &inner)) {
+    if (merge.count == 0 || !lm_coalesce_join(&merge, copy, &inner)) {
         if (merge.count) {
             size_t total = 0;
-            for (size_t i = 1, n = lm_merge_finish(&merge); i < n; i++)
+            for (size_t i = 1, n = lm_coalesce_finish(&merge); i < n; i++)
                 total += merge.vector[i].iov_len;
             if (total != merge.length)
                 abort();
         }
         while (count)
             free(kept[--count]);
-        lm_merge_start(&merge, copy, &inner);
+        lm_coalesce_start(&merge, copy, &inner);
     }
     kept[count++] = copy;
 }
@@ -98,8 +98,8 @@ static void try_one(const uint8_t *record, size_t length)
     uint8_t *exact = malloc(length ? length : 1);
     struct lm_data data;
     memcpy(exact, record, length);
-    (void)lm_data_parse(exact, length, &data);
-    (void)lm_data_holds_info(exact, length);
+    (void)lm_lisp_header_parse(exact, length, &data);
+    (void)lm_lisp_header_holds_info(exact, length);
     try_inner(exact, length);
     try_segments(exact, length);
     try_merge(exact, length);
@@ -127,7 +127,7 @@ static size_t mutate(uint8_t *record, size_t length)
     /* Most mutations break the header checksum and end there: mend it half of the time. */
     for (size_t at = 0; at <= 8 && at + 60 <= length; at += 8)
         if ((draw() & 1) && record[at] >> 4 == 4 && (record[at] & 15) >= 5)
-            lm_ipv4_checksum_write(record + at);
+            lm_packet_write_ipv4_checksum(record + at);
     return length;
 }
 

@@ -44,7 +44,7 @@ static void *write_packets(void *unused)
         lm_put32(packet + 12, 0x0a010001u + n % 50);
         lm_put32(packet + 16, 0x0a020001u + n % 300);
         lm_put16(packet + 20, n);
-        lm_ipv4_checksum_write(packet);
+        lm_packet_write_ipv4_checksum(packet);
         struct iovec parts[] = {{&vnet, sizeof vnet}, {packet, size}};
         if (writev(host_side, parts + !has_vnet, 1 + has_vnet) > 0)
             atomic_fetch_add(&written, is_super ? 8 : 1);
@@ -76,11 +76,11 @@ static void *send_foreign(void *data_port)
         memcpy(packet, head, sizeof head);
         lm_put32(packet + 12, 0x0a090001u + n % 300);
         lm_put32(packet + 16, 0x0a030001u + n % 300);
-        lm_ipv4_checksum_write(packet);
+        lm_packet_write_ipv4_checksum(packet);
         packet[32] = 0x50;
         struct lm_inner inner;
-        if (lm_inner_parse(packet, 4000, &inner))
-            lm_put16(packet + 36, ~(uint32_t)lm_checksum(NULL, 0, lm_pseudo_sum(&inner.source, &inner.destination, 6,
+        if (lm_packet_parse(packet, 4000, &inner))
+            lm_put16(packet + 36, ~(uint32_t)lm_packet_checksum(NULL, 0, lm_packet_pseudo_sum(&inner.source, &inner.destination, 6,
                                                                                3980)) & 0xffff);
         (void)sendto(fd, datagram, sizeof datagram, 0, (struct sockaddr *)&to, sizeof to);
         usleep(5);
@@ -146,16 +146,16 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
         else
             lm_engine_remove(e, &far);
         /* those on the data port can be watched */
-        lm_engine_set_patience(e, &to[1].address, n % 3 * 1000u, 5000u, n % 4 ? &other.address : &to[1].address);
-        lm_engine_set_patience(e, &other.address, n % 5 * 1000u, 5000u, &to[1].address);
+        lm_silence_set_patience(e, &to[1].address, n % 3 * 1000u, 5000u, n % 4 ? &other.address : &to[1].address);
+        lm_silence_set_patience(e, &other.address, n % 5 * 1000u, 5000u, &to[1].address);
         lm_engine_mtus(e, mtus, 4);
-        lm_engine_tell_large(e, n % 3);
-        lm_engine_set_mtu(e, &up[0].address, &to[1].address, LM_PORT_DATA, n % 2 ? 1300 : 0);
+        lm_path_mtu_tell_large(e, n % 3);
+        lm_path_mtu_set(e, &up[0].address, &to[1].address, LM_PORT_DATA, n % 2 ? 1300 : 0);
         break;
     default:
-        lm_engine_use_status(e, n % 2, n % 3, n);
-        lm_engine_use_echo(e, n % 5);
-        (void)lm_engine_ask_echo(e, &to[1].address, n % 2, n & 0xffffff);
+        lm_status_bits_use(e, n % 2, n % 3, n);
+        lm_echo_nonce_use(e, n % 5);
+        (void)lm_echo_nonce_ask(e, &to[1].address, n % 2, n & 0xffffff);
         lm_engine_drain(e, punts, 64);
         lm_engine_used(e, &cursor, used, 16);
         lm_engine_counters(e, counters);
@@ -167,7 +167,7 @@ static uint64_t sum(const uint64_t *counters, const char *const *names)
     uint64_t total = 0;
     for (; *names; names++)
         for (unsigned i = 0; i < LM_COUNTER_COUNT; i++)
-            total += strcmp(lm_counter_name(i), *names) ? 0 : counters[i];
+            total += strcmp(lm_counters_name(i), *names) ? 0 : counters[i];
     return total;
 }
 
@@ -190,7 +190,7 @@ static bool has_moved(struct lm_engine *e)
 
 int main(int argc, char **argv)
 {
-    uint64_t end = lm_now() + (uint64_t)(argc > 1 ? strtol(argv[1], NULL, 10) : 1000) * 1000000u;
+    uint64_t end = lm_clock_now() + (uint64_t)(argc > 1 ? strtol(argv[1], NULL, 10) : 1000) * 1000000u;
     struct lm_config config = {.key0 = 1, .key1 = 2, .is_proxy = true, .source_port_pool = 2, .pending_per_entry = 4,
                                .pending_total = 32, .pending_age_ns = 50000000u};
     int pair[2];
@@ -216,7 +216,7 @@ int main(int argc, char **argv)
         pthread_create(&foreigner, NULL, send_foreign, (void *)(uintptr_t)port);
     uint32_t n = 0;
     uint64_t latest = end + 30u * 1000000000u;
-    for (; lm_now() < end || (lm_now() < latest && !has_moved(e)); n++) {
+    for (; lm_clock_now() < end || (lm_clock_now() < latest && !has_moved(e)); n++) {
         change_something(e, port, n);
         if (is_rtr)
             usleep(1000); /* two threads that meet, and not each with the control side */
@@ -233,7 +233,7 @@ int main(int argc, char **argv)
     printf("%lu written, %u changes, %lu out, %lu in, %lu returned\n", written, n, sum(counters, out), sum(counters, in),
            returned);
     for (unsigned i = 0; i < LM_COUNTER_COUNT; i++)
-        printf("%s=%lu\n", lm_counter_name(i), counters[i]);
+        printf("%s=%lu\n", lm_counters_name(i), counters[i]);
     lm_engine_free(e);
     return 0;
 }

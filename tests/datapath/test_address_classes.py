@@ -26,7 +26,7 @@ PUBLIC = ip_address("192.0.2.1")
 def c_may_be_eid(address: IpAddress) -> bool:
     made = ffi.new("struct lm_addr *")
     put_address(made, address)
-    return bool(lib.lm_addr_may_be_eid(made))
+    return bool(lib.lm_address_may_be_eid(made))
 
 
 def is_accepted(text: str, kind: object) -> bool:

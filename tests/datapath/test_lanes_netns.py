@@ -91,7 +91,7 @@ def test_without_bpf_there_is_one_device_per_lane_and_a_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class NoBpf:
-        def lm_steering_load(self, *_: object) -> int:
+        def lm_mark_steering_load(self, *_: object) -> int:
             return -1  # EPERM
 
     monkeypatch.setattr(steering, "lib", NoBpf())

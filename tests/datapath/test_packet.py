@@ -43,7 +43,7 @@ def test_c_judges_datagrams_as_the_reference_does(datagram: bytes) -> None:
 @given(st.integers(0, 0xFFFFFF), whole_packets())
 def test_what_is_encapsulated_reads_back(instance_id: int, packet: bytes) -> None:
     header = binding.ffi.new("uint8_t[8]")
-    binding.lib.lm_data_header_write(header, instance_id)
+    binding.lib.lm_lisp_header_write(header, instance_id)
 
     assert bytes(binding.ffi.buffer(header)) == oracle.encapsulate(packet, instance_id)[:8]
     if len(packet) >= 20 and instance_id != oracle.CONTROL_INSTANCE_ID:
@@ -104,7 +104,7 @@ def test_c_hashes_flows_as_the_reference_does(packet: bytes, key: tuple[int, int
     inner = oracle.parse(packet)
 
     assert inner is not None
-    assert binding.lib.lm_flow_hash(binding.key(key), binding.parse(packet)) == oracle.flow_hash(key, inner)
+    assert binding.lib.lm_packet_flow_hash(binding.key(key), binding.parse(packet)) == oracle.flow_hash(key, inner)
 
 
 @given(st.lists(st.integers(0, (1 << 64) - 1), max_size=6), KEYS)
@@ -164,8 +164,8 @@ def test_fragments_fit_and_join_to_the_whole(packet: bytes, limit: int) -> None:
 @given(st.integers(0, 0xFFFFFF), st.integers(0, 0xFFFFFFFF))
 def test_locator_status_bits_stand_beside_an_instance_id_and_fill_the_word_without_one(iid: int, bits: int) -> None:
     header = binding.ffi.new("uint8_t[8]")
-    binding.lib.lm_data_header_write(header, iid)
-    binding.lib.lm_data_header_status(header, bits)
+    binding.lib.lm_lisp_header_write(header, iid)
+    binding.lib.lm_lisp_header_put_status(header, bits)
 
     wanted = DataHeader(locator_status_bits=bits & 0xFF if iid else bits, instance_id=iid or None)
     assert bytes(binding.ffi.buffer(header)) == wanted.encode()
@@ -174,8 +174,8 @@ def test_locator_status_bits_stand_beside_an_instance_id_and_fill_the_word_witho
 @given(st.integers(0, 0xFFFFFF), st.integers(0, 0xFFFFFF), st.booleans())
 def test_a_nonce_stands_in_the_first_word_and_leaves_the_second_alone(iid: int, nonce: int, wants_echo: bool) -> None:
     header = binding.ffi.new("uint8_t[8]")
-    binding.lib.lm_data_header_write(header, iid)
-    binding.lib.lm_data_header_nonce(header, nonce, wants_echo)
+    binding.lib.lm_lisp_header_write(header, iid)
+    binding.lib.lm_lisp_header_put_nonce(header, nonce, wants_echo)
 
     wanted = DataHeader(nonce=nonce, wants_echo=wants_echo, instance_id=iid or None)
     assert bytes(binding.ffi.buffer(header)) == wanted.encode()

@@ -36,7 +36,7 @@ def ten_thousand(seed: int = 1) -> list[int]:
 
 def chosen_by(ones: list[Contender], flow: int) -> int | None:
     table = ffi.new("struct lm_contender[]", [(one.identity, one.priority, one.weight) for one in ones] or 1)
-    index = int(lib.lm_spread_choose(table, len(ones), flow))
+    index = int(lib.lm_rendezvous_choose(table, len(ones), flow))
     return None if index < 0 else index
 
 
@@ -49,7 +49,7 @@ def test_c_and_python_choose_the_same(ones: list[Contender], some_flows: list[in
 
 @given(st.binary(max_size=40))
 def test_c_and_python_agree_on_who_is_who(data: bytes) -> None:
-    assert int(lib.lm_spread_identity(data, len(data))) == spread.identity(data)
+    assert int(lib.lm_rendezvous_identity(data, len(data))) == spread.identity(data)
 
 
 @pytest.mark.parametrize("seed", range(8))

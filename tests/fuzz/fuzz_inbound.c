@@ -46,9 +46,9 @@ static struct lm_engine *make(bool is_rtr, uint8_t check)
         lm_engine_install(e, &peers[i], LM_ENCAPSULATE, to, 2);
     if (is_rtr)
         lm_engine_install(e, &own[0], LM_ENCAPSULATE, to, 2);
-    lm_engine_set_near(e, near, 3);
-    lm_engine_use_status(e, true, false, 0);
-    lm_engine_use_echo(e, true);
+    lm_source_set_near(e, near, 3);
+    lm_status_bits_use(e, true, false, 0);
+    lm_echo_nonce_use(e, true);
     return e;
 }
 
@@ -80,7 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length)
     arrive_all(e, frame + LM_FRAME_HEADROOM, length - HEAD, &outer);
     flush(e, &e->merge);
     if (e->config.is_rtr)
-        lm_relay_flush(e);
+        lm_rtr_flush(e);
     lm_unshare(&e->lock);
     free(frame);
     while (lm_engine_drain(e, punts, 64) == 64)

@@ -261,7 +261,7 @@ static __always_inline struct in_flow *in_flow_of(struct lm_shared_state *s, con
     return flow;
 }
 
-/* Carries TTL, ECN and DSCP inside (lm_strip); false: the tun tier has to notice something. */
+/* Carries TTL, ECN and DSCP inside (lm_packet_strip); false: the tun tier has to notice something. */
 static __always_inline bool carry(struct __sk_buff *skb, const struct lm_shared_state *s, const struct arrival *a,
                                   const __u8 *packet, __u32 offset)
 {

@@ -17,7 +17,7 @@
 #define UDP_LENGTH_ADDED 16u
 #define PACKET_MAX 65535u
 
-/* A flow as lm_flow_hash sees it: the words are those that it hashes. */
+/* A flow as lm_packet_flow_hash sees it: the words are those that it hashes. */
 struct out_flow {
     __u64 words[5];
     __u32 mark, generation;

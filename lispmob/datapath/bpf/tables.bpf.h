@@ -92,7 +92,7 @@ struct {
     __type(value, struct lm_shared_uplinks);
 } uplinks SEC(".maps");
 
-/* Whether the kernel leads what is redirected there (ebpf/ipv6_route_check.h): the tun tier tells once it has sent there. */
+/* Whether the kernel leads what is redirected there (ebpf/route_check.h): the tun tier tells once it has sent there. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, LM_SHARED_WAYS);

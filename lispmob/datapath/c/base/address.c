@@ -2,30 +2,30 @@
 
 #include "base/address_class.h"
 
-bool lm_addr_is_multicast(const struct lm_addr *a)
+bool lm_address_is_multicast(const struct lm_addr *a)
 {
     return a->family == 4 ? a->octets[0] >> 4 == 14 : a->octets[0] == 0xff;
 }
 
-bool lm_addr_is_link_local(const struct lm_addr *a)
+bool lm_address_is_link_local(const struct lm_addr *a)
 {
     if (a->family == 4)
         return a->octets[0] == 169 && a->octets[1] == 254;
     return a->octets[0] == 0xfe && (a->octets[1] & 0xc0) == 0x80;
 }
 
-bool lm_addr_is_broadcast(const struct lm_addr *a)
+bool lm_address_is_broadcast(const struct lm_addr *a)
 {
     return a->family == 4 && lm_get32(a->octets) == 0xffffffff;
 }
 
-bool lm_addr_may_be_eid(const struct lm_addr *a)
+bool lm_address_may_be_eid(const struct lm_addr *a)
 {
     bool is_v4 = a->family == 4;
     return lm_may_be_eid(is_v4, is_v4 ? lm_get32(a->octets) : lm_get64(a->octets), lm_get64(a->octets + 8));
 }
 
-void lm_addr_mask(struct lm_addr *a, unsigned bits)
+void lm_address_mask(struct lm_addr *a, unsigned bits)
 {
     unsigned whole = bits / 8;
     if (whole >= 16)
@@ -34,10 +34,10 @@ void lm_addr_mask(struct lm_addr *a, unsigned bits)
     memset(a->octets + whole + 1, 0, 15 - whole);
 }
 
-bool lm_addr_in(const struct lm_addr *a, const struct lm_addr *prefix, unsigned bits)
+bool lm_address_in(const struct lm_addr *a, const struct lm_addr *prefix, unsigned bits)
 {
     struct lm_addr left = *a, right = *prefix;
-    lm_addr_mask(&left, bits);
-    lm_addr_mask(&right, bits);
+    lm_address_mask(&left, bits);
+    lm_address_mask(&right, bits);
     return lm_addr_equal(&left, &right);
 }

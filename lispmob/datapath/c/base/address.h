@@ -52,15 +52,15 @@ static inline void lm_put32(uint8_t *p, uint32_t value)
     lm_put16(p + 2, value);
 }
 
-bool lm_addr_is_multicast(const struct lm_addr *a);
-bool lm_addr_is_link_local(const struct lm_addr *a);
+bool lm_address_is_multicast(const struct lm_addr *a);
+bool lm_address_is_link_local(const struct lm_addr *a);
 /* Limited broadcast: 255.255.255.255. */
-bool lm_addr_is_broadcast(const struct lm_addr *a);
+bool lm_address_is_broadcast(const struct lm_addr *a);
 /* True for an address that a host of the overlay may have (address_class.h). */
-bool lm_addr_may_be_eid(const struct lm_addr *a);
+bool lm_address_may_be_eid(const struct lm_addr *a);
 /* True when the first `bits` bits agree and the families are the same. */
-bool lm_addr_in(const struct lm_addr *a, const struct lm_addr *prefix, unsigned bits);
+bool lm_address_in(const struct lm_addr *a, const struct lm_addr *prefix, unsigned bits);
 /* Clears everything beyond the first `bits` bits. */
-void lm_addr_mask(struct lm_addr *a, unsigned bits);
+void lm_address_mask(struct lm_addr *a, unsigned bits);
 
 #endif

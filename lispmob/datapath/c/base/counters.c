@@ -8,7 +8,7 @@ static const char *const names[] = {
 #undef LM_NAME
 };
 
-const char *lm_counter_name(unsigned index)
+const char *lm_counters_name(unsigned index)
 {
     return index < LM_COUNTER_COUNT ? names[index] : NULL;
 }

@@ -96,6 +96,6 @@ static inline void lm_count(struct lm_counters *c, enum lm_counter which)
 }
 
 /* NULL beyond the last. */
-const char *lm_counter_name(unsigned index);
+const char *lm_counters_name(unsigned index);
 
 #endif

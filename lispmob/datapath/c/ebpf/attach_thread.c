@@ -1,4 +1,5 @@
 #include "ebpf/attach_thread.h"
+#include "base/clock.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -13,8 +14,8 @@
 #define DETACH_AFTER_NS UINT64_C(2000000000) /* ours: an interface often comes back at once, with another address */
 #define NEVER UINT64_MAX
 
-struct lm_attacher {
-    struct lm_tier *tier;
+struct lm_attach_thread {
+    struct lm_bpf_object *tier;
     pthread_t thread;
     pthread_mutex_t lock; /* of all that follows */
     pthread_cond_t changed, attached;
@@ -24,14 +25,7 @@ struct lm_attacher {
     bool is_attaching, is_ending;
 };
 
-static uint64_t clock_ns(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static void wait_until(struct lm_attacher *a, uint64_t at)
+static void wait_until(struct lm_attach_thread *a, uint64_t at)
 {
     struct timespec until = {.tv_sec = (time_t)(at / 1000000000u), .tv_nsec = (long)(at % 1000000000u)};
     if (at == NEVER)
@@ -42,11 +36,11 @@ static void wait_until(struct lm_attacher *a, uint64_t at)
 
 static void *run(void *argument)
 {
-    struct lm_attacher *a = argument;
+    struct lm_attach_thread *a = argument;
     pthread_mutex_lock(&a->lock);
     while (!a->is_ending) {
         uint64_t due = a->attach_at < a->detach_at ? a->attach_at : a->detach_at;
-        if (due == NEVER || clock_ns() < due) {
+        if (due == NEVER || lm_clock_now() < due) {
             wait_until(a, due);
             continue;
         }
@@ -59,14 +53,14 @@ static void *run(void *argument)
         /* Where it is refused (the interface is just going) the tun tier receives. */
         bool has_others = false;
         if (a->is_attaching) {
-            (void)lm_tier_attach_uplinks(a->tier, wanted, count);
-            has_others = lm_tier_has_others(a->tier, wanted, count);
+            (void)lm_bpf_object_attach_uplinks(a->tier, wanted, count);
+            has_others = lm_bpf_object_has_others(a->tier, wanted, count);
         } else {
-            lm_tier_detach_others(a->tier, wanted, count);
+            lm_bpf_object_detach_others(a->tier, wanted, count);
         }
         pthread_mutex_lock(&a->lock);
         if (has_others && a->attach_at == NEVER)
-            a->detach_at = clock_ns() + DETACH_AFTER_NS;
+            a->detach_at = lm_clock_now() + DETACH_AFTER_NS;
         a->is_attaching = false;
         pthread_cond_broadcast(&a->attached);
     }
@@ -74,7 +68,7 @@ static void *run(void *argument)
     return NULL;
 }
 
-static bool start_thread(struct lm_attacher *a)
+static bool start_thread(struct lm_attach_thread *a)
 {
     sigset_t all, before; /* signals are Python's business */
     sigfillset(&all);
@@ -84,7 +78,7 @@ static bool start_thread(struct lm_attacher *a)
     return is_started;
 }
 
-static void release(struct lm_attacher *a)
+static void release(struct lm_attach_thread *a)
 {
     pthread_cond_destroy(&a->attached);
     pthread_cond_destroy(&a->changed);
@@ -92,9 +86,9 @@ static void release(struct lm_attacher *a)
     free(a);
 }
 
-struct lm_attacher *lm_attacher_start(struct lm_tier *tier)
+struct lm_attach_thread *lm_attach_thread_start(struct lm_bpf_object *tier)
 {
-    struct lm_attacher *a = calloc(1, sizeof *a);
+    struct lm_attach_thread *a = calloc(1, sizeof *a);
     if (!a)
         return NULL;
     a->tier = tier;
@@ -112,18 +106,18 @@ struct lm_attacher *lm_attacher_start(struct lm_tier *tier)
     return NULL;
 }
 
-void lm_attacher_want(struct lm_attacher *a, const int *ifindexes, size_t count)
+void lm_attach_thread_want(struct lm_attach_thread *a, const int *ifindexes, size_t count)
 {
     pthread_mutex_lock(&a->lock);
     a->count = count < LM_PATHS_MAX ? count : LM_PATHS_MAX;
     memcpy(a->wanted, ifindexes, a->count * sizeof *ifindexes);
-    a->attach_at = clock_ns() + ATTACH_AFTER_NS;
+    a->attach_at = lm_clock_now() + ATTACH_AFTER_NS;
     a->detach_at = NEVER; /* known once they are attached */
     pthread_cond_signal(&a->changed);
     pthread_mutex_unlock(&a->lock);
 }
 
-void lm_attacher_settle(struct lm_attacher *a)
+void lm_attach_thread_settle(struct lm_attach_thread *a)
 {
     pthread_mutex_lock(&a->lock);
     while (a->attach_at != NEVER || a->is_attaching)
@@ -131,7 +125,7 @@ void lm_attacher_settle(struct lm_attacher *a)
     pthread_mutex_unlock(&a->lock);
 }
 
-void lm_attacher_stop(struct lm_attacher *a)
+void lm_attach_thread_stop(struct lm_attach_thread *a)
 {
     if (!a)
         return;

@@ -8,16 +8,16 @@
 #ifndef LM_ATTACHER_H
 #define LM_ATTACHER_H
 
-#include "ebpf/loader.h"
+#include "ebpf/bpf_object.h"
 
-struct lm_attacher;
+struct lm_attach_thread;
 
 /* NULL: there is no memory or no thread to be had. The uplinks of the tier are its own until it is stopped. */
-struct lm_attacher *lm_attacher_start(struct lm_tier *tier);
-void lm_attacher_want(struct lm_attacher *attacher, const int *ifindexes, size_t count);
+struct lm_attach_thread *lm_attach_thread_start(struct lm_bpf_object *tier);
+void lm_attach_thread_want(struct lm_attach_thread *attacher, const int *ifindexes, size_t count);
 /* Waits until they are attached: for who measures. A node does not wait. */
-void lm_attacher_settle(struct lm_attacher *attacher);
+void lm_attach_thread_settle(struct lm_attach_thread *attacher);
 /* Returns when the thread has ended; what is attached stays so. NULL is allowed. */
-void lm_attacher_stop(struct lm_attacher *attacher);
+void lm_attach_thread_stop(struct lm_attach_thread *attacher);
 
 #endif

@@ -43,7 +43,7 @@ static const struct sock_fprog only_news = {
     }};
 _Static_assert(offsetof(struct rtmsg, rtm_family) == 0 && offsetof(struct rtmsg, rtm_dst_len) == 1, "the filter says so");
 
-int lm_watch_open(struct lm_engine *e)
+int lm_link_watch_open(struct lm_engine *e)
 {
     struct sockaddr_nl name = {.nl_family = AF_NETLINK,
                                .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE |
@@ -115,7 +115,7 @@ static void judge(struct lm_engine *e, const struct nlmsghdr *message)
     }
 }
 
-void lm_watch_read(struct lm_engine *e, int fd)
+void lm_link_watch_read(struct lm_engine *e, int fd)
 {
     union {
         struct nlmsghdr align;
@@ -134,5 +134,5 @@ void lm_watch_read(struct lm_engine *e, int fd)
             judge(e, m);
     }
     if (has_news)
-        lm_detours_forget(e);
+        lm_route_check_forget(e);
 }

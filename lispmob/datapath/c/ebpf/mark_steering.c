@@ -44,7 +44,7 @@ static size_t assemble(struct bpf_insn *code, uint32_t mask, const struct lm_ste
     return n;
 }
 
-int lm_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other)
+int lm_mark_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other)
 {
     struct bpf_insn code[HEAD + PER_ROUTE * LM_STEER_MAX + TAIL];
     union bpf_attr attributes;
@@ -60,7 +60,7 @@ int lm_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count,
     return made < 0 ? -errno : (int)made;
 }
 
-int lm_steering_attach(int tun, int program)
+int lm_mark_steering_attach(int tun, int program)
 {
     /* ioctl(2) itself: of which type a request is, C libraries do not agree. */
     return syscall(SYS_ioctl, tun, TUNSETSTEERINGEBPF, &program) ? -errno : 0;

@@ -18,8 +18,8 @@ struct lm_steer {
 };
 
 /* Loads the program: (mark & mask) picks the queue of the first that is equal, or `other`. A descriptor, or -errno. */
-int lm_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other);
+int lm_mark_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other);
 /* Makes the TUN use the program from its next packet on; the descriptor may then be closed. 0, or -errno. */
-int lm_steering_attach(int tun, int program);
+int lm_mark_steering_attach(int tun, int program);
 
 #endif

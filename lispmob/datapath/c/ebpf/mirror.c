@@ -15,7 +15,7 @@ struct window {
 };
 
 struct lm_mirror {
-    struct lm_tier *tier;
+    struct lm_bpf_object *tier;
     int error;
     struct lm_shared_state *state;
     struct window remotes, used;
@@ -34,7 +34,7 @@ static union bpf_attr element(const struct lm_mirror *m, enum lm_map map, const 
 {
     union bpf_attr attributes;
     memset(&attributes, 0, sizeof attributes); /* the kernel wants every unused octet to be 0 */
-    attributes.map_fd = (uint32_t)lm_tier_map(m->tier, map);
+    attributes.map_fd = (uint32_t)lm_bpf_object_map(m->tier, map);
     attributes.key = (uint64_t)(uintptr_t)key;
     attributes.value = (uint64_t)(uintptr_t)value;
     return attributes;
@@ -57,7 +57,7 @@ static void take_out(const struct lm_mirror *m, enum lm_map map, const void *key
 
 static void *map_memory(const struct lm_mirror *m, enum lm_map map, size_t size)
 {
-    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, lm_tier_map(m->tier, map), 0);
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, lm_bpf_object_map(m->tier, map), 0);
     return at == MAP_FAILED ? NULL : at;
 }
 
@@ -76,7 +76,7 @@ static bool fill(const struct lm_mirror *m, struct window *w, size_t octets)
 {
     while (w->filled < octets) {
         size_t step = w->size - w->filled < FILL_STEP ? w->size - w->filled : FILL_STEP;
-        if (mmap(w->at + w->filled, step, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, lm_tier_map(m->tier, w->map),
+        if (mmap(w->at + w->filled, step, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, lm_bpf_object_map(m->tier, w->map),
                  (off_t)w->filled) == MAP_FAILED)
             return false;
         w->filled += step;
@@ -97,15 +97,15 @@ static struct lm_remote_state *state_at(const struct lm_mirror *m, uint32_t numb
 
 static size_t counts_size(const struct lm_mirror *m)
 {
-    return lm_tier_processors(m->tier) * sizeof(struct lm_shared_counts);
+    return lm_bpf_object_processors(m->tier) * sizeof(struct lm_shared_counts);
 }
 
-struct lm_mirror *lm_mirror_new(struct lm_tier *tier, int device, int *error)
+struct lm_mirror *lm_mirror_new(struct lm_bpf_object *tier, int device, int *error)
 {
     struct lm_mirror *m = calloc(1, sizeof *m);
     *error = -ENOMEM;
     if (!m) {
-        lm_tier_free(tier);
+        lm_bpf_object_free(tier);
         return NULL;
     }
     m->tier = tier;
@@ -133,7 +133,7 @@ void lm_mirror_free(struct lm_mirror *m)
         return;
     if (m->counts)
         munmap(m->counts, counts_size(m));
-    lm_tier_free(m->tier);
+    lm_bpf_object_free(m->tier);
     if (m->state)
         munmap(m->state, sizeof *m->state);
     close_window(&m->remotes);
@@ -151,7 +151,7 @@ struct lm_shared_state *lm_mirror_state(const struct lm_mirror *m)
     return m->state;
 }
 
-struct lm_tier *lm_mirror_tier(const struct lm_mirror *m)
+struct lm_bpf_object *lm_mirror_tier(const struct lm_mirror *m)
 {
     return m->tier;
 }
@@ -233,7 +233,7 @@ void lm_mirror_set(struct lm_mirror *m, const struct lm_locator_set *set)
     struct lm_shared_set made = {.count = (uint32_t)set->count};
     for (size_t i = 0; i < set->count; i++) {
         const struct lm_locator_spec *spec = &set->specs[i];
-        bool is_plain = spec->source.family == 0 && !lm_addr_is_link_local(&spec->address);
+        bool is_plain = spec->source.family == 0 && !lm_address_is_link_local(&spec->address);
         struct lm_shared_locator *locator = &made.locators[i];
         locator->contender = (struct lm_shared_contender){.identity = set->contenders[i].identity,
                                                           .family = spec->address.family,
@@ -280,7 +280,7 @@ void lm_mirror_entry(struct lm_mirror *m, const struct lm_table *table, const st
 void lm_mirror_entry_gone(struct lm_mirror *m, const struct lm_prefix *prefix)
 {
     struct lm_addr masked = prefix->address;
-    lm_addr_mask(&masked, prefix->length);
+    lm_address_mask(&masked, prefix->length);
     struct lm_trie_key key = key_of(LM_SPACE_TABLE, prefix->instance_id, prefix->length, &masked);
     take_out(m, LM_MAP_TABLE, &key);
 }
@@ -374,7 +374,7 @@ size_t lm_mirror_take_heard(struct lm_mirror *m, struct lm_heard *into, size_t m
 
 void lm_mirror_counts(const struct lm_mirror *m, struct lm_shared_counts *sum)
 {
-    for (unsigned i = 0; i < lm_tier_processors(m->tier); i++) {
+    for (unsigned i = 0; i < lm_bpf_object_processors(m->tier); i++) {
         sum->out_packets += __atomic_load_n(&m->counts[i].out_packets, __ATOMIC_RELAXED);
         sum->out_octets += __atomic_load_n(&m->counts[i].out_octets, __ATOMIC_RELAXED);
         sum->data_packets += __atomic_load_n(&m->counts[i].data_packets, __ATOMIC_RELAXED);

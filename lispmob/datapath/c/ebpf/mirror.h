@@ -8,7 +8,7 @@
 #ifndef LM_MIRROR_H
 #define LM_MIRROR_H
 
-#include "ebpf/loader.h"
+#include "ebpf/bpf_object.h"
 #include "table/locator.h"
 #include "table/table.h"
 
@@ -23,12 +23,12 @@ struct lm_heard {
 };
 
 /* NULL and *error, a negative errno. Takes over the tier, also when it fails. */
-struct lm_mirror *lm_mirror_new(struct lm_tier *tier, int device, int *error);
+struct lm_mirror *lm_mirror_new(struct lm_bpf_object *tier, int device, int *error);
 void lm_mirror_free(struct lm_mirror *mirror);
 /* 0, or the negative errno that switched it off. */
 int lm_mirror_error(const struct lm_mirror *mirror);
 struct lm_shared_state *lm_mirror_state(const struct lm_mirror *mirror);
-struct lm_tier *lm_mirror_tier(const struct lm_mirror *mirror);
+struct lm_bpf_object *lm_mirror_tier(const struct lm_mirror *mirror);
 
 /* What was decided for a flow is decided anew from its next packet on. */
 void lm_mirror_changed(struct lm_mirror *mirror);
@@ -58,12 +58,12 @@ size_t lm_mirror_take_heard(struct lm_mirror *mirror, struct lm_heard *into, siz
 void lm_mirror_counts(const struct lm_mirror *mirror, struct lm_shared_counts *sum);
 
 /* reflect.c: between an engine and its mirror. */
-int lm_engine_mirror(struct lm_engine *e, struct lm_tier *tier, int device, uint32_t mark_mask);
-void lm_engine_unmirror(struct lm_engine *e);
+int lm_reflect_start(struct lm_engine *e, struct lm_bpf_object *tier, int device, uint32_t mark_mask);
+void lm_reflect_stop(struct lm_engine *e);
 /* 1: the kernel's copy is in use, 0: there is none; else the negative errno that switched it off. */
-int lm_engine_mirrored(struct lm_engine *e);
+int lm_reflect_state(struct lm_engine *e);
 /* Waits until the programs are on the uplinks. */
-void lm_engine_settle(struct lm_engine *e);
+void lm_reflect_settle(struct lm_engine *e);
 void lm_reflect_uplinks(struct lm_engine *e, const struct lm_addr *old, size_t old_count);
 void lm_reflect_lanes(struct lm_engine *e);
 

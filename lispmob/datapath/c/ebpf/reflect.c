@@ -41,13 +41,13 @@ static void describe(struct lm_shared_path *out, const struct lm_engine *e, cons
                                    .ifindex = (uint32_t)path->ifindex,
                                    .mtu = path->mtu,
                                    .relays = path->relays ? path->relays->number : 0,
-                                   .data_port = path->data_port == LM_PORT_EPHEMERAL ? lm_port_of(path->data_fd) : 0,
+                                   .data_port = path->data_port == LM_PORT_EPHEMERAL ? lm_uplink_port_of(path->data_fd) : 0,
                                    .is_whole = path->is_whole,
                                    .pool = (uint8_t)(path->data_fd < 0 ? path->pool : 1)};
     memcpy(out->address, path->address.octets, sizeof out->address);
     for (size_t i = 0; i < out->pool; i++)
-        out->ports[i] = lm_port_of(path->data_fd < 0 ? path->sockets[i] : path->data_fd);
-    out->is_ready = sends_without_checksum(e, path) && !lm_addr_is_link_local(&path->address) && is_ethernet(path);
+        out->ports[i] = lm_uplink_port_of(path->data_fd < 0 ? path->sockets[i] : path->data_fd);
+    out->is_ready = sends_without_checksum(e, path) && !lm_address_is_link_local(&path->address) && is_ethernet(path);
 }
 
 static void attach(struct lm_engine *e)
@@ -63,9 +63,9 @@ static void attach(struct lm_engine *e)
     }
     lm_neighbours_know(e->neighbours, wanted, count);
     if (e->attacher)
-        lm_attacher_want(e->attacher, wanted, count);
+        lm_attach_thread_want(e->attacher, wanted, count);
     else /* at the beginning; where it is refused the tun tier receives */
-        (void)lm_tier_attach_uplinks(lm_mirror_tier(e->mirror), wanted, count);
+        (void)lm_bpf_object_attach_uplinks(lm_mirror_tier(e->mirror), wanted, count);
 }
 
 void lm_reflect_uplinks(struct lm_engine *e, const struct lm_addr *old, size_t old_count)
@@ -137,14 +137,14 @@ static void fill(struct lm_engine *e)
     lm_reflect_uplinks(e, NULL, 0);
 }
 
-int lm_engine_mirror(struct lm_engine *e, struct lm_tier *tier, int device, uint32_t mark_mask)
+int lm_reflect_start(struct lm_engine *e, struct lm_bpf_object *tier, int device, uint32_t mark_mask)
 {
     int error = 0;
     pthread_mutex_lock(&e->writer);
     bool is_mirrored = e->mirror != NULL;
     struct lm_mirror *mirror = is_mirrored ? NULL : lm_mirror_new(tier, device, &error);
     if (is_mirrored)
-        lm_tier_free(tier);
+        lm_bpf_object_free(tier);
     if (mirror) {
         struct lm_shared_state *s = lm_mirror_state(mirror);
         s->key0 = e->key.k0;
@@ -159,25 +159,25 @@ int lm_engine_mirror(struct lm_engine *e, struct lm_tier *tier, int device, uint
         e->shared = s;
         e->mirror = mirror;
         e->neighbours = lm_neighbours_start();
-        atomic_store(&e->watch, lm_watch_open(e)); /* where it is refused a move is noticed a little later */
+        atomic_store(&e->watch, lm_link_watch_open(e)); /* where it is refused a move is noticed a little later */
         lm_locators_reflect(e->locators, mirror);
         lm_give_back(&e->lock);
         fill(e); /* packets move meanwhile: nothing changes the tables but the control side */
         error = lm_mirror_error(mirror);
         if (!error)
-            error = lm_tier_attach_device(tier, device);
-        if (!error && !(e->attacher = lm_attacher_start(tier)))
+            error = lm_bpf_object_attach_device(tier, device);
+        if (!error && !(e->attacher = lm_attach_thread_start(tier)))
             error = -EAGAIN;
         if (!error)
             atomic_store(&s->is_on, 1);
     }
     pthread_mutex_unlock(&e->writer);
     if (error)
-        lm_engine_unmirror(e);
+        lm_reflect_stop(e);
     return error;
 }
 
-void lm_engine_unmirror(struct lm_engine *e)
+void lm_reflect_stop(struct lm_engine *e)
 {
     pthread_mutex_lock(&e->writer);
     struct lm_mirror *mirror = e->mirror;
@@ -185,9 +185,9 @@ void lm_engine_unmirror(struct lm_engine *e)
         static const struct timespec moment = {.tv_nsec = PROGRAM_ENDS_NS};
         struct lm_shared_counts sum = {0};
         atomic_store(&e->shared->is_on, 0);
-        lm_attacher_stop(e->attacher);
+        lm_attach_thread_stop(e->attacher);
         e->attacher = NULL;
-        lm_tier_detach(lm_mirror_tier(mirror));
+        lm_bpf_object_detach(lm_mirror_tier(mirror));
         (void)nanosleep(&moment, NULL);
         lm_mirror_counts(mirror, &sum);
         lm_take(&e->lock);
@@ -213,7 +213,7 @@ void lm_engine_unmirror(struct lm_engine *e)
     pthread_mutex_unlock(&e->writer);
 }
 
-int lm_engine_mirrored(struct lm_engine *e)
+int lm_reflect_state(struct lm_engine *e)
 {
     pthread_mutex_lock(&e->writer);
     int error = e->mirror ? lm_mirror_error(e->mirror) : 0, is_there = e->mirror != NULL;
@@ -221,10 +221,10 @@ int lm_engine_mirrored(struct lm_engine *e)
     return error ? error : is_there;
 }
 
-void lm_engine_settle(struct lm_engine *e)
+void lm_reflect_settle(struct lm_engine *e)
 {
     pthread_mutex_lock(&e->writer);
     if (e->attacher)
-        lm_attacher_settle(e->attacher);
+        lm_attach_thread_settle(e->attacher);
     pthread_mutex_unlock(&e->writer);
 }

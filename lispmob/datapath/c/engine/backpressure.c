@@ -23,16 +23,16 @@ static const struct lm_busy *find(const struct lm_hold *h, int fd)
     return NULL;
 }
 
-bool lm_hold_has(const struct lm_engine *e, const struct lm_job *job, int fd)
+bool lm_backpressure_has(const struct lm_engine *e, const struct lm_job *job, int fd)
 {
     return !job->is_relayed && e->hold.busy_count && find(&e->hold, fd);
 }
 
-void lm_hold_add(struct lm_engine *e, const struct lm_job *job, int fd, bool is_told)
+void lm_backpressure_add(struct lm_engine *e, const struct lm_job *job, int fd, bool is_told)
 {
     struct lm_hold *h = &e->hold;
     if (!find(h, fd) && h->busy_count < LM_BUSY_MAX) {
-        uint64_t again = lm_now() + (is_told ? EVENT_NS : NO_EVENT_NS);
+        uint64_t again = lm_clock_now() + (is_told ? EVENT_NS : NO_EVENT_NS);
         struct epoll_event event = {.events = EPOLLOUT | EPOLLONESHOT, .data.fd = fd};
         h->again_at = h->busy_count == 0 || again < h->again_at ? again : h->again_at;
         h->busy[h->busy_count++] = (struct lm_busy){fd, is_told};
@@ -62,16 +62,16 @@ static void listen_to(struct lm_engine *e, int fd, uint32_t events)
     (void)epoll_ctl(e->poll_out, EPOLL_CTL_MOD, fd, &event);
 }
 
-void lm_hold_pause(struct lm_engine *e, int fd, int lane)
+void lm_backpressure_pause(struct lm_engine *e, int fd, int lane)
 {
     struct lm_hold *h = &e->hold;
     if (is_shared(e, lane) || h->paused_count > LM_LANES_MAX)
         return;
-    h->paused[h->paused_count++] = (struct lm_paused){.fd = fd, .until = lm_now() + PAUSE_NS};
+    h->paused[h->paused_count++] = (struct lm_paused){.fd = fd, .until = lm_clock_now() + PAUSE_NS};
     listen_to(e, fd, 0);
 }
 
-void lm_hold_on_room(struct lm_engine *e, int fd)
+void lm_backpressure_on_room(struct lm_engine *e, int fd)
 {
     const struct lm_busy *busy = find(&e->hold, fd);
     if (busy && busy->is_told)
@@ -83,11 +83,11 @@ static bool has_packets(const struct lm_hold *h)
     return lm_pending_count(h->packets) > 0;
 }
 
-int lm_hold_timeout(struct lm_engine *e)
+int lm_backpressure_timeout(struct lm_engine *e)
 {
     lm_share(&e->lock);
     const struct lm_hold *h = &e->hold;
-    uint64_t at = has_packets(h) ? h->again_at : UINT64_MAX, now = lm_now();
+    uint64_t at = has_packets(h) ? h->again_at : UINT64_MAX, now = lm_clock_now();
     for (size_t i = 0; i < h->paused_count; i++)
         at = h->paused[i].until < at ? h->paused[i].until : at;
     lm_unshare(&e->lock);
@@ -118,10 +118,10 @@ static void read_again(struct lm_engine *e, uint64_t now)
     h->paused_count = left;
 }
 
-void lm_hold_check(struct lm_engine *e)
+void lm_backpressure_check(struct lm_engine *e)
 {
     struct lm_hold *h = &e->hold;
-    uint64_t now = lm_now();
+    uint64_t now = lm_clock_now();
     lm_share(&e->lock);
     if (h->busy_count && now >= h->again_at)
         try_again(e);

@@ -37,12 +37,12 @@ static void hold(struct lm_engine *e, const struct load *load, int fd, bool is_t
 {
     const struct lm_job *job = load->jobs[0];
     if (job->segments.count == load->count) {
-        lm_hold_add(e, job, fd, is_told);
+        lm_backpressure_add(e, job, fd, is_told);
         return;
     }
     for (size_t i = 0; i < load->count; i++) {
-        struct lm_job one = job->segments.count ? lm_segment_job(e, job, load->first + i) : *load->jobs[i];
-        lm_hold_add(e, &one, fd, is_told);
+        struct lm_job one = job->segments.count ? lm_send_segments(e, job, load->first + i) : *load->jobs[i];
+        lm_backpressure_add(e, &one, fd, is_told);
     }
 }
 
@@ -54,7 +54,7 @@ static void refused(struct lm_engine *e, const struct load *load)
             lm_send(e, load->jobs[i]);
             continue;
         }
-        struct lm_job one = lm_segment_job(e, job, load->first + i);
+        struct lm_job one = lm_send_segments(e, job, load->first + i);
         lm_send(e, &one);
     }
 }
@@ -64,7 +64,7 @@ static bool may_try_again(struct lm_engine *e, int fd, const struct lm_job *job,
 {
     switch (error) {
     case EINVAL:
-        return lm_envelope_sum(job, fd);
+        return lm_send_sum_outer(job, fd);
     case EIO:
         atomic_store(&e->uplinks->paths[job->path - e->uplinks->paths].refuses_runs, true);
         return false;
@@ -83,7 +83,7 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
 {
     bool is_second_try = false;
     for (size_t done = 0; done < box->messages;) {
-        if (lm_hold_has(e, box->load[done].jobs[0], fd)) {
+        if (lm_backpressure_has(e, box->load[done].jobs[0], fd)) {
             hold(e, &box->load[done++], fd, true);
             continue;
         }
@@ -109,13 +109,13 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
         is_second_try = false;
         for (size_t end = done + (size_t)n; done < end; done++) {
             const struct lm_job *first = box->load[done].jobs[0];
-            lm_sent(e, box->load[done].count, box->load[done].octets, first->now);
+            lm_send_done(e, box->load[done].count, box->load[done].octets, first->now);
             lm_silence_on_sent(e, first, box->load[done].octets);
             lm_path_proven(e, first->path);
-            lm_detour_tell(e, first->path, first->remote);
+            lm_route_check_tell(e, first->path, first->remote);
             lm_peer_check_on_sent(e, first);
-            lm_stall_sent(e, first->path, first->now);
-            lm_large_note(e, first, size_of(first));
+            lm_data_port_stall_sent(e, first->path, first->now);
+            lm_path_mtu_note_large(e, first, size_of(first));
         }
     }
     box->messages = box->vectors = box->headers = 0;
@@ -128,7 +128,7 @@ static struct iovec *begin(struct lm_engine *e, struct outbox *box, int fd, cons
     if (box->messages == LM_BATCH || box->vectors + vectors > VECTORS || box->headers + headers > HEADERS)
         flush(e, box, fd);
     struct msghdr *m = &box->message[box->messages].msg_hdr;
-    lm_envelope_fill(m, &box->envelope[box->messages], load->jobs[0], e->config.copy_dscp,
+    lm_send_fill_outer(m, &box->envelope[box->messages], load->jobs[0], e->config.copy_dscp,
                      load->count > 1 ? size : 0);
     struct iovec *io = box->vector + box->vectors;
     m->msg_iov = io;
@@ -143,7 +143,7 @@ static void add_segments(struct lm_engine *e, struct outbox *box, int fd, struct
     struct lm_job *job = *job_at;
     const struct lm_segments *s = &job->segments;
     size_t datagram = LM_DATA_HEADER + s->header + s->size, most = RUN_OCTETS / datagram;
-    most = !lm_peer_copes(job) ? 1 : most > RUN_MAX ? RUN_MAX : most;
+    most = !lm_peer_check_copes(job) ? 1 : most > RUN_MAX ? RUN_MAX : most;
     for (size_t first = 0, count; first < s->count; first += count) {
         count = s->count - first < most ? s->count - first : most;
         struct load load = {.jobs = job_at, .first = first, .count = count};
@@ -152,7 +152,7 @@ static void add_segments(struct lm_engine *e, struct outbox *box, int fd, struct
         for (size_t i = first; i < first + count; i++, io += 2) {
             uint8_t *at = box->header + box->headers;
             size_t payload = lm_segment_payload(s, &job->inner, i);
-            lm_header_put(e, job, at);
+            lm_send_put_lisp_header(e, job, at);
             lm_segment_header(at + LM_DATA_HEADER, job->packet, &job->inner, s, i);
             io[0] = (struct iovec){at, header};
             io[1] = (struct iovec){job->packet + s->header + i * s->size, payload};
@@ -168,7 +168,7 @@ static size_t run_of(struct lm_job *const *jobs, size_t count)
 {
     const struct lm_job *first = jobs[0];
     size_t size = first->inner.length, most = RUN_OCTETS / (size + LM_DATA_HEADER), n = 1;
-    if (atomic_load_explicit(&first->path->refuses_runs, memory_order_relaxed) || !lm_peer_copes(first))
+    if (atomic_load_explicit(&first->path->refuses_runs, memory_order_relaxed) || !lm_peer_check_copes(first))
         return 1;
     most = most > RUN_MAX ? RUN_MAX : most;
     for (; n < count && n < most; n++) {
@@ -193,7 +193,7 @@ static size_t add_run(struct lm_engine *e, struct outbox *box, int fd, struct lm
     struct iovec *io = begin(e, box, fd, &load, size, load.count, 0);
     for (size_t i = 0; i < load.count; i++) {
         uint8_t *datagram = jobs[i]->packet - LM_DATA_HEADER;
-        lm_header_put(e, jobs[i], datagram);
+        lm_send_put_lisp_header(e, jobs[i], datagram);
         io[i] = (struct iovec){datagram, jobs[i]->inner.length + LM_DATA_HEADER};
     }
     return load.count;
@@ -204,16 +204,16 @@ static size_t send_group(struct lm_engine *e, struct lm_job **jobs, size_t count
 {
     static _Thread_local struct outbox box;
     struct lm_job *group[LM_BATCH];
-    int fd = lm_job_socket(jobs[0]);
-    bool copes = lm_peer_copes(jobs[0]);
+    int fd = lm_send_socket(jobs[0]);
+    bool copes = lm_peer_check_copes(jobs[0]);
     size_t size = 0, left = 0;
     for (size_t i = 0; i < count; i++) {
-        if (lm_job_socket(jobs[i]) == fd && lm_peer_copes(jobs[i]) == copes)
+        if (lm_send_socket(jobs[i]) == fd && lm_peer_check_copes(jobs[i]) == copes)
             group[size++] = jobs[i];
         else
             jobs[left++] = jobs[i];
     }
-    lm_envelope_unsum(e, group[0], fd);
+    lm_send_unsum_outer(e, group[0], fd);
     for (size_t i = 0; i < size;) {
         if (group[i]->segments.count)
             add_segments(e, &box, fd, &group[i++]);
@@ -231,14 +231,14 @@ static bool is_easy(const struct lm_job *job)
     if (!job->path)
         return false;
     if (s->count == 0)
-        return job->inner.length <= lm_room_of(job);
+        return job->inner.length <= lm_send_room(job);
     /* A run holds one segment at least. */
-    return s->header <= SEGMENT_HEADER_MAX && s->header + s->size <= lm_room_of(job) &&
+    return s->header <= SEGMENT_HEADER_MAX && s->header + s->size <= lm_send_room(job) &&
            LM_DATA_HEADER + s->header + s->size <= RUN_OCTETS &&
            !atomic_load_explicit(&job->path->refuses_runs, memory_order_relaxed);
 }
 
-void lm_send_batch(struct lm_engine *e, struct lm_job **jobs, size_t count)
+void lm_batch_send(struct lm_engine *e, struct lm_job **jobs, size_t count)
 {
     size_t easy = 0;
     for (size_t i = 0; i < count; i++) {

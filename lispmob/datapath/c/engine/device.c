@@ -28,7 +28,7 @@ bool lm_device_write(struct lm_engine *e, int fd, const uint8_t *packet, size_t 
     return (e->has_vnet ? writev(fd, parts, 2) : write(fd, packet, length)) >= 0;
 }
 
-bool lm_device_write_merged(struct lm_engine *e, int fd, const struct lm_merge *merge, size_t vectors)
+bool lm_device_write_merged(struct lm_engine *e, int fd, const struct lm_coalesce *merge, size_t vectors)
 {
     size_t skipped = e->has_vnet ? 0 : 1;
     return writev(fd, merge->vector + skipped, (int)(vectors - skipped)) >= 0;

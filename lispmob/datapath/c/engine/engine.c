@@ -50,18 +50,18 @@ int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, siz
         if (specs[i].error)
             lm_count(&e->counters, LM_uplink_refused);
     watch_errors(e, fresh);
-    lm_errors_listen(e, fresh);
+    lm_too_big_listen(e, fresh);
     lm_take(&e->lock);
     lm_uplinks_take_relays(fresh, specs, count, e->locators);
     e->uplinks = fresh;
     if (!lm_uplinks_same_paths(old, fresh))
-        lm_remotes_forget(e->locators);
+        lm_locator_forget_remotes(e->locators);
     for (size_t i = 0; i < LM_PATHS_MAX; i++)
         atomic_store_explicit(&e->shared->unanswered[i], 0, memory_order_relaxed);
     for (size_t i = 0; i < old->path_count; i++)
         lm_locator_set_drop(e->locators, old->paths[i].relays);
     if (e->is_move)
-        lm_traffic_watch(e);
+        lm_traffic_gap_watch(e);
     e->is_move = false;
     if (fresh->families) {
         lm_pending_release(e->stalled, NULL);
@@ -231,13 +231,13 @@ int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix)
     lock(e);
     lm_pending_release(e->pending, prefix);
     uint8_t *packet = e->scratch + LM_FRAME_HEADROOM;
-    uint64_t born, now = lm_now();
+    uint64_t born, now = lm_clock_now();
     struct lm_job job = {.packet = packet, .now = now};
     for (size_t size; (size = lm_pending_take(e->pending, &job.vnet, packet, &job.lane, &born, now)) > 0; dropped++) {
         lm_count(&e->counters, LM_out_pending_failed);
-        if (lm_inner_parse(packet, size, &job.inner) &&
+        if (lm_packet_parse(packet, size, &job.inner) &&
             lm_segments_read(&job.vnet, packet, &job.inner, &job.segments))
-            lm_icmp_tell(e, LM_ICMP_UNREACHABLE, 0, &job);
+            lm_send_icmp_about(e, LM_ICMP_UNREACHABLE, 0, &job);
     }
     unlock(e);
     return dropped;
@@ -321,7 +321,7 @@ size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most)
 {
     size_t count = 0, bucket = 0;
     pthread_mutex_lock(&e->writer); /* keeps the remotes where they are; path MTUs are atomic */
-    for (struct lm_remote *r = NULL; (r = lm_remote_next(e->locators, &bucket, r));)
+    for (struct lm_remote *r = NULL; (r = lm_locator_next_remote(e->locators, &bucket, r));)
         for (size_t i = 0; i < e->uplinks->path_count && count < most; i++) {
             uint32_t mtu = atomic_load(&r->state->mtu[i]);
             if (mtu)

@@ -4,12 +4,14 @@
 
 #include <pthread.h>
 
+#include "base/clock.h"
 #include "base/counters.h"
 #include "base/rwlock.h"
+#include "base/token_bucket.h"
 #include "ebpf/attach_thread.h"
-#include "ebpf/ipv6_route_check.h"
 #include "ebpf/mirror.h"
 #include "ebpf/neighbours.h"
+#include "ebpf/route_check.h"
 #include "engine/backpressure.h"
 #include "engine/explain.h"
 #include "engine/lane.h"
@@ -19,6 +21,7 @@
 #include "liveness/peer_check.h"
 #include "packet/coalesce.h"
 #include "packet/icmp.h"
+#include "packet/lisp_header.h"
 #include "table/table.h"
 #include "table/uplink.h"
 
@@ -122,8 +125,8 @@ struct lm_engine {
     struct lm_shared_state own;     /* what the kernel's programs see, too, when they are in use: */
     struct lm_shared_state *shared; /* then in the kernel. Followed with the lock, or by the control side */
     struct lm_mirror *mirror;       /* NULL: they are not */
-    struct lm_attacher *attacher;   /* of the programs on the uplinks; NULL: there is no mirror */
-    atomic_uint_fast64_t told_detours[LM_DETOURS_TOLD_MAX]; /* ebpf/ipv6_route_check.c: what the programs know of, by hash; 0: nothing */
+    struct lm_attach_thread *attacher;   /* of the programs on the uplinks; NULL: there is no mirror */
+    atomic_uint_fast64_t told_detours[LM_DETOURS_TOLD_MAX]; /* ebpf/route_check.c: what the programs know of, by hash; 0: nothing */
     struct lm_neighbours *neighbours; /* of the uplinks; NULL: there is no mirror */
     atomic_int watch;               /* ebpf/link_watch.c; -1: there is nothing to be told of */
     bool is_move; /* the next set_uplinks starts watching for traffic; control side */
@@ -142,17 +145,17 @@ struct lm_engine {
     struct lm_hold hold;                  /* and its list of paused lanes: the outbound thread alone */
     struct lm_pending *pending, *stalled; /* only the outbound thread (sharing) or the control side (alone) */
 
-    struct lm_bucket icmp_bucket;  /* outbound thread, or control side alone */
+    struct lm_token_bucket icmp_bucket;  /* outbound thread, or control side alone */
     struct lm_told told[LM_TOLD_MAX]; /* liveness/destination_report.c; same rule */
-    struct lm_bucket told_bucket;
+    struct lm_token_bucket told_bucket;
     size_t refusing; /* entries of the table that refuse */
     struct lm_told refuted[LM_TOLD_MAX]; /* liveness/destination_report.c; the inbound thread's */
-    struct lm_bucket refuted_bucket;
+    struct lm_token_bucket refuted_bucket;
     atomic_bool heeds_status;       /* liveness/status_bits.c */
-    struct lm_bucket status_bucket; /* inbound thread */
-    struct lm_bucket check_bucket;  /* peer_check.c; the same */
-    struct lm_bucket mtu_bucket;    /* too_big.c; inbound thread */
-    struct lm_bucket large_bucket[2]; /* liveness/path_mtu.c; what the inbound thread relays has one of its own */
+    struct lm_token_bucket status_bucket; /* inbound thread */
+    struct lm_token_bucket check_bucket;  /* peer_check.c; the same */
+    struct lm_token_bucket mtu_bucket;    /* too_big.c; inbound thread */
+    struct lm_token_bucket large_bucket[2]; /* liveness/path_mtu.c; what the inbound thread relays has one of its own */
     atomic_bool echoes;             /* liveness/echo_nonce.c */
     struct lm_ask asks[LM_ASKS_MAX];
     pthread_mutex_t heard_lock;
@@ -168,13 +171,13 @@ struct lm_engine {
     bool is_running;
     pthread_t out_thread, in_thread;
     struct lm_frames out_frames, in_frames;
-    struct lm_merge merge; /* inbound thread: what is gathered for the TUN device within a batch */
+    struct lm_coalesce merge; /* inbound thread: what is gathered for the TUN device within a batch */
     int merge_into;        /* and the descriptor that it will be written to */
     uint8_t *scratch; /* one frame: packets that waited, and fragments; same rule as `pending` */
     uint8_t *fragment, *segment; /* one frame each, same rule */
     uint8_t *relayed_segment;    /* the same for what is relayed: the inbound thread alone */
     uint8_t *relayed_fragment;
-    struct lm_bucket relayed_icmp_bucket;
+    struct lm_token_bucket relayed_icmp_bucket;
 };
 
 /* device.c: the TUN device; `fd` is one of its lanes */
@@ -182,23 +185,23 @@ struct lm_engine {
 ssize_t lm_device_read(struct lm_engine *e, int fd, struct lm_frame *frame);
 bool lm_device_write(struct lm_engine *e, int fd, const uint8_t *packet, size_t length);
 /* Writes a finished super-packet in one go; false and errno. */
-bool lm_device_write_merged(struct lm_engine *e, int fd, const struct lm_merge *merge, size_t vectors);
+bool lm_device_write_merged(struct lm_engine *e, int fd, const struct lm_coalesce *merge, size_t vectors);
 
 /* send.c: the long way, that knows what to do when an uplink refuses. */
 void lm_send(struct lm_engine *e, struct lm_job *job);
 /* Segment `index` of a super-packet as a job of its own, in the buffer of the thread whose job it is. */
-struct lm_job lm_segment_job(struct lm_engine *e, const struct lm_job *job, size_t index);
-void lm_sent(struct lm_engine *e, size_t packets, size_t octets, uint64_t now);
+struct lm_job lm_send_segments(struct lm_engine *e, const struct lm_job *job, size_t index);
+void lm_send_done(struct lm_engine *e, size_t packets, size_t octets, uint64_t now);
 /* The largest inner packet that leaves whole. */
-uint32_t lm_room_of(const struct lm_job *job);
+uint32_t lm_send_room(const struct lm_job *job);
 /* What the outer headers to this remote add to an inner packet, in octets. */
-uint32_t lm_overhead(const struct lm_remote *remote);
+uint32_t lm_send_overhead(const struct lm_remote *remote);
 /* ICMP about a job; about the first segment of a super-packet. */
-void lm_icmp_tell(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *job);
+void lm_send_icmp_about(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *job);
 
 /* engine/batch.c: many jobs with few system calls. */
-void lm_send_batch(struct lm_engine *e, struct lm_job **jobs, size_t count);
-void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
+void lm_batch_send(struct lm_engine *e, struct lm_job **jobs, size_t count);
+void lm_send_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
                   const struct lm_inner *inner, uint64_t now);
 
 /* outbound.c: judges one packet; true when `job` is ready for lm_send, false when it is dealt with. */
@@ -214,50 +217,48 @@ void lm_outbound_miss(struct lm_engine *e, const struct lm_job *job);
 void *lm_outbound_run(void *engine);
 
 /* liveness/destination_report.c: tells the control plane where packets go that only a default entry knows; not often. */
-void lm_destination_tell(struct lm_engine *e, const struct lm_job *job);
+void lm_destination_report_tell(struct lm_engine *e, const struct lm_job *job);
 /* A packet that was found to be for us shows that its sender is there: told when the table says otherwise; not often. */
-void lm_destination_heard(struct lm_engine *e, const struct lm_data *data, uint64_t now);
+void lm_destination_report_heard(struct lm_engine *e, const struct lm_data *data, uint64_t now);
 
 /* liveness/status_bits.c */
 /* A packet that was found to be for us may say which of its sender's locators are up. */
-void lm_status_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
-/* Writes the data header of a job. */
-void lm_header_put(const struct lm_engine *e, const struct lm_job *job, uint8_t *header);
+void lm_status_bits_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
 /* `heeds`: changes of others' bits are reported. `tells`: these are ours, in everything that leaves. */
-void lm_engine_use_status(struct lm_engine *e, bool heeds, bool tells, uint32_t bits);
+void lm_status_bits_use(struct lm_engine *e, bool heeds, bool tells, uint32_t bits);
 
 /* liveness/echo_nonce.c */
 /* A packet that was found to be for us may ask for an echo, or be one. */
-void lm_echo_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
+void lm_echo_nonce_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
 /* Adds to a data header what the locator is owed, or asked. */
-void lm_echo_put(struct lm_echo *echo, uint64_t now, uint8_t *header);
+void lm_echo_nonce_put(struct lm_echo *echo, uint64_t now, uint8_t *header);
 /* Answer others, and believe their answers; or ignore all of it. */
-void lm_engine_use_echo(struct lm_engine *e, bool echoes);
+void lm_echo_nonce_use(struct lm_engine *e, bool echoes);
 /* From now on data to the locator asks for this nonce, until it comes back, which is reported once; or no more. */
-bool lm_engine_ask_echo(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce);
+bool lm_echo_nonce_ask(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce);
 
 /* inbound.c */
 void *lm_inbound_run(void *engine);
 
 /* too_big.c: empties a socket's error queue; believes what RFC 9300 section 7.2 lets it. */
-void lm_errors_read(struct lm_engine *e, int fd);
+void lm_too_big_read(struct lm_engine *e, int fd);
 /* Errors of the sockets that receive are of interest as far as data leaves from them, too. */
-void lm_errors_listen(struct lm_engine *e, const struct lm_uplinks *uplinks);
+void lm_too_big_listen(struct lm_engine *e, const struct lm_uplinks *uplinks);
 
 /* liveness/path_mtu.c */
 /* The largest outer packet that reaches the remote by this path. */
 uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote);
 /* The kernel refuses packets of that size: the MTU of this path to this remote is smaller. */
-void lm_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd);
+void lm_path_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd);
 /* It is so many octets from now on; whoever sends, sees it with the next packet. */
-void lm_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
+void lm_path_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
                   uint32_t mtu, enum lm_mtu_source source);
 /* An inner packet of that size was sent, or would have been: large ones are reported now and then. */
-void lm_large_note(struct lm_engine *e, const struct lm_job *job, size_t inner);
+void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_t inner);
 /* Report large packets, or not: whoever wants to know probes. */
-void lm_engine_tell_large(struct lm_engine *e, bool tells);
+void lm_path_mtu_tell_large(struct lm_engine *e, bool tells);
 /* The control plane found out how large packets from an address of ours to a locator may be; 0: as the uplink has it. */
-void lm_engine_set_mtu(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
+void lm_path_mtu_set(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
                        uint32_t mtu);
 
 /* silence.c: packets left for a locator, or came from one. The outbound thread asks when to look, and looks. */
@@ -266,35 +267,33 @@ void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer);
 int lm_silence_timeout(struct lm_engine *e);
 void lm_silence_check(struct lm_engine *e);
 
-uint64_t lm_now(void);
-
 /* nat/rtr.c: the RTR's side of a NAT. */
-struct lm_relay *lm_relay_new(void);
-void lm_relay_free(struct lm_relay *relay);
+struct lm_relay *lm_rtr_new(void);
+void lm_rtr_free(struct lm_relay *relay);
 /* Looks at where a packet came from, and reports a source that is not registered there, or has another port now. */
-void lm_relay_note(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer, bool is_registered);
-/* True when the packet is for an entry of the table: it leaves with the next lm_relay_flush. */
-bool lm_relay_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer);
-void lm_relay_flush(struct lm_engine *e);
+void lm_rtr_note(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer, bool is_registered);
+/* True when the packet is for an entry of the table: it leaves with the next lm_rtr_flush. */
+bool lm_rtr_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer);
+void lm_rtr_flush(struct lm_engine *e);
 
 /* data_port.c: the node's side of a NAT. */
 /* Writes one control message that tells the source address and interface (0: any) of a datagram; its length. */
-size_t lm_pktinfo_put(uint8_t *room, const struct lm_addr *source, int ifindex);
+size_t lm_data_port_put_pktinfo(uint8_t *room, const struct lm_addr *source, int ifindex);
 /* Behind a NAT nobody but the RTRs has anything to say, unless the path admits others. */
-bool lm_relay_admits(const struct lm_engine *e, const struct lm_outer *outer);
-void lm_relay_pass_bare(struct lm_engine *e, const uint8_t *payload, size_t length, const struct lm_outer *outer);
+bool lm_data_port_admits(const struct lm_engine *e, const struct lm_outer *outer);
+void lm_data_port_pass_bare(struct lm_engine *e, const uint8_t *payload, size_t length, const struct lm_outer *outer);
 /* Something was sent by a path with relays, or came in by one; a silence of LM_STALL_NS in answer is reported once. */
-void lm_stall_sent(struct lm_engine *e, const struct lm_path *path, uint64_t now);
-void lm_stall_heard(struct lm_engine *e, const struct lm_outer *outer);
-int lm_stall_timeout(struct lm_engine *e);
-void lm_stall_check(struct lm_engine *e);
+void lm_data_port_stall_sent(struct lm_engine *e, const struct lm_path *path, uint64_t now);
+void lm_data_port_stall_heard(struct lm_engine *e, const struct lm_outer *outer);
+int lm_data_port_stall_timeout(struct lm_engine *e);
+void lm_data_port_stall_check(struct lm_engine *e);
 /* Sends from the port that data of this address leaves from; 0 or a negative errno. */
-int lm_engine_send_control(struct lm_engine *e, const struct lm_addr *source, int ifindex, int data_port,
+int lm_data_port_send_control(struct lm_engine *e, const struct lm_addr *source, int ifindex, int data_port,
                            const struct lm_addr *destination, uint16_t port, const uint8_t *payload, size_t length);
 
 /* ebpf/link_watch.c: a descriptor that the inbound thread reads, or -errno. */
-int lm_watch_open(struct lm_engine *e);
-void lm_watch_read(struct lm_engine *e, int fd);
+int lm_link_watch_open(struct lm_engine *e);
+void lm_link_watch_read(struct lm_engine *e, int fd);
 
 /* A packet has left by the path: the kernel's programs may send by it. */
 static inline void lm_path_proven(struct lm_engine *e, const struct lm_path *path)
@@ -304,8 +303,8 @@ static inline void lm_path_proven(struct lm_engine *e, const struct lm_path *pat
 }
 
 /* liveness/traffic_gap.c */
-void lm_traffic_note(struct lm_engine *e, enum lm_direction direction, uint64_t now);
-void lm_traffic_watch(struct lm_engine *e);
+void lm_traffic_gap_note(struct lm_engine *e, enum lm_direction direction, uint64_t now);
+void lm_traffic_gap_watch(struct lm_engine *e);
 
 /* engine.c: called by engine.py. Negative results are errno values. */
 struct lm_engine *lm_engine_new(const struct lm_config *config);
@@ -317,7 +316,7 @@ void lm_engine_stop(struct lm_engine *e);
 void lm_engine_free(struct lm_engine *e);
 int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, size_t count);
 /* The socket on the data port, to install locators that are sent to from there; -1: no such family. */
-int lm_engine_data_socket(const struct lm_engine *e, int family);
+int lm_data_port_socket(const struct lm_engine *e, int family);
 /* The next set_uplinks is a move: the first packet of each direction after it is reported, with the gap before it. */
 void lm_engine_mark_move(struct lm_engine *e);
 int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
@@ -334,7 +333,7 @@ struct lm_install {
 int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
                            const struct lm_locator_spec *locators);
 /* The lanes are these now; the caller closes what is gone afterwards. */
-int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
+int lm_lane_set_all(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
 int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_wake_fd(const struct lm_engine *e);
@@ -349,7 +348,7 @@ size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
  * Report when packets to the locator go unanswered for so many nanoseconds (silence.h); 0: no more. `head` stands for the
  * peer: all who name the same one are in its company; family 0: none.
  */
-void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
+void lm_silence_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
                             const struct lm_addr *head);
 
 struct lm_mtu {

@@ -53,7 +53,7 @@ static void choose(struct lm_engine *e, struct lm_job *job, struct lm_answer *an
         answer->mapped = mapped->address;
 }
 
-void lm_engine_ask(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer)
+void lm_explain(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer)
 {
     *answer = (struct lm_answer){.fate = LM_FATE_SENT};
     struct lm_job job = {.lane = question->lane};
@@ -70,7 +70,7 @@ void lm_engine_ask(struct lm_engine *e, const struct lm_question *question, stru
     if (!lm_outbound_admits(e, &job, &why)) {
         answer->fate = fate_of(why);
     } else {
-        job.flow = answer->flow = lm_flow_hash(&e->key, &job.inner);
+        job.flow = answer->flow = lm_packet_flow_hash(&e->key, &job.inner);
         const struct lm_entry *entry = lm_table_lookup(e->table, job.instance_id, &job.inner.destination);
         answer->fate = fate_of_entry(entry);
         answer->has_entry = entry != NULL;

@@ -45,6 +45,6 @@ struct lm_answer {
     bool is_relayed;
 };
 
-void lm_engine_ask(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer);
+void lm_explain(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer);
 
 #endif

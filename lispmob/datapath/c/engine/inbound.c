@@ -119,12 +119,12 @@ static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, co
         return LM_data_iid;
     const struct lm_entry *own = lm_table_lookup(e->eids, 0, &inner->destination);
     bool is_ours = own && (uint32_t)(uintptr_t)own->value == iid;
-    if (!is_ours && (!is_proxied || own || !lm_addr_may_be_eid(&inner->destination)))
+    if (!is_ours && (!is_proxied || own || !lm_address_may_be_eid(&inner->destination)))
         return LM_data_notours;
     if (is_ours && (is_tunnel_in_tunnel(inner) || lm_table_lookup(e->eids, 0, &outer->destination)))
         return LM_data_notours;
-    if (!lm_addr_may_be_eid(&inner->source) || lm_table_lookup(e->eids, 0, &inner->source) ||
-        lm_uplinks_owns(e->uplinks, &inner->source) || !lm_relay_admits(e, outer))
+    if (!lm_address_may_be_eid(&inner->source) || lm_table_lookup(e->eids, 0, &inner->source) ||
+        lm_uplinks_owns(e->uplinks, &inner->source) || !lm_data_port_admits(e, outer))
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)
         return lm_source_judge(e, data, outer, is_proven);
@@ -169,12 +169,12 @@ static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct 
     bool is_proven = true;
     enum lm_counter why = judge(e, data, outer, &is_proven);
     if (e->config.is_rtr && (why == LM_data_source || why == LM_COUNTER_COUNT))
-        lm_relay_note(e, data, outer, why == LM_COUNTER_COUNT);
+        lm_rtr_note(e, data, outer, why == LM_COUNTER_COUNT);
     if (why == LM_COUNTER_COUNT) {
         if (is_proven)
             outer->welcome = *data;
         if (!e->config.is_proxy)
-            lm_destination_heard(e, data, outer->now);
+            lm_destination_report_heard(e, data, outer->now);
         return true;
     }
     lm_count(&e->counters, why);
@@ -191,17 +191,17 @@ static void count_written(struct lm_engine *e, bool is_written, size_t packets, 
 }
 
 /* Writes what has been gathered; piece by piece when the kernel does not take it whole. */
-static void flush(struct lm_engine *e, struct lm_merge *merge)
+static void flush(struct lm_engine *e, struct lm_coalesce *merge)
 {
     if (merge->count == 0)
         return;
-    size_t vectors = lm_merge_finish(merge), octets = merge->length + (merge->count - 1) * merge->header;
+    size_t vectors = lm_coalesce_finish(merge), octets = merge->length + (merge->count - 1) * merge->header;
     bool is_written = lm_device_write_merged(e, e->merge_into, merge, vectors);
     if (is_written || merge->count == 1)
         count_written(e, is_written, merge->count, octets);
     for (size_t i = 0; !is_written && merge->count > 1 && i < merge->count; i++) {
         size_t length;
-        const uint8_t *packet = lm_merge_packet(merge, i, &length);
+        const uint8_t *packet = lm_coalesce_packet(merge, i, &length);
         count_written(e, lm_device_write(e, e->merge_into, packet, length), 1, length);
     }
     merge->count = 0;
@@ -209,7 +209,7 @@ static void flush(struct lm_engine *e, struct lm_merge *merge)
 
 static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner *inner, struct lm_outer *outer)
 {
-    enum lm_strip_verdict verdict = lm_strip(packet, inner, outer->ttl, outer->tos, e->config.copy_dscp);
+    enum lm_strip_verdict verdict = lm_packet_strip(packet, inner, outer->ttl, outer->tos, e->config.copy_dscp);
     if (verdict == LM_STRIP_ECN || verdict == LM_STRIP_TTL) {
         lm_count(&e->counters, verdict == LM_STRIP_ECN ? LM_data_ecn_drop : LM_data_ttl);
         return;
@@ -218,16 +218,16 @@ static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner 
         lm_count(&e->counters, LM_data_ecn_odd);
     outer->has_delivered = true;
     int into = lm_lane_into(e, outer->ifindex);
-    if (e->has_vnet && e->merge.count && e->merge_into == into && lm_merge_join(&e->merge, packet, inner))
+    if (e->has_vnet && e->merge.count && e->merge_into == into && lm_coalesce_join(&e->merge, packet, inner))
         return;
     flush(e, &e->merge);
     lm_vnet open;
-    if (!e->has_vnet && lm_vnet_reopen(&open, packet, inner)) {
+    if (!e->has_vnet && lm_segment_reopen_vnet(&open, packet, inner)) {
         open.gso_type = VIRTIO_NET_HDR_GSO_NONE;
-        (void)lm_vnet_complete(&open, packet, inner->length);
+        (void)lm_segment_complete_vnet(&open, packet, inner->length);
     }
     e->merge_into = into;
-    lm_merge_start(&e->merge, packet, inner);
+    lm_coalesce_start(&e->merge, packet, inner);
 }
 
 static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct lm_outer *outer)
@@ -236,14 +236,14 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
         [LM_DATA_SHORT] = LM_data_short, [LM_DATA_KEY] = LM_data_key, [LM_DATA_INNER] = LM_data_inner};
     struct lm_data data;
     if (outer->source_port == LM_PORT_CONTROL && outer->is_ephemeral) {
-        lm_relay_pass_bare(e, datagram, length, outer);
+        lm_data_port_pass_bare(e, datagram, length, outer);
         return;
     }
-    if (e->config.is_rtr && lm_data_holds_info(datagram, length)) {
-        lm_relay_pass_bare(e, datagram + LM_DATA_HEADER, length - LM_DATA_HEADER, outer);
+    if (e->config.is_rtr && lm_lisp_header_holds_info(datagram, length)) {
+        lm_data_port_pass_bare(e, datagram + LM_DATA_HEADER, length - LM_DATA_HEADER, outer);
         return;
     }
-    enum lm_data_verdict verdict = lm_data_parse(datagram, length, &data);
+    enum lm_data_verdict verdict = lm_lisp_header_parse(datagram, length, &data);
     uint8_t *packet = datagram + LM_DATA_HEADER;
     switch (verdict) {
     case LM_DATA_CONTROL:
@@ -258,10 +258,10 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
     if (!is_welcome(e, packet, &data, outer))
         return;
     note_flags(e, data.flags);
-    lm_status_on_data(e, &data, outer);
-    lm_echo_on_data(e, &data, outer);
-    lm_stall_heard(e, outer);
-    if (e->config.is_rtr && lm_relay_take(e, packet, &data, outer)) {
+    lm_status_bits_on_data(e, &data, outer);
+    lm_echo_nonce_on_data(e, &data, outer);
+    lm_data_port_stall_heard(e, outer);
+    if (e->config.is_rtr && lm_rtr_take(e, packet, &data, outer)) {
         outer->has_relayed = true;
         return;
     }
@@ -285,7 +285,7 @@ static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, stru
         note_heard(e, outer);
     if (!outer->has_delivered)
         return;
-    lm_traffic_note(e, LM_INBOUND, outer->now);
+    lm_traffic_gap_note(e, LM_INBOUND, outer->now);
     lm_silence_on_heard(e, outer);
 }
 
@@ -313,7 +313,7 @@ static void receive(struct lm_engine *e, int fd)
         lm_unshare(&e->lock);
         return;
     }
-    uint64_t now = lm_now();
+    uint64_t now = lm_clock_now();
     size_t octets = 0;
     for (int i = 0; i < count; i++) {
         const struct msghdr *m = &messages[i].msg_hdr;
@@ -330,7 +330,7 @@ static void receive(struct lm_engine *e, int fd)
     }
     flush(e, &e->merge);
     if (e->config.is_rtr)
-        lm_relay_flush(e);
+        lm_rtr_flush(e);
     lm_unshare(&e->lock);
     /* Long runs: fewer at once, so that the cache still holds them when they are written. */
     if (octets > LM_BATCH_OCTETS)
@@ -344,9 +344,9 @@ static void read_errors(struct lm_engine *e, int fd)
 {
     lm_share(&e->lock);
     if (fd == e->watch)
-        lm_watch_read(e, fd);
+        lm_link_watch_read(e, fd);
     else if (lm_uplinks_has_socket(e->uplinks, fd))
-        lm_errors_read(e, fd);
+        lm_too_big_read(e, fd);
     lm_unshare(&e->lock);
 }
 

@@ -33,7 +33,7 @@ bool lm_lane_choose(struct lm_engine *e, struct lm_job *job)
     return job->path != NULL;
 }
 
-int lm_engine_set_lanes(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable)
+int lm_lane_set_all(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable)
 {
     int error = 0;
     if (count > LM_LANES_MAX)

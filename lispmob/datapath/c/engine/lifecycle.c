@@ -93,7 +93,7 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     e->segment = map_room(LM_FRAME_SIZE);
     e->relayed_segment = map_room(LM_FRAME_SIZE);
     e->relayed_fragment = map_room(LM_FRAME_SIZE);
-    e->relay = config->is_rtr ? lm_relay_new() : NULL;
+    e->relay = config->is_rtr ? lm_rtr_new() : NULL;
     e->sources = lm_sources_new();
     bool has_frames = frames_make(&e->out_frames) && frames_make(&e->in_frames);
     bool has_locks = locks_make(e);
@@ -251,7 +251,7 @@ void lm_engine_free(struct lm_engine *e)
     if (!e)
         return;
     lm_engine_stop(e);
-    lm_engine_unmirror(e);
+    lm_reflect_stop(e);
     lm_uplinks_retire(e->uplinks, NULL);
     int *fds[] = {&e->receive[0], &e->receive[1], &e->stop, &e->poll_out, &e->poll_in};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
@@ -264,7 +264,7 @@ void lm_engine_free(struct lm_engine *e)
     for (size_t i = 0; i < sizeof single / sizeof *single; i++)
         if (single[i])
             munmap(single[i], LM_FRAME_SIZE);
-    lm_relay_free(e->relay);
+    lm_rtr_free(e->relay);
     lm_sources_free(e->sources);
     lm_pending_free(e->pending);
     lm_pending_free(e->stalled);

@@ -31,11 +31,11 @@ bool lm_outbound_admits(const struct lm_engine *e, struct lm_job *job, enum lm_c
     const struct lm_inner *inner = &job->inner;
     const struct lm_entry *own = lm_table_lookup(e->eids, 0, &inner->source);
     job->instance_id = own ? (uint32_t)(uintptr_t)own->value : e->config.proxy_instance_id;
-    if (!lm_addr_may_be_eid(&inner->destination) || is_own(e, &inner->destination))
+    if (!lm_address_may_be_eid(&inner->destination) || is_own(e, &inner->destination))
         *why = LM_out_notlisp;
     else if (would_nest(e, inner))
         *why = LM_out_guard;
-    else if (!own && (!e->config.is_proxy || !lm_addr_may_be_eid(&inner->source)))
+    else if (!own && (!e->config.is_proxy || !lm_address_may_be_eid(&inner->source)))
         *why = LM_out_source;
     else if (inner->ttl == 0)
         *why = LM_out_ttl;
@@ -72,7 +72,7 @@ void lm_outbound_miss(struct lm_engine *e, const struct lm_job *job)
 static void refuse(struct lm_engine *e, const struct lm_job *job, enum lm_counter why, enum lm_icmp_kind kind)
 {
     lm_count(&e->counters, why);
-    lm_icmp_tell(e, kind, 0, job);
+    lm_send_icmp_about(e, kind, 0, job);
 }
 
 void lm_outbound_choose(struct lm_engine *e, struct lm_job *job)
@@ -111,7 +111,7 @@ static bool admit(struct lm_engine *e, struct lm_job *job, const lm_vnet *vnet, 
 {
     *job = (struct lm_job){
         .packet = packet, .vnet = *vnet, .lane = lane, .born = born, .now = now, .is_retry = born != now};
-    if (!lm_vnet_complete(&job->vnet, packet, length) || !lm_inner_parse(packet, length, &job->inner) ||
+    if (!lm_segment_complete_vnet(&job->vnet, packet, length) || !lm_packet_parse(packet, length, &job->inner) ||
         !lm_segments_read(&job->vnet, packet, &job->inner, &job->segments)) {
         lm_count(&e->counters, LM_out_inner);
         return false;
@@ -129,15 +129,15 @@ static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *en
     if (!atomic_load_explicit(&entry->used, memory_order_relaxed))
         atomic_store_explicit(&entry->used, 1, memory_order_relaxed);
     if (entry->kind == LM_TELL)
-        lm_destination_tell(e, job);
+        lm_destination_report_tell(e, job);
     if (entry->kind == LM_DOUBT)
-        lm_icmp_tell(e, LM_ICMP_UNREACHABLE, 0, job);
+        lm_send_icmp_about(e, LM_ICMP_UNREACHABLE, 0, job);
     switch (entry->kind) {
     case LM_DOUBT:
     case LM_TELL:
     case LM_ENCAPSULATE:
         job->set = entry->value;
-        job->flow = lm_flow_hash(&e->key, &job->inner);
+        job->flow = lm_packet_flow_hash(&e->key, &job->inner);
         return choose(e, job);
     case LM_NATIVE:
         lm_count(&e->counters, LM_out_native);
@@ -162,7 +162,7 @@ void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from)
 {
     uint8_t *packet = e->scratch + LM_FRAME_HEADROOM;
     int lane;
-    uint64_t born, now = lm_now();
+    uint64_t born, now = lm_clock_now();
     lm_vnet vnet;
     for (size_t length; (length = lm_pending_take(from, &vnet, packet, &lane, &born, now)) > 0;) {
         struct lm_job job;
@@ -192,7 +192,7 @@ static void forward(struct lm_engine *e, int fd, int lane, int count)
     struct lm_job *ready[LM_BATCH];
     struct lm_query queries[LM_BATCH];
     size_t admitted = 0, ready_count = 0;
-    uint64_t now = lm_now();
+    uint64_t now = lm_clock_now();
     uint64_t sent_before = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed);
     uint64_t held_before = atomic_load_explicit(&e->counters.value[LM_out_held], memory_order_relaxed);
     for (int i = 0; i < count; i++) {
@@ -205,9 +205,9 @@ static void forward(struct lm_engine *e, int fd, int lane, int count)
     for (size_t i = 0; i < admitted; i++)
         if (dispose(e, &jobs[i], queries[i].entry))
             ready[ready_count++] = &jobs[i];
-    lm_send_batch(e, ready, ready_count);
+    lm_batch_send(e, ready, ready_count);
     if (atomic_load_explicit(&e->counters.value[LM_out_held], memory_order_relaxed) != held_before)
-        lm_hold_pause(e, fd, lane);
+        lm_backpressure_pause(e, fd, lane);
     bool has_sent = atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed) != sent_before;
     if (has_sent && lm_pending_count(e->stalled)) { /* an uplink that refused works again: nobody told us */
         lm_pending_release(e->stalled, NULL);
@@ -224,7 +224,7 @@ static void serve(struct lm_engine *e, int fd)
     if (count > 0)
         forward(e, fd, lane ? lane->ifindex : LM_LANE_DEFAULT, count);
     if (!lane && fd != e->tun)
-        lm_hold_on_room(e, fd);
+        lm_backpressure_on_room(e, fd);
     lm_unshare(&e->lock);
     if (count < 0) {
         lm_count(&e->counters, LM_tun_gone);
@@ -235,7 +235,7 @@ static void serve(struct lm_engine *e, int fd)
 /* Milliseconds until there is something to do without an event; -1: nothing. */
 static int next_look(struct lm_engine *e)
 {
-    int when[] = {lm_stall_timeout(e), lm_silence_timeout(e), lm_hold_timeout(e)}, first = -1;
+    int when[] = {lm_data_port_stall_timeout(e), lm_silence_timeout(e), lm_backpressure_timeout(e)}, first = -1;
     for (size_t i = 0; i < sizeof when / sizeof *when; i++)
         if (when[i] >= 0 && (first < 0 || when[i] < first))
             first = when[i];
@@ -248,9 +248,9 @@ void *lm_outbound_run(void *engine)
     for (;;) {
         struct epoll_event events[EVENTS];
         int n = epoll_wait(e->poll_out, events, EVENTS, next_look(e));
-        lm_stall_check(e);
+        lm_data_port_stall_check(e);
         lm_silence_check(e);
-        lm_hold_check(e);
+        lm_backpressure_check(e);
         for (int i = 0; i < n; i++) {
             if (events[i].data.fd == e->stop)
                 return NULL;

@@ -208,14 +208,14 @@ void lm_pending_release(struct lm_pending *p, const struct lm_prefix *prefix)
     for (struct node **link = &p->waiting.first; *link;) {
         const struct key *k = &p->keys[(*link)->key];
         if (prefix &&
-            (k->instance_id != prefix->instance_id || !lm_addr_in(&k->eid, &prefix->address, prefix->length)))
+            (k->instance_id != prefix->instance_id || !lm_address_in(&k->eid, &prefix->address, prefix->length)))
             link = &(*link)->next;
         else
             push(&p->released, cut(&p->waiting, link));
     }
     for (size_t i = 0; i < p->total; i++) {
         struct key *k = &p->keys[i];
-        if (!prefix || (k->instance_id == prefix->instance_id && lm_addr_in(&k->eid, &prefix->address, prefix->length)))
+        if (!prefix || (k->instance_id == prefix->instance_id && lm_address_in(&k->eid, &prefix->address, prefix->length)))
             *k = (struct key){0};
     }
     pthread_mutex_unlock(&p->lock);

@@ -13,7 +13,7 @@
 
 enum outcome { SENT, HELD, REFUSED, TOO_BIG, LOST };
 
-void lm_envelope_fill(struct msghdr *m, struct lm_envelope *env, const struct lm_job *job, bool copy_dscp, size_t run)
+void lm_send_fill_outer(struct msghdr *m, struct lm_envelope *env, const struct lm_job *job, bool copy_dscp, size_t run)
 {
     const struct lm_remote *remote = job->remote;
     bool is_v4 = remote->address.family == 4;
@@ -26,7 +26,7 @@ void lm_envelope_fill(struct msghdr *m, struct lm_envelope *env, const struct lm
     } else {
         env->to.v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(remote->port)};
         memcpy(&env->to.v6.sin6_addr, remote->address.octets, 16);
-        if (lm_addr_is_link_local(&remote->address))
+        if (lm_address_is_link_local(&remote->address))
             env->to.v6.sin6_scope_id = (uint32_t)job->path->ifindex;
         m->msg_namelen = sizeof env->to.v6;
     }
@@ -40,13 +40,13 @@ void lm_envelope_fill(struct msghdr *m, struct lm_envelope *env, const struct lm
         room += lm_control_put(room, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size);
     }
     if (remote->source.family && remote->fd >= 0)
-        room += lm_pktinfo_put(room, &remote->source, 0);
+        room += lm_data_port_put_pktinfo(room, &remote->source, 0);
     else if (job->path->data_port == LM_PORT_FIXED)
-        room += lm_pktinfo_put(room, &job->path->address, job->path->ifindex);
+        room += lm_data_port_put_pktinfo(room, &job->path->address, job->path->ifindex);
     LM_SET(m->msg_controllen, room - env->control.room);
 }
 
-int lm_job_socket(const struct lm_job *job)
+int lm_send_socket(const struct lm_job *job)
 {
     if (job->remote->source.family && job->remote->fd >= 0)
         return job->remote->fd;
@@ -69,7 +69,7 @@ static uint64_t bit_of(const struct lm_path *path, int fd)
     return 0;
 }
 
-bool lm_envelope_sum(const struct lm_job *job, int fd)
+bool lm_send_sum_outer(const struct lm_job *job, int fd)
 {
     if (!set_sums(job, fd, true))
         return false;
@@ -78,20 +78,20 @@ bool lm_envelope_sum(const struct lm_job *job, int fd)
     return true;
 }
 
-void lm_envelope_unsum(const struct lm_engine *e, const struct lm_job *job, int fd)
+void lm_send_unsum_outer(const struct lm_engine *e, const struct lm_job *job, int fd)
 {
     struct lm_path *path = (struct lm_path *)(uintptr_t)job->path;
     uint64_t sums = atomic_load_explicit(&path->sums, memory_order_relaxed);
-    if (sums == 0 || e->config.udp_checksum || lm_peer_copes(job) || !(sums & bit_of(path, fd)))
+    if (sums == 0 || e->config.udp_checksum || lm_peer_check_copes(job) || !(sums & bit_of(path, fd)))
         return;
     if (set_sums(job, fd, false))
         atomic_fetch_and(&path->sums, ~bit_of(path, fd));
 }
 
-bool lm_envelope_wait(int fd, uint64_t deadline)
+bool lm_send_wait(int fd, uint64_t deadline)
 {
     struct pollfd ready = {.fd = fd, .events = POLLOUT};
-    uint64_t now = lm_now();
+    uint64_t now = lm_clock_now();
     if (now >= deadline)
         return false;
     return poll(&ready, 1, (int)((deadline - now) / 1000000u) + 1) > 0 && (ready.revents & POLLOUT);
@@ -107,9 +107,9 @@ struct letter {
 static const struct msghdr *fill(const struct lm_engine *e, struct letter *letter, const struct lm_job *job,
                                  uint8_t *packet, size_t length)
 {
-    lm_envelope_fill(&letter->message, &letter->envelope, job, e->config.copy_dscp, 0);
-    lm_header_put(e, job, packet - LM_DATA_HEADER);
-    lm_envelope_unsum(e, job, lm_job_socket(job));
+    lm_send_fill_outer(&letter->message, &letter->envelope, job, e->config.copy_dscp, 0);
+    lm_send_put_lisp_header(e, job, packet - LM_DATA_HEADER);
+    lm_send_unsum_outer(e, job, lm_send_socket(job));
     letter->io = (struct iovec){packet - LM_DATA_HEADER, length + LM_DATA_HEADER};
     letter->message.msg_iov = &letter->io;
     letter->message.msg_iovlen = 1;
@@ -125,8 +125,8 @@ static const struct msghdr *fill(const struct lm_engine *e, struct letter *lette
  */
 static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, const struct msghdr *m, int fd, bool is_rest)
 {
-    if (!is_rest && lm_hold_has(e, job, fd)) {
-        lm_hold_add(e, job, fd, true);
+    if (!is_rest && lm_backpressure_has(e, job, fd)) {
+        lm_backpressure_add(e, job, fd, true);
         return HELD;
     }
     for (int tries = 0;; tries++) {
@@ -137,23 +137,23 @@ static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, cons
             continue;
         if (error == EAGAIN || error == ENOBUFS || error == ENOMEM) {
             if (!is_rest && !job->is_relayed) {
-                lm_hold_add(e, job, fd, error == EAGAIN);
+                lm_backpressure_add(e, job, fd, error == EAGAIN);
                 return HELD;
             }
-            if (tries > 1 || !lm_envelope_wait(fd, job->now + LM_BUSY_WAIT_NS)) {
+            if (tries > 1 || !lm_send_wait(fd, job->now + LM_BUSY_WAIT_NS)) {
                 lm_count(&e->counters, LM_out_busy);
                 return LOST;
             }
             continue;
         }
         if (tries > 0 && error == EMSGSIZE)
-            lm_mtu_refused(e, job, fd);
+            lm_path_mtu_refused(e, job, fd);
         if (tries > 0)
             return error == EMSGSIZE ? TOO_BIG : REFUSED;
     }
 }
 
-void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
+void lm_send_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const uint8_t *packet,
                   const struct lm_inner *inner, uint64_t now)
 {
     /* The host drops what claims to come from its own address: about our own packets the destination has to speak. */
@@ -163,13 +163,13 @@ void lm_icmp_send(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
     size_t length = lm_icmp_build(error, kind, mtu, ours->family && !is_own ? ours : &inner->destination, packet, inner);
     if (length == 0)
         lm_count(&e->counters, LM_icmp_forbidden);
-    else if (!lm_bucket_take(&e->icmp_bucket, now, ICMP_PER_SECOND, ICMP_BURST))
+    else if (!lm_token_bucket_take(&e->icmp_bucket, now, ICMP_PER_SECOND, ICMP_BURST))
         lm_count(&e->counters, LM_icmp_limited);
     else
         lm_count(&e->counters, lm_device_write(e, e->tun, error, length) ? LM_icmp_sent : LM_in_refused);
 }
 
-struct lm_job lm_segment_job(struct lm_engine *e, const struct lm_job *job, size_t index)
+struct lm_job lm_send_segments(struct lm_engine *e, const struct lm_job *job, size_t index)
 {
     struct lm_job made = *job;
     made.packet = (job->is_relayed ? e->relayed_segment : e->segment) + LM_FRAME_HEADROOM;
@@ -192,51 +192,51 @@ static void relay_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu
                          .born = about->now,
                          .is_relayed = true};
     size_t length = lm_icmp_build(job.packet, kind, mtu, &about->inner.destination, about->packet, &about->inner);
-    if (length == 0 || !lm_inner_parse(job.packet, length, &job.inner)) {
+    if (length == 0 || !lm_packet_parse(job.packet, length, &job.inner)) {
         lm_count(&e->counters, LM_icmp_forbidden);
         return;
     }
-    if (!lm_bucket_take(&e->relayed_icmp_bucket, job.now, ICMP_PER_SECOND, ICMP_BURST)) {
+    if (!lm_token_bucket_take(&e->relayed_icmp_bucket, job.now, ICMP_PER_SECOND, ICMP_BURST)) {
         lm_count(&e->counters, LM_icmp_limited);
         return;
     }
     struct lm_entry *entry = lm_table_lookup(e->table, job.instance_id, &job.inner.destination);
     if (entry && entry->kind == LM_ENCAPSULATE) {
         job.set = entry->value;
-        job.flow = lm_flow_hash(&e->key, &job.inner);
+        job.flow = lm_packet_flow_hash(&e->key, &job.inner);
         lm_outbound_choose(e, &job);
     }
     bool is_sent = job.path ? try_path(e, &job) == SENT : lm_device_write(e, e->tun, job.packet, length);
     lm_count(&e->counters, is_sent ? LM_icmp_sent : LM_in_refused);
 }
 
-void lm_icmp_tell(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *job)
+void lm_send_icmp_about(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_job *job)
 {
     struct lm_job first = *job;
     if (job->segments.count)
-        first = lm_segment_job(e, job, 0);
+        first = lm_send_segments(e, job, 0);
     if (job->is_relayed) {
         relay_icmp(e, kind, mtu, &first);
         return;
     }
-    lm_icmp_send(e, kind, mtu, first.packet, &first.inner, job->now);
+    lm_send_icmp(e, kind, mtu, first.packet, &first.inner, job->now);
 }
 
-uint32_t lm_overhead(const struct lm_remote *remote)
+uint32_t lm_send_overhead(const struct lm_remote *remote)
 {
     return (remote->address.family == 4 ? 20u : 40u) + 8u + LM_DATA_HEADER;
 }
 
-uint32_t lm_room_of(const struct lm_job *job)
+uint32_t lm_send_room(const struct lm_job *job)
 {
-    return lm_path_mtu(job->path, job->remote) - lm_overhead(job->remote);
+    return lm_path_mtu(job->path, job->remote) - lm_send_overhead(job->remote);
 }
 
 static void too_big(struct lm_engine *e, const struct lm_job *job, uint32_t room)
 {
     lm_count(&e->counters, LM_out_toobig);
-    lm_large_note(e, job, job->inner.length); /* somebody would have use for more: is this still all that there is? */
-    lm_icmp_tell(e, LM_ICMP_TOO_BIG, job->inner.version == 6 && room < V6_MTU_MIN ? V6_MTU_MIN : room, job);
+    lm_path_mtu_note_large(e, job, job->inner.length); /* somebody would have use for more: is this still all that there is? */
+    lm_send_icmp_about(e, LM_ICMP_TOO_BIG, job->inner.version == 6 && room < V6_MTU_MIN ? V6_MTU_MIN : room, job);
 }
 
 static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint32_t room)
@@ -251,7 +251,7 @@ static enum outcome send_fragments(struct lm_engine *e, struct lm_job *job, uint
         uint8_t *packet = (job->is_relayed ? e->relayed_fragment : e->fragment) + LM_FRAME_HEADROOM;
         size_t length = lm_fragment_write(packet, job->packet, &job->inner, i, count);
         const struct msghdr *m = fill(e, &letter, job, packet, length);
-        enum outcome outcome = send_raw(e, job, m, lm_job_socket(job), i > 0);
+        enum outcome outcome = send_raw(e, job, m, lm_send_socket(job), i > 0);
         if (outcome != SENT)
             return i == 0 || outcome == LOST ? outcome : REFUSED;
     }
@@ -264,11 +264,11 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
 {
     struct letter letter;
     for (int tries = 0; tries < 3; tries++) { /* each "too big" has lowered the path MTU (liveness/path_mtu.c) */
-        uint32_t room = lm_room_of(job);
+        uint32_t room = lm_send_room(job);
         enum outcome outcome;
         if (job->inner.length <= room) {
             const struct msghdr *m = fill(e, &letter, job, job->packet, job->inner.length);
-            outcome = send_raw(e, job, m, lm_job_socket(job), false);
+            outcome = send_raw(e, job, m, lm_send_socket(job), false);
         } else if (!job->inner.dont_fragment) {
             outcome = send_fragments(e, job, room);
         } else if (job->inner.version == 6 && job->inner.length <= V6_MTU_MIN) {
@@ -282,21 +282,21 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
         }
         if (outcome == SENT) {
             lm_path_proven(e, job->path);
-            lm_detour_tell(e, job->path, job->remote);
+            lm_route_check_tell(e, job->path, job->remote);
             lm_peer_check_on_sent(e, job);
-            lm_stall_sent(e, job->path, job->now);
-            lm_large_note(e, job, job->inner.length < room ? job->inner.length : room);
+            lm_data_port_stall_sent(e, job->path, job->now);
+            lm_path_mtu_note_large(e, job, job->inner.length < room ? job->inner.length : room);
         }
         if (outcome != TOO_BIG)
             return outcome;
     }
-    too_big(e, job, lm_room_of(job)); /* the kernel takes even less than it tells */
+    too_big(e, job, lm_send_room(job)); /* the kernel takes even less than it tells */
     return LOST;
 }
 
-void lm_sent(struct lm_engine *e, size_t packets, size_t octets, uint64_t now)
+void lm_send_done(struct lm_engine *e, size_t packets, size_t octets, uint64_t now)
 {
-    lm_traffic_note(e, LM_OUTBOUND, now);
+    lm_traffic_gap_note(e, LM_OUTBOUND, now);
     lm_count_many(&e->counters, LM_out_packets, packets);
     lm_count_many(&e->counters, LM_out_octets, octets);
 }
@@ -333,9 +333,9 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
  */
 static void send_relayed(struct lm_engine *e, struct lm_job *job)
 {
-    enum outcome outcome = job->path && job->inner.length > lm_room_of(job) ? try_path(e, job) : REFUSED;
+    enum outcome outcome = job->path && job->inner.length > lm_send_room(job) ? try_path(e, job) : REFUSED;
     if (outcome == SENT) {
-        lm_sent(e, 1, job->inner.length, job->now);
+        lm_send_done(e, 1, job->inner.length, job->now);
         lm_silence_on_sent(e, job, job->inner.length);
     } else if (outcome == REFUSED) {
         bool is_written = lm_device_write(e, e->tun, job->packet, job->inner.length);
@@ -353,7 +353,7 @@ static void send_one(struct lm_engine *e, struct lm_job *job)
     if (outcome == REFUSED && job->path && (job->lane == LM_LANE_DEFAULT || !e->drops_unusable))
         outcome = fail_over(e, job);
     if (outcome == SENT) {
-        lm_sent(e, 1, job->inner.length, job->now);
+        lm_send_done(e, 1, job->inner.length, job->now);
         lm_silence_on_sent(e, job, job->inner.length);
     }
     if (outcome != REFUSED)
@@ -369,7 +369,7 @@ static void send_one(struct lm_engine *e, struct lm_job *job)
 static bool is_too_big(const struct lm_job *job)
 {
     size_t length = job->segments.header + lm_segment_payload(&job->segments, &job->inner, 0);
-    return job->inner.dont_fragment && length > lm_room_of(job) &&
+    return job->inner.dont_fragment && length > lm_send_room(job) &&
            (job->inner.version == 4 || length > V6_MTU_MIN);
 }
 
@@ -385,7 +385,16 @@ void lm_send(struct lm_engine *e, struct lm_job *job)
         count = 1;
     }
     for (size_t i = 0; i < count; i++) {
-        struct lm_job one = lm_segment_job(e, job, i);
+        struct lm_job one = lm_send_segments(e, job, i);
         send_one(e, &one);
     }
+}
+
+void lm_send_put_lisp_header(const struct lm_engine *e, const struct lm_job *job, uint8_t *header)
+{
+    lm_lisp_header_write(header, job->instance_id);
+    uint64_t status = atomic_load_explicit(&e->shared->status, memory_order_relaxed);
+    if (status & LM_STATUS_TOLD)
+        lm_lisp_header_put_status(header, (uint32_t)status);
+    lm_echo_nonce_put(&job->remote->state->echo, job->now, header);
 }

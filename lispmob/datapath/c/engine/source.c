@@ -42,8 +42,8 @@ struct kept {
 
 struct lm_sources {
     struct lm_table *near; /* NULL until it is known */
-    struct lm_bucket unknown, control, asks;
-    struct lm_bucket unknown_of[SENDERS], control_of[SENDERS];
+    struct lm_token_bucket unknown, control, asks;
+    struct lm_token_bucket unknown_of[SENDERS], control_of[SENDERS];
     struct lm_told asked[ASKS];
     size_t next;
     size_t kept_count; /* may count what is too old; 0: there is nothing */
@@ -95,10 +95,10 @@ static size_t sender(const struct lm_engine *e, const struct lm_addr *address)
 }
 
 /* The sender's own share first: whoever has used up his takes nothing of what all have together. */
-static bool takes(struct lm_bucket *own, uint64_t own_rate, uint64_t own_burst, struct lm_bucket *all, uint64_t rate,
+static bool takes(struct lm_token_bucket *own, uint64_t own_rate, uint64_t own_burst, struct lm_token_bucket *all, uint64_t rate,
                   uint64_t burst, uint64_t now)
 {
-    return lm_bucket_take(own, now, own_rate, own_burst) && lm_bucket_take(all, now, rate, burst);
+    return lm_token_bucket_take(own, now, own_rate, own_burst) && lm_token_bucket_take(all, now, rate, burst);
 }
 
 static bool is_relay(const struct lm_engine *e, const struct lm_outer *outer)
@@ -119,7 +119,7 @@ static void ask(struct lm_engine *e, const struct lm_data *data, const struct lm
     uint64_t key = lm_hash(&e->key, words, 3) | 1;
     struct lm_told *place = &s->asked[(key >> 1) % ASKS];
     if ((place->key == key && outer->now < place->until) ||
-        !lm_bucket_take(&s->asks, outer->now, ASKS_PER_SECOND, ASK_BURST))
+        !lm_token_bucket_take(&s->asks, outer->now, ASKS_PER_SECOND, ASK_BURST))
         return;
     *place = (struct lm_told){key, outer->now + ASK_AGAIN_NS};
     struct lm_punt report = {.kind = LM_PUNT_SOURCE,
@@ -201,15 +201,15 @@ void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_
 static void deliver(struct lm_engine *e, const struct kept *one, uint8_t *packet)
 {
     struct lm_inner inner;
-    if (!lm_inner_parse(packet, one->length, &inner))
+    if (!lm_packet_parse(packet, one->length, &inner))
         return;
-    enum lm_strip_verdict verdict = lm_strip(packet, &inner, one->ttl, one->tos, e->config.copy_dscp);
+    enum lm_strip_verdict verdict = lm_packet_strip(packet, &inner, one->ttl, one->tos, e->config.copy_dscp);
     lm_vnet open;
     if (verdict == LM_STRIP_ECN || verdict == LM_STRIP_TTL)
         return;
-    if (lm_vnet_reopen(&open, packet, &inner)) {
+    if (lm_segment_reopen_vnet(&open, packet, &inner)) {
         open.gso_type = VIRTIO_NET_HDR_GSO_NONE;
-        (void)lm_vnet_complete(&open, packet, inner.length);
+        (void)lm_segment_complete_vnet(&open, packet, inner.length);
     }
     if (!lm_device_write(e, lm_lane_into(e, one->ifindex), packet, inner.length))
         return;
@@ -221,7 +221,7 @@ static void deliver(struct lm_engine *e, const struct kept *one, uint8_t *packet
 static bool covers(const struct lm_entry *entry, const struct kept *one)
 {
     struct lm_addr head = one->source;
-    lm_addr_mask(&head, entry->length);
+    lm_address_mask(&head, entry->length);
     return one->source.family == entry->address.family && one->instance_id == entry->instance_id &&
            lm_addr_equal(&head, &entry->address);
 }
@@ -229,7 +229,7 @@ static bool covers(const struct lm_entry *entry, const struct kept *one)
 void lm_source_release(struct lm_engine *e, const struct lm_entry *entry)
 {
     struct lm_sources *s = e->sources;
-    uint64_t now = s->kept_count ? lm_now() : 0;
+    uint64_t now = s->kept_count ? lm_clock_now() : 0;
     for (size_t i = 0; s->kept_count && i < KEPT; i++) {
         struct kept *one = &s->kept[(s->next + i) % KEPT]; /* oldest first */
         if (!one->source.family || !covers(entry, one))
@@ -254,7 +254,7 @@ bool lm_source_admits_control(struct lm_engine *e, const struct lm_outer *outer)
                  CONTROL_PER_SECOND, CONTROL_BURST, outer->now);
 }
 
-int lm_engine_set_near(struct lm_engine *e, const struct lm_near_spec *near, size_t count)
+int lm_source_set_near(struct lm_engine *e, const struct lm_near_spec *near, size_t count)
 {
     struct lm_table *fresh = lm_table_new(&e->key);
     bool is_whole = fresh != NULL;
@@ -289,7 +289,7 @@ const struct lm_table *lm_source_near(const struct lm_engine *e)
     return e->sources->near;
 }
 
-void lm_engine_check_sources(struct lm_engine *e, int check)
+void lm_source_set_check(struct lm_engine *e, int check)
 {
     pthread_mutex_lock(&e->writer);
     lm_take(&e->lock);

@@ -12,6 +12,7 @@
 #define LM_SOURCE_H
 
 #include "base/counters.h"
+#include "packet/lisp_header.h"
 #include "packet/packet.h"
 #include "table/table.h"
 
@@ -50,10 +51,10 @@ void lm_source_release(struct lm_engine *e, const struct lm_entry *entry);
 bool lm_source_admits_control(struct lm_engine *e, const struct lm_outer *outer);
 
 /* These are our own addresses, the networks that uplinks are on, and the proxies; 0 or -ENOMEM. */
-int lm_engine_set_near(struct lm_engine *e, const struct lm_near_spec *near, size_t count);
+int lm_source_set_near(struct lm_engine *e, const struct lm_near_spec *near, size_t count);
 /* The table of these; NULL: none is known. */
 const struct lm_table *lm_source_near(const struct lm_engine *e);
 /* From now on sources are judged so. */
-void lm_engine_check_sources(struct lm_engine *e, int check);
+void lm_source_set_check(struct lm_engine *e, int check);
 
 #endif

@@ -10,19 +10,19 @@
 #define TELLING_BURST 20
 
 /* False when it was told of lately, or too much was. */
-static bool may_tell(struct lm_engine *e, struct lm_told *told, struct lm_bucket *bucket, uint32_t instance_id,
+static bool may_tell(struct lm_engine *e, struct lm_told *told, struct lm_token_bucket *bucket, uint32_t instance_id,
                      const struct lm_addr *eid, uint64_t now, uint64_t again)
 {
     uint64_t words[3] = {lm_get64(eid->octets), lm_get64(eid->octets + 8), instance_id};
     uint64_t key = lm_hash(&e->key, words, 3) | 1;
     struct lm_told *place = &told[(key >> 1) % LM_TOLD_MAX]; /* two that meet here are told of more often, no more */
-    if ((place->key == key && now < place->until) || !lm_bucket_take(bucket, now, TELLINGS_PER_SECOND, TELLING_BURST))
+    if ((place->key == key && now < place->until) || !lm_token_bucket_take(bucket, now, TELLINGS_PER_SECOND, TELLING_BURST))
         return false;
     *place = (struct lm_told){key, now + again};
     return true;
 }
 
-void lm_destination_tell(struct lm_engine *e, const struct lm_job *job)
+void lm_destination_report_tell(struct lm_engine *e, const struct lm_job *job)
 {
     const struct lm_addr *destination = &job->inner.destination;
     if (!may_tell(e, e->told, &e->told_bucket, job->instance_id, destination, job->now, AGAIN_NS))
@@ -34,7 +34,7 @@ void lm_destination_tell(struct lm_engine *e, const struct lm_job *job)
     (void)lm_punt_put(&e->punts, &report, NULL, 0);
 }
 
-void lm_destination_heard(struct lm_engine *e, const struct lm_data *data, uint64_t now)
+void lm_destination_report_heard(struct lm_engine *e, const struct lm_data *data, uint64_t now)
 {
     const struct lm_addr *source = &data->inner.source;
     if (e->refusing == 0)

@@ -13,7 +13,7 @@
 
 static void owe(struct lm_engine *e, uint32_t nonce, const struct lm_outer *outer)
 {
-    struct lm_remote *remote = lm_remote_find(e->locators, &outer->source, LM_PORT_DATA);
+    struct lm_remote *remote = lm_locator_find_remote(e->locators, &outer->source, LM_PORT_DATA);
     if (!remote)
         return; /* nothing is ever sent there */
     struct lm_echo *echo = &remote->state->echo;
@@ -22,7 +22,7 @@ static void owe(struct lm_engine *e, uint32_t nonce, const struct lm_outer *oute
     atomic_store_explicit(&echo->copies, OWED_COPIES, memory_order_relaxed);
 }
 
-void lm_echo_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
+void lm_echo_nonce_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
 {
     if (!(data->flags & LM_FLAG_N) || !atomic_load_explicit(&e->echoes, memory_order_relaxed))
         return;
@@ -34,10 +34,10 @@ void lm_echo_on_data(struct lm_engine *e, const struct lm_data *data, const stru
     for (size_t i = 0; i < LM_ASKS_MAX; i++) {
         uint32_t asked = wanted;
         if (atomic_load_explicit(&e->asks[i].nonce, memory_order_relaxed) != wanted ||
-            !lm_remote_find(e->locators, &outer->source, LM_PORT_DATA) ||
+            !lm_locator_find_remote(e->locators, &outer->source, LM_PORT_DATA) ||
             !atomic_compare_exchange_strong(&e->asks[i].nonce, &asked, 0))
             continue;
-        struct lm_remote *remote = lm_remote_find(e->locators, &e->asks[i].remote, LM_PORT_DATA);
+        struct lm_remote *remote = lm_locator_find_remote(e->locators, &e->asks[i].remote, LM_PORT_DATA);
         if (remote)
             atomic_store_explicit(&remote->state->echo.asked, 0, memory_order_relaxed);
         struct lm_punt report = {
@@ -47,30 +47,30 @@ void lm_echo_on_data(struct lm_engine *e, const struct lm_data *data, const stru
     }
 }
 
-void lm_echo_put(struct lm_echo *echo, uint64_t now, uint8_t *header)
+void lm_echo_nonce_put(struct lm_echo *echo, uint64_t now, uint8_t *header)
 {
     uint32_t copies = atomic_load_explicit(&echo->copies, memory_order_relaxed);
     if (copies && now < atomic_load_explicit(&echo->until, memory_order_relaxed)) {
         atomic_store_explicit(&echo->copies, copies - 1, memory_order_relaxed);
-        lm_data_header_nonce(header, atomic_load_explicit(&echo->owed, memory_order_relaxed), false);
+        lm_lisp_header_put_nonce(header, atomic_load_explicit(&echo->owed, memory_order_relaxed), false);
         return;
     }
     uint32_t asked = atomic_load_explicit(&echo->asked, memory_order_relaxed);
     if (asked)
-        lm_data_header_nonce(header, asked & ~ASKED, true);
+        lm_lisp_header_put_nonce(header, asked & ~ASKED, true);
 }
 
-void lm_engine_use_echo(struct lm_engine *e, bool echoes)
+void lm_echo_nonce_use(struct lm_engine *e, bool echoes)
 {
     atomic_store(&e->echoes, echoes);
 }
 
-bool lm_engine_ask_echo(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce)
+bool lm_echo_nonce_ask(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce)
 {
     struct lm_ask *place = NULL, *spare = NULL;
     pthread_mutex_lock(&e->writer);
     lm_take(&e->lock);
-    struct lm_remote *remote = lm_remote_find(e->locators, address, LM_PORT_DATA);
+    struct lm_remote *remote = lm_locator_find_remote(e->locators, address, LM_PORT_DATA);
     for (size_t i = 0; i < LM_ASKS_MAX; i++) {
         if (atomic_load(&e->asks[i].nonce) == 0)
             spare = spare ? spare : &e->asks[i];

@@ -7,7 +7,6 @@
  */
 #include <net/if.h>
 #include <sys/ioctl.h>
-#include <time.h>
 
 #include "engine/engine.h"
 
@@ -18,23 +17,16 @@
 #define LARGE_BURST 50
 #define REFUSED_STEP 40u /* where the kernel takes less than the MTU of the interface, and does not say how much */
 
-uint64_t lm_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
-}
-
 uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote)
 {
     uint32_t found = atomic_load_explicit(&remote->state->mtu[path->place], memory_order_relaxed);
     return found && found < path->mtu ? found : path->mtu;
 }
 
-void lm_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
+void lm_path_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
                   uint32_t mtu, enum lm_mtu_source source)
 {
-    lm_remotes_set_mtu(e->locators, address, port, path->place, mtu);
+    lm_locator_set_mtu(e->locators, address, port, path->place, mtu);
     lm_count(&e->counters, LM_mtu_learned);
     if (e->mirror)
         lm_mirror_changed(e->mirror);
@@ -47,7 +39,7 @@ void lm_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct 
     (void)lm_punt_put(&e->punts, &report, NULL, 0);
 }
 
-void lm_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd)
+void lm_path_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd)
 {
     struct ifreq request = {0};
     uint32_t now = lm_path_mtu(job->path, job->remote), mtu = now > LM_MTU_MIN + REFUSED_STEP ? now - REFUSED_STEP : now;
@@ -55,7 +47,7 @@ void lm_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd)
     if (!ioctl(fd, SIOCGIFMTU, &request) && request.ifr_mtu >= LM_MTU_MIN && (uint32_t)request.ifr_mtu < now)
         mtu = (uint32_t)request.ifr_mtu;
     if (mtu < now)
-        lm_mtu_store(e, job->path, &job->remote->address, job->remote->port, mtu, LM_MTU_INTERFACE);
+        lm_path_mtu_store(e, job->path, &job->remote->address, job->remote->port, mtu, LM_MTU_INTERFACE);
 }
 
 static void report(struct lm_engine *e, const struct lm_remote *remote, uint32_t paths)
@@ -70,11 +62,11 @@ static void report(struct lm_engine *e, const struct lm_remote *remote, uint32_t
     }
 }
 
-void lm_large_note(struct lm_engine *e, const struct lm_job *job, size_t inner)
+void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_t inner)
 {
     struct lm_remote_state *state = job->remote->state;
     if (!atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed) ||
-        inner + lm_overhead(job->remote) < lm_large_from(lm_path_mtu(job->path, job->remote)))
+        inner + lm_send_overhead(job->remote) < lm_large_from(lm_path_mtu(job->path, job->remote)))
         return;
     uint32_t bit = UINT32_C(1) << job->path->place;
     if (!(atomic_load_explicit(&state->large_paths, memory_order_relaxed) & bit))
@@ -82,21 +74,21 @@ void lm_large_note(struct lm_engine *e, const struct lm_job *job, size_t inner)
     uint64_t at = atomic_load_explicit(&state->large_at, memory_order_relaxed);
     if (job->now + LM_LARGE_ASK_NS < at)
         return;
-    struct lm_bucket *bucket = &e->large_bucket[job->is_relayed];
-    bool may_tell = lm_bucket_take(bucket, job->now, LARGE_PER_SECOND, LARGE_BURST);
+    struct lm_token_bucket *bucket = &e->large_bucket[job->is_relayed];
+    bool may_tell = lm_token_bucket_take(bucket, job->now, LARGE_PER_SECOND, LARGE_BURST);
     uint64_t again = job->now + (may_tell ? LARGE_AGAIN_NS : LARGE_LATER_NS);
     if (atomic_compare_exchange_strong(&state->large_at, &at, again) && may_tell)
         report(e, job->remote, atomic_exchange(&state->large_paths, 0));
 }
 
-void lm_engine_tell_large(struct lm_engine *e, bool tells)
+void lm_path_mtu_tell_large(struct lm_engine *e, bool tells)
 {
     pthread_mutex_lock(&e->writer);
     atomic_store(&e->shared->tells_large, tells);
     pthread_mutex_unlock(&e->writer);
 }
 
-void lm_engine_set_mtu(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
+void lm_path_mtu_set(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
                        uint32_t mtu)
 {
     pthread_mutex_lock(&e->writer); /* keeps remotes and uplinks where they are; path MTUs are atomic */
@@ -105,7 +97,7 @@ void lm_engine_set_mtu(struct lm_engine *e, const struct lm_addr *local, const s
         is_sender = is_sender || lm_addr_equal(&e->uplinks->paths[i].address, local);
     for (size_t i = 0; i < e->uplinks->path_count; i++)
         if (!is_sender || lm_addr_equal(&e->uplinks->paths[i].address, local))
-            lm_remotes_set_mtu(e->locators, address, port, i, mtu > LM_MTU_MAX ? 0 : mtu);
+            lm_locator_set_mtu(e->locators, address, port, i, mtu > LM_MTU_MAX ? 0 : mtu);
     if (e->mirror)
         lm_mirror_changed(e->mirror);
     pthread_mutex_unlock(&e->writer);

@@ -18,7 +18,7 @@
 #define PACKET_MAX (LM_DATA_HEADER + 40u + 8u + LM_PEER_CHECK_OCTETS)
 #define HOP_LIMIT 64
 
-bool lm_peer_copes(const struct lm_job *job)
+bool lm_peer_check_copes(const struct lm_job *job)
 {
     if (job->path->is_whole)
         return true;
@@ -40,7 +40,7 @@ static size_t build(uint8_t *out, const struct lm_addr *from, const struct lm_ad
     size_t header = from->family == 4 ? 20 : 40, length = 8 + LM_PEER_CHECK_OCTETS;
     uint8_t *inner = out + LM_DATA_HEADER, *udp = inner + header, *message = udp + 8;
     memset(out, 0, PACKET_MAX);
-    lm_data_header_write(out, LM_CONTROL_IID);
+    lm_lisp_header_write(out, LM_CONTROL_IID);
     if (from->family == 4) {
         inner[0] = 0x45;
         lm_put16(inner + 2, (uint32_t)(header + length));
@@ -48,7 +48,7 @@ static size_t build(uint8_t *out, const struct lm_addr *from, const struct lm_ad
         inner[9] = IPPROTO_UDP;
         memcpy(inner + 12, from->octets, 4);
         memcpy(inner + 16, to->octets, 4);
-        lm_ipv4_checksum_write(inner);
+        lm_packet_write_ipv4_checksum(inner);
     } else {
         inner[0] = 0x60;
         lm_put16(inner + 4, (uint32_t)length);
@@ -65,7 +65,7 @@ static size_t build(uint8_t *out, const struct lm_addr *from, const struct lm_ad
     lm_put32(message + 4, (uint32_t)(nonce >> 32));
     lm_put32(message + 8, (uint32_t)nonce);
     lm_put16(message + 12, port);
-    uint16_t sum = lm_checksum(udp, length, lm_pseudo_sum(from, to, IPPROTO_UDP, length));
+    uint16_t sum = lm_packet_checksum(udp, length, lm_packet_pseudo_sum(from, to, IPPROTO_UDP, length));
     lm_put16(udp + 6, sum ? sum : 0xffff);
     return LM_DATA_HEADER + header + length;
 }
@@ -88,7 +88,7 @@ static void send_one(int fd, const struct lm_addr *from, int ifindex, const stru
                        .msg_iov = &io,
                        .msg_iovlen = 1,
                        .msg_control = control.room};
-    LM_SET(m.msg_controllen, lm_pktinfo_put(control.room, from, ifindex));
+    LM_SET(m.msg_controllen, lm_data_port_put_pktinfo(control.room, from, ifindex));
     for (int tries = 0; fd >= 0 && tries < 2; tries++) /* the first refusal may be about an earlier packet */
         if (sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
             return;
@@ -102,14 +102,14 @@ static void ask(struct lm_engine *e, const struct lm_job *job)
     uint8_t packet[PACKET_MAX];
     bool has_source = remote->source.family && remote->fd >= 0; /* the port that a NAT lets us in by */
     const struct lm_addr *from = has_source ? &remote->source : &path->address;
-    int fd = lm_job_socket(job);
+    int fd = lm_send_socket(job);
     bool hears_there = has_source || path->data_fd >= 0;
     uint32_t unanswered = atomic_fetch_add_explicit(&state->unanswered_checks, 1, memory_order_relaxed);
     uint64_t wait = FIRST_WAIT_NS << (unanswered < DOUBLINGS ? unanswered : DOUBLINGS);
     atomic_store_explicit(&state->check_at, job->now + wait, memory_order_relaxed);
     uint64_t nonce = lm_peer_check_nonce(&e->key, &remote->address, remote->port, job->now);
     size_t length = build(packet, from, &remote->address, nonce, remote->port, hears_there ? 0 : TO_DATA_PORT);
-    lm_envelope_unsum(e, job, fd);
+    lm_send_unsum_outer(e, job, fd);
     send_one(fd, from, has_source ? 0 : path->ifindex, &remote->address, remote->port, packet, length);
     lm_count(&e->counters, LM_peer_asked);
 }
@@ -126,7 +126,7 @@ void lm_peer_check_on_sent(struct lm_engine *e, const struct lm_job *job)
 /* Back by the way that it came; an RTR sends from its control port, and takes data at the other one. */
 static void answer(struct lm_engine *e, uint64_t nonce, uint16_t port, bool is_to_data, const struct lm_outer *outer)
 {
-    if (!outer->destination.family || !lm_bucket_take(&e->check_bucket, outer->now, ANSWERS_PER_SECOND, ANSWER_BURST))
+    if (!outer->destination.family || !lm_token_bucket_take(&e->check_bucket, outer->now, ANSWERS_PER_SECOND, ANSWER_BURST))
         return;
     int fd = e->receive[outer->destination.family == 6];
     for (size_t i = 0; outer->is_ephemeral && i < e->uplinks->path_count; i++)
@@ -152,7 +152,7 @@ bool lm_peer_check_take(struct lm_engine *e, const uint8_t *message, size_t leng
     }
     bool is_right = nonce == lm_peer_check_nonce(&e->key, &outer->source, port, outer->now) ||
                     nonce == lm_peer_check_nonce(&e->key, &outer->source, port, outer->now - EPOCH_NS);
-    struct lm_remote *remote = is_right ? lm_remote_find(e->locators, &outer->source, port) : NULL;
+    struct lm_remote *remote = is_right ? lm_locator_find_remote(e->locators, &outer->source, port) : NULL;
     if (!remote) {
         lm_count(&e->counters, LM_peer_refused);
         return true;

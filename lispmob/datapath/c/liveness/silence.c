@@ -138,7 +138,7 @@ void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer)
 {
     if (!lm_locators_watched(e->locators))
         return;
-    struct lm_remote *remote = lm_remote_find(e->locators, &outer->source, LM_PORT_DATA);
+    struct lm_remote *remote = lm_locator_find_remote(e->locators, &outer->source, LM_PORT_DATA);
     struct lm_silence *company = remote ? company_of(remote) : NULL;
     bool was_told = remote && lm_silence_arrived(&remote->state->silence, outer->now);
     if (company)
@@ -153,7 +153,7 @@ void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer)
 int lm_silence_timeout(struct lm_engine *e)
 {
     lm_share(&e->lock);
-    uint64_t at = get(&e->shared->silence_at), now = at ? lm_now() : 0;
+    uint64_t at = get(&e->shared->silence_at), now = at ? lm_clock_now() : 0;
     lm_unshare(&e->lock);
     if (at == 0)
         return -1;
@@ -163,7 +163,7 @@ int lm_silence_timeout(struct lm_engine *e)
 void lm_silence_check(struct lm_engine *e)
 {
     lm_share(&e->lock);
-    uint64_t at = get(&e->shared->silence_at), now = at ? lm_now() : 0;
+    uint64_t at = get(&e->shared->silence_at), now = at ? lm_clock_now() : 0;
     bool is_due = at != 0 && now >= at;
     if (is_due)
         put(&e->shared->silence_at, 0);
@@ -194,17 +194,17 @@ static void watch_company(struct lm_engine *e, struct lm_remote *head)
         lm_silence_watch(&head->state->company, least, NEVER_NS);
 }
 
-void lm_engine_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
+void lm_silence_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
                             const struct lm_addr *head)
 {
     pthread_mutex_lock(&e->writer);
-    struct lm_remote *remote = lm_remote_find(e->locators, address, LM_PORT_DATA);
+    struct lm_remote *remote = lm_locator_find_remote(e->locators, address, LM_PORT_DATA);
     if (remote) {
-        struct lm_remote *leader = quick && head->family ? lm_remote_find(e->locators, head, LM_PORT_DATA) : NULL;
+        struct lm_remote *leader = quick && head->family ? lm_locator_find_remote(e->locators, head, LM_PORT_DATA) : NULL;
         lm_take(&e->lock); /* for the list of those that are watched, and the companies */
-        lm_remote_watch(e->locators, remote, quick != 0);
+        lm_locator_watch_remote(e->locators, remote, quick != 0);
         lm_silence_watch(&remote->state->silence, quick, slow);
-        lm_remote_join(remote, leader);
+        lm_locator_join_remotes(remote, leader);
         watch_company(e, leader);
         lm_give_back(&e->lock);
     }

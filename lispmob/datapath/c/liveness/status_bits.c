@@ -12,7 +12,7 @@
 #define SAID (UINT64_C(1) << 63)
 #define NARROW (UINT64_C(1) << 62) /* 8 bits, beside an Instance-ID */
 
-void lm_status_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
+void lm_status_bits_on_data(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
 {
     if (!(data->flags & LM_FLAG_L) || !atomic_load_explicit(&e->heeds_status, memory_order_relaxed))
         return;
@@ -22,7 +22,7 @@ void lm_status_on_data(struct lm_engine *e, const struct lm_data *data, const st
     uint32_t bits = is_narrow ? data->second & 0xff : data->second;
     uint64_t said = SAID | (is_narrow ? NARROW : 0) | bits;
     if (!set || set->status == said || outer->now < set->status_until || !lm_locator_set_holds(set, &outer->source) ||
-        !lm_bucket_take(&e->status_bucket, outer->now, TELLINGS_PER_SECOND, TELLING_BURST))
+        !lm_token_bucket_take(&e->status_bucket, outer->now, TELLINGS_PER_SECOND, TELLING_BURST))
         return;
     set->status = said;
     set->status_until = outer->now + AGAIN_NS;
@@ -37,16 +37,7 @@ void lm_status_on_data(struct lm_engine *e, const struct lm_data *data, const st
     (void)lm_punt_put(&e->punts, &report, NULL, 0);
 }
 
-void lm_header_put(const struct lm_engine *e, const struct lm_job *job, uint8_t *header)
-{
-    lm_data_header_write(header, job->instance_id);
-    uint64_t status = atomic_load_explicit(&e->shared->status, memory_order_relaxed);
-    if (status & LM_STATUS_TOLD)
-        lm_data_header_status(header, (uint32_t)status);
-    lm_echo_put(&job->remote->state->echo, job->now, header);
-}
-
-void lm_engine_use_status(struct lm_engine *e, bool heeds, bool tells, uint32_t bits)
+void lm_status_bits_use(struct lm_engine *e, bool heeds, bool tells, uint32_t bits)
 {
     pthread_mutex_lock(&e->writer); /* nobody exchanges `shared` meanwhile */
     atomic_store(&e->heeds_status, heeds);

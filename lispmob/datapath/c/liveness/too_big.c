@@ -111,7 +111,7 @@ static bool is_of_ours(const struct lm_engine *e, const struct lm_path *path, in
                        const uint8_t *quote, const struct lm_inner *inner, uint32_t mtu)
 {
     uint32_t second = lm_get32(quote + 4), instance_id = quote[0] & LM_FLAG_I ? second >> 8 : 0;
-    if (quote[0] & (LM_FLAG_KK | LM_FLAG_V) || inner->length + lm_overhead(remote) <= mtu)
+    if (quote[0] & (LM_FLAG_KK | LM_FLAG_V) || inner->length + lm_send_overhead(remote) <= mtu)
         return false;
     const struct lm_entry *own = lm_table_lookup(e->eids, 0, &inner->source);
     bool is_proxied = e->config.is_proxy && instance_id == e->config.proxy_instance_id;
@@ -124,12 +124,12 @@ static bool is_of_ours(const struct lm_engine *e, const struct lm_path *path, in
         return false;
     /* The flow decides on the socket by a key that only we have: who guesses at ports has one that is right, of many. */
     bool is_pooled = path->data_fd < 0 && inner->has_ports;
-    return !is_pooled || lm_path_socket(path, lm_flow_hash(&e->key, inner)) == fd;
+    return !is_pooled || lm_path_socket(path, lm_packet_flow_hash(&e->key, inner)) == fd;
 }
 
 static void ask(struct lm_engine *e, const struct lm_path *path, const struct lm_remote *remote, uint32_t mtu)
 {
-    if (!lm_bucket_take(&e->mtu_bucket, lm_now(), QUESTIONS_PER_SECOND, QUESTION_BURST)) {
+    if (!lm_token_bucket_take(&e->mtu_bucket, lm_clock_now(), QUESTIONS_PER_SECOND, QUESTION_BURST)) {
         lm_count(&e->counters, LM_mtu_ignored);
         return;
     }
@@ -149,7 +149,7 @@ static void judge(struct lm_engine *e, int fd, const struct msghdr *message, uin
     uint16_t port = 0;
     struct lm_addr address = from_sockaddr(message->msg_name, &port), local = arrived_at(message);
     const struct lm_path *path = path_of(e->uplinks, fd, &local);
-    const struct lm_remote *remote = address.family ? lm_remote_find(e->locators, &address, port) : NULL;
+    const struct lm_remote *remote = address.family ? lm_locator_find_remote(e->locators, &address, port) : NULL;
     struct lm_inner inner;
     if (!path || !remote || mtu >= lm_path_mtu(path, remote)) {
         lm_count(&e->counters, LM_mtu_ignored);
@@ -160,7 +160,7 @@ static void judge(struct lm_engine *e, int fd, const struct msghdr *message, uin
     if (length > LM_DATA_HEADER && (!has_quote || !is_of_ours(e, path, fd, remote, quote, &inner, mtu)))
         lm_count(&e->counters, LM_mtu_ignored);
     else if (has_quote && mtu >= BELIEVED_FROM)
-        lm_mtu_store(e, path, &address, port, mtu, LM_MTU_ICMP);
+        lm_path_mtu_store(e, path, &address, port, mtu, LM_MTU_ICMP);
     else
         ask(e, path, remote, mtu);
 }
@@ -181,7 +181,7 @@ static void read_one(struct lm_engine *e, int fd, const struct msghdr *message, 
     }
 }
 
-void lm_errors_read(struct lm_engine *e, int fd)
+void lm_too_big_read(struct lm_engine *e, int fd)
 {
     for (int i = 0; i < ERRORS_AT_ONCE; i++) {
         struct sockaddr_storage name = {0};
@@ -207,7 +207,7 @@ void lm_errors_read(struct lm_engine *e, int fd)
     (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &pending, &size);
 }
 
-void lm_errors_listen(struct lm_engine *e, const struct lm_uplinks *uplinks)
+void lm_too_big_listen(struct lm_engine *e, const struct lm_uplinks *uplinks)
 {
     for (int i = 0; i < 2; i++) {
         int wanted = lm_uplinks_send_fixed(uplinks, i == 0 ? 4 : 6);

@@ -1,7 +1,7 @@
 /* When packets last moved, and the report of the first one after a change of uplinks: the gap that a user felt. */
 #include "engine/engine.h"
 
-void lm_traffic_note(struct lm_engine *e, enum lm_direction direction, uint64_t now)
+void lm_traffic_gap_note(struct lm_engine *e, enum lm_direction direction, uint64_t now)
 {
     struct lm_traffic *traffic = &e->shared->traffic[direction];
     uint64_t before = atomic_exchange_explicit(&traffic->last, now, memory_order_relaxed);
@@ -14,7 +14,7 @@ void lm_traffic_note(struct lm_engine *e, enum lm_direction direction, uint64_t 
     lm_punt_put(&e->punts, &report, NULL, 0);
 }
 
-void lm_traffic_watch(struct lm_engine *e)
+void lm_traffic_gap_watch(struct lm_engine *e)
 {
     for (int direction = 0; direction < 2; direction++)
         atomic_store_explicit(&e->shared->traffic[direction].is_watched, 1, memory_order_relaxed);

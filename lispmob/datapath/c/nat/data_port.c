@@ -6,7 +6,7 @@
 #include "base/cmsg.h"
 #include "engine/engine.h"
 
-size_t lm_pktinfo_put(uint8_t *room, const struct lm_addr *source, int ifindex)
+size_t lm_data_port_put_pktinfo(uint8_t *room, const struct lm_addr *source, int ifindex)
 {
     if (source->family == 4) {
         struct in_pktinfo info = {.ipi_ifindex = ifindex};
@@ -36,14 +36,14 @@ static size_t place_of(const struct lm_uplinks *uplinks, const struct lm_addr *a
     return found;
 }
 
-bool lm_relay_admits(const struct lm_engine *e, const struct lm_outer *outer)
+bool lm_data_port_admits(const struct lm_engine *e, const struct lm_outer *outer)
 {
     size_t place = place_of(e->uplinks, &outer->destination, outer->ifindex);
     const struct lm_path *path = place < e->uplinks->path_count ? &e->uplinks->paths[place] : NULL;
     return !path || !path->relays || path->admits_others || lm_locator_set_holds(path->relays, &outer->source);
 }
 
-void lm_relay_pass_bare(struct lm_engine *e, const uint8_t *payload, size_t length, const struct lm_outer *outer)
+void lm_data_port_pass_bare(struct lm_engine *e, const uint8_t *payload, size_t length, const struct lm_outer *outer)
 {
     struct lm_punt report = {.kind = LM_PUNT_CONTROL,
                              .instance_id = LM_CONTROL_IID,
@@ -58,7 +58,7 @@ void lm_relay_pass_bare(struct lm_engine *e, const uint8_t *payload, size_t leng
         lm_count(&e->counters, LM_data_control);
 }
 
-void lm_stall_sent(struct lm_engine *e, const struct lm_path *path, uint64_t now)
+void lm_data_port_stall_sent(struct lm_engine *e, const struct lm_path *path, uint64_t now)
 {
     if (!path || !path->relays)
         return;
@@ -68,7 +68,7 @@ void lm_stall_sent(struct lm_engine *e, const struct lm_path *path, uint64_t now
         (void)atomic_compare_exchange_strong(since, &answered, now);
 }
 
-void lm_stall_heard(struct lm_engine *e, const struct lm_outer *outer)
+void lm_data_port_stall_heard(struct lm_engine *e, const struct lm_outer *outer)
 {
     size_t place = place_of(e->uplinks, &outer->destination, outer->ifindex);
     if (place < e->uplinks->path_count && e->uplinks->paths[place].relays)
@@ -86,21 +86,21 @@ static uint64_t oldest(const struct lm_engine *e)
     return first;
 }
 
-int lm_stall_timeout(struct lm_engine *e)
+int lm_data_port_stall_timeout(struct lm_engine *e)
 {
     lm_share(&e->lock);
-    uint64_t since = oldest(e), now = lm_now();
+    uint64_t since = oldest(e), now = lm_clock_now();
     lm_unshare(&e->lock);
     if (since == 0)
         return -1;
     return since + LM_STALL_NS <= now ? 0 : (int)((since + LM_STALL_NS - now) / 1000000u) + 1;
 }
 
-void lm_stall_check(struct lm_engine *e)
+void lm_data_port_stall_check(struct lm_engine *e)
 {
     lm_share(&e->lock);
     uint64_t since = oldest(e);
-    uint64_t now = since ? lm_now() : 0;
+    uint64_t now = since ? lm_clock_now() : 0;
     bool is_due = since && now >= since + LM_STALL_NS;
     for (size_t i = 0; is_due && i < e->uplinks->path_count; i++) {
         since = atomic_load_explicit(&e->shared->unanswered[i], memory_order_relaxed);
@@ -115,12 +115,12 @@ void lm_stall_check(struct lm_engine *e)
     lm_unshare(&e->lock);
 }
 
-int lm_engine_data_socket(const struct lm_engine *e, int family)
+int lm_data_port_socket(const struct lm_engine *e, int family)
 {
     return e->receive[family == 6];
 }
 
-int lm_engine_send_control(struct lm_engine *e, const struct lm_addr *source, int ifindex, int data_port,
+int lm_data_port_send_control(struct lm_engine *e, const struct lm_addr *source, int ifindex, int data_port,
                            const struct lm_addr *destination, uint16_t port, const uint8_t *payload, size_t length)
 {
     struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
@@ -138,7 +138,7 @@ int lm_engine_send_control(struct lm_engine *e, const struct lm_addr *source, in
                        .msg_iov = &io,
                        .msg_iovlen = 1,
                        .msg_control = control.room};
-    LM_SET(m.msg_controllen, lm_pktinfo_put(control.room, source, ifindex));
+    LM_SET(m.msg_controllen, lm_data_port_put_pktinfo(control.room, source, ifindex));
     lm_share(&e->lock);
     size_t place = place_of(e->uplinks, source, ifindex);
     int fd = e->receive[!is_v4];

@@ -22,17 +22,17 @@ struct place {
 
 struct lm_relay {
     struct place places[PLACES]; /* by a hash: two nodes that meet in one place cost each other a report, no more */
-    struct lm_bucket reports;
+    struct lm_token_bucket reports;
     struct lm_job jobs[LM_BATCH];
     size_t count;
 };
 
-struct lm_relay *lm_relay_new(void)
+struct lm_relay *lm_rtr_new(void)
 {
     return calloc(1, sizeof(struct lm_relay));
 }
 
-void lm_relay_free(struct lm_relay *relay)
+void lm_rtr_free(struct lm_relay *relay)
 {
     free(relay);
 }
@@ -68,15 +68,15 @@ static bool is_new_port(struct lm_engine *e, const struct lm_data *data, const s
     return true;
 }
 
-void lm_relay_note(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer, bool is_registered)
+void lm_rtr_note(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer, bool is_registered)
 {
     if (is_registered) {
         const struct lm_entry *sender = lm_table_lookup(e->table, data->instance_id, &data->inner.source);
         if (!sender || !is_translated(sender->value) || !is_new_port(e, data, outer))
             return;
     }
-    if (!lm_addr_may_be_eid(&data->inner.source) ||
-        !lm_bucket_take(&e->relay->reports, outer->now, REPORTS_PER_SECOND, REPORT_BURST))
+    if (!lm_address_may_be_eid(&data->inner.source) ||
+        !lm_token_bucket_take(&e->relay->reports, outer->now, REPORTS_PER_SECOND, REPORT_BURST))
         return;
     struct lm_punt report = {.kind = LM_PUNT_STRANGER,
                              .instance_id = data->instance_id,
@@ -95,7 +95,7 @@ static void pass_hop(uint8_t *packet, struct lm_inner *inner)
     inner->ttl--;
     if (inner->version == 4) {
         packet[8] = inner->ttl;
-        lm_ipv4_checksum_write(packet);
+        lm_packet_write_ipv4_checksum(packet);
     } else {
         packet[7] = inner->ttl;
     }
@@ -105,8 +105,8 @@ static void pass_hop(uint8_t *packet, struct lm_inner *inner)
 static bool take_over(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer,
                       struct lm_inner *inner)
 {
-    enum lm_strip_verdict verdict = lm_strip(packet, &data->inner, outer->ttl, outer->tos, e->config.copy_dscp);
-    if (verdict == LM_STRIP_ECN || verdict == LM_STRIP_TTL || !lm_inner_parse(packet, data->inner.length, inner) ||
+    enum lm_strip_verdict verdict = lm_packet_strip(packet, &data->inner, outer->ttl, outer->tos, e->config.copy_dscp);
+    if (verdict == LM_STRIP_ECN || verdict == LM_STRIP_TTL || !lm_packet_parse(packet, data->inner.length, inner) ||
         inner->ttl <= 1) {
         lm_count(&e->counters, verdict == LM_STRIP_ECN ? LM_data_ecn_drop : LM_data_ttl);
         return false;
@@ -126,13 +126,13 @@ static bool keep(struct lm_engine *e, uint8_t *packet, const struct lm_data *dat
                          .born = outer->now,
                          .lane = LM_LANE_DEFAULT};
     if (take_over(e, packet, data, outer, &job.inner)) {
-        (void)lm_vnet_reopen(&job.vnet, packet, &job.inner); /* it is kept as it came */
+        (void)lm_segment_reopen_vnet(&job.vnet, packet, &job.inner); /* it is kept as it came */
         lm_outbound_miss(e, &job);
     }
     return true;
 }
 
-bool lm_relay_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer)
+bool lm_rtr_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, const struct lm_outer *outer)
 {
     struct lm_entry *entry = lm_table_lookup(e->table, data->instance_id, &data->inner.destination);
     if (entry && entry->kind == LM_MISS)
@@ -140,11 +140,11 @@ bool lm_relay_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *d
     if (!entry || entry->kind != LM_ENCAPSULATE)
         return false;
     if (e->relay->count == LM_BATCH) /* one message may hold many packets */
-        lm_relay_flush(e);
+        lm_rtr_flush(e);
     struct lm_job *job = &e->relay->jobs[e->relay->count];
     *job = (struct lm_job){.packet = packet,
                            .instance_id = data->instance_id,
-                           .flow = lm_flow_hash(&e->key, &data->inner),
+                           .flow = lm_packet_flow_hash(&e->key, &data->inner),
                            .now = outer->now,
                            .born = outer->now,
                            .set = entry->value,
@@ -155,8 +155,8 @@ bool lm_relay_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *d
         return false;
     if (!take_over(e, packet, data, outer, &job->inner))
         return true;
-    if (lm_vnet_reopen(&job->vnet, packet, &job->inner) &&
-        (!lm_vnet_complete(&job->vnet, packet, job->inner.length) ||
+    if (lm_segment_reopen_vnet(&job->vnet, packet, &job->inner) &&
+        (!lm_segment_complete_vnet(&job->vnet, packet, job->inner.length) ||
          !lm_segments_read(&job->vnet, packet, &job->inner, &job->segments))) {
         lm_count(&e->counters, LM_data_inner);
         return true;
@@ -166,11 +166,11 @@ bool lm_relay_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *d
     return true;
 }
 
-void lm_relay_flush(struct lm_engine *e)
+void lm_rtr_flush(struct lm_engine *e)
 {
     struct lm_job *ready[LM_BATCH];
     for (size_t i = 0; i < e->relay->count; i++)
         ready[i] = &e->relay->jobs[i];
-    lm_send_batch(e, ready, e->relay->count);
+    lm_batch_send(e, ready, e->relay->count);
     e->relay->count = 0;
 }

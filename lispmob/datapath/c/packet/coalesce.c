@@ -44,18 +44,18 @@ static size_t header_of(const uint8_t *packet, const struct lm_inner *inner, boo
 static bool is_verified(const uint8_t *packet, const struct lm_inner *inner)
 {
     size_t length = inner->length - inner->header;
-    uint32_t pseudo = lm_pseudo_sum(&inner->source, &inner->destination, inner->protocol, length);
-    return lm_checksum(packet + inner->header, length, pseudo) == 0;
+    uint32_t pseudo = lm_packet_pseudo_sum(&inner->source, &inner->destination, inner->protocol, length);
+    return lm_packet_checksum(packet + inner->header, length, pseudo) == 0;
 }
 
-void lm_merge_start(struct lm_merge *m, const uint8_t *packet, const struct lm_inner *inner)
+void lm_coalesce_start(struct lm_coalesce *m, const uint8_t *packet, const struct lm_inner *inner)
 {
     m->count = 1;
     m->first = packet;
     m->inner = *inner;
     m->header = header_of(packet, inner, m->takes_udp);
     m->alone = (lm_vnet){0};
-    m->is_candidate = !lm_vnet_reopen(&m->alone, packet, inner) && m->header != 0;
+    m->is_candidate = !lm_segment_reopen_vnet(&m->alone, packet, inner) && m->header != 0;
     m->size = inner->length - m->header;
     m->length = inner->length;
     m->is_complete = m->is_verified = false;
@@ -67,7 +67,7 @@ void lm_merge_start(struct lm_merge *m, const uint8_t *packet, const struct lm_i
     m->vector[2] = (struct iovec){(void *)(uintptr_t)(packet + m->header), m->size};
 }
 
-static bool same_ip(const struct lm_merge *m, const uint8_t *packet)
+static bool same_ip(const struct lm_coalesce *m, const uint8_t *packet)
 {
     const uint8_t *first = m->first;
     if (m->inner.version == 6) /* all but the length */
@@ -77,7 +77,7 @@ static bool same_ip(const struct lm_merge *m, const uint8_t *packet)
            memcmp(first + 12, packet + 12, 8) == 0;
 }
 
-static bool follows_by_id(const struct lm_merge *m, const uint8_t *packet, uint16_t *step)
+static bool follows_by_id(const struct lm_coalesce *m, const uint8_t *packet, uint16_t *step)
 {
     if (m->inner.version == 6)
         return true;
@@ -86,7 +86,7 @@ static bool follows_by_id(const struct lm_merge *m, const uint8_t *packet, uint1
     return apart == (uint16_t)(*step * m->count) && (*step || m->inner.dont_fragment);
 }
 
-static bool same_transport(const struct lm_merge *m, const uint8_t *packet)
+static bool same_transport(const struct lm_coalesce *m, const uint8_t *packet)
 {
     const uint8_t *a = m->first + m->inner.header, *b = packet + m->inner.header;
     if (memcmp(a, b, 4) != 0) /* ports */
@@ -99,7 +99,7 @@ static bool same_transport(const struct lm_merge *m, const uint8_t *packet)
            memcmp(a + 18, b + 18, m->header - m->inner.header - 18) == 0;
 }
 
-bool lm_merge_join(struct lm_merge *m, const uint8_t *packet, const struct lm_inner *inner)
+bool lm_coalesce_join(struct lm_coalesce *m, const uint8_t *packet, const struct lm_inner *inner)
 {
     uint16_t step = 0;
     if (!m->is_candidate || m->is_complete || m->count == LM_MERGE_MAX || inner->version != m->inner.version ||
@@ -127,7 +127,7 @@ bool lm_merge_join(struct lm_merge *m, const uint8_t *packet, const struct lm_in
     return true;
 }
 
-static void write_head(struct lm_merge *m)
+static void write_head(struct lm_coalesce *m)
 {
     bool is_tcp = m->inner.protocol == IPPROTO_TCP;
     uint8_t *transport = m->head + m->inner.header;
@@ -135,7 +135,7 @@ static void write_head(struct lm_merge *m)
     memcpy(m->head, m->first, m->header);
     if (m->inner.version == 4) {
         lm_put16(m->head + 2, (uint32_t)m->length);
-        lm_ipv4_checksum_write(m->head);
+        lm_packet_write_ipv4_checksum(m->head);
     } else {
         lm_put16(m->head + 4, (uint32_t)(m->length - 40));
     }
@@ -143,8 +143,8 @@ static void write_head(struct lm_merge *m)
         transport[LM_TCP_FLAGS] = m->last_flags;
     else
         lm_put16(transport + 4, (uint32_t)length);
-    uint32_t pseudo = lm_pseudo_sum(&m->inner.source, &m->inner.destination, m->inner.protocol, length);
-    lm_put16(transport + field, (uint16_t)~lm_checksum(NULL, 0, pseudo));
+    uint32_t pseudo = lm_packet_pseudo_sum(&m->inner.source, &m->inner.destination, m->inner.protocol, length);
+    lm_put16(transport + field, (uint16_t)~lm_packet_checksum(NULL, 0, pseudo));
     m->vnet = (lm_vnet){.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
                         .gso_type = VIRTIO_NET_HDR_GSO_UDP_L4,
                         .hdr_len = (uint16_t)m->header,
@@ -155,7 +155,7 @@ static void write_head(struct lm_merge *m)
         m->vnet.gso_type = m->inner.version == 4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
 }
 
-size_t lm_merge_finish(struct lm_merge *m)
+size_t lm_coalesce_finish(struct lm_coalesce *m)
 {
     m->vnet = m->alone;
     m->vector[0] = (struct iovec){&m->vnet, sizeof m->vnet};
@@ -168,7 +168,7 @@ size_t lm_merge_finish(struct lm_merge *m)
     return 2 + m->count;
 }
 
-const uint8_t *lm_merge_packet(const struct lm_merge *m, size_t index, size_t *length)
+const uint8_t *lm_coalesce_packet(const struct lm_coalesce *m, size_t index, size_t *length)
 {
     *length = m->header + m->vector[2 + index].iov_len;
     return (const uint8_t *)m->vector[2 + index].iov_base - m->header;

@@ -14,7 +14,7 @@
 #define LM_MERGE_MAX 64         /* packets; more UDP datagrams than this no kernel takes apart again */
 #define LM_MERGE_HEADER_MAX 100 /* plain IPv6 header and the longest TCP header */
 
-struct lm_merge {
+struct lm_coalesce {
     bool takes_udp;
     size_t count; /* 0: empty */
     const uint8_t *first;
@@ -31,12 +31,12 @@ struct lm_merge {
 };
 
 /* Starts with a packet; it must stay in place until the super-packet has been written. */
-void lm_merge_start(struct lm_merge *merge, const uint8_t *packet, const struct lm_inner *inner);
+void lm_coalesce_start(struct lm_coalesce *merge, const uint8_t *packet, const struct lm_inner *inner);
 /* True: the packet has become a part. False: nothing changed. */
-bool lm_merge_join(struct lm_merge *merge, const uint8_t *packet, const struct lm_inner *inner);
+bool lm_coalesce_join(struct lm_coalesce *merge, const uint8_t *packet, const struct lm_inner *inner);
 /* Completes the headers; the vectors to write, virtio_net_hdr first. */
-size_t lm_merge_finish(struct lm_merge *merge);
+size_t lm_coalesce_finish(struct lm_coalesce *merge);
 /* The packet `index` as it came. */
-const uint8_t *lm_merge_packet(const struct lm_merge *merge, size_t index, size_t *length);
+const uint8_t *lm_coalesce_packet(const struct lm_coalesce *merge, size_t index, size_t *length);
 
 #endif

@@ -52,6 +52,6 @@ size_t lm_fragment_write(uint8_t *out, const uint8_t *packet, const struct lm_in
         blank_options(out, header);
     lm_put16(out + 2, (uint32_t)(header + size));
     lm_put16(out + 6, (uint32_t)((field & 0x1fff) + start / 8) | (has_more ? 0x2000 : 0));
-    lm_ipv4_checksum_write(out);
+    lm_packet_write_ipv4_checksum(out);
     return header + size;
 }

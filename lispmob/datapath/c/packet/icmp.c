@@ -20,8 +20,8 @@ static bool is_icmp_error(const uint8_t *packet, const struct lm_inner *inner)
 
 static bool is_allowed(const uint8_t *packet, const struct lm_inner *inner)
 {
-    return !inner->is_later_fragment && !is_icmp_error(packet, inner) && !lm_addr_is_multicast(&inner->destination) &&
-           !lm_addr_is_broadcast(&inner->destination) && lm_addr_may_be_eid(&inner->source);
+    return !inner->is_later_fragment && !is_icmp_error(packet, inner) && !lm_address_is_multicast(&inner->destination) &&
+           !lm_address_is_broadcast(&inner->destination) && lm_address_may_be_eid(&inner->source);
 }
 
 static size_t build_v4(uint8_t *out, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_addr *source,
@@ -38,13 +38,13 @@ static size_t build_v4(uint8_t *out, enum lm_icmp_kind kind, uint32_t mtu, const
     out[9] = IPPROTO_ICMP;
     memcpy(out + 12, source->octets, 4);
     memcpy(out + 16, inner->source.octets, 4);
-    lm_ipv4_checksum_write(out);
+    lm_packet_write_ipv4_checksum(out);
     out[20] = 3;
     out[21] = codes[kind];
     if (kind == LM_ICMP_TOO_BIG)
         lm_put16(out + 26, mtu > 0xffff ? 0xffff : mtu);
     memcpy(out + 28, packet, quoted);
-    lm_put16(out + 22, lm_checksum(out + 20, 8 + quoted, 0));
+    lm_put16(out + 22, lm_packet_checksum(out + 20, 8 + quoted, 0));
     return length;
 }
 
@@ -64,8 +64,8 @@ static size_t build_v6(uint8_t *out, enum lm_icmp_kind kind, uint32_t mtu, const
     if (kind == LM_ICMP_TOO_BIG)
         lm_put32(out + 44, mtu);
     memcpy(out + 48, packet, quoted);
-    uint32_t pseudo = lm_pseudo_sum(source, &inner->source, IPPROTO_ICMPV6, 8 + quoted);
-    lm_put16(out + 42, lm_checksum(out + 40, 8 + quoted, pseudo));
+    uint32_t pseudo = lm_packet_pseudo_sum(source, &inner->source, IPPROTO_ICMPV6, 8 + quoted);
+    lm_put16(out + 42, lm_packet_checksum(out + 40, 8 + quoted, pseudo));
     return 48 + quoted;
 }
 
@@ -75,20 +75,4 @@ size_t lm_icmp_build(uint8_t *out, enum lm_icmp_kind kind, uint32_t mtu, const s
     if (!is_allowed(packet, inner))
         return 0;
     return (inner->version == 4 ? build_v4 : build_v6)(out, kind, mtu, source, packet, inner);
-}
-
-bool lm_bucket_take(struct lm_bucket *bucket, uint64_t now, uint64_t per_second, uint64_t burst)
-{
-    uint64_t interval = UINT64_C(1000000000) / per_second;
-    if (bucket->filled_at == 0) {
-        bucket->tokens = burst;
-        bucket->filled_at = now;
-    }
-    uint64_t fresh = now > bucket->filled_at ? (now - bucket->filled_at) / interval : 0;
-    bucket->filled_at += fresh * interval;
-    bucket->tokens = fresh >= burst - bucket->tokens ? burst : bucket->tokens + fresh;
-    if (bucket->tokens == 0)
-        return false;
-    bucket->tokens--;
-    return true;
 }

@@ -1,4 +1,4 @@
-/* ICMP errors that we send to the inner source: pure builders and a rate limit. */
+/* ICMP errors that we send to the inner source: pure builders. */
 #ifndef LM_ICMP_H
 #define LM_ICMP_H
 
@@ -18,12 +18,5 @@ enum lm_icmp_kind {
  */
 size_t lm_icmp_build(uint8_t *out, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_addr *source,
                      const uint8_t *packet, const struct lm_inner *inner);
-
-/* A token bucket; times are nanoseconds of a monotonic clock. */
-struct lm_bucket {
-    uint64_t tokens, filled_at;
-};
-
-bool lm_bucket_take(struct lm_bucket *bucket, uint64_t now, uint64_t per_second, uint64_t burst);
 
 #endif

@@ -16,7 +16,7 @@ static inline pair load_pair(const uint8_t *at)
 }
 
 /* Sums are added in the host's order, four octets at a time: it gives the same as two at a time (RFC 1071). */
-uint16_t lm_checksum(const uint8_t *data, size_t length, uint32_t start)
+uint16_t lm_packet_checksum(const uint8_t *data, size_t length, uint32_t start)
 {
     pair low = {0}, high = {0}; /* 32-bit halves in 64-bit lanes: no carry is lost */
     const pair mask = {UINT32_MAX, UINT32_MAX};
@@ -48,7 +48,7 @@ uint16_t lm_checksum(const uint8_t *data, size_t length, uint32_t start)
     return (uint16_t)~sum;
 }
 
-uint32_t lm_pseudo_sum(const struct lm_addr *source, const struct lm_addr *destination, uint8_t protocol,
+uint32_t lm_packet_pseudo_sum(const struct lm_addr *source, const struct lm_addr *destination, uint8_t protocol,
                        size_t length)
 {
     uint32_t sum = protocol + (uint32_t)(length >> 16) + (uint32_t)(length & 0xffff);
@@ -57,10 +57,10 @@ uint32_t lm_pseudo_sum(const struct lm_addr *source, const struct lm_addr *desti
     return sum;
 }
 
-void lm_ipv4_checksum_write(uint8_t *header)
+void lm_packet_write_ipv4_checksum(uint8_t *header)
 {
     lm_put16(header + 10, 0);
-    lm_put16(header + 10, lm_checksum(header, (size_t)(header[0] & 15) * 4, 0));
+    lm_put16(header + 10, lm_packet_checksum(header, (size_t)(header[0] & 15) * 4, 0));
 }
 
 static void read_ports(const uint8_t *packet, struct lm_inner *inner)
@@ -85,7 +85,7 @@ static void read_ports(const uint8_t *packet, struct lm_inner *inner)
 static bool parse_v4(const uint8_t *packet, size_t length, struct lm_inner *inner)
 {
     size_t header = (size_t)(packet[0] & 15) * 4, total = lm_get16(packet + 2);
-    if (header < 20 || total < header || total > length || lm_checksum(packet, header, 0) != 0)
+    if (header < 20 || total < header || total > length || lm_packet_checksum(packet, header, 0) != 0)
         return false;
     uint16_t fragment = lm_get16(packet + 6);
     inner->tos = packet[1];
@@ -158,7 +158,7 @@ static bool parse_v6(const uint8_t *packet, size_t length, struct lm_inner *inne
     return true;
 }
 
-bool lm_inner_parse(const uint8_t *packet, size_t length, struct lm_inner *out)
+bool lm_packet_parse(const uint8_t *packet, size_t length, struct lm_inner *out)
 {
     memset(out, 0, sizeof *out);
     if (length < 20)
@@ -172,7 +172,7 @@ bool lm_inner_parse(const uint8_t *packet, size_t length, struct lm_inner *out)
     return true;
 }
 
-uint64_t lm_flow_hash(const struct lm_key *key, const struct lm_inner *inner)
+uint64_t lm_packet_flow_hash(const struct lm_key *key, const struct lm_inner *inner)
 {
     uint64_t words[5] = {inner->version | (uint64_t)inner->protocol << 8};
     if (inner->has_ports && !inner->is_fragment)
@@ -186,69 +186,6 @@ uint64_t lm_flow_hash(const struct lm_key *key, const struct lm_inner *inner)
     words[3] = lm_get64(inner->destination.octets);
     words[4] = lm_get64(inner->destination.octets + 8);
     return lm_hash(key, words, 5);
-}
-
-static bool holds_control(const uint8_t *packet, const struct lm_inner *inner)
-{
-    if (inner->protocol != IPPROTO_UDP || inner->is_fragment || inner->length < inner->header + 8)
-        return false;
-    if (inner->source_port != LM_PORT_CONTROL && inner->destination_port != LM_PORT_CONTROL)
-        return false;
-    const uint8_t *udp = packet + inner->header;
-    size_t length = lm_get16(udp + 4);
-    if (length < 8 || length > inner->length - inner->header)
-        return false;
-    if (lm_get16(udp + 6) == 0)
-        return true;
-    return lm_checksum(udp, length, lm_pseudo_sum(&inner->source, &inner->destination, IPPROTO_UDP, length)) == 0;
-}
-
-enum lm_data_verdict lm_data_parse(const uint8_t *datagram, size_t length, struct lm_data *out)
-{
-    memset(out, 0, sizeof *out);
-    if (length < LM_DATA_HEADER + 20)
-        return LM_DATA_SHORT;
-    out->flags = datagram[0];
-    out->nonce = lm_get32(datagram) & 0xffffff;
-    out->second = lm_get32(datagram + 4);
-    if (out->flags & LM_FLAG_KK)
-        return LM_DATA_KEY;
-    if (out->flags & LM_FLAG_I)
-        out->instance_id = out->second >> 8;
-    const uint8_t *packet = datagram + LM_DATA_HEADER;
-    if (!lm_inner_parse(packet, length - LM_DATA_HEADER, &out->inner))
-        return LM_DATA_INNER;
-    if (out->instance_id != LM_CONTROL_IID)
-        return LM_DATA_OK;
-    return holds_control(packet, &out->inner) ? LM_DATA_CONTROL : LM_DATA_INNER;
-}
-
-bool lm_data_holds_info(const uint8_t *datagram, size_t length)
-{
-    return length >= LM_DATA_HEADER + LM_INFO_MIN && !(datagram[0] & LM_FLAG_KK) && (datagram[0] & LM_FLAG_I) &&
-           lm_get32(datagram + 4) >> 8 == LM_CONTROL_IID && datagram[LM_DATA_HEADER] >> 4 == LM_TYPE_INFO;
-}
-
-void lm_data_header_write(uint8_t *header, uint32_t instance_id)
-{
-    memset(header, 0, LM_DATA_HEADER);
-    if (instance_id == 0)
-        return;
-    header[0] = LM_FLAG_I;
-    lm_put32(header + 4, instance_id << 8);
-}
-
-void lm_data_header_status(uint8_t *header, uint32_t bits)
-{
-    uint32_t second = lm_get32(header + 4);
-    header[0] |= LM_FLAG_L;
-    lm_put32(header + 4, header[0] & LM_FLAG_I ? (second & ~UINT32_C(0xff)) | (bits & 0xff) : bits);
-}
-
-void lm_data_header_nonce(uint8_t *header, uint32_t nonce, bool wants_echo)
-{
-    uint32_t flags = header[0] | LM_FLAG_N | (wants_echo ? LM_FLAG_E : 0);
-    lm_put32(header, flags << 24 | (nonce & 0xffffff));
 }
 
 /* RFC 6040 figure 4, row by inner, column by outer ECN field; 0xff: drop, 0x80: noticed. */
@@ -265,7 +202,7 @@ static void write_tos_ttl(uint8_t *packet, uint8_t version, uint8_t tos, uint8_t
     if (version == 4) {
         packet[1] = tos;
         packet[8] = ttl;
-        lm_ipv4_checksum_write(packet);
+        lm_packet_write_ipv4_checksum(packet);
         return;
     }
     packet[0] = (uint8_t)(0x60 | tos >> 4);
@@ -273,7 +210,7 @@ static void write_tos_ttl(uint8_t *packet, uint8_t version, uint8_t tos, uint8_t
     packet[7] = ttl;
 }
 
-enum lm_strip_verdict lm_strip(uint8_t *packet, const struct lm_inner *inner, uint8_t outer_ttl, uint8_t outer_tos,
+enum lm_strip_verdict lm_packet_strip(uint8_t *packet, const struct lm_inner *inner, uint8_t outer_ttl, uint8_t outer_tos,
                                bool copy_dscp)
 {
     uint8_t ecn = ecn_table[inner->tos & 3][outer_tos & 3];

@@ -6,7 +6,7 @@
 #define TCP_PSH 0x08
 #define TCP_CWR 0x80
 
-bool lm_vnet_complete(lm_vnet *vnet, uint8_t *packet, size_t length)
+bool lm_segment_complete_vnet(lm_vnet *vnet, uint8_t *packet, size_t length)
 {
     /* A super-packet keeps its open checksum: each segment gets one of its own. */
     if (!(vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) || vnet->gso_type != VIRTIO_NET_HDR_GSO_NONE)
@@ -15,18 +15,18 @@ bool lm_vnet_complete(lm_vnet *vnet, uint8_t *packet, size_t length)
     *vnet = (lm_vnet){0};
     if (at + 2 > length)
         return false;
-    uint16_t sum = lm_checksum(packet + start, length - start, 0);
+    uint16_t sum = lm_packet_checksum(packet + start, length - start, 0);
     lm_put16(packet + at, sum ? sum : 0xffff); /* 0 would say "none" in UDP, and is the same number elsewhere */
     return true;
 }
 
-bool lm_vnet_reopen(lm_vnet *vnet, const uint8_t *packet, const struct lm_inner *inner)
+bool lm_segment_reopen_vnet(lm_vnet *vnet, const uint8_t *packet, const struct lm_inner *inner)
 {
     bool is_tcp = inner->protocol == IPPROTO_TCP;
     size_t left = inner->length - inner->header, field = is_tcp ? LM_TCP_CHECKSUM : LM_UDP_CHECKSUM;
     if (inner->is_fragment || !(is_tcp || inner->protocol == IPPROTO_UDP) || left < (is_tcp ? 20u : 8u))
         return false;
-    uint16_t sum = lm_checksum(NULL, 0, lm_pseudo_sum(&inner->source, &inner->destination, inner->protocol, left));
+    uint16_t sum = lm_packet_checksum(NULL, 0, lm_packet_pseudo_sum(&inner->source, &inner->destination, inner->protocol, left));
     if ((lm_get16(packet + inner->header + field) ^ sum) != 0xffff)
         return false;
     *vnet = (lm_vnet){.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
@@ -92,7 +92,7 @@ void lm_segment_header(uint8_t *out, const uint8_t *packet, const struct lm_inne
     if (inner->version == 4) {
         lm_put16(out + 2, (uint32_t)(segments->header + payload));
         lm_put16(out + 4, (uint32_t)(lm_get16(packet + 4) + index));
-        lm_ipv4_checksum_write(out);
+        lm_packet_write_ipv4_checksum(out);
     } else {
         lm_put16(out + 4, (uint32_t)(segments->header - 40 + payload));
     }
@@ -108,8 +108,8 @@ void lm_segment_header(uint8_t *out, const uint8_t *packet, const struct lm_inne
     }
     lm_put16(transport + field, 0);
     uint32_t sum = segments->pseudo + (uint32_t)length;
-    sum += (uint16_t)~lm_checksum(transport, segments->header - inner->header, 0); /* even in length */
-    uint16_t whole = lm_checksum(packet + segments->header + start, payload, sum);
+    sum += (uint16_t)~lm_packet_checksum(transport, segments->header - inner->header, 0); /* even in length */
+    uint16_t whole = lm_packet_checksum(packet + segments->header + start, payload, sum);
     lm_put16(transport + field, whole ? whole : 0xffff);
 }
 

@@ -34,7 +34,7 @@ struct lm_segments {
  * Makes a packet that came with `vnet` whole: writes a checksum that the kernel left open, clears that from `vnet`.
  * False: the header does not fit the packet.
  */
-bool lm_vnet_complete(lm_vnet *vnet, uint8_t *packet, size_t length);
+bool lm_segment_complete_vnet(lm_vnet *vnet, uint8_t *packet, size_t length);
 
 /*
  * True when the transport's checksum is the sum of its pseudo header alone: the packet came from another kernel over a
@@ -42,7 +42,7 @@ bool lm_vnet_complete(lm_vnet *vnet, uint8_t *packet, size_t length);
  * how a TCP super-packet may fall apart, since its own segment size is not known here. One right checksum in 65536 looks
  * the same; nobody checks it then.
  */
-bool lm_vnet_reopen(lm_vnet *vnet, const uint8_t *packet, const struct lm_inner *inner);
+bool lm_segment_reopen_vnet(lm_vnet *vnet, const uint8_t *packet, const struct lm_inner *inner);
 
 /* Reads how the parsed packet is to be segmented; false: `vnet` asks for what the packet is not. */
 bool lm_segments_read(const lm_vnet *vnet, const uint8_t *packet, const struct lm_inner *inner,

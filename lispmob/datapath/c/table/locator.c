@@ -64,7 +64,7 @@ static uint64_t identity(const struct lm_locator_spec *spec)
     memcpy(name + 1, spec->address.octets, 16);
     name[17] = (uint8_t)(spec->port >> 8);
     name[18] = (uint8_t)spec->port;
-    return lm_spread_identity(name, sizeof name);
+    return lm_rendezvous_identity(name, sizeof name);
 }
 
 static void enter(struct lm_locator_set *set, unsigned families)
@@ -133,7 +133,7 @@ static void grow_remotes(struct lm_locators *all)
     all->remote_buckets = buckets;
 }
 
-struct lm_remote *lm_remote_find(const struct lm_locators *all, const struct lm_addr *address, uint16_t port)
+struct lm_remote *lm_locator_find_remote(const struct lm_locators *all, const struct lm_addr *address, uint16_t port)
 {
     struct lm_remote *remote = all->remotes[hash_remote(address, port) % all->remote_buckets];
     while (remote && (remote->port != port || !lm_addr_equal(&remote->address, address)))
@@ -143,7 +143,7 @@ struct lm_remote *lm_remote_find(const struct lm_locators *all, const struct lm_
 
 static struct lm_remote *remote_take(struct lm_locators *all, const struct lm_locator_spec *spec)
 {
-    struct lm_remote *remote = lm_remote_find(all, &spec->address, spec->port);
+    struct lm_remote *remote = lm_locator_find_remote(all, &spec->address, spec->port);
     while (remote && (remote->port != spec->port || !lm_addr_equal(&remote->address, &spec->address) ||
                       !same_way(spec, &remote->source, remote->fd)))
         remote = remote->next;
@@ -163,7 +163,7 @@ static struct lm_remote *remote_take(struct lm_locators *all, const struct lm_lo
         *bucket = remote;
         all->remote_count++;
         if (all->mirror)
-            lm_mirror_remote(all->mirror, remote, lm_remote_find(all, &remote->address, remote->port) == remote);
+            lm_mirror_remote(all->mirror, remote, lm_locator_find_remote(all, &remote->address, remote->port) == remote);
     }
     remote->references++;
     return remote;
@@ -174,7 +174,7 @@ struct lm_remote *lm_locators_watched(const struct lm_locators *all)
     return all->watched;
 }
 
-void lm_remote_watch(struct lm_locators *all, struct lm_remote *remote, bool is_watched)
+void lm_locator_watch_remote(struct lm_locators *all, struct lm_remote *remote, bool is_watched)
 {
     if (remote->is_watched == is_watched)
         return;
@@ -195,7 +195,7 @@ static void tell_head(struct lm_remote *remote)
     atomic_store(&remote->state->head, remote->head ? remote->head->number : LM_NO_REMOTE);
 }
 
-void lm_remote_join(struct lm_remote *remote, struct lm_remote *head)
+void lm_locator_join_remotes(struct lm_remote *remote, struct lm_remote *head)
 {
     if (remote->head == head)
         return;
@@ -211,11 +211,11 @@ static void remote_drop(struct lm_locators *all, struct lm_remote *remote)
 {
     if (!remote || --remote->references)
         return;
-    lm_remote_watch(all, remote, false);
-    lm_remote_join(remote, NULL);
+    lm_locator_watch_remote(all, remote, false);
+    lm_locator_join_remotes(remote, NULL);
     for (struct lm_remote *r = all->watched; remote->members && r; r = r->next_watched)
         if (r->head == remote)
-            lm_remote_join(r, NULL);
+            lm_locator_join_remotes(r, NULL);
     struct lm_remote **link = &all->remotes[hash_remote(&remote->address, remote->port) % all->remote_buckets];
     while (*link != remote)
         link = &(*link)->next;
@@ -307,7 +307,7 @@ struct lm_remote *lm_locator_choose(const struct lm_locator_set *set, unsigned f
 {
     if (!set || families == 0)
         return NULL;
-    int index = lm_spread_choose(set->contenders + (families - 1) * set->count, set->count, flow);
+    int index = lm_rendezvous_choose(set->contenders + (families - 1) * set->count, set->count, flow);
     return index < 0 ? NULL : set->remotes[index];
 }
 
@@ -332,7 +332,7 @@ bool lm_locator_set_holds(const struct lm_locator_set *set, const struct lm_addr
     return false;
 }
 
-void lm_remotes_forget(const struct lm_locators *all)
+void lm_locator_forget_remotes(const struct lm_locators *all)
 {
     for (size_t i = 0; i < all->remote_buckets; i++)
         for (struct lm_remote *remote = all->remotes[i]; remote; remote = remote->next) {
@@ -342,15 +342,15 @@ void lm_remotes_forget(const struct lm_locators *all)
         }
 }
 
-void lm_remotes_set_mtu(const struct lm_locators *all, const struct lm_addr *address, uint16_t port, size_t place,
+void lm_locator_set_mtu(const struct lm_locators *all, const struct lm_addr *address, uint16_t port, size_t place,
                         uint32_t mtu)
 {
-    for (struct lm_remote *r = lm_remote_find(all, address, port); r; r = r->next)
+    for (struct lm_remote *r = lm_locator_find_remote(all, address, port); r; r = r->next)
         if (r->port == port && lm_addr_equal(&r->address, address))
             atomic_store_explicit(&r->state->mtu[place], (uint16_t)mtu, memory_order_relaxed);
 }
 
-struct lm_remote *lm_remote_next(const struct lm_locators *all, size_t *bucket, struct lm_remote *last)
+struct lm_remote *lm_locator_next_remote(const struct lm_locators *all, size_t *bucket, struct lm_remote *last)
 {
     if (last && last->next)
         return last->next;
@@ -365,14 +365,14 @@ struct lm_remote *lm_remote_next(const struct lm_locators *all, size_t *bucket, 
 void lm_locators_reflect(struct lm_locators *all, struct lm_mirror *mirror)
 {
     size_t bucket = 0;
-    for (struct lm_remote *r = NULL; (r = lm_remote_next(all, &bucket, r));) {
+    for (struct lm_remote *r = NULL; (r = lm_locator_next_remote(all, &bucket, r));) {
         if (mirror)
-            lm_mirror_remote(mirror, r, lm_remote_find(all, &r->address, r->port) == r);
+            lm_mirror_remote(mirror, r, lm_locator_find_remote(all, &r->address, r->port) == r);
         else if (all->mirror)
             lm_mirror_remote_gone(all->mirror, r);
     }
     bucket = 0;
-    for (struct lm_remote *r = NULL; (r = lm_remote_next(all, &bucket, r));)
+    for (struct lm_remote *r = NULL; (r = lm_locator_next_remote(all, &bucket, r));)
         tell_head(r);
     for (size_t i = 0; mirror && i < all->set_buckets; i++)
         for (struct lm_locator_set *set = all->sets[i]; set; set = set->next)

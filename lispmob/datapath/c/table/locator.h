@@ -78,19 +78,19 @@ struct lm_remote *lm_locator_choose(const struct lm_locator_set *set, unsigned f
 /* Of these families, those that have locators of the best priority among them. */
 unsigned lm_locator_best_families(const struct lm_locator_set *set, unsigned families);
 bool lm_locator_set_holds(const struct lm_locator_set *set, const struct lm_addr *address);
-struct lm_remote *lm_remote_find(const struct lm_locators *all, const struct lm_addr *address, uint16_t port);
+struct lm_remote *lm_locator_find_remote(const struct lm_locators *all, const struct lm_addr *address, uint16_t port);
 /* The MTU of a path, by its place, to all remotes of this address and port; 0: none is known. */
-void lm_remotes_set_mtu(const struct lm_locators *all, const struct lm_addr *address, uint16_t port, size_t place,
+void lm_locator_set_mtu(const struct lm_locators *all, const struct lm_addr *address, uint16_t port, size_t place,
                         uint32_t mtu);
 /* Forgets all path MTUs: they belonged to the uplinks of before. */
-void lm_remotes_forget(const struct lm_locators *all);
+void lm_locator_forget_remotes(const struct lm_locators *all);
 /* Puts a remote into the list of those that are watched for silence, or takes it out; exclusive. */
-void lm_remote_watch(struct lm_locators *all, struct lm_remote *remote, bool is_watched);
+void lm_locator_watch_remote(struct lm_locators *all, struct lm_remote *remote, bool is_watched);
 /* It belongs to the company of `head` from now on; NULL: to none. Only those that are watched do; exclusive. */
-void lm_remote_join(struct lm_remote *remote, struct lm_remote *head);
+void lm_locator_join_remotes(struct lm_remote *remote, struct lm_remote *head);
 /* The first of that list, which `next_watched` continues. */
 struct lm_remote *lm_locators_watched(const struct lm_locators *all);
 /* Walks all remotes: start with 0 and NULL, ends with NULL. */
-struct lm_remote *lm_remote_next(const struct lm_locators *all, size_t *bucket, struct lm_remote *last);
+struct lm_remote *lm_locator_next_remote(const struct lm_locators *all, size_t *bucket, struct lm_remote *last);
 
 #endif

@@ -6,7 +6,7 @@
 
 #define CONTENDERS_MAX 255u
 
-uint64_t lm_spread_identity(const void *data, size_t length)
+uint64_t lm_rendezvous_identity(const void *data, size_t length)
 {
     const uint8_t *octets = data;
     uint64_t hash = length;
@@ -15,7 +15,7 @@ uint64_t lm_spread_identity(const void *data, size_t length)
     return hash;
 }
 
-int lm_spread_choose(const struct lm_contender *contenders, size_t count, uint64_t flow)
+int lm_rendezvous_choose(const struct lm_contender *contenders, size_t count, uint64_t flow)
 {
     unsigned best = LM_SPREAD_NEVER, members = 0;
     bool has_weights = false;

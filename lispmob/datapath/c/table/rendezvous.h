@@ -15,17 +15,17 @@
 #define LM_SPREAD_NEVER 255u /* the priority of those that take no part (RFC 9301 section 5.4) */
 
 struct lm_contender {
-    uint64_t identity; /* what stays the same while it is the same contender: lm_spread_identity() */
+    uint64_t identity; /* what stays the same while it is the same contender: lm_rendezvous_identity() */
     uint8_t priority, weight;
 };
 
 /* A number for an address and port, or whatever makes a contender itself. */
-uint64_t lm_spread_identity(const void *data, size_t length);
+uint64_t lm_rendezvous_identity(const void *data, size_t length);
 
 /*
  * The index of the winner among those of the lowest priority; -1: nobody takes part. Weight 0 loses against any other;
  * if all weigh 0 they weigh the same. At most 255 contenders are looked at.
  */
-int lm_spread_choose(const struct lm_contender *contenders, size_t count, uint64_t flow);
+int lm_rendezvous_choose(const struct lm_contender *contenders, size_t count, uint64_t flow);
 
 #endif

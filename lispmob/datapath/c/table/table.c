@@ -191,7 +191,7 @@ size_t lm_table_count(const struct lm_table *t)
 struct lm_entry *lm_table_find(const struct lm_table *t, const struct lm_prefix *p)
 {
     struct lm_addr masked = p->address;
-    lm_addr_mask(&masked, p->length);
+    lm_address_mask(&masked, p->length);
     uint64_t hash = hash_prefix(t, p->instance_id, &masked, p->length);
     struct slot *slot = find(t, hash, p->instance_id, &masked, p->length);
     return slot ? entry_at(t, slot->index - 1) : NULL;
@@ -209,7 +209,7 @@ struct lm_entry *lm_table_insert(struct lm_table *t, const struct lm_prefix *p)
         return NULL;
     struct lm_entry *e = entry_at(t, number);
     *e = (struct lm_entry){.instance_id = p->instance_id, .length = p->length, .address = p->address};
-    lm_addr_mask(&e->address, p->length);
+    lm_address_mask(&e->address, p->length);
     slot_put(&t->now, hash_prefix(t, e->instance_id, &e->address, e->length), number + 1);
     lm_lengths_change(lengths, e->length, 1);
     t->live++;
@@ -219,7 +219,7 @@ struct lm_entry *lm_table_insert(struct lm_table *t, const struct lm_prefix *p)
 bool lm_table_remove(struct lm_table *t, const struct lm_prefix *p)
 {
     struct lm_addr masked = p->address;
-    lm_addr_mask(&masked, p->length);
+    lm_address_mask(&masked, p->length);
     struct slot *slot =
         find(t, hash_prefix(t, p->instance_id, &masked, p->length), p->instance_id, &masked, p->length);
     if (!slot)
@@ -241,7 +241,7 @@ struct lm_entry *lm_table_lookup(const struct lm_table *t, uint32_t iid, const s
     struct lm_addr masked = *address;
     unsigned length = 129;
     while (lengths && lm_lengths_next(lengths, &length)) {
-        lm_addr_mask(&masked, length); /* from long to short: masking what is masked already is enough */
+        lm_address_mask(&masked, length); /* from long to short: masking what is masked already is enough */
         struct slot *slot = find(t, hash_prefix(t, iid, &masked, length), iid, &masked, length);
         if (slot)
             return entry_at(t, slot->index - 1);
@@ -294,7 +294,7 @@ void lm_table_lookup_many(const struct lm_table *t, struct lm_query *queries, si
             struct probe *p = &probes[i];
             if (!lm_lengths_next(p->lengths, &p->length))
                 continue;
-            lm_addr_mask(&p->masked, p->length);
+            lm_address_mask(&p->masked, p->length);
             p->hash = hash_prefix(t, p->query->instance_id, &p->masked, p->length);
             ask_slot(t, p);
             probes[asking++] = *p;

@@ -29,7 +29,7 @@ static int bind_random_port(int fd, const struct lm_addr *address, int ifindex)
     struct sockaddr_in v4 = {.sin_family = AF_INET};
     memcpy(&v4.sin_addr, address->octets, 4);
     memcpy(&v6.sin6_addr, address->octets, 16);
-    if (lm_addr_is_link_local(address))
+    if (lm_address_is_link_local(address))
         v6.sin6_scope_id = (uint32_t)ifindex;
     for (int i = 0; i < PORT_TRIES; i++) {
         uint16_t drawn;
@@ -186,7 +186,7 @@ static uint64_t identity(const struct lm_path *path)
 {
     uint8_t name[5] = {0};
     lm_put32(name + 1, (uint32_t)path->ifindex);
-    return lm_spread_identity(name, sizeof name);
+    return lm_rendezvous_identity(name, sizeof name);
 }
 
 static void enter(struct lm_uplinks *uplinks)
@@ -294,7 +294,7 @@ void lm_uplinks_retire(struct lm_uplinks *gone, const struct lm_uplinks *kept)
 /* The paths of one interface have one identity, so they draw the same number: an interface counts once. */
 int lm_uplinks_choose(const struct lm_uplinks *uplinks, unsigned families, uint64_t flow)
 {
-    int index = families ? lm_spread_choose(uplinks->contenders[families - 1], uplinks->path_count, flow) : -1;
+    int index = families ? lm_rendezvous_choose(uplinks->contenders[families - 1], uplinks->path_count, flow) : -1;
     return index < 0 ? 0 : uplinks->paths[index].ifindex;
 }
 
@@ -358,7 +358,7 @@ bool lm_uplinks_has_socket(const struct lm_uplinks *uplinks, int fd)
     return false;
 }
 
-uint16_t lm_port_of(int fd)
+uint16_t lm_uplink_port_of(int fd)
 {
     union {
         struct sockaddr any;

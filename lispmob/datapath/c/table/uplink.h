@@ -10,6 +10,7 @@
 
 #include <net/if.h>
 
+#include "packet/lisp_header.h"
 #include "table/locator.h"
 
 #define LM_PATHS_MAX 32
@@ -94,7 +95,7 @@ bool lm_uplinks_owns(const struct lm_uplinks *uplinks, const struct lm_addr *add
 bool lm_uplinks_same_paths(const struct lm_uplinks *a, const struct lm_uplinks *b);
 bool lm_uplinks_has_socket(const struct lm_uplinks *uplinks, int fd);
 /* The port that a socket is bound to; 0: none. */
-uint16_t lm_port_of(int fd);
+uint16_t lm_uplink_port_of(int fd);
 /* True when data of a family leaves from the common data port. */
 bool lm_uplinks_send_fixed(const struct lm_uplinks *uplinks, uint8_t family);
 /* True for the ephemeral data port of a path. */

@@ -24,21 +24,21 @@ enum lm_map {
     LM_MAP_COUNT
 };
 
-struct lm_tier; /* the descriptors of a loaded object, and of what it is attached to */
+struct lm_bpf_object; /* the descriptors of a loaded object, and of what it is attached to */
 
 /* NULL: it cannot be; `why` then says so in words. `allows_tcx` false: as on a kernel without it. */
-struct lm_tier *lm_tier_load(const char *object, bool allows_tcx, char *why, size_t size);
-void lm_tier_free(struct lm_tier *tier);
-int lm_tier_map(const struct lm_tier *tier, enum lm_map map);
-unsigned lm_tier_processors(const struct lm_tier *tier);
+struct lm_bpf_object *lm_bpf_object_load(const char *object, bool allows_tcx, char *why, size_t size);
+void lm_bpf_object_free(struct lm_bpf_object *tier);
+int lm_bpf_object_map(const struct lm_bpf_object *tier, enum lm_map map);
+unsigned lm_bpf_object_processors(const struct lm_bpf_object *tier);
 /* The program of the TUN, and those of the uplinks: these have it afterwards, beside those that had it. 0 or -errno. */
-int lm_tier_attach_device(struct lm_tier *tier, int ifindex);
-int lm_tier_attach_uplinks(struct lm_tier *tier, const int *ifindexes, size_t count);
+int lm_bpf_object_attach_device(struct lm_bpf_object *tier, int ifindex);
+int lm_bpf_object_attach_uplinks(struct lm_bpf_object *tier, const int *ifindexes, size_t count);
 /* Whether uplinks other than these have it, and taking it from them. */
-bool lm_tier_has_others(const struct lm_tier *tier, const int *ifindexes, size_t count);
-void lm_tier_detach_others(struct lm_tier *tier, const int *ifindexes, size_t count);
+bool lm_bpf_object_has_others(const struct lm_bpf_object *tier, const int *ifindexes, size_t count);
+void lm_bpf_object_detach_others(struct lm_bpf_object *tier, const int *ifindexes, size_t count);
 /* From all interfaces; whatever a program is doing just then it still finishes. */
-void lm_tier_detach(struct lm_tier *tier);
-bool lm_tier_uses_tcx(const struct lm_tier *tier);
+void lm_bpf_object_detach(struct lm_bpf_object *tier);
+bool lm_bpf_object_uses_tcx(const struct lm_bpf_object *tier);
 
 #endif

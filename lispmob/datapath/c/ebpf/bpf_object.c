@@ -1,4 +1,4 @@
-#include "ebpf/loader.h"
+#include "ebpf/bpf_object.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -63,7 +63,7 @@ struct attachment {
     int link;    /* -1: a filter */
 };
 
-struct lm_tier {
+struct lm_bpf_object {
     struct libbpf bpf;
     int maps[LM_MAP_COUNT], encap, decap;
     unsigned processors;
@@ -148,7 +148,7 @@ static int link_create(int ifindex, bool is_egress, int program)
     return made < 0 ? -errno : (int)made;
 }
 
-static int attach(struct lm_tier *t, struct attachment *to, int ifindex, bool is_egress, int program)
+static int attach(struct lm_bpf_object *t, struct attachment *to, int ifindex, bool is_egress, int program)
 {
     int link = -1, error = -EINVAL;
     if (t->has_tcx) {
@@ -162,7 +162,7 @@ static int attach(struct lm_tier *t, struct attachment *to, int ifindex, bool is
     return error;
 }
 
-static void detach(struct lm_tier *t, struct attachment *from, bool is_egress)
+static void detach(struct lm_bpf_object *t, struct attachment *from, bool is_egress)
 {
     if (from->ifindex == 0)
         return;
@@ -187,7 +187,7 @@ static int keep(int fd)
     return fd < 0 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 3);
 }
 
-static bool take(struct lm_tier *t, struct bpf_object *object)
+static bool take(struct lm_bpf_object *t, struct bpf_object *object)
 {
     struct bpf_program *encap = t->bpf.program(object, "lm_encap"), *decap = t->bpf.program(object, "lm_decap");
     bool is_whole = encap && decap && (t->encap = keep(t->bpf.program_fd(encap))) >= 0 &&
@@ -197,7 +197,7 @@ static bool take(struct lm_tier *t, struct bpf_object *object)
     return is_whole;
 }
 
-static bool load(struct lm_tier *t, const char *path, char *why, size_t size)
+static bool load(struct lm_bpf_object *t, const char *path, char *why, size_t size)
 {
     struct bpf_object *object = t->bpf.open_file(path, NULL);
     if (!object) {
@@ -228,9 +228,9 @@ static void give_back(void)
 #endif
 }
 
-struct lm_tier *lm_tier_load(const char *path, bool allows_tcx, char *why, size_t size)
+struct lm_bpf_object *lm_bpf_object_load(const char *path, bool allows_tcx, char *why, size_t size)
 {
-    struct lm_tier *t = calloc(1, sizeof *t);
+    struct lm_bpf_object *t = calloc(1, sizeof *t);
     if (!t) {
         (void)snprintf(why, size, "no memory");
         return NULL;
@@ -252,22 +252,22 @@ struct lm_tier *lm_tier_load(const char *path, bool allows_tcx, char *why, size_
             return t;
         }
     }
-    lm_tier_free(t);
+    lm_bpf_object_free(t);
     return NULL;
 }
 
-void lm_tier_detach(struct lm_tier *t)
+void lm_bpf_object_detach(struct lm_bpf_object *t)
 {
     detach(t, &t->device, true);
     for (size_t i = 0; i < LM_PATHS_MAX; i++)
         detach(t, &t->uplinks[i], false);
 }
 
-void lm_tier_free(struct lm_tier *t)
+void lm_bpf_object_free(struct lm_bpf_object *t)
 {
     if (!t)
         return;
-    lm_tier_detach(t);
+    lm_bpf_object_detach(t);
     int *programs[] = {&t->encap, &t->decap};
     for (size_t i = 0; i < 2; i++)
         if (*programs[i] >= 0)
@@ -280,22 +280,22 @@ void lm_tier_free(struct lm_tier *t)
     free(t);
 }
 
-int lm_tier_map(const struct lm_tier *t, enum lm_map map)
+int lm_bpf_object_map(const struct lm_bpf_object *t, enum lm_map map)
 {
     return t->maps[map];
 }
 
-unsigned lm_tier_processors(const struct lm_tier *t)
+unsigned lm_bpf_object_processors(const struct lm_bpf_object *t)
 {
     return t->processors;
 }
 
-bool lm_tier_uses_tcx(const struct lm_tier *t)
+bool lm_bpf_object_uses_tcx(const struct lm_bpf_object *t)
 {
     return t->has_tcx;
 }
 
-int lm_tier_attach_device(struct lm_tier *t, int ifindex)
+int lm_bpf_object_attach_device(struct lm_bpf_object *t, int ifindex)
 {
     int error = attach(t, &t->device, ifindex, true, t->encap);
     t->has_tcx = t->has_tcx && t->device.link >= 0;
@@ -325,7 +325,7 @@ static bool is_other(const struct attachment *one, const int *ifindexes, size_t 
     return !is_wanted;
 }
 
-bool lm_tier_has_others(const struct lm_tier *t, const int *ifindexes, size_t count)
+bool lm_bpf_object_has_others(const struct lm_bpf_object *t, const int *ifindexes, size_t count)
 {
     bool has_others = false;
     for (size_t i = 0; i < LM_PATHS_MAX; i++)
@@ -333,14 +333,14 @@ bool lm_tier_has_others(const struct lm_tier *t, const int *ifindexes, size_t co
     return has_others;
 }
 
-void lm_tier_detach_others(struct lm_tier *t, const int *ifindexes, size_t count)
+void lm_bpf_object_detach_others(struct lm_bpf_object *t, const int *ifindexes, size_t count)
 {
     for (size_t i = 0; i < LM_PATHS_MAX; i++)
         if (is_other(&t->uplinks[i], ifindexes, count))
             detach(t, &t->uplinks[i], false);
 }
 
-static struct attachment *room_for(struct lm_tier *t, int ifindex)
+static struct attachment *room_for(struct lm_bpf_object *t, int ifindex)
 {
     struct attachment *room = NULL;
     for (size_t i = 0; i < LM_PATHS_MAX; i++) {
@@ -352,13 +352,13 @@ static struct attachment *room_for(struct lm_tier *t, int ifindex)
     return room;
 }
 
-int lm_tier_attach_uplinks(struct lm_tier *t, const int *ifindexes, size_t count)
+int lm_bpf_object_attach_uplinks(struct lm_bpf_object *t, const int *ifindexes, size_t count)
 {
     int first_error = 0;
     for (size_t k = 0; k < count; k++) {
         struct attachment *room = room_for(t, ifindexes[k]);
         if (!room) { /* those that have gone may stay for a while, but not in anybody's place */
-            lm_tier_detach_others(t, ifindexes, count);
+            lm_bpf_object_detach_others(t, ifindexes, count);
             room = room_for(t, ifindexes[k]);
         }
         if (room && room->ifindex && is_attached(room))

@@ -27,11 +27,11 @@ struct lm_detour_question {
 };
 
 /* True, too, when there is no route. Four system calls; none of them waits for a lock. */
-bool lm_detour_is_taken(const struct lm_detour_question *question);
+bool lm_route_check_is_taken(const struct lm_detour_question *question);
 
 /* A packet has left by the path for the remote: the programs are told, if they do not know it yet. Any thread, sharing. */
-void lm_detour_tell(struct lm_engine *e, const struct lm_path *path, const struct lm_remote *remote);
+void lm_route_check_tell(struct lm_engine *e, const struct lm_path *path, const struct lm_remote *remote);
 /* Routes may have changed: all of it is asked anew. */
-void lm_detours_forget(struct lm_engine *e);
+void lm_route_check_forget(struct lm_engine *e);
 
 #endif

@@ -1,4 +1,4 @@
-#include "ebpf/ipv6_route_check.h"
+#include "ebpf/route_check.h"
 
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
@@ -52,7 +52,7 @@ static int interface_of(const struct nlmsghdr *answer)
     return ifindex;
 }
 
-bool lm_detour_is_taken(const struct lm_detour_question *about)
+bool lm_route_check_is_taken(const struct lm_detour_question *about)
 {
     struct request request = request_about(about);
     union {
@@ -69,7 +69,7 @@ bool lm_detour_is_taken(const struct lm_detour_question *about)
     return n <= 0 || !NLMSG_OK(&answer.header, (size_t)n) || interface_of(&answer.header) != about->ifindex;
 }
 
-void lm_detour_tell(struct lm_engine *e, const struct lm_path *path, const struct lm_remote *remote)
+void lm_route_check_tell(struct lm_engine *e, const struct lm_path *path, const struct lm_remote *remote)
 {
     if (!e->mirror || remote->address.family != 6 || remote->number == LM_NO_REMOTE || path->data_port != LM_PORT_POOL)
         return;
@@ -84,17 +84,17 @@ void lm_detour_tell(struct lm_engine *e, const struct lm_path *path, const struc
                                           .mark = e->config.mark,
                                           .source = path->address,
                                           .destination = remote->address,
-                                          .source_port = lm_port_of(path->sockets[0]),
+                                          .source_port = lm_uplink_port_of(path->sockets[0]),
                                           .destination_port = remote->port};
     bool is_told = atomic_load(&e->watch) >= 0; /* else nobody would tell when it is another one */
-    bool is_straight = is_told && !lm_detour_is_taken(&question);
+    bool is_straight = is_told && !lm_route_check_is_taken(&question);
     if (lm_mirror_way(e->mirror, path->ifindex, routes, &remote->address, is_straight))
         atomic_store_explicit(place, key, memory_order_relaxed);
     else
-        lm_detours_forget(e);
+        lm_route_check_forget(e);
 }
 
-void lm_detours_forget(struct lm_engine *e)
+void lm_route_check_forget(struct lm_engine *e)
 {
     atomic_fetch_add(&e->shared->routes, 1);
     if (e->mirror)
