@@ -33,6 +33,12 @@ def build(tmp_path: Path, driver: str, *sanitizers: str) -> Path:
     return program
 
 
+@pytest.fixture(scope="module", params=["thread", "address,undefined"])
+def stressed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An engine under load, with one sanitizer and then the other."""
+    return build(tmp_path_factory.mktemp("stress"), "stress_engine", f"-fsanitize={request.param}")
+
+
 def test_no_packet_makes_the_parsers_misbehave(tmp_path: Path) -> None:
     program = build(tmp_path, "sanitize_packets", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     chance = random.Random(1)
@@ -49,13 +55,10 @@ def test_no_packet_makes_the_parsers_misbehave(tmp_path: Path) -> None:
 
 
 @pytest.mark.netns  # loopback as uplink (SO_BINDTODEVICE) needs root, and a namespace of its own
-@pytest.mark.parametrize("sanitizers", [("-fsanitize=thread",), ("-fsanitize=address,undefined",)])
 @pytest.mark.parametrize("mode", ["", "super-packets", "super-packets rtr"])
-def test_everything_may_change_while_packets_move(tmp_path: Path, sanitizers: tuple[str, ...], mode: str) -> None:
-    program = build(tmp_path, "stress_engine", *sanitizers)
-
+def test_everything_may_change_while_packets_move(stressed: Path, mode: str) -> None:
     # The thread sanitizer wants its shadow where address randomisation may put something else.
-    command = ["unshare", "--net", "sh", "-c", f"ip link set lo up; exec setarch -R {program} 2000 {mode}"]
+    command = ["unshare", "--net", "sh", "-c", f"ip link set lo up; exec setarch -R {stressed} 2000 {mode}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
 
     assert done.returncode == 0, done.stdout + done.stderr
