@@ -95,12 +95,12 @@ def test_a_vanished_uplink_costs_no_packet_while_another_one_works(loss: str, in
         both.b("udp_open", name="x", address=EID_B4, port=5000)
         both.a("udp_open", name="x", address=EID_A4, port=5000)
 
-        both.a.start("udp_send", name="x", to=EID_B4, port=5000, count=600, pause_s=0.001)
-        time.sleep(0.2)
+        both.a.start("udp_send", name="x", to=EID_B4, port=5000, count=1000, pause_s=0.001)
+        both.b("udp_received", name="x", count=100)  # in the middle of it, however busy the machine
         both.a.ip(loss)
         both.a.finish()
 
-        assert len(both.b("udp_received", name="x", count=600)) >= 600 - UNHEARD[in_tier]
+        assert len(both.b("udp_received", name="x", count=1000)) >= 1000 - UNHEARD[in_tier]
         assert both.a("counters")["out_failover"] > 100
 
 

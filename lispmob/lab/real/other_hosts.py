@@ -77,6 +77,7 @@ def mwan3(check: str, world: World) -> Check:
     node = world.start_node(A, extra="steering: {rules: [{name: all, via: [eth2]}]}\n")
     world.start_node(B)
     world.wait_registered()
+    world.wait(lambda: "LISPMOB" in world["a"].run("iptables", "-t", "mangle", "-S"), "the rules are in", RIGHT_S)
     before = _sent_by(world, "eth2")
     sent, out, back = world.lost_both_ways(2.0)
     is_steered = _sent_by(world, "eth2") - before > sent
