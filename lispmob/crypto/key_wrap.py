@@ -1,0 +1,52 @@
+"""AES key wrap (RFC 3394) as LISP-SEC uses it: a 128-bit key wrapped with another one. By libcrypto, through cffi.
+
+The compiled part is loaded on first use: a node or hub without LISP-SEC does not load it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lispmob.errors import LispError
+
+KEY_OCTETS: Final = 16
+WRAPPED_OCTETS: Final = 24
+MISSING: Final = "LISP-SEC is not in this build: libcrypto's headers (libssl-dev) were missing when it was compiled"
+
+
+class KeyWrapMissingError(LispError):
+    """This build has no libcrypto; or the library is gone since."""
+
+
+class AesKeyWrap:
+    """Wraps and unwraps. Raises KeyWrapMissingError when it is made in a build without libcrypto."""
+
+    def __init__(self) -> None:
+        try:
+            from lispmob.crypto import _lispcrypto
+        except ModuleNotFoundError:
+            raise KeyWrapMissingError(MISSING) from None
+        except ImportError as error:
+            raise KeyWrapMissingError(f"LISP-SEC cannot be used: {error}") from None
+        self._ffi, self._lib = _lispcrypto.ffi, _lispcrypto.lib
+
+    def wrap(self, key: bytes, secret: bytes) -> bytes:
+        """The 24 octets that hold a secret of 16; `key` has 16. ValueError for other lengths."""
+        _check(key, KEY_OCTETS)
+        _check(secret, KEY_OCTETS)
+        out = self._ffi.new("uint8_t[]", WRAPPED_OCTETS)
+        if self._lib.key_wrap_seal(key, secret, out):
+            raise KeyWrapMissingError("LISP-SEC cannot be used: libcrypto refuses AES key wrap (a FIPS policy?)")
+        return bytes(self._ffi.buffer(out))
+
+    def unwrap(self, key: bytes, wrapped: bytes) -> bytes | None:
+        """The secret; None when another key wrapped it, or when it was changed. ValueError for other lengths."""
+        _check(key, KEY_OCTETS)
+        _check(wrapped, WRAPPED_OCTETS)
+        out = self._ffi.new("uint8_t[]", KEY_OCTETS)
+        return None if self._lib.key_wrap_open(key, wrapped, out) else bytes(self._ffi.buffer(out))
+
+
+def _check(octets: bytes, length: int) -> None:
+    if len(octets) != length:
+        raise ValueError(f"{len(octets)} octets, where AES key wrap of a 128-bit key has {length}")
