@@ -260,6 +260,7 @@ class Mappings:
             expires_at=min([expires_at, *kept]),  # RFC 9301, 5.5: so that no hole opens when they go
             last_used=max([now if reason == "miss" else float("-inf"), *(one.last_used for one in replaced)]),
             map_version=record.map_version,
+            is_genuine=learned.is_genuine,
         )
         kind = "mapping-installed" if record.locators else "mapping-negative"
         rlocs = [str(locator.ip) for locator in record.locators if locator.ip is not None]
