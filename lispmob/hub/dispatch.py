@@ -10,6 +10,7 @@ from typing import Final
 from lispmob.hub.askers import Askers
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.host_address import is_sendable
+from lispmob.hub.lisp_sec import HubSecurity
 from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.nonces import NonceRow
@@ -36,11 +37,14 @@ class ControlPlane:
         families: Iterable[int] = (4, 6),
         traversal: TraversalPolicy = NO_TRAVERSAL,
         new_nonce: Callable[[], int] | None = None,
+        security: HubSecurity | None = None,
     ) -> None:
         """`new_nonce` gives unpredictable numbers, which an RTR needs that asks Map-Servers elsewhere."""
         self.map_server = MapServer(sites)
+        self.security = security or HubSecurity()
+        self.security.on_sites(self.map_server.sites)
         self.askers = Askers(new_nonce=new_nonce or count(1).__next__)
-        self.map_resolver = MapResolver(self.map_server, remotes, families, self.askers)
+        self.map_resolver = MapResolver(self.map_server, remotes, families, self.askers, self.security)
         self.traversal = Traversal(self.map_server, traversal, new_nonce=new_nonce or count(1).__next__)
         self._counters: Counter[str] = Counter()
         self._own: tuple[IpAddress, ...] = ()
@@ -87,6 +91,7 @@ class ControlPlane:
         self.map_resolver.on_remotes(remotes)
         before = {prefix: tuple(registration) for prefix, registration in self.map_server.registrations}
         effects = self.map_server.on_sites(sites, now)
+        self.security.on_sites(self.map_server.sites)
         self.traversal.on_policy(traversal)
         self.on_addresses(self._own)
         gone = {prefix: parts for prefix, parts in before.items() if prefix not in self.map_server.registrations}
