@@ -1,6 +1,6 @@
 """AES key wrap (RFC 3394) as LISP-SEC uses it: a 128-bit key wrapped with another one. By libcrypto, through cffi.
 
-The compiled part is loaded on first use: a node or hub without LISP-SEC does not load it.
+The compiled part is loaded on first use, so that programs which only read the configuration do without.
 """
 
 from __future__ import annotations
@@ -45,6 +45,23 @@ class AesKeyWrap:
         _check(wrapped, WRAPPED_OCTETS)
         out = self._ffi.new("uint8_t[]", KEY_OCTETS)
         return None if self._lib.key_wrap_open(key, wrapped, out) else bytes(self._ffi.buffer(out))
+
+
+def key_wrap() -> AesKeyWrap | None:
+    """Key wrap, or None in a build without libcrypto."""
+    try:
+        return AesKeyWrap()
+    except KeyWrapMissingError:
+        return None
+
+
+def why_no_key_wrap() -> str | None:
+    """Why there is no key wrap; None: there is."""
+    try:
+        AesKeyWrap()
+    except KeyWrapMissingError as missing:
+        return str(missing)
+    return None
 
 
 def _check(octets: bytes, length: int) -> None:

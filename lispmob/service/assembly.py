@@ -10,10 +10,12 @@ from lispmob.control.effect import InstallMapping, UsePathMtu
 from lispmob.control.locator_set import NEVER, EidRank, LocalLocator, Place
 from lispmob.control.node_config import (
     Fallback,
+    LispSecMode,
     MapServerPeer,
     NattMode,
     NattSettings,
     NodeConfig,
+    ResolverSecret,
     StatusBitsUse,
 )
 from lispmob.control.path import ProbeConfig
@@ -41,6 +43,8 @@ from lispmob.natt.natt_config import is_private
 from lispmob.natt.plan import NattPlan, UplinkPlan
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Algorithm
+from lispmob.wire.lisp_sec_auth import resolver_secret
 from lispmob.wire.record import Locator, MappingRecord
 
 OVERHEAD_OCTETS: Final = {4: 36, 6: 56}  # outer IP + UDP + LISP header (RFC 9300, 7.1)
@@ -89,15 +93,20 @@ def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
     return {**found, **meaning.leaving}
 
 
-def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob") -> NodeConfig:
-    """What the protocol core is told."""
+def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob", *, has_key_wrap: bool = False) -> NodeConfig:
+    """What the protocol core is told. Without key wrap there is no LISP-SEC."""
+    mode = cast(LispSecMode, file.security.lisp_sec) if has_key_wrap else "off"
     return NodeConfig(
         eids=file.eids,
         map_servers=tuple(
-            MapServerPeer(server.address, server.to_key(), server.proxy_reply, server.sends_xtr_id)
+            MapServerPeer(
+                server.address, server.to_key(), server.proxy_reply, server.sends_xtr_id, has_lisp_sec=mode != "off"
+            )
             for server in file.map_servers
         ),
         map_resolvers=file.resolvers,
+        lisp_sec=mode,
+        resolver_secrets=resolver_secrets(file) if mode != "off" else (),
         proxy_etrs=tuple(Locator(each.address, each.priority, each.weight) for each in file.proxy_etrs),
         proxy_itrs=file.proxy_itrs,
         static_mappings=tuple(
@@ -247,6 +256,24 @@ def kernel_state(
         marks=marks,
         guards_overlay=file.routing.fallback != "native",
     )
+
+
+def resolver_secrets(file: NodeFile) -> tuple[tuple[IpAddress, ResolverSecret], ...]:
+    """What each Map-Resolver shares with us: its key, or what follows from that of the Map-Server at its address.
+
+    Of the latter those are left out under `prefer` that may be Open Overlay Router's, which know HMAC-SHA-1 alone, with
+    all of the digest: nobody has promised that it survives a Map-Request with LISP-SEC.
+    """
+    found: dict[IpAddress, ResolverSecret] = {}
+    for server in file.map_servers:
+        key = server.to_key()
+        may_be_old = key.algorithm is Algorithm.HMAC_SHA_1_96 and not key.is_truncated
+        if file.security.lisp_sec == "require" or not may_be_old:
+            found[server.address] = ResolverSecret(resolver_secret(key.secret), key.key_id)
+    for resolver in file.map_resolvers:
+        if resolver.secret is not None:
+            found[resolver.address] = ResolverSecret(resolver.secret.octets, resolver.key_id)
+    return tuple((address, found[address]) for address in file.resolvers if address in found)
 
 
 def mark_routing(file: NodeFile, mask: MarkMask, way: MarksWay, lanes: Iterable[Lane]) -> MarkRouting | None:
