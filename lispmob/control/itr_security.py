@@ -209,9 +209,8 @@ class ItrSecurity:
         return tuple(one for one in reversed(self._refused.values()) if now - one.at <= FAULT_HOLDS_S)
 
     def why_refused(self, asked: EidPrefix, now: float) -> str | None:
-        """Why there is no mapping for what was asked for, in one clause; None when LISP-SEC is not the reason."""
-        known = self._refused.get(asked)
-        return known.text if known is not None and not known.is_over and now - known.at <= FAULT_HOLDS_S else None
+        """Why there is no mapping for this EID, in one clause; None when LISP-SEC is not the reason."""
+        return next((one.text for one in self.refused(now) if not one.is_over and one.asked.covers(asked)), None)
 
     def _settle(self, asked: EidPrefix) -> None:
         known = self._refused.get(asked)
