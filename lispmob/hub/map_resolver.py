@@ -74,11 +74,15 @@ class Question:
     def onwards(
         self, record: EidRecord, authentication: bytes | None, *, to_map_server: bool = False
     ) -> EncapsulatedControl:
-        """The ECM for somebody else, about one of the records, with another AD where LISP-SEC is used."""
+        """The ECM for somebody else, about one of the records. The ITR's AD is for us, and goes no further."""
         message = replace(self.request, records=(record,)).encode()
-        made = replace(self.ecm, message=message, has_checksum=True)
-        made = replace(made, to_map_server=True) if to_map_server else made
-        return made if self.protection is None else replace(made, authentication=authentication)
+        made = replace(self.ecm, message=message, has_checksum=True, authentication=authentication)
+        return replace(made, to_map_server=True) if to_map_server else made
+
+    @property
+    def passes_as_it_is(self) -> bool:
+        """Whether what came may go on unchanged: what leaves us has all its checksums, one EID, and no AD of an ITR."""
+        return len(self.request.records) == 1 and self.ecm.has_checksum and self.ecm.authentication is None
 
 
 class MapResolver:
@@ -236,7 +240,7 @@ class MapResolver:
             authentication = self._security.for_hub(question.protection, remote, request.nonce)
             if authentication is None:
                 return None
-        if len(request.records) == 1 and ecm.has_checksum and authentication is None:
+        if question.passes_as_it_is:
             payload = bytes((arrival.payload[0] | TO_MAP_SERVER_BIT,)) + arrival.payload[1:]
         else:
             payload = question.onwards(record, authentication, to_map_server=True).encode()
@@ -248,7 +252,7 @@ class MapResolver:
 
         None where the question has LISP-SEC and no ETR of the mapping can sign.
         """
-        ecm, request, arrival = question.ecm, question.request, question.arrival
+        arrival = question.arrival
         etr = best_address(mapping, self._families, arrival.destination)
         authentication = None
         if question.protection is not None:
@@ -259,8 +263,7 @@ class MapResolver:
         if etr is None:
             return self._drop("tx_no_etr")
         payload = arrival.payload
-        # What leaves us has all its checksums.
-        if len(request.records) > 1 or not ecm.has_checksum or authentication is not None:
+        if not question.passes_as_it_is:
             payload = question.onwards(record, authentication).encode()
         self.counters["tx_map_request_to_etr"] += 1
         return [SendControl(payload, etr, source=_if_same_family(arrival.destination, etr))]

@@ -254,6 +254,9 @@ def test_without_it_a_hub_answers_as_one_that_does_not_know_it(security: HubSecu
     (out,) = sent(plane.on_datagram(protected("10.1.0.7/32"), now=1.0))
 
     assert MapReply.decode(out.payload).security is None
+    plane.on_datagram(xtr("203.0.113.5").register("10.1.2.0/24", proxy_map_reply=False), now=0.0)
+    (passed_on,) = sent(plane.on_datagram(protected("10.1.2.7/32"), now=1.0))
+    assert EncapsulatedControl.decode(passed_on.payload).authentication is None  # its key was for this hub
     with pytest.raises(ValueError, match="key wrap"):
         HubSecurity("require", None)
 
