@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import setup
@@ -43,7 +44,8 @@ def build_bpf(into: Path) -> str | None:
 
 def why_no_crypto() -> str | None:
     """Why LISP-SEC has to be left out, or None. Without it everything else runs."""
-    compiler = [*shlex.split(os.environ.get("CC", "cc")), *shlex.split(os.environ.get("CFLAGS", ""))]
+    configured = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    compiler = [*shlex.split(configured), *shlex.split(os.environ.get("CFLAGS", ""))]
     if shutil.which(compiler[0]) is None:
         return f"{compiler[0]} is not installed"
     probe = subprocess.run(
