@@ -267,7 +267,8 @@ class Node(NodeSizes):
         self._preference.on_config(config.preference, now)
         effects += self._own_status.on_config(heeds=config.heeds_status_bits, tells=config.status_bits == "send")
         effects += self._prober.on_config(config.probing or ProbeConfig(), config.probing is not None, now)
-        return self._route([*effects, *self._apply_policy(now)], now)
+        proof = self._mappings.on_proof_required() if self.security.is_required else []
+        return self._route([*effects, *proof, *self._apply_policy(now)], now)
 
     def on_mapping_added(
         self, prefix: EidPrefix, locators: Sequence[Locator], action: Action | int, now: float

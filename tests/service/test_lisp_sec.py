@@ -11,10 +11,11 @@ import pytest
 
 from lispmob.config.node import NodeFile, load_node
 from lispmob.config.reader import read_yaml
+from lispmob.control.effect import InstallMapping, RemoveMapping, SendControl
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.locator_set import LocalLocator
 from lispmob.control.node import Node
-from lispmob.control.node_config import NodeConfig
+from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.crypto import key_wrap
 from lispmob.datapath.ask import Fate
 from lispmob.errors import ConfigError
@@ -22,10 +23,15 @@ from lispmob.hub.config import load_hub
 from lispmob.problems.problem import Severity
 from lispmob.service import assembly
 from lispmob.service.lisp_sec import lisp_sec_problems
-from lispmob.service.lost import why_lost
+from lispmob.service.lost import why_lost, why_refused
+from lispmob.wire import lisp_sec_auth
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.lisp_sec import AuthorizedEid, EcmSecurity, EidAuthentication
 from lispmob.wire.lisp_sec_auth import resolver_secret
-from lispmob.wire.record import Action
-from tests.control.support import ip, prefix
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.reader import Reader
+from lispmob.wire.record import Action, Locator, MappingRecord
+from tests.control.support import ip, only, prefix, request_in
 from tests.crypto.support import KEY_WRAP, needs_libcrypto
 
 PEER = prefix("10.99.0.2/32")
@@ -145,6 +151,67 @@ def test_what_is_refused_is_a_problem_and_the_reason_for_a_lost_packet_until_it_
     assert "cannot sign" in why_lost(Fate.DROP, PEER.address, PEER, one, 1.0)
     assert lisp_sec_problems(parts(file, one, now=1000.0)) == ()
     assert "static" in why_lost(Fate.DROP, PEER.address, PEER, one, 1000.0)
+
+
+def asked_by(one: Node) -> SendControl:
+    """The Map-Request of a packet to the peer."""
+    return only(one.on_miss(ip("10.99.0.1"), PEER.address, 0, 0.0), SendControl)[0]
+
+
+def answers_of(sent: SendControl) -> dict[str, bytes]:
+    """By the problem that it makes: what a hub without LISP-SEC, somebody on the way and an ETR that lies send."""
+    request = request_in(sent)
+    authentication = EncapsulatedControl.decode(sent.payload).authentication
+    assert authentication is not None
+    security = EcmSecurity.take(Reader(authentication))
+    otk = lisp_sec_auth.unwrapped_otk(KEY_WRAP, request.nonce, resolver_secret(b"secret"), security)
+    assert otk is not None
+    wide = MappingRecord.of(prefix("10.99.0.0/16"), (Locator(ip("203.0.113.66")),))
+    eids = lisp_sec_auth.sign_eids(EidAuthentication(2, 2, (AuthorizedEid(PEER.address, 32),)), otk).encode()
+    reply = MapReply(request.nonce, (wide,))
+    return {
+        "no-lisp-sec": reply.encode(),
+        "lisp-sec-forged": lisp_sec_auth.sign_reply(reply, eids, 2, bytes(16)),
+        "lisp-sec-overclaim": lisp_sec_auth.sign_reply(reply, eids, 2, lisp_sec_auth.ms_otk(otk, 2)),
+    }
+
+
+@needs_libcrypto
+@pytest.mark.parametrize(
+    ("key", "counter", "words"),
+    [
+        ("no-lisp-sec", "sec_missing", "have no LISP-SEC"),
+        ("lisp-sec-forged", "sec_hmac", "somebody forges answers"),
+        ("lisp-sec-overclaim", "sec_prefix", "its ETR answers for more than the Map-Server lets it"),
+    ],
+)
+def test_each_answer_that_is_not_genuine_is_counted_named_and_leads_nowhere(
+    tmp_path: Path, key: str, counter: str, words: str
+) -> None:
+    file = read(tmp_path, MINIMAL + "security: {lisp-sec: require}\n")
+    one = node(assembly.node_config(file, bytes(16), has_key_wrap=True))
+    payload = answers_of(asked_by(one))[key]
+
+    effects = one.on_datagram(Datagram(payload, RESOLVER, 4342, ip("192.0.2.7")), 0.1)
+
+    assert only(effects, InstallMapping) == []
+    assert one.counters[counter] == 1
+    assert [problem.key for problem in lisp_sec_problems(parts(file, one))] == [key]
+    assert words in str(why_refused(PEER.address, 0, one, 1.0))
+
+
+@needs_libcrypto
+def test_what_was_learned_before_proof_was_required_goes_with_the_reload(tmp_path: Path) -> None:
+    one = node(config(tmp_path, "security: {lisp-sec: off}\n"))
+    record = MappingRecord.of(PEER, (Locator(ip("203.0.113.5")),))
+    reply = MapReply(request_in(asked_by(one)).nonce, (record,))
+    one.on_datagram(Datagram(reply.encode(), RESOLVER, 4342, ip("192.0.2.7")), 0.1)
+    assert [entry.is_genuine for entry in one.map_cache] == [False]
+
+    effects = one.on_config(config(tmp_path, "security: {lisp-sec: require}\n"), 1.0)
+
+    assert [gone.prefix for gone in only(effects, RemoveMapping)] == [PEER]
+    assert list(one.map_cache) == []
 
 
 @needs_libcrypto
