@@ -24,6 +24,7 @@ from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.values import dataclass
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Algorithm, Key
 from lispmob.wire.eid import to_prefix
 from lispmob.wire.lisp_sec import EcmSecurity, EidAuthentication
 from lispmob.wire.lisp_sec_auth import Fault, KeyWrap, NotGenuine
@@ -87,6 +88,18 @@ class Refused:
     text: str
     at: float
     is_over: bool = False
+
+
+def derived_secret(key: Key, mode: LispSecMode) -> ResolverSecret | None:
+    """What we share with a Map-Resolver that has this key in common with us for something else (ours).
+
+    None under `prefer` for what may be Open Overlay Router, which knows HMAC-SHA-1 alone, with all of the digest:
+    nobody has promised that it survives a Map-Request with LISP-SEC.
+    """
+    may_be_old = key.algorithm is Algorithm.HMAC_SHA_1_96 and not key.is_truncated
+    if mode == "off" or (may_be_old and mode == "prefer"):
+        return None
+    return ResolverSecret(lisp_sec_auth.resolver_secret(key.secret), key.key_id)
 
 
 @dataclass(frozen=True, slots=True)

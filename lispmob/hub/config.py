@@ -9,7 +9,7 @@ import logging
 import typing
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias, cast
 
 from lispmob.config.eid import Eid
 from lispmob.config.key import ALGORITHMS
@@ -30,7 +30,7 @@ from lispmob.config.values import (
     plain,
     whole,
 )
-from lispmob.control.node_config import ResolverSecret
+from lispmob.control.node_config import LispSecMode, ResolverSecret
 from lispmob.crypto.key_wrap import why_no_key_wrap
 from lispmob.errors import ConfigError
 from lispmob.hub.host_address import PRIVATE
@@ -231,6 +231,11 @@ class HubFile(Section, frozen=True, kw_only=True):
                     raise FieldError(f"sites[{number}].eids[{index}]", f"{eid} belongs to site {owner[eid]} already")
                 owner[eid] = section.name
         for number, link in enumerate(self.rtr.map_servers):
+            if link.secret is None and self.security.lisp_sec == "require":
+                raise FieldError(
+                    f"rtr.map-servers[{number}]",
+                    "security: lisp-sec is 'require': give the key shared with this Map-Server, 'key' or 'key-file'",
+                )
             if link.secret is None and "e19" in self.nat_dialects:
                 raise FieldError(
                     f"rtr.map-servers[{number}]",
@@ -260,6 +265,7 @@ class HubFile(Section, frozen=True, kw_only=True):
             served=self.proxied_eids,
             answers_e19="e19" in self.nat_dialects,
             answers_lispers="lispers-net" in self.nat_dialects,
+            lisp_sec=cast(LispSecMode, self.security.lisp_sec),
         )
 
     def to_remotes(self) -> tuple[RemoteMapServer, ...]:

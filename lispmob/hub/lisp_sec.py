@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
-from lispmob.control.node_config import ResolverSecret
+from lispmob.control.node_config import LispSecMode, ResolverSecret
 from lispmob.control.rate_limit import TokenBucket
 from lispmob.errors import AuthenticationFailed
 from lispmob.hub.registration import Registration, XtrRegistration
@@ -22,6 +22,7 @@ from lispmob.hub.site import SiteTable
 from lispmob.values import dataclass
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Key
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.eid import from_prefix
 from lispmob.wire.lcaf_types import InstanceId, WireAddress
@@ -31,8 +32,6 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.reader import Reader
 from lispmob.wire.record import Action, MappingRecord
-
-Mode: TypeAlias = Literal["off", "prefer", "require"]
 
 OTHERS_TRIED: Final = 64  # ours: secrets of other sites, where that of the source EID does not fit; 10 us each
 OTHERS_S: Final = 0.05  # ours: and 20 Map-Requests a second for which that is done
@@ -66,20 +65,21 @@ class Protection:
 class HubSecurity:
     """Who may ask with which secret. Without a `KeyWrap` there is no LISP-SEC."""
 
-    def __init__(self, mode: Mode = "off", wrap: KeyWrap | None = None) -> None:
+    def __init__(self, mode: LispSecMode = "off", wrap: KeyWrap | None = None) -> None:
         """ValueError for `require` without a KeyWrap."""
         self._wrap = wrap
         self._others = TokenBucket(OTHERS_S, OTHERS_BURST)
         self._by_site: dict[str, tuple[ResolverSecret, ...]] = {}
         self._by_key_id: dict[int, tuple[ResolverSecret, ...]] = {}
         self._hubs: dict[IpAddress, ResolverSecret] = {}
+        self._rtrs: dict[IpAddress, ResolverSecret] = {}
         self.on_mode(mode)
 
-    def on_mode(self, mode: Mode) -> None:
+    def on_mode(self, mode: LispSecMode) -> None:
         """The configuration says this now."""
         if mode == "require" and self._wrap is None:
             raise ValueError("LISP-SEC is required, and there is no key wrap")
-        self._mode: Mode = mode if self._wrap is not None else "off"
+        self._mode: LispSecMode = mode if self._wrap is not None else "off"
 
     def on_sites(self, sites: SiteTable) -> None:
         """Other sites, or other keys of them, are configured."""
@@ -95,6 +95,13 @@ class HubSecurity:
     def on_hubs(self, secrets: Mapping[IpAddress, ResolverSecret]) -> None:
         """These hubs of other Map-Servers share a secret with us."""
         self._hubs = dict(secrets)
+
+    def on_rtrs(self, keys: Mapping[IpAddress, Key]) -> None:
+        """These RTRs ask us for the nodes behind them, with what follows from the key that they share with us."""
+        self._rtrs = {
+            address: ResolverSecret(lisp_sec_auth.resolver_secret(key.secret), key.key_id)
+            for address, key in keys.items()
+        }
 
     @property
     def is_required(self) -> bool:
@@ -155,8 +162,9 @@ class HubSecurity:
     def _unwrap(
         self, request: MapRequest, security: EcmSecurity, source: IpAddress, sites: SiteTable, now: float
     ) -> bytes | None:
-        """By the hub that it comes from, by the site of the source EID, and then by others with the same Key ID."""
-        if (hub := self._hubs.get(source)) is not None and (otk := self._try((hub,), request, security)) is not None:
+        """By the hub or RTR that it comes from, by the site of the source EID, then by others with the same Key ID."""
+        known = (self._hubs.get(source), self._rtrs.get(source))
+        if (otk := self._try((one for one in known if one is not None), request, security)) is not None:
             return otk
         asker = _host(request.source_eid)
         found = sites.of(asker) if asker is not None else None

@@ -7,6 +7,7 @@ from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
 from lispmob.control.effect import InstallMapping, UsePathMtu
+from lispmob.control.itr_security import derived_secret
 from lispmob.control.locator_set import NEVER, EidRank, LocalLocator, Place
 from lispmob.control.node_config import (
     Fallback,
@@ -43,8 +44,6 @@ from lispmob.natt.natt_config import is_private
 from lispmob.natt.plan import NattPlan, UplinkPlan
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.auth import Algorithm
-from lispmob.wire.lisp_sec_auth import resolver_secret
 from lispmob.wire.record import Locator, MappingRecord
 
 OVERHEAD_OCTETS: Final = {4: 36, 6: 56}  # outer IP + UDP + LISP header (RFC 9300, 7.1)
@@ -259,17 +258,11 @@ def kernel_state(
 
 
 def resolver_secrets(file: NodeFile) -> tuple[tuple[IpAddress, ResolverSecret], ...]:
-    """What each Map-Resolver shares with us: its key, or what follows from that of the Map-Server at its address.
-
-    Of the latter those are left out under `prefer` that may be Open Overlay Router's, which know HMAC-SHA-1 alone, with
-    all of the digest: nobody has promised that it survives a Map-Request with LISP-SEC.
-    """
+    """What each Map-Resolver shares with us: its key, or what follows from that of the Map-Server at its address."""
     found: dict[IpAddress, ResolverSecret] = {}
     for server in file.map_servers:
-        key = server.to_key()
-        may_be_old = key.algorithm is Algorithm.HMAC_SHA_1_96 and not key.is_truncated
-        if file.security.lisp_sec == "require" or not may_be_old:
-            found[server.address] = ResolverSecret(resolver_secret(key.secret), key.key_id)
+        if (derived := derived_secret(server.to_key(), cast(LispSecMode, file.security.lisp_sec))) is not None:
+            found[server.address] = derived
     for resolver in file.map_resolvers:
         if resolver.secret is not None:
             found[resolver.address] = ResolverSecret(resolver.secret.octets, resolver.key_id)

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
+from itertools import count
 from typing import Any
 
 import pytest
 
 from lispmob.control.effect import SendControl
-from lispmob.control.node_config import ResolverSecret
+from lispmob.control.itr_security import LispSecTools
+from lispmob.control.node_config import LispSecMode, ResolverSecret
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
-from lispmob.hub.lisp_sec import HubSecurity, Mode
+from lispmob.hub.lisp_sec import HubSecurity
 from lispmob.hub.map_resolver import RemoteMapServer
+from lispmob.hub.relayed import RtrPeer
+from lispmob.hub.rtr import MapServerLink
+from lispmob.hub.rtr_effect import Learned
 from lispmob.hub.site import Site
+from lispmob.hub.traversal import TraversalPolicy
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import IpAddress
 from lispmob.wire.auth import Key
@@ -41,7 +47,7 @@ OTHER_HUB = ip_address("198.51.100.2")
 SHARED = ResolverSecret(b"between hubs", 9)
 
 
-def hub(*sites: Site, mode: Mode = "prefer", remotes: Iterable[RemoteMapServer] = ()) -> ControlPlane:
+def hub(*sites: Site, mode: LispSecMode = "prefer", remotes: Iterable[RemoteMapServer] = ()) -> ControlPlane:
     return ControlPlane(sites or (site("10.1.0.0/16"),), remotes, security=HubSecurity(mode, KEY_WRAP))
 
 
@@ -330,3 +336,27 @@ def _is_refused(raw: bytes, reply: MapReply) -> bool:
     except NotGenuine:
         return True
     return False
+
+
+def test_an_rtr_asks_a_map_server_elsewhere_with_a_secret_of_its_own_and_believes_nothing_else() -> None:
+    key = Key(b"between RTR and Map-Server", key_id=5)
+    tools = LispSecTools(KEY_WRAP, lambda: OTK)
+    policy = TraversalPolicy(is_rtr=True, map_servers=(MapServerLink(HUB, key),), lisp_sec="require")
+    rtr = ControlPlane((), traversal=policy, tools=tools, new_nonce=count(1).__next__)
+    rtr.on_addresses([OTHER_HUB])
+    there = ControlPlane(
+        [site("10.1.0.0/16")],
+        traversal=TraversalPolicy(rtrs=(RtrPeer(OTHER_HUB, key),)),
+        security=HubSecurity("require", KEY_WRAP),
+    )
+    there.on_datagram(xtr("203.0.113.5").register("10.1.0.7/32"), now=0.0)
+
+    (asked,) = sent(rtr.traversal.on_miss(ip_address("10.2.0.1"), ip_address("10.1.0.7"), 0, 1.0))
+    (answer,) = sent(there.on_datagram(Arrival(asked.payload, OTHER_HUB, 4342, HUB), now=1.0))
+    bare = replace(MapReply.decode(answer.payload), security=None).encode()
+    refused = rtr.on_datagram(Arrival(bare, HUB, 4342, OTHER_HUB), now=1.1)
+    learned = rtr.on_datagram(Arrival(answer.payload, HUB, 4342, OTHER_HUB), now=1.2)
+
+    assert [one for one in refused if isinstance(one, Learned)] == []
+    assert rtr.counters["sec_missing"] == 1
+    assert [str(one.prefix) for one in learned if isinstance(one, Learned)] == ["10.1.0.7/32"]
