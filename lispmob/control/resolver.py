@@ -332,9 +332,9 @@ class Resolver:
         effects: list[MachineEffect] = []
         asked_in = self._security.ways(resolver, now)
         lookup.protected_by = resolver if asked_in == (True,) else None
-        for is_protected in asked_in:
+        for number, is_protected in enumerate(asked_in):
             effects.append(self._send(lookup, resolver, uplink, now, is_protected=is_protected))
-            effects.append(Count("tx_map_request"))
+            effects.append(Count("tx_lisp_sec_trial" if number else "tx_map_request"))
         return effects
 
     def _send(
