@@ -5,7 +5,7 @@ The compiled part is loaded on first use, so that programs which only read the c
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from lispmob.errors import LispError
 
@@ -18,17 +18,23 @@ class KeyWrapMissingError(LispError):
     """This build has no libcrypto; or the library is gone since."""
 
 
+def load() -> Any:
+    """The compiled module. Raises KeyWrapMissingError."""
+    try:
+        from lispmob.crypto import _lispcrypto
+    except ModuleNotFoundError:
+        raise KeyWrapMissingError(MISSING) from None
+    except ImportError as error:
+        raise KeyWrapMissingError(f"LISP-SEC cannot be used: {error}") from None
+    return _lispcrypto
+
+
 class AesKeyWrap:
     """Wraps and unwraps. Raises KeyWrapMissingError when it is made in a build without libcrypto."""
 
     def __init__(self) -> None:
-        try:
-            from lispmob.crypto import _lispcrypto
-        except ModuleNotFoundError:
-            raise KeyWrapMissingError(MISSING) from None
-        except ImportError as error:
-            raise KeyWrapMissingError(f"LISP-SEC cannot be used: {error}") from None
-        self._ffi, self._lib = _lispcrypto.ffi, _lispcrypto.lib
+        module = load()
+        self._ffi, self._lib = module.ffi, module.lib
 
     def wrap(self, key: bytes, secret: bytes) -> bytes:
         """The 24 octets that hold a secret of 16; `key` has 16. ValueError for other lengths."""
