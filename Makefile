@@ -106,4 +106,4 @@ docs: $(ENGINE)  ## the pages that are drawn from the code
 include packaging/package.mk
 
 clean:  ## remove what was built
-	rm -rf build dist *.egg-info $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis lispmob/datapath/_lispdp.* lispmob/crypto/_lispcrypto.*[!i] lispmob/datapath/bpf/*.o
+	rm -rf build dist *.egg-info $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis lispmob/datapath/_lispdp.* lispmob/crypto/_lispcrypto.* lispmob/datapath/bpf/*.o

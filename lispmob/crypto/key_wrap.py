@@ -5,6 +5,7 @@ The compiled part is loaded on first use, so that programs which only read the c
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, Final
 
 from lispmob.errors import LispError
@@ -21,12 +22,11 @@ class KeyWrapMissingError(LispError):
 def load() -> Any:
     """The compiled module. Raises KeyWrapMissingError."""
     try:
-        from lispmob.crypto import _lispcrypto
+        return import_module("lispmob.crypto._lispcrypto")
     except ModuleNotFoundError:
         raise KeyWrapMissingError(MISSING) from None
     except ImportError as error:
         raise KeyWrapMissingError(f"LISP-SEC cannot be used: {error}") from None
-    return _lispcrypto
 
 
 class AesKeyWrap:
