@@ -97,7 +97,7 @@ class Daemon:
         self._alarm = Alarm(self._on_time)
         self._xtr_id = file.register.xtr_id or load_xtr_id(file.state_dir, self.state_refusals.append)
         nonces, jitter = RegisterNonces(file.state_dir), SystemRandom().random
-        self._lisp_sec = lisp_sec_tools()
+        self._lisp_sec = lisp_sec_tools(file.state_dir)
         self.node = Node(
             self._node_config(),
             new_nonce=lambda: randbits(64),

@@ -3,8 +3,8 @@
 How it works. A protected Map-Request carries a One-Time-Key, wrapped with a secret that this node shares with the
 Map-Resolver. `require` protects all of them. `prefer` has to find out who knows LISP-SEC, for others drop or misread
 what they do not know: a Map-Resolver is asked in both ways at once, now and then, until a genuine answer has come from
-it; from then on all are protected, and an answer without LISP-SEC is none. It asks without once more where the
-Map-Server itself says, under its HMAC, that an ETR cannot sign.
+it; from then on, over restarts too, all are protected, and an answer without LISP-SEC is none. It asks without once
+more where the Map-Server itself says, under its HMAC, that an ETR cannot sign.
 
 The key of a Map-Request is kept beside its nonce (`resolver.py`). What was refused is remembered by EID-Prefix, so that
 `lispctl` can say why there is no mapping.
@@ -12,11 +12,13 @@ The key of a Map-Request is kept beside its nonce (`resolver.py`). What was refu
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field
 from enum import Enum
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from lispmob.control.effect import Count, Event, MachineEffect
 from lispmob.control.node_config import LispSecMode, ResolverSecret
@@ -35,6 +37,7 @@ TRIAL_FIRST_S: Final = 30.0  # ours: between trials of whether a Map-Resolver kn
 TRIAL_MAX_S: Final = 3600.0
 EVENT_S: Final = 60.0  # ours: one event a minute about the same fault of the same Map-Resolver
 FAULTS_KEPT: Final = 64  # ours: EIDs that a fault is remembered of
+MARKS_KEPT: Final = 32  # ours: more Map-Resolvers than anybody has
 FAULT_HOLDS_S: Final = 300.0  # ours: as long as a drop counts as one of now
 
 Ways: TypeAlias = tuple[bool, ...]
@@ -102,12 +105,33 @@ def derived_secret(key: Key, mode: LispSecMode) -> ResolverSecret | None:
     return ResolverSecret(lisp_sec_auth.resolver_secret(key.secret), key.key_id)
 
 
+class Memory(Protocol):
+    """Keeps marks of Map-Resolvers over restarts; what cannot be kept is the memory's own business."""
+
+    def load(self) -> frozenset[str]:
+        """What was kept."""
+        ...
+
+    def save(self, marks: Iterable[str]) -> None:
+        """Keep these, and no others."""
+        ...
+
+
+class _NoMemory:
+    def load(self) -> frozenset[str]:
+        return frozenset()
+
+    def save(self, marks: Iterable[str]) -> None:
+        pass
+
+
 @dataclass(frozen=True, slots=True)
 class LispSecTools:
-    """What LISP-SEC needs from outside: key wrap, and 16 unpredictable octets at each call."""
+    """What LISP-SEC needs from outside: key wrap, 16 unpredictable octets at each call, and a memory."""
 
     wrap: KeyWrap
     new_otk: Callable[[], bytes]
+    memory: Memory = field(default_factory=_NoMemory)
 
 
 class ItrSecurity:
@@ -119,20 +143,27 @@ class ItrSecurity:
         """Without `tools` there is no LISP-SEC. ValueError for `require` then."""
         self._tools = tools
         self._secrets: dict[IpAddress, ResolverSecret] = {}
-        self._shown: set[IpAddress] = set()
+        self._marks: dict[IpAddress, str] = {}
+        self._shown = set(tools.memory.load()) if tools is not None else set()  # of marks
         self._trials: dict[IpAddress, tuple[float, float]] = {}  # when the next one is, and the pause after it
         self._refused: OrderedDict[EidPrefix, Refused] = OrderedDict()
         self._events: KeyedBuckets[tuple[IpAddress, Trouble]] = KeyedBuckets(EVENT_S)
         self.on_config(mode, secrets)
 
     def on_config(self, mode: LispSecMode, secrets: Mapping[IpAddress, ResolverSecret]) -> None:
-        """The configuration is this now. Who has shown LISP-SEC stays known, as long as its secret is the same."""
+        """The configuration is this now. Who has shown LISP-SEC stays known, as long as its secret is the same.
+
+        `off` forgets it, so that there is a way back where a Map-Resolver has given it up.
+        """
         if mode == "require" and self._tools is None:
             raise ValueError("LISP-SEC is required, and there is no key wrap")
         former = self._secrets
         self._mode: LispSecMode = mode if self._tools is not None else "off"
         self._secrets = dict(secrets)
-        self._shown = {one for one in self._shown if former.get(one) == self._secrets.get(one)}
+        self._marks = {resolver: _mark(resolver, secret) for resolver, secret in secrets.items()}
+        if mode == "off" and self._shown:
+            self._shown = set()
+            self._keep()
         self._trials = {one: at for one, at in self._trials.items() if former.get(one) == self._secrets.get(one)}
 
     @property
@@ -142,7 +173,7 @@ class ItrSecurity:
 
     def has_shown(self, resolver: IpAddress) -> bool:
         """Whether a genuine answer has come by this Map-Resolver."""
-        return resolver in self._shown
+        return self._marks.get(resolver) in self._shown
 
     def ways(self, resolver: IpAddress, now: float) -> Ways:
         """How to ask this Map-Resolver now; nothing when it must be protected and cannot be."""
@@ -150,7 +181,7 @@ class ItrSecurity:
             return _PLAIN
         if resolver not in self._secrets:
             return ()
-        if self.is_required or resolver in self._shown:
+        if self.is_required or self.has_shown(resolver):
             return _PROTECTED
         at, pause = self._trials.get(resolver, (now, TRIAL_FIRST_S))
         if now < at:
@@ -180,8 +211,10 @@ class ItrSecurity:
                 Count(refused.fault.value),
                 *self._refuse(_TROUBLES[refused.fault], asked, resolver, why, now),
             ]
-        self._shown.add(resolver)
-        self._trials.pop(resolver, None)
+        if not self.has_shown(resolver) and resolver in self._marks:
+            self._shown.add(self._marks[resolver])
+            self._trials.pop(resolver, None)
+            self._keep()
         self._settle(asked)
         return eids, []
 
@@ -225,6 +258,12 @@ class ItrSecurity:
         """Why there is no mapping for this EID, in one clause; None when LISP-SEC is not the reason."""
         return next((one.text for one in self.refused(now) if not one.is_over and one.asked.covers(asked)), None)
 
+    def _keep(self) -> None:
+        if len(self._shown) > MARKS_KEPT:
+            self._shown &= set(self._marks.values())  # the others are of secrets that are long gone
+        if self._tools is not None:
+            self._tools.memory.save(self._shown)
+
     def _settle(self, asked: EidPrefix) -> None:
         known = self._refused.get(asked)
         if known is not None:
@@ -233,7 +272,7 @@ class ItrSecurity:
     def _refuse(
         self, trouble: Trouble, asked: EidPrefix, resolver: IpAddress, why: str, now: float
     ) -> list[MachineEffect]:
-        if not self.is_required and resolver not in self._shown:
+        if not self.is_required and not self.has_shown(resolver):
             return []  # it was a trial, which nothing depends on
         text = _SENTENCES[trouble].format(resolver=resolver, why=why)
         self._refused[asked] = Refused(trouble, asked, resolver, text, now)
@@ -243,3 +282,9 @@ class ItrSecurity:
         if not self._events.take((resolver, trouble), now):
             return []
         return [Event("lisp-sec-refused", {"eid": str(asked), "map_resolver": str(resolver), "text": text})]
+
+
+def _mark(resolver: IpAddress, secret: ResolverSecret) -> str:
+    """What a Map-Resolver is remembered by: 32 hexadecimal digits, others with another secret."""
+    text = b"lispmob shown" + resolver.packed + bytes((secret.key_id,)) + secret.octets
+    return hashlib.sha256(text).hexdigest()[:32]

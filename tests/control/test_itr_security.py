@@ -369,3 +369,50 @@ def test_required_without_a_secret_asks_nobody_and_without_key_wrap_nothing_is_m
     with pytest.raises(ValueError, match="key wrap"):
         ItrSecurity("require", {RESOLVER: SECRET}, None)
     assert ItrSecurity("prefer", {RESOLVER: SECRET}, None).ways(RESOLVER, 0.0) == (False,)
+
+
+class Kept:
+    """A memory that can be looked at."""
+
+    def __init__(self, marks: frozenset[str] = frozenset()) -> None:
+        self.marks = marks
+
+    def load(self) -> frozenset[str]:
+        return self.marks
+
+    def save(self, marks: Iterable[str]) -> None:
+        self.marks = frozenset(marks)
+
+
+def test_who_has_shown_it_is_known_after_a_restart_and_with_another_secret_it_is_not() -> None:
+    kept = Kept()
+    tools = LispSecTools(KEY_WRAP, lambda: bytes(16), kept)
+    before = Itr("prefer")
+    before.security = before.machine._security = ItrSecurity("prefer", {RESOLVER: SECRET}, tools)
+    before.learn_that_it_answers()
+
+    assert len(kept.marks) == 1
+    assert ItrSecurity("prefer", {RESOLVER: SECRET}, tools).ways(RESOLVER, 0.0) == (True,)
+    assert ItrSecurity("prefer", {RESOLVER: ResolverSecret(b"another")}, tools).ways(RESOLVER, 0.0) == (False, True)
+    assert SECRET.octets.hex() not in "".join(kept.marks)
+
+
+def test_switched_off_it_is_forgotten_so_that_there_is_a_way_back() -> None:
+    itr = Itr("prefer")
+    itr.learn_that_it_answers()
+
+    itr.security.on_config("off", {})
+    itr.security.on_config("prefer", {RESOLVER: SECRET})
+
+    assert itr.security.ways(RESOLVER, 10.0) == (False, True)
+
+
+def test_marks_of_secrets_that_are_gone_do_not_pile_up() -> None:
+    kept = Kept(frozenset(f"{number:032x}" for number in range(40)))
+    itr = Itr("prefer")
+    tools = LispSecTools(KEY_WRAP, lambda: bytes(16), kept)
+    itr.security = itr.machine._security = ItrSecurity("prefer", {RESOLVER: SECRET}, tools)
+    itr.learn_that_it_answers()
+
+    assert len(kept.marks) == 1
+    assert itr.security.has_shown(RESOLVER)
