@@ -6,7 +6,8 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 ENGINE := $(VENV)/.engine
-C_SOURCES := $(wildcard lispmob/datapath/c/*/*.[ch] lispmob/datapath/bpf/*.[ch] lispmob/datapath/build_ffi.py setup.py)
+C_SOURCES := $(wildcard lispmob/datapath/c/*/*.[ch] lispmob/datapath/bpf/*.[ch] lispmob/datapath/build_ffi.py \
+	lispmob/crypto/*.[ch] lispmob/crypto/build_ffi.py setup.py)
 
 DBUSMOCK := /usr/lib/python3/dist-packages/dbusmock/__init__.py
 # Not where systemd runs: there it would start at once, and take over a network that others look after.
@@ -16,7 +17,7 @@ CLANG := $(shell clang -dumpversion 2>/dev/null | cut -d. -f1)
 FUZZER := $(shell clang -print-runtime-dir 2>/dev/null)/libclang_rt.fuzzer-$(shell uname -m).a
 LIBFUZZER := $(if $(CLANG),libclang-rt-$(CLANG)-dev,libclang-rt-dev):$(FUZZER)
 # Debian packages, and the command or file that tells whether each is there.
-APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h clang:clang $(LIBFUZZER) libbpf-dev:/usr/include/bpf/bpf_helpers.h iproute2:ip iptables:iptables-restore \
+APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h clang:clang $(LIBFUZZER) libbpf-dev:/usr/include/bpf/bpf_helpers.h libssl-dev:/usr/include/openssl/evp.h iproute2:ip iptables:iptables-restore \
 	nftables:nft conntrack:conntrack iperf3:iperf3 ethtool:ethtool iputils-ping:ping tshark:tshark musl-tools:musl-gcc \
 	dbus:dbus-daemon libglib2.0-bin:gdbus python3-dbusmock:$(DBUSMOCK) $(MANAGER)
 
@@ -105,4 +106,4 @@ docs: $(ENGINE)  ## the pages that are drawn from the code
 include packaging/package.mk
 
 clean:  ## remove what was built
-	rm -rf build dist *.egg-info $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis lispmob/datapath/_lispdp.* lispmob/datapath/bpf/*.o
+	rm -rf build dist *.egg-info $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis lispmob/datapath/_lispdp.* lispmob/crypto/_lispcrypto.* lispmob/datapath/bpf/*.o

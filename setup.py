@@ -1,11 +1,14 @@
-"""Builds the C datapath, and the BPF object of its ebpf tier where clang and libbpf's headers are installed."""
+"""Builds the C datapath, and what its machine allows: the BPF object of the ebpf tier, key wrap for LISP-SEC."""
 
 from __future__ import annotations
 
+import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import setup
@@ -40,6 +43,22 @@ def build_bpf(into: Path) -> str | None:
     return None
 
 
+def why_no_crypto() -> str | None:
+    """Why LISP-SEC has to be left out, or None. Without it everything else runs."""
+    configured = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    compiler = [*shlex.split(configured), *shlex.split(os.environ.get("CFLAGS", ""))]
+    if shutil.which(compiler[0]) is None:
+        return f"{compiler[0]} is not installed"
+    probe = subprocess.run(
+        [*compiler, "-fsyntax-only", "-x", "c", "-"],
+        input="#include <openssl/evp.h>\n#if OPENSSL_VERSION_NUMBER < 0x30000000L\n#error old\n#endif\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return "the headers of libcrypto 3 (libssl-dev) are not installed" if probe.returncode else None
+
+
 class build_ext_and_bpf(build_ext):  # noqa: N801 (setuptools' own way)
     """The extension, then the object beside it."""
 
@@ -50,4 +69,9 @@ class build_ext_and_bpf(build_ext):  # noqa: N801 (setuptools' own way)
             sys.stderr.write(f"built without the ebpf tier: {problem}\n")
 
 
-setup(cffi_modules=["lispmob/datapath/build_ffi.py:ffibuilder"], cmdclass={"build_ext": build_ext_and_bpf})
+CFFI_MODULES = ["lispmob/datapath/build_ffi.py:ffibuilder"]
+if (missing := why_no_crypto()) is None:
+    CFFI_MODULES.append("lispmob/crypto/build_ffi.py:ffibuilder")
+else:
+    sys.stderr.write(f"built without LISP-SEC: {missing}\n")
+setup(cffi_modules=CFFI_MODULES, cmdclass={"build_ext": build_ext_and_bpf})

@@ -56,6 +56,7 @@ from lispmob.service.flows import Flows
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
+from lispmob.service.lisp_sec import lisp_sec_problems, lisp_sec_tools
 from lispmob.service.marks import with_mask
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
@@ -96,7 +97,14 @@ class Daemon:
         self._alarm = Alarm(self._on_time)
         self._xtr_id = file.register.xtr_id or load_xtr_id(file.state_dir, self.state_refusals.append)
         nonces, jitter = RegisterNonces(file.state_dir), SystemRandom().random
-        self.node = Node(self._node_config(), new_nonce=lambda: randbits(64), jitter=jitter, next_nonce=nonces)
+        self._lisp_sec = lisp_sec_tools(file.state_dir)
+        self.node = Node(
+            self._node_config(),
+            new_nonce=lambda: randbits(64),
+            jitter=jitter,
+            next_nonce=nonces,
+            lisp_sec=self._lisp_sec,
+        )
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy(), on_problems=self._on_problems)
         self.runs = Runs(self.steering)
@@ -136,7 +144,7 @@ class Daemon:
     @property
     def host_problems(self) -> tuple[Problem, ...]:
         """What this host does not let us put into its kernel."""
-        return (*self._kernel.problems, *self.steering.problems)
+        return (*self._kernel.problems, *self.steering.problems, *lisp_sec_problems(self))
 
     def now(self) -> float:
         """Monotonic seconds, as the core counts them."""
@@ -412,7 +420,8 @@ class Daemon:
         self._perform(effects)
 
     def _node_config(self) -> NodeConfig:
-        return assembly.node_config(self.file, self._xtr_id, host_name=socket.gethostname())
+        has_key_wrap = self._lisp_sec is not None
+        return assembly.node_config(self.file, self._xtr_id, socket.gethostname(), has_key_wrap=has_key_wrap)
 
     def _kernel_state(self) -> KernelState:
         engine, mask, plan = self.engine, self.steering.policy.mask, self.node.plan

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Build the Debian package from a source distribution of this tree: packaging/build_deb.sh DIRECTORY
-# Needs debhelper, dh-python, clang, libbpf-dev, python3-venv, python3-dev (Debian 12 or newer), and the Python package index.
+# Needs debhelper, dh-python, clang, libbpf-dev, libssl-dev, python3-venv, python3-dev (Debian 12 or newer), and the Python package index.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$(realpath -m "${1:-dist}")
@@ -11,6 +11,7 @@ for pair in dh:debhelper clang:clang dh_python3:dh-python dpkg-buildpackage:dpkg
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 test -e /usr/include/bpf/bpf_helpers.h || missing+=(libbpf-dev)
+test -e /usr/include/openssl/evp.h || missing+=(libssl-dev)
 /usr/bin/python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 /usr/bin/python3 -c 'import os, sysconfig as s, sys; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' \
   || missing+=(python3-dev)

@@ -83,7 +83,12 @@ ONE_HOME = {
 
 MAY_NOT = [
     ("wire/", "control hub datapath api config daemon", "the codec knows octets and field names only"),
-    ("control/", "hub datapath api iface_monitor mh.kernel daemon", "the core is fed by adapters and never calls one"),
+    ("crypto/", "wire control hub datapath api config service daemon", "ciphers know octets and keys, and no protocol"),
+    (
+        "control/",
+        "hub datapath api iface_monitor mh.kernel daemon crypto",
+        "the core is fed by adapters and never calls one",
+    ),
     (
         "problems/",
         "hub api datapath config iface_monitor mh service daemon",

@@ -9,6 +9,7 @@ KINDS: Final = frozenset(
         "auth-failed",
         "dropped",
         "eid-shared",
+        "lisp-sec-refused",
         "mapping-installed",
         "mapping-negative",
         "mapping-removed",

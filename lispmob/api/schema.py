@@ -256,7 +256,7 @@ class RemoteLocator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MapCacheEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A mapping of somebody else. `expires_in_s` None: never."""
+    """A mapping of somebody else. `expires_in_s` None: never. `is_genuine`: LISP-SEC has shown who says so."""
 
     prefix: str
     source: str
@@ -266,6 +266,7 @@ class MapCacheEntry(msgspec.Struct, frozen=True, kw_only=True):
     expires_in_s: float | None = None
     unused_s: float | None = None
     map_version: int = 0
+    is_genuine: bool = False
 
 
 class MapCache(msgspec.Struct, frozen=True, kw_only=True):

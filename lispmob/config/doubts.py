@@ -68,7 +68,7 @@ def _overlay(file: NodeFile) -> Iterator[Problem]:
             f"name the prefix that all EIDs lie in, such as: overlay-prefixes: [{_guess(file)}]",
         )
     servers = [("Map-Server", server.address) for server in file.map_servers]
-    resolvers = [("Map-Resolver", address) for address in file.map_resolvers]
+    resolvers = [("Map-Resolver", resolver.address) for resolver in file.map_resolvers]
     for role, address in dict.fromkeys([*servers, *resolvers]):
         for prefix in _holding(address, file.routing.overlay_prefixes):
             yield Problem(

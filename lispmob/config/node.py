@@ -22,6 +22,7 @@ from lispmob.config.key import KeySection
 from lispmob.config.reader import Section, read_yaml
 from lispmob.config.steering import MultihomingSection, SteeringSection
 from lispmob.config.values import (
+    ADDRESS_TEXT,
     RLOC_TEXT,
     Address,
     FieldError,
@@ -29,9 +30,13 @@ from lispmob.config.values import (
     GroupName,
     InterfaceName,
     InterfacePattern,
+    KeyFile,
+    KeyId,
     Network,
     Priority,
     Rloc,
+    Secret,
+    SecretText,
     Text,
     Weight,
     YesNo,
@@ -42,6 +47,8 @@ from lispmob.config.values import (
     plain,
     whole,
 )
+from lispmob.crypto.key_wrap import why_no_key_wrap
+from lispmob.errors import ConfigError
 from lispmob.iface_monitor.link_type import TYPES
 from lispmob.iface_monitor.snapshot import UplinkRule
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -84,6 +91,32 @@ class MapServerSection(KeySection, frozen=True, kw_only=True):
         """Open Overlay Router's Map-Server, which knows HMAC-SHA-1 alone, reads an xTR-ID behind NATs only."""
         return self.to_key().algorithm is not Algorithm.HMAC_SHA_1_96 if self.xtr_id is None else self.xtr_id
 
+
+class MapResolverSection(Section, frozen=True, kw_only=True):
+    """A Map-Resolver that this node asks. A bare address stands for one without a secret of its own (LISP-SEC)."""
+
+    address: Address
+    key: SecretText | None = None
+    key_file: KeyFile | None = None
+    key_id: KeyId = 0
+
+    def __post_init__(self) -> None:
+        if self.key is not None and self.key_file is not None:
+            raise FieldError("key-file", "'key' is given too; one of them")
+
+    @property
+    def secret(self) -> Secret | None:
+        """Its secret, wherever it was written."""
+        return self.key or self.key_file
+
+
+_BARE_RESOLVER: Final = Text(
+    lambda text, directory: MapResolverSection(address=ADDRESS_TEXT.read(text, directory)),
+    "an address, or lines 'address:', 'key:', 'key-id:'",
+)
+ResolverEntry: TypeAlias = Annotated[
+    MapResolverSection, Text(_BARE_RESOLVER.read, _BARE_RESOLVER.accepts, mapping=MapResolverSection)
+]
 
 _OTHER_WORDS: Final = {
     **dict.fromkeys(("wlan", "wireless", "wi-fi", "802-11-wireless"), "wifi"),
@@ -237,6 +270,12 @@ class NattSection(Section, frozen=True, kw_only=True):
     host_name: Annotated[str | None, or_word("auto", _HOST_NAME)] = None
 
 
+class SecuritySection(Section, frozen=True, kw_only=True):
+    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303)."""
+
+    lisp_sec: Annotated[str, one_of("off", "prefer", "require")] = "prefer"
+
+
 class ControlSection(Section, frozen=True, kw_only=True):
     """The socket that lispctl talks to."""
 
@@ -255,7 +294,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
 
     own_eids: tuple[OwnEidEntry, ...] = field(name="eids")
     map_servers: tuple[MapServerSection, ...]
-    map_resolvers: tuple[Address, ...] = ()
+    map_resolvers: tuple[ResolverEntry, ...] = ()
     proxy_etrs: tuple[LocatorEntry, ...] = ()
     proxy_itrs: tuple[Address, ...] = ()
     uplinks: tuple[UplinkSection, ...] = ()
@@ -270,6 +309,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     register: RegisterSection = RegisterSection()
     probing: ProbingSection = ProbingSection()
     natt: NattSection = NattSection()
+    security: SecuritySection = SecuritySection()
     flows: FlowsSection = FlowsSection()
     control: ControlSection = ControlSection()
     dbus: YesNo = True
@@ -284,7 +324,8 @@ class NodeFile(Section, frozen=True, kw_only=True):
     @property
     def resolvers(self) -> tuple[IpAddress, ...]:
         """Where Map-Requests go: the Map-Resolvers, or the Map-Servers when none is given (they are mostly both)."""
-        return self.map_resolvers or tuple(dict.fromkeys(server.address for server in self.map_servers))
+        named = tuple(resolver.address for resolver in self.map_resolvers)
+        return named or tuple(dict.fromkeys(server.address for server in self.map_servers))
 
     def __post_init__(self) -> None:
         if not self.eids:
@@ -299,13 +340,28 @@ class NodeFile(Section, frozen=True, kw_only=True):
             if address in seen[:index]:
                 raise FieldError(f"map-servers[{index}].address", f"{address} is listed twice")
         self._check_not_inside_eid()
+        if self.security.lisp_sec == "require":
+            self._check_required_lisp_sec()
         if self.routing.fallback == "proxy" and not self.proxy_etrs:
             raise FieldError("routing.fallback", "'proxy' needs at least one entry in 'proxy-etrs'")
+
+    def _check_required_lisp_sec(self) -> None:
+        """Every Map-Resolver must share a secret with us, and nothing may ask without it."""
+        servers = {server.address for server in self.map_servers}
+        for index, resolver in enumerate(self.map_resolvers):
+            if resolver.secret is None and resolver.address not in servers:
+                raise FieldError(
+                    f"map-resolvers[{index}]",
+                    f"{resolver.address} needs 'key' or 'key-file', for security: lisp-sec is 'require'; only one that "
+                    "is a Map-Server of ours too can do without",
+                )
+        if self.natt.direct:
+            raise FieldError("natt.direct", "it asks without LISP-SEC, and security: lisp-sec is 'require'")
 
     def _check_not_inside_eid(self) -> None:
         """The way to the mapping system cannot itself be an overlay address."""
         places = [(f"map-servers[{i}].address", server.address) for i, server in enumerate(self.map_servers)]
-        places += [(f"map-resolvers[{i}]", address) for i, address in enumerate(self.map_resolvers)]
+        places += [(f"map-resolvers[{i}]", resolver.address) for i, resolver in enumerate(self.map_resolvers)]
         places += [(f"proxy-etrs[{i}].address", locator.address) for i, locator in enumerate(self.proxy_etrs)]
         places += [(f"proxy-itrs[{i}]", address) for i, address in enumerate(self.proxy_itrs)]
         for key, address in places:
@@ -317,8 +373,10 @@ class NodeFile(Section, frozen=True, kw_only=True):
 def load_node(path: Path) -> NodeFile:
     """Read lispd.conf. Raises ConfigError, one line an error; warns about keys that are no secret."""
     node = read_yaml(path, NodeFile)
-    has_inline_key = any(server.key is not None for server in node.map_servers)
-    if has_inline_key and _is_world_readable(path):
+    if node.security.lisp_sec == "require" and (missing := why_no_key_wrap()) is not None:
+        raise ConfigError(f"{path}: security.lisp-sec: 'require' cannot be kept: {missing}")
+    keys = [*(server.key for server in node.map_servers), *(resolver.key for resolver in node.map_resolvers)]
+    if any(keys) and _is_world_readable(path):
         log.warning("every user can read the key in %s; %s, or use 'key-file'", path, _remedy(path))
     return node
 

@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
 from lispmob.control.effect import Count, MachineEffect, SendControl
+from lispmob.control.etr_security import ReplySigner
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.node_config import Datagram
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
@@ -40,6 +41,7 @@ class Asked:
     """A Map-Request and the way it took. `source_port` is the inner one when it came in an ECM.
 
     `is_known`: it claims to come from a peer, or from the mapping system; what strangers ask does not count against it.
+    `signer`: the answer has to be signed (LISP-SEC).
     """
 
     request: MapRequest
@@ -49,14 +51,22 @@ class Asked:
     ifindex: int = 0
     is_encapsulated: bool = False
     is_known: bool = False
+    signer: ReplySigner | None = None
 
     @classmethod
     def of(
-        cls, request: MapRequest, datagram: Datagram, source_port: int, *, is_encapsulated: bool, is_known: bool
+        cls,
+        request: MapRequest,
+        datagram: Datagram,
+        source_port: int,
+        *,
+        is_encapsulated: bool,
+        is_known: bool,
+        signer: ReplySigner | None = None,
     ) -> Asked:
         """A question that came in this datagram."""
         place = datagram.source, source_port, datagram.destination, datagram.ifindex
-        return cls(request, *place, is_encapsulated, is_known)
+        return cls(request, *place, is_encapsulated, is_known, signer)
 
 
 class Answerer:
@@ -103,7 +113,8 @@ class Answerer:
         probed = asked.arrived_at if request.is_probe else None
         records = tuple(own.to_record(eid, self._ttl_min, probed) for eid in dict.fromkeys(eids))
         reply = MapReply(request.nonce, records, is_probe=request.is_probe, has_echo_nonce=self._echoes)
-        return [self._send(reply.encode(), destination, asked, own), Count("tx_map_reply")]
+        payload = asked.signer.sign(reply) if asked.signer is not None else reply.encode()
+        return [self._send(payload, destination, asked, own), Count("tx_map_reply")]
 
     def _may_answer(self, destination: IpAddress, asked: Asked, own: LocatorSet, now: float) -> bool:
         if asked.request.is_probe:

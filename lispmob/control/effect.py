@@ -183,6 +183,8 @@ class MappingLearned:
     records: tuple[MappingRecord, ...]
     reason: str
     rtt_ms: float
+    is_genuine: bool = False
+    """LISP-SEC has shown that the mapping system and the ETR say so."""
 
 
 @dataclass(frozen=True, slots=True)

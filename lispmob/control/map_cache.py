@@ -62,6 +62,8 @@ class MapCacheEntry:
     source: Source = "reply"
     state: State = State.ACTIVE
     is_proven: bool = False
+    is_genuine: bool = False
+    """LISP-SEC has shown that the mapping system and the ETR say so."""
 
     def __post_init__(self) -> None:
         if self.state is State.ACTIVE and not self.locators:

@@ -82,6 +82,13 @@ class Mappings:
                 effects += self._insert_static(prefix, record, now)
         return effects + self._reconsider_all(now)
 
+    def on_proof_required(self) -> list[MachineEffect]:
+        """Nothing counts any more but what LISP-SEC has shown to be genuine, and what somebody here has written."""
+        gone = [entry for entry in self.cache if entry.source != "static" and not entry.is_genuine]
+        for entry in gone:
+            self.cache.remove(entry.prefix)
+        return self._dropped(gone, "not genuine")
+
     def on_defaults(self, records: Iterable[MappingRecord], now: float) -> list[MachineEffect]:
         """All that no mapping says otherwise goes there, to RTRs; none: the mapping system is asked again.
 
@@ -260,6 +267,7 @@ class Mappings:
             expires_at=min([expires_at, *kept]),  # RFC 9301, 5.5: so that no hole opens when they go
             last_used=max([now if reason == "miss" else float("-inf"), *(one.last_used for one in replaced)]),
             map_version=record.map_version,
+            is_genuine=learned.is_genuine,
         )
         kind = "mapping-installed" if record.locators else "mapping-negative"
         rlocs = [str(locator.ip) for locator in record.locators if locator.ip is not None]

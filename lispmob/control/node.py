@@ -32,8 +32,10 @@ from lispmob.control.effect import (
     WaysInDoubt,
     WitnessWanted,
 )
+from lispmob.control.etr_security import EtrSecurity
 from lispmob.control.forwarding import ForwardingPolicy
 from lispmob.control.gate import Gate, NonceBook
+from lispmob.control.itr_security import ItrSecurity, LispSecTools
 from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
@@ -49,7 +51,7 @@ from lispmob.control.registrations import Growing, NewNonce, Registrations
 from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrSender, SmrTarget, solicited
 from lispmob.control.status_bits import HeardStatus, OwnStatus
-from lispmob.errors import MalformedMessage
+from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.data_reply import in_data
 from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort, WayPast
@@ -74,7 +76,13 @@ class Node(NodeSizes):
     """One mobile node. `new_nonce` is unpredictable, `next_nonce` (for Map-Registers) grows, `jitter` is in [0, 1)."""
 
     def __init__(
-        self, config: NodeConfig, *, new_nonce: NewNonce, jitter: Callable[[], float], next_nonce: Growing = None
+        self,
+        config: NodeConfig,
+        *,
+        new_nonce: NewNonce,
+        jitter: Callable[[], float],
+        next_nonce: Growing = None,
+        lisp_sec: LispSecTools | None = None,
     ) -> None:
         self.config = config
         self.locators = LocatorSet()
@@ -87,7 +95,9 @@ class Node(NodeSizes):
         self.traversal = Traversal(NattConfig.of(config), new_nonce=asked, next_nonce=growing, asks=asks)
         self._direct = LocatorSet()  # the uplinks that need no RTR
         self._sending = LocatorSet()  # those that may send, with what our records say
-        self._resolver = Resolver(config.map_resolvers, new_nonce=asked)
+        self.security = ItrSecurity(config.lisp_sec, dict(config.resolver_secrets), lisp_sec)
+        self._etr = EtrSecurity(config.etr_keys, lisp_sec.wrap if lisp_sec is not None else None)
+        self._resolver = Resolver(config.map_resolvers, new_nonce=asked, security=self.security, eids=config.eids)
         self._smr = SmrSender(new_nonce=new_nonce)
         self._answerer = Answerer(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._mappings = Mappings(ForwardingPolicy.of(config), config.map_cache_limit)
@@ -249,13 +259,16 @@ class Node(NodeSizes):
         self.config = config
         effects: list[_Inner] = [*self._registrations.on_config(config, now)]
         effects += self.traversal.on_config(NattConfig.of(config), now)
-        self._resolver.on_resolvers(config.map_resolvers)
+        self.security.on_config(config.lisp_sec, dict(config.resolver_secrets))
+        self._etr.on_keys(config.etr_keys)
+        self._resolver.on_resolvers(config.map_resolvers, config.eids)
         self.reachability.on_config(config.eids, config.map_resolvers)
         self._answerer.on_eids(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._preference.on_config(config.preference, now)
         effects += self._own_status.on_config(heeds=config.heeds_status_bits, tells=config.status_bits == "send")
         effects += self._prober.on_config(config.probing or ProbeConfig(), config.probing is not None, now)
-        return self._route([*effects, *self._apply_policy(now)], now)
+        proof = self._mappings.on_proof_required() if self.security.is_required else []
+        return self._route([*effects, *proof, *self._apply_policy(now)], now)
 
     def on_mapping_added(
         self, prefix: EidPrefix, locators: Sequence[Locator], action: Action | int, now: float
@@ -322,9 +335,12 @@ class Node(NodeSizes):
                 if got.is_encapsulated and self.reachability.on_map_reply(message.nonce, now):
                     return []  # our own question, which an ETR is to answer that we are
                 (source, at), is_known = (datagram.source, datagram.destination), self._is_known(datagram.source)
-                asked = Asked.of(
-                    message, datagram, got.source_port, is_encapsulated=got.is_encapsulated, is_known=is_known
-                )
+                try:
+                    signer = self._etr.open(got.lisp_sec, message.nonce)
+                except AuthenticationFailed:
+                    return [*unsummed, Count("rx_auth")]
+                port, is_wrapped = got.source_port, got.is_encapsulated
+                asked = Asked.of(message, datagram, port, is_encapsulated=is_wrapped, is_known=is_known, signer=signer)
                 # In data an RTR asks about the uplink behind it.
                 answers = self._answerer.on_map_request(asked, self._sending if datagram.in_data else self._direct, now)
                 heard = self._prober.on_probed(source, at, now) if message.is_probe else ()
@@ -337,7 +353,8 @@ class Node(NodeSizes):
             case MapReply() if self.reachability.on_map_reply(message.nonce, now):
                 return []
             case MapReply():
-                return self._resolver.on_map_reply(message, datagram.destination, self._guard(), now, datagram.source)
+                guard, at = self._guard(), datagram.destination
+                return self._resolver.on_map_reply(message, at, guard, now, datagram.source, datagram.payload)
             case MapNotify():
                 return self._registrations.on_map_notify(message, datagram.payload, now)
         return [Count("rx_type")]

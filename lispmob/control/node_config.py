@@ -15,16 +15,29 @@ from lispmob.wire.record import Locator, MappingRecord
 Fallback: TypeAlias = Literal["auto", "native", "proxy", "drop"]
 """Where packets go whose destination is no EID. auto: nowhere inside the overlay prefixes, natively outside of them."""
 StatusBitsUse: TypeAlias = Literal["no", "listen", "send"]
+LispSecMode: TypeAlias = Literal["off", "prefer", "require"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolverSecret:
+    """What a Map-Resolver and this node share, to wrap One-Time-Keys with (RFC 9303, 6.5)."""
+
+    octets: bytes = field(repr=False)
+    key_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class MapServerPeer:
-    """A Map-Server to register with. `sends_xtr_id`: add our xTR-ID (some servers accept that only behind a NAT)."""
+    """A Map-Server to register with. `sends_xtr_id`: add our xTR-ID (some servers accept that only behind a NAT).
+
+    `has_lisp_sec`: say in each Map-Register that we sign Map-Replies when it asks us to (RFC 9303, 6.8).
+    """
 
     address: IpAddress
     key: Key
     proxy_map_reply: bool = True
     sends_xtr_id: bool = False
+    has_lisp_sec: bool = False
 
 
 NattMode: TypeAlias = Literal["auto", "off", "e19", "lispers"]
@@ -76,8 +89,16 @@ class NodeConfig:
     """We answer requests for an echo in data, and say so."""
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     natt: NattSettings = NattSettings()
+    lisp_sec: LispSecMode = "off"
+    resolver_secrets: tuple[tuple[IpAddress, ResolverSecret], ...] = ()
+    """Of the Map-Resolvers that may be asked with LISP-SEC."""
     first_nonce: int = 1
     """Where the nonces of Map-Registers start, when the node is given no count that grows over restarts."""
+
+    @property
+    def etr_keys(self) -> tuple[Key, ...]:
+        """The keys that Map-Servers wrap One-Time-Keys with for us."""
+        return tuple(server.key for server in self.map_servers if server.has_lisp_sec)
 
     @property
     def heeds_status_bits(self) -> bool:

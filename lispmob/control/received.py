@@ -9,6 +9,7 @@ from lispmob.control.node_config import Datagram
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.lisp_sec import AD_LISP_SEC
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import ControlMessage, decode_control
 
@@ -21,6 +22,7 @@ class ReceivedMessage:
     source_port: int
     is_encapsulated: bool
     has_checksum: bool = True  # that of the UDP header inside the encapsulation
+    lisp_sec: bytes | None = None  # the AD of the encapsulation, where it is LISP-SEC's
 
 
 def unwrap(
@@ -34,4 +36,8 @@ def unwrap(
     inner = decode_control(message.message)
     if not isinstance(inner, MapRequest):
         return Count("rx_ecm" if isinstance(inner, EncapsulatedControl) else "rx_type")
-    return ReceivedMessage(inner, message.source_port, is_encapsulated=True, has_checksum=message.has_checksum)
+    ad = message.authentication
+    lisp_sec = ad if ad is not None and ad[0] == AD_LISP_SEC else None
+    return ReceivedMessage(
+        inner, message.source_port, is_encapsulated=True, has_checksum=message.has_checksum, lisp_sec=lisp_sec
+    )

@@ -216,6 +216,7 @@ class Registration:
             nonce=nonce,
             records=(record,),
             proxy_map_reply=self.server.proxy_map_reply,
+            has_lisp_sec=self.server.has_lisp_sec,
             want_map_notify=True,
             xtr_id=self.policy.xtr_id if self.server.sends_xtr_id else None,
             site_id=self.policy.site_id if self.server.sends_xtr_id else None,

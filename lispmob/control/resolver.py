@@ -4,6 +4,9 @@ Four things start a lookup: a packet that met no mapping, a mapping in use that 
 somebody whom the mapping of its source does not name. They differ in what failure means, so a lookup remembers its
 reason; for the asking they are the same. The last two are caused by others: they have a share of the table and a budget
 of their own, and there is one of them at a time for each cached prefix.
+
+Whether a Map-Request has LISP-SEC, and whether its answer is genuine, `itr_security.py` says; its key lives and dies
+with the nonce here.
 """
 
 from __future__ import annotations
@@ -29,14 +32,17 @@ from lispmob.control.effect import (
     WayAnswered,
     WaysInDoubt,
 )
+from lispmob.control.itr_security import ItrSecurity
 from lispmob.control.locator_set import NEVER, LocalLocator, LocatorSet, Place
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.eid import from_prefix
+from lispmob.wire.lcaf_types import WireAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.record import MappingRecord
 
 RETRY_S = 1.0  # RFC 9301, 5.3: at most one Map-Request per second per EID-Prefix
 MAX_TRIES = 10  # RFC 9301, 5.3: then give up for a while
@@ -97,6 +103,8 @@ class Lookup:
     state: State = State.ASKING
     tries: int = 0
     nonces: set[int] = field(default_factory=set)
+    protected_by: IpAddress | None = None
+    """The Map-Resolver asked last, when it was asked with LISP-SEC."""
 
     def to(self, new: State) -> None:
         """Change the state."""
@@ -111,14 +119,25 @@ class _Transmission:
     itr_rlocs: tuple[IpAddress, ...]
     resolver: IpAddress
     uplink: LocalLocator
+    otk: bytes | None = field(default=None, repr=False)
 
 
 class Resolver:
     """All open lookups of a node. The first Map-Request leaves in the call that starts a lookup."""
 
-    def __init__(self, map_resolvers: Sequence[IpAddress], *, new_nonce: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        map_resolvers: Sequence[IpAddress],
+        *,
+        new_nonce: Callable[[], int],
+        security: ItrSecurity | None = None,
+        eids: Sequence[EidPrefix] = (),
+    ) -> None:
+        """`eids`: our own; one of them stands for the asker where LISP-SEC needs to know him."""
         self._map_resolvers = tuple(map_resolvers)
         self._new_nonce = new_nonce
+        self._security = security or ItrSecurity("off", {})
+        self._eids = tuple(eids)
         self._locators = LocatorSet()
         self._heard: frozenset[Place] = frozenset()
         self._lookups: dict[EidPrefix, Lookup] = {}
@@ -151,9 +170,10 @@ class Resolver:
         """Whether a lookup for exactly this is open."""
         return asked in self._lookups
 
-    def on_resolvers(self, map_resolvers: Sequence[IpAddress]) -> None:
-        """The configured Map-Resolvers are these now."""
+    def on_resolvers(self, map_resolvers: Sequence[IpAddress], eids: Sequence[EidPrefix] = ()) -> None:
+        """The configured Map-Resolvers, and our EIDs, are these now."""
         self._map_resolvers = tuple(map_resolvers)
+        self._eids = tuple(eids)
 
     def on_heard(self, places: frozenset[Place]) -> None:
         """From these of our RLOCs a question was answered: they are asked from first."""
@@ -164,7 +184,7 @@ class Resolver:
         self._locators = locators
         if locators:
             return []
-        return [effect for lookup in self.lookups for effect in self._fail(lookup, "no-locator")]
+        return [effect for lookup in self.lookups for effect in self._fail(lookup, "no-locator", None)]
 
     def on_miss(self, source: IpAddress, destination: EidPrefix, now: float) -> list[MachineEffect]:
         """A packet from `source` met no mapping; `destination` is the /32 or /128 of where it goes."""
@@ -219,36 +239,81 @@ class Resolver:
             lookup = self._lookups[asked]
             tries = DOUBT_TRIES if lookup.reason is Reason.DOUBT else MAX_TRIES
             effects += [WaysInDoubt()] if lookup.tries else []
-            effects += self._fail(lookup, "unanswered") if lookup.tries >= tries else self._ask(lookup, now)
+            effects += self._fail(lookup, "unanswered", now) if lookup.tries >= tries else self._ask(lookup, now)
         return effects
 
     def on_map_reply(
-        self, reply: MapReply, arrived_at: IpAddress, guard: Guard, now: float, source: IpAddress | None = None
+        self,
+        reply: MapReply,
+        arrived_at: IpAddress,
+        guard: Guard,
+        now: float,
+        source: IpAddress | None = None,
+        raw: bytes | None = None,
     ) -> list[MachineEffect]:
-        """A Map-Reply came, to our address `arrived_at`. Its source proves nothing; it may only narrow what it says."""
+        """A Map-Reply came, to our address `arrived_at`; `raw`, its octets, are what LISP-SEC covers.
+
+        Without LISP-SEC its source proves nothing; it may only narrow what it says.
+        """
         sent = self._transmissions.get(reply.nonce)
         if sent is None or now - sent.sent_at > NONCE_LIFETIME_S:
             return [Count("rx_nonce")]
         if reply.is_probe or (arrived_at not in sent.itr_rlocs and arrived_at not in guard.own_rlocs):
             return [Count("rx_policy")]
-        lookup = sent.lookup
-        records = accept_records(reply.records, lookup.asked, guard, source)
+        if sent.otk is not None:
+            return self._on_protected(reply, raw or reply.encode(), sent, sent.otk, guard, now)
+        records = accept_records(reply.records, sent.lookup.asked, guard, source)
         if records is None:
             return [Count("rx_policy")]
-        self._close(lookup)
+        return self._answered(sent, records, now)
+
+    def _on_protected(
+        self, reply: MapReply, raw: bytes, sent: _Transmission, otk: bytes, guard: Guard, now: float
+    ) -> list[MachineEffect]:
+        """What is not genuine leaves the nonce open: else whoever sees one could end the lookup (RFC 9303, 6.9)."""
+        lookup, asked = sent.lookup, sent.lookup.asked
+        eids, effects = self._security.verify(reply, raw, otk, asked, sent.resolver, now)
+        if eids is None:
+            return effects
+        del self._transmissions[reply.nonce]
+        lookup.nonces.discard(reply.nonce)
+        vouched, discarded = self._security.vouched(reply.records, eids, asked, sent.resolver, now)
+        effects += discarded
+        if eids.has_e_bit and not any(record.locators for record in vouched):
+            if not self._security.is_required:
+                return effects + self._ask_unprotected(lookup, sent, now)
+            effects += self._security.on_unsigned(asked, sent.resolver, now)
+        records = accept_records(vouched, asked, guard)
+        if records is None:
+            return [*effects, Count("rx_policy")]
+        return effects + self._answered(sent, records, now, is_genuine=True)
+
+    def _ask_unprotected(self, lookup: Lookup, sent: _Transmission, now: float) -> list[MachineEffect]:
+        """The Map-Server says, provably, that no ETR of this EID can sign: one more Map-Request, without LISP-SEC."""
+        if lookup.state is not State.ASKING or self._lookups.get(lookup.asked) is not lookup:
+            return []
+        lookup.protected_by = None
+        self._wait(lookup, now + RETRY_S)
+        return [self._send(lookup, sent.resolver, sent.uplink, now, is_protected=False), Count("tx_map_request")]
+
+    def _answered(
+        self, sent: _Transmission, records: tuple[MappingRecord, ...], now: float, *, is_genuine: bool = False
+    ) -> list[MachineEffect]:
+        lookup = sent.lookup
+        self._close(lookup, keeps_protected=not is_genuine)
         if lookup.state is State.ASKING:
             lookup.to(State.ANSWERED)
         self._preferred = sent.resolver
         rtt_ms = round((now - sent.sent_at) * 1000, 3)
         answered = WayAnswered(sent.uplink.address, sent.uplink.ifindex, now - sent.sent_at)
-        return [answered, MappingLearned(lookup.asked, records, lookup.reason.value, rtt_ms)]
+        return [answered, MappingLearned(lookup.asked, records, lookup.reason.value, rtt_ms, is_genuine)]
 
     def _ask(self, lookup: Lookup, now: float) -> list[MachineEffect]:
         """Send one Map-Request, or put it off until the limits allow it."""
         self._lookups[lookup.asked] = lookup
         ways = self._ways()
         if not ways:
-            return self._fail(lookup, "no-locator" if self._map_resolvers else "no-map-resolver")
+            return self._fail(lookup, "no-locator" if self._map_resolvers else "no-map-resolver", now)
         is_claim = lookup.reason.is_claim
         total = self._for_claims if is_claim else self._for_misses if lookup.reason is Reason.MISS else self._for_known
         allowed_at = max(total.available_at(now), self._per_prefix.available_at(lookup.asked, now))
@@ -264,20 +329,27 @@ class Resolver:
         resolver, uplink = ways[lookup.tries % len(ways)]
         lookup.tries += 1
         self._wait(lookup, now + RETRY_S)
-        return [self._send(lookup, resolver, uplink, now), Count("tx_map_request")]
+        effects: list[MachineEffect] = []
+        asked_in = self._security.ways(resolver, now)
+        lookup.protected_by = resolver if asked_in == (True,) else None
+        for number, is_protected in enumerate(asked_in):
+            effects.append(self._send(lookup, resolver, uplink, now, is_protected=is_protected))
+            effects.append(Count("tx_lisp_sec_trial" if number else "tx_map_request"))
+        return effects
 
-    def _send(self, lookup: Lookup, resolver: IpAddress, uplink: LocalLocator, now: float) -> SendControl:
+    def _send(
+        self, lookup: Lookup, resolver: IpAddress, uplink: LocalLocator, now: float, *, is_protected: bool
+    ) -> SendControl:
         nonce = self._new_nonce()
         lookup.nonces.add(nonce)
         itr_rlocs = self._locators.itr_rlocs_from(uplink)
-        self._transmissions[nonce] = _Transmission(lookup, now, itr_rlocs, resolver, uplink)
+        otk, authentication = self._security.protect(nonce, resolver) if is_protected else (None, None)
+        self._transmissions[nonce] = _Transmission(lookup, now, itr_rlocs, resolver, uplink, otk)
         self._trim(now)
         asked = lookup.asked
-        own = EidPrefix.host(lookup.source, asked.instance_id) if lookup.source is not None else None
         request = MapRequest(
             nonce=nonce,
-            # A refresh names no source: it is the node that asks, not a packet (RFC 9301, 5.2).
-            source_eid=from_prefix(own) if own is not None and lookup.reason is not Reason.REFRESH else None,
+            source_eid=self._source_eid(lookup, is_protected=is_protected),
             itr_rlocs=itr_rlocs,
             records=(EidRecord.of(asked),),
             is_smr_invoked=lookup.reason is Reason.SMR,
@@ -288,8 +360,20 @@ class Resolver:
             destination=asked.address,
             destination_port=CONTROL_PORT,
             message=request.encode(),
+            authentication=authentication,
         )
         return SendControl(ecm.encode(), resolver, source=uplink.address, ifindex=uplink.ifindex)
+
+    def _source_eid(self, lookup: Lookup, *, is_protected: bool) -> WireAddress:
+        """A refresh names no source: it is the node that asks, not a packet (RFC 9301, 5.2).
+
+        With LISP-SEC it has to, for the Map-Resolver finds by it whose secret unwraps the One-Time-Key.
+        """
+        if lookup.source is not None and (is_protected or lookup.reason is not Reason.REFRESH):
+            return from_prefix(EidPrefix.host(lookup.source, lookup.asked.instance_id))
+        if not is_protected or not self._eids:
+            return None
+        return from_prefix(EidPrefix.host(self._eids[0].address, self._eids[0].instance_id))
 
     def _inner_source(self, family: int) -> IpAddress:
         """An inner source of the family asked for, when no EID of ours has it: an RLOC, or else nothing."""
@@ -316,17 +400,24 @@ class Resolver:
         start = self._map_resolvers.index(self._preferred)
         return [*self._map_resolvers[start:], *self._map_resolvers[:start]]
 
-    def _fail(self, lookup: Lookup, why: str) -> list[MachineEffect]:
+    def _fail(self, lookup: Lookup, why: str, now: float | None) -> list[MachineEffect]:
         """Stop asking. The nonces live on: a late answer is still an answer."""
         lookup.to(State.FAILED)
         self._forget(lookup)
-        return [LookupFailed(lookup.asked, lookup.reason.value, why)]
+        effects: list[MachineEffect] = []
+        if lookup.protected_by is not None and now is not None:
+            effects += self._security.on_unanswered(lookup.asked, lookup.protected_by, now)
+        return [*effects, LookupFailed(lookup.asked, lookup.reason.value, why)]
 
-    def _close(self, lookup: Lookup) -> None:
+    def _close(self, lookup: Lookup, *, keeps_protected: bool = False) -> None:
+        """`keeps_protected`: an answer with LISP-SEC may come yet, and count for more than the one that came."""
         if self._lookups.get(lookup.asked) is lookup:
             self._forget(lookup)
-        for nonce in lookup.nonces:
-            self._transmissions.pop(nonce, None)
+        for nonce in list(lookup.nonces):
+            sent = self._transmissions.get(nonce)
+            if sent is None or not (keeps_protected and sent.otk is not None):
+                self._transmissions.pop(nonce, None)
+                lookup.nonces.discard(nonce)
 
     @property
     def _is_full(self) -> bool:

@@ -9,7 +9,7 @@ import logging
 import typing
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias, cast
 
 from lispmob.config.eid import Eid
 from lispmob.config.key import ALGORITHMS
@@ -30,6 +30,9 @@ from lispmob.config.values import (
     plain,
     whole,
 )
+from lispmob.control.node_config import LispSecMode, ResolverSecret
+from lispmob.crypto.key_wrap import why_no_key_wrap
+from lispmob.errors import ConfigError
 from lispmob.hub.host_address import PRIVATE
 from lispmob.hub.map_resolver import RemoteMapServer
 from lispmob.hub.natt_config import LinkSection, RtrSection
@@ -64,6 +67,13 @@ class SiteKey(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _check_key(self.key, self.key_file)
 
+    @property
+    def secret(self) -> Secret:
+        """The key, wherever it was written."""
+        found = self.key or self.key_file
+        assert found is not None, "checked when the section was read"
+        return found
+
 
 class SiteSection(Section, frozen=True, kw_only=True):
     """Who may register what, and who answers for it."""
@@ -74,6 +84,8 @@ class SiteSection(Section, frozen=True, kw_only=True):
     key_file: KeyFile | None = None
     key_id: KeyId = 0
     more_keys: tuple[SiteKey, ...] = ()
+    map_resolver_keys: tuple[SiteKey, ...] = ()
+    """What its nodes have under map-resolvers (LISP-SEC); none: what follows from the keys above."""
     algorithms: tuple[Annotated[str, one_of(*ALGORITHMS)], ...] = DEFAULT_ALGORITHMS
     accept_more_specifics: YesNo = False
     proxy_reply: Annotated[str, one_of(*(policy.value for policy in ProxyReply))] = ProxyReply.AS_REGISTERED.value
@@ -108,14 +120,28 @@ class SiteSection(Section, frozen=True, kw_only=True):
             proxy_reply=ProxyReply(self.proxy_reply),
             strict_nonces=self.strict_nonces,
             max_prefixes=self.max_prefixes,
+            resolver_keys=tuple(ResolverSecret(one.secret.octets, one.key_id) for one in self.map_resolver_keys),
         )
 
 
 class RemoteSection(Section, frozen=True, kw_only=True):
-    """A Map-Server elsewhere."""
+    """A Map-Server elsewhere. `key`: shared with the hub there, so that LISP-SEC goes through both."""
 
     address: Address
     eids: tuple[Eid, ...]
+    key: SecretText | None = None
+    key_file: KeyFile | None = None
+    key_id: KeyId = 0
+
+    def __post_init__(self) -> None:
+        if self.key is not None and self.key_file is not None:
+            raise FieldError("key-file", "'key' is given too; one of them")
+
+    def to_remote(self) -> RemoteMapServer:
+        """As the Map-Resolver wants it."""
+        secret = self.key or self.key_file
+        shared = None if secret is None else ResolverSecret(secret.octets, self.key_id)
+        return RemoteMapServer(self.address, self.eids, shared)
 
 
 def _denied(text: str) -> str:
@@ -153,6 +179,12 @@ class ProxySection(Section, frozen=True, kw_only=True):
         return OWN_NETWORKS in self.deny
 
 
+class SecuritySection(Section, frozen=True, kw_only=True):
+    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303)."""
+
+    lisp_sec: Annotated[str, one_of("off", "prefer", "require")] = "prefer"
+
+
 class LogSection(Section, frozen=True, kw_only=True):
     """What is logged."""
 
@@ -176,6 +208,7 @@ class HubFile(Section, frozen=True, kw_only=True):
     )
     own_eids: tuple[Eid, ...] = ()
     """Of this machine itself, which is reached by them through LISP, like a node."""
+    security: SecuritySection = SecuritySection()
     control_socket: FilePath = Path("/run/lisphub/lisphub.sock")
     log: LogSection = LogSection()
 
@@ -198,6 +231,11 @@ class HubFile(Section, frozen=True, kw_only=True):
                     raise FieldError(f"sites[{number}].eids[{index}]", f"{eid} belongs to site {owner[eid]} already")
                 owner[eid] = section.name
         for number, link in enumerate(self.rtr.map_servers):
+            if link.secret is None and self.security.lisp_sec == "require":
+                raise FieldError(
+                    f"rtr.map-servers[{number}]",
+                    "security: lisp-sec is 'require': give the key shared with this Map-Server, 'key' or 'key-file'",
+                )
             if link.secret is None and "e19" in self.nat_dialects:
                 raise FieldError(
                     f"rtr.map-servers[{number}]",
@@ -227,11 +265,12 @@ class HubFile(Section, frozen=True, kw_only=True):
             served=self.proxied_eids,
             answers_e19="e19" in self.nat_dialects,
             answers_lispers="lispers-net" in self.nat_dialects,
+            lisp_sec=cast(LispSecMode, self.security.lisp_sec),
         )
 
     def to_remotes(self) -> tuple[RemoteMapServer, ...]:
         """The other Map-Servers as the Map-Resolver wants them."""
-        return tuple(RemoteMapServer(section.address, section.eids) for section in self.map_servers)
+        return tuple(section.to_remote() for section in self.map_servers)
 
     @property
     def proxied_eids(self) -> tuple[EidPrefix, ...]:
@@ -245,8 +284,11 @@ class HubFile(Section, frozen=True, kw_only=True):
 def load_hub(path: Path) -> HubFile:
     """Read hub.conf. Raises ConfigError, one line an error; warns about keys that are no secret."""
     hub = read_yaml(path, HubFile)
-    keys = [key for section in hub.sites for key in (section.key, *(more.key for more in section.more_keys)) if key]
-    if keys and (problem := advice(path)) is not None:
+    if hub.security.lisp_sec == "require" and (missing := why_no_key_wrap()) is not None:
+        raise ConfigError(f"{path}: security.lisp-sec: 'require' cannot be kept: {missing}")
+    more = [one for section in hub.sites for one in (*section.more_keys, *section.map_resolver_keys)]
+    keys = [one.key for section in (hub.sites, more, hub.map_servers) for one in section]
+    if any(keys) and (problem := advice(path)) is not None:
         log.warning("%s", problem)
     if any(secret.octets == EXAMPLE_KEY for section in hub.sites for secret, _ in section.secrets):
         log.warning("%s still has the key of the example; everybody knows it: choose another", path)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Final
 
+from lispmob.control.itr_security import LispSecTools
 from lispmob.hub.askers import Askers
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.host_address import is_sendable
+from lispmob.hub.lisp_sec import HubSecurity
 from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.nonces import NonceRow
@@ -36,12 +38,20 @@ class ControlPlane:
         families: Iterable[int] = (4, 6),
         traversal: TraversalPolicy = NO_TRAVERSAL,
         new_nonce: Callable[[], int] | None = None,
+        security: HubSecurity | None = None,
+        tools: LispSecTools | None = None,
     ) -> None:
-        """`new_nonce` gives unpredictable numbers, which an RTR needs that asks Map-Servers elsewhere."""
+        """`new_nonce` gives unpredictable numbers, which an RTR needs that asks Map-Servers elsewhere.
+
+        `security` is the Map-Resolver's and Map-Server's LISP-SEC, `tools` are for that of the RTR.
+        """
         self.map_server = MapServer(sites)
+        self.security = security or HubSecurity()
+        self.security.on_sites(self.map_server.sites)
         self.askers = Askers(new_nonce=new_nonce or count(1).__next__)
-        self.map_resolver = MapResolver(self.map_server, remotes, families, self.askers)
-        self.traversal = Traversal(self.map_server, traversal, new_nonce=new_nonce or count(1).__next__)
+        self.map_resolver = MapResolver(self.map_server, remotes, families, self.askers, self.security)
+        self.traversal = Traversal(self.map_server, traversal, new_nonce=new_nonce or count(1).__next__, tools=tools)
+        self._share_with_rtrs(traversal)
         self._counters: Counter[str] = Counter()
         self._own: tuple[IpAddress, ...] = ()
 
@@ -87,10 +97,15 @@ class ControlPlane:
         self.map_resolver.on_remotes(remotes)
         before = {prefix: tuple(registration) for prefix, registration in self.map_server.registrations}
         effects = self.map_server.on_sites(sites, now)
+        self.security.on_sites(self.map_server.sites)
         self.traversal.on_policy(traversal)
+        self._share_with_rtrs(traversal)
         self.on_addresses(self._own)
         gone = {prefix: parts for prefix, parts in before.items() if prefix not in self.map_server.registrations}
         return [*self._spread(effects, now), *(sent for prefix in gone for sent in self._revoke(prefix, gone[prefix]))]
+
+    def _share_with_rtrs(self, policy: TraversalPolicy) -> None:
+        self.security.on_rtrs({rtr.address: rtr.key for rtr in policy.rtrs if rtr.key is not None})
 
     def _revoke(self, prefix: EidPrefix, parts: Iterable[XtrRegistration]) -> list[PlaneEffect]:
         """Tell the node of a site that is there no more: it asks, is refused, and knows. Peers hear of it anyway."""

@@ -11,14 +11,16 @@ from dataclasses import replace
 from typing import Final
 
 from lispmob.control.effect import CONTROL_PORT, SendControl
+from lispmob.control.node_config import ResolverSecret
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.rate_limit import KeyedBuckets
-from lispmob.errors import MalformedMessage
+from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.answering import AskEtr, answer
 from lispmob.hub.asker_limits import AskerLimits, Network, OctetBudget, Rate, network_of
 from lispmob.hub.askers import Askers
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.host_address import is_sendable
+from lispmob.hub.lisp_sec import HubSecurity, Protection, unprotected, unsigned
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.registration import best_address, is_usable
 from lispmob.values import dataclass
@@ -56,6 +58,31 @@ class RemoteMapServer:
 
     address: IpAddress
     eids: tuple[EidPrefix, ...]
+    secret: ResolverSecret | None = None
+    """Shared with the hub there, for LISP-SEC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A Map-Request as it came, and what LISP-SEC asks for, if it is used."""
+
+    ecm: EncapsulatedControl
+    request: MapRequest
+    arrival: Arrival
+    protection: Protection | None
+
+    def onwards(
+        self, record: EidRecord, authentication: bytes | None, *, to_map_server: bool = False
+    ) -> EncapsulatedControl:
+        """The ECM for somebody else, about one of the records. The ITR's AD is for us, and goes no further."""
+        message = replace(self.request, records=(record,)).encode()
+        made = replace(self.ecm, message=message, has_checksum=True, authentication=authentication)
+        return replace(made, to_map_server=True) if to_map_server else made
+
+    @property
+    def passes_as_it_is(self) -> bool:
+        """Whether what came may go on unchanged: what leaves us has all its checksums, one EID, and no AD of an ITR."""
+        return len(self.request.records) == 1 and self.ecm.has_checksum and self.ecm.authentication is None
 
 
 class MapResolver:
@@ -67,8 +94,10 @@ class MapResolver:
         remotes: Iterable[RemoteMapServer] = (),
         families: Iterable[int] = (4, 6),
         askers: Askers | None = None,
+        security: HubSecurity | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self._security = security or HubSecurity()
         self._answered = askers
         self._map_server = map_server
         self._families = frozenset(families)
@@ -90,6 +119,8 @@ class MapResolver:
 
     def on_remotes(self, remotes: Iterable[RemoteMapServer]) -> None:
         """Other Map-Servers elsewhere are configured."""
+        remotes = tuple(remotes)
+        self._security.on_hubs({one.address: one.secret for one in remotes if one.secret is not None})
         self._remotes = PrefixTable()
         for remote in remotes:
             for eid in remote.eids:
@@ -118,19 +149,46 @@ class MapResolver:
         self.counters["rx_map_request"] += 1
         if not ecm.has_checksum:
             self.counters["rx_ecm_unsummed"] += 1
+        sites = self._map_server.sites
+        try:
+            protection = self._security.open(ecm, request, arrival.source, sites, now)
+        except AuthenticationFailed as error:
+            self.counters["rx_auth"] += 1
+            return self._map_server.complain("auth-failed", arrival.source, str(error), now)
+        except MalformedMessage as error:
+            return self._drop(error.counter)
+        question = Question(ecm, request, arrival, protection)
+        if protection is None and self._security.is_required:
+            return self._refuse_unprotected(question, now)
+        return self._find(question, now)
+
+    def _find(self, question: Question, now: float) -> list[HubEffect]:
+        """Each record that is asked about: from elsewhere, from its ETR, or by ourselves, all that in one Map-Reply."""
+        request, arrival = question.request, question.arrival
         effects: list[HubEffect] = []
         said: dict[EidPrefix | None, MappingRecord] = {}
+        is_unsigned = False
         for record in request.records:
             asked = record.eid_prefix
             if asked is None:
                 self.counters["rx_policy"] += 1
             elif (remote := self._remote_for(asked)) is not None:
-                effects += self._onwards(self._pass_on(ecm, request, record, arrival, remote), arrival, now)
+                passed_on = self._pass_on(question, record, remote)
+                if passed_on is None:
+                    is_unsigned, said[asked] = True, unsigned(asked)
+                    continue
+                effects += self._onwards(passed_on, arrival, now)
             elif isinstance(found := answer(self._map_server.sites, self._map_server.registrations, asked), AskEtr):
                 if _is_behind(found.record, arrival.source):
                     self.counters["rx_rtr_asks"] += 1
                     continue
-                effects += self._onwards(self._ask_etr(ecm, request, record, arrival, found.record), arrival, now)
+                sent = self._ask_etr(question, record, found.record)
+                if sent is None:
+                    prefix = found.record.eid_prefix
+                    assert prefix is not None, found
+                    is_unsigned, said[prefix] = True, unsigned(prefix)
+                    continue
+                effects += self._onwards(sent, arrival, now)
                 self._remember(request, (found.record,), arrival, now)
             elif any(_is_behind(one, arrival.source) for one in found.records):
                 self.counters["rx_rtr_asks"] += 1
@@ -138,9 +196,15 @@ class MapResolver:
                 said.update((one.eid_prefix, _shown_to(one, arrival.source)) for one in found.records)
         if said:
             records = tuple(self._bridged(one, request, arrival) for one in said.values())
-            effects += self._reply(request, records, ecm.source_port, arrival, now)
+            effects += self._reply(question, records, now, has_e_bit=is_unsigned)
             self._remember(request, records, arrival, now)
         return effects
+
+    def _refuse_unprotected(self, question: Question, now: float) -> list[HubEffect]:
+        """LISP-SEC is required here. Who asks without it hears that, and nothing else."""
+        self.counters["sec_missing"] += 1
+        asked = dict.fromkeys(one for record in question.request.records if (one := record.eid_prefix) is not None)
+        return self._reply(question, tuple(map(unprotected, asked)), now) if asked else []
 
     def _bridged(self, record: MappingRecord, request: MapRequest, arrival: Arrival) -> MappingRecord:
         """With ourselves as the last locator, where asker and mapping have no family in common and we have both.
@@ -163,38 +227,62 @@ class MapResolver:
             return None
         return remote[0][1]
 
-    def _pass_on(
-        self, ecm: EncapsulatedControl, request: MapRequest, record: EidRecord, arrival: Arrival, remote: IpAddress
-    ) -> list[HubEffect]:
-        """To another Map-Server, marked as such; what is marked already goes no further, so that it cannot circle."""
+    def _pass_on(self, question: Question, record: EidRecord, remote: IpAddress) -> list[HubEffect] | None:
+        """To another Map-Server, marked as such; what is marked already goes no further, so that it cannot circle.
+
+        None where the question has LISP-SEC and nothing is shared with the hub there.
+        """
+        ecm, request, arrival = question.ecm, question.request, question.arrival
         if ecm.to_map_server or remote in (arrival.source, arrival.destination):
             return self._drop("rx_loop")
-        if len(request.records) == 1 and ecm.has_checksum:
+        authentication = None
+        if question.protection is not None:
+            authentication = self._security.for_hub(question.protection, remote, request.nonce)
+            if authentication is None:
+                return None
+        if question.passes_as_it_is:
             payload = bytes((arrival.payload[0] | TO_MAP_SERVER_BIT,)) + arrival.payload[1:]
         else:
-            message = replace(request, records=(record,)).encode()
-            payload = replace(ecm, to_map_server=True, message=message, has_checksum=True).encode()
+            payload = question.onwards(record, authentication, to_map_server=True).encode()
         self.counters["tx_map_request_passed_on"] += 1
         return [SendControl(payload, remote)]
 
-    def _ask_etr(
-        self,
-        ecm: EncapsulatedControl,
-        request: MapRequest,
-        record: EidRecord,
-        arrival: Arrival,
-        mapping: MappingRecord,
-    ) -> list[HubEffect]:
-        """To the ETR, unchanged (RFC 9301, 8.4): it answers the ITR itself."""
+    def _ask_etr(self, question: Question, record: EidRecord, mapping: MappingRecord) -> list[HubEffect] | None:
+        """To the ETR, unchanged but for LISP-SEC (RFC 9301, 8.4): it answers the ITR itself.
+
+        None where the question has LISP-SEC and no ETR of the mapping can sign.
+        """
+        arrival = question.arrival
         etr = best_address(mapping, self._families, arrival.destination)
+        authentication = None
+        if question.protection is not None:
+            signing = self._signing_etr(question, question.protection, mapping)
+            if signing is None:
+                return None
+            etr, authentication = signing
         if etr is None:
             return self._drop("tx_no_etr")
         payload = arrival.payload
-        if len(request.records) > 1 or not ecm.has_checksum:  # what leaves us has all its checksums
-            message = replace(request, records=(record,)).encode()
-            payload = replace(ecm, message=message, has_checksum=True).encode()
+        if not question.passes_as_it_is:
+            payload = question.onwards(record, authentication).encode()
         self.counters["tx_map_request_to_etr"] += 1
         return [SendControl(payload, etr, source=_if_same_family(arrival.destination, etr))]
+
+    def _signing_etr(
+        self, question: Question, protection: Protection, mapping: MappingRecord
+    ) -> tuple[IpAddress | None, bytes] | None:
+        """An ETR of the mapping that signs (no address: none that we can send to), and the AD of the ECM for it."""
+        registration = self._map_server.registrations.get(mapping.eid_prefix) if mapping.eid_prefix else None
+        signing = [part for part in registration or () if part.has_lisp_sec]
+        for part in signing:
+            etr = best_address(part.record, self._families, question.arrival.destination)
+            if etr is None and part is not signing[-1]:
+                continue
+            assert registration is not None
+            nonce, sites = question.request.nonce, self._map_server.sites
+            authentication = self._security.for_etr(protection, part, registration, sites, nonce)
+            return None if authentication is None else (etr, authentication)
+        return None
 
     def _onwards(self, sent: list[HubEffect], arrival: Arrival, now: float) -> list[HubEffect]:
         """What goes to an ETR or a Map-Server: only so much, and of strangers no more than of those registered."""
@@ -208,8 +296,9 @@ class MapResolver:
         ]
 
     def _reply(
-        self, request: MapRequest, records: tuple[MappingRecord, ...], port: int, arrival: Arrival, now: float
+        self, question: Question, records: tuple[MappingRecord, ...], now: float, *, has_e_bit: bool = False
     ) -> list[HubEffect]:
+        request, arrival, port = question.request, question.arrival, question.ecm.source_port
         itr = self._itr_rloc(request, arrival)
         if _is_behind_nat(request, arrival):
             itr, port = arrival.source, arrival.source_port
@@ -217,7 +306,9 @@ class MapResolver:
             return self._drop("rx_policy")
         if itr != arrival.source and not self._elsewhere.take(itr, now, is_registered=self._map_server.is_at(itr)):
             return self._drop("tx_rate")
-        payload = MapReply(request.nonce, records).encode()
+        reply = MapReply(request.nonce, records)
+        protection = question.protection
+        payload = reply.encode() if protection is None else protection.reply(reply, has_e_bit=has_e_bit)
         if not self._excess.take(itr, len(payload) - len(arrival.payload), now):
             return self._drop("tx_rate")
         self.counters["tx_map_reply"] += 1

@@ -151,7 +151,7 @@ class MapServer:
         try:
             register = MapRegister.decode(arrival.payload)
             self._check(register, site, key, now)
-            parts = self._parts(register, arrival, site, now)
+            parts = self._parts(register, arrival, site, key, now)
         except MalformedMessage as error:
             return self._refuse_proved(error, site, arrival, now)
         self.counters["rx_map_register"] += 1
@@ -210,7 +210,7 @@ class MapServer:
             raise MalformedMessage("rx_replay", why)
 
     def _parts(
-        self, register: MapRegister, arrival: Arrival, site: Site, now: float
+        self, register: MapRegister, arrival: Arrival, site: Site, key: Key, now: float
     ) -> list[tuple[Registration, XtrRegistration]]:
         parts = []
         fresh: set[EidPrefix] = set()
@@ -218,7 +218,7 @@ class MapServer:
         for record in register.records:
             prefix = record.eid_prefix
             assert prefix is not None, record
-            part = XtrRegistration.of(register, record, arrival.source, now)
+            part = XtrRegistration.of(register, record, arrival.source, now, key)
             registration = self.registrations.get(prefix) or Registration(prefix)
             if record.ttl_min and not registration.has_room_for(part):
                 raise MalformedMessage("rx_limit", f"too many xTRs to merge for {prefix}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Final
 
 from lispmob.hub.host_address import is_sendable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Key
 from lispmob.wire.lcaf import put_address
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Locator, MappingRecord
@@ -37,9 +38,15 @@ class XtrRegistration:
     """How long the record is, as it came."""
     interval_s: float = 0.0
     """Between its last two Map-Registers; 0: there was one."""
+    has_lisp_sec: bool = False
+    """It signs Map-Replies when it is asked with LISP-SEC."""
+    key: Key | None = field(default=None, repr=False, compare=False)
+    """That it proved itself with; None: not known any more since a restart."""
 
     @classmethod
-    def of(cls, register: MapRegister, record: MappingRecord, source: IpAddress, now: float) -> XtrRegistration:
+    def of(
+        cls, register: MapRegister, record: MappingRecord, source: IpAddress, now: float, key: Key | None = None
+    ) -> XtrRegistration:
         """What a verified Map-Register says about one of its records, as of now."""
         lifetime_s = min(60.0 * record.ttl_min, MAX_LIFETIME_S) if register.uses_ttl else LIFETIME_S
         return cls(
@@ -54,6 +61,8 @@ class XtrRegistration:
             xtr_id=register.xtr_id,
             site_id=register.site_id,
             octets=len(record.encode()),
+            has_lisp_sec=register.has_lisp_sec,
+            key=key,
         )
 
 

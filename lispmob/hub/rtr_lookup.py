@@ -14,6 +14,7 @@ from typing import TypeAlias
 from lispmob.control.acceptance import Guard
 from lispmob.control.agenda import Agenda
 from lispmob.control.effect import Count, DropPending, LookupFailed, MachineEffect, MappingLearned, SendControl
+from lispmob.control.itr_security import ItrSecurity
 from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.rate_limit import KeyedBuckets
@@ -37,9 +38,9 @@ LookupEffect: TypeAlias = SendControl | Learned | DropPending
 class RtrLookup:
     """The map-cache of an RTR. Without Map-Servers elsewhere it asks nobody: the one in the same hub knows."""
 
-    def __init__(self, *, new_nonce: Callable[[], int]) -> None:
+    def __init__(self, *, new_nonce: Callable[[], int], security: ItrSecurity | None = None) -> None:
         self.counters: Counter[str] = Counter()
-        self._resolver = Resolver((), new_nonce=new_nonce)
+        self._resolver = Resolver((), new_nonce=new_nonce, security=security)
         self._servers: frozenset[IpAddress] = frozenset()
         self._own = LocatorSet()
         self._expires: Agenda[EidPrefix] = Agenda()
@@ -112,10 +113,10 @@ class RtrLookup:
         self._doubted[eid] = now
         return self._sort(self._resolver.on_smr(eid, known_as, None, now), now)
 
-    def on_map_reply(self, reply: MapReply, arrived_at: IpAddress, now: float) -> list[LookupEffect]:
-        """A Map-Reply came to the control port."""
+    def on_map_reply(self, reply: MapReply, raw: bytes, arrived_at: IpAddress, now: float) -> list[LookupEffect]:
+        """A Map-Reply came to the control port; `raw` are its octets."""
         guard = Guard((), self._own.addresses, self._servers, sites=self._sites)
-        return self._sort(self._resolver.on_map_reply(reply, arrived_at, guard, now), now)
+        return self._sort(self._resolver.on_map_reply(reply, arrived_at, guard, now, raw=raw), now)
 
     def _sort(self, effects: Iterable[MachineEffect], now: float) -> list[LookupEffect]:
         out: list[LookupEffect] = []

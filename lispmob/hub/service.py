@@ -11,16 +11,20 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from lispmob.api import sd_notify
 from lispmob.control.effect import Event, SendControl
+from lispmob.control.itr_security import LispSecTools
+from lispmob.control.node_config import LispSecMode
 from lispmob.control_socket import ANY, ControlSocket, Received
+from lispmob.crypto.key_wrap import MISSING, key_wrap
 from lispmob.errors import ConfigError, KernelRefused, LispError
 from lispmob.hub.config import DEFAULT_PATH, HubFile, load_hub
 from lispmob.hub.control import Answer, HubSocket, ask
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
+from lispmob.hub.lisp_sec import HubSecurity
 from lispmob.hub.persistence import Persistence
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
 from lispmob.hub.rtr_effect import InData, Stranger
@@ -31,6 +35,7 @@ from lispmob.hub.way_doubts import AskWay
 from lispmob.options import HelpfulParser, ShowVersion
 from lispmob.service.logs import configure
 from lispmob.wire.address import IpAddress
+from lispmob.wire.lisp_sec_auth import OTK_OCTETS
 
 if TYPE_CHECKING:
     from lispmob.datapath.model import Miss
@@ -53,8 +58,16 @@ class Hub:
     def __init__(self, path: Path, file: HubFile) -> None:
         self._path = path
         self._file = file
+        wrap = key_wrap()
+        if wrap is None and file.security.lisp_sec != "off":
+            log.warning("mappings are not proved genuine: %s", MISSING)
         self._plane = ControlPlane(
-            file.to_sites(), file.to_remotes(), traversal=file.to_traversal(), new_nonce=lambda: secrets.randbits(64)
+            file.to_sites(),
+            file.to_remotes(),
+            traversal=file.to_traversal(),
+            new_nonce=lambda: secrets.randbits(64),
+            security=HubSecurity(cast(LispSecMode, file.security.lisp_sec), wrap),
+            tools=None if wrap is None else LispSecTools(wrap, lambda: secrets.token_bytes(OTK_OCTETS)),
         )
         self._public = PublicAddresses(file.public_address)
         self._plane.on_addresses(self._public.on_addresses(file.listen))
@@ -263,6 +276,7 @@ class Hub:
         old, self._file = self._file, file
         configure(file.log.level)
         now = asyncio.get_running_loop().time()
+        self._plane.security.on_mode(cast(LispSecMode, file.security.lisp_sec))
         self._feed(self._plane.on_sites(file.to_sites(), file.to_remotes(), file.to_traversal(), now=now))
         if self._forwarding is not None and old.proxied_eids != file.proxied_eids and file.proxy.enabled:
             try:

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Final
 
+from lispmob.control.node_config import ResolverSecret
 from lispmob.errors import AuthenticationFailed
 from lispmob.hub.ordered_prefixes import OrderedPrefixTable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key, verify
+from lispmob.wire.lisp_sec_auth import resolver_secret
 
 MAX_PREFIXES: Final = 16384  # ours: 30 MB of memory
 OCTETS_PER_PREFIX: Final = 512  # ours: a dozen locators
@@ -46,6 +48,14 @@ class Site:
     proxy_reply: ProxyReply = ProxyReply.AS_REGISTERED
     strict_nonces: bool | None = True
     max_prefixes: int = MAX_PREFIXES
+    resolver_keys: tuple[ResolverSecret, ...] = ()
+    """What its nodes wrap One-Time-Keys with (LISP-SEC); none: derived from `keys`."""
+
+    @property
+    def resolver_secrets(self) -> tuple[ResolverSecret, ...]:
+        """The secrets that this site's Map-Requests with LISP-SEC may be made with."""
+        derived = (ResolverSecret(resolver_secret(key.secret), key.key_id) for key in self.keys)
+        return self.resolver_keys or tuple(dict.fromkeys(derived))
 
     @property
     def prefix_limit(self) -> int:

@@ -214,6 +214,7 @@ def _message(part: XtrRegistration) -> bytes:
         part.nonce,
         (part.record,),
         proxy_map_reply=part.proxy_map_reply,
+        has_lisp_sec=part.has_lisp_sec,
         wants_merge=part.wants_merge,
         xtr_id=part.xtr_id,
         site_id=part.site_id,
@@ -245,4 +246,5 @@ def _part(
         xtr_id=register.xtr_id,
         site_id=register.site_id,
         octets=len(record.encode()),
+        has_lisp_sec=register.has_lisp_sec,
     )

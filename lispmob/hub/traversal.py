@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from lispmob.control.effect import SendControl
+from lispmob.control.itr_security import ItrSecurity, LispSecTools, derived_secret
+from lispmob.control.node_config import LispSecMode
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.control.smr import solicited
@@ -59,6 +61,8 @@ class TraversalPolicy:
     served: tuple[EidPrefix, ...] = ()
     answers_e19: bool = True
     answers_lispers: bool = False
+    lisp_sec: LispSecMode = "off"
+    """How an RTR asks Map-Servers elsewhere."""
 
 
 NO_TRAVERSAL: Final = TraversalPolicy()
@@ -73,11 +77,14 @@ class Traversal:
         policy: TraversalPolicy = NO_TRAVERSAL,
         *,
         new_nonce: Callable[[], int],
+        tools: LispSecTools | None = None,
     ) -> None:
+        """`tools`: for LISP-SEC; without them there is none."""
         self._map_server = map_server
+        self._security = ItrSecurity("off", {}, tools)
         self._own: frozenset[IpAddress] = frozenset()
         self._complaints: list[HubEffect] = []
-        self.lookup = RtrLookup(new_nonce=new_nonce)
+        self.lookup = RtrLookup(new_nonce=new_nonce, security=self._security)
         self._counters: Counter[str] = Counter()
         self.info = InfoResponder(map_server.sites, is_registered=map_server.is_at)
         self.relayed = RelayedRegisters(map_server)
@@ -99,6 +106,9 @@ class Traversal:
         self._served: PrefixTable[bool] = PrefixTable()
         for prefix in policy.served:
             self._served.insert(prefix, True)
+        keys = ((server.address, server.key) for server in policy.map_servers)
+        shared = ((address, derived_secret(key, policy.lisp_sec)) for address, key in keys if key is not None)
+        self._security.on_config(policy.lisp_sec, {address: one for address, one in shared if one is not None})
         self.info.on_config(
             self._map_server.sites,
             (rtr.address for rtr in policy.rtrs),
@@ -256,7 +266,7 @@ class Traversal:
             return self._refuse(malformed.counter)
         if (alive := self.rtr.on_map_reply(reply)) is not None:
             return list(alive)
-        return list(self._learned(self.lookup.on_map_reply(reply, arrival.destination, now), now))
+        return list(self._learned(self.lookup.on_map_reply(reply, arrival.payload, arrival.destination, now), now))
 
     def on_smr(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         """Somebody says that an EID moved: the mapping system will tell, if we ever cared about it."""

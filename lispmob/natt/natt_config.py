@@ -47,7 +47,7 @@ class NattConfig:
             mode=config.natt.mode,
             rtrs=config.natt.rtrs,
             prefers_rtr=config.natt.prefers_rtr,
-            direct=config.natt.direct,
+            direct=config.natt.direct and config.lisp_sec != "require",  # it asks without LISP-SEC
             keepalive_s=config.natt.keepalive_s,
             record_ttl_min=config.record_ttl_min,
             xtr_id=config.xtr_id,

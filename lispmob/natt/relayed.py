@@ -250,6 +250,7 @@ class RelayedRegistrations:
             nonce=nonce,
             records=(record,),
             proxy_map_reply=True,  # a Map-Request from outside cannot reach us
+            has_lisp_sec=one.server.has_lisp_sec,
             want_map_notify=True,
             xtr_id=self._config.xtr_id,
             site_id=self._config.site_id,

@@ -153,6 +153,7 @@ class ServerTrial:
             nonce=nonce,
             records=(record,),
             proxy_map_reply=self.server.proxy_map_reply,
+            has_lisp_sec=self.server.has_lisp_sec,
             want_map_notify=True,
             xtr_id=self._config.xtr_id if has_xtr_id else None,
             site_id=self._config.site_id if has_xtr_id else None,

@@ -74,6 +74,15 @@ KEYS: Final[dict[str, str]] = {
     "eid-without-address": "an EID-Prefix is no single address, so the host has none of it",
     "no-such-uplink": "a rule names an uplink that no interface matches",
     "rule-never-counts": "a rule never counts, because an earlier one matches all of it",
+    # genuine mappings
+    "no-key-wrap": "this build has no LISP-SEC, so mappings are not proved",
+    "no-lisp-sec": "a Map-Resolver's answers have no LISP-SEC, and count for nothing",
+    "lisp-sec-unanswered": "a Map-Resolver does not answer what has LISP-SEC",
+    "lisp-sec-forged": "an answer was forged or changed on the way",
+    "lisp-sec-algorithm": "an answer uses other algorithms of LISP-SEC than were asked for",
+    "lisp-sec-overclaim": "an ETR answers for more than its Map-Server lets it",
+    "lisp-sec-unsigned": "an ETR cannot sign its answer, and LISP-SEC is required",
+    "lisp-sec-relayed": "an RTR asks in our place, so LISP-SEC proves nothing to us",
     # the peers
     "peer-unreachable": "no locator of a peer answers",
     "site-removed": "the Map-Server removed this site",

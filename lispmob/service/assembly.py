@@ -7,13 +7,16 @@ from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
 from lispmob.control.effect import InstallMapping, UsePathMtu
+from lispmob.control.itr_security import derived_secret
 from lispmob.control.locator_set import NEVER, EidRank, LocalLocator, Place
 from lispmob.control.node_config import (
     Fallback,
+    LispSecMode,
     MapServerPeer,
     NattMode,
     NattSettings,
     NodeConfig,
+    ResolverSecret,
     StatusBitsUse,
 )
 from lispmob.control.path import ProbeConfig
@@ -89,15 +92,20 @@ def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
     return {**found, **meaning.leaving}
 
 
-def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob") -> NodeConfig:
-    """What the protocol core is told."""
+def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob", *, has_key_wrap: bool = False) -> NodeConfig:
+    """What the protocol core is told. Without key wrap there is no LISP-SEC."""
+    mode = cast(LispSecMode, file.security.lisp_sec) if has_key_wrap else "off"
     return NodeConfig(
         eids=file.eids,
         map_servers=tuple(
-            MapServerPeer(server.address, server.to_key(), server.proxy_reply, server.sends_xtr_id)
+            MapServerPeer(
+                server.address, server.to_key(), server.proxy_reply, server.sends_xtr_id, has_lisp_sec=mode != "off"
+            )
             for server in file.map_servers
         ),
         map_resolvers=file.resolvers,
+        lisp_sec=mode,
+        resolver_secrets=resolver_secrets(file) if mode != "off" else (),
         proxy_etrs=tuple(Locator(each.address, each.priority, each.weight) for each in file.proxy_etrs),
         proxy_itrs=file.proxy_itrs,
         static_mappings=tuple(
@@ -247,6 +255,18 @@ def kernel_state(
         marks=marks,
         guards_overlay=file.routing.fallback != "native",
     )
+
+
+def resolver_secrets(file: NodeFile) -> tuple[tuple[IpAddress, ResolverSecret], ...]:
+    """What each Map-Resolver shares with us: its key, or what follows from that of the Map-Server at its address."""
+    found: dict[IpAddress, ResolverSecret] = {}
+    for server in file.map_servers:
+        if (derived := derived_secret(server.to_key(), cast(LispSecMode, file.security.lisp_sec))) is not None:
+            found[server.address] = derived
+    for resolver in file.map_resolvers:
+        if resolver.secret is not None:
+            found[resolver.address] = ResolverSecret(resolver.secret.octets, resolver.key_id)
+    return tuple((address, found[address]) for address in file.resolvers if address in found)
 
 
 def mark_routing(file: NodeFile, mask: MarkMask, way: MarksWay, lanes: Iterable[Lane]) -> MarkRouting | None:

@@ -8,7 +8,7 @@ from lispmob.control.map_cache import MapCacheEntry
 from lispmob.datapath.ask import Fate, Question
 from lispmob.errors import KernelRefused
 from lispmob.mh.route_query import RouteFound, route_of
-from lispmob.service.lost import why_lost
+from lispmob.service.lost import why_lost, why_refused
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
@@ -66,7 +66,7 @@ def _of_datapath(parts: Parts, eid: IpAddress, source: IpAddress, entry: MapCach
     if answer.fate in (Fate.SENT, Fate.DOUBT):
         return _sent(parts, entry)
     if answer.fate is Fate.MISS:
-        return Found("ask", None, entry)
+        return Found("ask", why_refused(eid, 0, parts.node, parts.now()), entry)
     if answer.fate is Fate.NO_UPLINK:
         found = _of_cache(parts, entry)
         return Found(found.verdict, "there is no uplink: packets wait for one, for 3 seconds", entry, found.locator)

@@ -32,9 +32,15 @@ def why_lost(fate: Fate, destination: IpAddress, prefix: EidPrefix | None, node:
     if fate in (Fate.DROP, Fate.PROHIBIT, Fate.NO_LOCATOR):
         entry = None if prefix is None else node.map_cache.get(prefix)
         if entry is not None:
-            return _dropped(entry, node, now)
+            refused = why_refused(destination, entry.prefix.instance_id, node, now)
+            return refused if refused is not None and not entry.locators else _dropped(entry, node, now)
         return "the mapping says drop" if fate is not Fate.NO_LOCATOR else _PLAIN[fate]
     return _PLAIN[fate]
+
+
+def why_refused(destination: IpAddress, instance_id: int, node: Node, now: float) -> str | None:
+    """What LISP-SEC has against the answers about it; None when that is not the reason."""
+    return node.security.why_refused(EidPrefix.host(destination, instance_id), now)
 
 
 def _no_unicast(destination: IpAddress, node: Node) -> str:

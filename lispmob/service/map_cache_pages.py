@@ -91,6 +91,7 @@ def _entry(parts: Parts, entry: MapCacheEntry, round_trips: Mapping[IpAddress, f
     return schema.MapCacheEntry(
         prefix=str(entry.prefix),
         source=entry.source,
+        is_genuine=entry.is_genuine,
         action=_action(parts, entry.prefix),
         locators=[_locator(parts, locator, round_trips) for locator in entry.locators],
         age_s=round(now - entry.created_at, 3),

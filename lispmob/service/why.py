@@ -29,7 +29,7 @@ from lispmob.mh.route_query import RouteFound, route_of
 from lispmob.mh.selector import WITH_PORTS, Flow
 from lispmob.mh.xtables import Tool, ToolMissing
 from lispmob.service.flow_text import flow_text, read_address, read_flow, read_protocol_of
-from lispmob.service.lost import why_lost
+from lispmob.service.lost import why_lost, why_refused
 from lispmob.service.sending import sending_uplinks
 
 if TYPE_CHECKING:
@@ -262,7 +262,8 @@ class _Explanation:
             return
         entry = self._parts.node.map_cache.get(answer.entry)
         known = self._parts.node.disposition(answer.entry)
-        source = "" if entry is None else f" ({entry.source})"
+        genuine = ", genuine by LISP-SEC" if entry is not None and entry.is_genuine else ""
+        source = "" if entry is None else f" ({entry.source}{genuine})"
         used = () if known is None else known.locators
         told = ", ".join(f"{one.address} priority {one.priority} weight {one.weight}" for one in used)
         dead = [] if entry is None else [ip for each in entry.locators for ip in each.ips]
@@ -272,7 +273,9 @@ class _Explanation:
 
     def _not_sent(self, flow: Flow, decision: Decision, mark: int, answer: Answer) -> Why:
         if answer.fate is Fate.MISS:
-            self._say("mapping", f"nothing is known about {flow.destination}: the first packet asks, and waits")
+            refused = why_refused(flow.destination, 0, self._parts.node, self._parts.now())
+            reason = "" if refused is None else f"; {refused}"
+            self._say("mapping", f"nothing is known about {flow.destination}: the first packet asks, and waits{reason}")
         elif answer.fate is Fate.NO_UPLINK:
             self._say("uplink", "there is no uplink: packets wait for one, for 3 seconds")
         else:

@@ -1,4 +1,4 @@
-"""LISP-SEC authentication data (RFC 9303): read and written, not computed. It travels in an ECM and in a Map-Reply.
+"""LISP-SEC authentication data (RFC 9303), which travels in an ECM and in a Map-Reply; `lisp_sec_auth.py` computes it.
 
 Every length field of it is checked, so that what follows it in the message is found even by who does not use it.
 """
@@ -18,6 +18,8 @@ from lispmob.wire.record import RECORD_LIMIT
 
 AD_LISP_SEC: Final = 1
 AD_MS_RTR: Final = 2  # NAT-traversal draft
+WRAPPED_OTK_OCTETS: Final = 24  # 64 bits of preamble, 128 of key
+PKT_HMAC_OCTETS: Final = (12, 16, 20, 32)  # cut as the names of HMAC IDs 1 and 2 say, and whole
 
 _ECM_AD: Final = Struct(">BBHHBB")
 _LENGTH_AND_ID: Final = Struct(">HH")
@@ -82,7 +84,7 @@ class EcmSecurity:
     requested_hmac_id: int
     key_id: int
     wrapping_id: int
-    one_time_key: bytes  # 64 bits of preamble, 128 of key
+    one_time_key: bytes  # wrapped
     eid: EidAuthentication
 
     def encode(self) -> bytes:
@@ -101,7 +103,9 @@ class EcmSecurity:
         """Read the AD of an ECM."""
         ad_type, _unassigned, hmac_id, key_length, key_id, wrapping_id = reader.take(_ECM_AD)
         if ad_type != AD_LISP_SEC:
-            raise MalformedMessage("rx_policy", f"authentication data of the unknown type {ad_type}")
+            raise MalformedMessage("rx_truncated", f"authentication data of type {ad_type}, which LISP-SEC's is not")
+        if key_length != WRAPPED_OTK_OCTETS:
+            raise MalformedMessage("rx_truncated", f"OTK Length {key_length}")
         return cls(hmac_id, key_id, wrapping_id, reader.take_bytes(key_length), EidAuthentication.take(reader))
 
 
@@ -136,9 +140,9 @@ class MapReplySecurity:
         """Read the AD of a Map-Reply."""
         ad_type = reader.take_u32() >> 24
         if ad_type != AD_LISP_SEC:
-            raise MalformedMessage("rx_policy", f"authentication data of the unknown type {ad_type}")
+            raise MalformedMessage("rx_truncated", f"authentication data of type {ad_type}, which LISP-SEC's is not")
         eid = EidAuthentication.take(reader)
         length, hmac_id = reader.take(_LENGTH_AND_ID)
-        if length < _LENGTH_AND_ID.size:
+        if length - _LENGTH_AND_ID.size not in PKT_HMAC_OCTETS:
             raise MalformedMessage("rx_truncated", f"PKT-AD Length {length}")
         return cls(eid, hmac_id, reader.take_bytes(length - _LENGTH_AND_ID.size))

@@ -12,5 +12,6 @@ class FFI:
         include_dirs: Sequence[str] = ...,
         extra_compile_args: Sequence[str] = ...,
         extra_link_args: Sequence[str] = ...,
+        libraries: Sequence[str] = ...,
         py_limited_api: bool = ...,
     ) -> None: ...

@@ -220,3 +220,16 @@ def test_the_nonces_of_a_file_of_version_1_still_count(tmp_path: Path) -> None:
     save_all(again, one := store(path, time))
     assert len(one.load()[1]) == 1
     one.close()
+
+
+@pytest.mark.parametrize("has_lisp_sec", [False, True])
+def test_whether_an_etr_signs_with_lisp_sec_outlives_the_hub(tmp_path: Path, has_lisp_sec: bool) -> None:
+    time, path = Time(), tmp_path / "hub.sqlite"
+    hub, one = plane(site("10.1.0.0/16")), store(path, time)
+    hub.on_datagram(xtr("203.0.113.5").register(LAPTOP, has_lisp_sec=has_lisp_sec), now=time.monotonic_s)
+    save_all(hub, one)
+    one.close()
+
+    (registration,) = [found for _, found in restarted(path, time).map_server.registrations]
+
+    assert [part.has_lisp_sec for part in registration] == [has_lisp_sec]

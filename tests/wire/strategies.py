@@ -182,8 +182,10 @@ eid_authentications = st.builds(EidAuthentication, uint(16)) | st.builds(
     digests,
     flags,
 )
-map_reply_securities = st.builds(MapReplySecurity, eid_authentications, uint(16), digests)
-ecm_securities = st.builds(EcmSecurity, uint(16), uint(8), uint(8), digests, eid_authentications)
+packet_hmacs = st.sampled_from((12, 16, 20, 32)).flatmap(lambda size: st.binary(min_size=size, max_size=size))
+wrapped_keys = st.binary(min_size=24, max_size=24)
+map_reply_securities = st.builds(MapReplySecurity, eid_authentications, uint(16), packet_hmacs)
+ecm_securities = st.builds(EcmSecurity, uint(16), uint(8), uint(8), wrapped_keys, eid_authentications)
 
 map_replies = st.builds(
     MapReply, nonces, record_sets, flags, flags, st.none() | map_reply_securities.map(MapReplySecurity.encode)

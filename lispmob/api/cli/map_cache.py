@@ -75,7 +75,7 @@ def entry_lines(entries: list[dict[str, Any]]) -> list[str]:
     rows = [
         (
             entry["prefix"],
-            entry["source"],
+            f"{entry['source']}, genuine" if entry.get("is_genuine") else entry["source"],
             locators(entry["locators"]) if entry["locators"] else entry["action"],
             duration(entry["age_s"]),
             "never" if entry["expires_in_s"] is None else duration(entry["expires_in_s"]),

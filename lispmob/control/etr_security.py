@@ -1,0 +1,58 @@
+"""LISP-SEC as an ETR: a Map-Request that a Map-Server passed on, and the Map-Reply that it is answered with (RFC 9303,
+6.8). The Map-Server's word for the EID-Prefixes is copied as it is; what the ETR says, it puts under its own HMAC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import field
+
+from lispmob.errors import AuthenticationFailed
+from lispmob.values import dataclass
+from lispmob.wire import lisp_sec_auth
+from lispmob.wire.auth import Key
+from lispmob.wire.lisp_sec import EcmSecurity
+from lispmob.wire.lisp_sec_auth import KeyWrap
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.reader import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class ReplySigner:
+    """What one Map-Request asks its Map-Reply to be signed with."""
+
+    key: bytes = field(repr=False)
+    eid_ad: bytes
+    hmac_id: int
+
+    def sign(self, reply: MapReply) -> bytes:
+        """The octets of the Map-Reply."""
+        return lisp_sec_auth.sign_reply(reply, self.eid_ad, self.hmac_id, self.key)
+
+
+class EtrSecurity:
+    """Opens what a Map-Server has wrapped. Without a `KeyWrap` it opens nothing."""
+
+    def __init__(self, keys: Iterable[Key], wrap: KeyWrap | None) -> None:
+        self._wrap = wrap
+        self.on_keys(keys)
+
+    def on_keys(self, keys: Iterable[Key]) -> None:
+        """The keys that we have in common with Map-Servers are these now."""
+        self._keys = tuple(dict.fromkeys((key.key_id, key.secret) for key in keys))
+
+    def open(self, authentication: bytes | None, nonce: int) -> ReplySigner | None:
+        """Read the AD of an ECM; None when it has none, or LISP-SEC is off here.
+
+        Raises AuthenticationFailed when no key of ours opens it, and MalformedMessage.
+        """
+        if authentication is None or self._wrap is None or not self._keys:
+            return None
+        security = EcmSecurity.take(Reader(authentication))
+        lisp_sec_auth.require_map_server_request(security)
+        for key_id, secret in self._keys:
+            if key_id != security.key_id:
+                continue
+            otk = lisp_sec_auth.unwrapped_otk(self._wrap, nonce, secret, security)
+            if otk is not None:
+                return ReplySigner(otk, lisp_sec_auth.eid_ad_of(authentication), security.requested_hmac_id)
+        raise AuthenticationFailed(f"no key with key-id {security.key_id} opens the One-Time-Key")

@@ -1,0 +1,290 @@
+"""LISP-SEC as an ITR: which Map-Requests are protected, and whether the Map-Reply is genuine (RFC 9303, 6.4 and 6.9).
+
+How it works. A protected Map-Request carries a One-Time-Key, wrapped with a secret that this node shares with the
+Map-Resolver. `require` protects all of them. `prefer` has to find out who knows LISP-SEC, for others drop or misread
+what they do not know: a Map-Resolver is asked in both ways at once, now and then, until a genuine answer has come from
+it; from then on, over restarts too, all are protected, and an answer without LISP-SEC is none. It asks without once
+more where the Map-Server itself says, under its HMAC, that an ETR cannot sign.
+
+The key of a Map-Request is kept beside its nonce (`resolver.py`). What was refused is remembered by EID-Prefix, so that
+`lispctl` can say why there is no mapping.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field
+from enum import Enum
+from types import MappingProxyType
+from typing import Final, Protocol, TypeAlias
+
+from lispmob.control.effect import Count, Event, MachineEffect
+from lispmob.control.node_config import LispSecMode, ResolverSecret
+from lispmob.control.rate_limit import KeyedBuckets
+from lispmob.values import dataclass
+from lispmob.wire import lisp_sec_auth
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.auth import Algorithm, Key
+from lispmob.wire.eid import to_prefix
+from lispmob.wire.lisp_sec import EcmSecurity, EidAuthentication
+from lispmob.wire.lisp_sec_auth import Fault, KeyWrap, NotGenuine
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.record import MappingRecord
+
+TRIAL_FIRST_S: Final = 30.0  # ours: between trials of whether a Map-Resolver knows LISP-SEC; doubles
+TRIAL_MAX_S: Final = 3600.0
+EVENT_S: Final = 60.0  # ours: one event a minute about the same fault of the same Map-Resolver
+FAULTS_KEPT: Final = 64  # ours: EIDs that a fault is remembered of
+MARKS_KEPT: Final = 32  # ours: more Map-Resolvers than anybody has
+FAULT_HOLDS_S: Final = 300.0  # ours: as long as a drop counts as one of now
+
+Ways: TypeAlias = tuple[bool, ...]
+"""How to ask at this moment: with protection (True), without, or both, in this order."""
+
+_PLAIN: Final[Ways] = (False,)
+_PROTECTED: Final[Ways] = (True,)
+_BOTH: Final[Ways] = (False, True)  # whoever does not know LISP-SEC is not made to answer later
+
+
+class Trouble(Enum):
+    """What stands between us and a genuine mapping. The value is the key of the problem that tells of it."""
+
+    MISSING = "no-lisp-sec"
+    FORGED = "lisp-sec-forged"
+    ALGORITHM = "lisp-sec-algorithm"
+    OVERCLAIM = "lisp-sec-overclaim"
+    UNSIGNED = "lisp-sec-unsigned"
+    SILENT = "lisp-sec-unanswered"
+
+
+_TROUBLES: Final = MappingProxyType(
+    {
+        Fault.MISSING: Trouble.MISSING,
+        Fault.HMAC: Trouble.FORGED,
+        Fault.AUTH: Trouble.FORGED,
+        Fault.ALGORITHM: Trouble.ALGORITHM,
+        Fault.PREFIX: Trouble.OVERCLAIM,
+    }
+)
+_SENTENCES: Final = MappingProxyType(
+    {
+        Trouble.MISSING: "the answers of Map-Resolver {resolver} have no LISP-SEC",
+        Trouble.FORGED: "somebody forges answers in the name of Map-Resolver {resolver}, or changes them: {why}",
+        Trouble.ALGORITHM: "Map-Resolver {resolver} answers with other algorithms than it was asked for: {why}",
+        Trouble.OVERCLAIM: "its ETR answers for more than the Map-Server lets it: {why}",
+        Trouble.UNSIGNED: "its ETR cannot sign (LISP-SEC), and security: lisp-sec is 'require'",
+        Trouble.SILENT: "Map-Resolver {resolver} answers no question that has LISP-SEC: it may not know it, or have "
+        "another key for us",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What was last refused about an EID-Prefix. `is_over`: a genuine answer has come since."""
+
+    trouble: Trouble
+    asked: EidPrefix
+    resolver: IpAddress
+    text: str
+    at: float
+    is_over: bool = False
+
+
+def derived_secret(key: Key, mode: LispSecMode) -> ResolverSecret | None:
+    """What we share with a Map-Resolver that has this key in common with us for something else (ours).
+
+    None under `prefer` for what may be Open Overlay Router, which knows HMAC-SHA-1 alone, with all of the digest:
+    nobody has promised that it survives a Map-Request with LISP-SEC.
+    """
+    may_be_old = key.algorithm is Algorithm.HMAC_SHA_1_96 and not key.is_truncated
+    if mode == "off" or (may_be_old and mode == "prefer"):
+        return None
+    return ResolverSecret(lisp_sec_auth.resolver_secret(key.secret), key.key_id)
+
+
+class Memory(Protocol):
+    """Keeps marks of Map-Resolvers over restarts; what cannot be kept is the memory's own business."""
+
+    def load(self) -> frozenset[str]:
+        """What was kept."""
+        ...
+
+    def save(self, marks: Iterable[str]) -> None:
+        """Keep these, and no others."""
+        ...
+
+
+class _NoMemory:
+    def load(self) -> frozenset[str]:
+        return frozenset()
+
+    def save(self, marks: Iterable[str]) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class LispSecTools:
+    """What LISP-SEC needs from outside: key wrap, 16 unpredictable octets at each call, and a memory."""
+
+    wrap: KeyWrap
+    new_otk: Callable[[], bytes]
+    memory: Memory = field(default_factory=_NoMemory)
+
+
+class ItrSecurity:
+    """Knows the Map-Resolvers' secrets, and which of them have shown that they know LISP-SEC."""
+
+    def __init__(
+        self, mode: LispSecMode, secrets: Mapping[IpAddress, ResolverSecret], tools: LispSecTools | None = None
+    ) -> None:
+        """Without `tools` there is no LISP-SEC. ValueError for `require` then."""
+        self._tools = tools
+        self._secrets: dict[IpAddress, ResolverSecret] = {}
+        self._marks: dict[IpAddress, str] = {}
+        self._shown = set(tools.memory.load()) if tools is not None else set()  # of marks
+        self._trials: dict[IpAddress, tuple[float, float]] = {}  # when the next one is, and the pause after it
+        self._refused: OrderedDict[EidPrefix, Refused] = OrderedDict()
+        self._events: KeyedBuckets[tuple[IpAddress, Trouble]] = KeyedBuckets(EVENT_S)
+        self.on_config(mode, secrets)
+
+    def on_config(self, mode: LispSecMode, secrets: Mapping[IpAddress, ResolverSecret]) -> None:
+        """The configuration is this now. Who has shown LISP-SEC stays known, as long as its secret is the same.
+
+        `off` forgets it, so that there is a way back where a Map-Resolver has given it up.
+        """
+        if mode == "require" and self._tools is None:
+            raise ValueError("LISP-SEC is required, and there is no key wrap")
+        former = self._secrets
+        self._mode: LispSecMode = mode if self._tools is not None else "off"
+        self._secrets = dict(secrets)
+        self._marks = {resolver: _mark(resolver, secret) for resolver, secret in secrets.items()}
+        if mode == "off" and self._shown:
+            self._shown = set()
+            self._keep()
+        self._trials = {one: at for one, at in self._trials.items() if former.get(one) == self._secrets.get(one)}
+
+    @property
+    def is_required(self) -> bool:
+        """True when nothing is believed without LISP-SEC."""
+        return self._mode == "require"
+
+    def has_shown(self, resolver: IpAddress) -> bool:
+        """Whether a genuine answer has come by this Map-Resolver."""
+        return self._marks.get(resolver) in self._shown
+
+    def ways(self, resolver: IpAddress, now: float) -> Ways:
+        """How to ask this Map-Resolver now; nothing when it must be protected and cannot be."""
+        if self._mode == "off" or (resolver not in self._secrets and not self.is_required):
+            return _PLAIN
+        if resolver not in self._secrets:
+            return ()
+        if self.is_required or self.has_shown(resolver):
+            return _PROTECTED
+        at, pause = self._trials.get(resolver, (now, TRIAL_FIRST_S))
+        if now < at:
+            return _PLAIN
+        self._trials[resolver] = now + pause, min(2 * pause, TRIAL_MAX_S)
+        return _BOTH
+
+    def protect(self, nonce: int, resolver: IpAddress) -> tuple[bytes, bytes]:
+        """A new ITR-OTK for a Map-Request, and the AD of its ECM. Only where `ways` says so."""
+        assert self._tools is not None, resolver
+        secret, otk = self._secrets[resolver], self._tools.new_otk()
+        wrapped = lisp_sec_auth.wrapped_otk(self._tools.wrap, nonce, secret.octets, otk)
+        eids = EidAuthentication(lisp_sec_auth.HKDF_SHA_256)
+        security = EcmSecurity(lisp_sec_auth.HMAC_SHA_256_128, secret.key_id, lisp_sec_auth.AES_KEY_WRAP, wrapped, eids)
+        return otk, security.encode()
+
+    def verify(
+        self, reply: MapReply, raw: bytes, otk: bytes, asked: EidPrefix, resolver: IpAddress, now: float
+    ) -> tuple[EidAuthentication | None, list[MachineEffect]]:
+        """The EID-AD of a genuine Map-Reply to a protected Map-Request; None when it is to be dropped."""
+        try:
+            algorithms = lisp_sec_auth.HMAC_SHA_256_128, lisp_sec_auth.HKDF_SHA_256
+            eids = lisp_sec_auth.verify_reply(raw, reply, otk, *algorithms)
+        except NotGenuine as refused:
+            why = str(refused)
+            return None, [
+                Count(refused.fault.value),
+                *self._refuse(_TROUBLES[refused.fault], asked, resolver, why, now),
+            ]
+        if not self.has_shown(resolver) and resolver in self._marks:
+            self._shown.add(self._marks[resolver])
+            self._trials.pop(resolver, None)
+            self._keep()
+        self._settle(asked)
+        return eids, []
+
+    def vouched(
+        self,
+        records: Iterable[MappingRecord],
+        eids: EidAuthentication,
+        asked: EidPrefix,
+        resolver: IpAddress,
+        now: float,
+    ) -> tuple[tuple[MappingRecord, ...], list[MachineEffect]]:
+        """The records that lie in an EID-Prefix which the Map-Server vouches for; the others are discarded and told."""
+        authorized = [prefix for one in eids.eids if (prefix := to_prefix(one.eid, one.mask_len)) is not None]
+        kept: list[MappingRecord] = []
+        effects: list[MachineEffect] = []
+        for record in records:
+            prefix = record.eid_prefix
+            if prefix is not None and any(one.covers(prefix) for one in authorized):
+                kept.append(record)
+                continue
+            why = f"it says {prefix or 'an EID that is no IP prefix'}, it may say {', '.join(map(str, authorized))}"
+            effects += [Count(Fault.PREFIX.value), *self._refuse(Trouble.OVERCLAIM, asked, resolver, why, now)]
+        return tuple(kept), effects
+
+    def on_unsigned(self, asked: EidPrefix, resolver: IpAddress, now: float) -> list[MachineEffect]:
+        """The Map-Server says that no ETR of this EID can sign; under `require` that is the end of it."""
+        return self._refuse(Trouble.UNSIGNED, asked, resolver, "", now)
+
+    def on_unanswered(self, asked: EidPrefix, resolver: IpAddress, now: float) -> list[MachineEffect]:
+        """All protected Map-Requests about it went unanswered, and nothing else was sent."""
+        known = self._refused.get(asked)
+        if known is not None and not known.is_over and now - known.at <= FAULT_HOLDS_S:
+            return []  # what came instead says more
+        return self._refuse(Trouble.SILENT, asked, resolver, "", now)
+
+    def refused(self, now: float) -> tuple[Refused, ...]:
+        """What was refused of late, the latest first."""
+        return tuple(one for one in reversed(self._refused.values()) if now - one.at <= FAULT_HOLDS_S)
+
+    def why_refused(self, asked: EidPrefix, now: float) -> str | None:
+        """Why there is no mapping for this EID, in one clause; None when LISP-SEC is not the reason."""
+        return next((one.text for one in self.refused(now) if not one.is_over and one.asked.covers(asked)), None)
+
+    def _keep(self) -> None:
+        if len(self._shown) > MARKS_KEPT:
+            self._shown &= set(self._marks.values())  # the others are of secrets that are long gone
+        if self._tools is not None:
+            self._tools.memory.save(self._shown)
+
+    def _settle(self, asked: EidPrefix) -> None:
+        known = self._refused.get(asked)
+        if known is not None:
+            self._refused[asked] = Refused(known.trouble, asked, known.resolver, known.text, known.at, is_over=True)
+
+    def _refuse(
+        self, trouble: Trouble, asked: EidPrefix, resolver: IpAddress, why: str, now: float
+    ) -> list[MachineEffect]:
+        if not self.is_required and not self.has_shown(resolver):
+            return []  # it was a trial, which nothing depends on
+        text = _SENTENCES[trouble].format(resolver=resolver, why=why)
+        self._refused[asked] = Refused(trouble, asked, resolver, text, now)
+        self._refused.move_to_end(asked)
+        if len(self._refused) > FAULTS_KEPT:
+            self._refused.popitem(last=False)
+        if not self._events.take((resolver, trouble), now):
+            return []
+        return [Event("lisp-sec-refused", {"eid": str(asked), "map_resolver": str(resolver), "text": text})]
+
+
+def _mark(resolver: IpAddress, secret: ResolverSecret) -> str:
+    """What a Map-Resolver is remembered by: 32 hexadecimal digits, others with another secret."""
+    text = b"lispmob shown" + resolver.packed + bytes((secret.key_id,)) + secret.octets
+    return hashlib.sha256(text).hexdigest()[:32]

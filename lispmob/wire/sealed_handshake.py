@@ -1,0 +1,144 @@
+"""The two messages of the handshake for sealed data (ours): the octets, with what is sealed in them left as it is.
+
+They travel in the keys of an LCAF of type 11 with suite 241, in an RLOC-probe and its answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from struct import Struct
+from typing import Final
+
+from lispmob.errors import MalformedMessage
+from lispmob.values import dataclass
+
+SUITE: Final = 241  # ours, unassigned at IANA
+VERSION: Final = 1
+FIRST_OCTETS: Final = 132
+SECOND_OCTETS: Final = 80
+STATIC_SEALED_OCTETS: Final = 48
+OFFER_SEALED_OCTETS: Final = 28
+CHOICE_SEALED_OCTETS: Final = 20
+AES_128_GCM: Final = 1  # bits of what is offered, and of what is chosen
+CHACHA20_POLY1305: Final = 2
+
+_MAC_LABEL: Final = b"lispmob mac1"
+_MAC_OCTETS: Final = 16
+_FIRST: Final = Struct(">BBHI32s48s28s")
+_SECOND: Final = Struct(">BBHII32s20s")
+_OFFER: Final = Struct(">QBBH")
+_CHOICE: Final = Struct(">BBH")
+_FIRST_TYPE: Final = 1
+_SECOND_TYPE: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FirstMessage:
+    """From the initiator. `sender` is the index that it wants packets with; 0 is none."""
+
+    sender: int
+    ephemeral_key: bytes
+    sealed_static_key: bytes
+    sealed_offer: bytes
+
+    # |  Type = 1   | Version = 1 |          Reserved           |
+    # |                      Sender's index                     |
+    # |                   Ephemeral key (32)                    |
+    # |                  Static key, sealed (48)                |
+    # |                     Offer, sealed (28)                  |
+    # |                         mac1 (16)                       |
+    def encode(self, receiver: bytes) -> bytes:
+        """The octets for the owner of this static public key."""
+        head = _FIRST.pack(
+            _FIRST_TYPE, VERSION, 0, self.sender, self.ephemeral_key, self.sealed_static_key, self.sealed_offer
+        )
+        return head + _mac(receiver, head)
+
+    @classmethod
+    def decode(cls, data: bytes, receiver: bytes) -> FirstMessage:
+        """Read it as the owner of this static public key. Raises MalformedMessage, before anything costs more."""
+        _check(data, FIRST_OCTETS, _FIRST_TYPE, receiver)
+        _type, _version, _reserved, sender, ephemeral_key, static_key, offer = _FIRST.unpack_from(data)
+        _check_index(sender)
+        return cls(sender, ephemeral_key, static_key, offer)
+
+
+@dataclass(frozen=True, slots=True)
+class SecondMessage:
+    """From the responder. `receiver` is the index of the first message."""
+
+    sender: int
+    receiver: int
+    ephemeral_key: bytes
+    sealed_choice: bytes
+
+    # |  Type = 2   | Version = 1 |          Reserved           |
+    # |                      Sender's index                     |
+    # |               Index of the first message                |
+    # |                   Ephemeral key (32)                    |
+    # |                     Choice, sealed (20)                 |
+    # |                         mac1 (16)                       |
+    def encode(self, receiver: bytes) -> bytes:
+        """The octets for the owner of this static public key."""
+        head = _SECOND.pack(
+            _SECOND_TYPE, VERSION, 0, self.sender, self.receiver, self.ephemeral_key, self.sealed_choice
+        )
+        return head + _mac(receiver, head)
+
+    @classmethod
+    def decode(cls, data: bytes, receiver: bytes) -> SecondMessage:
+        """Read it as the owner of this static public key. Raises MalformedMessage."""
+        _check(data, SECOND_OCTETS, _SECOND_TYPE, receiver)
+        _type, _version, _reserved, sender, index, ephemeral_key, choice = _SECOND.unpack_from(data)
+        _check_index(sender)
+        _check_index(index)
+        return cls(sender, index, ephemeral_key, choice)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the initiator seals: a time that only grows, in nanoseconds, and the AEADs that it can do, as bits."""
+
+    timestamp_ns: int
+    aeads: int
+
+    def encode(self) -> bytes:
+        """The octets, to be sealed."""
+        return _OFFER.pack(self.timestamp_ns, self.aeads, 0, 0)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Offer:
+        """Read what was opened; it has the right length."""
+        timestamp_ns, aeads, _flags, _reserved = _OFFER.unpack(data)
+        return cls(timestamp_ns, aeads)
+
+
+def put_choice(aead: int) -> bytes:
+    """What the responder seals: the bit of one AEAD."""
+    return _CHOICE.pack(aead, 0, 0)
+
+
+def take_choice(data: bytes) -> int:
+    """The bit of the AEAD that was chosen; `data` has the right length."""
+    aead: int = _CHOICE.unpack(data)[0]
+    return aead
+
+
+def _mac(receiver: bytes, head: bytes) -> bytes:
+    """Whoever does not know whom he writes to is refused at the price of a hash."""
+    return hmac.digest(hashlib.sha256(_MAC_LABEL + receiver).digest(), head, "sha256")[:_MAC_OCTETS]
+
+
+def _check(data: bytes, octets: int, kind: int, receiver: bytes) -> None:
+    if len(data) != octets:
+        raise MalformedMessage("rx_lcaf", f"a handshake message of {len(data)} octets, not {octets}")
+    if data[:2] != bytes((kind, VERSION)):
+        raise MalformedMessage("rx_auth", f"a handshake message of type {data[0]}, version {data[1]}")
+    if not hmac.compare_digest(data[-_MAC_OCTETS:], _mac(receiver, data[:-_MAC_OCTETS])):
+        raise MalformedMessage("rx_auth", "a handshake message for another key")
+
+
+def _check_index(index: int) -> None:
+    if not index:
+        raise MalformedMessage("rx_auth", "a handshake message with index 0")
