@@ -43,7 +43,7 @@ def answer(sites: SiteTable, registrations: OrderedPrefixTable[Registration], as
     is true, while a record as wide as the question would also speak for others.
     """
     found = registrations.covering(asked)
-    if not found and asked.mask_len < asked.network.max_prefixlen:
+    if not found and asked.mask_len < asked.width:
         asked = EidPrefix.host(asked.address, asked.instance_id)
         found = registrations.covering(asked)
     configured = sites.of(asked)
