@@ -1,4 +1,4 @@
-"""Numbers in order, of which there may be a million: what is added or removed moves some hundreds of them at most. Pure.
+"""Numbers in order, up to a million or more: what is added or removed moves some hundreds of them at most. Pure.
 
 The numbers stand in runs, each sorted, and the runs in order. A run that has grown too long is cut in two, and one that
 is empty goes, so that a list of a thousand runs is the longest that is ever moved besides.

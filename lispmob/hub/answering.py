@@ -65,7 +65,7 @@ def answer(sites: SiteTable, registrations: OrderedPrefixTable[Registration], as
         if max(eid.mask_len for eid in closest) > prefix.mask_len:
             return answer(sites, registrations, host)
         gaps = registrations.gap(asked.address, prefix), sites.gap(asked.address, prefix)
-        return Mappings((_narrowed(own, max(gaps, key=lambda gap: gap.mask_len)),))
+        return Mappings((narrowed(own, max(gaps, key=lambda gap: gap.mask_len)),))
     records = [own]
     for eid in sorted(below, key=lambda eid: (eid.mask_len, eid.address)):
         more_specific = registrations.get(eid)
@@ -95,7 +95,8 @@ def _spoken_for(record: MappingRecord) -> MappingRecord:
     return replace(record, locators=locators, action=Action.NO_ACTION, is_authoritative=False)
 
 
-def _narrowed(record: MappingRecord, prefix: EidPrefix) -> MappingRecord:
+def narrowed(record: MappingRecord, prefix: EidPrefix) -> MappingRecord:
+    """The same of a more specific prefix."""
     return replace(
         MappingRecord.of(prefix, record.locators, ttl_min=record.ttl_min),
         action=record.action,

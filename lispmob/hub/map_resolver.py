@@ -14,7 +14,7 @@ from lispmob.control.effect import CONTROL_PORT, SendControl
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.errors import MalformedMessage
-from lispmob.hub.answering import AskEtr, answer
+from lispmob.hub.answering import Answer, AskEtr, Mappings, answer, narrowed
 from lispmob.hub.asker_limits import AskerLimits, Network, OctetBudget, Rate, network_of
 from lispmob.hub.askers import Askers
 from lispmob.hub.effect import Arrival, HubEffect
@@ -124,9 +124,12 @@ class MapResolver:
             asked = record.eid_prefix
             if asked is None:
                 self.counters["rx_policy"] += 1
-            elif (remote := self._remote_for(asked)) is not None:
+                continue
+            if not self._map_server.is_complete:
+                effects += self._map_server.read(_first(asked), now)
+            if (remote := self._remote_for(asked)) is not None:
                 effects += self._onwards(self._pass_on(ecm, request, record, arrival, remote), arrival, now)
-            elif isinstance(found := answer(self._map_server.sites, self._map_server.registrations, asked), AskEtr):
+            elif isinstance(found := self._answer(asked), AskEtr):
                 if _is_behind(found.record, arrival.source):
                     self.counters["rx_rtr_asks"] += 1
                     continue
@@ -141,6 +144,16 @@ class MapResolver:
             effects += self._reply(request, records, ecm.source_port, arrival, now)
             self._remember(request, records, arrival, now)
         return effects
+
+    def _answer(self, asked: EidPrefix) -> Answer:
+        """What the Map-Server says; while the state file is being read, of one host alone: more may be below."""
+        if self._map_server.is_complete:
+            return answer(self._map_server.sites, self._map_server.registrations, asked)
+        host = _first(asked)
+        found = answer(self._map_server.sites, self._map_server.registrations, host)
+        if isinstance(found, AskEtr):
+            return found
+        return Mappings((narrowed(found.records[0], host),))
 
     def _bridged(self, record: MappingRecord, request: MapRequest, arrival: Arrival) -> MappingRecord:
         """With ourselves as the last locator, where asker and mapping have no family in common and we have both.
@@ -249,6 +262,11 @@ class MapResolver:
     def _drop(self, counter: str) -> list[HubEffect]:
         self.counters[counter] += 1
         return []
+
+
+def _first(asked: EidPrefix) -> EidPrefix:
+    """The first host of what is asked for."""
+    return EidPrefix.host(asked.address, asked.instance_id)
 
 
 def _is_behind_nat(request: MapRequest, arrival: Arrival) -> bool:

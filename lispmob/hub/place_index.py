@@ -1,13 +1,16 @@
-"""Which addresses somebody who has proved himself is at, and how often: asked in O(1). Pure."""
+"""Which places somebody who has proved himself is at, and how often: asked in O(1). Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+from lispmob.wire.address import IpAddress
 
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P", bound=Hashable)
+_IS_IPV6: Final = 1 << 128
 
 
 class PlaceIndex(Generic[K, P]):
@@ -32,3 +35,31 @@ class PlaceIndex(Generic[K, P]):
             self._of[key] = after
         else:
             self._of.pop(key, None)
+
+
+class AddressCount:
+    """How many registrations are at an address. Numbers stand for addresses: there are as many as registrations."""
+
+    def __init__(self) -> None:
+        self._count: dict[int, int] = {}
+
+    def __contains__(self, address: IpAddress) -> bool:
+        return _number(address) in self._count
+
+    def add(self, addresses: Iterable[IpAddress]) -> None:
+        """One more registration is at these addresses."""
+        for number in set(map(_number, addresses)):
+            self._count[number] = self._count.get(number, 0) + 1
+
+    def remove(self, addresses: Iterable[IpAddress]) -> None:
+        """A registration that was at these addresses is not any more."""
+        for number in set(map(_number, addresses)):
+            left = self._count[number] - 1
+            if left:
+                self._count[number] = left
+            else:
+                del self._count[number]
+
+
+def _number(address: IpAddress) -> int:
+    return int(address) if address.version == 4 else int(address) | _IS_IPV6

@@ -21,8 +21,10 @@ from lispmob.hub.config import DEFAULT_PATH, HubFile, load_hub
 from lispmob.hub.control import Answer, HubSocket, ask
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
+from lispmob.hub.garbage import GarbageDay
 from lispmob.hub.persistence import Persistence
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
+from lispmob.hub.restoring import Restoring
 from lispmob.hub.rtr_effect import InData, Stranger
 from lispmob.hub.show import entries, show
 from lispmob.hub.store import Clock, Store
@@ -71,6 +73,8 @@ class Hub:
         self._reloading: asyncio.Task[str | None] | None = None
         self._control = HubSocket(file.control_socket, self._answer)
         self._beat: asyncio.Task[None] | None = None
+        self._restoring: asyncio.Task[None] | None = None
+        self._garbage = GarbageDay()
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises LispError when it cannot start; everything is undone at the end."""
@@ -78,7 +82,8 @@ class Hub:
         try:
             self._socket.open()
             self._plane.map_resolver.on_families(self._socket.families)
-            restored = self._restore(loop)
+            self._plane.map_server.is_watched = self._file.proxy.enabled or self._file.rtr.enabled
+            restoring = self._open_store(loop)
             if self._file.proxy.enabled or self._file.rtr.enabled:
                 # The datapath is compiled code: a hub that carries no data neither needs nor loads it.
                 from lispmob.hub.forwarding import Forwarding
@@ -99,7 +104,6 @@ class Hub:
                     own_eids=self._file.own_eids,
                 )
                 await self._forwarding.start()
-            self._feed(restored)
             self._hold_own_eids()
             await self._control.start()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -107,9 +111,10 @@ class Hub:
             loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
             loop.add_signal_handler(signal.SIGUSR1, self._log_counters)
             self._socket.start(loop)
-            log.info(
-                "ready sites=%d registrations=%d", len(self._file.sites), len(self._plane.map_server.registrations)
-            )
+            if restoring is not None:
+                self._restoring = loop.create_task(restoring.run())
+            self._garbage.start(loop)
+            log.info("ready sites=%d", len(self._file.sites))
             sd_notify.ready(f"{len(self._file.sites)} sites")
             if (every_s := sd_notify.watchdog_interval_s()) is not None:
                 self._beat = loop.create_task(sd_notify.beat(every_s))
@@ -124,6 +129,10 @@ class Hub:
             self._timer.cancel()
         if self._beat is not None:
             self._beat.cancel()
+        self._garbage.stop()
+        if self._restoring is not None:
+            self._restoring.cancel()
+            await asyncio.gather(self._restoring, return_exceptions=True)
         await self._control.stop()
         if self._reloading is not None:
             self._reloading.cancel()
@@ -134,21 +143,22 @@ class Hub:
         if self._persistence is not None:
             await self._persistence.stop()
 
-    def _restore(self, loop: asyncio.AbstractEventLoop) -> list[PlaneEffect]:
-        """Open the state file and take back what is in it; without a usable one the hub works all the same."""
+    def _open_store(self, loop: asyncio.AbstractEventLoop) -> Restoring | None:
+        """Open the state file, to be read while the hub serves; without a usable one the hub works all the same."""
         if self._file.state_file is None:
-            return []
+            return None
         store = Store(self._file.state_file, Clock(loop.time, time.time))
+        restoring = Restoring(store, self._plane, self._feed)
         try:
             if (why := store.open()) is not None:
                 log.warning("%s", why)
-            restored = self._plane.restore(*store.load(), loop.time())
+            restoring.begin()
         except LispError as error:
             store.close()
             log.warning("registrations will not survive a restart: %s", error)
-            return []
+            return None
         self._persistence = Persistence(store, self._plane.map_server)
-        return restored
+        return restoring
 
     def _on_received(self, received: Received) -> bool:
         """A datagram came; True when it was a register of a node that has the key."""
@@ -211,7 +221,7 @@ class Hub:
             self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
 
     def _on_changed(self, change: RegistrationChanged) -> None:
-        if self._persistence is not None and change.prefix not in self._file.own_eids:
+        if self._persistence is not None and not change.is_stored and change.prefix not in self._file.own_eids:
             self._persistence.on_changed(change.prefix)
         if self._forwarding is not None and not change.is_refresh:
             self._forwarding.on_registration(change)
@@ -243,6 +253,8 @@ class Hub:
             assert self._reloading is not None
             return {"error": await asyncio.shield(self._reloading)}
         if asked == "registrations":
+            if self._restoring is not None:
+                await asyncio.wait([self._restoring])
             if self._persistence is not None:
                 await self._persistence.flush()
             now = asyncio.get_running_loop().time()

@@ -10,7 +10,7 @@ from typing import Final
 from lispmob.errors import NotRunning
 from lispmob.hub.config import HubFile
 from lispmob.hub.control import Answer, ask
-from lispmob.hub.registration import XtrRegistration
+from lispmob.hub.part import XtrRegistration
 from lispmob.hub.store import Clock, Store
 from lispmob.service.logs import harmless
 
@@ -54,7 +54,7 @@ def _kept(file: HubFile) -> list[XtrRegistration]:
     store = Store(file.state_file, Clock(time.monotonic, time.time))
     store.open_to_read()
     try:
-        parts = store.load_registrations()
+        parts = store.load_parts()
     finally:
         store.close()
     return parts
