@@ -56,6 +56,8 @@ def answer(sites: SiteTable, registrations: OrderedPrefixTable[Registration], as
     if not _is_proxied(sites, registration):
         return AskEtr(registration.record)
     own = _spoken_for(registration.record)
+    if prefix.mask_len == prefix.width:
+        return Mappings((own,))  # nothing is below a host
     registered_below = registrations.covered(prefix, MORE_SPECIFICS_LIMIT + 1)
     below = {eid for eid, _ in registered_below} | set(sites.below(prefix, MORE_SPECIFICS_LIMIT + 1))
     locators_below = sum(len(one.record.locators) for _, one in registered_below if one.record)
@@ -91,7 +93,12 @@ def _spoken_for(record: MappingRecord) -> MappingRecord:
     if not record.locators:
         # Registered, but nowhere at the moment: short-lived, for it will be somewhere soon.
         return replace(record, ttl_min=TTL_NOT_REGISTERED_MIN, action=Action.NATIVELY_FORWARD, is_authoritative=False)
-    locators = tuple(replace(locator, is_local=False, is_probed=False) for locator in record.locators)
+    locators = tuple(
+        replace(one, is_local=False, is_probed=False) if one.is_local or one.is_probed else one
+        for one in record.locators
+    )
+    if locators == record.locators and record.action == Action.NO_ACTION and not record.is_authoritative:
+        return record
     return replace(record, locators=locators, action=Action.NO_ACTION, is_authoritative=False)
 
 

@@ -160,6 +160,8 @@ class MapResolver:
 
         What the asker has is what it wants the answer to come to (RFC 9301, 5.3).
         """
+        if not self._relays:
+            return record
         usable = {address.version for one in record.locators if is_usable(one) for address in one.ips}
         has = {ip.version for rloc in request.itr_rlocs for ip in ip_addresses(rloc)}
         if not usable or usable & has or not {ip.version for ip in self._relays} >= usable | has:
@@ -274,7 +276,7 @@ def _is_behind_nat(request: MapRequest, arrival: Arrival) -> bool:
 
     It is answered through the binding that it asked by, as an Info-Request is; elsewhere nothing could reach it.
     """
-    named = {address for rloc in request.itr_rlocs for address in ip_addresses(rloc)}
+    named = [address for rloc in request.itr_rlocs for address in ip_addresses(rloc)]
     is_translated = bool(named) and all(map(is_private, named)) and not is_private(arrival.source)
     return is_translated and is_sendable(arrival.source, arrival.source)
 
@@ -289,10 +291,12 @@ def _is_behind(record: MappingRecord, asker: IpAddress) -> bool:
 
     Open Overlay Router's RTR asks when the node sends an SMR, and overwrites with the answer what it knows of the NAT.
     """
-    ways = [one for one in record.locators if one.is_reachable and not is_rtr(one)]
-    return any(asker in one.ips for one in ways) and any(not one.is_reachable for one in record.locators)
+    if all(one.is_reachable for one in record.locators):
+        return False
+    return any(asker in one.ips for one in record.locators if one.is_reachable and not is_rtr(one))
 
 
 def _shown_to(record: MappingRecord, asker: IpAddress) -> MappingRecord:
     """What this asker is answered: all of it, but of a node of lispers.net's dialect behind NATs."""
-    return replace(record, locators=partial(record.locators, (asker,)))
+    shown = partial(record.locators, (asker,))
+    return record if shown == record.locators else replace(record, locators=shown)

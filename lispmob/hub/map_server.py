@@ -340,8 +340,9 @@ class MapServer:
         self, register: MapRegister, records: tuple[MappingRecord, ...], arrival: Arrival, key: Key
     ) -> SendControl:
         """The acknowledgement: same nonce, same key, algorithm and digest length as the Map-Register."""
-        key = replace(key, key_id=register.key_id, is_truncated=False)
-        key = replace(key, is_truncated=len(register.authentication) < key.mac_octets)
+        is_truncated = len(register.authentication) < key.full_octets
+        if (register.key_id, is_truncated) != (key.key_id, key.is_truncated):
+            key = replace(key, key_id=register.key_id, is_truncated=is_truncated)
         notify = MapNotify(nonce=register.nonce, records=records, xtr_id=register.xtr_id, site_id=register.site_id)
         self.counters["tx_map_notify"] += 1
         return SendControl(sign(notify, key), arrival.source, arrival.source_port, source=arrival.destination)
