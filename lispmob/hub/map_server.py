@@ -89,7 +89,7 @@ class MapServer:
 
     def is_at(self, address: IpAddress) -> bool:
         """True for an address that a registration of now came from, or names as a locator."""
-        return address in self._addresses
+        return packed_part.number_of(address) in self._addresses
 
     def on_sites(self, sites: Iterable[Site], now: float = 0.0) -> list[HubEffect]:
         """Other sites are configured: what nobody may register any more is forgotten."""
@@ -184,19 +184,22 @@ class MapServer:
         A refresh is written with its nonce, and nowhere else: the registration was heard when its nonce was.
         """
         effects: list[HubEffect] = []
+        site, owners = None, set[str]()
         for prefix, parts in rows:
             if prefix in self._met or prefix in self.registrations:
                 continue  # heard since
             found = self.sites.of(prefix)
             alive: list[bytes] = []
             if found is not None and found[1].accepts(prefix):
-                owners = {owner_of(key) for key in found[1].keys}
+                if found[1] is not site:
+                    site, owners = found[1], {owner_of(key) for key in found[1].keys}
                 alive = [one for part in parts if (one := self._refreshed(part, prefix, owners, now)) is not None]
             if not alive:
                 effects.append(RegistrationChanged(prefix, None, is_told=True))  # for the store: it is there no more
                 continue
-            registration = self._registration(prefix)
+            registration = Registration(prefix)
             registration.restore(alive)
+            self.registrations.insert(prefix, registration)
             self._keep(registration, ())
             if self.is_watched:
                 effects.append(RegistrationChanged(prefix, registration.record, is_told=True, is_stored=True))
@@ -206,7 +209,9 @@ class MapServer:
         """The part as of the last refresh; None when it has run out since."""
         name = packed_part.nonce_name(part, prefix)
         self._nonces.read(owners, [name])
-        part = packed_part.shifted(part, 0.0, self._nonces.heard_at(owners, name), now=now)
+        heard_at = self._nonces.heard_at(owners, name)
+        if heard_at > packed_part.registered_at(part):
+            part = packed_part.shifted(part, 0.0, heard_at, now=now)
         return part if packed_part.expires_at(part) > now else None
 
     @property

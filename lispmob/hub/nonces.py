@@ -57,17 +57,23 @@ class Count(NamedTuple):
     is_counting: bool
     at: float
 
-    def encode(self, later_s: float = 0.0) -> bytes:
-        """As octets; on a clock that is so much ahead."""
-        return _COUNT.pack(self.nonce, self.at + later_s, self.is_counting)
+    def encode(self) -> bytes:
+        """As octets."""
+        return _COUNT.pack(self.nonce, self.at, self.is_counting)
 
-    @classmethod
-    def decode(cls, packed: bytes, later_s: float = 0.0, now: float = float("inf")) -> Count:
-        """From octets; on a clock that is so much ahead, which cannot show more than `now`. ValueError."""
+    @staticmethod
+    def shifted(packed: bytes, later_s: float, now: float = float("inf")) -> bytes:
+        """The octets on a clock that is so much ahead, and shows `now`. ValueError."""
         if len(packed) != _COUNT.size:
             raise ValueError(f"a count of {len(packed)} octets")
         nonce, at, is_counting = _COUNT.unpack(packed)
-        return cls(nonce, is_counting, min(at + later_s, now))
+        return _COUNT.pack(nonce, min(at + later_s, now), is_counting)
+
+    @classmethod
+    def decode(cls, packed: bytes) -> Count:
+        """From octets. struct.error for those that are no count."""
+        nonce, at, is_counting = _COUNT.unpack(packed)
+        return cls(nonce, is_counting, at)
 
 
 NonceRow: TypeAlias = tuple[NonceKey, bytes]

@@ -9,7 +9,6 @@ What the hub needs at every Map-Register is read at its place; the rest is decod
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from ipaddress import ip_address
 from struct import Struct
@@ -29,6 +28,14 @@ _NONCE: Final = Struct(">Q")
 _NONCE_AT: Final = 26
 _SOURCE_OCTETS_AT: Final = 24
 _FLAGS_AT: Final = 25
+# Of a record (RFC 9301, 5.4), and of a locator in it
+_LOCATOR_COUNT_AT: Final = 4
+_EID_AFI_AT: Final = 10
+_EID_AT: Final = 12
+_LOCATOR_AFI_AT: Final = 6
+_LOCATOR_AT: Final = 8
+_OCTETS: Final = {b"\0\1": 4, b"\0\2": 16}  # by AFI
+_IS_IPV6: Final = 1 << 128
 _PROXIED: Final = 1
 _MERGED: Final = 2
 _HAS_XTR_ID: Final = 4
@@ -125,11 +132,30 @@ def xtr_of(packed: bytes) -> bytes:
     return packed[at:end]
 
 
-def addresses(packed: bytes) -> Iterator[IpAddress]:
-    """Where it came from, and all of its locators."""
-    yield ip_address(packed[_HEAD.size : _HEAD.size + packed[_SOURCE_OCTETS_AT]])
-    for locator in record_of(packed).locators:
-        yield from locator.ips
+def addresses(packed: bytes) -> set[int]:
+    """Where it came from, and all of its locators, as numbers (`number_of`). Plain addresses are read in place."""
+    found = {_number(packed[_HEAD.size : _HEAD.size + packed[_SOURCE_OCTETS_AT]])}
+    at = _record_at(packed)
+    octets = _OCTETS.get(packed[at + _EID_AFI_AT : at + _EID_AT])
+    locators, at = packed[at + _LOCATOR_COUNT_AT], at + _EID_AT + (octets or 0)
+    for _ in range(locators if octets else 0):
+        octets = _OCTETS.get(packed[at + _LOCATOR_AFI_AT : at + _LOCATOR_AT])
+        if octets is None:
+            break
+        at += _LOCATOR_AT + octets
+        found.add(_number(packed[at - octets : at]))
+    if octets is None:
+        found.update(number_of(ip) for locator in record_of(packed).locators for ip in locator.ips)
+    return found
+
+
+def number_of(address: IpAddress) -> int:
+    """An address as a number that is no other address'."""
+    return int(address) if address.version == 4 else int(address) | _IS_IPV6
+
+
+def _number(octets: bytes) -> int:
+    return int.from_bytes(octets) if len(octets) == 4 else int.from_bytes(octets) | _IS_IPV6
 
 
 def record_of(packed: bytes) -> MappingRecord:
@@ -163,11 +189,6 @@ def is_same_place(packed: bytes, other: bytes) -> bool:
     """Whether two parts came from the same address, and say the same mapping."""
     source = slice(_HEAD.size, _HEAD.size + packed[_SOURCE_OCTETS_AT])
     return packed[source] == other[source] and is_same_record(packed, other)
-
-
-def is_whole(packed: bytes) -> bool:
-    """False for octets of a file that are no part, as far as their places tell."""
-    return len(packed) >= _HEAD.size and packed[_SOURCE_OCTETS_AT] in (4, 16) and len(packed) > _record_at(packed)
 
 
 def shifted(packed: bytes, by_s: float, least_heard_at: float = float("-inf"), *, now: float = float("inf")) -> bytes:

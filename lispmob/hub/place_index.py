@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable
-from typing import Final, Generic, TypeVar
-
-from lispmob.wire.address import IpAddress
+from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P", bound=Hashable)
-_IS_IPV6: Final = 1 << 128
 
 
 class PlaceIndex(Generic[K, P]):
@@ -43,23 +40,19 @@ class AddressCount:
     def __init__(self) -> None:
         self._count: dict[int, int] = {}
 
-    def __contains__(self, address: IpAddress) -> bool:
-        return _number(address) in self._count
+    def __contains__(self, number: object) -> bool:
+        return number in self._count
 
-    def add(self, addresses: Iterable[IpAddress]) -> None:
+    def add(self, numbers: Iterable[int]) -> None:
         """One more registration is at these addresses."""
-        for number in set(map(_number, addresses)):
+        for number in numbers:
             self._count[number] = self._count.get(number, 0) + 1
 
-    def remove(self, addresses: Iterable[IpAddress]) -> None:
+    def remove(self, numbers: Iterable[int]) -> None:
         """A registration that was at these addresses is not any more."""
-        for number in set(map(_number, addresses)):
+        for number in numbers:
             left = self._count[number] - 1
             if left:
                 self._count[number] = left
             else:
                 del self._count[number]
-
-
-def _number(address: IpAddress) -> int:
-    return int(address) if address.version == 4 else int(address) | _IS_IPV6

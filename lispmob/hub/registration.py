@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain
 from typing import Final
 
 from lispmob.hub import packed_part
@@ -134,9 +133,9 @@ class Registration:
         return self.record != before
 
 
-def addresses_of(parts: Iterable[bytes]) -> Iterator[IpAddress]:
-    """Where the xTRs of a registration speak from, and all of their locators."""
-    return chain.from_iterable(map(packed_part.addresses, parts))
+def addresses_of(parts: Iterable[bytes]) -> set[int]:
+    """Where the xTRs of a registration speak from, and all of their locators (`packed_part.number_of`)."""
+    return set().union(*map(packed_part.addresses, parts))
 
 
 def is_at_same_places(parts: tuple[bytes, ...], before: tuple[bytes, ...]) -> bool:

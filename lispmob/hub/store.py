@@ -138,7 +138,7 @@ class Store:
         found: list[NonceRow] = []
         for owner, name, count in rows:
             with contextlib.suppress(ValueError, TypeError):
-                found.append(((owner, name), Count.decode(count, -offset_s, now).encode()))
+                found.append(((owner, name), Count.shifted(count, -offset_s, now)))
         return found, rows[-1][:2] if len(rows) == limit else END
 
     def registrations_after(self, place: object, limit: int) -> tuple[list[StoredRegistration], object]:
@@ -152,7 +152,7 @@ class Store:
         rows = self._read("count FROM nonces WHERE owner = ? AND name = ?", (owner, name))
         if not rows:
             return None
-        return Count.decode(rows[0][0], -self._clock.offset_s(), self._clock.monotonic()).encode()
+        return Count.shifted(rows[0][0], -self._clock.offset_s(), self._clock.monotonic())
 
     def registrations(self, asked: EidPrefix) -> list[StoredRegistration]:
         """What is registered for an EID-Prefix, or for one that holds it."""
@@ -206,7 +206,7 @@ class Store:
                 database.executemany("DELETE FROM registrations WHERE eid = ?", gone)
                 database.executemany("DELETE FROM nonces WHERE owner = ? AND name = ?", nonces.gone)
                 _put(database, "REPLACE INTO nonces VALUES", 3, (
-                    (owner, name, Count.decode(count, offset_s).encode()) for (owner, name), count in nonces.new.items()
+                    (owner, name, Count.shifted(count, offset_s)) for (owner, name), count in nonces.new.items()
                 ))  # fmt: skip
         except sqlite3.Error as error:
             raise self._error(error) from None

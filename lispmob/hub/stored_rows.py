@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_address
 from struct import Struct
 from typing import Final
+from zlib import crc32
 
 from lispmob.hub import packed_part
 from lispmob.hub.nonces import FLOOR, eid_name
 from lispmob.wire.address import EidPrefix
 
+_CRC_OCTETS: Final = 4
 _PREFIX: Final = Struct(">IB")  # Instance-ID, mask length; the address follows
 _OCTETS: Final = {4: 4, 6: 16}
-_FAMILY: Final = {4: 4, 16: 6}
 
 
 def key_of(prefix: EidPrefix) -> bytes:
@@ -23,10 +23,10 @@ def key_of(prefix: EidPrefix) -> bytes:
 
 def prefix_of(key: bytes) -> EidPrefix:
     """The EID-Prefix of a key. ValueError for octets that are none."""
-    if len(key) - _PREFIX.size not in _FAMILY:
+    if len(key) < _PREFIX.size:
         raise ValueError(f"{len(key)} octets are no EID-Prefix")
     instance_id, mask_len = _PREFIX.unpack_from(key)
-    return EidPrefix.make(ip_address(key[_PREFIX.size :]), mask_len, instance_id)
+    return EidPrefix.of_octets(key[_PREFIX.size :], mask_len, instance_id)
 
 
 def covering_keys(prefix: EidPrefix) -> list[bytes]:
@@ -36,20 +36,21 @@ def covering_keys(prefix: EidPrefix) -> list[bytes]:
 
 
 def join(parts: Sequence[bytes], later_s: float) -> bytes:
-    """The parts of a registration as one value, on a clock that is so much ahead."""
+    """The parts of a registration as one value, on a clock that is so much ahead. A CRC is at its end."""
     moved = [packed_part.shifted(part, later_s) for part in parts]
-    return b"".join([len(part).to_bytes(2) + part for part in moved])
+    value = b"".join([len(part).to_bytes(2) + part for part in moved])
+    return value + crc32(value).to_bytes(_CRC_OCTETS)
 
 
 def split(value: bytes, later_s: float, now: float) -> tuple[bytes, ...]:
-    """The parts again, on a clock that is so much ahead and shows `now`. ValueError, MalformedMessage."""
+    """The parts again, on a clock that is so much ahead and shows `now`. ValueError for what nobody joined."""
+    size = len(value) - _CRC_OCTETS
+    if size < 0 or crc32(value[:size]) != int.from_bytes(value[size:]):
+        raise ValueError("a value that is damaged")
     parts, at = [], 0
-    while at < len(value):
+    while at < size:
         end = at + 2 + int.from_bytes(value[at : at + 2])
-        part = value[at + 2 : end]
-        if end > len(value) or not packed_part.is_whole(part):
-            raise ValueError("a part that is cut")
-        parts.append(packed_part.shifted(part, later_s, now=now))
+        parts.append(packed_part.shifted(value[at + 2 : end], later_s, now=now))
         at = end
     return tuple(parts)
 

@@ -15,6 +15,7 @@ from lispmob.values import dataclass
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 IpNetwork: TypeAlias = IPv4Network | IPv6Network
 _WIDTHS: Final = {4: 32, 6: 128}
+_FAMILIES: Final = {4: 4, 16: 6}  # by octets
 
 
 class Afi(IntEnum):
@@ -92,6 +93,14 @@ class EidPrefix(_Prefix):
                 raise ValueError(f"{mask_len} is no mask length for {address}")
             number = number >> (width - mask_len) << (width - mask_len)
         return tuple.__new__(cls, (instance_id, family, number, mask_len))
+
+    @classmethod
+    def of_octets(cls, address: bytes, mask_len: int, instance_id: int = 0) -> EidPrefix:
+        """Build from the 4 or 16 octets of an address without host bits. ValueError for another length."""
+        family = _FAMILIES.get(len(address))
+        if family is None or mask_len > _WIDTHS[family]:
+            raise ValueError(f"{len(address)} octets and {mask_len} bits are no prefix")
+        return tuple.__new__(cls, (instance_id, family, int.from_bytes(address), mask_len))
 
     @classmethod
     def parse(cls, text: str) -> EidPrefix:

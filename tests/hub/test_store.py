@@ -287,3 +287,21 @@ def test_what_moves_more_than_times_is_written(changed: dict[str, object]) -> No
     (told,) = (effect for effect in effects if isinstance(effect, RegistrationChanged))
     assert told.is_refresh
     assert not told.is_stored
+
+
+def test_a_damaged_row_is_left_out_and_the_others_come_back(tmp_path: Path) -> None:
+    time, path = Time(), tmp_path / "hub.sqlite"
+    hub, one = plane(site("10.1.0.0/16")), store(path, time)
+    for number in (1, 2, 3):
+        hub.on_datagram(xtr("203.0.113.5").register(f"10.1.0.{number}/32"), now=time.monotonic_s)
+    save_all(hub, one)
+    one.close()
+    database = sqlite3.connect(path)
+    rows = database.execute("SELECT eid, parts FROM registrations ORDER BY eid").fetchall()
+    for (key, value), octets in zip(rows, (b"", b"\xff", rows[2][1]), strict=True):
+        database.execute("UPDATE registrations SET parts = ? WHERE eid = ?", (octets and value[:50] + octets, key))
+    database.execute("UPDATE registrations SET parts = ? WHERE eid = ?", (rows[2][1], rows[2][0]))
+    database.commit()
+    database.close()
+
+    assert [str(prefix) for prefix, _ in restarted(path, time).map_server.registrations] == ["10.1.0.3/32"]
