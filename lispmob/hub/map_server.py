@@ -149,6 +149,10 @@ class MapServer:
         """The state file is read in slices from now on: what is asked for before its turn comes, `unread` finds."""
         self._unread = self._nonces.unread = unread
 
+    def on_nonces_restored(self) -> None:
+        """All nonces have been taken back: none is looked up any more."""
+        self._nonces.unread = None
+
     def on_restored(self, now: float) -> None:
         """All that was known before a restart has been taken back."""
         self._unread = self._nonces.unread = None

@@ -49,6 +49,7 @@ class Restoring:
                 nonces, place = self._store.nonces_after(place, NONCES)
                 server.restore_nonces(nonces)
                 await asyncio.sleep(PAUSE_S)
+            server.on_nonces_restored()
             place = None
             while place is not END:
                 rows, place = self._store.registrations_after(place, REGISTRATIONS)
