@@ -51,7 +51,7 @@ class MapServer:
     """Keeps registrations as soft state: they are there as long as somebody proves them."""
 
     def __init__(self, sites: Iterable[Site]) -> None:
-        self.sites = SiteTable(sites)
+        self.sites = SiteTable.made_of(sites)
         self.counters: Counter[str] = Counter()
         self.registrations: OrderedPrefixTable[Registration] = OrderedPrefixTable()
         self._due: Deadlines[EidPrefix] = Deadlines()
@@ -93,7 +93,7 @@ class MapServer:
 
     def on_sites(self, sites: Iterable[Site], now: float = 0.0) -> list[HubEffect]:
         """Other sites are configured: what nobody may register any more is forgotten."""
-        self.sites, self._old_owners = SiteTable(sites), None
+        self.sites, self._old_owners = SiteTable.made_of(sites), None
         self._nonces.on_keys((key for site in self.sites for key in site.keys), now)
         self._unchecked = self.registrations.slices(SLICE)
         return self._check_sites(now)

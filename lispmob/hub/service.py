@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import secrets
 import signal
@@ -27,6 +28,7 @@ from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
 from lispmob.hub.restoring import Restoring
 from lispmob.hub.rtr_effect import InData, Stranger
 from lispmob.hub.show import entries, show
+from lispmob.hub.site import SiteTable
 from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
 from lispmob.hub.way_doubts import AskWay
@@ -43,6 +45,7 @@ log = logging.getLogger(__name__)
 EXIT_FAILED: Final = 1
 EXIT_NO_PERMISSION: Final = 77  # sysexits.h: EX_NOPERM
 EXIT_CONFIG: Final = 78  # sysexits.h: EX_CONFIG
+SHOWN_AT_ONCE: Final = 128  # ours: registrations that are made text in one go
 LOOPBACK_IFINDEX: Final = 1  # of lo, in every network namespace
 # Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
 _TOLD: Final = frozenset({"registered", "moved", "withdrawn", "expired", "auth-failed", "refused", "relay"})
@@ -246,7 +249,7 @@ class Hub:
         if self._reloading is None or self._reloading.done():
             self._reloading = asyncio.create_task(self._reload())
 
-    async def _answer(self, asked: str) -> Answer:
+    async def _answer(self, asked: str) -> Answer | bytes:
         """For the control socket."""
         if asked == "reload":
             self._on_hangup()
@@ -257,16 +260,23 @@ class Hub:
                 await asyncio.wait([self._restoring])
             if self._persistence is not None:
                 await self._persistence.flush()
-            now = asyncio.get_running_loop().time()
-            parts = [part for _, registration in self._plane.map_server.registrations for part in registration]
-            problem = self._persistence.problem if self._persistence is not None else None
-            return {"registrations": entries(parts, now), "problem": problem}
+            return await self._registrations()
         return {"error": f"{asked!r} is nothing that can be asked for"}
+
+    async def _registrations(self) -> bytes:
+        """What is registered, as JSON. A slice at a time, for nodes do not wait."""
+        pieces: list[str] = []
+        for some in self._plane.map_server.registrations.slices(SHOWN_AT_ONCE):
+            shown = entries((part for registration in some for part in registration), asyncio.get_running_loop().time())
+            pieces.append(json.dumps(shown)[1:-1])
+            await asyncio.sleep(0)
+        problem = self._persistence.problem if self._persistence is not None else None
+        return f'{{"registrations": [{", ".join(pieces)}], "problem": {json.dumps(problem)}}}'.encode()
 
     async def _reload(self) -> str | None:
         """Read the configuration again; with errors in it the old one stays, and they are returned."""
         try:
-            file = await asyncio.to_thread(load_hub, self._path)
+            file, sites = await asyncio.to_thread(_load, self._path)
         except ConfigError as error:
             log.error("the configuration stays as it was")
             for line in str(error).splitlines():
@@ -275,7 +285,7 @@ class Hub:
         old, self._file = self._file, file
         configure(file.log.level)
         now = asyncio.get_running_loop().time()
-        self._feed(self._plane.on_sites(file.to_sites(), file.to_remotes(), file.to_traversal(), now=now))
+        self._feed(self._plane.on_sites(sites, file.to_remotes(), file.to_traversal(), now=now))
         if self._forwarding is not None and old.proxied_eids != file.proxied_eids and file.proxy.enabled:
             try:
                 await self._forwarding.on_routes(file.proxied_eids)
@@ -285,6 +295,12 @@ class Hub:
             log.warning("changes of listen, public-address, own-eids, state-file, proxy and rtr.enabled need a restart")
         log.info("reloaded sites=%d", len(file.sites))
         return None
+
+
+def _load(path: Path) -> tuple[HubFile, SiteTable]:
+    """The configuration and the table of its sites. Raises ConfigError."""
+    file = load_hub(path)
+    return file, SiteTable(file.to_sites())
 
 
 def _set_at_start(file: HubFile) -> tuple[object, ...]:
