@@ -99,6 +99,11 @@ bench: $(ENGINE)  ## the datapath beside bare veth, kernel VXLAN and plain TUN; 
 	@test "$$(id -u)" = 0 || { echo 'make bench makes network namespaces and needs root: sudo make bench' >&2; exit 77; }
 	@$(PY) -m lispmob.lab.bench
 
+.PHONY: hub-bench
+hub-bench: $(ENGINE)  ## the hub: processor time, rates, latency, start, memory; needs root
+	@test "$$(id -u)" = 0 || { echo 'make hub-bench makes network namespaces and needs root: sudo make hub-bench' >&2; exit 77; }
+	@$(PY) -m lispmob.lab.bench.hub
+
 .PHONY: docs
 docs: $(ENGINE)  ## the pages that are drawn from the code
 	@$(PY) -m docs.machines > docs/machines.md

@@ -16,6 +16,7 @@ import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import Struct
 from typing import Final
@@ -34,6 +35,9 @@ ANY: Final = (IPv4Address(0), IPv6Address(0))
 DATAGRAM_LIMIT: Final = 65535
 DRAIN_LIMIT: Final = 64  # ours: datagrams per loop turn and socket, so that a flood leaves the loop time for the rest
 TOLD_S: Final = 60.0
+ADDRESSES_KEPT: Final = 16384  # ours: of those who sent last; making one anew costs as much as receiving
+OWN_ADDRESSES_KEPT: Final = 256
+SENDERS_LIMIT: Final = 256
 DRAIN_S: Final = 0.005  # ours: and no more time than this in one turn, on all sockets together
 ANCILLARY_OCTETS: Final = 128
 RECEIVE_BUFFER_OCTETS: Final = 4 << 20  # ours: room for a burst of registers, or of junk, while the loop is busy
@@ -108,6 +112,7 @@ class ControlSocket:
         self._mark = mark
         self._carries_data = carries_data
         self._sockets: list[tuple[IpAddress, socket.socket]] = []
+        self._senders: dict[tuple[int, IpAddress | None], socket.socket | None] = {}  # by family and wanted source
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watches: dict[int, FloodWatch] = defaultdict(FloodWatch)  # by descriptor
         self._told = TokenBucket(TOLD_S)
@@ -137,6 +142,7 @@ class ControlSocket:
 
         A machine without IPv6 (or IPv4) is no error as long as that family was not asked for by address.
         """
+        self._senders.clear()
         try:
             for address in self._addresses:
                 try:
@@ -164,6 +170,7 @@ class ControlSocket:
                 self._loop.remove_reader(one.fileno())
             one.close()
         self._sockets.clear()
+        self._senders.clear()
         self._watches.clear()
 
     def send(self, effect: SendControl) -> bool:
@@ -193,7 +200,8 @@ class ControlSocket:
         return True
 
     def _sendmsg(self, one: socket.socket, effect: SendControl, ancillary: list[tuple[int, int, bytes]]) -> None:
-        with self._options(one, effect):
+        usual = effect.has_checksum and effect.is_whole == self._carries_data
+        with contextlib.nullcontext() if usual else self._options(one, effect):
             one.sendmsg([effect.payload], ancillary, 0, (str(effect.destination), effect.port))
 
     def _read_errors(self, family: int, one: socket.socket) -> bool:
@@ -228,6 +236,14 @@ class ControlSocket:
 
     def _socket_for(self, effect: SendControl) -> socket.socket | None:
         """The socket bound to the wanted source address, else one that is bound to all, else any of the family."""
+        key = effect.destination.version, effect.source
+        if key not in self._senders:
+            if len(self._senders) >= SENDERS_LIMIT:
+                self._senders.clear()
+            self._senders[key] = self._find_socket(effect)
+        return self._senders[key]
+
+    def _find_socket(self, effect: SendControl) -> socket.socket | None:
         fitting = [(own, one) for own, one in self._sockets if own.version == effect.destination.version]
         if effect.source is not None:
             fitting = [pair for pair in fitting if pair[0].is_unspecified or pair[0] == effect.source]
@@ -274,7 +290,7 @@ class ControlSocket:
                 self.counters["receive-failed"] += 1
                 log.debug("receive failed why=%s", error.strerror)
                 return
-            source = ip_address(sender[0].partition("%")[0])
+            source = _address_of(sender[0])
             if self._is_noise is not None and self._is_noise(payload):
                 self.counters["received"] += 1
                 self.counters["noise"] += 1
@@ -355,11 +371,23 @@ def _take_pktinfo(family: int, ancillary: list[tuple[int, int, bytes]]) -> tuple
     for level, kind, octets in ancillary:
         if family == 4 and (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO) and len(octets) >= _PKTINFO4.size:
             ifindex, _, destination = _PKTINFO4.unpack_from(octets)
-            return IPv4Address(destination), ifindex
+            return _address_in(destination), ifindex
         if family == 6 and (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO) and len(octets) >= 20:
             address, ifindex = _PKTINFO6.unpack_from(octets)
-            return IPv6Address(address), ifindex
+            return _address_in(address), ifindex
     return None
+
+
+@lru_cache(ADDRESSES_KEPT)
+def _address_of(text: str) -> IpAddress:
+    """A sender as the kernel writes it."""
+    return ip_address(text.partition("%")[0])
+
+
+@lru_cache(OWN_ADDRESSES_KEPT)
+def _address_in(octets: bytes) -> IpAddress:
+    """An address of ours, which are few."""
+    return ip_address(octets)
 
 
 def _explain(address: IpAddress, port: int, error: OSError) -> LispError:

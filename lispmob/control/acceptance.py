@@ -55,7 +55,7 @@ class Guard:
         return any(prefix.contains(address) for address in infrastructure)
 
     def _leaves_overlay(self, prefix: EidPrefix) -> bool:
-        plain = replace(prefix, instance_id=0)
+        plain = EidPrefix.make(prefix.address, prefix.mask_len)
         return bool(self.overlay) and not any(one.covers(plain) for one in self.overlay)
 
 

@@ -57,10 +57,10 @@ class Agenda(Generic[K]):
             heapq.heappop(self._heap)
         return None
 
-    def due(self, now: float) -> list[K]:
-        """Those that are due, the oldest first; they are no longer here then."""
+    def due(self, now: float, limit: int | None = None) -> list[K]:
+        """Those that are due, the oldest first, at most `limit` of them; they are no longer here then."""
         found: list[K] = []
-        while (at := self.first()) is not None and at <= now:
+        while (at := self.first()) is not None and at <= now and len(found) != limit:
             thing = heapq.heappop(self._heap)[2]
             del self._times[thing]
             found.append(thing)

@@ -6,11 +6,12 @@ different lengths (rarely more than five), whatever the number of prefixes.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import insort
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Generic, TypeVar
 
+from lispmob.control.sorted_numbers import SortedNumbers
 from lispmob.wire.address import EidPrefix, IpAddress
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ class _Space(Generic[T]):
         self.width = width
         self.by_length: dict[int, dict[int, tuple[EidPrefix, T]]] = {}
         self.lengths: list[int] = []  # in use, longest first
-        self.sorted: dict[int, list[int]] = {}  # by length, the prefixes as numbers
+        self.sorted: dict[int, SortedNumbers] = {}  # by length, the prefixes as numbers
 
 
 class PrefixTable(Generic[T]):
@@ -59,7 +60,7 @@ class PrefixTable(Generic[T]):
         bucket = space.by_length.get(prefix.mask_len) if space else None
         if space is None or bucket is None:
             return None
-        found = bucket.get(int(prefix.address) >> (space.width - prefix.mask_len))
+        found = bucket.get(prefix.number >> (space.width - prefix.mask_len))
         return found[1] if found else None
 
     def insert(self, prefix: EidPrefix, value: T) -> None:
@@ -67,15 +68,17 @@ class PrefixTable(Generic[T]):
         key = (prefix.instance_id, prefix.family)
         space = self._spaces.get(key)
         if space is None:
-            space = self._spaces[key] = _Space(prefix.network.max_prefixlen)
+            space = self._spaces[key] = _Space(prefix.width)
         bucket = space.by_length.get(prefix.mask_len)
         if bucket is None:
             bucket = space.by_length[prefix.mask_len] = {}
+            space.sorted[prefix.mask_len] = SortedNumbers()
             insort(space.lengths, prefix.mask_len, key=lambda length: -length)
-        number = int(prefix.address) >> (space.width - prefix.mask_len)
+        shift = space.width - prefix.mask_len
+        number = prefix.number >> shift if shift else prefix.number  # a host's own number, and no copy of it
         if number not in bucket:
             self._count += 1
-            insort(space.sorted.setdefault(prefix.mask_len, []), number)
+            space.sorted[prefix.mask_len].add(number)
         bucket[number] = (prefix, value)
 
     def remove(self, prefix: EidPrefix) -> T | None:
@@ -85,11 +88,10 @@ class PrefixTable(Generic[T]):
         bucket = space.by_length.get(prefix.mask_len) if space else None
         if space is None or bucket is None:
             return None
-        number = int(prefix.address) >> (space.width - prefix.mask_len)
+        number = prefix.number >> (space.width - prefix.mask_len)
         found = bucket.pop(number, None)
         if found is not None:
-            numbers = space.sorted[prefix.mask_len]
-            del numbers[bisect_left(numbers, number)]
+            space.sorted[prefix.mask_len].remove(number)
         if not bucket:
             del space.by_length[prefix.mask_len], space.sorted[prefix.mask_len]
             space.lengths.remove(prefix.mask_len)
@@ -117,7 +119,7 @@ class PrefixTable(Generic[T]):
         space = self._spaces.get((prefix.instance_id, prefix.family))
         if space is None:
             return []
-        number = int(prefix.address)
+        number = prefix.number
         fitting = [length for length in space.lengths if length <= prefix.mask_len]
         found = (space.by_length[length].get(number >> (space.width - length)) for length in fitting)
         return [one for one in found if one is not None]
@@ -127,15 +129,13 @@ class PrefixTable(Generic[T]):
         space = self._spaces.get((prefix.instance_id, prefix.family))
         if space is None:
             return []
-        head = int(prefix.address) >> (space.width - prefix.mask_len)
+        head = prefix.number >> (space.width - prefix.mask_len)
         found: list[tuple[EidPrefix, T]] = []
         for length in space.lengths:
             if length <= prefix.mask_len:
                 break
-            numbers, bucket = space.sorted[length], space.by_length[length]
-            first = bisect_left(numbers, head << (length - prefix.mask_len))
-            beyond = bisect_left(numbers, (head + 1) << (length - prefix.mask_len), lo=first)
-            found += [bucket[number] for number in numbers[first:beyond]]
+            bucket, wider = space.by_length[length], length - prefix.mask_len
+            found += [bucket[number] for number in space.sorted[length].between(head << wider, head + 1 << wider)]
         return found
 
 
@@ -144,6 +144,6 @@ def widest_hole(address: IpAddress, within: EidPrefix, taken: Iterable[EidPrefix
     width, number = address.max_prefixlen, int(address)
     mask_len = within.mask_len
     for prefix in taken:
-        common = width - (number ^ int(prefix.address)).bit_length()
+        common = width - (number ^ prefix.number).bit_length()
         mask_len = max(mask_len, common + 1)
     return EidPrefix.make(address, mask_len, within.instance_id)

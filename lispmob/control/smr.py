@@ -159,4 +159,4 @@ class SmrSender:
 def solicited(request: MapRequest) -> EidPrefix | None:
     """The EID that an SMR says has moved, as a host; None when it names none."""
     family = to_prefix(request.source_eid, 0)
-    return to_prefix(request.source_eid, family.network.max_prefixlen) if family is not None else None
+    return to_prefix(request.source_eid, family.width) if family is not None else None

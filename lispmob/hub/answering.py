@@ -43,7 +43,7 @@ def answer(sites: SiteTable, registrations: OrderedPrefixTable[Registration], as
     is true, while a record as wide as the question would also speak for others.
     """
     found = registrations.covering(asked)
-    if not found and asked.mask_len < asked.network.max_prefixlen:
+    if not found and asked.mask_len < asked.width:
         asked = EidPrefix.host(asked.address, asked.instance_id)
         found = registrations.covering(asked)
     configured = sites.of(asked)
@@ -56,6 +56,8 @@ def answer(sites: SiteTable, registrations: OrderedPrefixTable[Registration], as
     if not _is_proxied(sites, registration):
         return AskEtr(registration.record)
     own = _spoken_for(registration.record)
+    if prefix.mask_len == prefix.width:
+        return Mappings((own,))  # nothing is below a host
     registered_below = registrations.covered(prefix, MORE_SPECIFICS_LIMIT + 1)
     below = {eid for eid, _ in registered_below} | set(sites.below(prefix, MORE_SPECIFICS_LIMIT + 1))
     locators_below = sum(len(one.record.locators) for _, one in registered_below if one.record)
@@ -65,7 +67,7 @@ def answer(sites: SiteTable, registrations: OrderedPrefixTable[Registration], as
         if max(eid.mask_len for eid in closest) > prefix.mask_len:
             return answer(sites, registrations, host)
         gaps = registrations.gap(asked.address, prefix), sites.gap(asked.address, prefix)
-        return Mappings((_narrowed(own, max(gaps, key=lambda gap: gap.mask_len)),))
+        return Mappings((narrowed(own, max(gaps, key=lambda gap: gap.mask_len)),))
     records = [own]
     for eid in sorted(below, key=lambda eid: (eid.mask_len, eid.address)):
         more_specific = registrations.get(eid)
@@ -91,11 +93,17 @@ def _spoken_for(record: MappingRecord) -> MappingRecord:
     if not record.locators:
         # Registered, but nowhere at the moment: short-lived, for it will be somewhere soon.
         return replace(record, ttl_min=TTL_NOT_REGISTERED_MIN, action=Action.NATIVELY_FORWARD, is_authoritative=False)
-    locators = tuple(replace(locator, is_local=False, is_probed=False) for locator in record.locators)
+    locators = tuple(
+        replace(one, is_local=False, is_probed=False) if one.is_local or one.is_probed else one
+        for one in record.locators
+    )
+    if locators == record.locators and record.action == Action.NO_ACTION and not record.is_authoritative:
+        return record
     return replace(record, locators=locators, action=Action.NO_ACTION, is_authoritative=False)
 
 
-def _narrowed(record: MappingRecord, prefix: EidPrefix) -> MappingRecord:
+def narrowed(record: MappingRecord, prefix: EidPrefix) -> MappingRecord:
+    """The same of a more specific prefix."""
     return replace(
         MappingRecord.of(prefix, record.locators, ttl_min=record.ttl_min),
         action=record.action,

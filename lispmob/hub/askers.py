@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from lispmob.control.agenda import Agenda
 from lispmob.control.effect import SendControl
-from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.hub.ordered_prefixes import OrderedPrefixTable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.eid import from_prefix
@@ -48,9 +49,11 @@ class Askers:
     def __init__(self, *, new_nonce: Callable[[], int]) -> None:
         self.counters: Counter[str] = Counter()
         self._new_nonce = new_nonce
-        self._of: PrefixTable[OrderedDict[IpAddress, Asker]] = PrefixTable()  # by the prefix that was answered
+        self._of: OrderedPrefixTable[OrderedDict[IpAddress, Asker]] = OrderedPrefixTable()  # by the prefix answered
         self._order: OrderedDict[tuple[EidPrefix, IpAddress], None] = OrderedDict()  # asked longest ago first
-        self._queue: dict[tuple[IpAddress, EidPrefix], tuple[float, Asker]] = {}  # -> not before, whom
+        self._queue: dict[tuple[IpAddress, EidPrefix], Asker] = {}
+        self._due: Agenda[tuple[IpAddress, EidPrefix]] = Agenda()
+        self._held_until = float("-inf")  # so many have been told that nobody is until then
         self._limits: KeyedBuckets[tuple[IpAddress, EidPrefix]] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
         self._in_all = TokenBucket(1 / SMRS_S, SMRS_S)
 
@@ -59,7 +62,8 @@ class Askers:
 
     def wake_at(self) -> float | None:
         """When on_timer is due: something waits for its turn."""
-        return min((at for at, _ in self._queue.values()), default=None)
+        at = self._due.first()
+        return None if at is None else max(at, self._held_until)
 
     def on_timer(self, now: float) -> list[SendControl]:
         """Tell what the limits held back."""
@@ -79,11 +83,13 @@ class Askers:
         Its own ETR knows.
         """
         own_rlocs = {address for locator in record.locators for address in locator.ips} if record is not None else set()
-        for _, askers in (*self._of.covering(prefix), *self._of.covered(prefix)):
+        for _, askers in (*self._of.covering(prefix), *self._of.covered(prefix, QUEUE_LIMIT - len(self._queue))):
             for asker in askers.values():
                 is_told = asker.expires_at > now and asker.itr not in own_rlocs
-                if is_told and len(self._queue) < QUEUE_LIMIT:
-                    self._queue.setdefault((asker.itr, prefix), (now, asker))
+                key = asker.itr, prefix
+                if is_told and len(self._queue) < QUEUE_LIMIT and key not in self._queue:
+                    self._queue[key] = asker
+                    self._due.set(key, now)
         return self._drain(now)
 
     def _remember(self, prefix: EidPrefix, asker: Asker) -> None:
@@ -110,14 +116,18 @@ class Askers:
 
     def _drain(self, now: float) -> list[SendControl]:
         sent: list[SendControl] = []
-        for key, (not_before, asker) in list(self._queue.items()):
-            if not_before > now:
-                continue
-            at = max(self._limits.available_at(key, now), self._in_all.available_at(now))
+        while self._queue:
+            self._held_until = self._in_all.available_at(now)
+            if self._held_until > now:
+                break
+            key = next(iter(self._due.due(now, 1)), None)
+            if key is None:
+                break
+            at = self._limits.available_at(key, now)
             if at > now:
-                self._queue[key] = (at, asker)
+                self._due.set(key, at)
                 continue
-            del self._queue[key]
+            asker = self._queue.pop(key)
             self._limits.take(key, now)
             self._in_all.take(now)
             sent.append(self.solicit(key[1], asker.itr, asker.own))

@@ -16,7 +16,8 @@ from typing import Final
 
 from lispmob.control.effect import Event
 from lispmob.control.rate_limit import KeyedBuckets
-from lispmob.hub.registration import Registration, XtrRegistration
+from lispmob.hub.part import XtrRegistration
+from lispmob.hub.registration import Registration
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Action, Locator, MappingRecord
 

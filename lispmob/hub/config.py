@@ -246,7 +246,7 @@ class HubFile(Section, frozen=True, kw_only=True):
     def _check_own_eids(self) -> None:
         for index, eid in enumerate(self.own_eids):
             place = f"own-eids[{index}]"
-            if eid.instance_id or eid.mask_len != eid.network.max_prefixlen:
+            if eid.instance_id or eid.mask_len != eid.width:
                 raise FieldError(place, f"{eid}: one address in Instance-ID 0 is needed, for the device of the proxy")
             if not self.proxy.enabled and not self.rtr.enabled:
                 raise FieldError(place, f"{eid}: needs 'proxy: {{enabled: yes}}' or 'rtr: {{enabled: yes}}'")

@@ -18,13 +18,14 @@ from lispmob.api.listen import SocketRefusedError, file_identity, listen_at, rem
 from lispmob.errors import LispError, NotRunning
 
 LINE_LIMIT: Final = 4096
-ANSWER_LIMIT: Final = 64 << 20
+ANSWER_LIMIT: Final = 256 << 20  # two million registrations
 PATIENCE_S: Final = 30.0  # a reload reads a file and signs nothing: far below that
 
 log = logging.getLogger(__name__)
 
 Answer = dict[str, Any]
-Answerer = Callable[[str], Awaitable[Answer]]
+Answerer = Callable[[str], Awaitable[Answer | bytes]]
+"""An answer as octets is JSON already."""
 
 
 class HubSocket:
@@ -58,7 +59,8 @@ class HubSocket:
             line = await asyncio.wait_for(reader.readline(), PATIENCE_S)
             asked = json.loads(line)
             what = asked.get("ask") if isinstance(asked, dict) else None
-            writer.write(json.dumps(await self._answer(str(what))).encode() + b"\n")
+            answer = await self._answer(str(what))
+            writer.write((answer if isinstance(answer, bytes) else json.dumps(answer).encode()) + b"\n")
             await asyncio.wait_for(writer.drain(), PATIENCE_S)
         except (OSError, ValueError, RecursionError, TimeoutError) as error:
             log.debug("control socket: %s", error)

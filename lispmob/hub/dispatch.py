@@ -14,8 +14,7 @@ from lispmob.hub.host_address import is_sendable
 from lispmob.hub.lisp_sec import HubSecurity
 from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
 from lispmob.hub.map_server import MapServer
-from lispmob.hub.nonces import NonceRow
-from lispmob.hub.registration import XtrRegistration
+from lispmob.hub.part import XtrRegistration
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -78,12 +77,12 @@ class ControlPlane:
 
     def on_timer(self, now: float) -> list[PlaneEffect]:
         """Time has passed."""
-        effects = [*self._spread(self.map_server.on_timer(now), now), *self.traversal.on_timer(now)]
-        return [*effects, *self.askers.on_timer(now)]
+        effects = [*self._spread(self.map_server.on_timer(now), now), *self._revoke()]
+        return [*effects, *self.traversal.on_timer(now), *self.askers.on_timer(now)]
 
-    def restore(self, parts: Iterable[XtrRegistration], nonces: Iterable[NonceRow], now: float) -> list[PlaneEffect]:
-        """Take back what was registered before a restart."""
-        return self._spread(self.map_server.restore(parts, nonces, now), now)
+    def restore(self, rows: Iterable[tuple[EidPrefix, tuple[bytes, ...]]], now: float) -> list[PlaneEffect]:
+        """Take back some of what was registered before a restart."""
+        return self._spread(self.map_server.restore(rows, now), now)
 
     def on_sites(
         self,
@@ -95,20 +94,21 @@ class ControlPlane:
     ) -> list[PlaneEffect]:
         """The configuration was read again."""
         self.map_resolver.on_remotes(remotes)
-        before = {prefix: tuple(registration) for prefix, registration in self.map_server.registrations}
         effects = self.map_server.on_sites(sites, now)
         self.security.on_sites(self.map_server.sites)
         self.traversal.on_policy(traversal)
         self._share_with_rtrs(traversal)
         self.on_addresses(self._own)
-        gone = {prefix: parts for prefix, parts in before.items() if prefix not in self.map_server.registrations}
-        return [*self._spread(effects, now), *(sent for prefix in gone for sent in self._revoke(prefix, gone[prefix]))]
+        return [*self._spread(effects, now), *self._revoke()]
 
     def _share_with_rtrs(self, policy: TraversalPolicy) -> None:
         self.security.on_rtrs({rtr.address: rtr.key for rtr in policy.rtrs if rtr.key is not None})
 
-    def _revoke(self, prefix: EidPrefix, parts: Iterable[XtrRegistration]) -> list[PlaneEffect]:
-        """Tell the node of a site that is there no more: it asks, is refused, and knows. Peers hear of it anyway."""
+    def _revoke(self) -> list[PlaneEffect]:
+        """Tell the nodes of sites that are there no more: they ask, are refused, and know. Peers hear of it anyway."""
+        return [sent for prefix, parts in self.map_server.take_revoked() for sent in self._tell_revoked(prefix, parts)]
+
+    def _tell_revoked(self, prefix: EidPrefix, parts: Iterable[XtrRegistration]) -> list[PlaneEffect]:
         told: list[PlaneEffect] = [*self.traversal.rtr.revoke(prefix)]
         for part in parts:
             if is_sendable(part.source, part.source) and any(part.source in one.ips for one in part.record.locators):

@@ -28,14 +28,16 @@ class Arrival:
 class RegistrationChanged:
     """The mapping of a prefix is now `record`; None: nobody has it registered any more.
 
-    `is_refresh`: only its lifetime moved, so forwarding stays as it is and only the store cares. `is_told`: its node
-    moved, and tells its peers itself; of one that began, went, or lost its memory they hear from the Map-Server.
+    `is_refresh`: the mapping is the same as before, so forwarding stays as it is. `is_stored`: the state file knows it
+    but for its last nonce. `is_told`: its node moved, and tells its peers itself; of one that began, went, or lost its
+    memory they hear from the Map-Server.
     """
 
     prefix: EidPrefix
     record: MappingRecord | None
     is_refresh: bool = False
     is_told: bool = False
+    is_stored: bool = False
 
 
 HubEffect: TypeAlias = SendControl | Event | RegistrationChanged

@@ -174,8 +174,15 @@ class Forwarding:
     async def on_routes(self, eids: Iterable[EidPrefix]) -> None:
         """The configuration names other prefixes."""
         self._perform(self._policy.on_routes(eids))
+        await self._settle_rest()
         if self._engine is not None:
             await set_routes(self._engine.ifindex, self._policy.routes)
+
+    async def _settle_rest(self) -> None:
+        """What is left of a change of all entries, while the loop serves."""
+        while self._policy.has_unsettled:
+            await asyncio.sleep(0)
+            self._perform(self._policy.settle_some())
 
     def counters(self) -> dict[str, int]:
         """The engine's counters, and those of path MTUs."""
@@ -289,6 +296,7 @@ class Forwarding:
         known = dict.fromkeys([*own, *map(self._public.known, own)])
         self._engine.set_guard(known)
         self._perform(self._policy.on_addresses(known))
+        await self._settle_rest()
         log.info("proxy carries over interfaces=%s", ",".join(carrier.interface for carrier in found) or "none")
 
     async def _look_again(self) -> None:

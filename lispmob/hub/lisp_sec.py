@@ -17,7 +17,8 @@ from typing import Final
 from lispmob.control.node_config import LispSecMode, ResolverSecret
 from lispmob.control.rate_limit import TokenBucket
 from lispmob.errors import AuthenticationFailed
-from lispmob.hub.registration import Registration, XtrRegistration
+from lispmob.hub.part import XtrRegistration
+from lispmob.hub.registration import Registration
 from lispmob.hub.site import SiteTable
 from lispmob.values import dataclass
 from lispmob.wire import lisp_sec_auth
@@ -138,9 +139,10 @@ class HubSecurity:
         """
         assert self._wrap is not None
         found = sites.of(registration.prefix)
-        key = part.key or (found[1].keys[0] if found is not None and found[1].keys else None)
-        if key is None:
+        keys = found[1].keys if found is not None else ()
+        if not keys:
             return None
+        key = keys[part.key_index if part.key_index is not None and part.key_index < len(keys) else 0]
         has_e_bit = not all(one.has_lisp_sec for one in registration)
         eids = protection.eids((registration.prefix,), has_e_bit=has_e_bit)
         otk = lisp_sec_auth.ms_otk(protection.otk, protection.kdf_id)

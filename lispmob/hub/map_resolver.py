@@ -15,7 +15,7 @@ from lispmob.control.node_config import ResolverSecret
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.errors import AuthenticationFailed, MalformedMessage
-from lispmob.hub.answering import AskEtr, answer
+from lispmob.hub.answering import Answer, AskEtr, Mappings, answer, narrowed
 from lispmob.hub.asker_limits import AskerLimits, Network, OctetBudget, Rate, network_of
 from lispmob.hub.askers import Askers
 from lispmob.hub.effect import Arrival, HubEffect
@@ -172,13 +172,16 @@ class MapResolver:
             asked = record.eid_prefix
             if asked is None:
                 self.counters["rx_policy"] += 1
-            elif (remote := self._remote_for(asked)) is not None:
+                continue
+            if not self._map_server.is_complete:
+                effects += self._map_server.read(_first(asked), now)
+            if (remote := self._remote_for(asked)) is not None:
                 passed_on = self._pass_on(question, record, remote)
                 if passed_on is None:
                     is_unsigned, said[asked] = True, unsigned(asked)
                     continue
                 effects += self._onwards(passed_on, arrival, now)
-            elif isinstance(found := answer(self._map_server.sites, self._map_server.registrations, asked), AskEtr):
+            elif isinstance(found := self._answer(asked), AskEtr):
                 if _is_behind(found.record, arrival.source):
                     self.counters["rx_rtr_asks"] += 1
                     continue
@@ -206,11 +209,23 @@ class MapResolver:
         asked = dict.fromkeys(one for record in question.request.records if (one := record.eid_prefix) is not None)
         return self._reply(question, tuple(map(unprotected, asked)), now) if asked else []
 
+    def _answer(self, asked: EidPrefix) -> Answer:
+        """What the Map-Server says; while the state file is being read, of one host alone: more may be below."""
+        if self._map_server.is_complete:
+            return answer(self._map_server.sites, self._map_server.registrations, asked)
+        host = _first(asked)
+        found = answer(self._map_server.sites, self._map_server.registrations, host)
+        if isinstance(found, AskEtr):
+            return found
+        return Mappings((narrowed(found.records[0], host),))
+
     def _bridged(self, record: MappingRecord, request: MapRequest, arrival: Arrival) -> MappingRecord:
         """With ourselves as the last locator, where asker and mapping have no family in common and we have both.
 
         What the asker has is what it wants the answer to come to (RFC 9301, 5.3).
         """
+        if not self._relays:
+            return record
         usable = {address.version for one in record.locators if is_usable(one) for address in one.ips}
         has = {ip.version for rloc in request.itr_rlocs for ip in ip_addresses(rloc)}
         if not usable or usable & has or not {ip.version for ip in self._relays} >= usable | has:
@@ -342,12 +357,17 @@ class MapResolver:
         return []
 
 
+def _first(asked: EidPrefix) -> EidPrefix:
+    """The first host of what is asked for."""
+    return EidPrefix.host(asked.address, asked.instance_id)
+
+
 def _is_behind_nat(request: MapRequest, arrival: Arrival) -> bool:
     """True for an asker that names only private addresses and comes by a public one: it does not know how it is seen.
 
     It is answered through the binding that it asked by, as an Info-Request is; elsewhere nothing could reach it.
     """
-    named = {address for rloc in request.itr_rlocs for address in ip_addresses(rloc)}
+    named = [address for rloc in request.itr_rlocs for address in ip_addresses(rloc)]
     is_translated = bool(named) and all(map(is_private, named)) and not is_private(arrival.source)
     return is_translated and is_sendable(arrival.source, arrival.source)
 
@@ -362,10 +382,12 @@ def _is_behind(record: MappingRecord, asker: IpAddress) -> bool:
 
     Open Overlay Router's RTR asks when the node sends an SMR, and overwrites with the answer what it knows of the NAT.
     """
-    ways = [one for one in record.locators if one.is_reachable and not is_rtr(one)]
-    return any(asker in one.ips for one in ways) and any(not one.is_reachable for one in record.locators)
+    if all(one.is_reachable for one in record.locators):
+        return False
+    return any(asker in one.ips for one in record.locators if one.is_reachable and not is_rtr(one))
 
 
 def _shown_to(record: MappingRecord, asker: IpAddress) -> MappingRecord:
     """What this asker is answered: all of it, but of a node of lispers.net's dialect behind NATs."""
-    return replace(record, locators=partial(record.locators, (asker,)))
+    shown = partial(record.locators, (asker,))
+    return record if shown == record.locators else replace(record, locators=shown)

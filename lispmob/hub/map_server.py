@@ -6,22 +6,25 @@ Pure: datagrams and `now` come in, effects go out. Map-Requests reach it through
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from lispmob.control.agenda import Agenda
 from lispmob.control.effect import Event, SendControl
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import AuthenticationFailed, MalformedMessage
+from lispmob.hub import packed_part
 from lispmob.hub.claims import Claims
+from lispmob.hub.deadlines import Deadlines
 from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
 from lispmob.hub.nonces import NonceChanges, NonceRow, Nonces, TooManyXtrs, old_owner, owner_of
 from lispmob.hub.ordered_prefixes import OrderedPrefixTable
-from lispmob.hub.place_index import PlaceIndex
-from lispmob.hub.registration import Registration, XtrRegistration
+from lispmob.hub.part import XtrRegistration
+from lispmob.hub.place_index import AddressCount
+from lispmob.hub.registration import Registration, addresses_of, is_at_same_places
 from lispmob.hub.site import Site, SiteTable
 from lispmob.hub.site_usage import SiteUsage
+from lispmob.hub.unread import Unread
 from lispmob.wire.address import Afi, EidPrefix, IpAddress
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.eid import take_eid, to_prefix
@@ -30,6 +33,8 @@ from lispmob.wire.map_register import MapRegister
 from lispmob.wire.reader import Reader
 from lispmob.wire.record import Locator, MappingRecord
 
+SLICE: Final = 128  # ours: registrations that are looked at in one go, which takes some milliseconds
+AT_ONCE: Final = 0.0  # a time that has come
 OWN_TTL_MIN: Final = 10  # ours: of a mapping of this machine's own EIDs
 FIXED_OCTETS: Final = 16  # RFC 9301, 5.6: a Map-Register up to the length of its authentication data
 REGISTER_LIMIT: Final = 16384  # ours: octets; 32 records of a dozen locators take half of that
@@ -46,12 +51,19 @@ class MapServer:
     """Keeps registrations as soft state: they are there as long as somebody proves them."""
 
     def __init__(self, sites: Iterable[Site]) -> None:
-        self.sites = SiteTable(sites)
+        self.sites = SiteTable.made_of(sites)
         self.counters: Counter[str] = Counter()
         self.registrations: OrderedPrefixTable[Registration] = OrderedPrefixTable()
-        self._due: Agenda[EidPrefix] = Agenda()
+        self._due: Deadlines[EidPrefix] = Deadlines()
         self._usage = SiteUsage()
-        self._addresses: PlaceIndex[EidPrefix, IpAddress] = PlaceIndex()
+        self._addresses = AddressCount()
+        self._unchecked: Iterator[list[Registration]] = iter(())  # since the sites changed; in slices
+        self._has_backlog = False
+        self._old_owners: dict[str, str] | None = None
+        self._unread: Unread | None = None
+        self._met: set[EidPrefix] = set()  # what was looked up before its turn came
+        self.is_watched = True  # somebody forwards by the registrations, and hears of those that are restored
+        self._revoked: list[tuple[EidPrefix, tuple[XtrRegistration, ...]]] = []
         self._nonces = Nonces()
         self._claims = Claims()
         self._complaints: KeyedBuckets[tuple[IpAddress, str]] = KeyedBuckets(COMPLAINT_INTERVAL_S, limit=256)
@@ -59,34 +71,52 @@ class MapServer:
         self._proved_complaints: KeyedBuckets[tuple[str, str]] = KeyedBuckets(COMPLAINT_INTERVAL_S)
 
     def wake_at(self) -> float | None:
-        """When the next registration may run out; None without any."""
-        return self._due.first()
+        """When the next registration may run out, at once while there is work left over; None without any."""
+        return AT_ONCE if self._has_backlog else self._due.first()
 
     def on_timer(self, now: float) -> list[HubEffect]:
-        """Forget the registrations that ran out."""
-        effects: list[HubEffect] = []
-        for prefix in self._due.due(now):
+        """Forget the registrations that ran out, and go on with what was left over: a slice of each."""
+        effects: list[HubEffect] = self._check_sites(now) if self._has_backlog else []
+        for number, prefix in self._due.due(now, SLICE):
             registration = self.registrations.get(prefix)
             assert registration is not None, prefix
+            assert registration.due == number, prefix
+            registration.due = None
+            before = registration.parts
             effects += self._report(registration, registration.expire(now), "expired")
-            self._keep(registration)
+            self._keep(registration, before)
         return effects
 
     def is_at(self, address: IpAddress) -> bool:
         """True for an address that a registration of now came from, or names as a locator."""
-        return address in self._addresses
+        return packed_part.number_of(address) in self._addresses
 
     def on_sites(self, sites: Iterable[Site], now: float = 0.0) -> list[HubEffect]:
         """Other sites are configured: what nobody may register any more is forgotten."""
-        self.sites = SiteTable(sites)
+        self.sites, self._old_owners = SiteTable.made_of(sites), None
+        self._nonces.on_keys((key for site in self.sites for key in site.keys), now)
+        self._unchecked = self.registrations.slices(SLICE)
+        return self._check_sites(now)
+
+    def _check_sites(self, now: float) -> list[HubEffect]:
+        """A slice of what a change of the sites leaves to do; the rest is for on_timer."""
         effects: list[HubEffect] = []
-        for prefix, registration in list(self.registrations):
+        some = next(self._unchecked, None)
+        for registration in some or ():
+            prefix, before = registration.prefix, registration.parts
             found = self.sites.of(prefix)
             if found is None or not found[1].accepts(prefix):
+                self._revoked.append((prefix, tuple(registration)))
                 effects += self._report(registration, registration.clear(), "withdrawn")
-            self._keep(registration)
-        self._nonces.on_keys((key for site in self.sites for key in site.keys), now)
+            self._keep(registration, before, is_same_site=False)
+        has_names_left = self._nonces.bury_some(now)
+        self._has_backlog = some is not None or has_names_left
         return effects
+
+    def take_revoked(self) -> list[tuple[EidPrefix, tuple[XtrRegistration, ...]]]:
+        """Registrations that no site may have any more, since the previous call."""
+        taken, self._revoked = self._revoked, []
+        return taken
 
     def on_own(self, eids: Iterable[EidPrefix], addresses: Iterable[IpAddress]) -> list[HubEffect]:
         """This machine has EIDs itself, and these addresses: nobody has to prove that, and it does not run out."""
@@ -105,26 +135,88 @@ class MapServer:
                 proxy_map_reply=True,
                 wants_merge=False,
             )
+            before = registration.parts
             if registration.put(part):
                 effects += self._report(registration, True, "registered")
+            self._keep(registration, before)
         return effects
 
-    def restore(self, parts: Iterable[XtrRegistration], nonces: Iterable[NonceRow], now: float) -> list[HubEffect]:
-        """Take back what was registered before a restart, as far as the sites still allow it."""
-        effects: list[HubEffect] = []
-        for part in parts:
-            prefix = part.record.eid_prefix
-            found = self.sites.of(prefix) if prefix else None
-            if prefix is None or found is None or not found[1].accepts(prefix):
-                continue
-            registration = self._registration(prefix)
-            registration.put(part)
-            self._keep(registration)
-            effects.append(RegistrationChanged(prefix, registration.record))
-        keys = {old_owner(site.name, key.key_id): owner_of(key) for site in self.sites for key in site.keys}
-        self._nonces.restore((((keys.get(owner, owner), name), count) for (owner, name), count in nonces))
+    def restore_nonces(self, rows: Iterable[NonceRow]) -> None:
+        """Take back some of the last nonces that were known before a restart: all of them, before the registrations."""
+        self._nonces.restore(((self._owner(owner), name), count) for (owner, name), count in rows)
+
+    def on_reading(self, unread: Unread) -> None:
+        """The state file is read in slices from now on: what is asked for before its turn comes, `unread` finds."""
+        self._unread = self._nonces.unread = unread
+
+    def on_nonces_restored(self) -> None:
+        """All nonces have been taken back: none is looked up any more."""
+        self._nonces.unread = None
+
+    def on_restored(self, now: float) -> None:
+        """All that was known before a restart has been taken back."""
+        self._unread = self._nonces.unread = None
+        self._met.clear()
         self._nonces.on_keys((key for site in self.sites for key in site.keys), now)
+
+    @property
+    def is_complete(self) -> bool:
+        """False while more may be registered than is in memory."""
+        return self._unread is None
+
+    def read(self, asked: EidPrefix, now: float) -> list[HubEffect]:
+        """What is registered for an EID-Prefix, or for one that holds it, is in memory then."""
+        if self._unread is None or asked in self._met or self.sites.of(asked) is None:
+            return []
+        found = [row for row in self._unread.registrations(asked) if row[0] not in self._met]
+        effects = self.restore(found, now)
+        self._met |= {asked, *(prefix for prefix, _ in found)}
         return effects
+
+    def _owner(self, stored: str) -> str:
+        """Whose nonces: state files of version 1 named a site and a key-id, where a key is named now."""
+        if " " not in stored:
+            return stored
+        if self._old_owners is None:
+            pairs = ((site, key) for site in self.sites for key in site.keys)
+            self._old_owners = {old_owner(site.name, key.key_id): owner_of(key) for site, key in pairs}
+        return self._old_owners.get(stored, stored)
+
+    def restore(self, rows: Iterable[tuple[EidPrefix, tuple[bytes, ...]]], now: float) -> list[HubEffect]:
+        """Take back some of what was registered before a restart, as far as the sites still allow it.
+
+        A refresh is written with its nonce, and nowhere else: the registration was heard when its nonce was.
+        """
+        effects: list[HubEffect] = []
+        site, owners = None, set[str]()
+        for prefix, parts in rows:
+            if prefix in self._met or prefix in self.registrations:
+                continue  # heard since
+            found = self.sites.of(prefix)
+            alive: list[bytes] = []
+            if found is not None and found[1].accepts(prefix):
+                if found[1] is not site:
+                    site, owners = found[1], {owner_of(key) for key in found[1].keys}
+                alive = [one for part in parts if (one := self._refreshed(part, prefix, owners, now)) is not None]
+            if not alive:
+                effects.append(RegistrationChanged(prefix, None, is_told=True))  # for the store: it is there no more
+                continue
+            registration = Registration(prefix)
+            registration.restore(alive)
+            self.registrations.insert(prefix, registration)
+            self._keep(registration, ())
+            if self.is_watched:
+                effects.append(RegistrationChanged(prefix, registration.record, is_told=True, is_stored=True))
+        return effects
+
+    def _refreshed(self, part: bytes, prefix: EidPrefix, owners: set[str], now: float) -> bytes | None:
+        """The part as of the last refresh; None when it has run out since."""
+        name = packed_part.nonce_name(part, prefix)
+        self._nonces.read(owners, [name])
+        heard_at = self._nonces.heard_at(owners, name)
+        if heard_at > packed_part.registered_at(part):
+            part = packed_part.shifted(part, 0.0, heard_at, now=now)
+        return part if packed_part.expires_at(part) > now else None
 
     @property
     def has_new_nonces(self) -> bool:
@@ -150,16 +242,19 @@ class MapServer:
             return self._refuse(error.counter, "refused", arrival, error.why, now)
         try:
             register = MapRegister.decode(arrival.payload)
+            effects: list[HubEffect] = []
+            if self._unread is not None:
+                prefixes = [prefix for record in register.records if (prefix := record.eid_prefix) is not None]
+                effects += [effect for prefix in prefixes for effect in self.read(prefix, now)]
             self._check(register, site, key, now)
             parts = self._parts(register, arrival, site, key, now)
         except MalformedMessage as error:
             return self._refuse_proved(error, site, arrival, now)
         self.counters["rx_map_register"] += 1
-        effects: list[HubEffect] = []
         records: list[MappingRecord] = []
         for registration, part in parts:
             record = part.record
-            if (holder := self._claims.holder(registration, part, now)) is not None:
+            if not registration.is_held_by(part) and (holder := self._claims.holder(registration, part, now)):
                 self.counters["rx_duplicate"] += 1
                 effects += self._claims.refuse(part, holder, now)
                 records.append(self._claims.denied(record, holder) if record.ttl_min else record)
@@ -218,7 +313,7 @@ class MapServer:
         for record in register.records:
             prefix = record.eid_prefix
             assert prefix is not None, record
-            part = XtrRegistration.of(register, record, arrival.source, now, key)
+            part = XtrRegistration.of(register, record, arrival.source, now, site.keys.index(key))
             registration = self.registrations.get(prefix) or Registration(prefix)
             if record.ttl_min and not registration.has_room_for(part):
                 raise MalformedMessage("rx_limit", f"too many xTRs to merge for {prefix}")
@@ -232,23 +327,31 @@ class MapServer:
         return parts
 
     def _take_in(self, registration: Registration, part: XtrRegistration, register: MapRegister) -> list[HubEffect]:
-        was = registration.record
+        before = registration.parts
         if part.record.ttl_min == 0:
             has_changed = registration.withdraw(part.xtr, wants_merge=register.wants_merge)
-            self._keep(registration)
-            return self._report(registration, has_changed, "withdrawn") if was else []
-        goes_on = was is not None and registration.goes_on_with(part)
+            effects = self._report(registration, has_changed, "withdrawn") if before else []
+            self._keep(registration, before)
+            return effects
+        goes_on = bool(before) and registration.goes_on_with(part)
+        former = registration.part_of(part.xtr)
         has_changed = registration.put(part) or not goes_on
-        self.registrations.insert(registration.prefix, registration)
-        self._keep(registration)
-        return self._report(registration, has_changed, "moved" if goes_on else "registered", is_told=goes_on)
+        is_stored = former is not None and packed_part.is_refresh(registration.part_of(part.xtr) or b"", former)
+        if not before:
+            self.registrations.insert(registration.prefix, registration)
+        self._keep(registration, before)
+        if not has_changed:
+            record = registration.record if register.wants_merge else part.record
+            return [RegistrationChanged(registration.prefix, record, is_refresh=True, is_stored=is_stored)]
+        return self._report(registration, True, "moved" if goes_on else "registered", is_told=goes_on)
 
     def _notify(
         self, register: MapRegister, records: tuple[MappingRecord, ...], arrival: Arrival, key: Key
     ) -> SendControl:
         """The acknowledgement: same nonce, same key, algorithm and digest length as the Map-Register."""
-        key = replace(key, key_id=register.key_id, is_truncated=False)
-        key = replace(key, is_truncated=len(register.authentication) < key.mac_octets)
+        is_truncated = len(register.authentication) < key.full_octets
+        if (register.key_id, is_truncated) != (key.key_id, key.is_truncated):
+            key = replace(key, key_id=register.key_id, is_truncated=is_truncated)
         notify = MapNotify(nonce=register.nonce, records=records, xtr_id=register.xtr_id, site_id=register.site_id)
         self.counters["tx_map_notify"] += 1
         return SendControl(sign(notify, key), arrival.source, arrival.source_port, source=arrival.destination)
@@ -266,7 +369,6 @@ class MapServer:
         record, prefix = registration.record, registration.prefix
         if registration.is_empty:
             self.registrations.remove(prefix)
-            self._due.set(prefix, None)
         elif not has_changed:
             return [RegistrationChanged(prefix, record, is_refresh=True)]
         elif kind != "registered":
@@ -285,19 +387,29 @@ class MapServer:
             self.registrations.insert(prefix, registration)
         return registration
 
-    def _keep(self, registration: Registration) -> None:
-        """The registration is another one now: charge its site, and wake by the time that it runs out.
+    def _keep(self, registration: Registration, before: tuple[bytes, ...], *, is_same_site: bool = True) -> None:
+        """The registration is another one now: charge its site, count where it is, and look at it when it runs out.
 
-        A refresh adds no deadline: the one that is there comes first, and finds the registration alive.
+        A refresh moves nothing: when the time that is there comes, it finds the registration alive.
         """
-        found = self.sites.of(registration.prefix)
-        self._usage.set(registration, found[1] if found else None)
-        self._addresses.set(registration.prefix, registration.addresses())
+        parts = registration.parts
+        if not is_same_site or not is_at_same_places(parts, before):
+            found = self.sites.of(registration.prefix)
+            self._usage.charge(registration, found[1] if found else None, sum(map(packed_part.record_octets, parts)))
+            if before:
+                self._addresses.remove(addresses_of(before))
+            if parts:
+                self._addresses.add(addresses_of(parts))
         if registration.is_empty:
+            self._due.discard(registration.prefix, registration.due)
+            registration.due = None
             return
-        due = self._due.get(registration.prefix)
-        if due is None or registration.expires_at < due:
-            self._due.set(registration.prefix, registration.expires_at)
+        at = registration.expires_at
+        if at == float("inf"):
+            return
+        if registration.due is None or self._due.number(at) < registration.due:
+            self._due.discard(registration.prefix, registration.due)
+            registration.due = self._due.add(registration.prefix, at)
 
     def _refuse(self, counter: str, kind: str, arrival: Arrival, why: str, now: float) -> list[HubEffect]:
         """Somebody who has proved nothing: of his kind there may be many, and all of them may be one."""

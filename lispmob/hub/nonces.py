@@ -13,27 +13,41 @@ kinds take different ways, the one by an RTR, and may overtake each other within
 
 A count is never forgotten. Where there are too many, or their key is gone, one row takes the place of those that have
 been silent for longer than any registration lives: what an unknown xTR sends has to be newer than all of them.
+
+Counts are kept and stored as octets, under names of octets: each registration has two, and there may be a million. Each
+step of the work is bounded: those who are silent are looked for a few at a time, in a round of all names.
+
+Before the state file is read, and while it is, `unread` finds the counts of a name in it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Container, Iterable, Sequence
+from functools import lru_cache
+from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
 
-from lispmob.hub.registration import MAX_LIFETIME_S
+from lispmob.hub.part import MAX_LIFETIME_S
+from lispmob.hub.unread import Unread
+from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
 from lispmob.wire.map_register import MapRegister
 
 STEP_MAX: Final = 1 << 32  # ours: who counts steps no further than this; random nonces do so once in 2^31 times
 OVERTAKING_S: Final = 1.0  # ours: how much later a message may come by an RTR than one that was sent after it
 DEFAULT_LIMIT: Final = 16384
-FLOOR: Final = ""  # the row that stands for all that are gone
+LOOKED_AT: Final = 256  # ours: names that one newcomer has us look at for one who is silent
+BURIED_AT_ONCE: Final = 64  # ours: a slice of the work after a change of keys
+FLOOR: Final = b""  # the row that stands for all that are gone
 
-NonceKey: TypeAlias = tuple[str, str]
-"""Whose nonces: the key that proved them (`owner_of`), and the xTR-ID in hexadecimal or an EID-Prefix."""
+_EID_NAME: Final = Struct(">BBI")  # 0, or 1 for "named"; mask length, Instance-ID; the address follows
+_COUNT: Final = Struct(">Qd?")
+
+NonceKey: TypeAlias = tuple[str, bytes]
+"""Whose nonces: the key that proved them (`owner_of`), and the name: an xTR-ID or an EID-Prefix (`eid_name`)."""
 
 
 class Count(NamedTuple):
@@ -43,14 +57,32 @@ class Count(NamedTuple):
     is_counting: bool
     at: float
 
+    def encode(self) -> bytes:
+        """As octets."""
+        return _COUNT.pack(self.nonce, self.at, self.is_counting)
 
-NonceRow: TypeAlias = tuple[NonceKey, Count]
+    @staticmethod
+    def shifted(packed: bytes, later_s: float, now: float = float("inf")) -> bytes:
+        """The octets on a clock that is so much ahead, and shows `now`. ValueError."""
+        if len(packed) != _COUNT.size:
+            raise ValueError(f"a count of {len(packed)} octets")
+        nonce, at, is_counting = _COUNT.unpack(packed)
+        return _COUNT.pack(nonce, min(at + later_s, now), is_counting)
+
+    @classmethod
+    def decode(cls, packed: bytes) -> Count:
+        """From octets. struct.error for those that are no count."""
+        nonce, at, is_counting = _COUNT.unpack(packed)
+        return cls(nonce, is_counting, at)
+
+
+NonceRow: TypeAlias = tuple[NonceKey, bytes]
 
 
 class NonceChanges(NamedTuple):
     """What the store has to write: rows that are new or other ones now, and rows to delete."""
 
-    new: dict[NonceKey, Count]
+    new: dict[NonceKey, bytes]
     gone: frozenset[NonceKey]
 
     def before(self, later: NonceChanges) -> NonceChanges:
@@ -62,6 +94,7 @@ class NonceChanges(NamedTuple):
 NO_CHANGES: Final = NonceChanges({}, frozenset())
 
 
+@lru_cache(65536)
 def owner_of(key: Key) -> str:
     """What stands for a secret where it must not be written itself."""
     return hmac.digest(key.secret, b"lispmob nonces", hashlib.sha256)[:8].hex()
@@ -72,25 +105,39 @@ def old_owner(site: str, key_id: int) -> str:
     return f"{key_id} {site}"
 
 
+def eid_name(prefix: EidPrefix, *, is_named: bool = False) -> bytes:
+    """The name of an EID-Prefix; `is_named`: of the row for what xTR-IDs have said of it. No xTR-ID is as long."""
+    octets = 4 if prefix.family == 4 else 16
+    return _EID_NAME.pack(is_named, prefix.mask_len, prefix.instance_id) + prefix.number.to_bytes(octets)
+
+
 class TooManyXtrs(Exception):
     """More xTRs than may be remembered, all of them alive."""
 
 
 class _Owner:
-    """The counts under one key, the one heard of longest ago first."""
+    """The counts under one key. `round` has every name once, the one to be looked at next first."""
+
+    __slots__ = ("counts", "floor", "round")
 
     def __init__(self) -> None:
-        self.counts: OrderedDict[str, Count] = OrderedDict()
+        self.counts: dict[bytes, bytes] = {}
+        self.round: deque[bytes] = deque()
         self.floor = -1
 
-    def heard_at(self, name: str) -> float:
+    def heard_at(self, name: bytes) -> float:
         """When this name was heard last; long ago, when it is not known."""
-        return self.counts[name].at if name in self.counts else float("-inf")
+        packed = self.counts.get(name)
+        return _COUNT.unpack(packed)[1] if packed is not None else float("-inf")
 
-    def silent(self, now: float) -> str | None:
-        """The name that was silent longest, when that is longer than any registration lives."""
-        name = next(iter(self.counts), None)
-        return name if name is not None and now - self.counts[name].at >= MAX_LIFETIME_S else None
+    def silent(self, now: float, but: Container[bytes] = ()) -> bytes | None:
+        """A name that was silent for longer than any registration lives, taken out of the round; None: none is near."""
+        for _ in range(min(LOOKED_AT, len(self.round))):
+            name = self.round.popleft()
+            if now - self.heard_at(name) >= MAX_LIFETIME_S and name not in but:
+                return name
+            self.round.append(name)
+        return None
 
 
 class Nonces:
@@ -98,8 +145,11 @@ class Nonces:
 
     def __init__(self) -> None:
         self._owners: dict[str, _Owner] = {}
-        self._new: dict[NonceKey, Count] = {}
+        self._new: dict[NonceKey, bytes] = {}
         self._gone: set[NonceKey] = set()
+        self._valid: frozenset[str] = frozenset()
+        self._leaving: list[str] = []  # owners whose keys are not valid: their names are buried in slices
+        self.unread: Unread | None = None
 
     def __len__(self) -> int:
         return sum(len(one.counts) for one in self._owners.values())
@@ -118,43 +168,69 @@ class Nonces:
         must_grow: bool | None,
         others: Iterable[Key] = (),
         limit: int = DEFAULT_LIMIT,
+        prefixes: Sequence[EidPrefix] | None = None,
     ) -> bool:
         """Take in the nonce of a Map-Register that `key` proved; False when it is an old one.
 
         `must_grow` None: only of xTRs that have been seen to count. `others` are the site's other keys, under which the
-        same xTR may have sent before. `limit` is for this key. Raises TooManyXtrs.
+        same xTR may have sent before. `limit` is for this key. `prefixes` are the records', where they are known
+        already. Raises TooManyXtrs.
         """
-        own, other_kind, told = _names(register)
-        nonce = register.nonce
-        owners = {owner_of(key), *map(owner_of, others)}
+        own, other_kind, told = _names(register, prefixes)
+        nonce, owner = register.nonce, owner_of(key)
+        owners = {owner, *map(owner_of, others)}
+        if self.unread is not None:
+            self.read(owners, {*own, *other_kind, *told})
         if must_grow is not False:
-            for owner in owners:
-                if any(self._is_old(owner, name, nonce, must_grow=must_grow) for name in own):
+            for one in owners:
+                if any(self._is_old(one, name, nonce, must_grow=must_grow) for name in own):
                     return False
-                overtaken = [name for name in other_kind if self._is_old(owner, name, nonce, must_grow=must_grow)]
-                if any(now - self._owners[owner].heard_at(name) >= OVERTAKING_S for name in overtaken):
+                overtaken = [name for name in other_kind if self._is_old(one, name, nonce, must_grow=must_grow)]
+                if any(now - self._owners[one].heard_at(name) >= OVERTAKING_S for name in overtaken):
                     return False
-        mine = self._owners.setdefault(owner_of(key), _Owner())
-        self._make_room(owner_of(key), mine, sum(name not in mine.counts for name in told), limit, now)
-        for name in told:
-            self._put(owner_of(key), mine, name, _after(mine.counts.get(name), nonce, now))
+        mine = self._owners.get(owner)
+        if mine is None:
+            mine = self._owners[owner] = _Owner()
+        if len(mine.counts) + len(told) > limit:
+            self._make_room(owner, mine, told, limit, now)
+        self._take_in(owner, mine, told, nonce, now)
         return True
 
+    def heard_at(self, owners: Iterable[str], name: bytes) -> float:
+        """When somebody with one of these keys was heard under this name."""
+        found = (self._owners[owner].heard_at(name) for owner in owners if owner in self._owners)
+        return max(found, default=float("-inf"))
+
     def restore(self, rows: Iterable[NonceRow]) -> None:
-        """Take back what was known before a restart."""
-        for (owner, name), count in sorted(rows, key=lambda row: row[1].at):
-            one = self._owners.setdefault(owner, _Owner())
+        """Take back what was known before a restart. What was heard since is newer."""
+        for (owner, name), packed in rows:
+            one = self._owners.get(owner)
+            if one is None:
+                one = self._owners[owner] = _Owner()
             if name == FLOOR:
-                one.floor = max(one.floor, count.nonce)
-            else:
-                one.counts[name] = count
+                one.floor = max(one.floor, Count.decode(packed).nonce)
+            elif name not in one.counts:
+                one.counts[name] = packed
+                one.round.append(name)
 
     def on_keys(self, keys: Iterable[Key], now: float) -> None:
         """Only these keys are valid now. Of the others one row each stays in the end: they may come back."""
-        valid = {owner_of(key) for key in keys}
-        for owner, one in self._owners.items():
-            while owner not in valid and (silent := one.silent(now)) is not None:
-                self._bury(owner, one, silent, now)
+        self._valid = frozenset(map(owner_of, keys))
+        self._leaving = [owner for owner in self._owners if owner not in self._valid]
+        self.bury_some(now)
+
+    def bury_some(self, now: float) -> bool:
+        """Give up some of those whose key is gone; True while there may be more of them to give up at once."""
+        for _ in range(BURIED_AT_ONCE):
+            if not self._leaving:
+                break
+            owner = self._leaving[-1]
+            silent = self._owners[owner].silent(now)
+            if silent is None:
+                self._leaving.pop()  # the others are alive: they are looked at again with the next configuration
+            else:
+                self._bury(owner, self._owners[owner], silent, now)
+        return bool(self._leaving)
 
     def take_new(self) -> NonceChanges:
         """Those taken in and those given up since the previous call, for the store."""
@@ -162,49 +238,71 @@ class Nonces:
         self._new, self._gone = {}, set()
         return taken
 
-    def _is_old(self, owner: str, name: str, nonce: int, *, must_grow: bool | None) -> bool:
+    def read(self, owners: Iterable[str], names: Iterable[bytes]) -> None:
+        """The counts of these names are in memory then, if there are any: also while the state file is being read."""
+        if self.unread is not None:
+            for owner in owners:
+                for name in (FLOOR, *names):
+                    if (packed := self.unread.nonce(owner, name)) is not None:
+                        self.restore([((owner, name), packed)])
+
+    def _is_old(self, owner: str, name: bytes, nonce: int, *, must_grow: bool | None) -> bool:
         one = self._owners.get(owner)
         if one is None:
             return False
         known = one.counts.get(name)
         if known is None:
             return nonce <= one.floor
-        return nonce <= known.nonce and bool(must_grow or known.is_counting)
+        last, _, is_counting = _COUNT.unpack(known)
+        return nonce <= last and bool(must_grow or is_counting)
 
-    def _put(self, owner: str, one: _Owner, name: str, count: Count) -> None:
-        one.counts[name] = count
-        one.counts.move_to_end(name)
-        self._new[owner, name] = count
-        self._gone.discard((owner, name))
+    def _take_in(self, owner: str, one: _Owner, names: Iterable[bytes], nonce: int, now: float) -> None:
+        made: dict[bool, bytes] = {}  # names that are told together share their octets
+        for name in names:
+            before = one.counts.get(name)
+            is_counting = False
+            if before is None:
+                one.round.append(name)
+            else:
+                last, _, is_counting = _COUNT.unpack(before)
+                is_counting = is_counting or 0 < nonce - last <= STEP_MAX
+            packed = made.get(is_counting)
+            if packed is None:
+                packed = made[is_counting] = _COUNT.pack(nonce, now, is_counting)
+            one.counts[name] = packed
+            self._new[owner, name] = packed
+            if self._gone:
+                self._gone.discard((owner, name))
 
-    def _make_room(self, owner: str, one: _Owner, wanted: int, limit: int, now: float) -> None:
+    def _make_room(self, owner: str, one: _Owner, names: Sequence[bytes], limit: int, now: float) -> None:
+        wanted = sum(name not in one.counts for name in names)
         while wanted and len(one.counts) + wanted > limit:
-            silent = one.silent(now)
+            silent = one.silent(now, names)
             if silent is None:
                 raise TooManyXtrs
             self._bury(owner, one, silent, now)
 
-    def _bury(self, owner: str, one: _Owner, name: str, now: float) -> None:
-        count = one.counts.pop(name)
+    def _bury(self, owner: str, one: _Owner, name: bytes, now: float) -> None:
+        """A name that is out of the round."""
+        count = Count.decode(one.counts.pop(name))
         self._new.pop((owner, name), None)
         self._gone.add((owner, name))
         if count.nonce > one.floor:
             one.floor = count.nonce
-            self._new[owner, FLOOR] = Count(count.nonce, is_counting=True, at=now)
+            self._new[owner, FLOOR] = Count(count.nonce, is_counting=True, at=now).encode()
 
 
-def _names(register: MapRegister) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+def _names(
+    register: MapRegister, prefixes: Sequence[EidPrefix] | None
+) -> tuple[Sequence[bytes], Sequence[bytes], Sequence[bytes]]:
     """The names that the nonce has to be newer for: of its own kind, and of the other; and those that remember it."""
-    eids = [str(record.eid_prefix) for record in register.records]
-    by_name = [f"{eid}, named" for eid in eids]
+    if prefixes is None:
+        prefixes = [prefix for record in register.records if (prefix := record.eid_prefix) is not None]
+    eids = list(map(eid_name, prefixes))
+    by_name = [eid_name(prefix, is_named=True) for prefix in prefixes]
     if register.xtr_id is None or not any(register.xtr_id):
         return eids, by_name, eids
-    xtr = register.xtr_id.hex()
+    xtr = register.xtr_id
     if register.wants_merge:
         return [xtr], [], [xtr]  # xTRs that share an EID-Prefix, each with a counter of its own
     return [xtr], eids, [xtr, *by_name]
-
-
-def _after(before: Count | None, nonce: int, now: float) -> Count:
-    is_counting = before is not None and (before.is_counting or 0 < nonce - before.nonce <= STEP_MAX)
-    return Count(nonce, is_counting, now)

@@ -1,13 +1,14 @@
-"""A prefix table that knows its order too: what lies below a prefix, and the gaps between prefixes, in O(log n). Pure.
+"""A prefix table that is asked about its order, too: what lies below a prefix, and the gaps between prefixes. Pure.
 
-The prefixes of one Instance-ID and family are kept sorted by their first address, then by their length. What a prefix
-covers is then one run of the list. Of all prefixes that do not hold an address, those next to it share the most leading
-bits with it, so they alone decide how wide the gap around it is.
+Of all prefixes of one length that do not hold an address, those next to it share the most leading bits with it, so
+they alone decide how wide the gap around it is. All answers cost a search or two for each length in use.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
+from heapq import merge
+from itertools import islice
 from typing import TypeVar
 
 from lispmob.control.prefix_table import PrefixTable
@@ -15,72 +16,49 @@ from lispmob.wire.address import EidPrefix, IpAddress
 
 T = TypeVar("T")
 
-_Place = tuple[int, int]  # first address, mask length
-
 
 class OrderedPrefixTable(PrefixTable[T]):
     """A PrefixTable whose questions about more specific prefixes cost no walk."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._order: dict[tuple[int, int], list[_Place]] = {}  # by Instance-ID and family
-
-    def insert(self, prefix: EidPrefix, value: T) -> None:
-        """Add or replace the value of a prefix."""
-        if prefix not in self:
-            insort(self._order.setdefault((prefix.instance_id, prefix.family), []), _place(prefix))
-        super().insert(prefix, value)
-
-    def remove(self, prefix: EidPrefix) -> T | None:
-        """Take a prefix out; its value, or None when it was not there."""
-        if prefix in self:
-            key = (prefix.instance_id, prefix.family)
-            places = self._order[key]
-            del places[bisect_left(places, _place(prefix))]
-            if not places:
-                del self._order[key]
-        return super().remove(prefix)
-
     def covered(self, prefix: EidPrefix, limit: int | None = None) -> list[tuple[EidPrefix, T]]:
         """The prefixes strictly more specific than `prefix`, at most `limit` of them, in the order of addresses."""
-        places = self._order.get((prefix.instance_id, prefix.family), [])
-        first, width = int(prefix.address), prefix.network.max_prefixlen
-        start = bisect_right(places, (first, prefix.mask_len))
-        end = bisect_left(places, (first + (1 << (width - prefix.mask_len)), 0))
-        if limit is not None:
-            end = min(end, start + limit)
-        found: list[tuple[EidPrefix, T]] = []
-        for number, mask_len in places[start:end]:
-            below = EidPrefix.make(_address(prefix.address, number), mask_len, prefix.instance_id)
-            value = self.get(below)
-            if value is not None:
-                found.append((below, value))
-        return found
+        space = self._spaces.get((prefix.instance_id, prefix.family))
+        if space is None:
+            return []
+        width, head = space.width, prefix.number >> (space.width - prefix.mask_len)
+        places: list[list[tuple[int, int]]] = []  # first address and mask length; by length
+        for length in space.lengths:
+            if length <= prefix.mask_len:
+                break
+            wider = length - prefix.mask_len
+            numbers = space.sorted[length].between(head << wider, head + 1 << wider, limit)
+            places.append([(number << (width - length), length) for number in numbers])
+        found = (
+            space.by_length[length][number >> (width - length)] for number, length in islice(merge(*places), limit)
+        )
+        return list(found)
 
     def gap(self, address: IpAddress, within: EidPrefix) -> EidPrefix:
         """The widest prefix in `within` that holds the address, and overlaps no prefix here that does not hold it."""
-        places = self._order.get((within.instance_id, within.family), [])
-        width, number = address.max_prefixlen, int(address)
-        mask_len = within.mask_len
-        after = bisect_right(places, (number, width))
-        before = after - 1
-        while before >= 0 and _holds(places[before], number, width):
-            before -= 1  # as many as prefixes can be nested, at most
-        for neighbour in (before, after):
-            if 0 <= neighbour < len(places):
-                common = width - (number ^ places[neighbour][0]).bit_length()
-                mask_len = max(mask_len, common + 1)
+        space = self._spaces.get((within.instance_id, within.family))
+        number, mask_len = int(address), within.mask_len
+        for length in space.lengths if space is not None else ():
+            assert space is not None
+            own = number >> (space.width - length)
+            for neighbour in (space.sorted[length].before(own), space.sorted[length].after(own)):
+                if neighbour is not None:
+                    common = length - (own ^ neighbour).bit_length()
+                    mask_len = max(mask_len, common + 1)
         return EidPrefix.make(address, mask_len, within.instance_id)
 
-
-def _place(prefix: EidPrefix) -> _Place:
-    return int(prefix.address), prefix.mask_len
-
-
-def _holds(place: _Place, number: int, width: int) -> bool:
-    first, mask_len = place
-    return (first ^ number) >> (width - mask_len) == 0
-
-
-def _address(like: IpAddress, number: int) -> IpAddress:
-    return type(like)(number)
+    def slices(self, count: int) -> Iterator[list[T]]:
+        """All values, `count` at a time. Between two slices the table may change: what stays is met once."""
+        for key in list(self._spaces):
+            for length in list(self._spaces[key].lengths) if key in self._spaces else ():
+                first = 0
+                while (space := self._spaces.get(key)) is not None and length in space.by_length:
+                    numbers = space.sorted[length].between(first, 1 << length, count)
+                    if not numbers:
+                        break
+                    yield [space.by_length[length][number][1] for number in numbers]
+                    first = numbers[-1] + 1

@@ -1,22 +1,28 @@
-"""Writes registrations to the store in batches, off the event loop (adapter)."""
+"""Writes registrations to the store in batches, off the event loop (adapter).
+
+What is written: a registration when it changes, and a nonce at each Map-Register. No range of nonces can be written
+ahead instead: whoever counts by ones would be refused for as long as he is within the range. So a register that came in
+the last batch before a crash of the machine, and a second one that undid it, may be taken in once more, the first one
+again: until the node refreshes, within a minute.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from lispmob.errors import LispError
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.nonces import NO_CHANGES
-from lispmob.hub.registration import XtrRegistration
 from lispmob.hub.store import Store
 from lispmob.wire.address import EidPrefix
 
 log = logging.getLogger(__name__)
 
 BATCH_S: Final = 1.0  # ours: what a crash of the machine may cost; the nodes repeat it within a minute
+AT_ONCE: Final = 1024  # ours: registrations that one batch takes; the next one follows without a pause
 
 
 class Persistence:
@@ -47,41 +53,45 @@ class Persistence:
 
     async def flush(self) -> None:
         """Write what is waiting, so that what is shown survives."""
-        await self._write()
+        while await self._write():
+            pass
 
     async def stop(self) -> None:
         """Write what is left and close."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._write()
+        await self.flush()
         self._store.close()
 
     async def _write_soon(self) -> None:
         while self._dirty or self._map_server.has_new_nonces or self._nonces != NO_CHANGES:
             await asyncio.sleep(BATCH_S)
-            await asyncio.shield(self._write())
+            while await asyncio.shield(self._write()):
+                pass
 
-    async def _write(self) -> None:
+    async def _write(self) -> bool:
+        """Write a batch; True when it was written and there is more."""
         async with self._writing:
-            dirty, self._dirty = self._dirty, set()
+            dirty = list(islice(self._dirty, AT_ONCE))
             nonces, self._nonces = self._nonces.before(self._map_server.take_new_nonces()), NO_CHANGES
             if not dirty and nonces == NO_CHANGES:
-                return
-            batch = {prefix: self._parts(prefix) for prefix in dirty}
+                return False
+            self._dirty.difference_update(dirty)
             try:
-                await asyncio.to_thread(self._store.save, batch, nonces)
+                await asyncio.to_thread(self._store.save, {prefix: self._parts(prefix) for prefix in dirty}, nonces)
             except LispError as error:
                 if self.problem is None:
                     log.warning("registrations are not saved: %s", error)
                 self.problem = f"registrations are not saved: {error}"
-                self._dirty |= dirty
+                self._dirty.update(dirty)
                 self._nonces = nonces
-            else:
-                if self.problem is not None:
-                    log.info("registrations are saved again")
-                self.problem = None
+                return False
+            if self.problem is not None:
+                log.info("registrations are saved again")
+            self.problem = None
+            return bool(self._dirty)
 
-    def _parts(self, prefix: EidPrefix) -> Iterable[XtrRegistration]:
+    def _parts(self, prefix: EidPrefix) -> tuple[bytes, ...]:
         registration = self._map_server.registrations.get(prefix)
-        return tuple(registration) if registration is not None else ()
+        return registration.parts if registration is not None else ()

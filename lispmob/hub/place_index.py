@@ -1,4 +1,4 @@
-"""Which addresses somebody who has proved himself is at, and how often: asked in O(1). Pure."""
+"""Which places somebody who has proved himself is at, and how often: asked in O(1). Pure."""
 
 from __future__ import annotations
 
@@ -32,3 +32,27 @@ class PlaceIndex(Generic[K, P]):
             self._of[key] = after
         else:
             self._of.pop(key, None)
+
+
+class AddressCount:
+    """How many registrations are at an address. Numbers stand for addresses: there are as many as registrations."""
+
+    def __init__(self) -> None:
+        self._count: dict[int, int] = {}
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._count
+
+    def add(self, numbers: Iterable[int]) -> None:
+        """One more registration is at these addresses."""
+        for number in numbers:
+            self._count[number] = self._count.get(number, 0) + 1
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """A registration that was at these addresses is not any more."""
+        for number in numbers:
+            left = self._count[number] - 1
+            if left:
+                self._count[number] = left
+            else:
+                del self._count[number]

@@ -9,8 +9,9 @@ asks nor listens to SMRs. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final, TypeAlias
 
 from lispmob.control.effect import InstallMapping, RemoveMapping, UsableLocator
 from lispmob.control.prefix_table import PrefixTable
@@ -23,6 +24,7 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.named_locator import has_port, is_named, partial, place_of
 from lispmob.wire.record import Locator, MappingRecord
 
+SLICE: Final = 128  # ours: mappings that are looked at in one go, which takes some milliseconds
 ProxyEffect: TypeAlias = InstallMapping | RemoveMapping | AskWay
 
 
@@ -55,6 +57,8 @@ class Proxy:
         self._doubts = WayDoubts()
         self._with_choice: set[EidPrefix] = set()
         self._served: dict[tuple[IpAddress, int], EidPrefix] = {}
+        self._unsettled: Iterator[EidPrefix] = iter(())
+        self.has_unsettled = False
         for eid in eids:
             self._routed.insert(eid, True)
 
@@ -90,7 +94,7 @@ class Proxy:
             return []
         self._own = own
         self._families = frozenset(address.version for address in own)
-        return [effect for prefix in {*self._mappings, *self.routes} for effect in self._settle(prefix)]
+        return self._settle_all(self.routes)
 
     def on_routes(self, eids: Iterable[EidPrefix]) -> list[ProxyEffect]:
         """Other prefixes are routed to the proxy."""
@@ -98,7 +102,19 @@ class Proxy:
         self._routed = PrefixTable()
         for eid in eids:
             self._routed.insert(eid, True)
-        return [effect for prefix in {*was, *self.routes, *self._mappings} for effect in self._settle(prefix)]
+        return self._settle_all({*was, *self.routes})
+
+    def _settle_all(self, first: Iterable[EidPrefix]) -> list[ProxyEffect]:
+        """These, and all mappings, may have another entry now: a slice of them has, `settle_some` has the others."""
+        effects = [effect for prefix in first for effect in self._settle(prefix)]
+        self._unsettled = iter(list(self._mappings))
+        return [*effects, *self.settle_some()]
+
+    def settle_some(self) -> list[ProxyEffect]:
+        """Go on with what a change of our addresses or routes leaves to do; `has_unsettled` tells whether to call."""
+        some = list(islice(self._unsettled, SLICE))
+        self.has_unsettled = len(some) == SLICE
+        return [effect for prefix in some for effect in self._settle(prefix)]
 
     def on_relay(self, prefix: EidPrefix, bindings: tuple[Binding, ...]) -> list[ProxyEffect]:
         """A node is behind NATs, and this hub is its RTR: these are its places on this side; none, and it is not."""

@@ -54,6 +54,8 @@ class PublicAddresses:
 
     def arrived(self, arrival: Arrival) -> Arrival:
         """A datagram from the control port. Where it arrived is an address of ours."""
+        if not self._public:
+            return arrival
         at = arrival.destination
         if self._is_translated(at) and at not in self._private:
             self._private.add(at)
@@ -70,6 +72,8 @@ class PublicAddresses:
 
     def to_send(self, effect: SendControl) -> SendControl:
         """A control message. One that has no address of ours to leave from yet leaves from what the kernel chooses."""
+        if not self._public:
+            return effect
         source = effect.source
         if source is not None and source == self._public.get(source.version):
             source = self._own.get(source.version)

@@ -3,171 +3,144 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import Final
 
+from lispmob.hub import packed_part
 from lispmob.hub.host_address import is_sendable
-from lispmob.values import dataclass
+from lispmob.hub.part import XtrRegistration
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.auth import Key
 from lispmob.wire.lcaf import put_address
-from lispmob.wire.map_register import MapRegister
 from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Locator, MappingRecord
 
-LIFETIME_S: Final = 180.0  # RFC 9301, 8.2: three minutes without a Map-Register
-MAX_LIFETIME_S: Final = 86400.0  # ours: what a Record TTL in a T=1 Map-Register may ask for
 RESTART_STEP: Final = 1 << 32  # ours: nonces of lispd begin at the clock, in nanoseconds, and fall behind it from there
 MAX_XTRS: Final = 16  # ours: xTRs whose locators are merged for one prefix
 
 
-@dataclass(frozen=True, slots=True)
-class XtrRegistration:
-    """What one xTR last registered for one EID-Prefix. `xtr` tells the merged xTRs of a prefix apart."""
-
-    xtr: bytes
-    record: MappingRecord
-    expires_at: float
-    registered_at: float
-    nonce: int
-    source: IpAddress
-    proxy_map_reply: bool
-    wants_merge: bool
-    xtr_id: bytes | None = None
-    site_id: bytes | None = None
-    octets: int = 0
-    """How long the record is, as it came."""
-    interval_s: float = 0.0
-    """Between its last two Map-Registers; 0: there was one."""
-    has_lisp_sec: bool = False
-    """It signs Map-Replies when it is asked with LISP-SEC."""
-    key: Key | None = field(default=None, repr=False, compare=False)
-    """That it proved itself with; None: not known any more since a restart."""
-
-    @classmethod
-    def of(
-        cls, register: MapRegister, record: MappingRecord, source: IpAddress, now: float, key: Key | None = None
-    ) -> XtrRegistration:
-        """What a verified Map-Register says about one of its records, as of now."""
-        lifetime_s = min(60.0 * record.ttl_min, MAX_LIFETIME_S) if register.uses_ttl else LIFETIME_S
-        return cls(
-            xtr=xtr_of(register, source),
-            record=record,
-            expires_at=now + lifetime_s,
-            registered_at=now,
-            nonce=register.nonce,
-            source=source,
-            proxy_map_reply=register.proxy_map_reply,
-            wants_merge=register.wants_merge,
-            xtr_id=register.xtr_id,
-            site_id=register.site_id,
-            octets=len(record.encode()),
-            has_lisp_sec=register.has_lisp_sec,
-            key=key,
-        )
-
-
-def xtr_of(register: MapRegister, source: IpAddress) -> bytes:
-    """Which xTR is speaking: its xTR-ID, or else its address; all zero means "unspecified"."""
-    if register.xtr_id is not None and any(register.xtr_id):
-        return register.xtr_id
-    return source.packed
-
-
 class Registration:
-    """One EID-Prefix as it stands: the last Map-Register, or the union of several xTRs that asked for merging."""
+    """One EID-Prefix as it stands: the last Map-Register, or the union of several xTRs that asked for merging.
+
+    There may be a million, so what is known is kept as octets (`packed_part.py`), and made values of where it is asked.
+    `site` is charged `octets`, and the registration waits to be looked at in the second `due`: for whoever keeps it.
+    """
+
+    __slots__ = ("_parts", "due", "octets", "prefix", "site")
 
     def __init__(self, prefix: EidPrefix) -> None:
         self.prefix = prefix
-        self._xtrs: dict[bytes, XtrRegistration] = {}
-        self.record: MappingRecord | None = None
+        self._parts: tuple[bytes, ...] = ()  # the one heard of longest ago first
+        self.site = ""
+        self.octets = 0
+        self.due: int | None = None
 
     def __iter__(self) -> Iterator[XtrRegistration]:
         """Every xTR's part, the one heard of longest ago first."""
-        return iter(self._xtrs.values())
+        return map(packed_part.unpack, self._parts)
 
     @property
-    def octets(self) -> int:
-        """What all xTRs' records take."""
-        return sum(part.octets for part in self._xtrs.values())
+    def record(self) -> MappingRecord | None:
+        """The mapping as it is answered; None when nobody registers it."""
+        if len(self._parts) == 1:
+            return packed_part.record_of(self._parts[0])
+        return _merge(self)
 
-    def addresses(self) -> Iterator[IpAddress]:
-        """Where its xTRs speak from, and all of their locators."""
-        for part in self._xtrs.values():
-            yield part.source
-            for locator in part.record.locators:
-                yield from locator.ips
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """Every xTR's part as octets, the one heard of longest ago first."""
+        return self._parts
+
+    def restore(self, parts: Iterable[bytes]) -> None:
+        """These are its parts, as `parts` gave them before a restart."""
+        self._parts = tuple(parts)
 
     def octets_of(self, part: XtrRegistration) -> int:
         """What the records take that this part would replace."""
         if not part.wants_merge:
-            return self.octets
-        return self._xtrs[part.xtr].octets if part.xtr in self._xtrs else 0
+            return sum(packed_part.record_octets(one) for one in self._parts)
+        former = self.part_of(part.xtr)
+        return packed_part.record_octets(former) if former is not None else 0
 
     @property
     def is_empty(self) -> bool:
         """True when nobody registers the prefix any more."""
-        return not self._xtrs
+        return not self._parts
 
     @property
     def is_proxied(self) -> bool:
         """True when every xTR wants the Map-Server to answer for it."""
-        return all(xtr.proxy_map_reply for xtr in self._xtrs.values())
+        return all(map(packed_part.is_proxied, self._parts))
 
     @property
     def expires_at(self) -> float:
         """When the next xTR's part runs out. Only for a registration that is not empty."""
-        return min(xtr.expires_at for xtr in self._xtrs.values())
+        return min(map(packed_part.expires_at, self._parts))
+
+    def is_held_by(self, part: XtrRegistration) -> bool:
+        """True when the xTR that says this is the only one there is."""
+        return len(self._parts) == 1 and packed_part.xtr_of(self._parts[0]) == part.xtr
 
     def has_room_for(self, part: XtrRegistration) -> bool:
         """False when one more xTR would be one too many to merge."""
-        return not part.wants_merge or part.xtr in self._xtrs or len(self._xtrs) < MAX_XTRS
+        return not part.wants_merge or len(self._parts) < MAX_XTRS or self.part_of(part.xtr) is not None
 
     def goes_on_with(self, part: XtrRegistration) -> bool:
         """False for a node that shows that it has forgotten what it knew, as by another count of nonces.
 
         Who sends no xTR-ID, or does not count, cannot show it.
         """
-        former = self._xtrs.get(part.xtr)
         if not part.xtr_id or not any(part.xtr_id):
             return True
-        return former is not None and 0 <= part.nonce - former.nonce < RESTART_STEP
+        former = self.part_of(part.xtr)
+        return former is not None and 0 <= part.nonce - packed_part.nonce_of(former) < RESTART_STEP
 
     def put(self, part: XtrRegistration) -> bool:
         """Take in what an xTR says; True when the mapping is another one now.
 
         Without the merge bit it speaks for the whole prefix, and what others said before is gone.
         """
-        if (former := self._xtrs.get(part.xtr)) is not None:
-            part = replace(part, interval_s=part.registered_at - former.registered_at)
-        if part.wants_merge:
-            kept = {xtr: one for xtr, one in self._xtrs.items() if one.wants_merge and xtr != part.xtr}
-            self._xtrs = {**kept, part.xtr: part}
-        else:
-            self._xtrs = {part.xtr: part}
-        return self._recompute()
+        former = self.part_of(part.xtr)
+        interval_s = 0.0 if former is None else part.registered_at - packed_part.registered_at(former)
+        packed = packed_part.pack(part, interval_s)
+        if not part.wants_merge:
+            if len(self._parts) == 1 and packed_part.is_same_record(self._parts[0], packed):
+                self._parts = (packed,)
+                return False
+            return self._becomes((packed,))
+        others = (one for one in self._parts if packed_part.wants_merge(one) and packed_part.xtr_of(one) != part.xtr)
+        return self._becomes((*others, packed))
 
     def withdraw(self, xtr: bytes, *, wants_merge: bool) -> bool:
         """Forget one xTR of a merged prefix, else all of it; True when the mapping is another one now."""
-        if wants_merge:
-            self._xtrs.pop(xtr, None)
-        else:
-            self._xtrs.clear()
-        return self._recompute()
+        return self._becomes(tuple(one for one in self._parts if packed_part.xtr_of(one) != xtr) if wants_merge else ())
 
     def clear(self) -> bool:
         """Forget everything; True when there was something."""
-        self._xtrs.clear()
-        return self._recompute()
+        return self._becomes(())
 
     def expire(self, now: float) -> bool:
         """Forget what ran out; True when the mapping is another one now."""
-        self._xtrs = {xtr: part for xtr, part in self._xtrs.items() if part.expires_at > now}
-        return self._recompute()
+        return self._becomes(tuple(one for one in self._parts if packed_part.expires_at(one) > now))
 
-    def _recompute(self) -> bool:
+    def part_of(self, xtr: bytes) -> bytes | None:
+        """What one xTR says, as octets."""
+        return next((one for one in self._parts if packed_part.xtr_of(one) == xtr), None)
+
+    def _becomes(self, parts: tuple[bytes, ...]) -> bool:
+        if parts == self._parts:
+            return False
         before = self.record
-        self.record = _merge(self._xtrs.values())
+        self._parts = parts
         return self.record != before
+
+
+def addresses_of(parts: Iterable[bytes]) -> set[int]:
+    """Where the xTRs of a registration speak from, and all of their locators (`packed_part.number_of`)."""
+    return set().union(*map(packed_part.addresses, parts))
+
+
+def is_at_same_places(parts: tuple[bytes, ...], before: tuple[bytes, ...]) -> bool:
+    """True when as many xTRs say the same from the same addresses."""
+    return len(parts) == len(before) and all(map(packed_part.is_same_place, parts, before))
 
 
 def _merge(parts: Iterable[XtrRegistration]) -> MappingRecord | None:

@@ -43,6 +43,7 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import Action, Locator, MappingRecord
 
+SLICE: Final = 128  # ours: bindings that run out in one go; the timer is due again at once for the others
 WAYS_ASKED_LIMIT: Final = 1024  # ours: probes of open locators that may still be answered
 MESSAGE_LIMIT: Final = 4096  # ours: octets of a relayed register, which nobody has proved when it comes
 KNOWN_REGISTERS_S: Final = 10  # ours: a place that is confirmed, with its own xTR-ID
@@ -139,7 +140,7 @@ class Rtr:
     def on_timer(self, now: float) -> list[RtrEffect]:
         """Forget what ran out, and ask new places that have not answered."""
         effects: list[RtrEffect] = []
-        for prefix in self._expiry.due(now):
+        for prefix in self._expiry.due(now, SLICE):
             entry = self.entries.get(prefix)
             if entry is not None:
                 effects += self._settle(entry) if entry.expire(now) else []

@@ -27,6 +27,7 @@ from lispmob.wire.named_locator import Place, is_host, place_of
 from lispmob.wire.record import Locator, MappingRecord
 
 LIFETIME_S: Final = 60.0  # ours: three Info-Requests, which come every 15 s, may get lost
+SLICE: Final = 128  # ours: places that are forgotten in one go; the timer is due again at once for the others
 STRANGERS_LIMIT: Final = 16384  # ours: places that no registration names; those that one does are bounded by the sites
 STRANGERS_PER_NETWORK: Final = 1024  # ours: hosts behind one public address
 ANSWERS_EACH: Final = Rate(5, 50)  # ours: to one address, behind which many nodes may be
@@ -98,9 +99,9 @@ class NatCache:
         return place if has_moved else None, [tell_place(request, punch)]
 
     def expire(self, now: float) -> list[Place]:
-        """Forget what is too old; these places."""
-        gone = []
-        while self._seen and next(iter(self._seen.values())).expires_at <= now:
+        """Forget what is too old, some of it in one go; these places."""
+        gone: list[Place] = []
+        while len(gone) < SLICE and self._seen and next(iter(self._seen.values())).expires_at <= now:
             gone.append(next(iter(self._seen)))
             self._forget(gone[-1])
         return gone

@@ -25,6 +25,7 @@ from lispmob.wire.map_reply import MapReply
 
 LIFETIME_MAX_S = 600.0  # ours: nobody tells an RTR that a mapping ended
 ENTRY_LIMIT = 16384
+SLICE = 128  # ours: entries that run out in one go; the timer is due again at once for the others
 STRANGER_S = 0.05  # ours: the data of a node that moved overtakes its register by some milliseconds
 STRANGER_LIMIT = 1024
 DOUBT_S = 3.0  # RFC 9301, 6.1: SMR-invoked Map-Requests, one per 3 s and EID-Prefix
@@ -78,7 +79,7 @@ class RtrLookup:
 
     def on_timer(self, now: float) -> list[LookupEffect]:
         """Ask again, and forget what is too old."""
-        gone = self._expires.due(now)
+        gone = self._expires.due(now, SLICE)
         for prefix in gone:
             self._learned.remove(prefix)
         asked: list[LookupEffect] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import secrets
 import signal
@@ -24,11 +25,14 @@ from lispmob.hub.config import DEFAULT_PATH, HubFile, load_hub
 from lispmob.hub.control import Answer, HubSocket, ask
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
+from lispmob.hub.garbage import GarbageDay
 from lispmob.hub.lisp_sec import HubSecurity
 from lispmob.hub.persistence import Persistence
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
+from lispmob.hub.restoring import Restoring
 from lispmob.hub.rtr_effect import InData, Stranger
 from lispmob.hub.show import entries, show
+from lispmob.hub.site import SiteTable
 from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
 from lispmob.hub.way_doubts import AskWay
@@ -46,6 +50,7 @@ log = logging.getLogger(__name__)
 EXIT_FAILED: Final = 1
 EXIT_NO_PERMISSION: Final = 77  # sysexits.h: EX_NOPERM
 EXIT_CONFIG: Final = 78  # sysexits.h: EX_CONFIG
+SHOWN_AT_ONCE: Final = 128  # ours: registrations that are made text in one go
 LOOPBACK_IFINDEX: Final = 1  # of lo, in every network namespace
 # Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
 _TOLD: Final = frozenset({"registered", "moved", "withdrawn", "expired", "auth-failed", "refused", "relay"})
@@ -84,6 +89,8 @@ class Hub:
         self._reloading: asyncio.Task[str | None] | None = None
         self._control = HubSocket(file.control_socket, self._answer)
         self._beat: asyncio.Task[None] | None = None
+        self._restoring: asyncio.Task[None] | None = None
+        self._garbage = GarbageDay()
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises LispError when it cannot start; everything is undone at the end."""
@@ -91,7 +98,8 @@ class Hub:
         try:
             self._socket.open()
             self._plane.map_resolver.on_families(self._socket.families)
-            restored = self._restore(loop)
+            self._plane.map_server.is_watched = self._file.proxy.enabled or self._file.rtr.enabled
+            restoring = self._open_store(loop)
             if self._file.proxy.enabled or self._file.rtr.enabled:
                 # The datapath is compiled code: a hub that carries no data neither needs nor loads it.
                 from lispmob.hub.forwarding import Forwarding
@@ -112,7 +120,6 @@ class Hub:
                     own_eids=self._file.own_eids,
                 )
                 await self._forwarding.start()
-            self._feed(restored)
             self._hold_own_eids()
             await self._control.start()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -120,9 +127,10 @@ class Hub:
             loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
             loop.add_signal_handler(signal.SIGUSR1, self._log_counters)
             self._socket.start(loop)
-            log.info(
-                "ready sites=%d registrations=%d", len(self._file.sites), len(self._plane.map_server.registrations)
-            )
+            if restoring is not None:
+                self._restoring = loop.create_task(restoring.run())
+            self._garbage.start(loop)
+            log.info("ready sites=%d", len(self._file.sites))
             sd_notify.ready(f"{len(self._file.sites)} sites")
             if (every_s := sd_notify.watchdog_interval_s()) is not None:
                 self._beat = loop.create_task(sd_notify.beat(every_s))
@@ -137,6 +145,10 @@ class Hub:
             self._timer.cancel()
         if self._beat is not None:
             self._beat.cancel()
+        self._garbage.stop()
+        if self._restoring is not None:
+            self._restoring.cancel()
+            await asyncio.gather(self._restoring, return_exceptions=True)
         await self._control.stop()
         if self._reloading is not None:
             self._reloading.cancel()
@@ -147,21 +159,22 @@ class Hub:
         if self._persistence is not None:
             await self._persistence.stop()
 
-    def _restore(self, loop: asyncio.AbstractEventLoop) -> list[PlaneEffect]:
-        """Open the state file and take back what is in it; without a usable one the hub works all the same."""
+    def _open_store(self, loop: asyncio.AbstractEventLoop) -> Restoring | None:
+        """Open the state file, to be read while the hub serves; without a usable one the hub works all the same."""
         if self._file.state_file is None:
-            return []
+            return None
         store = Store(self._file.state_file, Clock(loop.time, time.time))
+        restoring = Restoring(store, self._plane, self._feed)
         try:
             if (why := store.open()) is not None:
                 log.warning("%s", why)
-            restored = self._plane.restore(*store.load(), loop.time())
+            restoring.begin()
         except LispError as error:
             store.close()
             log.warning("registrations will not survive a restart: %s", error)
-            return []
+            return None
         self._persistence = Persistence(store, self._plane.map_server)
-        return restored
+        return restoring
 
     def _on_received(self, received: Received) -> bool:
         """A datagram came; True when it was a register of a node that has the key."""
@@ -224,7 +237,7 @@ class Hub:
             self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
 
     def _on_changed(self, change: RegistrationChanged) -> None:
-        if self._persistence is not None and change.prefix not in self._file.own_eids:
+        if self._persistence is not None and not change.is_stored and change.prefix not in self._file.own_eids:
             self._persistence.on_changed(change.prefix)
         if self._forwarding is not None and not change.is_refresh:
             self._forwarding.on_registration(change)
@@ -249,25 +262,34 @@ class Hub:
         if self._reloading is None or self._reloading.done():
             self._reloading = asyncio.create_task(self._reload())
 
-    async def _answer(self, asked: str) -> Answer:
+    async def _answer(self, asked: str) -> Answer | bytes:
         """For the control socket."""
         if asked == "reload":
             self._on_hangup()
             assert self._reloading is not None
             return {"error": await asyncio.shield(self._reloading)}
         if asked == "registrations":
+            if self._restoring is not None:
+                await asyncio.wait([self._restoring])
             if self._persistence is not None:
                 await self._persistence.flush()
-            now = asyncio.get_running_loop().time()
-            parts = [part for _, registration in self._plane.map_server.registrations for part in registration]
-            problem = self._persistence.problem if self._persistence is not None else None
-            return {"registrations": entries(parts, now), "problem": problem}
+            return await self._registrations()
         return {"error": f"{asked!r} is nothing that can be asked for"}
+
+    async def _registrations(self) -> bytes:
+        """What is registered, as JSON. A slice at a time, for nodes do not wait."""
+        pieces: list[str] = []
+        for some in self._plane.map_server.registrations.slices(SHOWN_AT_ONCE):
+            shown = entries((part for registration in some for part in registration), asyncio.get_running_loop().time())
+            pieces.append(json.dumps(shown)[1:-1])
+            await asyncio.sleep(0)
+        problem = self._persistence.problem if self._persistence is not None else None
+        return f'{{"registrations": [{", ".join(pieces)}], "problem": {json.dumps(problem)}}}'.encode()
 
     async def _reload(self) -> str | None:
         """Read the configuration again; with errors in it the old one stays, and they are returned."""
         try:
-            file = await asyncio.to_thread(load_hub, self._path)
+            file, sites = await asyncio.to_thread(_load, self._path)
         except ConfigError as error:
             log.error("the configuration stays as it was")
             for line in str(error).splitlines():
@@ -276,8 +298,7 @@ class Hub:
         old, self._file = self._file, file
         configure(file.log.level)
         now = asyncio.get_running_loop().time()
-        self._plane.security.on_mode(cast(LispSecMode, file.security.lisp_sec))
-        self._feed(self._plane.on_sites(file.to_sites(), file.to_remotes(), file.to_traversal(), now=now))
+        self._feed(self._plane.on_sites(sites, file.to_remotes(), file.to_traversal(), now=now))
         if self._forwarding is not None and old.proxied_eids != file.proxied_eids and file.proxy.enabled:
             try:
                 await self._forwarding.on_routes(file.proxied_eids)
@@ -287,6 +308,12 @@ class Hub:
             log.warning("changes of listen, public-address, own-eids, state-file, proxy and rtr.enabled need a restart")
         log.info("reloaded sites=%d", len(file.sites))
         return None
+
+
+def _load(path: Path) -> tuple[HubFile, SiteTable]:
+    """The configuration and the table of its sites. Raises ConfigError."""
+    file = load_hub(path)
+    return file, SiteTable(file.to_sites())
 
 
 def _set_at_start(file: HubFile) -> tuple[object, ...]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Final
 
 from lispmob.errors import NotRunning
 from lispmob.hub.config import HubFile
 from lispmob.hub.control import Answer, ask
-from lispmob.hub.registration import XtrRegistration
+from lispmob.hub.part import XtrRegistration
 from lispmob.hub.store import Clock, Store
 from lispmob.service.logs import harmless
 
@@ -28,16 +29,16 @@ def show(file: HubFile) -> int:
         elif not file.state_file.exists():
             sys.stderr.write(f"nothing: there is no {file.state_file}\n")
         else:
-            _print(entries(_kept(file), time.monotonic()))
+            _print(sorted(entries(_kept(file), time.monotonic()), key=itemgetter("eid")))
         return EXIT_NOT_RUNNING
-    _print(answer["registrations"])
+    _print(sorted(answer["registrations"], key=itemgetter("eid")))
     if (problem := answer.get("problem")) is not None:
         sys.stderr.write(f"{problem}\n")
     return 0
 
 
 def entries(parts: Iterable[XtrRegistration], now: float) -> list[Answer]:
-    """What is shown of registrations, sorted by EID."""
+    """What is shown of registrations."""
     return [
         {
             "eid": str(part.record.eid_prefix),
@@ -45,7 +46,7 @@ def entries(parts: Iterable[XtrRegistration], now: float) -> list[Answer]:
             "left_s": round(part.expires_at - now),
             "xtr_id": part.xtr_id.hex() if part.xtr_id is not None else None,
         }
-        for part in sorted(parts, key=lambda part: str(part.record.eid_prefix))
+        for part in parts
     ]
 
 
@@ -54,7 +55,7 @@ def _kept(file: HubFile) -> list[XtrRegistration]:
     store = Store(file.state_file, Clock(time.monotonic, time.time))
     store.open_to_read()
     try:
-        parts = store.load_registrations()
+        parts = store.load_parts()
     finally:
         store.close()
     return parts

@@ -107,6 +107,11 @@ class SiteTable:
             for eid in site.eids:
                 self._table.insert(eid, site)
 
+    @classmethod
+    def made_of(cls, sites: Iterable[Site]) -> SiteTable:
+        """The table of these sites, which may be one already: ten thousand sites are made beside the loop."""
+        return sites if isinstance(sites, cls) else cls(sites)
+
     def __iter__(self) -> Iterator[Site]:
         """Every site."""
         return iter(self._sites)

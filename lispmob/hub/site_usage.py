@@ -6,28 +6,25 @@ from collections import Counter
 
 from lispmob.hub.registration import Registration
 from lispmob.hub.site import Site
-from lispmob.wire.address import EidPrefix
 
 
 class SiteUsage:
     """The EID-Prefixes and the octets of their records that every site has registered."""
 
     def __init__(self) -> None:
-        self._held: dict[EidPrefix, tuple[str, int]] = {}
         self._prefixes: Counter[str] = Counter()
         self._octets: Counter[str] = Counter()
 
-    def set(self, registration: Registration, site: Site | None) -> None:
-        """The registration is as it is now, and this site's; one that is empty or nobody's counts for none."""
-        held = self._held.pop(registration.prefix, None)
-        if held is not None:
-            name, octets = held
-            self._prefixes[name] -= 1
-            self._octets[name] -= octets
-        if site is not None and not registration.is_empty:
-            self._held[registration.prefix] = site.name, registration.octets
-            self._prefixes[site.name] += 1
-            self._octets[site.name] += registration.octets
+    def charge(self, registration: Registration, site: Site | None, octets: int) -> None:
+        """The registration takes so many octets now, of this site; none, and it is nobody's."""
+        if registration.octets:
+            self._prefixes[registration.site] -= 1
+            self._octets[registration.site] -= registration.octets
+        registration.site = site.name if site is not None else ""
+        registration.octets = octets if site is not None else 0
+        if registration.octets:
+            self._prefixes[registration.site] += 1
+            self._octets[registration.site] += registration.octets
 
     def why_full(self, site: Site, prefixes: int, octets: int) -> str | None:
         """Why the site may not have so many more; None when it may."""

@@ -1,8 +1,12 @@
 """Registrations that survive a restart: one SQLite file, written in batches.
 
 The file holds wall-clock times, the hub runs on the monotonic clock: the caller's `Clock` is read once per batch, and
-whatever ran out while the hub was down is not brought back. A file that cannot be used is reported and replaced by an
-empty one: within a minute every node registers again. All calls block: use them off the event loop.
+whatever ran out while the hub was down is not brought back. Written is what changes. A refresh changes a nonce, and its
+row tells when it came; the registration itself stays as it is in the file.
+
+A file that cannot be used is reported and replaced by an empty one: within a minute every node registers again. All
+calls block. `save` is for a thread beside the event loop, and has a connection of its own; what reads takes a slice at
+a time, or finds single rows, for a hub that serves meanwhile.
 """
 
 from __future__ import annotations
@@ -10,38 +14,40 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 from lispmob.errors import LispError, MalformedMessage
-from lispmob.hub.nonces import NO_CHANGES, Count, NonceChanges, NonceRow, old_owner
-from lispmob.hub.registration import MAX_LIFETIME_S, XtrRegistration
+from lispmob.hub import packed_part, stored_rows
+from lispmob.hub.nonces import NO_CHANGES, Count, NonceChanges, NonceKey, NonceRow, old_owner
+from lispmob.hub.part import XtrRegistration
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.map_register import MapRegister
 
-SCHEMA_VERSION: Final = 2
+END: Final = object()
+SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x4C495350  # ours: "LISP", so that nobody else's database is taken for this one
 BUSY_TIMEOUT_S: Final = 5.0
+CHECKED_OCTETS: Final = 8 << 20  # ours: a file that is looked through when it is opened; a larger one takes seconds
+ROWS_AT_ONCE: Final = (64, 8, 1)  # ours: in one statement, during which SQLite leaves Python to the loop
 
-_NONCES: Final = """
-CREATE TABLE nonces (
-    owner TEXT NOT NULL, name TEXT NOT NULL, nonce TEXT NOT NULL, is_counting INTEGER NOT NULL, heard_at REAL NOT NULL,
-    PRIMARY KEY (owner, name)
-) WITHOUT ROWID;
-"""
 _SCHEMA: Final = f"""
-CREATE TABLE registrations (
-    eid TEXT NOT NULL, xtr BLOB NOT NULL, message BLOB NOT NULL, source TEXT NOT NULL,
-    registered_at REAL NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (eid, xtr)
+CREATE TABLE registrations (eid BLOB NOT NULL PRIMARY KEY, parts BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE nonces (
+    owner TEXT NOT NULL, name BLOB NOT NULL, count BLOB NOT NULL, PRIMARY KEY (owner, name)
 ) WITHOUT ROWID;
-{_NONCES}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+
+StoredRegistration: TypeAlias = tuple[EidPrefix, tuple[bytes, ...]]
+"""An EID-Prefix and its parts, in monotonic seconds (`packed_part.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,7 @@ class Store:
         self._path = path
         self._clock = clock
         self._database: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
 
     def open(self) -> str | None:
         """Open or create the file. The text says why an unusable one was set aside, None when all is well."""
@@ -90,83 +97,123 @@ class Store:
         except sqlite3.Error as error:
             raise self._error(error) from None
 
+    def begin_reading(self) -> None:
+        """Have a connection to read with, so that nobody waits for what is written meanwhile."""
+        try:
+            self._reader = sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+        except sqlite3.Error as error:
+            raise self._error(error) from None
+
+    def end_reading(self) -> None:
+        """No more of that."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
     def close(self) -> None:
         """Close the file. May be called twice."""
+        self.end_reading()
         if self._database is not None:
             self._database.close()
             self._database = None
 
-    def load(self) -> tuple[list[XtrRegistration], list[NonceRow]]:
-        """What had not run out when it was read, in monotonic seconds, and the last nonces."""
-        return self.load_registrations(), self._load_nonces()
+    def load(self) -> tuple[list[NonceRow], list[StoredRegistration]]:
+        """All of it at once, the last nonces first."""
+        nonces, registrations = list[NonceRow](), list[StoredRegistration]()
+        at: object = None
+        while at is not END:
+            some, at = self.nonces_after(at, 4096)
+            nonces += some
+        at = None
+        while at is not END:
+            more, at = self.registrations_after(at, 4096)
+            registrations += more
+        return nonces, registrations
 
-    def load_registrations(self) -> list[XtrRegistration]:
-        """What had not run out when it was read, in monotonic seconds.
-
-        A wall clock that was set back cannot make a registration live longer than its kind may.
-        """
-        offset_s, now = self._clock.offset_s(), self._clock.monotonic()
-        parts: list[XtrRegistration] = []
-        # A row that makes no sense is one node's registration lost, for a minute: no reason to lose the others.
-        for row in self._read(
-            "message, xtr, source, registered_at, expires_at FROM registrations ORDER BY registered_at"
-        ):
-            with contextlib.suppress(MalformedMessage, ValueError, TypeError):
-                parts.append(_part(*row, offset_s=offset_s, now=now))
-        return [part for part in parts if part.expires_at > now]
-
-    def _load_nonces(self) -> list[NonceRow]:
+    def nonces_after(self, place: object, limit: int) -> tuple[list[NonceRow], object]:
+        """Some of the last nonces, in monotonic seconds, and where to go on; None: from the start, END: no more."""
+        where, values = ("(owner, name) > (?, ?)", place) if isinstance(place, tuple) else ("?", (1,))
+        rows = self._read(f"owner, name, count FROM nonces WHERE {where} ORDER BY owner, name LIMIT {limit}", values)
         offset_s, now = self._clock.offset_s(), self._clock.monotonic()
         found: list[NonceRow] = []
-        for owner, name, nonce, is_counting, heard_at in self._read(
-            "owner, name, nonce, is_counting, heard_at FROM nonces"
-        ):
+        for owner, name, count in rows:
             with contextlib.suppress(ValueError, TypeError):
-                at = min(float(heard_at) - offset_s, now)
-                found.append(((str(owner), str(name)), Count(int(nonce), bool(is_counting), at)))
+                found.append(((owner, name), Count.shifted(count, -offset_s, now)))
+        return found, rows[-1][:2] if len(rows) == limit else END
+
+    def registrations_after(self, place: object, limit: int) -> tuple[list[StoredRegistration], object]:
+        """Some of the registrations, in monotonic seconds, and where to go on, as for the nonces."""
+        where, value = ("eid > ?", place) if isinstance(place, bytes) else ("?", 1)
+        rows = self._read(f"eid, parts FROM registrations WHERE {where} ORDER BY eid LIMIT {limit}", (value,))
+        return self._stored(rows), rows[-1][0] if len(rows) == limit else END
+
+    def nonce(self, owner: str, name: bytes) -> bytes | None:
+        """One of the last nonces, in monotonic seconds."""
+        rows = self._read("count FROM nonces WHERE owner = ? AND name = ?", (owner, name))
+        if not rows:
+            return None
+        return Count.shifted(rows[0][0], -self._clock.offset_s(), self._clock.monotonic())
+
+    def registrations(self, asked: EidPrefix) -> list[StoredRegistration]:
+        """What is registered for an EID-Prefix, or for one that holds it."""
+        keys = stored_rows.covering_keys(asked)
+        return self._stored(self._read(f"eid, parts FROM registrations WHERE eid IN ({_places(len(keys))})", keys))
+
+    def load_parts(self) -> list[XtrRegistration]:
+        """Every xTR's part that has not run out, in monotonic seconds, as of its last refresh."""
+        nonces, registrations = self.load()
+        heard_at: dict[bytes, float] = {}
+        for (_, name), count in nonces:
+            heard_at[name] = max(heard_at.get(name, float("-inf")), Count.decode(count).at)
+        now = self._clock.monotonic()
+        parts = [
+            packed_part.shifted(part, 0.0, heard_at.get(packed_part.nonce_name(part, prefix), float("-inf")), now=now)
+            for prefix, parts in registrations
+            for part in parts
+        ]
+        return [packed_part.unpack(part) for part in parts if packed_part.expires_at(part) > now]
+
+    def _stored(self, rows: Iterable[tuple[Any, Any]]) -> list[StoredRegistration]:
+        offset_s, now = self._clock.offset_s(), self._clock.monotonic()
+        found: list[StoredRegistration] = []
+        for eid, parts in rows:
+            # A row that makes no sense is one node's registration lost, for a minute: no reason to lose the others.
+            with contextlib.suppress(MalformedMessage, ValueError, TypeError):
+                found.append((stored_rows.prefix_of(eid), stored_rows.split(parts, -offset_s, now)))
         return found
 
-    def _read(self, what: str) -> list[Any]:
-        assert self._database is not None
+    def _read(self, what: str, values: Sequence[object]) -> list[Any]:
+        database = self._reader or self._database
+        assert database is not None
         try:
-            return self._database.execute(f"SELECT {what}").fetchall()
+            return database.execute(f"SELECT {what}", values).fetchall()
         except sqlite3.Error as error:
             raise self._error(error) from None
 
-    def save(self, changed: Mapping[EidPrefix, Iterable[XtrRegistration]], nonces: NonceChanges = NO_CHANGES) -> None:
+    def save(self, changed: Mapping[EidPrefix, Sequence[bytes]], nonces: NonceChanges = NO_CHANGES) -> None:
         """Write the prefixes of a batch as they are now (no parts: not registered), and the nonces seen, at once."""
-        assert self._database is not None
+        database = self._database
+        assert database is not None
         offset_s = self._clock.offset_s()
-        rows = [
-            (
-                str(prefix),
-                part.xtr,
-                _message(part),
-                str(part.source),
-                part.registered_at + offset_s,
-                part.expires_at + offset_s,
-            )
-            for prefix, parts in changed.items()
-            for part in parts
-        ]
         try:
-            with self._database as database:
-                database.executemany("DELETE FROM registrations WHERE eid = ?", [(str(eid),) for eid in changed])
-                database.executemany("INSERT INTO registrations VALUES (?, ?, ?, ?, ?, ?)", rows)
+            with database:
+                database.execute("BEGIN")
+                _put(database, "REPLACE INTO registrations VALUES", 2, (
+                    (stored_rows.key_of(prefix), stored_rows.join(parts, offset_s))
+                    for prefix, parts in changed.items() if parts
+                ))  # fmt: skip
+                gone = [(stored_rows.key_of(prefix),) for prefix, parts in changed.items() if not parts]
+                database.executemany("DELETE FROM registrations WHERE eid = ?", gone)
                 database.executemany("DELETE FROM nonces WHERE owner = ? AND name = ?", nonces.gone)
-                database.executemany(
-                    "REPLACE INTO nonces VALUES (?, ?, ?, ?, ?)",
-                    [
-                        (owner, name, str(count.nonce), count.is_counting, count.at + offset_s)
-                        for (owner, name), count in nonces.new.items()
-                    ],
-                )
+                _put(database, "REPLACE INTO nonces VALUES", 3, (
+                    (owner, name, Count.shifted(count, offset_s)) for (owner, name), count in nonces.new.items()
+                ))  # fmt: skip
         except sqlite3.Error as error:
             raise self._error(error) from None
 
     def _connect(self) -> sqlite3.Connection:
         # The batches are written by worker threads, one at a time.
-        database = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+        database = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None)
         try:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -174,12 +221,14 @@ class Store:
                 database.executescript(_SCHEMA)
             elif database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 raise sqlite3.DatabaseError("not a state file of lisphub")
-            elif version not in (1, SCHEMA_VERSION):
+            elif version not in (1, 2, SCHEMA_VERSION):
                 raise sqlite3.DatabaseError(f"schema version {version}, this lisphub knows {SCHEMA_VERSION}")
-            elif (verdict := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-                raise sqlite3.DatabaseError(f"damaged: {verdict}")
-            if version == 1:
-                self._upgrade(database)
+            elif self._path.stat().st_size <= CHECKED_OCTETS:
+                verdict = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if verdict != "ok":
+                    raise sqlite3.DatabaseError(f"damaged: {verdict}")
+            if version in (1, 2):
+                self._upgrade(database, version)
             # What is written once is on the disk: a nonce that a crash makes us forget could be replayed.
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
@@ -189,62 +238,69 @@ class Store:
             raise
         return database
 
-    def _upgrade(self, database: sqlite3.Connection) -> None:
-        """From version 1, which kept nonces by site and key-id; nobody had been seen to count as far as it says."""
-        rows = database.execute("SELECT who, nonce FROM nonces").fetchall()
-        found: list[tuple[str, str, str, int, float]] = []
-        for who, nonce in rows:
-            with contextlib.suppress(ValueError, TypeError):
-                site, key_id, name = json.loads(who)
-                found.append((old_owner(str(site), int(key_id)), str(name), str(int(nonce)), 0, self._clock.wall()))
+    def _upgrade(self, database: sqlite3.Connection, version: int) -> None:
+        """From versions 1 and 2, which had a column for each field.
+
+        Version 1 kept nonces by site and key-id, and of nobody had it seen that he counts.
+        """
+        now = self._clock.wall()
+        nonces: dict[NonceKey, bytes] = {}
+        for row in database.execute("SELECT * FROM nonces"):
+            with contextlib.suppress(ValueError, TypeError, struct.error):
+                if version == 1:
+                    site, key_id, name = json.loads(row[0])
+                    row = (old_owner(str(site), int(key_id)), str(name), row[1], 0, now)
+                owner, name, nonce, is_counting, at = row
+                count = Count(int(nonce), bool(is_counting), float(at)).encode()
+                nonces[str(owner), stored_rows.nonce_name(name)] = count
+        parts: dict[EidPrefix, list[bytes]] = {}
+        for row in database.execute("SELECT * FROM registrations ORDER BY registered_at"):
+            with contextlib.suppress(MalformedMessage, ValueError, TypeError):
+                part = _part_of_version_2(*row[1:])
+                if (prefix := part.record.eid_prefix) is not None:
+                    parts.setdefault(prefix, []).append(packed_part.pack(part, 0.0))
         with database:
             database.execute("BEGIN")
             database.execute("DROP TABLE nonces")
-            database.execute(_NONCES)
-            database.executemany("REPLACE INTO nonces VALUES (?, ?, ?, ?, ?)", found)
-            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            database.execute("DROP TABLE registrations")
+            for statement in _SCHEMA.split(";"):
+                database.execute(statement)
+            _put(database, "REPLACE INTO nonces VALUES", 3, ((*key, count) for key, count in nonces.items()))
+            _put(database, "REPLACE INTO registrations VALUES", 2, (
+                (stored_rows.key_of(prefix), stored_rows.join(some, 0.0)) for prefix, some in parts.items()
+            ))  # fmt: skip
 
     def _error(self, error: Exception) -> LispError:
         return LispError(f"{self._path}: {error}; check the directory's owner, mode and free space")
 
 
-def _message(part: XtrRegistration) -> bytes:
-    """The part as the Map-Register that it came in, without its authentication: the record's own codec stores it."""
-    return MapRegister(
-        part.nonce,
-        (part.record,),
-        proxy_map_reply=part.proxy_map_reply,
-        has_lisp_sec=part.has_lisp_sec,
-        wants_merge=part.wants_merge,
-        xtr_id=part.xtr_id,
-        site_id=part.site_id,
-    ).encode()
+def _put(database: sqlite3.Connection, head: str, width: int, rows: Iterable[tuple[object, ...]]) -> None:
+    """Insert or replace rows, many by one statement: between two of them this thread waits for the loop."""
+    left, at = list(rows), 0
+    for size in ROWS_AT_ONCE:
+        statement = f"{head} {', '.join([f'({_places(width)})'] * size)}"
+        while at + size <= len(left):
+            database.execute(statement, tuple(chain.from_iterable(left[at : at + size])))
+            at += size
 
 
-def _part(
-    message: bytes,
-    xtr: bytes,
-    source: str,
-    registered_at: float,
-    expires_at: float,
-    *,
-    offset_s: float,
-    now: float,
+def _places(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+def _part_of_version_2(
+    xtr: bytes, message: bytes, source: str, registered_at: float, expires_at: float
 ) -> XtrRegistration:
     register = MapRegister.decode(message)
-    record = register.records[0]
-    lifetime_s = min(expires_at - registered_at, MAX_LIFETIME_S)
     return XtrRegistration(
         xtr=xtr,
-        record=record,
-        expires_at=min(expires_at - offset_s, now + lifetime_s),
-        registered_at=registered_at - offset_s,
+        record=register.records[0],
+        expires_at=expires_at,
+        registered_at=registered_at,
         nonce=register.nonce,
         source=ip_address(source),
         proxy_map_reply=register.proxy_map_reply,
         wants_merge=register.wants_merge,
         xtr_id=register.xtr_id,
         site_id=register.site_id,
-        octets=len(record.encode()),
-        has_lisp_sec=register.has_lisp_sec,
     )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from lispmob.values import dataclass
 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 IpNetwork: TypeAlias = IPv4Network | IPv6Network
+_WIDTHS: Final = {4: 32, 6: 128}
+_FAMILIES: Final = {4: 4, 16: 6}  # by octets
 
 
 class Afi(IntEnum):
@@ -55,22 +57,50 @@ class DistinguishedName:
         return self.name.decode("ascii", "backslashreplace")
 
 
-@dataclass(frozen=True, slots=True)
-class EidPrefix:
-    """An EID-Prefix: an IP prefix in an Instance-ID (0: the default instance). Host bits are always clear."""
+class _Prefix(NamedTuple):
+    instance_id: int
+    family: int
+    number: int
+    mask_len: int
 
-    network: IpNetwork
-    instance_id: int = 0
+
+class EidPrefix(_Prefix):
+    """An EID-Prefix: an IP prefix in an Instance-ID (0: the default instance). Host bits are always clear.
+
+    `family` is 4 or 6, `number` the first address as a number, `mask_len` the prefix length in bits. A tuple of
+    numbers, for a Map-Server keeps and compares a great many of them.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, network: IpNetwork, instance_id: int = 0) -> EidPrefix:
+        number = int(network.network_address)
+        return tuple.__new__(cls, (instance_id, network.version, number, network.prefixlen))
 
     @classmethod
     def host(cls, address: IpAddress, instance_id: int = 0) -> EidPrefix:
         """The /32 or /128 of one address."""
-        return cls(ip_network(address), instance_id)
+        family = address.version
+        return tuple.__new__(cls, (instance_id, family, int(address), _WIDTHS[family]))
 
     @classmethod
     def make(cls, address: IpAddress, mask_len: int, instance_id: int = 0) -> EidPrefix:
         """Build from address and mask length; host bits beyond the mask are cleared. ValueError for a longer mask."""
-        return cls(ip_network((address, mask_len), strict=False), instance_id)
+        family, number = address.version, int(address)
+        width = _WIDTHS[family]
+        if mask_len != width:
+            if not 0 <= mask_len < width:
+                raise ValueError(f"{mask_len} is no mask length for {address}")
+            number = number >> (width - mask_len) << (width - mask_len)
+        return tuple.__new__(cls, (instance_id, family, number, mask_len))
+
+    @classmethod
+    def of_octets(cls, address: bytes, mask_len: int, instance_id: int = 0) -> EidPrefix:
+        """Build from the 4 or 16 octets of an address without host bits. ValueError for another length."""
+        family = _FAMILIES.get(len(address))
+        if family is None or mask_len > _WIDTHS[family]:
+            raise ValueError(f"{len(address)} octets and {mask_len} bits are no prefix")
+        return tuple.__new__(cls, (instance_id, family, int.from_bytes(address), mask_len))
 
     @classmethod
     def parse(cls, text: str) -> EidPrefix:
@@ -86,33 +116,40 @@ class EidPrefix:
         return cls(ip_network(rest, strict=False), instance_id)
 
     @property
-    def family(self) -> int:
-        """4 or 6."""
-        return self.network.version
+    def width(self) -> int:
+        """Bits of an address of its family."""
+        return _WIDTHS[self.family]
 
     @property
-    def mask_len(self) -> int:
-        """Prefix length in bits."""
-        return self.network.prefixlen
+    def network(self) -> IpNetwork:
+        """The IP prefix, without its Instance-ID."""
+        if self.family == 4:
+            return IPv4Network((self.number, self.mask_len))
+        return IPv6Network((self.number, self.mask_len))
 
     @property
     def address(self) -> IpAddress:
         """The first address of the prefix."""
-        return self.network.network_address
+        return IPv4Address(self.number) if self.family == 4 else IPv6Address(self.number)
 
     def contains(self, address: IpAddress) -> bool:
         """True when the address (taken to be of the same Instance-ID) lies in the prefix; False across families."""
-        return address.version == self.network.version and address in self.network
+        shift = _WIDTHS[self.family] - self.mask_len
+        return address.version == self.family and int(address) >> shift == self.number >> shift
 
     def covers(self, other: EidPrefix) -> bool:
         """True when `other` is this prefix or a more-specific one of it, in the same Instance-ID and family."""
-        mine, its = self.network, other.network
-        if isinstance(mine, IPv4Network):
-            return self.instance_id == other.instance_id and isinstance(its, IPv4Network) and its.subnet_of(mine)
-        return self.instance_id == other.instance_id and isinstance(its, IPv6Network) and its.subnet_of(mine)
+        if self[:2] != other[:2] or self.mask_len > other.mask_len:
+            return False
+        shift = _WIDTHS[self.family] - self.mask_len
+        return other.number >> shift == self.number >> shift
+
+    def __repr__(self) -> str:
+        return f"EidPrefix.parse({str(self)!r})"
 
     def __str__(self) -> str:
-        return f"[{self.instance_id}]{self.network}" if self.instance_id else str(self.network)
+        text = f"{self.address}/{self.mask_len}"
+        return f"[{self.instance_id}]{text}" if self.instance_id else text
 
 
 def parse_ip(text: str) -> IpAddress:

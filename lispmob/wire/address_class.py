@@ -46,9 +46,24 @@ CLASSES: Final = (  # the first one that matches counts
 )
 
 
+# By family: first and last address of each row, as numbers.
+_RANGES: Final = {
+    version: tuple(
+        (int(row.network.network_address), int(row.network.broadcast_address), row)
+        for row in CLASSES
+        if row.network.version == version
+    )
+    for version in (4, 6)
+}
+
+
 def class_of(address: IpAddress) -> AddressClass | None:
     """The row of an address; None: it is an ordinary one."""
-    return next((row for row in CLASSES if row.network.version == address.version and address in row.network), None)
+    number = int(address)
+    for first, last, row in _RANGES[address.version]:
+        if first <= number <= last:
+            return row
+    return None
 
 
 def may_be_eid(address: IpAddress) -> bool:

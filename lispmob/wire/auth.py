@@ -75,10 +75,14 @@ class Key:
     @property
     def mac_octets(self) -> int:
         """Length of the Authentication Data that is sent."""
-        if self.algorithm is Algorithm.NONE:
-            return 0
-        mac = _MACS[self.algorithm]
-        return mac.truncated_octets if self.is_truncated else mac.full_octets
+        if self.algorithm is Algorithm.NONE or not self.is_truncated:
+            return self.full_octets
+        return _MACS[self.algorithm].truncated_octets
+
+    @property
+    def full_octets(self) -> int:
+        """Length of a digest that is not cut."""
+        return 0 if self.algorithm is Algorithm.NONE else _MACS[self.algorithm].full_octets
 
 
 def authenticate(message: _Message, key: Key) -> _Message:
@@ -91,7 +95,12 @@ def authenticate(message: _Message, key: Key) -> _Message:
 
 def sign(message: AuthenticatedMessage, key: Key) -> bytes:
     """The octets of the message with Key ID, Algorithm ID and MAC filled in."""
-    return authenticate(message, key).encode()
+    octets = key.mac_octets
+    raw = replace(message, key_id=key.key_id, algorithm_id=int(key.algorithm), authentication=bytes(octets)).encode()
+    if key.algorithm is Algorithm.NONE:
+        return raw
+    mac = _mac(raw[: _covered_end(raw)], key)[:octets]
+    return raw[:_AUTHENTICATION_START] + mac + raw[_AUTHENTICATION_START + octets :]
 
 
 def verify(raw: bytes, key: Key) -> None:

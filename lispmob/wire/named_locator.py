@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable
 from ipaddress import ip_network
 from typing import Final, NamedTuple
 
-from lispmob.wire.address import DistinguishedName, IpAddress, IpNetwork
+from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.lcaf_contents import ip_addresses
 from lispmob.wire.lcaf_types import AfiList
 from lispmob.wire.record import Locator
@@ -22,9 +22,11 @@ RTR_NAMES: Final = (RTR_NAME, b"lispers.net-RTR")  # the second: draft -09, whic
 PORT_MARK: Final = b"@tp-"
 NAME_LIMIT: Final = 128  # ours: a host name has 64 octets, an interface 15, the mark and a port 9
 
-_PRIVATE: Final[tuple[IpNetwork, ...]] = tuple(
-    ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
-)
+_PRIVATE: Final = {4: ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"), 6: ("fc00::/7",)}
+_PRIVATE_RANGES: Final = {
+    version: tuple((int(one.network_address), int(one.broadcast_address)) for one in map(ip_network, texts))
+    for version, texts in _PRIVATE.items()
+}
 
 
 class Place(NamedTuple):
@@ -66,7 +68,7 @@ def is_rtr(locator: Locator) -> bool:
 def is_named(locators: Iterable[Locator]) -> bool:
     """True for the locators of a node of this dialect that is behind NATs: there are RTRs among them, and names."""
     ones = tuple(locators)
-    return any(is_rtr(one) for one in ones) and any(isinstance(one.address, AfiList) for one in ones)
+    return any(isinstance(one.address, AfiList) for one in ones) and any(is_rtr(one) for one in ones)
 
 
 def place_of(locator: Locator) -> Place | None:
@@ -99,7 +101,8 @@ def partial(locators: tuple[Locator, ...], asker: Container[IpAddress]) -> tuple
 
 def is_private(address: IpAddress) -> bool:
     """RFC 1918 and RFC 4193, and nothing else: documentation addresses are public in a laboratory."""
-    return any(address.version == network.version and address in network for network in _PRIVATE)
+    number = int(address)
+    return any(first <= number <= last for first, last in _PRIVATE_RANGES[address.version])
 
 
 def _named(locator: Locator) -> tuple[IpAddress, bytes] | None:

@@ -13,6 +13,7 @@ import pytest
 from lispmob.control.effect import SendControl
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import LispSecMode, ResolverSecret
+from lispmob.hub import packed_part
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.lisp_sec import HubSecurity
@@ -133,13 +134,29 @@ def test_an_etr_that_signs_is_asked_with_a_key_that_only_it_can_open() -> None:
     assert ecm.message == EncapsulatedControl.decode(protected("10.1.2.7/32").payload).message
 
 
+def test_of_two_keys_of_a_site_that_which_the_etr_registered_with_wraps_for_it() -> None:
+    second = Key(b"a second key of the site", key_id=1, algorithm=KEY.algorithm)
+    plane = hub(Site("home", (eid("10.1.0.0/16"),), (KEY, second), accept_more_specifics=True))
+    register = xtr("203.0.113.5", key=second).register("10.1.2.0/24", proxy_map_reply=False, has_lisp_sec=True)
+    plane.on_datagram(register, now=0.0)
+
+    (out,) = sent(plane.on_datagram(protected("10.1.2.7/32"), now=1.0))
+
+    security = EcmSecurity.take(Reader(EncapsulatedControl.decode(out.payload).authentication or b""))
+    assert security.key_id == second.key_id
+    assert lisp_sec_auth.unwrapped_otk(KEY_WRAP, NONCE, second.secret, security) == lisp_sec_auth.ms_otk(OTK, 2)
+
+
 def test_after_a_restart_it_is_known_who_signs() -> None:
     plane, restarted = hub(), hub()
     register = xtr("203.0.113.5").register("10.1.2.0/24", proxy_map_reply=False, has_lisp_sec=True)
     plane.on_datagram(register, now=0.0)
-    (registration,) = [one for _, one in plane.map_server.registrations]
+    rows = [
+        (prefix, tuple(map(packed_part.without_key, registration.parts)))
+        for prefix, registration in plane.map_server.registrations
+    ]
 
-    restarted.restore([replace(part, key=None) for part in registration], [], now=0.0)
+    restarted.restore(rows, now=0.0)
     (out,) = sent(restarted.on_datagram(protected("10.1.2.7/32"), now=1.0))
 
     assert str(out.destination) == "203.0.113.5"

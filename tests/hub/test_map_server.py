@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lispmob.hub.effect import RegistrationChanged
+from lispmob.hub.map_server import SLICE
 from lispmob.wire.auth import Algorithm, Key, verify
 from tests.hub.exchange import KEY, ask, eid, events, notify_in, plane, reply_in, rlocs_of, sent, site, xtr
 
@@ -129,7 +130,7 @@ def test_a_refresh_keeps_a_registration_and_needs_no_more_memory() -> None:
         assert events(hub.on_timer(60.0 * minute)) == []
 
     assert len(hub.map_server.registrations) == 1
-    assert hub.map_server._due.entries == 1
+    assert len(hub.map_server._due) == 1
 
 
 def test_with_the_t_bit_the_record_ttl_is_the_lifetime() -> None:
@@ -226,3 +227,30 @@ def test_octets_cut_anywhere_are_counted_and_dropped() -> None:
 
     assert sum(hub.counters.values()) == len(whole.payload)
     assert len(hub.map_server.registrations) == 0
+
+
+def test_many_that_run_out_at_once_go_in_slices_and_the_timer_stays_due() -> None:
+    hub, node = plane(site("10.1.0.0/16")), xtr("203.0.113.5")
+    for number in range(2 * SLICE + 1):
+        hub.on_datagram(node.register(f"10.1.{number // 256}.{number % 256}/32"), now=0.0)
+
+    gone = []
+    while (at := hub.wake_at()) is not None and at <= 180.0:
+        gone.append(len([one for one in hub.on_timer(180.0) if isinstance(one, RegistrationChanged)]))
+
+    assert gone == [SLICE, SLICE, 1]
+    assert len(hub.map_server.registrations) == 0
+
+
+def test_a_change_of_sites_is_worked_off_in_slices_and_every_node_is_told() -> None:
+    hub, node = plane(site("10.1.0.0/16")), xtr("203.0.113.5")
+    for number in range(SLICE + 1):
+        hub.on_datagram(node.register(f"10.1.{number // 256}.{number % 256}/32"), now=0.0)
+
+    told = sent(hub.on_sites([], (), now=1.0))
+    assert len(hub.map_server.registrations) == 1
+    while (at := hub.wake_at()) is not None and at <= 1.0:
+        told += sent(hub.on_timer(1.0))
+
+    assert len(hub.map_server.registrations) == 0
+    assert len(told) == SLICE + 1

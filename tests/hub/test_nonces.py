@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.nonces import DEFAULT_LIMIT, STEP_MAX, Nonces, TooManyXtrs
-from lispmob.hub.registration import LIFETIME_S, MAX_LIFETIME_S
+from lispmob.hub.part import LIFETIME_S, MAX_LIFETIME_S
 from lispmob.wire.auth import Key
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.record import MappingRecord
@@ -46,7 +46,8 @@ def places(hub: ControlPlane, prefix: str = LAPTOP) -> list[str]:
 
 def restarted(hub: ControlPlane, now: float, **options: object) -> ControlPlane:
     again = plane(site("10.1.0.0/16", **options))  # type: ignore[arg-type]
-    again.map_server.restore([], hub.map_server.take_new_nonces().new.items(), now)
+    again.map_server.restore_nonces(hub.map_server.take_new_nonces().new.items())
+    again.map_server.on_restored(now)
     return again
 
 

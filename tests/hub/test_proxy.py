@@ -10,7 +10,7 @@ import pytest
 from lispmob.control.effect import DispositionName, InstallMapping, RemoveMapping, UsableLocator
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.nat_binding import Binding
-from lispmob.hub.proxy import Proxy
+from lispmob.hub.proxy import SLICE, Proxy
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import Locator, MappingRecord
 from tests.hub.exchange import HUB, eid
@@ -177,3 +177,18 @@ def test_the_hubs_own_networks_are_denied_as_they_come_and_go() -> None:
     assert set(proxy.on_networks([docker])) == {RemoveMapping(rack), InstallMapping(docker, "PROHIBIT")}
     assert proxy.on_networks([docker]) == []
     assert proxy.on_networks([SITE]) == [RemoveMapping(docker)]
+
+
+def test_a_change_of_our_addresses_reaches_all_entries_in_slices() -> None:
+    proxy = started()
+    eids = [EidPrefix.make(ip_address("10.1.0.0") + number, 32) for number in range(2 * SLICE + 1)]
+    for one in eids:
+        proxy.on_registration(RegistrationChanged(one, MappingRecord.of(one, [Locator(WIFI), Locator(LTE)])))
+
+    slices = [proxy.on_addresses([HUB, ip_address("2001:db8::1")])]
+    while proxy.has_unsettled:
+        slices.append(proxy.settle_some())
+
+    changed = [effect.prefix for effects in slices for effect in effects if isinstance(effect, InstallMapping)]
+    assert sorted(changed) == eids
+    assert max(map(len, slices)) <= SLICE

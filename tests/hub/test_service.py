@@ -60,7 +60,7 @@ def wait_until_kept(directory: Path, rloc: str) -> None:
     store, deadline = Store(directory / "hub.sqlite", Clock(time.monotonic, time.time)), time.monotonic() + 10
     while True:
         store.open_to_read()
-        kept = [place for part in store.load_registrations() for place in rlocs_of(part.record)]
+        kept = [place for part in store.load_parts() for place in rlocs_of(part.record)]
         store.close()
         if rloc in kept:
             return

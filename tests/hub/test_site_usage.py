@@ -107,7 +107,7 @@ def test_registering_and_withdrawing_for_hours_leaves_nothing_behind() -> None:
         hub.on_datagram(evil.register("10.9.0.1/32", ttl_min=1440, uses_ttl=True), 0.0)
         hub.on_datagram(evil.withdraw("10.9.0.1/32"), 0.0)
 
-    assert hub.map_server._due.entries < 100
+    assert len(hub.map_server._due) == 0
 
 
 def test_the_octets_of_a_site_have_an_end() -> None:

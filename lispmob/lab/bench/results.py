@@ -54,6 +54,13 @@ LIMITS: Final = {
     "start-to-registered": 250.0,
     "flood-late": 20.0,
     "flood-lost": 1.0,
+    "hub-refresh-cpu": 120.0,
+    "hub-reply-cpu": 100.0,
+    "hub-hole-cpu": 150.0,
+    "hub-octets-per-registration": 1200.0,
+    "hub-register-p99": 5.0,
+    "hub-start-answers": 2.0,
+    "hub-start-complete": 30.0,
 }
 """The largest median that is good, on every path that has the case."""
 

@@ -1,0 +1,84 @@
+"""Takes back what the state file holds, a slice at a time, while the hub serves (adapter).
+
+The nonces come first, for they tell when each registration was heard last. What a datagram is about, and has not been
+read yet, is looked up by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from lispmob.errors import LispError
+from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.store import END, Store, StoredRegistration
+from lispmob.hub.traversal import PlaneEffect
+from lispmob.wire.address import EidPrefix
+
+log = logging.getLogger(__name__)
+
+NONCES: Final = 512  # ours: rows in a slice
+REGISTRATIONS: Final = 128
+PAUSE_S: Final = 0.0  # the loop serves what is waiting, and comes back
+
+
+class Restoring:
+    """Reads a store into a control plane. `feed` is given what follows from it."""
+
+    def __init__(self, store: Store, plane: ControlPlane, feed: Callable[[Iterable[PlaneEffect]], None]) -> None:
+        self._store = store
+        self._plane = plane
+        self._feed = feed
+        self._has_failed = False
+
+    def begin(self) -> None:
+        """Find single rows from now on. Raises LispError."""
+        self._store.begin_reading()
+        self._plane.map_server.on_reading(self)
+
+    async def run(self) -> None:
+        """Read all of it. What cannot be read is told, and left out."""
+        loop = asyncio.get_running_loop()
+        began_at, server = time.monotonic(), self._plane.map_server
+        try:
+            place: object = None
+            while place is not END:
+                nonces, place = self._store.nonces_after(place, NONCES)
+                server.restore_nonces(nonces)
+                await asyncio.sleep(PAUSE_S)
+            server.on_nonces_restored()
+            place = None
+            while place is not END:
+                rows, place = self._store.registrations_after(place, REGISTRATIONS)
+                self._feed(self._plane.restore(rows, loop.time()))
+                await asyncio.sleep(PAUSE_S)
+        except LispError as error:
+            log.warning("not all registrations could be taken back: %s", error)
+        finally:
+            server.on_restored(loop.time())
+            self._store.end_reading()
+        log.info("restored registrations=%d s=%.1f", len(server.registrations), time.monotonic() - began_at)
+
+    def nonce(self, owner: str, name: bytes) -> bytes | None:
+        """The count of a name under a key."""
+        try:
+            return self._store.nonce(owner, name)
+        except LispError as error:
+            self._tell(error)
+            return None
+
+    def registrations(self, asked: EidPrefix) -> list[StoredRegistration]:
+        """What is registered for an EID-Prefix, or for one that holds it."""
+        try:
+            return self._store.registrations(asked)
+        except LispError as error:
+            self._tell(error)
+            return []
+
+    def _tell(self, error: LispError) -> None:
+        if not self._has_failed:
+            log.warning("the state file cannot be searched: %s", error)
+        self._has_failed = True

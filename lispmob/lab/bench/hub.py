@@ -1,0 +1,63 @@
+"""`python -m lispmob.lab.bench.hub`: what a hub costs, in the format of the datapath's bench.
+
+Exit code: 0 when everything was measured (goals missed are told, and do not change the code), 1 when something could
+not be, 77 without namespaces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from lispmob.errors import LispError
+from lispmob.lab import namespace
+from lispmob.lab.bench.hub_run import CASES, STARTS, HubRun
+from lispmob.lab.bench.results import Results, lines
+from lispmob.lab.report import Machine
+
+EXIT_FAILED: Final = 1
+EXIT_UNAVAILABLE: Final = 77
+_OUTPUT: Final = Path("build/hub-bench")
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m lispmob.lab.bench.hub", description="What a hub costs; needs root."
+    )
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="samples for each median (default: 3)")
+    parser.add_argument("--case", action="append", choices=CASES, help="only this; repeatable")
+    parser.add_argument("--start", type=int, action="append", metavar="N", help="registrations of a start; repeatable")
+    parser.add_argument(
+        "--beside", type=Path, metavar="DIR", help="measure the hub of another checkout in turn, which has measure_core"
+    )
+    parser.add_argument("--output", type=Path, default=_OUTPUT, metavar="DIR", help="for report.json")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parse(argv)
+    if reason := namespace.why_unavailable():
+        print(f"hub-bench: {reason}", file=sys.stderr)
+        return EXIT_UNAVAILABLE
+    namespace.sweep()
+    results, code = Results(Machine.here()), 0
+    before: dict[str, Path | None] = {} if arguments.beside is None else {"before": arguments.beside.resolve()}
+    try:
+        with tempfile.TemporaryDirectory(prefix="lispmob-hub-bench-") as directory:
+            run = HubRun(results, Path(directory), {**before, "": None})
+            run.measure(arguments.case or list(CASES), arguments.rounds, tuple(arguments.start or STARTS))
+    except LispError as error:
+        print(f"hub-bench: {error}", file=sys.stderr)
+        code = EXIT_FAILED
+    results.write(arguments.output / "report.json")
+    print("\n".join(lines((results.medians_table(), results.goals_table()))))
+    print(f"{arguments.output / 'report.json'}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

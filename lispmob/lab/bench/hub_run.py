@@ -1,0 +1,203 @@
+"""What a hub costs: its control plane by itself, and a real one that nodes register with (RFC 9301, section 8).
+
+    core      the control plane in a process of its own, without sockets: processor time for each message
+    none      a hub without a state file
+    file      a hub with one
+    rtr       a hub that is the RTR of nodes behind NATs, with a state file
+
+A node is taken to register two EIDs once a minute, to move every ten minutes, and to have four peers, each of whom asks
+for both EIDs every ten minutes and after each move; behind NATs it registers both every 20 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from lispmob.lab import link
+from lispmob.lab.bench.hub_nodes import HUB, KEY, Nodes
+from lispmob.lab.bench.results import Results
+from lispmob.lab.namespace import Namespace, NamespaceSet
+from lispmob.lab.process import Daemon, ProcessFailed, module
+
+CASES: Final = ("core", "rate", "latency", "start", "rtr")
+KNOWN: Final = 20_000  # registrations that are there while rates and latencies are measured
+BURST: Final = 20_000  # messages of one rate
+WINDOW: Final = 64
+PACE: Final = 1000  # registers a second while latencies are measured
+PACED_S: Final = 8.0
+STARTS: Final = (100_000, 1_000_000)
+IN_CORE: Final = (10_000, 200_000)  # registrations meanwhile: for processor time, for memory
+_PATIENCE_S: Final = 300.0
+_TICKS_S: Final = os.sysconf("SC_CLK_TCK")
+_REGISTERS_S: Final = 2 / 60 + 2 / 600
+_REQUESTS_S: Final = 4 * 2 * 2 / 600
+_NAT_REGISTERS_S: Final = 2 / 20
+
+
+class HubRun:
+    """Measures into `results`. `trees` are the checkouts to measure, by name: one of them is this one, named ""."""
+
+    def __init__(self, results: Results, directory: Path, trees: dict[str, Path | None]) -> None:
+        self._results = results
+        self._directory = directory
+        self._trees = trees
+
+    def measure(self, cases: list[str], rounds: int, starts: tuple[int, ...] = STARTS) -> None:
+        """All of these cases, of all trees in turn. Raises LispError for what could not be measured."""
+        for number in range(rounds):
+            for case in cases:
+                for name, tree in self._trees.items():
+                    print(f"round {number + 1}/{rounds}: {case} {name}".rstrip(), flush=True)
+                    suffix = f" {name}" if name else ""
+                    if case == "core":
+                        self._core(suffix, tree)
+                    elif case in ("rate", "latency"):
+                        for has_file in (False, True):
+                            self._serve(case, suffix, tree, has_file=has_file)
+                    elif case == "rtr":
+                        self._serve(case, suffix, tree, has_file=True)
+                    elif tree is None:  # state files of other versions are another matter
+                        for count in starts:
+                            self._start(count)
+
+    def _add(self, case: str, path: str, value: float, unit: str) -> None:
+        self._results.add(f"hub-{case}", path.strip(), value, unit)
+
+    def _core(self, suffix: str, tree: Path | None) -> None:
+        few, many = (_measured_core(tree, count) for count in IN_CORE)
+        for case in ("refresh", "new", "reply", "hole", "relayed"):
+            self._add(f"{case}-cpu", f"core{suffix}", few[case], "us")
+        self._add("octets-per-registration", f"core{suffix}", many["octets-per-registration"], "octets")
+
+    def _serve(self, case: str, suffix: str, tree: Path | None, *, has_file: bool) -> None:
+        path = ("rtr" if case == "rtr" else "file" if has_file else "none") + suffix
+        state = self._directory / "rates.sqlite" if has_file else None
+        for left in self._directory.glob("rates.sqlite*"):
+            left.unlink()
+        with self._hub(tree, state, is_rtr=case == "rtr") as (daemon, nodes):
+            new = self._phase(daemon, nodes, nodes.registers(range(KNOWN), is_relayed=case == "rtr"))
+            if case == "latency":
+                time.sleep(3.0)  # what was written is on the disk
+                numbers = [number % KNOWN for number in range(int(PACE * PACED_S))]
+                phase = nodes.run(nodes.registers(numbers), window=PACE, per_s=PACE)
+                self._add("register-p50", path, sorted(phase.round_trips_ms)[phase.answered // 2], "ms")
+                self._add("register-p99", path, phase.p99_ms, "ms")
+                return
+            refresh = self._phase(daemon, nodes, nodes.registers(range(BURST), is_relayed=case == "rtr"))
+            self._add("refresh-rate", path, refresh[0], "1/s")
+            self._add("refresh-process", path, refresh[1], "us")
+            if case == "rtr":
+                self._add("nodes-behind-nats", path, 1e6 / (_NAT_REGISTERS_S * refresh[1]), "nodes")
+                return
+            nodes.introduce()
+            reply = self._phase(daemon, nodes, nodes.requests(range(6_000)))  # within what the hub allows eight askers
+            self._add("new-rate", path, new[0], "1/s")
+            self._add("new-process", path, new[1], "us")
+            self._add("reply-rate", path, reply[0], "1/s")
+            self._add("reply-process", path, reply[1], "us")
+            self._add("nodes", path, 1e6 / (_REGISTERS_S * refresh[1] + _REQUESTS_S * reply[1]), "nodes")
+
+    def _phase(self, daemon: Daemon, nodes: Nodes, messages: list[bytes]) -> tuple[float, float]:
+        """Answers a second, and microseconds of the hub's processor time for each. Raises ProcessFailed."""
+        before = _busy_s(daemon.pid)
+        phase = nodes.run(messages, window=WINDOW)
+        time.sleep(1.5)  # what is written afterwards belongs to it
+        if phase.answered < 0.98 * phase.sent:
+            raise ProcessFailed(f"{phase.sent - phase.answered} of {phase.sent} messages were not answered")
+        return phase.per_s, (_busy_s(daemon.pid) - before) / phase.answered * 1e6
+
+    def _start(self, count: int) -> None:
+        state = self._directory / "start.sqlite"
+        for left in self._directory.glob("start.sqlite*"):
+            left.unlink()
+        subprocess.run(module("lispmob.hub.measure_state", str(state), str(count)), check=True, timeout=_PATIENCE_S)
+        began_at = time.monotonic()
+        with self._hub(None, state, is_ready=False) as (daemon, nodes):
+            while not nodes.ask_once(count // 2, 0.05):
+                _check(daemon, began_at)
+            self._add("start-answers", str(count), time.monotonic() - began_at, "s")
+            while not (done := re.search(r"restored registrations=(\d+)", daemon.log_text())):
+                _check(daemon, began_at)
+                time.sleep(0.1)
+            self._add("start-complete", str(count), time.monotonic() - began_at, "s")
+            if int(done[1]) != count:
+                raise ProcessFailed(f"{done[1]} of {count} registrations were restored")
+            self._add("start-cpu", str(count), _busy_s(daemon.pid), "s")
+            self._add("start-memory", str(count), daemon.resident_bytes() / 1e6, "MB")
+
+    @contextlib.contextmanager
+    def _hub(
+        self, tree: Path | None, state: Path | None, *, is_rtr: bool = False, is_ready: bool = True
+    ) -> Iterator[tuple[Daemon, Nodes]]:
+        with NamespaceSet("hub-") as spaces, contextlib.ExitStack() as stack:
+            space = spaces.make("hub")
+            link.apply(space, ["link set lo up"])
+            config, log = self._directory / "hub.conf", self._directory / "hub.log"
+            config.touch(mode=0o600)
+            config.write_text(_configuration(self._directory, state, is_rtr=is_rtr))
+            log.unlink(missing_ok=True)
+            command = [*_in_tree(tree), *module("lispmob.hub.service", "-c", str(config))]
+            daemon = stack.enter_context(Daemon("hub", space, command, log))
+            nodes = Nodes(space)
+            stack.callback(nodes.close)
+            if is_ready:
+                _wait_until_ready(space, daemon)
+            yield daemon, nodes
+
+
+def _wait_until_ready(space: Namespace, daemon: Daemon) -> None:
+    began_at = time.monotonic()
+    while "ready" not in daemon.log_text() or not space.run("ss", "-lunH", "sport = :4342").strip():
+        _check(daemon, began_at)
+        time.sleep(0.05)
+
+
+def _check(daemon: Daemon, began_at: float) -> None:
+    daemon.check()
+    if time.monotonic() > began_at + _PATIENCE_S:
+        raise ProcessFailed(f"the hub does not get ready\n{daemon.log_tail()}")
+
+
+def _in_tree(tree: Path | None) -> list[str]:
+    """What makes a command use another checkout."""
+    return [] if tree is None else ["env", "-C", str(tree), f"PYTHONPATH={tree}"]
+
+
+def _measured_core(tree: Path | None, registrations: int) -> dict[str, float]:
+    command = [*_in_tree(tree), *module("lispmob.hub.measure_core", "--registrations", str(registrations))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE_S)
+    if done.returncode:
+        raise ProcessFailed(f"the control plane was not measured: {done.stderr.strip()[-500:]}")
+    told: dict[str, float] = json.loads(done.stdout)
+    return told
+
+
+def _busy_s(pid: int) -> float:
+    """Processor seconds of all threads (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_S
+
+
+def _configuration(directory: Path, state: Path | None, *, is_rtr: bool) -> str:
+    return f"""\
+sites:
+  - name: all
+    eids: [10.0.0.0/8]
+    key: {KEY.secret.decode()}
+    accept-more-specifics: yes
+    max-prefixes: 1000000
+    algorithms: [hmac-sha-256-128]
+listen: [{HUB}]
+state-file: {state or "none"}
+control-socket: {directory}/hub.sock
+rtr: {{enabled: {"yes" if is_rtr else "no"}}}
+log: {{level: info}}
+"""
