@@ -22,7 +22,7 @@ from lispmob.hub.host_address import is_sendable
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.registration import best_address, is_usable
 from lispmob.values import dataclass
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import MessageType
 from lispmob.wire.lcaf_contents import ip_addresses
@@ -119,10 +119,12 @@ class MapResolver:
         if not ecm.has_checksum:
             self.counters["rx_ecm_unsummed"] += 1
         effects: list[HubEffect] = []
-        said: dict[EidPrefix | None, MappingRecord] = {}
+        said: dict[EidPrefix | DistinguishedName | None, MappingRecord] = {}
         for record in request.records:
             asked = record.eid_prefix
-            if asked is None:
+            if isinstance(record.eid, DistinguishedName):
+                said[record.eid] = self._map_server.names.answer(record.eid)
+            elif asked is None:
                 self.counters["rx_policy"] += 1
             elif (remote := self._remote_for(asked)) is not None:
                 effects += self._onwards(self._pass_on(ecm, request, record, arrival, remote), arrival, now)
@@ -147,6 +149,8 @@ class MapResolver:
 
         What the asker has is what it wants the answer to come to (RFC 9301, 5.3).
         """
+        if record.eid_prefix is None:
+            return record  # a name leads to EIDs, and nobody encapsulates to those
         usable = {address.version for one in record.locators if is_usable(one) for address in one.ips}
         has = {ip.version for rloc in request.itr_rlocs for ip in ip_addresses(rloc)}
         if not usable or usable & has or not {ip.version for ip in self._relays} >= usable | has:

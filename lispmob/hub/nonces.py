@@ -195,7 +195,7 @@ class Nonces:
 
 def _names(register: MapRegister) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
     """The names that the nonce has to be newer for: of its own kind, and of the other; and those that remember it."""
-    eids = [str(record.eid_prefix) for record in register.records]
+    eids = [str(record.eid_prefix or f"name {record.eid}") for record in register.records]
     by_name = [f"{eid}, named" for eid in eids]
     if register.xtr_id is None or not any(register.xtr_id):
         return eids, by_name, eids

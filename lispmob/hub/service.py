@@ -247,6 +247,7 @@ class Hub:
                 await self._persistence.flush()
             now = asyncio.get_running_loop().time()
             parts = [part for _, registration in self._plane.map_server.registrations for part in registration]
+            parts += self._plane.map_server.names
             problem = self._persistence.problem if self._persistence is not None else None
             return {"registrations": entries(parts, now), "problem": problem}
         return {"error": f"{asked!r} is nothing that can be asked for"}

@@ -40,13 +40,17 @@ def entries(parts: Iterable[XtrRegistration], now: float) -> list[Answer]:
     """What is shown of registrations, sorted by EID."""
     return [
         {
-            "eid": str(part.record.eid_prefix),
+            "eid": _eid_text(part),
             "rlocs": [f"{one.ip or one.address}({one.priority}/{one.weight})" for one in part.record.locators],
             "left_s": round(part.expires_at - now),
             "xtr_id": part.xtr_id.hex() if part.xtr_id is not None else None,
         }
-        for part in sorted(parts, key=lambda part: str(part.record.eid_prefix))
+        for part in sorted(parts, key=_eid_text)
     ]
+
+
+def _eid_text(part: XtrRegistration) -> str:
+    return str(part.record.eid_prefix or f"name {part.record.eid}")
 
 
 def _kept(file: HubFile) -> list[XtrRegistration]:
