@@ -76,6 +76,8 @@ class NodeConfig:
     """We answer requests for an echo in data, and say so."""
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     natt: NattSettings = NattSettings()
+    name: bytes = b""
+    """What the mapping system is to know this host by (RFC 9735); nothing: by no name."""
     first_nonce: int = 1
     """Where the nonces of Map-Registers start, when the node is given no count that grows over restarts."""
 
