@@ -42,7 +42,7 @@ from lispmob.flow.message import Reason
 from lispmob.flow.name import fold
 from lispmob.flow.quality import Quality
 from lispmob.flow.race import Race
-from lispmob.flow.resolve import Resolved, Resolver
+from lispmob.flow.resolve import FindName, Resolved, Resolver
 from lispmob.icmp_errors import Unreachable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpNetwork
@@ -115,6 +115,7 @@ class FlowService:
         is_overlay_interface: Callable[[int], bool],
         mark_of: Callable[[tuple[str, ...]], int] = lambda _via: 0,
         rtt_of: Callable[[IpAddress], float | None] = lambda _eid: None,
+        find_name: FindName | None = None,
     ) -> None:
         self.flows = flows
         self._overlay = tuple(overlay_prefixes)
@@ -134,7 +135,7 @@ class FlowService:
         self._port = ControlPort(flows.port, self._on_control, self._count_foreign, is_overlay_interface)
         self.resolver = Resolver(
             is_eid=self.is_overlay, is_held=lambda name: self.endpoint.holder.find(name) is not None,
-            own=lambda: self._eids,
+            own=lambda: self._eids, domain=flows.domain, find_name=find_name,
         )  # fmt: skip
         self._timer: asyncio.TimerHandle | None = None
         self._sockets: dict[FlowId, socket.socket] = {}

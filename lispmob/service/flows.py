@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from lispmob.config.node import NodeFile
 from lispmob.errors import LispError
 from lispmob.mh.policy import Rule, Via
+from lispmob.service.name_asking import NameAsking
 from lispmob.service.steering import Steering
 
 if TYPE_CHECKING:
@@ -24,8 +26,9 @@ log = logging.getLogger("lispd")
 class Flows:
     """The flow service and its socket, or nothing."""
 
-    def __init__(self, steering: Steering) -> None:
+    def __init__(self, steering: Steering, ask_name: Callable[[bytes], None]) -> None:
         self._steering = steering
+        self.names = NameAsking(ask_name)
         self._service: FlowService | None = None
         self._server: FlowServer | None = None
 
@@ -44,6 +47,7 @@ class Flows:
             overlay_prefixes=file.routing.overlay_prefixes,
             is_overlay_interface=own.__contains__,
             mark_of=self._mark_of,
+            find_name=self.names.find,
         )
         server = FlowServer(
             service, file.flows.socket or file.control.socket.with_name(SOCKET_NAME), group=file.control.group

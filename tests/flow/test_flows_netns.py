@@ -124,6 +124,18 @@ def test_a_place_outside_the_overlay_is_not_called(town: FlowTown) -> None:
     assert "not in the overlay" in done.stderr
 
 
+@pytest.mark.usefixtures("echo")
+def test_a_host_is_found_by_its_name_in_the_mapping_system_and_the_steps_are_shown(town: FlowTown) -> None:
+    done = town.run("a", "ping", "-c", "1", "echo.B")
+    shown = town.run("a", "resolve", "echo.b")
+
+    assert done.returncode == 0, done.stdout
+    lines = shown.stdout.splitlines()
+    assert lines[0] == "this host: does not hold it"
+    assert lines[1].startswith("mapping system, echo.b: nobody has registered it")
+    assert lines[2:] == ["mapping system, b: 10.1.0.2, 2001:db8:e::2", "= echo.b at 10.1.0.2, 2001:db8:e::2"]
+
+
 def test_a_name_is_found_by_the_address_of_its_host(town: FlowTown, echo: subprocess.Popen[str]) -> None:
     netns = Path("/etc/netns") / town.world["a"].name
     netns.mkdir(parents=True)

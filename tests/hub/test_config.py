@@ -48,7 +48,8 @@ def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
     for line in shown:
         assert line in text, line
     uncommented = re.sub(
-        r"^(\s*)# (key-id|accept-more-specifics|proxy-reply|strict-nonces|max-prefixes|names|algorithms|listen|map-servers"
+        r"^(\s*)# (key-id|accept-more-specifics|proxy-reply|strict-nonces|max-prefixes|names|algorithms|listen"
+        r"|map-servers"
         r"|proxy|log|rtrs|rtr"
         r"|nat-dialects|  map-servers"
         r"|state-file|  enabled|  tun|  mtu|  interfaces|  eids|  deny|  allow|  level):",
