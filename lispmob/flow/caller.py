@@ -126,6 +126,13 @@ class Call:
         self._deadline = now + self.ask.timeout_s
         return self._request(now)
 
+    def adopt(self, holder_nonce: bytes, flow_port: int, now: float) -> list[FlowEffect]:
+        """The flow is open since before we started: tell the holder that we live, from the port where we are now."""
+        self._to(CallState.CONFIRMING)
+        self.holder_nonce, self.flow_port, self.lifetime_s = holder_nonce, flow_port, self.ask.lifetime_s
+        effects = self._on_confirmed(now)
+        return self._keep_alive(now) if self.lifetime_s else effects
+
     def on_timer(self, now: float) -> list[FlowEffect]:
         """Do what is due; early calls do nothing."""
         at = self.wake_at()
@@ -266,7 +273,9 @@ class Call:
         return self._fail(failure, code, message.reason_text or describe(code))
 
     def _opened(self, granted: Quality) -> FlowEffect:
-        return FlowOpened(self.flow, fold(self.ask.name), self.peer, self.flow_port, granted, self.lifetime_s)
+        nonces = None if self.ask.is_legacy else (self.nonce, self.holder_nonce)
+        name, control_port = fold(self.ask.name), self.peer_port
+        return FlowOpened(self.flow, name, self.peer, self.flow_port, granted, self.lifetime_s, nonces, control_port)
 
     # --- open
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lispmob.flow import packets
-from lispmob.flow.client import Connection, Flow, Name, allocate, connect, register
+from lispmob.flow.client import REJOIN_S, Connection, Flow, Name, allocate, connect, register
 from lispmob.flow.errors import FlowError, NameNotFound, NoFlowDaemon, PeerGone, TimedOut
 from lispmob.flow.quality import FlowClass, Quality, Wish
 
@@ -196,7 +196,7 @@ def _relay_both(flow: Flow, linger_s: float) -> int:
     limit = flow.max_datagram or _USUAL_DATAGRAM
     end_at: float | None = None
     while end_at is None or time.monotonic() < end_at:
-        for key, _ in selector.select(None if end_at is None else max(0.0, end_at - time.monotonic())):
+        for key, _ in selector.select(_wait_s(flow, end_at)):
             if key.data == "peer":
                 _write(flow)
                 end_at = None if end_at is None else time.monotonic() + linger_s
@@ -206,8 +206,25 @@ def _relay_both(flow: Flow, linger_s: float) -> int:
                 else:
                     selector.unregister(0)
                     end_at = time.monotonic() + linger_s
+        watched = flow.connection
         flow.look()
+        _watch(selector, watched, flow)
     return 0
+
+
+def _wait_s(flow: Flow, end_at: float | None) -> float | None:
+    left_s = None if end_at is None else max(0.0, end_at - time.monotonic())
+    return left_s if not flow.is_orphan else REJOIN_S if left_s is None else min(REJOIN_S, left_s)
+
+
+def _watch(selector: selectors.BaseSelector, watched: Connection, flow: Flow) -> None:
+    """Listen to the lispd that there is, if there is one."""
+    is_watched = any(key.data == "lispd" for key in selector.get_map().values())
+    if is_watched and (flow.is_orphan or flow.connection is not watched):
+        selector.unregister(watched)
+        is_watched = False
+    if not is_watched and not flow.is_orphan:
+        selector.register(flow.connection, selectors.EVENT_READ, "lispd")
 
 
 def _relay_file(flow: Flow, linger_s: float) -> int:

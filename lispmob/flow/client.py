@@ -18,6 +18,9 @@ from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, fro
 from lispmob.flow.quality import Quality
 
 PATIENCE_S: Final = 5.0  # ours: for the daemon's answer to what needs no peer
+REJOIN_S: Final = 0.5  # ours: how often a daemon that has gone is looked for
+NEVER_BACK: Final = "lispd has gone, and did not come back while the flow lived"
+UNLIMITED_S: Final = 600.0  # ours: and for how long, for a flow whose lifetime has no limit
 
 
 def connect(path: Path) -> socket.socket:
@@ -56,13 +59,18 @@ class Connection:
         self._socket.close()
 
     def request(
-        self, method: str, params: dict[str, Any], timeout: float | None = PATIENCE_S
+        self,
+        method: str,
+        params: dict[str, Any],
+        timeout: float | None = PATIENCE_S,
+        given: socket.socket | None = None,
     ) -> tuple[dict[str, Any], socket.socket | None]:
-        """Ask and wait for the answer: its result, and its socket. Raises FlowError."""
+        """Ask, and show a socket, and wait for the answer: its result, and its socket. Raises FlowError."""
         self._numbers += 1
         number = self._numbers
         try:
-            packets.send(self._socket, {"id": number, "method": method, "params": params})
+            descriptors = () if given is None else (given.fileno(),)
+            packets.send(self._socket, {"id": number, "method": method, "params": params}, descriptors)
         except OSError as error:
             raise NoFlowDaemon(f"lispd has gone: {error.strerror}") from None
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -108,12 +116,22 @@ class Connection:
 class Flow:
     """An open flow. `socket` is a connected UDP socket between two EIDs; `peer` the other one; `qos` what was granted.
 
-    `connection` is readable when lispd has something to say of the flow: call `look` then.
-    Leaving the `with` block, or `close`, ends it, and the peer hears of it.
+    `connection` is readable when lispd has something to say of the flow: call `look` then. Leaving the `with` block, or
+    `close`, ends it, and the peer hears of it. When lispd goes, socket and flow stay: `recv` and `look` let the next$
+    one at `path` adopt it, and give up after its lifetime.
     """
 
-    def __init__(self, connection: Connection, fields: dict[str, Any], one: socket.socket, *, owns: bool) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        fields: dict[str, Any],
+        one: socket.socket,
+        *,
+        owns: bool,
+        path: Path = packets.DEFAULT_SOCKET,
+    ) -> None:
         self.connection, self._owns = connection, owns
+        self._life = Afterlife(fields, path)
         self._is_open = True
         self.socket = one
         self.socket.setblocking(True)
@@ -142,16 +160,22 @@ class Flow:
         except OSError:
             self.look()
             sockets.read_errors(self.socket)
-            return self.socket.send(octets)
+            try:
+                return self.socket.send(octets)
+            except OSError:
+                if not self.is_orphan:
+                    raise
+                return len(octets)  # lost, with the device of lispd, as datagrams are
 
     def recv(self, limit: int = 65535, timeout: float | None = None) -> bytes:
         """Receive one datagram. Raises TimedOut, and PeerGone when the flow is over."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            watched: list[Any] = [self.socket, self.connection]
+            watched: list[Any] = [self.socket, *(() if self.is_orphan else (self.connection,))]
             has_ended = self.number in self.connection.ended  # what has come in until then is still read
-            ready, _, _ = select.select(watched, [], [], 0 if has_ended else left)
+            wait_s = left if not self.is_orphan else REJOIN_S if left is None else min(left, REJOIN_S)
+            ready, _, _ = select.select(watched, [], [], 0 if has_ended else wait_s)
             if self.socket in ready:
                 # An ICMP error makes it readable, too: see `send`. lispd shares the socket, and may read it first.
                 try:
@@ -159,17 +183,41 @@ class Flow:
                 except OSError:
                     sockets.read_errors(self.socket)
             self.check()
-            if self.connection in ready:
-                self.connection.look(0)
-            elif self.socket not in ready or left == 0:
+            if self.is_orphan or self.connection in ready:
+                self._look()
+                if left != 0 or not self.is_orphan:
+                    continue
+            if self.socket not in ready or left == 0:
                 raise TimedOut(f"nothing from {self.peer} in {timeout:g} s")
 
     def look(self) -> None:
         """Take in what lispd has said meanwhile. Raises PeerGone when the peer has ended the flow, NoFlowDaemon."""
         with contextlib.suppress(TimedOut):
-            while True:
-                self.connection.look(0)
+            self._look()
+            while not self.is_orphan:
+                self._look()
         self.check()
+
+    @property
+    def is_orphan(self) -> bool:
+        """True while lispd is away. `connection` is of no use then; call `look` now and then."""
+        return self._life.lost_at is not None
+
+    def _look(self) -> None:
+        """Take in one packet, or look for a lispd that adopts the flow. Raises TimedOut for no packet, FlowError."""
+        if not self.is_orphan:
+            try:
+                self.connection.look(0)
+                return
+            except NoFlowDaemon:
+                if not self._life.may_go_on:
+                    raise
+        found = self._life.rejoin(self)
+        if found is not None:
+            if self._owns:
+                self.connection.close()
+            self.connection, self.number = found
+            self._owns = True
 
     def check(self) -> None:
         """Raise PeerGone when the peer has ended the flow."""
@@ -185,12 +233,63 @@ class Flow:
         if not self._is_open:
             return
         self._is_open = False
+        with contextlib.suppress(FlowError):  # a lispd that has been started meanwhile has to tell the peer
+            self._look()
         self.socket.close()
         if self._owns:
             self.connection.close()
         elif self.connection.ended.pop(self.number, None) is None:
             with contextlib.suppress(FlowError):
                 self.connection.request("close", {"flow": self.number})
+
+
+class Afterlife:
+    """What a flow needs when its lispd has gone. `lost_at`: since when that is so, monotonic seconds."""
+
+    def __init__(self, fields: dict[str, Any], path: Path) -> None:
+        self.path = path
+        self._lifetime_s = int(fields.get("lifetime_s", 0))
+        kept = ("role", "nonces", "control_port", "lifetime_s", "name", "peer", "qos")
+        self.shown = {key: fields[key] for key in kept if key in fields}
+        self.lost_at: float | None = None
+        self._next_try = 0.0
+
+    @property
+    def may_go_on(self) -> bool:
+        """False for a flow of version 0: nobody could recognise it."""
+        return "nonces" in self.shown
+
+    @property
+    def patience_s(self) -> float:
+        """How long a lispd is waited for: until then the peer knows the flow."""
+        return self._lifetime_s or UNLIMITED_S
+
+    def rejoin(self, flow: Flow) -> tuple[Connection, int] | None:
+        """Be adopted, if a lispd is there: a connection and the flow's new number. Tries twice a second.
+
+        Raises NoFlowDaemon after the flow's lifetime, and FlowError when lispd does not want it.
+        """
+        now = time.monotonic()
+        self.lost_at = now if self.lost_at is None else self.lost_at
+        if now < self._next_try:
+            return None
+        self._next_try = now + REJOIN_S
+        if now - self.lost_at > self.patience_s:
+            raise NoFlowDaemon(NEVER_BACK)
+        try:
+            connection = Connection(connect(self.path))
+        except NoFlowDaemon:
+            return None
+        try:
+            fields, _ = connection.request("adopt", self.shown, given=flow.socket)
+        except (NoFlowDaemon, TimedOut):
+            connection.close()
+            return None
+        except BaseException:
+            connection.close()
+            raise
+        self.lost_at = None
+        return connection, int(fields["flow"])
 
 
 def allocate(
@@ -214,7 +313,7 @@ def allocate(
         params = allocation(name, qos, via, timeout, lifetime, caller, protocol)
         fields, one = connection.request("allocate", params, timeout + PATIENCE_S)
         assert one is not None, "a flow comes with its socket"
-        return Flow(connection, fields, one, owns=True)
+        return Flow(connection, fields, one, owns=True, path=path)
     except BaseException:
         connection.close()
         raise
@@ -238,9 +337,9 @@ def allocation(
 class Name:
     """A name that this program holds: iterate over it for flows, or `accept` one. Closing it ends its flows."""
 
-    def __init__(self, name: str, connection: Connection) -> None:
+    def __init__(self, name: str, connection: Connection, path: Path = packets.DEFAULT_SOCKET) -> None:
         self.name = name
-        self._connection = connection
+        self._connection, self._path = connection, path
 
     def __enter__(self) -> Self:
         return self
@@ -263,7 +362,7 @@ class Name:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._connection.flows:
             self._connection.look(None if deadline is None else deadline - time.monotonic())
-        return Flow(self._connection, *self._connection.flows.popleft(), owns=False)
+        return Flow(self._connection, *self._connection.flows.popleft(), owns=False, path=self._path)
 
     def close(self) -> None:
         """Give the name back. Idempotent."""
@@ -278,7 +377,7 @@ def register(name: str, *, backlog: int = 16, path: Path = packets.DEFAULT_SOCKE
     except BaseException:
         connection.close()
         raise
-    return Name(name, connection)
+    return Name(name, connection, path)
 
 
 def inherited(fd: int = 3) -> Flow:

@@ -73,7 +73,10 @@ class AskProgram:
 
 @dataclass(frozen=True, slots=True)
 class FlowOpened:
-    """The flow is open: hand its socket to the program. `granted` is what the holder grants of the wish."""
+    """The flow is open: hand its socket to the program. `granted` is what the holder grants of the wish.
+
+    `nonces` of caller and holder, None in version 0; `control_port` is that of the peer.
+    """
 
     flow: FlowId
     name: bytes
@@ -81,6 +84,8 @@ class FlowOpened:
     port: int
     granted: Quality
     lifetime_s: int
+    nonces: tuple[bytes, bytes] | None = None
+    control_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from itertools import count
 
 from lispmob.errors import MalformedMessage
-from lispmob.flow.auth import IpAddress, Way
+from lispmob.flow.adoption import Adoption, NotAdoptable
+from lispmob.flow.auth import FlowKey, IpAddress, Way
 from lispmob.flow.caller import FLOW_PORT, Ask, Call, CallState
 from lispmob.flow.effect import FlowEffect, FlowId, Outlet, SendFlowMessage
-from lispmob.flow.holder import Holder, Legacy, Limits
+from lispmob.flow.holder import Holder, Legacy
+from lispmob.flow.limits import Limits
 from lispmob.flow.message import Kind, Message, Reason, Unsupported, decode, decode_name, encode, is_version_1
 
 
@@ -95,6 +97,26 @@ class FlowEndpoint:
         self._calls[flow] = call
         self._by_nonce[call.nonce] = call
         return self._after(call, call.start(now))
+
+    def adopt(self, shown: Adoption, key: FlowKey | None, now: float) -> tuple[FlowId, list[FlowEffect]]:
+        """Know a flow again that our predecessor knew. Raises NotAdoptable.
+
+        It is as it was, or the peer has ended it meanwhile: nobody hears of that before the lifetime has passed.
+        """
+        flow = self.new_id()
+        if not shown.is_ours:
+            self.holder.adopt(flow, shown, key, now)
+            return flow, []
+        if shown.caller_nonce in self._by_nonce:
+            raise NotAdoptable("this flow is known already")
+        ask = Ask(shown.name, shown.quality, lifetime_s=shown.lifetime_s, key=key)
+        call = Call(
+            flow, ask, shown.own, shown.own_port, shown.peer, nonce=shown.caller_nonce, jitter=self._jitter,
+            control_port=self._port, peer_port=shown.control_port,
+        )  # fmt: skip
+        self._calls[flow] = call
+        self._by_nonce[call.nonce] = call
+        return flow, self._after(call, call.adopt(shown.holder_nonce, shown.peer_port, now))
 
     def call_of(self, flow: FlowId) -> Call | None:
         """The call of this number, while it is known."""

@@ -9,16 +9,17 @@ sent a cookie instead. An unconfirmed call never reaches a program, and it is se
 
 from __future__ import annotations
 
-import hmac
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.control.rate_limit import TokenBucket
 from lispmob.errors import LispError
+from lispmob.flow.adoption import Adoption, NotAdoptable
 from lispmob.flow.auth import FlowKey, IpAddress, Way, is_signed_by, sign
 from lispmob.flow.caller import CLOSE_TRIES_S
+from lispmob.flow.cookie import Cookies
 from lispmob.flow.effect import (
     AskProgram,
     FlowEffect,
@@ -30,6 +31,7 @@ from lispmob.flow.effect import (
     Outlet,
     SendFlowMessage,
 )
+from lispmob.flow.limits import Limits, RequestShare
 from lispmob.flow.message import Kind, Message, Reason, encode
 from lispmob.flow.name import fold, held_as
 from lispmob.flow.quality import Quality
@@ -39,8 +41,6 @@ from lispmob.values import dataclass
 OFFER_S: Final = 10.0  # how long a program may think, and an offer stand
 CLOSED_S: Final = 30.0  # how long a CLOSE of a flow that has ended is answered
 SILENCE_S: Final = 10.0  # beyond its lifetime
-COOKIE_EPOCH_S: Final = 30.0
-COOKIE_OCTETS: Final = 8
 
 NO_SUCH_NAME: Final = "no such name"
 
@@ -58,21 +58,6 @@ class Legacy(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Flows and calls that are kept at most, and REQUESTs a second."""
-
-    flows: int = 1024
-    flows_per_name: int = 64
-    flows_per_peer: int = 64
-    pending: int = 256
-    pending_per_peer: int = 16
-    requests_per_peer_s: float = 10.0
-    requests_per_peer_burst: int = 20
-    requests_s: float = 200.0
-    cookies_s: float = 2000.0
-
-
-@dataclass(frozen=True, slots=True)
 class HeldName:
     """A name, who may call it, and whether the program is asked before a call is accepted.
 
@@ -85,19 +70,6 @@ class HeldName:
     asks_program: bool = False
     key: FlowKey | None = None
     backlog: int = 16
-
-
-class _Share:
-    """How many REQUESTs are looked at: of one address, and of all."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._in_all = TokenBucket(1 / limits.requests_s, int(limits.requests_s))
-        self._of_peer: KeyedBuckets[IpAddress] = KeyedBuckets(
-            1 / limits.requests_per_peer_s, limits.requests_per_peer_burst
-        )
-
-    def take(self, peer: IpAddress, now: float) -> bool:
-        return self._of_peer.take(peer, now) and self._in_all.take(now)
 
 
 class Holder:
@@ -122,13 +94,14 @@ class Holder:
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._host, self._domain = host, domain
-        self._new_nonce, self._new_id, self._secret = new_nonce, new_id, secret
+        self._new_nonce, self._new_id = new_nonce, new_id
+        self._baker = Cookies(secret)
         self._legacy, self._is_quiet, self._port = legacy, is_quiet, port
         self._limits = limits or Limits()
         self._names: dict[bytes, HeldName] = {}
         self._flows = FlowTable()
         # Apart, so that whoever forges the address of a caller cannot use up what that caller has.
-        self._unproved, self._proved = _Share(self._limits), _Share(self._limits)
+        self._unproved, self._proved = RequestShare(self._limits), RequestShare(self._limits)
         self._cookies = TokenBucket(1 / self._limits.cookies_s, int(self._limits.cookies_s))
 
     # --- names
@@ -195,7 +168,7 @@ class Holder:
         assert message.name is not None, "a REQUEST without a name is malformed"
         held = self.find(message.name)
         key = None if held is None else held.key
-        is_proved = self._has_cookie(message, way, now)
+        is_proved = self._baker.is_good(message.cookie, way, message.caller_nonce, now)
         if not (self._proved if is_proved else self._unproved).take(way.source, now):
             self.counters["flow_rate"] += 1
             return [] if is_proved else self._send_cookie(message, way, key, now)
@@ -304,6 +277,24 @@ class Holder:
         self._flows.wait(flow, now + OFFER_S)
         return [MakeFlowSocket(flow.flow, flow.own, flow.caller, flow.caller_port)]
 
+    def adopt(self, flow_id: FlowId, shown: Adoption, key: FlowKey | None, now: float) -> None:
+        """Know an open flow again that our predecessor knew. Raises NotAdoptable."""
+        known = self._flows.of_nonces(shown.caller_nonce, shown.holder_nonce)
+        if known is not None or self._flows.open_of(shown.peer, shown.peer_port) is not None:
+            raise NotAdoptable("this flow is known already")
+        if (
+            self._flows.count() >= self._limits.flows
+            or self._flows.count("peer", shown.peer) >= self._limits.flows_per_peer
+        ):
+            raise NotAdoptable("as many flows as there may be")
+        flow = Flow(
+            flow_id, fold(shown.name), shown.own, shown.peer, shown.peer_port, shown.caller_nonce, shown.holder_nonce,
+            shown.quality, shown.lifetime_s, key, FlowState.OFFERED, NEVER, shown.own_port,
+            control_port=shown.control_port,
+        )  # fmt: skip
+        self._flows.add(flow)
+        self._open(flow, now)
+
     def close(self, flow_id: FlowId, now: float, reason: Reason = Reason.DONE) -> list[FlowEffect]:
         """The program has closed its socket, or has ended. Idempotent."""
         flow = self._flows.get(flow_id)
@@ -373,7 +364,10 @@ class Holder:
         ended = [] if former is None else [FlowEnded(former.flow, Reason.REPLACED), *self._close(former, now)]
         self._flows.move(flow, FlowState.OPEN)
         self._flows.wait(flow, NEVER if flow.is_legacy else self._silence_ends(flow, now))
-        opened = FlowOpened(flow.flow, flow.name, flow.caller, flow.caller_port, flow.wish, flow.lifetime_s)
+        nonces = None if flow.is_legacy else (flow.caller_nonce, flow.holder_nonce)
+        opened = FlowOpened(
+            flow.flow, flow.name, flow.caller, flow.caller_port, flow.wish, flow.lifetime_s, nonces, flow.control_port
+        )
         return [*ended, opened]
 
     def _silence_ends(self, flow: Flow, now: float) -> float:
@@ -451,19 +445,8 @@ class Holder:
         """Nothing is kept; whoever is really there asks again with the cookie."""
         if not self._cookies.take(now):
             return []
-        cookie = self._cookie(way, message.caller_nonce, now)
+        cookie = self._baker.make(way, message.caller_nonce, now)
         return [self._send_to(way, Message(Kind.WAIT, message.caller_nonce, cookie=cookie), key)]
-
-    def _has_cookie(self, message: Message, way: Way, now: float) -> bool:
-        if message.cookie is None:
-            return False
-        wanted = (self._cookie(way, message.caller_nonce, now - back) for back in (0.0, COOKIE_EPOCH_S))
-        return any(hmac.compare_digest(cookie, message.cookie) for cookie in wanted)
-
-    def _cookie(self, way: Way, nonce: bytes, now: float) -> bytes:
-        epoch = int(now // COOKIE_EPOCH_S).to_bytes(8, signed=True)
-        covered = way.source.packed + way.source_port.to_bytes(2) + nonce + epoch
-        return hmac.digest(self._secret, covered, "sha256")[:COOKIE_OCTETS]
 
     # --- sending
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
@@ -19,6 +20,7 @@ from typing import Final, Protocol
 
 from lispmob.config.flows import FlowsSection
 from lispmob.flow import sockets
+from lispmob.flow.adoption import Adoption, NotAdoptable
 from lispmob.flow.auth import IpAddress, Way
 from lispmob.flow.caller import Ask, describe
 from lispmob.flow.control_port import ControlPort
@@ -40,6 +42,7 @@ from lispmob.flow.endpoint import FlowEndpoint
 from lispmob.flow.holder import HeldName, Legacy
 from lispmob.flow.message import Reason
 from lispmob.flow.name import fold
+from lispmob.flow.names import key_of_name
 from lispmob.flow.quality import Quality
 from lispmob.flow.race import Race
 from lispmob.flow.resolve import FindName, Resolved, Resolver
@@ -143,6 +146,7 @@ class FlowService:
         self._races: dict[int, _Allocation] = {}
         self._holders: dict[bytes, Program] = {}
         self._open: dict[FlowId, _Open] = {}
+        self._is_leaving = False
 
     # --- life
 
@@ -161,13 +165,21 @@ class FlowService:
                 with contextlib.suppress(OSError):
                     sockets.set_quality(flow.own, flow.quality, self._mark_of(flow.via))
 
-    def stop(self) -> None:
-        """Tell every peer that its flow is over, and close everything."""
+    def farewell(self) -> None:
+        """We stop. Peers and programs are told that their flows are over; or not, when we shall be back soon."""
+        if self.flows.when_stopped == "keep":
+            self._is_leaving = True
+            return
+        for flow, found in self._open.items():
+            found.program.on_ended(flow, Reason.SHUTTING_DOWN)
         self._perform(self.endpoint.close_all(self._loop.time()))
+
+    def stop(self) -> None:
+        """Close everything, after `farewell`."""
         if self._timer is not None:
             self._timer.cancel()
         self._port.close()
-        for flow in list(self._sockets):
+        for flow in {*self._sockets, *self._open}:
             self._close_socket(flow)
 
     def is_overlay(self, address: IpAddress) -> bool:
@@ -208,8 +220,25 @@ class FlowService:
             for flow in list(allocation.calls):
                 self._take_back(allocation, flow)
 
+    def adopt(self, shown: Adoption, one: socket.socket, program: Program, via: tuple[str, ...] = ()) -> FlowOpened:
+        """Know a flow again that our predecessor knew; `one` stays the caller's. Raises NotAdoptable."""
+        if shown.own not in self._eids or not self.is_overlay(shown.peer):
+            raise NotAdoptable(f"{shown.own} and {shown.peer} are not an EID of this host and one of the overlay")
+        key = self.flows.key_for(shown.peer) if shown.is_ours else key_of_name(shown.name, self.flows)
+        flow, effects = self.endpoint.adopt(shown, key, self._loop.time())
+        opened = shown.opened(flow)
+        own = socket.socket(fileno=os.dup(one.fileno()))  # socket.dup would make the program's block, or not
+        with contextlib.suppress(OSError):
+            sockets.set_quality(own, shown.quality, self._mark_of(via))
+        self._open[flow] = _Open(program, own, opened.name, shown.peer, shown.is_ours, via, shown.quality)
+        log.info("flow %s with %s goes on", _shown(opened.name), shown.peer)
+        self._perform(effects)
+        return opened
+
     def close(self, flow: FlowId, reason: Reason = Reason.DONE) -> None:
         """The program is done with a flow. Idempotent."""
+        if self._is_leaving:
+            return
         self._perform(self.endpoint.close(flow, self._loop.time(), reason))
         self._drop_open(flow)
 

@@ -76,6 +76,7 @@ class Flows:
     def stop(self) -> None:
         """Tell the peers that all flows are over."""
         if self._service is not None and self._server is not None:
+            self._service.farewell()
             self._server.close()
             self._service.stop()
             self._service = self._server = None

@@ -57,8 +57,9 @@ class FlowTown:
         """A program of one's own in the namespace; its output is read by lines."""
         head = f"from pathlib import Path\npath = Path({str(self.world.directory / name / 'flow.sock')!r})\n"
         return subprocess.Popen(
-            self.world[name].argv(sys.executable, "-u", "-c", head + text), stdout=subprocess.PIPE, text=True
-        )
+            self.world[name].argv(sys.executable, "-u", "-c", head + text),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -483,6 +484,46 @@ def test_the_chat_of_the_examples_carries_lines_both_ways_and_ends_for_both(town
     assert "> and goodbye\n" in heard
     assert "the other side has gone" in heard
     assert answer == ""
+
+
+def test_a_flow_goes_on_when_lispd_was_killed_and_is_back(town: FlowTown, echo: subprocess.Popen[str]) -> None:
+    program = """
+import time
+from lispmob import flow
+with flow.allocate("echo@10.1.0.2", path=path) as one:
+    first = one.connection
+    for turn in ("before", "after"):
+        print("open", turn)
+        for number in range(300):
+            one.send(turn.encode())
+            try:
+                if one.recv(timeout=0.1) == turn.encode():
+                    break
+            except flow.TimedOut:
+                pass
+        while turn == "after" and one.connection is first:
+            try:
+                one.recv(timeout=0.1)
+            except flow.TimedOut:
+                pass
+        print("heard", turn)
+        if turn == "before":
+            input()
+"""
+    talking = town.python("a", program)
+    assert talking.stdout is not None
+    assert talking.stdin is not None
+    assert [talking.stdout.readline() for _ in range(2)] == ["open before\n", "heard before\n"]
+
+    town.world.nodes["a"].daemon.kill()
+    (town.world.directory / "a" / "flow.sock").unlink(missing_ok=True)
+    town.world.start_node(A, extra=FLOWS % ("a", ""))
+    talking.stdin.write("\n")
+    told, _ = talking.communicate(timeout=30)
+    town.world.wait_registered()
+
+    assert told == "open after\nheard after\n"
+    town.world.wait(lambda: json.loads(town.run("b", "--json", "list").stdout)["flows"] == [], "the end is told", 10)
 
 
 def test_flows_pass_a_nat_and_an_rtr(tmp_path: Path) -> None:

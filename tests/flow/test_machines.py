@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lispmob.flow.auth import FlowKey, Way, sign
 from lispmob.flow.effect import Failure
-from lispmob.flow.holder import Legacy, Limits, NameTaken
+from lispmob.flow.holder import Legacy, NameTaken
+from lispmob.flow.limits import Limits
 from lispmob.flow.message import HEADER, Kind, Message, Reason, decode, encode, is_version_1
 from lispmob.flow.quality import FlowClass, Quality
 

@@ -28,7 +28,8 @@ from lispmob.flow.effect import (
     SendFlowMessage,
 )
 from lispmob.flow.endpoint import FlowEndpoint
-from lispmob.flow.holder import HeldName, Legacy, Limits
+from lispmob.flow.holder import HeldName, Legacy
+from lispmob.flow.limits import Limits
 from lispmob.flow.message import Kind, decode, is_version_1
 
 Address = IPv4Address | IPv6Address
