@@ -101,7 +101,7 @@ class Daemon:
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy(), on_problems=self._on_problems)
         self.runs = Runs(self.steering)
-        self.flows = Flows(self.steering, self._ask_name)
+        self.flows = Flows(self.steering, self.node, self._ask_name)
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.problems = ProblemWatch(self, self.desktop.touch)
         self.control = ControlSocket(

@@ -141,6 +141,14 @@ class Preference:
         self._at = at if self._at is None else min(self._at, at)
 
 
+def figures(own: Iterable[LocalLocator], paths: Iterable[Path]) -> dict[str, Quality]:
+    """What is measured of each interface that may send, over the remote locators that all of them reach."""
+    addresses = {one.address: one.interface for one in own if one.priority < NEVER}
+    known = [path for path in paths if path.state in _MEASURED]
+    names = set(addresses.values())
+    return {name: _of_uplink(name, names, addresses, known) for name in names}
+
+
 def _equals(one: LocalLocator, others: Iterable[LocalLocator]) -> set[str]:
     return {each.interface for each in others if each.priority == one.priority < NEVER}
 

@@ -41,6 +41,7 @@ class ActivatedProgram:
         self._path, self._close = path, close
         self._connections: dict[FlowId, socket.socket] = {}
         self._loop = asyncio.get_running_loop()
+        self.owner = None
 
     def on_call(self, asked: AskProgram) -> None:
         """Never asked: calls to such names are accepted before anybody runs."""

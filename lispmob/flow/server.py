@@ -28,6 +28,7 @@ from lispmob.flow.message import MAX_CALLER_OCTETS, Reason
 from lispmob.flow.name import check_name, fold
 from lispmob.flow.names import group_names, held_name, section_of, user_name, why_not
 from lispmob.flow.service import AllocationRefused, FlowService
+from lispmob.flow.steered import Owner
 
 MAX_CLIENTS: Final = 256  # ours
 MAX_CLIENTS_OF_USER: Final = 64  # ours: so that one user leaves room for the others
@@ -116,6 +117,7 @@ class _Client:
         self._connection = connection
         self.peer = peer
         self.user = user_name(peer.uid)
+        self.owner: Owner | None = Owner(peer.pid, peer.uid, peer.gid)
         self._loop = asyncio.get_running_loop()
         self._names: dict[bytes, str] = {}
         self._flows: set[FlowId] = set()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 from random import SystemRandom
 from secrets import token_bytes
-from typing import Final, Protocol
+from typing import Final
 
 from lispmob.config.flows import FlowsSection
 from lispmob.flow import sockets
@@ -43,9 +43,11 @@ from lispmob.flow.holder import HeldName, Legacy
 from lispmob.flow.message import Reason
 from lispmob.flow.name import fold
 from lispmob.flow.names import key_of_name
+from lispmob.flow.program import Program
 from lispmob.flow.quality import Quality
 from lispmob.flow.race import Race
 from lispmob.flow.resolve import FindName, Resolved, Resolver
+from lispmob.flow.steered import SteeredFlow
 from lispmob.icmp_errors import Unreachable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpNetwork
@@ -53,19 +55,6 @@ from lispmob.wire.address import EidPrefix, IpNetwork
 NO_FLOW: Final = 0
 
 log = logging.getLogger(__name__)
-
-
-class Program(Protocol):
-    """Who holds names and has flows, at the other end of the local socket."""
-
-    def on_call(self, asked: AskProgram) -> None:
-        """Somebody calls a name that this program decides about itself."""
-
-    def on_flow(self, opened: FlowOpened, one: socket.socket) -> None:
-        """A call to a name of this program is open; the socket is closed after the return."""
-
-    def on_ended(self, flow: FlowId, reason_code: int) -> None:
-        """A flow of this program is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +89,13 @@ class _Open:
     is_ours: bool  # we called
     via: tuple[str, ...]
     quality: Quality
+    mark: int = 0
 
 
 class FlowService:
-    """Flows of this host. `start`, then `allocate`, `hold` and `close` at will; `stop`.
+    """Flows of this host: `allocate`, `hold` and `close` at will; `farewell` and `stop`.
 
-    `mark_of` says which mark leads to the uplinks that patterns name now, 0 for none. `is_overlay_interface` tells by
+    `mark_of` says which mark leads a flow to its uplink now, 0 for none. `is_overlay_interface` tells by
     ifindex whether a datagram came through the overlay, or from this host.
     """
 
@@ -116,7 +106,7 @@ class FlowService:
         host: str,
         overlay_prefixes: Iterable[IpNetwork],
         is_overlay_interface: Callable[[int], bool],
-        mark_of: Callable[[tuple[str, ...]], int] = lambda _via: 0,
+        mark_of: Callable[[SteeredFlow], int] = lambda _flow: 0,
         rtt_of: Callable[[IpAddress], float | None] = lambda _eid: None,
         find_name: FindName | None = None,
     ) -> None:
@@ -159,11 +149,22 @@ class FlowService:
             log.warning("no flows on %s: UDP port %d: %s", eid, self.flows.port, why)
 
     def on_uplinks(self) -> None:
-        """The uplinks have changed: a mark may lead elsewhere, or nowhere."""
+        """The uplinks, the rules or what is known of them have changed: a mark may lead elsewhere, or nowhere."""
         for flow in self._open.values():
-            if flow.via:
-                with contextlib.suppress(OSError):
-                    sockets.set_quality(flow.own, flow.quality, self._mark_of(flow.via))
+            self._steer(flow)
+
+    def _steer(self, flow: _Open) -> None:
+        """Mark the socket for the uplink that the flow is to leave by now."""
+        with contextlib.suppress(OSError):
+            own, peer_port = flow.own.getsockname(), flow.own.getpeername()[1]
+            wanted = self._mark_of(
+                SteeredFlow(
+                    flow.name.decode(), ip_address(own[0]), own[1], flow.peer, peer_port, flow.quality, flow.via,
+                    flow.program.owner, flow.mark,
+                )
+            )  # fmt: skip
+            sockets.set_quality(flow.own, flow.quality, wanted, flow.mark)
+            flow.mark = wanted
 
     def farewell(self) -> None:
         """We stop. Peers and programs are told that their flows are over; or not, when we shall be back soon."""
@@ -228,9 +229,9 @@ class FlowService:
         flow, effects = self.endpoint.adopt(shown, key, self._loop.time())
         opened = shown.opened(flow)
         own = socket.socket(fileno=os.dup(one.fileno()))  # socket.dup would make the program's block, or not
-        with contextlib.suppress(OSError):
-            sockets.set_quality(own, shown.quality, self._mark_of(via))
-        self._open[flow] = _Open(program, own, opened.name, shown.peer, shown.is_ours, via, shown.quality)
+        mark = sockets.mark_of(own)
+        found = self._open[flow] = _Open(program, own, opened.name, shown.peer, shown.is_ours, via, shown.quality, mark)
+        self._steer(found)
         log.info("flow %s with %s goes on", _shown(opened.name), shown.peer)
         self._perform(effects)
         return opened
@@ -307,7 +308,11 @@ class FlowService:
             flow = self.endpoint.new_id()
             try:
                 one = sockets.new_socket(own)
-                sockets.set_quality(one, allocation.ask.wish, self._mark_of(allocation.via))
+                steered = SteeredFlow(
+                    fold(allocation.ask.name).decode(), own, one.getsockname()[1], eid, 0, allocation.ask.wish,
+                    allocation.via, allocation.program.owner,
+                )  # fmt: skip
+                sockets.set_quality(one, allocation.ask.wish, self._mark_of(steered))
             except OSError as error:
                 failed = AllocationFailed(flow, Failure.TIMED_OUT, 0, f"no socket on {own}: {error.strerror}")
                 self._call(allocation, allocation.race.on_failed(eid, failed, self._loop.time()))
@@ -414,9 +419,8 @@ class FlowService:
             self.close(opened.flow, Reason.PROGRAM_ENDED)
             return
         self._loop.remove_reader(one.fileno())
-        self._open[opened.flow] = _Open(program, one, opened.name, opened.peer, False, (), opened.granted)
-        with contextlib.suppress(OSError):
-            sockets.set_quality(one, opened.granted)
+        found = self._open[opened.flow] = _Open(program, one, opened.name, opened.peer, False, (), opened.granted)
+        self._steer(found)
         del self._sockets[opened.flow]
         log.info("flow %s from %s", _shown(opened.name), opened.peer)
         program.on_flow(opened, one)
@@ -428,7 +432,10 @@ class FlowService:
             return
         del self._sockets[opened.flow]
         wish, via = allocation.ask.wish, allocation.via
-        self._open[opened.flow] = _Open(allocation.program, one, opened.name, opened.peer, True, via, wish)
+        found = self._open[opened.flow] = _Open(
+            allocation.program, one, opened.name, opened.peer, True, via, wish, sockets.mark_of(one)
+        )
+        self._steer(found)
         log.info("flow %s to %s", _shown(opened.name), opened.peer)
         allocation.done.set_result(Allocated(opened, one.dup()))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from lispmob.config.node import NodeFile
 from lispmob.errors import LispError
-from lispmob.mh.policy import Rule, Via
+from lispmob.service.flow_steering import FlowSteering
 from lispmob.service.name_asking import NameAsking
 from lispmob.service.steering import Steering
 
 if TYPE_CHECKING:
+    from lispmob.control.node import Node
     from lispmob.flow.server import FlowServer
     from lispmob.flow.service import FlowService
 
@@ -26,8 +26,8 @@ log = logging.getLogger("lispd")
 class Flows:
     """The flow service and its socket, or nothing."""
 
-    def __init__(self, steering: Steering, ask_name: Callable[[bytes], None]) -> None:
-        self._steering = steering
+    def __init__(self, steering: Steering, node: Node, ask_name: Callable[[bytes], None]) -> None:
+        self._steering = FlowSteering(steering, node, self.on_uplinks)
         self.names = NameAsking(ask_name)
         self._service: FlowService | None = None
         self._server: FlowServer | None = None
@@ -46,7 +46,7 @@ class Flows:
             host=socket.gethostname().partition(".")[0],
             overlay_prefixes=file.routing.overlay_prefixes,
             is_overlay_interface=own.__contains__,
-            mark_of=self._mark_of,
+            mark_of=self._steering.mark_of,
             find_name=self.names.find,
         )
         server = FlowServer(
@@ -64,7 +64,7 @@ class Flows:
         self._service, self._server = service, server
 
     def on_uplinks(self) -> None:
-        """The uplinks have changed."""
+        """The uplinks have changed, or the rules, or what is measured."""
         if self._service is not None:
             self._service.on_uplinks()
 
@@ -75,16 +75,9 @@ class Flows:
 
     def stop(self) -> None:
         """Tell the peers that all flows are over."""
+        self._steering.stop()
         if self._service is not None and self._server is not None:
             self._service.farewell()
             self._server.close()
             self._service.stop()
             self._service = self._server = None
-
-    def _mark_of(self, via: tuple[str, ...]) -> int:
-        """The mark of the uplink that these patterns name now; 0 when none of them is there."""
-        with contextlib.suppress(ValueError):
-            rule = Rule("flow", via=tuple(Via(pattern) for pattern in via))
-            found = rule.candidates(self._steering.compiled.uplinks) if via else ()
-            return self._steering.policy.mask.mark(found[0][0].ifindex) if found else 0
-        return 0

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.netns
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOWS = "flows:\n  enabled: yes\n  host: %s\n%s"
+STEERED = 'steering: {rules: [{name: calls, flow: "echo*", class: [voice], via: [eth1]}]}\n'
 
 
 class FlowTown:
@@ -78,7 +79,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlowTown]:
         world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
         world.attach("a", "eth1", ["203.0.113.2/24"], metric=200)
         world.start_hub()
-        world.start_node(A, extra=FLOWS % ("a", ""))
+        world.start_node(A, extra=FLOWS % ("a", "") + STEERED)
         world.start_node(B, (HUB_V4,), extra=FLOWS % ("b", names))
         world.wait_registered()
         for name in ("a", "b"):
@@ -294,18 +295,19 @@ asyncio.run(main())
     assert told == "PeerGone program-ended\n"
 
 
-def test_a_class_travels_as_its_code_point_and_a_mark_chooses_the_uplink(
+def test_the_uplink_is_that_of_a_rule_about_the_flow_or_the_one_that_its_program_names(
     town: FlowTown, echo: subprocess.Popen[str]
 ) -> None:
     done = {}
-    for word, options in (("voice", ["--qos", "voice"]), ("via", ["--via", "eth1"])):
+    for word, options in (("voice", ["--qos", "voice"]), ("bulk", ["--qos", "bulk"]), ("via", ["--via", "eth1"])):
         before = sent(town, "eth1")
         result = town.run("a", "call", *options, "echo@10.1.0.2", given="x" * 700)
         assert result.stdout == "x" * 700, result.stderr
         done[word] = sent(town, "eth1") - before
 
     assert done["via"] >= 700
-    assert done["voice"] < 700
+    assert done["voice"] >= 700
+    assert done["bulk"] < 700
 
 
 def sent(town: FlowTown, interface: str) -> int:
@@ -517,7 +519,7 @@ with flow.allocate("echo@10.1.0.2", path=path) as one:
 
     town.world.nodes["a"].daemon.kill()
     (town.world.directory / "a" / "flow.sock").unlink(missing_ok=True)
-    town.world.start_node(A, extra=FLOWS % ("a", ""))
+    town.world.start_node(A, extra=FLOWS % ("a", "") + STEERED)
     talking.stdin.write("\n")
     told, _ = talking.communicate(timeout=30)
     town.world.wait_registered()
