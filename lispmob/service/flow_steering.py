@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from lispmob.control.preference import Quality, figures
+from lispmob.control.preference import MEASURED, Quality, figures
 from lispmob.flow.quality import FlowClass, Wish
 from lispmob.mh.flow_marks import STEERED_CLASSES, FlowMarks, FlowWish, UplinkFigures
 from lispmob.mh.selector import PROTOCOLS, Flow
@@ -19,6 +19,7 @@ from lispmob.service.steering import Steering
 if TYPE_CHECKING:
     from lispmob.control.node import Node
     from lispmob.flow.steered import Owner, SteeredFlow
+    from lispmob.wire.address import IpAddress
 
 REVIEW_S: Final = 10.0  # ours: as long as a rival has to be better
 MEASURED_S: Final = 1.0
@@ -93,6 +94,19 @@ class FlowSteering:
     def _review(self) -> None:
         self._timer = None
         self._on_review()
+
+
+def round_trip_s(node: Node, eid: IpAddress) -> float | None:
+    """How long a question to the host of an EID and its answer take, as probes have measured; None: not known.
+
+    Of several pairs of locators the slowest counts: to ask again too early costs more than to ask late.
+    """
+    entry = node.map_cache.lookup(eid, 0)
+    if entry is None:
+        return None
+    remotes = {address for locator in entry.locators for address in locator.ips}
+    known = [one.quality.rtt_s for one in node.paths if one.pair.remote in remotes and one.state in MEASURED]
+    return max((rtt_s for rtt_s in known if rtt_s is not None), default=None)
 
 
 def _cgroup_of(owner: Owner | None) -> str | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from lispmob.config.node import NodeFile
 from lispmob.errors import LispError
-from lispmob.service.flow_steering import FlowSteering
+from lispmob.service.flow_steering import FlowSteering, round_trip_s
 from lispmob.service.name_asking import NameAsking
 from lispmob.service.steering import Steering
 
@@ -27,6 +28,7 @@ class Flows:
     """The flow service and its socket, or nothing."""
 
     def __init__(self, steering: Steering, node: Node, ask_name: Callable[[bytes], None]) -> None:
+        self._node = node
         self._steering = FlowSteering(steering, node, self.on_uplinks)
         self.names = NameAsking(ask_name)
         self._service: FlowService | None = None
@@ -47,6 +49,7 @@ class Flows:
             overlay_prefixes=file.routing.overlay_prefixes,
             is_overlay_interface=own.__contains__,
             mark_of=self._steering.mark_of,
+            rtt_of=partial(round_trip_s, self._node),
             find_name=self.names.find,
         )
         server = FlowServer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from itertools import pairwise
 from statistics import median
 
 import pytest
@@ -174,6 +175,23 @@ def test_what_is_asked_of_a_dead_host_fails_in_time_and_holds_nobody_up() -> Non
 
     assert sorted(failed.flow for failed in a.failed) == dead
     assert {failed.failure for failed in a.failed} == {Failure.TIMED_OUT}
+
+
+@pytest.mark.parametrize(
+    ("rtt_s", "pauses"),
+    [(None, [1.0, 2.0, 4.0, 4.0]), (0.02, [0.25, 0.5, 1.0, 2.0, 4.0]), (0.5, [1.5, 3.0, 4.0]), (3.0, [9.0])],
+)
+def test_a_request_is_repeated_after_three_round_trips_where_they_are_known(
+    rtt_s: float | None, pauses: list[float]
+) -> None:
+    network, a, _b = pair(Network(loss=1.0))
+
+    a.call(B, "backup", timeout_s=60, rtt_s=rtt_s)
+    network.run(sum(pauses) * 1.1 + 0.01)
+    times = [at for at, octets, _ in network.sent if decode(octets).kind is Kind.REQUEST]
+
+    waited = [later - earlier for earlier, later in pairwise(times)][: len(pauses)]
+    assert waited == pytest.approx(pauses, rel=0.11)
 
 
 def test_one_port_unreachable_may_be_forged_and_two_end_the_call() -> None:

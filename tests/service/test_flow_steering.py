@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from lispmob.control.locator_set import LocalLocator, LocatorSet
+from lispmob.control.path import Pair, Path, State
 from lispmob.flow.quality import FlowClass, Quality, Wish
 from lispmob.flow.steered import Owner, SteeredFlow
 from lispmob.mh.policy import Policy, Rule, Uplink, Via
 from lispmob.mh.selector import Selector, Span
-from lispmob.service.flow_steering import FlowSteering
+from lispmob.service.flow_steering import FlowSteering, round_trip_s
+from lispmob.wire.address import EidPrefix
+from lispmob.wire.record import Locator
 
 UPLINKS = (Uplink("eth0", 2, 1), Uplink("wlan0", 3, 2, is_metered=True))
 WIRED, RADIO = LocalLocator(ip_address("192.0.2.1"), 2, "eth0"), LocalLocator(ip_address("192.0.2.2"), 3, "wlan0")
@@ -69,6 +72,32 @@ def test_wishes_and_patterns_of_a_program_are_heeded() -> None:
     assert mark_of(steered(via=("",))) == 0
     assert mark_of(steered(quality=Quality(flags=Wish.CHEAP))) == 2
     assert mark_of(steered(quality=Quality(77))) == 0
+
+
+@pytest.mark.parametrize(
+    ("rtts_ms", "known"), [([], None), ([("near", 20)], 0.02), ([("near", 20), ("near", 80), ("far", 500)], 0.08)]
+)
+def test_the_round_trip_to_an_eid_is_the_slowest_of_those_to_its_locators(
+    rtts_ms: list[tuple[str, float]], known: float | None
+) -> None:
+    near, far = ip_address("203.0.113.1"), ip_address("203.0.113.2")
+    eid = EidPrefix.parse("10.99.0.0/24")
+    entry = SimpleNamespace(locators=(Locator(near),))
+    paths = []
+    for where, rtt_ms in rtts_ms:
+        made = Path(Pair(WIRED.address, near if where == "near" else far), eid, 0.0)
+        made.state = State.UP
+        made.quality.on_answer(rtt_ms / 1000)
+        paths.append(made)
+    node: Any = SimpleNamespace(paths=paths, map_cache=SimpleNamespace(lookup=lambda _eid, _instance: entry))
+
+    assert round_trip_s(node, ip_address("10.99.0.2")) == known
+
+
+def test_the_round_trip_to_an_eid_without_a_mapping_is_not_known() -> None:
+    node: Any = SimpleNamespace(paths=(), map_cache=SimpleNamespace(lookup=lambda _eid, _instance: None))
+
+    assert round_trip_s(node, ip_address("10.99.0.2")) is None
 
 
 def test_marks_are_looked_at_again_while_flows_are_steered_by_their_class() -> None:
