@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from lispmob.flow import packets
-from lispmob.flow.client import REJOIN_S, Connection, Flow, Name, allocate, connect, register
+from lispmob.flow.caller import FLOW_PORT
+from lispmob.flow.client import Connection, Flow, Name, allocate, connect, register
+from lispmob.flow.direct import DirectConnection
 from lispmob.flow.errors import FlowError, NameNotFound, NoFlowDaemon, PeerGone, TimedOut
 from lispmob.flow.quality import FlowClass, Quality, Wish
 
@@ -76,6 +78,9 @@ def _call_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cheap", action="store_true", help="by no metered uplink")
     parser.add_argument("--via", action="append", default=[], metavar="UPLINK", help="an uplink, by name or pattern")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="how long to wait for an answer")
+    parser.add_argument(
+        "--port", type=int, default=FLOW_PORT, metavar="N", help="of NAME@EID, where no lispd runs here"
+    )
     parser.add_argument("--protocol", type=int, choices=(0, 1), default=1, help="0: a bare name and its echo")
 
 
@@ -106,6 +111,7 @@ def _allocate(arguments: argparse.Namespace) -> Flow:
         caller=f"{os.environ.get('USER', '')}@{os.uname().nodename}"[:64],
         protocol=arguments.protocol,
         path=arguments.socket,
+        port=arguments.port,
     )
 
 
@@ -213,11 +219,11 @@ def _relay_both(flow: Flow, linger_s: float) -> int:
 
 
 def _wait_s(flow: Flow, end_at: float | None) -> float | None:
-    left_s = None if end_at is None else max(0.0, end_at - time.monotonic())
-    return left_s if not flow.is_orphan else REJOIN_S if left_s is None else min(REJOIN_S, left_s)
+    waits = [flow.pause_s, None if end_at is None else max(0.0, end_at - time.monotonic())]
+    return min((wait for wait in waits if wait is not None), default=None)
 
 
-def _watch(selector: selectors.BaseSelector, watched: Connection, flow: Flow) -> None:
+def _watch(selector: selectors.BaseSelector, watched: Connection | DirectConnection, flow: Flow) -> None:
     """Listen to the lispd that there is, if there is one."""
     is_watched = any(key.data == "lispd" for key in selector.get_map().values())
     if is_watched and (flow.is_orphan or flow.connection is not watched):

@@ -14,6 +14,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from lispmob.flow import packets, sockets
+from lispmob.flow.caller import FLOW_PORT, Ask
+from lispmob.flow.direct import DirectConnection, literal_eid
+from lispmob.flow.direct import allocate as allocate_directly
 from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
 from lispmob.flow.quality import Quality
 
@@ -46,6 +49,9 @@ class Connection:
         self._numbers = 0
         self.flows: deque[tuple[dict[str, Any], socket.socket]] = deque()  # offered, and not accepted yet
         self.ended: dict[int, str] = {}  # flows that the peer has ended, with the reason
+
+    pause_s: float | None = None
+    """How long `look` may be put off: until something comes in."""
 
     def fileno(self) -> int:
         """The descriptor to wait on for events."""
@@ -123,7 +129,7 @@ class Flow:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Connection | DirectConnection,
         fields: dict[str, Any],
         one: socket.socket,
         *,
@@ -174,7 +180,8 @@ class Flow:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             watched: list[Any] = [self.socket, *(() if self.is_orphan else (self.connection,))]
             has_ended = self.number in self.connection.ended  # what has come in until then is still read
-            wait_s = left if not self.is_orphan else REJOIN_S if left is None else min(left, REJOIN_S)
+            pause_s = self.pause_s
+            wait_s = left if pause_s is None else pause_s if left is None else min(left, pause_s)
             ready, _, _ = select.select(watched, [], [], 0 if has_ended else wait_s)
             if self.socket in ready:
                 # An ICMP error makes it readable, too: see `send`. lispd shares the socket, and may read it first.
@@ -183,9 +190,10 @@ class Flow:
                 except OSError:
                     sockets.read_errors(self.socket)
             self.check()
-            if self.is_orphan or self.connection in ready:
-                self._look()
-                if left != 0 or not self.is_orphan:
+            if self.is_orphan or self.connection in ready or (pause_s is not None and not ready):
+                with contextlib.suppress(TimedOut):
+                    self._look()
+                if left != 0 or (self.connection in ready and not self.is_orphan):
                     continue
             if self.socket not in ready or left == 0:
                 raise TimedOut(f"nothing from {self.peer} in {timeout:g} s")
@@ -202,6 +210,11 @@ class Flow:
     def is_orphan(self) -> bool:
         """True while lispd is away. `connection` is of no use then; call `look` now and then."""
         return self._life.lost_at is not None
+
+    @property
+    def pause_s(self) -> float | None:
+        """For how long `look` may be put off, seconds; None: until `connection` is readable."""
+        return REJOIN_S if self.is_orphan else self.connection.pause_s
 
     def _look(self) -> None:
         """Take in one packet, or look for a lispd that adopts the flow. Raises TimedOut for no packet, FlowError."""
@@ -302,13 +315,24 @@ def allocate(
     caller: str = "",
     protocol: int = 1,
     path: Path = packets.DEFAULT_SOCKET,
+    port: int = FLOW_PORT,
 ) -> Flow:
     """A flow to whoever holds `name`, for example `backup.nas` or `backup@10.99.0.2`.
 
     `qos` is a wish, `via` names uplinks (root and the control group), `timeout` and `lifetime` are seconds, 0 for a
     lifetime without limit. Raises FlowError: NameNotFound, Refused, TimedOut, NoFlowDaemon, NotAllowed, Busy.
+
+    Without lispd `NAME@EID` is called all the same, at `port`, and other names are not found.
     """
-    connection = Connection(connect(path))
+    try:
+        connection = Connection(connect(path))
+    except NoFlowDaemon:
+        place = None if via else literal_eid(name)
+        if place is None:
+            raise
+        ask = Ask(place[0], qos or Quality(), caller, timeout, lifetime, is_legacy=protocol == 0)
+        direct, fields, asked = allocate_directly(place[1], ask, port)
+        return Flow(direct, fields, asked, owns=True, path=path)
     try:
         params = allocation(name, qos, via, timeout, lifetime, caller, protocol)
         fields, one = connection.request("allocate", params, timeout + PATIENCE_S)

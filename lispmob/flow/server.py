@@ -24,7 +24,7 @@ from lispmob.flow.adopting import read_adoption
 from lispmob.flow.adoption import show
 from lispmob.flow.caller import Ask
 from lispmob.flow.effect import AskProgram, FlowId, FlowOpened
-from lispmob.flow.message import MAX_CALLER_OCTETS, Reason
+from lispmob.flow.message import MAX_CALLER_OCTETS, Reason, reason_word
 from lispmob.flow.name import check_name, fold
 from lispmob.flow.names import group_names, held_name, section_of, user_name, why_not
 from lispmob.flow.service import AllocationRefused, FlowService
@@ -182,7 +182,7 @@ class _Client:
     def on_ended(self, flow: FlowId, reason_code: int) -> None:
         """A flow of this program is over."""
         self._flows.discard(flow)
-        self._send({"event": {"kind": "closed", "fields": {"flow": flow, "reason": _reason_word(reason_code)}}})
+        self._send({"event": {"kind": "closed", "fields": {"flow": flow, "reason": reason_word(reason_code)}}})
 
     # --- requests
 
@@ -319,7 +319,7 @@ class _Client:
             async with asyncio.timeout(ask.timeout_s + 1):
                 allocated = await self._service.allocate(ask, resolved, self, via)
         except AllocationRefused as refused:
-            reason = _reason_word(refused.reason_code) if refused.reason_code else refused.failure.value
+            reason = reason_word(refused.reason_code) if refused.reason_code else refused.failure.value
             self._send(_error(number, refused.failure.value, str(refused), reason=reason))
         except LispError as error:
             self._send(_error(number, "no-such-name", str(error)))
@@ -445,11 +445,6 @@ def _flow_fields(opened: FlowOpened, one: socket.socket, *, is_ours: bool) -> di
 
 def _error(number: int | None, code: str, why: str, **more: Any) -> dict[str, Any]:
     return {"id": number, "error": {"code": code, "message": why, **more}}
-
-
-def _reason_word(code: int) -> str:
-    known = code in Reason.__members__.values()
-    return Reason(code).name.lower().replace("_", "-") if known else str(code)
 
 
 def _text(params: dict[str, Any], key: str) -> str:
