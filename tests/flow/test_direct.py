@@ -112,7 +112,7 @@ def test_a_program_that_listens_keeps_its_flow_alive(tmp_path: Path) -> None:
         while Kind.ALIVE not in heard:  # noqa: ASYNC110 - nothing tells of it but this
             await asyncio.sleep(0.01)
         await inner.send(b"still there")
-        is_alive = await listening == b"still there"
+        is_alive: bool = await listening == b"still there"
         await asyncio.to_thread(out.close)
         await inner.close()
         return is_alive
