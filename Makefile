@@ -101,6 +101,7 @@ bench: $(ENGINE)  ## the datapath beside bare veth, kernel VXLAN and plain TUN; 
 .PHONY: docs
 docs: $(ENGINE)  ## the pages that are drawn from the code
 	@$(PY) -m docs.machines > docs/machines.md
+	@$(PY) -m docs.library > docs/library.md
 
 include packaging/package.mk
 

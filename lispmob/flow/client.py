@@ -123,7 +123,7 @@ class Flow:
     """An open flow. `socket` is a connected UDP socket between two EIDs; `peer` the other one; `qos` what was granted.
 
     `connection` is readable when lispd has something to say of the flow: call `look` then. Leaving the `with` block, or
-    `close`, ends it, and the peer hears of it. When lispd goes, socket and flow stay: `recv` and `look` let the next$
+    `close`, ends it, and the peer hears of it. When lispd goes, socket and flow stay: `recv` and `look` let the next
     one at `path` adopt it, and give up after its lifetime.
     """
 
