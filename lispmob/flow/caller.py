@@ -27,7 +27,7 @@ from lispmob.flow.effect import (
     SendFlowMessage,
 )
 from lispmob.flow.message import NO_NONCE, Kind, Message, Reason, encode
-from lispmob.flow.name import fold
+from lispmob.flow.name import fold, harmless
 from lispmob.flow.quality import Quality
 from lispmob.values import dataclass
 
@@ -270,7 +270,7 @@ class Call:
     def _on_refuse(self, message: Message) -> list[FlowEffect]:
         code = message.reason_code or 0
         failure = Failure.NO_SUCH_NAME if code == Reason.NO_SUCH_NAME else Failure.REFUSED
-        return self._fail(failure, code, message.reason_text or describe(code))
+        return self._fail(failure, code, harmless(message.reason_text) or describe(code))
 
     def _opened(self, granted: Quality) -> FlowEffect:
         nonces = None if self.ask.is_legacy else (self.nonce, self.holder_nonce)

@@ -6,11 +6,11 @@ host does not expect is counted and dropped.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
 
+from lispmob.control.agenda import Agenda
 from lispmob.errors import MalformedMessage
 from lispmob.flow.adoption import Adoption, NotAdoptable
 from lispmob.flow.auth import FlowKey, IpAddress, Way
@@ -39,12 +39,13 @@ class FlowEndpoint:
         is_quiet: bool = False,
         limits: Limits | None = None,
         port: int = FLOW_PORT,
+        key_for: Callable[[IpAddress], FlowKey | None] = lambda _eid: None,
     ) -> None:
         self._ids = count(1)
         self._new_nonce, self._jitter, self._port = new_nonce, jitter, port
         self._calls: dict[FlowId, Call] = {}
         self._by_nonce: dict[bytes, Call] = {}
-        self._due: list[tuple[float, FlowId]] = []
+        self._due: Agenda[FlowId] = Agenda()
         self.holder = Holder(
             host=host,
             domain=domain,
@@ -55,6 +56,7 @@ class FlowEndpoint:
             is_quiet=is_quiet,
             limits=limits,
             port=port,
+            key_for=key_for,
         )
 
     @property
@@ -68,15 +70,14 @@ class FlowEndpoint:
 
     def wake_at(self) -> float | None:
         """When `on_timer` has something to do, monotonic seconds."""
-        times = [at for at in (self._next_due(), self.holder.wake_at()) if at is not None]
+        times = [at for at in (self._due.first(), self.holder.wake_at()) if at is not None]
         return min(times, default=None)
 
     def on_timer(self, now: float) -> list[FlowEffect]:
         """Do what is due."""
         effects: list[FlowEffect] = []
-        while (at := self._next_due()) is not None and at <= now:
-            call = self._calls[heapq.heappop(self._due)[1]]
-            effects += self._after(call, call.on_timer(now))
+        for flow in self._due.due(now):
+            effects += self._after(self._calls[flow], self._calls[flow].on_timer(now))
         return effects + self.holder.on_timer(now)
 
     def call(
@@ -187,18 +188,10 @@ class FlowEndpoint:
         if call.state is CallState.CLOSED:
             if self._calls.pop(call.flow, None) is not None:
                 del self._by_nonce[call.nonce]
-        elif (at := call.wake_at()) is not None:
-            heapq.heappush(self._due, (at, call.flow))
+            self._due.set(call.flow, None)
+        else:
+            self._due.set(call.flow, call.wake_at())
         return effects
-
-    def _next_due(self) -> float | None:
-        while self._due:
-            at, flow = self._due[0]
-            call = self._calls.get(flow)
-            if call is not None and call.wake_at() == at:
-                return at
-            heapq.heappop(self._due)
-        return None
 
 
 def _is_for_caller(message: Message, call: Call) -> bool:

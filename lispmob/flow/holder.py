@@ -33,7 +33,7 @@ from lispmob.flow.effect import (
 )
 from lispmob.flow.limits import Limits, RequestShare
 from lispmob.flow.message import Kind, Message, Reason, encode
-from lispmob.flow.name import fold, held_as
+from lispmob.flow.name import fold, harmless, held_as
 from lispmob.flow.quality import Quality
 from lispmob.flow.table import NEVER, Flow, FlowState, FlowTable
 from lispmob.values import dataclass
@@ -76,7 +76,7 @@ class Holder:
     """The calls of all names that this host holds.
 
     `host` and `domain` are ours; a request may add them to a name. `secret`: 32 random octets, for cookies.
-    `is_quiet`: unknown and forbidden names are answered with silence.
+    `is_quiet`: unknown and forbidden names are answered with silence. `key_for`: the key that we share with an EID.
     """
 
     def __init__(
@@ -91,10 +91,11 @@ class Holder:
         is_quiet: bool = False,
         limits: Limits | None = None,
         port: int = 3359,
+        key_for: Callable[[IpAddress], FlowKey | None] = lambda _caller: None,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._host, self._domain = host, domain
-        self._new_nonce, self._new_id = new_nonce, new_id
+        self._new_nonce, self._new_id, self._key_for = new_nonce, new_id, key_for
         self._baker = Cookies(secret)
         self._legacy, self._is_quiet, self._port = legacy, is_quiet, port
         self._limits = limits or Limits()
@@ -167,34 +168,35 @@ class Holder:
             return self._again(known, octets, way, message)
         assert message.name is not None, "a REQUEST without a name is malformed"
         held = self.find(message.name)
-        key = None if held is None else held.key
         is_proved = self._baker.is_good(message.cookie, way, message.caller_nonce, now)
         if not (self._proved if is_proved else self._unproved).take(way.source, now):
             self.counters["flow_rate"] += 1
-            return [] if is_proved else self._send_cookie(message, way, key, now)
+            return [] if is_proved else self._send_cookie(held, message, octets, way, now)
+        key = self._key_of(held, message, octets, way)
         if held is None:
-            return self._say_no(message, way, Reason.NO_SUCH_NAME, NO_SUCH_NAME)
+            return self._say_no(message, way, Reason.NO_SUCH_NAME, NO_SUCH_NAME, key)
         if not held.may_call(way.source):
-            return self._say_no(message, way, Reason.NOT_ALLOWED)
+            return self._say_no(message, way, Reason.NOT_ALLOWED, key=None if held.key else key)
         if key is not None and not (message.has_auth and is_signed_by(octets, way, key)):
             self.counters["flow_auth"] += 1
             return [] if message.has_auth else self._say_no(message, way, Reason.AUTHENTICATION)
         if self._wants_cookie(held, way.source) and not is_proved:
-            return self._send_cookie(message, way, key, now)
+            return self._send_cookie(held, message, octets, way, now)
         if self._is_full(held, way.source):
             self.counters["flow_full"] += 1
             return self._say_no(message, way, Reason.BUSY, key=key)
-        flow = self._add(held, message, way, now)
+        flow = self._add(held, message, way, now, key)
         if held.asks_program:
             wait = Message(Kind.WAIT, message.caller_nonce)
-            return [self._ask(flow, message.caller or ""), self._send_to(way, wait, key)]
+            return [self._ask(flow, harmless(message.caller or "")), self._send_to(way, wait, key)]
         return [MakeFlowSocket(flow.flow, flow.own, flow.caller, flow.caller_port)]
 
     def on_legacy_request(self, name: str, octets: bytes, way: Way, now: float) -> list[FlowEffect]:
         """Version 0: a name and nothing else. It is echoed from a new port, or met with silence."""
         call = way.source_port.to_bytes(2) + octets
-        if (known := self._flows.of_call(way.source, call)) is not None:
-            return [self._echo(known)] if known.state is FlowState.OFFERED and known.port else []
+        known = self._flows.of_call(way.source, call)
+        if known is not None and (known.state is FlowState.OFFERED or now - known.since < OFFER_S):
+            return [self._echo(known)] if known.port else []
         if self._legacy is Legacy.NO or not self._unproved.take(way.source, now):
             self.counters["flow_name" if self._legacy is Legacy.NO else "flow_rate"] += 1
             return []
@@ -206,7 +208,7 @@ class Holder:
             self.counters["flow_full"] += 1
             return []
         request = Message(Kind.REQUEST, call, name=name)
-        flow = self._add(held, request, way, now)
+        flow = self._add(held, request, way, now, None)
         flow.is_legacy = True
         return [MakeFlowSocket(flow.flow, flow.own, flow.caller, flow.caller_port)]
 
@@ -321,7 +323,14 @@ class Holder:
             return [self._send_to(way, Message(Kind.WAIT, flow.caller_nonce), flow.key)]
         return self._offer(flow) if flow.port else []
 
-    def _add(self, held: HeldName, message: Message, way: Way, now: float) -> Flow:
+    def _key_of(self, held: HeldName | None, message: Message, octets: bytes, way: Way) -> FlowKey | None:
+        """What the answers are signed with: the key of the name, or one that the caller has proved that we share."""
+        if held is not None and held.key is not None:
+            return held.key
+        shared = self._key_for(way.source) if message.has_auth else None
+        return shared if shared is not None and is_signed_by(octets, way, shared) else None
+
+    def _add(self, held: HeldName, message: Message, way: Way, now: float, key: FlowKey | None) -> Flow:
         state = FlowState.ASKED if held.asks_program else FlowState.OFFERED
         flow = Flow(
             self._new_id(),
@@ -333,9 +342,10 @@ class Holder:
             self._new_nonce(),
             message.quality or Quality(),
             message.lifetime_s or 0,
-            held.key,
+            key,
             state,
             now + OFFER_S,
+            since=now,
         )
         self._flows.add(flow)
         return flow
@@ -441,12 +451,15 @@ class Holder:
             or count("peer", caller, "pending") >= limits.pending_per_peer // 2
         )
 
-    def _send_cookie(self, message: Message, way: Way, key: FlowKey | None, now: float) -> list[FlowEffect]:
+    def _send_cookie(
+        self, held: HeldName | None, message: Message, octets: bytes, way: Way, now: float
+    ) -> list[FlowEffect]:
         """Nothing is kept; whoever is really there asks again with the cookie."""
         if not self._cookies.take(now):
             return []
         cookie = self._baker.make(way, message.caller_nonce, now)
-        return [self._send_to(way, Message(Kind.WAIT, message.caller_nonce, cookie=cookie), key)]
+        wait = Message(Kind.WAIT, message.caller_nonce, cookie=cookie)
+        return [self._send_to(way, wait, self._key_of(held, message, octets, way))]
 
     # --- sending
 

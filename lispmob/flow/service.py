@@ -123,6 +123,7 @@ class FlowService:
             legacy=Legacy(flows.legacy),
             is_quiet=flows.quiet,
             port=flows.port,
+            key_for=flows.key_for,
         )
         self._loop = asyncio.get_running_loop()
         self._port = ControlPort(flows.port, self._on_control, self._count_foreign, is_overlay_interface)

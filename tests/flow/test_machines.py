@@ -122,6 +122,22 @@ def test_a_call_that_may_not_be_is_refused_with_its_reason(hold: dict[str, objec
     assert b.opened == []
 
 
+def test_what_a_peer_writes_is_no_order_to_a_terminal() -> None:
+    network, a, b = pair()
+    b.hold("chat", asks_program=True)
+    a.call(B, "chat", caller="me\x1b[2J\n")
+    flow = a.call(STRANGER, "backup")
+    network.run(0.1)
+    nonce = next(decode(octets).caller_nonce for _, octets, way in network.sent if way.destination == STRANGER)
+    refusal = Message(Kind.REFUSE, nonce, reason_code=3, reason_text="no\x1b]0;owned\x07 way \u00e9\u202e")
+
+    network.carry(encode(refusal), Way(STRANGER, 3359, A, a.ports[flow]))
+    network.run(0.1)
+
+    assert b.asked[0].caller_says == "me\\x1b[2J\\n"
+    assert a.failed[0].why == "no\\x1b]0;owned\\x07 way \u00e9\\u202e"
+
+
 def test_a_program_that_does_not_answer_and_one_that_says_no_refuse_the_call() -> None:
     network, a, b = pair()
     b.hold("slow", asks_program=True)
@@ -279,6 +295,22 @@ def test_a_program_that_speaks_first_has_it_at_once_if_wanted() -> None:
     network.run(1.0)
 
     assert len(b.opened) == 1
+
+
+def test_a_lost_echo_of_a_flow_that_its_program_has_already_is_said_again_for_ten_seconds() -> None:
+    network, a, b = pair(Network(lose=from_the_holder), legacy=Legacy.AT_ONCE)
+    flow = a.call(B, "backup", is_legacy=True)
+    network.run(2.0)
+    network.lose = nothing
+    network.run(4.0)
+    assert a.connected[flow] == (B, 40000)
+
+    network.run(10.0)
+    a.send(b"backup", 50000, B, 3359)
+    network.run(1.0)
+
+    assert [opened.port for opened in b.opened] == [50000, 50000]
+    assert network.sent[-1][2].source_port == 40001
 
 
 def test_a_lost_echo_is_asked_for_again_and_gives_the_same_port() -> None:
