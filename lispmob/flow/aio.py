@@ -26,6 +26,7 @@ class Connection:
         self._socket.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._numbers = 0
+        self.lost_name: str | None = None  # another program holds it now
         self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], socket.socket | None]]] = {}
         self.flows: asyncio.Queue[tuple[dict[str, Any], socket.socket] | None] = asyncio.Queue(_MAX_EVENTS)
         self.ended: dict[int, asyncio.Future[str]] = {}
@@ -90,6 +91,10 @@ class Connection:
         if event is not None and event["kind"] == "flow" and one is not None and not self.flows.full():
             self.flows.put_nowait((event["fields"], one))
             return
+        if event is not None and event["kind"] == "replaced":
+            self.lost_name = str(event["fields"]["name"])
+            if not self.flows.full():
+                self.flows.put_nowait(None)
         if event is not None and event["kind"] == "closed":
             ended = self.ended_of(int(event["fields"]["flow"]))
             if not ended.done():
@@ -268,18 +273,20 @@ class Name:
             yield await self.accept()
 
     async def accept(self) -> Flow:
-        """The next flow. Raises NoFlowDaemon when lispd goes."""
+        """The next flow. Raises NoFlowDaemon when lispd goes, and FlowError when another program has taken the name."""
         waiting = await self._connection.flows.get()
+        if waiting is None and self._connection.lost_name is not None:
+            raise FlowError(f"another program holds {self._connection.lost_name} now")
         if waiting is None:
             raise NoFlowDaemon("lispd has gone")
         return Flow(self._connection, *waiting, owns=False, path=self._path)
 
 
-async def register(name: str, *, backlog: int = 16, path: Path = packets.DEFAULT_SOCKET) -> Name:
+async def register(name: str, *, backlog: int = 16, replace: bool = False, path: Path = packets.DEFAULT_SOCKET) -> Name:
     """Hold `name` on this host, as `lispmob.flow.register`."""
     connection = Connection(connect(path))
     try:
-        await connection.request("register", {"name": name, "backlog": backlog})
+        await connection.request("register", {"name": name, "backlog": backlog, "replace": replace})
     except BaseException:
         connection.close()
         raise

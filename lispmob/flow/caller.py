@@ -200,6 +200,12 @@ class Call:
         self._timer = now + UNREACHABLE_RETRY_S
         return []
 
+    def on_no_mapping(self) -> list[FlowEffect]:
+        """The mapping system says that nobody has the EID: nothing that is sent there arrives."""
+        if self.state is not CallState.ASKING:
+            return []
+        return self._fail(Failure.NO_MAPPING, 0, f"nobody has registered the EID {self.peer}")
+
     def close(self, now: float, reason: Reason = Reason.DONE) -> list[FlowEffect]:
         """The program has closed its socket, or does not wait any longer. Idempotent."""
         match self.state:

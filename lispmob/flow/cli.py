@@ -55,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     listen = commands.add_parser("listen", help="hold NAME and take calls")
     listen.add_argument("name", metavar="NAME")
+    listen.add_argument("--replace", action="store_true", help="take NAME from whoever holds it; for root")
     listen.add_argument("--once", action="store_true", help="take one call and end with it")
     listen.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="one process a flow, the socket as fd 0 and 1"
@@ -125,7 +126,7 @@ def _call(arguments: argparse.Namespace) -> int:
 
 def _listen(arguments: argparse.Namespace) -> int:
     command = _command(arguments)
-    with register(arguments.name, path=arguments.socket) as name:
+    with register(arguments.name, replace=arguments.replace, path=arguments.socket) as name:
         print(f"lispflow: {name.name} is held here", file=sys.stderr)
         if arguments.once or not command:
             return _serve_one_by_one(arguments, name, command)

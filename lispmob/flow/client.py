@@ -49,6 +49,7 @@ class Connection:
         self._numbers = 0
         self.flows: deque[tuple[dict[str, Any], socket.socket]] = deque()  # offered, and not accepted yet
         self.ended: dict[int, str] = {}  # flows that the peer has ended, with the reason
+        self.lost_name: str | None = None  # another program holds it now
 
     pause_s: float | None = None
     """How long `look` may be put off: until something comes in."""
@@ -101,6 +102,8 @@ class Connection:
         if event["kind"] == "flow" and one is not None:
             self.flows.append((event["fields"], one))
             return
+        if event["kind"] == "replaced":
+            self.lost_name = str(event["fields"]["name"])
         if event["kind"] == "closed":
             self.ended[int(event["fields"]["flow"])] = str(event["fields"]["reason"])
         if one is not None:
@@ -382,9 +385,11 @@ class Name:
         return self._connection.fileno()
 
     def accept(self, timeout: float | None = None) -> Flow:
-        """The next flow. Raises TimedOut, NoFlowDaemon."""
+        """The next flow. Raises TimedOut, NoFlowDaemon, and FlowError when another program has taken the name."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._connection.flows:
+            if self._connection.lost_name is not None:
+                raise FlowError(f"another program holds {self._connection.lost_name} now")
             self._connection.look(None if deadline is None else deadline - time.monotonic())
         return Flow(self._connection, *self._connection.flows.popleft(), owns=False, path=self._path)
 
@@ -393,11 +398,14 @@ class Name:
         self._connection.close()
 
 
-def register(name: str, *, backlog: int = 16, path: Path = packets.DEFAULT_SOCKET) -> Name:
-    """Hold `name` on this host. Raises NoFlowDaemon, NotAllowed, FlowError (somebody holds it already)."""
+def register(name: str, *, backlog: int = 16, replace: bool = False, path: Path = packets.DEFAULT_SOCKET) -> Name:
+    """Hold `name` on this host. Raises NoFlowDaemon, NotAllowed, FlowError (somebody holds it already).
+
+    `replace`: take it from whoever holds it (root and the control group).
+    """
     connection = Connection(connect(path))
     try:
-        connection.request("register", {"name": name, "backlog": backlog})
+        connection.request("register", {"name": name, "backlog": backlog, "replace": replace})
     except BaseException:
         connection.close()
         raise

@@ -24,6 +24,7 @@ class Failure(Enum):
     """Why an allocation failed, in a word; the library has an exception for each."""
 
     NO_SUCH_NAME = "no-such-name"
+    NO_MAPPING = "no-mapping"
     NO_FLOW_DAEMON = "no-flow-daemon"
     REFUSED = "refused"
     TIMED_OUT = "timed-out"

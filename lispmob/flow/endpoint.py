@@ -176,6 +176,11 @@ class FlowEndpoint:
         call = self._calls.get(flow)
         return [] if call is None else self._after(call, call.on_unreachable(now))
 
+    def on_no_mapping(self, flow: FlowId) -> list[FlowEffect]:
+        """The map-cache says that nobody has the EID that is called."""
+        call = self._calls.get(flow)
+        return [] if call is None else self._after(call, call.on_no_mapping())
+
     def _refuse_later_version(self, unsupported: Unsupported, way: Way, now: float) -> list[FlowEffect]:
         self.counters[unsupported.counter] += 1
         if not unsupported.is_request or not self.holder.may_answer(way.source, now):

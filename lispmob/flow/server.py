@@ -86,6 +86,11 @@ class FlowServer:
         for client in list(self.clients):
             client.end()
 
+    def take_away(self, name: str) -> None:
+        """Whoever holds a name holds it no longer, and is told."""
+        for client in list(self.clients):
+            client.lose(name)
+
     def may_do_all(self, peer: Peer) -> bool:
         """Root and the control group."""
         return peer.may_change(self._group_id)
@@ -159,6 +164,13 @@ class _Client:
             if one is not None:
                 one.close()
 
+    def lose(self, name: str) -> None:
+        """Another program takes a name. Its flows stay."""
+        held = self._names.pop(fold(name), None)
+        if held is not None:
+            self._service.release(held, Reason.REPLACED)
+            self._send({"event": {"kind": "replaced", "fields": {"name": held}}})
+
     # --- for the service
 
     def on_call(self, asked: AskProgram) -> None:
@@ -230,13 +242,19 @@ class _Client:
 
     def _register(self, _number: int, params: dict[str, Any]) -> dict[str, Any]:
         name = check_name(_text(params, "name"))
-        decides = params.get("decide", "daemon")
+        decides, replaces = params.get("decide", "daemon"), params.get("replace", False)
         backlog = params.get("backlog", 16)
         if decides not in ("daemon", "program"):
             raise Refused("params", "decide: daemon or program")
         if not isinstance(backlog, int) or not 1 <= backlog <= 64:
             raise Refused("params", "backlog: a number from 1 to 64")
+        if not isinstance(replaces, bool):
+            raise Refused("params", "replace: true or false")
+        if replaces and not self._server.may_do_all(self.peer):
+            raise Refused("not-allowed", "only root and the members of the control group may take a name from another")
         self._check_may_hold(name)
+        if replaces:
+            self._server.take_away(name)
         held = held_name(
             name, f"{self.user} (pid {self.peer.pid})", self._server.flows, self._service.is_overlay,
             asks_program=decides == "program", backlog=backlog,

@@ -19,6 +19,7 @@ from secrets import token_bytes
 from typing import Final
 
 from lispmob.config.flows import FlowsSection
+from lispmob.control.rate_limit import TokenBucket
 from lispmob.flow import sockets
 from lispmob.flow.adoption import Adoption, NotAdoptable
 from lispmob.flow.auth import IpAddress, Way
@@ -52,7 +53,8 @@ from lispmob.icmp_errors import Unreachable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpNetwork
 
-NO_FLOW: Final = 0
+LINE_S: Final = 1.0  # ours: so often somebody else may have us write to the log
+LINES_AT_ONCE: Final = 30
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +97,8 @@ class _Open:
 class FlowService:
     """Flows of this host: `allocate`, `hold` and `close` at will; `farewell` and `stop`.
 
-    `mark_of` says which mark leads a flow to its uplink now, 0 for none. `is_overlay_interface` tells by
-    ifindex whether a datagram came through the overlay, or from this host.
+    `mark_of` says which mark leads a flow to its uplink now, 0 for none. `is_absent`: nobody has an EID.
+    `is_overlay_interface` tells by ifindex whether a datagram came through the overlay, or from this host.
     """
 
     def __init__(
@@ -109,10 +111,11 @@ class FlowService:
         mark_of: Callable[[SteeredFlow], int] = lambda _flow: 0,
         rtt_of: Callable[[IpAddress], float | None] = lambda _eid: None,
         find_name: FindName | None = None,
+        is_absent: Callable[[IpAddress], bool] = lambda _eid: False,
     ) -> None:
         self.flows = flows
         self._overlay = tuple(overlay_prefixes)
-        self._mark_of, self._rtt_of = mark_of, rtt_of
+        self._mark_of, self._rtt_of, self._is_absent = mark_of, rtt_of, is_absent
         self._eids: tuple[IpAddress, ...] = ()
         self.endpoint = FlowEndpoint(
             host=flows.host or host,
@@ -138,6 +141,7 @@ class FlowService:
         self._holders: dict[bytes, Program] = {}
         self._open: dict[FlowId, _Open] = {}
         self._is_leaving = False
+        self._lines = TokenBucket(LINE_S, LINES_AT_ONCE)
 
     # --- life
 
@@ -197,10 +201,10 @@ class FlowService:
         self.endpoint.holder.hold(held)
         self._holders[fold(held.name)] = program
 
-    def release(self, name: str) -> None:
+    def release(self, name: str, reason: Reason = Reason.PROGRAM_ENDED) -> None:
         """Nobody takes the calls of a name any more."""
         self._holders.pop(fold(name), None)
-        self._perform(self.endpoint.holder.release(name))
+        self._perform(self.endpoint.holder.release(name, reason))
 
     def answer(self, flow: FlowId, refusal: Reason | None = None) -> None:
         """A program takes a call that it was asked about, or refuses it."""
@@ -233,7 +237,7 @@ class FlowService:
         mark = sockets.mark_of(own)
         found = self._open[flow] = _Open(program, own, opened.name, shown.peer, shown.is_ours, via, shown.quality, mark)
         self._steer(found)
-        log.info("flow %s with %s goes on", _shown(opened.name), shown.peer)
+        self._say("flow %s with %s goes on", _shown(opened.name), shown.peer)
         self._perform(effects)
         return opened
 
@@ -255,6 +259,10 @@ class FlowService:
             self._count_foreign()
             return
         self._perform(self.endpoint.on_control(octets, way, self._loop.time()))
+
+    def _say(self, text: str, *values: object) -> None:
+        """A line for the log; others make us write it, so of many the most are for debugging."""
+        log.log(logging.INFO if self._lines.take(self._loop.time()) else logging.DEBUG, text, *values)
 
     def _count_foreign(self) -> None:
         self.endpoint.counters["flow_interface"] += 1
@@ -299,6 +307,8 @@ class FlowService:
         now = self._loop.time()
         for allocation in list(self._races.values()):
             self._call(allocation, allocation.race.on_timer(now))
+            for flow in [flow for flow, eid in allocation.calls.items() if self._is_absent(eid)]:
+                self._perform(self.endpoint.on_no_mapping(flow))
         self._perform(self.endpoint.on_timer(now))
 
     # --- what goes out
@@ -363,7 +373,8 @@ class FlowService:
                     self._on_failed(effect)
                 case FlowEnded(flow, reason_code):
                     if (ended := self._drop_open(flow)) is not None:
-                        log.info("flow %s with %s is over: %s", _shown(ended.name), ended.peer, describe(reason_code))
+                        why = describe(reason_code)
+                        self._say("flow %s with %s is over: %s", _shown(ended.name), ended.peer, why)
                         ended.program.on_ended(flow, reason_code)
                 case ForgetFlow(flow):
                     self._close_socket(flow)
@@ -390,7 +401,7 @@ class FlowService:
         try:
             one = sockets.holder_socket(wanted.own, wanted.caller, wanted.caller_port, self.flows.ports)
         except OSError as error:
-            log.warning("no socket for a flow of %s: %s", wanted.caller, error.strerror)
+            self._say("no socket for a flow of %s: %s", wanted.caller, error.strerror)
             self._perform(holder.on_no_socket(wanted.flow))
             return
         self._sockets[wanted.flow] = one
@@ -405,7 +416,7 @@ class FlowService:
         try:
             sockets.connect(one, call.peer, port)
         except OSError as error:
-            log.warning("a flow to %s cannot be connected: %s", call.peer, error.strerror)
+            self._say("a flow to %s cannot be connected: %s", call.peer, error.strerror)
 
     def _on_opened(self, opened: FlowOpened) -> None:
         one = self._sockets.get(opened.flow)
@@ -423,7 +434,7 @@ class FlowService:
         found = self._open[opened.flow] = _Open(program, one, opened.name, opened.peer, False, (), opened.granted)
         self._steer(found)
         del self._sockets[opened.flow]
-        log.info("flow %s from %s", _shown(opened.name), opened.peer)
+        self._say("flow %s from %s", _shown(opened.name), opened.peer)
         program.on_flow(opened, one)
 
     def _on_answered(self, allocation: _Allocation, opened: FlowOpened, one: socket.socket) -> None:
@@ -437,7 +448,7 @@ class FlowService:
             allocation.program, one, opened.name, opened.peer, True, via, wish, sockets.mark_of(one)
         )
         self._steer(found)
-        log.info("flow %s to %s", _shown(opened.name), opened.peer)
+        self._say("flow %s to %s", _shown(opened.name), opened.peer)
         allocation.done.set_result(Allocated(opened, one.dup()))
 
     def _on_failed(self, failed: AllocationFailed) -> None:

@@ -109,6 +109,12 @@ def round_trip_s(node: Node, eid: IpAddress) -> float | None:
     return max((rtt_s for rtt_s in known if rtt_s is not None), default=None)
 
 
+def is_absent(node: Node, eid: IpAddress) -> bool:
+    """True when the map-cache has it from the mapping system that nobody has an EID."""
+    entry = node.map_cache.lookup(eid, 0)
+    return entry is not None and not entry.locators and node.config.owner_of(eid, 0) is None
+
+
 def _cgroup_of(owner: Owner | None) -> str | None:
     """The control group of a process, of the unified hierarchy."""
     if owner is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from lispmob.config.node import NodeFile
 from lispmob.errors import LispError
-from lispmob.service.flow_steering import FlowSteering, round_trip_s
+from lispmob.service.flow_steering import FlowSteering, is_absent, round_trip_s
 from lispmob.service.name_asking import NameAsking
 from lispmob.service.steering import Steering
 
@@ -51,6 +51,7 @@ class Flows:
             mark_of=self._steering.mark_of,
             rtt_of=partial(round_trip_s, self._node),
             find_name=self.names.find,
+            is_absent=partial(is_absent, self._node),
         )
         server = FlowServer(
             service, file.flows.socket or file.control.socket.with_name(SOCKET_NAME), group=file.control.group
