@@ -146,9 +146,9 @@ class FlowService:
     # --- life
 
     def set_eids(self, eids: Iterable[EidPrefix]) -> None:
-        """Our EIDs are these now; only whole addresses can have a port."""
+        """Our EIDs are these now; only whole addresses of this host's own network can have a port."""
         self._eids = tuple(
-            eid.network.network_address for eid in eids if eid.network.prefixlen == eid.network.max_prefixlen
+            eid.address for eid in eids if eid.mask_len == eid.network.max_prefixlen and not eid.instance_id
         )
         for eid, why in self._port.set_eids(self._eids).items():
             log.warning("no flows on %s: UDP port %d: %s", eid, self.flows.port, why)

@@ -544,8 +544,12 @@ def test_flows_pass_a_nat_and_an_rtr(tmp_path: Path) -> None:
         try:
             outward = town.run("a", "call", "echo@10.1.0.2", given="out")
             inward = town.run("b", "call", "echo@10.1.0.1", given="in")
+            named = [town.run("a", "resolve", "echo.b").stdout, town.run("b", "resolve", "echo.a").stdout]
         finally:
             town.end(out)
             town.end(back)
 
     assert (outward.stdout, inward.stdout) == ("out", "in"), outward.stderr + inward.stderr
+    assert [text.splitlines()[-1].partition(",")[0] for text in named] == [
+        "= echo.b at 10.1.0.2", "= echo.a at 10.1.0.1",
+    ]  # fmt: skip
