@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from lispmob.config.node import NodeFile
 from lispmob.errors import LispError
-from lispmob.service.flow_steering import FlowSteering, is_absent, round_trip_s
 from lispmob.service.name_asking import NameAsking
 from lispmob.service.steering import Steering
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from lispmob.control.node import Node
     from lispmob.flow.server import FlowServer
     from lispmob.flow.service import FlowService
+    from lispmob.service.flow_steering import FlowSteering
 
 SOCKET_NAME: Final = "flow.sock"  # beside the control socket
 
@@ -29,7 +29,8 @@ class Flows:
 
     def __init__(self, steering: Steering, node: Node, ask_name: Callable[[bytes], None]) -> None:
         self._node = node
-        self._steering = FlowSteering(steering, node, self.on_uplinks)
+        self._steering = steering
+        self._flow_steering: FlowSteering | None = None
         self.names = NameAsking(ask_name)
         self._service: FlowService | None = None
         self._server: FlowServer | None = None
@@ -41,14 +42,16 @@ class Flows:
         from lispmob.flow.activation import hold_activated
         from lispmob.flow.server import FlowServer
         from lispmob.flow.service import FlowService
+        from lispmob.service.flow_steering import FlowSteering, is_absent, round_trip_s
 
+        self._flow_steering = FlowSteering(self._steering, self._node, self.on_uplinks)
         own = {socket.if_nametoindex("lo"), socket.if_nametoindex(file.tun.name)}
         service = FlowService(
             file.flows,
             host=socket.gethostname().partition(".")[0],
             overlay_prefixes=file.routing.overlay_prefixes,
             is_overlay_interface=own.__contains__,
-            mark_of=self._steering.mark_of,
+            mark_of=self._flow_steering.mark_of,
             rtt_of=partial(round_trip_s, self._node),
             find_name=self.names.find,
             is_absent=partial(is_absent, self._node),
@@ -79,7 +82,8 @@ class Flows:
 
     def stop(self) -> None:
         """Tell the peers that all flows are over."""
-        self._steering.stop()
+        if self._flow_steering is not None:
+            self._flow_steering.stop()
         if self._service is not None and self._server is not None:
             self._service.farewell()
             self._server.close()
