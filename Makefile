@@ -107,6 +107,7 @@ hub-bench: $(ENGINE)  ## the hub: processor time, rates, latency, start, memory;
 .PHONY: docs
 docs: $(ENGINE)  ## the pages that are drawn from the code
 	@$(PY) -m docs.machines > docs/machines.md
+	@$(PY) -m docs.library > docs/library.md
 
 include packaging/package.mk
 

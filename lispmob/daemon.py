@@ -26,6 +26,7 @@ from lispmob.control.effect import (
     DropPending,
     Event,
     InstallMapping,
+    NameResolved,
     RemoveMapping,
     SendControl,
     UplinkChanged,
@@ -108,7 +109,7 @@ class Daemon:
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy(), on_problems=self._on_problems)
         self.runs = Runs(self.steering)
-        self.flows = Flows(self.steering)
+        self.flows = Flows(self.steering, self.node, self._ask_name)
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.problems = ProblemWatch(self, self.desktop.touch)
         self.control = ControlSocket(
@@ -314,6 +315,9 @@ class Daemon:
         datagram = Datagram(one.payload, one.source, one.source_port, one.destination, one.ifindex)
         self._perform(self.node.on_datagram(datagram, self._loop.time()))
 
+    def _ask_name(self, name: bytes) -> None:
+        self._perform(self.node.on_name_wanted(name, self._loop.time()))
+
     def _on_measured(self, effects: Iterable[NattEffect]) -> None:
         self._perform(self.node.on_traversal(effects, self._loop.time()))
 
@@ -379,6 +383,8 @@ class Daemon:
                     self.engine.use_status_bits(heeds=heeds, told=told)
                 case UplinkChanged() | UplinksRanked():
                     self._use_uplinks()
+                case NameResolved():
+                    self.flows.names.on_resolved(effect)
                 case Event():
                     self._publisher.publish(effect, self._loop.time())
                     if effect.kind == "natt-state":

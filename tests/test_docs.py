@@ -3,7 +3,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from docs import library
 from docs.machines import page
+from lispmob import flow
 from lispmob.api.dbus import INTROSPECTION
 from lispmob.problems.problem import EXIT_CODES, KEYS
 
@@ -12,6 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_the_pictures_of_the_machines_are_those_of_the_code() -> None:
     assert (ROOT / "docs" / "machines.md").read_text() == page(), "stale: run `make docs`"
+
+
+def test_the_page_about_the_library_is_that_of_its_docstrings() -> None:
+    text = (ROOT / "docs" / "library.md").read_text()
+
+    assert text == library.page(), "stale: run `make docs`"
+    assert [name for name in flow.__all__ if f"`flow.{name}" not in text and name not in ("FlowClass",)] == []
 
 
 def test_the_page_about_dbus_names_every_method_signal_and_property() -> None:

@@ -16,6 +16,8 @@ KINDS: Final = frozenset(
         "miss",
         "moved",
         "mtu-learned",
+        "name-refused",
+        "name-registered",
         "natt",
         "natt-absent",
         "natt-refused",

@@ -33,6 +33,7 @@ class Peer:
     pid: int
     uid: int
     groups: frozenset[int]
+    gid: int = 0
 
     def may_change(self, group_id: int | None) -> bool:
         """Root, the daemon's own user, and members of the group."""
@@ -98,7 +99,7 @@ def file_identity(path: Path) -> tuple[int, int]:
 def peer_of(connection: socket.socket) -> Peer:
     """Who connected. Raises OSError when the kernel does not tell."""
     pid, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return Peer(pid, uid, frozenset({gid, *_groups_of(connection, uid, gid)}))
+    return Peer(pid, uid, frozenset({gid, *_groups_of(connection, uid, gid)}), gid)
 
 
 def _groups_of(connection: socket.socket, uid: int, gid: int) -> list[int]:

@@ -152,6 +152,8 @@ def _covers(earlier: Selector, later: Selector) -> bool:
         )
         and earlier.cgroup in (None, later.cgroup)
         and earlier.from_interface in (None, later.from_interface)
+        and earlier.flow_name in (None, "*" if later.is_of_flows else None, later.flow_name)
+        and _among(later.flow_classes, earlier.flow_classes)
     )
 
 
@@ -159,7 +161,7 @@ def _within(later: tuple[IpNetwork, ...], earlier: tuple[IpNetwork, ...]) -> boo
     return not earlier or (bool(later) and all(any(_subnet(one, other) for other in earlier) for one in later))
 
 
-def _among(later: tuple[int, ...], earlier: tuple[int, ...]) -> bool:
+def _among(later: tuple[object, ...], earlier: tuple[object, ...]) -> bool:
     return not earlier or (bool(later) and set(later) <= set(earlier))
 
 

@@ -111,13 +111,17 @@ class FlowKeySection(Section, frozen=True, kw_only=True):
 
 
 class FlowsSection(Section, frozen=True, kw_only=True):
-    """Flows to names. `host` and `domain`: what may stand behind a name that is meant for this host."""
+    """Flows to names. `host` and `domain`: what may stand behind a name that is meant for this host.
+
+    `when_stopped`: whether peers and programs are told that their flows are over, or wait until we are back.
+    """
 
     enabled: YesNo = False
     port: Annotated[int, whole(1, 65535)] = 3359
     ports: Annotated[range | None, or_word("any", plain(_ports, "a range of ports such as 33590-33689"))] = None
     legacy: Annotated[str, one_of("first-datagram", "at-once", "no")] = "first-datagram"
     quiet: YesNo = False
+    when_stopped: Annotated[str, one_of("close", "keep")] = "close"
     host: Annotated[str | None, or_word("auto", plain(_host, "a label of letters, digits and hyphens"))] = None
     domain: Annotated[str, plain(_domain, "a domain such as lisp.home.arpa, or nothing")] = ""
     socket: Annotated[Path | None, or_word("auto", FILE_PATH_TEXT)] = None

@@ -16,6 +16,8 @@ from lispmob.mh.policy import DEFAULT_MASK, MarkMask, Otherwise, Policy, Rule, V
 from lispmob.mh.selector import DSCP_MAX, ID_MAX, PORT_MAX, PROTOCOLS, Selector, Span
 
 _DSCP_NAMES: Final = {"ef": 46, "va": 44, "le": 1, "cs0": 0} | {f"cs{n}": 8 * n for n in range(1, 8)}
+FLOW_CLASSES: Final = ("default", "voice", "video", "interactive", "bulk", "background")
+"""Of flows to names, as lispmob/flow/quality.py numbers them."""
 _DSCP_AF: Final = {f"af{c}{d}": 8 * c + 2 * d for c in range(1, 5) for d in range(1, 4)}
 
 
@@ -82,6 +84,12 @@ def _origin(text: str) -> str:
     return Selector(from_interface=text).from_interface or ""
 
 
+def _flow_pattern(text: str) -> str:
+    if not 1 <= len(text.encode()) <= 255 or not text.isprintable():
+        raise ValueError
+    return text.lower()
+
+
 def read_cgroup(text: str) -> str:
     """The path of a control group. Raises ValueError."""
     return Selector(cgroup=text).cgroup or ""
@@ -130,6 +138,8 @@ class RuleSection(Section, frozen=True, kw_only=True):
         None
     )
     from_interface: Annotated[str | None, plain(_origin, "an interface name, or the beginning of one and *")] = None
+    flow: Annotated[str | None, plain(_flow_pattern, "a flow's name, or a pattern such as voice*")] = None
+    class_: tuple[Annotated[str, one_of(*FLOW_CLASSES)], ...] = field(name="class", default=())
     via: tuple[ViaEntry, ...] = ()
     metered: YesNo = True
     otherwise: Annotated[str, one_of("fallback", "drop")] = "fallback"
@@ -150,6 +160,8 @@ class RuleSection(Section, frozen=True, kw_only=True):
             groups=self.group,
             cgroup=self.cgroup,
             from_interface=self.from_interface,
+            flow_name=self.flow,
+            flow_classes=self.class_,
         )
         return Rule(self.name, selector, self.via, self.metered, cast(Otherwise, self.otherwise))
 

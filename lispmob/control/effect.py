@@ -142,6 +142,15 @@ class AskForEcho:
     nonce: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class NameResolved:
+    """What the mapping system says of a name, in small letters: the EIDs of its host, or none; `why` is for people."""
+
+    name: bytes
+    eids: tuple[IpAddress, ...]
+    why: str
+
+
 Effect: TypeAlias = (
     SendControl
     | InstallMapping
@@ -154,6 +163,7 @@ Effect: TypeAlias = (
     | UseStatusBits
     | AskForEcho
     | UsePathMtu
+    | NameResolved
 )
 """What a node hands to the daemon."""
 

@@ -92,6 +92,8 @@ class NodeConfig:
     lisp_sec: LispSecMode = "off"
     resolver_secrets: tuple[tuple[IpAddress, ResolverSecret], ...] = ()
     """Of the Map-Resolvers that may be asked with LISP-SEC."""
+    name: bytes = b""
+    """What the mapping system is to know this host by (RFC 9735); nothing: by no name."""
     first_nonce: int = 1
     """Where the nonces of Map-Registers start, when the node is given no count that grows over restarts."""
 

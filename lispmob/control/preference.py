@@ -21,7 +21,7 @@ from lispmob.wire.address import IpAddress
 SOONEST_S: Final = 1.0  # ours: probes are answered in bursts
 PROBES_MIN: Final = 8  # ours: fewer outcomes say nothing about loss
 GROUPS_MAX: Final = 1024  # ours: as many as the prober has paths for
-_MEASURED: Final = frozenset({State.UP, State.VERIFYING})
+MEASURED: Final = frozenset({State.UP, State.VERIFYING})
 
 Group: TypeAlias = frozenset[IpAddress]
 """Remote locators of one mapping and of one priority."""
@@ -90,7 +90,7 @@ class Preference:
     ) -> list[MachineEffect]:
         """Compare them all. `own` with the configured priorities, `groups` of mappings in use."""
         self._at, self._last = None, now
-        known = [path for path in paths if path.state in _MEASURED]
+        known = [path for path in paths if path.state in MEASURED]
         if not self._config.is_on:
             effects = self._rank({}, (), ())
             self.remotes = {}
@@ -139,6 +139,14 @@ class Preference:
 
     def _wake(self, at: float) -> None:
         self._at = at if self._at is None else min(self._at, at)
+
+
+def figures(own: Iterable[LocalLocator], paths: Iterable[Path]) -> dict[str, Quality]:
+    """What is measured of each interface that may send, over the remote locators that all of them reach."""
+    addresses = {one.address: one.interface for one in own if one.priority < NEVER}
+    known = [path for path in paths if path.state in MEASURED]
+    names = set(addresses.values())
+    return {name: _of_uplink(name, names, addresses, known) for name in names}
 
 
 def _equals(one: LocalLocator, others: Iterable[LocalLocator]) -> set[str]:

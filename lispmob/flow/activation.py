@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lispmob.config.flows import FlowsSection
 from lispmob.flow import packets, sockets
+from lispmob.flow.adoption import show
 from lispmob.flow.effect import AskProgram, FlowId, FlowOpened
 from lispmob.flow.message import Reason
 from lispmob.flow.names import held_name
@@ -40,6 +41,7 @@ class ActivatedProgram:
         self._path, self._close = path, close
         self._connections: dict[FlowId, socket.socket] = {}
         self._loop = asyncio.get_running_loop()
+        self.owner = None
 
     def on_call(self, asked: AskProgram) -> None:
         """Never asked: calls to such names are accepted before anybody runs."""
@@ -51,7 +53,9 @@ class ActivatedProgram:
             "name": opened.name.decode(),
             "peer": str(opened.peer),
             "qos": packets.quality_to_json(opened.granted),
+            "lifetime_s": opened.lifetime_s,
             "max_datagram": sockets.max_datagram(one),
+            **show(opened, is_ours=False),
         }
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:

@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from lispmob.flow import packets, sockets
-from lispmob.flow.client import PATIENCE_S, allocation, connect
+from lispmob.flow.client import NEVER_BACK, PATIENCE_S, REJOIN_S, Afterlife, allocation, connect
 from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
 from lispmob.flow.quality import Quality
 
+_LISPD_GONE: Final = "lispd-gone"  # no reason of a peer's
 _MAX_EVENTS: Final = 1024  # ours: flows that nobody has accepted yet
 
 
@@ -25,20 +26,22 @@ class Connection:
         self._socket.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._numbers = 0
+        self.lost_name: str | None = None  # another program holds it now
         self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], socket.socket | None]]] = {}
         self.flows: asyncio.Queue[tuple[dict[str, Any], socket.socket] | None] = asyncio.Queue(_MAX_EVENTS)
         self.ended: dict[int, asyncio.Future[str]] = {}
         self._loop.add_reader(self._socket.fileno(), self._on_readable)
 
     async def request(
-        self, method: str, params: dict[str, Any], within_s: float = PATIENCE_S
+        self, method: str, params: dict[str, Any], within_s: float = PATIENCE_S, given: socket.socket | None = None
     ) -> tuple[dict[str, Any], socket.socket | None]:
-        """Ask and wait for the answer: its result, and its socket. Raises FlowError."""
+        """Ask, and show a socket, and wait for the answer: its result, and its socket. Raises FlowError."""
         self._numbers += 1
         number = self._numbers
         done = self._waiting[number] = self._loop.create_future()
         try:
-            packets.send(self._socket, {"id": number, "method": method, "params": params})
+            descriptors = () if given is None else (given.fileno(),)
+            packets.send(self._socket, {"id": number, "method": method, "params": params}, descriptors)
             async with asyncio.timeout(within_s):
                 answer: tuple[dict[str, Any], socket.socket | None] = await done
                 return answer
@@ -64,7 +67,7 @@ class Connection:
                 done.set_exception(NoFlowDaemon("lispd has gone"))
         for ended in self.ended.values():
             if not ended.done():
-                ended.set_result("shutting-down")
+                ended.set_result(_LISPD_GONE)
 
     def ended_of(self, flow: int) -> asyncio.Future[str]:
         """Has the reason once the peer has ended a flow. That word may come before the flow itself."""
@@ -88,6 +91,10 @@ class Connection:
         if event is not None and event["kind"] == "flow" and one is not None and not self.flows.full():
             self.flows.put_nowait((event["fields"], one))
             return
+        if event is not None and event["kind"] == "replaced":
+            self.lost_name = str(event["fields"]["name"])
+            if not self.flows.full():
+                self.flows.put_nowait(None)
         if event is not None and event["kind"] == "closed":
             ended = self.ended_of(int(event["fields"]["flow"]))
             if not ended.done():
@@ -104,10 +111,22 @@ class Connection:
 
 
 class Flow:
-    """An open flow. `socket` is a connected, non-blocking UDP socket between two EIDs; `qos` is what was granted."""
+    """An open flow. `socket` is a connected, non-blocking UDP socket between two EIDs; `qos` is what was granted.
 
-    def __init__(self, connection: Connection, fields: dict[str, Any], one: socket.socket, *, owns: bool) -> None:
+    When lispd goes, socket and flow stay: `recv` has the next one at `path` adopt it (see `client.Flow`).
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        fields: dict[str, Any],
+        one: socket.socket,
+        *,
+        owns: bool,
+        path: Path = packets.DEFAULT_SOCKET,
+    ) -> None:
         self._connection, self._owns = connection, owns
+        self._life = Afterlife(fields, path)
         self._loop = asyncio.get_running_loop()
         self._is_open = True
         self.socket = one
@@ -132,6 +151,8 @@ class Flow:
         try:
             await self._loop.sock_sendall(self.socket, octets)
         except OSError:
+            if self._is_orphan:
+                return  # lost, with the device of lispd, as datagrams are
             if self._ended.done():
                 raise self._gone() from None
             sockets.read_errors(self.socket)
@@ -139,14 +160,44 @@ class Flow:
 
     async def recv(self, limit: int = 65535) -> bytes:
         """Receive one datagram. Raises PeerGone when the flow is over."""
-        reading = self._loop.create_task(self._receive(limit))
-        try:
-            await asyncio.wait((reading, self._ended), return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                return reading.result()
-        finally:
-            reading.cancel()
-        raise self._gone()
+        while True:
+            reading = self._loop.create_task(self._receive(limit))
+            try:
+                await asyncio.wait((reading, self._ended), return_when=asyncio.FIRST_COMPLETED)
+                if reading.done():
+                    return reading.result()
+            finally:
+                reading.cancel()
+            if not self._is_orphan:
+                raise self._gone()
+            await self._rejoin()
+
+    @property
+    def _is_orphan(self) -> bool:
+        return self._ended.done() and self._ended.result() == _LISPD_GONE and self._life.may_go_on
+
+    async def _rejoin(self) -> None:
+        """Be adopted by the next lispd. Raises NoFlowDaemon after the flow's lifetime, FlowError when it refuses."""
+        until = self._loop.time() + self._life.patience_s
+        while self._loop.time() < until:
+            try:
+                connection = Connection(connect(self._life.path))
+            except NoFlowDaemon:
+                await asyncio.sleep(REJOIN_S)
+                continue
+            try:
+                fields, _ = await connection.request("adopt", self._life.shown, given=self.socket)
+            except (NoFlowDaemon, TimedOut):
+                connection.close()
+                await asyncio.sleep(REJOIN_S)
+                continue
+            except BaseException:
+                connection.close()
+                raise
+            self._connection, self._owns, self.number = connection, True, int(fields["flow"])
+            self._ended = connection.ended_of(self.number)
+            return
+        raise NoFlowDaemon(NEVER_BACK)
 
     async def _receive(self, limit: int) -> bytes:
         while True:
@@ -158,7 +209,10 @@ class Flow:
                 sockets.read_errors(self.socket)
 
     def _gone(self) -> PeerGone:
-        return PeerGone(f"{self.peer} has ended the flow", self._ended.result())
+        reason = self._ended.result()
+        if reason == _LISPD_GONE:
+            return PeerGone("lispd has gone, and this flow with it", "shutting-down")
+        return PeerGone(f"{self.peer} has ended the flow", reason)
 
     async def close(self) -> None:
         """End the flow. Idempotent."""
@@ -193,7 +247,7 @@ async def allocate(
         params = allocation(name, qos, via, timeout, lifetime, caller, protocol)
         fields, one = await connection.request("allocate", params, timeout + PATIENCE_S)
         assert one is not None, "a flow comes with its socket"
-        return Flow(connection, fields, one, owns=True)
+        return Flow(connection, fields, one, owns=True, path=path)
     except BaseException:
         connection.close()
         raise
@@ -202,9 +256,9 @@ async def allocate(
 class Name:
     """A name that this program holds: `async for flow in name`, or `await name.accept()`."""
 
-    def __init__(self, name: str, connection: Connection) -> None:
+    def __init__(self, name: str, connection: Connection, path: Path = packets.DEFAULT_SOCKET) -> None:
         self.name = name
-        self._connection = connection
+        self._connection, self._path = connection, path
 
     async def __aenter__(self) -> Self:
         return self
@@ -219,19 +273,21 @@ class Name:
             yield await self.accept()
 
     async def accept(self) -> Flow:
-        """The next flow. Raises NoFlowDaemon when lispd goes."""
+        """The next flow. Raises NoFlowDaemon when lispd goes, and FlowError when another program has taken the name."""
         waiting = await self._connection.flows.get()
+        if waiting is None and self._connection.lost_name is not None:
+            raise FlowError(f"another program holds {self._connection.lost_name} now")
         if waiting is None:
             raise NoFlowDaemon("lispd has gone")
-        return Flow(self._connection, *waiting, owns=False)
+        return Flow(self._connection, *waiting, owns=False, path=self._path)
 
 
-async def register(name: str, *, backlog: int = 16, path: Path = packets.DEFAULT_SOCKET) -> Name:
+async def register(name: str, *, backlog: int = 16, replace: bool = False, path: Path = packets.DEFAULT_SOCKET) -> Name:
     """Hold `name` on this host, as `lispmob.flow.register`."""
     connection = Connection(connect(path))
     try:
-        await connection.request("register", {"name": name, "backlog": backlog})
+        await connection.request("register", {"name": name, "backlog": backlog, "replace": replace})
     except BaseException:
         connection.close()
         raise
-    return Name(name, connection)
+    return Name(name, connection, path)

@@ -27,7 +27,7 @@ from lispmob.flow.effect import (
     SendFlowMessage,
 )
 from lispmob.flow.message import NO_NONCE, Kind, Message, Reason, encode
-from lispmob.flow.name import fold
+from lispmob.flow.name import fold, harmless
 from lispmob.flow.quality import Quality
 from lispmob.values import dataclass
 
@@ -126,6 +126,13 @@ class Call:
         self._deadline = now + self.ask.timeout_s
         return self._request(now)
 
+    def adopt(self, holder_nonce: bytes, flow_port: int, now: float) -> list[FlowEffect]:
+        """The flow is open since before we started: tell the holder that we live, from the port where we are now."""
+        self._to(CallState.CONFIRMING)
+        self.holder_nonce, self.flow_port, self.lifetime_s = holder_nonce, flow_port, self.ask.lifetime_s
+        effects = self._on_confirmed(now)
+        return self._keep_alive(now) if self.lifetime_s else effects
+
     def on_timer(self, now: float) -> list[FlowEffect]:
         """Do what is due; early calls do nothing."""
         at = self.wake_at()
@@ -192,6 +199,12 @@ class Call:
             return self._fail(Failure.NO_FLOW_DAEMON, 0, f"nobody at {self.peer} takes flows")
         self._timer = now + UNREACHABLE_RETRY_S
         return []
+
+    def on_no_mapping(self) -> list[FlowEffect]:
+        """The mapping system says that nobody has the EID: nothing that is sent there arrives."""
+        if self.state is not CallState.ASKING:
+            return []
+        return self._fail(Failure.NO_MAPPING, 0, f"nobody has registered the EID {self.peer}")
 
     def close(self, now: float, reason: Reason = Reason.DONE) -> list[FlowEffect]:
         """The program has closed its socket, or does not wait any longer. Idempotent."""
@@ -263,10 +276,12 @@ class Call:
     def _on_refuse(self, message: Message) -> list[FlowEffect]:
         code = message.reason_code or 0
         failure = Failure.NO_SUCH_NAME if code == Reason.NO_SUCH_NAME else Failure.REFUSED
-        return self._fail(failure, code, message.reason_text or describe(code))
+        return self._fail(failure, code, harmless(message.reason_text) or describe(code))
 
     def _opened(self, granted: Quality) -> FlowEffect:
-        return FlowOpened(self.flow, fold(self.ask.name), self.peer, self.flow_port, granted, self.lifetime_s)
+        nonces = None if self.ask.is_legacy else (self.nonce, self.holder_nonce)
+        name, control_port = fold(self.ask.name), self.peer_port
+        return FlowOpened(self.flow, name, self.peer, self.flow_port, granted, self.lifetime_s, nonces, control_port)
 
     # --- open
 

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from lispmob.flow import packets
+from lispmob.flow.caller import FLOW_PORT
 from lispmob.flow.client import Connection, Flow, Name, allocate, connect, register
+from lispmob.flow.direct import DirectConnection
 from lispmob.flow.errors import FlowError, NameNotFound, NoFlowDaemon, PeerGone, TimedOut
 from lispmob.flow.quality import FlowClass, Quality, Wish
 
@@ -53,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     listen = commands.add_parser("listen", help="hold NAME and take calls")
     listen.add_argument("name", metavar="NAME")
+    listen.add_argument("--replace", action="store_true", help="take NAME from whoever holds it; for root")
     listen.add_argument("--once", action="store_true", help="take one call and end with it")
     listen.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="one process a flow, the socket as fd 0 and 1"
@@ -76,6 +79,9 @@ def _call_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cheap", action="store_true", help="by no metered uplink")
     parser.add_argument("--via", action="append", default=[], metavar="UPLINK", help="an uplink, by name or pattern")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="how long to wait for an answer")
+    parser.add_argument(
+        "--port", type=int, default=FLOW_PORT, metavar="N", help="of NAME@EID, where no lispd runs here"
+    )
     parser.add_argument("--protocol", type=int, choices=(0, 1), default=1, help="0: a bare name and its echo")
 
 
@@ -106,6 +112,7 @@ def _allocate(arguments: argparse.Namespace) -> Flow:
         caller=f"{os.environ.get('USER', '')}@{os.uname().nodename}"[:64],
         protocol=arguments.protocol,
         path=arguments.socket,
+        port=arguments.port,
     )
 
 
@@ -119,7 +126,7 @@ def _call(arguments: argparse.Namespace) -> int:
 
 def _listen(arguments: argparse.Namespace) -> int:
     command = _command(arguments)
-    with register(arguments.name, path=arguments.socket) as name:
+    with register(arguments.name, replace=arguments.replace, path=arguments.socket) as name:
         print(f"lispflow: {name.name} is held here", file=sys.stderr)
         if arguments.once or not command:
             return _serve_one_by_one(arguments, name, command)
@@ -196,7 +203,7 @@ def _relay_both(flow: Flow, linger_s: float) -> int:
     limit = flow.max_datagram or _USUAL_DATAGRAM
     end_at: float | None = None
     while end_at is None or time.monotonic() < end_at:
-        for key, _ in selector.select(None if end_at is None else max(0.0, end_at - time.monotonic())):
+        for key, _ in selector.select(_wait_s(flow, end_at)):
             if key.data == "peer":
                 _write(flow)
                 end_at = None if end_at is None else time.monotonic() + linger_s
@@ -206,8 +213,25 @@ def _relay_both(flow: Flow, linger_s: float) -> int:
                 else:
                     selector.unregister(0)
                     end_at = time.monotonic() + linger_s
+        watched = flow.connection
         flow.look()
+        _watch(selector, watched, flow)
     return 0
+
+
+def _wait_s(flow: Flow, end_at: float | None) -> float | None:
+    waits = [flow.pause_s, None if end_at is None else max(0.0, end_at - time.monotonic())]
+    return min((wait for wait in waits if wait is not None), default=None)
+
+
+def _watch(selector: selectors.BaseSelector, watched: Connection | DirectConnection, flow: Flow) -> None:
+    """Listen to the lispd that there is, if there is one."""
+    is_watched = any(key.data == "lispd" for key in selector.get_map().values())
+    if is_watched and (flow.is_orphan or flow.connection is not watched):
+        selector.unregister(watched)
+        is_watched = False
+    if not is_watched and not flow.is_orphan:
+        selector.register(flow.connection, selectors.EVENT_READ, "lispd")
 
 
 def _relay_file(flow: Flow, linger_s: float) -> int:

@@ -14,10 +14,16 @@ from typing import Any, Final
 
 from lispmob.closing import Closing
 from lispmob.flow import packets, sockets
+from lispmob.flow.caller import FLOW_PORT, Ask
+from lispmob.flow.direct import DirectConnection, literal_eid
+from lispmob.flow.direct import allocate as allocate_directly
 from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
 from lispmob.flow.quality import Quality
 
 PATIENCE_S: Final = 5.0  # ours: for the daemon's answer to what needs no peer
+REJOIN_S: Final = 0.5  # ours: how often a daemon that has gone is looked for
+NEVER_BACK: Final = "lispd has gone, and did not come back while the flow lived"
+UNLIMITED_S: Final = 600.0  # ours: and for how long, for a flow whose lifetime has no limit
 
 
 def connect(path: Path) -> socket.socket:
@@ -43,6 +49,10 @@ class Connection:
         self._numbers = 0
         self.flows: deque[tuple[dict[str, Any], socket.socket]] = deque()  # offered, and not accepted yet
         self.ended: dict[int, str] = {}  # flows that the peer has ended, with the reason
+        self.lost_name: str | None = None  # another program holds it now
+
+    pause_s: float | None = None
+    """How long `look` may be put off: until something comes in."""
 
     def fileno(self) -> int:
         """The descriptor to wait on for events."""
@@ -56,13 +66,18 @@ class Connection:
         self._socket.close()
 
     def request(
-        self, method: str, params: dict[str, Any], timeout: float | None = PATIENCE_S
+        self,
+        method: str,
+        params: dict[str, Any],
+        timeout: float | None = PATIENCE_S,
+        given: socket.socket | None = None,
     ) -> tuple[dict[str, Any], socket.socket | None]:
-        """Ask and wait for the answer: its result, and its socket. Raises FlowError."""
+        """Ask, and show a socket, and wait for the answer: its result, and its socket. Raises FlowError."""
         self._numbers += 1
         number = self._numbers
         try:
-            packets.send(self._socket, {"id": number, "method": method, "params": params})
+            descriptors = () if given is None else (given.fileno(),)
+            packets.send(self._socket, {"id": number, "method": method, "params": params}, descriptors)
         except OSError as error:
             raise NoFlowDaemon(f"lispd has gone: {error.strerror}") from None
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -87,6 +102,8 @@ class Connection:
         if event["kind"] == "flow" and one is not None:
             self.flows.append((event["fields"], one))
             return
+        if event["kind"] == "replaced":
+            self.lost_name = str(event["fields"]["name"])
         if event["kind"] == "closed":
             self.ended[int(event["fields"]["flow"])] = str(event["fields"]["reason"])
         if one is not None:
@@ -108,12 +125,22 @@ class Connection:
 class Flow(Closing):
     """An open flow. `socket` is a connected UDP socket between two EIDs; `peer` the other one; `qos` what was granted.
 
-    `connection` is readable when lispd has something to say of the flow: call `look` then.
-    Leaving the `with` block, or `close`, ends it, and the peer hears of it.
+    `connection` is readable when lispd has something to say of the flow: call `look` then. Leaving the `with` block, or
+    `close`, ends it, and the peer hears of it. When lispd goes, socket and flow stay: `recv` and `look` let the next
+    one at `path` adopt it, and give up after its lifetime.
     """
 
-    def __init__(self, connection: Connection, fields: dict[str, Any], one: socket.socket, *, owns: bool) -> None:
+    def __init__(
+        self,
+        connection: Connection | DirectConnection,
+        fields: dict[str, Any],
+        one: socket.socket,
+        *,
+        owns: bool,
+        path: Path = packets.DEFAULT_SOCKET,
+    ) -> None:
         self.connection, self._owns = connection, owns
+        self._life = Afterlife(fields, path)
         self._is_open = True
         self.socket = one
         self.socket.setblocking(True)
@@ -134,16 +161,23 @@ class Flow(Closing):
         except OSError:
             self.look()
             sockets.read_errors(self.socket)
-            return self.socket.send(octets)
+            try:
+                return self.socket.send(octets)
+            except OSError:
+                if not self.is_orphan:
+                    raise
+                return len(octets)  # lost, with the device of lispd, as datagrams are
 
     def recv(self, limit: int = 65535, timeout: float | None = None) -> bytes:
         """Receive one datagram. Raises TimedOut, and PeerGone when the flow is over."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            watched: list[Any] = [self.socket, self.connection]
+            watched: list[Any] = [self.socket, *(() if self.is_orphan else (self.connection,))]
             has_ended = self.number in self.connection.ended  # what has come in until then is still read
-            ready, _, _ = select.select(watched, [], [], 0 if has_ended else left)
+            pause_s = self.pause_s
+            wait_s = left if pause_s is None else pause_s if left is None else min(left, pause_s)
+            ready, _, _ = select.select(watched, [], [], 0 if has_ended else wait_s)
             if self.socket in ready:
                 # An ICMP error makes it readable, too: see `send`. lispd shares the socket, and may read it first.
                 try:
@@ -151,17 +185,47 @@ class Flow(Closing):
                 except OSError:
                     sockets.read_errors(self.socket)
             self.check()
-            if self.connection in ready:
-                self.connection.look(0)
-            elif self.socket not in ready or left == 0:
+            if self.is_orphan or self.connection in ready or (pause_s is not None and not ready):
+                with contextlib.suppress(TimedOut):
+                    self._look()
+                if left != 0 or (self.connection in ready and not self.is_orphan):
+                    continue
+            if self.socket not in ready or left == 0:
                 raise TimedOut(f"nothing from {self.peer} in {timeout:g} s")
 
     def look(self) -> None:
         """Take in what lispd has said meanwhile. Raises PeerGone when the peer has ended the flow, NoFlowDaemon."""
         with contextlib.suppress(TimedOut):
-            while True:
-                self.connection.look(0)
+            self._look()
+            while not self.is_orphan:
+                self._look()
         self.check()
+
+    @property
+    def is_orphan(self) -> bool:
+        """True while lispd is away. `connection` is of no use then; call `look` now and then."""
+        return self._life.lost_at is not None
+
+    @property
+    def pause_s(self) -> float | None:
+        """For how long `look` may be put off, seconds; None: until `connection` is readable."""
+        return REJOIN_S if self.is_orphan else self.connection.pause_s
+
+    def _look(self) -> None:
+        """Take in one packet, or look for a lispd that adopts the flow. Raises TimedOut for no packet, FlowError."""
+        if not self.is_orphan:
+            try:
+                self.connection.look(0)
+                return
+            except NoFlowDaemon:
+                if not self._life.may_go_on:
+                    raise
+        found = self._life.rejoin(self)
+        if found is not None:
+            if self._owns:
+                self.connection.close()
+            self.connection, self.number = found
+            self._owns = True
 
     def check(self) -> None:
         """Raise PeerGone when the peer has ended the flow."""
@@ -177,12 +241,63 @@ class Flow(Closing):
         if not self._is_open:
             return
         self._is_open = False
+        with contextlib.suppress(FlowError):  # a lispd that has been started meanwhile has to tell the peer
+            self._look()
         self.socket.close()
         if self._owns:
             self.connection.close()
         elif self.connection.ended.pop(self.number, None) is None:
             with contextlib.suppress(FlowError):
                 self.connection.request("close", {"flow": self.number})
+
+
+class Afterlife:
+    """What a flow needs when its lispd has gone. `lost_at`: since when that is so, monotonic seconds."""
+
+    def __init__(self, fields: dict[str, Any], path: Path) -> None:
+        self.path = path
+        self._lifetime_s = int(fields.get("lifetime_s", 0))
+        kept = ("role", "nonces", "control_port", "lifetime_s", "name", "peer", "qos")
+        self.shown = {key: fields[key] for key in kept if key in fields}
+        self.lost_at: float | None = None
+        self._next_try = 0.0
+
+    @property
+    def may_go_on(self) -> bool:
+        """False for a flow of version 0: nobody could recognise it."""
+        return "nonces" in self.shown
+
+    @property
+    def patience_s(self) -> float:
+        """How long a lispd is waited for: until then the peer knows the flow."""
+        return self._lifetime_s or UNLIMITED_S
+
+    def rejoin(self, flow: Flow) -> tuple[Connection, int] | None:
+        """Be adopted, if a lispd is there: a connection and the flow's new number. Tries twice a second.
+
+        Raises NoFlowDaemon after the flow's lifetime, and FlowError when lispd does not want it.
+        """
+        now = time.monotonic()
+        self.lost_at = now if self.lost_at is None else self.lost_at
+        if now < self._next_try:
+            return None
+        self._next_try = now + REJOIN_S
+        if now - self.lost_at > self.patience_s:
+            raise NoFlowDaemon(NEVER_BACK)
+        try:
+            connection = Connection(connect(self.path))
+        except NoFlowDaemon:
+            return None
+        try:
+            fields, _ = connection.request("adopt", self.shown, given=flow.socket)
+        except (NoFlowDaemon, TimedOut):
+            connection.close()
+            return None
+        except BaseException:
+            connection.close()
+            raise
+        self.lost_at = None
+        return connection, int(fields["flow"])
 
 
 def allocate(
@@ -195,18 +310,29 @@ def allocate(
     caller: str = "",
     protocol: int = 1,
     path: Path = packets.DEFAULT_SOCKET,
+    port: int = FLOW_PORT,
 ) -> Flow:
     """A flow to whoever holds `name`, for example `backup.nas` or `backup@10.99.0.2`.
 
     `qos` is a wish, `via` names uplinks (root and the control group), `timeout` and `lifetime` are seconds, 0 for a
     lifetime without limit. Raises FlowError: NameNotFound, Refused, TimedOut, NoFlowDaemon, NotAllowed, Busy.
+
+    Without lispd `NAME@EID` is called all the same, at `port`, and other names are not found.
     """
-    connection = Connection(connect(path))
+    try:
+        connection = Connection(connect(path))
+    except NoFlowDaemon:
+        place = None if via else literal_eid(name)
+        if place is None:
+            raise
+        ask = Ask(place[0], qos or Quality(), caller, timeout, lifetime, is_legacy=protocol == 0)
+        direct, fields, asked = allocate_directly(place[1], ask, port)
+        return Flow(direct, fields, asked, owns=True, path=path)
     try:
         params = allocation(name, qos, via, timeout, lifetime, caller, protocol)
         fields, one = connection.request("allocate", params, timeout + PATIENCE_S)
         assert one is not None, "a flow comes with its socket"
-        return Flow(connection, fields, one, owns=True)
+        return Flow(connection, fields, one, owns=True, path=path)
     except BaseException:
         connection.close()
         raise
@@ -230,9 +356,9 @@ def allocation(
 class Name(Closing):
     """A name that this program holds: iterate over it for flows, or `accept` one. Closing it ends its flows."""
 
-    def __init__(self, name: str, connection: Connection) -> None:
+    def __init__(self, name: str, connection: Connection, path: Path = packets.DEFAULT_SOCKET) -> None:
         self.name = name
-        self._connection = connection
+        self._connection, self._path = connection, path
 
     def __iter__(self) -> Iterator[Flow]:
         while True:
@@ -243,26 +369,31 @@ class Name(Closing):
         return self._connection.fileno()
 
     def accept(self, timeout: float | None = None) -> Flow:
-        """The next flow. Raises TimedOut, NoFlowDaemon."""
+        """The next flow. Raises TimedOut, NoFlowDaemon, and FlowError when another program has taken the name."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._connection.flows:
+            if self._connection.lost_name is not None:
+                raise FlowError(f"another program holds {self._connection.lost_name} now")
             self._connection.look(None if deadline is None else deadline - time.monotonic())
-        return Flow(self._connection, *self._connection.flows.popleft(), owns=False)
+        return Flow(self._connection, *self._connection.flows.popleft(), owns=False, path=self._path)
 
     def close(self) -> None:
         """Give the name back. Idempotent."""
         self._connection.close()
 
 
-def register(name: str, *, backlog: int = 16, path: Path = packets.DEFAULT_SOCKET) -> Name:
-    """Hold `name` on this host. Raises NoFlowDaemon, NotAllowed, FlowError (somebody holds it already)."""
+def register(name: str, *, backlog: int = 16, replace: bool = False, path: Path = packets.DEFAULT_SOCKET) -> Name:
+    """Hold `name` on this host. Raises NoFlowDaemon, NotAllowed, FlowError (somebody holds it already).
+
+    `replace`: take it from whoever holds it (root and the control group).
+    """
     connection = Connection(connect(path))
     try:
-        connection.request("register", {"name": name, "backlog": backlog})
+        connection.request("register", {"name": name, "backlog": backlog, "replace": replace})
     except BaseException:
         connection.close()
         raise
-    return Name(name, connection)
+    return Name(name, connection, path)
 
 
 def inherited(fd: int = 3) -> Flow:

@@ -31,10 +31,11 @@ class ControlPort:
         on_foreign: Callable[[], None],
         is_overlay_interface: Callable[[int], bool],
     ) -> None:
-        self._port = port
+        self.number = port
         self._on_datagram, self._on_foreign = on_datagram, on_foreign
         self._is_overlay_interface = is_overlay_interface
         self._sockets: dict[IpAddress, socket.socket] = {}
+        self.loopback = socket.if_nametoindex("lo")
         self._loop = asyncio.get_running_loop()
 
     def set_eids(self, eids: Iterable[IpAddress]) -> dict[IpAddress, str]:
@@ -67,7 +68,7 @@ class ControlPort:
             self._close(eid)
 
     def _open(self, eid: IpAddress) -> socket.socket:
-        one = sockets.new_socket(eid, self._port)
+        one = sockets.new_socket(eid, self.number)
         try:
             if eid.version == 4:
                 one.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
@@ -99,7 +100,10 @@ class ControlPort:
                 self._on_foreign()
                 continue
             source = ip_address(str(place[0]).partition("%")[0])
-            self._on_datagram(octets, Way(source, int(place[1]), eid, self._port))
+            if source in self._sockets and ifindex != self.loopback:
+                self._on_foreign()  # nobody else has an EID of ours; the kernel lets such packets in for IPv6
+                continue
+            self._on_datagram(octets, Way(source, int(place[1]), eid, self.number))
             if one.fileno() < 0:
                 return  # the datagram made its reader close the socket
 

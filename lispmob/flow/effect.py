@@ -24,6 +24,7 @@ class Failure(Enum):
     """Why an allocation failed, in a word; the library has an exception for each."""
 
     NO_SUCH_NAME = "no-such-name"
+    NO_MAPPING = "no-mapping"
     NO_FLOW_DAEMON = "no-flow-daemon"
     REFUSED = "refused"
     TIMED_OUT = "timed-out"
@@ -73,7 +74,10 @@ class AskProgram:
 
 @dataclass(frozen=True, slots=True)
 class FlowOpened:
-    """The flow is open: hand its socket to the program. `granted` is what the holder grants of the wish."""
+    """The flow is open: hand its socket to the program. `granted` is what the holder grants of the wish.
+
+    `nonces` of caller and holder, None in version 0; `control_port` is that of the peer.
+    """
 
     flow: FlowId
     name: bytes
@@ -81,6 +85,8 @@ class FlowOpened:
     port: int
     granted: Quality
     lifetime_s: int
+    nonces: tuple[bytes, bytes] | None = None
+    control_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,18 @@ host does not expect is counted and dropped.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
 
+from lispmob.control.agenda import Agenda
 from lispmob.errors import MalformedMessage
-from lispmob.flow.auth import IpAddress, Way
+from lispmob.flow.adoption import Adoption, NotAdoptable
+from lispmob.flow.auth import FlowKey, IpAddress, Way
 from lispmob.flow.caller import FLOW_PORT, Ask, Call, CallState
 from lispmob.flow.effect import FlowEffect, FlowId, Outlet, SendFlowMessage
-from lispmob.flow.holder import Holder, Legacy, Limits
+from lispmob.flow.holder import Holder, Legacy
+from lispmob.flow.limits import Limits
 from lispmob.flow.message import Kind, Message, Reason, Unsupported, decode, decode_name, encode, is_version_1
 
 
@@ -37,12 +39,13 @@ class FlowEndpoint:
         is_quiet: bool = False,
         limits: Limits | None = None,
         port: int = FLOW_PORT,
+        key_for: Callable[[IpAddress], FlowKey | None] = lambda _eid: None,
     ) -> None:
         self._ids = count(1)
         self._new_nonce, self._jitter, self._port = new_nonce, jitter, port
         self._calls: dict[FlowId, Call] = {}
         self._by_nonce: dict[bytes, Call] = {}
-        self._due: list[tuple[float, FlowId]] = []
+        self._due: Agenda[FlowId] = Agenda()
         self.holder = Holder(
             host=host,
             domain=domain,
@@ -53,6 +56,7 @@ class FlowEndpoint:
             is_quiet=is_quiet,
             limits=limits,
             port=port,
+            key_for=key_for,
         )
 
     @property
@@ -66,15 +70,14 @@ class FlowEndpoint:
 
     def wake_at(self) -> float | None:
         """When `on_timer` has something to do, monotonic seconds."""
-        times = [at for at in (self._next_due(), self.holder.wake_at()) if at is not None]
+        times = [at for at in (self._due.first(), self.holder.wake_at()) if at is not None]
         return min(times, default=None)
 
     def on_timer(self, now: float) -> list[FlowEffect]:
         """Do what is due."""
         effects: list[FlowEffect] = []
-        while (at := self._next_due()) is not None and at <= now:
-            call = self._calls[heapq.heappop(self._due)[1]]
-            effects += self._after(call, call.on_timer(now))
+        for flow in self._due.due(now):
+            effects += self._after(self._calls[flow], self._calls[flow].on_timer(now))
         return effects + self.holder.on_timer(now)
 
     def call(
@@ -95,6 +98,26 @@ class FlowEndpoint:
         self._calls[flow] = call
         self._by_nonce[call.nonce] = call
         return self._after(call, call.start(now))
+
+    def adopt(self, shown: Adoption, key: FlowKey | None, now: float) -> tuple[FlowId, list[FlowEffect]]:
+        """Know a flow again that our predecessor knew. Raises NotAdoptable.
+
+        It is as it was, or the peer has ended it meanwhile: nobody hears of that before the lifetime has passed.
+        """
+        flow = self.new_id()
+        if not shown.is_ours:
+            self.holder.adopt(flow, shown, key, now)
+            return flow, []
+        if shown.caller_nonce in self._by_nonce:
+            raise NotAdoptable("this flow is known already")
+        ask = Ask(shown.name, shown.quality, lifetime_s=shown.lifetime_s, key=key)
+        call = Call(
+            flow, ask, shown.own, shown.own_port, shown.peer, nonce=shown.caller_nonce, jitter=self._jitter,
+            control_port=self._port, peer_port=shown.control_port,
+        )  # fmt: skip
+        self._calls[flow] = call
+        self._by_nonce[call.nonce] = call
+        return flow, self._after(call, call.adopt(shown.holder_nonce, shown.peer_port, now))
 
     def call_of(self, flow: FlowId) -> Call | None:
         """The call of this number, while it is known."""
@@ -153,6 +176,11 @@ class FlowEndpoint:
         call = self._calls.get(flow)
         return [] if call is None else self._after(call, call.on_unreachable(now))
 
+    def on_no_mapping(self, flow: FlowId) -> list[FlowEffect]:
+        """The map-cache says that nobody has the EID that is called."""
+        call = self._calls.get(flow)
+        return [] if call is None else self._after(call, call.on_no_mapping())
+
     def _refuse_later_version(self, unsupported: Unsupported, way: Way, now: float) -> list[FlowEffect]:
         self.counters[unsupported.counter] += 1
         if not unsupported.is_request or not self.holder.may_answer(way.source, now):
@@ -165,18 +193,10 @@ class FlowEndpoint:
         if call.state is CallState.CLOSED:
             if self._calls.pop(call.flow, None) is not None:
                 del self._by_nonce[call.nonce]
-        elif (at := call.wake_at()) is not None:
-            heapq.heappush(self._due, (at, call.flow))
+            self._due.set(call.flow, None)
+        else:
+            self._due.set(call.flow, call.wake_at())
         return effects
-
-    def _next_due(self) -> float | None:
-        while self._due:
-            at, flow = self._due[0]
-            call = self._calls.get(flow)
-            if call is not None and call.wake_at() == at:
-                return at
-            heapq.heappop(self._due)
-        return None
 
 
 def _is_for_caller(message: Message, call: Call) -> bool:

@@ -50,6 +50,8 @@ def from_reply(error: dict[str, object]) -> FlowError:
     match code:
         case "no-such-name" | "refused" if reason == "no-such-name":
             return NameNotFound(message)
+        case "no-mapping":
+            return NameNotFound(message)
         case "refused" if reason == "busy":
             return Busy(message)
         case "refused":

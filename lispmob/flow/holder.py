@@ -9,16 +9,17 @@ sent a cookie instead. An unconfirmed call never reaches a program, and it is se
 
 from __future__ import annotations
 
-import hmac
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.control.rate_limit import TokenBucket
 from lispmob.errors import LispError
+from lispmob.flow.adoption import Adoption, NotAdoptable
 from lispmob.flow.auth import FlowKey, IpAddress, Way, is_signed_by, sign
 from lispmob.flow.caller import CLOSE_TRIES_S
+from lispmob.flow.cookie import Cookies
 from lispmob.flow.effect import (
     AskProgram,
     FlowEffect,
@@ -30,8 +31,9 @@ from lispmob.flow.effect import (
     Outlet,
     SendFlowMessage,
 )
+from lispmob.flow.limits import Limits, RequestShare
 from lispmob.flow.message import Kind, Message, Reason, encode
-from lispmob.flow.name import fold, held_as
+from lispmob.flow.name import fold, harmless, held_as
 from lispmob.flow.quality import Quality
 from lispmob.flow.table import NEVER, Flow, FlowState, FlowTable
 from lispmob.values import dataclass
@@ -39,8 +41,6 @@ from lispmob.values import dataclass
 OFFER_S: Final = 10.0  # how long a program may think, and an offer stand
 CLOSED_S: Final = 30.0  # how long a CLOSE of a flow that has ended is answered
 SILENCE_S: Final = 10.0  # beyond its lifetime
-COOKIE_EPOCH_S: Final = 30.0
-COOKIE_OCTETS: Final = 8
 
 NO_SUCH_NAME: Final = "no such name"
 
@@ -58,21 +58,6 @@ class Legacy(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Flows and calls that are kept at most, and REQUESTs a second."""
-
-    flows: int = 1024
-    flows_per_name: int = 64
-    flows_per_peer: int = 64
-    pending: int = 256
-    pending_per_peer: int = 16
-    requests_per_peer_s: float = 10.0
-    requests_per_peer_burst: int = 20
-    requests_s: float = 200.0
-    cookies_s: float = 2000.0
-
-
-@dataclass(frozen=True, slots=True)
 class HeldName:
     """A name, who may call it, and whether the program is asked before a call is accepted.
 
@@ -87,24 +72,11 @@ class HeldName:
     backlog: int = 16
 
 
-class _Share:
-    """How many REQUESTs are looked at: of one address, and of all."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._in_all = TokenBucket(1 / limits.requests_s, int(limits.requests_s))
-        self._of_peer: KeyedBuckets[IpAddress] = KeyedBuckets(
-            1 / limits.requests_per_peer_s, limits.requests_per_peer_burst
-        )
-
-    def take(self, peer: IpAddress, now: float) -> bool:
-        return self._of_peer.take(peer, now) and self._in_all.take(now)
-
-
 class Holder:
     """The calls of all names that this host holds.
 
     `host` and `domain` are ours; a request may add them to a name. `secret`: 32 random octets, for cookies.
-    `is_quiet`: unknown and forbidden names are answered with silence.
+    `is_quiet`: unknown and forbidden names are answered with silence. `key_for`: the key that we share with an EID.
     """
 
     def __init__(
@@ -119,16 +91,18 @@ class Holder:
         is_quiet: bool = False,
         limits: Limits | None = None,
         port: int = 3359,
+        key_for: Callable[[IpAddress], FlowKey | None] = lambda _caller: None,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._host, self._domain = host, domain
-        self._new_nonce, self._new_id, self._secret = new_nonce, new_id, secret
+        self._new_nonce, self._new_id, self._key_for = new_nonce, new_id, key_for
+        self._baker = Cookies(secret)
         self._legacy, self._is_quiet, self._port = legacy, is_quiet, port
         self._limits = limits or Limits()
         self._names: dict[bytes, HeldName] = {}
         self._flows = FlowTable()
         # Apart, so that whoever forges the address of a caller cannot use up what that caller has.
-        self._unproved, self._proved = _Share(self._limits), _Share(self._limits)
+        self._unproved, self._proved = RequestShare(self._limits), RequestShare(self._limits)
         self._cookies = TokenBucket(1 / self._limits.cookies_s, int(self._limits.cookies_s))
 
     # --- names
@@ -194,34 +168,35 @@ class Holder:
             return self._again(known, octets, way, message)
         assert message.name is not None, "a REQUEST without a name is malformed"
         held = self.find(message.name)
-        key = None if held is None else held.key
-        is_proved = self._has_cookie(message, way, now)
+        is_proved = self._baker.is_good(message.cookie, way, message.caller_nonce, now)
         if not (self._proved if is_proved else self._unproved).take(way.source, now):
             self.counters["flow_rate"] += 1
-            return [] if is_proved else self._send_cookie(message, way, key, now)
+            return [] if is_proved else self._send_cookie(held, message, octets, way, now)
+        key = self._key_of(held, message, octets, way)
         if held is None:
-            return self._say_no(message, way, Reason.NO_SUCH_NAME, NO_SUCH_NAME)
+            return self._say_no(message, way, Reason.NO_SUCH_NAME, NO_SUCH_NAME, key)
         if not held.may_call(way.source):
-            return self._say_no(message, way, Reason.NOT_ALLOWED)
+            return self._say_no(message, way, Reason.NOT_ALLOWED, key=None if held.key else key)
         if key is not None and not (message.has_auth and is_signed_by(octets, way, key)):
             self.counters["flow_auth"] += 1
             return [] if message.has_auth else self._say_no(message, way, Reason.AUTHENTICATION)
         if self._wants_cookie(held, way.source) and not is_proved:
-            return self._send_cookie(message, way, key, now)
+            return self._send_cookie(held, message, octets, way, now)
         if self._is_full(held, way.source):
             self.counters["flow_full"] += 1
             return self._say_no(message, way, Reason.BUSY, key=key)
-        flow = self._add(held, message, way, now)
+        flow = self._add(held, message, way, now, key)
         if held.asks_program:
             wait = Message(Kind.WAIT, message.caller_nonce)
-            return [self._ask(flow, message.caller or ""), self._send_to(way, wait, key)]
+            return [self._ask(flow, harmless(message.caller or "")), self._send_to(way, wait, key)]
         return [MakeFlowSocket(flow.flow, flow.own, flow.caller, flow.caller_port)]
 
     def on_legacy_request(self, name: str, octets: bytes, way: Way, now: float) -> list[FlowEffect]:
         """Version 0: a name and nothing else. It is echoed from a new port, or met with silence."""
         call = way.source_port.to_bytes(2) + octets
-        if (known := self._flows.of_call(way.source, call)) is not None:
-            return [self._echo(known)] if known.state is FlowState.OFFERED and known.port else []
+        known = self._flows.of_call(way.source, call)
+        if known is not None and (known.state is FlowState.OFFERED or now - known.since < OFFER_S):
+            return [self._echo(known)] if known.port else []
         if self._legacy is Legacy.NO or not self._unproved.take(way.source, now):
             self.counters["flow_name" if self._legacy is Legacy.NO else "flow_rate"] += 1
             return []
@@ -233,7 +208,7 @@ class Holder:
             self.counters["flow_full"] += 1
             return []
         request = Message(Kind.REQUEST, call, name=name)
-        flow = self._add(held, request, way, now)
+        flow = self._add(held, request, way, now, None)
         flow.is_legacy = True
         return [MakeFlowSocket(flow.flow, flow.own, flow.caller, flow.caller_port)]
 
@@ -304,6 +279,24 @@ class Holder:
         self._flows.wait(flow, now + OFFER_S)
         return [MakeFlowSocket(flow.flow, flow.own, flow.caller, flow.caller_port)]
 
+    def adopt(self, flow_id: FlowId, shown: Adoption, key: FlowKey | None, now: float) -> None:
+        """Know an open flow again that our predecessor knew. Raises NotAdoptable."""
+        known = self._flows.of_nonces(shown.caller_nonce, shown.holder_nonce)
+        if known is not None or self._flows.open_of(shown.peer, shown.peer_port) is not None:
+            raise NotAdoptable("this flow is known already")
+        if (
+            self._flows.count() >= self._limits.flows
+            or self._flows.count("peer", shown.peer) >= self._limits.flows_per_peer
+        ):
+            raise NotAdoptable("as many flows as there may be")
+        flow = Flow(
+            flow_id, fold(shown.name), shown.own, shown.peer, shown.peer_port, shown.caller_nonce, shown.holder_nonce,
+            shown.quality, shown.lifetime_s, key, FlowState.OFFERED, NEVER, shown.own_port,
+            control_port=shown.control_port,
+        )  # fmt: skip
+        self._flows.add(flow)
+        self._open(flow, now)
+
     def close(self, flow_id: FlowId, now: float, reason: Reason = Reason.DONE) -> list[FlowEffect]:
         """The program has closed its socket, or has ended. Idempotent."""
         flow = self._flows.get(flow_id)
@@ -330,7 +323,14 @@ class Holder:
             return [self._send_to(way, Message(Kind.WAIT, flow.caller_nonce), flow.key)]
         return self._offer(flow) if flow.port else []
 
-    def _add(self, held: HeldName, message: Message, way: Way, now: float) -> Flow:
+    def _key_of(self, held: HeldName | None, message: Message, octets: bytes, way: Way) -> FlowKey | None:
+        """What the answers are signed with: the key of the name, or one that the caller has proved that we share."""
+        if held is not None and held.key is not None:
+            return held.key
+        shared = self._key_for(way.source) if message.has_auth else None
+        return shared if shared is not None and is_signed_by(octets, way, shared) else None
+
+    def _add(self, held: HeldName, message: Message, way: Way, now: float, key: FlowKey | None) -> Flow:
         state = FlowState.ASKED if held.asks_program else FlowState.OFFERED
         flow = Flow(
             self._new_id(),
@@ -342,9 +342,10 @@ class Holder:
             self._new_nonce(),
             message.quality or Quality(),
             message.lifetime_s or 0,
-            held.key,
+            key,
             state,
             now + OFFER_S,
+            since=now,
         )
         self._flows.add(flow)
         return flow
@@ -373,7 +374,10 @@ class Holder:
         ended = [] if former is None else [FlowEnded(former.flow, Reason.REPLACED), *self._close(former, now)]
         self._flows.move(flow, FlowState.OPEN)
         self._flows.wait(flow, NEVER if flow.is_legacy else self._silence_ends(flow, now))
-        opened = FlowOpened(flow.flow, flow.name, flow.caller, flow.caller_port, flow.wish, flow.lifetime_s)
+        nonces = None if flow.is_legacy else (flow.caller_nonce, flow.holder_nonce)
+        opened = FlowOpened(
+            flow.flow, flow.name, flow.caller, flow.caller_port, flow.wish, flow.lifetime_s, nonces, flow.control_port
+        )
         return [*ended, opened]
 
     def _silence_ends(self, flow: Flow, now: float) -> float:
@@ -447,23 +451,15 @@ class Holder:
             or count("peer", caller, "pending") >= limits.pending_per_peer // 2
         )
 
-    def _send_cookie(self, message: Message, way: Way, key: FlowKey | None, now: float) -> list[FlowEffect]:
+    def _send_cookie(
+        self, held: HeldName | None, message: Message, octets: bytes, way: Way, now: float
+    ) -> list[FlowEffect]:
         """Nothing is kept; whoever is really there asks again with the cookie."""
         if not self._cookies.take(now):
             return []
-        cookie = self._cookie(way, message.caller_nonce, now)
-        return [self._send_to(way, Message(Kind.WAIT, message.caller_nonce, cookie=cookie), key)]
-
-    def _has_cookie(self, message: Message, way: Way, now: float) -> bool:
-        if message.cookie is None:
-            return False
-        wanted = (self._cookie(way, message.caller_nonce, now - back) for back in (0.0, COOKIE_EPOCH_S))
-        return any(hmac.compare_digest(cookie, message.cookie) for cookie in wanted)
-
-    def _cookie(self, way: Way, nonce: bytes, now: float) -> bytes:
-        epoch = int(now // COOKIE_EPOCH_S).to_bytes(8, signed=True)
-        covered = way.source.packed + way.source_port.to_bytes(2) + nonce + epoch
-        return hmac.digest(self._secret, covered, "sha256")[:COOKIE_OCTETS]
+        cookie = self._baker.make(way, message.caller_nonce, now)
+        wait = Message(Kind.WAIT, message.caller_nonce, cookie=cookie)
+        return [self._send_to(way, wait, self._key_of(held, message, octets, way))]
 
     # --- sending
 

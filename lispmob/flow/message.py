@@ -70,6 +70,12 @@ class Reason(IntEnum):
     REPLACED = 10
 
 
+def reason_word(code: int) -> str:
+    """A reason as programs have it: "program-ended"; the number of one that this version does not know."""
+    known = code in Reason.__members__.values()
+    return Reason(code).name.lower().replace("_", "-") if known else str(code)
+
+
 class _Tlv(IntEnum):
     NAME = 0x01
     FLOW_PORT = 0x02

@@ -36,6 +36,11 @@ def read_name(octets: bytes) -> str:
     return name
 
 
+def harmless(text: str) -> str:
+    """A text of a peer's, for a terminal or a log: what is no printable character is shown as its number."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def fold(name: str) -> bytes:
     """What two names are compared by: ASCII letters without case, every other octet exactly."""
     return name.encode("utf-8").translate(_LOWER)

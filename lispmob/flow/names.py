@@ -7,7 +7,7 @@ import pwd
 from collections.abc import Callable, Iterable
 
 from lispmob.config.flows import FlowNameSection, FlowsSection
-from lispmob.flow.auth import IpAddress
+from lispmob.flow.auth import FlowKey, IpAddress
 from lispmob.flow.holder import HeldName
 from lispmob.flow.name import fold
 
@@ -64,8 +64,13 @@ def held_name(
             return False
         return not callers or any(caller.version == prefix.version and caller in prefix for prefix in callers)
 
-    key = next((k.to_key() for k in flows.keys if section is not None and k.name == section.key), None)
-    return HeldName(name, owner, may_call, asks_program=asks_program, key=key, backlog=backlog)
+    return HeldName(name, owner, may_call, asks_program=asks_program, key=key_of_name(name, flows), backlog=backlog)
+
+
+def key_of_name(name: str, flows: FlowsSection) -> FlowKey | None:
+    """The key that who calls a name has to know."""
+    section = section_of(name, flows)
+    return next((key.to_key() for key in flows.keys if section is not None and key.name == section.key), None)
 
 
 def section_of(name: str, flows: FlowsSection) -> FlowNameSection | None:

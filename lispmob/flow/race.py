@@ -17,6 +17,7 @@ HEAD_START_S: Final = 0.25
 _TELLING: Final = (
     Failure.REFUSED,
     Failure.NO_SUCH_NAME,
+    Failure.NO_MAPPING,
     Failure.NO_FLOW_DAEMON,
     Failure.TIMED_OUT,
     Failure.CANCELLED,

@@ -1,4 +1,4 @@
-"""A full name to the EIDs that it may stand for: a literal, this host, and DNS with /etc/hosts, in this order.
+"""A full name to the EIDs of its host: a literal, this host, the mapping system, DNS with /etc/hosts, in this order.
 
 Only EIDs count. Any other address would make a flow that runs natively, and dies with the next move.
 """
@@ -10,14 +10,19 @@ import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, TypeAlias
 
 from lispmob.errors import LispError
 from lispmob.flow.auth import IpAddress
+from lispmob.flow.name import fold
 from lispmob.values import dataclass
 
 SRV: Final = "_lispflow._udp."
 DNS_TIMEOUT_S: Final = 5.0
+MAPPING_TIMEOUT_S: Final = 4.0  # ours: lispd gives up before that
+
+FindName: TypeAlias = Callable[[str], Awaitable[tuple[tuple[IpAddress, ...], str]]]
+"""The EIDs that the mapping system has for a name, and what came of the question, for people."""
 
 
 class NotResolved(LispError):
@@ -50,7 +55,8 @@ class Resolved:
 class Resolver:
     """Finds names. `is_eid` says whether an address belongs to the overlay, `is_held` whether this host holds a name.
 
-    `own` gives our EIDs; `find_service` asks DNS for the SRV record of a name: (host, port), or None.
+    `own` gives our EIDs; `find_name` asks the mapping system; `find_service` asks DNS for the SRV record of a name:
+    (host, port), or None. `domain` is ours: names in the mapping system are without it. `patience_s`: with the latter.
     """
 
     def __init__(
@@ -59,9 +65,13 @@ class Resolver:
         is_eid: Callable[[IpAddress], bool],
         is_held: Callable[[str], bool],
         own: Callable[[], tuple[IpAddress, ...]],
+        domain: str = "",
+        find_name: FindName | None = None,
+        patience_s: float = MAPPING_TIMEOUT_S,
         find_service: Callable[[str], Awaitable[tuple[str, int] | None]] | None = None,
     ) -> None:
         self._is_eid, self._is_held, self._own = is_eid, is_held, own
+        self._domain, self._find_name, self._patience_s = domain, find_name, patience_s
         self._find_service = find_service or find_service_by_dns
 
     async def resolve(self, name: str) -> Resolved:
@@ -72,10 +82,30 @@ class Resolver:
         if self._is_held(name):
             return Resolved(name, self._own(), 0, (Step("this host", "holds it"),))
         steps = [Step("this host", "does not hold it")]
+        if self._find_name is not None and (eids := await self._by_mapping(self._find_name, name, steps)):
+            return Resolved(name, eids, 0, tuple(steps))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DNS_TIMEOUT_S):
                 return await self._by_dns(name, steps)
         raise NotResolved(name, (*steps, Step("dns", f"no answer in {DNS_TIMEOUT_S:g} s")))
+
+    async def _by_mapping(self, find: FindName, name: str, steps: list[Step]) -> tuple[IpAddress, ...]:
+        """The name itself, else its host. Both are asked for at once, so that a program waits for one round trip."""
+        asked = mapping_names(name, self._domain)
+        tasks = [asyncio.ensure_future(find(candidate)) for candidate in asked]
+        try:
+            await asyncio.wait(tasks, timeout=self._patience_s)
+        finally:
+            for task in tasks:
+                task.cancel()
+        for candidate, task in zip(asked, tasks, strict=True):
+            found, why = task.result() if task.done() and not task.cancelled() else ((), "no answer")
+            eids = tuple(eid for eid in found if self._is_eid(eid))
+            said = ", ".join(map(str, eids)) or ("not in the overlay" if found else why)
+            steps.append(Step(f"mapping system, {candidate}", said))
+            if eids:
+                return eids
+        return ()
 
     def _literal(self, name: str, literal: str) -> Resolved:
         try:
@@ -99,6 +129,14 @@ class Resolver:
             if eids:
                 return Resolved(name, eids, port, tuple(steps))
         raise NotResolved(name, tuple(steps))
+
+
+def mapping_names(name: str, domain: str) -> tuple[str, ...]:
+    """What the mapping system is asked for: the name, and its host, both without our domain, in small letters."""
+    suffix = f".{domain.lower()}" if domain else ""
+    full = fold(name).decode()
+    full = full.removesuffix(suffix) or full
+    return tuple(dict.fromkeys(candidate for candidate in (full, full.partition(".")[2]) if candidate))
 
 
 async def addresses_of(host: str) -> tuple[IpAddress, ...]:

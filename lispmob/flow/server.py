@@ -20,16 +20,20 @@ from lispmob.api.listen import Peer, file_identity, group_id_of, listen_at, peer
 from lispmob.config.flows import FlowsSection
 from lispmob.errors import LispError
 from lispmob.flow import packets, sockets
+from lispmob.flow.adopting import read_adoption
+from lispmob.flow.adoption import show
 from lispmob.flow.caller import Ask
 from lispmob.flow.effect import AskProgram, FlowId, FlowOpened
-from lispmob.flow.message import MAX_CALLER_OCTETS, Reason
+from lispmob.flow.message import MAX_CALLER_OCTETS, Reason, reason_word
 from lispmob.flow.name import check_name, fold
 from lispmob.flow.names import group_names, held_name, section_of, user_name, why_not
 from lispmob.flow.service import AllocationRefused, FlowService
+from lispmob.flow.steered import Owner
 
 MAX_CLIENTS: Final = 256  # ours
 MAX_CLIENTS_OF_USER: Final = 64  # ours: so that one user leaves room for the others
 MAX_ALLOCATIONS_OF_USER: Final = 32
+MAX_ADOPTED: Final = 64  # ours: by one connection
 MAX_UNREAD: Final = 256  # ours: packets that a client has not taken yet
 MAX_TIMEOUT_S: Final = 3600.0
 MAX_LIFETIME_S: Final = 65535
@@ -82,6 +86,11 @@ class FlowServer:
         for client in list(self.clients):
             client.end()
 
+    def take_away(self, name: str) -> None:
+        """Whoever holds a name holds it no longer, and is told."""
+        for client in list(self.clients):
+            client.lose(name)
+
     def may_do_all(self, peer: Peer) -> bool:
         """Root and the control group."""
         return peer.may_change(self._group_id)
@@ -113,9 +122,11 @@ class _Client:
         self._connection = connection
         self.peer = peer
         self.user = user_name(peer.uid)
+        self.owner: Owner | None = Owner(peer.pid, peer.uid, peer.gid)
         self._loop = asyncio.get_running_loop()
         self._names: dict[bytes, str] = {}
         self._flows: set[FlowId] = set()
+        self._given: list[int] = []  # the descriptors of the packet that is looked at
         self._asked: set[FlowId] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._unsent: deque[tuple[dict[str, Any], socket.socket | None]] = deque()
@@ -124,6 +135,7 @@ class _Client:
             "register": self._register,
             "unregister": self._unregister,
             "allocate": self._allocate,
+            "adopt": self._adopt,
             "cancel": self._cancel,
             "answer": self._answer,
             "close": self._close,
@@ -152,6 +164,13 @@ class _Client:
             if one is not None:
                 one.close()
 
+    def lose(self, name: str) -> None:
+        """Another program takes a name. Its flows stay."""
+        held = self._names.pop(fold(name), None)
+        if held is not None:
+            self._service.release(held, Reason.REPLACED)
+            self._send({"event": {"kind": "replaced", "fields": {"name": held}}})
+
     # --- for the service
 
     def on_call(self, asked: AskProgram) -> None:
@@ -170,12 +189,12 @@ class _Client:
         """A call to a name of this program is open."""
         self._asked.discard(opened.flow)
         self._flows.add(opened.flow)
-        self._send({"event": {"kind": "flow", "fields": _flow_fields(opened, one)}}, one.dup())
+        self._send({"event": {"kind": "flow", "fields": _flow_fields(opened, one, is_ours=False)}}, one.dup())
 
     def on_ended(self, flow: FlowId, reason_code: int) -> None:
         """A flow of this program is over."""
         self._flows.discard(flow)
-        self._send({"event": {"kind": "closed", "fields": {"flow": flow, "reason": _reason_word(reason_code)}}})
+        self._send({"event": {"kind": "closed", "fields": {"flow": flow, "reason": reason_word(reason_code)}}})
 
     # --- requests
 
@@ -188,12 +207,15 @@ class _Client:
             except OSError:
                 self.end()
                 return
-            for fd in descriptors:  # nothing that a program sends needs one
-                os.close(fd)
             if not octets:
                 self.end()
                 return
-            self._on_packet(octets)
+            self._given = descriptors
+            try:
+                self._on_packet(octets)
+            finally:
+                for fd in self._given:
+                    os.close(fd)
             if self not in self._server.clients:
                 return
 
@@ -220,13 +242,19 @@ class _Client:
 
     def _register(self, _number: int, params: dict[str, Any]) -> dict[str, Any]:
         name = check_name(_text(params, "name"))
-        decides = params.get("decide", "daemon")
+        decides, replaces = params.get("decide", "daemon"), params.get("replace", False)
         backlog = params.get("backlog", 16)
         if decides not in ("daemon", "program"):
             raise Refused("params", "decide: daemon or program")
         if not isinstance(backlog, int) or not 1 <= backlog <= 64:
             raise Refused("params", "backlog: a number from 1 to 64")
+        if not isinstance(replaces, bool):
+            raise Refused("params", "replace: true or false")
+        if replaces and not self._server.may_do_all(self.peer):
+            raise Refused("not-allowed", "only root and the members of the control group may take a name from another")
         self._check_may_hold(name)
+        if replaces:
+            self._server.take_away(name)
         held = held_name(
             name, f"{self.user} (pid {self.peer.pid})", self._server.flows, self._service.is_overlay,
             asks_program=decides == "program", backlog=backlog,
@@ -254,7 +282,7 @@ class _Client:
         name = check_name(_text(params, "name").rpartition("@")[0] or _text(params, "name"))
         caller = params.get("caller", "")
         timeout_s, lifetime_s = params.get("timeout_s", 10.0), params.get("lifetime_s", 600)
-        protocol, via = params.get("protocol", 1), params.get("via", [])
+        protocol, via = params.get("protocol", 1), self._via(params)
         if not isinstance(timeout_s, int | float) or not 0 < timeout_s <= MAX_TIMEOUT_S:
             raise Refused("params", f"timeout_s: seconds, more than 0 and at most {MAX_TIMEOUT_S:g}")
         if not isinstance(lifetime_s, int) or not 0 <= lifetime_s <= MAX_LIFETIME_S:
@@ -263,10 +291,6 @@ class _Client:
             raise Refused("params", "protocol: 0 or 1")
         if not isinstance(caller, str) or len(caller.encode()) > MAX_CALLER_OCTETS:
             raise Refused("params", f"caller: a text of at most {MAX_CALLER_OCTETS} octets")
-        if not isinstance(via, list) or not all(isinstance(pattern, str) and pattern for pattern in via):
-            raise Refused("params", "via: a list of uplinks, by name or pattern")
-        if via and not self._server.may_do_all(self.peer):
-            raise Refused("not-allowed", "only root and the members of the control group may choose an uplink")
         if number in self._tasks:
             raise Refused("malformed", f"a request with the id {number} is under way")
         if self._server.allocations[self.peer.uid] >= MAX_ALLOCATIONS_OF_USER and self.peer.uid:
@@ -275,8 +299,36 @@ class _Client:
             name, packets.quality_from_json(params.get("qos")), caller, float(timeout_s), lifetime_s,
             is_legacy=protocol == 0,
         )  # fmt: skip
-        self._begin(number, self._allocating(number, _text(params, "name"), ask, tuple(via)))
-        return
+        self._begin(number, self._allocating(number, _text(params, "name"), ask, via))
+
+    def _adopt(self, _number: int, params: dict[str, Any]) -> dict[str, Any]:
+        """A flow that an earlier lispd has opened: the socket comes with the packet."""
+        via = self._via(params)
+        if len(self._flows) >= MAX_ADOPTED:
+            raise Refused("busy", f"{MAX_ADOPTED} flows of one program are adopted already")
+        if len(self._given) != 1:
+            raise Refused("params", "the socket of the flow is needed, in the same packet")
+        fd = self._given.pop()
+        try:
+            one = socket.socket(fileno=fd)
+        except OSError:
+            os.close(fd)
+            raise Refused("params", "the descriptor is no socket") from None
+        with one:
+            shown = read_adoption(params, one)
+            if not shown.is_ours:
+                self._check_may_hold(shown.name)
+            opened = self._service.adopt(shown, one, self, via)
+            self._flows.add(opened.flow)
+            return _flow_fields(opened, one, is_ours=shown.is_ours)
+
+    def _via(self, params: dict[str, Any]) -> tuple[str, ...]:
+        via = params.get("via", [])
+        if not isinstance(via, list) or not all(isinstance(pattern, str) and pattern for pattern in via):
+            raise Refused("params", "via: a list of uplinks, by name or pattern")
+        if via and not self._server.may_do_all(self.peer):
+            raise Refused("not-allowed", "only root and the members of the control group may choose an uplink")
+        return tuple(via)
 
     async def _allocating(self, number: int, name: str, ask: Ask, via: tuple[str, ...]) -> None:
         self._server.allocations[self.peer.uid] += 1
@@ -285,7 +337,7 @@ class _Client:
             async with asyncio.timeout(ask.timeout_s + 1):
                 allocated = await self._service.allocate(ask, resolved, self, via)
         except AllocationRefused as refused:
-            reason = _reason_word(refused.reason_code) if refused.reason_code else refused.failure.value
+            reason = reason_word(refused.reason_code) if refused.reason_code else refused.failure.value
             self._send(_error(number, refused.failure.value, str(refused), reason=reason))
         except LispError as error:
             self._send(_error(number, "no-such-name", str(error)))
@@ -293,7 +345,7 @@ class _Client:
             self._send(_error(number, "timed-out", f"no answer in {ask.timeout_s:g} s"))
         else:
             self._flows.add(allocated.opened.flow)
-            result = _flow_fields(allocated.opened, allocated.socket)
+            result = _flow_fields(allocated.opened, allocated.socket, is_ours=True)
             self._send({"id": number, "result": result}, allocated.socket)
         finally:
             self._server.allocations[self.peer.uid] -= 1
@@ -397,7 +449,7 @@ class _Client:
         self._loop.remove_writer(self._connection.fileno())
 
 
-def _flow_fields(opened: FlowOpened, one: socket.socket) -> dict[str, Any]:
+def _flow_fields(opened: FlowOpened, one: socket.socket, *, is_ours: bool) -> dict[str, Any]:
     return {
         "flow": opened.flow,
         "name": opened.name.decode(),
@@ -405,16 +457,12 @@ def _flow_fields(opened: FlowOpened, one: socket.socket) -> dict[str, Any]:
         "qos": packets.quality_to_json(opened.granted),
         "lifetime_s": opened.lifetime_s,
         "max_datagram": sockets.max_datagram(one),
+        **show(opened, is_ours=is_ours),
     }
 
 
 def _error(number: int | None, code: str, why: str, **more: Any) -> dict[str, Any]:
     return {"id": number, "error": {"code": code, "message": why, **more}}
-
-
-def _reason_word(code: int) -> str:
-    known = code in Reason.__members__.values()
-    return Reason(code).name.lower().replace("_", "-") if known else str(code)
 
 
 def _text(params: dict[str, Any], key: str) -> str:

@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 from random import SystemRandom
 from secrets import token_bytes
-from typing import Final, Protocol
+from typing import Final
 
 from lispmob.config.flows import FlowsSection
+from lispmob.control.rate_limit import TokenBucket
 from lispmob.flow import sockets
+from lispmob.flow.adoption import Adoption, NotAdoptable
 from lispmob.flow.auth import IpAddress, Way
 from lispmob.flow.caller import Ask, describe
 from lispmob.flow.control_port import ControlPort
@@ -40,29 +43,20 @@ from lispmob.flow.endpoint import FlowEndpoint
 from lispmob.flow.holder import HeldName, Legacy
 from lispmob.flow.message import Reason
 from lispmob.flow.name import fold
+from lispmob.flow.names import key_of_name
+from lispmob.flow.program import Program
 from lispmob.flow.quality import Quality
 from lispmob.flow.race import Race
-from lispmob.flow.resolve import Resolved, Resolver
+from lispmob.flow.resolve import FindName, Resolved, Resolver
+from lispmob.flow.steered import SteeredFlow
 from lispmob.icmp_errors import Unreachable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpNetwork
 
-NO_FLOW: Final = 0
+LINE_S: Final = 1.0  # ours: so often somebody else may have us write to the log
+LINES_AT_ONCE: Final = 30
 
 log = logging.getLogger(__name__)
-
-
-class Program(Protocol):
-    """Who holds names and has flows, at the other end of the local socket."""
-
-    def on_call(self, asked: AskProgram) -> None:
-        """Somebody calls a name that this program decides about itself."""
-
-    def on_flow(self, opened: FlowOpened, one: socket.socket) -> None:
-        """A call to a name of this program is open; the socket is closed after the return."""
-
-    def on_ended(self, flow: FlowId, reason_code: int) -> None:
-        """A flow of this program is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +91,14 @@ class _Open:
     is_ours: bool  # we called
     via: tuple[str, ...]
     quality: Quality
+    mark: int = 0
 
 
 class FlowService:
-    """Flows of this host. `start`, then `allocate`, `hold` and `close` at will; `stop`.
+    """Flows of this host: `allocate`, `hold` and `close` at will; `farewell` and `stop`.
 
-    `mark_of` says which mark leads to the uplinks that patterns name now, 0 for none. `is_overlay_interface` tells by
-    ifindex whether a datagram came through the overlay, or from this host.
+    `mark_of` says which mark leads a flow to its uplink now, 0 for none. `is_absent`: nobody has an EID.
+    `is_overlay_interface` tells by ifindex whether a datagram came through the overlay, or from this host.
     """
 
     def __init__(
@@ -113,12 +108,14 @@ class FlowService:
         host: str,
         overlay_prefixes: Iterable[IpNetwork],
         is_overlay_interface: Callable[[int], bool],
-        mark_of: Callable[[tuple[str, ...]], int] = lambda _via: 0,
+        mark_of: Callable[[SteeredFlow], int] = lambda _flow: 0,
         rtt_of: Callable[[IpAddress], float | None] = lambda _eid: None,
+        find_name: FindName | None = None,
+        is_absent: Callable[[IpAddress], bool] = lambda _eid: False,
     ) -> None:
         self.flows = flows
         self._overlay = tuple(overlay_prefixes)
-        self._mark_of, self._rtt_of = mark_of, rtt_of
+        self._mark_of, self._rtt_of, self._is_absent = mark_of, rtt_of, is_absent
         self._eids: tuple[IpAddress, ...] = ()
         self.endpoint = FlowEndpoint(
             host=flows.host or host,
@@ -129,12 +126,13 @@ class FlowService:
             legacy=Legacy(flows.legacy),
             is_quiet=flows.quiet,
             port=flows.port,
+            key_for=flows.key_for,
         )
         self._loop = asyncio.get_running_loop()
         self._port = ControlPort(flows.port, self._on_control, self._count_foreign, is_overlay_interface)
         self.resolver = Resolver(
             is_eid=self.is_overlay, is_held=lambda name: self.endpoint.holder.find(name) is not None,
-            own=lambda: self._eids,
+            own=lambda: self._eids, domain=flows.domain, find_name=find_name,
         )  # fmt: skip
         self._timer: asyncio.TimerHandle | None = None
         self._sockets: dict[FlowId, socket.socket] = {}
@@ -142,31 +140,52 @@ class FlowService:
         self._races: dict[int, _Allocation] = {}
         self._holders: dict[bytes, Program] = {}
         self._open: dict[FlowId, _Open] = {}
+        self._is_leaving = False
+        self._lines = TokenBucket(LINE_S, LINES_AT_ONCE)
 
     # --- life
 
     def set_eids(self, eids: Iterable[EidPrefix]) -> None:
-        """Our EIDs are these now; only whole addresses can have a port."""
+        """Our EIDs are these now; only whole addresses of this host's own network can have a port."""
         self._eids = tuple(
-            eid.network.network_address for eid in eids if eid.network.prefixlen == eid.network.max_prefixlen
+            eid.address for eid in eids if eid.mask_len == eid.network.max_prefixlen and not eid.instance_id
         )
         for eid, why in self._port.set_eids(self._eids).items():
             log.warning("no flows on %s: UDP port %d: %s", eid, self.flows.port, why)
 
     def on_uplinks(self) -> None:
-        """The uplinks have changed: a mark may lead elsewhere, or nowhere."""
+        """The uplinks, the rules or what is known of them have changed: a mark may lead elsewhere, or nowhere."""
         for flow in self._open.values():
-            if flow.via:
-                with contextlib.suppress(OSError):
-                    sockets.set_quality(flow.own, flow.quality, self._mark_of(flow.via))
+            self._steer(flow)
+
+    def _steer(self, flow: _Open) -> None:
+        """Mark the socket for the uplink that the flow is to leave by now."""
+        with contextlib.suppress(OSError):
+            own, peer_port = flow.own.getsockname(), flow.own.getpeername()[1]
+            wanted = self._mark_of(
+                SteeredFlow(
+                    flow.name.decode(), ip_address(own[0]), own[1], flow.peer, peer_port, flow.quality, flow.via,
+                    flow.program.owner, flow.mark,
+                )
+            )  # fmt: skip
+            sockets.set_quality(flow.own, flow.quality, wanted, flow.mark)
+            flow.mark = wanted
+
+    def farewell(self) -> None:
+        """We stop. Peers and programs are told that their flows are over; or not, when we shall be back soon."""
+        if self.flows.when_stopped == "keep":
+            self._is_leaving = True
+            return
+        for flow, found in self._open.items():
+            found.program.on_ended(flow, Reason.SHUTTING_DOWN)
+        self._perform(self.endpoint.close_all(self._loop.time()))
 
     def stop(self) -> None:
-        """Tell every peer that its flow is over, and close everything."""
-        self._perform(self.endpoint.close_all(self._loop.time()))
+        """Close everything, after `farewell`."""
         if self._timer is not None:
             self._timer.cancel()
         self._port.close()
-        for flow in list(self._sockets):
+        for flow in {*self._sockets, *self._open}:
             self._close_socket(flow)
 
     def is_overlay(self, address: IpAddress) -> bool:
@@ -182,10 +201,10 @@ class FlowService:
         self.endpoint.holder.hold(held)
         self._holders[fold(held.name)] = program
 
-    def release(self, name: str) -> None:
+    def release(self, name: str, reason: Reason = Reason.PROGRAM_ENDED) -> None:
         """Nobody takes the calls of a name any more."""
         self._holders.pop(fold(name), None)
-        self._perform(self.endpoint.holder.release(name))
+        self._perform(self.endpoint.holder.release(name, reason))
 
     def answer(self, flow: FlowId, refusal: Reason | None = None) -> None:
         """A program takes a call that it was asked about, or refuses it."""
@@ -207,8 +226,25 @@ class FlowService:
             for flow in list(allocation.calls):
                 self._take_back(allocation, flow)
 
+    def adopt(self, shown: Adoption, one: socket.socket, program: Program, via: tuple[str, ...] = ()) -> FlowOpened:
+        """Know a flow again that our predecessor knew; `one` stays the caller's. Raises NotAdoptable."""
+        if shown.own not in self._eids or not self.is_overlay(shown.peer):
+            raise NotAdoptable(f"{shown.own} and {shown.peer} are not an EID of this host and one of the overlay")
+        key = self.flows.key_for(shown.peer) if shown.is_ours else key_of_name(shown.name, self.flows)
+        flow, effects = self.endpoint.adopt(shown, key, self._loop.time())
+        opened = shown.opened(flow)
+        own = socket.socket(fileno=os.dup(one.fileno()))  # socket.dup would make the program's block, or not
+        mark = sockets.mark_of(own)
+        found = self._open[flow] = _Open(program, own, opened.name, shown.peer, shown.is_ours, via, shown.quality, mark)
+        self._steer(found)
+        self._say("flow %s with %s goes on", _shown(opened.name), shown.peer)
+        self._perform(effects)
+        return opened
+
     def close(self, flow: FlowId, reason: Reason = Reason.DONE) -> None:
         """The program is done with a flow. Idempotent."""
+        if self._is_leaving:
+            return
         self._perform(self.endpoint.close(flow, self._loop.time(), reason))
         self._drop_open(flow)
 
@@ -223,6 +259,10 @@ class FlowService:
             self._count_foreign()
             return
         self._perform(self.endpoint.on_control(octets, way, self._loop.time()))
+
+    def _say(self, text: str, *values: object) -> None:
+        """A line for the log; others make us write it, so of many the most are for debugging."""
+        log.log(logging.INFO if self._lines.take(self._loop.time()) else logging.DEBUG, text, *values)
 
     def _count_foreign(self) -> None:
         self.endpoint.counters["flow_interface"] += 1
@@ -267,6 +307,8 @@ class FlowService:
         now = self._loop.time()
         for allocation in list(self._races.values()):
             self._call(allocation, allocation.race.on_timer(now))
+            for flow in [flow for flow, eid in allocation.calls.items() if self._is_absent(eid)]:
+                self._perform(self.endpoint.on_no_mapping(flow))
         self._perform(self.endpoint.on_timer(now))
 
     # --- what goes out
@@ -277,7 +319,11 @@ class FlowService:
             flow = self.endpoint.new_id()
             try:
                 one = sockets.new_socket(own)
-                sockets.set_quality(one, allocation.ask.wish, self._mark_of(allocation.via))
+                steered = SteeredFlow(
+                    fold(allocation.ask.name).decode(), own, one.getsockname()[1], eid, 0, allocation.ask.wish,
+                    allocation.via, allocation.program.owner,
+                )  # fmt: skip
+                sockets.set_quality(one, allocation.ask.wish, self._mark_of(steered))
             except OSError as error:
                 failed = AllocationFailed(flow, Failure.TIMED_OUT, 0, f"no socket on {own}: {error.strerror}")
                 self._call(allocation, allocation.race.on_failed(eid, failed, self._loop.time()))
@@ -327,7 +373,8 @@ class FlowService:
                     self._on_failed(effect)
                 case FlowEnded(flow, reason_code):
                     if (ended := self._drop_open(flow)) is not None:
-                        log.info("flow %s with %s is over: %s", _shown(ended.name), ended.peer, describe(reason_code))
+                        why = describe(reason_code)
+                        self._say("flow %s with %s is over: %s", _shown(ended.name), ended.peer, why)
                         ended.program.on_ended(flow, reason_code)
                 case ForgetFlow(flow):
                     self._close_socket(flow)
@@ -354,7 +401,7 @@ class FlowService:
         try:
             one = sockets.holder_socket(wanted.own, wanted.caller, wanted.caller_port, self.flows.ports)
         except OSError as error:
-            log.warning("no socket for a flow of %s: %s", wanted.caller, error.strerror)
+            self._say("no socket for a flow of %s: %s", wanted.caller, error.strerror)
             self._perform(holder.on_no_socket(wanted.flow))
             return
         self._sockets[wanted.flow] = one
@@ -369,7 +416,7 @@ class FlowService:
         try:
             sockets.connect(one, call.peer, port)
         except OSError as error:
-            log.warning("a flow to %s cannot be connected: %s", call.peer, error.strerror)
+            self._say("a flow to %s cannot be connected: %s", call.peer, error.strerror)
 
     def _on_opened(self, opened: FlowOpened) -> None:
         one = self._sockets.get(opened.flow)
@@ -384,11 +431,10 @@ class FlowService:
             self.close(opened.flow, Reason.PROGRAM_ENDED)
             return
         self._loop.remove_reader(one.fileno())
-        self._open[opened.flow] = _Open(program, one, opened.name, opened.peer, False, (), opened.granted)
-        with contextlib.suppress(OSError):
-            sockets.set_quality(one, opened.granted)
+        found = self._open[opened.flow] = _Open(program, one, opened.name, opened.peer, False, (), opened.granted)
+        self._steer(found)
         del self._sockets[opened.flow]
-        log.info("flow %s from %s", _shown(opened.name), opened.peer)
+        self._say("flow %s from %s", _shown(opened.name), opened.peer)
         program.on_flow(opened, one)
 
     def _on_answered(self, allocation: _Allocation, opened: FlowOpened, one: socket.socket) -> None:
@@ -398,8 +444,11 @@ class FlowService:
             return
         del self._sockets[opened.flow]
         wish, via = allocation.ask.wish, allocation.via
-        self._open[opened.flow] = _Open(allocation.program, one, opened.name, opened.peer, True, via, wish)
-        log.info("flow %s to %s", _shown(opened.name), opened.peer)
+        found = self._open[opened.flow] = _Open(
+            allocation.program, one, opened.name, opened.peer, True, via, wish, sockets.mark_of(one)
+        )
+        self._steer(found)
+        self._say("flow %s to %s", _shown(opened.name), opened.peer)
         allocation.done.set_result(Allocated(opened, one.dup()))
 
     def _on_failed(self, failed: AllocationFailed) -> None:

@@ -119,14 +119,21 @@ def drain(one: socket.socket) -> int:
     return _DRAIN_LIMIT
 
 
-def set_quality(one: socket.socket, quality: Quality, mark: int = 0) -> None:
-    """Set the DSCP of a class, and a mark, where one is given (needs CAP_NET_ADMIN). Raises OSError."""
+def set_quality(one: socket.socket, quality: Quality, mark: int = 0, former: int = 0) -> None:
+    """Set the DSCP of a class, and another mark than the former (needs CAP_NET_ADMIN). Raises OSError."""
     if one.family == socket.AF_INET:
         one.setsockopt(socket.IPPROTO_IP, _IP_TOS, quality.dscp << 2)
     else:
         one.setsockopt(socket.IPPROTO_IPV6, _IPV6_TCLASS, quality.dscp << 2)
-    if mark:
+    if mark != former:
         one.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+
+
+def mark_of(one: socket.socket) -> int:
+    """The mark of a socket's packets."""
+    with contextlib.suppress(OSError):
+        return one.getsockopt(socket.SOL_SOCKET, _SO_MARK)
+    return 0
 
 
 def max_datagram(one: socket.socket) -> int:

@@ -49,6 +49,7 @@ class Flow:
     control_port: int = 0  # the caller's, once it has confirmed
     closes: int = 0  # how often CLOSE is still said
     reason: Reason = Reason.DONE
+    since: float = 0.0  # when it was asked for
 
 
 class FlowTable:

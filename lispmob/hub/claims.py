@@ -11,6 +11,7 @@ are in it with priority 255, not to be used. The refused one's carries the actio
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -37,13 +38,7 @@ class Claims:
 
     def holder(self, registration: Registration, part: XtrRegistration, now: float) -> XtrRegistration | None:
         """The node that `part` has to give way to; None when it may have the EID-Prefix."""
-        for held in registration:
-            is_other = _is_named(held) and _is_named(part) and held.xtr_id != part.xtr_id
-            if is_other and not (held.wants_merge or part.wants_merge):
-                silence_s = now - held.registered_at
-                if silence_s < max(HOLD_S, HOLD_INTERVALS * held.interval_s):
-                    return held
-        return None
+        return holder_of(registration, part, now)
 
     def refuse(self, part: XtrRegistration, holder: XtrRegistration, now: float) -> list[Event]:
         """`part` was refused: remember it for the holder's next Map-Notify, and say so now and then."""
@@ -85,6 +80,17 @@ class Claims:
             return record
         shown = (*record.locators, *_unused(rival.record.locators))[:LOCATORS_PER_RECORD_LIMIT]
         return replace(record, locators=shown)
+
+
+def holder_of(registered: Iterable[XtrRegistration], part: XtrRegistration, now: float) -> XtrRegistration | None:
+    """Which of those that are registered `part` has to give way to."""
+    for held in registered:
+        is_other = _is_named(held) and _is_named(part) and held.xtr_id != part.xtr_id
+        if is_other and not (held.wants_merge or part.wants_merge):
+            silence_s = now - held.registered_at
+            if silence_s < max(HOLD_S, HOLD_INTERVALS * held.interval_s):
+                return held
+    return None
 
 
 def _is_named(part: XtrRegistration) -> bool:

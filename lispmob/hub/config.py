@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import typing
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias, cast
@@ -35,6 +36,7 @@ from lispmob.crypto.key_wrap import why_no_key_wrap
 from lispmob.errors import ConfigError
 from lispmob.hub.host_address import PRIVATE
 from lispmob.hub.map_resolver import RemoteMapServer
+from lispmob.hub.names import label_of, overlap, read_pattern
 from lispmob.hub.natt_config import LinkSection, RtrSection
 from lispmob.hub.public_address import is_private
 from lispmob.hub.site import MAX_PREFIXES, ProxyReply, Site
@@ -91,6 +93,8 @@ class SiteSection(Section, frozen=True, kw_only=True):
     proxy_reply: Annotated[str, one_of(*(policy.value for policy in ProxyReply))] = ProxyReply.AS_REGISTERED.value
     strict_nonces: Annotated[bool | None, or_word("auto", typing.get_args(YesNo)[1])] = True
     max_prefixes: Annotated[int, whole(1, 1_000_000)] = MAX_PREFIXES
+    names: tuple[Annotated[str, plain(read_pattern, "a name such as nas, or *.nas for all that end in it")], ...] = ()
+    """That its nodes may register; none: the name of the site, where it is a label and no other site has it."""
 
     def __post_init__(self) -> None:
         _check_key(self.key, self.key_file)
@@ -230,6 +234,7 @@ class HubFile(Section, frozen=True, kw_only=True):
                 if eid in owner:
                     raise FieldError(f"sites[{number}].eids[{index}]", f"{eid} belongs to site {owner[eid]} already")
                 owner[eid] = section.name
+        self._check_names()
         for number, link in enumerate(self.rtr.map_servers):
             if link.secret is None and self.security.lisp_sec == "require":
                 raise FieldError(
@@ -251,9 +256,35 @@ class HubFile(Section, frozen=True, kw_only=True):
             if not self.proxy.enabled and not self.rtr.enabled:
                 raise FieldError(place, f"{eid}: needs 'proxy: {{enabled: yes}}' or 'rtr: {{enabled: yes}}'")
 
+    def _check_names(self) -> None:
+        listed = [
+            (number, index, name) for number, one in enumerate(self.sites) for index, name in enumerate(one.names)
+        ]
+        for place, (number, index, name) in enumerate(listed):
+            for other_number, _, other in listed[:place]:
+                key, owner = f"sites[{number}].names[{index}]", self.sites[other_number].name
+                if other_number == number and other == name:
+                    raise FieldError(key, f"{name} is listed twice")
+                if other_number != number and overlap(name, other):
+                    raise FieldError(key, f"{name} belongs to site {owner} already, as {other}")
+
+    def _own_names(self) -> tuple[tuple[str, ...], ...]:
+        """The names of each site: one without any has its own, unless somebody else was given it, or has it already."""
+        taken = [name for section in self.sites for name in section.names]
+        found: list[tuple[str, ...]] = []
+        for section in self.sites:
+            own = label_of(section.name)
+            if not section.names and own is not None and not any(overlap(own, other) for other in taken):
+                taken.append(own)
+                found.append((own,))
+            else:
+                found.append(section.names)
+        return tuple(found)
+
     def to_sites(self) -> tuple[Site, ...]:
         """The sites as the Map-Server wants them; the one of this machine itself has no key that could register."""
-        sites = tuple(section.to_site() for section in self.sites)
+        names = self._own_names()
+        sites = tuple(replace(one.to_site(), names=own) for one, own in zip(self.sites, names, strict=True))
         return (*sites, Site("own-eids", self.own_eids, ())) if self.own_eids else sites
 
     def to_traversal(self) -> TraversalPolicy:

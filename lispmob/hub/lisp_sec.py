@@ -22,7 +22,7 @@ from lispmob.hub.registration import Registration
 from lispmob.hub.site import SiteTable
 from lispmob.values import dataclass
 from lispmob.wire import lisp_sec_auth
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.auth import Key
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.eid import from_prefix
@@ -199,6 +199,8 @@ def unsigned(prefix: EidPrefix) -> MappingRecord:
     return MappingRecord.of(prefix, ttl_min=UNSIGNED_TTL_MIN, action=Action.DROP)
 
 
-def unprotected(prefix: EidPrefix) -> MappingRecord:
+def unprotected(asked: EidPrefix | DistinguishedName) -> MappingRecord:
     """What is said to somebody who asks without LISP-SEC where it is required."""
-    return MappingRecord.of(prefix, ttl_min=UNSIGNED_TTL_MIN, action=Action.DROP_AUTH_FAILURE)
+    if isinstance(asked, DistinguishedName):
+        return MappingRecord(asked, 0, (), UNSIGNED_TTL_MIN, Action.DROP_AUTH_FAILURE)
+    return MappingRecord.of(asked, ttl_min=UNSIGNED_TTL_MIN, action=Action.DROP_AUTH_FAILURE)

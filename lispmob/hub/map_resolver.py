@@ -24,7 +24,7 @@ from lispmob.hub.lisp_sec import HubSecurity, Protection, unprotected, unsigned
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.registration import best_address, is_usable
 from lispmob.values import dataclass
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import MessageType
 from lispmob.wire.lcaf_contents import ip_addresses
@@ -166,10 +166,13 @@ class MapResolver:
         """Each record that is asked about: from elsewhere, from its ETR, or by ourselves, all that in one Map-Reply."""
         request, arrival = question.request, question.arrival
         effects: list[HubEffect] = []
-        said: dict[EidPrefix | None, MappingRecord] = {}
         is_unsigned = False
+        said: dict[EidPrefix | DistinguishedName | None, MappingRecord] = {}
         for record in request.records:
             asked = record.eid_prefix
+            if isinstance(record.eid, DistinguishedName):
+                said[record.eid] = self._map_server.names.answer(record.eid)
+                continue
             if asked is None:
                 self.counters["rx_policy"] += 1
                 continue
@@ -206,7 +209,11 @@ class MapResolver:
     def _refuse_unprotected(self, question: Question, now: float) -> list[HubEffect]:
         """LISP-SEC is required here. Who asks without it hears that, and nothing else."""
         self.counters["sec_missing"] += 1
-        asked = dict.fromkeys(one for record in question.request.records if (one := record.eid_prefix) is not None)
+        asked: dict[EidPrefix | DistinguishedName, None] = {}
+        for record in question.request.records:
+            eid = record.eid if isinstance(record.eid, DistinguishedName) else record.eid_prefix
+            if eid is not None:
+                asked[eid] = None
         return self._reply(question, tuple(map(unprotected, asked)), now) if asked else []
 
     def _answer(self, asked: EidPrefix) -> Answer:
@@ -226,6 +233,8 @@ class MapResolver:
         """
         if not self._relays:
             return record
+        if record.eid_prefix is None:
+            return record  # a name leads to EIDs, and nobody encapsulates to those
         usable = {address.version for one in record.locators if is_usable(one) for address in one.ips}
         has = {ip.version for rloc in request.itr_rlocs for ip in ip_addresses(rloc)}
         if not usable or usable & has or not {ip.version for ip in self._relays} >= usable | has:

@@ -17,6 +17,7 @@ from lispmob.hub import packed_part
 from lispmob.hub.claims import Claims
 from lispmob.hub.deadlines import Deadlines
 from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
+from lispmob.hub.names import Names
 from lispmob.hub.nonces import NonceChanges, NonceRow, Nonces, TooManyXtrs, old_owner, owner_of
 from lispmob.hub.ordered_prefixes import OrderedPrefixTable
 from lispmob.hub.part import XtrRegistration
@@ -25,7 +26,7 @@ from lispmob.hub.registration import Registration, addresses_of, is_at_same_plac
 from lispmob.hub.site import Site, SiteTable
 from lispmob.hub.site_usage import SiteUsage
 from lispmob.hub.unread import Unread
-from lispmob.wire.address import Afi, EidPrefix, IpAddress
+from lispmob.wire.address import Afi, DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.eid import take_eid, to_prefix
 from lispmob.wire.map_notify import MapNotify
@@ -52,6 +53,7 @@ class MapServer:
 
     def __init__(self, sites: Iterable[Site]) -> None:
         self.sites = SiteTable.made_of(sites)
+        self.names = Names(self.sites)
         self.counters: Counter[str] = Counter()
         self.registrations: OrderedPrefixTable[Registration] = OrderedPrefixTable()
         self._due: Deadlines[EidPrefix] = Deadlines()
@@ -72,11 +74,14 @@ class MapServer:
 
     def wake_at(self) -> float | None:
         """When the next registration may run out, at once while there is work left over; None without any."""
-        return AT_ONCE if self._has_backlog else self._due.first()
+        if self._has_backlog:
+            return AT_ONCE
+        return min((at for at in (self._due.first(), self.names.wake_at()) if at is not None), default=None)
 
     def on_timer(self, now: float) -> list[HubEffect]:
         """Forget the registrations that ran out, and go on with what was left over: a slice of each."""
-        effects: list[HubEffect] = self._check_sites(now) if self._has_backlog else []
+        effects: list[HubEffect] = [*self.names.on_timer(now)]
+        effects += self._check_sites(now) if self._has_backlog else []
         for number, prefix in self._due.due(now, SLICE):
             registration = self.registrations.get(prefix)
             assert registration is not None, prefix
@@ -96,7 +101,7 @@ class MapServer:
         self.sites, self._old_owners = SiteTable.made_of(sites), None
         self._nonces.on_keys((key for site in self.sites for key in site.keys), now)
         self._unchecked = self.registrations.slices(SLICE)
-        return self._check_sites(now)
+        return [*self.names.on_sites(self.sites), *self._check_sites(now)]
 
     def _check_sites(self, now: float) -> list[HubEffect]:
         """A slice of what a change of the sites leaves to do; the rest is for on_timer."""
@@ -242,6 +247,8 @@ class MapServer:
             return self._refuse(error.counter, "refused", arrival, error.why, now)
         try:
             register = MapRegister.decode(arrival.payload)
+            if any(isinstance(record.eid, DistinguishedName) for record in register.records):
+                return self._on_names(register, arrival, site, key, now)
             effects: list[HubEffect] = []
             if self._unread is not None:
                 prefixes = [prefix for record in register.records if (prefix := record.eid_prefix) is not None]
@@ -276,19 +283,41 @@ class MapServer:
         reader.take_bytes(int.from_bytes(raw[14:16]))
         mask_len = reader.take_bytes(10)[5]
         _refuse_nesting(raw[reader.position : reader.position + _LCAF_OCTETS])
-        prefix = to_prefix(take_eid(reader, mask_len), mask_len)
+        eid = take_eid(reader, mask_len)
+        if isinstance(eid, DistinguishedName):
+            return self._site_of_name(eid)
+        prefix = to_prefix(eid, mask_len)
         found = self.sites.of(prefix) if prefix else None
         if found is None:
             raise MalformedMessage("rx_policy", f"{prefix or 'an EID that is no IP prefix'} is in no site")
         return found[1]
 
+    def _site_of_name(self, eid: DistinguishedName) -> Site:
+        site = self.names.site_of(eid)
+        if site is None:
+            raise MalformedMessage("rx_policy", f"the name {str(eid)[:64]} is in the 'names' of no site")
+        return site
+
+    def _on_names(self, register: MapRegister, arrival: Arrival, site: Site, key: Key, now: float) -> list[HubEffect]:
+        """Names come in Map-Registers of their own. Raises MalformedMessage."""
+        self.names.check(register, site)
+        self._check_nonce(register, site, key, now)
+        self.counters["rx_map_register"] += 1
+        events, records = self.names.take_in(register, arrival.source, now)
+        self.counters.update(f"registration_{event.kind}" for event in events)
+        told = [self._notify(register, records, arrival, key)] if register.want_map_notify else []
+        return [*told, *events]
+
     def _check(self, register: MapRegister, site: Site, key: Key, now: float) -> None:
-        """Raise unless every record may be registered with this key, and the nonce new, of whoever counts."""
+        """Raise unless every record may be registered with this key, and the nonce is new, of whoever counts."""
         for record in register.records:
             prefix = record.eid_prefix
             found = self.sites.of(prefix) if prefix else None
             if prefix is None or found is None or not found[1].accepts(prefix) or key not in found[1].keys:
                 raise MalformedMessage("rx_policy", f"site {site.name} may not register {prefix}")
+        self._check_nonce(register, site, key, now)
+
+    def _check_nonce(self, register: MapRegister, site: Site, key: Key, now: float) -> None:
         must_grow = site.strict_nonces
         is_named = register.xtr_id is not None and any(register.xtr_id)
         if must_grow is None and register.wants_merge and not is_named:
@@ -300,7 +329,7 @@ class MapServer:
         except TooManyXtrs:
             raise MalformedMessage("rx_limit", f"site {site.name} has more xTRs than may be remembered") from None
         if not is_new:
-            eids = ", ".join(str(record.eid_prefix) for record in register.records[:3])
+            eids = ", ".join(str(record.eid_prefix or record.eid) for record in register.records[:3])
             why = f"site {site.name}: the nonce did not grow for {eids}: delayed, or replayed by somebody; {LENIENT}"
             raise MalformedMessage("rx_replay", why)
 

@@ -32,9 +32,10 @@ from typing import Final, NamedTuple, TypeAlias
 
 from lispmob.hub.part import MAX_LIFETIME_S
 from lispmob.hub.unread import Unread
-from lispmob.wire.address import EidPrefix
+from lispmob.wire.address import DistinguishedName, EidPrefix
 from lispmob.wire.auth import Key
 from lispmob.wire.map_register import MapRegister
+from lispmob.wire.name_eid import name_of
 
 STEP_MAX: Final = 1 << 32  # ours: who counts steps no further than this; random nonces do so once in 2^31 times
 OVERTAKING_S: Final = 1.0  # ours: how much later a message may come by an RTR than one that was sent after it
@@ -109,6 +110,11 @@ def eid_name(prefix: EidPrefix, *, is_named: bool = False) -> bytes:
     """The name of an EID-Prefix; `is_named`: of the row for what xTR-IDs have said of it. No xTR-ID is as long."""
     octets = 4 if prefix.family == 4 else 16
     return _EID_NAME.pack(is_named, prefix.mask_len, prefix.instance_id) + prefix.number.to_bytes(octets)
+
+
+def host_name(eid: DistinguishedName, *, is_named: bool = False) -> bytes:
+    """The same for a name that is an EID (RFC 9735). Neither an xTR-ID nor an EID-Prefix is as long."""
+    return bytes((2 + is_named,)) + hashlib.sha256(name_of(eid) or b"").digest()
 
 
 class TooManyXtrs(Exception):
@@ -300,6 +306,9 @@ def _names(
         prefixes = [prefix for record in register.records if (prefix := record.eid_prefix) is not None]
     eids = list(map(eid_name, prefixes))
     by_name = [eid_name(prefix, is_named=True) for prefix in prefixes]
+    hosts = [eid for record in register.records if isinstance(eid := record.eid, DistinguishedName)]
+    eids += map(host_name, hosts)
+    by_name += [host_name(eid, is_named=True) for eid in hosts]
     if register.xtr_id is None or not any(register.xtr_id):
         return eids, by_name, eids
     xtr = register.xtr_id

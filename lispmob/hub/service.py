@@ -283,6 +283,8 @@ class Hub:
             shown = entries((part for registration in some for part in registration), asyncio.get_running_loop().time())
             pieces.append(json.dumps(shown)[1:-1])
             await asyncio.sleep(0)
+        names = entries(self._plane.map_server.names, asyncio.get_running_loop().time())
+        pieces += [json.dumps(names)[1:-1]] if names else []
         problem = self._persistence.problem if self._persistence is not None else None
         return f'{{"registrations": [{", ".join(pieces)}], "problem": {json.dumps(problem)}}}'.encode()
 

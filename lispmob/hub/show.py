@@ -41,13 +41,17 @@ def entries(parts: Iterable[XtrRegistration], now: float) -> list[Answer]:
     """What is shown of registrations."""
     return [
         {
-            "eid": str(part.record.eid_prefix),
+            "eid": _eid_text(part),
             "rlocs": [f"{one.ip or one.address}({one.priority}/{one.weight})" for one in part.record.locators],
             "left_s": round(part.expires_at - now),
             "xtr_id": part.xtr_id.hex() if part.xtr_id is not None else None,
         }
         for part in parts
     ]
+
+
+def _eid_text(part: XtrRegistration) -> str:
+    return str(part.record.eid_prefix or f"name {part.record.eid}")
 
 
 def _kept(file: HubFile) -> list[XtrRegistration]:

@@ -19,6 +19,8 @@ OCTETS_PER_PREFIX: Final = 512  # ours: a dozen locators
 LEAST_OCTETS: Final = 65536  # ours: 16 xTRs that share one prefix, with many locators each
 NONCES_PER_PREFIX: Final = 4  # ours: two rows of its own, and two xTRs
 LEAST_NONCES: Final = 64
+NAMES_PER_SITE: Final = 256  # ours: that are registered at once, of one whose names have a "*"
+ANY_NAME: Final = "*."
 
 _AUTH_OFFSET: Final = 12  # Map-Register: key id, algorithm id, authentication length (RFC 9301, 5.6)
 
@@ -57,10 +59,18 @@ class Site:
         derived = (ResolverSecret(resolver_secret(key.secret), key.key_id) for key in self.keys)
         return self.resolver_keys or tuple(dict.fromkeys(derived))
 
+    names: tuple[str, ...] = ()
+    """Names that its nodes may register, in small letters; "*.nas" is every name that ends in ".nas"."""
+
     @property
     def prefix_limit(self) -> int:
         """How many EID-Prefixes may be registered at once."""
         return self.max_prefixes if self.accept_more_specifics else len(self.eids)
+
+    @property
+    def name_limit(self) -> int:
+        """How many names may be registered at once."""
+        return NAMES_PER_SITE if any(name.startswith(ANY_NAME) for name in self.names) else len(self.names)
 
     @property
     def octets_limit(self) -> int:
@@ -70,7 +80,7 @@ class Site:
     @property
     def nonce_limit(self) -> int:
         """How many xTRs and EID-Prefixes may have their last nonce remembered."""
-        return LEAST_NONCES + NONCES_PER_PREFIX * self.prefix_limit
+        return LEAST_NONCES + NONCES_PER_PREFIX * (self.prefix_limit + self.name_limit)
 
     def accepts(self, prefix: EidPrefix) -> bool:
         """True when the site may register this prefix."""

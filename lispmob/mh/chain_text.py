@@ -126,7 +126,8 @@ def chain_text(
         for one in compiled.rules
         if one.rule.selector.cgroup is not None and not has_cgroup(one.rule.selector.cgroup)
     ]
-    applying = [one for one in compiled.rules if one.rule.name not in skipped]
+    ours = {one.rule.name for one in compiled.rules if one.rule.selector.is_of_flows}  # lispd marks those itself
+    applying = [one for one in compiled.rules if one.rule.name not in {*skipped, *ours}]
     wants_replies = compiled.policy.keeps_replies and bool(hooks.arrivals)
     keeps_replies = wants_replies and not missing & _FOR_REPLIES
     lost = [REPLIES] if wants_replies and not keeps_replies else []

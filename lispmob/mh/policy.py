@@ -132,8 +132,17 @@ class Policy:
         if (lines := sum(rule.selector.combinations for rule in self.rules)) > LINES_MAX:
             raise ValueError(f"the lists in the rules come to {lines} combinations: {LINES_MAX} at most")
         names = Counter(rule.name for rule in self.rules)
+        if self.unusable_mark != "drop":
+            for rule in self.rules:
+                if rule.selector.is_of_flows and rule.otherwise == "drop":
+                    raise ValueError(f"'{rule.name}': 'otherwise: drop' for flows needs 'unusable-mark: drop'")
         if twice := [name for name, count in names.items() if count > 1]:
             raise ValueError(f"two rules have the name '{twice[0]}'")
+
+    @property
+    def has_kernel_rules(self) -> bool:
+        """True when the kernel has to be told of a rule."""
+        return any(not rule.selector.is_of_flows for rule in self.rules)
 
     def compile(self, uplinks: Iterable[Uplink]) -> Compiled:
         """The rules with marks in place of names, for the uplinks that are there now."""

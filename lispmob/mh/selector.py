@@ -44,7 +44,7 @@ class Flow:
     """One flow to be explained. What is not known is None; a rule that asks for it then does not match.
 
     `came_in_by`, `kept_by`: the ifindex that its connection mark holds, of the uplink that the other end began it by,
-    or that a rule with weights gave it.
+    or that a rule with weights gave it. `flow_name` (in small letters), `flow_class`: of a flow to a name.
     """
 
     source: IpAddress
@@ -60,6 +60,8 @@ class Flow:
     mark: int = 0
     came_in_by: int = 0
     kept_by: int = 0
+    flow_name: str | None = None
+    flow_class: str | None = None
 
     @property
     def is_forwarded(self) -> bool:
@@ -73,7 +75,8 @@ class Selector:
 
     `users` and `groups` are numeric ids. `cgroup` is a path below the root of the unified hierarchy and holds for all
     that is below it. `from_interface` is a name, or the beginning of one and `*`; it selects forwarded packets only,
-    as `users`, `groups` and `cgroup` select packets of this host only.
+    as `users`, `groups` and `cgroup` select packets of this host only. `flow_name` (a shell pattern) and `flow_classes`
+    select flows to names: lispd marks those itself, since the kernel knows nothing of names.
     """
 
     destinations: tuple[IpNetwork, ...] = ()
@@ -86,6 +89,8 @@ class Selector:
     groups: tuple[Span, ...] = ()
     cgroup: str | None = None
     from_interface: str | None = None
+    flow_name: str | None = None
+    flow_classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError with a sentence for what cannot be, or what iptables could not be told."""
@@ -106,6 +111,8 @@ class Selector:
             raise ValueError(f"the lists come to {self.combinations} combinations: {COMBINATIONS_MAX} at most")
         if self.from_interface is not None and self.is_local_only:
             raise ValueError("packets from an interface have no user, group or cgroup: they are somebody else's")
+        if self.from_interface is not None and self.is_of_flows:
+            raise ValueError("packets from an interface belong to no flow of this host")
 
     @property
     def has_ports(self) -> bool:
@@ -116,6 +123,11 @@ class Selector:
     def is_local_only(self) -> bool:
         """True when only packets of this host's own processes can match."""
         return bool(self.users or self.groups or self.cgroup is not None)
+
+    @property
+    def is_of_flows(self) -> bool:
+        """True when only flows to names can match: no rule for the kernel."""
+        return self.flow_name is not None or bool(self.flow_classes)
 
     @property
     def combinations(self) -> int:
@@ -153,6 +165,9 @@ class Selector:
                 self.from_interface is None or fnmatchcase(flow.from_interface or "", self.from_interface),
                 f"comes in by {flow.from_interface}" if flow.from_interface else "is of this host",
             ),
+            _Check(not self.is_of_flows or flow.flow_name is not None, "is no flow to a name"),
+            _Check(_is_named(flow.flow_name, self.flow_name), f"is one to {flow.flow_name}"),
+            _Check(not self.flow_classes or flow.flow_class in self.flow_classes, f"is of class {flow.flow_class}"),
         ]
 
 
@@ -175,6 +190,10 @@ def _within(address: IpAddress, networks: tuple[IpNetwork, ...]) -> bool:
 
 def _one_of(number: int | None, spans: tuple[Span, ...]) -> bool:
     return not spans or (number is not None and any(number in span for span in spans))
+
+
+def _is_named(name: str | None, pattern: str | None) -> bool:
+    return pattern is None or (name is not None and fnmatchcase(name, pattern))
 
 
 def _below(path: str | None, root: str) -> bool:

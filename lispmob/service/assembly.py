@@ -127,6 +127,7 @@ def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob", *, ha
         preference=preference_config(file),
         xtr_id=xtr_id,
         site_id=file.register.site_id,
+        name=own_name(file, host_name).encode(),
         natt=NattSettings(
             mode=_NATT_MODES[file.natt.mode],
             rtrs=file.natt.rtrs,
@@ -136,6 +137,11 @@ def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob", *, ha
             host_name=(file.natt.host_name or host_name).encode(),
         ),
     )
+
+
+def own_name(file: NodeFile, host_name: str) -> str:
+    """What callers of flows put behind a name that is meant for this host; nothing when it takes no flows."""
+    return (file.flows.host or host_name.partition(".")[0]) if file.flows.enabled else ""
 
 
 def probe_config(file: NodeFile) -> ProbeConfig | None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from lispmob.config.node import NodeFile
 from lispmob.errors import LispError
-from lispmob.mh.policy import Rule, Via
+from lispmob.service.name_asking import NameAsking
 from lispmob.service.steering import Steering
 
 if TYPE_CHECKING:
+    from lispmob.control.node import Node
     from lispmob.flow.server import FlowServer
     from lispmob.flow.service import FlowService
+    from lispmob.service.flow_steering import FlowSteering
 
 SOCKET_NAME: Final = "flow.sock"  # beside the control socket
 
@@ -24,8 +27,11 @@ log = logging.getLogger("lispd")
 class Flows:
     """The flow service and its socket, or nothing."""
 
-    def __init__(self, steering: Steering) -> None:
+    def __init__(self, steering: Steering, node: Node, ask_name: Callable[[bytes], None]) -> None:
+        self._node = node
         self._steering = steering
+        self._flow_steering: FlowSteering | None = None
+        self.names = NameAsking(ask_name)
         self._service: FlowService | None = None
         self._server: FlowServer | None = None
 
@@ -36,14 +42,19 @@ class Flows:
         from lispmob.flow.activation import hold_activated
         from lispmob.flow.server import FlowServer
         from lispmob.flow.service import FlowService
+        from lispmob.service.flow_steering import FlowSteering, is_absent, round_trip_s
 
+        self._flow_steering = FlowSteering(self._steering, self._node, self.on_uplinks)
         own = {socket.if_nametoindex("lo"), socket.if_nametoindex(file.tun.name)}
         service = FlowService(
             file.flows,
             host=socket.gethostname().partition(".")[0],
             overlay_prefixes=file.routing.overlay_prefixes,
             is_overlay_interface=own.__contains__,
-            mark_of=self._mark_of,
+            mark_of=self._flow_steering.mark_of,
+            rtt_of=partial(round_trip_s, self._node),
+            find_name=self.names.find,
+            is_absent=partial(is_absent, self._node),
         )
         server = FlowServer(
             service, file.flows.socket or file.control.socket.with_name(SOCKET_NAME), group=file.control.group
@@ -60,7 +71,7 @@ class Flows:
         self._service, self._server = service, server
 
     def on_uplinks(self) -> None:
-        """The uplinks have changed."""
+        """The uplinks have changed, or the rules, or what is measured."""
         if self._service is not None:
             self._service.on_uplinks()
 
@@ -71,15 +82,10 @@ class Flows:
 
     def stop(self) -> None:
         """Tell the peers that all flows are over."""
+        if self._flow_steering is not None:
+            self._flow_steering.stop()
         if self._service is not None and self._server is not None:
+            self._service.farewell()
             self._server.close()
             self._service.stop()
             self._service = self._server = None
-
-    def _mark_of(self, via: tuple[str, ...]) -> int:
-        """The mark of the uplink that these patterns name now; 0 when none of them is there."""
-        with contextlib.suppress(ValueError):
-            rule = Rule("flow", via=tuple(Via(pattern) for pattern in via))
-            found = rule.candidates(self._steering.compiled.uplinks) if via else ()
-            return self._steering.policy.mask.mark(found[0][0].ifindex) if found else 0
-        return 0

@@ -11,7 +11,18 @@ _STEPS: Final = {"register-sent": "register", "registered": "notify", "smr-sent"
 
 
 _TOLD: Final = frozenset(
-    {"registered", "moved", "withdrawn", "natt", "natt-absent", "uplinks-ranked", "shortcut-opened", "shortcut-closed"}
+    {
+        "registered",
+        "moved",
+        "withdrawn",
+        "natt",
+        "natt-absent",
+        "uplinks-ranked",
+        "shortcut-opened",
+        "shortcut-closed",
+        "name-registered",
+        "name-refused",
+    }
 )
 """Events that a person would tell a friend. What goes wrong is told as a problem, once."""
 

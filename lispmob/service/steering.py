@@ -153,7 +153,7 @@ class Steering:
             log.debug("chains of an earlier run may stand: %s", refused)
         while True:
             await self._wait()
-            if self._is_in_place and not self.policy.rules:
+            if self._is_in_place and not self.policy.has_kernel_rules:
                 await asyncio.sleep(LAZY_S)
             self._wanted.clear()
             is_due = self._retry.is_due(self._now())
@@ -188,7 +188,7 @@ class Steering:
         # A rule holds on to the group that it was made for, not to the next one of that path.
         before, self._cgroups = self._cgroups, self._named_cgroups()
         is_renewal = any(before.get(path) not in (None, now) for path, now in self._cgroups.items())
-        if compiled.policy.rules or (compiled.policy.keeps_replies and len(compiled.uplinks) > 1):
+        if compiled.policy.has_kernel_rules or (compiled.policy.keeps_replies and len(compiled.uplinks) > 1):
             self._is_in_place = True
             families = sorted({eid.family for eid in self._engine.eids})
             return await self._chain.apply(

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from lispmob.config.doubts import doubts
 from lispmob.config.node import NodeFile, load_node
 from lispmob.config.reader import Section, read_bytes
+from lispmob.config.steering import FLOW_CLASSES
 from lispmob.config.values import Text
 from lispmob.errors import ConfigError
+from lispmob.flow.quality import FlowClass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Algorithm, Key
 
@@ -254,6 +256,32 @@ def test_the_shipped_file_loads_as_it_is_and_its_key_is_the_first_thing_that_is_
 
     assert str(node.eids[0]) == "192.0.2.7/32"
     assert doubts(node)[0].key == "key-example"
+
+
+def test_a_rule_may_be_about_flows_to_names() -> None:
+    rule = "{name: calls, flow: Voice*, class: [voice, video], via: [eth0]}"
+
+    (read_rule,) = read(MINIMAL + f"steering: {{rules: [{rule}]}}").steering.to_policy().rules
+
+    assert (read_rule.selector.flow_name, read_rule.selector.flow_classes) == ("voice*", ("voice", "video"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("class: [fast]", "default, voice, video"),
+        ('flow: ""', "a flow's name"),
+        ("flow: x, from-interface: br0", "no flow of this host"),
+        ("flow: x, via: [eth0], otherwise: drop", "needs 'unusable-mark: drop'"),
+    ],
+)
+def test_a_rule_about_flows_that_cannot_be_is_refused(rule: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        read(MINIMAL + f"steering: {{rules: [{{name: calls, {rule}}}]}}")
+
+
+def test_the_classes_of_rules_are_those_of_flows() -> None:
+    assert tuple(one.name.lower() for one in FlowClass) == FLOW_CLASSES
 
 
 def test_the_defaults_that_the_shipped_file_shows_are_those_of_the_schema() -> None:

@@ -14,7 +14,7 @@ from lispmob.control.effect import Event, UplinksRanked, UsableLocator
 from lispmob.control.forwarding import equals, ranked
 from lispmob.control.locator_set import LocalLocator
 from lispmob.control.path import Pair, Path, State
-from lispmob.control.preference import Preference, PreferenceConfig
+from lispmob.control.preference import Preference, PreferenceConfig, figures
 from lispmob.mh.scheduler import Prefer
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -46,6 +46,17 @@ def first(preference: Preference) -> list[str]:
 
 def preferring(prefer: Prefer, hold_s: float = 10.0) -> Preference:
     return Preference(PreferenceConfig(prefer, hold_s))
+
+
+def test_figures_are_of_every_uplink_that_may_send_and_of_the_remotes_that_all_of_them_reach() -> None:
+    never = LocalLocator(ip_address("192.0.2.9"), 4, "lte0", priority=255)
+    paths = [*by_rtt(10, 100), path(CABLE, FAR, 500), path(WIFI, NEAR, 1, state=State.DOWN)]
+
+    found = figures((*OWN, never), paths)
+
+    assert {name: one.rtt_ms for name, one in found.items()} == {
+        "cable0": pytest.approx(10), "wlan0": pytest.approx(100),
+    }  # fmt: skip
 
 
 def test_by_weight_nothing_is_ranked_and_nothing_wakes() -> None:

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.netns
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOWS = "flows:\n  enabled: yes\n  host: %s\n%s"
+STEERED = 'steering: {rules: [{name: calls, flow: "echo*", class: [voice], via: [eth1]}]}\n'
 
 
 class FlowTown:
@@ -57,8 +58,9 @@ class FlowTown:
         """A program of one's own in the namespace; its output is read by lines."""
         head = f"from pathlib import Path\npath = Path({str(self.world.directory / name / 'flow.sock')!r})\n"
         return subprocess.Popen(
-            self.world[name].argv(sys.executable, "-u", "-c", head + text), stdout=subprocess.PIPE, text=True
-        )
+            self.world[name].argv(sys.executable, "-u", "-c", head + text),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlowTown]:
         world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
         world.attach("a", "eth1", ["203.0.113.2/24"], metric=200)
         world.start_hub()
-        world.start_node(A, extra=FLOWS % ("a", ""))
+        world.start_node(A, extra=FLOWS % ("a", "") + STEERED)
         world.start_node(B, (HUB_V4,), extra=FLOWS % ("b", names))
         world.wait_registered()
         for name in ("a", "b"):
@@ -122,6 +124,18 @@ def test_a_place_outside_the_overlay_is_not_called(town: FlowTown) -> None:
 
     assert done.returncode == 1
     assert "not in the overlay" in done.stderr
+
+
+@pytest.mark.usefixtures("echo")
+def test_a_host_is_found_by_its_name_in_the_mapping_system_and_the_steps_are_shown(town: FlowTown) -> None:
+    done = town.run("a", "ping", "-c", "1", "echo.B")
+    shown = town.run("a", "resolve", "echo.b")
+
+    assert done.returncode == 0, done.stdout
+    lines = shown.stdout.splitlines()
+    assert lines[0] == "this host: does not hold it"
+    assert lines[1].startswith("mapping system, echo.b: nobody has registered it")
+    assert lines[2:] == ["mapping system, b: 10.1.0.2, 2001:db8:e::2", "= echo.b at 10.1.0.2, 2001:db8:e::2"]
 
 
 def test_a_name_is_found_by_the_address_of_its_host(town: FlowTown, echo: subprocess.Popen[str]) -> None:
@@ -281,18 +295,19 @@ asyncio.run(main())
     assert told == "PeerGone program-ended\n"
 
 
-def test_a_class_travels_as_its_code_point_and_a_mark_chooses_the_uplink(
+def test_the_uplink_is_that_of_a_rule_about_the_flow_or_the_one_that_its_program_names(
     town: FlowTown, echo: subprocess.Popen[str]
 ) -> None:
     done = {}
-    for word, options in (("voice", ["--qos", "voice"]), ("via", ["--via", "eth1"])):
+    for word, options in (("voice", ["--qos", "voice"]), ("bulk", ["--qos", "bulk"]), ("via", ["--via", "eth1"])):
         before = sent(town, "eth1")
         result = town.run("a", "call", *options, "echo@10.1.0.2", given="x" * 700)
         assert result.stdout == "x" * 700, result.stderr
         done[word] = sent(town, "eth1") - before
 
     assert done["via"] >= 700
-    assert done["voice"] < 700
+    assert done["voice"] >= 700
+    assert done["bulk"] < 700
 
 
 def sent(town: FlowTown, interface: str) -> int:
@@ -473,6 +488,46 @@ def test_the_chat_of_the_examples_carries_lines_both_ways_and_ends_for_both(town
     assert answer == ""
 
 
+def test_a_flow_goes_on_when_lispd_was_killed_and_is_back(town: FlowTown, echo: subprocess.Popen[str]) -> None:
+    program = """
+import time
+from lispmob import flow
+with flow.allocate("echo@10.1.0.2", path=path) as one:
+    first = one.connection
+    for turn in ("before", "after"):
+        print("open", turn)
+        for number in range(300):
+            one.send(turn.encode())
+            try:
+                if one.recv(timeout=0.1) == turn.encode():
+                    break
+            except flow.TimedOut:
+                pass
+        while turn == "after" and one.connection is first:
+            try:
+                one.recv(timeout=0.1)
+            except flow.TimedOut:
+                pass
+        print("heard", turn)
+        if turn == "before":
+            input()
+"""
+    talking = town.python("a", program)
+    assert talking.stdout is not None
+    assert talking.stdin is not None
+    assert [talking.stdout.readline() for _ in range(2)] == ["open before\n", "heard before\n"]
+
+    town.world.nodes["a"].daemon.kill()
+    (town.world.directory / "a" / "flow.sock").unlink(missing_ok=True)
+    town.world.start_node(A, extra=FLOWS % ("a", "") + STEERED)
+    talking.stdin.write("\n")
+    told, _ = talking.communicate(timeout=30)
+    town.world.wait_registered()
+
+    assert told == "open after\nheard after\n"
+    town.world.wait(lambda: json.loads(town.run("b", "--json", "list").stdout)["flows"] == [], "the end is told", 10)
+
+
 def test_flows_pass_a_nat_and_an_rtr(tmp_path: Path) -> None:
     with World(tmp_path, tier="tun", label="n") as world:
         world.home_router("home", "192.168.8.1/24", "198.51.100.2/24")
@@ -489,8 +544,12 @@ def test_flows_pass_a_nat_and_an_rtr(tmp_path: Path) -> None:
         try:
             outward = town.run("a", "call", "echo@10.1.0.2", given="out")
             inward = town.run("b", "call", "echo@10.1.0.1", given="in")
+            named = [town.run("a", "resolve", "echo.b").stdout, town.run("b", "resolve", "echo.a").stdout]
         finally:
             town.end(out)
             town.end(back)
 
     assert (outward.stdout, inward.stdout) == ("out", "in"), outward.stderr + inward.stderr
+    assert [text.splitlines()[-1].partition(",")[0] for text in named] == [
+        "= echo.b at 10.1.0.2", "= echo.a at 10.1.0.1",
+    ]  # fmt: skip

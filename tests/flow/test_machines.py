@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from itertools import pairwise
 from statistics import median
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from lispmob.flow.auth import FlowKey, Way, sign
 from lispmob.flow.effect import Failure
-from lispmob.flow.holder import Legacy, Limits, NameTaken
+from lispmob.flow.holder import Legacy, NameTaken
+from lispmob.flow.limits import Limits
 from lispmob.flow.message import HEADER, Kind, Message, Reason, decode, encode, is_version_1
 from lispmob.flow.quality import FlowClass, Quality
 
@@ -120,6 +122,22 @@ def test_a_call_that_may_not_be_is_refused_with_its_reason(hold: dict[str, objec
     assert b.opened == []
 
 
+def test_what_a_peer_writes_is_no_order_to_a_terminal() -> None:
+    network, a, b = pair()
+    b.hold("chat", asks_program=True)
+    a.call(B, "chat", caller="me\x1b[2J\n")
+    flow = a.call(STRANGER, "backup")
+    network.run(0.1)
+    nonce = next(decode(octets).caller_nonce for _, octets, way in network.sent if way.destination == STRANGER)
+    refusal = Message(Kind.REFUSE, nonce, reason_code=3, reason_text="no\x1b]0;owned\x07 way \u00e9\u202e")
+
+    network.carry(encode(refusal), Way(STRANGER, 3359, A, a.ports[flow]))
+    network.run(0.1)
+
+    assert b.asked[0].caller_says == "me\\x1b[2J\\n"
+    assert a.failed[0].why == "no\\x1b]0;owned\\x07 way \u00e9\\u202e"
+
+
 def test_a_program_that_does_not_answer_and_one_that_says_no_refuse_the_call() -> None:
     network, a, b = pair()
     b.hold("slow", asks_program=True)
@@ -173,6 +191,23 @@ def test_what_is_asked_of_a_dead_host_fails_in_time_and_holds_nobody_up() -> Non
 
     assert sorted(failed.flow for failed in a.failed) == dead
     assert {failed.failure for failed in a.failed} == {Failure.TIMED_OUT}
+
+
+@pytest.mark.parametrize(
+    ("rtt_s", "pauses"),
+    [(None, [1.0, 2.0, 4.0, 4.0]), (0.02, [0.25, 0.5, 1.0, 2.0, 4.0]), (0.5, [1.5, 3.0, 4.0]), (3.0, [9.0])],
+)
+def test_a_request_is_repeated_after_three_round_trips_where_they_are_known(
+    rtt_s: float | None, pauses: list[float]
+) -> None:
+    network, a, _b = pair(Network(loss=1.0))
+
+    a.call(B, "backup", timeout_s=60, rtt_s=rtt_s)
+    network.run(sum(pauses) * 1.1 + 0.01)
+    times = [at for at, octets, _ in network.sent if decode(octets).kind is Kind.REQUEST]
+
+    waited = [later - earlier for earlier, later in pairwise(times)][: len(pauses)]
+    assert waited == pytest.approx(pauses, rel=0.11)
 
 
 def test_one_port_unreachable_may_be_forged_and_two_end_the_call() -> None:
@@ -260,6 +295,22 @@ def test_a_program_that_speaks_first_has_it_at_once_if_wanted() -> None:
     network.run(1.0)
 
     assert len(b.opened) == 1
+
+
+def test_a_lost_echo_of_a_flow_that_its_program_has_already_is_said_again_for_ten_seconds() -> None:
+    network, a, b = pair(Network(lose=from_the_holder), legacy=Legacy.AT_ONCE)
+    flow = a.call(B, "backup", is_legacy=True)
+    network.run(2.0)
+    network.lose = nothing
+    network.run(4.0)
+    assert a.connected[flow] == (B, 40000)
+
+    network.run(10.0)
+    a.send(b"backup", 50000, B, 3359)
+    network.run(1.0)
+
+    assert [opened.port for opened in b.opened] == [50000, 50000]
+    assert network.sent[-1][2].source_port == 40001
 
 
 def test_a_lost_echo_is_asked_for_again_and_gives_the_same_port() -> None:

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import count
 from random import Random
 
-from lispmob.flow.auth import Way
+from lispmob.flow.auth import FlowKey, Way
 from lispmob.flow.caller import FLOW_PORT, Ask
 from lispmob.flow.effect import (
     AllocationFailed,
@@ -28,7 +28,8 @@ from lispmob.flow.effect import (
     SendFlowMessage,
 )
 from lispmob.flow.endpoint import FlowEndpoint
-from lispmob.flow.holder import HeldName, Legacy, Limits
+from lispmob.flow.holder import HeldName, Legacy
+from lispmob.flow.limits import Limits
 from lispmob.flow.message import Kind, decode, is_version_1
 
 Address = IPv4Address | IPv6Address
@@ -39,6 +40,11 @@ MAX_STEPS = 400_000
 def nothing(_octets: bytes, _way: Way) -> bool:
     """No datagram."""
     return False
+
+
+def no_key(_eid: Address) -> FlowKey | None:
+    """We share a key with nobody."""
+    return None
 
 
 def anybody(_caller: Address) -> bool:
@@ -97,6 +103,7 @@ class Host:
     def __init__(
         self, network: Network, address: Address, name: str, *, legacy: Legacy = Legacy.FIRST_DATAGRAM,
         limits: Limits | None = None, has_sockets: bool = True, is_quiet: bool = False, domain: str = "",
+        key_for: Callable[[Address], FlowKey | None] = no_key,
     ) -> None:  # fmt: skip
         self.network, self.address = network, address
         random = Random(f"{network.seed}{name}")
@@ -109,6 +116,7 @@ class Host:
             legacy=legacy,
             limits=limits,
             is_quiet=is_quiet,
+            key_for=key_for,
         )
         self.has_sockets = has_sockets
         self.opened: list[FlowOpened] = []

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 from lispmob.errors import MalformedMessage
+from lispmob.flow.auth import FlowKey, Way, sign
+from lispmob.flow.message import ANSWERED, Kind, Message, encode
+from lispmob.flow.quality import FlowClass, Quality
 from lispmob.wire.data_header import split_data_packet
 from lispmob.wire.ip_udp import parse_ip_udp
+from tests.fuzz.targets import TARGETS
 from tests.wire.pcap import read_pcap
 
 CAPTURES = Path(__file__).resolve().parent.parent / "captures"
@@ -37,6 +43,23 @@ def data_payloads() -> list[bytes]:
     return list(dict.fromkeys(payload for payload, pair in ports if DATA_PORT in pair))
 
 
+def flow_payloads() -> list[bytes]:
+    """Messages of flows of every kind, plain and with all that they may hold, and a request of version 0."""
+    nonces = b"\x11" * 8, b"\xa1" * 8
+    bare = [Message(kind, *nonces, name="backup.nas", flow_port=40001) for kind in Kind]
+    full = [
+        replace(
+            one, lifetime_s=600, quality=Quality(FlowClass.VOICE, 1, 50, 100, 64), reason_code=1, reason_text="no",
+            caller="me", cookie=b"\x0f" * 8,
+        )
+        for one in bare
+    ]  # fmt: skip
+    replies = [replace(one, is_reply=True) for one in bare if one.kind in ANSWERED]
+    way = Way(ip_address("10.99.0.1"), 50000, ip_address("10.99.0.2"), 3359)
+    octets = [encode(one) for one in (*bare, *full, *replies)]
+    return [*octets, *(sign(one, way, FlowKey(1, b"correct horse battery")) for one in octets), b"backup.nas\0"]
+
+
 def _packets() -> Iterator[bytes]:
     for path in sorted(CAPTURES.glob("*.pcap")):
         for packet in read_pcap(path):
@@ -49,11 +72,17 @@ def _packets() -> Iterator[bytes]:
 
 def write(directory: Path) -> None:
     """Lay the corpus out as libFuzzer and Atheris want it: a file for each input."""
-    for kind, payloads in (("control", control_payloads()), ("data", data_payloads())):
+    flows = [bytes([place]) + payload for place in _flow_targets() for payload in flow_payloads()]
+    for kind, payloads in (("control", [*control_payloads(), *flows]), ("data", data_payloads())):
         place = directory / kind
         place.mkdir(parents=True, exist_ok=True)
         for number, payload in enumerate(payloads):
             (place / f"{number:04}").write_bytes(payload)
+
+
+def _flow_targets() -> list[int]:
+    """What the first octet has to be, so that the rest goes to a decoder of flows."""
+    return [place for place, name in enumerate(TARGETS) if name.startswith("flow-")]
 
 
 if __name__ == "__main__":

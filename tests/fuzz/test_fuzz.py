@@ -52,7 +52,7 @@ def test_no_octets_harm_a_decoder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_captured_message_that_is_cut_or_changed_is_read_or_refused(name: str) -> None:
     chance = random.Random(name)
-    payloads = corpus.control_payloads()[:60] + corpus.data_payloads()[:20]
+    payloads = corpus.control_payloads()[:60] + corpus.data_payloads()[:20] + corpus.flow_payloads()
     for payload in payloads:
         try_one(name, payload)
         for _ in range(8):

@@ -6,7 +6,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["lispmob.wire"]):
+with atheris.instrument_imports(include=["lispmob.wire", "lispmob.flow.message"]):
     from tests.fuzz.targets import try_all
 
 

@@ -38,7 +38,7 @@ def test_the_shipped_file_explains_every_key(section: type[HubFile]) -> None:
 def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
     shown = [
         "# key-id: 0", "# accept-more-specifics: no", "# proxy-reply: as-registered", "# strict-nonces: yes",
-        "# max-prefixes: 16384",
+        "# max-prefixes: 16384", "# names: []",
         "# more-keys: []", "# listen: []", "# map-servers: []", "#   enabled: no", "#   tun: lmh0", "#   mtu: 1440",
         "#   interfaces: []", "#   eids: []", "#   deny: [own, 10.0.0.0/8,", "#   allow: []",
         "# state-file: /var/lib/lispmob/hub.sqlite", "#   level: info",
@@ -48,7 +48,8 @@ def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
     for line in shown:
         assert line in text, line
     uncommented = re.sub(
-        r"^(\s*)# (key-id|accept-more-specifics|proxy-reply|strict-nonces|max-prefixes|algorithms|listen|map-servers"
+        r"^(\s*)# (key-id|accept-more-specifics|proxy-reply|strict-nonces|max-prefixes|names|algorithms|listen"
+        r"|map-servers"
         r"|proxy|log|rtrs|rtr"
         r"|nat-dialects|  map-servers"
         r"|state-file|  enabled|  tun|  mtu|  interfaces|  eids|  deny|  allow|  level):",

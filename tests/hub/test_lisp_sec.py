@@ -24,7 +24,7 @@ from lispmob.hub.rtr_effect import Learned
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import TraversalPolicy
 from lispmob.wire import lisp_sec_auth
-from lispmob.wire.address import IpAddress
+from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import Key
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.lisp_sec import EcmSecurity, EidAuthentication, MapReplySecurity
@@ -268,6 +268,17 @@ def test_required_who_asks_without_hears_that_he_is_refused_and_no_more() -> Non
     assert (record.locators, record.action, str(record.eid_prefix)) == ((), Action.DROP_AUTH_FAILURE, "10.1.0.7/32")
     assert plane.counters["sec_missing"] == 1
     assert sent(plane.on_datagram(protected("10.1.0.7/32"), now=2.0))
+
+
+def test_required_a_name_is_refused_as_well_for_nothing_proves_where_it_leads() -> None:
+    plane = hub(site("10.1.0.0/16", names=("nas",)), mode="require")
+    question = MapRequest(NONCE, None, (ip_address(ITR),), (EidRecord(DistinguishedName(b"nas"), 0),))
+    ecm = EncapsulatedControl(ip_address(ITR), 4342, HUB, 4342, question.encode())
+
+    (out,) = sent(plane.on_datagram(Arrival(ecm.encode(), ip_address(ITR), 4342, HUB), now=1.0))
+
+    (record,) = MapReply.decode(out.payload).records
+    assert (record.eid, record.locators, record.action) == (DistinguishedName(b"nas"), (), Action.DROP_AUTH_FAILURE)
 
 
 @pytest.mark.parametrize("security", [HubSecurity("off", KEY_WRAP), HubSecurity("prefer", None)])

@@ -1,0 +1,364 @@
+"""Names in the mapping system (RFC 9735): this host's own is registered there, and those of others are asked for. Pure.
+
+A name is an EID whose locators are the EIDs of its host. Only Map-Servers with a key of HMAC-SHA-256 are spoken to of
+names: the one implementation that knows HMAC-SHA-1 alone stops at what it does not expect.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import field
+from typing import Final
+
+from lispmob.control.effect import CONTROL_PORT, Count, Event, MachineEffect, NameResolved, SendControl
+from lispmob.control.locator_set import LocalLocator, LocatorSet
+from lispmob.control.node_config import MapServerPeer, NodeConfig
+from lispmob.control.rate_limit import TokenBucket
+from lispmob.errors import AuthenticationFailed
+from lispmob.values import dataclass
+from lispmob.wire.address import DistinguishedName, IpAddress
+from lispmob.wire.auth import Algorithm, sign
+from lispmob.wire.auth import verify as verify_mac
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.map_notify import MapNotify
+from lispmob.wire.map_register import MapRegister
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.message import ControlMessage
+from lispmob.wire.name_eid import EIDS_OF_NAME, folded, may_be_name, name_of, name_record
+from lispmob.wire.record import Action, MappingRecord
+
+FIRST_WAIT_S: Final = 1.0  # RFC 9301, 8.2
+LONGEST_WAIT_S: Final = 60.0  # RFC 9301, 8.2
+UNKNOWN_WAIT_S: Final = 600.0  # ours: a Map-Server that has never taken the name may not know it, and keeps silent
+MAX_OUTSTANDING: Final = 16  # ours: nonces of Map-Registers that a late Map-Notify may still answer
+JITTER_SHARE: Final = 0.1
+RETRY_S: Final = 1.0  # RFC 9301, 5.3
+TRIES: Final = 2  # ours: DNS is asked next, and a program waits
+NEGATIVE_S: Final = 60.0
+SILENCE_S: Final = 10.0  # ours: how long a mapping system that did not answer is not asked for the same name
+LONGEST_S: Final = 86400.0  # ours, as for EID-Prefixes
+CACHE_LIMIT: Final = 1024  # ours: names with their answers
+LOOKUPS_LIMIT: Final = 64  # ours: names that are asked for at once
+ASK_INTERVAL_S: Final = 0.05  # ours: 20 Map-Requests per second
+ASK_BURST: Final = 40
+_OLD: Final = frozenset({Algorithm.NONE, Algorithm.HMAC_SHA_1_96})
+
+
+class NameRegistration:
+    """Keeps the name of this host registered with one Map-Server."""
+
+    def __init__(
+        self, config: NodeConfig, server: MapServerPeer, *, next_nonce: Callable[[], int], jitter: Callable[[], float]
+    ) -> None:
+        self.server = server
+        self.is_confirmed = False
+        self._config = config
+        self._next_nonce, self._jitter = next_nonce, jitter
+        self._uplinks: tuple[LocalLocator, ...] = ()
+        self._outstanding: set[int] = set()
+        self._is_denied = False
+        self._tries = 0
+        self._wake_at: float | None = None
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds."""
+        return self._wake_at
+
+    def expects(self, nonce: int) -> bool:
+        """Whether a Map-Notify with this nonce answers a Map-Register of ours."""
+        return nonce in self._outstanding
+
+    def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
+        """Our RLOCs are these now. The record holds none of them, so a move alone says nothing new."""
+        had_none = not self._uplinks
+        self._uplinks = locators.for_family(self.server.address.version)
+        if not self._uplinks:
+            self._wake_at = None
+            return []
+        return self.restart(now) if had_none else []
+
+    def restart(self, now: float) -> list[MachineEffect]:
+        """Register now, whatever was said before."""
+        self._tries = 0
+        self._outstanding.clear()
+        return self._register(now) if self._uplinks else []
+
+    def on_timer(self, now: float) -> list[MachineEffect]:
+        """A deadline may have passed."""
+        return self._register(now) if self._wake_at is not None and now >= self._wake_at else []
+
+    def on_map_notify(self, notify: MapNotify, raw: bytes, now: float) -> list[MachineEffect]:
+        """A Map-Notify came with a nonce of ours; `raw` is the message whose MAC counts."""
+        try:
+            verify_mac(raw, self.server.key)
+        except AuthenticationFailed:
+            return [Count("rx_auth")]
+        record = next((one for one in notify.records if name_of(one.eid) == folded(self._config.name)), None)
+        if record is None:
+            return [Count("rx_policy")]
+        self._outstanding.clear()
+        self._tries = 0
+        was_denied, self._is_denied = self._is_denied, record.action is Action.DROP_POLICY_DENIED
+        was_confirmed, self.is_confirmed = self.is_confirmed, not self._is_denied
+        self._wake_at = now + (UNKNOWN_WAIT_S if self._is_denied else self._spread(self._config.register_interval_s))
+        if self._is_denied:
+            return [] if was_denied else [self._event("name-refused", text="another node has this name")]
+        return [] if was_confirmed else [self._event("name-registered")]
+
+    def on_shutdown(self) -> list[MachineEffect]:
+        """The node stops, or has another name: best effort."""
+        if not self._uplinks or not self.is_confirmed:
+            return []
+        self.is_confirmed = False
+        return [self._send(name_record(self._config.name, (), ttl_min=0), self._uplinks[0])]
+
+    def _register(self, now: float) -> list[MachineEffect]:
+        longest_s = LONGEST_WAIT_S if self.is_confirmed else UNKNOWN_WAIT_S
+        wait_s = min(FIRST_WAIT_S * 2 ** min(self._tries, 16), longest_s)
+        self._wake_at = now + self._spread(wait_s)
+        uplink = self._uplinks[self._tries % len(self._uplinks)]
+        self._tries += 1
+        record = name_record(
+            self._config.name, _own_eids(self._config), ttl_min=self._config.record_ttl_min, is_authoritative=True
+        )
+        return [self._send(record, uplink), Count("tx_map_register")]
+
+    def _send(self, record: MappingRecord, uplink: LocalLocator) -> SendControl:
+        nonce = self._next_nonce()
+        self._outstanding.add(nonce)
+        if len(self._outstanding) > MAX_OUTSTANDING:
+            self._outstanding.remove(min(self._outstanding))
+        message = MapRegister(
+            nonce=nonce,
+            records=(record,),
+            proxy_map_reply=True,  # nobody could ask the host itself without knowing where it is
+            want_map_notify=True,
+            xtr_id=self._config.xtr_id,
+            site_id=self._config.site_id,
+        )
+        payload = sign(message, self.server.key)
+        return SendControl(payload, self.server.address, source=uplink.address, ifindex=uplink.ifindex)
+
+    def _spread(self, seconds: float) -> float:
+        return seconds * (1 + JITTER_SHARE * (2 * self._jitter() - 1))
+
+    def _event(self, kind: str, **fields: str) -> Event:
+        name = self._config.name.decode("ascii")
+        return Event(kind, {"eid": f"name {name}", "map_server": str(self.server.address), **fields})
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    eids: tuple[IpAddress, ...]
+    why: str
+    until: float
+
+
+@dataclass(slots=True, eq=False)
+class _Lookup:
+    name: bytes
+    wake_at: float
+    tries: int = 0
+    sent: dict[int, tuple[IpAddress, ...]] = field(default_factory=dict)  # nonce -> ITR-RLOCs
+
+
+class NameLookups:
+    """Asks for names, and remembers the answers."""
+
+    def __init__(self, config: NodeConfig, *, new_nonce: Callable[[], int]) -> None:
+        self._config = config
+        self._new_nonce = new_nonce
+        self._locators = LocatorSet()
+        self._lookups: dict[bytes, _Lookup] = {}
+        self._of_nonce: dict[int, _Lookup] = {}
+        self._known: OrderedDict[bytes, _Answer] = OrderedDict()
+        self._allowed = TokenBucket(ASK_INTERVAL_S, ASK_BURST)
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds."""
+        return min((one.wake_at for one in self._lookups.values()), default=None)
+
+    def expects(self, nonce: int) -> bool:
+        """Whether a Map-Reply with this nonce answers a question of ours."""
+        return nonce in self._of_nonce
+
+    def on_locators(self, locators: LocatorSet) -> None:
+        """Our RLOCs are these now; what is asked goes on from there."""
+        self._locators = locators
+
+    def on_config(self, config: NodeConfig) -> None:
+        """A reload: another mapping system may know other names."""
+        self._config = config
+        self._known.clear()
+
+    def forget(self) -> None:
+        """What was answered may be old."""
+        self._known.clear()
+
+    def resolve(self, asked: bytes, now: float) -> list[MachineEffect]:
+        """Which EIDs has the host of this name? One NameResolved follows, at once when it is known or cannot be."""
+        name = folded(asked)
+        if not may_be_name(name):
+            return [NameResolved(name, (), "no name of US-ASCII")]
+        if not _servers(self._config):
+            return [NameResolved(name, (), "no Map-Server with a key of HMAC-SHA-256")]
+        known = self._known.get(name)
+        if known is not None and known.until > now:
+            return [NameResolved(name, known.eids, f"{known.why}, {known.until - now:.0f} s to live")]
+        if name in self._lookups:
+            return []
+        if len(self._lookups) >= LOOKUPS_LIMIT or not self._allowed.take(now):
+            return [NameResolved(name, (), "too many names are asked for"), Count("tx_rate")]
+        return self._ask(_Lookup(name, now), now)
+
+    def on_timer(self, now: float) -> list[MachineEffect]:
+        """Ask again where no answer came, and give up soon."""
+        effects: list[MachineEffect] = []
+        for lookup in [one for one in self._lookups.values() if one.wake_at <= now]:
+            if lookup.tries < TRIES:
+                effects += self._ask(lookup, now)
+            else:
+                effects += self._end(lookup, _Answer((), "the mapping system does not answer", now + SILENCE_S), now)
+        return effects
+
+    def on_map_reply(self, reply: MapReply, arrived_at: IpAddress, now: float) -> list[MachineEffect]:
+        """A Map-Reply with a nonce of ours: exactly the name that was asked for, at an address that we named."""
+        lookup = self._of_nonce[reply.nonce]
+        record = reply.records[0]
+        is_answer = len(reply.records) == 1 and not reply.is_probe and name_of(record.eid) == lookup.name
+        if not is_answer or arrived_at not in lookup.sent[reply.nonce]:
+            return [Count("rx_policy")]
+        found = (one.ip for one in record.locators if one.is_reachable and one.priority < 255)
+        eids = tuple(dict.fromkeys(ip for ip in found if ip is not None))[:EIDS_OF_NAME]
+        if not eids:
+            return self._end(lookup, _Answer((), "nobody has registered it", now + NEGATIVE_S), now)
+        lives_s = min(60.0 * record.ttl_min, LONGEST_S)
+        return self._end(lookup, _Answer(eids, "registered", now + lives_s), now)
+
+    def _ask(self, lookup: _Lookup, now: float) -> list[MachineEffect]:
+        resolvers = [one for one in self._config.map_resolvers if one not in _old_servers(self._config)]
+        ways = [(one, uplink) for one in resolvers for uplink in self._locators.for_family(one.version)]
+        if not ways:
+            answer = _Answer((), "no uplink to a Map-Resolver", now)
+            return self._end(lookup, answer, now)
+        resolver, uplink = ways[lookup.tries % len(ways)]
+        lookup.tries += 1
+        lookup.wake_at = now + RETRY_S
+        self._lookups[lookup.name] = lookup
+        nonce = self._new_nonce()
+        itr_rlocs = self._locators.itr_rlocs_from(uplink)
+        lookup.sent[nonce] = itr_rlocs
+        self._of_nonce[nonce] = lookup
+        request = MapRequest(nonce, None, itr_rlocs, (EidRecord(DistinguishedName(lookup.name), 0),))
+        # A name has no address: the inner header goes where the outer one does.
+        ecm = EncapsulatedControl(uplink.address, CONTROL_PORT, resolver, CONTROL_PORT, request.encode())
+        sent = SendControl(ecm.encode(), resolver, source=uplink.address, ifindex=uplink.ifindex)
+        return [sent, Count("tx_map_request")]
+
+    def _end(self, lookup: _Lookup, answer: _Answer, now: float) -> list[MachineEffect]:
+        self._lookups.pop(lookup.name, None)
+        for nonce in lookup.sent:
+            del self._of_nonce[nonce]
+        if answer.until > now:
+            self._known[lookup.name] = answer
+            self._known.move_to_end(lookup.name)
+            if len(self._known) > CACHE_LIMIT:
+                self._known.popitem(last=False)
+        return [NameResolved(lookup.name, answer.eids, answer.why)]
+
+
+class Names:
+    """Both together, as the node has them."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        new_nonce: Callable[[], int],
+        next_nonce: Callable[[], int],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._next_nonce, self._jitter = next_nonce, jitter
+        self._locators = LocatorSet()
+        self._identity = _identity(config)
+        self.registrations = self._make(config)
+        self._lookups = NameLookups(config, new_nonce=new_nonce)
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds."""
+        times = [self._lookups.wake_at(), *(one.wake_at() for one in self.registrations)]
+        return min((at for at in times if at is not None), default=None)
+
+    def on_timer(self, now: float) -> list[MachineEffect]:
+        """A deadline may have passed."""
+        registering = [effect for one in self.registrations for effect in one.on_timer(now)]
+        return [*registering, *self._lookups.on_timer(now)]
+
+    def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
+        """Our RLOCs are these now."""
+        self._locators = locators
+        self._lookups.on_locators(locators)
+        return [effect for one in self.registrations for effect in one.on_locators(locators, now)]
+
+    def on_config(self, config: NodeConfig, now: float) -> list[MachineEffect]:
+        """A reload."""
+        self._lookups.on_config(config)
+        if _identity(config) == self._identity:
+            return []
+        withdrawn = self.on_shutdown()
+        self._identity = _identity(config)
+        self.registrations = self._make(config)
+        return [*withdrawn, *self.on_locators(self._locators, now)]
+
+    def on_slept(self, now: float) -> list[MachineEffect]:
+        """The host was suspended."""
+        self._lookups.forget()
+        return [effect for one in self.registrations for effect in one.restart(now)]
+
+    def on_shutdown(self) -> list[MachineEffect]:
+        """The node stops."""
+        return [effect for one in self.registrations for effect in one.on_shutdown()]
+
+    def resolve(self, name: bytes, now: float) -> list[MachineEffect]:
+        """See `NameLookups.resolve`."""
+        return self._lookups.resolve(name, now)
+
+    def on_message(
+        self, message: ControlMessage, raw: bytes, arrived_at: IpAddress, now: float
+    ) -> list[MachineEffect] | None:
+        """Take what answers a question or Map-Register about a name; None for everything else."""
+        match message:
+            case MapReply() if self._lookups.expects(message.nonce):
+                return self._lookups.on_map_reply(message, arrived_at, now)
+            case MapNotify():
+                asked = next((one for one in self.registrations if one.expects(message.nonce)), None)
+                return None if asked is None else asked.on_map_notify(message, raw, now)
+        return None
+
+    def _make(self, config: NodeConfig) -> tuple[NameRegistration, ...]:
+        if not may_be_name(config.name) or not _own_eids(config):
+            return ()
+        return tuple(
+            NameRegistration(config, server, next_nonce=self._next_nonce, jitter=self._jitter)
+            for server in _servers(config)
+        )
+
+
+def _identity(config: NodeConfig) -> object:
+    return config.name, config.eids, config.map_servers, config.xtr_id, config.record_ttl_min
+
+
+def _servers(config: NodeConfig) -> tuple[MapServerPeer, ...]:
+    return tuple(server for server in config.map_servers if server.key.algorithm not in _OLD)
+
+
+def _old_servers(config: NodeConfig) -> frozenset[IpAddress]:
+    return frozenset(server.address for server in config.map_servers if server.key.algorithm in _OLD)
+
+
+def _own_eids(config: NodeConfig) -> tuple[IpAddress, ...]:
+    """Our EIDs that a program can have a socket on: whole addresses in Instance-ID 0."""
+    whole = (eid for eid in config.eids if eid.mask_len == eid.network.max_prefixlen and not eid.instance_id)
+    return tuple(eid.address for eid in whole)

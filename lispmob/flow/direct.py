@@ -1,0 +1,200 @@
+"""A call without lispd: the library asks by itself, from the address that leads to the EID.
+
+There are no marks, no keys, no names held and no look-ups then, so a name is called at a literal EID. The flow is kept
+alive, and its end is heard, while the program is in `recv`, `send` or `look`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import select
+import socket
+import time
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Any, Final
+
+from lispmob.errors import MalformedMessage
+from lispmob.flow import packets, sockets
+from lispmob.flow.auth import IpAddress
+from lispmob.flow.caller import Ask, Call, CallState
+from lispmob.flow.effect import (
+    AllocationFailed,
+    ConnectFlowSocket,
+    Failure,
+    FlowEffect,
+    FlowEnded,
+    FlowOpened,
+    Outlet,
+    SendFlowMessage,
+)
+from lispmob.flow.errors import FlowError, NoFlowDaemon, TimedOut, from_reply
+from lispmob.flow.message import decode, reason_word
+from lispmob.flow.name import InvalidName, check_name
+
+FLOW: Final = 1  # there is one flow in a connection of this kind
+DRAIN_LIMIT: Final = 64
+FAREWELL_S: Final = 3.0  # the machine gives up before
+
+
+def literal_eid(name: str) -> tuple[str, IpAddress] | None:
+    """The full name and the EID of `NAME@EID`; None for any other name."""
+    full, at, place = name.rpartition("@")
+    try:
+        return (check_name(full), ip_address(place)) if at else None
+    except (InvalidName, ValueError):
+        return None
+
+
+class DirectConnection:
+    """Stands where the connection to lispd would. Its descriptor is that of the control port."""
+
+    def __init__(self, ask: Ask, eid: IpAddress, port: int) -> None:
+        """Raises NoFlowDaemon when there is no way to the EID."""
+        own = _own_address(eid)
+        self.ended: dict[int, str] = {}
+        self._one = sockets.new_socket(own)
+        try:
+            self._control = sockets.new_socket(own)
+        except OSError:
+            self._one.close()
+            raise
+        self._is_ours = True  # the flow's socket, until the program has it
+        self._answer: FlowOpened | AllocationFailed | None = None
+        self._call = Call(
+            FLOW, ask, own, self._one.getsockname()[1], eid, nonce=os.urandom(8), jitter=random.random,
+            control_port=self._control.getsockname()[1], peer_port=port,
+        )  # fmt: skip
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return self._control.fileno()
+
+    @property
+    def pause_s(self) -> float | None:
+        """How long `look` may be put off; None: until something comes in."""
+        at = self._call.wake_at()
+        return None if at is None else max(0.0, at - time.monotonic())
+
+    def open(self) -> tuple[dict[str, Any], socket.socket]:
+        """Ask until there is a flow: what it is like, and its socket. Raises FlowError."""
+        sockets.set_quality(self._one, self._call.ask.wish)
+        self._perform(self._call.start(time.monotonic()))
+        while self._answer is None:
+            self._wait([self._one, self._control])
+        if isinstance(self._answer, AllocationFailed):
+            raise _error(self._answer)
+        opened, one = self._answer, self._one
+        self._is_ours = False
+        if self._call.state is CallState.CONFIRMING:  # the holder's program has the flow once this has arrived
+            self._wait([self._control])
+        fields = {
+            "flow": FLOW,
+            "name": opened.name.decode(),
+            "peer": str(opened.peer),
+            "qos": packets.quality_to_json(opened.granted),
+            "lifetime_s": opened.lifetime_s,
+            "max_datagram": sockets.max_datagram(one),
+        }
+        return fields, one
+
+    def look(self, timeout: float | None) -> None:
+        """Take in what the peer has said, and do what is due. Raises TimedOut when there was nothing."""
+        if not self._turn(timeout):
+            raise TimedOut("nothing was said of the flow")
+
+    def request(self, method: str, params: dict[str, Any]) -> None:
+        """Nobody can be asked for anything."""
+        raise NoFlowDaemon(f"{method} {params}: there is no lispd")
+
+    def close(self) -> None:
+        """End the flow, and tell the peer, for at most some seconds. Idempotent."""
+        if self._control.fileno() < 0:
+            return
+        with contextlib.suppress(OSError):
+            self._perform(self._call.close(time.monotonic()))
+            until = time.monotonic() + FAREWELL_S
+            while self._call.state is CallState.CLOSING and time.monotonic() < until:
+                self._wait([self._control])
+        self._control.close()
+        if self._is_ours:
+            self._one.close()
+
+    def _turn(self, timeout: float | None) -> bool:
+        pause_s = self.pause_s
+        wait_s = timeout if pause_s is None else pause_s if timeout is None else min(timeout, pause_s)
+        return self._wait([self._control], wait_s) or pause_s == 0
+
+    def _wait(self, watched: list[socket.socket], wait_s: float | None = None) -> bool:
+        """Until something comes in or is due; True when something came in."""
+        ready, _, _ = select.select(watched, [], [], self.pause_s if wait_s is None else wait_s)
+        for one in ready:
+            self._take(one, Outlet.CONTROL if one is self._control else Outlet.FLOW)
+        self._perform(self._call.on_timer(time.monotonic()))
+        return bool(ready)
+
+    def _take(self, one: socket.socket, outlet: Outlet) -> None:
+        for _ in range(DRAIN_LIMIT):
+            if outlet is Outlet.FLOW and self._answer is not None:
+                return  # what comes now is the program's
+            try:
+                octets, place = one.recvfrom(2048, socket.MSG_DONTWAIT)
+            except OSError as error:
+                count, errors = sockets.read_errors(one)
+                if outlet is Outlet.FLOW and any(error.reason == "port" for error in errors):
+                    self._perform(self._call.on_unreachable(time.monotonic()))
+                if not count and isinstance(error, BlockingIOError):
+                    return
+                continue
+            if ip_address(str(place[0]).partition("%")[0]) == self._call.peer:
+                self._on_datagram(octets, int(place[1]), outlet)
+
+    def _on_datagram(self, octets: bytes, port: int, outlet: Outlet) -> None:
+        if self._call.ask.is_legacy:
+            self._perform(self._call.on_legacy_echo(octets, port))
+            return
+        with contextlib.suppress(MalformedMessage):
+            message = decode(octets)
+            self._perform(self._call.on_message(message, octets, port, outlet, time.monotonic()))
+
+    def _perform(self, effects: Iterable[FlowEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case SendFlowMessage(_, octets, outlet, _, destination, port):
+                    one = self._control if outlet is Outlet.CONTROL else self._one
+                    with contextlib.suppress(OSError):  # the network as it is: what is not answered is said again
+                        sockets.send(one, octets, destination, port)
+                case ConnectFlowSocket(_, port):
+                    sockets.connect(self._one, self._call.peer, port)
+                case FlowOpened() | AllocationFailed():
+                    self._answer = effect
+                case FlowEnded(_, reason_code):
+                    self.ended[FLOW] = reason_word(reason_code)
+
+
+def allocate(eid: IpAddress, ask: Ask, port: int) -> tuple[DirectConnection, dict[str, Any], socket.socket]:
+    """What is asked for, at `port` of `eid`. Raises FlowError."""
+    try:
+        connection = DirectConnection(ask, eid, port)
+    except OSError as error:
+        raise NoFlowDaemon(f"no way to {eid} without lispd: {error.strerror}") from None
+    try:
+        fields, one = connection.open()
+    except BaseException:
+        connection.close()
+        raise
+    return connection, fields, one
+
+
+def _own_address(eid: IpAddress) -> IpAddress:
+    """The address that the kernel gives to what goes to an EID. Raises OSError."""
+    with socket.socket(sockets.family_of(eid), socket.SOCK_DGRAM) as probe:
+        probe.connect((str(eid), 9))
+        return ip_address(str(probe.getsockname()[0]).partition("%")[0])
+
+
+def _error(failed: AllocationFailed) -> FlowError:
+    reason = reason_word(failed.reason_code) if failed.failure is Failure.REFUSED else failed.failure.value
+    return from_reply({"code": failed.failure.value, "message": failed.why, "reason": reason})

@@ -1,0 +1,39 @@
+"""Questions for names, between the coroutines of flows and the core's machine: several may wait for one answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from lispmob.control.effect import NameResolved
+from lispmob.wire.address import IpAddress
+from lispmob.wire.name_eid import folded
+
+
+class NameAsking:
+    """`ask` hands a name to the core, which answers by `on_resolved`, perhaps before it returns."""
+
+    def __init__(self, ask: Callable[[bytes], None]) -> None:
+        self._ask = ask
+        self._waiting: dict[bytes, set[asyncio.Future[NameResolved]]] = {}
+
+    async def find(self, name: str) -> tuple[tuple[IpAddress, ...], str]:
+        """The EIDs of the host of a name, and what came of the question. Ends when cancelled; the core ends sooner."""
+        key = folded(name.encode())
+        done: asyncio.Future[NameResolved] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(key, set())
+        waiting.add(done)
+        try:
+            self._ask(key)
+            resolved = await done
+            return resolved.eids, resolved.why
+        finally:
+            waiting.discard(done)
+            if not waiting and self._waiting.get(key) is waiting:
+                del self._waiting[key]
+
+    def on_resolved(self, resolved: NameResolved) -> None:
+        """The core has an answer for everybody who waits for this name."""
+        for done in self._waiting.pop(resolved.name, set()):
+            if not done.done():
+                done.set_result(resolved)

@@ -1,0 +1,241 @@
+"""Names of hosts in the mapping system: who may register them, where they lead, what is answered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from lispmob.errors import ConfigError
+from lispmob.hub.config import load_hub
+from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.effect import Arrival
+from lispmob.hub.names import overlap
+from lispmob.hub.show import entries
+from lispmob.wire.address import DistinguishedName
+from lispmob.wire.auth import Key, sign
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.map_register import MapRegister
+from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.name_eid import name_record
+from lispmob.wire.reader import Reader
+from lispmob.wire.record import Action, MappingRecord, take_record
+from tests.hub.exchange import CLOCK, HUB, KEY, events, notify_in, plane, reply_in, site, xtr
+
+OTHER = Key(b"the key of somebody else")
+NAS = "10.99.0.2"
+
+
+def register(
+    *names: str, eids: tuple[str, ...] = (NAS,), key: Key = KEY, xtr_id: bytes = b"x" * 16, ttl_min: int = 10
+) -> Arrival:
+    records = tuple(name_record(name.encode(), map(ip_address, eids), ttl_min=ttl_min) for name in names)
+    message = MapRegister(next(CLOCK), records, want_map_notify=True, xtr_id=xtr_id, site_id=bytes(8))
+    return Arrival(sign(message, key), ip_address("203.0.113.5"), 4342, HUB)
+
+
+def ask(name: bytes, nonce: int = 7) -> Arrival:
+    itr = ip_address("203.0.113.7")
+    request = MapRequest(nonce, None, (itr,), (EidRecord(DistinguishedName(name), 0),))
+    return Arrival(EncapsulatedControl(itr, 4342, HUB, 4342, request.encode()).encode(), itr, 4342, HUB)
+
+
+def answered(hub: ControlPlane, name: bytes, now: float = 1.0) -> MappingRecord:
+    (record,) = reply_in(hub.on_datagram(ask(name), now=now)).records
+    return record
+
+
+def hub(*names: str) -> ControlPlane:
+    return plane(
+        site("10.99.0.0/24", "2001:db8:1::/48", names=names or ("nas",)),
+        site("10.98.0.0/24", name="others", key=OTHER, names=("printer",)),
+    )
+
+
+def test_the_record_of_a_name_has_these_octets() -> None:
+    octets = bytes.fromhex(
+        "0000000a 02 00 1000 0000 0011 6e617300 0164ff0000010001 0a630002"
+        "0164ff0000010002 20010db8000100000000000000000002"
+    )
+    eids = [ip_address("2001:db8:1::2"), ip_address(NAS)]
+
+    record = name_record(b"nas", eids, ttl_min=10, is_authoritative=True)
+
+    assert record.encode() == octets
+    assert take_record(Reader(octets)) == record
+    assert EidRecord(DistinguishedName(b"nas"), 0).encode() == bytes.fromhex("0000 0011 6e617300")
+
+
+def test_a_registered_name_leads_to_the_eids_of_its_host() -> None:
+    map_server = hub()
+
+    acknowledged = notify_in(map_server.on_datagram(register("NAS", eids=(NAS, "2001:db8:1::2")), now=0.0))
+
+    record = answered(map_server, b"nas")
+    assert acknowledged.records[0].action is Action.NO_ACTION
+    assert (record.eid, record.ttl_min) == (DistinguishedName(b"nas"), 10)
+    assert [str(locator.address) for locator in record.locators] == [NAS, "2001:db8:1::2"]
+    assert not record.is_authoritative
+
+
+def test_no_answer_for_a_name_bids_to_encapsulate_to_the_hub() -> None:
+    map_server = hub()
+    map_server.map_resolver.on_relays([HUB, ip_address("2001:db8::53")])
+    map_server.on_datagram(register("nas", eids=("2001:db8:1::2",)), now=0.0)
+
+    assert [str(locator.address) for locator in answered(map_server, b"nas").locators] == ["2001:db8:1::2"]
+
+
+@pytest.mark.parametrize(("name", "ttl_min"), [(b"nas", 1), (b"nobody", 15), (b"\xffnas", 15), (b"", 15)])
+def test_a_name_that_nobody_has_registered_is_nowhere(name: bytes, ttl_min: int) -> None:
+    record = answered(hub(), name)
+
+    assert (record.eid, record.locators, record.ttl_min) == (DistinguishedName(name), (), ttl_min)
+
+
+def test_a_name_with_a_star_stands_for_all_that_end_in_it_and_for_nothing_else() -> None:
+    map_server = hub("nas", "*.nas")
+    for name in ("backup.nas", "a.b.nas", "nas"):
+        assert notify_in(map_server.on_datagram(register(name), now=0.0))
+
+    assert map_server.on_datagram(register("bnas"), now=0.0)[-1].fields["why"].endswith("of no site")  # type: ignore[union-attr]
+    assert answered(map_server, b"a.b.nas").locators
+    assert not answered(map_server, b"c.nas").locators
+
+
+@pytest.mark.parametrize(
+    ("arrival", "counter"),
+    [
+        (register("printer"), "rx_auth"),
+        (register("nas", key=OTHER), "rx_auth"),
+        (register("nas", "printer"), "rx_policy"),
+        (register("scanner"), "rx_policy"),
+        (register("nas", eids=("10.98.0.1",)), "rx_policy"),
+        (register("nas", eids=("192.0.2.1",)), "rx_policy"),
+        (register("nas", "NAS"), "rx_limit"),
+    ],
+)
+def test_a_name_is_registered_by_its_site_alone_and_for_eids_of_that_site(arrival: Arrival, counter: str) -> None:
+    map_server = hub()
+
+    map_server.on_datagram(arrival, now=0.0)
+
+    assert map_server.counters[counter] == 1
+    assert list(map_server.map_server.names) == []
+
+
+def test_names_and_addresses_do_not_share_a_map_register() -> None:
+    map_server = hub()
+    node = xtr("203.0.113.5", xtr_id=b"x" * 16)
+    message = MapRegister.decode(node.register("10.99.0.2/32").payload)
+    named = name_record(b"nas", [ip_address(NAS)], ttl_min=10)
+
+    for records in ((*message.records, named), (named, *message.records)):
+        mixed = sign(replace(message, nonce=next(CLOCK), records=records), KEY)
+        map_server.on_datagram(Arrival(mixed, node.address, 4342, HUB), now=0.0)
+
+    assert map_server.counters["rx_policy"] == 2
+    assert not answered(map_server, b"nas").locators
+
+
+def test_a_recorded_register_of_a_name_is_not_taken_again() -> None:
+    map_server = hub()
+    old = register("nas")
+    map_server.on_datagram(old, now=0.0)
+    map_server.on_datagram(register("nas", ttl_min=0), now=5.0)
+
+    map_server.on_datagram(old, now=10.0)
+
+    assert map_server.counters["rx_replay"] == 1
+    assert not answered(map_server, b"nas", 11.0).locators
+
+
+def test_the_first_host_keeps_a_name_until_it_is_silent() -> None:
+    map_server = hub()
+    map_server.on_datagram(register("nas"), now=0.0)
+
+    refused = notify_in(map_server.on_datagram(register("nas", eids=("10.99.0.3",), xtr_id=b"y" * 16), now=60.0))
+    assert refused.records[0].action is Action.DROP_POLICY_DENIED
+    assert [str(one.address) for one in answered(map_server, b"nas", 61.0).locators] == [NAS]
+
+    map_server.on_datagram(register("nas", eids=("10.99.0.3",), xtr_id=b"y" * 16), now=120.0)
+    assert [str(one.address) for one in answered(map_server, b"nas", 121.0).locators] == ["10.99.0.3"]
+
+
+def test_a_name_that_is_not_refreshed_runs_out_after_three_minutes() -> None:
+    map_server = hub()
+    map_server.on_datagram(register("nas"), now=0.0)
+    map_server.on_datagram(register("nas"), now=100.0)
+
+    assert events(map_server.on_timer(180.0)) == []
+    assert answered(map_server, b"nas", 181.0).locators
+    assert [event.kind for event in events(map_server.on_timer(280.0))] == ["expired"]
+    assert not answered(map_server, b"nas", 281.0).locators
+    assert map_server.wake_at() is None
+
+
+def test_a_reload_that_takes_a_name_away_forgets_it() -> None:
+    map_server = hub()
+    map_server.on_datagram(register("nas"), now=0.0)
+
+    told = map_server.on_sites([site("10.99.0.0/24", names=("other",))], (), now=1.0)
+
+    assert [(event.kind, event.fields["eid"]) for event in events(told)] == [("withdrawn", "name nas")]
+    assert not answered(map_server, b"nas", 2.0).locators
+
+
+def test_what_is_shown_has_the_names_too() -> None:
+    map_server = hub()
+    map_server.on_datagram(register("nas"), now=0.0)
+
+    (shown,) = entries(map_server.map_server.names, 10.0)
+
+    assert (shown["eid"], shown["rlocs"], shown["left_s"]) == ("name nas", [f"{NAS}(1/100)"], 170)
+
+
+# --- hub.conf
+
+
+def load(tmp_path: Path, *sites: str) -> list[tuple[str, ...]]:
+    text = "\n".join(
+        f'- {{name: {name}, eids: [10.0.{number}.0/24], key: "0123456789"{names}}}'
+        for number, (name, _, names) in enumerate(one.partition(",") for one in sites)
+        for names in ([f", names: {names}"] if names else [""])
+    )
+    path = tmp_path / "hub.conf"
+    path.write_text(f"sites:\n{text}\n")
+    path.chmod(0o600)
+    return [one.names for one in load_hub(path).to_sites()]
+
+
+def test_a_site_without_names_has_its_own_where_that_is_a_label(tmp_path: Path) -> None:
+    assert load(tmp_path, "Laptop", '"my phone"', "nas,[storage]", "storage", "laptop") == [
+        ("laptop",), (), ("storage",), (), (),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sites", "why"),
+    [
+        (["a,[nas]", "b,[NAS]"], r"sites\[1\].names\[0\].*nas belongs to site a already"),
+        (['a,["*.nas"]', "b,[backup.nas]"], r"backup.nas belongs to site a already, as \*.nas"),
+        (["a,[nas, nas]"], r"sites\[0\].names\[1\].*listed twice"),
+        (["a,[nas/x]"], "a name such as nas"),
+    ],
+)
+def test_no_name_belongs_to_two_sites(tmp_path: Path, sites: list[str], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        load(tmp_path, *sites)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_shared"),
+    [
+        ("nas", "nas", True), ("nas", "*.nas", False), ("a.nas", "*.nas", True), ("*.nas", "a.b.nas", True),
+        ("*.nas", "*.b.nas", True), ("*.nas", "*.bnas", False), ("bnas", "*.nas", False),
+    ],
+)  # fmt: skip
+def test_patterns_overlap_when_a_name_fits_both(one: str, other: str, *, is_shared: bool) -> None:
+    assert overlap(one, other) is overlap(other, one) is is_shared

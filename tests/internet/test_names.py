@@ -1,0 +1,235 @@
+"""Names through the mapping system: a node registers its own, others ask for it, and remember what they were told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from lispmob.control.effect import NameResolved
+from lispmob.control.node import MapServerPeer, NodeConfig, NodeEffect
+from lispmob.control.node_config import Datagram
+from lispmob.hub.site import Site
+from lispmob.wire.address import DistinguishedName, EidPrefix
+from lispmob.wire.auth import Algorithm, Key
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.map_register import MapRegister
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import MapRequest
+from lispmob.wire.message import decode_control
+from lispmob.wire.name_eid import name_record
+from lispmob.wire.record import MappingRecord
+from tests.internet.world import HUB, KEY, HubHost, NodeHost, World, ip, locator
+
+NAS, ASKER = EidPrefix.parse("10.1.0.1/32"), EidPrefix.parse("10.1.0.2/32")
+NAS6 = EidPrefix.parse("2001:db8:e::1/128")
+OLD_KEY = Key(b"a secret", algorithm=Algorithm.HMAC_SHA_1_96)
+
+
+class Asker(NodeHost):
+    """A node that keeps what it was told of names."""
+
+    answers: list[NameResolved]
+
+    def perform(self, effects: Sequence[NodeEffect]) -> None:
+        self.answers = [*getattr(self, "answers", ()), *(one for one in effects if isinstance(one, NameResolved))]
+        super().perform(effects)
+
+
+class Town:
+    """A hub, the host `nas`, and somebody who asks."""
+
+    def __init__(self, *, names: tuple[str, ...] = ("nas",), key: Key = KEY, is_up: bool = True) -> None:
+        self.world = World()
+        sites = Site("nas", (NAS, NAS6), (key,), names=names), Site("asker", (ASKER,), (key,))
+        self.hub = HubHost(self.world, HUB, sites)
+        self.hub.is_up = is_up
+        config = NodeConfig((NAS, NAS6), (MapServerPeer(ip(HUB), key),), (ip(HUB),), name=b"NAS", xtr_id=b"n" * 16)
+        self.nas = NodeHost(self.world, config)
+        self.asker = Asker(self.world, replace(config, eids=(ASKER,), name=b"", xtr_id=b"a" * 16))
+        self.nas.attach(locator("198.51.100.1"))
+        self.asker.attach(locator("198.51.100.2"))
+        self.world.run(1.0)
+
+    @property
+    def answers(self) -> list[NameResolved]:
+        """What the asker was told."""
+        return self.asker.answers
+
+    def ask(self, name: bytes) -> None:
+        self.asker.perform(self.asker.node.on_name_wanted(name, self.world.now))
+
+    def questions(self) -> list[str]:
+        """What names the asker has asked for on the wire."""
+        found = []
+        for _, sent in self.asker.sent:
+            message = decode_control(sent.payload)
+            inner = decode_control(message.message) if isinstance(message, EncapsulatedControl) else None
+            if isinstance(inner, MapRequest) and isinstance(inner.records[0].eid, DistinguishedName):
+                found.append(str(inner.records[0].eid))
+        return found
+
+
+def test_a_name_is_found_by_one_question_and_then_remembered() -> None:
+    place = Town()
+    assert "name-registered" in place.nas.kinds()
+
+    place.ask(b"nas")
+    place.world.run(0.1)
+    place.ask(b"Nas")
+
+    assert [answer.eids for answer in place.answers] == [(NAS.address, NAS6.address)] * 2
+    assert place.questions() == ["nas"]
+
+
+def test_an_answer_lives_as_long_as_its_record_says() -> None:
+    place = Town()
+    place.ask(b"nas")
+    place.world.run(601.0)
+
+    place.ask(b"nas")
+
+    assert place.questions() == ["nas", "nas"]
+
+
+def test_that_nobody_has_a_name_is_remembered_for_a_minute() -> None:
+    place = Town()
+    for pause_s in (30.0, 31.0, 1.0):
+        place.ask(b"printer")
+        place.world.run(pause_s)
+
+    assert [answer.why.partition(",")[0] for answer in place.answers] == ["nobody has registered it"] * 3
+    assert place.questions() == ["printer", "printer"]
+
+
+def test_a_mapping_system_that_is_silent_holds_a_name_up_for_two_seconds_and_others_not_at_all() -> None:
+    place = Town(is_up=False)
+    place.ask(b"nas")
+    place.world.run(1.9)
+    assert place.answers == []
+
+    place.world.run(0.2)
+    place.ask(b"nas")
+
+    assert [answer.why.partition(",")[0] for answer in place.answers] == ["the mapping system does not answer"] * 2
+    assert place.questions() == ["nas", "nas"]
+
+
+@pytest.mark.parametrize("name", [b"n\xc3\xa4s", b"a\tb", b"", b"x" * 256])
+def test_a_name_that_is_not_printable_ascii_is_not_asked_for(name: bytes) -> None:
+    place = Town()
+
+    place.ask(name)
+
+    assert [answer.eids for answer in place.answers] == [()]
+    assert place.questions() == []
+
+
+def test_a_map_server_with_a_key_of_hmac_sha_1_never_hears_of_names() -> None:
+    place = Town(key=OLD_KEY)
+
+    place.ask(b"nas")
+    place.world.run(5.0)
+
+    assert place.questions() == []
+    registers = [decode_control(sent.payload) for _, sent in place.nas.sent]
+    named = [one for one in registers if isinstance(one, MapRegister) and one.records[0].eid_prefix is None]
+    assert named == []
+    assert place.answers[0].eids == ()
+
+
+def test_many_names_at_once_are_asked_for_within_limits() -> None:
+    place = Town(is_up=False)
+
+    for number in range(200):
+        place.ask(b"host%d" % number)
+
+    assert len(place.questions()) == 40
+    assert len(place.answers) == 160
+    place.world.run(3.0)
+    assert len(place.answers) == 200
+    assert place.asker.wake_at() is not None
+
+
+def test_a_name_that_another_node_of_the_site_has_is_refused_once_and_tried_again_seldom() -> None:
+    place = Town()
+    rival = NodeHost(place.world, replace(place.nas.config, eids=(NAS,), xtr_id=b"r" * 16))
+    rival.attach(locator("198.51.100.3"))
+
+    place.world.run(590.0)
+
+    assert rival.kinds().count("name-refused") == 1
+    named = [one for _, one in rival.sent if b"NAS\0" in one.payload]
+    assert len(named) < 4
+
+
+def test_a_site_without_the_name_is_asked_more_and_more_seldom() -> None:
+    place = Town(names=("storage",))
+    place.world.run(1800.0)
+
+    named = [at for at, one in place.nas.sent if b"NAS\0" in one.payload]
+
+    assert 9 <= len(named) <= 14
+    assert "name-registered" not in place.nas.kinds()
+    assert "registered" in place.nas.kinds()
+
+
+def test_a_node_that_stops_takes_its_name_back() -> None:
+    place = Town()
+
+    place.nas.perform(place.nas.node.on_shutdown(place.world.now))
+    place.world.run(1.0)
+    place.ask(b"nas")
+    place.world.run(1.0)
+
+    assert [answer.eids for answer in place.answers] == [()]
+
+
+def test_a_reload_with_another_name_registers_that_one() -> None:
+    place = Town(names=("nas", "store"))
+
+    place.nas.perform(place.nas.node.on_config(replace(place.nas.config, name=b"store"), place.world.now))
+    place.world.run(1.0)
+    for name in (b"nas", b"store"):
+        place.ask(name)
+        place.world.run(1.0)
+
+    assert [answer.eids for answer in place.answers] == [(), (NAS.address, NAS6.address)]
+
+
+def forged(place: Town, change: str) -> list[NameResolved]:
+    """What a Map-Reply does that is not quite the answer."""
+    place.hub.is_up = False
+    place.ask(b"nas")
+    _, sent = place.asker.sent[-1]
+    ecm = decode_control(sent.payload)
+    assert isinstance(ecm, EncapsulatedControl)
+    nonce = MapRequest.decode(ecm.message).nonce
+    record = name_record(b"nas", [ip("10.1.0.66")], ttl_min=10)
+    records: tuple[MappingRecord, ...] = (record,)
+    at = ip("198.51.100.2")
+    match change:
+        case "nonce":
+            nonce ^= 1
+        case "name":
+            records = (name_record(b"nast", [ip("10.1.0.66")], ttl_min=10),)
+        case "address":
+            records = (MappingRecord.of(ASKER, record.locators),)
+        case "two":
+            records = (record, name_record(b"b", [ip("10.1.0.66")], ttl_min=10))
+        case "place":
+            at = ip("198.51.100.77")
+    payload = MapReply(nonce, records).encode()
+    place.asker.perform(place.asker.node.on_datagram(Datagram(payload, ip(HUB), 4342, at, 2), place.world.now))
+    return place.answers
+
+
+@pytest.mark.parametrize(
+    ("change", "is_believed"),
+    [("", True), ("nonce", False), ("name", False), ("address", False), ("two", False), ("place", False)],
+)
+def test_only_the_answer_to_exactly_the_question_is_believed(change: str, *, is_believed: bool) -> None:
+    answers = forged(Town(), change)
+
+    assert [answer.eids for answer in answers] == ([(ip("10.1.0.66"),)] if is_believed else [])
