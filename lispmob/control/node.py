@@ -35,6 +35,7 @@ from lispmob.control.effect import (
 from lispmob.control.forwarding import ForwardingPolicy
 from lispmob.control.gate import Gate, NonceBook
 from lispmob.control.locator_set import LocalLocator, LocatorSet
+from lispmob.control.map_cache import Source
 from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
 from lispmob.control.node_sizes import NodeSizes
@@ -87,7 +88,7 @@ class Node(NodeSizes):
         self.traversal = Traversal(NattConfig.of(config), new_nonce=asked, next_nonce=growing, asks=asks)
         self._direct = LocatorSet()  # the uplinks that need no RTR
         self._sending = LocatorSet()  # those that may send, with what our records say
-        self._resolver = Resolver(config.map_resolvers, new_nonce=asked)
+        self._resolver = Resolver(config.map_resolvers, new_nonce=asked, has_program=config.has_mapping_program)
         self._smr = SmrSender(new_nonce=new_nonce)
         self._answerer = Answerer(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._mappings = Mappings(ForwardingPolicy.of(config), config.map_cache_limit)
@@ -249,7 +250,7 @@ class Node(NodeSizes):
         self.config = config
         effects: list[_Inner] = [*self._registrations.on_config(config, now)]
         effects += self.traversal.on_config(NattConfig.of(config), now)
-        self._resolver.on_resolvers(config.map_resolvers)
+        self._resolver.on_resolvers(config.map_resolvers, has_program=config.has_mapping_program)
         self.reachability.on_config(config.eids, config.map_resolvers)
         self._answerer.on_eids(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._preference.on_config(config.preference, now)
@@ -258,10 +259,19 @@ class Node(NodeSizes):
         return self._route([*effects, *self._apply_policy(now)], now)
 
     def on_mapping_added(
-        self, prefix: EidPrefix, locators: Sequence[Locator], action: Action | int, now: float
+        self,
+        prefix: EidPrefix,
+        locators: Sequence[Locator],
+        action: Action | int,
+        now: float,
+        *,
+        source: Source = "static",
+        ttl_s: float | None = None,
     ) -> list[NodeEffect]:
-        """Somebody added or replaced a static mapping by hand; `action` counts when there are no locators."""
-        return self._route(self._mappings.on_added(MappingRecord.of(prefix, locators, action=action), now), now)
+        """Somebody on this host added or replaced a mapping; `action` counts when there are no locators."""
+        self._resolver.on_told(prefix)
+        record = MappingRecord.of(prefix, locators, action=action)
+        return self._route(self._mappings.on_added(record, now, source, ttl_s), now)
 
     def on_mapping_deleted(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
         """Somebody deleted a mapping by hand: traffic to it asks anew."""

@@ -45,6 +45,15 @@ class NodeDisplay:
         return self._mappings.cache
 
     @property
+    def added_mappings(self) -> int:
+        """How many static mappings were added by hand."""
+        return self._mappings.added
+
+    def is_static(self, prefix: EidPrefix) -> bool:
+        """True for a static mapping that was added by hand."""
+        return self._mappings.is_added(prefix)
+
+    @property
     def lookups(self) -> tuple[Lookup, ...]:
         """The questions that are open."""
         return self._resolver.lookups

@@ -25,6 +25,7 @@ from lispmob.control.effect import (
     LookupFailed,
     MachineEffect,
     MappingLearned,
+    MappingWanted,
     SendControl,
     WayAnswered,
     WaysInDoubt,
@@ -114,10 +115,16 @@ class _Transmission:
 
 
 class Resolver:
-    """All open lookups of a node. The first Map-Request leaves in the call that starts a lookup."""
+    """All open lookups of a node. The first Map-Request leaves in the call that starts a lookup.
 
-    def __init__(self, map_resolvers: Sequence[IpAddress], *, new_nonce: Callable[[], int]) -> None:
+    `has_program`: a program on this host answers, too. Without a Map-Resolver it is asked alone, as often and as long.
+    """
+
+    def __init__(
+        self, map_resolvers: Sequence[IpAddress], *, new_nonce: Callable[[], int], has_program: bool = False
+    ) -> None:
         self._map_resolvers = tuple(map_resolvers)
+        self._has_program = has_program
         self._new_nonce = new_nonce
         self._locators = LocatorSet()
         self._heard: frozenset[Place] = frozenset()
@@ -151,9 +158,17 @@ class Resolver:
         """Whether a lookup for exactly this is open."""
         return asked in self._lookups
 
-    def on_resolvers(self, map_resolvers: Sequence[IpAddress]) -> None:
+    def on_resolvers(self, map_resolvers: Sequence[IpAddress], *, has_program: bool = False) -> None:
         """The configured Map-Resolvers are these now."""
         self._map_resolvers = tuple(map_resolvers)
+        self._has_program = has_program
+
+    def on_told(self, prefix: EidPrefix) -> None:
+        """Somebody on this host has said where all of this is: nobody else needs to."""
+        for lookup in self.lookups:
+            if prefix.covers(lookup.asked):
+                lookup.to(State.ANSWERED)
+                self._close(lookup)
 
     def on_heard(self, places: frozenset[Place]) -> None:
         """From these of our RLOCs a question was answered: they are asked from first."""
@@ -218,7 +233,7 @@ class Resolver:
         for asked in self._agenda.due(now):
             lookup = self._lookups[asked]
             tries = DOUBT_TRIES if lookup.reason is Reason.DOUBT else MAX_TRIES
-            effects += [WaysInDoubt()] if lookup.tries else []
+            effects += [WaysInDoubt()] if lookup.tries and self._map_resolvers else []
             effects += self._fail(lookup, "unanswered") if lookup.tries >= tries else self._ask(lookup, now)
         return effects
 
@@ -247,7 +262,7 @@ class Resolver:
         """Send one Map-Request, or put it off until the limits allow it."""
         self._lookups[lookup.asked] = lookup
         ways = self._ways()
-        if not ways:
+        if not ways and not (self._has_program and self._locators):
             return self._fail(lookup, "no-locator" if self._map_resolvers else "no-map-resolver")
         is_claim = lookup.reason.is_claim
         total = self._for_claims if is_claim else self._for_misses if lookup.reason is Reason.MISS else self._for_known
@@ -261,10 +276,11 @@ class Resolver:
         self._per_prefix.take(lookup.asked, now)
         if is_claim:
             self._per_smr.take(lookup.limited_as, now)
-        resolver, uplink = ways[lookup.tries % len(ways)]
+        way = ways[lookup.tries % len(ways)] if ways else None
         lookup.tries += 1
         self._wait(lookup, now + RETRY_S)
-        return [self._send(lookup, resolver, uplink, now), Count("tx_map_request")]
+        wanted = MappingWanted(lookup.asked, lookup.source, lookup.reason.value, lookup.tries)
+        return [wanted] if way is None else [wanted, self._send(lookup, *way, now), Count("tx_map_request")]
 
     def _send(self, lookup: Lookup, resolver: IpAddress, uplink: LocalLocator, now: float) -> SendControl:
         nonce = self._new_nonce()
