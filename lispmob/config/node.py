@@ -176,9 +176,10 @@ class StaticMapping(Section, frozen=True, kw_only=True):
 
 
 class MapCacheSection(Section, frozen=True, kw_only=True):
-    """The map-cache."""
+    """The map-cache. `program`: one on the control socket is a mapping system, too; without a Map-Resolver, alone."""
 
     limit: Annotated[int, whole(16, 1_000_000)] = 10_000
+    program: YesNo = False
     static: tuple[StaticMapping, ...] = ()
 
 
@@ -254,7 +255,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     """All of lispd.conf."""
 
     own_eids: tuple[OwnEidEntry, ...] = field(name="eids")
-    map_servers: tuple[MapServerSection, ...]
+    map_servers: tuple[MapServerSection, ...] = ()
     map_resolvers: tuple[Address, ...] = ()
     proxy_etrs: tuple[LocatorEntry, ...] = ()
     proxy_itrs: tuple[Address, ...] = ()
@@ -289,8 +290,9 @@ class NodeFile(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.eids:
             raise FieldError("eids", "at least one EID-Prefix is needed")
-        if not self.map_servers and not self.map_cache.static:
-            raise FieldError("map-servers", "at least one Map-Server is needed, or static mappings in map-cache.static")
+        if not self.map_servers and not self.map_cache.static and not self.map_cache.program:
+            what = "at least one Map-Server is needed, or static mappings in map-cache.static, or map-cache.program"
+            raise FieldError("map-servers", what)
         for index, eid in enumerate(self.eids):
             if eid in self.eids[:index]:
                 raise FieldError(f"eids[{index}]", f"{eid} is listed twice")

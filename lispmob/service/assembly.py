@@ -98,6 +98,7 @@ def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob") -> No
             for server in file.map_servers
         ),
         map_resolvers=file.resolvers,
+        has_mapping_program=file.map_cache.program,
         proxy_etrs=tuple(Locator(each.address, each.priority, each.weight) for each in file.proxy_etrs),
         proxy_itrs=file.proxy_itrs,
         static_mappings=tuple(
