@@ -26,6 +26,8 @@ from lispmob.control.effect import (
     DropPending,
     Event,
     InstallMapping,
+    MappingChanged,
+    MappingWanted,
     RemoveMapping,
     SendControl,
     UplinkChanged,
@@ -56,6 +58,8 @@ from lispmob.service.flows import Flows
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
+from lispmob.service.local_mappings import LocalMappings
+from lispmob.service.mapping_feed import MappingFeed
 from lispmob.service.marks import with_mask
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
@@ -107,7 +111,9 @@ class Daemon:
             self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise
         )
         self.monitor: Monitor | None = None
-        self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
+        self.local_mappings = LocalMappings()
+        server = self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
+        self._mapping_feed = MappingFeed(self, server.publish_mapping, lambda: server.has_mapping_readers)
         self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
         self._kernel = KernelTask(self._kernel_state, self._on_problems)
         self._chains = ChainWatch(self._repair)
@@ -371,8 +377,13 @@ class Daemon:
                     self.engine.use_status_bits(heeds=heeds, told=told)
                 case UplinkChanged() | UplinksRanked():
                     self._use_uplinks()
+                case MappingWanted():
+                    self._mapping_feed.on_wanted(effect)
+                case MappingChanged():
+                    self._mapping_feed.on_changed(effect)
                 case Event():
                     self._publisher.publish(effect, self._loop.time())
+                    self._mapping_feed.on_event(effect)
                     if effect.kind == "natt-state":
                         self.measuring.look(self._loop.time())
         self._alarm.set(None if self.is_stopping else self.node.wake_at())
@@ -383,22 +394,11 @@ class Daemon:
         """Read the configuration again. Raises ConfigError and changes nothing when it has errors."""
         sd_notify.reloading()
         try:
+            old = self.local_mappings.without(self.file)
             file = with_mask(await self._reader.read(self.path), self.file.steering.mask)
-            changed, needs_restart = reloading.compare(self.file, file)
-            self.file = reloading.merge(self.file, file)
-            logs.configure(self.file.log.level)
-            self.engine.set_eids(self.file.eids)
-            self.flows.on_config(self.file)
-            self.engine.set_guard(assembly.guarded(self.file))
-            self.engine.check_sources(assembly.source_check(self.file))
-            self.engine.use_echo_nonce(self.file.probing.echo_nonce)
-            self._perform(self.node.on_config(self._node_config(), self._loop.time()))
-            self.steering.on_policy(self.file.steering.to_policy())
-            self._tell_locators()
-            self._steer()
-            self._use_uplinks()
-            if self.monitor is not None:
-                self.monitor.set_policy(self.policy)
+            changed, needs_restart = reloading.compare(old, file)
+            logs.configure(file.log.level)
+            self._use(self.local_mappings.onto(reloading.merge(old, file)))
             await use_tier(self.engine, self.file.datapath.tier)
             self._repair()
             self.desktop.touch()
@@ -406,6 +406,28 @@ class Daemon:
             sd_notify.ready(self.summary())
         log.info("configuration read again: %s", ", ".join(changed) or "nothing changed")
         return Reloaded(changed=changed, needs_restart=needs_restart)
+
+    def _use(self, file: NodeFile) -> None:
+        """The configuration is this from now on."""
+        self.file = file
+        self.engine.set_eids(file.eids)
+        self.flows.on_config(file)
+        self.engine.set_guard(assembly.guarded(file))
+        self.engine.check_sources(assembly.source_check(file))
+        self.engine.use_echo_nonce(file.probing.echo_nonce)
+        self._perform(self.node.on_config(self._node_config(), self._loop.time()))
+        self.steering.on_policy(file.steering.to_policy())
+        self._tell_locators()
+        self._steer()
+        self._use_uplinks()
+        if self.monitor is not None:
+            self.monitor.set_policy(self.policy)
+
+    def use_local_mappings(self) -> None:
+        """For the control socket: a mapping of our own was added or removed. Raises FieldError if that cannot be."""
+        self._use(self.local_mappings.onto(self.local_mappings.without(self.file)))
+        self._kernel.touch()
+        self._mapping_feed.look()
 
     def perform(self, effects: Iterable[NodeEffect]) -> None:
         """For the control socket: a user changed the map-cache."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
+from lispmob.api.mapping_backend import MappingBackend
 from lispmob.api.schema import (
     DatabaseEntry,
     ErrorCode,
@@ -26,9 +27,10 @@ from lispmob.wire.address import EidPrefix, IpAddress
 class ApiError(LispError):
     """A request that cannot be done; reaches the client as it is. A Backend may raise it from every method."""
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
+    def __init__(self, code: ErrorCode, message: str, errno: str | None = None) -> None:
         super().__init__(message)
         self.code: ErrorCode = code
+        self.errno = errno
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,10 @@ class StaticLocator:
     address: IpAddress
     priority: int
     weight: int
+    is_reachable: bool = True
 
 
-class Backend(SteeringBackend, Protocol):
+class Backend(SteeringBackend, MappingBackend, Protocol):
     """Called in the event loop, so nothing here may block. The arguments are checked already."""
 
     def version(self) -> str:

@@ -23,6 +23,8 @@ from lispmob.problems.problem import Problem, Severity, verdict
 from lispmob.service import netcheck, uplink_views
 from lispmob.service.evidence import is_relayed
 from lispmob.service.handovers import Handover, HandoverJournal
+from lispmob.service.local_mappings import LocalMappings
+from lispmob.service.mapping_views import MappingViews
 from lispmob.service.measuring import Measuring
 from lispmob.service.path_view import path_views
 from lispmob.service.problem_watch import ProblemWatch
@@ -63,6 +65,7 @@ class Parts(Protocol):
     state_refusals: list[str]
     steering: Steering
     runs: Runs
+    local_mappings: LocalMappings
 
     @property
     def policy(self) -> UplinkPolicy: ...
@@ -76,10 +79,11 @@ class Parts(Protocol):
     def meaning(self) -> Meaning: ...
     def nudge(self) -> bool: ...
     def perform(self, effects: Sequence[NodeEffect]) -> None: ...
+    def use_local_mappings(self) -> None: ...
     async def reload(self) -> schema.Reloaded: ...
 
 
-class Views(SteeringViews):
+class Views(SteeringViews, MappingViews):
     """The Backend of the control socket."""
 
     def __init__(self, parts: Parts) -> None:

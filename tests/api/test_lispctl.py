@@ -260,7 +260,12 @@ def test_events_are_one_a_line(daemon: Served, ctl: Ctl) -> None:
 # --- how it ends ------------------------------------------------------------------------------------------------------
 
 
-NEEDED = {"lookup": ["192.0.2.1"], "why": ["192.0.2.1"], "run": ["--via", "wlan0", "--", "true"]}
+NEEDED = {
+    "lookup": ["192.0.2.1"],
+    "map": ["get", "192.0.2.1"],
+    "why": ["192.0.2.1"],
+    "run": ["--via", "wlan0", "--", "true"],
+}
 
 
 @pytest.mark.parametrize("command", [command.name for command in COMMANDS])
