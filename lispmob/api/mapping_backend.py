@@ -32,3 +32,6 @@ class MappingBackend(Protocol):
 
     def mapping_dump(self) -> Pages:
         """Every mapping, our own first."""
+
+    def mapstat(self) -> Pages:
+        """The same with flags, references, MTUs and how often each RLOC was chosen."""

@@ -50,4 +50,5 @@ MAPPING_METHODS: Final[dict[str, Method]] = {
     "mapping-flush": Method(MappingFlushParams, lambda backend, params: backend.mapping_flush(params), is_change=True),
     "mapping-get": Method(MappingGetParams, _get),
     "mapping-dump": Method(NoParams, lambda backend, _: backend.mapping_dump()),
+    "mapstat": Method(NoParams, lambda backend, _: backend.mapstat()),
 }

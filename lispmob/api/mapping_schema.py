@@ -46,6 +46,31 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True):
     expires_in_s: float | None = None
 
 
+class MapstatLocator(msgspec.Struct, frozen=True, kw_only=True):
+    """An RLOC. `flags`: R reachable, i an address of this host. `chosen`: packets that left for it; None: our own."""
+
+    address: str
+    priority: int
+    weight: int
+    flags: str
+    mtu_bytes: int | None = None
+    chosen: int | None = None
+
+
+class MapstatEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A mapping. `flags`: U usable, L one of our own, S static.
+
+    `refs`: of the cache 1 while packets use it, and 1 for each open question about it; of our own the Map-Servers that
+    hold it.
+    """
+
+    table: Table
+    prefix: str
+    flags: str
+    refs: int
+    locators: list[MapstatLocator] = []
+
+
 class MappingEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that happened. Fields by `type`:
 

@@ -112,6 +112,12 @@ class MappingViews:
         """Every mapping, our own first."""
         return Pages(_pages(self._parts), {"limit": self._parts.node.map_cache.limit})
 
+    def mapstat(self) -> Pages:
+        """The same with flags, references, MTUs and how often each RLOC was chosen."""
+        from lispmob.service.mapstat import pages  # a start need not load what nobody has asked for
+
+        return Pages(pages(self._parts), {})
+
     def _add_own(
         self, prefix: EidPrefix, locators: Sequence[StaticLocator], params: MappingParams, *, is_change: bool
     ) -> MappingDone:

@@ -18,7 +18,7 @@ from lispmob.service.assembly import local_locators, node_config
 from lispmob.service.local_mappings import LocalMappings
 from lispmob.service.mapping_feed import MappingFeed
 from lispmob.service.mapping_views import MappingViews
-from lispmob.wire.address import EidPrefix
+from lispmob.wire.address import EidPrefix, IpAddress
 
 OWN = EidPrefix.parse("10.0.0.1/32")
 WLAN = Uplink(
@@ -35,6 +35,16 @@ LTE = Uplink(
 )
 
 
+class FakeEngine:
+    """A datapath that has sent 7 packets to 192.0.2.9, and knows the path there."""
+
+    def sent(self) -> dict[IpAddress, int]:
+        return {ip_address("192.0.2.9"): 7}
+
+    def path_mtus(self) -> dict[IpAddress, int]:
+        return {ip_address("192.0.2.9"): 1400}
+
+
 class MappingParts:
     """As much of a daemon as mappings need: a core, its configuration, and nothing that moves packets."""
 
@@ -42,6 +52,7 @@ class MappingParts:
         self.file = NodeFile(own_eids=(OwnEid(OWN),), map_cache=MapCacheSection(limit=limit, program=True))
         self.node = Node(self._config(), new_nonce=count(1).__next__, jitter=lambda: 0.5)
         self.local_mappings = LocalMappings()
+        self.engine = FakeEngine()
         self.uplinks: tuple[Uplink, ...] = (WLAN, LTE)
         self.clock = 100.0
         self.effects: list[NodeEffect] = []
