@@ -19,6 +19,7 @@ from lispmob.api.schema import (
 )
 from lispmob.api.steering_backend import SteeringBackend
 from lispmob.api.turns import Pages
+from lispmob.api.upkeep_backend import UpkeepBackend
 from lispmob.errors import LispError
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -43,7 +44,7 @@ class StaticLocator:
     is_reachable: bool = True
 
 
-class Backend(SteeringBackend, MappingBackend, Protocol):
+class Backend(SteeringBackend, MappingBackend, UpkeepBackend, Protocol):
     """Called in the event loop, so nothing here may block. The arguments are checked already."""
 
     def version(self) -> str:

@@ -24,6 +24,7 @@ from lispmob.api.schema import (
     Version,
 )
 from lispmob.api.steering_methods import STEERING_METHODS
+from lispmob.api.upkeep_methods import UPKEEP_METHODS
 from lispmob.errors import ConfigError
 
 
@@ -75,6 +76,7 @@ METHODS: Final[dict[str, Method]] = {
     "reload": Method(NoParams, lambda backend, _: _reload(backend), is_change=True),
     **STEERING_METHODS,
     **MAPPING_METHODS,
+    **UPKEEP_METHODS,
 }
 # `events` and `mapping-events` are the server's own: they need the connection.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from lispmob.api import schema
@@ -31,6 +32,7 @@ from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.runs import Runs
 from lispmob.service.steering import Steering
 from lispmob.service.steering_views import SteeringViews
+from lispmob.service.upkeep_views import UpkeepViews
 from lispmob.service.wall import iso_utc
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
@@ -49,6 +51,7 @@ _STATES: dict[State, Literal["idle", "registering", "registered", "failed"]] = {
 class Parts(Protocol):
     """The daemon, as far as it is shown."""
 
+    path: Path
     file: NodeFile
     node: Node
     engine: Engine
@@ -83,7 +86,7 @@ class Parts(Protocol):
     async def reload(self) -> schema.Reloaded: ...
 
 
-class Views(SteeringViews, MappingViews):
+class Views(SteeringViews, MappingViews, UpkeepViews):
     """The Backend of the control socket."""
 
     def __init__(self, parts: Parts) -> None:

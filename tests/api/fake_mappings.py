@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import ip_address
 from itertools import count
+from pathlib import Path
 from typing import Any, cast
 
 from lispmob.api.server import ControlServer
@@ -51,6 +52,7 @@ class MappingParts:
     def __init__(self, limit: int = 1000) -> None:
         self.file = NodeFile(own_eids=(OwnEid(OWN),), map_cache=MapCacheSection(limit=limit, program=True))
         self.node = Node(self._config(), new_nonce=count(1).__next__, jitter=lambda: 0.5)
+        self.path = Path("/etc/lispmob/lispd.conf")
         self.local_mappings = LocalMappings()
         self.engine = FakeEngine()
         self.uplinks: tuple[Uplink, ...] = (WLAN, LTE)

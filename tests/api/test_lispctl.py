@@ -265,6 +265,7 @@ NEEDED = {
     "map": ["get", "192.0.2.1"],
     "why": ["192.0.2.1"],
     "run": ["--via", "wlan0", "--", "true"],
+    "wait": ["working", "--timeout", "0"],
 }
 
 

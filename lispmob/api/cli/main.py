@@ -1,8 +1,8 @@
 """lispctl: look into a running lispd, and steer it.
 
 Exit codes: 0 done, 1 the daemon said no, 2 wrong usage, 3 lispd is not running, 130 interrupted. `status` for people
-ends with 4 when lispd works in part, and with 5 when it does not work. `run` becomes its command; 126: that cannot be
-executed, 127: there is none.
+ends with 4 when lispd works in part, and with 5 when it does not work; `wait` with 6 when the time is over. `run`
+becomes its command; 126: that cannot be executed, 127: there is none.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from lispmob.api.cli import (
+    bugreport,
     counters,
     database,
     events,
     handovers,
+    log_level,
     lookup,
     map_cache,
     mappings,
@@ -32,6 +34,8 @@ from lispmob.api.cli import (
     status,
     uplinks,
     version,
+    wait,
+    watch,
     why,
 )
 from lispmob.api.cli.command import Command, common_options
@@ -56,6 +60,10 @@ COMMANDS: Final[tuple[Command, ...]] = (
     events.COMMAND,
     counters.COMMAND,
     stat.COMMAND,
+    watch.COMMAND,
+    wait.COMMAND,
+    bugreport.COMMAND,
+    log_level.COMMAND,
     nudge.COMMAND,
     reload.COMMAND,
     version.COMMAND,

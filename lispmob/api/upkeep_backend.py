@@ -1,0 +1,20 @@
+"""What the control socket needs of the daemon for who looks after it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from lispmob.api.upkeep_schema import Configuration, Level, LogLevel
+
+
+class UpkeepBackend(Protocol):
+    """Called in the event loop."""
+
+    def log_level(self) -> LogLevel:
+        """What is logged."""
+
+    def set_log_level(self, level: Level) -> LogLevel:
+        """Log this and what is graver, until the next reload."""
+
+    def configuration(self) -> Configuration:
+        """The configuration in use, without secrets."""
