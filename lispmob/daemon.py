@@ -14,7 +14,6 @@ import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from secrets import SystemRandom, randbits
 from typing import Final
 
 from lispmob.api import sd_notify
@@ -36,7 +35,7 @@ from lispmob.control.effect import (
     UseStatusBits,
     WatchForSilence,
 )
-from lispmob.control.node import Node, NodeEffect
+from lispmob.control.node import NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
 from lispmob.datapath import model
@@ -64,6 +63,7 @@ from lispmob.service.marks import with_mask
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.near import near
+from lispmob.service.node_maker import make_node
 from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.publisher import Publisher
 from lispmob.service.punts import hand_over
@@ -99,8 +99,8 @@ class Daemon:
         self._stop = asyncio.Event()
         self._alarm = Alarm(self._on_time)
         self._xtr_id = file.register.xtr_id or load_xtr_id(file.state_dir, self.state_refusals.append)
-        nonces, jitter = RegisterNonces(file.state_dir), SystemRandom().random
-        self.node = Node(self._node_config(), new_nonce=lambda: randbits(64), jitter=jitter, next_nonce=nonces)
+        nonces = RegisterNonces(file.state_dir)
+        self.node, self.tape = make_node(self._node_config(), nonces, is_recorded=file.log.record)
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy(), on_problems=self._on_problems)
         self.runs = Runs(self.steering)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from lispmob.api.turns import Pages
 from lispmob.api.upkeep_schema import Configuration, Level, LogLevel
 
 
@@ -18,3 +19,6 @@ class UpkeepBackend(Protocol):
 
     def configuration(self) -> Configuration:
         """The configuration in use, without secrets."""
+
+    def recording(self) -> Pages:
+        """What the core was fed since the start: `Chunk`s of a gzip file. Raises ApiError when that is not kept."""

@@ -16,6 +16,12 @@ class LogLevel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     configured: Level | None = None
 
 
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """Some octets of a file, in base 64."""
+
+    octets: bytes
+
+
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """The configuration in use, defaults included, with every secret as "(hidden)". Keys as in lispd.conf."""
 

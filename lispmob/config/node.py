@@ -246,9 +246,10 @@ class ControlSection(Section, frozen=True, kw_only=True):
 
 
 class LogSection(Section, frozen=True, kw_only=True):
-    """What is logged."""
+    """What is logged. `record`: from its start on, what the core is fed is kept, for `lispctl record`."""
 
     level: Annotated[str, one_of("debug", "info", "warning", "error")] = "info"
+    record: YesNo = False
 
 
 class NodeFile(Section, frozen=True, kw_only=True):

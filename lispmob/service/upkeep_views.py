@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
-from lispmob.api.upkeep_schema import Configuration, Level, LogLevel
+from lispmob.api.backend import ApiError
+from lispmob.api.turns import Pages
+from lispmob.api.upkeep_schema import Chunk, Configuration, Level, LogLevel
 from lispmob.config.values import Secret
 from lispmob.service import logs
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from lispmob.service.views import Parts
 
 HIDDEN: Final = "(hidden)"
+CHUNK: Final = 32 * 1024
 
 log = logging.getLogger("lispd")
 
@@ -39,6 +42,16 @@ class UpkeepViews:
         """The configuration in use, without secrets."""
         values = shown(self._parts.file)
         return Configuration(path=str(self._parts.path), values=cast(dict[str, Any], values))
+
+    def recording(self) -> Pages:
+        """What the core was fed since the start, as chunks of a gzip file."""
+        tape = self._parts.tape
+        if tape is None:
+            what = "lispd keeps no recording; put `log: {record: yes}` into lispd.conf, restart it, and do it again"
+            raise ApiError("refused", what)
+        content = tape.content()
+        chunks = ([Chunk(octets=content[at : at + CHUNK])] for at in range(0, len(content), CHUNK))
+        return Pages(chunks, {"lines": tape.lines, "is_full": tape.is_full})
 
 
 def shown(value: object) -> Any:

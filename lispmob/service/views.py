@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from lispmob.api import schema
 from lispmob.api.backend import ApiError, StaticLocator
@@ -36,6 +36,9 @@ from lispmob.service.upkeep_views import UpkeepViews
 from lispmob.service.wall import iso_utc
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
+
+if TYPE_CHECKING:  # loaded where it is wanted, and not at every start
+    from lispmob.recording.recorder import Tape
 
 FLUSHED_AT_ONCE: Final = 50  # ours: some milliseconds
 
@@ -69,6 +72,7 @@ class Parts(Protocol):
     steering: Steering
     runs: Runs
     local_mappings: LocalMappings
+    tape: Tape | None
 
     @property
     def policy(self) -> UplinkPolicy: ...

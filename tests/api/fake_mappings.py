@@ -15,6 +15,7 @@ from lispmob.control.effect import Event, MappingChanged, MappingWanted
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import NodeConfig
 from lispmob.iface_monitor.snapshot import Uplink
+from lispmob.recording.recorder import Tape
 from lispmob.service.assembly import local_locators, node_config
 from lispmob.service.local_mappings import LocalMappings
 from lispmob.service.mapping_feed import MappingFeed
@@ -55,6 +56,7 @@ class MappingParts:
         self.path = Path("/etc/lispmob/lispd.conf")
         self.local_mappings = LocalMappings()
         self.engine = FakeEngine()
+        self.tape: Tape | None = None
         self.uplinks: tuple[Uplink, ...] = (WLAN, LTE)
         self.clock = 100.0
         self.effects: list[NodeEffect] = []

@@ -269,7 +269,7 @@ NEEDED = {
 }
 
 
-@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS if command.alone is None])
 def test_without_a_daemon_every_command_says_so_in_one_sentence(
     tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

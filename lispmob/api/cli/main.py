@@ -1,8 +1,9 @@
 """lispctl: look into a running lispd, and steer it.
 
 Exit codes: 0 done, 1 the daemon said no, 2 wrong usage, 3 lispd is not running, 130 interrupted. `status` for people
-ends with 4 when lispd works in part, and with 5 when it does not work; `wait` with 6 when the time is over. `run`
-becomes its command; 126: that cannot be executed, 127: there is none.
+ends with 4 when lispd works in part, and with 5 when it does not work; `wait` with 6 when the time is over, and
+`replay` with 7 when the core does something else than it did. `run` becomes its command; 126: that cannot be executed,
+127: there is none.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from lispmob.api.cli import (
     netcheck,
     nudge,
     paths,
+    record,
     rehearse,
     reload,
+    replay,
     run,
     stat,
     status,
@@ -63,6 +66,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     watch.COMMAND,
     wait.COMMAND,
     bugreport.COMMAND,
+    record.COMMAND,
+    replay.COMMAND,
     log_level.COMMAND,
     nudge.COMMAND,
     reload.COMMAND,
@@ -83,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         sub = commands.add_parser(command.name, help=command.summary, description=command.summary, parents=[common])
         command.add_arguments(sub)
-        sub.set_defaults(run=command.run, check=command.check)
+        sub.set_defaults(run=command.run, check=command.check, alone=command.alone)
     asked = commands.add_parser("help", help="show this, or the help of a command")
     asked.add_argument("about", nargs="?", metavar="COMMAND", choices=[command.name for command in COMMANDS])
     return parser
@@ -101,6 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.json = getattr(arguments, "json", False)
     try:
         arguments.check(arguments)
+        if arguments.alone is not None:
+            return int(arguments.alone(arguments))
         with Client(getattr(arguments, "socket", DEFAULT_SOCKET)) as client:
             code: int = arguments.run(client, arguments)
         sys.stdout.flush()
