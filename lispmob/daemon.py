@@ -51,6 +51,7 @@ from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.problems.problem import Problem
 from lispmob.service import assembly, logs, reloading
 from lispmob.service.alarm import Alarm
+from lispmob.service.believing import Believing
 from lispmob.service.datapath_tier import use_tier
 from lispmob.service.desktop import Desktop, start_monitor
 from lispmob.service.flows import Flows
@@ -107,6 +108,7 @@ class Daemon:
         self.flows = Flows(self.steering)
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.problems = ProblemWatch(self, self.desktop.touch)
+        self.believing = Believing()
         self.control = ControlSocket(
             self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise
         )
@@ -300,7 +302,7 @@ class Daemon:
     def _is_noise(self, payload: bytes) -> bool:
         """Answers to nothing, and messages for others: no more is made of them, however many they are."""
         why = self.node.gate.is_noise(payload)
-        asked = self.measuring.nonces, self.problems.nonces
+        asked = self.measuring.nonces, self.problems.nonces, self.believing.nonces
         if why is None or any(nonces.knows(payload[4:12]) for nonces in asked):
             return False
         self.node.counters[why] += 1
@@ -308,6 +310,8 @@ class Daemon:
 
     def _on_received(self, one: Received) -> None:
         if self.measuring.on_datagram(one.payload) or self.problems.on_datagram(one.payload):
+            return
+        if self.believing.on_datagram(one.payload, one.destination):
             return
         datagram = Datagram(one.payload, one.source, one.source_port, one.destination, one.ifindex)
         self._perform(self.node.on_datagram(datagram, self._loop.time()))

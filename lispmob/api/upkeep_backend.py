@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from lispmob.api.belief_schema import Believed
 from lispmob.api.turns import Pages
 from lispmob.api.upkeep_schema import Configuration, Level, LogLevel
 
@@ -19,6 +20,9 @@ class UpkeepBackend(Protocol):
 
     def configuration(self) -> Configuration:
         """The configuration in use, without secrets."""
+
+    async def believed(self) -> Believed:
+        """What others believe about us; asks them, which takes up to two seconds."""
 
     def recording(self) -> Pages:
         """What the core was fed since the start: `Chunk`s of a gzip file. Raises ApiError when that is not kept."""

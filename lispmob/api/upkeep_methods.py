@@ -12,6 +12,7 @@ UPKEEP_METHODS: Final[dict[str, Method]] = {
     "log-level": Method(NoParams, lambda backend, _: backend.log_level()),
     "set-log-level": Method(LogLevel, lambda backend, params: backend.set_log_level(params.level), is_change=True),
     # It changes nothing, but lispd.conf is not for everybody either.
+    "believed": Method(NoParams, lambda backend, _: backend.believed()),
     "recording": Method(NoParams, lambda backend, _: backend.recording(), is_change=True),
     "configuration": Method(NoParams, lambda backend, _: backend.configuration(), is_change=True),
 }

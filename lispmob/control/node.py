@@ -277,6 +277,15 @@ class Node(NodeSizes):
         """Somebody deleted a mapping by hand: traffic to it asks anew."""
         return self._route(self._mappings.on_deleted(prefix), now)
 
+    @property
+    def asking_from(self) -> LocatorSet:
+        """The locators that questions may leave from without an RTR."""
+        return self._direct
+
+    def told_of(self, eid: EidPrefix) -> tuple[Locator, ...]:
+        """Where an EID of ours is, as we have it registered and answer."""
+        return (self._direct or self._sending).to_locators(eid=eid)
+
     def _rank(self, now: float) -> list[NodeEffect]:
         """Those of our RLOCs that reach nobody are announced as not to be used, as long as others reach somebody."""
         silent = self.reachability.silent

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from lispmob.api.backend import ApiError
+from lispmob.api.belief_schema import Believed
 from lispmob.api.turns import Pages
 from lispmob.api.upkeep_schema import Chunk, Configuration, Level, LogLevel
 from lispmob.config.values import Secret
@@ -42,6 +43,10 @@ class UpkeepViews:
         """The configuration in use, without secrets."""
         values = shown(self._parts.file)
         return Configuration(path=str(self._parts.path), values=cast(dict[str, Any], values))
+
+    async def believed(self) -> Believed:
+        """What others believe about us."""
+        return await self._parts.believing.ask(self._parts)
 
     def recording(self) -> Pages:
         """What the core was fed since the start, as chunks of a gzip file."""

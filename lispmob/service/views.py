@@ -22,6 +22,7 @@ from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.package_version import package_version
 from lispmob.problems.problem import Problem, Severity, verdict
 from lispmob.service import netcheck, uplink_views
+from lispmob.service.believing import Believing
 from lispmob.service.evidence import is_relayed
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.local_mappings import LocalMappings
@@ -73,6 +74,7 @@ class Parts(Protocol):
     runs: Runs
     local_mappings: LocalMappings
     tape: Tape | None
+    believing: Believing
 
     @property
     def policy(self) -> UplinkPolicy: ...

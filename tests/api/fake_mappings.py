@@ -8,6 +8,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
+from lispmob.api.belief_schema import Believed, Correspondent, MappingSystemBelief
+from lispmob.api.schema import RemoteLocator
 from lispmob.api.server import ControlServer
 from lispmob.config.eid import OwnEid
 from lispmob.config.node import MapCacheSection, NodeFile
@@ -47,6 +49,28 @@ class FakeEngine:
         return {ip_address("192.0.2.9"): 1400}
 
 
+class FakeBelieving:
+    """One Map-Resolver that is right, and a peer that is right; a test may say what else."""
+
+    def __init__(self) -> None:
+        rloc = RemoteLocator(address="198.51.100.10")
+        self.believed = Believed(
+            mapping_system=[
+                MappingSystemBelief(
+                    map_resolver="192.0.2.1", eid=str(OWN), answer="record", says=[rloc], truth=[rloc], rtt_ms=12.34
+                )
+            ],
+            correspondents=[
+                Correspondent(
+                    rloc="203.0.113.5", eid="10.2.0.0/16", verdict="right", sends_to="198.51.100.10", ago_s=2.0
+                )
+            ],
+        )
+
+    async def ask(self, _parts: object) -> Believed:
+        return self.believed
+
+
 class MappingParts:
     """As much of a daemon as mappings need: a core, its configuration, and nothing that moves packets."""
 
@@ -57,6 +81,7 @@ class MappingParts:
         self.local_mappings = LocalMappings()
         self.engine = FakeEngine()
         self.tape: Tape | None = None
+        self.believing = FakeBelieving()
         self.uplinks: tuple[Uplink, ...] = (WLAN, LTE)
         self.clock = 100.0
         self.effects: list[NodeEffect] = []

@@ -10,9 +10,11 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lispmob.api.belief_schema import Believed, Correspondent, MappingSystemBelief
 from lispmob.api.cli import bugreport
 from lispmob.api.cli.main import main
 from lispmob.config.node import load_node
@@ -195,3 +197,67 @@ def test_the_configuration_that_is_shown_has_every_key_but_no_secret(tmp_path: P
     assert made["map-servers"][0]["address"] == "198.51.100.1"
     assert made["flows"]["keys"][0]["key"] == HIDDEN
     assert [one["prefix"]["network"] for one in made["eids"]] == ["10.0.0.1/32", "10.7.0.0/16"]
+
+
+# --- believed
+
+
+def test_what_is_believed_is_shown_and_0_when_it_is_so(ctl: Ctl) -> None:
+    assert ctl("believed") == (
+        "The mapping system\n"
+        "  192.0.2.1 about 10.0.0.1/32: right: 198.51.100.10 (1/100) (after 12.3 ms)\n"
+        "\n"
+        "Correspondents, by where their data comes in\n"
+        "  203.0.113.5 (10.2.0.0/16): sends to 198.51.100.10, 2.0s ago\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "seen", "said"),
+    [
+        (
+            {"answer": "record", "differences": ["192.0.2.9 is no locator of ours"]},
+            None,
+            "wrong: 192.0.2.9 is no locator",
+        ),
+        ({"answer": "silent"}, None, "no answer"),
+        (
+            None,
+            {"verdict": "late", "sends_to": "192.0.2.9", "ago_s": 1.0, "better": ["192.0.2.8"]},
+            "better now: 192.0.2.8",
+        ),
+    ],
+)
+def test_what_is_believed_wrongly_is_exit_code_8(
+    daemon: Served,
+    capsys: pytest.CaptureFixture[str],
+    asked: dict[str, Any] | None,
+    seen: dict[str, Any] | None,
+    said: str,
+) -> None:
+    daemon.backend.parts.believing.believed = Believed(
+        mapping_system=[]
+        if asked is None
+        else [MappingSystemBelief(map_resolver="192.0.2.1", eid="10.0.0.1/32", **asked)],
+        correspondents=[] if seen is None else [Correspondent(rloc="203.0.113.5", eid="10.2.0.0/16", **seen)],
+    )
+
+    assert main(["--socket", str(daemon.path), "believed"]) == 8
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_needs_no_doubt_is_no_reason_to_fail(ctl: Ctl, daemon: Served) -> None:
+    ask = [
+        MappingSystemBelief(map_resolver="192.0.2.1", eid="10.0.0.1/32", answer="forwards", forwarded_to="192.0.2.9"),
+        MappingSystemBelief(map_resolver="192.0.2.2", eid="10.0.0.1/32", answer="cannot-ask"),
+        MappingSystemBelief(map_resolver="192.0.2.3", eid="10.0.0.1/32", answer="negative"),
+    ]
+    quiet = [Correspondent(rloc="203.0.113.5", eid="10.2.0.0/16", verdict="not-heard")]
+    daemon.backend.parts.believing.believed = Believed(mapping_system=ask, correspondents=quiet)
+
+    text = " ".join(ctl("believed").split())
+
+    assert "it has us answer ourselves, at 192.0.2.9" in text
+    assert "does without an RTR" in text
+    assert "nothing within the last minute" in text
+    assert len(json.loads(ctl("believed --json"))["mapping_system"]) == 3

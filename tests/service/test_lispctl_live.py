@@ -173,6 +173,20 @@ def test_why_explains_ones_own_eid_and_refuses_names_of_nothing(pair: tuple[Node
         assert complaint in done.stderr
 
 
+def test_what_the_hub_believes_about_us_is_what_is_so(world: World, pair: tuple[Node, Node]) -> None:
+    a, b = pair
+    ping(world["a"], B.eid4, A.eid4, count=2, timeout_s=1.0)
+
+    believed = b.ctl("believed")
+    asked = {(one["eid"], one["map_resolver"]): one for one in believed["mapping_system"]}
+
+    assert set(asked) == {(prefix, world.address("hub")) for prefix in B.prefixes}
+    assert {one["answer"] for one in asked.values()} == {"record"}
+    assert all(one["says"] == one["truth"] != [] and not one["differences"] for one in asked.values())
+    assert "right: " in b.say("believed")
+    assert a.daemon.is_running
+
+
 def test_a_recording_replays_to_the_same_without_the_key_that_it_was_made_with(
     world: World, pair: tuple[Node, Node], tmp_path: Path
 ) -> None:

@@ -1,9 +1,9 @@
 """lispctl: look into a running lispd, and steer it.
 
 Exit codes: 0 done, 1 the daemon said no, 2 wrong usage, 3 lispd is not running, 130 interrupted. `status` for people
-ends with 4 when lispd works in part, and with 5 when it does not work; `wait` with 6 when the time is over, and
-`replay` with 7 when the core does something else than it did. `run` becomes its command; 126: that cannot be executed,
-127: there is none.
+ends with 4 when lispd works in part, and with 5 when it does not work; `wait` with 6 when the time is over; `replay`
+with 7 when the core does something else than it did; and `believed` with 8 when somebody is wrong. `run` becomes its
+command; 126: that cannot be executed, 127: there is none.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lispmob.api.cli import (
+    believed,
     bugreport,
     counters,
     database,
@@ -55,6 +56,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     run.COMMAND,
     netcheck.COMMAND,
     handovers.COMMAND,
+    believed.COMMAND,
     map_cache.COMMAND,
     mappings.COMMAND,
     mapstat.COMMAND,
