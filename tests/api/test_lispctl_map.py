@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +15,7 @@ import pytest
 
 from lispmob.api.cli.main import main
 from lispmob.api.cli.mappings import event_lines
+from lispmob.api.client import Client
 from tests.api.fake_backend import Served, served
 
 Ctl = Callable[..., str]
@@ -136,3 +142,20 @@ def test_each_event_is_a_line_that_says_what_it_is_about() -> None:
     assert line(type="delete", mapping=mapping, why="expired", pid=7) == (
         "DELETE 10.2.0.0/16 cache, reply: drop expired by pid 7"
     )
+
+
+def test_monitor_tells_each_event_as_it_happens_until_it_is_interrupted(daemon: Served) -> None:
+    lispctl = [sys.executable, "-m", "lispmob.api.cli.main", "--socket", str(daemon.path)]
+    command = [*lispctl, "map", "-n", "monitor", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program, Client(str(daemon.path)) as client:
+        assert program.stdout is not None
+        deadline = time.monotonic() + 10.0
+        while not daemon.server.has_mapping_readers and time.monotonic() < deadline:
+            time.sleep(0.01)
+        client.call("mapping-add", prefix="10.2.0.0/16", locators=[{"address": "192.0.2.9"}])
+        event = json.loads(program.stdout.readline())
+        program.send_signal(signal.SIGINT)
+        code = program.wait(10)
+
+    assert (event["type"], event["mapping"]["prefix"], event["pid"]) == ("add", "10.2.0.0/16", os.getpid())
+    assert code == 130

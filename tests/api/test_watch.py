@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lispmob.api.cli import watch
+from lispmob.api.cli import watching
 from lispmob.api.cli.board import KEPT, Board, rate, sparkline
 from lispmob.api.cli.main import main
 from tests.api.fake_backend import FakeBackend, served
@@ -112,7 +112,7 @@ def test_a_daemon_that_goes_and_comes_back_is_shown_so(tmp_path: Path) -> None:
 
     socket = tmp_path / "lispd.sock"
     with served(socket) as one:
-        look = watch.Look(Client(str(one.path)), str(socket))
+        look = watching.Look(Client(str(one.path)), str(socket))
         look.frame(0.0)
         assert "lispd 0.1.0" in text(look.board)
     look.frame(1.0)

@@ -67,8 +67,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         parser._add_action(option)  # noqa: SLF001
     parser.epilog = _WORDS
     actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True, parser_class=WordsParser)
+    parents: Any = [common_options(), _options()]
     for name, (words, summary) in _ACTIONS.items():
-        parents: Any = [common_options(), _options()]
         usage = f"lispctl map [-dnqv] {name} {words}".rstrip()
         about = _WORDS if "EID" in words else None
         sub = actions.add_parser(name, parents=parents, help=summary, description=summary, usage=usage, epilog=about)
