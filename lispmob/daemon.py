@@ -14,7 +14,6 @@ import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from secrets import SystemRandom, randbits
 from typing import Final
 
 from lispmob.api import sd_notify
@@ -26,6 +25,8 @@ from lispmob.control.effect import (
     DropPending,
     Event,
     InstallMapping,
+    MappingChanged,
+    MappingWanted,
     NameResolved,
     RemoveMapping,
     SendControl,
@@ -35,11 +36,12 @@ from lispmob.control.effect import (
     UseStatusBits,
     WatchForSilence,
 )
-from lispmob.control.node import Node, NodeEffect
+from lispmob.control.node import NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
 from lispmob.datapath import model
 from lispmob.datapath.engine import Engine
+from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
@@ -51,6 +53,7 @@ from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.problems.problem import Problem
 from lispmob.service import assembly, logs, reloading
 from lispmob.service.alarm import Alarm
+from lispmob.service.believing import Believing
 from lispmob.service.datapath_tier import use_tier
 from lispmob.service.desktop import Desktop, start_monitor
 from lispmob.service.flows import Flows
@@ -58,10 +61,13 @@ from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
 from lispmob.service.lisp_sec import lisp_sec_problems, lisp_sec_tools
+from lispmob.service.local_mappings import LocalMappings
+from lispmob.service.mapping_feed import MappingFeed
 from lispmob.service.marks import with_mask
 from lispmob.service.measuring import Measuring
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.near import near
+from lispmob.service.node_maker import make_node
 from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.publisher import Publisher
 from lispmob.service.punts import hand_over
@@ -97,14 +103,10 @@ class Daemon:
         self._stop = asyncio.Event()
         self._alarm = Alarm(self._on_time)
         self._xtr_id = file.register.xtr_id or load_xtr_id(file.state_dir, self.state_refusals.append)
-        nonces, jitter = RegisterNonces(file.state_dir), SystemRandom().random
-        self._lisp_sec = lisp_sec_tools(file.state_dir)
-        self.node = Node(
-            self._node_config(),
-            new_nonce=lambda: randbits(64),
-            jitter=jitter,
-            next_nonce=nonces,
-            lisp_sec=self._lisp_sec,
+        self._lisp_sec = None if file.log.record else lisp_sec_tools(file.state_dir)  # a recording has no keys
+        nonces = RegisterNonces(file.state_dir)
+        self.node, self.tape = make_node(
+            self._node_config(), nonces, is_recorded=file.log.record, lisp_sec=self._lisp_sec
         )
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy(), on_problems=self._on_problems)
@@ -112,11 +114,14 @@ class Daemon:
         self.flows = Flows(self.steering, self.node, self._ask_name)
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.problems = ProblemWatch(self, self.desktop.touch)
+        self.believing = Believing()
         self.control = ControlSocket(
             self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise
         )
         self.monitor: Monitor | None = None
-        self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
+        self.local_mappings = LocalMappings()
+        server = self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
+        self._mapping_feed = MappingFeed(self, server.publish_mapping, lambda: server.has_mapping_readers)
         self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
         self._kernel = KernelTask(self._kernel_state, self._on_problems)
         self._chains = ChainWatch(self._repair)
@@ -303,7 +308,7 @@ class Daemon:
     def _is_noise(self, payload: bytes) -> bool:
         """Answers to nothing, and messages for others: no more is made of them, however many they are."""
         why = self.node.gate.is_noise(payload)
-        asked = self.measuring.nonces, self.problems.nonces
+        asked = self.measuring.nonces, self.problems.nonces, self.believing.nonces
         if why is None or any(nonces.knows(payload[4:12]) for nonces in asked):
             return False
         self.node.counters[why] += 1
@@ -311,6 +316,8 @@ class Daemon:
 
     def _on_received(self, one: Received) -> None:
         if self.measuring.on_datagram(one.payload) or self.problems.on_datagram(one.payload):
+            return
+        if self.believing.on_datagram(one.payload, one.destination):
             return
         datagram = Datagram(one.payload, one.source, one.source_port, one.destination, one.ifindex)
         self._perform(self.node.on_datagram(datagram, self._loop.time()))
@@ -385,8 +392,13 @@ class Daemon:
                     self._use_uplinks()
                 case NameResolved():
                     self.flows.names.on_resolved(effect)
+                case MappingWanted():
+                    self._mapping_feed.on_wanted(effect)
+                case MappingChanged():
+                    self._mapping_feed.on_changed(effect)
                 case Event():
                     self._publisher.publish(effect, self._loop.time())
+                    self._mapping_feed.on_event(effect)
                     if effect.kind == "natt-state":
                         self.measuring.look(self._loop.time())
         self._alarm.set(None if self.is_stopping else self.node.wake_at())
@@ -397,22 +409,13 @@ class Daemon:
         """Read the configuration again. Raises ConfigError and changes nothing when it has errors."""
         sd_notify.reloading()
         try:
+            old = self.local_mappings.without(self.file)
             file = with_mask(await self._reader.read(self.path), self.file.steering.mask)
-            changed, needs_restart = reloading.compare(self.file, file)
-            self.file = reloading.merge(self.file, file)
-            logs.configure(self.file.log.level)
-            self.engine.set_eids(self.file.eids)
-            self.flows.on_config(self.file)
-            self.engine.set_guard(assembly.guarded(self.file))
-            self.engine.check_sources(assembly.source_check(self.file))
-            self.engine.use_echo_nonce(self.file.probing.echo_nonce)
-            self._perform(self.node.on_config(self._node_config(), self._loop.time()))
-            self.steering.on_policy(self.file.steering.to_policy())
-            self._tell_locators()
-            self._steer()
-            self._use_uplinks()
-            if self.monitor is not None:
-                self.monitor.set_policy(self.policy)
+            if self.tape is not None and file.security.lisp_sec == "require":
+                raise ConfigError(f"{self.path}: security.lisp-sec: 'require' needs a restart while lispd records")
+            changed, needs_restart = reloading.compare(old, file)
+            logs.configure(file.log.level)
+            self._use(self.local_mappings.onto(reloading.merge(old, file)))
             await use_tier(self.engine, self.file.datapath.tier)
             self._repair()
             self.desktop.touch()
@@ -420,6 +423,28 @@ class Daemon:
             sd_notify.ready(self.summary())
         log.info("configuration read again: %s", ", ".join(changed) or "nothing changed")
         return Reloaded(changed=changed, needs_restart=needs_restart)
+
+    def _use(self, file: NodeFile) -> None:
+        """The configuration is this from now on."""
+        self.file = file
+        self.engine.set_eids(file.eids)
+        self.flows.on_config(file)
+        self.engine.set_guard(assembly.guarded(file))
+        self.engine.check_sources(assembly.source_check(file))
+        self.engine.use_echo_nonce(file.probing.echo_nonce)
+        self._perform(self.node.on_config(self._node_config(), self._loop.time()))
+        self.steering.on_policy(file.steering.to_policy())
+        self._tell_locators()
+        self._steer()
+        self._use_uplinks()
+        if self.monitor is not None:
+            self.monitor.set_policy(self.policy)
+
+    def use_local_mappings(self) -> None:
+        """For the control socket: a mapping of our own was added or removed. Raises FieldError if that cannot be."""
+        self._use(self.local_mappings.onto(self.local_mappings.without(self.file)))
+        self._kernel.touch()
+        self._mapping_feed.look()
 
     def perform(self, effects: Iterable[NodeEffect]) -> None:
         """For the control socket: a user changed the map-cache."""

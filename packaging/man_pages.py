@@ -61,7 +61,9 @@ PROGRAMS: Final = (
         "Everyone may look; root and the members of the group lispmob may change things.\n"
         ".SH EXIT STATUS\n0 done; 1 the daemon said no; 2 wrong usage; 3 lispd is not running; 130 interrupted.\n"
         ".PP\n\\fBstatus\\fR tells by its exit status how things are: 0 working; 4 degraded, a part does not work; "
-        "5 not working. With \\fB--json\\fR it is 0, and the answer says it.\n"
+        "5 not working. With \\fB--json\\fR it is 0, and the answer says it. \\fBwait\\fR ends with 6 when the "
+        "time is over, \\fBreplay\\fR with 7 when the core does something else than it did, "
+        "\\fBbelieved\\fR with 8 when somebody believes something else than what is so.\n"
         ".PP\n\\fBrun\\fR becomes its command and ends as that does; 126: it is not executable, 127: there is none.\n"
         ".SH FILES\n.I /run/lispmob/lispd.sock",
         "lispd(8), lispflow(1)",

@@ -31,6 +31,8 @@ PURE = (
     "iface_monitor/portal_patience.py",
     "iface_monitor/network_manager_state.py",
     "api/dbus_values.py",
+    "mapping/messages.py",
+    "recording/",
     "iface_monitor/default_routes.py",
     "mh/plan.py",
     "flow/adoption.py",
@@ -103,6 +105,8 @@ MAY_NOT = [
     ("lab/", "daemon control hub datapath mh iface_monitor", "the lab starts processes, as a user would"),
     ("api/cli/", "control datapath hub daemon config api.server", "the command line is a client, quick to start"),
     ("datapath/", "control mh api hub", "the datapath never asks why an entry is there"),
+    ("recording/", "hub api datapath config service mh.kernel daemon", "it feeds the core, as any adapter may"),
+    ("mapping/", "control config service api wire", "programs that follow mappings need the standard library only"),
     ("flow/", "natt mh datapath hub iface_monitor", "how packets travel is not the business of flows"),
     *(
         (f"flow/{name}.py", "config control service api wire", "programs that use flows need the standard library only")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
+from lispmob.api.mapping_backend import MappingBackend
 from lispmob.api.schema import (
     DatabaseEntry,
     ErrorCode,
@@ -18,6 +19,7 @@ from lispmob.api.schema import (
 )
 from lispmob.api.steering_backend import SteeringBackend
 from lispmob.api.turns import Pages
+from lispmob.api.upkeep_backend import UpkeepBackend
 from lispmob.errors import LispError
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -26,9 +28,10 @@ from lispmob.wire.address import EidPrefix, IpAddress
 class ApiError(LispError):
     """A request that cannot be done; reaches the client as it is. A Backend may raise it from every method."""
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
+    def __init__(self, code: ErrorCode, message: str, errno: str | None = None) -> None:
         super().__init__(message)
         self.code: ErrorCode = code
+        self.errno = errno
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,10 @@ class StaticLocator:
     address: IpAddress
     priority: int
     weight: int
+    is_reachable: bool = True
 
 
-class Backend(SteeringBackend, Protocol):
+class Backend(SteeringBackend, MappingBackend, UpkeepBackend, Protocol):
     """Called in the event loop, so nothing here may block. The arguments are checked already."""
 
     def version(self) -> str:

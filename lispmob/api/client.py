@@ -19,11 +19,15 @@ Json: TypeAlias = Any  # whatever json.loads gives: the schema is in schema.py
 
 
 class ReplyError(LispError):
-    """The daemon answered, and the answer is no. `code` is one of schema.ErrorCode, or "protocol"."""
+    """The daemon answered, and the answer is no. `code` is one of schema.ErrorCode, or "protocol".
 
-    def __init__(self, code: str, message: str) -> None:
+    `errno`: "EEXIST" and the like, for changes of mappings.
+    """
+
+    def __init__(self, code: str, message: str, errno: str | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.errno = errno
 
 
 class Client(Closing):
@@ -67,7 +71,7 @@ class Client(Closing):
             raise ReplyError("protocol", "the daemon closed the connection")
         if "error" in reply:
             failure = reply["error"]
-            raise ReplyError(str(failure.get("code")), str(failure.get("message")))
+            raise ReplyError(str(failure.get("code")), str(failure.get("message")), failure.get("errno"))
         if reply.get("id") != request["id"]:
             raise ReplyError("protocol", "the daemon answered something else; is it another version?")
         return reply.get("result")
@@ -80,6 +84,16 @@ class Client(Closing):
         while (line := self._read_line()) is not None:
             if "event" in line:
                 yield line["event"]
+
+    def follow_mappings(self, *kinds: str, dump: bool = False, echo: bool = True) -> Iterator[Json]:
+        """What happens to mappings; ends when the daemon does. `dump`: each that there is comes first, as "entry"."""
+        started = self.call("mapping-events", kinds=kinds, dump=dump, echo=echo)
+        for entry in started.get("entries", ()):
+            yield {"type": "entry", "at": None, "mapping": entry}
+        self._socket.settimeout(None)
+        while (line := self._read_line()) is not None:
+            if "mapping" in line:
+                yield line["mapping"]
 
     def _read_line(self) -> dict[str, Json] | None:
         try:

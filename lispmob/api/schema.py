@@ -21,7 +21,18 @@ API_VERSION: Final = 1
 MAX_LINE_OCTETS: Final = 65536
 
 ErrorCode: TypeAlias = Literal[
-    "malformed", "too-long", "version", "method", "params", "denied", "not-found", "refused", "busy", "internal"
+    "malformed",
+    "too-long",
+    "version",
+    "method",
+    "params",
+    "denied",
+    "not-found",
+    "exists",
+    "full",
+    "refused",
+    "busy",
+    "internal",
 ]
 
 
@@ -43,11 +54,12 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: Failure | None = None
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a request was not done; `message` is a sentence for people."""
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a request was not done; `message` is a sentence for people. `errno`: "EEXIST" and the like, of mappings."""
 
     code: ErrorCode
     message: str
+    errno: str | None = None
 
 
 # --- events -----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Nobody at the other end can block or fill the daemon: lines, clients and unread output are bounded, a client that does
 not read its replies is not read from, and one that does not read its events is sent away. In each turn of the loop one
-client has its requests answered, for some milliseconds, and a long answer is made and sent in pieces.
+client has its requests answered, for some milliseconds, and a long answer is made and sent in pieces. Who follows
+mappings and does not keep up loses events, and is told how many.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import msgspec
 from lispmob.api.backend import ApiError, Backend
 from lispmob.api.event_kinds import KINDS
 from lispmob.api.listen import Peer, file_identity, open_socket, peer_of, remove_socket
+from lispmob.api.mapping_follow import Author, Reader, Signature, Signed, check_kinds, line_of
+from lispmob.api.mapping_schema import MappingEvent, MappingEventsParams
 from lispmob.api.methods import call, is_pending, read_params
 from lispmob.api.schema import (
     API_VERSION,
@@ -40,6 +43,7 @@ MAX_OF_ONE_USER: Final = 16  # ours: so that one user without privileges does no
 SERVED_S: Final = 0.002  # ours: of a client's requests in one turn; a move waits no longer than for one of them
 MAX_UNREAD_OCTETS: Final = 256 * 1024  # ours: some 1,000 events
 RECENT_EVENTS: Final = 256
+HELD_EVENTS: Final = 1024  # ours: of mappings, while their dump is being sent
 CLOSE_PATIENCE_S: Final = 0.5  # ours: the time a client has to take its last reply when we stop
 LEAVE_PATIENCE_S: Final = 5.0  # ours: the same for a client that is sent away while we go on
 
@@ -63,6 +67,7 @@ class ControlServer:
         self._waiting: dict[_Client, None] = {}  # those with requests to be done, in order
         self._is_serving = False
         self.turns = Turns()
+        self.signature = Signature()
 
     async def start(self) -> None:
         """Listen. Raises SocketRefusedError."""
@@ -106,6 +111,20 @@ class ControlServer:
             line = _line(EventLine(v=API_VERSION, event=event))
             for client in followers:
                 client.send_event(line, event)
+
+    @property
+    def has_mapping_readers(self) -> bool:
+        """True when somebody follows the mappings."""
+        return any(client.reader is not None for client in self._clients)
+
+    def publish_mapping(self, event: MappingEvent) -> None:
+        """Hand an event to everyone who follows the mappings. Never blocks."""
+        author = self.signature.author
+        readers = [one for one in self._clients if one.reader is not None and one.reader.wants(event, author)]
+        if readers:
+            line = line_of(self.signature.put(event))
+            for client in readers:
+                client.send_mapping(line, event.at)
 
     @property
     def group(self) -> str | None:
@@ -179,6 +198,8 @@ class _Client(asyncio.Protocol):
         self._pid = 0
         self._held: list[bytes] | None = None  # events that come while a long reply is being sent
         self._taken: asyncio.Future[None] | None = None  # waits until the client has taken what was sent
+        self._behind_since = ""
+        self.reader: Reader | None = None  # of mapping events
         self.uid = -1
         self.may_change = False
         self.is_admitted = False
@@ -226,6 +247,7 @@ class _Client(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._is_unread = False
         self._wake()
+        self._catch_up()
         self._server.serve(self)
 
     # --- requests
@@ -257,7 +279,7 @@ class _Client(asyncio.Protocol):
             return
         is_busy = self._is_unread or self._task is not None
         if self._is_half_closed:
-            if not is_busy and self._kinds is None:
+            if not is_busy and self._kinds is None and self.reader is None:
                 self.close()
         elif is_busy:
             self._transport.pause_reading()
@@ -274,7 +296,10 @@ class _Client(asyncio.Protocol):
             if request.method == "events":
                 self._start_events(request)
                 return
-            result = call(self._backend, request, may_change=self.may_change, pid=self._pid, group=self._server.group)
+            if request.method == "mapping-events":
+                result: Any = self._follow_mappings(request)
+            else:
+                result = self._call(request)
             if isinstance(result, Pages):
                 self._held = []
                 self._task = self._server.spawn(self._send_pages(request.id, result))
@@ -287,6 +312,13 @@ class _Client(asyncio.Protocol):
         except Exception:  # the top of a request: a bug must cost one reply, not the daemon
             log.exception("control request failed")
             self._fail(request_id, ApiError("internal", "the daemon could not do this; its log says why"))
+
+    def _call(self, request: Request) -> Any | Awaitable[Any]:
+        author, signature = Author(self, self._pid, request.id), self._server.signature
+        with signature.of(author):
+            may_change, group = self.may_change, self._server.group
+            result = call(self._backend, request, may_change=may_change, pid=self._pid, group=group)
+        return Signed(result, signature, author) if is_pending(result) else result
 
     async def _finish(self, request_id: int, pending: Awaitable[object]) -> None:
         try:
@@ -325,6 +357,7 @@ class _Client(asyncio.Protocol):
             held, self._held = self._held or [], None
             for line in held:
                 self._write(line)
+            self._catch_up()
             self._server.serve(self)
 
     def _wake(self) -> None:
@@ -336,7 +369,8 @@ class _Client(asyncio.Protocol):
         self._write(_line(Reply(v=API_VERSION, id=request_id, result=result)))
 
     def _fail(self, request_id: int | None, error: ApiError) -> None:
-        self._write(_line(Reply(v=API_VERSION, id=request_id, error=Failure(code=error.code, message=str(error)))))
+        failure = Failure(code=error.code, message=str(error), errno=error.errno)
+        self._write(_line(Reply(v=API_VERSION, id=request_id, error=failure)))
 
     # --- events
 
@@ -368,6 +402,35 @@ class _Client(asyncio.Protocol):
             self.close()
         else:
             self._write(line)
+
+    # --- mappings
+
+    def _follow_mappings(self, request: Request) -> object:
+        params: MappingEventsParams = read_params(request, MappingEventsParams)
+        self.reader = Reader(self, check_kinds(params), echo=params.echo)
+        if not params.dump:
+            return {"is_following": True}
+        dump = self._backend.mapping_dump()
+        return Pages(dump.pages, {**dump.rest, "is_following": True})
+
+    def send_mapping(self, line: bytes, at: str) -> None:
+        """Queue one event; without room for it, or for one before it, it is lost and counted."""
+        if self._transport is None or self.reader is None or self._is_closing():
+            return
+        is_held, is_late = self._held is not None, self.reader.is_behind
+        if self._held is not None and len(self._held) < HELD_EVENTS and not is_late:
+            self._held.append(line)
+        elif is_held or is_late or self._transport.get_write_buffer_size() + len(line) > MAX_UNREAD_OCTETS:
+            self._behind_since = self._behind_since or at
+            self.reader.lose()
+        else:
+            self._write(line)
+
+    def _catch_up(self) -> None:
+        """There is room again: tell how many events are missing from here."""
+        if self._held is None and self.reader is not None and self.reader.is_behind:
+            self._write(self.reader.notice(self._behind_since))
+            self._behind_since = ""
 
     # --- the transport
 

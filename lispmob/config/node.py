@@ -209,9 +209,10 @@ class StaticMapping(Section, frozen=True, kw_only=True):
 
 
 class MapCacheSection(Section, frozen=True, kw_only=True):
-    """The map-cache."""
+    """The map-cache. `program`: one on the control socket is a mapping system, too; without a Map-Resolver, alone."""
 
     limit: Annotated[int, whole(16, 1_000_000)] = 10_000
+    program: YesNo = False
     static: tuple[StaticMapping, ...] = ()
 
 
@@ -284,16 +285,17 @@ class ControlSection(Section, frozen=True, kw_only=True):
 
 
 class LogSection(Section, frozen=True, kw_only=True):
-    """What is logged."""
+    """What is logged. `record`: from its start on, what the core is fed is kept, for `lispctl record`."""
 
     level: Annotated[str, one_of("debug", "info", "warning", "error")] = "info"
+    record: YesNo = False
 
 
 class NodeFile(Section, frozen=True, kw_only=True):
     """All of lispd.conf."""
 
     own_eids: tuple[OwnEidEntry, ...] = field(name="eids")
-    map_servers: tuple[MapServerSection, ...]
+    map_servers: tuple[MapServerSection, ...] = ()
     map_resolvers: tuple[ResolverEntry, ...] = ()
     proxy_etrs: tuple[LocatorEntry, ...] = ()
     proxy_itrs: tuple[Address, ...] = ()
@@ -330,8 +332,9 @@ class NodeFile(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.eids:
             raise FieldError("eids", "at least one EID-Prefix is needed")
-        if not self.map_servers and not self.map_cache.static:
-            raise FieldError("map-servers", "at least one Map-Server is needed, or static mappings in map-cache.static")
+        if not self.map_servers and not self.map_cache.static and not self.map_cache.program:
+            what = "at least one Map-Server is needed, or static mappings in map-cache.static, or map-cache.program"
+            raise FieldError("map-servers", what)
         for index, eid in enumerate(self.eids):
             if eid in self.eids[:index]:
                 raise FieldError(f"eids[{index}]", f"{eid} is listed twice")
@@ -342,6 +345,8 @@ class NodeFile(Section, frozen=True, kw_only=True):
         self._check_not_inside_eid()
         if self.security.lisp_sec == "require":
             self._check_required_lisp_sec()
+            if self.log.record:
+                raise FieldError("log.record", "a recording has no keys, so LISP-SEC is off in it, and is required")
         if self.routing.fallback == "proxy" and not self.proxy_etrs:
             raise FieldError("routing.fallback", "'proxy' needs at least one entry in 'proxy-etrs'")
 

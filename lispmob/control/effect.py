@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
-from lispmob.wire.record import MappingRecord
+from lispmob.wire.record import Action, Locator, MappingRecord
 
 CONTROL_PORT = 4342  # RFC 9301, 4: LISP control
 DATA_PORT = 4341  # RFC 9300, 4.1: LISP data
@@ -151,6 +151,31 @@ class NameResolved:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class MappingWanted:
+    """Somebody should say where `asked` is; `tries` counts how often that was said. A program may answer.
+
+    `why` is the reason of the lookup ("miss", "refresh", "smr", "doubt"); `source` our EID that has packets for it.
+    """
+
+    asked: EidPrefix
+    source: IpAddress | None
+    why: str
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class MappingChanged:
+    """The map-cache has this entry now, or another content of it ("change"), or has it no more."""
+
+    what: Literal["add", "change", "delete"]
+    prefix: EidPrefix
+    source: str
+    locators: tuple[Locator, ...]
+    action: Action | int
+    why: str = ""
+
+
 Effect: TypeAlias = (
     SendControl
     | InstallMapping
@@ -164,6 +189,8 @@ Effect: TypeAlias = (
     | AskForEcho
     | UsePathMtu
     | NameResolved
+    | MappingWanted
+    | MappingChanged
 )
 """What a node hands to the daemon."""
 

@@ -19,7 +19,8 @@ from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
 
-Source: TypeAlias = Literal["reply", "static", "placeholder"]
+Source: TypeAlias = Literal["reply", "static", "program", "placeholder"]
+"""Who said it: the mapping system, the user, a program that stands in for the mapping system, nobody."""
 
 PROVEN_AFTER_S = 2.0  # ours: a packet queue being flushed is no proof of a conversation
 PROTECTED_SHARE = 0.8  # ours: the rest always stays open for newcomers
@@ -68,6 +69,11 @@ class MapCacheEntry:
     def __post_init__(self) -> None:
         if self.state is State.ACTIVE and not self.locators:
             self.state = State.NEGATIVE
+
+    @property
+    def is_local_word(self) -> bool:
+        """True for what was said on this host: no answer from elsewhere replaces it."""
+        return self.source in ("static", "program")
 
     def is_used(self, now: float) -> bool:
         """True when traffic met this entry within the last minute."""
@@ -199,7 +205,7 @@ class MapCache:
                 self._forget(entry)
                 expired.append(entry)
                 continue
-            if entry.is_used(now) and entry.source == "reply":
+            if entry.is_used(now) and entry.source in ("reply", "program"):
                 aging[entry.prefix] = entry
             # Not in use now, but perhaps in a moment: look again halfway to the end.
             remaining = entry.expires_at - now

@@ -12,13 +12,14 @@ from lispmob.control.effect import (
     InstallMapping,
     LookupFailed,
     MachineEffect,
+    MappingChanged,
     MappingLearned,
     RefreshNeeded,
     RemoveMapping,
 )
 from lispmob.control.forwarding import ForwardingPolicy, decide, equals, usable_locators
 from lispmob.control.locator_set import LocatorSet
-from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, State
+from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, Source, State
 from lispmob.control.preference import Group
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import TTL_UNTIL_TOLD, Action, Locator, MappingRecord
@@ -97,7 +98,7 @@ class Mappings:
         wanted = {prefix: record for record in records if (prefix := record.eid_prefix) is not None}
         if wanted == self._defaults:
             return []
-        stale = [one for one in self.cache if one.source != "static" and not one.locators] if wanted else []
+        stale = [one for one in self.cache if not one.is_local_word and not one.locators] if wanted else []
         gone = [one for prefix in self._defaults.keys() - wanted.keys() if (one := self.cache.get(prefix)) is not None]
         for entry in (*stale, *gone):
             self.cache.remove(entry.prefix)
@@ -109,12 +110,33 @@ class Mappings:
         self._defaults = wanted
         return effects
 
-    def on_added(self, record: MappingRecord, now: float) -> list[MachineEffect]:
-        """Somebody added a static mapping by hand; it stays until it is deleted or the node stops."""
+    @property
+    def added(self) -> int:
+        """How many static mappings were added by hand."""
+        return len(self._added)
+
+    def is_added(self, prefix: EidPrefix) -> bool:
+        """True for one of those."""
+        return prefix in self._added
+
+    def on_added(
+        self, record: MappingRecord, now: float, source: Source = "static", ttl_s: float | None = None
+    ) -> list[MachineEffect]:
+        """Somebody on this host says a mapping.
+
+        A static one stays until it is deleted or the node stops. One of a program is a guest of the cache, as an answer
+        would be: it gives way to others when it is unused, and after `ttl_s` its program is asked again.
+        """
         prefix = record.eid_prefix
         assert prefix is not None, record
-        self._added[prefix] = record
-        return self._insert_static(prefix, record, now)
+        if source == "static":
+            self._added[prefix] = record
+            return self._insert_static(prefix, record, now)
+        self._added.pop(prefix, None)
+        end = None if ttl_s is None else now + ttl_s
+        # It was asked for because of packets, so it is in use.
+        entry = MapCacheEntry(prefix, record.locators, record.action, now, end, last_used=now, source=source)
+        return self._insert(entry)
 
     def on_deleted(self, prefix: EidPrefix) -> list[MachineEffect]:
         """Somebody deleted a mapping by hand. One from the configuration comes back with the next reload."""
@@ -169,7 +191,7 @@ class Mappings:
         effects: list[MachineEffect] = []
         for prefix, record in answers:
             present = self.cache.get(prefix)
-            if present is not None and (present.source == "static" or _is_anothers(present, learned.asked, now)):
+            if present is not None and (present.is_local_word or _is_anothers(present, learned.asked, now)):
                 continue
             effects += self._learn(prefix, record, company, learned, now)
         if self.cache.lookup(learned.asked.address, learned.asked.instance_id) is None:
@@ -198,7 +220,7 @@ class Mappings:
         """The host was suspended and TTLs did not run: distrust all, ask again for what is in use."""
         effects: list[MachineEffect] = []
         for entry in self.cache:
-            if entry.source == "static":
+            if entry.is_local_word:
                 continue
             if entry.source == "placeholder" or not entry.is_used(now):
                 self.cache.remove(entry.prefix)
@@ -231,14 +253,14 @@ class Mappings:
         return [RefreshNeeded(one.prefix) for one in used]
 
     def known(self, address: IpAddress, instance_id: int) -> MapCacheEntry | None:
-        """The entry with locators, from the mapping system, that covers an EID: others may have us ask for it again."""
+        """The entry with locators, not a static one, that covers an EID: others may have us ask for it again."""
         entry = self.cache.lookup(address, instance_id)
-        return entry if entry is not None and entry.source == "reply" and entry.locators else None
+        return entry if entry is not None and entry.source in ("reply", "program") and entry.locators else None
 
     def refuted(self, address: IpAddress, instance_id: int) -> MapCacheEntry | None:
         """The entry that has packets to an EID refused, or left to the host: wrong, if the EID is heard of."""
         entry = self.cache.lookup(address, instance_id)
-        if entry is None or entry.source == "static":
+        if entry is None or entry.is_local_word:
             return None
         told = self._installed.get(entry.prefix)
         return entry if told is not None and told.disposition in ("DROP", "NATIVE", "DOUBT") else None
@@ -252,7 +274,7 @@ class Mappings:
         # Only what covers the question speaks for what is narrower: the rest came along, and lies beside it.
         asked, reason = learned.asked, learned.reason
         found = self.cache.narrower(prefix) if prefix.covers(asked) else []
-        narrower = [entry for entry in found if entry.source != "static" and entry.prefix not in company]
+        narrower = [entry for entry in found if not entry.is_local_word and entry.prefix not in company]
         replaced = [one for one in narrower if _is_superfluous(one, record, asked, now)][:REPLACED_MAX]
         for one in replaced:
             self.cache.remove(one.prefix)
@@ -285,12 +307,13 @@ class Mappings:
         return self._insert(MapCacheEntry(prefix, record.locators, record.action, created_at=now, source="static"))
 
     def _insert(self, entry: MapCacheEntry) -> list[MachineEffect]:
+        told = _changed(self.cache.get(entry.prefix), entry)
         evicted = self._dropped(self.cache.insert(entry), "evicted")
         # Installed even when nothing changed: packets may be waiting for just this entry.
         decision = self._installed[entry.prefix] = self._decide(entry)
         if self._is_hopeless(entry, decision):
             self.cache.shorten(entry, entry.created_at + HOPELESS_S, entry.created_at)
-        return [*evicted, decision]
+        return [*evicted, decision, *told]
 
     def _decide(self, entry: MapCacheEntry) -> InstallMapping:
         """What the table is told; with the addresses of NATs that hosts of this mapping have proven a way past."""
@@ -305,6 +328,7 @@ class Mappings:
             self._installed.pop(entry.prefix, None)
             effects.append(RemoveMapping(entry.prefix))
             effects.append(Event("mapping-removed", {"eid": str(entry.prefix), "why": why}))
+            effects.append(MappingChanged("delete", entry.prefix, entry.source, entry.locators, entry.action, why))
         return effects
 
     def _reconsider_all(self, now: float) -> list[MachineEffect]:
@@ -353,6 +377,15 @@ def _is_superfluous(one: MapCacheEntry, record: MappingRecord, asked: EidPrefix,
     if not one.locators:
         return True
     return bool(record.locators) and not one.is_used(now)
+
+
+def _changed(old: MapCacheEntry | None, new: MapCacheEntry) -> list[MachineEffect]:
+    """What those who follow the map-cache are told of a new entry; nothing when it only says the same again."""
+    if old is None:
+        return [MappingChanged("add", new.prefix, new.source, new.locators, new.action)]
+    if (old.source, old.locators, old.action) == (new.source, new.locators, new.action):
+        return []
+    return [MappingChanged("change", new.prefix, new.source, new.locators, new.action)]
 
 
 def _content(record: MappingRecord) -> tuple[tuple[Locator, ...], Action | int]:

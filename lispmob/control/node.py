@@ -37,6 +37,7 @@ from lispmob.control.forwarding import ForwardingPolicy
 from lispmob.control.gate import Gate, NonceBook
 from lispmob.control.itr_security import ItrSecurity, LispSecTools
 from lispmob.control.locator_set import LocalLocator, LocatorSet
+from lispmob.control.map_cache import Source
 from lispmob.control.mappings import Mappings
 from lispmob.control.names import Names
 from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
@@ -50,7 +51,7 @@ from lispmob.control.reachability import Reachability
 from lispmob.control.received import unwrap
 from lispmob.control.registrations import Growing, NewNonce, Registrations
 from lispmob.control.resolver import Resolver
-from lispmob.control.smr import SmrSender, SmrTarget, solicited
+from lispmob.control.smr import SmrSender, solicited
 from lispmob.control.status_bits import HeardStatus, OwnStatus
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.natt.arrival import DataControl
@@ -98,7 +99,13 @@ class Node(NodeSizes):
         self._sending = LocatorSet()  # those that may send, with what our records say
         self.security = ItrSecurity(config.lisp_sec, dict(config.resolver_secrets), lisp_sec)
         self._etr = EtrSecurity(config.etr_keys, lisp_sec.wrap if lisp_sec is not None else None)
-        self._resolver = Resolver(config.map_resolvers, new_nonce=asked, security=self.security, eids=config.eids)
+        self._resolver = Resolver(
+            config.map_resolvers,
+            new_nonce=asked,
+            security=self.security,
+            eids=config.eids,
+            has_program=config.has_mapping_program,
+        )
         self._names = Names(config, new_nonce=asked, next_nonce=growing, jitter=jitter)
         self._smr = SmrSender(new_nonce=new_nonce)
         self._answerer = Answerer(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
@@ -106,12 +113,8 @@ class Node(NodeSizes):
         self._peers = Peers()
         self._targets = ProbeTargets()
         self._preference = Preference(config.preference)
-        self._prober = Prober(
-            config.probing or ProbeConfig(),
-            new_nonce=asked,
-            jitter=jitter,
-            enabled=config.probing is not None,
-        )
+        probing, is_probing = config.probing or ProbeConfig(), config.probing is not None
+        self._prober = Prober(probing, new_nonce=asked, jitter=jitter, enabled=is_probing)
         self.path_mtus = PathMtus(new_nonce=asked, counters=self.counters)
         self._heard_status = HeardStatus()
         self._own_status = OwnStatus(heeds=config.heeds_status_bits, tells=config.status_bits == "send")
@@ -265,7 +268,7 @@ class Node(NodeSizes):
         effects += self.traversal.on_config(NattConfig.of(config), now)
         self.security.on_config(config.lisp_sec, dict(config.resolver_secrets))
         self._etr.on_keys(config.etr_keys)
-        self._resolver.on_resolvers(config.map_resolvers, config.eids)
+        self._resolver.on_resolvers(config.map_resolvers, config.eids, has_program=config.has_mapping_program)
         effects += self._names.on_config(config, now)
         self.reachability.on_config(config.eids, config.map_resolvers)
         self._answerer.on_eids(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
@@ -276,10 +279,19 @@ class Node(NodeSizes):
         return self._route([*effects, *proof, *self._apply_policy(now)], now)
 
     def on_mapping_added(
-        self, prefix: EidPrefix, locators: Sequence[Locator], action: Action | int, now: float
+        self,
+        prefix: EidPrefix,
+        locators: Sequence[Locator],
+        action: Action | int,
+        now: float,
+        *,
+        source: Source = "static",
+        ttl_s: float | None = None,
     ) -> list[NodeEffect]:
-        """Somebody added or replaced a static mapping by hand; `action` counts when there are no locators."""
-        return self._route(self._mappings.on_added(MappingRecord.of(prefix, locators, action=action), now), now)
+        """Somebody on this host added or replaced a mapping; `action` counts when there are no locators."""
+        self._resolver.on_told(prefix)
+        record = MappingRecord.of(prefix, locators, action=action)
+        return self._route(self._mappings.on_added(record, now, source, ttl_s), now)
 
     def on_mapping_deleted(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
         """Somebody deleted a mapping by hand: traffic to it asks anew."""
@@ -485,10 +497,3 @@ class Node(NodeSizes):
         if before is None or after is None or before.locators == after.locators:
             return effects
         return effects + self._smr.on_peer_moved(entry_targets(after, self.config, self.locators), now)
-
-    def _smr_targets(self, now: float) -> list[SmrTarget]:
-        # After a time without any uplink the last minute that counts is the one before it.
-        lately = now if self._lost_all_at is None else self._lost_all_at
-        targets = self._peers.targets(self.map_cache, self.config, self.locators, lately)
-        # An RTR in use knows from our registers; Open Overlay Router's forgets us when it is sent an SMR.
-        return [one for one in targets if one.rloc not in self.plan.rtrs]

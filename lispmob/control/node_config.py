@@ -66,6 +66,8 @@ class NodeConfig:
     eids: tuple[EidPrefix, ...]
     map_servers: tuple[MapServerPeer, ...] = ()
     map_resolvers: tuple[IpAddress, ...] = ()
+    has_mapping_program: bool = False
+    """A program on this host is a mapping system, too, or the only one."""
     proxy_etrs: tuple[Locator, ...] = ()
     proxy_itrs: tuple[IpAddress, ...] = ()
     static_mappings: tuple[MappingRecord, ...] = ()

@@ -10,15 +10,18 @@ from lispmob.control.locator_set import LocatorSet
 from lispmob.control.map_cache import MapCache
 from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import NodeConfig
+from lispmob.control.peers import Peers
 from lispmob.control.preference import Preference
 from lispmob.control.probing import Path, Prober
 from lispmob.control.reachability import Reachability
 from lispmob.control.registration import Registration
 from lispmob.control.registrations import Registrations
 from lispmob.control.resolver import Lookup, Resolver
+from lispmob.control.smr import SmrTarget
 from lispmob.natt.plan import NattPlan
 from lispmob.natt.traversal import Traversal
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.record import Locator
 
 
 class NodeDisplay:
@@ -33,6 +36,10 @@ class NodeDisplay:
     _prober: Prober
     _preference: Preference
     reachability: Reachability
+    _peers: Peers
+    _direct: LocatorSet
+    _sending: LocatorSet
+    _lost_all_at: float | None
 
     @property
     def registrations(self) -> tuple[Registration, ...]:
@@ -43,6 +50,15 @@ class NodeDisplay:
     def map_cache(self) -> MapCache:
         """The map-cache."""
         return self._mappings.cache
+
+    @property
+    def added_mappings(self) -> int:
+        """How many static mappings were added by hand."""
+        return self._mappings.added
+
+    def is_static(self, prefix: EidPrefix) -> bool:
+        """True for a static mapping that was added by hand."""
+        return self._mappings.is_added(prefix)
 
     @property
     def lookups(self) -> tuple[Lookup, ...]:
@@ -105,3 +121,19 @@ class NodeDisplay:
         """The mapping system, proxies, and whom we exchange packets with; whoever forges them is not told apart."""
         is_configured = address in self.config.mapping_system or address in self.config.proxy_itrs
         return is_configured or address in self.plan.rtrs or self._prober.is_target(address)
+
+    @property
+    def asking_from(self) -> LocatorSet:
+        """The locators that questions may leave from without an RTR."""
+        return self._direct
+
+    def told_of(self, eid: EidPrefix) -> tuple[Locator, ...]:
+        """Where an EID of ours is, as we have it registered and answer."""
+        return (self._direct or self._sending).to_locators(eid=eid)
+
+    def _smr_targets(self, now: float) -> list[SmrTarget]:
+        # After a time without any uplink the last minute that counts is the one before it.
+        lately = now if self._lost_all_at is None else self._lost_all_at
+        targets = self._peers.targets(self.map_cache, self.config, self.locators, lately)
+        # An RTR in use knows from our registers; Open Overlay Router's forgets us when it is sent an SMR.
+        return [one for one in targets if one.rloc not in self.plan.rtrs]

@@ -28,6 +28,7 @@ from lispmob.control.effect import (
     LookupFailed,
     MachineEffect,
     MappingLearned,
+    MappingWanted,
     SendControl,
     WayAnswered,
     WaysInDoubt,
@@ -123,7 +124,10 @@ class _Transmission:
 
 
 class Resolver:
-    """All open lookups of a node. The first Map-Request leaves in the call that starts a lookup."""
+    """All open lookups of a node. The first Map-Request leaves in the call that starts a lookup.
+
+    `has_program`: a program on this host answers, too. Without a Map-Resolver it is asked alone, as often and as long.
+    """
 
     def __init__(
         self,
@@ -132,9 +136,11 @@ class Resolver:
         new_nonce: Callable[[], int],
         security: ItrSecurity | None = None,
         eids: Sequence[EidPrefix] = (),
+        has_program: bool = False,
     ) -> None:
         """`eids`: our own; one of them stands for the asker where LISP-SEC needs to know him."""
         self._map_resolvers = tuple(map_resolvers)
+        self._has_program = has_program
         self._new_nonce = new_nonce
         self._security = security or ItrSecurity("off", {})
         self._eids = tuple(eids)
@@ -170,10 +176,20 @@ class Resolver:
         """Whether a lookup for exactly this is open."""
         return asked in self._lookups
 
-    def on_resolvers(self, map_resolvers: Sequence[IpAddress], eids: Sequence[EidPrefix] = ()) -> None:
+    def on_resolvers(
+        self, map_resolvers: Sequence[IpAddress], eids: Sequence[EidPrefix] = (), *, has_program: bool = False
+    ) -> None:
         """The configured Map-Resolvers, and our EIDs, are these now."""
         self._map_resolvers = tuple(map_resolvers)
         self._eids = tuple(eids)
+        self._has_program = has_program
+
+    def on_told(self, prefix: EidPrefix) -> None:
+        """Somebody on this host has said where all of this is: nobody else needs to."""
+        for lookup in self.lookups:
+            if prefix.covers(lookup.asked):
+                lookup.to(State.ANSWERED)
+                self._close(lookup)
 
     def on_heard(self, places: frozenset[Place]) -> None:
         """From these of our RLOCs a question was answered: they are asked from first."""
@@ -238,7 +254,7 @@ class Resolver:
         for asked in self._agenda.due(now):
             lookup = self._lookups[asked]
             tries = DOUBT_TRIES if lookup.reason is Reason.DOUBT else MAX_TRIES
-            effects += [WaysInDoubt()] if lookup.tries else []
+            effects += [WaysInDoubt()] if lookup.tries and self._map_resolvers else []
             effects += self._fail(lookup, "unanswered", now) if lookup.tries >= tries else self._ask(lookup, now)
         return effects
 
@@ -312,7 +328,7 @@ class Resolver:
         """Send one Map-Request, or put it off until the limits allow it."""
         self._lookups[lookup.asked] = lookup
         ways = self._ways()
-        if not ways:
+        if not ways and not (self._has_program and self._locators):
             return self._fail(lookup, "no-locator" if self._map_resolvers else "no-map-resolver", now)
         is_claim = lookup.reason.is_claim
         total = self._for_claims if is_claim else self._for_misses if lookup.reason is Reason.MISS else self._for_known
@@ -326,10 +342,15 @@ class Resolver:
         self._per_prefix.take(lookup.asked, now)
         if is_claim:
             self._per_smr.take(lookup.limited_as, now)
-        resolver, uplink = ways[lookup.tries % len(ways)]
+        way = ways[lookup.tries % len(ways)] if ways else None
         lookup.tries += 1
         self._wait(lookup, now + RETRY_S)
-        effects: list[MachineEffect] = []
+        effects: list[MachineEffect] = [
+            MappingWanted(lookup.asked, lookup.source, lookup.reason.value, lookup.tries),
+        ]
+        if way is None:
+            return effects
+        resolver, uplink = way
         asked_in = self._security.ways(resolver, now)
         lookup.protected_by = resolver if asked_in == (True,) else None
         for number, is_protected in enumerate(asked_in):

@@ -375,6 +375,15 @@ class Engine:
         local, remote = marshal.one_address(path.local), marshal.one_address(path.locator)
         lib.lm_path_mtu_set(self._engine, local, remote, path.port, path.mtu_bytes)
 
+    def sent(self) -> dict[IpAddress, int]:
+        """Inner packets that have left for each locator, or RTR, since a mapping names it."""
+        found = ffi.new("struct lm_sent_to[]", _KEPT_MAX)
+        packets: dict[IpAddress, int] = {}
+        for one in (found[i] for i in range(lib.lm_engine_sent(self._engine, found, _KEPT_MAX))):
+            locator = marshal.address(one.address)
+            packets[locator] = packets.get(locator, 0) + int(one.packets)
+        return packets
+
     def path_mtus(self) -> dict[IpAddress, int]:
         """Outer path MTUs (octets) that are known, by locator: the smallest of our paths there."""
         found = ffi.new("struct lm_mtu[]", _KEPT_MAX)

@@ -76,6 +76,7 @@ KEYS: Final[dict[str, str]] = {
     "rule-never-counts": "a rule never counts, because an earlier one matches all of it",
     # genuine mappings
     "no-key-wrap": "this build has no LISP-SEC, so mappings are not proved",
+    "lisp-sec-recording": "lispd makes a recording, which has no keys, so mappings are not proved",
     "no-lisp-sec": "a Map-Resolver's answers have no LISP-SEC, and count for nothing",
     "lisp-sec-unanswered": "a Map-Resolver does not answer what has LISP-SEC",
     "lisp-sec-forged": "an answer was forged or changed on the way",

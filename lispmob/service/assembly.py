@@ -106,6 +106,7 @@ def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob", *, ha
         map_resolvers=file.resolvers,
         lisp_sec=mode,
         resolver_secrets=resolver_secrets(file) if mode != "off" else (),
+        has_mapping_program=file.map_cache.program,
         proxy_etrs=tuple(Locator(each.address, each.priority, each.weight) for each in file.proxy_etrs),
         proxy_itrs=file.proxy_itrs,
         static_mappings=tuple(

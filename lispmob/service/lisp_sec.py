@@ -55,6 +55,10 @@ def _limits(parts: Parts) -> tuple[Problem, ...]:
     mode = parts.file.security.lisp_sec
     if mode == "off":
         return ()
+    if parts.file.log.record:
+        remedy = "take 'record' out of 'log' in lispd.conf and restart lispd when the recording is made"
+        why = "a recording has no keys, so lispd does without LISP-SEC while it makes one"
+        return (Problem("lisp-sec-recording", Severity.NOTICE, "mappings are not proved genuine", why, remedy),)
     if (missing := why_no_key_wrap()) is not None:
         remedy = "install libssl-dev and build lispmob again; or set security: lisp-sec: off, and nothing is said of it"
         return (Problem("no-key-wrap", Severity.NOTICE, "mappings are not proved genuine", missing, remedy),)

@@ -31,7 +31,8 @@ def compare(old: NodeFile, new: NodeFile) -> tuple[list[str], list[str]]:
 
 def merge(old: NodeFile, new: NodeFile) -> NodeFile:
     """The new configuration, with what waits for a restart as it was."""
-    return msgspec.structs.replace(new, **{name: getattr(old, name) for name in NEEDS_RESTART})
+    kept = {name: getattr(old, name) for name in NEEDS_RESTART}
+    return msgspec.structs.replace(new, **kept, log=msgspec.structs.replace(new.log, record=old.log.record))
 
 
 class Seldom:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from lispmob.api import schema
 from lispmob.api.backend import ApiError, StaticLocator
@@ -21,17 +22,24 @@ from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.package_version import package_version
 from lispmob.problems.problem import Problem, Severity, verdict
 from lispmob.service import netcheck, uplink_views
+from lispmob.service.believing import Believing
 from lispmob.service.evidence import is_relayed
 from lispmob.service.handovers import Handover, HandoverJournal
+from lispmob.service.local_mappings import LocalMappings
+from lispmob.service.mapping_views import MappingViews
 from lispmob.service.measuring import Measuring
 from lispmob.service.path_view import path_views
 from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.runs import Runs
 from lispmob.service.steering import Steering
 from lispmob.service.steering_views import SteeringViews
+from lispmob.service.upkeep_views import UpkeepViews
 from lispmob.service.wall import iso_utc
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
+
+if TYPE_CHECKING:  # loaded where it is wanted, and not at every start
+    from lispmob.recording.recorder import Tape
 
 FLUSHED_AT_ONCE: Final = 50  # ours: some milliseconds
 
@@ -47,6 +55,7 @@ _STATES: dict[State, Literal["idle", "registering", "registered", "failed"]] = {
 class Parts(Protocol):
     """The daemon, as far as it is shown."""
 
+    path: Path
     file: NodeFile
     node: Node
     engine: Engine
@@ -63,6 +72,9 @@ class Parts(Protocol):
     state_refusals: list[str]
     steering: Steering
     runs: Runs
+    local_mappings: LocalMappings
+    tape: Tape | None
+    believing: Believing
 
     @property
     def policy(self) -> UplinkPolicy: ...
@@ -76,10 +88,11 @@ class Parts(Protocol):
     def meaning(self) -> Meaning: ...
     def nudge(self) -> bool: ...
     def perform(self, effects: Sequence[NodeEffect]) -> None: ...
+    def use_local_mappings(self) -> None: ...
     async def reload(self) -> schema.Reloaded: ...
 
 
-class Views(SteeringViews):
+class Views(SteeringViews, MappingViews, UpkeepViews):
     """The Backend of the control socket."""
 
     def __init__(self, parts: Parts) -> None:

@@ -130,6 +130,20 @@ def verify(raw: bytes, key: Key) -> None:
         raise AuthenticationFailed("the digest is not the one that the key gives")
 
 
+def signed_anew(raw: bytes, key: Key, other: Key) -> bytes:
+    """A received message, with the MAC that `other`, of the same algorithm, would have given it.
+
+    Raises AuthenticationFailed when it is not signed with `key`.
+    """
+    verify(raw, key)
+    length = int.from_bytes(raw[_LENGTH])
+    if not length:
+        return raw
+    end, head = _AUTHENTICATION_START + length, raw[:_AUTHENTICATION_START]
+    mac = _mac(head + bytes(length) + raw[end : _covered_end(raw)], other)
+    return head + mac[:length] + raw[end:]
+
+
 def sign_for_rtr(map_notify: bytes, key: Key) -> RtrAuthentication:
     """A Map-Server's proof to an RTR that a Map-Notify, given as octets, is from it (NAT-traversal drafts)."""
     digest = hmac.digest(key.secret, map_notify, _MACS[key.algorithm].digest)

@@ -35,7 +35,9 @@ from lispmob.api.schema import (
 from lispmob.api.server import ControlServer
 from lispmob.api.turns import Pages
 from lispmob.errors import ConfigError
+from lispmob.service.upkeep_views import UpkeepViews
 from lispmob.wire.address import EidPrefix, IpAddress
+from tests.api.fake_mappings import FakeMappings
 from tests.api.fake_steering import FakeSteering
 
 WLAN = Uplink(name="wlan0", ifindex=3, addresses=["198.51.100.23"], priority=1, weight=100, mtu_bytes=1500, type="wifi")
@@ -97,12 +99,14 @@ PATHS = [
 MINE = [LocalLocator(address="198.51.100.23", interface="wlan0", priority=1, weight=100)]
 
 
-class FakeBackend(FakeSteering):
+class FakeBackend(FakeSteering, FakeMappings, UpkeepViews):
     """Keeps what was asked of it in `calls`; `broken` makes the next status fail as a bug would."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.calls: list[tuple[object, ...]] = []
         self.is_broken = False
+        self.told_state: Literal["starting", "partly-registered", "registered"] = "partly-registered"
         self.verdict: Literal["working", "degraded", "not-working"] = "working"
         self.headline = "working"
         self.problems: list[Problem] = []
@@ -117,7 +121,7 @@ class FakeBackend(FakeSteering):
         if self.is_broken:
             raise RuntimeError("a bug")
         return Status(
-            state="partly-registered",
+            state=self.told_state,
             version="0.1.0",
             pid=4711,
             started_at="2026-01-31T10:00:00Z",
@@ -247,6 +251,7 @@ class Served:
         self.problems: list[str] = []
         self._loop.set_exception_handler(lambda _, context: self.problems.append(str(context)))
         self.server = ControlServer(self.backend, path, group="no-such-group-here")
+        self.backend.parts.follow(self.server)
 
     def publish(self, *events: Event) -> None:
         """Publish in the server's loop, and come back when it is done."""

@@ -260,10 +260,16 @@ def test_events_are_one_a_line(daemon: Served, ctl: Ctl) -> None:
 # --- how it ends ------------------------------------------------------------------------------------------------------
 
 
-NEEDED = {"lookup": ["192.0.2.1"], "why": ["192.0.2.1"], "run": ["--via", "wlan0", "--", "true"]}
+NEEDED = {
+    "lookup": ["192.0.2.1"],
+    "map": ["get", "192.0.2.1"],
+    "why": ["192.0.2.1"],
+    "run": ["--via", "wlan0", "--", "true"],
+    "wait": ["working", "--timeout", "0"],
+}
 
 
-@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS if command.alone is None])
 def test_without_a_daemon_every_command_says_so_in_one_sentence(
     tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

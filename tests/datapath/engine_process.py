@@ -160,6 +160,9 @@ class Host:
     def path_mtus(self) -> dict[str, int]:
         return {str(address): mtu for address, mtu in self._engine.path_mtus().items()}
 
+    def sent(self) -> dict[str, int]:
+        return {str(address): packets for address, packets in self._engine.sent().items()}
+
     def path_mtu(self, *, local: str, locator: str, mtu_bytes: int) -> None:
         self._engine.set_path_mtu(PathMtu(ip_address(local), ip_address(locator), 4341, mtu_bytes))
 

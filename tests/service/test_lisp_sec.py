@@ -130,6 +130,16 @@ def test_required_in_a_build_without_libcrypto_does_not_start(tmp_path: Path, mo
     assert (problem.key, problem.severity) == ("no-key-wrap", Severity.NOTICE)
 
 
+def test_a_node_that_records_says_that_it_proves_nothing_and_refuses_where_proof_is_required(tmp_path: Path) -> None:
+    file = read(tmp_path, MINIMAL + "log: {record: yes}\n")
+
+    (problem,) = lisp_sec_problems(parts(file, node_without_security(tmp_path)))
+
+    assert (problem.key, problem.severity) == ("lisp-sec-recording", Severity.NOTICE)
+    with pytest.raises(ConfigError, match=r"log\.record"):
+        read(tmp_path, MINIMAL + "log: {record: yes}\nsecurity: {lisp-sec: require}\n")
+
+
 def node_without_security(tmp_path: Path) -> Node:
     return Node(config(tmp_path, has_key_wrap=False), new_nonce=count(1).__next__, jitter=lambda: 0.5)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lispmob.lab.ping import ping
-from tests.service.world import A, B, Node, World, city, world_of
+from tests.service.world import SECRET, A, B, Node, World, city, world_of
 
 pytestmark = pytest.mark.netns
 
@@ -22,9 +24,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def pair(world: World) -> tuple[Node, Node]:
-    """Both nodes, after a first exchange."""
+    """Both nodes, after a first exchange; a is recorded."""
     world.start_hub()
-    a, b = world.start_pair()
+    texts = [world.text(who) for who in (A, B)]
+    texts[0].keys["log"] = "{record: yes}"
+    a, b = (world.start_node(text, is_awaited=False) for text in texts)
+    for node in (a, b):
+        node.wait_until_registered()
     assert ping(world["a"], B.eid4, A.eid4, count=2, timeout_s=3.0).lost == 0
     return a, b
 
@@ -165,6 +171,39 @@ def test_why_explains_ones_own_eid_and_refuses_names_of_nothing(pair: tuple[Node
         )
         assert done.returncode == 1
         assert complaint in done.stderr
+
+
+def test_what_the_hub_believes_about_us_is_what_is_so(world: World, pair: tuple[Node, Node]) -> None:
+    a, b = pair
+    ping(world["a"], B.eid4, A.eid4, count=2, timeout_s=1.0)
+
+    believed = b.ctl("believed")
+    asked = {(one["eid"], one["map_resolver"]): one for one in believed["mapping_system"]}
+
+    assert set(asked) == {(prefix, world.address("hub")) for prefix in B.prefixes}
+    assert {one["answer"] for one in asked.values()} == {"record"}
+    assert all(one["says"] == one["truth"] != [] and not one["differences"] for one in asked.values())
+    assert "right: " in b.say("believed")
+    assert a.daemon.is_running
+
+
+def test_a_recording_replays_to_the_same_without_the_key_that_it_was_made_with(
+    world: World, pair: tuple[Node, Node], tmp_path: Path
+) -> None:
+    a, b = pair
+    path = tmp_path / "a.recording"
+    ping(world["a"], B.eid4, A.eid4, count=2, timeout_s=1.0)
+
+    written = a.ctl("record", "-o", str(path))
+    replayed = a.ctl_lines("replay", str(path))[-1]["replayed"]
+    refused = subprocess.run(b.command("record"), capture_output=True, text=True, timeout=10, check=False)
+
+    assert replayed["inputs"] == written["inputs"] > 10
+    assert replayed["differs_at"] is None
+    assert replayed["counters"]["tx_map_register"] >= 2
+    assert SECRET.encode() not in gzip.decompress(path.read_bytes())
+    assert refused.returncode == 1
+    assert "log: {record: yes}" in refused.stderr
 
 
 def test_a_peer_that_is_off_is_a_problem_and_why_and_lookup_say_that_it_does_not_answer(

@@ -85,7 +85,7 @@ class NodeText:
         servers = "".join(f'\n  - {{address: "{server}", key: {self.secret}}}' for server in self.servers)
         keys = {
             "eids": f"[{', '.join(eids)}]",
-            "map-servers": servers,
+            **({"map-servers": servers} if self.servers else {}),
             "routing": self.routing,
             "control": f"{{socket: {self.directory / 'lispd.sock'}, group: root}}",
             "state-dir": str(self.directory / "state"),

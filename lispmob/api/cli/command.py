@@ -41,7 +41,8 @@ def no_check(_arguments: Namespace) -> None:
 class Command(NamedTuple):  # no dataclass: importing that module costs a fifth of the start
     """`run` prints, and returns the exit code; `arguments.json` asks for JSON.
 
-    `check` comes before the daemon is asked for anything: it raises LispError for what cannot be meant.
+    `check` comes before the daemon is asked for anything: it raises LispError for what cannot be meant. `alone` is run
+    instead of `run` where no daemon is needed.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Command(NamedTuple):  # no dataclass: importing that module costs a fifth 
     run: Run
     add_arguments: AddArguments = no_arguments
     check: Check = no_check
+    alone: Callable[[Namespace], int] | None = None
 
 
 def show(result: Any, arguments: Namespace, as_lines: Callable[[Any], list[str]]) -> int:

@@ -6,13 +6,15 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
 from lispmob.api.cli.command import Command, show
-from lispmob.api.cli.text import clean, milliseconds, moment, paint
+from lispmob.api.cli.text import clean, milliseconds, moment, paint, plural
 from lispmob.api.client import Client
+from lispmob.errors import LispError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Options of this command."""
     parser.add_argument("-n", "--last", type=_count, metavar="N", help="only the last N moves")
+    parser.add_argument("--plot", metavar="FILE", help="draw them into an SVG file")
 
 
 def _count(text: str) -> int:
@@ -26,7 +28,16 @@ def run(client: Client, arguments: Namespace) -> int:
     moves = client.call("handovers")
     if arguments.last is not None:
         moves = moves[-arguments.last :] if arguments.last > 0 else []
-    return show(moves, arguments, handover_lines)
+    if arguments.plot is None:
+        return show(moves, arguments, handover_lines)
+    from lispmob.api.cli.handover_plot import plot
+
+    try:
+        with open(arguments.plot, "w", encoding="utf-8") as file:
+            file.write(plot(moves))
+    except OSError as error:
+        raise LispError(f"{arguments.plot}: {error.strerror}") from None
+    return show(moves, arguments, lambda drawn: [f"drew {plural(len(drawn), 'move')} into {arguments.plot}"])
 
 
 def handover_lines(moves: list[dict[str, Any]]) -> list[str]:

@@ -1,8 +1,9 @@
 """lispctl: look into a running lispd, and steer it.
 
 Exit codes: 0 done, 1 the daemon said no, 2 wrong usage, 3 lispd is not running, 130 interrupted. `status` for people
-ends with 4 when lispd works in part, and with 5 when it does not work. `run` becomes its command; 126: that cannot be
-executed, 127: there is none.
+ends with 4 when lispd works in part, and with 5 when it does not work; `wait` with 6 when the time is over; `replay`
+with 7 when the core does something else than it did; and `believed` with 8 when somebody is wrong. `run` becomes its
+command; 126: that cannot be executed, 127: there is none.
 """
 
 from __future__ import annotations
@@ -14,21 +15,31 @@ from collections.abc import Sequence
 from typing import Final
 
 from lispmob.api.cli import (
+    believed,
+    bugreport,
     counters,
     database,
     events,
     handovers,
+    log_level,
     lookup,
     map_cache,
+    mappings,
+    mapstat,
     netcheck,
     nudge,
     paths,
+    record,
     rehearse,
     reload,
+    replay,
     run,
+    stat,
     status,
     uplinks,
     version,
+    wait,
+    watch,
     why,
 )
 from lispmob.api.cli.command import Command, common_options
@@ -45,11 +56,21 @@ COMMANDS: Final[tuple[Command, ...]] = (
     run.COMMAND,
     netcheck.COMMAND,
     handovers.COMMAND,
+    believed.COMMAND,
     map_cache.COMMAND,
+    mappings.COMMAND,
+    mapstat.COMMAND,
     database.COMMAND,
     lookup.COMMAND,
     events.COMMAND,
     counters.COMMAND,
+    stat.COMMAND,
+    watch.COMMAND,
+    wait.COMMAND,
+    bugreport.COMMAND,
+    record.COMMAND,
+    replay.COMMAND,
+    log_level.COMMAND,
     nudge.COMMAND,
     reload.COMMAND,
     version.COMMAND,
@@ -69,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         sub = commands.add_parser(command.name, help=command.summary, description=command.summary, parents=[common])
         command.add_arguments(sub)
-        sub.set_defaults(run=command.run, check=command.check)
+        sub.set_defaults(run=command.run, check=command.check, alone=command.alone)
     asked = commands.add_parser("help", help="show this, or the help of a command")
     asked.add_argument("about", nargs="?", metavar="COMMAND", choices=[command.name for command in COMMANDS])
     return parser
@@ -87,6 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.json = getattr(arguments, "json", False)
     try:
         arguments.check(arguments)
+        if arguments.alone is not None:
+            return int(arguments.alone(arguments))
         with Client(getattr(arguments, "socket", DEFAULT_SOCKET)) as client:
             code: int = arguments.run(client, arguments)
         sys.stdout.flush()

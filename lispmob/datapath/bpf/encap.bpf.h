@@ -325,6 +325,9 @@ int lm_encap(struct __sk_buff *skb)
         return 2; /* TCX_DROP, TC_ACT_SHOT: no memory, and no way back */
     }
     skb->mark = s->mark;
+    struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->remote);
+    if (remote)
+        __sync_fetch_and_add(&remote->sent, segments);
     count->out_packets += segments;
     count->out_octets += length + (segments - 1) * repeated;
     s->traffic[0].last = now;

@@ -182,6 +182,7 @@ struct lm_remote_state {
     struct lm_silence silence;      /* of the locator itself */
     struct lm_silence company;      /* of all locators of a peer together, who may answer from another than we send to */
     struct lm_echo echo;
+    LM_SHARED(uint64_t) sent; /* inner packets that left for it */
 };
 
 struct lm_shared_counts {

@@ -194,6 +194,7 @@ static void copy_state(struct lm_remote_state *into, struct lm_remote_state *fro
     atomic_store(&into->echo.owed, atomic_load(&from->echo.owed));
     atomic_store(&into->echo.copies, atomic_load(&from->echo.copies));
     atomic_store(&into->echo.asked, atomic_load(&from->echo.asked));
+    atomic_store(&into->sent, atomic_load(&from->sent));
 }
 
 void lm_mirror_remote(struct lm_mirror *m, struct lm_remote *remote, bool is_first)

@@ -109,7 +109,7 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
         is_second_try = false;
         for (size_t end = done + (size_t)n; done < end; done++) {
             const struct lm_job *first = box->load[done].jobs[0];
-            lm_send_done(e, box->load[done].count, box->load[done].octets, first->now);
+            lm_send_done(e, first, box->load[done].count, box->load[done].octets);
             lm_silence_on_sent(e, first, box->load[done].octets);
             lm_path_proven(e, first->path);
             lm_route_check_tell(e, first->path, first->remote);

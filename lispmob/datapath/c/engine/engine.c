@@ -317,6 +317,19 @@ size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into)
     return count;
 }
 
+size_t lm_engine_sent(struct lm_engine *e, struct lm_sent_to *into, size_t most)
+{
+    size_t count = 0, bucket = 0;
+    pthread_mutex_lock(&e->writer); /* keeps the remotes where they are; what they count is atomic */
+    for (struct lm_remote *r = NULL; count < most && (r = lm_locator_next_remote(e->locators, &bucket, r));) {
+        uint64_t packets = atomic_load_explicit(&r->state->sent, memory_order_relaxed);
+        if (packets)
+            into[count++] = (struct lm_sent_to){r->address, r->port, packets};
+    }
+    pthread_mutex_unlock(&e->writer);
+    return count;
+}
+
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most)
 {
     size_t count = 0, bucket = 0;

@@ -191,7 +191,8 @@ bool lm_device_write_merged(struct lm_engine *e, int fd, const struct lm_coalesc
 void lm_send(struct lm_engine *e, struct lm_job *job);
 /* Segment `index` of a super-packet as a job of its own, in the buffer of the thread whose job it is. */
 struct lm_job lm_send_segments(struct lm_engine *e, const struct lm_job *job, size_t index);
-void lm_send_done(struct lm_engine *e, size_t packets, size_t octets, uint64_t now);
+/* Counts packets of one remote that have left. */
+void lm_send_done(struct lm_engine *e, const struct lm_job *job, size_t packets, size_t octets);
 /* The largest inner packet that leaves whole. */
 uint32_t lm_send_room(const struct lm_job *job);
 /* What the outer headers to this remote add to an inner packet, in octets. */
@@ -357,5 +358,12 @@ struct lm_mtu {
     uint32_t mtu;
 };
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
+/* Inner packets that have left for each remote since a mapping names it; those without any are left out. */
+struct lm_sent_to {
+    struct lm_addr address;
+    uint16_t port;
+    uint64_t packets;
+};
+size_t lm_engine_sent(struct lm_engine *e, struct lm_sent_to *into, size_t most);
 
 #endif

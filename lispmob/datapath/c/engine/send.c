@@ -294,9 +294,10 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
     return LOST;
 }
 
-void lm_send_done(struct lm_engine *e, size_t packets, size_t octets, uint64_t now)
+void lm_send_done(struct lm_engine *e, const struct lm_job *job, size_t packets, size_t octets)
 {
-    lm_traffic_gap_note(e, LM_OUTBOUND, now);
+    lm_traffic_gap_note(e, LM_OUTBOUND, job->now);
+    atomic_fetch_add_explicit(&job->remote->state->sent, packets, memory_order_relaxed);
     lm_count_many(&e->counters, LM_out_packets, packets);
     lm_count_many(&e->counters, LM_out_octets, octets);
 }
@@ -335,7 +336,7 @@ static void send_relayed(struct lm_engine *e, struct lm_job *job)
 {
     enum outcome outcome = job->path && job->inner.length > lm_send_room(job) ? try_path(e, job) : REFUSED;
     if (outcome == SENT) {
-        lm_send_done(e, 1, job->inner.length, job->now);
+        lm_send_done(e, job, 1, job->inner.length);
         lm_silence_on_sent(e, job, job->inner.length);
     } else if (outcome == REFUSED) {
         bool is_written = lm_device_write(e, e->tun, job->packet, job->inner.length);
@@ -353,7 +354,7 @@ static void send_one(struct lm_engine *e, struct lm_job *job)
     if (outcome == REFUSED && job->path && (job->lane == LM_LANE_DEFAULT || !e->drops_unusable))
         outcome = fail_over(e, job);
     if (outcome == SENT) {
-        lm_send_done(e, 1, job->inner.length, job->now);
+        lm_send_done(e, job, 1, job->inner.length);
         lm_silence_on_sent(e, job, job->inner.length);
     }
     if (outcome != REFUSED)

@@ -1,0 +1,47 @@
+"""What others believe about a node: the reply to `believed`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from lispmob.api.schema import RemoteLocator
+
+
+class MappingSystemBelief(msgspec.Struct, frozen=True, kw_only=True):
+    """What a Map-Resolver answered about an EID of ours; `differences`, a sentence each, from our own mapping, `truth`.
+
+    `answer`: "record"; "negative": no locators; "forwards": it has us answer ourselves, and sends there; "silent";
+    "cannot-ask": no locator of ours of its family, or none that needs no RTR.
+    """
+
+    map_resolver: str
+    eid: str
+    answer: Literal["record", "negative", "forwards", "silent", "cannot-ask"]
+    says: list[RemoteLocator] = []
+    truth: list[RemoteLocator] = []
+    differences: list[str] = []
+    forwarded_to: str | None = None
+    rtt_ms: float | None = None
+
+
+class Correspondent(msgspec.Struct, frozen=True, kw_only=True):
+    """A locator that we talk to, and where its data came in last: that is what it believes.
+
+    "late": while it should send to one of `better`. "not-heard": it sent nothing within a minute.
+    """
+
+    rloc: str
+    eid: str
+    verdict: Literal["right", "late", "not-heard"]
+    sends_to: str | None = None
+    ago_s: float | None = None
+    better: list[str] = []
+
+
+class Believed(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it."""
+
+    mapping_system: list[MappingSystemBelief]
+    correspondents: list[Correspondent]

@@ -1,0 +1,113 @@
+"""Who follows the mappings, and what each of them is sent: never more than it reads, with a count of what it missed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from lispmob.api.backend import ApiError
+from lispmob.api.mapping_schema import FOLLOWED, MappingEvent, MappingEventsParams, MappingLine
+from lispmob.api.schema import API_VERSION
+from lispmob.options import meant
+from lispmob.values import dataclass
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """The request that changes are made by; `connection` is whatever tells connections apart."""
+
+    connection: object
+    pid: int
+    request: int
+
+
+class Signature:
+    """Who makes happen what happens now; None: nobody at the control socket.
+
+    No context variable: timers that are set meanwhile would inherit it.
+    """
+
+    def __init__(self) -> None:
+        self.author: Author | None = None
+
+    @contextmanager
+    def of(self, author: Author) -> Iterator[None]:
+        """What happens inside is this author's."""
+        self.author = author
+        try:
+            yield
+        finally:
+            self.author = None
+
+    def put(self, event: MappingEvent) -> MappingEvent:
+        """The event with it."""
+        author = self.author
+        return event if author is None else msgspec.structs.replace(event, pid=author.pid, request=author.request)
+
+
+class Signed:
+    """An awaitable, each step of which is of this author."""
+
+    def __init__(self, pending: Awaitable[object], signature: Signature, author: Author) -> None:
+        self._pending = pending
+        self._signature = signature
+        self._author = author
+
+    def __await__(self) -> Generator[Any, Any, object]:
+        steps = self._pending.__await__()
+        while True:
+            with self._signature.of(self._author):
+                try:
+                    waits_for = next(steps)
+                except StopIteration as done:
+                    return done.value
+            yield waits_for
+
+
+def check_kinds(params: MappingEventsParams) -> frozenset[str]:
+    """The kinds that are followed. Raises ApiError."""
+    for kind in params.kinds:
+        if kind not in FOLLOWED:
+            like = meant(kind, FOLLOWED)
+            hint = f"; did you mean {like!r}?" if like is not None else f"; there are: {', '.join(FOLLOWED)}"
+            raise ApiError("params", f"kinds: there is no mapping event {kind[:40]!r}{hint}")
+    return frozenset(params.kinds or FOLLOWED)
+
+
+def line_of(event: MappingEvent) -> bytes:
+    """As it is sent."""
+    return _encode(MappingLine(v=API_VERSION, mapping=event)) + b"\n"
+
+
+class Reader:
+    """What one connection follows, and how many events it had no room for since it was told last."""
+
+    def __init__(self, connection: object, kinds: frozenset[str], *, echo: bool) -> None:
+        self._connection = connection
+        self._kinds = kinds
+        self._echo = echo
+        self._lost = 0
+
+    def wants(self, event: MappingEvent, author: Author | None) -> bool:
+        """True for an event that this reader follows."""
+        is_own = author is not None and author.connection is self._connection
+        return event.type in self._kinds and (self._echo or not is_own)
+
+    def lose(self) -> None:
+        """There is no room for an event."""
+        self._lost += 1
+
+    @property
+    def is_behind(self) -> bool:
+        """True while something is lost that it does not know of: what comes after that is lost as well."""
+        return self._lost > 0
+
+    def notice(self, at: str) -> bytes:
+        """What tells it; then it goes on."""
+        lost, self._lost = self._lost, 0
+        return line_of(MappingEvent(type="lost", at=at, count=lost))

@@ -1,0 +1,28 @@
+"""What the control socket needs of the daemon for who looks after it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from lispmob.api.belief_schema import Believed
+from lispmob.api.turns import Pages
+from lispmob.api.upkeep_schema import Configuration, Level, LogLevel
+
+
+class UpkeepBackend(Protocol):
+    """Called in the event loop."""
+
+    def log_level(self) -> LogLevel:
+        """What is logged."""
+
+    def set_log_level(self, level: Level) -> LogLevel:
+        """Log this and what is graver, until the next reload."""
+
+    def configuration(self) -> Configuration:
+        """The configuration in use, without secrets."""
+
+    async def believed(self) -> Believed:
+        """What others believe about us; asks them, which takes up to two seconds."""
+
+    def recording(self) -> Pages:
+        """What the core was fed since the start: `Chunk`s of a gzip file. Raises ApiError when that is not kept."""

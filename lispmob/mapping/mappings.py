@@ -1,0 +1,191 @@
+"""The connection for programs that wait: blocking, and on the standard library alone."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+from lispmob.mapping.messages import (
+    Event,
+    Locator,
+    Mapping,
+    MappingError,
+    NoDaemon,
+    Queue,
+    Reply,
+    Session,
+    mapping_of,
+    put_params,
+)
+
+
+class Mappings:
+    """One connection; a context manager, and an iterator of events until lispd ends (NoDaemon).
+
+    Not for several threads at once. `fileno()` is readable when something came; `next_event(0)` takes it.
+    """
+
+    def __init__(self, path: str, *, timeout_s: float) -> None:
+        self._session = Session()
+        self._queue = Queue()
+        self._unread = bytearray()
+        self._timeout_s = timeout_s
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            self._socket.connect(path)
+        except (OSError, ValueError) as error:
+            self._socket.close()
+            raise NoDaemon(f"lispd is not running: {path}: {getattr(error, 'strerror', None) or error}") from None
+
+    def __enter__(self) -> Mappings:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. May be called twice."""
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """For select."""
+        return self._socket.fileno()
+
+    def follow(self, *kinds: str, dump: bool = False, echo: bool = True) -> list[Mapping]:
+        """Have events from now on: these kinds, or all. With `dump`, the mappings that are there now are returned.
+
+        Nothing that happens after that is missing from the events. `echo` False: not what this connection changes.
+        """
+        result = self._call("mapping-events", kinds=list(kinds), dump=dump, echo=echo)
+        return [mapping_of(one) for one in result.get("entries", ())]
+
+    def dump(self) -> list[Mapping]:
+        """Every mapping, our own first."""
+        return [mapping_of(one) for one in self._call("mapping-dump")["entries"]]
+
+    def get(self, eid: str) -> Mapping | None:
+        """The mapping that holds an address or a prefix; None when there is none."""
+        try:
+            return mapping_of(self._call("mapping-get", eid=eid))
+        except MappingError as error:
+            if error.errno != "ESRCH":
+                raise
+            return None
+
+    def add(
+        self,
+        prefix: str,
+        locators: Iterable[Locator] = (),
+        *,
+        action: str = "drop",
+        table: str = "cache",
+        is_static: bool = False,
+        ttl_s: float | None = None,
+    ) -> None:
+        """Add a mapping. Raises MappingError: EEXIST, EINVAL, ENOBUFS.
+
+        Without locators `action` says what becomes of its packets: "drop" or "native". One that is not static gives way
+        to others when it is unused, and there is a "miss" for it again when `ttl_s` is nearly over.
+        """
+        made = put_params(prefix, locators, action=action, table=table, is_static=is_static, ttl_s=ttl_s)
+        self._call("mapping-add", **made)
+
+    def put(
+        self,
+        prefix: str,
+        locators: Iterable[Locator] = (),
+        *,
+        action: str = "drop",
+        table: str = "cache",
+        is_static: bool = False,
+        ttl_s: float | None = None,
+    ) -> None:
+        """The same, whether there is one or not. Raises MappingError."""
+        made = put_params(prefix, locators, action=action, table=table, is_static=is_static, ttl_s=ttl_s, replaces=True)
+        self._call("mapping-add", **made)
+
+    def change(
+        self,
+        prefix: str,
+        locators: Iterable[Locator] = (),
+        *,
+        action: str = "drop",
+        table: str = "cache",
+        is_static: bool = False,
+        ttl_s: float | None = None,
+    ) -> None:
+        """The same for a mapping that there is. Raises MappingError: ESRCH when there is none."""
+        made = put_params(prefix, locators, action=action, table=table, is_static=is_static, ttl_s=ttl_s)
+        self._call("mapping-change", **made)
+
+    def delete(self, prefix: str, *, table: str = "cache") -> None:
+        """Delete the mapping of exactly this prefix. Raises MappingError: ESRCH."""
+        self._call("mapping-delete", prefix=prefix, table=table)
+
+    def flush(self, table: str = "cache") -> int:
+        """Delete what is not static; "database": our own that were added; "all": both and static ones. How many."""
+        return int(self._call("mapping-flush", table=table)["count"])
+
+    def next_event(self, timeout_s: float | None = None) -> Event | None:
+        """The next event; None when none comes in time. Raises NoDaemon when lispd ends."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._queue:
+            left_s = None if until is None else max(0.0, until - time.monotonic())
+            if (line := self._line(left_s)) is None:
+                return None
+            self._sort(self._session.read(line))
+        return self._queue.take()
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        """The next event, however long it takes."""
+        while (event := self.next_event()) is None:
+            pass
+        return event
+
+    def _call(self, method: str, **params: object) -> Any:
+        number, line = self._session.request(method, **params)
+        self._socket.settimeout(self._timeout_s)
+        try:
+            self._socket.sendall(line)
+        except OSError as error:
+            raise NoDaemon(f"lispd does not take the request: {error.strerror or error}") from None
+        until = time.monotonic() + self._timeout_s
+        while (answer := self._line(max(0.0, until - time.monotonic()))) is not None:
+            got = self._session.read(answer)
+            if isinstance(got, Reply) and got.request in (number, None):
+                return got.result()
+            self._sort(got)
+        raise MappingError("protocol", "lispd does not answer; its log may say why")
+
+    def _sort(self, got: Event | Reply) -> None:
+        if isinstance(got, Event):
+            self._queue.put(got)
+
+    def _line(self, timeout_s: float | None) -> bytes | None:
+        """The next line; None when there is no whole one in time. Raises NoDaemon at the end."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        searched = 0
+        while (end := self._unread.find(b"\n", searched)) < 0:
+            searched = len(self._unread)
+            # 0 would mean another thing: what has come is to be taken.
+            self._socket.settimeout(None if until is None else max(1e-6, until - time.monotonic()))
+            try:
+                some = self._socket.recv(1 << 18)
+            except (TimeoutError, BlockingIOError):
+                return None
+            except OSError:
+                some = b""
+            if not some:
+                raise NoDaemon("lispd has ended")
+            self._unread += some
+        line = bytes(self._unread[:end])
+        del self._unread[: end + 1]
+        return line

@@ -1,0 +1,74 @@
+"""Mappings of our own that were added while lispd runs: EIDs that lispd.conf does not have. A reload leaves them alone.
+
+An uplink that was named by one of its addresses counts what was said for it; every other one comes after those, so that
+a move to a network that nobody named keeps the EID reachable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from glob import escape
+from typing import Final
+
+import msgspec
+
+from lispmob.api.backend import StaticLocator
+from lispmob.config.eid import EidUplinkSection, OwnEid
+from lispmob.config.node import NodeFile
+from lispmob.control.locator_set import NEVER
+from lispmob.iface_monitor.snapshot import Uplink
+from lispmob.wire.address import EidPrefix
+
+LAST: Final = NEVER - 1
+
+
+class LocalMappings:
+    """Those that were added, by prefix."""
+
+    def __init__(self) -> None:
+        self._added: dict[EidPrefix, OwnEid] = {}
+        self._placed: frozenset[EidPrefix] = frozenset()  # those that the configuration in use has
+
+    @property
+    def prefixes(self) -> tuple[EidPrefix, ...]:
+        """Of those that were added."""
+        return tuple(self._added)
+
+    def add(self, prefix: EidPrefix, locators: Sequence[StaticLocator], uplinks: Iterable[Uplink]) -> None:
+        """Add or replace one."""
+        said = {one.address: one for one in locators}
+        rules = []
+        for uplink in uplinks:
+            named = [said[address] for address in uplink.addresses if address in said]
+            if named:
+                best = min(named, key=lambda one: one.priority if one.is_reachable else NEVER)
+                priority = best.priority if best.is_reachable else NEVER
+                rules.append(EidUplinkSection(name=escape(uplink.name), priority=priority, weight=best.weight))
+        self._added[prefix] = OwnEid(prefix, (*rules, EidUplinkSection(name="*", priority=LAST)))
+
+    def get(self, prefix: EidPrefix) -> OwnEid | None:
+        """One that was added."""
+        return self._added.get(prefix)
+
+    def restore(self, prefix: EidPrefix, former: OwnEid | None) -> None:
+        """As it was: what was added cannot be."""
+        self._added.pop(prefix, None)
+        if former is not None:
+            self._added[prefix] = former
+
+    def remove(self, prefix: EidPrefix) -> bool:
+        """Forget one. False when it was not added."""
+        return self._added.pop(prefix, None) is not None
+
+    def onto(self, file: NodeFile) -> NodeFile:
+        """The configuration with them; what it names itself is as it says. Raises FieldError if that cannot be."""
+        for prefix in self._added.keys() & {own.prefix for own in file.own_eids}:
+            del self._added[prefix]
+        whole = msgspec.structs.replace(file, own_eids=(*file.own_eids, *self._added.values()))
+        self._placed = frozenset(self._added)
+        return whole
+
+    def without(self, file: NodeFile) -> NodeFile:
+        """The configuration in use, before them."""
+        own = tuple(one for one in file.own_eids if one.prefix not in self._placed)
+        return msgspec.structs.replace(file, own_eids=own)
