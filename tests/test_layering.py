@@ -53,6 +53,25 @@ PURE = (
     "service/complaints.py",
     "service/native_routes.py",
     "service/waking.py",
+    "tools/question.py",
+    *(
+        f"convert/{name}.py"
+        for name in (
+            "confuse",
+            "conversion",
+            "draft",
+            "hub",
+            "lispers",
+            "lispers_node",
+            "node",
+            "reading",
+            "report",
+            "showing",
+            "tree",
+            "uci",
+            "writing",
+        )
+    ),
 )
 """Machines that must run in virtual time: their clock, randomness and packets come in through the door."""
 
@@ -92,6 +111,16 @@ MAY_NOT = [
     ("hub/", "mh natt iface_monitor", "the hub has no uplinks of its own to watch"),
     ("lab/", "daemon control hub datapath mh iface_monitor", "the lab starts processes, as a user would"),
     ("api/cli/", "control datapath hub daemon config api.server", "the command line is a client, quick to start"),
+    (
+        "tools/",
+        "daemon service hub datapath mh natt iface_monitor flow api.schema api.server",
+        "a tool works where no lispd is, and starts in no time",
+    ),
+    (
+        "convert/",
+        "daemon service datapath mh natt iface_monitor control flow",
+        "a file becomes a file, and nothing runs",
+    ),
     ("datapath/", "control mh api hub", "the datapath never asks why an entry is there"),
     ("flow/", "natt mh datapath hub iface_monitor", "how packets travel is not the business of flows"),
     *(

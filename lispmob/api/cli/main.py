@@ -2,7 +2,8 @@
 
 Exit codes: 0 done, 1 the daemon said no, 2 wrong usage, 3 lispd is not running, 130 interrupted. `status` for people
 ends with 4 when lispd works in part, and with 5 when it does not work. `run` becomes its command; 126: that cannot be
-executed, 127: there is none.
+executed, 127: there is none. `config` needs no lispd; it ends with 4 when a conversion leaves something to do, and with
+78 when a file has mistakes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lispmob.api.cli import (
+    config,
     counters,
     database,
     events,
@@ -52,6 +54,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     counters.COMMAND,
     nudge.COMMAND,
     reload.COMMAND,
+    config.COMMAND,
     version.COMMAND,
 )
 
@@ -69,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         sub = commands.add_parser(command.name, help=command.summary, description=command.summary, parents=[common])
         command.add_arguments(sub)
-        sub.set_defaults(run=command.run, check=command.check)
+        sub.set_defaults(run=command.run, check=command.check, alone=command.alone)
     asked = commands.add_parser("help", help="show this, or the help of a command")
     asked.add_argument("about", nargs="?", metavar="COMMAND", choices=[command.name for command in COMMANDS])
     return parser
@@ -87,6 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.json = getattr(arguments, "json", False)
     try:
         arguments.check(arguments)
+        if arguments.alone is not None:
+            alone: int = arguments.alone(arguments)
+            sys.stdout.flush()
+            return alone
         with Client(getattr(arguments, "socket", DEFAULT_SOCKET)) as client:
             code: int = arguments.run(client, arguments)
         sys.stdout.flush()

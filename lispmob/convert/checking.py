@@ -1,0 +1,85 @@
+"""Every mistake of a configuration file, whatever its language, each with its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final, Literal
+
+from lispmob.config.doubts import doubts
+from lispmob.config.node import NodeFile
+from lispmob.convert.conversion import convert, is_ours, parse_old
+from lispmob.convert.showing import read_ours
+from lispmob.errors import ConfigError
+from lispmob.values import dataclass
+from lispmob.wire.address import IpAddress
+
+_PLACE: Final = re.compile(r":(\d+):(\d+): ")
+_SOMEBODY: Final[IpAddress] = ip_address("192.0.2.1")  # stands for whatever DNS says: names are no mistakes
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about a line; 0: about the whole file. A note is allowed, and hardly meant."""
+
+    line: int
+    column: int
+    kind: Literal["mistake", "note"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found. `language`: ours, or an old one."""
+
+    language: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def has_mistakes(self) -> bool:
+        """True when something has to be changed."""
+        return any(finding.kind == "mistake" for finding in self.findings)
+
+
+def check_file(path: Path, raw: bytes) -> Checked:
+    """Check lispd.conf, hub.conf, or a file of LISPmob, Open Overlay Router or lispers.net."""
+    return Checked("ours", tuple(_ours(path, raw))) if is_ours(raw) else _old(path, raw)
+
+
+def _ours(path: Path, raw: bytes) -> Iterable[Finding]:
+    try:
+        file = read_ours(path, raw)
+    except ConfigError as error:
+        return [_placed(line, str(path)) for line in str(error).splitlines()]
+    if not isinstance(file, NodeFile):
+        return []
+    return [Finding(0, 0, "note", problem.sentence) for problem in doubts(file)]
+
+
+def _placed(line: str, name: str) -> Finding:
+    """A line of the reader's, taken apart."""
+    rest = line.removeprefix(name)
+    found = _PLACE.match(rest)
+    if found is None:
+        return Finding(0, 0, "mistake", rest.removeprefix(": "))
+    return Finding(int(found[1]), int(found[2]), "mistake", rest[found.end() :])
+
+
+def _old(path: Path, raw: bytes) -> Checked:
+    """What cannot be read in an old file, and what of it is unsafe; what merely has no counterpart is no mistake."""
+
+    def anywhere(_: str) -> list[IpAddress]:
+        return [_SOMEBODY]
+
+    def nowhere(_: IpAddress) -> str | None:
+        return None
+
+    try:
+        language = parse_old(raw, str(path)).language
+        done = convert(raw, str(path), resolve=anywhere, interface_of=nowhere, key_stem="unused", key_files={})
+    except ConfigError as error:
+        return Checked("none that is known", (Finding(0, 0, "mistake", str(error).removeprefix(f"{path}: ")),))
+    found = [Finding(one.line, 0, "mistake", one.text) for one in done.remarks if one.kind != "note"]
+    return Checked(language, tuple(found))

@@ -1,0 +1,101 @@
+"""Shared keys on their way from an old file to a key file of their own. They are never printed.
+
+A key of key-type 0 went over the networks in clear: whoever was on the way has it. It is refused, as is a key where
+there is no file to put it into; the user then names a file that he has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from lispmob.config.secrecy import SERVICE_GROUP
+from lispmob.config.values import MAX_KEY_OCTETS
+from lispmob.convert.report import Report
+from lispmob.values import dataclass
+
+ALGORITHMS: Final = {1: "hmac-sha-1-96", 2: "hmac-sha-256-128"}
+"""RFC 6830, 6.1: Key ID 1 and 2 are what is called Algorithm ID now."""
+CLEAR_TEXT: Final = 0
+KEY_LIMIT: Final = 256  # ours: key files of one conversion
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """A file that the new configuration names. `octets` None: it is the user's, and we write none."""
+
+    path: str
+    octets: bytes | None
+
+    def __repr__(self) -> str:
+        return f"KeyFile({self.path!r}, not shown)"
+
+
+class KeyFiles:
+    """Hands out a file for every key. `stem`: how their names begin. `may_write` False: all have to be given.
+
+    `given`: files of the user, by the address or name that the old file has for the other end.
+    """
+
+    def __init__(self, stem: str, given: Mapping[str, str], report: Report, *, may_write: bool) -> None:
+        self.files: list[KeyFile] = []
+        self._stem = stem
+        self._given = given
+        self._report = report
+        self._may_write = may_write
+
+    def file_for(
+        self, role: str, ends: tuple[str, ...], key: str | None, key_type: int | None, line: int, place: str
+    ) -> str:
+        """The path to write after `key-file:`. `ends`: what the other end is called; `role` names a new file."""
+        named = next((self._given[end] for end in ends if end in self._given), None)
+        if named is not None:
+            return self._known(KeyFile(named, None))
+        if key is not None and key_type != CLEAR_TEXT and self._may_write:
+            if not 1 <= len(key.encode()) <= MAX_KEY_OCTETS:
+                self._report.refuse(line, f"a key has 1 to {MAX_KEY_OCTETS} octets; give another: --key-file", place)
+            octets = key.encode()
+            if (same := next((one for one in self.files if one.octets == octets), None)) is not None:
+                return same.path
+            return self._known(KeyFile(self._free_name(role), octets))
+        option = f"--key-file {ends[0] if ends else role}=PATH"
+        if key_type == CLEAR_TEXT:
+            why = (
+                "the key is not taken over: with key-type 0 it went over the networks in clear, so others have it. Ask "
+                f"the Map-Server's operator for another, put it into a file that only you can read, and say: {option}"
+            )
+        elif key is None:
+            why = f"there is no key; put it into a file that only you can read, and say: {option}"
+        else:
+            why = f"the key is not printed; with -o FILE it goes into a file of its own, or say: {option}"
+        self._report.refuse(line, why, place)
+        return self._known(KeyFile(self._free_name(role), None))
+
+    def _free_name(self, role: str) -> str:
+        return f"{self._stem}-{role}-{len(self.files) + 1}.key"
+
+    def _known(self, file: KeyFile) -> str:
+        if len(self.files) < KEY_LIMIT:
+            self.files.append(file)
+        return file.path
+
+
+def algorithm_of(key_type: int | None) -> str:
+    """Our word for a key-type; HMAC-SHA-1 for those that were never checked, which is what old servers know."""
+    return ALGORITHMS.get(key_type or 1, ALGORITHMS[1])
+
+
+def write_secret(path: Path, octets: bytes, *, may_replace: bool) -> None:
+    """Write a file that only we, and the group of the packaged service, can read. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_TRUNC if may_replace else os.O_EXCL)
+    descriptor = os.open(path, flags, 0o600)
+    with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o600)
+        with contextlib.suppress(KeyError, PermissionError):
+            os.fchown(descriptor, -1, grp.getgrnam(SERVICE_GROUP).gr_gid)
+            os.fchmod(descriptor, 0o640)
+        file.write(octets)
