@@ -54,6 +54,10 @@ PURE = (
     "service/native_routes.py",
     "service/waking.py",
     "tools/question.py",
+    "tools/echo_message.py",
+    "tools/echo_tally.py",
+    "tools/echo_text.py",
+    "tools/lig_text.py",
     *(
         f"convert/{name}.py"
         for name in (

@@ -1,4 +1,4 @@
-"""lig against a real hub: beside a real lispd, on a host that has none, behind a NAT, and as an ordinary user."""
+"""The tools on real packets: lig beside lispd, without it, behind a NAT, as an ordinary user; lisp-echo in a move."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from lispmob.lab.namespace import Namespace
-from lispmob.lab.real.world import HUB_V4, HUB_V6, A, World
+from lispmob.lab.real.world import HUB_V4, HUB_V6, A, B, World
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply
@@ -26,6 +26,7 @@ from tests.hub.test_service import HUB, running, write_config
 
 pytestmark = pytest.mark.netns
 LIG = (sys.executable, "-m", "lispmob.tools.lig")
+ECHO = (sys.executable, "-m", "lispmob.tools.echo_cli")
 BLIND = ("--socket", "/nowhere/lispd.sock", "--config", "/nowhere/lispd.conf")
 
 
@@ -112,7 +113,7 @@ def test_what_nobody_registered_is_answered_with_an_action_and_an_exit_code_of_i
 def test_a_silence_is_explained_by_icmp_and_by_the_family(world: World) -> None:
     quick = ("-c", "1", "-t", "0.3")
 
-    closed_code, (closed,) = lig(world["c"], "10.1.0.1", "-m", "192.0.2.130", *quick, *BLIND)
+    closed_code, (closed,) = lig(world["c"], "10.1.0.1", "-m", "198.18.0.1", *quick, *BLIND)
     family_code, (family,) = lig(world["c"], "10.1.0.1", "-m", str(HUB_V6), *quick, *BLIND)
 
     assert (closed_code, family_code) == (1, 1)
@@ -127,6 +128,56 @@ def test_an_ordinary_user_may_ask(world: World) -> None:
     said = world["b"].run(*nobody, *LIG, "10.1.0.1", "-m", str(HUB_V4), *BLIND)
 
     assert "198.51.100.2" in said
+
+
+@pytest.fixture(scope="module")
+def answering(world: World) -> Iterator[None]:
+    """`b` runs lispd, and the server of lisp-echo on its EIDs."""
+    world.start_node(B, extra="natt: {mode: 'off'}\n")
+    world.wait_registered()
+    command = world["b"].argv(*ECHO, "server", "--socket", str(world.directory / "b" / "lispd.sock"))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == f"lisp-echo: answering on {B.eid4}, {B.eid6} port 7007\n"
+        yield
+        server.terminate()
+        server.communicate(timeout=10)
+
+
+def echo(world: World, *words: str) -> subprocess.Popen[str]:
+    command = (*ECHO, "client", str(B.eid4), "--json", "--socket", str(world.directory / "a" / "lispd.sock"), *words)
+    return subprocess.Popen(world["a"].argv(*command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.usefixtures("answering")
+def test_an_echo_over_a_move_tells_what_left_by_which_uplink(world: World) -> None:
+    with echo(world, "-v", "-c", "120", "-i", "0.02", "-w", "1") as client:
+        assert client.stderr is not None
+        for _ in range(20):  # answers
+            assert client.stderr.readline().startswith("#")
+        world.ip("a", "link set eth0 down")
+        said, _ = client.communicate(timeout=30)
+    world.ip("a", "link set eth0 up", "route replace default via 198.51.100.1 dev eth0 metric 100")
+
+    shown = json.loads(said)
+    sent = {one["uplink"]: one["sent"] for one in shown["uplinks"]}
+    assert shown["sent"] == 120 == sum(sent.values())
+    assert min(sent["eth0"], sent["eth1"]) > 5, shown
+    assert shown["answered"] > 80, shown
+    assert [one["uplink"] for one in shown["uplink_changes"] if one["uplink"].startswith("eth")] == ["eth0", "eth1"]
+    assert sum(bucket["count"] for bucket in shown["gaps"]["there"]["histogram"]) == shown["answered"] - 1
+
+
+@pytest.mark.usefixtures("answering")
+def test_an_echo_over_tcp_from_the_eid_loses_nothing(world: World) -> None:
+    words = ("--tcp", "-c", "20", "-i", "0.01", "--source", str(A.eid4), "-s", "4000")
+
+    with echo(world, *words) as client:
+        said, _ = client.communicate(timeout=30)
+
+    shown = json.loads(said)
+    assert (client.returncode, shown["sent"], shown["lost"], shown["transport"]) == (0, 20, 0, "TCP")
+    assert shown["source"] == str(A.eid4)
 
 
 def test_the_answer_of_an_etr_comes_to_the_port_that_asked(namespace: Namespace, tmp_path: Path) -> None:
