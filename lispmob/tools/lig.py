@@ -162,6 +162,8 @@ def resolvers_of(arguments: argparse.Namespace, node: OwnNode) -> list[IpAddress
 
 def read_host(text: str, family: int) -> list[IpAddress]:
     """An address, or those of a host name. Raises LispError."""
+    if "%" in text:
+        raise LispError(f"{text!r}: an address with a zone is not reached through LISP")
     try:
         return [ip_address(text)]
     except ValueError:

@@ -248,6 +248,7 @@ def test_the_own_eids_come_from_the_configuration_when_lispd_is_off(tmp_path: Pa
         (["10.1.0.2/33", "-m", "127.0.0.1"], 2, "is not an EID"),
         (["[7]10.1.0.2", "-i", "8", "-m", "127.0.0.1"], 2, "do not go together"),
         (["10.1.0.2", "-m", "127.0.0.1", "-s", "203.0.113.99"], 2, "no address of this host"),
+        (["10.1.0.2", "-m", "fe80::1%lo"], 2, "an address with a zone"),
         (["10.1.0.2", "-m", "no.such.host.invalid"], 2, "neither an address nor a name"),
     ],
 )
