@@ -16,7 +16,7 @@ from lispmob.errors import ConfigError
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
-_PLACE: Final = re.compile(r":(\d+):(\d+): ")
+_PLACE: Final = re.compile(r":(\d+):(?:(\d+):)? ")
 _SOMEBODY: Final[IpAddress] = ip_address("192.0.2.1")  # stands for whatever DNS says: names are no mistakes
 
 
@@ -64,7 +64,7 @@ def _placed(line: str, name: str) -> Finding:
     found = _PLACE.match(rest)
     if found is None:
         return Finding(0, 0, "mistake", rest.removeprefix(": "))
-    return Finding(int(found[1]), int(found[2]), "mistake", rest[found.end() :])
+    return Finding(int(found[1]), int(found[2] or 0), "mistake", rest[found.end() :])
 
 
 def _old(path: Path, raw: bytes) -> Checked:
@@ -80,6 +80,6 @@ def _old(path: Path, raw: bytes) -> Checked:
         language = parse_old(raw, str(path)).language
         done = convert(raw, str(path), resolve=anywhere, interface_of=nowhere, key_stem="unused", key_files={})
     except ConfigError as error:
-        return Checked("none that is known", (Finding(0, 0, "mistake", str(error).removeprefix(f"{path}: ")),))
+        return Checked("unknown", tuple(_placed(line, str(path)) for line in str(error).splitlines()))
     found = [Finding(one.line, 0, "mistake", one.text) for one in done.remarks if one.kind != "note"]
     return Checked(language, tuple(found))

@@ -13,7 +13,7 @@ from lispmob.convert.lispers import parse_lispers
 from lispmob.convert.lispers_node import LispersReading
 from lispmob.convert.node import NodeReading
 from lispmob.convert.report import InterfaceOf, Remark, Report, Resolve
-from lispmob.convert.tree import MAX_OCTETS, Block, OldFile
+from lispmob.convert.tree import MAX_MISTAKES, MAX_OCTETS, Block, OldFile
 from lispmob.convert.uci import parse_uci
 from lispmob.convert.writing import hub_text, node_text
 from lispmob.errors import ConfigError
@@ -98,11 +98,17 @@ def convert(
         reading = LispersReading if old.language == "lispers.net" else NodeReading
         draft = reading(old.root, report, keys, resolve, interface_of).read()
         if not draft.eids:
-            raise ConfigError(f"{name}: no EID can be found in it (database-mapping)")
+            raise _nothing(name, "no EID can be found in it (database-mapping)", report)
         if not draft.servers and not draft.statics and not report.about("refused"):
-            raise ConfigError(f"{name}: no Map-Server can be found in it (map-server)")
+            raise _nothing(name, "no Map-Server can be found in it (map-server)", report)
         text = node_text(draft, report, head)
     return Converted(kind, text, tuple(keys.files), tuple(report.remarks))
+
+
+def _nothing(name: str, why: str, report: Report) -> ConfigError:
+    """That nothing comes of it, and the lines that may be to blame."""
+    lines = [f"{name}:{one.line}: {one.text}" for one in report.about("mistake", "refused")[:MAX_MISTAKES]]
+    return ConfigError("\n".join([*lines, f"{name}: {why}"]))
 
 
 def _mode(old: OldFile, name: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import field
 from typing import Final
 
 from lispmob.values import dataclass
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 
 UNUSED: Final = 255
 """Announced, and nobody sends there (RFC 9301)."""
@@ -44,7 +44,7 @@ class NodeDraft:
     """lispd.conf to be.
 
     `ranks` has the interfaces of each EID; `interfaces` those that count for EIDs which name none. `uses_only_named`:
-    the old program left all other interfaces alone.
+    the old program left all other interfaces alone. `overlay_prefixes` empty: everything goes into the overlay.
     """
 
     eids: dict[EidPrefix, dict[str, Rank]] = field(default_factory=dict)
@@ -55,6 +55,8 @@ class NodeDraft:
     proxy_etrs: list[Remote] = field(default_factory=list)
     proxy_itrs: list[IpAddress] = field(default_factory=list)
     statics: dict[EidPrefix, list[Remote]] = field(default_factory=dict)
+    overlay_prefixes: list[IpNetwork] = field(default_factory=list)
+    register: dict[str, str] = field(default_factory=dict)
     ttl_min: int | None = None
     probing: dict[str, str] = field(default_factory=dict)
     natt_mode: str | None = None

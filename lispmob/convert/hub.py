@@ -23,6 +23,9 @@ OF_HUBS: Final = {
     "ddt-ms-peers-complete": "the delegation tree (DDT) is not spoken; name other Map-Servers in map-servers",
     "rloc-probing": "lisphub learns from registrations which nodes are there",
     "ipv6-scope": "lisphub takes what its nodes register",
+    "merge": "what several nodes register for one EID is merged when the nodes say who they are (xTR-ID)",
+    "rtr-data-iface": "which interfaces carry packets is said by proxy: {interfaces: [NAME]}",
+    "rtr-database-mapping": "an RTR of ours announces nothing of its own",
     "ttl": "for how long its RTRs are good is for the node to find out",
 }
 

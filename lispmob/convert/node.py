@@ -6,6 +6,7 @@ Defaults are those of Open Overlay Router: key-type 1, no proxy-reply, priority 
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from typing import Final
 
 from lispmob.config.yaml_tree import show
@@ -34,6 +35,9 @@ NO_COUNTERPART: Final = {
     "override-dns-secondary": "which DNS server is asked is for the system to say",
     "explicit-locator-path": "paths by several hops (ELP) are understood in mappings of others, and not announced",
     "simplemux": "packets are not multiplexed",
+    "control-port": "LISP's ports are always the same",
+    "replication-list": "multicast has no LISP here",
+    "multicast-info": "multicast has no LISP here",
     "instance-id": "an Instance-ID belongs to an EID here: eids: [{prefix: ..., instance-id: ...}]",
 }
 
@@ -60,6 +64,7 @@ class NodeReading:
         self._statics()
         self._probing()
         self._nat()
+        self._overlay()
         self._logging()
         self._top.leave(NO_COUNTERPART)
         return self._draft
@@ -247,7 +252,7 @@ class NodeReading:
     # --- the rest ---
 
     def _probing(self) -> None:
-        interval = self._top.number("rloc-probe-interval", low=0, high=86400)
+        interval = self._top.number("rloc-probe-interval", "rloc-probing-interval", low=0, high=86400)
         for block in self._top.blocks("rloc-probing"):
             reader = BlockReader(block, self._report, "probing")
             interval = reader.number("rloc-probe-interval", low=0, high=86400)
@@ -268,12 +273,36 @@ class NodeReading:
         for block in self._top.blocks("nat-traversal"):
             reader = BlockReader(block, self._report, "natt")
             found += [reader.boolean("nat-aware"), reader.boolean("nat-traversal-support")]
+            self._ids(reader)
             reader.leave(NO_COUNTERPART)
         said = [one for one in found if one is not None]
         if said:
             # What it meant by NAT traversal is the dialect that we call e19. off: no Info-Request is ever sent, of
             # which an Open Overlay Router Map-Server without RTRs dies.
             self._draft.natt_mode = "e19" if any(said) else "off"
+
+    def _ids(self, reader: BlockReader) -> None:
+        """LISPmob's site_ID and xTR_ID, in hexadecimal digits."""
+        for name, digits in (("site-id", 16), ("xtr-id", 32)):
+            setting = reader.setting(name)
+            if setting is None:
+                continue
+            if re.fullmatch(rf"[0-9A-Fa-f]{{{digits}}}", setting.text):
+                self._draft.register[name] = setting.text
+            else:
+                self._report.mistake(
+                    setting.line, f"{name}: not {digits} hexadecimal digits; it is left out", "register"
+                )
+
+    def _overlay(self) -> None:
+        """Open Overlay Router's allowed-dst-eids: the only destinations that went into the overlay."""
+        for setting in self._top.settings("allowed-dst-eids"):
+            for value in setting.values:
+                try:
+                    self._draft.overlay_prefixes.append(ip_network(value, strict=False))
+                except ValueError:
+                    text = f"{setting.name}: {show(value)} is not a prefix; it is left out"
+                    self._report.mistake(setting.line, text, "routing")
 
     def _logging(self) -> None:
         text = self._top.text("debug")

@@ -48,6 +48,11 @@ class BlockReader:
         found = list(self.block.settings(*names))
         return found[-1] if found and found[-1].values else None
 
+    def settings(self, *names: str) -> list[Setting]:
+        """Every setting of these names."""
+        self._read.update(names)
+        return list(self.block.settings(*names))
+
     def blocks(self, *names: str) -> list[Block]:
         """The blocks of these names inside."""
         self._read.update(names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from lispmob.api.cli.text import fold
@@ -71,12 +71,17 @@ def node_text(draft: NodeDraft, report: Report, head: Iterable[str]) -> str:
     page.key("proxy-etrs", _remotes("proxy-etrs", draft.proxy_etrs))
     page.key("proxy-itrs", _list("proxy-itrs", map(str, draft.proxy_itrs)))
     page.key("map-cache", _statics(draft))
-    page.key("register", [] if draft.ttl_min in (None, 10) else [f"register: {{ttl: {draft.ttl_min}m}}"])
-    settings = ", ".join(f"{name}: {value}" for name, value in draft.probing.items())
-    page.key("probing", [f"probing: {{{settings}}}"] if settings else [])
+    ttl = {} if draft.ttl_min in (None, 10) else {"ttl": f"{draft.ttl_min}m"}
+    quoted = {name: json.dumps(value) for name, value in draft.register.items()}  # digits alone would be a number
+    page.key("register", _settings("register", {**ttl, **quoted}))
+    page.key("probing", _settings("probing", draft.probing))
     page.key("natt", [] if draft.natt_mode is None else [f"natt: {{mode: {scalar(draft.natt_mode)}}}"])
     page.key("log", [] if draft.log_level is None else [f"log: {{level: {draft.log_level}}}"])
     return page.text()
+
+
+def _settings(name: str, values: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {{{', '.join(f'{key}: {value}' for key, value in values.items())}}}"] if values else []
 
 
 def _eids(draft: NodeDraft) -> Iterator[str]:
@@ -128,6 +133,9 @@ def _uplinks(draft: NodeDraft) -> list[str]:
 
 def _routing(draft: NodeDraft) -> list[str]:
     proxied = any(remote.rank.priority < 255 for remote in draft.proxy_etrs)
+    if draft.overlay_prefixes:
+        prefixes = ", ".join(scalar(str(prefix)) for prefix in dict.fromkeys(draft.overlay_prefixes))
+        return ["routing:", "  mode: split", f"  overlay-prefixes: [{prefixes}]"]
     return [
         "# As before, everything enters the overlay. To send only the EIDs of others there: mode: split, and",
         "# overlay-prefixes: [PREFIX], where they live.",

@@ -228,6 +228,67 @@ def test_a_map_server_becomes_a_hub_whose_sites_share_what_is_the_same(tmp_path:
     assert "ms-static-registered-site" in converted("07").text
 
 
+def test_the_same_roles_are_found_in_uci(tmp_path: Path) -> None:
+    server = b"""
+config 'daemon'
+	option 'operating_mode' 'MS'
+config 'ms_basic'
+	option 'control_iface' 'eth1'
+config 'lisp-site'
+	option 'eid_prefix' '192.0.2.0/28'
+	option 'key' 'k'
+config 'ms-rtr-node'
+	option 'name' 'one'
+	option 'address' '203.0.113.71'
+	option 'key' 'r'
+config 'ms-rtr-node'
+	option 'name' 'two'
+	option 'address' '203.0.113.72'
+	option 'key' 'r'
+config 'ms-rtrs-set'
+	option 'name' 'all'
+	list 'rtrs' 'two'
+	list 'rtrs' 'one'
+config 'ms-advertised-rtrs-set'
+	option 'name' 'all'
+"""
+    relay = b"""
+config 'daemon'
+	option 'operating_mode' 'RTR'
+config 'rtr-iface'
+	option 'iface' 'eth1'
+	option 'ip_version' '4'
+config 'rtr-ms-node'
+	option 'address' '198.51.100.48'
+	option 'key' 'r'
+"""
+
+    hub, rtr = loaded(converted(server), tmp_path), loaded(converted(relay), tmp_path)
+
+    assert isinstance(hub, HubFile)
+    assert isinstance(rtr, HubFile)
+    assert [str(one.address) for one in hub.rtrs] == ["203.0.113.72", "203.0.113.71"]
+    assert "control-iface" in converted(server).text
+    assert (rtr.rtr.enabled, rtr.proxy.interfaces) == (True, ("eth1",))
+
+
+def test_who_sent_only_some_destinations_into_the_overlay_still_does(tmp_path: Path) -> None:
+    more = b"allowed-dst-eids = { 192.0.2.0/24, 2001:db8::/32, nowhere }\n"
+    file = node((OLD / "12-android-app.conf").read_bytes() + more, tmp_path)
+
+    assert (file.routing.mode, list(map(str, file.routing.overlay_prefixes))) == (
+        "split",
+        ["192.0.2.0/24", "2001:db8::/32"],
+    )
+
+
+def test_the_identity_of_a_node_behind_a_nat_is_kept(tmp_path: Path) -> None:
+    ids = b"nat-traversal { nat_aware = on site_ID = 0000000000000042 xTR_ID = 000102030405060708090A0B0C0D0E0F }\n"
+    file = node((OLD / "03-by-family.conf").read_bytes() + ids, tmp_path)
+
+    assert (file.register.site_id, file.register.xtr_id) == (bytes((*bytes(7), 0x42)), bytes(range(16)))
+
+
 def test_an_rtr_becomes_a_hub_that_serves_the_same_map_server(tmp_path: Path) -> None:
     hub = loaded(converted("08"), tmp_path)
     assert isinstance(hub, HubFile)
