@@ -149,6 +149,18 @@ def test_every_mistake_of_an_old_file_is_told_for_programs_too(capsys: pytest.Ca
     assert [(one["line"], one["kind"]) for one in found["findings"]] == [(2, "mistake"), (10, "mistake")]
 
 
+def test_the_lines_that_are_to_blame_are_told_when_nothing_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "example.conf"
+    path.write_text("map-resolver = { 198.51.100.1 }\ndatabase-mapping {\n    eid-prefix = <prefix>\n}\n")
+
+    assert config("check", str(path)) == 78
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"{path}:3: database-mapping: eid-prefix: the example's placeholder is not an EID-Prefix")
+    assert last == f"{path}: no EID can be found in it (database-mapping)"
+
+
 @pytest.mark.parametrize(
     "name", ["03-by-family.conf", "11-two-locators.uci", "13-lispers.config", "07-map-server.conf"]
 )
