@@ -122,6 +122,7 @@ class Views(SteeringViews):
             verdict=verdict(problems),
             headline=parts.problems.headline,
             problems=[self._problem(problem) for problem in problems],
+            map_resolvers=[str(address) for address in parts.file.resolvers],
         )
 
     def uplinks(self) -> Sequence[schema.Uplink]:

@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "-m", "--map-resolver", action="append", default=[], metavar="ADDRESS",
-        help="whom to ask; several are asked at once (default: lispd's Map-Servers)",
+        help="whom to ask; several are asked at once (default: lispd's)",
     )  # fmt: skip
     parser.add_argument(
         "-i", "--instance-id", type=_instance_id, metavar="N", help="Instance-ID of the EID (default 0)"
@@ -156,7 +156,7 @@ def resolvers_of(arguments: argparse.Namespace, node: OwnNode) -> list[IpAddress
     if named:
         return [read_host(word, 0)[0] for word in named]
     if not node.resolvers:
-        raise NothingToAsk(f"no Map-Resolver is known; name one with -m: {node.why_not or 'lispd has no Map-Server'}")
+        raise NothingToAsk(f"no Map-Resolver is known; name one with -m: {node.why_not or 'lispd has none'}")
     return list(node.resolvers)
 
 

@@ -46,12 +46,13 @@ def own_node(socket_path: str, configuration: Path) -> OwnNode:
 
 
 def read_status(status: Json) -> OwnNode:
-    """What lispd's status says. It does not name the Map-Resolvers: the Map-Servers are mostly both."""
+    """What lispd's status says. An older lispd names no Map-Resolvers; its Map-Servers are mostly both."""
     eids, resolvers, locators = [], [], []
     with contextlib.suppress(KeyError, TypeError, ValueError):
         for eid in status["eids"]:
             eids.append(EidPrefix.parse(eid["prefix"]))
             resolvers += [ip_address(one["map_server"]) for one in eid["registrations"]]
+        resolvers = [ip_address(one) for one in status.get("map_resolvers", ())] or resolvers
         locators += [ip_address(one["address"]) for one in sorted(status["locators"], key=lambda one: one["priority"])]
     return OwnNode(tuple(eids), tuple(locators), tuple(dict.fromkeys(resolvers)), "lispd")
 

@@ -229,6 +229,12 @@ def test_the_own_eids_come_from_lispds_status_with_its_best_locator_first() -> N
     assert node.eid_addresses == {ip_address("10.1.0.1")}
 
 
+def test_the_map_resolvers_of_lispd_are_asked_and_not_its_map_servers_where_they_differ() -> None:
+    eids = [{"prefix": "10.1.0.1/32", "registrations": [{"map_server": "198.51.100.1"}]}]
+
+    assert read_status({"eids": eids, "locators": [], "map_resolvers": ["203.0.113.5"]}).resolvers == (ETR,)
+
+
 def test_the_own_eids_come_from_the_configuration_when_lispd_is_off(tmp_path: Path) -> None:
     path = tmp_path / "lispd.conf"
     path.write_text(
