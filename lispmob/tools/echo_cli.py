@@ -162,7 +162,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
     text = f"lisp-echo: answering on {', '.join(listed)} port {arguments.port}"
     print(json.dumps({"listening": listed, "port": arguments.port}) if arguments.json else text, flush=True)
     await stop.wait()
-    server.stop()
+    await server.stop()
     counters = dict(sorted(server.answering.counters.items()))
     told = ", ".join(f"{name} {count}" for name, count in counters.items()) or "nobody asked"
     print(json.dumps({"counters": counters}) if arguments.json else f"lisp-echo: {told}", flush=True)

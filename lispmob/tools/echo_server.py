@@ -26,6 +26,7 @@ CONNECTIONS_EACH: Final = 8  # of one address
 IDLE_S: Final = 120.0  # after so long without a question a connection is closed
 UDP_ANSWERS_S: Final = 20_000  # in the long run; what is beyond is dropped
 UDP_BURST: Final = 20_000
+STOP_S: Final = 2.0
 DRAIN_LIMIT: Final = 64  # datagrams a turn of the loop, so that a flood leaves time for the connections
 _DATAGRAM: Final = 65535
 _ANCILLARY: Final = 128
@@ -101,6 +102,7 @@ class EchoServer:
         self._udp: list[socket.socket] = []
         self._tcp: list[asyncio.Server] = []
         self._connected: Counter[str] = Counter()
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def start(self, addresses: Iterable[IpAddress], port: int, *, udp: bool = True, tcp: bool = True) -> int:
         """Listen on these addresses; the port, which for 0 is one that was free. Raises OSError."""
@@ -113,14 +115,18 @@ class EchoServer:
                 self._tcp.append(server)
         return port
 
-    def stop(self) -> None:
-        """Close everything."""
+    async def stop(self) -> None:
+        """Close everything, connections too."""
         loop = asyncio.get_running_loop()
         for one in self._udp:
             loop.remove_reader(one)
             one.close()
         for server in self._tcp:
             server.close()
+        for writer in self._open.values():
+            writer.transport.abort()
+        if self._open:
+            await asyncio.wait(list(self._open), timeout=STOP_S)
 
     def _listen_udp(self, address: IpAddress, port: int) -> int:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -164,6 +170,9 @@ class EchoServer:
             counters["connections_refused"] += 1
             writer.transport.abort()
             return
+        task = asyncio.current_task()
+        assert task is not None, "the streams give every connection a task"
+        self._open[task] = writer
         self._connected[peer] += 1
         counters["connections"] += 1
         try:
@@ -176,6 +185,7 @@ class EchoServer:
         except NoEcho:
             counters["not_ours"] += 1
         finally:
+            del self._open[task]
             self._connected[peer] -= 1
             if not self._connected[peer]:
                 del self._connected[peer]

@@ -134,6 +134,8 @@ def lines(session: Session) -> list[str]:
 
 
 def _where(result: Result) -> str:
+    if not result.answered:
+        return ""
     unknown = result.lost - result.lost_there - result.lost_back
     parts = (
         (result.lost_there, "on the way there"),
