@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import socket
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
 
-from lispmob.config.doubts import doubts
-from lispmob.config.node import NodeFile
+from lispmob.config.doubts import doubts, doubts_on
+from lispmob.config.node import EXAMPLE_KEY, NodeFile
+from lispmob.config.secrecy import advice
 from lispmob.convert.conversion import convert, is_ours, parse_old
 from lispmob.convert.showing import read_ours
 from lispmob.errors import ConfigError
+from lispmob.hub.config import HubFile
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
@@ -53,9 +56,29 @@ def _ours(path: Path, raw: bytes) -> Iterable[Finding]:
         file = read_ours(path, raw)
     except ConfigError as error:
         return [_placed(line, str(path)) for line in str(error).splitlines()]
-    if not isinstance(file, NodeFile):
-        return []
-    return [Finding(0, 0, "note", problem.sentence) for problem in doubts(file)]
+    notes = _of_node(path, file) if isinstance(file, NodeFile) else _of_hub(path, file)
+    return [Finding(0, 0, "note", text) for text in notes]
+
+
+def _of_node(path: Path, file: NodeFile) -> Iterator[str]:
+    """What is allowed in lispd.conf, and hardly meant, here or on any host."""
+    if any(server.key is not None for server in file.map_servers) and (text := advice(path)) is not None:
+        yield text
+    interfaces = {name for _, name in socket.if_nameindex()}
+    yield from (problem.sentence for problem in (*doubts(file), *doubts_on(file, interfaces, {})))
+
+
+def _of_hub(path: Path, file: HubFile) -> Iterator[str]:
+    """What is allowed in hub.conf, and hardly meant, or worth knowing."""
+    keys = [key for site in file.sites for key in (site.key, *(more.key for more in site.more_keys))]
+    if any(keys) and (text := advice(path)) is not None:
+        yield text
+    for site in file.sites:
+        if any(secret.octets == EXAMPLE_KEY for secret, _ in site.secrets):
+            yield f"site {site.name} has the key of the example: everybody knows it; choose another"
+        if site.strict_nonces is not True:
+            who = "nodes that never count" if site.strict_nonces is None else "all nodes"
+            yield f"site {site.name}: old registrations of {who} are accepted, from whoever recorded one"
 
 
 def _placed(line: str, name: str) -> Finding:

@@ -19,7 +19,7 @@ from lispmob.api.cli.text import plural
 from lispmob.config.node import NodeFile
 from lispmob.config.reader import read_bytes
 from lispmob.convert.checking import check_file
-from lispmob.convert.conversion import HUB, Converted, convert
+from lispmob.convert.conversion import HUB, WHOSE, Converted, convert
 from lispmob.convert.keys import write_secret
 from lispmob.convert.report import Resolve
 from lispmob.convert.showing import effective, read_ours
@@ -92,7 +92,7 @@ def run_check(arguments: Namespace) -> int:
             note = "note: " if one.kind == "note" else ""
             print(f"{place}: {note}{one.text}", file=sys.stderr)
         if not found.has_mistakes:
-            print(f"{arguments.file}: good" + ("" if found.language == "ours" else f" ({found.language})"))
+            print(f"{arguments.file}: good" + (f" ({WHOSE[found.language]})" if found.language in WHOSE else ""))
     return EXIT_MISTAKES if found.has_mistakes else 0
 
 

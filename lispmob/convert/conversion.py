@@ -26,7 +26,7 @@ _LISPERS: Final = re.compile(r"^lisp[ \t]+[\w-]+[ \t]*\{", re.MULTILINE)
 _UCI: Final = re.compile(r"^[ \t]*(package|config)[ \t]+\S", re.MULTILINE)
 _YAML: Final = re.compile(r"^[a-z][a-z-]*:([ \t]|$)", re.MULTILINE)
 _ASSIGNED: Final = re.compile(r"^[ \t]*[A-Za-z][\w-]*[ \t]*[={]", re.MULTILINE)
-_WHOSE: Final = {"confuse": "LISPmob or Open Overlay Router", "uci": "OpenWrt (UCI)", "lispers.net": "lispers.net"}
+WHOSE: Final = {"confuse": "LISPmob or Open Overlay Router", "uci": "OpenWrt (UCI)", "lispers.net": "lispers.net"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def convert(
     keys = KeyFiles(stem, key_files, report, may_write=key_stem is not None)
     shown = name if name.isprintable() else ascii(name)
     head = (
-        f"{kind}, made from {shown} ({_WHOSE[old.language]}) by `lispctl config convert`.",
+        f"{kind}, made from {shown} ({WHOSE[old.language]}) by `lispctl config convert`.",
         "Comments that begin with a line number are about that line of the old file.",
         "",
     )

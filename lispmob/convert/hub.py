@@ -129,7 +129,7 @@ def _rtr(top: BlockReader, draft: HubDraft, keys: KeyFiles, resolve: Resolve) ->
         outer = BlockReader(block, top.report, "proxy")
         for inner in outer.blocks("rtr-iface"):
             reader = BlockReader(inner, top.report, "proxy")
-            if (name := reader.text("iface")) is not None and name not in draft.interfaces:
+            if (name := reader.interface("iface")) is not None and name not in draft.interfaces:
                 draft.interfaces.append(name)
             reader.leave(dict.fromkeys(("ip-version", "priority", "weight"), "the kernel's routes decide how it sends"))
         outer.leave(OF_HUBS)

@@ -120,7 +120,7 @@ class LispersReading:
             self._draft.eids.setdefault(eid, {})
         for block in reader.blocks("rloc"):
             inner = BlockReader(block, self._report, "uplinks")
-            name, rank = inner.text("interface"), _rank(inner)
+            name, rank = inner.interface("interface"), _rank(inner)
             address = inner.address("address", resolve=self._resolve)
             inner.leave(NO_COUNTERPART)
             if name is None and address is not None:

@@ -19,7 +19,6 @@ from lispmob.wire.address import EidPrefix, IpAddress
 
 MAX_TTL_MIN: Final = 1440  # what lispd.conf takes
 MOST_TRIES: Final = 10
-_INTERFACE: Final = re.compile(r"[A-Za-z0-9_.@-]{1,15}")
 
 NO_COUNTERPART: Final = {
     "map-request-retries": "lispd decides by itself how often it asks again",
@@ -112,13 +111,13 @@ class NodeReading:
         by_interface: dict[str, dict[int, tuple[Rank, int]]] = {}
         for block in reader.blocks("rloc-iface"):
             inner = BlockReader(block, self._report, "uplinks")
-            if (name := self._interface(inner, "interface")) is not None:
+            if (name := inner.interface("interface")) is not None:
                 family = inner.number("ip-version", low=4, high=6) or 4
                 by_interface.setdefault(name, {})[family] = (_rank(inner), block.line)
             inner.leave(NO_COUNTERPART)
         for block in reader.blocks("rloc-address"):
             self._fixed_address(block, by_interface)
-        if (name := self._interface(reader, "interface", "rloc")) is not None:
+        if (name := reader.interface("interface", "rloc")) is not None:
             by_interface.setdefault(name, {}).update(_ranks_by_family(reader))
         elif not by_interface:
             _ranks_by_family(reader)  # 2010's files: a rank, and no interface that it is of
@@ -159,16 +158,6 @@ class NodeReading:
             self._report.note(line, text, "uplinks")
         return best
 
-    def _interface(self, reader: BlockReader, *names: str) -> str | None:
-        setting = reader.setting(*names)
-        if setting is None:
-            return None
-        if _INTERFACE.fullmatch(setting.text) is None:
-            text = f"{setting.name}: {show(setting.text)} is not the name of an interface; it is left out"
-            self._report.mistake(setting.line, text, "uplinks")
-            return None
-        return setting.text
-
     def _old_eids(self) -> None:
         """eid-address-ipv4, eid-address-ipv6: the host's addresses, which the mappings mostly name again."""
         for name in ("eid-address-ipv4", "eid-address-ipv6"):
@@ -181,7 +170,7 @@ class NodeReading:
     def _old_interfaces(self) -> None:
         for block in self._top.blocks("interface"):
             reader = BlockReader(block, self._report, "uplinks")
-            name = self._interface(reader, "name")
+            name = reader.interface("name")
             priority = reader.number("device-priority", low=0, high=255)
             reader.boolean("detect-nat")  # lispd finds out for itself, on every uplink
             reader.leave(NO_COUNTERPART)

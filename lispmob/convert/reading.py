@@ -25,6 +25,7 @@ _WORDS: Final = {
     "0": False,
 }
 _HOST_NAME: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*\.?")
+_INTERFACE: Final = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,14}")
 _PLACEHOLDER: Final = re.compile(r"[<\[].*[>\]]?")
 
 
@@ -97,6 +98,14 @@ class BlockReader:
             for value in setting.values
             if (address := self._address(setting, value, resolve)) is not None
         ]
+
+    def interface(self, *names: str) -> str | None:
+        """The name of an interface."""
+        found = self.setting(*names)
+        if found is None or _INTERFACE.fullmatch(found.text):
+            return None if found is None else found.text
+        self._wrong(found, "the name of an interface")
+        return None
 
     def address(self, *names: str, resolve: Resolve) -> IpAddress | None:
         """One address; a host name becomes its first."""

@@ -340,7 +340,7 @@ def test_what_cannot_be_converted_is_refused_with_the_reason(raw: bytes, words: 
         ("nat_traversal_support = perhaps", "perhaps is not on or off"),
         ("database-mapping { iid = 0 }", "there is no eid-prefix"),
         ("database-mapping { eid-prefix = 224.0.0.0/8 }", "multicast addresses are no EIDs"),
-        ('database-mapping { eid-prefix = 192.0.2.7/32 interface = "a b" }', "not the name of an interface"),
+        ('database-mapping { eid-prefix = 192.0.2.7/32 interface = "a b" }', "is not the name of an interface"),
         ("map-server { address = 198.51.100.9 key = twice }", "listed twice"),
     ],
 )
@@ -364,10 +364,16 @@ _SIGNS = "{ } = , ( \" ' # // /* */ \\ : - [ ] & * ! %"
 _PIECES = st.sampled_from([*_WORDS.split(), *_SIGNS.split(), "\n", "\u2028", "\x85"])
 
 
-@given(st.lists(_PIECES, max_size=60), st.sampled_from([" ", "\n", ""]))
-def test_whatever_stands_in_a_file_the_result_is_yaml_or_a_reason(pieces: list[str], between: str) -> None:
-    good = "map-server { address = 198.51.100.8 key = k }\ndatabase-mapping { eid-prefix = 192.0.2.9/32 }\n"
+_GOOD = (
+    "map-server { address = 198.51.100.8 key = k }\ndatabase-mapping { eid-prefix = 192.0.2.9/32 }\n",
+    "config map-server\n option address 198.51.100.8\nconfig database-mapping\n option eid_prefix 192.0.2.9/32\n",
+    "lisp map-server {\n address = fd00::8\n}\nlisp database-mapping {\nprefix {\neid-prefix = 192.0.2.9/32\n}\n}\n",
+    "operating-mode = MS\nlisp-site { eid-prefix = 192.0.2.9/32 key = k }\n",
+)
 
+
+@given(st.sampled_from(_GOOD), st.lists(_PIECES, max_size=60), st.sampled_from([" ", "\n", ""]))
+def test_whatever_stands_in_a_file_the_result_is_yaml_or_a_reason(good: str, pieces: list[str], between: str) -> None:
     try:
         done = converted((good + between.join(pieces)).encode())
     except ConfigError:

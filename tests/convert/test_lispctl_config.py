@@ -11,6 +11,7 @@ import pytest
 from lispmob.api.cli.main import main
 from lispmob.config.node import NodeFile, load_node
 from lispmob.config.reader import read_bytes
+from lispmob.config.secrecy import advice
 from lispmob.convert.command import interface_of
 from lispmob.hub.config import HubFile
 from lispmob.wire.address import parse_ip
@@ -139,6 +140,20 @@ def test_what_is_allowed_and_hardly_meant_is_a_note(conf: Path, capsys: pytest.C
 
     assert config("check", str(conf)) == 0
     assert "note: the key for Map-Server 198.51.100.1 is the example's" in capsys.readouterr().err
+
+
+def test_a_key_that_everybody_can_read_and_a_loose_site_are_notes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "hub.conf"
+    path.write_text("sites: [{name: a, eids: [192.0.2.0/24], key: CHANGE-ME, strict-nonces: auto}]\n")
+    path.chmod(0o644)
+
+    assert config("check", str(path)) == 0
+    said = capsys.readouterr().err
+    assert "note: site a has the key of the example" in said
+    assert "note: site a: old registrations of nodes that never count are accepted" in said
+    assert ("every user can read the keys" in said) == (advice(path) is not None)
 
 
 def test_every_mistake_of_an_old_file_is_told_for_programs_too(capsys: pytest.CaptureFixture[str]) -> None:
