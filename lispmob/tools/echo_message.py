@@ -27,7 +27,8 @@ VERSION: Final = 1
 HEADER: Final = Struct(">4sBBHQQQQ")
 SHORTEST: Final = HEADER.size
 LONGEST: Final = 65507  # a UDP datagram over IPv4
-DEFAULT_PORT: Final = 7007  # ours: nobody has registered it, and no right is needed to bind it
+DEFAULT_PORT: Final = 61007
+"""Ours: nobody can register it (RFC 6335, 6), and Linux hands out lower ones by itself."""
 
 _KIND_AT: Final = 5
 _ANSWERED: Final = Struct(">QQ")

@@ -191,9 +191,7 @@ def _record_lines(record: MappingRecord, own: Collection[IpAddress]) -> list[str
         for one in record.locators
     ]
     listed = table(("LOCATOR", "STATE", "PRIO/WEIGHT", "MULTICAST", "FLAGS"), rows, width=76)
-    # The action counts where there are no locators (RFC 9301, 5.4); one that is sent all the same is shown.
-    action = f"; action {action_text(record)}" if record.action else ""
-    return [f"  {name}  {said}{action}", *(f"    {line}" for line in listed)]
+    return [f"  {name}  {said}, {action_text(record)}", *(f"    {line}" for line in listed)]
 
 
 def _locator_flags(locator: Locator, own: Collection[IpAddress]) -> str:

@@ -206,7 +206,7 @@ def test_losses_belong_to_the_uplink_that_the_packet_left_by() -> None:
 
 def session_of(result: Result, **more: Any) -> Session:
     settings: dict[str, Any] = {"uplinks": (), "changes": (), "uplinks_unknown": "lispd is not running", "problems": ()}
-    return Session("10.1.0.2", 7007, "UDP", "10.1.0.1", result, **{**settings, **more})
+    return Session("10.1.0.2", 61007, "UDP", "10.1.0.1", result, **{**settings, **more})
 
 
 def test_people_read_what_was_lost_where_and_that_the_uplink_is_not_known() -> None:

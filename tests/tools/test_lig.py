@@ -181,7 +181,7 @@ def test_people_read_who_answered_and_the_state_of_every_locator() -> None:
 
     assert "from 203.0.113.5 (an ETR) in 12.3 ms" in text
     assert "nonce   0x0000000000000007" in text
-    assert "TTL 10 minutes, not authoritative" in text
+    assert "TTL 10 minutes, not authoritative, no-action" in text
     assert "L local, R reachable" in text
     assert [line.split()[1] for line in text.splitlines()[-2:]] == ["up", "rtr"]
 

@@ -138,7 +138,7 @@ def answering(world: World) -> Iterator[None]:
     command = world["b"].argv(*ECHO, "server", "--socket", str(world.directory / "b" / "lispd.sock"))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        assert server.stdout.readline() == f"lisp-echo: answering on {B.eid4}, {B.eid6} port 7007\n"
+        assert server.stdout.readline() == f"lisp-echo: answering on {B.eid4}, {B.eid6} port 61007\n"
         yield
         server.terminate()
         server.communicate(timeout=10)
