@@ -1,7 +1,7 @@
 """By which uplink each packet left, as far as lispd can tell.
 
 lispd says what its datapath does with exactly this flow. It is asked every so often while packets leave; a packet
-whose neighbouring answers agree left by that uplink, and one between two that differ fell into a move.
+whose neighbouring answers agree left by that uplink, and one between two that differ left while it changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lispmob.values import dataclass
 ASK_EVERY_S: Final = 0.1  # ours: a question takes lispd some milliseconds
 SAMPLE_LIMIT: Final = 100_000
 PATIENCE_S: Final = 2.0
-IN_A_MOVE: Final = "in a move"
+IN_A_CHANGE: Final = "while it changed"
 NOT_KNOWN: Final = "not known"
 
 
@@ -44,13 +44,13 @@ class Timeline:
             self._samples.append(sample)
 
     def uplink_at(self, moment: float) -> str:
-        """The uplink of a packet that left then; IN_A_MOVE, or NOT_KNOWN without an answer on both sides of it."""
+        """The uplink of a packet that left then; IN_A_CHANGE, or NOT_KNOWN without an answer on both sides of it."""
         before = bisect_right(self._samples, moment, key=lambda sample: sample.answered_at) - 1
         after = bisect_left(self._samples, moment, key=lambda sample: sample.asked_at)
         if before < 0 or after >= len(self._samples):
             return NOT_KNOWN
         names = {sample.uplink for sample in self._samples[before : after + 1]}
-        return names.pop() if len(names) == 1 else IN_A_MOVE
+        return names.pop() if len(names) == 1 else IN_A_CHANGE
 
 
 def uplink_of(why: Json) -> str:

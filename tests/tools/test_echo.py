@@ -21,7 +21,7 @@ from lispmob.tools.echo_message import SHORTEST, Echo, Kind, NoEcho, answer_to, 
 from lispmob.tools.echo_server import Answering, EchoServer, ServerLimits
 from lispmob.tools.echo_tally import BUCKETS_MS, LostRun, Result, Tally
 from lispmob.tools.echo_text import Session, as_json, lines, uplink_shares
-from lispmob.tools.echo_uplink import IN_A_MOVE, NOT_KNOWN, Sample, Timeline, uplink_of
+from lispmob.tools.echo_uplink import IN_A_CHANGE, NOT_KNOWN, Sample, Timeline, uplink_of
 
 LO = ip_address("127.0.0.1")
 
@@ -170,7 +170,7 @@ def test_a_packet_left_by_the_uplink_that_lispd_names_before_and_after_it() -> N
 
     named = [timeline.uplink_at(moment) for moment in (-1.0, 0.05, 0.5, 1.5, 2.5, 3.5)]
 
-    assert named == [NOT_KNOWN, NOT_KNOWN, "wlan0", IN_A_MOVE, "lte0", NOT_KNOWN]
+    assert named == [NOT_KNOWN, NOT_KNOWN, "wlan0", IN_A_CHANGE, "lte0", NOT_KNOWN]
 
 
 @pytest.mark.parametrize(
@@ -197,8 +197,12 @@ def test_losses_belong_to_the_uplink_that_the_packet_left_by() -> None:
 
     shares, changes = uplink_shares(tally_of((0, 0.01), (3, 0.31), (4, 0.41)), timeline)
 
-    assert [(one.uplink, one.sent, one.lost) for one in shares] == [("wlan0", 2, 1), (IN_A_MOVE, 1, 1), ("lte0", 2, 0)]
-    assert changes == ((0, "wlan0"), (2, IN_A_MOVE), (3, "lte0"))
+    assert [(one.uplink, one.sent, one.lost) for one in shares] == [
+        ("wlan0", 2, 1),
+        (IN_A_CHANGE, 1, 1),
+        ("lte0", 2, 0),
+    ]
+    assert changes == ((0, "wlan0"), (2, IN_A_CHANGE), (3, "lte0"))
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------

@@ -163,7 +163,7 @@ def test_an_echo_over_a_move_tells_what_left_by_which_uplink(world: World) -> No
     sent = {one["uplink"]: one["sent"] for one in shown["uplinks"]}
     assert shown["sent"] == 120 == sum(sent.values())
     assert min(sent["eth0"], sent["eth1"]) > 5, shown
-    assert shown["answered"] > 80, shown
+    assert shown["answered"] > 50, shown  # a move right behind another is learned of a second later
     assert [one["uplink"] for one in shown["uplink_changes"] if one["uplink"].startswith("eth")] == ["eth0", "eth1"]
     assert sum(bucket["count"] for bucket in shown["gaps"]["there"]["histogram"]) == shown["answered"] - 1
 
