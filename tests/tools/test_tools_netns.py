@@ -151,9 +151,9 @@ def echo(world: World, *words: str) -> subprocess.Popen[str]:
 
 @pytest.mark.usefixtures("answering")
 def test_an_echo_over_a_move_tells_what_left_by_which_uplink(world: World) -> None:
-    with echo(world, "-v", "-c", "120", "-i", "0.02", "-w", "1") as client:
+    with echo(world, "-v", "-c", "150", "-i", "0.02", "-w", "1") as client:
         assert client.stderr is not None
-        for _ in range(20):  # answers
+        for _ in range(40):  # answers
             assert client.stderr.readline().startswith("#")
         world.ip("a", "link set eth0 down")
         said, _ = client.communicate(timeout=30)
@@ -161,8 +161,8 @@ def test_an_echo_over_a_move_tells_what_left_by_which_uplink(world: World) -> No
 
     shown = json.loads(said)
     sent = {one["uplink"]: one["sent"] for one in shown["uplinks"]}
-    assert shown["sent"] == 120 == sum(sent.values())
-    assert min(sent["eth0"], sent["eth1"]) > 5, shown
+    assert shown["sent"] == 150 == sum(sent.values())
+    assert min(sent["eth0"], sent["eth1"]) > 0, shown
     assert shown["answered"] > 50, shown  # a move right behind another is learned of a second later
     assert [one["uplink"] for one in shown["uplink_changes"] if one["uplink"].startswith("eth")] == ["eth0", "eth1"]
     assert sum(bucket["count"] for bucket in shown["gaps"]["there"]["histogram"]) == shown["answered"] - 1
