@@ -113,7 +113,8 @@ def _read(path: Path) -> bytes:
 
 def _write(done: Converted, output: Path, *, may_replace: bool) -> None:
     """The file and its keys; nothing is replaced unless that was asked for."""
-    files = [(output.parent / one.path, one.octets) for one in done.key_files if one.octets is not None]
+    # A newline at its end is no part of a key, and editors want one.
+    files = [(output.parent / one.path, one.octets + b"\n") for one in done.key_files if one.octets is not None]
     files.append((output, done.text.encode()))
     there = [path for path, _ in files if os.path.lexists(path)]
     if there and not may_replace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Final
 
@@ -74,13 +75,13 @@ class NodeDraft:
                 found.setdefault(interface, rank)
         return found
 
-    def differences(self, eid: EidPrefix) -> dict[str, Rank]:
-        """The interfaces that count something else for this EID; one that it does not name is not for it."""
+    def differences(self, eid: EidPrefix, general: Mapping[str, Rank]) -> dict[str, Rank]:
+        """The interfaces that count something else for this EID than as a rule; one that it does not name is unused."""
         own = self.eids[eid]
         if not own:
             return {}
         return {
             interface: own.get(interface, Rank(UNUSED, 0))
-            for interface, rank in self.general_ranks().items()
+            for interface, rank in general.items()
             if own.get(interface, Rank(UNUSED, 0)) != rank
         }

@@ -50,9 +50,10 @@ class LinkDraft:
 
 @dataclass(slots=True)
 class HubDraft:
-    """hub.conf to be."""
+    """hub.conf to be. `known`: the EIDs of all sites."""
 
     sites: dict[SiteDraft, list[EidPrefix]] = field(default_factory=dict)
+    known: set[EidPrefix] = field(default_factory=set)
     rtrs: list[LinkDraft] = field(default_factory=list)
     is_rtr: bool = False
     map_servers: list[LinkDraft] = field(default_factory=list)
@@ -86,9 +87,10 @@ def _site(reader: BlockReader, draft: HubDraft, keys: KeyFiles) -> None:
     reader.leave(OF_HUBS)
     if eid is None:
         return
-    if any(eid in eids for eids in draft.sites.values()):
+    if eid in draft.known:
         reader.report.mistake(reader.line, f"lisp-site: {eid} is listed twice; the first one counts", "sites")
         return
+    draft.known.add(eid)
     path = keys.file_for("site", (str(eid),), key, key_type, reader.line_of("key"), "sites")
     draft.sites.setdefault(SiteDraft(path, algorithm_of(key_type), accepts, proxied), []).append(eid)
 

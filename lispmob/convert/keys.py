@@ -21,7 +21,7 @@ from lispmob.values import dataclass
 ALGORITHMS: Final = {1: "hmac-sha-1-96", 2: "hmac-sha-256-128"}
 """RFC 6830, 6.1: Key ID 1 and 2 are what is called Algorithm ID now."""
 CLEAR_TEXT: Final = 0
-KEY_LIMIT: Final = 256  # ours: key files of one conversion
+UNREADABLE: Final = "\ufffd"  # stands for octets that are no UTF-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class KeyFiles:
 
     def __init__(self, stem: str, given: Mapping[str, str], report: Report, *, may_write: bool) -> None:
         self.files: list[KeyFile] = []
+        self._by_key: dict[bytes, str] = {}
         self._stem = stem
         self._given = given
         self._report = report
@@ -54,34 +55,42 @@ class KeyFiles:
         """The path to write after `key-file:`. `ends`: what the other end is called; `role` names a new file."""
         named = next((self._given[end] for end in ends if end in self._given), None)
         if named is not None:
-            return self._known(KeyFile(named, None))
-        if key is not None and key_type != CLEAR_TEXT and self._may_write:
-            if not 1 <= len(key.encode()) <= MAX_KEY_OCTETS:
-                self._report.refuse(line, f"a key has 1 to {MAX_KEY_OCTETS} octets; give another: --key-file", place)
-            octets = key.encode()
-            if (same := next((one for one in self.files if one.octets == octets), None)) is not None:
-                return same.path
-            return self._known(KeyFile(self._free_name(role), octets))
-        option = f"--key-file {ends[0] if ends else role}=PATH"
+            self.files.append(KeyFile(named, None))
+            return named
+        why_not = self._why_refused(key, key_type)
+        if why_not is None and key is not None:
+            return self._own_file(role, key.encode())
+        say = f"--key-file {ends[0] if ends else role}=PATH"
+        self._report.refuse(line, f"{why_not}; then say: {say}", place)
+        return self._new_file(role, None)
+
+    def _why_refused(self, key: str | None, key_type: int | None) -> str | None:
+        """Why a key is not taken over, and what to do; None: it is."""
         if key_type == CLEAR_TEXT:
-            why = (
+            return (
                 "the key is not taken over: with key-type 0 it went over the networks in clear, so others have it. Ask "
-                f"the Map-Server's operator for another, put it into a file that only you can read, and say: {option}"
+                "the Map-Server's operator for another, put it into a file that only you can read, and name that file"
             )
-        elif key is None:
-            why = f"there is no key; put it into a file that only you can read, and say: {option}"
-        else:
-            why = f"the key is not printed; with -o FILE it goes into a file of its own, or say: {option}"
-        self._report.refuse(line, why, place)
-        return self._known(KeyFile(self._free_name(role), None))
+        if key is None:
+            return "there is no key; put it into a file that only you can read, and name that file"
+        if not 1 <= len(key.encode()) <= MAX_KEY_OCTETS or UNREADABLE in key:
+            return (
+                f"a key has 1 to {MAX_KEY_OCTETS} octets of UTF-8; put yours into a file of its own, and name that file"
+            )
+        if not self._may_write:
+            return "the key is not printed; with -o FILE it goes into a file of its own. Or put it into one yourself"
+        return None
 
-    def _free_name(self, role: str) -> str:
-        return f"{self._stem}-{role}-{len(self.files) + 1}.key"
+    def _own_file(self, role: str, octets: bytes) -> str:
+        """One file for each key, however many use it."""
+        if octets not in self._by_key:
+            self._by_key[octets] = self._new_file(role, octets)
+        return self._by_key[octets]
 
-    def _known(self, file: KeyFile) -> str:
-        if len(self.files) < KEY_LIMIT:
-            self.files.append(file)
-        return file.path
+    def _new_file(self, role: str, octets: bytes | None) -> str:
+        path = f"{self._stem}-{role}-{len(self.files) + 1}.key"
+        self.files.append(KeyFile(path, octets))
+        return path
 
 
 def algorithm_of(key_type: int | None) -> str:

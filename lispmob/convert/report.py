@@ -29,6 +29,9 @@ class Remark:
     place: str = ""
 
 
+_AND_MORE: Final = Remark("note", 0, f"beyond {NOTE_LIMIT} remarks, what has no counterpart is told no more")
+
+
 class Report:
     """The remarks of one conversion, in the order of the lines."""
 
@@ -48,8 +51,10 @@ class Report:
         self._add(Remark("refused", line, text, place))
 
     def _add(self, remark: Remark) -> None:
-        if len(self._remarks) < NOTE_LIMIT:
+        if remark.kind != "note" or len(self._remarks) < NOTE_LIMIT:
             self._remarks[remark] = None
+        else:
+            self._remarks[_AND_MORE] = None
 
     @property
     def remarks(self) -> list[Remark]:

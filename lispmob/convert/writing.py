@@ -86,8 +86,9 @@ def _settings(name: str, values: Mapping[str, str]) -> list[str]:
 
 def _eids(draft: NodeDraft) -> Iterator[str]:
     yield "eids:" if draft.eids else "eids: []"
+    general = draft.general_ranks()
     for eid in draft.eids:
-        differences = draft.differences(eid)
+        differences = draft.differences(eid, general)
         if not differences:
             yield f"  - {_eid(eid)}"
             continue

@@ -107,6 +107,36 @@ def test_a_key_that_went_over_the_networks_in_clear_is_refused_and_a_file_is_ask
     assert "key-file: /etc/lispmob/new.key" in given.text
 
 
+@pytest.mark.parametrize("key", [b'""', b'"' + b"k" * 257 + b'"', b"schl\xfcssel"])
+def test_a_key_that_cannot_be_taken_over_letter_by_letter_is_refused(key: bytes) -> None:
+    done = converted(
+        b"map-server { address = 198.51.100.9 key = %b }\ndatabase-mapping { eid-prefix = 192.0.2.1/32 }\n" % key
+    )
+
+    (refused,) = texts(done, "refused")
+    assert "1 to 256 octets of UTF-8" in refused
+    assert [one.octets for one in done.key_files] == [None]
+
+
+def test_every_one_of_many_keys_has_a_file_of_its_own() -> None:
+    site = "lisp-site { eid-prefix = 10.%d.%d.0/24 key = k%d }\n"
+    sites = "".join(site % (number // 256, number % 256, number // 2) for number in range(1200))
+
+    done = converted(f"operating-mode = MS\n{sites}".encode())
+
+    assert len({one.path for one in done.key_files}) == len({one.octets for one in done.key_files}) == 600
+
+
+def test_what_has_to_be_done_is_told_however_long_the_rest_is() -> None:
+    more = "".join(f"strange-{number} = 1\n" for number in range(3000))
+
+    done = converted(f"{more}{(OLD / '01-android.conf').read_text()}".encode())
+
+    assert len(texts(done, "refused")) == 1
+    assert len(texts(done, "note")) <= 1001
+    assert not done.is_complete
+
+
 def test_without_a_place_for_files_every_key_is_refused() -> None:
     (refused,) = texts(converted("12", key_stem=None), "refused")
 

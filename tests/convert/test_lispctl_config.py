@@ -68,7 +68,7 @@ def test_nothing_that_is_there_is_replaced_unless_that_was_asked_for(
     assert "is there already; --force replaces it" in capsys.readouterr().err
     assert not out.exists()
     assert config("convert", old, "-o", str(out), "--force") == 0
-    assert (tmp_path / "lispd-map-server-1.key").read_bytes() == b"secret-12"
+    assert (tmp_path / "lispd-map-server-1.key").read_bytes() == b"secret-12\n"
 
 
 def test_on_standard_output_there_is_no_key_and_something_is_left_to_do(capsys: pytest.CaptureFixture[str]) -> None:
