@@ -1,23 +1,34 @@
-"""Write shell completion for lispctl and lispflow with shtab, from the parsers that the programs use.
+"""Write shell completion for the commands of users with shtab, from the parsers that the programs use.
 
-completions.py DIRECTORY     (DIRECTORY/lispctl.bash, _lispctl, lispflow.bash, _lispflow)
+completions.py DIRECTORY     (DIRECTORY/lispctl.bash, _lispctl, and so on for lispflow, lig and lisp-echo)
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Final
 
 import shtab
 
 from lispmob.api.cli import main as lispctl
 from lispmob.flow import cli as lispflow
+from lispmob.tools import echo_cli as lisp_echo
+from lispmob.tools import lig
+
+PARSERS: Final = {
+    "lispctl": lispctl.build_parser,
+    "lispflow": lispflow.build_parser,
+    "lig": lig.build_parser,
+    "lisp-echo": lisp_echo.build_parser,
+}
 
 
 def main(directory: Path) -> None:
     """Write all of them."""
     directory.mkdir(parents=True, exist_ok=True)
-    for program, parser in (("lispctl", lispctl.build_parser()), ("lispflow", lispflow.build_parser())):
+    for program, build_parser in PARSERS.items():
+        parser = build_parser()
         for shell, name in (("bash", f"{program}.bash"), ("zsh", f"_{program}")):
             (directory / name).write_text(shtab.complete(parser, shell), "utf-8")
 

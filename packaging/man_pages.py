@@ -1,6 +1,7 @@
 """Write the manual pages from the programs' own help and the commented configurations: they cannot disagree.
 
-man_pages.py DIRECTORY     (DIRECTORY/lispd.8, lisphub.8, lispctl.1, lispflow.1, lispd.conf.5, hub.conf.5)
+man_pages.py DIRECTORY
+    (DIRECTORY/lispd.8, lisphub.8, lispctl.1, lispflow.1, lig.1, lisp-echo.1, lispd.conf.5, hub.conf.5)
 """
 
 from __future__ import annotations
@@ -65,8 +66,10 @@ PROGRAMS: Final = (
         "time is over, \\fBreplay\\fR with 7 when the core does something else than it did, "
         "\\fBbelieved\\fR with 8 when somebody believes something else than what is so.\n"
         ".PP\n\\fBrun\\fR becomes its command and ends as that does; 126: it is not executable, 127: there is none.\n"
+        ".PP\n\\fBconfig\\fR needs no lispd: 0 done; 1 it could not be done; 4 converted, and something is left to do; "
+        "78 the file has mistakes.\n"
         ".SH FILES\n.I /run/lispmob/lispd.sock",
-        "lispd(8), lispflow(1)",
+        "lispd(8), lispflow(1), lig(1), lisp\\-echo(1)",
         has_subcommands=True,
     ),
     Program(
@@ -80,6 +83,31 @@ PROGRAMS: Final = (
         "130 interrupted; with a command, the command's own.\n"
         ".SH FILES\n.I /run/lispmob/flow.sock",
         "lispd(8), lispd.conf(5)",
+        has_subcommands=True,
+    ),
+    Program(
+        "lig",
+        1,
+        "lispmob.tools.lig",
+        "ask the mapping system where an EID is",
+        "It needs neither lispd nor root: the answer comes to the UDP port that the question left from. Every resolver "
+        "is asked at once. Where none answers, it says what came instead.\n"
+        ".SH EXIT STATUS\n0 every EID has a mapping with locators; 1 an EID stayed without an answer; 2 wrong usage; "
+        "3 what to ask or whom is not known: there is no lispd, and no lispd.conf that you may read; 4 answered, and "
+        "an EID has no locators; 130 interrupted.\n"
+        ".SH FILES\n.I /run/lispmob/lispd.sock\n.br\n.I /etc/lispmob/lispd.conf",
+        "lispctl(1), lisp\\-echo(1), lispd(8)",
+    ),
+    Program(
+        "lisp-echo",
+        1,
+        "lispmob.tools.echo_cli",
+        "measure what gets through between two EIDs",
+        "On one machine \\fBlisp\\-echo server\\fR; on the other \\fBlisp\\-echo client\\fR and the EID of the first.\n"
+        ".SH EXIT STATUS\n0 everything was answered; 1 nothing was, or it could not begin; 2 wrong usage; 4 a part was "
+        "lost; 130 interrupted before anything was sent. The server ends with 0 when it is told to.\n"
+        ".SH FILES\n.I /run/lispmob/lispd.sock\n.br\n.I /etc/lispmob/lispd.conf",
+        "lig(1), lispctl(1), lispd(8)",
         has_subcommands=True,
     ),
 )
@@ -122,6 +150,13 @@ def subcommands_of(help_text: str) -> list[str]:
     return found
 
 
+def subcommand(module: str, *words: str) -> list[str]:
+    """The section about a subcommand, and those about its own."""
+    text = help_of(module, *words)
+    own = [section for word in subcommands_of(text) for section in subcommand(module, *words, word)]
+    return [f".SS {' '.join(words)}\n{verbatim(text)}", *own]
+
+
 def page(program: Program) -> str:
     """One command's page."""
     text = help_of(program.module)
@@ -130,13 +165,13 @@ def page(program: Program) -> str:
         raise SystemExit(f"{program.module} --help prints no usage: {text[:200]!r}")
     parts = [
         f'.TH {program.name.upper()} {program.section} "{DATE}" "lispmob"\n',
-        f".SH NAME\n{program.name} \\- {escape(program.summary)}\n",
+        f".SH NAME\n{escape(program.name)} \\- {escape(program.summary)}\n",
         f".SH SYNOPSIS\n{verbatim(usage.removeprefix('usage: '))}",
         f".SH DESCRIPTION\n{verbatim(rest)}.PP\n{program.more}\n",
     ]
     if program.has_subcommands:
         parts.append(".SH COMMANDS\n")
-        parts += [f".SS {word}\n{verbatim(help_of(program.module, word))}" for word in subcommands_of(text)]
+        parts += [section for word in subcommands_of(text) for section in subcommand(program.module, word)]
     parts.append(f".SH SEE ALSO\n{program.see}\n")
     return "".join(parts)
 

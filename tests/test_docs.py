@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import argparse
 import re
+import typing
 from pathlib import Path
 
 from docs import library
 from docs.machines import page
 from lispmob import flow
+from lispmob.api.cli import config
 from lispmob.api.dbus import INTROSPECTION
+from lispmob.options import HelpfulParser
 from lispmob.problems.problem import EXIT_CODES, KEYS
+from lispmob.tools import echo_cli, lig
+from lispmob.tools.question import ReasonKind
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,3 +51,32 @@ def test_the_page_about_threats_names_tests_that_there_are_and_a_row_for_every_f
 
     assert sorted(one for one in named if not (ROOT / "tests" / one).exists()) == []
     assert rows == [str(number) for number in range(1, 25)]
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """Every option of a parser and of its subcommands, but those that all programs have."""
+    found: set[str] = set()
+    for action in parser._actions:
+        found.update(action.option_strings)
+        if isinstance(action, argparse._SubParsersAction):
+            found.update(*map(options_of, action.choices.values()))
+    return found - {"-h", "--help", "--version"}
+
+
+def test_the_page_about_the_tools_names_their_options_their_reasons_and_their_exit_codes() -> None:
+    text = (ROOT / "docs" / "tools.md").read_text()
+
+    for parser in (lig.build_parser(), echo_cli.build_parser()):
+        assert {option for option in options_of(parser) if f"`{option}`" not in text} == set()
+    assert {kind for kind in typing.get_args(ReasonKind) if f"| `{kind}` |" not in text} == set()
+    codes = (0, lig.EXIT_NO_ANSWER, 2, lig.EXIT_UNKNOWN, lig.EXIT_NO_LOCATORS, lig.EXIT_INTERRUPTED)
+    assert all(f"| {code} | " in text for code in codes)
+
+
+def test_the_page_about_old_configurations_names_the_options_of_a_conversion() -> None:
+    text = (ROOT / "docs" / "old-configurations.md").read_text()
+    parser = HelpfulParser()
+    config.add_arguments(parser)
+
+    shared = {"--socket", "--output"}  # of all of lispctl; in the page by its short name
+    assert {option for option in options_of(parser) - shared if option not in text} == set()

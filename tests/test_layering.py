@@ -60,6 +60,29 @@ PURE = (
     "service/complaints.py",
     "service/native_routes.py",
     "service/waking.py",
+    "tools/question.py",
+    "tools/echo_message.py",
+    "tools/echo_tally.py",
+    "tools/echo_text.py",
+    "tools/lig_text.py",
+    *(
+        f"convert/{name}.py"
+        for name in (
+            "confuse",
+            "conversion",
+            "draft",
+            "hub",
+            "lispers",
+            "lispers_node",
+            "node",
+            "reading",
+            "report",
+            "showing",
+            "tree",
+            "uci",
+            "writing",
+        )
+    ),
 )
 """Machines that must run in virtual time: their clock, randomness and packets come in through the door."""
 
@@ -104,6 +127,16 @@ MAY_NOT = [
     ("hub/", "mh natt iface_monitor", "the hub has no uplinks of its own to watch"),
     ("lab/", "daemon control hub datapath mh iface_monitor", "the lab starts processes, as a user would"),
     ("api/cli/", "control datapath hub daemon config api.server", "the command line is a client, quick to start"),
+    (
+        "tools/",
+        "daemon service hub datapath mh natt iface_monitor flow api.schema api.server",
+        "a tool works where no lispd is, and starts in no time",
+    ),
+    (
+        "convert/",
+        "daemon service datapath mh natt iface_monitor control flow",
+        "a file becomes a file, and nothing runs",
+    ),
     ("datapath/", "control mh api hub", "the datapath never asks why an entry is there"),
     ("recording/", "hub api datapath config service mh.kernel daemon", "it feeds the core, as any adapter may"),
     ("mapping/", "control config service api wire", "programs that follow mappings need the standard library only"),

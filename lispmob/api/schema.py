@@ -252,6 +252,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Literal["working", "degraded", "not-working"] = "working"
     headline: str = "working"
     problems: list[Problem] = []
+    map_resolvers: list[str] = []
 
 
 # --- the other methods ------------------------------------------------------------------------------------------------

@@ -135,6 +135,7 @@ class Views(SteeringViews, MappingViews, UpkeepViews):
             verdict=verdict(problems),
             headline=parts.problems.headline,
             problems=[self._problem(problem) for problem in problems],
+            map_resolvers=[str(address) for address in parts.file.resolvers],
         )
 
     def uplinks(self) -> Sequence[schema.Uplink]:

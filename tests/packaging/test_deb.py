@@ -248,12 +248,14 @@ def test_it_brings_man_pages_and_completions(laptop: Machine) -> None:
     install(laptop)
 
     files = set(laptop.sh("dpkg -L lispmob").splitlines())
-    pages = ("man8/lispd.8", "man8/lisphub.8", "man1/lispctl.1", "man5/lispd.conf.5")
-    completion = "/usr/share/bash-completion/completions/lispctl"
+    commands = ("lispctl", "lispflow", "lig", "lisp-echo")
+    pages = ("man8/lispd.8", "man8/lisphub.8", "man5/lispd.conf.5", *(f"man1/{command}.1" for command in commands))
     assert {f"/usr/share/man/{page}.gz" for page in pages} <= files
-    assert {completion, "/usr/share/zsh/vendor-completions/_lispctl"} <= files
-    shown = laptop.sh(f"bash -c '. {completion}; complete -p lispctl'")
-    assert shown.startswith("complete ")
+    for command in commands:
+        completion = f"/usr/share/bash-completion/completions/{command}"
+        assert {completion, f"/usr/share/zsh/vendor-completions/_{command}"} <= files
+        assert laptop.sh(f"bash -c '. {completion}; complete -p {command}'").startswith("complete ")
+        assert laptop.sh(f"{command} --help").startswith(f"usage: {command}")
 
 
 def test_the_units_are_verified_and_their_exposure_is_2_at_most(laptop: Machine) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+DAEMONS = {"lispd", "lisphub"}
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +27,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("lispd.8", ("--config", "--check", "--log-level", "--version")),
         ("lisphub.8", ("--config", "--check", "--show", "--version")),
         ("lispctl.1", ("--json", "--socket", "--version")),
+        ("lig.1", ("--map-resolver", "--instance-id", "--count", "--timeout", "--source", "--json")),
+        ("lisp-echo.1", ("--bind", "--tcp", "--count", "--interval", "--size", "--source", "--json")),
     ],
 )
 def test_a_page_has_its_synopsis_its_options_and_its_exit_codes(
@@ -32,7 +37,7 @@ def test_a_page_has_its_synopsis_its_options_and_its_exit_codes(
     text = (pages / page).read_text().replace("\\-", "-")
     synopsis = text.partition(".SH SYNOPSIS\n.nf\n")[2].partition(".fi")[0]
 
-    assert synopsis.split()[:1] == [page.partition(".")[0]]
+    assert synopsis.split()[:1] == [page.rpartition(".")[0]]
     assert all(option in text.partition(".SH DESCRIPTION")[2] for option in options)
     assert ".SH EXIT STATUS\n0 " in text
 
@@ -40,5 +45,32 @@ def test_a_page_has_its_synopsis_its_options_and_its_exit_codes(
 def test_the_page_of_lispctl_explains_every_command_and_what_the_status_ends_with(pages: Path) -> None:
     text = (pages / "lispctl.1").read_text().replace("\\-", "-")
 
-    assert all(f".SS {word}\n" in text for word in ("status", "why", "map-cache", "run", "help"))
+    words = ("status", "why", "map-cache", "map-cache add", "run", "config", "config convert", "help")
+    assert all(f".SS {word}\n" in text for word in words)
     assert "0 working; 4 degraded" in text
+
+
+@pytest.mark.parametrize("program", SCRIPTS)
+def test_every_program_has_a_page_and_a_script_in_the_packages_that_runs_the_same(pages: Path, program: str) -> None:
+    module, _, function = SCRIPTS[program].partition(":")
+    script = ROOT / "packaging" / "debian" / "bin" / program
+
+    assert len(list(pages.glob(f"{program}.[18]"))) == 1
+    assert f"from {module} import {function}\n" in script.read_text()
+    assert script.stat().st_mode & 0o111 == 0o111
+    assert "/usr/bin debian/bin/*\n" in (ROOT / "packaging" / "debian" / "rules").read_text()
+
+
+def test_every_command_of_users_is_completed_by_both_shells(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-P", str(ROOT / "packaging" / "completions.py"), str(tmp_path)], check=True, timeout=60
+    )
+
+    assert {path.name for path in tmp_path.iterdir()} == {
+        name for program in SCRIPTS if program not in DAEMONS for name in (f"{program}.bash", f"_{program}")
+    }
+    for path in tmp_path.glob("*.bash"):
+        subprocess.run(["bash", "-n", str(path)], check=True, timeout=10)
+    rules, recipe = (ROOT / "packaging" / name for name in ("debian/rules", "alpine/APKBUILD"))
+    listed = " ".join(program for program in SCRIPTS if program not in DAEMONS)
+    assert all(f"for program in {listed}; do" in path.read_text() for path in (rules, recipe))

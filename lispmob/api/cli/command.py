@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Run: TypeAlias = "Callable[[Client, Namespace], int]"
 AddArguments: TypeAlias = "Callable[[ArgumentParser], None]"
 Check: TypeAlias = "Callable[[Namespace], None]"
+Alone: TypeAlias = "Callable[[Namespace], int]"
 
 
 def common_options() -> HelpfulParser:
@@ -34,6 +35,11 @@ def no_arguments(_parser: ArgumentParser) -> None:
     """For commands without arguments of their own."""
 
 
+def no_run(_client: Client, _arguments: Namespace) -> int:
+    """For commands that run without a daemon: this is never called."""
+    raise AssertionError
+
+
 def no_check(_arguments: Namespace) -> None:
     """For commands whose arguments argparse has checked."""
 
@@ -41,8 +47,8 @@ def no_check(_arguments: Namespace) -> None:
 class Command(NamedTuple):  # no dataclass: importing that module costs a fifth of the start
     """`run` prints, and returns the exit code; `arguments.json` asks for JSON.
 
-    `check` comes before the daemon is asked for anything: it raises LispError for what cannot be meant. `alone` is run
-    instead of `run` where no daemon is needed.
+    `check` comes before the daemon is asked for anything: it raises LispError for what cannot be meant. `alone`: it
+    needs no daemon, and runs instead of `run`.
     """
 
     name: str
@@ -50,7 +56,7 @@ class Command(NamedTuple):  # no dataclass: importing that module costs a fifth 
     run: Run
     add_arguments: AddArguments = no_arguments
     check: Check = no_check
-    alone: Callable[[Namespace], int] | None = None
+    alone: Alone | None = None
 
 
 def show(result: Any, arguments: Namespace, as_lines: Callable[[Any], list[str]]) -> int:

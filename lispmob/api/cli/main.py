@@ -3,7 +3,8 @@
 Exit codes: 0 done, 1 the daemon said no, 2 wrong usage, 3 lispd is not running, 130 interrupted. `status` for people
 ends with 4 when lispd works in part, and with 5 when it does not work; `wait` with 6 when the time is over; `replay`
 with 7 when the core does something else than it did; and `believed` with 8 when somebody is wrong. `run` becomes its
-command; 126: that cannot be executed, 127: there is none.
+command; 126: that cannot be executed, 127: there is none. `config` needs no lispd; it ends with 4 when a conversion
+leaves something to do, and with 78 when a file has mistakes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final
 from lispmob.api.cli import (
     believed,
     bugreport,
+    config,
     counters,
     database,
     events,
@@ -73,6 +75,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     log_level.COMMAND,
     nudge.COMMAND,
     reload.COMMAND,
+    config.COMMAND,
     version.COMMAND,
 )
 
@@ -109,7 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments.check(arguments)
         if arguments.alone is not None:
-            return int(arguments.alone(arguments))
+            alone: int = arguments.alone(arguments)
+            sys.stdout.flush()
+            return alone
         with Client(getattr(arguments, "socket", DEFAULT_SOCKET)) as client:
             code: int = arguments.run(client, arguments)
         sys.stdout.flush()

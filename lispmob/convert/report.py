@@ -1,0 +1,66 @@
+"""What a conversion has to say besides its result: notes for the new file, mistakes of the old one, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, Literal, TypeAlias
+
+from lispmob.values import dataclass
+from lispmob.wire.address import IpAddress
+
+NOTE_LIMIT: Final = 1000  # ours: a file of a megabyte must not become one of a hundred
+
+RemarkKind: TypeAlias = Literal["note", "mistake", "refused"]
+"""note: it has no counterpart. mistake: it cannot be read, and was left out. refused: it is unsafe; you have to act."""
+
+Resolve: TypeAlias = Callable[[str], Iterable[IpAddress]]
+"""The addresses of a host name; none when DNS does not know it."""
+InterfaceOf: TypeAlias = Callable[[IpAddress], str | None]
+"""The interface of this host that has an address; None: no one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A sentence about a line of the old file. `place` is the key of the new file that it stands above; "": the top."""
+
+    kind: RemarkKind
+    line: int
+    text: str
+    place: str = ""
+
+
+_AND_MORE: Final = Remark("note", 0, f"beyond {NOTE_LIMIT} remarks, what has no counterpart is told no more")
+
+
+class Report:
+    """The remarks of one conversion, in the order of the lines."""
+
+    def __init__(self) -> None:
+        self._remarks: dict[Remark, None] = {}
+
+    def note(self, line: int, text: str, place: str = "") -> None:
+        """Something has no counterpart in the new file."""
+        self._add(Remark("note", line, text, place))
+
+    def mistake(self, line: int, text: str, place: str = "") -> None:
+        """Something cannot be read; it is left out."""
+        self._add(Remark("mistake", line, text, place))
+
+    def refuse(self, line: int, text: str, place: str = "") -> None:
+        """Something is not taken over because it would be unsafe, or is not known; the user has to act."""
+        self._add(Remark("refused", line, text, place))
+
+    def _add(self, remark: Remark) -> None:
+        if remark.kind != "note" or len(self._remarks) < NOTE_LIMIT:
+            self._remarks[remark] = None
+        else:
+            self._remarks[_AND_MORE] = None
+
+    @property
+    def remarks(self) -> list[Remark]:
+        """All of them, by line."""
+        return sorted(self._remarks, key=lambda remark: remark.line)
+
+    def about(self, *kinds: RemarkKind) -> list[Remark]:
+        """Those of these kinds."""
+        return [remark for remark in self.remarks if remark.kind in kinds]

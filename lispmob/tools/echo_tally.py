@@ -1,0 +1,195 @@
+"""What became of numbered packets: loss, order, copies, gaps, each by direction where that can be told. Pure.
+
+A gap is the time between packets that arrive one after the other: the questions by the server's clock, the answers by
+ours. The server counts what arrives. So of what left before the last one that was answered, it is known how much was
+lost on the way there, and how much on the way back; of what left behind it, it is not.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Final
+
+from lispmob.values import dataclass
+
+COUNT_LIMIT: Final = 1_000_000  # ours: 40 octets of memory each
+RUN_LIMIT: Final = 100  # ours: losses in a row that are listed
+BUCKETS_MS: Final = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+"""Upper bounds of the histogram of gaps; the last bucket has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostRun:
+    """Packets lost in a row: from `first` on, for `duration_s`: from the last before them to the first behind them."""
+
+    first: int
+    count: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """The gaps of one direction. `longest_after` is the number of the packet before the longest; -1: there is none."""
+
+    longest_s: float
+    longest_after: int
+    histogram: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrips:
+    """Round trips, seconds."""
+
+    least_s: float
+    median_s: float
+    p95_s: float
+    most_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`lost_there`, `lost_back`: of the lost, as far as that is known. `refused`: by this host, and among the lost."""
+
+    sent: int
+    answered: int
+    lost: int
+    lost_there: int
+    lost_back: int
+    refused: int
+    duplicates: int
+    out_of_order: int
+    strangers: int
+    round_trips: RoundTrips | None
+    gaps_there: Gaps
+    gaps_back: Gaps
+    runs: tuple[LostRun, ...]
+
+
+class Tally:
+    """The book of one session; `now` is our monotonic clock, seconds."""
+
+    def __init__(self) -> None:
+        self._sent_at = array("d")
+        self._answered_at = array("d")  # NaN: not yet
+        self._server_ns = array("Q")
+        self._order = array("L")  # the numbers of the packets, as their answers came
+        self._highest = -1
+        self._arrivals = 0
+        self.refused = 0
+        self.duplicates = 0
+        self.out_of_order = 0
+        self.strangers = 0
+
+    @property
+    def sent(self) -> int:
+        """How many were sent."""
+        return len(self._sent_at)
+
+    @property
+    def answered(self) -> int:
+        """How many of them were answered."""
+        return len(self._order)
+
+    @property
+    def is_full(self) -> bool:
+        """True when no more may be sent."""
+        return self.sent >= COUNT_LIMIT
+
+    def on_sent(self, now: float) -> int:
+        """A packet leaves; its number, from 0."""
+        self._sent_at.append(now)
+        self._answered_at.append(math.nan)
+        self._server_ns.append(0)
+        return self.sent - 1
+
+    def on_refused(self) -> None:
+        """The kernel did not take the one that was to leave last."""
+        self.refused += 1
+
+    def on_answer(self, sequence: int, arrivals: int, server_ns: int, now: float) -> float | None:
+        """An answer of our session came: its round trip in seconds; None for a copy, or a number that we never sent."""
+        if not 0 <= sequence < self.sent:
+            self.strangers += 1
+            return None
+        if not math.isnan(self._answered_at[sequence]):
+            self.duplicates += 1
+            return None
+        if sequence < self._highest:
+            self.out_of_order += 1
+        self._highest = max(self._highest, sequence)
+        self._arrivals = max(self._arrivals, arrivals)
+        self._answered_at[sequence] = now
+        self._server_ns[sequence] = server_ns
+        self._order.append(sequence)
+        return now - self._sent_at[sequence]
+
+    def sent_at(self, sequence: int) -> float:
+        """When a packet left."""
+        return self._sent_at[sequence]
+
+    def is_lost(self, sequence: int) -> bool:
+        """True when a packet has no answer."""
+        return math.isnan(self._answered_at[sequence])
+
+    def result(self) -> Result:
+        """All of it, as it stands."""
+        lost = self.sent - self.answered
+        lost_before = self._highest + 1 - self.answered
+        # The server counts copies too, which hide as many losses.
+        lost_there = min(max(0, self._highest + 1 - self._arrivals), lost_before) if self._arrivals else 0
+        return Result(
+            self.sent,
+            self.answered,
+            lost,
+            lost_there,
+            lost_before - lost_there if self._arrivals else 0,
+            self.refused,
+            self.duplicates,
+            self.out_of_order,
+            self.strangers,
+            _round_trips([self._answered_at[one] - self._sent_at[one] for one in self._order]),
+            self._gaps_there(),
+            _gaps([(self._answered_at[one], one) for one in self._order]),
+            tuple(self._runs()),
+        )
+
+    def _gaps_there(self) -> Gaps:
+        return _gaps(sorted((self._server_ns[one] / 1e9, one) for one in self._order if self._server_ns[one]))
+
+    def _runs(self) -> list[LostRun]:
+        runs: list[LostRun] = []
+        first = None
+        for sequence in range(self.sent + 1):
+            is_lost = sequence < self.sent and self.is_lost(sequence)
+            if is_lost and first is None:
+                first = sequence
+            elif not is_lost and first is not None:
+                began = self._sent_at[max(first - 1, 0)]
+                ended = self._sent_at[min(sequence, self.sent - 1)]
+                runs.append(LostRun(first, sequence - first, ended - began))
+                first = None
+        return runs[:RUN_LIMIT]
+
+
+def _gaps(arrivals: Sequence[tuple[float, int]]) -> Gaps:
+    """`arrivals`: (when, which packet), in the order in which they came."""
+    histogram = [0] * (len(BUCKETS_MS) + 1)
+    longest_s, longest_after = 0.0, -1
+    for (before, number), (after, _) in pairwise(arrivals):
+        gap_s = after - before
+        histogram[bisect_left(BUCKETS_MS, gap_s * 1000)] += 1
+        if gap_s > longest_s:
+            longest_s, longest_after = gap_s, number
+    return Gaps(longest_s, longest_after, tuple(histogram))
+
+
+def _round_trips(seconds: Iterable[float]) -> RoundTrips | None:
+    ordered = sorted(seconds)
+    if not ordered:
+        return None
+    last = len(ordered) - 1
+    return RoundTrips(ordered[0], ordered[last // 2], ordered[math.ceil(last * 0.95)], ordered[last])

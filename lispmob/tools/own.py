@@ -1,0 +1,71 @@
+"""What this host is in the overlay: from lispd while it runs, or else from lispd.conf."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from lispmob.api.client import Client, Json
+from lispmob.errors import ConfigError, LispError
+from lispmob.values import dataclass
+from lispmob.wire.address import EidPrefix, IpAddress
+
+LISPD_TIMEOUT_S: Final = 1.0  # ours: it answers in milliseconds, and lig works without it
+
+
+@dataclass(frozen=True, slots=True)
+class OwnNode:
+    """Our EID-Prefixes, our locators with the best first, and the resolvers to ask. `origin`: who said so."""
+
+    eids: tuple[EidPrefix, ...] = ()
+    locators: tuple[IpAddress, ...] = ()
+    resolvers: tuple[IpAddress, ...] = ()
+    origin: str = "nobody"
+    why_not: str = ""
+    """Why nothing is known, when it is so."""
+
+    @property
+    def eid_addresses(self) -> frozenset[IpAddress]:
+        """The EIDs that are addresses of this host."""
+        return frozenset(eid.address for eid in self.eids if eid.mask_len == eid.network.max_prefixlen)
+
+
+def own_node(socket_path: str, configuration: Path) -> OwnNode:
+    """Ask lispd; without it read its configuration; without that: nothing, and why."""
+    try:
+        with Client(socket_path, timeout_s=LISPD_TIMEOUT_S) as client:
+            return read_status(client.call("status"))
+    except LispError as error:
+        from_file = read_configuration(configuration)
+        if from_file.eids:
+            return from_file
+        return OwnNode(why_not=f"{error}; and {from_file.why_not}")
+
+
+def read_status(status: Json) -> OwnNode:
+    """What lispd's status says. An older lispd names no Map-Resolvers; its Map-Servers are mostly both."""
+    eids, resolvers, locators = [], [], []
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        for eid in status["eids"]:
+            eids.append(EidPrefix.parse(eid["prefix"]))
+            resolvers += [ip_address(one["map_server"]) for one in eid["registrations"]]
+        resolvers = [ip_address(one) for one in status.get("map_resolvers", ())] or resolvers
+        locators += [ip_address(one["address"]) for one in sorted(status["locators"], key=lambda one: one["priority"])]
+    return OwnNode(tuple(eids), tuple(locators), tuple(dict.fromkeys(resolvers)), "lispd")
+
+
+def read_configuration(path: Path) -> OwnNode:
+    """What lispd.conf says, where this user may read it."""
+    if not os.access(path, os.R_OK):
+        what = "you may not read it" if path.exists() else "there is no such file"
+        return OwnNode(why_not=f"{path}: {what}")
+    from lispmob.config.node import load_node  # late: 60 ms, and only who has no lispd needs it
+
+    try:
+        file = load_node(path)
+    except ConfigError as error:
+        return OwnNode(why_not=str(error).partition("\n")[0])
+    return OwnNode(file.eids, (), file.resolvers, str(path))
