@@ -49,10 +49,9 @@ class EtrSecurity:
             return None
         security = EcmSecurity.take(Reader(authentication))
         lisp_sec_auth.require_map_server_request(security)
-        for key_id, secret in self._keys:
-            if key_id != security.key_id:
-                continue
+        # The Key ID says which to try first, no more: registrations work where only one side has been given one.
+        for _key_id, secret in sorted(self._keys, key=lambda key: key[0] != security.key_id):
             otk = lisp_sec_auth.unwrapped_otk(self._wrap, nonce, secret, security)
             if otk is not None:
                 return ReplySigner(otk, lisp_sec_auth.eid_ad_of(authentication), security.requested_hmac_id)
-        raise AuthenticationFailed(f"no key with key-id {security.key_id} opens the One-Time-Key")
+        raise AuthenticationFailed("no key of ours opens the One-Time-Key")

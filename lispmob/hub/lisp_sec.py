@@ -122,7 +122,7 @@ class HubSecurity:
         lisp_sec_auth.require_itr_request(security)
         otk = self._unwrap(request, security, source, sites, now)
         if otk is None:
-            raise AuthenticationFailed(f"no secret with key-id {security.key_id} opens the One-Time-Key (LISP-SEC)")
+            raise AuthenticationFailed(f"no secret opens the One-Time-Key with key-id {security.key_id} (LISP-SEC)")
         asked, kdf_id = security.requested_hmac_id, security.eid.kdf_id
         return Protection(
             otk,
@@ -164,7 +164,10 @@ class HubSecurity:
     def _unwrap(
         self, request: MapRequest, security: EcmSecurity, source: IpAddress, sites: SiteTable, now: float
     ) -> bytes | None:
-        """By the hub or RTR that it comes from, by the site of the source EID, then by others with the same Key ID."""
+        """By the hub or RTR that it comes from, by the site of the source EID, then by others with the same Key ID.
+
+        For the first two the Key ID is a hint: registrations work where only one side has been given one.
+        """
         known = (self._hubs.get(source), self._rtrs.get(source))
         if (otk := self._try((one for one in known if one is not None), request, security)) is not None:
             return otk
@@ -177,11 +180,10 @@ class HubSecurity:
 
     def _try(self, secrets: Iterable[ResolverSecret], request: MapRequest, security: EcmSecurity) -> bytes | None:
         assert self._wrap is not None
-        for one in secrets:
-            if one.key_id == security.key_id:
-                otk = lisp_sec_auth.unwrapped_otk(self._wrap, request.nonce, one.octets, security)
-                if otk is not None:
-                    return otk
+        for one in sorted(secrets, key=lambda one: one.key_id != security.key_id):
+            otk = lisp_sec_auth.unwrapped_otk(self._wrap, request.nonce, one.octets, security)
+            if otk is not None:
+                return otk
         return None
 
 

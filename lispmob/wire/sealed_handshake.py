@@ -109,7 +109,9 @@ class Offer:
 
     @classmethod
     def decode(cls, data: bytes) -> Offer:
-        """Read what was opened; it has the right length."""
+        """Read what was opened. Raises MalformedMessage."""
+        if len(data) != _OFFER.size:
+            raise MalformedMessage("rx_lcaf", f"an offer of {len(data)} octets")
         timestamp_ns, aeads, _flags, _reserved = _OFFER.unpack(data)
         return cls(timestamp_ns, aeads)
 

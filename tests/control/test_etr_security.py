@@ -91,7 +91,6 @@ def test_without_lisp_sec_it_is_answered_without() -> None:
     "wrong",
     [
         {"secret": b"a key of nobody"},
-        {"key_id": 2},
         {"wrapping_id": 1},
         {"wrapping_id": 0},
         {"requested_hmac_id": 0},
@@ -123,3 +122,9 @@ def test_a_map_register_says_whether_we_sign(has_lisp_sec: bool) -> None:
 
     registers = [one for each in sent if isinstance(one := decode_control(each.payload), MapRegister)]
     assert [one.has_lisp_sec for one in registers] == [has_lisp_sec]
+
+
+def test_a_key_id_that_only_one_side_was_given_is_no_obstacle() -> None:
+    (raw,) = answer(node(), asked(key_id=9))
+
+    assert lisp_sec_auth.verify_reply(raw, MapReply.decode(raw), ITR_OTK, 2, 2)

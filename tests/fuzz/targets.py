@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -14,12 +16,14 @@ from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.info import InfoReply, InfoRequest
 from lispmob.wire.ip_udp import parse_ip_udp
 from lispmob.wire.lisp_sec import MapReplySecurity
+from lispmob.wire.lisp_sec_auth import HKDF_SHA_256, HMAC_SHA_256_128, NotGenuine, verify_reply
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck
 from lispmob.wire.map_referral import MapReferral
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import decode_control
+from lispmob.wire.sealed_handshake import FirstMessage, Offer, SecondMessage
 
 KEY: Final = Key(b"a key")
 
@@ -31,6 +35,25 @@ def _round_trip(decode: Callable[[bytes], Any]) -> Callable[[bytes], None]:
         message = decode(octets)
         again = decode(message.encode())
         assert again == message, (octets.hex(), message, again)
+
+    return check
+
+
+def _genuine(octets: bytes) -> None:
+    """What an ITR does with a Map-Reply that it asked for with LISP-SEC."""
+    try:
+        verify_reply(octets, MapReply.decode(octets), bytes(16), HMAC_SHA_256_128, HKDF_SHA_256)
+    except NotGenuine:
+        return
+
+
+def _handshake(decode: Callable[[bytes, bytes], Any]) -> Callable[[bytes], None]:
+    """With the mac1 that anybody can make, so that what is behind it is read."""
+
+    def check(octets: bytes) -> None:
+        key = hashlib.sha256(b"lispmob mac1" + bytes(32)).digest()
+        message = decode(octets + hmac.digest(key, octets, "sha256")[:16], bytes(32))
+        assert decode(message.encode(bytes(32)), bytes(32)) == message
 
     return check
 
@@ -67,6 +90,10 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "ecm": _round_trip(EncapsulatedControl.decode),
     "data-header": _round_trip(DataHeader.decode),
     "lisp-sec": _round_trip(MapReplySecurity.decode),
+    "lisp-sec-reply": _genuine,
+    "handshake-first": _handshake(FirstMessage.decode),
+    "handshake-second": _handshake(SecondMessage.decode),
+    "handshake-offer": _round_trip(Offer.decode),
     "data-packet": lambda octets: (split_data_packet(octets), None)[1],
     "ip-udp": lambda octets: (parse_ip_udp(octets), None)[1],
     "authentication": _authentication,

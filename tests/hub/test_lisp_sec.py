@@ -232,7 +232,6 @@ def test_where_the_operator_names_secrets_only_those_open() -> None:
     [
         {"secret": KEY.secret},  # the registration key itself is no secret of the Map-Resolver
         {"secret": b"of nobody"},
-        {"key_id": 1},
         {"wrapping_id": 1},
         {"wrapping_id": 0},
         {"eid": EidAuthentication(2, 2, (), bytes(16))},
@@ -388,3 +387,11 @@ def test_an_rtr_asks_a_map_server_elsewhere_with_a_secret_of_its_own_and_believe
     assert [one for one in refused if isinstance(one, Learned)] == []
     assert rtr.counters["sec_missing"] == 1
     assert [str(one.prefix) for one in learned if isinstance(one, Learned)] == ["10.1.0.7/32"]
+
+
+def test_a_key_id_that_only_one_side_was_given_is_no_obstacle() -> None:
+    plane = hub(site("10.1.0.0/16", key=replace(KEY, key_id=3)))
+
+    (out,) = sent(plane.on_datagram(protected("10.1.0.7/32", key_id=0), now=1.0))
+
+    genuine(out)
