@@ -27,6 +27,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._numbers = 0
         self.lost_name: str | None = None  # another program holds it now
+        self._is_lost = False  # lispd has closed it
         self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], socket.socket | None]]] = {}
         self.flows: asyncio.Queue[tuple[dict[str, Any], socket.socket] | None] = asyncio.Queue(_MAX_EVENTS)
         self.ended: dict[int, asyncio.Future[str]] = {}
@@ -67,7 +68,7 @@ class Connection:
                 done.set_exception(NoFlowDaemon("lispd has gone"))
         for ended in self.ended.values():
             if not ended.done():
-                ended.set_result(_LISPD_GONE)
+                ended.set_result(_LISPD_GONE if self._is_lost else "shutting-down")
 
     def ended_of(self, flow: int) -> asyncio.Future[str]:
         """Has the reason once the peer has ended a flow. That word may come before the flow itself."""
@@ -82,6 +83,7 @@ class Connection:
             except OSError:
                 octets, descriptors = b"", []
             if not octets:
+                self._is_lost = True
                 self.close()
                 return
             self._on_packet(packets.unpack(octets), socket.socket(fileno=descriptors[0]) if descriptors else None)
@@ -174,12 +176,13 @@ class Flow:
 
     @property
     def _is_orphan(self) -> bool:
-        return self._ended.done() and self._ended.result() == _LISPD_GONE and self._life.may_go_on
+        is_lost = self._ended.done() and self._ended.result() == _LISPD_GONE
+        return is_lost and self._is_open and self._life.may_go_on
 
     async def _rejoin(self) -> None:
         """Be adopted by the next lispd. Raises NoFlowDaemon after the flow's lifetime, FlowError when it refuses."""
         until = self._loop.time() + self._life.patience_s
-        while self._loop.time() < until:
+        while self._is_open and self._loop.time() < until:
             try:
                 connection = Connection(connect(self._life.path))
             except NoFlowDaemon:

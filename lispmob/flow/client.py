@@ -241,8 +241,9 @@ class Flow(Closing):
         if not self._is_open:
             return
         self._is_open = False
-        with contextlib.suppress(FlowError):  # a lispd that has been started meanwhile has to tell the peer
-            self._look()
+        if self.connection.fileno() >= 0:
+            with contextlib.suppress(FlowError):  # a lispd that has been started meanwhile has to tell the peer
+                self._look()
         self.socket.close()
         if self._owns:
             self.connection.close()

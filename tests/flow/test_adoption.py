@@ -301,6 +301,44 @@ def test_a_lispd_that_stops_for_good_tells_both_programs(tmp_path: Path) -> None
     assert with_pair(tmp_path, use) == ["shutting-down", "shutting-down"]
 
 
+def test_a_program_that_closes_its_name_or_flow_is_adopted_by_nobody(tmp_path: Path) -> None:
+    async def use(both: Pair) -> list[str]:
+        told = []
+        for closes_name in (True, False):
+            name = await aio.register("root-notes", path=both.there.path)
+            ours = await aio.allocate("root-notes@127.0.0.3", path=both.here.path)
+            theirs = await name.accept()
+            waiting = asyncio.create_task((theirs if closes_name else ours).recv())
+            await asyncio.sleep(0)
+            await (end(name) if closes_name else ours.close())
+            try:
+                await asyncio.wait_for(waiting, 5)
+            except (PeerGone, OSError) as gone:
+                told.append(type(gone).__name__)
+            await end(ours, theirs, name)
+        return told
+
+    told = with_pair(tmp_path, use)
+
+    assert told[0] == "PeerGone"
+    assert len(told) == 2
+
+
+def test_a_flow_is_closed_after_its_name(tmp_path: Path) -> None:
+    async def use(both: Pair) -> bool:
+        name = await asyncio.to_thread(client.register, "root-notes", path=both.there.path)
+        ours = await aio.allocate("root-notes@127.0.0.3", path=both.here.path)
+        theirs = await asyncio.to_thread(name.accept, 10)
+        name.close()
+        theirs.close()
+        with pytest.raises(PeerGone):
+            await ours.recv()
+        await end(ours)
+        return theirs.socket.fileno() < 0
+
+    assert with_pair(tmp_path, use)
+
+
 def test_who_shows_a_socket_that_is_no_flow_of_this_host_is_told_why(tmp_path: Path) -> None:
     params = {"role": "caller", "name": "n", "nonces": ["11" * 8, "22" * 8], "control_port": 1, "lifetime_s": 0}
 
