@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import Generic, TypeVar
 
 from lispmob.control.sorted_numbers import SortedNumbers
+from lispmob.control.split_dict import AnyDict, grown
 from lispmob.wire.address import EidPrefix, IpAddress
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ class _Space(Generic[T]):
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self.by_length: dict[int, dict[int, tuple[EidPrefix, T]]] = {}
+        self.by_length: dict[int, AnyDict[int, tuple[EidPrefix, T]]] = {}
         self.lengths: list[int] = []  # in use, longest first
         self.sorted: dict[int, SortedNumbers] = {}  # by length, the prefixes as numbers
 
@@ -79,6 +80,7 @@ class PrefixTable(Generic[T]):
         if number not in bucket:
             self._count += 1
             space.sorted[prefix.mask_len].add(number)
+            space.by_length[prefix.mask_len] = bucket = grown(bucket)
         bucket[number] = (prefix, value)
 
     def remove(self, prefix: EidPrefix) -> T | None:

@@ -1,52 +1,44 @@
 """Python's garbage collector in a process that keeps a million registrations and may not pause (adapter).
 
 The collector goes through all objects now and then, 5 s for a million registrations, and a registration is no garbage:
-it goes when its last reference does. So only what is new is looked through, in the quiet of the loop, and what is left
-of it is put aside, where no collection looks again. A ring of objects that lives for longer than that, and dies later,
-is never found; a hub makes none that count, and a small one, in which a full collection takes no time, is looked
-through as a whole.
+it goes when its last reference does. So once there are many objects, those that a collection of the young ones leaves
+are put aside, where no collection looks again. A ring of objects that dies later than that is never found; a hub makes
+none that count. A small hub is looked through as a whole, as any program.
 """
 
 from __future__ import annotations
 
-import asyncio
 import gc
-from typing import Final
+from typing import Any, Final
 
-EVERY_S: Final = 1.0
-SMALL: Final = 100_000  # ours: objects that are looked through in 10 ms
+YOUNG: Final = 10_000  # ours: new objects before they are looked through, which takes some milliseconds
+SMALL: Final = 50_000  # ours: objects that are looked through as a whole; as long
 
 
-class GarbageDay:
-    """Collects once a second, from `start` to `stop`."""
+class GarbageRules:
+    """In force from `start` to `stop`."""
 
     def __init__(self) -> None:
-        self._timer: asyncio.TimerHandle | None = None
-        self._put_aside = 0
+        self._threshold = gc.get_threshold()
+        self._left = 0
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """From now on nothing is collected but here."""
-        gc.disable()
-        self._loop = loop
-        self._on_time()
+    def start(self) -> None:
+        """What is there stays: it is put aside at once."""
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(YOUNG, *self._threshold[1:])
+        gc.callbacks.append(self._on_collection)
 
     def stop(self) -> None:
-        """As Python does it by itself."""
-        if self._timer is not None:
-            self._timer.cancel()
-            gc.enable()
+        """As Python does it by itself. May be called without a start."""
+        if self._on_collection in gc.callbacks:
+            gc.callbacks.remove(self._on_collection)
+            gc.set_threshold(*self._threshold)
             gc.unfreeze()
 
-    def collect(self) -> None:
-        """Look through what is new since the last time."""
-        new = gc.get_count()[0]
-        gc.collect(0)
-        self._put_aside += new
-        if self._put_aside > SMALL:
+    def _on_collection(self, phase: str, told: dict[str, Any]) -> None:
+        if phase != "stop":
+            return
+        self._left += YOUNG - int(told["collected"])
+        if self._left > SMALL:
             gc.freeze()  # moves all lists of the collector into one, whatever they hold
-        elif new:
-            gc.collect()
-
-    def _on_time(self) -> None:
-        self.collect()
-        self._timer = self._loop.call_later(EVERY_S, self._on_time)

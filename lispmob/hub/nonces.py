@@ -30,6 +30,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
 
+from lispmob.control.split_dict import AnyDict, grown
 from lispmob.hub.part import MAX_LIFETIME_S
 from lispmob.hub.unread import Unread
 from lispmob.wire.address import DistinguishedName, EidPrefix
@@ -127,9 +128,15 @@ class _Owner:
     __slots__ = ("counts", "floor", "round")
 
     def __init__(self) -> None:
-        self.counts: dict[bytes, bytes] = {}
+        self.counts: AnyDict[bytes, bytes] = {}
         self.round: deque[bytes] = deque()
         self.floor = -1
+
+    def put(self, name: bytes, packed: bytes) -> None:
+        """The count of a name that had none."""
+        self.counts[name] = packed
+        self.counts = grown(self.counts)
+        self.round.append(name)
 
     def heard_at(self, name: bytes) -> float:
         """When this name was heard last; long ago, when it is not known."""
@@ -216,8 +223,7 @@ class Nonces:
             if name == FLOOR:
                 one.floor = max(one.floor, Count.decode(packed).nonce)
             elif name not in one.counts:
-                one.counts[name] = packed
-                one.round.append(name)
+                one.put(name, packed)
 
     def on_keys(self, keys: Iterable[Key], now: float) -> None:
         """Only these keys are valid now. Of the others one row each stays in the end: they may come back."""
@@ -267,15 +273,16 @@ class Nonces:
         for name in names:
             before = one.counts.get(name)
             is_counting = False
-            if before is None:
-                one.round.append(name)
-            else:
+            if before is not None:
                 last, _, is_counting = _COUNT.unpack(before)
                 is_counting = is_counting or 0 < nonce - last <= STEP_MAX
             packed = made.get(is_counting)
             if packed is None:
                 packed = made[is_counting] = _COUNT.pack(nonce, now, is_counting)
-            one.counts[name] = packed
+            if before is None:
+                one.put(name, packed)
+            else:
+                one.counts[name] = packed
             self._new[owner, name] = packed
             if self._gone:
                 self._gone.discard((owner, name))
@@ -290,7 +297,8 @@ class Nonces:
 
     def _bury(self, owner: str, one: _Owner, name: bytes, now: float) -> None:
         """A name that is out of the round."""
-        count = Count.decode(one.counts.pop(name))
+        count = Count.decode(one.counts[name])
+        del one.counts[name]
         self._new.pop((owner, name), None)
         self._gone.add((owner, name))
         if count.nonce > one.floor:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
+from lispmob.control.split_dict import AnyDict, grown
+
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P", bound=Hashable)
 
@@ -38,7 +40,7 @@ class AddressCount:
     """How many registrations are at an address. Numbers stand for addresses: there are as many as registrations."""
 
     def __init__(self) -> None:
-        self._count: dict[int, int] = {}
+        self._count: AnyDict[int, int] = {}
 
     def __contains__(self, number: object) -> bool:
         return number in self._count
@@ -46,7 +48,8 @@ class AddressCount:
     def add(self, numbers: Iterable[int]) -> None:
         """One more registration is at these addresses."""
         for number in numbers:
-            self._count[number] = self._count.get(number, 0) + 1
+            self._count[number] = (self._count.get(number) or 0) + 1
+        self._count = grown(self._count)
 
     def remove(self, numbers: Iterable[int]) -> None:
         """A registration that was at these addresses is not any more."""

@@ -25,7 +25,7 @@ from lispmob.hub.config import DEFAULT_PATH, HubFile, load_hub
 from lispmob.hub.control import Answer, HubSocket, ask
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
-from lispmob.hub.garbage import GarbageDay
+from lispmob.hub.garbage import GarbageRules
 from lispmob.hub.lisp_sec import HubSecurity
 from lispmob.hub.persistence import Persistence
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
@@ -90,7 +90,7 @@ class Hub:
         self._control = HubSocket(file.control_socket, self._answer)
         self._beat: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
-        self._garbage = GarbageDay()
+        self._garbage = GarbageRules()
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises LispError when it cannot start; everything is undone at the end."""
@@ -129,7 +129,7 @@ class Hub:
             self._socket.start(loop)
             if restoring is not None:
                 self._restoring = loop.create_task(restoring.run())
-            self._garbage.start(loop)
+            self._garbage.start()
             log.info("ready sites=%d", len(self._file.sites))
             sd_notify.ready(f"{len(self._file.sites)} sites")
             if (every_s := sd_notify.watchdog_interval_s()) is not None:

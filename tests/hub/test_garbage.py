@@ -1,12 +1,14 @@
-"""Garbage is found among what is new, and Python's own collector is back afterwards."""
+"""Garbage is found among what is new, what stays is put aside, and Python's own rules are back afterwards."""
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import weakref
+from collections.abc import Iterator
 
-from lispmob.hub.garbage import GarbageDay
+import pytest
+
+from lispmob.hub.garbage import SMALL, YOUNG, GarbageRules
 
 
 class Ring:
@@ -16,35 +18,29 @@ class Ring:
         self.itself = self
 
 
-def test_a_ring_of_objects_is_collected_once_nobody_has_it() -> None:
-    async def main() -> None:
-        day = GarbageDay()
-        day.start(asyncio.get_running_loop())
-        try:
-            assert not gc.isenabled()
-            gone = weakref.ref(Ring())
-            day.collect()
-            assert gone() is None
-        finally:
-            day.stop()
-
-    asyncio.run(main())
-
-    assert gc.isenabled()
+@pytest.fixture(autouse=True)
+def rules() -> Iterator[GarbageRules]:
+    before, made = gc.get_threshold(), GarbageRules()
+    made.start()
+    yield made
+    made.stop()
+    made.stop()
+    assert gc.get_threshold() == before
     assert gc.get_freeze_count() == 0
 
 
+def test_a_ring_of_objects_is_found_among_what_is_new() -> None:
+    gone = weakref.ref(Ring())
+
+    kept = [[number] for number in range(YOUNG + 1)]
+
+    assert len(kept) > YOUNG
+    assert gone() is None
+
+
 def test_what_stays_is_put_aside_once_there_is_much_of_it() -> None:
-    kept: list[list[int]] = []
+    before = gc.get_freeze_count()
 
-    async def main() -> None:
-        day = GarbageDay()
-        day.start(asyncio.get_running_loop())
-        try:
-            kept.extend([number] for number in range(150_000))
-            day.collect()
-            assert gc.get_freeze_count() >= len(kept)
-        finally:
-            day.stop()
+    kept = [[number] for number in range(SMALL + 3 * YOUNG)]
 
-    asyncio.run(main())
+    assert gc.get_freeze_count() - before >= len(kept) - 2 * YOUNG

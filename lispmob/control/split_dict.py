@@ -1,0 +1,66 @@
+"""A dictionary that may hold a million entries and is never copied as a whole. Pure.
+
+One that outgrows its memory is copied, which takes 60 ms for a million entries. So a large one is many small ones, and
+the hash of a key says in which it is. A small one is a plain dictionary, which is quicker: `grown` says when to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import chain
+from typing import Final, Generic, TypeAlias, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+LARGE: Final = 32768  # ours: entries that are moved into parts in some milliseconds
+PARTS: Final = 64  # ours, a power of two: a million entries are parts of 16,384
+
+
+class SplitDict(Generic[K, V]):
+    """As much of a dictionary as tables need."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, entries: Iterable[tuple[K, V]] = ()) -> None:
+        self._parts: list[dict[K, V]] = [{} for _ in range(PARTS)]
+        for key, value in entries:
+            self[key] = value
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __bool__(self) -> bool:
+        return any(self._parts)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._parts[hash(key) % PARTS]
+
+    def __getitem__(self, key: K) -> V:
+        return self._parts[hash(key) % PARTS][key]
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._parts[hash(key) % PARTS][key] = value
+
+    def __delitem__(self, key: K) -> None:
+        del self._parts[hash(key) % PARTS][key]
+
+    def get(self, key: K) -> V | None:
+        """The value of a key; None when it is not here."""
+        return self._parts[hash(key) % PARTS].get(key)
+
+    def pop(self, key: K, default: None) -> V | None:
+        """The value of a key that is here no more then; the default when it was not."""
+        return self._parts[hash(key) % PARTS].pop(key, default)
+
+    def values(self) -> Iterator[V]:
+        """All values, in no particular order."""
+        return chain.from_iterable(part.values() for part in self._parts)
+
+
+AnyDict: TypeAlias = dict[K, V] | SplitDict[K, V]
+
+
+def grown(table: AnyDict[K, V]) -> AnyDict[K, V]:
+    """The same table, in parts once it is large."""
+    return SplitDict(table.items()) if isinstance(table, dict) and len(table) > LARGE else table
