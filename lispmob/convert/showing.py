@@ -16,6 +16,7 @@ from lispmob.config.values import Secret, Text, short_duration
 from lispmob.config.yaml_tree import Mapping, parse_yaml
 from lispmob.convert.writing import scalar
 from lispmob.hub.config import HubFile
+from lispmob.wire.address import EidPrefix
 
 NOT_SHOWN: Final = "(not shown)"
 
@@ -63,6 +64,8 @@ def _shown(value: Any, name: str) -> Any:
     if isinstance(value, OwnEid):
         prefix = str(value.prefix)
         return {"prefix": prefix, "uplinks": [section_tree(one) for one in value.uplinks]} if value.uplinks else prefix
+    if isinstance(value, EidPrefix):
+        return str(value)
     if isinstance(value, tuple | list):
         return [_shown(one, name) for one in value]
     if isinstance(value, bool):

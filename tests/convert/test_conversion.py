@@ -217,7 +217,7 @@ def test_uci_finds_the_locators_of_a_set_and_lists_by_section(tmp_path: Path) ->
 
     assert list(map(str, router.proxy_itrs)) == ["203.0.113.95", "2001:db8:95::1"]
     assert [(one.name, one.priority) for one in two.uplinks] == [("eth0.2", 1), ("3g-wan2", 2), ("*", None)]
-    assert list(map(str, two.map_resolvers)) == ["198.51.100.51", "198.51.100.52"]
+    assert [str(one.address) for one in two.map_resolvers] == ["198.51.100.51", "198.51.100.52"]
     assert (router.natt.mode, two.natt.mode) == ("e19", "e19")
     assert router.log.level == "debug"
 
