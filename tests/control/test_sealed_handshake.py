@@ -220,7 +220,7 @@ def test_secrets_do_not_show_in_a_text() -> None:
     assert ALICE.hex() not in repr(pair_of(ALICE))
 
 
-@settings(max_examples=200)
+@settings(max_examples=50)
 @given(st.binary(min_size=132, max_size=132), st.binary(min_size=80, max_size=80))
 def test_any_octets_are_refused_and_nothing_else_happens(first: bytes, second: bytes) -> None:
     alice, _ = begun()
