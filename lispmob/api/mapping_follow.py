@@ -59,14 +59,21 @@ class Signed:
         self._author = author
 
     def __await__(self) -> Generator[Any, Any, object]:
-        steps = self._pending.__await__()
+        steps: Any = self._pending.__await__()
+        thrown: BaseException | None = None
         while True:
             with self._signature.of(self._author):
                 try:
-                    waits_for = next(steps)
+                    waits_for = next(steps) if thrown is None else steps.throw(thrown)
                 except StopIteration as done:
                     return done.value
-            yield waits_for
+            thrown = None
+            try:
+                yield waits_for
+            except (
+                BaseException
+            ) as error:  # what it waited for has failed, or is cancelled: that is the inside's matter
+                thrown = error
 
 
 def check_kinds(params: MappingEventsParams) -> frozenset[str]:

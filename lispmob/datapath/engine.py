@@ -65,6 +65,7 @@ assert _INSTALL.size == ffi.sizeof("struct lm_install")
 
 _BATCH = 64
 _KEPT_MAX = 1024
+_SENT_MAX = 1 << 16  # remotes: far more than anybody sends to
 _INTERFACE_NAME_MAX = 15
 
 
@@ -377,9 +378,9 @@ class Engine:
 
     def sent(self) -> dict[IpAddress, int]:
         """Inner packets that have left for each locator, or RTR, since a mapping names it."""
-        found = ffi.new("struct lm_sent_to[]", _KEPT_MAX)
+        found = ffi.new("struct lm_sent_to[]", _SENT_MAX)
         packets: dict[IpAddress, int] = {}
-        for one in (found[i] for i in range(lib.lm_engine_sent(self._engine, found, _KEPT_MAX))):
+        for one in (found[i] for i in range(lib.lm_engine_sent(self._engine, found, _SENT_MAX))):
             locator = marshal.address(one.address)
             packets[locator] = packets.get(locator, 0) + int(one.packets)
         return packets

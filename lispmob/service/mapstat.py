@@ -21,10 +21,10 @@ _SENT: Final = ("ENCAPSULATE", "TELL", "DOUBT")
 
 def pages(parts: Parts) -> Iterator[list[MapstatEntry]]:
     """Every mapping, our own first."""
+    sent, mtus = parts.engine.sent(), parts.engine.path_mtus()  # of one moment, and asked for once
     yield [_own(parts, eid) for eid in parts.file.eids]
     for bucket in parts.node.map_cache.buckets():
         for start in range(0, len(bucket), SHOWN_AT_ONCE):
-            sent, mtus = parts.engine.sent(), parts.engine.path_mtus()
             some = bucket[start : start + SHOWN_AT_ONCE]
             yield [_cached(parts, one, sent, mtus) for one in some if one.state is not State.GONE]
 

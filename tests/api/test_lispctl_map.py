@@ -149,8 +149,10 @@ def test_monitor_tells_each_event_as_it_happens_until_it_is_interrupted(daemon: 
     command = [*lispctl, "map", "-n", "monitor", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program, Client(str(daemon.path)) as client:
         assert program.stdout is not None
-        deadline = time.monotonic() + 10.0
-        while not daemon.server.has_mapping_readers and time.monotonic() < deadline:
+        seen: list[bool] = []
+        deadline = time.monotonic() + 20.0
+        while not any(seen) and time.monotonic() < deadline:
+            daemon.run(lambda: seen.append(daemon.server.has_mapping_readers))
             time.sleep(0.01)
         client.call("mapping-add", prefix="10.2.0.0/16", locators=[{"address": "192.0.2.9"}])
         event = json.loads(program.stdout.readline())

@@ -149,16 +149,16 @@ def test_a_terminal_gets_a_screen_of_its_own_and_is_as_before_afterwards(tmp_pat
         words = ["--socket", str(one.path), "watch", "--count", "2", "--interval", "0.1"]
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-        program = subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-c", code, *words],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
             env={**os.environ, "TERM": "xterm"},
-        )
-        os.close(theirs)
-        shown = all_of(ours)
-        status = program.wait(30)
+        ) as program:
+            os.close(theirs)
+            shown = all_of(ours)
+            status = program.wait(30)
 
     assert status == 0, shown
     assert shown.index(b"\x1b[?1049h") < shown.index(b"partly-registered") < shown.rindex(b"\x1b[?1049l")
