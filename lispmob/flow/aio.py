@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from lispmob.flow import packets, sockets
+from lispmob.flow import direct, packets, sockets
+from lispmob.flow.caller import FLOW_PORT, Ask
 from lispmob.flow.client import NEVER_BACK, PATIENCE_S, REJOIN_S, Afterlife, allocation, connect
 from lispmob.flow.errors import FlowError, NoFlowDaemon, PeerGone, TimedOut, from_reply
 from lispmob.flow.quality import Quality
@@ -112,6 +113,64 @@ class Connection:
             one.close()
 
 
+class DirectConnection:
+    """A flow without lispd, driven by the event loop."""
+
+    def __init__(self, machine: direct.DirectConnection) -> None:
+        self._machine = machine
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self.ended: dict[int, asyncio.Future[str]] = {}
+
+    async def open(self) -> tuple[dict[str, Any], socket.socket]:
+        """Ask until there is a flow. Raises FlowError."""
+        self._machine.begin()
+        while watched := self._machine.asking:
+            came = asyncio.Event()
+            for one in watched:
+                self._loop.add_reader(one.fileno(), came.set)
+            try:
+                async with asyncio.timeout(self._machine.pause_s):
+                    await came.wait()
+            except TimeoutError:
+                pass
+            finally:
+                for one in watched:
+                    self._loop.remove_reader(one.fileno())
+            self._machine.turn()
+        result = self._machine.result()
+        self._loop.add_reader(self._machine.fileno(), self._turn)
+        self._turn()
+        return result
+
+    def ended_of(self, flow: int) -> asyncio.Future[str]:
+        """Has the reason once the peer has ended the flow."""
+        return self.ended.setdefault(flow, self._loop.create_future())
+
+    async def request(self, method: str, params: dict[str, Any]) -> None:
+        """Nobody can be asked for anything."""
+        self._machine.request(method, params)
+
+    def close(self) -> None:
+        """End the flow. The peer is told by a thread, for at most some seconds."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._machine.fileno() >= 0:
+            self._loop.remove_reader(self._machine.fileno())
+            self._loop.run_in_executor(None, self._machine.close)
+
+    def _turn(self) -> None:
+        self._machine.turn()
+        for flow, reason in self._machine.ended.items():
+            ended = self.ended_of(flow)
+            if not ended.done():
+                ended.set_result(reason)
+        if self._timer is not None:
+            self._timer.cancel()
+        pause_s = self._machine.pause_s
+        self._timer = None if pause_s is None else self._loop.call_later(pause_s, self._turn)
+
+
 class Flow:
     """An open flow. `socket` is a connected, non-blocking UDP socket between two EIDs; `qos` is what was granted.
 
@@ -120,7 +179,7 @@ class Flow:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Connection | DirectConnection,
         fields: dict[str, Any],
         one: socket.socket,
         *,
@@ -243,9 +302,17 @@ async def allocate(
     caller: str = "",
     protocol: int = 1,
     path: Path = packets.DEFAULT_SOCKET,
+    port: int = FLOW_PORT,
 ) -> Flow:
     """A flow to whoever holds `name`, as `lispmob.flow.allocate`. Cancelling takes the call back."""
-    connection = Connection(connect(path))
+    try:
+        connection = Connection(connect(path))
+    except NoFlowDaemon:
+        place = None if via else direct.literal_eid(name)
+        if place is None:
+            raise
+        ask = Ask(place[0], qos or Quality(), caller, timeout, lifetime, is_legacy=protocol == 0)
+        return await _allocate_directly(direct.connect(place[1], ask, port), path)
     try:
         params = allocation(name, qos, via, timeout, lifetime, caller, protocol)
         fields, one = await connection.request("allocate", params, timeout + PATIENCE_S)
@@ -254,6 +321,16 @@ async def allocate(
     except BaseException:
         connection.close()
         raise
+
+
+async def _allocate_directly(machine: direct.DirectConnection, path: Path) -> Flow:
+    connection = DirectConnection(machine)
+    try:
+        fields, one = await connection.open()
+    except BaseException:
+        connection.close()
+        raise
+    return Flow(connection, fields, one, owns=True, path=path)
 
 
 class Name:

@@ -31,11 +31,10 @@ class ControlPort:
         on_foreign: Callable[[], None],
         is_overlay_interface: Callable[[int], bool],
     ) -> None:
-        self.number = port
+        self._port = port
         self._on_datagram, self._on_foreign = on_datagram, on_foreign
         self._is_overlay_interface = is_overlay_interface
         self._sockets: dict[IpAddress, socket.socket] = {}
-        self.loopback = socket.if_nametoindex("lo")
         self._loop = asyncio.get_running_loop()
 
     def set_eids(self, eids: Iterable[IpAddress]) -> dict[IpAddress, str]:
@@ -68,7 +67,7 @@ class ControlPort:
             self._close(eid)
 
     def _open(self, eid: IpAddress) -> socket.socket:
-        one = sockets.new_socket(eid, self.number)
+        one = sockets.new_socket(eid, self._port)
         try:
             if eid.version == 4:
                 one.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
@@ -100,10 +99,7 @@ class ControlPort:
                 self._on_foreign()
                 continue
             source = ip_address(str(place[0]).partition("%")[0])
-            if source in self._sockets and ifindex != self.loopback:
-                self._on_foreign()  # nobody else has an EID of ours; the kernel lets such packets in for IPv6
-                continue
-            self._on_datagram(octets, Way(source, int(place[1]), eid, self.number))
+            self._on_datagram(octets, Way(source, int(place[1]), eid, self._port))
             if one.fileno() < 0:
                 return  # the datagram made its reader close the socket
 

@@ -80,16 +80,34 @@ class DirectConnection:
 
     def open(self) -> tuple[dict[str, Any], socket.socket]:
         """Ask until there is a flow: what it is like, and its socket. Raises FlowError."""
+        self.begin()
+        while self.asking:
+            self._wait(self.asking)
+        if self._call.state is CallState.CONFIRMING:  # the holder's program has the flow once this has arrived
+            self._wait([self._control])
+        return self.result()
+
+    def begin(self) -> None:
+        """Ask for the first time."""
         sockets.set_quality(self._one, self._call.ask.wish)
         self._perform(self._call.start(time.monotonic()))
-        while self._answer is None:
-            self._wait([self._one, self._control])
+
+    @property
+    def asking(self) -> list[socket.socket]:
+        """What to wait on before the next `turn`, until there is an answer."""
+        return [self._one, self._control] if self._answer is None else []
+
+    def turn(self) -> None:
+        """Take in what has come, and do what is due, without waiting."""
+        self._wait(self.asking or [self._control], 0)
+
+    def result(self) -> tuple[dict[str, Any], socket.socket]:
+        """What was answered: the flow, and its socket. Raises FlowError."""
+        assert self._answer is not None, "not answered yet"
         if isinstance(self._answer, AllocationFailed):
             raise _error(self._answer)
         opened, one = self._answer, self._one
         self._is_ours = False
-        if self._call.state is CallState.CONFIRMING:  # the holder's program has the flow once this has arrived
-            self._wait([self._control])
         fields = {
             "flow": FLOW,
             "name": opened.name.decode(),
@@ -174,12 +192,17 @@ class DirectConnection:
                     self.ended[FLOW] = reason_word(reason_code)
 
 
-def allocate(eid: IpAddress, ask: Ask, port: int) -> tuple[DirectConnection, dict[str, Any], socket.socket]:
-    """What is asked for, at `port` of `eid`. Raises FlowError."""
+def connect(eid: IpAddress, ask: Ask, port: int) -> DirectConnection:
+    """Sockets to ask with, at `port` of `eid`. Raises NoFlowDaemon."""
     try:
-        connection = DirectConnection(ask, eid, port)
+        return DirectConnection(ask, eid, port)
     except OSError as error:
         raise NoFlowDaemon(f"no way to {eid} without lispd: {error.strerror}") from None
+
+
+def allocate(eid: IpAddress, ask: Ask, port: int) -> tuple[DirectConnection, dict[str, Any], socket.socket]:
+    """What is asked for, at `port` of `eid`. Raises FlowError."""
+    connection = connect(eid, ask, port)
     try:
         fields, one = connection.open()
     except BaseException:

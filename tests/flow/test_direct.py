@@ -65,6 +65,44 @@ def test_a_program_calls_a_literal_eid_by_itself(tmp_path: Path, protocol: int) 
     assert with_holder(tmp_path, use) == (b"hello", b"back", "done" if protocol else "")
 
 
+@pytest.mark.parametrize("protocol", [0, 1])
+def test_a_program_with_asyncio_calls_a_literal_eid_by_itself(tmp_path: Path, protocol: int) -> None:
+    async def use(holder: LocalFlows, name: aio.Name, _call: Callable[..., Any]) -> tuple[bytes, bytes, str]:
+        port, absent = holder.service.flows.port, tmp_path / "absent"
+        out = await aio.allocate(f"root-notes@{HOLDER}", protocol=protocol, path=absent, port=port)
+        await out.send(b"hello")
+        inner = await name.accept()
+        there = await inner.recv()
+        await inner.send(b"back")
+        back = await out.recv()
+        reason = ""
+        if protocol:
+            await inner.close()
+            with pytest.raises(PeerGone) as gone:
+                await out.recv()
+            reason = gone.value.reason
+        await out.close()
+        await inner.close()
+        return there, back, reason
+
+    assert with_holder(tmp_path, use) == (b"hello", b"back", "done" if protocol else "")
+
+
+def test_a_call_of_asyncio_that_is_cancelled_is_taken_back(tmp_path: Path) -> None:
+    async def use(holder: LocalFlows, _name: aio.Name, _call: Callable[..., Any]) -> int:
+        port = holder.service.flows.port
+        call = aio.allocate("nobody@127.0.0.9", path=tmp_path / "absent", port=port, timeout=20)
+        asking = asyncio.create_task(call)
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        with pytest.raises(NameNotFound):
+            await aio.allocate(f"nobody@{HOLDER}", path=tmp_path / "absent", port=port)
+        return int(asking.cancelled())
+
+    assert with_holder(tmp_path, use) == 1
+
+
 def test_the_end_of_the_peer_is_heard_and_what_came_before_it_is_read(tmp_path: Path) -> None:
     async def use(_holder: LocalFlows, name: aio.Name, call: Callable[..., Any]) -> tuple[bytes, str]:
         out = await call()

@@ -427,8 +427,8 @@ def test_a_name_whose_program_cannot_be_started_says_so_to_the_caller(town: Flow
         """
 from lispmob import flow
 with flow.allocate("absent@10.1.0.2", path=path) as one:
-    one.send(b"anybody?")
     try:
+        one.send(b"anybody?")
         one.recv(timeout=10)
     except flow.PeerGone as gone:
         print(gone.reason)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import select
@@ -13,11 +12,8 @@ from ipaddress import ip_address
 import pytest
 
 from lispmob.flow import sockets
-from lispmob.flow.control_port import ControlPort
 from lispmob.flow.message import Kind, Message, encode
 from lispmob.flow.quality import FlowClass, Quality
-
-from .local import free_port
 
 OWN = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
 CONTROL = encode(Message(Kind.ACCEPT, b"12345678", b"12345678", flow_port=1))
@@ -142,25 +138,3 @@ def test_a_class_becomes_a_code_point_on_the_socket(ends: tuple[socket.socket, s
 
 def test_the_largest_datagram_fits_the_path(ends: tuple[socket.socket, socket.socket]) -> None:
     assert sockets.max_datagram(ends[0]) > 1000
-
-
-def test_nobody_speaks_from_an_eid_of_ours_but_by_the_loopback_interface() -> None:
-    async def hear(*, is_loopback: bool) -> tuple[int, int]:
-        heard, foreign = [], []
-        port = ControlPort(
-            free_port(), lambda octets, _way: heard.append(octets), lambda: foreign.append(1), lambda _index: True
-        )
-        if not is_loopback:
-            port.loopback = 0
-        eid = ip_address("127.0.0.2")
-        assert port.set_eids([eid]) == {}
-        try:
-            port.send(b"to myself", eid, eid, port.number)
-            while not heard and not foreign:  # noqa: ASYNC110 - nothing tells of it but this
-                await asyncio.sleep(0.01)
-        finally:
-            port.close()
-        return len(heard), len(foreign)
-
-    assert asyncio.run(hear(is_loopback=True)) == (1, 0)
-    assert asyncio.run(hear(is_loopback=False)) == (0, 1)
