@@ -182,10 +182,15 @@ class MapServer:
         """Whose nonces: state files of version 1 named a site and a key-id, where a key is named now."""
         if " " not in stored:
             return stored
+        return self.old_owners.get(stored, stored)
+
+    @property
+    def old_owners(self) -> dict[str, str]:
+        """What state files of version 1 call each key, and what it is called now."""
         if self._old_owners is None:
             pairs = ((site, key) for site in self.sites for key in site.keys)
             self._old_owners = {old_owner(site.name, key.key_id): owner_of(key) for site, key in pairs}
-        return self._old_owners.get(stored, stored)
+        return self._old_owners
 
     def restore(self, rows: Iterable[tuple[EidPrefix, tuple[bytes, ...]]], now: float) -> list[HubEffect]:
         """Take back some of what was registered before a restart, as far as the sites still allow it.

@@ -33,10 +33,14 @@ class Restoring:
         self._plane = plane
         self._feed = feed
         self._has_failed = False
+        self._old_owners: dict[str, list[str]] = {}  # by key, what a file that was of version 1 calls it
 
     def begin(self) -> None:
         """Find single rows from now on. Raises LispError."""
         self._store.begin_reading()
+        for old, owner in self._plane.map_server.old_owners.items():
+            if self._store.has_owner(old):
+                self._old_owners.setdefault(owner, []).append(old)
         self._plane.map_server.on_reading(self)
 
     async def run(self) -> None:
@@ -65,7 +69,8 @@ class Restoring:
     def nonce(self, owner: str, name: bytes) -> bytes | None:
         """The count of a name under a key."""
         try:
-            return self._store.nonce(owner, name)
+            names = (owner, *self._old_owners.get(owner, ()))
+            return next((found for one in names if (found := self._store.nonce(one, name)) is not None), None)
         except LispError as error:
             self._tell(error)
             return None

@@ -154,6 +154,10 @@ class Store:
             return None
         return Count.shifted(rows[0][0], -self._clock.offset_s(), self._clock.monotonic())
 
+    def has_owner(self, owner: str) -> bool:
+        """Whether there are nonces under this key."""
+        return bool(self._read("1 FROM nonces WHERE owner = ? LIMIT 1", (owner,)))
+
     def registrations(self, asked: EidPrefix) -> list[StoredRegistration]:
         """What is registered for an EID-Prefix, or for one that holds it."""
         keys = stored_rows.covering_keys(asked)

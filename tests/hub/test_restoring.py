@@ -12,10 +12,11 @@ import pytest
 from lispmob.errors import LispError
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
+from lispmob.hub.nonces import Count, NonceChanges, eid_name, old_owner
 from lispmob.hub.restoring import REGISTRATIONS, Restoring
 from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
-from tests.hub.exchange import Xtr, ask, eid, plane, reply_in, rlocs_of, site, xtr
+from tests.hub.exchange import KEY, Xtr, ask, eid, plane, reply_in, rlocs_of, site, xtr
 
 LAPTOP = "10.1.9.9/32"
 STANDING = Clock(lambda: 0.0, lambda: 1_700_000_000.0)
@@ -138,3 +139,17 @@ def test_a_file_that_cannot_be_read_to_its_end_is_told_of_and_the_hub_serves(
 
     assert "not all registrations could be taken back: the disk is gone" in caplog.text
     assert one.hub.map_server.is_complete
+
+
+def test_the_nonces_of_a_file_that_was_of_version_1_count_before_they_were_read(tmp_path: Path) -> None:
+    node, store = xtr("203.0.113.5"), Store(tmp_path / "hub.sqlite", STANDING)
+    old = Count(2**63, is_counting=False, at=0.0).encode()
+    store.open()
+    store.save({}, NonceChanges({(old_owner("home", KEY.key_id), eid_name(eid(LAPTOP))): old}, frozenset()))
+    hub = plane(site("10.1.0.0/16"))
+    Restoring(store, hub, lambda _: None).begin()
+
+    hub.on_datagram(node.register(LAPTOP, nonce=2**63), now=0.0)
+
+    assert hub.counters["rx_replay"] == 1
+    store.close()
