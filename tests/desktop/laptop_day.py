@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from lispmob.errors import KernelRefused
 from tests.desktop.desktop_world import UPLINKS, Node, used
 from tests.desktop.managed_desktop import ManagedDesktop
 
@@ -155,7 +157,10 @@ class LaptopDay:
     def _flush_of_rules(self) -> None:
         """As systemd-networkd does with what it did not make (ManageForeignRoutingPolicyRules=yes)."""
         run = self._desktop.world.desk.run
-        run("ip", "rule", "flush")
+        for _ in range(20):
+            with contextlib.suppress(KernelRefused):  # lispd changes rules while `ip` goes through them
+                run("ip", "rule", "flush")
+                break
         for priority, table in (("32766", "main"), ("32767", "default")):
             run("ip", "rule", "add", "priority", priority, "table", table)
 

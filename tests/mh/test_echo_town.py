@@ -19,6 +19,7 @@ pytestmark = pytest.mark.netns
 
 ECHOES = "probing: {interval: 2s, echo-nonce: yes}\n"
 WATCHED_S = 6.0
+PATIENCE_S = 20.0
 ETH_P_ALL = 3  # <linux/if_ether.h>
 
 
@@ -45,6 +46,12 @@ class Tap:
                 found.append((to, struct.unpack_from("!H", packet, udp + 2)[0], packet[udp + 8 :]))
 
 
+def questions_in(sent: list[tuple[bytes, int, bytes]]) -> set[int]:
+    """The nonces that data asked back."""
+    headers = [DataHeader.decode(payload) for _, port, payload in sent if port == DATA_PORT]
+    return {header.nonce for header in headers if header.wants_echo}
+
+
 def is_probe(payload: bytes) -> bool:
     return payload[0] >> 4 == MessageType.MAP_REQUEST and bool(payload[0] & 2)
 
@@ -57,10 +64,14 @@ def test_a_locator_that_data_goes_to_is_asked_in_data_and_the_peer_answers_in_it
         ours, theirs = Tap(here.a), Tap(here.b)
         time.sleep(WATCHED_S)
         sent, answered = ours.read(), theirs.read()
+        deadline = time.monotonic() + PATIENCE_S
+        while len(questions_in(sent)) < 2 and time.monotonic() < deadline:
+            time.sleep(1.0)
+            sent, answered = [*sent, *ours.read()], [*answered, *theirs.read()]
 
     data = [(to, DataHeader.decode(payload)) for to, port, payload in sent if port == DATA_PORT]
     back = [DataHeader.decode(payload) for _, port, payload in answered if port == DATA_PORT]
-    questions = {header.nonce for _, header in data if header.wants_echo}
+    questions = questions_in(sent)
     assert len(questions) >= 2
     assert questions <= {header.nonce for header in back if not header.wants_echo}
     probed = {to for to, port, payload in sent if port == CONTROL_PORT and is_probe(payload)}

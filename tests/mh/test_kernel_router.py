@@ -96,7 +96,9 @@ def make_tun() -> int:
 def inside() -> Iterator[None]:
     """A fresh namespace with an uplink, and things of other people's that must survive."""
     with NamespaceSet() as namespaces, namespaces.make("router").entered():
-        run("ip link add eth0 type veth peer name far0; ip link set far0 up; ip link set eth0 up")
+        run("ip link add eth0 type veth peer name far0")
+        for end in ("eth0", "far0"):  # link-local addresses would come when they are known to be nobody else's
+            run(f"ip link set {end} addrgenmode none; ip link set {end} up")
         run("ip addr add 192.0.2.2/24 dev eth0; ip route add default via 192.0.2.1")
         run("ip -6 addr add 2001:db8:1::2/64 dev eth0 nodad; ip -6 route add default via 2001:db8:1::1")
         run("ip rule add from 198.51.100.7 priority 100 lookup 77; ip route add throw 10.9.0.0/16 table 4341")
