@@ -46,7 +46,7 @@ class Tap:
                 found.append((to, struct.unpack_from("!H", packet, udp + 2)[0], packet[udp + 8 :]))
 
 
-def questions_in(sent: list[tuple[bytes, int, bytes]]) -> set[int]:
+def questions_in(sent: list[tuple[bytes, int, bytes]]) -> set[int | None]:
     """The nonces that data asked back."""
     headers = [DataHeader.decode(payload) for _, port, payload in sent if port == DATA_PORT]
     return {header.nonce for header in headers if header.wants_echo}
