@@ -10,7 +10,8 @@ import msgspec
 class FlowParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A flow of this host, or with `from_interface` one that it forwards. Names are those of lispd.conf's rules.
 
-    `came_in_by`: the uplink that the other end began it by. Without `source`, the kernel's choice.
+    `came_in_by`: the uplink that the other end began it by. Without `source`, the kernel's choice. `flow_name` and
+    `flow_class`: of a flow to a name.
     """
 
     destination: str
@@ -25,6 +26,8 @@ class FlowParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     dscp: str | None = None
     from_interface: str | None = None
     came_in_by: str | None = None
+    flow_name: str | None = None
+    flow_class: str | None = None
 
 
 class WhyStep(msgspec.Struct, frozen=True, kw_only=True):

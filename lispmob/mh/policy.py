@@ -223,7 +223,8 @@ class Compiled:
                 steps.append(f"rule '{compiled.rule.name}' does not match: the flow {why_not}")
                 continue
             return self._by_rule(compiled, flow, (*steps, f"rule '{compiled.rule.name}' matches"))
-        steps.append("no rule matches: priority and weight decide")
+        first = "" if flow.flow_name is None else "what its class prefers, else "
+        steps.append(f"no rule matches: {first}priority and weight decide")
         return Decision(Outcome.DEFAULT, 0, (), None, tuple(steps))
 
     def usable(self, mark: int) -> bool:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from lispmob.api.backend import ApiError
 from lispmob.api.steering_schema import FlowParams
-from lispmob.config.steering import read_cgroup, read_dscp, read_group, read_protocol, read_user
+from lispmob.config.steering import FLOW_CLASSES, read_cgroup, read_dscp, read_group, read_protocol, read_user
 from lispmob.mh.selector import ICMP, PORT_MAX, PROTOCOLS, WITH_PORTS, Flow
 from lispmob.wire.address import IpAddress
 
@@ -36,6 +36,8 @@ def read_flow(params: FlowParams, default_source: IpAddress | None, came_in_by: 
         raise ApiError("params", f"port: {protocol_name(protocol)} has no ports")
     if params.from_interface is not None and (params.user or params.group or params.cgroup):
         raise ApiError("params", "from_interface: forwarded packets have no user, group or cgroup of this host")
+    if params.flow_class is not None and (params.flow_name is None or params.flow_class not in FLOW_CLASSES):
+        raise ApiError("params", f"flow_class: with flow_name, one of {', '.join(FLOW_CLASSES)}")
     uid = _one("user", params.user, lambda text: read_user(text).first, "a user of this host, or a number")
     gid = _one("group", params.group, lambda text: read_group(text).first, "a group of this host, or a number")
     if uid is not None and gid is None:
@@ -54,6 +56,8 @@ def read_flow(params: FlowParams, default_source: IpAddress | None, came_in_by: 
         from_interface=params.from_interface,
         mark=_one("mark", params.mark, _mark, "a number such as 5 or 0x5") or 0,
         came_in_by=came_in_by,
+        flow_name=None if params.flow_name is None else params.flow_name.lower(),
+        flow_class=None if params.flow_name is None else params.flow_class or "default",
     )
 
 

@@ -27,6 +27,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--mark", metavar="NUMBER", help="a mark that the packet has already (SO_MARK)")
     parser.add_argument("--dscp", metavar="VALUE", help="a number or a name such as ef")
     parser.add_argument("--in", dest="from_interface", metavar="INTERFACE", help="forwarded: it comes in there")
+    parser.add_argument("--flow", dest="flow_name", metavar="NAME", help="it is a flow to this name, see lispflow")
+    parser.add_argument("--class", dest="flow_class", metavar="CLASS", help="the class of that flow, such as voice")
     parser.add_argument("--came-in-by", metavar="UPLINK", help="it answers a flow that came in by this uplink")
 
 
@@ -58,6 +60,8 @@ def flow_params(arguments: Namespace) -> dict[str, Any]:
         "dscp": arguments.dscp,
         "from_interface": arguments.from_interface,
         "came_in_by": arguments.came_in_by,
+        "flow_name": arguments.flow_name,
+        "flow_class": arguments.flow_class,
     }
     return {name: value for name, value in params.items() if value is not None}
 
