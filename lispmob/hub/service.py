@@ -300,6 +300,7 @@ class Hub:
         old, self._file = self._file, file
         configure(file.log.level)
         now = asyncio.get_running_loop().time()
+        self._plane.security.on_mode(cast(LispSecMode, file.security.lisp_sec))
         self._feed(self._plane.on_sites(sites, file.to_remotes(), file.to_traversal(), now=now))
         if self._forwarding is not None and old.proxied_eids != file.proxied_eids and file.proxy.enabled:
             try:
