@@ -21,8 +21,8 @@ APT_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdio.h clang:clang $(LIBFUZZER) 
 	nftables:nft conntrack:conntrack iperf3:iperf3 ethtool:ethtool iputils-ping:ping tshark:tshark musl-tools:musl-gcc \
 	dbus:dbus-daemon libglib2.0-bin:gdbus python3-dbusmock:$(DBUSMOCK) $(MANAGER)
 
-# Most tests wait for packets on their way, each in namespaces of its own: two at a time fit on the smallest machine.
-WORKERS ?= -n 2 --dist loadfile
+# Most tests wait for packets on their way, each in namespaces of its own: three at a time fit on two processors.
+WORKERS ?= -n 3 --dist loadfile
 
 .PHONY: help setup build test pure netns interop check demo bench clean
 help:  ## what can be made
@@ -75,7 +75,7 @@ interop: $(ENGINE)  ## traffic with peers that others wrote: OOR=, LISPERS_NET= 
 
 test: check  ## everything that must hold; without root the namespace tests are left out
 	@test "$$(id -u)" = 0 || echo 'Not root: the tests on network namespaces are skipped; the rest runs. For all of them: sudo make test' >&2
-	@$(PY) -m pytest -q $(WORKERS)
+	@$(PY) -m tests.suite $(WORKERS)
 
 demo: $(ENGINE)  ## two nodes roam between networks, on real packets; needs root
 	@test "$$(id -u)" = 0 || { echo 'make demo makes network namespaces and needs root: sudo make demo' >&2; exit 77; }
