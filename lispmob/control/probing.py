@@ -68,6 +68,8 @@ class Prober:
         self._echoes: set[IpAddress] = set()  # that data asks for one
         self._limit = TokenBucket(PROBE_INTERVAL_S, PROBE_BURST)
         self._asks_back: KeyedBuckets[Pair] = KeyedBuckets(ASK_BACK_S, limit=PATHS_MAX)
+        self._doubted: set[Pair] = set()  # since `_doubted_at`: by peers that probe us
+        self._doubted_at = 0.0
         self._limited_until = float("-inf")
 
     @property
@@ -99,6 +101,8 @@ class Prober:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to probe."""
+        if self._doubted:
+            return self._doubted_at
         due_at, calm_at = self._agenda.first() if self._paths else self._asked.first_loss_at(), self._calm.first()
         if due_at is None:
             return None
@@ -184,11 +188,21 @@ class Prober:
         return self.on_timer(now)
 
     def on_probed(self, remote: IpAddress, at: IpAddress, now: float) -> list[ProbeEffect]:
-        """A peer probes us, at `at`: maybe out of doubt. Pairs that nothing has proven for a while are asked back."""
-        for path in self._of(remote):
-            if path.pair.local != at and path.is_unproven(now) and self._asks_back.take(path.pair, now):
+        """A peer probes us, at `at`: maybe out of doubt. Pairs that nothing has proven for a while are asked back.
+
+        By on_timer, at once: whoever calls it tells first what data has proven since it was asked last.
+        """
+        doubted = [path.pair for path in self._of(remote) if path.pair.local != at and path.is_unproven(now)]
+        if doubted and not self._doubted:
+            self._doubted_at = now
+        self._doubted.update(doubted)
+        return []
+
+    def _ask_back(self, now: float) -> None:
+        doubted, self._doubted = self._doubted, set()
+        for path in [self._paths[pair] for pair in sorted(doubted, key=str) if pair in self._paths]:
+            if path.is_unproven(now) and self._asks_back.take(path.pair, now):
                 path.on_unanswered(False, self._config, now)
-        return self.on_timer(now)
 
     def on_status_bits(self, fallen: Iterable[IpAddress], risen: Iterable[IpAddress], now: float) -> list[ProbeEffect]:
         """Whoever owns these locators says that they are down, or up again. We ask, and send there until we know."""
@@ -216,6 +230,7 @@ class Prober:
         """A deadline may have passed. Early and late calls are both harmless."""
         effects: list[ProbeEffect] = []
         self._expire(now)
+        self._ask_back(now)
         for remote in self._calm.due(now):
             patience = self._patience[remote]
             if patience.on_timer(now):

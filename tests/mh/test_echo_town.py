@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from lispmob.closing import Closing
 from lispmob.control.effect import CONTROL_PORT, DATA_PORT
 from lispmob.lab.namespace import Namespace
 from lispmob.lab.probe import Party, ProbeStream
@@ -23,7 +24,7 @@ PATIENCE_S = 20.0
 ETH_P_ALL = 3  # <linux/if_ether.h>
 
 
-class Tap:
+class Tap(Closing):
     """What leaves by wlan0 over UDP: where to, to which port, and what."""
 
     def __init__(self, namespace: Namespace) -> None:
@@ -31,13 +32,15 @@ class Tap:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         self._socket.bind(("wlan0", ETH_P_ALL))
 
+    def close(self) -> None:
+        self._socket.close()
+
     def read(self) -> list[tuple[bytes, int, bytes]]:
         found: list[tuple[bytes, int, bytes]] = []
         while True:
             try:
                 packet, (_, _, kind, *_) = self._socket.recvfrom(65535)
             except BlockingIOError:
-                self._socket.close()
                 return found
             udp, to, protocol = (
                 (20, packet[16:20], packet[9]) if packet[0] >> 4 == 4 else (40, packet[24:40], packet[6])
@@ -61,13 +64,13 @@ def test_a_locator_that_data_goes_to_is_asked_in_data_and_the_peer_answers_in_it
         # Both directions use one pair of locators now: an echo comes to where the question came from.
         here.a.run("ip", "-6", "addr", "flush", "dev", "wlan0", "scope", "global")
         time.sleep(4.0)  # until all have been probed once
-        ours, theirs = Tap(here.a), Tap(here.b)
-        time.sleep(WATCHED_S)
-        sent, answered = ours.read(), theirs.read()
-        deadline = time.monotonic() + PATIENCE_S
-        while len(questions_in(sent)) < 2 and time.monotonic() < deadline:
-            time.sleep(1.0)
-            sent, answered = [*sent, *ours.read()], [*answered, *theirs.read()]
+        with Tap(here.a) as ours, Tap(here.b) as theirs:
+            time.sleep(WATCHED_S)
+            sent, answered = ours.read(), theirs.read()
+            deadline = time.monotonic() + PATIENCE_S
+            while len(questions_in(sent)) < 2 and time.monotonic() < deadline:
+                time.sleep(1.0)
+                sent, answered = [*sent, *ours.read()], [*answered, *theirs.read()]
 
     data = [(to, DataHeader.decode(payload)) for to, port, payload in sent if port == DATA_PORT]
     back = [DataHeader.decode(payload) for _, port, payload in answered if port == DATA_PORT]
