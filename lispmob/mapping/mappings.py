@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Any
 
+from lispmob.closing import Closing
 from lispmob.mapping.messages import (
     Event,
     Locator,
@@ -22,7 +22,7 @@ from lispmob.mapping.messages import (
 )
 
 
-class Mappings:
+class Mappings(Closing):
     """One connection; a context manager, and an iterator of events until lispd ends (NoDaemon).
 
     Not for several threads at once. `fileno()` is readable when something came; `next_event(0)` takes it.
@@ -39,14 +39,6 @@ class Mappings:
         except (OSError, ValueError) as error:
             self._socket.close()
             raise NoDaemon(f"lispd is not running: {path}: {getattr(error, 'strerror', None) or error}") from None
-
-    def __enter__(self) -> Mappings:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection. May be called twice."""

@@ -16,6 +16,7 @@ from errno import EADDRINUSE
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
+from lispmob.closing import Closing
 from lispmob.errors import LispError
 from lispmob.icmp_errors import enable, read_errors
 from lispmob.tools.question import Lookup, Reason, ReasonKind, on_datagram
@@ -104,7 +105,7 @@ def other_family(source: IpAddress, avoided: frozenset[IpAddress], instead: Iter
     return found
 
 
-class Sockets:
+class Sockets(Closing):
     """One socket for each address, all bound to one port. A context manager."""
 
     def __init__(self, addresses: Iterable[IpAddress], port: int = 0) -> None:
@@ -131,12 +132,6 @@ class Sockets:
             enable(one, address.version)
             one.bind((str(address), port))
             port = one.getsockname()[1]
-
-    def __enter__(self) -> Sockets:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close them all. Idempotent."""
