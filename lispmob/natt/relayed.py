@@ -138,10 +138,13 @@ class RelayedRegistrations:
         return effects
 
     def repeat(self, now: float) -> list[UplinkEffect]:
-        """Send what is unanswered once more, now. It counts as no try: who asked for it may not be the RTR."""
+        """Send what is unanswered once more, now. It counts as no try: who asked for it may not be the RTR.
+
+        Nor does it push out the nonces of real tries, by which it is known since when nothing was answered.
+        """
         effects: list[UplinkEffect] = []
         for one in self.ones:
-            if one.tries:
+            if 0 < len(one.outstanding) < MAX_OUTSTANDING - TRIES_PER_RTR:
                 effects += [self._packet(one, self._record(one), now), Count("tx_map_register")]
         return effects
 

@@ -282,6 +282,28 @@ def test_an_rtr_that_was_away_and_comes_back_empty_has_a_sending_node_back_at_on
     assert world.run_until(heard_again, within_s=2.0) <= 4 * ROUND_TRIP_S
 
 
+@pytest.mark.parametrize("pokes", [1, 40])
+def test_forged_words_of_an_rtr_that_is_dead_neither_hide_its_death_nor_hasten_it(pokes: int) -> None:
+    def took(forged: int) -> float:
+        world = World()
+        MapServerHost(world, (RTR, RTR2))
+        first, _ = RtrHost(world, RTR), RtrHost(world, RTR2)
+        node = NodeHost(world)
+        node.attach((locator(), NatBox(world, "203.0.113.200")))
+        world.run(3.0)
+        machine = node.traversal.machines[0]
+        first.is_up = False
+        node.perform(node.traversal.on_stalled(ip("192.168.1.2"), world.now))
+        began = world.now
+        for _ in range(forged):
+            world.run(2.0 / forged)
+            machine.on_poked(world.now)
+        world.run_until(lambda: machine.rtrs == (RTR2,) and node.state == "relayed", 15.0)
+        return world.now - began
+
+    assert took(pokes) == pytest.approx(took(0), abs=0.05)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_loss_and_reordering_delay_a_node_but_do_not_strand_it(seed: int) -> None:
     world, _, _, _, node = behind(seed, loss=0.3, delay_s=(0.005, 0.2), timeout_s=30.0)
