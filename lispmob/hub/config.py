@@ -34,6 +34,7 @@ from lispmob.config.values import (
 from lispmob.control.node_config import LispSecMode, ResolverSecret
 from lispmob.crypto.key_wrap import why_no_key_wrap
 from lispmob.errors import ConfigError
+from lispmob.hub.ddt.section import DdtSection
 from lispmob.hub.host_address import PRIVATE
 from lispmob.hub.map_resolver import RemoteMapServer
 from lispmob.hub.names import label_of, overlap, read_pattern
@@ -206,6 +207,8 @@ class HubFile(Section, frozen=True, kw_only=True):
     proxy: ProxySection = ProxySection()
     rtrs: tuple[LinkSection, ...] = ()
     rtr: RtrSection = RtrSection()
+    ddt: DdtSection = DdtSection()
+    """Our place in the delegated database tree (RFC 8111)."""
     nat_dialects: tuple[Annotated[str, one_of("e19", "lispers-net")], ...] = ("e19",)
     state_file: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = Path(
         "/var/lib/lispmob/hub.sqlite"

@@ -9,6 +9,7 @@ from typing import Final
 
 from lispmob.control.itr_security import LispSecTools
 from lispmob.hub.askers import Askers
+from lispmob.hub.ddt.policy import NO_DDT, DdtPolicy
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.host_address import is_sendable
 from lispmob.hub.lisp_sec import HubSecurity
@@ -39,6 +40,7 @@ class ControlPlane:
         new_nonce: Callable[[], int] | None = None,
         security: HubSecurity | None = None,
         tools: LispSecTools | None = None,
+        ddt: DdtPolicy = NO_DDT,
     ) -> None:
         """`new_nonce` gives unpredictable numbers, which an RTR needs that asks Map-Servers elsewhere.
 
@@ -48,8 +50,12 @@ class ControlPlane:
         self.security = security or HubSecurity()
         self.security.on_sites(self.map_server.sites)
         self.askers = Askers(new_nonce=new_nonce or count(1).__next__)
-        self.map_resolver = MapResolver(self.map_server, remotes, families, self.askers, self.security)
-        self.traversal = Traversal(self.map_server, traversal, new_nonce=new_nonce or count(1).__next__, tools=tools)
+        nonces = new_nonce or count(1).__next__
+        self.map_resolver = MapResolver(
+            self.map_server, remotes, families, self.askers, self.security, new_nonce=nonces
+        )
+        self.map_resolver.on_ddt(ddt)
+        self.traversal = Traversal(self.map_server, traversal, new_nonce=nonces, tools=tools)
         self._share_with_rtrs(traversal)
         self._counters: Counter[str] = Counter()
         self._own: tuple[IpAddress, ...] = ()
@@ -72,13 +78,15 @@ class ControlPlane:
 
     def wake_at(self) -> float | None:
         """When on_timer is due; None for never."""
-        times = (self.map_server.wake_at(), self.traversal.wake_at(), self.askers.wake_at())
+        machines = (self.map_server, self.map_resolver, self.traversal, self.askers)
+        times = (machine.wake_at() for machine in machines)
         return min((at for at in times if at is not None), default=None)
 
     def on_timer(self, now: float) -> list[PlaneEffect]:
         """Time has passed."""
         effects = [*self._spread(self.map_server.on_timer(now), now), *self._revoke()]
-        return [*effects, *self.traversal.on_timer(now), *self.askers.on_timer(now)]
+        searched = self.map_resolver.on_timer(now)
+        return [*effects, *searched, *self.traversal.on_timer(now), *self.askers.on_timer(now)]
 
     def restore(self, rows: Iterable[tuple[EidPrefix, tuple[bytes, ...]]], now: float) -> list[PlaneEffect]:
         """Take back some of what was registered before a restart."""
@@ -89,11 +97,13 @@ class ControlPlane:
         sites: Iterable[Site],
         remotes: Iterable[RemoteMapServer],
         traversal: TraversalPolicy = NO_TRAVERSAL,
+        ddt: DdtPolicy = NO_DDT,
         *,
         now: float,
     ) -> list[PlaneEffect]:
         """The configuration was read again."""
         self.map_resolver.on_remotes(remotes)
+        self.map_resolver.on_ddt(ddt)
         effects = self.map_server.on_sites(sites, now)
         self.security.on_sites(self.map_server.sites)
         self.traversal.on_policy(traversal)
@@ -157,6 +167,8 @@ class ControlPlane:
                 return self.traversal.on_smr(arrival, now)
             self._counters["rx_policy"] += 1  # for an ETR, which a hub is not (RFC 9301, 8.2)
             return []
+        if kind == MessageType.MAP_REFERRAL:
+            return list(self.map_resolver.on_map_referral(arrival, now))
         if kind == MessageType.MAP_REPLY and self.traversal.policy.is_rtr:
             return self.traversal.on_map_reply(arrival, now)
         self._counters["rx_type"] += 1

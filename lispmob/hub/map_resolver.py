@@ -6,7 +6,7 @@ The Map-Server of the same hub is asked directly; for EIDs of other Map-Servers 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -18,16 +18,21 @@ from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.answering import Answer, AskEtr, Mappings, answer, narrowed
 from lispmob.hub.asker_limits import AskerLimits, Network, OctetBudget, Rate, network_of
 from lispmob.hub.askers import Askers
+from lispmob.hub.ddt.client import DdtClient, NoMapping, Outcome
+from lispmob.hub.ddt.node import DdtNode
+from lispmob.hub.ddt.policy import DdtPolicy
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.host_address import is_sendable
 from lispmob.hub.lisp_sec import HubSecurity, Protection, unprotected, unsigned
 from lispmob.hub.map_server import MapServer
+from lispmob.hub.question import DdtQuestion, Question
 from lispmob.hub.registration import best_address, is_usable
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import MessageType
 from lispmob.wire.lcaf_contents import ip_addresses
+from lispmob.wire.map_referral import MapReferral, Referral
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.named_locator import is_private, is_rtr, partial
@@ -62,29 +67,6 @@ class RemoteMapServer:
     """Shared with the hub there, for LISP-SEC."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A Map-Request as it came, and what LISP-SEC asks for, if it is used."""
-
-    ecm: EncapsulatedControl
-    request: MapRequest
-    arrival: Arrival
-    protection: Protection | None
-
-    def onwards(
-        self, record: EidRecord, authentication: bytes | None, *, to_map_server: bool = False
-    ) -> EncapsulatedControl:
-        """The ECM for somebody else, about one of the records. The ITR's AD is for us, and goes no further."""
-        message = replace(self.request, records=(record,)).encode()
-        made = replace(self.ecm, message=message, has_checksum=True, authentication=authentication)
-        return replace(made, to_map_server=True) if to_map_server else made
-
-    @property
-    def passes_as_it_is(self) -> bool:
-        """Whether what came may go on unchanged: what leaves us has all its checksums, one EID, and no AD of an ITR."""
-        return len(self.request.records) == 1 and self.ecm.has_checksum and self.ecm.authentication is None
-
-
 class MapResolver:
     """Answers ITRs. `families` are those of the addresses that we can send from (4, 6)."""
 
@@ -95,7 +77,10 @@ class MapResolver:
         families: Iterable[int] = (4, 6),
         askers: Askers | None = None,
         security: HubSecurity | None = None,
+        *,
+        new_nonce: Callable[[], int],
     ) -> None:
+        """`new_nonce` is unpredictable: it guards what DDT nodes say."""
         self.counters: Counter[str] = Counter()
         self._security = security or HubSecurity()
         self._answered = askers
@@ -107,11 +92,37 @@ class MapResolver:
         self._onward: KeyedBuckets[tuple[Network, bool]] = KeyedBuckets(1 / ONWARD_S, ONWARD_BURST)
         self._remotes: PrefixTable[IpAddress] = PrefixTable()
         self._relays: tuple[IpAddress, ...] = ()
+        self._ddt: DdtClient[DdtQuestion] = DdtClient(new_nonce, self._families, self.counters)
+        self._ddt_node: DdtNode | None = None
         self.on_remotes(remotes)
 
     def on_families(self, families: Iterable[int]) -> None:
         """These are the families that we can send to, now that the sockets are open."""
         self._families = frozenset(families)
+        self._ddt.on_families(self._families)
+
+    def on_ddt(self, policy: DdtPolicy) -> None:
+        """Our place in the delegated database tree is this now (RFC 8111)."""
+        self._ddt_node = DdtNode(policy, self._map_server) if policy.is_node else None
+        self._ddt.on_policy(policy)
+
+    def wake_at(self) -> float | None:
+        """When on_timer is due; None for never."""
+        return self._ddt.wake_at()
+
+    def on_timer(self, now: float) -> list[HubEffect]:
+        """A DDT node has not answered in time, perhaps."""
+        return self._searched(self._ddt.on_timer(now), now)
+
+    def on_map_referral(self, arrival: Arrival, now: float) -> list[HubEffect]:
+        """A Map-Referral came (RFC 8111, section 6.4)."""
+        if not self._ddt.expects(arrival.source, int.from_bytes(arrival.payload[4:12])):
+            return self._drop("rx_nonce")
+        try:
+            referral = MapReferral.decode(arrival.payload)
+        except MalformedMessage as error:
+            return self._drop(error.counter)
+        return self._searched(self._ddt.on_map_referral(referral, arrival.source, now), now)
 
     def on_relays(self, own: Iterable[IpAddress]) -> None:
         """These addresses of ours pass data on between registered EIDs; none when this hub is no RTR."""
@@ -149,6 +160,11 @@ class MapResolver:
         self.counters["rx_map_request"] += 1
         if not ecm.has_checksum:
             self.counters["rx_ecm_unsummed"] += 1
+        referred: list[HubEffect] = []
+        if ecm.is_ddt and self._ddt_node is not None:
+            referred, is_ours = self._refer(request, arrival, self._ddt_node, now)
+            if not is_ours:
+                return referred
         sites = self._map_server.sites
         try:
             protection = self._security.open(ecm, request, arrival.source, sites, now)
@@ -160,7 +176,38 @@ class MapResolver:
         question = Question(ecm, request, arrival, protection)
         if protection is None and self._security.is_required:
             return self._refuse_unprotected(question, now)
-        return self._find(question, now)
+        return [*referred, *self._find(question, now)]
+
+    def _refer(self, request: MapRequest, arrival: Arrival, node: DdtNode, now: float) -> tuple[list[HubEffect], bool]:
+        """The Map-Referral for a DDT Map-Request, and whether the Map-Request itself is for us, too."""
+        asked = next((prefix for record in request.records if (prefix := record.eid_prefix) is not None), None)
+        if asked is None or len(request.records) != 1:
+            return self._drop("rx_policy"), False
+        if not self._map_server.is_complete:
+            self._map_server.read(_first(asked), now)
+        record = node.refer(asked)
+        payload = MapReferral(request.nonce, (record,)).encode()
+        if not self._excess.take(arrival.source, len(payload) - len(arrival.payload), now):
+            return self._drop("tx_rate"), False
+        self.counters["tx_map_referral"] += 1
+        source = _if_same_family(arrival.destination, arrival.source)
+        sent = SendControl(payload, arrival.source, arrival.source_port, source=source)
+        return [sent], record.referral == Referral.MS_ACK
+
+    def _searched(self, outcomes: Iterable[Outcome[DdtQuestion]], now: float) -> list[HubEffect]:
+        """What a search in the delegated database tree leads to: the next question, or a negative answer."""
+        effects: list[HubEffect] = []
+        for outcome in outcomes:
+            if isinstance(outcome, NoMapping):
+                question, record = outcome.question.question, outcome.record
+                if outcome.is_unsigned and record.eid_prefix is not None:
+                    record = unsigned(record.eid_prefix)
+                effects += self._reply(question, (record,), now, has_e_bit=outcome.is_unsigned)
+            elif self._onward.take((network_of(outcome.destination), True), now):
+                effects.append(outcome)
+            else:
+                self.counters["tx_rate"] += 1
+        return effects
 
     def _find(self, question: Question, now: float) -> list[HubEffect]:
         """Each record that is asked about: from elsewhere, from its ETR, or by ourselves, all that in one Map-Reply."""
@@ -184,6 +231,9 @@ class MapResolver:
                     is_unsigned, said[asked] = True, unsigned(asked)
                     continue
                 effects += self._onwards(passed_on, arrival, now)
+            elif self._ddt.is_on and not question.is_from_tree and self._map_server.sites.of(_first(asked)) is None:
+                search = DdtQuestion(question, record, self._security)
+                effects += self._searched(self._ddt.ask(search, asked, now), now)
             elif isinstance(found := self._answer(asked), AskEtr):
                 if _is_behind(found.record, arrival.source):
                     self.counters["rx_rtr_asks"] += 1

@@ -73,6 +73,7 @@ class Hub:
             new_nonce=lambda: secrets.randbits(64),
             security=HubSecurity(cast(LispSecMode, file.security.lisp_sec), wrap),
             tools=None if wrap is None else LispSecTools(wrap, lambda: secrets.token_bytes(OTK_OCTETS)),
+            ddt=file.ddt.to_policy(),
         )
         self._public = PublicAddresses(file.public_address)
         self._plane.on_addresses(self._public.on_addresses(file.listen))
@@ -301,7 +302,7 @@ class Hub:
         configure(file.log.level)
         now = asyncio.get_running_loop().time()
         self._plane.security.on_mode(cast(LispSecMode, file.security.lisp_sec))
-        self._feed(self._plane.on_sites(sites, file.to_remotes(), file.to_traversal(), now=now))
+        self._feed(self._plane.on_sites(sites, file.to_remotes(), file.to_traversal(), file.ddt.to_policy(), now=now))
         if self._forwarding is not None and old.proxied_eids != file.proxied_eids and file.proxy.enabled:
             try:
                 await self._forwarding.on_routes(file.proxied_eids)

@@ -33,7 +33,7 @@ class Server:
     def __init__(self, world: World, *, resolves: bool = True) -> None:
         self.world, self.resolves = world, resolves
         server = MapServer([Site("home", (EID,), (KEY,))])
-        self.info, self.resolver = InfoResponder(server.sites), MapResolver(server)
+        self.info, self.resolver = InfoResponder(server.sites), MapResolver(server, new_nonce=count(1).__next__)
         world.internet.plug(MAP_SERVER, self.on_packet)
 
     def on_packet(self, packet: Packet) -> None:

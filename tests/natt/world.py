@@ -67,7 +67,7 @@ class MapServerHost:
         self.map_server = MapServer([Site("home", (EID, PEER), (KEY, OOR_KEY), strict_nonces=True)])
         self.info = InfoResponder(self.map_server.sites, rtrs or (), answers_lispers=True)
         self.relayed = RelayedRegisters(self.map_server, [RtrPeer(rtr, key) for rtr in rtrs or ()])
-        self.resolver = MapResolver(self.map_server)
+        self.resolver = MapResolver(self.map_server, new_nonce=count(1).__next__)
         self.knows_natt = rtrs is not None
         self.deaf_to_e19 = False
         self.asked = 0

@@ -1,0 +1,38 @@
+"""What a hub is told of the delegated database tree: plain values."""
+
+from __future__ import annotations
+
+from lispmob.values import dataclass
+from lispmob.wire.address import EidPrefix, IpAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """A part of the EID space that others look after: DDT nodes below us, or Map-Servers."""
+
+    prefix: EidPrefix
+    addresses: tuple[IpAddress, ...]
+    is_map_server: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DdtPolicy:
+    """Our place in the tree.
+
+    `roots`: whom the Map-Resolver asks for EIDs of which it knows nothing; none: nobody. `authoritative`: the parts of
+    the EID space that were delegated to us. `peers`: all Map-Servers, ourselves included, that hold what our sites
+    register; none: we do not know of any others.
+    """
+
+    roots: tuple[IpAddress, ...] = ()
+    authoritative: tuple[EidPrefix, ...] = ()
+    delegations: tuple[Delegation, ...] = ()
+    peers: tuple[IpAddress, ...] = ()
+
+    @property
+    def is_node(self) -> bool:
+        """Whether DDT Map-Requests are answered with Map-Referrals."""
+        return bool(self.authoritative or self.delegations)
+
+
+NO_DDT = DdtPolicy()
