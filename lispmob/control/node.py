@@ -496,4 +496,5 @@ class Node(NodeSizes):
             effects = [*effects, *self._prober.on_status_bits((), places, now)]
         if before is None or after is None or before.locators == after.locators:
             return effects
+        self._resolver.on_changed(learned, before.prefix)
         return effects + self._smr.on_peer_moved(entry_targets(after, self.config, self.locators), now)

@@ -109,6 +109,29 @@ def test_a_peer_that_moves_under_a_flood_of_smrs_from_one_address_is_found_at_on
     assert request.is_smr_invoked
 
 
+def moves(machine: Node, places: list[str]) -> list[int]:
+    """The questions at once after each SMR of 10.2.5.7, which moves every two seconds and is where the answer says."""
+    asked = []
+    for number, place in enumerate(places):
+        now = 100.0 + 2.0 * number
+        effects = machine.on_datagram(datagram(smr(ip("10.2.5.7"), PEER_RLOC), PEER_RLOC), now)
+        asked.append(len(only(effects, SendControl)))
+        record = MappingRecord.of(prefix("10.2.5.0/24"), (Locator(PEER_RLOC), Locator(ip(place))), ttl_min=1440)
+        if asked[-1]:
+            answer(machine, effects, record, now)
+    return asked
+
+
+def test_a_host_that_moves_every_two_seconds_is_asked_about_each_time_at_once() -> None:
+    assert moves(with_peers(10), ["203.0.113.8", "203.0.113.9"] * 10) == [1] * 20
+
+
+def test_a_host_that_says_it_moved_and_did_not_is_asked_about_once_in_three_seconds() -> None:
+    asked = moves(with_peers(10), ["203.0.113.8"] * 20)
+
+    assert sum(asked) <= 4 + 38 // 3
+
+
 def test_a_node_without_an_uplink_asks_nobody_because_of_data() -> None:
     machine = node()
 
