@@ -13,11 +13,12 @@ import pytest
 
 from lispmob.flow.auth import Way
 from lispmob.flow.caller import FLOW_PORT
+from lispmob.flow.effect import SendFlowMessage
 from lispmob.flow.limits import REQUESTS_OF_USER_BURST, REQUESTS_OF_USER_S, Limits, UserShare
 from lispmob.flow.message import Kind, Message, decode, encode
 
 from .local import LocalFlows, free_port
-from .world import A, B, Host, Network, SendFlowMessage, pair
+from .world import A, B, Host, Network, pair
 
 STRANGER = ip_address("10.1.0.66")
 

@@ -13,7 +13,7 @@ from lispmob.lab.build import Lab
 from lispmob.lab.nat import Nat, NatGateway
 from lispmob.lab.process import module
 from lispmob.lab.topology import AccessNetwork, Host, Topology, Uplink
-from tests.interop.open_overlay_router import NEEDS_IT, SERVER, Meeting, our_node
+from tests.interop.open_overlay_router import NEEDS_IT, SERVER, THEIR_RTR, Meeting, our_node, rtr_set
 
 pytestmark = NEEDS_IT
 
@@ -31,40 +31,6 @@ TOPOLOGY = Topology(
     ),
 )
 RTR = TOPOLOGY.address("rtr", "eth0")
-RTR_KEY = "between-servers"
-
-RTR_SET = f"""
-ms-rtr-node {{
-    name = only
-    address = {RTR}
-    key = {RTR_KEY}
-}}
-ms-rtrs-set {{
-    name = all
-    ttl = 5
-    rtrs = {{ only }}
-}}
-ms-advertised-rtrs-set = all
-"""
-
-THEIR_RTR = f"""
-operating-mode = RTR
-encapsulation = LISP
-map-resolver = {{ {SERVER} }}
-rtr-ifaces {{
-    rtr-iface {{
-        iface = eth0
-        ip_version = 4
-        priority = 1
-        weight = 100
-    }}
-}}
-rtr-ms-node {{
-    address = {SERVER}
-    key = {RTR_KEY}
-    draft-version = NEW
-}}
-"""
 
 
 @pytest.fixture
@@ -77,9 +43,9 @@ def meeting(build_lab: Callable[[Topology], Lab], tmp_path: Path) -> Iterator[Me
 
 def test_our_node_behind_a_nat_by_their_rtr_to_their_node(meeting: Meeting) -> None:
     NatGateway(meeting.lab, "home", Nat(IPv4Address("203.0.113.71")))
-    meeting.start_their_map_server(RTR_SET)
+    meeting.start_their_map_server(rtr_set(RTR))
     time.sleep(1)
-    meeting.start_theirs("rtr", "their-rtr", THEIR_RTR)
+    meeting.start_theirs("rtr", "their-rtr", THEIR_RTR.replace("SERVER", str(SERVER)))
     meeting.start_their_node()
     text = our_node(meeting.directory, "hmac-sha-1-96")
     meeting.start("ours", "our-node", text, lambda path: module("lispmob", "-c", path))
