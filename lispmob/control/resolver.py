@@ -106,6 +106,7 @@ class Lookup:
     nonces: set[int] = field(default_factory=set)
     protected_by: IpAddress | None = None
     """The Map-Resolver asked last, when it was asked with LISP-SEC."""
+    is_late: bool = False  # an SMR came after it was asked: the answer may be from before the move
 
     def to(self, new: State) -> None:
         """Change the state."""
@@ -232,6 +233,8 @@ class Resolver:
         does not name him.
         """
         known = self._lookups.get(eid)
+        if known is not None and known.tries:
+            known.is_late = True
         if known is not None and known.reason is Reason.REFRESH:
             return self._ask_anew(known, cached, now) if strange is None else []
         if known is not None or cached in self._claims:
@@ -248,13 +251,13 @@ class Resolver:
             return [Count("rx_rate")]
         return self._claim(Lookup(eid, Reason.DOUBT, source, now, cached), now)
 
-    def on_changed(self, learned: MappingLearned, cached: EidPrefix) -> None:
-        """The answer changed the cached mapping. If a claim led to it, the claim was true, and does not count.
-
-        So a host that moves often is found each time. At most one Map-Request a second leaves all the same.
-        """
-        if Reason(learned.reason).is_claim:
+    def on_known(self, learned: MappingLearned, cached: EidPrefix, now: float, *, is_same: bool) -> list[MachineEffect]:
+        """What was cached was the same, or not: a claim that was true does not count, after a late one we ask again."""
+        if is_same and learned.is_late and learned.asked not in self._lookups and cached not in self._claims:
+            return self._claim(Lookup(learned.asked, Reason.SMR, None, now, cached), now)
+        if not is_same and Reason(learned.reason).is_claim:
             self._per_smr.give_back(cached)
+        return []
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """Ask again where no answer came; give up after the tenth try."""
@@ -327,10 +330,10 @@ class Resolver:
         self._close(lookup, keeps_protected=not is_genuine)
         if lookup.state is State.ASKING:
             lookup.to(State.ANSWERED)
-        self._preferred = sent.resolver
-        rtt_ms = round((now - sent.sent_at) * 1000, 3)
+        self._preferred, rtt_ms = sent.resolver, round((now - sent.sent_at) * 1000, 3)
         answered = WayAnswered(sent.uplink.address, sent.uplink.ifindex, now - sent.sent_at)
-        return [answered, MappingLearned(lookup.asked, records, lookup.reason.value, rtt_ms, is_genuine)]
+        why = lookup.reason.value
+        return [answered, MappingLearned(lookup.asked, records, why, rtt_ms, is_genuine, lookup.is_late)]
 
     def _ask(self, lookup: Lookup, now: float) -> list[MachineEffect]:
         """Send one Map-Request, or put it off until the limits allow it."""
@@ -380,7 +383,7 @@ class Resolver:
         for nonce in refresh.nonces:
             self._transmissions.pop(nonce, None)
         refresh.nonces.clear()
-        refresh.tries = 0
+        refresh.tries, refresh.is_late = 0, False
         return self._ask(refresh, now)
 
     def _send(

@@ -139,6 +139,14 @@ class Meeting:
         path.write_text(configuration)
         self.running.append(Daemon(name, self.lab[host], command(str(path)), self.directory / f"{name}.log"))
 
+    def stop(self, name: str) -> None:
+        one = next(each for each in self.running if each.name == name)
+        self.running.remove(one)
+        one.stop()
+
+    def log_of(self, name: str) -> str:
+        return next(each for each in self.running if each.name == name).log_text()
+
     def start_theirs(self, host: str, name: str, configuration: str) -> None:
         self.start(host, name, configuration, lambda path: [OOR, "-f", path])
 
