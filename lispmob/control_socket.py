@@ -24,7 +24,7 @@ from typing import Final
 from lispmob.control.effect import CONTROL_PORT, SendControl
 from lispmob.control.rate_limit import TokenBucket
 from lispmob.errors import LispError
-from lispmob.flood_watch import CALM_S, ONE_IN, FloodWatch, Sender, assembled, program, sender_of
+from lispmob.flood_watch import ANY_TYPE, CALM_S, ONE_IN, FloodWatch, Part, assembled, program, sender_of, type_of
 from lispmob.icmp_errors import Unreachable, enable, read_errors
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
@@ -294,7 +294,7 @@ class ControlSocket:
             if self._is_noise is not None and self._is_noise(payload):
                 self.counters["received"] += 1
                 self.counters["noise"] += 1
-                self._watch(one, source)
+                self._watch(one, source, type_of(payload))
                 continue
             arrived = _take_pktinfo(family, ancillary)
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or arrived is None:
@@ -307,10 +307,10 @@ class ControlSocket:
             if not is_proved:
                 self._watch(one, source)
 
-    def _watch(self, one: socket.socket, source: IpAddress) -> None:
+    def _watch(self, one: socket.socket, source: IpAddress, noise: int = ANY_TYPE) -> None:
         """Whoever floods the socket is heard in part: the kernel drops the rest."""
         watch, now = self._watches[one.fileno()], time.monotonic()
-        if not watch.on_datagram(sender_of(source), now):
+        if not watch.on_datagram(sender_of(source), now, noise):
             return
         self._sample(one, watch)
         if watch.sampled and self._told.take(now):
@@ -343,7 +343,7 @@ def _cut(one: socket.socket, family: int, *, is_whole: bool) -> None:
         one.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU, 0 if is_whole else _V6_MTU_MIN)
 
 
-def _attach_filter(one: socket.socket, sampled: Sequence[Sender]) -> None:
+def _attach_filter(one: socket.socket, sampled: Sequence[Part]) -> None:
     """Have the kernel drop most of what these senders send, and nothing of others."""
     code = program(sampled)
     octets = assembled(code)

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.flood_watch import ONE_IN, SAMPLED_MAX, FloodWatch, Sender, program, sender_of
+from lispmob.flood_watch import (
+    ANY_TYPE,
+    NOISE_PER_S,
+    ONE_IN,
+    SAMPLED_MAX,
+    FloodWatch,
+    Part,
+    Sender,
+    program,
+    sender_of,
+)
 
 EVIL, NODE = ip_address("66.66.66.66"), ip_address("203.0.113.5")
 
@@ -29,7 +39,7 @@ def test_whoever_floods_a_socket_that_is_never_emptied_is_heard_in_part_within_a
 
     send(watch, {str(EVIL): 15000, str(NODE): 50}, 0.25)
 
-    assert watch.sampled == (sender_of(EVIL),)
+    assert watch.sampled == ((sender_of(EVIL), ANY_TYPE),)
 
 
 def test_as_long_as_the_socket_is_emptied_everybody_is_heard_in_full() -> None:
@@ -53,18 +63,18 @@ def test_a_64_is_one_sender() -> None:
 
     send(watch, {str(ip_address((0x20010DB8 << 96) + number)): 50 for number in range(200)}, 0.5)
 
-    assert watch.sampled == (sender_of(ip_address("2001:db8::")),)
+    assert watch.sampled == ((sender_of(ip_address("2001:db8::")), ANY_TYPE),)
 
 
 def test_who_stops_is_heard_in_full_again_and_who_goes_on_is_not() -> None:
     watch = FloodWatch()
     send(watch, {str(EVIL): 15000, "66.66.66.67": 15000}, 0.25)
-    assert sender_of(ip_address("66.66.66.67")) in watch.sampled
+    assert (sender_of(ip_address("66.66.66.67")), ANY_TYPE) in watch.sampled
 
     # The kernel passes one in 64 of 60,000 a second; the other one has stopped.
     send(watch, {str(EVIL): 60000 // ONE_IN, str(NODE): 50}, 5.0, start=1.0, empties=True)
 
-    assert watch.sampled == (sender_of(EVIL),)
+    assert watch.sampled == ((sender_of(EVIL), ANY_TYPE),)
 
 
 def test_who_is_gone_is_not_sampled_for_ever_though_nothing_more_comes() -> None:
@@ -85,7 +95,50 @@ def test_no_more_than_some_are_cut_short() -> None:
     assert 0 < len(watch.sampled) <= SAMPLED_MAX
 
 
-def passed(code: list[tuple[int, int, int, int]], source: Sender, drawn: int) -> bool:
+def make_noise(watch: FloodWatch, types: dict[int, int], seconds: float, start: float = 0.0) -> None:
+    """So many datagrams a second of each type by one sender, which mean nothing, and a socket that is emptied."""
+    every = [(number / per_s, kind) for kind, per_s in types.items() for number in range(int(per_s * seconds))]
+    for at, kind in sorted(every):
+        watch.on_datagram(sender_of(EVIL), start + at, kind)
+        watch.on_emptied()
+
+
+def test_noise_of_one_type_is_heard_in_part_though_the_socket_is_emptied() -> None:
+    watch = FloodWatch()
+
+    make_noise(watch, {2: 2 * NOISE_PER_S, 3: 0}, 0.25)
+
+    assert watch.sampled == ((sender_of(EVIL), 2),)
+
+
+def test_noise_of_all_types_has_its_sender_heard_in_part() -> None:
+    watch = FloodWatch()
+
+    make_noise(watch, dict.fromkeys(range(16), NOISE_PER_S // 8), 0.25)
+
+    assert watch.sampled == ((sender_of(EVIL), ANY_TYPE),)
+
+
+def test_a_little_noise_is_heard_in_full() -> None:
+    watch = FloodWatch()
+
+    make_noise(watch, {2: NOISE_PER_S // 2}, 1.0)
+
+    assert watch.sampled == ()
+
+
+def test_noise_that_goes_on_stays_sampled_and_noise_that_ends_does_not() -> None:
+    watch = FloodWatch()
+    make_noise(watch, {2: 3 * NOISE_PER_S}, 0.25)
+
+    make_noise(watch, {2: 3 * NOISE_PER_S // ONE_IN}, 5.0, start=1.0)
+    on = watch.sampled
+    make_noise(watch, {2: 2}, 10.0, start=7.0)
+
+    assert (on, watch.sampled) == (((sender_of(EVIL), 2),), ())
+
+
+def passed(code: list[tuple[int, int, int, int]], source: Sender, kind: int, drawn: int) -> bool:
     """What the kernel would do: a few instructions of its virtual machine."""
     at, value = 0, 0
     family, number = source
@@ -95,6 +148,8 @@ def passed(code: list[tuple[int, int, int, int]], source: Sender, drawn: int) ->
         at += 1
         if operation == 0x20:
             value = drawn if operand == 0xFFFFF038 else words[operand]
+        elif operation == 0x30:
+            value = {8: kind << 4 | 0x0F}[operand]
         elif operation == 0x54:
             value &= operand
         elif operation == 0x15:
@@ -107,12 +162,12 @@ def passed(code: list[tuple[int, int, int, int]], source: Sender, drawn: int) ->
 @given(data=st.data())
 def test_the_filter_passes_one_in_64_of_the_sampled_and_all_of_others(family: int, data: st.DataObject) -> None:
     numbers = st.integers(0, 2**32 - 1) if family == 4 else st.integers(0, 2**64 - 1)
-    sampled = data.draw(st.lists(st.tuples(st.just(family), numbers), max_size=SAMPLED_MAX, unique=True))
-    source = data.draw(
-        st.one_of(st.sampled_from(sampled) if sampled else st.nothing(), st.tuples(st.just(family), numbers))
-    )
-    drawn = data.draw(st.integers(0, 2**32 - 1))
+    parts = st.tuples(st.tuples(st.just(family), numbers), st.integers(ANY_TYPE, 15))
+    sampled: list[Part] = data.draw(st.lists(parts, max_size=SAMPLED_MAX, unique=True))
+    senders = [st.sampled_from([sender for sender, _ in sampled])] if sampled else []
+    source = data.draw(st.one_of(*senders, st.tuples(st.just(family), numbers)))
+    kind, drawn = data.draw(st.integers(0, 15)), data.draw(st.integers(0, 2**32 - 1))
 
-    is_drawn = source not in sampled or drawn % ONE_IN == 0
+    is_sampled = (source, kind) in sampled or (source, ANY_TYPE) in sampled
 
-    assert passed(program(sampled), source, drawn) == is_drawn
+    assert passed(program(sampled), source, kind, drawn) == (not is_sampled or drawn % ONE_IN == 0)

@@ -477,8 +477,7 @@ class Node(NodeSizes):
                     if not is_up:
                         waiting.extend(self.reachability.on_doubt(now, is_urgent=True))
                 case FollowUpDue():
-                    waiting.extend(self._smr.on_peers(self._smr_targets(now), now))
-                    waiting.extend(self._mappings.in_use(now))
+                    waiting.extend([*self._smr.on_peers(self._smr_targets(now), now), *self._mappings.in_use(now)])
                 case effect:  # for the daemon: the type says that nothing else is left
                     out.append(effect)
         return [*out, *self._weigh(now)]
@@ -494,6 +493,8 @@ class Node(NodeSizes):
             # Somebody stands for it, so its locators may answer by now.
             places = [address for locator in after.locators for address in locator.ips]
             effects = [*effects, *self._prober.on_status_bits((), places, now)]
-        if before is None or after is None or before.locators == after.locators:
+        if before is None or after is None:
             return effects
-        return effects + self._smr.on_peer_moved(entry_targets(after, self.config, self.locators), now)
+        is_same = before.locators == after.locators
+        moved = [] if is_same else self._smr.on_peer_moved(entry_targets(after, self.config, self.locators), now)
+        return [*effects, *self._resolver.on_known(learned, before.prefix, now, is_same=is_same), *moved]

@@ -66,6 +66,11 @@ class KeyedBuckets(Generic[K]):
             self._full_at.popitem(last=False)
         return True
 
+    def give_back(self, key: K) -> None:
+        """Return a token of this key. A full bucket stays full."""
+        if key in self._full_at:
+            self._full_at[key] -= self._interval_s
+
     def available_at(self, key: K, now: float) -> float:
         """When the next token of this key can be taken: now, or a later time."""
         return max(now, self._full_at.get(key, now) - self._ahead_s)

@@ -45,7 +45,7 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import MappingRecord
 
-RETRY_S = 1.0  # RFC 9301, 5.3: at most one Map-Request per second per EID-Prefix
+RETRY_S = 1.0  # RFC 9301, 5.3: at most one Map-Request per second per EID-Prefix; those for claims count apart
 MAX_TRIES = 10  # RFC 9301, 5.3: then give up for a while
 NONCE_LIFETIME_S = 30.0  # ours: how late an answer may come
 MAX_NONCES = 1024  # ours: see the limits in the error catalogue
@@ -106,6 +106,7 @@ class Lookup:
     nonces: set[int] = field(default_factory=set)
     protected_by: IpAddress | None = None
     """The Map-Resolver asked last, when it was asked with LISP-SEC."""
+    is_late: bool = False  # an SMR came after it was asked: the answer may be from before the move
 
     def to(self, new: State) -> None:
         """Change the state."""
@@ -151,7 +152,7 @@ class Resolver:
         self._agenda: Agenda[EidPrefix] = Agenda()
         self._transmissions: OrderedDict[int, _Transmission] = OrderedDict()  # by nonce, oldest first
         self._preferred: IpAddress | None = None  # the Map-Resolver that answered last
-        self._per_prefix: KeyedBuckets[EidPrefix] = KeyedBuckets(RETRY_S)
+        self._per_prefix: tuple[KeyedBuckets[EidPrefix], ...] = KeyedBuckets(RETRY_S), KeyedBuckets(RETRY_S)
         self._per_smr: KeyedBuckets[EidPrefix] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
         self._for_misses = TokenBucket(GLOBAL_INTERVAL_S, GLOBAL_BURST)
         self._for_known = TokenBucket(GLOBAL_INTERVAL_S, GLOBAL_BURST)
@@ -232,8 +233,10 @@ class Resolver:
         does not name him.
         """
         known = self._lookups.get(eid)
+        if known is not None and known.tries:
+            known.is_late = True
         if known is not None and known.reason is Reason.REFRESH:
-            known.reason = Reason.SMR
+            return self._ask_anew(known, cached, now) if strange is None else []
         if known is not None or cached in self._claims:
             return []
         if len(self._claims) >= MAX_CLAIMS or (strange is not None and not self._strange.take(owner_of(strange), now)):
@@ -247,6 +250,14 @@ class Resolver:
         if len(self._claims) >= MAX_CLAIMS:
             return [Count("rx_rate")]
         return self._claim(Lookup(eid, Reason.DOUBT, source, now, cached), now)
+
+    def on_known(self, learned: MappingLearned, cached: EidPrefix, now: float, *, is_same: bool) -> list[MachineEffect]:
+        """What was cached was the same, or not: a claim that was true does not count, after a late one we ask again."""
+        if is_same and learned.is_late and learned.asked not in self._lookups and cached not in self._claims:
+            return self._claim(Lookup(learned.asked, Reason.SMR, None, now, cached), now)
+        if not is_same and Reason(learned.reason).is_claim:
+            self._per_smr.give_back(cached)
+        return []
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """Ask again where no answer came; give up after the tenth try."""
@@ -319,10 +330,10 @@ class Resolver:
         self._close(lookup, keeps_protected=not is_genuine)
         if lookup.state is State.ASKING:
             lookup.to(State.ANSWERED)
-        self._preferred = sent.resolver
-        rtt_ms = round((now - sent.sent_at) * 1000, 3)
+        self._preferred, rtt_ms = sent.resolver, round((now - sent.sent_at) * 1000, 3)
         answered = WayAnswered(sent.uplink.address, sent.uplink.ifindex, now - sent.sent_at)
-        return [answered, MappingLearned(lookup.asked, records, lookup.reason.value, rtt_ms, is_genuine)]
+        why = lookup.reason.value
+        return [answered, MappingLearned(lookup.asked, records, why, rtt_ms, is_genuine, lookup.is_late)]
 
     def _ask(self, lookup: Lookup, now: float) -> list[MachineEffect]:
         """Send one Map-Request, or put it off until the limits allow it."""
@@ -330,17 +341,12 @@ class Resolver:
         ways = self._ways()
         if not ways and not (self._has_program and self._locators):
             return self._fail(lookup, "no-locator" if self._map_resolvers else "no-map-resolver", now)
-        is_claim = lookup.reason.is_claim
-        total = self._for_claims if is_claim else self._for_misses if lookup.reason is Reason.MISS else self._for_known
-        allowed_at = max(total.available_at(now), self._per_prefix.available_at(lookup.asked, now))
-        if is_claim:
-            allowed_at = max(allowed_at, self._per_smr.available_at(lookup.limited_as, now))
-        if allowed_at > now:
+        if (allowed_at := self._allowed_at(lookup, now)) > now:
             self._wait(lookup, allowed_at)
             return []
-        total.take(now)
-        self._per_prefix.take(lookup.asked, now)
-        if is_claim:
+        self._total(lookup).take(now)
+        self._per_prefix[lookup.reason.is_claim].take(lookup.asked, now)
+        if lookup.reason.is_claim:
             self._per_smr.take(lookup.limited_as, now)
         way = ways[lookup.tries % len(ways)] if ways else None
         lookup.tries += 1
@@ -357,6 +363,28 @@ class Resolver:
             effects.append(self._send(lookup, resolver, uplink, now, is_protected=is_protected))
             effects.append(Count("tx_lisp_sec_trial" if number else "tx_map_request"))
         return effects
+
+    def _allowed_at(self, lookup: Lookup, now: float) -> float:
+        """When all limits on a Map-Request for this allow the next one."""
+        is_claim = lookup.reason.is_claim
+        limits = [self._total(lookup).available_at(now), self._per_prefix[is_claim].available_at(lookup.asked, now)]
+        return max(limits + [self._per_smr.available_at(lookup.limited_as, now)] * is_claim)
+
+    def _total(self, lookup: Lookup) -> TokenBucket:
+        if lookup.reason.is_claim:
+            return self._for_claims
+        return self._for_misses if lookup.reason is Reason.MISS else self._for_known
+
+    def _ask_anew(self, refresh: Lookup, cached: EidPrefix, now: float) -> list[MachineEffect]:
+        """The answer may be from before the move: ask again, once for each refresh, if the limits allow it now."""
+        refresh.reason, refresh.limited_as = Reason.SMR, cached
+        if not refresh.tries or self._allowed_at(refresh, now) > now:
+            return []
+        for nonce in refresh.nonces:
+            self._transmissions.pop(nonce, None)
+        refresh.nonces.clear()
+        refresh.tries, refresh.is_late = 0, False
+        return self._ask(refresh, now)
 
     def _send(
         self, lookup: Lookup, resolver: IpAddress, uplink: LocalLocator, now: float, *, is_protected: bool

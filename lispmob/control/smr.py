@@ -4,7 +4,8 @@ An SMR proves nothing; it makes its receiver ask the mapping system. Here is the
 lookup (`resolver.py`) that `solicited()` decides about.
 
 A move is told three times, for an SMR can get lost, and can leave before the Map-Server knows. The second and third
-time the targets are looked up afresh: a peer that moved at the same moment is told at its new RLOC.
+time the targets are looked up afresh: a peer that moved at the same moment is told at its new RLOC. The first SMR about
+a move has a limit of its own: repeats of an earlier move do not delay it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ from lispmob.wire.eid import from_prefix, to_prefix
 from lispmob.wire.map_request import EidRecord, MapRequest
 
 SMR_INTERVAL_S = 3.0  # RFC 9301, 6.1: one SMR per 3 s to the same RLOC; here for each EID of ours, as one SMR names one
-SMR_BURST = 3  # ours: a second and a third move may follow the first at once, as in a doorway between two networks
+SMR_BURST = 3
+MOVE_INTERVAL_S = (
+    1.0  # ours: the limit above is RECOMMENDED, and a peer that hears nothing sends to a link that is gone
+)
+MOVE_BURST = 3  # ours: a second and a third move may follow the first at once, as in a doorway between two networks
 FOLLOW_UPS_S = (4.0, 16.0)  # ours: when a register with 1, 3, 7, 15 s between its tries has probably arrived
 BATCH = 64  # ours: SMRs per turn, so that a busy node does not fill the queue of the uplink it has just got
 BATCH_INTERVAL_S = 0.05
@@ -63,7 +68,8 @@ class SmrSender:
         self._agenda: Agenda[tuple[IpAddress, EidPrefix]] = Agenda()
         self._told: set[tuple[IpAddress, EidPrefix]] = set()  # since the last move
         self._follow_ups: tuple[float, ...] = ()
-        self._limits: KeyedBuckets[tuple[IpAddress, EidPrefix]] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
+        self._repeats: KeyedBuckets[tuple[IpAddress, EidPrefix]] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
+        self._moves: KeyedBuckets[tuple[IpAddress, EidPrefix]] = KeyedBuckets(MOVE_INTERVAL_S, MOVE_BURST)
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to tell."""
@@ -113,14 +119,14 @@ class SmrSender:
         effects: list[MachineEffect] = []
         sent: list[str] = []
         for key in self._agenda.due(now):
-            target = self._queue[key]
+            target, limits = self._queue[key], self._repeats if key in self._told else self._moves
             if len(sent) == BATCH:
                 self._put(key, now + BATCH_INTERVAL_S, target)
-            elif (at := self._limits.available_at(key, now)) > now:
+            elif (at := limits.available_at(key, now)) > now:
                 self._put(key, at, target)
             else:
                 del self._queue[key]
-                self._limits.take(key, now)
+                limits.take(key, now)
                 self._told.add(key)
                 sent.append(str(target.rloc))
                 effects += [self._solicit(target), Count("tx_smr")]

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from lispmob.control.rate_limit import TokenBucket
 from lispmob.errors import LispError
 from lispmob.flow.adoption import Adoption, NotAdoptable
 from lispmob.flow.auth import FlowKey, IpAddress, Way, is_signed_by, sign
@@ -31,7 +30,7 @@ from lispmob.flow.effect import (
     Outlet,
     SendFlowMessage,
 )
-from lispmob.flow.limits import Limits, RequestShare
+from lispmob.flow.limits import CookieShare, Limits, RequestShare
 from lispmob.flow.message import Kind, Message, Reason, encode
 from lispmob.flow.name import fold, harmless, held_as
 from lispmob.flow.quality import Quality
@@ -103,7 +102,7 @@ class Holder:
         self._flows = FlowTable()
         # Apart, so that whoever forges the address of a caller cannot use up what that caller has.
         self._unproved, self._proved = RequestShare(self._limits), RequestShare(self._limits)
-        self._cookies = TokenBucket(1 / self._limits.cookies_s, int(self._limits.cookies_s))
+        self._cookies = CookieShare(self._limits)
 
     # --- names
 
@@ -439,6 +438,7 @@ class Holder:
             or self._flows.pending >= limits.pending
             or count("peer", caller, "pending") >= limits.pending_per_peer
             or count("name", name, FlowState.ASKED) >= held.backlog
+            or (held.asks_program and count("peer", caller, "pending") >= max(1, held.backlog // 2))
         )
 
     def _wants_cookie(self, held: HeldName, caller: IpAddress) -> bool:
@@ -455,7 +455,7 @@ class Holder:
         self, held: HeldName | None, message: Message, octets: bytes, way: Way, now: float
     ) -> list[FlowEffect]:
         """Nothing is kept; whoever is really there asks again with the cookie."""
-        if not self._cookies.take(now):
+        if not self._cookies.take(way.source, now):
             return []
         cookie = self._baker.make(way, message.caller_nonce, now)
         wait = Message(Kind.WAIT, message.caller_nonce, cookie=cookie)

@@ -24,6 +24,7 @@ from lispmob.flow.adopting import read_adoption
 from lispmob.flow.adoption import show
 from lispmob.flow.caller import Ask
 from lispmob.flow.effect import AskProgram, FlowId, FlowOpened
+from lispmob.flow.limits import UserShare
 from lispmob.flow.message import MAX_CALLER_OCTETS, Reason, reason_word
 from lispmob.flow.name import check_name, fold
 from lispmob.flow.names import group_names, held_name, section_of, user_name, why_not
@@ -61,6 +62,7 @@ class FlowServer:
         self._loop = asyncio.get_running_loop()
         self.clients: set[_Client] = set()
         self.allocations: Counter[int] = Counter()  # under way, by user
+        self.requests = UserShare()
 
     @property
     def flows(self) -> FlowsSection:
@@ -200,6 +202,10 @@ class _Client:
 
     def _on_readable(self) -> None:
         for _ in range(PACKETS_A_TURN):
+            if wait_s := self._server.requests.wait_s(self.peer.uid, self._loop.time()):
+                self._loop.remove_reader(self._connection.fileno())
+                self._loop.call_later(wait_s, self._read_on)
+                return
             try:
                 octets, descriptors = packets.receive(self._connection)
             except BlockingIOError:
@@ -210,6 +216,7 @@ class _Client:
             if not octets:
                 self.end()
                 return
+            self._server.requests.on_request(self.peer.uid, self._loop.time())
             self._given = descriptors
             try:
                 self._on_packet(octets)
@@ -218,6 +225,10 @@ class _Client:
                     os.close(fd)
             if self not in self._server.clients:
                 return
+
+    def _read_on(self) -> None:
+        if self in self._server.clients:
+            self._loop.add_reader(self._connection.fileno(), self._on_readable)
 
     def _on_packet(self, octets: bytes) -> None:
         number: int | None = None

@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from lispmob.control.node_config import LispSecMode, ResolverSecret
-from lispmob.control.rate_limit import TokenBucket
+from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.errors import AuthenticationFailed
 from lispmob.hub.part import XtrRegistration
 from lispmob.hub.registration import Registration
@@ -37,6 +37,8 @@ from lispmob.wire.record import Action, MappingRecord
 OTHERS_TRIED: Final = 64  # ours: secrets of other sites, where that of the source EID does not fit; 10 us each
 OTHERS_S: Final = 0.05  # ours: and 20 Map-Requests a second for which that is done
 OTHERS_BURST: Final = 20
+OTHERS_EACH_S: Final = 1.0  # ours: one a second for each asker, or one of them would use up what all have
+OTHERS_BURST_EACH: Final = 4
 UNSIGNED_TTL_MIN: Final = 1  # ours: of "its ETRs cannot sign": the next Map-Register may be of one that can
 
 
@@ -70,6 +72,7 @@ class HubSecurity:
         """ValueError for `require` without a KeyWrap."""
         self._wrap = wrap
         self._others = TokenBucket(OTHERS_S, OTHERS_BURST)
+        self._others_of: KeyedBuckets[int] = KeyedBuckets(OTHERS_EACH_S, OTHERS_BURST_EACH)
         self._by_site: dict[str, tuple[ResolverSecret, ...]] = {}
         self._by_key_id: dict[int, tuple[ResolverSecret, ...]] = {}
         self._hubs: dict[IpAddress, ResolverSecret] = {}
@@ -174,8 +177,10 @@ class HubSecurity:
         asker = _host(request.source_eid)
         found = sites.of(asker) if asker is not None else None
         own = () if found is None else self._by_site.get(found[1].name, ())
-        if (otk := self._try(own, request, security)) is not None or not self._others.take(now):
+        if (otk := self._try(own, request, security)) is not None:
             return otk
+        if not self._others_of.take(owner_of(source), now) or not self._others.take(now):
+            return None
         return self._try(self._by_key_id.get(security.key_id, ()), request, security)
 
     def _try(self, secrets: Iterable[ResolverSecret], request: MapRequest, security: EcmSecurity) -> bytes | None:

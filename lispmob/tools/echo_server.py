@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from struct import Struct
 from typing import Final, TypeAlias
 
-from lispmob.control.rate_limit import TokenBucket
+from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.tools.echo_message import SHORTEST, Kind, NoEcho, answer_to, read_datagram, read_head
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
@@ -26,6 +26,9 @@ CONNECTIONS_EACH: Final = 8  # of one address
 IDLE_S: Final = 120.0  # after so long without a question a connection is closed
 UDP_ANSWERS_S: Final = 20_000  # in the long run; what is beyond is dropped
 UDP_BURST: Final = 20_000
+UDP_ANSWERS_EACH_S: Final = 5_000  # of one address: no sender uses up what all have, and none is a target of more
+UDP_BURST_EACH: Final = 5_000
+SESSIONS_EACH: Final = 64  # of one address: its sessions push out one another, and nobody else's
 STOP_S: Final = 2.0
 DRAIN_LIMIT: Final = 64  # datagrams a turn of the loop, so that a flood leaves time for the connections
 _DATAGRAM: Final = 65535
@@ -49,6 +52,9 @@ class ServerLimits:
     idle_s: float = IDLE_S
     udp_answers_s: float = UDP_ANSWERS_S
     udp_burst: int = UDP_BURST
+    udp_answers_each_s: float = UDP_ANSWERS_EACH_S
+    udp_burst_each: int = UDP_BURST_EACH
+    sessions_each: int = SESSIONS_EACH
 
 
 class Answering:
@@ -58,7 +64,9 @@ class Answering:
         self.counters: Counter[str] = Counter()
         self._limits = limits
         self._bucket = TokenBucket(1 / limits.udp_answers_s, limits.udp_burst)
+        self._each: KeyedBuckets[str] = KeyedBuckets(1 / limits.udp_answers_each_s, limits.udp_burst_each)
         self._arrivals: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._sessions: dict[str, OrderedDict[tuple[str, int], None]] = {}  # the keys above, by source
 
     def on_datagram(self, octets: bytes, source: str, now: float, clock_ns: int) -> bytes | None:
         """The answer to a datagram; None for what is no question, or one too many."""
@@ -70,7 +78,7 @@ class Answering:
         if head.kind is not Kind.QUESTION:
             self.counters["not_a_question"] += 1
             return None
-        if not self._bucket.take(now):
+        if not self._each.take(source, now) or not self._bucket.take(now):
             self.counters["over_the_limit"] += 1
             return None
         self.counters["udp_answers"] += 1
@@ -88,9 +96,20 @@ class Answering:
         key = (source, session)
         count = self._arrivals.pop(key, 0) + 1
         self._arrivals[key] = count
-        if len(self._arrivals) > self._limits.sessions:
-            self._arrivals.popitem(last=False)
+        sessions = self._sessions.setdefault(source, OrderedDict())
+        sessions[key] = None
+        sessions.move_to_end(key)
+        if len(sessions) > self._limits.sessions_each:
+            self._drop(next(iter(sessions)))
+        elif len(self._arrivals) > self._limits.sessions:
+            self._drop(next(iter(self._arrivals)))
         return count
+
+    def _drop(self, key: tuple[str, int]) -> None:
+        source = key[0]
+        del self._arrivals[key], self._sessions[source][key]
+        if not self._sessions[source]:
+            del self._sessions[source]
 
 
 class EchoServer:

@@ -10,6 +10,7 @@ from lispmob.control.effect import SendControl
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.resolver import MAX_CLAIMS
 from lispmob.wire.address import IpAddress
+from lispmob.wire.header import MessageType
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.record import Action, Locator, MappingRecord
@@ -109,6 +110,29 @@ def test_a_peer_that_moves_under_a_flood_of_smrs_from_one_address_is_found_at_on
     assert request.is_smr_invoked
 
 
+def moves(machine: Node, places: list[str]) -> list[int]:
+    """The questions at once after each SMR of 10.2.5.7, which moves every two seconds and is where the answer says."""
+    asked = []
+    for number, place in enumerate(places):
+        now = 100.0 + 2.0 * number
+        effects = machine.on_datagram(datagram(smr(ip("10.2.5.7"), PEER_RLOC), PEER_RLOC), now)
+        asked.append(len(only(effects, SendControl)))
+        record = MappingRecord.of(prefix("10.2.5.0/24"), (Locator(PEER_RLOC), Locator(ip(place))), ttl_min=1440)
+        if asked[-1]:
+            answer(machine, effects, record, now)
+    return asked
+
+
+def test_a_host_that_moves_every_two_seconds_is_asked_about_each_time_at_once() -> None:
+    assert moves(with_peers(10), ["203.0.113.8", "203.0.113.9"] * 10) == [1] * 20
+
+
+def test_a_host_that_says_it_moved_and_did_not_is_asked_about_once_in_three_seconds() -> None:
+    asked = moves(with_peers(10), ["203.0.113.8"] * 20)
+
+    assert sum(asked) <= 4 + 38 // 3
+
+
 def test_a_node_without_an_uplink_asks_nobody_because_of_data() -> None:
     machine = node()
 
@@ -178,3 +202,17 @@ def test_a_virtual_network_is_asked_about_in_its_own_instance() -> None:
 
     assert request_in(send).records[0].eid_prefix == prefix("[7]10.2.0.7/32")
     assert only(machine.on_source_doubted(PEER, 0, 1.0), SendControl) == []
+
+
+def test_an_answer_from_before_the_move_that_an_smr_told_of_is_asked_for_again() -> None:
+    machine, new = with_peers(10), ip("203.0.113.9")
+    doubted = machine.on_source_doubted(ip("10.2.5.7"), 0, 100.0)
+    meanwhile = solicit(machine, "10.2.5.7", 100.05, new)
+    old = MappingRecord.of(prefix("10.2.5.0/24"), (Locator(PEER_RLOC),), ttl_min=1440)
+    answer(machine, doubted, old, 100.1)
+
+    sent = only(machine.on_timer(101.1), SendControl)
+    asked = [request_in(one) for one in sent if one.payload[0] >> 4 == MessageType.ENCAPSULATED_CONTROL]
+
+    assert meanwhile == []
+    assert [str(one.records[0].eid) for one in asked if one.is_smr_invoked] == ["10.2.5.7"]

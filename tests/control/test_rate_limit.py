@@ -29,6 +29,19 @@ def test_keys_have_buckets_of_their_own() -> None:
     assert [buckets.take(key, 0.0) for key in "aab"] == [True, False, True]
 
 
+def test_a_token_that_is_given_back_can_be_taken_again_and_none_beyond_the_burst() -> None:
+    buckets: KeyedBuckets[str] = KeyedBuckets(3.0, 2)
+    taken = [buckets.take("a", 0.0) for _ in range(3)]
+
+    buckets.give_back("a")
+    again = [buckets.take("a", 0.0) for _ in range(2)]
+    for _ in range(9):
+        buckets.give_back("a")
+    much_later = [buckets.take("a", 0.0) for _ in range(3)]
+
+    assert (taken, again, much_later) == ([True, True, False], [True, False], [True, True, False])
+
+
 def test_memory_is_bounded_whatever_the_number_of_keys() -> None:
     buckets: KeyedBuckets[int] = KeyedBuckets(3.0, limit=10)
 

@@ -44,14 +44,37 @@ def test_a_move_is_followed_up_twice_and_then_rests() -> None:
     assert machine.state is State.QUIET
 
 
-def test_one_rloc_hears_of_one_eid_in_a_burst_and_then_once_in_three_seconds() -> None:
+def test_one_rloc_hears_of_moves_of_one_eid_in_a_burst_and_then_once_a_second() -> None:
     machine = sender()
 
     at_once = [len(told(machine.on_moved(OWN, [TARGET], number / 10))) for number in range(5)]
     later = [(at, len(told(effects))) for at, effects in run_until(machine, 4.0) if told(effects)]
 
     assert at_once == [1, 1, 1, 0, 0]
+    assert later == [(1.0, 1)]
+
+
+def test_one_rloc_hears_again_of_one_move_in_a_burst_and_then_once_in_three_seconds() -> None:
+    machine = sender()
+    machine.on_moved(OWN, [TARGET], 0.0)
+
+    again = [len(told(machine.on_peers([TARGET], number / 8))) for number in range(5)]
+    later = [(at, len(told(effects))) for at, effects in run_until(machine, 3.5) if told(effects)]
+
+    assert again == [1, 1, 1, 0, 0]
     assert later == [(3.0, 1)]
+
+
+def test_a_link_that_is_lost_and_found_again_every_four_seconds_is_told_each_time_at_once() -> None:
+    machine = sender()
+
+    told_at_once = []
+    for lost_at in range(0, 400, 4):
+        told_at_once.append(told(machine.on_moved(locators(LTE), [TARGET], lost_at)))
+        told_at_once.append(told(machine.on_moved(OWN, [TARGET], lost_at + 1.0)))
+        run_until(machine, lost_at + 4.0)
+
+    assert told_at_once == [[RLOC]] * 200
 
 
 def test_several_eids_are_told_to_one_rloc_at_once() -> None:

@@ -15,7 +15,7 @@ import pytest
 from lispmob.control.effect import SendControl
 from lispmob.control_socket import ANY, DRAIN_LIMIT, DRAIN_S, ControlSocket, Received, _attach_filter
 from lispmob.errors import LispError
-from lispmob.flood_watch import Sender, sender_of
+from lispmob.flood_watch import ANY_TYPE, Part, sender_of
 from lispmob.wire.address import IpAddress
 
 LOOPBACK_INDEX = socket.if_nametoindex("lo")
@@ -155,7 +155,7 @@ def test_the_kernel_passes_one_in_64_of_a_sampled_sender_and_all_of_others(own: 
         receiver.bind((own, 0))
         receiver.setblocking(False)
 
-        def heard(*sampled: Sender) -> int:
+        def heard(*sampled: Part) -> int:
             _attach_filter(receiver, sampled)
             received = 0
             for _ in range(20):
@@ -164,9 +164,12 @@ def test_the_kernel_passes_one_in_64_of_a_sampled_sender_and_all_of_others(own: 
                 received += sum(1 for _ in iter(lambda: _receive(receiver), None))
             return received
 
+        other, flooding = ip_address("198.51.100.1" if own != "::1" else "2001:db8::1"), sender_of(ip_address(own))
         assert heard() == 2000
-        assert heard(sender_of(ip_address("198.51.100.1" if own != "::1" else "2001:db8::1"))) == 2000
-        assert 5 <= heard(sender_of(ip_address(own))) <= 90
+        assert heard((sender_of(other), ANY_TYPE)) == 2000
+        assert 5 <= heard((flooding, ANY_TYPE)) <= 90
+        assert 5 <= heard((flooding, 0)) <= 90  # the type of what is sent
+        assert heard((flooding, 2)) == 2000
         assert heard() == 2000
 
 

@@ -209,6 +209,16 @@ def test_a_secret_of_another_site_does_when_the_source_eid_is_of_none() -> None:
         genuine(out)
 
 
+def test_whoever_has_other_secrets_tried_all_the_time_leaves_them_to_the_others() -> None:
+    plane = hub()
+    for _ in range(1000):
+        plane.on_datagram(protected("10.1.0.7/32", secret=b"of nobody", source=None, sender="203.0.113.66"), now=1.0)
+
+    (out,) = sent(plane.on_datagram(protected("10.1.0.7/32", source=None), now=1.0))
+
+    genuine(out)
+
+
 def test_other_secrets_are_tried_for_so_many_questions_and_no_more() -> None:
     plane = hub()
     questions = (protected("10.1.0.7/32", source=None, sender=f"203.0.113.{number}") for number in range(1, 60))

@@ -15,7 +15,9 @@ from typing import Any, Final
 
 from lispmob.lab import link
 from lispmob.lab.namespace import Namespace, NamespaceSet
+from lispmob.lab.probe import Party
 from lispmob.lab.process import Daemon, module
+from lispmob.lab.tcp_stream import StreamResult, TcpStream
 
 PLACES: Final = {  # host, interface -> address; the router has .1 of each network
     ("hub", "eth0"): IPv4Address("198.51.100.10"),
@@ -56,7 +58,7 @@ class Cables:
         """A cable from the host to the router, with addresses and a default route."""
         own = self.places[host, interface]
         port = f"{host}.{interface}"
-        gateway = IPv4Address(int(own) & ~0xFF | 1)
+        gateway = _gateway(own)
         link.apply(
             self.router,
             [
@@ -69,7 +71,7 @@ class Cables:
 
     def attach(self, host: str, interface: str) -> None:
         own = self.places[host, interface]
-        gateway = IPv4Address(int(own) & ~0xFF | 1)
+        gateway = _gateway(own)
         metric = 100 if interface == "eth0" else 200
         lines = [f"link set {interface} up", link.address(interface, IPv4Interface(f"{own}/24"))]
         link.apply(self[host], [*lines, link.default_route(interface, gateway, metric)])
@@ -134,6 +136,10 @@ dbus: no
         for one in self.running.values():
             one.check()
 
+    def stop(self, name: str) -> None:
+        """End one program, as its operator would, or as a crash of somebody else's program."""
+        self.running.pop(name).stop()
+
     # --- traffic ---
 
     @contextmanager
@@ -197,6 +203,23 @@ dbus: no
         logs = "\n".join(one.log_tail() for one in self.running.values())
         raise AssertionError(f"{to} never answered {source} within {patience_s} s\n{logs}")
 
+    def stream_through_a_loss(self, kind: str, source: str, to: str) -> StreamResult:
+        """A TCP stream from our node, whose first uplink is lost in this way and comes back."""
+        own = self.places["ours", "eth0"]
+        lines = {
+            "address": f"addr del {own}/24 dev eth0",
+            "route": f"route del default via {_gateway(own)} dev eth0",
+            "link": "link set eth0 down",
+        }
+        ends = Party(self["ours"], ip_address(source)), Party(self["theirs"], ip_address(to))
+        with TcpStream(*ends, pace_s=0.005) as stream:
+            time.sleep(0.4)
+            link.apply(self["ours"], [lines[kind]])
+            time.sleep(0.8)
+            self.attach("ours", "eth0")
+            time.sleep(0.8)
+            return stream.finish()
+
     def mbit_s(self, client: str, server: str, to: str, source: str, seconds: float = 1.0) -> float:
         """What one TCP stream carries from client to server, by what the server got."""
         listener = subprocess.Popen(
@@ -216,6 +239,10 @@ dbus: no
 def cables(directory: Path, *, is_campus: bool = False) -> Iterator[Cables]:
     with ExitStack() as opened:
         yield Cables(directory, opened, is_campus=is_campus)
+
+
+def _gateway(address: IPv4Address) -> IPv4Address:
+    return IPv4Address(int(address) & ~0xFF | 1)
 
 
 def _private(address: IPv4Address) -> IPv4Address:

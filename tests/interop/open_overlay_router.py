@@ -17,6 +17,7 @@ import pytest
 
 from lispmob.lab.build import Lab
 from lispmob.lab.process import Daemon
+from lispmob.wire.address import IpAddress
 
 OOR: Final = os.environ.get("OOR") or shutil.which("oor") or ""
 NEEDS_IT: Final = [
@@ -37,6 +38,45 @@ lisp-site {{
     accept-more-specifics = true
     proxy-reply = false
 }}
+"""
+
+
+RTR_KEY: Final = "between-servers"
+
+THEIR_RTR = f"""
+operating-mode = RTR
+encapsulation = LISP
+map-resolver = {{ SERVER }}
+rtr-ifaces {{
+    rtr-iface {{
+        iface = eth0
+        ip_version = 4
+        priority = 1
+        weight = 100
+    }}
+}}
+rtr-ms-node {{
+    address = SERVER
+    key = {RTR_KEY}
+    draft-version = NEW
+}}
+"""
+
+
+def rtr_set(rtr: IpAddress) -> str:
+    """What their Map-Server is told of their RTR."""
+    return f"""
+ms-rtr-node {{
+    name = only
+    address = {rtr}
+    key = {RTR_KEY}
+}}
+ms-rtrs-set {{
+    name = all
+    ttl = 5
+    rtrs = {{ only }}
+}}
+ms-advertised-rtrs-set = all
 """
 
 
@@ -98,6 +138,14 @@ class Meeting:
         path.touch(mode=0o600)
         path.write_text(configuration)
         self.running.append(Daemon(name, self.lab[host], command(str(path)), self.directory / f"{name}.log"))
+
+    def stop(self, name: str) -> None:
+        one = next(each for each in self.running if each.name == name)
+        self.running.remove(one)
+        one.stop()
+
+    def log_of(self, name: str) -> str:
+        return next(each for each in self.running if each.name == name).log_text()
 
     def start_theirs(self, host: str, name: str, configuration: str) -> None:
         self.start(host, name, configuration, lambda path: [OOR, "-f", path])

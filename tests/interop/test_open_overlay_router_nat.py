@@ -13,7 +13,7 @@ from lispmob.lab.build import Lab
 from lispmob.lab.nat import Nat, NatGateway
 from lispmob.lab.process import module
 from lispmob.lab.topology import AccessNetwork, Host, Topology, Uplink
-from tests.interop.open_overlay_router import NEEDS_IT, SERVER, Meeting, our_node
+from tests.interop.open_overlay_router import NEEDS_IT, SERVER, THEIR_RTR, Meeting, our_node, rtr_set
 
 pytestmark = NEEDS_IT
 
@@ -31,40 +31,6 @@ TOPOLOGY = Topology(
     ),
 )
 RTR = TOPOLOGY.address("rtr", "eth0")
-RTR_KEY = "between-servers"
-
-RTR_SET = f"""
-ms-rtr-node {{
-    name = only
-    address = {RTR}
-    key = {RTR_KEY}
-}}
-ms-rtrs-set {{
-    name = all
-    ttl = 5
-    rtrs = {{ only }}
-}}
-ms-advertised-rtrs-set = all
-"""
-
-THEIR_RTR = f"""
-operating-mode = RTR
-encapsulation = LISP
-map-resolver = {{ {SERVER} }}
-rtr-ifaces {{
-    rtr-iface {{
-        iface = eth0
-        ip_version = 4
-        priority = 1
-        weight = 100
-    }}
-}}
-rtr-ms-node {{
-    address = {SERVER}
-    key = {RTR_KEY}
-    draft-version = NEW
-}}
-"""
 
 
 @pytest.fixture
@@ -75,14 +41,51 @@ def meeting(build_lab: Callable[[Topology], Lab], tmp_path: Path) -> Iterator[Me
         each.stop()
 
 
-def test_our_node_behind_a_nat_by_their_rtr_to_their_node(meeting: Meeting) -> None:
-    NatGateway(meeting.lab, "home", Nat(IPv4Address("203.0.113.71")))
-    meeting.start_their_map_server(RTR_SET)
+@pytest.fixture
+def nat(meeting: Meeting) -> NatGateway:
+    """Our node behind a NAT, by their RTR and Map-Server to their node, and back."""
+    gateway = NatGateway(meeting.lab, "home", Nat(IPv4Address("203.0.113.71")))
+    meeting.start_their_map_server(rtr_set(RTR))
     time.sleep(1)
-    meeting.start_theirs("rtr", "their-rtr", THEIR_RTR)
+    start_their_rtr(meeting)
     meeting.start_their_node()
     text = our_node(meeting.directory, "hmac-sha-1-96")
     meeting.start("ours", "our-node", text, lambda path: module("lispmob", "-c", path))
+    assert meet(meeting)
+    return gateway
 
-    assert meeting.reaches("ours", "10.1.0.1", "10.1.0.2")
-    assert meeting.reaches("theirs", "10.1.0.2", "10.1.0.1")
+
+def start_their_rtr(meeting: Meeting) -> None:
+    meeting.start_theirs("rtr", "their-rtr", THEIR_RTR.replace("SERVER", str(SERVER)))
+
+
+def meet(meeting: Meeting) -> bool:
+    return meeting.reaches("ours", "10.1.0.1", "10.1.0.2") and meeting.reaches("theirs", "10.1.0.2", "10.1.0.1")
+
+
+@pytest.mark.usefixtures("nat")
+def test_their_node_is_reached_by_their_rtr_again_after_their_map_server_was_restarted(meeting: Meeting) -> None:
+    meeting.stop("their-map-server")
+    time.sleep(1.5)
+    meeting.start_their_map_server(rtr_set(RTR))
+
+    assert meet(meeting)
+
+
+@pytest.mark.usefixtures("nat")
+def test_their_node_is_reached_by_their_rtr_again_after_it_was_restarted(meeting: Meeting) -> None:
+    meeting.stop("their-rtr")
+    time.sleep(1.5)
+    start_their_rtr(meeting)
+
+    assert meet(meeting)
+
+
+def test_we_say_so_when_their_rtr_sends_to_the_former_address_of_the_nat(meeting: Meeting, nat: NatGateway) -> None:
+    nat.renumber(IPv4Address("203.0.113.72"))
+
+    deadline = time.monotonic() + 40.0
+    while (is_silent := "passes nothing on" not in meeting.log_of("our-node")) and time.monotonic() < deadline:
+        meeting.lab["ours"].run("sh", "-c", "ping -n -c 1 -W 1 -I 10.1.0.1 10.1.0.2 >/dev/null || true")
+
+    assert not is_silent

@@ -160,6 +160,30 @@ def test_only_so_many_sessions_are_counted_and_the_latest_keeps_its_count() -> N
     assert counts == [1, 2, 1, 1, 2, 1]
 
 
+def answered(answering: Answering, source: str, count: int, session: int = 1) -> int:
+    asked = (answering.on_datagram(question(session, n, 50), source, 0.0, 0) for n in range(count))
+    return sum(one is not None for one in asked)
+
+
+def test_whoever_floods_leaves_answers_for_the_others() -> None:
+    answering = Answering(ServerLimits(udp_answers_s=10, udp_burst=40, udp_answers_each_s=5, udp_burst_each=10))
+
+    assert answered(answering, "192.0.2.66", 1000) == 10
+    assert answered(answering, "192.0.2.1", 10) == 10
+
+
+def test_sessions_of_a_stranger_push_out_none_of_another_address() -> None:
+    answering = Answering(ServerLimits(sessions=8, sessions_each=4))
+    answered(answering, "192.0.2.1", 3)
+
+    for session in range(100):
+        answered(answering, "192.0.2.66", 1, session)
+    answer = answering.on_datagram(question(1, 3, 50), "192.0.2.1", 0.0, 0)
+
+    assert answer is not None
+    assert read_datagram(answer).arrivals == 4
+
+
 # --- uplinks ----------------------------------------------------------------------------------------------------------
 
 
