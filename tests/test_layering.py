@@ -65,6 +65,7 @@ PURE = (
     "tools/echo_tally.py",
     "tools/echo_text.py",
     "tools/lig_text.py",
+    "tools/lig_security.py",
     *(
         f"convert/{name}.py"
         for name in (

@@ -248,6 +248,11 @@ def _key_file(text: str, directory: Path) -> Secret:
     return Secret(octets)
 
 
+def read_key_file(path: Path) -> Secret:
+    """The key in a file that nobody else may read. Raises FieldError."""
+    return _key_file(str(path), Path())
+
+
 def _path(text: str, directory: Path) -> Path:
     if "\0" in text or not text:
         raise ValueError("the path of a file or directory")
