@@ -14,6 +14,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
+from lispmob.iface_monitor.network_identity import NetworkPattern
 from lispmob.options import meant
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 from lispmob.wire.address_class import class_of, may_be_rloc, why_no_eid
@@ -273,6 +274,14 @@ KeyId: TypeAlias = Annotated[int, whole(0, 255)]
 YesNo: TypeAlias = Annotated[bool, plain(_yes_no, "yes or no")]
 InterfaceName: TypeAlias = Annotated[str, plain(_interface_name, "an interface name (1 to 15 letters, digits, '.-_')")]
 InterfacePattern: TypeAlias = Annotated[str, plain(_interface_pattern, "an interface name or a pattern such as wlan*")]
+NetworkName: TypeAlias = Annotated[
+    NetworkPattern,
+    plain(
+        NetworkPattern.parse,
+        "a network: an SSID or a connection of NetworkManager, also as ssid:NAME or connection:NAME, or the link-layer "
+        "address of the gateway (52:54:00:12:34:56)",
+    ),
+]
 SecretText: TypeAlias = Annotated[Secret, Text(_secret, "a key", is_secret=True)]
 KeyFile: TypeAlias = Annotated[Secret, Text(_key_file, "the path of a key file")]
 FILE_PATH_TEXT: Final = Text(_path, "the path of a file or directory")
