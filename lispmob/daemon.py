@@ -54,6 +54,7 @@ from lispmob.problems.problem import Problem
 from lispmob.service import assembly, logs, reloading
 from lispmob.service.alarm import Alarm
 from lispmob.service.believing import Believing
+from lispmob.service.control_cost import ControlCost
 from lispmob.service.datapath_tier import use_tier
 from lispmob.service.desktop import Desktop, start_monitor
 from lispmob.service.flows import Flows
@@ -116,8 +117,12 @@ class Daemon:
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.problems = ProblemWatch(self, self.desktop.touch)
         self.believing = Believing()
+        self.cost = ControlCost(lambda: self.uplinks, self._loop.time())
         self.control = ControlSocket(
-            self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise
+            self._on_received,
+            on_unreachable=self.problems.on_unreachable,
+            is_noise=self._is_noise,
+            on_sent=lambda sent: self.cost.on_sent(sent, self._loop.time()),
         )
         self.monitor: Monitor | None = None
         self.local_mappings = LocalMappings()
@@ -324,6 +329,7 @@ class Daemon:
         return True
 
     def _on_received(self, one: Received) -> None:
+        self.cost.on_received(one.payload, one.destination, one.ifindex, self._loop.time())
         if self.measuring.on_datagram(one.payload) or self.problems.on_datagram(one.payload):
             return
         if self.believing.on_datagram(one.payload, one.destination):
@@ -341,6 +347,8 @@ class Daemon:
         now = self._loop.time()
         for punt in self.engine.drain():
             match punt:
+                case model.ControlPacket():
+                    self.cost.on_received(punt.payload, punt.outer_destination, punt.ifindex, now)
                 # What was heard before a silence is not heard in it.
                 case model.Silent() | model.Stalled() | model.Refuted():
                     self._report_traffic()
@@ -373,6 +381,7 @@ class Daemon:
                 case SendControl():
                     self.control.send(effect)
                 case SendFromDataPort(payload, destination, port, source, ifindex, data_port):
+                    self.cost.on_sent(effect, self._loop.time())
                     self.engine.send_control(
                         payload, destination, port, source, ifindex=ifindex, data_port=data_port.value
                     )

@@ -62,6 +62,8 @@ PURE = (
     "service/complaints.py",
     "service/native_routes.py",
     "service/waking.py",
+    "service/control_cost.py",
+    "config/profile.py",
     "tools/question.py",
     "tools/echo_message.py",
     "tools/echo_tally.py",

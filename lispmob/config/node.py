@@ -19,6 +19,7 @@ from msgspec import field
 from lispmob.config.eid import Eid, OwnEidEntry
 from lispmob.config.flows import FlowsSection
 from lispmob.config.key import KeySection
+from lispmob.config.profile import PROFILES
 from lispmob.config.reader import Section, read_yaml
 from lispmob.config.steering import MultihomingSection, SteeringSection
 from lispmob.config.values import (
@@ -314,6 +315,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     register: RegisterSection = RegisterSection()
     probing: ProbingSection = ProbingSection()
     natt: NattSection = NattSection()
+    profile: Annotated[str, one_of(*PROFILES)] = "normal"
     security: SecuritySection = SecuritySection()
     flows: FlowsSection = FlowsSection()
     control: ControlSection = ControlSection()

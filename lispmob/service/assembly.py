@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
+from lispmob.config.profile import PROFILES
 from lispmob.control.effect import InstallMapping, UsePathMtu
 from lispmob.control.itr_security import derived_secret
 from lispmob.control.locator_set import NEVER, EidRank, LocalLocator, Place
@@ -121,7 +122,7 @@ def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob", *, ha
         overlay_prefixes=file.routing.overlay_prefixes,
         is_full=file.routing.mode == "full",
         map_cache_limit=file.map_cache.limit,
-        register_interval_s=file.register.interval_s,
+        register_interval_s=max(file.register.interval_s, PROFILES[file.profile].register_interval_s),
         record_ttl_min=file.register.ttl_min,
         probing=probe_config(file),
         echo_nonce=file.probing.echo_nonce,
@@ -148,15 +149,15 @@ def own_name(file: NodeFile, host_name: str) -> str:
 
 def probe_config(file: NodeFile) -> ProbeConfig | None:
     """How locators are probed; None: not at all."""
-    wanted = file.probing
+    wanted, profile = file.probing, PROFILES[file.profile]
     if not wanted.enabled:
         return None
     return ProbeConfig(
-        interval_s=wanted.interval_s,
+        interval_s=max(wanted.interval_s, profile.probe_interval_s),
         tries=wanted.tries,
         timeout_s=wanted.timeout_s,
-        backoff_max_s=wanted.backoff_s,
-        measures=wanted.measure or preference_config(file).is_measured,
+        backoff_max_s=max(wanted.backoff_s, profile.probe_backoff_s),
+        measures=profile.may_measure and (wanted.measure or preference_config(file).is_measured),
         echoes=wanted.echo_nonce,
     )
 

@@ -10,9 +10,10 @@ import msgspec
 from lispmob.api.backend import ApiError
 from lispmob.api.belief_schema import Believed
 from lispmob.api.turns import Pages
-from lispmob.api.upkeep_schema import Chunk, Configuration, Level, LogLevel
+from lispmob.api.upkeep_schema import Chunk, Configuration, Energy, Level, LogLevel, MessageCost
 from lispmob.config.values import Secret
-from lispmob.service import logs
+from lispmob.control.path import ProbeConfig
+from lispmob.service import assembly, logs
 from lispmob.wire.address import EidPrefix
 
 if TYPE_CHECKING:
@@ -45,6 +46,26 @@ class UpkeepViews:
         values = shown(self._parts.file)
         return Configuration(path=str(self._parts.path), values=cast(dict[str, Any], values))
 
+    def energy(self) -> Energy:
+        """What control messages cost per hour, and what is noticed how soon for it."""
+        parts, now = self._parts, self._parts.now()
+        counted_s = parts.cost.since_s(now)
+        hours = max(counted_s, 1.0) / 3600
+        costs = [
+            MessageCost(
+                uplink=one.uplink,
+                purpose=one.purpose,
+                sent_per_hour=one.sent / hours,
+                received_per_hour=one.received / hours,
+                octets_per_hour=one.octets / hours,
+                wake_ups_per_hour=one.wake_ups / hours,
+            )
+            for one in parts.cost.costs(now)
+        ]
+        probing = assembly.probe_config(parts.file)
+        longest = None if probing is None else longest_unnoticed_s(probing)
+        return Energy(profile=parts.file.profile, counted_s=counted_s, costs=costs, unnoticed_up_to_s=longest)
+
     async def believed(self) -> Believed:
         """What others believe about us."""
         return await self._parts.believing.ask(self._parts)
@@ -58,6 +79,11 @@ class UpkeepViews:
         content = tape.content()
         chunks = ([Chunk(octets=content[at : at + CHUNK])] for at in range(0, len(content), CHUNK))
         return Pages(chunks, {"lines": tape.lines, "is_full": tape.is_full})
+
+
+def longest_unnoticed_s(probing: ProbeConfig) -> float:
+    """How long an idle path may be dead: the longest interval, and all tries."""
+    return probing.interval_s * (1 + probing.jitter) + probing.tries * probing.timeout_s
 
 
 def shown(value: object) -> Any:

@@ -199,6 +199,18 @@ def test_the_configuration_that_is_shown_has_every_key_but_no_secret(tmp_path: P
     assert [one["prefix"] for one in made["eids"]] == ["10.0.0.1/32", "[7]10.7.0.0/16"]
 
 
+# --- energy
+
+
+def test_what_control_messages_cost_is_shown_by_the_hour(ctl: Ctl) -> None:
+    lines = ctl("energy").splitlines()
+    (one,) = json.loads(ctl("energy --json"))["costs"]
+
+    assert lines[1].split() == ["wlan0", "registers", "and", "keepalives", "36", "0", "1.2", "36"]
+    assert "a path that dies while nothing is sent over it is noticed within 40 seconds" in " ".join(lines)
+    assert (one["uplink"], one["purpose"], one["octets_per_hour"]) == ("wlan0", "register", 36 * 32)
+
+
 # --- believed
 
 
