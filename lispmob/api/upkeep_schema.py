@@ -49,7 +49,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
-    """The configuration in use, defaults included, with every secret as "(hidden)". Keys as in lispd.conf."""
+    """The configuration in use, defaults included, with every secret as "(not shown)". Keys as in lispd.conf."""
 
     path: str
     values: dict[str, Any]
