@@ -88,6 +88,7 @@ class ControlSocket:
     `mark` is the fwmark of what is sent; 0 sets none. `carries_data`: the datapath sends from these sockets, too, which
     wants its packets whole; control messages may be cut, on the way as well. A forged "fragmentation needed" means
     nothing to either. `on_unreachable` hears what ICMP, or this host's own firewall, answers to what was sent.
+    `on_sent` hears what was sent.
     `is_noise` looks at the octets before anything else is made of them: what it says True about goes no further.
     Counters: sent, received, noise, send-failed, truncated; `dropped` are those that the kernel dropped.
     """
@@ -102,10 +103,12 @@ class ControlSocket:
         on_unreachable: Callable[[Unreachable], None] | None = None,
         carries_data: bool = False,
         is_noise: Callable[[bytes], bool] | None = None,
+        on_sent: Callable[[SendControl], None] | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._on_unreachable = on_unreachable
         self._is_noise = is_noise
+        self._on_sent = on_sent
         self._on_datagram = on_datagram
         self._addresses = tuple(addresses)
         self._port = port
@@ -197,6 +200,8 @@ class ControlSocket:
             log.log(level, "send failed to=%s from=%s why=%s", effect.destination, effect.source, error.strerror)
             return False
         self.counters["sent"] += 1
+        if self._on_sent is not None:
+            self._on_sent(effect)
         return True
 
     def _sendmsg(self, one: socket.socket, effect: SendControl, ancillary: list[tuple[int, int, bytes]]) -> None:

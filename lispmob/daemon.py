@@ -54,9 +54,11 @@ from lispmob.problems.problem import Problem
 from lispmob.service import assembly, logs, reloading
 from lispmob.service.alarm import Alarm
 from lispmob.service.believing import Believing
+from lispmob.service.control_cost import ControlCost
 from lispmob.service.datapath_tier import use_tier
 from lispmob.service.desktop import Desktop, start_monitor
 from lispmob.service.flows import Flows
+from lispmob.service.gateway_addresses import GatewayAddresses, names_gateways
 from lispmob.service.handovers import Direction, HandoverJournal
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
@@ -115,8 +117,12 @@ class Daemon:
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
         self.problems = ProblemWatch(self, self.desktop.touch)
         self.believing = Believing()
+        self.cost = ControlCost(lambda: self.uplinks, self._loop.time())
         self.control = ControlSocket(
-            self._on_received, on_unreachable=self.problems.on_unreachable, is_noise=self._is_noise
+            self._on_received,
+            on_unreachable=self.problems.on_unreachable,
+            is_noise=self._is_noise,
+            on_sent=lambda sent: self.cost.on_sent(sent, self._loop.time()),
         )
         self.monitor: Monitor | None = None
         self.local_mappings = LocalMappings()
@@ -127,6 +133,7 @@ class Daemon:
         self._chains = ChainWatch(self._repair)
         self._natives = NativeRoutes()
         self._lingering = Lingering(self._kernel.touch_after_move)
+        self._gateways = GatewayAddresses(self._on_gateways)
         self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
         self._has_looked = False
         self._engine_uplinks: tuple[model.Uplink, ...] | None = None
@@ -139,8 +146,8 @@ class Daemon:
 
     @property
     def meaning(self) -> Meaning:
-        """What NetworkManager says."""
-        return self.desktop.meaning
+        """What NetworkManager says, and the kernel about the gateways."""
+        return self._gateways.onto(self.desktop.meaning)
 
     @property
     def tun_mtu_bytes(self) -> int:
@@ -199,6 +206,7 @@ class Daemon:
         # Hands over what is there already: the first Map-Register leaves in here.
         # Who changes routing rules may have changed ours with them: `touch` looks, and repairs.
         self.monitor = await start_monitor(self.policy, self._on_change, self._kernel.touch)
+        stack.callback(self._gateways.stop)
         stack.push_async_callback(self.monitor.stop)
         await self.desktop.start()
         stack.push_async_callback(self.desktop.stop)
@@ -227,6 +235,7 @@ class Daemon:
     def _on_change(self, state: NetworkState, delta: NetworkDelta, since: float) -> None:
         self.desktop.check_clocks()
         self.network = state
+        self._gateways.look(state, is_wanted=names_gateways(self.file))
         is_move, self._has_looked = self._has_looked, True
         for reason in delta.reasons:
             self._publisher.say(reason.text)
@@ -260,6 +269,11 @@ class Daemon:
                 self._publisher.say(reason)
         self._tell_locators()  # what is paid by the octet has another cost
         self._steer()
+
+    def _on_gateways(self) -> None:
+        """Another gateway is seen: interfaces may be in another network."""
+        if self.monitor is not None:
+            self.on_meaning([], self._loop.time())
 
     def on_awake(self) -> None:
         """The machine has slept: register anew, believe nothing, and look at what the night has left."""
@@ -315,6 +329,7 @@ class Daemon:
         return True
 
     def _on_received(self, one: Received) -> None:
+        self.cost.on_received(one.payload, one.destination, one.ifindex, self._loop.time())
         if self.measuring.on_datagram(one.payload) or self.problems.on_datagram(one.payload):
             return
         if self.believing.on_datagram(one.payload, one.destination):
@@ -332,6 +347,8 @@ class Daemon:
         now = self._loop.time()
         for punt in self.engine.drain():
             match punt:
+                case model.ControlPacket():
+                    self.cost.on_received(punt.payload, punt.outer_destination, punt.ifindex, now)
                 # What was heard before a silence is not heard in it.
                 case model.Silent() | model.Stalled() | model.Refuted():
                     self._report_traffic()
@@ -364,6 +381,7 @@ class Daemon:
                 case SendControl():
                     self.control.send(effect)
                 case SendFromDataPort(payload, destination, port, source, ifindex, data_port):
+                    self.cost.on_sent(effect, self._loop.time())
                     self.engine.send_control(
                         payload, destination, port, source, ifindex=ifindex, data_port=data_port.value
                     )
@@ -427,6 +445,7 @@ class Daemon:
     def _use(self, file: NodeFile) -> None:
         """The configuration is this from now on."""
         self.file = file
+        self._gateways.look(self.network, is_wanted=names_gateways(file))
         self.engine.set_eids(file.eids)
         self.flows.on_config(file)
         self.engine.set_guard(assembly.guarded(file))

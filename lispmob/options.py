@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from lispmob.package_version import package_version
+
+SUGGESTIONS_MAX: Final = 2  # ours: more are no help
+FEW_CHOICES: Final = 8  # ours: what fits a line
 
 
 def meant(word: str, known: Sequence[str], also: Mapping[str, str] | None = None) -> str | None:
     """The known word that is most like this one; `also`: what other programs call them."""
+    return next(iter(all_meant(word, known, also)), None)
+
+
+def all_meant(word: str, known: Sequence[str], also: Mapping[str, str] | None = None) -> list[str]:
+    """The known words that are like this one, the most alike first."""
     if also is not None and word.lower() in also:
-        return also[word.lower()]
+        return [also[word.lower()]]
     from difflib import get_close_matches  # late: 5 ms, and only who mistypes needs it
 
-    return next(iter(get_close_matches(word.lower(), known, n=1, cutoff=0.6)), None)
+    begun = [one for one in known if len(word) > 1 and one.startswith(word.lower())]
+    return list(dict.fromkeys(begun + get_close_matches(word.lower(), known, SUGGESTIONS_MAX, 0.6)))[:SUGGESTIONS_MAX]
 
 
 class HelpfulParser(argparse.ArgumentParser):
@@ -26,12 +36,46 @@ class HelpfulParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print usage and complaint, and end with 2."""
-        found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
-        if found is not None:
-            known = re.findall(r"[\w.-]+", found[2])
-            if (word := meant(found[1], known, self.synonyms)) is not None:
-                message += f"; did you mean '{word}'?"
+        choice = re.search(r"argument ([^:]*): invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if choice is not None:
+            message = self._unknown_choice(*choice.groups())
+        elif message.startswith("unrecognized arguments: -"):
+            message += _or(all_meant(message.split()[2].partition("=")[0], list(self._option_string_actions)))
+        elif message == "the following arguments are required: COMMAND":
+            self.print_help(sys.stderr)
+            self.exit(2)
         super().error(message)
+
+    def _unknown_choice(self, name: str, word: str, listed: str) -> str:
+        """Few choices are named; of many only those that may be meant, for nobody finds his own among thirty."""
+        known = re.findall(r"[\w.-]+", listed)
+        likely = all_meant(word, known, self.synonyms)
+        what = f"there is no {name.lower()} {word!r}"
+        if likely:
+            return what + _or(likely)
+        if len(known) > FEW_CHOICES:
+            return f"{what}; all of them: {self.prog.split()[0]} --help"
+        return f"{what}; it is one of {', '.join(known)}"
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's. What a subcommand does not know is complained about by that subcommand, with its own usage."""
+        found, left = self.parse_known_args(args, namespace)
+        if left:
+            self._of_command(found).error(f"unrecognized arguments: {' '.join(left)}")
+        return found
+
+    def _of_command(self, found: argparse.Namespace) -> argparse.ArgumentParser:
+        """The parser of the command that was given; this one without commands."""
+        for action in self._actions:
+            if isinstance(action.choices, Mapping):
+                parser = action.choices.get(getattr(found, action.dest, ""))
+                if isinstance(parser, argparse.ArgumentParser):
+                    return parser
+        return self
+
+
+def _or(words: Sequence[str]) -> str:
+    return f"; did you mean {' or '.join(map(repr, words))}?" if words else ""
 
 
 class ShowVersion(argparse.Action):

@@ -21,11 +21,13 @@ PURE = (
     "mh/scheduler.py",
     "mh/flow_marks.py",
     "mh/selector.py",
+    "mh/app_unit.py",
     "mh/rehearsal.py",
     "mh/chain_text.py",
     "datapath/spread.py",
     "iface_monitor/snapshot.py",
     "iface_monitor/link_type.py",
+    "iface_monitor/network_identity.py",
     "iface_monitor/delta.py",
     "iface_monitor/gateway_trials.py",
     "iface_monitor/portal_patience.py",
@@ -60,11 +62,14 @@ PURE = (
     "service/complaints.py",
     "service/native_routes.py",
     "service/waking.py",
+    "service/control_cost.py",
+    "config/profile.py",
     "tools/question.py",
     "tools/echo_message.py",
     "tools/echo_tally.py",
     "tools/echo_text.py",
     "tools/lig_text.py",
+    "tools/lig_security.py",
     *(
         f"convert/{name}.py"
         for name in (

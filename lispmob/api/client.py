@@ -46,6 +46,10 @@ class Client(Closing):
             raise NotRunning(
                 f"lispd is not running (nobody listens on {path}); start it with: systemctl start lispd"
             ) from None
+        except PermissionError:
+            self._socket.close()
+            why = f"{path}: permission denied; its mode, or that of a directory above it, forbids it"
+            raise ReplyError("denied", f"you may not talk to lispd: {why}") from None
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             self._socket.close()
             raise ReplyError("protocol", f"{path!r}: {getattr(error, 'strerror', None) or error}") from None

@@ -112,7 +112,8 @@ class EidStatus(msgspec.Struct, frozen=True, kw_only=True):
 class Uplink(msgspec.Struct, frozen=True, kw_only=True):
     """An interface that reaches the world; `note` says why one is not used, `type` is the word of lispd.conf.
 
-    `is_metered` and `connectivity` are NetworkManager's words; None where nobody says.
+    `is_metered` and `connectivity` are NetworkManager's words; None where nobody says. `network`: its SSID, or the
+    name of NetworkManager's connection, or the link-layer address of its gateway if lispd.conf is about one.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Uplink(msgspec.Struct, frozen=True, kw_only=True):
     is_metered: bool | None = None
     connectivity: Literal["none", "portal", "limited", "full"] | None = None
     type: str | None = None
+    network: str | None = None
 
 
 class NetCheck(msgspec.Struct, frozen=True, kw_only=True):

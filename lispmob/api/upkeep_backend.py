@@ -6,7 +6,7 @@ from typing import Protocol
 
 from lispmob.api.belief_schema import Believed
 from lispmob.api.turns import Pages
-from lispmob.api.upkeep_schema import Configuration, Level, LogLevel
+from lispmob.api.upkeep_schema import Configuration, Energy, Level, LogLevel
 
 
 class UpkeepBackend(Protocol):
@@ -20,6 +20,9 @@ class UpkeepBackend(Protocol):
 
     def configuration(self) -> Configuration:
         """The configuration in use, without secrets."""
+
+    def energy(self) -> Energy:
+        """What control messages cost."""
 
     async def believed(self) -> Believed:
         """What others believe about us; asks them, which takes up to two seconds."""

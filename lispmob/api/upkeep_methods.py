@@ -11,6 +11,7 @@ from lispmob.api.upkeep_schema import LogLevel
 UPKEEP_METHODS: Final[dict[str, Method]] = {
     "log-level": Method(NoParams, lambda backend, _: backend.log_level()),
     "set-log-level": Method(LogLevel, lambda backend, params: backend.set_log_level(params.level), is_change=True),
+    "energy": Method(NoParams, lambda backend, _: backend.energy()),
     # It changes nothing, but lispd.conf is not for everybody either.
     "believed": Method(NoParams, lambda backend, _: backend.believed()),
     "recording": Method(NoParams, lambda backend, _: backend.recording(), is_change=True),

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from lispmob.config.node import EXAMPLE_KEY, NodeFile, UplinkSection
-from lispmob.mh.policy import Rule
+from lispmob.mh.policy import NATIVE, Rule
 from lispmob.mh.selector import Selector, Span
 from lispmob.problems.problem import Problem, Severity
 from lispmob.wire.address import IpAddress, IpNetwork
@@ -121,7 +121,7 @@ def _told(rule: UplinkSection) -> str:
 
 
 def _covers_interfaces(earlier: UplinkSection, later: UplinkSection) -> bool:
-    if earlier.type not in (None, later.type):
+    if earlier.type not in (None, later.type) or not _among(later.network, earlier.network):
         return False
     pattern, name = earlier.name or "*", later.name or "*"
     return pattern in ("*", name) or (not _WILD & set(name) and fnmatchcase(name, pattern))
@@ -129,7 +129,14 @@ def _covers_interfaces(earlier: UplinkSection, later: UplinkSection) -> bool:
 
 def _unreachable_steering_rules(rules: Sequence[Rule]) -> Iterator[Problem]:
     for place, rule in enumerate(rules):
-        earlier = next((one for one in rules[:place] if _covers(one.selector, rule.selector)), None)
+        earlier = next(
+            (
+                one
+                for one in rules[:place]
+                if _covers(one.selector, rule.selector) and _among(rule.networks, one.networks)
+            ),
+            None,
+        )
         if earlier is not None:
             yield _never_counts("steering rule", f"'{rule.name}'", "rule", f"'{earlier.name}'")
 
@@ -151,6 +158,7 @@ def _covers(earlier: Selector, later: Selector) -> bool:
             )
         )
         and earlier.cgroup in (None, later.cgroup)
+        and earlier.app in (None, later.app)
         and earlier.from_interface in (None, later.from_interface)
         and earlier.flow_name in (None, "*" if later.is_of_flows else None, later.flow_name)
         and _among(later.flow_classes, earlier.flow_classes)
@@ -187,6 +195,7 @@ def _never_counts(kind: str, name: str, earlier_kind: str, earlier: str) -> Prob
 def _names_of_nothing(file: NodeFile, interfaces: Collection[str]) -> Iterator[Problem]:
     """Names in rules that no interface has. One that is only away may be meant; so it is a notice."""
     named = [(f"rule '{rule.name}'", via.pattern) for rule in file.steering.rules for via in rule.via]
+    named = [(where, pattern) for where, pattern in named if pattern != NATIVE]
     for where, pattern in named:
         if not any(fnmatchcase(interface, pattern) for interface in interfaces):
             yield _no_such_uplink(where, pattern, interfaces)

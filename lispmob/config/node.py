@@ -19,6 +19,7 @@ from msgspec import field
 from lispmob.config.eid import Eid, OwnEidEntry
 from lispmob.config.flows import FlowsSection
 from lispmob.config.key import KeySection
+from lispmob.config.profile import PROFILES
 from lispmob.config.reader import Section, read_yaml
 from lispmob.config.steering import MultihomingSection, SteeringSection
 from lispmob.config.values import (
@@ -33,6 +34,7 @@ from lispmob.config.values import (
     KeyFile,
     KeyId,
     Network,
+    NetworkName,
     Priority,
     Rloc,
     Secret,
@@ -130,13 +132,14 @@ _OTHER_WORDS: Final = {
 
 
 class UplinkSection(Section, frozen=True, kw_only=True):
-    """A rule about the interfaces whose name and type match; the first rule that matches counts.
+    """A rule about the interfaces whose name, type and network match; the first rule that matches counts.
 
     `use` None: tunnels (VPNs) are left alone, everything else is used. `metered` None: as NetworkManager says.
     """
 
     name: InterfacePattern | None = None
     type: Annotated[str | None, one_of(*TYPES, also=_OTHER_WORDS)] = None
+    network: tuple[NetworkName, ...] = ()
     use: YesNo | None = None
     priority: Priority | None = None
     weight: Weight | None = None
@@ -144,12 +147,13 @@ class UplinkSection(Section, frozen=True, kw_only=True):
     cost: Annotated[int | None, or_word("auto", whole(0, 65535))] = None
 
     def __post_init__(self) -> None:
-        if self.name is None and self.type is None:
-            raise FieldError("", "'name' or 'type' is needed, to say which interfaces this is about; all: name: \"*\"")
+        if self.name is None and self.type is None and not self.network:
+            needed = "'name', 'type' or 'network' is needed, to say which interfaces this is about; all: name: \"*\""
+            raise FieldError("", needed)
 
     def to_rule(self) -> UplinkRule:
         """The rule as the watch knows it."""
-        return UplinkRule(self.name or "*", self.use, self.priority, self.weight, self.type)
+        return UplinkRule(self.name or "*", self.use, self.priority, self.weight, self.type, self.network)
 
 
 class AddressesSection(Section, frozen=True, kw_only=True):
@@ -311,6 +315,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     register: RegisterSection = RegisterSection()
     probing: ProbingSection = ProbingSection()
     natt: NattSection = NattSection()
+    profile: Annotated[str, one_of(*PROFILES)] = "normal"
     security: SecuritySection = SecuritySection()
     flows: FlowsSection = FlowsSection()
     control: ControlSection = ControlSection()

@@ -11,7 +11,18 @@ from typing import Annotated, Final, TypeAlias, cast
 from msgspec import field
 
 from lispmob.config.reader import Section
-from lispmob.config.values import InterfacePattern, Network, Text, Weight, YesNo, duration, one_of, or_word, plain
+from lispmob.config.values import (
+    InterfacePattern,
+    Network,
+    NetworkName,
+    Text,
+    Weight,
+    YesNo,
+    duration,
+    one_of,
+    or_word,
+    plain,
+)
 from lispmob.mh.policy import DEFAULT_MASK, MarkMask, Otherwise, Policy, Rule, Via
 from lispmob.mh.selector import DSCP_MAX, ID_MAX, PORT_MAX, PROTOCOLS, Selector, Span
 
@@ -84,6 +95,10 @@ def _origin(text: str) -> str:
     return Selector(from_interface=text).from_interface or ""
 
 
+def _app(text: str) -> str:
+    return Selector(app=text).app or ""
+
+
 def _flow_pattern(text: str) -> str:
     if not 1 <= len(text.encode()) <= 255 or not text.isprintable():
         raise ValueError
@@ -137,9 +152,11 @@ class RuleSection(Section, frozen=True, kw_only=True):
     cgroup: Annotated[str | None, plain(read_cgroup, "a control group's path, such as user.slice/backup.service")] = (
         None
     )
+    app: Annotated[str | None, plain(_app, "a program or desktop file, such as firefox or org.gnome.Epiphany*")] = None
     from_interface: Annotated[str | None, plain(_origin, "an interface name, or the beginning of one and *")] = None
     flow: Annotated[str | None, plain(_flow_pattern, "a flow's name, or a pattern such as voice*")] = None
     class_: tuple[Annotated[str, one_of(*FLOW_CLASSES)], ...] = field(name="class", default=())
+    network: tuple[NetworkName, ...] = ()
     via: tuple[ViaEntry, ...] = ()
     metered: YesNo = True
     otherwise: Annotated[str, one_of("fallback", "drop")] = "fallback"
@@ -159,11 +176,12 @@ class RuleSection(Section, frozen=True, kw_only=True):
             users=self.user,
             groups=self.group,
             cgroup=self.cgroup,
+            app=self.app,
             from_interface=self.from_interface,
             flow_name=self.flow,
             flow_classes=self.class_,
         )
-        return Rule(self.name, selector, self.via, self.metered, cast(Otherwise, self.otherwise))
+        return Rule(self.name, selector, self.via, self.metered, cast(Otherwise, self.otherwise), self.network)
 
 
 class SteeringSection(Section, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
+from lispmob.iface_monitor.network_identity import NetworkPattern
 from lispmob.options import meant
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 from lispmob.wire.address_class import class_of, may_be_rloc, why_no_eid
@@ -248,6 +249,11 @@ def _key_file(text: str, directory: Path) -> Secret:
     return Secret(octets)
 
 
+def read_key_file(path: Path) -> Secret:
+    """The key in a file that nobody else may read. Raises FieldError."""
+    return _key_file(str(path), Path())
+
+
 def _path(text: str, directory: Path) -> Path:
     if "\0" in text or not text:
         raise ValueError("the path of a file or directory")
@@ -268,6 +274,14 @@ KeyId: TypeAlias = Annotated[int, whole(0, 255)]
 YesNo: TypeAlias = Annotated[bool, plain(_yes_no, "yes or no")]
 InterfaceName: TypeAlias = Annotated[str, plain(_interface_name, "an interface name (1 to 15 letters, digits, '.-_')")]
 InterfacePattern: TypeAlias = Annotated[str, plain(_interface_pattern, "an interface name or a pattern such as wlan*")]
+NetworkName: TypeAlias = Annotated[
+    NetworkPattern,
+    plain(
+        NetworkPattern.parse,
+        "a network: an SSID or a connection of NetworkManager, also as ssid:NAME or connection:NAME, or the link-layer "
+        "address of the gateway (52:54:00:12:34:56)",
+    ),
+]
 SecretText: TypeAlias = Annotated[Secret, Text(_secret, "a key", is_secret=True)]
 KeyFile: TypeAlias = Annotated[Secret, Text(_key_file, "the path of a key file")]
 FILE_PATH_TEXT: Final = Text(_path, "the path of a file or directory")

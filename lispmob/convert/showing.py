@@ -1,24 +1,17 @@
-"""The configuration as it takes effect: every key with its value, defaults included, and no secret."""
+"""The text of a configuration as it takes effect, which is YAML: every key, defaults included, and no secret."""
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any
 
-import msgspec
-
-from lispmob.config.eid import OwnEid
 from lispmob.config.node import NodeFile
 from lispmob.config.reader import Section, read_bytes
-from lispmob.config.values import Secret, Text, short_duration
+from lispmob.config.shown import NOT_SHOWN, section_tree
 from lispmob.config.yaml_tree import Mapping, parse_yaml
 from lispmob.convert.writing import scalar
 from lispmob.hub.config import HubFile
-from lispmob.wire.address import EidPrefix
-
-NOT_SHOWN: Final = "(not shown)"
 
 
 def read_ours(path: Path, raw: bytes) -> NodeFile | HubFile:
@@ -34,47 +27,6 @@ def effective(file: Section) -> tuple[str, dict[str, Any]]:
     """The text for people, which is YAML, and the same as a JSON value."""
     tree = section_tree(file)
     return "\n".join(_yaml(tree, 0)), tree
-
-
-def section_tree(section: Section) -> dict[str, Any]:
-    """Keys to values, as the file would have them. Keys without a value (None) are left out."""
-    hints = typing.get_type_hints(type(section), include_extras=True)
-    tree = {}
-    for field in msgspec.structs.fields(type(section)):
-        value = getattr(section, field.name)
-        shown = _word_of(hints[field.name]) if value is None else _shown(value, field.name)
-        if shown is not None:
-            tree[field.encode_name] = shown
-    return tree
-
-
-def _word_of(hint: Any) -> str | None:
-    """The word that stands for None, such as auto; None when the key is simply absent."""
-    if typing.get_origin(hint) is not Annotated or not isinstance(text := typing.get_args(hint)[1], Text):
-        return None
-    word, is_choice, _ = text.accepts.partition(" or ")
-    return word if is_choice and word.isalpha() else None
-
-
-def _shown(value: Any, name: str) -> Any:
-    if isinstance(value, Secret):
-        return NOT_SHOWN
-    if isinstance(value, Section):
-        return section_tree(value)
-    if isinstance(value, OwnEid):
-        prefix = str(value.prefix)
-        return {"prefix": prefix, "uplinks": [section_tree(one) for one in value.uplinks]} if value.uplinks else prefix
-    if isinstance(value, EidPrefix):
-        return str(value)
-    if isinstance(value, tuple | list):
-        return [_shown(one, name) for one in value]
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return short_duration(value) if name.endswith("_s") else value
-    if isinstance(value, bytes):
-        return value.hex()
-    return value if isinstance(value, int | str) else str(value)
 
 
 def _yaml(tree: dict[str, Any], depth: int) -> Iterator[str]:

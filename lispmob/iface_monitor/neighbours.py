@@ -19,6 +19,7 @@ _NLM_F_REQUEST: Final = 0x1
 _NLM_F_ACK: Final = 0x4
 _NLM_F_CREATE: Final = 0x400
 _NDA_DST: Final = 1
+_NDA_LLADDR: Final = 2
 _NTF_USE: Final = 0x1
 _KNOWN: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # REACHABLE, STALE, DELAY, PROBE, NOARP, PERMANENT
 _HEADER: Final = struct.Struct("=IHHII")
@@ -35,6 +36,30 @@ def is_known(gateway: Gateway) -> bool:
         return True
     _request(_RTM_NEWNEIGH, _NLM_F_ACK | _NLM_F_CREATE, gateway, flags=_NTF_USE)
     return _is_valid(gateway)
+
+
+def link_address(gateway: Gateway) -> str | None:
+    """The gateway's link-layer address, as in 52:54:00:12:34:56; None while it is not known, or when there is none.
+
+    Asks for it when it is not known: a later look may tell. Raises OSError where the kernel refuses.
+    """
+    if not is_known(gateway):
+        return None
+    answer = _request(_RTM_GETNEIGH, 0, gateway)
+    octets = None if answer is None else _attribute(answer, 16 + _NDMSG.size, _NDA_LLADDR)
+    return octets.hex(":") if octets else None
+
+
+def _attribute(data: bytes, at: int, wanted: int) -> bytes | None:
+    """The value of one attribute of a message, whose attributes begin at octet `at`."""
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        if length < 4 or at + length > len(data):
+            return None
+        if kind == wanted:
+            return data[at + 4 : at + length]
+        at += (length + 3) & ~3
+    return None
 
 
 def _is_valid(gateway: Gateway) -> bool:

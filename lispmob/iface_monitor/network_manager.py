@@ -7,6 +7,7 @@ the signals that matter are subscribed to: a Wi-Fi scan, which it reports access
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
@@ -18,9 +19,11 @@ NAME: Final = "org.freedesktop.NetworkManager"
 PATH: Final = "/org/freedesktop/NetworkManager"
 DEVICE: Final = "org.freedesktop.NetworkManager.Device"
 ACTIVE: Final = "org.freedesktop.NetworkManager.Connection.Active"
+ACCESS_POINT: Final = "org.freedesktop.NetworkManager.AccessPoint"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 
 _DEVICES_PATH: Final = "/org/freedesktop/NetworkManager/Devices/"
+_ACCESS_POINT_PATH: Final = "/org/freedesktop/NetworkManager/AccessPoint/"
 _MAX_DEVICES: Final = 256  # ours: more than any host has that moves
 _ASK_AGAIN_S: Final = 0.1  # ours: it needs some tenths of a second to be ready
 _ASK_LAST_S: Final = 10.0  # ours: one that never answers costs no battery
@@ -53,6 +56,7 @@ class NetworkManagerWatch:
         self._devices: dict[str, dict[str, Any]] = {}
         self._news: dict[str, dict[str, Any]] = {}
         self._primary_path: str | None = None
+        self._connections: dict[str, dict[str, Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -112,6 +116,8 @@ class NetworkManagerWatch:
         elif interface == DEVICE:
             # A change of state comes in three signals; the last one, StateChanged, has state and reason together.
             self._update(path, {key: value for key, value in changed.items() if key not in ("State", "StateReason")})
+            if (connection := changed.get("ActiveConnection")) is not None:
+                self._spawn(lambda: self._look_at_connection(connection))
 
     def _update(self, path: str, changed: dict[str, Any]) -> None:
         """News of a device, whether it is known or just being asked for."""
@@ -149,6 +155,21 @@ class NetworkManagerWatch:
             return
         if len(self._devices) < _MAX_DEVICES and path.startswith(_DEVICES_PATH):
             self._devices[path] = known
+        self._publish()
+        await self._look_at_connection(known.get("ActiveConnection"))
+
+    async def _look_at_connection(self, path: object) -> None:
+        """Which network a device is in: the name of its connection, and of the access point on Wi-Fi."""
+        used = {device.get("ActiveConnection") for device in self._devices.values()}
+        self._connections = {known: found for known, found in self._connections.items() if known in used}
+        if not isinstance(path, str) or path == "/" or path in self._connections or path not in used:
+            return
+        found = await self._ask(path, ACTIVE)
+        point = found.get("SpecificObject")
+        if isinstance(point, str) and point.startswith(_ACCESS_POINT_PATH):
+            with contextlib.suppress(BusError):  # it is out of reach already
+                found["Ssid"] = (await self._ask(point, ACCESS_POINT)).get("Ssid")
+        self._connections[path] = found
         self._publish()
 
     async def _look_at_primary(self) -> None:
@@ -189,12 +210,14 @@ class NetworkManagerWatch:
         for task in list(self._tasks):
             task.cancel()
         self._is_known = False
-        self._manager, self._devices, self._primary_path = {}, {}, None
+        self._manager, self._devices, self._connections, self._primary_path = {}, {}, {}, None
         self._publish()
 
     def _publish(self) -> None:
         """Tell what differs; nothing while the first look is not complete."""
-        meaning = Meaning.of(self._manager, self._devices, self._primary_path) if self._is_known else Meaning()
+        meaning = Meaning()
+        if self._is_known:
+            meaning = Meaning.of(self._manager, self._devices, self._primary_path, self._connections)
         old, self._meaning = self._meaning, meaning
         if old != meaning:
             self._on_change(meaning, explain(old, meaning), self._heard_at)

@@ -7,9 +7,11 @@ network only shows a login page, that it is paid by the octet, and that a connec
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import IntEnum
 from typing import Any, Final
 
+from lispmob.iface_monitor.network_identity import Network
 from lispmob.values import dataclass
 
 
@@ -90,6 +92,9 @@ _KINDS: Final = {  # NMDeviceType
 }
 
 
+_NONE: Final[Mapping[str, Any]] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """One device. `interface` is the one that carries IP: wwan0, where the device itself may be cdc-wdm0."""
@@ -101,10 +106,14 @@ class Device:
     is_metered: bool | None = None
     connectivity_ipv4: Connectivity = Connectivity.UNKNOWN
     connectivity_ipv6: Connectivity = Connectivity.UNKNOWN
+    network: Network = Network()
 
     @classmethod
-    def of(cls, properties: Mapping[str, Any]) -> Device:
-        """From the properties of org.freedesktop.NetworkManager.Device; what is missing or odd counts as unknown."""
+    def of(cls, properties: Mapping[str, Any], connection: Mapping[str, Any] = _NONE) -> Device:
+        """From the properties of org.freedesktop.NetworkManager.Device; what is missing or odd counts as unknown.
+
+        `connection`: those of its active connection, with "Ssid" (octets) of its access point.
+        """
         state = properties.get("State", 0)
         reason = properties.get("StateReason")
         return cls(
@@ -115,6 +124,11 @@ class Device:
             is_metered=_METERED.get(_number(properties.get("Metered"))),
             connectivity_ipv4=_connectivity(properties.get("Ip4Connectivity")),
             connectivity_ipv6=_connectivity(properties.get("Ip6Connectivity")),
+            network=Network(
+                ssid=_ssid(connection.get("Ssid")),
+                connection=str(connection.get("Id") or ""),
+                uuid=str(connection.get("Uuid") or ""),
+            ),
         )
 
     @property
@@ -155,13 +169,22 @@ class Meaning:
     """Type of that connection: "802-3-ethernet", "802-11-wireless", "gsm", "vpn" ..."""
     connectivity: Connectivity = Connectivity.UNKNOWN
     is_metered: bool | None = None
+    gateways: tuple[tuple[str, frozenset[str]], ...] = ()
+    """By interface, the link-layer addresses of its gateways. The kernel tells those, NetworkManager or not."""
 
     @classmethod
     def of(
-        cls, manager: Mapping[str, Any], devices: Mapping[str, Mapping[str, Any]], primary_path: str | None
+        cls,
+        manager: Mapping[str, Any],
+        devices: Mapping[str, Mapping[str, Any]],
+        primary_path: str | None,
+        connections: Mapping[str, Mapping[str, Any]] = _NONE,
     ) -> Meaning:
-        """From the manager's properties, those of each device by path, and the path of the primary device."""
-        known = {path: Device.of(properties) for path, properties in devices.items()}
+        """From the manager's properties, those of each device and active connection by path, and the primary device."""
+        known = {
+            path: Device.of(properties, connections.get(str(properties.get("ActiveConnection")), _NONE))
+            for path, properties in devices.items()
+        }
         primary = known.get(primary_path or "")
         return cls(
             is_running=True,
@@ -176,6 +199,22 @@ class Meaning:
         """The device whose IP interface has that name; an active one before one that is not."""
         found = [each for each in self.devices if each.interface == interface]
         return max(found, key=lambda one: one.state is DeviceState.ACTIVATED, default=None)
+
+    @property
+    def networks(self) -> tuple[tuple[str, Network], ...]:
+        """By interface, the network that it is in."""
+        gateways = dict(self.gateways)
+        names = {each.interface for each in self.devices} | gateways.keys()
+        found = {}
+        for name in sorted(names):
+            device = self.device(name)
+            network = device.network if device is not None and _is_up(device) else Network()
+            found[name] = replace(network, gateways=gateways.get(name, frozenset()))
+        return tuple((name, network) for name, network in found.items() if network != Network())
+
+    def network(self, interface: str) -> Network:
+        """The network of one interface."""
+        return dict(self.networks).get(interface, Network())
 
     @property
     def leaving(self) -> Mapping[str, str]:
@@ -231,6 +270,12 @@ _TOLD: Final = frozenset({DeviceState.ACTIVATED, DeviceState.DEACTIVATING, Devic
 
 def _is_up(device: Device) -> bool:
     return device.state >= DeviceState.IP_CONFIG and device.state is not DeviceState.FAILED
+
+
+def _ssid(value: Any) -> str:
+    """An SSID is octets, mostly UTF-8, of anybody's choice; what cannot be printed is escaped."""
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else ""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
 def _number(value: Any) -> int:

@@ -26,6 +26,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
 from lispmob.iface_monitor.link_type import OTHER, TUNNEL_KINDS
+from lispmob.iface_monitor.network_identity import UNKNOWN, Network, NetworkPattern, is_in
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress, IpNetwork
 from lispmob.wire.address_class import may_be_rloc
@@ -130,7 +131,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class UplinkRule:
-    """What the user says of interfaces whose name matches a shell pattern, and of that type if one is given.
+    """What the user says of interfaces whose name matches a shell pattern, of that type and network if one is given.
 
     None leaves a question to the default.
     """
@@ -140,10 +141,12 @@ class UplinkRule:
     priority: int | None = None
     weight: int | None = None
     type: str | None = None
+    networks: tuple[NetworkPattern, ...] = ()
 
-    def matches(self, link: Link | Uplink) -> bool:
-        """True when the rule speaks of this interface."""
-        return self.type in (None, link.type) and fnmatchcase(link.name, self.pattern)
+    def matches(self, link: Link | Uplink, network: Network = UNKNOWN) -> bool:
+        """True when the rule speaks of this interface, as it is in this network."""
+        named = self.type in (None, link.type) and fnmatchcase(link.name, self.pattern)
+        return named and is_in(self.networks, network)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +166,13 @@ class UplinkPolicy:
     """Interfaces that rank behind all others, whatever their metric: those paid by the octet."""
     destinations: tuple[IpAddress, ...] = ()
     """The mapping system: what the kernel is asked about the way to."""
+    networks: tuple[tuple[str, Network], ...] = ()
+    """By interface, the network that it is in, as far as one is known."""
 
     def rule_for(self, link: Link) -> UplinkRule:
         """The first matching rule, or one that leaves everything to the defaults."""
-        return next((rule for rule in self.rules if rule.matches(link)), UplinkRule(link.name))
+        network = next((network for name, network in self.networks if name == link.name), UNKNOWN)
+        return next((rule for rule in self.rules if rule.matches(link, network)), UplinkRule(link.name))
 
     def is_watched(self, link: Link) -> bool:
         """False for loopback and for interfaces of our own."""

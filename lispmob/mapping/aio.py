@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from lispmob.mapping.messages import (
     DEFAULT_SOCKET,
@@ -18,6 +18,7 @@ from lispmob.mapping.messages import (
     Queue,
     Reply,
     Session,
+    Terms,
     mapping_of,
     put_params,
 )
@@ -85,47 +86,17 @@ class Mappings:
                 raise
             return None
 
-    async def add(
-        self,
-        prefix: str,
-        locators: Iterable[Locator] = (),
-        *,
-        action: str = "drop",
-        table: str = "cache",
-        is_static: bool = False,
-        ttl_s: float | None = None,
-    ) -> None:
+    async def add(self, prefix: str, locators: Iterable[Locator] = (), **terms: Unpack[Terms]) -> None:
         """As Mappings.add."""
-        made = put_params(prefix, locators, action=action, table=table, is_static=is_static, ttl_s=ttl_s)
-        await self._call("mapping-add", **made)
+        await self._call("mapping-add", **put_params(prefix, locators, terms))
 
-    async def put(
-        self,
-        prefix: str,
-        locators: Iterable[Locator] = (),
-        *,
-        action: str = "drop",
-        table: str = "cache",
-        is_static: bool = False,
-        ttl_s: float | None = None,
-    ) -> None:
+    async def put(self, prefix: str, locators: Iterable[Locator] = (), **terms: Unpack[Terms]) -> None:
         """As Mappings.put."""
-        made = put_params(prefix, locators, action=action, table=table, is_static=is_static, ttl_s=ttl_s, replaces=True)
-        await self._call("mapping-add", **made)
+        await self._call("mapping-add", **put_params(prefix, locators, terms, replaces=True))
 
-    async def change(
-        self,
-        prefix: str,
-        locators: Iterable[Locator] = (),
-        *,
-        action: str = "drop",
-        table: str = "cache",
-        is_static: bool = False,
-        ttl_s: float | None = None,
-    ) -> None:
+    async def change(self, prefix: str, locators: Iterable[Locator] = (), **terms: Unpack[Terms]) -> None:
         """As Mappings.change."""
-        made = put_params(prefix, locators, action=action, table=table, is_static=is_static, ttl_s=ttl_s)
-        await self._call("mapping-change", **made)
+        await self._call("mapping-change", **put_params(prefix, locators, terms))
 
     async def delete(self, prefix: str, *, table: str = "cache") -> None:
         """As Mappings.delete."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Unpack
 
 from lispmob.closing import Closing
 from lispmob.mapping.messages import (
@@ -17,6 +17,7 @@ from lispmob.mapping.messages import (
     Queue,
     Reply,
     Session,
+    Terms,
     mapping_of,
     put_params,
 )
@@ -69,51 +70,17 @@ class Mappings(Closing):
                 raise
             return None
 
-    def add(
-        self,
-        prefix: str,
-        locators: Iterable[Locator] = (),
-        *,
-        action: str = "drop",
-        table: str = "cache",
-        is_static: bool = False,
-        ttl_s: float | None = None,
-    ) -> None:
-        """Add a mapping. Raises MappingError: EEXIST, EINVAL, ENOBUFS.
+    def add(self, prefix: str, locators: Iterable[Locator] = (), **terms: Unpack[Terms]) -> None:
+        """Add a mapping. Raises MappingError: EEXIST, EINVAL, ENOBUFS."""
+        self._call("mapping-add", **put_params(prefix, locators, terms))
 
-        Without locators `action` says what becomes of its packets: "drop" or "native". One that is not static gives way
-        to others when it is unused, and there is a "miss" for it again when `ttl_s` is nearly over.
-        """
-        made = put_params(prefix, locators, action=action, table=table, is_static=is_static, ttl_s=ttl_s)
-        self._call("mapping-add", **made)
-
-    def put(
-        self,
-        prefix: str,
-        locators: Iterable[Locator] = (),
-        *,
-        action: str = "drop",
-        table: str = "cache",
-        is_static: bool = False,
-        ttl_s: float | None = None,
-    ) -> None:
+    def put(self, prefix: str, locators: Iterable[Locator] = (), **terms: Unpack[Terms]) -> None:
         """The same, whether there is one or not. Raises MappingError."""
-        made = put_params(prefix, locators, action=action, table=table, is_static=is_static, ttl_s=ttl_s, replaces=True)
-        self._call("mapping-add", **made)
+        self._call("mapping-add", **put_params(prefix, locators, terms, replaces=True))
 
-    def change(
-        self,
-        prefix: str,
-        locators: Iterable[Locator] = (),
-        *,
-        action: str = "drop",
-        table: str = "cache",
-        is_static: bool = False,
-        ttl_s: float | None = None,
-    ) -> None:
+    def change(self, prefix: str, locators: Iterable[Locator] = (), **terms: Unpack[Terms]) -> None:
         """The same for a mapping that there is. Raises MappingError: ESRCH when there is none."""
-        made = put_params(prefix, locators, action=action, table=table, is_static=is_static, ttl_s=ttl_s)
-        self._call("mapping-change", **made)
+        self._call("mapping-change", **put_params(prefix, locators, terms))
 
     def delete(self, prefix: str, *, table: str = "cache") -> None:
         """Delete the mapping of exactly this prefix. Raises MappingError: ESRCH."""

@@ -6,7 +6,7 @@ import json
 from collections import deque
 from collections.abc import Iterable
 from collections.abc import Mapping as Fields
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from lispmob.errors import LispError
 from lispmob.values import dataclass
@@ -169,17 +169,24 @@ def mapping_of(fields: Fields[str, Any]) -> Mapping:
     )
 
 
-def put_params(
-    prefix: str,
-    locators: Iterable[Locator],
-    *,
-    action: str,
-    table: str,
-    is_static: bool,
-    ttl_s: float | None,
-    replaces: bool = False,
-) -> dict[str, object]:
-    """The parameters of mapping-add and mapping-change."""
+class Terms(TypedDict, total=False):
+    """On what terms a mapping is added or changed; what is left out is as said here.
+
+    `action` ("drop"): what becomes of its packets without locators, "drop" or "native". `table` ("cache"): that, or
+    "database", our own. `is_static` (False): it stays until it is deleted; others give way when they are unused.
+    `ttl_s` (None, no end): there is a "miss" for it again when this is nearly over.
+    """
+
+    action: str
+    table: str
+    is_static: bool
+    ttl_s: float | None
+
+
+def put_params(prefix: str, locators: Iterable[Locator], terms: Terms, *, replaces: bool = False) -> dict[str, object]:
+    """The parameters of mapping-add and mapping-change. Raises TypeError for a term that there is not."""
+    if unknown := terms.keys() - Terms.__annotations__.keys():
+        raise TypeError(f"no such term: {', '.join(sorted(unknown))}")
     rlocs = [
         {"address": one.address, "priority": one.priority, "weight": one.weight, "is_reachable": one.is_reachable}
         for one in locators
@@ -187,9 +194,9 @@ def put_params(
     return {
         "prefix": prefix,
         "locators": rlocs,
-        "action": action,
-        "table": table,
-        "is_static": is_static,
-        "ttl_s": ttl_s,
+        "action": terms.get("action", "drop"),
+        "table": terms.get("table", "cache"),
+        "is_static": terms.get("is_static", False),
+        "ttl_s": terms.get("ttl_s"),
         "replaces": replaces,
     }

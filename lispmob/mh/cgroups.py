@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from lispmob.errors import KernelRefused
+from lispmob.mh.app_unit import is_app
 
 ROOTS: Final = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+_APP_SLICES: Final = ("user.slice", "system.slice")  # where systemd keeps what users and the system run
+APPS_MAX: Final = 64  # ours: control groups of one program at a time; each is a rule of the kernel's
+_GROUPS_SEEN: Final = 4096  # ours: who has more pays for the look, and the rest is not looked at
 OURS: Final = "lispmob-run"  # below it, a control group for each `lispctl run` that lispd makes one for
 
 
@@ -25,6 +29,30 @@ def identity(path: str) -> int | None:
         return None if base is None else os.stat(base / path.strip("/") / "cgroup.procs").st_ino
     except OSError:
         return None
+
+
+def of_app(pattern: str) -> tuple[str, ...]:
+    """The control groups that a program runs in now (app_unit.py), without those below them; in a stable order."""
+    base = root()
+    if base is None:
+        return ()
+    found: list[str] = []
+    waiting = [base / name for name in _APP_SLICES]
+    for _ in range(_GROUPS_SEEN):
+        if not waiting or len(found) == APPS_MAX:
+            break
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as entries:
+                below = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:  # it ended while we looked
+            continue
+        for name in below:
+            if is_app(name, pattern):
+                found.append(str((place / name).relative_to(base)))
+            else:
+                waiting.append(place / name)
+    return tuple(sorted(found)[:APPS_MAX])
 
 
 def is_populated(path: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from lispmob.errors import KernelRefused
@@ -38,10 +38,14 @@ class MarkChain:
     """The chains of both families. `refused` counts how often no program could put them in."""
 
     def __init__(
-        self, programs: Iterable[PacketFilter] = PROGRAMS, has_cgroup: Callable[[str], bool] | None = None
+        self,
+        programs: Iterable[PacketFilter] = PROGRAMS,
+        has_cgroup: Callable[[str], bool] | None = None,
+        cgroups_of_app: Callable[[str], Sequence[str]] = cgroups.of_app,
     ) -> None:
         self._programs = tuple(programs)
         self._has_cgroup = has_cgroup or cgroup_exists
+        self._cgroups_of_app = cgroups_of_app
         self._keepers = {
             family: ChainKeeper(TABLE, [one for one in self._programs if one.family == family]) for family in FAMILIES
         }
@@ -71,7 +75,7 @@ class MarkChain:
             for family in families:
 
                 def make(missing: frozenset[str], family: int = family) -> ChainText:
-                    return chain_text(compiled, hooks, family, self._has_cgroup, missing)
+                    return chain_text(compiled, hooks, family, self._has_cgroup, missing, self._cgroups_of_app)
 
                 try:
                     kept = await self._keepers[family].apply(make, is_repair=is_repair, is_renewal=is_renewal)

@@ -115,19 +115,23 @@ def chain_text(
     family: int,
     has_cgroup: Callable[[str], bool] = lambda _path: True,
     missing: frozenset[str] = NOTHING,
+    cgroups_of_app: Callable[[str], Sequence[str]] = lambda _app: (),
 ) -> ChainText:
     """The chains for one family. Rules whose control group does not exist match nothing, and are left out.
 
-    `missing`: extensions to do without.
+    `missing`: extensions to do without. `cgroups_of_app`: the control groups that a program runs in now.
     """
-    writer = _Writer(compiled.policy.mask, family, missing)
+    apps = {app: tuple(cgroups_of_app(app)) for one in compiled.rules if (app := one.rule.selector.app) is not None}
+    writer = _Writer(compiled.policy.mask, family, missing, apps)
     skipped = [
         one.rule.name
         for one in compiled.rules
-        if one.rule.selector.cgroup is not None and not has_cgroup(one.rule.selector.cgroup)
+        if (one.rule.selector.cgroup is not None and not has_cgroup(one.rule.selector.cgroup))
+        or (one.rule.selector.app is not None and not apps[one.rule.selector.app])
     ]
     ours = {one.rule.name for one in compiled.rules if one.rule.selector.is_of_flows}  # lispd marks those itself
-    applying = [one for one in compiled.rules if one.rule.name not in {*skipped, *ours}]
+    elsewhere = {one.rule.name for one in compiled.rules if one.verdict is Verdict.ELSEWHERE}
+    applying = [one for one in compiled.rules if one.rule.name not in {*skipped, *ours, *elsewhere}]
     wants_replies = compiled.policy.keeps_replies and bool(hooks.arrivals)
     keeps_replies = wants_replies and not missing & _FOR_REPLIES
     lost = [REPLIES] if wants_replies and not keeps_replies else []
@@ -159,7 +163,7 @@ def _impossible(selector: Selector, missing: frozenset[str]) -> str | None:
     needed = {
         "owner": selector.users or selector.groups,
         "dscp": selector.dscp,
-        "cgroup": selector.cgroup,
+        "cgroup": selector.cgroup or selector.app,
         "multiport": (selector.source_ports or selector.destination_ports)
         and set(selector.protocols) - _WITHOUT_MULTIPORT,
     }
@@ -170,9 +174,11 @@ def _impossible(selector: Selector, missing: frozenset[str]) -> str | None:
 class _Writer:
     """Collects the lines of one family."""
 
-    def __init__(self, mask: MarkMask, family: int, missing: frozenset[str]) -> None:
+    def __init__(
+        self, mask: MarkMask, family: int, missing: frozenset[str], apps: Mapping[str, tuple[str, ...]]
+    ) -> None:
         self.chains: dict[str, None] = {MARK: None, FORWARD: None, CAME_IN: None}
-        self._missing = missing
+        self._missing, self._apps = missing, apps
         self.rules: list[str] = []
         self._mask = mask
         self._family = family
@@ -206,12 +212,17 @@ class _Writer:
                 target = f"-g {self._via(max(compiled.shares, key=lambda share: share.weight).mark)}"
             case Verdict.SPREAD:
                 target = f"-g {self._spread(compiled.shares)}"
+            case Verdict.NATIVE if chain == MARK:  # what others send is not routed anew behind FORWARD
+                target = f"-g {self._via(self._mask.native)}"
             case Verdict.DROP if chain != ROUTE:  # a packet on its way elsewhere passes there as well
                 target = "-j DROP"
-            case Verdict.DROP | Verdict.DEFAULT:
+            case Verdict.DROP | Verdict.DEFAULT | Verdict.NATIVE | Verdict.ELSEWHERE:
                 target = "-j RETURN"
         comment = "" if "comment" in self._missing else f'-m comment --comment "{compiled.rule.name}" '
-        for match in matches(compiled.rule.selector, self._family, has_multiport="multiport" not in self._missing):
+        selector = compiled.rule.selector
+        groups = self._apps[selector.app] if selector.app is not None else ()
+        has_multiport = "multiport" not in self._missing
+        for match in matches(selector, self._family, has_multiport=has_multiport, groups=groups):
             self._add(chain, f"{match}{comment}{target}")
 
     def _via(self, mark: int) -> str:
@@ -246,8 +257,13 @@ class _Writer:
         self.rules.append(f"-A {chain} {rule}")
 
 
-def matches(selector: Selector, family: int, *, has_multiport: bool = True) -> Iterator[str]:
-    """The matches of a selector, one for each combination that iptables needs a rule of its own for."""
+def matches(
+    selector: Selector, family: int, *, has_multiport: bool = True, groups: Sequence[str] = ()
+) -> Iterator[str]:
+    """The matches of a selector, one for each combination that iptables needs a rule of its own for.
+
+    `groups`: the control groups that its program runs in.
+    """
     fixed = "".join(_fixed(selector))
     listed = _many_ports if has_multiport else _one_port
     parts = (
@@ -259,6 +275,7 @@ def matches(selector: Selector, family: int, *, has_multiport: bool = True) -> I
         _each("-m dscp --dscp {:#04x} ", selector.dscp),
         _each("-m owner --uid-owner {} ", selector.users),
         _each("-m owner --gid-owner {} ", selector.groups),
+        _each("-m cgroup --path {} ", [path.strip("/") for path in groups]),
     )
     for combination in product(*parts):
         yield "".join(combination) + fixed

@@ -7,6 +7,7 @@ header) finds the routes that it always found, whatever the uplinks do, and noth
 
     4337  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup main    (IPv4) what we send from there names its device
     4338  from RLOC udp sport 4341 to 4342 oif UPLINK  lookup 4343    (IPv4) also when the default route just went
+    4339  mark of what leaves natively       lookup main    (a steering rule says so)
     4339  to RLOC udp dport 4341             lookup 4340    data in flight is still delivered when the address is lost
     4339  from RLOC udp sport 4341 to 4342, no mark  lookup 4340    (IPv4) and passes the reverse path filter anywhere
     4340  to OVERLAY                 lookup main    only what is more specific than the overlay prefix
@@ -137,6 +138,8 @@ class KernelState:
     translates_native: bool = False
     marks: MarkRouting | None = None
     mark_mask: int = 0
+    native_mark: int = 0
+    """The mark, in the bits of `mark_mask`, of packets that a steering rule keeps out of the overlay; 0: none does."""
     guards_overlay: bool = False
     """Without our device, packets for the overlay are refused, and do not go where the host's own routes lead."""
     first_table: int = LINGER_TABLE
@@ -196,6 +199,10 @@ def plan(desired: KernelState) -> Plan:
             rules.update(Rule(OVERLAY_PRIORITY, family, OVERLAY_TABLE, source=each) for each in sources)
             inside = [each for each in native if each not in overlay and any(_covers(outer, each) for outer in overlay)]
             routes.update(Route(OVERLAY_TABLE, "throw", each) for each in inside)
+        if desired.native_mark:
+            # In the tables of others, a VPN's, it is not looked up: what leaves natively takes the host's main table.
+            mark, mask = desired.native_mark, desired.mark_mask
+            rules.add(Rule(LINGER_PRIORITY, family, MAIN_TABLE, mark=mark, mask=mask))
         if desired.guards_overlay:
             rules |= _guard([eid.network for eid in desired.eids], overlay, native)
         if desired.mode == "full":

@@ -21,6 +21,7 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
 
+from lispmob.iface_monitor.network_identity import UNKNOWN, Network, NetworkPattern, is_in
 from lispmob.mh.selector import EVERYTHING, Flow, Selector
 from lispmob.values import dataclass
 
@@ -30,6 +31,9 @@ RULES_MAX: Final = 4096  # ours: each costs the kernel a comparison per packet
 LINES_MAX: Final = 32768  # ours: what their lists may multiply to; iptables takes some seconds for so many
 DEFAULT_MASK: Final = 0xFFFF  # ours: below the bits that WireGuard's, Tailscale's and Calico's marks live in
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:/+-]{0,63}")
+
+NATIVE: Final = "native"
+"""What stands in place of an uplink where packets are not to enter the overlay."""
 
 Otherwise: TypeAlias = Literal["fallback", "drop"]
 """What happens when no uplink of a rule, or of a mark, is there: priority and weight decide, or nothing leaves."""
@@ -54,7 +58,12 @@ class MarkMask:
     def mark(self, ifindex: int) -> int:
         """The mark that names an uplink; 0 when the ifindex does not fit: such an uplink cannot be chosen by mark."""
         mark = ifindex << self.shift
-        return mark if ifindex > 0 and mark & ~self.bits == 0 else 0
+        return mark if ifindex > 0 and mark & ~self.bits == 0 and mark != self.native else 0
+
+    @property
+    def native(self) -> int:
+        """The mark of packets that leave without LISP; 0 where the mask has one bit only."""
+        return self.bits & ~(1 << self.shift)
 
     def ifindex(self, mark: int) -> int:
         """The ifindex that a packet's mark names; 0: none."""
@@ -69,6 +78,7 @@ class Uplink:
     ifindex: int
     priority: int = 1
     is_metered: bool = False
+    network: Network = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,8 @@ class Rule:
     """Flows that `selector` matches leave by the first of `via` that is there, or are spread over those with weights.
 
     Uplinks that cost by volume are left out where `may_cost` is False. When none is left, or `via` is empty,
-    `otherwise` says what happens.
+    `otherwise` says what happens. With `networks` the rule holds only while an uplink is in one of them. `via` NATIVE:
+    this host's own packets leave as if lispd did not run.
     """
 
     name: str
@@ -96,14 +107,36 @@ class Rule:
     via: tuple[Via, ...] = ()
     may_cost: bool = True
     otherwise: Otherwise = "fallback"
+    networks: tuple[NetworkPattern, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.is_native:
+            self._check_native()
         if not _NAME.fullmatch(self.name):
             raise ValueError(
                 f"{self.name!r}: a rule's name has 1 to 64 letters (a to z, without accents), digits, spaces and _.:/+-"
             )
         if any(each.weight for each in self.via) and not all(each.weight for each in self.via):
             raise ValueError(f"{self.name}: either every uplink of a rule has a weight, or none")
+
+    def _check_native(self) -> None:
+        if len(self.via) > 1 or not self.may_cost or self.otherwise != "fallback":
+            raise ValueError(
+                f"{self.name}: 'via: [native]' stands alone: there is no uplink to choose, or to do without"
+            )
+        if self.selector.is_of_flows:
+            raise ValueError(f"{self.name}: flows to names go through the overlay, and never natively")
+        if self.selector.from_interface is not None:
+            raise ValueError(f"{self.name}: 'via: [native]' is about this host's own packets, not those of others")
+
+    @property
+    def is_native(self) -> bool:
+        """True when its packets are not to enter the overlay."""
+        return any(via.pattern == NATIVE for via in self.via)
+
+    def holds(self, uplinks: Iterable[Uplink]) -> bool:
+        """Whether one of these uplinks is in a network that the rule is about."""
+        return not self.networks or any(is_in(self.networks, uplink.network) for uplink in uplinks)
 
     def candidates(self, uplinks: Iterable[Uplink]) -> tuple[tuple[Uplink, int], ...]:
         """The uplinks that the rule allows now, most preferred first, each with its weight (0: no share, a rank)."""
@@ -131,6 +164,8 @@ class Policy:
             raise ValueError(f"{len(self.rules)} rules: {RULES_MAX} at most")
         if (lines := sum(rule.selector.combinations for rule in self.rules)) > LINES_MAX:
             raise ValueError(f"the lists in the rules come to {lines} combinations: {LINES_MAX} at most")
+        if self.has_native and not self.mask.native:
+            raise ValueError("'via: [native]' needs a mask of two bits at least")
         names = Counter(rule.name for rule in self.rules)
         if self.unusable_mark != "drop":
             for rule in self.rules:
@@ -143,6 +178,11 @@ class Policy:
     def has_kernel_rules(self) -> bool:
         """True when the kernel has to be told of a rule."""
         return any(not rule.selector.is_of_flows for rule in self.rules)
+
+    @property
+    def has_native(self) -> bool:
+        """True when a rule may send packets out without LISP."""
+        return any(rule.is_native for rule in self.rules)
 
     def compile(self, uplinks: Iterable[Uplink]) -> Compiled:
         """The rules with marks in place of names, for the uplinks that are there now."""
@@ -157,6 +197,9 @@ class Verdict(Enum):
     SPREAD = "spread"
     DEFAULT = "default"
     DROP = "drop"
+    NATIVE = "native"
+    ELSEWHERE = "elsewhere"
+    """No uplink is in a network that the rule is about: it does not hold now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +225,7 @@ class Outcome(Enum):
     UPLINK = "uplink"
     DEFAULT = "default"
     DROP = "drop"
+    NATIVE = "native"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +253,8 @@ class Compiled:
     def evaluate(self, flow: Flow) -> Decision:
         """What happens to a flow, with every step of the way."""
         mask = self.policy.mask
+        if self.policy.has_native and flow.mark & mask.bits == mask.native:
+            return Decision(Outcome.NATIVE, mask.native, (), None, ("the packet has the mark of what leaves natively",))
         if ours := flow.mark & mask.bits:
             return self._by_mark(ours, None, (f"the packet has the mark {ours:#x} already: rules leave it alone",))
         steps = ["the packet has no mark of ours"]
@@ -218,6 +264,10 @@ class Compiled:
                 return Decision(Outcome.UPLINK, mask.mark(up.ifindex), (up.name,), None, (*steps, step))
             steps.append("the uplink that its flow came in by is gone: the rules decide anew")
         for compiled in self.rules:
+            if compiled.verdict is Verdict.ELSEWHERE:
+                where = ", ".join(map(str, compiled.rule.networks))
+                steps.append(f"rule '{compiled.rule.name}' does not hold now: no uplink is in the network {where}")
+                continue
             why_not = compiled.rule.selector.mismatch(flow)
             if why_not is not None:
                 steps.append(f"rule '{compiled.rule.name}' does not match: the flow {why_not}")
@@ -246,6 +296,14 @@ class Compiled:
                 shares = ", ".join(f"{name} {each.weight}" for name, each in zip(names, compiled.shares, strict=True))
                 step = f"new flows are spread by weight ({shares}); a flow stays where it began"
                 return Decision(Outcome.UPLINK, 0, names, rule.name, (*steps, step))
+            case Verdict.NATIVE if flow.is_forwarded:
+                step = "what others send through this host stays in the overlay: by priority and weight"
+                return Decision(Outcome.DEFAULT, 0, (), rule.name, (*steps, step))
+            case Verdict.NATIVE:
+                step = "it leaves without LISP, by the host's own routes"
+                return Decision(Outcome.NATIVE, self.policy.mask.native, (), rule.name, (*steps, step))
+            case Verdict.ELSEWHERE:
+                raise AssertionError("a rule that does not hold decides nothing")
             case Verdict.DROP:
                 step = "none of its uplinks is there, and the rule says drop" if rule.via else "the rule says drop"
                 return Decision(Outcome.DROP, 0, (), rule.name, (*steps, step))
@@ -273,6 +331,10 @@ class Compiled:
 
 
 def _compile(rule: Rule, uplinks: tuple[Uplink, ...], mask: MarkMask) -> CompiledRule:
+    if not rule.holds(uplinks):
+        return CompiledRule(rule, Verdict.ELSEWHERE)
+    if rule.is_native:
+        return CompiledRule(rule, Verdict.NATIVE)
     candidates = rule.candidates(uplinks)
     if not candidates:
         return CompiledRule(rule, Verdict.DROP if rule.otherwise == "drop" else Verdict.DEFAULT)

@@ -60,6 +60,8 @@ def _places(
             return decision.uplinks
         case Outcome.DROP:
             return ()
+        case Outcome.NATIVE:
+            return ("native",)
         case Outcome.DEFAULT:
             chosen = default(flow, uplinks)
             return (chosen,) if chosen is not None else ()

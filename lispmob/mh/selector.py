@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from math import prod
 from typing import Final
 
+from lispmob.mh.app_unit import is_within_app
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress, IpNetwork
 
@@ -22,6 +23,7 @@ ID_MAX: Final = (1 << 32) - 2  # uid_t; the last one means "nobody in particular
 
 # iptables knows a name, or the beginning of one; both are ours to write and the kernel's to compare.
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9_.@-]{1,15}|[A-Za-z0-9_.@-]{0,14}\*")
+_APP: Final = re.compile(r"[A-Za-z0-9_.@:+*?\[\]!-]{1,255}")
 _CGROUP: Final = re.compile(r"[A-Za-z0-9_.@:+=/\\-]{1,512}")
 
 
@@ -74,9 +76,11 @@ class Selector:
     """Every part that is given has to match; of a tuple, one member. Nothing given matches everything.
 
     `users` and `groups` are numeric ids. `cgroup` is a path below the root of the unified hierarchy and holds for all
-    that is below it. `from_interface` is a name, or the beginning of one and `*`; it selects forwarded packets only,
-    as `users`, `groups` and `cgroup` select packets of this host only. `flow_name` (a shell pattern) and `flow_classes`
-    select flows to names: lispd marks those itself, since the kernel knows nothing of names.
+    that is below it. `app` is a program or desktop file, by name or shell pattern, and stands for the control groups
+    that the desktop starts it in (app_unit.py). `from_interface` is a name, or the beginning of one and `*`; it selects
+    forwarded packets only, as `users`, `groups`, `cgroup` and `app` select packets of this host only. `flow_name` (a
+    shell pattern) and `flow_classes` select flows to names: lispd marks those itself, since the kernel knows nothing of
+    names.
     """
 
     destinations: tuple[IpNetwork, ...] = ()
@@ -91,6 +95,7 @@ class Selector:
     from_interface: str | None = None
     flow_name: str | None = None
     flow_classes: tuple[str, ...] = ()
+    app: str | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError with a sentence for what cannot be, or what iptables could not be told."""
@@ -107,10 +112,14 @@ class Selector:
             raise ValueError(f"{self.from_interface}: an interface name, or the beginning of one and a final *")
         if self.cgroup is not None and (not _CGROUP.fullmatch(self.cgroup) or ".." in self.cgroup.split("/")):
             raise ValueError(f"{self.cgroup}: a path of a control group, such as user.slice/backup.service")
+        if self.app is not None and not _APP.fullmatch(self.app):
+            raise ValueError(f"{self.app}: the name of a program or desktop file, such as firefox")
+        if self.app is not None and self.cgroup is not None:
+            raise ValueError("'app' and 'cgroup' both say which processes; one of them")
         if self.combinations > COMBINATIONS_MAX:
             raise ValueError(f"the lists come to {self.combinations} combinations: {COMBINATIONS_MAX} at most")
         if self.from_interface is not None and self.is_local_only:
-            raise ValueError("packets from an interface have no user, group or cgroup: they are somebody else's")
+            raise ValueError("packets from an interface have no user, group, cgroup or app: they are somebody else's")
         if self.from_interface is not None and self.is_of_flows:
             raise ValueError("packets from an interface belong to no flow of this host")
 
@@ -122,7 +131,7 @@ class Selector:
     @property
     def is_local_only(self) -> bool:
         """True when only packets of this host's own processes can match."""
-        return bool(self.users or self.groups or self.cgroup is not None)
+        return bool(self.users or self.groups or self.cgroup is not None or self.app is not None)
 
     @property
     def is_of_flows(self) -> bool:
@@ -161,6 +170,10 @@ class Selector:
             _Check(not self.users or (ours and _one_of(flow.uid, self.users)), f"is of user {flow.uid}"),
             _Check(not self.groups or (ours and _one_of(flow.gid, self.groups)), f"is of group {flow.gid}"),
             _Check(self.cgroup is None or (ours and _below(flow.cgroup, self.cgroup)), f"is of cgroup {flow.cgroup}"),
+            _Check(
+                self.app is None or (ours and flow.cgroup is not None and is_within_app(flow.cgroup, self.app)),
+                f"is of no program {self.app}",
+            ),
             _Check(
                 self.from_interface is None or fnmatchcase(flow.from_interface or "", self.from_interface),
                 f"comes in by {flow.from_interface}" if flow.from_interface else "is of this host",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
+from lispmob.config.profile import PROFILES
 from lispmob.control.effect import InstallMapping, UsePathMtu
 from lispmob.control.itr_security import derived_secret
 from lispmob.control.locator_set import NEVER, EidRank, LocalLocator, Place
@@ -67,6 +68,7 @@ def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING, outlasted: froz
         stopgaps=outlasted.intersection(meaning.portals) - frozenset(meaning.leaving),
         last_resort=last_resort(file, meaning),
         rules=tuple(rule.to_rule() for rule in file.uplinks),
+        networks=meaning.networks if any(rule.network for rule in file.uplinks) else (),
         ignored_interfaces=(file.tun.name, f"{device_prefix(file.tun.name)}*", "lmn*", "lmh*"),
         use_temporary=file.addresses.temporary,
         use_deprecated=file.addresses.deprecated,
@@ -120,7 +122,7 @@ def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob", *, ha
         overlay_prefixes=file.routing.overlay_prefixes,
         is_full=file.routing.mode == "full",
         map_cache_limit=file.map_cache.limit,
-        register_interval_s=file.register.interval_s,
+        register_interval_s=max(file.register.interval_s, PROFILES[file.profile].register_interval_s),
         record_ttl_min=file.register.ttl_min,
         probing=probe_config(file),
         echo_nonce=file.probing.echo_nonce,
@@ -147,15 +149,15 @@ def own_name(file: NodeFile, host_name: str) -> str:
 
 def probe_config(file: NodeFile) -> ProbeConfig | None:
     """How locators are probed; None: not at all."""
-    wanted = file.probing
+    wanted, profile = file.probing, PROFILES[file.profile]
     if not wanted.enabled:
         return None
     return ProbeConfig(
-        interval_s=wanted.interval_s,
+        interval_s=max(wanted.interval_s, profile.probe_interval_s),
         tries=wanted.tries,
         timeout_s=wanted.timeout_s,
-        backoff_max_s=wanted.backoff_s,
-        measures=wanted.measure or preference_config(file).is_measured,
+        backoff_max_s=max(wanted.backoff_s, profile.probe_backoff_s),
+        measures=profile.may_measure and (wanted.measure or preference_config(file).is_measured),
         echoes=wanted.echo_nonce,
     )
 
@@ -188,26 +190,30 @@ def steering_uplinks(
 ) -> tuple[SteeringUplink, ...]:
     """The uplinks as rules see them."""
     return tuple(
-        SteeringUplink(each.name, each.ifindex, each.priority, _is_metered(file, each, meaning)) for each in uplinks
+        SteeringUplink(
+            each.name, each.ifindex, each.priority, _is_metered(file, each, meaning), meaning.network(each.name)
+        )
+        for each in uplinks
     )
 
 
 def uplink_cost(file: NodeFile, uplink: Uplink, meaning: Meaning = NO_MEANING) -> int:
     """The user's figure; without one, what is paid by the octet costs something, and the rest nothing."""
-    if (told := _section(file, uplink).cost) is not None:
+    if (told := _section(file, uplink, meaning).cost) is not None:
         return told
     return METERED_COST if _is_metered(file, uplink, meaning) else 0
 
 
 def _is_metered(file: NodeFile, uplink: Uplink, meaning: Meaning) -> bool:
     """What costs by volume is said by the user, or else by NetworkManager."""
-    told = _section(file, uplink).metered
+    told = _section(file, uplink, meaning).metered
     return (file.network_manager.use and uplink.name in meaning.metered) if told is None else told
 
 
-def _section(file: NodeFile, uplink: Uplink) -> UplinkSection:
+def _section(file: NodeFile, uplink: Uplink, meaning: Meaning) -> UplinkSection:
     """What the user wrote about an interface: the first rule that matches, as everywhere."""
-    return next((each for each in file.uplinks if each.to_rule().matches(uplink)), UplinkSection(name="*"))
+    network = meaning.network(uplink.name)
+    return next((each for each in file.uplinks if each.to_rule().matches(uplink, network)), UplinkSection(name="*"))
 
 
 def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
@@ -237,6 +243,7 @@ def kernel_state(
     """What the kernel must hold for these uplinks."""
     present, gone = tuple(uplinks), tuple(lost)
     overlay = natives.overlay(file.routing.overlay_prefixes)
+    policy = file.steering.to_policy()
     return KernelState(
         tun=file.tun.name,
         eids=file.eids,
@@ -255,8 +262,9 @@ def kernel_state(
         sends_from_data_port=frozenset(
             one.locator.address for one in plan.uplinks if one.data_port != "pool" or not one.is_usable
         ).union(one.address for one in gone if is_private(one.address)),
-        translates_native=leaves_natively(file) or bool(overlay.native),
-        mark_mask=file.steering.to_policy().mask.bits,
+        translates_native=leaves_natively(file) or bool(overlay.native) or policy.has_native,
+        mark_mask=policy.mask.bits,
+        native_mark=policy.mask.native if policy.has_native else 0,
         first_table=file.routing.first_table,
         last_priority=file.routing.rule_priority,
         marks=marks,

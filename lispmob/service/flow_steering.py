@@ -78,7 +78,7 @@ class FlowSteering:
 
     @property
     def _asks_for_cgroups(self) -> bool:
-        return any(rule.selector.cgroup is not None for rule in self._steering.policy.rules)
+        return any((rule.selector.cgroup or rule.selector.app) is not None for rule in self._steering.policy.rules)
 
     def _uplinks(self, now: float) -> list[UplinkFigures]:
         own = self._node.locators.locators

@@ -15,7 +15,7 @@ from typing import Final
 
 from lispmob.datapath.engine import Engine
 from lispmob.errors import KernelRefused
-from lispmob.mh.cgroups import identity
+from lispmob.mh.cgroups import identity, of_app
 from lispmob.mh.chain import MarkChain
 from lispmob.mh.chain_text import Arrival, Hooks
 from lispmob.mh.policy import Compiled, Policy, Rule, Uplink
@@ -178,8 +178,12 @@ class Steering:
         return asyncio.get_running_loop().time()
 
     def _named_cgroups(self) -> dict[str, int | None]:
-        named = (rule.selector.cgroup for rule in self.policy.rules)
-        return {path: identity(path) for path in named if path is not None}
+        """The control groups that rules are about. A program's own entry has us look for it while it does not run."""
+        named = [rule.selector.cgroup for rule in self.policy.rules]
+        apps = {rule.selector.app for rule in self.policy.rules} - {None}
+        running = [path for app in apps if app is not None for path in of_app(app)]
+        found = {path: identity(path) for path in (*named, *running) if path is not None}
+        return {**found, **{f"app {app}": None for app in apps}}
 
     async def _apply(self, *, is_due: bool) -> tuple[Problem, ...]:
         """The chain is there when it can make a difference: connection tracking costs every packet something."""

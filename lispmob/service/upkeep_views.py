@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final, cast
-
-import msgspec
+from typing import TYPE_CHECKING, Final, cast
 
 from lispmob.api.backend import ApiError
 from lispmob.api.belief_schema import Believed
 from lispmob.api.turns import Pages
-from lispmob.api.upkeep_schema import Chunk, Configuration, Level, LogLevel
-from lispmob.config.values import Secret
-from lispmob.service import logs
-from lispmob.wire.address import EidPrefix
+from lispmob.api.upkeep_schema import Chunk, Configuration, Energy, Level, LogLevel, MessageCost
+from lispmob.config.shown import section_tree
+from lispmob.control.path import ProbeConfig
+from lispmob.service import assembly, logs
 
 if TYPE_CHECKING:
     from lispmob.service.views import Parts
 
-HIDDEN: Final = "(hidden)"
 CHUNK: Final = 32 * 1024
 
 log = logging.getLogger("lispd")
@@ -42,8 +39,27 @@ class UpkeepViews:
 
     def configuration(self) -> Configuration:
         """The configuration in use, without secrets."""
-        values = shown(self._parts.file)
-        return Configuration(path=str(self._parts.path), values=cast(dict[str, Any], values))
+        return Configuration(path=str(self._parts.path), values=section_tree(self._parts.file))
+
+    def energy(self) -> Energy:
+        """What control messages cost per hour, and what is noticed how soon for it."""
+        parts, now = self._parts, self._parts.now()
+        counted_s = parts.cost.since_s(now)
+        hours = max(counted_s, 1.0) / 3600
+        costs = [
+            MessageCost(
+                uplink=one.uplink,
+                purpose=one.purpose,
+                sent_per_hour=one.sent / hours,
+                received_per_hour=one.received / hours,
+                octets_per_hour=one.octets / hours,
+                wake_ups_per_hour=one.wake_ups / hours,
+            )
+            for one in parts.cost.costs(now)
+        ]
+        probing = assembly.probe_config(parts.file)
+        longest = None if probing is None else longest_unnoticed_s(probing)
+        return Energy(profile=parts.file.profile, counted_s=counted_s, costs=costs, unnoticed_up_to_s=longest)
 
     async def believed(self) -> Believed:
         """What others believe about us."""
@@ -60,21 +76,6 @@ class UpkeepViews:
         return Pages(chunks, {"lines": tape.lines, "is_full": tape.is_full})
 
 
-def shown(value: object) -> Any:
-    """A part of the configuration as JSON can have it; whatever is a secret is hidden, wherever it stands."""
-    if isinstance(value, Secret):
-        return HIDDEN
-    if isinstance(value, msgspec.Struct):
-        names = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
-        return {key: shown(getattr(value, name)) for name, key in names}
-    if isinstance(value, dict):
-        return {str(key): shown(one) for key, one in value.items()}
-    if isinstance(value, EidPrefix):
-        return str(value)
-    if isinstance(value, list | tuple | set | frozenset):
-        return [shown(one) for one in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: shown(getattr(value, name)) for name in value.__dataclass_fields__}
-    return value.hex() if isinstance(value, bytes) else str(value)
+def longest_unnoticed_s(probing: ProbeConfig) -> float:
+    """How long an idle path may be dead: the longest interval, and all tries."""
+    return probing.interval_s * (1 + probing.jitter) + probing.tries * probing.timeout_s

@@ -44,6 +44,7 @@ def view(parts: Attachment) -> Sequence[schema.Uplink]:
             is_metered=_is_metered(parts.meaning, uplink.name),
             connectivity=_connectivity(parts.meaning, uplink.name),
             type=uplink.type,
+            network=str(parts.meaning.network(uplink.name)) or None,
         )
         for uplink in parts.uplinks
     ]
@@ -72,6 +73,7 @@ def view(parts: Attachment) -> Sequence[schema.Uplink]:
                 is_metered=_is_metered(parts.meaning, link.name),
                 connectivity=_connectivity(parts.meaning, link.name),
                 type=link.type,
+                network=str(parts.meaning.network(link.name)) or None,
             )
         )
     return shown

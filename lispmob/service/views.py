@@ -23,6 +23,7 @@ from lispmob.package_version import package_version
 from lispmob.problems.problem import Problem, Severity, verdict
 from lispmob.service import netcheck, uplink_views
 from lispmob.service.believing import Believing
+from lispmob.service.control_cost import ControlCost
 from lispmob.service.evidence import is_relayed
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.local_mappings import LocalMappings
@@ -75,6 +76,7 @@ class Parts(Protocol):
     local_mappings: LocalMappings
     tape: Tape | None
     believing: Believing
+    cost: ControlCost
 
     @property
     def policy(self) -> UplinkPolicy: ...

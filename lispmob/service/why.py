@@ -72,6 +72,8 @@ class _Explanation:
         self._tell_decision(flow, decision)
         if decision.outcome is Outcome.DROP and not decision.mark:
             return self._done(flow, "dropped", rule=decision.rule)
+        if decision.outcome is Outcome.NATIVE:
+            return self._done(flow, "native", rule=decision.rule)
         mark = self._passed(behind, flow, decision.mark or flow.mark)
         return self._sent(flow, decision, mark)
 

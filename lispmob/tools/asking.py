@@ -19,9 +19,9 @@ from typing import Final
 from lispmob.closing import Closing
 from lispmob.errors import LispError
 from lispmob.icmp_errors import enable, read_errors
-from lispmob.tools.question import Lookup, Reason, ReasonKind, on_datagram
+from lispmob.tools.question import Asked, Lookup, Reason, ReasonKind, on_datagram
 from lispmob.values import dataclass
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address import IpAddress
 from lispmob.wire.header import CONTROL_PORT
 
 DATAGRAM_LIMIT: Final = 65535
@@ -50,7 +50,7 @@ class NoWay(LispError):
 class Question:
     """A question that can be asked; it leaves from the first of our addresses, and names them all."""
 
-    asked: EidPrefix
+    asked: Asked
     resolver: IpAddress
     itr_rlocs: tuple[IpAddress, ...]
 
@@ -59,7 +59,7 @@ class Question:
 class Unasked:
     """A question that cannot be asked from here."""
 
-    asked: EidPrefix
+    asked: Asked
     resolver: IpAddress
     reason: Reason
 
@@ -189,7 +189,7 @@ def _read(address: IpAddress, one: socket.socket, waiting: list[Lookup], clock: 
 
 
 def plan(
-    asked: Sequence[EidPrefix],
+    asked: Sequence[Asked],
     resolvers: Iterable[IpAddress],
     *,
     source: IpAddress | None,

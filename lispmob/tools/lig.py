@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -19,8 +19,9 @@ from lispmob.errors import LispError
 from lispmob.options import HelpfulParser, ShowVersion
 from lispmob.tools.asking import Sockets, Unasked, ask_all, plan
 from lispmob.tools.own import OwnNode, own_node
-from lispmob.tools.question import Asker, Lookup
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.tools.question import Asked, Asker, Lookup, Protects
+from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
+from lispmob.wire.name_eid import NAME_OCTETS, may_be_name
 
 EXIT_NO_ANSWER: Final = 1
 EXIT_UNKNOWN: Final = 3
@@ -41,7 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=ShowVersion)
     parser.add_argument(
         "eid", metavar="EID",
-        help="an address, a prefix or a host name; or 'self': the EIDs of this host, from lispd or lispd.conf",
+        help="an address, a prefix or a host name; or 'self': the EIDs of this host, from lispd or lispd.conf; "
+        "with -n a name in the mapping system",
     )  # fmt: skip
     parser.add_argument(
         "-m", "--map-resolver", action="append", default=[], metavar="ADDRESS",
@@ -62,6 +64,26 @@ def build_parser() -> argparse.ArgumentParser:
         help="how long to wait each time (default %(default)s)",
     )
     parser.add_argument("-s", "--source", metavar="ADDRESS", help="the address of ours to ask from")
+    parser.add_argument(
+        "-n",
+        "--name",
+        action="store_true",
+        help="EID is a name in the mapping system (RFC 9735), not a host name of DNS",
+    )
+    parser.add_argument(
+        "--lisp-sec", action="store_true",
+        help="believe only what LISP-SEC proves (RFC 9303); the keys come from lispd.conf, or from a file",
+    )  # fmt: skip
+    keys = parser.add_mutually_exclusive_group()
+    keys.add_argument(
+        "--key-file", type=Path, metavar="PATH",
+        help="LISP-SEC with the key that this host registers with at the Map-Server that is asked",
+    )  # fmt: skip
+    keys.add_argument(
+        "--resolver-key-file", type=Path, metavar="PATH",
+        help="LISP-SEC with a key of the Map-Resolver's own, as under map-resolvers in lispd.conf",
+    )  # fmt: skip
+    parser.add_argument("--key-id", type=_key_id, default=0, metavar="N", help="Key ID of that file (default 0)")
     parser.add_argument("-4", dest="family", action="store_const", const=4, help="a host name: its IPv4 addresses")
     parser.add_argument("-6", dest="family", action="store_const", const=6, help="a host name: its IPv6 addresses")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -77,6 +99,12 @@ def build_parser() -> argparse.ArgumentParser:
 def _instance_id(text: str) -> int:
     if not text.isdecimal() or int(text) > MAX_INSTANCE_ID:
         raise argparse.ArgumentTypeError(f"{text!r} is not 0 to {MAX_INSTANCE_ID}")
+    return int(text)
+
+
+def _key_id(text: str) -> int:
+    if not text.isdecimal() or int(text) > 255:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 0 to 255")
     return int(text)
 
 
@@ -104,7 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         node = _node(arguments)
         eids, resolvers = eids_of(arguments, node), resolvers_of(arguments, node)
         source = read_host(arguments.source, 0)[0] if arguments.source else None
-        code = ask(arguments, eids, resolvers, source, node)
+        protections = _protections(arguments, node, resolvers)
+        code = ask(arguments, eids, resolvers, source, node, protections)
         sys.stdout.flush()
     except NothingToAsk as error:
         return _complain(str(error), EXIT_UNKNOWN)
@@ -120,14 +149,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _node(arguments: argparse.Namespace) -> OwnNode:
     """What is known of this host. Who names EID and resolvers needs no configuration, only lispd's EIDs if it runs."""
-    is_needed = arguments.eid == SELF or not arguments.map_resolver
+    is_needed = (arguments.eid == SELF and not arguments.name) or not arguments.map_resolver
     if not is_needed and not os.path.exists(arguments.socket):
         return OwnNode()
     return own_node(arguments.socket, arguments.config if is_needed else Path(os.devnull))
 
 
-def eids_of(arguments: argparse.Namespace, node: OwnNode) -> list[EidPrefix]:
+def eids_of(arguments: argparse.Namespace, node: OwnNode) -> Sequence[Asked]:
     """The EIDs to ask for. Raises NothingToAsk, and LispError for what is no EID."""
+    if arguments.name:
+        return [_name_of(arguments)]
     if arguments.eid == SELF:
         own = [eid for eid in node.eids if arguments.instance_id in (None, eid.instance_id)]
         if not own:
@@ -148,6 +179,37 @@ def eids_of(arguments: argparse.Namespace, node: OwnNode) -> list[EidPrefix]:
     ):
         raise LispError(f"{arguments.eid!r} and -i {arguments.instance_id} do not go together")
     return [EidPrefix(prefix.network, prefix.instance_id or arguments.instance_id or 0)]
+
+
+def _name_of(arguments: argparse.Namespace) -> DistinguishedName:
+    name = arguments.eid.encode("utf-8", "surrogateescape")
+    if not may_be_name(name):
+        raise LispError(
+            f"{arguments.eid!r} is no name of RFC 9735: 1 to {NAME_OCTETS} printable characters of US-ASCII"
+        )
+    if arguments.instance_id:
+        raise LispError("names have no Instance-ID")
+    return DistinguishedName(name)
+
+
+def _protections(
+    arguments: argparse.Namespace, node: OwnNode, resolvers: Sequence[IpAddress]
+) -> Mapping[IpAddress, Protects]:
+    """LISP-SEC for each Map-Resolver, when it is wanted. Raises LispError when a key is missing."""
+    if not (arguments.lisp_sec or arguments.key_file or arguments.resolver_key_file):
+        return {}
+    if arguments.name:
+        raise LispError("LISP-SEC vouches for EID-Prefixes, and not for names")
+    from lispmob.tools.lig_keys import protections  # late: the ciphers and the configuration take 60 ms
+
+    return protections(
+        resolvers,
+        source=node.eids[0] if node.eids else None,
+        key_file=arguments.key_file,
+        resolver_key_file=arguments.resolver_key_file,
+        key_id=arguments.key_id,
+        configuration=arguments.config,
+    )
 
 
 def resolvers_of(arguments: argparse.Namespace, node: OwnNode) -> list[IpAddress]:
@@ -180,10 +242,11 @@ def read_host(text: str, family: int) -> list[IpAddress]:
 
 def ask(
     arguments: argparse.Namespace,
-    eids: list[EidPrefix],
+    eids: Sequence[Asked],
     resolvers: list[IpAddress],
     source: IpAddress | None,
     node: OwnNode,
+    protections: Mapping[IpAddress, Protects],
 ) -> int:
     """Ask and print; returns the exit code. Raises LispError when there is no socket to ask from."""
     questions, unasked = plan(eids, resolvers, source=source, avoided=node.eid_addresses, instead=node.locators)
@@ -199,6 +262,7 @@ def ask(
                     new_nonce,
                     tries=arguments.count,
                     timeout_s=arguments.timeout,
+                    protection=protections.get(question.resolver),
                 )
                 for question in questions
             ]

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from lispmob.api.cli.text import clean, fold, milliseconds, paint, plural, table
 from lispmob.tools.asking import Unasked
-from lispmob.tools.question import Answer, Lookup, Reason
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.tools.question import Answer, Asked, Lookup, Reason
+from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.lcaf_contents import ip_addresses
 from lispmob.wire.lcaf_types import Lcaf, WireAddress
 from lispmob.wire.named_locator import is_rtr
@@ -72,12 +72,17 @@ def action_text(record: MappingRecord) -> str:
     return _ACTIONS[record.action] if isinstance(record.action, Action) else str(record.action)
 
 
+def _asked(asked: Asked) -> dict[str, Any]:
+    if isinstance(asked, DistinguishedName):
+        return {"eid": str(asked), "instance_id": 0}
+    return {"eid": str(asked.network), "instance_id": asked.instance_id}
+
+
 def as_json(lookup: Lookup, own: Collection[IpAddress]) -> dict[str, Any]:
     """One lookup as a JSON value."""
     answer = lookup.answer
     return {
-        "eid": str(lookup.asked.network),
-        "instance_id": lookup.asked.instance_id,
+        **_asked(lookup.asked),
         "resolver": str(lookup.resolver),
         "asked_from": str(lookup.asker.itr_rlocs[0]),
         "port": lookup.asker.port,
@@ -90,8 +95,7 @@ def as_json(lookup: Lookup, own: Collection[IpAddress]) -> dict[str, Any]:
 def unasked_as_json(unasked: Unasked) -> dict[str, Any]:
     """A question that could not be asked."""
     return {
-        "eid": str(unasked.asked.network),
-        "instance_id": unasked.asked.instance_id,
+        **_asked(unasked.asked),
         "resolver": str(unasked.resolver),
         "asked_from": None,
         "port": None,
@@ -112,6 +116,8 @@ def _answer(lookup: Lookup, answer: Answer, own: Collection[IpAddress]) -> dict[
         "is_probe": reply.is_probe,
         "has_echo_nonce": reply.has_echo_nonce,
         "has_security": reply.security is not None,
+        "is_genuine": answer.genuine is not None,
+        "vouched": [str(prefix) for prefix in answer.genuine.vouched] if answer.genuine is not None else None,
         "records": [_record(record, own) for record in reply.records],
     }
 
@@ -166,6 +172,11 @@ def answer_lines(lookup: Lookup, answer: Answer, own: Collection[IpAddress]) -> 
         f"  nonce   {reply.nonce:#018x}",
         f"  flags   {', '.join(flags) or 'none'}",
     ]
+    if answer.genuine is not None:
+        vouched = ", ".join(map(str, answer.genuine.vouched))
+        if answer.genuine.cannot_sign:
+            vouched += ", and that no ETR of the EID can sign"
+        lines += fold(f"genuine (LISP-SEC): the Map-Server vouches for {vouched}", first="  ", rest="    ")
     for record in reply.records:
         lines += _record_lines(record, own)
     return lines
@@ -208,7 +219,7 @@ def _locator_flags(locator: Locator, own: Collection[IpAddress]) -> str:
     return ", ".join(words) or "none"
 
 
-def silence_lines(asked: EidPrefix, resolver: IpAddress, reasons: Collection[Reason]) -> list[str]:
+def silence_lines(asked: Asked, resolver: IpAddress, reasons: Collection[Reason]) -> list[str]:
     """No answer for people."""
     lines = [paint(f"{asked}  no answer from {resolver}", "bad")]
     return [*lines, *(line for reason in reasons for line in fold(clean(reason.text), first="  "))]

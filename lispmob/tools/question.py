@@ -4,28 +4,48 @@
     Lookup.on_reply  -> the Map-Reply that repeats one of these nonces is the answer; all others explain nothing
     Lookup.on_icmp, on_refused, on_stray: what may explain a silence
 
-RFC 6835 describes such a tool. The port that the answer comes to is the inner source port of the Map-Request.
+RFC 6835 describes such a tool. The port that the answer comes to is the inner source port of the Map-Request. With
+LISP-SEC (RFC 9303) a Map-Reply that is not genuine explains a silence, and the genuine one is still waited for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from lispmob.errors import MalformedMessage
 from lispmob.values import dataclass
-from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import CONTROL_PORT, MessageType
+from lispmob.wire.lcaf_types import WireAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.name_eid import folded, name_of
+from lispmob.wire.record import MappingRecord
 
 REASON_LIMIT: Final = 8  # ours: more sentences explain nothing better
 
 ReasonKind: TypeAlias = Literal[
-    "icmp", "no-route", "wrong-family", "wrong-nonce", "malformed", "wrong-eid", "wrong-type", "timeout"
+    "icmp",
+    "no-route",
+    "wrong-family",
+    "wrong-nonce",
+    "malformed",
+    "wrong-eid",
+    "wrong-type",
+    "timeout",
+    "sec-missing",
+    "sec-forged",
+    "sec-algorithm",
+    "sec-overclaim",
+    "sec-unsigned",
+    "sec-unanswered",
 ]
+
+Asked: TypeAlias = EidPrefix | DistinguishedName
+"""What a question is about: an EID-Prefix, or a name as an EID (RFC 9735)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +57,40 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Genuine:
+    """A Map-Reply that LISP-SEC proves, without the records that nobody vouches for.
+
+    `vouched`: the EID-Prefixes that the Map-Server vouches for. `cannot_sign`: it says that no ETR of the EID can sign.
+    """
+
+    reply: MapReply
+    vouched: tuple[EidPrefix, ...]
+    cannot_sign: bool = False
+
+
+class Protects(Protocol):
+    """LISP-SEC as an ITR (lig_security.py)."""
+
+    source_eid: WireAddress
+
+    def protect(self, nonce: int) -> tuple[bytes, bytes]:
+        """A One-Time-Key, and the AD of the ECM."""
+        ...
+
+    def verify(self, reply: MapReply, raw: bytes, otk: bytes, source: IpAddress) -> Genuine | Reason:
+        """What is genuine of a Map-Reply."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """A Map-Reply and how it came; `rtt_s` is from the try whose nonce it repeats."""
+    """A Map-Reply and how it came; `rtt_s` is from the try whose nonce it repeats. `genuine`: LISP-SEC proves it."""
 
     reply: MapReply
     source: IpAddress
     source_port: int
     rtt_s: float
+    genuine: Genuine | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +111,14 @@ class Lookup:
 
     def __init__(
         self,
-        asked: EidPrefix,
+        asked: Asked,
         resolver: IpAddress,
         asker: Asker,
         new_nonce: Callable[[], int],
         *,
         tries: int,
         timeout_s: float,
+        protection: Protects | None = None,
     ) -> None:
         self.asked = asked
         self.resolver = resolver
@@ -81,7 +129,8 @@ class Lookup:
         self._new_nonce = new_nonce
         self._most_tries = tries
         self._timeout_s = timeout_s
-        self._sent_at: dict[int, float] = {}
+        self._protection = protection
+        self._sent: dict[int, tuple[float, bytes]] = {}  # by nonce: when, and the One-Time-Key
         self._wake_at: float | None = 0.0
 
     @property
@@ -103,21 +152,31 @@ class Lookup:
         self.tries += 1
         self._wake_at = now + self._timeout_s
         nonce = self._new_nonce()
-        self._sent_at[nonce] = now
-        return self._question(nonce)
+        otk, ad = self._protection.protect(nonce) if self._protection is not None else (b"", None)
+        self._sent[nonce] = now, otk
+        return self._question(nonce, ad)
 
-    def on_reply(self, reply: MapReply, source: IpAddress, source_port: int, now: float) -> bool:
+    def on_reply(self, reply: MapReply, raw: bytes, source: IpAddress, source_port: int, now: float) -> bool:
         """A Map-Reply came. True when it answers this question, whoever sent it: it knows the nonce."""
-        sent_at = self._sent_at.get(reply.nonce)
-        if sent_at is None or self.is_over:
+        sent = self._sent.get(reply.nonce)
+        if sent is None or self.is_over:
             return False
-        found = [prefix for record in reply.records if (prefix := record.eid_prefix) is not None]
-        if not any(prefix.covers(self.asked) or self.asked.covers(prefix) for prefix in found):
-            listed = ", ".join(map(str, found)) or "no IP prefix"
-            family = "" if any(prefix.family == self.asked.family for prefix in found) else " of the wrong family"
-            self._explain(Reason("wrong-eid", f"{source} answered about {listed}{family}, not about {self.asked}"))
+        sent_at, otk = sent
+        genuine = None
+        if self._protection is not None:
+            checked = self._protection.verify(reply, raw, otk, source)
+            if isinstance(checked, Reason):
+                self._explain(checked)
+                return True
+            genuine, reply = checked, checked.reply
+            if checked.cannot_sign and not any(record.locators for record in reply.records):
+                self._explain(Reason("sec-unsigned", "the Map-Server vouches that no ETR of this EID can sign"))
+        if not any(is_about(record, self.asked) for record in reply.records):
+            self._explain(
+                Reason("wrong-eid", f"{source} answered about {_listed(reply, self.asked)}, not about {self.asked}")
+            )
             return True
-        self.answer = Answer(reply, source, source_port, now - sent_at)
+        self.answer = Answer(reply, source, source_port, now - sent_at, genuine)
         self._wake_at = None
         return True
 
@@ -138,6 +197,9 @@ class Lookup:
         self._wake_at = None
         waited = f"{self.tries} x {self._timeout_s:g} s"
         self._explain(Reason("timeout", f"no answer within {waited} from {self.resolver} port {CONTROL_PORT}"))
+        if self._protection is not None:
+            told = "LISP-SEC is asked for: it may not know it, or not have this key"
+            self._explain(Reason("sec-unanswered", f"{self.resolver}: {told}"))
         hidden = next((address for address in self.asker.itr_rlocs if address.is_private), None)
         if hidden is not None and self.resolver.is_global:
             told = "it is told to answer to the private address"
@@ -147,12 +209,35 @@ class Lookup:
         if reason not in self.reasons and len(self.reasons) < REASON_LIMIT:
             self.reasons.append(reason)
 
-    def _question(self, nonce: int) -> bytes:
-        request = MapRequest(nonce, None, self.asker.itr_rlocs, (EidRecord.of(self.asked),))
-        asked = self.asked
-        inner_source = self.asker.inner_source(asked.family)
-        message = request.encode()
-        return EncapsulatedControl(inner_source, self.asker.port, asked.address, CONTROL_PORT, message).encode()
+    def _question(self, nonce: int, ad: bytes | None) -> bytes:
+        asked, port = self.asked, self.asker.port
+        if isinstance(asked, DistinguishedName):
+            # A name has no address: the inner header goes where the outer one does.
+            record, inner = EidRecord(asked, 0), self.resolver
+        else:
+            record, inner = EidRecord.of(asked), asked.address
+        source_eid = self._protection.source_eid if self._protection is not None else None
+        message = MapRequest(nonce, source_eid, self.asker.itr_rlocs, (record,)).encode()
+        return EncapsulatedControl(
+            self.asker.inner_source(inner.version), port, inner, CONTROL_PORT, message, authentication=ad
+        ).encode()
+
+
+def is_about(record: MappingRecord, asked: Asked) -> bool:
+    """Whether a record answers this question."""
+    if isinstance(asked, DistinguishedName):
+        return name_of(record.eid) == folded(asked.name)
+    prefix = record.eid_prefix
+    return prefix is not None and (prefix.covers(asked) or asked.covers(prefix))
+
+
+def _listed(reply: MapReply, asked: Asked) -> str:
+    """What a Map-Reply is about instead."""
+    found = [prefix for record in reply.records if (prefix := record.eid_prefix) is not None]
+    if isinstance(asked, DistinguishedName):
+        return ", ".join(str(record.eid) for record in reply.records) or "nothing"
+    family = "" if any(prefix.family == asked.family for prefix in found) else " of the wrong family"
+    return (", ".join(map(str, found)) or "no IP prefix") + family
 
 
 def read_reply(datagram: bytes, source: IpAddress) -> MapReply | Reason:
@@ -173,7 +258,7 @@ def on_datagram(lookups: list[Lookup], datagram: bytes, source: str, source_port
     sender = ip_address(source.partition("%")[0])
     read = read_reply(datagram, sender)
     if isinstance(read, MapReply):
-        if any(lookup.on_reply(read, sender, source_port, now) for lookup in lookups):
+        if any(lookup.on_reply(read, datagram, sender, source_port, now) for lookup in lookups):
             return
         read = Reason("wrong-nonce", f"{sender} sent a Map-Reply with the wrong nonce {read.nonce:#018x}")
     pending = [lookup for lookup in lookups if not lookup.is_over]

@@ -13,12 +13,13 @@ from lispmob.api.schema import RemoteLocator
 from lispmob.api.server import ControlServer
 from lispmob.config.eid import OwnEid
 from lispmob.config.node import MapCacheSection, NodeFile
-from lispmob.control.effect import Event, MappingChanged, MappingWanted
+from lispmob.control.effect import Event, MappingChanged, MappingWanted, SendControl
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import NodeConfig
 from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.recording.recorder import Tape
 from lispmob.service.assembly import local_locators, node_config
+from lispmob.service.control_cost import ControlCost
 from lispmob.service.local_mappings import LocalMappings
 from lispmob.service.mapping_feed import MappingFeed
 from lispmob.service.mapping_views import MappingViews
@@ -84,6 +85,8 @@ class MappingParts:
         self.believing = FakeBelieving()
         self.uplinks: tuple[Uplink, ...] = (WLAN, LTE)
         self.clock = 100.0
+        self.cost = ControlCost(lambda: self.uplinks, 0.0)
+        self.cost.on_sent(SendControl(bytes((0x30, 0, 0, 1)), WLAN.addresses[0], ifindex=WLAN.ifindex), 60.0)
         self.effects: list[NodeEffect] = []
         self.feed: MappingFeed | None = None
         self.perform(self.node.on_locators(local_locators(self.uplinks, self.file), self.clock))

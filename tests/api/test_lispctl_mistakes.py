@@ -35,9 +35,9 @@ def said(daemon: Served, line: str, capsys: pytest.CaptureFixture[str]) -> tuple
 @pytest.mark.parametrize(
     ("line", "code", "words"),
     [
-        ("stauts", 2, "did you mean 'status'?"),
+        ("stauts", 2, "did you mean 'status'"),
         ("uplink", 2, "did you mean 'uplinks'?"),
-        ("show", 2, "did you mean 'status'?"),
+        ("show", 2, "did you mean 'status'"),
         ("mapcache", 2, "did you mean 'map-cache'?"),
         ("map-cache ad 10.0.0.0/8", 2, "did you mean 'add'?"),
         ("map-cache add 10.0.0.0/8 --without nativ", 2, "did you mean 'native'?"),
@@ -52,7 +52,12 @@ def said(daemon: Served, line: str, capsys: pytest.CaptureFixture[str]) -> tuple
         ("run --via wlan0", 2, "which command?"),
         ("run --via wlan0 -- no-such-program-here", 127, "no-such-program-here: no such command"),
         ("run --via wlan0 -- /etc/passwd", 126, "/etc/passwd: not executable"),
-        ("help stauts", 2, "did you mean 'status'?"),
+        ("stats", 2, "did you mean 'status' or 'stat'?"),
+        ("xyzzy", 2, "there is no command 'xyzzy'; all of them: lispctl --help"),
+        ("wait later", 2, "there is no state 'later'; it is one of registered, working"),
+        ("status --jsn", 2, "lispctl status: error: unrecognized arguments: --jsn; did you mean '--json'?"),
+        ("help map ad", 2, "did you mean 'add'?"),
+        ("help stauts", 2, "did you mean 'status'"),
     ],
 )
 def test_a_mistake_is_named_with_what_was_meant(
@@ -89,10 +94,15 @@ def test_a_mapping_that_leads_nowhere_says_so(
     assert said(daemon, f"map-cache add 10.99.1.0/24 {words}", capsys) == (0, f"added 1 mapping\n{told}")
 
 
-@pytest.mark.parametrize("line", [["help"], ["--help"], ["help", "status"], ["help", "run"]])
+@pytest.mark.parametrize("line", [["help"], ["--help"], ["help", "status"], ["help", "map", "add"]])
 def test_help_needs_no_daemon(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--socket", "/nowhere/at/all", *line]) == 0
     assert "usage: lispctl" in capsys.readouterr().out
+
+
+def test_without_a_command_all_of_them_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "show registration, uplinks" in capsys.readouterr().err
 
 
 def test_every_program_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:

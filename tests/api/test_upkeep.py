@@ -18,8 +18,8 @@ from lispmob.api.belief_schema import Believed, Correspondent, MappingSystemBeli
 from lispmob.api.cli import bugreport
 from lispmob.api.cli.main import main
 from lispmob.config.node import load_node
+from lispmob.config.shown import NOT_SHOWN, section_tree
 from lispmob.errors import LispError
-from lispmob.service.upkeep_views import HIDDEN, shown
 from tests.api.fake_backend import Served, served
 
 Ctl = Callable[..., str]
@@ -183,20 +183,35 @@ def test_the_configuration_that_is_shown_has_every_key_but_no_secret(tmp_path: P
     conf.write_text(
         "eids: [10.0.0.1, '[7]10.7.0.0/16']\n"
         "map-servers: [{address: 198.51.100.1, key: s3cret}, {address: 198.51.100.2, key-file: key}]\n"
+        "steering: {mask: 0xff, rules: [{name: web, protocol: [tcp], ports: [80, 8000-8080], via: [eth0]}]}\n"
         "flows: {enabled: yes, keys: [{name: office, with: [10.0.0.0/8], key: 0123456789-s3cret}]}\n"
     )
     conf.chmod(0o600)
 
-    made = shown(load_node(conf))
+    made = section_tree(load_node(conf))
     text = json.dumps(made)
 
     assert "s3cret" not in text
     assert "in-a-file" not in text
-    assert [server["key"] for server in made["map-servers"]] == [HIDDEN, None]
-    assert [server["key-file"] for server in made["map-servers"]] == [None, HIDDEN]
+    assert [server.get("key") for server in made["map-servers"]] == [NOT_SHOWN, None]
+    assert [server.get("key-file") for server in made["map-servers"]] == [None, NOT_SHOWN]
     assert made["map-servers"][0]["address"] == "198.51.100.1"
-    assert made["flows"]["keys"][0]["key"] == HIDDEN
-    assert [one["prefix"] for one in made["eids"]] == ["10.0.0.1/32", "[7]10.7.0.0/16"]
+    assert made["flows"]["keys"][0]["key"] == NOT_SHOWN
+    assert made["eids"] == ["10.0.0.1/32", "[7]10.7.0.0/16"]
+    assert made["steering"]["rules"][0]["via"] == ["eth0"]
+    assert made["steering"]["mask"] == "0xff"
+
+
+# --- energy
+
+
+def test_what_control_messages_cost_is_shown_by_the_hour(ctl: Ctl) -> None:
+    lines = ctl("energy").splitlines()
+    (one,) = json.loads(ctl("energy --json"))["costs"]
+
+    assert lines[1].split() == ["wlan0", "registers", "and", "keepalives", "36", "0", "1.2", "36"]
+    assert "a path that dies while nothing is sent over it is noticed within 40 seconds" in " ".join(lines)
+    assert (one["uplink"], one["purpose"], one["octets_per_hour"]) == ("wlan0", "register", 36 * 32)
 
 
 # --- believed

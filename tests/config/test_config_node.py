@@ -132,7 +132,10 @@ state-dir: state
             MINIMAL + "uplinks:\n  - {name: eth0}\n  - {type: wlan}",
             "lispd.conf:8:12: uplinks[1].type: wlan is not ethernet, wifi, wwan, usb,",
         ),
-        (MINIMAL + "uplinks: [{use: no}]", "6:11: uplinks[0]: 'name' or 'type' is needed, to say which interfaces"),
+        (
+            MINIMAL + "uplinks: [{use: no}]",
+            "6:11: uplinks[0]: 'name', 'type' or 'network' is needed, to say which interfaces",
+        ),
         (MINIMAL + "register: {xtr-id: 00ff}", "00ff is not 32 hexadecimal digits"),
     ],
 )

@@ -102,6 +102,30 @@ def test_a_metered_modem_is_known_by_the_interface_that_carries_ip(bus: PrivateB
     asyncio.run(scenario())
 
 
+def test_the_network_of_a_device_is_known_by_the_ssid_and_the_name_of_its_connection(
+    bus: PrivateBus, library: str
+) -> None:
+    async def scenario() -> None:
+        bus.mock("networkmanager")
+        async with watching(bus.address, library) as watch:
+            await watch.until(lambda: watch.meaning.is_running)
+            path = await wifi(watch)
+            point = (path, "ap0", "Home", "00:11:22:33:44:55", 2, 2437, 54, 80, 0)
+            access_point = await mock_call(watch, MANAGER, MOCK, "AddAccessPoint", "ssssuuuyu", *point)
+            connection = (path, "home5", "Home", "wpa-psk")
+            (saved,) = await mock_call(watch, MANAGER, MOCK, "AddWiFiConnection", "ssss", *connection)
+            active = ([path], saved, access_point[0], "home5", 2)
+            (used,) = await mock_call(watch, MANAGER, MOCK, "AddActiveConnection", "assssu", *active)
+            await mock_call(watch, MANAGER, MOCK, "SetDeviceActive", "ss", path, used)
+            await enter(watch, path, 100, 90, 0)
+
+            await watch.until(lambda: watch.meaning.network("wlan0").ssid == "Home")
+
+            assert watch.meaning.network("wlan0").uuid
+
+    asyncio.run(scenario())
+
+
 def test_a_connection_that_is_being_taken_down_is_told_within_5_ms_of_the_signal(bus: PrivateBus, library: str) -> None:
     async def scenario() -> None:
         bus.mock("networkmanager")

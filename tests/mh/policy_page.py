@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "policies.md"
+WITHOUT_LISP: Final = " without LISP"
 _PACKETS: Final = re.compile(
     r"(?:without (?P<without>[\w, ]+): )?(?:(?P<flows>\d+) flows of )?udp (?P<port>\d+)"
     r"(?: with DSCP (?P<dscp>\d+)| of user (?P<user>\d+)| with mark (?P<mark>\d+)| in cgroup (?P<cgroup>\S+)"
@@ -30,6 +31,7 @@ class Packets:
     cgroup: str | None = None
     origin: str | None = None
     is_of_command: bool = False
+    is_native: bool = False
 
 
 @dataclass
@@ -74,6 +76,7 @@ def _packets(text: str, result: str) -> Packets:
         cgroup=read["cgroup"],
         origin=read["origin"],
         is_of_command=read["command"] is not None,
+        is_native=result.endswith(WITHOUT_LISP),
     )
 
 
@@ -82,7 +85,7 @@ def _shares(text: str) -> dict[str, float]:
         return {}
     shares = {}
     for part in text.split(", "):
-        read = re.fullmatch(r"(\w+)(?: (\d+) %)?", part)
+        read = re.fullmatch(r"(\w+)(?: (\d+) %)?", part.removesuffix(WITHOUT_LISP))
         assert read is not None, text
         shares[read[1]] = int(read[2] or 100) / 100
     return shares

@@ -5,6 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from lispmob.errors import KernelRefused
+from lispmob.iface_monitor.network_identity import NetworkPattern
 from lispmob.mh.chain_text import Arrival, ChainText, Hooks, chain_text, matches
 from lispmob.mh.packet_filter import removal_lines, restore_lines
 from lispmob.mh.policy import MarkMask, Policy, Rule, Selector, Uplink, Via
@@ -184,3 +185,31 @@ def test_a_refusal_says_what_would_help(said: str, helps: str) -> None:
 
     assert helps in str(refusal)
     assert ("-A X -m cgroup" in str(refusal)) == ("line 2" in said)
+
+
+def test_a_program_has_a_line_for_each_control_group_that_it_runs_in_and_none_while_it_does_not_run() -> None:
+    rule = Rule("web", Selector(app="firefox"), (Via("wlan0"),))
+    compiled = Policy((rule,), keeps_replies=False).compile((CABLE, WIFI))
+    running = {"firefox": ("user.slice/app-a-1.scope", "user.slice/app-b-2.scope")}
+
+    made = chain_text(compiled, QUEUES, 4, cgroups_of_app=running.__getitem__)
+    off = chain_text(compiled, QUEUES, 4)
+
+    lines = [line for line in made.rules if "cgroup" in line]
+    assert [line.split("--path ")[1].split()[0] for line in lines] == list(running["firefox"])
+    assert (made.skipped, off.skipped) == ((), ("web",))
+    assert not [line for line in off.rules if "comment" in line]
+
+
+def test_what_leaves_natively_is_marked_where_it_is_routed_anew_and_nowhere_else() -> None:
+    made = text(Rule("games", via=(Via("native"),)), keeps_replies=False)
+
+    assert "-A LISPMOB-VIA-fffe -j MARK --set-xmark 0xfffe/0xffff" in made.rules
+    assert '-A LISPMOB-MARK -m comment --comment "games" -g LISPMOB-VIA-fffe' in made.rules
+    assert '-A LISPMOB-FORWARD -m comment --comment "games" -j RETURN' in made.rules
+
+
+def test_a_rule_of_another_network_is_not_told_to_the_kernel() -> None:
+    made = text(Rule("at home", via=(Via("wlan0"),), networks=(NetworkPattern.parse("Home"),)))
+
+    assert not [line for line in made.rules if "comment" in line]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lispmob.iface_monitor.network_identity import Network, NetworkPattern
+from lispmob.mh.app_unit import is_app
 from lispmob.mh.policy import Flow, MarkMask, Outcome, Policy, Rule, Selector, Uplink, Verdict, Via
 from lispmob.mh.rehearsal import Fate, rehearse
 from lispmob.mh.selector import Span
@@ -236,3 +239,79 @@ def test_whatever_the_uplinks_are_a_decision_names_only_those_that_are_there(pre
         assert set(decision.uplinks) <= {uplink.name for uplink in present}
         assert bool(decision.uplinks) == (decision.outcome is Outcome.UPLINK)
         assert decision.steps
+
+
+HOME = NetworkPattern.parse("Home")
+
+
+def test_a_rule_about_a_network_holds_only_while_an_uplink_is_in_it() -> None:
+    policy = Policy((Rule("at home", via=(Via("wlan0"),), networks=(HOME,)),))
+    at_home = replace(WIFI, network=Network(ssid="Home"))
+
+    away, home = policy.compile(ALL), policy.compile((CABLE, at_home))
+
+    assert (away.evaluate(CALL).outcome, home.evaluate(CALL).uplinks) == (Outcome.DEFAULT, ("wlan0",))
+    assert "does not hold now: no uplink is in the network Home" in " ".join(away.evaluate(CALL).steps)
+
+
+def test_what_leaves_natively_has_a_mark_that_names_no_uplink() -> None:
+    policy = Policy((Rule("games", via=(Via("native"),)),))
+
+    decision = policy.compile(ALL).evaluate(CALL)
+    forwarded = policy.compile(ALL).evaluate(flow(from_interface="br0"))
+
+    assert (decision.outcome, decision.mark) == (Outcome.NATIVE, 0xFFFE)
+    assert policy.mask.mark(0xFFFE) == 0
+    assert policy.compile(ALL).evaluate(flow(mark=0xFFFE)).outcome is Outcome.NATIVE
+    assert forwarded.outcome is Outcome.DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"via": (Via("native"), Via("eth0"))}, "stands alone"),
+        ({"via": (Via("native"),), "otherwise": "drop"}, "stands alone"),
+        ({"via": (Via("native"),), "selector": Selector(flow_name="x")}, "flows to names"),
+        ({"via": (Via("native"),), "selector": Selector(from_interface="br0")}, "own packets"),
+    ],
+)
+def test_a_native_rule_that_cannot_be_is_refused_with_the_reason(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Rule("odd", **given)
+
+
+def test_a_mask_of_one_bit_has_no_room_for_native() -> None:
+    with pytest.raises(ValueError, match="two bits"):
+        Policy((Rule("games", via=(Via("native"),)),), MarkMask(0x100))
+
+
+@pytest.mark.parametrize(
+    ("unit", "pattern", "is_it"),
+    [
+        ("app-gnome-org.mozilla.firefox-4711.scope", "firefox", True),
+        ("app-gnome-org.mozilla.firefox-4711.scope", "org.mozilla.firefox.desktop", True),
+        ("app-org.kde.konsole@0815.service", "Konsole", True),
+        (r"app-gnome-firefox\x2desr-99.scope", "firefox-esr", True),
+        (r"app-gnome-firefox\x2desr-99.scope", "firefox*", True),
+        ("app-flatpak-org.gnome.Epiphany-1.scope", "epiphany", True),
+        ("snap.firefox.firefox-0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f.scope", "firefox", True),
+        ("syncthing.service", "syncthing", True),
+        ("app-gnome-org.mozilla.firefox-4711.scope", "fire", False),
+        ("session-3.scope", "session*", False),
+        ("app-.scope", "*", False),
+    ],
+)
+def test_a_program_is_known_by_the_unit_that_its_desktop_starts_it_in(unit: str, pattern: str, is_it: bool) -> None:
+    selector = Selector(app=pattern)
+    source = ip_address("10.1.0.1")
+
+    of_unit = Flow(source, source, cgroup=f"/user.slice/user-1000.slice/{unit}/below")
+
+    assert is_app(unit, pattern) is is_it
+    assert (selector.mismatch(of_unit) is None) is is_it
+
+
+@pytest.mark.parametrize("app", ["", 'fire" -j ACCEPT', "/usr/bin/firefox", "a b"])
+def test_a_program_that_could_not_be_written_into_a_rule_is_refused(app: str) -> None:
+    with pytest.raises(ValueError, match="name of a program"):
+        Selector(app=app)

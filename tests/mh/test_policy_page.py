@@ -17,7 +17,7 @@ from lispmob.lab.process import module
 from lispmob.lab.topology import AccessNetwork, Host, Topology, Uplink, roaming
 from lispmob.mh import cgroups
 from tests.mh.policy_page import Example, Packets, examples
-from tests.mh.town import B, Town, town, wait_for
+from tests.mh.town import A, B, Town, town, wait_for
 
 pytestmark = pytest.mark.netns
 
@@ -122,12 +122,35 @@ def measured(here: Town, packets: Packets, example: Example) -> dict[str, float]
     before = here.counted()
     if packets.flows > 1:
         return shared(here, packets)
+    if packets.is_native:
+        return natively(here, packets)
     if (packets.user, packets.cgroup, packets.origin) != (None, None, None) or packets.is_of_command:
         subprocess.run(sender(here, packets, example), check=False, capture_output=True, timeout=20)
     else:
         send(here, packets, COUNT)
     carrier = here.carrier(before, COUNT, patience_s=1.0 if packets.shares else 0.3)
     return {} if carrier is None else {carrier: 1.0}
+
+
+def natively(here: Town, packets: Packets) -> dict[str, float]:
+    """The uplinks by which a datagram left as it is, from an address of this host that is no EID."""
+    found: dict[str, float] = {}
+    with contextlib.ExitStack() as stack:
+        watched = {name: stack.enter_context(here.a.socket(socket.AF_PACKET, socket.SOCK_DGRAM)) for name in METRICS}
+        for name, one in watched.items():
+            one.bind((name, 0x0003))  # ETH_P_ALL: outgoing ones, too
+            one.settimeout(0.5)
+        send(here, packets, 1)
+        for name, one in watched.items():
+            with contextlib.suppress(TimeoutError):
+                for _ in range(100):
+                    datagram = one.recv(2000)
+                    is_ours = datagram[9:10] == b"\x11" and datagram[22:24] == packets.port.to_bytes(2)
+                    if datagram[:1] == b"\x45" and is_ours and datagram[16:20] == B.eid4.packed:
+                        assert datagram[12:16] != A.eid4.packed
+                        found[name] = 1.0
+                        break
+    return found
 
 
 def shared(here: Town, packets: Packets) -> dict[str, float]:

@@ -40,10 +40,12 @@ def test_every_view_shows_what_is_so(world: World, pair: tuple[Node, Node]) -> N
     hub, rloc, theirs = world.address("hub"), world.address("a", "wlan0"), world.address("b", "wlan0")
 
     status, cache, database = a.ctl("status"), a.ctl("map-cache"), a.ctl("database")
+    spent = [(one["uplink"], one["purpose"]) for one in a.ctl("energy")["costs"]]
     counters, uplinks, version = a.ctl("counters"), a.ctl("uplinks"), a.ctl("version")
     known, own, unknown = (a.ctl("lookup", eid) for eid in ("10.1.0.2", "10.1.0.1", "10.1.0.77"))
 
     assert status["state"] == "registered"
+    assert {("wlan0", "register"), ("wlan0", "lookup")} <= set(spent)
     assert status["pid"] == a.daemon.pid
     assert [eid["prefix"] for eid in status["eids"]] == list(A.prefixes)
     for eid in status["eids"]:

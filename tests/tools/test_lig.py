@@ -11,15 +11,23 @@ from pathlib import Path
 
 import pytest
 
+from lispmob.config.node import load_node
 from lispmob.tools import lig
 from lispmob.tools.asking import Unasked
+from lispmob.tools.lig_keys import secrets_of
+from lispmob.tools.lig_security import Protection, Secret, registration_secret
 from lispmob.tools.lig_text import answer_lines, as_json
 from lispmob.tools.own import read_configuration, read_status
 from lispmob.tools.question import Asker, Lookup, Reason, on_datagram
-from lispmob.wire.address import EidPrefix
+from lispmob.wire import lisp_sec_auth
+from lispmob.wire.address import DistinguishedName, EidPrefix
 from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.lisp_sec import AuthorizedEid, EcmSecurity, EidAuthentication
+from lispmob.wire.lisp_sec_auth import HKDF_SHA_256, HMAC_SHA_256_128
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
+from lispmob.wire.name_eid import name_record
+from lispmob.wire.reader import Reader
 from lispmob.wire.record import Action, Locator, MappingRecord
 
 EID = EidPrefix.parse("10.1.0.2/32")
@@ -284,3 +292,146 @@ def test_it_imports_nothing_that_makes_it_late() -> None:
 
     heavy = {"asyncio", "msgspec", "yaml", "logging", "subprocess", "lispmob.config.node", "lispmob.api.schema"}
     assert heavy & set(done.stdout.split()) == set()
+
+
+NAMED = DistinguishedName(b"Alice-Laptop")
+OTK, KEY, VOUCHED = bytes(range(16)), b"the key of the site", EidPrefix.parse("10.1.0.0/24")
+
+
+def test_a_name_is_asked_for_as_an_eid_of_its_own_kind_and_answered_whatever_its_case() -> None:
+    one = Lookup(NAMED, RESOLVER, Asker((SELF4,), 50000), count(7).__next__, tries=1, timeout_s=2.0)
+
+    ecm, request = asked(one.on_timer(0.0))
+    on_datagram([one], reply(7, Locator(EID.address)), "198.51.100.1", 4342, 0.1)
+    record = name_record(b"alice-laptop", [EID.address], ttl_min=5)
+    on_datagram([one], MapReply(7, (record,)).encode(), "198.51.100.1", 4342, 0.1)
+
+    assert (request.records[0].eid, ecm.destination) == (NAMED, RESOLVER)
+    assert [reason.kind for reason in one.reasons] == ["wrong-eid"]
+    assert one.answer is not None
+    assert as_json(one, ())["answer"]["records"][0]["eid"] == "alice-laptop"
+
+
+class Wrap:
+    """Key wrap that turns octets over: what a Map-Server needs to open it is all that matters here."""
+
+    def wrap(self, key: bytes, secret: bytes) -> bytes:
+        return secret + key[:8]
+
+    def unwrap(self, key: bytes, wrapped: bytes) -> bytes | None:
+        return wrapped[:16] if wrapped[16:] == key[:8] else None
+
+
+def protected(eid: EidPrefix = EID) -> Lookup:
+    protection = Protection(registration_secret(KEY, 3), EidPrefix.parse("10.1.0.9/32"), Wrap(), lambda: OTK)
+    made = Lookup(eid, RESOLVER, Asker((SELF4,), 5), count(7).__next__, tries=1, timeout_s=2.0, protection=protection)
+    assert made.wake_at() == 0.0
+    return made
+
+
+def signed(record: MappingRecord, *, vouched: EidPrefix = VOUCHED, key: bytes = OTK, has_e_bit: bool = False) -> bytes:
+    """What a Map-Server sends that has opened the One-Time-Key (RFC 9303, 6.7 and 6.8)."""
+    ad = EidAuthentication(
+        HKDF_SHA_256,
+        HMAC_SHA_256_128,
+        (AuthorizedEid(vouched.address, vouched.mask_len),),
+        has_e_bit=has_e_bit,
+    )
+    eids = lisp_sec_auth.sign_eids(ad, key).encode()
+    return lisp_sec_auth.sign_reply(MapReply(7, (record,)), eids, HMAC_SHA_256_128, lisp_sec_auth.ms_otk(key, 2))
+
+
+def test_a_protected_question_names_an_eid_of_ours_and_its_key_opens_with_the_registration_key_alone() -> None:
+    ecm, request = asked(protected().on_timer(0.0))
+
+    assert ecm.authentication is not None
+    security = EcmSecurity.take(Reader(ecm.authentication))
+    secrets = [lisp_sec_auth.resolver_secret(key) for key in (KEY, b"another")]
+    opened = [lisp_sec_auth.unwrapped_otk(Wrap(), request.nonce, secret, security) for secret in secrets]
+    assert (opened, security.key_id, str(request.source_eid)) == ([OTK, None], 3, "10.1.0.9")
+
+
+def test_a_genuine_answer_says_what_the_map_server_vouches_for() -> None:
+    one = protected()
+    one.on_timer(0.0)
+
+    on_datagram([one], signed(MappingRecord.of(EID, [Locator(ETR)])), "198.51.100.1", 4342, 0.1)
+
+    assert one.answer is not None
+    shown = as_json(one, ())["answer"]
+    assert (shown["is_genuine"], shown["vouched"]) == (True, ["10.1.0.0/24"])
+    assert "the Map-Server vouches for 10.1.0.0/24" in "\n".join(answer_lines(one, one.answer, ()))
+
+
+@pytest.mark.parametrize(
+    ("datagram", "kind"),
+    [
+        (reply(7, Locator(ETR)), "sec-missing"),
+        (signed(MappingRecord.of(EID, [Locator(ETR)]), key=bytes(16)), "sec-forged"),
+        (
+            signed(MappingRecord.of(EID, [Locator(ETR)]), vouched=EidPrefix.parse("10.2.0.0/16")),
+            "sec-overclaim",
+        ),
+    ],
+)
+def test_what_lisp_sec_does_not_prove_is_named_and_the_genuine_answer_still_counts(datagram: bytes, kind: str) -> None:
+    one = protected()
+    one.on_timer(0.0)
+
+    on_datagram([one], datagram, "198.51.100.1", 4342, 0.1)
+    named = [reason.kind for reason in one.reasons]
+    on_datagram([one], signed(MappingRecord.of(EID, [Locator(ETR)])), "198.51.100.1", 4342, 0.2)
+
+    assert named == [kind]
+    assert one.answer is not None
+
+
+def test_an_etr_that_cannot_sign_is_told_apart_from_an_eid_that_nobody_has() -> None:
+    one = protected()
+    one.on_timer(0.0)
+
+    on_datagram([one], signed(MappingRecord.of(EID, action=Action.DROP), has_e_bit=True), "198.51.100.1", 4342, 0.1)
+
+    assert [reason.kind for reason in one.reasons] == ["sec-unsigned"]
+    assert one.answer is not None
+    assert "no ETR of the EID can sign" in " ".join(" ".join(answer_lines(one, one.answer, ())).split())
+
+
+def test_a_silence_under_lisp_sec_says_that_the_key_may_be_another() -> None:
+    one = protected()
+    one.on_timer(0.0)
+    one.on_timer(2.0)
+
+    assert [reason.kind for reason in one.reasons] == ["timeout", "sec-unanswered"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-n", "alice", "--lisp-sec"], "not for names"),
+        (["-n", "alice", "-i", "7"], "names have no Instance-ID"),
+        (["-n", "al\x01ice"], "no name of RFC 9735"),
+        (["10.1.0.2", "--lisp-sec"], "there is no such file; give one by --key-file"),
+        (["10.1.0.2", "--key-file", "/nowhere/key"], "cannot read the key in /nowhere/key"),
+    ],
+)
+def test_a_name_or_a_key_that_cannot_be_used_is_exit_code_2(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = ["-m", "127.0.0.1", "--socket", str(tmp_path / "none.sock"), "--config", str(tmp_path / "none.conf")]
+
+    assert lig.main([*words, *nowhere]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_secret_of_a_map_resolver_in_the_configuration_wins_over_the_one_of_its_map_server(tmp_path: Path) -> None:
+    path = tmp_path / "lispd.conf"
+    path.write_text(
+        "eids: [10.1.0.1/32]\nmap-servers: [{address: 198.51.100.1, key: k, key-id: 2}]\n"
+        "map-resolvers: [198.51.100.1, {address: 203.0.113.5, key: own}]\n"
+    )
+    path.chmod(0o600)
+
+    found = secrets_of(load_node(path))
+
+    assert found == {RESOLVER: registration_secret(b"k", 2), ETR: Secret(b"own")}

@@ -121,6 +121,32 @@ def test_a_silence_is_explained_by_icmp_and_by_the_family(world: World) -> None:
     assert [reason["kind"] for reason in family["reasons"]] == ["wrong-family"]
 
 
+def test_lisp_sec_proves_the_answer_with_the_key_of_lispd_conf_or_of_a_file_and_with_no_other(
+    world: World, tmp_path: Path
+) -> None:
+    keys = {name: tmp_path / name for name in ("right", "wrong")}
+    for name, path in keys.items():
+        path.write_text({"right": "only-for-the-demonstration", "wrong": "another"}[name])
+        path.chmod(0o600)
+    asked = ("10.1.0.1", "-m", str(HUB_V4))
+
+    configured = lig(world["a"], *asked, "--lisp-sec", *own(world))
+    (by_file, _), (refused, (silent,)) = (
+        lig(world["b"], *asked, "-c", "1", "-t", "0.4", "--key-file", str(path), *BLIND) for path in keys.values()
+    )
+
+    (one,) = configured[1]
+    assert (configured[0], by_file, refused) == (0, 0, 1)
+    assert (one["answer"]["is_genuine"], one["answer"]["vouched"]) == (True, ["10.1.0.1/32"])
+    assert [reason["kind"] for reason in silent["reasons"]][-1] == "sec-unanswered"
+
+
+def test_a_name_that_nobody_registered_is_answered_as_an_eid_that_nobody_has(world: World) -> None:
+    code, (one,) = lig(world["b"], "-n", "nobody", "-m", str(HUB_V4), *BLIND)
+
+    assert (code, one["eid"], one["answer"]["records"][0]["eid"]) == (4, "nobody", "nobody")
+
+
 @pytest.mark.ordinary_user
 def test_an_ordinary_user_may_ask(world: World) -> None:
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")

@@ -21,6 +21,7 @@ from lispmob.api.cli import (
     config,
     counters,
     database,
+    energy,
     events,
     handovers,
     log_level,
@@ -66,6 +67,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     lookup.COMMAND,
     events.COMMAND,
     counters.COMMAND,
+    energy.COMMAND,
     stat.COMMAND,
     watch.COMMAND,
     wait.COMMAND,
@@ -95,7 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_arguments(sub)
         sub.set_defaults(run=command.run, check=command.check, alone=command.alone)
     asked = commands.add_parser("help", help="show this, or the help of a command")
-    asked.add_argument("about", nargs="?", metavar="COMMAND", choices=[command.name for command in COMMANDS])
+    asked.add_argument("about", nargs="*", metavar="COMMAND", help="a command, and an action of it")
     return parser
 
 
@@ -105,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = build_parser()
         arguments = parser.parse_args(argv)
         if arguments.command == "help":
-            parser.parse_args([arguments.about, "--help"] if arguments.about is not None else ["--help"])
+            parser.parse_args([*arguments.about, "--help"])
     except SystemExit as done:  # argparse printed its help or its complaint
         return done.code if isinstance(done.code, int) else 2
     arguments.json = getattr(arguments, "json", False)

@@ -27,7 +27,7 @@ def uplink_lines(uplinks: list[dict[str, Any]], width: int = WIDTH) -> list[str]
             uplink["priority"] if uplink["is_used"] else "-",
             uplink["weight"] if uplink["is_used"] else "-",
             uplink["mtu_bytes"],
-            uplink["note"] or _use(uplink),
+            (uplink["note"] or _use(uplink)) + (f"; in {uplink['network']}" if uplink.get("network") else ""),
         )
         for uplink in uplinks
     ]

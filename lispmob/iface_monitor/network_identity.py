@@ -1,0 +1,82 @@
+"""Which network an interface is in: by its SSID, NetworkManager's connection, or its gateway; pure.
+
+None of them is a proof: anybody may name an access point as he likes, or take another link-layer address. They choose
+uplinks, and open nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from typing import Final, Literal, TypeAlias, cast, get_args
+
+from lispmob.values import dataclass
+
+Kind: TypeAlias = Literal["any", "ssid", "connection", "gateway"]
+
+_LINK_ADDRESS: Final = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
+_PREFIX: Final = re.compile(rf"({'|'.join(get_args(Kind)[1:])}):\s*(.+)")
+LONGEST: Final = 255  # ours: of a pattern; an SSID has 32 octets (IEEE 802.11), a connection's name any number
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What is known of the network of an interface. Empty strings: not known."""
+
+    ssid: str = ""
+    connection: str = ""
+    uuid: str = ""
+    gateways: frozenset[str] = frozenset()
+    """Link-layer addresses of the gateways, in small letters with colons."""
+
+    def __str__(self) -> str:
+        """What a user calls it."""
+        return self.ssid or self.connection or ", ".join(sorted(self.gateways))
+
+
+UNKNOWN: Final = Network()
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPattern:
+    """A network by a shell pattern. "any": an SSID, or a connection's name or UUID, or a gateway."""
+
+    kind: Kind
+    pattern: str
+
+    @classmethod
+    def parse(cls, text: str) -> NetworkPattern:
+        """Read `Home`, `ssid:Home`, `connection:Office` or `52:54:00:12:34:56`. Raises ValueError."""
+        if not 1 <= len(text) <= LONGEST or not text.isprintable():
+            raise ValueError("no name of a network")
+        if _LINK_ADDRESS.fullmatch(text.lower()):
+            return cls("gateway", text.lower())
+        found = _PREFIX.fullmatch(text)
+        if found is None:
+            return cls("any", text)
+        kind, pattern = cast(Kind, found[1]), found[2]
+        if kind == "gateway":
+            pattern = pattern.lower()
+            if not _LINK_ADDRESS.fullmatch(pattern):
+                raise ValueError("no name of a network")
+        return cls(kind, pattern)
+
+    def matches(self, network: Network) -> bool:
+        """True when the network has this name, or this gateway."""
+        names = {
+            "any": (network.ssid, network.connection, network.uuid),
+            "ssid": (network.ssid,),
+            "connection": (network.connection, network.uuid),
+            "gateway": (),
+        }[self.kind]
+        if self.kind == "gateway":
+            return self.pattern in network.gateways
+        return any(name and fnmatchcase(name, self.pattern) for name in names)
+
+    def __str__(self) -> str:
+        return self.pattern if self.kind == "any" else f"{self.kind}:{self.pattern}"
+
+
+def is_in(networks: tuple[NetworkPattern, ...], network: Network) -> bool:
+    """True when one of the patterns matches, or when there is none to match."""
+    return not networks or any(one.matches(network) for one in networks)
