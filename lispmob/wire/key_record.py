@@ -42,12 +42,19 @@ def is_key_record(locator: Locator) -> bool:
     return isinstance(address, SecurityKey) and address.cipher_suite == SUITE and address.address is None
 
 
+def without_key_record(record: MappingRecord) -> MappingRecord:
+    """The mapping as those hear it who could not tell whose key it is."""
+    if not any(map(is_key_record, record.locators)):
+        return record
+    return replace(record, locators=tuple(one for one in record.locators if not is_key_record(one)))
+
+
 def take_key_record(record: MappingRecord) -> tuple[MappingRecord, KeyRecord | None]:
     """The mapping without its key record, and that one. Raises MalformedMessage for two of them, or other keys."""
     found = [locator.address for locator in record.locators if is_key_record(locator)]
     if not found:
         return record, None
-    bare = replace(record, locators=tuple(one for one in record.locators if not is_key_record(one)))
+    bare = without_key_record(record)
     address = found[0]
     assert isinstance(address, SecurityKey)
     if len(found) > 1 or not 1 <= len(address.keys) <= KEYS_MAX or any(len(key) != KEY_OCTETS for key in address.keys):
