@@ -17,6 +17,7 @@ from lispmob.api.schema import (
     Status,
     Uplink,
 )
+from lispmob.api.seal_backend import SealBackend
 from lispmob.api.steering_backend import SteeringBackend
 from lispmob.api.turns import Pages
 from lispmob.api.upkeep_backend import UpkeepBackend
@@ -44,7 +45,7 @@ class StaticLocator:
     is_reachable: bool = True
 
 
-class Backend(SteeringBackend, MappingBackend, UpkeepBackend, Protocol):
+class Backend(SteeringBackend, MappingBackend, UpkeepBackend, SealBackend, Protocol):
     """Called in the event loop, so nothing here may block. The arguments are checked already."""
 
     def version(self) -> str:

@@ -23,6 +23,7 @@ from lispmob.api.schema import (
     Request,
     Version,
 )
+from lispmob.api.seal_methods import SEAL_METHODS
 from lispmob.api.steering_methods import STEERING_METHODS
 from lispmob.api.upkeep_methods import UPKEEP_METHODS
 from lispmob.errors import ConfigError
@@ -77,6 +78,7 @@ METHODS: Final[dict[str, Method]] = {
     **STEERING_METHODS,
     **MAPPING_METHODS,
     **UPKEEP_METHODS,
+    **SEAL_METHODS,
 }
 # `events` and `mapping-events` are the server's own: they need the connection.
 

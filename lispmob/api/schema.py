@@ -255,6 +255,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     headline: str = "working"
     problems: list[Problem] = []
     map_resolvers: list[str] = []
+    sealed: str = "not known"
 
 
 # --- the other methods ------------------------------------------------------------------------------------------------
@@ -316,7 +317,7 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
     `loss` is a share of the last `probes`; `since_s` is how long the state has lasted. `is_preferred` False: its uplink
     waits behind one of its own priority that is better, or cheaper. `cost`: the user's figure. `mtu_bytes`: how large
     an outer packet may be, and `mtu_source` who says so: the interface, ICMP, or a probe that got through; `default`:
-    nobody. Pairs with an RTR have no figures but these.
+    nobody. Pairs with an RTR have no figures but these. `seal`: how packets to the EIDs behind it leave, and why.
     """
 
     local: str
@@ -335,6 +336,7 @@ class Path(msgspec.Struct, frozen=True, kw_only=True):
     cost: int = 0
     mtu_bytes: int | None = None
     mtu_source: Literal["default", "interface", "icmp", "probed"] = "default"
+    seal: str = "not known"
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ class FlowParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class WhyStep(msgspec.Struct, frozen=True, kw_only=True):
     """One step of the decision."""
 
-    stage: Literal["route", "mark", "rule", "mapping", "uplink", "locator", "rtr"]
+    stage: Literal["route", "mark", "rule", "mapping", "seal", "uplink", "locator", "rtr"]
     text: str
 
 

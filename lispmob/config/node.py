@@ -21,6 +21,7 @@ from lispmob.config.flows import FlowsSection
 from lispmob.config.key import KeySection
 from lispmob.config.profile import PROFILES
 from lispmob.config.reader import Section, read_yaml
+from lispmob.config.security import PeerSection, SecuritySection, check_peers
 from lispmob.config.steering import MultihomingSection, SteeringSection
 from lispmob.config.values import (
     ADDRESS_TEXT,
@@ -275,12 +276,6 @@ class NattSection(Section, frozen=True, kw_only=True):
     host_name: Annotated[str | None, or_word("auto", _HOST_NAME)] = None
 
 
-class SecuritySection(Section, frozen=True, kw_only=True):
-    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303)."""
-
-    lisp_sec: Annotated[str, one_of("off", "prefer", "require")] = "prefer"
-
-
 class ControlSection(Section, frozen=True, kw_only=True):
     """The socket that lispctl talks to."""
 
@@ -317,6 +312,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     natt: NattSection = NattSection()
     profile: Annotated[str, one_of(*PROFILES)] = "normal"
     security: SecuritySection = SecuritySection()
+    peers: tuple[PeerSection, ...] = ()
     flows: FlowsSection = FlowsSection()
     control: ControlSection = ControlSection()
     dbus: YesNo = True
@@ -348,6 +344,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
             if address in seen[:index]:
                 raise FieldError(f"map-servers[{index}].address", f"{address} is listed twice")
         self._check_not_inside_eid()
+        check_peers(self.peers, self.eids)
         if self.security.lisp_sec == "require":
             self._check_required_lisp_sec()
             if self.log.record:

@@ -6,6 +6,7 @@ RFC 9301, 5.3 to 5.5 and 7.1.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
@@ -17,6 +18,7 @@ from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import may_be_rloc
+from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.lcaf_contents import ip_addresses
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
@@ -76,6 +78,7 @@ class Answerer:
         self._eids = eids
         self._ttl_min = ttl_min
         self._echoes = echoes
+        self._key_record: KeyRecord | None = None
         self._per_rloc: KeyedBuckets[int] = KeyedBuckets(REPLY_INTERVAL_S, REPLY_BURST)
         self._per_pair: KeyedBuckets[tuple[int, IpAddress | None]] = KeyedBuckets(PROBE_INTERVAL_S, PROBE_BURST)
         # By whether the asker is known, and whether he probes: nobody uses up what is meant for another kind.
@@ -92,6 +95,10 @@ class Answerer:
         self._eids = eids
         self._ttl_min = ttl_min
         self._echoes = echoes
+
+    def on_key_record(self, key_record: KeyRecord | None) -> None:
+        """Our static key as our mappings say it; None: they do not."""
+        self._key_record = key_record
 
     def on_map_request(self, asked: Asked, own: LocatorSet, now: float) -> list[MachineEffect]:
         """Somebody asks for a mapping (not an SMR)."""
@@ -112,6 +119,10 @@ class Answerer:
         total.take(now)
         probed = asked.arrived_at if request.is_probe else None
         records = tuple(own.to_record(eid, self._ttl_min, probed) for eid in dict.fromkeys(eids))
+        if asked.signer is not None and self._key_record is not None:
+            # Only whoever knows LISP-SEC can tell whose key it is; Open Overlay Router refuses any message with a key.
+            said = self._key_record.to_locator()
+            records = tuple(replace(record, locators=(*record.locators, said)) for record in records)
         reply = MapReply(request.nonce, records, is_probe=request.is_probe, has_echo_nonce=self._echoes)
         payload = asked.signer.sign(reply) if asked.signer is not None else reply.encode()
         return [self._send(payload, destination, asked, own), Count("tx_map_reply")]

@@ -57,13 +57,16 @@ class InstallMapping:
     """Add or replace one entry of the forwarding table. Every decision is made: the datapath only obeys.
 
     `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE, TELL or DOUBT. `sources`: where
-    else data from this prefix may come from, though nothing is sent there.
+    else data from this prefix may come from, though nothing is sent there. `peer`: whose session its packets are sealed
+    by, 0: nobody's. `must_seal`: nothing leaves in clear, so packets wait, and are dropped, while there is no session.
     """
 
     prefix: EidPrefix
     disposition: DispositionName
     locators: tuple[UsableLocator, ...] = ()
     sources: tuple[IpAddress, ...] = ()
+    peer: int = 0
+    must_seal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,56 @@ class MappingChanged:
     why: str = ""
 
 
+AeadName: TypeAlias = Literal["aes-128-gcm", "chacha20-poly1305"]
+
+
+@dataclass(frozen=True, slots=True)
+class InstallSession:
+    """Seal for this peer, and open what comes with `local_index`. Keys: 16 octets of AES-128-GCM, 32 of ChaCha20.
+
+    `sources`: the EID-Prefixes that packets which open may come from. `is_confirmed`: the peer is known to have it too;
+    else it is used for sending once a packet has opened.
+    """
+
+    peer: int
+    local_index: int
+    remote_index: int
+    send_key: bytes = field(repr=False)
+    receive_key: bytes = field(repr=False)
+    aead: AeadName
+    instance_id: int
+    sources: tuple[EidPrefix, ...]
+    is_confirmed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetSession:
+    """Overwrite the keys of one session."""
+
+    local_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetPeer:
+    """Overwrite the keys of all sessions with a peer."""
+
+    peer: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseClear:
+    """Clear packets with an inner source in these, all of them and no others, are dropped."""
+
+    prefixes: tuple[EidPrefix, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendKeepalive:
+    """Send an empty sealed packet to this peer."""
+
+    peer: int
+
+
 Effect: TypeAlias = (
     SendControl
     | InstallMapping
@@ -191,6 +244,11 @@ Effect: TypeAlias = (
     | NameResolved
     | MappingWanted
     | MappingChanged
+    | InstallSession
+    | ForgetSession
+    | ForgetPeer
+    | RefuseClear
+    | SendKeepalive
 )
 """What a node hands to the daemon."""
 

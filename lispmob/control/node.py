@@ -90,7 +90,7 @@ class Node(NodeSizes):
         self.locators = LocatorSet()
         self.counters: Counter[str] = Counter()
         self._registrations = Registrations(config, jitter=jitter, next_nonce=next_nonce)
-        asked = NonceBook(new_nonce)
+        asked = self._asked = NonceBook(new_nonce)
         self.gate = Gate(asked, self._registrations.nonces)
         self.reachability = Reachability(config.eids, config.map_resolvers, new_nonce=asked)
         growing, asks = self._registrations.next_nonce, self.reachability.asks

@@ -6,10 +6,13 @@ from dataclasses import field
 from typing import Literal, TypeAlias
 
 from lispmob.control.path import ProbeConfig
+from lispmob.control.peer_keys import PinnedKey
 from lispmob.control.preference import PreferenceConfig
+from lispmob.control.seal_config import SealConfig, SealMode
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 from lispmob.wire.auth import Key
+from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.record import Locator, MappingRecord
 
 Fallback: TypeAlias = Literal["auto", "native", "proxy", "drop"]
@@ -91,6 +94,13 @@ class NodeConfig:
     """We answer requests for an echo in data, and say so."""
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     natt: NattSettings = NattSettings()
+    seal: SealMode = "off"
+    pinned_keys: tuple[PinnedKey, ...] = ()
+    """Static keys of peers, as the user says."""
+    strict_keys: bool = False
+    """A new key that the mapping system vouches for waits for the user's yes."""
+    key_record: KeyRecord | None = None
+    """Our own static key as mappings say it; None: in no mapping."""
     lisp_sec: LispSecMode = "off"
     resolver_secrets: tuple[tuple[IpAddress, ResolverSecret], ...] = ()
     """Of the Map-Resolvers that may be asked with LISP-SEC."""
@@ -98,6 +108,11 @@ class NodeConfig:
     """What the mapping system is to know this host by (RFC 9735); nothing: by no name."""
     first_nonce: int = 1
     """Where the nonces of Map-Registers start, when the node is given no count that grows over restarts."""
+
+    @property
+    def sealing(self) -> SealConfig:
+        """What the machine of sealed data is told."""
+        return SealConfig(self.seal, self.pinned_keys, self.strict_keys, self.eids)
 
     @property
     def etr_keys(self) -> tuple[Key, ...]:

@@ -20,6 +20,7 @@ from lispmob.control.effect import (
     WayAnswered,
     WaysInDoubt,
 )
+from lispmob.control.key_trial import KeyTrial
 from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.node_config import MapServerPeer
 from lispmob.control.rate_limit import TokenBucket
@@ -29,6 +30,7 @@ from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import sign
 from lispmob.wire.auth import verify as verify_mac
+from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.record import Action, MappingRecord
@@ -70,6 +72,8 @@ class RegistrationPolicy:
     ttl_min: int = 10
     xtr_id: bytes = bytes(16)
     site_id: bytes = bytes(8)
+    key_record: KeyRecord | None = None
+    """Our static key, for Map-Servers that take it."""
 
 
 class Registration:
@@ -96,7 +100,9 @@ class Registration:
         self._next_nonce = next_nonce
         self._jitter = jitter
         self._locators = LocatorSet()
-        self._outstanding: dict[int, tuple[float, LocalLocator]] = {}  # nonce -> when it was sent, and from where
+        # nonce -> when it was sent, from where, and whether with our key
+        self._outstanding: dict[int, tuple[float, LocalLocator, bool]] = {}
+        self._trial = KeyTrial(is_wanted=policy.key_record is not None)
         self._wait_s = FIRST_WAIT_S
         self._wake_at: float | None = None
         self._trying_since = 0.0
@@ -106,6 +112,11 @@ class Registration:
     def is_confirmed(self) -> bool:
         """True while the Map-Server is known to hold our present locators."""
         return self.state in (State.REGISTERED, State.REFRESHING)
+
+    @property
+    def takes_key(self) -> bool:
+        """True when the Map-Server is known to hold our static key."""
+        return self._trial.is_taken
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
@@ -170,8 +181,11 @@ class Registration:
             return [Count("rx_policy"), self._event("eid-shared", text=shared.text, is_refused=True)]
         if why := _refusal(record):
             return [Count("rx_policy"), self._event("register-refused", text=why)]
-        sent_at, uplink = sent
-        return [WayAnswered(uplink.address, uplink.ifindex, now - sent_at), *self._confirm(sent_at, shared, now)]
+        sent_at, uplink, is_keyed = sent
+        confirmed = self._confirm(sent_at, shared, now)
+        if self._trial.on_answer(now, is_keyed=is_keyed, tries=self.tries):
+            confirmed += self._refresh(now)  # the Map-Server is there: now with our key
+        return [WayAnswered(uplink.address, uplink.ifindex, now - sent_at), *confirmed]
 
     def on_shutdown(self, now: float) -> list[MachineEffect]:
         """The node goes away: withdraw the mapping with TTL 0, best effort."""
@@ -200,16 +214,19 @@ class Registration:
         self.tries += 1
         self._wake_at = now + self._wait_s
         record = self._locators.to_record(self.eid, self.policy.ttl_min)
+        is_keyed = self._trial.says_key(self.tries)
         rlocs = [str(one.address) for one in record.locators]
         event = self._event("register-sent", tries=self.tries, version=self._locators.version, rlocs=rlocs)
+        if is_keyed and self.policy.key_record is not None:
+            record = replace(record, locators=(*record.locators, self.policy.key_record.to_locator()))
         # The first by the best uplink; one that was not answered by all: whichever leads somewhere.
         uplinks = self._uplinks()[: UPLINKS_AT_ONCE if self.tries > 1 else 1]
-        sent = [self._send(record, uplink, now) for uplink in uplinks]
+        sent = [self._send(record, uplink, now, is_keyed=is_keyed) for uplink in uplinks]
         return [*sent, *[Count("tx_map_register")] * len(sent), event]
 
-    def _send(self, record: MappingRecord, uplink: LocalLocator, now: float) -> SendControl:
+    def _send(self, record: MappingRecord, uplink: LocalLocator, now: float, *, is_keyed: bool = False) -> SendControl:
         nonce = self._next_nonce()
-        self._outstanding[nonce] = now, uplink
+        self._outstanding[nonce] = now, uplink, is_keyed
         if len(self._outstanding) > MAX_OUTSTANDING:
             del self._outstanding[min(self._outstanding)]
         message = MapRegister(

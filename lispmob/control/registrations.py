@@ -109,5 +109,6 @@ class Registrations:
 
 
 def _identities(config: NodeConfig) -> list[_Identity]:
-    policy = RegistrationPolicy(config.register_interval_s, config.record_ttl_min, config.xtr_id, config.site_id)
+    interval_s, ttl_min, key_record = config.register_interval_s, config.record_ttl_min, config.key_record
+    policy = RegistrationPolicy(interval_s, ttl_min, config.xtr_id, config.site_id, key_record)
     return [(eid, server, policy) for server in config.map_servers for eid in config.eids]

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from lispmob.control.locator_set import NEVER
 from lispmob.values import dataclass
+from lispmob.wire.key_record import is_key_record
 from lispmob.wire.record import Action, Locator, MappingRecord
 
 
@@ -38,7 +39,7 @@ def sharing(record: MappingRecord, ours: Iterable[Locator]) -> Sharing | None:
     own = Counter(locator.address for locator in ours if locator.priority == NEVER)
     strange: list[Locator] = []
     for locator in record.locators:
-        if locator.priority != NEVER:
+        if locator.priority != NEVER or is_key_record(locator):
             continue
         if own[locator.address] > 0:
             own[locator.address] -= 1

@@ -20,6 +20,7 @@ from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.hub.part import XtrRegistration
 from lispmob.hub.registration import Registration
 from lispmob.wire.address import EidPrefix
+from lispmob.wire.key_record import is_key_record, without_key_record
 from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Action, Locator, MappingRecord
 
 HOLD_S: Final = 90.0  # ours: nodes refresh every minute, and try again for 15 s
@@ -98,9 +99,16 @@ def _is_named(part: XtrRegistration) -> bool:
 
 
 def _unused(locators: tuple[Locator, ...]) -> tuple[Locator, ...]:
-    return tuple(replace(locator, priority=255, weight=0, is_local=False, is_probed=False) for locator in locators)
+    return tuple(
+        replace(locator, priority=255, weight=0, is_local=False, is_probed=False)
+        for locator in locators
+        if not is_key_record(locator)
+    )
 
 
 def _who(part: XtrRegistration) -> str:
-    places = ", ".join(str(locator.ip or locator.address) for locator in part.record.locators) or "nowhere"
+    places = (
+        ", ".join(str(locator.ip or locator.address) for locator in without_key_record(part.record).locators)
+        or "nowhere"
+    )
     return f"xTR-ID {part.xtr.hex()} at {places} (from {part.source})"

@@ -31,6 +31,7 @@ from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import MessageType
+from lispmob.wire.key_record import is_key_record, without_key_record
 from lispmob.wire.lcaf_contents import ip_addresses
 from lispmob.wire.map_referral import MapReferral, Referral
 from lispmob.wire.map_reply import MapReply
@@ -382,6 +383,9 @@ class MapResolver:
             return self._drop("tx_rate")
         reply = MapReply(request.nonce, records)
         protection = question.protection
+        if protection is None:
+            # A key that nobody vouches for is none, and Open Overlay Router refuses every message with one.
+            reply = MapReply(request.nonce, tuple(map(without_key_record, records)))
         payload = reply.encode() if protection is None else protection.reply(reply, has_e_bit=has_e_bit)
         if not self._excess.take(itr, len(payload) - len(arrival.payload), now):
             return self._drop("tx_rate")
@@ -441,7 +445,7 @@ def _is_behind(record: MappingRecord, asker: IpAddress) -> bool:
 
     Open Overlay Router's RTR asks when the node sends an SMR, and overwrites with the answer what it knows of the NAT.
     """
-    if all(one.is_reachable for one in record.locators):
+    if all(one.is_reachable or is_key_record(one) for one in record.locators):
         return False
     return any(asker in one.ips for one in record.locators if one.is_reachable and not is_rtr(one))
 

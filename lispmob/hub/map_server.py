@@ -29,6 +29,7 @@ from lispmob.hub.unread import Unread
 from lispmob.wire.address import Afi, DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.eid import take_eid, to_prefix
+from lispmob.wire.key_record import without_key_record
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.reader import Reader
@@ -408,7 +409,7 @@ class MapServer:
         elif kind != "registered":
             kind = "moved"
         self.counters[f"registration_{kind}"] += 1
-        rlocs = [str(locator.address) for locator in record.locators] if record else []
+        rlocs = [str(one.address) for one in without_key_record(record).locators] if record else []
         found = self.sites.of(prefix)
         site = found[1].name if found else None
         changed = RegistrationChanged(prefix, record, is_told=is_told)

@@ -37,6 +37,7 @@ from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import CONTROL_PORT, MessageType
 from lispmob.wire.ip_udp import build_ip_udp
+from lispmob.wire.key_record import is_key_record
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
@@ -330,7 +331,7 @@ class Rtr:
                 return []
             entry.bindings.clear()
             return self._settle(entry)
-        listed = [locator for locator in record.locators if not locator.is_reachable]
+        listed = [locator for locator in record.locators if not locator.is_reachable and not is_key_record(locator)]
         if listed and all(locator.ip != binding.rloc for locator in listed):
             return self._drop("rx_policy")  # the private RLOC is outside the MAC, and this is not one of the node's
         is_new = entry is None or entry.xtr_id != xtr_id

@@ -14,6 +14,7 @@ from lispmob.hub.control import Answer, ask
 from lispmob.hub.part import XtrRegistration
 from lispmob.hub.store import Clock, Store
 from lispmob.service.logs import harmless
+from lispmob.wire.key_record import without_key_record
 
 EXIT_NOT_RUNNING: Final = 3  # as lispctl
 
@@ -42,7 +43,10 @@ def entries(parts: Iterable[XtrRegistration], now: float) -> list[Answer]:
     return [
         {
             "eid": _eid_text(part),
-            "rlocs": [f"{one.ip or one.address}({one.priority}/{one.weight})" for one in part.record.locators],
+            "rlocs": [
+                f"{one.ip or one.address}({one.priority}/{one.weight})"
+                for one in without_key_record(part.record).locators
+            ],
             "left_s": round(part.expires_at - now),
             "xtr_id": part.xtr_id.hex() if part.xtr_id is not None else None,
         }

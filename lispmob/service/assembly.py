@@ -21,7 +21,9 @@ from lispmob.control.node_config import (
     StatusBitsUse,
 )
 from lispmob.control.path import ProbeConfig
+from lispmob.control.peer_keys import PinnedKey
 from lispmob.control.preference import PreferenceConfig
+from lispmob.control.seal_config import SealMode
 from lispmob.datapath.lanes import DEFAULT, Lane, MarksWay, device_prefix
 from lispmob.datapath.model import (
     ControlPacket,
@@ -45,6 +47,7 @@ from lispmob.natt.natt_config import is_private
 from lispmob.natt.plan import NattPlan, UplinkPlan
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.record import Locator, MappingRecord
 
 OVERHEAD_OCTETS: Final = {4: 36, 6: 56}  # outer IP + UDP + LISP header (RFC 9300, 7.1)
@@ -94,9 +97,17 @@ def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
     return {**found, **meaning.leaving}
 
 
-def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob", *, has_key_wrap: bool = False) -> NodeConfig:
-    """What the protocol core is told. Without key wrap there is no LISP-SEC."""
+def node_config(
+    file: NodeFile,
+    xtr_id: bytes,
+    host_name: str = "lispmob",
+    *,
+    has_key_wrap: bool = False,
+    static_key: bytes | None = None,
+) -> NodeConfig:
+    """What the protocol core is told. Without key wrap there is no LISP-SEC, without a public key nothing is sealed."""
     mode = cast(LispSecMode, file.security.lisp_sec) if has_key_wrap else "off"
+    seal = cast(SealMode, file.security.seal) if static_key is not None else "off"
     return NodeConfig(
         eids=file.eids,
         map_servers=tuple(
@@ -106,6 +117,10 @@ def node_config(file: NodeFile, xtr_id: bytes, host_name: str = "lispmob", *, ha
             for server in file.map_servers
         ),
         map_resolvers=file.resolvers,
+        seal=seal,
+        pinned_keys=tuple(PinnedKey(eid, peer.public_key) for peer in file.peers for eid in peer.eids),
+        strict_keys=file.security.strict_keys,
+        key_record=KeyRecord((static_key,)) if static_key is not None and seal != "off" else None,
         lisp_sec=mode,
         resolver_secrets=resolver_secrets(file) if mode != "off" else (),
         has_mapping_program=file.map_cache.program,

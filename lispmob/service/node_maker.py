@@ -9,24 +9,36 @@ from typing import TYPE_CHECKING
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node import Node
 from lispmob.control.node_config import NodeConfig
+from lispmob.control.seal_config import SealTools
+from lispmob.control.sealed_node import SealedNode
 
 if TYPE_CHECKING:  # loaded where it is wanted, and not at every start
     from lispmob.recording.recorder import Tape
 
 
 def make_node(
-    config: NodeConfig, next_nonce: Callable[[], int], *, is_recorded: bool, lisp_sec: LispSecTools | None
+    config: NodeConfig,
+    next_nonce: Callable[[], int],
+    *,
+    is_recorded: bool,
+    lisp_sec: LispSecTools | None,
+    seal: SealTools | None = None,
 ) -> tuple[Node, Tape | None]:
     """A node, and what it is fed from its start on."""
     jitter = SystemRandom().random
+    if not is_recorded and seal is not None:
+        made = SealedNode(
+            config, new_nonce=_new_nonce, jitter=jitter, next_nonce=next_nonce, lisp_sec=lisp_sec, seal=seal
+        )
+        return made, None
     if not is_recorded:
         return Node(config, new_nonce=_new_nonce, jitter=jitter, next_nonce=next_nonce, lisp_sec=lisp_sec), None
     from lispmob.package_version import package_version
     from lispmob.recording.recorder import RecordedNode, Tape
 
     tape, version = Tape(), package_version()
-    made = RecordedNode(config, new_nonce=_new_nonce, jitter=jitter, next_nonce=next_nonce, tape=tape, version=version)
-    return made, tape
+    taped = RecordedNode(config, new_nonce=_new_nonce, jitter=jitter, next_nonce=next_nonce, tape=tape, version=version)
+    return taped, tape
 
 
 def _new_nonce() -> int:

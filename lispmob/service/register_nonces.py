@@ -37,8 +37,12 @@ class RegisterNonces:
         *,
         wall_ns: Callable[[], int] = time.time_ns,
         draw: Callable[[int], int] = secrets.randbelow,
+        file_name: str = FILE_NAME,
+        what_for: str = "its Map-Server",
     ) -> None:
-        self._path = directory / FILE_NAME
+        """`what_for`: who would not listen any more if the count went back, for the log."""
+        self._path = directory / file_name
+        self._what_for = what_for
         self._wall_ns = wall_ns
         self._draw = draw
         self._is_failing = False
@@ -60,10 +64,10 @@ class RegisterNonces:
         except OSError as error:
             if not self._is_failing:
                 log.warning(
-                    "cannot keep the nonce in %s (%s); a clock that is set back could lock this node out of its "
-                    "Map-Server",
+                    "cannot keep the nonce in %s (%s); a clock that is set back could lock this node out of %s",
                     self._path,
                     error.strerror,
+                    self._what_for,
                 )
             self._is_failing = True
         else:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
+from msgspec import structs
+
 from lispmob.api import schema
 from lispmob.api.backend import ApiError, StaticLocator
 from lispmob.api.turns import Pages
@@ -32,6 +34,7 @@ from lispmob.service.measuring import Measuring
 from lispmob.service.path_view import path_views
 from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.runs import Runs
+from lispmob.service.seal_views import SealViews, seals_by_locator, summary
 from lispmob.service.steering import Steering
 from lispmob.service.steering_views import SteeringViews
 from lispmob.service.upkeep_views import UpkeepViews
@@ -94,7 +97,7 @@ class Parts(Protocol):
     async def reload(self) -> schema.Reloaded: ...
 
 
-class Views(SteeringViews, MappingViews, UpkeepViews):
+class Views(SteeringViews, MappingViews, UpkeepViews, SealViews):
     """The Backend of the control socket."""
 
     def __init__(self, parts: Parts) -> None:
@@ -138,6 +141,7 @@ class Views(SteeringViews, MappingViews, UpkeepViews):
             headline=parts.problems.headline,
             problems=[self._problem(problem) for problem in problems],
             map_resolvers=[str(address) for address in parts.file.resolvers],
+            sealed=summary(parts),
         )
 
     def uplinks(self) -> Sequence[schema.Uplink]:
@@ -168,9 +172,10 @@ class Views(SteeringViews, MappingViews, UpkeepViews):
 
     def paths(self) -> Sequence[schema.Path]:
         """Every pair of a locator of ours and a remote one in use, by our interface."""
-        return sorted(
-            path_views(self._parts.node, self._parts.now()), key=lambda one: (one.interface, one.local, one.remote)
-        )
+        found = path_views(self._parts.node, self._parts.now())
+        sealed = seals_by_locator(self._parts)
+        shown = (structs.replace(one, seal=sealed.get(one.remote, one.seal)) for one in found)
+        return sorted(shown, key=lambda one: (one.interface, one.local, one.remote))
 
     def handovers(self) -> Sequence[schema.Handover]:
         """The latest moves, oldest first."""

@@ -30,12 +30,13 @@ from lispmob.mh.selector import WITH_PORTS, Flow
 from lispmob.mh.xtables import Tool, ToolMissing
 from lispmob.service.flow_text import flow_text, read_address, read_flow, read_protocol_of
 from lispmob.service.lost import why_lost, why_refused
+from lispmob.service.seal_views import seal_of
 from lispmob.service.sending import sending_uplinks
 
 if TYPE_CHECKING:
     from lispmob.service.views import Parts
 
-Stage: TypeAlias = Literal["route", "mark", "rule", "mapping", "uplink", "locator", "rtr"]
+Stage: TypeAlias = Literal["route", "mark", "rule", "mapping", "seal", "uplink", "locator", "rtr"]
 _Place: TypeAlias = tuple[int, str, str, str | None]  # ifindex, local, remote, RTR
 
 SAMPLES: Final = 256  # ours: a share is told within 3 percent
@@ -272,6 +273,8 @@ class _Explanation:
         silent = [str(ip) for ip in dead if not self._parts.node.is_reachable(ip)]
         missing = f"; no answer from {', '.join(silent)}" if silent else ""
         self._say("mapping", f"{answer.entry}{source}: {told or 'no locator'}{missing}")
+        seal = seal_of(self._parts, answer.entry)
+        self._say("seal", f"{seal.state}: {seal.why}")
 
     def _not_sent(self, flow: Flow, decision: Decision, mark: int, answer: Answer) -> Why:
         if answer.fate is Fate.MISS:

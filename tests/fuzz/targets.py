@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
+from lispmob.control.handshake_carriage import take_first, take_second
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.flow import message as flow_message
 from lispmob.wire.auth import Key, verify
@@ -15,6 +16,7 @@ from lispmob.wire.data_header import DataHeader, split_data_packet
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.info import InfoReply, InfoRequest
 from lispmob.wire.ip_udp import parse_ip_udp
+from lispmob.wire.key_record import take_key_record
 from lispmob.wire.lisp_sec import MapReplySecurity
 from lispmob.wire.lisp_sec_auth import HKDF_SHA_256, HMAC_SHA_256_128, NotGenuine, verify_reply
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck
@@ -58,6 +60,13 @@ def _handshake(decode: Callable[[bytes, bytes], Any]) -> Callable[[bytes], None]
     return check
 
 
+def _key_records(octets: bytes) -> None:
+    """A mapping without its key record, and the record as it is written again."""
+    for record in MapReply.decode(octets).records:
+        _, keys = take_key_record(record)
+        assert keys is None or keys.to_locator().address in [one.address for one in record.locators]
+
+
 def _authentication(octets: bytes) -> None:
     try:
         verify(octets, KEY)
@@ -94,6 +103,9 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "handshake-first": _handshake(FirstMessage.decode),
     "handshake-second": _handshake(SecondMessage.decode),
     "handshake-offer": _round_trip(Offer.decode),
+    "handshake-probe": lambda octets: (take_first(MapRequest.decode(octets)), None)[1],
+    "handshake-answer": lambda octets: (take_second(MapReply.decode(octets)), None)[1],
+    "key-record": _key_records,
     "data-packet": lambda octets: (split_data_packet(octets), None)[1],
     "ip-udp": lambda octets: (parse_ip_udp(octets), None)[1],
     "authentication": _authentication,

@@ -53,7 +53,8 @@ class Xtr:
 
     def register(self, *eids: str, rlocs: Iterable[str] | None = None, ttl_min: int = 10, **flags: object) -> Arrival:
         places = [str(self.address)] if rlocs is None else rlocs
-        locators = tuple(Locator(ip_address(place), is_local=True) for place in places)
+        said = [flags.pop("key").to_locator()] if "key" in flags else []  # type: ignore[attr-defined]
+        locators = (*(Locator(ip_address(place), is_local=True) for place in places), *said)
         records = tuple(MappingRecord.of(eid(e), locators, ttl_min=ttl_min, is_authoritative=True) for e in eids)
         settings = {"proxy_map_reply": True, "want_map_notify": True, "xtr_id": self.xtr_id, **flags}
         if self.xtr_id is not None:

@@ -27,6 +27,7 @@ from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import Key
 from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.key_record import KeyRecord, take_key_record
 from lispmob.wire.lisp_sec import EcmSecurity, EidAuthentication, MapReplySecurity
 from lispmob.wire.lisp_sec_auth import NotGenuine
 from lispmob.wire.map_reply import MapReply
@@ -89,6 +90,29 @@ def test_a_proxy_reply_is_vouched_for_and_signed_by_the_map_server() -> None:
     assert [str(record.eid_prefix) for record in reply.records] == ["10.1.0.7/32"]
     assert (vouched(eids), eids.has_e_bit) == (["10.1.0.7/32"], False)
     assert (str(out.destination), out.port) == (ITR, 4342)
+
+
+def test_a_key_record_is_handed_out_under_lisp_sec_and_to_nobody_else() -> None:
+    plane, key = hub(), KeyRecord((bytes(range(32)),))
+    plane.on_datagram(xtr("203.0.113.5").register("10.1.0.7/32", key=key), now=0.0)
+
+    (out,) = sent(plane.on_datagram(protected("10.1.0.7/32"), now=1.0))
+    (bare,) = sent(plane.on_datagram(ask("10.1.0.7/32"), now=2.0))
+
+    reply, _ = genuine(out)
+    assert take_key_record(reply.records[0])[1] == key
+    assert take_key_record(MapReply.decode(bare.payload).records[0])[1] is None
+    assert events(plane.on_datagram(xtr("203.0.113.5").register("10.1.0.8/32", key=key), now=3.0))[0].fields[
+        "rlocs"
+    ] == ["203.0.113.5"]
+
+
+def test_a_node_that_asks_for_its_own_eid_is_answered_whether_it_has_a_key_or_not() -> None:
+    plane = hub()
+    plane.on_datagram(xtr(ITR).register("10.1.0.7/32", key=KeyRecord((bytes(32),))), now=0.0)
+    (out,) = sent(plane.on_datagram(protected("10.1.0.7/32"), now=1.0))
+
+    assert genuine(out)[0].records[0].locators[0].ip == ip_address(ITR)
 
 
 def test_with_more_specific_records_the_widest_is_vouched_for_once() -> None:

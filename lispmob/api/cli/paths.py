@@ -37,6 +37,8 @@ def _path(path: dict[str, Any]) -> list[str]:
         known.append(f"data heard {duration(path['heard_s'])} ago")
     if path.get("mtu_bytes") is not None:
         known.append(f"MTU {_mtu(path)}")
+    if path.get("seal", "not known") != "not known":
+        known.append(clean(path["seal"]))
     if path.get("cost", 0):
         known.append(f"cost {path['cost']}")
     if not path.get("is_preferred", True):

@@ -91,6 +91,7 @@ def _facts(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("Routing", _routing(routing)),
         ("Datapath", f"{clean(path['tier'])}: {clean(path['why'])}"),
         ("Marks", _marks(path)),
+        *((("Sealed", clean(status["sealed"])),) if status.get("sealed", "not known") != "not known" else ()),
         ("Sent", f"{plural(path['packets_out'], 'packet')}, {octets(path['octets_out'])}"),
         ("Received", f"{plural(path['packets_in'], 'packet')}, {octets(path['octets_in'])}"),
         ("Dropped", f"{plural(path['drops'], 'packet')}" + ("; see lispctl counters" if path["drops"] else "")),

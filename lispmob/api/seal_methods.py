@@ -1,0 +1,23 @@
+"""The methods of the control socket about sealed data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from lispmob.api.checked import read_prefix
+from lispmob.api.method import Method
+from lispmob.api.schema import Changed, NoParams, PrefixParams
+
+if TYPE_CHECKING:
+    from lispmob.api.backend import Backend
+
+
+def _accept(backend: Backend, params: PrefixParams) -> Changed:
+    backend.accept_key(read_prefix(params.prefix))
+    return Changed(count=1)
+
+
+SEAL_METHODS: Final[dict[str, Method]] = {
+    "keys": Method(NoParams, lambda backend, _: backend.keys()),
+    "accept-key": Method(PrefixParams, _accept, is_change=True),
+}

@@ -1,0 +1,51 @@
+"""What has to be proved, and what is sealed for whom, as lispd.conf says it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Final, TypeAlias
+
+from lispmob.config.eid import Eid
+from lispmob.config.reader import Section
+from lispmob.config.values import FieldError, YesNo, hex_octets, one_of
+from lispmob.wire.address import EidPrefix
+from lispmob.wire.key_record import KEY_OCTETS
+
+PublicKey: TypeAlias = Annotated[bytes, hex_octets(KEY_OCTETS)]
+SEAL_MODES: Final = ("off", "prefer", "require")
+
+
+class SecuritySection(Section, frozen=True, kw_only=True):
+    """What has to be proved. `lisp_sec`: that mappings are genuine (RFC 9303). `seal`: that nobody can change data.
+
+    `strict_keys`: another key of a peer, though the Map-Server vouches for it, waits for the user's yes.
+    """
+
+    lisp_sec: Annotated[str, one_of("off", "prefer", "require")] = "prefer"
+    seal: Annotated[str, one_of(*SEAL_MODES)] = "prefer"
+    strict_keys: YesNo = False
+
+
+class PeerSection(Section, frozen=True, kw_only=True):
+    """The static key of another node, by which it is known whatever the mapping system says."""
+
+    eids: tuple[Eid, ...]
+    public_key: PublicKey
+
+    def __post_init__(self) -> None:
+        if not self.eids:
+            raise FieldError("eids", "at least one EID-Prefix is needed")
+
+
+def check_peers(peers: Iterable[PeerSection], own: Iterable[EidPrefix]) -> None:
+    """Raise FieldError for an EID-Prefix with two keys, and for one of ours."""
+    seen: set[EidPrefix] = set()
+    ours = tuple(own)
+    for index, peer in enumerate(peers):
+        for place, eid in enumerate(peer.eids):
+            key = f"peers[{index}].eids[{place}]"
+            if eid in seen:
+                raise FieldError(key, f"{eid} is listed twice; it has one key")
+            if any(one.covers(eid) for one in ours):
+                raise FieldError(key, f"{eid} is in our own EID-Prefix")
+            seen.add(eid)

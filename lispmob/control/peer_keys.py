@@ -1,0 +1,232 @@
+"""Whose static key is that? The keys of other nodes by EID-Prefix, each with the reason to believe it.
+
+| grade      | where the key comes from                                                            |
+|------------|-------------------------------------------------------------------------------------|
+| pinned     | the configuration; nothing else counts for its EID-Prefixes                          |
+| vouched    | the key record of a mapping that LISP-SEC has shown to be genuine (RFC 9303)         |
+| remembered | was vouched for once and is not now: still used, so that to leave it out gains nothing |
+
+A key that nobody vouches for is none. A vouched key that differs from the one before is taken, with an event, for the
+Map-Server says so; with strict keys it waits until somebody on this host accepts it. What was vouched for, whether
+there was a session with it, and the last time that each key has said are kept over restarts. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar
+
+from lispmob.control.effect import Event, MachineEffect
+from lispmob.control.prefix_table import PrefixTable
+from lispmob.values import dataclass
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.key_record import KeyRecord
+
+V = TypeVar("V")
+KeyGrade: TypeAlias = Literal["pinned", "vouched", "remembered"]
+REMEMBERED_MAX: Final = 4096  # ours: EID-Prefixes; the one vouched for longest ago goes first
+TIMES_MAX: Final = 4096  # ours: static keys
+_LABEL: Final = b"lispmob fingerprint"
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedKey:
+    """An EID-Prefix and the key of its node, as somebody has written them."""
+
+    prefix: EidPrefix
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PeerKey:
+    """The key to use for an EID-Prefix. `has_been_sealed`: there was a session with the node, so clear text is none."""
+
+    prefix: EidPrefix
+    key: bytes
+    grade: KeyGrade
+    has_been_sealed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeptKey:
+    """What is remembered of an EID-Prefix."""
+
+    key: bytes
+    has_been_sealed: bool = False
+
+
+class KeyMemory(Protocol):
+    """What outlives a restart."""
+
+    def load_keys(self) -> Mapping[EidPrefix, KeptKey]:
+        """What was kept, the one vouched for longest ago first."""
+        ...
+
+    def save_keys(self, keys: Mapping[EidPrefix, KeptKey]) -> None:
+        """Keep these, and no others."""
+        ...
+
+    def load_times(self) -> Mapping[bytes, int]:
+        """The last time that each static key has said in a handshake, in nanoseconds."""
+        ...
+
+    def save_times(self, times: Mapping[bytes, int]) -> None:
+        """Keep these, and no others."""
+        ...
+
+
+def fingerprint(key: bytes) -> str:
+    """What people compare over the telephone: 80 bits of a hash of the key, in five groups."""
+    digits = hashlib.sha256(_LABEL + key).hexdigest()[:20]
+    return "-".join(digits[at : at + 4] for at in range(0, 20, 4))
+
+
+class PeerKeys:
+    """Knows keys; what they are used for is decided elsewhere."""
+
+    def __init__(self, pinned: Iterable[PinnedKey], memory: KeyMemory, *, is_strict: bool = False) -> None:
+        self.version = 0
+        """Grows with every change of what is kept."""
+        self._memory = memory
+        self._kept: OrderedDict[EidPrefix, KeptKey] = OrderedDict(memory.load_keys())
+        self._times: OrderedDict[bytes, int] = OrderedDict(memory.load_times())
+        self._vouched: set[EidPrefix] = set()  # of those kept: by the last genuine answer
+        self._waiting: dict[EidPrefix, bytes] = {}  # vouched for, and not accepted yet
+        self._table: PrefixTable[KeptKey] = PrefixTable()
+        for prefix, kept in self._kept.items():
+            self._table.insert(prefix, kept)
+        self.on_config(pinned, is_strict=is_strict)
+
+    def on_config(self, pinned: Iterable[PinnedKey], *, is_strict: bool) -> None:
+        """What the configuration says is this now."""
+        self._is_strict = is_strict
+        self._pinned: PrefixTable[bytes] = PrefixTable()
+        for one in pinned:
+            self._pinned.insert(one.prefix, one.key)
+
+    @property
+    def waiting(self) -> Mapping[EidPrefix, bytes]:
+        """Keys that wait for somebody's yes."""
+        return self._waiting
+
+    @property
+    def refused_clear(self) -> tuple[EidPrefix, ...]:
+        """Where there was a session: clear text from there is somebody else's."""
+        return tuple(prefix for prefix, kept in self._kept.items() if kept.has_been_sealed)
+
+    def of(self, prefix: EidPrefix) -> PeerKey | None:
+        """The key of whoever has all of this EID-Prefix."""
+        pinned = _covering(self._pinned, prefix)
+        kept = _covering(self._table, prefix)
+        if pinned is not None:
+            has_been_sealed = kept is not None and kept[1].has_been_sealed and kept[1].key == pinned[1]
+            return PeerKey(pinned[0], pinned[1], "pinned", has_been_sealed)
+        if kept is None:
+            return None
+        grade: KeyGrade = "vouched" if kept[0] in self._vouched else "remembered"
+        return PeerKey(kept[0], kept[1].key, grade, kept[1].has_been_sealed)
+
+    def of_host(self, address: IpAddress, instance_id: int) -> PeerKey | None:
+        """The key of one EID."""
+        return self.of(EidPrefix.host(address, instance_id))
+
+    def sources(self, known: PeerKey) -> tuple[EidPrefix, ...]:
+        """Every EID-Prefix of its Instance-ID that this key is known to belong to."""
+        found = [prefix for prefix, key in self._pinned if key == known.key]
+        found += [prefix for prefix, kept in self._kept.items() if kept.key == known.key]
+        fitting = (one for one in found if one.instance_id == known.prefix.instance_id)
+        own = (one for one in fitting if (key := self.of(one)) is not None and key.key == known.key)
+        return tuple(dict.fromkeys((known.prefix, *own)))
+
+    def on_vouched(self, prefix: EidPrefix, record: KeyRecord | None) -> list[MachineEffect]:
+        """A genuine mapping of this EID-Prefix says these keys, or none."""
+        if record is None:
+            self._vouched.discard(prefix)
+            return []
+        return self._on_revoked(prefix, record.keys) if record.is_revoked else self._take(prefix, record.keys[0])
+
+    def accept(self, prefix: EidPrefix) -> list[MachineEffect]:
+        """Somebody on this host says that the new key of this EID-Prefix is right. ValueError when none waits."""
+        if prefix not in self._waiting:
+            raise ValueError(f"no new key of {prefix} waits")
+        return self._keep(prefix, self._waiting.pop(prefix))
+
+    def on_session(self, known: PeerKey) -> bool:
+        """There is a session with this node now; True when that is the first one."""
+        kept = self._kept.get(known.prefix)
+        if kept == KeptKey(known.key, has_been_sealed=True):
+            return False
+        self._put(known.prefix, KeptKey(known.key, has_been_sealed=True))
+        return True
+
+    def last_time_of(self, key: bytes) -> int:
+        """The last time that a static key has said, in nanoseconds; 0 for none."""
+        return self._times.get(key, 0)
+
+    def on_time(self, key: bytes, timestamp_ns: int) -> None:
+        """It has said another one."""
+        self._times[key] = timestamp_ns
+        self._times.move_to_end(key)
+        while len(self._times) > TIMES_MAX:
+            self._times.popitem(last=False)
+        self._memory.save_times(self._times)
+
+    def _on_revoked(self, prefix: EidPrefix, keys: tuple[bytes, ...]) -> list[MachineEffect]:
+        self._waiting.pop(prefix, None)
+        kept = self._kept.get(prefix)
+        if kept is None or kept.key not in keys:
+            return []
+        del self._kept[prefix]
+        self._vouched.discard(prefix)
+        self._table.remove(prefix)
+        self._save()
+        return [Event("key-revoked", {"eid": str(prefix), "fingerprint": fingerprint(kept.key)})]
+
+    def _take(self, prefix: EidPrefix, key: bytes) -> list[MachineEffect]:
+        kept = self._kept.get(prefix)
+        if kept is not None and kept.key == key:
+            self._vouched.add(prefix)
+            self._waiting.pop(prefix, None)
+            return []
+        pinned = _covering(self._pinned, prefix)
+        if pinned is not None and pinned[1] != key:
+            return [_changed(prefix, pinned[1], key, "the pinned one is used")]
+        if kept is None:
+            return self._keep(prefix, key)
+        if self._is_strict:
+            is_news = self._waiting.get(prefix) != key
+            self._waiting[prefix] = key
+            return [_changed(prefix, kept.key, key, "the old one is used until the new one is accepted")] * is_news
+        return [_changed(prefix, kept.key, key, "the new one is used"), *self._keep(prefix, key)]
+
+    def _keep(self, prefix: EidPrefix, key: bytes) -> list[MachineEffect]:
+        before = self._kept.get(prefix)
+        # Whoever has sealed goes on sealing, whatever its key is.
+        self._put(prefix, KeptKey(key, has_been_sealed=before is not None and before.has_been_sealed))
+        self._vouched.add(prefix)
+        return []
+
+    def _put(self, prefix: EidPrefix, kept: KeptKey) -> None:
+        self._kept[prefix] = kept
+        self._kept.move_to_end(prefix)
+        self._table.insert(prefix, kept)
+        while len(self._kept) > REMEMBERED_MAX:
+            oldest, _ = self._kept.popitem(last=False)
+            self._vouched.discard(oldest)
+            self._table.remove(oldest)
+        self._save()
+
+    def _save(self) -> None:
+        self.version += 1
+        self._memory.save_keys(self._kept)
+
+
+def _covering(table: PrefixTable[V], prefix: EidPrefix) -> tuple[EidPrefix, V] | None:
+    return next(iter(table.covering(prefix)), None)
+
+
+def _changed(prefix: EidPrefix, old: bytes, new: bytes, what: str) -> Event:
+    fields = {"eid": str(prefix), "old": fingerprint(old), "new": fingerprint(new), "text": what}
+    return Event("key-changed", fields)

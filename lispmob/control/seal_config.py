@@ -1,0 +1,50 @@
+"""What the machine of sealed data is told, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import field
+from typing import Literal, TypeAlias
+
+from lispmob.control.noise import Ciphers, KeyPair
+from lispmob.control.peer_keys import KeyMemory, PinnedKey
+from lispmob.control.sealed_handshake import ALL_AEADS
+from lispmob.values import dataclass
+from lispmob.wire.address import EidPrefix
+
+SealMode: TypeAlias = Literal["off", "prefer", "require"]
+
+
+@dataclass(frozen=True, slots=True)
+class SealConfig:
+    """What the user says. `is_strict`: a new key that the Map-Server vouches for waits for somebody's yes."""
+
+    mode: SealMode = "off"
+    pinned: tuple[PinnedKey, ...] = ()
+    is_strict: bool = False
+    eids: tuple[EidPrefix, ...] = ()
+
+    def own_eid(self, prefix: EidPrefix) -> EidPrefix | None:
+        """The EID that peers of this family and Instance-ID know us by, as a host."""
+        fitting = (eid for eid in self.eids if eid[:2] == prefix[:2])
+        own = next(fitting, None)
+        return None if own is None else EidPrefix.host(own.address, own.instance_id)
+
+    def owner_of(self, host: EidPrefix) -> EidPrefix | None:
+        """Our EID-Prefix that holds a host."""
+        return next((eid for eid in self.eids if eid.covers(host)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class SealTools:
+    """What the machine is given: ciphers, our static key, what outlives a restart, randomness, and a clock that grows.
+
+    `draw` gives so many unpredictable octets; `next_timestamp` nanoseconds since 1970, never one twice.
+    """
+
+    ciphers: Ciphers = field(repr=False)
+    static: KeyPair
+    memory: KeyMemory = field(repr=False)
+    draw: Callable[[int], bytes] = field(repr=False)
+    next_timestamp: Callable[[], int] = field(repr=False)
+    aeads: int = ALL_AEADS

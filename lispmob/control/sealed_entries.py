@@ -1,0 +1,146 @@
+"""Which forwarding entries are sealed, for whom, and what may still leave, or come, in clear. Pure.
+
+| security: seal | key known | had a session | what leaves                                  | clear text from there |
+|----------------|-----------|---------------|----------------------------------------------|-----------------------|
+| off            |           |               | clear                                        | taken                 |
+| prefer         | no        |               | clear                                        | taken                 |
+| prefer         | yes       | no            | clear until there is a session, then sealed  | taken                 |
+| prefer         | yes       | yes           | sealed; packets wait while there is none     | dropped               |
+| require        | no        |               | nothing                                      | dropped               |
+| require        | yes       |               | sealed; packets wait while there is none     | dropped               |
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from lispmob.control.effect import ForgetPeer, InstallMapping, MachineEffect, RefuseClear
+from lispmob.control.peer_keys import PeerKey, PeerKeys
+from lispmob.control.prefix_table import PrefixTable
+from lispmob.control.seal_config import SealConfig
+from lispmob.control.sealed_peer import SealedPeer
+from lispmob.wire.address import EidPrefix, IpAddress
+
+CARRIES: Final = frozenset({"ENCAPSULATE", "TELL", "DOUBT"})
+_ZEROS: Final[dict[int, IpAddress]] = {4: IPv4Address(0), 6: IPv6Address(0)}
+
+
+class SealedEntries:
+    """The forwarding entries of a node, and the peers that they are sealed for."""
+
+    def __init__(self, config: SealConfig, keys: PeerKeys) -> None:
+        self._config = config
+        self._keys = keys
+        self._peers: dict[EidPrefix, SealedPeer] = {}
+        self._by_number: dict[int, SealedPeer] = {}
+        self._next_number = 1
+        self._installed: PrefixTable[InstallMapping] = PrefixTable()
+        self._dressed: dict[EidPrefix, InstallMapping] = {}  # of those, the ones that say more to the datapath
+        self._peer_by_entry: dict[EidPrefix, SealedPeer] = {}
+        self._refused_clear: tuple[EidPrefix, ...] = ()
+
+    @property
+    def peers(self) -> tuple[SealedPeer, ...]:
+        """Everybody with a known key and a mapping, or a session."""
+        return tuple(self._peers.values())
+
+    def by_number(self, number: int) -> SealedPeer | None:
+        """The peer that the datapath calls so."""
+        return self._by_number.get(number)
+
+    def by_prefix(self, prefix: EidPrefix) -> SealedPeer | None:
+        """Who is meant by a forwarding entry."""
+        known = self._keys.of(prefix)
+        return None if known is None else self._peers.get(known.prefix)
+
+    def on_config(self, config: SealConfig) -> list[MachineEffect]:
+        """A reload."""
+        self._config = config
+        return self.reconsider()
+
+    def on_installed(self, mapping: InstallMapping) -> InstallMapping:
+        """A forwarding entry is made: the same one, with whom to seal for."""
+        if mapping.peer or mapping.must_seal:
+            mapping = replace(mapping, peer=0, must_seal=False)  # it has been here before
+        self._installed.insert(mapping.prefix, mapping)
+        return self._dress(mapping)
+
+    def on_removed(self, prefix: EidPrefix) -> None:
+        """A forwarding entry is gone. The sessions stay as long as they may be used."""
+        self._installed.remove(prefix)
+        self._undress(prefix)
+
+    def peer(self, known: PeerKey) -> SealedPeer:
+        """The peer with this key, a new one if need be."""
+        peer = self._peers.get(known.prefix)
+        if peer is None:
+            peer = self._peers[known.prefix] = SealedPeer(self._next_number, known)
+            self._by_number[peer.number] = peer
+            self._next_number += 1
+        return peer
+
+    def drop(self, peer: SealedPeer) -> None:
+        """It has neither mappings nor sessions any more, or another key."""
+        self._peers.pop(peer.known.prefix, None)
+        self._by_number.pop(peer.number, None)
+
+    def _dress(self, mapping: InstallMapping) -> InstallMapping:
+        """The forwarding entry as the datapath gets it."""
+        prefix = mapping.prefix
+        self._undress(prefix)
+        if self._config.mode == "off" or mapping.disposition not in CARRIES:
+            return mapping
+        is_required = self._config.mode == "require"
+        known = self._keys.of(prefix)
+        if known is None:
+            dressed = replace(mapping, must_seal=is_required)
+        else:
+            peer = self._peer_by_entry[prefix] = self.peer(known)
+            peer.known = known
+            peer.entries[prefix] = mapping
+            dressed = replace(mapping, peer=peer.number, must_seal=is_required or known.has_been_sealed)
+        if dressed != mapping:
+            self._dressed[prefix] = dressed
+        return dressed
+
+    def _undress(self, prefix: EidPrefix) -> None:
+        self._dressed.pop(prefix, None)
+        if (peer := self._peer_by_entry.pop(prefix, None)) is not None:
+            peer.entries.pop(prefix, None)
+
+    def reconsider(self, within: EidPrefix | None = None) -> list[MachineEffect]:
+        """Keys or policy have changed, in all or within a prefix: what that changes in the forwarding table."""
+        effects: list[MachineEffect] = []
+        for prefix, peer in [*self._peers.items()]:
+            known = self._keys.of(prefix)
+            if known is not None and known.prefix == prefix and known.key == peer.known.key:
+                peer.known = known
+            else:
+                effects.append(ForgetPeer(peer.number))
+                self.drop(peer)
+        for mapping in self._within(within):
+            before = self._dressed.get(mapping.prefix, mapping)
+            if (dressed := self._dress(mapping)) != before:
+                effects.append(dressed)
+        return [*effects, *self.say_refused()]
+
+    def _within(self, prefix: EidPrefix | None) -> list[InstallMapping]:
+        if prefix is None:
+            return [mapping for _, mapping in self._installed]
+        exact = self._installed.get(prefix)
+        return [*([] if exact is None else [exact]), *(one for _, one in self._installed.covered(prefix))]
+
+    def say_refused(self) -> list[MachineEffect]:
+        """Whose clear text is not taken; with `require` nobody's is."""
+        found: tuple[EidPrefix, ...] = ()
+        if self._config.mode == "prefer":
+            found = self._keys.refused_clear
+        elif self._config.mode == "require":
+            spaces = dict.fromkeys((eid.instance_id, _ZEROS[eid.family]) for eid in self._config.eids)
+            found = tuple(EidPrefix.make(zeros, 0, instance_id) for instance_id, zeros in spaces)
+        if found == self._refused_clear:
+            return []
+        self._refused_clear = found
+        return [RefuseClear(found)]

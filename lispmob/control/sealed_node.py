@@ -1,0 +1,142 @@
+"""A node that can seal: `Node` with the machine of sealed data (`sealing.py`) between it and the daemon. Pure.
+
+What leaves for the forwarding table is told whom to seal for on its way out; probes with a handshake in them, and key
+records in mappings, are taken out on their way in. So nothing else of a node knows of keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from lispmob.control.effect import Count, InstallMapping, MachineEffect, MappingLearned, RemoveMapping
+from lispmob.control.handshake_carriage import take_first
+from lispmob.control.itr_security import LispSecTools
+from lispmob.control.node import Node, NodeEffect, _Inner
+from lispmob.control.node_config import Datagram, NodeConfig
+from lispmob.control.registrations import Growing, NewNonce
+from lispmob.control.seal_config import SealTools
+from lispmob.control.sealing import Sealing
+from lispmob.errors import MalformedMessage
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.key_record import take_key_record
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import MapRequest
+from lispmob.wire.message import ControlMessage
+
+
+class SealedNode(Node):
+    """One mobile node with a static key."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        new_nonce: NewNonce,
+        jitter: Callable[[], float],
+        seal: SealTools,
+        next_nonce: Growing = None,
+        lisp_sec: LispSecTools | None = None,
+    ) -> None:
+        super().__init__(config, new_nonce=new_nonce, jitter=jitter, next_nonce=next_nonce, lisp_sec=lisp_sec)
+        self.sealing = Sealing(config.sealing, seal, self._asked)
+        self._answerer.on_key_record(config.key_record)
+        self._unsaid += self.sealing.on_start()
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
+        times = (super().wake_at(), self.sealing.wake_at())
+        return min((at for at in times if at is not None), default=None)
+
+    def on_timer(self, now: float) -> list[NodeEffect]:
+        """A deadline may have passed."""
+        return [*super().on_timer(now), *self._route(self.sealing.on_timer(now), now)]
+
+    def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
+        """A reload."""
+        self._answerer.on_key_record(config.key_record)
+        told = self._route(self.sealing.on_config(config.sealing), now)
+        return [*told, *super().on_config(config, now)]
+
+    def on_slept(self, now: float) -> list[NodeEffect]:
+        """The clock jumped: what has slept may have been copied, so all sessions end first."""
+        return [*self._route(self.sealing.on_slept(), now), *super().on_slept(now)]
+
+    def on_shutdown(self, now: float) -> list[NodeEffect]:
+        """The node stops."""
+        forgotten = self._route(self.sealing.on_shutdown(), now)
+        return [*super().on_shutdown(now), *forgotten]
+
+    def on_unanswered(
+        self, remote: IpAddress, is_flowing: bool, now: float, *, is_alone: bool = False
+    ) -> list[NodeEffect]:
+        """Packets to it go unanswered: whoever has restarted has no session any more, and answers a handshake."""
+        asked = self._route(self.sealing.on_silence(remote, now), now)
+        return [*asked, *super().on_unanswered(remote, is_flowing, now, is_alone=is_alone)]
+
+    def on_seal_wanted(self, peer: int, now: float) -> list[NodeEffect]:
+        """Packets for this peer want a session, or new keys."""
+        return self._route(self.sealing.on_seal_wanted(peer, now), now)
+
+    def on_seal_confirmed(self, peer: int, local_index: int, now: float) -> list[NodeEffect]:
+        """A packet of this peer has opened with a session that was not known to be its, too."""
+        return self._route(self.sealing.on_confirmed(peer, local_index), now)
+
+    def on_sealed_from(self, remote: IpAddress, local: IpAddress, now: float) -> list[NodeEffect]:
+        """What opened came from another address than before: a hint, so this pair is probed if a mapping names it."""
+        return self._route(self._prober.on_probed(remote, local, now), now)
+
+    def on_key_accepted(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
+        """Somebody says yes to the new key of an EID-Prefix. ValueError when none waits."""
+        return self._route(self.sealing.accept_key(prefix), now)
+
+    def _on_plan(self, now: float) -> list[_Inner]:
+        effects = super()._on_plan(now)
+        self.sealing.on_locators(self._direct)
+        return effects
+
+    def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
+        out: list[NodeEffect] = []
+        for effect in super()._route(effects, now):
+            match effect:
+                case InstallMapping():
+                    out.append(self.sealing.entries.on_installed(effect))
+                case RemoveMapping(prefix):
+                    self.sealing.entries.on_removed(prefix)
+                    out.append(effect)
+                case _:
+                    out.append(effect)
+        return out
+
+    def _receive(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect]:
+        match message:
+            case MapRequest(is_probe=True) if (first := take_first(message)) is not None:
+                effects = self.sealing.on_first(first, datagram, message.nonce, now)
+                return [*effects, *self._ask_for_keys(now)]
+            case MapReply(is_probe=True) if (told := self.sealing.on_answer(message, now)) is not None:
+                return told
+        return super()._receive(message, datagram, now)
+
+    def _ask_for_keys(self, now: float) -> list[MachineEffect]:
+        """Whoever begins a handshake is looked up; what that costs is limited as all that others cause is."""
+        effects: list[MachineEffect] = []
+        for eid in self.sealing.take_questions():
+            own = self.config.source_for(eid)
+            if own is not None and self.plan.asks_mapping_system:
+                effects += self._resolver.on_doubt(eid, eid, own, now)
+        return effects
+
+    def _learn(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
+        effects: list[MachineEffect] = []
+        records = []
+        for record in learned.records:
+            try:
+                bare, keys = take_key_record(record)
+            except MalformedMessage as malformed:
+                effects.append(Count(malformed.counter))
+                continue
+            records.append(bare)
+            prefix = bare.eid_prefix
+            if learned.is_genuine and record.locators and prefix is not None:
+                effects += self.sealing.on_vouched(prefix, keys, now)
+        return [*effects, *super()._learn(replace(learned, records=tuple(records)), now)]

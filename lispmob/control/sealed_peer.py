@@ -1,0 +1,94 @@
+"""One peer of the sealed data plane: its key, the handshake that is open, and the sessions that stand. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Final
+
+from lispmob.control.effect import InstallMapping
+from lispmob.control.peer_keys import PeerKey
+from lispmob.control.sealed_handshake import OpenHandshake
+from lispmob.values import dataclass
+from lispmob.wire.address import EidPrefix, IpAddress
+
+RETRY_S: Final = (1.0, 2.0, 4.0, 5.0)  # ours: between tries of a handshake; the last one from then on
+GIVE_UP_S: Final = 90.0  # ours: after that only traffic keeps a handshake going
+REKEY_RESPONDER_S: Final = 165.0  # ours: before that the initiator, which begins at 120 s, comes first
+SESSION_S: Final = 180.0  # ours: the datapath neither sends nor receives by an older key
+FORGET_S: Final = 540.0  # ours: then the octets of its keys are overwritten
+SESSIONS_MAX: Final = 4  # of one peer; the datapath uses three
+
+
+@dataclass(slots=True)
+class Standing:
+    """A session. `at`: when its handshake was over, in monotonic seconds."""
+
+    local_index: int
+    at: float
+    is_initiator: bool
+    is_confirmed: bool
+
+
+@dataclass(slots=True, eq=False)
+class Asking:
+    """A first message that may still be answered."""
+
+    peer: SealedPeer
+    handshake: OpenHandshake
+    sent_at: float
+
+
+@dataclass(slots=True, eq=False)
+class SealedPeer:
+    """What is known of a peer and going on with it. `number` is how the datapath calls it."""
+
+    number: int
+    known: PeerKey
+    entries: dict[EidPrefix, InstallMapping] = field(default_factory=dict)
+    sessions: list[Standing] = field(default_factory=list)
+    tries: int = 0
+    begun_at: float = 0.0
+    next_at: float | None = None
+    """When the open handshake is tried again; None: none is open."""
+    last_try_at: float = float("-inf")
+    wanted_at: float = float("-inf")
+    trouble: str = ""
+    is_told: bool = False
+    """An event has said that packets are sealed."""
+
+    @property
+    def confirmed(self) -> Standing | None:
+        """The session that both sides are known to have, the latest one."""
+        return next((one for one in reversed(self.sessions) if one.is_confirmed), None)
+
+    @property
+    def remotes(self) -> tuple[IpAddress, ...]:
+        """The locators of its mappings, in their order."""
+        places = (locator.address for mapping in self.entries.values() for locator in mapping.locators)
+        return tuple(dict.fromkeys(places))
+
+    @property
+    def eid(self) -> EidPrefix | None:
+        """An EID of it, to name in a handshake; None while none of its mappings is there."""
+        prefix = next(iter(self.entries), None)
+        return None if prefix is None else EidPrefix.host(prefix.address, prefix.instance_id)
+
+    def is_sealed(self, now: float) -> bool:
+        """True while there is a session to send by."""
+        standing = self.confirmed
+        return standing is not None and now - standing.at < SESSION_S
+
+    def wants_rekey(self, now: float) -> bool:
+        """Whether traffic that asks for new keys is to be heeded: a responder lets the initiator begin."""
+        standing = self.confirmed
+        return standing is None or standing.is_initiator or now - standing.at >= REKEY_RESPONDER_S
+
+    def wait(self, now: float) -> None:
+        """A try has been made: when the next one is due."""
+        self.next_at = now + RETRY_S[min(self.tries, len(RETRY_S)) - 1]
+        self.last_try_at = now
+
+    def rest(self) -> None:
+        """No handshake is open any more."""
+        self.next_at = None
+        self.tries = 0

@@ -1,0 +1,376 @@
+"""Sealed data as a machine: who has a session with whom, how it comes about, and what is sent in clear.
+
+How it works.
+1. A mapping whose EID-Prefix has a known key (`peer_keys.py`) names a peer in its forwarding entry.
+2. Traffic to a peer without a session, or with an old one, makes the datapath ask (`on_seal_wanted`): a handshake
+   begins, in an RLOC-probe to one locator after the other (`handshake_carriage.py`), after 1, 2, 4 and then every 5 s.
+3. The answer makes a session, and an empty packet tells the responder that we have it.
+4. A first message of others is answered within limits, when its static key is the known one of its Source EID. Where no
+   key is known, the mapping system is asked, and the message waits for two seconds.
+5. Whoever has had a session is never sent clear text again, and its clear text is not taken.
+
+Keys are replaced after 120 s by the initiator, after 165 s by the responder, and only when there is something to send:
+nothing here wakes an idle node. Sessions are found by index in the datapath, so a move needs none of this. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from lispmob.control.effect import (
+    AeadName,
+    Count,
+    Event,
+    ForgetPeer,
+    ForgetSession,
+    InstallSession,
+    MachineEffect,
+    SendControl,
+    SendKeepalive,
+)
+from lispmob.control.handshake_carriage import First, put_first, put_second, take_second
+from lispmob.control.locator_set import LocalLocator, LocatorSet
+from lispmob.control.node_config import Datagram
+from lispmob.control.peer_keys import PeerKeys, fingerprint
+from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
+from lispmob.control.seal_config import SealConfig, SealMode, SealTools
+from lispmob.control.sealed_entries import SealedEntries
+from lispmob.control.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
+from lispmob.control.sealed_peer import FORGET_S, GIVE_UP_S, SESSIONS_MAX, Asking, SealedPeer, Standing
+from lispmob.errors import AuthenticationFailed, MalformedMessage
+from lispmob.values import dataclass
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.key_record import KeyRecord
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.sealed_handshake import AES_128_GCM, FirstMessage, SecondMessage
+
+ANSWER_INTERVAL_S: Final = 0.05  # ours: 20 handshakes a second are answered for a source
+ANSWER_BURST: Final = 20
+ANSWERS_INTERVAL_S: Final = 0.01  # ours: and 100 in all, at a quarter of a millisecond each
+ANSWERS_BURST: Final = 100
+HELD_MAX: Final = 64  # ours: first messages that wait for a lookup
+HELD_S: Final = 2.0  # ours
+ASKING_MAX: Final = 256  # ours: first messages that may still be answered
+ASKING_S: Final = 10.0  # ours: as late as an answer may come
+SILENCE_S: Final = 5.0  # ours: between handshakes that silence is the reason of
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    first: First
+    datagram: Datagram
+    nonce: int
+    until: float
+
+
+class Sealing:
+    """All peers of a node."""
+
+    def __init__(self, config: SealConfig, tools: SealTools, new_nonce: Callable[[], int]) -> None:
+        self._config = config
+        self._tools = tools
+        self._new_nonce = new_nonce
+        self.keys = PeerKeys(config.pinned, tools.memory, is_strict=config.is_strict)
+        self.entries = SealedEntries(config, self.keys)
+        self._own = LocatorSet()
+        self._asking: dict[int, Asking] = {}
+        self._held: dict[EidPrefix, _Held] = {}
+        self._questions: list[EidPrefix] = []
+        self._per_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
+        self._in_all = TokenBucket(ANSWERS_INTERVAL_S, ANSWERS_BURST)
+
+    @property
+    def public_key(self) -> bytes:
+        """Our static public key."""
+        return self._tools.static.public
+
+    @property
+    def mode(self) -> SealMode:
+        """What the user wants."""
+        return self._config.mode
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds. Sessions have no part in it: none makes an idle node wake."""
+        times = [peer.next_at for peer in self.entries.peers if peer.next_at is not None]
+        return min([*times, *(one.until for one in self._held.values())], default=None)
+
+    def on_start(self) -> list[MachineEffect]:
+        """What the datapath has to know before any packet comes."""
+        return self.entries.say_refused()
+
+    def on_config(self, config: SealConfig) -> list[MachineEffect]:
+        """A reload."""
+        self._config = config
+        self.keys.on_config(config.pinned, is_strict=config.is_strict)
+        return self.entries.on_config(config)
+
+    def accept_key(self, prefix: EidPrefix) -> list[MachineEffect]:
+        """Somebody says yes to the new key of this EID-Prefix. ValueError when none waits."""
+        return [*self.keys.accept(prefix), *self.entries.reconsider(prefix)]
+
+    def on_locators(self, own: LocatorSet) -> None:
+        """The RLOCs that others reach us at by themselves are these now."""
+        self._own = own
+
+    def on_vouched(self, prefix: EidPrefix, record: KeyRecord | None, now: float) -> list[MachineEffect]:
+        """A mapping came that LISP-SEC has shown to be genuine, with these keys in it. Before it is installed."""
+        before = self.keys.version
+        effects = self.keys.on_vouched(prefix, record)
+        effects += self.entries.reconsider(prefix) if self.keys.version != before else []
+        for source, held in [*self._held.items()]:
+            if prefix.covers(source) and self.keys.of(source) is not None:
+                del self._held[source]
+                effects += self._answer(held.first, held.datagram, held.nonce, now, is_last=True)
+        return effects
+
+    def on_seal_wanted(self, number: int, now: float) -> list[MachineEffect]:
+        """Packets for this peer want a session, or new keys."""
+        peer = self.entries.by_number(number)
+        if peer is None or self._config.mode == "off":
+            return []
+        peer.wanted_at = now
+        if peer.next_at is not None or not peer.wants_rekey(now):
+            return []
+        return self._begin(peer, now)
+
+    def on_silence(self, remote: IpAddress, now: float) -> list[MachineEffect]:
+        """Packets to this locator go unanswered: whoever has lost the session, as at a restart, answers a handshake."""
+        effects: list[MachineEffect] = []
+        for peer in self.entries.peers:
+            is_due = peer.next_at is None and now - peer.last_try_at >= SILENCE_S
+            if is_due and peer.sessions and remote in peer.remotes:
+                effects += self._begin(peer, now)
+        return effects
+
+    def take_questions(self) -> list[EidPrefix]:
+        """The EIDs whose mappings somebody should ask for, since the previous call: who has which key?"""
+        taken, self._questions = self._questions, []
+        return taken
+
+    def on_first(self, first: First, datagram: Datagram, nonce: int, now: float) -> list[MachineEffect]:
+        """Somebody begins a handshake. Junk costs a hash."""
+        if self._config.mode == "off" or self._config.owner_of(first.responder) is None:
+            return [Count("rx_policy")]
+        source = owner_of(datagram.source)
+        if self._in_all.available_at(now) > now or not self._per_source.take(source, now):
+            return [Count("rx_rate")]
+        self._in_all.take(now)
+        return self._answer(first, datagram, nonce, now)
+
+    def on_answer(self, reply: MapReply, now: float) -> list[MachineEffect] | None:
+        """A Map-Reply to a probe came; None when it answers no handshake of ours."""
+        asking = self._asking.get(reply.nonce)
+        if asking is None:
+            return None
+        try:
+            second = take_second(reply)
+            if second is None:
+                asking.peer.trouble = "it answers probes, and no handshake"
+                del self._asking[reply.nonce]
+                return []
+            SecondMessage.decode(second, self._tools.static.public)  # what fails here leaves the handshake open
+        except MalformedMessage as malformed:
+            return [Count(malformed.counter)]
+        del self._asking[reply.nonce]
+        try:
+            session = asking.handshake.finish(second)
+        except MalformedMessage as malformed:
+            return [Count(malformed.counter)]
+        peer = asking.peer
+        if peer.known.key != session.peer or self.entries.by_number(peer.number) is not peer:
+            return [Count("rx_policy")]  # its key has changed since we asked
+        peer.rest()
+        installed = self._stand(peer, session, now, is_initiator=True)
+        return [*installed, *self._confirmed(peer), SendKeepalive(peer.number)]
+
+    def on_confirmed(self, number: int, local_index: int) -> list[MachineEffect]:
+        """A packet of the peer has opened with this session."""
+        peer = self.entries.by_number(number)
+        standing = next((one for one in peer.sessions if one.local_index == local_index), None) if peer else None
+        if peer is None or standing is None or standing.is_confirmed:
+            return []
+        standing.is_confirmed = True
+        peer.rest()
+        return self._confirmed(peer)
+
+    def on_timer(self, now: float) -> list[MachineEffect]:
+        """A deadline may have passed. What is old is forgotten on the way, whatever the reason to wake was."""
+        effects: list[MachineEffect] = []
+        for source, held in [*self._held.items()]:
+            if now >= held.until:
+                del self._held[source]
+                effects.append(Count("rx_auth"))
+        for nonce, asking in [*self._asking.items()]:
+            if now - asking.sent_at > ASKING_S:
+                del self._asking[nonce]
+        for peer in self.entries.peers:
+            effects += self._forget_old(peer, now)
+            if not peer.entries and not peer.sessions:
+                self.entries.drop(peer)
+            if peer.next_at is None or now < peer.next_at:
+                continue
+            if now - peer.begun_at >= GIVE_UP_S and peer.wanted_at < peer.last_try_at:
+                peer.trouble = peer.trouble or "no answer to the handshake"
+                peer.rest()
+            else:
+                effects += self._try(peer, now)
+        return effects
+
+    def on_slept(self) -> list[MachineEffect]:
+        """The host was suspended, perhaps copied: no key of before is used again."""
+        effects: list[MachineEffect] = []
+        for peer in self.entries.peers:
+            effects += [ForgetPeer(peer.number)] if peer.sessions else []
+            peer.sessions.clear()
+            peer.rest()
+        self._asking.clear()
+        self._held.clear()
+        return effects
+
+    def on_shutdown(self) -> list[MachineEffect]:
+        """The node stops."""
+        return self.on_slept()
+
+    # --- a handshake of ours
+
+    def _begin(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
+        peer.begun_at, peer.tries = now, 0
+        return self._try(peer, now)
+
+    def _try(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
+        """Send a first message, by the next way; each with an ephemeral key of its own."""
+        way, eid = self._way(peer), peer.eid
+        own = None if eid is None else self._config.own_eid(eid)
+        peer.tries += 1
+        peer.wait(now)
+        if way is None or eid is None or own is None:
+            peer.trouble = "no locator to begin a handshake with"
+            return []
+        remote, uplink = way
+        tools = self._tools
+        pair = Pair(eid.instance_id, own.address, eid.address)
+        ephemeral, index = tools.draw(32), self._new_index()
+        handshake = OpenHandshake(tools.ciphers, pair, tools.static, peer.known.key, ephemeral=ephemeral, index=index)
+        try:
+            message = handshake.begin(tools.next_timestamp(), tools.aeads)
+        except AuthenticationFailed:
+            peer.trouble = "its key is none: there is no secret with it"
+            return []
+        nonce = self._new_nonce()
+        self._asking[nonce] = Asking(peer, handshake, now)
+        while len(self._asking) > ASKING_MAX:
+            del self._asking[next(iter(self._asking))]
+        payload = put_first(nonce, First(message, own, eid), uplink.address)
+        sent = SendControl(payload, remote, source=uplink.address, ifindex=uplink.ifindex)
+        return [sent, Count("tx_handshake")]
+
+    def _way(self, peer: SealedPeer) -> tuple[IpAddress, LocalLocator] | None:
+        """Each locator of the peer in turn, from our best one; then from the next one."""
+        remotes = peer.remotes
+        places = max((len(self._own.for_family(remote.version)) for remote in remotes), default=0)
+        ways = [
+            (remote, own[place])
+            for place in range(places)
+            for remote in remotes
+            if place < len(own := self._own.for_family(remote.version))
+        ]
+        return ways[peer.tries % len(ways)] if ways else None
+
+    def _new_index(self) -> int:
+        """Random, not 0, and not in use."""
+        taken = {one.local_index for peer in self.entries.peers for one in peer.sessions}
+        taken.update(asking.handshake.index for asking in self._asking.values())
+        while True:
+            index = int.from_bytes(self._tools.draw(4))
+            if index and index not in taken:
+                return index
+
+    # --- a handshake of theirs
+
+    def _answer(
+        self, first: First, datagram: Datagram, nonce: int, now: float, *, is_last: bool = False
+    ) -> list[MachineEffect]:
+        known = self.keys.of(first.initiator)
+        if known is None:
+            try:
+                FirstMessage.decode(first.message, self._tools.static.public)
+            except MalformedMessage as malformed:
+                return [Count(malformed.counter)]
+            return [Count("rx_auth")] if is_last else self._hold(first, datagram, nonce, now)
+        try:
+            told = self._open(first)
+        except MalformedMessage as malformed:
+            return [Count(malformed.counter)]
+        if told.session.peer != known.key:
+            # Its owner may have another one by now: nobody's word but the mapping system's counts.
+            is_hopeless = is_last or known.grade == "pinned"
+            return [Count("rx_auth")] if is_hopeless else self._hold(first, datagram, nonce, now)
+        self.keys.on_time(told.session.peer, told.timestamp_ns)
+        peer = self.entries.peer(known)
+        effects = self._stand(peer, told.session, now, is_initiator=False)
+        payload = put_second(nonce, told.message, first.responder, datagram.destination)
+        place = datagram.source, datagram.source_port, datagram.destination, datagram.ifindex
+        return [*effects, SendControl(payload, *place), Count("tx_handshake_answer")]
+
+    def _open(self, first: First) -> Answered:
+        """Raises MalformedMessage."""
+        tools = self._tools
+        pair = Pair(first.initiator.instance_id, first.initiator.address, first.responder.address)
+        return answer(
+            tools.ciphers,
+            pair,
+            tools.static,
+            first.message,
+            latest_of=self.keys.last_time_of,
+            new_ephemeral=lambda: tools.draw(32),
+            index=self._new_index(),
+            aeads=tools.aeads,
+        )
+
+    def _hold(self, first: First, datagram: Datagram, nonce: int, now: float) -> list[MachineEffect]:
+        source = first.initiator
+        if self._config.owner_of(source) is not None:
+            return [Count("rx_policy")]
+        if source in self._held or len(self._held) >= HELD_MAX:
+            return [Count("rx_rate")]
+        self._held[source] = _Held(first, datagram, nonce, now + HELD_S)
+        self._questions.append(source)
+        return []
+
+    # --- sessions
+
+    def _stand(self, peer: SealedPeer, session: Session, now: float, *, is_initiator: bool) -> list[MachineEffect]:
+        peer.sessions.append(Standing(session.own_index, now, is_initiator, is_confirmed=is_initiator))
+        aead: AeadName = "aes-128-gcm" if session.aead == AES_128_GCM else "chacha20-poly1305"
+        installed = InstallSession(
+            peer.number,
+            session.own_index,
+            session.peer_index,
+            session.send_key,
+            session.receive_key,
+            aead,
+            peer.known.prefix.instance_id,
+            self.keys.sources(peer.known),
+            is_confirmed=is_initiator,
+        )
+        spare = peer.sessions[:-SESSIONS_MAX]
+        del peer.sessions[:-SESSIONS_MAX]
+        return [*(ForgetSession(one.local_index) for one in spare), installed]
+
+    def _confirmed(self, peer: SealedPeer) -> list[MachineEffect]:
+        peer.trouble = ""
+        effects: list[MachineEffect] = []
+        if self.keys.on_session(peer.known):
+            effects += self.entries.reconsider(peer.known.prefix)
+        if not peer.is_told:
+            peer.is_told = True
+            known = peer.known
+            fields = {"eid": str(known.prefix), "grade": known.grade, "fingerprint": fingerprint(known.key)}
+            effects.append(Event("sealed", fields))
+        return effects
+
+    def _forget_old(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
+        old = [one for one in peer.sessions if now - one.at >= FORGET_S]
+        peer.sessions = [one for one in peer.sessions if now - one.at < FORGET_S]
+        return [ForgetSession(one.local_index) for one in old]

@@ -1,0 +1,62 @@
+"""The key record (ours): a node's static public keys as one more locator, the last one, of its mapping.
+
+    |  Priority 255, Weight 0, R = 0  |  AFI = LCAF, Type 11 (RFC 8060, 4.7), suite 241  |  1 or 2 keys  |  AFI = 0  |
+
+It belongs to the EID-Prefix, whatever the other locators are. Nothing is ever sent to it: there is no address in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from lispmob.errors import MalformedMessage
+from lispmob.values import dataclass
+from lispmob.wire.lcaf_types import SecurityKey
+from lispmob.wire.record import Locator, MappingRecord
+from lispmob.wire.sealed_handshake import SUITE
+
+KEY_OCTETS: Final = 32
+KEYS_MAX: Final = 2  # ours: the old one and the new one, while a key is being replaced
+_NEVER: Final = 255
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """The static public keys of an EID-Prefix, the preferred one first. Revoked ones are no longer to be used."""
+
+    keys: tuple[bytes, ...]
+    is_revoked: bool = False
+
+    def to_locator(self) -> Locator:
+        """As it stands in a mapping record. ValueError for what is no key record."""
+        if not 1 <= len(self.keys) <= KEYS_MAX or any(len(key) != KEY_OCTETS for key in self.keys):
+            raise ValueError(f"a key record has 1 to {KEYS_MAX} keys of {KEY_OCTETS} octets")
+        address = SecurityKey(SUITE, self.keys, None, self.is_revoked)
+        return Locator(address, priority=_NEVER, weight=0, is_reachable=False)
+
+
+def is_key_record(locator: Locator) -> bool:
+    """True for a locator that says keys of our suite, and no place."""
+    address = locator.address
+    return isinstance(address, SecurityKey) and address.cipher_suite == SUITE and address.address is None
+
+
+def without_key_record(record: MappingRecord) -> MappingRecord:
+    """The mapping as those hear it who could not tell whose key it is."""
+    if not any(map(is_key_record, record.locators)):
+        return record
+    return replace(record, locators=tuple(one for one in record.locators if not is_key_record(one)))
+
+
+def take_key_record(record: MappingRecord) -> tuple[MappingRecord, KeyRecord | None]:
+    """The mapping without its key record, and that one. Raises MalformedMessage for two of them, or other keys."""
+    found = [locator.address for locator in record.locators if is_key_record(locator)]
+    if not found:
+        return record, None
+    bare = without_key_record(record)
+    address = found[0]
+    assert isinstance(address, SecurityKey)
+    if len(found) > 1 or not 1 <= len(address.keys) <= KEYS_MAX or any(len(key) != KEY_OCTETS for key in address.keys):
+        raise MalformedMessage("rx_lcaf", f"a key record of {len(address.keys)} keys, {len(found)} in one mapping")
+    return bare, KeyRecord(address.keys, address.is_revoked)

@@ -1,0 +1,44 @@
+"""What the fake daemon says about sealed data."""
+
+from __future__ import annotations
+
+from lispmob.api.backend import ApiError
+from lispmob.api.seal_schema import Keys, KnownPeer, Seal, WaitingKey
+from lispmob.wire.address import EidPrefix
+
+KEYS = Keys(
+    mode="prefer",
+    public_key="8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a",
+    fingerprint="0a1b-2c3d-4e5f-6071-8293",
+    peers=[
+        KnownPeer(
+            prefix="192.0.2.65/32",
+            seal=Seal(
+                state="sealed",
+                why="the Map-Server vouches for its key",
+                grade="vouched",
+                fingerprint="1111-2222-3333-4444-5555",
+                age_s=61.0,
+                packets_out=12,
+                packets_in=7,
+            ),
+        ),
+        KnownPeer(prefix="192.0.2.66/32", seal=Seal(state="clear", why="no answer to the handshake")),
+    ],
+    waiting=[WaitingKey(prefix="192.0.2.67/32", fingerprint="aaaa-bbbb-cccc-dddd-eeee", public_key="00" * 32)],
+)
+
+
+class FakeSeal:
+    """Knows two peers, and a third one whose key has changed."""
+
+    shown_keys: Keys = KEYS
+    accepted: tuple[EidPrefix, ...] = ()
+
+    def keys(self) -> Keys:
+        return self.shown_keys
+
+    def accept_key(self, prefix: EidPrefix) -> None:
+        if str(prefix) != "192.0.2.67/32":
+            raise ApiError("not-found", f"no new key of {prefix} waits; see: lispctl key")
+        self.accepted = (*self.accepted, prefix)

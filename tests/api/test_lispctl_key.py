@@ -1,0 +1,68 @@
+"""lispctl key: keys with fingerprints to compare, what is sealed with them, and the yes to a new one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lispmob.api.cli.main import main
+from lispmob.api.seal_schema import Keys
+from tests.api.fake_backend import Served, served
+
+Ctl = Callable[..., str]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Served]:
+    with served(tmp_path / "lispd.sock") as one:
+        yield one
+
+
+@pytest.fixture
+def ctl(daemon: Served, capsys: pytest.CaptureFixture[str]) -> Ctl:
+    def run(line: str, code: int = 0) -> str:
+        found = main(["--socket", str(daemon.path), *line.split()])
+        printed = capsys.readouterr()
+        assert found == code, printed
+        return printed.out if code == 0 else printed.err
+
+    return run
+
+
+def test_own_key_and_fingerprint_come_first(ctl: Ctl) -> None:
+    shown = ctl("key").splitlines()
+    assert "0a1b-2c3d-4e5f-6071-8293" in shown[0]
+    assert "8520f0098930a754" in shown[1]
+
+
+def test_each_peer_is_shown_with_its_state_its_key_and_its_packets(ctl: Ctl) -> None:
+    shown = " ".join(ctl("key").split())
+    assert "192.0.2.65/32 sealed the Map-Server vouches for its key; vouched key 1111-2222-3333-4444-5555" in shown
+    assert "12 packets out, 7 in" in shown
+    assert "192.0.2.66/32 clear no answer to the handshake" in shown
+
+
+def test_a_new_key_that_waits_is_shown_with_the_command_that_accepts_it(ctl: Ctl) -> None:
+    assert "lispctl key --accept 192.0.2.67/32" in " ".join(ctl("key").split())
+
+
+def test_a_new_key_is_accepted(ctl: Ctl, daemon: Served) -> None:
+    assert ctl("key --accept 192.0.2.67/32").strip() == "the new key of 192.0.2.67/32 is used from now on"
+    assert [str(prefix) for prefix in daemon.backend.accepted] == ["192.0.2.67/32"]
+
+
+def test_a_key_that_does_not_wait_is_not_accepted(ctl: Ctl) -> None:
+    assert "no new key of 192.0.2.99/32 waits" in ctl("key --accept 192.0.2.99/32", code=1)
+    assert "is not an EID-Prefix" in ctl("key --accept nonsense", code=1)
+
+
+def test_programs_get_json(ctl: Ctl) -> None:
+    assert json.loads(ctl("key --json"))["peers"][0]["seal"]["packets_out"] == 12
+
+
+def test_where_nothing_can_be_sealed_it_says_why(ctl: Ctl, daemon: Served) -> None:
+    daemon.backend.shown_keys = Keys(mode="off", why_not="this build has no libcrypto")
+    assert ctl("key").strip() == "nothing is sealed here: this build has no libcrypto"
