@@ -18,13 +18,12 @@ from typing import Final
 from lispmob.closing import Closing
 from lispmob.lab import link
 from lispmob.lab.bench import tiers
-from lispmob.lab.bench.wire import CABLE, TUNNEL_MTU, Way
+from lispmob.lab.bench.wire import CABLE, SUFFIX, TUNNEL_MTU, Way
 from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.namespace import NamespaceSet
 from lispmob.lab.ping import ping
 from lispmob.lab.process import ProcessFailed
 
-SUFFIX: Final = "-rtr"
 _NODES: Final = (
     Identity("a", IPv4Address("10.1.0.1"), IPv6Address("2001:db8:e1d::1")),
     Identity("b", IPv4Address("10.1.0.2"), IPv6Address("2001:db8:e1d::2")),
