@@ -110,7 +110,7 @@ struct lm_steer { uint32_t mark; uint32_t queue; };
 int lm_mark_steering_load(uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other);
 int lm_mark_steering_attach(int tun, int program);
 struct lm_bpf_object;
-struct lm_bpf_object *lm_bpf_object_load(const char *object, bool allows_tcx, char *why, size_t size);
+struct lm_bpf_object *lm_bpf_object_load(const char *object, bool allows_tcx, bool is_rtr, char *why, size_t size);
 bool lm_bpf_object_uses_tcx(const struct lm_bpf_object *tier);
 int lm_reflect_start(struct lm_engine *e, struct lm_bpf_object *tier, int device, uint32_t mark_mask);
 void lm_reflect_stop(struct lm_engine *e);

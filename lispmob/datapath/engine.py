@@ -151,7 +151,10 @@ class Engine:
 
     def set_tier(self, wish: tier.TierWish, *, allows_tcx: bool = True) -> tier.Tier:
         """Move packets by this tier from now on, if it can be; at any time after open(), and no packet is lost."""
-        self._tier = tier.choose(self._engine, self.ifindex, self.config.mark_mask, wish, allows_tcx=allows_tcx)
+        config = self.config
+        self._tier = tier.choose(
+            self._engine, self.ifindex, config.mark_mask, wish, is_rtr=config.is_rtr, allows_tcx=allows_tcx
+        )
         return self._tier
 
     @property

@@ -34,7 +34,9 @@ class Tier:
     why: str = "nothing else was asked for"
 
 
-def choose(engine: Any, device_ifindex: int, mark_mask: int, wish: TierWish, *, allows_tcx: bool = True) -> Tier:
+def choose(
+    engine: Any, device_ifindex: int, mark_mask: int, wish: TierWish, *, is_rtr: bool = False, allows_tcx: bool = True
+) -> Tier:
     """Switch a struct lm_engine that is open to the tier wished for, while packets move; none is lost.
 
     "auto" and "ebpf" both end with the tun tier when the other cannot be; the reason is in what is returned.
@@ -46,7 +48,7 @@ def choose(engine: Any, device_ifindex: int, mark_mask: int, wish: TierWish, *, 
         return Tier("ebpf", _CHOSEN[wish])
     lib.lm_reflect_stop(engine)  # what was switched off because of an error
     why = ffi.new("char[]", _WHY_SIZE)
-    tier = lib.lm_bpf_object_load(os.fsencode(OBJECT), allows_tcx, why, _WHY_SIZE)
+    tier = lib.lm_bpf_object_load(os.fsencode(OBJECT), allows_tcx, is_rtr, why, _WHY_SIZE)
     if tier == ffi.NULL:
         return Tier("tun", ffi.string(why).decode(errors="replace").strip())
     if error := lib.lm_reflect_start(engine, tier, device_ifindex, mark_mask):

@@ -40,6 +40,7 @@ from lispmob.hub.relay_sizes import RelaySizes
 from lispmob.hub.routes import Carrier, add_addresses, carriers, missing_forwarding, own_networks, set_routes
 from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
 from lispmob.hub.way_doubts import AskWay
+from lispmob.service.datapath_tier import use_tier
 from lispmob.wire.address import EidPrefix, IpAddress
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Forwarding:
         eids: Iterable[EidPrefix],
         *,
         is_rtr: bool = False,
+        tier: str = "auto",
         asks_elsewhere: bool = False,
         socket_for: Callable[[IpAddress], int | None] = lambda _: None,
         send: Callable[[SendControl], bool] = lambda _: False,
@@ -75,7 +77,7 @@ class Forwarding:
     ) -> None:
         """`socket_for` gives the descriptor of the control socket that sends from an address of ours, `send` sends.
 
-        `on_doubt` is told of ways of nodes that nothing comes back from.
+        `tier` is what an RTR passes packets on by, `on_doubt` is told of ways of nodes that nothing comes back from.
         """
         self._public = public or PublicAddresses()
         self._own_eids = tuple(own_eids)
@@ -84,6 +86,7 @@ class Forwarding:
         allowed = (*section.allow, *self._own_eids)
         self._policy = Proxy(eids, asks_elsewhere=asks_elsewhere, denied=section.denied_networks, allowed=allowed)
         self._is_rtr = is_rtr
+        self._tier = tier
         self._socket_for = socket_for
         self._on_addresses = on_addresses
         self._on_stranger = on_stranger
@@ -96,6 +99,7 @@ class Forwarding:
         self._engine: Engine | None = None
         self._carriers: tuple[Carrier, ...] = ()
         self._watch: asyncio.Task[None] | None = None
+        self._loading: asyncio.Task[None] | None = None
         self._counting: asyncio.TimerHandle | None = None
         self._is_reading = False
 
@@ -113,6 +117,8 @@ class Forwarding:
         await add_addresses(engine.ifindex, (eid.address for eid in self._own_eids))
         await set_routes(engine.ifindex, self._policy.routes)
         engine.start()
+        if self._is_rtr:  # a proxy's packets go through its TUN device: there is nothing for the programs to do
+            self._loading = asyncio.create_task(use_tier(engine, self._tier))
         self._watch = asyncio.create_task(self._look_again())
         families = {prefix.family for prefix in self._policy.routes}
         for sysctl in missing_forwarding(families):
@@ -129,6 +135,8 @@ class Forwarding:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
+        if self._loading is not None:  # it is in a thread, which nobody can stop
+            await asyncio.gather(self._loading, return_exceptions=True)
         if self._engine is not None:
             if self._is_reading:
                 asyncio.get_running_loop().remove_reader(self._engine.fileno())

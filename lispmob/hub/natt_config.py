@@ -45,7 +45,8 @@ class LinkSection(Section, frozen=True, kw_only=True):
 
 
 class RtrSection(Section, frozen=True, kw_only=True):
-    """Being an RTR. `map_servers` empty: this hub is the Map-Server."""
+    """Being an RTR. `map_servers` empty: this hub is the Map-Server. `tier`: what passes the packets on."""
 
     enabled: YesNo = False
+    tier: Annotated[str, one_of("auto", "tun", "ebpf")] = "auto"
     map_servers: tuple[LinkSection, ...] = ()

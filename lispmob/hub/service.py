@@ -109,6 +109,7 @@ class Hub:
                     self._file.proxy,
                     self._file.proxied_eids,
                     is_rtr=self._file.rtr.enabled,
+                    tier=self._file.rtr.tier,
                     asks_elsewhere=self._file.rtr.enabled and bool(self._file.rtr.map_servers),
                     socket_for=self._socket.fileno_for,
                     send=self._socket.send,
@@ -309,7 +310,9 @@ class Hub:
             except LispError as error:
                 log.error("the proxy's routes are not as configured: %s", error)
         if _set_at_start(old) != _set_at_start(file):
-            log.warning("changes of listen, public-address, own-eids, state-file, proxy and rtr.enabled need a restart")
+            log.warning(
+                "changes of listen, public-address, own-eids, state-file, proxy, rtr.enabled, rtr.tier need a restart"
+            )
         log.info("reloaded sites=%d", len(file.sites))
         return None
 
@@ -321,7 +324,7 @@ def _load(path: Path) -> tuple[HubFile, SiteTable]:
 
 
 def _set_at_start(file: HubFile) -> tuple[object, ...]:
-    return file.listen, file.public_address, file.own_eids, file.state_file, file.proxy, file.rtr.enabled
+    return file.listen, file.public_address, file.own_eids, file.state_file, file.proxy, file.rtr.enabled, file.rtr.tier
 
 
 def main(argv: Sequence[str] | None = None) -> int:

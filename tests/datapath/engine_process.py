@@ -29,7 +29,7 @@ from lispmob.datapath.model import Near, PathMtu
 from lispmob.wire.address import EidPrefix
 
 ETH_P_ALL = 3  # <linux/if_ether.h>
-IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_PMTUDISC_DO = 10, 0, 2  # <linux/in.h>
+IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 10, 0, 2, 3  # <linux/in.h>
 SO_NO_CHECK, SO_RCVBUFFORCE = 11, 33  # <asm-generic/socket.h>
 UDP_NO_CHECK6_TX, UDP_SEGMENT = 101, 103  # <linux/udp.h>
 SOL_PACKET, PACKET_VNET_HDR = 263, 15  # <linux/if_packet.h>
@@ -85,6 +85,19 @@ class Host:
         rlocs = tuple(ForwardingLocator(ip_address(a), priority, **traits) for priority, a in enumerate(locators, 1))
         rlocs += tuple(ForwardingLocator(ip_address(a), 255, 0) for a in never)
         self._engine.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs))
+
+    def install_bound(self, *, prefix: str, address: str, port: int, source: str, source_port: int) -> None:
+        """A place behind a NAT: what is sent there leaves from this port of ours."""
+        family = socket.AF_INET6 if ":" in source else socket.AF_INET
+        name = f"{source} {source_port}"
+        if name not in self._sockets:
+            sock = self._sockets[name] = socket.socket(family, socket.SOCK_DGRAM)
+            sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
+            sock.bind((source, source_port))
+        place = ForwardingLocator(
+            ip_address(address), port=port, source=ip_address(source), socket=self._sockets[name].fileno()
+        )
+        self._engine.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition.ENCAPSULATE, (place,)))
 
     def install_range(self, *, first: str, count: int, locator: str, ways: int = 1) -> None:
         """Hosts in a row, by one locator; `ways`: by so many sets, which differ in their weights, in turn."""
@@ -327,12 +340,20 @@ class Host:
                 time.sleep(pause_s)  # packets that follow closely may leave in one piece
 
     def inject(
-        self, *, source: str, to: str, payloads: list[str], ttl: int = 64, tos: int = 0, has_checksum: bool = True
+        self,
+        *,
+        source: str,
+        to: str,
+        payloads: list[str],
+        ttl: int = 64,
+        tos: int = 0,
+        has_checksum: bool = True,
+        source_port: int = 0,
     ) -> None:
         """Sends datagrams to UDP port 4341, past the engine of this host."""
         family = socket.AF_INET6 if ":" in to else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.bind((source, 0))
+            sock.bind((source, source_port))
             if family == socket.AF_INET:
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)

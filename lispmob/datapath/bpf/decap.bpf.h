@@ -32,7 +32,7 @@ struct {
 struct outer {
     __u32 is_v4, header;
     __u8 tos, ttl;
-    __u16 port, source_port;
+    __u16 port, source_port, sum;
     __u64 source[2], destination[2];
 };
 
@@ -78,10 +78,8 @@ static __always_inline bool read_outer(struct __sk_buff *skb, const __u8 *data, 
     const __u8 *udp = data + outer->header;
     outer->source_port = get16(udp);
     outer->port = get16(udp + 2);
-    if (outer->source_port == CONTROL_PORT || get16(udp + 4) + outer->header != length)
-        return false;
-    /* A checksum that nobody has verified is for the socket to verify. A super-packet's was, or there was no wire. */
-    return get16(udp + 6) == 0 || skb->gso_size || bpf_csum_level(skb, BPF_CSUM_LEVEL_QUERY) >= 0;
+    outer->sum = get16(udp + 6);
+    return get16(udp + 4) + outer->header == length;
 }
 
 /* RFC 6040 figure 4 in one word for each inner field: the octet of the outer one; as in packet.c. */
@@ -96,7 +94,6 @@ static __always_inline __u8 merge_ecn(__u8 inner, __u8 outer)
 #define NEAR_OWN 1u    /* enum lm_near */
 #define NEAR_LINK 2u
 #define NEAR_PROXY 3u
-#define ENCAPSULATES 0u /* LM_ENCAPSULATE */
 
 /* True when the address is one of the set's locators. */
 static __always_inline bool holds(__u32 number, const struct lm_shared_address *sender)
@@ -200,7 +197,37 @@ struct arrival {
     struct inner inner;
     __u64 words[5]; /* of the inner packet */
     __u32 instance_id, ifindex;
+    __u32 offset;             /* of the inner packet, from the Ethernet header */
+    __u32 segments, repeated; /* packets that a super-packet stands for, and the octets that each repeats; 1, 0 */
+    __u32 flags, second;      /* of the LISP header: its first octet, its second word */
 };
+
+/* Reads the LISP header and one whole inner packet of `length` octets behind it; false: it is none that is clear. */
+static __always_inline bool read_arrival(struct __sk_buff *skb, const __u8 *data, const __u8 *end, struct arrival *a)
+{
+    a->offset = a->outer.is_v4 ? ETH_HLEN + OUTER_V4 : ETH_HLEN + OUTER_V6;
+    const __u8 *header = data + (a->outer.is_v4 ? ETH_HLEN + 28 : ETH_HLEN + 48), *packet = header + 8;
+    if (packet + 20 > end || (header[0] & ~(LISP_FLAG_I | LISP_FLAG_L)))
+        return false;
+    a->flags = header[0];
+    a->second = get32(header + 4);
+    a->instance_id = a->flags & LISP_FLAG_I ? a->second >> 8 : 0;
+    a->ifindex = skb->ifindex;
+    a->segments = 1;
+    a->repeated = 0;
+    /* All of the rest has to be one packet: several datagrams in a row (UDP_GRO) are not. */
+    if (a->instance_id == CONTROL_IID || !read_inner(packet, end, skb->len - a->offset, &a->inner, a->words))
+        return false;
+    if (skb->gso_size) {
+        if (a->inner.protocol != IPPROTO_TCP || packet + a->inner.header + 20 > end)
+            return false;
+        a->repeated = a->inner.header + (packet[a->inner.header + 12] >> 4) * 4;
+        if (skb->len - a->offset <= a->repeated)
+            return false;
+        a->segments = (skb->len - a->offset - a->repeated + skb->gso_size - 1) / skb->gso_size;
+    }
+    return true;
+}
 
 __noinline int judge_anew(struct lm_shared_state *s, struct in_flow *flow, const struct arrival *a)
 {
@@ -261,39 +288,55 @@ static __always_inline struct in_flow *in_flow_of(struct lm_shared_state *s, con
     return flow;
 }
 
-/* Carries TTL, ECN and DSCP inside (lm_packet_strip); false: the tun tier has to notice something. */
-static __always_inline bool carry(struct __sk_buff *skb, const struct lm_shared_state *s, const struct arrival *a,
-                                  const __u8 *packet, __u32 offset)
+/* The marks and the lifetime that an inner packet leaves the tunnel with. */
+struct carried {
+    __u8 tos, ttl;
+    bool is_odd; /* the ECN fields do not go together (RFC 6040): an ETR counts that */
+};
+
+/* TTL, ECN and DSCP as lm_packet_strip carries them inside; false: the packet ends here. */
+static __always_inline bool carry(const struct lm_shared_state *s, const struct arrival *a, struct carried *carried)
 {
     __u8 ecn = merge_ecn(a->inner.tos, a->outer.tos);
-    __u8 ttl = a->outer.ttl < a->inner.ttl ? a->outer.ttl : a->inner.ttl;
-    __u8 tos = (__u8)(((s->copy_dscp ? a->outer.tos : a->inner.tos) & 0xfc) | (ecn & 3));
-    if (ecn == ECN_DROPS || ecn & ECN_ODD || ttl == 0)
-        return false;
-    if (tos == a->inner.tos && ttl == a->inner.ttl)
-        return true;
-    if (a->inner.is_v4) {
-        __u8 head[12];
+    carried->ttl = a->outer.ttl < a->inner.ttl ? a->outer.ttl : a->inner.ttl;
+    carried->tos = (__u8)(((s->copy_dscp ? a->outer.tos : a->inner.tos) & 0xfc) | (ecn & 3));
+    carried->is_odd = ecn & ECN_ODD;
+    return ecn != ECN_DROPS && carried->ttl != 0;
+}
+
+#define CARRIED_V4 12u /* octets at the start of an inner packet that change with them */
+#define CARRIED_V6 8u
+
+/* The start of the packet with these in it; an IPv4 header sums up to the same afterwards. */
+static __always_inline void write_carried(__u8 head[CARRIED_V4], bool is_v4, const struct carried *carried,
+                                          const __u8 *packet)
+{
+    if (is_v4) {
         __u64 sum = 0;
-        __builtin_memcpy(head, packet, sizeof head);
-        head[1] = tos;
-        head[8] = ttl;
+        __builtin_memcpy(head, packet, CARRIED_V4);
+        head[1] = carried->tos;
+        head[8] = carried->ttl;
         head[10] = head[11] = 0;
-        for (int i = 0; i < 12; i += 2)
+        for (__u32 i = 0; i < CARRIED_V4; i += 2)
             sum += (__u16)(head[i] | head[i + 1] << 8);
-        for (int i = 12; i < 20; i += 2)
+        for (int i = CARRIED_V4; i < 20; i += 2)
             sum += (__u16)(packet[i] | packet[i + 1] << 8);
         __u16 whole = (__u16)~fold(sum);
         head[10] = (__u8)whole;
         head[11] = (__u8)(whole >> 8);
-        return bpf_skb_store_bytes(skb, offset, head, sizeof head, BPF_F_RECOMPUTE_CSUM) == 0;
+    } else {
+        __builtin_memcpy(head, packet, CARRIED_V6);
+        head[0] = (__u8)(0x60 | carried->tos >> 4);
+        head[1] = (__u8)((head[1] & 0x0f) | carried->tos << 4);
+        head[7] = carried->ttl;
     }
-    __u8 head[8];
-    __builtin_memcpy(head, packet, sizeof head);
-    head[0] = (__u8)(0x60 | tos >> 4);
-    head[1] = (__u8)((head[1] & 0x0f) | tos << 4);
-    head[7] = ttl;
-    return bpf_skb_store_bytes(skb, offset, head, sizeof head, BPF_F_RECOMPUTE_CSUM) == 0;
+}
+
+/* False: there is no memory, and nothing has changed. */
+static __always_inline bool store_carried(struct __sk_buff *skb, bool is_v4, const __u8 head[CARRIED_V4], __u32 offset)
+{
+    return is_v4 ? bpf_skb_store_bytes(skb, offset, head, CARRIED_V4, BPF_F_RECOMPUTE_CSUM) == 0
+                 : bpf_skb_store_bytes(skb, offset, head, CARRIED_V6, BPF_F_RECOMPUTE_CSUM) == 0;
 }
 
 /* Notes what the core wants to know; true: the tun tier reports, and gets the packet. */
@@ -320,45 +363,50 @@ static __always_inline bool note_heard(struct lm_shared_state *s, const struct i
     return false;
 }
 
+/*
+ * A checksum that nobody has verified is for the socket to verify. A super-packet's was, or there was no wire. From a
+ * control port data comes to the common data port alone (data_port.c, lm_data_port_pass_bare).
+ */
+static __always_inline bool is_for_socket(struct __sk_buff *skb, const struct lm_shared_state *s, const struct outer *outer)
+{
+    if (outer->source_port == CONTROL_PORT && outer->port != s->data_port)
+        return true;
+    return outer->sum && !skb->gso_size && bpf_csum_level(skb, BPF_CSUM_LEVEL_QUERY) < 0;
+}
+
 SEC("tc")
 int lm_decap(struct __sk_buff *skb)
 {
-    __u32 zero = 0, cpu = bpf_get_smp_processor_id(), segments = 1, repeated = 0;
+    __u32 zero = 0, cpu = bpf_get_smp_processor_id();
     const __u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     struct lm_shared_state *s = bpf_map_lookup_elem(&state, &zero);
     struct lm_shared_counts *count = bpf_map_lookup_elem(&counts, &cpu);
     struct arrival a = {};
-    if (!s || !count || !s->is_on || skb->pkt_type != 0 || skb->vlan_present || !read_outer(skb, data, end, &a.outer))
-        return FALL_THROUGH;
-    __u32 offset = a.outer.is_v4 ? ETH_HLEN + OUTER_V4 : ETH_HLEN + OUTER_V6;
-    const __u8 *header = data + (a.outer.is_v4 ? ETH_HLEN + 28 : ETH_HLEN + 48), *packet = header + 8;
-    if (packet + 20 > end || (header[0] & ~(LISP_FLAG_I | LISP_FLAG_L)))
-        return FALL_THROUGH;
-    __u32 flags = header[0], second = get32(header + 4);
-    a.instance_id = flags & LISP_FLAG_I ? second >> 8 : 0;
-    a.ifindex = skb->ifindex;
-    /* All of the rest has to be one packet: several datagrams in a row (UDP_GRO) are not. */
-    if (a.instance_id == CONTROL_IID || !read_inner(packet, end, skb->len - offset, &a.inner, a.words))
+    struct carried carried;
+    if (!s || !count || !s->is_on || skb->pkt_type != 0 || skb->vlan_present || !read_outer(skb, data, end, &a.outer) ||
+        is_for_socket(skb, s, &a.outer) || !read_arrival(skb, data, end, &a))
         return FALL_THROUGH;
     if (a.inner.protocol == IPPROTO_UDP && (is_lisp_port((__u16)(a.words[0] >> 32)) || skb->gso_size))
         return FALL_THROUGH;
-    if (skb->gso_size) {
-        if (a.inner.protocol != IPPROTO_TCP || packet + a.inner.header + 20 > end)
-            return FALL_THROUGH;
-        repeated = a.inner.header + (packet[a.inner.header + 12] >> 4) * 4;
-        if (skb->len - offset <= repeated)
-            return FALL_THROUGH;
-        segments = (skb->len - offset - repeated + skb->gso_size - 1) / skb->gso_size;
-    }
+    const __u8 *packet = data + (a.outer.is_v4 ? ETH_HLEN + OUTER_V4 : ETH_HLEN + OUTER_V6);
     struct in_flow *flow = in_flow_of(s, &a);
     __u64 now = bpf_ktime_get_ns();
-    if (!flow || flow->is_passed || note_heard(s, flow, now) || !carry(skb, s, &a, packet, offset))
+    if (!flow || flow->is_passed || note_heard(s, flow, now) || !carry(s, &a, &carried) || carried.is_odd)
         return FALL_THROUGH;
-    if ((flags & LISP_FLAG_L) && (!flow->has_status || flow->status != second)) {
-        flow->status = second;
+    if ((a.flags & LISP_FLAG_L) && (!flow->has_status || flow->status != a.second)) {
+        flow->status = a.second;
         flow->has_status = 1;
         return FALL_THROUGH;
     }
+    if (carried.tos != a.inner.tos || carried.ttl != a.inner.ttl) {
+        __u8 head[CARRIED_V4];
+        if (packet + 20 > end)
+            return FALL_THROUGH;
+        write_carried(head, a.inner.is_v4, &carried, packet);
+        if (!store_carried(skb, a.inner.is_v4, head, a.offset))
+            return FALL_THROUGH;
+    }
+    __u32 offset = a.offset, segments = a.segments, repeated = a.repeated;
     __u32 length = skb->len - offset, queue = flow->queue;
     __u64 how = BPF_F_ADJ_ROOM_FIXED_GSO;
     if (a.outer.is_v4 != a.inner.is_v4) /* older kernels refuse this, and nothing has changed then */

@@ -16,6 +16,7 @@
 #define OUTER_V6 56u
 #define UDP_LENGTH_ADDED 16u
 #define PACKET_MAX 65535u
+#define ENCAPSULATES 0u /* LM_ENCAPSULATE */
 
 /* A flow as lm_packet_flow_hash sees it: the words are those that it hashes. */
 struct out_flow {
@@ -104,7 +105,7 @@ static __always_inline bool read_inner(const __u8 *data, const __u8 *end, __u32 
     return true;
 }
 
-static __always_inline void put_head(struct out_flow *flow, const struct lm_shared_path *path,
+static __always_inline void put_head(struct out_flow *flow, const __u8 source[16],
                                      const struct lm_shared_locator *locator, __u32 instance_id, __u16 port,
                                      __u64 hash, __u64 status)
 {
@@ -114,7 +115,7 @@ static __always_inline void put_head(struct out_flow *flow, const struct lm_shar
         flow->head[0] = 0x45;
         flow->head[6] = 0x40; /* DF; so the identification has no meaning (RFC 6864) */
         flow->head[9] = IPPROTO_UDP;
-        __builtin_memcpy(flow->head + 12, path->address, 4);
+        __builtin_memcpy(flow->head + 12, source, 4);
         __builtin_memcpy(flow->head + 16, locator->address, 4);
         __u64 sum = 0;
         for (int i = 0; i < 20; i += 2)
@@ -124,7 +125,7 @@ static __always_inline void put_head(struct out_flow *flow, const struct lm_shar
         __u32 first = bpf_htonl(0x60000000 | ((__u32)hash & 0xfffff)); /* the flow label tells flows apart, too */
         __builtin_memcpy(flow->head, &first, 4);
         flow->head[6] = IPPROTO_UDP;
-        __builtin_memcpy(flow->head + 8, path->address, 16);
+        __builtin_memcpy(flow->head + 8, source, 16);
         __builtin_memcpy(flow->head + 24, locator->address, 16);
     }
     __u16 ports[2] = {bpf_htons(port), bpf_htons(locator->port)};
@@ -170,6 +171,54 @@ static __always_inline bool is_straight(struct lm_shared_state *s, struct out_fl
     return told && *told;
 }
 
+/* The locators of a destination, whose entry counts as used from now on; NULL: none, or the entry says something else. */
+static __always_inline struct lm_shared_set *destination_of(bool is_v4, __u32 instance_id, const __u64 to[2])
+{
+    struct lm_trie_value *entry = find(LM_SPACE_TABLE, is_v4, instance_id, to[0], to[1]);
+    if (!entry || entry->kind != ENCAPSULATES)
+        return NULL;
+    struct lm_shared_set *set = bpf_map_lookup_elem(&sets, &entry->value);
+    __u32 page = entry->number / LM_SHARED_USED_PAGE, place = entry->number % LM_SHARED_USED_PAGE;
+    struct used_page *marks = bpf_map_lookup_elem(&used, &page);
+    if (!set || !marks)
+        return NULL;
+    marks->is_used[place] = 1;
+    return set;
+}
+
+/* True for a locator that is sent to from wherever the uplink sends. */
+static __always_inline bool is_plain(const struct lm_shared_locator *locator)
+{
+    return locator->remote < LM_SHARED_REMOTES && !locator->source_port;
+}
+
+/* Which port of the path's pool a flow leaves from. */
+static __always_inline __u16 port_of(const struct lm_shared_path *path, __u64 hash)
+{
+    __u32 pool = path->pool ? path->pool : 1, at = (__u32)(hash * 0x9e3779b97f4a7c15ull >> 40) % pool;
+    return path->ports[at % LM_SHARED_POOL];
+}
+
+/* Notes path and locator of a flow, and how much fits in between; false: nothing is known of the locator. */
+static __always_inline bool measure_way(struct out_flow *flow, const struct lm_shared_path *path,
+                                        const struct lm_shared_locator *locator, __u32 place)
+{
+    struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &locator->remote);
+    if (!remote)
+        return false;
+    flow->is_v4 = path->contender.family == 4;
+    flow->is_whole = path->is_whole;
+    flow->ifindex = path->ifindex;
+    flow->path = place;
+    flow->remote = locator->remote;
+    __u32 mtu = path->mtu, found = remote->mtu[place & (LM_SHARED_PATHS - 1)], added = flow->is_v4 ? OUTER_V4 : OUTER_V6;
+    if (found && found < mtu)
+        mtu = found;
+    flow->room = mtu - added;
+    flow->large = lm_large_from(mtu) - added;
+    return true;
+}
+
 /* True when the flow may take the short way; everything that sending needs is then in it. */
 static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *flow)
 {
@@ -186,26 +235,19 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
         find(LM_SPACE_GUARD, is_v4, 0, to[0], to[1]) || !mark_lane(s, flow->mark, &lane))
         return false;
     __u32 instance_id = own->value;
-    struct lm_trie_value *entry = find(LM_SPACE_TABLE, is_v4, instance_id, to[0], to[1]);
-    if (!entry || entry->kind != 0)
-        return false;
-    struct lm_shared_set *set = bpf_map_lookup_elem(&sets, &entry->value);
+    struct lm_shared_set *set = destination_of(is_v4, instance_id, to);
     struct lm_shared_uplinks *all = bpf_map_lookup_elem(&uplinks, &key);
-    __u32 page = entry->number / LM_SHARED_USED_PAGE, place = entry->number % LM_SHARED_USED_PAGE;
-    struct used_page *marks = bpf_map_lookup_elem(&used, &page);
-    if (!set || !all || !marks)
+    if (!set || !all)
         return false;
-    marks->is_used[place] = 1;
     __u64 hash = lm_siphash(s->key0, s->key1, flow->words, is_v4 ? 2 : 5);
     struct walk walk = {.all = all, .set = set, .flow = hash};
     if (!choose_way(&walk, lane, &way))
         return false;
     struct lm_shared_path *path = &all->paths[way.path & (LM_SHARED_PATHS - 1)];
     struct lm_shared_locator *locator = &set->locators[way.locator & (LM_SHARED_LOCATORS - 1)];
-    if (!path->is_ready || locator->remote >= LM_SHARED_REMOTES)
+    if (!path->is_ready || !is_plain(locator))
         return false;
     flow->has_relays = path->relays != 0;
-    flow->is_whole = path->is_whole;
     if (path->relays) {
         walk.set = bpf_map_lookup_elem(&sets, &path->relays);
         if (!walk.set)
@@ -214,25 +256,14 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
         if (walk.winner >= LM_SHARED_LOCATORS)
             return false;
         locator = &walk.set->locators[walk.winner & (LM_SHARED_LOCATORS - 1)];
-        if (locator->remote >= LM_SHARED_REMOTES)
+        if (!is_plain(locator))
             return false;
     }
-    struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &locator->remote);
-    if (!remote)
+    if (!measure_way(flow, path, locator, way.path))
         return false;
-    flow->is_v4 = path->contender.family == 4;
-    flow->ifindex = path->ifindex;
-    flow->path = way.path;
-    flow->remote = locator->remote;
     if (!flow->is_v4 && !is_straight(s, flow, locator))
         return false;
-    __u32 mtu = path->mtu, found = remote->mtu[way.path & (LM_SHARED_PATHS - 1)], added = flow->is_v4 ? OUTER_V4 : OUTER_V6;
-    if (found && found < mtu)
-        mtu = found;
-    flow->room = mtu - added;
-    flow->large = lm_large_from(mtu) - added;
-    __u32 pool = path->pool ? path->pool : 1, at = (__u32)(hash * 0x9e3779b97f4a7c15ull >> 40) % pool;
-    put_head(flow, path, locator, instance_id, path->ports[at % LM_SHARED_POOL], hash, s->status);
+    put_head(flow, path->address, locator, instance_id, port_of(path, hash), hash, s->status);
     return true;
 }
 
@@ -259,6 +290,25 @@ static __always_inline struct out_flow *flow_of(struct lm_shared_state *s, const
     flow->mark = mark;
     decide_anew(s, flow);
     return flow;
+}
+
+/* What differs from packet to packet in the outer header of a flow. */
+static __always_inline void finish_head(__u8 *head, const struct out_flow *flow, __u32 length, __u8 tos, __u8 ttl)
+{
+    __u16 *half = (__u16 *)head, udp_length = bpf_htons((__u16)(length + UDP_LENGTH_ADDED));
+    if (flow->is_v4) {
+        head[1] = tos;
+        half[1] = bpf_htons((__u16)(length + OUTER_V4));
+        head[8] = ttl;
+        half[5] = (__u16)~fold((__u64)flow->sum + bpf_htons(tos) + half[1] + bpf_htons((__u16)(ttl << 8)));
+        half[12] = udp_length;
+    } else {
+        head[0] = (__u8)(0x60 | tos >> 4);
+        head[1] = (__u8)((head[1] & 0x0f) | tos << 4);
+        head[7] = ttl;
+        half[2] = udp_length;
+        half[22] = udp_length;
+    }
 }
 
 SEC("tc")
@@ -293,24 +343,9 @@ int lm_encap(struct __sk_buff *skb)
 
     __u8 tos = s->copy_dscp ? inner.tos : inner.tos & 3;
     __u8 head[OUTER_V6] __attribute__((aligned(8)));
-    __u16 udp_length = bpf_htons((__u16)(length + UDP_LENGTH_ADDED));
     __u32 is_v4 = flow->is_v4, ifindex = flow->ifindex;
     __builtin_memcpy(head, flow->head, sizeof head);
-    if (is_v4) {
-        __u16 *half = (__u16 *)head;
-        head[1] = tos;
-        half[1] = bpf_htons((__u16)(length + OUTER_V4));
-        head[8] = inner.ttl;
-        half[5] = (__u16)~fold((__u64)flow->sum + bpf_htons(tos) + half[1] + bpf_htons((__u16)(inner.ttl << 8)));
-        half[12] = udp_length;
-    } else {
-        __u16 *half = (__u16 *)head;
-        head[0] = (__u8)(0x60 | tos >> 4);
-        head[1] = (__u8)((head[1] & 0x0f) | tos << 4);
-        head[7] = inner.ttl;
-        half[2] = udp_length;
-        half[22] = udp_length;
-    }
+    finish_head(head, flow, length, tos, inner.ttl);
     /* redirect_neigh expects a link header to take away, which a TUN has none of. */
     if (bpf_skb_change_head(skb, ETH_HLEN, 0))
         return FALL_THROUGH;

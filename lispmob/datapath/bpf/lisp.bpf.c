@@ -1,4 +1,4 @@
-/* The ebpf tier: LISP's data plane in the kernel. One object, since both programs share all maps. */
-#include "decap.bpf.h"
+/* The ebpf tier: LISP's data plane in the kernel. One object, since the programs share all maps. */
+#include "relay.bpf.h"
 
 char _license[] SEC("license") = "Dual MIT/GPL";

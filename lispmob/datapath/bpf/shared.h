@@ -63,11 +63,14 @@ struct lm_shared_locator {
     struct lm_shared_contender contender;
     __u8 address[16];
     __u32 remote; /* place in the array of remotes; LM_NO_REMOTE: only the tun tier can send there */
-    __u16 port, spare;
+    __u16 port;
+    __u16 source_port; /* not 0: data leaves from `source` and this port, which a NAT on the way lets answers in to */
+    __u8 source[16];
 };
 
 struct lm_shared_set {
-    __u32 count, spare;
+    __u32 count;
+    __u32 is_translated; /* a NAT is before one of them: the port that data comes from matters, too */
     struct lm_shared_locator locators[LM_SHARED_LOCATORS];
 };
 
@@ -124,8 +127,10 @@ struct lm_shared_state {
     __u32 mark, mark_mask, lane_count;
     __u16 data_port;
     __u8 copy_dscp, source_check; /* enum lm_source_check */
+    __u32 relayed_instance_id;    /* an RTR's: the one that it passes packets on in */
+    __u32 spare;
     struct lm_shared_lane lanes[LM_SHARED_LANES];
-    __u64 gap[5];
+    __u64 gap[4];
     struct lm_traffic traffic[2];
     LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered; LM_STALL_REPORTED. By path */
     LM_SHARED(uint32_t) suspect[LM_SHARED_PATHS];    /* the kernel may have lost the path: the tun tier finds out */
@@ -183,7 +188,12 @@ struct lm_remote_state {
     struct lm_silence company;      /* of all locators of a peer together, who may answer from another than we send to */
     struct lm_echo echo;
     LM_SHARED(uint64_t) sent; /* inner packets that left for it */
+    LM_SHARED(uint64_t) unsummed_at; /* when data without a UDP checksum last came from it; nanoseconds; 0: never */
 };
+
+/* So long after such data the NATs on its way are taken to let it through in the other direction, too. */
+#define LM_UNSUMMED_NS 90000000000ull
+#define LM_UNSUMMED_NOTE_NS 1000000000ull /* it is noted no more often */
 
 struct lm_shared_counts {
     __u64 out_packets, out_octets, data_packets, data_octets, lost, spare[3];
@@ -196,6 +206,14 @@ struct lm_shared_address {
 
 struct lm_shared_heard {
     struct lm_shared_address source, local;
+};
+
+#define LM_SHARED_ORIGINS 16384
+
+/* An inner source behind a NAT, and where its data comes from: the RTR's thread has seen both together. */
+struct lm_shared_origin {
+    struct lm_shared_address inner, outer;
+    __u32 port;
 };
 
 #endif

@@ -109,6 +109,14 @@ struct {
     __type(value, __u32);
 } heard SEC(".maps");
 
+/* Whose data may be passed on without a report (nat/rtr.c). The loader makes it small where there is no RTR. */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, LM_SHARED_ORIGINS);
+    __type(key, struct lm_shared_origin);
+    __type(value, __u32);
+} origins SEC(".maps");
+
 /* Locators at the data port, to their places in `remotes`. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);

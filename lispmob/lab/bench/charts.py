@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lispmob.lab.bench.results import Results
-from lispmob.lab.bench.wire import NOSEG
+from lispmob.lab.bench.wire import NIC, NOSEG
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +21,7 @@ _COLOURS: Final = {
     "ebpf": "#009e73",
     "tun-rtr": "#56b4e9",
     "ebpf-rtr": "#d55e00",
+    "auto": "#000000",
 }
 _PICTURES: Final = {
     "throughput": (("tcp1", "tcp4"), "Throughput, TCP"),
@@ -60,8 +61,10 @@ def _draw_bars(axes: Axes, results: Results, cases: tuple[str, ...], title: str)
     for number, path in enumerate(paths):
         places = [at + (number - (len(paths) - 1) / 2) * width for at in range(len(measured))]
         heights = [results.median(case, path) or 0.0 for case in measured]
-        hatch = "///" if path.endswith(NOSEG) else ""  # without offloads: the colour of the same path, hatched
-        colour = _COLOURS[path.removesuffix(NOSEG)]
+        hatch = (
+            "///" if path.endswith(NOSEG) else "..." if path.endswith(NIC) else ""
+        )  # the colour of the path, hatched
+        colour = _COLOURS[path.removesuffix(NOSEG).removesuffix(NIC)]
         axes.bar(places, heights, width, label=path, color=colour, hatch=hatch, edgecolor="white")
     axes.set_xticks(range(len(measured)), [f"{case} ({results.unit(case)})" for case in measured])
     axes.set_title(title, loc="left")

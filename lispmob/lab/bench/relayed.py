@@ -18,19 +18,19 @@ from typing import Final
 from lispmob.closing import Closing
 from lispmob.lab import link
 from lispmob.lab.bench import tiers
-from lispmob.lab.bench.wire import CABLE, TUNNEL_MTU, Way
+from lispmob.lab.bench.wire import CABLE, SUFFIX, TUNNEL_MTU, Way
 from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.namespace import NamespaceSet
 from lispmob.lab.ping import ping
 from lispmob.lab.process import ProcessFailed
 
-SUFFIX: Final = "-rtr"
 _NODES: Final = (
     Identity("a", IPv4Address("10.1.0.1"), IPv6Address("2001:db8:e1d::1")),
     Identity("b", IPv4Address("10.1.0.2"), IPv6Address("2001:db8:e1d::2")),
 )
 _OVERLAY: Final = ("10.1.0.0/16", "2001:db8:e1d::/48")
 _PATIENCE_S: Final = 30.0
+_ETH_P_ALL: Final = 0x0003  # seen before the programs at the ingress; what asks for IP alone is too late
 _ETH_P_IP: Final = 0x0800
 _DATA_PORT: Final = 4341
 
@@ -64,13 +64,14 @@ class Relayed(Closing):
     def check(self, count: int = 10) -> int:
         """How many of some pings reached b in packets of the RTR. Raises ProcessFailed when not all did."""
         with self.b.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as cable:
-            cable.bind((CABLE, _ETH_P_IP))
+            cable.bind((CABLE, _ETH_P_ALL))
             cable.settimeout(0.2)
             ping(self.a, self.way.far, self.way.near, count=count)
             seen = 0
             with contextlib.suppress(TimeoutError):
                 while seen < count:
-                    seen += self._is_relayed(cable.recv(65535))
+                    packet, (_, kind, *_) = cable.recvfrom(65535)
+                    seen += kind == _ETH_P_IP and self._is_relayed(packet)
         if seen < count:
             raise ProcessFailed(f"{self.way.name}: {seen} of {count} packets came from the RTR")
         return seen

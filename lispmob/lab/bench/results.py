@@ -40,6 +40,7 @@ GOALS: Final = (
     Goal("tcp1", "tun", "tun-plain", 8.0),
     Goal("udp64", "tun", "vxlan", 0.7),
     Goal("lookup-ns-1000000", "tun", "tun", 2.0, "lookup-ns-10", is_most=True),
+    Goal("tcp1", "auto-nic", "vxlan-nic", 1.2),
     Goal("tcp1", "tun-rtr", "tun", 0.9),
     Goal("udp64", "tun-rtr", "tun", 0.9),
     Goal("tcp1", "ebpf-rtr", "ebpf", 0.9),
@@ -72,6 +73,8 @@ class Results:
         self.machine = machine
         self.skipped: dict[str, str] = {}
         """Paths that could not be measured, each with the reason."""
+        self.warnings: list[str] = []
+        """What a reader of the figures should know (quiet.py)."""
         self._samples: dict[tuple[str, str], list[float]] = {}
         self._units: dict[str, str] = {}
 
@@ -83,6 +86,13 @@ class Results:
         """None: not measured."""
         samples = self._samples.get((case, path))
         return statistics.median(samples) if samples else None
+
+    def spread(self, goal: Goal) -> tuple[float, float] | None:
+        """The smallest and the largest ratio of a round; None without rounds that have both."""
+        values = self._samples.get((goal.case, goal.path), [])
+        others = self._samples.get((goal.other_case or goal.case, goal.other), [])
+        ratios = [value / other for value, other in zip(values, others, strict=False) if other]
+        return (min(ratios), max(ratios)) if ratios else None
 
     def ratio(self, goal: Goal) -> float | None:
         """None when one of the two was not measured."""
@@ -111,7 +121,8 @@ class Results:
             }
             for (case, path), samples in self._samples.items()
         ]
-        return {"version": VERSION, "machine": asdict(self.machine), "results": results, "skipped": self.skipped}
+        notes = {"skipped": self.skipped, "warnings": self.warnings}
+        return {"version": VERSION, "machine": asdict(self.machine), "results": results, **notes}
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,14 +154,16 @@ class Results:
             ratio = self.ratio(goal)
             if ratio is not None:
                 is_reached = ratio <= goal.factor if goal.is_most else ratio >= goal.factor
-                rows.append((goal.name(), _text(ratio), _text(goal.factor), _word(is_reached)))
-        for case, most in LIMITS.items():
+                least, most = self.spread(goal) or (ratio, ratio)
+                spread = f"{_text(least)} to {_text(most)}"
+                rows.append((goal.name(), _text(ratio), spread, _text(goal.factor), _word(is_reached)))
+        for case, limit in LIMITS.items():
             for path in self.paths:
                 value = self.median(case, path)
                 if value is not None:
                     name = f"{case}: {path} ({self._units[case]})"
-                    rows.append((name, _text(value), _text(most), _word(value <= most)))
-        return Table("Goals", ("figure", "measured", "goal", ""), tuple(rows))
+                    rows.append((name, _text(value), "", _text(limit), _word(value <= limit)))
+        return Table("Goals", ("figure", "measured", "rounds", "goal", ""), tuple(rows))
 
 
 def lines(tables: Sequence[Table]) -> list[str]:

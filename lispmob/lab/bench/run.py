@@ -11,19 +11,24 @@ from typing import Final
 from lispmob.lab.bench import flood, idle, sanity, traffic
 from lispmob.lab.bench.flood_hub import FloodedHub
 from lispmob.lab.bench.overlay import Overlay
-from lispmob.lab.bench.relayed import SUFFIX, Relayed
+from lispmob.lab.bench.relayed import Relayed
 from lispmob.lab.bench.results import Results
 from lispmob.lab.bench.tiers import TIERS, TierUnavailable
 from lispmob.lab.bench.traffic import Figures
-from lispmob.lab.bench.wire import NOSEG, Pair, Way, Wire
+from lispmob.lab.bench.wire import AUTO, NIC, NOSEG, SUFFIX, Pair, Way, Wire, kind_of
 
 TRAFFIC_CASES: Final = ("tcp1", "tcp4", "udp64", "udp512", "udp1400", "rtt", "rtt-loaded")
 OTHER_CASES: Final = ("idle", "table", "start", "flood")
-_NOSEG_CASES: Final = ("tcp1", "udp64")
-_RELAYED_CASES: Final = ("tcp1", "udp64")
+_CABLE_CASES: Final = {
+    NOSEG: ("tcp1", "udp64"),
+    NIC: ("tcp1", "udp64", "udp1400"),
+    SUFFIX: ("tcp1", "udp64"),
+}
+"""What is measured on paths of these names: all else on all others."""
 _UDP_S: Final = 1
 _REST_S: Final = 20.0  # ours: what was settled has its echoes: probes, NAT verdicts
 _IDLE_S: Final = 30.0
+_IDLE_WINDOWS: Final = 2
 
 
 class Run:
@@ -37,21 +42,23 @@ class Run:
         paths: Collection[str],
         rounds: int,
         seconds: int,
+        budget_s: float | None = None,
     ) -> None:
-        """`directory` is for configurations, sockets and logs."""
+        """`directory` is for configurations, sockets and logs. `budget_s`: about what all rounds may take."""
         self._results = results
         self._directory = directory
         self._cases = frozenset(cases)
         self._paths = tuple(paths)
         self._rounds = rounds
         self._seconds = seconds
+        self._budget_s = budget_s
 
     def measure(self) -> None:
         """Everything. Raises LispError when something could not be measured; what was before it is kept."""
         if self._cases & {*TRAFFIC_CASES, "idle"}:
             self._measure_cables()
         if "table" in self._cases:
-            for number in range(self._rounds):
+            for number in self._share(0.1):
                 self._say(number, "table")
                 self._note("tun", idle.table())
                 if "ebpf" in self._tiers():
@@ -64,9 +71,16 @@ class Run:
             self._measure_flooded_hub()
             for tier in self._tiers():
                 self._measure_flood(tier)
-        for tier in TIERS:
-            if f"{tier}{SUFFIX}" in self._paths and self._cases & {*_RELAYED_CASES}:
-                self._measure_relayed(tier)
+
+    def _share(self, share: float) -> Iterator[int]:
+        """Numbers of rounds: as many as are wanted, or fit into this share of the time; one at least."""
+        began_at = time.monotonic()
+        for number in range(self._rounds):
+            spent_s = time.monotonic() - began_at
+            if number and self._budget_s is not None and spent_s * (number + 1) / number > share * self._budget_s:
+                print(f"{number} of {self._rounds} rounds: there is no time for more", flush=True)
+                return
+            yield number
 
     # --- paths on a cable
 
@@ -90,24 +104,37 @@ class Run:
                 wire.settle(way)
                 print(f"{way.name}: {sanity.check(wire, way)} packets seen on the cable as they should be", flush=True)
             if "idle" in self._cases:
-                daemons = {tier: wire.nodes[0].daemon for tier, wire in wires.items()}
-                print(f"idle: {self._rounds} times {_IDLE_S:g} s, after {_REST_S:g} s of rest", flush=True)
+                daemons = {tier: wire.nodes[0].daemon for tier, wire in wires.items() if tier in TIERS}
+                windows = min(self._rounds, _IDLE_WINDOWS)
+                print(f"idle: {windows} times {_IDLE_S:g} s, after {_REST_S:g} s of rest", flush=True)
                 time.sleep(_REST_S)
-                for tier, figures in idle.idle(daemons, _IDLE_S, self._rounds):
+                for tier, figures in idle.idle(daemons, _IDLE_S, windows):
                     self._note(tier, figures)
-            for number in range(self._rounds):
-                self._round(number, ways)
+            measured: list[tuple[Wire | Relayed, Way]] = [*ways, *self._relayed(stack)]
+            for number in self._share(0.5):
+                self._round(number, measured)
 
-    def _round(self, number: int, ways: list[tuple[Wire, Way]]) -> None:
+    def _relayed(self, stack: contextlib.ExitStack) -> Iterator[tuple[Relayed, Way]]:
+        """The paths through an RTR, for those tiers that run here."""
+        for tier in TIERS:
+            name = f"{tier}{SUFFIX}"
+            if name not in self._paths or not self._cases & {*_CABLE_CASES[SUFFIX]} or tier in self._results.skipped:
+                continue
+            with self._skipping(name):
+                relayed = stack.enter_context(Relayed(self._directory / name, tier))
+                print(f"{name}: {relayed.check()} packets seen on the cable as they should be", flush=True)
+                yield relayed, relayed.way
+
+    def _round(self, number: int, ways: list[tuple[Wire | Relayed, Way]]) -> None:
         bare_us: float | None = None
-        for wire, way in ways:
+        for pair, way in ways:
             self._say(number, way.name)
-            wanted = _NOSEG_CASES if way.name.endswith(NOSEG) else TRAFFIC_CASES
-            with wire.offloads(way):
+            wanted = _CABLE_CASES.get(way.name.removeprefix(way.kind), TRAFFIC_CASES)
+            with pair.offloads(way) if isinstance(pair, Wire) else contextlib.nullcontext():
                 for case in wanted:
                     if case not in self._cases:
                         continue
-                    figures = self._figures(wire, way, case)
+                    figures = self._figures(pair, way, case)
                     self._note(way.name, figures)
                     if way.name == "veth" and "rtt" in figures:
                         bare_us = figures["rtt"][0]
@@ -127,7 +154,7 @@ class Run:
 
     def _measure_overlay(self, tier: str) -> None:
         with self._skipping(tier), Overlay(self._directory / f"{tier}-overlay", tier) as overlay:
-            for number in range(self._rounds):
+            for number in self._share(0.1):
                 self._say(number, f"{tier}: start, first packet, move")
                 self._note(tier, overlay.sample(number))
 
@@ -135,26 +162,14 @@ class Run:
         directory = self._directory / f"{tier}-flood"
         with self._skipping(tier), Overlay(directory, tier) as overlay:
             program = flood.Flood(directory)
-            for number in range(self._rounds):
+            for number in self._share(0.08):
                 self._say(number, f"{tier}: quiet, a flood of junk, the worst question")
                 self._note(tier, flood.sample(overlay, program, number))
-
-    def _measure_relayed(self, tier: str) -> None:
-        name = f"{tier}{SUFFIX}"
-        if tier in self._results.skipped:
-            return
-        with self._skipping(name), Relayed(self._directory / name, tier) as relayed:
-            print(f"{name}: {relayed.check()} packets seen on the cable as they should be", flush=True)
-            for number in range(self._rounds):
-                self._say(number, name)
-                for case in _RELAYED_CASES:
-                    if case in self._cases:
-                        self._note(name, self._figures(relayed, relayed.way, case))
 
     def _measure_flooded_hub(self) -> None:
         with FloodedHub(self._directory / "flood") as flooded:
             flooded.settle()
-            for number in range(self._rounds):
+            for number in self._share(0.08):
                 self._say(number, "flood: a hub")
                 for name, figures in flooded.phases():
                     self._note(name, figures)
@@ -163,8 +178,9 @@ class Run:
 
     def _tiers(self, *, with_references: bool = False) -> tuple[str, ...]:
         """Those of the paths wanted that can run; the tun tier's cable carries the references too."""
-        wanted = {_tier_of(name) for name in self._paths if with_references or name.removesuffix(NOSEG) in TIERS}
-        return tuple(tier for tier in TIERS if tier in wanted and tier not in self._results.skipped)
+        wanted = {_tier_of(name) for name in self._paths if with_references or kind_of(name) in TIERS}
+        known = (*TIERS, AUTO) if with_references else TIERS
+        return tuple(tier for tier in known if tier in wanted and tier not in self._results.skipped)
 
     @contextlib.contextmanager
     def _skipping(self, name: str) -> Iterator[None]:
@@ -185,5 +201,5 @@ class Run:
 
 def _tier_of(path: str) -> str:
     """The tier whose cable a path is on."""
-    kind = path.removesuffix(NOSEG).removesuffix(SUFFIX)
-    return kind if kind in TIERS else TIERS[0]
+    kind = kind_of(path)
+    return kind if kind in (*TIERS, AUTO) else TIERS[0]

@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 from lispmob.lab.bench.tiers import TIERS
-from lispmob.lab.bench.wire import CABLE, PORTS, Way, Wire
+from lispmob.lab.bench.wire import AUTO, CABLE, PORTS, Way, Wire
 from lispmob.lab.ping import ping
 from lispmob.lab.process import ProcessFailed
 
@@ -56,6 +56,6 @@ def is_of(path: Way, packet: bytes) -> bool:
         return False
     # VXLAN carries a frame: its own header and an Ethernet header stand before the packet.
     inner = packet[header + 8 + (_LISP_HEADER if path.kind != "vxlan" else 8 + 14) :]
-    if path.kind in TIERS and packet[header + 8 : header + 16] != bytes(_LISP_HEADER):
+    if path.kind in (*TIERS, AUTO) and packet[header + 8 : header + 16] != bytes(_LISP_HEADER):
         return False
     return inner[:1] == b"\x45" and inner[12:20] == path.near.packed + path.far.packed

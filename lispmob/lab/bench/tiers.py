@@ -27,6 +27,8 @@ def require(node: Node, tier: str) -> None:
     The tun tier moves them from the start on, and the programs of the other are loaded meanwhile.
     """
     deadline = time.monotonic() + _PATIENCE_S
+    if tier == "auto":
+        return
     while (used := _used(node))["tier"] != tier:
         if time.monotonic() > deadline:
             raise TierUnavailable(f"lispd uses the {used['tier']} tier: {used['why']}")

@@ -22,10 +22,14 @@ from lispmob.lab.process import Daemon, ProcessFailed
 
 CABLE: Final = "eth0"
 NOSEG: Final = "-noseg"
+NIC: Final = "-nic"
+SUFFIX: Final = "-rtr"  # through an RTR (relayed.py)
+AUTO: Final = "auto"
 TUNNEL_MTU: Final = 1440  # of every tunnel: they are compared with equal packets
 REFERENCES: Final = ("veth", "vxlan", "tun-plain")
 PATHS: Final = (*REFERENCES, *tiers.TIERS)
-PORTS: Final = {"vxlan": 4789, "tun-plain": 4351, "tun": 4341, "ebpf": 4341}
+PORTS: Final = {"vxlan": 4789, "tun-plain": 4351, "tun": 4341, "ebpf": 4341, AUTO: 4341}
+NIC_PATHS: Final = tuple(path + NIC for path in ("veth", "vxlan", *tiers.TIERS, AUTO))
 
 _HOSTS: Final = ("a", "b")
 _RLOCS: Final = (IPv4Address("198.18.0.1"), IPv4Address("198.18.0.2"))
@@ -36,7 +40,13 @@ _NODES: Final = (
     Identity("b", IPv4Address("10.1.0.2"), IPv6Address("2001:db8:e1d::2")),
 )
 _TUNNEL_OFFLOADS: Final = ("tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation", "tx-udp-segmentation")
+_NIC: Final = {"gro": "on", **dict.fromkeys(_TUNNEL_OFFLOADS, "off")}
 _PATIENCE_S: Final = 15.0
+
+
+def kind_of(path: str) -> str:
+    """What a path goes through, whatever its cable can do."""
+    return path.removesuffix(NOSEG).removesuffix(NIC).removesuffix(SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,7 @@ class Way:
 
     @property
     def kind(self) -> str:
-        return self.name.removesuffix(NOSEG)
+        return kind_of(self.name)
 
 
 class Pair(Protocol):
@@ -68,6 +78,7 @@ class Wire(Closing):
         """`directory` is for configurations, sockets and logs. Raises KernelRefused, ProcessFailed, TierUnavailable."""
         self.nodes: list[Node] = []
         self.tier = tier
+        self._is_nic = tier == AUTO  # from the start: a node looks at what its interface can do
         self._directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._open = contextlib.ExitStack()
@@ -75,6 +86,8 @@ class Wire(Closing):
         try:
             self.a, self.b = (self._spaces.make(f"bench-{host}") for host in _HOSTS)
             self._lay_cable()
+            if self._is_nic:
+                self._set_offloads(_NIC)
             if has_references:
                 self._add_vxlan()
                 self._add_plain()
@@ -90,7 +103,7 @@ class Wire(Closing):
     def path(self, name: str) -> Way:
         """A path by its name; wait for it with `settle`."""
         references = {"veth": _RLOCS, "vxlan": _VXLAN, "tun-plain": _PLAIN}
-        return Way(name, *references.get(name.removesuffix(NOSEG), (_NODES[0].eid4, _NODES[1].eid4)))
+        return Way(name, *references.get(kind_of(name), (_NODES[0].eid4, _NODES[1].eid4)))
 
     def settle(self, path: Way) -> None:
         """Return once packets come back over the path. Raises ProcessFailed."""
@@ -110,19 +123,24 @@ class Wire(Closing):
 
     @contextlib.contextmanager
     def offloads(self, path: Way) -> Iterator[None]:
-        """The cable as the path's name wants it: with its offloads, or (-noseg) without those for tunnels."""
-        if not path.name.endswith(NOSEG):
+        """The cable as the path's name wants it: with all that veth can do, or less.
+
+        -noseg: it cannot segment tunnels. -nic: neither can it, as a laptop's network card, and the receiver joins what
+        belongs together (GRO).
+        """
+        wanted = {NOSEG: dict.fromkeys(_TUNNEL_OFFLOADS, "off"), NIC: _NIC}.get(path.name.removeprefix(path.kind), {})
+        if not wanted or self._is_nic:
             yield
             return
-        self._set_offloads("off")
+        self._set_offloads(wanted)
         try:
             yield
         finally:
-            self._set_offloads("on")
+            self._set_offloads({"gro": "off", **dict.fromkeys(_TUNNEL_OFFLOADS, "on")})
 
-    def _set_offloads(self, value: str) -> None:
+    def _set_offloads(self, wanted: dict[str, str]) -> None:
         for space in (self.a, self.b):
-            space.run("ethtool", "-K", CABLE, *(word for name in _TUNNEL_OFFLOADS for word in (name, value)))
+            space.run("ethtool", "-K", CABLE, *(word for feature in wanted.items() for word in feature))
 
     def _lay_cable(self) -> None:
         link.apply(self.a, [link.veth(CABLE, self.b, CABLE)])

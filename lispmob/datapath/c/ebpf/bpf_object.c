@@ -51,6 +51,7 @@ struct libbpf {
     struct bpf_map *(*map)(const struct bpf_object *, const char *);
     int (*set_max_entries)(struct bpf_map *, uint32_t);
     struct bpf_program *(*program)(const struct bpf_object *, const char *);
+    int (*set_autoload)(struct bpf_program *, bool);
     int (*program_fd)(const struct bpf_program *);
     int (*processors)(void);
     int (*hook_create)(struct tc_hook *);
@@ -65,14 +66,14 @@ struct attachment {
 
 struct lm_bpf_object {
     struct libbpf bpf;
-    int maps[LM_MAP_COUNT], encap, decap;
+    int maps[LM_MAP_COUNT], encap, uplink; /* the program of the TUN, and that of the uplinks */
     unsigned processors;
-    bool has_tcx;
+    bool has_tcx, is_rtr;
     struct attachment device, uplinks[LM_PATHS_MAX];
 };
 
 static const char *const map_names[LM_MAP_COUNT] = {"state", "remotes", "used",  "counts",   "table",
-                                                     "sets",  "uplinks", "heard", "addresses", "ways"};
+                                                     "sets",  "uplinks", "heard", "addresses", "ways", "origins"};
 
 /* What libbpf says last before it gives up is the reason. One load at a time: the caller is the control side. */
 static char said[LOG_SIZE];
@@ -105,6 +106,7 @@ static bool open_library(struct libbpf *b)
            find(b->handle, &b->map, "bpf_object__find_map_by_name") &&
            find(b->handle, &b->set_max_entries, "bpf_map__set_max_entries") &&
            find(b->handle, &b->program, "bpf_object__find_program_by_name") &&
+           find(b->handle, &b->set_autoload, "bpf_program__set_autoload") &&
            find(b->handle, &b->program_fd, "bpf_program__fd") &&
            find(b->handle, &b->processors, "libbpf_num_possible_cpus") &&
            find(b->handle, &b->hook_create, "bpf_tc_hook_create") &&
@@ -187,11 +189,24 @@ static int keep(int fd)
     return fd < 0 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 3);
 }
 
+static const char *const uplink_programs[] = {"lm_decap", "lm_relay"}; /* a node's, an RTR's */
+
+/* Only what is used is loaded, and takes memory. */
+static int choose(struct lm_bpf_object *t, struct bpf_object *object)
+{
+    struct bpf_program *unused = t->bpf.program(object, uplink_programs[!t->is_rtr]);
+    int error = unused ? t->bpf.set_autoload(unused, false) : -ENOENT;
+    if (!error && !t->is_rtr)
+        error = t->bpf.set_max_entries(t->bpf.map(object, "origins"), 1);
+    return error ? error : t->bpf.set_max_entries(t->bpf.map(object, "counts"), t->processors);
+}
+
 static bool take(struct lm_bpf_object *t, struct bpf_object *object)
 {
-    struct bpf_program *encap = t->bpf.program(object, "lm_encap"), *decap = t->bpf.program(object, "lm_decap");
-    bool is_whole = encap && decap && (t->encap = keep(t->bpf.program_fd(encap))) >= 0 &&
-                    (t->decap = keep(t->bpf.program_fd(decap))) >= 0;
+    struct bpf_program *encap = t->bpf.program(object, "lm_encap");
+    struct bpf_program *uplink = t->bpf.program(object, uplink_programs[t->is_rtr]);
+    bool is_whole = encap && uplink && (t->encap = keep(t->bpf.program_fd(encap))) >= 0 &&
+                    (t->uplink = keep(t->bpf.program_fd(uplink))) >= 0;
     for (int i = 0; i < LM_MAP_COUNT && is_whole; i++)
         is_whole = (t->maps[i] = keep(t->bpf.map_fd(object, map_names[i]))) >= 0;
     return is_whole;
@@ -206,7 +221,7 @@ static bool load(struct lm_bpf_object *t, const char *path, char *why, size_t si
     }
     int processors = t->bpf.processors();
     t->processors = processors > 0 ? (unsigned)processors : 1;
-    int error = t->bpf.set_max_entries(t->bpf.map(object, "counts"), t->processors);
+    int error = choose(t, object);
     if (!error)
         error = t->bpf.load(object);
     bool is_loaded = !error && take(t, object);
@@ -228,17 +243,18 @@ static void give_back(void)
 #endif
 }
 
-struct lm_bpf_object *lm_bpf_object_load(const char *path, bool allows_tcx, char *why, size_t size)
+struct lm_bpf_object *lm_bpf_object_load(const char *path, bool allows_tcx, bool is_rtr, char *why, size_t size)
 {
     struct lm_bpf_object *t = calloc(1, sizeof *t);
     if (!t) {
         (void)snprintf(why, size, "no memory");
         return NULL;
     }
-    t->encap = t->decap = -1;
+    t->encap = t->uplink = -1;
     for (int i = 0; i < LM_MAP_COUNT; i++)
         t->maps[i] = -1;
     t->has_tcx = allows_tcx;
+    t->is_rtr = is_rtr;
     if (access(path, R_OK)) {
         (void)snprintf(why, size, "it was built without the BPF programs (%s): that needs clang and libbpf's headers", path);
     } else if (!open_library(&t->bpf)) {
@@ -268,7 +284,7 @@ void lm_bpf_object_free(struct lm_bpf_object *t)
     if (!t)
         return;
     lm_bpf_object_detach(t);
-    int *programs[] = {&t->encap, &t->decap};
+    int *programs[] = {&t->encap, &t->uplink};
     for (size_t i = 0; i < 2; i++)
         if (*programs[i] >= 0)
             close(*programs[i]);
@@ -365,7 +381,7 @@ int lm_bpf_object_attach_uplinks(struct lm_bpf_object *t, const int *ifindexes, 
             continue;
         if (room && room->link >= 0)
             detach(t, room, false);
-        int error = room ? attach(t, room, ifindexes[k], false, t->decap) : -E2BIG;
+        int error = room ? attach(t, room, ifindexes[k], false, t->uplink) : -E2BIG;
         first_error = first_error ? first_error : error;
     }
     return first_error;

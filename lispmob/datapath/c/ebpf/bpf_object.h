@@ -21,13 +21,17 @@ enum lm_map {
     LM_MAP_HEARD,
     LM_MAP_ADDRESSES,
     LM_MAP_WAYS,
+    LM_MAP_ORIGINS,
     LM_MAP_COUNT
 };
 
 struct lm_bpf_object; /* the descriptors of a loaded object, and of what it is attached to */
 
-/* NULL: it cannot be; `why` then says so in words. `allows_tcx` false: as on a kernel without it. */
-struct lm_bpf_object *lm_bpf_object_load(const char *object, bool allows_tcx, char *why, size_t size);
+/*
+ * NULL: it cannot be; `why` then says so in words. `allows_tcx` false: as on a kernel without it. `is_rtr`: the program of
+ * the uplinks is the one that passes packets on.
+ */
+struct lm_bpf_object *lm_bpf_object_load(const char *object, bool allows_tcx, bool is_rtr, char *why, size_t size);
 void lm_bpf_object_free(struct lm_bpf_object *tier);
 int lm_bpf_object_map(const struct lm_bpf_object *tier, enum lm_map map);
 unsigned lm_bpf_object_processors(const struct lm_bpf_object *tier);

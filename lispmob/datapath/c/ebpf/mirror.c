@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "table/uplink.h"
+
 /* A large map of the kernel's: its place is taken at once, and filled as far as it is used. Each page counts as ours. */
 struct window {
     enum lm_map map;
@@ -195,6 +197,7 @@ static void copy_state(struct lm_remote_state *into, struct lm_remote_state *fro
     atomic_store(&into->echo.copies, atomic_load(&from->echo.copies));
     atomic_store(&into->echo.asked, atomic_load(&from->echo.asked));
     atomic_store(&into->sent, atomic_load(&from->sent));
+    atomic_store(&into->unsummed_at, atomic_load(&from->unsummed_at));
 }
 
 void lm_mirror_remote(struct lm_mirror *m, struct lm_remote *remote, bool is_first)
@@ -229,22 +232,47 @@ void lm_mirror_remote_gone(struct lm_mirror *m, struct lm_remote *remote)
     remote->number = LM_NO_REMOTE;
 }
 
+static struct lm_shared_locator locator_of(const struct lm_locator_set *set, size_t place)
+{
+    const struct lm_locator_spec *spec = &set->specs[place];
+    bool is_bound = spec->source.family && spec->fd >= 0;
+    bool is_plain = (is_bound || !spec->source.family) && !lm_address_is_link_local(&spec->address);
+    struct lm_shared_locator made = {.contender = {.identity = set->contenders[place].identity,
+                                                   .family = spec->address.family,
+                                                   .priority = spec->priority,
+                                                   .weight = spec->weight},
+                                     .remote = is_plain ? set->remotes[place]->number : LM_NO_REMOTE,
+                                     .port = spec->port};
+    memcpy(made.address, spec->address.octets, sizeof made.address);
+    if (!is_bound)
+        return made;
+    memcpy(made.source, spec->source.octets, sizeof made.source);
+    made.source_port = lm_uplink_port_of(spec->fd);
+    if (made.source_port == 0 || spec->source.family != spec->address.family)
+        made.remote = LM_NO_REMOTE;
+    return made;
+}
+
+/* What no program could send to is left out: an RTR may serve more nodes than there is room for in the kernel. */
 void lm_mirror_set(struct lm_mirror *m, const struct lm_locator_set *set)
 {
     struct lm_shared_set made = {.count = (uint32_t)set->count};
+    bool is_of_use = false;
     for (size_t i = 0; i < set->count; i++) {
-        const struct lm_locator_spec *spec = &set->specs[i];
-        bool is_plain = spec->source.family == 0 && !lm_address_is_link_local(&spec->address);
-        struct lm_shared_locator *locator = &made.locators[i];
-        locator->contender = (struct lm_shared_contender){.identity = set->contenders[i].identity,
-                                                          .family = spec->address.family,
-                                                          .priority = spec->priority,
-                                                          .weight = spec->weight};
-        memcpy(locator->address, spec->address.octets, sizeof locator->address);
-        locator->port = spec->port;
-        locator->remote = is_plain ? set->remotes[i]->number : LM_NO_REMOTE;
+        made.locators[i] = locator_of(set, i);
+        made.is_translated |= set->specs[i].source.family != 0;
+        is_of_use = is_of_use || made.locators[i].remote != LM_NO_REMOTE;
     }
-    put(m, LM_MAP_SETS, &set->number, &made);
+    if (is_of_use)
+        put(m, LM_MAP_SETS, &set->number, &made);
+}
+
+void lm_mirror_origin(const struct lm_mirror *m, const struct lm_addr *inner, const struct lm_addr *outer, uint16_t port)
+{
+    struct lm_shared_origin key = {.inner = address_of(inner), .outer = address_of(outer), .port = port};
+    uint32_t none = 0;
+    union bpf_attr attributes = element(m, LM_MAP_ORIGINS, &key, &none);
+    (void)bpf(BPF_MAP_UPDATE_ELEM, &attributes); /* without it the tun tier goes on */
 }
 
 void lm_mirror_set_gone(struct lm_mirror *m, const struct lm_locator_set *set)

@@ -36,6 +36,9 @@ void lm_mirror_changed(struct lm_mirror *mirror);
 void lm_mirror_remote(struct lm_mirror *mirror, struct lm_remote *remote, bool is_first);
 void lm_mirror_remote_gone(struct lm_mirror *mirror, struct lm_remote *remote);
 void lm_mirror_set(struct lm_mirror *mirror, const struct lm_locator_set *set);
+/* Data of an inner source comes from there, and there is nothing about it to report: an RTR's programs pass it on. */
+void lm_mirror_origin(const struct lm_mirror *mirror, const struct lm_addr *inner, const struct lm_addr *outer,
+                      uint16_t port);
 void lm_mirror_set_gone(struct lm_mirror *mirror, const struct lm_locator_set *set);
 void lm_mirror_entry(struct lm_mirror *mirror, const struct lm_table *table, const struct lm_entry *entry);
 void lm_mirror_entry_gone(struct lm_mirror *mirror, const struct lm_prefix *prefix);

@@ -154,6 +154,7 @@ int lm_reflect_start(struct lm_engine *e, struct lm_bpf_object *tier, int device
         s->data_port = e->config.data_port;
         s->copy_dscp = e->config.copy_dscp;
         s->source_check = e->config.source_check;
+        s->relayed_instance_id = e->config.proxy_instance_id;
         lm_take(&e->lock); /* for a moment: the threads follow these pointers */
         copy_state(s, e->shared);
         e->shared = s;

@@ -12,6 +12,8 @@
 #define PORTS 4      /* per node and translated address: one for each destination of a symmetric NAT, and old ones */
 #define REPORTS_PER_SECOND 200
 #define REPORT_BURST 50
+#define ORIGINS_PER_SECOND 2000 /* what the kernel's programs leave to us all the same says nothing new about its origin */
+#define ORIGIN_BURST 500
 
 struct place {
     struct lm_addr inner, outer;
@@ -22,7 +24,7 @@ struct place {
 
 struct lm_relay {
     struct place places[PLACES]; /* by a hash: two nodes that meet in one place cost each other a report, no more */
-    struct lm_token_bucket reports;
+    struct lm_token_bucket reports, origins;
     struct lm_job jobs[LM_BATCH];
     size_t count;
 };
@@ -72,7 +74,12 @@ void lm_rtr_note(struct lm_engine *e, const struct lm_data *data, const struct l
 {
     if (is_registered) {
         const struct lm_entry *sender = lm_table_lookup(e->table, data->instance_id, &data->inner.source);
-        if (!sender || !is_translated(sender->value) || !is_new_port(e, data, outer))
+        if (!sender || !is_translated(sender->value))
+            return;
+        bool is_new = is_new_port(e, data, outer);
+        if (e->mirror && lm_token_bucket_take(&e->relay->origins, outer->now, ORIGINS_PER_SECOND, ORIGIN_BURST))
+            lm_mirror_origin(e->mirror, &data->inner.source, &outer->source, outer->source_port);
+        if (!is_new)
             return;
     }
     if (!lm_address_may_be_eid(&data->inner.source) ||
