@@ -1,4 +1,4 @@
-"""The delegated database tree (RFC 8111) with Open Overlay Router: its root and our Map-Resolver, and the other way round.
+"""The delegated database tree (RFC 8111) with Open Overlay Router: its root, our Map-Resolver, and the other way round.
 
 Runs where its program is installed: `oor` on PATH, or its path in the environment variable OOR.
 """
