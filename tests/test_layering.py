@@ -35,6 +35,11 @@ PURE = (
     "recording/",
     "iface_monitor/default_routes.py",
     "mh/plan.py",
+    "joining/exchange.py",
+    "joining/invitation.py",
+    "hub/invitations.py",
+    "hub/invited.py",
+    "hub/pool.py",
     "flow/adoption.py",
     "flow/auth.py",
     "flow/caller.py",
@@ -105,7 +110,7 @@ ONE_HOME = {
     "netifaces": {"iface_monitor/polling.py"},
     "dbus_next": {"bus/connection.py"},
     "dbus_fast": {"bus/connection.py"},
-    "sqlite3": {"hub/store.py"},
+    "sqlite3": {"hub/store.py", "hub/site_store.py"},
     "dns": {"flow/resolve.py"},
     "matplotlib": {"lab/charts.py", "lab/bench/charts.py"},
 }
@@ -125,6 +130,11 @@ MAY_NOT = [
         "evidence comes in as values, from whoever has it",
     ),
     ("hub/", "mh natt iface_monitor", "the hub has no uplinks of its own to watch"),
+    (
+        "joining/",
+        "hub control daemon service datapath mh natt iface_monitor api",
+        "both ends use it, and neither is it",
+    ),
     ("lab/", "daemon control hub datapath mh iface_monitor", "the lab starts processes, as a user would"),
     ("api/cli/", "control datapath hub daemon config api.server", "the command line is a client, quick to start"),
     (
