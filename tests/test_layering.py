@@ -35,6 +35,9 @@ PURE = (
     "recording/",
     "iface_monitor/default_routes.py",
     "mh/plan.py",
+    "metrics/family.py",
+    "metrics/hub.py",
+    "metrics/node.py",
     "joining/exchange.py",
     "joining/invitation.py",
     "hub/invitations.py",
@@ -112,6 +115,8 @@ ONE_HOME = {
     "dbus_fast": {"bus/connection.py"},
     "sqlite3": {"hub/store.py", "hub/site_store.py"},
     "dns": {"flow/resolve.py"},
+    "prometheus_client": {"metrics/exposition.py"},
+    "segno": {"hub/cli/commands.py"},
     "matplotlib": {"lab/charts.py", "lab/bench/charts.py"},
 }
 """A library that is imported in one file can be replaced in one file."""
@@ -135,6 +140,7 @@ MAY_NOT = [
         "hub control daemon service datapath mh natt iface_monitor api",
         "both ends use it, and neither is it",
     ),
+    ("metrics/", "hub control daemon service datapath mh natt iface_monitor api", "figures are made of answers"),
     ("lab/", "daemon control hub datapath mh iface_monitor", "the lab starts processes, as a user would"),
     ("api/cli/", "control datapath hub daemon config api.server", "the command line is a client, quick to start"),
     (

@@ -51,6 +51,7 @@ from lispmob.wire.auth import Key
 OWN_NETWORKS: Final = "own"
 LINK_LOCAL: Final = "169.254.0.0/16"
 DEFAULT_PATH: Final = Path("/etc/lispmob/hub.conf")
+DEFAULT_SOCKET: Final = Path("/run/lisphub/lisphub.sock")
 SITES_DIRECTORY: Final = "sites.d"  # beside hub.conf
 EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
 DEFAULT_ALGORITHMS: Final = ("hmac-sha-256-128", "hmac-sha-1-96")
@@ -223,7 +224,7 @@ class HubFile(Section, frozen=True, kw_only=True):
     own_eids: tuple[Eid, ...] = ()
     """Of this machine itself, which is reached by them through LISP, like a node."""
     security: SecuritySection = SecuritySection()
-    control_socket: FilePath = Path("/run/lisphub/lisphub.sock")
+    control_socket: FilePath = DEFAULT_SOCKET
     log: LogSection = LogSection()
 
     def __post_init__(self) -> None:

@@ -34,6 +34,15 @@ def next_eids(pools: Sequence[EidPrefix], taken: Iterable[EidPrefix]) -> tuple[E
     return tuple(_eid(pool, number) for pool in pools)
 
 
+def numbers_left(pool: EidPrefix, taken: Iterable[EidPrefix]) -> int:
+    """How many EIDs a pool has left."""
+    left, number = 0, 1
+    for first, last in sorted(_taken_numbers((pool,), taken)):
+        left += max(0, first - number)
+        number = max(number, last + 1)
+    return left + max(0, _last(pool) + 1 - number)
+
+
 def _taken_numbers(pools: Sequence[EidPrefix], taken: Iterable[EidPrefix]) -> Iterable[tuple[int, int]]:
     """The numbers that some prefix takes in a pool, as first and last."""
     others = list(taken)

@@ -20,8 +20,8 @@ with the same invitation is refused.
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 
 The type is the one that RFC 9304 sets aside for extensions; the sub-type is registered by nobody. A question is longer
-than any answer, so that forged sources make no reflector of a hub. An answer about an unknown invitation has no MAC: the
-hub has no secret to make it with.
+than any answer, so that forged sources make no reflector of a hub. An answer about an unknown invitation has no MAC,
+since the hub has no secret to make it with.
 """
 
 from __future__ import annotations

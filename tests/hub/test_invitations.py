@@ -236,7 +236,7 @@ def test_a_configured_site_has_its_name_and_eids_before_an_invited_one() -> None
 
 
 def test_a_hub_that_does_not_know_its_address_says_what_to_write() -> None:
-    with pytest.raises(InvitationRefused, match="invitations: .addresses"):
+    with pytest.raises(InvitationRefused, match="say by which address"):
         Hub(Offer(pools=OFFER.pools)).invite("laptop")
     with pytest.raises(PoolUsedUp, match="there is no pool"):
         Hub(Offer(addresses=OFFER.addresses)).invite("laptop")
