@@ -85,22 +85,30 @@ def site_lines(answer: Json) -> list[str]:
 
 
 def node_lines(answer: Json) -> list[str]:
-    """One EID-Prefix a row: where it is, since when, by which way."""
+    """One node a paragraph: by which way it is reached, since when, its EIDs, and where they are."""
     if not answer["nodes"]:
         return ["nobody is registered"]
-    rows = [
-        [
-            node["site"],
-            node["eid"],
-            [_place(rloc) for rloc in node["rlocs"]] or "-",
-            f"NAT, by {', '.join(node['rtrs'])}" if node["way"] == "rtr" else "open",
-            when(node["since"]),
-            node["moves"],
-            duration(node["heard_s"]) + " ago",
+    groups: dict[tuple[str, str | None, tuple[str, ...], str], list[Json]] = {}
+    for node in answer["nodes"]:
+        places = tuple(map(_place, node["rlocs"]))
+        groups.setdefault((node["site"] or "-", node["xtr_id"], places, node["way"]), []).append(node)
+    lines: list[str] = []
+    for (name, _, places, way), nodes in sorted(groups.items(), key=lambda item: str(item[0][0])):
+        moves = max(node["moves"] for node in nodes)
+        told = [
+            f"behind a NAT, through the RTR {', '.join(nodes[0]['rtrs'])}" if way == "rtr" else "open",
+            f"since {when(min((node['since'] for node in nodes if node['since'] is not None), default=None))}",
+            *(
+                [f"{plural(moves, 'move')}, the last {when(max(node['moved_at'] or 0.0 for node in nodes))}"]
+                if moves
+                else []
+            ),
+            f"heard {duration(min(node['heard_s'] for node in nodes))} ago",
         ]
-        for node in sorted(answer["nodes"], key=lambda node: (node["site"] or "", node["eid"]))
-    ]
-    return table(("SITE", "EID", "WHERE", "WAY", "SINCE", "MOVES", "HEARD"), rows, right=("MOVES",), folded="WAY")
+        lines += [paint(clean(name), "bold"), *fold(clean(", ".join(told)), first="  ")]
+        lines += fold(clean(", ".join(node["eid"] for node in nodes)), first="  EIDs  ")
+        lines += fold(clean(", ".join(places) or ("not told" if way == "rtr" else "nowhere")), first="  at    ")
+    return lines
 
 
 def _place(rloc: Json) -> str:
