@@ -52,6 +52,7 @@ OWN_NETWORKS: Final = "own"
 LINK_LOCAL: Final = "169.254.0.0/16"
 DEFAULT_PATH: Final = Path("/etc/lispmob/hub.conf")
 DEFAULT_SOCKET: Final = Path("/run/lisphub/lisphub.sock")
+SITES_FILE: Final = "hub-sites.sqlite"
 SITES_DIRECTORY: Final = "sites.d"  # beside hub.conf
 EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
 DEFAULT_ALGORITHMS: Final = ("hmac-sha-256-128", "hmac-sha-1-96")
@@ -217,10 +218,8 @@ class HubFile(Section, frozen=True, kw_only=True):
         "/var/lib/lispmob/hub.sqlite"
     )
     invitations: InvitationsSection = InvitationsSection()
-    sites_file: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = Path(
-        "/var/lib/lispmob/hub-sites.sqlite"
-    )
-    """Where the sites are kept that were invited; none: nobody can be."""
+    sites_file: Annotated[Path | None, or_word("auto", typing.get_args(FilePath)[1])] = None
+    """Where the sites are kept that were invited; None: beside the state file."""
     own_eids: tuple[Eid, ...] = ()
     """Of this machine itself, which is reached by them through LISP, like a node."""
     security: SecuritySection = SecuritySection()
@@ -322,6 +321,12 @@ class HubFile(Section, frozen=True, kw_only=True):
         pools = [eid for eid in self.invitations.pools if not eid.instance_id]
         sites = (eid for section in self.sites for eid in section.eids if not eid.instance_id)
         return self.proxy.eids or (*pools, *(eid for eid in sites if not any(pool.covers(eid) for pool in pools)))
+
+    @property
+    def sites_path(self) -> Path | None:
+        """Where the invited sites are; None: there is no place for them."""
+        beside = self.state_file.with_name(SITES_FILE) if self.state_file is not None else None
+        return self.sites_file or beside
 
     def to_offer(self) -> Offer:
         """What those get who are invited."""

@@ -51,7 +51,7 @@ class InvitationDesk:
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self.counters: Counter[str] = Counter()
-        self.problem: str | None = None if path is not None else "'sites-file' is none in hub.conf"
+        self.problem: str | None = None if path is not None else "hub.conf has 'state-file: none', and no 'sites-file'"
 
     def open(self, configured: Iterable[Site]) -> None:
         """Read the invited sites; a file that cannot be used is told of, and the hub works without them."""

@@ -96,7 +96,7 @@ class Hub:
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
         self._reloading: asyncio.Task[str | None] | None = None
-        self.desk = InvitationDesk(file.sites_file, file.to_offer(), self._take_sites, self._tell_of)
+        self.desk = InvitationDesk(file.sites_path, file.to_offer(), self._take_sites, self._tell_of)
         self._taking_sites = asyncio.Lock()
         self._site_directory = SiteDirectory(path.parent / SITES_DIRECTORY, self._on_hangup)
         self._control = HubSocket(file.control_socket, Operator(self).answer)
@@ -356,7 +356,7 @@ def _set_at_start(file: HubFile) -> tuple[object, ...]:
         file.public_address,
         file.own_eids,
         file.state_file,
-        file.sites_file,
+        file.sites_path,
         file.proxy,
         file.rtr.enabled,
     )

@@ -37,7 +37,19 @@ class SiteStore:
         self._database: sqlite3.Connection | None = None
 
     def open(self) -> list[InvitedSite]:
-        """Open or create the file; what is in it."""
+        """Open the file; what is in it. It is made when there is something to write."""
+        if not self._path.exists():
+            return []
+        database = self._connect()
+        try:
+            found = [_site(row) for row in database.execute("SELECT * FROM sites ORDER BY invited_at, name")]
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            database.close()
+            raise self._error(error) from None
+        self._database = database
+        return found
+
+    def _connect(self) -> sqlite3.Connection:
         try:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # it holds keys
             database = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
@@ -52,12 +64,10 @@ class SiteStore:
             if version != SCHEMA_VERSION:
                 raise sqlite3.DatabaseError(f"schema version {version}, this lisphub knows {SCHEMA_VERSION}")
             database.execute("PRAGMA synchronous = FULL")
-            found = [_site(row) for row in database.execute("SELECT * FROM sites ORDER BY invited_at, name")]
-        except (sqlite3.Error, ValueError, TypeError) as error:
+        except sqlite3.Error as error:
             database.close()
             raise self._error(error) from None
-        self._database = database
-        return found
+        return database
 
     def close(self) -> None:
         """Close the file. May be called twice."""
@@ -86,9 +96,7 @@ class SiteStore:
         self._write("DELETE FROM sites WHERE name = ?", (name,))
 
     def _write(self, statement: str, values: tuple[object, ...]) -> None:
-        database = self._database
-        if database is None:
-            raise self._error(LispError("the file is not open"))
+        database = self._database = self._database or self._connect()
         try:
             with database:
                 database.execute(statement, values)

@@ -45,7 +45,7 @@ def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
         "# state-file: /var/lib/lispmob/hub.sqlite", "#   level: info",
         "# rtrs: []", "#   map-servers: []", "# nat-dialects: [e19]",
         "#   addresses: []", "#   pools: []", "#   overlay-prefixes: []", "#   domain: none", "#   valid: 24h",
-        "# sites-file: /var/lib/lispmob/hub-sites.sqlite",
+        "# sites-file: auto",
     ]  # fmt: skip
     text = SHIPPED.read_text()
     for line in shown:

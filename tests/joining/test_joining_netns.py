@@ -92,7 +92,7 @@ def start_hub(household: Household) -> Daemon:
     assert household.hub_conf.stat().st_mode & 0o777 == 0o640
     directory = household.hub_conf.parent
     with household.hub_conf.open("a") as file:
-        file.write(f"state-file: {directory}/hub.sqlite\nsites-file: {directory}/sites.sqlite\n")
+        file.write(f"state-file: {directory}/hub.sqlite\n")
         file.write(f"control-socket: {directory}/hub.sock\n")
     command = module(LISPHUB, "-c", str(household.hub_conf))
     daemon = Daemon("lisphub", household.world["hub"], command, directory / "lisphub.log")
