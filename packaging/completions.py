@@ -1,6 +1,6 @@
-"""Write shell completion for the commands of users with shtab, from the parsers that the programs use.
+"""Write shell completion for the commands that people type with shtab, from the parsers that the programs use.
 
-completions.py DIRECTORY     (DIRECTORY/lispctl.bash, _lispctl, and so on for lispflow, lig and lisp-echo)
+completions.py DIRECTORY     (DIRECTORY/lisphub.bash, _lisphub, and so on for lispctl, lispflow, lig and lisp-echo)
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import shtab
 
 from lispmob.api.cli import main as lispctl
 from lispmob.flow import cli as lispflow
+from lispmob.hub.cli import parser as lisphub
 from lispmob.tools import echo_cli as lisp_echo
 from lispmob.tools import lig
 
 PARSERS: Final = {
+    "lisphub": lisphub.build_parser,
     "lispctl": lispctl.build_parser,
     "lispflow": lispflow.build_parser,
     "lig": lig.build_parser,

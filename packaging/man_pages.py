@@ -49,10 +49,17 @@ PROGRAMS: Final = (
         "lispmob.hub.service",
         "LISP Map-Server, Map-Resolver and proxy",
         "The other side of lispd, for a machine that is always on and has a public address.\n.PP\n"
+        "Without a command it is the hub itself that runs, as systemd starts it. The commands ask the hub that runs, "
+        "and are for root and the members of the group lispmob.\n.PP\n"
         "SIGHUP reads the configuration again; SIGUSR1 logs the counters.\n"
-        ".SH EXIT STATUS\n0 stopped; 1 failed; 77 a permission is missing; 78 the configuration has errors.\n"
-        ".SH FILES\n.I /etc/lispmob/hub.conf\n.br\n.I /var/lib/lispmob/hub.sqlite",
-        "lispd(8), hub.conf(5)",
+        ".SH EXIT STATUS\n0 stopped, or done; 1 failed, or the hub said no; 2 wrong usage; 3 lisphub is not running; "
+        "4 status: something is wrong; 77 a permission is missing; 78 the configuration has errors; 130 interrupted. "
+        "With \\fB--json\\fR \\fBstatus\\fR ends with 0, and the answer says it.\n"
+        ".SH FILES\n.I /etc/lispmob/hub.conf\n.br\n.I /etc/lispmob/sites.d/*.conf\n.br\n"
+        ".I /var/lib/lispmob/hub.sqlite\n.br\n.I /var/lib/lispmob/hub\\-sites.sqlite\n.br\n"
+        ".I /run/lisphub/lisphub.sock",
+        "lispctl(1), lispd(8), hub.conf(5)",
+        has_subcommands=True,
     ),
     Program(
         "lispctl",
@@ -68,6 +75,7 @@ PROGRAMS: Final = (
         ".PP\n\\fBrun\\fR becomes its command and ends as that does; 126: it is not executable, 127: there is none.\n"
         ".PP\n\\fBconfig\\fR needs no lispd: 0 done; 1 it could not be done; 4 converted, and something is left to do; "
         "78 the file has mistakes.\n"
+        ".PP\n\\fBjoin\\fR needs no lispd either, and says below what it ends with.\n"
         ".SH FILES\n.I /run/lispmob/lispd.sock",
         "lispd(8), lispflow(1), lig(1), lisp\\-echo(1)",
         has_subcommands=True,

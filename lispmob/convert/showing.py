@@ -15,9 +15,9 @@ from lispmob.hub.config import HubFile
 
 
 def read_ours(path: Path, raw: bytes) -> NodeFile | HubFile:
-    """lispd.conf, or hub.conf: that is the one with sites. Raises ConfigError."""
+    """lispd.conf, or hub.conf: that is the one with sites or invitations. Raises ConfigError."""
     root = parse_yaml(raw, str(path))
-    is_hub = isinstance(root, Mapping) and any(key.text == "sites" for key, _ in root.entries)
+    is_hub = isinstance(root, Mapping) and any(key.text in ("sites", "invitations") for key, _ in root.entries)
     if is_hub:
         return read_bytes(raw, str(path), HubFile, directory=path.parent)
     return read_bytes(raw, str(path), NodeFile, directory=path.parent)

@@ -17,10 +17,12 @@ from typing import Final
 
 from lispmob.control.effect import Event
 from lispmob.control.rate_limit import KeyedBuckets
+from lispmob.hub.ordered_prefixes import OrderedPrefixTable
 from lispmob.hub.part import XtrRegistration
 from lispmob.hub.registration import Registration
-from lispmob.wire.address import EidPrefix
+from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import is_key_record, without_key_record
+from lispmob.wire.map_register import MapRegister
 from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Action, Locator, MappingRecord
 
 HOLD_S: Final = 90.0  # ours: nodes refresh every minute, and try again for 15 s
@@ -28,6 +30,7 @@ HOLD_INTERVALS: Final = 1.5  # ours: of one that is known to refresh more seldom
 RIVAL_S: Final = 180.0  # ours: how long who was refused is spoken of
 TOLD_AGAIN_S: Final = 600.0  # ours: a line in the log for each pair
 RIVALS_LIMIT: Final = 1024
+OVERTAKEN_S: Final = 1.0  # ours: how much later a message may come than one that was sent after it
 
 
 class Claims:
@@ -92,6 +95,30 @@ def holder_of(registered: Iterable[XtrRegistration], part: XtrRegistration, now:
             if silence_s < max(HOLD_S, HOLD_INTERVALS * held.interval_s):
                 return held
     return None
+
+
+def is_overtaken(
+    register: MapRegister, source: IpAddress, registrations: OrderedPrefixTable[Registration], now: float
+) -> bool:
+    """True when the xTR has said the same a moment ago, in a message that it sent later.
+
+    So it is with a node that registers at an IPv4 and an IPv6 address of this hub. Such a message may be acknowledged,
+    and changes nothing. It comes from one of its own locators: who repeats what others sent learns nothing.
+    """
+    xtr = register.xtr_id
+    if xtr is None or not any(xtr):
+        return False
+    for record in register.records:
+        registration = registrations.get(record.eid_prefix) if record.eid_prefix else None
+        part = next((one for one in registration or () if one.xtr == xtr), None)
+        if part is None or part.record != record or register.nonce >= part.nonce:
+            return False
+        if (
+            not any(source in locator.ips for locator in record.locators)
+            or not 0 <= now - part.registered_at < OVERTAKEN_S
+        ):
+            return False
+    return bool(register.records)
 
 
 def _is_named(part: XtrRegistration) -> bool:

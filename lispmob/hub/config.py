@@ -12,6 +12,8 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias, cast
 
+import msgspec
+
 from lispmob.config.eid import Eid
 from lispmob.config.key import ALGORITHMS
 from lispmob.config.reader import Section, read_yaml
@@ -36,6 +38,8 @@ from lispmob.crypto.key_wrap import why_no_key_wrap
 from lispmob.errors import ConfigError
 from lispmob.hub.ddt.section import DdtSection
 from lispmob.hub.host_address import PRIVATE
+from lispmob.hub.invitations import Offer
+from lispmob.hub.invite_config import InvitationsSection
 from lispmob.hub.map_resolver import RemoteMapServer
 from lispmob.hub.names import label_of, overlap, read_pattern
 from lispmob.hub.natt_config import LinkSection, RtrSection
@@ -48,6 +52,9 @@ from lispmob.wire.auth import Key
 OWN_NETWORKS: Final = "own"
 LINK_LOCAL: Final = "169.254.0.0/16"
 DEFAULT_PATH: Final = Path("/etc/lispmob/hub.conf")
+DEFAULT_SOCKET: Final = Path("/run/lisphub/lisphub.sock")
+SITES_FILE: Final = "hub-sites.sqlite"
+SITES_DIRECTORY: Final = "sites.d"  # beside hub.conf
 EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it
 DEFAULT_ALGORITHMS: Final = ("hmac-sha-256-128", "hmac-sha-1-96")
 
@@ -199,7 +206,7 @@ class LogSection(Section, frozen=True, kw_only=True):
 class HubFile(Section, frozen=True, kw_only=True):
     """All of hub.conf."""
 
-    sites: tuple[SiteSection, ...]
+    sites: tuple[SiteSection, ...] = ()
     listen: tuple[Address, ...] = ()
     public_address: tuple[Address, ...] = ()
     """What the world knows this machine by, where a 1:1 NAT is before it: one address of a family."""
@@ -213,10 +220,13 @@ class HubFile(Section, frozen=True, kw_only=True):
     state_file: Annotated[Path | None, or_word("none", typing.get_args(FilePath)[1])] = Path(
         "/var/lib/lispmob/hub.sqlite"
     )
+    invitations: InvitationsSection = InvitationsSection()
+    sites_file: Annotated[Path | None, or_word("auto", typing.get_args(FilePath)[1])] = None
+    """Where the sites are kept that were invited; None: beside the state file."""
     own_eids: tuple[Eid, ...] = ()
     """Of this machine itself, which is reached by them through LISP, like a node."""
     security: SecuritySection = SecuritySection()
-    control_socket: FilePath = Path("/run/lisphub/lisphub.sock")
+    control_socket: FilePath = DEFAULT_SOCKET
     log: LogSection = LogSection()
 
     def __post_init__(self) -> None:
@@ -311,13 +321,48 @@ class HubFile(Section, frozen=True, kw_only=True):
         """The prefixes whose traffic the datapath takes; none when neither proxy nor RTR is on."""
         if not self.proxy.enabled and not self.rtr.enabled:
             return ()
+        pools = [eid for eid in self.invitations.pools if not eid.instance_id]
         sites = (eid for section in self.sites for eid in section.eids if not eid.instance_id)
-        return self.proxy.eids or tuple(sites)
+        return self.proxy.eids or (*pools, *(eid for eid in sites if not any(pool.covers(eid) for pool in pools)))
+
+    @property
+    def sites_path(self) -> Path | None:
+        """Where the invited sites are; None: there is no place for them."""
+        beside = self.state_file.with_name(SITES_FILE) if self.state_file is not None else None
+        return self.sites_file or beside
+
+    def to_offer(self) -> Offer:
+        """What those get who are invited."""
+        return self.invitations.to_offer(self.public_address or self.listen, self.security.lisp_sec)
+
+
+class SitesFile(Section, frozen=True, kw_only=True):
+    """A file of sites.d."""
+
+    sites: tuple[SiteSection, ...]
+
+
+def site_files(directory: Path) -> list[Path]:
+    """The files of sites.d that count, by name. What an editor leaves behind has another ending."""
+    return sorted(path for path in directory.glob("*.conf") if not path.name.startswith("."))
+
+
+def with_more_sites(hub: HubFile, directory: Path) -> HubFile:
+    """The configuration with the sites of a directory. Raises ConfigError."""
+    for path in site_files(directory):
+        more = read_yaml(path, SitesFile)
+        try:
+            hub = msgspec.structs.replace(hub, sites=(*hub.sites, *more.sites))
+        except FieldError as bad:
+            raise ConfigError(f"{path}: {bad}") from None
+        if any(one.key for one in more.sites) and (problem := advice(path)) is not None:
+            log.warning("%s", problem)
+    return hub
 
 
 def load_hub(path: Path) -> HubFile:
-    """Read hub.conf. Raises ConfigError, one line an error; warns about keys that are no secret."""
-    hub = read_yaml(path, HubFile)
+    """Read hub.conf, and the sites of sites.d beside it. Raises ConfigError; warns about keys that are no secret."""
+    hub = with_more_sites(read_yaml(path, HubFile), path.parent / SITES_DIRECTORY)
     if hub.security.lisp_sec == "require" and (missing := why_no_key_wrap()) is not None:
         raise ConfigError(f"{path}: security.lisp-sec: 'require' cannot be kept: {missing}")
     more = [one for section in hub.sites for one in (*section.more_keys, *section.map_resolver_keys)]

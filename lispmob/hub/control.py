@@ -1,7 +1,7 @@
-"""The hub's control socket: `lisphub --show` and `lisphub --reload` ask the running hub, and not its file.
+"""The hub's control socket: `lisphub status` and its like ask the running hub, and not its files.
 
-One line of JSON asks, one line answers: {"ask": "registrations"} or {"ask": "reload"}. The socket belongs to the hub's
-user and group; nobody else gets in.
+One line of JSON asks, one line answers: {"ask": "status"} (`operator.py` knows the others). The socket belongs to the
+hub's user and group; nobody else gets in.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ PATIENCE_S: Final = 30.0  # a reload reads a file and signs nothing: far below t
 log = logging.getLogger(__name__)
 
 Answer = dict[str, Any]
-Answerer = Callable[[str], Awaitable[Answer | bytes]]
+
+
+class MayNotAsk(LispError):
+    """The socket is for others."""
+
+
+Answerer = Callable[[Answer], Awaitable[Answer | bytes]]
 """An answer as octets is JSON already."""
 
 
@@ -42,7 +48,7 @@ class HubSocket:
         try:
             listener = listen_at(self._path, mode=0o660, program="lisphub", setting="control-socket")
         except SocketRefusedError as refused:
-            log.warning("no control socket, so --show and --reload cannot ask: %s", refused)
+            log.warning("no control socket, so lisphub status, invite and the others cannot ask: %s", refused)
             return
         self._identity = file_identity(self._path)
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=LINE_LIMIT)
@@ -58,8 +64,7 @@ class HubSocket:
         try:
             line = await asyncio.wait_for(reader.readline(), PATIENCE_S)
             asked = json.loads(line)
-            what = asked.get("ask") if isinstance(asked, dict) else None
-            answer = await self._answer(str(what))
+            answer = await self._answer(asked if isinstance(asked, dict) else {})
             writer.write((answer if isinstance(answer, bytes) else json.dumps(answer).encode()) + b"\n")
             await asyncio.wait_for(writer.drain(), PATIENCE_S)
         except (OSError, ValueError, RecursionError, TimeoutError) as error:
@@ -68,23 +73,32 @@ class HubSocket:
             writer.close()
 
 
-def ask(path: Path, what: str) -> Answer:
-    """Ask the running hub. Raises NotRunning when there is none, and LispError for what it cannot answer."""
+def ask(path: Path, what: str, **more: object) -> Answer:
+    """Ask the running hub; `more` is what the question needs beside its name.
+
+    Raises NotRunning when there is none, and LispError for what it cannot answer.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(PATIENCE_S)
         try:
             client.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
-            raise NotRunning(f"lisphub is not running (nobody listens on {path})") from None
+            raise NotRunning(
+                f"lisphub is not running (nobody listens on {path}); start it with: systemctl start lisphub"
+            ) from None
+        except PermissionError:
+            raise MayNotAsk(
+                f"{path}: permission denied: only root and the members of the hub's group may ask it; try sudo"
+            ) from None
         except OSError as error:
-            raise LispError(f"{path}: {error.strerror}: only root and the group of the hub may ask it") from None
+            raise LispError(f"{path}: {error.strerror}") from None
         try:
-            client.sendall(json.dumps({"ask": what}).encode() + b"\n")
+            client.sendall(json.dumps({"ask": what, **more}).encode() + b"\n")
             octets = bytearray()
             while not octets.endswith(b"\n") and len(octets) < ANSWER_LIMIT:
-                if not (more := client.recv(65536)):
+                if not (piece := client.recv(65536)):
                     break
-                octets += more
+                octets += piece
             answer = json.loads(octets)
         except (OSError, ValueError) as error:
             raise LispError(f"{path}: no answer from lisphub: {error}") from None

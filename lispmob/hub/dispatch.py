@@ -66,6 +66,11 @@ class ControlPlane:
         self.traversal.on_addresses(own)
         self.map_resolver.on_relays(self._own if self.traversal.policy.is_rtr else ())
 
+    @property
+    def addresses(self) -> tuple[IpAddress, ...]:
+        """What this hub is known by."""
+        return self._own
+
     def on_own_eids(self, eids: Iterable[EidPrefix], now: float) -> list[PlaneEffect]:
         """This machine has EIDs itself, at the addresses of the moment."""
         return self._spread(self.map_server.on_own(eids, self._own), now)

@@ -14,7 +14,7 @@ from lispmob.control.effect import Event, SendControl
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub import packed_part
-from lispmob.hub.claims import Claims
+from lispmob.hub.claims import Claims, is_overtaken
 from lispmob.hub.deadlines import Deadlines
 from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
 from lispmob.hub.names import Names
@@ -262,6 +262,9 @@ class MapServer:
             self._check(register, site, key, now)
             parts = self._parts(register, arrival, site, key, now)
         except MalformedMessage as error:
+            if error.counter == "rx_replay" and is_overtaken(register, arrival.source, self.registrations, now):
+                self.counters["rx_overtaken"] += 1
+                return [self._notify(register, register.records, arrival, key)] if register.want_map_notify else []
             return self._refuse_proved(error, site, arrival, now)
         self.counters["rx_map_register"] += 1
         records: list[MappingRecord] = []

@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import logging
 import secrets
 import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from lispmob.api import sd_notify
-from lispmob.control.effect import Event, SendControl
+from lispmob.control.effect import Event, EventValue, SendControl
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import LispSecMode
 from lispmob.control_socket import ANY, ControlSocket, Received
 from lispmob.crypto.key_wrap import MISSING, key_wrap
 from lispmob.errors import ConfigError, KernelRefused, LispError
-from lispmob.hub.config import DEFAULT_PATH, HubFile, load_hub
-from lispmob.hub.control import Answer, HubSocket, ask
+from lispmob.hub.cli import commands
+from lispmob.hub.cli.parser import build_parser
+from lispmob.hub.config import SITES_DIRECTORY, HubFile, load_hub
+from lispmob.hub.control import HubSocket, ask
+from lispmob.hub.desk import InvitationDesk
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.garbage import GarbageRules
+from lispmob.hub.ledger import Ledger
 from lispmob.hub.lisp_sec import HubSecurity
+from lispmob.hub.operator import Operator
 from lispmob.hub.persistence import Persistence
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
 from lispmob.hub.restoring import Restoring
 from lispmob.hub.rtr_effect import InData, Stranger
-from lispmob.hub.show import entries, show
-from lispmob.hub.site import SiteTable
+from lispmob.hub.show import show
+from lispmob.hub.site import Site, SiteTable
+from lispmob.hub.site_directory import SiteDirectory
 from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
 from lispmob.hub.way_doubts import AskWay
-from lispmob.options import HelpfulParser, ShowVersion
+from lispmob.joining.exchange import TYPE
 from lispmob.service.logs import configure
 from lispmob.wire.address import IpAddress
 from lispmob.wire.lisp_sec_auth import OTK_OCTETS
@@ -50,10 +55,12 @@ log = logging.getLogger(__name__)
 EXIT_FAILED: Final = 1
 EXIT_NO_PERMISSION: Final = 77  # sysexits.h: EX_NOPERM
 EXIT_CONFIG: Final = 78  # sysexits.h: EX_CONFIG
-SHOWN_AT_ONCE: Final = 128  # ours: registrations that are made text in one go
+JOIN_TYPE: Final = TYPE.to_bytes(2)  # what a message begins with that redeems an invitation
 LOOPBACK_IFINDEX: Final = 1  # of lo, in every network namespace
 # Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
-_TOLD: Final = frozenset({"registered", "moved", "withdrawn", "expired", "auth-failed", "refused", "relay"})
+_TOLD: Final = frozenset(
+    {"registered", "moved", "withdrawn", "expired", "auth-failed", "refused", "relay", "joined", "invited", "revoked"}
+)
 _WARNED: Final = frozenset({"duplicate"})
 
 
@@ -62,11 +69,13 @@ class Hub:
 
     def __init__(self, path: Path, file: HubFile) -> None:
         self._path = path
-        self._file = file
+        self.file = file
         wrap = key_wrap()
         if wrap is None and file.security.lisp_sec != "off":
             log.warning("mappings are not proved genuine: %s", MISSING)
-        self._plane = ControlPlane(
+        self.started_at = time.time()
+        self.ledger = Ledger()
+        self.plane = ControlPlane(
             file.to_sites(),
             file.to_remotes(),
             traversal=file.to_traversal(),
@@ -76,7 +85,7 @@ class Hub:
             ddt=file.ddt.to_policy(),
         )
         self._public = PublicAddresses(file.public_address)
-        self._plane.on_addresses(self._public.on_addresses(file.listen))
+        self.plane.on_addresses(self._public.on_addresses(file.listen))
         carries_data = file.proxy.enabled or file.rtr.enabled
         self._socket = ControlSocket(
             self._on_received,
@@ -88,7 +97,10 @@ class Hub:
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = asyncio.Event()
         self._reloading: asyncio.Task[str | None] | None = None
-        self._control = HubSocket(file.control_socket, self._answer)
+        self.desk = InvitationDesk(file.sites_path, file.to_offer(), self._take_sites, self._tell_of)
+        self._taking_sites = asyncio.Lock()
+        self._site_directory = SiteDirectory(path.parent / SITES_DIRECTORY, self._on_hangup)
+        self._control = HubSocket(file.control_socket, Operator(self).answer)
         self._beat: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
         self._garbage = GarbageRules()
@@ -98,19 +110,21 @@ class Hub:
         loop = asyncio.get_running_loop()
         try:
             self._socket.open()
-            self._plane.map_resolver.on_families(self._socket.families)
-            self._plane.map_server.is_watched = self._file.proxy.enabled or self._file.rtr.enabled
+            self.plane.map_resolver.on_families(self._socket.families)
+            self.plane.map_server.is_watched = self.file.proxy.enabled or self.file.rtr.enabled
+            self.desk.open(self.file.to_sites())
+            await self._take_sites()  # before the registrations of invited sites are taken back
             restoring = self._open_store(loop)
-            if self._file.proxy.enabled or self._file.rtr.enabled:
+            if self.file.proxy.enabled or self.file.rtr.enabled:
                 # The datapath is compiled code: a hub that carries no data neither needs nor loads it.
                 from lispmob.hub.forwarding import Forwarding
 
                 self._forwarding = Forwarding(
-                    self._file.proxy,
-                    self._file.proxied_eids,
-                    is_rtr=self._file.rtr.enabled,
-                    tier=self._file.rtr.tier,
-                    asks_elsewhere=self._file.rtr.enabled and bool(self._file.rtr.map_servers),
+                    self.file.proxy,
+                    self.file.proxied_eids,
+                    is_rtr=self.file.rtr.enabled,
+                    tier=self.file.rtr.tier,
+                    asks_elsewhere=self.file.rtr.enabled and bool(self.file.rtr.map_servers),
                     socket_for=self._socket.fileno_for,
                     send=self._socket.send,
                     on_addresses=self._on_addresses,
@@ -119,7 +133,7 @@ class Hub:
                     on_data_control=self._on_data_control,
                     on_doubt=self._on_doubt,
                     public=self._public,
-                    own_eids=self._file.own_eids,
+                    own_eids=self.file.own_eids,
                 )
                 await self._forwarding.start()
             self._hold_own_eids()
@@ -132,8 +146,9 @@ class Hub:
             if restoring is not None:
                 self._restoring = loop.create_task(restoring.run())
             self._garbage.start()
-            log.info("ready sites=%d", len(self._file.sites))
-            sd_notify.ready(f"{len(self._file.sites)} sites")
+            self._site_directory.start()
+            log.info("ready sites=%d", len(self.file.sites))
+            sd_notify.ready(f"{len(self.file.sites)} sites")
             if (every_s := sd_notify.watchdog_interval_s()) is not None:
                 self._beat = loop.create_task(sd_notify.beat(every_s))
             await self._stopped.wait()
@@ -148,10 +163,12 @@ class Hub:
         if self._beat is not None:
             self._beat.cancel()
         self._garbage.stop()
+        self._site_directory.stop()
         if self._restoring is not None:
             self._restoring.cancel()
             await asyncio.gather(self._restoring, return_exceptions=True)
         await self._control.stop()
+        await self.desk.close()
         if self._reloading is not None:
             self._reloading.cancel()
             await asyncio.gather(self._reloading, return_exceptions=True)
@@ -163,10 +180,10 @@ class Hub:
 
     def _open_store(self, loop: asyncio.AbstractEventLoop) -> Restoring | None:
         """Open the state file, to be read while the hub serves; without a usable one the hub works all the same."""
-        if self._file.state_file is None:
+        if self.file.state_file is None:
             return None
-        store = Store(self._file.state_file, Clock(loop.time, time.time))
-        restoring = Restoring(store, self._plane, self._feed)
+        store = Store(self.file.state_file, Clock(loop.time, time.time))
+        restoring = Restoring(store, self.plane, self._feed)
         try:
             if (why := store.open()) is not None:
                 log.warning("%s", why)
@@ -175,48 +192,54 @@ class Hub:
             store.close()
             log.warning("registrations will not survive a restart: %s", error)
             return None
-        self._persistence = Persistence(store, self._plane.map_server)
+        self._persistence = Persistence(store, self.plane.map_server)
         return restoring
 
     def _on_received(self, received: Received) -> bool:
         """A datagram came; True when it was a register of a node that has the key."""
         if self._forwarding is not None and self._forwarding.take_answer(received.payload):
             return True
+        if received.payload[:2] == JOIN_TYPE:
+            self.desk.on_question(received.payload, received.source, partial(self._answer_joining, received))
+            return False
         is_from_wire = received.ifindex != LOOPBACK_IFINDEX
         arrival = Arrival(
             received.payload, received.source, received.source_port, received.destination, is_from_wire=is_from_wire
         )
-        effects = self._plane.on_datagram(self._public.arrived(arrival), asyncio.get_running_loop().time())
-        self._feed([*effects, *self._plane.traversal.take_complaints()])
+        effects = self.plane.on_datagram(self._public.arrived(arrival), asyncio.get_running_loop().time())
+        self._feed([*effects, *self.plane.traversal.take_complaints()])
         return any(isinstance(effect, RegistrationChanged) for effect in effects)
+
+    def _answer_joining(self, asked: Received, payload: bytes) -> None:
+        self._socket.send(SendControl(payload, asked.source, asked.source_port, source=asked.destination))
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._feed(self._plane.on_timer(asyncio.get_running_loop().time()))
+        self._feed(self.plane.on_timer(asyncio.get_running_loop().time()))
 
     def _on_addresses(self, own: Sequence[IpAddress]) -> None:
         """The datapath found our addresses; where the file names some, only those are us."""
-        known = self._public.on_addresses(self._file.listen or own)
-        self._plane.on_addresses(known)
+        known = self._public.on_addresses(self.file.listen or own)
+        self.plane.on_addresses(known)
         self._hold_own_eids()
-        if self._file.rtr.enabled and (problem := unreachable_as_rtr(known)) is not None:
+        if self.file.rtr.enabled and (problem := unreachable_as_rtr(known)) is not None:
             log.warning("%s", problem)
 
     def _hold_own_eids(self) -> None:
-        self._feed(self._plane.on_own_eids(self._file.own_eids, asyncio.get_running_loop().time()))
+        self._feed(self.plane.on_own_eids(self.file.own_eids, asyncio.get_running_loop().time()))
 
     def _on_doubt(self, doubt: AskWay) -> None:
-        self._feed(self._plane.traversal.rtr.ask(doubt.prefix, doubt.locator))
+        self._feed(self.plane.traversal.rtr.ask(doubt.prefix, doubt.locator))
 
     def _on_stranger(self, stranger: Stranger) -> None:
-        self._feed(self._plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
+        self._feed(self.plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
 
     def _on_data_control(self, packet: InData) -> None:
-        self._feed(self._plane.traversal.on_data_control(packet, asyncio.get_running_loop().time()))
+        self._feed(self.plane.traversal.on_data_control(packet, asyncio.get_running_loop().time()))
 
     def _on_miss(self, miss: Miss) -> None:
         now = asyncio.get_running_loop().time()
-        self._feed(self._plane.traversal.on_miss(miss.source, miss.destination, miss.instance_id, now))
+        self._feed(self.plane.traversal.on_miss(miss.source, miss.destination, miss.instance_id, now))
 
     def _feed(self, effects: Iterable[PlaneEffect]) -> None:
         # What is registered is forwarded to before anybody is told so: the acknowledged node may be sent to at once.
@@ -231,7 +254,7 @@ class Hub:
                 self._forwarding.on_relay(effect)
         if self._persistence is not None:
             self._persistence.on_datagram()
-        at = self._plane.wake_at()
+        at = self.plane.wake_at()
         if self._timer is not None and at != self._timer.when():
             self._timer.cancel()
             self._timer = None
@@ -239,12 +262,16 @@ class Hub:
             self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
 
     def _on_changed(self, change: RegistrationChanged) -> None:
-        if self._persistence is not None and not change.is_stored and change.prefix not in self._file.own_eids:
+        if self._persistence is not None and not change.is_stored and change.prefix not in self.file.own_eids:
             self._persistence.on_changed(change.prefix)
         if self._forwarding is not None and not change.is_refresh:
             self._forwarding.on_registration(change)
 
+    def _tell_of(self, kind: str, fields: dict[str, object]) -> None:
+        self._tell(Event(kind, cast(dict[str, EventValue], fields)))
+
     def _tell(self, event: Event) -> None:
+        self.ledger.on_event(event, time.time())
         level = logging.WARNING if event.kind in _WARNED else logging.INFO if event.kind in _TOLD else logging.DEBUG
         if log.isEnabledFor(level):
             tail = (f"{key}={','.join(v) if isinstance(v, list) else v}" for key, v in event.fields.items())
@@ -253,7 +280,8 @@ class Hub:
     def counters(self) -> dict[str, int]:
         """Every counter that is not zero, of all parts."""
         forwarding = self._forwarding.counters() if self._forwarding is not None else {}
-        found = {**self._plane.counters, **self._socket.counters, **forwarding, "kernel_dropped": self._socket.dropped}
+        found = {**self.plane.counters, **self._socket.counters, **forwarding, "kernel_dropped": self._socket.dropped}
+        found |= {f"join_{name}": count for name, count in self.desk.counters.items()}
         return {name: count for name, count in sorted(found.items()) if count}
 
     def _log_counters(self) -> None:
@@ -264,31 +292,33 @@ class Hub:
         if self._reloading is None or self._reloading.done():
             self._reloading = asyncio.create_task(self._reload())
 
-    async def _answer(self, asked: str) -> Answer | bytes:
-        """For the control socket."""
-        if asked == "reload":
-            self._on_hangup()
-            assert self._reloading is not None
-            return {"error": await asyncio.shield(self._reloading)}
-        if asked == "registrations":
-            if self._restoring is not None:
-                await asyncio.wait([self._restoring])
-            if self._persistence is not None:
-                await self._persistence.flush()
-            return await self._registrations()
-        return {"error": f"{asked!r} is nothing that can be asked for"}
+    async def reload(self) -> str | None:
+        """Read the configuration again; what is wrong with it, or None."""
+        self._on_hangup()
+        assert self._reloading is not None
+        return await asyncio.shield(self._reloading)
 
-    async def _registrations(self) -> bytes:
-        """What is registered, as JSON. A slice at a time, for nodes do not wait."""
-        pieces: list[str] = []
-        for some in self._plane.map_server.registrations.slices(SHOWN_AT_ONCE):
-            shown = entries((part for registration in some for part in registration), asyncio.get_running_loop().time())
-            pieces.append(json.dumps(shown)[1:-1])
-            await asyncio.sleep(0)
-        names = entries(self._plane.map_server.names, asyncio.get_running_loop().time())
-        pieces += [json.dumps(names)[1:-1]] if names else []
-        problem = self._persistence.problem if self._persistence is not None else None
-        return f'{{"registrations": [{", ".join(pieces)}], "problem": {json.dumps(problem)}}}'.encode()
+    async def settle(self) -> None:
+        """Wait until what was known before a restart is there, and what is waiting is written."""
+        if self._restoring is not None:
+            await asyncio.wait([self._restoring])
+        if self._persistence is not None:
+            await self._persistence.flush()
+
+    @property
+    def store_problem(self) -> str | None:
+        """Why registrations are not saved."""
+        return self._persistence.problem if self._persistence is not None else None
+
+    async def _take_sites(self) -> None:
+        """The sites are those of the files and the invited ones, as they are now."""
+        async with self._taking_sites:
+            file = self.file
+            table = await asyncio.to_thread(SiteTable, (*file.to_sites(), *self.desk.sites()))
+            now = asyncio.get_running_loop().time()
+            self._feed(
+                self.plane.on_sites(table, file.to_remotes(), file.to_traversal(), file.ddt.to_policy(), now=now)
+            )
 
     async def _reload(self) -> str | None:
         """Read the configuration again; with errors in it the old one stays, and they are returned."""
@@ -299,11 +329,11 @@ class Hub:
             for line in str(error).splitlines():
                 log.error("%s", line)
             return str(error)
-        old, self._file = self._file, file
+        old, self.file = self.file, file
         configure(file.log.level)
-        now = asyncio.get_running_loop().time()
-        self._plane.security.on_mode(cast(LispSecMode, file.security.lisp_sec))
-        self._feed(self._plane.on_sites(sites, file.to_remotes(), file.to_traversal(), file.ddt.to_policy(), now=now))
+        self.plane.security.on_mode(cast(LispSecMode, file.security.lisp_sec))
+        self.desk.on_configured(file.to_offer(), sites)
+        await self._take_sites()
         if self._forwarding is not None and old.proxied_eids != file.proxied_eids and file.proxy.enabled:
             try:
                 await self._forwarding.on_routes(file.proxied_eids)
@@ -311,26 +341,38 @@ class Hub:
                 log.error("the proxy's routes are not as configured: %s", error)
         if _set_at_start(old) != _set_at_start(file):
             log.warning(
-                "changes of listen, public-address, own-eids, state-file, proxy, rtr.enabled, rtr.tier need a restart"
+                "changes of listen, public-address, own-eids, state-file, sites-file, proxy, rtr.enabled and "
+                "rtr.tier need a restart"
             )
         log.info("reloaded sites=%d", len(file.sites))
         return None
 
 
-def _load(path: Path) -> tuple[HubFile, SiteTable]:
-    """The configuration and the table of its sites. Raises ConfigError."""
+def _load(path: Path) -> tuple[HubFile, tuple[Site, ...]]:
+    """The configuration and its sites. Raises ConfigError."""
     file = load_hub(path)
-    return file, SiteTable(file.to_sites())
+    return file, file.to_sites()
 
 
 def _set_at_start(file: HubFile) -> tuple[object, ...]:
-    return file.listen, file.public_address, file.own_eids, file.state_file, file.proxy, file.rtr.enabled, file.rtr.tier
+    return (
+        file.listen,
+        file.public_address,
+        file.own_eids,
+        file.state_file,
+        file.sites_path,
+        file.proxy,
+        file.rtr.enabled,
+        file.rtr.tier,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run lisphub; the exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     configure("info")
+    if arguments.command is not None:
+        return commands.run(arguments)
     try:
         file = load_hub(arguments.config)
         if arguments.check:
@@ -365,18 +407,6 @@ def _ask_to_reload(file: HubFile) -> int:
 
 async def _run(path: Path, file: HubFile) -> None:
     await Hub(path, file).run()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = HelpfulParser(
-        prog="lisphub", description="Map-Server, Map-Resolver and proxy for mobile nodes (RFC 9301)."
-    )
-    parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (default: %(default)s)")
-    parser.add_argument("--version", action=ShowVersion)
-    parser.add_argument("--check", action="store_true", help="check the configuration and end")
-    parser.add_argument("--show", action="store_true", help="show what is registered, and end")
-    parser.add_argument("--reload", action="store_true", help="have the running hub read its configuration, and end")
-    return parser
 
 
 if __name__ == "__main__":

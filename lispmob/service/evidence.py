@@ -90,6 +90,19 @@ def is_relayed(one: Registration, parts: Parts) -> bool:
     )
 
 
+def stands_otherwise(one: Registration, parts: Parts) -> bool:
+    """True when no uplink has the family of this Map-Server, and the EID stands at one with the same key.
+
+    That is one hub which is known by an address of each family: a network that has only one of them lacks nothing.
+    """
+    if any(address.version == one.server.address.version for uplink in parts.uplinks for address in uplink.addresses):
+        return False
+    return any(
+        other.eid == one.eid and other.server.key == one.server.key and (other.is_confirmed or is_relayed(other, parts))
+        for other in parts.node.registrations
+    )
+
+
 def _registration(
     one: Registration, parts: Parts, diagnosis: Diagnosis, complaints: Complaints
 ) -> RegistrationEvidence:
@@ -99,7 +112,7 @@ def _registration(
     return RegistrationEvidence(
         eid=eid,
         server=server,
-        stands=one.is_confirmed or is_relayed(one, parts),
+        stands=one.is_confirmed or is_relayed(one, parts) or stands_otherwise(one, parts),
         tries=max(0, one.tries - 1) if is_open else 0,
         is_resting=one.state is State.IDLE,
         is_private=bool(sources) and all(map(is_private, sources)),

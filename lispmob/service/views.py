@@ -26,7 +26,7 @@ from lispmob.problems.problem import Problem, Severity, verdict
 from lispmob.service import netcheck, uplink_views
 from lispmob.service.believing import Believing
 from lispmob.service.control_cost import ControlCost
-from lispmob.service.evidence import is_relayed
+from lispmob.service.evidence import is_relayed, stands_otherwise
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.local_mappings import LocalMappings
 from lispmob.service.mapping_views import MappingViews
@@ -248,7 +248,10 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews):
         if not self._parts.uplinks:
             return "offline"
         registrations = self._parts.node.registrations
-        confirmed = [each.is_confirmed or is_relayed(each, self._parts) for each in registrations]
+        confirmed = [
+            each.is_confirmed or is_relayed(each, self._parts) or stands_otherwise(each, self._parts)
+            for each in registrations
+        ]
         if all(confirmed):
             return "registered"
         return "partly-registered" if any(confirmed) else "registering"

@@ -91,8 +91,8 @@ def test_a_reload_with_a_mistake_fails_and_names_it(
 
 def test_what_the_hub_refuses_reaches_whoever_asked(tmp_path: Path) -> None:
     async def play() -> list[Answer]:
-        async def answer(asked: str) -> Answer:
-            return {"asked": asked}
+        async def answer(asked: Answer) -> Answer:
+            return {"asked": asked.get("ask")}
 
         served = HubSocket(tmp_path / "s", answer)
         await served.start()
@@ -109,8 +109,8 @@ def test_what_the_hub_refuses_reaches_whoever_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", [b"[" * 4000, b"{}", b"7", b"\xff", b"x" * 10_000])
 def test_a_line_that_asks_nothing_ends_its_connection_and_the_next_is_answered(tmp_path: Path, line: bytes) -> None:
     async def play() -> Answer:
-        async def answer(asked: str) -> Answer:
-            return {"asked": asked}
+        async def answer(asked: Answer) -> Answer:
+            return {"asked": asked.get("ask")}
 
         def send() -> None:
             with socket.socket(socket.AF_UNIX) as one:
@@ -137,7 +137,7 @@ def test_a_line_that_asks_nothing_ends_its_connection_and_the_next_is_answered(t
 def test_a_file_that_is_no_socket_is_left_alone_and_the_hub_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def answer(_: str) -> Answer:
+    async def answer(_: Answer) -> Answer:
         return {}
 
     place = tmp_path / "s"

@@ -10,7 +10,7 @@ from lispmob.hub.claims import HOLD_S
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.record import Locator, MappingRecord
-from tests.hub.exchange import Xtr, ask, eid, plane, reply_in, rlocs_of, sent, site, xtr
+from tests.hub.exchange import Xtr, ask, eid, events, notify_in, plane, reply_in, rlocs_of, sent, site, xtr
 
 FIRST, SECOND = bytes([1]) * 16, bytes([2]) * 16
 WHAT = ["10.1.0.1/32", "10.1.0.0/24", "2001:db8:1::1/128"]
@@ -167,3 +167,28 @@ def test_another_eid_of_the_same_site_is_nobodys_business() -> None:
 
     assert shared(hub, second, "10.1.0.2/32", 1.0) is None
     assert eid("10.1.0.2/32") in hub.map_server.registrations
+
+
+def test_a_register_that_a_later_one_overtook_is_acknowledged_and_changes_nothing() -> None:
+    hub, node = plane(site("10.1.0.0/16")), xtr("203.0.113.5", xtr_id=b"n" * 16)
+    by_ipv4, by_ipv6 = node.register(WHAT[0]), node.register(WHAT[0])
+    hub.on_datagram(by_ipv6, now=0.0)
+
+    effects = hub.on_datagram(by_ipv4, now=0.2)
+
+    assert notify_in(effects).nonce == int.from_bytes(by_ipv4.payload[4:12])
+    assert events(effects) == []
+    assert (hub.counters["rx_overtaken"], hub.counters["rx_replay"]) == (1, 0)
+
+
+@pytest.mark.parametrize(("place", "now"), [("203.0.113.5", 1.5), ("203.0.113.9", 0.2)])
+def test_an_old_register_that_says_something_else_or_comes_late_is_refused(place: str, now: float) -> None:
+    hub, node = plane(site("10.1.0.0/16")), xtr("203.0.113.5", xtr_id=b"n" * 16)
+    old, new = node.register(WHAT[0], rlocs=[place]), node.register(WHAT[0])
+    hub.on_datagram(new, now=0.0)
+
+    effects = hub.on_datagram(old, now=now)
+
+    assert sent(effects) == []
+    assert hub.counters["rx_replay"] == 1
+    assert rlocs_of(reply_in(hub.on_datagram(ask(WHAT[0]), now=now)).records[0]) == ["203.0.113.5"]

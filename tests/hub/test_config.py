@@ -9,6 +9,7 @@ import pytest
 
 from lispmob.errors import ConfigError
 from lispmob.hub.config import HubFile, ProxySection, SiteSection, load_hub
+from lispmob.hub.invite_config import InvitationsSection
 from lispmob.hub.natt_config import LinkSection, RtrSection
 from lispmob.hub.site import ProxyReply
 from lispmob.wire.auth import Algorithm
@@ -27,7 +28,7 @@ def test_the_shipped_file_loads() -> None:
     assert [section.name for section in load_hub(SHIPPED).sites] == ["laptop"]
 
 
-@pytest.mark.parametrize("section", [HubFile, SiteSection, ProxySection, RtrSection, LinkSection])
+@pytest.mark.parametrize("section", [HubFile, SiteSection, ProxySection, RtrSection, LinkSection, InvitationsSection])
 def test_the_shipped_file_explains_every_key(section: type[HubFile]) -> None:
     text = SHIPPED.read_text()
 
@@ -43,6 +44,8 @@ def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
         "#   interfaces: []", "#   eids: []", "#   deny: [own, 10.0.0.0/8,", "#   allow: []",
         "# state-file: /var/lib/lispmob/hub.sqlite", "#   level: info",
         "# rtrs: []", "#   map-servers: []", "# nat-dialects: [e19]",
+        "#   addresses: []", "#   pools: []", "#   overlay-prefixes: []", "#   domain: none", "#   valid: 24h",
+        "# sites-file: auto",
     ]  # fmt: skip
     text = SHIPPED.read_text()
     for line in shown:
@@ -52,6 +55,7 @@ def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
         r"|map-servers"
         r"|proxy|log|rtrs|rtr"
         r"|nat-dialects|  map-servers"
+        r"|invitations|  addresses|  pools|  overlay-prefixes|  domain|  valid|sites-file"
         r"|state-file|  enabled|  tun|  mtu|  interfaces|  eids|  deny|  allow|  level):",
         r"\1\2:",
         text,
@@ -120,3 +124,56 @@ def test_the_proxy_takes_the_eids_of_the_sites_unless_told_otherwise(tmp_path: P
     assert list(map(str, load(tmp_path, sites + "proxy: {enabled: yes}").proxied_eids)) == ["10.0.0.0/8"]
     chosen = load(tmp_path, sites + "proxy: {enabled: yes, eids: [10.1.0.0/16]}").proxied_eids
     assert list(map(str, chosen)) == ["10.1.0.0/16"]
+
+
+def test_a_file_in_sites_d_has_more_sites(tmp_path: Path) -> None:
+    (tmp_path / "sites.d").mkdir()
+    (tmp_path / "sites.d" / "nas.conf").write_text("sites:\n- {name: nas, eids: [10.1.0.9/32], key: k}\n")
+    (tmp_path / "sites.d" / "nas.conf~").write_text("what an editor left")
+
+    hub = load(tmp_path, "sites:\n- {name: a, eids: [10.1.0.1/32], key: k}\n")
+
+    assert [section.name for section in hub.sites] == ["a", "nas"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("sites:\n- {name: b, eids: [10.1.0.1/32], key: k}\n", "b.conf: 10.1.0.1/32 belongs to site a already"),
+        ("sites:\n- {name: a, eids: [10.1.0.2/32], key: k}\n", "b.conf: a is listed twice"),
+        ("", "the file is empty"),
+        ("sites: [{name: b}]\n", "the key 'eids' is missing"),
+    ],
+)
+def test_a_mistake_in_sites_d_names_its_file(tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "sites.d").mkdir()
+    (tmp_path / "sites.d" / "b.conf").write_text(text)
+
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        load(tmp_path, "sites:\n- {name: a, eids: [10.1.0.1/32], key: k}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("pools: [10.99.0.0/32]", "has no room"),
+        ("pools: [10.99.0.0/24, 10.99.0.0/26]", "overlaps a pool before it"),
+        ("pools: ['fd00::/48']", "too wide for a pool"),
+        ("domain: '-.x'", "a domain such as home.example, or none"),
+        ("valid: 1s", "a duration from 1m to 366d"),
+    ],
+)
+def test_a_mistake_about_invitations_is_pointed_at(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        load(tmp_path, f"invitations: {{{text}}}\n")
+
+
+def test_a_hub_with_pools_needs_no_sites_and_carries_data_for_them(tmp_path: Path) -> None:
+    hub = load(
+        tmp_path,
+        "public-address: [198.51.100.1]\nrtr: {enabled: yes}\n"
+        "invitations: {pools: [10.99.0.0/24], domain: Home.Example}",
+    )
+
+    assert list(map(str, hub.proxied_eids)) == ["10.99.0.0/24"]
+    assert (list(map(str, hub.to_offer().addresses)), hub.to_offer().domain) == (["198.51.100.1"], "home.example")

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from lispmob.hub.cli.parser import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-DAEMONS = {"lispd", "lisphub"}
+DAEMONS = {"lispd"}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("page", "options"),
     [
         ("lispd.8", ("--config", "--check", "--log-level", "--version")),
-        ("lisphub.8", ("--config", "--check", "--show", "--version")),
+        (
+            "lisphub.8",
+            ("--config", "--check", "--show", "--version", "--again", "--address", "--pool", "--listen", "--json"),
+        ),
         ("lispctl.1", ("--json", "--socket", "--version")),
         ("lig.1", ("--map-resolver", "--instance-id", "--count", "--timeout", "--source", "--json")),
         ("lisp-echo.1", ("--bind", "--tcp", "--count", "--interval", "--size", "--source", "--json")),
@@ -48,6 +53,15 @@ def test_the_page_of_lispctl_explains_every_command_and_what_the_status_ends_wit
     words = ("status", "why", "map-cache", "map-cache add", "run", "config", "config convert", "help")
     assert all(f".SS {word}\n" in text for word in words)
     assert "0 working; 4 degraded" in text
+
+
+def test_the_pages_about_joining_explain_each_command_and_what_it_ends_with(pages: Path) -> None:
+    hub, node = ((pages / name).read_text().replace("\\-", "-") for name in ("lisphub.8", "lispctl.1"))
+
+    assert all(f".SS {word}\n" in hub for word in COMMANDS)
+    assert "3 lisphub is not running; 4 status: something is wrong" in hub
+    assert ".SS join\n" in node
+    assert "9 the hub refuses the invitation" in " ".join(node.split())
 
 
 @pytest.mark.parametrize("program", SCRIPTS)

@@ -3,8 +3,8 @@
 Exit codes: 0 done, 1 the daemon said no, 2 wrong usage, 3 lispd is not running, 130 interrupted. `status` for people
 ends with 4 when lispd works in part, and with 5 when it does not work; `wait` with 6 when the time is over; `replay`
 with 7 when the core does something else than it did; and `believed` with 8 when somebody is wrong. `run` becomes its
-command; 126: that cannot be executed, 127: there is none. `config` needs no lispd; it ends with 4 when a conversion
-leaves something to do, and with 78 when a file has mistakes.
+command; 126: that cannot be executed, 127: there is none. `config` and `join` need no lispd. `config` ends with 4 when
+a conversion leaves something to do, and with 78 when a file has mistakes; the help of `join` lists what that ends with.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from lispmob.api.cli import (
     energy,
     events,
     handovers,
+    join,
     key,
     log_level,
     lookup,
     map_cache,
     mappings,
     mapstat,
+    metrics,
     netcheck,
     nudge,
     paths,
@@ -71,6 +73,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     counters.COMMAND,
     energy.COMMAND,
     stat.COMMAND,
+    metrics.COMMAND,
     watch.COMMAND,
     wait.COMMAND,
     bugreport.COMMAND,
@@ -79,6 +82,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     log_level.COMMAND,
     nudge.COMMAND,
     reload.COMMAND,
+    join.COMMAND,
     config.COMMAND,
     version.COMMAND,
 )

@@ -40,7 +40,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         "",
     ]
     if problems := status.get("problems"):
-        lines += [paint("Problems", "bold"), *(line for each in problems for line in _problem(each)), ""]
+        lines += [paint("Problems", "bold"), *(line for each in problems for line in problem_lines(each)), ""]
     for eid in status["eids"]:
         lines.append(f"{paint('EID', 'bold')} {clean(eid['prefix'])}")
         told = [_registration(entry, is_told_above=bool(problems)) for entry in eid["registrations"]]
@@ -51,7 +51,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _problem(problem: dict[str, Any]) -> list[str]:
+def problem_lines(problem: dict[str, Any]) -> list[str]:
     """What, why, and what to do; a notice does not shout."""
     mark = "!" if problem["severity"] != "notice" else "-"
     what, *more = fold(f"{clean(problem['what'])} (for {duration(problem['since_s'])})", first=f"  {mark} ")

@@ -23,12 +23,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Options of this command."""
     parser.add_argument("state", choices=("registered", "working"), help="registered everywhere, or nothing amiss")
     parser.add_argument(
-        "--timeout", type=_seconds, default=30.0, metavar="S", help="give up after so many seconds (default: 30)"
+        "--timeout", type=seconds, default=30.0, metavar="S", help="give up after so many seconds (default: 30)"
     )
     parser.epilog = "Waits for lispd to start, too. Exit code 6: the time is over."
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A number of seconds, with an "s" behind it or without."""
     try:
         value = float(text.removesuffix("s"))
     except ValueError:

@@ -1,0 +1,88 @@
+"""The command line of lisphub; completions and manual pages are made from it too."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from lispmob.hub.config import DEFAULT_PATH
+from lispmob.options import HelpfulParser, ShowVersion
+
+COMMANDS: Final = {
+    "setup": "write hub.conf for a new hub, and start it",
+    "invite": "make an invitation: one line, with which one machine joins",
+    "revoke": "shut out a site that was invited, or take back its invitation",
+    "status": "show how the hub is: who serves, what is wrong, who moved",
+    "sites": "list who may register, and who does",
+    "nodes": "list where each node is, since when, and by which way",
+    "events": "show what happened",
+    "counters": "show what was counted, refused messages by reason included",
+    "metrics": "print the figures for Prometheus, or serve them",
+}
+
+_SYNONYMS: Final = {"state": "status", "add": "invite", "remove": "revoke", "delete": "revoke", "peers": "nodes"}
+
+
+def build_parser() -> HelpfulParser:
+    """Without a subcommand it is the hub itself that runs."""
+    parser = HelpfulParser(
+        prog="lisphub", description="Map-Server, Map-Resolver and proxy for mobile nodes (RFC 9301)."
+    )
+    parser.add_argument("-c", "--config", type=Path, default=DEFAULT_PATH, help="configuration (default: %(default)s)")
+    parser.add_argument("--version", action=ShowVersion)
+    parser.add_argument("--check", action="store_true", help="check the configuration and end")
+    parser.add_argument("--show", action="store_true", help="show what is registered, and end")
+    parser.add_argument("--reload", action="store_true", help="have the running hub read its configuration, and end")
+    parser.synonyms = _SYNONYMS
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
+    common = _common_options()
+    made = {
+        name: commands.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + ".", parents=common
+        )
+        for name, summary in COMMANDS.items()
+    }
+    _add_setup(made["setup"])
+    made["invite"].add_argument("name", metavar="NAME", help="of the machine: letters, digits and hyphens")
+    made["invite"].add_argument(
+        "--again", action="store_true", help="another invitation for a site that there is, in place of its machine"
+    )
+    made["invite"].add_argument(
+        "--valid", metavar="TIME", help="how long it counts, such as 30m, 12h or 7d (default: as hub.conf says, 24h)"
+    )
+    made["invite"].add_argument("--no-qr", action="store_true", help="print no QR code")
+    made["revoke"].add_argument("name", metavar="NAME", help="of the site")
+    made["events"].add_argument("-n", "--count", type=_count, default=50, metavar="N", help="the last N (default: 50)")
+    made["events"].add_argument("-f", "--follow", action="store_true", help="go on with what happens from now on")
+    made["counters"].add_argument("-a", "--all", action="store_true", help=argparse.SUPPRESS)
+    made["metrics"].add_argument(
+        "--listen", metavar="[ADDRESS:]PORT", help="serve them over HTTP until interrupted (address: 127.0.0.1)"
+    )
+    return parser
+
+
+def _common_options() -> list[HelpfulParser]:
+    common = HelpfulParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("-c", "--config", type=Path, help="configuration, which names the socket")
+    common.add_argument("--socket", type=Path, metavar="PATH", help="the hub's socket (default: as hub.conf says)")
+    common.add_argument("--json", action="store_true", help="print JSON, for programs")
+    return [common]
+
+
+def _add_setup(setup: argparse.ArgumentParser) -> None:
+    setup.add_argument(
+        "--address", action="append", metavar="ADDRESS", help="by which nodes reach this hub; repeatable"
+    )
+    setup.add_argument("--pool", action="append", metavar="PREFIX", help="where EIDs come from, one for each family")
+    setup.add_argument("--domain", metavar="NAME", help="where the names of the machines are, such as home.example")
+    setup.add_argument("--no-rtr", action="store_true", help="serve no nodes behind NATs")
+    setup.add_argument("--no-service", action="store_true", help="write the file, and start nothing")
+    setup.add_argument("--force", action="store_true", help="replace a hub.conf that is there; the old one is kept")
+    setup.add_argument("-y", "--yes", action="store_true", help="ask nothing: what is not given is chosen")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
+    return int(text)

@@ -1,0 +1,146 @@
+"""What the subcommands of lisphub print for people: at most 80 columns wide, from the answers of `operator.py`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from lispmob.api.cli.text import clean, duration, facts, fold, paint, plural, table
+
+Json = dict[str, Any]
+
+_STATE_COLOURS: Final = {"joined": "good", "configured": "good", "invited": "warn", "expired": "bad"}
+_EVENT_COLOURS: Final = {"duplicate": "bad", "auth-failed": "bad", "refused": "bad", "revoked": "warn"}
+
+
+def when(seconds: float | None, now: float | None = None) -> str:
+    """A time in the reader's own time zone: "12:03:11" today, "2026-11-28 12:03" else; "-" for None."""
+    if seconds is None:
+        return "-"
+    local, today = time.localtime(seconds), time.localtime(time.time() if now is None else now)
+    return time.strftime("%H:%M:%S" if local[:3] == today[:3] else "%Y-%m-%d %H:%M", local)
+
+
+def status_lines(status: Json) -> list[str]:
+    """The hub at a glance: what is wrong comes first."""
+    problems = status["problems"]
+    head = (
+        f"lisphub {clean(status['version'])}: {status['sites_registered']} of {plural(status['sites'], 'site')} "
+        f"registered, up {duration(status['uptime_s'])}"
+    )
+    lines = [paint(head, "warn" if problems else "good"), ""]
+    if problems:
+        lines += [paint("Problems", "bold"), *(line for problem in problems for line in _problem(problem)), ""]
+    return [*lines, *facts(_facts(status))]
+
+
+def _problem(problem: Json) -> list[str]:
+    subject = f"{clean(problem['subject'])}: " if problem["subject"] else ""
+    often = f" ({problem['count']} times, last {when(problem['last'])})" if problem["since"] is not None else ""
+    lines = [paint(line, "bad") for line in fold(f"{subject}{clean(problem['text'])}{often}", first="  ! ")]
+    return [*lines, *(fold(clean(problem["remedy"]), first="    do:  ") if problem["remedy"] else [])]
+
+
+def _facts(status: Json) -> list[tuple[str, str]]:
+    roles = ["Map-Server", "Map-Resolver"]
+    roles += ["RTR"] if status["is_rtr"] else []
+    roles += ["proxy"] if status["is_proxy"] else []
+    invited = [f"{count} {state}" for state, count in status["invitations"].items() if count]
+    pools = [f"{clean(pool['prefix'])}, {plural(pool['left'], 'EID')} left" for pool in status["pools"]]
+    moves = [
+        f"{when(move['at'])} {clean(move.get('site'))}: {clean(move['eid'])} to "
+        f"{clean(', '.join(move['rlocs']) or 'nowhere')}"
+        for move in status["last_moves"]
+    ]
+    through = f", {status['behind_rtr']} of them through an RTR" if status["behind_rtr"] else ""
+    reading = "" if status["is_complete"] else "; the state file is being read"
+    return [
+        ("Serves as", ", ".join(roles)),
+        ("Addresses", clean(", ".join(status["addresses"])) or "all of this machine"),
+        ("Sites", f"{status['sites']}" + (f"; invitations: {', '.join(invited)}" if invited else "")),
+        ("Registered", f"{plural(status['registered'], 'EID-Prefix', 'EID-Prefixes')}{through}{reading}"),
+        ("Pools", "\n".join(pools) or "none: nobody can be invited"),
+        ("Domain", clean(status["domain"]) if status["domain"] else "none"),
+        ("Last moves", "\n".join(moves) or "none since the hub started"),
+    ]
+
+
+def site_lines(answer: Json) -> list[str]:
+    """One site a row."""
+    if not answer["sites"]:
+        return ["no sites; make one with: lisphub invite NAME"]
+    rows = []
+    for site in answer["sites"]:
+        registered = set(site["registered"])
+        is_here = "yes" if registered else "no"
+        if registered and not registered.issuperset(site["eids"]) and site["origin"] == "invited":
+            is_here = "in part"
+        since = site["joined_at"] or site["invited_at"]
+        until = f"until {when(site['expires_at'])}" if site["state"] == "invited" else when(since)
+        rows.append([site["name"], site["eids"], site["state"], is_here, until])
+    lines = table(("NAME", "EIDS", "STATE", "REGISTERED", "SINCE"), rows)
+    for name in answer["displaced"]:
+        lines += fold(f"{clean(name)} was invited, and a site of hub.conf has its name or an EID of it", first="! ")
+    return lines
+
+
+def node_lines(answer: Json) -> list[str]:
+    """One node a paragraph: by which way it is reached, since when, its EIDs, and where they are."""
+    if not answer["nodes"]:
+        return ["nobody is registered"]
+    groups: dict[tuple[str, str | None, tuple[str, ...], str], list[Json]] = {}
+    for node in answer["nodes"]:
+        places = tuple(map(_place, node["rlocs"]))
+        groups.setdefault((node["site"] or "-", node["xtr_id"], places, node["way"]), []).append(node)
+    lines: list[str] = []
+    for (name, _, places, way), nodes in sorted(groups.items(), key=lambda item: str(item[0][0])):
+        moves = max(node["moves"] for node in nodes)
+        told = [
+            f"behind a NAT, through the RTR {', '.join(nodes[0]['rtrs'])}" if way == "rtr" else "open",
+            f"since {when(min((node['since'] for node in nodes if node['since'] is not None), default=None))}",
+            *(
+                [f"{plural(moves, 'move')}, the last {when(max(node['moved_at'] or 0.0 for node in nodes))}"]
+                if moves
+                else []
+            ),
+            f"heard {duration(min(node['heard_s'] for node in nodes))} ago",
+        ]
+        lines += [paint(clean(name), "bold"), *fold(clean(", ".join(told)), first="  ")]
+        lines += fold(clean(", ".join(node["eid"] for node in nodes)), first="  EIDs  ")
+        lines += fold(clean(", ".join(places) or ("not told" if way == "rtr" else "nowhere")), first="  at    ")
+    return lines
+
+
+def _place(rloc: Json) -> str:
+    return f"{rloc['address']}" + (f" ({rloc['priority']}/{rloc['weight']})" if not rloc["is_behind_nat"] else "")
+
+
+def event_line(event: Json) -> str:
+    """One event a line."""
+    kind = event["type"]
+    fields = {name: value for name, value in event.items() if name not in ("number", "at", "type")}
+    told = (
+        f"{name} {', '.join(value) if isinstance(value, list) else value}" for name, value in fields.items() if value
+    )
+    first, *more = fold(clean("; ".join(told)), first=f"{when(event['at'])}  {clean(kind):<12}  ")
+    return "\n".join([paint(first, _EVENT_COLOURS[kind]) if kind in _EVENT_COLOURS else first, *more])
+
+
+def counter_lines(answer: Json) -> list[str]:
+    """One counter a line; those that stand at 0 are not there."""
+    counters = answer["counters"]
+    width = max(map(len, counters), default=0)
+    return [f"{clean(name):<{width}}  {value}" for name, value in counters.items()] or ["every counter stands at 0"]
+
+
+def invitation_lines(answer: Json) -> list[str]:
+    """What the operator hands on."""
+    return [
+        f"{paint(clean(answer['name']), 'bold')}: {', '.join(map(clean, answer['eids']))}",
+        "",
+        *fold(f"On that machine, once, until {when(answer['expires_at'])}:"),
+        "",
+        f"  sudo lispctl join {answer['line']}",
+        "",
+        *fold("Whoever reads this line first can join with it: hand it over in private."),
+    ]

@@ -1,0 +1,112 @@
+"""What has happened at this hub lately: events, moves, and what went wrong. Pure, and of bounded size.
+
+It is memory alone: a hub that starts anew knows who is registered, and not since when.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+from lispmob.control.effect import Event
+from lispmob.values import dataclass
+
+EVENTS_KEPT: Final = 1000
+EIDS_KEPT: Final = 65536  # ours: those who moved or came longest ago go first
+PROBLEMS_KEPT: Final = 256
+PROBLEM_S: Final = 900.0  # ours: the same complaint comes again after a minute, or ten for a pair of nodes
+_PROBLEMS: Final = {"duplicate": "duplicate-eid", "auth-failed": "wrong-key", "refused": "refused"}
+_ENOUGH: Final = {"refused": 2}  # a message that was late, or lost its way, is the weather
+_SHOWN: Final = frozenset(
+    {"registered", "moved", "withdrawn", "expired", "relay", "joined", "invited", "revoked", *_PROBLEMS}
+)
+
+
+@dataclass(slots=True)
+class Presence:
+    """Of one registered EID-Prefix. Times are in seconds since 1970."""
+
+    since: float
+    moves: int = 0
+    moved_at: float | None = None
+
+
+@dataclass(slots=True)
+class Complaint:
+    """One thing that is wrong."""
+
+    key: str
+    subject: str
+    text: str
+    since: float
+    last: float
+    count: int = 1
+
+
+class Ledger:
+    """Takes events and answers questions about them."""
+
+    def __init__(self) -> None:
+        self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
+        self._number = 0
+        self._presences: OrderedDict[str, Presence] = OrderedDict()
+        self._complaints: OrderedDict[tuple[str, str, str], Complaint] = OrderedDict()
+
+    def on_event(self, event: Event, wall: float) -> None:
+        """Something happened."""
+        if event.kind not in _SHOWN:
+            return
+        self._number += 1
+        self._events.append({"number": self._number, "at": wall, "type": event.kind, **event.fields})
+        eid = event.fields.get("eid")
+        if isinstance(eid, str):
+            self._on_presence(event.kind, eid, wall)
+        if event.kind in _PROBLEMS:
+            self._on_problem(_PROBLEMS[event.kind], event.fields, wall)
+
+    def events(self, count: int, after: int = 0) -> list[dict[str, Any]]:
+        """The last ones whose number is larger than `after`, the oldest first."""
+        return [event for event in list(self._events)[-count:] if event["number"] > after]
+
+    def presence(self, eid: str) -> Presence | None:
+        """Since when an EID-Prefix is registered; None: since before this hub started, or too many came after it."""
+        return self._presences.get(eid)
+
+    def moves(self, count: int) -> list[dict[str, Any]]:
+        """The last moves, the newest first."""
+        return [event for event in reversed(self._events) if event["type"] == "moved"][:count]
+
+    def complaints(self, wall: float) -> list[Complaint]:
+        """What is wrong now, the newest first."""
+        return [
+            complaint
+            for complaint in reversed(self._complaints.values())
+            if wall - complaint.last < PROBLEM_S and complaint.count >= _ENOUGH.get(complaint.key, 1)
+        ]
+
+    def _on_presence(self, kind: str, eid: str, wall: float) -> None:
+        if kind in ("withdrawn", "expired"):
+            self._presences.pop(eid, None)
+        elif kind == "registered":
+            self._presences[eid] = Presence(wall)
+            self._presences.move_to_end(eid)
+        elif kind == "moved" and (presence := self._presences.setdefault(eid, Presence(wall))):
+            presence.moves += 1
+            presence.moved_at = wall
+            self._presences.move_to_end(eid)
+        while len(self._presences) > EIDS_KEPT:
+            self._presences.popitem(last=False)
+
+    def _on_problem(self, key: str, fields: Mapping[str, Any], wall: float) -> None:
+        subject = str(fields.get("eid") or fields.get("source") or "")
+        text = str(fields.get("text") or fields.get("why") or "")
+        identity = key, subject, text
+        known = self._complaints.pop(identity, None)
+        if known is None or wall - known.last >= PROBLEM_S:
+            known = Complaint(key, subject, text, wall, wall, 0)
+        known.last = wall
+        known.count += 1
+        self._complaints[identity] = known
+        while len(self._complaints) > PROBLEMS_KEPT:
+            self._complaints.popitem(last=False)

@@ -1,0 +1,198 @@
+"""Answers the control socket: who is registered, what happened, and what an operator wants done (adapter)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from lispmob.errors import LispError
+from lispmob.hub.config import HubFile
+from lispmob.hub.control import Answer
+from lispmob.hub.desk import InvitationDesk
+from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.ledger import Ledger
+from lispmob.hub.public_address import unreachable_as_rtr
+from lispmob.hub.show import entries
+from lispmob.hub.views import SCHEMA_VERSION, node_of, pools_of, problems_of, site_of
+from lispmob.package_version import package_version
+from lispmob.wire.address import EidPrefix, IpAddress
+
+SHOWN_AT_ONCE: Final = 128  # ours: registrations that are made text in one go
+EVENTS_SHOWN: Final = 1000
+MOVES_SHOWN: Final = 5
+
+
+class HubFace(Protocol):
+    """What the running hub shows."""
+
+    plane: ControlPlane
+    desk: InvitationDesk
+    ledger: Ledger
+    file: HubFile
+    started_at: float
+
+    def counters(self) -> dict[str, int]:
+        """Every counter that is not zero."""
+
+    def reload(self) -> Awaitable[str | None]:
+        """Read the configuration again; what is wrong with it, or None."""
+
+    async def settle(self) -> None:
+        """Wait until what was known before a restart is there, and what is waiting is written."""
+
+    @property
+    def store_problem(self) -> str | None:
+        """Why registrations are not saved."""
+
+
+class Operator:
+    """Knows an answer for each question."""
+
+    def __init__(self, hub: HubFace) -> None:
+        self._hub = hub
+        self._answers: dict[str, Callable[[Answer], Awaitable[Answer | bytes]]] = {
+            "reload": self._reload,
+            "registrations": self._registrations,
+            "status": self._status,
+            "sites": self._sites,
+            "nodes": self._nodes,
+            "events": self._events,
+            "counters": self._counters,
+            "invite": hub.desk.invite,
+            "revoke": hub.desk.revoke,
+        }
+
+    async def answer(self, asked: Answer) -> Answer | bytes:
+        """The answer to one question, with the version of its schema."""
+        found = self._answers.get(str(asked.get("ask")))
+        if found is None:
+            return {"v": SCHEMA_VERSION, "error": f"{str(asked.get('ask'))!r} is nothing that can be asked for"}
+        try:
+            answer = await found(asked)
+        except LispError as error:
+            return {"v": SCHEMA_VERSION, "error": str(error)}
+        return answer if isinstance(answer, bytes) else {"v": SCHEMA_VERSION, **answer}
+
+    async def _reload(self, _: Answer) -> Answer:
+        return {"error": await self._hub.reload()}
+
+    async def _registrations(self, _: Answer) -> bytes:
+        """What is registered, as JSON. A slice at a time, for nodes do not wait."""
+        hub = self._hub
+        await hub.settle()
+        pieces: list[str] = []
+        for some in hub.plane.map_server.registrations.slices(SHOWN_AT_ONCE):
+            shown = entries((part for registration in some for part in registration), _now())
+            pieces.append(json.dumps(shown)[1:-1])
+            await asyncio.sleep(0)
+        names = entries(hub.plane.map_server.names, _now())
+        pieces += [json.dumps(names)[1:-1]] if names else []
+        return f'{{"registrations": [{", ".join(pieces)}], "problem": {json.dumps(hub.store_problem)}}}'.encode()
+
+    async def _nodes(self, _: Answer) -> bytes:
+        hub = self._hub
+        rtrs, pieces = self._rtrs(), list[str]()
+        for some in hub.plane.map_server.registrations.slices(SHOWN_AT_ONCE):
+            nodes = [
+                node_of(part, self._site_name(registration.prefix), hub.ledger, rtrs, _now())
+                for registration in some
+                for part in registration
+            ]
+            pieces += [json.dumps(nodes)[1:-1]] if nodes else []
+            await asyncio.sleep(0)
+        return f'{{"v": {SCHEMA_VERSION}, "nodes": [{", ".join(pieces)}]}}'.encode()
+
+    async def _sites(self, _: Answer) -> Answer:
+        hub, wall = self._hub, time.time()
+        by_site = await self._registered()
+        states = hub.desk.states(wall)
+        live = {site.name for site in hub.desk.sites()}
+        sites = [
+            site_of(site, states[site.name] if site.name in live else None, by_site.get(site.name, ()))
+            for site in hub.plane.map_server.sites
+        ]
+        return {"sites": sites, "displaced": sorted(set(states) - live)}
+
+    async def _status(self, _: Answer) -> Answer:
+        hub, wall = self._hub, time.time()
+        by_site, relayed = await self._registered(), 0
+        rtrs = self._rtrs()
+        for some in hub.plane.map_server.registrations.slices(SHOWN_AT_ONCE):
+            for registration in some:
+                record = registration.record
+                locators = record.locators if record is not None else ()
+                relayed += any(ip in rtrs for locator in locators if locator.is_reachable for ip in locator.ips)
+            await asyncio.sleep(0)
+        states = hub.desk.states(wall)
+        sites = list(hub.plane.map_server.sites)
+        known = hub.plane.addresses
+        offer = hub.file.to_offer()
+        return {
+            "version": package_version(),
+            "started_at": hub.started_at,
+            "uptime_s": round(wall - hub.started_at, 1),
+            "addresses": list(map(str, known or offer.addresses)),
+            "is_rtr": hub.file.rtr.enabled,
+            "is_proxy": hub.file.proxy.enabled,
+            "domain": offer.domain,
+            "pools": pools_of(offer.pools, (eid for site in sites for eid in site.eids)),
+            "sites": len(sites),
+            "invitations": {
+                state: sum(one["state"] == state for one in states.values())
+                for state in ("joined", "invited", "expired")
+            },
+            "registered": sum(map(len, by_site.values())),
+            "sites_registered": len(by_site),
+            "behind_rtr": relayed,
+            "is_complete": hub.plane.map_server.is_complete,
+            "last_moves": hub.ledger.moves(MOVES_SHOWN),
+            "problems": problems_of(
+                hub.ledger,
+                wall,
+                {
+                    "not-saved": hub.store_problem,
+                    "no-invitations": hub.desk.problem if offer.pools else None,
+                    "unreachable-as-rtr": unreachable_as_rtr(known) if hub.file.rtr.enabled else None,
+                },
+            ),
+        }
+
+    async def _events(self, asked: Answer) -> Answer:
+        count, after = asked.get("count"), asked.get("after")
+        shown = count if isinstance(count, int) and 0 < count <= EVENTS_SHOWN else EVENTS_SHOWN
+        return {"events": self._hub.ledger.events(shown, after if isinstance(after, int) else 0)}
+
+    async def _counters(self, _: Answer) -> Answer:
+        return {"counters": self._hub.counters()}
+
+    async def _registered(self) -> dict[str, list[EidPrefix]]:
+        """What is registered, by the name of its site."""
+        found: dict[str, list[EidPrefix]] = {}
+        for some in self._hub.plane.map_server.registrations.slices(SHOWN_AT_ONCE):
+            for registration in some:
+                found.setdefault(self._site_name(registration.prefix) or "", []).append(registration.prefix)
+            await asyncio.sleep(0)
+        return found
+
+    def _site_name(self, prefix: EidPrefix) -> str | None:
+        found = self._hub.plane.map_server.sites.of(prefix)
+        return found[1].name if found is not None else None
+
+    def _rtrs(self) -> frozenset[IpAddress]:
+        """Whose locators stand for nodes behind NATs."""
+        policy = self._hub.plane.traversal.policy
+        own = self._hub.plane.addresses if policy.is_rtr else ()
+        return frozenset((*own, *(rtr.address for rtr in policy.rtrs)))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def error_of(answer: dict[str, Any]) -> str | None:
+    """What the hub said no with."""
+    error = answer.get("error")
+    return None if error is None else str(error)

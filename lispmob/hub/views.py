@@ -1,0 +1,100 @@
+"""What the hub says about itself: the answers of its control socket, as JSON values with SCHEMA_VERSION. Pure.
+
+Times are in seconds since 1970, durations in seconds. Keys are only added; whoever reads skips what he does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
+
+from lispmob.hub.ledger import Ledger
+from lispmob.hub.part import XtrRegistration
+from lispmob.hub.pool import numbers_left
+from lispmob.hub.site import Site
+from lispmob.wire.address import EidPrefix, IpAddress
+
+SCHEMA_VERSION: Final = 1
+
+Json = dict[str, Any]
+
+_ADVICE: Final = {
+    "duplicate-eid": "give each machine an EID of its own, or stop the other one",
+    "wrong-key": "compare the key of this node with that of its site; an invited one: lisphub invite --again NAME",
+}
+
+
+def node_of(part: XtrRegistration, site: str | None, ledger: Ledger, rtrs: Collection[IpAddress], now: float) -> Json:
+    """Where one EID-Prefix is, as one xTR says it. `now` is monotonic, as the registration's times are."""
+    prefix = part.record.eid_prefix
+    eid = str(prefix) if prefix is not None else str(part.record.eid)
+    locators = part.record.locators
+    relays = sorted({str(ip) for locator in locators if locator.is_reachable for ip in locator.ips if ip in rtrs})
+    behind = [locator for locator in locators if not locator.is_reachable]
+    shown = [locator for locator in locators if str(locator.ip) not in relays]
+    presence = ledger.presence(eid)
+    return {
+        "eid": eid,
+        "site": site,
+        "xtr_id": part.xtr_id.hex() if part.xtr_id is not None else None,
+        "rlocs": [
+            {
+                "address": str(locator.ip or locator.address),
+                "priority": locator.priority,
+                "weight": locator.weight,
+                "is_behind_nat": locator in behind,
+            }
+            for locator in shown
+        ],
+        "way": "rtr" if relays else "open",
+        "rtrs": relays,
+        "source": str(part.source),
+        "heard_s": round(max(0.0, now - part.registered_at), 1),
+        "left_s": None if part.expires_at == float("inf") else round(part.expires_at - now, 1),
+        "since": presence.since if presence is not None else None,
+        "moves": presence.moves if presence is not None else 0,
+        "moved_at": presence.moved_at if presence is not None else None,
+    }
+
+
+def site_of(site: Site, invited: Json | None, registered: Iterable[EidPrefix]) -> Json:
+    """One site. `invited`: what is known of its invitation; None for one of hub.conf or sites.d."""
+    return {
+        "name": site.name,
+        "eids": list(map(str, site.eids)),
+        "names": list(site.names),
+        "origin": "configured" if invited is None else "invited",
+        "state": "configured" if invited is None else invited["state"],
+        "invited_at": None if invited is None else invited["invited_at"],
+        "expires_at": None if invited is None else invited["expires_at"],
+        "joined_at": None if invited is None else invited["joined_at"],
+        "registered": sorted(map(str, registered)),
+    }
+
+
+def pools_of(pools: tuple[EidPrefix, ...], taken: Iterable[EidPrefix]) -> list[Json]:
+    """How much of each pool is left."""
+    others = list(taken)
+    return [{"prefix": str(pool), "left": numbers_left(pool, others)} for pool in pools]
+
+
+def problems_of(ledger: Ledger, wall: float, own: Mapping[str, str | None]) -> list[Json]:
+    """What is wrong: `own` problems of this hub by key, where there are any, and what nodes did."""
+    found = [
+        {"key": key, "subject": "", "text": text, "remedy": "", "since": None, "last": wall, "count": 1}
+        for key, text in own.items()
+        if text is not None
+    ]
+    found += [
+        {
+            "key": one.key,
+            "subject": one.subject,
+            "text": one.text,
+            "remedy": _ADVICE.get(one.key, ""),
+            "since": one.since,
+            "last": one.last,
+            "count": one.count,
+        }
+        for one in ledger.complaints(wall)
+    ]
+    return found

@@ -1,0 +1,42 @@
+"""A figure with its name, its help and its values, before it is text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from lispmob.values import dataclass
+
+Sample: TypeAlias = tuple[tuple[str, ...], float]
+"""The values of the labels, and the figure."""
+Json: TypeAlias = dict[str, Any]
+K = TypeVar("K", bound=tuple[str, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric. `labels` are the names of what its samples are told apart by."""
+
+    name: str
+    help: str
+    kind: Literal["gauge", "counter"]
+    samples: tuple[Sample, ...]
+    labels: tuple[str, ...] = ()
+
+
+def gauge(name: str, text: str, value: float) -> Family:
+    """A single figure that goes up and down."""
+    return Family(name, text, "gauge", (((), float(value)),))
+
+
+def counter(name: str, text: str, value: float) -> Family:
+    """A single figure that only grows."""
+    return Family(name, text, "counter", (((), float(value)),))
+
+
+def labelled(
+    name: str, text: str, labels: tuple[str, ...], values: Mapping[K, float], *, counts: bool = False
+) -> Family:
+    """Several figures."""
+    samples = tuple((key, float(value)) for key, value in sorted(values.items()))
+    return Family(name, text, "counter" if counts else "gauge", samples, labels)

@@ -1,0 +1,275 @@
+"""Invitations: who gets which EIDs, which exchange counts, and what everybody else is told. No sockets, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from lispmob.crypto.noise_ciphers import NoiseCiphers
+from lispmob.errors import LispError, MalformedMessage
+from lispmob.hub.invitations import Answered, InvitationRefused, Invitations, Offer
+from lispmob.hub.invited import InvitedSite
+from lispmob.hub.pool import PoolUsedUp, next_eids
+from lispmob.hub.site_store import SiteStore
+from lispmob.joining.exchange import JoinRefused, Redemption, Verdict
+from lispmob.joining.invitation import Invitation
+from tests.hub.exchange import eid, site
+
+CIPHERS = NoiseCiphers()
+NODE = ip_address("192.0.2.5")
+OFFER = Offer(
+    addresses=(ip_address("198.51.100.1"),),
+    pools=(eid("10.99.0.0/29"), eid("fd00:99::/64")),
+    domain="home.example",
+)
+DAY = 86400.0
+
+
+def octets() -> Iterator[bytes]:
+    for number in count(1):
+        yield number.to_bytes(32)
+
+
+class Hub:
+    """The machine, and a clock for each question."""
+
+    def __init__(self, offer: Offer = OFFER) -> None:
+        numbers = octets()
+        self.invitations = Invitations(offer, CIPHERS, lambda size: next(numbers)[-size:])
+        self._now = count(0.0, 10.0)
+
+    def invite(self, name: str, wall: float = 0.0, **more: bool) -> tuple[InvitedSite, Invitation]:
+        made, invitation = self.invitations.invite(name, wall, **more)
+        self.invitations.keep(made)
+        return made, invitation
+
+    def ask(self, raw: bytes, wall: float = 0.0) -> Answered:
+        answered = self.invitations.on_question(raw, NODE, wall, next(self._now))
+        if answered.kept is not None:
+            self.invitations.keep(answered.kept)
+        return answered
+
+
+def node(invitation: Invitation, private_key: bytes = b"n" * 32) -> Redemption:
+    return Redemption(invitation, private_key, CIPHERS)
+
+
+def verdict_of(redemption: Redemption, answered: Answered) -> Verdict:
+    with pytest.raises(JoinRefused) as refused:
+        redemption.on_answer(answered.payload)
+    return refused.value.verdict
+
+
+def test_both_ends_have_one_key_and_the_node_its_settings() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("Laptop")
+    redemption = node(invitation)
+
+    joined = redemption.on_answer(hub.ask(redemption.question).payload)
+
+    (made,) = hub.invitations.sites()
+    assert [key.secret for key in made.keys] == [joined.key]
+    assert joined.settings.name == "laptop"
+    assert joined.settings.eids == ("10.99.0.1/32", "fd00:99::1/128")
+    assert joined.settings.overlay_prefixes == ("10.99.0.0/29", "fd00:99::/64")
+    assert joined.settings.domain == "home.example"
+    assert made.names == ("laptop",)
+
+
+def test_a_site_without_a_key_registers_nothing_until_the_invitation_is_redeemed() -> None:
+    hub = Hub()
+    hub.invite("laptop")
+
+    assert [made.keys for made in hub.invitations.sites()] == [()]
+
+
+def test_an_answer_that_was_lost_comes_again_and_the_key_stays() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    redemption = node(invitation)
+
+    first, second = hub.ask(redemption.question), hub.ask(redemption.question)
+
+    assert second.payload == first.payload
+    assert second.kept is None
+
+
+def test_a_second_node_is_told_that_the_invitation_was_used() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    hub.ask(node(invitation).question)
+    other = node(invitation, b"o" * 32)
+
+    assert verdict_of(other, hub.ask(other.question)) is Verdict.USED
+
+
+def test_who_has_the_line_and_a_recording_does_not_have_the_key() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    recorded = hub.ask(node(invitation).question).payload
+
+    with pytest.raises(MalformedMessage, match="did not seal"):
+        node(invitation, b"thief" + bytes(27)).on_answer(recorded)
+
+
+def test_an_invitation_that_has_expired_is_told_by_the_hub() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    redemption = node(invitation)
+
+    assert verdict_of(redemption, hub.ask(redemption.question, DAY + 120)) is Verdict.EXPIRED
+    assert hub.invite("laptop", DAY + 120)[0].eids == (eid("10.99.0.1/32"), eid("fd00:99::1/128"))
+
+
+def test_another_hub_says_that_it_does_not_know_the_invitation() -> None:
+    _, invitation = Hub().invite("laptop")
+    redemption = node(invitation)
+
+    assert verdict_of(redemption, Hub().ask(redemption.question)) is Verdict.UNKNOWN
+
+
+def test_a_revoked_invitation_is_unknown_and_its_eids_are_free() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    hub.invitations.forget(hub.invitations.revoke("laptop").name)
+    redemption = node(invitation)
+
+    assert verdict_of(redemption, hub.ask(redemption.question)) is Verdict.UNKNOWN
+    assert hub.invite("phone")[0].eids[0] == eid("10.99.0.1/32")
+
+
+def test_nobody_without_the_secret_gets_an_answer_or_uses_the_invitation_up() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    forged = Invitation(invitation.addresses, invitation.identifier, invitation.expires_min, b"x" * 16)
+
+    with pytest.raises(MalformedMessage, match="another secret"):
+        hub.ask(node(forged).question)
+
+    redemption = node(invitation)
+    assert redemption.on_answer(hub.ask(redemption.question).payload).settings.name == "laptop"
+
+
+@pytest.mark.parametrize("place", [0, 2, 3, 4, 20, 100, -1])
+def test_an_answer_that_was_changed_on_the_way_is_none(place: int) -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    redemption = node(invitation)
+    answer = bytearray(hub.ask(redemption.question).payload)
+    answer[place] ^= 0x40
+
+    with pytest.raises(MalformedMessage):
+        redemption.on_answer(bytes(answer))
+
+
+def test_an_answer_is_never_longer_than_its_question() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    question = node(invitation).question
+
+    assert len(hub.ask(question).payload) <= len(question)
+    with pytest.raises(MalformedMessage, match="asks nothing"):
+        hub.ask(question[:200])
+
+
+def test_one_sender_is_answered_a_few_times_and_then_no_more() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    question = node(invitation).question
+
+    for _ in range(10):
+        hub.invitations.on_question(question, NODE, 0.0, 0.0)
+    with pytest.raises(MalformedMessage, match="too many"):
+        hub.invitations.on_question(question, NODE, 0.0, 0.0)
+
+
+def test_a_name_is_given_once_and_again_only_when_it_is_said() -> None:
+    hub = Hub()
+    hub.invitations.on_configured(OFFER, [site("10.1.0.0/16", name="nas")])
+    first, invitation = hub.invite("laptop")
+    hub.ask(node(invitation).question)
+
+    for name, why in (
+        ("laptop", "has joined already"),
+        ("NAS", "belongs to a site"),
+        ("my laptop", "no name of a host"),
+    ):
+        with pytest.raises(InvitationRefused, match=why):
+            hub.invite(name)
+    again, fresh = hub.invite("laptop", is_again=True)
+    assert again.eids == first.eids
+    assert hub.invitations.sites()[0].keys, "the node that has it stays until the new invitation is redeemed"
+    other = node(fresh, b"o" * 32)
+    assert other.on_answer(hub.ask(other.question).payload).settings.name == "laptop"
+
+
+def test_a_pool_that_is_used_up_is_told() -> None:
+    hub = Hub()
+    for number in range(6):
+        hub.invite(f"host{number}")
+
+    with pytest.raises(PoolUsedUp, match=r"10\.99\.0\.0/29 is used up"):
+        hub.invite("one-more")
+
+
+def test_eids_are_free_in_every_pool_and_no_configured_one() -> None:
+    taken = [eid("10.99.0.1/32"), eid("fd00:99::2/127"), eid("10.0.0.0/24")]
+
+    assert next_eids(OFFER.pools, taken) == (eid("10.99.0.4/32"), eid("fd00:99::4/128"))
+    with pytest.raises(PoolUsedUp):
+        next_eids(OFFER.pools, [eid("10.0.0.0/8")])
+
+
+def test_a_configured_site_has_its_name_and_eids_before_an_invited_one() -> None:
+    hub = Hub()
+    hub.invite("laptop")
+    hub.invite("phone")
+
+    hub.invitations.on_configured(OFFER, [site("10.99.0.2/32", name="server"), site("10.1.0.1/32", name="laptop")])
+
+    assert hub.invitations.sites() == ()
+    assert hub.invitations.displaced() == ["laptop", "phone"]
+
+
+def test_a_hub_that_does_not_know_its_address_says_what_to_write() -> None:
+    with pytest.raises(InvitationRefused, match="say by which address"):
+        Hub(Offer(pools=OFFER.pools)).invite("laptop")
+    with pytest.raises(PoolUsedUp, match="there is no pool"):
+        Hub(Offer(addresses=OFFER.addresses)).invite("laptop")
+
+
+def test_the_file_gives_back_what_was_written_and_is_for_its_owner_alone(tmp_path: Path) -> None:
+    hub, path = Hub(), tmp_path / "sites.sqlite"
+    store = SiteStore(path)
+    assert store.open() == []
+    pending, _ = hub.invite("phone", 1.0)
+    _, invitation = hub.invite("laptop", 2.0)
+    joined = hub.ask(node(invitation).question, 3.0).kept
+    assert joined is not None
+    for one in (pending, joined):
+        store.put(one)
+    store.close()
+
+    again = SiteStore(path)
+    assert again.open() == [pending, joined]
+    again.remove("phone")
+    again.close()
+
+    third = SiteStore(path)
+    assert third.open() == [joined]
+    third.close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_is_something_else_is_left_alone_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "sites.sqlite"
+    path.write_bytes(b"somebody's letters" * 100)
+
+    with pytest.raises(LispError, match="check the file"):
+        SiteStore(path).open()
+
+    assert path.read_bytes().startswith(b"somebody's letters")

@@ -1,0 +1,66 @@
+"""What the hub remembers of what happened: bounded, and the newest first."""
+
+from __future__ import annotations
+
+from lispmob.control.effect import Event
+from lispmob.hub.ledger import EVENTS_KEPT, PROBLEM_S, PROBLEMS_KEPT, Ledger
+
+EID = "10.1.0.1/32"
+
+
+def event(kind: str, **fields: str | list[str]) -> Event:
+    return Event(kind, dict(fields))
+
+
+def test_it_knows_since_when_a_node_is_there_and_how_often_it_moved() -> None:
+    ledger = Ledger()
+    ledger.on_event(event("registered", eid=EID), 100.0)
+    ledger.on_event(event("moved", eid=EID, rlocs=["192.0.2.1"]), 200.0)
+    ledger.on_event(event("moved", eid=EID, rlocs=["192.0.2.2"]), 300.0)
+
+    presence = ledger.presence(EID)
+
+    assert presence is not None
+    assert (presence.since, presence.moves, presence.moved_at) == (100.0, 2, 300.0)
+    assert [move["rlocs"] for move in ledger.moves(1)] == [["192.0.2.2"]]
+    ledger.on_event(event("withdrawn", eid=EID), 400.0)
+    assert ledger.presence(EID) is None
+
+
+def test_events_are_numbered_so_that_who_follows_misses_none() -> None:
+    ledger = Ledger()
+    for number in range(EVENTS_KEPT + 10):
+        ledger.on_event(event("registered", eid=f"10.0.{number // 256}.{number % 256}/32"), float(number))
+
+    assert len(ledger.events(10_000)) == EVENTS_KEPT
+    assert [one["number"] for one in ledger.events(1000, after=EVENTS_KEPT + 8)] == [EVENTS_KEPT + 9, EVENTS_KEPT + 10]
+
+
+def test_a_problem_goes_when_it_has_not_come_again() -> None:
+    ledger = Ledger()
+    for at in (0.0, 60.0):
+        ledger.on_event(event("auth-failed", source="203.0.113.5", why="site a: another digest"), at)
+
+    (problem,) = ledger.complaints(60.0)
+
+    assert (problem.key, problem.subject, problem.count, problem.since) == ("wrong-key", "203.0.113.5", 2, 0.0)
+    assert ledger.complaints(60.0 + PROBLEM_S) == []
+
+
+def test_one_refused_message_is_the_weather_and_two_are_a_problem() -> None:
+    ledger = Ledger()
+    refused = event("refused", source="203.0.113.5", why="the nonce did not grow")
+    ledger.on_event(refused, 0.0)
+    assert ledger.complaints(0.0) == []
+
+    ledger.on_event(refused, 60.0)
+
+    assert [problem.key for problem in ledger.complaints(60.0)] == ["refused"]
+
+
+def test_strangers_do_not_fill_the_memory() -> None:
+    ledger = Ledger()
+    for number in range(PROBLEMS_KEPT + 50):
+        ledger.on_event(event("auth-failed", source=str(number), why="x"), float(number))
+
+    assert len(ledger.complaints(0.0)) == PROBLEMS_KEPT

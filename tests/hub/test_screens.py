@@ -1,0 +1,126 @@
+"""The screens of lisphub: eighty columns, whatever a site is called, and no control characters of a stranger."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import pytest
+
+from lispmob.api.cli.text import cells
+from lispmob.control.effect import Event
+from lispmob.hub.cli import screens
+from lispmob.hub.ledger import Ledger
+from lispmob.hub.views import node_of, pools_of, problems_of, site_of
+from tests.hub.exchange import HUB, eid, plane, site, xtr
+
+LONG = "2001:db8:ffff:ffff:ffff:ffff:ffff:1/128"
+
+
+def nodes(*rlocs: str, rtrs: tuple[Any, ...] = ()) -> dict[str, Any]:
+    """What is registered, as the hub shows it."""
+    hub, ledger = plane(site("10.1.0.0/16", "2001:db8::/32")), Ledger()
+    for effect in hub.on_datagram(xtr("203.0.113.5", xtr_id=b"n" * 16).register("10.1.0.1/32", LONG, rlocs=rlocs), 0.0):
+        if isinstance(effect, Event):
+            ledger.on_event(effect, 1000.0)
+    parts = [part for registration in hub.map_server.registrations.slices(8) for one in registration for part in one]
+    return {"nodes": [node_of(part, "home", ledger, rtrs, 5.0) for part in parts]}
+
+
+def status(**more: Any) -> dict[str, Any]:
+    return {
+        "version": "1.0",
+        "started_at": 0.0,
+        "uptime_s": 200.0,
+        "addresses": [str(HUB), "2001:db8:ffff:ffff:ffff:ffff:ffff:1"],
+        "is_rtr": True,
+        "is_proxy": False,
+        "domain": "home.example",
+        "pools": pools_of((eid("10.99.0.0/24"),), [eid("10.99.0.1/32")]),
+        "sites": 1,
+        "invitations": {"joined": 1, "invited": 0, "expired": 0},
+        "registered": 2,
+        "sites_registered": 1,
+        "behind_rtr": 1,
+        "is_complete": True,
+        "last_moves": [{"at": 0.0, "site": "home", "eid": LONG, "rlocs": ["203.0.113.5", "2001:db8:1::1"]}],
+        "problems": [],
+        **more,
+    }
+
+
+def widest(lines: list[str]) -> int:
+    return max(cells(line) for text in lines for line in text.splitlines())
+
+
+def test_a_node_is_shown_with_where_it_is_since_when_and_how_long_ago_it_was_heard() -> None:
+    lines = screens.node_lines(nodes("203.0.113.5", "198.51.100.9"))
+
+    text = "\n".join(lines)
+    assert "  open, since 1970-01-01" in text
+    assert "heard 5.0s ago" in text
+    assert f"  EIDs  10.1.0.1/32, {LONG}\n" in text
+    assert "  at    203.0.113.5 (1/100), 198.51.100.9 (1/100)" in text
+    assert widest(lines) <= 80
+
+
+def test_a_node_behind_a_nat_is_shown_with_its_rtr() -> None:
+    shown = nodes(str(HUB), rtrs=(HUB,))
+
+    assert {node["way"] for node in shown["nodes"]} == {"rtr"}
+    assert f"behind a NAT, through the RTR {HUB}" in " ".join("\n".join(screens.node_lines(shown)).split())
+
+
+@pytest.mark.parametrize("name", ["laptop", "x" * 64, "光纤" * 30])
+def test_sites_fit_whatever_they_are_called(name: str) -> None:
+    made = site("10.1.0.1/32", LONG, name=name)
+    answer = {"sites": [site_of(made, None, [eid("10.1.0.1/32")])], "displaced": [name]}
+
+    lines = screens.site_lines(answer)
+
+    assert "configured" in "\n".join(lines)
+    assert widest(lines) <= (80 if len(name) < 20 else 140)
+
+
+def test_the_status_begins_with_what_is_wrong_and_what_to_do() -> None:
+    ledger = Ledger()
+    why = "two nodes register it: xTR-ID 00112233445566778899aabbccddeeff at 203.0.113.5 keeps it, the other is refused"
+    ledger.on_event(Event("duplicate", {"eid": "10.1.0.1/32", "text": why}), 10.0)
+    lines = screens.status_lines(status(problems=problems_of(ledger, 20.0, {"not-saved": "the disk is full"})))
+
+    text = " ".join("\n".join(lines).split())
+    assert "! the disk is full" in text
+    assert "! 10.1.0.1/32: two nodes register it" in text
+    assert "do: give each machine an EID of its own" in text
+    assert text.index("Problems") < text.index("Serves as")
+    assert widest(lines) <= 80
+
+
+def test_a_status_without_a_problem_says_who_is_there_and_what_is_left() -> None:
+    lines = screens.status_lines(status())
+
+    text = " ".join("\n".join(lines).split())
+    assert text.startswith("lisphub 1.0: 1 of 1 site registered, up 3m 20s")
+    assert "10.99.0.0/24, 253 EIDs left" in text
+    assert "2 EID-Prefixes, 1 of them through an RTR" in text
+    assert widest(lines) <= 80
+
+
+def test_what_a_stranger_sent_does_not_reach_the_terminal_as_it_is() -> None:
+    shown = screens.event_line({"number": 1, "at": 0.0, "type": "refused", "why": "\x1b[2Jbad\nline"})
+
+    assert "\x1b" not in shown
+    assert "\nline" not in shown
+
+
+def test_every_kind_of_event_is_a_line_of_at_most_eighty_columns() -> None:
+    numbers = count(1)
+    for kind in ("registered", "moved", "duplicate", "auth-failed", "joined", "invited", "revoked"):
+        event = {"number": next(numbers), "at": 0.0, "type": kind, "eid": LONG, "site": "home", "rlocs": [LONG] * 4}
+        assert widest([screens.event_line(event)]) <= 80
+
+
+def test_nothing_to_show_is_a_sentence() -> None:
+    assert screens.node_lines({"nodes": []}) == ["nobody is registered"]
+    assert screens.site_lines({"sites": [], "displaced": []}) == ["no sites; make one with: lisphub invite NAME"]
+    assert screens.counter_lines({"counters": {}}) == ["every counter stands at 0"]

@@ -1,0 +1,101 @@
+"""What `lispctl join` writes: what a hub says is data in it, and lispd takes it."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lispmob.config.node import load_node
+from lispmob.errors import ConfigError
+from lispmob.joining.exchange import Joined, Settings
+from lispmob.joining.files import FileRefused, MayNotWrite, PrivateFile
+from lispmob.joining.node_file import is_example, node_text
+
+HUB = (ip_address("198.51.100.1"), ip_address("2001:db8::1"))
+SHIPPED = Path(__file__).resolve().parents[2] / "conf" / "lispd.conf"
+
+
+def joined(**more: object) -> Joined:
+    settings = {
+        "name": "laptop",
+        "eids": ("10.99.0.1/32", "fd00:99::1/128"),
+        "overlay_prefixes": ("10.99.0.0/24", "fd00:99::/64"),
+        **more,
+    }
+    return Joined(Settings(**settings), b"0123456789abcdef")  # type: ignore[arg-type]
+
+
+def test_lispd_takes_it_with_every_address_of_the_hub(tmp_path: Path) -> None:
+    path = tmp_path / "lispd.conf"
+    with PrivateFile(path) as file:
+        assert (
+            file.put(node_text(joined(lisp_sec="require"), HUB, "2026-11-28", Path("/x/s")), load_node, ".old") is None
+        )
+
+    node = load_node(path)
+
+    assert [str(eid) for eid in node.eids] == ["10.99.0.1/32", "fd00:99::1/128"]
+    assert [(server.address, server.key) for server in node.map_servers] == [
+        (address, node.map_servers[0].key) for address in HUB
+    ]
+    assert node.map_servers[0].to_key().secret == b"0123456789abcdef"
+    assert list(map(str, node.routing.overlay_prefixes)) == ["10.99.0.0/24", "fd00:99::/64"]
+    assert (node.security.lisp_sec, str(node.control.socket)) == ("require", "/x/s")
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+@given(st.text(max_size=80), st.lists(st.text(max_size=40), min_size=1, max_size=3))
+def test_what_a_hub_says_adds_no_line_and_no_key(name: str, eids: list[str]) -> None:
+    text = node_text(joined(name=name, eids=tuple(eids), overlay_prefixes=tuple(eids)), HUB, "2026-11-28")
+
+    begins = [line.split(":")[0].strip(" -#") for line in text.split("\n")]
+    assert begins[2:] == ["eids", "map-servers", "address", "key", "address", "key", "routing", "overlay-prefixes", ""]
+    assert text.isascii()
+
+
+def test_a_configuration_that_lispd_would_not_take_is_not_put_there(tmp_path: Path) -> None:
+    path = tmp_path / "lispd.conf"
+    path.write_text("mine")
+
+    with pytest.raises(ConfigError), PrivateFile(path) as file:
+        file.put(node_text(joined(eids=("everything",)), HUB, "2026-11-28"), load_node, ".old")
+
+    assert [one.name for one in tmp_path.iterdir()] == ["lispd.conf"]
+    assert path.read_text() == "mine"
+
+
+def test_the_file_that_was_there_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "lispd.conf"
+    path.write_text("mine")
+
+    with PrivateFile(path) as file:
+        kept = file.put(node_text(joined(), HUB, "2026-11-28"), load_node, ".before-join")
+
+    assert kept is not None
+    assert (kept.name, kept.read_text()) == ("lispd.conf.before-join", "mine")
+
+
+def test_a_place_where_nothing_can_be_written_is_told_before_anything_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(FileRefused, match=r"Not a directory|File exists"):
+        PrivateFile(tmp_path / "file" / "lispd.conf")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_who_is_not_root_is_told_to_be(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+
+    with pytest.raises(MayNotWrite, match="with sudo"):
+        PrivateFile(tmp_path / "lispd.conf")
+
+
+def test_the_file_as_it_is_shipped_may_be_replaced_and_another_may_not() -> None:
+    assert is_example(SHIPPED.read_text())
+    assert not is_example(SHIPPED.read_text().replace("CHANGE-ME", "a secret"))
+    assert not is_example("# key: CHANGE-ME\n")
