@@ -72,6 +72,7 @@ from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.publisher import Publisher
 from lispmob.service.punts import hand_over
 from lispmob.service.register_nonces import RegisterNonces
+from lispmob.service.resolving import Resolving
 from lispmob.service.runs import Runs
 from lispmob.service.sending import sending_uplinks
 from lispmob.service.state_dir import load_xtr_id
@@ -99,6 +100,7 @@ class Daemon:
         self.network = NetworkState()
         self.is_starting = True
         self.is_stopping = False
+        self.names = Resolving(file, on_change=self._on_servers, on_problems=self._on_problems)
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._alarm = Alarm(self._on_time)
@@ -194,6 +196,8 @@ class Daemon:
         self._loop.add_reader(self.engine.fileno(), self._on_punt)
         stack.callback(self._loop.remove_reader, self.engine.fileno())
         self.control.start(self._loop)
+        self.names.start()
+        stack.callback(self.names.stop)
         stack.callback(self._alarm.cancel)
         stack.callback(self.measuring.close)
         # Hands over what is there already: the first Map-Register leaves in here.
@@ -249,6 +253,7 @@ class Daemon:
         self._lingering.on_network(delta.former_uplinks, self.policy, state)
         self._kernel.touch_after_move()
         self.desktop.touch()
+        self.names.on_uplinks()
 
     def on_meaning(self, reasons: list[str], since: float) -> None:
         """NetworkManager says something else: judge the uplinks anew, which moves before a link is gone."""
@@ -269,6 +274,7 @@ class Daemon:
     def look_again(self) -> None:
         """Somebody has reason to think that the network changed."""
         self._repair()
+        self.names.on_uplinks()
         if self.monitor is not None:
             self._loop.call_soon(self.monitor.nudge)
 
@@ -340,6 +346,11 @@ class Daemon:
             if not self.problems.on_punt(punt):
                 self._perform(hand_over(punt, self.node, now))
 
+    def _on_servers(self) -> None:
+        """Servers that are named have other addresses."""
+        self._use(self.names.onto(self.file))
+        self._kernel.touch()
+
     def _on_problems(self) -> None:
         self.problems.touch()
 
@@ -399,6 +410,7 @@ class Daemon:
                 case Event():
                     self._publisher.publish(effect, self._loop.time())
                     self._mapping_feed.on_event(effect)
+                    self.names.on_event(effect)
                     if effect.kind == "natt-state":
                         self.measuring.look(self._loop.time())
         self._alarm.set(None if self.is_stopping else self.node.wake_at())
@@ -413,6 +425,7 @@ class Daemon:
             file = with_mask(await self._reader.read(self.path), self.file.steering.mask)
             if self.tape is not None and file.security.lisp_sec == "require":
                 raise ConfigError(f"{self.path}: security.lisp-sec: 'require' needs a restart while lispd records")
+            file = self.names.use(file)
             changed, needs_restart = reloading.compare(old, file)
             logs.configure(file.log.level)
             self._use(self.local_mappings.onto(reloading.merge(old, file)))
@@ -457,8 +470,8 @@ class Daemon:
     def _kernel_state(self) -> KernelState:
         engine, mask, plan = self.engine, self.steering.policy.mask, self.node.plan
         marks = assembly.mark_routing(self.file, mask, engine.marks_way, engine.lanes)
-        lost, natives = self._lingering.lost, self._natives
-        return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks)
+        lost, natives, asked = self._lingering.lost, self._natives, self.names.nameservers()
+        return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks, asked)
 
     async def _stop_kernel(self) -> None:
         await self._kernel.stop(leaves_guard=self.file.routing.when_stopped == "unreachable")

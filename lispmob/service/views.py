@@ -23,13 +23,14 @@ from lispmob.package_version import package_version
 from lispmob.problems.problem import Problem, Severity, verdict
 from lispmob.service import netcheck, uplink_views
 from lispmob.service.believing import Believing
-from lispmob.service.evidence import is_relayed
+from lispmob.service.evidence import is_relayed, rests_beside
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.local_mappings import LocalMappings
 from lispmob.service.mapping_views import MappingViews
 from lispmob.service.measuring import Measuring
 from lispmob.service.path_view import path_views
 from lispmob.service.problem_watch import ProblemWatch
+from lispmob.service.resolving import Resolving
 from lispmob.service.runs import Runs
 from lispmob.service.steering import Steering
 from lispmob.service.steering_views import SteeringViews
@@ -73,6 +74,7 @@ class Parts(Protocol):
     steering: Steering
     runs: Runs
     local_mappings: LocalMappings
+    names: Resolving
     tape: Tape | None
     believing: Believing
 
@@ -240,7 +242,9 @@ class Views(SteeringViews, MappingViews, UpkeepViews):
             return "starting"  # nobody should count on us before the kernel's routes are there
         if not self._parts.uplinks:
             return "offline"
-        registrations = self._parts.node.registrations
+        registrations = [each for each in self._parts.node.registrations if not rests_beside(each, self._parts)]
+        if not registrations and self._parts.names.is_waiting:
+            return "registering"
         confirmed = [each.is_confirmed or is_relayed(each, self._parts) for each in registrations]
         if all(confirmed):
             return "registered"
