@@ -56,8 +56,10 @@ from lispmob.service.alarm import Alarm
 from lispmob.service.believing import Believing
 from lispmob.service.datapath_tier import use_tier
 from lispmob.service.desktop import Desktop, start_monitor
+from lispmob.service.evidence import is_relayed
 from lispmob.service.flows import Flows
 from lispmob.service.handovers import Direction, HandoverJournal
+from lispmob.service.identity import Identity
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
 from lispmob.service.lisp_sec import lisp_sec_problems, lisp_sec_tools
@@ -75,7 +77,6 @@ from lispmob.service.register_nonces import RegisterNonces
 from lispmob.service.resolving import Resolving
 from lispmob.service.runs import Runs
 from lispmob.service.sending import sending_uplinks
-from lispmob.service.state_dir import load_xtr_id
 from lispmob.service.steering import Steering
 from lispmob.service.views import Views
 
@@ -104,7 +105,7 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._alarm = Alarm(self._on_time)
-        self._xtr_id = file.register.xtr_id or load_xtr_id(file.state_dir, self.state_refusals.append)
+        self._identity = Identity(file.register.xtr_id, file.state_dir, self.state_refusals.append)
         self._lisp_sec = None if file.log.record else lisp_sec_tools(file.state_dir)  # a recording has no keys
         nonces = RegisterNonces(file.state_dir)
         self.node, self.tape = make_node(
@@ -346,6 +347,10 @@ class Daemon:
             if not self.problems.on_punt(punt):
                 self._perform(hand_over(punt, self.node, now))
 
+    @property
+    def _is_registered(self) -> bool:
+        return any(each.is_confirmed or is_relayed(each, self) for each in self.node.registrations)
+
     def _on_servers(self) -> None:
         """Servers that are named have other addresses."""
         self._use(self.names.onto(self.file))
@@ -411,6 +416,8 @@ class Daemon:
                     self._publisher.publish(effect, self._loop.time())
                     self._mapping_feed.on_event(effect)
                     self.names.on_event(effect)
+                    if self._identity.on_event(effect, is_registered=self._is_registered):
+                        self._loop.call_soon(lambda: self._use(self.file))
                     if effect.kind == "natt-state":
                         self.measuring.look(self._loop.time())
         self._alarm.set(None if self.is_stopping else self.node.wake_at())
@@ -465,7 +472,7 @@ class Daemon:
 
     def _node_config(self) -> NodeConfig:
         has_key_wrap = self._lisp_sec is not None
-        return assembly.node_config(self.file, self._xtr_id, socket.gethostname(), has_key_wrap=has_key_wrap)
+        return assembly.node_config(self.file, self._identity.xtr_id, socket.gethostname(), has_key_wrap=has_key_wrap)
 
     def _kernel_state(self) -> KernelState:
         engine, mask, plan = self.engine, self.steering.policy.mask, self.node.plan
