@@ -204,12 +204,14 @@ class MapServer:
                 continue  # heard since
             found = self.sites.of(prefix)
             alive: list[bytes] = []
-            if found is not None and found[1].accepts(prefix):
+            is_allowed = found is not None and found[1].accepts(prefix)
+            if found is not None and is_allowed:
                 if found[1] is not site:
                     site, owners = found[1], {owner_of(key) for key in found[1].keys}
                 alive = [one for part in parts if (one := self._refreshed(part, prefix, owners, now)) is not None]
             if not alive:
-                effects.append(RegistrationChanged(prefix, None, is_told=True))  # for the store: it is there no more
+                # For the store: it is there no more. What ran out while the hub was off may be back within a minute.
+                effects.append(RegistrationChanged(prefix, None, is_told=is_allowed))
                 continue
             registration = Registration(prefix)
             registration.restore(alive)

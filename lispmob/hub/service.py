@@ -173,7 +173,7 @@ class Hub:
             store.close()
             log.warning("registrations will not survive a restart: %s", error)
             return None
-        self._persistence = Persistence(store, self._plane.map_server)
+        self._persistence = Persistence(store, self._plane.map_server, self._plane.askers)
         return restoring
 
     def _on_received(self, received: Received) -> bool:
