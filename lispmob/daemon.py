@@ -57,9 +57,11 @@ from lispmob.service.believing import Believing
 from lispmob.service.control_cost import ControlCost
 from lispmob.service.datapath_tier import use_tier
 from lispmob.service.desktop import Desktop, start_monitor
+from lispmob.service.evidence import is_relayed
 from lispmob.service.flows import Flows
 from lispmob.service.gateway_addresses import GatewayAddresses, names_gateways
 from lispmob.service.handovers import Direction, HandoverJournal
+from lispmob.service.identity import Identity
 from lispmob.service.kernel_task import KernelTask
 from lispmob.service.lingering import Lingering
 from lispmob.service.lisp_sec import lisp_sec_problems, lisp_sec_tools
@@ -74,9 +76,9 @@ from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.publisher import Publisher
 from lispmob.service.punts import hand_over
 from lispmob.service.register_nonces import RegisterNonces
+from lispmob.service.resolving import Resolving
 from lispmob.service.runs import Runs
 from lispmob.service.sending import sending_uplinks
-from lispmob.service.state_dir import load_xtr_id
 from lispmob.service.steering import Steering
 from lispmob.service.views import Views
 
@@ -101,10 +103,11 @@ class Daemon:
         self.network = NetworkState()
         self.is_starting = True
         self.is_stopping = False
+        self.names = Resolving(file, on_change=self._on_servers, on_problems=self._on_problems)
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._alarm = Alarm(self._on_time)
-        self._xtr_id = file.register.xtr_id or load_xtr_id(file.state_dir, self.state_refusals.append)
+        self._identity = Identity(file.register.xtr_id, file.state_dir, self.state_refusals.append)
         self._lisp_sec = None if file.log.record else lisp_sec_tools(file.state_dir)  # a recording has no keys
         nonces = RegisterNonces(file.state_dir)
         self.node, self.tape = make_node(
@@ -201,6 +204,8 @@ class Daemon:
         self._loop.add_reader(self.engine.fileno(), self._on_punt)
         stack.callback(self._loop.remove_reader, self.engine.fileno())
         self.control.start(self._loop)
+        self.names.start()
+        stack.callback(self.names.stop)
         stack.callback(self._alarm.cancel)
         stack.callback(self.measuring.close)
         # Hands over what is there already: the first Map-Register leaves in here.
@@ -258,6 +263,7 @@ class Daemon:
         self._lingering.on_network(delta.former_uplinks, self.policy, state)
         self._kernel.touch_after_move()
         self.desktop.touch()
+        self.names.on_uplinks()
 
     def on_meaning(self, reasons: list[str], since: float) -> None:
         """NetworkManager says something else: judge the uplinks anew, which moves before a link is gone."""
@@ -283,6 +289,7 @@ class Daemon:
     def look_again(self) -> None:
         """Somebody has reason to think that the network changed."""
         self._repair()
+        self.names.on_uplinks()
         if self.monitor is not None:
             self._loop.call_soon(self.monitor.nudge)
 
@@ -357,6 +364,15 @@ class Daemon:
             if not self.problems.on_punt(punt):
                 self._perform(hand_over(punt, self.node, now))
 
+    @property
+    def _is_registered(self) -> bool:
+        return any(each.is_confirmed or is_relayed(each, self) for each in self.node.registrations)
+
+    def _on_servers(self) -> None:
+        """Servers that are named have other addresses."""
+        self._use(self.names.onto(self.file))
+        self._kernel.touch()
+
     def _on_problems(self) -> None:
         self.problems.touch()
 
@@ -417,6 +433,9 @@ class Daemon:
                 case Event():
                     self._publisher.publish(effect, self._loop.time())
                     self._mapping_feed.on_event(effect)
+                    self.names.on_event(effect)
+                    if self._identity.on_event(effect, is_registered=self._is_registered):
+                        self._loop.call_soon(lambda: self._use(self.file))
                     if effect.kind == "natt-state":
                         self.measuring.look(self._loop.time())
         self._alarm.set(None if self.is_stopping else self.node.wake_at())
@@ -431,6 +450,7 @@ class Daemon:
             file = with_mask(await self._reader.read(self.path), self.file.steering.mask)
             if self.tape is not None and file.security.lisp_sec == "require":
                 raise ConfigError(f"{self.path}: security.lisp-sec: 'require' needs a restart while lispd records")
+            file = self.names.use(file)
             changed, needs_restart = reloading.compare(old, file)
             logs.configure(file.log.level)
             self._use(self.local_mappings.onto(reloading.merge(old, file)))
@@ -471,13 +491,13 @@ class Daemon:
 
     def _node_config(self) -> NodeConfig:
         has_key_wrap = self._lisp_sec is not None
-        return assembly.node_config(self.file, self._xtr_id, socket.gethostname(), has_key_wrap=has_key_wrap)
+        return assembly.node_config(self.file, self._identity.xtr_id, socket.gethostname(), has_key_wrap=has_key_wrap)
 
     def _kernel_state(self) -> KernelState:
         engine, mask, plan = self.engine, self.steering.policy.mask, self.node.plan
         marks = assembly.mark_routing(self.file, mask, engine.marks_way, engine.lanes)
-        lost, natives = self._lingering.lost, self._natives
-        return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks)
+        lost, natives, asked = self._lingering.lost, self._natives, self.names.nameservers()
+        return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks, asked)
 
     async def _stop_kernel(self) -> None:
         await self._kernel.stop(leaves_guard=self.file.routing.when_stopped == "unreachable")

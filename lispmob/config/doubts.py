@@ -37,29 +37,29 @@ def doubts_on(file: NodeFile, interfaces: Collection[str], networks: Mapping[IpN
 
 
 def _keys(file: NodeFile) -> Iterator[Problem]:
-    for server in file.map_servers:
+    for server in file.written_servers:
         if server.secret.octets == EXAMPLE_KEY:
             yield Problem(
                 "key-example",
                 Severity.DEGRADED,
-                f"the key for Map-Server {server.address} is the example's",
+                f"the key for Map-Server {server.place} is the example's",
                 "everyone knows it: whoever likes can take over your EIDs",
                 "ask the Map-Server's operator for yours, and write it into map-servers: key",
-                str(server.address),
+                str(server.place),
             )
         if server.secret.cut_short:
             yield Problem(
                 "key-comment",
                 Severity.NOTICE,
-                f"the key for Map-Server {server.address} ends where a ' #' begins a comment",
+                f"the key for Map-Server {server.place} ends where a ' #' begins a comment",
                 "in YAML what follows ' #' is no part of a value",
                 "put the key in quotes; if it is a comment, give it a line of its own",
-                str(server.address),
+                str(server.place),
             )
 
 
 def _overlay(file: NodeFile) -> Iterator[Problem]:
-    if file.routing.mode == "split" and not file.routing.overlay_prefixes and file.map_servers:
+    if file.routing.mode == "split" and not file.routing.overlay_prefixes and file.written_servers:
         yield Problem(
             "no-overlay-prefixes",
             Severity.NOTICE,

@@ -12,7 +12,7 @@ import re
 import stat
 import typing
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias, TypeVar
 
 from msgspec import field
 
@@ -24,12 +24,12 @@ from lispmob.config.reader import Section, read_yaml
 from lispmob.config.security import PeerSection, SecuritySection, check_peers
 from lispmob.config.steering import MultihomingSection, SteeringSection
 from lispmob.config.values import (
-    ADDRESS_TEXT,
     RLOC_TEXT,
-    Address,
+    SERVER_TEXT,
     FieldError,
     FilePath,
     GroupName,
+    HostName,
     InterfaceName,
     InterfacePattern,
     KeyFile,
@@ -40,6 +40,7 @@ from lispmob.config.values import (
     Rloc,
     Secret,
     SecretText,
+    Server,
     Text,
     Weight,
     YesNo,
@@ -81,13 +82,34 @@ LocatorEntry: TypeAlias = Annotated[
 ]
 
 
-class MapServerSection(KeySection, frozen=True, kw_only=True):
-    """A Map-Server that this node registers with."""
+def _address_at(place: Server) -> IpAddress:
+    assert not isinstance(place, HostName), "names are replaced by addresses first"
+    return place
 
-    address: Address
+
+class ServerSection(Section, frozen=True, kw_only=True):
+    """Base of what is said of a server. `place`: its address, or the name that it is found by."""
+
+    place: Server = field(name="address")
+
+    @property
+    def address(self) -> IpAddress:
+        """Where it is; only for one that has an address."""
+        return _address_at(self.place)
+
+
+class MapServerSection(KeySection, frozen=True, kw_only=True):
+    """A Map-Server that this node registers with. `place` as in `ServerSection`: msgspec allows no second base."""
+
+    place: Server = field(name="address")
     proxy_reply: YesNo = True
     xtr_id: Annotated[bool | None, or_word("auto", typing.get_args(YesNo)[1])] = None
     """Whether Map-Registers say which node we are; None: unless the key is of the one kind that old servers know."""
+
+    @property
+    def address(self) -> IpAddress:
+        """Where it is; only for one that has an address."""
+        return _address_at(self.place)
 
     @property
     def sends_xtr_id(self) -> bool:
@@ -95,10 +117,9 @@ class MapServerSection(KeySection, frozen=True, kw_only=True):
         return self.to_key().algorithm is not Algorithm.HMAC_SHA_1_96 if self.xtr_id is None else self.xtr_id
 
 
-class MapResolverSection(Section, frozen=True, kw_only=True):
+class MapResolverSection(ServerSection, frozen=True, kw_only=True):
     """A Map-Resolver that this node asks. A bare address stands for one without a secret of its own (LISP-SEC)."""
 
-    address: Address
     key: SecretText | None = None
     key_file: KeyFile | None = None
     key_id: KeyId = 0
@@ -114,11 +135,29 @@ class MapResolverSection(Section, frozen=True, kw_only=True):
 
 
 _BARE_RESOLVER: Final = Text(
-    lambda text, directory: MapResolverSection(address=ADDRESS_TEXT.read(text, directory)),
-    "an address, or lines 'address:', 'key:', 'key-id:'",
+    lambda text, directory: MapResolverSection(place=SERVER_TEXT.read(text, directory)),
+    "an address, a host name, or lines 'address:', 'key:', 'key-id:'",
 )
 ResolverEntry: TypeAlias = Annotated[
     MapResolverSection, Text(_BARE_RESOLVER.read, _BARE_RESOLVER.accepts, mapping=MapResolverSection)
+]
+
+
+class ProxySection(ServerSection, frozen=True, kw_only=True):
+    """A P-ETR. A bare address or name stands for priority 1, weight 100."""
+
+    priority: Priority = 1
+    weight: Weight = 100
+
+
+def _proxy(text: str, directory: Path) -> ProxySection:
+    place = SERVER_TEXT.read(text, directory)
+    return ProxySection(place=place if isinstance(place, HostName) else RLOC_TEXT.read(text, directory))
+
+
+ProxyEntry: TypeAlias = Annotated[
+    ProxySection,
+    Text(_proxy, _BARE_LOCATOR.accepts.replace("address,", "address, a host name,", 1), mapping=ProxySection),
 ]
 
 _OTHER_WORDS: Final = {
@@ -269,11 +308,16 @@ class NattSection(Section, frozen=True, kw_only=True):
     """NATs on the way. `keepalive_s` None: as the NAT wants it. `host_name` empty: that of the machine."""
 
     mode: Annotated[str, one_of("auto", "off", "e19", "lispers-net")] = "auto"
-    rtrs: tuple[Address, ...] = ()
+    written_rtrs: tuple[Server, ...] = field(name="rtrs", default=())
     prefer_rtr: YesNo = False
     direct: YesNo = False
     keepalive_s: Annotated[float | None, or_word("auto", duration("s", 5, 120))] = field(name="keepalive", default=None)
     host_name: Annotated[str | None, or_word("auto", _HOST_NAME)] = None
+
+    @property
+    def rtrs(self) -> tuple[IpAddress, ...]:
+        """Those with an address."""
+        return _addresses(self.written_rtrs)
 
 
 class ControlSection(Section, frozen=True, kw_only=True):
@@ -290,14 +334,25 @@ class LogSection(Section, frozen=True, kw_only=True):
     record: YesNo = False
 
 
+_P = TypeVar("_P", MapServerSection, MapResolverSection, ProxySection)
+
+
+def _placed(sections: tuple[_P, ...]) -> tuple[_P, ...]:
+    return tuple(one for one in sections if not isinstance(one.place, HostName))
+
+
+def _addresses(servers: tuple[Server, ...]) -> tuple[IpAddress, ...]:
+    return tuple(one for one in servers if not isinstance(one, HostName))
+
+
 class NodeFile(Section, frozen=True, kw_only=True):
-    """All of lispd.conf."""
+    """All of lispd.conf. `written_*`: servers as they stand there; without it, those that have an address."""
 
     own_eids: tuple[OwnEidEntry, ...] = field(name="eids")
-    map_servers: tuple[MapServerSection, ...] = ()
-    map_resolvers: tuple[ResolverEntry, ...] = ()
-    proxy_etrs: tuple[LocatorEntry, ...] = ()
-    proxy_itrs: tuple[Address, ...] = ()
+    written_servers: tuple[MapServerSection, ...] = field(name="map-servers", default=())
+    written_resolvers: tuple[ResolverEntry, ...] = field(name="map-resolvers", default=())
+    written_etrs: tuple[ProxyEntry, ...] = field(name="proxy-etrs", default=())
+    written_itrs: tuple[Server, ...] = field(name="proxy-itrs", default=())
     uplinks: tuple[UplinkSection, ...] = ()
     multihoming: MultihomingSection = MultihomingSection()
     steering: SteeringSection = SteeringSection()
@@ -325,41 +380,61 @@ class NodeFile(Section, frozen=True, kw_only=True):
         return tuple(one.prefix for one in self.own_eids)
 
     @property
+    def map_servers(self) -> tuple[MapServerSection, ...]:
+        """Those to register with."""
+        return _placed(self.written_servers)
+
+    @property
+    def map_resolvers(self) -> tuple[MapResolverSection, ...]:
+        """Those to ask, where the file names any."""
+        return _placed(self.written_resolvers)
+
+    @property
+    def proxy_etrs(self) -> tuple[ProxySection, ...]:
+        """Those that carry our packets to destinations without LISP."""
+        return _placed(self.written_etrs)
+
+    @property
+    def proxy_itrs(self) -> tuple[IpAddress, ...]:
+        """Those that carry such packets to us."""
+        return _addresses(self.written_itrs)
+
+    @property
     def resolvers(self) -> tuple[IpAddress, ...]:
         """Where Map-Requests go: the Map-Resolvers, or the Map-Servers when none is given (they are mostly both)."""
-        named = tuple(resolver.address for resolver in self.map_resolvers)
-        return named or tuple(dict.fromkeys(server.address for server in self.map_servers))
+        asked = [one.place for one in self.written_resolvers] or [one.place for one in self.written_servers]
+        return tuple(dict.fromkeys(_addresses(tuple(asked))))
 
     def __post_init__(self) -> None:
         if not self.eids:
             raise FieldError("eids", "at least one EID-Prefix is needed")
-        if not self.map_servers and not self.map_cache.static and not self.map_cache.program:
+        if not self.written_servers and not self.map_cache.static and not self.map_cache.program:
             what = "at least one Map-Server is needed, or static mappings in map-cache.static, or map-cache.program"
             raise FieldError("map-servers", what)
         for index, eid in enumerate(self.eids):
             if eid in self.eids[:index]:
                 raise FieldError(f"eids[{index}]", f"{eid} is listed twice")
-        seen = [server.address for server in self.map_servers]
-        for index, address in enumerate(seen):
-            if address in seen[:index]:
-                raise FieldError(f"map-servers[{index}].address", f"{address} is listed twice")
+        seen = [server.place for server in self.written_servers]
+        for index, place in enumerate(seen):
+            if place in seen[:index]:
+                raise FieldError(f"map-servers[{index}].address", f"{place} is listed twice")
         self._check_not_inside_eid()
         check_peers(self.peers, self.eids)
         if self.security.lisp_sec == "require":
             self._check_required_lisp_sec()
             if self.log.record:
                 raise FieldError("log.record", "a recording has no keys, so LISP-SEC is off in it, and is required")
-        if self.routing.fallback == "proxy" and not self.proxy_etrs:
+        if self.routing.fallback == "proxy" and not self.written_etrs:
             raise FieldError("routing.fallback", "'proxy' needs at least one entry in 'proxy-etrs'")
 
     def _check_required_lisp_sec(self) -> None:
         """Every Map-Resolver must share a secret with us, and nothing may ask without it."""
-        servers = {server.address for server in self.map_servers}
-        for index, resolver in enumerate(self.map_resolvers):
-            if resolver.secret is None and resolver.address not in servers:
+        servers = {server.place for server in self.written_servers}
+        for index, resolver in enumerate(self.written_resolvers):
+            if resolver.secret is None and resolver.place not in servers:
                 raise FieldError(
                     f"map-resolvers[{index}]",
-                    f"{resolver.address} needs 'key' or 'key-file', for security: lisp-sec is 'require'; only one that "
+                    f"{resolver.place} needs 'key' or 'key-file', for security: lisp-sec is 'require'; only one that "
                     "is a Map-Server of ours too can do without",
                 )
         if self.natt.direct:
@@ -367,14 +442,16 @@ class NodeFile(Section, frozen=True, kw_only=True):
 
     def _check_not_inside_eid(self) -> None:
         """The way to the mapping system cannot itself be an overlay address."""
-        places = [(f"map-servers[{i}].address", server.address) for i, server in enumerate(self.map_servers)]
-        places += [(f"map-resolvers[{i}]", resolver.address) for i, resolver in enumerate(self.map_resolvers)]
-        places += [(f"proxy-etrs[{i}].address", locator.address) for i, locator in enumerate(self.proxy_etrs)]
-        places += [(f"proxy-itrs[{i}]", address) for i, address in enumerate(self.proxy_itrs)]
-        for key, address in places:
+        places: list[tuple[str, Server]] = [
+            *((f"map-servers[{i}].address", server.place) for i, server in enumerate(self.written_servers)),
+            *((f"map-resolvers[{i}]", resolver.place) for i, resolver in enumerate(self.written_resolvers)),
+            *((f"proxy-etrs[{i}].address", proxy.place) for i, proxy in enumerate(self.written_etrs)),
+            *((f"proxy-itrs[{i}]", place) for i, place in enumerate(self.written_itrs)),
+        ]
+        for key, place in places:
             for eid in self.eids:
-                if eid.contains(address):
-                    raise FieldError(key, f"{address} lies in our own EID-Prefix {eid}; an RLOC is needed")
+                if not isinstance(place, HostName) and eid.contains(place):
+                    raise FieldError(key, f"{place} lies in our own EID-Prefix {eid}; an RLOC is needed")
 
 
 def load_node(path: Path) -> NodeFile:
@@ -382,7 +459,7 @@ def load_node(path: Path) -> NodeFile:
     node = read_yaml(path, NodeFile)
     if node.security.lisp_sec == "require" and (missing := why_no_key_wrap()) is not None:
         raise ConfigError(f"{path}: security.lisp-sec: 'require' cannot be kept: {missing}")
-    keys = [*(server.key for server in node.map_servers), *(resolver.key for resolver in node.map_resolvers)]
+    keys = [*(server.key for server in node.written_servers), *(resolver.key for resolver in node.written_resolvers)]
     if any(keys) and _is_world_readable(path):
         log.warning("every user can read the key in %s; %s, or use 'key-file'", path, _remedy(path))
     return node

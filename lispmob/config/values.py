@@ -138,6 +138,23 @@ def _eid(text: str) -> EidPrefix:
 
 
 _HOST_NAME: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+\.?")
+_SERVER_NAME: Final = re.compile(r"(?!.{254})[A-Za-z0-9]([A-Za-z0-9-]{0,62})(\.[A-Za-z0-9][A-Za-z0-9-]{0,62})*\.?")
+
+
+class HostName(str):
+    """The name of a server, whose addresses are found out while lispd runs (config/server_names.py)."""
+
+    __slots__ = ()
+
+
+def _server(text: str) -> IpAddress | HostName:
+    """An address, or a name. What is an address but for a slip, such as 192.0.2.l, is no name."""
+    *labels, last = text.removesuffix(".").split(".")
+    if not _SERVER_NAME.fullmatch(text) or not last[0].isalpha():
+        return _address(text)
+    if labels and all(label.isdigit() for label in labels):
+        raise ValueError
+    return HostName(text.removesuffix(".").lower())
 
 
 def _address(text: str) -> IpAddress:
@@ -262,6 +279,8 @@ def _path(text: str, directory: Path) -> Path:
 
 ADDRESS_TEXT: Final = plain(_address, "the IPv4 or IPv6 address of one host")
 Address: TypeAlias = Annotated[IpAddress, ADDRESS_TEXT]
+SERVER_TEXT: Final = plain(_server, "the address or host name of one host")
+Server: TypeAlias = Annotated[IpAddress | HostName, SERVER_TEXT]
 RLOC_TEXT: Final = plain(_rloc, ADDRESS_TEXT.accepts)
 Rloc: TypeAlias = Annotated[IpAddress, RLOC_TEXT]
 Network: TypeAlias = Annotated[IpNetwork, plain(_network, "an IPv4 or IPv6 prefix such as 10.0.0.0/8")]

@@ -62,7 +62,7 @@ def _ours(path: Path, raw: bytes) -> Iterable[Finding]:
 
 def _of_node(path: Path, file: NodeFile) -> Iterator[str]:
     """What is allowed in lispd.conf, and hardly meant, here or on any host."""
-    if any(server.key is not None for server in file.map_servers) and (text := advice(path)) is not None:
+    if any(server.key is not None for server in file.written_servers) and (text := advice(path)) is not None:
         yield text
     interfaces = {name for _, name in socket.if_nameindex()}
     yield from (problem.sentence for problem in (*doubts(file), *doubts_on(file, interfaces, {})))

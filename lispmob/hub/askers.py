@@ -3,7 +3,8 @@
 A node that moves tells its peers itself. What nobody could tell them is that an EID is there at last (they hold a
 negative answer), that it is gone, that its site was removed, or that its node came back with an empty memory. An SMR
 proves nothing, and makes its receiver ask. Who asked is not proved either: a forger can have one small datagram sent to
-an address that he named, when the mapping changes, and the limits below keep it at that. Pure.
+an address that he named, when the mapping changes, and the limits below keep it at that. What is remembered goes to the
+state file, so that a restart of the hub forgets nobody. Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
 from lispmob.control.agenda import Agenda
 from lispmob.control.effect import SendControl
@@ -43,6 +44,17 @@ class Asker:
     expires_at: float
 
 
+AskerKey: TypeAlias = tuple[EidPrefix, IpAddress]
+"""The prefix that was answered, and the ITR."""
+
+
+class AskerChanges(NamedTuple):
+    """What the store has to write: who is new, or asked again, and who is forgotten."""
+
+    new: dict[AskerKey, Asker]
+    gone: frozenset[AskerKey]
+
+
 class Askers:
     """Remembers as many askers as it has room for, the latest ones, and tells them what changed."""
 
@@ -50,7 +62,8 @@ class Askers:
         self.counters: Counter[str] = Counter()
         self._new_nonce = new_nonce
         self._of: OrderedPrefixTable[OrderedDict[IpAddress, Asker]] = OrderedPrefixTable()  # by the prefix answered
-        self._order: OrderedDict[tuple[EidPrefix, IpAddress], None] = OrderedDict()  # asked longest ago first
+        self._order: OrderedDict[AskerKey, None] = OrderedDict()  # asked longest ago first
+        self._unsaved: set[AskerKey] = set()
         self._queue: dict[tuple[IpAddress, EidPrefix], Asker] = {}
         self._due: Agenda[tuple[IpAddress, EidPrefix]] = Agenda()
         self._held_until = float("-inf")  # so many have been told that nobody is until then
@@ -92,6 +105,29 @@ class Askers:
                     self._due.set(key, now)
         return self._drain(now)
 
+    @property
+    def has_changes(self) -> bool:
+        """True when there is something for `take_changes`."""
+        return bool(self._unsaved)
+
+    def take_changes(self) -> AskerChanges:
+        """What became of them since the previous call, for the store."""
+        taken, self._unsaved = self._unsaved, set()
+        new: dict[AskerKey, Asker] = {}
+        for prefix, itr in taken:
+            askers = self._of.get(prefix)
+            if askers is not None and itr in askers:
+                new[prefix, itr] = askers[itr]
+        return AskerChanges(new, frozenset(taken - new.keys()))
+
+    def restore(self, rows: Iterable[tuple[EidPrefix, Asker]], now: float) -> None:
+        """Take back those that still hold an answer of before a restart. Who has asked since is known better."""
+        for prefix, asker in rows:
+            if asker.expires_at > now and (prefix, asker.itr) not in self._order:
+                self._remember(prefix, asker)
+            else:
+                self._unsaved.add((prefix, asker.itr))
+
     def _remember(self, prefix: EidPrefix, asker: Asker) -> None:
         askers = self._of.get(prefix)
         if askers is None:
@@ -101,6 +137,7 @@ class Askers:
         askers.move_to_end(asker.itr)
         self._order[prefix, asker.itr] = None
         self._order.move_to_end((prefix, asker.itr))
+        self._unsaved.add((prefix, asker.itr))
         if len(askers) > ASKERS_PER_PREFIX:
             self._forget(prefix, next(iter(askers)))
         if len(self._order) > ASKERS_LIMIT:
@@ -108,6 +145,7 @@ class Askers:
 
     def _forget(self, prefix: EidPrefix, itr: IpAddress) -> None:
         del self._order[prefix, itr]
+        self._unsaved.add((prefix, itr))
         askers = self._of.get(prefix)
         assert askers is not None, prefix
         del askers[itr]

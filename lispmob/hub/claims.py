@@ -5,6 +5,12 @@ same one, as after a copied configuration, would take it from each other with ev
 as long as it refreshes; a machine that was installed anew gets in once the old one has been silent. xTR-IDs tell nodes
 apart: one that moves keeps its own, and who sends none is taken at its word.
 
+Two machines with one xTR-ID, as after a copied disk, are told apart by their counts of nonces: the one that began
+later is ahead, and keeps the EID-Prefix, for a node that was started again elsewhere looks the same. The other one's
+nonces are old ones. So would a replayed message's be: therefore several have to come, from other addresses than the
+holder's, each newer than the one before it, over some seconds. Nobody gains by forging that: who is refused is only
+told so.
+
 Both hear of it in their Map-Notifies, whose records show the mapping as it stands: the locators of whoever is refused
 are in it with priority 255, not to be used. The refused one's carries the action Drop/Policy-Denied besides.
 """
@@ -20,6 +26,7 @@ from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.hub.ordered_prefixes import OrderedPrefixTable
 from lispmob.hub.part import XtrRegistration
 from lispmob.hub.registration import Registration
+from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import is_key_record, without_key_record
 from lispmob.wire.map_register import MapRegister
@@ -31,6 +38,18 @@ RIVAL_S: Final = 180.0  # ours: how long who was refused is spoken of
 TOLD_AGAIN_S: Final = 600.0  # ours: a line in the log for each pair
 RIVALS_LIMIT: Final = 1024
 OVERTAKEN_S: Final = 1.0  # ours: how much later a message may come than one that was sent after it
+COPIES: Final = 3  # ours: old nonces of a second machine; one or two are datagrams that came late
+COPY_S: Final = 5.0  # ours: and no datagram is as late
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """Old nonces that seem to come from a second machine: the last one, how many in a row, the first and last times."""
+
+    nonce: int
+    count: int
+    since: float
+    at: float
 
 
 class Claims:
@@ -38,11 +57,31 @@ class Claims:
 
     def __init__(self) -> None:
         self._rivals: dict[EidPrefix, XtrRegistration] = {}  # the last one that was refused
+        self._copies: dict[tuple[EidPrefix, bytes], _Copy] = {}
         self._tellings: KeyedBuckets[tuple[EidPrefix, bytes, bytes]] = KeyedBuckets(TOLD_AGAIN_S, limit=RIVALS_LIMIT)
 
     def holder(self, registration: Registration, part: XtrRegistration, now: float) -> XtrRegistration | None:
         """The node that `part` has to give way to; None when it may have the EID-Prefix."""
         return holder_of(registration, part, now)
+
+    def original(
+        self, registered: Iterable[XtrRegistration], part: XtrRegistration, now: float
+    ) -> XtrRegistration | None:
+        """The node whose xTR-ID a second machine has, which sent `part` with an older nonce; None while in doubt."""
+        held = next(iter(registered), None)
+        prefix = part.record.eid_prefix
+        if held is None or prefix is None or not _is_named(part) or held.xtr != part.xtr:
+            return None
+        if held.wants_merge or part.wants_merge or part.nonce >= held.nonce or _places(part) & _places(held):
+            return None
+        key = prefix, part.xtr
+        seen = self._copies.pop(key, None)
+        goes_on = seen is not None and part.nonce > seen.nonce and now - seen.at < RIVAL_S
+        before = seen if seen is not None and goes_on else _Copy(part.nonce, 0, now, now)
+        copy = self._copies[key] = _Copy(part.nonce, before.count + 1, before.since, now)
+        while len(self._copies) > RIVALS_LIMIT:
+            del self._copies[next(iter(self._copies))]
+        return held if copy.count >= COPIES and now - copy.since >= COPY_S else None
 
     def refuse(self, part: XtrRegistration, holder: XtrRegistration, now: float) -> list[Event]:
         """`part` was refused: remember it for the holder's next Map-Notify, and say so now and then."""
@@ -79,7 +118,7 @@ class Claims:
         rival = self._rivals.get(prefix) if prefix is not None else None
         if prefix is None or rival is None or not record.ttl_min:
             return record
-        if rival.xtr == part.xtr or now - rival.registered_at >= RIVAL_S:
+        if (rival.xtr == part.xtr and _places(rival) & _places(part)) or now - rival.registered_at >= RIVAL_S:
             del self._rivals[prefix]
             return record
         shown = (*record.locators, *_unused(rival.record.locators))[:LOCATORS_PER_RECORD_LIMIT]
@@ -123,6 +162,10 @@ def is_overtaken(
 
 def _is_named(part: XtrRegistration) -> bool:
     return part.xtr_id is not None and any(part.xtr_id)
+
+
+def _places(part: XtrRegistration) -> set[IpAddress]:
+    return {part.source, *(address for locator in part.record.locators for address in locator.ips)}
 
 
 def _unused(locators: tuple[Locator, ...]) -> tuple[Locator, ...]:

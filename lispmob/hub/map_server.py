@@ -18,7 +18,7 @@ from lispmob.hub.claims import Claims, is_overtaken
 from lispmob.hub.deadlines import Deadlines
 from lispmob.hub.effect import Arrival, HubEffect, RegistrationChanged
 from lispmob.hub.names import Names
-from lispmob.hub.nonces import NonceChanges, NonceRow, Nonces, TooManyXtrs, old_owner, owner_of
+from lispmob.hub.nonces import NonceChanges, NonceRow, Nonces, OldNonce, TooManyXtrs, old_owner, owner_of
 from lispmob.hub.ordered_prefixes import OrderedPrefixTable
 from lispmob.hub.part import XtrRegistration
 from lispmob.hub.place_index import AddressCount
@@ -205,12 +205,14 @@ class MapServer:
                 continue  # heard since
             found = self.sites.of(prefix)
             alive: list[bytes] = []
-            if found is not None and found[1].accepts(prefix):
+            is_allowed = found is not None and found[1].accepts(prefix)
+            if found is not None and is_allowed:
                 if found[1] is not site:
                     site, owners = found[1], {owner_of(key) for key in found[1].keys}
                 alive = [one for part in parts if (one := self._refreshed(part, prefix, owners, now)) is not None]
             if not alive:
-                effects.append(RegistrationChanged(prefix, None, is_told=True))  # for the store: it is there no more
+                # For the store: it is there no more. What ran out while the hub was off may be back within a minute.
+                effects.append(RegistrationChanged(prefix, None, is_told=is_allowed))
                 continue
             registration = Registration(prefix)
             registration.restore(alive)
@@ -261,10 +263,13 @@ class MapServer:
                 effects += [effect for prefix in prefixes for effect in self.read(prefix, now)]
             self._check(register, site, key, now)
             parts = self._parts(register, arrival, site, key, now)
-        except MalformedMessage as error:
-            if error.counter == "rx_replay" and is_overtaken(register, arrival.source, self.registrations, now):
+        except OldNonce as error:
+            if is_overtaken(register, arrival.source, self.registrations, now):
                 self.counters["rx_overtaken"] += 1
                 return [self._notify(register, register.records, arrival, key)] if register.want_map_notify else []
+            answered = self._on_old_nonce(register, arrival, site, key, now)
+            return answered or self._refuse_proved(error, site, arrival, now)
+        except MalformedMessage as error:
             return self._refuse_proved(error, site, arrival, now)
         self.counters["rx_map_register"] += 1
         records: list[MappingRecord] = []
@@ -340,7 +345,26 @@ class MapServer:
         if not is_new:
             eids = ", ".join(str(record.eid_prefix or record.eid) for record in register.records[:3])
             why = f"site {site.name}: the nonce did not grow for {eids}: delayed, or replayed by somebody; {LENIENT}"
-            raise MalformedMessage("rx_replay", why)
+            raise OldNonce("rx_replay", why)
+
+    def _on_old_nonce(
+        self, register: MapRegister, arrival: Arrival, site: Site, key: Key, now: float
+    ) -> list[HubEffect]:
+        """Nothing, unless it is from a second machine with the same xTR-ID: that one is told, once it is known."""
+        effects: list[HubEffect] = []
+        records: list[MappingRecord] = []
+        for record in register.records:
+            prefix = record.eid_prefix
+            registration = self.registrations.get(prefix) if prefix is not None else None
+            part = XtrRegistration.of(register, record, arrival.source, now, site.keys.index(key))
+            original = self._claims.original(registration or (), part, now)
+            if original is not None:
+                effects += self._claims.refuse(part, original, now)
+                records.append(self._claims.denied(record, original))
+        if not records or len(records) < len(register.records):
+            return []
+        self.counters["rx_duplicate"] += 1
+        return [self._notify(register, tuple(records), arrival, key), *effects] if register.want_map_notify else effects
 
     def _parts(
         self, register: MapRegister, arrival: Arrival, site: Site, key: Key, now: float

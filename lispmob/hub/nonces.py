@@ -31,6 +31,7 @@ from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
 
 from lispmob.control.split_dict import AnyDict, grown
+from lispmob.errors import MalformedMessage
 from lispmob.hub.part import MAX_LIFETIME_S
 from lispmob.hub.unread import Unread
 from lispmob.wire.address import DistinguishedName, EidPrefix
@@ -116,6 +117,10 @@ def eid_name(prefix: EidPrefix, *, is_named: bool = False) -> bytes:
 def host_name(eid: DistinguishedName, *, is_named: bool = False) -> bytes:
     """The same for a name that is an EID (RFC 9735). Neither an xTR-ID nor an EID-Prefix is as long."""
     return bytes((2 + is_named,)) + hashlib.sha256(name_of(eid) or b"").digest()
+
+
+class OldNonce(MalformedMessage):
+    """A Map-Register whose nonce is not newer than the last."""
 
 
 class TooManyXtrs(Exception):

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Final
 
 from lispmob.errors import LispError
+from lispmob.hub.askers import Askers
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.nonces import NO_CHANGES
 from lispmob.hub.store import Store
@@ -22,15 +23,19 @@ from lispmob.wire.address import EidPrefix
 log = logging.getLogger(__name__)
 
 BATCH_S: Final = 1.0  # ours: what a crash of the machine may cost; the nodes repeat it within a minute
+ASKERS_S: Final = 30.0  # ours: what a crash may forget of those who asked; probes find out for them
 AT_ONCE: Final = 1024  # ours: registrations that one batch takes; the next one follows without a pause
 
 
 class Persistence:
     """Collects the prefixes that changed and writes them together. A store that fails is told about once."""
 
-    def __init__(self, store: Store, map_server: MapServer) -> None:
+    def __init__(self, store: Store, map_server: MapServer, askers: Askers | None = None) -> None:
         self._store = store
         self._map_server = map_server
+        self._askers = askers
+        self._askers_timer: asyncio.TimerHandle | None = None
+        self._askers_task: asyncio.Task[None] | None = None
         self._dirty: set[EidPrefix] = set()
         self._nonces = NO_CHANGES
         self._writing = asyncio.Lock()
@@ -46,6 +51,22 @@ class Persistence:
         """A datagram was taken in: its nonce is remembered even where it changed nothing."""
         if self._map_server.has_new_nonces:
             self._wake()
+        if self._askers_timer is None and self._askers is not None and self._askers.has_changes:
+            self._askers_timer = asyncio.get_running_loop().call_later(ASKERS_S, self._on_askers_due)
+
+    def _on_askers_due(self) -> None:
+        self._askers_timer = None
+        self._askers_task = asyncio.create_task(self._write_askers())
+
+    async def _write_askers(self) -> None:
+        """Who is not written is forgotten by a restart, and by nothing else: so a failure is not repeated."""
+        if self._askers is None or not self._askers.has_changes:
+            return
+        async with self._writing:
+            try:
+                await asyncio.to_thread(self._store.save_askers, self._askers.take_changes())
+            except LispError as error:
+                log.debug("who asked is not saved: %s", error)
 
     def _wake(self) -> None:
         if self._task is None or self._task.done():
@@ -61,7 +82,12 @@ class Persistence:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._askers_timer is not None:
+            self._askers_timer.cancel()
+        if self._askers_task is not None:
+            await asyncio.gather(self._askers_task, return_exceptions=True)
         await self.flush()
+        await self._write_askers()
         self._store.close()
 
     async def _write_soon(self) -> None:

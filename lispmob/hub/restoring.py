@@ -1,7 +1,7 @@
 """Takes back what the state file holds, a slice at a time, while the hub serves (adapter).
 
-The nonces come first, for they tell when each registration was heard last. What a datagram is about, and has not been
-read yet, is looked up by itself.
+Who asked comes first, to hear of what is not taken back; then the nonces, for they tell when each registration was
+heard last. What a datagram is about, and has not been read yet, is looked up by itself.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 NONCES: Final = 512  # ours: rows in a slice
 REGISTRATIONS: Final = 128
+ASKERS: Final = 512
 PAUSE_S: Final = 0.0  # the loop serves what is waiting, and comes back
 
 
@@ -49,6 +50,11 @@ class Restoring:
         began_at, server = time.monotonic(), self._plane.map_server
         try:
             place: object = None
+            while place is not END:
+                askers, place = self._store.askers_after(place, ASKERS)
+                self._plane.askers.restore(askers, loop.time())
+                await asyncio.sleep(PAUSE_S)
+            place = None
             while place is not END:
                 nonces, place = self._store.nonces_after(place, NONCES)
                 server.restore_nonces(nonces)

@@ -192,7 +192,7 @@ class Hub:
             store.close()
             log.warning("registrations will not survive a restart: %s", error)
             return None
-        self._persistence = Persistence(store, self.plane.map_server)
+        self._persistence = Persistence(store, self.plane.map_server, self.plane.askers)
         return restoring
 
     def _on_received(self, received: Received) -> bool:

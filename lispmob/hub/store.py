@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 from lispmob.errors import LispError, MalformedMessage
 from lispmob.hub import packed_part, stored_rows
+from lispmob.hub.askers import LIFETIME_MAX_S, Asker, AskerChanges
 from lispmob.hub.nonces import NO_CHANGES, Count, NonceChanges, NonceKey, NonceRow, old_owner
 from lispmob.hub.part import XtrRegistration
 from lispmob.values import dataclass
@@ -45,7 +46,15 @@ CREATE TABLE nonces (
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+# Not in all files of this version; who does not know it leaves it alone.
+_ASKERS: Final = """
+CREATE TABLE IF NOT EXISTS askers (
+    eid BLOB NOT NULL, itr BLOB NOT NULL, own BLOB NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (eid, itr)
+) WITHOUT ROWID
+"""
 
+StoredAsker: TypeAlias = tuple[EidPrefix, Asker]
+"""A prefix that was answered, and who holds the answer, in monotonic seconds."""
 StoredRegistration: TypeAlias = tuple[EidPrefix, tuple[bytes, ...]]
 """An EID-Prefix and its parts, in monotonic seconds (`packed_part.py`)."""
 
@@ -163,6 +172,36 @@ class Store:
         keys = stored_rows.covering_keys(asked)
         return self._stored(self._read(f"eid, parts FROM registrations WHERE eid IN ({_places(len(keys))})", keys))
 
+    def askers_after(self, place: object, limit: int) -> tuple[list[StoredAsker], object]:
+        """Some of those who asked, in monotonic seconds, and where to go on, as for the nonces."""
+        where, values = ("(eid, itr) > (?, ?)", place) if isinstance(place, tuple) else ("?", (1,))
+        what = f"eid, itr, own, expires_at FROM askers WHERE {where} ORDER BY eid, itr LIMIT {limit}"
+        rows = self._read(what, values)
+        offset_s, found = self._clock.offset_s(), list[StoredAsker]()
+        latest = self._clock.monotonic() + LIFETIME_MAX_S
+        for eid, itr, own, expires_at in rows:
+            with contextlib.suppress(ValueError, TypeError):
+                asker = Asker(ip_address(itr), ip_address(own), min(float(expires_at) - offset_s, latest))
+                found.append((stored_rows.prefix_of(eid), asker))
+        return found, rows[-1][:2] if len(rows) == limit else END
+
+    def save_askers(self, changes: AskerChanges) -> None:
+        """Write who asked."""
+        database = self._database
+        assert database is not None
+        offset_s = self._clock.offset_s()
+        try:
+            with database:
+                database.execute("BEGIN")
+                gone = ((stored_rows.key_of(prefix), itr.packed) for prefix, itr in changes.gone)
+                database.executemany("DELETE FROM askers WHERE eid = ? AND itr = ?", gone)
+                _put(database, "REPLACE INTO askers VALUES", 4, (
+                    (stored_rows.key_of(prefix), itr.packed, asker.own.packed, asker.expires_at + offset_s)
+                    for (prefix, itr), asker in changes.new.items()
+                ))  # fmt: skip
+        except sqlite3.Error as error:
+            raise self._error(error) from None
+
     def load_parts(self) -> list[XtrRegistration]:
         """Every xTR's part that has not run out, in monotonic seconds, as of its last refresh."""
         nonces, registrations = self.load()
@@ -233,6 +272,7 @@ class Store:
                     raise sqlite3.DatabaseError(f"damaged: {verdict}")
             if version in (1, 2):
                 self._upgrade(database, version)
+            database.execute(_ASKERS)
             # What is written once is on the disk: a nonce that a crash makes us forget could be replayed.
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")

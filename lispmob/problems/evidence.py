@@ -55,6 +55,16 @@ class UnusedInterface:
 
 
 @dataclass(frozen=True, slots=True)
+class NameEvidence:
+    """A server's host name that is not found, and why. `has_addresses`: those of earlier stay in use."""
+
+    name: str
+    role: str
+    why: str
+    has_addresses: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PeerEvidence:
     """A mapping in use, none of whose locators answers."""
 
@@ -94,6 +104,7 @@ class Evidence:
     addresses: tuple[AddressEvidence, ...] = ()
     unused: tuple[UnusedInterface, ...] = ()
     registrations: tuple[RegistrationEvidence, ...] = ()
+    names: tuple[NameEvidence, ...] = ()
     peers: tuple[PeerEvidence, ...] = ()
     filtered: tuple[FilteredEvidence, ...] = ()
     narrow: tuple[NarrowEvidence, ...] = ()

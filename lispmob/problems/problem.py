@@ -55,7 +55,7 @@ KEYS: Final[dict[str, str]] = {
     "path-mtu": "full-sized packets vanish on a path",
     "duplicate-address": "another host uses an address of an uplink",
     # the registration
-    "name-not-found": "a Map-Server's host name has no address",
+    "name-not-found": "the host name of a server is not found",
     "no-answer": "a Map-Server answers nothing",
     "nobody-listens": "a Map-Server's host has no Map-Server",
     "unreachable": "the network says that it cannot reach a Map-Server",

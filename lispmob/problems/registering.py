@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from lispmob.control.diagnosis import Finding
-from lispmob.problems.evidence import Evidence, RegistrationEvidence
+from lispmob.problems.evidence import Evidence, NameEvidence, RegistrationEvidence
 from lispmob.problems.problem import Problem, Severity
 
 ENOUGH_TRIES: Final = 2  # ours: one lost datagram is the weather, two in a row are worth a word
@@ -26,6 +26,8 @@ def problems(evidence: Evidence) -> Iterator[Problem]:
     """One for each Map-Server that does not answer, and one for each EID-Prefix that a Map-Server does not take."""
     if not evidence.families:
         return  # offline, which is another problem and explains this one
+    for name in evidence.names:
+        yield _not_found(name, evidence)
     is_lost = not any(one.stands for one in evidence.registrations)
     seen: set[tuple[str, str]] = set()
     for one in evidence.registrations:
@@ -55,6 +57,19 @@ def _problem(one: RegistrationEvidence, evidence: Evidence, *, is_lost: bool) ->
     if one.finding in (Finding.KNOWS_EID, Finding.NO_SITE):
         return _not_taken(one, severity)
     return _unanswered(one, severity)
+
+
+def _not_found(one: NameEvidence, evidence: Evidence) -> Problem:
+    is_lost = one.role == "Map-Server" and not evidence.registrations
+    severity = Severity.NOTICE if one.has_addresses else Severity.BROKEN if is_lost else Severity.DEGRADED
+    return Problem(
+        "name-not-found",
+        severity,
+        f"the host name of {one.role} {one.name} is not found",
+        f"{one.why}; the addresses that it had stay in use" if one.has_addresses else one.why,
+        f"see: getent ahosts {one.name}; lispd asks again at least every minute, and a server's address needs no DNS",
+        one.name,
+    )
 
 
 def _refused(one: RegistrationEvidence, severity: Severity) -> Problem:

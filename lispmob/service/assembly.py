@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_network
 from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
@@ -254,17 +255,20 @@ def kernel_state(
     natives: NativeRoutes,
     plan: NattPlan = NO_PLAN,
     marks: MarkRouting | None = None,
+    nameservers: Iterable[IpAddress] = (),
 ) -> KernelState:
-    """What the kernel must hold for these uplinks."""
+    """What the kernel must hold for these uplinks. `nameservers`: those that the overlay cannot do without."""
     present, gone = tuple(uplinks), tuple(lost)
     overlay = natives.overlay(file.routing.overlay_prefixes)
     policy = file.steering.to_policy()
+    # Whoever asks DNS names no source; with everything in the overlay the question would wait for its own answer.
+    outside = [one for one in nameservers if file.routing.mode == "full" and not _is_inside(one, file)]
     return KernelState(
         tun=file.tun.name,
         eids=file.eids,
         mode="full" if file.routing.mode == "full" else "split",
         overlay_prefixes=overlay.tunnelled,
-        native_prefixes=overlay.native,
+        native_prefixes=tuple(dict.fromkeys((*overlay.native, *map(ip_network, outside)))),
         uplinks=tuple(
             KernelUplink(
                 uplink.name, uplink.addresses, tuple(route.gateway for route in network.routes_of(uplink.ifindex, 4))
@@ -285,6 +289,11 @@ def kernel_state(
         marks=marks,
         guards_overlay=file.routing.fallback != "native",
     )
+
+
+def _is_inside(address: IpAddress, file: NodeFile) -> bool:
+    """In an overlay prefix, where nothing leaves natively that nobody asked for."""
+    return any(prefix.version == address.version and address in prefix for prefix in file.routing.overlay_prefixes)
 
 
 def resolver_secrets(file: NodeFile) -> tuple[tuple[IpAddress, ResolverSecret], ...]:

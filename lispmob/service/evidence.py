@@ -71,6 +71,7 @@ def gather(
         addresses=tuple(_address(one, parts, complaints) for one in parts.node.traversal.machines),
         unused=tuple(_unused(parts)),
         registrations=tuple(_registration(one, parts, diagnosis, complaints) for one in parts.node.registrations),
+        names=parts.names.evidence,
         peers=tuple(_peers(parts)),
         filtered=tuple(_filtered(parts, filtered)),
         narrow=tuple(_narrow(parts)),
@@ -103,6 +104,15 @@ def stands_otherwise(one: Registration, parts: Parts) -> bool:
     )
 
 
+def rests_beside(one: Registration, parts: Parts) -> bool:
+    """True when its server is known by name, has an address of another family too, and only that can be reached."""
+    name = parts.names.name_of(one.server.address) if one.state is State.IDLE else ""
+    return bool(name) and any(
+        other.state is not State.IDLE and parts.names.name_of(other.server.address) == name
+        for other in parts.node.registrations
+    )
+
+
 def _registration(
     one: Registration, parts: Parts, diagnosis: Diagnosis, complaints: Complaints
 ) -> RegistrationEvidence:
@@ -114,7 +124,7 @@ def _registration(
         server=server,
         stands=one.is_confirmed or is_relayed(one, parts) or stands_otherwise(one, parts),
         tries=max(0, one.tries - 1) if is_open else 0,
-        is_resting=one.state is State.IDLE,
+        is_resting=one.state is State.IDLE and not rests_beside(one, parts),
         is_private=bool(sources) and all(map(is_private, sources)),
         finding=diagnosis.finding(one.eid, one.server.address),
         refusal=complaints.refusal(eid, server),

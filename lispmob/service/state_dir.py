@@ -30,7 +30,12 @@ def load_xtr_id(directory: Path, complain: Callable[[str], None] = log.warning) 
         pass
     except (OSError, ValueError) as error:
         log.warning("cannot read %s (%s); a new xTR-ID is drawn", path, error)
-    drawn = secrets.token_bytes(XTR_ID_OCTETS)
+    return draw_xtr_id(directory, complain)
+
+
+def draw_xtr_id(directory: Path, complain: Callable[[str], None] = log.warning) -> bytes:
+    """A new one, which takes the place of what is in `directory`/xtr-id."""
+    path, drawn = directory / "xtr-id", secrets.token_bytes(XTR_ID_OCTETS)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(".new")

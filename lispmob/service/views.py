@@ -26,13 +26,14 @@ from lispmob.problems.problem import Problem, Severity, verdict
 from lispmob.service import netcheck, uplink_views
 from lispmob.service.believing import Believing
 from lispmob.service.control_cost import ControlCost
-from lispmob.service.evidence import is_relayed, stands_otherwise
+from lispmob.service.evidence import is_relayed, rests_beside, stands_otherwise
 from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.local_mappings import LocalMappings
 from lispmob.service.mapping_views import MappingViews
 from lispmob.service.measuring import Measuring
 from lispmob.service.path_view import path_views
 from lispmob.service.problem_watch import ProblemWatch
+from lispmob.service.resolving import Resolving
 from lispmob.service.runs import Runs
 from lispmob.service.seal_views import SealViews, seals_by_locator, summary
 from lispmob.service.steering import Steering
@@ -77,6 +78,7 @@ class Parts(Protocol):
     steering: Steering
     runs: Runs
     local_mappings: LocalMappings
+    names: Resolving
     tape: Tape | None
     believing: Believing
     cost: ControlCost
@@ -247,7 +249,9 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews):
             return "starting"  # nobody should count on us before the kernel's routes are there
         if not self._parts.uplinks:
             return "offline"
-        registrations = self._parts.node.registrations
+        registrations = [each for each in self._parts.node.registrations if not rests_beside(each, self._parts)]
+        if not registrations and self._parts.names.is_waiting:
+            return "registering"
         confirmed = [
             each.is_confirmed or is_relayed(each, self._parts) or stands_otherwise(each, self._parts)
             for each in registrations

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lispmob.api.client import Client, Json
 from lispmob.errors import ConfigError, LispError
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
+
+if TYPE_CHECKING:
+    from lispmob.config.node import NodeFile
 
 LISPD_TIMEOUT_S: Final = 1.0  # ours: it answers in milliseconds, and lig works without it
 
@@ -68,4 +72,19 @@ def read_configuration(path: Path) -> OwnNode:
         file = load_node(path)
     except ConfigError as error:
         return OwnNode(why_not=str(error).partition("\n")[0])
-    return OwnNode(file.eids, (), file.resolvers, str(path))
+    return OwnNode(file.eids, (), _found(file).resolvers, str(path))
+
+
+def _found(file: NodeFile) -> NodeFile:
+    """With the addresses of servers that are named."""
+    from lispmob.config.server_names import names_of, with_addresses
+
+    return with_addresses(file, file, {name: _addresses_of(name) for name in names_of(file)})
+
+
+def _addresses_of(name: str) -> tuple[IpAddress, ...]:
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return ()
+    return tuple(ip_address(str(entry[4][0]).partition("%")[0]) for entry in found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
 from lispmob.control.effect import Event
@@ -192,3 +194,77 @@ def test_an_old_register_that_says_something_else_or_comes_late_is_refused(place
     assert sent(effects) == []
     assert hub.counters["rx_replay"] == 1
     assert rlocs_of(reply_in(hub.on_datagram(ask(WHAT[0]), now=now)).records[0]) == ["203.0.113.5"]
+
+
+def copies() -> tuple[ControlPlane, Xtr, Xtr]:
+    """Two machines with one state directory; the second began an hour later, so its count is far ahead."""
+    hub = plane(site("10.1.0.0/24", "2001:db8:1::/48"))
+    old = xtr("203.0.113.5", xtr_id=FIRST, nonces=count(1_000_000))
+    return hub, old, xtr("192.0.2.9", xtr_id=FIRST, nonces=count(3_600 * 10**9))
+
+
+def answers(hub: ControlPlane, node: Xtr, what: str, *times: float) -> list[Sharing | None]:
+    """What the node reads of another one in each Map-Notify; "silent" ones are left out."""
+    found = []
+    for now in times:
+        for one in sent(hub.on_datagram(node.register(what), now)):
+            if one.destination == node.address:
+                record = MapNotify.decode(one.payload).records[0]
+                found.append(sharing(record, [Locator(node.address)]))
+    return found
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_of_two_machines_with_one_xtr_id_the_one_that_began_later_keeps_it_and_both_are_told(what: str) -> None:
+    hub, old, new = copies()
+    assert answers(hub, old, what, 0.0) == [None]
+    assert answers(hub, new, what, 10.0) == [None]
+
+    refused = answers(hub, old, what, 60.0, 61.0, 63.0, 67.0)
+    kept = answers(hub, new, what, 70.0)
+
+    assert refused == [Sharing(("192.0.2.9",), is_refused=True)]
+    assert kept == [Sharing(("203.0.113.5",), is_refused=False)]
+    assert at(hub, what, 71.0) == ["192.0.2.9"]
+
+
+def test_registers_that_come_late_after_a_move_are_no_second_machine() -> None:
+    hub, old, _ = copies()
+    late = [old.register("10.1.0.1/32") for _ in range(5)]
+    moved = xtr("192.0.2.9", xtr_id=FIRST, nonces=old.nonces)
+    answers(hub, moved, "10.1.0.1/32", 0.0)
+
+    told = [effect for one in late for effect in sent(hub.on_datagram(one, 0.5))]
+
+    assert told == []
+
+
+def test_one_old_register_that_is_replayed_all_day_is_no_second_machine() -> None:
+    hub, old, new = copies()
+    recorded = old.register("10.1.0.1/32")
+    answers(hub, new, "10.1.0.1/32", 0.0)
+
+    told = [effect for now in range(1, 600, 10) for effect in sent(hub.on_datagram(recorded, float(now)))]
+
+    assert told == []
+    assert answers(hub, new, "10.1.0.1/32", 601.0) == [None]
+
+
+def test_what_a_refused_copy_leaves_behind_is_forgotten_with_time() -> None:
+    hub, old, new = copies()
+    answers(hub, new, "10.1.0.1/32", 0.0)
+    answers(hub, old, "10.1.0.1/32", 1.0, 2.0, 4.0, 8.0)
+
+    assert [one is not None for one in answers(hub, new, "10.1.0.1/32", 60.0, 120.0, 200.0)] == [True, True, False]
+
+
+def test_a_second_machine_that_takes_an_xtr_id_of_its_own_gets_in_once_the_first_is_silent() -> None:
+    hub, old, new = copies()
+    answers(hub, new, "10.1.0.1/32", 0.0)
+    answers(hub, old, "10.1.0.1/32", 1.0, 2.0, 4.0, 8.0)
+
+    old.xtr_id = SECOND
+    found = answers(hub, old, "10.1.0.1/32", 10.0, HOLD_S)
+
+    assert [one is not None and one.is_refused for one in found] == [True, False]
+    assert at(hub, "10.1.0.1/32", HOLD_S + 1.0) == ["203.0.113.5"]

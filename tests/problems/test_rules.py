@@ -11,6 +11,7 @@ from lispmob.problems.evidence import (
     AddressEvidence,
     Evidence,
     FilteredEvidence,
+    NameEvidence,
     NarrowEvidence,
     PeerEvidence,
     RegistrationEvidence,
@@ -261,3 +262,30 @@ def test_every_headline_fits_a_terminal_of_80_columns_with_ipv4_addresses() -> N
     ]
 
     assert max(len(headline(found)) for found in worst) <= 80
+
+
+NAME = NameEvidence("hub.example.net", "Map-Server", "no DNS server answers")
+
+
+def test_a_start_without_dns_is_the_whole_service_and_says_so() -> None:
+    found = of(names=(NAME,))
+
+    assert headline(found) == "not working: the host name of Map-Server hub.example.net is not found"
+    assert found[0].cause == "no DNS server answers"
+    assert "getent ahosts hub.example.net" in found[0].remedy
+
+
+def test_a_name_that_is_not_found_beside_a_map_server_that_stands_degrades() -> None:
+    assert verdict(of(STANDS, names=(NAME,))) == "degraded"
+    assert verdict(of(STANDS, names=(replace(NAME, role="P-ETR"),))) == "degraded"
+
+
+def test_a_name_that_was_found_earlier_takes_nothing_away() -> None:
+    (problem,) = found = of(STANDS, names=(replace(NAME, has_addresses=True),))
+
+    assert verdict(found) == "working"
+    assert problem.cause.endswith("the addresses that it had stay in use")
+
+
+def test_without_a_network_it_is_not_dns_that_fails() -> None:
+    assert keys(of(names=(NAME,), families=frozenset())) == ["offline"]

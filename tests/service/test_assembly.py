@@ -13,6 +13,7 @@ from lispmob.control.locator_set import EidRank
 from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Uplink
 from lispmob.mh.plan import LostAddress
 from lispmob.service import assembly
+from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import EidPrefix
 
 FILE = read_bytes(
@@ -103,3 +104,22 @@ def test_in_legacy_mode_packets_leave_by_the_hosts_default_uplink_whatever_is_an
     found = assembly.engine_uplinks([uplink("wlan0", str(V4)), lte], is_legacy=True)
 
     assert [each.interface for each in sorted(found, key=lambda each: each.priority)] == ["lte0", "wlan0"]
+
+
+NAMESERVERS = [ip_address("203.0.113.53"), ip_address("2001:db8:53::1"), ip_address("10.2.0.53")]
+
+
+def routed_natively(routing: str) -> list[str]:
+    """The prefixes that leave as without us, on a host of these DNS servers."""
+    text = f"eids: [10.1.0.1/32]\nmap-servers: [{{address: hub.example.net, key: a}}]\nrouting: {routing}\n"
+    file = read_bytes(text.encode(), "lispd.conf", NodeFile, directory=Path())
+    state = assembly.kernel_state(file, (), NetworkState(), (), NativeRoutes(), nameservers=NAMESERVERS)
+    return [str(prefix) for prefix in state.native_prefixes]
+
+
+def test_in_full_mode_dns_stays_outside_of_the_overlay_that_needs_it() -> None:
+    assert routed_natively("{mode: full, overlay-prefixes: [10.2.0.0/16]}") == ["203.0.113.53/32", "2001:db8:53::1/128"]
+
+
+def test_in_split_mode_dns_is_outside_anyway() -> None:
+    assert routed_natively("{mode: split, overlay-prefixes: [10.2.0.0/16]}") == []

@@ -226,8 +226,8 @@ def test_a_local_mapping_can_be_changed_and_deleted_and_one_of_the_configuration
 
 def test_a_local_mapping_that_holds_the_way_to_the_mapping_system_is_refused_and_leaves_no_trace() -> None:
     table = Table()
-    resolver = MapResolverSection(address=ip_address("10.7.0.9"))
-    table.parts.file = msgspec.structs.replace(table.parts.file, map_resolvers=(resolver,))
+    resolver = MapResolverSection(place=ip_address("10.7.0.9"))
+    table.parts.file = msgspec.structs.replace(table.parts.file, written_resolvers=(resolver,))
 
     with pytest.raises(ApiError, match="an RLOC is needed"):
         table.add(EidPrefix.parse("10.7.0.0/16"), [OURS], table="database")

@@ -1,0 +1,77 @@
+"""Servers that lispd.conf names by host name: which names there are, and the configuration with their addresses; pure.
+
+A name stands for a server at each of its addresses, so it becomes as many entries, which have all else in common. One
+without an address stays a name, and whoever asks a `NodeFile` for its servers does not get it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeAlias, TypeVar
+
+import msgspec
+
+from lispmob.config.node import MapResolverSection, MapServerSection, NodeFile, ProxySection
+from lispmob.config.values import HostName, Server
+from lispmob.wire.address import IpAddress
+from lispmob.wire.address_class import may_be_rloc
+
+Answers: TypeAlias = Mapping[str, tuple[IpAddress, ...]]
+"""The addresses of each name, the one to be preferred first."""
+
+_S = TypeVar("_S", MapServerSection, MapResolverSection, ProxySection)
+
+_ROLES: Final[tuple[tuple[str, Callable[[NodeFile], Iterable[object]]], ...]] = (
+    ("Map-Server", lambda file: (one.place for one in file.written_servers)),
+    ("Map-Resolver", lambda file: (one.place for one in file.written_resolvers)),
+    ("P-ETR", lambda file: (one.place for one in file.written_etrs)),
+    ("P-ITR", lambda file: file.written_itrs),
+    ("RTR", lambda file: file.natt.written_rtrs),
+)
+
+
+def names_of(file: NodeFile) -> dict[str, str]:
+    """Every host name in it, with what it is the name of. The most important role, where there are several."""
+    found: dict[str, str] = {}
+    for role, places in _ROLES:
+        for place in places(file):
+            if isinstance(place, HostName):
+                found.setdefault(str(place), role)
+    return found
+
+
+def is_server(address: IpAddress) -> bool:
+    """True for an address that a Map-Server or Map-Resolver may have, which may be on this machine."""
+    return may_be_rloc(address) or address.is_loopback
+
+
+def with_addresses(file: NodeFile, written: NodeFile, answers: Answers) -> NodeFile:
+    """`file` with the servers of `written`, at these addresses.
+
+    What is named and listed by its address as well is one server, as it stands first. An address inside an EID-Prefix
+    of ours is left out: the way to a server cannot lead through the overlay.
+    """
+
+    def places(listed: Iterable[Server], is_usable: Callable[[IpAddress], bool]) -> tuple[Server, ...]:
+        found: dict[Server, None] = {}
+        for place in listed:
+            known = answers.get(place, ()) if isinstance(place, HostName) else ()
+            usable = tuple(one for one in known if is_usable(one) and not any(eid.contains(one) for eid in file.eids))
+            found |= dict.fromkeys(usable or (place,))
+        return tuple(found)
+
+    def sections(listed: tuple[_S, ...], is_usable: Callable[[IpAddress], bool] = is_server) -> tuple[_S, ...]:
+        found: dict[Server, _S] = {}
+        for section in listed:
+            for place in places((section.place,), is_usable):
+                found.setdefault(place, msgspec.structs.replace(section, place=place))
+        return tuple(found.values())
+
+    return msgspec.structs.replace(
+        file,
+        written_servers=sections(written.written_servers),
+        written_resolvers=sections(written.written_resolvers),
+        written_etrs=sections(written.written_etrs, may_be_rloc),
+        written_itrs=places(written.written_itrs, may_be_rloc),
+        natt=msgspec.structs.replace(file.natt, written_rtrs=places(written.natt.written_rtrs, may_be_rloc)),
+    )

@@ -1,0 +1,148 @@
+"""The addresses of servers that are known by host name: when to ask for them, and which answer counts.
+
+1. A new name is asked for at once. While that fails it is asked for again, after 1 s, 2 s and so on up to a minute.
+2. What was found is kept for as long as nothing better is known: a name that fails later takes no address away.
+3. A name is asked for anew when the uplinks change, for another network may have other answers; when a server at one of
+   its addresses does not answer; and every five minutes, since the resolver of the C library tells no time to live.
+4. A question may hang for half a minute on a network that is gone. So the next one need not wait for it, and an answer
+   that was overtaken by a later question's does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import field
+from typing import Final
+
+from lispmob.values import dataclass
+from lispmob.wire.address import IpAddress
+
+RENEW_S: Final = 300.0  # ours: a usual time to live of an address that is expected to change
+FIRST_RETRY_S: Final = 1.0  # ours
+LAST_RETRY_S: Final = 60.0  # ours
+UNANSWERED_S: Final = 30.0  # ours: a server that is off has its name asked for no more often
+MOVE_PAUSE_S: Final = 1.0  # ours: a move is several changes
+OPEN_MAX: Final = 3  # ours: of one name; each is a thread that waits
+SLOW_S: Final = 3.0  # ours: a resolver that has an answer has it by then
+SLOW: Final = "no DNS server has answered yet"
+ADDRESSES_MAX: Final = 8  # ours: of one name; each is a server to register with
+
+
+@dataclass(frozen=True, slots=True)
+class AskName:
+    """Find out the addresses of `name`; the answer comes with this number."""
+
+    name: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class NameFailure:
+    """A name that could not be found out the last time. `has_addresses`: those of earlier stay in use."""
+
+    name: str
+    why: str
+    has_addresses: bool
+
+
+@dataclass(slots=True)
+class _Known:
+    due: float
+    addresses: tuple[IpAddress, ...] = ()
+    failure: str | None = None
+    retry_s: float = FIRST_RETRY_S
+    asked_at: float = float("-inf")
+    first_asked_at: float = float("inf")
+    answered: int = 0
+    open: set[int] = field(default_factory=set)
+
+    def is_slow(self, now: float) -> bool:
+        """Nothing has been found out about it yet, for longer than DNS takes."""
+        return not self.addresses and bool(self.open) and now >= self.first_asked_at + SLOW_S
+
+
+class ServerAddresses:
+    """All names of a node. `jitter` is in [0, 1)."""
+
+    def __init__(self, *, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+        self._known: dict[str, _Known] = {}
+        self._number = 0
+
+    @property
+    def answers(self) -> dict[str, tuple[IpAddress, ...]]:
+        """The addresses of every name that has any."""
+        return {name: known.addresses for name, known in self._known.items() if known.addresses}
+
+    def failures(self, now: float) -> tuple[NameFailure, ...]:
+        """The names that are not found."""
+        return tuple(
+            NameFailure(name, why, bool(known.addresses))
+            for name, known in self._known.items()
+            if (why := known.failure or (SLOW if known.is_slow(now) else None)) is not None
+        )
+
+    def wake_at(self) -> float | None:
+        """When to call on_timer, in monotonic seconds; None without a name."""
+        return min((known.due for known in self._known.values()), default=None)
+
+    def on_names(self, names: Iterable[str], now: float) -> list[AskName]:
+        """These are the names, and no others. What is known of one stays."""
+        self._known = {name: self._known.get(name) or _Known(due=now) for name in names}
+        return self.on_timer(now)
+
+    def on_uplinks(self, now: float) -> list[AskName]:
+        """The uplinks are other ones."""
+        for known in self._known.values():
+            known.retry_s = FIRST_RETRY_S
+            known.due = max(now, known.asked_at + MOVE_PAUSE_S)
+        return self.on_timer(now)
+
+    def on_unanswered(self, server: IpAddress, now: float) -> list[AskName]:
+        """A server does not answer: it may have another address by now."""
+        for known in self._known.values():
+            if server in known.addresses:
+                known.due = min(known.due, max(now, known.asked_at + UNANSWERED_S))
+        return self.on_timer(now)
+
+    def on_timer(self, now: float) -> list[AskName]:
+        """A deadline may have passed."""
+        return [self._ask(name, known, now) for name, known in self._known.items() if self._is_due(known, now)]
+
+    def on_answer(self, number: int, addresses: Iterable[IpAddress], why_none: str, now: float) -> bool:
+        """The answer to a question, or why there is none. True when the addresses of a name are others now."""
+        known = next((known for known in self._known.values() if number in known.open), None)
+        if known is None:
+            return False
+        known.open.remove(number)
+        if number < known.answered:
+            return False
+        known.answered = number
+        found = list(dict.fromkeys(addresses))
+        if not found:
+            known.failure = why_none
+            known.due = now + known.retry_s
+            known.retry_s = min(2 * known.retry_s, LAST_RETRY_S)
+            return False
+        # Resolvers give them in another order each time: what stays keeps its place.
+        kept = [one for one in known.addresses if one in found]
+        usable = (*kept, *(one for one in found if one not in kept))[:ADDRESSES_MAX]
+        is_other = usable != known.addresses
+        known.addresses, known.failure, known.retry_s = usable, None, FIRST_RETRY_S
+        known.due = now + RENEW_S * (1.0 + self._jitter() / 10)
+        return is_other
+
+    def _is_due(self, known: _Known, now: float) -> bool:
+        if now < known.due:
+            return False
+        if len(known.open) >= OPEN_MAX:
+            known.due = now + FIRST_RETRY_S
+            return False
+        return True
+
+    def _ask(self, name: str, known: _Known, now: float) -> AskName:
+        self._number += 1
+        known.open.add(self._number)
+        known.asked_at, known.due = now, now + LAST_RETRY_S
+        known.first_asked_at = min(known.first_asked_at, now)
+        return AskName(name, self._number)
