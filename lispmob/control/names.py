@@ -4,8 +4,8 @@ A name is an EID whose locators are the EIDs of its host. Those of the reverse n
 An answer whose time is over is used on while the mapping system is asked again, so a name that was known stays known
 while nobody answers; when it leads elsewhere, the Map-Server says so with a Solicit-Map-Request.
 
-Only Map-Servers with a key of HMAC-SHA-256 hear of names: the one implementation that knows HMAC-SHA-1 alone stops at what
-it does not expect.
+Only Map-Servers with a key of HMAC-SHA-256 hear of names: the one implementation that knows HMAC-SHA-1 alone stops at
+what it does not expect.
 """
 
 from __future__ import annotations
