@@ -19,6 +19,7 @@ from msgspec import field
 from lispmob.config.eid import Eid, OwnEidEntry
 from lispmob.config.flows import FlowsSection
 from lispmob.config.key import KeySection
+from lispmob.config.names import NamesSection
 from lispmob.config.reader import Section, read_yaml
 from lispmob.config.steering import MultihomingSection, SteeringSection
 from lispmob.config.values import (
@@ -313,6 +314,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     natt: NattSection = NattSection()
     security: SecuritySection = SecuritySection()
     flows: FlowsSection = FlowsSection()
+    names: NamesSection = NamesSection()
     control: ControlSection = ControlSection()
     dbus: YesNo = True
     log: LogSection = LogSection()
