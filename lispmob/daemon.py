@@ -69,6 +69,7 @@ from lispmob.service.local_mappings import LocalMappings
 from lispmob.service.mapping_feed import MappingFeed
 from lispmob.service.marks import with_mask
 from lispmob.service.measuring import Measuring
+from lispmob.service.naming import Naming
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.service.near import near
 from lispmob.service.node_maker import make_node
@@ -117,7 +118,8 @@ class Daemon:
         self.steering = Steering(self.engine, file.steering.to_policy(), on_problems=self._on_problems)
         self.runs = Runs(self.steering)
         self.flows = Flows(self.steering, self.node, self._ask_name)
-        self.desktop = Desktop(self, Views(self), has_bus=file.dbus)
+        self.naming = Naming(self.node, self.flows.names)
+        self.desktop = Desktop(self, Views(self), has_bus=file.dbus, clients=(self.naming.resolved,))
         self.problems = ProblemWatch(self, self.desktop.touch)
         self.believing = Believing()
         self.cost = ControlCost(lambda: self.uplinks, self._loop.time())
@@ -223,6 +225,8 @@ class Daemon:
         await self.steering.start()
         self.flows.start(self.file)
         stack.callback(self.flows.stop)
+        await self.naming.start(self.file)
+        stack.push_async_callback(self.naming.stop)
         self._chains.start()
         stack.callback(self._chains.stop)
         if (every_s := sd_notify.watchdog_interval_s()) is not None:
@@ -426,6 +430,7 @@ class Daemon:
                     self._use_uplinks()
                 case NameResolved():
                     self.flows.names.on_resolved(effect)
+                    self.naming.on_resolved()
                 case MappingWanted():
                     self._mapping_feed.on_wanted(effect)
                 case MappingChanged():
@@ -455,6 +460,7 @@ class Daemon:
             logs.configure(file.log.level)
             self._use(self.local_mappings.onto(reloading.merge(old, file)))
             await use_tier(self.engine, self.file.datapath.tier)
+            await self.naming.on_config(self.file)
             self._repair()
             self.desktop.touch()
         finally:

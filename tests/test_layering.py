@@ -60,6 +60,7 @@ PURE = (
     "flow/steered.py",
     "flow/table.py",
     "mh/rule.py",
+    "names/zone.py",
     "mh/rule_order.py",
     "mh/nft_text.py",
     "mh/common_marks.py",
@@ -119,7 +120,7 @@ ONE_HOME = {
     "dbus_next": {"bus/connection.py"},
     "dbus_fast": {"bus/connection.py"},
     "sqlite3": {"hub/store.py", "hub/site_store.py"},
-    "dns": {"flow/resolve.py"},
+    "dns": {"flow/resolve.py", "names/dns_message.py"},
     "prometheus_client": {"metrics/exposition.py"},
     "segno": {"hub/cli/commands.py"},
     "matplotlib": {"lab/charts.py", "lab/bench/charts.py"},
@@ -162,6 +163,7 @@ MAY_NOT = [
     ("recording/", "hub api datapath config service mh.kernel daemon", "it feeds the core, as any adapter may"),
     ("mapping/", "control config service api wire", "programs that follow mappings need the standard library only"),
     ("flow/", "natt mh datapath hub iface_monitor", "how packets travel is not the business of flows"),
+    ("names/", "daemon service api config natt mh datapath hub", "the server knows a zone and whom to ask"),
     *(
         (f"flow/{name}.py", "config control service api wire", "programs that use flows need the standard library only")
         for name in ("__init__", "aio", "cli", "client", "errors", "packets")

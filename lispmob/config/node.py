@@ -19,6 +19,7 @@ from msgspec import field
 from lispmob.config.eid import Eid, OwnEidEntry
 from lispmob.config.flows import FlowsSection
 from lispmob.config.key import KeySection
+from lispmob.config.names import NamesSection
 from lispmob.config.profile import PROFILES
 from lispmob.config.reader import Section, read_yaml
 from lispmob.config.security import PeerSection, SecuritySection, check_peers
@@ -369,6 +370,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     security: SecuritySection = SecuritySection()
     peers: tuple[PeerSection, ...] = ()
     flows: FlowsSection = FlowsSection()
+    names: NamesSection = NamesSection()
     control: ControlSection = ControlSection()
     dbus: YesNo = True
     log: LogSection = LogSection()

@@ -147,11 +147,17 @@ class AskForEcho:
 
 @dataclass(frozen=True, slots=True)
 class NameResolved:
-    """What the mapping system says of a name, in small letters: the EIDs of its host, or none; `why` is for people."""
+    """What the mapping system says of a name, in small letters: the EIDs of its host, or none; `why` is for people.
+
+    `is_answered` False: nobody could say whether there is such a name. `names`: those of the host, where the name that
+    was asked for is the reverse name of an EID.
+    """
 
     name: bytes
     eids: tuple[IpAddress, ...]
     why: str
+    is_answered: bool = True
+    names: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,18 @@
 """Names in the mapping system (RFC 9735): this host's own is registered there, and those of others are asked for. Pure.
 
-A name is an EID whose locators are the EIDs of its host. Only Map-Servers with a key of HMAC-SHA-256 are spoken to of
-names: the one implementation that knows HMAC-SHA-1 alone stops at what it does not expect.
+A name is an EID whose locators are the EIDs of its host. Those of the reverse name of an EID are the names of its host.
+An answer whose time is over is used on while the mapping system is asked again, so a name that was known stays known
+while nobody answers; when it leads elsewhere, the Map-Server says so with a Solicit-Map-Request.
+
+Only Map-Servers with a key of HMAC-SHA-256 hear of names: the one implementation that knows HMAC-SHA-1 alone stops at
+what it does not expect.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import field
+from collections.abc import Callable, Mapping
+from dataclasses import field, replace
 from typing import Final
 
 from lispmob.control.effect import CONTROL_PORT, Count, Event, MachineEffect, NameResolved, SendControl
@@ -150,10 +154,24 @@ class NameRegistration:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class KnownName:
+    """An answer that is remembered: `until` is in monotonic seconds."""
+
     eids: tuple[IpAddress, ...]
     why: str
     until: float
+    names: tuple[bytes, ...] = ()
+    is_answered: bool = True
+
+    @property
+    def is_found(self) -> bool:
+        """Whether it says where the name leads."""
+        return bool(self.eids or self.names)
+
+    def resolved(self, name: bytes, now: float | None = None) -> NameResolved:
+        """The same as an effect; with `now`, it says how long it is still true."""
+        why = self.why if now is None else f"{self.why}, {self.until - now:.0f} s to live"
+        return NameResolved(name, self.eids, why, self.is_answered, self.names)
 
 
 @dataclass(slots=True, eq=False)
@@ -173,7 +191,7 @@ class NameLookups:
         self._locators = LocatorSet()
         self._lookups: dict[bytes, _Lookup] = {}
         self._of_nonce: dict[int, _Lookup] = {}
-        self._known: OrderedDict[bytes, _Answer] = OrderedDict()
+        self._known: OrderedDict[bytes, KnownName] = OrderedDict()
         self._allowed = TokenBucket(ASK_INTERVAL_S, ASK_BURST)
 
     def wake_at(self) -> float | None:
@@ -190,12 +208,13 @@ class NameLookups:
 
     def on_config(self, config: NodeConfig) -> None:
         """A reload: another mapping system may know other names."""
+        if config.map_resolvers != self._config.map_resolvers:
+            self._known.clear()
         self._config = config
-        self._known.clear()
 
-    def forget(self) -> None:
+    def doubt(self, now: float) -> None:
         """What was answered may be old."""
-        self._known.clear()
+        self._known = OrderedDict((name, replace(one, until=now)) for name, one in self._known.items() if one.is_found)
 
     def resolve(self, asked: bytes, now: float) -> list[MachineEffect]:
         """Which EIDs has the host of this name? One NameResolved follows, at once when it is known or cannot be."""
@@ -203,15 +222,35 @@ class NameLookups:
         if not may_be_name(name):
             return [NameResolved(name, (), "no name of US-ASCII")]
         if not _servers(self._config):
-            return [NameResolved(name, (), "no Map-Server with a key of HMAC-SHA-256")]
+            return [NameResolved(name, (), "no Map-Server with a key of HMAC-SHA-256", is_answered=False)]
         known = self._known.get(name)
         if known is not None and known.until > now:
-            return [NameResolved(name, known.eids, f"{known.why}, {known.until - now:.0f} s to live")]
+            return [known.resolved(name, now)]
+        stale = [] if known is None or not known.is_found else [known.resolved(name)]
         if name in self._lookups:
+            return [*stale]
+        if len(self._lookups) >= LOOKUPS_LIMIT or not self._allowed.take(now):
+            refused = NameResolved(name, (), "too many names are asked for", is_answered=False)
+            return [*(stale or [refused]), Count("tx_rate")]
+        return [*stale, *self._ask(_Lookup(name, now), now)]
+
+    def on_solicited(self, name: bytes, now: float) -> list[MachineEffect]:
+        """The Map-Server says that a name may lead elsewhere now: ask again, if anybody has asked before."""
+        if name not in self._known or name in self._lookups:
             return []
         if len(self._lookups) >= LOOKUPS_LIMIT or not self._allowed.take(now):
-            return [NameResolved(name, (), "too many names are asked for"), Count("tx_rate")]
+            self._known[name] = replace(self._known[name], until=now)
+            return [Count("tx_rate")]
         return self._ask(_Lookup(name, now), now)
+
+    def known(self) -> Mapping[bytes, KnownName]:
+        """What is remembered, the latest answer last."""
+        return self._known
+
+    def restore(self, known: Mapping[bytes, KnownName]) -> None:
+        """Remember what was found before a restart, as long as nobody says anything else."""
+        for name, answer in list(known.items())[-CACHE_LIMIT:]:
+            self._known.setdefault(name, answer)
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """Ask again where no answer came, and give up soon."""
@@ -220,7 +259,7 @@ class NameLookups:
             if lookup.tries < TRIES:
                 effects += self._ask(lookup, now)
             else:
-                effects += self._end(lookup, _Answer((), "the mapping system does not answer", now + SILENCE_S), now)
+                effects += self._end(lookup, self._unanswered(lookup.name, now), now)
         return effects
 
     def on_map_reply(self, reply: MapReply, arrived_at: IpAddress, now: float) -> list[MachineEffect]:
@@ -232,17 +271,24 @@ class NameLookups:
             return [Count("rx_policy")]
         found = (one.ip for one in record.locators if one.is_reachable and one.priority < 255)
         eids = tuple(dict.fromkeys(ip for ip in found if ip is not None))[:EIDS_OF_NAME]
-        if not eids:
-            return self._end(lookup, _Answer((), "nobody has registered it", now + NEGATIVE_S), now)
+        names = tuple(dict.fromkeys(name for one in record.locators if (name := name_of(one.address))))[:EIDS_OF_NAME]
+        if not eids and not names:
+            return self._end(lookup, KnownName((), "nobody has registered it", now + NEGATIVE_S), now)
         lives_s = min(60.0 * record.ttl_min, LONGEST_S)
-        return self._end(lookup, _Answer(eids, "registered", now + lives_s), now)
+        return self._end(lookup, KnownName(eids, "registered", now + lives_s, names), now)
+
+    def _unanswered(self, name: bytes, now: float) -> KnownName:
+        """Nobody says anything: what was known before holds on."""
+        before = self._known.get(name)
+        if before is not None and before.is_found:
+            return replace(before, until=now + SILENCE_S)
+        return KnownName((), "the mapping system does not answer", now + SILENCE_S, is_answered=False)
 
     def _ask(self, lookup: _Lookup, now: float) -> list[MachineEffect]:
         resolvers = [one for one in self._config.map_resolvers if one not in _old_servers(self._config)]
         ways = [(one, uplink) for one in resolvers for uplink in self._locators.for_family(one.version)]
         if not ways:
-            answer = _Answer((), "no uplink to a Map-Resolver", now)
-            return self._end(lookup, answer, now)
+            return self._end(lookup, KnownName((), "no uplink to a Map-Resolver", now, is_answered=False), now)
         resolver, uplink = ways[lookup.tries % len(ways)]
         lookup.tries += 1
         lookup.wake_at = now + RETRY_S
@@ -257,7 +303,7 @@ class NameLookups:
         sent = SendControl(ecm.encode(), resolver, source=uplink.address, ifindex=uplink.ifindex)
         return [sent, Count("tx_map_request")]
 
-    def _end(self, lookup: _Lookup, answer: _Answer, now: float) -> list[MachineEffect]:
+    def _end(self, lookup: _Lookup, answer: KnownName, now: float) -> list[MachineEffect]:
         self._lookups.pop(lookup.name, None)
         for nonce in lookup.sent:
             del self._of_nonce[nonce]
@@ -266,7 +312,7 @@ class NameLookups:
             self._known.move_to_end(lookup.name)
             if len(self._known) > CACHE_LIMIT:
                 self._known.popitem(last=False)
-        return [NameResolved(lookup.name, answer.eids, answer.why)]
+        return [answer.resolved(lookup.name)]
 
 
 class Names:
@@ -314,7 +360,7 @@ class Names:
 
     def on_slept(self, now: float) -> list[MachineEffect]:
         """The host was suspended."""
-        self._lookups.forget()
+        self._lookups.doubt(now)
         return [effect for one in self.registrations for effect in one.restart(now)]
 
     def on_shutdown(self) -> list[MachineEffect]:
@@ -324,6 +370,15 @@ class Names:
     def resolve(self, name: bytes, now: float) -> list[MachineEffect]:
         """See `NameLookups.resolve`."""
         return self._lookups.resolve(name, now)
+
+    @property
+    def known(self) -> Mapping[bytes, KnownName]:
+        """What is remembered of names."""
+        return self._lookups.known()
+
+    def restore(self, known: Mapping[bytes, KnownName]) -> None:
+        """See `NameLookups.restore`."""
+        self._lookups.restore(known)
 
     def on_message(
         self, message: ControlMessage, raw: bytes, arrived_at: IpAddress, now: float
@@ -335,6 +390,8 @@ class Names:
             case MapNotify():
                 asked = next((one for one in self.registrations if one.expects(message.nonce)), None)
                 return None if asked is None else asked.on_map_notify(message, raw, now)
+            case MapRequest(is_smr=True, is_probe=False) if (name := name_of(message.source_eid)) is not None:
+                return self._lookups.on_solicited(name, now)
         return None
 
     def _make(self, config: NodeConfig) -> tuple[NameRegistration, ...]:

@@ -106,7 +106,7 @@ class Node(NodeSizes):
             eids=config.eids,
             has_program=config.has_mapping_program,
         )
-        self._names = Names(config, new_nonce=asked, next_nonce=growing, jitter=jitter)
+        self.names = Names(config, new_nonce=asked, next_nonce=growing, jitter=jitter)
         self._smr = SmrSender(new_nonce=new_nonce)
         self._answerer = Answerer(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._mappings = Mappings(ForwardingPolicy.of(config), config.map_cache_limit)
@@ -126,7 +126,7 @@ class Node(NodeSizes):
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
-        machines = (self._registrations, self._resolver, self._smr, self._mappings, self.traversal, self._names)
+        machines = (self._registrations, self._resolver, self._smr, self._mappings, self.traversal, self.names)
         others = (self._prober, self._targets, self._preference, self._own_status, self.path_mtus, self.reachability)
         times = [machine.wake_at() for machine in (*machines, *others)]
         return min((at for at in times if at is not None), default=None)
@@ -235,7 +235,7 @@ class Node(NodeSizes):
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
         effects: list[_Inner] = [*self._registrations.on_timer(now), *self.traversal.on_timer(now)]
-        for machine in (self._smr, self._resolver, self._mappings, self.reachability, self._names):
+        for machine in (self._smr, self._resolver, self._mappings, self.reachability, self.names):
             effects += machine.on_timer(now)
         if self._targets.due(now):
             found = self._targets.find(self.map_cache, self.locators, self.config.eids, now)
@@ -248,7 +248,7 @@ class Node(NodeSizes):
 
     def on_shutdown(self, now: float) -> list[NodeEffect]:
         """The node stops: withdraw what is registered. Nothing that comes in after that makes it register again."""
-        names = self._names.on_shutdown()
+        names = self.names.on_shutdown()
         effects = [*self._registrations.on_shutdown(now), *self.traversal.on_shutdown(now), *names]
         self._is_over = True
         # Not routed: an uplink that rests is a change of the plan, and would be registered anew.
@@ -258,7 +258,7 @@ class Node(NodeSizes):
         """The clock jumped: we may be forgotten, and what we know may be old."""
         effects: list[_Inner] = [*self.reachability.on_slept(now), *self.traversal.on_slept(now)]
         effects += [*self._registrations.on_slept(now), *self._mappings.on_slept(now), *self._prober.on_slept(now)]
-        effects += self._names.on_slept(now)
+        effects += self.names.on_slept(now)
         return self._route([*effects, *self.path_mtus.on_slept()], now)
 
     def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
@@ -269,7 +269,7 @@ class Node(NodeSizes):
         self.security.on_config(config.lisp_sec, dict(config.resolver_secrets))
         self._etr.on_keys(config.etr_keys)
         self._resolver.on_resolvers(config.map_resolvers, config.eids, has_program=config.has_mapping_program)
-        effects += self._names.on_config(config, now)
+        effects += self.names.on_config(config, now)
         self.reachability.on_config(config.eids, config.map_resolvers)
         self._answerer.on_eids(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
         self._preference.on_config(config.preference, now)
@@ -299,7 +299,7 @@ class Node(NodeSizes):
 
     def on_name_wanted(self, name: bytes, now: float) -> list[NodeEffect]:
         """Somebody wants the EIDs of the host of this name: a NameResolved follows, now or soon."""
-        return self._route(self._names.resolve(name, now), now)
+        return self._route(self.names.resolve(name, now), now)
 
     def _rank(self, now: float) -> list[NodeEffect]:
         """Those of our RLOCs that reach nobody are announced as not to be used, as long as others reach somebody."""
@@ -315,7 +315,7 @@ class Node(NodeSizes):
         event = Event("moved", {"version": new.version, "rlocs": rlocs, "previous": previous})
         # The plan comes first, and with it the registers and the SMRs; what was lost counts until they are out.
         effects = self._route([event, *self.traversal.on_locators(new.locators, now)], now)
-        effects += self._route([*self._mappings.on_locators(new, now), *self._names.on_locators(new, now)], now)
+        effects += self._route([*self._mappings.on_locators(new, now), *self.names.on_locators(new, now)], now)
         self._lost_all_at = None if new else now
         return effects
 
@@ -334,7 +334,7 @@ class Node(NodeSizes):
     def _take(self, message: ControlMessage, datagram: Datagram, now: float) -> list[NodeEffect]:
         if self.path_mtus.is_answer(datagram.payload):
             return self._route(self.path_mtus.on_answer(datagram.payload, now), now)
-        named = self._names.on_message(message, datagram.payload, datagram.destination, now)
+        named = self.names.on_message(message, datagram.payload, datagram.destination, now)
         taken = self.traversal.on_datagram(datagram, now, message) if named is None else named
         if taken is not None:
             return self._route(taken, now)

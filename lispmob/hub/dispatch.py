@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Final
 
+from lispmob.control.effect import SendControl
 from lispmob.control.itr_security import LispSecTools
 from lispmob.hub.askers import Askers
 from lispmob.hub.ddt.policy import NO_DDT, DdtPolicy
@@ -15,6 +16,7 @@ from lispmob.hub.host_address import is_sendable
 from lispmob.hub.lisp_sec import HubSecurity
 from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
 from lispmob.hub.map_server import MapServer
+from lispmob.hub.name_askers import NameAskers
 from lispmob.hub.part import XtrRegistration
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
@@ -51,14 +53,16 @@ class ControlPlane:
         self.security.on_sites(self.map_server.sites)
         self.askers = Askers(new_nonce=new_nonce or count(1).__next__)
         nonces = new_nonce or count(1).__next__
+        self.name_askers = NameAskers(self.map_server.names.answer, new_nonce=nonces)
         self.map_resolver = MapResolver(
-            self.map_server, remotes, families, self.askers, self.security, new_nonce=nonces
+            self.map_server, remotes, families, self.askers, self.security, self.name_askers, new_nonce=nonces
         )
         self.map_resolver.on_ddt(ddt)
         self.traversal = Traversal(self.map_server, traversal, new_nonce=nonces, tools=tools)
         self._share_with_rtrs(traversal)
         self._counters: Counter[str] = Counter()
         self._own: tuple[IpAddress, ...] = ()
+        self._names_version = 0
 
     def on_addresses(self, own: Sequence[IpAddress]) -> None:
         """This hub's addresses are these now."""
@@ -78,12 +82,12 @@ class ControlPlane:
     @property
     def counters(self) -> Counter[str]:
         """All counters together; names of refused input are those of the error catalogue."""
-        parts = (self.map_server, self.map_resolver, self.traversal, self.askers)
+        parts = (self.map_server, self.map_resolver, self.traversal, self.askers, self.name_askers)
         return sum((part.counters for part in parts), self._counters + Counter())
 
     def wake_at(self) -> float | None:
         """When on_timer is due; None for never."""
-        machines = (self.map_server, self.map_resolver, self.traversal, self.askers)
+        machines = (self.map_server, self.map_resolver, self.traversal, self.askers, self.name_askers)
         times = (machine.wake_at() for machine in machines)
         return min((at for at in times if at is not None), default=None)
 
@@ -91,7 +95,13 @@ class ControlPlane:
         """Time has passed."""
         effects = [*self._spread(self.map_server.on_timer(now), now), *self._revoke()]
         searched = self.map_resolver.on_timer(now)
-        return [*effects, *searched, *self.traversal.on_timer(now), *self.askers.on_timer(now)]
+        return [
+            *effects,
+            *searched,
+            *self.traversal.on_timer(now),
+            *self.askers.on_timer(now),
+            *self.name_askers.on_timer(now),
+        ]
 
     def restore(self, rows: Iterable[tuple[EidPrefix, tuple[bytes, ...]]], now: float) -> list[PlaneEffect]:
         """Take back some of what was registered before a restart."""
@@ -145,7 +155,15 @@ class ControlPlane:
             *relays,
             *told,
             *(sent for one in untold for sent in self.askers.on_changed(one.prefix, one.record, now)),
+            *self._tell_names(now),
         ]
+
+    def _tell_names(self, now: float) -> list[SendControl]:
+        version = self.map_server.names.version
+        if version == self._names_version:
+            return []
+        self._names_version = version
+        return self.name_askers.on_changed(now)
 
     def _on_datagram(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         raw = arrival.payload

@@ -25,6 +25,7 @@ from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.host_address import is_sendable
 from lispmob.hub.lisp_sec import HubSecurity, Protection, unprotected, unsigned
 from lispmob.hub.map_server import MapServer
+from lispmob.hub.name_askers import NameAskers
 from lispmob.hub.question import DdtQuestion, Question
 from lispmob.hub.registration import best_address, is_usable
 from lispmob.values import dataclass
@@ -78,13 +79,14 @@ class MapResolver:
         families: Iterable[int] = (4, 6),
         askers: Askers | None = None,
         security: HubSecurity | None = None,
+        name_askers: NameAskers | None = None,
         *,
         new_nonce: Callable[[], int],
     ) -> None:
         """`new_nonce` is unpredictable: it guards what DDT nodes say."""
         self.counters: Counter[str] = Counter()
         self._security = security or HubSecurity()
-        self._answered = askers
+        self._answered, self._answered_names = askers, name_askers
         self._map_server = map_server
         self._families = frozenset(families)
         self._askers = AskerLimits(REQUESTS_EACH, REQUESTS_STRANGERS, REQUESTS_REGISTERED)
@@ -397,6 +399,8 @@ class MapResolver:
         itr = self._itr_rloc(request, arrival)
         if self._answered is not None and itr is not None:
             self._answered.on_answered(records, itr, arrival.destination, now)
+        if self._answered_names is not None and itr is not None:
+            self._answered_names.on_answered(records, itr, arrival.destination)
 
     def _itr_rloc(self, request: MapRequest, arrival: Arrival) -> IpAddress | None:
         """Where the answer goes: an ITR-RLOC that we can reach and that the sender may speak for.

@@ -2,6 +2,10 @@
 
 A name is registered like an EID-Prefix, in a Map-Register of its own, and its locators are EIDs of the same site. So a
 site can point a name at itself only, and whoever looks one up goes on as if he had been given an address.
+
+Where nobody has registered a name of a site, it leads to the EIDs that the site has as whole addresses: the name of a
+laptop needs nothing but its line in hub.conf, and is known while the laptop sleeps. A reverse name (RFC 1035, 3.5; RFC
+3596, 2.5) leads to the names of the site that has this EID; those are names as EIDs, too.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from lispmob.control.agenda import Agenda
@@ -21,9 +26,10 @@ from lispmob.hub.part import XtrRegistration
 from lispmob.hub.site import ANY_NAME, Site, SiteTable
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.map_register import MapRegister
-from lispmob.wire.name_eid import EIDS_OF_NAME, name_of
-from lispmob.wire.record import Action, MappingRecord
+from lispmob.wire.name_eid import EIDS_OF_NAME, name_of, name_record
+from lispmob.wire.record import Action, Locator, MappingRecord
 
+TTL_NAMED_MIN: Final = 10  # ours: of what hub.conf says; who was told hears when it is no longer so
 _PATTERN: Final = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9_])?")
 _LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
@@ -47,6 +53,33 @@ def overlap(one: str, other: str) -> bool:
     if other.startswith(ANY_NAME):
         one, other = other, one
     return one == other or (one.startswith(ANY_NAME) and other.endswith(one[1:]) and len(other) > len(one) - 1)
+
+
+def reversed_address(name: bytes) -> IpAddress | None:
+    """The address that a folded reverse name stands for, such as 2.0.99.10.in-addr.arpa; None for any other name."""
+    labels = name.decode("ascii", "replace").split(".")
+    try:
+        if labels[-2:] == ["in-addr", "arpa"] and len(labels) == 6:
+            return IPv4Address(".".join(labels[3::-1]))
+        if labels[-2:] == ["ip6", "arpa"] and len(labels) == 34 and all(len(label) == 1 for label in labels[:32]):
+            return IPv6Address(bytes.fromhex("".join(labels[31::-1])))
+    except ValueError:
+        return None
+    return None
+
+
+def _is_whole(prefix: EidPrefix) -> bool:
+    return prefix.mask_len == prefix.width and not prefix.instance_id
+
+
+def _eids_of(name: bytes, site: Site) -> list[IpAddress]:
+    """Where a name of a site leads that nobody has registered."""
+    is_exact = name.decode("ascii") in site.names
+    return [prefix.address for prefix in site.eids if _is_whole(prefix)] if is_exact else []
+
+
+def _leads_to(record: MappingRecord, address: IpAddress) -> bool:
+    return any(locator.address == address for locator in record.locators)
 
 
 class NameTable:
@@ -75,6 +108,7 @@ class Names:
 
     def __init__(self, sites: SiteTable) -> None:
         self._sites, self._table = sites, NameTable(sites)
+        self.version = 0  # grows whenever a name may lead elsewhere
         self._held: dict[bytes, XtrRegistration] = {}
         self._due: Agenda[bytes] = Agenda()
         self._site_names: dict[bytes, str] = {}  # of those that are held
@@ -101,6 +135,7 @@ class Names:
     def on_sites(self, sites: SiteTable) -> list[Event]:
         """Other sites are configured: what nobody may register any more is forgotten."""
         self._sites, self._table = sites, NameTable(sites)
+        self.version += 1
         owners = {name: self._table.of(name) for name in self._held}
         gone = [name for name, site in owners.items() if site is None or site.name != self._site_names[name]]
         return [self._forget(name, "withdrawn") for name in gone]
@@ -113,10 +148,27 @@ class Names:
         """What a Map-Request for this name is answered: exactly the name, as somebody other than its host says it."""
         name = name_of(eid)
         held = self._held.get(name) if name is not None else None
-        if held is None:
-            ttl_min = TTL_NOT_LISP_MIN if self._table.of(name) is None else TTL_NOT_REGISTERED_MIN
-            return MappingRecord(eid, 0, (), ttl_min, Action.NATIVELY_FORWARD)
-        return replace(held.record, eid=eid, mask_len=0, is_authoritative=False)
+        if held is not None:
+            return replace(held.record, eid=eid, mask_len=0, is_authoritative=False)
+        site = self._table.of(name)
+        if name is not None and (address := reversed_address(name)) is not None:
+            named = tuple(Locator(DistinguishedName(found)) for found in self.names_of(address)[:EIDS_OF_NAME])
+            if named:
+                return MappingRecord(eid, 0, named, TTL_NAMED_MIN)
+        elif name is not None and site is not None and (eids := _eids_of(name, site)):
+            return replace(name_record(name, eids, ttl_min=TTL_NAMED_MIN), eid=eid)
+        ttl_min = TTL_NOT_LISP_MIN if site is None else TTL_NOT_REGISTERED_MIN
+        return MappingRecord(eid, 0, (), ttl_min, Action.NATIVELY_FORWARD)
+
+    def names_of(self, address: IpAddress) -> list[bytes]:
+        """The names of the host of an EID: those that are registered with it, else those of a site that it alone is."""
+        found = self._sites.of(EidPrefix.host(address))
+        if found is None:
+            return []
+        configured, site = found
+        exact = [name.encode() for name in site.names if not name.startswith(ANY_NAME)]
+        held = [name for name in exact if name in self._held and _leads_to(self._held[name].record, address)]
+        return held or ([name for name in exact if name not in self._held] if _is_whole(configured) else [])
 
     def check(self, register: MapRegister, site: Site) -> None:
         """Raise MalformedMessage unless the site may say all of this."""
@@ -172,12 +224,15 @@ class Names:
             self._site_names[name] = site.name
             self._of_site[site.name] += 1
             self._due.set(name, part.expires_at)
+            self.version += 1
             return [self._event("registered", name, part)]
         is_same = held.record.locators == part.record.locators
+        self.version += not is_same
         return [] if is_same else [self._event("moved", name, part)]
 
     def _forget(self, name: bytes, why: str) -> Event:
         event = self._event(why, name, None)
+        self.version += 1
         del self._held[name]
         self._due.set(name, None)
         self._of_site[self._site_names.pop(name)] -= 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from lispmob.api import sd_notify
@@ -52,12 +52,13 @@ class Listener(Protocol):
 class Desktop:
     """Owns the bus and what is on it."""
 
-    def __init__(self, daemon: Listener, views: Backend, *, has_bus: bool) -> None:
+    def __init__(self, daemon: Listener, views: Backend, *, has_bus: bool, clients: Iterable[BusClient] = ()) -> None:
+        """`clients` share the bus."""
         self._daemon = daemon
         self._manager = NetworkManagerWatch(self._on_meaning)
         self._face = DBusFace(views)
-        clients: list[BusClient] = [self._manager, SleepWatch(self._on_sleep)]
-        self._bus = SystemBus(clients, self._face) if has_bus else None
+        listening: list[BusClient] = [self._manager, SleepWatch(self._on_sleep), *clients]
+        self._bus = SystemBus(listening, self._face) if has_bus else None
         self._waking = Waking(suspended_s())
         self._nudged_at = float("-inf")
         self._nudge: asyncio.TimerHandle | None = None

@@ -19,14 +19,18 @@ class NameAsking:
 
     async def find(self, name: str) -> tuple[tuple[IpAddress, ...], str]:
         """The EIDs of the host of a name, and what came of the question. Ends when cancelled; the core ends sooner."""
-        key = folded(name.encode())
+        resolved = await self.resolve(name.encode())
+        return resolved.eids, resolved.why
+
+    async def resolve(self, name: bytes) -> NameResolved:
+        """All that the mapping system says of a name."""
+        key = folded(name)
         done: asyncio.Future[NameResolved] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(key, set())
         waiting.add(done)
         try:
             self._ask(key)
-            resolved = await done
-            return resolved.eids, resolved.why
+            return await done
         finally:
             waiting.discard(done)
             if not waiting and self._waiting.get(key) is waiting:

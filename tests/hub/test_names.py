@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from lispmob.control.effect import SendControl
 from lispmob.errors import ConfigError
 from lispmob.hub.config import load_hub
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
+from lispmob.hub.name_askers import ASKERS_LIMIT, NameAskers
 from lispmob.hub.names import overlap
 from lispmob.hub.show import entries
 from lispmob.wire.address import DistinguishedName
@@ -239,3 +241,73 @@ def test_no_name_belongs_to_two_sites(tmp_path: Path, sites: list[str], why: str
 )  # fmt: skip
 def test_patterns_overlap_when_a_name_fits_both(one: str, other: str, *, is_shared: bool) -> None:
     assert overlap(one, other) is overlap(other, one) is is_shared
+
+
+def laptops(*names: str) -> ControlPlane:
+    return plane(site("10.99.0.2/32", "2001:db8:1::2/128", names=names or ("nas", "store")))
+
+
+def test_a_name_that_nobody_has_registered_leads_to_the_whole_addresses_of_its_site() -> None:
+    record = answered(laptops(), b"NAS")
+
+    assert [str(locator.address) for locator in record.locators] == [NAS, "2001:db8:1::2"]
+    assert (record.eid, record.ttl_min) == (DistinguishedName(b"NAS"), 10)
+
+
+def test_what_a_host_registers_counts_more_than_the_line_in_hub_conf() -> None:
+    map_server = laptops()
+    map_server.on_datagram(register("nas"), now=0.0)
+
+    assert [str(locator.address) for locator in answered(map_server, b"nas").locators] == [NAS]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("2.0.99.10.in-addr.arpa", ["nas", "store"]),
+        (f"2.{'0.' * 19}1.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa", ["nas", "store"]),
+        ("3.0.99.10.in-addr.arpa", []),
+        ("0.99.10.in-addr.arpa", []),
+        ("02.0.99.10.in-addr.arpa", []),
+        ("1.2.0.99.10.in-addr.arpa", []),
+        (f"{'_.' * 32}ip6.arpa", []),
+        (f"{' .' * 32}ip6.arpa", []),
+        ("x.0.99.10.in-addr.arpa", []),
+    ],
+)
+def test_a_reverse_name_leads_to_the_names_of_the_site_with_this_eid(name: str, expected: list[str]) -> None:
+    found = answered(laptops(), name.encode())
+
+    assert [str(locator.address) for locator in found.locators] == expected
+
+
+def test_a_reverse_name_leads_to_who_has_registered_a_name_with_this_eid() -> None:
+    map_server = hub("nas", "store")
+    map_server.on_datagram(register("store"), now=0.0)
+
+    (locator,) = answered(map_server, b"2.0.99.10.in-addr.arpa").locators
+
+    assert locator.address == DistinguishedName(b"store")
+
+
+def test_who_asked_for_a_name_is_told_once_when_it_leads_elsewhere() -> None:
+    map_server = hub()
+    answered(map_server, b"nas")
+
+    told = [one for one in map_server.on_datagram(register("nas"), now=1.0) if isinstance(one, SendControl)]
+    again = map_server.on_datagram(register("nas", eids=("10.99.0.9",)), now=2.0)
+
+    smr = MapRequest.decode(told[-1].payload)
+    assert (smr.is_smr, smr.source_eid, str(told[-1].destination)) == (True, DistinguishedName(b"nas"), "203.0.113.7")
+    assert sum(isinstance(one, SendControl) for one in again) == 1  # the Map-Notify
+
+
+def test_the_askers_of_names_are_bounded() -> None:
+    askers = NameAskers(lambda eid: MappingRecord(eid, 0, ()), new_nonce=lambda: 1)
+    for number in range(ASKERS_LIMIT + 10):
+        askers.on_answered([name_record(b"n%d" % number, [ip_address(NAS)], ttl_min=1)], HUB, HUB)
+    assert len(askers) == ASKERS_LIMIT
+
+    first = askers.on_changed(1.0)
+    assert len(first) <= 200
+    assert askers.wake_at() is not None

@@ -16,7 +16,7 @@ from lispmob.wire.auth import Algorithm, Key
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.map_reply import MapReply
-from lispmob.wire.map_request import MapRequest
+from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.message import decode_control
 from lispmob.wire.name_eid import name_record
 from lispmob.wire.record import MappingRecord
@@ -40,9 +40,14 @@ class Asker(NodeHost):
 class Town:
     """A hub, the host `nas`, and somebody who asks."""
 
-    def __init__(self, *, names: tuple[str, ...] = ("nas",), key: Key = KEY, is_up: bool = True) -> None:
+    def __init__(
+        self, *, names: tuple[str, ...] = ("nas",), key: Key = KEY, is_up: bool = True, is_network: bool = False
+    ) -> None:
+        """`is_network`: the site has room for several hosts, and hub.conf does not say which one has the name."""
         self.world = World()
-        sites = Site("nas", (NAS, NAS6), (key,), names=names), Site("asker", (ASKER,), (key,))
+        eids = (EidPrefix.parse("10.1.0.0/31"), EidPrefix.parse("2001:db8:e::/64")) if is_network else (NAS, NAS6)
+        nas = Site("nas", eids, (key,), accept_more_specifics=is_network, names=names)
+        sites = nas, Site("asker", (ASKER,), (key,))
         self.hub = HubHost(self.world, HUB, sites)
         self.hub.is_up = is_up
         config = NodeConfig((NAS, NAS6), (MapServerPeer(ip(HUB), key),), (ip(HUB),), name=b"NAS", xtr_id=b"n" * 16)
@@ -176,7 +181,7 @@ def test_a_site_without_the_name_is_asked_more_and_more_seldom() -> None:
 
 
 def test_a_node_that_stops_takes_its_name_back() -> None:
-    place = Town()
+    place = Town(is_network=True)
 
     place.nas.perform(place.nas.node.on_shutdown(place.world.now))
     place.world.run(1.0)
@@ -187,7 +192,7 @@ def test_a_node_that_stops_takes_its_name_back() -> None:
 
 
 def test_a_reload_with_another_name_registers_that_one() -> None:
-    place = Town(names=("nas", "store"))
+    place = Town(names=("nas", "store"), is_network=True)
 
     place.nas.perform(place.nas.node.on_config(replace(place.nas.config, name=b"store"), place.world.now))
     place.world.run(1.0)
@@ -233,3 +238,96 @@ def test_only_the_answer_to_exactly_the_question_is_believed(change: str, *, is_
     answers = forged(Town(), change)
 
     assert [answer.eids for answer in answers] == ([(ip("10.1.0.66"),)] if is_believed else [])
+
+
+def site_of(eid: str, *names: str) -> Site:
+    return Site("printers", (EidPrefix.parse(eid),), (KEY,), names=names)
+
+
+def test_whoever_was_told_a_name_hears_that_it_leads_elsewhere_and_asks_again() -> None:
+    place = Town(names=("nas",))
+    place.hub.on_sites([site_of("10.1.0.9/32", "printer"), Site("asker", (ASKER,), (KEY,))])
+    place.ask(b"printer")
+    place.world.run(1.0)
+
+    place.hub.on_sites([site_of("10.1.0.8/32", "printer"), Site("asker", (ASKER,), (KEY,))])
+    place.world.run(1.0)
+    place.ask(b"printer")
+
+    assert [answer.eids for answer in place.answers] == [(ip("10.1.0.9"),), (ip("10.1.0.8"),), (ip("10.1.0.8"),)]
+    assert place.questions() == ["printer", "printer"]
+
+
+def test_a_name_is_gone_with_its_site_within_a_round_trip() -> None:
+    place = Town()
+    place.ask(b"nas")
+    place.world.run(1.0)
+
+    place.hub.on_sites([Site("asker", (ASKER,), (KEY,))])
+    place.world.run(1.0)
+    place.ask(b"nas")
+
+    assert [bool(answer.eids) for answer in place.answers] == [True, False, False]
+    assert place.answers[-1].is_answered
+
+
+def test_a_name_that_was_known_stays_known_while_the_mapping_system_is_silent() -> None:
+    place = Town()
+    place.ask(b"nas")
+    place.world.run(601.0)
+    place.hub.is_up = False
+
+    for _ in range(4):
+        place.ask(b"nas")
+        place.world.run(3.0)
+
+    assert all(answer.eids == (NAS.address, NAS6.address) for answer in place.answers)
+
+
+def test_who_cannot_be_asked_for_a_name_does_not_say_that_there_is_none() -> None:
+    place = Town(is_up=False)
+    place.ask(b"nas")
+    place.world.run(3.0)
+
+    assert [(answer.eids, answer.is_answered) for answer in place.answers] == [((), False)]
+
+
+def test_a_forged_solicitation_makes_the_node_ask_and_changes_no_answer() -> None:
+    place = Town()
+    place.ask(b"nas")
+    place.world.run(1.0)
+    eid = DistinguishedName(b"nas")
+    forged = MapRequest(9, eid, (ip("203.0.113.66"),), (EidRecord(eid, 0),), is_smr=True).encode()
+
+    for _ in range(500):
+        datagram = Datagram(forged, ip("203.0.113.66"), 4342, ip("198.51.100.2"), 2)
+        place.asker.perform(place.asker.node.on_datagram(datagram, place.world.now))
+    place.world.run(5.0)
+    place.ask(b"nas")
+
+    assert place.answers[-1].eids == (NAS.address, NAS6.address)
+    assert len(place.questions()) == 2
+
+
+def test_the_reverse_name_of_an_eid_leads_to_the_name_of_its_host() -> None:
+    place = Town()
+
+    place.ask(b"1.0.1.10.in-addr.arpa")
+    place.ask(NAS6.address.reverse_pointer.encode())
+    place.ask(b"7.0.1.10.in-addr.arpa")
+    place.world.run(1.0)
+
+    assert [answer.names for answer in place.answers] == [(b"nas",), (b"nas",), ()]
+
+
+def test_what_was_known_before_a_restart_is_known_at_once_and_asked_for_again() -> None:
+    place = Town()
+    place.ask(b"nas")
+    place.world.run(1.0)
+    known = {name: replace(one, until=place.world.now) for name, one in place.asker.node.names.known.items()}
+    other = Asker(place.world, place.asker.config)
+
+    other.node.names.restore(known)
+    other.perform(other.node.on_name_wanted(b"nas", place.world.now))
+
+    assert other.answers[0].eids == (NAS.address, NAS6.address)

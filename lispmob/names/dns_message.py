@@ -1,0 +1,100 @@
+"""Messages of DNS by dnspython: octets to a question, and an answer to octets. The one door to that library here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.opcode
+import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.rrset
+
+from lispmob.names.zone import TTL_S, Answer, Labels, RCode, Record
+from lispmob.values import dataclass
+
+HEADER_OCTETS: Final = 12  # RFC 1035, 4.1.1
+UDP_OCTETS: Final = 1232  # ours: what an answer by UDP may have at most, whatever is offered (DNS Flag Day 2020)
+LEAST_OCTETS: Final = 512  # RFC 1035, 4.2.1
+TCP_OCTETS: Final = 65535
+_RESPONSE: Final = 0x80
+_SERVER: Final = "lispd"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked. `refusal`: it cannot be answered, whatever it is about. `message` is the library's."""
+
+    name: Labels
+    kind: str
+    message: dns.message.Message
+    refusal: RCode | None = None
+
+
+def read_question(raw: bytes) -> Question | bytes | None:
+    """The question in a datagram; octets that say what is wrong with it; None for what nobody may answer."""
+    if len(raw) < HEADER_OCTETS or raw[2] & _RESPONSE:
+        return None  # an answer to an answer would go round in circles
+    try:
+        message = dns.message.from_wire(raw, ignore_trailing=True)
+    except (dns.exception.DNSException, ValueError, KeyError, IndexError):
+        return raw[:2] + bytes([_RESPONSE | raw[2] & 0x79, RCode.FORMERR]) + bytes(8)
+    if message.opcode() != dns.opcode.QUERY:
+        return Question((), "", message, RCode.NOTIMP)
+    if len(message.question) != 1:
+        return Question((), "", message, RCode.FORMERR)
+    (asked,) = message.question
+    is_ours = asked.rdclass in (dns.rdataclass.IN, dns.rdataclass.ANY)
+    kind = dns.rdatatype.to_text(asked.rdtype)
+    return Question(asked.name.labels[:-1], kind, message, None if is_ours else RCode.REFUSED)
+
+
+def write_answer(question: Question, answer: Answer, *, is_tcp: bool = False) -> bytes:
+    """The answer as octets: cut short, and marked so, where the asker takes no more by UDP."""
+    response = dns.message.make_response(question.message, our_payload=UDP_OCTETS, recursion_available=False)
+    response.set_rcode(dns.rcode.Rcode(answer.rcode))
+    if answer.zone is not None:
+        response.flags |= dns.flags.AA
+    if response.question:
+        owner = response.question[0].name
+        for kind in dict.fromkeys(record.kind for record in answer.records):
+            texts = [_text(record, answer.zone or ()) for record in answer.records if record.kind == kind]
+            response.answer.append(dns.rrset.from_text(owner, TTL_S, "IN", kind, *texts))
+    if answer.zone is not None and not answer.records:
+        zone = _dotted(answer.zone)
+        response.authority.append(dns.rrset.from_text(zone, TTL_S, "IN", "SOA", _soa(answer.zone)))
+    offered = question.message.payload if question.message.edns >= 0 else LEAST_OCTETS
+    room = TCP_OCTETS if is_tcp else min(max(offered, LEAST_OCTETS), UDP_OCTETS)
+    try:
+        return response.to_wire(max_size=room)
+    except dns.exception.TooBig:
+        response.answer.clear()
+        response.authority.clear()
+        response.flags |= dns.flags.TC
+        return response.to_wire(max_size=room)
+
+
+def _text(record: Record, zone: Labels) -> str:
+    if record.kind == "SOA":
+        return _soa(zone)
+    if record.kind == "NS":
+        return f"{_SERVER}.{_dotted(zone)}"
+    value = record.value
+    if not isinstance(value, tuple):
+        return str(value)
+    port, *_ = value
+    return f"0 0 {port} {_dotted(value[1])}" if isinstance(port, int) else _dotted(value)
+
+
+def _soa(zone: Labels) -> str:
+    """Serial, refresh, retry, expire, and the time that "no such name" may be kept (RFC 2308, 5)."""
+    return f"{_SERVER}.{_dotted(zone)} hostmaster.{_dotted(zone)} 1 3600 600 86400 {TTL_S}"
+
+
+def _dotted(name: object) -> str:
+    assert isinstance(name, tuple)
+    return "".join(f"{label.decode('ascii')}." for label in name)

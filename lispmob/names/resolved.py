@@ -1,0 +1,114 @@
+"""Tells systemd-resolved which names are ours: it asks our server for them, and others for everything else.
+
+What it is told belongs to our device (org.freedesktop.resolve1, SetLink...), so nothing of the host's configuration is
+touched. It keeps that over its own restart; a device that is made anew has nothing, and is told of anew. When lispd
+ends, however it ends, the device goes, and with it all of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from lispmob.bus.connection import BusError, Connection, Signal
+from lispmob.values import dataclass
+from lispmob.wire.address import IpAddress
+
+NAME: Final = "org.freedesktop.resolve1"
+_PATH: Final = "/org/freedesktop/resolve1"
+_MANAGER: Final = "org.freedesktop.resolve1.Manager"
+_FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkNames:
+    """What resolved is told of a device. `domain` is searched for short names; `reverse` are only asked for."""
+
+    ifindex: int
+    server: IpAddress
+    port: int
+    domain: str
+    reverse: Sequence[str] = ()
+
+
+class Resolved:
+    """A client of the bus. `use` sets what is told, now and whenever resolved appears."""
+
+    def __init__(self) -> None:
+        self._bus: Connection | None = None
+        self._wanted: LinkNames | None = None
+        self._is_there = False
+        self._task: asyncio.Task[None] | None = None
+        self.is_told = False
+        self.refusal: str | None = None
+
+    def use(self, names: LinkNames | None) -> None:
+        """This is to be told from now on; None: nothing."""
+        if names != self._wanted:
+            self._wanted = names
+            self._tell()
+
+    async def revert(self) -> None:
+        """Take back what was told; best effort, and the end of the device does the same."""
+        names, self._wanted = self._wanted, None
+        if self._task is not None:
+            self._task.cancel()
+        if names is not None and self._bus is not None and self.is_told:
+            self.is_told = False
+            try:
+                await self._call("RevertLink", "i", names.ifindex)
+            except BusError as error:
+                log.debug("systemd-resolved: RevertLink: %s", error)
+
+    async def on_bus(self, bus: Connection) -> None:
+        """Follow resolved."""
+        self._bus = bus
+        await bus.follow(NAME)
+
+    def on_bus_lost(self) -> None:
+        """Nobody can be told anything."""
+        self._bus, self._is_there = None, False
+
+    def on_owner(self, name: str, is_there: bool) -> None:
+        """It appeared, or went."""
+        if name == NAME:
+            self._is_there = is_there
+            self._tell()
+
+    def on_signal(self, signal: Signal) -> None:
+        """It says nothing that matters here."""
+
+    def _tell(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self._is_there and self._bus is not None and self._wanted is not None:
+            self._task = asyncio.get_running_loop().create_task(self._set(self._wanted))
+        else:
+            self.is_told = False
+
+    async def _set(self, names: LinkNames) -> None:
+        index = names.ifindex
+        domains = [[names.domain, False], *([zone, True] for zone in names.reverse)]
+        server = [_FAMILY[names.server.version], names.server.packed, names.port, ""]
+        try:
+            await self._call("SetLinkDNSEx", "ia(iayqs)", index, [server])
+            await self._call("SetLinkDomains", "ia(sb)", index, domains)
+            await self._call("SetLinkDefaultRoute", "ib", index, False)
+            for member in ("SetLinkLLMNR", "SetLinkMulticastDNS", "SetLinkDNSSEC", "SetLinkDNSOverTLS"):
+                await self._call(member, "is", index, "no")
+        except BusError as error:
+            self.is_told, self.refusal = False, error.text
+            log.warning("systemd-resolved does not ask lispd for %s: %s", names.domain, error.text)
+        else:
+            self.is_told, self.refusal = True, None
+            log.info("systemd-resolved asks lispd for domain=%s", names.domain)
+
+    async def _call(self, member: str, signature: str, *body: object) -> None:
+        assert self._bus is not None
+        await self._bus.call(NAME, _PATH, _MANAGER, member, signature, *body)

@@ -1,0 +1,177 @@
+"""The domain of the overlay: what is answered to a question of DNS, and which name that takes. Pure.
+
+A question goes through `Zone.question`, which says what has to be known; `Zone.answer` makes the answer of it. Every
+question outside of the domain and the reverse names of the overlay is refused at once, so that a resolver asks its next
+server. A name whose existence nobody can tell is a failure and not "no such name".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import IntEnum
+from ipaddress import IPv4Address, ip_address
+from typing import Final, TypeAlias
+
+from lispmob.control.effect import NameResolved
+from lispmob.values import dataclass
+from lispmob.wire.address import IpAddress, IpNetwork
+
+TTL_S: Final = 60  # ours: what resolvers may keep; we ourselves hear at once when something changes
+FLOW_SERVICE: Final = ("_lispflow", "_udp")  # docs/flows.md
+FLOW_PORT: Final = 3359
+MAX_REVERSE_ZONES: Final = 32  # ours: a prefix of another length than whole labels takes several
+_LABEL: Final = re.compile(rb"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+
+
+class RCode(IntEnum):
+    """Response codes (RFC 1035, 4.1.1)."""
+
+    NOERROR = 0
+    FORMERR = 1
+    SERVFAIL = 2
+    NXDOMAIN = 3
+    NOTIMP = 4
+    REFUSED = 5
+
+
+Labels: TypeAlias = tuple[bytes, ...]
+"""A name as its labels, without the root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of an answer; `value` is an address, a target as labels, or (port, target) for SRV."""
+
+    kind: str
+    value: IpAddress | Labels | tuple[int, Labels] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a question gets. Without records, the SOA of `zone` stands beside it."""
+
+    rcode: RCode
+    records: tuple[Record, ...] = ()
+    zone: Labels | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What has to be known before an answer can be made: a name in the mapping system."""
+
+    name: bytes
+    zone: Labels
+    is_service: bool = False
+
+
+REFUSED: Final = Answer(RCode.REFUSED)
+
+
+class Zone:
+    """One domain, and the reverse zones of some prefixes. Names are compared in small letters."""
+
+    def __init__(self, domain: str, prefixes: Iterable[IpNetwork]) -> None:
+        self.domain = _labels(domain)
+        self.prefixes = tuple(dict.fromkeys(prefixes))
+        self.reverse = tuple(_labels(one) for one in reverse_zones(self.prefixes))
+
+    def question(self, name: Labels, kind: str) -> Answer | Wanted:
+        """What is asked for, or the answer where nothing has to be known."""
+        folded = tuple(label.lower() for label in name)
+        if (below := _below(folded, self.domain)) is not None:
+            return self._forward(below, kind)
+        for zone in self.reverse:
+            if (below := _below(folded, zone)) is not None:
+                return self._reverse(folded, below, zone, kind)
+        return REFUSED
+
+    def answer(self, wanted: Wanted, kind: str, known: NameResolved) -> Answer:
+        """The answer, now that the mapping system has said this."""
+        if not known.is_answered:
+            return Answer(RCode.SERVFAIL)
+        if not known.eids and not known.names:
+            return Answer(RCode.NXDOMAIN, zone=wanted.zone)
+        if wanted.zone != self.domain:
+            targets = [(*one.split(b"."), *self.domain) for one in known.names if _is_host(one)]
+            found = [Record("PTR", target) for target in targets if kind in ("PTR", "ANY")]
+        elif wanted.is_service:
+            target = (*wanted.name.split(b"."), *self.domain)
+            found = [Record("SRV", (FLOW_PORT, target))] if kind in ("SRV", "ANY") else []
+        else:
+            kinds = {4: "A", 6: "AAAA"}
+            found = [Record(kinds[eid.version], eid) for eid in known.eids if kind in (kinds[eid.version], "ANY")]
+        return Answer(RCode.NOERROR, tuple(found), wanted.zone)
+
+    def _forward(self, below: Labels, kind: str) -> Answer | Wanted:
+        if not below:
+            return self._apex(self.domain, kind)
+        is_service = below[:2] == FLOW_SERVICE_LABELS and len(below) > 2
+        host = below[2:] if is_service else below
+        name = b".".join(host)
+        if not _is_host(name) or len(host) != name.count(b".") + 1:
+            return Answer(RCode.NXDOMAIN, zone=self.domain)
+        return Wanted(name, self.domain, is_service)
+
+    def _reverse(self, name: Labels, below: Labels, zone: Labels, kind: str) -> Answer | Wanted:
+        if not below:
+            return self._apex(zone, kind)
+        address = address_of(name)
+        if address is None:  # too short or too long: a name that is on the way to addresses exists, any other does not
+            labels = 4 if name[-2] == b"in-addr" else 32
+            is_between = len(name) < labels + 2
+            return Answer(RCode.NOERROR if is_between else RCode.NXDOMAIN, zone=zone)
+        if not any(address in prefix for prefix in self.prefixes if prefix.version == address.version):
+            return REFUSED
+        return Wanted(b".".join(name), zone)
+
+    def _apex(self, zone: Labels, kind: str) -> Answer:
+        kinds = [one for one in ("SOA", "NS") if kind in (one, "ANY")]
+        return Answer(RCode.NOERROR, tuple(map(Record, kinds)), zone)
+
+
+FLOW_SERVICE_LABELS: Final = tuple(label.encode() for label in FLOW_SERVICE)
+
+
+def reverse_zones(prefixes: Iterable[IpNetwork]) -> tuple[str, ...]:
+    """The zones of DNS that hold the reverse names of these prefixes (RFC 1035, 3.5; RFC 3596, 2.5), at most 32.
+
+    A zone ends at whole labels: 10.0.0.0/15 is two of them. Never wider than the prefix, since others may own the rest.
+    """
+    found: dict[str, None] = {}
+    for prefix in prefixes:
+        step = 8 if prefix.version == 4 else 4
+        longer = -(-prefix.prefixlen // step) * step
+        if longer == 0 or 2 ** (longer - prefix.prefixlen) > MAX_REVERSE_ZONES:
+            continue
+        for part in prefix.subnets(new_prefix=longer):
+            labels = part.network_address.reverse_pointer.split(".")
+            found[".".join(labels[(part.max_prefixlen - longer) // step :])] = None
+    return tuple(found)[:MAX_REVERSE_ZONES]
+
+
+def address_of(name: Labels) -> IpAddress | None:
+    """The address whose reverse name this is, in small letters; None where it is none."""
+    try:
+        text = b".".join(name).decode("ascii")
+        if name[-2] == b"in-addr":
+            found: IpAddress = IPv4Address(".".join(text.split(".")[3::-1]))
+        else:
+            found = ip_address(bytes.fromhex("".join(text.split(".")[31::-1])))
+    except ValueError:
+        return None
+    return found if found.reverse_pointer == text else None
+
+
+def _labels(name: str) -> Labels:
+    return tuple(label.encode("ascii") for label in name.lower().strip(".").split("."))
+
+
+def _below(name: Labels, zone: Labels) -> Labels | None:
+    """The labels in front of a zone; None when the name is not in it."""
+    return name[: len(name) - len(zone)] if name[-len(zone) :] == zone else None
+
+
+def _is_host(name: bytes) -> bool:
+    """True for labels that a host may have; other octets are in no name of ours."""
+    return all(_LABEL.fullmatch(label) is not None for label in name.split(b"."))

@@ -1,0 +1,238 @@
+"""The DNS server on loopback: questions as resolvers ask them, and as attackers do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address, ip_network
+
+import dns.flags
+import dns.message
+import dns.opcode
+import dns.rcode
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lispmob.control.effect import NameResolved
+from lispmob.errors import KernelRefused
+from lispmob.names.dns_message import UDP_OCTETS, Question, read_question, write_answer
+from lispmob.names.server import CONNECTIONS, WAITING, NameServer
+from lispmob.names.zone import Answer, RCode, Record, Zone
+
+HERE = ip_address("127.0.0.1")
+ZONE = Zone("lisp.home.arpa", [ip_network("10.99.0.0/16")])
+NAS = NameResolved(b"nas", (ip_address("10.99.0.2"),), "registered")
+
+
+class Place:
+    """A server that knows `nas`, hears of `slow` never, and of nothing else; and a socket that asks."""
+
+    def __init__(self, *, may_ask: bool = True) -> None:
+        self.asked: list[bytes] = []
+        self.server = NameServer(ZONE, self._find, lambda _: may_ask)
+        self.port = 0
+
+    async def _find(self, name: bytes) -> NameResolved:
+        self.asked.append(name)
+        if name == b"slow":
+            await asyncio.Event().wait()
+        if name == b"2.0.99.10.in-addr.arpa":
+            return NameResolved(name, (), "registered", names=(b"nas",))
+        return NAS if name == b"nas" else NameResolved(name, (), "nobody has registered it")
+
+    async def start(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as spare:
+            spare.bind((str(HERE), 0))
+            self.port = spare.getsockname()[1]
+        await self.server.start([HERE], self.port)
+
+    async def udp(self, raw: bytes, timeout_s: float = 5.0) -> bytes:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as client:
+            client.connect((str(HERE), self.port))
+            client.send(raw)
+            async with asyncio.timeout(timeout_s):
+                return await loop.sock_recv(client, 65535)
+
+    async def tcp(self, *raw: bytes) -> list[bytes]:
+        reader, writer = await asyncio.open_connection(str(HERE), self.port)
+        try:
+            writer.writelines(len(one).to_bytes(2) + one for one in raw)
+            async with asyncio.timeout(5.0):
+                return [await reader.readexactly(int.from_bytes(await reader.readexactly(2))) for _ in raw]
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+def run(do: Callable[[Place], Awaitable[None]], *, may_ask: bool = True) -> None:
+    async def all_of_it() -> None:
+        place = Place(may_ask=may_ask)
+        await place.start()
+        try:
+            await do(place)
+        finally:
+            place.server.close()
+            await asyncio.sleep(0)
+
+    asyncio.run(all_of_it())
+
+
+def query(name: str, kind: str = "A", *, use_edns: bool = False) -> bytes:
+    return dns.message.make_query(name, kind, use_edns=use_edns).to_wire()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "rcode", "texts"),
+    [
+        ("nas.lisp.home.arpa", "A", "NOERROR", ["10.99.0.2"]),
+        ("NAS.LISP.home.arpa", "AAAA", "NOERROR", []),
+        ("2.0.99.10.in-addr.arpa", "PTR", "NOERROR", ["nas.lisp.home.arpa."]),
+        ("_lispflow._udp.nas.lisp.home.arpa", "SRV", "NOERROR", ["0 0 3359 nas.lisp.home.arpa."]),
+        ("nobody.lisp.home.arpa", "A", "NXDOMAIN", []),
+        ("example.org", "A", "REFUSED", []),
+        ("lisp.home.arpa", "NS", "NOERROR", ["lispd.lisp.home.arpa."]),
+    ],
+)
+def test_a_resolver_gets_its_answer_by_udp_and_tcp(name: str, kind: str, rcode: str, texts: list[str]) -> None:
+    async def do(place: Place) -> None:
+        asked = query(name, kind, use_edns=True)
+        for raw in (await place.udp(asked), *await place.tcp(asked)):
+            answer = dns.message.from_wire(raw)
+            assert dns.rcode.to_text(answer.rcode()) == rcode
+            assert [record.to_text() for found in answer.answer for record in found] == texts
+            assert answer.edns == 0
+            assert bool(answer.flags & dns.flags.AA) is (rcode != "REFUSED")
+            assert bool(answer.authority) is (not texts and rcode != "REFUSED")
+
+    run(do)
+
+
+def test_a_connection_takes_several_questions() -> None:
+    async def do(place: Place) -> None:
+        answers = await place.tcp(query("nas.lisp.home.arpa"), query("example.org"), query("nas.lisp.home.arpa"))
+        assert [dns.message.from_wire(one).rcode() for one in answers] == [0, 5, 0]
+
+    run(do)
+
+
+@pytest.mark.parametrize(
+    ("raw", "rcode"),
+    [
+        (b"\x12\x34" + bytes(10), 1),
+        (b"\x12\x34\x01\x00" + b"\xff" * 8, 1),
+        (b"\x12\x34" + query("nas.lisp.home.arpa")[2:-3], 1),
+        (b"\x12\x34\x01\x00\x00\x01" + bytes(6) + b"\xc0\x0c" * 20, 1),
+        (b"\x12\x34\x10\x00" + bytes(8), 4),
+    ],
+)
+def test_a_malformed_question_is_told_so(raw: bytes, rcode: int) -> None:
+    async def do(place: Place) -> None:
+        answer = await place.udp(raw)
+        assert answer[:2] == raw[:2]
+        assert answer[2] & 0x80
+        assert answer[3] & 0x0F == rcode
+        assert place.asked == []
+
+    run(do)
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x00" * 11, b"\x12\x34\x81\x80" + bytes(8)])
+def test_what_is_no_question_gets_no_answer_and_is_counted(raw: bytes) -> None:
+    async def do(place: Place) -> None:
+        with pytest.raises(TimeoutError):
+            await place.udp(raw, 0.1)
+        await place.udp(query("nas.lisp.home.arpa"))
+        assert place.server.counters["dns_malformed"] == 1
+
+    run(do)
+
+
+def test_strangers_get_no_answer_and_are_counted() -> None:
+    async def do(place: Place) -> None:
+        with pytest.raises(TimeoutError):
+            await place.udp(query("nas.lisp.home.arpa"), 0.1)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await place.tcp(query("nas.lisp.home.arpa"))
+        assert place.server.counters["dns_stranger"] == 2
+        assert place.asked == []
+
+    run(do, may_ask=False)
+
+
+def test_questions_that_wait_are_bounded_and_others_are_answered_meanwhile() -> None:
+    async def do(place: Place) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.connect((str(HERE), place.port))
+            client.setblocking(False)
+            for _ in range(WAITING + 100):
+                client.send(query("slow.lisp.home.arpa"))
+                await asyncio.sleep(0)
+            for _ in range(10_000):
+                if place.server.counters["dns_too_many"] >= 100:
+                    break
+                await asyncio.sleep(0)
+            assert dns.message.from_wire(await place.udp(query("example.org"))).rcode() == dns.rcode.REFUSED
+            assert dns.message.from_wire(await place.udp(query("nas.lisp.home.arpa"))).rcode() == dns.rcode.SERVFAIL
+        assert len(place.asked) == WAITING
+
+    run(do)
+
+
+def test_connections_are_bounded() -> None:
+    async def do(place: Place) -> None:
+        idle = [await asyncio.open_connection(str(HERE), place.port) for _ in range(CONNECTIONS)]
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await place.tcp(query("nas.lisp.home.arpa"))
+        assert dns.message.from_wire(await place.udp(query("nas.lisp.home.arpa"))).rcode() == dns.rcode.NOERROR
+        for _, writer in idle:
+            writer.close()
+
+    run(do)
+
+
+def test_an_address_that_somebody_else_listens_at_is_named() -> None:
+    async def do(place: Place) -> None:
+        other = NameServer(ZONE, place._find, lambda _: True)
+        with pytest.raises(KernelRefused, match=rf"127\.0\.0\.1 port {place.port} \(Address already in use\)"):
+            await other.start([HERE], place.port)
+        assert other.addresses == ()
+
+    run(do)
+
+
+def test_the_server_listens_at_an_eid_before_the_kernel_has_it() -> None:
+    async def do(place: Place) -> None:
+        early = NameServer(ZONE, place._find, lambda _: True)
+        await early.start([ip_address("198.51.100.99"), ip_address("2001:db8::99")], place.port)
+        assert len(early.addresses) == 2
+        early.close()
+
+    run(do)
+
+
+def test_an_answer_that_is_too_long_for_udp_is_marked_so_that_tcp_is_tried() -> None:
+    question = read_question(query("nas.lisp.home.arpa"))
+    assert isinstance(question, Question)
+    many = Answer(RCode.NOERROR, tuple(Record("A", ip_address(f"10.99.1.{n}")) for n in range(200)), ZONE.domain)
+
+    short, whole = write_answer(question, many), write_answer(question, many, is_tcp=True)
+
+    assert len(short) <= 512 < UDP_OCTETS < len(whole)
+    assert dns.message.from_wire(short).flags & dns.flags.TC
+    assert len(dns.message.from_wire(whole).answer[0]) == 200
+
+
+@given(st.binary(max_size=300))
+def test_any_octets_are_a_question_an_error_or_nothing(raw: bytes) -> None:
+    for one in (raw, query("nas.lisp.home.arpa")[:12] + raw):
+        found = read_question(one)
+        if isinstance(found, Question):
+            answer = ZONE.question(found.name, found.kind) if found.refusal is None else Answer(found.refusal)
+            assert write_answer(found, answer if isinstance(answer, Answer) else Answer(RCode.SERVFAIL))
+        else:
+            assert found is None or len(found) == 12
