@@ -42,6 +42,8 @@ def test_an_ipv6_address_that_another_host_has_is_told_as_such_and_is_no_locator
         (taken,) = (local for local in watch.monitor.state.addresses if local.is_duplicate)
         assert str(taken.address) == "2001:db8::7"
         assert watch.uplinks() == {}
+        ip("addr del 2001:db8::7/64 dev eth0", family="-6")
+        await watch.until(lambda: watch.kinds()[-1] == "duplicate-gone")
 
     run(body)
 
