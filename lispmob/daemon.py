@@ -250,6 +250,7 @@ class Daemon:
             self._publisher.say(reason.text)
         if not delta.has_changed:
             self._use_uplinks()  # an address that is no uplink's came or went: nothing is taken from it
+            self.problems.touch()
             self._lingering.on_network((), self.policy, state)
             self._kernel.touch_after_move()  # a gateway may be another one
             return

@@ -64,6 +64,7 @@ PURE = (
     "mh/rule_order.py",
     "mh/nft_text.py",
     "mh/common_marks.py",
+    "mh/nft_marks.py",
     "mh/mark_bits.py",
     "service/retry.py",
     "service/handovers.py",

@@ -25,6 +25,8 @@ class ReasonKind(Enum):
     ADDRESS_ADDED = "address-added"
     ADDRESS_REMOVED = "address-removed"
     RENUMBERED = "renumbered"
+    DUPLICATE_FOUND = "duplicate-found"
+    DUPLICATE_GONE = "duplicate-gone"
     DEFAULT_ROUTE_ADDED = "default-route-added"
     DEFAULT_ROUTE_REMOVED = "default-route-removed"
     DEFAULT_ROUTE_CHANGED = "default-route-changed"
@@ -85,6 +87,7 @@ def diff(
         was, now = old_links.get(ifindex), new_links.get(ifindex)
         reasons += _link_reasons(was, now)
         name = (now or was or _NOWHERE).name
+        reasons += _duplicate_reasons(name, _duplicates(old, ifindex) if was else set(), _duplicates(new, ifindex))
         had = [each.address for each in old.usable_addresses(was, before)] if was else []
         has = [each.address for each in new.usable_addresses(now, policy)] if now else []
         for family in (4, 6):
@@ -133,6 +136,17 @@ def _address_reasons(name: str, gone: list[IpAddress], come: list[IpAddress]) ->
         yield Reason(ReasonKind.ADDRESS_REMOVED, name, address, f"{name}: {address} removed")
     for address in come:
         yield Reason(ReasonKind.ADDRESS_ADDED, name, address, f"{name}: {address} added")
+
+
+def _duplicates(state: NetworkState, ifindex: int) -> set[IpAddress]:
+    return {local.address for local in state.addresses if local.is_duplicate and local.ifindex == ifindex}
+
+
+def _duplicate_reasons(name: str, had: set[IpAddress], has: set[IpAddress]) -> Iterator[Reason]:
+    for address in sorted(has - had, key=str):
+        yield Reason(ReasonKind.DUPLICATE_FOUND, name, address, f"{name}: another host has {address}, too")
+    for address in sorted(had - has, key=str):
+        yield Reason(ReasonKind.DUPLICATE_GONE, name, address, f"{name}: {address} is no other host's any more")
 
 
 def _route_reasons(

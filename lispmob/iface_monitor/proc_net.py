@@ -122,6 +122,7 @@ def parse_if_inet6(text: str) -> list[LocalAddress]:
                 is_deprecated=bool(flags & 0x20),
                 is_temporary=bool(flags & 0x01),
                 is_permanent=bool(flags & 0x80),
+                is_duplicate=bool(flags & 0x08),
             )
         )
     return found

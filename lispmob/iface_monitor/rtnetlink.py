@@ -352,4 +352,5 @@ def _address(raw: Raw) -> LocalAddress:
         is_temporary=is_ipv6 and bool(flags & _IFA_F_SECONDARY),
         is_permanent=bool(flags & _IFA_F_PERMANENT),
         is_secondary=not is_ipv6 and bool(flags & _IFA_F_SECONDARY),
+        is_duplicate=bool(flags & _IFA_F_DADFAILED),
     )

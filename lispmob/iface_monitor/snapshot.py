@@ -79,6 +79,8 @@ class LocalAddress:
     is_temporary: bool = False
     is_permanent: bool = True
     is_secondary: bool = False
+    is_duplicate: bool = False
+    """IPv6: another host on the link has it, so the kernel does not use it (RFC 4862, 5.4)."""
 
     @property
     def subnet(self) -> IpNetwork:

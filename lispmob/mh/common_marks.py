@@ -1,4 +1,7 @@
-"""Marks that chains of others give to everybody's packets: a routing rule that selects by one selects nobody; pure."""
+"""Marks that chains of others give to everybody's packets: a routing rule that selects by one selects nobody; pure.
+
+Those of iptables, that is; `nft_marks.py` knows those of nftables' own tables.
+"""
 
 from __future__ import annotations
 

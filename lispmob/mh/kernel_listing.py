@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 from collections.abc import Collection, Iterable
@@ -13,14 +14,16 @@ from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.iface_monitor.rtnetlink import Raw
 from lispmob.iface_monitor.snapshot import Link
-from lispmob.mh import common_marks
+from lispmob.mh import common_marks, nft_marks, nft_text
 from lispmob.mh.chain_text import TABLE
 from lispmob.mh.plan import MARK_TABLES, OUR_TABLES, Route, RouteKind
 from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE, MARK, MARK_MASK, Rule
-from lispmob.mh.xtables import Tool
+from lispmob.mh.xtables import Tool, run_tool
 from lispmob.wire.address import IpAddress, IpNetwork, parse_ip
 
 log = logging.getLogger(__name__)
+
+LISTING_MAX: Final = 4 << 20  # ours: octets of a ruleset; reading a larger one would stop everything else
 
 _TOOLS: Final = {4: Tool("iptables", 4), 6: Tool("ip6tables", 6)}
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
@@ -129,12 +132,26 @@ class CommonMarks:
         wanted = [rule for rule in rules if rule.family == family]
         if not wanted:
             return []
-        try:
-            marks = common_marks.given_to_all(await _TOOLS[family].save(TABLE))
-        except KernelRefused as refused:
-            log.debug("marks of others are not known family=%d why=%s", family, refused)
-            return []
+        marks: list[tuple[int, int]] = []
+        for read in (_by_iptables, _by_nft):
+            try:
+                marks += await read(family)
+            except KernelRefused as refused:
+                log.debug("marks of others are not known family=%d why=%s", family, refused)
         return [(family, rule.priority) for rule in wanted if common_marks.is_met(rule, marks)]
+
+
+async def _by_iptables(family: int) -> tuple[tuple[int, int], ...]:
+    return common_marks.given_to_all(await _TOOLS[family].save(TABLE))
+
+
+async def _by_nft(family: int) -> tuple[tuple[int, int], ...]:
+    listing = await run_tool("nft", "-j", "-t", "list", "ruleset")  # -t: sets without what is in them
+    try:
+        ruleset = json.loads(listing) if len(listing) <= LISTING_MAX else None
+    except ValueError:
+        return ()
+    return nft_marks.given_to_all(ruleset, family, (nft_text.table_name(TABLE),))
 
 
 def _has_default_route(family: int, table: int) -> bool:

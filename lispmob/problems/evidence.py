@@ -32,17 +32,35 @@ class RegistrationEvidence:
 class AddressEvidence:
     """One address of an uplink.
 
-    `is_silent`: nobody is reached from it, while others reach the same locators. `stranded`: it is behind a NAT, and
-    why there is no RTR. `failed_rtr`: the RTR that it needs and that does not answer. `deaf_rtr`: the one that confirms
-    its registers and passes nothing on to it.
+    `is_silent`: nobody is reached from it, while others reach the same locators. `unheard_by`: locators of peers that
+    get no data from it, where no peer gets any. `stranded`: it is behind a NAT, and why there is no RTR. `failed_rtr`:
+    the RTR that it needs and that does not answer. `deaf_rtr`: the one that confirms its registers and passes nothing
+    on to it.
     """
 
     interface: str
     address: str
     is_silent: bool = False
+    unheard_by: tuple[str, ...] = ()
     stranded: str | None = None
     failed_rtr: str | None = None
     deaf_rtr: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateAddress:
+    """An address that the kernel does not use, because another host on the link has it."""
+
+    interface: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class InsideEvidence:
+    """A mapping, of a peer, inside an EID-Prefix of ours."""
+
+    eid: str
+    own: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +120,12 @@ class Evidence:
     is_stopping: bool = False
     families: frozenset[int] = frozenset()
     addresses: tuple[AddressEvidence, ...] = ()
+    duplicates: tuple[DuplicateAddress, ...] = ()
     unused: tuple[UnusedInterface, ...] = ()
     registrations: tuple[RegistrationEvidence, ...] = ()
     names: tuple[NameEvidence, ...] = ()
     peers: tuple[PeerEvidence, ...] = ()
+    inside: tuple[InsideEvidence, ...] = ()
     filtered: tuple[FilteredEvidence, ...] = ()
     narrow: tuple[NarrowEvidence, ...] = ()
     chain_refusal: str | None = None

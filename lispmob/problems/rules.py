@@ -68,13 +68,22 @@ def _uplinks(evidence: Evidence) -> Iterator[Problem]:
             one.name,
         )
     nothing_works = not any(_works(one) for one in evidence.addresses)
+    for taken in evidence.duplicates:
+        yield Problem(
+            "duplicate-address",
+            Severity.DEGRADED,
+            f"another host in the network of {taken.interface} has {taken.address}",
+            "the kernel found it there when the address was added, and does not use it (duplicate address detection)",
+            "give this host or the other one another address, and connect again",
+            f"{taken.interface} {taken.address}",
+        )
     for address in evidence.addresses:
         is_spared = any(_works(one) for one in evidence.addresses if one.interface == address.interface)
         yield from _address(address, Severity.BROKEN if nothing_works else Severity.DEGRADED, is_spared=is_spared)
 
 
 def _works(one: AddressEvidence) -> bool:
-    return one.stranded is None and one.failed_rtr is None and one.deaf_rtr is None and not one.is_silent
+    return one.stranded is None and not (one.failed_rtr or one.deaf_rtr or one.unheard_by) and not one.is_silent
 
 
 def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> Iterator[Problem]:
@@ -105,6 +114,15 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
             f"the RTR {one.deaf_rtr} passes nothing on to {place}",
             "it confirms the registration, and data goes elsewhere: it may not take the new place behind the NAT",
             "name another RTR in natt: rtrs, or have its operator restart it",
+            f"{one.interface} {one.address}",
+        )
+    if one.unheard_by:
+        yield Problem(
+            "not-heard",
+            severity,
+            f"no data from {place} gets through",
+            f"{', '.join(one.unheard_by)} answer probes from it, on UDP port 4342, and get no data, on UDP port 4341",
+            "allow UDP port 4341 in the firewall of this host and of its network; or use another uplink",
             f"{one.interface} {one.address}",
         )
     if one.is_silent:
@@ -139,8 +157,19 @@ def _peers(evidence: Evidence) -> Iterator[Problem]:
             "lispd sends smaller ones there; what drops ICMP on the way is better mended",
             narrow.address,
         )
+    for inside in evidence.inside:
+        yield Problem(
+            "own-prefix",
+            Severity.NOTICE,
+            f"{inside.eid} lies inside our own EID-Prefix {inside.own}",
+            "whatever lies there is taken for an address of this host's own, so that peer is not reached",
+            "list in eids only what this host has, or give that peer an EID outside of it",
+            inside.eid,
+        )
+    unheard = {remote for address in evidence.addresses for remote in address.unheard_by}
     for one in evidence.filtered:
-        yield _filtered(one)
+        if not one.is_out or one.locator not in unheard:
+            yield _filtered(one)
 
 
 def _filtered(one: FilteredEvidence) -> Problem:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 from lispmob.config import doubts
 from lispmob.control.data_doubt import Route, Verdict
 from lispmob.control.diagnosis import Diagnosis
+from lispmob.control.map_cache import MapCache
+from lispmob.control.path import Path
 from lispmob.control.path_mtu import Source
 from lispmob.control.reachability import Evidence as Reached
 from lispmob.control.registration import Registration, State
+from lispmob.iface_monitor.snapshot import NetworkState, UplinkPolicy
 from lispmob.natt.machine import UplinkMachine
 from lispmob.natt.natt_config import is_private
 from lispmob.natt.state import State as NattState
 from lispmob.problems.evidence import (
     AddressEvidence,
+    DuplicateAddress,
     Evidence,
     FilteredEvidence,
+    InsideEvidence,
     NarrowEvidence,
     PeerEvidence,
     RegistrationEvidence,
@@ -27,11 +33,13 @@ from lispmob.problems.evidence import (
 from lispmob.problems.problem import Problem
 from lispmob.service import uplink_views
 from lispmob.service.complaints import Complaints
-from lispmob.wire.address import IpAddress, IpNetwork
+from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 
 if TYPE_CHECKING:
     from lispmob.service.views import Parts
 
+UNHEARD_MIN: Final = 2  # ours: peers; what one alone does not get may be its own firewall's doing
+INSIDE_MAX: Final = 3  # ours: examples are enough
 NO_RTR = "the Map-Server names none that can be used from here"
 UNTRUSTED_RTR = "the Map-Server's answer proves nothing, so the RTR that it names is not used"
 
@@ -68,11 +76,13 @@ def gather(
         is_starting=parts.is_starting,
         is_stopping=parts.is_stopping,
         families=families,
-        addresses=tuple(_address(one, parts, complaints) for one in parts.node.traversal.machines),
+        addresses=tuple(_address(one, parts, complaints, filtered) for one in parts.node.traversal.machines),
+        duplicates=tuple(duplicates(parts.network, parts.policy)),
         unused=tuple(_unused(parts)),
         registrations=tuple(_registration(one, parts, diagnosis, complaints) for one in parts.node.registrations),
         names=parts.names.evidence,
         peers=tuple(_peers(parts)),
+        inside=tuple(inside_own(parts.file.eids, parts.node.map_cache)),
         filtered=tuple(_filtered(parts, filtered)),
         narrow=tuple(_narrow(parts)),
         chain_refusal=parts.steering.refusal,
@@ -133,7 +143,9 @@ def _registration(
     )
 
 
-def _address(machine: UplinkMachine, parts: Parts, complaints: Complaints) -> AddressEvidence:
+def _address(
+    machine: UplinkMachine, parts: Parts, complaints: Complaints, verdicts: Mapping[IpAddress, Verdict]
+) -> AddressEvidence:
     one = machine.locator
     is_untrusted = machine.seen is not None and machine.seen.has_untrusted_rtrs
     stranded = machine.state is NattState.STRANDED
@@ -141,10 +153,39 @@ def _address(machine: UplinkMachine, parts: Parts, complaints: Complaints) -> Ad
         interface=one.interface,
         address=str(one.address),
         is_silent=parts.node.is_silent(one.address) and not _is_unasked(machine, parts),
+        unheard_by=unheard_by(one.address, parts.node.paths, verdicts),
         stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
         deaf_rtr=str(machine.choice.current) if machine.deafness.is_told else None,
         failed_rtr=complaints.failed_rtr(str(one.address)) if machine.state is NattState.REGISTERING else None,
     )
+
+
+def unheard_by(local: IpAddress, paths: Iterable[Path], verdicts: Mapping[IpAddress, Verdict]) -> tuple[str, ...]:
+    """The locators of peers that answer probes from `local` and get no data from it; none, while another one may.
+
+    One alone may be behind a firewall of its own.
+    """
+    asked = {path.pair.remote for path in paths if path.pair.local == local and not path.is_down}
+    if len(asked) < UNHEARD_MIN or any(verdicts.get(remote) is not Verdict.OUT for remote in asked):
+        return ()
+    return tuple(map(str, sorted(asked, key=str)))
+
+
+def duplicates(network: NetworkState, policy: UplinkPolicy) -> Iterator[DuplicateAddress]:
+    """On interfaces that may carry us."""
+    for local in network.addresses:
+        link = network.link(local.ifindex) if local.is_duplicate else None
+        if link is not None and policy.allows(link):
+            yield DuplicateAddress(link.name, str(local.address))
+
+
+def inside_own(eids: Iterable[EidPrefix], map_cache: MapCache) -> Iterator[InsideEvidence]:
+    """Mappings of others inside an EID-Prefix of ours, the first few."""
+    ours = tuple(eids)
+    for own in ours:
+        if own.mask_len < own.network.max_prefixlen:
+            others = (one for one in map_cache.narrower(own) if one.prefix not in ours and one.locators)
+            yield from (InsideEvidence(str(one.prefix), str(own)) for one in islice(others, INSIDE_MAX))
 
 
 def _is_unasked(machine: UplinkMachine, parts: Parts) -> bool:

@@ -32,6 +32,10 @@ def changed(**fields: object) -> NetworkState:
         (changed(addresses=()), ReasonKind.ADDRESS_REMOVED),
         (changed(addresses=(ADDRESS, OTHER_ADDRESS)), ReasonKind.ADDRESS_ADDED),
         (changed(addresses=(OTHER_ADDRESS,)), ReasonKind.RENUMBERED),
+        (
+            changed(addresses=(ADDRESS, replace(OTHER_ADDRESS, is_tentative=True, is_duplicate=True))),
+            ReasonKind.DUPLICATE_FOUND,
+        ),
         (changed(default_routes=()), ReasonKind.DEFAULT_ROUTE_REMOVED),
         (changed(default_routes=(replace(ROUTE, metric=600),)), ReasonKind.METRIC_CHANGED),
         (changed(default_routes=(replace(ROUTE, gateway=None),)), ReasonKind.DEFAULT_ROUTE_CHANGED),

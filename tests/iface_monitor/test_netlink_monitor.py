@@ -31,6 +31,23 @@ def test_what_is_there_at_the_start_is_told_by_the_start(inside: None) -> None:
     run(body)
 
 
+def test_an_ipv6_address_that_another_host_has_is_told_as_such_and_is_no_locator(inside: None) -> None:
+    Path("/proc/sys/net/ipv6/conf/eth0/accept_dad").write_text("1", encoding="ascii")
+    ip("addr add 2001:db8::7/64 dev far0 nodad", family="-6")
+
+    async def body(watch: Watch) -> None:
+        ip("addr add 2001:db8::7/64 dev eth0", "route add default via 2001:db8::1 dev eth0", family="-6")
+        await watch.until(lambda: any(local.is_duplicate for local in watch.monitor.state.addresses))
+
+        (taken,) = (local for local in watch.monitor.state.addresses if local.is_duplicate)
+        assert str(taken.address) == "2001:db8::7"
+        assert watch.uplinks() == {}
+        ip("addr del 2001:db8::7/64 dev eth0", family="-6")
+        await watch.until(lambda: watch.kinds()[-1] == "duplicate-gone")
+
+    run(body)
+
+
 def test_an_address_and_then_its_default_route_make_an_uplink(inside: None) -> None:
     async def body(watch: Watch) -> None:
         attach()

@@ -9,8 +9,10 @@ import pytest
 from lispmob.control.diagnosis import Finding
 from lispmob.problems.evidence import (
     AddressEvidence,
+    DuplicateAddress,
     Evidence,
     FilteredEvidence,
+    InsideEvidence,
     NameEvidence,
     NarrowEvidence,
     PeerEvidence,
@@ -289,3 +291,45 @@ def test_a_name_that_was_found_earlier_takes_nothing_away() -> None:
 
 def test_without_a_network_it_is_not_dns_that_fails() -> None:
     assert keys(of(names=(NAME,), families=frozenset())) == ["offline"]
+
+
+UNHEARD = replace(WIFI, unheard_by=("10.0.3.2", "10.0.4.2"))
+
+
+def test_an_uplink_whose_data_nobody_gets_is_one_problem_and_not_one_for_each_peer() -> None:
+    filtered = tuple(FilteredEvidence(f"{one}/32", one, is_out=True) for one in UNHEARD.unheard_by)
+
+    (problem,) = found = of(STANDS, addresses=(UNHEARD,), filtered=filtered)
+
+    assert (problem.key, problem.severity) == ("not-heard", Severity.BROKEN)
+    assert headline(found) == "not working: no data from wlan0 (192.0.2.7) gets through"
+
+
+def test_an_uplink_whose_data_nobody_gets_degrades_beside_another_one() -> None:
+    assert verdict(of(STANDS, addresses=(UNHEARD, AddressEvidence("lte0", "203.0.113.8")))) == "degraded"
+
+
+def test_what_does_not_come_back_is_told_all_the_same() -> None:
+    back = FilteredEvidence("10.99.0.2/32", "10.0.3.2", is_out=False)
+
+    assert keys(of(STANDS, addresses=(UNHEARD,), filtered=(back,))) == ["not-heard", "data-filtered"]
+
+
+def test_an_address_that_another_host_has_is_named_with_its_interface() -> None:
+    (problem,) = of(STANDS, duplicates=(DuplicateAddress("eth0", "2001:db8::7"),))
+
+    assert (problem.key, problem.severity) == ("duplicate-address", Severity.DEGRADED)
+    assert problem.what == "another host in the network of eth0 has 2001:db8::7"
+
+
+def test_the_only_address_being_another_hosts_too_is_why_there_is_no_uplink() -> None:
+    found = of(families=frozenset(), addresses=(), duplicates=(DuplicateAddress("eth0", "2001:db8::7"),))
+
+    assert keys(found) == ["offline", "duplicate-address"]
+
+
+def test_a_peer_inside_our_own_prefix_is_named_and_takes_nothing_else_away() -> None:
+    (problem,) = found = of(STANDS, inside=(InsideEvidence("10.99.0.9/32", "10.99.0.0/24"),))
+
+    assert problem.what == "10.99.0.9/32 lies inside our own EID-Prefix 10.99.0.0/24"
+    assert verdict(found) == "working"

@@ -1,0 +1,93 @@
+"""What the parts know, as evidence: addresses that others have, uplinks that nobody hears, peers in our own prefix."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lispmob.control.data_doubt import Verdict
+from lispmob.control.map_cache import MapCache, MapCacheEntry
+from lispmob.control.path import Pair, Path
+from lispmob.iface_monitor.proc_net import parse_if_inet6
+from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, UplinkPolicy
+from lispmob.problems.evidence import DuplicateAddress, InsideEvidence
+from lispmob.service.evidence import duplicates, inside_own, unheard_by
+from lispmob.wire.address import EidPrefix
+from lispmob.wire.record import Locator
+from tests.control.support import ip
+
+WIFI, LTE = ip("192.0.2.7"), ip("203.0.113.8")
+ONE, TWO = ip("198.51.100.2"), ip("198.51.100.3")
+PEER = EidPrefix.parse("10.9.0.1/32")
+ETH = Link(2, "eth0", "", is_up=True, has_carrier=True, is_loopback=False, mtu_bytes=1500)
+TAKEN = LocalAddress(ip("2001:db8::7"), 64, 2, is_tentative=True, is_duplicate=True)
+
+
+def path(local: object, remote: object) -> Path:
+    return Path(Pair(local, remote), PEER, 0.0)  # type: ignore[arg-type]
+
+
+def test_an_address_that_another_host_has_is_evidence_on_an_uplink_alone() -> None:
+    tunnel = replace(ETH, name="lmn0", ifindex=3)
+    network = NetworkState.of([ETH, tunnel], [TAKEN, replace(TAKEN, ifindex=3)], [])
+
+    assert list(duplicates(network, UplinkPolicy())) == [DuplicateAddress("eth0", "2001:db8::7")]
+
+
+def test_an_address_that_is_still_being_looked_into_is_nobody_elses() -> None:
+    network = NetworkState.of([ETH], [replace(TAKEN, is_duplicate=False)], [])
+
+    assert list(duplicates(network, UplinkPolicy())) == []
+
+
+@pytest.mark.parametrize(("flags", "is_duplicate"), [("88", True), ("c8", True), ("c0", False), ("80", False)])
+def test_the_kernel_says_of_each_address_whether_another_host_has_it(flags: str, is_duplicate: bool) -> None:
+    (found,) = parse_if_inet6(f"20010db8000000000000000000000007 02 40 00 {flags} eth0\n")
+
+    assert found.is_duplicate is is_duplicate
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "heard"),
+    [
+        ({ONE: Verdict.OUT, TWO: Verdict.OUT}, ("198.51.100.2", "198.51.100.3")),
+        ({ONE: Verdict.OUT}, ()),
+        ({ONE: Verdict.OUT, TWO: Verdict.BACK}, ()),
+        ({ONE: Verdict.OUT, TWO: Verdict.OPEN}, ()),
+        ({}, ()),
+    ],
+)
+def test_an_uplink_is_not_heard_when_no_peer_gets_its_data(verdicts: dict[object, Verdict], heard: object) -> None:
+    paths = [path(WIFI, ONE), path(WIFI, TWO), path(LTE, ip("198.51.100.4"))]
+
+    assert unheard_by(WIFI, paths, verdicts) == heard  # type: ignore[arg-type]
+
+
+def test_one_peer_that_gets_nothing_may_have_a_firewall_of_its_own() -> None:
+    assert unheard_by(LTE, [path(LTE, ONE), path(WIFI, TWO)], {ONE: Verdict.OUT}) == ()
+
+
+def cache(*prefixes: str) -> MapCache:
+    made = MapCache()
+    for prefix in prefixes:
+        made.insert(MapCacheEntry(EidPrefix.parse(prefix), (Locator(ONE),)))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("mapped", "found"),
+    [
+        (["10.1.0.7/32", "10.2.0.7/32"], ["10.1.0.7/32"]),
+        (["10.1.0.0/24", "10.1.0.1/32"], []),
+        (["10.0.0.0/8"], []),
+        ([f"10.1.0.{host}/32" for host in range(8, 20)], ["10.1.0.8/32", "10.1.0.9/32", "10.1.0.10/32"]),
+    ],
+    ids=["a peer", "our own", "around ours", "many"],
+)
+def test_mappings_of_others_inside_our_prefix_are_evidence_and_a_few_are_enough(
+    mapped: list[str], found: list[str]
+) -> None:
+    ours = [EidPrefix.parse("10.1.0.0/24"), EidPrefix.parse("10.1.0.1/32")]
+
+    assert list(inside_own(ours, cache(*mapped))) == [InsideEvidence(eid, "10.1.0.0/24") for eid in found]
