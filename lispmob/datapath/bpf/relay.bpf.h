@@ -10,6 +10,7 @@
 #include "decap.bpf.h"
 
 #define RELAY_FLOWS 1024
+#define LED_FOR_NS 1000000u /* ours: a route that has changed is used for so long still, as by a socket that is just sending */
 #define HEADERS_MOST (ETH_HLEN + OUTER_V6 + 48u)
 #define AF_INET 2
 #define AF_INET6 10
@@ -21,6 +22,9 @@ struct relay_flow {
     __u32 sender;        /* a remote at the outer source address; LM_NO_REMOTE: none is known */
     __u32 is_bound;      /* leaves from a given address and port: routes decide by which interface */
     __u32 led_to;        /* the last interface that they did, when it is one of ours; 0: none yet */
+    __u64 led_at;        /* when they did with link addresses, and which: good for a moment; 0: not */
+    __u8 link[12];       /* the Ethernet addresses, destination first */
+    __u32 spare;
     __u32 status, has_status; /* the Locator-Status-Bits that the tun tier has seen */
 };
 
@@ -38,7 +42,6 @@ struct relay_work {
     struct bpf_fib_lookup route;
     __u8 head[OUTER_V6] __attribute__((aligned(8)));
     __u8 inner[CARRIED_V4] __attribute__((aligned(4)));
-    __u8 link[12]; /* the Ethernet addresses, destination first */
 };
 
 struct {
@@ -141,6 +144,7 @@ static __always_inline bool choose_onward(struct lm_shared_state *s, struct rela
         return false;
     flow->is_bound = locator->source_port != 0;
     flow->led_to = 0;
+    flow->led_at = 0;
     if (flow->is_bound) {
         put_head(out, locator->source, locator, a->instance_id, locator->source_port, hash, s->status);
         return true;
@@ -304,15 +308,19 @@ __noinline int is_ours(struct lm_shared_state *s, __u32 ifindex, __u32 family)
 }
 
 /*
- * Where the kernel leads what leaves from a given address, and with which link addresses; `*link` is empty when it has to
- * ask for them first. 0: it does not say, as on a host that does not forward, or the interface is none of ours.
+ * Where the kernel leads what leaves from a given address, and with which link addresses, unless it has to ask for them
+ * first. 0: it does not say, as on a host that does not forward, or the interface is none of ours.
  */
 static __always_inline __u32 find_route(struct __sk_buff *skb, struct lm_shared_state *s, struct relay_flow *flow,
-                                        struct relay_work *work, bool *has_link)
+                                        struct relay_work *work, __u64 now, bool *has_link)
 {
     struct bpf_fib_lookup *route = &work->route;
     const __u8 *head = work->head;
     bool is_v4 = flow->out.is_v4;
+    if (now < flow->led_at + LED_FOR_NS) {
+        *has_link = true;
+        return flow->led_to;
+    }
     __builtin_memset(route, 0, sizeof *route);
     route->ifindex = skb->ifindex;
     route->l4_protocol = IPPROTO_UDP;
@@ -336,8 +344,9 @@ static __always_inline __u32 find_route(struct __sk_buff *skb, struct lm_shared_
         flow->led_to = route->ifindex;
     }
     *has_link = found == BPF_FIB_LKUP_RET_SUCCESS;
-    __builtin_memcpy(work->link, route->dmac, 6);
-    __builtin_memcpy(work->link + 6, route->smac, 6);
+    flow->led_at = *has_link ? now : 0;
+    __builtin_memcpy(flow->link, route->dmac, 6);
+    __builtin_memcpy(flow->link + 6, route->smac, 6);
     return route->ifindex;
 }
 
@@ -367,8 +376,8 @@ static __always_inline bool put_outer(struct __sk_buff *skb, bool is_v4, const _
 }
 
 /* Writes what is in `work` over the packet; false: there is no memory. */
-static __always_inline bool rewrite(struct __sk_buff *skb, struct relay_work *work, const __u8 *data, const __u8 *end,
-                                    const __u8 *packet, bool has_link)
+static __always_inline bool rewrite(struct __sk_buff *skb, struct relay_work *work, const struct relay_flow *flow,
+                                    const __u8 *data, const __u8 *end, const __u8 *packet, bool has_link)
 {
     const struct arrival *a = &work->a;
     bool outer_v4 = a->outer.is_v4, inner_v4 = a->inner.is_v4, has_sum = a->outer.sum != 0;
@@ -385,7 +394,7 @@ static __always_inline bool rewrite(struct __sk_buff *skb, struct relay_work *wo
     return (!has_sum || put_sum(skb, data, end, work->head, (__u32)changed)) &&
            (a->run || store_carried(skb, inner_v4, work->inner, a->offset)) &&
            put_outer(skb, outer_v4, work->head, has_sum) &&
-           (!has_link || bpf_skb_store_bytes(skb, 0, work->link, sizeof work->link, 0) == 0);
+           (!has_link || bpf_skb_store_bytes(skb, 0, flow->link, sizeof flow->link, 0) == 0);
 }
 
 /* Sends what has been judged; the verdict. */
@@ -412,7 +421,7 @@ __noinline int pass_on(struct __sk_buff *skb, struct lm_shared_state *s, struct 
         return FALL_THROUGH;
     __builtin_memcpy(work->head, flow->out.head, sizeof work->head);
     finish_head(work->head, &flow->out, length, tos, work->carried.ttl);
-    __u32 ifindex = flow->is_bound ? find_route(skb, s, flow, work, &has_link) : flow->out.ifindex;
+    __u32 ifindex = flow->is_bound ? find_route(skb, s, flow, work, now, &has_link) : flow->out.ifindex;
     if (!ifindex ||
         is_for_report(s, flow->out.path, flow->out.remote, flow->out.is_whole, now, octets, size >= flow->out.large))
         return FALL_THROUGH;
@@ -431,7 +440,7 @@ __noinline int pass_on(struct __sk_buff *skb, struct lm_shared_state *s, struct 
 
     /* From here on there is no way back. */
     if (is_good)
-        is_good = rewrite(skb, work, data, end, packet, has_link);
+        is_good = rewrite(skb, work, flow, data, end, packet, has_link);
     if (!is_good) {
         count->lost++;
         return 2; /* TCX_DROP, TC_ACT_SHOT: no memory */
