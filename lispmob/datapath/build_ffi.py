@@ -121,6 +121,7 @@ int lm_mark_steering_attach(int tun, int program);
 struct lm_bpf_object;
 struct lm_bpf_object *lm_bpf_object_load(const char *object, bool allows_tcx, bool is_rtr, char *why, size_t size);
 bool lm_bpf_object_uses_tcx(const struct lm_bpf_object *tier);
+int lm_reflect_reason(struct lm_engine *e, size_t place, char *interface, uint8_t *family);
 int lm_reflect_start(struct lm_engine *e, struct lm_bpf_object *tier, int device, uint32_t mark_mask);
 void lm_reflect_stop(struct lm_engine *e);
 int lm_reflect_state(struct lm_engine *e);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -19,6 +20,7 @@ TierWish: TypeAlias = Literal["auto", "tun", "ebpf"]
 OBJECT: Final = Path(__file__).with_name("bpf") / "lisp.bpf.o"
 _WHY_SIZE: Final = 512
 _TOO_MANY: Final = (errno.ENOSPC, errno.E2BIG)
+_SLOW: Final = {1: "no Ethernet", 2: "a link-local address", 3: "UDP checksums are needed"}  # enum lm_slow_reason
 _CHOSEN: Final = {
     "tun": "the configuration says so",
     "ebpf": "the configuration says so",
@@ -58,9 +60,24 @@ def choose(
 
 def look(engine: Any, chosen: Tier) -> Tier:
     """What is in use now: the ebpf tier switches itself off when the kernel refuses an update of its tables."""
-    if chosen.name == "tun" or (state := lib.lm_reflect_state(engine)) == 1:
+    if chosen.name == "tun":
         return chosen
+    if (state := lib.lm_reflect_state(engine)) == 1:
+        slow = _by_threads(engine)
+        return Tier("ebpf", f"{chosen.why}; threads send by {', '.join(slow)}") if slow else chosen
     return Tier("tun", f"the kernel refused an update of the tables: {_reason(state)}")
+
+
+def _by_threads(engine: Any) -> list[str]:
+    """The uplinks that the kernel's programs cannot send by, each with the reason: both tiers are in use then."""
+    name, family = ffi.new("char[16]"), ffi.new("uint8_t *")
+    found: list[str] = []
+    for place in count():
+        if (reason := lib.lm_reflect_reason(engine, place, name, family)) < 0:
+            return found
+        if reason:
+            found.append(f"{ffi.string(name).decode(errors='replace')} (IPv{family[0]}: {_SLOW[reason]})")
+    return found
 
 
 def _reason(error: int) -> str:

@@ -349,8 +349,9 @@ class Host:
         tos: int = 0,
         has_checksum: bool = True,
         source_port: int = 0,
+        run: bool = False,
     ) -> None:
-        """Sends datagrams to UDP port 4341, past the engine of this host."""
+        """Sends datagrams to UDP port 4341, past the engine of this host; `run`: in one piece (UDP_SEGMENT)."""
         family = socket.AF_INET6 if ":" in to else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.bind((source, source_port))
@@ -362,6 +363,9 @@ class Host:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
                 sock.setsockopt(socket.IPPROTO_UDP, UDP_NO_CHECK6_TX, not has_checksum)
+            if run:
+                sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, len(payloads[0]) // 2)
+                payloads = ["".join(payloads)]
             for payload in payloads:
                 sock.sendto(bytes.fromhex(payload), (to, 4341))
 

@@ -30,14 +30,18 @@ PLACES = {4: "192.0.2.3", 6: "2001:db8:ff00::3"}  # of the destination; the send
 
 
 @contextmanager
-def an_rtr(family: int, *, is_bound: bool) -> Iterator[Lab]:
-    """a is an RTR, b has both nodes. `is_bound`: NATs are before them, and what is sent there leaves from port 4342."""
+def an_rtr(family: int, *, is_bound: bool, sends_runs: bool = False) -> Iterator[Lab]:
+    """a is an RTR, b has both nodes. `is_bound`: NATs are before them, and what is sent there leaves from port 4342.
+
+    What is on the link is cut up and has its checksums, but for runs of datagrams of b's when it `sends_runs`.
+    """
     with lab(**AN_RTR) as both:
         link = both.links[0]
         here, there, own = link.rloc("b", family), PLACES[family], link.rloc("a", family)
         both.b.ip(f"addr add {there}/{29 if family == 4 else 64} dev {link.name}" + (" nodad" if family == 6 else ""))
-        for host in (both.a, both.b):
+        for host in (both.a,) if sends_runs else (both.a, both.b):
             host.run(f"ethtool -K {link.name} tx off gso off")
+        for host in (both.a, both.b):
             host.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
         for version, source in ((4, EID_B4), (6, EID_B6)):
             for eid, place, port in ((source, here, NODE_PORT), (THERE[version], there, 4341)):
@@ -104,7 +108,7 @@ def passed_on_by(
     plain = PLAIN + udp(EID_B4, THERE[4])
     for _ in range(TRIES):  # until the neighbour, the route, and that the other side copes are known
         if family == 4 or wish == "tun":
-            ends = {"source": PLACES[family], "to": link.rloc("a", family)}
+            ends = {"source": PLACES[family], "to": link.rloc("a", family), "source_port": NODE_PORT}
             both.b("inject", payloads=[PLAIN + udp(THERE[4], EID_B4)], has_checksum=False, **ends)
         from_node(both, family, [plain], has_checksum=False)
         if wish == "tun" or both.a("counters").get("kernel_out_packets", 0):
@@ -159,3 +163,31 @@ def test_a_new_port_of_a_node_and_a_stranger_are_reported_though_the_kernel_pass
     assert ["is_registered=True" in punt for punt in moved] == [True]
     assert after - before == 4
     assert ["is_registered=False" in punt for punt in strange] == [True]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("is_bound", [False, True])
+def test_datagrams_in_a_row_stay_together_in_the_kernel_and_leave_as_by_the_threads(
+    version: int, is_bound: bool
+) -> None:
+    eid = {4: EID_B4, 6: EID_B6}[version]
+    payloads = [PLAIN + udp(eid, THERE[version], ttl=9, tos=1) for _ in range(40)]
+    with an_rtr(4, is_bound=is_bound, sends_runs=True) as both:
+        passed_on_by(both, "tun", 4, payloads[:1], tos=1)
+        by_tun, tun_counts = passed_on_by(both, "tun", 4, payloads, tos=1, run=True)
+        passed_on_by(both, "ebpf", 4, payloads[:1], tos=1)
+        by_ebpf, ebpf_counts = passed_on_by(both, "ebpf", 4, payloads, tos=1, run=True)
+
+    assert by_tun.total() == 40
+    assert by_ebpf == by_tun
+    assert ebpf_counts.pop("kernel_out_packets") == 40
+    assert ebpf_counts == tun_counts
+
+
+def test_datagrams_in_a_row_of_which_one_is_of_another_flow_are_left_to_the_threads() -> None:
+    payloads = [PLAIN + udp(EID_B4, THERE[4], source_port=port) for port in (5000, 5000, 5001, 5000)]
+    with an_rtr(4, is_bound=False, sends_runs=True) as both:
+        seen, counts = passed_on_by(both, "ebpf", 4, payloads, run=True)
+
+    assert seen.total() == counts["out_packets"] == 4
+    assert counts["kernel_out_packets"] == 0

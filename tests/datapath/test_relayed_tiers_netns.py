@@ -94,6 +94,7 @@ def test_where_a_checksum_is_needed_every_packet_has_one(passes_zero: bool, oute
 
         assert len(both.b("udp_received", name="x", count=20)) == 20
         assert "kernel_out_packets" not in both.a("counters")
+        assert both.a("tier_now")[1].endswith(f"; threads send by up0 (IPv{outer}: UDP checksums are needed)")
         if outer == 4:
             seen = checksums(both.b("sniffed", name="wire", count=20), both.links[0].rloc("a", 4))
             assert seen == {(4341, True)}

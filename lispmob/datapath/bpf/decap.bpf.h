@@ -202,23 +202,32 @@ struct arrival {
     __u32 offset;             /* of the inner packet, from the Ethernet header */
     __u32 segments, repeated; /* packets that a super-packet stands for, and the octets that each repeats; 1, 0 */
     __u32 flags, second;      /* of the LISP header: its first octet, its second word */
+    __u32 run;                /* octets of each datagram but the last, when there are several in a row; 0: there is one */
 };
 
-/* Reads the LISP header and one whole inner packet of `length` octets behind it; false: it is none that is clear. */
-static __always_inline bool read_arrival(struct __sk_buff *skb, const __u8 *data, const __u8 *end, struct arrival *a)
+/* Reads the LISP header; where the inner packet is, 20 octets at least, or NULL: it is none that is clear. */
+static __always_inline const __u8 *read_lisp(struct __sk_buff *skb, const __u8 *data, const __u8 *end, struct arrival *a)
 {
     a->offset = a->outer.is_v4 ? ETH_HLEN + OUTER_V4 : ETH_HLEN + OUTER_V6;
     const __u8 *header = data + (a->outer.is_v4 ? ETH_HLEN + 28 : ETH_HLEN + 48), *packet = header + 8;
     if (packet + 20 > end || (header[0] & ~(LISP_FLAG_I | LISP_FLAG_L)))
-        return false;
+        return NULL;
     a->flags = header[0];
     a->second = get32(header + 4);
     a->instance_id = a->flags & LISP_FLAG_I ? a->second >> 8 : 0;
     a->ifindex = skb->ifindex;
     a->segments = 1;
     a->repeated = 0;
+    a->run = 0;
+    return a->instance_id == CONTROL_IID ? NULL : packet;
+}
+
+/* Reads one whole inner packet, which may be a super-packet; false: it is none that is clear. */
+static __always_inline bool read_arrival(struct __sk_buff *skb, const __u8 *data, const __u8 *end, struct arrival *a)
+{
+    const __u8 *packet = read_lisp(skb, data, end, a);
     /* All of the rest has to be one packet: several datagrams in a row (UDP_GRO) are not. */
-    if (a->instance_id == CONTROL_IID || !read_inner(packet, end, skb->len - a->offset, &a->inner, a->words))
+    if (!packet || !read_inner(packet, end, skb->len - a->offset, &a->inner, a->words))
         return false;
     if (skb->gso_size) {
         if (a->inner.protocol != IPPROTO_TCP || packet + a->inner.header + 20 > end)

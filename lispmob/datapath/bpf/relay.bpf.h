@@ -10,6 +10,8 @@
 #include "decap.bpf.h"
 
 #define RELAY_FLOWS 1024
+#define LED_FOR_NS 1000000u /* ours: a route that has changed is used for so long still, as by a socket that is just sending */
+#define HEADERS_MOST (ETH_HLEN + OUTER_V6 + 48u)
 #define AF_INET 2
 #define AF_INET6 10
 
@@ -20,6 +22,9 @@ struct relay_flow {
     __u32 sender;        /* a remote at the outer source address; LM_NO_REMOTE: none is known */
     __u32 is_bound;      /* leaves from a given address and port: routes decide by which interface */
     __u32 led_to;        /* the last interface that they did, when it is one of ours; 0: none yet */
+    __u64 led_at;        /* when they did with link addresses, and which: good for a moment; 0: not */
+    __u8 link[12];       /* the Ethernet addresses, destination first */
+    __u32 spare;
     __u32 status, has_status; /* the Locator-Status-Bits that the tun tier has seen */
 };
 
@@ -37,7 +42,6 @@ struct relay_work {
     struct bpf_fib_lookup route;
     __u8 head[OUTER_V6] __attribute__((aligned(8)));
     __u8 inner[CARRIED_V4] __attribute__((aligned(4)));
-    __u8 link[12]; /* the Ethernet addresses, destination first */
 };
 
 struct {
@@ -140,6 +144,7 @@ static __always_inline bool choose_onward(struct lm_shared_state *s, struct rela
         return false;
     flow->is_bound = locator->source_port != 0;
     flow->led_to = 0;
+    flow->led_at = 0;
     if (flow->is_bound) {
         put_head(out, locator->source, locator, a->instance_id, locator->source_port, hash, s->status);
         return true;
@@ -197,6 +202,97 @@ static __always_inline bool passes_unsummed(const struct relay_flow *flow, __u64
     return !flow->is_bound || (remote && remote->unsummed_at && now < remote->unsummed_at + LM_UNSUMMED_NS);
 }
 
+#define RUN_MOST 128u /* datagrams that the kernel takes in one piece (UDP_MAX_SEGMENTS) */
+#define LISP_HEADER 8u
+
+/* One walk over the datagrams of a run. */
+struct run_walk {
+    struct __sk_buff *skb;
+    struct relay_work *work;
+    __u32 has_begun, has_failed;
+};
+
+static __always_inline __u32 run_at(const struct arrival *a, __u32 number)
+{
+    return a->offset - LISP_HEADER + number * a->run;
+}
+
+/* Octets of one datagram of a run, LISP header and all. */
+static __always_inline __u32 run_size(const struct __sk_buff *skb, const struct arrival *a, __u32 number)
+{
+    __u32 rest = skb->len - run_at(a, number);
+    return rest < a->run ? rest : a->run;
+}
+
+/* The other datagrams have to be of the same flow, and marked alike. */
+static long is_like_first(__u32 i, struct run_walk *walk)
+{
+    struct relay_work *work = walk->work;
+    const struct arrival *a = &work->a;
+    __u32 at = run_at(a, i + 1), size = run_size(walk->skb, a, i + 1);
+    __u8 start[LISP_HEADER + 48] = {};
+    struct inner inner;
+    __u64 words[5];
+    long error = a->inner.is_v4 ? bpf_skb_load_bytes(walk->skb, at, start, LISP_HEADER + 28)
+                                : bpf_skb_load_bytes(walk->skb, at, start, LISP_HEADER + 48);
+    if (error || size < LISP_HEADER + 28 ||
+        !read_inner(start + LISP_HEADER, start + sizeof start, size - LISP_HEADER, &inner, words)) {
+        walk->has_failed = 1;
+        return 1;
+    }
+    __u64 differs = (start[0] ^ a->flags) | (get32(start + 4) ^ a->second) | (inner.tos ^ a->inner.tos) |
+                    (inner.ttl ^ a->inner.ttl);
+    for (int k = 0; k < 5; k++)
+        differs |= words[k] ^ a->words[k];
+    if (!differs)
+        return 0;
+    walk->has_failed = 1;
+    return 1;
+}
+
+/* Several datagrams in a row of one flow, as a node's threads send them, or as a receiver has joined them (GRO). */
+static __always_inline bool read_run(struct __sk_buff *skb, const __u8 *data, const __u8 *end, struct relay_work *work)
+{
+    struct arrival *a = &work->a;
+    const __u8 *packet = read_lisp(skb, data, end, a);
+    __u32 size = skb->gso_size;
+    if (!packet || size < LISP_HEADER + 28 || !a->outer.sum || !a->outer.is_v4 ||
+        !read_inner(packet, end, size - LISP_HEADER, &a->inner, a->words))
+        return false;
+    __u32 octets = skb->len - a->offset + LISP_HEADER;
+    a->run = size;
+    a->segments = (octets + size - 1) / size;
+    struct run_walk walk = {.skb = skb, .work = work};
+    if (octets <= size || a->segments > RUN_MOST)
+        return false;
+    bpf_loop(a->segments - 1, is_like_first, &walk, 0);
+    return !walk.has_failed;
+}
+
+/* The last first: to write there is to have all in one piece, for which there may be no memory, and nothing has changed yet. */
+static long store_in_run(__u32 i, struct run_walk *walk)
+{
+    struct relay_work *work = walk->work;
+    const struct arrival *a = &work->a;
+    __u32 at = run_at(a, a->segments - 1 - i);
+    __u8 start[LISP_HEADER + 20] __attribute__((aligned(4)));
+    if (bpf_skb_load_bytes(walk->skb, at, start, sizeof start)) {
+        walk->has_failed = 1;
+        return 1;
+    }
+    __builtin_memcpy(start, work->head + OUTER_V4 - LISP_HEADER, LISP_HEADER);
+    write_carried(work->inner, a->inner.is_v4, &work->carried, start + LISP_HEADER);
+    __builtin_memcpy(start + LISP_HEADER, work->inner, CARRIED_V6);
+    if (a->inner.is_v4)
+        __builtin_memcpy(start + LISP_HEADER + CARRIED_V6, work->inner + CARRIED_V6, CARRIED_V4 - CARRIED_V6);
+    if (bpf_skb_store_bytes(walk->skb, at, start, sizeof start, 0)) {
+        walk->has_failed = 1;
+        return 1;
+    }
+    walk->has_begun = 1;
+    return 0;
+}
+
 /* True when an interface is one that we may send by, in this outer family. */
 __noinline int is_ours(struct lm_shared_state *s, __u32 ifindex, __u32 family)
 {
@@ -212,15 +308,19 @@ __noinline int is_ours(struct lm_shared_state *s, __u32 ifindex, __u32 family)
 }
 
 /*
- * Where the kernel leads what leaves from a given address, and with which link addresses; `*link` is empty when it has to
- * ask for them first. 0: it does not say, as on a host that does not forward, or the interface is none of ours.
+ * Where the kernel leads what leaves from a given address, and with which link addresses, unless it has to ask for them
+ * first. 0: it does not say, as on a host that does not forward, or the interface is none of ours.
  */
 static __always_inline __u32 find_route(struct __sk_buff *skb, struct lm_shared_state *s, struct relay_flow *flow,
-                                        struct relay_work *work, bool *has_link)
+                                        struct relay_work *work, __u64 now, bool *has_link)
 {
     struct bpf_fib_lookup *route = &work->route;
     const __u8 *head = work->head;
     bool is_v4 = flow->out.is_v4;
+    if (now < flow->led_at + LED_FOR_NS) {
+        *has_link = true;
+        return flow->led_to;
+    }
     __builtin_memset(route, 0, sizeof *route);
     route->ifindex = skb->ifindex;
     route->l4_protocol = IPPROTO_UDP;
@@ -244,8 +344,9 @@ static __always_inline __u32 find_route(struct __sk_buff *skb, struct lm_shared_
         flow->led_to = route->ifindex;
     }
     *has_link = found == BPF_FIB_LKUP_RET_SUCCESS;
-    __builtin_memcpy(work->link, route->dmac, 6);
-    __builtin_memcpy(work->link + 6, route->smac, 6);
+    flow->led_at = *has_link ? now : 0;
+    __builtin_memcpy(flow->link, route->dmac, 6);
+    __builtin_memcpy(flow->link + 6, route->smac, 6);
     return route->ifindex;
 }
 
@@ -274,6 +375,28 @@ static __always_inline bool put_outer(struct __sk_buff *skb, bool is_v4, const _
                  : bpf_skb_store_bytes(skb, ETH_HLEN, head, OUTER_V6, BPF_F_RECOMPUTE_CSUM) == 0;
 }
 
+/* Writes what is in `work` over the packet; false: there is no memory. */
+static __always_inline bool rewrite(struct __sk_buff *skb, struct relay_work *work, const struct relay_flow *flow,
+                                    const __u8 *data, const __u8 *end, const __u8 *packet, bool has_link)
+{
+    const struct arrival *a = &work->a;
+    bool outer_v4 = a->outer.is_v4, inner_v4 = a->inner.is_v4, has_sum = a->outer.sum != 0;
+    __s64 changed = 0;
+    if (packet + 20 > end)
+        return false;
+    if (!a->run)
+        write_carried(work->inner, inner_v4, &work->carried, packet);
+    if (!a->run && !inner_v4) {
+        __u32 before[CARRIED_V6 / 4];
+        __builtin_memcpy(before, packet, sizeof before);
+        changed = bpf_csum_diff(before, CARRIED_V6, (__u32 *)(void *)work->inner, CARRIED_V6, 0);
+    }
+    return (!has_sum || put_sum(skb, data, end, work->head, (__u32)changed)) &&
+           (a->run || store_carried(skb, inner_v4, work->inner, a->offset)) &&
+           put_outer(skb, outer_v4, work->head, has_sum) &&
+           (!has_link || bpf_skb_store_bytes(skb, 0, flow->link, sizeof flow->link, 0) == 0);
+}
+
 /* Sends what has been judged; the verdict. */
 __noinline int pass_on(struct __sk_buff *skb, struct lm_shared_state *s, struct relay_flow *flow, struct relay_work *work)
 {
@@ -283,32 +406,41 @@ __noinline int pass_on(struct __sk_buff *skb, struct lm_shared_state *s, struct 
     struct lm_shared_counts *count = bpf_map_lookup_elem(&counts, &cpu);
     const __u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     const struct arrival *a = &work->a;
-    bool outer_v4 = a->outer.is_v4, inner_v4 = a->inner.is_v4, has_link = false, is_good = true;
-    const __u8 *packet = data + (outer_v4 ? ETH_HLEN + OUTER_V4 : ETH_HLEN + OUTER_V6);
-    __u32 length = skb->len - a->offset, size = a->segments > 1 ? a->repeated + skb->gso_size : length;
+    bool has_link = false, is_good = true;
+    const __u8 *packet = data + (a->outer.is_v4 ? ETH_HLEN + OUTER_V4 : ETH_HLEN + OUTER_V6);
+    __u32 length = skb->len - a->offset, size = length, octets = length + (a->segments - 1) * a->repeated;
+    if (a->run) {
+        size = a->run - LISP_HEADER;
+        octets = length - (a->segments - 1) * LISP_HEADER;
+    } else if (a->segments > 1) {
+        size = a->repeated + skb->gso_size;
+    }
     __u8 tos = s->copy_dscp ? work->carried.tos : work->carried.tos & 3;
     __u64 now = bpf_ktime_get_ns();
     if (!count || size > flow->out.room || packet + 20 > end)
         return FALL_THROUGH;
     __builtin_memcpy(work->head, flow->out.head, sizeof work->head);
     finish_head(work->head, &flow->out, length, tos, work->carried.ttl);
-    __u32 ifindex = flow->is_bound ? find_route(skb, s, flow, work, &has_link) : flow->out.ifindex;
+    __u32 ifindex = flow->is_bound ? find_route(skb, s, flow, work, now, &has_link) : flow->out.ifindex;
     if (!ifindex ||
-        is_for_report(s, flow->out.path, flow->out.remote, flow->out.is_whole, now, length, size >= flow->out.large))
+        is_for_report(s, flow->out.path, flow->out.remote, flow->out.is_whole, now, octets, size >= flow->out.large))
         return FALL_THROUGH;
+    if (a->run) {
+        struct run_walk walk = {.skb = skb, .work = work};
+        bpf_loop(a->segments, store_in_run, &walk, 0);
+        if (!walk.has_begun)
+            return FALL_THROUGH;
+        is_good = !walk.has_failed;
+        data = (void *)(long)skb->data;
+        end = (void *)(long)skb->data_end;
+        packet = data + ETH_HLEN + OUTER_V4;
+        if (packet + 20 > end)
+            is_good = false;
+    }
 
     /* From here on there is no way back. */
-    write_carried(work->inner, inner_v4, &work->carried, packet);
-    if (a->outer.sum) {
-        __u32 before[CARRIED_V6 / 4];
-        __builtin_memcpy(before, packet, sizeof before);
-        __u32 *after = (__u32 *)(void *)work->inner;
-        is_good = put_sum(skb, data, end, work->head,
-                          inner_v4 ? 0 : (__u32)bpf_csum_diff(before, CARRIED_V6, after, CARRIED_V6, 0));
-    }
-    is_good = is_good && store_carried(skb, inner_v4, work->inner, a->offset) &&
-              put_outer(skb, outer_v4, work->head, a->outer.sum != 0) &&
-              (!has_link || bpf_skb_store_bytes(skb, 0, work->link, sizeof work->link, 0) == 0);
+    if (is_good)
+        is_good = rewrite(skb, work, flow, data, end, packet, has_link);
     if (!is_good) {
         count->lost++;
         return 2; /* TCX_DROP, TC_ACT_SHOT: no memory */
@@ -318,7 +450,7 @@ __noinline int pass_on(struct __sk_buff *skb, struct lm_shared_state *s, struct 
     if (remote)
         __sync_fetch_and_add(&remote->sent, a->segments);
     count->out_packets += a->segments;
-    count->out_octets += length + (a->segments - 1) * a->repeated;
+    count->out_octets += octets;
     s->traffic[0].last = now;
     return (int)(has_link ? bpf_redirect(ifindex, 0) : bpf_redirect_neigh(ifindex, NULL, 0, 0));
 }
@@ -332,9 +464,16 @@ int lm_relay(struct __sk_buff *skb)
     struct relay_work *work = bpf_map_lookup_elem(&relay_work, &zero);
     if (!s || !work || !s->is_on || skb->pkt_type != 0 || skb->vlan_present)
         return FALL_THROUGH;
+    /* Of what a socket has sent in one go only the outer headers are where a program can read them. */
+    if (skb->gso_size && data + HEADERS_MOST > end) {
+        (void)bpf_skb_pull_data(skb, HEADERS_MOST);
+        data = (void *)(long)skb->data;
+        end = (void *)(long)skb->data_end;
+    }
     struct arrival *a = &work->a;
     struct carried *carried = &work->carried;
-    if (!read_outer(skb, data, end, &a->outer) || a->outer.port != s->data_port || !read_arrival(skb, data, end, a) ||
+    if (!read_outer(skb, data, end, &a->outer) || a->outer.port != s->data_port ||
+        !(read_arrival(skb, data, end, a) || (skb->gso_size && read_run(skb, data, end, work))) ||
         a->instance_id != s->relayed_instance_id)
         return FALL_THROUGH;
     struct relay_flow *flow = relay_flow_of(s, a);

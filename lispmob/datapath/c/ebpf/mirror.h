@@ -8,6 +8,8 @@
 #ifndef LM_MIRROR_H
 #define LM_MIRROR_H
 
+#include <net/if.h>
+
 #include "ebpf/bpf_object.h"
 #include "table/locator.h"
 #include "table/table.h"
@@ -65,6 +67,15 @@ int lm_reflect_start(struct lm_engine *e, struct lm_bpf_object *tier, int device
 void lm_reflect_stop(struct lm_engine *e);
 /* 1: the kernel's copy is in use, 0: there is none; else the negative errno that switched it off. */
 int lm_reflect_state(struct lm_engine *e);
+/* Why the programs send nothing by a path. */
+enum lm_slow_reason {
+    LM_SLOW_NOT = 0,
+    LM_SLOW_NO_ETHERNET = 1, /* its packets have no header where the programs expect one */
+    LM_SLOW_LINK_LOCAL = 2,
+    LM_SLOW_CHECKSUM = 3 /* it needs UDP checksums, which no program can ask for: the configuration, a NAT, or IPv6 to an RTR */
+};
+/* Of the path at that place, which it names; -1: beyond the last. */
+int lm_reflect_reason(struct lm_engine *e, size_t place, char interface[IFNAMSIZ], uint8_t *family);
 /* Waits until the programs are on the uplinks. */
 void lm_reflect_settle(struct lm_engine *e);
 void lm_reflect_uplinks(struct lm_engine *e, const struct lm_addr *old, size_t old_count);

@@ -32,6 +32,16 @@ static bool sends_without_checksum(const struct lm_engine *e, const struct lm_pa
     return !e->config.udp_checksum && (path->data_port == LM_PORT_POOL || is_relayed);
 }
 
+/* Why only the tun tier sends by a path. */
+static enum lm_slow_reason reason_of(const struct lm_engine *e, const struct lm_path *path)
+{
+    if (!is_ethernet(path))
+        return LM_SLOW_NO_ETHERNET;
+    if (lm_address_is_link_local(&path->address))
+        return LM_SLOW_LINK_LOCAL;
+    return sends_without_checksum(e, path) ? LM_SLOW_NOT : LM_SLOW_CHECKSUM;
+}
+
 static void describe(struct lm_shared_path *out, const struct lm_engine *e, const struct lm_path *path, uint64_t identity)
 {
     *out = (struct lm_shared_path){.contender = {.identity = identity,
@@ -47,7 +57,7 @@ static void describe(struct lm_shared_path *out, const struct lm_engine *e, cons
     memcpy(out->address, path->address.octets, sizeof out->address);
     for (size_t i = 0; i < out->pool; i++)
         out->ports[i] = lm_uplink_port_of(path->data_fd < 0 ? path->sockets[i] : path->data_fd);
-    out->is_ready = sends_without_checksum(e, path) && !lm_address_is_link_local(&path->address) && is_ethernet(path);
+    out->is_ready = reason_of(e, path) == LM_SLOW_NOT;
 }
 
 static void attach(struct lm_engine *e)
@@ -221,6 +231,20 @@ int lm_reflect_state(struct lm_engine *e)
     int error = e->mirror ? lm_mirror_error(e->mirror) : 0, is_there = e->mirror != NULL;
     pthread_mutex_unlock(&e->writer);
     return error ? error : is_there;
+}
+
+int lm_reflect_reason(struct lm_engine *e, size_t place, char interface[IFNAMSIZ], uint8_t *family)
+{
+    int reason = -1;
+    pthread_mutex_lock(&e->writer);
+    if (place < e->uplinks->path_count) {
+        const struct lm_path *path = &e->uplinks->paths[place];
+        memcpy(interface, path->interface, IFNAMSIZ);
+        *family = path->address.family;
+        reason = (int)reason_of(e, path);
+    }
+    pthread_mutex_unlock(&e->writer);
+    return reason;
 }
 
 void lm_reflect_settle(struct lm_engine *e)
