@@ -236,3 +236,12 @@ def test_whatever_the_uplinks_are_a_decision_names_only_those_that_are_there(pre
         assert set(decision.uplinks) <= {uplink.name for uplink in present}
         assert bool(decision.uplinks) == (decision.outcome is Outcome.UPLINK)
         assert decision.steps
+
+
+def test_marks_of_no_uplink_of_the_moment_are_not_usable_and_bits_of_others_do_not_count() -> None:
+    compiled = Policy((VIDEO,), mask=MarkMask(0xFF00)).compile((CABLE, WIFI))
+    mark = compiled.evaluate(CALL).mark
+
+    assert mark & 0xFF00 == mark != 0
+    assert [compiled.usable(one) for one in (0, 0x0001, mark, mark | 0x0001)] == [True] * 4
+    assert not compiled.usable(0x7700)

@@ -131,6 +131,19 @@ def test_an_answer_that_nobody_asked_for_is_counted() -> None:
     assert [str(one) for one in prober.probe.on_spare_datagram(stray, 1.0)] == ["Count(name='rx_nonce')"]
 
 
+def test_an_answer_with_the_right_nonce_counts_only_while_it_is_waited_for() -> None:
+    world = World()
+    Server(world)
+    prober = Prober(world, NatBox(world, "203.0.113.200", timeout_s=45.0))
+    questions = [1, 2, 3, 4, 5, 6]  # the nonces that this prober draws
+    early = [MapReply(nonce, MapReply.decode(_reply()).records).encode() for nonce in questions]
+
+    before = [str(one) for octets in early for one in prober.probe.on_spare_datagram(octets, world.now)]
+
+    assert prober.probe.phase.value == "warming"
+    assert before == ["Count(name='rx_nonce')"] * len(questions)
+
+
 def _reply() -> bytes:
     return MapReply(1, (MappingRecord.of(EID),)).encode()
 
