@@ -55,3 +55,11 @@ def test_asked_for_a_whole_prefix_its_parts_are_an_answer() -> None:
     parts = [positive("10.2.0.0/25"), positive("10.2.0.128/25")]
 
     assert accept_records(parts, prefix("10.2.0.0/24"), GUARD) == tuple(parts)
+
+
+def test_only_our_own_places_and_eids_are_ours() -> None:
+    guard = Guard((EID,), frozenset({WIFI.address}))
+
+    assert guard.is_ours(WIFI.address)
+    assert guard.is_ours(EID.address)
+    assert not guard.is_ours(ip("203.0.113.5"))

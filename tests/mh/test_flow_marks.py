@@ -40,7 +40,7 @@ def marked(
     compiled = Policy(rules, **policy).compile(there)  # type: ignore[arg-type]
     present = [one for one in known or figures() if one.ifindex not in without]
     mark = FlowMarks().mark(compiled, wish, present, 0.0)
-    return "nowhere" if mark == nowhere(compiled) else NAMES.get(mark, "")
+    return "nowhere" if mark == nowhere(compiled) else NAMES[mark] if mark else ""
 
 
 def rule(via: str | None = "wlan0", **selector: object) -> Rule:

@@ -16,7 +16,7 @@ from lispmob.hub.site import Site
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.keepalive import SHORTEST_S, Lifetime
-from lispmob.natt.lifetime_probe import LifetimeMeasured, LifetimeProbe, ProbeEffect
+from lispmob.natt.lifetime_probe import LifetimeMeasured, LifetimeProbe, Phase, ProbeEffect
 from lispmob.natt.question import SendFromSparePort
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.map_reply import MapReply
@@ -129,6 +129,20 @@ def test_an_answer_that_nobody_asked_for_is_counted() -> None:
     stray = MapReply(12345, MapReply.decode(_reply()).records).encode()
 
     assert [str(one) for one in prober.probe.on_spare_datagram(stray, 1.0)] == ["Count(name='rx_nonce')"]
+
+
+def test_an_answer_to_another_question_does_not_end_a_trial() -> None:
+    world = World()
+    Server(world, resolves=False)
+    prober = Prober(world, NatBox(world, "203.0.113.200"))
+    while prober.probe.phase is not Phase.ASKING:
+        world.run(0.5)
+    stray = MapReply(12345, MapReply.decode(_reply()).records).encode()
+
+    said = [str(one) for one in prober.probe.on_spare_datagram(stray, world.now)]
+
+    assert said == ["Count(name='rx_nonce')"]
+    assert prober.probe.phase is Phase.ASKING
 
 
 def _reply() -> bytes:

@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 
+from lispmob.natt.shortcut import candidates_of
 from lispmob.natt.shortcuts import LIMIT, LOOKUP_BURST
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.ip_udp import build_ip_udp, parse_ip_udp
@@ -131,6 +132,44 @@ def test_an_address_that_is_the_peers_elsewhere_and_a_strangers_here_is_not_beli
     assert len(peer.received) == 80
     assert stranger.counted["rx_policy"] > 0  # it is asked for an EID that it does not have
     assert stranger.received == []
+
+
+NEVER = 255
+
+
+def hidden(address: str, priority: int = 1) -> Locator:
+    """A place behind NATs, as the records of this dialect have it: R=0."""
+    return Locator(ip(address), priority, is_reachable=False)
+
+
+@pytest.mark.parametrize(
+    ("locators", "own", "wanted"),
+    [
+        ((hidden("192.168.1.3"), Locator(ip("198.51.100.9"), 2)), "192.168.1.2", ["192.168.1.3"]),
+        ((hidden("192.168.1.3"),), "198.51.100.7", []),  # ours is public: theirs is a stranger's address here
+        ((Locator(ip("192.168.1.3")),), "192.168.1.2", []),  # R=1: nobody says that it is behind a NAT
+        ((Locator(ip("192.0.2.10"), 2), Locator(ip("192.0.2.11"), 1)), "192.168.1.2", ["192.0.2.11", "192.0.2.10"]),
+        ((Locator(ip("192.0.2.10"), NEVER), Locator(ip("127.0.0.1")), Locator(ip("2001:db8::1"))), "192.168.1.2", []),
+        ((Locator(ip("192.0.2.66")),), "192.168.1.2", []),  # avoided
+    ],
+)
+def test_a_peer_is_looked_for_where_it_may_be_met_and_nowhere_else(
+    locators: tuple[Locator, ...], own: str, wanted: list[str]
+) -> None:
+    assert [str(one) for one in candidates_of(locators, ip(own), frozenset({ip("192.0.2.66")}))] == wanted
+
+
+def test_a_stall_has_an_open_way_probed_at_once_and_once() -> None:
+    world, rtr, _, node = scene()
+    talk(world, node, public_peer(world, rtr))
+    shortcuts = node.traversal.shortcuts
+    (way,) = shortcuts.open_ways
+    assert not way.sent
+
+    first = shortcuts.on_stalled(locator().address, world.now)
+    second = shortcuts.on_stalled(locator().address, world.now)
+
+    assert (len(first) > 0, second) == (True, [])
 
 
 def test_a_way_that_is_not_answered_any_more_is_given_up_for_the_rtr() -> None:
