@@ -43,6 +43,7 @@ PURE = (
     "hub/invitations.py",
     "hub/invited.py",
     "hub/pool.py",
+    "hub/web/guard.py",
     "flow/adoption.py",
     "flow/auth.py",
     "flow/caller.py",
@@ -116,6 +117,7 @@ ONE_HOME = {
     "sqlite3": {"hub/store.py", "hub/site_store.py"},
     "dns": {"flow/resolve.py"},
     "prometheus_client": {"metrics/exposition.py"},
+    "aiohttp": {"hub/web/server.py"},
     "segno": {"hub/cli/commands.py"},
     "matplotlib": {"lab/charts.py", "lab/bench/charts.py"},
 }

@@ -166,6 +166,15 @@ def _metrics(arguments: argparse.Namespace) -> int:
     )
 
 
+def _web(arguments: argparse.Namespace) -> int:
+    from lispmob.hub.cli import page  # late: an extra, and 300 ms
+
+    def read() -> Json:
+        return {"status": asked(arguments, "status"), "nodes": asked(arguments, "nodes")["nodes"]}
+
+    return page.run(arguments, read)
+
+
 def _seconds(text: str) -> float:
     found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
     if found is None:
@@ -187,5 +196,6 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "nodes": _nodes,
     "events": _events,
     "counters": _counters,
+    "web": _web,
     "metrics": _metrics,
 }
