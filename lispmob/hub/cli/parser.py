@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from lispmob.hub.config import DEFAULT_PATH
+from lispmob.hub.places import DEFAULT_PATH
 from lispmob.options import HelpfulParser, ShowVersion
 
 COMMANDS: Final = {
