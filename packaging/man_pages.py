@@ -46,7 +46,7 @@ PROGRAMS: Final = (
     Program(
         "lisphub",
         8,
-        "lispmob.hub.service",
+        "lispmob.hub.cli.main",
         "LISP Map-Server, Map-Resolver and proxy",
         "The other side of lispd, for a machine that is always on and has a public address.\n.PP\n"
         "Without a command it is the hub itself that runs, as systemd starts it. The commands ask the hub that runs, "

@@ -45,6 +45,7 @@ PURE = (
     "hub/invitations.py",
     "hub/invited.py",
     "hub/pool.py",
+    "hub/web/guard.py",
     "flow/adoption.py",
     "flow/auth.py",
     "flow/caller.py",
@@ -123,6 +124,7 @@ ONE_HOME = {
     "sqlite3": {"hub/store.py", "hub/site_store.py"},
     "dns": {"flow/resolve.py", "names/dns_message.py"},
     "prometheus_client": {"metrics/exposition.py"},
+    "aiohttp": {"hub/web/server.py"},
     "segno": {"hub/cli/commands.py"},
     "matplotlib": {"lab/charts.py", "lab/bench/charts.py"},
 }

@@ -43,6 +43,7 @@ from lispmob.hub.invite_config import InvitationsSection
 from lispmob.hub.map_resolver import RemoteMapServer
 from lispmob.hub.names import label_of, overlap, read_pattern
 from lispmob.hub.natt_config import LinkSection, RtrSection
+from lispmob.hub.places import DEFAULT_SOCKET
 from lispmob.hub.public_address import is_private
 from lispmob.hub.site import MAX_PREFIXES, ProxyReply, Site
 from lispmob.hub.traversal import TraversalPolicy
@@ -51,8 +52,6 @@ from lispmob.wire.auth import Key
 
 OWN_NETWORKS: Final = "own"
 LINK_LOCAL: Final = "169.254.0.0/16"
-DEFAULT_PATH: Final = Path("/etc/lispmob/hub.conf")
-DEFAULT_SOCKET: Final = Path("/run/lisphub/lisphub.sock")
 SITES_FILE: Final = "hub-sites.sqlite"
 SITES_DIRECTORY: Final = "sites.d"  # beside hub.conf
 EXAMPLE_KEY: Final = b"CHANGE-ME"  # the one in the shipped file: everyone knows it

@@ -9,25 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from lispmob.api.listen import SocketRefusedError, file_identity, listen_at, remove_socket
-from lispmob.errors import LispError, NotRunning
+from lispmob.hub.asking import PATIENCE_S, Answer
 
 LINE_LIMIT: Final = 4096
-ANSWER_LIMIT: Final = 256 << 20  # two million registrations
-PATIENCE_S: Final = 30.0  # a reload reads a file and signs nothing: far below that
 
 log = logging.getLogger(__name__)
-
-Answer = dict[str, Any]
-
-
-class MayNotAsk(LispError):
-    """The socket is for others."""
 
 
 Answerer = Callable[[Answer], Awaitable[Answer | bytes]]
@@ -71,37 +62,3 @@ class HubSocket:
             log.debug("control socket: %s", error)
         finally:
             writer.close()
-
-
-def ask(path: Path, what: str, **more: object) -> Answer:
-    """Ask the running hub; `more` is what the question needs beside its name.
-
-    Raises NotRunning when there is none, and LispError for what it cannot answer.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(PATIENCE_S)
-        try:
-            client.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise NotRunning(
-                f"lisphub is not running (nobody listens on {path}); start it with: systemctl start lisphub"
-            ) from None
-        except PermissionError:
-            raise MayNotAsk(
-                f"{path}: permission denied: only root and the members of the hub's group may ask it; try sudo"
-            ) from None
-        except OSError as error:
-            raise LispError(f"{path}: {error.strerror}") from None
-        try:
-            client.sendall(json.dumps({"ask": what, **more}).encode() + b"\n")
-            octets = bytearray()
-            while not octets.endswith(b"\n") and len(octets) < ANSWER_LIMIT:
-                if not (piece := client.recv(65536)):
-                    break
-                octets += piece
-            answer = json.loads(octets)
-        except (OSError, ValueError) as error:
-            raise LispError(f"{path}: no answer from lisphub: {error}") from None
-    if not isinstance(answer, dict):
-        raise LispError(f"{path}: what answers is no lisphub")
-    return answer

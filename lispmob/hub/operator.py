@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 from lispmob.errors import LispError
+from lispmob.hub.asking import Answer
 from lispmob.hub.config import HubFile
-from lispmob.hub.control import Answer
 from lispmob.hub.desk import InvitationDesk
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.ledger import Ledger

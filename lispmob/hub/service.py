@@ -20,10 +20,11 @@ from lispmob.control.node_config import LispSecMode
 from lispmob.control_socket import ANY, ControlSocket, Received
 from lispmob.crypto.key_wrap import MISSING, key_wrap
 from lispmob.errors import ConfigError, KernelRefused, LispError
+from lispmob.hub.asking import ask
 from lispmob.hub.cli import commands
 from lispmob.hub.cli.parser import build_parser
 from lispmob.hub.config import SITES_DIRECTORY, HubFile, load_hub
-from lispmob.hub.control import HubSocket, ask
+from lispmob.hub.control import HubSocket
 from lispmob.hub.desk import InvitationDesk
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged

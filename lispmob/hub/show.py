@@ -9,8 +9,8 @@ from operator import itemgetter
 from typing import Final
 
 from lispmob.errors import NotRunning
+from lispmob.hub.asking import Answer, ask
 from lispmob.hub.config import HubFile
-from lispmob.hub.control import Answer, ask
 from lispmob.hub.part import XtrRegistration
 from lispmob.hub.store import Clock, Store
 from lispmob.service.logs import harmless

@@ -41,6 +41,8 @@ MAX_LETTERS: Final = 1024  # ours: several times the longest that is made
 MAX_ADDRESSES: Final = 8  # ours: of one hub
 
 _HEAD: Final = Struct(f">I{ID_OCTETS}s{SECRET_OCTETS}s")
+_LETTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
+_CHANGED: Final = "the invitation is incomplete, or a letter in it was changed: copy the whole line again"
 _CHECKSUM_OCTETS: Final = 4
 _ADDRESS_V4, _ADDRESS_V6, _PUBLIC_KEY = 4, 6, 32
 _LENGTHS: Final = {_ADDRESS_V4: 4, _ADDRESS_V6: 16, _PUBLIC_KEY: PUBLIC_KEY_OCTETS}
@@ -90,17 +92,19 @@ def read_invitation(text: str) -> Invitation:
     if len(octets) < _HEAD.size + _CHECKSUM_OCTETS or octets[-_CHECKSUM_OCTETS:] != _checksum(
         octets[:-_CHECKSUM_OCTETS]
     ):
-        raise BadInvitation("the invitation is incomplete, or a letter in it was changed: copy the whole line again")
+        raise BadInvitation(_CHANGED)
     return _decode(octets[:-_CHECKSUM_OCTETS])
 
 
 def _octets(letters: str) -> bytes:
     if len(letters) > MAX_LETTERS:
         raise BadInvitation("that is too long for an invitation: copy one line")
+    if not set(letters) <= _LETTERS:
+        raise BadInvitation("the invitation has a letter that no invitation has: copy the whole line again")
     try:
         return base64.b32decode(letters + "=" * (-len(letters) % 8))
-    except (binascii.Error, ValueError):
-        raise BadInvitation("the invitation has a letter that no invitation has: copy the whole line again") from None
+    except binascii.Error:  # a length that no octets have
+        raise BadInvitation(_CHANGED) from None
 
 
 def _decode(octets: bytes) -> Invitation:

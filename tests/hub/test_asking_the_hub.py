@@ -18,7 +18,8 @@ import pytest
 
 from lispmob.config.secrecy import SERVICE_GROUP, advice
 from lispmob.errors import LispError, NotRunning
-from lispmob.hub.control import Answer, HubSocket, ask
+from lispmob.hub.asking import Answer, ask
+from lispmob.hub.control import HubSocket
 from lispmob.hub.service import main
 from lispmob.service import logs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -9,8 +10,11 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lispmob.crypto.noise_ciphers import NoiseCiphers
+from lispmob.errors import MalformedMessage
 from lispmob.joining.exchange import (
     QUESTION_OCTETS,
     JoinRefused,
@@ -114,3 +118,11 @@ def test_where_nobody_listens_each_address_has_its_reason() -> None:
 
     with pytest.raises(HubSilent, match=r"127\.0\.0\.1: Connection refused, 127\.0\.0\.9: Connection refused"):
         redeem(redemption(), (HERE, ip_address("127.0.0.9")), port, patience_s=0.2)
+
+
+@given(st.binary(max_size=1200), st.booleans())
+def test_any_octets_are_an_answer_or_a_clear_error(octets: bytes, has_head: bool) -> None:
+    raw = redemption().question[: len(octets) % 60] + octets if has_head else octets
+
+    with contextlib.suppress(MalformedMessage, JoinRefused):
+        redemption().on_answer(raw)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,3 +122,18 @@ def test_without_an_address_it_is_served_to_this_machine_alone(text: str, place:
 def test_what_is_no_place_to_listen_at_is_told(text: str) -> None:
     with pytest.raises(LispError, match="no place to listen at"):
         place_of(text)
+
+
+def test_the_dashboard_asks_for_figures_that_there_are() -> None:
+    board = json.loads((Path(__file__).resolve().parents[2] / "examples" / "grafana-lispmob.json").read_text())
+    asked = {
+        name
+        for panel in board["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"\b(?:lispd|lisphub)_\w+", target["expr"])
+    }
+    known = {name for name, _ in read(text_of("lisphub_up", hub.families(HUB)))}
+    known |= {name for name, _ in read(text_of("lispd_up", node.families(NODE)))}
+
+    assert asked <= known
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])

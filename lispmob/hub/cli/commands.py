@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from lispmob.errors import ConfigError, LispError, NotRunning
+from lispmob.hub.asking import MayNotAsk, ask
 from lispmob.hub.cli import screens
-from lispmob.hub.config import DEFAULT_SOCKET, load_hub
-from lispmob.hub.control import MayNotAsk, ask
+from lispmob.hub.places import DEFAULT_PATH, DEFAULT_SOCKET
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -60,10 +60,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def socket_of(arguments: argparse.Namespace) -> Path:
-    """Where the hub listens. Who may not read hub.conf may still be asked for: the default is tried."""
+    """Where the hub listens.
+
+    Reading hub.conf takes longer than asking: it is read where nobody listens at the usual place. Who may not read it
+    is told about that place.
+    """
     given = getattr(arguments, "socket", None)
     if given is not None:
         return Path(given)
+    if arguments.config == DEFAULT_PATH and DEFAULT_SOCKET.exists():
+        return DEFAULT_SOCKET
+    from lispmob.hub.config import load_hub
+
     try:
         return load_hub(arguments.config).control_socket
     except ConfigError:
@@ -166,6 +174,15 @@ def _metrics(arguments: argparse.Namespace) -> int:
     )
 
 
+def _web(arguments: argparse.Namespace) -> int:
+    from lispmob.hub.cli import page  # late: an extra, and 300 ms
+
+    def read() -> Json:
+        return {"status": asked(arguments, "status"), "nodes": asked(arguments, "nodes")["nodes"]}
+
+    return page.run(arguments, read)
+
+
 def _seconds(text: str) -> float:
     found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
     if found is None:
@@ -187,5 +204,6 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "nodes": _nodes,
     "events": _events,
     "counters": _counters,
+    "web": _web,
     "metrics": _metrics,
 }

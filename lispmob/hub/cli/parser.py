@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from lispmob.hub.config import DEFAULT_PATH
+from lispmob.hub.places import DEFAULT_PATH
 from lispmob.options import HelpfulParser, ShowVersion
 
 COMMANDS: Final = {
@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "nodes": "list where each node is, since when, and by which way",
     "events": "show what happened",
     "counters": "show what was counted, refused messages by reason included",
+    "web": "serve a page for a browser: who is where, live",
     "metrics": "print the figures for Prometheus, or serve them",
 }
 
@@ -58,6 +59,15 @@ def build_parser() -> HelpfulParser:
     made["counters"].add_argument("-a", "--all", action="store_true", help=argparse.SUPPRESS)
     made["metrics"].add_argument(
         "--listen", metavar="[ADDRESS:]PORT", help="serve them over HTTP until interrupted (address: 127.0.0.1)"
+    )
+    made["web"].add_argument(
+        "--listen", default="8342", metavar="[ADDRESS:]PORT", help="where (default: 8342, for this machine alone)"
+    )
+    made["web"].add_argument(
+        "--name", action="append", default=[], metavar="HOST[:PORT]", help="another name it is reached by; repeatable"
+    )
+    made["web"].add_argument(
+        "--token-file", type=Path, metavar="FILE", help="a token that stays (default: another one with each start)"
     )
     return parser
 

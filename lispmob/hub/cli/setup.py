@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from lispmob.errors import ConfigError, LispError, NotRunning
+from lispmob.hub.asking import ask
 from lispmob.hub.cli.firewall import firewall_lines
 from lispmob.hub.config import SITES_DIRECTORY, load_hub
-from lispmob.hub.control import ask
 from lispmob.hub.host_address import is_loopback, is_private
 from lispmob.joining import units
 from lispmob.joining.files import FileRefused, MayNotWrite, PrivateFile, private_directory
