@@ -28,7 +28,9 @@ from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.local_mappings import LocalMappings
 from lispmob.service.mapping_views import MappingViews
 from lispmob.service.measuring import Measuring
+from lispmob.service.naming import Naming
 from lispmob.service.path_view import path_views
+from lispmob.service.peer_views import PeerViews
 from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.runs import Runs
 from lispmob.service.steering import Steering
@@ -75,6 +77,7 @@ class Parts(Protocol):
     local_mappings: LocalMappings
     tape: Tape | None
     believing: Believing
+    naming: Naming
 
     @property
     def policy(self) -> UplinkPolicy: ...
@@ -92,7 +95,7 @@ class Parts(Protocol):
     async def reload(self) -> schema.Reloaded: ...
 
 
-class Views(SteeringViews, MappingViews, UpkeepViews):
+class Views(SteeringViews, MappingViews, UpkeepViews, PeerViews):
     """The Backend of the control socket."""
 
     def __init__(self, parts: Parts) -> None:

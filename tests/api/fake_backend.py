@@ -38,6 +38,7 @@ from lispmob.errors import ConfigError
 from lispmob.service.upkeep_views import UpkeepViews
 from lispmob.wire.address import EidPrefix, IpAddress
 from tests.api.fake_mappings import FakeMappings
+from tests.api.fake_peers import FakePeers
 from tests.api.fake_steering import FakeSteering
 
 WLAN = Uplink(name="wlan0", ifindex=3, addresses=["198.51.100.23"], priority=1, weight=100, mtu_bytes=1500, type="wifi")
@@ -99,7 +100,7 @@ PATHS = [
 MINE = [LocalLocator(address="198.51.100.23", interface="wlan0", priority=1, weight=100)]
 
 
-class FakeBackend(FakeSteering, FakeMappings, UpkeepViews):
+class FakeBackend(FakeSteering, FakeMappings, UpkeepViews, FakePeers):
     """Keeps what was asked of it in `calls`; `broken` makes the next status fail as a bug would."""
 
     def __init__(self) -> None:
