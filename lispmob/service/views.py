@@ -184,6 +184,7 @@ class Views(SteeringViews, MappingViews, UpkeepViews, PeerViews):
             "control": dict(sorted(self._parts.node.counters.items())),
             "control-socket": dict(sorted({**control.counters, "dropped": control.dropped}.items())),
             "datapath": dict(self._parts.engine.counters()),
+            **({"names": dict(sorted(names.items()))} if (names := self._parts.naming.counters) else {}),
         }
 
     def lookup(self, eid: IpAddress, instance_id: int) -> schema.Lookup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from lispmob.api.cli.echoing import Hop, echo, hop
 from lispmob.api.cli.main import main
 from lispmob.api.cli.peers import peer_lines, peers_lines
 from lispmob.api.cli.text import cells
+from lispmob.api.dbus import latest
 from lispmob.api.peer_schema import Peer
+from lispmob.api.turns import Pages
 from tests.api.fake_backend import Served, served
 from tests.api.fake_peers import NAS, PHONE
 
@@ -179,3 +182,11 @@ def test_the_way_of_a_peer_behind_an_rtr_names_it() -> None:
     one = asdict(changed(PHONE, rtr="198.18.0.10"))
     assert ping._way(one) == "wwan0, by the RTR 198.18.0.10"
     assert ping._way(asdict(Peer(eid="10.99.0.9/32", way="none", why="miss"))) == "no way"
+
+
+def test_only_the_latest_of_very_many_peers_are_on_the_bus() -> None:
+    many = Pages(iter([[changed(NAS, used_s=float(at))] for at in range(1000, 0, -1)]), {})
+
+    found = asyncio.run(latest(many, 256))
+
+    assert [getattr(one, "used_s", None) for one in found] == [float(at) for at in range(1, 257)]
