@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from lispmob.api.mapping_backend import MappingBackend
+from lispmob.api.peer_backend import PeerBackend
 from lispmob.api.schema import (
     DatabaseEntry,
     ErrorCode,
@@ -45,7 +46,7 @@ class StaticLocator:
     is_reachable: bool = True
 
 
-class Backend(SteeringBackend, MappingBackend, UpkeepBackend, SealBackend, Protocol):
+class Backend(SteeringBackend, MappingBackend, UpkeepBackend, SealBackend, PeerBackend, Protocol):
     """Called in the event loop, so nothing here may block. The arguments are checked already."""
 
     def version(self) -> str:

@@ -18,6 +18,7 @@ from lispmob.api.methods import call as call_method
 from lispmob.api.methods import is_pending
 from lispmob.api.polkit import is_authorized
 from lispmob.api.schema import API_VERSION, Event, Lookup, Reloaded, Request
+from lispmob.api.turns import Pages
 from lispmob.bus.connection import BusError, Call, Connection, Signal
 
 NAME: Final = "net.lispmob.Daemon1"
@@ -28,6 +29,7 @@ ACTION_CHANGE: Final = "net.lispmob.change-map-cache"
 TOLD: Final = frozenset({"registered", "register-timeout", "auth-failed", "moved", "withdrawn"})
 """Events that become signals; the control socket has them all."""
 
+PEERS_MAX: Final = 256  # ours: more fit no window, and a message of D-Bus is one piece
 _SETTLE_S: Final = 0.05  # ours: one PropertiesChanged for all that a move changes, and sooner than anybody can look
 _STANDARD: Final = "org.freedesktop.DBus"
 
@@ -50,6 +52,12 @@ INTROSPECTION: Final = """<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Objec
     <property name="LastHandover" type="a{sv}" access="read"/>
     <method name="GetStatus"><arg name="json" type="s" direction="out"/></method>
     <method name="GetHandovers"><arg name="json" type="s" direction="out"/></method>
+    <method name="GetPeers"><arg name="json" type="s" direction="out"/></method>
+    <method name="GetPeer">
+      <arg name="name_or_eid" type="s" direction="in"/>
+      <arg name="peer" type="a{sv}" direction="out"/>
+    </method>
+    <method name="GetNames"><arg name="json" type="s" direction="out"/></method>
     <method name="GetCounters"><arg name="counters" type="a{sa{st}}" direction="out"/></method>
     <method name="Lookup">
       <arg name="eid" type="s" direction="in"/>
@@ -105,6 +113,9 @@ INTROSPECTION: Final = """<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Objec
 _METHODS: Final[dict[str, tuple[str, str | None]]] = {
     "GetStatus": ("", None),
     "GetHandovers": ("", None),
+    "GetPeers": ("", None),
+    "GetPeer": ("s", None),
+    "GetNames": ("", None),
     "GetCounters": ("", None),
     "Lookup": ("su", None),
     "Reload": ("", ACTION_RELOAD),
@@ -235,6 +246,13 @@ class DBusFace:
                 return "s", [msgspec.json.encode(self._backend.status()).decode()]
             case "GetHandovers", _:
                 return "s", [msgspec.json.encode(list(self._backend.handovers())).decode()]
+            case "GetPeers", _:
+                return "s", [msgspec.json.encode(await latest(self._backend.peers(), PEERS_MAX)).decode()]
+            case "GetPeer", (name,):
+                assert self._bus is not None
+                return "a{sv}", [marshal("a{sv}", plain(await self._ask("peers", peer=name)), self._bus.variant)]
+            case "GetNames", _:
+                return "s", [msgspec.json.encode(self._backend.names()).decode()]
             case "GetCounters", _:
                 return "a{sa{st}}", [{group: dict(each) for group, each in self._backend.counters().items()}]
             case "Lookup", (eid, instance_id):
@@ -261,6 +279,23 @@ class DBusFace:
         request = Request(v=API_VERSION, id=0, method=method, params=msgspec.Raw(msgspec.json.encode(params)))
         result = call_method(self._backend, request, may_change=True)
         return await result if is_pending(result) else result
+
+
+async def latest(peers: Pages, most: int) -> list[msgspec.Struct]:
+    """Those that packets went to lately; the loop turns between two pages."""
+    found: list[msgspec.Struct] = []
+    for page in peers.pages:
+        found += page
+        if len(found) > most:
+            found.sort(key=_unused_s)
+            del found[most:]
+        await asyncio.sleep(0)
+    return sorted(found, key=_unused_s)
+
+
+def _unused_s(peer: msgspec.Struct) -> float:
+    used_s: float | None = getattr(peer, "used_s", None)
+    return float("inf") if used_s is None else used_s
 
 
 def _introspect(path: str) -> str:

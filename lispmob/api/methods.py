@@ -12,6 +12,7 @@ from lispmob.api.backend import ApiError, Backend
 from lispmob.api.checked import MAX_INSTANCE_ID, read_address, read_locators, read_prefix
 from lispmob.api.mapping_methods import MAPPING_METHODS
 from lispmob.api.method import Method
+from lispmob.api.peer_methods import PEER_METHODS
 from lispmob.api.schema import (
     Changed,
     Lookup,
@@ -79,6 +80,7 @@ METHODS: Final[dict[str, Method]] = {
     **MAPPING_METHODS,
     **UPKEEP_METHODS,
     **SEAL_METHODS,
+    **PEER_METHODS,
 }
 # `events` and `mapping-events` are the server's own: they need the connection.
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lispmob.config.node import NodeFile
+from lispmob.control.effect import NameResolved
 from lispmob.control.names import CACHE_LIMIT, KnownName
 from lispmob.control.node import Node
 from lispmob.errors import LispError
@@ -56,6 +57,10 @@ class Naming:
     def counters(self) -> Mapping[str, int]:
         """Of the server."""
         return {} if self._server is None else self._server.counters
+
+    async def resolve(self, name: bytes) -> NameResolved:
+        """What the mapping system says of a name; with or without a domain."""
+        return await self._asking.resolve(name)
 
     async def start(self, file: NodeFile) -> None:
         """Begin, when there is a domain. What cannot be had is said, and the node goes on without."""

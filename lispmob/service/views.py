@@ -31,7 +31,9 @@ from lispmob.service.handovers import Handover, HandoverJournal
 from lispmob.service.local_mappings import LocalMappings
 from lispmob.service.mapping_views import MappingViews
 from lispmob.service.measuring import Measuring
+from lispmob.service.naming import Naming
 from lispmob.service.path_view import path_views
+from lispmob.service.peer_views import PeerViews
 from lispmob.service.problem_watch import ProblemWatch
 from lispmob.service.resolving import Resolving
 from lispmob.service.runs import Runs
@@ -82,6 +84,7 @@ class Parts(Protocol):
     tape: Tape | None
     believing: Believing
     cost: ControlCost
+    naming: Naming
 
     @property
     def policy(self) -> UplinkPolicy: ...
@@ -99,7 +102,7 @@ class Parts(Protocol):
     async def reload(self) -> schema.Reloaded: ...
 
 
-class Views(SteeringViews, MappingViews, UpkeepViews, SealViews):
+class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
     """The Backend of the control socket."""
 
     def __init__(self, parts: Parts) -> None:
@@ -190,6 +193,7 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews):
             "control": dict(sorted(self._parts.node.counters.items())),
             "control-socket": dict(sorted({**control.counters, "dropped": control.dropped}.items())),
             "datapath": dict(self._parts.engine.counters()),
+            **({"names": dict(sorted(names.items()))} if (names := self._parts.naming.counters) else {}),
         }
 
     def lookup(self, eid: IpAddress, instance_id: int) -> schema.Lookup:

@@ -38,6 +38,7 @@ from lispmob.errors import ConfigError
 from lispmob.service.upkeep_views import UpkeepViews
 from lispmob.wire.address import EidPrefix, IpAddress
 from tests.api.fake_mappings import FakeMappings
+from tests.api.fake_peers import FakePeers
 from tests.api.fake_seal import FakeSeal
 from tests.api.fake_steering import FakeSteering
 
@@ -100,7 +101,7 @@ PATHS = [
 MINE = [LocalLocator(address="198.51.100.23", interface="wlan0", priority=1, weight=100)]
 
 
-class FakeBackend(FakeSteering, FakeMappings, FakeSeal, UpkeepViews):
+class FakeBackend(FakeSteering, FakeMappings, FakeSeal, FakePeers, UpkeepViews):
     """Keeps what was asked of it in `calls`; `broken` makes the next status fail as a bug would."""
 
     def __init__(self) -> None:

@@ -262,6 +262,9 @@ def test_events_are_one_a_line(daemon: Served, ctl: Ctl) -> None:
 
 NEEDED = {
     "lookup": ["192.0.2.1"],
+    "name": ["nas"],
+    "ping": ["nas"],
+    "trace": ["nas"],
     "map": ["get", "192.0.2.1"],
     "why": ["192.0.2.1"],
     "run": ["--via", "wlan0", "--", "true"],

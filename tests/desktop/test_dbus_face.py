@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 import subprocess
 import tempfile
@@ -282,3 +283,20 @@ _LIST_NAMES = (
     "--method=org.freedesktop.DBus.ListNames",
 )
 _POLKIT = ("org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority")
+
+
+def test_peers_and_names_are_on_the_bus(bus: PrivateBus, library: str) -> None:
+    async def scenario() -> tuple[Any, ...]:
+        async with face_on(bus, library) as (_, _, client, _):
+            (peers,) = await client.call(NAME, PATH, NAME, "GetPeers")
+            (peer,) = await client.call(NAME, PATH, NAME, "GetPeer", "s", "nas")
+            (names,) = await client.call(NAME, PATH, NAME, "GetNames")
+            with pytest.raises(BusError, match=r"nobody has registered it"):
+                await client.call(NAME, PATH, NAME, "GetPeer", "s", "printer")
+            return peers, peer, names
+
+    peers, peer, names = asyncio.run(scenario())
+
+    assert [one["eid"] for one in json.loads(peers)] == ["10.99.0.2/32", "10.99.0.3/32"]
+    assert (peer["name"], peer["way"], peer["packets_out"]) == ("nas", "direct", 1234)
+    assert json.loads(names)["domain"] == "lisp.home.arpa"

@@ -315,6 +315,8 @@ def test_a_program_is_known_by_the_unit_that_its_desktop_starts_it_in(unit: str,
 def test_a_program_that_could_not_be_written_into_a_rule_is_refused(app: str) -> None:
     with pytest.raises(ValueError, match="name of a program"):
         Selector(app=app)
+
+
 def test_marks_of_no_uplink_of_the_moment_are_not_usable_and_bits_of_others_do_not_count() -> None:
     compiled = Policy((VIDEO,), mask=MarkMask(0xFF00)).compile((CABLE, WIFI))
     mark = compiled.evaluate(CALL).mark

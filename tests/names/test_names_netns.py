@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -60,6 +62,14 @@ class NameTown:
     def ask(self, name: str, kind: str = "A") -> str:
         argv = self.world["a"].argv(sys.executable, "-c", ASK, name, kind)
         return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+
+    def lispctl(self, *words: str) -> Any:
+        """A command in a, with its answer as JSON."""
+        socket = str(self.world.directory / "a" / "lispd.sock")
+        command = (sys.executable, "-m", "lispmob.api.cli.main", "--socket", socket, "--json", *words)
+        done = subprocess.run(self.world["a"].argv(*command), capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
 
     def start_again(self) -> None:
         """Start lispd in a, and wait until it answers."""
@@ -117,6 +127,38 @@ def test_other_names_are_found_where_they_always_were(town: NameTown) -> None:
 def test_a_name_that_nobody_has_is_not_there(town: NameTown) -> None:
     assert town.ask(f"printer.{DOMAIN}") == "NXDOMAIN"
     assert town.ask("77.0.1.10.in-addr.arpa", "PTR") == "NXDOMAIN"
+
+
+def test_peers_are_shown_by_name_with_their_way_and_packets(town: NameTown) -> None:
+    town.program("ping", "-4", "-c", "1", "-W", "5", "b")
+
+    def reached() -> bool:
+        (peer,) = [one for one in town.lispctl("peers")["entries"] if one["eid"] == "10.1.0.2/32"]
+        return peer["name"] == "b" and peer["rtt_ms"] is not None
+
+    town.world.wait(reached, "the peer has a name and a round trip", 10)
+    (peer,) = [one for one in town.lispctl("peers")["entries"] if one["eid"] == "10.1.0.2/32"]
+    assert (peer["way"], peer["uplink"], peer["remote"], peer["rtr"]) == ("direct", "eth0", "192.0.2.130", None)
+    assert peer["packets_out"] >= 1
+    assert peer["is_reachable"]
+
+
+def test_ping_shows_both_sides_of_the_tunnel_and_trace_the_way_outside(town: NameTown) -> None:
+    found = town.lispctl("ping", "-c", "2", "-i", "0.2", f"b.{DOMAIN}")
+    assert all(one["inside_ms"] and one["outside_ms"] and one["way"] == "direct" for one in found["rounds"])
+
+    way = town.lispctl("trace", "10.1.0.2")
+    assert [hop["address"] for hop in way["hops"]] == ["198.51.100.1", "192.0.2.130"]
+    assert way["inside_ms"] is not None
+    assert way["peer"]["mtu_bytes"] == 1500
+
+
+def test_names_and_where_they_lead_are_shown(town: NameTown) -> None:
+    assert town.lispctl("name", "b")["eids"] == ["10.1.0.2", "2001:db8:e::2"]
+    assert town.lispctl("name", "10.1.0.2")["names"] == ["b"]
+    names = town.lispctl("names")
+    assert (names["domain"], names["port"], names["resolver"]) == (DOMAIN, 53, None)
+    assert "b" in [one["name"] for one in names["entries"]]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,85 @@
+"""Requests and replies of the control socket about peers and names. The rest is in schema.py."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Way: TypeAlias = Literal["direct", "rtr", "past-rtr", "none"]
+"""How packets go: to the peer's locator; through an RTR, ours or the peer's; past our RTR; nowhere at the moment."""
+
+
+class PeersParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`peer`: the one of this name or EID, whether packets went there before or not; without it, all."""
+
+    peer: str | None = None
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom packets go to. Times are seconds before now; what is not known is null.
+
+    `uplink`, `local`, `remote`, `rtr`: where a packet without a rule of its own leaves now, and for where.
+    `packets_out` counts inner packets to `remote`, or to the RTR, which peers share. `rtt_ms` and `loss` are what
+    probes of this pair of locators found.
+    """
+
+    eid: str
+    way: Way
+    why: str | None = None
+    name: str | None = None
+    uplink: str | None = None
+    local: str | None = None
+    remote: str | None = None
+    rtr: str | None = None
+    is_reachable: bool = True
+    rtt_ms: float | None = None
+    loss: float | None = None
+    heard_s: float | None = None
+    used_s: float | None = None
+    packets_out: int | None = None
+    mtu_bytes: int | None = None
+    is_genuine: bool = False
+
+
+class Peers(msgspec.Struct, frozen=True, kw_only=True):
+    """`entries` one by one, and how many names were asked for just now: a moment later they may be known."""
+
+    entries: list[Peer]
+    names_asked: int = 0
+
+
+class NameParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A name, with or without our domain, or an EID."""
+
+    name: str
+
+
+class KnownName(msgspec.Struct, frozen=True, kw_only=True):
+    """A name, and where it leads: to EIDs; a reverse name to names. `ttl_s` None: it is to be asked for again.
+
+    `is_answered` False: nobody could say whether there is such a name.
+    """
+
+    name: str
+    eids: list[str] = []
+    names: list[str] = []
+    why: str = ""
+    is_answered: bool = True
+    ttl_s: float | None = None
+
+
+class Names(msgspec.Struct, frozen=True, kw_only=True):
+    """The domain, where it is served, and which program of this host asks there.
+
+    `resolver`: "systemd-resolved", or null when nobody was told; `advice`: what to do about that, or about `problem`.
+    """
+
+    domain: str
+    addresses: list[str]
+    port: int
+    resolver: str | None = None
+    problem: str | None = None
+    advice: str | None = None
+    counters: dict[str, int] = {}
+    entries: list[KnownName] = []

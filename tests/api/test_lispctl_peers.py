@@ -1,0 +1,192 @@
+"""lispctl peers, names, name, ping and trace: what people see on 80 columns."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import asdict
+from msgspec.structs import replace as changed
+
+from lispmob.api.cli import ping
+from lispmob.api.cli.echoing import Hop, echo, hop
+from lispmob.api.cli.main import main
+from lispmob.api.cli.peers import peer_lines, peers_lines
+from lispmob.api.cli.text import cells
+from lispmob.api.dbus import latest
+from lispmob.api.peer_schema import Peer
+from lispmob.api.turns import Pages
+from tests.api.fake_backend import Served, served
+from tests.api.fake_peers import NAS, PHONE
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Served]:
+    with served(tmp_path / "lispd.sock") as one:
+        yield one
+
+
+def run(daemon: Served, capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> list[str]:
+    assert main(["--socket", str(daemon.path), *words]) == code
+    shown = capsys.readouterr()
+    return (shown.out if code == 0 else shown.err).splitlines()
+
+
+def test_peers_are_a_table_with_those_that_are_used_first(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = run(daemon, capsys, "peers")
+    assert [line.split()[0] for line in lines[1:3]] == ["nas", "-"]
+    assert lines[3] == "no answer from 10.99.0.3"
+    assert max(map(cells, lines)) <= 80
+
+
+def test_a_name_that_is_asked_for_just_now_is_waited_for_once(
+    daemon: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.backend.names_asked = 1
+
+    assert json.loads("\n".join(run(daemon, capsys, "peers", "--json")))["names_asked"] == 0
+
+
+def test_one_peer_is_shown_with_everything_that_is_known(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = run(daemon, capsys, "peers", "nas")
+
+    assert "round trip   12.3 ms, 1.5% of the probes lost" in lines
+    assert "MTU          1500 outside, 1464 inside" in lines
+    assert "packets are  in clear" in lines
+
+
+def test_a_peer_that_nobody_knows_is_an_error(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(daemon, capsys, "peers", "printer", code=1) == ["lispctl: printer: nobody has registered it"]
+
+
+@pytest.mark.parametrize("name", ["", "n\u00e4s", "a\nb", "x" * 256])
+def test_what_no_name_can_be_is_refused(daemon: Served, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert "printable ASCII characters" in run(daemon, capsys, "peers", name, code=1)[0]
+
+
+def test_without_peers_a_sentence_says_so() -> None:
+    assert peers_lines([]) == ["no peers: nothing has been sent into the overlay yet"]
+
+
+def test_who_seals_packets_is_told_where_anybody_does() -> None:
+    sealed = {**asdict(NAS), "seal": {"since_s": 3.0}}
+
+    lines = peers_lines([sealed, asdict(PHONE)])
+
+    assert "sealed" in lines[0] + lines[1] + lines[2]
+    assert "clear" in "\n".join(lines)
+    assert "packets are  sealed" in peer_lines(sealed)
+    assert "SEAL" not in "\n".join(peers_lines([asdict(NAS)]))
+
+
+@pytest.mark.parametrize("name", ["n" * 63, "\u5e02\u5834" * 12])
+def test_peers_fit_the_screen_however_long_their_names_are(name: str) -> None:
+    many = [
+        asdict(changed(NAS, name=name, eid="2001:db8:1111:2222:3333:4444:5555:6666/128", way="past-rtr")),
+        asdict(PHONE),
+    ]
+
+    assert max(map(cells, peers_lines(many))) <= 80
+
+
+def test_escapes_in_what_the_daemon_says_reach_no_terminal() -> None:
+    odd = asdict(changed(NAS, name="\x1b[2Jnas", uplink="wl\x07an"))
+
+    assert not any(sign in line for line in (*peers_lines([odd]), *peer_lines(odd)) for sign in "\x1b\x07")
+
+
+def test_names_say_who_is_told_and_what_to_do(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = run(daemon, capsys, "names")
+
+    assert lines[:2] == ["lisp.home.arpa: answered at 10.99.0.7 port 5399; no resolver of this host was", "told"]
+    assert "Access denied" in lines
+    assert "  dnsmasq: `server=/lisp.home.arpa/10.99.0.7#5399`" in lines
+    assert lines[-1].split() == ["nas", "10.99.0.2", "9m"]
+
+
+def test_a_name_is_told_or_why_not(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(daemon, capsys, "name", "nas") == ["10.99.0.2"]
+    assert run(daemon, capsys, "name", "printer", code=1) == [
+        "lispctl: printer: nobody has this name (nobody has registered it)"
+    ]
+    assert "nobody can say" in run(daemon, capsys, "name", "silent", code=1)[0]
+
+
+@pytest.mark.parametrize(
+    "words", [("-c", "0"), ("-c", "100000"), ("-i", "0.01"), ("-i", "nan"), ("-W", "0"), ("-W", "inf")]
+)
+def test_numbers_that_cannot_be_meant_are_refused(
+    daemon: Served, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert " is not 0." in (said := run(daemon, capsys, "ping", "nas", *words, code=1)[0]) or " is not 1 to" in said
+
+
+def test_ping_shows_inside_and_outside_side_by_side(
+    daemon: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def answer(address: str, source: str | None, sequence: int, timeout_s: float) -> Hop:
+        asked.append((address, source))
+        return Hop(address, 10.0 + sequence if source is None else 9.0, is_last=True)
+
+    monkeypatch.setattr("lispmob.api.cli.echoing.echo", answer)
+    lines = run(daemon, capsys, "ping", "-c", "2", "-i", "0.2", "nas")
+
+    assert asked[:2] == [("10.99.0.2", None), ("203.0.113.5", "198.51.100.23")]
+    assert lines == [
+        "  1  inside   10.0 ms  outside    9.0 ms  wlan0, direct",
+        "  2  inside   11.0 ms  outside    9.0 ms  wlan0, direct",
+        "nas: inside 2 packets, 0 lost, 10.0 / 10.5 / 11.0 ms (least, mean, most)",
+        "203.0.113.5: outside 2 packets, 0 lost, 9.0 / 9.0 / 9.0 ms (least, mean, most)",
+        "RLOC-probes: 12.3 ms; data heard 0.4s ago",
+    ]
+
+
+def test_trace_shows_the_hops_outside_and_ends_when_nobody_answers(
+    daemon: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(_address: str, _source: str | None, sequence: int, _timeout_s: float, _hops: int = 0) -> Hop:
+        return Hop("198.51.100.1", 1.0) if sequence == 1 else Hop(None, None)
+
+    monkeypatch.setattr("lispmob.api.cli.echoing.echo", lambda *_: Hop("10.99.0.2", 12.0, is_last=True))
+    monkeypatch.setattr("lispmob.api.cli.echoing.hop", answer)
+
+    assert run(daemon, capsys, "trace", "nas") == [
+        "inside   to nas 10.99.0.2: 12.0 ms",
+        "outside  from 198.51.100.23 to 203.0.113.5: wlan0, direct",
+        "      1  198.51.100.1  1.0 ms",
+        "      2  *",
+        "back     data heard 0.4s ago",
+        "MTU      1500 outside, 1464 inside",
+    ]
+
+
+def test_a_closed_port_of_this_host_is_a_round_trip_and_silence_is_none() -> None:
+    assert hop("127.0.0.1", None, 0, 2.0).is_last
+    assert echo("127.0.0.1", "127.0.0.1", 1, 2.0).rtt_ms is not None
+    assert hop("127.0.0.1", "192.0.2.1", 0, 0.1).why is not None
+
+
+def test_who_listens_and_says_nothing_is_silence() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 33434 + 7))
+        assert hop("127.0.0.1", None, 7, 0.05) == Hop(None, None)
+
+
+def test_the_way_of_a_peer_behind_an_rtr_names_it() -> None:
+    one = asdict(changed(PHONE, rtr="198.18.0.10"))
+    assert ping._way(one) == "wwan0, by the RTR 198.18.0.10"
+    assert ping._way(asdict(Peer(eid="10.99.0.9/32", way="none", why="miss"))) == "no way"
+
+
+def test_only_the_latest_of_very_many_peers_are_on_the_bus() -> None:
+    many = Pages(iter([[changed(NAS, used_s=float(at))] for at in range(1000, 0, -1)]), {})
+
+    found = asyncio.run(latest(many, 256))
+
+    assert [getattr(one, "used_s", None) for one in found] == [float(at) for at in range(1, 257)]
