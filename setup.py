@@ -69,9 +69,11 @@ class build_ext_and_bpf(build_ext):  # noqa: N801 (setuptools' own way)
             sys.stderr.write(f"built without the ebpf tier: {problem}\n")
 
 
+missing = why_no_crypto()
+os.environ["LISPMOB_LIBCRYPTO"] = "no" if missing else "yes"
 CFFI_MODULES = ["lispmob/datapath/build_ffi.py:ffibuilder"]
-if (missing := why_no_crypto()) is None:
+if missing is None:
     CFFI_MODULES.append("lispmob/crypto/build_ffi.py:ffibuilder")
 else:
-    sys.stderr.write(f"built without LISP-SEC: {missing}\n")
+    sys.stderr.write(f"built without LISP-SEC and sealed packets: {missing}\n")
 setup(cffi_modules=CFFI_MODULES, cmdclass={"build_ext": build_ext_and_bpf})

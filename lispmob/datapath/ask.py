@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final, Literal, TypeAlias
 
 from lispmob.datapath import _lispdp, marshal
 from lispmob.values import dataclass
@@ -28,6 +28,12 @@ class Fate(IntEnum):
     NO_UPLINK = 9  # it waits for an uplink
     MARK = 10  # its mark names no usable uplink, and such packets are dropped
     DOUBT = 11  # sent all the same, though no locator answers: its sender gets an ICMP error
+    NO_KEY = 12  # it may not leave in clear, and there is no key yet
+
+
+SealAnswer: TypeAlias = Literal["clear", "sealed", "waiting", "unsealed"]
+"""In clear; sealed; with NO_KEY: it waits for a key of its peer, or is lost, since it has no peer."""
+_SEALS: Final[tuple[SealAnswer, ...]] = ("clear", "sealed", "waiting", "unsealed")  # enum lm_answer_seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Answer:
     remote: IpAddress | None = None
     relayed_to: IpAddress | None = None
     port: int = 0
+    seal: SealAnswer = "clear"
 
 
 def ask(engine: Any, question: Question) -> Answer:
@@ -76,7 +83,7 @@ def ask(engine: Any, question: Question) -> Answer:
     entry = marshal.prefix(said.entry) if said.has_entry else None
     fate = Fate(said.fate)
     if fate not in (Fate.SENT, Fate.DOUBT):
-        return Answer(fate, entry, int(said.flow))
+        return Answer(fate, entry, int(said.flow), seal=_SEALS[said.seal])
     return Answer(
         fate,
         entry,
@@ -87,4 +94,5 @@ def ask(engine: Any, question: Question) -> Answer:
         remote=marshal.address(said.mapped),
         relayed_to=marshal.address(said.remote) if said.is_relayed else None,
         port=int(said.port),
+        seal=_SEALS[said.seal],
     )

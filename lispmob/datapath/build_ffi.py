@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cffi import FFI
 
 DIRECTORY = "lispmob/datapath"  # relative to setup.py, as setuptools wants it
 C_DIRECTORY = f"{DIRECTORY}/c"
-ROOMS = ("base", "packet", "table", "engine", "liveness", "nat", "ebpf")
+ROOMS = ("base", "packet", "table", "engine", "liveness", "nat", "seal", "ebpf")
 """The folders of c/; a room may use the headers of all of them, by `room/file.h`."""
 
 C_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-Wconversion")
+# Sealed packets need libcrypto: setup.py says whether its headers are there.
+HAS_LIBCRYPTO = os.environ.get("LISPMOB_LIBCRYPTO") == "yes"
+CRYPTO_FLAGS = ("-DLM_HAS_LIBCRYPTO",) if HAS_LIBCRYPTO else ()
+CRYPTO_LINKS = ("-lcrypto",) if HAS_LIBCRYPTO else ()
 
 
 def sources() -> list[str]:
@@ -24,7 +29,7 @@ VALUES = """
 struct lm_addr { uint8_t family; uint8_t octets[16]; };
 struct lm_prefix { uint32_t instance_id; uint8_t length; struct lm_addr address; ...; };
 struct lm_locator_spec {
-    struct lm_addr address; uint16_t port; uint8_t priority, weight; struct lm_addr source; int fd; ...;
+    struct lm_addr address; uint16_t port; uint8_t priority, weight; struct lm_addr source; int fd; bool is_relay; ...;
 };
 struct lm_uplink_spec {
     int ifindex; char interface[16]; struct lm_addr address; uint8_t priority, weight; bool is_sender; uint32_t mtu;
@@ -35,6 +40,7 @@ struct lm_punt {
     uint8_t kind; uint32_t instance_id; struct lm_addr source, destination; uint16_t source_port, destination_port;
     struct lm_addr outer_source; uint16_t outer_source_port; struct lm_addr outer_destination; bool is_registered;
     int ifindex; uint32_t mtu; uint8_t mtu_source; bool is_outbound, is_flowing, is_alone;
+    uint32_t peer, local_index;
     uint32_t status; uint8_t status_width; uint64_t at_ns, before_ns; uint32_t length;
     uint8_t payload[4096]; ...;
 };
@@ -68,9 +74,12 @@ int lm_data_port_socket(const struct lm_engine *e, int family);
 void lm_engine_mark_move(struct lm_engine *e);
 int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
+struct lm_seal_wish { uint32_t peer; bool must_seal; };
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
-                      const struct lm_locator_spec *locators, size_t count);
-struct lm_install { struct lm_prefix prefix; uint32_t first; uint8_t count, disposition; ...; };
+                      const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish);
+struct lm_install {
+    struct lm_prefix prefix; uint32_t first; uint8_t count, disposition; bool must_seal; uint32_t peer; ...;
+};
 int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
                            const struct lm_locator_spec *locators);
 int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
@@ -103,7 +112,7 @@ struct lm_question {
 };
 struct lm_answer {
     int fate; bool has_entry; struct lm_prefix entry; uint64_t flow; bool by_mark; int ifindex;
-    struct lm_addr local, remote, mapped; uint16_t port; bool is_relayed; ...;
+    struct lm_addr local, remote, mapped; uint16_t port; bool is_relayed; uint8_t seal; ...;
 };
 void lm_explain(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer);
 struct lm_steer { uint32_t mark; uint32_t queue; };
@@ -116,6 +125,51 @@ int lm_reflect_start(struct lm_engine *e, struct lm_bpf_object *tier, int device
 void lm_reflect_stop(struct lm_engine *e);
 int lm_reflect_state(struct lm_engine *e);
 void lm_reflect_settle(struct lm_engine *e);
+"""
+
+# Sealed packets: the face of engine/sealing.c, and what is pure below it.
+SEALED = """
+struct lm_session_spec {
+    uint32_t peer, local_index, remote_index, instance_id; uint8_t send_key[32], receive_key[32]; uint8_t aead;
+    bool is_confirmed; size_t source_count; const struct lm_prefix *sources; ...;
+};
+struct lm_session_use {
+    uint32_t peer, local_index; uint8_t slot; uint64_t sent, opened, age_ns, idle_ns; ...;
+};
+int lm_engine_install_session(struct lm_engine *e, const struct lm_session_spec *spec);
+bool lm_engine_forget_session(struct lm_engine *e, uint32_t local_index);
+void lm_engine_forget_peer(struct lm_engine *e, uint32_t peer);
+int lm_engine_set_clear_refused(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
+bool lm_engine_send_keepalive(struct lm_engine *e, uint32_t peer);
+size_t lm_engine_sessions(struct lm_engine *e, struct lm_session_use *into, size_t most);
+bool lm_engine_wear_session(struct lm_engine *e, uint32_t local_index, uint64_t age_ns, uint64_t sent);
+bool lm_aead_is_built(void);
+uint64_t lm_aead_time(int aead);
+struct lm_replay { ...; };
+void lm_replay_init(struct lm_replay *window);
+bool lm_replay_may(struct lm_replay *window, uint64_t counter);
+bool lm_replay_mark(struct lm_replay *window, uint64_t counter);
+struct lm_session;
+struct lm_session *lm_session_new(const struct lm_session_spec *spec, uint64_t now);
+void lm_session_free(struct lm_session *session);
+bool lm_session_may_send(const struct lm_session *session, uint64_t now);
+bool lm_session_may_receive(const struct lm_session *session, uint64_t now);
+bool lm_session_is_rekey_due(const struct lm_session *session, uint64_t now);
+bool lm_session_take(struct lm_session *session, uint64_t count, uint64_t *first);
+size_t lm_session_seal(struct lm_session *session, unsigned thread, uint64_t counter, const struct iovec *parts,
+                       size_t count, uint8_t *out);
+int lm_session_open(struct lm_session *session, unsigned thread, uint8_t *datagram, size_t length, uint64_t now);
+bool lm_session_covers(const struct lm_session *session, const struct lm_addr *source);
+struct lm_peers;
+struct lm_peers *lm_peers_new(const struct lm_key *key);
+void lm_peers_free(struct lm_peers *peers);
+int lm_peers_install(struct lm_peers *peers, const struct lm_session_spec *spec, uint64_t now);
+bool lm_peers_forget(struct lm_peers *peers, uint32_t local_index);
+void lm_peers_forget_peer(struct lm_peers *peers, uint32_t number);
+struct lm_session *lm_peers_find_session(const struct lm_peers *peers, uint32_t local_index);
+struct lm_session *lm_peers_sender(const struct lm_peers *peers, uint32_t number, uint64_t now);
+bool lm_peers_confirm(struct lm_peers *peers, struct lm_session *session);
+bool lm_peers_may_send(const struct lm_peers *peers, const struct lm_session *session, const struct lm_addr *source);
 """
 
 # The pure functions: only the tests call these, to compare them with the oracle in tests/datapath/oracle.
@@ -206,13 +260,13 @@ PREAMBLE = """
 """
 
 ffibuilder = FFI()
-ffibuilder.cdef(VALUES + ENGINE + PURE)
+ffibuilder.cdef(VALUES + ENGINE + PURE + SEALED)
 ffibuilder.set_source(
     "lispmob.datapath._lispdp",
     PREAMBLE,
     sources=sources(),
     include_dirs=[C_DIRECTORY, DIRECTORY],
-    extra_compile_args=list(C_FLAGS),
-    extra_link_args=["-pthread"],
+    extra_compile_args=[*C_FLAGS, *CRYPTO_FLAGS],
+    extra_link_args=["-pthread", *CRYPTO_LINKS],
     py_limited_api=True,
 )

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lispmob.datapath import _lispdp, marshal, tier
+from lispmob.datapath import _lispdp, marshal, sealing, tier
 from lispmob.datapath.ask import Answer, Question, ask
 from lispmob.datapath.lanes import Lane, Lanes, MarksWay, open_lanes
 from lispmob.datapath.model import (
@@ -24,6 +24,8 @@ from lispmob.datapath.model import (
     Near,
     PathMtu,
     Punt,
+    SealedSession,
+    SessionUse,
     Silent,
     SourceCheck,
     Stalled,
@@ -60,7 +62,7 @@ ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
 
 # struct lm_install: a hundred thousand entries are packed in a fraction of the time that setting their fields takes.
-_INSTALL = struct.Struct("=IBB16s2xIBB2x")
+_INSTALL = struct.Struct("=IBB16s2xIBB?xI")
 assert _INSTALL.size == ffi.sizeof("struct lm_install")
 
 _BATCH = 64
@@ -253,7 +255,9 @@ class Engine:
         """Add or replace; packets that waited for it leave before this returns. At most 32 locators count."""
         prefix, _ = marshal.prefixes([entry.prefix])
         used = entry.locators[: lib.LM_LOCATORS_MAX]
-        _check(lib.lm_engine_install(self._engine, prefix, int(entry.disposition), marshal.locators(used), len(used)))
+        wish = ffi.new("struct lm_seal_wish *", (entry.peer, entry.must_seal))[0]
+        locators = marshal.locators(used)
+        _check(lib.lm_engine_install(self._engine, prefix, int(entry.disposition), locators, len(used), wish))
 
     def install_many(self, entries: Sequence[ForwardingEntry]) -> None:
         """The same as install() for each of them, much quicker; packets move in between."""
@@ -268,7 +272,7 @@ class Engine:
             prefix = entry.prefix
             address = prefix.address
             head = prefix.instance_id, prefix.mask_len, address.version, address.packed
-            packed += _INSTALL.pack(*head, first, len(used), entry.disposition)
+            packed += _INSTALL.pack(*head, first, len(used), entry.disposition, entry.must_seal, entry.peer)
         items = ffi.from_buffer("struct lm_install[]", packed)
         _check(lib.lm_engine_install_many(self._engine, items, len(entries), marshal.locators(wanted)))
 
@@ -281,6 +285,39 @@ class Engine:
         """Give up on packets that wait for a mapping inside the prefix: ICMP tells their sources. How many it were."""
         wanted, _ = marshal.prefixes([prefix])
         return int(lib.lm_engine_drop_pending(self._engine, wanted))
+
+    @property
+    def can_seal(self) -> bool:
+        """False: this build has no libcrypto, so that no session can be installed."""
+        return sealing.can_seal()
+
+    def install_session(self, session: SealedSession) -> None:
+        """Use this key pair: at once when it is confirmed, else from the first packet on that it opens.
+
+        What was current before stays for receiving, and packets that waited for a key of the peer leave. Raises
+        ValueError when the local index is in use, SealingMissingError in a build without libcrypto.
+        """
+        sealing.install(self._engine, session)
+
+    def forget_session(self, local_index: int) -> bool:
+        """Overwrite the keys of a session and use it no more; False when there was none."""
+        return sealing.forget(self._engine, local_index)
+
+    def forget_peer(self, peer: int) -> None:
+        """The same for all sessions of a peer."""
+        sealing.forget_peer(self._engine, peer)
+
+    def set_clear_refused(self, prefixes: Iterable[EidPrefix]) -> None:
+        """Drop what comes in clear from these inner sources from now on, and from no others."""
+        _check(sealing.set_clear_refused(self._engine, prefixes))
+
+    def sessions(self) -> list[SessionUse]:
+        """All sessions, and what became of them so far."""
+        return sealing.sessions(self._engine)
+
+    def send_keepalive(self, peer: int) -> bool:
+        """Send an empty sealed packet to a peer, by the way that its packets take; False when none could leave."""
+        return sealing.send_keepalive(self._engine, peer)
 
     def set_patience(
         self, locator: IpAddress, patience_s: float | None, one_sided_s: float = 0.0, head: IpAddress | None = None

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from lispmob.datapath import _lispdp
 from lispmob.datapath.model import (
+    AeadName,
     ControlPacket,
     Echoed,
     EngineConfig,
@@ -21,6 +22,12 @@ from lispmob.datapath.model import (
     Near,
     Punt,
     Refuted,
+    SealConfirmed,
+    SealedFrom,
+    SealedSession,
+    SealWanted,
+    SessionSlot,
+    SessionUse,
     Silent,
     SourceCheck,
     SourceDoubted,
@@ -39,7 +46,10 @@ PRIORITY_NEVER = 255
 _MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD, _STATUS, _ECHOED, _REFUTED = range(
     1, 12
 )  # enum lm_punt_kind
-_LARGE, _SOURCE = 12, 13
+_LARGE, _SOURCE, _SEAL_WANTED, _SEAL_CONFIRMED, _SEALED_FROM = range(12, 17)
+AEADS: Final[dict[AeadName, int]] = {"aes-128-gcm": 1, "chacha20-poly1305": 2}  # enum lm_aead
+_SLOTS: tuple[SessionSlot, ...] = ("previous", "current", "next")  # enum lm_session_slot
+_NEVER_NS: Final = (1 << 64) - 1
 _MTU_SOURCES: tuple[MtuSourceName, ...] = ("icmp", "unproven", "interface")  # enum lm_mtu_source
 SOURCE_CHECKS: Final[dict[SourceCheck, int]] = {"off": 1, "loose": 2, "strict": 3}  # enum lm_source_check
 _NEAR_OWN, _NEAR_LINK, _NEAR_PROXY = 1, 2, 3  # enum lm_near
@@ -90,6 +100,7 @@ def put_locator(into: Any, locator: ForwardingLocator) -> None:
     """Set a struct lm_locator_spec."""
     put_address(into.address, locator.address)
     into.port, into.priority, into.weight = locator.port, locator.priority, locator.weight
+    into.is_relay = locator.is_relay
     if locator.source is not None:
         put_address(into.source, locator.source)
         into.fd = locator.socket
@@ -142,6 +153,30 @@ def near(near: Near) -> tuple[Any, int]:
     return made, len(kinds)
 
 
+def session(wanted: SealedSession) -> tuple[Any, Any]:
+    """A struct lm_session_spec, and the array that it points to."""
+    sources, count = prefixes(wanted.sources)
+    spec = ffi.new("struct lm_session_spec *")
+    spec.peer, spec.local_index, spec.remote_index = wanted.peer, wanted.local_index, wanted.remote_index
+    spec.instance_id, spec.aead, spec.is_confirmed = wanted.instance_id, AEADS[wanted.aead], wanted.is_confirmed
+    ffi.buffer(spec.send_key)[:], ffi.buffer(spec.receive_key)[:] = wanted.send_key, wanted.receive_key
+    spec.source_count, spec.sources = count, sources
+    return spec, sources
+
+
+def session_use(c: Any) -> SessionUse:
+    """What a struct lm_session_use says."""
+    return SessionUse(
+        peer=c.peer,
+        local_index=c.local_index,
+        slot=_SLOTS[c.slot],
+        sent_packets=c.sent,
+        opened_packets=c.opened,
+        age_s=c.age_ns / 1e9,
+        last_opened_s=None if c.idle_ns == _NEVER_NS else c.idle_ns / 1e9,
+    )
+
+
 def prefix(c: Any) -> EidPrefix:
     """What a struct lm_prefix holds."""
     return EidPrefix.make(address(c.address), c.length, c.instance_id)
@@ -172,6 +207,12 @@ def punt(c: Any) -> Punt:
         return Refuted(address(c.source), c.instance_id)
     if c.kind == _STALLED:
         return Stalled(address(c.source), c.ifindex)
+    if c.kind == _SEAL_WANTED:
+        return SealWanted(c.peer)
+    if c.kind == _SEAL_CONFIRMED:
+        return SealConfirmed(c.peer, c.local_index)
+    if c.kind == _SEALED_FROM:
+        return SealedFrom(c.peer, address(c.outer_source), c.outer_source_port, address(c.outer_destination))
     if c.kind == _STRANGER:
         return Stranger(
             address(c.source),

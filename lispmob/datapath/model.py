@@ -32,7 +32,8 @@ class ForwardingLocator:
 
     With a `source`, packets leave from that address of ours and by the socket with descriptor `socket`: its port is
     the one that a NAT on the way lets answers in from. With a `source` and no socket, the uplink of that address sends
-    there past its relays, and every other uplink as if there were no source.
+    there past its relays, and every other uplink as if there were no source. `is_relay`: an RTR; what is sealed for the
+    peer behind it is sealed from EID to EID, and the RTR reads addresses only.
     """
 
     address: IpAddress
@@ -41,6 +42,7 @@ class ForwardingLocator:
     port: int = DATA_PORT
     source: IpAddress | None = None
     socket: int = -1
+    is_relay: bool = False
 
 
 MtuSourceName: TypeAlias = Literal["icmp", "unproven", "interface"]
@@ -100,11 +102,68 @@ class UplinkRefused:
 
 @dataclass(frozen=True, slots=True)
 class ForwardingEntry:
-    """One line of the forwarding table; the longest prefix decides."""
+    """One line of the forwarding table; the longest prefix decides.
+
+    `peer`: packets are sealed for it while there is a key; 0: they leave in clear. `must_seal`: they never leave in
+    clear. They wait for the key of the peer as for a mapping; without a peer they are lost.
+    """
 
     prefix: EidPrefix
     disposition: Disposition
     locators: tuple[ForwardingLocator, ...] = ()
+    peer: int = 0
+    must_seal: bool = False
+
+
+AeadName: TypeAlias = Literal["aes-128-gcm", "chacha20-poly1305"]
+SessionSlot: TypeAlias = Literal["previous", "current", "next"]
+SESSION_KEY_OCTETS: Final = 32
+_INDEX_MAX: Final = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class SealedSession:
+    """One key pair of one peer. A peer may have three: the previous one receives, the next one is not confirmed yet.
+
+    `peer`: a number of the control plane's choice, 1 to 2^32 - 1. `local_index` is in the packets that come to us,
+    `remote_index` in those that we send; neither is 0. Keys have 32 octets, of which AES-128-GCM uses the first 16.
+    `sources`: the inner sources that the peer may send; none: any that has no session of its own, as a hub may.
+    `is_confirmed`: we were the initiator, and may send; else the first packet that opens confirms.
+    """
+
+    peer: int
+    local_index: int
+    remote_index: int
+    send_key: bytes = field(repr=False)
+    receive_key: bytes = field(repr=False)
+    aead: AeadName
+    instance_id: int
+    sources: tuple[EidPrefix, ...]
+    is_confirmed: bool
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("peer", self.peer),
+            ("local_index", self.local_index),
+            ("remote_index", self.remote_index),
+        ):
+            if not 1 <= value <= _INDEX_MAX:
+                raise ValueError(f"{name} {value}: 1 to {_INDEX_MAX}")
+        if len(self.send_key) != SESSION_KEY_OCTETS or len(self.receive_key) != SESSION_KEY_OCTETS:
+            raise ValueError(f"a key of a session has {SESSION_KEY_OCTETS} octets")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUse:
+    """What became of a session so far; `last_opened_s`: seconds since a packet was opened, None: none was."""
+
+    peer: int
+    local_index: int
+    slot: SessionSlot
+    sent_packets: int
+    opened_packets: int
+    age_s: float
+    last_opened_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +354,31 @@ class Refuted:
     instance_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class SealWanted:
+    """Something leaves for a peer without a usable key, or whose key is due to be replaced. Once a second at most."""
+
+    peer: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealConfirmed:
+    """The first packet of a session that was not confirmed has been opened: we send with it from now on."""
+
+    peer: int
+    local_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFrom:
+    """A sealed packet that opened came from another outer source than the one before. A hint; once a second at most."""
+
+    peer: int
+    outer_source: IpAddress
+    outer_source_port: int
+    local: IpAddress
+
+
 Punt: TypeAlias = (
     Miss
     | ControlPacket
@@ -309,6 +393,9 @@ Punt: TypeAlias = (
     | Echoed
     | SourceDoubted
     | Refuted
+    | SealWanted
+    | SealConfirmed
+    | SealedFrom
 )
 
 # Of the datapath's counters those that count packets lost; the others count what was done, noticed or kept.
@@ -316,6 +403,9 @@ LOSSES: Final = frozenset(
     {
         "data_short",
         "data_key",
+        "data_replay",
+        "data_tag",
+        "data_clear",
         "data_iid",
         "data_inner",
         "data_notours",
@@ -336,6 +426,7 @@ LOSSES: Final = frozenset(
         "out_pending_full",
         "out_pending_aged",
         "out_pending_failed",
+        "out_unsealed",
         "out_drop",
         "out_native",
         "out_nolocator",

@@ -36,3 +36,5 @@ def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
             return node.on_heard_from(source, instance_id, now)
         case model.TrafficResumed() | model.Stranger():
             return []
+        case model.SealWanted() | model.SealConfirmed() | model.SealedFrom():  # of peers that nobody names yet
+            return []

@@ -166,6 +166,8 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
     struct lm_trie_value *sent_by = find(LM_SPACE_TABLE, is_v4, instance_id, source[0], source[1]);
     if (sent_by && sent_by->kind != 0 && sent_by->kind != LM_KIND_MISS && sent_by->kind != LM_KIND_TELL)
         return false;
+    if (find(LM_SPACE_REFUSED, is_v4, instance_id, source[0], source[1])) /* it has to be sealed: counted there */
+        return false;
     __u32 place = rloc->value;
     flow->path = place;
     __u16 ephemeral = 0;

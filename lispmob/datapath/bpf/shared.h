@@ -32,7 +32,8 @@ typedef __u16 uint16_t;
 #define LM_NO_REMOTE 0xffffffffu
 
 /* One trie holds several tables, told apart by the first octet of the key: space + 0 for IPv4, + 1 for IPv6. */
-enum lm_space { LM_SPACE_TABLE = 2, LM_SPACE_EIDS = 4, LM_SPACE_GUARD = 6, LM_SPACE_RLOCS = 8, LM_SPACE_NEAR = 10 };
+enum lm_space { LM_SPACE_TABLE = 2, LM_SPACE_EIDS = 4, LM_SPACE_GUARD = 6, LM_SPACE_RLOCS = 8, LM_SPACE_NEAR = 10,
+                LM_SPACE_REFUSED = 12 };
 
 struct lm_trie_key {
     __u32 bits; /* of what follows; space and Instance-ID always count */

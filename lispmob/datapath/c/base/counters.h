@@ -9,7 +9,11 @@
     X(data_packets)          /* inner packets handed to the TUN device */                                           \
     X(data_octets)           /* their octets */                                                                     \
     X(data_short)            /* shorter than a data header and an IPv4 header */                                    \
-    X(data_key)              /* the KK bits name a key that we do not hold */                                       \
+    X(data_key)              /* the KK bits name a key that we do not hold, or one that is too old */               \
+    X(data_replay)           /* a sealed packet that was here before, or is too old to know */                      \
+    X(data_tag)              /* a sealed packet whose tag is wrong: changed on the way, or by another key */        \
+    X(data_clear)            /* came in clear from an EID whose packets have to be sealed */                        \
+    X(data_keepalive)        /* sealed packets that hold nothing; they say that the peer is there */                \
     X(data_iid)              /* Instance-ID that is not ours */                                                     \
     X(data_inner)            /* inner version, lengths or header checksum; control that is not UDP 4342 */          \
     X(data_notours)          /* inner destination is not our EID, or a tunnel inside the tunnel */                  \
@@ -46,6 +50,8 @@
     X(out_pending_full)      /* lost: too many packets waited for a mapping */                                      \
     X(out_pending_aged)      /* lost: waited too long for a mapping */                                              \
     X(out_pending_failed)    /* lost: the mapping could not be resolved */                                          \
+    X(out_key_wait)          /* packets kept until there is a key to seal them with; not a loss */                  \
+    X(out_unsealed)          /* lost: they may not leave in clear, and no key came in time */                       \
     X(out_drop)              /* the mapping says drop */                                                            \
     X(out_native)            /* the mapping says forward natively, and the packet came here all the same */         \
     X(out_nolocator)         /* no usable locator, or none of a family that we have an uplink for */                \

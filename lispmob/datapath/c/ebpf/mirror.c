@@ -234,7 +234,8 @@ void lm_mirror_set(struct lm_mirror *m, const struct lm_locator_set *set)
     struct lm_shared_set made = {.count = (uint32_t)set->count};
     for (size_t i = 0; i < set->count; i++) {
         const struct lm_locator_spec *spec = &set->specs[i];
-        bool is_plain = spec->source.family == 0 && !lm_address_is_link_local(&spec->address);
+        bool is_plain = spec->source.family == 0 && !lm_address_is_link_local(&spec->address) && !set->peer &&
+                        !set->must_seal;
         struct lm_shared_locator *locator = &made.locators[i];
         locator->contender = (struct lm_shared_contender){.identity = set->contenders[i].identity,
                                                           .family = spec->address.family,

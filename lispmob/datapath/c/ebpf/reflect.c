@@ -131,6 +131,7 @@ static void fill(struct lm_engine *e)
         lm_mirror_entry(e->mirror, e->table, entry);
     lm_mirror_replace(e->mirror, LM_SPACE_EIDS, NULL, e->eids);
     lm_mirror_replace(e->mirror, LM_SPACE_GUARD, NULL, e->guard);
+    lm_mirror_replace(e->mirror, LM_SPACE_REFUSED, NULL, e->peers->refused);
     if (lm_source_near(e))
         lm_mirror_replace(e->mirror, LM_SPACE_NEAR, NULL, lm_source_near(e));
     lm_reflect_lanes(e);

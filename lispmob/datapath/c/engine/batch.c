@@ -24,7 +24,7 @@ struct load {
 };
 
 struct outbox {
-    size_t messages, vectors, headers;
+    size_t messages, vectors, headers, sealed;
     struct mmsghdr message[LM_BATCH];
     struct lm_envelope envelope[LM_BATCH];
     struct load load[LM_BATCH];
@@ -118,7 +118,7 @@ static void flush(struct lm_engine *e, struct outbox *box, int fd)
             lm_path_mtu_note_large(e, first, size_of(first));
         }
     }
-    box->messages = box->vectors = box->headers = 0;
+    box->messages = box->vectors = box->headers = box->sealed = 0;
 }
 
 /* A message of `count` datagrams of `size` octets each (the last may be shorter) that needs so many vectors. */
@@ -138,15 +138,60 @@ static struct iovec *begin(struct lm_engine *e, struct outbox *box, int fd, cons
     return io;
 }
 
+/* One sealed packet of a load. */
+static size_t seal_one(struct lm_engine *e, const struct load *load, size_t index, uint64_t counter, uint8_t *out)
+{
+    const struct lm_job *job = load->jobs[0];
+    uint8_t header[SEGMENT_HEADER_MAX];
+    struct iovec parts[2];
+    if (job->segments.count == 0) {
+        job = load->jobs[index];
+        parts[0] = (struct iovec){job->packet, job->inner.length};
+        return lm_sealed_out_put(e, job, counter, parts, 1, out);
+    }
+    const struct lm_segments *s = &job->segments;
+    size_t place = load->first + index;
+    lm_segment_header(header, job->packet, &job->inner, s, place);
+    parts[0] = (struct iovec){header, s->header};
+    parts[1] = (struct iovec){job->packet + s->header + place * s->size, lm_segment_payload(s, &job->inner, place)};
+    return lm_sealed_out_put(e, job, counter, parts, 2, out);
+}
+
+/* Seals a load packet by packet, one behind the other: the kernel cuts it again. `size`: of all but the last. */
+static void add_sealed(struct lm_engine *e, struct outbox *box, int fd, const struct load *load, size_t size)
+{
+    uint64_t counter;
+    if (box->sealed + load->count * size > LM_SEALED_ROOM)
+        flush(e, box, fd);
+    uint8_t *start = lm_sealed_out_room(e) + box->sealed, *out = start;
+    if (!lm_sealed_out_take(e, load->jobs[0], load->count, &counter))
+        return;
+    for (size_t i = 0; i < load->count; i++) {
+        size_t octets = seal_one(e, load, i, counter + i, out);
+        if (octets == 0) /* the rest is lost with it: libcrypto has no more for anybody */
+            return;
+        out += octets;
+    }
+    struct iovec *io = begin(e, box, fd, load, size, 1, 0);
+    io[0] = (struct iovec){start, (size_t)(out - start)};
+    box->sealed = (size_t)(out - lm_sealed_out_room(e));
+}
+
 static void add_segments(struct lm_engine *e, struct outbox *box, int fd, struct lm_job **job_at)
 {
     struct lm_job *job = *job_at;
     const struct lm_segments *s = &job->segments;
-    size_t datagram = LM_DATA_HEADER + s->header + s->size, most = RUN_OCTETS / datagram;
+    size_t datagram = LM_DATA_HEADER + s->header + s->size + lm_sealed_out_overhead(job), most = RUN_OCTETS / datagram;
     most = !lm_peer_check_copes(job) ? 1 : most > RUN_MAX ? RUN_MAX : most;
     for (size_t first = 0, count; first < s->count; first += count) {
         count = s->count - first < most ? s->count - first : most;
         struct load load = {.jobs = job_at, .first = first, .count = count};
+        for (size_t i = first; i < first + count; i++)
+            load.octets += s->header + lm_segment_payload(s, &job->inner, i);
+        if (job->seal) {
+            add_sealed(e, box, fd, &load, datagram);
+            continue;
+        }
         size_t header = LM_DATA_HEADER + s->header;
         struct iovec *io = begin(e, box, fd, &load, datagram, 2 * count, header * count);
         for (size_t i = first; i < first + count; i++, io += 2) {
@@ -157,9 +202,7 @@ static void add_segments(struct lm_engine *e, struct outbox *box, int fd, struct
             io[0] = (struct iovec){at, header};
             io[1] = (struct iovec){job->packet + s->header + i * s->size, payload};
             box->headers += header;
-            load.octets += s->header + payload;
         }
-        box->load[box->messages - 1].octets = load.octets;
     }
 }
 
@@ -167,14 +210,16 @@ static void add_segments(struct lm_engine *e, struct outbox *box, int fd, struct
 static size_t run_of(struct lm_job *const *jobs, size_t count)
 {
     const struct lm_job *first = jobs[0];
-    size_t size = first->inner.length, most = RUN_OCTETS / (size + LM_DATA_HEADER), n = 1;
+    size_t size = first->inner.length, n = 1;
+    size_t most = RUN_OCTETS / (size + LM_DATA_HEADER + lm_sealed_out_overhead(first));
     if (atomic_load_explicit(&first->path->refuses_runs, memory_order_relaxed) || !lm_peer_check_copes(first))
         return 1;
     most = most > RUN_MAX ? RUN_MAX : most;
     for (; n < count && n < most; n++) {
         const struct lm_job *next = jobs[n];
         if (next->segments.count || next->remote != first->remote || next->path != first->path ||
-            next->inner.ttl != first->inner.ttl || next->inner.tos != first->inner.tos || next->inner.length > size)
+            next->seal != first->seal || next->is_nested != first->is_nested ||
+            (first->is_nested && next->inner.version != first->inner.version) || next->inner.ttl != first->inner.ttl || next->inner.tos != first->inner.tos || next->inner.length > size)
             break;
         if (next->inner.length < size) {
             n++; /* a shorter one ends the run */
@@ -187,9 +232,13 @@ static size_t run_of(struct lm_job *const *jobs, size_t count)
 static size_t add_run(struct lm_engine *e, struct outbox *box, int fd, struct lm_job **jobs, size_t count)
 {
     struct load load = {.jobs = jobs, .count = run_of(jobs, count)};
-    size_t size = jobs[0]->inner.length + LM_DATA_HEADER;
+    size_t size = jobs[0]->inner.length + LM_DATA_HEADER + lm_sealed_out_overhead(jobs[0]);
     for (size_t i = 0; i < load.count; i++)
         load.octets += jobs[i]->inner.length;
+    if (jobs[0]->seal) {
+        add_sealed(e, box, fd, &load, size);
+        return load.count;
+    }
     struct iovec *io = begin(e, box, fd, &load, size, load.count, 0);
     for (size_t i = 0; i < load.count; i++) {
         uint8_t *datagram = jobs[i]->packet - LM_DATA_HEADER;
@@ -234,7 +283,7 @@ static bool is_easy(const struct lm_job *job)
         return job->inner.length <= lm_send_room(job);
     /* A run holds one segment at least. */
     return s->header <= SEGMENT_HEADER_MAX && s->header + s->size <= lm_send_room(job) &&
-           LM_DATA_HEADER + s->header + s->size <= RUN_OCTETS &&
+           LM_DATA_HEADER + s->header + s->size + lm_sealed_out_overhead(job) <= RUN_OCTETS &&
            !atomic_load_explicit(&job->path->refuses_runs, memory_order_relaxed);
 }
 

@@ -143,9 +143,10 @@ int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, s
 }
 
 static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
-                   const struct lm_locator_spec *locators, size_t count)
+                   const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish)
 {
-    struct lm_locator_set *set = lm_locator_set_take(e->locators, locators, count);
+    struct lm_locator_set *set =
+        lm_locator_set_take_sealed(e->locators, locators, count, wish.peer, wish.must_seal);
     if (!set)
         return -ENOMEM;
     struct lm_entry *entry = lm_table_insert(e->table, prefix);
@@ -163,6 +164,8 @@ static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disp
         lm_mirror_changed(e->mirror);
     }
     lm_source_release(e, entry);
+    if (before && (before->peer != set->peer || before->must_seal != set->must_seal))
+        lm_sealed_out_release(e, before->peer);
     lm_locator_set_drop(e->locators, before); /* after the new one was taken: what both name keeps its path MTU */
     return 0;
 }
@@ -177,10 +180,10 @@ static void answered(struct lm_engine *e, const struct lm_prefix *prefix)
 }
 
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
-                      const struct lm_locator_spec *locators, size_t count)
+                      const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish)
 {
     lock(e);
-    int error = install(e, prefix, disposition, locators, count);
+    int error = install(e, prefix, disposition, locators, count, wish);
     if (!error && disposition != LM_MISS)
         answered(e, prefix);
     unlock(e);
@@ -195,7 +198,8 @@ int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, 
         lock(e);
         for (size_t end = done + PORTION < count ? done + PORTION : count; done < end && !error; done++) {
             const struct lm_install *item = &items[done];
-            error = install(e, &item->prefix, item->disposition, locators + item->first, item->count);
+            struct lm_seal_wish wish = {item->peer, item->must_seal};
+            error = install(e, &item->prefix, item->disposition, locators + item->first, item->count, wish);
             if (!error && item->disposition != LM_MISS)
                 answered(e, &item->prefix);
         }

@@ -22,6 +22,8 @@
 #include "packet/coalesce.h"
 #include "packet/icmp.h"
 #include "packet/lisp_header.h"
+#include "seal/sealed_in.h"
+#include "seal/sealed_out.h"
 #include "table/table.h"
 #include "table/uplink.h"
 
@@ -86,6 +88,8 @@ struct lm_job {
     const struct lm_locator_set *set;
     struct lm_remote *remote;
     const struct lm_path *path;
+    struct lm_session *seal; /* NULL: it leaves in clear */
+    bool is_nested;  /* sealed, and on its way by a relay that reads EIDs */
     bool is_relayed; /* came in by an uplink and goes out by one; the inbound thread's */
     bool is_retry; /* waited before: failing again is not reported again */
 };
@@ -114,7 +118,10 @@ struct lm_outer {
     bool is_ephemeral;      /* it came to the data port that only one path has */
     bool has_delivered;     /* a packet of it went to the device */
     bool has_relayed;       /* or on to another node */
+    bool has_opened;        /* a sealed packet of it was opened */
+    struct lm_session *opened_by; /* the session that sealed the packet of the moment; NULL: it came in clear */
     struct lm_data welcome; /* the last that was found to be for us: the next one hardly ever differs */
+    const struct lm_session *welcomed_by; /* and what it was sealed with */
 };
 
 struct lm_engine {
@@ -142,6 +149,10 @@ struct lm_engine {
     struct lm_lane lanes[LM_LANES_MAX]; /* without any, the TUN is the default one */
     size_t lane_count;
     bool drops_unusable; /* packets whose lane has no uplink are lost, else they go the default way */
+    struct lm_peers *peers;       /* and their sessions */
+    struct lm_pending *unsealed;  /* packets that wait for a key; same rule as `pending` */
+    atomic_bool has_key;          /* for some of them: the outbound thread looks */
+    uint8_t *sealed[LM_SEAL_THREADS]; /* of each thread: what is sealed and about to be sent */
     struct lm_hold hold;                  /* and its list of paused lanes: the outbound thread alone */
     struct lm_pending *pending, *stalled; /* only the outbound thread (sharing) or the control side (alone) */
 
@@ -168,6 +179,7 @@ struct lm_engine {
     int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
     bool has_vnet; /* the TUN device speaks struct virtio_net_hdr */
     int stop, poll_out, poll_in;
+    int key_wake; /* wakes the outbound thread for `has_key` */
     bool is_running;
     pthread_t out_thread, in_thread;
     struct lm_frames out_frames, in_frames;
@@ -193,6 +205,8 @@ void lm_send(struct lm_engine *e, struct lm_job *job);
 struct lm_job lm_send_segments(struct lm_engine *e, const struct lm_job *job, size_t index);
 /* Counts packets of one remote that have left. */
 void lm_send_done(struct lm_engine *e, const struct lm_job *job, size_t packets, size_t octets);
+/* Sends a job without a packet, which is not held, and starts no silence; false: it did not leave. */
+bool lm_send_empty(struct lm_engine *e, struct lm_job *job);
 /* The largest inner packet that leaves whole. */
 uint32_t lm_send_room(const struct lm_job *job);
 /* What the outer headers to this remote add to an inner packet, in octets. */
@@ -212,6 +226,8 @@ bool lm_outbound_judge(struct lm_engine *e, struct lm_job *job, const lm_vnet *v
 bool lm_outbound_admits(const struct lm_engine *e, struct lm_job *job, enum lm_counter *why);
 /* Chooses uplink and locator of the flow, by priority and weight; no path when there is none. */
 void lm_outbound_choose(struct lm_engine *e, struct lm_job *job);
+/* With path and locator chosen: the relay that stands in for the locator on this path, if there is one. */
+void lm_outbound_turn(struct lm_job *job);
 void lm_outbound_retry(struct lm_engine *e, struct lm_pending *from);
 /* Keeps a packet until its destination has an entry; the first one is reported. */
 void lm_outbound_miss(struct lm_engine *e, const struct lm_job *job);
@@ -322,13 +338,20 @@ int lm_data_port_socket(const struct lm_engine *e, int family);
 void lm_engine_mark_move(struct lm_engine *e);
 int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
+/* For whom packets of an entry are sealed. */
+struct lm_seal_wish {
+    uint32_t peer;  /* 0: nobody, they leave in clear */
+    bool must_seal; /* they never leave in clear */
+};
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
-                      const struct lm_locator_spec *locators, size_t count);
+                      const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish);
 /* One of many to be installed; its locators are `count` from `first` on in an array that all share. */
 struct lm_install {
     struct lm_prefix prefix;
     uint32_t first;
     uint8_t count, disposition;
+    bool must_seal;
+    uint32_t peer;
 };
 /* The same for many at once, in portions: packets move in between. What came before an error is installed. */
 int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
@@ -344,6 +367,24 @@ void lm_engine_counters(struct lm_engine *e, uint64_t *into);
 size_t lm_engine_used(struct lm_engine *e, uint32_t *cursor, struct lm_prefix *into, size_t most);
 /* Between which RLOCs something was delivered since the last call; `into` has room for LM_HEARD_MAX. */
 size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
+
+/* engine/sealing.c */
+/* As lm_peers_install(); a confirmed session sends what waited for it. */
+int lm_engine_install_session(struct lm_engine *e, const struct lm_session_spec *spec);
+bool lm_engine_forget_session(struct lm_engine *e, uint32_t local_index);
+void lm_engine_forget_peer(struct lm_engine *e, uint32_t peer);
+/* Clear packets with these inner sources are dropped from now on; 0 or -ENOMEM. */
+int lm_engine_set_clear_refused(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
+/* Sends an empty sealed packet by the way that packets for the peer take; false: no key, no way, or it was refused. */
+bool lm_engine_send_keepalive(struct lm_engine *e, uint32_t peer);
+struct lm_session_use {
+    uint32_t peer, local_index;
+    uint8_t slot; /* enum lm_session_slot */
+    uint64_t sent, opened, age_ns, idle_ns; /* idle_ns: since something was opened, UINT64_MAX: nothing was */
+};
+size_t lm_engine_sessions(struct lm_engine *e, struct lm_session_use *into, size_t most);
+/* For tests of what time and use do to a key: it is so much older, and has sent so many packets more. */
+bool lm_engine_wear_session(struct lm_engine *e, uint32_t local_index, uint64_t age_ns, uint64_t sent);
 
 /*
  * Report when packets to the locator go unanswered for so many nanoseconds (silence.h); 0: no more. `head` stands for the

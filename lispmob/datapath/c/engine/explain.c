@@ -53,6 +53,18 @@ static void choose(struct lm_engine *e, struct lm_job *job, struct lm_answer *an
         answer->mapped = mapped->address;
 }
 
+/* As lm_sealed_out_admit() would have it; false: it does not leave. */
+static bool admit(struct lm_engine *e, struct lm_job *job, struct lm_answer *answer)
+{
+    const struct lm_locator_set *set = job->set;
+    job->seal = set->peer ? lm_peers_sender(e->peers, set->peer, lm_clock_now()) : NULL;
+    if (job->seal)
+        answer->seal = LM_ANSWER_SEALED;
+    else if (set->must_seal)
+        answer->seal = set->peer ? LM_ANSWER_WAITS : LM_ANSWER_UNSEALED;
+    return job->seal || !set->must_seal;
+}
+
 void lm_explain(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer)
 {
     *answer = (struct lm_answer){.fate = LM_FATE_SENT};
@@ -78,7 +90,10 @@ void lm_explain(struct lm_engine *e, const struct lm_question *question, struct 
             answer->entry = (struct lm_prefix){entry->instance_id, entry->length, entry->address};
         if (answer->fate == LM_FATE_SENT || answer->fate == LM_FATE_DOUBT) {
             job.set = entry->value;
-            choose(e, &job, answer);
+            if (!admit(e, &job, answer))
+                answer->fate = LM_FATE_NO_KEY;
+            else
+                choose(e, &job, answer);
         }
     }
     lm_unshare(&e->lock);

@@ -31,6 +31,7 @@ enum lm_fate {
     LM_FATE_NO_UPLINK,  /* it waits for an uplink */
     LM_FATE_MARK,       /* its mark names no usable uplink, and such packets are dropped */
     LM_FATE_DOUBT,      /* sent as with LM_FATE_SENT, though no locator answers: its sender is told so */
+    LM_FATE_NO_KEY,     /* it may not leave in clear: it waits for a key, or is lost where there will be none */
 };
 
 struct lm_answer {
@@ -43,7 +44,10 @@ struct lm_answer {
     struct lm_addr local, remote, mapped; /* `mapped`: what the mapping led to; `remote` is the relay's then */
     uint16_t port;
     bool is_relayed;
+    uint8_t seal; /* enum lm_answer_seal */
 };
+
+enum lm_answer_seal { LM_ANSWER_CLEAR, LM_ANSWER_SEALED, LM_ANSWER_WAITS, LM_ANSWER_UNSEALED };
 
 void lm_explain(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer);
 

@@ -124,7 +124,13 @@ static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, co
     if (is_ours && (is_tunnel_in_tunnel(inner) || lm_table_lookup(e->eids, 0, &outer->destination)))
         return LM_data_notours;
     if (!lm_address_may_be_eid(&inner->source) || lm_table_lookup(e->eids, 0, &inner->source) ||
-        lm_uplinks_owns(e->uplinks, &inner->source) || !lm_data_port_admits(e, outer))
+        lm_uplinks_owns(e->uplinks, &inner->source))
+        return LM_data_source;
+    if (outer->opened_by) /* who sealed it says more than where it came from */
+        return lm_peers_may_send(e->peers, outer->opened_by, &inner->source) ? LM_COUNTER_COUNT : LM_data_source;
+    if (lm_table_lookup(e->peers->refused, iid, &inner->source))
+        return LM_data_clear;
+    if (!lm_data_port_admits(e, outer))
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)
         return lm_source_judge(e, data, outer, is_proven);
@@ -162,23 +168,25 @@ static void pass_control(struct lm_engine *e, const uint8_t *packet, const struc
 static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data, struct lm_outer *outer)
 {
     const struct lm_inner *now = &data->inner, *before = &outer->welcome.inner;
-    if (before->version && data->instance_id == outer->welcome.instance_id && now->protocol == before->protocol &&
+    if (before->version && outer->welcomed_by == outer->opened_by && data->instance_id == outer->welcome.instance_id && now->protocol == before->protocol &&
         now->has_ports == before->has_ports && now->destination_port == before->destination_port &&
         lm_addr_equal(&now->source, &before->source) && lm_addr_equal(&now->destination, &before->destination))
         return true;
     bool is_proven = true;
     enum lm_counter why = judge(e, data, outer, &is_proven);
-    if (e->config.is_rtr && (why == LM_data_source || why == LM_COUNTER_COUNT))
+    if (e->config.is_rtr && !outer->opened_by && (why == LM_data_source || why == LM_COUNTER_COUNT))
         lm_rtr_note(e, data, outer, why == LM_COUNTER_COUNT);
     if (why == LM_COUNTER_COUNT) {
-        if (is_proven)
+        if (is_proven) {
             outer->welcome = *data;
+            outer->welcomed_by = outer->opened_by;
+        }
         if (!e->config.is_proxy)
             lm_destination_report_heard(e, data, outer->now);
         return true;
     }
     lm_count(&e->counters, why);
-    if (why == LM_data_source && e->config.source_check >= LM_CHECK_LOOSE)
+    if (why == LM_data_source && !outer->opened_by && e->config.source_check >= LM_CHECK_LOOSE)
         lm_source_keep(e, packet, data, outer);
     return false;
 }
@@ -230,6 +238,49 @@ static void deliver(struct lm_engine *e, uint8_t *packet, const struct lm_inner 
     lm_coalesce_start(&e->merge, packet, inner);
 }
 
+/* An inner packet, clear or opened. */
+static void accept_inner(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, struct lm_outer *outer)
+{
+    if (!is_welcome(e, packet, data, outer))
+        return;
+    note_flags(e, data->flags);
+    lm_status_bits_on_data(e, data, outer);
+    lm_echo_nonce_on_data(e, data, outer);
+    lm_data_port_stall_heard(e, outer);
+    if (e->config.is_rtr && lm_rtr_take(e, packet, data, outer)) {
+        outer->has_relayed = true;
+        return;
+    }
+    deliver(e, packet, &data->inner, outer);
+}
+
+static void arrive_sealed(struct lm_engine *e, uint8_t *datagram, size_t length, struct lm_outer *outer)
+{
+    struct lm_data data;
+    if (lm_sealed_in_open(e, datagram, length, outer, &data))
+        accept_inner(e, datagram + LM_SEAL_HEAD, &data, outer);
+    outer->opened_by = NULL;
+}
+
+/* A sealed packet inside one that a relay has read: TTL and marks of the way come in by its header. */
+static void arrive_nested(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, uint8_t *datagram,
+                          size_t length, struct lm_outer *outer)
+{
+    enum lm_strip_verdict verdict =
+        lm_packet_strip(packet, &data->inner, outer->ttl, outer->tos, e->config.copy_dscp);
+    struct lm_inner between;
+    uint8_t ttl = outer->ttl, tos = outer->tos;
+    if (verdict == LM_STRIP_ECN || verdict == LM_STRIP_TTL || !lm_packet_parse(packet, data->inner.length, &between)) {
+        lm_count(&e->counters, verdict == LM_STRIP_ECN ? LM_data_ecn_drop : LM_data_ttl);
+        return;
+    }
+    outer->ttl = between.ttl;
+    outer->tos = between.tos;
+    arrive_sealed(e, datagram, length, outer);
+    outer->ttl = ttl;
+    outer->tos = tos;
+}
+
 static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct lm_outer *outer)
 {
     static const enum lm_counter refusals[] = {
@@ -241,6 +292,10 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
     }
     if (e->config.is_rtr && lm_lisp_header_holds_info(datagram, length)) {
         lm_data_port_pass_bare(e, datagram + LM_DATA_HEADER, length - LM_DATA_HEADER, outer);
+        return;
+    }
+    if (length >= LM_DATA_HEADER && (datagram[0] & LM_FLAG_KK)) {
+        arrive_sealed(e, datagram, length, outer);
         return;
     }
     enum lm_data_verdict verdict = lm_lisp_header_parse(datagram, length, &data);
@@ -255,17 +310,12 @@ static void arrive(struct lm_engine *e, uint8_t *datagram, size_t length, struct
         lm_count(&e->counters, refusals[verdict]);
         return;
     }
-    if (!is_welcome(e, packet, &data, outer))
-        return;
-    note_flags(e, data.flags);
-    lm_status_bits_on_data(e, &data, outer);
-    lm_echo_nonce_on_data(e, &data, outer);
-    lm_data_port_stall_heard(e, outer);
-    if (e->config.is_rtr && lm_rtr_take(e, packet, &data, outer)) {
-        outer->has_relayed = true;
-        return;
-    }
-    deliver(e, packet, &data.inner, outer);
+    const uint8_t *sealed;
+    size_t octets = lm_sealed_in_nested(e, packet, &data, &sealed);
+    if (octets)
+        arrive_nested(e, packet, &data, packet + (sealed - packet), octets, outer);
+    else
+        accept_inner(e, packet, &data, outer);
 }
 
 /* The datagrams that one message holds. */
@@ -281,12 +331,12 @@ static void arrive_all(struct lm_engine *e, uint8_t *octets, size_t length, stru
         if (step == 0)
             break;
     }
-    if (outer->has_delivered || outer->has_relayed)
+    if (outer->has_delivered || outer->has_relayed || outer->has_opened)
         note_heard(e, outer);
-    if (!outer->has_delivered)
-        return;
-    lm_traffic_gap_note(e, LM_INBOUND, outer->now);
-    lm_silence_on_heard(e, outer);
+    if (outer->has_delivered)
+        lm_traffic_gap_note(e, LM_INBOUND, outer->now);
+    if (outer->has_delivered || outer->has_opened)
+        lm_silence_on_heard(e, outer);
 }
 
 static void receive(struct lm_engine *e, int fd)
@@ -353,6 +403,7 @@ static void read_errors(struct lm_engine *e, int fd)
 void *lm_inbound_run(void *engine)
 {
     struct lm_engine *e = engine;
+    lm_sealed_out_set_thread(1);
     for (;;) {
         struct epoll_event events[EVENTS];
         int n = epoll_wait(e->poll_in, events, EVENTS, -1);

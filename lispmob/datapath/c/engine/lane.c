@@ -29,7 +29,7 @@ bool lm_lane_choose(struct lm_engine *e, struct lm_job *job)
     job->remote = lm_locator_choose(job->set, lm_uplinks_families(e->uplinks, job->lane, true), job->flow);
     job->path = job->remote ? lm_uplinks_path(e->uplinks, job->lane, job->remote->address.family) : NULL;
     if (job->path)
-        job->remote = lm_path_remote(job->path, job->remote, job->flow);
+        lm_outbound_turn(job);
     return job->path != NULL;
 }
 

@@ -36,6 +36,13 @@ static void held_lost(void *engine, bool is_aged)
     lm_count(&e->counters, is_aged ? LM_out_busy_aged : LM_out_busy);
 }
 
+static void unsealed_lost(void *engine, bool is_aged)
+{
+    struct lm_engine *e = engine;
+    (void)is_aged;
+    lm_count(&e->counters, LM_out_unsealed);
+}
+
 static uint8_t *map_room(size_t size)
 {
     void *room = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -76,7 +83,7 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     e->shared = &e->own;
     e->key = (struct lm_key){config->key0, config->key1};
     atomic_store(&e->watch, -1);
-    e->tun = e->receive[0] = e->receive[1] = e->stop = e->poll_in = e->poll_out = -1;
+    e->tun = e->receive[0] = e->receive[1] = e->stop = e->poll_in = e->poll_out = e->key_wake = -1;
     int punts = lm_punt_open(&e->punts, &e->counters);
     e->table = lm_table_new(&e->key);
     e->eids = lm_table_new(&e->key);
@@ -93,11 +100,17 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
     e->segment = map_room(LM_FRAME_SIZE);
     e->relayed_segment = map_room(LM_FRAME_SIZE);
     e->relayed_fragment = map_room(LM_FRAME_SIZE);
+    e->peers = lm_peers_new(&e->key);
+    e->unsealed =
+        lm_pending_new(config->pending_total, config->pending_per_entry, config->pending_age_ns, unsealed_lost, e);
+    bool has_sealed = e->peers && e->unsealed;
+    for (size_t i = 0; i < LM_SEAL_THREADS; i++)
+        has_sealed = (e->sealed[i] = map_room(LM_SEALED_ROOM + LM_FRAME_SIZE)) && has_sealed;
     e->relay = config->is_rtr ? lm_rtr_new() : NULL;
     e->sources = lm_sources_new();
     bool has_frames = frames_make(&e->out_frames) && frames_make(&e->in_frames);
     bool has_locks = locks_make(e);
-    bool has_rooms = e->sources && e->scratch && e->fragment && e->segment && e->relayed_segment &&
+    bool has_rooms = has_sealed && e->sources && e->scratch && e->fragment && e->segment && e->relayed_segment &&
                      e->relayed_fragment && (e->relay || !config->is_rtr);
     if (punts == 0 && e->table && e->eids && e->guard && e->instances && e->locators && e->uplinks && e->pending &&
         e->stalled && e->hold.packets && has_rooms && has_frames && has_locks)
@@ -177,11 +190,14 @@ int lm_engine_open(struct lm_engine *e, int tun)
     e->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     e->poll_out = epoll_create1(EPOLL_CLOEXEC);
     e->poll_in = epoll_create1(EPOLL_CLOEXEC);
-    if (e->stop < 0 || e->poll_out < 0 || e->poll_in < 0)
+    e->key_wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (e->stop < 0 || e->key_wake < 0 || e->poll_out < 0 || e->poll_in < 0)
         return -errno;
     int error = watch(e->poll_out, e->stop, EPOLLIN);
     if (!error)
         error = watch(e->poll_in, e->stop, EPOLLIN);
+    if (!error)
+        error = watch(e->poll_out, e->key_wake, EPOLLIN | EPOLLET);
     if (!error)
         error = watch(e->poll_out, tun, EPOLLIN);
     for (int i = 0; i < 2 && !error; i++) {
@@ -253,7 +269,8 @@ void lm_engine_free(struct lm_engine *e)
     lm_engine_stop(e);
     lm_reflect_stop(e);
     lm_uplinks_retire(e->uplinks, NULL);
-    int *fds[] = {&e->receive[0], &e->receive[1], &e->stop, &e->poll_out, &e->poll_in};
+    int *fds[] = {&e->receive[0], &e->receive[1], &e->stop, &e->key_wake, &e->poll_out,
+                 &e->poll_in};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         close_fd(fds[i]);
     struct lm_frames *frames[] = {&e->out_frames, &e->in_frames};
@@ -264,6 +281,11 @@ void lm_engine_free(struct lm_engine *e)
     for (size_t i = 0; i < sizeof single / sizeof *single; i++)
         if (single[i])
             munmap(single[i], LM_FRAME_SIZE);
+    for (size_t i = 0; i < LM_SEAL_THREADS; i++)
+        if (e->sealed[i])
+            munmap(e->sealed[i], LM_SEALED_ROOM + LM_FRAME_SIZE);
+    lm_peers_free(e->peers);
+    lm_pending_free(e->unsealed);
     lm_rtr_free(e->relay);
     lm_sources_free(e->sources);
     lm_pending_free(e->pending);

@@ -75,6 +75,13 @@ static void refuse(struct lm_engine *e, const struct lm_job *job, enum lm_counte
     lm_send_icmp_about(e, kind, 0, job);
 }
 
+void lm_outbound_turn(struct lm_job *job)
+{
+    const struct lm_remote *mapped = job->remote;
+    job->remote = lm_path_remote(job->path, job->remote, job->flow);
+    job->is_nested = lm_sealed_out_nests(job, mapped);
+}
+
 void lm_outbound_choose(struct lm_engine *e, struct lm_job *job)
 {
     /* The uplink first, so that weights share flows between uplinks, whichever families they have. */
@@ -84,7 +91,7 @@ void lm_outbound_choose(struct lm_engine *e, struct lm_job *job)
     job->remote = lm_locator_choose(job->set, families, job->flow);
     job->path = job->remote ? lm_uplinks_path(e->uplinks, ifindex, job->remote->address.family) : NULL;
     if (job->path)
-        job->remote = lm_path_remote(job->path, job->remote, job->flow);
+        lm_outbound_turn(job);
 }
 
 /* Locator and uplink of the flow; no path at all when there is no uplink: lm_send keeps the packet. */
@@ -138,7 +145,7 @@ static bool dispose(struct lm_engine *e, struct lm_job *job, struct lm_entry *en
     case LM_ENCAPSULATE:
         job->set = entry->value;
         job->flow = lm_packet_flow_hash(&e->key, &job->inner);
-        return choose(e, job);
+        return lm_sealed_out_admit(e, job) && choose(e, job);
     case LM_NATIVE:
         lm_count(&e->counters, LM_out_native);
         return false;
@@ -245,12 +252,14 @@ static int next_look(struct lm_engine *e)
 void *lm_outbound_run(void *engine)
 {
     struct lm_engine *e = engine;
+    lm_sealed_out_set_thread(0);
     for (;;) {
         struct epoll_event events[EVENTS];
         int n = epoll_wait(e->poll_out, events, EVENTS, next_look(e));
         lm_data_port_stall_check(e);
         lm_silence_check(e);
         lm_backpressure_check(e);
+        lm_sealed_out_check(e);
         for (int i = 0; i < n; i++) {
             if (events[i].data.fd == e->stop)
                 return NULL;

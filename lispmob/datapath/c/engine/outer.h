@@ -28,6 +28,8 @@ void lm_send_fill_outer(struct msghdr *m, struct lm_envelope *envelope, const st
                       size_t run);
 /* Writes the LISP header of the job: Instance-ID, Locator-Status-Bits, echo-nonce. */
 void lm_send_put_lisp_header(const struct lm_engine *e, const struct lm_job *job, uint8_t *header);
+/* Adds our Locator-Status-Bits, where they are told. */
+void lm_send_put_status(const struct lm_engine *e, uint8_t *header);
 /* The port that a NAT on the way wants to see, on this side or on the other; else any of the pool. */
 int lm_send_socket(const struct lm_job *job);
 /*

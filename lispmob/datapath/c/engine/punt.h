@@ -22,7 +22,10 @@ enum lm_punt_kind {
     LM_PUNT_ECHOED = 10,
     LM_PUNT_REFUTED = 11,
     LM_PUNT_LARGE = 12,
-    LM_PUNT_SOURCE = 13 /* source.c: the mapping of an inner source does not name who sent it, or there is none */
+    LM_PUNT_SOURCE = 13, /* source.c: the mapping of an inner source does not name who sent it, or there is none */
+    LM_PUNT_SEAL_WANTED = 14,
+    LM_PUNT_SEAL_CONFIRMED = 15,
+    LM_PUNT_SEALED_FROM = 16
 };
 
 /* Who says that packets are too big: ICMP about one of ours, ICMP that only a probe can confirm, or the uplink itself. */
@@ -34,7 +37,7 @@ struct lm_punt {
     struct lm_addr source, destination;  /* miss, control, status, refuted: inner; MTU, large: our locator and theirs; silent:
                                             theirs is the destination; heard: outer */
     uint16_t source_port, destination_port;
-    struct lm_addr outer_source;         /* control, status */
+    struct lm_addr outer_source;         /* control, status, sealed from */
     uint16_t outer_source_port;
     struct lm_addr outer_destination;
     bool is_registered;                  /* stranger: only the port is another one */
@@ -46,6 +49,7 @@ struct lm_punt {
     bool is_alone;                       /* silent: and others of its company were heard since */
     uint32_t status;                     /* status: Locator-Status-Bits, and how many of them there are */
     uint8_t status_width;
+    uint32_t peer, local_index;          /* sessions */
     uint64_t at_ns, before_ns;           /* resumed: this packet and the one before it, 0: none; CLOCK_MONOTONIC */
     uint32_t length;
     uint8_t payload[LM_PUNT_PAYLOAD];    /* control */

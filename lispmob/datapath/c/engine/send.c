@@ -104,13 +104,24 @@ struct letter {
     struct msghdr message;
 };
 
-static const struct msghdr *fill(const struct lm_engine *e, struct letter *letter, const struct lm_job *job,
+/* NULL: it cannot be sealed, counted. */
+static const struct msghdr *fill(struct lm_engine *e, struct letter *letter, const struct lm_job *job,
                                  uint8_t *packet, size_t length)
 {
     lm_send_fill_outer(&letter->message, &letter->envelope, job, e->config.copy_dscp, 0);
-    lm_send_put_lisp_header(e, job, packet - LM_DATA_HEADER);
     lm_send_unsum_outer(e, job, lm_send_socket(job));
-    letter->io = (struct iovec){packet - LM_DATA_HEADER, length + LM_DATA_HEADER};
+    if (job->seal) {
+        struct iovec part = {packet, length};
+        uint64_t counter;
+        uint8_t *out = lm_sealed_out_single(e);
+        size_t octets = lm_sealed_out_take(e, job, 1, &counter) ? lm_sealed_out_put(e, job, counter, &part, 1, out) : 0;
+        if (octets == 0)
+            return NULL;
+        letter->io = (struct iovec){out, octets};
+    } else {
+        lm_send_put_lisp_header(e, job, packet - LM_DATA_HEADER);
+        letter->io = (struct iovec){packet - LM_DATA_HEADER, length + LM_DATA_HEADER};
+    }
     letter->message.msg_iov = &letter->io;
     letter->message.msg_iovlen = 1;
     return &letter->message;
@@ -125,6 +136,9 @@ static const struct msghdr *fill(const struct lm_engine *e, struct letter *lette
  */
 static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, const struct msghdr *m, int fd, bool is_rest)
 {
+    if (!m)
+        return LOST;
+    is_rest = is_rest || job->inner.length == 0;
     if (!is_rest && lm_backpressure_has(e, job, fd)) {
         lm_backpressure_add(e, job, fd, true);
         return HELD;
@@ -204,6 +218,8 @@ static void relay_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu
     if (entry && entry->kind == LM_ENCAPSULATE) {
         job.set = entry->value;
         job.flow = lm_packet_flow_hash(&e->key, &job.inner);
+        if (!lm_sealed_out_admit(e, &job))
+            return;
         lm_outbound_choose(e, &job);
     }
     bool is_sent = job.path ? try_path(e, &job) == SENT : lm_device_write(e, e->tun, job.packet, length);
@@ -229,7 +245,7 @@ uint32_t lm_send_overhead(const struct lm_remote *remote)
 
 uint32_t lm_send_room(const struct lm_job *job)
 {
-    return lm_path_mtu(job->path, job->remote) - lm_send_overhead(job->remote);
+    return lm_path_mtu(job->path, job->remote) - lm_send_overhead(job->remote) - (uint32_t)lm_sealed_out_overhead(job);
 }
 
 static void too_big(struct lm_engine *e, const struct lm_job *job, uint32_t room)
@@ -284,7 +300,8 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
             lm_path_proven(e, job->path);
             lm_route_check_tell(e, job->path, job->remote);
             lm_peer_check_on_sent(e, job);
-            lm_data_port_stall_sent(e, job->path, job->now);
+            if (job->inner.length) /* else nobody need answer */
+                lm_data_port_stall_sent(e, job->path, job->now);
             lm_path_mtu_note_large(e, job, job->inner.length < room ? job->inner.length : room);
         }
         if (outcome != TOO_BIG)
@@ -315,7 +332,8 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
         for (unsigned priority = 0; remote && priority < LM_PRIORITY_NEVER; priority++)
             for (size_t i = 0; i < uplinks->path_count; i++) {
                 job->path = &uplinks->paths[i];
-                job->remote = lm_path_remote(job->path, remote, job->flow);
+                job->remote = remote;
+                lm_outbound_turn(job);
                 if (job->path == first || job->path->priority != priority || job->path->address.family != family)
                     continue;
                 enum outcome outcome = try_path(e, job);
@@ -326,6 +344,12 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
             }
     }
     return REFUSED;
+}
+
+bool lm_send_empty(struct lm_engine *e, struct lm_job *job)
+{
+    enum outcome outcome = try_path(e, job);
+    return (outcome == REFUSED ? fail_over(e, job) : outcome) == SENT;
 }
 
 /*
@@ -394,8 +418,13 @@ void lm_send(struct lm_engine *e, struct lm_job *job)
 void lm_send_put_lisp_header(const struct lm_engine *e, const struct lm_job *job, uint8_t *header)
 {
     lm_lisp_header_write(header, job->instance_id);
+    lm_send_put_status(e, header);
+    lm_echo_nonce_put(&job->remote->state->echo, job->now, header);
+}
+
+void lm_send_put_status(const struct lm_engine *e, uint8_t *header)
+{
     uint64_t status = atomic_load_explicit(&e->shared->status, memory_order_relaxed);
     if (status & LM_STATUS_TOLD)
         lm_lisp_header_put_status(header, (uint32_t)status);
-    lm_echo_nonce_put(&job->remote->state->echo, job->now, header);
 }

@@ -66,7 +66,7 @@ void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_
 {
     struct lm_remote_state *state = job->remote->state;
     if (!atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed) ||
-        inner + lm_send_overhead(job->remote) < lm_large_from(lm_path_mtu(job->path, job->remote)))
+        inner + lm_send_overhead(job->remote) + lm_sealed_out_overhead(job) < lm_large_from(lm_path_mtu(job->path, job->remote)))
         return;
     uint32_t bit = UINT32_C(1) << job->path->place;
     if (!(atomic_load_explicit(&state->large_paths, memory_order_relaxed) & bit))

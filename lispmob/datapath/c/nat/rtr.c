@@ -161,6 +161,8 @@ bool lm_rtr_take(struct lm_engine *e, uint8_t *packet, const struct lm_data *dat
         lm_count(&e->counters, LM_data_inner);
         return true;
     }
+    if (!lm_sealed_out_admit(e, job))
+        return true;
     atomic_store_explicit(&entry->used, 1, memory_order_relaxed);
     e->relay->count++;
     return true;

@@ -52,7 +52,8 @@ static bool same_specs(const struct lm_locator_spec *a, const struct lm_locator_
 {
     for (size_t i = 0; i < count; i++)
         if (!lm_addr_equal(&a[i].address, &b[i].address) || a[i].port != b[i].port ||
-            a[i].priority != b[i].priority || a[i].weight != b[i].weight || !same_way(&a[i], &b[i].source, b[i].fd))
+            a[i].priority != b[i].priority || a[i].weight != b[i].weight || a[i].is_relay != b[i].is_relay ||
+            !same_way(&a[i], &b[i].source, b[i].fd))
             return false;
     return true;
 }
@@ -238,18 +239,25 @@ static void set_free(struct lm_locators *all, struct lm_locator_set *set)
 
 struct lm_locator_set *lm_locator_set_take(struct lm_locators *all, const struct lm_locator_spec *specs, size_t count)
 {
+    return lm_locator_set_take_sealed(all, specs, count, 0, false);
+}
+
+struct lm_locator_set *lm_locator_set_take_sealed(struct lm_locators *all, const struct lm_locator_spec *specs,
+                                                  size_t count, uint32_t peer, bool must_seal)
+{
     if (count > LM_LOCATORS_MAX)
         count = LM_LOCATORS_MAX;
-    uint64_t hash = hash_specs(specs, count);
+    uint64_t hash = fnv(hash_specs(specs, count), &peer, sizeof peer);
     for (struct lm_locator_set *set = all->sets[hash % all->set_buckets]; set; set = set->next)
-        if (set->hash == hash && set->count == count && same_specs(set->specs, specs, count)) {
+        if (set->hash == hash && set->count == count && set->peer == peer && set->must_seal == must_seal &&
+            same_specs(set->specs, specs, count)) {
             set->references++;
             return set;
         }
     struct lm_locator_set *set = calloc(1, sizeof *set);
     if (!set)
         return NULL;
-    *set = (struct lm_locator_set){.references = 1, .hash = hash, .count = count};
+    *set = (struct lm_locator_set){.references = 1, .hash = hash, .peer = peer, .must_seal = must_seal, .count = count};
     set->specs = calloc(count + 1, sizeof *set->specs);
     set->remotes = calloc(count + 1, sizeof(struct lm_remote *));
     set->contenders = calloc(3 * count + 1, sizeof *set->contenders);

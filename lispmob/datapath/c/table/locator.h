@@ -49,6 +49,7 @@ struct lm_locator_spec {
     uint8_t priority, weight;
     struct lm_addr source; /* family 0: none, and `fd` does not count */
     int fd;                /* -1: by the path of `source` straight there, past its relays; by others as if without */
+    bool is_relay;         /* an RTR: what is sealed for the peer is sealed from EID to EID */
 };
 
 struct lm_locator_set {
@@ -56,6 +57,8 @@ struct lm_locator_set {
     uint32_t number; /* never the same again */
     struct lm_locator_set *next;
     uint64_t hash;
+    uint32_t peer;  /* for whom packets are sealed; 0: nobody */
+    bool must_seal; /* and never leave in clear */
     size_t count;
     struct lm_locator_spec *specs;
     struct lm_remote **remotes;
@@ -72,6 +75,9 @@ void lm_locators_free(struct lm_locators *all);
 void lm_locators_reflect(struct lm_locators *all, struct lm_mirror *mirror);
 /* The shared set of exactly these locators with one more reference; NULL: out of memory. */
 struct lm_locator_set *lm_locator_set_take(struct lm_locators *all, const struct lm_locator_spec *specs, size_t count);
+/* The same for packets that are sealed for a peer. */
+struct lm_locator_set *lm_locator_set_take_sealed(struct lm_locators *all, const struct lm_locator_spec *specs,
+                                                  size_t count, uint32_t peer, bool must_seal);
 void lm_locator_set_drop(struct lm_locators *all, struct lm_locator_set *set);
 /* The remote for a flow, given the families of our uplinks; NULL: none. */
 struct lm_remote *lm_locator_choose(const struct lm_locator_set *set, unsigned families, uint64_t flow);

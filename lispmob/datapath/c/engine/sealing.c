@@ -1,0 +1,146 @@
+/* The control side of sealed packets: sessions come and go while packets move. */
+#include <errno.h>
+
+#include "engine/engine.h"
+
+#define KEEPALIVE_TTL 64
+
+static void lock(struct lm_engine *e)
+{
+    pthread_mutex_lock(&e->writer);
+    lm_take(&e->lock);
+}
+
+static void unlock(struct lm_engine *e)
+{
+    lm_give_back(&e->lock);
+    pthread_mutex_unlock(&e->writer);
+}
+
+int lm_engine_install_session(struct lm_engine *e, const struct lm_session_spec *spec)
+{
+    lock(e);
+    int error = lm_peers_install(e->peers, spec, lm_clock_now());
+    if (!error && spec->is_confirmed)
+        lm_sealed_out_release(e, spec->peer);
+    unlock(e);
+    return error;
+}
+
+bool lm_engine_forget_session(struct lm_engine *e, uint32_t local_index)
+{
+    lock(e);
+    bool was_there = lm_peers_forget(e->peers, local_index);
+    unlock(e);
+    return was_there;
+}
+
+void lm_engine_forget_peer(struct lm_engine *e, uint32_t peer)
+{
+    lock(e);
+    lm_peers_forget_peer(e->peers, peer);
+    unlock(e);
+}
+
+int lm_engine_set_clear_refused(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count)
+{
+    struct lm_table *fresh = lm_table_new(&e->key);
+    bool is_whole = fresh != NULL;
+    for (size_t i = 0; is_whole && i < count; i++)
+        is_whole = lm_table_insert(fresh, &prefixes[i]) != NULL;
+    if (!is_whole) {
+        lm_table_free(fresh);
+        return -ENOMEM;
+    }
+    lock(e);
+    struct lm_table *old = e->peers->refused;
+    e->peers->refused = fresh;
+    if (e->mirror) {
+        lm_mirror_replace(e->mirror, LM_SPACE_REFUSED, old, fresh);
+        lm_mirror_changed(e->mirror);
+    }
+    unlock(e);
+    lm_table_free(old);
+    return 0;
+}
+
+/* A locator set by which packets for the peer leave, and the EID that they are for; NULL: there is none. */
+static struct lm_locator_set *way_to(struct lm_engine *e, const struct lm_session *session, struct lm_addr *eid)
+{
+    for (size_t i = 0; i < session->source_count; i++) {
+        *eid = session->sources[i].address;
+        const struct lm_entry *entry = lm_table_lookup(e->table, session->instance_id, eid);
+        struct lm_locator_set *set = entry ? entry->value : NULL;
+        if (set && set->peer == session->peer)
+            return set;
+    }
+    uint32_t cursor = 0;
+    for (struct lm_entry *entry; (entry = lm_table_next(e->table, &cursor));) {
+        struct lm_locator_set *set = entry->value;
+        *eid = entry->address;
+        if (set && set->peer == session->peer && entry->instance_id == session->instance_id)
+            return set;
+    }
+    return NULL;
+}
+
+bool lm_engine_send_keepalive(struct lm_engine *e, uint32_t peer)
+{
+    bool is_sent = false;
+    lock(e);
+    struct lm_job job = {.now = lm_clock_now(), .lane = LM_LANE_DEFAULT};
+    job.born = job.now;
+    job.packet = e->scratch + LM_FRAME_HEADROOM;
+    job.seal = lm_peers_sender(e->peers, peer, job.now);
+    job.set = job.seal ? way_to(e, job.seal, &job.inner.destination) : NULL;
+    if (job.set) {
+        job.instance_id = job.seal->instance_id;
+        job.inner.version = job.inner.destination.family;
+        job.inner.source = e->icmp_source[job.inner.version == 6];
+        job.inner.ttl = KEEPALIVE_TTL;
+        job.flow = lm_packet_flow_hash(&e->key, &job.inner);
+        lm_outbound_choose(e, &job);
+        is_sent = job.path && lm_send_empty(e, &job);
+    }
+    unlock(e);
+    return is_sent;
+}
+
+static void describe(const struct lm_session *s, uint64_t now, struct lm_session_use *use)
+{
+    uint64_t opened_at = atomic_load_explicit(&s->opened_at, memory_order_relaxed);
+    *use = (struct lm_session_use){.peer = s->peer,
+                                   .local_index = s->local_index,
+                                   .slot = atomic_load_explicit(&s->slot, memory_order_relaxed),
+                                   .sent = atomic_load_explicit(&s->sent, memory_order_relaxed),
+                                   .opened = atomic_load_explicit(&s->opened, memory_order_relaxed),
+                                   .age_ns = now - s->made_at,
+                                   .idle_ns = opened_at ? now - opened_at : UINT64_MAX};
+}
+
+size_t lm_engine_sessions(struct lm_engine *e, struct lm_session_use *into, size_t most)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&e->writer);
+    lm_share(&e->lock);
+    uint64_t now = lm_clock_now();
+    for (size_t i = 0; i < e->peers->buckets; i++)
+        for (const struct lm_session *s = e->peers->by_index[i]; s && count < most; s = s->next_by_index)
+            if (atomic_load_explicit(&s->slot, memory_order_relaxed) != LM_SLOT_NONE)
+                describe(s, now, &into[count++]);
+    lm_unshare(&e->lock);
+    pthread_mutex_unlock(&e->writer);
+    return count;
+}
+
+bool lm_engine_wear_session(struct lm_engine *e, uint32_t local_index, uint64_t age_ns, uint64_t sent)
+{
+    lock(e);
+    struct lm_session *session = lm_peers_find_session(e->peers, local_index);
+    if (session) {
+        session->made_at -= age_ns;
+        atomic_fetch_add(&session->sent, sent);
+    }
+    unlock(e);
+    return session != NULL;
+}

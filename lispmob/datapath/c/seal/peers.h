@@ -1,0 +1,57 @@
+/*
+ * All sessions: by their index for what arrives, by peer for what leaves. A peer has three places: previous (receives
+ * only), current, and next (until the peer has sent something with it).
+ *
+ * Threads that share the engine's lock find, use and confirm; who has it alone adds and forgets. So no session goes away
+ * while a packet is in its hands.
+ */
+#ifndef LM_PEERS_H
+#define LM_PEERS_H
+
+#include "seal/session.h"
+
+#define LM_PEERS_REPORTS 4096u /* places for what is reported once a second of a peer; two that meet share one */
+#define LM_PEERS_REPORT_NS UINT64_C(1000000000)
+
+struct lm_peer {
+    struct lm_peer *next;
+    uint32_t number;
+    struct lm_session *_Atomic slots[3]; /* by enum lm_session_slot */
+    struct lm_addr outer; /* where what opened last came from, family 0: nowhere yet; the inbound thread's */
+    uint16_t outer_port;
+};
+
+struct lm_peers {
+    struct lm_session **by_index;
+    struct lm_peer **by_number;
+    size_t buckets, session_count, peer_count;
+    struct lm_session *_Atomic retired; /* in no place any more; freed when nobody shares the lock */
+    struct lm_table *keyed; /* inner sources that have a session of their own: value is the peer's number */
+    struct lm_table *refused; /* inner sources that may not come in clear */
+    atomic_uint_fast64_t wanted_at[LM_PEERS_REPORTS], moved_at[LM_PEERS_REPORTS];
+};
+
+/* NULL: out of memory. */
+struct lm_peers *lm_peers_new(const struct lm_key *key);
+void lm_peers_free(struct lm_peers *peers);
+
+/* To be called with the engine's lock alone: */
+/* 0, -ENOMEM, -EEXIST when the index is in use, or -ENOTSUP without a cipher. */
+int lm_peers_install(struct lm_peers *peers, const struct lm_session_spec *spec, uint64_t now);
+bool lm_peers_forget(struct lm_peers *peers, uint32_t local_index);
+void lm_peers_forget_peer(struct lm_peers *peers, uint32_t number);
+
+/* To be called with the lock shared: */
+/* The session of an index, if it is in a place; else NULL. */
+struct lm_session *lm_peers_find_session(const struct lm_peers *peers, uint32_t local_index);
+struct lm_peer *lm_peers_find(const struct lm_peers *peers, uint32_t number);
+/* The session to send with now; NULL: none may. */
+struct lm_session *lm_peers_sender(const struct lm_peers *peers, uint32_t number, uint64_t now);
+/* Something was opened: `next` becomes `current`; true when it did, by this call. */
+bool lm_peers_confirm(struct lm_peers *peers, struct lm_session *session);
+/* The session's peer may send this inner source. */
+bool lm_peers_may_send(const struct lm_peers *peers, const struct lm_session *session, const struct lm_addr *source);
+/* True once in a second, for a peer, in one of the two lists of times. */
+bool lm_peers_may_report(atomic_uint_fast64_t *times, uint32_t number, uint64_t now);
+
+#endif

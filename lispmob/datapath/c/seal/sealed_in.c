@@ -1,0 +1,92 @@
+#include "seal/sealed_in.h"
+
+#include <netinet/in.h>
+
+#include "engine/engine.h"
+#include "seal/sealed_out.h"
+
+#define UDP_HEADER 8u
+
+static void confirm(struct lm_engine *e, struct lm_session *session)
+{
+    if (!lm_peers_confirm(e->peers, session))
+        return;
+    struct lm_punt report = {
+        .kind = LM_PUNT_SEAL_CONFIRMED, .peer = session->peer, .local_index = session->local_index};
+    (void)lm_punt_put(&e->punts, &report, NULL, 0);
+    lm_sealed_out_wake(e);
+}
+
+/* Where it came from is only a hint: another address than before may be where the peer is now. */
+static void note_outer(struct lm_engine *e, const struct lm_session *session, const struct lm_outer *outer)
+{
+    struct lm_peer *peer = lm_peers_find(e->peers, session->peer);
+    if (!peer || (peer->outer_port == outer->source_port && lm_addr_equal(&peer->outer, &outer->source)))
+        return;
+    bool is_other = peer->outer.family != 0;
+    if (is_other && !lm_peers_may_report(e->peers->moved_at, peer->number, outer->now))
+        return; /* noticed again with the next packet */
+    peer->outer = outer->source;
+    peer->outer_port = outer->source_port;
+    struct lm_punt report = {.kind = LM_PUNT_SEALED_FROM,
+                             .peer = peer->number,
+                             .outer_source = outer->source,
+                             .outer_source_port = outer->source_port,
+                             .outer_destination = outer->destination};
+    if (is_other)
+        (void)lm_punt_put(&e->punts, &report, NULL, 0);
+}
+
+bool lm_sealed_in_open(struct lm_engine *e, uint8_t *datagram, size_t length, struct lm_outer *outer,
+                       struct lm_data *data)
+{
+    static const enum lm_counter refusals[] = {[LM_OPEN_KEY] = LM_data_key,
+                                               [LM_OPEN_REPLAY] = LM_data_replay,
+                                               [LM_OPEN_TAG] = LM_data_tag,
+                                               [LM_OPEN_IID] = LM_data_iid};
+    if (length < LM_SEAL_MIN) {
+        lm_count(&e->counters, LM_data_short);
+        return false;
+    }
+    bool is_kind = (datagram[0] & LM_FLAG_KK) == LM_SEAL_KK;
+    struct lm_session *session = is_kind ? lm_peers_find_session(e->peers, lm_session_index(datagram)) : NULL;
+    enum lm_session_verdict verdict =
+        session ? lm_session_open(session, lm_sealed_out_thread(), datagram, length, outer->now) : LM_OPEN_KEY;
+    if (verdict != LM_OPENED) {
+        lm_count(&e->counters, refusals[verdict]);
+        return false;
+    }
+    confirm(e, session);
+    note_outer(e, session, outer);
+    outer->has_opened = true;
+    outer->opened_by = session;
+    *data = (struct lm_data){.flags = datagram[0],
+                             .nonce = lm_get32(datagram) & 0xffffff,
+                             .second = lm_get32(datagram + 4),
+                             .instance_id = session->instance_id};
+    if (length == LM_SEAL_MIN) {
+        lm_count(&e->counters, LM_data_keepalive);
+        return false;
+    }
+    bool is_packet = lm_packet_parse(datagram + LM_SEAL_HEAD, length - LM_SEAL_MIN, &data->inner);
+    if (!is_packet)
+        lm_count(&e->counters, LM_data_inner);
+    return is_packet;
+}
+
+size_t lm_sealed_in_nested(const struct lm_engine *e, const uint8_t *packet, const struct lm_data *data,
+                           const uint8_t **datagram)
+{
+    const struct lm_inner *inner = &data->inner;
+    if (inner->protocol != IPPROTO_UDP || inner->is_fragment || !inner->has_ports ||
+        inner->destination_port != LM_PORT_DATA || inner->source_port != LM_PORT_DATA)
+        return 0;
+    const uint8_t *udp = packet + inner->header;
+    size_t octets = lm_get16(udp + 4);
+    const struct lm_entry *own = lm_table_lookup(e->eids, 0, &inner->destination);
+    if (octets <= UDP_HEADER || octets > inner->length - inner->header ||
+        (udp[UDP_HEADER] & LM_FLAG_KK) != LM_SEAL_KK || !own || (uint32_t)(uintptr_t)own->value != data->instance_id)
+        return 0;
+    *datagram = udp + UDP_HEADER;
+    return octets - UDP_HEADER;
+}
