@@ -53,6 +53,12 @@ class SealedPeer:
     last_try_at: float = float("-inf")
     wanted_at: float = float("-inf")
     trouble: str = ""
+    is_behind: bool = False
+    """One of its locators answers probes without a handshake: an RTR, so the peer is asked as data goes."""
+    asked_at: tuple[IpAddress, ...] = ()
+    """Its locators when that was found out."""
+    is_gone: bool = False
+    """It had a mapping, and has none now."""
     is_told: bool = False
     """An event has said that packets are sealed."""
 

@@ -143,6 +143,14 @@ class Sealing:
                 effects += self._begin(peer, now)
         return effects
 
+    def on_mapping_back(self, now: float) -> list[MachineEffect]:
+        """Mappings of peers came anew after they had gone: whoever registers again may have lost its sessions."""
+        effects: list[MachineEffect] = []
+        for peer in self.entries.take_returned():
+            if peer.sessions and peer.next_at is None and now - peer.last_try_at >= SILENCE_S:
+                effects += self._begin(peer, now)
+        return effects
+
     def take_questions(self) -> list[EidPrefix]:
         """The EIDs whose mappings somebody should ask for, since the previous call: who has which key?"""
         taken, self._questions = self._questions, []
@@ -166,9 +174,16 @@ class Sealing:
         try:
             second = take_second(reply)
             if second is None:
-                asking.peer.trouble = "it answers probes, and no handshake"
+                peer = asking.peer
+                peer.trouble = "it answers probes, and no handshake"
                 del self._asking[reply.nonce]
-                return []
+                if peer.is_behind or peer.next_at is None:
+                    return []
+                peer.asked_at, peer.is_behind = (
+                    peer.remotes,
+                    True,
+                )  # an RTR, it seems: the peer is asked in its place, at once
+                return self._try(peer, now)
             SecondMessage.decode(second, self._tools.static.public)  # what fails here leaves the handshake open
         except MalformedMessage as malformed:
             return [Count(malformed.counter)]
@@ -240,14 +255,14 @@ class Sealing:
 
     def _try(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         """Send a first message, by the next way; each with an ephemeral key of its own."""
-        way, eid = self._way(peer), peer.eid
+        eid = peer.eid
         own = None if eid is None else self._config.own_eid(eid)
         peer.tries += 1
         peer.wait(now)
-        if way is None or eid is None or own is None:
-            peer.trouble = "no locator to begin a handshake with"
+        if eid is None or own is None:
+            peer.trouble = "no mapping to begin a handshake with"
             return []
-        remote, uplink = way
+        way = self._way(peer)
         tools = self._tools
         pair = Pair(eid.instance_id, own.address, eid.address)
         ephemeral, index = tools.draw(32), self._new_index()
@@ -261,12 +276,23 @@ class Sealing:
         self._asking[nonce] = Asking(peer, handshake, now)
         while len(self._asking) > ASKING_MAX:
             del self._asking[next(iter(self._asking))]
-        payload = put_first(nonce, First(message, own, eid), uplink.address)
-        sent = SendControl(payload, remote, source=uplink.address, ifindex=uplink.ifindex)
+        first = First(message, own, eid)
+        if way is None:
+            # From EID to EID, as data is: an RTR passes it on, to the peer behind it or from us behind it.
+            sent = SendControl(put_first(nonce, first, own.address), eid.address, source=own.address)
+        else:
+            remote, uplink = way
+            payload = put_first(nonce, first, uplink.address)
+            sent = SendControl(payload, remote, source=uplink.address, ifindex=uplink.ifindex)
         return [sent, Count("tx_handshake")]
 
     def _way(self, peer: SealedPeer) -> tuple[IpAddress, LocalLocator] | None:
-        """Each locator of the peer in turn, from our best one; then from the next one."""
+        """Each locator of the peer in turn, from our best one, then from the next one; None: as data goes.
+
+        So goes every second try, and all of them once a locator has answered without a handshake, as RTRs do.
+        """
+        if peer.is_behind or peer.tries % 2 == 0:
+            return None
         remotes = peer.remotes
         places = max((len(self._own.for_family(remote.version)) for remote in remotes), default=0)
         ways = [
@@ -275,7 +301,7 @@ class Sealing:
             for remote in remotes
             if place < len(own := self._own.for_family(remote.version))
         ]
-        return ways[peer.tries % len(ways)] if ways else None
+        return ways[peer.tries // 2 % len(ways)] if ways else None
 
     def _new_index(self) -> int:
         """Random, not 0, and not in use."""

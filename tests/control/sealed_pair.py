@@ -83,7 +83,7 @@ class Side:
 
     def knows(self, other: Side) -> InstallMapping:
         """A mapping of the other one is installed; the forwarding entry that comes of it."""
-        return self.machine.entries.on_installed(mapping_of(other))
+        return self.machine.entries.on_installed(mapping_of(other))[0]
 
 
 def mapping_of(side: Side) -> InstallMapping:

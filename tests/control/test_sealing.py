@@ -15,8 +15,10 @@ from lispmob.control.effect import (
     InstallSession,
     MachineEffect,
     RefuseClear,
+    RemoveMapping,
     SendControl,
     SendKeepalive,
+    UsableLocator,
 )
 from lispmob.control.handshake_carriage import First, put_first, put_second, take_first, take_second
 from lispmob.control.node_config import Datagram
@@ -487,7 +489,7 @@ def test_a_mapping_that_refuses_packets_is_not_sealed() -> None:
     one = alice(pinned=pinned(bob()), mode="require")
     refused = InstallMapping(BOB_EID, "DROP")
 
-    assert one.machine.entries.on_installed(refused) == refused
+    assert one.machine.entries.on_installed(refused) == [refused]
 
 
 def test_a_key_that_becomes_known_later_has_the_forwarding_entry_made_anew() -> None:
@@ -496,7 +498,7 @@ def test_a_key_that_becomes_known_later_has_the_forwarding_entry_made_anew() -> 
     (entry,) = only(one.machine.on_vouched(BOB_EID, KeyRecord((other.public,)), 1.0), InstallMapping)
 
     assert entry.peer
-    assert entry == one.machine.entries.on_installed(entry)
+    assert one.machine.entries.on_installed(entry) == [entry]
 
 
 def test_an_event_says_whose_key_packets_are_sealed_with() -> None:
@@ -516,13 +518,64 @@ def test_another_policy_is_obeyed_at_a_reload() -> None:
     assert only(told, RefuseClear) == [RefuseClear(())]
 
 
-def test_an_answer_to_the_probe_without_a_handshake_is_told_to_people() -> None:
+def test_where_a_locator_answers_without_a_handshake_as_an_rtr_does_the_peer_is_asked_as_data_goes() -> None:
     one, other = a_pair()
     request = request_of(first_of(one, other))
     record = MappingRecord.of(BOB_EID, (Locator(BOB_RLOC, is_probed=True),))
+    told = one.machine.on_answer(MapReply(request.nonce, (record,), is_probe=True), 0.1)
 
-    assert one.machine.on_answer(MapReply(request.nonce, (record,), is_probe=True), 0.1) == []
+    assert told is not None
+    (sent,) = only(told, SendControl)
+    assert (sent.source, sent.destination) == (ALICE_EID.address, BOB_EID.address)
     assert one.machine.entries.peers[0].trouble == "it answers probes, and no handshake"
+    (answered,) = only(deliver_first(sent, ALICE_EID.address, other, 0.2), SendControl)
+    assert answered.destination == ALICE_EID.address
+    assert only(deliver_second(answered, one, 0.3), InstallSession)
+
+
+def test_every_second_try_goes_as_data_goes_for_a_relay_may_be_on_the_way() -> None:
+    one, other = a_pair()
+    first_of(one, other)
+    tried = [sent.destination for _, told in run_until(one.machine, 8.0) for sent in only(told, SendControl)]
+
+    assert tried == [BOB_EID.address, BOB_RLOC, BOB_EID.address]
+
+
+def test_behind_a_nat_where_all_goes_to_an_rtr_a_peer_with_a_known_key_has_an_entry_of_its_own() -> None:
+    one, other = alice(pinned=pinned(bob())), bob()
+    rtr = UsableLocator(ip("192.0.2.9"), 1, 100)
+    default = InstallMapping(prefix("0.0.0.0/0"), "TELL", (rtr,))
+    plain, narrow = one.machine.entries.on_installed(default)
+
+    assert plain == default
+    assert (narrow.prefix, narrow.locators, narrow.disposition) == (BOB_EID, (rtr,), "TELL")
+    assert narrow.peer
+    assert one.machine.entries.on_removed(default.prefix) == [RemoveMapping(default.prefix), RemoveMapping(BOB_EID)]
+    assert one.knows(other).locators != (rtr,)
+
+
+def test_a_mapping_that_ends_behind_a_nat_gives_way_to_the_default_one_with_the_same_peer() -> None:
+    one, other = alice(pinned=pinned(bob())), bob()
+    one.machine.entries.on_installed(
+        InstallMapping(prefix("0.0.0.0/0"), "TELL", (UsableLocator(ip("192.0.2.9"), 1, 100),))
+    )
+    peer = one.knows(other).peer
+    removed, narrow = one.machine.entries.on_removed(BOB_EID)
+
+    assert removed == RemoveMapping(BOB_EID)
+    assert isinstance(narrow, InstallMapping)
+    assert narrow.peer == peer
+
+
+def test_a_peer_whose_mapping_went_and_came_again_is_asked_for_it_may_have_restarted() -> None:
+    one, other = a_pair()
+    shake_hands(one, other, 0.0)
+    one.machine.entries.on_removed(BOB_EID)
+    assert one.machine.on_mapping_back(30.0) == []
+    one.knows(other)
+
+    assert only(one.machine.on_mapping_back(30.0), SendControl)
+    assert one.machine.on_mapping_back(31.0) == []
 
 
 def test_a_peer_whose_mapping_is_gone_is_forgotten_with_its_last_session() -> None:
