@@ -93,7 +93,7 @@ class SealedNode(Node):
 
     def on_seal_confirmed(self, peer: int, local_index: int, now: float) -> list[NodeEffect]:
         """A packet of this peer has opened with a session that was not known to be its, too."""
-        return self._route(self.sealing.on_confirmed(peer, local_index), now)
+        return self._route(self.sealing.on_confirmed(peer, local_index, now), now)
 
     def on_sealed_from(self, remote: IpAddress, local: IpAddress, now: float) -> list[NodeEffect]:
         """What opened came from another address than before: a hint, so this pair is probed if a mapping names it."""

@@ -96,9 +96,9 @@ def test_two_nodes_come_to_a_session_over_their_control_ports() -> None:
     (theirs,), (ours,) = only(at_other, InstallSession), only(at_one, InstallSession)
     assert ours.send_key == theirs.receive_key
     assert only(at_one, SendKeepalive)
-    assert [entry.must_seal for entry in only(at_one, InstallMapping)] == [True]
-    confirmed = other.on_seal_confirmed(theirs.peer, theirs.local_index, 1.3)
-    assert only(confirmed, RefuseClear) == [RefuseClear((ALICE_EID,))]
+    assert [entry.must_seal for entry in only(one.on_timer(4.2), InstallMapping)] == [True]
+    other.on_seal_confirmed(theirs.peer, theirs.local_index, 1.3)
+    assert only(other.on_timer(4.3), RefuseClear) == [RefuseClear((ALICE_EID,))]
 
 
 def test_an_answer_to_no_handshake_of_ours_is_counted_as_any_other() -> None:

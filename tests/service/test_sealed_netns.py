@@ -119,9 +119,16 @@ def test_a_sealed_packet_that_comes_again_by_whatever_way_is_dropped_and_counted
         wait_for(lambda: b.counters()["data_replay"] == before + 1, "a replay is counted")
 
 
+def has_settled(node: Node, other: Node) -> bool:
+    """Clear text of the other one is no longer taken."""
+    kept = (node.directory / "state" / "peer-keys").read_text().splitlines()
+    return any(line.startswith(f"{other.identity.eid4}/") and line.endswith(" sealed") for line in kept)
+
+
 def test_clear_text_in_the_name_of_a_peer_that_has_sealed_is_dropped(pair: tuple[World, Node, Node]) -> None:
     world, a, b = pair
     seal(a, b)
+    wait_for(lambda: has_settled(b, a), "b remembers that a seals")
     inner = bytes.fromhex("45000024000040004011000000000000000000000009000900100000") + b"in clear"
     inner = inner[:12] + A.eid4.packed + B.eid4.packed + inner[20:]
     total = sum(int.from_bytes(inner[at : at + 2]) for at in range(0, 20, 2))
