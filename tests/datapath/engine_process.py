@@ -25,7 +25,7 @@ from lispmob.datapath.engine import (
     Traversal,
     Uplink,
 )
-from lispmob.datapath.model import Near, PathMtu
+from lispmob.datapath.model import Near, PathMtu, SealedSession
 from lispmob.wire.address import EidPrefix
 
 ETH_P_ALL = 3  # <linux/if_ether.h>
@@ -82,9 +82,32 @@ class Host:
     def install(self, *, prefix: str, locators: list[str], disposition: str = "ENCAPSULATE", **more: Any) -> None:
         traits: dict[str, Any] = {key: ip_address(value) if key == "source" else value for key, value in more.items()}
         never: list[str] = traits.pop("never", [])
+        seal = {key: traits.pop(key) for key in ("peer", "must_seal") if key in traits}
         rlocs = tuple(ForwardingLocator(ip_address(a), priority, **traits) for priority, a in enumerate(locators, 1))
         rlocs += tuple(ForwardingLocator(ip_address(a), 255, 0) for a in never)
-        self._engine.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs))
+        self._engine.install(ForwardingEntry(EidPrefix.parse(prefix), Disposition[disposition], rlocs, **seal))
+
+    def session(self, *, keys: list[str], sources: list[str], aead: Any = "aes-128-gcm", **more: Any) -> None:
+        """One session with peer 1, unless `more` says otherwise; `keys`: to send, to receive."""
+        wanted = {"peer": 1, "instance_id": 0, "is_confirmed": True, **more}
+        send, receive = (bytes.fromhex(key) for key in keys)
+        prefixes = tuple(EidPrefix.parse(source) for source in sources)
+        self._engine.install_session(
+            SealedSession(send_key=send, receive_key=receive, aead=aead, sources=prefixes, **wanted)
+        )
+
+    def sessions(self) -> dict[str, list[int]]:
+        """For each place of peer 1 what was sent and opened."""
+        return {use.slot: [use.sent_packets, use.opened_packets] for use in self._engine.sessions()}
+
+    def forget_peer(self, *, peer: int = 1) -> None:
+        self._engine.forget_peer(peer)
+
+    def keepalive(self, *, peer: int = 1) -> bool:
+        return self._engine.send_keepalive(peer)
+
+    def refuse_clear(self, *, prefixes: list[str]) -> None:
+        self._engine.set_clear_refused(map(EidPrefix.parse, prefixes))
 
     def install_range(self, *, first: str, count: int, locator: str, ways: int = 1) -> None:
         """Hosts in a row, by one locator; `ways`: by so many sets, which differ in their weights, in turn."""

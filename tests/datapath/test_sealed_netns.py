@@ -1,0 +1,282 @@
+"""Two engines with keys for each other: what is on the line, what comes of it, and what is lost."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from ipaddress import ip_address
+from itertools import count
+from typing import Any
+
+import pytest
+
+from lispmob.datapath import sealing
+from lispmob.datapath.model import AeadName, SealedSession
+from lispmob.wire.address import EidPrefix
+from tests.datapath import corpus
+from tests.datapath.netlab import EID_A4, EID_A6, EID_B4, EID_B6, Lab, RemoteEngine, lab
+from tests.datapath.sealed import Session
+
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.skipif(not sealing.can_seal(), reason="this build has no libcrypto"),
+]
+
+OF_A, OF_B = (f"{EID_A4}/32", f"{EID_A6}/128"), (f"{EID_B4}/32", f"{EID_B6}/128")
+UDP_HEAD = 8
+
+
+@pytest.fixture(scope="module", params=["tun", "ebpf"])
+def sealed(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Two links, of which the first is in use; sockets "x" on both sides for IPv4, "y" for IPv6."""
+    with lab(links=2, tier=request.param, pending_per_entry=64) as made:
+        for side, engine, v4, v6 in (("a", made.a, EID_A4, EID_A6), ("b", made.b, EID_B4, EID_B6)):
+            engine("uplinks", uplinks=[link.uplink(side, priority=link.number + 1) for link in made.links])
+            engine("udp_open", name="x", address=v4, port=5000)
+            engine("udp_open", name="y", address=v6, port=5000)
+        yield made
+
+
+numbers = count(1)
+
+
+def keys_of(side: str, number: int, aead: AeadName = "aes-128-gcm", *, is_confirmed: bool = True) -> SealedSession:
+    """The session of one side in the exchange of that number."""
+    keys = number.to_bytes(32, "big"), (number << 16).to_bytes(32, "big")
+    own, other = (number, number + 5000) if side == "a" else (number + 5000, number)
+    send_key, receive_key = keys if side == "a" else keys[::-1]
+    sources = tuple(map(EidPrefix.parse, OF_B if side == "a" else OF_A))
+    return SealedSession(1, own, other, send_key, receive_key, aead, 0, sources, is_confirmed)
+
+
+def install(engine: RemoteEngine, wanted: SealedSession) -> None:
+    engine(
+        "session",
+        keys=[wanted.send_key.hex(), wanted.receive_key.hex()],
+        sources=[str(source) for source in wanted.sources],
+        aead=wanted.aead,
+        local_index=wanted.local_index,
+        remote_index=wanted.remote_index,
+        is_confirmed=wanted.is_confirmed,
+    )
+
+
+def use_keys(both: Lab, aead: AeadName = "aes-128-gcm", *, b_is_confirmed: bool = True) -> SealedSession:
+    """New keys for both; a began the exchange. Those of a."""
+    number = next(numbers)
+    mine = keys_of("a", number, aead)
+    install(both.b, keys_of("b", number, aead, is_confirmed=b_is_confirmed))
+    install(both.a, mine)
+    return mine
+
+
+def use_way(both: Lab, family: int = 4, *, must_seal: bool = True) -> None:
+    for prefix in OF_B:
+        rlocs = [link.rloc("b", family) for link in both.links]
+        both.a("install", prefix=prefix, locators=rlocs, peer=1, must_seal=must_seal)
+    for prefix in OF_A:
+        rlocs = [link.rloc("a", family) for link in both.links]
+        both.b("install", prefix=prefix, locators=rlocs, peer=1, must_seal=must_seal)
+
+
+def grown(engine: RemoteEngine, before: dict[str, int], *names: str) -> dict[str, int]:
+    """What has been added to counters since `before`; only those that grew."""
+    now: dict[str, int] = engine("counters")
+    added = {name: now.get(name, 0) - before.get(name, 0) for name in names}
+    return {name: count for name, count in added.items() if count}
+
+
+LOSSES = ("data_key", "data_tag", "data_replay", "data_source", "data_inner", "data_clear", "out_unsealed")
+
+
+def data_of(packets: list[str], outer: int = 4) -> list[bytes]:
+    """UDP payloads of sniffed packets, without control messages in the data plane."""
+    head = (20 if outer == 4 else 40) + UDP_HEAD
+    payloads = [bytes.fromhex(packet)[head:] for packet in packets]
+    return [payload for payload in payloads if payload[4:7] != b"\xff\xff\xff"]
+
+
+def received(engine: RemoteEngine, name: str = "x", count: int = 0) -> list[int]:
+    """Numbers of the datagrams that came so far, once there are `count` of them."""
+    return [number for number, _ in engine("udp_received", name=name, count=count)]
+
+
+def udp_packet(source: str, destination: str) -> bytes:
+    ends = ip_address(source).packed, ip_address(destination).packed
+    return corpus.ipv4(corpus.udp(ports=(5000, 5999)), ends=ends)
+
+
+def send(both: Lab, count: int, first: int, name: str = "x", **more: Any) -> list[int]:
+    """Numbers that arrived of `count` datagrams from a to b, from `first` on."""
+    there = EID_B4 if name == "x" else EID_B6
+    seen = len(received(both.b, name))
+    both.a("udp_send", name=name, to=there, port=5000, count=count, first=first, **more)
+    return received(both.b, name, seen + count)[seen:]
+
+
+@pytest.mark.parametrize("aead", ["aes-128-gcm", "chacha20-poly1305"])
+@pytest.mark.parametrize("outer", [4, 6])
+def test_packets_travel_sealed_and_nobody_on_the_line_reads_them(sealed: Lab, outer: int, aead: AeadName) -> None:
+    use_keys(sealed, aead)
+    use_way(sealed, outer)
+    sealed.b("sniff", name="s", interface="up0")
+    before = sealed.b("counters")
+    seen = len(received(sealed.b))
+
+    for name in "xy":
+        assert send(sealed, 20, 0, name, sizes=[64, 900, 1300]) == list(range(20))
+    sealed.a("udp_burst", name="x", to=EID_B4, port=5000, count=30, size=1000)
+    assert len(received(sealed.b, count=seen + 50)) == seen + 50
+    sealed.b("tcp_serve", address=EID_B4, port=5001)
+    assert sealed.a("tcp_send", source=EID_A4, to=EID_B4, port=5001, octets=3_000_000) == 3_000_000
+
+    line = data_of(sealed.b("sniffed", name="s", count=100), outer)
+    assert {payload[0] & 3 for payload in line} == {1}
+    assert not any(b"xxxxxxxx" in payload or b"yyyyyyyy" in payload for payload in line)
+    assert grown(sealed.b, before, *LOSSES) == {}
+
+
+def test_without_a_key_packets_wait_and_leave_when_it_comes(sealed: Lab) -> None:
+    for engine in (sealed.a, sealed.b):
+        engine("forget_peer")
+        engine("drain")
+    use_way(sealed)
+    before = sealed.a("counters")
+    seen = len(received(sealed.b))
+
+    sealed.a("udp_send", name="x", to=EID_B4, port=5000, count=20)
+    sealed.a("wait_for_counter", name="out_key_wait", value=before.get("out_key_wait", 0) + 20)
+    told = sealed.a("drain")
+    answer = sealed.a("ask", source=EID_A4, destination=EID_B4, ports=[5000, 5000])
+    use_keys(sealed)
+
+    assert told == ["SealWanted(peer=1)"]
+    assert answer[0] == "NO_KEY"
+    assert received(sealed.b, count=seen + 20)[seen:] == list(range(20))
+
+
+def test_who_answered_sends_after_the_first_packet_that_opened(sealed: Lab) -> None:
+    for engine in (sealed.a, sealed.b):
+        engine("forget_peer")
+    use_way(sealed)
+    use_keys(sealed, b_is_confirmed=False)
+    sealed.b("drain")
+    seen = len(received(sealed.a))
+
+    sealed.b("udp_send", name="x", to=EID_A4, port=5000, count=10)
+    assert sealed.b("sessions") == {"next": [0, 0]}
+    assert sealed.a("keepalive")
+
+    assert received(sealed.a, count=seen + 10)[seen:] == list(range(10))
+    told = sealed.b("drain")
+    assert [text.split("(")[0] for text in told] == ["SealWanted", "SealConfirmed"]
+    assert sealed.b("sessions") == {"current": [10, 1]}
+
+
+def test_no_packet_is_lost_while_keys_change(sealed: Lab) -> None:
+    use_keys(sealed)
+    use_way(sealed)
+    before = sealed.b("counters")
+    seen = len(received(sealed.b))
+
+    sealed.a.start("udp_send", name="x", to=EID_B4, port=5000, count=1000, pause_s=0.0003)
+    for _ in range(5):
+        use_keys(sealed, b_is_confirmed=False)
+    sealed.a.finish()
+
+    assert sorted(received(sealed.b, count=seen + 1000)[seen:]) == list(range(1000))
+    assert grown(sealed.b, before, *LOSSES) == {}
+
+
+def test_what_was_sniffed_opens_on_no_other_uplink_either(sealed: Lab) -> None:
+    use_keys(sealed)
+    use_way(sealed)
+    sealed.b("sniff", name="s", interface="up0")
+    assert send(sealed, 10, 0, pause_s=0.002) == list(range(10))
+    copies = data_of(sealed.b("sniffed", name="s", count=10))
+    before = sealed.b("counters")
+    seen = len(received(sealed.b))
+
+    for link in sealed.links:
+        sealed.a("inject", source=link.rloc("a", 4), to=link.rloc("b", 4), payloads=[one.hex() for one in copies])
+    sealed.b("wait_for_counter", name="data_replay", value=before.get("data_replay", 0) + 2 * len(copies))
+
+    assert grown(sealed.b, before, *LOSSES) == {"data_replay": 2 * len(copies)}
+    assert len(received(sealed.b)) == seen
+
+
+def test_bad_packets_are_counted_each_by_what_is_wrong(sealed: Lab) -> None:
+    good = Session(use_keys(sealed))
+    use_way(sealed)
+    inner = bytes.fromhex("00")
+    wrong = {
+        "data_short": bytes.fromhex("0100000000000000") + bytes(27),
+        "data_key": good.seal(1 << 27, inner)[:8] + bytes(12) + bytes(40),
+        "data_tag": good.seal((1 << 27) + 1, inner)[:-1] + b"\0",
+        "data_inner": good.seal((1 << 27) + 2, inner),
+        "data_iid": good.seal((1 << 27) + 3, inner, header=bytes.fromhex("0800000000123400")),
+        "data_source": good.seal((1 << 27) + 4, udp_packet("203.0.113.9", EID_B4)),
+    }
+    before = sealed.b("counters")
+
+    link = sealed.links[0]
+    payloads = [payload.hex() for payload in wrong.values()]
+    sealed.a("inject", source=link.rloc("a", 4), to=link.rloc("b", 4), payloads=payloads)
+    sealed.b("wait_for_counter", name="data_source", value=before.get("data_source", 0) + 1)
+
+    assert grown(sealed.b, before, *wrong, "data_packets") == dict.fromkeys(wrong, 1)
+
+
+def test_clear_text_of_who_has_to_seal_is_dropped(sealed: Lab) -> None:
+    use_keys(sealed)
+    use_way(sealed)
+    before = sealed.b("counters")
+    clear = (bytes(8) + udp_packet(EID_A4, EID_B4)).hex()
+    link = sealed.links[0]
+    ways = {"source": link.rloc("a", 4), "to": link.rloc("b", 4)}
+
+    sealed.a("inject", payloads=[clear], **ways)
+    sealed.b("wait_for_counter", name="data_packets", value=before.get("data_packets", 0) + 1)
+    assert grown(sealed.b, before, "data_packets", "data_clear") == {"data_packets": 1}
+    sealed.b("refuse_clear", prefixes=OF_A)
+    sealed.a("inject", payloads=[clear], **ways)
+    sealed.b("wait_for_counter", name="data_clear", value=before.get("data_clear", 0) + 1)
+
+    assert grown(sealed.b, before, "data_packets", "data_clear") == {"data_packets": 1, "data_clear": 1}
+    assert send(sealed, 5, 0) == list(range(5))
+    sealed.b("refuse_clear", prefixes=[])
+
+
+def test_through_a_relay_the_sealed_packet_is_an_inner_one_between_the_eids(sealed: Lab) -> None:
+    use_keys(sealed)
+    for engine, there, side in ((sealed.a, OF_B, "b"), (sealed.b, OF_A, "a")):
+        for prefix in there:
+            rloc = sealed.links[0].rloc(side, 4)
+            engine("install", prefix=prefix, locators=[rloc], peer=1, must_seal=True, is_relay=True)
+    before = sealed.b("counters")
+    sealed.b("sniff", name="s", interface="up0")
+
+    for name in "xy":
+        assert send(sealed, 20, 0, name, sizes=[64, 900, 1300]) == list(range(20))
+    sealed.b("tcp_serve", address=EID_B4, port=5002)
+    assert sealed.a("tcp_send", source=EID_A4, to=EID_B4, port=5002, octets=3_000_000) == 3_000_000
+
+    line = data_of(sealed.b("sniffed", name="s", count=100))
+    assert {payload[0] & 3 for payload in line} == {0}
+    kinds = {(inner[0] >> 4, nested_kk(inner)) for payload in line for inner in [payload[8:]]}
+    assert kinds == {(4, 1), (6, 1)}
+    assert not any(b"xxxxxxxx" in payload or b"yyyyyyyy" in payload for payload in line)
+    assert grown(sealed.b, before, *LOSSES, "data_notours") == {}
+
+
+def nested_kk(inner: bytes) -> int:
+    """The KK bits of what is in UDP 4341 to 4341 between the EIDs."""
+    head = 20 if inner[0] >> 4 == 4 else 40
+    assert inner[9 if head == 20 else 6] == socket.IPPROTO_UDP
+    assert inner[head : head + 4] == struct.pack("!HH", 4341, 4341)
+    assert {EID_A4, EID_A6, EID_B4, EID_B6} >= {
+        str(ip_address(inner[at : at + size]))
+        for at, size in (((12, 4), (16, 4)) if head == 20 else ((8, 16), (24, 16)))
+    }
+    return inner[head + UDP_HEAD] & 3
