@@ -24,12 +24,17 @@ from lispmob.control.effect import (
     AskForEcho,
     DropPending,
     Event,
+    ForgetPeer,
+    ForgetSession,
     InstallMapping,
+    InstallSession,
     MappingChanged,
     MappingWanted,
     NameResolved,
+    RefuseClear,
     RemoveMapping,
     SendControl,
+    SendKeepalive,
     UplinkChanged,
     UplinksRanked,
     UsePathMtu,
@@ -41,6 +46,7 @@ from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control_socket import ControlSocket, Received
 from lispmob.datapath import model
 from lispmob.datapath.engine import Engine
+from lispmob.datapath.sealing import can_seal
 from lispmob.errors import ConfigError
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
@@ -51,7 +57,7 @@ from lispmob.mh.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.problems.problem import Problem
-from lispmob.service import assembly, logs, reloading
+from lispmob.service import assembly, logs, reloading, session_keys
 from lispmob.service.alarm import Alarm
 from lispmob.service.believing import Believing
 from lispmob.service.control_cost import ControlCost
@@ -79,6 +85,7 @@ from lispmob.service.punts import hand_over
 from lispmob.service.register_nonces import RegisterNonces
 from lispmob.service.resolving import Resolving
 from lispmob.service.runs import Runs
+from lispmob.service.seal_state import seal_tools
 from lispmob.service.sending import sending_uplinks
 from lispmob.service.steering import Steering
 from lispmob.service.views import Views
@@ -110,9 +117,11 @@ class Daemon:
         self._alarm = Alarm(self._on_time)
         self._identity = Identity(file.register.xtr_id, file.state_dir, self.state_refusals.append)
         self._lisp_sec = None if file.log.record else lisp_sec_tools(file.state_dir)  # a recording has no keys
+        is_sealing = can_seal() and not file.log.record
+        self._seal = seal_tools(file.state_dir, self.state_refusals.append) if is_sealing else None
         nonces = RegisterNonces(file.state_dir)
         self.node, self.tape = make_node(
-            self._node_config(), nonces, is_recorded=file.log.record, lisp_sec=self._lisp_sec
+            self._node_config(), nonces, is_recorded=file.log.record, lisp_sec=self._lisp_sec, seal=self._seal
         )
         self.engine = Engine(assembly.engine_config(file))
         self.steering = Steering(self.engine, file.steering.to_policy(), on_problems=self._on_problems)
@@ -423,6 +432,8 @@ class Daemon:
                     self.engine.set_patience(remote, patience_s, one_sided_s, head)
                 case AskForEcho(remote, nonce):
                     self.engine.ask_echo(remote, nonce)
+                case InstallSession() | ForgetSession() | ForgetPeer() | RefuseClear() | SendKeepalive():
+                    session_keys.perform(self.engine, effect)
                 case UsePathMtu():
                     self.engine.set_path_mtu(assembly.path_mtu(effect))
                 case UseStatusBits(heeds, told):
@@ -497,8 +508,11 @@ class Daemon:
         self._perform(effects)
 
     def _node_config(self) -> NodeConfig:
-        has_key_wrap = self._lisp_sec is not None
-        return assembly.node_config(self.file, self._identity.xtr_id, socket.gethostname(), has_key_wrap=has_key_wrap)
+        has_key_wrap, host_name = self._lisp_sec is not None, socket.gethostname()
+        static_key = None if self._seal is None else self._seal.static.public
+        return assembly.node_config(
+            self.file, self._identity.xtr_id, host_name, has_key_wrap=has_key_wrap, static_key=static_key
+        )
 
     def _kernel_state(self) -> KernelState:
         engine, mask, plan = self.engine, self.steering.policy.mask, self.node.plan

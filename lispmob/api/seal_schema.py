@@ -11,7 +11,7 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
     """How packets to an EID-Prefix leave. `why` is for people; `fingerprint` is that of its key, to be compared.
 
     "waiting": packets wait for a session, and are dropped after three seconds. `grade`: whose word its key is. `age_s`
-    and the packets, sent and opened, are those of the session in use.
+    is that of the session in use; the packets, sent and opened, are those of all sessions whose keys are still there.
     """
 
     state: Literal["sealed", "waiting", "clear"]

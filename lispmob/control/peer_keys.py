@@ -112,6 +112,11 @@ class PeerKeys:
         return self._waiting
 
     @property
+    def prefixes(self) -> tuple[EidPrefix, ...]:
+        """Every EID-Prefix that a key is known of."""
+        return tuple(dict.fromkeys((*(prefix for prefix, _ in self._pinned), *self._kept)))
+
+    @property
     def refused_clear(self) -> tuple[EidPrefix, ...]:
         """Where there was a session: clear text from there is somebody else's."""
         return tuple(prefix for prefix, kept in self._kept.items() if kept.has_been_sealed)

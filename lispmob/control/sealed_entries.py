@@ -12,11 +12,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from lispmob.control.effect import ForgetPeer, InstallMapping, MachineEffect, RefuseClear
+from lispmob.control.effect import ForgetPeer, InstallMapping, MachineEffect, RefuseClear, RemoveMapping
 from lispmob.control.peer_keys import PeerKey, PeerKeys
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.seal_config import SealConfig
@@ -40,6 +41,8 @@ class SealedEntries:
         self._dressed: dict[EidPrefix, InstallMapping] = {}  # of those, the ones that say more to the datapath
         self._peer_by_entry: dict[EidPrefix, SealedPeer] = {}
         self._refused_clear: tuple[EidPrefix, ...] = ()
+        self._returned: list[SealedPeer] = []
+        self._narrow: dict[EidPrefix, InstallMapping] = {}  # peers' own entries, made of a default mapping
 
     @property
     def peers(self) -> tuple[SealedPeer, ...]:
@@ -60,17 +63,66 @@ class SealedEntries:
         self._config = config
         return self.reconsider()
 
-    def on_installed(self, mapping: InstallMapping) -> InstallMapping:
-        """A forwarding entry is made: the same one, with whom to seal for."""
+    def on_installed(self, mapping: InstallMapping) -> list[InstallMapping]:
+        """A forwarding entry is made: the same one, with whom to seal for; and more where it is a default mapping."""
         if mapping.peer or mapping.must_seal:
             mapping = replace(mapping, peer=0, must_seal=False)  # it has been here before
         self._installed.insert(mapping.prefix, mapping)
-        return self._dress(mapping)
+        self._narrow.pop(mapping.prefix, None)
+        dressed = self._dress(mapping)
+        peer = self._peer_by_entry.get(mapping.prefix)
+        if peer is not None:
+            if peer.remotes != peer.asked_at:
+                peer.is_behind = False
+            if peer.is_gone:
+                peer.is_gone = False
+                self._returned.append(peer)
+        return [dressed, *(self._narrowed(mapping, self._keys.prefixes) if not mapping.prefix.mask_len else ())]
 
-    def on_removed(self, prefix: EidPrefix) -> None:
-        """A forwarding entry is gone. The sessions stay as long as they may be used."""
+    def on_removed(self, prefix: EidPrefix) -> list[InstallMapping | RemoveMapping]:
+        """A forwarding entry is gone; what comes in its place. Sessions stay as long as they may be used."""
         self._installed.remove(prefix)
+        if (peer := self._peer_by_entry.get(prefix)) is not None:
+            peer.is_gone = True
         self._undress(prefix)
+        effects: list[InstallMapping | RemoveMapping] = [RemoveMapping(prefix)]
+        if not prefix.mask_len:
+            gone = [one for one in self._narrow if one[:2] == prefix[:2]]
+            for one in gone:
+                effects += self.on_removed(one)
+                del self._narrow[one]
+            return effects
+        if (default := self._default_of(prefix)) is not None:
+            effects += self._narrowed(default, [prefix])
+        return effects
+
+    def take_returned(self) -> list[SealedPeer]:
+        """Peers whose mapping has gone and come again, since the previous call."""
+        taken, self._returned = self._returned, []
+        return taken
+
+    def _default_of(self, prefix: EidPrefix) -> InstallMapping | None:
+        return self._installed.get(EidPrefix.make(_ZEROS[prefix.family], 0, prefix.instance_id))
+
+    def _narrowed(self, default: InstallMapping, prefixes: Iterable[EidPrefix]) -> list[InstallMapping]:
+        """Behind a NAT all goes to the RTR by a default mapping: peers with known keys have entries of their own then.
+
+        They lead where the default leads; what is sealed for them goes through the RTR as it is.
+        """
+        if self._config.mode == "off" or default.disposition not in CARRIES:
+            return []
+        made: list[InstallMapping] = []
+        for prefix in prefixes:
+            is_own = any(eid.covers(prefix) for eid in self._config.eids)
+            is_there = prefix in self._installed and prefix not in self._narrow
+            is_wanted = prefix.mask_len and default.prefix.covers(prefix) and self._keys.of(prefix) is not None
+            if not is_wanted or is_there or is_own:
+                continue
+            narrow = replace(default, prefix=prefix)
+            self._narrow[prefix] = narrow
+            self._installed.insert(prefix, narrow)
+            made.append(self._dress(narrow))
+        return made
 
     def peer(self, known: PeerKey) -> SealedPeer:
         """The peer with this key, a new one if need be."""
@@ -124,6 +176,9 @@ class SealedEntries:
             before = self._dressed.get(mapping.prefix, mapping)
             if (dressed := self._dress(mapping)) != before:
                 effects.append(dressed)
+        for prefix in self._keys.prefixes if within is None else (within,):
+            if prefix not in self._installed and (default := self._default_of(prefix)) is not None:
+                effects += self._narrowed(default, [prefix])
         return [*effects, *self.say_refused()]
 
     def _within(self, prefix: EidPrefix | None) -> list[InstallMapping]:

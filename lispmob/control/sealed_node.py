@@ -48,6 +48,19 @@ class SealedNode(Node):
         times = (super().wake_at(), self.sealing.wake_at())
         return min((at for at in times if at is not None), default=None)
 
+    def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
+        """A control datagram arrived. From EID to EID, as data goes, handshakes alone come, and answers to ours."""
+        if not any(eid.contains(datagram.destination) for eid in self.config.eids):
+            return super().on_datagram(datagram, now)
+        message = self._read(datagram.payload, datagram.source, now)
+        if isinstance(message, Count):
+            return self._route([message], now)
+        try:
+            taken = self._shake_hands(message, datagram, now)
+        except MalformedMessage as malformed:
+            taken = [Count(malformed.counter)]
+        return self._route([Count("rx_policy")] if taken is None else taken, now)
+
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed."""
         return [*super().on_timer(now), *self._route(self.sealing.on_timer(now), now)]
@@ -80,7 +93,7 @@ class SealedNode(Node):
 
     def on_seal_confirmed(self, peer: int, local_index: int, now: float) -> list[NodeEffect]:
         """A packet of this peer has opened with a session that was not known to be its, too."""
-        return self._route(self.sealing.on_confirmed(peer, local_index), now)
+        return self._route(self.sealing.on_confirmed(peer, local_index, now), now)
 
     def on_sealed_from(self, remote: IpAddress, local: IpAddress, now: float) -> list[NodeEffect]:
         """What opened came from another address than before: a hint, so this pair is probed if a mapping names it."""
@@ -100,22 +113,27 @@ class SealedNode(Node):
         for effect in super()._route(effects, now):
             match effect:
                 case InstallMapping():
-                    out.append(self.sealing.entries.on_installed(effect))
+                    out += self.sealing.entries.on_installed(effect)
                 case RemoveMapping(prefix):
-                    self.sealing.entries.on_removed(prefix)
-                    out.append(effect)
+                    out += self.sealing.entries.on_removed(prefix)
                 case _:
                     out.append(effect)
-        return out
+        begun = self.sealing.on_mapping_back(now)
+        return [*out, *super()._route(begun, now)] if begun else out
 
     def _receive(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect]:
+        taken = self._shake_hands(message, datagram, now)
+        return super()._receive(message, datagram, now) if taken is None else taken
+
+    def _shake_hands(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect] | None:
+        """What a handshake of ours or of others leads to; None for anything else. Raises MalformedMessage."""
         match message:
             case MapRequest(is_probe=True) if (first := take_first(message)) is not None:
                 effects = self.sealing.on_first(first, datagram, message.nonce, now)
                 return [*effects, *self._ask_for_keys(now)]
-            case MapReply(is_probe=True) if (told := self.sealing.on_answer(message, now)) is not None:
-                return told
-        return super()._receive(message, datagram, now)
+            case MapReply(is_probe=True):
+                return self.sealing.on_answer(message, now)
+        return None
 
     def _ask_for_keys(self, now: float) -> list[MachineEffect]:
         """Whoever begins a handshake is looked up; what that costs is limited as all that others cause is."""

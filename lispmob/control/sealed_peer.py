@@ -16,6 +16,7 @@ GIVE_UP_S: Final = 90.0  # ours: after that only traffic keeps a handshake going
 REKEY_RESPONDER_S: Final = 165.0  # ours: before that the initiator, which begins at 120 s, comes first
 SESSION_S: Final = 180.0  # ours: the datapath neither sends nor receives by an older key
 FORGET_S: Final = 540.0  # ours: then the octets of its keys are overwritten
+SETTLED_S: Final = 3.0  # ours: with the first session of all, for as long clear packets may still be on the way
 SESSIONS_MAX: Final = 4  # of one peer; the datapath uses three
 
 
@@ -52,7 +53,15 @@ class SealedPeer:
     """When the open handshake is tried again; None: none is open."""
     last_try_at: float = float("-inf")
     wanted_at: float = float("-inf")
+    settled_at: float | None = None
+    """When its clear text is no longer taken; None: long ago, or there was no session yet."""
     trouble: str = ""
+    is_behind: bool = False
+    """One of its locators answers probes without a handshake: an RTR, so the peer is asked as data goes."""
+    asked_at: tuple[IpAddress, ...] = ()
+    """Its locators when that was found out."""
+    is_gone: bool = False
+    """It had a mapping, and has none now."""
     is_told: bool = False
     """An event has said that packets are sealed."""
 

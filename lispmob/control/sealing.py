@@ -7,7 +7,8 @@ How it works.
 3. The answer makes a session, and an empty packet tells the responder that we have it.
 4. A first message of others is answered within limits, when its static key is the known one of its Source EID. Where no
    key is known, the mapping system is asked, and the message waits for two seconds.
-5. Whoever has had a session is never sent clear text again, and its clear text is not taken.
+5. Whoever has had a session is never sent clear text again, and its clear text is not taken; from three seconds after
+   the first one on, for until then clear packets may still be on the way.
 
 Keys are replaced after 120 s by the initiator, after 165 s by the responder, and only when there is something to send:
 nothing here wakes an idle node. Sessions are found by index in the datapath, so a move needs none of this. Pure.
@@ -37,7 +38,7 @@ from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.control.seal_config import SealConfig, SealMode, SealTools
 from lispmob.control.sealed_entries import SealedEntries
 from lispmob.control.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
-from lispmob.control.sealed_peer import FORGET_S, GIVE_UP_S, SESSIONS_MAX, Asking, SealedPeer, Standing
+from lispmob.control.sealed_peer import FORGET_S, GIVE_UP_S, SESSIONS_MAX, SETTLED_S, Asking, SealedPeer, Standing
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -92,7 +93,7 @@ class Sealing:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds. Sessions have no part in it: none makes an idle node wake."""
-        times = [peer.next_at for peer in self.entries.peers if peer.next_at is not None]
+        times = [at for peer in self.entries.peers for at in (peer.next_at, peer.settled_at) if at is not None]
         return min([*times, *(one.until for one in self._held.values())], default=None)
 
     def on_start(self) -> list[MachineEffect]:
@@ -143,6 +144,14 @@ class Sealing:
                 effects += self._begin(peer, now)
         return effects
 
+    def on_mapping_back(self, now: float) -> list[MachineEffect]:
+        """Mappings of peers came anew after they had gone: whoever registers again may have lost its sessions."""
+        effects: list[MachineEffect] = []
+        for peer in self.entries.take_returned():
+            if peer.sessions and peer.next_at is None and now - peer.last_try_at >= SILENCE_S:
+                effects += self._begin(peer, now)
+        return effects
+
     def take_questions(self) -> list[EidPrefix]:
         """The EIDs whose mappings somebody should ask for, since the previous call: who has which key?"""
         taken, self._questions = self._questions, []
@@ -166,9 +175,16 @@ class Sealing:
         try:
             second = take_second(reply)
             if second is None:
-                asking.peer.trouble = "it answers probes, and no handshake"
+                peer = asking.peer
+                peer.trouble = "it answers probes, and no handshake"
                 del self._asking[reply.nonce]
-                return []
+                if peer.is_behind or peer.next_at is None:
+                    return []
+                peer.asked_at, peer.is_behind = (
+                    peer.remotes,
+                    True,
+                )  # an RTR, it seems: the peer is asked in its place, at once
+                return self._try(peer, now)
             SecondMessage.decode(second, self._tools.static.public)  # what fails here leaves the handshake open
         except MalformedMessage as malformed:
             return [Count(malformed.counter)]
@@ -182,9 +198,9 @@ class Sealing:
             return [Count("rx_policy")]  # its key has changed since we asked
         peer.rest()
         installed = self._stand(peer, session, now, is_initiator=True)
-        return [*installed, *self._confirmed(peer), SendKeepalive(peer.number)]
+        return [*installed, *self._confirmed(peer, now), SendKeepalive(peer.number)]
 
-    def on_confirmed(self, number: int, local_index: int) -> list[MachineEffect]:
+    def on_confirmed(self, number: int, local_index: int, now: float) -> list[MachineEffect]:
         """A packet of the peer has opened with this session."""
         peer = self.entries.by_number(number)
         standing = next((one for one in peer.sessions if one.local_index == local_index), None) if peer else None
@@ -192,7 +208,7 @@ class Sealing:
             return []
         standing.is_confirmed = True
         peer.rest()
-        return self._confirmed(peer)
+        return self._confirmed(peer, now)
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed. What is old is forgotten on the way, whatever the reason to wake was."""
@@ -206,6 +222,9 @@ class Sealing:
                 del self._asking[nonce]
         for peer in self.entries.peers:
             effects += self._forget_old(peer, now)
+            if peer.settled_at is not None and now >= peer.settled_at:
+                peer.settled_at = None
+                effects += self.entries.reconsider(peer.known.prefix) if self.keys.on_session(peer.known) else []
             if not peer.entries and not peer.sessions:
                 self.entries.drop(peer)
             if peer.next_at is None or now < peer.next_at:
@@ -240,14 +259,14 @@ class Sealing:
 
     def _try(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         """Send a first message, by the next way; each with an ephemeral key of its own."""
-        way, eid = self._way(peer), peer.eid
+        eid = peer.eid
         own = None if eid is None else self._config.own_eid(eid)
         peer.tries += 1
         peer.wait(now)
-        if way is None or eid is None or own is None:
-            peer.trouble = "no locator to begin a handshake with"
+        if eid is None or own is None:
+            peer.trouble = "no mapping to begin a handshake with"
             return []
-        remote, uplink = way
+        way = self._way(peer)
         tools = self._tools
         pair = Pair(eid.instance_id, own.address, eid.address)
         ephemeral, index = tools.draw(32), self._new_index()
@@ -261,12 +280,23 @@ class Sealing:
         self._asking[nonce] = Asking(peer, handshake, now)
         while len(self._asking) > ASKING_MAX:
             del self._asking[next(iter(self._asking))]
-        payload = put_first(nonce, First(message, own, eid), uplink.address)
-        sent = SendControl(payload, remote, source=uplink.address, ifindex=uplink.ifindex)
+        first = First(message, own, eid)
+        if way is None:
+            # From EID to EID, as data is: an RTR passes it on, to the peer behind it or from us behind it.
+            sent = SendControl(put_first(nonce, first, own.address), eid.address, source=own.address)
+        else:
+            remote, uplink = way
+            payload = put_first(nonce, first, uplink.address)
+            sent = SendControl(payload, remote, source=uplink.address, ifindex=uplink.ifindex)
         return [sent, Count("tx_handshake")]
 
     def _way(self, peer: SealedPeer) -> tuple[IpAddress, LocalLocator] | None:
-        """Each locator of the peer in turn, from our best one; then from the next one."""
+        """Each locator of the peer in turn, from our best one, then from the next one; None: as data goes.
+
+        So goes every second try, and all of them once a locator has answered without a handshake, as RTRs do.
+        """
+        if peer.is_behind or peer.tries % 2 == 0:
+            return None
         remotes = peer.remotes
         places = max((len(self._own.for_family(remote.version)) for remote in remotes), default=0)
         ways = [
@@ -275,7 +305,7 @@ class Sealing:
             for remote in remotes
             if place < len(own := self._own.for_family(remote.version))
         ]
-        return ways[peer.tries % len(ways)] if ways else None
+        return ways[peer.tries // 2 % len(ways)] if ways else None
 
     def _new_index(self) -> int:
         """Random, not 0, and not in use."""
@@ -358,11 +388,11 @@ class Sealing:
         del peer.sessions[:-SESSIONS_MAX]
         return [*(ForgetSession(one.local_index) for one in spare), installed]
 
-    def _confirmed(self, peer: SealedPeer) -> list[MachineEffect]:
+    def _confirmed(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         peer.trouble = ""
         effects: list[MachineEffect] = []
-        if self.keys.on_session(peer.known):
-            effects += self.entries.reconsider(peer.known.prefix)
+        if not peer.known.has_been_sealed and peer.settled_at is None:
+            peer.settled_at = now + SETTLED_S
         if not peer.is_told:
             peer.is_told = True
             known = peer.known

@@ -238,7 +238,8 @@ def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
         ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source) for each in mapping.locators
     )
     heard = (ForwardingLocator(address, NEVER, 0) for address in mapping.sources)
-    return ForwardingEntry(mapping.prefix, Disposition[mapping.disposition], (*used, *heard))
+    disposition = Disposition[mapping.disposition]
+    return ForwardingEntry(mapping.prefix, disposition, (*used, *heard), mapping.peer, mapping.must_seal)
 
 
 def leaves_natively(file: NodeFile) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lispmob.control.node import Node, NodeEffect
+from lispmob.control.sealed_node import SealedNode
 from lispmob.datapath import model
 from lispmob.service import assembly
 
@@ -34,7 +35,13 @@ def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
             return node.on_source_doubted(source, instance_id, now)
         case model.Refuted(source, instance_id):
             return node.on_heard_from(source, instance_id, now)
+        case model.SealWanted(peer) if isinstance(node, SealedNode):
+            return node.on_seal_wanted(peer, now)
+        case model.SealConfirmed(peer, local_index) if isinstance(node, SealedNode):
+            return node.on_seal_confirmed(peer, local_index, now)
+        case model.SealedFrom(_, outer_source, _, local) if isinstance(node, SealedNode):
+            return node.on_sealed_from(outer_source, local, now)
+        case model.SealWanted() | model.SealConfirmed() | model.SealedFrom():
+            return []  # of a session that nobody has made
         case model.TrafficResumed() | model.Stranger():
-            return []
-        case model.SealWanted() | model.SealConfirmed() | model.SealedFrom():  # of peers that nobody names yet
             return []

@@ -116,8 +116,15 @@ def _of_peer(parts: Parts, peer: SealedPeer) -> Seal:
     printed = fingerprint(known.key)
     standing = peer.confirmed
     if standing is not None and peer.is_sealed(now):
+        used = [one for one in parts.engine.sessions() if one.peer == peer.number]
         return Seal(
-            state="sealed", why=whose, grade=known.grade, fingerprint=printed, age_s=round(now - standing.at, 3)
+            state="sealed",
+            why=whose,
+            grade=known.grade,
+            fingerprint=printed,
+            age_s=round(now - standing.at, 3),
+            packets_out=sum(one.sent_packets for one in used),
+            packets_in=sum(one.opened_packets for one in used),
         )
     must_seal = known.has_been_sealed or parts.node.config.seal == "require"
     what = peer.trouble or ("a handshake is under way" if peer.next_at is not None else "no packet has wanted it yet")

@@ -83,7 +83,7 @@ class Side:
 
     def knows(self, other: Side) -> InstallMapping:
         """A mapping of the other one is installed; the forwarding entry that comes of it."""
-        return self.machine.entries.on_installed(mapping_of(other))
+        return self.machine.entries.on_installed(mapping_of(other))[0]
 
 
 def mapping_of(side: Side) -> InstallMapping:
@@ -138,3 +138,10 @@ def shake_hands(one: Side, other: Side, now: float) -> tuple[InstallSession, Ins
     (theirs,) = only(told, InstallSession)
     (ours,) = only(deliver_second(answered, one, now), InstallSession)
     return ours, theirs
+
+
+def settle(side: Side) -> list[MachineEffect]:
+    """Let the time pass after which clear text is no longer taken."""
+    at = side.machine.wake_at()
+    assert at is not None
+    return list(side.machine.on_timer(at))

@@ -25,6 +25,7 @@ from lispmob.wire.auth import sign
 from lispmob.wire.key_record import KeyRecord, take_key_record
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister
+from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.message import decode_control
 from lispmob.wire.record import Locator, MappingRecord
 from tests.control.sealed_pair import (
@@ -95,9 +96,9 @@ def test_two_nodes_come_to_a_session_over_their_control_ports() -> None:
     (theirs,), (ours,) = only(at_other, InstallSession), only(at_one, InstallSession)
     assert ours.send_key == theirs.receive_key
     assert only(at_one, SendKeepalive)
-    assert [entry.must_seal for entry in only(at_one, InstallMapping)] == [True]
-    confirmed = other.on_seal_confirmed(theirs.peer, theirs.local_index, 1.3)
-    assert only(confirmed, RefuseClear) == [RefuseClear((ALICE_EID,))]
+    assert [entry.must_seal for entry in only(one.on_timer(4.2), InstallMapping)] == [True]
+    other.on_seal_confirmed(theirs.peer, theirs.local_index, 1.3)
+    assert only(other.on_timer(4.3), RefuseClear) == [RefuseClear((ALICE_EID,))]
 
 
 def test_an_answer_to_no_handshake_of_ours_is_counted_as_any_other() -> None:
@@ -108,6 +109,26 @@ def test_an_answer_to_no_handshake_of_ours_is_counted_as_any_other() -> None:
 
     assert only(carry(answered, BOB_RLOC, one, 1.3), InstallSession) == []
     assert one.counters["rx_nonce"] == 1
+
+
+def test_from_eid_to_eid_a_node_takes_handshakes_and_nothing_else() -> None:
+    one, other = two_nodes()
+    peer = one.sealing.entries.peers[0].number
+    one.on_seal_wanted(peer, 1.0)
+    (sent,) = only(one.on_timer(2.0), SendControl)
+    assert (sent.source, sent.destination) == (ALICE_EID.address, BOB_EID.address)
+    told = other.on_datagram(Datagram(sent.payload, ALICE_EID.address, 4342, BOB_EID.address, 9), 2.1)
+    (answered,) = only(told, SendControl)
+    back = one.on_datagram(Datagram(answered.payload, BOB_EID.address, 4342, ALICE_EID.address, 9), 2.2)
+    assert only(back, InstallSession)
+
+    plain = MapRequest(5, None, (ALICE_RLOC,), (EidRecord.of(BOB_EID),), is_probe=True).encode()
+    asked = other.on_datagram(Datagram(plain, ALICE_EID.address, 4342, BOB_EID.address, 9), 3.0)
+    assert only(asked, SendControl) == []
+    assert other.counters["rx_policy"] == 1
+    assert (
+        only(other.on_datagram(Datagram(b"\x12", ALICE_EID.address, 4342, BOB_EID.address, 9), 3.0), SendControl) == []
+    )
 
 
 def test_a_node_that_stops_or_sleeps_forgets_its_sessions() -> None:

@@ -15,8 +15,10 @@ from lispmob.control.effect import (
     InstallSession,
     MachineEffect,
     RefuseClear,
+    RemoveMapping,
     SendControl,
     SendKeepalive,
+    UsableLocator,
 )
 from lispmob.control.handshake_carriage import First, put_first, put_second, take_first, take_second
 from lispmob.control.node_config import Datagram
@@ -43,6 +45,7 @@ from tests.control.sealed_pair import (
     deliver_second,
     mapping_of,
     pinned,
+    settle,
     shake_hands,
 )
 from tests.control.support import ip, only, prefix, run_until
@@ -134,6 +137,7 @@ def test_the_second_message_of_an_earlier_try_still_counts() -> None:
     (answered,) = only(deliver_first(sent, ALICE_RLOC, other, 1.2), SendControl)
 
     assert only(deliver_second(answered, one, 1.3), InstallSession)
+    settle(one)
     assert one.machine.wake_at() is None
 
 
@@ -147,6 +151,8 @@ def test_when_both_begin_at_once_both_sessions_stand_with_keys_that_fit() -> Non
 
     assert end_one.send_key == only(told_other, InstallSession)[0].receive_key
     assert end_other.send_key == only(told_one, InstallSession)[0].receive_key
+    settle(one)
+    settle(other)
     assert (one.machine.wake_at(), other.machine.wake_at()) == (None, None)
 
 
@@ -157,6 +163,7 @@ def test_nothing_wakes_an_idle_node_and_traffic_replaces_an_old_key() -> None:
     one, other = a_pair()
     shake_hands(one, other, 0.0)
 
+    settle(one)
     assert one.machine.wake_at() is None
     assert only(one.machine.on_seal_wanted(1, 120.0), SendControl)
 
@@ -164,7 +171,7 @@ def test_nothing_wakes_an_idle_node_and_traffic_replaces_an_old_key() -> None:
 def test_the_responder_leaves_it_to_the_initiator_to_replace_a_key_until_165_seconds() -> None:
     one, other = a_pair()
     _, theirs = shake_hands(one, other, 0.0)
-    other.machine.on_confirmed(theirs.peer, theirs.local_index)
+    other.machine.on_confirmed(theirs.peer, theirs.local_index, 0.0)
 
     assert not only(other.machine.on_seal_wanted(theirs.peer, 164.0), SendControl)
     assert only(other.machine.on_seal_wanted(theirs.peer, 165.0), SendControl)
@@ -272,6 +279,7 @@ def test_a_key_that_the_hub_swaps_does_not_open_the_sessions_of_the_old_one() ->
     one, other = alice(), bob(pinned=pinned(alice()))
     one.machine.on_vouched(BOB_EID, KeyRecord((other.public,)), 0.0)
     ours, _ = shake_hands(one, other, 0.0)
+    settle(one)
     told = one.machine.on_vouched(BOB_EID, KeyRecord((alice().public[::-1],)), 1.0)
 
     assert ForgetPeer(ours.peer) in told
@@ -427,6 +435,7 @@ def test_with_prefer_packets_leave_in_clear_until_there_is_a_session_and_never_a
     one, other = a_pair()
     assert not one.knows(other).must_seal
     ours, _ = shake_hands(one, other, 0.0)
+    settle(one)
 
     assert one.knows(other).must_seal
     reborn = alice(pinned=pinned(other), memory=one.memory)
@@ -437,7 +446,9 @@ def test_with_prefer_packets_leave_in_clear_until_there_is_a_session_and_never_a
 def test_a_session_has_the_forwarding_entry_made_anew_and_clear_text_refused() -> None:
     one, other = a_pair()
     (answered,) = only(deliver_first(first_of(one, other), ALICE_RLOC, other, 0.0), SendControl)
-    told = deliver_second(answered, one, 0.0)
+    assert only(deliver_second(answered, one, 0.0), RefuseClear) == [], "clear packets are still on the way"
+    assert not only(one.machine.on_timer(2.9), RefuseClear)
+    told = one.machine.on_timer(3.0)
 
     assert [entry.must_seal for entry in only(told, InstallMapping)] == [True]
     assert only(told, RefuseClear) == [RefuseClear((BOB_EID,))]
@@ -447,7 +458,8 @@ def test_the_responder_refuses_clear_text_once_a_packet_has_opened() -> None:
     one, other = a_pair()
     _, theirs = shake_hands(one, other, 0.0)
     assert not other.knows(one).must_seal
-    told = other.machine.on_confirmed(theirs.peer, theirs.local_index)
+    other.machine.on_confirmed(theirs.peer, theirs.local_index, 0.0)
+    told = settle(other)
 
     assert only(told, RefuseClear) == [RefuseClear((ALICE_EID,))]
     assert other.knows(one).must_seal
@@ -456,6 +468,7 @@ def test_the_responder_refuses_clear_text_once_a_packet_has_opened() -> None:
 def test_clear_text_is_refused_from_the_start_after_a_restart() -> None:
     one, other = a_pair()
     shake_hands(one, other, 0.0)
+    settle(one)
     reborn = alice(pinned=pinned(other), memory=one.memory)
 
     assert reborn.machine.on_start() == [RefuseClear((BOB_EID,))]
@@ -487,7 +500,7 @@ def test_a_mapping_that_refuses_packets_is_not_sealed() -> None:
     one = alice(pinned=pinned(bob()), mode="require")
     refused = InstallMapping(BOB_EID, "DROP")
 
-    assert one.machine.entries.on_installed(refused) == refused
+    assert one.machine.entries.on_installed(refused) == [refused]
 
 
 def test_a_key_that_becomes_known_later_has_the_forwarding_entry_made_anew() -> None:
@@ -496,7 +509,7 @@ def test_a_key_that_becomes_known_later_has_the_forwarding_entry_made_anew() -> 
     (entry,) = only(one.machine.on_vouched(BOB_EID, KeyRecord((other.public,)), 1.0), InstallMapping)
 
     assert entry.peer
-    assert entry == one.machine.entries.on_installed(entry)
+    assert one.machine.entries.on_installed(entry) == [entry]
 
 
 def test_an_event_says_whose_key_packets_are_sealed_with() -> None:
@@ -510,19 +523,71 @@ def test_an_event_says_whose_key_packets_are_sealed_with() -> None:
 def test_another_policy_is_obeyed_at_a_reload() -> None:
     one, other = a_pair()
     shake_hands(one, other, 0.0)
+    settle(one)
     told = one.machine.on_config(replace(one.config, mode="off"))
 
     assert only(told, InstallMapping) == [mapping_of(other)]
     assert only(told, RefuseClear) == [RefuseClear(())]
 
 
-def test_an_answer_to_the_probe_without_a_handshake_is_told_to_people() -> None:
+def test_where_a_locator_answers_without_a_handshake_as_an_rtr_does_the_peer_is_asked_as_data_goes() -> None:
     one, other = a_pair()
     request = request_of(first_of(one, other))
     record = MappingRecord.of(BOB_EID, (Locator(BOB_RLOC, is_probed=True),))
+    told = one.machine.on_answer(MapReply(request.nonce, (record,), is_probe=True), 0.1)
 
-    assert one.machine.on_answer(MapReply(request.nonce, (record,), is_probe=True), 0.1) == []
+    assert told is not None
+    (sent,) = only(told, SendControl)
+    assert (sent.source, sent.destination) == (ALICE_EID.address, BOB_EID.address)
     assert one.machine.entries.peers[0].trouble == "it answers probes, and no handshake"
+    (answered,) = only(deliver_first(sent, ALICE_EID.address, other, 0.2), SendControl)
+    assert answered.destination == ALICE_EID.address
+    assert only(deliver_second(answered, one, 0.3), InstallSession)
+
+
+def test_every_second_try_goes_as_data_goes_for_a_relay_may_be_on_the_way() -> None:
+    one, other = a_pair()
+    first_of(one, other)
+    tried = [sent.destination for _, told in run_until(one.machine, 8.0) for sent in only(told, SendControl)]
+
+    assert tried == [BOB_EID.address, BOB_RLOC, BOB_EID.address]
+
+
+def test_behind_a_nat_where_all_goes_to_an_rtr_a_peer_with_a_known_key_has_an_entry_of_its_own() -> None:
+    one, other = alice(pinned=pinned(bob())), bob()
+    rtr = UsableLocator(ip("192.0.2.9"), 1, 100)
+    default = InstallMapping(prefix("0.0.0.0/0"), "TELL", (rtr,))
+    plain, narrow = one.machine.entries.on_installed(default)
+
+    assert plain == default
+    assert (narrow.prefix, narrow.locators, narrow.disposition) == (BOB_EID, (rtr,), "TELL")
+    assert narrow.peer
+    assert one.machine.entries.on_removed(default.prefix) == [RemoveMapping(default.prefix), RemoveMapping(BOB_EID)]
+    assert one.knows(other).locators != (rtr,)
+
+
+def test_a_mapping_that_ends_behind_a_nat_gives_way_to_the_default_one_with_the_same_peer() -> None:
+    one, other = alice(pinned=pinned(bob())), bob()
+    one.machine.entries.on_installed(
+        InstallMapping(prefix("0.0.0.0/0"), "TELL", (UsableLocator(ip("192.0.2.9"), 1, 100),))
+    )
+    peer = one.knows(other).peer
+    removed, narrow = one.machine.entries.on_removed(BOB_EID)
+
+    assert removed == RemoveMapping(BOB_EID)
+    assert isinstance(narrow, InstallMapping)
+    assert narrow.peer == peer
+
+
+def test_a_peer_whose_mapping_went_and_came_again_is_asked_for_it_may_have_restarted() -> None:
+    one, other = a_pair()
+    shake_hands(one, other, 0.0)
+    one.machine.entries.on_removed(BOB_EID)
+    assert one.machine.on_mapping_back(30.0) == []
+    one.knows(other)
+
+    assert only(one.machine.on_mapping_back(30.0), SendControl)
+    assert one.machine.on_mapping_back(31.0) == []
 
 
 def test_a_peer_whose_mapping_is_gone_is_forgotten_with_its_last_session() -> None:
@@ -539,6 +604,7 @@ def test_what_is_remembered_is_kept_by_the_memory_that_was_given() -> None:
     memory = Memory()
     one, other = alice(pinned=pinned(bob()), memory=memory), bob(pinned=pinned(alice()))
     shake_hands(one, other, 0.0)
+    settle(one)
 
     assert memory.keys[BOB_EID].has_been_sealed
     assert put_first(1, First(bytes(132), ALICE_EID, BOB_EID), ALICE_RLOC)

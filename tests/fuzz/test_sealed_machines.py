@@ -89,7 +89,7 @@ class AnyPair(RuleBasedStateMachine):
     @rule(side=who)
     def confirm(self, side: int) -> None:
         for index, peer in list(self.installed[side].items()):
-            self._take(side, [*self.sides[side].machine.on_confirmed(peer, index)])
+            self._take(side, [*self.sides[side].machine.on_confirmed(peer, index, self.now)])
 
     @rule(side=who)
     def sleep(self, side: int) -> None:

@@ -8,6 +8,7 @@
 
 #include "base/cmsg.h"
 #include "engine/engine.h"
+#include "seal/handshake.h"
 
 #define EVENTS 16
 #define HEARD_PROBES 16
@@ -110,7 +111,7 @@ static bool is_tunnel_in_tunnel(const struct lm_inner *inner)
 
 /* The rules of an ETR for whom it delivers, from whom: LM_COUNTER_COUNT when all hold, else the reason. */
 static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer,
-                             bool *is_proven)
+                             bool is_handshake, bool *is_proven)
 {
     const struct lm_inner *inner = &data->inner;
     uint32_t iid = data->instance_id;
@@ -121,14 +122,14 @@ static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, co
     bool is_ours = own && (uint32_t)(uintptr_t)own->value == iid;
     if (!is_ours && (!is_proxied || own || !lm_address_may_be_eid(&inner->destination)))
         return LM_data_notours;
-    if (is_ours && (is_tunnel_in_tunnel(inner) || lm_table_lookup(e->eids, 0, &outer->destination)))
+    if (is_ours && ((is_tunnel_in_tunnel(inner) && !is_handshake) || lm_table_lookup(e->eids, 0, &outer->destination)))
         return LM_data_notours;
     if (!lm_address_may_be_eid(&inner->source) || lm_table_lookup(e->eids, 0, &inner->source) ||
         lm_uplinks_owns(e->uplinks, &inner->source))
         return LM_data_source;
     if (outer->opened_by) /* who sealed it says more than where it came from */
         return lm_peers_may_send(e->peers, outer->opened_by, &inner->source) ? LM_COUNTER_COUNT : LM_data_source;
-    if (lm_table_lookup(e->peers->refused, iid, &inner->source))
+    if (!is_handshake && lm_table_lookup(e->peers->refused, iid, &inner->source))
         return LM_data_clear;
     if (!lm_data_port_admits(e, outer))
         return LM_data_source;
@@ -173,11 +174,12 @@ static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct 
         lm_addr_equal(&now->source, &before->source) && lm_addr_equal(&now->destination, &before->destination))
         return true;
     bool is_proven = true;
-    enum lm_counter why = judge(e, data, outer, &is_proven);
+    bool is_handshake = lm_handshake_is(packet, now);
+    enum lm_counter why = judge(e, data, outer, is_handshake, &is_proven);
     if (e->config.is_rtr && !outer->opened_by && (why == LM_data_source || why == LM_COUNTER_COUNT))
         lm_rtr_note(e, data, outer, why == LM_COUNTER_COUNT);
     if (why == LM_COUNTER_COUNT) {
-        if (is_proven) {
+        if (is_proven && !is_handshake) { /* what else its sender says to that port is not welcome */
             outer->welcome = *data;
             outer->welcomed_by = outer->opened_by;
         }

@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 
 #include "engine/outer.h"
+#include "seal/handshake.h"
 
 #define CONTROL_SIDE (LM_SEAL_THREADS - 1)
 #define UDP_HEADER 8u
@@ -54,7 +55,8 @@ bool lm_sealed_out_admit(struct lm_engine *e, struct lm_job *job)
     static const struct lm_addr nobody = {0};
     const struct lm_locator_set *set = job->set;
     job->seal = NULL;
-    if ((!set->peer && !set->must_seal) || is_sealed_already(e, &job->inner))
+    if ((!set->peer && !set->must_seal) || is_sealed_already(e, &job->inner) ||
+        lm_handshake_is(job->packet, &job->inner))
         return true;
     if (!set->peer) {
         lm_count_many(&e->counters, LM_out_unsealed, packets_of(job));

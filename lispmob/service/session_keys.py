@@ -1,0 +1,48 @@
+"""Sessions of the core handed to the datapath, which has a fixed length for keys; and what it says of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TypeAlias
+
+from lispmob.control.effect import ForgetPeer, ForgetSession, InstallSession, RefuseClear, SendKeepalive
+from lispmob.datapath.engine import Engine
+from lispmob.datapath.model import SESSION_KEY_OCTETS, SealedSession
+from lispmob.errors import LispError
+
+SealEffect: TypeAlias = InstallSession | ForgetSession | ForgetPeer | RefuseClear | SendKeepalive
+
+log = logging.getLogger("lispd")
+
+
+def perform(engine: Engine, effect: SealEffect) -> None:
+    """Do it. A session that cannot be installed is reported: its peer begins another handshake when nothing comes."""
+    match effect:
+        case InstallSession():
+            try:
+                engine.install_session(to_session(effect))
+            except (LispError, ValueError) as error:
+                log.warning("a session cannot be used: %s", error)
+        case ForgetSession(local_index):
+            engine.forget_session(local_index)
+        case ForgetPeer(peer):
+            engine.forget_peer(peer)
+        case RefuseClear(prefixes):
+            engine.set_clear_refused(prefixes)
+        case SendKeepalive(peer):
+            engine.send_keepalive(peer)
+
+
+def to_session(effect: InstallSession) -> SealedSession:
+    """The datapath's value: keys of AES-128-GCM, which have 16 octets, stand at the beginning of 32."""
+    return SealedSession(
+        peer=effect.peer,
+        local_index=effect.local_index,
+        remote_index=effect.remote_index,
+        send_key=effect.send_key.ljust(SESSION_KEY_OCTETS, b"\0"),
+        receive_key=effect.receive_key.ljust(SESSION_KEY_OCTETS, b"\0"),
+        aead=effect.aead,
+        instance_id=effect.instance_id,
+        sources=effect.sources,
+        is_confirmed=effect.is_confirmed,
+    )
