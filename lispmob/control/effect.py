@@ -222,8 +222,8 @@ class MappingLearned:
     rtt_ms: float
     is_genuine: bool = False
     """LISP-SEC has shown that the mapping system and the ETR say so."""
-    is_late: bool = False
-    """An SMR came between question and answer."""
+    may_be_stale: bool = False
+    """Somebody says that the EID has moved, and this may be from before that."""
 
 
 @dataclass(frozen=True, slots=True)
