@@ -224,6 +224,7 @@ class MappingLearned:
     """LISP-SEC has shown that the mapping system and the ETR say so."""
     may_be_stale: bool = False
     """Somebody says that the EID has moved, and this may be from before that."""
+    times_again: int = 0
 
 
 @dataclass(frozen=True, slots=True)

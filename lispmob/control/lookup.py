@@ -9,6 +9,8 @@ from typing import Final
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
+AGAIN_S: Final = (0.1, 1.0)  # ours: later than a Map-Register takes that was overtaken; than a slow Map-Server
+
 
 class Reason(Enum):
     """Why a lookup was started."""
@@ -54,7 +56,7 @@ class Lookup:
     protected_by: IpAddress | None = None
     """The Map-Resolver asked last, when it was asked with LISP-SEC."""
     is_late: bool = False  # an SMR came after it was asked: the answer may be from before the move
-    is_again: bool = False  # asked because the first answer may have been so
+    times_again: int = 0  # how often it was asked anew because the answer may have been so
 
     @property
     def may_be_stale(self) -> bool:
@@ -62,7 +64,7 @@ class Lookup:
 
         An SMR, and data from a new place, leave together with the Map-Register, and may be quicker than the Map-Server.
         """
-        return self.is_late or (self.reason.is_claim and not self.is_again)
+        return self.is_late or (self.reason.is_claim and self.times_again < len(AGAIN_S))
 
     def to(self, new: State) -> None:
         """Change the state."""

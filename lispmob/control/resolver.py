@@ -33,7 +33,7 @@ from lispmob.control.effect import (
 )
 from lispmob.control.itr_security import ItrSecurity
 from lispmob.control.locator_set import NEVER, LocalLocator, LocatorSet, Place
-from lispmob.control.lookup import Lookup, Reason, State
+from lispmob.control.lookup import AGAIN_S, Lookup, Reason, State
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -54,7 +54,6 @@ GLOBAL_BURST = 20
 SMR_INTERVAL_S = 3.0  # RFC 9301, 6.1: SMR-invoked Map-Requests, one per 3 s per EID-Prefix
 SMR_BURST = 3  # ours: somebody who moves twice in a row is still found at once
 MAX_CLAIMS = 64  # ours: lookups that others cause, at a time; misses and refreshes have the rest of the table
-AGAIN_S = 0.1  # ours: later than a Map-Register takes that left together with an SMR, and was overtaken
 CLAIM_INTERVAL_S = 0.1  # ours: and 10 Map-Requests per second for them
 CLAIM_BURST = 20
 STRANGE_INTERVAL_S = 3.0  # ours: SMRs from one whom the mapping does not name; a mover is one, too
@@ -204,12 +203,13 @@ class Resolver:
         """What was cached was the same, or not.
 
         A claim that was true does not count, so that a host that moves often is found each time. One that was not may
-        have come before the Map-Register: it is asked about once more.
+        have come before the Map-Register: it is asked about again, twice.
         """
         if is_same and learned.may_be_stale and learned.asked not in self._lookups and cached not in self._claims:
-            again = Lookup(learned.asked, Reason.SMR, None, now, cached, is_again=True)
+            wait_s = AGAIN_S[min(learned.times_again, len(AGAIN_S) - 1)]
+            again = Lookup(learned.asked, Reason.SMR, None, now, cached, times_again=learned.times_again + 1)
             self._lookups[again.asked] = self._claims[cached] = again
-            self._wait(again, now + AGAIN_S)
+            self._wait(again, now + wait_s)
         if not is_same and Reason(learned.reason).is_claim:
             self._per_smr.give_back(cached)
 
@@ -287,7 +287,10 @@ class Resolver:
         self._preferred, rtt_ms = sent.resolver, round((now - sent.sent_at) * 1000, 3)
         answered = WayAnswered(sent.uplink.address, sent.uplink.ifindex, now - sent.sent_at)
         why = lookup.reason.value
-        return [answered, MappingLearned(lookup.asked, records, why, rtt_ms, is_genuine, lookup.may_be_stale)]
+        return [
+            answered,
+            MappingLearned(lookup.asked, records, why, rtt_ms, is_genuine, lookup.may_be_stale, lookup.times_again),
+        ]
 
     def _ask(self, lookup: Lookup, now: float) -> list[MachineEffect]:
         """Send one Map-Request, or put it off until the limits allow it."""

@@ -73,6 +73,15 @@ def test_a_miss_asks_in_the_same_call() -> None:
     assert request.source_eid == EID.address
 
 
+def test_what_is_learned_says_why_it_was_asked_and_how_long_the_answer_took() -> None:
+    machine = resolver()
+    (learned,) = only(
+        machine.on_map_reply(reply(machine.on_miss(EID.address, PEER, 7.0)), WIFI.address, GUARD, 7.125), MappingLearned
+    )
+
+    assert (learned.asked, learned.records, learned.reason, learned.rtt_ms) == (PEER, (RECORD,), "miss", 125.0)
+
+
 def test_more_packets_to_the_same_eid_ask_nothing_more() -> None:
     machine = resolver()
     machine.on_miss(EID.address, PEER, 0.0)
