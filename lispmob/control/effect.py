@@ -286,8 +286,9 @@ class MappingLearned:
     rtt_ms: float
     is_genuine: bool = False
     """LISP-SEC has shown that the mapping system and the ETR say so."""
-    is_late: bool = False
-    """An SMR came between question and answer."""
+    may_be_stale: bool = False
+    """Somebody says that the EID has moved, and this may be from before that."""
+    times_again: int = 0
 
 
 @dataclass(frozen=True, slots=True)

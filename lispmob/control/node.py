@@ -495,6 +495,6 @@ class Node(NodeSizes):
             effects = [*effects, *self._prober.on_status_bits((), places, now)]
         if before is None or after is None:
             return effects
-        is_same = before.locators == after.locators
+        self._resolver.on_known(learned, before.prefix, now, is_same=(is_same := before.locators == after.locators))
         moved = [] if is_same else self._smr.on_peer_moved(entry_targets(after, self.config, self.locators), now)
-        return [*effects, *self._resolver.on_known(learned, before.prefix, now, is_same=is_same), *moved]
+        return [*effects, *moved]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from lispmob.control.acceptance import Guard
 from lispmob.control.effect import InstallMapping
 from lispmob.control.locator_set import LocatorSet
+from lispmob.control.lookup import Lookup
 from lispmob.control.map_cache import MapCache
 from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import NodeConfig
@@ -16,7 +17,7 @@ from lispmob.control.probing import Path, Prober
 from lispmob.control.reachability import Reachability
 from lispmob.control.registration import Registration
 from lispmob.control.registrations import Registrations
-from lispmob.control.resolver import Lookup, Resolver
+from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrTarget
 from lispmob.natt.plan import NattPlan
 from lispmob.natt.traversal import Traversal

@@ -14,9 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import field
-from enum import Enum
 from ipaddress import ip_address
-from typing import Final
 
 from lispmob.control.acceptance import Guard, accept_records
 from lispmob.control.agenda import Agenda
@@ -35,6 +33,7 @@ from lispmob.control.effect import (
 )
 from lispmob.control.itr_security import ItrSecurity
 from lispmob.control.locator_set import NEVER, LocalLocator, LocatorSet, Place
+from lispmob.control.lookup import AGAIN_S, Lookup, Reason, State
 from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -61,57 +60,6 @@ STRANGE_INTERVAL_S = 3.0  # ours: SMRs from one whom the mapping does not name; 
 STRANGE_BURST = 4
 DOUBT_TRIES = 3  # ours: nobody waits for the answer
 LIMITED_EVENT_S = 10.0  # ours
-
-
-class Reason(Enum):
-    """Why a lookup was started."""
-
-    MISS = "miss"
-    REFRESH = "refresh"
-    SMR = "smr"
-    DOUBT = "doubt"
-
-    @property
-    def is_claim(self) -> bool:
-        """True for what others can cause."""
-        return self in (Reason.SMR, Reason.DOUBT)
-
-
-class State(Enum):
-    """Where one lookup stands."""
-
-    ASKING = "asking"
-    ANSWERED = "answered"
-    FAILED = "failed"
-
-
-TRANSITIONS: Final[dict[State, frozenset[State]]] = {
-    State.ASKING: frozenset({State.ANSWERED, State.FAILED}),
-    State.ANSWERED: frozenset(),
-    State.FAILED: frozenset(),
-}
-
-
-@dataclass(slots=True, eq=False)
-class Lookup:
-    """One question that is open. `wake_at`: when to ask again, or to give up."""
-
-    asked: EidPrefix
-    reason: Reason
-    source: IpAddress | None
-    wake_at: float
-    limited_as: EidPrefix
-    state: State = State.ASKING
-    tries: int = 0
-    nonces: set[int] = field(default_factory=set)
-    protected_by: IpAddress | None = None
-    """The Map-Resolver asked last, when it was asked with LISP-SEC."""
-    is_late: bool = False  # an SMR came after it was asked: the answer may be from before the move
-
-    def to(self, new: State) -> None:
-        """Change the state."""
-        assert new in TRANSITIONS[self.state], (self.asked, self.state, new)
-        self.state = new
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +100,7 @@ class Resolver:
         self._agenda: Agenda[EidPrefix] = Agenda()
         self._transmissions: OrderedDict[int, _Transmission] = OrderedDict()  # by nonce, oldest first
         self._preferred: IpAddress | None = None  # the Map-Resolver that answered last
-        self._per_prefix: tuple[KeyedBuckets[EidPrefix], ...] = KeyedBuckets(RETRY_S), KeyedBuckets(RETRY_S)
+        self._per_prefix: tuple[KeyedBuckets[EidPrefix], ...] = KeyedBuckets(RETRY_S), KeyedBuckets(RETRY_S, 2)
         self._per_smr: KeyedBuckets[EidPrefix] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
         self._for_misses = TokenBucket(GLOBAL_INTERVAL_S, GLOBAL_BURST)
         self._for_known = TokenBucket(GLOBAL_INTERVAL_S, GLOBAL_BURST)
@@ -251,13 +199,19 @@ class Resolver:
             return [Count("rx_rate")]
         return self._claim(Lookup(eid, Reason.DOUBT, source, now, cached), now)
 
-    def on_known(self, learned: MappingLearned, cached: EidPrefix, now: float, *, is_same: bool) -> list[MachineEffect]:
-        """What was cached was the same, or not: a claim that was true does not count, after a late one we ask again."""
-        if is_same and learned.is_late and learned.asked not in self._lookups and cached not in self._claims:
-            return self._claim(Lookup(learned.asked, Reason.SMR, None, now, cached), now)
+    def on_known(self, learned: MappingLearned, cached: EidPrefix, now: float, *, is_same: bool) -> None:
+        """What was cached was the same, or not.
+
+        A claim that was true does not count, so that a host that moves often is found each time. One that was not may
+        have come before the Map-Register: it is asked about again, twice.
+        """
+        if is_same and learned.may_be_stale and learned.asked not in self._lookups and cached not in self._claims:
+            wait_s = AGAIN_S[min(learned.times_again, len(AGAIN_S) - 1)]
+            again = Lookup(learned.asked, Reason.SMR, None, now, cached, times_again=learned.times_again + 1)
+            self._lookups[again.asked] = self._claims[cached] = again
+            self._wait(again, now + wait_s)
         if not is_same and Reason(learned.reason).is_claim:
             self._per_smr.give_back(cached)
-        return []
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """Ask again where no answer came; give up after the tenth try."""
@@ -333,7 +287,10 @@ class Resolver:
         self._preferred, rtt_ms = sent.resolver, round((now - sent.sent_at) * 1000, 3)
         answered = WayAnswered(sent.uplink.address, sent.uplink.ifindex, now - sent.sent_at)
         why = lookup.reason.value
-        return [answered, MappingLearned(lookup.asked, records, why, rtt_ms, is_genuine, lookup.is_late)]
+        return [
+            answered,
+            MappingLearned(lookup.asked, records, why, rtt_ms, is_genuine, lookup.may_be_stale, lookup.times_again),
+        ]
 
     def _ask(self, lookup: Lookup, now: float) -> list[MachineEffect]:
         """Send one Map-Request, or put it off until the limits allow it."""

@@ -211,8 +211,34 @@ def test_an_answer_from_before_the_move_that_an_smr_told_of_is_asked_for_again()
     old = MappingRecord.of(prefix("10.2.5.0/24"), (Locator(PEER_RLOC),), ttl_min=1440)
     answer(machine, doubted, old, 100.1)
 
-    sent = only(machine.on_timer(101.1), SendControl)
-    asked = [request_in(one) for one in sent if one.payload[0] >> 4 == MessageType.ENCAPSULATED_CONTROL]
-
     assert meanwhile == []
-    assert [str(one.records[0].eid) for one in asked if one.is_smr_invoked] == ["10.2.5.7"]
+    assert asked_again(machine, 100.3) == ["10.2.5.7"]
+
+
+def asked_again(machine: Node, now: float) -> list[str]:
+    """The hosts that are asked about by a timer, because of an SMR."""
+    sent = only(machine.on_timer(now), SendControl)
+    asked = [request_in(one) for one in sent if is_question(one)]
+    return [str(one.records[0].eid) for one in asked if one.is_smr_invoked]
+
+
+def test_an_smr_that_was_quicker_than_the_register_is_believed_twice_more_and_then_no_more() -> None:
+    machine = with_peers(10)
+    machine.on_timer(99.0)
+    old = MappingRecord.of(prefix("10.2.5.0/24"), (Locator(PEER_RLOC),), ttl_min=1440)
+    effects = machine.on_datagram(datagram(smr(ip("10.2.5.7"), PEER_RLOC), PEER_RLOC), 100.0)
+
+    asked_at = []
+    for step in range(1, 100):
+        now = 100.0 + step / 20
+        questions = [one for one in only(effects, SendControl) if is_question(one)]
+        for nonce in [request_in(one).nonce for one in questions if request_in(one).is_smr_invoked]:
+            asked_at.append(round(now - 100.05, 2))
+            machine.on_datagram(datagram(MapReply(nonce, (old,)).encode()), now)
+        effects = machine.on_timer(now)
+
+    assert asked_at == [0.0, 0.15, 1.2]
+
+
+def is_question(one: SendControl) -> bool:
+    return one.payload[0] >> 4 == MessageType.ENCAPSULATED_CONTROL

@@ -225,3 +225,14 @@ def test_a_thousand_ways_past_an_rtr_are_forgotten_but_for_the_last() -> None:
 
     (install,) = only(effects, InstallMapping)
     assert len(install.sources) <= 65
+
+
+def test_once_proof_is_required_what_was_not_proved_goes_and_the_rest_stays() -> None:
+    machine = mappings()
+    machine.on_policy(POLICY, 100, [positive("10.7.0.0/16")], 0.0)
+    machine.on_learned(MappingLearned(HOST, (positive("10.2.0.0/24"),), "miss", 1.0, is_genuine=True), 0.0)
+    machine.on_learned(MappingLearned(prefix("10.3.0.7/32"), (positive("10.3.0.0/24"),), "miss", 1.0), 0.0)
+
+    machine.on_proof_required()
+
+    assert sorted(table(machine)) == ["10.2.0.0/24", "10.7.0.0/16"]

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import pytest
 
-from lispmob.control import map_cache, path, path_mtu, registration, resolver, smr
+from lispmob.control import lookup, map_cache, path, path_mtu, registration, smr
 
 TABLES: Final[dict[str, tuple[Mapping[Any, frozenset[Any]], Enum]]] = {
     "path": (path.TRANSITIONS, path.State.UNKNOWN),
     "path_mtu": (path_mtu.TRANSITIONS, path_mtu.State.IDLE),
     "registration": (registration.TRANSITIONS, registration.State.IDLE),
-    "resolver": (resolver.TRANSITIONS, resolver.State.ASKING),
+    "lookup": (lookup.TRANSITIONS, lookup.State.ASKING),
     "smr": (smr.TRANSITIONS, smr.State.QUIET),
 }
 

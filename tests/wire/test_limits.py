@@ -296,3 +296,11 @@ def test_a_cut_info_reply_is_refused_or_has_fewer_rtrs(end: int) -> None:
     except MalformedMessage:
         return
     assert reply.nat.rtr_rlocs == ()
+
+
+@pytest.mark.parametrize("nonce", [0, 1, 0x0102030405060708, 2**64 - 1])
+def test_a_nonce_that_was_read_backwards_is_the_same_when_it_is_read_backwards_again(nonce: int) -> None:
+    reversed_once = MapNotify(nonce, (RECORD,)).nonce_octets_reversed
+
+    assert reversed_once.to_bytes(8) == nonce.to_bytes(8)[::-1]
+    assert MapNotify(reversed_once, (RECORD,)).nonce_octets_reversed == nonce

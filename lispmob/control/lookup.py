@@ -1,0 +1,72 @@
+"""One question to the mapping system: why it is asked, where it stands, and what its answer is worth. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from enum import Enum
+from typing import Final
+
+from lispmob.values import dataclass
+from lispmob.wire.address import EidPrefix, IpAddress
+
+AGAIN_S: Final = (0.1, 1.0)  # ours: later than a Map-Register takes that was overtaken; than a slow Map-Server
+
+
+class Reason(Enum):
+    """Why a lookup was started."""
+
+    MISS = "miss"
+    REFRESH = "refresh"
+    SMR = "smr"
+    DOUBT = "doubt"
+
+    @property
+    def is_claim(self) -> bool:
+        """True for what others can cause."""
+        return self in (Reason.SMR, Reason.DOUBT)
+
+
+class State(Enum):
+    """Where one lookup stands."""
+
+    ASKING = "asking"
+    ANSWERED = "answered"
+    FAILED = "failed"
+
+
+TRANSITIONS: Final[dict[State, frozenset[State]]] = {
+    State.ASKING: frozenset({State.ANSWERED, State.FAILED}),
+    State.ANSWERED: frozenset(),
+    State.FAILED: frozenset(),
+}
+
+
+@dataclass(slots=True, eq=False)
+class Lookup:
+    """One question that is open. `wake_at`: when to ask again, or to give up."""
+
+    asked: EidPrefix
+    reason: Reason
+    source: IpAddress | None
+    wake_at: float
+    limited_as: EidPrefix
+    state: State = State.ASKING
+    tries: int = 0
+    nonces: set[int] = field(default_factory=set)
+    protected_by: IpAddress | None = None
+    """The Map-Resolver asked last, when it was asked with LISP-SEC."""
+    is_late: bool = False  # an SMR came after it was asked: the answer may be from before the move
+    times_again: int = 0  # how often it was asked anew because the answer may have been so
+
+    @property
+    def may_be_stale(self) -> bool:
+        """Whether an answer that says nothing new is no reason to believe that nobody has moved.
+
+        An SMR, and data from a new place, leave together with the Map-Register, and may be quicker than the Map-Server.
+        """
+        return self.is_late or (self.reason.is_claim and self.times_again < len(AGAIN_S))
+
+    def to(self, new: State) -> None:
+        """Change the state."""
+        assert new in TRANSITIONS[self.state], (self.asked, self.state, new)
+        self.state = new
