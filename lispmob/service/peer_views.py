@@ -19,6 +19,7 @@ from lispmob.control.names import KnownName
 from lispmob.control.path import Path
 from lispmob.control.path_mtu import Way
 from lispmob.datapath.ask import Answer, Fate, Question
+from lispmob.service.naming import LOOPBACK
 from lispmob.service.path_view import in_ms
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.named_locator import is_rtr
@@ -236,12 +237,12 @@ def _resolved_view(resolved: NameResolved) -> schema.KnownName:
 
 def _advice(parts: Parts) -> str | None:
     """Which line has other programs ask lispd, where nobody could be told."""
-    domain, port, addresses = parts.file.names.domain, parts.file.names.port, parts.naming.addresses
+    domain, port = parts.file.names.domain, parts.file.names.port
     if not domain:
         return "put `names: {domain: lisp.home.arpa}` into lispd.conf"
-    if not addresses:
+    if not parts.naming.addresses:
         return None
-    dnsmasq = f"dnsmasq, also that of NetworkManager: `server=/{domain}/{addresses[0]}#{port}`"
+    dnsmasq = f"dnsmasq, also that of NetworkManager: `server=/{domain}/{LOOPBACK}#{port}`"
     if port != 53:
-        return f"{dnsmasq}; any other resolver: forward {domain} to {addresses[0]} port {port}"
-    return f"{dnsmasq}; /etc/resolv.conf: `nameserver {addresses[0]}` before the others, and `search {domain}`"
+        return f"{dnsmasq}; any other resolver: forward {domain} to {LOOPBACK} port {port}"
+    return f"{dnsmasq}; /etc/resolv.conf: `nameserver {LOOPBACK}` before the others, and `search {domain}`"
