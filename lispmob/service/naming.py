@@ -23,6 +23,7 @@ from lispmob.control.names import CACHE_LIMIT, KnownName
 from lispmob.control.node import Node
 from lispmob.errors import LispError
 from lispmob.names.resolved import LinkNames, Resolved
+from lispmob.problems.problem import Problem, Severity, printable
 from lispmob.service.name_asking import NameAsking
 from lispmob.wire.address import IpAddress, IpNetwork
 from lispmob.wire.name_eid import may_be_name
@@ -59,6 +60,19 @@ class Naming:
     def counters(self) -> Mapping[str, int]:
         """Of the server."""
         return {} if self._server is None else self._server.counters
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What keeps programs of this host from finding names."""
+        domain = "" if self._file is None else self._file.names.domain
+        if self.refusal is not None:
+            what, remedy = f"nobody answers DNS for {domain}", "see `lispctl names` once that is mended"
+            return (Problem("no-names", Severity.NOTICE, what, self.refusal, remedy, domain),)
+        if self.resolved.refusal is not None and domain:
+            what = f"systemd-resolved does not ask lispd for {domain}"
+            remedy = "the package has a rule for polkit that lets the user lispmob tell it (50-lispmob-names.rules)"
+            return (Problem("no-resolver", Severity.NOTICE, what, printable(self.resolved.refusal), remedy, domain),)
+        return ()
 
     async def resolve(self, name: bytes) -> NameResolved:
         """What the mapping system says of a name; with or without a domain."""

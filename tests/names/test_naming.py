@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
+from lispmob.config.doubts import doubts
 from lispmob.config.names import NamesSection
 from lispmob.config.node import NodeFile, load_node
 from lispmob.control.names import KnownName
@@ -104,12 +105,13 @@ def test_the_server_serves_while_a_domain_is_configured_and_tells_resolved(tmp_p
         assert told.reverse == ("1.9.9.10.in-addr.arpa",)
 
         await one.on_config(replace(file, names=NamesSection()))
-        assert (one.addresses, one.resolved._wanted) == ((), None)
+        assert not one.addresses
+        assert one.resolved._wanted is None
         await one.on_config(file)
         assert len(one.addresses) == 2
         one.on_resolved()
         await one.stop()
-        assert one.addresses == ()
+        assert not one.addresses
 
     asyncio.run(scenario())
     assert json.loads((tmp_path / "names.json").read_text()) == {
@@ -171,7 +173,8 @@ def test_what_keeps_the_server_from_serving_is_said_and_the_node_goes_on(
         await other.start(configured(tmp_path))
         one, _ = naming()
         await one.start(configured(tmp_path, text, eid))
-        assert one.addresses == ()
+        assert not one.addresses
+        assert [problem.key for problem in one.problems] == ["no-names"]
         await other.stop()
         return one.refusal
 
@@ -188,3 +191,26 @@ def test_reverse_names_are_those_of_the_overlay_and_of_our_own_eids(tmp_path: Pa
 def test_a_domain_that_is_none_is_an_error_with_its_place(tmp_path: Path, domain: str) -> None:
     with pytest.raises(ConfigError, match=r"lispd\.conf:5:17: names\.domain"):
         configured(tmp_path, f"names: {{domain: {domain}}}\n")
+
+
+def test_a_resolved_that_refuses_is_a_problem_with_its_remedy(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one, _ = naming()
+        await one.start(configured(tmp_path))
+        assert not list(one.problems)
+        one.resolved.refusal = "Access denied\x1b"
+        problem = one.problems[0]
+        assert (problem.key, problem.cause) == ("no-resolver", "Access denied\\x1b")
+        await one.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("domain", "expected"),
+    [("nas.local", ["odd-domain"]), ("lisp", ["odd-domain"]), ("lisp.home.arpa", []), ('""', [])],
+)
+def test_a_domain_that_others_own_is_doubted(tmp_path: Path, domain: str, expected: list[str]) -> None:
+    file = configured(tmp_path, f"names: {{domain: {domain}}}\nrouting: {{overlay-prefixes: [10.9.0.0/16]}}\n")
+
+    assert [problem.key for problem in doubts(file) if problem.key == "odd-domain"] == expected
