@@ -171,7 +171,7 @@ class Daemon:
     @property
     def host_problems(self) -> tuple[Problem, ...]:
         """What this host does not let us put into its kernel."""
-        return (*self._kernel.problems, *self.steering.problems, *lisp_sec_problems(self))
+        return (*self._kernel.problems, *self.steering.problems, *self.naming.problems, *lisp_sec_problems(self))
 
     def now(self) -> float:
         """Monotonic seconds, as the core counts them."""

@@ -26,6 +26,7 @@ def doubts(file: NodeFile) -> tuple[Problem, ...]:
         *_keys(file),
         *_overlay(file),
         *_eids(file),
+        *_domain(file.names.domain),
         *_unreachable_uplink_rules(file.uplinks),
         *_unreachable_steering_rules([rule.to_rule() for rule in file.steering.rules[:RULES_COMPARED]]),
     )
@@ -79,6 +80,17 @@ def _overlay(file: NodeFile) -> Iterator[Problem]:
                 "choose overlay-prefixes that hold EIDs alone",
                 str(address),
             )
+
+
+def _domain(domain: str) -> Iterator[Problem]:
+    why = ""
+    if domain.rpartition(".")[2] == "local":
+        why = "names in .local are found by multicast (mDNS, RFC 6762), and many resolvers ask nobody else"
+    elif domain and "." not in domain:
+        why = "resolvers search a domain of one label for no name, and some send it to the root servers"
+    if why:
+        remedy = "choose one below home.arpa (RFC 8375), such as names: {domain: lisp.home.arpa}"
+        yield Problem("odd-domain", Severity.NOTICE, f"names: domain: {domain} is hardly meant", why, remedy, domain)
 
 
 def _eids(file: NodeFile) -> Iterator[Problem]:

@@ -74,6 +74,10 @@ KEYS: Final[dict[str, str]] = {
     "eid-without-address": "an EID-Prefix is no single address, so the host has none of it",
     "no-such-uplink": "a rule names an uplink that no interface matches",
     "rule-never-counts": "a rule never counts, because an earlier one matches all of it",
+    "odd-domain": "the domain of names is not one to have",
+    # names
+    "no-names": "lispd answers no DNS for the domain that is configured",
+    "no-resolver": "systemd-resolved does not let lispd tell it of the domain",
     # genuine mappings
     "no-key-wrap": "this build has no LISP-SEC, so mappings are not proved",
     "lisp-sec-recording": "lispd makes a recording, which has no keys, so mappings are not proved",

@@ -1,7 +1,8 @@
 """Host names for ordinary programs in lispd: the DNS server, who is told of it, and what is kept over a restart.
 
 Nothing is loaded and nobody listens where lispd.conf names no domain. The kernel gives EIDs to our device; the server
-listens at them before it has. resolved is told of the first one, for it sends there by our device alone.
+listens at them before it has. resolved is told of the first one, for it sends there by our device alone. All others ask
+at a loopback address: when lispd has crashed, the kernel refuses there at once, and a resolver goes on to the next one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import os
 import socket
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,7 @@ from lispmob.control.names import CACHE_LIMIT, KnownName
 from lispmob.control.node import Node
 from lispmob.errors import LispError
 from lispmob.names.resolved import LinkNames, Resolved
+from lispmob.problems.problem import Problem, Severity, printable
 from lispmob.service.name_asking import NameAsking
 from lispmob.wire.address import IpAddress, IpNetwork
 from lispmob.wire.name_eid import may_be_name
@@ -29,6 +31,7 @@ from lispmob.wire.name_eid import may_be_name
 if TYPE_CHECKING:
     from lispmob.names.server import NameServer
 
+LOOPBACK: Final = IPv4Address("127.0.99.53")  # ours: 127.0.0.53 and .54 are resolved's
 FILE: Final = "names.json"
 FILE_OCTETS: Final = 1 << 20
 KEEP_S: Final = 30.0  # ours: how long after an answer it is written, so that many are written at once
@@ -57,6 +60,19 @@ class Naming:
     def counters(self) -> Mapping[str, int]:
         """Of the server."""
         return {} if self._server is None else self._server.counters
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What keeps programs of this host from finding names."""
+        domain = "" if self._file is None else self._file.names.domain
+        if self.refusal is not None:
+            what, remedy = f"nobody answers DNS for {domain}", "see `lispctl names` once that is mended"
+            return (Problem("no-names", Severity.NOTICE, what, self.refusal, remedy, domain),)
+        if self.resolved.refusal is not None and domain:
+            what = f"systemd-resolved does not ask lispd for {domain}"
+            remedy = "the package has a rule for polkit that lets the user lispmob tell it (50-lispmob-names.rules)"
+            return (Problem("no-resolver", Severity.NOTICE, what, printable(self.resolved.refusal), remedy, domain),)
+        return ()
 
     async def resolve(self, name: bytes) -> NameResolved:
         """What the mapping system says of a name; with or without a domain."""
@@ -108,12 +124,12 @@ class Naming:
         zone = Zone(file.names.domain, prefixes)
         server = NameServer(zone, self._asking.resolve, lambda asker: asker in own or asker.is_loopback)
         try:
-            await server.start(eids, file.names.port)
+            await server.start((*eids, LOOPBACK), file.names.port)
         except LispError as error:
             self._refuse(str(error))
             return
         self._server = server
-        log.info("names: DNS for domain=%s at %s port %d", file.names.domain, eids[0], file.names.port)
+        log.info("names: DNS for domain=%s at %s and %s port %d", file.names.domain, eids[0], LOOPBACK, file.names.port)
         reverse = tuple(b".".join(one).decode("ascii") for one in zone.reverse)
         index = socket.if_nametoindex(file.tun.name)
         self.resolved.use(LinkNames(index, eids[0], file.names.port, file.names.domain, reverse))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from lispmob.api import peer_schema as schema
@@ -19,6 +20,7 @@ from lispmob.control.names import KnownName
 from lispmob.control.path import Path
 from lispmob.control.path_mtu import Way
 from lispmob.datapath.ask import Answer, Fate, Question
+from lispmob.service.naming import LOOPBACK
 from lispmob.service.path_view import in_ms
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.named_locator import is_rtr
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from lispmob.service.views import Parts
 
 SHOWN_AT_ONCE: Final = 50  # ours: about two milliseconds
+LOOKED_AT: Final = 1000  # ours: mappings in one go, a fraction of a millisecond
 NAMES_AT_ONCE: Final = 16  # ours: as many as one screen asks for
 _PING: Final = {4: 1, 6: 58}
 
@@ -39,9 +42,11 @@ class PeerViews:
     def peers(self) -> Pages:
         """Everybody whom packets go to."""
         known, asked = _Known(self._parts), list[bytes]()
-        for entry in _entries(self._parts):
-            reverse = reverse_of(entry.prefix)
-            if len(asked) < NAMES_AT_ONCE and reverse is not None and known.must_ask(entry.prefix, reverse):
+        for entry in islice(_entries(self._parts), LOOKED_AT):
+            reverse = None if entry is None else reverse_of(entry.prefix)
+            if entry is None or reverse is None or len(asked) == NAMES_AT_ONCE:
+                continue
+            if known.must_ask(entry.prefix, reverse):
                 asked.append(reverse)
         for reverse in asked:
             self._parts.perform(self._parts.node.on_name_wanted(reverse, self._parts.now()))
@@ -115,6 +120,10 @@ class _Known:
         self._names: Mapping[bytes, KnownName] = parts.node.names.known
         self._name_of = {eid: name for name, one in self._names.items() for eid in one.eids}
         self._paths: dict[tuple[IpAddress, IpAddress], Path] = {(*one.pair,): one for one in parts.node.paths}
+        self._heard: dict[IpAddress, float] = {}
+        for one in parts.node.paths:
+            if one.last_heard is not None:
+                self._heard[one.pair.remote] = max(one.last_heard, self._heard.get(one.pair.remote, one.last_heard))
         self._sent = parts.engine.sent()
         self._shortcuts = {one.eid: one for one in parts.node.traversal.shortcuts.open_ways}
         self._uplinks = {one.ifindex: one.name for one in parts.uplinks}
@@ -154,7 +163,7 @@ class _Known:
         self, prefix: EidPrefix, entry: MapCacheEntry, answer: Answer, local: IpAddress, remote: IpAddress
     ) -> schema.Peer:
         path = self._paths.get((local, remote))
-        heard = [one.last_heard for one in self._paths.values() if one.pair.remote == remote and one.last_heard]
+        heard = self._heard.get(remote)
         shortcut = self._shortcuts.get(prefix) if answer.relayed_to is None else None
         rtr = answer.relayed_to or next((remote for one in entry.locators if is_rtr(one) and remote in one.ips), None)
         rtt_s = path.quality.rtt_s if path is not None else None
@@ -171,7 +180,7 @@ class _Known:
             is_reachable=answer.fate is Fate.SENT and self._parts.node.is_reachable(remote),
             rtt_ms=in_ms(shortcut.rtt_s if shortcut is not None else rtt_s),
             loss=None if path is None or path.quality.loss is None else round(path.quality.loss, 4),
-            heard_s=None if not heard else round(self._now - max(heard), 3),
+            heard_s=None if heard is None else round(self._now - heard, 3),
             used_s=self._used(entry),
             packets_out=self._sent.get(answer.relayed_to or remote),
             mtu_bytes=mtu.mtu_bytes if mtu is not None else None if own is None else own.mtu_bytes,
@@ -188,20 +197,20 @@ def reverse_of(prefix: EidPrefix) -> bytes | None:
     return prefix.address.reverse_pointer.encode() if is_host else None
 
 
-def _entries(parts: Parts) -> Iterator[MapCacheEntry]:
+def _entries(parts: Parts) -> Iterator[MapCacheEntry | None]:
+    """The mappings with locators; None for each that has none, so that a reader can count its steps."""
     for bucket in parts.node.map_cache.buckets():
         for entry in bucket:
-            if entry.locators and entry.prefix.mask_len and entry.state is not State.GONE:
-                yield entry
+            is_peer = entry.locators and entry.prefix.mask_len and entry.state is not State.GONE
+            yield entry if is_peer else None
 
 
 def _pages(parts: Parts, known: _Known) -> Iterator[list[schema.Peer]]:
     page: list[schema.Peer] = []
-    for entry in _entries(parts):
-        if entry.state is State.GONE:
-            continue
-        page.append(known.peer(entry.prefix.address, entry))
-        if len(page) == SHOWN_AT_ONCE:
+    for steps, entry in enumerate(_entries(parts), 1):
+        if entry is not None:
+            page.append(known.peer(entry.prefix.address, entry))
+        if len(page) == SHOWN_AT_ONCE or steps % LOOKED_AT == 0:
             yield page
             page = []
     yield page
@@ -236,12 +245,12 @@ def _resolved_view(resolved: NameResolved) -> schema.KnownName:
 
 def _advice(parts: Parts) -> str | None:
     """Which line has other programs ask lispd, where nobody could be told."""
-    domain, port, addresses = parts.file.names.domain, parts.file.names.port, parts.naming.addresses
+    domain, port = parts.file.names.domain, parts.file.names.port
     if not domain:
         return "put `names: {domain: lisp.home.arpa}` into lispd.conf"
-    if not addresses:
+    if not parts.naming.addresses:
         return None
-    dnsmasq = f"dnsmasq, also that of NetworkManager: `server=/{domain}/{addresses[0]}#{port}`"
+    dnsmasq = f"dnsmasq, also that of NetworkManager: `server=/{domain}/{LOOPBACK}#{port}`"
     if port != 53:
-        return f"{dnsmasq}; any other resolver: forward {domain} to {addresses[0]} port {port}"
-    return f"{dnsmasq}; /etc/resolv.conf: `nameserver {addresses[0]}` before the others, and `search {domain}`"
+        return f"{dnsmasq}; any other resolver: forward {domain} to {LOOPBACK} port {port}"
+    return f"{dnsmasq}; /etc/resolv.conf: `nameserver {LOOPBACK}` before the others, and `search {domain}`"

@@ -46,7 +46,9 @@ class NameTown:
     def __init__(self, world: World) -> None:
         self.world = world
         self.resolv_conf = world.directory / "resolv.conf"
-        self.resolv_conf.write_text(f"search {DOMAIN}\nnameserver 10.1.0.1\nnameserver 127.0.0.1\noptions timeout:2\n")
+        self.resolv_conf.write_text(
+            f"search {DOMAIN}\nnameserver 127.0.99.53\nnameserver 127.0.0.1\noptions timeout:5\n"
+        )
 
     def program(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a program in a, with that resolv.conf."""
@@ -187,6 +189,7 @@ def test_the_hub_may_be_away_and_what_was_known_is_known_over_a_restart_of_lispd
 def test_other_names_are_found_when_lispd_has_crashed_and_ours_again_when_it_is_back(town: NameTown) -> None:
     town.world.nodes["a"].daemon.kill()
     assert town.getent("ahostsv4", "www.example.org")[:1] == ["192.0.2.77 STREAM"]
+    assert town.getent("ahostsv4", f"b.{DOMAIN}")[:1] == ["192.0.2.77 STREAM"]  # whoever is next was asked
 
     town.start_again()
     town.world.wait_registered("a")
