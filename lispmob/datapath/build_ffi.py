@@ -14,9 +14,9 @@ ROOMS = ("base", "packet", "table", "engine", "liveness", "nat", "seal", "ebpf")
 
 C_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-Wconversion")
 # Sealed packets need libcrypto: setup.py says whether its headers are there.
-HAS_LIBCRYPTO = os.environ.get("LISPMOB_LIBCRYPTO") == "yes"
-CRYPTO_FLAGS = ("-DLM_HAS_LIBCRYPTO",) if HAS_LIBCRYPTO else ()
-CRYPTO_LINKS = ("-lcrypto",) if HAS_LIBCRYPTO else ()
+CRYPTO_FLAGS = ("-DLM_HAS_LIBCRYPTO",)
+CRYPTO_LINKS = ("-lcrypto",)
+_HAS_LIBCRYPTO = os.environ.get("LISPMOB_LIBCRYPTO") == "yes"
 
 
 def sources() -> list[str]:
@@ -75,8 +75,8 @@ void lm_engine_mark_move(struct lm_engine *e);
 int lm_engine_set_eids(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
 struct lm_seal_wish { uint32_t peer; bool must_seal; };
-int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
-                      const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish);
+int lm_engine_install_sealed(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
+                             const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish);
 struct lm_install {
     struct lm_prefix prefix; uint32_t first; uint8_t count, disposition; bool must_seal; uint32_t peer; ...;
 };
@@ -266,7 +266,7 @@ ffibuilder.set_source(
     PREAMBLE,
     sources=sources(),
     include_dirs=[C_DIRECTORY, DIRECTORY],
-    extra_compile_args=[*C_FLAGS, *CRYPTO_FLAGS],
-    extra_link_args=["-pthread", *CRYPTO_LINKS],
+    extra_compile_args=[*C_FLAGS, *(CRYPTO_FLAGS if _HAS_LIBCRYPTO else ())],
+    extra_link_args=["-pthread", *(CRYPTO_LINKS if _HAS_LIBCRYPTO else ())],
     py_limited_api=True,
 )

@@ -257,7 +257,7 @@ class Engine:
         used = entry.locators[: lib.LM_LOCATORS_MAX]
         wish = ffi.new("struct lm_seal_wish *", (entry.peer, entry.must_seal))[0]
         locators = marshal.locators(used)
-        _check(lib.lm_engine_install(self._engine, prefix, int(entry.disposition), locators, len(used), wish))
+        _check(lib.lm_engine_install_sealed(self._engine, prefix, int(entry.disposition), locators, len(used), wish))
 
     def install_many(self, entries: Sequence[ForwardingEntry]) -> None:
         """The same as install() for each of them, much quicker; packets move in between."""

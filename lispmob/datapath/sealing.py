@@ -18,7 +18,7 @@ lib: Any = _lispdp.lib
 MISSING: Final = (
     "sealed packets are not in this build: libcrypto's headers (libssl-dev) were missing when it was compiled"
 )
-_SESSIONS_MAX: Final = 1 << 16
+_FIRST_ROOM: Final = 64
 
 
 class SealingMissingError(LispError):
@@ -67,8 +67,10 @@ def set_clear_refused(engine: Any, sources: Iterable[EidPrefix]) -> int:
 
 def sessions(engine: Any) -> list[SessionUse]:
     """All of them, in no order."""
-    found = ffi.new("struct lm_session_use[]", _SESSIONS_MAX)
-    return [marshal.session_use(found[i]) for i in range(lib.lm_engine_sessions(engine, found, _SESSIONS_MAX))]
+    room = _FIRST_ROOM
+    while (count := lib.lm_engine_sessions(engine, found := ffi.new("struct lm_session_use[]", room), room)) == room:
+        room *= 4
+    return [marshal.session_use(found[i]) for i in range(count)]
 
 
 def send_keepalive(engine: Any, peer: int) -> bool:

@@ -89,6 +89,29 @@ static void *send_foreign(void *data_port)
     return NULL;
 }
 
+/* Keys for the engine itself: what it seals, it opens. A forgotten key costs what is on its way, no more. */
+static void change_keys(struct lm_engine *e, uint32_t n)
+{
+    uint32_t turn = n / 12;
+    struct lm_prefix from = {.length = 8, .address = v4(0x0a000000u)}, never = {.length = 8, .address = v4(0x0c000000u)};
+    struct lm_session_spec spec = {.peer = 1, .local_index = n + 1, .remote_index = n + 1, .is_confirmed = turn % 3 != 0,
+                                   .aead = turn % 4 ? LM_AEAD_AES_128_GCM : LM_AEAD_CHACHA20_POLY1305,
+                                   .source_count = turn % 5 != 0, .sources = &from};
+    struct lm_session_use uses[4];
+    lm_put32(spec.send_key, n);
+    lm_put32(spec.receive_key, n);
+    int error = lm_engine_install_session(e, &spec);
+    if (error && lm_aead_is_built())
+        abort();
+    (void)lm_engine_send_keepalive(e, 1);
+    (void)lm_engine_sessions(e, uses, 4);
+    (void)lm_engine_set_clear_refused(e, &never, 1);
+    if (turn % 7 == 0)
+        lm_engine_forget_session(e, n + 1);
+    if (turn % 19 == 0)
+        lm_engine_forget_peer(e, 1);
+}
+
 static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
 {
     struct lm_prefix all = {.length = 8, .address = v4(0x0a000000u)};
@@ -99,6 +122,7 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
     struct lm_prefix third = {.length = 16, .address = v4(0x0a030000u)};
     struct lm_prefix far = {.length = 8, .address = v4(0x0b000000u)};
     struct lm_locator_spec other = {.address = v4(0x7f000003u), .port = LM_PORT_DATA, .priority = 1};
+    to[1].is_relay = n / 12 % 4 == 0;
     struct lm_uplink_spec up[2] = {
         {.ifindex = 1, .interface = "lo", .address = v4(0x7f000001u), .priority = 1, .weight = 9, .is_sender = true},
         {.ifindex = 1, .interface = "lo", .address = v4(0x7f000002u + n % 3), .priority = 1, .is_sender = true}};
@@ -111,13 +135,14 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
     struct lm_mtu mtus[4];
     uint64_t counters[LM_COUNTER_COUNT];
     uint32_t cursor = 0;
-    switch (n % 11) {
+    switch (n % 12) {
     case 0:
     case 1:
         lm_engine_set_uplinks(e, up, n % 17 == 0 ? 0 : 1 + n % 2);
         break;
     case 2:
-        lm_engine_install(e, &all, LM_ENCAPSULATE, to, 2);
+        lm_engine_install_sealed(e, &all, LM_ENCAPSULATE, to, 2, (struct lm_seal_wish){n / 12 % 5 != 0, n / 12 % 3 == 0});
+        change_keys(e, n);
         break;
     case 3:
         if (!is_rtr || n % 5 == 0) /* an RTR takes data of those only whom an entry names */
@@ -136,7 +161,7 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
     case 8:
         lm_engine_set_guard(e, &one, n % 2);
         if (is_rtr)
-            lm_engine_install(e, &third, n % 2 ? LM_MISS : LM_ENCAPSULATE, to, 1);
+            lm_engine_install_sealed(e, &third, n % 2 ? LM_MISS : LM_ENCAPSULATE, to, 1, (struct lm_seal_wish){1, n / 12 % 4 == 0});
         break;
     case 9:
         lm_engine_mark_move(e);
@@ -151,6 +176,9 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
         lm_engine_mtus(e, mtus, 4);
         lm_path_mtu_tell_large(e, n % 3);
         lm_path_mtu_set(e, &up[0].address, &to[1].address, LM_PORT_DATA, n % 2 ? 1300 : 0);
+        break;
+    case 10:
+        change_keys(e, n);
         break;
     default:
         lm_status_bits_use(e, n % 2, n % 3, n);

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.datapath.build_ffi import C_DIRECTORY, C_FLAGS, DIRECTORY, sources
+from lispmob.datapath import sealing
+from lispmob.datapath.build_ffi import C_DIRECTORY, C_FLAGS, CRYPTO_FLAGS, CRYPTO_LINKS, DIRECTORY, sources
 from tests.datapath import corpus
 from tests.datapath.flows import stream
 from tests.datapath.packets import awkward, datagram
@@ -24,8 +25,26 @@ pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 def build(tmp_path: Path, driver: str, *sanitizers: str) -> Path:
     program = tmp_path / driver
     files = [str(ROOT / one) for one in sources()]
-    flags = [*C_FLAGS, "-g", "-O1", "-fno-omit-frame-pointer", *sanitizers, *HEADERS, "-pthread"]
-    command = ["gcc", *flags, str(Path(__file__).parent / f"{driver}.c"), *files, "-o", str(program)]
+    has_cipher = sealing.can_seal()
+    flags = [
+        *C_FLAGS,
+        *(CRYPTO_FLAGS if has_cipher else ()),
+        "-g",
+        "-O1",
+        "-fno-omit-frame-pointer",
+        *sanitizers,
+        *HEADERS,
+        "-pthread",
+    ]
+    command = [
+        "gcc",
+        *flags,
+        str(Path(__file__).parent / f"{driver}.c"),
+        *files,
+        "-o",
+        str(program),
+        *(CRYPTO_LINKS if has_cipher else ()),
+    ]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     if "cannot find" in built.stderr and "san" in built.stderr:
         pytest.skip("this gcc has no sanitizer library")
@@ -66,3 +85,6 @@ def test_everything_may_change_while_packets_move(stressed: Path, mode: str) -> 
     counts = dict(line.split("=") for line in done.stdout.splitlines() if "=" in line)
     assert int(counts["out_packets"]) > 100
     assert int(counts["data_packets"]) > 100
+    # The engine is its own peer: a counter that two threads had taken would come back as a replay.
+    assert (counts["data_replay"], counts["data_tag"]) == ("0", "0")
+    assert int(counts["data_keepalive"]) > 0 or not sealing.can_seal()

@@ -14,7 +14,7 @@ import pytest
 from lispmob.datapath import sealing
 from lispmob.datapath.model import AeadName, SealedSession
 from lispmob.wire.address import EidPrefix
-from tests.datapath import corpus
+from tests.datapath import corpus, too_big
 from tests.datapath.netlab import EID_A4, EID_A6, EID_B4, EID_B6, Lab, RemoteEngine, lab
 from tests.datapath.sealed import Session
 
@@ -280,3 +280,26 @@ def nested_kk(inner: bytes) -> int:
         for at, size in (((12, 4), (16, 4)) if head == 20 else ((8, 16), (24, 16)))
     }
     return inner[head + UDP_HEAD] & 3
+
+
+@pytest.mark.parametrize("is_relay", [False, True])
+def test_too_big_is_believed_about_a_sealed_packet_that_has_left(sealed: Lab, is_relay: bool) -> None:
+    use_keys(sealed)
+    link = sealed.links[0]
+    sealed.a("install", prefix=OF_B[0], locators=[link.rloc("b", 4)], peer=1, must_seal=True, is_relay=is_relay)
+    sealed.b("sniff", name="s", interface="up0")
+    assert send(sealed, 1, 0, sizes=[1300]) == [0]
+    packet = bytes.fromhex(next(one for one in sealed.b("sniffed", name="s", count=1) if len(one) > 2600))[:128]
+    index = 28 + 8 + (20 + UDP_HEAD + 8 if is_relay else 0)
+    forged = packet[:index] + bytes(4) + packet[index + 4 :]
+    before = sealed.a("counters")
+    assert "192.0.2.2" not in sealed.a("path_mtus")
+
+    too_big.send(sealed.b.namespace, link.rloc("a", 4), (forged, 1390))
+    sealed.a("wait_for_counter", name="mtu_ignored", value=before.get("mtu_ignored", 0) + 1)
+    assert grown(sealed.a, before, "mtu_ignored", "mtu_learned") == {"mtu_ignored": 1}
+    too_big.send(sealed.b.namespace, link.rloc("a", 4), (packet, 1400))
+    sealed.a("wait_for_counter", name="mtu_learned", value=before.get("mtu_learned", 0) + 1)
+
+    assert sealed.a("path_mtus") == {"192.0.2.2": 1400}
+    sealed.a("path_mtu", local=link.rloc("a", 4), locator=link.rloc("b", 4), mtu_bytes=0)

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lispmob.datapath.build_ffi import C_DIRECTORY, DIRECTORY, sources
+from lispmob.datapath import sealing
+from lispmob.datapath.build_ffi import C_DIRECTORY, CRYPTO_FLAGS, CRYPTO_LINKS, DIRECTORY, sources
 
 ROOT = Path(__file__).resolve().parents[2]
 SANITIZERS = "-fsanitize=fuzzer,address,undefined"
@@ -30,7 +31,8 @@ def build(name: str, directory: Path) -> Path:
     parts = [str(ROOT / one) for one in sources() if not one.endswith(INCLUDED.get(name, "-"))]
     headers = [f"-I{ROOT / C_DIRECTORY}", f"-I{ROOT / DIRECTORY}"]
     source = str(Path(__file__).parent / f"{name}.c")
-    command = ["clang", SANITIZERS, *FLAGS, *headers, source, *parts, "-pthread", "-o", str(program)]
+    flags, links = (CRYPTO_FLAGS, CRYPTO_LINKS) if sealing.can_seal() else ((), ())
+    command = ["clang", SANITIZERS, *FLAGS, *flags, *headers, source, *parts, "-pthread", *links, "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "libclang_rt" in done.stderr:
         raise NoFuzzer("install the Debian package libclang-rt-14-dev (or that of your clang's version)")

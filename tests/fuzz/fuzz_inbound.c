@@ -1,7 +1,8 @@
 /*
  * libFuzzer on the way in: from a datagram on the data port to the TUN device, in a whole engine without threads.
  *
- * The first octets of an input say where it came from, how it was received, and what sort of engine receives it.
+ * The first octets of an input say where it came from, how it was received, and what sort of engine receives it; and
+ * whether a peer has sealed it, so that what is read after the tag is tried, too.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -9,6 +10,9 @@
 #include "../../lispmob/datapath/c/engine/inbound.c"
 
 #define HEAD 6u
+#define ENGINES 4u
+#define KEY_NS (UINT64_C(100) * 1000000000u)
+#define NEST 28u
 
 int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length);
 
@@ -52,16 +56,58 @@ static struct lm_engine *make(bool is_rtr, uint8_t check)
     return e;
 }
 
+/* What the peer has; as long as the engines have its other half. */
+static struct lm_session *sealer;
+
+static void use_next_key(struct lm_engine **engines, uint64_t now)
+{
+    static uint32_t number;
+    struct lm_prefix from[] = {{.length = 8, .address = v4(0x0b000000u)}, {.length = 32, .address = v6(0)}};
+    struct lm_session_spec spec = {.peer = 1, .local_index = ++number, .remote_index = number, .aead = LM_AEAD_AES_128_GCM,
+                                   .is_confirmed = number % 2, .source_count = 2, .sources = from};
+    lm_session_free(sealer);
+    sealer = lm_session_new(&spec, now);
+    for (unsigned i = 0; i < ENGINES; i++) {
+        spec.source_count = i % 2 ? 2 : 0;
+        (void)lm_peers_install(engines[i]->peers, &spec, now);
+    }
+}
+
+/* The octets as the peer would seal them, or with one bit wrong; behind headers from EID to EID with `is_nested`. */
+static size_t seal(uint8_t *out, const uint8_t *octets, size_t length, bool is_changed, bool is_nested)
+{
+    uint64_t counter;
+    struct iovec part = {(void *)(uintptr_t)octets, length};
+    uint8_t *header = out + (is_nested ? LM_DATA_HEADER + NEST : 0);
+    size_t sealed_length = length + LM_SEAL_MIN;
+    lm_lisp_header_write(header, 0);
+    if (!sealer || !lm_session_take(sealer, 1, &counter) || !lm_session_seal(sealer, 0, counter, &part, 1, header))
+        return 0;
+    if (is_changed)
+        header[counter % sealed_length] ^= (uint8_t)(1u << counter % 8);
+    if (is_nested) {
+        const uint8_t head[NEST] = {0x45, [6] = 0x40, [8] = 64, 17, [12] = 11, 0, 0, 1, 10, 0, 0, 1, 0x10, 0xf5, 0x10, 0xf5};
+        lm_lisp_header_write(out, 0);
+        memcpy(out + LM_DATA_HEADER, head, NEST);
+        lm_put16(out + LM_DATA_HEADER + 2, (uint32_t)(sealed_length + NEST));
+        lm_put16(out + LM_DATA_HEADER + 24, (uint32_t)sealed_length + 8);
+        lm_packet_write_ipv4_checksum(out + LM_DATA_HEADER);
+    }
+    return (size_t)(header - out) + sealed_length;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length)
 {
-    static struct lm_engine *engines[4];
-    static uint64_t now = 1000000000u;
+    static struct lm_engine *engines[ENGINES];
+    static uint64_t now = 1000000000u, key_at;
     static struct lm_punt punts[64];
     if (!engines[0])
-        for (unsigned i = 0; i < 4; i++)
+        for (unsigned i = 0; i < ENGINES; i++)
             engines[i] = make(i == 3, (uint8_t)(i < 3 ? i + 1 : LM_CHECK_OFF));
     if (length < HEAD || length > HEAD + LM_PACKET_MAX)
         return 0;
+    if (key_at == 0 || now > key_at + KEY_NS)
+        use_next_key(engines, key_at = now);
     struct lm_engine *e = engines[octets[0] & 3];
     bool is_v6 = octets[0] & 4;
     struct lm_outer outer = {.source = is_v6 ? v6(octets[1]) : v4(0xc6336400u + octets[1]),
@@ -74,10 +120,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t length)
                              .run = octets[5],
                              .now = now += 100000u};
     /* In the middle of a frame of its own, of exactly the right size behind: what reads on is found. */
-    uint8_t *frame = malloc(LM_FRAME_HEADROOM + length - HEAD + 1);
-    memcpy(frame + LM_FRAME_HEADROOM, octets + HEAD, length - HEAD);
+    static uint8_t sealed[LM_PACKET_MAX + 512];
+    const uint8_t *datagram = octets + HEAD;
+    size_t size = length - HEAD;
+    if (octets[2] & 8 && (size = seal(sealed, datagram, size, octets[2] & 16, octets[2] & 32)) > 0) {
+        datagram = sealed;
+        outer.run = 0;
+    }
+    if (size > LM_PACKET_MAX)
+        return 0;
+    uint8_t *frame = malloc(LM_FRAME_HEADROOM + size + 1);
+    memcpy(frame + LM_FRAME_HEADROOM, datagram, size);
     lm_share(&e->lock);
-    arrive_all(e, frame + LM_FRAME_HEADROOM, length - HEAD, &outer);
+    arrive_all(e, frame + LM_FRAME_HEADROOM, size, &outer);
     flush(e, &e->merge);
     if (e->config.is_rtr)
         lm_rtr_flush(e);

@@ -180,7 +180,13 @@ static void answered(struct lm_engine *e, const struct lm_prefix *prefix)
 }
 
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
-                      const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish)
+                      const struct lm_locator_spec *locators, size_t count)
+{
+    return lm_engine_install_sealed(e, prefix, disposition, locators, count, (struct lm_seal_wish){0});
+}
+
+int lm_engine_install_sealed(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
+                             const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish)
 {
     lock(e);
     int error = install(e, prefix, disposition, locators, count, wish);

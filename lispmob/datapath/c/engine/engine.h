@@ -344,7 +344,9 @@ struct lm_seal_wish {
     bool must_seal; /* they never leave in clear */
 };
 int lm_engine_install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
-                      const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish);
+                      const struct lm_locator_spec *locators, size_t count);
+int lm_engine_install_sealed(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
+                             const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish);
 /* One of many to be installed; its locators are `count` from `first` on in an array that all share. */
 struct lm_install {
     struct lm_prefix prefix;

@@ -106,6 +106,22 @@ static bool read_quote(const uint8_t *packet, size_t length, struct lm_inner *ou
     return true;
 }
 
+/*
+ * The sealed datagram in a quote, which may be the inner packet of one for a relay; NULL: there is none, or less of it than
+ * its index and counter.
+ */
+static const uint8_t *sealed_in(const uint8_t *quote, size_t length, const struct lm_inner *inner)
+{
+    if (length >= LM_SEAL_HEAD && (quote[0] & LM_FLAG_KK) == LM_SEAL_KK)
+        return quote;
+    size_t at = LM_DATA_HEADER + inner->header + 8;
+    bool is_nested = inner->protocol == IPPROTO_UDP && inner->has_ports && inner->source_port == LM_PORT_DATA &&
+                     inner->destination_port == LM_PORT_DATA;
+    if (is_nested && length >= at + LM_SEAL_HEAD && (quote[at] & LM_FLAG_KK) == LM_SEAL_KK)
+        return quote + at;
+    return NULL;
+}
+
 /* True when the quote is of a packet that we may have sent to this remote by this path and socket. */
 static bool is_of_ours(const struct lm_engine *e, const struct lm_path *path, int fd, const struct lm_remote *remote,
                        const uint8_t *quote, const struct lm_inner *inner, uint32_t mtu)
@@ -157,7 +173,12 @@ static void judge(struct lm_engine *e, int fd, const struct msghdr *message, uin
     }
     /* Routers of old quote 8 octets behind the IP header (RFC 792): that may be true, and proves nothing. */
     bool has_quote = length > LM_DATA_HEADER && read_quote(quote + LM_DATA_HEADER, length - LM_DATA_HEADER, &inner);
-    if (length > LM_DATA_HEADER && (!has_quote || !is_of_ours(e, path, fd, remote, quote, &inner, mtu)))
+    const uint8_t *sealed = length > LM_DATA_HEADER ? sealed_in(quote, length, &inner) : NULL;
+    if (sealed)
+        has_quote = true;
+    if (sealed && !lm_peers_has_sent(e->peers, lm_session_index(sealed), lm_session_counter(sealed)))
+        lm_count(&e->counters, LM_mtu_ignored);
+    else if (!sealed && length > LM_DATA_HEADER && (!has_quote || !is_of_ours(e, path, fd, remote, quote, &inner, mtu)))
         lm_count(&e->counters, LM_mtu_ignored);
     else if (has_quote && mtu >= BELIEVED_FROM)
         lm_path_mtu_store(e, path, &address, port, mtu, LM_MTU_ICMP);

@@ -17,10 +17,11 @@ struct lm_peers *lm_peers_new(const struct lm_key *key)
         return NULL;
     peers->buckets = BUCKETS;
     peers->by_index = calloc(BUCKETS, sizeof(struct lm_session *));
+    peers->by_remote = calloc(BUCKETS, sizeof(struct lm_session *));
     peers->by_number = calloc(BUCKETS, sizeof(struct lm_peer *));
     peers->keyed = lm_table_new(key);
     peers->refused = lm_table_new(key);
-    if (peers->by_index && peers->by_number && peers->keyed && peers->refused)
+    if (peers->by_index && peers->by_remote && peers->by_number && peers->keyed && peers->refused)
         return peers;
     lm_peers_free(peers);
     return NULL;
@@ -47,6 +48,7 @@ void lm_peers_free(struct lm_peers *peers)
     if (peers->by_index && peers->by_number)
         free_all(peers);
     free(peers->by_index);
+    free(peers->by_remote);
     free(peers->by_number);
     lm_table_free(peers->keyed);
     lm_table_free(peers->refused);
@@ -81,9 +83,11 @@ static void grow(struct lm_peers *peers)
     if (peers->session_count < before)
         return;
     struct lm_session **by_index = calloc(before * 4, sizeof(struct lm_session *));
+    struct lm_session **by_remote = calloc(before * 4, sizeof(struct lm_session *));
     struct lm_peer **by_number = calloc(before * 4, sizeof(struct lm_peer *));
-    if (!by_index || !by_number) { /* longer chains, that is all */
+    if (!by_index || !by_remote || !by_number) { /* longer chains, that is all */
         free(by_index);
+        free(by_remote);
         free(by_number);
         return;
     }
@@ -94,6 +98,11 @@ static void grow(struct lm_peers *peers)
             s->next_by_index = by_index[place_of(peers, s->local_index)];
             by_index[place_of(peers, s->local_index)] = s;
         }
+        for (struct lm_session *s = peers->by_remote[i], *next; s; s = next) {
+            next = s->next_by_remote;
+            s->next_by_remote = by_remote[place_of(peers, s->remote_index)];
+            by_remote[place_of(peers, s->remote_index)] = s;
+        }
         for (struct lm_peer *p = peers->by_number[i], *next; p; p = next) {
             next = p->next;
             p->next = by_number[place_of(peers, p->number)];
@@ -101,7 +110,9 @@ static void grow(struct lm_peers *peers)
         }
     }
     free(peers->by_index);
+    free(peers->by_remote);
     free(peers->by_number);
+    peers->by_remote = by_remote;
     peers->by_index = by_index;
     peers->by_number = by_number;
 }
@@ -149,6 +160,10 @@ static void free_session(struct lm_peers *peers, struct lm_session *session)
     while (*link != session)
         link = &(*link)->next_by_index;
     *link = session->next_by_index;
+    link = &peers->by_remote[place_of(peers, session->remote_index)];
+    while (*link != session)
+        link = &(*link)->next_by_remote;
+    *link = session->next_by_remote;
     peers->session_count--;
     lm_session_free(session);
 }
@@ -202,6 +217,8 @@ int lm_peers_install(struct lm_peers *peers, const struct lm_session_spec *spec,
         return -ENOMEM;
     session->next_by_index = peers->by_index[place_of(peers, spec->local_index)];
     peers->by_index[place_of(peers, spec->local_index)] = session;
+    session->next_by_remote = peers->by_remote[place_of(peers, spec->remote_index)];
+    peers->by_remote[place_of(peers, spec->remote_index)] = session;
     peers->session_count++;
     for (size_t i = 0; i < session->source_count; i++) {
         struct lm_entry *entry = lm_table_insert(peers->keyed, &session->sources[i]);
@@ -251,6 +268,16 @@ void lm_peers_forget_peer(struct lm_peers *peers, uint32_t number)
     *link = peer->next;
     peers->peer_count--;
     free(peer);
+}
+
+bool lm_peers_has_sent(const struct lm_peers *peers, uint32_t remote_index, uint64_t counter)
+{
+    for (const struct lm_session *s = peers->by_remote[place_of(peers, remote_index)]; s; s = s->next_by_remote) {
+        uint64_t sent = atomic_load_explicit(&s->sent, memory_order_relaxed);
+        if (s->remote_index == remote_index && counter < sent && sent - counter <= LM_PEERS_RECENT)
+            return true;
+    }
+    return false;
 }
 
 struct lm_session *lm_peers_sender(const struct lm_peers *peers, uint32_t number, uint64_t now)

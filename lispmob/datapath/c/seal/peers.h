@@ -10,6 +10,7 @@
 
 #include "seal/session.h"
 
+#define LM_PEERS_RECENT (UINT64_C(1) << 20) /* packets that an error may be about */
 #define LM_PEERS_REPORTS 4096u /* places for what is reported once a second of a peer; two that meet share one */
 #define LM_PEERS_REPORT_NS UINT64_C(1000000000)
 
@@ -22,7 +23,7 @@ struct lm_peer {
 };
 
 struct lm_peers {
-    struct lm_session **by_index;
+    struct lm_session **by_index, **by_remote; /* by our index, and by the peer's */
     struct lm_peer **by_number;
     size_t buckets, session_count, peer_count;
     struct lm_session *_Atomic retired; /* in no place any more; freed when nobody shares the lock */
@@ -45,6 +46,8 @@ void lm_peers_forget_peer(struct lm_peers *peers, uint32_t number);
 /* The session of an index, if it is in a place; else NULL. */
 struct lm_session *lm_peers_find_session(const struct lm_peers *peers, uint32_t local_index);
 struct lm_peer *lm_peers_find(const struct lm_peers *peers, uint32_t number);
+/* A packet with this index and counter may have left here not long ago: who says so has seen it. */
+bool lm_peers_has_sent(const struct lm_peers *peers, uint32_t remote_index, uint64_t counter);
 /* The session to send with now; NULL: none may. */
 struct lm_session *lm_peers_sender(const struct lm_peers *peers, uint32_t number, uint64_t now);
 /* Something was opened: `next` becomes `current`; true when it did, by this call. */

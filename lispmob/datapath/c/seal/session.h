@@ -46,7 +46,7 @@ struct lm_session_spec {
 enum lm_session_slot { LM_SLOT_PREVIOUS = 0, LM_SLOT_CURRENT = 1, LM_SLOT_NEXT = 2, LM_SLOT_NONE = 3 };
 
 struct lm_session {
-    struct lm_session *next_by_index, *next_retired;
+    struct lm_session *next_by_index, *next_by_remote, *next_retired;
     uint32_t peer, local_index, remote_index, instance_id;
     uint8_t aead;
     bool is_initiator;
