@@ -119,6 +119,10 @@ class Daemon:
         self._lisp_sec = None if file.log.record else lisp_sec_tools(file.state_dir)  # a recording has no keys
         is_sealing = can_seal() and not file.log.record
         self._seal = seal_tools(file.state_dir, self.state_refusals.append) if is_sealing else None
+        if file.security.seal == "require" and self._seal is None:
+            raise ConfigError(
+                f"{path}: security.seal: 'require' cannot be kept: the datapath of this build cannot seal"
+            )
         nonces = RegisterNonces(file.state_dir)
         self.node, self.tape = make_node(
             self._node_config(), nonces, is_recorded=file.log.record, lisp_sec=self._lisp_sec, seal=self._seal
@@ -465,8 +469,9 @@ class Daemon:
         try:
             old = self.local_mappings.without(self.file)
             file = with_mask(await self._reader.read(self.path), self.file.steering.mask)
-            if self.tape is not None and file.security.lisp_sec == "require":
-                raise ConfigError(f"{self.path}: security.lisp-sec: 'require' needs a restart while lispd records")
+            for key, wish in (("lisp-sec", file.security.lisp_sec), ("seal", file.security.seal)):
+                if self.tape is not None and wish == "require":
+                    raise ConfigError(f"{self.path}: security.{key}: 'require' needs a restart while lispd records")
             file = self.names.use(file)
             changed, needs_restart = reloading.compare(old, file)
             logs.configure(file.log.level)

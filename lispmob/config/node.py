@@ -426,6 +426,10 @@ class NodeFile(Section, frozen=True, kw_only=True):
             self._check_required_lisp_sec()
             if self.log.record:
                 raise FieldError("log.record", "a recording has no keys, so LISP-SEC is off in it, and is required")
+        if self.security.seal == "require" and self.log.record:
+            raise FieldError(
+                "log.record", "a recording has no keys, so nothing is sealed, and security: seal requires it"
+            )
         if self.routing.fallback == "proxy" and not self.written_etrs:
             raise FieldError("routing.fallback", "'proxy' needs at least one entry in 'proxy-etrs'")
 
@@ -461,6 +465,9 @@ def load_node(path: Path) -> NodeFile:
     node = read_yaml(path, NodeFile)
     if node.security.lisp_sec == "require" and (missing := why_no_key_wrap()) is not None:
         raise ConfigError(f"{path}: security.lisp-sec: 'require' cannot be kept: {missing}")
+    if node.security.seal == "require" and why_no_key_wrap() is not None:
+        missing = "this build has no libcrypto, since its headers (libssl-dev) were missing when it was compiled"
+        raise ConfigError(f"{path}: security.seal: 'require' cannot be kept: {missing}")
     keys = [*(server.key for server in node.written_servers), *(resolver.key for resolver in node.written_resolvers)]
     if any(keys) and _is_world_readable(path):
         log.warning("every user can read the key in %s; %s, or use 'key-file'", path, _remedy(path))

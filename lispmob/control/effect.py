@@ -50,6 +50,8 @@ class UsableLocator:
     At a node: by the uplink with this address, past its RTR; by every other one as if it were not said.
     """
     source_port: int = 0
+    is_relay: bool = field(default=False, compare=False)
+    """An RTR, with the peer behind it: what is sealed for the peer goes from EID to EID in what the RTR reads."""
 
 
 @dataclass(frozen=True, slots=True)

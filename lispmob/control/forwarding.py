@@ -30,6 +30,7 @@ from lispmob.control.prefix_table import widest_hole
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import may_be_rloc
+from lispmob.wire.named_locator import is_rtr
 from lispmob.wire.record import Action, Locator
 
 NO_RANKS: Final[Mapping[Group, Mapping[IpAddress, int]]] = {}
@@ -149,13 +150,16 @@ def _usable_in(
 ) -> tuple[UsableLocator, ...]:
     found: dict[IpAddress, UsableLocator] = {}
     our_addresses = own.addresses
-    for locator in locators:
+    given = tuple(locators)
+    is_behind = any(not locator.is_reachable and locator.ips for locator in given)  # E19: the others are RTRs then
+    for locator in given:
         if not locator.is_reachable or locator.priority == NEVER:
             continue
         for address in locator.ips:
             is_ours = address in our_addresses or any(eid.contains(address) for eid in policy.own_eids)
             if address.version in families and not is_ours and may_be_rloc(address):
-                found.setdefault(address, UsableLocator(address, locator.priority, locator.weight))
+                is_relay = is_behind or is_rtr(locator)
+                found.setdefault(address, UsableLocator(address, locator.priority, locator.weight, is_relay=is_relay))
                 break  # the other addresses of a list name the same locator
     return tuple(sorted(found.values(), key=lambda one: one.priority))
 

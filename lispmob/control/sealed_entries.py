@@ -17,7 +17,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from lispmob.control.effect import ForgetPeer, InstallMapping, MachineEffect, RefuseClear, RemoveMapping
+from lispmob.control.effect import ForgetPeer, InstallMapping, MachineEffect, RefuseClear, RemoveMapping, UsableLocator
 from lispmob.control.peer_keys import PeerKey, PeerKeys
 from lispmob.control.prefix_table import PrefixTable
 from lispmob.control.seal_config import SealConfig
@@ -118,7 +118,7 @@ class SealedEntries:
             is_wanted = prefix.mask_len and default.prefix.covers(prefix) and self._keys.of(prefix) is not None
             if not is_wanted or is_there or is_own:
                 continue
-            narrow = replace(default, prefix=prefix)
+            narrow = replace(default, prefix=prefix, locators=_relays(default))
             self._narrow[prefix] = narrow
             self._installed.insert(prefix, narrow)
             made.append(self._dress(narrow))
@@ -152,10 +152,21 @@ class SealedEntries:
             peer = self._peer_by_entry[prefix] = self.peer(known)
             peer.known = known
             peer.entries[prefix] = mapping
-            dressed = replace(mapping, peer=peer.number, must_seal=is_required or known.has_been_sealed)
+            must_seal = is_required or known.has_been_sealed
+            dressed = replace(mapping, peer=peer.number, must_seal=must_seal)
+            if peer.is_behind:
+                dressed = replace(dressed, locators=_relays(mapping))
         if dressed != mapping:
             self._dressed[prefix] = dressed
         return dressed
+
+    def on_way(self, peer: SealedPeer, *, is_behind: bool) -> list[MachineEffect]:
+        """A handshake has shown whether the locators of a peer are its own, or those of RTRs that it is behind."""
+        peer.asked_at = peer.remotes
+        if peer.is_behind == is_behind:
+            return []
+        peer.is_behind = is_behind
+        return [self._dress(mapping) for mapping in [*peer.entries.values()]]
 
     def _undress(self, prefix: EidPrefix) -> None:
         self._dressed.pop(prefix, None)
@@ -199,3 +210,7 @@ class SealedEntries:
             return []
         self._refused_clear = found
         return [RefuseClear(found)]
+
+
+def _relays(mapping: InstallMapping) -> tuple[UsableLocator, ...]:
+    return tuple(replace(one, is_relay=True) for one in mapping.locators)

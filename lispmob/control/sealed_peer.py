@@ -37,6 +37,8 @@ class Asking:
     peer: SealedPeer
     handshake: OpenHandshake
     sent_at: float
+    is_nested: bool
+    """It went from EID to EID."""
 
 
 @dataclass(slots=True, eq=False)

@@ -178,13 +178,10 @@ class Sealing:
                 peer = asking.peer
                 peer.trouble = "it answers probes, and no handshake"
                 del self._asking[reply.nonce]
-                if peer.is_behind or peer.next_at is None:
+                if peer.next_at is None or peer.tries % 2 == 0:
                     return []
-                peer.asked_at, peer.is_behind = (
-                    peer.remotes,
-                    True,
-                )  # an RTR, it seems: the peer is asked in its place, at once
-                return self._try(peer, now)
+                # An RTR, it seems: the peer is asked as data goes, at once.
+                return [*self.entries.on_way(peer, is_behind=True), *self._try(peer, now)]
             SecondMessage.decode(second, self._tools.static.public)  # what fails here leaves the handshake open
         except MalformedMessage as malformed:
             return [Count(malformed.counter)]
@@ -197,7 +194,8 @@ class Sealing:
         if peer.known.key != session.peer or self.entries.by_number(peer.number) is not peer:
             return [Count("rx_policy")]  # its key has changed since we asked
         peer.rest()
-        installed = self._stand(peer, session, now, is_initiator=True)
+        way = self.entries.on_way(peer, is_behind=asking.is_nested)
+        installed = [*way, *self._stand(peer, session, now, is_initiator=True)]
         return [*installed, *self._confirmed(peer, now), SendKeepalive(peer.number)]
 
     def on_confirmed(self, number: int, local_index: int, now: float) -> list[MachineEffect]:
@@ -277,7 +275,7 @@ class Sealing:
             peer.trouble = "its key is none: there is no secret with it"
             return []
         nonce = self._new_nonce()
-        self._asking[nonce] = Asking(peer, handshake, now)
+        self._asking[nonce] = Asking(peer, handshake, now, is_nested=way is None)
         while len(self._asking) > ASKING_MAX:
             del self._asking[next(iter(self._asking))]
         first = First(message, own, eid)
@@ -293,9 +291,9 @@ class Sealing:
     def _way(self, peer: SealedPeer) -> tuple[IpAddress, LocalLocator] | None:
         """Each locator of the peer in turn, from our best one, then from the next one; None: as data goes.
 
-        So goes every second try, and all of them once a locator has answered without a handshake, as RTRs do.
+        So goes every second try; it comes at once where a locator has answered without a handshake, as RTRs do.
         """
-        if peer.is_behind or peer.tries % 2 == 0:
+        if peer.tries % 2 == 0:
             return None
         remotes = peer.remotes
         places = max((len(self._own.for_family(remote.version)) for remote in remotes), default=0)
@@ -338,7 +336,9 @@ class Sealing:
             return [Count("rx_auth")] if is_hopeless else self._hold(first, datagram, nonce, now)
         self.keys.on_time(told.session.peer, told.timestamp_ns)
         peer = self.entries.peer(known)
-        effects = self._stand(peer, told.session, now, is_initiator=False)
+        is_nested = self._config.owner_of(EidPrefix.host(datagram.destination, known.prefix.instance_id)) is not None
+        effects = self.entries.on_way(peer, is_behind=is_nested)
+        effects += self._stand(peer, told.session, now, is_initiator=False)
         payload = put_second(nonce, told.message, first.responder, datagram.destination)
         place = datagram.source, datagram.source_port, datagram.destination, datagram.ifindex
         return [*effects, SendControl(payload, *place), Count("tx_handshake_answer")]

@@ -235,7 +235,8 @@ def _section(file: NodeFile, uplink: Uplink, meaning: Meaning) -> UplinkSection:
 def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     """One line of the forwarding table."""
     used = (
-        ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source) for each in mapping.locators
+        ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source, is_relay=each.is_relay)
+        for each in mapping.locators
     )
     heard = (ForwardingLocator(address, NEVER, 0) for address in mapping.sources)
     disposition = Disposition[mapping.disposition]
