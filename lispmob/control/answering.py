@@ -6,6 +6,7 @@ RFC 9301, 5.3 to 5.5 and 7.1.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
@@ -31,6 +32,7 @@ TOTAL_INTERVAL_S = 0.02  # ours: 50 answers per second in all
 TOTAL_BURST = 50
 PROBES_INTERVAL_S = 0.01  # ours: and 100 to probes, which ask each locator by itself
 PROBES_BURST = 200
+PROBERS_MAX = 256  # ours: whose last nonces are remembered
 
 _PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
     ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
@@ -72,13 +74,14 @@ class Asked:
 
 
 class Answerer:
-    """Map-Replies for our EIDs. Holds nothing but the rate limits: no timer is needed."""
+    """Map-Replies for our EIDs. Holds rate limits, and who has probed us last: no timer is needed."""
 
     def __init__(self, eids: tuple[EidPrefix, ...], ttl_min: int, *, echoes: bool = False) -> None:
         self._eids = eids
         self._ttl_min = ttl_min
         self._echoes = echoes
         self._key_record: KeyRecord | None = None
+        self._probed_with: OrderedDict[IpAddress, int] = OrderedDict()
         self._per_rloc: KeyedBuckets[int] = KeyedBuckets(REPLY_INTERVAL_S, REPLY_BURST)
         self._per_pair: KeyedBuckets[tuple[int, IpAddress | None]] = KeyedBuckets(PROBE_INTERVAL_S, PROBE_BURST)
         # By whether the asker is known, and whether he probes: nobody uses up what is meant for another kind.
@@ -99,6 +102,10 @@ class Answerer:
     def on_key_record(self, key_record: KeyRecord | None) -> None:
         """Our static key as our mappings say it; None: they do not."""
         self._key_record = key_record
+
+    def probe_nonce_of(self, prober: IpAddress) -> int | None:
+        """The nonce of the last probe that was answered to this address: whoever repeats it was probed here."""
+        return self._probed_with.get(prober)
 
     def on_map_request(self, asked: Asked, own: LocatorSet, now: float) -> list[MachineEffect]:
         """Somebody asks for a mapping (not an SMR)."""
@@ -124,6 +131,11 @@ class Answerer:
             said = self._key_record.to_locator()
             records = tuple(replace(record, locators=(*record.locators, said)) for record in records)
         reply = MapReply(request.nonce, records, is_probe=request.is_probe, has_echo_nonce=self._echoes)
+        if request.is_probe:
+            self._probed_with[destination] = request.nonce
+            self._probed_with.move_to_end(destination)
+            if len(self._probed_with) > PROBERS_MAX:
+                self._probed_with.popitem(last=False)
         payload = asked.signer.sign(reply) if asked.signer is not None else reply.encode()
         return [self._send(payload, destination, asked, own), Count("tx_map_reply")]
 

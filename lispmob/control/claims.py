@@ -6,11 +6,14 @@ and to nobody else, within a share of what may be asked (`resolver.py`); of a ho
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lispmob.control.effect import Count, Event, MachineEffect, SendControl
 from lispmob.control.mappings import Mappings
 from lispmob.control.resolver import Resolver
 from lispmob.control.smr import solicited
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.map_request import MapRequest
 
 
@@ -20,11 +23,15 @@ def on_smr(
     own: IpAddress | None,
     mappings: Mappings,
     resolver: Resolver,
+    proven: Callable[[int, IpAddress], IpAddress | None],
     now: float,
     *,
     is_from_mapping_system: bool = False,
 ) -> list[MachineEffect]:
     """Somebody says that an EID has moved. `own`: the EID of ours that would talk to it.
+
+    `proven`: the locator that was sent a nonce in a probe, and nobody else was. A peer that repeats it has read what
+    was sent there, as the owner of the mapping does. So its data is taken from where it is now before the answer comes.
 
     Only a Map-Server may say that somebody is there whom we refuse packets to: it knows whom it has answered so.
     """
@@ -35,10 +42,13 @@ def on_smr(
     if eid is None or entry is None:
         return [Count("rx_policy")]
     is_named = any(sender in locator.ips for locator in entry.locators)
+    former = None if is_named else proven(request.nonce, sender)
+    is_mover = former is not None and any(former in locator.ips for locator in entry.locators)
+    vouched = mappings.on_mover(entry, sender, now) if is_mover and may_be_rloc(sender) else []
     effects = resolver.on_smr(eid, entry.prefix, own, now, None if is_named else sender)
     if any(isinstance(effect, SendControl) for effect in effects):  # a flood of them is not worth a line each
         effects.insert(0, Event("smr-received", {"eid": str(eid), "rloc": str(sender)}))
-    return effects
+    return [*vouched, *effects]
 
 
 def on_doubt(eid: EidPrefix, own: IpAddress, mappings: Mappings, resolver: Resolver, now: float) -> list[MachineEffect]:

@@ -28,6 +28,8 @@ LONGEST_TTL_S = 24 * 3600.0  # ours: no answer is believed for longer than a day
 PLACEHOLDER_S = 30.0  # RFC 9301, 5.5: after ten tries without an answer, leave it for 30 s
 BATCH = 256  # ours: about two milliseconds of decisions
 REPLACED_MAX = 256  # ours: what an answer makes superfluous goes at once; more than that ends with its own TTL
+MOVER_S = 3.0  # ours: a lookup, and another one where the first was overtaken by the register
+MOVERS_MAX = 64  # ours: peers that move within three seconds
 PAST_MAX = 64  # ours: as many as a node behind a NAT has ways past its RTR
 STALE_S = 60.0  # ours: how long a mapping that is no longer trusted may still carry traffic
 HOPELESS_S = 30.0  # ours: how long packets are refused on the word of one answer, while somebody goes on sending them
@@ -47,15 +49,15 @@ class Mappings:
         self._configured: frozenset[EidPrefix] = frozenset()
         self._added: dict[EidPrefix, MappingRecord] = {}  # static, but by hand: a reload leaves them alone
         self._past: OrderedDict[EidPrefix, IpAddress] = OrderedDict()  # hosts that come past their RTR, and from where
+        self._movers: OrderedDict[EidPrefix, tuple[IpAddress, float]] = OrderedDict()  # peers that moved; until when
         self._in_doubt: deque[MapCacheEntry] = deque()  # decided before the last change of uplinks or policy
         self._in_doubt_since = 0.0
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
-        at = self.cache.wake_at()
-        if not self._in_doubt:
-            return at
-        return self._in_doubt_since if at is None else min(at, self._in_doubt_since)
+        times = [self.cache.wake_at(), *(until for _, until in self._movers.values())]
+        times += [self._in_doubt_since] if self._in_doubt else []
+        return min((at for at in times if at is not None), default=None)
 
     def disposition(self, prefix: EidPrefix) -> InstallMapping | None:
         """What the forwarding table was told about a prefix."""
@@ -212,6 +214,10 @@ class Mappings:
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """Expire entries, and ask for those again that are in use and close to their end."""
+        over = [prefix for prefix, (_, until) in self._movers.items() if until <= now]
+        for prefix in over:
+            del self._movers[prefix]
+            self._doubt(self.cache.get(prefix), now)
         due = self.cache.on_timer(now)
         refresh: list[MachineEffect] = [RefreshNeeded(entry.prefix) for entry in due.aging]
         return refresh + self._dropped(due.expired, "expired") + self._reconsider(now)
@@ -242,10 +248,26 @@ class Mappings:
         self._past.move_to_end(eid)
         if len(self._past) > PAST_MAX:
             self._past.popitem(last=False)
-        entry = self.cache.lookup(eid.address, eid.instance_id)
-        self._in_doubt.extendleft([entry] if entry is not None else [])
-        self._in_doubt_since = now
+        self._doubt(self.cache.lookup(eid.address, eid.instance_id), now)
         return self._reconsider(now)
+
+    def on_mover(self, entry: MapCacheEntry, rloc: IpAddress, now: float) -> list[MachineEffect]:
+        """A peer has proven that it was at a locator of its mapping, and says that it is at `rloc` now.
+
+        Its data is taken from there for as long as the mapping system takes to say so too. Nothing is sent there.
+        """
+        self._movers[entry.prefix] = rloc, now + MOVER_S
+        self._movers.move_to_end(entry.prefix)
+        if len(self._movers) > MOVERS_MAX:
+            self._doubt(self.cache.get(self._movers.popitem(last=False)[0]), now)
+        self._doubt(entry, now)
+        return self._reconsider(now)
+
+    def _doubt(self, entry: MapCacheEntry | None, now: float) -> None:
+        """What was decided about it is decided anew, before anything else."""
+        if entry is not None:
+            self._in_doubt.appendleft(entry)
+            self._in_doubt_since = now
 
     def in_use(self, now: float) -> list[RefreshNeeded]:
         """Ask again for the peers that traffic went to in the last minute: who knows what we missed."""
@@ -320,6 +342,9 @@ class Mappings:
         made = decide(entry, self._policy, self._own, self._unreachable, self._ranks)
         is_translated = any(not locator.is_reachable for locator in entry.locators)
         past = [rloc for eid, rloc in self._past.items() if is_translated and entry.prefix.covers(eid)]
+        mover = self._movers.get(entry.prefix)
+        if mover is not None and not any(mover[0] in locator.ips for locator in entry.locators):
+            past.append(mover[0])
         return replace(made, sources=(*made.sources, *past)) if past else made
 
     def _dropped(self, entries: Iterable[MapCacheEntry], why: str) -> list[MachineEffect]:

@@ -107,8 +107,8 @@ class Node(NodeSizes):
             has_program=config.has_mapping_program,
         )
         self.names = Names(config, new_nonce=asked, next_nonce=growing, jitter=jitter)
-        self._smr = SmrSender(new_nonce=new_nonce)
         self._answerer = Answerer(config.eids, config.record_ttl_min, echoes=config.echo_nonce)
+        self._smr = SmrSender(new_nonce=new_nonce, proof_for=self._answerer.probe_nonce_of)
         self._mappings = Mappings(ForwardingPolicy.of(config), config.map_cache_limit)
         self._peers = Peers()
         self._targets = ProbeTargets()
@@ -386,7 +386,7 @@ class Node(NodeSizes):
         if eid is not None and (own := self.config.owner_of(eid.address, eid.instance_id)) is not None:
             return self._registrations.on_solicited(own, now)  # the Map-Server says that it holds us no more
         source = self._source_for(eid) if eid is not None else None
-        ours = self._mappings, self._resolver
+        ours = self._mappings, self._resolver, self._prober.proven
         return claims.on_smr(request, sender, source, *ours, now, is_from_mapping_system=is_known)
 
     def _on_sign_of(self, eid: EidPrefix, now: float) -> list[MachineEffect]:

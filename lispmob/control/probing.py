@@ -140,8 +140,17 @@ class Prober:
             return []
         was_down = path.is_down
         path.can_echo = reply.has_echo_nonce
+        path.proof, path.proven_by = reply.nonce, None
         path.on_answer(now - asked.sent_at, asked.is_lost, self._config, self._jitter(), now)
         return [*self._changed(path, was_down), *self._tell_patience(path.pair.remote)]
+
+    def proven(self, nonce: int, sender: IpAddress) -> IpAddress | None:
+        """The locator that was sent this nonce in the last probe that it answered. It counts for the first sender."""
+        path = next((path for path in self._paths.values() if path.proof == nonce), None)
+        if path is None or path.proven_by not in (None, sender):
+            return None
+        path.proven_by = sender
+        return path.pair.remote
 
     def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[ProbeEffect]:
         """Data came in over these pairs, of an RLOC of ours and an outer source."""

@@ -1,7 +1,11 @@
 """Solicit-Map-Requests: after a move, tell those who send to us that their mapping of us is old (RFC 9301, 6.1).
 
-An SMR proves nothing; it makes its receiver ask the mapping system. Here is the sending side. The receiving side is a
-lookup (`resolver.py`) that `solicited()` decides about.
+An SMR need prove nothing; it makes its receiver ask the mapping system. Here is the sending side. The receiving side is
+a lookup (`resolver.py`) that `solicited()` decides about.
+
+The nonce of an SMR answers nothing (RFC 9301, 6.1), so it is free to prove something: where the receiver has probed us,
+it is that of the last probe, which went to a locator of ours and was read there. A receiver of our kind takes data from
+the address that the SMR comes from until the mapping system has told (`claims.py`).
 
 A move is told three times, for an SMR can get lost, and can leave before the Map-Server knows. The second and third
 time the targets are looked up afresh: a peer that moved at the same moment is told at its new RLOC. The first SMR about
@@ -60,9 +64,12 @@ class SmrTarget:
 class SmrSender:
     """Tells moves, at once and again, within the limit per RLOC: what the limit holds back is sent later."""
 
-    def __init__(self, *, new_nonce: Callable[[], int]) -> None:
+    def __init__(
+        self, *, new_nonce: Callable[[], int], proof_for: Callable[[IpAddress], int | None] = lambda _: None
+    ) -> None:
         self.state = State.QUIET
         self._new_nonce = new_nonce
+        self._proof_for = proof_for
         self._locators = LocatorSet()
         self._queue: dict[tuple[IpAddress, EidPrefix], SmrTarget] = {}
         self._agenda: Agenda[tuple[IpAddress, EidPrefix]] = Agenda()
@@ -142,8 +149,9 @@ class SmrSender:
     def _solicit(self, target: SmrTarget) -> SendControl:
         uplink = self._locators.best(target.rloc.version)
         assert uplink is not None, target
+        proof = self._proof_for(target.rloc)
         message = MapRequest(
-            nonce=self._new_nonce(),
+            nonce=self._new_nonce() if proof is None else proof,
             source_eid=from_prefix(target.eid),
             itr_rlocs=self._locators.itr_rlocs_from(uplink),
             records=(EidRecord.of(target.peer),),

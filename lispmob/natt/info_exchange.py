@@ -35,7 +35,10 @@ TTL_MIN_S, TTL_MAX_S = 60.0, 86400.0  # error catalogue: 0 would mean "ask again
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a Map-Server said. `address` None: it could not tell. `port` is the translated one of the question."""
+    """What a Map-Server said. `address` None: it could not tell. `port` is the translated one of the question.
+
+    `as_other_family`: the IPv4 address that our IPv6 one is translated to on the way (NAT64, RFC 6146).
+    """
 
     server: MapServerPeer
     dialect: Dialect
@@ -45,6 +48,7 @@ class Seen:
     has_untrusted_rtrs: bool
     ttl_s: float
     rtt_s: float
+    as_other_family: IpAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +183,7 @@ class InfoExchange:
             bool(rtrs) and not usable,
             min(max(60.0 * reply.ttl_min, TTL_MIN_S), TTL_MAX_S),
             now - asked.at,
+            address if isinstance(address, IPv4Address) and self.locator.address.version == 6 else None,
         )
 
     def _ask(self, now: float) -> list[UplinkEffect]:

@@ -35,13 +35,14 @@ class AddressEvidence:
     `is_silent`: nobody is reached from it, while others reach the same locators. `unheard_by`: locators of peers that
     get no data from it, where no peer gets any. `stranded`: it is behind a NAT, and why there is no RTR. `failed_rtr`:
     the RTR that it needs and that does not answer. `deaf_rtr`: the one that confirms its registers and passes nothing
-    on to it.
+    on to it. `translated_to`: the IPv4 address that the Map-Server sees in place of this IPv6 one.
     """
 
     interface: str
     address: str
     is_silent: bool = False
     unheard_by: tuple[str, ...] = ()
+    translated_to: str | None = None
     stranded: str | None = None
     failed_rtr: str | None = None
     deaf_rtr: str | None = None

@@ -116,6 +116,15 @@ def _address(one: AddressEvidence, severity: Severity, *, is_spared: bool) -> It
             "name another RTR in natt: rtrs, or have its operator restart it",
             f"{one.interface} {one.address}",
         )
+    if one.translated_to is not None:
+        yield Problem(
+            "translated-family",
+            Severity.DEGRADED,
+            f"peers with IPv4 only do not reach {place}",
+            f"this network has IPv6 only, and the Map-Server IPv4 only: it sees {one.translated_to} (NAT64)",
+            "give the Map-Server an IPv6 address, and AAAA records to its name: then it relays between the families",
+            f"{one.interface} {one.address}",
+        )
     if one.unheard_by:
         yield Problem(
             "not-heard",

@@ -15,7 +15,8 @@ from lispmob.control.path import Path
 from lispmob.control.path_mtu import Source
 from lispmob.control.reachability import Evidence as Reached
 from lispmob.control.registration import Registration, State
-from lispmob.iface_monitor.snapshot import NetworkState, UplinkPolicy
+from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.natt.info_exchange import Seen
 from lispmob.natt.machine import UplinkMachine
 from lispmob.natt.natt_config import is_private
 from lispmob.natt.state import State as NattState
@@ -153,11 +154,19 @@ def _address(
         interface=one.interface,
         address=str(one.address),
         is_silent=parts.node.is_silent(one.address) and not _is_unasked(machine, parts),
+        translated_to=translated_to(machine.seen, parts.uplinks),
         unheard_by=unheard_by(one.address, parts.node.paths, verdicts),
         stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
         deaf_rtr=str(machine.choice.current) if machine.deafness.is_told else None,
         failed_rtr=complaints.failed_rtr(str(one.address)) if machine.state is NattState.REGISTERING else None,
     )
+
+
+def translated_to(seen: Seen | None, uplinks: Iterable[Uplink]) -> str | None:
+    """The IPv4 address of a translator on the way to the Map-Server, where no uplink has IPv4 itself."""
+    if seen is None or seen.as_other_family is None or any(one.version == 4 for up in uplinks for one in up.addresses):
+        return None
+    return str(seen.as_other_family)
 
 
 def unheard_by(local: IpAddress, paths: Iterable[Path], verdicts: Mapping[IpAddress, Verdict]) -> tuple[str, ...]:

@@ -333,3 +333,13 @@ def test_a_peer_inside_our_own_prefix_is_named_and_takes_nothing_else_away() -> 
 
     assert problem.what == "10.99.0.9/32 lies inside our own EID-Prefix 10.99.0.0/24"
     assert verdict(found) == "working"
+
+
+def test_a_translator_between_the_families_is_named_with_what_it_takes_away() -> None:
+    lte = AddressEvidence("wwan0", "2001:db8::7", translated_to="198.51.100.64")
+
+    (problem,) = found = of(STANDS, addresses=(lte,), families=frozenset({6}))
+
+    assert problem.what == "peers with IPv4 only do not reach wwan0 (2001:db8::7)"
+    assert "198.51.100.64 (NAT64)" in problem.cause
+    assert verdict(found) == "degraded"

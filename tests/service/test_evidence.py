@@ -8,12 +8,16 @@ import pytest
 
 from lispmob.control.data_doubt import Verdict
 from lispmob.control.map_cache import MapCache, MapCacheEntry
+from lispmob.control.node_config import MapServerPeer
 from lispmob.control.path import Pair, Path
 from lispmob.iface_monitor.proc_net import parse_if_inet6
-from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, UplinkPolicy
+from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Uplink, UplinkPolicy
+from lispmob.natt.dialect import Dialect
+from lispmob.natt.info_exchange import Seen
 from lispmob.problems.evidence import DuplicateAddress, InsideEvidence
-from lispmob.service.evidence import duplicates, inside_own, unheard_by
+from lispmob.service.evidence import duplicates, inside_own, translated_to, unheard_by
 from lispmob.wire.address import EidPrefix
+from lispmob.wire.auth import Key
 from lispmob.wire.record import Locator
 from tests.control.support import ip
 
@@ -91,3 +95,22 @@ def test_mappings_of_others_inside_our_prefix_are_evidence_and_a_few_are_enough(
     ours = [EidPrefix.parse("10.1.0.0/24"), EidPrefix.parse("10.1.0.1/32")]
 
     assert list(inside_own(ours, cache(*mapped))) == [InsideEvidence(eid, "10.1.0.0/24") for eid in found]
+
+
+V6_ONLY = Uplink("wwan0", 3, (ip("2001:db8::7"),), 100, 1500, 1, 100)
+SEEN = Seen(MapServerPeer(ip("64:ff9b::c633:6401"), Key(b"a")), Dialect.E19, None, 4342, (), False, 60.0, 0.02)
+THROUGH = replace(SEEN, as_other_family=ip("198.51.100.64"))
+
+
+@pytest.mark.parametrize(
+    ("seen", "uplinks", "found"),
+    [
+        (THROUGH, [V6_ONLY], "198.51.100.64"),
+        (THROUGH, [V6_ONLY, replace(V6_ONLY, name="eth0", addresses=(WIFI,))], None),
+        (SEEN, [V6_ONLY], None),
+        (None, [V6_ONLY], None),
+    ],
+    ids=["IPv6 only", "IPv4 elsewhere", "no translator", "not answered yet"],
+)
+def test_a_translator_matters_where_there_is_no_ipv4(seen: Seen | None, uplinks: list[Uplink], found: object) -> None:
+    assert translated_to(seen, uplinks) == found
