@@ -34,6 +34,7 @@ from lispmob.api.cli import (
     nudge,
     paths,
     record,
+    refresh,
     rehearse,
     reload,
     replay,
@@ -79,6 +80,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     nudge.COMMAND,
     reload.COMMAND,
     join.COMMAND,
+    refresh.COMMAND,
     config.COMMAND,
     version.COMMAND,
 )
