@@ -17,7 +17,18 @@ from lispmob.hub.invited import InvitedSite
 from lispmob.hub.names import label_of
 from lispmob.hub.pool import next_eids
 from lispmob.hub.site import Site
-from lispmob.joining.exchange import QUESTION_OCTETS, Ciphers, Message, Settings, Verdict, accept, encoded, refuse
+from lispmob.joining.exchange import (
+    QUESTION_OCTETS,
+    QUESTIONS,
+    Ciphers,
+    Message,
+    Settings,
+    Verdict,
+    accept,
+    encoded,
+    identifier_of,
+    refuse,
+)
 from lispmob.joining.invitation import ID_OCTETS, MAX_ADDRESSES, SECRET_OCTETS, Invitation
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -79,13 +90,20 @@ class Invitations:
     def keep(self, site: InvitedSite) -> None:
         """It is on the disk."""
         if (former := self._sites.get(site.name)) is not None:
-            del self._by_id[former.identifier]
+            self._forget_ids(former)
         self._sites[site.name] = site
         self._by_id[site.identifier] = site.name
+        if site.key is not None:
+            self._by_id[identifier_of(site.key)] = site.name
 
     def forget(self, name: str) -> None:
         """It is on the disk no more."""
-        del self._by_id[self._sites.pop(name).identifier]
+        self._forget_ids(self._sites.pop(name))
+
+    def _forget_ids(self, site: InvitedSite) -> None:
+        del self._by_id[site.identifier]
+        if site.key is not None:
+            del self._by_id[identifier_of(site.key)]
 
     def sites(self) -> tuple[Site, ...]:
         """Those that do not collide with a configured one, which has its name and EIDs first."""
@@ -150,7 +168,7 @@ class Invitations:
     def on_question(self, raw: bytes, source: IpAddress, wall: float, now: float) -> Answered:
         """What a node that redeems an invitation is answered. Raises MalformedMessage."""
         question = Message.decode(raw)
-        if question.verdict is not Verdict.QUESTION or len(raw) < QUESTION_OCTETS or self._ciphers is None:
+        if question.verdict not in QUESTIONS or len(raw) < QUESTION_OCTETS or self._ciphers is None:
             raise MalformedMessage("rx_type", "a join message that asks nothing")
         if not self._each.take(owner_of(source), now) or not self._in_all.take(now):
             raise MalformedMessage("rx_limit", "too many who join")
@@ -158,6 +176,8 @@ class Invitations:
         if name is None:
             return Answered(refuse(question, Verdict.UNKNOWN, None))
         site = self._sites[name]
+        if question.verdict is Verdict.SETTINGS:
+            return self._on_settings_question(question, site)
         if not question.is_by(site.secret):
             raise MalformedMessage("rx_auth", f"the invitation of {name} with another secret")
         digest = hashlib.sha256(raw).digest()
@@ -172,6 +192,16 @@ class Invitations:
         answer, key = accepted
         kept = replace(site, key=key, joined_at=wall, question=digest, answer=answer)
         return Answered(answer, kept, refuse(question, Verdict.NOT_NOW, site.secret))
+
+    def _on_settings_question(self, question: Message, site: InvitedSite) -> Answered:
+        """A node that has joined asks what its settings are now. Raises MalformedMessage."""
+        key, ciphers = site.key, self._ciphers
+        if key is None or ciphers is None or not question.is_by(key):
+            raise MalformedMessage("rx_auth", f"settings of {site.name} are asked for with another key")
+        accepted = accept(question, self._settings(site), key, self._draw(KEY_OCTETS), ciphers)
+        if accepted is None:
+            raise MalformedMessage("rx_auth", "a public key that gives no secret")
+        return Answered(accepted[0])
 
     def _former(self, name: str, wall: float, *, is_again: bool) -> InvitedSite | None:
         if any(site.name.lower() == name or name in site.names for site in self._configured):

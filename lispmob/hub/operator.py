@@ -110,10 +110,11 @@ class Operator:
         by_site = await self._registered()
         states = hub.desk.states(wall)
         live = {site.name for site in hub.desk.sites()}
-        sites = [
-            site_of(site, states[site.name] if site.name in live else None, by_site.get(site.name, ()))
-            for site in hub.plane.map_server.sites
-        ]
+        sites: list[Answer] = []
+        for site in hub.plane.map_server.sites:
+            sites.append(site_of(site, states[site.name] if site.name in live else None, by_site.get(site.name, ())))
+            if len(sites) % SHOWN_AT_ONCE == 0:
+                await asyncio.sleep(0)
         return {"sites": sites, "displaced": sorted(set(states) - live)}
 
     async def _status(self, _: Answer) -> Answer:

@@ -76,8 +76,9 @@ class Hub:
             log.warning("mappings are not proved genuine: %s", MISSING)
         self.started_at = time.time()
         self.ledger = Ledger()
+        self._configured = file.to_sites()
         self.plane = ControlPlane(
-            file.to_sites(),
+            self._configured,
             file.to_remotes(),
             traversal=file.to_traversal(),
             new_nonce=lambda: secrets.randbits(64),
@@ -113,7 +114,7 @@ class Hub:
             self._socket.open()
             self.plane.map_resolver.on_families(self._socket.families)
             self.plane.map_server.is_watched = self.file.proxy.enabled or self.file.rtr.enabled
-            self.desk.open(self.file.to_sites())
+            self.desk.open(self._configured)
             await self._take_sites()  # before the registrations of invited sites are taken back
             restoring = self._open_store(loop)
             if self.file.proxy.enabled or self.file.rtr.enabled:
@@ -314,8 +315,8 @@ class Hub:
     async def _take_sites(self) -> None:
         """The sites are those of the files and the invited ones, as they are now."""
         async with self._taking_sites:
-            file = self.file
-            table = await asyncio.to_thread(SiteTable, (*file.to_sites(), *self.desk.sites()))
+            file, sites = self.file, (*self._configured, *self.desk.sites())
+            table = await asyncio.to_thread(SiteTable, sites)
             now = asyncio.get_running_loop().time()
             self._feed(
                 self.plane.on_sites(table, file.to_remotes(), file.to_traversal(), file.ddt.to_policy(), now=now)
@@ -330,7 +331,7 @@ class Hub:
             for line in str(error).splitlines():
                 log.error("%s", line)
             return str(error)
-        old, self.file = self.file, file
+        old, self.file, self._configured = self.file, file, sites
         configure(file.log.level)
         self.plane.security.on_mode(cast(LispSecMode, file.security.lisp_sec))
         self.desk.on_configured(file.to_offer(), sites)

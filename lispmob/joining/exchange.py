@@ -5,6 +5,9 @@
 3. Both derive the key of the site from the X25519 secret and the invitation. It is never sent.
 4. The hub answers with its public half and the settings of the node, sealed, with a MAC by the secret.
 
+Later the node asks for its settings anew by the same messages: its ID follows from the key of the site, and that key
+takes the place of the secret.
+
 So the line alone is worth nothing once it was redeemed: not even with a recording of the exchange does it give the key
 of the site. Who repeats the question octet by octet gets the same answer, for answers may be lost; any other question
 with the same invitation is refused.
@@ -47,6 +50,7 @@ TAG_OCTETS: Final = 16
 
 _HEAD: Final = Struct(f">HBB{ID_OCTETS}s{KEY_OCTETS}s")
 SETTINGS_LIMIT: Final = QUESTION_OCTETS - _HEAD.size - TAG_OCTETS - MAC_OCTETS
+_ID_LABEL: Final = b"lispmob join: ID of a site"
 _MAC_LABEL: Final = b"lispmob join: MAC"
 _SITE_LABEL: Final = b"lispmob join: key of the site"
 _SEAL_LABEL: Final = b"lispmob join: settings"
@@ -56,6 +60,7 @@ class Verdict(IntEnum):
     """What the hub says."""
 
     QUESTION = 0
+    SETTINGS = 6  # a question as well: of a node that has joined
     ACCEPTED = 1
     USED = 2
     EXPIRED = 3
@@ -145,16 +150,22 @@ def encode(verdict: Verdict, identifier: bytes, public_key: bytes, body: bytes, 
     return octets + (bytes(MAC_OCTETS) if secret is None else _mac(secret, octets))
 
 
-class Redemption:
-    """The node's side of one exchange."""
+QUESTIONS: Final = frozenset({Verdict.QUESTION, Verdict.SETTINGS})
 
-    def __init__(self, invitation: Invitation, private_key: bytes, ciphers: Ciphers) -> None:
-        self._invitation = invitation
+
+class Exchange:
+    """The node's side: a question, and what an answer to it is worth."""
+
+    unknown = _REFUSALS[Verdict.UNKNOWN]
+
+    def __init__(
+        self, verdict: Verdict, identifier: bytes, secret: bytes, private_key: bytes, ciphers: Ciphers
+    ) -> None:
+        self._identifier, self._secret = identifier, secret
         self._private_key = private_key
         self._ciphers = ciphers
         body = bytes(QUESTION_OCTETS - _HEAD.size - MAC_OCTETS)
-        public_key = ciphers.public_key(private_key)
-        self.question = encode(Verdict.QUESTION, invitation.identifier, public_key, body, invitation.secret)
+        self.question = encode(verdict, identifier, ciphers.public_key(private_key), body, secret)
 
     def on_answer(self, raw: bytes) -> Joined:
         """What the hub says. Raises MalformedMessage for what proves nothing, and JoinRefused.
@@ -162,18 +173,18 @@ class Redemption:
         An answer of Verdict.UNKNOWN proves nothing either: others may say that, too.
         """
         answer = Message.decode(raw)
-        if answer.identifier != self._invitation.identifier or answer.verdict is Verdict.QUESTION:
+        if answer.identifier != self._identifier or answer.verdict in QUESTIONS:
             raise MalformedMessage("rx_nonce", "an answer to another question")
         if answer.verdict is Verdict.UNKNOWN:
-            raise JoinRefused(Verdict.UNKNOWN, _REFUSALS[Verdict.UNKNOWN])
-        if not answer.is_by(self._invitation.secret):
+            raise JoinRefused(Verdict.UNKNOWN, self.unknown)
+        if not answer.is_by(self._secret):
             raise MalformedMessage("rx_auth", "an answer without the secret of the invitation")
         if answer.verdict is not Verdict.ACCEPTED:
             raise JoinRefused(answer.verdict, _REFUSALS[answer.verdict])
         shared = self._ciphers.shared_secret(self._private_key, answer.public_key)
         if shared is None:
             raise MalformedMessage("rx_auth", "a public key that gives no secret")
-        keys = _Keys(shared, self._invitation.secret, Message.decode(self.question).public_key + answer.public_key)
+        keys = _Keys(shared, self._secret, Message.decode(self.question).public_key + answer.public_key)
         plain = self._ciphers.open(keys.seal, 0, answer.identifier, answer.body)
         if plain is None:
             raise MalformedMessage("rx_auth", "settings that the hub did not seal")
@@ -182,6 +193,27 @@ class Redemption:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise MalformedMessage("rx_value", f"settings that cannot be read: {error}") from None
         return Joined(settings, keys.site)
+
+
+class Redemption(Exchange):
+    """Redeems an invitation."""
+
+    def __init__(self, invitation: Invitation, private_key: bytes, ciphers: Ciphers) -> None:
+        super().__init__(Verdict.QUESTION, invitation.identifier, invitation.secret, private_key, ciphers)
+
+
+class SettingsQuestion(Exchange):
+    """Asks for the settings of a node that has joined. The key that would come of it is of no use."""
+
+    unknown = "the hub does not know this node: it was shut out, or another invitation was redeemed for its site"
+
+    def __init__(self, key: bytes, private_key: bytes, ciphers: Ciphers) -> None:
+        super().__init__(Verdict.SETTINGS, identifier_of(key), key, private_key, ciphers)
+
+
+def identifier_of(key: bytes) -> bytes:
+    """What a node is called by that has joined with this key."""
+    return hkdf(key, 32, salt=_ID_LABEL)[:ID_OCTETS]
 
 
 def accept(

@@ -1,4 +1,4 @@
-"""Asks the hub of an invitation to redeem it, over UDP (adapter)."""
+"""Asks a hub to redeem an invitation, or for settings, over UDP (adapter)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from lispmob.errors import LispError, MalformedMessage
-from lispmob.joining.exchange import Joined, JoinRefused, Redemption, Verdict
+from lispmob.joining.exchange import Exchange, Joined, JoinRefused, Verdict
 from lispmob.joining.invitation import Address
 from lispmob.wire.header import CONTROL_PORT
 
@@ -22,12 +22,12 @@ class HubSilent(LispError):
 
 
 def redeem(
-    redemption: Redemption, addresses: tuple[Address, ...], port: int = CONTROL_PORT, patience_s: float = PATIENCE_S
+    exchange: Exchange, addresses: tuple[Address, ...], port: int = CONTROL_PORT, patience_s: float = PATIENCE_S
 ) -> Joined:
     """What the hub gives. Every address of it is asked. Raises JoinRefused, HubSilent."""
     sockets, errors = _connected(addresses, port)
     try:
-        return _Asking(redemption, sockets, errors, patience_s).run()
+        return _Asking(exchange, sockets, errors, patience_s).run()
     finally:
         for one in sockets:
             one.close()
@@ -36,12 +36,12 @@ def redeem(
 class _Asking:
     def __init__(
         self,
-        redemption: Redemption,
+        exchange: Exchange,
         sockets: dict[socket.socket, Address],
         errors: dict[str, str],
         patience_s: float,
     ) -> None:
-        self._redemption = redemption
+        self._exchange = exchange
         self._sockets = sockets
         self._errors = errors
         self._refused: JoinRefused | None = None
@@ -68,14 +68,14 @@ class _Asking:
     def _send(self) -> None:
         for one, address in self._sockets.items():
             try:
-                one.send(self._redemption.question)
+                one.send(self._exchange.question)
             except OSError as error:
                 self._errors[str(address)] = error.strerror or str(error)
 
     def _receive(self, one: socket.socket) -> Joined | None:
         address = str(self._sockets[one])
         try:
-            return self._redemption.on_answer(one.recv(2048))
+            return self._exchange.on_answer(one.recv(2048))
         except OSError as error:  # an ICMP error, which anybody can send: ask again
             self._errors[address] = error.strerror or str(error)
         except MalformedMessage as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
@@ -15,7 +16,7 @@ from lispmob.hub.invitations import Answered, InvitationRefused, Invitations, Of
 from lispmob.hub.invited import InvitedSite
 from lispmob.hub.pool import PoolUsedUp, next_eids
 from lispmob.hub.site_store import SiteStore
-from lispmob.joining.exchange import JoinRefused, Redemption, Verdict
+from lispmob.joining.exchange import Exchange, JoinRefused, Redemption, SettingsQuestion, Verdict
 from lispmob.joining.invitation import Invitation
 from tests.hub.exchange import eid, site
 
@@ -58,7 +59,7 @@ def node(invitation: Invitation, private_key: bytes = b"n" * 32) -> Redemption:
     return Redemption(invitation, private_key, CIPHERS)
 
 
-def verdict_of(redemption: Redemption, answered: Answered) -> Verdict:
+def verdict_of(redemption: Exchange, answered: Answered) -> Verdict:
     with pytest.raises(JoinRefused) as refused:
         redemption.on_answer(answered.payload)
     return refused.value.verdict
@@ -185,6 +186,44 @@ def test_one_sender_is_answered_a_few_times_and_then_no_more() -> None:
         hub.invitations.on_question(question, NODE, 0.0, 0.0)
     with pytest.raises(MalformedMessage, match="too many"):
         hub.invitations.on_question(question, NODE, 0.0, 0.0)
+
+
+def test_a_node_that_has_joined_is_told_what_the_hub_says_now() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    first = node(invitation)
+    key = first.on_answer(hub.ask(first.question).payload).key
+    hub.invitations.on_configured(replace(OFFER, overlay_prefixes=(eid("10.0.0.0/8"),)), ())
+    later = SettingsQuestion(key, b"l" * 32, CIPHERS)
+
+    answered = hub.ask(later.question)
+
+    assert answered.kept is None
+    assert later.on_answer(answered.payload).settings.overlay_prefixes == ("10.0.0.0/8",)
+    assert [made.keys[0].secret for made in hub.invitations.sites()] == [key]
+
+
+def test_who_was_shut_out_or_replaced_is_told_no_settings() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    first = node(invitation)
+    later = SettingsQuestion(first.on_answer(hub.ask(first.question).payload).key, b"l" * 32, CIPHERS)
+    _, fresh = hub.invite("laptop", is_again=True)
+    hub.ask(later.question)
+    hub.ask(node(fresh, b"o" * 32).question)
+
+    assert verdict_of(later, hub.ask(later.question)) is Verdict.UNKNOWN
+    stranger = SettingsQuestion(b"a key of nobody", b"l" * 32, CIPHERS)
+    assert verdict_of(stranger, hub.ask(stranger.question)) is Verdict.UNKNOWN
+
+
+def test_an_invitation_is_not_redeemed_by_a_question_for_settings() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    asked = Exchange(Verdict.SETTINGS, invitation.identifier, invitation.secret, b"n" * 32, CIPHERS)
+
+    with pytest.raises(MalformedMessage, match="with another key"):
+        hub.ask(asked.question)
 
 
 def test_a_name_is_given_once_and_again_only_when_it_is_said() -> None:

@@ -206,6 +206,23 @@ def test_a_file_that_is_put_into_sites_d_counts_without_a_word_to_the_hub(househ
     household.wait(lambda: "nas" in [site["name"] for site in household.asked("sites")["sites"]], "nas is a site")
 
 
+def test_what_the_hub_changes_later_a_node_takes_over_without_joining_again(household: Household) -> None:
+    text = household.hub_conf.read_text()
+    household.hub_conf.write_text(
+        text.replace("pools:", 'overlay-prefixes: ["10.99.0.0/30", "10.77.0.0/16"]\n  pools:')
+    )
+    assert household.lisphub("--reload").returncode == 0
+    config = str(household.directory / "a" / "lispd.conf")
+    words = (LISPCTL, "refresh", "--config", config, "--socket", str(household.directory / "a" / "lispd.sock"))
+
+    first, second = (household.command("a", *words) for _ in range(2))
+
+    assert (first.returncode, "and lispd has read it" in first.stdout) == (0, True), first.stderr
+    assert (second.returncode, second.stdout) == (0, "the hub says what it said before\n")
+    status = json.loads(household.lispctl("a", "status", "--json").stdout)
+    assert "10.77.0.0/16" in status["routing"]["overlay_prefixes"]
+
+
 def test_whom_the_hub_shuts_out_is_reached_no_more_and_peers_know_at_once(household: Household) -> None:
     household.world["a"].run("ping", "-c", "1", "-W", "5", "10.99.0.2")
 

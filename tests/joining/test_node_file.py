@@ -14,7 +14,7 @@ from lispmob.config.node import load_node
 from lispmob.errors import ConfigError
 from lispmob.joining.exchange import Joined, Settings
 from lispmob.joining.files import FileRefused, MayNotWrite, PrivateFile
-from lispmob.joining.node_file import is_example, node_text
+from lispmob.joining.node_file import is_example, node_text, with_settings
 
 HUB = (ip_address("198.51.100.1"), ip_address("2001:db8::1"))
 SHIPPED = Path(__file__).resolve().parents[2] / "conf" / "lispd.conf"
@@ -56,6 +56,22 @@ def test_what_a_hub_says_adds_no_line_and_no_key(name: str, eids: list[str]) -> 
     begins = [line.split(":")[0].strip(" -#") for line in text.split("\n")]
     assert begins[2:] == ["eids", "map-servers", "address", "key", "address", "key", "routing", "overlay-prefixes", ""]
     assert text.isascii()
+
+
+def test_other_settings_change_two_lines_of_a_file_that_join_wrote_and_nothing_else() -> None:
+    text = node_text(joined(), HUB, "2026-11-28") + "uplinks: [{name: wlan0, priority: 1}]  # mine\n"
+    now = joined(eids=("10.99.0.1/32",), overlay_prefixes=("10.0.0.0/8",)).settings
+
+    changed = with_settings(text, now)
+
+    assert changed is not None
+    assert set(changed.splitlines()) - set(text.splitlines()) == {
+        'eids: ["10.99.0.1/32"]',
+        '  overlay-prefixes: ["10.0.0.0/8"]',
+    }
+    assert with_settings(changed, now) == changed
+    assert with_settings(SHIPPED.read_text(), now) is None
+    assert with_settings(text.replace("eids: [", "eids:   ["), now) is None
 
 
 def test_a_configuration_that_lispd_would_not_take_is_not_put_there(tmp_path: Path) -> None:

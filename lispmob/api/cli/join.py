@@ -13,10 +13,11 @@ from lispmob.api.client import DEFAULT_SOCKET, Client
 from lispmob.errors import LispError, NotRunning
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from lispmob.joining.exchange import Joined
-    from lispmob.joining.invitation import Invitation
+    from lispmob.joining.exchange import Ciphers, Exchange, Joined
+    from lispmob.joining.invitation import Address, Invitation
 
 EXIT_NOT_RUNNING = 3
 EXIT_CODES = {"working": 0, "degraded": 4, "not-working": 5}  # as status
@@ -68,7 +69,7 @@ def run(arguments: Namespace) -> int:
     _refuse_to_replace(path, is_forced=arguments.force)
     with PrivateFile(path) as file:
         joined = _redeem(invitation)
-        kept = file.put(_text(joined, invitation, arguments), _check, ".before-join")
+        kept = file.put(_text(joined, invitation, arguments), check, ".before-join")
     settings = joined.settings
     print(f"{paint(clean(settings.name), 'bold')}: {', '.join(map(clean, settings.eids))}, written to {path}")
     if kept is not None:
@@ -77,42 +78,59 @@ def run(arguments: Namespace) -> int:
 
 
 def _refuse_to_replace(path: Path, *, is_forced: bool) -> None:
-    from lispmob.joining.files import MayNotWrite
     from lispmob.joining.node_file import is_example
 
+    text = read_config(path)
+    if text is not None and not is_forced and not is_example(text):
+        raise LispError(f"{path} is a configuration already; --force replaces it, and keeps it under another name")
+
+
+def read_config(path: Path) -> str | None:
+    """The text of a file; None when it is not there. Raises LispError."""
+    from lispmob.joining.files import MayNotWrite
+
     try:
-        text = path.read_text("utf-8", errors="replace")
+        return path.read_text("utf-8", errors="replace")
     except FileNotFoundError:
-        return
+        return None
     except PermissionError as error:
         raise MayNotWrite(f"{path}: {error.strerror}: try it as root, with sudo") from None
     except OSError as error:
         raise LispError(f"{path}: {error.strerror}") from None
-    if not is_forced and not is_example(text):
-        raise LispError(f"{path} is a configuration already; --force replaces it, and keeps it under another name")
 
 
 def _redeem(invitation: Invitation) -> Joined:
+    from lispmob.joining.exchange import Redemption
+
+    late = "; the invitation has expired, too, by this machine's clock" if _is_late(invitation) else ""
+    return exchanged(
+        lambda private, ciphers: Redemption(invitation, private, ciphers), invitation.addresses, unanswered=late
+    )
+
+
+def exchanged(
+    made: Callable[[bytes, Ciphers], Exchange], addresses: Sequence[Address], *, unanswered: str = ""
+) -> Joined:
+    """What the hub answers to the question that `made` makes with a fresh private key. Raises LispError."""
     import secrets
 
     from lispmob.crypto.key_wrap import KeyWrapMissingError
     from lispmob.crypto.noise_ciphers import KEY_OCTETS, NoiseCiphers
-    from lispmob.joining.exchange import JoinRefused, Redemption
+    from lispmob.joining.exchange import JoinRefused
     from lispmob.joining.redeeming import PATIENCE_S, HubSilent, redeem
 
     try:
         ciphers = NoiseCiphers()
     except KeyWrapMissingError:
-        raise LispError("this build cannot join: libcrypto's headers (libssl-dev) were missing") from None
+        raise LispError("this build cannot ask: libcrypto's headers (libssl-dev) were missing") from None
     try:
-        return redeem(Redemption(invitation, secrets.token_bytes(KEY_OCTETS), ciphers), invitation.addresses)
+        return redeem(made(secrets.token_bytes(KEY_OCTETS), ciphers), tuple(addresses))
     except JoinRefused as refused:
         raise NotJoined(str(refused), EXIT_REFUSED) from None
     except HubSilent as silent:
-        expired = "; the invitation has expired, too, by this machine's clock" if _is_late(invitation) else ""
         raise NotJoined(
             f"the hub does not answer within {PATIENCE_S:.0f} s on UDP port 4342 ({silent}). Either it does not run, a "
-            f"firewall keeps UDP ports 4341 and 4342 from it, or this machine has no network{expired}",
+            f"firewall keeps UDP ports 4341 and 4342 from it, or this machine has no network{unanswered}",
             EXIT_SILENT,
         ) from None
 
@@ -130,7 +148,7 @@ def _text(joined: Joined, invitation: Invitation, arguments: Namespace) -> str:
     return node_text(joined, invitation.addresses, time.strftime("%Y-%m-%d"), Path(given) if given else None)
 
 
-def _check(path: Path) -> None:
+def check(path: Path) -> None:
     """Raises NotJoined for what lispd would not take: a hub may say what it likes."""
     from lispmob.errors import ConfigError
     from lispmob.joining.checking import check_node
@@ -151,6 +169,10 @@ def _start(arguments: Namespace) -> int:
         units.start("lispd.service")
     except units.NotStarted as failed:
         raise NotJoined(str(failed), EXIT_NOT_RUNNING) from None
+    try:
+        units.start("lispmob-refresh.timer")
+    except units.NotStarted as failed:  # the node works without
+        print("\n".join(fold(f"later changes of the hub need `lispctl refresh`: {failed}")))
     return wait_until_working(getattr(arguments, "socket", DEFAULT_SOCKET), arguments.timeout)
 
 

@@ -38,6 +38,7 @@ from lispmob.api.cli import (
     peers,
     ping,
     record,
+    refresh,
     rehearse,
     reload,
     replay,
@@ -91,6 +92,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     nudge.COMMAND,
     reload.COMMAND,
     join.COMMAND,
+    refresh.COMMAND,
     config.COMMAND,
     version.COMMAND,
 )
