@@ -19,6 +19,7 @@
 struct relay_flow {
     struct out_flow out; /* `words` are those of the inner packet */
     __u64 outer[5];      /* addresses, ports and interface by which it comes */
+    __u32 is_welcome;    /* comes from where its inner source is known to be */
     __u32 sender;        /* a remote at the outer source address; LM_NO_REMOTE: none is known */
     __u32 is_bound;      /* leaves from a given address and port: routes decide by which interface */
     __u32 led_to;        /* the last interface that they did, when it is one of ours; 0: none yet */
@@ -101,6 +102,7 @@ __noinline int judge_relayed(struct relay_flow *flow, const struct arrival *a)
     __u32 none = 0;
     flow->sender = LM_NO_REMOTE;
     flow->has_status = 0;
+    flow->is_welcome = 0;
     if (find(LM_SPACE_EIDS, is_v4, 0, to[0], to[1]) || !lm_may_be_eid(is_v4, to[0], to[1]) ||
         find(LM_SPACE_EIDS, is_v4, 0, source[0], source[1]) || !lm_may_be_eid(is_v4, source[0], source[1]) ||
         find(LM_SPACE_RLOCS, is_v4, 0, source[0], source[1]) || !is_from_outside(&a->outer))
@@ -117,7 +119,7 @@ __noinline int judge_relayed(struct relay_flow *flow, const struct arrival *a)
         .source = make_address(outer_v4, a->outer.source[0], a->outer.source[1]),
         .local = make_address(outer_v4, a->outer.destination[0], a->outer.destination[1])};
     bpf_map_update_elem(&heard, &way, &none, BPF_ANY);
-    flow->out.is_passed = 0;
+    flow->is_welcome = 1;
     return 0;
 }
 
@@ -182,17 +184,27 @@ static __always_inline struct relay_flow *relay_flow_of(struct lm_shared_state *
     flow->out.generation = s->generation; /* first, as in encap */
     flow->out.is_passed = 1;
     judge_relayed(flow, a);
-    if (!flow->out.is_passed)
+    if (flow->is_welcome)
         decide_onward(s, flow, a);
     return flow;
 }
 
-/* Data without a UDP checksum came: it may leave so for there, too. */
-static __always_inline void note_unsummed(const struct relay_flow *flow, __u64 now)
+/* Data came, without a UDP checksum: it may leave so for there, too. Or with one: maybe it must not. */
+static __always_inline void note_sum(const struct relay_flow *flow, bool has_sum, __u64 now)
 {
     struct lm_remote_state *remote = bpf_map_lookup_elem(&remotes, &flow->sender);
-    if (remote && now >= remote->unsummed_at + LM_UNSUMMED_NOTE_NS)
-        remote->unsummed_at = now;
+    if (!remote)
+        return;
+    if (!has_sum) {
+        if (now >= remote->unsummed_at + LM_UNSUMMED_NOTE_NS)
+            remote->unsummed_at = now;
+        if (remote->summed)
+            remote->summed = 0;
+    } else if (remote->unsummed_at) {
+        remote->summed++;
+        if (remote->summed > LM_SUMMED_MOST)
+            remote->unsummed_at = 0;
+    }
 }
 
 /* True when a packet without a UDP checksum may leave as it is: without a NAT all of ours do, elsewhere some have come. */
@@ -480,8 +492,8 @@ int lm_relay(struct __sk_buff *skb)
     __u64 now = bpf_ktime_get_ns();
     if (!flow)
         return FALL_THROUGH;
-    if (!a->outer.sum)
-        note_unsummed(flow, now);
+    if (flow->is_welcome)
+        note_sum(flow, a->outer.sum != 0, now);
     if (flow->out.is_passed || !carry(s, a, carried) || carried->ttl <= 1 ||
         (a->outer.sum ? !a->outer.is_v4 : !passes_unsummed(flow, now)))
         return FALL_THROUGH;
