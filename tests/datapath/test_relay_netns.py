@@ -157,6 +157,7 @@ def test_a_new_port_of_a_node_and_a_stranger_are_reported_though_the_kernel_pass
         moved = [punt for punt in both.a("drain") if punt.startswith("Stranger")]
         after = both.a("counters")["kernel_out_packets"]
         from_node(both, 4, [PLAIN + udp("10.9.9.9", THERE[4])])
+        both.a("wait_for_counter", name="data_source", value=1)
         strange = [punt for punt in both.a("drain") if punt.startswith("Stranger")]
 
     assert quiet == []
@@ -191,3 +192,21 @@ def test_datagrams_in_a_row_of_which_one_is_of_another_flow_are_left_to_the_thre
 
     assert seen.total() == counts["out_packets"] == 4
     assert counts["kernel_out_packets"] == 0
+
+
+def test_a_node_that_sends_checksums_gets_them_again_though_somebody_has_sent_without() -> None:
+    back = PLAIN + udp(THERE[4], EID_B4)
+    plain = PLAIN + udp(EID_B4, THERE[4])
+    with an_rtr(4, is_bound=True) as both:
+        passed_on_by(both, "ebpf", 4, [plain], has_checksum=False)
+        before = both.a("counters")["kernel_out_packets"]
+        from_node(both, 4, [plain] * 2, has_checksum=False)
+        without = both.a("counters")["kernel_out_packets"]
+        ends = {"source": PLACES[4], "to": both.links[0].rloc("a", 4), "source_port": NODE_PORT}
+        both.b("inject", payloads=[back] * 20, has_checksum=True, **ends)
+        summed = both.a("counters")["kernel_out_packets"]
+        from_node(both, 4, [plain] * 2, has_checksum=False)
+        after = both.a("counters")["kernel_out_packets"]
+
+    assert without - before == 2
+    assert after - summed == 0

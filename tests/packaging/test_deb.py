@@ -23,8 +23,8 @@ pytestmark = [
 
 EID = "10.1.0.1"
 KEY = "a key between the two of them"
-CAPABILITIES = {"lispd": 1 << 12 | 1 << 38 | 1 << 39, "lisphub": 1 << 12 | 1 << 39}
-"""CAP_NET_ADMIN, and CAP_BPF; for the programs of the ebpf tier CAP_PERFMON too."""
+CAPABILITIES = {"lispd": 1 << 12 | 1 << 38 | 1 << 39, "lisphub": 1 << 12 | 1 << 38 | 1 << 39}
+"""CAP_NET_ADMIN, CAP_BPF, and for the programs of the ebpf tier CAP_PERFMON."""
 
 NODE = f"""eids: [{EID}/32]
 map-servers:

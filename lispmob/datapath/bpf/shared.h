@@ -180,7 +180,7 @@ struct lm_remote_state {
     LM_SHARED(uint64_t) coped_at; /* when it showed that it copes with what is left open; nanoseconds; 0: never */
     LM_SHARED(uint64_t) check_at; /* when it is to be asked, at the next packet */
     LM_SHARED(uint32_t) unanswered_checks;
-    __u32 spare;
+    LM_SHARED(uint32_t) summed; /* packets with a UDP checksum that came from it since `unsummed_at` */
     LM_SHARED(uint16_t) mtu[LM_SHARED_PATHS]; /* octets of the outer packet, by path; 0: what the uplink takes */
     LM_SHARED(uint64_t) large_at;    /* when large packets are to be reported again: nanoseconds, CLOCK_MONOTONIC */
     LM_SHARED(uint32_t) large_paths; /* by which large packets have left since the last report, as bits */
@@ -192,9 +192,13 @@ struct lm_remote_state {
     LM_SHARED(uint64_t) unsummed_at; /* when data without a UDP checksum last came from it; nanoseconds; 0: never */
 };
 
-/* So long after such data the NATs on its way are taken to let it through in the other direction, too. */
+/*
+ * So long after such data the NATs on its way are taken to let it through in the other direction, too. Not after so many
+ * packets with a checksum: a node behind a NAT that drops the others sends nothing else, and anybody may forge one.
+ */
 #define LM_UNSUMMED_NS 90000000000ull
 #define LM_UNSUMMED_NOTE_NS 1000000000ull /* it is noted no more often */
+#define LM_SUMMED_MOST 16u
 
 struct lm_shared_counts {
     __u64 out_packets, out_octets, data_packets, data_octets, lost, spare[3];

@@ -198,6 +198,7 @@ static void copy_state(struct lm_remote_state *into, struct lm_remote_state *fro
     atomic_store(&into->echo.asked, atomic_load(&from->echo.asked));
     atomic_store(&into->sent, atomic_load(&from->sent));
     atomic_store(&into->unsummed_at, atomic_load(&from->unsummed_at));
+    atomic_store(&into->summed, atomic_load(&from->summed));
 }
 
 void lm_mirror_remote(struct lm_mirror *m, struct lm_remote *remote, bool is_first)
