@@ -21,11 +21,11 @@ from lispmob.control.node_config import LispSecMode
 from lispmob.control_socket import ANY, ControlSocket, Received
 from lispmob.crypto.key_wrap import MISSING, key_wrap
 from lispmob.errors import ConfigError, KernelRefused, LispError
+from lispmob.garbage import GarbageRules
 from lispmob.hub.config import DEFAULT_PATH, HubFile, load_hub
 from lispmob.hub.control import Answer, HubSocket, ask
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
-from lispmob.hub.garbage import GarbageRules
 from lispmob.hub.lisp_sec import HubSecurity
 from lispmob.hub.persistence import Persistence
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
