@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import socket
 import time
@@ -48,6 +47,7 @@ from lispmob.datapath import model
 from lispmob.datapath.engine import Engine
 from lispmob.datapath.sealing import can_seal
 from lispmob.errors import ConfigError
+from lispmob.garbage import GarbageRules
 from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
@@ -135,6 +135,7 @@ class Daemon:
         self.desktop = Desktop(self, Views(self), has_bus=file.dbus, clients=(self.naming.resolved,))
         self.problems = ProblemWatch(self, self.desktop.touch)
         self.believing = Believing()
+        self._garbage = GarbageRules()
         self.cost = ControlCost(lambda: self.uplinks, self._loop.time())
         self.control = ControlSocket(
             self._on_received,
@@ -191,7 +192,9 @@ class Daemon:
             await self._start(stack)
             self.is_starting = False
             self.problems.touch()
-            gc.freeze()  # what stays until the end need not be looked through in the middle of a move
+            # What stays until the end need not be looked through in the middle of a move.
+            self._garbage.start(is_quick=True)
+            stack.callback(self._garbage.stop)
             sd_notify.ready(self.summary())
             await use_tier(self.engine, self.file.datapath.tier)
             await self._stop.wait()

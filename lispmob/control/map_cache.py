@@ -113,8 +113,8 @@ class MapCache:
     def __iter__(self) -> Iterator[MapCacheEntry]:
         return chain.from_iterable(self.buckets())
 
-    def buckets(self) -> list[list[MapCacheEntry]]:
-        """All entries of this moment, in no particular order; cheap, however many there are."""
+    def buckets(self) -> Iterator[list[MapCacheEntry]]:
+        """All entries in no particular order, some thousand at a time; the map-cache may change between two lists."""
         return self._table.buckets()
 
     def get(self, prefix: EidPrefix) -> MapCacheEntry | None:

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Generic, TypeVar
 
 from lispmob.control.sorted_numbers import SortedNumbers
-from lispmob.control.split_dict import AnyDict, grown
+from lispmob.control.split_dict import AnyDict, grown, parts
 from lispmob.wire.address import EidPrefix, IpAddress
 
 T = TypeVar("T")
@@ -50,10 +50,14 @@ class PrefixTable(Generic[T]):
             for bucket in space.by_length.values():
                 yield from bucket.values()
 
-    def buckets(self) -> list[list[T]]:
-        """Every value, those of one Instance-ID, family and mask length in a list of their own."""
-        spaces = self._spaces.values()
-        return [list(map(_second, bucket.values())) for space in spaces for bucket in space.by_length.values()]
+    def buckets(self) -> Iterator[list[T]]:
+        """Every value, in lists of some ten thousand at most. Each is copied when it is asked for: in milliseconds.
+
+        The table may change meanwhile. What is added or removed then may or may not be in a list; the rest is.
+        """
+        tables = [bucket for space in self._spaces.values() for bucket in space.by_length.values()]
+        for part in [part for table in tables for part in parts(table)]:
+            yield list(map(_second, part.values()))
 
     def get(self, prefix: EidPrefix) -> T | None:
         """The value of exactly this prefix."""

@@ -53,12 +53,22 @@ class SplitDict(Generic[K, V]):
         """The value of a key that is here no more then; the default when it was not."""
         return self._parts[hash(key) % PARTS].pop(key, default)
 
+    @property
+    def parts(self) -> list[dict[K, V]]:
+        """The dictionaries that it consists of."""
+        return list(self._parts)
+
     def values(self) -> Iterator[V]:
         """All values, in no particular order."""
         return chain.from_iterable(part.values() for part in self._parts)
 
 
 AnyDict: TypeAlias = dict[K, V] | SplitDict[K, V]
+
+
+def parts(table: AnyDict[K, V]) -> list[dict[K, V]]:
+    """The plain dictionaries that a table consists of, to be looked at one after the other."""
+    return [table] if isinstance(table, dict) else table.parts
 
 
 def grown(table: AnyDict[K, V]) -> AnyDict[K, V]:

@@ -20,6 +20,7 @@ from lispmob.control.node_config import LispSecMode
 from lispmob.control_socket import ANY, ControlSocket, Received
 from lispmob.crypto.key_wrap import MISSING, key_wrap
 from lispmob.errors import ConfigError, KernelRefused, LispError
+from lispmob.garbage import GarbageRules
 from lispmob.hub.asking import ask
 from lispmob.hub.cli import commands
 from lispmob.hub.cli.parser import build_parser
@@ -28,7 +29,6 @@ from lispmob.hub.control import HubSocket
 from lispmob.hub.desk import InvitationDesk
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
-from lispmob.hub.garbage import GarbageRules
 from lispmob.hub.ledger import Ledger
 from lispmob.hub.lisp_sec import HubSecurity
 from lispmob.hub.operator import Operator

@@ -19,9 +19,9 @@ import struct
 import sys
 import time
 from dataclasses import asdict, dataclass
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
+from lispmob.closing import Closing
 from lispmob.lab.link import IpAddress
 from lispmob.lab.namespace import Namespace
 from lispmob.lab.packet_log import PacketLog
@@ -117,7 +117,7 @@ class Party:
     address: IpAddress
 
 
-class ProbeStream:
+class ProbeStream(Closing):
     """Probes both ways between two parties, from its making until `finish`."""
 
     def __init__(self, a: Party, b: Party, *, rate_hz: float = 100.0, port: int = 47_000) -> None:
@@ -130,16 +130,8 @@ class ProbeStream:
             for tool in self._tools:
                 tool.tell()
         except BaseException:
-            self.kill()
+            self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
 
     def received(self) -> tuple[int, int]:
         """How many packets a and b have received so far."""
@@ -153,7 +145,8 @@ class ProbeStream:
         a, b = [tool.finish() for tool in self._tools]
         return PacketLog.of(a["sent"], b["received"]), PacketLog.of(b["sent"], a["received"])
 
-    def kill(self) -> None:
+    def close(self) -> None:
+        """End both ends at once, whatever they are doing. Idempotent."""
         for tool in self._tools:
             tool.kill()
 

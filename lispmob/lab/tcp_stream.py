@@ -14,9 +14,9 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from random import Random
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
+from lispmob.closing import Closing
 from lispmob.lab.probe import Party
 from lispmob.lab.process import Tool
 from lispmob.lab.tcp_clock import Acked, TcpClock
@@ -87,7 +87,7 @@ class StreamResult:
         return self.is_intact and self.is_complete and not self.error and self.sent > 0
 
 
-class TcpStream:
+class TcpStream(Closing):
     """A stream between two parties, from its making until `finish`."""
 
     def __init__(self, client: Party, server: Party, *, port: int = 47_001, pace_s: float = _PACE_S) -> None:
@@ -98,16 +98,8 @@ class TcpStream:
                 plan = StreamPlan(is_server, str(party.address), str(other.address), port, pace_s)
                 self._tools.append(Tool(party.namespace, "lispmob.lab.tcp_stream", asdict(plan)))
         except BaseException:
-            self.kill()
+            self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
 
     def finish(self) -> StreamResult:
         """Let the last octets come back, close both ends."""
@@ -116,7 +108,8 @@ class TcpStream:
         server.kill()
         return result
 
-    def kill(self) -> None:
+    def close(self) -> None:
+        """End both ends at once, whatever they are doing. Idempotent."""
         for tool in self._tools:
             tool.kill()
 

@@ -20,7 +20,7 @@ from lispmob.wire.record import Locator
 if TYPE_CHECKING:
     from lispmob.service.views import Parts
 
-SORTED_AT_ONCE: Final = 500  # ours: about a millisecond
+SORTED_AT_ONCE: Final = 1000  # ours: about a millisecond
 SHOWN_AT_ONCE: Final = 100  # ours: about three milliseconds
 
 _Key: TypeAlias = tuple[int, int, int, int, bool]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,53 +13,11 @@ from pathlib import Path
 import pytest
 
 from lispmob.lab.real.world import HUB_V4, A, B, World
+from tests.flow.flow_town import FLOWS, FlowTown
 
 pytestmark = pytest.mark.netns
 
-ROOT = Path(__file__).resolve().parents[2]
-FLOWS = "flows:\n  enabled: yes\n  host: %s\n%s"
 STEERED = 'steering: {rules: [{name: calls, flow: "echo*", class: [voice], via: [eth1]}]}\n'
-
-
-class FlowTown:
-    """A node a in the open, the peer b, and programs that use flows in both."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def command(self, name: str, *arguments: str) -> list[str]:
-        socket = self.world.directory / name / "flow.sock"
-        return self.world[name].argv(sys.executable, "-m", "lispmob.flow.cli", "--socket", str(socket), *arguments)
-
-    def run(
-        self, name: str, *arguments: str, given: str = "", timeout_s: float = 20
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(name, *arguments), input=given, capture_output=True, text=True, timeout=timeout_s, check=False
-        )
-
-    def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command and wait until it has said something on its standard error."""
-        started = subprocess.Popen(
-            self.command(name, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, start_new_session=True,
-        )  # fmt: skip
-        assert started.stderr is not None
-        assert started.stderr.readline()
-        return started
-
-    def end(self, started: subprocess.Popen[str]) -> None:
-        """End a command and the processes that it has started for flows."""
-        os.killpg(started.pid, signal.SIGKILL)
-        started.communicate(timeout=10)
-
-    def python(self, name: str, text: str) -> subprocess.Popen[str]:
-        """A program of one's own in the namespace; its output is read by lines."""
-        head = f"from pathlib import Path\npath = Path({str(self.world.directory / name / 'flow.sock')!r})\n"
-        return subprocess.Popen(
-            self.world[name].argv(sys.executable, "-u", "-c", head + text),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -300,19 +257,14 @@ def test_the_uplink_is_that_of_a_rule_about_the_flow_or_the_one_that_its_program
 ) -> None:
     done = {}
     for word, options in (("voice", ["--qos", "voice"]), ("bulk", ["--qos", "bulk"]), ("via", ["--via", "eth1"])):
-        before = sent(town, "eth1")
+        before = town.sent("eth1")
         result = town.run("a", "call", *options, "echo@10.1.0.2", given="x" * 700)
         assert result.stdout == "x" * 700, result.stderr
-        done[word] = sent(town, "eth1") - before
+        done[word] = town.sent("eth1") - before
 
     assert done["via"] >= 700
     assert done["voice"] >= 700
     assert done["bulk"] < 700
-
-
-def sent(town: FlowTown, interface: str) -> int:
-    statistics = json.loads(town.world["a"].run("ip", "-s", "-j", "link", "show", "dev", interface))
-    return int(statistics[0]["stats64"]["tx"]["bytes"])
 
 
 def test_a_flow_lives_through_the_loss_of_its_uplink(town: FlowTown, echo: subprocess.Popen[str]) -> None:
@@ -439,22 +391,15 @@ with flow.allocate("absent@10.1.0.2", path=path) as one:
     assert output == "no-answer\n"
 
 
-def example(town: FlowTown, name: str, program: str, *arguments: str) -> subprocess.Popen[str]:
-    """One of the programs in examples/."""
-    socket = town.world.directory / name / "flow.sock"
-    command = town.world[name].argv(sys.executable, "-u", str(ROOT / "examples" / program), "--socket", str(socket))
-    return subprocess.Popen([*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
 def test_the_file_copy_of_the_examples_lives_through_a_move(town: FlowTown, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     original = os.urandom(3_000_000)
     (tmp_path / "photo.jpg").write_bytes(original)
-    taking = example(town, "b", "flow_copy.py", "--receive", "--once", "files", str(tmp_path / "in"))
+    taking = town.example("b", "flow_copy.py", "--receive", "--once", "files", str(tmp_path / "in"))
     assert taking.stdout is not None
     assert taking.stdout.readline() == "waiting as files\n"
 
-    sending = example(town, "a", "flow_copy.py", str(tmp_path / "photo.jpg"), "files@10.1.0.2")
+    sending = town.example("a", "flow_copy.py", str(tmp_path / "photo.jpg"), "files@10.1.0.2")
     time.sleep(0.3)
     town.world.ip("a", "addr del 198.51.100.2/24 dev eth0")
     try:
@@ -468,10 +413,10 @@ def test_the_file_copy_of_the_examples_lives_through_a_move(town: FlowTown, tmp_
 
 
 def test_the_chat_of_the_examples_carries_lines_both_ways_and_ends_for_both(town: FlowTown) -> None:
-    waiting = example(town, "b", "flow_chat.py", "--wait", "chat")
+    waiting = town.example("b", "flow_chat.py", "--wait", "chat")
     assert waiting.stdout is not None
     assert waiting.stdout.readline() == "waiting as chat\n"
-    calling = example(town, "a", "flow_chat.py", "chat@10.1.0.2")
+    calling = town.example("a", "flow_chat.py", "chat@10.1.0.2")
     assert calling.stdout is not None
     assert calling.stdout.readline() == "talking to 10.1.0.2\n"
     assert calling.stdin is not None
@@ -526,30 +471,3 @@ with flow.allocate("echo@10.1.0.2", path=path) as one:
 
     assert told == "open after\nheard after\n"
     town.world.wait(lambda: json.loads(town.run("b", "--json", "list").stdout)["flows"] == [], "the end is told", 10)
-
-
-def test_flows_pass_a_nat_and_an_rtr(tmp_path: Path) -> None:
-    with World(tmp_path, tier="tun", label="n") as world:
-        world.home_router("home", "192.168.8.1/24", "198.51.100.2/24")
-        world.behind("a", "eth0", "home", ["192.168.8.100/24"])
-        world.start_hub()
-        world.start_node(A, extra=FLOWS % ("a", ""))
-        world.start_node(B, extra=FLOWS % ("b", ""))
-        world.wait_registered()
-        town = FlowTown(world)
-        for name in ("a", "b"):
-            world.wait((world.directory / name / "flow.sock").exists, "flows are served", 5)
-        out = town.start("b", "listen", "echo", "--", "cat")
-        back = town.start("a", "listen", "echo", "--", "cat")
-        try:
-            outward = town.run("a", "call", "echo@10.1.0.2", given="out")
-            inward = town.run("b", "call", "echo@10.1.0.1", given="in")
-            named = [town.run("a", "resolve", "echo.b").stdout, town.run("b", "resolve", "echo.a").stdout]
-        finally:
-            town.end(out)
-            town.end(back)
-
-    assert (outward.stdout, inward.stdout) == ("out", "in"), outward.stderr + inward.stderr
-    assert [text.splitlines()[-1].partition(",")[0] for text in named] == [
-        "= echo.b at 10.1.0.2", "= echo.a at 10.1.0.1",
-    ]  # fmt: skip

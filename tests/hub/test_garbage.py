@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lispmob.hub.garbage import SMALL, YOUNG, GarbageRules
+from lispmob.garbage import SMALL, YOUNG, GarbageRules
 
 
 class Ring:

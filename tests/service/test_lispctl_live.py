@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from lispmob.lab.ping import ping
 from tests.service.world import SECRET, A, B, Node, World, city, world_of
+from tests.shown_commands import shown_commands
 
 pytestmark = pytest.mark.netns
 
@@ -187,6 +189,79 @@ def test_what_the_hub_believes_about_us_is_what_is_so(world: World, pair: tuple[
     assert all(one["says"] == one["truth"] != [] and not one["differences"] for one in asked.values())
     assert "right: " in b.say("believed")
     assert a.daemon.is_running
+
+
+ELSEWHERE = {
+    "lispctl config": "needs no lispd: tests/convert/test_lispctl_config.py",
+    "lispctl replay": "the test above replays a recording",
+    "lispctl record": "the test above makes a recording",
+    "lispctl why udp 10.1.0.2 --flow": "takes flows: tests/flow/test_flows_netns.py",
+    "lispctl nudge": "moves the others: tests/desktop/test_desktop_service.py",
+    "lispctl map": "a word of the page; its actions are run",
+    "lispctl why": "a word of the page; whole ones are run",
+    "lispctl run": "a word of the page",
+    "lispctl run --via": "needs control groups: tests/mh/test_policy_page.py runs it as it is shown",
+    "lig -m": "tests/tools/test_tools_netns.py, with the addresses of its servers",
+    "lig -i 7": "no node here has this Instance-ID: tests/tools/test_tools_netns.py",
+    "lig -n": "no node here has a name: tests/flow/test_flows_netns.py",
+    "lig [7]": "no node here has this Instance-ID: tests/tools/test_tools_netns.py",
+    "lisp-echo": "two ends at once: tests/tools/test_tools_netns.py",
+    "lispflow": "takes flows: tests/flow/test_flows_netns.py",
+    "lispd": "starts or checks the service: tests/service/test_assembly.py and test_host_restored.py",
+    "lisphub": "starts or shows the hub: tests/hub/test_service.py",
+}
+"""Commands that are shown and not run here, by their beginnings, and why."""
+ENDLESS = ("events --follow", "map monitor", "watch")
+REPLACED = {"alice": "root"}
+"""What stands for something of the reader's own."""
+CODES = {"status": {0, 4}, "believed": {0, 8}, "map add -local -inet 1.1.0.0/16 -inet 2.2.2.2 1 100 1": {1}}
+"""Exit codes other than 0 that are an answer. 2.2.2.2 is an address of the reader's."""
+
+
+def test_every_command_that_the_documentation_shows_is_answered(world: World, pair: tuple[Node, Node]) -> None:
+    a, _ = pair
+    asked = {" ".join(shown.words): shown.words for shown in shown_commands()}
+    by_hand = [words for line, words in asked.items() if not any(_begins(line, start) for start in ELSEWHERE)]
+    unexpected = {}
+    for program, *words in by_hand:
+        line = " ".join(words)
+        given = [REPLACED.get(word, word) for word in words]
+        if line.startswith("map add") and "192.0.2.64/28" in words:  # another page has added it, too
+            subprocess.run(a.command("map", "delete", "192.0.2.64/28"), capture_output=True, timeout=20, check=False)
+        command = a.command(*given) if program == "lispctl" else _lig(world, a, given)
+        code, said = _answer(command, ends=line not in ENDLESS, directory=a.directory)
+        if code not in CODES.get(line, {0}):
+            unexpected[line] = (code, said)
+
+    assert unexpected == {}
+    assert len(by_hand) > 30
+    assert [start for start in ELSEWHERE if not any(_begins(line, start) for line in asked)] == []
+
+
+def _begins(line: str, start: str) -> bool:
+    """Whole words, but for options that stand for what is behind them."""
+    is_whole = start in ("lispctl map", "lispctl why", "lispctl run")
+    return line == start if is_whole else line.startswith(start)
+
+
+def _lig(world: World, node: Node, words: list[str]) -> list[str]:
+    directory = node.directory
+    own = ("--socket", str(directory / "lispd.sock"), "--config", str(directory / "lispd.conf"))
+    return world["a"].argv(sys.executable, "-m", "lispmob.tools.lig", *words, *own)
+
+
+def _answer(command: list[str], *, ends: bool, directory: Path) -> tuple[int, str]:
+    """The exit code and what was said. One that goes on for ever is ended after a second, which is as good as 0."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=directory, start_new_session=True
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=60 if ends else 1)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            said, _ = process.communicate()
+            return (0 if not ends else -1), said[-300:]
+    return process.returncode, said[-300:]
 
 
 def test_a_recording_replays_to_the_same_without_the_key_that_it_was_made_with(

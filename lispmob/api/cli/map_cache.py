@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from lispmob.api.cli.command import Command, common_options, show
-from lispmob.api.cli.text import clean, duration, fold, locators, plural, table
-from lispmob.api.client import Client
+from lispmob.api.cli.text import clean, duration, fold, locators, plural, table, table_blocks
+from lispmob.api.client import Client, Entries
+
+FIRST_ENTRIES = 50  # ours: so many are shown before the others have come
+MORE_ENTRIES = 1000
+EMPTY = "the map-cache is empty"
+_HEADERS = ("PREFIX", "SOURCE", "LOCATORS (PRIO/WEIGHT)", "AGE", "EXPIRES", "UNUSED")
+_RIGHT = ("AGE", "EXPIRES", "UNUSED")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -52,7 +60,38 @@ def run(client: Client, arguments: Namespace) -> int:
             "map-cache-add", prefix=arguments.prefix, locators=arguments.locator, action=arguments.without or "drop"
         )
         return show(done, arguments, lambda done: [*_changed("added", done), *_without_locator(arguments)])
-    return show(client.call("map-cache"), arguments, lambda cache: entry_lines(cache["entries"]))
+    found = client.stream("map-cache")
+    print_json(found) if arguments.json else print_table(found.entries)
+    return 0
+
+
+def print_json(found: Entries) -> None:
+    """As one JSON value, each entry on a line of its own, as they come in."""
+    import json
+
+    lines = (json.dumps(entry) for entry in found.entries)
+    first = next(lines, None)
+    if first is None:
+        print('{\n  "entries": []', end="")
+    else:
+        print('{\n  "entries": [\n    ' + first, end="", flush=True)
+        for line in lines:
+            print(",\n    " + line, end="")
+        print("\n  ]", end="")
+    rest = (f",\n  {json.dumps(name)}: {json.dumps(value)}" for name, value in found.rest.items())
+    print("".join(rest) + "\n}")
+
+
+def print_table(entries: Iterator[dict[str, Any]]) -> None:
+    """For people, as they come in: the first ones at once, and with them the widths of the columns."""
+    least: list[int] = []
+    is_first = True
+    while batch := list(islice(entries, FIRST_ENTRIES if is_first else MORE_ENTRIES)):
+        header, blocks = table_blocks(_HEADERS, _rows(batch), right=_RIGHT, least=least)
+        print("\n".join([*(header if is_first else ()), *(line for block in blocks for line in block)]), flush=True)
+        is_first = False
+    if is_first:
+        print(EMPTY)
 
 
 def _without_locator(arguments: Namespace) -> list[str]:
@@ -70,9 +109,11 @@ def _changed(verb: str, done: dict[str, Any]) -> list[str]:
 
 def entry_lines(entries: list[dict[str, Any]]) -> list[str]:
     """Mappings for people."""
-    if not entries:
-        return ["the map-cache is empty"]
-    rows = [
+    return table(_HEADERS, _rows(entries), right=_RIGHT) if entries else [EMPTY]
+
+
+def _rows(entries: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [
         (
             entry["prefix"],
             f"{entry['source']}, genuine" if entry.get("is_genuine") else entry["source"],
@@ -83,11 +124,6 @@ def entry_lines(entries: list[dict[str, Any]]) -> list[str]:
         )
         for entry in entries
     ]
-    return table(
-        ("PREFIX", "SOURCE", "LOCATORS (PRIO/WEIGHT)", "AGE", "EXPIRES", "UNUSED"),
-        rows,
-        right=("AGE", "EXPIRES", "UNUSED"),
-    )
 
 
 COMMAND = Command("map-cache", "list the mappings of others; add, delete or flush them", run, add_arguments)

@@ -87,8 +87,12 @@ def table_blocks(
     right: Sequence[str] = (),
     folded: str | None = None,
     width: int = WIDTH,
+    least: list[int] | None = None,
 ) -> tuple[list[str], list[list[str]]]:
-    """The same as the line of headers, none when it is in paragraphs, and the lines of each row."""
+    """The same as the line of headers, none when it is in paragraphs, and the lines of each row.
+
+    `least`: widths that the columns have at least, of earlier parts of the same table; it holds these ones afterwards.
+    """
     grid = [
         [[clean(value) for value in cell] if isinstance(cell, list) else [clean(cell)] for cell in row] for row in rows
     ]
@@ -96,6 +100,9 @@ def table_blocks(
         max([cells(header), *(cells(line) for row in grid for line in row[place])])
         for place, header in enumerate(headers)
     ]
+    if least is not None:
+        widths = [max(pair) for pair in zip(widths, least or widths, strict=True)]
+        least[:] = widths
     room = width - (sum(widths) + 2 * (len(widths) - 1))
     if room < 0 and folded is not None:
         place = headers.index(folded)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from lispmob.lab.bench import flood, idle, sanity, traffic
+from lispmob.lab.bench import control, flood, idle, sanity, standby, traffic
 from lispmob.lab.bench.flood_hub import FloodedHub
 from lispmob.lab.bench.overlay import Overlay
 from lispmob.lab.bench.relayed import Relayed
@@ -17,16 +17,17 @@ from lispmob.lab.bench.tiers import TIERS, TierUnavailable
 from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.bench.wire import AUTO, NIC, NOSEG, SUFFIX, Pair, Way, Wire, kind_of
 
-TRAFFIC_CASES: Final = ("tcp1", "tcp4", "udp64", "udp512", "udp1400", "rtt", "rtt-loaded")
-OTHER_CASES: Final = ("idle", "table", "start", "flood")
+TRAFFIC_CASES: Final = ("tcp1", "tcp4", "udp64", "udp512", "udp1400", "rtt", "rtt-loaded", "energy")
+OTHER_CASES: Final = ("idle", "standby", "table", "start", "flood", "control")
 _CABLE_CASES: Final = {
     NOSEG: ("tcp1", "udp64"),
     NIC: ("tcp1", "udp64", "udp1400"),
-    SUFFIX: ("tcp1", "udp64"),
+    SUFFIX: ("tcp1", "udp64", "energy"),
 }
 """What is measured on paths of these names: all else on all others."""
 _UDP_S: Final = 1
 _REST_S: Final = 20.0  # ours: what was settled has its echoes: probes, NAT verdicts
+_CONTROL_ROUNDS: Final = 2  # ours: it takes long, and varies little
 _IDLE_S: Final = 30.0
 _IDLE_WINDOWS: Final = 2
 
@@ -64,6 +65,9 @@ class Run:
                 if "ebpf" in self._tiers():
                     with self._skipping("ebpf"):
                         self._note("ebpf", idle.kernel_table())
+        if "standby" in self._cases:
+            for tier in self._tiers():
+                self._measure_standby(tier)
         if "start" in self._cases:
             for tier in self._tiers():
                 self._measure_overlay(tier)
@@ -71,6 +75,10 @@ class Run:
             self._measure_flooded_hub()
             for tier in self._tiers():
                 self._measure_flood(tier)
+        if "control" in self._cases:
+            print(f"control: {control.ENTRIES} mappings, {self._rounds} rounds of readers", flush=True)
+            for figures in control.samples(self._directory / "control", min(self._rounds, _CONTROL_ROUNDS)):
+                self._note("tun", figures)
 
     def _share(self, share: float) -> Iterator[int]:
         """Numbers of rounds: as many as are wanted, or fit into this share of the time; one at least."""
@@ -146,6 +154,8 @@ class Run:
             return traffic.tcp(pair, way, int(case.removeprefix("tcp")), self._seconds)
         if case.startswith("udp"):
             return traffic.udp(pair, way, int(case.removeprefix("udp")), _UDP_S)
+        if case == "energy":
+            return traffic.energy(pair, way, self._seconds)
         if case == "rtt":
             return traffic.round_trip(pair, way)
         return traffic.round_trip_under_load(pair, way, max(2, self._seconds))
@@ -157,6 +167,12 @@ class Run:
             for number in self._share(0.1):
                 self._say(number, f"{tier}: start, first packet, move")
                 self._note(tier, overlay.sample(number))
+
+    def _measure_standby(self, tier: str) -> None:
+        print(f"{tier}: standby, {self._rounds} times {_IDLE_S:g} s", flush=True)
+        with self._skipping(tier):
+            for _, figures in standby.samples(self._directory / f"{tier}-standby", tier, _IDLE_S, self._rounds):
+                self._note(tier, figures)
 
     def _measure_flood(self, tier: str) -> None:
         directory = self._directory / f"{tier}-flood"

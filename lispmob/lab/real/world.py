@@ -179,10 +179,15 @@ class World(Closing):
     # --- services ---
 
     def start_hub(
-        self, addresses: Sequence[IpAddress] = (HUB_V4, HUB_V6), *, extra: str = _RTR, at: str = "hub"
+        self,
+        addresses: Sequence[IpAddress] = (HUB_V4, HUB_V6),
+        *,
+        extra: str = _RTR,
+        at: str = "hub",
+        identities: Sequence[Identity] = (A, B),
     ) -> Hub:
-        """Start lisphub (Map-Server, Map-Resolver, RTR) with a site for a and one for b. Raises ProcessFailed."""
-        self._hub_text = hub_configuration((A, B), addresses, self.directory / "hub") + extra
+        """Start lisphub (Map-Server, Map-Resolver, RTR) with a site for each of `identities`. Raises ProcessFailed."""
+        self._hub_text = hub_configuration(identities, addresses, self.directory / "hub") + extra
         hub = self.hub = Hub(self._namespaces[at], self._hub_text, self.directory / "hub")
         self._open.callback(hub.daemon.stop)
         hub.wait_until_listening(timeout_s=10.0)

@@ -1,9 +1,9 @@
-"""Python's garbage collector in a process that keeps a million registrations and may not pause (adapter).
+"""Python's garbage collector in a process that keeps a million registrations or mappings and may not pause (adapter).
 
 The collector goes through all objects now and then, 5 s for a million registrations, and a registration is no garbage:
-it goes when its last reference does. So once there are many objects, those that a collection of the young ones leaves
-are put aside, where no collection looks again. A ring of objects that dies later than that is never found; a hub makes
-none that count. A small hub is looked through as a whole, as any program.
+it goes when its last reference does, and so does a mapping. So once there are many objects, those that a collection of
+the young ones leaves are put aside, where no collection looks again. A ring of objects that dies later than that is
+never found; hub and node make none that count. A process with few objects is looked through as a whole, as any program.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ class GarbageRules:
         self._threshold = gc.get_threshold()
         self._left = 0
 
-    def start(self) -> None:
-        """What is there stays: it is put aside at once."""
-        gc.collect()
+    def start(self, *, is_quick: bool = False) -> None:
+        """What is there stays: it is put aside at once. `is_quick`: without looking for what could go, some 20 ms."""
+        if not is_quick:
+            gc.collect()
         gc.freeze()
         gc.set_threshold(YOUNG, *self._threshold[1:])
         gc.callbacks.append(self._on_collection)

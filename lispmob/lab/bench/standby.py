@@ -1,0 +1,88 @@
+"""What a phone's node costs while nobody uses it: wake-ups and messages with ten peers, and behind a NAT.
+
+The node's own figures of an hour (`lispctl energy`) stand beside what the kernel counted of its threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from lispmob.lab.bench import idle, tiers
+from lispmob.lab.bench.traffic import Figures
+from lispmob.lab.demo.service import Identity, Node
+from lispmob.lab.ping import ping
+from lispmob.lab.process import ProcessFailed
+from lispmob.lab.real.world import HUB_V4, A, World
+
+PEERS: Final = 10
+REST_S: Final = 20.0  # ours: what the start and the pings have left, probes and verdicts about the NAT
+_START_S: Final = 30.0  # ten nodes on a small machine
+
+
+def samples(directory: Path, tier: str, seconds: float, windows: int) -> Iterator[tuple[str, Figures]]:
+    """For each window: of a node in the open that knows ten peers, and of one behind a NAT.
+
+    Raises ProcessFailed, and TierUnavailable where the tier cannot run.
+    """
+    with (
+        World(_made(directory / "open"), tier=tier, label=f"{tier}o") as open_world,
+        World(_made(directory / "nat"), tier=tier, label=f"{tier}n") as nat_world,
+    ):
+        nodes = {"idle-10-peers": _with_peers(open_world), "standby-nat": _behind_nat(nat_world)}
+        for node in nodes.values():
+            tiers.require(node, tier)
+        time.sleep(REST_S)
+        daemons = {case: node.daemon for case, node in nodes.items()}
+        for case, figures in idle.idle(daemons, seconds, windows):
+            woken, unit = figures["wakeups-per-minute"]
+            told = (nodes[case].lispctl("energy") or {"costs": []})["costs"]
+            messages = sum(one["sent_per_hour"] + one["received_per_hour"] for one in told)
+            octets = sum(one["octets_per_hour"] for one in told)
+            yield (
+                case,
+                {
+                    f"{case}-wakeups": (woken, unit),
+                    f"{case}-messages": (messages, "1/h"),
+                    f"{case}-octets": (octets / 1000, "kB/h"),
+                },
+            )
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _with_peers(world: World) -> Node:
+    """A node that has spoken with ten others, each with a locator of its own, a moment ago."""
+    world.attach("a", "eth0", ["198.51.100.2/24"], metric=100)
+    peers = [
+        Identity(f"p{number}", ip_address(f"10.1.0.{10 + number}"), ip_address(f"2001:db8:e::{10 + number}"))
+        for number in range(PEERS)
+    ]
+    world.start_hub((HUB_V4,), identities=(A, *peers))
+    off = "natt: {mode: 'off'}\n"
+    node = world.start_node(A, extra=off)
+    for number, peer in enumerate(peers):
+        world.add(peer.name)
+        world.attach(peer.name, "eth0", [f"203.0.113.{4 * number + 2}/30"], metric=100)
+        world.start_node(peer, extra=off)
+    world.wait_registered(timeout_s=_START_S)
+    for peer in peers:
+        if ping(world["a"], peer.eid4, A.eid4, count=2, timeout_s=3.0).lost == 2:
+            raise ProcessFailed(f"{peer.name}: nothing came back from {peer.eid4}")
+    return node
+
+
+def _behind_nat(world: World) -> Node:
+    """A node that is registered through an RTR, and waits to be called."""
+    world.home_router("home", "192.168.8.1/24", "198.51.100.2/24")
+    world.behind("a", "eth0", "home", ["192.168.8.100/24"])
+    world.start_hub((HUB_V4,))
+    node = world.start_node(A)
+    world.wait_registered(timeout_s=_START_S)
+    return node
