@@ -26,7 +26,9 @@ def all_meant(word: str, known: Sequence[str], also: Mapping[str, str] | None = 
     from difflib import get_close_matches  # late: 5 ms, and only who mistypes needs it
 
     begun = [one for one in known if len(word) > 1 and one.startswith(word.lower())]
-    return list(dict.fromkeys(begun + get_close_matches(word.lower(), known, SUGGESTIONS_MAX, 0.6)))[:SUGGESTIONS_MAX]
+    if begun:
+        return begun[:SUGGESTIONS_MAX]
+    return get_close_matches(word.lower(), known, SUGGESTIONS_MAX, 0.6)
 
 
 class HelpfulParser(argparse.ArgumentParser):

@@ -10,7 +10,7 @@ import pytest
 
 from lispmob.api.cli import main as lispctl
 from lispmob.flow import cli as lispflow
-from lispmob.hub import service as lisphub
+from lispmob.hub.cli import parser as lisphub
 from lispmob.service import options as lispd
 from lispmob.tools import echo_cli, lig
 from tests.shown_commands import PROGRAMS, Shown, shown_commands
@@ -22,12 +22,16 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "lisp-echo": echo_cli.build_parser,
     "lispflow": lispflow.build_parser,
     "lispd": lispd.build_parser,
-    "lisphub": lisphub._parser,
+    "lisphub": lisphub.build_parser,
 }
 NOT_WHOLE = {
     "lispctl config": "names the command, whose actions are listed beside it",
     "lispctl map": "names the command, whose actions are listed beside it",
     "lispctl why": "names the command",
+    "lispctl join": "names the command",
+    "lispctl ping": "names the command",
+    "lisphub revoke": "names the command",
+    "lisphub metrics --listen": "names an option of the command",
     "lispctl run": "names the command",
     "lispflow listen --replace": "an option of a command that is shown in whole above",
     "lispflow call --protocol 0": "an option of a command that is shown in whole above",

@@ -17,6 +17,7 @@ _PLAIN: Final = {
     Fate.NATIVE: "the mapping says that it has no LISP there, and the kernel sent it into the overlay all the same",
     Fate.NO_LOCATOR: "no locator of the mapping is of a family that an uplink has",
     Fate.DOUBT: "no locator of the mapping answers; packets are sent all the same, and their sender is told",
+    Fate.NO_KEY: "nothing may leave for it in clear, and there is no key to seal with yet",
     Fate.MARK: "its mark names no usable uplink, and such packets are dropped, as configured",
 }
 _ACTIONS: Final = {

@@ -213,7 +213,7 @@ def test_the_hub_is_shown_too_and_for_programs(tmp_path: Path, capsys: pytest.Ca
     assert config("show", str(path), "--json") == 0
     shown = capsys.readouterr().out
     assert SECRET not in shown
-    assert json.loads(shown)["configuration"]["rtr"] == {"enabled": "yes", "map-servers": []}
+    assert json.loads(shown)["configuration"]["rtr"] == {"enabled": "yes", "map-servers": [], "tier": "auto"}
     assert config("show", str(path)) == 0
     text = capsys.readouterr().out.replace("# key: (not shown)", f"key: {SECRET}")
     assert read_bytes(text.encode(), "x", HubFile, directory=tmp_path) == read_bytes(
