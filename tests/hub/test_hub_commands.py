@@ -75,6 +75,17 @@ def test_the_status_ends_with_4_when_something_is_wrong_and_programs_read_it(
         assert json.loads(capsys.readouterr().out)["problems"] == problems
 
 
+@pytest.mark.parametrize(("words", "shown"), [((), "usage: lisphub [-h]"), (("invite",), "usage: lisphub invite [-h]")])
+def test_help_is_shown_for_all_and_for_one(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], shown: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["help", *words])
+
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(shown)
+
+
 def test_what_the_hub_says_no_to_ends_with_1_and_its_words(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
     hub.answers["revoke"] = {"v": 1, "error": "nobody was invited as x"}
 

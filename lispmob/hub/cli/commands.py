@@ -20,6 +20,7 @@ from typing import Any, Final
 from lispmob.errors import ConfigError, LispError, NotRunning
 from lispmob.hub.asking import MayNotAsk, ask
 from lispmob.hub.cli import screens
+from lispmob.hub.cli.parser import build_parser
 from lispmob.hub.places import DEFAULT_PATH, DEFAULT_SOCKET
 
 EXIT_FAILED: Final = 1
@@ -183,6 +184,11 @@ def _web(arguments: argparse.Namespace) -> int:
     return page.run(arguments, read)
 
 
+def _help(arguments: argparse.Namespace) -> int:
+    build_parser().parse_args([arguments.about, "--help"] if arguments.about is not None else ["--help"])
+    raise AssertionError("argparse ends with the help")
+
+
 def _seconds(text: str) -> float:
     found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
     if found is None:
@@ -204,6 +210,7 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "nodes": _nodes,
     "events": _events,
     "counters": _counters,
+    "help": _help,
     "web": _web,
     "metrics": _metrics,
 }

@@ -69,6 +69,8 @@ def build_parser() -> HelpfulParser:
     made["web"].add_argument(
         "--token-file", type=Path, metavar="FILE", help="a token that stays (default: another one with each start)"
     )
+    asked = commands.add_parser("help", help="show this, or the help of a command")
+    asked.add_argument("about", nargs="?", metavar="COMMAND", choices=list(COMMANDS))
     return parser
 
 
