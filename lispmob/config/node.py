@@ -55,7 +55,7 @@ from lispmob.config.values import (
 from lispmob.crypto.key_wrap import why_no_key_wrap
 from lispmob.errors import ConfigError
 from lispmob.iface_monitor.link_type import TYPES
-from lispmob.iface_monitor.snapshot import UplinkRule
+from lispmob.iface_monitor.snapshot import FamilyRank, UplinkRule
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm
 
@@ -172,6 +172,13 @@ _OTHER_WORDS: Final = {
 }
 
 
+class FamilySection(Section, frozen=True, kw_only=True):
+    """What the addresses of one family of an interface count; without a value as the interface."""
+
+    priority: Priority | None = None
+    weight: Weight | None = None
+
+
 class UplinkSection(Section, frozen=True, kw_only=True):
     """A rule about the interfaces whose name, type and network match; the first rule that matches counts.
 
@@ -184,6 +191,8 @@ class UplinkSection(Section, frozen=True, kw_only=True):
     use: YesNo | None = None
     priority: Priority | None = None
     weight: Weight | None = None
+    ipv4: FamilySection | None = None
+    ipv6: FamilySection | None = None
     metered: YesNo | None = None
     cost: Annotated[int | None, or_word("auto", whole(0, 65535))] = None
 
@@ -194,7 +203,12 @@ class UplinkSection(Section, frozen=True, kw_only=True):
 
     def to_rule(self) -> UplinkRule:
         """The rule as the watch knows it."""
-        return UplinkRule(self.name or "*", self.use, self.priority, self.weight, self.type, self.network)
+        families = tuple(
+            FamilyRank(family, section.priority, section.weight)
+            for family, section in ((4, self.ipv4), (6, self.ipv6))
+            if section is not None
+        )
+        return UplinkRule(self.name or "*", self.use, self.priority, self.weight, self.type, self.network, families)
 
 
 class AddressesSection(Section, frozen=True, kw_only=True):

@@ -19,6 +19,8 @@ class Rank:
 
     priority: int = 1
     weight: int = 100
+    families: tuple[tuple[int, int, int], ...] = field(default=(), compare=False)
+    """(family, priority, weight) where the families of an interface have ranks of their own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Defaults are those of Open Overlay Router: key-type 1, no proxy-reply, priority 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Final
 
@@ -143,7 +144,7 @@ class NodeReading:
         by_interface.setdefault(name, {})[address.version] = (rank, block.line)
 
     def _one_rank(self, name: str, ranks: dict[int, tuple[Rank, int]]) -> Rank:
-        """One rank for both families: an interface of lispd's has no two."""
+        """What an interface counts, with the ranks of its families where these differ."""
         used = {family: rank for family, (rank, _) in ranks.items() if rank.priority >= 0}
         line = next(iter(ranks.values()))[1]
         if not used:
@@ -151,12 +152,13 @@ class NodeReading:
             return Rank(UNUSED, 0)
         best = min(used.values(), key=lambda rank: rank.priority)
         if len(used) < 2:
-            text = f"{name}: only its IPv{next(iter(used))} was used; lispd uses the addresses of both families"
+            text = f"{name}: only its IPv{next(iter(used))} was used; the other family is announced, and unused"
             self._report.note(line, text, "uplinks")
-        elif len(set(used.values())) > 1:
-            text = f"{name}: IPv4 and IPv6 had ranks of their own; an uplink has one, and the better one is taken"
-            self._report.note(line, text, "uplinks")
-        return best
+        if len(used) == 2 and len(set(used.values())) == 1:
+            return best
+        of_family = ((family, used.get(family, Rank(UNUSED, 0))) for family in (4, 6))
+        families = tuple((family, rank.priority, rank.weight) for family, rank in of_family)
+        return replace(best, families=families)
 
     def _old_eids(self) -> None:
         """eid-address-ipv4, eid-address-ipv6: the host's addresses, which the mappings mostly name again."""

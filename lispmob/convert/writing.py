@@ -104,8 +104,13 @@ def _eid(eid: EidPrefix) -> str:
     return scalar(str(eid))
 
 
-def _rank(interface: str, rank: Rank) -> str:
-    return f"{{name: {scalar(interface)}, priority: {rank.priority}, weight: {rank.weight}}}"
+def _rank(interface: str, rank: Rank, more: str = "") -> str:
+    return f"{{name: {scalar(interface)}, priority: {rank.priority}, weight: {rank.weight}{more}}}"
+
+
+def _families(rank: Rank) -> str:
+    """What the families count where that differs."""
+    return "".join(f", ipv{family}: {{priority: {p}, weight: {w}}}" for family, p, w in rank.families)
 
 
 def _servers(draft: NodeDraft) -> Iterator[str]:
@@ -126,7 +131,7 @@ def _uplinks(draft: NodeDraft) -> list[str]:
     ranks = draft.general_ranks()
     if not ranks:
         return []
-    lines = [f"  - {_rank(interface, rank)}" for interface, rank in ranks.items()]
+    lines = [f"  - {_rank(interface, rank, _families(rank))}" for interface, rank in ranks.items()]
     if draft.uses_only_named:
         lines.append('  - {name: "*", use: no}  # as before: no interface that is not named')
     return ["uplinks:", *lines]

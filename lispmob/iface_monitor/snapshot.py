@@ -132,6 +132,15 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class FamilyRank:
+    """What the addresses of one family of an interface count; None: as the interface."""
+
+    family: int
+    priority: int | None = None
+    weight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UplinkRule:
     """What the user says of interfaces whose name matches a shell pattern, of that type and network if one is given.
 
@@ -144,6 +153,7 @@ class UplinkRule:
     weight: int | None = None
     type: str | None = None
     networks: tuple[NetworkPattern, ...] = ()
+    families: tuple[FamilyRank, ...] = ()
 
     def matches(self, link: Link | Uplink, network: Network = UNKNOWN) -> bool:
         """True when the rule speaks of this interface, as it is in this network."""
@@ -211,6 +221,15 @@ class Uplink:
     priority: int
     weight: int
     type: str = OTHER
+    families: tuple[FamilyRank, ...] = ()
+
+    def rank(self, family: int) -> tuple[int, int]:
+        """Priority and weight of its addresses of one family."""
+        own = next((one for one in self.families if one.family == family), FamilyRank(family))
+        return (
+            self.priority if own.priority is None else own.priority,
+            self.weight if own.weight is None else own.weight,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +377,7 @@ class NetworkState:
                     priority=min(ranks[rank], LOWEST_PRIORITY) if rule.priority is None else rule.priority,
                     weight=DEFAULT_WEIGHT if rule.weight is None else rule.weight,
                     type=link.type,
+                    families=rule.families,
                 )
             )
         return tuple(sorted(uplinks, key=lambda up: (up.priority, up.metric, up.name, up.ifindex)))

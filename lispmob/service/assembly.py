@@ -342,8 +342,8 @@ def local_locators(
             address,
             uplink.ifindex,
             uplink.name,
-            uplink.priority,
-            uplink.weight if is_first else 0,
+            uplink.rank(address.version)[0],
+            uplink.rank(address.version)[1] if is_first else 0,
             uplink.mtu_bytes,
             uplink_cost(file, uplink, meaning),
             eid_ranks(file, uplink, is_first=is_first),
@@ -400,8 +400,8 @@ def engine_uplinks(
             if family in alive and (addresses[0], uplink.ifindex) not in senders | unusable
             else ranking[uplink.ifindex]
             if is_legacy
-            else ranks.get(uplink.name, uplink.priority),
-            weight=uplink.weight,
+            else ranks.get(uplink.name, uplink.rank(family)[0]),
+            weight=uplink.rank(family)[1],
             mtu_bytes=uplink.mtu_bytes,
             traversal={
                 address: traversal[address, uplink.ifindex]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +100,22 @@ def test_a_mapping_that_leads_nowhere_says_so(
 def test_help_needs_no_daemon(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--socket", "/nowhere/at/all", *line]) == 0
     assert "usage: lispctl" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "words"), [("map", ["get", "10.0.0.1"]), ("mapstat", ["-n"])])
+def test_a_link_with_the_name_of_openlisps_command_is_that_command(
+    daemon: Served, name: str, words: list[str], tmp_path: Path
+) -> None:
+    link = tmp_path / name
+    link.symlink_to(Path(sys.executable).parent / "lispctl")
+
+    linked = subprocess.run([link, "--socket", daemon.path, *words], capture_output=True, text=True, timeout=30)
+    usual = subprocess.run(
+        [link.resolve(), "--socket", daemon.path, name, *words], capture_output=True, text=True, timeout=30
+    )
+
+    assert (linked.returncode, linked.stdout) == (0, usual.stdout)
+    assert "10.0.0.1" in linked.stdout
 
 
 def test_without_a_command_all_of_them_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

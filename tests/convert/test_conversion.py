@@ -183,7 +183,11 @@ def test_mappings_of_one_eid_are_one_and_families_that_differ_are_told(tmp_path:
     assert [(one.name, one.priority, one.weight) for one in file.uplinks[:2]] == [("wlan0", 1, 100), ("wwan0", 2, 90)]
     said = texts(done, "note")
     assert any("wlan0: only its IPv4 was used" in text for text in said)
-    assert any("wwan0: IPv4 and IPv6 had ranks of their own" in text for text in said)
+    ranks = [one.to_rule().families for one in file.uplinks[:2]]
+    assert [[(rank.family, rank.priority) for rank in families] for families in ranks] == [
+        [(4, 1), (6, 255)],
+        [(4, 2), (6, 255)],
+    ]
     assert [server.proxy_reply for server in file.map_servers] == [True, False]
     assert (file.probing.interval_s, file.probing.tries, file.probing.timeout_s) == (25, 2, 4)
     assert file.natt.mode == "off"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+from ipaddress import ip_address
+
 import pytest
 
+from lispmob.iface_monitor.gateway_trials import Gateway
+from lispmob.iface_monitor.neighbours import link_address
 from tests.iface_monitor.watch import Watch, attach, ip, run
 
 pytestmark = pytest.mark.netns
@@ -51,3 +56,17 @@ def test_an_uplink_whose_route_needs_no_gateway_does_not_wait(inside: None) -> N
         assert not any("waits" in reason.text for delta in watch.deltas for reason in delta.reasons)
 
     run(body)
+
+
+def test_the_link_layer_address_of_a_gateway_is_told_once_the_kernel_knows_it(inside: None) -> None:
+    attach()
+    ip("link add eth1 type veth peer name far1", "link set far1 arp off up", "link set eth1 up")
+    ip(
+        "addr add 198.51.100.2/24 dev eth1",
+        "neigh replace 198.51.100.1 lladdr 02:00:00:00:00:0a dev eth1 nud permanent",
+    )
+    eth1 = socket.if_nametoindex("eth1")
+
+    known, unknown = (link_address(Gateway(eth1, ip_address(address))) for address in ("198.51.100.1", "198.51.100.77"))
+
+    assert (known, unknown) == ("02:00:00:00:00:0a", None)

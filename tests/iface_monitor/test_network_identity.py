@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.config.node import UplinkSection
+from lispmob.config.node import FamilySection, UplinkSection
 from lispmob.iface_monitor.gateway_trials import Gateway
 from lispmob.iface_monitor.network_identity import Network, NetworkPattern, is_in
 from lispmob.iface_monitor.network_manager_state import Meaning
@@ -99,3 +99,11 @@ def test_a_gateway_that_answers_late_is_asked_again_and_changes_the_network_then
         frozenset({"52:54:00:12:34:56"}),
         frozenset(),
     ]
+
+
+def test_a_family_of_an_interface_may_count_something_of_its_own() -> None:
+    section = UplinkSection(name="wlan0", priority=1, weight=100, ipv6=FamilySection(priority=3))
+
+    (uplink,) = STATE.uplinks(UplinkPolicy((section.to_rule(),)))
+
+    assert (uplink.rank(4), uplink.rank(6)) == ((1, 100), (3, 100))

@@ -98,6 +98,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
 )
 
 
+LINKED: Final = (mappings.COMMAND.name, mapstat.COMMAND.name)
 _SYNONYMS: Final = {"state": "status", "show": "status", "cache": "map-cache", "routes": "map-cache", "log": "events"}
 
 
@@ -121,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
         parser = build_parser()
-        arguments = parser.parse_args(argv)
+        arguments = parser.parse_args(_by_name(sys.argv) if argv is None else argv)
         if arguments.command == "help":
             parser.parse_args([*arguments.about, "--help"])
     except SystemExit as done:  # argparse printed its help or its complaint
@@ -146,6 +147,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _by_name(line: Sequence[str]) -> list[str]:
+    """The words of a command line; a link to lispctl with the name of a command of OpenLISP's is that command."""
+    name = os.path.basename(line[0])
+    return [name, *line[1:]] if name in LINKED else list(line[1:])
 
 
 def why_not_started(arguments: argparse.Namespace, configuration: str = "/etc/lispmob/lispd.conf") -> str:
