@@ -11,7 +11,7 @@ from lispmob.api.backend import ApiError
 from lispmob.api.belief_schema import Believed
 from lispmob.api.turns import Pages
 from lispmob.api.upkeep_schema import Chunk, Configuration, Level, LogLevel
-from lispmob.config.values import Secret
+from lispmob.config.values import HostName, Secret
 from lispmob.service import logs
 from lispmob.wire.address import EidPrefix
 
@@ -73,6 +73,8 @@ def shown(value: object) -> Any:
         return str(value)
     if isinstance(value, list | tuple | set | frozenset):
         return [shown(one) for one in value]
+    if isinstance(value, HostName):
+        return str(value)  # a string of its own kind is none that is encoded
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if hasattr(value, "__dataclass_fields__"):

@@ -284,3 +284,17 @@ def test_it_imports_nothing_that_makes_it_late() -> None:
 
     heavy = {"asyncio", "msgspec", "yaml", "logging", "subprocess", "lispmob.config.node", "lispmob.api.schema"}
     assert heavy & set(done.stdout.split()) == set()
+
+
+def test_without_lispd_the_map_resolvers_of_its_configuration_are_found_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "lispd.conf"
+    path.write_text("eids: [10.1.0.1/32]\nmap-servers: [{address: localhost, key: a}]\n")
+
+    assert ip_address("127.0.0.1") in read_configuration(path).resolvers
+
+
+def test_a_name_that_nobody_knows_leaves_no_map_resolver(tmp_path: Path) -> None:
+    path = tmp_path / "lispd.conf"
+    path.write_text("eids: [10.1.0.1/32]\nmap-servers: [{address: hub.invalid, key: a}]\n")
+
+    assert read_configuration(path).resolvers == ()
