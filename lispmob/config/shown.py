@@ -61,4 +61,4 @@ def _shown(value: Any, name: str) -> Any:
         return short_duration(value) if name.endswith("_s") else value
     if isinstance(value, bytes):
         return value.hex()
-    return value if isinstance(value, int | str) else str(value)
+    return value if type(value) in (int, str) else str(value)  # a name of a server is a text of its own kind

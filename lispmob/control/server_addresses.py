@@ -2,15 +2,17 @@
 
 1. A new name is asked for at once. While that fails it is asked for again, after 1 s, 2 s and so on up to a minute.
 2. What was found is kept for as long as nothing better is known: a name that fails later takes no address away.
-3. A name is asked for anew when the uplinks change, for another network may have other answers; when a server at one of
+3. A network with a login page answers every name with its own address. So a Map-Server's former addresses stay in use
+   beside the new ones until a Map-Server at one of the new ones has confirmed a registration.
+4. A name is asked for anew when the uplinks change, for another network may have other answers; when a server at one of
    its addresses does not answer; and every five minutes, since the resolver of the C library tells no time to live.
-4. A question may hang for half a minute on a network that is gone. So the next one need not wait for it, and an answer
+5. A question may hang for half a minute on a network that is gone. So the next one need not wait for it, and an answer
    that was overtaken by a later question's does not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import field
 from typing import Final
 
@@ -49,6 +51,8 @@ class NameFailure:
 class _Known:
     due: float
     addresses: tuple[IpAddress, ...] = ()
+    former: tuple[IpAddress, ...] = ()
+    is_confirmed_by_registers: bool = False
     failure: str | None = None
     retry_s: float = FIRST_RETRY_S
     asked_at: float = float("-inf")
@@ -72,7 +76,7 @@ class ServerAddresses:
     @property
     def answers(self) -> dict[str, tuple[IpAddress, ...]]:
         """The addresses of every name that has any."""
-        return {name: known.addresses for name, known in self._known.items() if known.addresses}
+        return {name: (*known.addresses, *known.former) for name, known in self._known.items() if known.addresses}
 
     def failures(self, now: float) -> tuple[NameFailure, ...]:
         """The names that are not found."""
@@ -86,9 +90,11 @@ class ServerAddresses:
         """When to call on_timer, in monotonic seconds; None without a name."""
         return min((known.due for known in self._known.values()), default=None)
 
-    def on_names(self, names: Iterable[str], now: float) -> list[AskName]:
+    def on_names(self, names: Iterable[str], now: float, map_servers: Container[str] = ()) -> list[AskName]:
         """These are the names, and no others. What is known of one stays."""
         self._known = {name: self._known.get(name) or _Known(due=now) for name in names}
+        for name, known in self._known.items():
+            known.is_confirmed_by_registers = name in map_servers
         return self.on_timer(now)
 
     def on_uplinks(self, now: float) -> list[AskName]:
@@ -101,9 +107,16 @@ class ServerAddresses:
     def on_unanswered(self, server: IpAddress, now: float) -> list[AskName]:
         """A server does not answer: it may have another address by now."""
         for known in self._known.values():
-            if server in known.addresses:
+            if server in (*known.addresses, *known.former):
                 known.due = min(known.due, max(now, known.asked_at + UNANSWERED_S))
         return self.on_timer(now)
+
+    def on_registered(self, server: IpAddress) -> bool:
+        """A Map-Server has confirmed a registration. True when the addresses of its name are others now."""
+        settled = [known for known in self._known.values() if known.former and server in known.addresses]
+        for known in settled:
+            known.former = ()
+        return bool(settled)
 
     def on_timer(self, now: float) -> list[AskName]:
         """A deadline may have passed."""
@@ -128,6 +141,9 @@ class ServerAddresses:
         kept = [one for one in known.addresses if one in found]
         usable = (*kept, *(one for one in found if one not in kept))[:ADDRESSES_MAX]
         is_other = usable != known.addresses
+        if is_other and known.is_confirmed_by_registers:
+            gone = (one for one in (*known.addresses, *known.former) if one not in usable)
+            known.former = tuple(dict.fromkeys(gone))[:ADDRESSES_MAX]
         known.addresses, known.failure, known.retry_s = usable, None, FIRST_RETRY_S
         known.due = now + RENEW_S * (1.0 + self._jitter() / 10)
         return is_other

@@ -27,8 +27,8 @@ class Sharing:
         """Why that is a problem."""
         where = f" at {', '.join(self.places)}" if self.places else ""
         if self.is_refused:
-            return f"the node{where} came first, and keeps it"
-        return f"the node{where} came later, and is refused"
+            return f"the node{where} has it, and keeps it"
+        return f"the node{where} wants it too, and is refused"
 
 
 def sharing(record: MappingRecord, ours: Iterable[Locator]) -> Sharing | None:

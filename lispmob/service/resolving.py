@@ -90,7 +90,7 @@ class Resolving:
     def start(self) -> None:
         """Ask, from now on."""
         self._is_open = True
-        self._ask(self._names.on_names(names_of(self._written), self._now()))
+        self._ask_all()
 
     def stop(self) -> None:
         """Ask no more."""
@@ -100,7 +100,7 @@ class Resolving:
     def use(self, file: NodeFile) -> NodeFile:
         """The configuration was read again; what it is with the addresses of now."""
         self._written = file
-        self._ask(self._names.on_names(names_of(file), self._now()))
+        self._ask_all()
         return self.onto(file)
 
     def on_uplinks(self) -> None:
@@ -109,8 +109,18 @@ class Resolving:
 
     def on_event(self, event: Event) -> None:
         """Something happened in the core."""
-        if event.kind == "register-timeout" and names_of(self._written):
-            self._ask(self._names.on_unanswered(ip_address(str(event.fields["map_server"])), self._now()))
+        if event.kind not in ("register-timeout", "registered") or not self._names.answers:
+            return
+        server = ip_address(str(event.fields["map_server"]))
+        if event.kind == "register-timeout":
+            self._ask(self._names.on_unanswered(server, self._now()))
+        elif self._names.on_registered(server):
+            asyncio.get_running_loop().call_soon(self._on_change)
+
+    def _ask_all(self) -> None:
+        roles = names_of(self._written)
+        servers = {name for name, role in roles.items() if role == "Map-Server"}
+        self._ask(self._names.on_names(roles, self._now(), servers))
 
     def _on_time(self) -> None:
         self._ask(self._names.on_timer(self._now()))

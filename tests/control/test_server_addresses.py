@@ -82,6 +82,57 @@ def test_an_address_that_left_the_answer_goes_and_the_others_keep_their_places()
     assert made.answers == {HUB: (B, A6)}
 
 
+def server(*addresses: IpAddress) -> ServerAddresses:
+    """Of a Map-Server whose name has these addresses."""
+    made = ServerAddresses(jitter=lambda: 0.0)
+    found(made, made.on_names((HUB,), 0.0, {HUB}), *addresses)
+    return made
+
+
+PORTAL = ip("10.0.0.1")
+
+
+def test_a_login_page_that_answers_every_name_takes_no_map_server_away() -> None:
+    made = server(A)
+
+    assert found(made, made.on_uplinks(50.0), PORTAL, now=50.1)
+    behind = made.answers
+    assert found(made, made.on_uplinks(80.0), A, now=80.1)
+
+    assert behind == {HUB: (PORTAL, A)}
+    assert made.answers == {HUB: (A, PORTAL)}
+    assert made.on_registered(A)
+    assert made.answers == {HUB: (A,)}
+
+
+def test_a_map_server_that_has_moved_is_left_once_it_has_confirmed_at_its_new_place() -> None:
+    made = server(A, A6)
+    found(made, made.on_uplinks(50.0), B, now=50.1)
+    assert made.answers == {HUB: (B, A, A6)}
+
+    assert not made.on_registered(A)
+    assert made.on_registered(B)
+    assert not made.on_registered(B)
+
+    assert made.answers == {HUB: (B,)}
+
+
+def test_what_nobody_registers_with_is_where_the_last_answer_says() -> None:
+    made, asked = machine()
+    found(made, asked, A)
+    found(made, made.on_uplinks(50.0), B, now=50.1)
+
+    assert made.answers == {HUB: (B,)}
+
+
+def test_former_addresses_are_no_more_than_a_few_however_often_the_answer_changes() -> None:
+    made = server(A)
+    for number in range(1, 40):
+        found(made, made.on_uplinks(10.0 * number), ip(f"203.0.113.{number}"), now=10.0 * number + 0.1)
+
+    assert len(made.answers[HUB]) == 9
+
+
 def test_other_uplinks_have_it_asked_at_once_but_once_a_second_in_a_move() -> None:
     made, asked = machine()
     found(made, asked, A)

@@ -40,13 +40,18 @@ def conf(tmp_path: Path) -> Path:
     return path
 
 
+def is_listening(path: Path) -> bool:
+    """A socket is there before anybody listens on it."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        return asking.connect_ex(str(path)) == 0
+
+
 @pytest.fixture
 def hub(conf: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A hub that runs and can be asked."""
     running = subprocess.Popen([sys.executable, "-m", "lispmob.hub.service", "-c", str(conf)])
-    socket = conf.parent / "hub.sock"
     deadline = time.monotonic() + 20.0
-    while not socket.exists():
+    while not is_listening(conf.parent / "hub.sock"):
         assert running.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)

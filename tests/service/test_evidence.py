@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -10,12 +12,13 @@ from lispmob.control.data_doubt import Verdict
 from lispmob.control.map_cache import MapCache, MapCacheEntry
 from lispmob.control.node_config import MapServerPeer
 from lispmob.control.path import Pair, Path
+from lispmob.control.registration import State
 from lispmob.iface_monitor.proc_net import parse_if_inet6
 from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Uplink, UplinkPolicy
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.info_exchange import Seen
 from lispmob.problems.evidence import DuplicateAddress, InsideEvidence
-from lispmob.service.evidence import duplicates, inside_own, translated_to, unheard_by
+from lispmob.service.evidence import duplicates, inside_own, rests_beside, translated_to, unheard_by
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
 from lispmob.wire.record import Locator
@@ -114,3 +117,32 @@ THROUGH = replace(SEEN, as_other_family=ip("198.51.100.64"))
 )
 def test_a_translator_matters_where_there_is_no_ipv4(seen: Seen | None, uplinks: list[Uplink], found: object) -> None:
     assert translated_to(seen, uplinks) == found
+
+
+NAMES = {ip("2001:db8:51::1"): "hub.example.net", ip("198.51.100.1"): "hub.example.net"}
+
+
+def registration(server: str, state: State) -> Any:
+    return SimpleNamespace(server=SimpleNamespace(address=ip(server)), state=state)
+
+
+@pytest.mark.parametrize(
+    ("rests", "others", "found"),
+    [
+        ("2001:db8:51::1", [("198.51.100.1", State.REGISTERED)], True),
+        ("2001:db8:51::1", [("198.51.100.1", State.REGISTERING)], True),
+        ("2001:db8:51::1", [("198.51.100.1", State.IDLE)], False),
+        ("2001:db8:51::1", [("198.51.100.7", State.REGISTERED)], False),
+        ("2001:db8:51::7", [("198.51.100.1", State.REGISTERED)], False),
+    ],
+    ids=["registered", "on its way", "offline", "another server", "known by its address"],
+)
+def test_a_named_server_is_not_missed_in_a_family_that_no_uplink_has(
+    rests: str, others: list[tuple[str, State]], found: bool
+) -> None:
+    one = registration(rests, State.IDLE)
+    all_of_them = [one, *(registration(*other) for other in others)]
+    names = SimpleNamespace(name_of=lambda address: NAMES.get(address, ""))
+    parts: Any = SimpleNamespace(names=names, node=SimpleNamespace(registrations=all_of_them))
+
+    assert rests_beside(one, parts) is found

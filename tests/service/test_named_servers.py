@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from lispmob.api.client import Client
 from lispmob.lab.namespace import Namespace
 from lispmob.service.resolving import look_up, nameservers
 from tests.service.world import A, Node, World, end, wait_for
@@ -100,6 +101,8 @@ def test_a_start_waits_for_dns_and_says_so_and_a_name_with_another_address_is_an
     node = Node(text, namespace)
     request.addfinalizer(partial(end, node.daemon))
     status = node.wait_until(lambda status: status["problems"] and status["state"] != "starting", "a problem")
+    with Client(str(node.directory / "lispd.sock")) as client:
+        waiting = client.call("configuration")["values"]["map-servers"]
     with dns(world["world"], at, old, old6) as server:
         node.wait_until_registered()
         both = servers(node)
@@ -114,6 +117,7 @@ def test_a_start_waits_for_dns_and_says_so_and_a_name_with_another_address_is_an
         "registering",
         f"not working: the host name of Map-Server {NAME} is not found",
     )
+    assert [one["address"] for one in waiting] == [NAME]
     assert sorted(both) == sorted([old, old6])
     assert server.asked_from <= known
     assert "10.1.0.1" not in server.asked_from

@@ -435,3 +435,17 @@ def test_the_secret_of_a_map_resolver_in_the_configuration_wins_over_the_one_of_
     found = secrets_of(load_node(path))
 
     assert found == {RESOLVER: registration_secret(b"k", 2), ETR: Secret(b"own")}
+
+
+def test_without_lispd_the_map_resolvers_of_its_configuration_are_found_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "lispd.conf"
+    path.write_text("eids: [10.1.0.1/32]\nmap-servers: [{address: localhost, key: a}]\n")
+
+    assert ip_address("127.0.0.1") in read_configuration(path).resolvers
+
+
+def test_a_name_that_nobody_knows_leaves_no_map_resolver(tmp_path: Path) -> None:
+    path = tmp_path / "lispd.conf"
+    path.write_text("eids: [10.1.0.1/32]\nmap-servers: [{address: hub.invalid, key: a}]\n")
+
+    assert read_configuration(path).resolvers == ()
