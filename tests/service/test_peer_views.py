@@ -97,7 +97,9 @@ def test_a_peer_has_the_name_that_its_reverse_name_or_a_question_has_shown() -> 
         "10.0.0.3/32": "phone",
         "10.0.0.4/32": None,
     }
-    assert daemon.views.peers().rest == {"names_asked": 1}
+    again = daemon.views.peers()
+    assert [len(page) for page in again.pages] == [3]
+    assert again.rest == {"names_asked": 1}
 
 
 def test_very_many_peers_come_in_small_pages_and_few_of_their_names_are_asked_for() -> None:
