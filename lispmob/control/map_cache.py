@@ -14,7 +14,7 @@ from enum import Enum
 from itertools import chain
 from typing import Final, Literal, TypeAlias
 
-from lispmob.control.prefix_table import PrefixTable
+from lispmob.control.prefix_table import Bucket, PrefixTable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
@@ -113,7 +113,7 @@ class MapCache:
     def __iter__(self) -> Iterator[MapCacheEntry]:
         return chain.from_iterable(self.buckets())
 
-    def buckets(self) -> list[list[MapCacheEntry]]:
+    def buckets(self) -> list[Bucket[MapCacheEntry]]:
         """All entries of this moment, in no particular order; cheap, however many there are."""
         return self._table.buckets()
 
