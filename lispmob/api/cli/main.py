@@ -46,6 +46,7 @@ from lispmob.api.cli import (
     wait,
     watch,
     why,
+    words,
 )
 from lispmob.api.cli.command import Command, common_options
 from lispmob.api.client import DEFAULT_SOCKET, Client
@@ -84,6 +85,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     nudge.COMMAND,
     reload.COMMAND,
     config.COMMAND,
+    words.COMMAND,
     version.COMMAND,
 )
 
