@@ -31,6 +31,12 @@ SHOWN_AT_ONCE: Final = 50  # ours: about two milliseconds
 LOOKED_AT: Final = 1000  # ours: mappings in one go, a fraction of a millisecond
 NAMES_AT_ONCE: Final = 16  # ours: as many as one screen asks for
 _PING: Final = {4: 1, 6: 58}
+_WHY_NOT: Final = {
+    Fate.MISS: "it waits for its mapping",
+    Fate.NATIVE: "it leaves without LISP",
+    Fate.NO_LOCATOR: "no uplink has an address of a locator's family",
+    Fate.NO_UPLINK: "there is no uplink",
+}
 
 
 class PeerViews:
@@ -146,7 +152,7 @@ class _Known:
             return schema.Peer(eid=str(prefix), way="none", why=why, name=self.name_of(EidPrefix.host(eid)))
         answer = parts.engine.ask(Question(source.address, eid, _PING[eid.version]))
         if answer.fate not in (Fate.SENT, Fate.DOUBT) or answer.local is None or answer.remote is None:
-            why = answer.fate.name.lower().replace("_", " ")
+            why = _WHY_NOT.get(answer.fate, "the datapath drops it")
             return schema.Peer(
                 eid=str(prefix), way="none", why=why, name=self.name_of(prefix), used_s=self._used(entry)
             )

@@ -82,7 +82,7 @@ def test_the_way_of_a_peer_is_that_which_the_datapath_takes(
 
     assert (peer.way, peer.rtr, peer.packets_out) == (way, rtr, packets)
     assert peer.uplink == ("wlan0" if way != "none" else None)
-    assert peer.why == ("no uplink" if way == "none" else None)
+    assert peer.why == ("there is no uplink" if way == "none" else None)
 
 
 def test_a_peer_has_the_name_that_its_reverse_name_or_a_question_has_shown() -> None:
