@@ -1,10 +1,13 @@
 """Write shell completion for the commands that people type with shtab, from the parsers that the programs use.
 
-completions.py DIRECTORY     (DIRECTORY/lisphub.bash, _lisphub, and so on for lispctl, lispflow, lig and lisp-echo)
+completions.py DIRECTORY     (DIRECTORY/lispctl.bash, _lispctl, lispctl.fish; so on for lisphub, lispflow, lig, lisp-echo)
+
+What stands for an uplink or a peer is completed with those that the running lispd knows.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Final
@@ -26,12 +29,27 @@ PARSERS: Final = {
 }
 
 
+WORDS: Final = {"UPLINK": "uplinks", "NAME|EID": "peers", "EID": "peers"}
+"""What an argument is called in the help, and what `lispctl words` has for it."""
+
+
+def know_words(parser: argparse.ArgumentParser) -> None:
+    """Have the arguments of a parser, and of its commands, completed with what there is."""
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public list
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for sub in action.choices.values():
+                know_words(sub)
+        elif (kind := WORDS.get(str(action.metavar or action.dest.upper()))) is not None:
+            action.complete = shtab.cmd(f"lispctl words {kind} 2>/dev/null")  # type: ignore[attr-defined]
+
+
 def main(directory: Path) -> None:
     """Write all of them."""
     directory.mkdir(parents=True, exist_ok=True)
     for program, build_parser in PARSERS.items():
         parser = build_parser()
-        for shell, name in (("bash", f"{program}.bash"), ("zsh", f"_{program}")):
+        know_words(parser)
+        for shell, name in (("bash", f"{program}.bash"), ("zsh", f"_{program}"), ("fish", f"{program}.fish")):
             (directory / name).write_text(shtab.complete(parser, shell), "utf-8")
 
 

@@ -151,9 +151,15 @@ class Naming:
 
 
 def reverse_prefixes(file: NodeFile) -> tuple[IpNetwork, ...]:
-    """The prefixes whose reverse names are ours to answer: those of the overlay, and our own EIDs."""
+    """The prefixes whose reverse names are ours to answer: those of the overlay, and our own EIDs outside of them."""
+    overlay = file.routing.overlay_prefixes
     own = (one.network for one in file.eids if not one.instance_id)
-    return tuple(dict.fromkeys((*file.routing.overlay_prefixes, *own)))
+    outside = (one for one in own if not any(_is_inside(one, prefix) for prefix in overlay))
+    return tuple(dict.fromkeys((*overlay, *outside)))
+
+
+def _is_inside(one: IpNetwork, other: IpNetwork) -> bool:
+    return one.version == other.version and one.prefixlen >= other.prefixlen and one.network_address in other
 
 
 def _about(file: NodeFile) -> object:

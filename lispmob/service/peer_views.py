@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from lispmob.api import peer_schema as schema
@@ -32,6 +31,12 @@ SHOWN_AT_ONCE: Final = 50  # ours: about two milliseconds
 LOOKED_AT: Final = 1000  # ours: mappings in one go, a fraction of a millisecond
 NAMES_AT_ONCE: Final = 16  # ours: as many as one screen asks for
 _PING: Final = {4: 1, 6: 58}
+_WHY_NOT: Final = {
+    Fate.MISS: "it waits for its mapping",
+    Fate.NATIVE: "it leaves without LISP",
+    Fate.NO_LOCATOR: "no uplink has an address of a locator's family",
+    Fate.NO_UPLINK: "there is no uplink",
+}
 
 
 class PeerViews:
@@ -41,16 +46,8 @@ class PeerViews:
 
     def peers(self) -> Pages:
         """Everybody whom packets go to."""
-        known, asked = _Known(self._parts), list[bytes]()
-        for entry in islice(_entries(self._parts), LOOKED_AT):
-            reverse = None if entry is None else reverse_of(entry.prefix)
-            if entry is None or reverse is None or len(asked) == NAMES_AT_ONCE:
-                continue
-            if known.must_ask(entry.prefix, reverse):
-                asked.append(reverse)
-        for reverse in asked:
-            self._parts.perform(self._parts.node.on_name_wanted(reverse, self._parts.now()))
-        return Pages(_pages(self._parts, known), {"names_asked": len(asked)})
+        rest = {"names_asked": 0}
+        return Pages(_pages(self._parts, _Known(self._parts), rest), rest)
 
     async def peer(self, name_or_eid: str) -> schema.Peer:
         """One of them."""
@@ -129,9 +126,11 @@ class _Known:
         self._uplinks = {one.ifindex: one.name for one in parts.uplinks}
         self._locators = {one.address: one for one in parts.node.locators.locators}
 
-    def must_ask(self, prefix: EidPrefix, reverse: bytes) -> bool:
-        """True when nobody has said yet which name an EID has."""
-        return reverse not in self._names and prefix.address not in self._name_of
+    def unasked(self, prefix: EidPrefix) -> bytes | None:
+        """The reverse name of an EID of which nobody has said yet what name it has."""
+        reverse = reverse_of(prefix)
+        is_known = reverse in self._names or prefix.address in self._name_of
+        return None if is_known else reverse
 
     def name_of(self, prefix: EidPrefix) -> str | None:
         """The name of a host that an EID-Prefix is."""
@@ -153,7 +152,7 @@ class _Known:
             return schema.Peer(eid=str(prefix), way="none", why=why, name=self.name_of(EidPrefix.host(eid)))
         answer = parts.engine.ask(Question(source.address, eid, _PING[eid.version]))
         if answer.fate not in (Fate.SENT, Fate.DOUBT) or answer.local is None or answer.remote is None:
-            why = answer.fate.name.lower().replace("_", " ")
+            why = _WHY_NOT.get(answer.fate, "the datapath drops it")
             return schema.Peer(
                 eid=str(prefix), way="none", why=why, name=self.name_of(prefix), used_s=self._used(entry)
             )
@@ -205,11 +204,16 @@ def _entries(parts: Parts) -> Iterator[MapCacheEntry | None]:
             yield entry if is_peer else None
 
 
-def _pages(parts: Parts, known: _Known) -> Iterator[list[schema.Peer]]:
+def _pages(parts: Parts, known: _Known, rest: dict[str, int]) -> Iterator[list[schema.Peer]]:
+    """`rest` is read behind the last page: how many names had to be asked for."""
     page: list[schema.Peer] = []
     for steps, entry in enumerate(_entries(parts), 1):
         if entry is not None:
             page.append(known.peer(entry.prefix.address, entry))
+            reverse = known.unasked(entry.prefix) if rest["names_asked"] < NAMES_AT_ONCE else None
+            if reverse is not None:
+                rest["names_asked"] += 1
+                parts.perform(parts.node.on_name_wanted(reverse, parts.now()))
         if len(page) == SHOWN_AT_ONCE or steps % LOOKED_AT == 0:
             yield page
             page = []

@@ -268,6 +268,7 @@ NEEDED = {
     "map": ["get", "192.0.2.1"],
     "why": ["192.0.2.1"],
     "run": ["--via", "wlan0", "--", "true"],
+    "words": ["peers"],
     "wait": ["working", "--timeout", "0"],
 }
 

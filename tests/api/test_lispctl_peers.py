@@ -17,6 +17,7 @@ from lispmob.api.cli.echoing import Hop, echo, hop
 from lispmob.api.cli.main import main
 from lispmob.api.cli.peers import peer_lines, peers_lines
 from lispmob.api.cli.text import cells
+from lispmob.api.cli.words import safe
 from lispmob.api.dbus import latest
 from lispmob.api.peer_schema import Peer
 from lispmob.api.turns import Pages
@@ -190,3 +191,14 @@ def test_only_the_latest_of_very_many_peers_are_on_the_bus() -> None:
     found = asyncio.run(latest(many, 256))
 
     assert [getattr(one, "used_s", None) for one in found] == [float(at) for at in range(1, 257)]
+
+
+def test_shells_complete_uplinks_names_and_eids(daemon: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(daemon, capsys, "words", "uplinks") == ["wlan0", "wwan0"]
+    assert run(daemon, capsys, "words", "peers") == ["nas", "10.99.0.2", "10.99.0.3"]
+
+
+def test_no_word_that_a_shell_would_run_is_completed() -> None:
+    odd = ["nas", "$(reboot)", "`reboot`", "a b", "a;b", "-rf", "", None, "n\u00e4s", "x" * 300, "nas"]
+
+    assert safe(odd) == ["nas"]

@@ -75,14 +75,21 @@ def test_every_program_has_a_page_and_a_script_in_the_packages_that_runs_the_sam
     assert "/usr/bin debian/bin/*\n" in (ROOT / "packaging" / "debian" / "rules").read_text()
 
 
-def test_every_command_of_users_is_completed_by_both_shells(tmp_path: Path) -> None:
+def test_every_command_of_users_is_completed_by_each_shell(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-P", str(ROOT / "packaging" / "completions.py"), str(tmp_path)], check=True, timeout=60
     )
 
     assert {path.name for path in tmp_path.iterdir()} == {
-        name for program in SCRIPTS if program not in DAEMONS for name in (f"{program}.bash", f"_{program}")
+        name
+        for program in SCRIPTS
+        if program not in DAEMONS
+        for name in (f"{program}.bash", f"_{program}", f"{program}.fish")
     }
+    for name in ("lispctl.bash", "_lispctl", "lispctl.fish"):
+        text = (tmp_path / name).read_text()
+        assert "lispctl words uplinks" in text
+        assert "lispctl words peers" in text
     for path in tmp_path.glob("*.bash"):
         subprocess.run(["bash", "-n", str(path)], check=True, timeout=10)
     rules, recipe = (ROOT / "packaging" / name for name in ("debian/rules", "alpine/APKBUILD"))

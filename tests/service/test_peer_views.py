@@ -82,7 +82,7 @@ def test_the_way_of_a_peer_is_that_which_the_datapath_takes(
 
     assert (peer.way, peer.rtr, peer.packets_out) == (way, rtr, packets)
     assert peer.uplink == ("wlan0" if way != "none" else None)
-    assert peer.why == ("no uplink" if way == "none" else None)
+    assert peer.why == ("there is no uplink" if way == "none" else None)
 
 
 def test_a_peer_has_the_name_that_its_reverse_name_or_a_question_has_shown() -> None:
@@ -97,7 +97,9 @@ def test_a_peer_has_the_name_that_its_reverse_name_or_a_question_has_shown() -> 
         "10.0.0.3/32": "phone",
         "10.0.0.4/32": None,
     }
-    assert daemon.views.peers().rest == {"names_asked": 1}
+    again = daemon.views.peers()
+    assert [len(page) for page in again.pages] == [3]
+    assert again.rest == {"names_asked": 1}
 
 
 def test_very_many_peers_come_in_small_pages_and_few_of_their_names_are_asked_for() -> None:

@@ -51,6 +51,7 @@ from lispmob.api.cli import (
     wait,
     watch,
     why,
+    words,
 )
 from lispmob.api.cli.command import Command, common_options
 from lispmob.api.client import DEFAULT_SOCKET, Client
@@ -94,6 +95,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     join.COMMAND,
     refresh.COMMAND,
     config.COMMAND,
+    words.COMMAND,
     version.COMMAND,
 )
 

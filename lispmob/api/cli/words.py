@@ -1,0 +1,44 @@
+"""lispctl words: the uplinks, or the names and EIDs of peers, one on each line, for the completion of shells.
+
+A shell expands such words again (compgen -W in bash), and some come from the network: what holds other signs than those
+of names and addresses is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser, Namespace
+from typing import Any, Final
+
+from lispmob.api.cli.command import Command, show
+from lispmob.api.cli.peers import bare
+from lispmob.api.client import Client
+
+KINDS: Final = ("uplinks", "peers")
+MOST: Final = 500  # ours: nobody looks through more
+_WORD: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,254}")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Arguments of this command."""
+    parser.add_argument("kind", choices=KINDS, help="what is completed")
+
+
+def run(client: Client, arguments: Namespace) -> int:
+    """Print the words."""
+    if arguments.kind == "uplinks":
+        found = [uplink["name"] for uplink in client.call("uplinks")]
+    else:
+        names = [one["name"] for one in client.call("names")["entries"] if one["eids"]]
+        peers = client.call("peers")["entries"]
+        found = [*names, *(peer["name"] for peer in peers), *(bare(peer["eid"]) for peer in peers)]
+    return show(safe(found), arguments, lambda words: words)
+
+
+def safe(words: list[Any]) -> list[str]:
+    """Each word once that a shell may be given."""
+    fitting = (word for word in words if isinstance(word, str) and _WORD.fullmatch(word) is not None)
+    return list(dict.fromkeys(fitting))[:MOST]
+
+
+COMMAND = Command("words", "print uplinks or peers for the completion of shells", run, add_arguments)
