@@ -1,6 +1,6 @@
 """Write shell completion for the commands that people type with shtab, from the parsers that the programs use.
 
-completions.py DIRECTORY     (DIRECTORY/lispctl.bash, _lispctl, lispctl.fish; so on for lisphub, lispflow, lig, lisp-echo)
+completions.py DIRECTORY     (DIRECTORY/lispctl.bash, _lispctl, lispctl.fish; so on for the other commands)
 
 What stands for an uplink or a peer is completed with those that the running lispd knows.
 """

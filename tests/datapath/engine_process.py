@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from lispmob.datapath import _lispdp
 from lispmob.datapath.ask import Question
 from lispmob.datapath.engine import (
     Disposition,
@@ -99,6 +100,11 @@ class Host:
     def sessions(self) -> dict[str, list[int]]:
         """For each place of peer 1 what was sent and opened."""
         return {use.slot: [use.sent_packets, use.opened_packets] for use in self._engine.sessions()}
+
+    def wear(self, *, local_index: int, age_s: float = 0.0, sent: int = 0) -> None:
+        """Make a session older, and let it have sent more."""
+        engine = self._engine._engine
+        assert _lispdp.lib.lm_engine_wear_session(engine, local_index, int(age_s * 1e9), sent)
 
     def forget_peer(self, *, peer: int = 1) -> None:
         self._engine.forget_peer(peer)

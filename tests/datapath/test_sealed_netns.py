@@ -164,7 +164,9 @@ def test_who_answered_sends_after_the_first_packet_that_opened(sealed: Lab) -> N
     sealed.b("drain")
     seen = len(received(sealed.a))
 
+    before = sealed.b("counters").get("out_key_wait", 0)
     sealed.b("udp_send", name="x", to=EID_A4, port=5000, count=10)
+    sealed.b("wait_for_counter", name="out_key_wait", value=before + 10)
     assert sealed.b("sessions") == {"next": [0, 0]}
     assert sealed.a("keepalive")
 
@@ -187,6 +189,25 @@ def test_no_packet_is_lost_while_keys_change(sealed: Lab) -> None:
 
     assert sorted(received(sealed.b, count=seen + 1000)[seen:]) == list(range(1000))
     assert grown(sealed.b, before, *LOSSES) == {}
+
+
+@pytest.mark.parametrize(("due", "over"), [({"age_s": 120}, {"age_s": 60}), ({"sent": 1 << 27}, {"sent": 1 << 27})])
+def test_the_next_key_is_asked_for_in_time_and_an_old_one_seals_nothing(
+    sealed: Lab, due: dict[str, int], over: dict[str, int]
+) -> None:
+    sealed.a("forget_peer")
+    index = use_keys(sealed).local_index
+    use_way(sealed)
+    ask = {"source": EID_A4, "destination": EID_B4, "ports": [5000, 5000]}
+    sealed.a("drain")
+
+    sealed.a("wear", local_index=index, **due)
+    assert sealed.a("ask", **ask)[0] == "SENT"
+    assert send(sealed, 1, 0) == [0]
+    sealed.a("wear", local_index=index, **over)
+
+    assert sealed.a("ask", **ask)[0] == "NO_KEY"
+    assert len([told for told in sealed.a("drain") if told == "SealWanted(peer=1)"]) <= 1
 
 
 def test_what_was_sniffed_opens_on_no_other_uplink_either(sealed: Lab) -> None:

@@ -46,6 +46,11 @@ GOALS: Final = (
     Goal("tcp1", "ebpf-rtr", "ebpf", 0.9),
     Goal("udp64", "ebpf-rtr", "ebpf", 0.9),
     Goal("energy-per-gb", "ebpf", "vxlan", 1.1, is_most=True),
+    Goal("tcp1", "tun-sealed", "tun", 0.6),
+    Goal("tcp1", "tun-sealed-chacha", "tun", 0.35),
+    Goal("tcp1", "tun-sealed", "wireguard-go", 5.0),
+    Goal("udp64", "tun-sealed", "tun", 0.8),
+    Goal("udp64", "tun-sealed", "wireguard-go", 1.5),
 )
 LIMITS: Final = {
     "octets-per-entry": 100.0,

@@ -13,6 +13,7 @@ from lispmob.lab.bench.flood_hub import FloodedHub
 from lispmob.lab.bench.overlay import Overlay
 from lispmob.lab.bench.relayed import Relayed
 from lispmob.lab.bench.results import Results
+from lispmob.lab.bench.sealed import SEALED_PATHS, SealedPair
 from lispmob.lab.bench.tiers import TIERS, TierUnavailable
 from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.bench.wire import AUTO, NIC, NOSEG, SUFFIX, Pair, Way, Wire, kind_of
@@ -25,6 +26,7 @@ _CABLE_CASES: Final = {
     SUFFIX: ("tcp1", "udp64", "energy"),
 }
 """What is measured on paths of these names: all else on all others."""
+_SEALED_CASES: Final = tuple(case for case in TRAFFIC_CASES if case != "energy")
 _UDP_S: Final = 1
 _REST_S: Final = 20.0  # ours: what was settled has its echoes: probes, NAT verdicts
 _CONTROL_ROUNDS: Final = 2  # ours: it takes long, and varies little
@@ -95,6 +97,7 @@ class Run:
     def _measure_cables(self) -> None:
         with contextlib.ExitStack() as stack:
             wires: dict[str, Wire] = {}
+            pairs: list[SealedPair] = []
             for tier in self._tiers(with_references=True):
                 with self._skipping(tier):
                     # The tun tier's cable has the references on it; those of another tier have one of their own.
@@ -105,12 +108,17 @@ class Run:
             ways = [
                 (wires[tier], wires[tier].path(name))
                 for name in self._paths
-                if not name.endswith(SUFFIX)
+                if not name.endswith(SUFFIX) and name not in SEALED_PATHS
                 if (tier := _tier_of(name)) in wires and tier not in self._results.skipped
             ]
             for wire, way in ways:
                 wire.settle(way)
                 print(f"{way.name}: {sanity.check(wire, way)} packets seen on the cable as they should be", flush=True)
+            for name in SEALED_PATHS if self._cases & {*TRAFFIC_CASES} else ():
+                if name in self._paths:
+                    with self._skipping(name):
+                        pairs.append(stack.enter_context(SealedPair(self._directory / name, name)))
+                        print(f"{name}: {pairs[-1].check()} packets seen on the cable, sealed", flush=True)
             if "idle" in self._cases:
                 daemons = {tier: wire.nodes[0].daemon for tier, wire in wires.items() if tier in TIERS}
                 windows = min(self._rounds, _IDLE_WINDOWS)
@@ -118,7 +126,8 @@ class Run:
                 time.sleep(_REST_S)
                 for tier, figures in idle.idle(daemons, _IDLE_S, windows):
                     self._note(tier, figures)
-            measured: list[tuple[Wire | Relayed, Way]] = [*ways, *self._relayed(stack)]
+            measured: list[tuple[Wire | Relayed | SealedPair, Way]] = [*ways, *self._relayed(stack)]
+            measured += [(pair, pair.way) for pair in pairs]
             for number in self._share(0.5):
                 self._round(number, measured)
 
@@ -133,11 +142,13 @@ class Run:
                 print(f"{name}: {relayed.check()} packets seen on the cable as they should be", flush=True)
                 yield relayed, relayed.way
 
-    def _round(self, number: int, ways: list[tuple[Wire | Relayed, Way]]) -> None:
+    def _round(self, number: int, ways: list[tuple[Wire | Relayed | SealedPair, Way]]) -> None:
         bare_us: float | None = None
         for pair, way in ways:
             self._say(number, way.name)
             wanted = _CABLE_CASES.get(way.name.removeprefix(way.kind), TRAFFIC_CASES)
+            if way.name in SEALED_PATHS:
+                wanted = _SEALED_CASES
             with pair.offloads(way) if isinstance(pair, Wire) else contextlib.nullcontext():
                 for case in wanted:
                     if case not in self._cases:
@@ -194,7 +205,8 @@ class Run:
 
     def _tiers(self, *, with_references: bool = False) -> tuple[str, ...]:
         """Those of the paths wanted that can run; the tun tier's cable carries the references too."""
-        wanted = {_tier_of(name) for name in self._paths if with_references or kind_of(name) in TIERS}
+        paths = [name for name in self._paths if name not in SEALED_PATHS]
+        wanted = {_tier_of(name) for name in paths if with_references or kind_of(name) in TIERS}
         known = (*TIERS, AUTO) if with_references else TIERS
         return tuple(tier for tier in known if tier in wanted and tier not in self._results.skipped)
 

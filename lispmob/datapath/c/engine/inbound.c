@@ -109,6 +109,12 @@ static bool is_tunnel_in_tunnel(const struct lm_inner *inner)
            (inner->destination_port == LM_PORT_DATA || inner->destination_port == LM_PORT_CONTROL);
 }
 
+static bool is_denied(const struct lm_engine *e, uint32_t iid, const struct lm_addr *destination)
+{
+    const struct lm_entry *to = lm_table_lookup(e->table, iid, destination);
+    return to && to->kind == LM_PROHIBIT;
+}
+
 /* The rules of an ETR for whom it delivers, from whom: LM_COUNTER_COUNT when all hold, else the reason. */
 static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer,
                              bool is_handshake, bool *is_proven)
@@ -127,16 +133,17 @@ static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, co
     if (!lm_address_may_be_eid(&inner->source) || lm_table_lookup(e->eids, 0, &inner->source) ||
         lm_uplinks_owns(e->uplinks, &inner->source))
         return LM_data_source;
+    if (outer->opened_by && !lm_peers_may_send(e->peers, outer->opened_by, &inner->source))
+        return LM_data_source;
     if (outer->opened_by) /* who sealed it says more than where it came from */
-        return lm_peers_may_send(e->peers, outer->opened_by, &inner->source) ? LM_COUNTER_COUNT : LM_data_source;
+        return is_ours || !is_denied(e, iid, &inner->destination) ? LM_COUNTER_COUNT : LM_data_denied;
     if (!is_handshake && lm_table_lookup(e->peers->refused, iid, &inner->source))
         return LM_data_clear;
     if (!lm_data_port_admits(e, outer))
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)
         return lm_source_judge(e, data, outer, is_proven);
-    const struct lm_entry *to = lm_table_lookup(e->table, iid, &inner->destination);
-    if (to && to->kind == LM_PROHIBIT)
+    if (is_denied(e, iid, &inner->destination))
         return LM_data_denied;
     const struct lm_entry *sender = lm_table_lookup(e->table, iid, &inner->source);
     if (!sender || sender->kind != LM_ENCAPSULATE || !lm_locator_set_holds(sender->value, &outer->source))

@@ -289,10 +289,11 @@ struct lm_session *lm_peers_sender(const struct lm_peers *peers, uint32_t number
 
 bool lm_peers_confirm(struct lm_peers *peers, struct lm_session *session)
 {
+    if (atomic_load_explicit(&session->slot, memory_order_relaxed) != LM_SLOT_NEXT)
+        return false;
     struct lm_peer *peer = lm_peers_find(peers, session->peer);
     struct lm_session *wanted = session;
-    if (!peer || atomic_load_explicit(&session->slot, memory_order_relaxed) != LM_SLOT_NEXT ||
-        !atomic_compare_exchange_strong(&peer->slots[LM_SLOT_NEXT], &wanted, NULL))
+    if (!peer || !atomic_compare_exchange_strong(&peer->slots[LM_SLOT_NEXT], &wanted, NULL))
         return false;
     make_current(peers, peer, session);
     return true;
