@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from lispmob.datapath import sealing, static_pair
 from lispmob.lab.bench import charts, sanity
 from lispmob.lab.bench.relayed import Relayed
 from lispmob.lab.bench.results import GOALS, LIMITS, Results, lines
 from lispmob.lab.bench.run import Run
+from lispmob.lab.bench.sealed import SealedPair, is_sealed
 from lispmob.lab.bench.wire import REFERENCES, Way, Wire
 from lispmob.lab.ping import ping
 from lispmob.lab.report import Machine
+from lispmob.wire.address import EidPrefix
 
 MACHINE = Machine("system", "6.0", "x86_64", "processor", 2, 4096, "3.11")
 NEAR, FAR = IPv4Address("10.1.0.1"), IPv4Address("10.1.0.2")
@@ -101,6 +104,38 @@ def test_a_tier_is_measured_or_left_out_with_the_reason(tmp_path: Path) -> None:
     Run(results, tmp_path, ["rtt"], ["ebpf"], rounds=1, seconds=1).measure()
 
     assert (results.median("rtt", "ebpf") is None) == bool(results.skipped.get("ebpf"))
+
+
+SEALED = Way("tun-sealed", NEAR, FAR)
+
+
+@pytest.mark.parametrize(
+    ("packet", "counts"),
+    [
+        (outer(4341, b"\x01" + bytes(60)), True),
+        (outer(4341, bytes(8) + INNER), False),
+        (outer(4342, b"\x01" + bytes(60)), False),
+        (INNER + bytes(20), False),
+    ],
+)
+def test_a_packet_that_shows_an_inner_address_does_not_count_as_sealed(packet: bytes, counts: bool) -> None:
+    assert is_sealed(packet, 4341, SEALED) == counts
+
+
+def test_both_sides_of_the_sealed_paths_have_the_same_keys_and_new_ones_each_minute() -> None:
+    there = EidPrefix.host(FAR)
+    a, b = (static_pair.session(side, 7, "aes-128-gcm", there) for side in (0, 1))
+
+    assert (a.send_key, a.receive_key) == (b.receive_key, b.send_key)
+    assert (a.local_index, a.remote_index) == (b.remote_index, b.local_index)
+    assert static_pair.session(0, 8, "aes-128-gcm", there).send_key != a.send_key
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(not sealing.can_seal(), reason="this build has no libcrypto")
+def test_a_sealed_path_shows_no_inner_address_on_the_cable(tmp_path: Path) -> None:
+    with SealedPair(tmp_path / "sealed", "tun-sealed-chacha") as pair:
+        assert pair.check() == 10
 
 
 @pytest.mark.netns

@@ -20,6 +20,7 @@ from lispmob.lab import namespace
 from lispmob.lab.bench.relayed import SUFFIX
 from lispmob.lab.bench.results import Results, lines
 from lispmob.lab.bench.run import OTHER_CASES, TRAFFIC_CASES, Run
+from lispmob.lab.bench.sealed import SEALED_PATHS
 from lispmob.lab.bench.wire import NOSEG, PATHS
 from lispmob.lab.report import Machine
 
@@ -34,7 +35,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m lispmob.lab.bench",
         description="The datapath beside bare veth, kernel VXLAN and a plain TUN loop, in one run. Needs root.",
     )
-    paths = [*PATHS, *(path + NOSEG for path in PATHS), f"tun{SUFFIX}", f"ebpf{SUFFIX}"]
+    paths = [*PATHS, *(path + NOSEG for path in PATHS), f"tun{SUFFIX}", f"ebpf{SUFFIX}", *SEALED_PATHS]
     parser.add_argument("--quick", action="store_true", help="one short round: a first look, no figures")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="samples for each median (default: 5)")
     parser.add_argument("--seconds", type=int, default=2, metavar="S", help="of each TCP stream (default: 2)")

@@ -21,6 +21,9 @@ _COLOURS: Final = {
     "ebpf": "#009e73",
     "tun-rtr": "#56b4e9",
     "ebpf-rtr": "#d55e00",
+    "tun-sealed": "#003f5c",
+    "tun-sealed-chacha": "#7a5195",
+    "wireguard-go": "#b07d2b",
 }
 _PICTURES: Final = {
     "throughput": (("tcp1", "tcp4"), "Throughput, TCP"),

@@ -44,6 +44,11 @@ GOALS: Final = (
     Goal("udp64", "tun-rtr", "tun", 0.9),
     Goal("tcp1", "ebpf-rtr", "ebpf", 0.9),
     Goal("udp64", "ebpf-rtr", "ebpf", 0.9),
+    Goal("tcp1", "tun-sealed", "tun", 0.6),
+    Goal("tcp1", "tun-sealed-chacha", "tun", 0.35),
+    Goal("tcp1", "tun-sealed", "wireguard-go", 5.0),
+    Goal("udp64", "tun-sealed", "tun", 0.8),
+    Goal("udp64", "tun-sealed", "wireguard-go", 1.5),
 )
 LIMITS: Final = {
     "octets-per-entry": 100.0,

@@ -13,6 +13,7 @@ from lispmob.lab.bench.flood_hub import FloodedHub
 from lispmob.lab.bench.overlay import Overlay
 from lispmob.lab.bench.relayed import SUFFIX, Relayed
 from lispmob.lab.bench.results import Results
+from lispmob.lab.bench.sealed import SEALED_PATHS, SealedPair
 from lispmob.lab.bench.tiers import TIERS, TierUnavailable
 from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.bench.wire import NOSEG, Pair, Way, Wire
@@ -73,6 +74,7 @@ class Run:
     def _measure_cables(self) -> None:
         with contextlib.ExitStack() as stack:
             wires: dict[str, Wire] = {}
+            pairs: list[SealedPair] = []
             for tier in self._tiers(with_references=True):
                 with self._skipping(tier):
                     # The tun tier's cable has the references on it; those of another tier have one of their own.
@@ -83,12 +85,17 @@ class Run:
             ways = [
                 (wires[tier], wires[tier].path(name))
                 for name in self._paths
-                if not name.endswith(SUFFIX)
+                if not name.endswith(SUFFIX) and name not in SEALED_PATHS
                 if (tier := _tier_of(name)) in wires and tier not in self._results.skipped
             ]
             for wire, way in ways:
                 wire.settle(way)
                 print(f"{way.name}: {sanity.check(wire, way)} packets seen on the cable as they should be", flush=True)
+            for name in SEALED_PATHS if self._cases & {*TRAFFIC_CASES} else ():
+                if name in self._paths:
+                    with self._skipping(name):
+                        pairs.append(stack.enter_context(SealedPair(self._directory / name, name)))
+                        print(f"{name}: {pairs[-1].check()} packets seen on the cable, sealed", flush=True)
             if "idle" in self._cases:
                 daemons = {tier: wire.nodes[0].daemon for tier, wire in wires.items()}
                 print(f"idle: {self._rounds} times {_IDLE_S:g} s, after {_REST_S:g} s of rest", flush=True)
@@ -96,9 +103,12 @@ class Run:
                 for tier, figures in idle.idle(daemons, _IDLE_S, self._rounds):
                     self._note(tier, figures)
             for number in range(self._rounds):
-                self._round(number, ways)
+                bare_us = self._round(number, ways)
+                for pair in pairs:
+                    self._round_of_pair(number, pair, bare_us)
 
-    def _round(self, number: int, ways: list[tuple[Wire, Way]]) -> None:
+    def _round(self, number: int, ways: list[tuple[Wire, Way]]) -> float | None:
+        """The bare cable's round trip (us), when it was measured."""
         bare_us: float | None = None
         for wire, way in ways:
             self._say(number, way.name)
@@ -113,6 +123,7 @@ class Run:
                         bare_us = figures["rtt"][0]
                     elif bare_us is not None and "rtt" in figures:
                         self._results.add("rtt-added", way.name, figures["rtt"][0] - bare_us, "us")
+        return bare_us
 
     def _figures(self, pair: Pair, way: Way, case: str) -> Figures:
         if case.startswith("tcp"):
@@ -130,6 +141,16 @@ class Run:
             for number in range(self._rounds):
                 self._say(number, f"{tier}: start, first packet, move")
                 self._note(tier, overlay.sample(number))
+
+    def _round_of_pair(self, number: int, pair: SealedPair, bare_us: float | None) -> None:
+        self._say(number, pair.way.name)
+        for case in TRAFFIC_CASES:
+            if case not in self._cases:
+                continue
+            figures = self._figures(pair, pair.way, case)
+            self._note(pair.way.name, figures)
+            if bare_us is not None and "rtt" in figures:
+                self._results.add("rtt-added", pair.way.name, figures["rtt"][0] - bare_us, "us")
 
     def _measure_flood(self, tier: str) -> None:
         directory = self._directory / f"{tier}-flood"
@@ -163,7 +184,8 @@ class Run:
 
     def _tiers(self, *, with_references: bool = False) -> tuple[str, ...]:
         """Those of the paths wanted that can run; the tun tier's cable carries the references too."""
-        wanted = {_tier_of(name) for name in self._paths if with_references or name.removesuffix(NOSEG) in TIERS}
+        paths = (name for name in self._paths if name not in SEALED_PATHS)
+        wanted = {_tier_of(name) for name in paths if with_references or name.removesuffix(NOSEG) in TIERS}
         return tuple(tier for tier in TIERS if tier in wanted and tier not in self._results.skipped)
 
     @contextlib.contextmanager
