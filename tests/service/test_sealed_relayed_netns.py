@@ -73,9 +73,9 @@ def test_an_rtr_passes_on_handshakes_and_sealed_packets_and_reads_neither(nats: 
         for end, eid in zip(ends, (here, there), strict=True):
             end.bind((str(eid), 9))
             end.settimeout(5.0)
-        for end, other, eid in ((ends[0], ends[1], there), (ends[1], ends[0], here)):
-            end.sendto(MARK, (str(eid), 9))
-            assert other.recv(1000) == MARK
+        for speaking, listening, eid in ((ends[0], ends[1], there), (ends[1], ends[0], here)):
+            speaking.sendto(MARK, (str(eid), 9))
+            assert listening.recv(1000) == MARK
     passed = [packet for capture in captures for packet in capture.packets]
 
     assert any(here.packed + there.packed in packet for packet in passed), "it went by an RTR, which sees the EIDs"
