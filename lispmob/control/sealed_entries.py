@@ -66,7 +66,7 @@ class SealedEntries:
     def on_installed(self, mapping: InstallMapping) -> list[InstallMapping]:
         """A forwarding entry is made: the same one, with whom to seal for; and more where it is a default mapping."""
         if mapping.peer or mapping.must_seal:
-            mapping = replace(mapping, peer=0, must_seal=False)  # it has been here before
+            return [mapping]  # it has been here before
         self._installed.insert(mapping.prefix, mapping)
         self._narrow.pop(mapping.prefix, None)
         dressed = self._dress(mapping)
@@ -82,6 +82,7 @@ class SealedEntries:
     def on_removed(self, prefix: EidPrefix) -> list[InstallMapping | RemoveMapping]:
         """A forwarding entry is gone; what comes in its place. Sessions stay as long as they may be used."""
         self._installed.remove(prefix)
+        self._narrow.pop(prefix, None)
         if (peer := self._peer_by_entry.get(prefix)) is not None:
             peer.is_gone = True
         self._undress(prefix)
@@ -90,7 +91,6 @@ class SealedEntries:
             gone = [one for one in self._narrow if one[:2] == prefix[:2]]
             for one in gone:
                 effects += self.on_removed(one)
-                del self._narrow[one]
             return effects
         if (default := self._default_of(prefix)) is not None:
             effects += self._narrowed(default, [prefix])
@@ -176,6 +176,8 @@ class SealedEntries:
     def reconsider(self, within: EidPrefix | None = None) -> list[MachineEffect]:
         """Keys or policy have changed, in all or within a prefix: what that changes in the forwarding table."""
         effects: list[MachineEffect] = []
+        if self._config.mode == "off":
+            effects += [RemoveMapping(prefix) for prefix in self._narrow]
         for prefix, peer in [*self._peers.items()]:
             known = self._keys.of(prefix)
             if known is not None and known.prefix == prefix and known.key == peer.known.key:

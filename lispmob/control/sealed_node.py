@@ -38,6 +38,7 @@ class SealedNode(Node):
         next_nonce: Growing = None,
         lisp_sec: LispSecTools | None = None,
     ) -> None:
+        self._is_routing = False
         super().__init__(config, new_nonce=new_nonce, jitter=jitter, next_nonce=next_nonce, lisp_sec=lisp_sec)
         self.sealing = Sealing(config.sealing, seal, self._asked)
         self._answerer.on_key_record(config.key_record)
@@ -109,8 +110,15 @@ class SealedNode(Node):
         return effects
 
     def _route(self, effects: Iterable[_Inner], now: float) -> list[NodeEffect]:
+        if self._is_routing:
+            return super()._route(effects, now)  # the call around this one does the rest, once
+        self._is_routing = True
+        try:
+            routed = super()._route(effects, now)
+        finally:
+            self._is_routing = False
         out: list[NodeEffect] = []
-        for effect in super()._route(effects, now):
+        for effect in routed:
             match effect:
                 case InstallMapping():
                     out += self.sealing.entries.on_installed(effect)

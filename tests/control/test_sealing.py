@@ -566,6 +566,26 @@ def test_behind_a_nat_where_all_goes_to_an_rtr_a_peer_with_a_known_key_has_an_en
     assert one.knows(other).locators != (rtr,)
 
 
+def test_an_entry_made_of_the_default_one_goes_when_sealing_is_turned_off() -> None:
+    one = alice(pinned=pinned(bob()))
+    one.machine.entries.on_installed(
+        InstallMapping(prefix("0.0.0.0/0"), "TELL", (UsableLocator(ip("192.0.2.9"), 1, 100),))
+    )
+    told = one.machine.on_config(replace(one.config, mode="off"))
+
+    assert only(told, RemoveMapping) == [RemoveMapping(BOB_EID)]
+    assert one.machine.entries.on_removed(BOB_EID) == [RemoveMapping(BOB_EID)]
+
+
+def test_an_entry_that_comes_by_again_is_left_as_it_is() -> None:
+    one = alice(pinned=pinned(bob()))
+    default = InstallMapping(prefix("0.0.0.0/0"), "TELL", (UsableLocator(ip("192.0.2.9"), 1, 100),))
+    _, narrow = one.machine.entries.on_installed(default)
+    assert one.machine.entries.on_installed(narrow) == [narrow]
+
+    assert RemoveMapping(BOB_EID) in one.machine.entries.on_removed(default.prefix)
+
+
 def test_a_mapping_that_ends_behind_a_nat_gives_way_to_the_default_one_with_the_same_peer() -> None:
     one, other = alice(pinned=pinned(bob())), bob()
     one.machine.entries.on_installed(

@@ -17,6 +17,7 @@ from lispmob.lab.demo.chapters import (
     ping_both_ways,
     real_networks,
     resources,
+    sealed,
     start,
     tcp_stream,
 )
@@ -46,6 +47,7 @@ CHAPTERS: Final = (
     Chapter(
         "break-before-make", "To another network, with a new address", break_before_make.CLAIMS, break_before_make.play
     ),
+    Chapter("sealed", "What two nodes say is sealed", sealed.CLAIMS, sealed.play),
     Chapter("tcp-stream", "The TCP stream after all moves", tcp_stream.CLAIMS, tcp_stream.play),
     Chapter(
         "multihoming",
