@@ -59,6 +59,11 @@ class Lookup:
     times_again: int = 0  # how often it was asked anew because the answer may have been so
 
     @property
+    def is_paid(self) -> bool:
+        """Whether the claim that it repeats has taken the tokens: else the next move would have to wait for others."""
+        return self.times_again > 0 and self.tries == 0
+
+    @property
     def may_be_stale(self) -> bool:
         """Whether an answer that says nothing new is no reason to believe that nobody has moved.
 

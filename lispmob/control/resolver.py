@@ -100,7 +100,7 @@ class Resolver:
         self._agenda: Agenda[EidPrefix] = Agenda()
         self._transmissions: OrderedDict[int, _Transmission] = OrderedDict()  # by nonce, oldest first
         self._preferred: IpAddress | None = None  # the Map-Resolver that answered last
-        self._per_prefix: tuple[KeyedBuckets[EidPrefix], ...] = KeyedBuckets(RETRY_S), KeyedBuckets(RETRY_S, 2)
+        self._per_prefix: tuple[KeyedBuckets[EidPrefix], ...] = KeyedBuckets(RETRY_S), KeyedBuckets(RETRY_S)
         self._per_smr: KeyedBuckets[EidPrefix] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
         self._for_misses = TokenBucket(GLOBAL_INTERVAL_S, GLOBAL_BURST)
         self._for_known = TokenBucket(GLOBAL_INTERVAL_S, GLOBAL_BURST)
@@ -181,6 +181,8 @@ class Resolver:
         does not name him.
         """
         known = self._lookups.get(eid)
+        if known is not None and known.is_paid:
+            return self._ask(known, now)  # it waits to be asked again, and there is reason to by now
         if known is not None and known.tries:
             known.is_late = True
         if known is not None and known.reason is Reason.REFRESH:
@@ -302,8 +304,9 @@ class Resolver:
             self._wait(lookup, allowed_at)
             return []
         self._total(lookup).take(now)
-        self._per_prefix[lookup.reason.is_claim].take(lookup.asked, now)
-        if lookup.reason.is_claim:
+        if not lookup.is_paid:
+            self._per_prefix[lookup.reason.is_claim].take(lookup.asked, now)
+        if lookup.reason.is_claim and not lookup.is_paid:
             self._per_smr.take(lookup.limited_as, now)
         way = ways[lookup.tries % len(ways)] if ways else None
         lookup.tries += 1
@@ -324,6 +327,8 @@ class Resolver:
     def _allowed_at(self, lookup: Lookup, now: float) -> float:
         """When all limits on a Map-Request for this allow the next one."""
         is_claim = lookup.reason.is_claim
+        if lookup.is_paid:
+            return self._total(lookup).available_at(now)
         limits = [self._total(lookup).available_at(now), self._per_prefix[is_claim].available_at(lookup.asked, now)]
         return max(limits + [self._per_smr.available_at(lookup.limited_as, now)] * is_claim)
 

@@ -127,10 +127,19 @@ def test_a_host_that_moves_every_two_seconds_is_asked_about_each_time_at_once() 
     assert moves(with_peers(10), ["203.0.113.8", "203.0.113.9"] * 10) == [1] * 20
 
 
-def test_a_host_that_says_it_moved_and_did_not_is_asked_about_once_in_three_seconds() -> None:
-    asked = moves(with_peers(10), ["203.0.113.8"] * 20)
+def test_a_host_that_says_all_the_time_that_it_moved_is_asked_about_once_a_second_in_the_long_run() -> None:
+    machine, asked = with_peers(10), 0
+    old = MappingRecord.of(prefix("10.2.5.0/24"), (Locator(PEER_RLOC),), ttl_min=1440)
+    machine.on_timer(99.0)
 
-    assert sum(asked) <= 4 + 38 // 3
+    for step in range(200):
+        now = 100.0 + step / 5
+        effects = machine.on_datagram(datagram(smr(ip("10.2.5.7"), PEER_RLOC), PEER_RLOC), now)
+        for one in filter(is_question, [*only(effects, SendControl), *only(machine.on_timer(now), SendControl)]):
+            asked += request_in(one).is_smr_invoked
+            machine.on_datagram(datagram(MapReply(request_in(one).nonce, (old,)).encode()), now)
+
+    assert asked <= 3 * (3 + 40 // 3)
 
 
 def test_a_node_without_an_uplink_asks_nobody_because_of_data() -> None:
@@ -242,3 +251,26 @@ def test_an_smr_that_was_quicker_than_the_register_is_believed_twice_more_and_th
 
 def is_question(one: SendControl) -> bool:
     return one.payload[0] >> 4 == MessageType.ENCAPSULATED_CONTROL
+
+
+def test_questions_that_are_asked_again_take_nothing_from_the_next_move() -> None:
+    machine = with_peers(10)
+    machine.on_timer(99.0)
+    record = MappingRecord.of(prefix("10.2.5.0/24"), (Locator(PEER_RLOC),), ttl_min=1440)
+    effects = machine.on_datagram(datagram(smr(ip("10.2.5.7"), PEER_RLOC), PEER_RLOC), 100.0)
+    for step in range(1, 26):
+        now = 100.0 + step / 20
+        for one in filter(is_question, only(effects, SendControl)):
+            machine.on_datagram(datagram(MapReply(request_in(one).nonce, (record,)).encode()), now)
+        effects = machine.on_timer(now)
+
+    assert len(solicit(machine, "10.2.5.7", 101.3, PEER_RLOC)) == 1
+
+
+def test_an_smr_has_a_question_that_waits_to_be_asked_again_asked_now() -> None:
+    machine = with_peers(10)
+    machine.on_timer(99.0)
+    old = MappingRecord.of(prefix("10.2.5.0/24"), (Locator(PEER_RLOC),), ttl_min=1440)
+    answer(machine, machine.on_datagram(datagram(smr(ip("10.2.5.7"), PEER_RLOC), PEER_RLOC), 100.0), old, 100.01)
+
+    assert len(solicit(machine, "10.2.5.7", 100.05, PEER_RLOC)) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from lispmob.mh.plan import FULL_TABLE, NOTHING, OVERLAY_TABLE, KernelState, plan
+from lispmob.mh.plan import FULL_TABLE, GATEWAY_TABLE, NOTHING, OVERLAY_TABLE, KernelState, KernelUplink, plan
 from lispmob.wire.address import EidPrefix
 
 EID = EidPrefix.parse("10.1.0.1/32")
@@ -63,3 +63,14 @@ def test_a_whole_prefix_as_eid_is_routed_but_is_no_address_of_the_host() -> None
 def test_eids_are_translated_only_when_asked_for() -> None:
     assert plan(KernelState("lmn0", (EID,))).masqueraded == frozenset()
     assert plan(KernelState("lmn0", (EID,), translates_native=True)).masqueraded == {EID.network}
+
+
+def test_each_uplink_stands_by_with_its_first_gateway_in_the_order_of_the_uplinks() -> None:
+    here, there, spare = (ip_address(f"198.51.100.{number}") for number in (1, 2, 3))
+    uplinks = (KernelUplink("eth0", gateways=(here, spare)), KernelUplink("wwan0", gateways=(there,)))
+
+    wanted = plan(KernelState("lmn0", (EID,), overlay_prefixes=(OVERLAY,), uplinks=uplinks))
+
+    standby = sorted((one.metric, one.devices, one.gateway) for one in wanted.routes if one.table == GATEWAY_TABLE)
+    assert standby == [(1, ("eth0",), here), (2, ("wwan0",), there)]
+    assert {rule.device for rule in wanted.rules if rule.table == GATEWAY_TABLE} == {"eth0", "wwan0"}
