@@ -56,6 +56,7 @@ class Lookup:
     protected_by: IpAddress | None = None
     """The Map-Resolver asked last, when it was asked with LISP-SEC."""
     is_late: bool = False  # an SMR came after it was asked: the answer may be from before the move
+    repeats: bool = True  # False: what caused it costs its sender nothing, and is worth one question
     times_again: int = 0  # how often it was asked anew because the answer may have been so
 
     @property
@@ -69,7 +70,7 @@ class Lookup:
 
         An SMR, and data from a new place, leave together with the Map-Register, and may be quicker than the Map-Server.
         """
-        return self.is_late or (self.reason.is_claim and self.times_again < len(AGAIN_S))
+        return self.repeats and self.times_again < len(AGAIN_S) and (self.is_late or self.reason.is_claim)
 
     def to(self, new: State) -> None:
         """Change the state."""

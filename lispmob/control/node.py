@@ -394,7 +394,7 @@ class Node(NodeSizes):
         refuted = self._mappings.refuted(eid.address, eid.instance_id)
         if refuted is None or not self.plan.asks_mapping_system:
             return []
-        return self._resolver.on_smr(eid, refuted.prefix, self.config.source_for(eid), now)
+        return self._resolver.on_smr(eid, refuted.prefix, self.config.source_for(eid), now, repeats=False)
 
     def _on_plan(self, now: float) -> list[_Inner]:
         """Uplinks need RTRs, or need them no more: the whole handover leaves here, registers first, then the SMRs."""

@@ -173,14 +173,23 @@ class Resolver:
         return self._ask(Lookup(prefix, Reason.REFRESH, source, now, prefix), now)
 
     def on_smr(
-        self, eid: EidPrefix, cached: EidPrefix, source: IpAddress | None, now: float, strange: IpAddress | None = None
+        self,
+        eid: EidPrefix,
+        cached: EidPrefix,
+        source: IpAddress | None,
+        now: float,
+        strange: IpAddress | None = None,
+        *,
+        repeats: bool = True,
     ) -> list[MachineEffect]:
         """Somebody says that `eid` (a host, inside the cached prefix) has moved. A limit delays the question.
 
         One question at a time for a cached prefix, whatever hosts are named. `strange`: who says so, if the mapping
-        does not name him.
+        does not name him. Without `repeats` it is asked about once: anybody can send data in the name of an EID.
         """
         known = self._lookups.get(eid)
+        if known is not None and not repeats:
+            return []
         if known is not None and known.is_paid:
             return self._ask(known, now)  # it waits to be asked again, and there is reason to by now
         if known is not None and known.tries:
@@ -191,7 +200,7 @@ class Resolver:
             return []
         if len(self._claims) >= MAX_CLAIMS or (strange is not None and not self._strange.take(owner_of(strange), now)):
             return [Count("rx_rate")]
-        return self._claim(Lookup(eid, Reason.SMR, source, now, cached), now)
+        return self._claim(Lookup(eid, Reason.SMR, source, now, cached, repeats=repeats), now)
 
     def on_doubt(self, eid: EidPrefix, cached: EidPrefix, source: IpAddress | None, now: float) -> list[MachineEffect]:
         """Data came from a host whose mapping, the cached prefix, does not name the sender, or that has none."""
