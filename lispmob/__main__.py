@@ -14,11 +14,11 @@ with quick_imports():
     from pathlib import Path
     from typing import Final
 
+    from lispmob import logs
     from lispmob.config.doubts import doubts, doubts_on
     from lispmob.config.node import NodeFile, load_node
     from lispmob.daemon import Daemon
     from lispmob.errors import ConfigError, KernelRefused, LispError
-    from lispmob.service import logs
     from lispmob.service.options import build_parser
     from lispmob.service.privileges import require_net_admin
 

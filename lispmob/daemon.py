@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from lispmob import logs
 from lispmob.api import sd_notify
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
@@ -42,7 +43,7 @@ from lispmob.control.effect import (
 )
 from lispmob.control.node import NodeEffect
 from lispmob.control.node_config import Datagram, NodeConfig
-from lispmob.control_socket import ControlSocket, Received
+from lispmob.control_port.port import ControlSocket, Received
 from lispmob.datapath import model
 from lispmob.datapath.engine import Engine
 from lispmob.datapath.sealing import can_seal
@@ -57,7 +58,7 @@ from lispmob.mh.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.problems.problem import Problem
-from lispmob.service import assembly, logs, reloading, session_keys
+from lispmob.service import assembly, reloading, session_keys
 from lispmob.service.alarm import Alarm
 from lispmob.service.believing import Believing
 from lispmob.service.control_cost import ControlCost

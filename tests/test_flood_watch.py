@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.flood_watch import (
+from lispmob.control_port.flood_watch import (
     ANY_TYPE,
     NOISE_PER_S,
     ONE_IN,

@@ -209,7 +209,7 @@ def test_a_library_that_is_imported_by_its_name_in_a_text_is_named_in_its_home_a
 ) -> None:
     found = {place(path) for path in sources() if f'"{library}"' in path.read_text()}
 
-    assert found == ONE_HOME[library] | {"service/logs.py"}
+    assert found == ONE_HOME[library] | {"logs.py"}
 
 
 def test_no_value_of_the_daemons_is_compiled_while_they_are_imported() -> None:

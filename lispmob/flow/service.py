@@ -20,6 +20,7 @@ from typing import Final
 
 from lispmob.config.flows import FlowsSection
 from lispmob.control.rate_limit import TokenBucket
+from lispmob.control_port.icmp_errors import Unreachable
 from lispmob.flow import sockets
 from lispmob.flow.adoption import Adoption, NotAdoptable
 from lispmob.flow.auth import IpAddress, Way
@@ -49,7 +50,6 @@ from lispmob.flow.quality import Quality
 from lispmob.flow.race import Race
 from lispmob.flow.resolve import FindName, Resolved, Resolver
 from lispmob.flow.steered import SteeredFlow
-from lispmob.icmp_errors import Unreachable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpNetwork
 

@@ -13,11 +13,11 @@ from ctypes import addressof, create_string_buffer
 from struct import Struct
 from typing import Final
 
-from lispmob import icmp_errors
+from lispmob.control_port import icmp_errors
+from lispmob.control_port.icmp_errors import Unreachable
 from lispmob.flow.auth import IpAddress
 from lispmob.flow.message import PREFIX
 from lispmob.flow.quality import Quality
-from lispmob.icmp_errors import Unreachable
 
 # Linux: not in every supported Python's socket module
 _SO_ATTACH_FILTER: Final = 26

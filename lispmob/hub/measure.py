@@ -16,7 +16,7 @@ from typing import Final
 
 from lispmob.hub.config import load_hub
 from lispmob.hub.service import Hub
-from lispmob.service.logs import configure
+from lispmob.logs import configure
 
 EVERY_S: Final = 0.005
 

@@ -17,7 +17,7 @@ from lispmob.api import sd_notify
 from lispmob.control.effect import Event, EventValue, SendControl
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import LispSecMode
-from lispmob.control_socket import ANY, ControlSocket, Received
+from lispmob.control_port.port import ANY, ControlSocket, Received
 from lispmob.crypto.key_wrap import MISSING, key_wrap
 from lispmob.errors import ConfigError, KernelRefused, LispError
 from lispmob.garbage import GarbageRules
@@ -43,7 +43,7 @@ from lispmob.hub.store import Clock, Store
 from lispmob.hub.traversal import PlaneEffect
 from lispmob.hub.way_doubts import AskWay
 from lispmob.joining.exchange import TYPE
-from lispmob.service.logs import configure
+from lispmob.logs import configure
 from lispmob.wire.address import IpAddress
 from lispmob.wire.lisp_sec_auth import OTK_OCTETS
 

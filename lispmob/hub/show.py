@@ -13,7 +13,7 @@ from lispmob.hub.asking import Answer, ask
 from lispmob.hub.config import HubFile
 from lispmob.hub.part import XtrRegistration
 from lispmob.hub.store import Clock, Store
-from lispmob.service.logs import harmless
+from lispmob.logs import harmless
 from lispmob.wire.key_record import without_key_record
 
 EXIT_NOT_RUNNING: Final = 3  # as lispctl

@@ -17,7 +17,7 @@ from typing import Any, Final
 from lispmob.errors import LispError
 from lispmob.wire.address import EidPrefix
 
-HOMES: Final = ("lispmob.wire.", "lispmob.control.", "lispmob.natt.", "lispmob.mh.scheduler")
+HOMES: Final = ("lispmob.wire.", "lispmob.protocol.", "lispmob.control.", "lispmob.natt.", "lispmob.node.")
 DEPTH_MAX: Final = 40
 
 

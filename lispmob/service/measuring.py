@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from lispmob.control.effect import SendControl
 from lispmob.control.gate import NonceBook
 from lispmob.control.locator_set import Place
-from lispmob.control_socket import ControlSocket, Received
+from lispmob.control_port.port import ControlSocket, Received
 from lispmob.errors import LispError, MalformedMessage
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.effect import NattEffect, Reach

@@ -18,8 +18,8 @@ from lispmob.control.effect import CONTROL_PORT, DATA_PORT, Event, SendControl
 from lispmob.control.gate import NonceBook
 from lispmob.control.locator_set import LocatorSet
 from lispmob.control.registration import Registration
+from lispmob.control_port.icmp_errors import Reason, Unreachable
 from lispmob.datapath import model
-from lispmob.icmp_errors import Reason, Unreachable
 from lispmob.problems.journal import ProblemJournal
 from lispmob.problems.problem import Problem, headline
 from lispmob.problems.rules import problems_of

@@ -16,7 +16,7 @@ from lispmob.api.turns import Pages
 from lispmob.config.node import NodeFile
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.registration import Registration, State
-from lispmob.control_socket import ControlSocket
+from lispmob.control_port.port import ControlSocket
 from lispmob.datapath.engine import Engine
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning

@@ -17,8 +17,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from lispmob.closing import Closing
+from lispmob.control_port.icmp_errors import enable, read_errors
 from lispmob.errors import LispError
-from lispmob.icmp_errors import enable, read_errors
 from lispmob.tools.question import Asked, Lookup, Reason, ReasonKind, on_datagram
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress

@@ -9,7 +9,7 @@ from pathlib import Path
 from lispmob.api.event_kinds import KINDS
 
 PACKAGE = Path(__file__).resolve().parents[2] / "lispmob"
-FOLDERS = ("control", "natt", "service", "datapath", "api")
+FOLDERS = ("protocol", "control", "natt", "node", "service", "lispd", "datapath", "api")
 
 
 def words(node: ast.expr) -> Iterator[str]:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from lispmob import logs
 from lispmob.config.secrecy import SERVICE_GROUP, advice
 from lispmob.errors import LispError, NotRunning
 from lispmob.hub.asking import Answer, ask
 from lispmob.hub.control import HubSocket
 from lispmob.hub.service import main
-from lispmob.service import logs
 
 CONF = """\
 listen: [127.0.0.1]

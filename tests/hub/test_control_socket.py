@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import pytest
 
 from lispmob.control.effect import SendControl
-from lispmob.control_socket import ANY, DRAIN_LIMIT, DRAIN_S, ControlSocket, Received, _attach_filter
+from lispmob.control_port.flood_watch import ANY_TYPE, Part, sender_of
+from lispmob.control_port.port import ANY, DRAIN_LIMIT, DRAIN_S, ControlSocket, Received, _attach_filter
 from lispmob.errors import LispError
-from lispmob.flood_watch import ANY_TYPE, Part, sender_of
 from lispmob.wire.address import IpAddress
 
 LOOPBACK_INDEX = socket.if_nametoindex("lo")

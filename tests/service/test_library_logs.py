@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lispmob.service import logs
+from lispmob import logs
 
 
 @pytest.fixture(autouse=True)

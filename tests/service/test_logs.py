@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.service.logs import configure, harmless
+from lispmob.logs import configure, harmless
 from lispmob.wire.address import DistinguishedName
 
 LOG = logging.getLogger("lispmob.test")

@@ -23,9 +23,19 @@ from typing import Final
 
 from lispmob.control.effect import CONTROL_PORT, SendControl
 from lispmob.control.rate_limit import TokenBucket
+from lispmob.control_port.flood_watch import (
+    ANY_TYPE,
+    CALM_S,
+    ONE_IN,
+    FloodWatch,
+    Part,
+    assembled,
+    program,
+    sender_of,
+    type_of,
+)
+from lispmob.control_port.icmp_errors import Unreachable, enable, read_errors
 from lispmob.errors import LispError
-from lispmob.flood_watch import ANY_TYPE, CALM_S, ONE_IN, FloodWatch, Part, assembled, program, sender_of, type_of
-from lispmob.icmp_errors import Unreachable, enable, read_errors
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
@@ -84,7 +94,7 @@ class Received:
 class ControlSocket:
     """Listens on `addresses` (default: all of the machine) and hands every datagram to `on_datagram`.
 
-    It returns True for one that was proved to be from somebody we know; `flood_watch.py` says what the others may cost.
+    It returns True for one that was proved to be from somebody we know; `control_port/flood_watch.py` says what the others may cost.
     `mark` is the fwmark of what is sent; 0 sets none. `carries_data`: the datapath sends from these sockets, too, which
     wants its packets whole; control messages may be cut, on the way as well. A forged "fragmentation needed" means
     nothing to either. `on_unreachable` hears what ICMP, or this host's own firewall, answers to what was sent.
