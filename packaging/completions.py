@@ -14,9 +14,9 @@ from typing import Final
 
 import shtab
 
-from lispmob.api.cli import main as lispctl
 from lispmob.flow import cli as lispflow
 from lispmob.hub.cli import parser as lisphub
+from lispmob.lispctl import main as lispctl
 from lispmob.tools import echo_cli as lisp_echo
 from lispmob.tools import lig
 

@@ -64,7 +64,7 @@ PROGRAMS: Final = (
     Program(
         "lispctl",
         1,
-        "lispmob.api.cli.main",
+        "lispmob.lispctl.main",
         "look into a running lispd, and steer it",
         "Everyone may look; root and the members of the group lispmob may change things.\n"
         ".SH EXIT STATUS\n0 done; 1 the daemon said no; 2 wrong usage; 3 lispd is not running; 130 interrupted.\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 from docs import library
 from docs.machines import page
 from lispmob import flow
-from lispmob.api.cli import config
 from lispmob.api.dbus import INTROSPECTION
+from lispmob.lispctl.upkeep import config
 from lispmob.options import HelpfulParser
 from lispmob.problems.problem import EXIT_CODES, KEYS
 from lispmob.tools import echo_cli, lig

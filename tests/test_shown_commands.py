@@ -8,9 +8,9 @@ from functools import lru_cache
 
 import pytest
 
-from lispmob.api.cli import main as lispctl
 from lispmob.flow import cli as lispflow
 from lispmob.hub.cli import parser as lisphub
+from lispmob.lispctl import main as lispctl
 from lispmob.service import options as lispd
 from lispmob.tools import echo_cli, lig
 from tests.shown_commands import PROGRAMS, Shown, shown_commands

@@ -15,7 +15,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from lispmob.api.cli.text import plural
 from lispmob.config.node import NodeFile
 from lispmob.config.reader import read_bytes
 from lispmob.convert.checking import check_file
@@ -25,6 +24,7 @@ from lispmob.convert.report import Resolve
 from lispmob.convert.showing import effective, read_ours
 from lispmob.errors import ConfigError, LispError
 from lispmob.hub.config import HubFile
+from lispmob.terminal.text import plural
 from lispmob.wire.address import IpAddress
 
 EXIT_LEFT_TO_DO: Final = 4

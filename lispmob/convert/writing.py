@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from lispmob.api.cli.text import fold
 from lispmob.convert.draft import NodeDraft, Rank, Remote
 from lispmob.convert.hub import HubDraft, LinkDraft
 from lispmob.convert.report import Remark, Report
+from lispmob.terminal.text import fold
 from lispmob.wire.address import EidPrefix
 
 WIDTH: Final = 120

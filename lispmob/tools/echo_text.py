@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from lispmob.api.cli.text import clean, fold, milliseconds, paint, plural
+from lispmob.terminal.text import clean, fold, milliseconds, paint, plural
 from lispmob.tools.echo_tally import BUCKETS_MS, Gaps, Result, Tally
 from lispmob.tools.echo_uplink import Timeline
 from lispmob.values import dataclass

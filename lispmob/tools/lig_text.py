@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
-from lispmob.api.cli.text import clean, fold, milliseconds, paint, plural, table
+from lispmob.terminal.text import clean, fold, milliseconds, paint, plural, table
 from lispmob.tools.asking import Unasked
 from lispmob.tools.question import Answer, Asked, Lookup, Reason
 from lispmob.wire.address import DistinguishedName, IpAddress

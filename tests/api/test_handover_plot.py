@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.api.cli.handover_plot import LEFT, RIGHT, WIDTH, plot
-from lispmob.api.cli.main import main
+from lispmob.lispctl.handover_plot import LEFT, RIGHT, WIDTH, plot
+from lispmob.lispctl.main import main
 from tests.api.fake_backend import MOVE, served
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -14,14 +14,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from lispmob.api.cli import database, netcheck, paths, status, text, uplinks
-from lispmob.api.cli.main import COMMANDS, main
 from lispmob.api.client import Client
 from lispmob.api.schema import Event, Problem
 from lispmob.control.diagnosis import Finding
+from lispmob.lispctl.main import COMMANDS, main
+from lispmob.lispctl.mappings import database
+from lispmob.lispctl.show import netcheck, paths, status, uplinks
 from lispmob.problems import registering
 from lispmob.problems.evidence import Evidence, RegistrationEvidence
 from lispmob.problems.problem import EXIT_CODES, Verdict
+from lispmob.terminal import text
 from tests.api import fake_backend
 from tests.api.fake_backend import Served, served
 
@@ -314,7 +316,7 @@ def test_a_refusal_ends_with_1_and_the_daemons_words(ctl: Ctl) -> None:
 
 def lispctl(daemon: Served, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "lispmob.api.cli.main", "--socket", str(daemon.path), *arguments],
+        [sys.executable, "-m", "lispmob.lispctl.main", "--socket", str(daemon.path), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -358,7 +360,7 @@ def test_following_ends_when_the_daemon_does(daemon: Served) -> None:
 
 def test_the_command_line_imports_nothing_heavy(daemon: Served) -> None:
     program = (
-        "import sys; before = set(sys.modules); from lispmob.api.cli.main import main; main(sys.argv[1:]);"
+        "import sys; before = set(sys.modules); from lispmob.lispctl.main import main; main(sys.argv[1:]);"
         "print(*set(sys.modules) - before)"  # an editable installation loads things of its own
     )
     done = subprocess.run(

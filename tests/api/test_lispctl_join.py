@@ -8,12 +8,12 @@ from typing import Literal
 
 import pytest
 
-from lispmob.api.cli import join
-from lispmob.api.cli.main import main
 from lispmob.api.schema import Problem
 from lispmob.joining import units
 from lispmob.joining.exchange import Joined, Settings
 from lispmob.joining.invitation import Invitation
+from lispmob.lispctl.main import main
+from lispmob.lispctl.upkeep import join
 from lispmob.problems.problem import EXIT_CODES
 from tests.api.fake_backend import FakeBackend, served
 from tests.joining.test_redeeming import INVITATION

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.api.cli.main import main
 from lispmob.api.seal_schema import Keys
+from lispmob.lispctl.main import main
 from tests.api.fake_backend import Served, served
 
 Ctl = Callable[..., str]

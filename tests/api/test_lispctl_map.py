@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.api.cli.main import main
-from lispmob.api.cli.mappings import event_lines
 from lispmob.api.client import Client
+from lispmob.lispctl.main import main
+from lispmob.lispctl.mappings.mappings import event_lines
 from tests.api.fake_backend import Served, served
 
 Ctl = Callable[..., str]
@@ -145,7 +145,7 @@ def test_each_event_is_a_line_that_says_what_it_is_about() -> None:
 
 
 def test_monitor_tells_each_event_as_it_happens_until_it_is_interrupted(daemon: Served) -> None:
-    lispctl = [sys.executable, "-m", "lispmob.api.cli.main", "--socket", str(daemon.path)]
+    lispctl = [sys.executable, "-m", "lispmob.lispctl.main", "--socket", str(daemon.path)]
     command = [*lispctl, "map", "-n", "monitor", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program, Client(str(daemon.path)) as client:
         assert program.stdout is not None

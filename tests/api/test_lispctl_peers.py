@@ -12,15 +12,15 @@ import pytest
 from msgspec.structs import asdict
 from msgspec.structs import replace as changed
 
-from lispmob.api.cli import ping
-from lispmob.api.cli.echoing import Hop, echo, hop
-from lispmob.api.cli.main import main
-from lispmob.api.cli.peers import peer_lines, peers_lines
-from lispmob.api.cli.text import cells
 from lispmob.api.cli.words import safe
 from lispmob.api.dbus import latest
 from lispmob.api.peer_schema import Peer
 from lispmob.api.turns import Pages
+from lispmob.lispctl.echoing import Hop, echo, hop
+from lispmob.lispctl.flows import ping
+from lispmob.lispctl.main import main
+from lispmob.lispctl.show.peers import peer_lines, peers_lines
+from lispmob.terminal.text import cells
 from tests.api.fake_backend import Served, served
 from tests.api.fake_peers import NAS, PHONE
 
@@ -135,7 +135,7 @@ def test_ping_shows_inside_and_outside_side_by_side(
         asked.append((address, source))
         return Hop(address, 10.0 + sequence if source is None else 9.0, is_last=True)
 
-    monkeypatch.setattr("lispmob.api.cli.echoing.echo", answer)
+    monkeypatch.setattr("lispmob.lispctl.echoing.echo", answer)
     lines = run(daemon, capsys, "ping", "-c", "2", "-i", "0.2", "nas")
 
     assert asked[:2] == [("10.99.0.2", None), ("203.0.113.5", "198.51.100.23")]
@@ -154,8 +154,8 @@ def test_trace_shows_the_hops_outside_and_ends_when_nobody_answers(
     def answer(_address: str, _source: str | None, sequence: int, _timeout_s: float, _hops: int = 0) -> Hop:
         return Hop("198.51.100.1", 1.0) if sequence == 1 else Hop(None, None)
 
-    monkeypatch.setattr("lispmob.api.cli.echoing.echo", lambda *_: Hop("10.99.0.2", 12.0, is_last=True))
-    monkeypatch.setattr("lispmob.api.cli.echoing.hop", answer)
+    monkeypatch.setattr("lispmob.lispctl.echoing.echo", lambda *_: Hop("10.99.0.2", 12.0, is_last=True))
+    monkeypatch.setattr("lispmob.lispctl.echoing.hop", answer)
 
     assert run(daemon, capsys, "trace", "nas") == [
         "inside   to nas 10.99.0.2: 12.0 ms",

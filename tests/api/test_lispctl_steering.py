@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.api.cli.flow_words import NoFlow, read_end, read_words
-from lispmob.api.cli.main import main
-from lispmob.api.cli.run import scope_command
 from lispmob.api.steering_schema import FlowParams, RunParams
+from lispmob.lispctl.flow_words import NoFlow, read_end, read_words
+from lispmob.lispctl.flows.run import scope_command
+from lispmob.lispctl.main import main
 from tests.api.fake_backend import Served, served
 
 WHY = """\
@@ -123,7 +123,7 @@ def test_what_cannot_be_rehearsed_is_refused_with_a_sentence(
 
 @pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="systemd would make the control group here")
 def test_run_becomes_the_command_and_tells_the_daemon_its_name(daemon: Served) -> None:
-    line = [sys.executable, "-m", "lispmob.api.cli.main", "--socket", str(daemon.path), "run"]
+    line = [sys.executable, "-m", "lispmob.lispctl.main", "--socket", str(daemon.path), "run"]
     words = ["--via", "wlan0", "--via", "lte*", "--or-drop", "--", "echo", "--via", "x"]
 
     done = subprocess.run([*line, *words], capture_output=True, text=True, timeout=30, check=False)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.api.cli import names
-from lispmob.api.cli.map_words import WrongWords, read_words
-from lispmob.api.cli.names import Names, name_of_network, network_of
+from lispmob.lispctl import names
+from lispmob.lispctl.map_words import WrongWords, read_words
+from lispmob.lispctl.names import Names, name_of_network, network_of
 
 
 def rlocs(text: str) -> list[tuple[str, int, int, bool]]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.api.cli.main import main
-from lispmob.api.cli.stat import RECEIVED, SENT, stat_of
 from lispmob.datapath.model import LOSSES
+from lispmob.lispctl.main import main
+from lispmob.lispctl.show.stat import RECEIVED, SENT, stat_of
 from tests.api.fake_backend import Served, served
 from tests.control.support import prefix
 

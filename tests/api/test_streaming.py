@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.api.cli import map_cache
 from lispmob.api.client import Client, Entries, ReplyError
+from lispmob.lispctl.mappings import map_cache
 from tests.api.fake_backend import served
 
 ENTRY = {

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from lispmob.api.belief_schema import Believed, Correspondent, MappingSystemBelief
-from lispmob.api.cli import bugreport
-from lispmob.api.cli.main import main
 from lispmob.config.node import load_node
 from lispmob.config.shown import NOT_SHOWN, section_tree
 from lispmob.errors import LispError
+from lispmob.lispctl.main import main
+from lispmob.lispctl.upkeep import bugreport
 from tests.api.fake_backend import Served, served
 
 Ctl = Callable[..., str]

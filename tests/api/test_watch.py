@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from lispmob.api.cli import watching
-from lispmob.api.cli.board import KEPT, Board, rate, sparkline
-from lispmob.api.cli.main import main
+from lispmob.lispctl import watching
+from lispmob.lispctl.board import KEPT, Board, rate, sparkline
+from lispmob.lispctl.main import main
 from tests.api.fake_backend import FakeBackend, served
 
 
@@ -144,7 +144,7 @@ def test_programs_get_a_line_for_each_frame_and_pipes_plain_text(
 @pytest.mark.parametrize("has_rich", [True, False])
 def test_a_terminal_gets_a_screen_of_its_own_and_is_as_before_afterwards(tmp_path: Path, has_rich: bool) -> None:
     block = "" if has_rich else "sys.modules['rich'] = None; "
-    code = f"import sys; {block}from lispmob.api.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    code = f"import sys; {block}from lispmob.lispctl.main import main; sys.exit(main(sys.argv[1:]))"
     with served(tmp_path / "lispd.sock") as one:
         words = ["--socket", str(one.path), "watch", "--count", "2", "--interval", "0.1"]
         ours, theirs = pty.openpty()

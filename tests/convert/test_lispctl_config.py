@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.api.cli.main import main
 from lispmob.config.node import NodeFile, load_node
 from lispmob.config.reader import read_bytes
 from lispmob.config.secrecy import advice
 from lispmob.convert.command import interface_of
 from lispmob.hub.config import HubFile
+from lispmob.lispctl.main import main
 from lispmob.wire.address import parse_ip
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -47,7 +47,7 @@ def converted(directory: Path, name: str, old: str) -> str:
     command = [
         sys.executable,
         "-m",
-        "lispmob.api.cli.main",
+        "lispmob.lispctl.main",
         "config",
         "convert",
         str(source),

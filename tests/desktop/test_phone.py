@@ -95,7 +95,7 @@ def phone(tmp_path: Path) -> Iterator[Phone]:
 
 def lispctl_uplinks(desk: Node) -> dict[str, list[str]]:
     """The table that a user sees, by its first column."""
-    command = [sys.executable, "-m", "lispmob.api.cli.main", "--socket", str(desk.directory / "lispd.sock"), "uplinks"]
+    command = [sys.executable, "-m", "lispmob.lispctl.main", "--socket", str(desk.directory / "lispd.sock"), "uplinks"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
     return {line.split()[0]: line.split() for line in shown.splitlines()[1:]}
 

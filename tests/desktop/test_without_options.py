@@ -22,7 +22,7 @@ WHY_NOT = why_unavailable() or why_no_bus()
     [
         (("lispmob.__main__", "--check", "-c", "conf/lispd.conf"), "good"),
         (("lispmob.hub.service", "--check", "-c", "conf/hub.conf"), ""),
-        (("lispmob.api.cli.main", "version", "--help"), "lispctl"),
+        (("lispmob.lispctl.main", "version", "--help"), "lispctl"),
     ],
 )
 def test_a_program_starts_without_them(arguments: tuple[str, ...], shown: str) -> None:

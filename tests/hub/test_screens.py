@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from lispmob.api.cli.text import cells
 from lispmob.control.effect import Event
 from lispmob.hub.cli import screens
 from lispmob.hub.ledger import Ledger
 from lispmob.hub.views import node_of, pools_of, problems_of, site_of
+from lispmob.terminal.text import cells
 from tests.hub.exchange import HUB, eid, plane, site, xtr
 
 LONG = "2001:db8:ffff:ffff:ffff:ffff:ffff:1/128"

@@ -129,7 +129,7 @@ dbus: no
 
     def lispctl(self, host: str, *words: str) -> Any:
         """The JSON answer of one command."""
-        line = module("lispmob.api.cli.main", "--socket", str(self.directory / host / "lispd.sock"), "--json", *words)
+        line = module("lispmob.lispctl.main", "--socket", str(self.directory / host / "lispd.sock"), "--json", *words)
         return json.loads(self[host].run(*line))
 
     def check(self) -> None:

@@ -167,7 +167,7 @@ class Meeting:
 
     def speaks_lispers(self, host: str, patience_s: float = 40.0) -> bool:
         """True as soon as it is registered in this dialect: the RTR remembers for minutes who was not there."""
-        line = module("lispmob.api.cli.main", "--socket", str(self.directory / host / "lispd.sock"), "netcheck")
+        line = module("lispmob.lispctl.main", "--socket", str(self.directory / host / "lispd.sock"), "netcheck")
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             done = subprocess.run(self.lab[host].argv(*line), capture_output=True, text=True, timeout=10, check=False)

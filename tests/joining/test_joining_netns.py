@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from lispmob.api.cli.main import main as lispctl
 from lispmob.hub.cli.main import main as lisphub
 from lispmob.joining.invitation import Invitation
 from lispmob.lab.process import Daemon, module
 from lispmob.lab.real.world import HUB_V4, HUB_V6, World
+from lispmob.lispctl.main import main as lispctl
 
 pytestmark = pytest.mark.netns
-LISPHUB, LISPCTL = "lispmob.hub.cli.main", "lispmob.api.cli.main"
+LISPHUB, LISPCTL = "lispmob.hub.cli.main", "lispmob.lispctl.main"
 
 
 class Done(NamedTuple):

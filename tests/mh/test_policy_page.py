@@ -183,7 +183,7 @@ def sender(here: Town, packets: Packets, example: Example) -> list[str]:
         words = example.block.split()
         run = [word.strip('"') for word in words[words.index("run") : words.index("COMMAND")]]
         socket_path = here.directory / "a" / "lispd.sock"
-        return inside(here, *module("lispmob.api.cli.main", "--socket", str(socket_path), *run, *line))
+        return inside(here, *module("lispmob.lispctl.main", "--socket", str(socket_path), *run, *line))
     if packets.user is not None:
         return inside(here, "setpriv", f"--reuid={packets.user}", f"--regid={packets.user}", "--clear-groups", *line)
     if packets.cgroup is not None:

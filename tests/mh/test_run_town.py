@@ -46,7 +46,7 @@ def here() -> Iterator[Town]:
 
 def command(here: Town, *words: str) -> list[str]:
     socket_path = here.directory / "a" / "lispd.sock"
-    line = module("lispmob.api.cli.main", "--socket", str(socket_path), "run", *words)
+    line = module("lispmob.lispctl.main", "--socket", str(socket_path), "run", *words)
     # Not `ip netns exec`, which hides the control groups behind another /sys.
     return ["nsenter", f"--net=/run/netns/{here.a.name}", *line]
 
@@ -162,7 +162,7 @@ def test_an_ordinary_user_needs_the_group_and_no_more(here: Town) -> None:
         pytest.skip("an ordinary user has no Python here")
     for path in (here.directory, here.directory / "a"):
         path.chmod(0o755)
-    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from lispmob.api.cli.main import main; sys.exit(main())"
+    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from lispmob.lispctl.main import main; sys.exit(main())"
     lispctl = [str(python), "-I", "-c", start, "--socket", str(here.directory / "a" / "lispd.sock")]
     argv = [*lispctl, "run", "--via", "lte0", "--", str(python), "-c", SENDER, str(B.eid4), str(COUNT), "0.001"]
     net = f"--net=/run/netns/{here.a.name}"

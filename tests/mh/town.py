@@ -57,7 +57,7 @@ class Town:
     def ctl(self, *command: str, node: str = "a", code: int = 0) -> Any:
         """A lispctl command; what it printed as JSON."""
         socket_path = self.directory / node / "lispd.sock"
-        line = module("lispmob.api.cli.main", "--socket", str(socket_path), *command, "--json")
+        line = module("lispmob.lispctl.main", "--socket", str(socket_path), *command, "--json")
         done = subprocess.run(self.lab[node].argv(*line), capture_output=True, text=True, timeout=20, check=False)
         assert done.returncode == code, done.stderr + done.stdout
         return json.loads(done.stdout) if code == 0 and done.stdout else done.stderr
@@ -65,7 +65,7 @@ class Town:
     def say(self, *command: str, node: str = "a") -> list[str]:
         """What a lispctl command prints for people."""
         socket_path = self.directory / node / "lispd.sock"
-        line = module("lispmob.api.cli.main", "--socket", str(socket_path), *command)
+        line = module("lispmob.lispctl.main", "--socket", str(socket_path), *command)
         return self.lab[node].run(*line).splitlines()
 
     def show_cgroups(self, node: str = "a") -> None:

@@ -68,7 +68,7 @@ class NameTown:
     def lispctl(self, *words: str) -> Any:
         """A command in a, with its answer as JSON."""
         socket = str(self.world.directory / "a" / "lispd.sock")
-        command = (sys.executable, "-m", "lispmob.api.cli.main", "--socket", socket, "--json", *words)
+        command = (sys.executable, "-m", "lispmob.lispctl.main", "--socket", socket, "--json", *words)
         done = subprocess.run(self.world["a"].argv(*command), capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.api.cli.main import main
-from lispmob.api.cli.replay import LONGEST_PAUSE_S, Pace
 from lispmob.control.node_config import NodeConfig
+from lispmob.lispctl.main import main
+from lispmob.lispctl.upkeep.replay import LONGEST_PAUSE_S, Pace
 from lispmob.recording.recorder import RecordedNode, Tape
 from lispmob.wire.address import EidPrefix
 from tests.api.fake_backend import served

@@ -129,7 +129,7 @@ class Node:
     def command(self, *words: str) -> list[str]:
         """The command line of lispctl for this node."""
         return self.namespace.argv(
-            *module("lispmob.api.cli.main", "--socket", str(self.directory / "lispd.sock"), *words)
+            *module("lispmob.lispctl.main", "--socket", str(self.directory / "lispd.sock"), *words)
         )
 
     def ctl(self, *words: str) -> Any:

@@ -10,9 +10,9 @@ import re
 from argparse import ArgumentParser, Namespace
 from typing import Any, Final
 
-from lispmob.api.cli.command import Command, show
-from lispmob.api.cli.peers import bare
 from lispmob.api.client import Client
+from lispmob.lispctl.command import Command, show
+from lispmob.lispctl.show.peers import bare
 
 KINDS: Final = ("uplinks", "peers")
 MOST: Final = 500  # ours: nobody looks through more

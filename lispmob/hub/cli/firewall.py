@@ -7,7 +7,7 @@ import re
 import subprocess
 from typing import Any, Final
 
-from lispmob.api.cli.text import fold, paint
+from lispmob.terminal.text import fold, paint
 
 PATIENCE_S: Final = 5.0
 

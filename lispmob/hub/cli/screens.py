@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from lispmob.api.cli.text import clean, duration, facts, fold, paint, plural, table
+from lispmob.terminal.text import clean, duration, facts, fold, paint, plural, table
 
 Json = dict[str, Any]
 

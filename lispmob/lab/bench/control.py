@@ -84,7 +84,7 @@ def _round(path: str) -> Figures:
 def _read(path: str, words: Sequence[str]) -> tuple[float, float]:
     """Seconds to the first line and to the end of a command of lispctl. Raises ProcessFailed."""
     began = time.monotonic()
-    command = [*module("lispmob.api.cli.main", "--socket", path), *words]
+    command = [*module("lispmob.lispctl.main", "--socket", path), *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         first = process.stdout.readline()

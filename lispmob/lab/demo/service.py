@@ -140,7 +140,7 @@ class Node:
 
     def lispctl(self, command: str) -> Json | None:
         """The JSON answer of one lispctl command; None while the daemon is not up yet, or busy beyond patience."""
-        line = module("lispmob.api.cli.main", "--socket", str(self._socket), command, "--json")
+        line = module("lispmob.lispctl.main", "--socket", str(self._socket), command, "--json")
         try:
             done = subprocess.run(
                 self.namespace.argv(*line), capture_output=True, text=True, timeout=_LISPCTL_TIMEOUT_S, check=False

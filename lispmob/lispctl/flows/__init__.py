@@ -1,0 +1,1 @@
+"""Commands about single flows and peers: one file each."""

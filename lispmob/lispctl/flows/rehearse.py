@@ -1,0 +1,57 @@
+"""lispctl rehearse: which flows would move or break if uplinks were lost or gained; nothing is changed."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from lispmob.api.client import Client
+from lispmob.lispctl.command import Command, show
+from lispmob.terminal.text import clean, fold, paint, plural, table_blocks
+
+_COLOURS = {"breaks": "bad", "moves": "warn", "recovers": "good"}
+_SOURCES = {"conntrack": "connection tracking", "sockets": "the open sockets (the kernel tracks no connections)"}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Arguments of this command."""
+    parser.add_argument("--lose", metavar="UPLINK", action="append", default=[], help="as if it were gone")
+    parser.add_argument("--gain", metavar="INTERFACE", action="append", default=[], help="as if it became an uplink")
+    parser.add_argument("--all", action="store_true", help="show the flows that stay, too")
+
+
+def run(client: Client, arguments: Namespace) -> int:
+    """Print what would change."""
+    found = client.call("rehearse", lose=arguments.lose, gain=arguments.gain)
+    return show(found, arguments, lambda result: rehearsal_lines(result, shows_all=arguments.all))
+
+
+def rehearsal_lines(result: dict[str, Any], *, shows_all: bool) -> list[str]:
+    """What would change, for people."""
+    flows = result["flows"]
+    counts = {fate: sum(one["fate"] == fate for one in flows) for fate in ("moves", "breaks", "recovers", "stays")}
+    told = ", ".join(f"{count} {fate if count == 1 else fate.removesuffix('s')}" for fate, count in counts.items())
+    left_out = f"; {plural(result['left_out'], 'more flow')} not looked at" if result["left_out"] else ""
+    head = f"{plural(len(flows), 'flow')} from {_SOURCES[result['source']]}: {told}{left_out}"
+    shown = [one for one in flows if shows_all or one["fate"] != "stays"]
+    if not shown:
+        return [head]
+    rows = [(one["flow"], one["fate"], _places(one["before"]), _places(one["after"]), _why(one)) for one in shown]
+    header, blocks = table_blocks(("FLOW", "FATE", "NOW", "THEN", "WHY"), rows, folded="WHY")
+    coloured = [_coloured(line, one["fate"]) for block, one in zip(blocks, shown, strict=True) for line in block]
+    return [*fold(head), *header, *coloured]
+
+
+def _places(names: list[str]) -> str:
+    return " or ".join(map(clean, names)) or "-"
+
+
+def _why(one: dict[str, Any]) -> str:
+    return clean(one["steps"][-1]) if one["steps"] else "-"
+
+
+def _coloured(line: str, fate: str) -> str:
+    return paint(line, _COLOURS[fate]) if fate in _COLOURS else line
+
+
+COMMAND = Command("rehearse", "say which flows would move or break, changing nothing", run, add_arguments)

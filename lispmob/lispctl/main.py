@@ -1,0 +1,166 @@
+"""lispctl: look into a running lispd, and steer it.
+
+Exit codes: 0 done, 1 the daemon said no, 2 wrong usage, 3 lispd is not running, 130 interrupted. `status` for people
+ends with 4 when lispd works in part, and with 5 when it does not work; `wait` with 6 when the time is over; `replay`
+with 7 when the core does something else than it did; and `believed` with 8 when somebody is wrong. `run` becomes its
+command; 126: that cannot be executed, 127: there is none. `config` and `join` need no lispd. `config` ends with 4 when
+a conversion leaves something to do, and with 78 when a file has mistakes; the help of `join` lists what that ends with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from lispmob.api.cli import words
+from lispmob.api.client import DEFAULT_SOCKET, Client
+from lispmob.errors import LispError, NotRunning
+from lispmob.lispctl.command import Command, common_options
+from lispmob.lispctl.flows import ping, rehearse, run, why
+from lispmob.lispctl.mappings import database, lookup, map_cache, mappings, mapstat, site_names
+from lispmob.lispctl.show import (
+    believed,
+    counters,
+    energy,
+    events,
+    handovers,
+    key,
+    metrics,
+    netcheck,
+    paths,
+    peers,
+    stat,
+    status,
+    uplinks,
+    version,
+    wait,
+    watch,
+)
+from lispmob.lispctl.upkeep import bugreport, config, join, log_level, nudge, record, refresh, reload, replay
+from lispmob.options import HelpfulParser, ShowVersion
+
+COMMANDS: Final[tuple[Command, ...]] = (
+    status.COMMAND,
+    uplinks.COMMAND,
+    peers.COMMAND,
+    ping.PING,
+    ping.TRACE,
+    site_names.NAMES,
+    site_names.NAME,
+    paths.COMMAND,
+    why.COMMAND,
+    rehearse.COMMAND,
+    run.COMMAND,
+    netcheck.COMMAND,
+    handovers.COMMAND,
+    key.COMMAND,
+    believed.COMMAND,
+    map_cache.COMMAND,
+    mappings.COMMAND,
+    mapstat.COMMAND,
+    database.COMMAND,
+    lookup.COMMAND,
+    events.COMMAND,
+    counters.COMMAND,
+    energy.COMMAND,
+    stat.COMMAND,
+    metrics.COMMAND,
+    watch.COMMAND,
+    wait.COMMAND,
+    bugreport.COMMAND,
+    record.COMMAND,
+    replay.COMMAND,
+    log_level.COMMAND,
+    nudge.COMMAND,
+    reload.COMMAND,
+    join.COMMAND,
+    refresh.COMMAND,
+    config.COMMAND,
+    words.COMMAND,
+    version.COMMAND,
+)
+
+
+LINKED: Final = (mappings.COMMAND.name, mapstat.COMMAND.name)
+_SYNONYMS: Final = {"state": "status", "show": "status", "cache": "map-cache", "routes": "map-cache", "log": "events"}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; completion files and man pages are made from it too."""
+    common = common_options()
+    parser = HelpfulParser(prog="lispctl", description="Look into a running lispd, and steer it.", parents=[common])
+    parser.add_argument("--version", action=ShowVersion)
+    parser.synonyms = _SYNONYMS
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
+    for command in COMMANDS:
+        sub = commands.add_parser(command.name, help=command.summary, description=command.summary, parents=[common])
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run, check=command.check, alone=command.alone)
+    asked = commands.add_parser("help", help="show this, or the help of a command")
+    asked.add_argument("about", nargs="*", metavar="COMMAND", help="a command, and an action of it")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        parser = build_parser()
+        arguments = parser.parse_args(_by_name(sys.argv) if argv is None else argv)
+        if arguments.command == "help":
+            parser.parse_args([*arguments.about, "--help"])
+    except SystemExit as done:  # argparse printed its help or its complaint
+        return done.code if isinstance(done.code, int) else 2
+    arguments.json = getattr(arguments, "json", False)
+    try:
+        arguments.check(arguments)
+        if arguments.alone is not None:
+            alone: int = arguments.alone(arguments)
+            sys.stdout.flush()
+            return alone
+        with Client(getattr(arguments, "socket", DEFAULT_SOCKET)) as client:
+            code: int = arguments.run(client, arguments)
+        sys.stdout.flush()
+    except NotRunning as error:
+        return _complain(f"{error}{why_not_started(arguments)}", 3)
+    except LispError as error:
+        return _complain(str(error), getattr(error, "exit_code", 1))
+    except BrokenPipeError:  # `lispctl map-cache | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would flush into the pipe again
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _by_name(line: Sequence[str]) -> list[str]:
+    """The words of a command line; a link to lispctl with the name of a command of OpenLISP's is that command."""
+    name = os.path.basename(line[0])
+    return [name, *line[1:]] if name in LINKED else list(line[1:])
+
+
+def why_not_started(arguments: argparse.Namespace, configuration: str = "/etc/lispmob/lispd.conf") -> str:
+    """What `systemctl start lispd` would trip over, as far as this user can see it."""
+    if getattr(arguments, "socket", DEFAULT_SOCKET) != DEFAULT_SOCKET:
+        return ""
+    try:
+        with open(configuration, encoding="utf-8", errors="replace") as lines:
+            is_example = any(line.split("#")[0].split()[-2:] == ["key:", "CHANGE-ME"] for line in lines)
+    except FileNotFoundError:
+        return f"\nfirst write {configuration}: your EID, your Map-Server and its key"
+    except OSError:
+        return "\nif it does not start, its journal says why: sudo journalctl -u lispd"
+    if is_example:
+        return f"\nbut first put your Map-Server and its key into {configuration}: the key is still CHANGE-ME"
+    return "\nif it does not start, its journal says why: journalctl -u lispd"
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"lispctl: {text}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Commands about mappings: one file each."""

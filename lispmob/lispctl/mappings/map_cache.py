@@ -1,0 +1,129 @@
+"""lispctl map-cache: list, add, delete and flush mappings."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from lispmob.api.client import Client, Entries
+from lispmob.lispctl.command import Command, common_options, show
+from lispmob.terminal.text import clean, duration, fold, locators, plural, table, table_blocks
+
+FIRST_ENTRIES = 50  # ours: so many are shown before the others have come
+MORE_ENTRIES = 1000
+EMPTY = "the map-cache is empty"
+_HEADERS = ("PREFIX", "SOURCE", "LOCATORS (PRIO/WEIGHT)", "AGE", "EXPIRES", "UNUSED")
+_RIGHT = ("AGE", "EXPIRES", "UNUSED")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Actions of this command; without one, the map-cache is listed."""
+    parser.set_defaults(action=None)
+    actions = parser.add_subparsers(metavar="ACTION", dest="action")
+    common = [common_options()]
+    actions.add_parser("list", aliases=["show"], parents=common, help="list the mappings (the default)")
+    actions.add_parser("flush", parents=common, help="forget every mapping that was learned; static ones stay")
+    delete = actions.add_parser("del", aliases=["delete", "remove"], parents=common, help="forget one mapping")
+    delete.add_argument("prefix", help="its EID-Prefix, such as 192.0.2.0/24 or [7]192.0.2.0/24")
+    add = actions.add_parser("add", parents=common, help="add a static mapping")
+    add.add_argument("prefix", help="its EID-Prefix, such as 192.0.2.0/24 or [7]192.0.2.0/24")
+    add.add_argument(
+        "--locator",
+        action="append",
+        default=[],
+        type=read_locator,
+        metavar="ADDRESS[,PRIORITY[,WEIGHT]]",
+        help="an RLOC; may be given several times",
+    )
+    add.add_argument("--without", choices=("drop", "native"), help="instead of locators: drop its packets, or natively")
+
+
+def read_locator(text: str) -> dict[str, Any]:
+    """ "203.0.113.5", "203.0.113.5,1" or "203.0.113.5,1,50". Raises ArgumentTypeError."""
+    address, *numbers = text.split(",")
+    if not address or len(numbers) > 2 or not all(number.isdecimal() and int(number) <= 255 for number in numbers):
+        raise ArgumentTypeError(f"{text!r} is not ADDRESS, ADDRESS,PRIORITY or ADDRESS,PRIORITY,WEIGHT (0 to 255)")
+    return {"address": address, **dict(zip(("priority", "weight"), map(int, numbers), strict=False))}
+
+
+def run(client: Client, arguments: Namespace) -> int:
+    """Do one action."""
+    if arguments.action == "flush":
+        return show(client.call("map-cache-flush"), arguments, lambda done: _changed("forgot", done))
+    if arguments.action in ("del", "delete", "remove"):
+        done = client.call("map-cache-delete", prefix=arguments.prefix)
+        return show(done, arguments, lambda done: _changed("forgot", done))
+    if arguments.action == "add":
+        done = client.call(
+            "map-cache-add", prefix=arguments.prefix, locators=arguments.locator, action=arguments.without or "drop"
+        )
+        return show(done, arguments, lambda done: [*_changed("added", done), *_without_locator(arguments)])
+    found = client.stream("map-cache")
+    print_json(found) if arguments.json else print_table(found.entries)
+    return 0
+
+
+def print_json(found: Entries) -> None:
+    """As one JSON value, each entry on a line of its own, as they come in."""
+    import json
+
+    lines = (json.dumps(entry) for entry in found.entries)
+    first = next(lines, None)
+    if first is None:
+        print('{\n  "entries": []', end="")
+    else:
+        print('{\n  "entries": [\n    ' + first, end="", flush=True)
+        for line in lines:
+            print(",\n    " + line, end="")
+        print("\n  ]", end="")
+    rest = (f",\n  {json.dumps(name)}: {json.dumps(value)}" for name, value in found.rest.items())
+    print("".join(rest) + "\n}")
+
+
+def print_table(entries: Iterator[dict[str, Any]]) -> None:
+    """For people, as they come in: the first ones at once, and with them the widths of the columns."""
+    least: list[int] = []
+    is_first = True
+    while batch := list(islice(entries, FIRST_ENTRIES if is_first else MORE_ENTRIES)):
+        header, blocks = table_blocks(_HEADERS, _rows(batch), right=_RIGHT, least=least)
+        print("\n".join([*(header if is_first else ()), *(line for block in blocks for line in block)]), flush=True)
+        is_first = False
+    if is_first:
+        print(EMPTY)
+
+
+def _without_locator(arguments: Namespace) -> list[str]:
+    """What was added leads nowhere: perhaps that is not what was meant."""
+    if arguments.locator:
+        return []
+    fate = "leave without LISP" if arguments.without == "native" else "are dropped"
+    hint = "" if arguments.without is not None else "; to send them somewhere: --locator ADDRESS"
+    return fold(f"it has no locator: packets to {clean(arguments.prefix)} {fate}{hint}")
+
+
+def _changed(verb: str, done: dict[str, Any]) -> list[str]:
+    return [f"{verb} {plural(done['count'], 'mapping')}"]
+
+
+def entry_lines(entries: list[dict[str, Any]]) -> list[str]:
+    """Mappings for people."""
+    return table(_HEADERS, _rows(entries), right=_RIGHT) if entries else [EMPTY]
+
+
+def _rows(entries: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [
+        (
+            entry["prefix"],
+            f"{entry['source']}, genuine" if entry.get("is_genuine") else entry["source"],
+            locators(entry["locators"]) if entry["locators"] else entry["action"],
+            duration(entry["age_s"]),
+            "never" if entry["expires_in_s"] is None else duration(entry["expires_in_s"]),
+            duration(entry["unused_s"]),
+        )
+        for entry in entries
+    ]
+
+
+COMMAND = Command("map-cache", "list the mappings of others; add, delete or flush them", run, add_arguments)

@@ -1,0 +1,66 @@
+"""lispctl believed: what others believe about us, asked, and compared with what is so."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from lispmob.api.client import Client
+from lispmob.lispctl.command import Command, show
+from lispmob.terminal.text import clean, duration, fold, locators, milliseconds, paint
+
+WRONG = 8
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Nothing but a word on the exit code."""
+    parser.epilog = "Exit code 8: somebody believes something else than what is so, or does not answer."
+
+
+def run(client: Client, arguments: Namespace) -> int:
+    """Print what is believed; 8 when that is wrong."""
+    found = client.call("believed")
+    show(found, arguments, believed_lines)
+    is_wrong = any(one["differences"] or one["answer"] == "silent" for one in found["mapping_system"])
+    is_late = any(one["verdict"] == "late" for one in found["correspondents"])
+    return WRONG if is_wrong or is_late else 0
+
+
+def believed_lines(found: dict[str, Any]) -> list[str]:
+    """The same for people."""
+    lines = [paint("The mapping system", "bold")]
+    lines += [line for one in found["mapping_system"] for line in _asked(one)] or ["  there is no Map-Resolver to ask"]
+    lines += ["", paint("Correspondents, by where their data comes in", "bold")]
+    lines += [line for one in found["correspondents"] for line in _seen(one)] or ["  no locator of others is in use"]
+    return lines
+
+
+def _asked(one: dict[str, Any]) -> list[str]:
+    who = f"{clean(one['map_resolver'])} about {clean(one['eid'])}"
+    if one["differences"]:
+        said = "; ".join(map(clean, one["differences"]))
+        return [paint(line, "bad") for line in fold(f"{who}: wrong: {said}", first="  ", rest="    ")]
+    told = {
+        "record": f"right: {', '.join(map(clean, locators(one['says'])))}",
+        "negative": "right: nothing",
+        "forwards": f"it has us answer ourselves, at {clean(one['forwarded_to'])}",
+        "silent": "no answer",
+        "cannot-ask": "cannot be asked: no uplink of ours of its family does without an RTR",
+    }[one["answer"]]
+    after = "" if one["rtt_ms"] is None else f" (after {milliseconds(one['rtt_ms'])})"
+    colour = "bad" if one["answer"] == "silent" else "good"
+    return [paint(line, colour) for line in fold(f"{who}: {told}{after}", first="  ", rest="    ")]
+
+
+def _seen(one: dict[str, Any]) -> list[str]:
+    who = f"{clean(one['rloc'])} ({clean(one['eid'])})"
+    if one["verdict"] == "not-heard":
+        return fold(f"{who}: nothing within the last minute", first="  ", rest="    ")
+    text = f"{who}: sends to {clean(one['sends_to'])}, {duration(one['ago_s'])} ago"
+    if one["verdict"] == "late":
+        text += f"; better now: {', '.join(map(clean, one['better']))}"
+    colour = "good" if one["verdict"] == "right" else "warn"
+    return [paint(line, colour) for line in fold(text, first="  ", rest="    ")]
+
+
+COMMAND = Command("believed", "ask what others believe about us, and compare it with what is so", run, add_arguments)

@@ -1,0 +1,70 @@
+"""lispctl key: our static key, those of others and what is sealed with them; and the yes to a new one."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from lispmob.api.client import Client
+from lispmob.lispctl.command import Command, show
+from lispmob.terminal.text import clean, duration, fold, paint, plural
+
+_COLOURS = {"sealed": "good", "waiting": "warn"}
+
+
+def run(client: Client, arguments: Namespace) -> int:
+    """Print the keys, or accept one."""
+    if arguments.accept is None:
+        return show(client.call("keys"), arguments, key_lines)
+    prefix: str = arguments.accept
+    return show(
+        client.call("accept-key", prefix=prefix),
+        arguments,
+        lambda _: [f"the new key of {prefix} is used from now on"],
+    )
+
+
+def key_lines(keys: dict[str, Any]) -> list[str]:
+    """The keys for people."""
+    if keys["public_key"] is None:
+        return fold(f"nothing is sealed here: {clean(keys['why_not'])}")
+    lines = [
+        f"{paint('Own key', 'bold')} {clean(keys['fingerprint'])}",
+        f"  public-key: {clean(keys['public_key'])}",
+        "",
+        paint("Peers", "bold"),
+    ]
+    lines += [line for peer in keys["peers"] for line in _peer(peer)] or ["  none with a known key"]
+    if keys["waiting"]:
+        lines += ["", paint("New keys that wait for a yes", "bold")]
+        for one in keys["waiting"]:
+            prefix = clean(one["prefix"])
+            text = f"{prefix} {clean(one['fingerprint'])}; when it is right: lispctl key --accept {prefix}"
+            lines += fold(text, first="  ")
+    return lines
+
+
+def _peer(peer: dict[str, Any]) -> list[str]:
+    seal = peer["seal"]
+    head = f"  {clean(peer['prefix'])} {clean(seal['state'])}"
+    return [paint(head, _COLOURS[seal["state"]]) if seal["state"] in _COLOURS else head, *seal_lines(seal)]
+
+
+def seal_lines(seal: dict[str, Any]) -> list[str]:
+    """What is known of it, beneath its name."""
+    known = [clean(seal["why"])]
+    if seal["fingerprint"] is not None:
+        known.append(f"{clean(seal['grade'])} key {clean(seal['fingerprint'])}")
+    if seal["age_s"] is not None:
+        counted = f"{plural(seal['packets_out'], 'packet')} out, {seal['packets_in']} in"
+        known.append(f"session of {duration(seal['age_s'])}, {counted}")
+    return fold("; ".join(known), first="    ")
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--accept", metavar="PREFIX", help="use the new key of this EID-Prefix, which waits for a yes")
+
+
+COMMAND = Command(
+    "key", "show our static key and those of peers, with fingerprints to compare, and what is sealed", run, _arguments
+)

@@ -1,0 +1,102 @@
+"""lispctl peers: whom packets go to, by which way, and how well."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Any, Final
+
+from lispmob.api.client import Client
+from lispmob.lispctl.command import Command, show
+from lispmob.terminal.text import clean, duration, facts, fold, milliseconds, paint, plural, table
+
+NAMES_S: Final = 0.03  # ours: a name that has just been asked for is there after a round trip
+_WAYS: Final = {"direct": "direct", "rtr": "RTR", "past-rtr": "past the RTR", "none": "none"}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Arguments of this command."""
+    parser.add_argument("peer", nargs="?", metavar="NAME|EID", help="one of them, with everything that is known")
+
+
+def run(client: Client, arguments: Namespace) -> int:
+    """Print all, or one."""
+    if arguments.peer is not None:
+        return show(client.call("peers", peer=arguments.peer), arguments, peer_lines)
+    found = client.call("peers")
+    if found["names_asked"]:
+        import time
+
+        time.sleep(NAMES_S)
+        found = client.call("peers")
+    return show(found, arguments, lambda result: peers_lines(result["entries"]))
+
+
+def peers_lines(peers: list[dict[str, Any]]) -> list[str]:
+    """All of them: those that packets went to lately come first."""
+    if not peers:
+        return ["no peers: nothing has been sent into the overlay yet"]
+    peers = sorted(peers, key=_order)
+    has_seal = any(peer.get("seal") for peer in peers)
+    headers = ["NAME", "EID", "WAY", "UPLINK", "RTT", "LOSS", "HEARD", "PACKETS", *(["SEAL"] if has_seal else [])]
+    rows = [[*_row(peer), *([_seal(peer)] if has_seal else [])] for peer in peers]
+    silent = [peer for peer in peers if not peer["is_reachable"]]
+    lines = table(headers, rows, right=("RTT", "LOSS", "HEARD", "PACKETS"))
+    told = ", ".join(_called(peer) for peer in silent[:5]) + (", ..." if len(silent) > 5 else "")
+    return lines + ([paint(line, "bad") for line in fold(f"no answer from {told}")] if silent else [])
+
+
+def peer_lines(peer: dict[str, Any]) -> list[str]:
+    """One of them, with everything that is known."""
+    way = _WAYS.get(peer["way"], clean(peer["way"])) + (f": {clean(peer['why'])}" if peer.get("why") else "")
+    if peer.get("rtr"):
+        way += f" {clean(peer['rtr'])}"
+    pairs = [("name", clean(peer["name"])), ("EID", clean(peer["eid"])), ("way", way)]
+    if peer.get("uplink") is not None:
+        pairs.append(("uplink", f"{clean(peer['uplink'])}, from {clean(peer['local'])} to {clean(peer['remote'])}"))
+        lost = "" if peer["loss"] is None else f", {peer['loss'] * 100:.1f}% of the probes lost"
+        pairs.append(("round trip", f"{milliseconds(peer['rtt_ms'])}{lost}"))
+        pairs.append(("answers", "yes" if peer["is_reachable"] else paint("no", "bad")))
+    pairs.append(("heard", "never" if peer["heard_s"] is None else f"{duration(peer['heard_s'])} ago"))
+    pairs.append(("used", "never" if peer["used_s"] is None else f"{duration(peer['used_s'])} ago"))
+    if peer.get("packets_out") is not None:
+        pairs.append(("sent", f"{plural(peer['packets_out'], 'packet')} to {clean(peer['rtr'] or peer['remote'])}"))
+    if peer.get("mtu_bytes") is not None:
+        pairs.append(("MTU", f"{peer['mtu_bytes']} outside, {inner_mtu(peer)} inside"))
+    pairs.append(("mapping", "genuine by LISP-SEC" if peer["is_genuine"] else "not proved by LISP-SEC"))
+    pairs.append(("packets are", "sealed" if peer.get("seal") else "in clear"))
+    return facts(pairs)
+
+
+def inner_mtu(peer: dict[str, Any]) -> int:
+    """What fits inside: the outer packet without IP, UDP and LISP headers (RFC 9300, 7.1)."""
+    outside: int = peer["mtu_bytes"]
+    return outside - (56 if ":" in (peer["rtr"] or peer["remote"]) else 36)
+
+
+def _order(peer: dict[str, Any]) -> tuple[float, str]:
+    return (float("inf") if peer["used_s"] is None else peer["used_s"] // 60, peer["name"] or peer["eid"])
+
+
+def _called(peer: dict[str, Any]) -> str:
+    return clean(peer["name"] or bare(peer["eid"]))
+
+
+def bare(eid: str) -> str:
+    """An EID-Prefix that is one address, without its length."""
+    address, _, length = eid.partition("/")
+    return address if length == ("128" if ":" in address else "32") else eid
+
+
+def _row(peer: dict[str, Any]) -> list[Any]:
+    loss = "-" if peer["loss"] is None else f"{peer['loss'] * 100:.0f}%"
+    way = _WAYS.get(peer["way"], peer["way"])
+    uplink, packets = peer["uplink"], peer["packets_out"]
+    rtt = milliseconds(peer["rtt_ms"])
+    return [peer["name"], bare(peer["eid"]), way, uplink, rtt, loss, duration(peer["heard_s"]), packets]
+
+
+def _seal(peer: dict[str, Any]) -> str:
+    return "sealed" if peer.get("seal") else "clear"
+
+
+COMMAND = Command("peers", "whom packets go to, by which way, and how well", run, add_arguments)
