@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
-from lispmob.api.mapping_backend import MappingBackend
-from lispmob.api.peer_backend import PeerBackend
+from lispmob.api.mapping.backend import MappingBackend
+from lispmob.api.peers.backend import PeerBackend
 from lispmob.api.schema import (
     DatabaseEntry,
     ErrorCode,
@@ -18,10 +18,10 @@ from lispmob.api.schema import (
     Status,
     Uplink,
 )
-from lispmob.api.seal_backend import SealBackend
-from lispmob.api.steering_backend import SteeringBackend
+from lispmob.api.sealing.backend import SealBackend
+from lispmob.api.steering.backend import SteeringBackend
 from lispmob.api.turns import Pages
-from lispmob.api.upkeep_backend import UpkeepBackend
+from lispmob.api.upkeep.backend import UpkeepBackend
 from lispmob.errors import LispError
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress

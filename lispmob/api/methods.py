@@ -10,9 +10,9 @@ import msgspec
 
 from lispmob.api.backend import ApiError, Backend
 from lispmob.api.checked import MAX_INSTANCE_ID, read_address, read_locators, read_prefix
-from lispmob.api.mapping_methods import MAPPING_METHODS
+from lispmob.api.mapping.methods import MAPPING_METHODS
 from lispmob.api.method import Method
-from lispmob.api.peer_methods import PEER_METHODS
+from lispmob.api.peers.methods import PEER_METHODS
 from lispmob.api.schema import (
     Changed,
     Lookup,
@@ -24,9 +24,9 @@ from lispmob.api.schema import (
     Request,
     Version,
 )
-from lispmob.api.seal_methods import SEAL_METHODS
-from lispmob.api.steering_methods import STEERING_METHODS
-from lispmob.api.upkeep_methods import UPKEEP_METHODS
+from lispmob.api.sealing.methods import SEAL_METHODS
+from lispmob.api.steering.methods import STEERING_METHODS
+from lispmob.api.upkeep.methods import UPKEEP_METHODS
 from lispmob.errors import ConfigError
 
 

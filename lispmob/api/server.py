@@ -20,8 +20,8 @@ import msgspec
 from lispmob.api.backend import ApiError, Backend
 from lispmob.api.event_kinds import KINDS
 from lispmob.api.listen import Peer, file_identity, open_socket, peer_of, remove_socket
-from lispmob.api.mapping_follow import Author, Reader, Signature, Signed, check_kinds, line_of
-from lispmob.api.mapping_schema import MappingEvent, MappingEventsParams
+from lispmob.api.mapping.follow import Author, Reader, Signature, Signed, check_kinds, line_of
+from lispmob.api.mapping.schema import MappingEvent, MappingEventsParams
 from lispmob.api.methods import call, is_pending, read_params
 from lispmob.api.schema import (
     API_VERSION,

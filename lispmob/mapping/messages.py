@@ -45,7 +45,7 @@ class Locator:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """An entry of the "cache", or of the "database": one of our own. See Mapping in api/mapping_schema.py."""
+    """An entry of the "cache", or of the "database": one of our own. See Mapping in api/mapping/schema.py."""
 
     prefix: str
     locators: tuple[Locator, ...] = ()
@@ -57,7 +57,7 @@ class Mapping:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened: MappingEvent in api/mapping_schema.py, and "entry" for what a dump shows.
+    """Something that happened: MappingEvent in api/mapping/schema.py, and "entry" for what a dump shows.
 
     `type` is "miss", "badreach", "reach", "add", "change", "delete", "lost" or "entry".
     """

@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from lispmob.api.belief_schema import Believed, Correspondent, MappingSystemBelief
 from lispmob.api.schema import RemoteLocator
+from lispmob.api.upkeep.belief_schema import Believed, Correspondent, MappingSystemBelief
 from lispmob.control.belief import Belief, Beliefs, differences
 from lispmob.control.gate import NonceBook
 from lispmob.control.locator_set import NEVER

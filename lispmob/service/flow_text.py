@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import TypeVar
 
 from lispmob.api.backend import ApiError
-from lispmob.api.steering_schema import FlowParams
+from lispmob.api.steering.schema import FlowParams
 from lispmob.config.steering import FLOW_CLASSES, read_cgroup, read_dscp, read_group, read_protocol, read_user
 from lispmob.mh.selector import ICMP, PORT_MAX, PROTOCOLS, WITH_PORTS, Flow
 from lispmob.wire.address import IpAddress

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal
 
-from lispmob.api.mapping_schema import Mapping, MappingEvent
+from lispmob.api.mapping.schema import Mapping, MappingEvent
 from lispmob.control.effect import Event, MappingChanged, MappingWanted
 from lispmob.service.mapping_views import mapping_of, own_mapping
 from lispmob.service.wall import iso_utc

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from lispmob.api.backend import ApiError, StaticLocator
-from lispmob.api.mapping_schema import Mapping, MappingDone, MappingFlushParams, MappingLocator, MappingParams, Table
+from lispmob.api.mapping.schema import Mapping, MappingDone, MappingFlushParams, MappingLocator, MappingParams, Table
 from lispmob.api.turns import Pages
 from lispmob.config.values import FieldError
 from lispmob.control.map_cache import MapCacheEntry, Source, State

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from lispmob.api.mapping_schema import MapstatEntry, MapstatLocator
+from lispmob.api.mapping.schema import MapstatEntry, MapstatLocator
 from lispmob.control.locator_set import NEVER
 from lispmob.control.map_cache import MapCacheEntry, State
 from lispmob.service.evidence import is_relayed

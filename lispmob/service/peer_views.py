@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from lispmob.api import peer_schema as schema
 from lispmob.api.backend import ApiError
+from lispmob.api.peers import schema
 from lispmob.api.turns import Pages
 from lispmob.control.effect import DATA_PORT, NameResolved
 from lispmob.control.map_cache import MapCacheEntry, State

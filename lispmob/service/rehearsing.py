@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Literal
 
 from lispmob.api.backend import ApiError
-from lispmob.api.steering_schema import Rehearsal, Rehearsed
+from lispmob.api.steering.schema import Rehearsal, Rehearsed
 from lispmob.control.locator_set import NEVER
 from lispmob.datapath.ask import Question
 from lispmob.datapath.model import Uplink as EngineUplink

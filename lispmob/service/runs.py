@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from lispmob.api.backend import ApiError
-from lispmob.api.steering_schema import Run, RunParams
+from lispmob.api.steering.schema import Run, RunParams
 from lispmob.errors import KernelRefused
 from lispmob.mh import cgroups
 from lispmob.mh.policy import Rule, Via

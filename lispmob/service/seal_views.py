@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from lispmob.api.backend import ApiError
-from lispmob.api.seal_schema import Keys, KnownPeer, Seal, WaitingKey
+from lispmob.api.sealing.schema import Keys, KnownPeer, Seal, WaitingKey
 from lispmob.control.peer_keys import fingerprint
 from lispmob.control.sealed_node import SealedNode
 from lispmob.control.sealed_peer import SealedPeer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lispmob.api.steering_schema import FlowParams, Rehearsal, Run, RunParams, Why
+from lispmob.api.steering.schema import FlowParams, Rehearsal, Run, RunParams, Why
 
 if TYPE_CHECKING:
     from lispmob.service.views import Parts

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final, cast
 
 from lispmob import logs
 from lispmob.api.backend import ApiError
-from lispmob.api.belief_schema import Believed
 from lispmob.api.turns import Pages
-from lispmob.api.upkeep_schema import Chunk, Configuration, Energy, Level, LogLevel, MessageCost
+from lispmob.api.upkeep.belief_schema import Believed
+from lispmob.api.upkeep.schema import Chunk, Configuration, Energy, Level, LogLevel, MessageCost
 from lispmob.config.shown import section_tree
 from lispmob.control.path import ProbeConfig
 from lispmob.service import assembly

@@ -17,7 +17,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from lispmob.api.backend import ApiError
-from lispmob.api.steering_schema import Choice, FlowParams, Why, WhyStep
+from lispmob.api.steering.schema import Choice, FlowParams, Why, WhyStep
 from lispmob.datapath.ask import Answer, Fate, Question
 from lispmob.datapath.lanes import DEFAULT, UNUSABLE
 from lispmob.errors import KernelRefused

@@ -8,9 +8,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
-from lispmob.api.belief_schema import Believed, Correspondent, MappingSystemBelief
 from lispmob.api.schema import RemoteLocator
 from lispmob.api.server import ControlServer
+from lispmob.api.upkeep.belief_schema import Believed, Correspondent, MappingSystemBelief
 from lispmob.config.eid import OwnEid
 from lispmob.config.node import MapCacheSection, NodeFile
 from lispmob.control.effect import Event, MappingChanged, MappingWanted, SendControl

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lispmob.api.backend import ApiError
-from lispmob.api.peer_schema import KnownName, Names, Peer
+from lispmob.api.peers.schema import KnownName, Names, Peer
 from lispmob.api.turns import Pages
 
 NAS = Peer(

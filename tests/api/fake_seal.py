@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lispmob.api.backend import ApiError
-from lispmob.api.seal_schema import Keys, KnownPeer, Seal, WaitingKey
+from lispmob.api.sealing.schema import Keys, KnownPeer, Seal, WaitingKey
 from lispmob.wire.address import EidPrefix
 
 KEYS = Keys(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lispmob.api.backend import ApiError
-from lispmob.api.steering_schema import Choice, FlowParams, Rehearsal, Rehearsed, Run, RunParams, Why, WhyStep
+from lispmob.api.steering.schema import Choice, FlowParams, Rehearsal, Rehearsed, Run, RunParams, Why, WhyStep
 
 WHY = Why(
     flow="tcp 192.0.2.7 -> 192.0.2.65:443",

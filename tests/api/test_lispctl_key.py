@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.api.seal_schema import Keys
+from lispmob.api.sealing.schema import Keys
 from lispmob.lispctl.main import main
 from tests.api.fake_backend import Served, served
 

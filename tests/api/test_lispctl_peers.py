@@ -14,7 +14,7 @@ from msgspec.structs import replace as changed
 
 from lispmob.api.cli.words import safe
 from lispmob.api.dbus import latest
-from lispmob.api.peer_schema import Peer
+from lispmob.api.peers.schema import Peer
 from lispmob.api.turns import Pages
 from lispmob.lispctl.echoing import Hop, echo, hop
 from lispmob.lispctl.flows import ping

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from lispmob.api.mapping_follow import Author, Signature, Signed
+from lispmob.api.mapping.follow import Author, Signature, Signed
 
 WHO = Author(object(), 4711, 7)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lispmob.api.belief_schema import Believed, Correspondent, MappingSystemBelief
+from lispmob.api.upkeep.belief_schema import Believed, Correspondent, MappingSystemBelief
 from lispmob.config.node import load_node
 from lispmob.config.shown import NOT_SHOWN, section_tree
 from lispmob.errors import LispError

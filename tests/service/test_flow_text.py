@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lispmob.api.backend import ApiError
-from lispmob.api.steering_schema import FlowParams
+from lispmob.api.steering.schema import FlowParams
 from lispmob.mh.policy import Policy, Rule, Uplink, Via
 from lispmob.mh.selector import Selector
 from lispmob.service.flow_text import read_flow

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from lispmob.api.backend import ApiError, StaticLocator
-from lispmob.api.mapping_schema import MappingDone, MappingFlushParams, MappingParams
+from lispmob.api.mapping.schema import MappingDone, MappingFlushParams, MappingParams
 from lispmob.config.eid import OwnEid
 from lispmob.config.node import MapResolverSection, StaticMapping
 from lispmob.control.effect import DropPending, InstallMapping, MappingChanged, MappingWanted

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from lispmob.api.peer_schema import Peer
+from lispmob.api.peers.schema import Peer
 from lispmob.control.effect import NameResolved
 from lispmob.control.names import KnownName
 from lispmob.control.node_config import NodeConfig

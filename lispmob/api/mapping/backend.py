@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from lispmob.api.mapping_schema import Mapping, MappingDone, MappingFlushParams, MappingParams, Table
+from lispmob.api.mapping.schema import Mapping, MappingDone, MappingFlushParams, MappingParams, Table
 from lispmob.api.turns import Pages
 from lispmob.wire.address import EidPrefix
 

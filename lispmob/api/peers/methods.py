@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from lispmob.api.backend import ApiError
 from lispmob.api.method import Method
-from lispmob.api.peer_backend import PeerBackend
-from lispmob.api.peer_schema import NameParams, PeersParams
+from lispmob.api.peers.backend import PeerBackend
+from lispmob.api.peers.schema import NameParams, PeersParams
 from lispmob.api.schema import NoParams
 
 NAME_MAX: Final = 255  # RFC 1035, 2.3.4

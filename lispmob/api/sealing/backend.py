@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from lispmob.api.seal_schema import Keys
+from lispmob.api.sealing.schema import Keys
 from lispmob.wire.address import EidPrefix
 
 

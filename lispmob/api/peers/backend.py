@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from lispmob.api.peer_schema import KnownName, Names, Peer
+from lispmob.api.peers.schema import KnownName, Names, Peer
 from lispmob.api.turns import Pages
 
 

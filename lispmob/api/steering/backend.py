@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from lispmob.api.steering_schema import FlowParams, Rehearsal, Run, RunParams, Why
+from lispmob.api.steering.schema import FlowParams, Rehearsal, Run, RunParams, Why
 
 
 class SteeringBackend(Protocol):

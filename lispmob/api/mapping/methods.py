@@ -6,7 +6,7 @@ from typing import Final
 
 from lispmob.api.backend import ApiError, Backend
 from lispmob.api.checked import read_locators, read_prefix
-from lispmob.api.mapping_schema import (
+from lispmob.api.mapping.schema import (
     Mapping,
     MappingDeleteParams,
     MappingDone,

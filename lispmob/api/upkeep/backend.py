@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from lispmob.api.belief_schema import Believed
 from lispmob.api.turns import Pages
-from lispmob.api.upkeep_schema import Configuration, Energy, Level, LogLevel
+from lispmob.api.upkeep.belief_schema import Believed
+from lispmob.api.upkeep.schema import Configuration, Energy, Level, LogLevel
 
 
 class UpkeepBackend(Protocol):

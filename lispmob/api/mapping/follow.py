@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from lispmob.api.backend import ApiError
-from lispmob.api.mapping_schema import FOLLOWED, MappingEvent, MappingEventsParams, MappingLine
+from lispmob.api.mapping.schema import FOLLOWED, MappingEvent, MappingEventsParams, MappingLine
 from lispmob.api.schema import API_VERSION
 from lispmob.options import meant
 from lispmob.values import dataclass

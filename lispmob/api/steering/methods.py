@@ -6,8 +6,8 @@ from typing import Final
 
 from lispmob.api.backend import ApiError
 from lispmob.api.method import Method
-from lispmob.api.steering_backend import SteeringBackend
-from lispmob.api.steering_schema import FlowParams, RehearseParams, RunParams
+from lispmob.api.steering.backend import SteeringBackend
+from lispmob.api.steering.schema import FlowParams, RehearseParams, RunParams
 
 NAMES_MAX: Final = 32  # ours: the datapath has no more uplinks
 

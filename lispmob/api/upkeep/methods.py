@@ -6,7 +6,7 @@ from typing import Final
 
 from lispmob.api.method import Method
 from lispmob.api.schema import NoParams
-from lispmob.api.upkeep_schema import LogLevel
+from lispmob.api.upkeep.schema import LogLevel
 
 UPKEEP_METHODS: Final[dict[str, Method]] = {
     "log-level": Method(NoParams, lambda backend, _: backend.log_level()),

@@ -1,0 +1,1 @@
+"""The control socket for who looks after the node."""
