@@ -20,7 +20,24 @@ from lispmob.api import sd_notify
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
 from lispmob.config.node import NodeFile
-from lispmob.control.effect import (
+from lispmob.control.node import NodeEffect
+from lispmob.control.node_config import Datagram, NodeConfig
+from lispmob.control_port.port import ControlSocket, Received
+from lispmob.datapath import model
+from lispmob.datapath.engine import Engine
+from lispmob.datapath.sealing import can_seal
+from lispmob.errors import ConfigError
+from lispmob.garbage import GarbageRules
+from lispmob.iface_monitor.delta import NetworkDelta
+from lispmob.iface_monitor.monitor import Monitor
+from lispmob.iface_monitor.network_manager_state import Meaning
+from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.mh import cgroups
+from lispmob.mh.chain_watch import ChainWatch
+from lispmob.mh.plan import KernelState
+from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
+from lispmob.problems.problem import Problem
+from lispmob.protocol.effect import (
     AskForEcho,
     DropPending,
     Event,
@@ -41,23 +58,6 @@ from lispmob.control.effect import (
     UseStatusBits,
     WatchForSilence,
 )
-from lispmob.control.node import NodeEffect
-from lispmob.control.node_config import Datagram, NodeConfig
-from lispmob.control_port.port import ControlSocket, Received
-from lispmob.datapath import model
-from lispmob.datapath.engine import Engine
-from lispmob.datapath.sealing import can_seal
-from lispmob.errors import ConfigError
-from lispmob.garbage import GarbageRules
-from lispmob.iface_monitor.delta import NetworkDelta
-from lispmob.iface_monitor.monitor import Monitor
-from lispmob.iface_monitor.network_manager_state import Meaning
-from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
-from lispmob.mh import cgroups
-from lispmob.mh.chain_watch import ChainWatch
-from lispmob.mh.plan import KernelState
-from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
-from lispmob.problems.problem import Problem
 from lispmob.service import assembly, reloading, session_keys
 from lispmob.service.alarm import Alarm
 from lispmob.service.believing import Believing

@@ -18,7 +18,7 @@ PURE = (
     "problems/",
     "config/doubts.py",
     "mh/policy.py",
-    "mh/scheduler.py",
+    "protocol/scheduler.py",
     "mh/flow_marks.py",
     "mh/selector.py",
     "mh/app_unit.py",

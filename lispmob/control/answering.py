@@ -11,11 +11,11 @@ from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
-from lispmob.control.effect import Count, MachineEffect, SendControl
 from lispmob.control.etr_security import ReplySigner
-from lispmob.control.locator_set import LocatorSet
 from lispmob.control.node_config import Datagram
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
+from lispmob.protocol.effect import Count, MachineEffect, SendControl
+from lispmob.protocol.locator_set import LocatorSet
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import may_be_rloc

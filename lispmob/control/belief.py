@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal, TypeAlias
 
-from lispmob.control.effect import CONTROL_PORT, SendControl
-from lispmob.control.locator_set import LocatorSet
 from lispmob.errors import MalformedMessage
+from lispmob.protocol.effect import CONTROL_PORT, SendControl
+from lispmob.protocol.locator_set import LocatorSet
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lispmob.control.effect import Count, Event, MachineEffect, SendControl
 from lispmob.control.mappings import Mappings
 from lispmob.control.resolver import Resolver
 from lispmob.control.smr import solicited
+from lispmob.protocol.effect import Count, Event, MachineEffect, SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.map_request import MapRequest

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final, TypeAlias
 
-from lispmob.control.effect import CONTROL_PORT, SendControl
 from lispmob.errors import MalformedMessage
+from lispmob.protocol.effect import CONTROL_PORT, SendControl
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl

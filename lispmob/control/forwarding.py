@@ -21,12 +21,12 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from lispmob.control.effect import InstallMapping, UsableLocator
-from lispmob.control.locator_set import NEVER, LocatorSet
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node_config import Fallback, NodeConfig
 from lispmob.control.preference import Group
-from lispmob.control.prefix_table import widest_hole
+from lispmob.protocol.effect import InstallMapping, UsableLocator
+from lispmob.protocol.locator_set import NEVER, LocatorSet
+from lispmob.protocol.prefix_table import widest_hole
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import may_be_rloc

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
 

@@ -14,7 +14,7 @@ from enum import Enum
 from itertools import chain
 from typing import Final, Literal, TypeAlias
 
-from lispmob.control.prefix_table import PrefixTable
+from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator

@@ -6,7 +6,10 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from lispmob.control.effect import (
+from lispmob.control.forwarding import ForwardingPolicy, decide, equals, usable_locators
+from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, Source, State
+from lispmob.control.preference import Group
+from lispmob.protocol.effect import (
     DropPending,
     Event,
     InstallMapping,
@@ -17,10 +20,7 @@ from lispmob.control.effect import (
     RefreshNeeded,
     RemoveMapping,
 )
-from lispmob.control.forwarding import ForwardingPolicy, decide, equals, usable_locators
-from lispmob.control.locator_set import LocatorSet
-from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, Source, State
-from lispmob.control.preference import Group
+from lispmob.protocol.locator_set import LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import TTL_UNTIL_TOLD, Action, Locator, MappingRecord
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import field, replace
 from typing import Final
 
-from lispmob.control.effect import CONTROL_PORT, Count, Event, MachineEffect, NameResolved, SendControl
-from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.node_config import MapServerPeer, NodeConfig
-from lispmob.control.rate_limit import TokenBucket
 from lispmob.errors import AuthenticationFailed
+from lispmob.protocol.effect import CONTROL_PORT, Count, Event, MachineEffect, NameResolved, SendControl
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet
+from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import Algorithm, sign

@@ -12,31 +12,10 @@ from typing import TypeAlias
 from lispmob.control import claims
 from lispmob.control.answering import Answerer, Asked
 from lispmob.control.default_mappings import default_mappings
-from lispmob.control.effect import (
-    Count,
-    DropPending,
-    Effect,
-    Event,
-    FollowUpDue,
-    LookupFailed,
-    MachineEffect,
-    MappingLearned,
-    PathChanged,
-    ReachabilityChanged,
-    RefreshNeeded,
-    RegistrationConfirmed,
-    SendControl,
-    UplinkChanged,
-    UseStatusBits,
-    WayAnswered,
-    WaysInDoubt,
-    WitnessWanted,
-)
 from lispmob.control.etr_security import EtrSecurity
 from lispmob.control.forwarding import ForwardingPolicy
 from lispmob.control.gate import Gate, NonceBook
 from lispmob.control.itr_security import ItrSecurity, LispSecTools
-from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.map_cache import Source
 from lispmob.control.mappings import Mappings
 from lispmob.control.names import Names
@@ -59,6 +38,27 @@ from lispmob.natt.data_reply import in_data
 from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort, WayPast
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.traversal import Traversal
+from lispmob.protocol.effect import (
+    Count,
+    DropPending,
+    Effect,
+    Event,
+    FollowUpDue,
+    LookupFailed,
+    MachineEffect,
+    MappingLearned,
+    PathChanged,
+    ReachabilityChanged,
+    RefreshNeeded,
+    RegistrationConfirmed,
+    SendControl,
+    UplinkChanged,
+    UseStatusBits,
+    WayAnswered,
+    WaysInDoubt,
+    WitnessWanted,
+)
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lispmob.control.acceptance import Guard
-from lispmob.control.effect import InstallMapping
-from lispmob.control.locator_set import LocatorSet
 from lispmob.control.lookup import Lookup
 from lispmob.control.map_cache import MapCache
 from lispmob.control.mappings import Mappings
@@ -21,6 +18,9 @@ from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrTarget
 from lispmob.natt.plan import NattPlan
 from lispmob.natt.traversal import Traversal
+from lispmob.protocol.acceptance import Guard
+from lispmob.protocol.effect import InstallMapping
+from lispmob.protocol.locator_set import LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from lispmob.control.agenda import Agenda
 from lispmob.control.path import Path
+from lispmob.protocol.agenda import Agenda
 from lispmob.values import dataclass
 
 NONCE_LIFETIME_S: Final = 10.0  # ours: a later answer tells nothing about now

@@ -15,9 +15,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
-from lispmob.control.agenda import Agenda
 from lispmob.control.path_quality import PathQuality
 from lispmob.control.patience import QUICKEST_S
+from lispmob.protocol.agenda import Agenda
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 

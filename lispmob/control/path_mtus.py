@@ -6,9 +6,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
-from lispmob.control.effect import Event, SendControl, UsePathMtu
 from lispmob.control.path_mtu import PathMtu, State, Way
 from lispmob.control.size_probe import SizeProbe
+from lispmob.protocol.effect import Event, SendControl, UsePathMtu
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType

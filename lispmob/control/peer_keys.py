@@ -18,8 +18,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, Protocol, TypeAlias, TypeVar
 
-from lispmob.control.effect import Event, MachineEffect
-from lispmob.control.prefix_table import PrefixTable
+from lispmob.protocol.effect import Event, MachineEffect
+from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord

@@ -6,10 +6,10 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from lispmob.control.forwarding import ForwardingPolicy, usable_locators
-from lispmob.control.locator_set import LocatorSet
 from lispmob.control.map_cache import LATELY_S, MapCache, MapCacheEntry
 from lispmob.control.node_config import NodeConfig
 from lispmob.control.smr import SmrTarget
+from lispmob.protocol.locator_set import LocatorSet
 from lispmob.wire.address import IpAddress
 from lispmob.wire.address_class import may_be_rloc
 

@@ -2,7 +2,7 @@
 
 It is about what we send. Priorities stay what they are; among those of one priority the best takes all, the others wait
 behind it. An uplink is judged by the remote locators in use that all of its equals reach, so that like is compared with
-like; a remote locator by its pairs with the uplinks that are preferred. `mh/scheduler.py` says when a rival takes over.
+like; a remote locator by its pairs with the uplinks that are preferred. `protocol/scheduler.py` says when a rival takes over.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeAlias
 
-from lispmob.control.effect import Event, MachineEffect, UplinksRanked
-from lispmob.control.locator_set import NEVER, LocalLocator
 from lispmob.control.path import Path, State
-from lispmob.mh.scheduler import Candidate, Hysteresis, Prefer, Scheduler
+from lispmob.protocol.effect import Event, MachineEffect, UplinksRanked
+from lispmob.protocol.locator_set import NEVER, LocalLocator
+from lispmob.protocol.scheduler import Candidate, Hysteresis, Prefer, Scheduler
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 

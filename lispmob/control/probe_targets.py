@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from lispmob.control.forwarding import ForwardingPolicy, possible_locators
-from lispmob.control.locator_set import LocatorSet
 from lispmob.control.map_cache import MapCache
+from lispmob.protocol.locator_set import LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 
 SOONEST_S: Final = 1.0  # ours: a scan that fills the cache must not make us walk through it each time

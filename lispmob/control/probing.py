@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
-from lispmob.control.agenda import Agenda
-from lispmob.control.effect import (
+from lispmob.control.outstanding import Asked, Outstanding
+from lispmob.control.path import Due, Pair, Path, ProbeConfig, State
+from lispmob.control.patience import Patience
+from lispmob.protocol.agenda import Agenda
+from lispmob.protocol.effect import (
     AskForEcho,
     Count,
     Event,
@@ -21,11 +24,8 @@ from lispmob.control.effect import (
     UplinkChanged,
     WatchForSilence,
 )
-from lispmob.control.locator_set import LocatorSet
-from lispmob.control.outstanding import Asked, Outstanding
-from lispmob.control.path import Due, Pair, Path, ProbeConfig, State
-from lispmob.control.patience import Patience
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.protocol.locator_set import LocatorSet
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Final
 
-from lispmob.control.effect import Count, MachineEffect, UplinkChanged, WitnessWanted
-from lispmob.control.locator_set import LocalLocator, Place
 from lispmob.natt.natt_config import is_private
 from lispmob.natt.question import question
+from lispmob.protocol.effect import Count, MachineEffect, UplinkChanged, WitnessWanted
+from lispmob.protocol.locator_set import LocalLocator, Place
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT

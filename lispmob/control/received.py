@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lispmob.control.effect import Count
 from lispmob.control.node_config import Datagram
+from lispmob.protocol.effect import Count
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.ecm import EncapsulatedControl

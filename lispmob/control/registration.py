@@ -11,7 +11,11 @@ from dataclasses import replace
 from enum import Enum
 from typing import Final
 
-from lispmob.control.effect import (
+from lispmob.control.key_trial import KeyTrial
+from lispmob.control.node_config import MapServerPeer
+from lispmob.control.sharing import Sharing, sharing
+from lispmob.errors import AuthenticationFailed
+from lispmob.protocol.effect import (
     Count,
     Event,
     MachineEffect,
@@ -20,12 +24,8 @@ from lispmob.control.effect import (
     WayAnswered,
     WaysInDoubt,
 )
-from lispmob.control.key_trial import KeyTrial
-from lispmob.control.locator_set import LocalLocator, LocatorSet
-from lispmob.control.node_config import MapServerPeer
-from lispmob.control.rate_limit import TokenBucket
-from lispmob.control.sharing import Sharing, sharing
-from lispmob.errors import AuthenticationFailed
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet
+from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import sign

@@ -7,12 +7,12 @@ from dataclasses import replace
 from itertools import count
 from typing import TypeAlias
 
-from lispmob.control.effect import Count, MachineEffect
 from lispmob.control.gate import NonceBook
-from lispmob.control.locator_set import LocatorSet
 from lispmob.control.node_config import MapServerPeer, NodeConfig
-from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.control.registration import Registration, RegistrationPolicy
+from lispmob.protocol.effect import Count, MachineEffect
+from lispmob.protocol.locator_set import LocatorSet
+from lispmob.protocol.rate_limit import KeyedBuckets
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_notify import MapNotify
 

@@ -16,9 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import field
 from ipaddress import ip_address
 
-from lispmob.control.acceptance import Guard, accept_records
-from lispmob.control.agenda import Agenda
-from lispmob.control.effect import (
+from lispmob.control.itr_security import ItrSecurity
+from lispmob.control.lookup import AGAIN_S, Lookup, Reason, State
+from lispmob.protocol.acceptance import Guard, accept_records
+from lispmob.protocol.agenda import Agenda
+from lispmob.protocol.effect import (
     CONTROL_PORT,
     Count,
     DropPending,
@@ -31,10 +33,8 @@ from lispmob.control.effect import (
     WayAnswered,
     WaysInDoubt,
 )
-from lispmob.control.itr_security import ItrSecurity
-from lispmob.control.locator_set import NEVER, LocalLocator, LocatorSet, Place
-from lispmob.control.lookup import AGAIN_S, Lookup, Reason, State
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
+from lispmob.protocol.locator_set import NEVER, LocalLocator, LocatorSet, Place
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl

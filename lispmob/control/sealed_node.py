@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from lispmob.control.effect import Count, InstallMapping, MachineEffect, MappingLearned, RemoveMapping
 from lispmob.control.handshake_carriage import take_first
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node import Node, NodeEffect, _Inner
@@ -18,6 +17,7 @@ from lispmob.control.registrations import Growing, NewNonce
 from lispmob.control.seal_config import SealTools
 from lispmob.control.sealing import Sealing
 from lispmob.errors import MalformedMessage
+from lispmob.protocol.effect import Count, InstallMapping, MachineEffect, MappingLearned, RemoveMapping
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import take_key_record
 from lispmob.wire.map_reply import MapReply

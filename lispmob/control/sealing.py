@@ -19,7 +19,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from lispmob.control.effect import (
+from lispmob.control.handshake_carriage import First, put_first, put_second, take_second
+from lispmob.control.node_config import Datagram
+from lispmob.control.peer_keys import PeerKeys, fingerprint
+from lispmob.control.seal_config import SealConfig, SealMode, SealTools
+from lispmob.control.sealed_entries import SealedEntries
+from lispmob.control.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
+from lispmob.control.sealed_peer import FORGET_S, GIVE_UP_S, SESSIONS_MAX, SETTLED_S, Asking, SealedPeer, Standing
+from lispmob.errors import AuthenticationFailed, MalformedMessage
+from lispmob.protocol.effect import (
     AeadName,
     Count,
     Event,
@@ -30,16 +38,8 @@ from lispmob.control.effect import (
     SendControl,
     SendKeepalive,
 )
-from lispmob.control.handshake_carriage import First, put_first, put_second, take_second
-from lispmob.control.locator_set import LocalLocator, LocatorSet
-from lispmob.control.node_config import Datagram
-from lispmob.control.peer_keys import PeerKeys, fingerprint
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
-from lispmob.control.seal_config import SealConfig, SealMode, SealTools
-from lispmob.control.sealed_entries import SealedEntries
-from lispmob.control.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
-from lispmob.control.sealed_peer import FORGET_S, GIVE_UP_S, SESSIONS_MAX, SETTLED_S, Asking, SealedPeer, Standing
-from lispmob.errors import AuthenticationFailed, MalformedMessage
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from lispmob.control.locator_set import NEVER
+from lispmob.protocol.locator_set import NEVER
 from lispmob.values import dataclass
 from lispmob.wire.key_record import is_key_record
 from lispmob.wire.record import Action, Locator, MappingRecord

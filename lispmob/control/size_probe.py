@@ -9,7 +9,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Protocol
 
-from lispmob.control.effect import SendControl
+from lispmob.protocol.effect import SendControl
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final
 
-from lispmob.control.agenda import Agenda
-from lispmob.control.effect import Count, Event, FollowUpDue, MachineEffect, SendControl
-from lispmob.control.locator_set import LocatorSet
-from lispmob.control.rate_limit import KeyedBuckets
+from lispmob.protocol.agenda import Agenda
+from lispmob.protocol.effect import Count, Event, FollowUpDue, MachineEffect, SendControl
+from lispmob.protocol.locator_set import LocatorSet
+from lispmob.protocol.rate_limit import KeyedBuckets
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.eid import from_prefix, to_prefix

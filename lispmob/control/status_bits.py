@@ -11,9 +11,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from lispmob.control.effect import UseStatusBits
-from lispmob.control.locator_set import MAX_LOCATORS, LocatorSet
 from lispmob.control.map_cache import MapCacheEntry
+from lispmob.protocol.effect import UseStatusBits
+from lispmob.protocol.locator_set import MAX_LOCATORS, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
 

@@ -21,8 +21,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import Struct
 from typing import Final
 
-from lispmob.control.effect import CONTROL_PORT, SendControl
-from lispmob.control.rate_limit import TokenBucket
 from lispmob.control_port.flood_watch import (
     ANY_TYPE,
     CALM_S,
@@ -36,6 +34,8 @@ from lispmob.control_port.flood_watch import (
 )
 from lispmob.control_port.icmp_errors import Unreachable, enable, read_errors
 from lispmob.errors import LispError
+from lispmob.protocol.effect import CONTROL_PORT, SendControl
+from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 

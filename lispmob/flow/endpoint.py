@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import count
 
-from lispmob.control.agenda import Agenda
 from lispmob.errors import MalformedMessage
 from lispmob.flow.adoption import Adoption, NotAdoptable
 from lispmob.flow.auth import FlowKey, IpAddress, Way
@@ -19,6 +18,7 @@ from lispmob.flow.effect import FlowEffect, FlowId, Outlet, SendFlowMessage
 from lispmob.flow.holder import Holder, Legacy
 from lispmob.flow.limits import Limits
 from lispmob.flow.message import Kind, Message, Reason, Unsupported, decode, decode_name, encode, is_version_1
+from lispmob.protocol.agenda import Agenda
 
 
 class FlowEndpoint:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.flow.auth import IpAddress
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.values import dataclass
 
 REQUESTS_OF_USER_S: Final = 200.0  # ours: what is beyond waits, so that no user takes the daemon's time

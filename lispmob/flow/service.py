@@ -19,7 +19,6 @@ from secrets import token_bytes
 from typing import Final
 
 from lispmob.config.flows import FlowsSection
-from lispmob.control.rate_limit import TokenBucket
 from lispmob.control_port.icmp_errors import Unreachable
 from lispmob.flow import sockets
 from lispmob.flow.adoption import Adoption, NotAdoptable
@@ -50,6 +49,7 @@ from lispmob.flow.quality import Quality
 from lispmob.flow.race import Race
 from lispmob.flow.resolve import FindName, Resolved, Resolver
 from lispmob.flow.steered import SteeredFlow
+from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpNetwork
 

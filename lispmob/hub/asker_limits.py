@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, NamedTuple, TypeAlias
 
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.wire.address import IpAddress
 
 _IPV6_HOST_BITS: Final = 64

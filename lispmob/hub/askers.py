@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple, TypeAlias
 
-from lispmob.control.agenda import Agenda
-from lispmob.control.effect import SendControl
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.hub.ordered_prefixes import OrderedPrefixTable
+from lispmob.protocol.agenda import Agenda
+from lispmob.protocol.effect import SendControl
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.eid import from_prefix

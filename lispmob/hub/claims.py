@@ -21,11 +21,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from lispmob.control.effect import Event
-from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.hub.ordered_prefixes import OrderedPrefixTable
 from lispmob.hub.part import XtrRegistration
 from lispmob.hub.registration import Registration
+from lispmob.protocol.effect import Event
+from lispmob.protocol.rate_limit import KeyedBuckets
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import is_key_record, without_key_record

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Final
 
-from lispmob.control.effect import SendControl
 from lispmob.control.itr_security import LispSecTools
 from lispmob.hub.askers import Askers
 from lispmob.hub.ddt.policy import NO_DDT, DdtPolicy
@@ -20,6 +19,7 @@ from lispmob.hub.name_askers import NameAskers
 from lispmob.hub.part import XtrRegistration
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import MessageType
 

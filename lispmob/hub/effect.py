@@ -1,10 +1,10 @@
-"""What enters the hub's machines, and what they ask for beyond sending. Frozen values, as in `control/effect.py`."""
+"""What enters the hub's machines, and what they ask for beyond sending. Frozen values, as in `protocol/effect.py`."""
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
-from lispmob.control.effect import Event, SendControl
+from lispmob.protocol.effect import Event, SendControl
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import MappingRecord

@@ -9,14 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from lispmob.control.effect import (
-    CONTROL_PORT,
-    DropPending,
-    InstallMapping,
-    SendControl,
-    UsableLocator,
-    UsePathMtu,
-)
 from lispmob.control.path_mtus import MtuEffect
 from lispmob.datapath.engine import (
     ControlPacket,
@@ -40,6 +32,14 @@ from lispmob.hub.relay_sizes import RelaySizes
 from lispmob.hub.routes import Carrier, add_addresses, carriers, missing_forwarding, own_networks, set_routes
 from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
 from lispmob.hub.way_doubts import AskWay
+from lispmob.protocol.effect import (
+    CONTROL_PORT,
+    DropPending,
+    InstallMapping,
+    SendControl,
+    UsableLocator,
+    UsePathMtu,
+)
 from lispmob.service.datapath_tier import use_tier
 from lispmob.wire.address import EidPrefix, IpAddress
 

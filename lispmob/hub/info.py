@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from lispmob.control.effect import SendControl
-from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.asker_limits import AskerLimits, Rate
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.host_address import is_sendable
 from lispmob.hub.site import SiteTable
+from lispmob.protocol.effect import SendControl
+from lispmob.protocol.rate_limit import KeyedBuckets
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import sign
 from lispmob.wire.eid import to_prefix

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.errors import LispError, MalformedMessage
 from lispmob.hub.invited import InvitedSite
 from lispmob.hub.names import label_of
@@ -30,6 +29,7 @@ from lispmob.joining.exchange import (
     refuse,
 )
 from lispmob.joining.invitation import ID_OCTETS, MAX_ADDRESSES, SECRET_OCTETS, Invitation
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 

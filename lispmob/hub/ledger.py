@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping
 from typing import Any, Final
 
-from lispmob.control.effect import Event
+from lispmob.protocol.effect import Event
 from lispmob.values import dataclass
 
 EVENTS_KEPT: Final = 1000

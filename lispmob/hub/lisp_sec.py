@@ -15,11 +15,11 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from lispmob.control.node_config import LispSecMode, ResolverSecret
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.errors import AuthenticationFailed
 from lispmob.hub.part import XtrRegistration
 from lispmob.hub.registration import Registration
 from lispmob.hub.site import SiteTable
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.values import dataclass
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress

@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from lispmob.control.effect import CONTROL_PORT, SendControl
 from lispmob.control.node_config import ResolverSecret
-from lispmob.control.prefix_table import PrefixTable
-from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.answering import Answer, AskEtr, Mappings, answer, narrowed
 from lispmob.hub.asker_limits import AskerLimits, Network, OctetBudget, Rate, network_of
@@ -28,6 +25,9 @@ from lispmob.hub.map_server import MapServer
 from lispmob.hub.name_askers import NameAskers
 from lispmob.hub.question import DdtQuestion, Question
 from lispmob.hub.registration import best_address, is_usable
+from lispmob.protocol.effect import CONTROL_PORT, SendControl
+from lispmob.protocol.prefix_table import PrefixTable
+from lispmob.protocol.rate_limit import KeyedBuckets
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from lispmob.control.effect import Event, SendControl
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub import packed_part
 from lispmob.hub.claims import Claims, is_overtaken
@@ -26,6 +24,8 @@ from lispmob.hub.registration import Registration, addresses_of, is_at_same_plac
 from lispmob.hub.site import Site, SiteTable
 from lispmob.hub.site_usage import SiteUsage
 from lispmob.hub.unread import Unread
+from lispmob.protocol.effect import Event, SendControl
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.wire.address import Afi, DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.eid import take_eid, to_prefix

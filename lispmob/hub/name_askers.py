@@ -10,9 +10,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from lispmob.control.effect import SendControl
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.hub.askers import SMR_BURST, SMR_INTERVAL_S, SMRS_S
+from lispmob.protocol.effect import SendControl
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.map_request import EidRecord, MapRequest

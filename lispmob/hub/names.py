@@ -17,13 +17,13 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from lispmob.control.agenda import Agenda
-from lispmob.control.effect import Event
 from lispmob.errors import MalformedMessage
 from lispmob.hub.answering import TTL_NOT_LISP_MIN, TTL_NOT_REGISTERED_MIN
 from lispmob.hub.claims import holder_of
 from lispmob.hub.part import XtrRegistration
 from lispmob.hub.site import ANY_NAME, Site, SiteTable
+from lispmob.protocol.agenda import Agenda
+from lispmob.protocol.effect import Event
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.name_eid import EIDS_OF_NAME, name_of, name_record

@@ -30,10 +30,10 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
 
-from lispmob.control.split_dict import AnyDict, grown
 from lispmob.errors import MalformedMessage
 from lispmob.hub.part import MAX_LIFETIME_S
 from lispmob.hub.unread import Unread
+from lispmob.protocol.split_dict import AnyDict, grown
 from lispmob.wire.address import DistinguishedName, EidPrefix
 from lispmob.wire.auth import Key
 from lispmob.wire.map_register import MapRegister

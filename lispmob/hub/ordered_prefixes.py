@@ -11,7 +11,7 @@ from heapq import merge
 from itertools import islice
 from typing import TypeVar
 
-from lispmob.control.prefix_table import PrefixTable
+from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
-from lispmob.control.split_dict import AnyDict, grown
+from lispmob.protocol.split_dict import AnyDict, grown
 
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P", bound=Hashable)

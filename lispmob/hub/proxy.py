@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final, TypeAlias
 
-from lispmob.control.effect import InstallMapping, RemoveMapping, UsableLocator
-from lispmob.control.prefix_table import PrefixTable
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.host_address import is_host, is_private
 from lispmob.hub.nat_binding import Binding
 from lispmob.hub.registration import is_usable
 from lispmob.hub.way_doubts import AskWay, WayDoubts
+from lispmob.protocol.effect import InstallMapping, RemoveMapping, UsableLocator
+from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.named_locator import has_port, is_named, partial, place_of
 from lispmob.wire.record import Locator, MappingRecord

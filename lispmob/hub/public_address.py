@@ -13,9 +13,9 @@ from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
-from lispmob.control.effect import SendControl
 from lispmob.hub.effect import Arrival
 from lispmob.hub.rtr_effect import InData, SendFromRelayPort, Stranger
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
 
 _PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(

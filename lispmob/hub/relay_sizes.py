@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from lispmob.control.effect import UsableLocator
 from lispmob.control.path_mtu import Way
 from lispmob.control.path_mtus import MtuEffect, PathMtus
 from lispmob.control.size_probe import ControlProbe, DataProbe
+from lispmob.protocol.effect import UsableLocator
 from lispmob.wire.address import EidPrefix, IpAddress
 
 Served: TypeAlias = Callable[[IpAddress, int], "tuple[EidPrefix, UsableLocator] | None"]

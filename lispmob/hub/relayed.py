@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from lispmob.control.effect import SendControl
 from lispmob.errors import MalformedMessage
 from lispmob.hub.effect import Arrival, HubEffect
 from lispmob.hub.map_server import MapServer
+from lispmob.protocol.effect import SendControl
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.auth import Key, sign, sign_for_rtr

@@ -17,10 +17,6 @@ from dataclasses import replace
 from itertools import count
 from typing import Final, TypeAlias
 
-from lispmob.control.agenda import Agenda
-from lispmob.control.effect import Event, SendControl, UsableLocator
-from lispmob.control.prefix_table import PrefixTable
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.asker_limits import AskerLimits, Network, Rate, network_of
 from lispmob.hub.effect import Arrival, HubEffect
@@ -30,6 +26,10 @@ from lispmob.hub.place_index import PlaceIndex
 from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, RtrEffect, SendFromRelayPort, Stranger, WayAlive
 from lispmob.hub.rtr_moves import Move, Moved, Moves, digest_of, place_of
 from lispmob.hub.rtr_pending import Pending, PendingRegisters, register_key
+from lispmob.protocol.agenda import Agenda
+from lispmob.protocol.effect import Event, SendControl, UsableLocator
+from lispmob.protocol.prefix_table import PrefixTable
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key, verify_for_rtr

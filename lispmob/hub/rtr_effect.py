@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from lispmob.control.effect import DropPending, Event, SendControl
 from lispmob.hub.nat_binding import Binding
+from lispmob.protocol.effect import DropPending, Event, SendControl
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader

@@ -13,11 +13,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.hub.asker_limits import AskerLimits, Network, Rate, network_of
 from lispmob.hub.host_address import is_sendable
 from lispmob.hub.nat_binding import Binding
 from lispmob.hub.rtr_effect import InData, SendFromRelayPort
+from lispmob.protocol.rate_limit import KeyedBuckets
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT

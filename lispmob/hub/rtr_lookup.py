@@ -11,15 +11,15 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from lispmob.control.acceptance import Guard
-from lispmob.control.agenda import Agenda
-from lispmob.control.effect import Count, DropPending, LookupFailed, MachineEffect, MappingLearned, SendControl
 from lispmob.control.itr_security import ItrSecurity
-from lispmob.control.locator_set import LocalLocator, LocatorSet
-from lispmob.control.prefix_table import PrefixTable
-from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.control.resolver import Resolver
 from lispmob.hub.rtr_effect import Learned
+from lispmob.protocol.acceptance import Guard
+from lispmob.protocol.agenda import Agenda
+from lispmob.protocol.effect import Count, DropPending, LookupFailed, MachineEffect, MappingLearned, SendControl
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet
+from lispmob.protocol.prefix_table import PrefixTable
+from lispmob.protocol.rate_limit import KeyedBuckets
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
 

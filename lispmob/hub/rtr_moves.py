@@ -16,8 +16,8 @@ from dataclasses import field
 from hashlib import blake2b
 from typing import Final, TypeAlias
 
-from lispmob.control.agenda import Agenda
 from lispmob.hub.nat_binding import Binding
+from lispmob.protocol.agenda import Agenda
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 

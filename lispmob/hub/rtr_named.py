@@ -9,10 +9,10 @@ from collections import Counter
 from dataclasses import replace
 from typing import Final
 
-from lispmob.control.effect import Event
 from lispmob.hub.nat_binding import Binding
 from lispmob.hub.rtr_effect import InData, InstallRelay, RemoveRelay, RtrEffect
 from lispmob.hub.rtr_lispers import NatCache
+from lispmob.protocol.effect import Event
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.info import InfoRequest
 from lispmob.wire.named_locator import Place, place_of

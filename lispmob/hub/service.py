@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from lispmob.api import sd_notify
-from lispmob.control.effect import Event, EventValue, SendControl
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import LispSecMode
 from lispmob.control_port.port import ANY, ControlSocket, Received
@@ -44,6 +43,7 @@ from lispmob.hub.traversal import PlaneEffect
 from lispmob.hub.way_doubts import AskWay
 from lispmob.joining.exchange import TYPE
 from lispmob.logs import configure
+from lispmob.protocol.effect import Event, EventValue, SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.lisp_sec_auth import OTK_OCTETS
 

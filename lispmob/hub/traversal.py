@@ -6,11 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
-from lispmob.control.effect import SendControl
 from lispmob.control.itr_security import ItrSecurity, LispSecTools, derived_secret
 from lispmob.control.node_config import LispSecMode
-from lispmob.control.prefix_table import PrefixTable
-from lispmob.control.rate_limit import KeyedBuckets
 from lispmob.control.smr import solicited
 from lispmob.errors import MalformedMessage
 from lispmob.hub.asker_limits import Network, network_of
@@ -23,6 +20,9 @@ from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RtrEffect, Str
 from lispmob.hub.rtr_lispers import tell_place
 from lispmob.hub.rtr_lookup import LookupEffect, RtrLookup
 from lispmob.hub.rtr_named import NamedNodes
+from lispmob.protocol.effect import SendControl
+from lispmob.protocol.prefix_table import PrefixTable
+from lispmob.protocol.rate_limit import KeyedBuckets
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl

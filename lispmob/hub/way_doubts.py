@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from lispmob.control.effect import InstallMapping, UsableLocator
+from lispmob.protocol.effect import InstallMapping, UsableLocator
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from lispmob.mh.policy import Compiled, Decision, Outcome, Rule, Share, Via
-from lispmob.mh.scheduler import Candidate, Prefer, Scheduler
 from lispmob.mh.selector import Flow
+from lispmob.protocol.scheduler import Candidate, Prefer, Scheduler
 from lispmob.values import dataclass
 
 LOSS_MARGIN: Final = 0.02  # ours: so much more loss than the best is as good, and the round trip decides

@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import ip_address
 from typing import Any, Final
 
-from lispmob.control.effect import NameResolved
 from lispmob.errors import KernelRefused
 from lispmob.names.dns_message import Question, read_question, write_answer
 from lispmob.names.zone import Answer, RCode, Wanted, Zone
+from lispmob.protocol.effect import NameResolved
 from lispmob.wire.address import IpAddress
 
 BATCH: Final = 8  # ours: questions in one turn of the loop, two milliseconds

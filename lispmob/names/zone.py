@@ -13,7 +13,7 @@ from enum import IntEnum
 from ipaddress import IPv4Address, ip_address
 from typing import Final, TypeAlias
 
-from lispmob.control.effect import NameResolved
+from lispmob.protocol.effect import NameResolved
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress, IpNetwork
 

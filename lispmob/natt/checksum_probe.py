@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from lispmob.control.effect import Count, SendControl
-from lispmob.control.locator_set import LocalLocator
 from lispmob.natt.rtr import probe_of
+from lispmob.protocol.effect import Count, SendControl
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.wire.address import IpAddress
 from lispmob.wire.map_reply import MapReply
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from lispmob.control.effect import SendControl
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import DataPort, SendFromDataPort
 from lispmob.natt.plan import NattPlan
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT
 from lispmob.wire.ip_udp import build_ip_udp

@@ -1,14 +1,14 @@
-"""What the NAT machines ask for beyond `control/effect.py`, and what they report to one another. Frozen values."""
+"""What the NAT machines ask for beyond `protocol/effect.py`, and what they report to one another. Frozen values."""
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import TypeAlias
 
-from lispmob.control.effect import Count, Event, InstallMapping, RemoveMapping, SendControl, WayAnswered
-from lispmob.control.locator_set import LocalLocator
 from lispmob.control.node_config import MapServerPeer
 from lispmob.natt.plan import NattPlan
+from lispmob.protocol.effect import Count, Event, InstallMapping, RemoveMapping, SendControl, WayAnswered
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 

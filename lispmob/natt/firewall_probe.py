@@ -10,10 +10,10 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from lispmob.control.effect import SendControl
-from lispmob.control.locator_set import LocalLocator
 from lispmob.errors import MalformedMessage
 from lispmob.natt.question import question
+from lispmob.protocol.effect import SendControl
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT

@@ -7,8 +7,6 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from lispmob.control.effect import Count, Event, SendControl
-from lispmob.control.locator_set import LocalLocator
 from lispmob.control.node_config import MapServerPeer
 from lispmob.errors import AuthenticationFailed
 from lispmob.natt.dialect import INFO_PORT, TRAITS, Dialect, candidates
@@ -16,6 +14,8 @@ from lispmob.natt.effect import AskFailed, DataPort, LifeSignWanted, SendFromDat
 from lispmob.natt.natt_config import NattConfig, is_private
 from lispmob.natt.server_knowledge import RETRY_ALIVE_S, ServerKnowledge
 from lispmob.natt.server_trial import Finding, ServerTrial
+from lispmob.protocol.effect import Count, Event, SendControl
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.address_class import may_be_rloc

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final, TypeAlias
 
-from lispmob.control.effect import Count, SendControl
-from lispmob.control.locator_set import LocalLocator
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.keepalive import Lifetime, Outcome
 from lispmob.natt.question import SendFromSparePort, question
+from lispmob.protocol.effect import Count, SendControl
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import sign, verify

@@ -14,10 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from lispmob.control.effect import Count, Event
-from lispmob.control.locator_set import EidRecords, LocalLocator
 from lispmob.control.node_config import MapServerPeer
-from lispmob.control.rate_limit import TokenBucket
 from lispmob.natt.checksum_probe import ChecksumProbe
 from lispmob.natt.deafness import Deafness
 from lispmob.natt.dialect import TRAITS, Dialect
@@ -31,6 +28,9 @@ from lispmob.natt.rtr import RtrChoice, RtrProbes
 from lispmob.natt.server_knowledge import ServerKnowledge
 from lispmob.natt.state import TRANSITIONS, State
 from lispmob.natt.trust import BindingTrust
+from lispmob.protocol.effect import Count, Event
+from lispmob.protocol.locator_set import EidRecords, LocalLocator
+from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.info import InfoReply

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from lispmob.control.locator_set import EidRecords, LocalLocator
+from lispmob.protocol.locator_set import EidRecords, LocalLocator
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator

@@ -13,11 +13,11 @@ from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from lispmob.control.effect import Count
-from lispmob.control.locator_set import LocalLocator
 from lispmob.natt.dialect import PUNCH_INTERVAL_S, TRAITS, Dialect
 from lispmob.natt.effect import DataPort, SendFromDataPort, UplinkEffect
 from lispmob.natt.round_trips import RoundTrips
+from lispmob.protocol.effect import Count
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader

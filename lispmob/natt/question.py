@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lispmob.control.effect import SendControl
-from lispmob.control.locator_set import LocalLocator
+from lispmob.protocol.effect import SendControl
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import Final
 
-from lispmob.control.effect import Count, Event, EventValue
-from lispmob.control.locator_set import EidRecords, LocalLocator
 from lispmob.control.node_config import MapServerPeer
 from lispmob.control.registration import TAKEN_WAIT_S
 from lispmob.control.sharing import sharing
@@ -22,6 +20,8 @@ from lispmob.errors import AuthenticationFailed
 from lispmob.natt.effect import DataPort, RelayConfirmed, SendFromDataPort, UplinkEffect
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.round_trips import RoundTrips
+from lispmob.protocol.effect import Count, Event, EventValue
+from lispmob.protocol.locator_set import EidRecords, LocalLocator
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import sign, verify

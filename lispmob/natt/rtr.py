@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from lispmob.control.effect import Count, SendControl
-from lispmob.control.locator_set import LocalLocator
+from lispmob.protocol.effect import Count, SendControl
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest

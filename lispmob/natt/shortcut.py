@@ -17,8 +17,8 @@ from dataclasses import field
 from enum import Enum
 from typing import Final
 
-from lispmob.control.locator_set import NEVER
 from lispmob.natt.natt_config import is_private
+from lispmob.protocol.locator_set import NEVER
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import may_be_rloc

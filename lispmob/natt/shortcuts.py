@@ -6,10 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from lispmob.control.acceptance import Guard, accept_records
-from lispmob.control.effect import Count, Event, EventValue, InstallMapping, RemoveMapping, SendControl, UsableLocator
-from lispmob.control.locator_set import LocalLocator
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.control.smr import solicited
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import AskAgain, DataPort, SendFromDataPort, UplinkEffect, WayPast
@@ -17,6 +13,10 @@ from lispmob.natt.info_exchange import Seen
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import NattPlan
 from lispmob.natt.shortcut import SILENCE_S, Shortcut, State, answer, candidates_of, lookup, probe
+from lispmob.protocol.acceptance import Guard, accept_records
+from lispmob.protocol.effect import Count, Event, EventValue, InstallMapping, RemoveMapping, SendControl, UsableLocator
+from lispmob.protocol.locator_set import LocalLocator
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import DATA_PORT

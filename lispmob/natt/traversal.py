@@ -10,10 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from lispmob.control.effect import Count, Event, EventValue, WayAnswered
-from lispmob.control.locator_set import NEVER, LocalLocator, Place
 from lispmob.control.node_config import Datagram
-from lispmob.control.rate_limit import TokenBucket
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.dialect import Dialect
@@ -35,6 +32,9 @@ from lispmob.natt.server_knowledge import ServerKnowledge
 from lispmob.natt.shortcuts import Ground, Shortcuts
 from lispmob.natt.state import State
 from lispmob.natt.union import plan, record_for
+from lispmob.protocol.effect import Count, Event, EventValue, WayAnswered
+from lispmob.protocol.locator_set import NEVER, LocalLocator, Place
+from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT
 from lispmob.wire.info import InfoReply

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from lispmob.control.locator_set import NEVER, EidRecords, LocalLocator
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.effect import DataPort, Reach
 from lispmob.natt.machine import UplinkMachine
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import DataPortName, NattPlan, Relay, UplinkPlan
 from lispmob.natt.state import State
+from lispmob.protocol.locator_set import NEVER, EidRecords, LocalLocator
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.header import DATA_PORT
 from lispmob.wire.lcaf import put_address

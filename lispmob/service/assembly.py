@@ -8,9 +8,7 @@ from typing import Final, cast
 
 from lispmob.config.node import NodeFile, UplinkSection
 from lispmob.config.profile import PROFILES
-from lispmob.control.effect import InstallMapping, UsePathMtu
 from lispmob.control.itr_security import derived_secret
-from lispmob.control.locator_set import NEVER, EidRank, LocalLocator, Place
 from lispmob.control.node_config import (
     Fallback,
     LispSecMode,
@@ -42,10 +40,12 @@ from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.mh.plan import KernelState, KernelUplink, LostAddress, MarkedDevice, MarkRouting
 from lispmob.mh.policy import MarkMask
 from lispmob.mh.policy import Uplink as SteeringUplink
-from lispmob.mh.scheduler import Prefer
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.natt_config import is_private
 from lispmob.natt.plan import NattPlan, UplinkPlan
+from lispmob.protocol.effect import InstallMapping, UsePathMtu
+from lispmob.protocol.locator_set import NEVER, EidRank, LocalLocator, Place
+from lispmob.protocol.scheduler import Prefer
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord

@@ -10,9 +10,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal, TypeAlias
 
-from lispmob.control.effect import SendControl
 from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.natt.effect import SendFromDataPort
+from lispmob.protocol.effect import SendControl
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType

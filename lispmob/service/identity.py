@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from lispmob.control.effect import Event
+from lispmob.protocol.effect import Event
 from lispmob.service.state_dir import draw_xtr_id, load_xtr_id
 
 log = logging.getLogger("lispd")

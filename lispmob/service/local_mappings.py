@@ -15,8 +15,8 @@ import msgspec
 from lispmob.api.backend import StaticLocator
 from lispmob.config.eid import EidUplinkSection, OwnEid
 from lispmob.config.node import NodeFile
-from lispmob.control.locator_set import NEVER
 from lispmob.iface_monitor.snapshot import Uplink
+from lispmob.protocol.locator_set import NEVER
 from lispmob.wire.address import EidPrefix
 
 LAST: Final = NEVER - 1

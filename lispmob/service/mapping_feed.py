@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal
 
 from lispmob.api.mapping.schema import Mapping, MappingEvent
-from lispmob.control.effect import Event, MappingChanged, MappingWanted
+from lispmob.protocol.effect import Event, MappingChanged, MappingWanted
 from lispmob.service.mapping_views import mapping_of, own_mapping
 from lispmob.service.wall import iso_utc
 from lispmob.wire.address import EidPrefix

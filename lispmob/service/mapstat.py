@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from lispmob.api.mapping.schema import MapstatEntry, MapstatLocator
-from lispmob.control.locator_set import NEVER
 from lispmob.control.map_cache import MapCacheEntry, State
+from lispmob.protocol.locator_set import NEVER
 from lispmob.service.evidence import is_relayed
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator

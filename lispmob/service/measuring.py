@@ -13,9 +13,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
-from lispmob.control.effect import SendControl
 from lispmob.control.gate import NonceBook
-from lispmob.control.locator_set import Place
 from lispmob.control_port.port import ControlSocket, Received
 from lispmob.errors import LispError, MalformedMessage
 from lispmob.natt.dialect import Dialect
@@ -27,6 +25,8 @@ from lispmob.natt.machine import UplinkMachine
 from lispmob.natt.question import SendFromSparePort
 from lispmob.natt.state import State
 from lispmob.natt.traversal import Traversal
+from lispmob.protocol.effect import SendControl
+from lispmob.protocol.locator_set import Place
 from lispmob.values import dataclass
 from lispmob.wire.header import MessageType
 from lispmob.wire.map_reply import MapReply

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from lispmob.control.effect import NameResolved
+from lispmob.protocol.effect import NameResolved
 from lispmob.wire.address import IpAddress
 from lispmob.wire.name_eid import folded
 

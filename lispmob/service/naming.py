@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lispmob.config.node import NodeFile
-from lispmob.control.effect import NameResolved
 from lispmob.control.names import CACHE_LIMIT, KnownName
 from lispmob.control.node import Node
 from lispmob.errors import LispError
 from lispmob.names.resolved import LinkNames, Resolved
 from lispmob.problems.problem import Problem, Severity, printable
+from lispmob.protocol.effect import NameResolved
 from lispmob.service.name_asking import NameAsking
 from lispmob.wire.address import IpAddress, IpNetwork
 from lispmob.wire.name_eid import may_be_name

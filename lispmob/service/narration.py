@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lispmob.control.effect import Event
+from lispmob.protocol.effect import Event
 
 SHOWN_PEERS: Final = 3  # ours: what fits a line of the timeline
 _STEPS: Final = {"register-sent": "register", "registered": "notify", "smr-sent": "smr"}

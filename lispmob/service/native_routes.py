@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lispmob.control.effect import InstallMapping
-from lispmob.control.prefix_table import PrefixTable
+from lispmob.protocol.effect import InstallMapping
+from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpNetwork
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lispmob.api import schema
-from lispmob.control.effect import DATA_PORT
-from lispmob.control.locator_set import LocalLocator
 from lispmob.control.node import Node
 from lispmob.control.path import Path
 from lispmob.control.path_mtu import PathMtu, Source, Way
+from lispmob.protocol.effect import DATA_PORT
+from lispmob.protocol.locator_set import LocalLocator
 
 
 def path_views(node: Node, now: float) -> list[schema.Path]:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 from lispmob.api.backend import ApiError
 from lispmob.api.peers import schema
 from lispmob.api.turns import Pages
-from lispmob.control.effect import DATA_PORT, NameResolved
 from lispmob.control.map_cache import MapCacheEntry, State
 from lispmob.control.names import KnownName
 from lispmob.control.path import Path
 from lispmob.control.path_mtu import Way
 from lispmob.datapath.ask import Answer, Fate, Question
+from lispmob.protocol.effect import DATA_PORT, NameResolved
 from lispmob.service.naming import LOOPBACK
 from lispmob.service.path_view import in_ms
 from lispmob.wire.address import EidPrefix, IpAddress

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Final
 
 from lispmob.control.data_doubt import DataDoubts, Question
 from lispmob.control.diagnosis import Diagnosis, Finding
-from lispmob.control.effect import CONTROL_PORT, DATA_PORT, Event, SendControl
 from lispmob.control.gate import NonceBook
-from lispmob.control.locator_set import LocatorSet
 from lispmob.control.registration import Registration
 from lispmob.control_port.icmp_errors import Reason, Unreachable
 from lispmob.datapath import model
 from lispmob.problems.journal import ProblemJournal
 from lispmob.problems.problem import Problem, headline
 from lispmob.problems.rules import problems_of
+from lispmob.protocol.effect import CONTROL_PORT, DATA_PORT, Event, SendControl
+from lispmob.protocol.locator_set import LocatorSet
 from lispmob.service import evidence
 from lispmob.service.alarm import Alarm
 from lispmob.service.complaints import Complaints

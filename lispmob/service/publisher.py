@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from lispmob.api.schema import Event as ApiEvent
-from lispmob.control.effect import Event
+from lispmob.protocol.effect import Event
 from lispmob.service import narration
 from lispmob.service.handovers import HandoverJournal
 from lispmob.service.problem_watch import ProblemWatch

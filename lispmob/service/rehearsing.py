@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from lispmob.api.backend import ApiError
 from lispmob.api.steering.schema import Rehearsal, Rehearsed
-from lispmob.control.locator_set import NEVER
 from lispmob.datapath.ask import Question
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.datapath.spread import Contender, choose, uplink_identity
@@ -21,6 +20,7 @@ from lispmob.mh.open_sockets import Key, OpenSocket, open_sockets
 from lispmob.mh.policy import Uplink as SteeringUplink
 from lispmob.mh.rehearsal import rehearse
 from lispmob.mh.selector import Flow
+from lispmob.protocol.locator_set import NEVER
 from lispmob.service import assembly
 from lispmob.service.flow_text import flow_text
 from lispmob.service.sending import sending_uplinks

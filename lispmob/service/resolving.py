@@ -21,9 +21,9 @@ from typing import Final
 from lispmob.config.node import NodeFile
 from lispmob.config.server_names import is_server, names_of, with_addresses
 from lispmob.config.values import HostName
-from lispmob.control.effect import Event
 from lispmob.control.server_addresses import AskName, ServerAddresses
 from lispmob.problems.evidence import NameEvidence
+from lispmob.protocol.effect import Event
 from lispmob.service.alarm import Alarm
 from lispmob.wire.address import IpAddress
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TypeAlias
 
-from lispmob.control.effect import ForgetPeer, ForgetSession, InstallSession, RefuseClear, SendKeepalive
 from lispmob.datapath.engine import Engine
 from lispmob.datapath.model import SESSION_KEY_OCTETS, SealedSession
 from lispmob.errors import LispError
+from lispmob.protocol.effect import ForgetPeer, ForgetSession, InstallSession, RefuseClear, SendKeepalive
 
 SealEffect: TypeAlias = InstallSession | ForgetSession | ForgetPeer | RefuseClear | SendKeepalive
 

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from struct import Struct
 from typing import Final, TypeAlias
 
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.tools.echo_message import SHORTEST, Kind, NoEcho, answer_to, read_datagram, read_head
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress

@@ -13,10 +13,10 @@ from lispmob.api.server import ControlServer
 from lispmob.api.upkeep.belief_schema import Believed, Correspondent, MappingSystemBelief
 from lispmob.config.eid import OwnEid
 from lispmob.config.node import MapCacheSection, NodeFile
-from lispmob.control.effect import Event, MappingChanged, MappingWanted, SendControl
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import NodeConfig
 from lispmob.iface_monitor.snapshot import Uplink
+from lispmob.protocol.effect import Event, MappingChanged, MappingWanted, SendControl
 from lispmob.recording.recorder import Tape
 from lispmob.service.assembly import local_locators, node_config
 from lispmob.service.control_cost import ControlCost

@@ -83,7 +83,7 @@ def test_an_open_question_is_a_reference(ctl: Ctl, daemon: Served) -> None:
     parts = daemon.backend.parts
 
     def smr() -> None:
-        from lispmob.control.effect import RefreshNeeded
+        from lispmob.protocol.effect import RefreshNeeded
 
         parts.perform(parts.node._route([RefreshNeeded(prefix("10.2.0.0/16"))], parts.clock))
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from itertools import count
 
-from lispmob.control.effect import AskForEcho, SendControl, WatchForSilence
-from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.path import Pair, State
 from lispmob.control.probing import ProbeConfig, ProbeEffect, Prober
+from lispmob.protocol.effect import AskForEcho, SendControl, WatchForSilence
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import count
 
-from lispmob.control.effect import InstallMapping, InstallSession, MachineEffect, SendControl, UsableLocator
 from lispmob.control.handshake_carriage import take_first
-from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.node_config import Datagram
 from lispmob.control.noise import KeyPair
 from lispmob.control.peer_keys import KeptKey, PinnedKey
 from lispmob.control.seal_config import SealConfig, SealMode, SealTools
 from lispmob.control.sealing import Sealing
+from lispmob.protocol.effect import InstallMapping, InstallSession, MachineEffect, SendControl, UsableLocator
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest

@@ -7,8 +7,8 @@ from ipaddress import ip_address
 from itertools import count
 from typing import Protocol, TypeVar
 
-from lispmob.control.effect import MachineEffect, SendControl
-from lispmob.control.locator_set import LocalLocator, LocatorSet
+from lispmob.protocol.effect import MachineEffect, SendControl
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key
 from lispmob.wire.map_register import MapRegister

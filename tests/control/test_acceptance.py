@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.acceptance import Guard, accept_records
+from lispmob.protocol.acceptance import Guard, accept_records
 from lispmob.wire.record import Locator, MappingRecord
 from tests.control.support import EID, SERVER, WIFI, ip, prefix
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.agenda import SPARE, Agenda
+from lispmob.protocol.agenda import SPARE, Agenda
 
 steps = st.lists(
     st.one_of(

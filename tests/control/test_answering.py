@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from lispmob.control.answering import Answerer, Asked
-from lispmob.control.effect import Count, MachineEffect, SendControl
 from lispmob.control.path import VOLLEY
+from lispmob.protocol.effect import Count, MachineEffect, SendControl
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from tests.control.support import EID, LTE, SERVER, WIFI, WIFI6, ip, locators, only, prefix

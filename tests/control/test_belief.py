@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.control.belief import ANSWER_S, TRIES, Beliefs, differences
-from lispmob.control.effect import SendControl
-from lispmob.control.locator_set import LocalLocator
+from lispmob.protocol.effect import SendControl
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import Locator, MappingRecord

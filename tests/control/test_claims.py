@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.resolver import MAX_CLAIMS
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
 from lispmob.wire.map_reply import MapReply

@@ -18,11 +18,11 @@ from lispmob.control.data_doubt import (
     Route,
     Verdict,
 )
-from lispmob.control.locator_set import LocalLocator
 from lispmob.control.node import Node
 from lispmob.control.node_config import NodeConfig
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import SendFromDataPort
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
 from lispmob.wire.ip_udp import parse_ip_udp

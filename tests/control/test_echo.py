@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.control.effect import AskForEcho, SendControl
 from lispmob.control.path import ProbeConfig, State
 from lispmob.control.probing import ReachabilityChanged
+from lispmob.protocol.effect import AskForEcho, SendControl
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest
 from tests.control.probing_world import LTE, PEER, PEER6, WIFI, WIFI6, World

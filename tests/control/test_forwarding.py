@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.effect import UsableLocator
 from lispmob.control.forwarding import ForwardingPolicy, decide
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node_config import Fallback
+from lispmob.protocol.effect import UsableLocator
 from lispmob.wire.address import DistinguishedName
 from lispmob.wire.lcaf_types import AfiList
 from lispmob.wire.record import Action, Locator

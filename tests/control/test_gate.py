@@ -7,9 +7,9 @@ from types import FrameType
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.control.gate import KNOWN_BURST, REQUEST_OCTETS, STRANGER_BURST, Gate, NonceBook
 from lispmob.control.node import Datagram, Node
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.lcaf_types import AfiList
 from lispmob.wire.map_notify import MapNotify

@@ -7,8 +7,6 @@ from itertools import count, pairwise
 
 import pytest
 
-from lispmob.control.acceptance import Guard
-from lispmob.control.effect import Count, Event, LookupFailed, MachineEffect, MappingLearned, SendControl
 from lispmob.control.itr_security import (
     TRIAL_FIRST_S,
     TRIAL_MAX_S,
@@ -18,6 +16,8 @@ from lispmob.control.itr_security import (
 )
 from lispmob.control.node_config import LispSecMode, ResolverSecret
 from lispmob.control.resolver import NONCE_LIFETIME_S, Resolver
+from lispmob.protocol.acceptance import Guard
+from lispmob.protocol.effect import Count, Event, LookupFailed, MachineEffect, MappingLearned, SendControl
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.eid import from_prefix

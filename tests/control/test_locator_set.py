@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lispmob.control.locator_set import MAX_LOCATORS, NEVER, EidRank, LocalLocator, LocatorSet
+from lispmob.protocol.locator_set import MAX_LOCATORS, NEVER, EidRank, LocalLocator, LocatorSet
 from lispmob.wire.address import EidPrefix
 from tests.control.support import EID, LTE, WIFI, WIFI6, ip, locators
 

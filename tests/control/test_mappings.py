@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.effect import (
+from lispmob.control.forwarding import ForwardingPolicy
+from lispmob.control.mappings import BATCH, LONGEST_TTL_S, Mappings
+from lispmob.protocol.effect import (
     DropPending,
     InstallMapping,
     LookupFailed,
@@ -11,8 +13,6 @@ from lispmob.control.effect import (
     RefreshNeeded,
     RemoveMapping,
 )
-from lispmob.control.forwarding import ForwardingPolicy
-from lispmob.control.mappings import BATCH, LONGEST_TTL_S, Mappings
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import Action, Locator, MappingRecord
 from tests.control.support import EID, LTE, WIFI, WIFI6, ip, locators, only, prefix, run_until

@@ -6,10 +6,10 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.control.effect import DropPending, Event, InstallMapping, RemoveMapping, SendControl
 from lispmob.control.node import Datagram, LocalLocator, MapServerPeer, Node, NodeConfig, NodeEffect
 from lispmob.control.registration import State
 from lispmob.natt.arrival import DataControl
+from lispmob.protocol.effect import DropPending, Event, InstallMapping, RemoveMapping, SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.ecm import EncapsulatedControl

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lispmob.control.effect import Event, SendControl, UsePathMtu
 from lispmob.control.node import Node, NodeEffect
 from lispmob.control.path_mtu import Way
 from lispmob.control.probing import ProbeConfig
+from lispmob.protocol.effect import Event, SendControl, UsePathMtu
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.record import Locator, MappingRecord

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.acceptance import NEGATIVE_TTL_MIN, Guard, accept_records
-from lispmob.control.effect import RemoveMapping, SendControl
 from lispmob.control.node import Node
+from lispmob.protocol.acceptance import NEGATIVE_TTL_MIN, Guard, accept_records
+from lispmob.protocol.effect import RemoveMapping, SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest

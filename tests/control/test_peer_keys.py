@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from lispmob.control.effect import Event
 from lispmob.control.key_trial import KeyTrial
 from lispmob.control.peer_keys import KeptKey, PeerKeys, PinnedKey, fingerprint
 from lispmob.control.sharing import sharing
 from lispmob.errors import MalformedMessage
+from lispmob.protocol.effect import Event
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.key_record import KeyRecord, take_key_record
 from lispmob.wire.lcaf_types import SecurityKey

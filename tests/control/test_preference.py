@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.effect import Event, UplinksRanked, UsableLocator
 from lispmob.control.forwarding import equals, ranked
-from lispmob.control.locator_set import LocalLocator
 from lispmob.control.path import Pair, Path, State
 from lispmob.control.preference import Preference, PreferenceConfig, figures
-from lispmob.mh.scheduler import Prefer
+from lispmob.protocol.effect import Event, UplinksRanked, UsableLocator
+from lispmob.protocol.locator_set import LocalLocator
+from lispmob.protocol.scheduler import Prefer
 from lispmob.wire.address import EidPrefix, IpAddress
 
 CABLE, WIFI = ip_address("192.0.2.1"), ip_address("198.51.100.1")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.prefix_table import PrefixTable
+from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix
 from tests.control.support import ip, prefix
 

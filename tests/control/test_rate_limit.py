@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 
 
 def test_a_burst_passes_and_then_one_per_interval() -> None:

@@ -8,8 +8,6 @@ from itertools import count
 
 import pytest
 
-from lispmob.control.effect import SendControl, WitnessWanted
-from lispmob.control.locator_set import LocalLocator
 from lispmob.control.reachability import (
     CHECK_PAUSE_S,
     CHECKS,
@@ -22,6 +20,8 @@ from lispmob.control.reachability import (
     Evidence,
     Reachability,
 )
+from lispmob.protocol.effect import SendControl, WitnessWanted
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.wire.address import IpAddress
 from tests.control.support import EID, LTE, WIFI, WIFI6, ip, request_in
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.effect import InstallMapping, MappingLearned, RefreshNeeded, UsableLocator
 from lispmob.control.forwarding import ForwardingPolicy, decide
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.mappings import HOPELESS_S, Mappings
 from lispmob.control.node_config import NodeConfig
+from lispmob.protocol.effect import InstallMapping, MappingLearned, RefreshNeeded, UsableLocator
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import Action, Locator, MappingRecord
 from tests.control.support import WIFI, ip, locators, only, prefix

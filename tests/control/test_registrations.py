@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.effect import Count, RegistrationConfirmed
 from lispmob.control.node_config import MapServerPeer, NodeConfig
 from lispmob.control.registrations import Registrations
+from lispmob.protocol.effect import Count, RegistrationConfirmed
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.map_notify import MapNotify
 from tests.control.support import EID, KEY, SERVER, WIFI, locators, only, register_in

@@ -4,8 +4,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from lispmob.control.acceptance import Guard
-from lispmob.control.effect import (
+from lispmob.control.resolver import MAX_TRIES, NONCE_LIFETIME_S, Resolver
+from lispmob.protocol.acceptance import Guard
+from lispmob.protocol.effect import (
     Count,
     DropPending,
     LookupFailed,
@@ -14,7 +15,6 @@ from lispmob.control.effect import (
     SendControl,
     WaysInDoubt,
 )
-from lispmob.control.resolver import MAX_TRIES, NONCE_LIFETIME_S, Resolver
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_reply import MapReply

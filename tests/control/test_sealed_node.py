@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 
-from lispmob.control.effect import (
+from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
+from lispmob.control.noise import KeyPair
+from lispmob.control.peer_keys import PinnedKey
+from lispmob.control.seal_config import SealTools
+from lispmob.control.sealed_node import SealedNode
+from lispmob.protocol.effect import (
     ForgetPeer,
     InstallMapping,
     InstallSession,
@@ -14,12 +19,7 @@ from lispmob.control.effect import (
     SendControl,
     SendKeepalive,
 )
-from lispmob.control.locator_set import LocalLocator
-from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
-from lispmob.control.noise import KeyPair
-from lispmob.control.peer_keys import PinnedKey
-from lispmob.control.seal_config import SealTools
-from lispmob.control.sealed_node import SealedNode
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.wire.address import IpAddress
 from lispmob.wire.auth import sign
 from lispmob.wire.key_record import KeyRecord, take_key_record

@@ -6,7 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.effect import (
+from lispmob.control.handshake_carriage import First, put_first, put_second, take_first, take_second
+from lispmob.control.node_config import Datagram
+from lispmob.control.peer_keys import fingerprint
+from lispmob.errors import MalformedMessage
+from lispmob.protocol.effect import (
     Count,
     Event,
     ForgetPeer,
@@ -20,10 +24,6 @@ from lispmob.control.effect import (
     SendKeepalive,
     UsableLocator,
 )
-from lispmob.control.handshake_carriage import First, put_first, put_second, take_first, take_second
-from lispmob.control.node_config import Datagram
-from lispmob.control.peer_keys import fingerprint
-from lispmob.errors import MalformedMessage
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.lcaf_types import AfiList, SecurityKey
 from lispmob.wire.map_reply import MapReply

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.effect import Event, WatchForSilence
-from lispmob.control.locator_set import LocatorSet
 from lispmob.control.path import State
 from lispmob.control.probing import PathChanged, ProbeConfig, ReachabilityChanged
+from lispmob.protocol.effect import Event, WatchForSilence
+from lispmob.protocol.locator_set import LocatorSet
 from lispmob.wire.address import IpAddress
 from tests.control.probing_world import EID, LTE, OTHER, PEER, PEER6, SOME_EID, WIFI, WIFI6, World
 from tests.datapath.oracle.silence import Word

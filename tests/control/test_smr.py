@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from lispmob.control.effect import Event, FollowUpDue, MachineEffect, SendControl
 from lispmob.control.smr import BATCH, FOLLOW_UPS_S, SmrSender, SmrTarget, State, solicited
+from lispmob.protocol.effect import Event, FollowUpDue, MachineEffect, SendControl
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.lcaf_types import InstanceId
 from lispmob.wire.map_request import EidRecord, MapRequest

@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.sorted_numbers import RUN, SortedNumbers
+from lispmob.protocol.sorted_numbers import RUN, SortedNumbers
 
 NUMBERS = st.integers(0, 60)
 

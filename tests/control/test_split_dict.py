@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lispmob.control.split_dict import LARGE, PARTS, AnyDict, SplitDict, grown
+from lispmob.protocol.split_dict import LARGE, PARTS, AnyDict, SplitDict, grown
 
 
 def test_it_holds_what_a_dictionary_holds() -> None:

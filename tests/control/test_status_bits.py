@@ -7,13 +7,13 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.effect import SendControl, UseStatusBits
-from lispmob.control.locator_set import LocatorSet
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node import Node
 from lispmob.control.path import ProbeConfig, State
 from lispmob.control.probing import ReachabilityChanged
 from lispmob.control.status_bits import SILENT_S, HeardStatus, OwnStatus
+from lispmob.protocol.effect import SendControl, UseStatusBits
+from lispmob.protocol.locator_set import LocatorSet
 from lispmob.wire.address import IpAddress
 from lispmob.wire.lcaf_types import AfiList
 from lispmob.wire.map_reply import MapReply

@@ -8,9 +8,9 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from lispmob.control.effect import NameResolved
 from lispmob.flow.auth import IpAddress
 from lispmob.flow.resolve import NotResolved, Resolved, Resolver, mapping_names
+from lispmob.protocol.effect import NameResolved
 from lispmob.service.name_asking import NameAsking
 from tests.flow.world import A, Address, B
 

@@ -8,10 +8,10 @@ from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
 
-from lispmob.control.effect import Event, SendControl
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.site import Site
+from lispmob.protocol.effect import Event, SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign
 from lispmob.wire.ecm import EncapsulatedControl

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from itertools import count
 
-from lispmob.control.effect import SendControl
 from lispmob.hub.effect import Arrival
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer
 from lispmob.hub.rtr import MapServerLink, Rtr, RtrPlaneEffect
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign
 from lispmob.wire.data_header import split_data_packet

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.control.smr import solicited
 from lispmob.hub.askers import ASKERS_LIMIT, ASKERS_PER_PREFIX, SMR_BURST, Askers
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.part import LIFETIME_S
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import decode_control

@@ -8,8 +8,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.hub.dispatch import ControlPlane
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.auth import Algorithm, Key, verify
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply

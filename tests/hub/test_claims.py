@@ -6,10 +6,10 @@ from itertools import count
 
 import pytest
 
-from lispmob.control.effect import Event
 from lispmob.control.sharing import Sharing, sharing
 from lispmob.hub.claims import HOLD_S
 from lispmob.hub.dispatch import ControlPlane
+from lispmob.protocol.effect import Event
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.record import Locator, MappingRecord
 from tests.hub.exchange import Xtr, ask, eid, events, notify_in, plane, reply_in, rlocs_of, sent, site, xtr

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.control_port.flood_watch import ANY_TYPE, Part, sender_of
 from lispmob.control_port.port import ANY, DRAIN_LIMIT, DRAIN_S, ControlSocket, Received, _attach_filter
 from lispmob.errors import LispError
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
 
 LOOPBACK_INDEX = socket.if_nametoindex("lo")

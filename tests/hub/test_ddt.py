@@ -10,7 +10,6 @@ from typing import TypeAlias
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.hub.ddt.client import SENDS_MAX, WAIT_S, DdtClient, NoMapping
 from lispmob.hub.ddt.node import DdtNode
 from lispmob.hub.ddt.policy import DdtPolicy, Delegation
@@ -18,6 +17,7 @@ from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.site import Site
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_referral import MapReferral, Referral, ReferralRecord

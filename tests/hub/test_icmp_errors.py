@@ -8,9 +8,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.control_port.icmp_errors import Unreachable
 from lispmob.control_port.port import ControlSocket, Received
+from lispmob.protocol.effect import SendControl
 
 PATIENCE_S = 5.0
 

@@ -7,10 +7,10 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.hub.effect import Arrival
 from lispmob.hub.info import PROVED_BURST, REPEAT_BURST, InfoResponder
 from lispmob.hub.site import SiteTable
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import DistinguishedName
 from lispmob.wire.auth import Key, sign, verify
 from lispmob.wire.info import InfoReply, InfoRequest

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lispmob.control.effect import Event
 from lispmob.hub.ledger import EVENTS_KEPT, PROBLEM_S, PROBLEMS_KEPT, Ledger
+from lispmob.protocol.effect import Event
 
 EID = "10.1.0.1/32"
 

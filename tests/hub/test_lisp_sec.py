@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import LispSecMode, ResolverSecret
 from lispmob.hub import packed_part
@@ -23,6 +22,7 @@ from lispmob.hub.rtr import MapServerLink
 from lispmob.hub.rtr_effect import Learned
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import TraversalPolicy
+from lispmob.protocol.effect import SendControl
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import Key

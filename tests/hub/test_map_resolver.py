@@ -7,11 +7,11 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.map_resolver import RemoteMapServer
 from lispmob.hub.site import ProxyReply
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.auth import sign
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_register import MapRegister

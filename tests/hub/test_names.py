@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.errors import ConfigError
 from lispmob.hub.config import load_hub
 from lispmob.hub.dispatch import ControlPlane
@@ -16,6 +15,7 @@ from lispmob.hub.effect import Arrival
 from lispmob.hub.name_askers import ASKERS_LIMIT, NameAskers
 from lispmob.hub.names import overlap
 from lispmob.hub.show import entries
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import DistinguishedName
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.ecm import EncapsulatedControl

@@ -7,8 +7,8 @@ from ipaddress import IPv4Address, IPv6Address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.prefix_table import PrefixTable
 from lispmob.hub.ordered_prefixes import OrderedPrefixTable
+from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix
 from tests.hub.exchange import eid
 

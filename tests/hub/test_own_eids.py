@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.control.effect import Event
 from lispmob.errors import ConfigError
 from lispmob.hub.config import HubFile, load_hub
 from lispmob.hub.dispatch import ControlPlane
+from lispmob.protocol.effect import Event
 from tests.hub.exchange import ask, eid, reply_in, rlocs_of, site, xtr
 
 OWN, OWN6 = "10.1.0.254/32", "2001:db8:1::254/128"

@@ -9,7 +9,6 @@ from itertools import count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.effect import InstallMapping
 from lispmob.errors import MalformedMessage
 from lispmob.hub.deadlines import PER_S
 from lispmob.hub.effect import Arrival, RegistrationChanged
@@ -17,6 +16,7 @@ from lispmob.hub.ordered_prefixes import OrderedPrefixTable
 from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.site import SiteTable
 from lispmob.hub.traversal import PlaneEffect
+from lispmob.protocol.effect import InstallMapping
 from lispmob.wire.address import EidPrefix
 from tests.hub.exchange import HUB, ask, eid, plane, reply_in, rlocs_of, site, xtr
 

@@ -7,10 +7,10 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.control.effect import DispositionName, InstallMapping, RemoveMapping, UsableLocator
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.nat_binding import Binding
 from lispmob.hub.proxy import SLICE, Proxy
+from lispmob.protocol.effect import DispositionName, InstallMapping, RemoveMapping, UsableLocator
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import Locator, MappingRecord
 from tests.hub.exchange import HUB, eid

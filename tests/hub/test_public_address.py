@@ -6,12 +6,12 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.control.effect import Event, SendControl
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
 from lispmob.hub.rtr_effect import InData, SendFromRelayPort, Stranger
 from lispmob.hub.traversal import TraversalPolicy
+from lispmob.protocol.effect import Event, SendControl
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.info import InfoReply, InfoRequest
 from lispmob.wire.lcaf_types import NatTraversal

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 from itertools import count
 
-from lispmob.control.effect import SendControl, UsableLocator, UsePathMtu
 from lispmob.hub.relay_sizes import RelaySizes
+from lispmob.protocol.effect import SendControl, UsableLocator, UsePathMtu
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply
 

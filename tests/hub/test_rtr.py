@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.effect import SendControl
 from lispmob.control.size_probe import ControlProbe, everything
 from lispmob.hub.effect import Arrival
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer
 from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
 from lispmob.hub.rtr_pending import PENDING_LIMIT, PENDING_S, PER_NETWORK, Pending, PendingRegisters
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key
 from lispmob.wire.data_header import split_data_packet

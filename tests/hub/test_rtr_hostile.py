@@ -9,12 +9,12 @@ from itertools import count
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.rtr import MapServerLink
 from lispmob.hub.rtr_effect import InData, InstallRelay, Stranger
 from lispmob.hub.traversal import TraversalPolicy
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign
 from lispmob.wire.ecm import EncapsulatedControl

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.effect import InstallMapping, SendControl
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival, RegistrationChanged
 from lispmob.hub.proxy import Proxy
@@ -26,6 +25,7 @@ from lispmob.hub.rtr_lispers import (
 )
 from lispmob.hub.rtr_named import PREFIXES_PER_PLACE, NamedNodes
 from lispmob.hub.traversal import PlaneEffect, TraversalPolicy
+from lispmob.protocol.effect import InstallMapping, SendControl
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import sign
 from lispmob.wire.data_header import split_data_packet

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lispmob.control.effect import Event
 from lispmob.hub.cli import screens
 from lispmob.hub.ledger import Ledger
 from lispmob.hub.views import node_of, pools_of, problems_of, site_of
+from lispmob.protocol.effect import Event
 from lispmob.terminal.text import cells
 from tests.hub.exchange import HUB, eid, plane, site, xtr
 

@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 import pytest
 
-from lispmob.control.effect import InstallMapping, SendControl
 from lispmob.hub.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy
 from lispmob.hub.rtr_effect import InstallRelay, WayAlive
 from lispmob.hub.way_doubts import ANSWER_S, ASK_AGAIN_S, BEHIND, DOUBT_S, TRUST_S, AskWay
+from lispmob.protocol.effect import InstallMapping, SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.effect import SendControl
-from lispmob.control.locator_set import NEVER, LocalLocator
 from lispmob.control.path import ProbeConfig
+from lispmob.protocol.effect import SendControl
+from lispmob.protocol.locator_set import NEVER, LocalLocator
 from lispmob.wire.address import IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_request import MapRequest

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.effect import NameResolved
 from lispmob.control.node import MapServerPeer, NodeConfig, NodeEffect
 from lispmob.control.node_config import Datagram
 from lispmob.hub.site import Site
+from lispmob.protocol.effect import NameResolved
 from lispmob.wire.address import DistinguishedName, EidPrefix
 from lispmob.wire.auth import Algorithm, Key
 from lispmob.wire.ecm import EncapsulatedControl

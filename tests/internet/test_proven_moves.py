@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.control.mappings import MOVER_S
 from lispmob.control.path import ProbeConfig
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.map_request import MapRequest
 from tests.internet.world import Lab, NodeHost, Packet, build, ip, locator

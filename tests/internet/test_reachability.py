@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.control.path import ProbeConfig
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import decode_control

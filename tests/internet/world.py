@@ -10,7 +10,13 @@ from itertools import count
 from random import Random
 from typing import Protocol
 
-from lispmob.control.effect import (
+from lispmob.control.node import Datagram, MapServerPeer, Node, NodeConfig, NodeEffect
+from lispmob.control.path import ProbeConfig
+from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.effect import Arrival
+from lispmob.hub.site import Site
+from lispmob.hub.traversal import PlaneEffect
+from lispmob.protocol.effect import (
     CONTROL_PORT,
     DropPending,
     Event,
@@ -18,14 +24,8 @@ from lispmob.control.effect import (
     RemoveMapping,
     SendControl,
 )
-from lispmob.control.locator_set import LocalLocator
-from lispmob.control.node import Datagram, MapServerPeer, Node, NodeConfig, NodeEffect
-from lispmob.control.path import ProbeConfig
-from lispmob.control.prefix_table import PrefixTable
-from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival
-from lispmob.hub.site import Site
-from lispmob.hub.traversal import PlaneEffect
+from lispmob.protocol.locator_set import LocalLocator
+from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key
 

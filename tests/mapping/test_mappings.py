@@ -135,7 +135,7 @@ def test_a_dump_is_whole_and_no_event_between_it_and_the_stream_is_missing(daemo
 
 
 def test_a_move_changes_our_own_mappings_and_silence_is_badreach(daemon: Served) -> None:
-    from lispmob.control.effect import Event as CoreEvent
+    from lispmob.protocol.effect import Event as CoreEvent
     from lispmob.service.assembly import local_locators
     from tests.api.fake_mappings import LTE
 
@@ -165,7 +165,7 @@ def test_a_slow_reader_loses_events_is_told_how_many_and_goes_on(daemon: Served)
         mappings.follow("badreach")
 
         def flood() -> None:
-            from lispmob.control.effect import Event as CoreEvent
+            from lispmob.protocol.effect import Event as CoreEvent
 
             for number in range(sent):
                 daemon.backend.parts.perform([CoreEvent("rloc-unreachable", {"rloc": str(number)})])
@@ -187,7 +187,7 @@ def test_a_slow_reader_loses_events_is_told_how_many_and_goes_on(daemon: Served)
 
 
 def test_events_during_a_dump_are_kept_up_to_a_bound_and_the_rest_counted(daemon: Served) -> None:
-    from lispmob.control.effect import Event as CoreEvent
+    from lispmob.protocol.effect import Event as CoreEvent
 
     parts, sent = daemon.backend.parts, HELD_EVENTS + 10
     whole = daemon.backend.mapping_dump

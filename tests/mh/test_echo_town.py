@@ -9,9 +9,9 @@ import time
 import pytest
 
 from lispmob.closing import Closing
-from lispmob.control.effect import CONTROL_PORT, DATA_PORT
 from lispmob.lab.namespace import Namespace
 from lispmob.lab.probe import Party, ProbeStream
+from lispmob.protocol.effect import CONTROL_PORT, DATA_PORT
 from lispmob.wire.data_header import DataHeader
 from lispmob.wire.header import MessageType
 from tests.mh.town import A, B, town

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.mh.scheduler import NEVER, Candidate, Hysteresis, Prefer, Ranked, Schedule, Scheduler
+from lispmob.protocol.scheduler import NEVER, Candidate, Hysteresis, Prefer, Ranked, Schedule, Scheduler
 
 HYSTERESIS = Hysteresis(ratio=0.2, rtt_ms=5.0, loss=0.02, hold_s=10.0)
 

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.effect import NameResolved
 from lispmob.errors import KernelRefused
 from lispmob.names.dns_message import UDP_OCTETS, Question, read_question, write_answer
 from lispmob.names.server import CONNECTIONS, WAITING, NameServer
 from lispmob.names.zone import Answer, RCode, Record, Zone
+from lispmob.protocol.effect import NameResolved
 
 HERE = ip_address("127.0.0.1")
 ZONE = Zone("lisp.home.arpa", [ip_network("10.99.0.0/16")])

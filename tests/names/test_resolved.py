@@ -140,7 +140,7 @@ SERVE = """
 import asyncio, socket, sys
 from ipaddress import ip_address, ip_network
 from lispmob.bus.system_bus import SystemBus
-from lispmob.control.effect import NameResolved
+from lispmob.protocol.effect import NameResolved
 from lispmob.names.resolved import LinkNames, Resolved
 from lispmob.names.server import NameServer
 from lispmob.names.zone import Zone

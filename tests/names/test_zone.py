@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.effect import NameResolved
 from lispmob.names.zone import Answer, Labels, RCode, Record, Wanted, Zone, reverse_zones
+from lispmob.protocol.effect import NameResolved
 
 DOMAIN = (b"lisp", b"home", b"arpa")
 ZONE = Zone("Lisp.home.arpa", [ip_network("10.99.0.0/16"), ip_network("2001:db8:1::/48")])

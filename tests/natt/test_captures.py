@@ -7,8 +7,6 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.control.effect import SendControl
-from lispmob.control.locator_set import LocalLocator
 from lispmob.control.node_config import Datagram, MapServerPeer
 from lispmob.hub.effect import Arrival
 from lispmob.hub.info import InfoResponder
@@ -21,6 +19,8 @@ from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import NattEffect, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.traversal import Traversal
+from lispmob.protocol.effect import SendControl
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign_for_rtr, verify
 from lispmob.wire.data_header import split_data_packet

@@ -7,8 +7,8 @@ from itertools import count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.effect import SendControl
 from lispmob.natt.checksum_probe import ANSWER_S, TRIES, ChecksumProbe
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.map_reply import MapReply
 from tests.natt.nat_box import NatBox, World, ip
 from tests.natt.test_every_nat import behind

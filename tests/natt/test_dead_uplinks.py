@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from lispmob.control.locator_set import NEVER, LocalLocator
+from lispmob.protocol.locator_set import NEVER, LocalLocator
 from lispmob.wire.record import Locator
 from tests.natt.nat_box import NatBox, World
 from tests.natt.test_every_nat import second_node, talks

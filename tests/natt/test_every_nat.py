@@ -7,9 +7,9 @@ from itertools import product
 
 import pytest
 
-from lispmob.control.locator_set import EidRank
 from lispmob.hub.relayed import RtrPeer
 from lispmob.natt.effect import SendFromDataPort
+from lispmob.protocol.locator_set import EidRank
 from lispmob.wire.address import EidPrefix
 from tests.natt.nat_box import Kind, NatBox, World, ip
 from tests.natt.world import EID, PEER, RTR, RTR2, MapServerHost, NodeHost, RtrHost, locator

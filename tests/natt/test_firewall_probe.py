@@ -6,8 +6,8 @@ from itertools import count
 
 import pytest
 
-from lispmob.control.effect import SendControl
 from lispmob.natt.firewall_probe import FirewallProbe, Way, WayFound
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.map_reply import MapReply
 from tests.natt.nat_box import NatBox, Packet, Segment, World

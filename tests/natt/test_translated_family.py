@@ -6,8 +6,6 @@ from itertools import count
 
 import pytest
 
-from lispmob.control.effect import Count, SendControl
-from lispmob.control.locator_set import LocalLocator
 from lispmob.control.node_config import MapServerPeer
 from lispmob.hub.effect import Arrival
 from lispmob.hub.info import InfoResponder
@@ -15,6 +13,8 @@ from lispmob.hub.site import Site, SiteTable
 from lispmob.natt.info_exchange import InfoExchange, Seen
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.server_knowledge import ServerKnowledge
+from lispmob.protocol.effect import Count, SendControl
+from lispmob.protocol.locator_set import LocalLocator
 from lispmob.wire.info import InfoReply
 from tests.natt.nat_box import ip
 from tests.natt.world import EID, KEY, MAP_SERVER, RTR

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.effect import SendControl
+from lispmob.protocol.effect import SendControl
 from lispmob.wire.info import InfoRequest
 from tests.natt.nat_box import NatBox, World
 from tests.natt.world import OOR_KEY, RTR, FragileMapServerHost, MapServerHost, NodeHost, RtrHost, locator

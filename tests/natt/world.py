@@ -8,16 +8,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 
-from lispmob.control.effect import (
-    CONTROL_PORT,
-    Count,
-    Event,
-    InstallMapping,
-    RemoveMapping,
-    SendControl,
-    UsableLocator,
-)
-from lispmob.control.locator_set import LocalLocator, LocatorSet, Place
 from lispmob.control.node_config import Datagram, MapServerPeer
 from lispmob.hub.effect import Arrival
 from lispmob.hub.info import InfoResponder
@@ -33,6 +23,16 @@ from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFro
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import UplinkPlan
 from lispmob.natt.traversal import Traversal
+from lispmob.protocol.effect import (
+    CONTROL_PORT,
+    Count,
+    Event,
+    InstallMapping,
+    RemoveMapping,
+    SendControl,
+    UsableLocator,
+)
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet, Place
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, authenticate
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DATA_HEADER_OCTETS, DataHeader, split_data_packet

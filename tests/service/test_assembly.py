@@ -9,9 +9,9 @@ import pytest
 from lispmob.config.eid import EidUplinkSection, OwnEid
 from lispmob.config.node import NodeFile
 from lispmob.config.reader import read_bytes
-from lispmob.control.locator_set import EidRank
 from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Uplink
 from lispmob.mh.plan import LostAddress
+from lispmob.protocol.locator_set import EidRank
 from lispmob.service import assembly
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import EidPrefix

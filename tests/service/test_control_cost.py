@@ -7,10 +7,10 @@ from ipaddress import ip_address
 import pytest
 
 from lispmob.config.profile import PROFILES
-from lispmob.control.effect import SendControl
 from lispmob.control.path import ProbeConfig
 from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.lispctl.show.energy import energy_lines
+from lispmob.protocol.effect import SendControl
 from lispmob.service.control_cost import ControlCost, Cost, purpose_of
 from lispmob.service.upkeep_views import longest_unnoticed_s
 from lispmob.wire.address import EidPrefix

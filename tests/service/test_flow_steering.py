@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.path import Pair, Path, State
 from lispmob.flow.quality import FlowClass, Quality, Wish
 from lispmob.flow.steered import Owner, SteeredFlow
 from lispmob.mh.policy import Policy, Rule, Uplink, Via
 from lispmob.mh.selector import Selector, Span
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.service.flow_steering import FlowSteering, round_trip_s
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import Locator

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.control.effect import Event
+from lispmob.protocol.effect import Event
 from lispmob.service.identity import Identity
 from lispmob.service.state_dir import load_xtr_id
 

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.config.node import NodeFile, RoutingSection
-from lispmob.control.effect import InstallMapping, MachineEffect, MappingLearned, RemoveMapping
 from lispmob.control.forwarding import ForwardingPolicy
-from lispmob.control.locator_set import LocalLocator, LocatorSet
 from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import Fallback, NodeConfig
 from lispmob.iface_monitor.snapshot import NetworkState
 from lispmob.mh.plan import Plan, Route, plan
 from lispmob.mh.rule import MAIN_TABLE
+from lispmob.protocol.effect import InstallMapping, MachineEffect, MappingLearned, RemoveMapping
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.service import assembly
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork

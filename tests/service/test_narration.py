@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.effect import Event, EventValue
+from lispmob.protocol.effect import Event, EventValue
 from lispmob.service.narration import Talk, line_of, step_of
 
 

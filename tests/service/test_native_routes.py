@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from lispmob.control.effect import InstallMapping, UsableLocator
+from lispmob.protocol.effect import InstallMapping, UsableLocator
 from lispmob.service.native_routes import NativeRoutes
 from lispmob.wire.address import EidPrefix, parse_ip
 

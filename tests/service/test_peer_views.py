@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 
 from lispmob.api.peers.schema import Peer
-from lispmob.control.effect import NameResolved
 from lispmob.control.names import KnownName
 from lispmob.control.node_config import NodeConfig
 from lispmob.datapath.ask import Answer, Fate, Question
 from lispmob.iface_monitor.snapshot import Uplink
+from lispmob.protocol.effect import NameResolved
 from lispmob.service.peer_views import NAMES_AT_ONCE, SHOWN_AT_ONCE, PeerViews
 from lispmob.wire.address import EidPrefix
 from tests.service.test_map_cache_pages import Daemon

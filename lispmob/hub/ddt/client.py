@@ -22,12 +22,12 @@ from dataclasses import field, replace
 from itertools import count
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-from lispmob.control.agenda import Agenda
-from lispmob.control.effect import SendControl
 from lispmob.hub.ddt.node import HOLE_TTL_MIN, NOT_REGISTERED_TTL_MIN
 from lispmob.hub.ddt.policy import NO_DDT, DdtPolicy
 from lispmob.hub.ddt.referral_cache import TTL_MAX_S, CachedReferral, ReferralCache
 from lispmob.hub.host_address import is_host
+from lispmob.protocol.agenda import Agenda
+from lispmob.protocol.effect import SendControl
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_referral import MapReferral, Referral, ReferralRecord

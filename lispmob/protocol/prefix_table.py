@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Generic, TypeVar
 
-from lispmob.control.sorted_numbers import SortedNumbers
-from lispmob.control.split_dict import AnyDict, grown, parts
+from lispmob.protocol.sorted_numbers import SortedNumbers
+from lispmob.protocol.split_dict import AnyDict, grown, parts
 from lispmob.wire.address import EidPrefix, IpAddress
 
 T = TypeVar("T")
