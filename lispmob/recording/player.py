@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-from lispmob.control.node import Node
 from lispmob.control.node_config import NodeConfig
 from lispmob.errors import LispError
+from lispmob.node.node import Node
 from lispmob.protocol.effect import Event
 from lispmob.recording.recorder import FORMAT, INPUTS, TRAVERSAL_INPUTS, sum_of
 from lispmob.recording.values import NotAValue, from_json

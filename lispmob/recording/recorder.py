@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from lispmob.control.node import Node
 from lispmob.control.node_config import NodeConfig
+from lispmob.node.node import Node
 from lispmob.recording.neutral import keys_of, neutral_value, without_keys
 from lispmob.recording.values import to_json
 

@@ -13,13 +13,13 @@ from lispmob.control.diagnosis import Diagnosis
 from lispmob.control.map_cache import MapCache
 from lispmob.control.path import Path
 from lispmob.control.path_mtu import Source
-from lispmob.control.reachability import Evidence as Reached
 from lispmob.control.registration import Registration, State
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.machine import UplinkMachine
 from lispmob.natt.natt_config import is_private
 from lispmob.natt.state import State as NattState
+from lispmob.node.reachability import Evidence as Reached
 from lispmob.problems.evidence import (
     AddressEvidence,
     DuplicateAddress,

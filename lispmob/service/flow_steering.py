@@ -17,8 +17,8 @@ from lispmob.mh.selector import PROTOCOLS, Flow
 from lispmob.service.steering import Steering
 
 if TYPE_CHECKING:
-    from lispmob.control.node import Node
     from lispmob.flow.steered import Owner, SteeredFlow
+    from lispmob.node.node import Node
     from lispmob.wire.address import IpAddress
 
 REVIEW_S: Final = 10.0  # ours: as long as a rival has to be better

@@ -14,9 +14,9 @@ from lispmob.service.name_asking import NameAsking
 from lispmob.service.steering import Steering
 
 if TYPE_CHECKING:
-    from lispmob.control.node import Node
     from lispmob.flow.server import FlowServer
     from lispmob.flow.service import FlowService
+    from lispmob.node.node import Node
     from lispmob.service.flow_steering import FlowSteering
 
 SOCKET_NAME: Final = "flow.sock"  # beside the control socket

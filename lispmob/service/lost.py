@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from lispmob.control.map_cache import MapCacheEntry
-from lispmob.control.node import Node
 from lispmob.datapath.ask import Fate
+from lispmob.node.node import Node
 from lispmob.protocol.locator_set import NEVER
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action

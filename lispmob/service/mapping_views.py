@@ -16,7 +16,7 @@ from lispmob.wire.address_class import why_no_eid
 from lispmob.wire.record import Action, Locator
 
 if TYPE_CHECKING:
-    from lispmob.control.node import Node
+    from lispmob.node.node import Node
     from lispmob.service.views import Parts
 
 SHOWN_AT_ONCE: Final = 100  # ours: about three milliseconds

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final
 
 from lispmob.config.node import NodeFile
 from lispmob.control.names import CACHE_LIMIT, KnownName
-from lispmob.control.node import Node
 from lispmob.errors import LispError
 from lispmob.names.resolved import LinkNames, Resolved
+from lispmob.node.node import Node
 from lispmob.problems.problem import Problem, Severity, printable
 from lispmob.protocol.effect import NameResolved
 from lispmob.service.name_asking import NameAsking

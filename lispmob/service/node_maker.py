@@ -7,10 +7,10 @@ from secrets import SystemRandom, randbits
 from typing import TYPE_CHECKING
 
 from lispmob.control.itr_security import LispSecTools
-from lispmob.control.node import Node
 from lispmob.control.node_config import NodeConfig
 from lispmob.control.seal_config import SealTools
-from lispmob.control.sealed_node import SealedNode
+from lispmob.node.node import Node
+from lispmob.node.sealed_node import SealedNode
 
 if TYPE_CHECKING:  # loaded where it is wanted, and not at every start
     from lispmob.recording.recorder import Tape

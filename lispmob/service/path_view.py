@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lispmob.api import schema
-from lispmob.control.node import Node
 from lispmob.control.path import Path
 from lispmob.control.path_mtu import PathMtu, Source, Way
+from lispmob.node.node import Node
 from lispmob.protocol.effect import DATA_PORT
 from lispmob.protocol.locator_set import LocalLocator
 

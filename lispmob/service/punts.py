@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lispmob.control.node import Node, NodeEffect
-from lispmob.control.sealed_node import SealedNode
 from lispmob.datapath import model
+from lispmob.node.node import Node, NodeEffect
+from lispmob.node.sealed_node import SealedNode
 from lispmob.service import assembly
 
 

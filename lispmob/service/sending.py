@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lispmob.config.node import NodeFile
-from lispmob.control.node import Node
 from lispmob.datapath.model import Uplink as EngineUplink
 from lispmob.iface_monitor.snapshot import Uplink
+from lispmob.node.node import Node
 from lispmob.service import assembly
 
 

@@ -14,13 +14,13 @@ from lispmob.api import schema
 from lispmob.api.backend import ApiError, StaticLocator
 from lispmob.api.turns import Pages
 from lispmob.config.node import NodeFile
-from lispmob.control.node import Node, NodeEffect
 from lispmob.control.registration import Registration, State
 from lispmob.control_port.port import ControlSocket
 from lispmob.datapath.engine import Engine
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.node.node import Node, NodeEffect
 from lispmob.package_version import package_version
 from lispmob.problems.problem import Problem, Severity, verdict
 from lispmob.service import netcheck, uplink_views

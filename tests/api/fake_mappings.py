@@ -13,9 +13,9 @@ from lispmob.api.server import ControlServer
 from lispmob.api.upkeep.belief_schema import Believed, Correspondent, MappingSystemBelief
 from lispmob.config.eid import OwnEid
 from lispmob.config.node import MapCacheSection, NodeFile
-from lispmob.control.node import Node, NodeEffect
 from lispmob.control.node_config import NodeConfig
 from lispmob.iface_monitor.snapshot import Uplink
+from lispmob.node.node import Node, NodeEffect
 from lispmob.protocol.effect import Event, MappingChanged, MappingWanted, SendControl
 from lispmob.recording.recorder import Tape
 from lispmob.service.assembly import local_locators, node_config

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.node import Node, NodeEffect
 from lispmob.control.resolver import MAX_CLAIMS
+from lispmob.node.node import Node, NodeEffect
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType

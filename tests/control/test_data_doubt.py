@@ -18,10 +18,10 @@ from lispmob.control.data_doubt import (
     Route,
     Verdict,
 )
-from lispmob.control.node import Node
 from lispmob.control.node_config import NodeConfig
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import SendFromDataPort
+from lispmob.node.node import Node
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lispmob.control.default_mappings import default_mappings
 from lispmob.natt.plan import NattPlan, Relay
+from lispmob.node.default_mappings import default_mappings
 from tests.control.support import ip, prefix
 
 EIDS = (prefix("10.1.0.1/32"), prefix("10.1.0.2/32"), prefix("[7]2001:db8::1/128"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lispmob.control.itr_security import LispSecTools
-from lispmob.control.node import Datagram, MapServerPeer, Node, NodeConfig
+from lispmob.node.node import Datagram, MapServerPeer, Node, NodeConfig
 from lispmob.protocol.effect import SendControl
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.auth import Key

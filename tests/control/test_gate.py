@@ -8,7 +8,7 @@ from types import FrameType
 import pytest
 
 from lispmob.control.gate import KNOWN_BURST, REQUEST_OCTETS, STRANGER_BURST, Gate, NonceBook
-from lispmob.control.node import Datagram, Node
+from lispmob.node.node import Datagram, Node
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.lcaf_types import AfiList
@@ -42,7 +42,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         seen.append(octets)
         return decode_control(octets)
 
-    monkeypatch.setattr("lispmob.control.node.decode_control", note)
+    monkeypatch.setattr("lispmob.node.node.decode_control", note)
     monkeypatch.setattr("lispmob.natt.traversal.decode_control", note)
     return seen
 

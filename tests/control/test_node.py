@@ -6,9 +6,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.control.node import Datagram, LocalLocator, MapServerPeer, Node, NodeConfig, NodeEffect
 from lispmob.control.registration import State
 from lispmob.natt.arrival import DataControl
+from lispmob.node.node import Datagram, LocalLocator, MapServerPeer, Node, NodeConfig, NodeEffect
 from lispmob.protocol.effect import DropPending, Event, InstallMapping, RemoveMapping, SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.auth import Key, sign

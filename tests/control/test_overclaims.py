@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.node import Node
+from lispmob.node.node import Node
 from lispmob.protocol.acceptance import NEGATIVE_TTL_MIN, Guard, accept_records
 from lispmob.protocol.effect import RemoveMapping, SendControl
 from lispmob.wire.address import IpAddress

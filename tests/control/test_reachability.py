@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from lispmob.control.reachability import (
+from lispmob.node.reachability import (
     CHECK_PAUSE_S,
     CHECKS,
     FIRST_CHECK_S,

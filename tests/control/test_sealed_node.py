@@ -10,7 +10,7 @@ from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
 from lispmob.control.noise import KeyPair
 from lispmob.control.peer_keys import PinnedKey
 from lispmob.control.seal_config import SealTools
-from lispmob.control.sealed_node import SealedNode
+from lispmob.node.sealed_node import SealedNode
 from lispmob.protocol.effect import (
     ForgetPeer,
     InstallMapping,

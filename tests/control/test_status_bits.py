@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.control.map_cache import MapCacheEntry
-from lispmob.control.node import Node
 from lispmob.control.path import ProbeConfig, State
 from lispmob.control.probing import ReachabilityChanged
 from lispmob.control.status_bits import SILENT_S, HeardStatus, OwnStatus
+from lispmob.node.node import Node
 from lispmob.protocol.effect import SendControl, UseStatusBits
 from lispmob.protocol.locator_set import LocatorSet
 from lispmob.wire.address import IpAddress

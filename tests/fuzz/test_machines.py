@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from lispmob.control.node import Datagram, LocalLocator, MapServerPeer, Node, NodeConfig
 from lispmob.control.path import ProbeConfig
 from lispmob.control.resolver import MAX_CLAIMS, MAX_LOOKUPS
 from lispmob.hub.effect import Arrival
 from lispmob.natt.arrival import DataControl
+from lispmob.node.node import Datagram, LocalLocator, MapServerPeer, Node, NodeConfig
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.map_reply import MapReply

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.node import MapServerPeer, Node
 from lispmob.control.path import ProbeConfig
 from lispmob.hub.site import Site
+from lispmob.node.node import MapServerPeer, Node
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.eid import from_prefix
 from lispmob.wire.map_request import EidRecord, MapRequest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lispmob.control.node import MapServerPeer, NodeConfig
+from lispmob.node.node import MapServerPeer, NodeConfig
 from lispmob.wire.address import EidPrefix
 from tests.internet.world import HUB, KEY, Lab, NodeHost, build, ip, locator
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.node import MapServerPeer, NodeConfig
 from lispmob.hub.site import Site
+from lispmob.node.node import MapServerPeer, NodeConfig
 from lispmob.protocol.locator_set import EidRank
 from lispmob.wire.address import EidPrefix, IpAddress
 from tests.internet.world import HUB, KEY, HubHost, NodeHost, World, ip, locator

@@ -10,12 +10,12 @@ from itertools import count
 from random import Random
 from typing import Protocol
 
-from lispmob.control.node import Datagram, MapServerPeer, Node, NodeConfig, NodeEffect
 from lispmob.control.path import ProbeConfig
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.site import Site
 from lispmob.hub.traversal import PlaneEffect
+from lispmob.node.node import Datagram, MapServerPeer, Node, NodeConfig, NodeEffect
 from lispmob.protocol.effect import (
     CONTROL_PORT,
     DropPending,

@@ -17,8 +17,8 @@ from lispmob.config.doubts import doubts
 from lispmob.config.names import NamesSection
 from lispmob.config.node import NodeFile, load_node
 from lispmob.control.names import KnownName
-from lispmob.control.node import Node
 from lispmob.errors import ConfigError
+from lispmob.node.node import Node
 from lispmob.service.name_asking import NameAsking
 from lispmob.service.naming import LOOPBACK, Naming, load_names, reverse_prefixes, save_names
 

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.node import Node
 from lispmob.control.node_config import MapServerPeer, NodeConfig, ResolverSecret
 from lispmob.control.path import ProbeConfig
 from lispmob.hub.site import Site
+from lispmob.node.node import Node
 from lispmob.recording import BadRecording, Player, play
 from lispmob.recording.neutral import without_keys
 from lispmob.recording.recorder import INPUTS, TRAVERSAL_INPUTS, RecordedNode, Tape
@@ -214,7 +214,7 @@ HEADER = {"lispmob-recording": 1, "version": "0", "config": to_json(NodeConfig((
         ([{**HEADER, "config": 7}], "its configuration is none"),
         ([{**HEADER, "config": {"of": "os:system", "fields": {}}}], "no class of the core"),
         ([{**HEADER, "config": {"of": "lispmob.wire.auth:sign", "fields": {}}}], "no class of the core"),
-        ([{**HEADER, "config": {"of": "lispmob.control.node:Node", "fields": {}}}], "is no value"),
+        ([{**HEADER, "config": {"of": "lispmob.node.node:Node", "fields": {}}}], "is no value"),
         ([{**HEADER, "drew": 7}], "what was drawn"),
         ([HEADER, {"do": "__class__", "with": []}], "no input '__class__'"),
         ([HEADER, {"do": "on_timer", "with": 7}], "is no list"),

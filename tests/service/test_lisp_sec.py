@@ -13,11 +13,11 @@ import pytest
 from lispmob.config.node import NodeFile, load_node
 from lispmob.config.reader import read_yaml
 from lispmob.control.itr_security import LispSecTools
-from lispmob.control.node import Node
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.datapath.ask import Fate
 from lispmob.errors import ConfigError
 from lispmob.hub.config import load_hub
+from lispmob.node.node import Node
 from lispmob.problems.problem import Severity
 from lispmob.protocol.effect import InstallMapping, RemoveMapping, SendControl
 from lispmob.protocol.locator_set import LocalLocator

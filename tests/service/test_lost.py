@@ -7,9 +7,9 @@ from itertools import count
 
 import pytest
 
-from lispmob.control.node import Node
 from lispmob.control.node_config import NodeConfig
 from lispmob.datapath.ask import Fate
+from lispmob.node.node import Node
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.service.lost import why_lost
 from lispmob.wire.address import EidPrefix

@@ -6,8 +6,8 @@ from ipaddress import ip_address
 from itertools import count
 from typing import Any, cast
 
-from lispmob.control.node import Node
 from lispmob.control.node_config import NodeConfig
+from lispmob.node.node import Node
 from lispmob.service.map_cache_pages import SHOWN_AT_ONCE, pages
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import Action, Locator

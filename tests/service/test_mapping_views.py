@@ -14,7 +14,7 @@ from lispmob.api.backend import ApiError, StaticLocator
 from lispmob.api.mapping.schema import MappingDone, MappingFlushParams, MappingParams
 from lispmob.config.eid import OwnEid
 from lispmob.config.node import MapResolverSection, StaticMapping
-from lispmob.control.node import Node
+from lispmob.node.node import Node
 from lispmob.protocol.effect import DropPending, InstallMapping, MappingChanged, MappingWanted
 from lispmob.service.mapping_views import MappingViews
 from lispmob.wire.address import EidPrefix

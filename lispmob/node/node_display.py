@@ -11,13 +11,13 @@ from lispmob.control.node_config import NodeConfig
 from lispmob.control.peers import Peers
 from lispmob.control.preference import Preference
 from lispmob.control.probing import Path, Prober
-from lispmob.control.reachability import Reachability
 from lispmob.control.registration import Registration
 from lispmob.control.registrations import Registrations
 from lispmob.control.resolver import Resolver
 from lispmob.control.smr import SmrTarget
 from lispmob.natt.plan import NattPlan
 from lispmob.natt.traversal import Traversal
+from lispmob.node.reachability import Reachability
 from lispmob.protocol.acceptance import Guard
 from lispmob.protocol.effect import InstallMapping
 from lispmob.protocol.locator_set import LocatorSet

@@ -11,7 +11,6 @@ from typing import TypeAlias
 
 from lispmob.control import claims
 from lispmob.control.answering import Answerer, Asked
-from lispmob.control.default_mappings import default_mappings
 from lispmob.control.etr_security import EtrSecurity
 from lispmob.control.forwarding import ForwardingPolicy
 from lispmob.control.gate import Gate, NonceBook
@@ -20,13 +19,11 @@ from lispmob.control.map_cache import Source
 from lispmob.control.mappings import Mappings
 from lispmob.control.names import Names
 from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
-from lispmob.control.node_sizes import NodeSizes
 from lispmob.control.path_mtus import PathMtus
 from lispmob.control.peers import Peers, entry_targets
 from lispmob.control.preference import Preference
 from lispmob.control.probe_targets import ProbeTargets
 from lispmob.control.probing import ProbeConfig, Prober
-from lispmob.control.reachability import Reachability
 from lispmob.control.received import unwrap
 from lispmob.control.registrations import Growing, NewNonce, Registrations
 from lispmob.control.resolver import Resolver
@@ -38,6 +35,9 @@ from lispmob.natt.data_reply import in_data
 from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort, WayPast
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.traversal import Traversal
+from lispmob.node.default_mappings import default_mappings
+from lispmob.node.node_sizes import NodeSizes
+from lispmob.node.reachability import Reachability
 from lispmob.protocol.effect import (
     Count,
     DropPending,

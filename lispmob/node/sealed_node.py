@@ -11,12 +11,12 @@ from dataclasses import replace
 
 from lispmob.control.handshake_carriage import take_first
 from lispmob.control.itr_security import LispSecTools
-from lispmob.control.node import Node, NodeEffect, _Inner
 from lispmob.control.node_config import Datagram, NodeConfig
 from lispmob.control.registrations import Growing, NewNonce
 from lispmob.control.seal_config import SealTools
 from lispmob.control.sealing import Sealing
 from lispmob.errors import MalformedMessage
+from lispmob.node.node import Node, NodeEffect, _Inner
 from lispmob.protocol.effect import Count, InstallMapping, MachineEffect, MappingLearned, RemoveMapping
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import take_key_record

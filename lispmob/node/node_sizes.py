@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lispmob.control.map_cache import MapCache
-from lispmob.control.node_display import NodeDisplay
 from lispmob.control.path_mtu import Way
 from lispmob.control.path_mtus import MtuEffect, PathMtus
 from lispmob.control.size_probe import ControlProbe, everything
+from lispmob.node.node_display import NodeDisplay
 from lispmob.protocol.effect import Event
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.wire.address import EidPrefix, IpAddress

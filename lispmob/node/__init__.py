@@ -1,0 +1,1 @@
+"""The whole mobile node as one machine: it joins `control/` (mapping) and `natt/` (NAT traversal). Pure."""
