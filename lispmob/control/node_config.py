@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Literal, TypeAlias
 
-from lispmob.control.path import ProbeConfig
-from lispmob.control.peer_keys import PinnedKey
 from lispmob.control.preference import PreferenceConfig
-from lispmob.control.seal_config import SealConfig, SealMode
+from lispmob.control.probing.path import ProbeConfig
+from lispmob.control.sealing.peer_keys import PinnedKey
+from lispmob.control.sealing.seal_config import SealConfig, SealMode
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 from lispmob.wire.auth import Key

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeAlias
 
-from lispmob.control.path import Path, State
+from lispmob.control.probing.path import Path, State
 from lispmob.protocol.effect import Event, MachineEffect, UplinksRanked
 from lispmob.protocol.locator_set import NEVER, LocalLocator
 from lispmob.protocol.scheduler import Candidate, Hysteresis, Prefer, Scheduler

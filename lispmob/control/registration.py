@@ -11,8 +11,8 @@ from dataclasses import replace
 from enum import Enum
 from typing import Final
 
-from lispmob.control.key_trial import KeyTrial
 from lispmob.control.node_config import MapServerPeer
+from lispmob.control.sealing.key_trial import KeyTrial
 from lispmob.control.sharing import Sharing, sharing
 from lispmob.errors import AuthenticationFailed
 from lispmob.protocol.effect import (

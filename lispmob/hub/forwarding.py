@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from lispmob.control.path_mtus import MtuEffect
+from lispmob.control.path_mtu.paths import MtuEffect
 from lispmob.datapath.engine import (
     ControlPacket,
     Disposition,

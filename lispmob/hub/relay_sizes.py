@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from lispmob.control.path_mtu import Way
-from lispmob.control.path_mtus import MtuEffect, PathMtus
-from lispmob.control.size_probe import ControlProbe, DataProbe
+from lispmob.control.path_mtu.paths import MtuEffect, PathMtus
+from lispmob.control.path_mtu.search import Way
+from lispmob.control.path_mtu.size_probe import ControlProbe, DataProbe
 from lispmob.protocol.effect import UsableLocator
 from lispmob.wire.address import EidPrefix, IpAddress
 

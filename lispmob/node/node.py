@@ -19,11 +19,11 @@ from lispmob.control.map_cache import Source
 from lispmob.control.mappings import Mappings
 from lispmob.control.names import Names
 from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
-from lispmob.control.path_mtus import PathMtus
+from lispmob.control.path_mtu.paths import PathMtus
 from lispmob.control.peers import Peers, entry_targets
 from lispmob.control.preference import Preference
 from lispmob.control.probe_targets import ProbeTargets
-from lispmob.control.probing import ProbeConfig, Prober
+from lispmob.control.probing.probing import ProbeConfig, Prober
 from lispmob.control.received import unwrap
 from lispmob.control.registrations import Growing, NewNonce, Registrations
 from lispmob.control.resolver import Resolver

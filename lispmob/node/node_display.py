@@ -10,7 +10,7 @@ from lispmob.control.mappings import Mappings
 from lispmob.control.node_config import NodeConfig
 from lispmob.control.peers import Peers
 from lispmob.control.preference import Preference
-from lispmob.control.probing import Path, Prober
+from lispmob.control.probing.probing import Path, Prober
 from lispmob.control.registration import Registration
 from lispmob.control.registrations import Registrations
 from lispmob.control.resolver import Resolver

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lispmob.control.map_cache import MapCache
-from lispmob.control.path_mtu import Way
-from lispmob.control.path_mtus import MtuEffect, PathMtus
-from lispmob.control.size_probe import ControlProbe, everything
+from lispmob.control.path_mtu.paths import MtuEffect, PathMtus
+from lispmob.control.path_mtu.search import Way
+from lispmob.control.path_mtu.size_probe import ControlProbe, everything
 from lispmob.node.node_display import NodeDisplay
 from lispmob.protocol.effect import Event
 from lispmob.protocol.locator_set import LocalLocator

@@ -19,10 +19,10 @@ from lispmob.control.node_config import (
     ResolverSecret,
     StatusBitsUse,
 )
-from lispmob.control.path import ProbeConfig
-from lispmob.control.peer_keys import PinnedKey
 from lispmob.control.preference import PreferenceConfig
-from lispmob.control.seal_config import SealMode
+from lispmob.control.probing.path import ProbeConfig
+from lispmob.control.sealing.peer_keys import PinnedKey
+from lispmob.control.sealing.seal_config import SealMode
 from lispmob.datapath.lanes import DEFAULT, Lane, MarksWay, device_prefix
 from lispmob.datapath.model import (
     ControlPacket,

@@ -11,7 +11,7 @@ from lispmob.api.schema import RemoteLocator
 from lispmob.api.upkeep.belief_schema import Believed, Correspondent, MappingSystemBelief
 from lispmob.control.belief import Belief, Beliefs, differences
 from lispmob.control.gate import NonceBook
-from lispmob.control.path import Path
+from lispmob.control.probing.path import Path
 from lispmob.protocol.locator_set import NEVER
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator

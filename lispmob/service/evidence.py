@@ -8,11 +8,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from lispmob.config import doubts
-from lispmob.control.data_doubt import Route, Verdict
 from lispmob.control.diagnosis import Diagnosis
 from lispmob.control.map_cache import MapCache
-from lispmob.control.path import Path
-from lispmob.control.path_mtu import Source
+from lispmob.control.path_mtu.search import Source
+from lispmob.control.probing.data_doubt import Route, Verdict
+from lispmob.control.probing.path import Path
 from lispmob.control.registration import Registration, State
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.natt.info_exchange import Seen

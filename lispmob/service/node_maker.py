@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import NodeConfig
-from lispmob.control.seal_config import SealTools
+from lispmob.control.sealing.seal_config import SealTools
 from lispmob.node.node import Node
 from lispmob.node.sealed_node import SealedNode
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lispmob.api import schema
-from lispmob.control.path import Path
-from lispmob.control.path_mtu import PathMtu, Source, Way
+from lispmob.control.path_mtu.search import PathMtu, Source, Way
+from lispmob.control.probing.path import Path
 from lispmob.node.node import Node
 from lispmob.protocol.effect import DATA_PORT
 from lispmob.protocol.locator_set import LocalLocator

@@ -15,8 +15,8 @@ from lispmob.api.peers import schema
 from lispmob.api.turns import Pages
 from lispmob.control.map_cache import MapCacheEntry, State
 from lispmob.control.names import KnownName
-from lispmob.control.path import Path
-from lispmob.control.path_mtu import Way
+from lispmob.control.path_mtu.search import Way
+from lispmob.control.probing.path import Path
 from lispmob.datapath.ask import Answer, Fate, Question
 from lispmob.protocol.effect import DATA_PORT, NameResolved
 from lispmob.service.naming import LOOPBACK

@@ -12,9 +12,9 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from lispmob.control.data_doubt import DataDoubts, Question
 from lispmob.control.diagnosis import Diagnosis, Finding
 from lispmob.control.gate import NonceBook
+from lispmob.control.probing.data_doubt import DataDoubts, Question
 from lispmob.control.registration import Registration
 from lispmob.control_port.icmp_errors import Reason, Unreachable
 from lispmob.datapath import model

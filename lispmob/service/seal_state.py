@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from lispmob.control.noise import Ciphers, KeyPair
-from lispmob.control.peer_keys import REMEMBERED_MAX, TIMES_MAX, KeptKey
-from lispmob.control.seal_config import SealTools
-from lispmob.control.sealed_handshake import ALL_AEADS
+from lispmob.control.sealing.noise import Ciphers, KeyPair
+from lispmob.control.sealing.peer_keys import REMEMBERED_MAX, TIMES_MAX, KeptKey
+from lispmob.control.sealing.seal_config import SealTools
+from lispmob.control.sealing.sealed_handshake import ALL_AEADS
 from lispmob.crypto.key_wrap import KeyWrapMissingError
 from lispmob.crypto.noise_ciphers import NoiseCiphers
 from lispmob.service.register_nonces import RegisterNonces

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from lispmob.api.backend import ApiError
 from lispmob.api.sealing.schema import Keys, KnownPeer, Seal, WaitingKey
-from lispmob.control.peer_keys import fingerprint
-from lispmob.control.sealed_peer import SealedPeer
+from lispmob.control.sealing.peer_keys import fingerprint
+from lispmob.control.sealing.sealed_peer import SealedPeer
 from lispmob.node.sealed_node import SealedNode
 
 if TYPE_CHECKING:

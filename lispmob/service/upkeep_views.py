@@ -11,7 +11,7 @@ from lispmob.api.turns import Pages
 from lispmob.api.upkeep.belief_schema import Believed
 from lispmob.api.upkeep.schema import Chunk, Configuration, Energy, Level, LogLevel, MessageCost
 from lispmob.config.shown import section_tree
-from lispmob.control.path import ProbeConfig
+from lispmob.control.probing.path import ProbeConfig
 from lispmob.service import assembly
 
 if TYPE_CHECKING:

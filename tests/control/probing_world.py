@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from itertools import count
 
-from lispmob.control.path import Pair, State
-from lispmob.control.probing import ProbeConfig, ProbeEffect, Prober
+from lispmob.control.probing.path import Pair, State
+from lispmob.control.probing.probing import ProbeConfig, ProbeEffect, Prober
 from lispmob.protocol.effect import AskForEcho, SendControl, WatchForSilence
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress

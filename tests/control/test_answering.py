@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lispmob.control.answering import Answerer, Asked
-from lispmob.control.path import VOLLEY
+from lispmob.control.probing.path import VOLLEY
 from lispmob.protocol.effect import Count, MachineEffect, SendControl
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest

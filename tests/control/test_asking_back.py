@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.path import PROOF_LASTS_S, Pair
+from lispmob.control.probing.path import PROOF_LASTS_S, Pair
 from tests.control.probing_world import LTE, PEER, WIFI, World
 
 PROBED = Pair(WIFI.address, PEER)

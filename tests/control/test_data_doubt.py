@@ -7,7 +7,8 @@ from itertools import count
 
 import pytest
 
-from lispmob.control.data_doubt import (
+from lispmob.control.node_config import NodeConfig
+from lispmob.control.probing.data_doubt import (
     AGAIN_S,
     ANSWER_S,
     FORGET_S,
@@ -18,7 +19,6 @@ from lispmob.control.data_doubt import (
     Route,
     Verdict,
 )
-from lispmob.control.node_config import NodeConfig
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import SendFromDataPort
 from lispmob.node.node import Node

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.control.path import ProbeConfig, State
-from lispmob.control.probing import ReachabilityChanged
+from lispmob.control.probing.path import ProbeConfig, State
+from lispmob.control.probing.probing import ReachabilityChanged
 from lispmob.protocol.effect import AskForEcho, SendControl
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import EidRecord, MapRequest

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lispmob.control.path_mtu import Way
-from lispmob.control.probing import ProbeConfig
+from lispmob.control.path_mtu.search import Way
+from lispmob.control.probing.probing import ProbeConfig
 from lispmob.node.node import Node, NodeEffect
 from lispmob.protocol.effect import Event, SendControl, UsePathMtu
 from lispmob.wire.map_reply import MapReply

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.path_mtu import CHECK_EVERY_S, FLOOR, RAISE_FIRST_S, STEP_OCTETS, PathMtu, Source, State
+from lispmob.control.path_mtu.search import CHECK_EVERY_S, FLOOR, RAISE_FIRST_S, STEP_OCTETS, PathMtu, Source, State
 
 RTT_S = 0.04
 

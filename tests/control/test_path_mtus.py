@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from itertools import count
 
-from lispmob.control.path_mtu import Source, Way
-from lispmob.control.path_mtus import AT_WORK_MAX, WAYS_MAX, MtuEffect, PathMtus
-from lispmob.control.size_probe import HEADERS_OCTETS, ControlProbe
+from lispmob.control.path_mtu.paths import AT_WORK_MAX, WAYS_MAX, MtuEffect, PathMtus
+from lispmob.control.path_mtu.search import Source, Way
+from lispmob.control.path_mtu.size_probe import HEADERS_OCTETS, ControlProbe
 from lispmob.protocol.effect import Event, SendControl, UsePathMtu
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply

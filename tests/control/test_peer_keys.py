@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from lispmob.control.key_trial import KeyTrial
-from lispmob.control.peer_keys import KeptKey, PeerKeys, PinnedKey, fingerprint
+from lispmob.control.sealing.key_trial import KeyTrial
+from lispmob.control.sealing.peer_keys import KeptKey, PeerKeys, PinnedKey, fingerprint
 from lispmob.control.sharing import sharing
 from lispmob.errors import MalformedMessage
 from lispmob.protocol.effect import Event

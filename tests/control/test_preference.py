@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.control.forwarding import equals, ranked
-from lispmob.control.path import Pair, Path, State
 from lispmob.control.preference import Preference, PreferenceConfig, figures
+from lispmob.control.probing.path import Pair, Path, State
 from lispmob.protocol.effect import Event, UplinksRanked, UsableLocator
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.protocol.scheduler import Prefer

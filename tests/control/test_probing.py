@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.control.path import TRANSITIONS, Pair, State
-from lispmob.control.probing import PathChanged, ProbeConfig, ReachabilityChanged, UplinkChanged
+from lispmob.control.probing.path import TRANSITIONS, Pair, State
+from lispmob.control.probing.probing import PathChanged, ProbeConfig, ReachabilityChanged, UplinkChanged
 from lispmob.protocol.effect import Count, Event, SendControl, WatchForSilence
 from lispmob.wire.map_reply import MapReply
 from tests.control.probing_world import EID, LTE, OTHER, PEER, PEER6, SOME_EID, WIFI, WIFI6, World

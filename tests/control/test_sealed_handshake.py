@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lispmob.control.noise import KeyPair
-from lispmob.control.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
+from lispmob.control.sealing.noise import KeyPair
+from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
 from lispmob.errors import MalformedMessage
 from lispmob.wire.sealed_handshake import AES_128_GCM, CHACHA20_POLY1305, FirstMessage, SecondMessage
 from tests.control.support import ip

@@ -7,9 +7,9 @@ from dataclasses import replace
 from itertools import count
 
 from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
-from lispmob.control.noise import KeyPair
-from lispmob.control.peer_keys import PinnedKey
-from lispmob.control.seal_config import SealTools
+from lispmob.control.sealing.noise import KeyPair
+from lispmob.control.sealing.peer_keys import PinnedKey
+from lispmob.control.sealing.seal_config import SealTools
 from lispmob.node.sealed_node import SealedNode
 from lispmob.protocol.effect import (
     ForgetPeer,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.path import State
-from lispmob.control.probing import PathChanged, ProbeConfig, ReachabilityChanged
+from lispmob.control.probing.path import State
+from lispmob.control.probing.probing import PathChanged, ProbeConfig, ReachabilityChanged
 from lispmob.protocol.effect import Event, WatchForSilence
 from lispmob.protocol.locator_set import LocatorSet
 from lispmob.wire.address import IpAddress

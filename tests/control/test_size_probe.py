@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.control.size_probe import HEADERS_OCTETS, ControlProbe, DataProbe, everything
+from lispmob.control.path_mtu.size_probe import HEADERS_OCTETS, ControlProbe, DataProbe, everything
 from lispmob.errors import MalformedMessage
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.data_header import split_data_packet

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.control.map_cache import MapCacheEntry
-from lispmob.control.path import ProbeConfig, State
-from lispmob.control.probing import ReachabilityChanged
+from lispmob.control.probing.path import ProbeConfig, State
+from lispmob.control.probing.probing import ReachabilityChanged
 from lispmob.control.status_bits import SILENT_S, HeardStatus, OwnStatus
 from lispmob.node.node import Node
 from lispmob.protocol.effect import SendControl, UseStatusBits

@@ -6,7 +6,9 @@ from typing import Any, Final
 
 import pytest
 
-from lispmob.control import lookup, map_cache, path, path_mtu, registration, smr
+from lispmob.control import lookup, map_cache, registration, smr
+from lispmob.control.path_mtu import search as path_mtu
+from lispmob.control.probing import path
 
 TABLES: Final[dict[str, tuple[Mapping[Any, frozenset[Any]], Enum]]] = {
     "path": (path.TRANSITIONS, path.State.UNKNOWN),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from lispmob.control.handshake_carriage import take_first, take_second
+from lispmob.control.sealing.handshake_carriage import take_first, take_second
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.flow import message as flow_message
 from lispmob.wire.auth import Key, verify

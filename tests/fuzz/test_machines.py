@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from lispmob.control.path import ProbeConfig
+from lispmob.control.probing.path import ProbeConfig
 from lispmob.control.resolver import MAX_CLAIMS, MAX_LOOKUPS
 from lispmob.hub.effect import Arrival
 from lispmob.natt.arrival import DataControl

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.size_probe import ControlProbe, everything
+from lispmob.control.path_mtu.size_probe import ControlProbe, everything
 from lispmob.hub.effect import Arrival
 from lispmob.hub.map_server import MapServer
 from lispmob.hub.relayed import RelayedRegisters, RtrPeer

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.path import ProbeConfig
+from lispmob.control.probing.path import ProbeConfig
 from lispmob.hub.site import Site
 from lispmob.node.node import MapServerPeer, Node
 from lispmob.wire.address import EidPrefix

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.control.path import ProbeConfig
+from lispmob.control.probing.path import ProbeConfig
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.locator_set import NEVER, LocalLocator
 from lispmob.wire.address import IpAddress

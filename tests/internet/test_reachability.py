@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.path import ProbeConfig
+from lispmob.control.probing.path import ProbeConfig
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.map_request import MapRequest

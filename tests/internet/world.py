@@ -10,7 +10,7 @@ from itertools import count
 from random import Random
 from typing import Protocol
 
-from lispmob.control.path import ProbeConfig
+from lispmob.control.probing.path import ProbeConfig
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.effect import Arrival
 from lispmob.hub.site import Site

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.control.node_config import MapServerPeer, NodeConfig, ResolverSecret
-from lispmob.control.path import ProbeConfig
+from lispmob.control.probing.path import ProbeConfig
 from lispmob.hub.site import Site
 from lispmob.node.node import Node
 from lispmob.recording import BadRecording, Player, play

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from lispmob.config.profile import PROFILES
-from lispmob.control.path import ProbeConfig
+from lispmob.control.probing.path import ProbeConfig
 from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.lispctl.show.energy import energy_lines
 from lispmob.protocol.effect import SendControl

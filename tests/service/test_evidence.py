@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from lispmob.control.data_doubt import Verdict
 from lispmob.control.map_cache import MapCache, MapCacheEntry
 from lispmob.control.node_config import MapServerPeer
-from lispmob.control.path import Pair, Path
+from lispmob.control.probing.data_doubt import Verdict
+from lispmob.control.probing.path import Pair, Path
 from lispmob.control.registration import State
 from lispmob.iface_monitor.proc_net import parse_if_inet6
 from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Uplink, UplinkPolicy

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lispmob.control.path import Pair, Path, State
+from lispmob.control.probing.path import Pair, Path, State
 from lispmob.flow.quality import FlowClass, Quality, Wish
 from lispmob.flow.steered import Owner, SteeredFlow
 from lispmob.mh.policy import Policy, Rule, Uplink, Via

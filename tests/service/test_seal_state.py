@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.control.peer_keys import KeptKey
+from lispmob.control.sealing.peer_keys import KeptKey
 from lispmob.service.seal_state import SealMemory, has_aes, load_static_key, seal_tools
 from lispmob.wire.address import EidPrefix
 from tests.crypto.support import ciphers, needs_libcrypto

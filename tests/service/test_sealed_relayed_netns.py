@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lispmob.control.noise import KeyPair
+from lispmob.control.sealing.noise import KeyPair
 from lispmob.lab import behind_nats
 from lispmob.lab.behind_nats import FAR_NODE, ROAMER
 from lispmob.lab.demo.nat_stage import OVERLAY, NatStage

@@ -1,7 +1,7 @@
 /*
  * Path MTUs: how large an outer packet from a path of ours to a remote may be, and when that is worth a question.
  *
- * The control plane finds them out with probes (control/path_mtu.py). It looks at pairs of locators that large packets
+ * The control plane finds them out with probes (control/path_mtu/search.py). It looks at pairs of locators that large packets
  * leave for, which are reported here, for each remote once in a while. ICMP (too_big.c) and uplinks that refuse a size
  * are quicker, where they are to be believed.
  */

@@ -17,9 +17,9 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from lispmob.control.peer_keys import PeerKey, PeerKeys
-from lispmob.control.seal_config import SealConfig
-from lispmob.control.sealed_peer import SealedPeer
+from lispmob.control.sealing.peer_keys import PeerKey, PeerKeys
+from lispmob.control.sealing.seal_config import SealConfig
+from lispmob.control.sealing.sealed_peer import SealedPeer
 from lispmob.protocol.effect import ForgetPeer, InstallMapping, MachineEffect, RefuseClear, RemoveMapping, UsableLocator
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress

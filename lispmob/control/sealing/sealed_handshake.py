@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from lispmob.control.noise import Ciphers, Initiator, KeyPair, Responder, SessionKeys
+from lispmob.control.sealing.noise import Ciphers, Initiator, KeyPair, Responder, SessionKeys
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress

@@ -6,8 +6,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
-from lispmob.control.path_mtu import PathMtu, State, Way
-from lispmob.control.size_probe import SizeProbe
+from lispmob.control.path_mtu.search import PathMtu, State, Way
+from lispmob.control.path_mtu.size_probe import SizeProbe
 from lispmob.protocol.effect import Event, SendControl, UsePathMtu
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from lispmob.control.path import Path
+from lispmob.control.probing.path import Path
 from lispmob.protocol.agenda import Agenda
 from lispmob.values import dataclass
 

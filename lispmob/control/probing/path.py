@@ -15,8 +15,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
-from lispmob.control.path_quality import PathQuality
-from lispmob.control.patience import QUICKEST_S
+from lispmob.control.probing.path_quality import PathQuality
+from lispmob.control.probing.patience import QUICKEST_S
 from lispmob.protocol.agenda import Agenda
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress

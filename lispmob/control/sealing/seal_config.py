@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import Literal, TypeAlias
 
-from lispmob.control.noise import Ciphers, KeyPair
-from lispmob.control.peer_keys import KeyMemory, PinnedKey
-from lispmob.control.sealed_handshake import ALL_AEADS
+from lispmob.control.sealing.noise import Ciphers, KeyPair
+from lispmob.control.sealing.peer_keys import KeyMemory, PinnedKey
+from lispmob.control.sealing.sealed_handshake import ALL_AEADS
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 

@@ -19,13 +19,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from lispmob.control.handshake_carriage import First, put_first, put_second, take_second
 from lispmob.control.node_config import Datagram
-from lispmob.control.peer_keys import PeerKeys, fingerprint
-from lispmob.control.seal_config import SealConfig, SealMode, SealTools
-from lispmob.control.sealed_entries import SealedEntries
-from lispmob.control.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
-from lispmob.control.sealed_peer import FORGET_S, GIVE_UP_S, SESSIONS_MAX, SETTLED_S, Asking, SealedPeer, Standing
+from lispmob.control.sealing.handshake_carriage import First, put_first, put_second, take_second
+from lispmob.control.sealing.peer_keys import PeerKeys, fingerprint
+from lispmob.control.sealing.seal_config import SealConfig, SealMode, SealTools
+from lispmob.control.sealing.sealed_entries import SealedEntries
+from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
+from lispmob.control.sealing.sealed_peer import (
+    FORGET_S,
+    GIVE_UP_S,
+    SESSIONS_MAX,
+    SETTLED_S,
+    Asking,
+    SealedPeer,
+    Standing,
+)
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.protocol.effect import (
     AeadName,

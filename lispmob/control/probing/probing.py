@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
-from lispmob.control.outstanding import Asked, Outstanding
-from lispmob.control.path import Due, Pair, Path, ProbeConfig, State
-from lispmob.control.patience import Patience
+from lispmob.control.probing.outstanding import Asked, Outstanding
+from lispmob.control.probing.path import Due, Pair, Path, ProbeConfig, State
+from lispmob.control.probing.patience import Patience
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.effect import (
     AskForEcho,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Final
 
-from lispmob.control.peer_keys import PeerKey
-from lispmob.control.sealed_handshake import OpenHandshake
+from lispmob.control.sealing.peer_keys import PeerKey
+from lispmob.control.sealing.sealed_handshake import OpenHandshake
 from lispmob.protocol.effect import InstallMapping
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress

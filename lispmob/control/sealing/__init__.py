@@ -1,0 +1,1 @@
+"""Encrypted data between two nodes: whose key it is, and the handshake. Pure."""
