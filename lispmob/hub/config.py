@@ -37,16 +37,16 @@ from lispmob.control.node_config import LispSecMode, ResolverSecret
 from lispmob.crypto.key_wrap import why_no_key_wrap
 from lispmob.errors import ConfigError
 from lispmob.hub.ddt.section import DdtSection
-from lispmob.hub.host_address import PRIVATE
-from lispmob.hub.invitations import Offer
-from lispmob.hub.invite_config import InvitationsSection
-from lispmob.hub.map_resolver import RemoteMapServer
-from lispmob.hub.names import label_of, overlap, read_pattern
-from lispmob.hub.natt_config import LinkSection, RtrSection
+from lispmob.hub.inviting.invitations import Offer
+from lispmob.hub.inviting.invite_config import InvitationsSection
+from lispmob.hub.map_server.host_address import PRIVATE
+from lispmob.hub.map_server.map_resolver import RemoteMapServer
+from lispmob.hub.map_server.names import label_of, overlap, read_pattern
+from lispmob.hub.map_server.site import MAX_PREFIXES, ProxyReply, Site
 from lispmob.hub.places import DEFAULT_SOCKET
 from lispmob.hub.public_address import is_private
-from lispmob.hub.site import MAX_PREFIXES, ProxyReply, Site
-from lispmob.hub.traversal import TraversalPolicy
+from lispmob.hub.rtr.natt_config import LinkSection, RtrSection
+from lispmob.hub.rtr.traversal import TraversalPolicy
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
 

@@ -8,17 +8,17 @@ from itertools import count
 from typing import Final
 
 from lispmob.control.itr_security import LispSecTools
-from lispmob.hub.askers import Askers
 from lispmob.hub.ddt.policy import NO_DDT, DdtPolicy
-from lispmob.hub.effect import Arrival, RegistrationChanged
-from lispmob.hub.host_address import is_sendable
-from lispmob.hub.lisp_sec import HubSecurity
-from lispmob.hub.map_resolver import MapResolver, RemoteMapServer
-from lispmob.hub.map_server import MapServer
-from lispmob.hub.name_askers import NameAskers
-from lispmob.hub.part import XtrRegistration
-from lispmob.hub.site import Site
-from lispmob.hub.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
+from lispmob.hub.map_server.askers import Askers
+from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
+from lispmob.hub.map_server.host_address import is_sendable
+from lispmob.hub.map_server.lisp_sec import HubSecurity
+from lispmob.hub.map_server.map_resolver import MapResolver, RemoteMapServer
+from lispmob.hub.map_server.map_server import MapServer
+from lispmob.hub.map_server.name_askers import NameAskers
+from lispmob.hub.map_server.part import XtrRegistration
+from lispmob.hub.map_server.site import Site
+from lispmob.hub.rtr.traversal import NO_TRAVERSAL, PlaneEffect, Traversal, TraversalPolicy
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import MessageType

@@ -25,13 +25,13 @@ from lispmob.datapath.engine import Stranger as SeenStranger
 from lispmob.datapath.model import LargeSent, PathMtu
 from lispmob.errors import LispError
 from lispmob.hub.config import ProxySection
-from lispmob.hub.effect import RegistrationChanged
+from lispmob.hub.map_server.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy, ProxyEffect
 from lispmob.hub.public_address import PublicAddresses
-from lispmob.hub.relay_sizes import RelaySizes
 from lispmob.hub.routes import Carrier, add_addresses, carriers, missing_forwarding, own_networks, set_routes
-from lispmob.hub.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
-from lispmob.hub.way_doubts import AskWay
+from lispmob.hub.rtr.relay_sizes import RelaySizes
+from lispmob.hub.rtr.rtr_effect import InData, InstallRelay, Learned, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
+from lispmob.hub.rtr.way_doubts import AskWay
 from lispmob.protocol.effect import (
     CONTROL_PORT,
     DropPending,

@@ -11,8 +11,8 @@ from typing import Any, Final, Protocol
 from lispmob.errors import LispError
 from lispmob.hub.asking import Answer
 from lispmob.hub.config import HubFile
-from lispmob.hub.desk import InvitationDesk
 from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.inviting.desk import InvitationDesk
 from lispmob.hub.ledger import Ledger
 from lispmob.hub.public_address import unreachable_as_rtr
 from lispmob.hub.show import entries

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final, TypeAlias
 
-from lispmob.hub.effect import RegistrationChanged
-from lispmob.hub.host_address import is_host, is_private
-from lispmob.hub.nat_binding import Binding
-from lispmob.hub.registration import is_usable
-from lispmob.hub.way_doubts import AskWay, WayDoubts
+from lispmob.hub.map_server.effect import RegistrationChanged
+from lispmob.hub.map_server.host_address import is_host, is_private
+from lispmob.hub.map_server.registration import is_usable
+from lispmob.hub.rtr.nat_binding import Binding
+from lispmob.hub.rtr.way_doubts import AskWay, WayDoubts
 from lispmob.protocol.effect import InstallMapping, RemoveMapping, UsableLocator
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress

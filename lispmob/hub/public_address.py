@@ -13,8 +13,8 @@ from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
-from lispmob.hub.effect import Arrival
-from lispmob.hub.rtr_effect import InData, SendFromRelayPort, Stranger
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort, Stranger
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
 

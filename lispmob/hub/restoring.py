@@ -14,8 +14,8 @@ from typing import Final
 
 from lispmob.errors import LispError
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.store import END, Store, StoredRegistration
-from lispmob.hub.traversal import PlaneEffect
+from lispmob.hub.rtr.traversal import PlaneEffect
+from lispmob.hub.store.store import END, Store, StoredRegistration
 from lispmob.wire.address import EidPrefix
 
 log = logging.getLogger(__name__)

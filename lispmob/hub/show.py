@@ -11,8 +11,8 @@ from typing import Final
 from lispmob.errors import NotRunning
 from lispmob.hub.asking import Answer, ask
 from lispmob.hub.config import HubFile
-from lispmob.hub.part import XtrRegistration
-from lispmob.hub.store import Clock, Store
+from lispmob.hub.map_server.part import XtrRegistration
+from lispmob.hub.store.store import Clock, Store
 from lispmob.logs import harmless
 from lispmob.wire.key_record import without_key_record
 

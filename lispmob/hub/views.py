@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
+from lispmob.hub.inviting.pool import numbers_left
 from lispmob.hub.ledger import Ledger
-from lispmob.hub.part import XtrRegistration
-from lispmob.hub.pool import numbers_left
-from lispmob.hub.site import Site
+from lispmob.hub.map_server.part import XtrRegistration
+from lispmob.hub.map_server.site import Site
 from lispmob.wire.address import EidPrefix, IpAddress
 
 SCHEMA_VERSION: Final = 1

@@ -15,7 +15,7 @@ import pytest
 from lispmob.api.client import DEFAULT_SOCKET
 from lispmob.api.methods import call
 from lispmob.api.schema import Request
-from lispmob.hub.service import main as lisphub
+from lispmob.hub.daemon import main as lisphub
 from lispmob.lispctl.flows import run
 from lispmob.lispctl.main import main, why_not_started
 from lispmob.service.options import build_parser as lispd_options

@@ -9,8 +9,8 @@ import pytest
 
 from lispmob.control.diagnosis import ANSWER_S, ASK_AGAIN_S, Diagnosis, Finding
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival
-from lispmob.hub.site import Site
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.site import Site
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lispmob.config.values import EID_TEXT, RLOC_TEXT
 from lispmob.datapath.marshal import put_address
-from lispmob.hub.host_address import is_sendable
+from lispmob.hub.map_server.host_address import is_sendable
 from lispmob.wire.address import IpAddress
 from lispmob.wire.address_class import CLASSES, may_be_eid, may_be_rloc
 from tests.datapath import corpus

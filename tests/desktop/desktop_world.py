@@ -157,7 +157,7 @@ class DesktopWorld:
         path = self.directory / "hub.conf"
         path.touch(mode=0o600)
         path.write_text(_HUB.format(hub=HUB, directory=self.directory), encoding="ascii")
-        hub = Daemon("lisphub", self.core, module("lispmob.hub.service", "-c", str(path)), self.directory / "hub.log")
+        hub = Daemon("lisphub", self.core, module("lispmob.hub.daemon", "-c", str(path)), self.directory / "hub.log")
         self.stack.callback(hub.stop)
 
     def start_peer(self) -> Node:

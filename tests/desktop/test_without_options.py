@@ -21,7 +21,7 @@ WHY_NOT = why_unavailable() or why_no_bus()
     ("arguments", "shown"),
     [
         (("lispmob.__main__", "--check", "-c", "conf/lispd.conf"), "good"),
-        (("lispmob.hub.service", "--check", "-c", "conf/hub.conf"), ""),
+        (("lispmob.hub.daemon", "--check", "-c", "conf/hub.conf"), ""),
         (("lispmob.lispctl.main", "version", "--help"), "lispctl"),
     ],
 )

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from lispmob.control.probing.path import ProbeConfig
 from lispmob.control.resolver import MAX_CLAIMS, MAX_LOOKUPS
-from lispmob.hub.effect import Arrival
+from lispmob.hub.map_server.effect import Arrival
 from lispmob.natt.arrival import DataControl
 from lispmob.node.node import Datagram, LocalLocator, MapServerPeer, Node, NodeConfig
 from lispmob.protocol.effect import SendControl

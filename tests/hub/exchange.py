@@ -9,8 +9,8 @@ from itertools import count
 from pathlib import Path
 
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival
-from lispmob.hub.site import Site
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.site import Site
 from lispmob.protocol.effect import Event, SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign

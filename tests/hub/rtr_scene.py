@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from itertools import count
 
-from lispmob.hub.effect import Arrival
-from lispmob.hub.map_server import MapServer
-from lispmob.hub.relayed import RelayedRegisters, RtrPeer
-from lispmob.hub.rtr import MapServerLink, Rtr, RtrPlaneEffect
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.map_server import MapServer
+from lispmob.hub.rtr.relayed import RelayedRegisters, RtrPeer
+from lispmob.hub.rtr.rtr import MapServerLink, Rtr, RtrPlaneEffect
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign

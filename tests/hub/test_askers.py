@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from lispmob.control.smr import solicited
-from lispmob.hub.askers import ASKERS_LIMIT, ASKERS_PER_PREFIX, SMR_BURST, Askers
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.part import LIFETIME_S
+from lispmob.hub.map_server.askers import ASKERS_LIMIT, ASKERS_PER_PREFIX, SMR_BURST, Askers
+from lispmob.hub.map_server.part import LIFETIME_S
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.map_request import MapRequest

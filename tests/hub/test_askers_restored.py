@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.persistence import Persistence
+from lispmob.hub.map_server.site import Site
 from lispmob.hub.restoring import Restoring
-from lispmob.hub.site import Site
-from lispmob.hub.store import Store
-from lispmob.hub.traversal import PlaneEffect
+from lispmob.hub.rtr.traversal import PlaneEffect
+from lispmob.hub.store.persistence import Persistence
+from lispmob.hub.store.store import Store
 from tests.hub.exchange import ask, eid, plane, site, xtr
 from tests.hub.test_askers import PEER, told
 from tests.hub.test_store import Time

@@ -21,7 +21,7 @@ from lispmob.config.secrecy import SERVICE_GROUP, advice
 from lispmob.errors import LispError, NotRunning
 from lispmob.hub.asking import Answer, ask
 from lispmob.hub.control import HubSocket
-from lispmob.hub.service import main
+from lispmob.hub.daemon import main
 
 CONF = """\
 listen: [127.0.0.1]
@@ -49,7 +49,7 @@ def is_listening(path: Path) -> bool:
 @pytest.fixture
 def hub(conf: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A hub that runs and can be asked."""
-    running = subprocess.Popen([sys.executable, "-m", "lispmob.hub.service", "-c", str(conf)])
+    running = subprocess.Popen([sys.executable, "-m", "lispmob.hub.daemon", "-c", str(conf)])
     deadline = time.monotonic() + 20.0
     while not is_listening(conf.parent / "hub.sock"):
         assert running.poll() is None

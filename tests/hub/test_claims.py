@@ -7,8 +7,8 @@ from itertools import count
 import pytest
 
 from lispmob.control.sharing import Sharing, sharing
-from lispmob.hub.claims import HOLD_S
 from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.map_server.claims import HOLD_S
 from lispmob.protocol.effect import Event
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.record import Locator, MappingRecord

@@ -9,9 +9,9 @@ import pytest
 
 from lispmob.errors import ConfigError
 from lispmob.hub.config import HubFile, ProxySection, SiteSection, load_hub
-from lispmob.hub.invite_config import InvitationsSection
-from lispmob.hub.natt_config import LinkSection, RtrSection
-from lispmob.hub.site import ProxyReply
+from lispmob.hub.inviting.invite_config import InvitationsSection
+from lispmob.hub.map_server.site import ProxyReply
+from lispmob.hub.rtr.natt_config import LinkSection, RtrSection
 from lispmob.wire.auth import Algorithm
 
 SHIPPED = Path(__file__).resolve().parent.parent.parent / "conf" / "hub.conf"

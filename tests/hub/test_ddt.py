@@ -14,9 +14,9 @@ from lispmob.hub.ddt.client import SENDS_MAX, WAIT_S, DdtClient, NoMapping
 from lispmob.hub.ddt.node import DdtNode
 from lispmob.hub.ddt.policy import DdtPolicy, Delegation
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival
-from lispmob.hub.map_server import MapServer
-from lispmob.hub.site import Site
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.map_server import MapServer
+from lispmob.hub.map_server.site import Site
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl

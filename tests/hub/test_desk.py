@@ -13,9 +13,9 @@ import pytest
 
 from lispmob.crypto.noise_ciphers import NoiseCiphers
 from lispmob.errors import LispError
-from lispmob.hub.desk import InvitationDesk
-from lispmob.hub.invitations import Offer
-from lispmob.hub.site_directory import SiteDirectory
+from lispmob.hub.inviting.desk import InvitationDesk
+from lispmob.hub.inviting.invitations import Offer
+from lispmob.hub.inviting.site_directory import SiteDirectory
 from lispmob.joining.exchange import JoinRefused, Redemption, Verdict
 from lispmob.joining.invitation import read_invitation
 from tests.hub.exchange import eid

@@ -7,9 +7,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.hub.effect import Arrival
-from lispmob.hub.info import PROVED_BURST, REPEAT_BURST, InfoResponder
-from lispmob.hub.site import SiteTable
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.info import PROVED_BURST, REPEAT_BURST, InfoResponder
+from lispmob.hub.map_server.site import SiteTable
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import DistinguishedName
 from lispmob.wire.auth import Key, sign, verify

@@ -12,10 +12,10 @@ import pytest
 
 from lispmob.crypto.noise_ciphers import NoiseCiphers
 from lispmob.errors import LispError, MalformedMessage
-from lispmob.hub.invitations import Answered, InvitationRefused, Invitations, Offer
-from lispmob.hub.invited import InvitedSite
-from lispmob.hub.pool import PoolUsedUp, next_eids
-from lispmob.hub.site_store import SiteStore
+from lispmob.hub.inviting.invitations import Answered, InvitationRefused, Invitations, Offer
+from lispmob.hub.inviting.invited import InvitedSite
+from lispmob.hub.inviting.pool import PoolUsedUp, next_eids
+from lispmob.hub.inviting.site_store import SiteStore
 from lispmob.joining.exchange import Exchange, JoinRefused, Redemption, SettingsQuestion, Verdict
 from lispmob.joining.invitation import Invitation
 from tests.hub.exchange import eid, site

@@ -12,16 +12,16 @@ import pytest
 
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import LispSecMode, ResolverSecret
-from lispmob.hub import packed_part
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival
-from lispmob.hub.lisp_sec import HubSecurity
-from lispmob.hub.map_resolver import RemoteMapServer
-from lispmob.hub.relayed import RtrPeer
-from lispmob.hub.rtr import MapServerLink
-from lispmob.hub.rtr_effect import Learned
-from lispmob.hub.site import Site
-from lispmob.hub.traversal import TraversalPolicy
+from lispmob.hub.map_server import packed_part
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.lisp_sec import HubSecurity
+from lispmob.hub.map_server.map_resolver import RemoteMapServer
+from lispmob.hub.map_server.site import Site
+from lispmob.hub.rtr.relayed import RtrPeer
+from lispmob.hub.rtr.rtr import MapServerLink
+from lispmob.hub.rtr.rtr_effect import Learned
+from lispmob.hub.rtr.traversal import TraversalPolicy
 from lispmob.protocol.effect import SendControl
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import DistinguishedName, IpAddress

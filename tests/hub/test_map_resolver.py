@@ -8,9 +8,9 @@ from ipaddress import ip_address
 import pytest
 
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival
-from lispmob.hub.map_resolver import RemoteMapServer
-from lispmob.hub.site import ProxyReply
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.map_resolver import RemoteMapServer
+from lispmob.hub.map_server.site import ProxyReply
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.auth import sign
 from lispmob.wire.ecm import EncapsulatedControl

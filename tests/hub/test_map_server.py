@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.hub.effect import RegistrationChanged
-from lispmob.hub.map_server import SLICE
+from lispmob.hub.map_server.effect import RegistrationChanged
+from lispmob.hub.map_server.map_server import SLICE
 from lispmob.wire.auth import Algorithm, Key, verify
 from tests.hub.exchange import KEY, ask, eid, events, notify_in, plane, reply_in, rlocs_of, sent, site, xtr
 

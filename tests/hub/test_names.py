@@ -11,9 +11,9 @@ import pytest
 from lispmob.errors import ConfigError
 from lispmob.hub.config import load_hub
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival
-from lispmob.hub.name_askers import ASKERS_LIMIT, NameAskers
-from lispmob.hub.names import overlap
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.name_askers import ASKERS_LIMIT, NameAskers
+from lispmob.hub.map_server.names import overlap
 from lispmob.hub.show import entries
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import DistinguishedName

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.traversal import NO_TRAVERSAL
+from lispmob.hub.rtr.traversal import NO_TRAVERSAL
 from tests.hub.exchange import HUB, ask, plane, reply_in, rlocs_of, sent, site, xtr
 
 HUB6 = ip_address("2001:db8:99::10")

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival
-from lispmob.hub.nonces import DEFAULT_LIMIT, STEP_MAX, Nonces, TooManyXtrs
-from lispmob.hub.part import LIFETIME_S, MAX_LIFETIME_S
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.nonces import DEFAULT_LIMIT, STEP_MAX, Nonces, TooManyXtrs
+from lispmob.hub.map_server.part import LIFETIME_S, MAX_LIFETIME_S
 from lispmob.wire.auth import Key
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.record import MappingRecord

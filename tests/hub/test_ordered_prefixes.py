@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.hub.ordered_prefixes import OrderedPrefixTable
+from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix
 from tests.hub.exchange import eid

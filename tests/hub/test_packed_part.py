@@ -8,8 +8,8 @@ from ipaddress import ip_address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.hub import packed_part
-from lispmob.hub.part import XtrRegistration
+from lispmob.hub.map_server import packed_part
+from lispmob.hub.map_server.part import XtrRegistration
 from lispmob.wire.record import Locator, MappingRecord
 from tests.hub.exchange import eid
 

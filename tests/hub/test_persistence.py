@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from lispmob.errors import LispError
-from lispmob.hub.nonces import FLOOR, NO_CHANGES, Count, NonceChanges, eid_name, owner_of
-from lispmob.hub.persistence import Persistence
-from lispmob.hub.store import Clock, Store
+from lispmob.hub.map_server.nonces import FLOOR, NO_CHANGES, Count, NonceChanges, eid_name, owner_of
+from lispmob.hub.store.persistence import Persistence
+from lispmob.hub.store.store import Clock, Store
 from lispmob.wire.address import EidPrefix
 from tests.hub.exchange import KEY, eid, plane, site, xtr
 

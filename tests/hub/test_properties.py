@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.errors import MalformedMessage
-from lispmob.hub.deadlines import PER_S
-from lispmob.hub.effect import Arrival, RegistrationChanged
-from lispmob.hub.ordered_prefixes import OrderedPrefixTable
+from lispmob.hub.map_server.deadlines import PER_S
+from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
+from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
+from lispmob.hub.map_server.site import SiteTable
 from lispmob.hub.proxy import Proxy, ProxyEffect
-from lispmob.hub.site import SiteTable
-from lispmob.hub.traversal import PlaneEffect
+from lispmob.hub.rtr.traversal import PlaneEffect
 from lispmob.protocol.effect import InstallMapping
 from lispmob.wire.address import EidPrefix
 from tests.hub.exchange import HUB, ask, eid, plane, reply_in, rlocs_of, site, xtr

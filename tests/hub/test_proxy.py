@@ -7,9 +7,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.hub.effect import RegistrationChanged
-from lispmob.hub.nat_binding import Binding
+from lispmob.hub.map_server.effect import RegistrationChanged
 from lispmob.hub.proxy import SLICE, Proxy
+from lispmob.hub.rtr.nat_binding import Binding
 from lispmob.protocol.effect import DispositionName, InstallMapping, RemoveMapping, UsableLocator
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import Locator, MappingRecord

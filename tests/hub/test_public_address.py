@@ -7,10 +7,10 @@ from ipaddress import ip_address
 import pytest
 
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival
+from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
-from lispmob.hub.rtr_effect import InData, SendFromRelayPort, Stranger
-from lispmob.hub.traversal import TraversalPolicy
+from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort, Stranger
+from lispmob.hub.rtr.traversal import TraversalPolicy
 from lispmob.protocol.effect import Event, SendControl
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.info import InfoReply, InfoRequest

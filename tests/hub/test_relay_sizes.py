@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from itertools import count
 
-from lispmob.hub.relay_sizes import RelaySizes
+from lispmob.hub.rtr.relay_sizes import RelaySizes
 from lispmob.protocol.effect import SendControl, UsableLocator, UsePathMtu
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_reply import MapReply

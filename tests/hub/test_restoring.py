@@ -11,11 +11,11 @@ import pytest
 
 from lispmob.errors import LispError
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival, RegistrationChanged
-from lispmob.hub.nonces import Count, NonceChanges, eid_name, old_owner
+from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
+from lispmob.hub.map_server.nonces import Count, NonceChanges, eid_name, old_owner
 from lispmob.hub.restoring import REGISTRATIONS, Restoring
-from lispmob.hub.store import Clock, Store
-from lispmob.hub.traversal import PlaneEffect
+from lispmob.hub.rtr.traversal import PlaneEffect
+from lispmob.hub.store.store import Clock, Store
 from tests.hub.exchange import KEY, Xtr, ask, eid, plane, reply_in, rlocs_of, site, xtr
 
 LAPTOP = "10.1.9.9/32"

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.control.path_mtu.size_probe import ControlProbe, everything
-from lispmob.hub.effect import Arrival
-from lispmob.hub.map_server import MapServer
-from lispmob.hub.relayed import RelayedRegisters, RtrPeer
-from lispmob.hub.rtr_effect import InstallRelay, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
-from lispmob.hub.rtr_pending import PENDING_LIMIT, PENDING_S, PER_NETWORK, Pending, PendingRegisters
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.map_server import MapServer
+from lispmob.hub.rtr.relayed import RelayedRegisters, RtrPeer
+from lispmob.hub.rtr.rtr_effect import InstallRelay, RemoveRelay, SendFromRelayPort, Stranger, WayAlive
+from lispmob.hub.rtr.rtr_pending import PENDING_LIMIT, PENDING_S, PER_NETWORK, Pending, PendingRegisters
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key

@@ -10,10 +10,10 @@ from itertools import count
 import pytest
 
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival
-from lispmob.hub.rtr import MapServerLink
-from lispmob.hub.rtr_effect import InData, InstallRelay, Stranger
-from lispmob.hub.traversal import TraversalPolicy
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.rtr.rtr import MapServerLink
+from lispmob.hub.rtr.rtr_effect import InData, InstallRelay, Stranger
+from lispmob.hub.rtr.traversal import TraversalPolicy
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign

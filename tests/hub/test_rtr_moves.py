@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lispmob.hub.effect import Arrival
-from lispmob.hub.rtr_effect import InstallRelay
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.rtr.rtr_effect import InstallRelay
 from lispmob.wire.address import IpAddress
 from tests.hub.exchange import eid
 from tests.hub.rtr_scene import EID, NAT, OTHER_NAT, RTR, Scene

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival, RegistrationChanged
+from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
 from lispmob.hub.proxy import Proxy
-from lispmob.hub.rtr import MapServerLink
-from lispmob.hub.rtr_effect import InData, InstallRelay, RemoveRelay, SendFromRelayPort
-from lispmob.hub.rtr_lispers import (
+from lispmob.hub.rtr.rtr import MapServerLink
+from lispmob.hub.rtr.rtr_effect import InData, InstallRelay, RemoveRelay, SendFromRelayPort
+from lispmob.hub.rtr.rtr_lispers import (
     ANSWERS_EACH,
     ANSWERS_STRANGERS,
     LIFETIME_S,
@@ -23,8 +23,8 @@ from lispmob.hub.rtr_lispers import (
     STRANGERS_PER_NETWORK,
     NatCache,
 )
-from lispmob.hub.rtr_named import PREFIXES_PER_PLACE, NamedNodes
-from lispmob.hub.traversal import PlaneEffect, TraversalPolicy
+from lispmob.hub.rtr.rtr_named import PREFIXES_PER_PLACE, NamedNodes
+from lispmob.hub.rtr.traversal import PlaneEffect, TraversalPolicy
 from lispmob.protocol.effect import InstallMapping, SendControl
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import sign

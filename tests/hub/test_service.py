@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.hub.store import Clock, Store
+from lispmob.hub.store.store import Clock, Store
 from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.wire.data_header import DataHeader
 from lispmob.wire.ip_udp import UdpPacket, parse_ip_udp
@@ -25,7 +25,7 @@ from tests.hub.exchange import KEY, ask, eid, rlocs_of, xtr
 
 pytestmark = pytest.mark.netns
 HUB, NODE = "127.0.0.1", "127.0.0.5"
-LISPHUB = (sys.executable, "-m", "lispmob.hub.service")
+LISPHUB = (sys.executable, "-m", "lispmob.hub.daemon")
 CONF = """
 sites:
   - name: home

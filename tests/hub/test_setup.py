@@ -13,7 +13,7 @@ from lispmob.hub.cli import setup
 from lispmob.hub.cli.firewall import dropping_chain, remedy_of
 from lispmob.hub.cli.parser import build_parser
 from lispmob.hub.config import load_hub
-from lispmob.hub.invite_config import InvitationsSection
+from lispmob.hub.inviting.invite_config import InvitationsSection
 from lispmob.joining import units
 
 PUBLIC, PRIVATE = ip_address("198.51.100.1"), ip_address("10.0.0.4")

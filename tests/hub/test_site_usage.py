@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival
+from lispmob.hub.map_server.effect import Arrival
 from lispmob.wire.auth import Key
 from tests.hub.exchange import KEY, eid, events, plane, site, xtr
 

@@ -12,9 +12,9 @@ import pytest
 
 from lispmob.errors import LispError
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import RegistrationChanged
-from lispmob.hub.nonces import Count, owner_of
-from lispmob.hub.store import Clock, Store
+from lispmob.hub.map_server.effect import RegistrationChanged
+from lispmob.hub.map_server.nonces import Count, owner_of
+from lispmob.hub.store.store import Clock, Store
 from lispmob.wire.map_register import MapRegister
 from tests.hub.exchange import KEY, ask, eid, plane, reply_in, rlocs_of, site, xtr
 

@@ -9,10 +9,10 @@ from ipaddress import ip_address
 import pytest
 
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival, RegistrationChanged
-from lispmob.hub.rtr import MapServerLink
-from lispmob.hub.rtr_effect import InstallRelay, Learned, RemoveRelay, Stranger
-from lispmob.hub.traversal import TraversalPolicy
+from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
+from lispmob.hub.rtr.rtr import MapServerLink
+from lispmob.hub.rtr.rtr_effect import InstallRelay, Learned, RemoveRelay, Stranger
+from lispmob.hub.rtr.traversal import TraversalPolicy
 from lispmob.protocol.effect import Event, SendControl
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Algorithm, Key, sign, sign_for_rtr

@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 import pytest
 
-from lispmob.hub.effect import RegistrationChanged
+from lispmob.hub.map_server.effect import RegistrationChanged
 from lispmob.hub.proxy import Proxy
-from lispmob.hub.rtr_effect import InstallRelay, WayAlive
-from lispmob.hub.way_doubts import ANSWER_S, ASK_AGAIN_S, BEHIND, DOUBT_S, TRUST_S, AskWay
+from lispmob.hub.rtr.rtr_effect import InstallRelay, WayAlive
+from lispmob.hub.rtr.way_doubts import ANSWER_S, ASK_AGAIN_S, BEHIND, DOUBT_S, TRUST_S, AskWay
 from lispmob.protocol.effect import InstallMapping, SendControl
 from lispmob.wire.address import IpAddress
 from lispmob.wire.map_reply import MapReply

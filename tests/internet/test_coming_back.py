@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lispmob.control.probing.path import ProbeConfig
-from lispmob.hub.site import Site
+from lispmob.hub.map_server.site import Site
 from lispmob.node.node import MapServerPeer, Node
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.eid import from_prefix

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from lispmob.control.node_config import Datagram
-from lispmob.hub.site import Site
+from lispmob.hub.map_server.site import Site
 from lispmob.node.node import MapServerPeer, NodeConfig, NodeEffect
 from lispmob.protocol.effect import NameResolved
 from lispmob.wire.address import DistinguishedName, EidPrefix

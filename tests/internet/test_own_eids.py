@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.hub.site import Site
+from lispmob.hub.map_server.site import Site
 from lispmob.node.node import MapServerPeer, NodeConfig
 from lispmob.protocol.locator_set import EidRank
 from lispmob.wire.address import EidPrefix, IpAddress

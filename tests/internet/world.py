@@ -12,9 +12,9 @@ from typing import Protocol
 
 from lispmob.control.probing.path import ProbeConfig
 from lispmob.hub.dispatch import ControlPlane
-from lispmob.hub.effect import Arrival
-from lispmob.hub.site import Site
-from lispmob.hub.traversal import PlaneEffect
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.site import Site
+from lispmob.hub.rtr.traversal import PlaneEffect
 from lispmob.node.node import Datagram, MapServerPeer, Node, NodeConfig, NodeEffect
 from lispmob.protocol.effect import (
     CONTROL_PORT,

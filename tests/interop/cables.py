@@ -100,7 +100,7 @@ state-file: {self.directory}/hub.sqlite
 control-socket: {self.directory}/lisphub.sock
 {more}
 """
-        return self.start("hub", "hub", module("lispmob.hub.service", "-c", self.write("hub", text)))
+        return self.start("hub", "hub", module("lispmob.hub.daemon", "-c", self.write("hub", text)))
 
     def start_ours(
         self,

@@ -73,7 +73,7 @@ class Tree(Meeting):
     def start_hub(self, host: str, configuration: str) -> None:
         own = f"state-file: none\nlisten: [{TOPOLOGY.address(host, 'eth0')}]\n"
         own += f"control-socket: {self.directory}/{host}.sock\n"
-        self.start(host, f"our-{host}", configuration + own, lambda path: module("lispmob.hub.service", "-c", path))
+        self.start(host, f"our-{host}", configuration + own, lambda path: module("lispmob.hub.daemon", "-c", path))
 
     def start_node(self) -> None:
         own = f"control: {{socket: {self.directory}/lispd.sock}}\nstate-dir: {self.directory}\n"

@@ -65,7 +65,7 @@ def test_our_node_with_their_map_server_and_their_node(meeting: Meeting) -> None
 
 def test_their_node_with_our_hub_and_our_node(meeting: Meeting) -> None:
     own = f"control-socket: {meeting.directory}/lisphub.sock\n"
-    meeting.start("server", "our-hub", OUR_HUB + own, lambda path: module("lispmob.hub.service", "-c", path))
+    meeting.start("server", "our-hub", OUR_HUB + own, lambda path: module("lispmob.hub.daemon", "-c", path))
     meeting.start_their_node()
     meeting.start(
         "ours", "our-node", our_node(meeting.directory, "hmac-sha-256-128"), lambda path: module("lispmob", "-c", path)

@@ -8,13 +8,13 @@ from ipaddress import ip_address
 import pytest
 
 from lispmob.control.node_config import Datagram, MapServerPeer
-from lispmob.hub.effect import Arrival
-from lispmob.hub.info import InfoResponder
-from lispmob.hub.map_server import MapServer
-from lispmob.hub.relayed import RelayedRegisters, RtrPeer, decode_relayed
-from lispmob.hub.rtr import MapServerLink, Rtr
-from lispmob.hub.rtr_effect import InstallRelay
-from lispmob.hub.site import Site, SiteTable
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.info import InfoResponder
+from lispmob.hub.map_server.map_server import MapServer
+from lispmob.hub.map_server.site import Site, SiteTable
+from lispmob.hub.rtr.relayed import RelayedRegisters, RtrPeer, decode_relayed
+from lispmob.hub.rtr.rtr import MapServerLink, Rtr
+from lispmob.hub.rtr.rtr_effect import InstallRelay
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import NattEffect, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from lispmob.hub.relayed import RtrPeer
+from lispmob.hub.rtr.relayed import RtrPeer
 from lispmob.natt.effect import SendFromDataPort
 from lispmob.protocol.locator_set import EidRank
 from lispmob.wire.address import EidPrefix

@@ -7,11 +7,11 @@ from itertools import count
 import pytest
 
 from lispmob.control.node_config import MapServerPeer
-from lispmob.hub.effect import Arrival
-from lispmob.hub.info import InfoResponder
-from lispmob.hub.map_resolver import MapResolver
-from lispmob.hub.map_server import MapServer
-from lispmob.hub.site import Site
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.info import InfoResponder
+from lispmob.hub.map_server.map_resolver import MapResolver
+from lispmob.hub.map_server.map_server import MapServer
+from lispmob.hub.map_server.site import Site
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.keepalive import SHORTEST_S, Lifetime

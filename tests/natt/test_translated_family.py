@@ -7,9 +7,9 @@ from itertools import count
 import pytest
 
 from lispmob.control.node_config import MapServerPeer
-from lispmob.hub.effect import Arrival
-from lispmob.hub.info import InfoResponder
-from lispmob.hub.site import Site, SiteTable
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.info import InfoResponder
+from lispmob.hub.map_server.site import Site, SiteTable
 from lispmob.natt.info_exchange import InfoExchange, Seen
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.server_knowledge import ServerKnowledge

@@ -9,15 +9,15 @@ from functools import partial
 from itertools import count
 
 from lispmob.control.node_config import Datagram, MapServerPeer
-from lispmob.hub.effect import Arrival
-from lispmob.hub.info import InfoResponder
-from lispmob.hub.map_resolver import MapResolver
-from lispmob.hub.map_server import MapServer
-from lispmob.hub.relayed import RelayedRegisters, RtrPeer, decode_relayed
-from lispmob.hub.rtr import MapServerLink, Rtr, RtrPlaneEffect
-from lispmob.hub.rtr_effect import InData, SendFromRelayPort, Stranger
-from lispmob.hub.rtr_lispers import NatCache
-from lispmob.hub.site import Site
+from lispmob.hub.map_server.effect import Arrival
+from lispmob.hub.map_server.info import InfoResponder
+from lispmob.hub.map_server.map_resolver import MapResolver
+from lispmob.hub.map_server.map_server import MapServer
+from lispmob.hub.map_server.site import Site
+from lispmob.hub.rtr.relayed import RelayedRegisters, RtrPeer, decode_relayed
+from lispmob.hub.rtr.rtr import MapServerLink, Rtr, RtrPlaneEffect
+from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort, Stranger
+from lispmob.hub.rtr.rtr_lispers import NatCache
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig

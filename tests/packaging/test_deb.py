@@ -45,7 +45,7 @@ def laptop(package: Path, tmp_path: Path) -> Iterator[Machine]:
         own = f"state-file: none\ncontrol-socket: {tmp_path}/lisphub.sock\n"
         (tmp_path / "hub.conf").write_text(HUB + own, encoding="ascii")
         (tmp_path / "hub.conf").chmod(0o600)
-        serving = module("lispmob.hub.service", "-c", str(tmp_path / "hub.conf"))
+        serving = module("lispmob.hub.daemon", "-c", str(tmp_path / "hub.conf"))
         with Daemon("hub", hub, serving, tmp_path / "hub.log"), machine(home, tmp_path) as one:
             one.put("/root/lispmob.deb", package.read_bytes())
             yield one

@@ -100,7 +100,7 @@ def anna(tmp_path: Path) -> Iterator[Anna]:
         own = f"state-file: none\ncontrol-socket: {tmp_path}/lisphub.sock\n"
         (tmp_path / "hub.conf").write_text(_HUB + own, encoding="ascii")
         (tmp_path / "hub.conf").chmod(0o600)
-        serving = module("lispmob.hub.service", "-c", str(tmp_path / "hub.conf"))
+        serving = module("lispmob.hub.daemon", "-c", str(tmp_path / "hub.conf"))
         stack.enter_context(Daemon("hub", hub, serving, tmp_path / "hub.log"))
         one = Anna(stack.enter_context(machine(home, tmp_path, "bare")))
         one.clones()

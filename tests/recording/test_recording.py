@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from lispmob.control.node_config import MapServerPeer, NodeConfig, ResolverSecret
 from lispmob.control.probing.path import ProbeConfig
-from lispmob.hub.site import Site
+from lispmob.hub.map_server.site import Site
 from lispmob.node.node import Node
 from lispmob.recording import BadRecording, Player, play
 from lispmob.recording.neutral import without_keys

@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     if arguments.command is not None:
         return commands.run(arguments)
-    from lispmob.hub import service  # late: a question does without all of it
+    from lispmob.hub import daemon as service  # late: a question does without all of it
 
     return service.main(argv)
 

@@ -16,7 +16,7 @@ from lispmob.errors import ConfigError, LispError, NotRunning
 from lispmob.hub.asking import ask
 from lispmob.hub.cli.firewall import firewall_lines
 from lispmob.hub.config import SITES_DIRECTORY, load_hub
-from lispmob.hub.host_address import is_loopback, is_private
+from lispmob.hub.map_server.host_address import is_loopback, is_private
 from lispmob.joining import units
 from lispmob.joining.files import FileRefused, MayNotWrite, PrivateFile, private_directory
 from lispmob.wire.address import IpAddress, IpNetwork

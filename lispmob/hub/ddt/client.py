@@ -25,7 +25,7 @@ from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 from lispmob.hub.ddt.node import HOLE_TTL_MIN, NOT_REGISTERED_TTL_MIN
 from lispmob.hub.ddt.policy import NO_DDT, DdtPolicy
 from lispmob.hub.ddt.referral_cache import TTL_MAX_S, CachedReferral, ReferralCache
-from lispmob.hub.host_address import is_host
+from lispmob.hub.map_server.host_address import is_host
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.effect import SendControl
 from lispmob.values import dataclass

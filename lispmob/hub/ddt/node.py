@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from lispmob.hub.ddt.policy import DdtPolicy, Delegation
-from lispmob.hub.map_server import MapServer
-from lispmob.hub.ordered_prefixes import OrderedPrefixTable
+from lispmob.hub.map_server.map_server import MapServer
+from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.eid import from_prefix
 from lispmob.wire.map_referral import Referral, ReferralRecord

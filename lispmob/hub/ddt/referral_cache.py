@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from lispmob.hub.ordered_prefixes import OrderedPrefixTable
+from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 

@@ -150,7 +150,7 @@ class FloodedHub(Closing):
             path = directory / "hub.conf"
             path.touch(mode=0o600)
             path.write_text(_configuration(directory))
-            self._daemon = Daemon("hub", self._hub, module("lispmob.hub.measure", str(path)), self._log)
+            self._daemon = Daemon("hub", self._hub, module("lispmob.hub.bench.measure", str(path)), self._log)
             self._open.callback(self._daemon.stop)
             self.nodes = Nodes(self._near)
             self._open.callback(self.nodes.close)

@@ -118,7 +118,9 @@ class HubRun:
         state = self._directory / "start.sqlite"
         for left in self._directory.glob("start.sqlite*"):
             left.unlink()
-        subprocess.run(module("lispmob.hub.measure_state", str(state), str(count)), check=True, timeout=_PATIENCE_S)
+        subprocess.run(
+            module("lispmob.hub.bench.measure_state", str(state), str(count)), check=True, timeout=_PATIENCE_S
+        )
         began_at = time.monotonic()
         with self._hub(None, state, is_ready=False) as (daemon, nodes):
             while not nodes.ask_once(count // 2, 0.05):
@@ -144,7 +146,7 @@ class HubRun:
             config.touch(mode=0o600)
             config.write_text(_configuration(self._directory, state, is_rtr=is_rtr))
             log.unlink(missing_ok=True)
-            command = [*_in_tree(tree), *module("lispmob.hub.service", "-c", str(config))]
+            command = [*_in_tree(tree), *module("lispmob.hub.daemon", "-c", str(config))]
             daemon = stack.enter_context(Daemon("hub", space, command, log))
             nodes = Nodes(space)
             stack.callback(nodes.close)
@@ -172,7 +174,7 @@ def _in_tree(tree: Path | None) -> list[str]:
 
 
 def _measured_core(tree: Path | None, registrations: int) -> dict[str, float]:
-    command = [*_in_tree(tree), *module("lispmob.hub.measure_core", "--registrations", str(registrations))]
+    command = [*_in_tree(tree), *module("lispmob.hub.bench.measure_core", "--registrations", str(registrations))]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE_S)
     if done.returncode:
         raise ProcessFailed(f"the control plane was not measured: {done.stderr.strip()[-500:]}")

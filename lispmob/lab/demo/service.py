@@ -96,7 +96,7 @@ class Hub:
     def __init__(self, namespace: Namespace, configuration: str, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = _write(directory / "hub.conf", configuration)
-        command = module("lispmob.hub.service", "-c", str(path))
+        command = module("lispmob.hub.daemon", "-c", str(path))
         self.daemon = Daemon("lisphub", namespace, [*AS_A_SERVICE, *command], directory / "lisphub.log")
 
     def wait_until_listening(self, timeout_s: float) -> None:

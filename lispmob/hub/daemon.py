@@ -1,0 +1,415 @@
+"""lisphub: the composition root of the hub. Owns the loop, the sockets, the signals and the order of start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from lispmob.api import sd_notify
+from lispmob.control.itr_security import LispSecTools
+from lispmob.control.node_config import LispSecMode
+from lispmob.control_port.port import ANY, ControlSocket, Received
+from lispmob.crypto.key_wrap import MISSING, key_wrap
+from lispmob.errors import ConfigError, KernelRefused, LispError
+from lispmob.garbage import GarbageRules
+from lispmob.hub.asking import ask
+from lispmob.hub.cli import commands
+from lispmob.hub.cli.parser import build_parser
+from lispmob.hub.config import SITES_DIRECTORY, HubFile, load_hub
+from lispmob.hub.control import HubSocket
+from lispmob.hub.dispatch import ControlPlane
+from lispmob.hub.inviting.desk import InvitationDesk
+from lispmob.hub.inviting.site_directory import SiteDirectory
+from lispmob.hub.ledger import Ledger
+from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
+from lispmob.hub.map_server.lisp_sec import HubSecurity
+from lispmob.hub.map_server.site import Site, SiteTable
+from lispmob.hub.operator import Operator
+from lispmob.hub.public_address import PublicAddresses, unreachable_as_rtr
+from lispmob.hub.restoring import Restoring
+from lispmob.hub.rtr.rtr_effect import InData, Stranger
+from lispmob.hub.rtr.traversal import PlaneEffect
+from lispmob.hub.rtr.way_doubts import AskWay
+from lispmob.hub.show import show
+from lispmob.hub.store.persistence import Persistence
+from lispmob.hub.store.store import Clock, Store
+from lispmob.joining.exchange import TYPE
+from lispmob.logs import configure
+from lispmob.protocol.effect import Event, EventValue, SendControl
+from lispmob.wire.address import IpAddress
+from lispmob.wire.lisp_sec_auth import OTK_OCTETS
+
+if TYPE_CHECKING:
+    from lispmob.datapath.model import Miss
+    from lispmob.hub.forwarding import Forwarding
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILED: Final = 1
+EXIT_NO_PERMISSION: Final = 77  # sysexits.h: EX_NOPERM
+EXIT_CONFIG: Final = 78  # sysexits.h: EX_CONFIG
+JOIN_TYPE: Final = TYPE.to_bytes(2)  # what a message begins with that redeems an invitation
+LOOPBACK_IFINDEX: Final = 1  # of lo, in every network namespace
+# Worth a line at INFO: what a person would tell a friend. The rest is for debugging.
+_TOLD: Final = frozenset(
+    {"registered", "moved", "withdrawn", "expired", "auth-failed", "refused", "relay", "joined", "invited", "revoked"}
+)
+_WARNED: Final = frozenset({"duplicate"})
+
+
+class Hub:
+    """One running hub."""
+
+    def __init__(self, path: Path, file: HubFile) -> None:
+        self._path = path
+        self.file = file
+        wrap = key_wrap()
+        if wrap is None and file.security.lisp_sec != "off":
+            log.warning("mappings are not proved genuine: %s", MISSING)
+        self.started_at = time.time()
+        self.ledger = Ledger()
+        self._configured = file.to_sites()
+        self.plane = ControlPlane(
+            self._configured,
+            file.to_remotes(),
+            traversal=file.to_traversal(),
+            new_nonce=lambda: secrets.randbits(64),
+            security=HubSecurity(cast(LispSecMode, file.security.lisp_sec), wrap),
+            tools=None if wrap is None else LispSecTools(wrap, lambda: secrets.token_bytes(OTK_OCTETS)),
+            ddt=file.ddt.to_policy(),
+        )
+        self._public = PublicAddresses(file.public_address)
+        self.plane.on_addresses(self._public.on_addresses(file.listen))
+        carries_data = file.proxy.enabled or file.rtr.enabled
+        self._socket = ControlSocket(
+            self._on_received,
+            addresses=file.listen or ANY,
+            carries_data=carries_data,
+        )
+        self._persistence: Persistence | None = None
+        self._forwarding: Forwarding | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = asyncio.Event()
+        self._reloading: asyncio.Task[str | None] | None = None
+        self.desk = InvitationDesk(file.sites_path, file.to_offer(), self._take_sites, self._tell_of)
+        self._taking_sites = asyncio.Lock()
+        self._site_directory = SiteDirectory(path.parent / SITES_DIRECTORY, self._on_hangup)
+        self._control = HubSocket(file.control_socket, Operator(self).answer)
+        self._beat: asyncio.Task[None] | None = None
+        self._restoring: asyncio.Task[None] | None = None
+        self._garbage = GarbageRules()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises LispError when it cannot start; everything is undone at the end."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._socket.open()
+            self.plane.map_resolver.on_families(self._socket.families)
+            self.plane.map_server.is_watched = self.file.proxy.enabled or self.file.rtr.enabled
+            self.desk.open(self._configured)
+            await self._take_sites()  # before the registrations of invited sites are taken back
+            restoring = self._open_store(loop)
+            if self.file.proxy.enabled or self.file.rtr.enabled:
+                # The datapath is compiled code: a hub that carries no data neither needs nor loads it.
+                from lispmob.hub.forwarding import Forwarding
+
+                self._forwarding = Forwarding(
+                    self.file.proxy,
+                    self.file.proxied_eids,
+                    is_rtr=self.file.rtr.enabled,
+                    tier=self.file.rtr.tier,
+                    asks_elsewhere=self.file.rtr.enabled and bool(self.file.rtr.map_servers),
+                    socket_for=self._socket.fileno_for,
+                    send=self._socket.send,
+                    on_addresses=self._on_addresses,
+                    on_stranger=self._on_stranger,
+                    on_miss=self._on_miss,
+                    on_data_control=self._on_data_control,
+                    on_doubt=self._on_doubt,
+                    public=self._public,
+                    own_eids=self.file.own_eids,
+                )
+                await self._forwarding.start()
+            self._hold_own_eids()
+            await self._control.start()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stopped.set)
+            loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+            loop.add_signal_handler(signal.SIGUSR1, self._log_counters)
+            self._socket.start(loop)
+            if restoring is not None:
+                self._restoring = loop.create_task(restoring.run())
+            self._garbage.start()
+            self._site_directory.start()
+            log.info("ready sites=%d", len(self.file.sites))
+            sd_notify.ready(f"{len(self.file.sites)} sites")
+            if (every_s := sd_notify.watchdog_interval_s()) is not None:
+                self._beat = loop.create_task(sd_notify.beat(every_s))
+            await self._stopped.wait()
+            log.info("stopping")
+            sd_notify.stopping()
+        finally:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._beat is not None:
+            self._beat.cancel()
+        self._garbage.stop()
+        self._site_directory.stop()
+        if self._restoring is not None:
+            self._restoring.cancel()
+            await asyncio.gather(self._restoring, return_exceptions=True)
+        await self._control.stop()
+        await self.desk.close()
+        if self._reloading is not None:
+            self._reloading.cancel()
+            await asyncio.gather(self._reloading, return_exceptions=True)
+        if self._forwarding is not None:
+            await self._forwarding.stop()
+        self._socket.close()  # after the datapath, which sends from it too
+        if self._persistence is not None:
+            await self._persistence.stop()
+
+    def _open_store(self, loop: asyncio.AbstractEventLoop) -> Restoring | None:
+        """Open the state file, to be read while the hub serves; without a usable one the hub works all the same."""
+        if self.file.state_file is None:
+            return None
+        store = Store(self.file.state_file, Clock(loop.time, time.time))
+        restoring = Restoring(store, self.plane, self._feed)
+        try:
+            if (why := store.open()) is not None:
+                log.warning("%s", why)
+            restoring.begin()
+        except LispError as error:
+            store.close()
+            log.warning("registrations will not survive a restart: %s", error)
+            return None
+        self._persistence = Persistence(store, self.plane.map_server, self.plane.askers)
+        return restoring
+
+    def _on_received(self, received: Received) -> bool:
+        """A datagram came; True when it was a register of a node that has the key."""
+        if self._forwarding is not None and self._forwarding.take_answer(received.payload):
+            return True
+        if received.payload[:2] == JOIN_TYPE:
+            self.desk.on_question(received.payload, received.source, partial(self._answer_joining, received))
+            return False
+        is_from_wire = received.ifindex != LOOPBACK_IFINDEX
+        arrival = Arrival(
+            received.payload, received.source, received.source_port, received.destination, is_from_wire=is_from_wire
+        )
+        effects = self.plane.on_datagram(self._public.arrived(arrival), asyncio.get_running_loop().time())
+        self._feed([*effects, *self.plane.traversal.take_complaints()])
+        return any(isinstance(effect, RegistrationChanged) for effect in effects)
+
+    def _answer_joining(self, asked: Received, payload: bytes) -> None:
+        self._socket.send(SendControl(payload, asked.source, asked.source_port, source=asked.destination))
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._feed(self.plane.on_timer(asyncio.get_running_loop().time()))
+
+    def _on_addresses(self, own: Sequence[IpAddress]) -> None:
+        """The datapath found our addresses; where the file names some, only those are us."""
+        known = self._public.on_addresses(self.file.listen or own)
+        self.plane.on_addresses(known)
+        self._hold_own_eids()
+        if self.file.rtr.enabled and (problem := unreachable_as_rtr(known)) is not None:
+            log.warning("%s", problem)
+
+    def _hold_own_eids(self) -> None:
+        self._feed(self.plane.on_own_eids(self.file.own_eids, asyncio.get_running_loop().time()))
+
+    def _on_doubt(self, doubt: AskWay) -> None:
+        self._feed(self.plane.traversal.rtr.ask(doubt.prefix, doubt.locator))
+
+    def _on_stranger(self, stranger: Stranger) -> None:
+        self._feed(self.plane.traversal.on_stranger(stranger, asyncio.get_running_loop().time()))
+
+    def _on_data_control(self, packet: InData) -> None:
+        self._feed(self.plane.traversal.on_data_control(packet, asyncio.get_running_loop().time()))
+
+    def _on_miss(self, miss: Miss) -> None:
+        now = asyncio.get_running_loop().time()
+        self._feed(self.plane.traversal.on_miss(miss.source, miss.destination, miss.instance_id, now))
+
+    def _feed(self, effects: Iterable[PlaneEffect]) -> None:
+        # What is registered is forwarded to before anybody is told so: the acknowledged node may be sent to at once.
+        for effect in sorted(effects, key=lambda one: not isinstance(one, RegistrationChanged)):
+            if isinstance(effect, SendControl):
+                self._socket.send(self._public.to_send(effect))
+            elif isinstance(effect, Event):
+                self._tell(effect)
+            elif isinstance(effect, RegistrationChanged):
+                self._on_changed(effect)
+            elif self._forwarding is not None:
+                self._forwarding.on_relay(effect)
+        if self._persistence is not None:
+            self._persistence.on_datagram()
+        at = self.plane.wake_at()
+        if self._timer is not None and at != self._timer.when():
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and at is not None:
+            self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
+
+    def _on_changed(self, change: RegistrationChanged) -> None:
+        if self._persistence is not None and not change.is_stored and change.prefix not in self.file.own_eids:
+            self._persistence.on_changed(change.prefix)
+        if self._forwarding is not None and not change.is_refresh:
+            self._forwarding.on_registration(change)
+
+    def _tell_of(self, kind: str, fields: dict[str, object]) -> None:
+        self._tell(Event(kind, cast(dict[str, EventValue], fields)))
+
+    def _tell(self, event: Event) -> None:
+        self.ledger.on_event(event, time.time())
+        level = logging.WARNING if event.kind in _WARNED else logging.INFO if event.kind in _TOLD else logging.DEBUG
+        if log.isEnabledFor(level):
+            tail = (f"{key}={','.join(v) if isinstance(v, list) else v}" for key, v in event.fields.items())
+            log.log(level, "%s %s", event.kind, " ".join(tail))
+
+    def counters(self) -> dict[str, int]:
+        """Every counter that is not zero, of all parts."""
+        forwarding = self._forwarding.counters() if self._forwarding is not None else {}
+        found = {**self.plane.counters, **self._socket.counters, **forwarding, "kernel_dropped": self._socket.dropped}
+        found |= {f"join_{name}": count for name, count in self.desk.counters.items()}
+        return {name: count for name, count in sorted(found.items()) if count}
+
+    def _log_counters(self) -> None:
+        """On SIGUSR1."""
+        log.info("counters %s", " ".join(f"{name}={count}" for name, count in self.counters().items()))
+
+    def _on_hangup(self) -> None:
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._reload())
+
+    async def reload(self) -> str | None:
+        """Read the configuration again; what is wrong with it, or None."""
+        self._on_hangup()
+        assert self._reloading is not None
+        return await asyncio.shield(self._reloading)
+
+    async def settle(self) -> None:
+        """Wait until what was known before a restart is there, and what is waiting is written."""
+        if self._restoring is not None:
+            await asyncio.wait([self._restoring])
+        if self._persistence is not None:
+            await self._persistence.flush()
+
+    @property
+    def store_problem(self) -> str | None:
+        """Why registrations are not saved."""
+        return self._persistence.problem if self._persistence is not None else None
+
+    async def _take_sites(self) -> None:
+        """The sites are those of the files and the invited ones, as they are now."""
+        async with self._taking_sites:
+            file, sites = self.file, (*self._configured, *self.desk.sites())
+            table = await asyncio.to_thread(SiteTable, sites)
+            now = asyncio.get_running_loop().time()
+            self._feed(
+                self.plane.on_sites(table, file.to_remotes(), file.to_traversal(), file.ddt.to_policy(), now=now)
+            )
+
+    async def _reload(self) -> str | None:
+        """Read the configuration again; with errors in it the old one stays, and they are returned."""
+        try:
+            file, sites = await asyncio.to_thread(_load, self._path)
+        except ConfigError as error:
+            log.error("the configuration stays as it was")
+            for line in str(error).splitlines():
+                log.error("%s", line)
+            return str(error)
+        old, self.file, self._configured = self.file, file, sites
+        configure(file.log.level)
+        self.plane.security.on_mode(cast(LispSecMode, file.security.lisp_sec))
+        self.desk.on_configured(file.to_offer(), sites)
+        await self._take_sites()
+        if self._forwarding is not None and old.proxied_eids != file.proxied_eids and file.proxy.enabled:
+            try:
+                await self._forwarding.on_routes(file.proxied_eids)
+            except LispError as error:
+                log.error("the proxy's routes are not as configured: %s", error)
+        if _set_at_start(old) != _set_at_start(file):
+            log.warning(
+                "changes of listen, public-address, own-eids, state-file, sites-file, proxy, rtr.enabled and "
+                "rtr.tier need a restart"
+            )
+        log.info("reloaded sites=%d", len(file.sites))
+        return None
+
+
+def _load(path: Path) -> tuple[HubFile, tuple[Site, ...]]:
+    """The configuration and its sites. Raises ConfigError."""
+    file = load_hub(path)
+    return file, file.to_sites()
+
+
+def _set_at_start(file: HubFile) -> tuple[object, ...]:
+    return (
+        file.listen,
+        file.public_address,
+        file.own_eids,
+        file.state_file,
+        file.sites_path,
+        file.proxy,
+        file.rtr.enabled,
+        file.rtr.tier,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run lisphub; the exit code."""
+    arguments = build_parser().parse_args(argv)
+    configure("info")
+    if arguments.command is not None:
+        return commands.run(arguments)
+    try:
+        file = load_hub(arguments.config)
+        if arguments.check:
+            sys.stdout.write(f"{arguments.config}: good\n")
+            return 0
+        if arguments.show:
+            return show(file)
+        if arguments.reload:
+            return _ask_to_reload(file)
+        configure(file.log.level)
+        asyncio.run(_run(arguments.config, file))
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a list of places in a file, for the person at the terminal
+        return EXIT_CONFIG
+    except KernelRefused as error:
+        log.error("%s", error)
+        return EXIT_NO_PERMISSION
+    except LispError as error:
+        log.error("%s", error)
+        return EXIT_FAILED
+    return 0
+
+
+def _ask_to_reload(file: HubFile) -> int:
+    """Have the running hub read its configuration; the exit code tells whether it took it. Raises LispError."""
+    error = ask(file.control_socket, "reload")["error"]
+    if error is None:
+        return 0
+    sys.stderr.write(f"the configuration stays as it was:\n{error}\n")
+    return EXIT_CONFIG
+
+
+async def _run(path: Path, file: HubFile) -> None:
+    await Hub(path, file).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

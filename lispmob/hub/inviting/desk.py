@@ -1,0 +1,175 @@
+"""Where invitations are made, redeemed and revoked: the machine, its file, and the hub around them (adapter).
+
+One change at a time: it is on the disk before the hub knows it, and the hub knows it before anybody is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from lispmob.crypto.key_wrap import KeyWrapMissingError
+from lispmob.crypto.noise_ciphers import NoiseCiphers
+from lispmob.errors import LispError, MalformedMessage
+from lispmob.hub.inviting.invitations import InvitationRefused, Invitations, Offer
+from lispmob.hub.inviting.invited import InvitedSite
+from lispmob.hub.inviting.site_store import SiteStore
+from lispmob.hub.map_server.site import Site
+from lispmob.wire.address import IpAddress
+
+VALID_S: Final = (60.0, 366 * 86400.0)  # ours: how long an invitation may count
+
+log = logging.getLogger(__name__)
+
+Reply = dict[str, Any]
+
+
+class InvitationDesk:
+    """`on_sites` has the hub take in other sites; `tell` is given what happened, for the events."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        offer: Offer,
+        on_sites: Callable[[], Awaitable[None]],
+        tell: Callable[[str, dict[str, object]], None],
+    ) -> None:
+        try:
+            ciphers: NoiseCiphers | None = NoiseCiphers()
+        except KeyWrapMissingError:
+            ciphers = None
+        self._store = SiteStore(path) if path is not None else None
+        self._invitations = Invitations(offer, ciphers, secrets.token_bytes)
+        self._on_sites = on_sites
+        self._tell = tell
+        self._changing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.counters: Counter[str] = Counter()
+        self.problem: str | None = None if path is not None else "hub.conf has 'state-file: none', and no 'sites-file'"
+
+    def open(self, configured: Iterable[Site]) -> None:
+        """Read the invited sites; a file that cannot be used is told of, and the hub works without them."""
+        self._invitations.on_configured(self._invitations.offer, configured)
+        if self._store is None:
+            return
+        try:
+            for site in self._store.open():
+                self._invitations.keep(site)
+        except LispError as error:
+            self.problem = str(error)
+            log.error("those who were invited are not known: %s", error)
+        self._complain_of_displaced()
+
+    async def close(self) -> None:
+        """End what is going on, and close the file."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._store is not None:
+            self._store.close()
+
+    def on_configured(self, offer: Offer, sites: Iterable[Site]) -> None:
+        """The configuration was read again."""
+        self._invitations.on_configured(offer, sites)
+        self._complain_of_displaced()
+
+    def sites(self) -> tuple[Site, ...]:
+        """The invited ones."""
+        return self._invitations.sites()
+
+    def on_question(self, raw: bytes, source: IpAddress, answer: Callable[[bytes], object]) -> None:
+        """A node redeems an invitation; `answer` sends to it, after what it says is on the disk."""
+        if len(self._tasks) >= 64:
+            self.counters["rx_limit"] += 1
+            return
+        task = asyncio.get_running_loop().create_task(self._redeem(raw, source, answer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _redeem(self, raw: bytes, source: IpAddress, answer: Callable[[bytes], object]) -> None:
+        async with self._changing:
+            try:
+                now = asyncio.get_running_loop().time()
+                answered = self._invitations.on_question(raw, source, time.time(), now)
+            except MalformedMessage as error:
+                self.counters[error.counter] += 1
+                log.debug("join refused source=%s why=%s", source, error.why)
+                return
+            if answered.kept is not None:
+                try:
+                    await self._keep(answered.kept)
+                except LispError as error:
+                    log.error("nobody can join: %s", error)
+                    answer(answered.otherwise)
+                    return
+                self.counters["joined"] += 1
+                self._tell("joined", {"site": answered.kept.name, "source": str(source)})
+            answer(answered.payload)
+
+    async def invite(self, asked: Reply) -> Reply:
+        """For the control socket: a new invitation. Raises LispError."""
+        name, valid_s = asked.get("name"), asked.get("valid_s")
+        if not isinstance(name, str):
+            raise InvitationRefused("a name is needed")
+        if valid_s is not None and not (isinstance(valid_s, int | float) and VALID_S[0] <= valid_s <= VALID_S[1]):
+            raise InvitationRefused("an invitation counts for a minute at least, and for a year at most")
+        async with self._changing:
+            self._need_store()
+            site, invitation = self._invitations.invite(
+                name, time.time(), is_again=asked.get("is_again") is True, valid_s=valid_s
+            )
+            await self._keep(site)
+        self._tell("invited", {"site": site.name, "eids": list(map(str, site.eids))})
+        return {
+            "name": site.name,
+            "eids": list(map(str, site.eids)),
+            "hub": list(map(str, invitation.addresses)),
+            "expires_at": invitation.expires_at,
+            "line": invitation.line(),
+        }
+
+    async def revoke(self, asked: Reply) -> Reply:
+        """For the control socket: the site is gone, and those who asked for it are told. Raises LispError."""
+        async with self._changing:
+            site = self._invitations.revoke(str(asked.get("name")))
+            assert self._store is not None, "who was invited is in it"
+            await asyncio.to_thread(self._store.remove, site.name)
+            self._invitations.forget(site.name)
+            await self._on_sites()
+        self._tell("revoked", {"site": site.name, "eids": list(map(str, site.eids))})
+        return {"name": site.name, "eids": list(map(str, site.eids)), "had_joined": site.key is not None}
+
+    def states(self, wall: float) -> dict[str, Reply]:
+        """What is known of each invited site, by name."""
+        return {
+            site.name: {
+                "state": site.state(wall),
+                "invited_at": site.invited_at,
+                "expires_at": site.expires_at,
+                "joined_at": site.joined_at,
+            }
+            for site in self._invitations
+        }
+
+    async def _keep(self, site: InvitedSite) -> None:
+        store = self._need_store()
+        await asyncio.to_thread(store.put, site)
+        self._invitations.keep(site)
+        await self._on_sites()
+
+    def _need_store(self) -> SiteStore:
+        if self._store is None or self.problem is not None:
+            raise InvitationRefused(f"this hub cannot invite: {self.problem}")
+        return self._store
+
+    def _complain_of_displaced(self) -> None:
+        for name in self._invitations.displaced():
+            log.warning(
+                "site %s was invited, and has its name or an EID in common with one of hub.conf: not used", name
+            )

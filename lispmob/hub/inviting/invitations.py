@@ -1,0 +1,233 @@
+"""Who is invited, who has joined, and what a node is answered that redeems an invitation. Pure.
+
+`invite`, `revoke` and `on_question` say what is to be kept; `keep` takes it in once it is on the disk. So no node holds
+a key that the hub forgets in a crash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from lispmob.errors import LispError, MalformedMessage
+from lispmob.hub.inviting.invited import InvitedSite
+from lispmob.hub.inviting.pool import next_eids
+from lispmob.hub.map_server.names import label_of
+from lispmob.hub.map_server.site import Site
+from lispmob.joining.exchange import (
+    QUESTION_OCTETS,
+    QUESTIONS,
+    Ciphers,
+    Message,
+    Settings,
+    Verdict,
+    accept,
+    encoded,
+    identifier_of,
+    refuse,
+)
+from lispmob.joining.invitation import ID_OCTETS, MAX_ADDRESSES, SECRET_OCTETS, Invitation
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
+from lispmob.values import dataclass
+from lispmob.wire.address import EidPrefix, IpAddress
+
+KEY_OCTETS: Final = 32
+QUESTION_S: Final = 0.5  # ours: between two questions of one sender, in the long run
+QUESTION_BURST: Final = 10
+IN_ALL_S: Final = 0.02  # ours: between two questions of all senders; each costs a MAC, and few of them X25519
+IN_ALL_BURST: Final = 100
+
+
+class InvitationRefused(LispError):
+    """The operator asks for what cannot be; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What hub.conf says about invitations. `addresses`: of this hub, as nodes reach it."""
+
+    addresses: tuple[IpAddress, ...] = ()
+    pools: tuple[EidPrefix, ...] = ()
+    overlay_prefixes: tuple[EidPrefix, ...] = ()
+    domain: str | None = None
+    valid_s: float = 86400.0
+    lisp_sec: str = "prefer"
+    public_key: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What goes back to the node; `kept` has to be on the disk before, and `otherwise` goes back when it cannot be."""
+
+    payload: bytes
+    kept: InvitedSite | None = None
+    otherwise: bytes = b""
+
+
+class Invitations:
+    """All invited sites. `draw` gives so many random octets."""
+
+    def __init__(self, offer: Offer, ciphers: Ciphers | None, draw: Callable[[int], bytes]) -> None:
+        self.offer = offer
+        self._ciphers = ciphers
+        self._draw = draw
+        self._sites: dict[str, InvitedSite] = {}
+        self._configured: tuple[Site, ...] = ()
+        self._by_id: dict[bytes, str] = {}
+        self._each: KeyedBuckets[int] = KeyedBuckets(QUESTION_S, QUESTION_BURST)
+        self._in_all = TokenBucket(IN_ALL_S, IN_ALL_BURST)
+
+    def __iter__(self) -> Iterator[InvitedSite]:
+        """Every invited site, the oldest first."""
+        return iter(self._sites.values())
+
+    def on_configured(self, offer: Offer, sites: Iterable[Site]) -> None:
+        """The configuration was read; its sites come before those that were invited."""
+        self.offer, self._configured = offer, tuple(sites)
+
+    def keep(self, site: InvitedSite) -> None:
+        """It is on the disk."""
+        if (former := self._sites.get(site.name)) is not None:
+            self._forget_ids(former)
+        self._sites[site.name] = site
+        self._by_id[site.identifier] = site.name
+        if site.key is not None:
+            self._by_id[identifier_of(site.key)] = site.name
+
+    def forget(self, name: str) -> None:
+        """It is on the disk no more."""
+        self._forget_ids(self._sites.pop(name))
+
+    def _forget_ids(self, site: InvitedSite) -> None:
+        del self._by_id[site.identifier]
+        if site.key is not None:
+            del self._by_id[identifier_of(site.key)]
+
+    def sites(self) -> tuple[Site, ...]:
+        """Those that do not collide with a configured one, which has its name and EIDs first."""
+        names = {site.name for site in self._configured}
+        eids = {eid for site in self._configured for eid in site.eids}
+        return tuple(
+            invited.to_site()
+            for invited in self._sites.values()
+            if invited.name not in names and not eids.intersection(invited.eids)
+        )
+
+    def displaced(self) -> list[str]:
+        """Names of those that do."""
+        there = {site.name for site in self.sites()}
+        return [name for name in self._sites if name not in there]
+
+    def invite(
+        self, name: str, wall: float, *, is_again: bool = False, valid_s: float | None = None
+    ) -> tuple[InvitedSite, Invitation]:
+        """A site to keep, and the invitation for it. Raises InvitationRefused, PoolUsedUp.
+
+        `is_again`: a new invitation for a site that there is; the node that has it stays until the new one is redeemed.
+        """
+        if self._ciphers is None:
+            raise InvitationRefused("this build cannot invite: libcrypto's headers (libssl-dev) were missing")
+        offer = self.offer
+        if not offer.addresses:
+            raise InvitationRefused(
+                "hub.conf does not say by which address nodes reach this hub: 'invitations: {addresses: [ADDRESS]}'"
+            )
+        label = label_of(name)
+        if label is None:
+            raise InvitationRefused(f"{name!r} is no name of a host: 1 to 63 letters, digits and hyphens")
+        former = self._former(label, wall, is_again=is_again)
+        expires_min = int((wall + (offer.valid_s if valid_s is None else valid_s)) // 60) + 1
+        made = InvitedSite(
+            name=label,
+            eids=former.eids if former is not None else next_eids(offer.pools, self._taken()),
+            identifier=self._draw(ID_OCTETS),
+            secret=self._draw(SECRET_OCTETS),
+            invited_at=wall,
+            expires_at=60.0 * expires_min,
+            key=former.key if former is not None else None,
+            joined_at=former.joined_at if former is not None else None,
+        )
+        try:
+            encoded(self._settings(made))
+        except ValueError as error:
+            raise InvitationRefused(f"{error}: list fewer overlay-prefixes in hub.conf") from None
+        addresses = offer.addresses[:MAX_ADDRESSES]
+        return made, Invitation(addresses, made.identifier, expires_min, made.secret, offer.public_key)
+
+    def revoke(self, name: str) -> InvitedSite:
+        """The site to forget. Raises InvitationRefused."""
+        site = self._sites.get(name.lower())
+        if site is not None:
+            return site
+        if any(site.name == name for site in self._configured):
+            raise InvitationRefused(f"{name} is a site of hub.conf or sites.d: remove it there, and reload")
+        raise InvitationRefused(f"nobody was invited as {name}; `lisphub sites` lists who was")
+
+    def on_question(self, raw: bytes, source: IpAddress, wall: float, now: float) -> Answered:
+        """What a node that redeems an invitation is answered. Raises MalformedMessage."""
+        question = Message.decode(raw)
+        if question.verdict not in QUESTIONS or len(raw) < QUESTION_OCTETS or self._ciphers is None:
+            raise MalformedMessage("rx_type", "a join message that asks nothing")
+        if not self._each.take(owner_of(source), now) or not self._in_all.take(now):
+            raise MalformedMessage("rx_limit", "too many who join")
+        name = self._by_id.get(question.identifier)
+        if name is None:
+            return Answered(refuse(question, Verdict.UNKNOWN, None))
+        site = self._sites[name]
+        if question.verdict is Verdict.SETTINGS:
+            return self._on_settings_question(question, site)
+        if not question.is_by(site.secret):
+            raise MalformedMessage("rx_auth", f"the invitation of {name} with another secret")
+        digest = hashlib.sha256(raw).digest()
+        if site.question is not None:
+            is_same = digest == site.question and site.answer is not None
+            return Answered(site.answer if is_same and site.answer else refuse(question, Verdict.USED, site.secret))
+        if wall >= site.expires_at:
+            return Answered(refuse(question, Verdict.EXPIRED, site.secret))
+        accepted = accept(question, self._settings(site), site.secret, self._draw(KEY_OCTETS), self._ciphers)
+        if accepted is None:
+            raise MalformedMessage("rx_auth", "a public key that gives no secret")
+        answer, key = accepted
+        kept = replace(site, key=key, joined_at=wall, question=digest, answer=answer)
+        return Answered(answer, kept, refuse(question, Verdict.NOT_NOW, site.secret))
+
+    def _on_settings_question(self, question: Message, site: InvitedSite) -> Answered:
+        """A node that has joined asks what its settings are now. Raises MalformedMessage."""
+        key, ciphers = site.key, self._ciphers
+        if key is None or ciphers is None or not question.is_by(key):
+            raise MalformedMessage("rx_auth", f"settings of {site.name} are asked for with another key")
+        accepted = accept(question, self._settings(site), key, self._draw(KEY_OCTETS), ciphers)
+        if accepted is None:
+            raise MalformedMessage("rx_auth", "a public key that gives no secret")
+        return Answered(accepted[0])
+
+    def _former(self, name: str, wall: float, *, is_again: bool) -> InvitedSite | None:
+        if any(site.name.lower() == name or name in site.names for site in self._configured):
+            raise InvitationRefused(f"the name {name} belongs to a site of hub.conf or sites.d")
+        former = self._sites.get(name)
+        if former is None or is_again:
+            return former
+        state = former.state(wall)
+        if state == "expired":
+            return former
+        raise InvitationRefused(
+            f"{name} has {'joined' if state == 'joined' else 'an invitation'} already; another invitation for the same "
+            f"site: lisphub invite --again {name}"
+        )
+
+    def _taken(self) -> list[EidPrefix]:
+        configured = [eid for site in self._configured for eid in site.eids]
+        return [*configured, *(eid for site in self._sites.values() for eid in site.eids)]
+
+    def _settings(self, site: InvitedSite) -> Settings:
+        offer = self.offer
+        prefixes = offer.overlay_prefixes or offer.pools
+        return Settings(
+            name=site.name,
+            eids=tuple(map(str, site.eids)),
+            overlay_prefixes=tuple(str(prefix.network) for prefix in prefixes),
+            domain=offer.domain,
+            lisp_sec="require" if offer.lisp_sec == "require" else "prefer",
+        )

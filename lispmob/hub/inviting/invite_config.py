@@ -1,0 +1,56 @@
+"""The section of hub.conf about invitations, and the files beside it that hold more sites."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+
+from msgspec import field
+
+from lispmob.config.eid import Eid
+from lispmob.config.reader import Section
+from lispmob.config.values import Address, FieldError, duration, or_word, plain
+from lispmob.hub.inviting.invitations import Offer
+from lispmob.hub.inviting.pool import LARGEST_BITS
+from lispmob.wire.address import IpAddress
+
+_LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
+
+def _domain(text: str) -> str:
+    if len(text) > 200 or re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", text) is None:
+        raise ValueError
+    return text.lower()
+
+
+Domain = Annotated[str | None, or_word("none", plain(_domain, "a domain such as home.example, or none"))]
+
+
+class InvitationsSection(Section, frozen=True, kw_only=True):
+    """What nodes get that are invited. `addresses`: of this hub, as they reach it."""
+
+    addresses: tuple[Address, ...] = ()
+    pools: tuple[Eid, ...] = ()
+    overlay_prefixes: tuple[Eid, ...] = ()
+    domain: Domain = None
+    valid_s: Annotated[float, duration("h", 60, 366 * 86400)] = field(name="valid", default=86400.0)
+
+    def __post_init__(self) -> None:
+        for index, pool in enumerate(self.pools):
+            if pool.width - pool.mask_len < 2:
+                raise FieldError(f"pools[{index}]", f"{pool} has no room: a /30 (IPv4) or a /126 (IPv6) at least")
+            if any(pool.covers(other) or other.covers(pool) for other in self.pools[:index]):
+                raise FieldError(f"pools[{index}]", f"{pool} overlaps a pool before it")
+            if pool.mask_len < pool.width - 64 and pool.width - pool.mask_len > LARGEST_BITS:
+                raise FieldError(f"pools[{index}]", f"{pool} is too wide for a pool: a /64 at most")
+
+    def to_offer(self, known_by: tuple[IpAddress, ...], lisp_sec: str) -> Offer:
+        """As the machine wants it. `known_by` counts where the section names no address."""
+        return Offer(
+            addresses=self.addresses or known_by,
+            pools=self.pools,
+            overlay_prefixes=self.overlay_prefixes,
+            domain=self.domain,
+            valid_s=self.valid_s,
+            lisp_sec=lisp_sec,
+        )

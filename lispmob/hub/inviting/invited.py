@@ -1,0 +1,40 @@
+"""A site that was invited: what the hub keeps of it. Hub.conf has the others."""
+
+from __future__ import annotations
+
+from dataclasses import field
+
+from lispmob.hub.map_server.site import Site
+from lispmob.values import dataclass
+from lispmob.wire.address import EidPrefix
+from lispmob.wire.auth import Key
+
+
+@dataclass(frozen=True, slots=True)
+class InvitedSite:
+    """Times are in seconds since 1970. `key` is None until the invitation is redeemed.
+
+    `question` is the digest of the message that redeemed it, and `answer` what it was answered, which may be lost.
+    """
+
+    name: str
+    eids: tuple[EidPrefix, ...]
+    identifier: bytes
+    secret: bytes = field(repr=False)
+    invited_at: float
+    expires_at: float
+    key: bytes | None = field(default=None, repr=False)
+    joined_at: float | None = None
+    question: bytes | None = None
+    answer: bytes | None = field(default=None, repr=False)
+
+    def state(self, wall: float) -> str:
+        """ "joined", "invited" or "expired"."""
+        if self.key is not None:
+            return "joined"
+        return "invited" if wall < self.expires_at else "expired"
+
+    def to_site(self) -> Site:
+        """As the Map-Server wants it; without a key nobody can register it, and its EIDs are known to be a site's."""
+        keys = () if self.key is None else (Key(self.key),)
+        return Site(self.name, self.eids, keys, names=(self.name,))

@@ -1,0 +1,112 @@
+"""The invited sites on the disk: one SQLite file of its own. All calls block.
+
+What is registered may be lost, for nodes say it again; a key may not. So this file is never set aside: one that cannot
+be used is reported, and nobody is invited until it can. Every change is on the disk when the call returns.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+
+from lispmob.errors import LispError
+from lispmob.hub.inviting.invited import InvitedSite
+from lispmob.wire.address import EidPrefix
+
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x4C495349  # ours: "LISI"
+BUSY_TIMEOUT_S: Final = 5.0
+
+_SCHEMA: Final = f"""
+CREATE TABLE sites (
+    name TEXT NOT NULL PRIMARY KEY, eids TEXT NOT NULL, identifier BLOB NOT NULL, secret BLOB NOT NULL,
+    invited_at REAL NOT NULL, expires_at REAL NOT NULL, key BLOB, joined_at REAL, question BLOB, answer BLOB
+) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+
+class SiteStore:
+    """Every method raises LispError, whose text names the file and what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._database: sqlite3.Connection | None = None
+
+    def open(self) -> list[InvitedSite]:
+        """Open the file; what is in it. It is made when there is something to write."""
+        if not self._path.exists():
+            return []
+        database = self._connect()
+        try:
+            found = [_site(row) for row in database.execute("SELECT * FROM sites ORDER BY invited_at, name")]
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            database.close()
+            raise self._error(error) from None
+        self._database = database
+        return found
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # it holds keys
+            database = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise self._error(error) from None
+        try:
+            if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                database.executescript(_SCHEMA)
+            if database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise sqlite3.DatabaseError("not a file of invited sites of lisphub")
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA_VERSION:
+                raise sqlite3.DatabaseError(f"schema version {version}, this lisphub knows {SCHEMA_VERSION}")
+            database.execute("PRAGMA synchronous = FULL")
+        except sqlite3.Error as error:
+            database.close()
+            raise self._error(error) from None
+        return database
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def put(self, site: InvitedSite) -> None:
+        """Write a site, in place of one of the same name."""
+        values = (
+            site.name,
+            " ".join(map(str, site.eids)),
+            site.identifier,
+            site.secret,
+            site.invited_at,
+            site.expires_at,
+            site.key,
+            site.joined_at,
+            site.question,
+            site.answer,
+        )
+        self._write("REPLACE INTO sites VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def remove(self, name: str) -> None:
+        """Forget a site."""
+        self._write("DELETE FROM sites WHERE name = ?", (name,))
+
+    def _write(self, statement: str, values: tuple[object, ...]) -> None:
+        database = self._database = self._database or self._connect()
+        try:
+            with database:
+                database.execute(statement, values)
+        except sqlite3.Error as error:
+            raise self._error(error) from None
+
+    def _error(self, error: Exception) -> LispError:
+        return LispError(f"{self._path}: {error}; check the file, and the directory's owner, mode and free space")
+
+
+def _site(row: Any) -> InvitedSite:
+    name, eids, *rest = row
+    return InvitedSite(name, tuple(EidPrefix.parse(text) for text in eids.split()), *rest)

@@ -1,0 +1,187 @@
+"""Who asked where an EID is, and hears when that changes: a Solicit-Map-Request from the Map-Server (RFC 9301, 6.1).
+
+A node that moves tells its peers itself. What nobody could tell them is that an EID is there at last (they hold a
+negative answer), that it is gone, that its site was removed, or that its node came back with an empty memory. An SMR
+proves nothing, and makes its receiver ask. Who asked is not proved either: a forger can have one small datagram sent to
+an address that he named, when the mapping changes, and the limits below keep it at that. What is remembered goes to the
+state file, so that a restart of the hub forgets nobody. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, NamedTuple, TypeAlias
+
+from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
+from lispmob.protocol.agenda import Agenda
+from lispmob.protocol.effect import SendControl
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.values import dataclass
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.eid import from_prefix
+from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.record import MappingRecord
+
+ASKERS_PER_PREFIX: Final = 64  # ours: the latest ones
+ASKERS_LIMIT: Final = 16384
+LIFETIME_MAX_S: Final = 86400.0  # ours: no node of ours believes an answer for longer
+LIFETIME_MIN_S: Final = 60.0  # ours: who asks again meanwhile may do so less often than the TTL says
+SMR_INTERVAL_S: Final = 3.0  # RFC 9301, 6.1
+SMR_BURST: Final = 3  # ours: gone, back, and moved in a row is still told at once
+SMRS_S: Final = 200  # ours, in all
+QUEUE_LIMIT: Final = 4096
+_NOWHERE: Final[dict[int, IpAddress]] = {4: IPv4Address(0), 6: IPv6Address(0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """An ITR that holds an answer of ours. `own`: the address of ours that it asked."""
+
+    itr: IpAddress
+    own: IpAddress
+    expires_at: float
+
+
+AskerKey: TypeAlias = tuple[EidPrefix, IpAddress]
+"""The prefix that was answered, and the ITR."""
+
+
+class AskerChanges(NamedTuple):
+    """What the store has to write: who is new, or asked again, and who is forgotten."""
+
+    new: dict[AskerKey, Asker]
+    gone: frozenset[AskerKey]
+
+
+class Askers:
+    """Remembers as many askers as it has room for, the latest ones, and tells them what changed."""
+
+    def __init__(self, *, new_nonce: Callable[[], int]) -> None:
+        self.counters: Counter[str] = Counter()
+        self._new_nonce = new_nonce
+        self._of: OrderedPrefixTable[OrderedDict[IpAddress, Asker]] = OrderedPrefixTable()  # by the prefix answered
+        self._order: OrderedDict[AskerKey, None] = OrderedDict()  # asked longest ago first
+        self._unsaved: set[AskerKey] = set()
+        self._queue: dict[tuple[IpAddress, EidPrefix], Asker] = {}
+        self._due: Agenda[tuple[IpAddress, EidPrefix]] = Agenda()
+        self._held_until = float("-inf")  # so many have been told that nobody is until then
+        self._limits: KeyedBuckets[tuple[IpAddress, EidPrefix]] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
+        self._in_all = TokenBucket(1 / SMRS_S, SMRS_S)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def wake_at(self) -> float | None:
+        """When on_timer is due: something waits for its turn."""
+        at = self._due.first()
+        return None if at is None else max(at, self._held_until)
+
+    def on_timer(self, now: float) -> list[SendControl]:
+        """Tell what the limits held back."""
+        return self._drain(now)
+
+    def on_answered(self, records: Iterable[MappingRecord], itr: IpAddress, own: IpAddress, now: float) -> None:
+        """These records went to an ITR that asked at `own`."""
+        for record in records:
+            if (prefix := record.eid_prefix) is None:
+                continue
+            lifetime_s = min(max(60.0 * record.ttl_min, LIFETIME_MIN_S), LIFETIME_MAX_S)
+            self._remember(prefix, Asker(itr, own, now + lifetime_s))
+
+    def on_changed(self, prefix: EidPrefix, record: MappingRecord | None, now: float) -> list[SendControl]:
+        """The mapping of a prefix is another one now: who was told of it, or of the hole that it was, hears of it.
+
+        Its own ETR knows.
+        """
+        own_rlocs = {address for locator in record.locators for address in locator.ips} if record is not None else set()
+        for _, askers in (*self._of.covering(prefix), *self._of.covered(prefix, QUEUE_LIMIT - len(self._queue))):
+            for asker in askers.values():
+                is_told = asker.expires_at > now and asker.itr not in own_rlocs
+                key = asker.itr, prefix
+                if is_told and len(self._queue) < QUEUE_LIMIT and key not in self._queue:
+                    self._queue[key] = asker
+                    self._due.set(key, now)
+        return self._drain(now)
+
+    @property
+    def has_changes(self) -> bool:
+        """True when there is something for `take_changes`."""
+        return bool(self._unsaved)
+
+    def take_changes(self) -> AskerChanges:
+        """What became of them since the previous call, for the store."""
+        taken, self._unsaved = self._unsaved, set()
+        new: dict[AskerKey, Asker] = {}
+        for prefix, itr in taken:
+            askers = self._of.get(prefix)
+            if askers is not None and itr in askers:
+                new[prefix, itr] = askers[itr]
+        return AskerChanges(new, frozenset(taken - new.keys()))
+
+    def restore(self, rows: Iterable[tuple[EidPrefix, Asker]], now: float) -> None:
+        """Take back those that still hold an answer of before a restart. Who has asked since is known better."""
+        for prefix, asker in rows:
+            if asker.expires_at > now and (prefix, asker.itr) not in self._order:
+                self._remember(prefix, asker)
+            else:
+                self._unsaved.add((prefix, asker.itr))
+
+    def _remember(self, prefix: EidPrefix, asker: Asker) -> None:
+        askers = self._of.get(prefix)
+        if askers is None:
+            askers = OrderedDict()
+            self._of.insert(prefix, askers)
+        askers[asker.itr] = asker
+        askers.move_to_end(asker.itr)
+        self._order[prefix, asker.itr] = None
+        self._order.move_to_end((prefix, asker.itr))
+        self._unsaved.add((prefix, asker.itr))
+        if len(askers) > ASKERS_PER_PREFIX:
+            self._forget(prefix, next(iter(askers)))
+        if len(self._order) > ASKERS_LIMIT:
+            self._forget(*next(iter(self._order)))
+
+    def _forget(self, prefix: EidPrefix, itr: IpAddress) -> None:
+        del self._order[prefix, itr]
+        self._unsaved.add((prefix, itr))
+        askers = self._of.get(prefix)
+        assert askers is not None, prefix
+        del askers[itr]
+        if not askers:
+            self._of.remove(prefix)
+
+    def _drain(self, now: float) -> list[SendControl]:
+        sent: list[SendControl] = []
+        while self._queue:
+            self._held_until = self._in_all.available_at(now)
+            if self._held_until > now:
+                break
+            key = next(iter(self._due.due(now, 1)), None)
+            if key is None:
+                break
+            at = self._limits.available_at(key, now)
+            if at > now:
+                self._due.set(key, at)
+                continue
+            asker = self._queue.pop(key)
+            self._limits.take(key, now)
+            self._in_all.take(now)
+            sent.append(self.solicit(key[1], asker.itr, asker.own))
+        self.counters["tx_smr"] += len(sent)
+        return sent
+
+    def solicit(self, prefix: EidPrefix, itr: IpAddress, own: IpAddress | None) -> SendControl:
+        """An SMR about a prefix, from an address of ours; None leaves that to the kernel."""
+        request = MapRequest(
+            nonce=self._new_nonce(),
+            source_eid=from_prefix(prefix),
+            itr_rlocs=(own or _NOWHERE[itr.version],),
+            records=(EidRecord.of(prefix),),
+            is_smr=True,
+            dont_map_reply=True,
+        )
+        return SendControl(
+            request.encode(), itr, source=own if own is not None and own.version == itr.version else None
+        )

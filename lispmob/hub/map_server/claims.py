@@ -1,0 +1,184 @@
+"""Two nodes, one EID-Prefix: who has it, who is refused, and who is told. Pure.
+
+Without the merge bit a Map-Register speaks for the whole EID-Prefix (RFC 9301, 8.2), so two nodes that register the
+same one, as after a copied configuration, would take it from each other with every refresh. The first one keeps it for
+as long as it refreshes; a machine that was installed anew gets in once the old one has been silent. xTR-IDs tell nodes
+apart: one that moves keeps its own, and who sends none is taken at its word.
+
+Two machines with one xTR-ID, as after a copied disk, are told apart by their counts of nonces: the one that began
+later is ahead, and keeps the EID-Prefix, for a node that was started again elsewhere looks the same. The other one's
+nonces are old ones. So would a replayed message's be: therefore several have to come, from other addresses than the
+holder's, each newer than the one before it, over some seconds. Nobody gains by forging that: who is refused is only
+told so.
+
+Both hear of it in their Map-Notifies, whose records show the mapping as it stands: the locators of whoever is refused
+are in it with priority 255, not to be used. The refused one's carries the action Drop/Policy-Denied besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
+from lispmob.hub.map_server.part import XtrRegistration
+from lispmob.hub.map_server.registration import Registration
+from lispmob.protocol.effect import Event
+from lispmob.protocol.rate_limit import KeyedBuckets
+from lispmob.values import dataclass
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.key_record import is_key_record, without_key_record
+from lispmob.wire.map_register import MapRegister
+from lispmob.wire.record import LOCATORS_PER_RECORD_LIMIT, Action, Locator, MappingRecord
+
+HOLD_S: Final = 90.0  # ours: nodes refresh every minute, and try again for 15 s
+HOLD_INTERVALS: Final = 1.5  # ours: of one that is known to refresh more seldom
+RIVAL_S: Final = 180.0  # ours: how long who was refused is spoken of
+TOLD_AGAIN_S: Final = 600.0  # ours: a line in the log for each pair
+RIVALS_LIMIT: Final = 1024
+OVERTAKEN_S: Final = 1.0  # ours: how much later a message may come than one that was sent after it
+COPIES: Final = 3  # ours: old nonces of a second machine; one or two are datagrams that came late
+COPY_S: Final = 5.0  # ours: and no datagram is as late
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """Old nonces that seem to come from a second machine: the last one, how many in a row, the first and last times."""
+
+    nonce: int
+    count: int
+    since: float
+    at: float
+
+
+class Claims:
+    """Judges who may have an EID-Prefix."""
+
+    def __init__(self) -> None:
+        self._rivals: dict[EidPrefix, XtrRegistration] = {}  # the last one that was refused
+        self._copies: dict[tuple[EidPrefix, bytes], _Copy] = {}
+        self._tellings: KeyedBuckets[tuple[EidPrefix, bytes, bytes]] = KeyedBuckets(TOLD_AGAIN_S, limit=RIVALS_LIMIT)
+
+    def holder(self, registration: Registration, part: XtrRegistration, now: float) -> XtrRegistration | None:
+        """The node that `part` has to give way to; None when it may have the EID-Prefix."""
+        return holder_of(registration, part, now)
+
+    def original(
+        self, registered: Iterable[XtrRegistration], part: XtrRegistration, now: float
+    ) -> XtrRegistration | None:
+        """The node whose xTR-ID a second machine has, which sent `part` with an older nonce; None while in doubt."""
+        held = next(iter(registered), None)
+        prefix = part.record.eid_prefix
+        if held is None or prefix is None or not _is_named(part) or held.xtr != part.xtr:
+            return None
+        if held.wants_merge or part.wants_merge or part.nonce >= held.nonce or _places(part) & _places(held):
+            return None
+        key = prefix, part.xtr
+        seen = self._copies.pop(key, None)
+        goes_on = seen is not None and part.nonce > seen.nonce and now - seen.at < RIVAL_S
+        before = seen if seen is not None and goes_on else _Copy(part.nonce, 0, now, now)
+        copy = self._copies[key] = _Copy(part.nonce, before.count + 1, before.since, now)
+        while len(self._copies) > RIVALS_LIMIT:
+            del self._copies[next(iter(self._copies))]
+        return held if copy.count >= COPIES and now - copy.since >= COPY_S else None
+
+    def refuse(self, part: XtrRegistration, holder: XtrRegistration, now: float) -> list[Event]:
+        """`part` was refused: remember it for the holder's next Map-Notify, and say so now and then."""
+        prefix = part.record.eid_prefix
+        assert prefix is not None
+        if part.record.ttl_min:
+            self._rivals.pop(prefix, None)
+            self._rivals[prefix] = part
+            while len(self._rivals) > RIVALS_LIMIT:
+                del self._rivals[next(iter(self._rivals))]
+        else:
+            self._rivals.pop(prefix, None)
+        pair = (prefix, holder.xtr, part.xtr)
+        if not part.record.ttl_min or not self._tellings.take(pair, now):
+            return []
+        return [
+            Event(
+                "duplicate",
+                {
+                    "eid": str(prefix),
+                    "text": f"two nodes register it: {_who(holder)} keeps it, {_who(part)} is refused",
+                },
+            )
+        ]
+
+    def denied(self, record: MappingRecord, holder: XtrRegistration) -> MappingRecord:
+        """What the refused one is answered: where its EID-Prefix is, and that its own locators do not count."""
+        shown = (*holder.record.locators, *_unused(record.locators))[:LOCATORS_PER_RECORD_LIMIT]
+        return replace(record, locators=shown, action=Action.DROP_POLICY_DENIED)
+
+    def with_rival(self, record: MappingRecord, part: XtrRegistration, now: float) -> MappingRecord:
+        """What the holder is answered: its own locators, and those of somebody who was refused lately."""
+        prefix = record.eid_prefix
+        rival = self._rivals.get(prefix) if prefix is not None else None
+        if prefix is None or rival is None or not record.ttl_min:
+            return record
+        if (rival.xtr == part.xtr and _places(rival) & _places(part)) or now - rival.registered_at >= RIVAL_S:
+            del self._rivals[prefix]
+            return record
+        shown = (*record.locators, *_unused(rival.record.locators))[:LOCATORS_PER_RECORD_LIMIT]
+        return replace(record, locators=shown)
+
+
+def holder_of(registered: Iterable[XtrRegistration], part: XtrRegistration, now: float) -> XtrRegistration | None:
+    """Which of those that are registered `part` has to give way to."""
+    for held in registered:
+        is_other = _is_named(held) and _is_named(part) and held.xtr_id != part.xtr_id
+        if is_other and not (held.wants_merge or part.wants_merge):
+            silence_s = now - held.registered_at
+            if silence_s < max(HOLD_S, HOLD_INTERVALS * held.interval_s):
+                return held
+    return None
+
+
+def is_overtaken(
+    register: MapRegister, source: IpAddress, registrations: OrderedPrefixTable[Registration], now: float
+) -> bool:
+    """True when the xTR has said the same a moment ago, in a message that it sent later.
+
+    So it is with a node that registers at an IPv4 and an IPv6 address of this hub. Such a message may be acknowledged,
+    and changes nothing. It comes from one of its own locators: who repeats what others sent learns nothing.
+    """
+    xtr = register.xtr_id
+    if xtr is None or not any(xtr):
+        return False
+    for record in register.records:
+        registration = registrations.get(record.eid_prefix) if record.eid_prefix else None
+        part = next((one for one in registration or () if one.xtr == xtr), None)
+        if part is None or part.record != record or register.nonce >= part.nonce:
+            return False
+        if (
+            not any(source in locator.ips for locator in record.locators)
+            or not 0 <= now - part.registered_at < OVERTAKEN_S
+        ):
+            return False
+    return bool(register.records)
+
+
+def _is_named(part: XtrRegistration) -> bool:
+    return part.xtr_id is not None and any(part.xtr_id)
+
+
+def _places(part: XtrRegistration) -> set[IpAddress]:
+    return {part.source, *(address for locator in part.record.locators for address in locator.ips)}
+
+
+def _unused(locators: tuple[Locator, ...]) -> tuple[Locator, ...]:
+    return tuple(
+        replace(locator, priority=255, weight=0, is_local=False, is_probed=False)
+        for locator in locators
+        if not is_key_record(locator)
+    )
+
+
+def _who(part: XtrRegistration) -> str:
+    places = (
+        ", ".join(str(locator.ip or locator.address) for locator in without_key_record(part.record).locators)
+        or "nowhere"
+    )
+    return f"xTR-ID {part.xtr.hex()} at {places} (from {part.source})"

@@ -1,0 +1,460 @@
+"""The Map-Resolver: Encapsulated Map-Requests in, Map-Replies out or requests passed on (RFC 9301, section 8.3).
+
+The Map-Server of the same hub is asked directly; for EIDs of other Map-Servers the request goes on as it is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Final
+
+from lispmob.control.node_config import ResolverSecret
+from lispmob.errors import AuthenticationFailed, MalformedMessage
+from lispmob.hub.ddt.client import DdtClient, NoMapping, Outcome
+from lispmob.hub.ddt.node import DdtNode
+from lispmob.hub.ddt.policy import DdtPolicy
+from lispmob.hub.map_server.answering import Answer, AskEtr, Mappings, answer, narrowed
+from lispmob.hub.map_server.asker_limits import AskerLimits, Network, OctetBudget, Rate, network_of
+from lispmob.hub.map_server.askers import Askers
+from lispmob.hub.map_server.effect import Arrival, HubEffect
+from lispmob.hub.map_server.host_address import is_sendable
+from lispmob.hub.map_server.lisp_sec import HubSecurity, Protection, unprotected, unsigned
+from lispmob.hub.map_server.map_server import MapServer
+from lispmob.hub.map_server.name_askers import NameAskers
+from lispmob.hub.map_server.question import DdtQuestion, Question
+from lispmob.hub.map_server.registration import best_address, is_usable
+from lispmob.protocol.effect import CONTROL_PORT, SendControl
+from lispmob.protocol.prefix_table import PrefixTable
+from lispmob.protocol.rate_limit import KeyedBuckets
+from lispmob.values import dataclass
+from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.header import MessageType
+from lispmob.wire.key_record import is_key_record, without_key_record
+from lispmob.wire.lcaf_contents import ip_addresses
+from lispmob.wire.map_referral import MapReferral, Referral
+from lispmob.wire.map_reply import MapReply
+from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.named_locator import is_private, is_rtr, partial
+from lispmob.wire.record import Locator, MappingRecord
+
+# Ours. RFC 9301 recommends one Map-Reply per 3 s and RLOC for an ETR; an ITR that starts asks for many EIDs at once.
+REQUESTS_EACH: Final = Rate(20, 100)
+REQUESTS_STRANGERS: Final = Rate(2000, 2000)
+REQUESTS_REGISTERED: Final = Rate(1000, 1000)  # whoever forges such an address can have it sent small answers, no more
+ELSEWHERE_EACH: Final = Rate(5, 20)  # answers to where the question did not come from
+ELSEWHERE_STRANGERS: Final = Rate(500, 500)
+ELSEWHERE_REGISTERED: Final = Rate(50, 100)
+EXCESS_OCTETS_S: Final = 10_000  # to one network, beyond the octets of its questions
+EXCESS_BURST: Final = 60_000
+ONWARD_S: Final = 100  # questions passed on to one ETR or Map-Server
+ONWARD_BURST: Final = 200
+OCTETS_LIMIT: Final = 1024  # of a question: one EID, and ITR-RLOCs
+
+RECORDS_PER_REQUEST: Final = 4  # ours: RFC 9301 has senders ask for one EID; each may cost a datagram
+BRIDGE_PRIORITY: Final = 253  # ours: behind every locator that the asker may reach itself one day; 254 means something
+BRIDGE_WEIGHT: Final = 100
+TO_MAP_SERVER_BIT: Final = 0x01  # M, in the first octet of an ECM
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteMapServer:
+    """A Map-Server elsewhere, which is asked about the EIDs of these prefixes."""
+
+    address: IpAddress
+    eids: tuple[EidPrefix, ...]
+    secret: ResolverSecret | None = None
+    """Shared with the hub there, for LISP-SEC."""
+
+
+class MapResolver:
+    """Answers ITRs. `families` are those of the addresses that we can send from (4, 6)."""
+
+    def __init__(
+        self,
+        map_server: MapServer,
+        remotes: Iterable[RemoteMapServer] = (),
+        families: Iterable[int] = (4, 6),
+        askers: Askers | None = None,
+        security: HubSecurity | None = None,
+        name_askers: NameAskers | None = None,
+        *,
+        new_nonce: Callable[[], int],
+    ) -> None:
+        """`new_nonce` is unpredictable: it guards what DDT nodes say."""
+        self.counters: Counter[str] = Counter()
+        self._security = security or HubSecurity()
+        self._answered, self._answered_names = askers, name_askers
+        self._map_server = map_server
+        self._families = frozenset(families)
+        self._askers = AskerLimits(REQUESTS_EACH, REQUESTS_STRANGERS, REQUESTS_REGISTERED)
+        self._elsewhere = AskerLimits(ELSEWHERE_EACH, ELSEWHERE_STRANGERS, ELSEWHERE_REGISTERED)
+        self._excess = OctetBudget(EXCESS_OCTETS_S, EXCESS_BURST)
+        self._onward: KeyedBuckets[tuple[Network, bool]] = KeyedBuckets(1 / ONWARD_S, ONWARD_BURST)
+        self._remotes: PrefixTable[IpAddress] = PrefixTable()
+        self._relays: tuple[IpAddress, ...] = ()
+        self._ddt: DdtClient[DdtQuestion] = DdtClient(new_nonce, self._families, self.counters)
+        self._ddt_node: DdtNode | None = None
+        self.on_remotes(remotes)
+
+    def on_families(self, families: Iterable[int]) -> None:
+        """These are the families that we can send to, now that the sockets are open."""
+        self._families = frozenset(families)
+        self._ddt.on_families(self._families)
+
+    def on_ddt(self, policy: DdtPolicy) -> None:
+        """Our place in the delegated database tree is this now (RFC 8111)."""
+        self._ddt_node = DdtNode(policy, self._map_server) if policy.is_node else None
+        self._ddt.on_policy(policy)
+
+    def wake_at(self) -> float | None:
+        """When on_timer is due; None for never."""
+        return self._ddt.wake_at()
+
+    def on_timer(self, now: float) -> list[HubEffect]:
+        """A DDT node has not answered in time, perhaps."""
+        return self._searched(self._ddt.on_timer(now), now)
+
+    def on_map_referral(self, arrival: Arrival, now: float) -> list[HubEffect]:
+        """A Map-Referral came (RFC 8111, section 6.4)."""
+        if not self._ddt.expects(arrival.source, int.from_bytes(arrival.payload[4:12])):
+            return self._drop("rx_nonce")
+        try:
+            referral = MapReferral.decode(arrival.payload)
+        except MalformedMessage as error:
+            return self._drop(error.counter)
+        return self._searched(self._ddt.on_map_referral(referral, arrival.source, now), now)
+
+    def on_relays(self, own: Iterable[IpAddress]) -> None:
+        """These addresses of ours pass data on between registered EIDs; none when this hub is no RTR."""
+        self._relays = tuple(own)
+
+    def on_remotes(self, remotes: Iterable[RemoteMapServer]) -> None:
+        """Other Map-Servers elsewhere are configured."""
+        remotes = tuple(remotes)
+        self._security.on_hubs({one.address: one.secret for one in remotes if one.secret is not None})
+        self._remotes = PrefixTable()
+        for remote in remotes:
+            for eid in remote.eids:
+                self._remotes.insert(eid, remote.address)
+
+    def on_encapsulated_control(self, arrival: Arrival, now: float) -> list[HubEffect]:
+        """An ECM came: answer the Map-Request in it, or pass it on."""
+        if arrival.source == arrival.destination and arrival.source_port == CONTROL_PORT:
+            # A registered locator is an address of this hub: what we sent to that "ETR" has come back to us.
+            return self._drop("rx_policy")
+        if len(arrival.payload) > OCTETS_LIMIT:
+            return self._drop("rx_limit")
+        if not self._askers.take(arrival.source, now, is_registered=self._map_server.is_at(arrival.source)):
+            return self._drop("rx_rate")
+        try:
+            ecm = EncapsulatedControl.decode(arrival.payload)
+            if ecm.message[0] >> 4 != MessageType.MAP_REQUEST or ecm.destination_port != CONTROL_PORT:
+                raise MalformedMessage("rx_type", "an ECM for an ETR or an RTR, not for a Map-Resolver")
+            request = MapRequest.decode(ecm.message)
+        except MalformedMessage as error:
+            return self._drop(error.counter)
+        if request.is_smr or request.dont_map_reply:
+            return self._drop("rx_policy")
+        if len(request.records) > RECORDS_PER_REQUEST:
+            return self._drop("rx_limit")
+        self.counters["rx_map_request"] += 1
+        if not ecm.has_checksum:
+            self.counters["rx_ecm_unsummed"] += 1
+        referred: list[HubEffect] = []
+        if ecm.is_ddt and self._ddt_node is not None:
+            referred, is_ours = self._refer(request, arrival, self._ddt_node, now)
+            if not is_ours:
+                return referred
+        sites = self._map_server.sites
+        try:
+            protection = self._security.open(ecm, request, arrival.source, sites, now)
+        except AuthenticationFailed as error:
+            self.counters["rx_auth"] += 1
+            return self._map_server.complain("auth-failed", arrival.source, str(error), now)
+        except MalformedMessage as error:
+            return self._drop(error.counter)
+        question = Question(ecm, request, arrival, protection)
+        if protection is None and self._security.is_required:
+            return self._refuse_unprotected(question, now)
+        return [*referred, *self._find(question, now)]
+
+    def _refer(self, request: MapRequest, arrival: Arrival, node: DdtNode, now: float) -> tuple[list[HubEffect], bool]:
+        """The Map-Referral for a DDT Map-Request, and whether the Map-Request itself is for us, too."""
+        asked = next((prefix for record in request.records if (prefix := record.eid_prefix) is not None), None)
+        if asked is None or len(request.records) != 1:
+            return self._drop("rx_policy"), False
+        if not self._map_server.is_complete:
+            self._map_server.read(_first(asked), now)
+        record = node.refer(asked)
+        payload = MapReferral(request.nonce, (record,)).encode()
+        if not self._excess.take(arrival.source, len(payload) - len(arrival.payload), now):
+            return self._drop("tx_rate"), False
+        self.counters["tx_map_referral"] += 1
+        source = _if_same_family(arrival.destination, arrival.source)
+        sent = SendControl(payload, arrival.source, arrival.source_port, source=source)
+        return [sent], record.referral == Referral.MS_ACK
+
+    def _searched(self, outcomes: Iterable[Outcome[DdtQuestion]], now: float) -> list[HubEffect]:
+        """What a search in the delegated database tree leads to: the next question, or a negative answer."""
+        effects: list[HubEffect] = []
+        for outcome in outcomes:
+            if isinstance(outcome, NoMapping):
+                question, record = outcome.question.question, outcome.record
+                if outcome.is_unsigned and record.eid_prefix is not None:
+                    record = unsigned(record.eid_prefix)
+                effects += self._reply(question, (record,), now, has_e_bit=outcome.is_unsigned)
+            elif self._onward.take((network_of(outcome.destination), True), now):
+                effects.append(outcome)
+            else:
+                self.counters["tx_rate"] += 1
+        return effects
+
+    def _find(self, question: Question, now: float) -> list[HubEffect]:
+        """Each record that is asked about: from elsewhere, from its ETR, or by ourselves, all that in one Map-Reply."""
+        request, arrival = question.request, question.arrival
+        effects: list[HubEffect] = []
+        is_unsigned = False
+        said: dict[EidPrefix | DistinguishedName | None, MappingRecord] = {}
+        for record in request.records:
+            asked = record.eid_prefix
+            if isinstance(record.eid, DistinguishedName):
+                said[record.eid] = self._map_server.names.answer(record.eid)
+                continue
+            if asked is None:
+                self.counters["rx_policy"] += 1
+                continue
+            if not self._map_server.is_complete:
+                effects += self._map_server.read(_first(asked), now)
+            if (remote := self._remote_for(asked)) is not None:
+                passed_on = self._pass_on(question, record, remote)
+                if passed_on is None:
+                    is_unsigned, said[asked] = True, unsigned(asked)
+                    continue
+                effects += self._onwards(passed_on, arrival, now)
+            elif self._ddt.is_on and not question.is_from_tree and self._map_server.sites.of(_first(asked)) is None:
+                search = DdtQuestion(question, record, self._security)
+                effects += self._searched(self._ddt.ask(search, asked, now), now)
+            elif isinstance(found := self._answer(asked), AskEtr):
+                if _is_behind(found.record, arrival.source):
+                    self.counters["rx_rtr_asks"] += 1
+                    continue
+                sent = self._ask_etr(question, record, found.record)
+                if sent is None:
+                    prefix = found.record.eid_prefix
+                    assert prefix is not None, found
+                    is_unsigned, said[prefix] = True, unsigned(prefix)
+                    continue
+                effects += self._onwards(sent, arrival, now)
+                self._remember(request, (found.record,), arrival, now)
+            elif any(_is_behind(one, arrival.source) for one in found.records):
+                self.counters["rx_rtr_asks"] += 1
+            else:
+                said.update((one.eid_prefix, _shown_to(one, arrival.source)) for one in found.records)
+        if said:
+            records = tuple(self._bridged(one, request, arrival) for one in said.values())
+            effects += self._reply(question, records, now, has_e_bit=is_unsigned)
+            self._remember(request, records, arrival, now)
+        return effects
+
+    def _refuse_unprotected(self, question: Question, now: float) -> list[HubEffect]:
+        """LISP-SEC is required here. Who asks without it hears that, and nothing else."""
+        self.counters["sec_missing"] += 1
+        asked: dict[EidPrefix | DistinguishedName, None] = {}
+        for record in question.request.records:
+            eid = record.eid if isinstance(record.eid, DistinguishedName) else record.eid_prefix
+            if eid is not None:
+                asked[eid] = None
+        return self._reply(question, tuple(map(unprotected, asked)), now) if asked else []
+
+    def _answer(self, asked: EidPrefix) -> Answer:
+        """What the Map-Server says; while the state file is being read, of one host alone: more may be below."""
+        if self._map_server.is_complete:
+            return answer(self._map_server.sites, self._map_server.registrations, asked)
+        host = _first(asked)
+        found = answer(self._map_server.sites, self._map_server.registrations, host)
+        if isinstance(found, AskEtr):
+            return found
+        return Mappings((narrowed(found.records[0], host),))
+
+    def _bridged(self, record: MappingRecord, request: MapRequest, arrival: Arrival) -> MappingRecord:
+        """With ourselves as the last locator, where asker and mapping have no family in common and we have both.
+
+        What the asker has is what it wants the answer to come to (RFC 9301, 5.3).
+        """
+        if not self._relays:
+            return record
+        if record.eid_prefix is None:
+            return record  # a name leads to EIDs, and nobody encapsulates to those
+        usable = {address.version for one in record.locators if is_usable(one) for address in one.ips}
+        has = {ip.version for rloc in request.itr_rlocs for ip in ip_addresses(rloc)}
+        if not usable or usable & has or not {ip.version for ip in self._relays} >= usable | has:
+            return record
+        fitting = [ip for ip in self._relays if ip.version in has]
+        ours = arrival.destination if arrival.destination in fitting else fitting[0]
+        return replace(record, locators=(*record.locators, Locator(ours, BRIDGE_PRIORITY, BRIDGE_WEIGHT)))
+
+    def _remote_for(self, asked: EidPrefix) -> IpAddress | None:
+        """The other Map-Server to ask, unless a site of our own is the closer match."""
+        remote = self._remotes.covering(asked)
+        own = self._map_server.sites.of(asked)
+        if not remote or (own is not None and own[0].mask_len >= remote[0][0].mask_len):
+            return None
+        return remote[0][1]
+
+    def _pass_on(self, question: Question, record: EidRecord, remote: IpAddress) -> list[HubEffect] | None:
+        """To another Map-Server, marked as such; what is marked already goes no further, so that it cannot circle.
+
+        None where the question has LISP-SEC and nothing is shared with the hub there.
+        """
+        ecm, request, arrival = question.ecm, question.request, question.arrival
+        if ecm.to_map_server or remote in (arrival.source, arrival.destination):
+            return self._drop("rx_loop")
+        authentication = None
+        if question.protection is not None:
+            authentication = self._security.for_hub(question.protection, remote, request.nonce)
+            if authentication is None:
+                return None
+        if question.passes_as_it_is:
+            payload = bytes((arrival.payload[0] | TO_MAP_SERVER_BIT,)) + arrival.payload[1:]
+        else:
+            payload = question.onwards(record, authentication, to_map_server=True).encode()
+        self.counters["tx_map_request_passed_on"] += 1
+        return [SendControl(payload, remote)]
+
+    def _ask_etr(self, question: Question, record: EidRecord, mapping: MappingRecord) -> list[HubEffect] | None:
+        """To the ETR, unchanged but for LISP-SEC (RFC 9301, 8.4): it answers the ITR itself.
+
+        None where the question has LISP-SEC and no ETR of the mapping can sign.
+        """
+        arrival = question.arrival
+        etr = best_address(mapping, self._families, arrival.destination)
+        authentication = None
+        if question.protection is not None:
+            signing = self._signing_etr(question, question.protection, mapping)
+            if signing is None:
+                return None
+            etr, authentication = signing
+        if etr is None:
+            return self._drop("tx_no_etr")
+        payload = arrival.payload
+        if not question.passes_as_it_is:
+            payload = question.onwards(record, authentication).encode()
+        self.counters["tx_map_request_to_etr"] += 1
+        return [SendControl(payload, etr, source=_if_same_family(arrival.destination, etr))]
+
+    def _signing_etr(
+        self, question: Question, protection: Protection, mapping: MappingRecord
+    ) -> tuple[IpAddress | None, bytes] | None:
+        """An ETR of the mapping that signs (no address: none that we can send to), and the AD of the ECM for it."""
+        registration = self._map_server.registrations.get(mapping.eid_prefix) if mapping.eid_prefix else None
+        signing = [part for part in registration or () if part.has_lisp_sec]
+        for part in signing:
+            etr = best_address(part.record, self._families, question.arrival.destination)
+            if etr is None and part is not signing[-1]:
+                continue
+            assert registration is not None
+            nonce, sites = question.request.nonce, self._map_server.sites
+            authentication = self._security.for_etr(protection, part, registration, sites, nonce)
+            return None if authentication is None else (etr, authentication)
+        return None
+
+    def _onwards(self, sent: list[HubEffect], arrival: Arrival, now: float) -> list[HubEffect]:
+        """What goes to an ETR or a Map-Server: only so much, and of strangers no more than of those registered."""
+        is_known = self._map_server.is_at(arrival.source)
+        return [
+            one
+            for one in sent
+            if not isinstance(one, SendControl)
+            or self._onward.take((network_of(one.destination), is_known), now)
+            or self._drop("tx_rate")
+        ]
+
+    def _reply(
+        self, question: Question, records: tuple[MappingRecord, ...], now: float, *, has_e_bit: bool = False
+    ) -> list[HubEffect]:
+        request, arrival, port = question.request, question.arrival, question.ecm.source_port
+        itr = self._itr_rloc(request, arrival)
+        if _is_behind_nat(request, arrival):
+            itr, port = arrival.source, arrival.source_port
+        if itr is None or port == 0:
+            return self._drop("rx_policy")
+        if itr != arrival.source and not self._elsewhere.take(itr, now, is_registered=self._map_server.is_at(itr)):
+            return self._drop("tx_rate")
+        reply = MapReply(request.nonce, records)
+        protection = question.protection
+        if protection is None:
+            # A key that nobody vouches for is none, and Open Overlay Router refuses every message with one.
+            reply = MapReply(request.nonce, tuple(map(without_key_record, records)))
+        payload = reply.encode() if protection is None else protection.reply(reply, has_e_bit=has_e_bit)
+        if not self._excess.take(itr, len(payload) - len(arrival.payload), now):
+            return self._drop("tx_rate")
+        self.counters["tx_map_reply"] += 1
+        return [SendControl(payload, itr, port, source=_if_same_family(arrival.destination, itr))]
+
+    def _remember(self, request: MapRequest, records: Iterable[MappingRecord], arrival: Arrival, now: float) -> None:
+        """The ITR that is answered hears when the answer is no longer true."""
+        itr = self._itr_rloc(request, arrival)
+        if self._answered is not None and itr is not None:
+            self._answered.on_answered(records, itr, arrival.destination, now)
+        if self._answered_names is not None and itr is not None:
+            self._answered_names.on_answered(records, itr, arrival.destination)
+
+    def _itr_rloc(self, request: MapRequest, arrival: Arrival) -> IpAddress | None:
+        """Where the answer goes: an ITR-RLOC that we can reach and that the sender may speak for.
+
+        The one that the question came from, if it is among them: that way works. Else the first.
+        """
+        fitting = [
+            address
+            for rloc in request.itr_rlocs
+            for address in ip_addresses(rloc)
+            if address.version in self._families
+            and is_sendable(address, arrival.destination)
+            # A stranger would have us write to ourselves, or into a private network, which only those in it can name.
+            and not address == arrival.destination != arrival.source
+            and (address.is_global or not arrival.source.is_global)
+        ]
+        return arrival.source if arrival.source in fitting else next(iter(fitting), None)
+
+    def _drop(self, counter: str) -> list[HubEffect]:
+        self.counters[counter] += 1
+        return []
+
+
+def _first(asked: EidPrefix) -> EidPrefix:
+    """The first host of what is asked for."""
+    return EidPrefix.host(asked.address, asked.instance_id)
+
+
+def _is_behind_nat(request: MapRequest, arrival: Arrival) -> bool:
+    """True for an asker that names only private addresses and comes by a public one: it does not know how it is seen.
+
+    It is answered through the binding that it asked by, as an Info-Request is; elsewhere nothing could reach it.
+    """
+    named = [address for rloc in request.itr_rlocs for address in ip_addresses(rloc)]
+    is_translated = bool(named) and all(map(is_private, named)) and not is_private(arrival.source)
+    return is_translated and is_sendable(arrival.source, arrival.source)
+
+
+def _if_same_family(source: IpAddress, destination: IpAddress) -> IpAddress | None:
+    """The address we were asked at, so that NATs and firewalls know the answer; the kernel's choice across families."""
+    return source if source.version == destination.version else None
+
+
+def _is_behind(record: MappingRecord, asker: IpAddress) -> bool:
+    """True for a mapping that was registered through the asker, an RTR (E19): it knows the places behind it, R=0 here.
+
+    Open Overlay Router's RTR asks when the node sends an SMR, and overwrites with the answer what it knows of the NAT.
+    """
+    if all(one.is_reachable or is_key_record(one) for one in record.locators):
+        return False
+    return any(asker in one.ips for one in record.locators if one.is_reachable and not is_rtr(one))
+
+
+def _shown_to(record: MappingRecord, asker: IpAddress) -> MappingRecord:
+    """What this asker is answered: all of it, but of a node of lispers.net's dialect behind NATs."""
+    shown = partial(record.locators, (asker,))
+    return record if shown == record.locators else replace(record, locators=shown)

@@ -1,0 +1,99 @@
+"""Who asked where a name leads, and hears when that changes: a Solicit-Map-Request about the name (RFC 9301, 6.1).
+
+As with EID-Prefixes (`askers.py`), the message proves nothing and makes its receiver ask, and who asked is not proved
+either. So what was told is kept beside the asker, and one small datagram leaves when something else is true now. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from lispmob.hub.map_server.askers import SMR_BURST, SMR_INTERVAL_S, SMRS_S
+from lispmob.protocol.effect import SendControl
+from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
+from lispmob.values import dataclass
+from lispmob.wire.address import DistinguishedName, IpAddress
+from lispmob.wire.map_request import EidRecord, MapRequest
+from lispmob.wire.name_eid import name_of
+from lispmob.wire.record import Locator, MappingRecord
+
+ASKERS_LIMIT: Final = 4096
+LOOKED_AT: Final = 256  # ours: askers that one call compares, some milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    own: IpAddress
+    locators: tuple[Locator, ...]
+
+
+class NameAskers:
+    """Remembers the latest askers, as many as there is room for. `answer` says what a name leads to now."""
+
+    def __init__(self, answer: Callable[[DistinguishedName], MappingRecord], *, new_nonce: Callable[[], int]) -> None:
+        self.counters: Counter[str] = Counter()
+        self._answer, self._new_nonce = answer, new_nonce
+        self._told: OrderedDict[tuple[bytes, IpAddress], _Told] = OrderedDict()
+        self._to_do: OrderedDict[tuple[bytes, IpAddress], None] = OrderedDict()
+        self._wake_at: float | None = None
+        self._limits: KeyedBuckets[tuple[bytes, IpAddress]] = KeyedBuckets(SMR_INTERVAL_S, SMR_BURST)
+        self._in_all = TokenBucket(1 / SMRS_S, SMRS_S)
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def wake_at(self) -> float | None:
+        """When on_timer is due."""
+        return self._wake_at
+
+    def on_answered(self, records: Iterable[MappingRecord], itr: IpAddress, own: IpAddress) -> None:
+        """These records went to an ITR that asked at `own`; names alone count here."""
+        for record in records:
+            if (name := name_of(record.eid)) is not None:
+                self._told[name, itr] = _Told(own, record.locators)
+                self._told.move_to_end((name, itr))
+                if len(self._told) > ASKERS_LIMIT:
+                    gone, _ = self._told.popitem(last=False)
+                    self._to_do.pop(gone, None)
+
+    def on_changed(self, now: float) -> list[SendControl]:
+        """Names may lead elsewhere: compare what was told with what is true."""
+        self._to_do.update(dict.fromkeys(self._told))
+        return self.on_timer(now)
+
+    def on_timer(self, now: float) -> list[SendControl]:
+        """Compare some more, and tell those that the limits held back."""
+        sent: list[SendControl] = []
+        held: list[tuple[bytes, IpAddress]] = []
+        for _ in range(min(LOOKED_AT, len(self._to_do))):
+            key, _ = self._to_do.popitem(last=False)
+            name, itr = key
+            if (told := self._told.get(key)) is None or self._is_true(name, told):
+                continue
+            if self._limits.available_at(key, now) > now or self._in_all.available_at(now) > now:
+                held.append(key)
+                continue
+            self._limits.take(key, now)
+            self._in_all.take(now)
+            del self._told[key]  # it asks again, or does not care
+            sent.append(self._solicit(name, itr, told.own))
+        self._to_do.update(dict.fromkeys(held))
+        self._wake_at = None if not self._to_do else now + (SMR_INTERVAL_S if len(held) == len(self._to_do) else 0.0)
+        self.counters["tx_smr"] += len(sent)
+        return sent
+
+    def _is_true(self, name: bytes, told: _Told) -> bool:
+        return self._answer(DistinguishedName(name)).locators == told.locators
+
+    def _solicit(self, name: bytes, itr: IpAddress, own: IpAddress) -> SendControl:
+        request = MapRequest(
+            nonce=self._new_nonce(),
+            source_eid=DistinguishedName(name),
+            itr_rlocs=(own,),
+            records=(EidRecord(DistinguishedName(name), 0),),
+            is_smr=True,
+            dont_map_reply=True,
+        )
+        return SendControl(request.encode(), itr, source=own if own.version == itr.version else None)

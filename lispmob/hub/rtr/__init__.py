@@ -1,0 +1,1 @@
+"""The RTR: nodes behind NATs, their bindings, and what is relayed for them. Pure."""

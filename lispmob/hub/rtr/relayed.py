@@ -1,0 +1,111 @@
+"""Registrations that reach the Map-Server through an RTR (E19, steps 4 and 5): answered the way they came."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from lispmob.errors import MalformedMessage
+from lispmob.hub.map_server.effect import Arrival, HubEffect
+from lispmob.hub.map_server.map_server import MapServer
+from lispmob.protocol.effect import SendControl
+from lispmob.values import dataclass
+from lispmob.wire.address import IpAddress
+from lispmob.wire.auth import Key, sign, sign_for_rtr
+from lispmob.wire.ecm import EncapsulatedControl
+from lispmob.wire.header import CONTROL_PORT, MessageType
+from lispmob.wire.lisp_sec import AD_MS_RTR
+from lispmob.wire.map_notify import MapNotify, RtrAuthentication
+
+_AD_HEAD: Final = bytes((AD_MS_RTR, 0, 0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class RtrPeer:
+    """An RTR that may relay registrations; with a key, what the Map-Server sends to it carries a proof."""
+
+    address: IpAddress
+    key: Key | None = None
+
+
+class RelayedRegisters:
+    """The Map-Server's side of an RTR. The register itself is proved end to end: an RTR can only lose or delay it."""
+
+    def __init__(self, map_server: MapServer, rtrs: Iterable[RtrPeer] = ()) -> None:
+        self.counters: Counter[str] = Counter()
+        self._map_server = map_server
+        self.on_rtrs(rtrs)
+
+    def on_rtrs(self, rtrs: Iterable[RtrPeer]) -> None:
+        """Other RTRs are configured."""
+        self._rtrs = {rtr.address: rtr for rtr in rtrs}
+
+    def knows(self, address: IpAddress) -> bool:
+        """True for an RTR that may relay."""
+        return address in self._rtrs
+
+    def on_encapsulated_register(self, arrival: Arrival, ecm: EncapsulatedControl, now: float) -> list[HubEffect]:
+        """An ECM with N came, with a Map-Register in it."""
+        rtr = self._rtrs.get(arrival.source)
+        if ecm.message[0] >> 4 != MessageType.MAP_REGISTER or ecm.destination_port != CONTROL_PORT:
+            self.counters["rx_policy"] += 1
+            return []
+        if rtr is None:
+            self.counters["rx_policy"] += 1
+            return []
+        self.counters["rx_relayed_register"] += 1
+        inner = Arrival(ecm.message, ecm.source, ecm.source_port, ecm.destination)
+        effects = self._map_server.on_map_register(inner, now)
+        return [self._wrap(one, ecm, rtr, arrival) if isinstance(one, SendControl) else one for one in effects]
+
+    def on_old_register(self, arrival: Arrival, now: float) -> list[HubEffect]:
+        """A bare Map-Register of an RTR that knows the drafts before -04: the answer carries the proof at its end."""
+        rtr = self._rtrs.get(arrival.source)
+        if rtr is None:
+            self.counters["rx_policy"] += 1
+            return []
+        self.counters["rx_relayed_register"] += 1
+        effects = self._map_server.on_map_register(arrival, now)
+        if rtr.key is None:
+            return effects
+        return [self._mark(one, arrival.payload, rtr.key) if isinstance(one, SendControl) else one for one in effects]
+
+    def _mark(self, sent: SendControl, register: bytes, key: Key) -> SendControl:
+        """The Map-Notify with R, and the proof behind it: made over all of it with its own digest as zeros."""
+        notify = MapNotify.decode(sent.payload)
+        prefix = notify.records[0].eid_prefix
+        found = self._map_server.sites.of(prefix) if prefix else None
+        assert found is not None, prefix  # it has just been registered
+        site_key = replace(found[1].authenticate(register), key_id=notify.key_id, is_truncated=False)
+        site_key = replace(site_key, is_truncated=len(notify.authentication) < site_key.mac_octets)
+        blank = RtrAuthentication(key.key_id, int(key.algorithm), bytes(key.mac_octets))
+        unproved = sign(replace(notify, rtr_authentication=blank), site_key)
+        proof = sign_for_rtr(unproved, key).authentication
+        return replace(sent, payload=unproved[: -len(proof)] + proof)
+
+    def _wrap(self, notify: SendControl, ecm: EncapsulatedControl, rtr: RtrPeer, arrival: Arrival) -> SendControl:
+        """The Map-Notify in an ECM with R for the RTR, which finds its state by nonce and inner destination."""
+        proof = None
+        if rtr.key is not None:
+            proof = _AD_HEAD + sign_for_rtr(notify.payload, rtr.key).encode()
+        answer = EncapsulatedControl(
+            ecm.destination,
+            CONTROL_PORT,
+            ecm.source,
+            CONTROL_PORT,
+            notify.payload,
+            authentication=proof,
+            to_rtr=True,
+        )
+        return SendControl(answer.encode(), rtr.address, source=arrival.destination)
+
+
+def decode_relayed(payload: bytes) -> EncapsulatedControl | None:
+    """The ECM when it is one that an RTR relayed (N); None for every other, which the Map-Resolver judges."""
+    try:
+        ecm = EncapsulatedControl.decode(payload)
+    except MalformedMessage:
+        return None
+    return ecm if ecm.relayed_by_rtr else None

@@ -1,0 +1,1 @@
+"""The state file: registrations and nonces that survive a restart."""
