@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from lispmob.service.quick_start import quick_imports
+from lispmob.lispd.quick_start import quick_imports
 
 with quick_imports():
     import asyncio
@@ -17,10 +17,10 @@ with quick_imports():
     from lispmob import logs
     from lispmob.config.doubts import doubts, doubts_on
     from lispmob.config.node import NodeFile, load_node
-    from lispmob.daemon import Daemon
     from lispmob.errors import ConfigError, KernelRefused, LispError
-    from lispmob.service.options import build_parser
-    from lispmob.service.privileges import require_net_admin
+    from lispmob.lispd.daemon import Daemon
+    from lispmob.lispd.options import build_parser
+    from lispmob.lispd.privileges import require_net_admin
 
 EX_OK: Final = 0
 EX_FAILED: Final = 1

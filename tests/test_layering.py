@@ -67,13 +67,13 @@ PURE = (
     "mh/common_marks.py",
     "mh/nft_marks.py",
     "mh/mark_bits.py",
-    "service/retry.py",
-    "service/handovers.py",
-    "service/narration.py",
-    "service/complaints.py",
-    "service/native_routes.py",
-    "service/waking.py",
-    "service/control_cost.py",
+    "lispd/retry.py",
+    "lispd/report/handovers.py",
+    "lispd/report/narration.py",
+    "lispd/report/complaints.py",
+    "lispd/native_routes.py",
+    "lispd/tasks/waking.py",
+    "lispd/report/control_cost.py",
     "config/profile.py",
     "tools/question.py",
     "tools/echo_message.py",
@@ -229,7 +229,7 @@ def test_no_value_of_the_daemons_is_compiled_while_they_are_imported() -> None:
 @pytest.mark.parametrize(("folder", "banned", "why"), MAY_NOT)
 def test_no_folder_imports_what_it_must_not_know(folder: str, banned: str, why: str) -> None:
     names = tuple(f"lispmob.{name}" for name in banned.split())
-    entry_points = {"__main__.py", "daemon.py"}
+    entry_points = {"__main__.py", "lispd/daemon.py"}
     guilty = [
         f"{place(path)} imports {name}"
         for path in sources()

@@ -11,7 +11,7 @@ import pytest
 from lispmob.flow import cli as lispflow
 from lispmob.hub.cli import parser as lisphub
 from lispmob.lispctl import main as lispctl
-from lispmob.service import options as lispd
+from lispmob.lispd import options as lispd
 from lispmob.tools import echo_cli, lig
 from tests.shown_commands import PROGRAMS, Shown, shown_commands
 

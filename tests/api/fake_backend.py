@@ -35,7 +35,7 @@ from lispmob.api.schema import (
 from lispmob.api.server import ControlServer
 from lispmob.api.turns import Pages
 from lispmob.errors import ConfigError
-from lispmob.service.upkeep_views import UpkeepViews
+from lispmob.lispd.views.upkeep_views import UpkeepViews
 from lispmob.wire.address import EidPrefix, IpAddress
 from tests.api.fake_mappings import FakeMappings
 from tests.api.fake_peers import FakePeers

@@ -15,14 +15,14 @@ from lispmob.config.eid import OwnEid
 from lispmob.config.node import MapCacheSection, NodeFile
 from lispmob.control.node_config import NodeConfig
 from lispmob.iface_monitor.snapshot import Uplink
+from lispmob.lispd.assembly import local_locators, node_config
+from lispmob.lispd.local_mappings import LocalMappings
+from lispmob.lispd.report.control_cost import ControlCost
+from lispmob.lispd.views.mapping_feed import MappingFeed
+from lispmob.lispd.views.mapping_views import MappingViews
 from lispmob.node.node import Node, NodeEffect
 from lispmob.protocol.effect import Event, MappingChanged, MappingWanted, SendControl
 from lispmob.recording.recorder import Tape
-from lispmob.service.assembly import local_locators, node_config
-from lispmob.service.control_cost import ControlCost
-from lispmob.service.local_mappings import LocalMappings
-from lispmob.service.mapping_feed import MappingFeed
-from lispmob.service.mapping_views import MappingViews
 from lispmob.wire.address import EidPrefix, IpAddress
 
 OWN = EidPrefix.parse("10.0.0.1/32")

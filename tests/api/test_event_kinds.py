@@ -9,7 +9,7 @@ from pathlib import Path
 from lispmob.api.event_kinds import KINDS
 
 PACKAGE = Path(__file__).resolve().parents[2] / "lispmob"
-FOLDERS = ("protocol", "control", "natt", "node", "service", "lispd", "datapath", "api")
+FOLDERS = ("protocol", "control", "natt", "node", "lispd", "datapath", "api")
 
 
 def words(node: ast.expr) -> Iterator[str]:
@@ -24,7 +24,7 @@ def published() -> set[str]:
     """The kinds that the node's code makes events of, directly, by a helper of its own, or through a variable."""
     found: set[str] = set()
     sources = [path for folder in FOLDERS for path in (PACKAGE / folder).rglob("*.py")]
-    for path in [*sources, PACKAGE / "daemon.py"]:
+    for path in sources:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

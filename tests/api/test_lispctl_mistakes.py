@@ -18,7 +18,7 @@ from lispmob.api.schema import Request
 from lispmob.hub.daemon import main as lisphub
 from lispmob.lispctl.flows import run
 from lispmob.lispctl.main import main, why_not_started
-from lispmob.service.options import build_parser as lispd_options
+from lispmob.lispd.options import build_parser as lispd_options
 from tests.api.fake_backend import FakeBackend, Served, served
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lispmob.config.node import NodeFile, load_node
 from lispmob.errors import ConfigError
-from lispmob.service.assembly import node_config
+from lispmob.lispd.assembly import node_config
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.key_record import KeyRecord
 from tests.crypto.support import needs_libcrypto

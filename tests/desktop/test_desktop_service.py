@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.service.desktop import NUDGES_APART_S, Desktop
+from lispmob.lispd.tasks.desktop import NUDGES_APART_S, Desktop
 from tests.api.fake_backend import FakeBackend
 from tests.desktop.private_bus import end, private_bus, why_no_mock
 

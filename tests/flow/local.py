@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lispmob.config.flows import FlowsSection
-from lispmob.flow.server import FlowServer
-from lispmob.flow.service import FlowService
+from lispmob.lispd.flows.server import FlowServer
+from lispmob.lispd.flows.service import FlowService
 from lispmob.wire.address import EidPrefix
 
 LO = socket.if_nametoindex("lo")

@@ -47,10 +47,10 @@ def test_many_flows_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptur
             await inner.__aexit__(None, None, None)
         await name.__aexit__(None, None, None)
 
-    with caplog.at_level(logging.INFO, "lispmob.flow.service"):
+    with caplog.at_level(logging.INFO, "lispmob.lispd.flows.service"):
         with_flows(tmp_path, use)
 
-    lines = [record for record in caplog.records if record.name == "lispmob.flow.service"]
+    lines = [record for record in caplog.records if record.name == "lispmob.lispd.flows.service"]
     assert 30 <= len(lines) <= 40
 
 

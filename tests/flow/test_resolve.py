@@ -10,8 +10,8 @@ import pytest
 
 from lispmob.flow.auth import IpAddress
 from lispmob.flow.resolve import NotResolved, Resolved, Resolver, mapping_names
+from lispmob.lispd.flows.name_asking import NameAsking
 from lispmob.protocol.effect import NameResolved
-from lispmob.service.name_asking import NameAsking
 from tests.flow.world import A, Address, B
 
 OVERLAY = ip_network("10.99.0.0/16")

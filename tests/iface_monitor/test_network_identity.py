@@ -12,7 +12,7 @@ from lispmob.iface_monitor.gateway_trials import Gateway
 from lispmob.iface_monitor.network_identity import Network, NetworkPattern, is_in
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import DefaultRoute, Link, LocalAddress, NetworkState, UplinkPolicy
-from lispmob.service.gateway_addresses import GatewayAddresses
+from lispmob.lispd.gateway_addresses import GatewayAddresses
 
 HOME = Network(ssid="Home", connection="Home 5 GHz", uuid="3a1d", gateways=frozenset({"52:54:00:12:34:56"}))
 GATEWAY = Gateway(3, ip_address("192.168.1.1"))

@@ -135,8 +135,8 @@ def test_a_dump_is_whole_and_no_event_between_it_and_the_stream_is_missing(daemo
 
 
 def test_a_move_changes_our_own_mappings_and_silence_is_badreach(daemon: Served) -> None:
+    from lispmob.lispd.assembly import local_locators
     from lispmob.protocol.effect import Event as CoreEvent
-    from lispmob.service.assembly import local_locators
     from tests.api.fake_mappings import LTE
 
     parts = daemon.backend.parts

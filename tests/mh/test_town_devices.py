@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from lispmob.lab.namespace import Namespace
+from tests.lispd.world import network_listing
 from tests.mh.town import A, B, Town, town, wait_for
-from tests.service.world import network_listing
 
 pytestmark = pytest.mark.netns
 

@@ -18,9 +18,9 @@ from lispmob.config.names import NamesSection
 from lispmob.config.node import NodeFile, load_node
 from lispmob.control.names import KnownName
 from lispmob.errors import ConfigError
+from lispmob.lispd.flows.name_asking import NameAsking
+from lispmob.lispd.tasks.naming import LOOPBACK, Naming, load_names, reverse_prefixes, save_names
 from lispmob.node.node import Node
-from lispmob.service.name_asking import NameAsking
-from lispmob.service.naming import LOOPBACK, Naming, load_names, reverse_prefixes, save_names
 
 NAS = KnownName((ip_address("10.1.0.2"), ip_address("2001:db8:e::2")), "registered", 9.0)
 REVERSE = KnownName((), "registered", 9.0, (b"nas",))

@@ -1,0 +1,477 @@
+"""From what the user wrote and what the kernel says to what each part wants: plain translation, no decision, pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_network
+from typing import Final, cast
+
+from lispmob.config.node import NodeFile, UplinkSection
+from lispmob.config.profile import PROFILES
+from lispmob.control.itr_security import derived_secret
+from lispmob.control.node_config import (
+    Fallback,
+    LispSecMode,
+    MapServerPeer,
+    NattMode,
+    NattSettings,
+    NodeConfig,
+    ResolverSecret,
+    StatusBitsUse,
+)
+from lispmob.control.preference import PreferenceConfig
+from lispmob.control.probing.path import ProbeConfig
+from lispmob.control.sealing.peer_keys import PinnedKey
+from lispmob.control.sealing.seal_config import SealMode
+from lispmob.datapath.lanes import DEFAULT, Lane, MarksWay, device_prefix
+from lispmob.datapath.model import (
+    ControlPacket,
+    Disposition,
+    EngineConfig,
+    ForwardingEntry,
+    ForwardingLocator,
+    PathMtu,
+    SourceCheck,
+)
+from lispmob.datapath.model import Traversal as EngineTraversal
+from lispmob.datapath.model import Uplink as EngineUplink
+from lispmob.iface_monitor.network_manager_state import Meaning
+from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.lispd.native_routes import NativeRoutes
+from lispmob.mh.plan import KernelState, KernelUplink, LostAddress, MarkedDevice, MarkRouting
+from lispmob.mh.policy import MarkMask
+from lispmob.mh.policy import Uplink as SteeringUplink
+from lispmob.natt.arrival import DataControl
+from lispmob.natt.natt_config import is_private
+from lispmob.natt.plan import NattPlan, UplinkPlan
+from lispmob.protocol.effect import InstallMapping, UsePathMtu
+from lispmob.protocol.locator_set import NEVER, EidRank, LocalLocator, Place
+from lispmob.protocol.scheduler import Prefer
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.key_record import KeyRecord
+from lispmob.wire.record import Locator, MappingRecord
+
+OVERHEAD_OCTETS: Final = {4: 36, 6: 56}  # outer IP + UDP + LISP header (RFC 9300, 7.1)
+TUN_MTU_WITHOUT_UPLINKS: Final = 1440  # ours: what fits an Ethernet path in either family, and LISPmob's choice
+NO_PLAN: Final = NattPlan()
+_NATT_MODES: Final[dict[str, NattMode]] = {"auto": "auto", "off": "off", "e19": "e19", "lispers-net": "lispers"}
+SMALLEST_TUN_MTU: Final = 1280  # IPv6's minimum (RFC 8200, 5): below it the kernel would take IPv6 off the device
+NO_MEANING: Final = Meaning()
+NONE: Final[frozenset[str]] = frozenset()
+NO_RANKS: Final[Mapping[str, int]] = {}
+METERED_COST: Final = 100  # ours: more than nothing
+
+
+def uplink_policy(file: NodeFile, meaning: Meaning = NO_MEANING, outlasted: frozenset[str] = NONE) -> UplinkPolicy:
+    """Which interfaces and addresses may carry us, in the light of what NetworkManager says.
+
+    `outlasted`: interfaces whose login page has been waited for long enough.
+    """
+    return UplinkPolicy(
+        held_back=frozenset(held_back(file, meaning)),
+        stopgaps=outlasted.intersection(meaning.portals) - frozenset(meaning.leaving),
+        last_resort=last_resort(file, meaning),
+        rules=tuple(rule.to_rule() for rule in file.uplinks),
+        networks=meaning.networks if any(rule.network for rule in file.uplinks) else (),
+        ignored_interfaces=(file.tun.name, f"{device_prefix(file.tun.name)}*", "lmn*", "lmh*"),
+        use_temporary=file.addresses.temporary,
+        use_deprecated=file.addresses.deprecated,
+        destinations=tuple(server.address for server in file.map_servers),
+    )
+
+
+def last_resort(file: NodeFile, meaning: Meaning) -> frozenset[str]:
+    """Interfaces that come after all others."""
+    wishes = file.network_manager
+    metered = meaning.metered if wishes.use and wishes.metered == "last" else NONE
+    return metered | (meaning.limited if wishes.use and wishes.limited == "last" else NONE)
+
+
+def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
+    """Interfaces that must not carry us now, each with the reason: NetworkManager's word under the user's rules."""
+    wishes = file.network_manager
+    if not wishes.use:
+        return {}
+    found = dict.fromkeys(meaning.metered, "is paid by the octet (metered)") if wishes.metered == "never" else {}
+    if wishes.portal == "wait":
+        found.update(meaning.portals)
+    return {**found, **meaning.leaving}
+
+
+def node_config(
+    file: NodeFile,
+    xtr_id: bytes,
+    host_name: str = "lispmob",
+    *,
+    has_key_wrap: bool = False,
+    static_key: bytes | None = None,
+) -> NodeConfig:
+    """What the protocol core is told. Without key wrap there is no LISP-SEC, without a public key nothing is sealed."""
+    mode = cast(LispSecMode, file.security.lisp_sec) if has_key_wrap else "off"
+    seal = cast(SealMode, file.security.seal) if static_key is not None else "off"
+    return NodeConfig(
+        eids=file.eids,
+        map_servers=tuple(
+            MapServerPeer(
+                server.address, server.to_key(), server.proxy_reply, server.sends_xtr_id, has_lisp_sec=mode != "off"
+            )
+            for server in file.map_servers
+        ),
+        map_resolvers=file.resolvers,
+        seal=seal,
+        pinned_keys=tuple(PinnedKey(eid, peer.public_key) for peer in file.peers for eid in peer.eids),
+        strict_keys=file.security.strict_keys,
+        key_record=KeyRecord((static_key,)) if static_key is not None and seal != "off" else None,
+        lisp_sec=mode,
+        resolver_secrets=resolver_secrets(file) if mode != "off" else (),
+        has_mapping_program=file.map_cache.program,
+        proxy_etrs=tuple(Locator(each.address, each.priority, each.weight) for each in file.proxy_etrs),
+        proxy_itrs=file.proxy_itrs,
+        static_mappings=tuple(
+            MappingRecord.of(
+                mapping.prefix, tuple(Locator(each.address, each.priority, each.weight) for each in mapping.locators)
+            )
+            for mapping in file.map_cache.static
+        ),
+        overlay=tuple(map(EidPrefix, file.routing.overlay_prefixes)) if file.routing.mode == "split" else (),
+        fallback=cast(Fallback, file.routing.fallback),
+        overlay_prefixes=file.routing.overlay_prefixes,
+        is_full=file.routing.mode == "full",
+        map_cache_limit=file.map_cache.limit,
+        register_interval_s=max(file.register.interval_s, PROFILES[file.profile].register_interval_s),
+        record_ttl_min=file.register.ttl_min,
+        probing=probe_config(file),
+        echo_nonce=file.probing.echo_nonce,
+        status_bits=cast(StatusBitsUse, file.probing.status_bits),
+        preference=preference_config(file),
+        xtr_id=xtr_id,
+        site_id=file.register.site_id,
+        name=own_name(file, host_name).encode(),
+        natt=NattSettings(
+            mode=_NATT_MODES[file.natt.mode],
+            rtrs=file.natt.rtrs,
+            prefers_rtr=file.natt.prefer_rtr,
+            direct=file.natt.direct,
+            keepalive_s=file.natt.keepalive_s,
+            host_name=(file.natt.host_name or host_name).encode(),
+        ),
+    )
+
+
+def own_name(file: NodeFile, host_name: str) -> str:
+    """What callers of flows put behind a name that is meant for this host; nothing when it takes no flows."""
+    return (file.flows.host or host_name.partition(".")[0]) if file.flows.enabled else ""
+
+
+def probe_config(file: NodeFile) -> ProbeConfig | None:
+    """How locators are probed; None: not at all."""
+    wanted, profile = file.probing, PROFILES[file.profile]
+    if not wanted.enabled:
+        return None
+    return ProbeConfig(
+        interval_s=max(wanted.interval_s, profile.probe_interval_s),
+        tries=wanted.tries,
+        timeout_s=wanted.timeout_s,
+        backoff_max_s=max(wanted.backoff_s, profile.probe_backoff_s),
+        measures=profile.may_measure and (wanted.measure or preference_config(file).is_measured),
+        echoes=wanted.echo_nonce,
+    )
+
+
+def preference_config(file: NodeFile) -> PreferenceConfig:
+    """What decides among equals; in legacy mode the host's default route does."""
+    wanted = file.multihoming
+    return PreferenceConfig(Prefer.WEIGHT if wanted.mode == "legacy" else Prefer(wanted.prefer), wanted.hold_s)
+
+
+def engine_config(file: NodeFile) -> EngineConfig:
+    """What the datapath is told at its start."""
+    return EngineConfig(
+        tun_name=file.tun.name,
+        eids=file.eids,
+        role="node",
+        mark_mask=file.steering.to_policy().mask.bits,
+        pin_threads=file.tun.pin_threads,
+        source_check=source_check(file),
+    )
+
+
+def source_check(file: NodeFile) -> SourceCheck:
+    """From whom the datapath takes data with an inner source."""
+    return cast(SourceCheck, file.datapath.source_check)
+
+
+def steering_uplinks(
+    file: NodeFile, uplinks: Iterable[Uplink], meaning: Meaning = NO_MEANING
+) -> tuple[SteeringUplink, ...]:
+    """The uplinks as rules see them."""
+    return tuple(
+        SteeringUplink(
+            each.name, each.ifindex, each.priority, _is_metered(file, each, meaning), meaning.network(each.name)
+        )
+        for each in uplinks
+    )
+
+
+def uplink_cost(file: NodeFile, uplink: Uplink, meaning: Meaning = NO_MEANING) -> int:
+    """The user's figure; without one, what is paid by the octet costs something, and the rest nothing."""
+    if (told := _section(file, uplink, meaning).cost) is not None:
+        return told
+    return METERED_COST if _is_metered(file, uplink, meaning) else 0
+
+
+def _is_metered(file: NodeFile, uplink: Uplink, meaning: Meaning) -> bool:
+    """What costs by volume is said by the user, or else by NetworkManager."""
+    told = _section(file, uplink, meaning).metered
+    return (file.network_manager.use and uplink.name in meaning.metered) if told is None else told
+
+
+def _section(file: NodeFile, uplink: Uplink, meaning: Meaning) -> UplinkSection:
+    """What the user wrote about an interface: the first rule that matches, as everywhere."""
+    network = meaning.network(uplink.name)
+    return next((each for each in file.uplinks if each.to_rule().matches(uplink, network)), UplinkSection(name="*"))
+
+
+def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
+    """One line of the forwarding table."""
+    used = (
+        ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source, is_relay=each.is_relay)
+        for each in mapping.locators
+    )
+    heard = (ForwardingLocator(address, NEVER, 0) for address in mapping.sources)
+    disposition = Disposition[mapping.disposition]
+    return ForwardingEntry(mapping.prefix, disposition, (*used, *heard), mapping.peer, mapping.must_seal)
+
+
+def leaves_natively(file: NodeFile) -> bool:
+    """True when packets with an EID as their source may leave without LISP, which takes a translated source."""
+    routing = file.routing
+    return routing.fallback == "native" or (routing.fallback == "auto" and routing.mode == "full")
+
+
+def kernel_state(
+    file: NodeFile,
+    uplinks: Iterable[Uplink],
+    network: NetworkState,
+    lost: Iterable[LostAddress],
+    natives: NativeRoutes,
+    plan: NattPlan = NO_PLAN,
+    marks: MarkRouting | None = None,
+    nameservers: Iterable[IpAddress] = (),
+) -> KernelState:
+    """What the kernel must hold for these uplinks. `nameservers`: those that the overlay cannot do without."""
+    present, gone = tuple(uplinks), tuple(lost)
+    overlay = natives.overlay(file.routing.overlay_prefixes)
+    policy = file.steering.to_policy()
+    # Whoever asks DNS names no source; with everything in the overlay the question would wait for its own answer.
+    outside = [one for one in nameservers if file.routing.mode == "full" and not _is_inside(one, file)]
+    return KernelState(
+        tun=file.tun.name,
+        eids=file.eids,
+        mode="full" if file.routing.mode == "full" else "split",
+        overlay_prefixes=overlay.tunnelled,
+        native_prefixes=tuple(dict.fromkeys((*overlay.native, *map(ip_network, outside)))),
+        uplinks=tuple(
+            KernelUplink(
+                uplink.name, uplink.addresses, tuple(route.gateway for route in network.routes_of(uplink.ifindex, 4))
+            )
+            for uplink in present
+        ),
+        lost=gone,
+        mtu_bytes=tun_mtu(file, present),
+        # A private address that is lost was behind a NAT, and when it comes back its first packet is a register.
+        sends_from_data_port=frozenset(
+            one.locator.address for one in plan.uplinks if one.data_port != "pool" or not one.is_usable
+        ).union(one.address for one in gone if is_private(one.address)),
+        translates_native=leaves_natively(file) or bool(overlay.native) or policy.has_native,
+        mark_mask=policy.mask.bits,
+        native_mark=policy.mask.native if policy.has_native else 0,
+        first_table=file.routing.first_table,
+        last_priority=file.routing.rule_priority,
+        marks=marks,
+        guards_overlay=file.routing.fallback != "native",
+    )
+
+
+def _is_inside(address: IpAddress, file: NodeFile) -> bool:
+    """In an overlay prefix, where nothing leaves natively that nobody asked for."""
+    return any(prefix.version == address.version and address in prefix for prefix in file.routing.overlay_prefixes)
+
+
+def resolver_secrets(file: NodeFile) -> tuple[tuple[IpAddress, ResolverSecret], ...]:
+    """What each Map-Resolver shares with us: its key, or what follows from that of the Map-Server at its address."""
+    found: dict[IpAddress, ResolverSecret] = {}
+    for server in file.map_servers:
+        if (derived := derived_secret(server.to_key(), cast(LispSecMode, file.security.lisp_sec))) is not None:
+            found[server.address] = derived
+    for resolver in file.map_resolvers:
+        if resolver.secret is not None:
+            found[resolver.address] = ResolverSecret(resolver.secret.octets, resolver.key_id)
+    return tuple((address, found[address]) for address in file.resolvers if address in found)
+
+
+def mark_routing(file: NodeFile, mask: MarkMask, way: MarksWay, lanes: Iterable[Lane]) -> MarkRouting | None:
+    """Which devices the kernel has to route marks to; None where the datapath sorts them itself."""
+    if way.name != "devices":
+        return None
+    devices = tuple(
+        MarkedDevice(lane.device, mask.mark(lane.ifindex) or None, lane.queue)
+        for lane in lanes
+        if lane.ifindex != DEFAULT
+    )
+    return MarkRouting(mask.bits, device_prefix(file.tun.name), devices)
+
+
+def guarded(file: NodeFile) -> tuple[IpAddress, ...]:
+    """Addresses that packets from applications must never be encapsulated to: the way to the mapping system."""
+    servers = tuple(server.address for server in file.map_servers)
+    proxies = tuple(locator.address for locator in file.proxy_etrs)
+    return tuple(dict.fromkeys((*servers, *file.resolvers, *proxies, *file.proxy_itrs)))
+
+
+def local_locators(
+    uplinks: Iterable[Uplink], file: NodeFile, meaning: Meaning = NO_MEANING
+) -> tuple[LocalLocator, ...]:
+    """Our RLOCs: every usable address of every uplink.
+
+    The first of a family has all the weight of its uplink: whoever has three addresses on an interface has no better
+    one, and its traffic comes in where it leaves. The others are there for when nobody gets through to the first.
+    """
+    return tuple(
+        LocalLocator(
+            address,
+            uplink.ifindex,
+            uplink.name,
+            uplink.rank(address.version)[0],
+            uplink.rank(address.version)[1] if is_first else 0,
+            uplink.mtu_bytes,
+            uplink_cost(file, uplink, meaning),
+            eid_ranks(file, uplink, is_first=is_first),
+        )
+        for uplink in uplinks
+        for address in uplink.addresses
+        for is_first in (address == next(one for one in uplink.addresses if one.version == address.version),)
+    )
+
+
+def eid_ranks(file: NodeFile, uplink: Uplink, *, is_first: bool) -> tuple[EidRank, ...]:
+    """The EIDs in whose mappings an address of this uplink, the first of its family or not, counts something else."""
+    usual = uplink.priority, uplink.weight
+    ranks = ((own.prefix, own.rank(uplink.name, *usual)) for own in file.own_eids)
+    return tuple(
+        EidRank(eid, priority, weight if is_first else 0)
+        for eid, (priority, weight) in ranks
+        if (priority, weight) != usual
+    )
+
+
+def engine_uplinks(
+    uplinks: Iterable[Uplink],
+    is_silent: Callable[[Place], bool] = frozenset().__contains__,
+    plan: NattPlan = NO_PLAN,
+    *,
+    is_legacy: bool = False,
+    ranks: Mapping[str, int] = NO_RANKS,
+) -> tuple[EngineUplink, ...]:
+    """The uplinks as the datapath wants them: one for each family, since either may lead nowhere by itself.
+
+    `is_legacy`: packets leave by the uplink of the host's own default route, and by the next one only when it fails.
+    `ranks`: priorities by name, where a quality is preferred. An address that the plan does not know yet has no NAT,
+    unless it is private: what it sent would be lost. Of several addresses of a family the first one that leads
+    somewhere sends. One that is silent only does where no uplink has a better one of its family.
+    """
+    present = tuple(uplinks)
+    by_metric = sorted(present, key=lambda uplink: (uplink.metric, uplink.name))
+    ranking = {uplink.ifindex: place for place, uplink in enumerate(by_metric, start=1)}
+    traversal = {one.locator.place: _traversal(one) for one in plan.uplinks if one != UplinkPlan(one.locator)}
+    known = {one.locator.place for one in plan.uplinks}
+    places = [(own, uplink.ifindex) for uplink in present for own in uplink.addresses]
+    hidden = {place for place in places if known and place not in known and is_private(place[0])}
+    traversal |= dict.fromkeys(hidden, EngineTraversal(is_usable=False))
+    unusable = {place for place, one in traversal.items() if not one.is_usable}
+    senders = {place for place in places if place not in unusable and not is_silent(place)}
+    alive = {address.version for address, _ in senders}
+    return tuple(
+        EngineUplink(
+            ifindex=uplink.ifindex,
+            interface=uplink.name,
+            addresses=addresses,
+            priority=NEVER
+            if family in alive and (addresses[0], uplink.ifindex) not in senders | unusable
+            else ranking[uplink.ifindex]
+            if is_legacy
+            else ranks.get(uplink.name, uplink.rank(family)[0]),
+            weight=uplink.rank(family)[1],
+            mtu_bytes=uplink.mtu_bytes,
+            traversal={
+                address: traversal[address, uplink.ifindex]
+                for address in addresses
+                if (address, uplink.ifindex) in traversal
+            },
+        )
+        for uplink in present
+        for family in (4, 6)
+        if (addresses := _senders_first(uplink, family, senders))
+    )
+
+
+def _senders_first(uplink: Uplink, family: int, senders: set[Place]) -> tuple[IpAddress, ...]:
+    """The addresses of one family; those that lead somewhere come first, for the first one sends."""
+    fitting = (address for address in uplink.addresses if address.version == family)
+    return tuple(sorted(fitting, key=lambda address: (address, uplink.ifindex) not in senders))
+
+
+def data_control(punt: ControlPacket) -> DataControl:
+    """A control message from the data port, as the core wants it."""
+    return DataControl(
+        payload=punt.payload,
+        source=punt.source,
+        source_port=punt.source_port,
+        destination=punt.destination,
+        destination_port=punt.destination_port,
+        outer_source=punt.outer_source,
+        outer_source_port=punt.outer_source_port,
+        outer_destination=punt.outer_destination,
+        ifindex=punt.ifindex,
+    )
+
+
+def path_mtu(use: UsePathMtu) -> PathMtu:
+    """How large packets may be by one way, as the datapath wants it."""
+    return PathMtu(use.local, use.remote, use.port, use.mtu_bytes)
+
+
+def _traversal(plan: UplinkPlan) -> EngineTraversal:
+    relays = tuple(ForwardingLocator(each.address, each.priority, each.weight, each.port) for each in plan.relays)
+    return EngineTraversal(plan.data_port, relays, plan.is_usable, plan.admits_others, plan.passes_zero)
+
+
+def tun_mtu(file: NodeFile, uplinks: Iterable[Uplink]) -> int:
+    """The MTU of our device in octets: what fits through the narrowest uplink with the outer header it may need."""
+    if file.tun.mtu_bytes is not None:
+        return file.tun.mtu_bytes
+    room = [
+        uplink.mtu_bytes - max(OVERHEAD_OCTETS[address.version] for address in uplink.addresses)
+        for uplink in uplinks
+        if uplink.addresses
+    ]
+    return max(min(room, default=TUN_MTU_WITHOUT_UPLINKS), SMALLEST_TUN_MTU)
+
+
+def leaving_uplinks(former: Iterable[Uplink], policy: UplinkPolicy, state: NetworkState) -> tuple[Uplink, ...]:
+    """Uplinks that we left before their addresses are gone: what is on the way to them may still be lost."""
+    present = {local.address for local in state.addresses}
+    leaving = (up for up in former if up.name in policy.held_back and present.intersection(up.addresses))
+    return tuple(dict.fromkeys(leaving))
+
+
+def lost_addresses(former: Iterable[Uplink], state: NetworkState) -> tuple[LostAddress, ...]:
+    """RLOCs that are no addresses of this host any more while their link still works: packets may be on the way."""
+    present = {local.address for local in state.addresses}
+    return tuple(
+        LostAddress(address, uplink.name)
+        for uplink in former
+        if (link := state.link(uplink.ifindex)) is not None and link.is_up and link.has_carrier
+        for address in uplink.addresses
+        if address not in present
+    )

@@ -1,0 +1,537 @@
+"""lispd: the composition root of the mobile node. Builds the parts, owns the loop and the signals; decides nothing.
+
+What must be fast is done in this order: a change of the uplinks reaches the datapath first, then the peers (in one turn
+of the loop), and then the kernel's tables, which only new connections need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from lispmob import logs
+from lispmob.api import sd_notify
+from lispmob.api.schema import Reloaded
+from lispmob.api.server import ControlServer
+from lispmob.config.node import NodeFile
+from lispmob.control.node_config import Datagram, NodeConfig
+from lispmob.control_port.port import ControlSocket, Received
+from lispmob.datapath import model
+from lispmob.datapath.engine import Engine
+from lispmob.datapath.sealing import can_seal
+from lispmob.errors import ConfigError
+from lispmob.garbage import GarbageRules
+from lispmob.iface_monitor.delta import NetworkDelta
+from lispmob.iface_monitor.monitor import Monitor
+from lispmob.iface_monitor.network_manager_state import Meaning
+from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.lispd import assembly, reloading, session_keys
+from lispmob.lispd.alarm import Alarm
+from lispmob.lispd.flows.flows import Flows
+from lispmob.lispd.gateway_addresses import GatewayAddresses, names_gateways
+from lispmob.lispd.identity import Identity
+from lispmob.lispd.lingering import Lingering
+from lispmob.lispd.lisp_sec import lisp_sec_problems, lisp_sec_tools
+from lispmob.lispd.local_mappings import LocalMappings
+from lispmob.lispd.marks import with_mask
+from lispmob.lispd.native_routes import NativeRoutes
+from lispmob.lispd.near import near
+from lispmob.lispd.node_maker import make_node
+from lispmob.lispd.punts import hand_over
+from lispmob.lispd.register_nonces import RegisterNonces
+from lispmob.lispd.report.control_cost import ControlCost
+from lispmob.lispd.report.evidence import is_relayed
+from lispmob.lispd.report.handovers import Direction, HandoverJournal
+from lispmob.lispd.report.problem_watch import ProblemWatch
+from lispmob.lispd.report.publisher import Publisher
+from lispmob.lispd.resolving import Resolving
+from lispmob.lispd.seal_state import seal_tools
+from lispmob.lispd.sending import sending_uplinks
+from lispmob.lispd.tasks.desktop import Desktop, start_monitor
+from lispmob.lispd.tasks.kernel_task import KernelTask
+from lispmob.lispd.tasks.measuring import Measuring
+from lispmob.lispd.tasks.naming import Naming
+from lispmob.lispd.tasks.runs import Runs
+from lispmob.lispd.tasks.steering import Steering
+from lispmob.lispd.views.believing import Believing
+from lispmob.lispd.views.mapping_feed import MappingFeed
+from lispmob.lispd.views.views import Views
+from lispmob.mh import cgroups
+from lispmob.mh.chain_watch import ChainWatch
+from lispmob.mh.plan import KernelState
+from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
+from lispmob.node.node import NodeEffect
+from lispmob.problems.problem import Problem
+from lispmob.protocol.effect import (
+    AskForEcho,
+    DropPending,
+    Event,
+    ForgetPeer,
+    ForgetSession,
+    InstallMapping,
+    InstallSession,
+    MappingChanged,
+    MappingWanted,
+    NameResolved,
+    RefuseClear,
+    RemoveMapping,
+    SendControl,
+    SendKeepalive,
+    UplinkChanged,
+    UplinksRanked,
+    UsePathMtu,
+    UseStatusBits,
+    WatchForSilence,
+)
+from lispmob.service.datapath_tier import use_tier
+
+WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
+
+log = logging.getLogger("lispd")
+
+
+class Daemon:
+    """One running node. `await run()` returns when it was told to stop."""
+
+    def __init__(self, path: Path, file: NodeFile) -> None:
+        self.path = path
+        self.file = file = with_mask(file)
+        self.started_wall = time.time()
+        self.journal = HandoverJournal()
+        self.state_refusals: list[str] = []
+        self._reader = reloading.Reader()
+        self.reload = reloading.Seldom(self._reload)
+        self.reload_on_signal = reloading.OnSignal(self.reload)
+        self.uplinks: tuple[Uplink, ...] = ()
+        self.network = NetworkState()
+        self.is_starting = True
+        self.is_stopping = False
+        self.names = Resolving(file, on_change=self._on_servers, on_problems=self._on_problems)
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._alarm = Alarm(self._on_time)
+        self._identity = Identity(file.register.xtr_id, file.state_dir, self.state_refusals.append)
+        self._lisp_sec = None if file.log.record else lisp_sec_tools(file.state_dir)  # a recording has no keys
+        is_sealing = can_seal() and not file.log.record
+        self._seal = seal_tools(file.state_dir, self.state_refusals.append) if is_sealing else None
+        if file.security.seal == "require" and self._seal is None:
+            raise ConfigError(
+                f"{path}: security.seal: 'require' cannot be kept: the datapath of this build cannot seal"
+            )
+        nonces = RegisterNonces(file.state_dir)
+        self.node, self.tape = make_node(
+            self._node_config(), nonces, is_recorded=file.log.record, lisp_sec=self._lisp_sec, seal=self._seal
+        )
+        self.engine = Engine(assembly.engine_config(file))
+        self.steering = Steering(self.engine, file.steering.to_policy(), on_problems=self._on_problems)
+        self.runs = Runs(self.steering)
+        self.flows = Flows(self.steering, self.node, self._ask_name)
+        self.naming = Naming(self.node, self.flows.names)
+        self.desktop = Desktop(self, Views(self), has_bus=file.dbus, clients=(self.naming.resolved,))
+        self.problems = ProblemWatch(self, self.desktop.touch)
+        self.believing = Believing()
+        self._garbage = GarbageRules()
+        self.cost = ControlCost(lambda: self.uplinks, self._loop.time())
+        self.control = ControlSocket(
+            self._on_received,
+            on_unreachable=self.problems.on_unreachable,
+            is_noise=self._is_noise,
+            on_sent=lambda sent: self.cost.on_sent(sent, self._loop.time()),
+        )
+        self.monitor: Monitor | None = None
+        self.local_mappings = LocalMappings()
+        server = self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
+        self._mapping_feed = MappingFeed(self, server.publish_mapping, lambda: server.has_mapping_readers)
+        self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
+        self._kernel = KernelTask(self._kernel_state, self._on_problems)
+        self._chains = ChainWatch(self._repair)
+        self._natives = NativeRoutes()
+        self._lingering = Lingering(self._kernel.touch_after_move)
+        self._gateways = GatewayAddresses(self._on_gateways)
+        self.measuring = Measuring(self.node.traversal, self.control.send, self._on_measured)
+        self._has_looked = False
+        self._engine_uplinks: tuple[model.Uplink, ...] | None = None
+        self._near: model.Near | None = None
+
+    @property
+    def policy(self) -> UplinkPolicy:
+        """Which interfaces may carry us."""
+        return assembly.uplink_policy(self.file, self.meaning, self.desktop.outlasted)
+
+    @property
+    def meaning(self) -> Meaning:
+        """What NetworkManager says, and the kernel about the gateways."""
+        return self._gateways.onto(self.desktop.meaning)
+
+    @property
+    def tun_mtu_bytes(self) -> int:
+        """The MTU of our device, as the uplinks allow it now."""
+        return assembly.tun_mtu(self.file, self.uplinks)
+
+    @property
+    def host_problems(self) -> tuple[Problem, ...]:
+        """What this host does not let us put into its kernel."""
+        return (*self._kernel.problems, *self.steering.problems, *self.naming.problems, *lisp_sec_problems(self))
+
+    def now(self) -> float:
+        """Monotonic seconds, as the core counts them."""
+        return self._loop.time()
+
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+    async def run(self) -> None:
+        """Serve until stopped. Raises LispError when it cannot start; the host is then as it was."""
+        async with contextlib.AsyncExitStack() as stack:
+            await self._start(stack)
+            self.is_starting = False
+            self.problems.touch()
+            # What stays until the end need not be looked through in the middle of a move.
+            self._garbage.start(is_quick=True)
+            stack.callback(self._garbage.stop)
+            sd_notify.ready(self.summary())
+            await use_tier(self.engine, self.file.datapath.tier)
+            await self._stop.wait()
+            self.is_stopping = True
+            sd_notify.stopping()
+            await self._withdraw()
+        log.info("stopped; the host's routes are as they were")
+
+    def stop(self) -> None:
+        """End run()."""
+        self._stop.set()
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        await self.server.start()
+        stack.push_async_callback(self.server.close)
+        stack.callback(self.problems.close)
+        self.control.open()
+        stack.callback(self.control.close)
+        self.engine.open()
+        stack.callback(self.engine.close)
+        self.engine.set_guard(assembly.guarded(self.file))
+        self.engine.use_echo_nonce(self.file.probing.echo_nonce)
+        self.engine.tell_large(True)
+        self.engine.start()
+        self._loop.add_reader(self.engine.fileno(), self._on_punt)
+        stack.callback(self._loop.remove_reader, self.engine.fileno())
+        self.control.start(self._loop)
+        self.names.start()
+        stack.callback(self.names.stop)
+        stack.callback(self._alarm.cancel)
+        stack.callback(self.measuring.close)
+        # Hands over what is there already: the first Map-Register leaves in here.
+        # Who changes routing rules may have changed ours with them: `touch` looks, and repairs.
+        self.monitor = await start_monitor(self.policy, self._on_change, self._kernel.touch)
+        stack.callback(self._gateways.stop)
+        stack.push_async_callback(self.monitor.stop)
+        await self.desktop.start()
+        stack.push_async_callback(self.desktop.stop)
+        stack.push_async_callback(self._stop_kernel)
+        await self._kernel.start()
+        stack.push_async_callback(self.steering.stop)
+        stack.push_async_callback(self.runs.stop)
+        cgroups.remove_leftovers()
+        await self.steering.start()
+        self.flows.start(self.file)
+        stack.callback(self.flows.stop)
+        await self.naming.start(self.file)
+        stack.push_async_callback(self.naming.stop)
+        self._chains.start()
+        stack.callback(self._chains.stop)
+        if (every_s := sd_notify.watchdog_interval_s()) is not None:
+            stack.callback(self._loop.create_task(sd_notify.beat(every_s)).cancel)
+
+    async def _withdraw(self) -> None:
+        """Tell the mapping system that we go; best effort, and never for long."""
+        effects = self.node.on_shutdown(self._loop.time())
+        self._perform(effects)
+        if any(isinstance(effect, SendControl | SendFromDataPort) for effect in effects):
+            await asyncio.sleep(WITHDRAWAL_S)
+
+    # --- what comes in
+
+    def _on_change(self, state: NetworkState, delta: NetworkDelta, since: float) -> None:
+        self.desktop.check_clocks()
+        self.network = state
+        self._gateways.look(state, is_wanted=names_gateways(self.file))
+        is_move, self._has_looked = self._has_looked, True
+        for reason in delta.reasons:
+            self._publisher.say(reason.text)
+        if not delta.has_changed:
+            self._use_uplinks()  # an address that is no uplink's came or went: nothing is taken from it
+            self.problems.touch()
+            self._lingering.on_network((), self.policy, state)
+            self._kernel.touch_after_move()  # a gateway may be another one
+            return
+        if is_move:
+            self.journal.on_change([reason.text for reason in delta.reasons], since, time.time())
+            self.engine.mark_move()
+        self.uplinks = delta.uplinks
+        self._use_uplinks()
+        if is_move:
+            self.journal.on_moved(self.now())
+        self._report_traffic()
+        self._tell_locators()
+        # After the registers: a mark that names an uplink which has just gone takes the default way meanwhile.
+        self._steer()
+        self._lingering.on_network(delta.former_uplinks, self.policy, state)
+        self._kernel.touch_after_move()
+        self.desktop.touch()
+        self.names.on_uplinks()
+
+    def on_meaning(self, reasons: list[str], since: float) -> None:
+        """NetworkManager says something else: judge the uplinks anew, which moves before a link is gone."""
+        assert self.monitor is not None, "the bus is listened to after the monitor has started"
+        if self.policy != self.monitor.policy:
+            self.monitor.set_policy(self.policy, reasons or ("NetworkManager judges the uplinks otherwise",), since)
+        else:
+            for reason in reasons:
+                self._publisher.say(reason)
+        self._tell_locators()  # what is paid by the octet has another cost
+        self._steer()
+
+    def _on_gateways(self) -> None:
+        """Another gateway is seen: interfaces may be in another network."""
+        if self.monitor is not None:
+            self.on_meaning([], self._loop.time())
+
+    def on_awake(self) -> None:
+        """The machine has slept: register anew, believe nothing, and look at what the night has left."""
+        self._perform(self.node.on_slept(self._loop.time()))
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Somebody has reason to think that the network changed."""
+        self._repair()
+        self.names.on_uplinks()
+        if self.monitor is not None:
+            self._loop.call_soon(self.monitor.nudge)
+
+    def _repair(self) -> None:
+        """Somebody may have flushed what we put into the kernel."""
+        self._kernel.suspect()
+        self.steering.repair()
+
+    def _tell_locators(self) -> None:
+        self.problems.touch()
+        self._perform(self.node.on_locators(assembly.local_locators(self.uplinks, self.file, self.meaning), self.now()))
+
+    def nudge(self) -> bool:
+        """For the control socket: look at the network, now (True) or in a moment."""
+        return self.desktop.nudge()
+
+    def _use_uplinks(self) -> None:
+        """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
+        if (around := near(self.file, self.network, self.uplinks, self.node.plan)) != self._near:
+            self.engine.set_near(around)
+            self._near = around
+        wanted = sending_uplinks(self.file, self.uplinks, self.node)
+        if wanted == self._engine_uplinks:
+            return
+        refused = self.engine.set_uplinks(wanted)
+        for known in self.node.path_mtus.in_use:  # other uplinks: the datapath has forgotten
+            self.engine.set_path_mtu(assembly.path_mtu(known))
+        self._engine_uplinks = wanted if not refused else ()
+        for one in refused:
+            log.warning("%s: cannot send from %s yet (errno %d)", one.interface, one.address, one.errno)
+
+    def _steer(self) -> None:
+        """Marks lead to the uplinks of the moment."""
+        self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
+        self.flows.on_uplinks()
+
+    def _is_noise(self, payload: bytes) -> bool:
+        """Answers to nothing, and messages for others: no more is made of them, however many they are."""
+        why = self.node.gate.is_noise(payload)
+        asked = self.measuring.nonces, self.problems.nonces, self.believing.nonces
+        if why is None or any(nonces.knows(payload[4:12]) for nonces in asked):
+            return False
+        self.node.counters[why] += 1
+        return True
+
+    def _on_received(self, one: Received) -> None:
+        self.cost.on_received(one.payload, one.destination, one.ifindex, self._loop.time())
+        if self.measuring.on_datagram(one.payload) or self.problems.on_datagram(one.payload):
+            return
+        if self.believing.on_datagram(one.payload, one.destination):
+            return
+        datagram = Datagram(one.payload, one.source, one.source_port, one.destination, one.ifindex)
+        self._perform(self.node.on_datagram(datagram, self._loop.time()))
+
+    def _ask_name(self, name: bytes) -> None:
+        self._perform(self.node.on_name_wanted(name, self._loop.time()))
+
+    def _on_measured(self, effects: Iterable[NattEffect]) -> None:
+        self._perform(self.node.on_traversal(effects, self._loop.time()))
+
+    def _on_punt(self) -> None:
+        now = self._loop.time()
+        for punt in self.engine.drain():
+            match punt:
+                case model.ControlPacket():
+                    self.cost.on_received(punt.payload, punt.outer_destination, punt.ifindex, now)
+                # What was heard before a silence is not heard in it.
+                case model.Silent() | model.Stalled() | model.Refuted():
+                    self._report_traffic()
+                case model.TrafficResumed(is_outbound, at, last_before):
+                    self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
+            if not self.problems.on_punt(punt):
+                self._perform(hand_over(punt, self.node, now))
+
+    @property
+    def _is_registered(self) -> bool:
+        return any(each.is_confirmed or is_relayed(each, self) for each in self.node.registrations)
+
+    def _on_servers(self) -> None:
+        """Servers that are named have other addresses."""
+        self._use(self.names.onto(self.file))
+        self._kernel.touch()
+
+    def _on_problems(self) -> None:
+        self.problems.touch()
+
+    def _on_time(self) -> None:
+        self.desktop.check_clocks()
+        self._report_traffic()
+        self._perform(self.node.on_timer(self._loop.time()))
+
+    def _report_traffic(self) -> None:
+        """Tell the core which mappings carry traffic: asked for when it matters, so that an idle node sleeps."""
+        now = self._loop.time()
+        self._perform(self.node.on_used(self.engine.used(), now))
+        heard = self.engine.heard()
+        self.problems.on_heard(heard)
+        self._perform(self.node.on_heard(heard, now))
+
+    # --- what goes out
+
+    def _perform(self, effects: Iterable[NodeEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case SendControl():
+                    self.control.send(effect)
+                case SendFromDataPort(payload, destination, port, source, ifindex, data_port):
+                    self.cost.on_sent(effect, self._loop.time())
+                    self.engine.send_control(
+                        payload, destination, port, source, ifindex=ifindex, data_port=data_port.value
+                    )
+                case PlanChanged():
+                    self._use_uplinks()
+                    self._kernel.touch()
+                case InstallMapping():
+                    self.engine.install(assembly.forwarding_entry(effect))
+                    if self._natives.on_installed(effect):
+                        self._kernel.touch()
+                case RemoveMapping(prefix):
+                    self.engine.remove(prefix)
+                    if self._natives.on_removed(prefix):
+                        self._kernel.touch()
+                case DropPending(prefix):
+                    self.engine.drop_pending(prefix)
+                case WatchForSilence(remote, patience_s, one_sided_s, head):
+                    self.engine.set_patience(remote, patience_s, one_sided_s, head)
+                case AskForEcho(remote, nonce):
+                    self.engine.ask_echo(remote, nonce)
+                case InstallSession() | ForgetSession() | ForgetPeer() | RefuseClear() | SendKeepalive():
+                    session_keys.perform(self.engine, effect)
+                case UsePathMtu():
+                    self.engine.set_path_mtu(assembly.path_mtu(effect))
+                case UseStatusBits(heeds, told):
+                    self.engine.use_status_bits(heeds=heeds, told=told)
+                case UplinkChanged() | UplinksRanked():
+                    self._use_uplinks()
+                case NameResolved():
+                    self.flows.names.on_resolved(effect)
+                    self.naming.on_resolved()
+                case MappingWanted():
+                    self._mapping_feed.on_wanted(effect)
+                case MappingChanged():
+                    self._mapping_feed.on_changed(effect)
+                case Event():
+                    self._publisher.publish(effect, self._loop.time())
+                    self._mapping_feed.on_event(effect)
+                    self.names.on_event(effect)
+                    if self._identity.on_event(effect, is_registered=self._is_registered):
+                        self._loop.call_soon(lambda: self._use(self.file))
+                    if effect.kind == "natt-state":
+                        self.measuring.look(self._loop.time())
+        self._alarm.set(None if self.is_stopping else self.node.wake_at())
+
+    # --- the rest
+
+    async def _reload(self) -> Reloaded:
+        """Read the configuration again. Raises ConfigError and changes nothing when it has errors."""
+        sd_notify.reloading()
+        try:
+            old = self.local_mappings.without(self.file)
+            file = with_mask(await self._reader.read(self.path), self.file.steering.mask)
+            for key, wish in (("lisp-sec", file.security.lisp_sec), ("seal", file.security.seal)):
+                if self.tape is not None and wish == "require":
+                    raise ConfigError(f"{self.path}: security.{key}: 'require' needs a restart while lispd records")
+            file = self.names.use(file)
+            changed, needs_restart = reloading.compare(old, file)
+            logs.configure(file.log.level)
+            self._use(self.local_mappings.onto(reloading.merge(old, file)))
+            await use_tier(self.engine, self.file.datapath.tier)
+            await self.naming.on_config(self.file)
+            self._repair()
+            self.desktop.touch()
+        finally:
+            sd_notify.ready(self.summary())
+        log.info("configuration read again: %s", ", ".join(changed) or "nothing changed")
+        return Reloaded(changed=changed, needs_restart=needs_restart)
+
+    def _use(self, file: NodeFile) -> None:
+        """The configuration is this from now on."""
+        self.file = file
+        self._gateways.look(self.network, is_wanted=names_gateways(file))
+        self.engine.set_eids(file.eids)
+        self.flows.on_config(file)
+        self.engine.set_guard(assembly.guarded(file))
+        self.engine.check_sources(assembly.source_check(file))
+        self.engine.use_echo_nonce(file.probing.echo_nonce)
+        self._perform(self.node.on_config(self._node_config(), self._loop.time()))
+        self.steering.on_policy(file.steering.to_policy())
+        self._tell_locators()
+        self._steer()
+        self._use_uplinks()
+        if self.monitor is not None:
+            self.monitor.set_policy(self.policy)
+
+    def use_local_mappings(self) -> None:
+        """For the control socket: a mapping of our own was added or removed. Raises FieldError if that cannot be."""
+        self._use(self.local_mappings.onto(self.local_mappings.without(self.file)))
+        self._kernel.touch()
+        self._mapping_feed.look()
+
+    def perform(self, effects: Iterable[NodeEffect]) -> None:
+        """For the control socket: a user changed the map-cache."""
+        self._perform(effects)
+
+    def _node_config(self) -> NodeConfig:
+        has_key_wrap, host_name = self._lisp_sec is not None, socket.gethostname()
+        static_key = None if self._seal is None else self._seal.static.public
+        return assembly.node_config(
+            self.file, self._identity.xtr_id, host_name, has_key_wrap=has_key_wrap, static_key=static_key
+        )
+
+    def _kernel_state(self) -> KernelState:
+        engine, mask, plan = self.engine, self.steering.policy.mask, self.node.plan
+        marks = assembly.mark_routing(self.file, mask, engine.marks_way, engine.lanes)
+        lost, natives, asked = self._lingering.lost, self._natives, self.names.nameservers()
+        return assembly.kernel_state(self.file, self.uplinks, self.network, lost, natives, plan, marks, asked)
+
+    async def _stop_kernel(self) -> None:
+        await self._kernel.stop(leaves_guard=self.file.routing.when_stopped == "unreachable")
+
+    def summary(self) -> str:
+        """One line for `systemctl status`."""
+        return self.problems.summary

@@ -1,0 +1,1 @@
+"""Flows to names inside lispd: the server on the control socket, sockets handed over, names."""

@@ -1,0 +1,35 @@
+"""Addresses that the host has lost and still receives at for a while: what was on the way to them is not lost too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.lispd import assembly
+from lispmob.mh.plan import LostAddress
+
+LINGER_S: Final = 2.0  # ours: longer than any round trip worth living on; packets to a lost address arrive that late
+
+
+class Lingering:
+    """Keeps the list, and tells `on_change()` when it becomes another."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._leaving: tuple[Uplink, ...] = ()
+        self.lost: tuple[LostAddress, ...] = ()
+
+    def on_network(self, former: Iterable[Uplink], policy: UplinkPolicy, state: NetworkState) -> None:
+        """The network changed; `former` are the uplinks before, among them those that we left in good time."""
+        once = (*former, *self._leaving)
+        self._leaving = assembly.leaving_uplinks(once, policy, state)
+        if lost := assembly.lost_addresses(once, state):
+            self.lost = (*self.lost, *lost)
+            asyncio.get_running_loop().call_later(LINGER_S, self._forget, len(lost))
+            self._on_change()
+
+    def _forget(self, count: int) -> None:
+        self.lost = self.lost[count:]
+        self._on_change()

@@ -1,0 +1,75 @@
+"""LISP-SEC in the daemon: the tools that the core is given, and what a user is told of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from secrets import token_bytes
+from typing import TYPE_CHECKING, Final
+
+from lispmob.control.itr_security import LispSecTools, Refused, Trouble
+from lispmob.crypto.key_wrap import key_wrap, why_no_key_wrap
+from lispmob.lispd.shown_resolvers import ShownResolvers
+from lispmob.problems.problem import Problem, Severity, printable
+from lispmob.wire.lisp_sec_auth import OTK_OCTETS
+
+if TYPE_CHECKING:
+    from lispmob.lispd.views.views import Parts
+
+_CHECK_HUB: Final = "'security: {lisp-sec: prefer}' in its hub.conf, and the same key here and there"
+_REMEDIES: Final = {
+    Trouble.MISSING: f"have its operator turn LISP-SEC on ({_CHECK_HUB}); {{way_out}}",
+    Trouble.FORGED: "nothing was believed; another network, or a VPN to the Map-Resolver, keeps them out of the way",
+    Trouble.ALGORITHM: "have its operator update the Map-Resolver",
+    Trouble.OVERCLAIM: "nothing of it was believed; tell the operator of the Map-Server",
+    Trouble.UNSIGNED: "have that node updated, or its Map-Server answer for it (proxy-reply); {way_out}",
+    Trouble.SILENT: f"have its operator see whether it knows LISP-SEC ({_CHECK_HUB}); {{way_out}}",
+}
+_WAYS_OUT: Final = {
+    "require": "security: lisp-sec: prefer does without where it is not known",
+    "prefer": "it once knew LISP-SEC: where it has given it up, security: lisp-sec: off forgets that",
+}
+
+
+def lisp_sec_tools(state_dir: Path) -> LispSecTools | None:
+    """Key wrap, randomness and a memory; None in a build without libcrypto."""
+    wrap = key_wrap()
+    return None if wrap is None else LispSecTools(wrap, lambda: token_bytes(OTK_OCTETS), ShownResolvers(state_dir))
+
+
+def lisp_sec_problems(parts: Parts) -> tuple[Problem, ...]:
+    """What was refused of late, one for each kind and Map-Resolver; and what stands in the way of proving anything."""
+    found: dict[tuple[object, ...], Problem] = {}
+    for one in parts.node.security.refused(parts.now()):
+        found.setdefault((one.trouble, one.resolver), _problem(one, parts.file.security.lisp_sec))
+    return (*found.values(), *_limits(parts))
+
+
+def _problem(one: Refused, mode: str) -> Problem:
+    what = f"a mapping for {one.asked} was refused" if one.is_over else f"there is no mapping for {one.asked}"
+    severity = Severity.NOTICE if one.is_over else Severity.DEGRADED
+    remedy = _REMEDIES[one.trouble].replace("{way_out}", _WAYS_OUT.get(mode, ""))
+    return Problem(one.trouble.value, severity, what, printable(one.text), remedy, str(one.resolver))
+
+
+def _limits(parts: Parts) -> tuple[Problem, ...]:
+    mode = parts.file.security.lisp_sec
+    if mode == "off":
+        return ()
+    if parts.file.log.record:
+        remedy = "take 'record' out of 'log' in lispd.conf and restart lispd when the recording is made"
+        why = "a recording has no keys, so lispd does without LISP-SEC while it makes one"
+        return (Problem("lisp-sec-recording", Severity.NOTICE, "mappings are not proved genuine", why, remedy),)
+    if (missing := why_no_key_wrap()) is not None:
+        remedy = "install libssl-dev and build lispmob again; or set security: lisp-sec: off, and nothing is said of it"
+        return (Problem("no-key-wrap", Severity.NOTICE, "mappings are not proved genuine", missing, remedy),)
+    if mode == "require" and not parts.node.plan.asks_mapping_system:
+        return (
+            Problem(
+                "lisp-sec-relayed",
+                Severity.NOTICE,
+                "the RTR asks in our place, and its mappings are not proved to us",
+                "behind this NAT everything goes through the RTR, which looks up where",
+                "it is as with the Map-Server: use an RTR that you trust",
+            ),
+        )
+    return ()

@@ -1,0 +1,47 @@
+"""What the datapath cannot decide alone, handed to the node; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lispmob.datapath import model
+from lispmob.lispd import assembly
+from lispmob.node.node import Node, NodeEffect
+from lispmob.node.sealed_node import SealedNode
+
+
+def hand_over(punt: model.Punt, node: Node, now: float) -> Sequence[NodeEffect]:
+    """What follows from one report of the datapath. What the journal of handovers counts is not the node's."""
+    match punt:
+        case model.Miss(source, destination, instance_id):
+            return node.on_miss(source, destination, instance_id, now)
+        case model.ControlPacket():
+            return node.on_data_control(assembly.data_control(punt), now)
+        case model.Stalled(address):
+            return node.on_stalled(address, now)
+        case model.MtuLearned(locator, mtu_bytes, local, port, source):
+            return node.on_too_big(local, locator, port, mtu_bytes, source, now)
+        case model.LargeSent(locator, local, port):
+            return node.on_large(local, locator, port, now)
+        case model.Silent(locator, is_flowing, is_alone):
+            return node.on_unanswered(locator, is_flowing, now, is_alone=is_alone)
+        case model.HeardAgain(locator, local):
+            return node.on_heard([(local, locator)], now)
+        case model.Echoed(locator, local):
+            return node.on_echoed(local, locator, now)
+        case model.StatusBits(source, instance_id, rloc, bits, width):
+            return node.on_status_bits(source, instance_id, rloc, bits, width, now)
+        case model.SourceDoubted(source, instance_id, _):
+            return node.on_source_doubted(source, instance_id, now)
+        case model.Refuted(source, instance_id):
+            return node.on_heard_from(source, instance_id, now)
+        case model.SealWanted(peer) if isinstance(node, SealedNode):
+            return node.on_seal_wanted(peer, now)
+        case model.SealConfirmed(peer, local_index) if isinstance(node, SealedNode):
+            return node.on_seal_confirmed(peer, local_index, now)
+        case model.SealedFrom(_, outer_source, _, local) if isinstance(node, SealedNode):
+            return node.on_sealed_from(outer_source, local, now)
+        case model.SealWanted() | model.SealConfirmed() | model.SealedFrom():
+            return []  # of a session that nobody has made
+        case model.TrafficResumed() | model.Stranger():
+            return []

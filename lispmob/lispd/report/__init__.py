@@ -1,0 +1,1 @@
+"""What the daemon tells by itself: events, moves, problems, the journal."""

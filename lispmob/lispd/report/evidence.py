@@ -1,0 +1,260 @@
+"""What the parts of the daemon know at this moment, as the evidence that problems are derived from. No decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_network
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from lispmob.config import doubts
+from lispmob.control.diagnosis import Diagnosis
+from lispmob.control.map_cache import MapCache
+from lispmob.control.path_mtu.search import Source
+from lispmob.control.probing.data_doubt import Route, Verdict
+from lispmob.control.probing.path import Path
+from lispmob.control.registration import Registration, State
+from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.lispd.report.complaints import Complaints
+from lispmob.lispd.views import uplink_views
+from lispmob.natt.info_exchange import Seen
+from lispmob.natt.machine import UplinkMachine
+from lispmob.natt.natt_config import is_private
+from lispmob.natt.state import State as NattState
+from lispmob.node.reachability import Evidence as Reached
+from lispmob.problems.evidence import (
+    AddressEvidence,
+    DuplicateAddress,
+    Evidence,
+    FilteredEvidence,
+    InsideEvidence,
+    NarrowEvidence,
+    PeerEvidence,
+    RegistrationEvidence,
+    UnusedInterface,
+)
+from lispmob.problems.problem import Problem
+from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
+
+if TYPE_CHECKING:
+    from lispmob.lispd.views.views import Parts
+
+UNHEARD_MIN: Final = 2  # ours: peers; what one alone does not get may be its own firewall's doing
+INSIDE_MAX: Final = 3  # ours: examples are enough
+NO_RTR = "the Map-Server names none that can be used from here"
+UNTRUSTED_RTR = "the Map-Server's answer proves nothing, so the RTR that it names is not used"
+
+
+class OddChoices:
+    """What the configuration says that is hardly meant, compared again only when it or the host is another one."""
+
+    def __init__(self) -> None:
+        self._about: tuple[object, ...] = ()
+        self._found: tuple[Problem, ...] = ()
+
+    def of(self, parts: Parts) -> tuple[Problem, ...]:
+        """On this host, now."""
+        file, networks = parts.file, _networks(parts)
+        names = frozenset(link.name for link in parts.network.links)
+        about = (file, names, networks)
+        if about != self._about:
+            self._about = about
+            self._found = (*doubts.doubts(file), *doubts.doubts_on(file, names, networks))
+        return self._found
+
+
+def gather(
+    parts: Parts,
+    diagnosis: Diagnosis,
+    complaints: Complaints,
+    odd_choices: tuple[Problem, ...],
+    dropped_by_mark: int,
+    filtered: Mapping[IpAddress, Verdict],
+) -> Evidence:
+    """All of it, now."""
+    families = frozenset(address.version for uplink in parts.uplinks for address in uplink.addresses)
+    return Evidence(
+        is_starting=parts.is_starting,
+        is_stopping=parts.is_stopping,
+        families=families,
+        addresses=tuple(_address(one, parts, complaints, filtered) for one in parts.node.traversal.machines),
+        duplicates=tuple(duplicates(parts.network, parts.policy)),
+        unused=tuple(_unused(parts)),
+        registrations=tuple(_registration(one, parts, diagnosis, complaints) for one in parts.node.registrations),
+        names=parts.names.evidence,
+        peers=tuple(_peers(parts)),
+        inside=tuple(inside_own(parts.file.eids, parts.node.map_cache)),
+        filtered=tuple(_filtered(parts, filtered)),
+        narrow=tuple(_narrow(parts)),
+        chain_refusal=parts.steering.refusal,
+        has_rules=bool(parts.steering.policy.rules),
+        state_refusal=next(iter(parts.state_refusals), None),
+        dropped_by_mark=dropped_by_mark,
+        reported=(*odd_choices, *parts.host_problems),
+    )
+
+
+def is_relayed(one: Registration, parts: Parts) -> bool:
+    """True when it is registered through an RTR, by a machine that the RTR answers."""
+    return any(
+        machine.state is NattState.RELAYED and machine.relays.holds(one.eid, one.server.address)
+        for machine in parts.node.traversal.machines
+    )
+
+
+def stands_otherwise(one: Registration, parts: Parts) -> bool:
+    """True when no uplink has the family of this Map-Server, and the EID stands at one with the same key.
+
+    That is one hub which is known by an address of each family: a network that has only one of them lacks nothing.
+    """
+    if any(address.version == one.server.address.version for uplink in parts.uplinks for address in uplink.addresses):
+        return False
+    return any(
+        other.eid == one.eid and other.server.key == one.server.key and (other.is_confirmed or is_relayed(other, parts))
+        for other in parts.node.registrations
+    )
+
+
+def rests_beside(one: Registration, parts: Parts) -> bool:
+    """True when its server is known by name, has an address of another family too, and only that can be reached."""
+    name = parts.names.name_of(one.server.address) if one.state is State.IDLE else ""
+    return bool(name) and any(
+        other.state is not State.IDLE and parts.names.name_of(other.server.address) == name
+        for other in parts.node.registrations
+    )
+
+
+def _registration(
+    one: Registration, parts: Parts, diagnosis: Diagnosis, complaints: Complaints
+) -> RegistrationEvidence:
+    eid, server = str(one.eid), str(one.server.address)
+    is_open = one.state in (State.REGISTERING, State.REFRESHING, State.LOST)
+    sources = [each.address for each in parts.node.plan.direct if each.address.version == one.server.address.version]
+    return RegistrationEvidence(
+        eid=eid,
+        server=server,
+        stands=one.is_confirmed or is_relayed(one, parts) or stands_otherwise(one, parts),
+        tries=max(0, one.tries - 1) if is_open else 0,
+        is_resting=one.state is State.IDLE and not rests_beside(one, parts),
+        is_private=bool(sources) and all(map(is_private, sources)),
+        finding=diagnosis.finding(one.eid, one.server.address),
+        refusal=complaints.refusal(eid, server),
+        shared=complaints.shared(eid, server),
+        ever=one.confirmed_at is not None,
+    )
+
+
+def _address(
+    machine: UplinkMachine, parts: Parts, complaints: Complaints, verdicts: Mapping[IpAddress, Verdict]
+) -> AddressEvidence:
+    one = machine.locator
+    is_untrusted = machine.seen is not None and machine.seen.has_untrusted_rtrs
+    stranded = machine.state is NattState.STRANDED
+    return AddressEvidence(
+        interface=one.interface,
+        address=str(one.address),
+        is_silent=parts.node.is_silent(one.address) and not _is_unasked(machine, parts),
+        translated_to=translated_to(machine.seen, parts.uplinks),
+        unheard_by=unheard_by(one.address, parts.node.paths, verdicts),
+        stranded=(UNTRUSTED_RTR if is_untrusted else NO_RTR) if stranded else None,
+        deaf_rtr=str(machine.choice.current) if machine.deafness.is_told else None,
+        failed_rtr=complaints.failed_rtr(str(one.address)) if machine.state is NattState.REGISTERING else None,
+    )
+
+
+def translated_to(seen: Seen | None, uplinks: Iterable[Uplink]) -> str | None:
+    """The IPv4 address of a translator on the way to the Map-Server, where no uplink has IPv4 itself."""
+    if seen is None or seen.as_other_family is None or any(one.version == 4 for up in uplinks for one in up.addresses):
+        return None
+    return str(seen.as_other_family)
+
+
+def unheard_by(local: IpAddress, paths: Iterable[Path], verdicts: Mapping[IpAddress, Verdict]) -> tuple[str, ...]:
+    """The locators of peers that answer probes from `local` and get no data from it; none, while another one may.
+
+    One alone may be behind a firewall of its own.
+    """
+    asked = {path.pair.remote for path in paths if path.pair.local == local and not path.is_down}
+    if len(asked) < UNHEARD_MIN or any(verdicts.get(remote) is not Verdict.OUT for remote in asked):
+        return ()
+    return tuple(map(str, sorted(asked, key=str)))
+
+
+def duplicates(network: NetworkState, policy: UplinkPolicy) -> Iterator[DuplicateAddress]:
+    """On interfaces that may carry us."""
+    for local in network.addresses:
+        link = network.link(local.ifindex) if local.is_duplicate else None
+        if link is not None and policy.allows(link):
+            yield DuplicateAddress(link.name, str(local.address))
+
+
+def inside_own(eids: Iterable[EidPrefix], map_cache: MapCache) -> Iterator[InsideEvidence]:
+    """Mappings of others inside an EID-Prefix of ours, the first few."""
+    ours = tuple(eids)
+    for own in ours:
+        if own.mask_len < own.network.max_prefixlen:
+            others = (one for one in map_cache.narrower(own) if one.prefix not in ours and one.locators)
+            yield from (InsideEvidence(str(one.prefix), str(own)) for one in islice(others, INSIDE_MAX))
+
+
+def _is_unasked(machine: UplinkMachine, parts: Parts) -> bool:
+    """True for a locator that is not used for want of anybody to ask in its family: nothing is wrong with it."""
+    way = parts.node.reachability.way(machine.locator.place)
+    return way is not None and way.evidence in (Reached.NOBODY, Reached.UNKNOWN)
+
+
+def _unused(parts: Parts) -> Iterator[UnusedInterface]:
+    waits = parts.meaning.portals if parts.file.network_manager.use else {}
+    for uplink in uplink_views.view(parts):
+        if not uplink.is_used:
+            note = uplink.note or "not used"
+            yield UnusedInterface(uplink.name, note, wants_login=note == waits.get(uplink.name))
+
+
+def _peers(parts: Parts) -> Iterator[PeerEvidence]:
+    """Mappings in use whose locators all fail to answer. Paths are few, whatever the map-cache holds."""
+    node = parts.node
+    doubtful = {path.eid for path in node.paths if not node.is_reachable(path.pair.remote)}
+    for prefix in sorted(doubtful, key=str):
+        entry = node.map_cache.get(prefix)
+        if entry is None or not prefix.mask_len:
+            continue  # gone meanwhile; or the RTR, of which NAT traversal tells
+        probed = {path.pair.remote for path in node.paths if path.eid == prefix}
+        if probed and not any(map(node.is_reachable, probed)):
+            yield PeerEvidence(str(prefix), tuple(map(str, sorted(probed, key=int))))
+
+
+def _filtered(parts: Parts, verdicts: Mapping[IpAddress, Verdict]) -> Iterator[FilteredEvidence]:
+    """Only as long as probes are answered: else it is another problem."""
+    for path in parts.node.paths:
+        verdict = verdicts.get(path.pair.remote)
+        if verdict is not None and parts.node.is_reachable(path.pair.remote):
+            yield FilteredEvidence(str(path.eid), str(path.pair.remote), is_out=verdict is Verdict.OUT)
+
+
+def _narrow(parts: Parts) -> Iterator[NarrowEvidence]:
+    """One for each address of ours: where nobody says why, probes have found out."""
+    found: dict[IpAddress, list[tuple[int, IpAddress]]] = {}
+    for way, mtu in parts.node.path_mtus.ways.items():
+        if mtu.is_reduced and mtu.source is Source.PROBED:
+            found.setdefault(way.local, []).append((mtu.mtu_bytes, way.remote))
+    for local, ways in found.items():
+        remotes = tuple(dict.fromkeys(str(remote) for _, remote in ways))
+        yield NarrowEvidence(str(local), min(mtu_bytes for mtu_bytes, _ in ways), remotes)
+
+
+def route_to(parts: Parts, remote: IpAddress) -> Route | None:
+    """How to ask a locator in data: by a path whose probes are answered, from an uplink without an RTR."""
+    path = next((one for one in parts.node.paths if one.pair.remote == remote and not one.is_down), None)
+    local = None if path is None else next((o for o in parts.node.plan.direct if o.address == path.pair.local), None)
+    return None if path is None or local is None else Route(path.eid, local.address, local.ifindex)
+
+
+def _networks(parts: Parts) -> Mapping[IpNetwork, str]:
+    """The networks that the uplinks are attached to."""
+    names = {uplink.ifindex: uplink.name for uplink in parts.uplinks}
+    return {
+        ip_network((local.address, local.prefix_len), strict=False): names[local.ifindex]
+        for local in parts.network.addresses
+        if local.ifindex in names and local.prefix_len < local.address.max_prefixlen
+    }

@@ -1,0 +1,211 @@
+"""Keeps the list of problems, tells the journal of what begins and ends, and has silent Map-Servers asked why.
+
+The list is made anew after anything has happened, a moment later and once for all that came together; and whenever
+somebody asks for it. Nothing wakes for it while nothing happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from lispmob.control.diagnosis import Diagnosis, Finding
+from lispmob.control.gate import NonceBook
+from lispmob.control.probing.data_doubt import DataDoubts, Question
+from lispmob.control.registration import Registration
+from lispmob.control_port.icmp_errors import Reason, Unreachable
+from lispmob.datapath import model
+from lispmob.lispd.alarm import Alarm
+from lispmob.lispd.report import evidence
+from lispmob.lispd.report.complaints import Complaints
+from lispmob.problems.journal import ProblemJournal
+from lispmob.problems.problem import Problem, headline
+from lispmob.problems.rules import problems_of
+from lispmob.protocol.effect import CONTROL_PORT, DATA_PORT, Event, SendControl
+from lispmob.protocol.locator_set import LocatorSet
+from lispmob.wire.address import IpAddress
+
+if TYPE_CHECKING:
+    from lispmob.lispd.views.views import Parts
+
+SETTLE_S: Final = 0.1  # ours: a move has more urgent things to do, and brings many events at once
+LATELY_S: Final = 300.0  # ours: how long a drop counts as one of now
+
+_FINDINGS: Final[dict[Reason, Finding]] = {
+    "port": Finding.NOBODY_LISTENS,
+    "host": Finding.UNREACHABLE,
+    "prohibited": Finding.PROHIBITED,
+    "refused-here": Finding.REFUSED_HERE,
+}
+
+log = logging.getLogger("lispd")
+
+
+class ProblemWatch:
+    """`on_news` is called when the list is another one."""
+
+    def __init__(self, parts: Parts, on_news: Callable[[], None]) -> None:
+        self._parts = parts
+        self._on_news = on_news
+        self._complaints = Complaints()
+        self._odd_choices = evidence.OddChoices()
+        self.nonces = NonceBook(lambda: secrets.randbits(64))
+        self._diagnosis = Diagnosis(self.nonces)
+        self._data = DataDoubts(lambda remote: evidence.route_to(parts, remote), new_nonce=self.nonces)
+        self._alarm = Alarm(self._on_time)
+        self._journal = ProblemJournal()
+        self._current: tuple[Problem, ...] = ()
+        self._timer: asyncio.TimerHandle | None = None
+        self._mark_drops: tuple[int, int, float] = (0, 0, float("-inf"))  # seen, of late, when
+
+    @property
+    def headline(self) -> str:
+        """What `lispctl status` begins with, as of the last look."""
+        return headline(self._current)
+
+    @property
+    def summary(self) -> str:
+        """One line for `systemctl status`."""
+        count = len(self._parts.uplinks)
+        uplinks = f"{count} uplink" if count == 1 else f"{count} uplinks"
+        return f"{self.headline}; EID {', '.join(map(str, self._parts.file.eids))}; {uplinks}"
+
+    def look(self) -> tuple[Problem, ...]:
+        """The list as it is now, the gravest first."""
+        now = self._parts.now()
+        odd = self._odd_choices.of(self._parts)
+        dropped = self._dropped_by_mark(now)
+        filtered = self._data.verdicts(now)
+        new = problems_of(evidence.gather(self._parts, self._diagnosis, self._complaints, odd, dropped, filtered))
+        is_news = new != self._current
+        self._current = new
+        for line in self._journal.on_problems(new, now):
+            log.log(logging.WARNING if line.is_warning else logging.INFO, "%s", line.text)
+        if is_news:
+            self._on_news()
+        return new
+
+    def since_s(self, problem: Problem) -> float:
+        """For how long it has stood, in seconds."""
+        began = self._journal.since(problem)
+        return 0.0 if began is None else max(0.0, self._parts.now() - began)
+
+    def of(self, eid: str, map_server: str) -> str | None:
+        """What keeps this registration from standing, in one sentence."""
+        about = (f"{eid} at {map_server}", map_server)
+        found = next((problem for problem in self._current if problem.subject in about), None)
+        return None if found is None else f"{found.what}: {found.cause}"
+
+    def touch(self) -> None:
+        """Something may have changed: look in a moment."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SETTLE_S, self._on_settled)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._alarm.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def on_event(self, event: Event) -> None:
+        """Something happened in the core."""
+        self._complaints.on_event(event.kind, event.fields)
+        if event.kind in ("register-timeout", "registered", "withdrawn"):
+            self._on_registration(event.kind, str(event.fields.get("eid")), str(event.fields.get("map_server")))
+        self.touch()
+
+    def on_datagram(self, payload: bytes) -> bool:
+        """True when a control datagram answers a question of ours."""
+        is_answer = self._diagnosis.on_datagram(payload) or self._diagnosis.on_map_request(payload)
+        is_answer = is_answer or self._data.on_map_reply(payload, in_data=False, now=self._parts.now())
+        if is_answer:
+            self._settle()
+        return is_answer
+
+    def on_punt(self, punt: model.Punt) -> bool:
+        """True when a report of the datapath answers a question of ours; others are looked at, and go on."""
+        now = self._parts.now()
+        match punt:
+            case model.ControlPacket(payload) if self._data.on_map_reply(payload, in_data=True, now=now):
+                self._settle()
+                return True
+            case model.Silent(locator):
+                self._ask_in_data(self._data.on_silent(locator, now))
+                self._arm()
+            case model.HeardAgain(locator):
+                self._data.on_heard([locator])
+        return False
+
+    def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]]) -> None:
+        """Data came in, to these addresses of ours and from those locators."""
+        self._data.on_heard(remote for _, remote in pairs)
+
+    def on_unreachable(self, error: Unreachable) -> None:
+        """ICMP, or this host's firewall, answered something that we sent."""
+        if error.port == CONTROL_PORT:
+            self._diagnosis.on_unreachable(error.destination, _FINDINGS[error.reason], self._parts.now())
+            self._settle()
+
+    def _on_registration(self, kind: str, eid: str, map_server: str) -> None:
+        told = [
+            one
+            for one in self._parts.node.registrations
+            if (str(one.eid), str(one.server.address)) == (eid, map_server)
+        ]
+        for one in told:
+            if kind == "register-timeout":
+                self._ask(one)
+            else:
+                self._diagnosis.on_confirmed(one.eid, one.server.address)
+        self._arm()
+
+    def _arm(self) -> None:
+        times = (self._diagnosis.wake_at(), self._data.wake_at())
+        self._alarm.set(min((at for at in times if at is not None), default=None))
+
+    def _ask_in_data(self, questions: Iterable[Question]) -> None:
+        for asked in questions:
+            self._parts.engine.send_control(
+                asked.payload, asked.remote, DATA_PORT, asked.local, ifindex=asked.ifindex, data_port="fixed"
+            )
+
+    def _ask(self, one: Registration) -> None:
+        """By the uplink that its next Map-Register leaves by."""
+        server = one.server.address
+        uplinks = LocatorSet.of(0, self._parts.node.plan.direct).for_family(server.version)
+        if uplinks:
+            uplink = uplinks[max(0, one.tries - 1) % len(uplinks)]
+            now = self._parts.now()
+            self._perform(self._diagnosis.on_unconfirmed(one.eid, server, uplink.address, uplink.ifindex, now))
+
+    def _perform(self, effects: Iterable[SendControl]) -> None:
+        for effect in effects:
+            self._parts.control.send(effect)
+
+    def _on_time(self) -> None:
+        now = self._parts.now()
+        self._perform(self._diagnosis.on_timer(now))
+        self._ask_in_data(self._data.on_timer(now))
+        self._settle()
+
+    def _settle(self) -> None:
+        self._arm()
+        self.touch()
+
+    def _on_settled(self) -> None:
+        self._timer = None
+        self.look()
+        self._on_news()  # what else is shown may have changed with whatever made us look
+
+    def _dropped_by_mark(self, now: float) -> int:
+        """Packets of the last minutes; the datapath counts since it began."""
+        seen, lately, at = self._mark_drops
+        count = self._parts.engine.counters()["out_mark_drop"]
+        if count > seen:
+            lately = count - seen + (lately if now - at <= LATELY_S else 0)
+            self._mark_drops = seen, lately, at = count, lately, now
+        return lately if now - at <= LATELY_S else 0

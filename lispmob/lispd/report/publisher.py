@@ -1,0 +1,54 @@
+"""Tells of what happened to everybody who wants to know: the timeline of a move, the control socket, D-Bus, the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from lispmob.api.schema import Event as ApiEvent
+from lispmob.lispd.report import narration
+from lispmob.lispd.report.handovers import HandoverJournal
+from lispmob.lispd.report.problem_watch import ProblemWatch
+from lispmob.lispd.wall import iso_utc
+from lispmob.protocol.effect import Event
+
+log = logging.getLogger("lispd")
+
+
+class Publisher:
+    """`faces` are those outside who are shown every event.
+
+    All is told in its order, in the next turn of the loop: a move is registered before it is talked about.
+    """
+
+    def __init__(
+        self,
+        journal: HandoverJournal,
+        problems: ProblemWatch,
+        faces: Sequence[Callable[[ApiEvent], None]],
+    ) -> None:
+        self._journal = journal
+        self._problems = problems
+        self._faces = faces
+        self._talk = narration.Talk()
+
+    def publish(self, event: Event, now: float) -> None:
+        """Tell of an event of the core; `now` is the loop's time."""
+        asyncio.get_running_loop().call_soon(self._tell, event, now, time.time())
+
+    def say(self, sentence: str) -> None:
+        """Log it, in its place among the events."""
+        asyncio.get_running_loop().call_soon(log.info, "%s", sentence)
+
+    def _tell(self, event: Event, now: float, wall: float) -> None:
+        if (step := narration.step_of(event)) is not None:
+            self._journal.on_step(*step, now)
+        shown = ApiEvent(kind=event.kind, at=iso_utc(wall), fields=dict(event.fields))
+        for show in self._faces:
+            show(shown)
+        self._problems.on_event(event)
+        level = logging.INFO if self._talk.is_told(event) else logging.DEBUG
+        if log.isEnabledFor(level):
+            log.log(level, "%s", narration.line_of(event))

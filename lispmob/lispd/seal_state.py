@@ -1,0 +1,164 @@
+"""What sealing needs to outlive a restart, in the state directory: our static key, and what is known of others'.
+
+| file             | holds                                                                                  |
+|------------------|----------------------------------------------------------------------------------------|
+| static-key       | the private half of our X25519 key, in hex; made once, readable by nobody else (0600)   |
+| peer-keys        | a line for each EID-Prefix: prefix, public key, "sealed" where there was a session      |
+| peer-times       | a line for each static key: public key, the last time that it has said in a handshake  |
+| handshake-time   | the times that we have said, reserved in blocks as the nonces of Map-Registers are      |
+
+A file that cannot be read is reported and begun anew; half a file is never written.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from lispmob.control.sealing.noise import Ciphers, KeyPair
+from lispmob.control.sealing.peer_keys import REMEMBERED_MAX, TIMES_MAX, KeptKey
+from lispmob.control.sealing.seal_config import SealTools
+from lispmob.control.sealing.sealed_handshake import ALL_AEADS
+from lispmob.crypto.key_wrap import KeyWrapMissingError
+from lispmob.crypto.noise_ciphers import NoiseCiphers
+from lispmob.lispd.register_nonces import RegisterNonces
+from lispmob.wire.address import EidPrefix
+from lispmob.wire.key_record import KEY_OCTETS
+from lispmob.wire.sealed_handshake import CHACHA20_POLY1305
+
+KEY_FILE: Final = "static-key"
+PEERS_FILE: Final = "peer-keys"
+TIMES_FILE: Final = "peer-times"
+OWN_TIME_FILE: Final = "handshake-time"
+_SEALED: Final = "sealed"
+_CPU_INFO: Final = Path("/proc/cpuinfo")
+
+log = logging.getLogger(__name__)
+
+
+def seal_tools(directory: Path, complain: Callable[[str], None] = log.warning) -> SealTools | None:
+    """What the machine of sealed data is given; None in a build without libcrypto."""
+    try:
+        ciphers = NoiseCiphers()
+    except KeyWrapMissingError:
+        return None
+    static = load_static_key(directory, ciphers, complain)
+    times = RegisterNonces(
+        directory, draw=lambda _: 0, file_name=OWN_TIME_FILE, what_for="sessions with nodes that it has met before"
+    )
+    aeads = ALL_AEADS if has_aes(_CPU_INFO) else CHACHA20_POLY1305
+    return SealTools(ciphers, static, SealMemory(directory), secrets.token_bytes, times, aeads)
+
+
+def has_aes(cpu_info: Path) -> bool:
+    """Whether the processor has instructions for AES: without them AES-GCM costs five times as much, and leaks time."""
+    try:
+        text = cpu_info.read_text("ascii", "replace")
+    except OSError:
+        return True
+    flags = (line.partition(":")[2].split() for line in text.splitlines() if line.startswith(("flags", "Features")))
+    first = next(flags, None)
+    return first is None or "aes" in first
+
+
+def load_static_key(directory: Path, ciphers: Ciphers, complain: Callable[[str], None] = log.warning) -> KeyPair:
+    """Our key pair; drawn and written when there is none yet.
+
+    A directory that cannot be written does not stop the start: the key then lives as long as the process, and
+    `complain` hears why.
+    """
+    path = directory / KEY_FILE
+    try:
+        found = bytes.fromhex(path.read_text("ascii").strip())
+        if len(found) == KEY_OCTETS:
+            return KeyPair.of(found, ciphers)
+        complain(f"{path} does not hold {KEY_OCTETS} octets in hex; a new static key is drawn, and peers are told")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        complain(f"cannot read {path} ({error}); a new static key is drawn, and peers are told")
+    drawn = secrets.token_bytes(KEY_OCTETS)
+    try:
+        _write(path, [drawn.hex()])
+    except OSError as error:
+        complain(f"cannot keep the static key in {path} ({error.strerror}); the next start draws another one")
+    return KeyPair.of(drawn, ciphers)
+
+
+class SealMemory:
+    """Of other nodes' keys. A directory that cannot be written is reported once; then it remembers while lispd runs."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._is_failing = False
+
+    def load_keys(self) -> Mapping[EidPrefix, KeptKey]:
+        """By EID-Prefix."""
+        found: dict[EidPrefix, KeptKey] = {}
+        for words in self._lines(PEERS_FILE):
+            try:
+                prefix, key = EidPrefix.parse(words[0]), bytes.fromhex(words[1])
+            except (ValueError, IndexError):
+                continue
+            if len(key) == KEY_OCTETS and len(found) < REMEMBERED_MAX:
+                found[prefix] = KeptKey(key, words[2:] == [_SEALED])
+        return found
+
+    def save_keys(self, keys: Mapping[EidPrefix, KeptKey]) -> None:
+        """All of them, in this order."""
+        self._save(
+            PEERS_FILE,
+            (f"{prefix} {one.key.hex()}{f' {_SEALED}' * one.has_been_sealed}" for prefix, one in keys.items()),
+        )
+
+    def load_times(self) -> Mapping[bytes, int]:
+        """By static key, in nanoseconds since 1970."""
+        found: dict[bytes, int] = {}
+        for words in self._lines(TIMES_FILE):
+            try:
+                key, at = bytes.fromhex(words[0]), int(words[1])
+            except (ValueError, IndexError):
+                continue
+            if len(key) == KEY_OCTETS and len(found) < TIMES_MAX:
+                found[key] = at
+        return found
+
+    def save_times(self, times: Mapping[bytes, int]) -> None:
+        """All of them, in this order."""
+        self._save(TIMES_FILE, (f"{key.hex()} {at}" for key, at in times.items()))
+
+    def _lines(self, name: str) -> list[list[str]]:
+        path = self._directory / name
+        try:
+            return [line.split() for line in path.read_text("ascii").splitlines()]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            log.warning("cannot read %s (%s): which keys other nodes have is found out anew", path, error)
+            return []
+
+    def _save(self, name: str, lines: Iterable[str]) -> None:
+        path = self._directory / name
+        try:
+            _write(path, lines)
+            self._is_failing = False
+        except OSError as error:
+            if not self._is_failing:
+                log.warning("cannot keep the keys of other nodes in %s (%s)", path, error.strerror)
+            self._is_failing = True
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    """A whole file or none, which nobody else may read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    with open(
+        os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w", encoding="ascii"
+    ) as file:
+        file.writelines(f"{line}\n" for line in lines)
+    os.replace(fresh, path)

@@ -1,0 +1,205 @@
+"""Host names for ordinary programs in lispd: the DNS server, who is told of it, and what is kept over a restart.
+
+Nothing is loaded and nobody listens where lispd.conf names no domain. The kernel gives EIDs to our device; the server
+listens at them before it has. resolved is told of the first one, for it sends there by our device alone. All others ask
+at a loopback address: when lispd has crashed, the kernel refuses there at once, and a resolver goes on to the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lispmob.config.node import NodeFile
+from lispmob.control.names import CACHE_LIMIT, KnownName
+from lispmob.errors import LispError
+from lispmob.lispd.flows.name_asking import NameAsking
+from lispmob.names.resolved import LinkNames, Resolved
+from lispmob.node.node import Node
+from lispmob.problems.problem import Problem, Severity, printable
+from lispmob.protocol.effect import NameResolved
+from lispmob.wire.address import IpAddress, IpNetwork
+from lispmob.wire.name_eid import may_be_name
+
+if TYPE_CHECKING:
+    from lispmob.names.server import NameServer
+
+LOOPBACK: Final = IPv4Address("127.0.99.53")  # ours: 127.0.0.53 and .54 are resolved's
+FILE: Final = "names.json"
+FILE_OCTETS: Final = 1 << 20
+KEEP_S: Final = 30.0  # ours: how long after an answer it is written, so that many are written at once
+
+log = logging.getLogger("lispd")
+
+
+class Naming:
+    """Serves the domain of lispd.conf while there is one."""
+
+    def __init__(self, node: Node, asking: NameAsking) -> None:
+        self._node, self._asking = node, asking
+        self._file: NodeFile | None = None
+        self._server: NameServer | None = None
+        self._kept: dict[bytes, KnownName] = {}
+        self._keep_timer: asyncio.TimerHandle | None = None
+        self.resolved = Resolved()
+        self.refusal: str | None = None
+
+    @property
+    def addresses(self) -> tuple[IpAddress, ...]:
+        """Where the server listens."""
+        return () if self._server is None else self._server.addresses
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Of the server."""
+        return {} if self._server is None else self._server.counters
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What keeps programs of this host from finding names."""
+        domain = "" if self._file is None else self._file.names.domain
+        if self.refusal is not None:
+            what, remedy = f"nobody answers DNS for {domain}", "see `lispctl names` once that is mended"
+            return (Problem("no-names", Severity.NOTICE, what, self.refusal, remedy, domain),)
+        if self.resolved.refusal is not None and domain:
+            what = f"systemd-resolved does not ask lispd for {domain}"
+            remedy = "the package has a rule for polkit that lets the user lispmob tell it (50-lispmob-names.rules)"
+            return (Problem("no-resolver", Severity.NOTICE, what, printable(self.resolved.refusal), remedy, domain),)
+        return ()
+
+    async def resolve(self, name: bytes) -> NameResolved:
+        """What the mapping system says of a name; with or without a domain."""
+        return await self._asking.resolve(name)
+
+    async def start(self, file: NodeFile) -> None:
+        """Begin, when there is a domain. What cannot be had is said, and the node goes on without."""
+        if file.names.domain and not self._kept:
+            self._kept = load_names(file.state_dir / FILE, asyncio.get_running_loop().time())
+            self._node.names.restore(self._kept)
+        await self._serve(file)
+
+    async def on_config(self, file: NodeFile) -> None:
+        """A reload: the domain, the EIDs or the prefixes may be others."""
+        if self._file is None or _about(file) != _about(self._file):
+            self._close_server()
+            await self._serve(file)
+
+    def on_resolved(self) -> None:
+        """A name was answered: keep it, a little later."""
+        if self._file is not None and self._file.names.domain and self._keep_timer is None:
+            self._keep_timer = asyncio.get_running_loop().call_later(KEEP_S, self._keep)
+
+    async def stop(self) -> None:
+        """Take back what others were told, and listen no more."""
+        await self.resolved.revert()
+        if self._keep_timer is not None:
+            self._keep_timer.cancel()
+            self._keep()
+        self._close_server()
+
+    async def _serve(self, file: NodeFile) -> None:
+        self._file, self.refusal = file, None
+        eids = tuple(one.address for one in file.eids if one.mask_len == one.width and not one.instance_id)
+        if not file.names.domain:
+            self.resolved.use(None)
+            return
+        if not eids:
+            self._refuse("no EID of this node is a whole address, and the server listens at such a one")
+            return
+        try:
+            from lispmob.names.server import NameServer
+            from lispmob.names.zone import Zone
+        except ImportError as error:
+            self._refuse(f"{error}: install dnspython (the extra 'names', or the package python3-dnspython)")
+            return
+        prefixes = reverse_prefixes(file)
+        own = frozenset(eids)
+        zone = Zone(file.names.domain, prefixes)
+        server = NameServer(zone, self._asking.resolve, lambda asker: asker in own or asker.is_loopback)
+        try:
+            await server.start((*eids, LOOPBACK), file.names.port)
+        except LispError as error:
+            self._refuse(str(error))
+            return
+        self._server = server
+        log.info("names: DNS for domain=%s at %s and %s port %d", file.names.domain, eids[0], LOOPBACK, file.names.port)
+        reverse = tuple(b".".join(one).decode("ascii") for one in zone.reverse)
+        index = socket.if_nametoindex(file.tun.name)
+        self.resolved.use(LinkNames(index, eids[0], file.names.port, file.names.domain, reverse))
+
+    def _refuse(self, why: str) -> None:
+        self.refusal = why
+        self.resolved.use(None)
+        log.error("no names for other programs: %s", why)
+
+    def _close_server(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _keep(self) -> None:
+        self._keep_timer = None
+        assert self._file is not None
+        save_names(self._file.state_dir / FILE, self._node.names.known)
+
+
+def reverse_prefixes(file: NodeFile) -> tuple[IpNetwork, ...]:
+    """The prefixes whose reverse names are ours to answer: those of the overlay, and our own EIDs outside of them."""
+    overlay = file.routing.overlay_prefixes
+    own = (one.network for one in file.eids if not one.instance_id)
+    outside = (one for one in own if not any(_is_inside(one, prefix) for prefix in overlay))
+    return tuple(dict.fromkeys((*overlay, *outside)))
+
+
+def _is_inside(one: IpNetwork, other: IpNetwork) -> bool:
+    return one.version == other.version and one.prefixlen >= other.prefixlen and one.network_address in other
+
+
+def _about(file: NodeFile) -> object:
+    return file.names, file.eids, file.routing.overlay_prefixes, file.tun.name
+
+
+def load_names(path: Path, now: float) -> dict[bytes, KnownName]:
+    """What was known before the restart; nothing from a file that is damaged. All of it is to be asked for again."""
+    try:
+        octets = path.read_bytes()
+        if len(octets) > FILE_OCTETS:
+            raise ValueError(f"more than {FILE_OCTETS} octets")
+        kept = json.loads(octets)
+        found = {
+            name.encode("ascii"): KnownName(
+                tuple(map(ip_address, one["eids"])),
+                "known before the restart",
+                now,
+                tuple(known.encode("ascii") for known in one["names"]),
+            )
+            for name, one in list(kept.items())[:CACHE_LIMIT]
+        }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        log.warning("cannot read %s (%s): names are asked for anew", path, error)
+        return {}
+    return {name: one for name, one in found.items() if may_be_name(name) and one.is_found}
+
+
+def save_names(path: Path, known: Mapping[bytes, KnownName]) -> None:
+    """Keep what was found, for the next start. What cannot be written costs that start some questions."""
+    kept = {
+        name.decode("ascii"): {"eids": list(map(str, one.eids)), "names": [each.decode("ascii") for each in one.names]}
+        for name, one in known.items()
+        if one.is_found
+    }
+    fresh = path.with_suffix(".new")
+    try:
+        fresh.write_text(json.dumps(kept), "ascii")
+        os.replace(fresh, path)
+    except OSError as error:
+        log.warning("cannot keep names in %s (%s)", path, error.strerror)

@@ -1,0 +1,1 @@
+"""What the control socket shows of the daemon."""

@@ -1,0 +1,81 @@
+"""The map-cache and our own mappings in one table, with what OpenLISP's mapstat shows of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+from lispmob.api.mapping.schema import MapstatEntry, MapstatLocator
+from lispmob.control.map_cache import MapCacheEntry, State
+from lispmob.lispd.report.evidence import is_relayed
+from lispmob.protocol.locator_set import NEVER
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.record import Locator
+
+if TYPE_CHECKING:
+    from lispmob.lispd.views.views import Parts
+
+SHOWN_AT_ONCE: Final = 100  # ours: about three milliseconds
+_SENT: Final = ("ENCAPSULATE", "TELL", "DOUBT")
+
+
+def pages(parts: Parts) -> Iterator[list[MapstatEntry]]:
+    """Every mapping, our own first."""
+    sent, mtus = parts.engine.sent(), parts.engine.path_mtus()  # of one moment, and asked for once
+    yield [_own(parts, eid) for eid in parts.file.eids]
+    for bucket in parts.node.map_cache.buckets():
+        for start in range(0, len(bucket), SHOWN_AT_ONCE):
+            some = bucket[start : start + SHOWN_AT_ONCE]
+            yield [_cached(parts, one, sent, mtus) for one in some if one.state is not State.GONE]
+
+
+def _own(parts: Parts, eid: EidPrefix) -> MapstatEntry:
+    node = parts.node
+    told = [one.told_for(eid) for one in node.locators.locators]
+    usable = [one for one in told if one.priority != NEVER and not node.is_silent(one.address)]
+    held = [one for one in node.registrations if one.eid == eid and (one.is_confirmed or is_relayed(one, parts))]
+    return MapstatEntry(
+        table="database",
+        prefix=str(eid),
+        flags=("U" if usable else "") + "LS",  # whoever says what is ours, it is the user
+        refs=len(held),
+        locators=[
+            MapstatLocator(
+                address=str(one.address),
+                priority=one.priority,
+                weight=one.weight,
+                flags=("" if node.is_silent(one.address) else "R") + "i",
+                mtu_bytes=one.mtu_bytes,
+            )
+            for one in told
+        ],
+    )
+
+
+def _cached(
+    parts: Parts, entry: MapCacheEntry, sent: Mapping[IpAddress, int], mtus: Mapping[IpAddress, int]
+) -> MapstatEntry:
+    node = parts.node
+    known = node.disposition(entry.prefix)
+    is_up = known is not None and known.disposition in _SENT
+    return MapstatEntry(
+        table="cache",
+        prefix=str(entry.prefix),
+        flags=("U" if is_up else "") + ("S" if entry.source == "static" else ""),
+        refs=entry.is_used(parts.now()) + sum(entry.prefix.covers(lookup.asked) for lookup in node.lookups),
+        locators=[_remote(parts, one, sent, mtus) for one in entry.locators],
+    )
+
+
+def _remote(
+    parts: Parts, locator: Locator, sent: Mapping[IpAddress, int], mtus: Mapping[IpAddress, int]
+) -> MapstatLocator:
+    is_reachable = locator.is_reachable and all(map(parts.node.is_reachable, locator.ips))
+    return MapstatLocator(
+        address=str(locator.ip if locator.ip is not None else locator.address),
+        priority=locator.priority,
+        weight=locator.weight,
+        flags="R" if is_reachable else "",
+        mtu_bytes=min((mtus[ip] for ip in locator.ips if ip in mtus), default=None),
+        chosen=sum(sent.get(ip, 0) for ip in locator.ips),
+    )

@@ -1,0 +1,260 @@
+"""The part of the control socket's Backend that shows peers and names.
+
+A peer is a mapping with locators that packets may go to. What a packet would do is asked of the datapath, so that the
+uplink, the RTR and the short way that are shown are those in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+
+from lispmob.api.backend import ApiError
+from lispmob.api.peers import schema
+from lispmob.api.turns import Pages
+from lispmob.control.map_cache import MapCacheEntry, State
+from lispmob.control.names import KnownName
+from lispmob.control.path_mtu.search import Way
+from lispmob.control.probing.path import Path
+from lispmob.datapath.ask import Answer, Fate, Question
+from lispmob.lispd.tasks.naming import LOOPBACK
+from lispmob.lispd.views.path_view import in_ms
+from lispmob.protocol.effect import DATA_PORT, NameResolved
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.named_locator import is_rtr
+
+if TYPE_CHECKING:
+    from lispmob.lispd.views.views import Parts
+
+SHOWN_AT_ONCE: Final = 50  # ours: about two milliseconds
+LOOKED_AT: Final = 1000  # ours: mappings in one go, a fraction of a millisecond
+NAMES_AT_ONCE: Final = 16  # ours: as many as one screen asks for
+_PING: Final = {4: 1, 6: 58}
+_WHY_NOT: Final = {
+    Fate.MISS: "it waits for its mapping",
+    Fate.NATIVE: "it leaves without LISP",
+    Fate.NO_LOCATOR: "no uplink has an address of a locator's family",
+    Fate.NO_UPLINK: "there is no uplink",
+}
+
+
+class PeerViews:
+    """Peers, and names."""
+
+    _parts: Parts
+
+    def peers(self) -> Pages:
+        """Everybody whom packets go to."""
+        rest = {"names_asked": 0}
+        return Pages(_pages(self._parts, _Known(self._parts), rest), rest)
+
+    async def peer(self, name_or_eid: str) -> schema.Peer:
+        """One of them."""
+        eid, name = await self._eid_of(name_or_eid)
+        parts = self._parts
+        entry = parts.node.map_cache.lookup(eid, 0)
+        known = _Known(parts)
+        found = known.peer(eid, entry if entry is not None and entry.locators else None)
+        return found if name is None else _renamed(found, name)
+
+    def names(self) -> schema.Names:
+        """The domain, and the names that are known."""
+        parts, naming = self._parts, self._parts.naming
+        now, domain = parts.now(), parts.file.names.domain
+        resolver = "systemd-resolved" if naming.resolved.is_told else None
+        problem = naming.refusal or naming.resolved.refusal
+        return schema.Names(
+            domain=domain,
+            addresses=list(map(str, naming.addresses)),
+            port=parts.file.names.port,
+            resolver=resolver,
+            problem=problem,
+            advice=None if resolver is not None else _advice(parts),
+            counters=dict(naming.counters),
+            entries=[_known_view(name, one, now) for name, one in sorted(parts.node.names.known.items())],
+        )
+
+    async def name(self, name_or_eid: str) -> schema.KnownName:
+        """Where a name leads, or which names an EID has."""
+        resolved = await self._resolve(self._asked(name_or_eid))
+        known = self._parts.node.names.known.get(resolved.name)
+        if known is not None:
+            return _known_view(resolved.name, known, self._parts.now())
+        return _resolved_view(resolved)
+
+    async def _eid_of(self, text: str) -> tuple[IpAddress, str | None]:
+        """The EID that is meant, of the family that we have one of, and the name that it was given by."""
+        try:
+            return ip_address(text), None
+        except ValueError:
+            pass
+        resolved = await self._resolve(self._asked(text))
+        usable = [one for one in resolved.eids if self._parts.node.config.eid_for(one.version, 0) is not None]
+        if not usable:
+            raise ApiError("not-found", f"{text}: {resolved.why}")
+        return usable[0], resolved.name.decode("ascii")
+
+    async def _resolve(self, name: bytes) -> NameResolved:
+        return await self._parts.naming.resolve(name)
+
+    def _asked(self, text: str) -> bytes:
+        """What the mapping system is asked for: a name without our domain, or a reverse name."""
+        try:
+            return ip_address(text).reverse_pointer.encode()
+        except ValueError:
+            domain = self._parts.file.names.domain
+            bare = text.lower().rstrip(".")
+            return (bare.removesuffix(f".{domain}") if domain else bare).encode()
+
+
+class _Known:
+    """What one reply needs several times: names of EIDs, paths of pairs, packets of locators."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._now = parts.now()
+        self._names: Mapping[bytes, KnownName] = parts.node.names.known
+        self._name_of = {eid: name for name, one in self._names.items() for eid in one.eids}
+        self._paths: dict[tuple[IpAddress, IpAddress], Path] = {(*one.pair,): one for one in parts.node.paths}
+        self._heard: dict[IpAddress, float] = {}
+        for one in parts.node.paths:
+            if one.last_heard is not None:
+                self._heard[one.pair.remote] = max(one.last_heard, self._heard.get(one.pair.remote, one.last_heard))
+        self._sent = parts.engine.sent()
+        self._shortcuts = {one.eid: one for one in parts.node.traversal.shortcuts.open_ways}
+        self._uplinks = {one.ifindex: one.name for one in parts.uplinks}
+        self._locators = {one.address: one for one in parts.node.locators.locators}
+
+    def unasked(self, prefix: EidPrefix) -> bytes | None:
+        """The reverse name of an EID of which nobody has said yet what name it has."""
+        reverse = reverse_of(prefix)
+        is_known = reverse in self._names or prefix.address in self._name_of
+        return None if is_known else reverse
+
+    def name_of(self, prefix: EidPrefix) -> str | None:
+        """The name of a host that an EID-Prefix is."""
+        reverse = reverse_of(prefix)
+        if reverse is None:
+            return None
+        known = self._names.get(reverse)
+        found = known.names[0] if known is not None and known.names else self._name_of.get(prefix.address)
+        return None if found is None else found.decode("ascii")
+
+    def peer(self, eid: IpAddress, entry: MapCacheEntry | None) -> schema.Peer:
+        """What becomes of packets to an EID."""
+        parts = self._parts
+        prefix = EidPrefix.host(eid) if entry is None else entry.prefix
+        source = parts.node.config.eid_for(eid.version, 0)
+        if source is None or prefix.instance_id or entry is None:
+            family = f"this node has no EID of IPv{eid.version}" if source is None else None
+            why = family or ("nothing is known about it yet" if entry is None else "its Instance-ID is not 0")
+            return schema.Peer(eid=str(prefix), way="none", why=why, name=self.name_of(EidPrefix.host(eid)))
+        answer = parts.engine.ask(Question(source.address, eid, _PING[eid.version]))
+        if answer.fate not in (Fate.SENT, Fate.DOUBT) or answer.local is None or answer.remote is None:
+            why = _WHY_NOT.get(answer.fate, "the datapath drops it")
+            return schema.Peer(
+                eid=str(prefix), way="none", why=why, name=self.name_of(prefix), used_s=self._used(entry)
+            )
+        return self._sent_to(prefix, entry, answer, answer.local, answer.remote)
+
+    def _sent_to(
+        self, prefix: EidPrefix, entry: MapCacheEntry, answer: Answer, local: IpAddress, remote: IpAddress
+    ) -> schema.Peer:
+        path = self._paths.get((local, remote))
+        heard = self._heard.get(remote)
+        shortcut = self._shortcuts.get(prefix) if answer.relayed_to is None else None
+        rtr = answer.relayed_to or next((remote for one in entry.locators if is_rtr(one) and remote in one.ips), None)
+        rtt_s = path.quality.rtt_s if path is not None else None
+        own = self._locators.get(local)
+        mtu = self._parts.node.path_mtus[Way(local, answer.relayed_to or remote, answer.port or DATA_PORT)]
+        return schema.Peer(
+            eid=str(prefix),
+            way="past-rtr" if shortcut is not None else "direct" if rtr is None else "rtr",
+            name=self.name_of(prefix),
+            uplink=self._uplinks.get(answer.ifindex),
+            local=str(local),
+            remote=str(remote),
+            rtr=None if rtr is None else str(rtr),
+            is_reachable=answer.fate is Fate.SENT and self._parts.node.is_reachable(remote),
+            rtt_ms=in_ms(shortcut.rtt_s if shortcut is not None else rtt_s),
+            loss=None if path is None or path.quality.loss is None else round(path.quality.loss, 4),
+            heard_s=None if heard is None else round(self._now - heard, 3),
+            used_s=self._used(entry),
+            packets_out=self._sent.get(answer.relayed_to or remote),
+            mtu_bytes=mtu.mtu_bytes if mtu is not None else None if own is None else own.mtu_bytes,
+            is_genuine=entry.is_genuine,
+        )
+
+    def _used(self, entry: MapCacheEntry) -> float | None:
+        return None if entry.last_used == float("-inf") else round(max(0.0, self._now - entry.last_used), 3)
+
+
+def reverse_of(prefix: EidPrefix) -> bytes | None:
+    """The reverse name of an EID-Prefix that is one host."""
+    is_host = prefix.mask_len == prefix.width and not prefix.instance_id
+    return prefix.address.reverse_pointer.encode() if is_host else None
+
+
+def _entries(parts: Parts) -> Iterator[MapCacheEntry | None]:
+    """The mappings with locators; None for each that has none, so that a reader can count its steps."""
+    for bucket in parts.node.map_cache.buckets():
+        for entry in bucket:
+            is_peer = entry.locators and entry.prefix.mask_len and entry.state is not State.GONE
+            yield entry if is_peer else None
+
+
+def _pages(parts: Parts, known: _Known, rest: dict[str, int]) -> Iterator[list[schema.Peer]]:
+    """`rest` is read behind the last page: how many names had to be asked for."""
+    page: list[schema.Peer] = []
+    for steps, entry in enumerate(_entries(parts), 1):
+        if entry is not None:
+            page.append(known.peer(entry.prefix.address, entry))
+            reverse = known.unasked(entry.prefix) if rest["names_asked"] < NAMES_AT_ONCE else None
+            if reverse is not None:
+                rest["names_asked"] += 1
+                parts.perform(parts.node.on_name_wanted(reverse, parts.now()))
+        if len(page) == SHOWN_AT_ONCE or steps % LOOKED_AT == 0:
+            yield page
+            page = []
+    yield page
+
+
+def _renamed(peer: schema.Peer, name: str) -> schema.Peer:
+    from msgspec.structs import replace
+
+    return replace(peer, name=name)
+
+
+def _known_view(name: bytes, one: KnownName, now: float) -> schema.KnownName:
+    return schema.KnownName(
+        name=name.decode("ascii"),
+        eids=list(map(str, one.eids)),
+        names=[each.decode("ascii") for each in one.names],
+        why=one.why,
+        is_answered=one.is_answered,
+        ttl_s=round(one.until - now, 1) if one.until > now else None,
+    )
+
+
+def _resolved_view(resolved: NameResolved) -> schema.KnownName:
+    return schema.KnownName(
+        name=resolved.name.decode("ascii", "backslashreplace"),
+        eids=list(map(str, resolved.eids)),
+        names=[each.decode("ascii") for each in resolved.names],
+        why=resolved.why,
+        is_answered=resolved.is_answered,
+    )
+
+
+def _advice(parts: Parts) -> str | None:
+    """Which line has other programs ask lispd, where nobody could be told."""
+    domain, port = parts.file.names.domain, parts.file.names.port
+    if not domain:
+        return "put `names: {domain: lisp.home.arpa}` into lispd.conf"
+    if not parts.naming.addresses:
+        return None
+    dnsmasq = f"dnsmasq, also that of NetworkManager: `server=/{domain}/{LOOPBACK}#{port}`"
+    if port != 53:
+        return f"{dnsmasq}; any other resolver: forward {domain} to {LOOPBACK} port {port}"
+    return f"{dnsmasq}; /etc/resolv.conf: `nameserver {LOOPBACK}` before the others, and `search {domain}`"

@@ -1,0 +1,135 @@
+"""The part of the control socket's Backend that is about sealed data, and what other views say of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from lispmob.api.backend import ApiError
+from lispmob.api.sealing.schema import Keys, KnownPeer, Seal, WaitingKey
+from lispmob.control.sealing.peer_keys import fingerprint
+from lispmob.control.sealing.sealed_peer import SealedPeer
+from lispmob.node.sealed_node import SealedNode
+
+if TYPE_CHECKING:
+    from lispmob.lispd.views.views import Parts
+    from lispmob.wire.address import EidPrefix
+
+_WHOSE: Final = {
+    "pinned": "its key stands in lispd.conf",
+    "vouched": "the Map-Server vouches for its key",
+    "remembered": "the Map-Server vouched for its key before",
+}
+
+
+class SealViews:
+    """Keys."""
+
+    _parts: Parts
+
+    def keys(self) -> Keys:
+        """Our static key, and those of others."""
+        parts = self._parts
+        node = parts.node
+        if not isinstance(node, SealedNode):
+            return Keys(mode="off", why_not=why_nothing(parts))
+        own = node.sealing.public_key
+        known = sorted(node.sealing.entries.peers, key=lambda peer: str(peer.known.prefix))
+        return Keys(
+            mode=node.sealing.mode,
+            public_key=own.hex(),
+            fingerprint=fingerprint(own),
+            peers=[KnownPeer(prefix=str(peer.known.prefix), seal=_of_peer(parts, peer)) for peer in known],
+            waiting=[
+                WaitingKey(prefix=str(prefix), fingerprint=fingerprint(key), public_key=key.hex())
+                for prefix, key in node.sealing.keys.waiting.items()
+            ],
+        )
+
+    def accept_key(self, prefix: EidPrefix) -> None:
+        """Use the new key of this EID-Prefix from now on."""
+        node = self._parts.node
+        try:
+            if isinstance(node, SealedNode):
+                self._parts.perform(node.on_key_accepted(prefix, self._parts.now()))
+                return
+        except ValueError:
+            pass
+        raise ApiError("not-found", f"no new key of {prefix} waits; see: lispctl key")
+
+
+def why_nothing(parts: Parts) -> str:
+    """Why this lispd seals nothing at all."""
+    if parts.file.log.record:
+        return "lispd makes a recording, which has no keys"
+    return "this build has no libcrypto (libssl-dev), or the datapath cannot seal"
+
+
+def seal_of(parts: Parts, prefix: EidPrefix) -> Seal:
+    """How packets of a forwarding entry leave."""
+    node = parts.node
+    if not isinstance(node, SealedNode):
+        return Seal(state="clear", why=why_nothing(parts))
+    if node.sealing.mode == "off":
+        return Seal(state="clear", why="security: seal is off")
+    peer = node.sealing.entries.by_prefix(prefix)
+    if peer is not None:
+        return _of_peer(parts, peer)
+    if node.sealing.mode == "require":
+        return Seal(state="waiting", why="its key is not known, and security: seal is 'require'")
+    entry = node.map_cache.get(prefix)
+    if entry is not None and entry.source == "reply" and not entry.is_genuine:
+        return Seal(state="clear", why="its mapping is not proved by LISP-SEC, so no key in it counts")
+    return Seal(state="clear", why="its key is not known")
+
+
+def seals_by_locator(parts: Parts) -> dict[str, str]:
+    """What `lispctl paths` says of each remote locator: sealed, or clear and why, or both where EIDs differ."""
+    node = parts.node
+    if not isinstance(node, SealedNode):
+        return {}
+    found: dict[str, dict[str, None]] = {}
+    for peer in node.sealing.entries.peers:
+        seal = _of_peer(parts, peer)
+        text = "sealed" if seal.state == "sealed" else f"{seal.state} ({seal.why})"
+        for remote in peer.remotes:
+            found.setdefault(str(remote), {})[text] = None
+    return {remote: " and ".join(texts) for remote, texts in found.items()}
+
+
+def summary(parts: Parts) -> str:
+    """One line for `lispctl status`."""
+    node = parts.node
+    if not isinstance(node, SealedNode):
+        return f"nothing: {why_nothing(parts)}"
+    mode = node.sealing.mode
+    if mode == "off":
+        return "nothing: security: seal is off"
+    peers = node.sealing.entries.peers
+    sealed = sum(peer.is_sealed(parts.now()) for peer in peers)
+    return f"{sealed} of {len(peers)} peers with known keys ({mode})"
+
+
+def _of_peer(parts: Parts, peer: SealedPeer) -> Seal:
+    now = parts.now()
+    known = peer.known
+    whose = _WHOSE[known.grade]
+    printed = fingerprint(known.key)
+    standing = peer.confirmed
+    if standing is not None and peer.is_sealed(now):
+        used = [one for one in parts.engine.sessions() if one.peer == peer.number]
+        return Seal(
+            state="sealed",
+            why=whose,
+            grade=known.grade,
+            fingerprint=printed,
+            age_s=round(now - standing.at, 3),
+            packets_out=sum(one.sent_packets for one in used),
+            packets_in=sum(one.opened_packets for one in used),
+        )
+    must_seal = known.has_been_sealed or parts.node.config.seal == "require"
+    what = peer.trouble or ("a handshake is under way" if peer.next_at is not None else "no packet has wanted it yet")
+    if standing is not None and not peer.trouble and peer.next_at is None:
+        what = "the last session has ended; the next packet begins another one"
+    return Seal(
+        state="waiting" if must_seal else "clear", why=f"{what}; {whose}", grade=known.grade, fingerprint=printed
+    )

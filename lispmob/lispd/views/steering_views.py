@@ -1,0 +1,33 @@
+"""The part of the control socket's Backend that is about steering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lispmob.api.steering.schema import FlowParams, Rehearsal, Run, RunParams, Why
+
+if TYPE_CHECKING:
+    from lispmob.lispd.views.views import Parts
+
+
+class SteeringViews:
+    """Explains, rehearses and runs."""
+
+    _parts: Parts
+
+    async def why(self, params: FlowParams) -> Why:
+        """What becomes of a flow."""
+        from lispmob.lispd.explain.why import why  # a start need not load what nobody has asked for
+
+        return await why(self._parts, params)
+
+    async def rehearse(self, lose: Sequence[str], gain: Sequence[str]) -> Rehearsal:
+        """What would change for the flows of the moment."""
+        from lispmob.lispd.explain.rehearsing import rehearse_now
+
+        return await rehearse_now(self._parts, lose, gain)
+
+    async def run(self, params: RunParams, pid: int) -> Run:
+        """Steer a command."""
+        return await self._parts.runs.begin(params, pid)

@@ -1,0 +1,82 @@
+"""The part of the control socket's Backend that is for who looks after the node."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final, cast
+
+from lispmob import logs
+from lispmob.api.backend import ApiError
+from lispmob.api.turns import Pages
+from lispmob.api.upkeep.belief_schema import Believed
+from lispmob.api.upkeep.schema import Chunk, Configuration, Energy, Level, LogLevel, MessageCost
+from lispmob.config.shown import section_tree
+from lispmob.control.probing.path import ProbeConfig
+from lispmob.lispd import assembly
+
+if TYPE_CHECKING:
+    from lispmob.lispd.views.views import Parts
+
+CHUNK: Final = 32 * 1024
+
+log = logging.getLogger("lispd")
+
+
+class UpkeepViews:
+    """Log and configuration."""
+
+    _parts: Parts
+
+    def log_level(self) -> LogLevel:
+        """What is logged."""
+        known = logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower()
+        return LogLevel(level=cast(Level, known), configured=cast(Level, self._parts.file.log.level))
+
+    def set_log_level(self, level: Level) -> LogLevel:
+        """Log this and what is graver, until the next reload."""
+        logs.configure(level)
+        log.warning("log level is %s until the next reload", level)
+        return self.log_level()
+
+    def configuration(self) -> Configuration:
+        """The configuration in use, without secrets."""
+        return Configuration(path=str(self._parts.path), values=section_tree(self._parts.file))
+
+    def energy(self) -> Energy:
+        """What control messages cost per hour, and what is noticed how soon for it."""
+        parts, now = self._parts, self._parts.now()
+        counted_s = parts.cost.since_s(now)
+        hours = max(counted_s, 1.0) / 3600
+        costs = [
+            MessageCost(
+                uplink=one.uplink,
+                purpose=one.purpose,
+                sent_per_hour=one.sent / hours,
+                received_per_hour=one.received / hours,
+                octets_per_hour=one.octets / hours,
+                wake_ups_per_hour=one.wake_ups / hours,
+            )
+            for one in parts.cost.costs(now)
+        ]
+        probing = assembly.probe_config(parts.file)
+        longest = None if probing is None else longest_unnoticed_s(probing)
+        return Energy(profile=parts.file.profile, counted_s=counted_s, costs=costs, unnoticed_up_to_s=longest)
+
+    async def believed(self) -> Believed:
+        """What others believe about us."""
+        return await self._parts.believing.ask(self._parts)
+
+    def recording(self) -> Pages:
+        """What the core was fed since the start, as chunks of a gzip file."""
+        tape = self._parts.tape
+        if tape is None:
+            what = "lispd keeps no recording; put `log: {record: yes}` into lispd.conf, restart it, and do it again"
+            raise ApiError("refused", what)
+        content = tape.content()
+        chunks = ([Chunk(octets=content[at : at + CHUNK])] for at in range(0, len(content), CHUNK))
+        return Pages(chunks, {"lines": tape.lines, "is_full": tape.is_full})
+
+
+def longest_unnoticed_s(probing: ProbeConfig) -> float:
+    """How long an idle path may be dead: the longest interval, and all tries."""
+    return probing.interval_s * (1 + probing.jitter) + probing.tries * probing.timeout_s

@@ -1,0 +1,125 @@
+"""Peers as the control socket has them: which mappings are peers, which way packets go, and no page takes long."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from lispmob.api.peers.schema import Peer
+from lispmob.control.names import KnownName
+from lispmob.control.node_config import NodeConfig
+from lispmob.datapath.ask import Answer, Fate, Question
+from lispmob.iface_monitor.snapshot import Uplink
+from lispmob.lispd.views.peer_views import NAMES_AT_ONCE, SHOWN_AT_ONCE, PeerViews
+from lispmob.protocol.effect import NameResolved
+from lispmob.wire.address import EidPrefix
+from tests.lispd.test_map_cache_pages import Daemon
+
+LOCAL, REMOTE, RTR = ip_address("198.51.100.1"), ip_address("192.0.2.9"), ip_address("203.0.113.1")
+SENT = Answer(Fate.SENT, ifindex=3, local=LOCAL, remote=REMOTE, port=4341)
+
+
+class Engine:
+    """A datapath with one answer."""
+
+    def __init__(self) -> None:
+        self.answer = SENT
+        self.asked: list[Question] = []
+
+    def ask(self, question: Question) -> Answer:
+        self.asked.append(question)
+        return self.answer
+
+    def sent(self) -> dict[Any, int]:
+        return {REMOTE: 12, RTR: 99}
+
+
+class Shown(Daemon):
+    """A daemon whose peers are shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine = Engine()
+        self.uplinks = (cast(Uplink, SimpleNamespace(ifindex=3, name="wlan0")),)
+        self.names_wanted = 0
+        self.views = PeerViews()
+        self.views._parts = cast(Any, self)
+
+    def perform(self, effects: list[Any]) -> None:
+        self.names_wanted += any(isinstance(one, NameResolved) for one in effects)
+
+    def peers(self) -> list[Peer]:
+        return [cast(Peer, one) for page in self.views.peers().pages for one in page]
+
+
+def test_mappings_with_locators_are_peers_and_neither_negative_ones_nor_the_default() -> None:
+    daemon = Shown()
+    daemon.add("10.0.0.2/32", "10.9.0.0/16", "0.0.0.0/0")
+    daemon.node.on_mapping_added(EidPrefix.parse("10.8.0.0/16"), (), cast(Any, 0), 0.0)
+
+    assert sorted(peer.eid for peer in daemon.peers()) == ["10.0.0.2/32", "10.9.0.0/16"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "way", "rtr", "packets"),
+    [
+        (SENT, "direct", None, 12),
+        (Answer(Fate.SENT, ifindex=3, local=LOCAL, remote=REMOTE, relayed_to=RTR, port=4341), "rtr", str(RTR), 99),
+        (Answer(Fate.NO_UPLINK), "none", None, None),
+    ],
+)
+def test_the_way_of_a_peer_is_that_which_the_datapath_takes(
+    answer: Answer, way: str, rtr: str | None, packets: int | None
+) -> None:
+    daemon = Shown()
+    daemon.add("10.0.0.2/32")
+    daemon.engine.answer = answer
+
+    (peer,) = daemon.peers()
+
+    assert (peer.way, peer.rtr, peer.packets_out) == (way, rtr, packets)
+    assert peer.uplink == ("wlan0" if way != "none" else None)
+    assert peer.why == ("there is no uplink" if way == "none" else None)
+
+
+def test_a_peer_has_the_name_that_its_reverse_name_or_a_question_has_shown() -> None:
+    daemon = Shown()
+    daemon.add("10.0.0.2/32", "10.0.0.3/32", "10.0.0.4/32")
+    reverse = KnownName((), "registered", 9.0, (b"nas",))
+    asked = KnownName((ip_address("10.0.0.3"),), "registered", 9.0)
+    daemon.node.names.restore({b"2.0.0.10.in-addr.arpa": reverse, b"phone": asked})
+
+    assert {peer.eid: peer.name for peer in daemon.peers()} == {
+        "10.0.0.2/32": "nas",
+        "10.0.0.3/32": "phone",
+        "10.0.0.4/32": None,
+    }
+    again = daemon.views.peers()
+    assert [len(page) for page in again.pages] == [3]
+    assert again.rest == {"names_asked": 1}
+
+
+def test_very_many_peers_come_in_small_pages_and_few_of_their_names_are_asked_for() -> None:
+    daemon = Shown()
+    daemon.add(*(f"10.{n // 250 + 1}.{n % 250}.1/32" for n in range(3000)))
+
+    found = daemon.views.peers()
+    pages = list(found.pages)
+
+    assert sum(map(len, pages)) == 3000
+    assert max(map(len, pages)) <= SHOWN_AT_ONCE
+    assert found.rest == {"names_asked": NAMES_AT_ONCE}
+
+
+def test_without_an_eid_of_its_family_a_peer_has_no_way() -> None:
+    daemon = Shown()
+    daemon.add("2001:db8::2/128")
+    assert daemon.node.config == NodeConfig((EidPrefix.parse("10.0.0.1/32"),), map_cache_limit=100_000)
+
+    (peer,) = daemon.peers()
+
+    assert (peer.way, peer.why) == ("none", "this node has no EID of IPv6")
+    assert daemon.engine.asked == []
