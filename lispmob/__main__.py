@@ -31,8 +31,8 @@ log = logging.getLogger("lispd")
 
 
 async def _clean_up() -> None:
-    from lispmob.mh.chain import MarkChain
-    from lispmob.mh.kernel import KernelRouter
+    from lispmob.mh.kernel.chain import MarkChain
+    from lispmob.mh.kernel.kernel import KernelRouter
 
     await KernelRouter().clean_up()
     await MarkChain().clean_up()

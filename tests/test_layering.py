@@ -117,7 +117,7 @@ IMPURE_MODULES = {
 
 ONE_HOME = {
     "yaml": {"config/yaml_tree.py"},
-    "pyroute2": {"iface_monitor/rtnetlink.py", "mh/iproute.py", "hub/routes.py"},
+    "pyroute2": {"iface_monitor/rtnetlink.py", "mh/kernel/iproute.py", "hub/routes.py"},
     "netifaces": {"iface_monitor/polling.py"},
     "dbus_next": {"bus/connection.py"},
     "dbus_fast": {"bus/connection.py"},

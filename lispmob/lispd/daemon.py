@@ -62,8 +62,8 @@ from lispmob.lispd.tasks.steering import Steering
 from lispmob.lispd.views.believing import Believing
 from lispmob.lispd.views.mapping_feed import MappingFeed
 from lispmob.lispd.views.views import Views
-from lispmob.mh import cgroups
-from lispmob.mh.chain_watch import ChainWatch
+from lispmob.mh.kernel import cgroups
+from lispmob.mh.kernel.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.node.node import NodeEffect

@@ -8,7 +8,8 @@ import msgspec
 
 from lispmob.config.node import NodeFile
 from lispmob.iface_monitor import rtnetlink
-from lispmob.mh import mark_bits, rule_message
+from lispmob.mh import mark_bits
+from lispmob.mh.kernel import rule_message
 from lispmob.mh.policy import DEFAULT_MASK, MarkMask
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from lispmob.iface_monitor import netlink as netlink_module
 from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.netlink import NetlinkMonitor
 from lispmob.iface_monitor.snapshot import UplinkPolicy, UplinkRule
-from lispmob.mh.iproute import AsyncIPRoute
+from lispmob.mh.kernel.iproute import AsyncIPRoute
 from tests.iface_monitor.watch import Watch, attach, ip, run, watching
 
 pytestmark = pytest.mark.netns

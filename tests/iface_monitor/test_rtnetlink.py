@@ -23,14 +23,14 @@ def test_only_the_part_of_pyroute2_that_is_used_gets_loaded() -> None:
     in_a_fresh_interpreter(
         "import sys, lispmob.iface_monitor.rtnetlink; "
         "assert 'pyroute2.iproute' not in sys.modules; "
-        "import lispmob.mh.iproute; "
+        "import lispmob.mh.kernel.iproute; "
         "assert not {'pyroute2', 'pyroute2.ndb.main', 'pyroute2.ethtool', 'sqlite3'} & set(sys.modules)"
     )
 
 
 def test_all_of_pyroute2_can_still_be_imported_before_or_after() -> None:
-    in_a_fresh_interpreter("import lispmob.mh.iproute, pyroute2; assert pyroute2.NDB")
-    in_a_fresh_interpreter("import pyroute2, lispmob.mh.iproute as r; assert r.AsyncIPRoute")
+    in_a_fresh_interpreter("import lispmob.mh.kernel.iproute, pyroute2; assert pyroute2.NDB")
+    in_a_fresh_interpreter("import pyroute2, lispmob.mh.kernel.iproute as r; assert r.AsyncIPRoute")
 
 
 def test_a_datagram_of_several_messages_is_taken_apart() -> None:

@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lispmob.mh.chain import MarkChain
-from lispmob.mh.packet_filter import Iptables
+from lispmob.mh.kernel.chain import MarkChain
+from lispmob.mh.kernel.packet_filter import Iptables
+from lispmob.mh.kernel.xtables import Tool
 from lispmob.mh.policy import Compiled, Policy, Rule, Selector, Uplink, Via
-from lispmob.mh.xtables import Tool
 from lispmob.problems.problem import Problem
 from tests.mh.lane_host import PEER, LaneHost
 

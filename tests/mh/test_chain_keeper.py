@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lispmob.errors import KernelRefused
-from lispmob.mh.chain_keeper import ChainKeeper
 from lispmob.mh.chain_text import ChainText
-from lispmob.mh.xtables import Tool, ToolBusy, ToolMissing
+from lispmob.mh.kernel.chain_keeper import ChainKeeper
+from lispmob.mh.kernel.xtables import Tool, ToolBusy, ToolMissing
 from tests.mh.test_nft import Fake
 
 TEXT = ChainText(("LISPMOB-X",), ("-A LISPMOB-X -j RETURN",), ())

@@ -14,12 +14,12 @@ from ipaddress import ip_network
 import pytest
 
 from lispmob.datapath.lanes import DEFAULT, UNUSABLE
-from lispmob.mh.chain import MarkChain
 from lispmob.mh.chain_text import Hooks
-from lispmob.mh.packet_filter import Iptables
+from lispmob.mh.kernel.chain import MarkChain
+from lispmob.mh.kernel.packet_filter import Iptables
+from lispmob.mh.kernel.xtables import Tool
 from lispmob.mh.policy import Policy, Rule, Selector, Via
 from lispmob.mh.selector import Span
-from lispmob.mh.xtables import Tool
 from tests.mh.lane_host import EID, PEER, udp
 from tests.mh.steered import ALL, CABLE, LTE, SERVICE, UNIFIED, WIFI, Steered, client_behind, send_as, sender, via
 

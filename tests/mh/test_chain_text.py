@@ -7,10 +7,10 @@ import pytest
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.network_identity import NetworkPattern
 from lispmob.mh.chain_text import Arrival, ChainText, Hooks, chain_text, matches
-from lispmob.mh.packet_filter import removal_lines, restore_lines
+from lispmob.mh.kernel.packet_filter import removal_lines, restore_lines
+from lispmob.mh.kernel.xtables import remedy
 from lispmob.mh.policy import MarkMask, Policy, Rule, Selector, Uplink, Via
 from lispmob.mh.selector import Span
-from lispmob.mh.xtables import remedy
 
 CABLE, WIFI = Uplink("cable0", 2), Uplink("wlan0", 3)
 QUEUES = Hooks("lmn0", (Arrival(2, 2), Arrival(3, 3)))

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.lab.namespace import Namespace, NamespaceSet, why_unavailable
-from lispmob.mh.chain_watch import NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, ChainWatch, is_loss
-from lispmob.mh.nat_chain import NatChain
+from lispmob.mh.kernel.chain_watch import NFT_MSG_DELCHAIN, NFT_MSG_DELRULE, ChainWatch, is_loss
+from lispmob.mh.kernel.nat_chain import NatChain
 
 NFT_MSG_NEWRULE = 10 << 8 | 6
 EIDS = [ip_network("10.1.0.1/32")]

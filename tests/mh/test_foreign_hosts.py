@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lispmob.lab.namespace import NamespaceSet
-from lispmob.mh.kernel import KernelRouter, KernelState
-from lispmob.mh.netlink_request import REQUEST, ask, attributes, open_netlink, put
+from lispmob.mh.kernel.kernel import KernelRouter, KernelState
 from lispmob.mh.plan import FULL_PRIORITY, ROOM
+from lispmob.netlink.request import REQUEST, ask, attributes, open_netlink, put
 from lispmob.problems.problem import Problem
 from lispmob.wire.address import EidPrefix
 from tests.mh.test_kernel_router import make_tun, run

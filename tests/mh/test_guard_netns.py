@@ -9,7 +9,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from lispmob.mh.kernel import KernelRouter
+from lispmob.mh.kernel.kernel import KernelRouter
 from tests.mh.test_kernel_routing_effect import FULL, SPLIT, Host, net
 
 __all__ = ["net"]

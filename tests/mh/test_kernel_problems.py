@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lispmob.mh.kernel_problems import Refusal, refusals
+from lispmob.mh.kernel.kernel_problems import Refusal, refusals
 from lispmob.mh.plan import KernelState
 from lispmob.problems.problem import Severity
 from lispmob.wire.address import EidPrefix

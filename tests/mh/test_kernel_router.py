@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from lispmob.lab.namespace import NamespaceSet
-from lispmob.mh.kernel import KernelRouter, KernelState, KernelUplink, LostAddress
+from lispmob.mh.kernel.kernel import KernelRouter, KernelState, KernelUplink, LostAddress
 from lispmob.problems.problem import Problem, Severity
 from lispmob.wire.address import EidPrefix
 

@@ -17,7 +17,7 @@ import pytest
 
 from lispmob.errors import KernelRefused
 from lispmob.lab.namespace import Namespace, NamespaceSet
-from lispmob.mh.kernel import KernelRouter, KernelState, KernelUplink, LostAddress
+from lispmob.mh.kernel.kernel import KernelRouter, KernelState, KernelUplink, LostAddress
 from lispmob.wire.address import EidPrefix
 
 pytestmark = pytest.mark.netns

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from lispmob.datapath.lanes import DEFAULT, UNUSABLE
-from lispmob.mh.chain import MarkChain
 from lispmob.mh.chain_text import TRIALS, ChainText, chain_text
-from lispmob.mh.nat_chain import NatChain
+from lispmob.mh.kernel.chain import MarkChain
+from lispmob.mh.kernel.nat_chain import NatChain
+from lispmob.mh.kernel.packet_filter import Nftables
 from lispmob.mh.nft_text import LACKS, rule, script
-from lispmob.mh.packet_filter import Nftables
 from lispmob.mh.policy import Policy, Rule, Via
 from lispmob.mh.selector import Span
 from tests.mh.lane_host import PEER, LaneHost

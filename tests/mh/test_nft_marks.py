@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lispmob.lab.namespace import NamespaceSet
-from lispmob.mh.kernel_listing import CommonMarks
+from lispmob.mh.kernel.kernel_listing import CommonMarks
 from lispmob.mh.nft_marks import given_to_all
 from tests.mh.test_common_marks import marked
 

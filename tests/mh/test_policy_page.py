@@ -15,7 +15,7 @@ import yaml
 from lispmob.lab.line import Impairment
 from lispmob.lab.process import module
 from lispmob.lab.topology import AccessNetwork, Host, Topology, Uplink, roaming
-from lispmob.mh import cgroups
+from lispmob.mh.kernel import cgroups
 from tests.mh.policy_page import Example, Packets, examples
 from tests.mh.town import A, B, Town, town, wait_for
 

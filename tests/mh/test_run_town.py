@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lispmob.lab.process import module
-from lispmob.mh import cgroups
+from lispmob.mh.kernel import cgroups
 from tests.mh.carried import carried
 from tests.mh.town import B, Town, town, wait_for
 

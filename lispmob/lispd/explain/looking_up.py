@@ -8,7 +8,7 @@ from lispmob.control.map_cache import MapCacheEntry
 from lispmob.datapath.ask import Fate, Question
 from lispmob.errors import KernelRefused
 from lispmob.lispd.explain.lost import why_lost, why_refused
-from lispmob.mh.route_query import RouteFound, route_of
+from lispmob.mh.kernel.route_query import RouteFound, route_of
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 

@@ -18,8 +18,8 @@ from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.lispd import assembly
 from lispmob.lispd.explain.flow_text import flow_text
 from lispmob.lispd.sending import sending_uplinks
-from lispmob.mh.flow_table import Tracked, tracked, turned
-from lispmob.mh.open_sockets import Key, OpenSocket, open_sockets
+from lispmob.mh.kernel.flow_table import Tracked, tracked, turned
+from lispmob.mh.kernel.open_sockets import Key, OpenSocket, open_sockets
 from lispmob.mh.policy import Uplink as SteeringUplink
 from lispmob.mh.rehearsal import rehearse
 from lispmob.mh.selector import Flow

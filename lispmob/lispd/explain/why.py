@@ -25,13 +25,14 @@ from lispmob.lispd.explain.flow_text import flow_text, read_address, read_flow, 
 from lispmob.lispd.explain.lost import why_lost, why_refused
 from lispmob.lispd.sending import sending_uplinks
 from lispmob.lispd.views.seal_views import seal_of
-from lispmob.mh import flow_table, foreign_marks
+from lispmob.mh import foreign_marks
 from lispmob.mh.chain_text import PREFIX, TABLE
-from lispmob.mh.open_sockets import open_sockets
+from lispmob.mh.kernel import flow_table
+from lispmob.mh.kernel.open_sockets import open_sockets
+from lispmob.mh.kernel.route_query import RouteFound, route_of
+from lispmob.mh.kernel.xtables import Tool, ToolMissing
 from lispmob.mh.policy import Decision, Outcome
-from lispmob.mh.route_query import RouteFound, route_of
 from lispmob.mh.selector import WITH_PORTS, Flow
-from lispmob.mh.xtables import Tool, ToolMissing
 
 if TYPE_CHECKING:
     from lispmob.lispd.views.views import Parts

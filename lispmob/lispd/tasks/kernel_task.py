@@ -19,7 +19,7 @@ from lispmob.problems.problem import Problem
 from lispmob.wire.address import IpNetwork
 
 if TYPE_CHECKING:
-    from lispmob.mh.kernel import KernelRouter
+    from lispmob.mh.kernel.kernel import KernelRouter
 
 SETTLE_S: Final = 0.03  # ours: reading the kernel takes 10 ms, and the next event of a move cannot wait for it
 SETTLED_S: Final = 1.1  # ours: what the router holds back for a second goes then
@@ -51,7 +51,7 @@ class KernelTask:
 
     async def start(self) -> None:
         """Remove what a crash left behind, and apply. What cannot be applied is tried again until it can."""
-        from lispmob.mh.kernel import KernelRouter  # late: 50 ms, while the Map-Notify is on its way
+        from lispmob.mh.kernel.kernel import KernelRouter  # late: 50 ms, while the Map-Notify is on its way
 
         self._router = KernelRouter()
         try:
@@ -112,7 +112,7 @@ class KernelTask:
 
     async def _forget_flows(self, desired: KernelState, fresh: set[IpNetwork]) -> None:
         """Now that the routes lead there: what already knocked at lmn0 has to be translated like the rest."""
-        from lispmob.mh import conntrack  # late: most nodes never have such a flow
+        from lispmob.mh.kernel import conntrack  # late: most nodes never have such a flow
 
         eids = [eid.network for eid in desired.eids]
         try:

@@ -13,7 +13,7 @@ from lispmob.api.backend import ApiError
 from lispmob.api.steering.schema import Run, RunParams
 from lispmob.errors import KernelRefused
 from lispmob.lispd.tasks.steering import Steering
-from lispmob.mh import cgroups
+from lispmob.mh.kernel import cgroups
 from lispmob.mh.policy import Rule, Via
 from lispmob.mh.selector import Selector
 from lispmob.values import dataclass

@@ -16,9 +16,9 @@ from typing import Final
 from lispmob.datapath.engine import Engine
 from lispmob.errors import KernelRefused
 from lispmob.lispd.retry import Retry
-from lispmob.mh.cgroups import identity, of_app
-from lispmob.mh.chain import MarkChain
 from lispmob.mh.chain_text import Arrival, Hooks
+from lispmob.mh.kernel.cgroups import identity, of_app
+from lispmob.mh.kernel.chain import MarkChain
 from lispmob.mh.policy import Compiled, Policy, Rule, Uplink
 from lispmob.problems.problem import Problem
 

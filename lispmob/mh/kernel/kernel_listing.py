@@ -16,9 +16,9 @@ from lispmob.iface_monitor.rtnetlink import Raw
 from lispmob.iface_monitor.snapshot import Link
 from lispmob.mh import common_marks, nft_marks, nft_text
 from lispmob.mh.chain_text import TABLE
+from lispmob.mh.kernel.xtables import Tool, run_tool
 from lispmob.mh.plan import MARK_TABLES, OUR_TABLES, Route, RouteKind
 from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE, MARK, MARK_MASK, Rule
-from lispmob.mh.xtables import Tool, run_tool
 from lispmob.wire.address import IpAddress, IpNetwork, parse_ip
 
 log = logging.getLogger(__name__)

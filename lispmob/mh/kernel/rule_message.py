@@ -19,8 +19,8 @@ from typing import Final
 from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.iface_monitor.rtnetlink import Raw
-from lispmob.mh.netlink_request import ACK, REQUEST, ask, attributes, open_netlink, put
 from lispmob.mh.rule import FIND_SADDR, INVERT, Rule, RuleAction
+from lispmob.netlink.request import ACK, REQUEST, ask, attributes, open_netlink, put
 from lispmob.values import dataclass
 from lispmob.wire.address import IpNetwork
 

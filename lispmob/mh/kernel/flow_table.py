@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from lispmob.errors import KernelRefused
-from lispmob.mh.conntrack import (
+from lispmob.mh.kernel.conntrack import (
     DESTINATIONS,
     FAMILY,
     GET,
@@ -21,7 +21,7 @@ from lispmob.mh.conntrack import (
     TUPLE_ORIG,
     end_of,
 )
-from lispmob.mh.netlink_request import DUMP, NESTED, REQUEST, ask, attributes, open_netlink, put
+from lispmob.netlink.request import DUMP, NESTED, REQUEST, ask, attributes, open_netlink, put
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 

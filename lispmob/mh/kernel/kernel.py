@@ -15,13 +15,15 @@ from typing import Final
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.snapshot import Link
-from lispmob.mh import mark_bits, rule_message
+from lispmob.mh import mark_bits
 from lispmob.mh.guard import left_behind
-from lispmob.mh.iproute import AsyncIPRoute
-from lispmob.mh.kernel_changes import KernelChanges, refused
-from lispmob.mh.kernel_listing import CommonMarks, KernelListing
-from lispmob.mh.kernel_problems import foreign_rule, mark_in_use, refusals
-from lispmob.mh.nat_chain import NatChain
+from lispmob.mh.kernel import rule_message
+from lispmob.mh.kernel.iproute import AsyncIPRoute
+from lispmob.mh.kernel.kernel_changes import KernelChanges, refused
+from lispmob.mh.kernel.kernel_listing import CommonMarks, KernelListing
+from lispmob.mh.kernel.kernel_problems import foreign_rule, mark_in_use, refusals
+from lispmob.mh.kernel.nat_chain import NatChain
+from lispmob.mh.kernel.rule_message import Form
 from lispmob.mh.plan import (
     GATEWAY_TABLE,
     LINGER_TABLE,
@@ -35,7 +37,6 @@ from lispmob.mh.plan import (
     plan,
 )
 from lispmob.mh.rule import DEFAULT_TABLE, LOCAL_TABLE, MAIN_TABLE
-from lispmob.mh.rule_message import Form
 from lispmob.mh.rule_order import Others, arrange
 from lispmob.problems.problem import Problem, Severity
 from lispmob.wire.address import IpAddress, IpNetwork

@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from lispmob.errors import KernelRefused
-from lispmob.mh import cgroups
-from lispmob.mh.chain_keeper import ChainKeeper, Kept
 from lispmob.mh.chain_text import REPLIES, TABLE, ChainText, Hooks, chain_text
-from lispmob.mh.packet_filter import Iptables, Nftables, PacketFilter
+from lispmob.mh.kernel import cgroups
+from lispmob.mh.kernel.chain_keeper import ChainKeeper, Kept
+from lispmob.mh.kernel.packet_filter import Iptables, Nftables, PacketFilter
+from lispmob.mh.kernel.xtables import Tool
 from lispmob.mh.policy import Compiled
-from lispmob.mh.xtables import Tool
 from lispmob.problems.problem import Problem, Severity, printable
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
-from lispmob.mh import cgroups
-from lispmob.mh.netlink_request import DUMP, REQUEST, ask, attributes, open_netlink
+from lispmob.mh.kernel import cgroups
+from lispmob.netlink.request import DUMP, REQUEST, ask, attributes, open_netlink
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from lispmob.errors import KernelRefused
-from lispmob.mh.chain import FAMILIES, PROGRAMS
-from lispmob.mh.chain_keeper import ChainKeeper, Make
 from lispmob.mh.chain_text import ChainText
-from lispmob.mh.packet_filter import PacketFilter
+from lispmob.mh.kernel.chain import FAMILIES, PROGRAMS
+from lispmob.mh.kernel.chain_keeper import ChainKeeper, Make
+from lispmob.mh.kernel.packet_filter import PacketFilter
 from lispmob.problems.problem import Problem, Severity, printable
 from lispmob.wire.address import IpNetwork
 

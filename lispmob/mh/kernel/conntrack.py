@@ -15,7 +15,7 @@ from struct import Struct
 from typing import Final
 
 from lispmob.errors import KernelRefused
-from lispmob.mh.netlink_request import ACK, DUMP, NESTED, REQUEST, ask, attributes, open_netlink, put
+from lispmob.netlink.request import ACK, DUMP, NESTED, REQUEST, ask, attributes, open_netlink, put
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress, IpNetwork
 

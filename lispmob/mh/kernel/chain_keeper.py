@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from lispmob.errors import KernelRefused
 from lispmob.mh.chain_text import NOTHING, ChainText
-from lispmob.mh.packet_filter import PacketFilter
-from lispmob.mh.xtables import ToolBusy, ToolMissing
+from lispmob.mh.kernel.packet_filter import PacketFilter
+from lispmob.mh.kernel.xtables import ToolBusy, ToolMissing
 from lispmob.values import dataclass
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from lispmob.errors import KernelRefused
 from lispmob.mh import nft_text
 from lispmob.mh.chain_text import NOTHING, PREFIX, TRIALS, ChainText
-from lispmob.mh.xtables import Tool, ToolBusy, ToolMissing, run_tool
+from lispmob.mh.kernel.xtables import Tool, ToolBusy, ToolMissing, run_tool
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from typing import Any, Final, Literal
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.iface_monitor.snapshot import Link
-from lispmob.mh import rule_message
-from lispmob.mh.iproute import AsyncIPRoute, NetlinkError
-from lispmob.mh.kernel_problems import Refusal
+from lispmob.mh.kernel import rule_message
+from lispmob.mh.kernel.iproute import AsyncIPRoute, NetlinkError
+from lispmob.mh.kernel.kernel_problems import Refusal
+from lispmob.mh.kernel.rule_message import Form
 from lispmob.mh.plan import GATEWAY_PRIORITY, Route
-from lispmob.mh.rule_message import Form
 from lispmob.wire.address import IpAddress
 
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}

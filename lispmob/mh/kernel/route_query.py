@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from lispmob.errors import KernelRefused
-from lispmob.mh.netlink_request import REQUEST, ask, attributes, open_netlink, put
+from lispmob.netlink.request import REQUEST, ask, attributes, open_netlink, put
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Collection
 from typing import Final
 
-from lispmob.mh.xtables import TOOL_PIDS
+from lispmob.mh.kernel.xtables import TOOL_PIDS
 
 NETLINK_NETFILTER: Final = 12  # linux/netlink.h
 NFNLGRP_NFTABLES: Final = 7  # linux/netfilter/nfnetlink.h
