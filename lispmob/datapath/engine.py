@@ -10,7 +10,8 @@ from typing import Any
 
 from lispmob.datapath import _lispdp, marshal, sealing, tier
 from lispmob.datapath.ask import Answer, Question, ask
-from lispmob.datapath.lanes import Lane, Lanes, MarksWay, open_lanes
+from lispmob.datapath.device.lanes import Lane, Lanes, MarksWay, open_lanes
+from lispmob.datapath.device.tun import Tun, open_tun
 from lispmob.datapath.model import (
     LOSSES,
     ControlPacket,
@@ -35,7 +36,6 @@ from lispmob.datapath.model import (
     Uplink,
     UplinkRefused,
 )
-from lispmob.datapath.tun import Tun, open_tun
 from lispmob.errors import KernelRefused, LispError
 from lispmob.wire.address import EidPrefix, IpAddress
 

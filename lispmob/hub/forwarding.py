@@ -23,6 +23,7 @@ from lispmob.datapath.engine import (
 )
 from lispmob.datapath.engine import Stranger as SeenStranger
 from lispmob.datapath.model import LargeSent, PathMtu
+from lispmob.datapath.switch_tier import use_tier
 from lispmob.errors import LispError
 from lispmob.hub.config import ProxySection
 from lispmob.hub.map_server.effect import RegistrationChanged
@@ -40,7 +41,6 @@ from lispmob.protocol.effect import (
     UsableLocator,
     UsePathMtu,
 )
-from lispmob.service.datapath_tier import use_tier
 from lispmob.wire.address import EidPrefix, IpAddress
 
 log = logging.getLogger(__name__)

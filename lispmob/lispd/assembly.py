@@ -23,7 +23,7 @@ from lispmob.control.preference import PreferenceConfig
 from lispmob.control.probing.path import ProbeConfig
 from lispmob.control.sealing.peer_keys import PinnedKey
 from lispmob.control.sealing.seal_config import SealMode
-from lispmob.datapath.lanes import DEFAULT, Lane, MarksWay, device_prefix
+from lispmob.datapath.device.lanes import DEFAULT, Lane, MarksWay, device_prefix
 from lispmob.datapath.model import (
     ControlPacket,
     Disposition,

@@ -25,6 +25,7 @@ from lispmob.control_port.port import ControlSocket, Received
 from lispmob.datapath import model
 from lispmob.datapath.engine import Engine
 from lispmob.datapath.sealing import can_seal
+from lispmob.datapath.switch_tier import use_tier
 from lispmob.errors import ConfigError
 from lispmob.garbage import GarbageRules
 from lispmob.iface_monitor.delta import NetworkDelta
@@ -89,7 +90,6 @@ from lispmob.protocol.effect import (
     UseStatusBits,
     WatchForSilence,
 )
-from lispmob.service.datapath_tier import use_tier
 
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
 

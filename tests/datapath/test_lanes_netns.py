@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from lispmob.datapath import steering
-from lispmob.datapath.lanes import (
+from lispmob.datapath.device import steering
+from lispmob.datapath.device.lanes import (
     DEFAULT,
     DEVICE_UPLINKS_MAX,
     UNUSABLE,

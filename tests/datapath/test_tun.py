@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.datapath.tun import open_tun
+from lispmob.datapath.device.tun import open_tun
 from tests.datapath.netlab import run
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ def test_an_impossible_name_is_refused_before_the_kernel_is_asked() -> None:
 def told_when(setup: str, name: str) -> str:
     """What open_tun says in a fresh network namespace after `setup`."""
     program = (
-        "from lispmob.datapath.tun import open_tun\nfrom lispmob.errors import KernelRefused\n"
+        "from lispmob.datapath.device.tun import open_tun\nfrom lispmob.errors import KernelRefused\n"
         f"try: print(open_tun({name!r}, 1400))\nexcept KernelRefused as error: print(error)"
     )
     namespace = f"lmtun{os.getpid()}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lispmob.datapath.lanes import DeviceLanes, QueueLanes
+from lispmob.datapath.device.lanes import DeviceLanes, QueueLanes
 from lispmob.lab.namespace import NamespaceSet
 from tests.mh.lane_host import LaneHost, prepare
 from tests.mh.steered import Steered

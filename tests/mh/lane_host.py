@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
-from lispmob.datapath.lanes import DEFAULT, UNUSABLE, DeviceLanes, Lane, Lanes
+from lispmob.datapath.device.lanes import DEFAULT, UNUSABLE, DeviceLanes, Lane, Lanes
 from lispmob.lab.namespace import Namespace
 from lispmob.mh.chain_text import Arrival, Hooks
 

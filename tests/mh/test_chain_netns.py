@@ -13,7 +13,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from lispmob.datapath.lanes import DEFAULT, UNUSABLE
+from lispmob.datapath.device.lanes import DEFAULT, UNUSABLE
 from lispmob.mh.chain_text import Hooks
 from lispmob.mh.kernel.chain import MarkChain
 from lispmob.mh.kernel.packet_filter import Iptables

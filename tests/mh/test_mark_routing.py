@@ -11,7 +11,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from lispmob.datapath.lanes import DeviceLanes
+from lispmob.datapath.device.lanes import DeviceLanes
 from lispmob.mh.plan import MARK_TABLES, OVERLAY_TABLE, PLACES_MAX, MarkedDevice, MarkRouting, plan
 from tests.mh.test_kernel_router import FULL, SPLIT, apply, clean_up, everything, inside, listing, run  # noqa: F401
 

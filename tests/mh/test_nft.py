@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lispmob.datapath.lanes import DEFAULT, UNUSABLE
+from lispmob.datapath.device.lanes import DEFAULT, UNUSABLE
 from lispmob.mh.chain_text import TRIALS, ChainText, chain_text
 from lispmob.mh.kernel.chain import MarkChain
 from lispmob.mh.kernel.nat_chain import NatChain

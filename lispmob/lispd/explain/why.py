@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from lispmob.api.backend import ApiError
 from lispmob.api.steering.schema import Choice, FlowParams, Why, WhyStep
 from lispmob.datapath.ask import Answer, Fate, Question
-from lispmob.datapath.lanes import DEFAULT, UNUSABLE
+from lispmob.datapath.device.lanes import DEFAULT, UNUSABLE
 from lispmob.errors import KernelRefused
 from lispmob.lispd.explain.flow_text import flow_text, read_address, read_flow, read_protocol_of
 from lispmob.lispd.explain.lost import why_lost, why_refused

@@ -12,7 +12,7 @@ import socket
 import struct
 from typing import Final
 
-from lispmob.datapath import tun
+from lispmob.datapath.device import tun
 
 IFF_MULTI_QUEUE: Final = 0x0100  # <linux/if_tun.h>
 

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Iterable
 from typing import Final, Literal, Protocol
 
-from lispmob.datapath import steering, tun
-from lispmob.datapath.queued_tun import QueuedTun
+from lispmob.datapath.device import steering, tun
+from lispmob.datapath.device.queued_tun import QueuedTun
 from lispmob.values import dataclass
 
 DEFAULT: Final = 0
