@@ -2,7 +2,8 @@
 
 It is about what we send. Priorities stay what they are; among those of one priority the best takes all, the others wait
 behind it. An uplink is judged by the remote locators in use that all of its equals reach, so that like is compared with
-like; a remote locator by its pairs with the uplinks that are preferred. `protocol/scheduler.py` says when a rival takes over.
+like; a remote locator by its pairs with the uplinks that are preferred. `protocol/scheduler.py` says when a rival takes
+over.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lispmob.api.client import Client
-from lispmob.lab.demo.service import Hub, Identity, Node
+from lispmob.lab.demo_service import Hub, Identity, Node
 from lispmob.lab.real.world import World
 
 pytestmark = pytest.mark.netns

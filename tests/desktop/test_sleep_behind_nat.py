@@ -12,7 +12,7 @@ import pytest
 
 from lispmob.lab.behind_nats import FAR_NODE, HOME, ROAMER, ROUND_TRIP_S
 from lispmob.lab.demo.nat_stage import OVERLAY, NatStage
-from lispmob.lab.demo.service import Node, node_configuration
+from lispmob.lab.demo_service import Node, node_configuration
 from lispmob.lab.namespace import why_unavailable
 from lispmob.lab.ping import ping
 from tests.desktop.managed_desktop import tell_sleep

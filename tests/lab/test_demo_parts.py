@@ -13,9 +13,9 @@ from lispmob.lab import host_network
 from lispmob.lab.demo.__main__ import parse, play
 from lispmob.lab.demo.chapters import CHAPTERS, Chapter
 from lispmob.lab.demo.screen import PlainScreen, Table, View, node_tables
-from lispmob.lab.demo.service import AS_A_SERVICE
 from lispmob.lab.demo.stage import Stage
 from lispmob.lab.demo.summary import checks_table
+from lispmob.lab.demo_service import AS_A_SERVICE
 from lispmob.lab.report import Machine, Report, fact, figure
 
 UNITS = Path(__file__).parents[2] / "packaging" / "systemd"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lispmob.lab.build import Lab
-from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
+from lispmob.lab.demo_service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.line import Impairment
 from lispmob.lab.nat import Filtering, Nat, NatGateway
 from lispmob.lab.ping import ping

@@ -14,7 +14,7 @@ from lispmob.control.sealing.noise import KeyPair
 from lispmob.lab import behind_nats
 from lispmob.lab.behind_nats import FAR_NODE, ROAMER
 from lispmob.lab.demo.nat_stage import OVERLAY, NatStage
-from lispmob.lab.demo.service import Identity, Node, node_configuration
+from lispmob.lab.demo_service import Identity, Node, node_configuration
 from tests.crypto.support import ciphers, needs_libcrypto
 from tests.lab.capture import Capture
 from tests.lispd.world import wait_for

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 from lispmob.api.client import Client
 from lispmob.errors import NotRunning
 from lispmob.lab.build import Lab
-from lispmob.lab.demo.service import Hub, Identity
+from lispmob.lab.demo_service import Hub, Identity
 from lispmob.lab.line import Impairment
 from lispmob.lab.namespace import Namespace
 from lispmob.lab.probe import Party

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lispmob.lab.build import Lab
-from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
+from lispmob.lab.demo_service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.namespace import Namespace
 from lispmob.lab.process import module
 from lispmob.lab.topology import Topology, roaming

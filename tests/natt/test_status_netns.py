@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lispmob.lab.build import Lab
-from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
+from lispmob.lab.demo_service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.nat import Nat, NatGateway
 from lispmob.lab.topology import AccessNetwork, Host, Topology, Uplink
 

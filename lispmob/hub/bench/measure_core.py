@@ -1,4 +1,4 @@
-"""`python -m lispmob.hub.bench.measure_core`: what the control plane costs by itself, without sockets. For the laboratory.
+"""`python -m lispmob.hub.bench.measure_core`: what the control plane costs by itself, without sockets.
 
 It prints one line of JSON: microseconds of processor time for each kind of message, and octets of memory for each
 registration. `--registrations N` says how many there are meanwhile.

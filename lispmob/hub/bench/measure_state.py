@@ -1,4 +1,4 @@
-"""`python -m lispmob.hub.bench.measure_state PATH NUMBER`: a state file with so many registrations. For the laboratory."""
+"""`python -m lispmob.hub.bench.measure_state PATH NUMBER`: a state file with so many registrations."""
 
 from __future__ import annotations
 

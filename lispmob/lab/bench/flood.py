@@ -18,7 +18,7 @@ from typing import Final
 from lispmob.api.client import Client
 from lispmob.lab.bench.overlay import Overlay
 from lispmob.lab.bench.traffic import Figures
-from lispmob.lab.demo.service import Node
+from lispmob.lab.demo_service import Node
 from lispmob.lab.process import ProcessFailed
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.header import CONTROL_PORT

@@ -14,8 +14,8 @@ from lispmob.lab.bench import tiers
 from lispmob.lab.bench.traffic import Figures
 from lispmob.lab.build import Lab
 from lispmob.lab.control_watch import ControlWatch
-from lispmob.lab.demo.service import Hub, Node, hub_configuration, node_configuration
 from lispmob.lab.demo.stage import OVERLAY, A, B
+from lispmob.lab.demo_service import Hub, Node, hub_configuration, node_configuration
 from lispmob.lab.handover import Handover
 from lispmob.lab.move import Kind, Move
 from lispmob.lab.namespace import Namespace

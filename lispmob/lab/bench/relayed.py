@@ -19,7 +19,7 @@ from lispmob.closing import Closing
 from lispmob.lab import link
 from lispmob.lab.bench import tiers
 from lispmob.lab.bench.wire import CABLE, SUFFIX, TUNNEL_MTU, Way
-from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
+from lispmob.lab.demo_service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.namespace import NamespaceSet
 from lispmob.lab.ping import ping
 from lispmob.lab.process import ProcessFailed

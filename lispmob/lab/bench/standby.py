@@ -13,7 +13,7 @@ from typing import Final
 
 from lispmob.lab.bench import idle, tiers
 from lispmob.lab.bench.traffic import Figures
-from lispmob.lab.demo.service import Identity, Node
+from lispmob.lab.demo_service import Identity, Node
 from lispmob.lab.ping import ping
 from lispmob.lab.process import ProcessFailed
 from lispmob.lab.real.world import HUB_V4, A, World

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from lispmob.closing import Closing
 from lispmob.lab import link
 from lispmob.lab.bench import tiers
-from lispmob.lab.demo.service import Identity, Node
+from lispmob.lab.demo_service import Identity, Node
 from lispmob.lab.link import IpAddress
 from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.lab.ping import ping

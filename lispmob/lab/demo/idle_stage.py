@@ -20,7 +20,7 @@ from typing import Any, Final
 from lispmob.closing import Closing
 from lispmob.lab.build import Lab
 from lispmob.lab.control_watch import ControlWatch
-from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
+from lispmob.lab.demo_service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.line import Impairment
 from lispmob.lab.link import IpAddress
 from lispmob.lab.nat import Nat, NatGateway

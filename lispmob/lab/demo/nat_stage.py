@@ -16,7 +16,7 @@ from lispmob.lab import behind_nats
 from lispmob.lab.behind_nats import KINDS, ROAMER, Kind, host_of
 from lispmob.lab.build import Lab
 from lispmob.lab.control_watch import ControlWatch
-from lispmob.lab.demo.service import Hub, Identity, Json, Node, hub_configuration, node_configuration
+from lispmob.lab.demo_service import Hub, Identity, Json, Node, hub_configuration, node_configuration
 from lispmob.lab.link import IpAddress
 from lispmob.lab.nat import NatGateway
 from lispmob.lab.ping import ping

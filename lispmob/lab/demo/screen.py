@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from lispmob.lab.demo.service import Json
+from lispmob.lab.demo_service import Json
 
 if TYPE_CHECKING:
     from rich.console import Group

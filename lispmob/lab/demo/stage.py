@@ -17,7 +17,7 @@ from lispmob.lab.build import Lab
 from lispmob.lab.charts import Picture, Span
 from lispmob.lab.control_watch import ControlWatch
 from lispmob.lab.demo.screen import Screen, View
-from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
+from lispmob.lab.demo_service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.handover import Handover
 from lispmob.lab.probe import Party, ProbeStream
 from lispmob.lab.process import ProcessFailed

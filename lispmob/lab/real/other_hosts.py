@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from lispmob.lab.demo.service import Node
+from lispmob.lab.demo_service import Node
 from lispmob.lab.real.scenario import Scenario
 from lispmob.lab.real.world import A, B, World
 from lispmob.lab.report import Check, fact

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
-from lispmob.lab.demo.service import Identity
+from lispmob.lab.demo_service import Identity
 from lispmob.lab.link import IpAddress
 from lispmob.lab.packet_log import PacketLog
 from lispmob.lab.real.scenario import Scenario

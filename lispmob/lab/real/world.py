@@ -20,7 +20,7 @@ from typing import Final
 
 from lispmob.closing import Closing
 from lispmob.lab import link
-from lispmob.lab.demo.service import Hub, Identity, Node, hub_configuration, node_configuration
+from lispmob.lab.demo_service import Hub, Identity, Node, hub_configuration, node_configuration
 from lispmob.lab.link import IpAddress
 from lispmob.lab.namespace import Namespace, NamespaceSet
 from lispmob.lab.packet_log import PacketLog

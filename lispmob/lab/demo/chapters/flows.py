@@ -13,8 +13,8 @@ from typing import Final
 from lispmob import flow
 from lispmob.lab import move as moves
 from lispmob.lab.build import Lab
-from lispmob.lab.demo.service import Hub, Node, hub_configuration, node_configuration
 from lispmob.lab.demo.stage import OVERLAY, A, B, Stage
+from lispmob.lab.demo_service import Hub, Node, hub_configuration, node_configuration
 from lispmob.lab.move import Kind, Move
 from lispmob.lab.ping import ping
 from lispmob.lab.process import ProcessFailed

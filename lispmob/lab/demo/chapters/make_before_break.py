@@ -17,7 +17,7 @@ _REST_S: Final = {True: 1.0, False: 3.0}  # the limits on SMRs are full again be
 _UPLINK: Final = "wlan0"
 _PORT: Final = 47_300
 _PACE_S: Final = 0.001  # something is always under way when the uplink goes
-_MORE: Final = 1  # removals of the address beyond the one that is observed; `lab/removals.py` does a hundred
+_MORE: Final = 1  # removals of the address beyond the one that is observed; `lab/bench/removals.py` does a hundred
 _TCP_GOAL_MS: Final = 250.0  # a round trip of 80 ms until a loss is missed, another one until it is made good
 
 

@@ -8,8 +8,8 @@ import time
 from typing import Any, Final
 
 from lispmob.lab import move as moves
-from lispmob.lab.demo.service import Identity
 from lispmob.lab.demo.stage import A, B, Stage
+from lispmob.lab.demo_service import Identity
 from lispmob.lab.move import Kind, Move
 from lispmob.lab.ping import ping
 from lispmob.lab.report import fact

@@ -1,4 +1,4 @@
-"""`python -m lispmob.lab.removals`: lose one of two uplinks over and over, and count how long TCP stood still.
+"""`python -m lispmob.lab.bench.removals`: lose one of two uplinks over and over, and count how long TCP stood still.
 
 Both count, the loss and the moment in which the uplink comes back.
 
@@ -44,7 +44,7 @@ PACE_S: Final = 0.001  # a packet is always under way when the uplink goes
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m lispmob.lab.removals", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lispmob.lab.bench.removals", description=__doc__)
     parser.add_argument("--count", type=int, default=100, help="removals of each kind in each tier")
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="only this kind; several may be given")
     parser.add_argument("--tier", action="append", choices=TIERS, help="only this tier; several may be given")
