@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
 from lispmob.control.etr_security import ReplySigner
-from lispmob.control.node_config import Datagram
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count, MachineEffect, SendControl
 from lispmob.protocol.locator_set import LocatorSet
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of

@@ -20,9 +20,9 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias
 
-from lispmob.control.node_config import LispSecMode, ResolverSecret
 from lispmob.protocol.effect import Count, Event, MachineEffect
 from lispmob.protocol.rate_limit import KeyedBuckets
+from lispmob.protocol.servers import LispSecMode, ResolverSecret
 from lispmob.values import dataclass
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import EidPrefix, IpAddress

@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import field, replace
 from typing import Final
 
-from lispmob.control.node_config import MapServerPeer, NodeConfig
+from lispmob.control.node_config import NodeConfig
 from lispmob.errors import AuthenticationFailed
 from lispmob.protocol.effect import CONTROL_PORT, Count, Event, MachineEffect, NameResolved, SendControl
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.protocol.rate_limit import TokenBucket
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import Algorithm, sign

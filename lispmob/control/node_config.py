@@ -9,6 +9,8 @@ from lispmob.control.preference import PreferenceConfig
 from lispmob.control.probing.path import ProbeConfig
 from lispmob.control.sealing.peer_keys import PinnedKey
 from lispmob.control.sealing.seal_config import SealConfig, SealMode
+from lispmob.protocol.natt_settings import NattSettings
+from lispmob.protocol.servers import LispSecMode, MapServerPeer, ResolverSecret
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 from lispmob.wire.auth import Key
@@ -18,48 +20,6 @@ from lispmob.wire.record import Locator, MappingRecord
 Fallback: TypeAlias = Literal["auto", "native", "proxy", "drop"]
 """Where packets go whose destination is no EID. auto: nowhere inside the overlay prefixes, natively outside of them."""
 StatusBitsUse: TypeAlias = Literal["no", "listen", "send"]
-LispSecMode: TypeAlias = Literal["off", "prefer", "require"]
-
-
-@dataclass(frozen=True, slots=True)
-class ResolverSecret:
-    """What a Map-Resolver and this node share, to wrap One-Time-Keys with (RFC 9303, 6.5)."""
-
-    octets: bytes = field(repr=False)
-    key_id: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class MapServerPeer:
-    """A Map-Server to register with. `sends_xtr_id`: add our xTR-ID (some servers accept that only behind a NAT).
-
-    `has_lisp_sec`: say in each Map-Register that we sign Map-Replies when it asks us to (RFC 9303, 6.8).
-    """
-
-    address: IpAddress
-    key: Key
-    proxy_map_reply: bool = True
-    sends_xtr_id: bool = False
-    has_lisp_sec: bool = False
-
-
-NattMode: TypeAlias = Literal["auto", "off", "e19", "lispers"]
-
-
-@dataclass(frozen=True, slots=True)
-class NattSettings:
-    """What the user says about NATs. `rtrs`: those that may be used; none: those of an authenticated Info-Reply.
-
-    `keepalive_s` None: as long as the NAT allows. `prefers_rtr`: use one without a NAT too. `direct`: past the RTR
-    where that is found to work.
-    """
-
-    mode: NattMode = "off"
-    rtrs: tuple[IpAddress, ...] = ()
-    prefers_rtr: bool = False
-    direct: bool = False
-    keepalive_s: float | None = None
-    host_name: bytes = b"lispmob"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +103,3 @@ class NodeConfig:
         """Our EID-Prefix that holds this address."""
         holding = (eid for eid in self.eids if eid.instance_id == instance_id and eid.contains(address))
         return next(holding, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Datagram:
-    """A control datagram as it arrived. `in_data`: it came on the data port in Instance-ID 0xFFFFFF."""
-
-    payload: bytes
-    source: IpAddress
-    source_port: int
-    destination: IpAddress
-    ifindex: int = 0
-    in_data: bool = False

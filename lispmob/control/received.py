@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lispmob.control.node_config import Datagram
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress

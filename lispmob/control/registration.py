@@ -11,7 +11,6 @@ from dataclasses import replace
 from enum import Enum
 from typing import Final
 
-from lispmob.control.node_config import MapServerPeer
 from lispmob.control.sealing.key_trial import KeyTrial
 from lispmob.control.sharing import Sharing, sharing
 from lispmob.errors import AuthenticationFailed
@@ -26,6 +25,7 @@ from lispmob.protocol.effect import (
 )
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.protocol.rate_limit import TokenBucket
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import sign

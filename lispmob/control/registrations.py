@@ -8,11 +8,12 @@ from itertools import count
 from typing import TypeAlias
 
 from lispmob.control.gate import NonceBook
-from lispmob.control.node_config import MapServerPeer, NodeConfig
+from lispmob.control.node_config import NodeConfig
 from lispmob.control.registration import Registration, RegistrationPolicy
 from lispmob.protocol.effect import Count, MachineEffect
 from lispmob.protocol.locator_set import LocatorSet
 from lispmob.protocol.rate_limit import KeyedBuckets
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_notify import MapNotify
 

@@ -33,7 +33,6 @@ from lispmob.config.values import (
     plain,
     whole,
 )
-from lispmob.control.node_config import LispSecMode, ResolverSecret
 from lispmob.crypto.key_wrap import why_no_key_wrap
 from lispmob.errors import ConfigError
 from lispmob.hub.ddt.section import DdtSection
@@ -47,6 +46,7 @@ from lispmob.hub.places import DEFAULT_SOCKET
 from lispmob.hub.public_address import is_private
 from lispmob.hub.rtr.natt_config import LinkSection, RtrSection
 from lispmob.hub.rtr.traversal import TraversalPolicy
+from lispmob.protocol.servers import LispSecMode, ResolverSecret
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final, cast
 
 from lispmob.api import sd_notify
 from lispmob.control.itr_security import LispSecTools
-from lispmob.control.node_config import LispSecMode
 from lispmob.control_port.port import ANY, ControlSocket, Received
 from lispmob.crypto.key_wrap import MISSING, key_wrap
 from lispmob.errors import ConfigError, KernelRefused, LispError
@@ -44,6 +43,7 @@ from lispmob.hub.store.store import Clock, Store
 from lispmob.joining.exchange import TYPE
 from lispmob.logs import configure
 from lispmob.protocol.effect import Event, EventValue, SendControl
+from lispmob.protocol.servers import LispSecMode
 from lispmob.wire.address import IpAddress
 from lispmob.wire.lisp_sec_auth import OTK_OCTETS
 

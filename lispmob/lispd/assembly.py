@@ -9,16 +9,7 @@ from typing import Final, cast
 from lispmob.config.node import NodeFile, UplinkSection
 from lispmob.config.profile import PROFILES
 from lispmob.control.itr_security import derived_secret
-from lispmob.control.node_config import (
-    Fallback,
-    LispSecMode,
-    MapServerPeer,
-    NattMode,
-    NattSettings,
-    NodeConfig,
-    ResolverSecret,
-    StatusBitsUse,
-)
+from lispmob.control.node_config import Fallback, NodeConfig, StatusBitsUse
 from lispmob.control.preference import PreferenceConfig
 from lispmob.control.probing.path import ProbeConfig
 from lispmob.control.sealing.peer_keys import PinnedKey
@@ -46,7 +37,9 @@ from lispmob.natt.natt_config import is_private
 from lispmob.natt.plan import NattPlan, UplinkPlan
 from lispmob.protocol.effect import InstallMapping, UsePathMtu
 from lispmob.protocol.locator_set import NEVER, EidRank, LocalLocator, Place
+from lispmob.protocol.natt_settings import NattMode, NattSettings
 from lispmob.protocol.scheduler import Prefer
+from lispmob.protocol.servers import LispSecMode, MapServerPeer, ResolverSecret
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.record import Locator, MappingRecord

@@ -20,7 +20,7 @@ from lispmob.api import sd_notify
 from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
 from lispmob.config.node import NodeFile
-from lispmob.control.node_config import Datagram, NodeConfig
+from lispmob.control.node_config import NodeConfig
 from lispmob.control_port.port import ControlSocket, Received
 from lispmob.datapath import model
 from lispmob.datapath.engine import Engine
@@ -69,6 +69,7 @@ from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.node.node import NodeEffect
 from lispmob.problems.problem import Problem
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import (
     AskForEcho,
     DropPending,

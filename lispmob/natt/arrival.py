@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lispmob.control.node_config import Datagram
+from lispmob.protocol.datagram import Datagram
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import DATA_PORT, MessageType

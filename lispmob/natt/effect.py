@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import TypeAlias
 
-from lispmob.control.node_config import MapServerPeer
 from lispmob.natt.plan import NattPlan
 from lispmob.protocol.effect import Count, Event, InstallMapping, RemoveMapping, SendControl, WayAnswered
 from lispmob.protocol.locator_set import LocalLocator
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from lispmob.control.node_config import MapServerPeer
 from lispmob.errors import AuthenticationFailed
 from lispmob.natt.dialect import INFO_PORT, TRAITS, Dialect, candidates
 from lispmob.natt.effect import AskFailed, DataPort, LifeSignWanted, SendFromDataPort, UplinkEffect
@@ -16,6 +15,7 @@ from lispmob.natt.server_knowledge import RETRY_ALIVE_S, ServerKnowledge
 from lispmob.natt.server_trial import Finding, ServerTrial
 from lispmob.protocol.effect import Count, Event, SendControl
 from lispmob.protocol.locator_set import LocalLocator
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.address_class import may_be_rloc

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from lispmob.control.node_config import MapServerPeer
 from lispmob.natt.checksum_probe import ChecksumProbe
 from lispmob.natt.deafness import Deafness
 from lispmob.natt.dialect import TRAITS, Dialect
@@ -31,6 +30,7 @@ from lispmob.natt.trust import BindingTrust
 from lispmob.protocol.effect import Count, Event
 from lispmob.protocol.locator_set import EidRecords, LocalLocator
 from lispmob.protocol.rate_limit import TokenBucket
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.info import InfoReply

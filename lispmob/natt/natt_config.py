@@ -5,7 +5,9 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
-from lispmob.control.node_config import MapServerPeer, NattMode, NodeConfig
+from lispmob.control.node_config import NodeConfig
+from lispmob.protocol.natt_settings import NattMode
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm

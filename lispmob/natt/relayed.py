@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import Final
 
-from lispmob.control.node_config import MapServerPeer
 from lispmob.control.registration import TAKEN_WAIT_S
 from lispmob.control.sharing import sharing
 from lispmob.errors import AuthenticationFailed
@@ -22,6 +21,7 @@ from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.round_trips import RoundTrips
 from lispmob.protocol.effect import Count, Event, EventValue
 from lispmob.protocol.locator_set import EidRecords, LocalLocator
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import sign, verify

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from lispmob.control.node_config import MapServerPeer, NattMode
 from lispmob.natt.dialect import Dialect, candidates
+from lispmob.protocol.natt_settings import NattMode
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from lispmob.control.node_config import MapServerPeer
 from lispmob.errors import AuthenticationFailed
 from lispmob.natt.natt_config import NattConfig
 from lispmob.protocol.effect import Count, SendControl
 from lispmob.protocol.locator_set import LocalLocator
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.auth import sign, verify
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.map_notify import MapNotify

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from lispmob.control.node_config import Datagram
 from lispmob.errors import MalformedMessage
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.dialect import Dialect
@@ -32,6 +31,7 @@ from lispmob.natt.server_knowledge import ServerKnowledge
 from lispmob.natt.shortcuts import Ground, Shortcuts
 from lispmob.natt.state import State
 from lispmob.natt.union import plan, record_for
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count, Event, EventValue, WayAnswered
 from lispmob.protocol.locator_set import NEVER, LocalLocator, Place
 from lispmob.protocol.rate_limit import TokenBucket

@@ -18,7 +18,7 @@ from lispmob.control.itr_security import ItrSecurity, LispSecTools
 from lispmob.control.map_cache import Source
 from lispmob.control.mappings import Mappings
 from lispmob.control.names import Names
-from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
+from lispmob.control.node_config import NodeConfig
 from lispmob.control.path_mtu.paths import PathMtus
 from lispmob.control.peers import Peers, entry_targets
 from lispmob.control.preference import Preference
@@ -38,6 +38,7 @@ from lispmob.natt.traversal import Traversal
 from lispmob.node.default_mappings import default_mappings
 from lispmob.node.node_sizes import NodeSizes
 from lispmob.node.reachability import Reachability
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import (
     Count,
     DropPending,
@@ -59,6 +60,7 @@ from lispmob.protocol.effect import (
     WitnessWanted,
 )
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_reply import MapReply

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from lispmob.control.itr_security import LispSecTools
-from lispmob.control.node_config import Datagram, NodeConfig
+from lispmob.control.node_config import NodeConfig
 from lispmob.control.registrations import Growing, NewNonce
 from lispmob.control.sealing.handshake_carriage import take_first
 from lispmob.control.sealing.machine import Sealing
 from lispmob.control.sealing.seal_config import SealTools
 from lispmob.errors import MalformedMessage
 from lispmob.node.node import Node, NodeEffect, _Inner
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count, InstallMapping, MachineEffect, MappingLearned, RemoveMapping
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import take_key_record

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import count
 
-from lispmob.control.node_config import Datagram
 from lispmob.control.sealing.handshake_carriage import take_first
 from lispmob.control.sealing.machine import Sealing
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.peer_keys import KeptKey, PinnedKey
 from lispmob.control.sealing.seal_config import SealConfig, SealMode, SealTools
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import InstallMapping, InstallSession, MachineEffect, SendControl, UsableLocator
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress

@@ -14,10 +14,10 @@ from lispmob.control.itr_security import (
     LispSecTools,
     Trouble,
 )
-from lispmob.control.node_config import LispSecMode, ResolverSecret
 from lispmob.control.resolver import NONCE_LIFETIME_S, Resolver
 from lispmob.protocol.acceptance import Guard
 from lispmob.protocol.effect import Count, Event, LookupFailed, MachineEffect, MappingLearned, SendControl
+from lispmob.protocol.servers import LispSecMode, ResolverSecret
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.eid import from_prefix

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from lispmob.control.node_config import MapServerPeer
 from lispmob.control.registration import Registration, RegistrationPolicy, State
 from lispmob.protocol.effect import Count, Event, MachineEffect, RegistrationConfirmed, SendControl
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.auth import Algorithm, Key, sign
 from lispmob.wire.map_notify import MapNotify
 from lispmob.wire.map_register import MapRegister

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.node_config import MapServerPeer, NodeConfig
+from lispmob.control.node_config import NodeConfig
 from lispmob.control.registrations import Registrations
 from lispmob.protocol.effect import Count, RegistrationConfirmed
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.map_notify import MapNotify
 from tests.control.support import EID, KEY, SERVER, WIFI, locators, only, register_in

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 
-from lispmob.control.node_config import Datagram, MapServerPeer, NodeConfig
+from lispmob.control.node_config import NodeConfig
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.peer_keys import PinnedKey
 from lispmob.control.sealing.seal_config import SealTools
 from lispmob.node.sealed_node import SealedNode
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import (
     ForgetPeer,
     InstallMapping,
@@ -20,6 +21,7 @@ from lispmob.protocol.effect import (
     SendKeepalive,
 )
 from lispmob.protocol.locator_set import LocalLocator
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import IpAddress
 from lispmob.wire.auth import sign
 from lispmob.wire.key_record import KeyRecord, take_key_record

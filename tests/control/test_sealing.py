@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.node_config import Datagram
 from lispmob.control.sealing.handshake_carriage import First, put_first, put_second, take_first, take_second
 from lispmob.control.sealing.peer_keys import fingerprint
 from lispmob.errors import MalformedMessage
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import (
     Count,
     Event,

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from lispmob.control.itr_security import LispSecTools
-from lispmob.control.node_config import LispSecMode, ResolverSecret
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server import packed_part
 from lispmob.hub.map_server.effect import Arrival
@@ -23,6 +22,7 @@ from lispmob.hub.rtr.rtr import MapServerLink
 from lispmob.hub.rtr.rtr_effect import Learned
 from lispmob.hub.rtr.traversal import TraversalPolicy
 from lispmob.protocol.effect import SendControl
+from lispmob.protocol.servers import LispSecMode, ResolverSecret
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import Key

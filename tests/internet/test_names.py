@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.control.node_config import Datagram
 from lispmob.hub.map_server.site import Site
 from lispmob.node.node import MapServerPeer, NodeConfig, NodeEffect
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import NameResolved
 from lispmob.wire.address import DistinguishedName, EidPrefix
 from lispmob.wire.auth import Algorithm, Key

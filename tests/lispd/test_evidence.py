@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from lispmob.control.map_cache import MapCache, MapCacheEntry
-from lispmob.control.node_config import MapServerPeer
 from lispmob.control.probing.data_doubt import Verdict
 from lispmob.control.probing.path import Pair, Path
 from lispmob.control.registration import State
@@ -19,6 +18,7 @@ from lispmob.lispd.report.evidence import duplicates, inside_own, rests_beside, 
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.info_exchange import Seen
 from lispmob.problems.evidence import DuplicateAddress, InsideEvidence
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
 from lispmob.wire.record import Locator

@@ -13,7 +13,7 @@ import pytest
 from lispmob.config.node import NodeFile, load_node
 from lispmob.config.reader import read_yaml
 from lispmob.control.itr_security import LispSecTools
-from lispmob.control.node_config import Datagram, NodeConfig
+from lispmob.control.node_config import NodeConfig
 from lispmob.datapath.ask import Fate
 from lispmob.errors import ConfigError
 from lispmob.hub.config import load_hub
@@ -22,6 +22,7 @@ from lispmob.lispd.explain.lost import why_lost, why_refused
 from lispmob.lispd.lisp_sec import lisp_sec_problems
 from lispmob.node.node import Node
 from lispmob.problems.problem import Severity
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import InstallMapping, RemoveMapping, SendControl
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.wire import lisp_sec_auth

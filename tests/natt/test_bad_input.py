@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.node_config import Datagram, MapServerPeer
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import NattEffect, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.traversal import Traversal
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count, SendControl
 from lispmob.protocol.locator_set import LocalLocator
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key, sign
 from lispmob.wire.ecm import EncapsulatedControl

@@ -7,7 +7,6 @@ from ipaddress import ip_address
 
 import pytest
 
-from lispmob.control.node_config import Datagram, MapServerPeer
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.info import InfoResponder
 from lispmob.hub.map_server.map_server import MapServer
@@ -19,8 +18,10 @@ from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import NattEffect, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.traversal import Traversal
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.locator_set import LocalLocator
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, sign_for_rtr, verify
 from lispmob.wire.data_header import split_data_packet

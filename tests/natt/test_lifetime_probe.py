@@ -6,7 +6,6 @@ from itertools import count
 
 import pytest
 
-from lispmob.control.node_config import MapServerPeer
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.info import InfoResponder
 from lispmob.hub.map_server.map_resolver import MapResolver
@@ -18,6 +17,7 @@ from lispmob.natt.keepalive import SHORTEST_S, Lifetime
 from lispmob.natt.lifetime_probe import LifetimeMeasured, LifetimeProbe, Phase, ProbeEffect
 from lispmob.natt.question import SendFromSparePort
 from lispmob.protocol.effect import SendControl
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import MappingRecord

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.node_config import MapServerPeer
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import NattEffect, SendFromDataPort
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.traversal import Traversal
 from lispmob.protocol.effect import Count
 from lispmob.protocol.locator_set import LocalLocator
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import sign
 from lispmob.wire.data_header import DATA_HEADER_OCTETS

@@ -6,7 +6,6 @@ from itertools import count
 
 import pytest
 
-from lispmob.control.node_config import MapServerPeer
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.info import InfoResponder
 from lispmob.hub.map_server.site import Site, SiteTable
@@ -15,6 +14,7 @@ from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.server_knowledge import ServerKnowledge
 from lispmob.protocol.effect import Count, SendControl
 from lispmob.protocol.locator_set import LocalLocator
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.info import InfoReply
 from tests.natt.nat_box import ip
 from tests.natt.world import EID, KEY, MAP_SERVER, RTR

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 
-from lispmob.control.node_config import Datagram, MapServerPeer
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.info import InfoResponder
 from lispmob.hub.map_server.map_resolver import MapResolver
@@ -23,6 +22,7 @@ from lispmob.natt.effect import LifeSignWanted, NattEffect, PlanChanged, SendFro
 from lispmob.natt.natt_config import NattConfig
 from lispmob.natt.plan import UplinkPlan
 from lispmob.natt.traversal import Traversal
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import (
     CONTROL_PORT,
     Count,
@@ -33,6 +33,7 @@ from lispmob.protocol.effect import (
     UsableLocator,
 )
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet, Place
+from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key, authenticate
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DATA_HEADER_OCTETS, DataHeader, split_data_packet

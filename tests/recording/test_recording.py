@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lispmob.control.node_config import MapServerPeer, NodeConfig, ResolverSecret
+from lispmob.control.node_config import NodeConfig
 from lispmob.control.probing.path import ProbeConfig
 from lispmob.hub.map_server.site import Site
 from lispmob.node.node import Node
+from lispmob.protocol.servers import MapServerPeer, ResolverSecret
 from lispmob.recording import BadRecording, Player, play
 from lispmob.recording.neutral import without_keys
 from lispmob.recording.recorder import INPUTS, TRAVERSAL_INPUTS, RecordedNode, Tape

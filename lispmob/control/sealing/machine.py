@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from lispmob.control.node_config import Datagram
 from lispmob.control.sealing.handshake_carriage import First, put_first, put_second, take_second
 from lispmob.control.sealing.peer_keys import PeerKeys, fingerprint
 from lispmob.control.sealing.seal_config import SealConfig, SealMode, SealTools
@@ -35,6 +34,7 @@ from lispmob.control.sealing.sealed_peer import (
     Standing,
 )
 from lispmob.errors import AuthenticationFailed, MalformedMessage
+from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import (
     AeadName,
     Count,

@@ -14,12 +14,12 @@ from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from lispmob.control.node_config import LispSecMode, ResolverSecret
 from lispmob.errors import AuthenticationFailed
 from lispmob.hub.map_server.part import XtrRegistration
 from lispmob.hub.map_server.registration import Registration
 from lispmob.hub.map_server.site import SiteTable
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
+from lispmob.protocol.servers import LispSecMode, ResolverSecret
 from lispmob.values import dataclass
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress

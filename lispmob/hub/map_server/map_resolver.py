@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from lispmob.control.node_config import ResolverSecret
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.ddt.client import DdtClient, NoMapping, Outcome
 from lispmob.hub.ddt.node import DdtNode
@@ -28,6 +27,7 @@ from lispmob.hub.map_server.registration import best_address, is_usable
 from lispmob.protocol.effect import CONTROL_PORT, SendControl
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.protocol.rate_limit import KeyedBuckets
+from lispmob.protocol.servers import ResolverSecret
 from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Final
 
-from lispmob.control.node_config import ResolverSecret
 from lispmob.errors import AuthenticationFailed
 from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
+from lispmob.protocol.servers import ResolverSecret
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key, verify

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from lispmob.control.itr_security import ItrSecurity, LispSecTools, derived_secret
-from lispmob.control.node_config import LispSecMode
 from lispmob.control.smr import solicited
 from lispmob.errors import MalformedMessage
 from lispmob.hub.map_server.asker_limits import Network, network_of
@@ -23,6 +22,7 @@ from lispmob.hub.rtr.rtr_named import NamedNodes
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.protocol.rate_limit import KeyedBuckets
+from lispmob.protocol.servers import LispSecMode
 from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl

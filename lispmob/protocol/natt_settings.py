@@ -1,0 +1,26 @@
+"""What the user says about NATs."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from lispmob.values import dataclass
+from lispmob.wire.address import IpAddress
+
+NattMode: TypeAlias = Literal["auto", "off", "e19", "lispers"]
+
+
+@dataclass(frozen=True, slots=True)
+class NattSettings:
+    """What the user says about NATs. `rtrs`: those that may be used; none: those of an authenticated Info-Reply.
+
+    `keepalive_s` None: as long as the NAT allows. `prefers_rtr`: use one without a NAT too. `direct`: past the RTR
+    where that is found to work.
+    """
+
+    mode: NattMode = "off"
+    rtrs: tuple[IpAddress, ...] = ()
+    prefers_rtr: bool = False
+    direct: bool = False
+    keepalive_s: float | None = None
+    host_name: bytes = b"lispmob"

@@ -1,0 +1,34 @@
+"""What a node is told of its Map-Servers and Map-Resolvers."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Literal, TypeAlias
+
+from lispmob.values import dataclass
+from lispmob.wire.address import IpAddress
+from lispmob.wire.auth import Key
+
+LispSecMode: TypeAlias = Literal["off", "prefer", "require"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolverSecret:
+    """What a Map-Resolver and this node share, to wrap One-Time-Keys with (RFC 9303, 6.5)."""
+
+    octets: bytes = field(repr=False)
+    key_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MapServerPeer:
+    """A Map-Server to register with. `sends_xtr_id`: add our xTR-ID (some servers accept that only behind a NAT).
+
+    `has_lisp_sec`: say in each Map-Register that we sign Map-Replies when it asks us to (RFC 9303, 6.8).
+    """
+
+    address: IpAddress
+    key: Key
+    proxy_map_reply: bool = True
+    sends_xtr_id: bool = False
+    has_lisp_sec: bool = False
