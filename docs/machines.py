@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
 
-import lispmob.control
+from lispmob import control, flow, natt, node
 
 HEAD = """# The state machines
 
@@ -17,12 +17,13 @@ Drawn from the `TRANSITIONS` tables of the code by `make docs`; a test fails whe
 
 
 def machines() -> Iterator[tuple[str, ModuleType]]:
-    """Modules that declare a table of transitions, by name."""
-    for found in sorted(pkgutil.iter_modules(lispmob.control.__path__), key=lambda each: each.name):
-        module = import_module(f"lispmob.control.{found.name}")
-        table = getattr(module, "TRANSITIONS", None)
-        if table is not None and any(state.__class__.__module__ == module.__name__ for state in table):
-            yield found.name, module
+    """Modules of the node that declare a table of transitions, by their place in the tree."""
+    for package in (control, natt, node, flow):
+        for found in sorted(pkgutil.walk_packages(package.__path__, f"{package.__name__}."), key=lambda found: found.name):
+            module = import_module(found.name)
+            table = getattr(module, "TRANSITIONS", None)
+            if table is not None and any(state.__class__.__module__ == module.__name__ for state in table):
+                yield found.name.replace(".", "/"), module
 
 
 def page() -> str:
@@ -30,7 +31,7 @@ def page() -> str:
     parts = [HEAD]
     for name, module in machines():
         summary = (module.__doc__ or "").strip().splitlines()[0]
-        lines = [f"## `lispmob/control/{name}.py`\n", f"{summary}\n", "```mermaid", "stateDiagram-v2"]
+        lines = [f"## `{name}.py`\n", f"{summary}\n", "```mermaid", "stateDiagram-v2"]
         for state, successors in module.TRANSITIONS.items():
             lines += [f"    {state.value} --> {each.value}" for each in sorted(successors, key=lambda s: s.value)]
         parts.append("\n".join([*lines, "```\n"]))

@@ -1,118 +1,89 @@
-"""Who may import whom, read off the source. Each rule says why it is there."""
+"""Who may import whom, and who must stay pure, read off the source. Each rule says why it is there."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from docs import architecture
+from docs.architecture import LAYERS
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "lispmob"
 
-PURE = (
-    "wire/",
-    "control/",
-    "natt/",
-    "problems/",
+PURE_FOLDERS = (
+    "wire",
+    "protocol",
+    "control",
+    "control/probing",
+    "control/path_mtu",
+    "control/sealing",
+    "natt",
+    "node",
+    "problems",
+    "recording",
+    "mh",
+    "hub/map_server",
+    "hub/rtr",
+)
+"""Every file of these is a machine that runs in virtual time, or a value: clock, randomness and packets come in."""
+
+PURE_FILES = (
+    *(f"convert/{name}.py" for name in ("conversion", "draft", "hub", "lispers", "node", "reading", "tree", "writing")),
+    *(f"flow/{name}.py" for name in ("adoption", "caller", "endpoint", "holder", "message", "race", "steered", "table")),
+    "api/dbus_values.py",
     "config/doubts.py",
-    "mh/policy.py",
-    "protocol/scheduler.py",
-    "mh/flow_marks.py",
-    "mh/selector.py",
-    "mh/app_unit.py",
-    "mh/rehearsal.py",
-    "mh/chain_text.py",
     "datapath/spread.py",
-    "iface_monitor/snapshot.py",
-    "iface_monitor/link_type.py",
-    "iface_monitor/network_identity.py",
+    "iface_monitor/default_routes.py",
     "iface_monitor/delta.py",
     "iface_monitor/gateway_trials.py",
-    "iface_monitor/portal_patience.py",
+    "iface_monitor/link_type.py",
     "iface_monitor/network_manager_state.py",
-    "api/dbus_values.py",
-    "mapping/messages.py",
-    "recording/",
-    "iface_monitor/default_routes.py",
-    "mh/plan.py",
-    "metrics/family.py",
-    "metrics/hub.py",
-    "metrics/node.py",
-    "joining/exchange.py",
-    "joining/invitation.py",
+    "iface_monitor/portal_patience.py",
+    "iface_monitor/snapshot.py",
+    "config/profile.py",
     "hub/inviting/invitations.py",
     "hub/inviting/invited.py",
     "hub/inviting/pool.py",
     "hub/web/guard.py",
-    "flow/adoption.py",
-    "flow/auth.py",
-    "flow/caller.py",
-    "flow/cookie.py",
-    "flow/effect.py",
-    "flow/endpoint.py",
-    "flow/holder.py",
-    "flow/limits.py",
-    "flow/message.py",
-    "flow/name.py",
-    "flow/quality.py",
-    "flow/race.py",
-    "flow/steered.py",
-    "flow/table.py",
-    "mh/rule.py",
-    "names/zone.py",
-    "mh/rule_order.py",
-    "mh/nft_text.py",
-    "mh/common_marks.py",
-    "mh/nft_marks.py",
-    "mh/mark_bits.py",
-    "lispd/retry.py",
+    "iface_monitor/network_identity.py",
+    "joining/exchange.py",
+    "joining/invitation.py",
+    "lispd/native_routes.py",
+    "lispd/report/control_cost.py",
+    "lispd/report/complaints.py",
     "lispd/report/handovers.py",
     "lispd/report/narration.py",
-    "lispd/report/complaints.py",
-    "lispd/native_routes.py",
+    "lispd/retry.py",
     "lispd/tasks/waking.py",
-    "lispd/report/control_cost.py",
-    "config/profile.py",
-    "tools/question.py",
+    "mapping/messages.py",
+    "metrics/family.py",
+    "metrics/hub.py",
+    "metrics/node.py",
+    "names/zone.py",
+    "tools/lig_security.py",
     "tools/echo_message.py",
     "tools/echo_tally.py",
-    "tools/echo_text.py",
-    "tools/lig_text.py",
-    "tools/lig_security.py",
-    *(
-        f"convert/{name}.py"
-        for name in (
-            "confuse",
-            "conversion",
-            "draft",
-            "hub",
-            "lispers",
-            "lispers_node",
-            "node",
-            "reading",
-            "report",
-            "showing",
-            "tree",
-            "uci",
-            "writing",
-        )
-    ),
+    "tools/question.py",
 )
-"""Machines that must run in virtual time: their clock, randomness and packets come in through the door."""
+"""The same in folders that hold adapters, too. A file whose first line ends with "pure" is on the list by itself."""
 
 IMPURE_MODULES = {
-    "time",
     "asyncio",
-    "socket",
+    "logging",
+    "os",
     "random",
     "secrets",
-    "logging",
-    "threading",
-    "subprocess",
-    "os",
     "select",
+    "socket",
+    "subprocess",
+    "threading",
+    "time",
 }
 
 ONE_HOME = {
@@ -131,48 +102,25 @@ ONE_HOME = {
 """A library that is imported in one file can be replaced in one file."""
 
 MAY_NOT = [
-    ("wire/", "control hub datapath api config daemon", "the codec knows octets and field names only"),
-    ("crypto/", "wire control hub datapath api config service daemon", "ciphers know octets and keys, and no protocol"),
-    (
-        "control/",
-        "hub datapath api iface_monitor mh.kernel daemon crypto",
-        "the core is fed by adapters and never calls one",
-    ),
-    (
-        "problems/",
-        "hub api datapath config iface_monitor mh service daemon",
-        "evidence comes in as values, from whoever has it",
-    ),
-    ("hub/", "mh natt iface_monitor", "the hub has no uplinks of its own to watch"),
-    (
-        "joining/",
-        "hub control daemon service datapath mh natt iface_monitor api",
-        "both ends use it, and neither is it",
-    ),
-    ("metrics/", "hub control daemon service datapath mh natt iface_monitor api", "figures are made of answers"),
-    ("lab/", "daemon control hub datapath mh iface_monitor", "the lab starts processes, as a user would"),
-    ("api/cli/", "control datapath hub daemon config api.server", "the command line is a client, quick to start"),
-    (
-        "tools/",
-        "daemon service hub datapath mh natt iface_monitor flow api.schema api.server",
-        "a tool works where no lispd is, and starts in no time",
-    ),
-    (
-        "convert/",
-        "daemon service datapath mh natt iface_monitor control flow",
-        "a file becomes a file, and nothing runs",
-    ),
-    ("datapath/", "control mh api hub", "the datapath never asks why an entry is there"),
-    ("recording/", "hub api datapath config service mh.kernel daemon", "it feeds the core, as any adapter may"),
-    ("mapping/", "control config service api wire", "programs that follow mappings need the standard library only"),
-    ("flow/", "natt mh datapath hub iface_monitor", "how packets travel is not the business of flows"),
-    ("names/", "daemon service api config natt mh datapath hub", "the server knows a zone and whom to ask"),
+    ("hub/", "node natt mh iface_monitor lispd", "the hub has no uplinks of its own to watch"),
+    ("lab/", "control node hub datapath mh iface_monitor lispd", "the lab starts processes, as a user would"),
+    ("lispctl/", "control datapath hub lispd config api.server", "the command line is a client, quick to start"),
+    ("tools/", "hub datapath control natt flow api.schema api.server", "a tool works where no lispd is"),
+    ("convert/", "lispd datapath mh natt iface_monitor control flow", "a file becomes a file, and nothing runs"),
+    ("datapath/", "control mh api hub protocol", "the datapath never asks why an entry is there"),
+    ("joining/", "hub control lispd datapath mh natt iface_monitor api", "both ends use it, and neither is it"),
+    ("metrics/", "hub control lispd datapath mh natt iface_monitor api", "figures are made of answers"),
+    ("names/", "lispd api config natt mh datapath hub", "the server knows a zone and whom to ask"),
+    ("mapping/", "control config lispd api wire", "programs that follow mappings need the standard library only"),
+    ("flow/", "natt mh datapath hub iface_monitor config", "how packets travel is not the business of flows"),
     *(
-        (f"flow/{name}.py", "config control service api wire", "programs that use flows need the standard library only")
+        (f"flow/{name}.py", "control config lispd api wire", "programs that use flows need the standard library only")
         for name in ("__init__", "aio", "cli", "client", "errors", "packets")
     ),
-    ("", "daemon", "the composition root sees everything, so nothing may see it"),
 ]
+"""What the order of the layers would allow, and a reader would not expect."""
+
+FILES_LIMIT = 30
 
 
 def sources() -> list[Path]:
@@ -183,17 +131,38 @@ def place(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module
 
 
-@pytest.mark.parametrize("path", [path for path in sources() if place(path).startswith(PURE)], ids=place)
+def calls_itself_pure(path: Path) -> bool:
+    first = (ast.get_docstring(tree_of(path)) or "").partition("\n")[0]
+    return first.rstrip(".").lower().endswith(("pure", "frozen values"))
+
+
+def must_be_pure(path: Path) -> bool:
+    folder = path.parent.relative_to(PACKAGE).as_posix()
+    return folder in PURE_FOLDERS or place(path) in PURE_FILES or calls_itself_pure(path)
+
+
+@pytest.mark.parametrize("path", [path for path in sources() if must_be_pure(path)], ids=place)
 def test_a_pure_file_imports_no_clock_no_socket_and_no_randomness(path: Path) -> None:
     assert {name.partition(".")[0] for name in imports(path)} & IMPURE_MODULES == set()
+
+
+def test_every_place_that_has_to_be_pure_is_there() -> None:
+    missing = [one for one in (*PURE_FOLDERS, *PURE_FILES) if not (PACKAGE / one).exists()]
+
+    assert not missing
 
 
 @pytest.mark.parametrize(("library", "homes"), ONE_HOME.items())
@@ -218,7 +187,7 @@ def test_no_value_of_the_daemons_is_compiled_while_they_are_imported() -> None:
         place(path)
         for path in sources()
         if not place(path).startswith("lab/") and place(path) not in {"values.py", "config/values.py"}
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.ImportFrom) and node.module == "dataclasses"
         if any(alias.name == "dataclass" for alias in node.names)
     ]
@@ -229,16 +198,41 @@ def test_no_value_of_the_daemons_is_compiled_while_they_are_imported() -> None:
 @pytest.mark.parametrize(("folder", "banned", "why"), MAY_NOT)
 def test_no_folder_imports_what_it_must_not_know(folder: str, banned: str, why: str) -> None:
     names = tuple(f"lispmob.{name}" for name in banned.split())
-    entry_points = {"__main__.py", "lispd/daemon.py"}
     guilty = [
         f"{place(path)} imports {name}"
         for path in sources()
-        if place(path).startswith(folder) and place(path) not in entry_points
+        if place(path).startswith(folder)
         for name in imports(path)
         if name in names or name.startswith(tuple(f"{banned_name}." for banned_name in names))
     ]
 
     assert not guilty, why
+
+
+def test_packages_import_only_what_lies_below_them() -> None:
+    order = [name for layer in LAYERS for name in layer.split()]
+    level = {name: number for number, name in enumerate(order)}
+    drawn = architecture.arrows()
+    upwards = {(one, other) for one, others in drawn.items() for other in others if level[one] <= level[other]}
+
+    assert set(drawn) <= set(level), "a package has no layer yet"
+    assert upwards == set()
+
+
+def test_no_file_imports_in_a_circle() -> None:
+    left = {module: set(needed) for module, needed in architecture.imports_of_modules().items()}
+    while free := [module for module, needed in left.items() if not needed & set(left)]:
+        for module in free:
+            del left[module]
+
+    assert sorted(left) == []
+
+
+def test_no_folder_has_more_files_than_one_sees_at_a_glance() -> None:
+    files = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.[ch]")]
+    crowded = {folder: number for folder, number in Counter(path.parent for path in files).items() if number > FILES_LIMIT}
+
+    assert crowded == {}
 
 
 LONG_FOR_A_REASON: dict[str, str] = {}
