@@ -59,8 +59,17 @@ $(ENGINE): $(STAMP) $(C_SOURCES)
 
 build: $(ENGINE)
 
+C_TEXTS = $(shell git ls-files '*.c' '*.h' 2>/dev/null)
+
+.PHONY: format
+format: $(ENGINE)  ## lay out Python and C as `make check` wants them
+	@$(VENV)/bin/ruff check --fix --quiet .
+	@$(VENV)/bin/ruff format --quiet .
+	@$(VENV)/bin/clang-format -i $(C_TEXTS)
+
 check: $(ENGINE)  ## formatting, lint, types
 	@$(VENV)/bin/ruff format --check .
+	@test -z '$(C_TEXTS)' || $(VENV)/bin/clang-format --dry-run --Werror $(C_TEXTS)
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
 
@@ -106,6 +115,7 @@ hub-bench: $(ENGINE)  ## the hub: processor time, rates, latency, start, memory;
 
 .PHONY: docs
 docs: $(ENGINE)  ## the pages that are drawn from the code
+	@$(PY) -m docs.architecture > docs/architecture.md
 	@$(PY) -m docs.machines > docs/machines.md
 	@$(PY) -m docs.library > docs/library.md
 

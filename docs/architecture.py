@@ -37,12 +37,12 @@ A package imports only what stands below it, and no file imports in a circle (`t
 
 SEARCHES: Final = (
     ("who writes the LISP header of a data packet", "lm_send_put_lisp_header", "lispmob/datapath/c/engine/send.c"),
-    ("who decides which uplink a flow takes", "lm_rendezvous_choose", "lispmob/datapath/c/table/rendezvous.c"),
-    ("what marks mean for a flow", "class Policy", "lispmob/mh/policy.py"),
+    ("who decides which uplink a flow takes", "lm_uplinks_choose", "lispmob/datapath/c/table/uplink.c"),
+    ("what marks mean for a flow", "class Policy:", "lispmob/mh/policy.py"),
     ("what happens when an address goes", "def _on_change", "lispmob/lispd/daemon.py"),
     ("who believes a Map-Reply", "Whether to believe a Map-Reply", "lispmob/protocol/acceptance.py"),
     ("what the kernel must hold", "What the kernel must hold", "lispmob/mh/plan.py"),
-    ("how a Map-Register is built and repeated", "class Registration", "lispmob/control/registration.py"),
+    ("how a Map-Register is built and repeated", "class Registration:", "lispmob/control/registration.py"),
     ("a Map-Request on the wire", "class MapRequest", "lispmob/wire/map_request.py"),
     ("what a NAT on the way asks for", "class UplinkMachine", "lispmob/natt/machine.py"),
     ("how the Map-Server answers", "What the Map-Server says to a question", "lispmob/hub/map_server/answering.py"),

@@ -19,7 +19,9 @@ Drawn from the `TRANSITIONS` tables of the code by `make docs`; a test fails whe
 def machines() -> Iterator[tuple[str, ModuleType]]:
     """Modules of the node that declare a table of transitions, by their place in the tree."""
     for package in (control, natt, node, flow):
-        for found in sorted(pkgutil.walk_packages(package.__path__, f"{package.__name__}."), key=lambda found: found.name):
+        for found in sorted(
+            pkgutil.walk_packages(package.__path__, f"{package.__name__}."), key=lambda found: found.name
+        ):
             module = import_module(found.name)
             table = getattr(module, "TRANSITIONS", None)
             if table is not None and any(state.__class__.__module__ == module.__name__ for state in table):

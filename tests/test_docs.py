@@ -5,7 +5,9 @@ import re
 import typing
 from pathlib import Path
 
-from docs import library
+import pytest
+
+from docs import architecture, library
 from docs.machines import page
 from lispmob import flow
 from lispmob.api.dbus import INTROSPECTION
@@ -20,6 +22,21 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_the_pictures_of_the_machines_are_those_of_the_code() -> None:
     assert (ROOT / "docs" / "machines.md").read_text() == page(), "stale: run `make docs`"
+
+
+def test_the_picture_of_the_packages_is_that_of_the_imports() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+
+    assert text == architecture.page(), "stale: run `make docs`"
+
+
+@pytest.mark.parametrize(("question", "sought", "file"), architecture.SEARCHES)
+def test_a_search_of_the_architecture_page_leads_to_its_file(question: str, sought: str, file: str) -> None:
+    folders = ("lispmob/**/*.py", "lispmob/**/*.[ch]")
+    found = [path for pattern in folders for path in ROOT.glob(pattern) if sought in path.read_text()]
+
+    assert ROOT / file in found, question
+    assert len(found) <= 5, "too many places to look at"
 
 
 def test_the_page_about_the_library_is_that_of_its_docstrings() -> None:

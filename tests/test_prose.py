@@ -1,0 +1,56 @@
+"""Phrasings that we do not use: a reader would have to guess what they mean, or the field has a word for it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SUFFIXES = {".py", ".c", ".h", ".md", ".conf", ".service"}
+
+BANNED = {
+    r"\banew\b": "again",
+    r"paid by the octet": "metered",
+    r"\bthe dice\b": "at random",
+    r"\bdies? of (?:it|one|that)\b": "crashes on",
+    r"\bmade do with\b": "used meanwhile",
+    r"letter by letter": "exactly as written",
+    r"\b(?:uplinks|locators|addresses|programs|rules) of the moment\b": "the current ...",
+    r"\bhow many it were\b": "returns how many",
+    r"\bnobody (?:any more|at all) (?:who|that)\b": "say who does what",
+    r"\bwhosoever\b": "who",
+    r"\bthereof\b|\bhereby\b|\btherein\b": "of it, by this, in it",
+    r"\b(?:utils|helpers)\b": "what the functions are about",
+}
+"""What is looked for, without regard to case, and what to write."""
+
+
+def texts() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    named = [ROOT / line for line in listed.stdout.splitlines()] or [*ROOT.glob("lispmob/**/*"), *ROOT.glob("docs/*")]
+    return [path for path in named if path.suffix in SUFFIXES and path.is_file() and path != Path(__file__)]
+
+
+@pytest.mark.parametrize(("pattern", "better"), BANNED.items())
+def test_a_banned_phrasing_is_in_no_text(pattern: str, better: str) -> None:
+    sought = re.compile(pattern, re.IGNORECASE)
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in texts()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if sought.search(line)
+    ]
+
+    assert not found, f"write: {better}"
+
+
+def test_every_word_of_the_glossary_is_used_and_its_place_exists() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    places = set(re.findall(r"`((?:lispmob|tests|c)/[\w./]+)`", text))
+    c_folder = ROOT / "lispmob" / "datapath"
+
+    missing = [place for place in places if not (ROOT / place).exists() and not (c_folder / place).exists()]
+    assert missing == []
