@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from lispmob.api.cli import words
 from lispmob.api.client import DEFAULT_SOCKET, Client
 from lispmob.errors import LispError, NotRunning
 from lispmob.lispctl.command import Command, common_options
@@ -39,7 +38,7 @@ from lispmob.lispctl.show import (
     wait,
     watch,
 )
-from lispmob.lispctl.upkeep import bugreport, config, join, log_level, nudge, record, refresh, reload, replay
+from lispmob.lispctl.upkeep import bugreport, config, join, log_level, nudge, record, refresh, reload, replay, words
 from lispmob.options import HelpfulParser, ShowVersion
 
 COMMANDS: Final[tuple[Command, ...]] = (

@@ -12,7 +12,6 @@ import pytest
 from msgspec.structs import asdict
 from msgspec.structs import replace as changed
 
-from lispmob.api.cli.words import safe
 from lispmob.api.dbus import latest
 from lispmob.api.peers.schema import Peer
 from lispmob.api.turns import Pages
@@ -20,6 +19,7 @@ from lispmob.lispctl.echoing import Hop, echo, hop
 from lispmob.lispctl.flows import ping
 from lispmob.lispctl.main import main
 from lispmob.lispctl.show.peers import peer_lines, peers_lines
+from lispmob.lispctl.upkeep.words import safe
 from lispmob.terminal.text import cells
 from tests.api.fake_backend import Served, served
 from tests.api.fake_peers import NAS, PHONE
