@@ -241,6 +241,7 @@ def test_no_folder_has_more_files_than_one_sees_at_a_glance() -> None:
 
 
 LONG_FOR_A_REASON = {
+    "config/node.py": "lispd.conf as a whole: its sections, and what holds between them",
     "lispd/daemon.py": "the composition root: every part is named once, in the order of start and stop",
     "node/node.py": "one method for each thing that can happen to a node; a second file would hide half of them",
     "hub/map_server/map_server.py": "the life of a registration from its Map-Register to its end",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
-from lispmob.api.mapping.backend import MappingBackend
+from lispmob.api.mapping.backend import MappingBackend, StaticLocator
 from lispmob.api.peers.backend import PeerBackend
 from lispmob.api.schema import (
     DatabaseEntry,
@@ -23,7 +23,6 @@ from lispmob.api.steering.backend import SteeringBackend
 from lispmob.api.turns import Pages
 from lispmob.api.upkeep.backend import UpkeepBackend
 from lispmob.errors import LispError
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 
@@ -34,16 +33,6 @@ class ApiError(LispError):
         super().__init__(message)
         self.code: ErrorCode = code
         self.errno = errno
-
-
-@dataclass(frozen=True, slots=True)
-class StaticLocator:
-    """An RLOC of a mapping that a user adds, checked."""
-
-    address: IpAddress
-    priority: int
-    weight: int
-    is_reachable: bool = True
 
 
 class Backend(SteeringBackend, MappingBackend, UpkeepBackend, SealBackend, PeerBackend, Protocol):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Final
 
-from lispmob.api.backend import ApiError, StaticLocator
+from lispmob.api.backend import ApiError
+from lispmob.api.mapping.backend import StaticLocator
 from lispmob.api.schema import RemoteLocator
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import may_be_rloc

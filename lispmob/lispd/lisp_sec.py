@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from secrets import token_bytes
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lispmob.control.itr_security import LispSecTools, Refused, Trouble
 from lispmob.crypto.key_wrap import key_wrap, why_no_key_wrap
+from lispmob.lispd.parts import Parts
 from lispmob.lispd.shown_resolvers import ShownResolvers
 from lispmob.problems.problem import Problem, Severity, printable
 from lispmob.wire.lisp_sec_auth import OTK_OCTETS
-
-if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
 
 _CHECK_HUB: Final = "'security: {lisp-sec: prefer}' in its hub.conf, and the same key here and there"
 _REMEDIES: Final = {

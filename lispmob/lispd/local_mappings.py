@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from lispmob.api.backend import StaticLocator
+from lispmob.api.mapping.backend import StaticLocator
 from lispmob.config.eid import EidUplinkSection, OwnEid
 from lispmob.config.node import NodeFile
 from lispmob.iface_monitor.snapshot import Uplink

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from lispmob.api.backend import ApiError, StaticLocator
+from lispmob.api.backend import ApiError
+from lispmob.api.mapping.backend import StaticLocator
 from lispmob.api.schema import (
     DatabaseEntry,
     Datapath,

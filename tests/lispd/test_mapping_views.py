@@ -10,7 +10,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from lispmob.api.backend import ApiError, StaticLocator
+from lispmob.api.backend import ApiError
+from lispmob.api.mapping.backend import StaticLocator
 from lispmob.api.mapping.schema import MappingDone, MappingFlushParams, MappingParams
 from lispmob.config.eid import OwnEid
 from lispmob.config.node import MapResolverSection, StaticMapping

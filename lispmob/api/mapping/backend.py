@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from lispmob.api.mapping.schema import Mapping, MappingDone, MappingFlushParams, MappingParams, Table
 from lispmob.api.turns import Pages
-from lispmob.wire.address import EidPrefix
+from lispmob.values import dataclass
+from lispmob.wire.address import EidPrefix, IpAddress
 
-if TYPE_CHECKING:
-    from lispmob.api.backend import StaticLocator
+
+@dataclass(frozen=True, slots=True)
+class StaticLocator:
+    """An RLOC of a mapping that a user adds, checked."""
+
+    address: IpAddress
+    priority: int
+    weight: int
+    is_reachable: bool = True
 
 
 class MappingBackend(Protocol):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.datapath.ask import Fate, Question
 from lispmob.errors import KernelRefused
 from lispmob.lispd.explain.lost import why_lost, why_refused
+from lispmob.lispd.parts import Parts
 from lispmob.mh.kernel.route_query import RouteFound, route_of
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
-
-if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
 
 Verdict: TypeAlias = Literal["own", "encapsulate", "native", "drop", "ask"]
 

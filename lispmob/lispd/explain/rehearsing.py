@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from lispmob.api.backend import ApiError
 from lispmob.api.steering.schema import Rehearsal, Rehearsed
@@ -17,6 +17,7 @@ from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.lispd import assembly
 from lispmob.lispd.explain.flow_text import flow_text
+from lispmob.lispd.parts import Parts
 from lispmob.lispd.sending import sending_uplinks
 from lispmob.mh.kernel.flow_table import Tracked, tracked, turned
 from lispmob.mh.kernel.open_sockets import Key, OpenSocket, open_sockets
@@ -26,9 +27,6 @@ from lispmob.mh.selector import Flow
 from lispmob.protocol.locator_set import NEVER
 from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
-
-if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
 
 FLOWS_MAX: Final = 2000  # ours: more than anybody reads, judged in some tens of milliseconds
 JUDGED_S: Final = 0.003  # ours: for so long in one turn of the loop

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from lispmob.api.backend import ApiError
 from lispmob.api.steering.schema import Choice, FlowParams, Why, WhyStep
@@ -23,6 +23,7 @@ from lispmob.datapath.device.lanes import DEFAULT, UNUSABLE
 from lispmob.errors import KernelRefused
 from lispmob.lispd.explain.flow_text import flow_text, read_address, read_flow, read_protocol_of
 from lispmob.lispd.explain.lost import why_lost, why_refused
+from lispmob.lispd.parts import Parts
 from lispmob.lispd.sending import sending_uplinks
 from lispmob.lispd.views.seal_views import seal_of
 from lispmob.mh import foreign_marks
@@ -33,9 +34,6 @@ from lispmob.mh.kernel.route_query import RouteFound, route_of
 from lispmob.mh.kernel.xtables import Tool, ToolMissing
 from lispmob.mh.policy import Decision, Outcome
 from lispmob.mh.selector import WITH_PORTS, Flow
-
-if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
 
 Stage: TypeAlias = Literal["route", "mark", "rule", "mapping", "seal", "uplink", "locator", "rtr"]
 _Place: TypeAlias = tuple[int, str, str, str | None]  # ifindex, local, remote, RTR

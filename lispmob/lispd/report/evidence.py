@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lispmob.config import doubts
 from lispmob.control.diagnosis import Diagnosis
@@ -15,6 +15,7 @@ from lispmob.control.probing.data_doubt import Route, Verdict
 from lispmob.control.probing.path import Path
 from lispmob.control.registration import Registration, State
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.lispd.parts import Parts
 from lispmob.lispd.report.complaints import Complaints
 from lispmob.lispd.views import uplink_views
 from lispmob.natt.info_exchange import Seen
@@ -35,9 +36,6 @@ from lispmob.problems.evidence import (
 )
 from lispmob.problems.problem import Problem
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
-
-if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
 
 UNHEARD_MIN: Final = 2  # ours: peers; what one alone does not get may be its own firewall's doing
 INSIDE_MAX: Final = 3  # ours: examples are enough

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lispmob.control.diagnosis import Diagnosis, Finding
 from lispmob.control.gate import NonceBook
@@ -19,6 +19,7 @@ from lispmob.control.registration import Registration
 from lispmob.control_port.icmp_errors import Reason, Unreachable
 from lispmob.datapath import model
 from lispmob.lispd.alarm import Alarm
+from lispmob.lispd.parts import Parts
 from lispmob.lispd.report import evidence
 from lispmob.lispd.report.complaints import Complaints
 from lispmob.problems.journal import ProblemJournal
@@ -27,9 +28,6 @@ from lispmob.problems.rules import problems_of
 from lispmob.protocol.effect import CONTROL_PORT, DATA_PORT, Event, SendControl
 from lispmob.protocol.locator_set import LocatorSet
 from lispmob.wire.address import IpAddress
-
-if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
 
 SETTLE_S: Final = 0.1  # ours: a move has more urgent things to do, and brings many events at once
 LATELY_S: Final = 300.0  # ours: how long a drop counts as one of now

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lispmob.api.schema import RemoteLocator
 from lispmob.api.upkeep.belief_schema import Believed, Correspondent, MappingSystemBelief
 from lispmob.control.belief import Belief, Beliefs, differences
 from lispmob.control.gate import NonceBook
 from lispmob.control.probing.path import Path
+from lispmob.lispd.parts import Parts
 from lispmob.protocol.locator_set import NEVER
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
-
-if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
 
 PAUSE_S: Final = 2.0  # ours: whoever asks within it gets the same answer, so that nobody has the mapping system flooded
 LATELY_S: Final = 60.0

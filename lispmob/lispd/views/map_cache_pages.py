@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from lispmob.api import schema
 from lispmob.control.map_cache import MapCacheEntry, State
+from lispmob.lispd.parts import Parts
 from lispmob.lispd.views.path_view import in_ms
 from lispmob.natt.shortcut import Shortcut
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
-
-if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
 
 SORTED_AT_ONCE: Final = 1000  # ours: about a millisecond
 SHOWN_AT_ONCE: Final = 100  # ours: about three milliseconds

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from lispmob.api.mapping.schema import Mapping, MappingEvent
+from lispmob.lispd.parts import Parts
 from lispmob.lispd.views.mapping_views import mapping_of, own_mapping
 from lispmob.lispd.wall import iso_utc
 from lispmob.protocol.effect import Event, MappingChanged, MappingWanted
 from lispmob.wire.address import EidPrefix
-
-if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
 
 _REACH: Final[dict[str, Literal["reach", "badreach"]]] = {"rloc-reachable": "reach", "rloc-unreachable": "badreach"}
 

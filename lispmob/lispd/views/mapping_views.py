@@ -6,17 +6,19 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from lispmob.api.backend import ApiError, StaticLocator
+from lispmob.api.backend import ApiError
+from lispmob.api.mapping.backend import StaticLocator
 from lispmob.api.mapping.schema import Mapping, MappingDone, MappingFlushParams, MappingLocator, MappingParams, Table
 from lispmob.api.turns import Pages
 from lispmob.config.values import FieldError
 from lispmob.control.map_cache import MapCacheEntry, Source, State
+from lispmob.lispd.parts import Parts
+from lispmob.lispd.views.shown import Shown
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import why_no_eid
 from lispmob.wire.record import Action, Locator
 
 if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
     from lispmob.node.node import Node
 
 SHOWN_AT_ONCE: Final = 100  # ours: about three milliseconds
@@ -26,7 +28,7 @@ DELETED_AT_ONCE: Final = 50
 class MappingViews:
     """Adds, changes, deletes and shows."""
 
-    _parts: Parts
+    _parts: Shown
 
     def mapping_add(
         self, prefix: EidPrefix, locators: Sequence[StaticLocator], params: MappingParams, *, is_change: bool

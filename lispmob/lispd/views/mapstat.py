@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lispmob.api.mapping.schema import MapstatEntry, MapstatLocator
 from lispmob.control.map_cache import MapCacheEntry, State
+from lispmob.lispd.parts import Parts
 from lispmob.lispd.report.evidence import is_relayed
 from lispmob.protocol.locator_set import NEVER
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
-
-if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
 
 SHOWN_AT_ONCE: Final = 100  # ours: about three milliseconds
 _SENT: Final = ("ENCAPSULATE", "TELL", "DOUBT")

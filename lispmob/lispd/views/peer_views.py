@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lispmob.api.backend import ApiError
 from lispmob.api.peers import schema
@@ -18,14 +18,13 @@ from lispmob.control.names import KnownName
 from lispmob.control.path_mtu.search import Way
 from lispmob.control.probing.path import Path
 from lispmob.datapath.ask import Answer, Fate, Question
+from lispmob.lispd.parts import Parts
 from lispmob.lispd.tasks.naming import LOOPBACK
 from lispmob.lispd.views.path_view import in_ms
+from lispmob.lispd.views.shown import Shown
 from lispmob.protocol.effect import DATA_PORT, NameResolved
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.named_locator import is_rtr
-
-if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
 
 SHOWN_AT_ONCE: Final = 50  # ours: about two milliseconds
 LOOKED_AT: Final = 1000  # ours: mappings in one go, a fraction of a millisecond
@@ -42,7 +41,7 @@ _WHY_NOT: Final = {
 class PeerViews:
     """Peers, and names."""
 
-    _parts: Parts
+    _parts: Shown
 
     def peers(self) -> Pages:
         """Everybody whom packets go to."""

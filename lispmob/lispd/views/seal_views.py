@@ -8,10 +8,11 @@ from lispmob.api.backend import ApiError
 from lispmob.api.sealing.schema import Keys, KnownPeer, Seal, WaitingKey
 from lispmob.control.sealing.peer_keys import fingerprint
 from lispmob.control.sealing.sealed_peer import SealedPeer
+from lispmob.lispd.parts import Parts
+from lispmob.lispd.views.shown import Shown
 from lispmob.node.sealed_node import SealedNode
 
 if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
     from lispmob.wire.address import EidPrefix
 
 _WHOSE: Final = {
@@ -24,7 +25,7 @@ _WHOSE: Final = {
 class SealViews:
     """Keys."""
 
-    _parts: Parts
+    _parts: Shown
 
     def keys(self) -> Keys:
         """Our static key, and those of others."""

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from lispmob.api.steering.schema import FlowParams, Rehearsal, Run, RunParams, Why
-
-if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
+from lispmob.lispd.views.shown import Shown
 
 
 class SteeringViews:
     """Explains, rehearses and runs."""
 
-    _parts: Parts
+    _parts: Shown
 
     async def why(self, params: FlowParams) -> Why:
         """What becomes of a flow."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from lispmob import logs
 from lispmob.api.backend import ApiError
@@ -13,9 +13,7 @@ from lispmob.api.upkeep.schema import Chunk, Configuration, Energy, Level, LogLe
 from lispmob.config.shown import section_tree
 from lispmob.control.probing.path import ProbeConfig
 from lispmob.lispd import assembly
-
-if TYPE_CHECKING:
-    from lispmob.lispd.views.views import Parts
+from lispmob.lispd.views.shown import Shown
 
 CHUNK: Final = 32 * 1024
 
@@ -25,7 +23,7 @@ log = logging.getLogger("lispd")
 class UpkeepViews:
     """Log and configuration."""
 
-    _parts: Parts
+    _parts: Shown
 
     def log_level(self) -> LogLevel:
         """What is logged."""

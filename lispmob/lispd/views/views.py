@@ -5,48 +5,33 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec import structs
 
 from lispmob.api import schema
-from lispmob.api.backend import ApiError, StaticLocator
+from lispmob.api.backend import ApiError
+from lispmob.api.mapping.backend import StaticLocator
 from lispmob.api.turns import Pages
-from lispmob.config.node import NodeFile
 from lispmob.control.registration import Registration, State
-from lispmob.control_port.port import ControlSocket
-from lispmob.datapath.engine import Engine
-from lispmob.iface_monitor.monitor import Monitor
-from lispmob.iface_monitor.network_manager_state import Meaning
-from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
-from lispmob.lispd.local_mappings import LocalMappings
-from lispmob.lispd.report.control_cost import ControlCost
 from lispmob.lispd.report.evidence import is_relayed, rests_beside, stands_otherwise
-from lispmob.lispd.report.handovers import Handover, HandoverJournal
-from lispmob.lispd.report.problem_watch import ProblemWatch
-from lispmob.lispd.resolving import Resolving
-from lispmob.lispd.tasks.measuring import Measuring
-from lispmob.lispd.tasks.naming import Naming
-from lispmob.lispd.tasks.runs import Runs
-from lispmob.lispd.tasks.steering import Steering
+from lispmob.lispd.report.handovers import Handover
 from lispmob.lispd.views import netcheck, uplink_views
-from lispmob.lispd.views.believing import Believing
 from lispmob.lispd.views.mapping_views import MappingViews
 from lispmob.lispd.views.path_view import path_views
 from lispmob.lispd.views.peer_views import PeerViews
 from lispmob.lispd.views.seal_views import SealViews, seals_by_locator, summary
+from lispmob.lispd.views.shown import Shown
 from lispmob.lispd.views.steering_views import SteeringViews
 from lispmob.lispd.views.upkeep_views import UpkeepViews
 from lispmob.lispd.wall import iso_utc
-from lispmob.node.node import Node, NodeEffect
 from lispmob.package_version import package_version
 from lispmob.problems.problem import Problem, Severity, verdict
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator
 
 if TYPE_CHECKING:  # loaded where it is wanted, and not at every start
-    from lispmob.recording.recorder import Tape
+    pass
 
 FLUSHED_AT_ONCE: Final = 50  # ours: some milliseconds
 
@@ -59,53 +44,10 @@ _STATES: dict[State, Literal["idle", "registering", "registered", "failed"]] = {
 }
 
 
-class Parts(Protocol):
-    """The daemon, as far as it is shown."""
-
-    path: Path
-    file: NodeFile
-    node: Node
-    engine: Engine
-    control: ControlSocket
-    journal: HandoverJournal
-    measuring: Measuring
-    monitor: Monitor | None
-    network: NetworkState
-    uplinks: tuple[Uplink, ...]
-    started_wall: float
-    is_starting: bool
-    is_stopping: bool
-    problems: ProblemWatch
-    state_refusals: list[str]
-    steering: Steering
-    runs: Runs
-    local_mappings: LocalMappings
-    names: Resolving
-    tape: Tape | None
-    believing: Believing
-    cost: ControlCost
-    naming: Naming
-
-    @property
-    def policy(self) -> UplinkPolicy: ...
-    @property
-    def tun_mtu_bytes(self) -> int: ...
-    @property
-    def host_problems(self) -> tuple[Problem, ...]: ...
-    def now(self) -> float: ...
-    def wall(self) -> float: ...
-    @property
-    def meaning(self) -> Meaning: ...
-    def nudge(self) -> bool: ...
-    def perform(self, effects: Sequence[NodeEffect]) -> None: ...
-    def use_local_mappings(self) -> None: ...
-    async def reload(self) -> schema.Reloaded: ...
-
-
 class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
     """The Backend of the control socket."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Shown) -> None:
         self._parts = parts
 
     def version(self) -> str:
