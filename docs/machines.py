@@ -35,7 +35,9 @@ def page() -> str:
         summary = (module.__doc__ or "").strip().splitlines()[0]
         lines = [f"## `{name}.py`\n", f"{summary}\n", "```mermaid", "stateDiagram-v2"]
         for state, successors in module.TRANSITIONS.items():
-            lines += [f"    {state.value} --> {each.value}" for each in sorted(successors, key=lambda s: s.value)]
+            lines += [
+                f"    {state.value} --> {successor.value}" for successor in sorted(successors, key=lambda s: s.value)
+            ]
         parts.append("\n".join([*lines, "```\n"]))
     return "\n".join(parts)
 

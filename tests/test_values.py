@@ -23,9 +23,9 @@ def classes() -> list[type]:
     found: set[type] = set()
     for module in pkgutil.walk_packages(lispmob.__path__, "lispmob."):
         if not module.name.startswith("lispmob.lab.") and not module.name.endswith("__main__"):
-            for one in vars(importlib.import_module(module.name)).values():
-                if isinstance(one, type) and "__lispmob_compared__" in vars(one):
-                    found.add(one)
+            for var in vars(importlib.import_module(module.name)).values():
+                if isinstance(var, type) and "__lispmob_compared__" in vars(var):
+                    found.add(var)
     return sorted(found, key=lambda each: f"{each.__module__}.{each.__qualname__}")
 
 

@@ -264,7 +264,7 @@ class DBusFace:
                 self.touch()
                 return "asas", [done.changed, done.needs_restart]
             case "AddMapping", (prefix, locators, action):
-                listed = [{"address": each[0], "priority": each[1], "weight": each[2]} for each in locators]
+                listed = [{"address": locator[0], "priority": locator[1], "weight": locator[2]} for locator in locators]
                 await self._ask("map-cache-add", prefix=prefix, locators=listed, action=action)
                 return "", []
             case "DeleteMapping", (prefix,):

@@ -112,10 +112,10 @@ def _eids(file: NodeFile) -> Iterator[Problem]:
 
 def _has_host_inside(file: NodeFile, network: IpNetwork) -> bool:
     return any(
-        one.network.prefixlen == network.max_prefixlen
-        and one.network.version == network.version
-        and one.address in network
-        for one in file.eids
+        eid.network.prefixlen == network.max_prefixlen
+        and eid.network.version == network.version
+        and eid.address in network
+        for eid in file.eids
     )
 
 
@@ -262,7 +262,10 @@ def _overlaps(file: NodeFile, networks: Mapping[IpNetwork, str]) -> Iterator[Pro
                 f"{own} {interface}",
             )
             continue
-        prefix = next((one for one in file.routing.overlay_prefixes if _subnet(network, one)), None)
+        prefix = next(
+            (overlay_prefix for overlay_prefix in file.routing.overlay_prefixes if _subnet(network, overlay_prefix)),
+            None,
+        )
         if prefix is not None:
             yield Problem(
                 "overlapping-prefix",

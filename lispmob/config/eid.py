@@ -63,7 +63,7 @@ class OwnEidSection(EidSection, frozen=True, kw_only=True):
     uplinks: tuple[EidUplinkSection, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [one.name for one in self.uplinks]
+        names = [uplink.name for uplink in self.uplinks]
         for index, name in enumerate(names):
             if name in names[:index]:
                 raise FieldError(f"uplinks[{index}].name", f"{name} is listed twice")

@@ -353,11 +353,11 @@ _P = TypeVar("_P", MapServerSection, MapResolverSection, ProxySection)
 
 
 def _placed(sections: tuple[_P, ...]) -> tuple[_P, ...]:
-    return tuple(one for one in sections if not isinstance(one.place, HostName))
+    return tuple(section for section in sections if not isinstance(section.place, HostName))
 
 
 def _addresses(servers: tuple[Server, ...]) -> tuple[IpAddress, ...]:
-    return tuple(one for one in servers if not isinstance(one, HostName))
+    return tuple(server for server in servers if not isinstance(server, HostName))
 
 
 class NodeFile(Section, frozen=True, kw_only=True):
@@ -393,7 +393,7 @@ class NodeFile(Section, frozen=True, kw_only=True):
     @property
     def eids(self) -> tuple[EidPrefix, ...]:
         """Our EID-Prefixes."""
-        return tuple(one.prefix for one in self.own_eids)
+        return tuple(eid.prefix for eid in self.own_eids)
 
     @property
     def map_servers(self) -> tuple[MapServerSection, ...]:
@@ -418,7 +418,9 @@ class NodeFile(Section, frozen=True, kw_only=True):
     @property
     def resolvers(self) -> tuple[IpAddress, ...]:
         """Where Map-Requests go: the Map-Resolvers, or the Map-Servers when none is given (they are mostly both)."""
-        asked = [one.place for one in self.written_resolvers] or [one.place for one in self.written_servers]
+        asked = [written_resolver.place for written_resolver in self.written_resolvers] or [
+            written_server.place for written_server in self.written_servers
+        ]
         return tuple(dict.fromkeys(_addresses(tuple(asked))))
 
     def __post_init__(self) -> None:

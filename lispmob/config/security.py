@@ -46,6 +46,6 @@ def check_peers(peers: Iterable[PeerSection], own: Iterable[EidPrefix]) -> None:
             key = f"peers[{index}].eids[{place}]"
             if eid in seen:
                 raise FieldError(key, f"{eid} is listed twice; it has one key")
-            if any(one.covers(eid) for one in ours):
+            if any(our.covers(eid) for our in ours):
                 raise FieldError(key, f"{eid} is in our own EID-Prefix")
             seen.add(eid)

@@ -22,9 +22,9 @@ Answers: TypeAlias = Mapping[str, tuple[IpAddress, ...]]
 _S = TypeVar("_S", MapServerSection, MapResolverSection, ProxySection)
 
 _ROLES: Final[tuple[tuple[str, Callable[[NodeFile], Iterable[object]]], ...]] = (
-    ("Map-Server", lambda file: (one.place for one in file.written_servers)),
-    ("Map-Resolver", lambda file: (one.place for one in file.written_resolvers)),
-    ("P-ETR", lambda file: (one.place for one in file.written_etrs)),
+    ("Map-Server", lambda file: (written_server.place for written_server in file.written_servers)),
+    ("Map-Resolver", lambda file: (written_resolver.place for written_resolver in file.written_resolvers)),
+    ("P-ETR", lambda file: (written_etr.place for written_etr in file.written_etrs)),
     ("P-ITR", lambda file: file.written_itrs),
     ("RTR", lambda file: file.natt.written_rtrs),
 )

@@ -46,7 +46,11 @@ def _shown(value: Any, name: str) -> Any:
         return section_tree(value)
     if isinstance(value, OwnEid):
         prefix = str(value.prefix)
-        return {"prefix": prefix, "uplinks": [section_tree(one) for one in value.uplinks]} if value.uplinks else prefix
+        return (
+            {"prefix": prefix, "uplinks": [section_tree(uplink) for uplink in value.uplinks]}
+            if value.uplinks
+            else prefix
+        )
     if isinstance(value, EidPrefix):
         return str(value)
     if isinstance(value, Via):

@@ -177,7 +177,7 @@ class Diagnosis:
 
 def _said(records: tuple[MappingRecord, ...], eid: EidPrefix) -> Finding:
     """What an answer about our own EID means."""
-    about = [one for one in records if (prefix := one.eid_prefix) is not None and _overlap(prefix, eid)]
+    about = [record for record in records if (prefix := record.eid_prefix) is not None and _overlap(prefix, eid)]
     is_unknown = about and all(not one.locators and one.ttl_min >= NO_SITE_TTL_MIN for one in about)
     return Finding.NO_SITE if is_unknown else Finding.KNOWS_EID
 

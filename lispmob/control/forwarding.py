@@ -179,7 +179,10 @@ def ranked(
     if order is None:
         return locators
     behind = max(order.values()) + 1
-    moved = [replace(one, priority=order.get(one.address, min(one.priority + behind, NEVER - 1))) for one in locators]
+    moved = [
+        replace(locator, priority=order.get(locator.address, min(locator.priority + behind, NEVER - 1)))
+        for locator in locators
+    ]
     return tuple(sorted(moved, key=lambda one: one.priority))
 
 

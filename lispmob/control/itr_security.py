@@ -227,7 +227,7 @@ class ItrSecurity:
         now: float,
     ) -> tuple[tuple[MappingRecord, ...], list[MachineEffect]]:
         """The records that lie in an EID-Prefix which the Map-Server vouches for; the others are discarded and told."""
-        authorized = [prefix for one in eids.eids if (prefix := to_prefix(one.eid, one.mask_len)) is not None]
+        authorized = [prefix for eid in eids.eids if (prefix := to_prefix(eid.eid, eid.mask_len)) is not None]
         kept: list[MappingRecord] = []
         effects: list[MachineEffect] = []
         for record in records:

@@ -197,7 +197,7 @@ class NameLookups:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
-        return min((one.wake_at for one in self._lookups.values()), default=None)
+        return min((lookup.wake_at for lookup in self._lookups.values()), default=None)
 
     def expects(self, nonce: int) -> bool:
         """Whether a Map-Reply with this nonce answers a question of ours."""
@@ -270,9 +270,11 @@ class NameLookups:
         is_answer = len(reply.records) == 1 and not reply.is_probe and name_of(record.eid) == lookup.name
         if not is_answer or arrived_at not in lookup.sent[reply.nonce]:
             return [Count("rx_policy")]
-        found = (one.ip for one in record.locators if one.is_reachable and one.priority < 255)
+        found = (locator.ip for locator in record.locators if locator.is_reachable and locator.priority < 255)
         eids = tuple(dict.fromkeys(ip for ip in found if ip is not None))[:EIDS_OF_NAME]
-        names = tuple(dict.fromkeys(name for one in record.locators if (name := name_of(one.address))))[:EIDS_OF_NAME]
+        names = tuple(dict.fromkeys(name for locator in record.locators if (name := name_of(locator.address))))[
+            :EIDS_OF_NAME
+        ]
         if not eids and not names:
             return self._end(lookup, KnownName((), "nobody has registered it", now + NEGATIVE_S), now)
         lives_s = min(60.0 * record.ttl_min, LONGEST_S)
@@ -286,7 +288,11 @@ class NameLookups:
         return KnownName((), "the mapping system does not answer", now + SILENCE_S, is_answered=False)
 
     def _ask(self, lookup: _Lookup, now: float) -> list[MachineEffect]:
-        resolvers = [one for one in self._config.map_resolvers if one not in _old_servers(self._config)]
+        resolvers = [
+            map_resolver
+            for map_resolver in self._config.map_resolvers
+            if map_resolver not in _old_servers(self._config)
+        ]
         ways = [(one, uplink) for one in resolvers for uplink in self._locators.for_family(one.version)]
         if not ways:
             return self._end(lookup, KnownName((), "no uplink to a Map-Resolver", now, is_answered=False), now)
@@ -335,7 +341,7 @@ class Names:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
-        times = [self._lookups.wake_at(), *(one.wake_at() for one in self.registrations)]
+        times = [self._lookups.wake_at(), *(registration.wake_at() for registration in self.registrations)]
         return min((at for at in times if at is not None), default=None)
 
     def on_timer(self, now: float) -> list[MachineEffect]:
@@ -389,7 +395,9 @@ class Names:
             case MapReply() if self._lookups.expects(message.nonce):
                 return self._lookups.on_map_reply(message, arrived_at, now)
             case MapNotify():
-                asked = next((one for one in self.registrations if one.expects(message.nonce)), None)
+                asked = next(
+                    (registration for registration in self.registrations if registration.expects(message.nonce)), None
+                )
                 return None if asked is None else asked.on_map_notify(message, raw, now)
             case MapRequest(is_smr=True, is_probe=False) if (name := name_of(message.source_eid)) is not None:
                 return self._lookups.on_solicited(name, now)

@@ -151,7 +151,7 @@ def figures(own: Iterable[LocalLocator], paths: Iterable[Path]) -> dict[str, Qua
 
 
 def _equals(one: LocalLocator, others: Iterable[LocalLocator]) -> set[str]:
-    return {each.interface for each in others if each.priority == one.priority < NEVER}
+    return {other.interface for other in others if other.priority == one.priority < NEVER}
 
 
 def _of_uplink(name: str, equals: set[str], addresses: Mapping[IpAddress, str], paths: list[Path]) -> Quality:

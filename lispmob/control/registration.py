@@ -215,7 +215,7 @@ class Registration:
         self._wake_at = now + self._wait_s
         record = self._locators.to_record(self.eid, self.policy.ttl_min)
         is_keyed = self._trial.says_key(self.tries)
-        rlocs = [str(one.address) for one in record.locators]
+        rlocs = [str(locator.address) for locator in record.locators]
         event = self._event("register-sent", tries=self.tries, version=self._locators.version, rlocs=rlocs)
         if is_keyed and self.policy.key_record is not None:
             record = replace(record, locators=(*record.locators, self.policy.key_record.to_locator()))

@@ -44,7 +44,7 @@ class Registrations:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
-        return min((at for one in self.machines if (at := one.wake_at()) is not None), default=None)
+        return min((at for machine in self.machines if (at := machine.wake_at()) is not None), default=None)
 
     def on_locators(self, locators: LocatorSet, now: float) -> list[MachineEffect]:
         """Our RLOCs are these now."""
@@ -53,7 +53,7 @@ class Registrations:
 
     def on_life_sign_wanted(self, server: IpAddress, now: float) -> list[MachineEffect]:
         """Does this Map-Server still answer? One Map-Register tells."""
-        asked = next((one for one in self.machines if one.server.address == server), None)
+        asked = next((machine for machine in self.machines if machine.server.address == server), None)
         return asked.on_doubt(now) if asked is not None else []
 
     def on_solicited(self, eid: EidPrefix, now: float) -> list[MachineEffect]:
@@ -80,9 +80,9 @@ class Registrations:
         The MAC decides either way: a nonce that is easier to guess by one bit makes nothing believable.
         """
         for nonce in (notify.nonce, notify.nonce_octets_reversed):
-            for one in self.machines:
-                if one.expects(nonce):
-                    return one.on_map_notify(replace(notify, nonce=nonce), raw, now)
+            for machine in self.machines:
+                if machine.expects(nonce):
+                    return machine.on_map_notify(replace(notify, nonce=nonce), raw, now)
         return [Count("rx_nonce")]
 
     def on_config(self, config: NodeConfig, now: float) -> list[MachineEffect]:

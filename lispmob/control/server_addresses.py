@@ -138,7 +138,7 @@ class ServerAddresses:
             known.retry_s = min(2 * known.retry_s, LAST_RETRY_S)
             return False
         # Resolvers give them in another order each time: what stays keeps its place.
-        kept = [one for one in known.addresses if one in found]
+        kept = [address for address in known.addresses if address in found]
         usable = (*kept, *(one for one in found if one not in kept))[:ADDRESSES_MAX]
         is_other = usable != known.addresses
         if is_other and known.is_confirmed_by_registers:

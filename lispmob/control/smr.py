@@ -103,7 +103,7 @@ class SmrSender:
         """A peer turned up at these RLOCs. While our own last move is being told, it may not have heard of it."""
         if self.state is State.QUIET:
             return []
-        return self.on_peers([one for one in targets if (one.rloc, one.eid) not in self._told], now)
+        return self.on_peers([target for target in targets if (target.rloc, target.eid) not in self._told], now)
 
     def on_registered_late(self, now: float) -> list[MachineEffect]:
         """The first Map-Register was lost: whoever asked since the move was told the old mapping. Tell it again."""

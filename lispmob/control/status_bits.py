@@ -37,11 +37,11 @@ class HeardStatus:
 
     def on_bits(self, entry: MapCacheEntry, source: IpAddress, bits: int, width: int) -> Said | None:
         """Data of this mapping came from `source` with these bits; None: `source` is no locator of it."""
-        if entry.prefix.mask_len == 0 or not any(source in one.ips for one in entry.locators):
+        if entry.prefix.mask_len == 0 or not any(source in locator.ips for locator in entry.locators):
             return None
         locators = in_order(entry.locators)
         before_locators, before = self._known.pop(entry.prefix, (locators, ALL_UP))
-        if [one.address for one in before_locators] != [one.address for one in locators]:
+        if [before_locator.address for before_locator in before_locators] != [locator.address for locator in locators]:
             before = ALL_UP
         unsaid = ALL_UP & ~((1 << min(width, len(locators))) - 1)
         bits |= unsaid
@@ -72,7 +72,7 @@ class OwnStatus:
 
     def on_locators(self, own: LocatorSet, is_silent: Callable[[IpAddress], bool], now: float) -> list[UseStatusBits]:
         """Our mapping names these now; of the silent ones we know that they reach nobody."""
-        order = tuple(one.address for one in own.locators) if own.record_locators is None else ()
+        order = tuple(locator.address for locator in own.locators) if own.record_locators is None else ()
         if order != self._order:
             # At the start nobody knows of us; afterwards an SMR tells of every change.
             self._quiet_until = now + SILENT_S if self._order else None

@@ -104,5 +104,5 @@ def _old(path: Path, raw: bytes) -> Checked:
         done = convert(raw, str(path), resolve=anywhere, interface_of=nowhere, key_stem="unused", key_files={})
     except ConfigError as error:
         return Checked("unknown", tuple(_placed(line, str(path)) for line in str(error).splitlines()))
-    found = [Finding(one.line, 0, "mistake", one.text) for one in done.remarks if one.kind != "note"]
+    found = [Finding(remark.line, 0, "mistake", remark.text) for remark in done.remarks if remark.kind != "note"]
     return Checked(language, tuple(found))

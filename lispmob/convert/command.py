@@ -79,18 +79,19 @@ def run_check(arguments: Namespace) -> int:
     found = check_file(Path(arguments.file), _read(Path(arguments.file)))
     if arguments.json:
         listed = [
-            {"line": one.line, "column": one.column, "kind": one.kind, "text": one.text} for one in found.findings
+            {"line": finding.line, "column": finding.column, "kind": finding.kind, "text": finding.text}
+            for finding in found.findings
         ]
         print(json.dumps({"v": 1, "file": arguments.file, "language": found.language, "findings": listed}, indent=2))
     else:
-        for one in found.findings:
+        for finding in found.findings:
             place = (
-                f"{arguments.file}:{one.line}" + (f":{one.column}" if one.column else "")
-                if one.line
+                f"{arguments.file}:{finding.line}" + (f":{finding.column}" if finding.column else "")
+                if finding.line
                 else arguments.file
             )
-            note = "note: " if one.kind == "note" else ""
-            print(f"{place}: {note}{one.text}", file=sys.stderr)
+            note = "note: " if finding.kind == "note" else ""
+            print(f"{place}: {note}{finding.text}", file=sys.stderr)
         if not found.has_mistakes:
             print(f"{arguments.file}: good" + (f" ({WHOSE[found.language]})" if found.language in WHOSE else ""))
     return EXIT_MISTAKES if found.has_mistakes else 0
@@ -114,7 +115,11 @@ def _read(path: Path) -> bytes:
 def _write(done: Converted, output: Path, *, may_replace: bool) -> None:
     """The file and its keys; nothing is replaced unless that was asked for."""
     # A newline at its end is no part of a key, and editors want one.
-    files = [(output.parent / one.path, one.octets + b"\n") for one in done.key_files if one.octets is not None]
+    files = [
+        (output.parent / key_file.path, key_file.octets + b"\n")
+        for key_file in done.key_files
+        if key_file.octets is not None
+    ]
     files.append((output, done.text.encode()))
     there = [path for path, _ in files if os.path.lexists(path)]
     if there and not may_replace:

@@ -146,7 +146,7 @@ class LispersReading:
         reader.leave(NO_COUNTERPART)
         for prefix in prefixes:
             if remotes and prefix.mask_len == 0:  # what has no mapping: that is what proxies are for
-                self._draft.proxy_etrs += [one for one in remotes if one not in self._draft.proxy_etrs]
+                self._draft.proxy_etrs += [remote for remote in remotes if remote not in self._draft.proxy_etrs]
             elif remotes:
                 self._draft.statics.setdefault(prefix, []).extend(remotes)
 

@@ -215,7 +215,7 @@ class NodeReading:
             reader = BlockReader(block, self._report, "proxy-etrs")
             found, rank = reader.address("address", resolve=self._resolve), _rank(reader)
             reader.leave(NO_COUNTERPART)
-            if found is not None and all(one.address != found for one in etrs):
+            if found is not None and all(etr.address != found for etr in etrs):
                 etrs.append(_remote(found, rank))
             elif found is not None:
                 text = f"{block.name}: {found} serves EIDs of both families here, and is listed once"

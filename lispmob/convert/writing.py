@@ -152,10 +152,10 @@ def _routing(draft: NodeDraft) -> list[str]:
 
 
 def _remotes(name: str, remotes: Iterable[Remote], indent: str = "") -> list[str]:
-    lines = [
-        f"{indent}  - {{address: {scalar(str(one.address))}, priority: {one.rank.priority}, weight: {one.rank.weight}}}"
-        for one in remotes
-    ]
+    lines = []
+    for remote in remotes:
+        rank = f"priority: {remote.rank.priority}, weight: {remote.rank.weight}"
+        lines.append(f"{indent}  - {{address: {scalar(str(remote.address))}, {rank}}}")
     return [f"{indent}{name}:", *lines] if lines else []
 
 

@@ -143,7 +143,7 @@ def prefixes(prefixes: Iterable[EidPrefix]) -> tuple[Any, int]:
 
 def near(near: Near) -> tuple[Any, int]:
     """An array of struct lm_near_spec, and how many it holds; what is several things counts as the worst of them."""
-    kinds = dict.fromkeys((EidPrefix.host(one) for one in near.proxies), _NEAR_PROXY)
+    kinds = dict.fromkeys((EidPrefix.host(proxy) for proxy in near.proxies), _NEAR_PROXY)
     kinds.update(dict.fromkeys(near.links, _NEAR_LINK))
     kinds.update(dict.fromkeys((EidPrefix.host(one) for one in near.own), _NEAR_OWN))
     made = ffi.new("struct lm_near_spec[]", max(1, len(kinds)))

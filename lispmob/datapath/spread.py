@@ -45,7 +45,7 @@ def uplink_identity(ifindex: int) -> int:
 
 def choose(contenders: Sequence[Contender], flow: int) -> int | None:
     """The index of the winner among those of the lowest priority; None: nobody takes part."""
-    best = min((one.priority for one in contenders), default=NEVER)
+    best = min((contender.priority for contender in contenders), default=NEVER)
     if best == NEVER:
         return None
     members = [index for index, one in enumerate(contenders) if one.priority == best]

@@ -131,7 +131,10 @@ class SiteSection(Section, frozen=True, kw_only=True):
             proxy_reply=ProxyReply(self.proxy_reply),
             strict_nonces=self.strict_nonces,
             max_prefixes=self.max_prefixes,
-            resolver_keys=tuple(ResolverSecret(one.secret.octets, one.key_id) for one in self.map_resolver_keys),
+            resolver_keys=tuple(
+                ResolverSecret(map_resolver_key.secret.octets, map_resolver_key.key_id)
+                for map_resolver_key in self.map_resolver_keys
+            ),
         )
 
 
@@ -354,7 +357,7 @@ def with_more_sites(hub: HubFile, directory: Path) -> HubFile:
             hub = msgspec.structs.replace(hub, sites=(*hub.sites, *more.sites))
         except FieldError as bad:
             raise ConfigError(f"{path}: {bad}") from None
-        if any(one.key for one in more.sites) and (problem := advice(path)) is not None:
+        if any(site.key for site in more.sites) and (problem := advice(path)) is not None:
             log.warning("%s", problem)
     return hub
 

@@ -136,7 +136,9 @@ class ControlPlane:
     def _tell_revoked(self, prefix: EidPrefix, parts: Iterable[XtrRegistration]) -> list[PlaneEffect]:
         told: list[PlaneEffect] = [*self.traversal.rtr.revoke(prefix)]
         for part in parts:
-            if is_sendable(part.source, part.source) and any(part.source in one.ips for one in part.record.locators):
+            if is_sendable(part.source, part.source) and any(
+                part.source in locator.ips for locator in part.record.locators
+            ):
                 own = next((one for one in self._own if one.version == part.source.version), None)
                 told.append(self.askers.solicit(prefix, part.source, own))
         return told

@@ -67,7 +67,7 @@ class Proxy:
         prefix = self._served.get((address, port))
         installed = None if prefix is None else self._installed.get(prefix)
         locators = () if installed is None else installed.locators
-        found = next((one for one in locators if (one.address, one.port) == (address, port)), None)
+        found = next((locator for locator in locators if (locator.address, locator.port) == (address, port)), None)
         if prefix is None or found is None:
             self._served.pop((address, port), None)
             return None
@@ -169,7 +169,7 @@ class Proxy:
             del self._installed[prefix]
             return [RemoveMapping(prefix)]
         self._installed[prefix] = wanted
-        self._served.update({(one.address, one.port): prefix for one in wanted.locators})
+        self._served.update({(locator.address, locator.port): prefix for locator in wanted.locators})
         return [wanted]
 
     def _entry(self, prefix: EidPrefix) -> InstallMapping | None:

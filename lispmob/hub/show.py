@@ -44,8 +44,8 @@ def entries(parts: Iterable[XtrRegistration], now: float) -> list[Answer]:
         {
             "eid": _eid_text(part),
             "rlocs": [
-                f"{one.ip or one.address}({one.priority}/{one.weight})"
-                for one in without_key_record(part.record).locators
+                f"{locator.ip or locator.address}({locator.priority}/{locator.weight})"
+                for locator in without_key_record(part.record).locators
             ],
             "left_s": round(part.expires_at - now),
             "xtr_id": part.xtr_id.hex() if part.xtr_id is not None else None,

@@ -87,14 +87,14 @@ def problems_of(ledger: Ledger, wall: float, own: Mapping[str, str | None]) -> l
     ]
     found += [
         {
-            "key": one.key,
-            "subject": one.subject,
-            "text": one.text,
-            "remedy": _ADVICE.get(one.key, ""),
-            "since": one.since,
-            "last": one.last,
-            "count": one.count,
+            "key": complaint.key,
+            "subject": complaint.subject,
+            "text": complaint.text,
+            "remedy": _ADVICE.get(complaint.key, ""),
+            "since": complaint.since,
+            "last": complaint.last,
+            "count": complaint.count,
         }
-        for one in ledger.complaints(wall)
+        for complaint in ledger.complaints(wall)
     ]
     return found

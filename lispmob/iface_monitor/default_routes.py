@@ -83,8 +83,8 @@ class Ipv6DefaultRoutes:
 
     def on_removed(self, routes: Iterable[Candidate]) -> None:
         """A route, or one next hop of it, was removed."""
-        for each in routes:
-            self._held.pop(_key(each), None)
+        for route in routes:
+            self._held.pop(_key(route), None)
 
     def on_link_down(self, ifindex: int) -> None:
         """The kernel drops all IPv6 routes of an interface that is set down or goes away."""
@@ -101,15 +101,15 @@ def merge(candidates: Iterable[Candidate], tables: Collection[TableLookup]) -> l
         lookups.setdefault((lookup.family, lookup.table), []).append(lookup)
     found: list[DefaultRoute] = []
     halves: dict[tuple[int, int, int, IpNetwork | None], dict[int, Candidate]] = {}
-    for each in candidates:
-        if (each.family, each.table) not in lookups:
+    for candidate in candidates:
+        if (candidate.family, candidate.table) not in lookups:
             continue
-        if each.part == WHOLE:
-            found += _routes(each, each.metric, lookups)
+        if candidate.part == WHOLE:
+            found += _routes(candidate, candidate.metric, lookups)
             continue
-        pair = halves.setdefault((each.family, each.table, each.ifindex, each.source), {})
-        if each.part not in pair or each.metric < pair[each.part].metric:
-            pair[each.part] = each
+        pair = halves.setdefault((candidate.family, candidate.table, candidate.ifindex, candidate.source), {})
+        if candidate.part not in pair or candidate.metric < pair[candidate.part].metric:
+            pair[candidate.part] = candidate
     for pair in halves.values():
         if len(pair) == 2:
             found += _routes(pair[LOW_HALF], max(each.metric for each in pair.values()), lookups)

@@ -88,8 +88,8 @@ def diff(
         reasons += _link_reasons(was, now)
         name = (now or was or _NOWHERE).name
         reasons += _duplicate_reasons(name, _duplicates(old, ifindex) if was else set(), _duplicates(new, ifindex))
-        had = [each.address for each in old.usable_addresses(was, before)] if was else []
-        has = [each.address for each in new.usable_addresses(now, policy)] if now else []
+        had = [usable_address.address for usable_address in old.usable_addresses(was, before)] if was else []
+        has = [usable_address.address for usable_address in new.usable_addresses(now, policy)] if now else []
         for family in (4, 6):
             gone = [each for each in had if each not in has and each.version == family]
             come = [each for each in has if each not in had and each.version == family]

@@ -68,7 +68,7 @@ def _ask(destination: IpAddress, ifindex: int) -> Choice | None:
     ):
         sock.send(_HEADER.pack(_HEADER.size + len(body), RTM_GETROUTE, _REQUEST, 1, 0) + body)
         # The kernel answers while it takes the request: there is nothing to wait for.
-        answer = next((one for one in messages(sock.recv(1 << 13)) if one.type == RTM_NEWROUTE), None)
+        answer = next((message for message in messages(sock.recv(1 << 13)) if message.type == RTM_NEWROUTE), None)
         if answer is not None and answer.data[_HEADER.size + 7] == _UNICAST:
             return _read(answer, destination.version, is_any=not ifindex)
     return None

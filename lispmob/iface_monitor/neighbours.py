@@ -75,4 +75,4 @@ def _request(kind: int, how: int, gateway: Gateway, *, flags: int = 0) -> bytes 
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as sock:
         sock.send(_HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | how, 1, 0) + body)
         # The kernel answers while it takes the request: there is nothing to wait for.
-        return next((one.data for one in messages(sock.recv(1 << 13)) if one.type == _RTM_NEWNEIGH), None)
+        return next((message.data for message in messages(sock.recv(1 << 13)) if message.type == _RTM_NEWNEIGH), None)

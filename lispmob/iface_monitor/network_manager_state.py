@@ -219,13 +219,15 @@ class Meaning:
     @property
     def leaving(self) -> Mapping[str, str]:
         """Interfaces whose connection is being taken down, each with the reason."""
-        return {each.interface: f"is being disconnected ({each.why})" for each in self.devices if each.is_leaving}
+        return {
+            device.interface: f"is being disconnected ({device.why})" for device in self.devices if device.is_leaving
+        }
 
     @property
     def portals(self) -> Mapping[str, str]:
         """Interfaces behind which there is only a login page so far, each with that reason."""
         why = "waits for a login page (captive portal)"
-        return {each.interface: why for each in self.devices if each.is_behind_portal}
+        return {device.interface: why for device in self.devices if device.is_behind_portal}
 
     @property
     def held_back(self) -> Mapping[str, str]:
@@ -235,12 +237,12 @@ class Meaning:
     @property
     def metered(self) -> frozenset[str]:
         """Interfaces that are paid by the octet, or are guessed to be."""
-        return frozenset(each.interface for each in self.devices if each.is_metered and _is_up(each))
+        return frozenset(device.interface for device in self.devices if device.is_metered and _is_up(device))
 
     @property
     def limited(self) -> frozenset[str]:
         """Interfaces that do not reach the internet, as NetworkManager sees it."""
-        return frozenset(each.interface for each in self.devices if each.is_limited)
+        return frozenset(device.interface for device in self.devices if device.is_limited)
 
 
 def explain(old: Meaning, new: Meaning) -> list[str]:
@@ -248,8 +250,8 @@ def explain(old: Meaning, new: Meaning) -> list[str]:
     if old.is_running != new.is_running:
         return ["NetworkManager is there" if new.is_running else "NetworkManager is gone: going by netlink alone"]
     told = []
-    before = {each.interface: each for each in old.devices}
-    after = {each.interface: each for each in new.devices}
+    before = {device.interface: device for device in old.devices}
+    after = {device.interface: device for device in new.devices}
     for name, now in after.items():
         was = before.get(name, Device(name))
         if now.state != was.state and (now.state in _TOLD or was.state in _TOLD):

@@ -161,7 +161,9 @@ def _by_netlink() -> NetworkState:
 def _addresses(links: list[Link]) -> tuple[str, list[LocalAddress]]:
     """Addresses with their flags as far as anybody tells them."""
     try:
-        flagged = {(each.ifindex, each.address): each for each in proc_net.ipv6_addresses()}
+        flagged = {
+            (ipv6_address.ifindex, ipv6_address.address): ipv6_address for ipv6_address in proc_net.ipv6_addresses()
+        }
     except OSError:
         flagged = {}
     try:

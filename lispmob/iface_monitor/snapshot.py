@@ -188,7 +188,9 @@ class UplinkPolicy:
 
     def is_watched(self, link: Link) -> bool:
         """False for loopback and for interfaces of our own."""
-        return not link.is_loopback and not any(fnmatchcase(link.name, each) for each in self.ignored_interfaces)
+        return not link.is_loopback and not any(
+            fnmatchcase(link.name, ignored_interface) for ignored_interface in self.ignored_interfaces
+        )
 
     def allows(self, link: Link, *, is_alone: bool = False) -> bool:
         """True when the interface may be an uplink at all. `is_alone`: no other one is."""
@@ -325,7 +327,9 @@ class NetworkState:
 
     def _preferred_interfaces(self, family: int) -> frozenset[int]:
         """The interface that the kernel takes of its own accord; none where it was not asked."""
-        return frozenset(one.ifindex for one in self.choices if one.address is None and one.family == family)
+        return frozenset(
+            choice.ifindex for choice in self.choices if choice.address is None and choice.family == family
+        )
 
     def _ways_out(self, policy: UplinkPolicy) -> list[tuple[Link, tuple[IpAddress, ...]]]:
         """The interfaces that may carry us, with their locators; a stopgap where there is no other.

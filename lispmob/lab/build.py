@@ -115,7 +115,7 @@ class Lab(Closing):
         ends[_CORE] = [f"net{number}" for number in range(len(self.topology.networks))]
         for word, interfaces in ends.items():
             self._namespaces[word].run(
-                "sh", "-c", "\n".join(f"ethtool -K {one} {_UNCUT} || exit" for one in interfaces)
+                "sh", "-c", "\n".join(f"ethtool -K {interface} {_UNCUT} || exit" for interface in interfaces)
             )
 
     def _namespace(self, word: str, sysctls: dict[str, str]) -> Namespace:

@@ -74,7 +74,7 @@ class Board:
 
     def on_peers(self, entries: list[dict[str, Any]]) -> None:
         """The map-cache; those that packets went to lately are shown."""
-        used = [one for one in entries if one["unused_s"] is not None and one["unused_s"] <= LATELY_S]
+        used = [entry for entry in entries if entry["unused_s"] is not None and entry["unused_s"] <= LATELY_S]
         self._peers = sorted(used, key=lambda one: one["unused_s"])
 
     def on_moves(self, moves: list[dict[str, Any]]) -> None:
@@ -161,9 +161,9 @@ class Board:
         if not self._peers:
             return [f"{paint('Peers', 'bold')}  none in the last minute"]
         lines = [paint("Peers", "bold")]
-        for one in self._peers[:PEERS_SHOWN]:
-            rlocs = ", ".join(clean(rloc["address"]) for rloc in one["locators"]) or clean(one["action"])
-            lines += fold(f"{clean(one['prefix'])}  {rlocs}", first="  ", rest="    ")
+        for peer in self._peers[:PEERS_SHOWN]:
+            rlocs = ", ".join(clean(rloc["address"]) for rloc in peer["locators"]) or clean(peer["action"])
+            lines += fold(f"{clean(peer['prefix'])}  {rlocs}", first="  ", rest="    ")
         more = len(self._peers) - PEERS_SHOWN
         return [*lines, *([f"  and {more} more"] if more > 0 else [])]
 

@@ -118,11 +118,14 @@ def node_config(
         lisp_sec=mode,
         resolver_secrets=resolver_secrets(file) if mode != "off" else (),
         has_mapping_program=file.map_cache.program,
-        proxy_etrs=tuple(Locator(each.address, each.priority, each.weight) for each in file.proxy_etrs),
+        proxy_etrs=tuple(
+            Locator(proxy_etr.address, proxy_etr.priority, proxy_etr.weight) for proxy_etr in file.proxy_etrs
+        ),
         proxy_itrs=file.proxy_itrs,
         static_mappings=tuple(
             MappingRecord.of(
-                mapping.prefix, tuple(Locator(each.address, each.priority, each.weight) for each in mapping.locators)
+                mapping.prefix,
+                tuple(Locator(locator.address, locator.priority, locator.weight) for locator in mapping.locators),
             )
             for mapping in file.map_cache.static
         ),
@@ -200,9 +203,13 @@ def steering_uplinks(
     """The uplinks as rules see them."""
     return tuple(
         SteeringUplink(
-            each.name, each.ifindex, each.priority, _is_metered(file, each, meaning), meaning.network(each.name)
+            uplink.name,
+            uplink.ifindex,
+            uplink.priority,
+            _is_metered(file, uplink, meaning),
+            meaning.network(uplink.name),
         )
-        for each in uplinks
+        for uplink in uplinks
     )
 
 
@@ -228,8 +235,10 @@ def _section(file: NodeFile, uplink: Uplink, meaning: Meaning) -> UplinkSection:
 def forwarding_entry(mapping: InstallMapping) -> ForwardingEntry:
     """One line of the forwarding table."""
     used = (
-        ForwardingLocator(each.address, each.priority, each.weight, each.port, each.source, is_relay=each.is_relay)
-        for each in mapping.locators
+        ForwardingLocator(
+            locator.address, locator.priority, locator.weight, locator.port, locator.source, is_relay=locator.is_relay
+        )
+        for locator in mapping.locators
     )
     heard = (ForwardingLocator(address, NEVER, 0) for address in mapping.sources)
     disposition = Disposition[mapping.disposition]
@@ -257,7 +266,9 @@ def kernel_state(
     overlay = natives.overlay(file.routing.overlay_prefixes)
     policy = file.steering.to_policy()
     # Whoever asks DNS names no source; with everything in the overlay the question would wait for its own answer.
-    outside = [one for one in nameservers if file.routing.mode == "full" and not _is_inside(one, file)]
+    outside = [
+        nameserver for nameserver in nameservers if file.routing.mode == "full" and not _is_inside(nameserver, file)
+    ]
     return KernelState(
         tun=file.tun.name,
         eids=file.eids,
@@ -435,7 +446,7 @@ def path_mtu(use: UsePathMtu) -> PathMtu:
 
 
 def _traversal(plan: UplinkPlan) -> EngineTraversal:
-    relays = tuple(ForwardingLocator(each.address, each.priority, each.weight, each.port) for each in plan.relays)
+    relays = tuple(ForwardingLocator(relay.address, relay.priority, relay.weight, relay.port) for relay in plan.relays)
     return EngineTraversal(plan.data_port, relays, plan.is_usable, plan.admits_others, plan.passes_zero)
 
 

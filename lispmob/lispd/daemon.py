@@ -389,7 +389,9 @@ class Daemon:
 
     @property
     def _is_registered(self) -> bool:
-        return any(each.is_confirmed or is_relayed(each, self) for each in self.node.registrations)
+        return any(
+            registration.is_confirmed or is_relayed(registration, self) for registration in self.node.registrations
+        )
 
     def _on_servers(self) -> None:
         """Servers that are named have other addresses."""

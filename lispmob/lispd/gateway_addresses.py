@@ -28,7 +28,7 @@ def names_gateways(file: NodeFile) -> bool:
     """Whether a rule of the configuration is about the link-layer address of a gateway."""
     patterns = [one for uplink in file.uplinks for one in uplink.network]
     patterns += [one for rule in file.steering.rules for one in rule.network]
-    return any(one.kind == "gateway" for one in patterns)
+    return any(pattern.kind == "gateway" for pattern in patterns)
 
 
 class GatewayAddresses:

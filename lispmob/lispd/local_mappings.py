@@ -36,7 +36,7 @@ class LocalMappings:
 
     def add(self, prefix: EidPrefix, locators: Sequence[StaticLocator], uplinks: Iterable[Uplink]) -> None:
         """Add or replace one."""
-        said = {one.address: one for one in locators}
+        said = {locator.address: locator for locator in locators}
         rules = []
         for uplink in uplinks:
             named = [said[address] for address in uplink.addresses if address in said]
@@ -70,5 +70,5 @@ class LocalMappings:
 
     def without(self, file: NodeFile) -> NodeFile:
         """The configuration in use, before them."""
-        own = tuple(one for one in file.own_eids if one.prefix not in self._placed)
+        own = tuple(eid for eid in file.own_eids if eid.prefix not in self._placed)
         return msgspec.structs.replace(file, own_eids=own)

@@ -14,10 +14,10 @@ from lispmob.wire.address import EidPrefix
 def near(file: NodeFile, network: NetworkState, uplinks: Iterable[Uplink], plan: NattPlan) -> Near:
     """For the datapath, of this moment. A network of length 0 is no network that anybody could be a neighbour in."""
     present = {uplink.ifindex for uplink in uplinks}
-    links = (one for one in network.addresses if one.ifindex in present and one.prefix_len)
-    proxies = (*(one.address for one in file.proxy_etrs), *file.proxy_itrs, *file.natt.rtrs, *plan.rtrs)
+    links = (address for address in network.addresses if address.ifindex in present and address.prefix_len)
+    proxies = (*(proxy_etr.address for proxy_etr in file.proxy_etrs), *file.proxy_itrs, *file.natt.rtrs, *plan.rtrs)
     return Near(
-        own=frozenset(one.address for one in network.addresses),
-        links=frozenset(EidPrefix.make(one.address, one.prefix_len) for one in links),
+        own=frozenset(address.address for address in network.addresses),
+        links=frozenset(EidPrefix.make(link.address, link.prefix_len) for link in links),
         proxies=frozenset(proxies),
     )

@@ -66,14 +66,18 @@ class Resolving:
         """The names that are not found."""
         roles = names_of(self._written)
         return tuple(
-            NameEvidence(one.name, roles.get(one.name, "Map-Server"), one.why, has_addresses=one.has_addresses)
-            for one in self._names.failures(self._now())
+            NameEvidence(
+                failure.name, roles.get(failure.name, "Map-Server"), failure.why, has_addresses=failure.has_addresses
+            )
+            for failure in self._names.failures(self._now())
         )
 
     @property
     def is_waiting(self) -> bool:
         """True while a Map-Server has no address yet."""
-        return any(isinstance(one.place, HostName) for one in self.onto(self._written).written_servers)
+        return any(
+            isinstance(written_server.place, HostName) for written_server in self.onto(self._written).written_servers
+        )
 
     def name_of(self, server: IpAddress) -> str:
         """The name that a server is known by; nothing for one that is known by its address."""

@@ -160,9 +160,13 @@ def mapping_of(fields: Fields[str, Any]) -> Mapping:
     """A mapping as a value."""
     locators = tuple(
         Locator(
-            one["address"], one["priority"], one["weight"], one.get("is_reachable", True), one.get("is_local", False)
+            field["address"],
+            field["priority"],
+            field["weight"],
+            field.get("is_reachable", True),
+            field.get("is_local", False),
         )
-        for one in fields["locators"]
+        for field in fields["locators"]
     )
     return Mapping(
         fields["prefix"], locators, fields["table"], fields["source"], fields["action"], fields.get("expires_in_s")
@@ -188,8 +192,13 @@ def put_params(prefix: str, locators: Iterable[Locator], terms: Terms, *, replac
     if unknown := terms.keys() - Terms.__annotations__.keys():
         raise TypeError(f"no such term: {', '.join(sorted(unknown))}")
     rlocs = [
-        {"address": one.address, "priority": one.priority, "weight": one.weight, "is_reachable": one.is_reachable}
-        for one in locators
+        {
+            "address": locator.address,
+            "priority": locator.priority,
+            "weight": locator.weight,
+            "is_reachable": locator.is_reachable,
+        }
+        for locator in locators
     ]
     return {
         "prefix": prefix,

@@ -121,17 +121,17 @@ def chain_text(
 
     `missing`: extensions to do without. `cgroups_of_app`: the control groups that a program runs in now.
     """
-    apps = {app: tuple(cgroups_of_app(app)) for one in compiled.rules if (app := one.rule.selector.app) is not None}
+    apps = {app: tuple(cgroups_of_app(app)) for rule in compiled.rules if (app := rule.rule.selector.app) is not None}
     writer = _Writer(compiled.policy.mask, family, missing, apps)
     skipped = [
-        one.rule.name
-        for one in compiled.rules
-        if (one.rule.selector.cgroup is not None and not has_cgroup(one.rule.selector.cgroup))
-        or (one.rule.selector.app is not None and not apps[one.rule.selector.app])
+        rule.rule.name
+        for rule in compiled.rules
+        if (rule.rule.selector.cgroup is not None and not has_cgroup(rule.rule.selector.cgroup))
+        or (rule.rule.selector.app is not None and not apps[rule.rule.selector.app])
     ]
-    ours = {one.rule.name for one in compiled.rules if one.rule.selector.is_of_flows}  # lispd marks those itself
-    elsewhere = {one.rule.name for one in compiled.rules if one.verdict is Verdict.ELSEWHERE}
-    applying = [one for one in compiled.rules if one.rule.name not in {*skipped, *ours, *elsewhere}]
+    ours = {rule.rule.name for rule in compiled.rules if rule.rule.selector.is_of_flows}  # lispd marks those itself
+    elsewhere = {rule.rule.name for rule in compiled.rules if rule.verdict is Verdict.ELSEWHERE}
+    applying = [rule for rule in compiled.rules if rule.rule.name not in {*skipped, *ours, *elsewhere}]
     wants_replies = compiled.policy.keeps_replies and bool(hooks.arrivals)
     keeps_replies = wants_replies and not missing & _FOR_REPLIES
     lost = [REPLIES] if wants_replies and not keeps_replies else []
@@ -267,8 +267,8 @@ def matches(
     fixed = "".join(_fixed(selector))
     listed = _many_ports if has_multiport else _one_port
     parts = (
-        _each("-s {} ", [one for one in selector.sources if one.version == family]),
-        _each("-d {} ", [one for one in selector.destinations if one.version == family]),
+        _each("-s {} ", [source for source in selector.sources if source.version == family]),
+        _each("-d {} ", [destination for destination in selector.destinations if destination.version == family]),
         [_protocol(number) for number in selector.protocols if number not in ICMP or number == _icmp(family)] or [""],
         listed("sport", selector.source_ports) or [""],
         listed("dport", selector.destination_ports) or [""],

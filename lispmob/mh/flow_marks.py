@@ -61,7 +61,7 @@ class FlowMarks:
 
     def mark(self, compiled: Compiled, wish: FlowWish, uplinks: Sequence[UplinkFigures], now: float) -> int:
         """The mark for a flow; 0: priority and weight decide. All of the mask's bits: nowhere, see `nowhere`."""
-        allowed = [one for one in uplinks if not (wish.is_cheap and one.is_metered)]
+        allowed = [uplink for uplink in uplinks if not (wish.is_cheap and uplink.is_metered)]
         if wish.via:
             wanted = Rule("flow", via=tuple(map(Via, wish.via)), may_cost=not wish.is_cheap)
             return self._by_rule(compiled, wanted, wish)
@@ -91,18 +91,18 @@ class FlowMarks:
             return None
         rivals = [one for one in allowed if not one.is_metered] or list(allowed)
         if prefer is Prefer.LATENCY:
-            rivals = [one for one in rivals if one.rtt_ms is not None]
+            rivals = [rival for rival in rivals if rival.rtt_ms is not None]
             if len(rivals) < 2:
                 return None
             if flow_class in _AVERSE_TO_LOSS:
                 rivals = _with_little_loss(rivals)
-        elif len({one.cost for one in rivals}) < 2:
+        elif len({rival.cost for rival in rivals}) < 2:
             return None
         scheduler = self._schedulers.setdefault(flow_class, Scheduler(prefer))
         order = scheduler.on_candidates(
-            (Candidate(one.name, cost=one.cost, rtt_ms=one.rtt_ms, loss=one.loss) for one in rivals), now
+            (Candidate(rival.name, cost=rival.cost, rtt_ms=rival.rtt_ms, loss=rival.loss) for rival in rivals), now
         )
-        return next(one.ifindex for one in rivals if one.name == order.first[0])
+        return next(rival.ifindex for rival in rivals if rival.name == order.first[0])
 
 
 def nowhere(compiled: Compiled) -> int:
@@ -142,7 +142,7 @@ def _share(compiled: Compiled, shares: tuple[Share, ...], wish: FlowWish) -> int
 
 
 def _with_little_loss(rivals: list[UplinkFigures]) -> list[UplinkFigures]:
-    known = [one.loss for one in rivals if one.loss is not None]
+    known = [rival.loss for rival in rivals if rival.loss is not None]
     if not known:
         return rivals
-    return [one for one in rivals if one.loss is None or one.loss <= min(known) + LOSS_MARGIN]
+    return [rival for rival in rivals if rival.loss is None or rival.loss <= min(known) + LOSS_MARGIN]

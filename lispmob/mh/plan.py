@@ -148,7 +148,7 @@ class KernelState:
     @property
     def devices(self) -> tuple[str, ...]:
         """The TUN, and those that marks lead to."""
-        return (self.tun, *(each.name for each in self.marks.devices)) if self.marks else (self.tun,)
+        return (self.tun, *(device.name for device in self.marks.devices)) if self.marks else (self.tun,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class Zone:
     def __init__(self, domain: str, prefixes: Iterable[IpNetwork]) -> None:
         self.domain = _labels(domain)
         self.prefixes = tuple(dict.fromkeys(prefixes))
-        self.reverse = tuple(_labels(one) for one in reverse_zones(self.prefixes))
+        self.reverse = tuple(_labels(reverse_zone) for reverse_zone in reverse_zones(self.prefixes))
 
     def question(self, name: Labels, kind: str) -> Answer | Wanted:
         """What is asked for, or the answer where nothing has to be known."""
@@ -93,7 +93,7 @@ class Zone:
         if not known.eids and not known.names:
             return Answer(RCode.NXDOMAIN, zone=wanted.zone)
         if wanted.zone != self.domain:
-            targets = [(*one.split(b"."), *self.domain) for one in known.names if _is_host(one)]
+            targets = [(*name.split(b"."), *self.domain) for name in known.names if _is_host(name)]
             found = [Record("PTR", target) for target in targets if kind in ("PTR", "ANY")]
         elif wanted.is_service:
             target = (*wanted.name.split(b"."), *self.domain)

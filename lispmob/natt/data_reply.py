@@ -28,7 +28,7 @@ def in_data(effects: Iterable[E], arrival: DataControl, plan: NattPlan) -> list[
     if uplink is None or not uplink.relays:
         return list(effects)
     port = DataPort(uplink.data_port)
-    return [_wrapped(one, arrival, port) if _is_answer(one, arrival) else one for one in effects]
+    return [_wrapped(effect, arrival, port) if _is_answer(effect, arrival) else effect for effect in effects]
 
 
 def _is_answer(effect: object, arrival: DataControl) -> bool:

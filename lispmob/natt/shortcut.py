@@ -93,7 +93,7 @@ def candidates_of(
     With R=0 locators in its record the peer is behind NATs (E19): those are its own addresses, and the others may be
     RTRs, which would take our probes but not our data. A private address is one of ours to reach only if ours is, too.
     """
-    usable = [one for one in locators if one.priority < NEVER and not is_rtr(one)]
+    usable = [locator for locator in locators if locator.priority < NEVER and not is_rtr(locator)]
     hidden = [one for one in usable if not one.is_reachable]
     found: dict[IpAddress, None] = {}
     for one in sorted(hidden or usable, key=lambda one: one.priority):

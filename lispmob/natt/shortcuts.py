@@ -75,11 +75,11 @@ class Shortcuts:
     @property
     def open_ways(self) -> tuple[Shortcut, ...]:
         """Those in use, for display."""
-        return tuple(one for one in self._ways.values() if one.state is State.OPEN)
+        return tuple(way for way in self._ways.values() if way.state is State.OPEN)
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""
-        return min((one.due_at for one in self._ways.values()), default=None)
+        return min((way.due_at for way in self._ways.values()), default=None)
 
     def on_ground(self, ground: Ground | None, config: NattConfig) -> list[UplinkEffect]:
         """The uplink to leave by is this one now; None: there is none, or nobody wants short ways."""
@@ -103,7 +103,7 @@ class Shortcuts:
         if not self._lookups.take(now):
             return []
         while len(self._ways) >= LIMIT:
-            resting = next((one for one in self._ways.values() if one.state is State.RESTING), None)
+            resting = next((way for way in self._ways.values() if way.state is State.RESTING), None)
             if resting is None:
                 return []
             del self._ways[resting.eid]
@@ -113,7 +113,7 @@ class Shortcuts:
     def on_map_reply(self, reply: MapReply, now: float) -> list[UplinkEffect] | None:
         """A Map-Reply came to the control port; None when it answers no question of ours."""
         one = next(
-            (one for one in self._ways.values() if one.state is State.ASKING and reply.nonce in one.nonces), None
+            (way for way in self._ways.values() if way.state is State.ASKING and reply.nonce in way.nonces), None
         )
         ground = self._ground
         if one is None or ground is None or reply.is_probe:
@@ -131,7 +131,7 @@ class Shortcuts:
 
     def on_probe_reply(self, reply: MapReply, arrival: DataControl, now: float) -> list[UplinkEffect] | None:
         """The answer to a probe came in a data packet; None when we never sent such a probe."""
-        one = next((one for one in self._ways.values() if reply.nonce in one.sent), None)
+        one = next((way for way in self._ways.values() if reply.nonce in way.sent), None)
         if one is None:
             return None
         rloc, sent_at = one.sent[reply.nonce]
@@ -178,9 +178,9 @@ class Shortcuts:
     def on_heard(self, sources: Iterable[IpAddress]) -> None:
         """Data came from these outer addresses lately."""
         heard = frozenset(sources)
-        for one in self.open_ways:
-            if one.rloc in heard or (self._ground is not None and heard.intersection(self._ground.rtrs)):
-                one.doubted_at = None
+        for way in self.open_ways:
+            if way.rloc in heard or (self._ground is not None and heard.intersection(self._ground.rtrs)):
+                way.doubted_at = None
 
     def on_stalled(self, address: IpAddress, now: float) -> list[UplinkEffect]:
         """What leaves by this uplink is not answered for longer than most round trips: does the short way still hold?
@@ -190,32 +190,32 @@ class Shortcuts:
         if self._ground is None or self._ground.locator.address != address:
             return []
         effects: list[UplinkEffect] = []
-        for one in self.open_ways:
-            one.doubted_at = now if one.doubted_at is None else one.doubted_at
-            if not one.sent:
-                effects += self._probe(one, self._ground, now)
+        for way in self.open_ways:
+            way.doubted_at = now if way.doubted_at is None else way.doubted_at
+            if not way.sent:
+                effects += self._probe(way, self._ground, now)
         return effects
 
     def on_timer(self, now: float) -> list[UplinkEffect]:
         """A deadline may have passed."""
         ground, effects = self._ground, list[UplinkEffect]()
-        for one in list(self._ways.values()):
-            if ground is None or now < one.due_at:
+        for way in list(self._ways.values()):
+            if ground is None or now < way.due_at:
                 continue
-            if one.doubted_at is not None and now >= one.doubted_at + SILENCE_S:
-                effects += self._rest(one, SILENCE_REST_S, now, "nothing comes back")
+            if way.doubted_at is not None and now >= way.doubted_at + SILENCE_S:
+                effects += self._rest(way, SILENCE_REST_S, now, "nothing comes back")
                 continue
-            if one.state is State.RESTING:
-                del self._ways[one.eid]
-            elif one.state is State.OPEN and not one.sent and now - one.used_at > UNUSED_S:
-                effects += self._close(one, "unused")
-                del self._ways[one.eid]
-            elif one.tries >= TRIES:
-                effects += self._rest(one, REST_S, now, "no answer")
-            elif one.state is State.ASKING:
-                effects += self._ask(one, ground, now)
+            if way.state is State.RESTING:
+                del self._ways[way.eid]
+            elif way.state is State.OPEN and not way.sent and now - way.used_at > UNUSED_S:
+                effects += self._close(way, "unused")
+                del self._ways[way.eid]
+            elif way.tries >= TRIES:
+                effects += self._rest(way, REST_S, now, "no answer")
+            elif way.state is State.ASKING:
+                effects += self._ask(way, ground, now)
             else:
-                effects += self._probe(one, ground, now)
+                effects += self._probe(way, ground, now)
         return effects
 
     def _ask(self, one: Shortcut, ground: Ground, now: float) -> list[UplinkEffect]:
@@ -267,7 +267,9 @@ class Shortcuts:
 
 
 def _narrowest(records: tuple[MappingRecord, ...], eid: EidPrefix) -> tuple[Locator, ...]:
-    covering = [(prefix, one) for one in records if (prefix := one.eid_prefix) is not None and prefix.covers(eid)]
+    covering = [
+        (prefix, record) for record in records if (prefix := record.eid_prefix) is not None and prefix.covers(eid)
+    ]
     return max(covering, key=lambda found: found[0].mask_len)[1].locators if covering else ()
 
 

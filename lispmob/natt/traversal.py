@@ -78,12 +78,12 @@ class Traversal:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
-        times = [self.shortcuts.wake_at(), *(one.wake_at() for one in self._machines.values())]
+        times = [self.shortcuts.wake_at(), *(machine.wake_at() for machine in self._machines.values())]
         return min((at for at in times if at is not None), default=None)
 
     def on_locators(self, locators: Sequence[LocalLocator], now: float) -> list[NattEffect]:
         """Our addresses are these now. A machine lives as long as its address is on its interface."""
-        wanted = {one.place: one for one in locators}
+        wanted = {locator.place: locator for locator in locators}
         effects: list[UplinkEffect] = []
         for place, machine in list(self._machines.items()):
             kept = wanted.get(place)
@@ -93,10 +93,10 @@ class Traversal:
                 del self._machines[place]
             else:
                 machine.locator = kept  # only its priority or weight may be another
-        for one in locators:
-            machine = self._machines.get(one.place) or self._make(one)
-            self._machines[one.place] = machine
-            if machine.state is State.IDLE and one.priority < NEVER and self.config.mode != "off":
+        for locator in locators:
+            machine = self._machines.get(locator.place) or self._make(locator)
+            self._machines[locator.place] = machine
+            if machine.state is State.IDLE and locator.priority < NEVER and self.config.mode != "off":
                 effects += machine.on_up(now, self._remembered)
         return self._route(effects, now)
 
@@ -118,16 +118,18 @@ class Traversal:
             local = self._machine_at(datagram.destination, datagram.ifindex)
             return self._route(self._on_info_reply(message, datagram.payload, local, datagram.source, now), now)
         if isinstance(message, MapReply) and message.is_probe:
-            is_ours = any(one.on_map_reply(message, now) for one in self._machines.values())
+            is_ours = any(machine.on_map_reply(message, now) for machine in self._machines.values())
             return self._route([], now) if is_ours else None
         if isinstance(message, MapReply):
             found = self.shortcuts.on_map_reply(message, now)
             return None if found is None else self._route(found, now)
         if isinstance(message, MapNotify):
-            for one in self._machines.values():
-                if (tried := one.on_plain_map_notify(message, datagram.payload, now)) is not None:
+            for machine in self._machines.values():
+                if (tried := machine.on_plain_map_notify(message, datagram.payload, now)) is not None:
                     return self._route(tried, now)
-        if isinstance(message, MapNotify) and any(one.relays.expects(message.nonce) for one in self._machines.values()):
+        if isinstance(message, MapNotify) and any(
+            machine.relays.expects(message.nonce) for machine in self._machines.values()
+        ):
             # Through an RTR it comes in a data packet; this one came past it, and proves nothing about the RTR.
             return self._route([Count("rx_policy")], now)
         return None
@@ -161,9 +163,9 @@ class Traversal:
     def on_timer(self, now: float) -> list[NattEffect]:
         """A deadline may have passed. Early and late calls are both harmless."""
         effects = [effect for one in self.machines for effect in one.on_timer(now)]
-        for one in self.machines:
-            if one.deafness.is_due(now) and one.state is State.RELAYED:
-                effects += self._on_deaf(one, now)
+        for machine in self.machines:
+            if machine.deafness.is_due(now) and machine.state is State.RELAYED:
+                effects += self._on_deaf(machine, now)
         return self._route([*effects, *self.shortcuts.on_timer(now)], now)
 
     def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[NattEffect]:
@@ -189,13 +191,13 @@ class Traversal:
             if self._knowledge.on_alive(server, now):
                 text = "this Map-Server knows no NAT traversal: registered in the ordinary way"
                 effects.append(Event("natt-absent", {"map_server": str(address), "text": text}))
-            for one in self._machines.values():
-                one.on_alive(server, now)
+            for machine in self._machines.values():
+                machine.on_alive(server, now)
         return self._route(effects, now)
 
     def on_witness_wanted(self, now: float) -> list[NattEffect]:
         """Uplinks without an RTR are silent: do those that have one still reach it?"""
-        relayed = [one for one in self.machines if one.state is State.RELAYED]
+        relayed = [machine for machine in self.machines if machine.state is State.RELAYED]
         return self._route([effect for one in relayed for effect in one.on_witness_wanted(now)], now)
 
     def on_evidence(self, now: float) -> list[NattEffect]:
@@ -227,9 +229,9 @@ class Traversal:
 
     def on_slept(self, now: float) -> list[NattEffect]:
         """The host was suspended: every binding may be gone, so every uplink starts over."""
-        old = [one.locator for one in self.machines]
-        for one in self._machines.values():
-            one.on_down()
+        old = [machine.locator for machine in self.machines]
+        for machine in self._machines.values():
+            machine.on_down()
         self._machines.clear()
         return self.on_locators(old, now)
 
@@ -245,10 +247,12 @@ class Traversal:
 
     def on_shutdown(self, now: float) -> list[NattEffect]:
         """The node stops: withdraw what is registered through RTRs; one uplink speaks for all."""
-        relayed = [one for one in self.machines if one.state is State.RELAYED and one.relays.rtr is not None]
+        relayed = [
+            machine for machine in self.machines if machine.state is State.RELAYED and machine.relays.rtr is not None
+        ]
         effects = [effect for one in relayed[:1] for effect in one.relays.withdraw(now)]
-        for one in self._machines.values():
-            one.on_down()
+        for machine in self._machines.values():
+            machine.on_down()
         self._machines.clear()
         return self._route(effects, now)
 
@@ -260,14 +264,16 @@ class Traversal:
     def _machine_at(self, address: IpAddress, ifindex: int) -> UplinkMachine | None:
         """The machine of an address, on this interface if several have it."""
         exact = self._machines.get((address, ifindex))
-        return exact or next((one for one in self._machines.values() if one.locator.address == address), None)
+        return exact or next(
+            (machine for machine in self._machines.values() if machine.locator.address == address), None
+        )
 
     def _on_info_reply(
         self, reply: InfoReply, raw: bytes, first: UplinkMachine | None, source: IpAddress, now: float
     ) -> list[UplinkEffect]:
         """The uplink whose question it answers; by address first, for a host may have a route back of its own."""
         order = [first] if first is not None else []
-        order += [one for one in self._machines.values() if one is not first]
+        order += [machine for machine in self._machines.values() if machine is not first]
         for one in order:
             was_known = one.seen is not None
             effects = one.on_info_reply(reply, raw, source, now)
@@ -331,7 +337,9 @@ class Traversal:
         """The one uplink that all packets leave by, when it is behind a NAT and past the RTR is asked for."""
         if not self.config.direct or self.plan.asks_mapping_system:
             return None
-        working = [one for one in self.machines if one.state is State.RELAYED and one.locator.priority < NEVER]
+        working = [
+            machine for machine in self.machines if machine.state is State.RELAYED and machine.locator.priority < NEVER
+        ]
         best = [one for one in working if one.locator.priority == working[0].locator.priority]
         if len(best) != 1 or best[0].dialect is not Dialect.E19:
             return None
@@ -356,8 +364,8 @@ class Traversal:
             out.insert(0, PlanChanged(new))
         out += self._sort(self.shortcuts.on_ground(self._ground(), self.config), now)
         registers: list[UplinkEffect] = []
-        for one in self.machines:
-            registers += one.on_record(*record_for(one, self.machines, self.config), now)
+        for machine in self.machines:
+            registers += machine.on_record(*record_for(machine, self.machines, self.config), now)
         return out + self._sort(registers, now)
 
     def _sort(self, effects: Iterable[UplinkEffect], now: float) -> list[NattEffect]:
@@ -366,8 +374,8 @@ class Traversal:
         while waiting:
             match waiting.popleft():
                 case ServiceFound():
-                    for one in self.machines:
-                        waiting.extend(one.on_service_found(now))
+                    for machine in self.machines:
+                        waiting.extend(machine.on_service_found(now))
                 case RelayConfirmed() as done:
                     fields: dict[str, EventValue] = {
                         "eid": str(done.eid),

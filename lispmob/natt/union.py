@@ -35,14 +35,14 @@ def plan(
     `asks`: from this locator a lookup has a chance. Where none has one, everything goes by default through an RTR, if
     there is one.
     """
-    working = [one for one in machines if one.state is State.RELAYED or one.is_direct]
-    uplinks = tuple(_uplink(one, config) for one in machines)
+    working = [machine for machine in machines if machine.state is State.RELAYED or machine.is_direct]
+    uplinks = tuple(_uplink(machine, config) for machine in machines)
     wanted = [one for one in uplinks if one.locator.priority < NEVER]
     defaults = {relay.address: relay for uplink in wanted if uplink.is_usable for relay in uplink.relays}
     open_ones = [one.locator for one in wanted if one.is_usable and not one.relays]
     can_ask = not wanted or any(map(asks, open_ones)) or bool(open_ones and not defaults)
     return NattPlan(
-        direct=tuple(one.locator for one in machines if one.is_direct),
+        direct=tuple(machine.locator for machine in machines if machine.is_direct),
         record_locators=record(working, config),
         uplinks=uplinks,
         defaults=tuple(defaults.values()),
@@ -85,10 +85,10 @@ def record(
         if one.rtrs and one.dialect is not Dialect.LISPERS:
             own = _own(one, config, eid)
             locators[own.address] = replace(own, priority=NEVER, weight=0) if one.has_failed else own
-    for one in machines:
-        for rtr in one.rtrs:
-            rtrs.setdefault(rtr, []).append(one)
-        own = _own(one, config, eid)
+    for machine in machines:
+        for rtr in machine.rtrs:
+            rtrs.setdefault(rtr, []).append(machine)
+        own = _own(machine, config, eid)
         locators[own.address] = own
     for rtr, behind in rtrs.items():
         locator = _rtr(rtr, behind, eid)

@@ -137,7 +137,9 @@ class Node(NodeSizes):
         """Our uplinks are these now. The whole handover leaves in this one call: nothing here waits."""
         eids = self.config.eids
         self._preference.touch(now)
-        self._attached = tuple(one for one in locators if not any(eid.contains(one.address) for eid in eids))
+        self._attached = tuple(
+            locator for locator in locators if not any(eid.contains(locator.address) for eid in eids)
+        )
         self.reachability.presume(one.place for one in self._attached)
         links = {one.address: one.mtu_bytes for one in self._attached}
         return [*self._rank(now), *self.path_mtus.on_links(links)]
@@ -152,7 +154,9 @@ class Node(NodeSizes):
         message = self._read(arrival.payload, arrival.outer_source, now)
         if isinstance(message, Count):
             return self._route([message], now)
-        is_relayed = any(one.relays for one in self.plan.uplinks if one.locator.address == arrival.outer_destination)
+        is_relayed = any(
+            uplink.relays for uplink in self.plan.uplinks if uplink.locator.address == arrival.outer_destination
+        )
         taken = self.traversal.on_data_control(arrival, now, message) if is_relayed or arrival.is_about_ways else None
         if taken is not None:
             return self._route(taken, now)
@@ -254,7 +258,7 @@ class Node(NodeSizes):
         effects = [*self._registrations.on_shutdown(now), *self.traversal.on_shutdown(now), *names]
         self._is_over = True
         # Not routed: an uplink that rests is a change of the plan, and would be registered anew.
-        return [one for one in effects if isinstance(one, SendControl | SendFromDataPort | Event)]
+        return [effect for effect in effects if isinstance(effect, SendControl | SendFromDataPort | Event)]
 
     def on_slept(self, now: float) -> list[NodeEffect]:
         """The clock jumped: we may be forgotten, and what we know may be old."""
@@ -402,7 +406,7 @@ class Node(NodeSizes):
         """Uplinks need RTRs, or need them no more: the whole handover leaves here, registers first, then the SMRs."""
         plan, old, version = self.plan, self._direct, self.locators.version
         self._direct = LocatorSet.of(version, plan.direct, plan.record_locators, plan.eid_records)
-        usable = [one.locator for one in plan.uplinks if one.is_usable]
+        usable = [uplink.locator for uplink in plan.uplinks if uplink.is_usable]
         effects: list[_Inner] = [*self._registrations.on_locators(self._direct, now)]
         self._sending = LocatorSet.of(version, usable, plan.record_locators, plan.eid_records)
         if not self._direct.says_like(old) or not usable:
@@ -411,8 +415,8 @@ class Node(NodeSizes):
         effects += self._resolver.on_locators(self._direct)
         effects += self._mappings.on_defaults(default_mappings(plan, self.config.eids), now)
         effects += self._prober.on_locators(self._direct, now)  # nobody could answer the others
-        relayed = [one.locator for one in plan.uplinks if one.relays or not one.is_usable]
-        in_the_open = [one.locator for one in plan.uplinks if one.is_usable and not one.relays]
+        relayed = [uplink.locator for uplink in plan.uplinks if uplink.relays or not uplink.is_usable]
+        in_the_open = [uplink.locator for uplink in plan.uplinks if uplink.is_usable and not uplink.relays]
         effects += self.reachability.on_locators(in_the_open, relayed, now)
         return [*effects, *self._status(now)]
 

@@ -93,7 +93,7 @@ class NodeDisplay:
 
     def is_silent(self, local: IpAddress) -> bool:
         """True when this RLOC of ours is heard by nobody, while another one is: on every interface that has it."""
-        places = [one.place for one in self.locators.locators if one.address == local]
+        places = [locator.place for locator in self.locators.locators if locator.address == local]
         return bool(places) and all(place in self.reachability.silent for place in places)
 
     def is_reachable(self, remote: IpAddress) -> bool:
@@ -137,4 +137,4 @@ class NodeDisplay:
         lately = now if self._lost_all_at is None else self._lost_all_at
         targets = self._peers.targets(self.map_cache, self.config, self.locators, lately)
         # An RTR in use knows from our registers; Open Overlay Router's forgets us when it is sent an SMR.
-        return [one for one in targets if one.rloc not in self.plan.rtrs]
+        return [target for target in targets if target.rloc not in self.plan.rtrs]

@@ -266,7 +266,7 @@ class Reachability:
 
     def _check(self, way: Way, now: float) -> list[MachineEffect]:
         """One question from this locator."""
-        servers = [one for one in self._resolvers if one.version == way.locator.address.version]
+        servers = [resolver for resolver in self._resolvers if resolver.version == way.locator.address.version]
         if not servers or not self._eids:
             way.check_at = None
             return []
@@ -312,7 +312,7 @@ class Reachability:
         return any(at is not None and at >= since for at in (*others, *self._elsewhere.values()))
 
     def _has_server(self, address: IpAddress) -> bool:
-        return any(one.version == address.version for one in self._resolvers)
+        return any(resolver.version == address.version for resolver in self._resolvers)
 
     def _first_evidence(self, locator: LocalLocator) -> Evidence:
         return Evidence.UNKNOWN if self._has_server(locator.address) else Evidence.NOBODY

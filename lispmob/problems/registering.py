@@ -28,10 +28,10 @@ def problems(evidence: Evidence) -> Iterator[Problem]:
         return  # offline, which is another problem and explains this one
     for name in evidence.names:
         yield _not_found(name, evidence)
-    is_lost = not any(one.stands for one in evidence.registrations)
+    is_lost = not any(registration.stands for registration in evidence.registrations)
     seen: set[tuple[str, str]] = set()
-    for one in evidence.registrations:
-        problem = _problem(one, evidence, is_lost=is_lost)
+    for registration in evidence.registrations:
+        problem = _problem(registration, evidence, is_lost=is_lost)
         if problem is not None and problem.identity not in seen:
             seen.add(problem.identity)
             yield problem

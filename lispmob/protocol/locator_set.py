@@ -118,17 +118,20 @@ class LocatorSet:
     @property
     def addresses(self) -> frozenset[IpAddress]:
         """The addresses alone."""
-        return frozenset(one.address for one in self.locators)
+        return frozenset(locator.address for locator in self.locators)
 
     @property
     def families(self) -> frozenset[int]:
         """Which of 4 and 6 we can send with."""
-        return frozenset(one.address.version for one in self.locators)
+        return frozenset(locator.address.version for locator in self.locators)
 
     @property
     def live_families(self) -> frozenset[int]:
         """Which of 4 and 6 lead anywhere, as far as is known; all that we have when none does."""
-        return frozenset(one.address.version for one in self.locators if one.priority != NEVER) or self.families
+        return (
+            frozenset(locator.address.version for locator in self.locators if locator.priority != NEVER)
+            or self.families
+        )
 
     def itr_rlocs_from(self, asker: LocalLocator) -> tuple[IpAddress, ...]:
         """Where answers to a Map-Request shall go (RFC 9301, 5.3).
@@ -142,7 +145,9 @@ class LocatorSet:
 
     def for_family(self, family: int) -> tuple[LocalLocator, ...]:
         """The locators of one IP version, most preferred first."""
-        return tuple(sorted((one for one in self.locators if one.address.version == family), key=_preference))
+        return tuple(
+            sorted((locator for locator in self.locators if locator.address.version == family), key=_preference)
+        )
 
     def best(self, family: int) -> LocalLocator | None:
         """The locator to send control messages from, towards destinations of this IP version."""
@@ -158,7 +163,7 @@ class LocatorSet:
             )
         return tuple(
             Locator(one.address, one.priority, one.weight, is_local=True, is_probed=one.address == probed)
-            for one in (each.told_for(eid) for each in self.locators)
+            for one in (locator.told_for(eid) for locator in self.locators)
         )
 
     def to_record(self, eid: EidPrefix, ttl_min: int, probed: IpAddress | None = None) -> MappingRecord:

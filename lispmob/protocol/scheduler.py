@@ -112,14 +112,14 @@ class Scheduler(Generic[K]):
             self._incumbent = equals[0].key if len(equals) == 1 else None
             self._rival = None
             if equals:
-                steps.append(f"priority {best}: " + ", ".join(f"{one.key} weight {one.weight}" for one in equals))
+                steps.append(f"priority {best}: " + ", ".join(f"{equal.key} weight {equal.weight}" for equal in equals))
             return Schedule(tuple(_rank(one, usable, None) for one in everyone), tuple(steps))
         chosen, review_at = self._choose(equals, now, steps)
         return Schedule(tuple(_rank(one, usable, chosen) for one in everyone), tuple(steps), review_at)
 
     def _choose(self, equals: list[Candidate[K]], now: float, steps: list[str]) -> tuple[Candidate[K], float | None]:
         leader = min(equals, key=self._figure)  # the first of equals, in the order given
-        incumbent = next((one for one in equals if one.key == self._incumbent), None)
+        incumbent = next((equal for equal in equals if equal.key == self._incumbent), None)
         if incumbent is None:
             return self._take(leader, f"{leader.key} has the best {self._prefer.value}", steps), None
         if leader is incumbent or not self._is_clearly_better(leader, incumbent):

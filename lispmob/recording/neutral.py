@@ -17,13 +17,13 @@ STAND_IN: Final = b"a key that everybody knows"
 
 def without_keys(config: NodeConfig) -> NodeConfig:
     """The configuration, with the stand-in for each key; without LISP-SEC, whose secrets say nothing in its absence."""
-    servers = tuple(replace(one, key=_stand_in(one.key)) for one in config.map_servers)
+    servers = tuple(replace(map_server, key=_stand_in(map_server.key)) for map_server in config.map_servers)
     return replace(config, map_servers=servers, lisp_sec="off", resolver_secrets=())
 
 
 def keys_of(config: NodeConfig) -> tuple[Key, ...]:
     """Its keys, each once."""
-    return tuple(dict.fromkeys(one.key for one in config.map_servers))
+    return tuple(dict.fromkeys(map_server.key for map_server in config.map_servers))
 
 
 def neutral(payload: bytes, keys: Iterable[Key]) -> bytes:

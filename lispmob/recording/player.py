@@ -44,7 +44,7 @@ class Step:
     @property
     def events(self) -> tuple[Event, ...]:
         """What happened, as `lispctl events` tells it."""
-        return tuple(one for one in self.effects if isinstance(one, Event))
+        return tuple(effect for effect in self.effects if isinstance(effect, Event))
 
 
 class Player:

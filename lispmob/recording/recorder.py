@@ -122,7 +122,7 @@ class RecordedNode(Node):
             line["named"] = {key: to_json(one) for key, one in named.items()}
         if drew := self._drawn():
             line["drew"] = drew
-        line["did"] = None if effects is None else sum_of([neutral_value(one, self._keys) for one in effects])
+        line["did"] = None if effects is None else sum_of([neutral_value(effect, self._keys) for effect in effects])
         self._tape.write(line)
 
     def _neutral(self, value: Any) -> Any:

@@ -46,7 +46,7 @@ def to_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {"map": [[to_json(key), to_json(one)] for key, one in value.items()]}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {one.name: to_json(getattr(value, one.name)) for one in dataclasses.fields(value) if one.init}
+        fields = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
         return {"of": _name_of(type(value)), "fields": fields}
     raise TypeError(f"{type(value).__name__} is no value of the core")
 

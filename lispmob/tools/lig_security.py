@@ -65,7 +65,7 @@ class Protection:
             eids = lisp_sec_auth.verify_reply(raw, reply, otk, HMAC_SHA_256_128, HKDF_SHA_256)
         except NotGenuine as refused:
             return Reason(_KINDS[refused.fault], f"the answer of {source} is not genuine: {refused}")
-        vouched = tuple(prefix for one in eids.eids if (prefix := to_prefix(one.eid, one.mask_len)) is not None)
+        vouched = tuple(prefix for eid in eids.eids if (prefix := to_prefix(eid.eid, eid.mask_len)) is not None)
         kept = tuple(
             record
             for record in reply.records

@@ -133,18 +133,18 @@ def _record(record: MappingRecord, own: Collection[IpAddress]) -> dict[str, Any]
         "map_version": record.map_version,
         "locators": [
             {
-                "address": address_text(one.address),
-                "state": locator_state(one),
-                "priority": one.priority,
-                "weight": one.weight,
-                "multicast_priority": one.multicast_priority,
-                "multicast_weight": one.multicast_weight,
-                "is_local": one.is_local,
-                "is_probed": one.is_probed,
-                "is_reachable": one.is_reachable,
-                "is_ours": any(ip in own for ip in one.ips),
+                "address": address_text(locator.address),
+                "state": locator_state(locator),
+                "priority": locator.priority,
+                "weight": locator.weight,
+                "multicast_priority": locator.multicast_priority,
+                "multicast_weight": locator.multicast_weight,
+                "is_local": locator.is_local,
+                "is_probed": locator.is_probed,
+                "is_reachable": locator.is_reachable,
+                "is_ours": any(ip in own for ip in locator.ips),
             }
-            for one in record.locators
+            for locator in record.locators
         ],
     }
 
@@ -193,13 +193,13 @@ def _record_lines(record: MappingRecord, own: Collection[IpAddress]) -> list[str
         return fold(text, first="  ", rest="    ")
     rows = [
         (
-            address_text(one.address),
-            locator_state(one),
-            f"{one.priority}/{one.weight}",
-            f"{one.multicast_priority}/{one.multicast_weight}",
-            _locator_flags(one, own),
+            address_text(locator.address),
+            locator_state(locator),
+            f"{locator.priority}/{locator.weight}",
+            f"{locator.multicast_priority}/{locator.multicast_weight}",
+            _locator_flags(locator, own),
         )
-        for one in record.locators
+        for locator in record.locators
     ]
     listed = table(("LOCATOR", "STATE", "PRIO/WEIGHT", "MULTICAST", "FLAGS"), rows, width=76)
     return [f"  {name}  {said}, {action_text(record)}", *(f"    {line}" for line in listed)]

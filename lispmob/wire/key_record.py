@@ -46,7 +46,7 @@ def without_key_record(record: MappingRecord) -> MappingRecord:
     """The mapping as those hear it who could not tell whose key it is."""
     if not any(map(is_key_record, record.locators)):
         return record
-    return replace(record, locators=tuple(one for one in record.locators if not is_key_record(one)))
+    return replace(record, locators=tuple(locator for locator in record.locators if not is_key_record(locator)))
 
 
 def take_key_record(record: MappingRecord) -> tuple[MappingRecord, KeyRecord | None]:

@@ -92,8 +92,8 @@ def partial(locators: tuple[Locator, ...], asker: Container[IpAddress]) -> tuple
     """
     if not is_named(locators):
         return locators
-    rtrs = tuple(one for one in locators if is_rtr(one))
-    own = tuple(one for one in locators if not is_rtr(one))
+    rtrs = tuple(locator for locator in locators if is_rtr(locator))
+    own = tuple(locator for locator in locators if not is_rtr(locator))
     if any(ip in asker for one in rtrs for ip in one.ips):
         return own
     return (*rtrs, *(one for one in own if any(ip.version == 6 or is_private(ip) for ip in one.ips)))

@@ -87,11 +87,11 @@ def test_many_readers_at_once_make_no_more_than_one_piece_a_turn(busy: tuple[Ser
     daemon, backend = busy
     clients = [connect(daemon) for _ in range(8)]
     ticker = Ticker(daemon)
-    for one in clients:
-        one.sendall(b'{"v":1,"id":1,"method":"map-cache"}\n')
+    for client in clients:
+        client.sendall(b'{"v":1,"id":1,"method":"map-cache"}\n')
 
-    for one in clients:
-        with one, one.makefile("rb") as reader:
+    for client in clients:
+        with client, client.makefile("rb") as reader:
             assert len(json.loads(reader.readline())["result"]["entries"]) == backend.count * 50
 
     assert ticker.turns >= backend.made // 2

@@ -28,10 +28,10 @@ def published() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                named = [each.value for each in node.keywords if each.arg == "kind"]
+                named = [keyword.value for keyword in node.keywords if keyword.arg == "kind"]
                 if name in ("Event", "_event"):
                     found |= {word for each in (*node.args[:1], *named) for word in words(each)}
-            elif isinstance(node, ast.Assign) and [getattr(one, "id", "") for one in node.targets] == ["kind"]:
+            elif isinstance(node, ast.Assign) and [getattr(target, "id", "") for target in node.targets] == ["kind"]:
                 found |= {word for word in words(node.value) if "-" in word}
     return found
 

@@ -13,7 +13,10 @@ from lispmob.lispctl.names import Names, name_of_network, network_of
 
 def rlocs(text: str) -> list[tuple[str, int, int, bool]]:
     made = read_words("add", text.split())
-    return [(one["address"], one["priority"], one["weight"], one.get("is_reachable", True)) for one in made.locators]
+    return [
+        (locator["address"], locator["priority"], locator["weight"], locator.get("is_reachable", True))
+        for locator in made.locators
+    ]
 
 
 def test_the_example_of_the_manual_means_what_it_says() -> None:

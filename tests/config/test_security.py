@@ -36,7 +36,7 @@ def test_keys_of_peers_reach_the_core(tmp_path: Path) -> None:
     made = node_config(file, bytes(16), static_key=bytes(32))
 
     assert (made.seal, made.key_record) == ("prefer", KeyRecord((bytes(32),)))
-    assert {(str(one.prefix), one.key.hex()) for one in made.pinned_keys} == {
+    assert {(str(pinned_key.prefix), pinned_key.key.hex()) for pinned_key in made.pinned_keys} == {
         ("10.2.0.7/32", KEY),
         ("2001:db8::7/128", KEY),
     }

@@ -38,8 +38,8 @@ def test_a_name_without_an_address_is_no_server_yet_and_is_not_lost() -> None:
 def test_a_name_with_two_addresses_is_a_map_server_and_a_map_resolver_at_each() -> None:
     file = known(read(BY_NAME), hub_example_net=(HUB6, HUB4))
 
-    assert [one.address for one in file.map_servers] == [HUB6, HUB4]
-    assert [one.secret.octets for one in file.map_servers] == [b"a", b"a"]
+    assert [map_server.address for map_server in file.map_servers] == [HUB6, HUB4]
+    assert [map_server.secret.octets for map_server in file.map_servers] == [b"a", b"a"]
     assert file.resolvers == (HUB6, HUB4)
 
 
@@ -48,7 +48,10 @@ def test_a_server_that_is_named_and_listed_by_its_address_is_one_as_it_stands_fi
 
     file = known(read(text), hub_example_net=(HUB4, HUB6))
 
-    assert [(one.address, one.secret.octets) for one in file.map_servers] == [(HUB4, b"a"), (HUB6, b"b")]
+    assert [(map_server.address, map_server.secret.octets) for map_server in file.map_servers] == [
+        (HUB4, b"a"),
+        (HUB6, b"b"),
+    ]
 
 
 def test_the_next_answer_starts_from_what_is_written_and_not_from_the_last_answer() -> None:
@@ -57,7 +60,7 @@ def test_the_next_answer_starts_from_what_is_written_and_not_from_the_last_answe
 
     second = with_addresses(first, written, {"hub.example.net": (OTHER,)})
 
-    assert [one.address for one in second.map_servers] == [OTHER]
+    assert [map_server.address for map_server in second.map_servers] == [OTHER]
 
 
 def test_resolvers_by_name_that_are_not_found_are_not_replaced_by_the_map_servers() -> None:
@@ -73,15 +76,17 @@ def test_proxies_and_rtrs_have_names_too_and_are_never_this_machine() -> None:
 
     file = known(read(text), hub_example_net=(local,), pxtr_example_net=(local, OTHER), rtr_example_net=(local, HUB6))
 
-    assert [one.address for one in file.map_servers] == [local]
-    assert [(one.address, one.priority, one.weight) for one in file.proxy_etrs] == [(OTHER, 1, 100)]
+    assert [map_server.address for map_server in file.map_servers] == [local]
+    assert [(proxy_etr.address, proxy_etr.priority, proxy_etr.weight) for proxy_etr in file.proxy_etrs] == [
+        (OTHER, 1, 100)
+    ]
     assert (file.proxy_itrs, file.natt.rtrs) == ((OTHER,), (HUB6,))
 
 
 def test_an_answer_inside_our_own_eid_prefix_is_left_out() -> None:
     file = known(read(BY_NAME), hub_example_net=(ip_address("192.0.2.7"), HUB4))
 
-    assert [one.address for one in file.map_servers] == [HUB4]
+    assert [map_server.address for map_server in file.map_servers] == [HUB4]
 
 
 def test_the_same_name_twice_is_refused_whatever_the_case_and_the_dot_at_its_end() -> None:

@@ -46,7 +46,7 @@ def test_a_probe_is_answered_the_way_it_came() -> None:
     reply = MapReply.decode(send.payload)
     assert (send.destination, send.port, send.source, send.ifindex) == (ITR, 50000, LTE.address, 3)
     assert reply.is_probe
-    assert [one.ip for one in reply.records[0].locators if one.is_probed] == [LTE.address]
+    assert [locator.ip for locator in reply.records[0].locators if locator.is_probed] == [LTE.address]
 
 
 def test_a_probe_in_an_ecm_is_refused() -> None:

@@ -34,10 +34,10 @@ def test_each_map_resolver_is_asked_about_each_eid_from_our_best_locator() -> No
 
     effects = asked.begin((EID, EID6), (RESOLVER, SPARE_RESOLVER), locators(WIFI), 10.0)
 
-    assert [(one.destination, one.source) for one in effects] == [
+    assert [(effect.destination, effect.source) for effect in effects] == [
         (resolver, WIFI.address) for _ in (EID, EID6) for resolver in (RESOLVER, SPARE_RESOLVER)
     ]
-    assert [str(request_in(one).records[0].eid_prefix) for one in effects[::2]] == [str(EID), str(EID6)]
+    assert [str(request_in(effect).records[0].eid_prefix) for effect in effects[::2]] == [str(EID), str(EID6)]
     assert request_in(effects[0]).itr_rlocs == (WIFI.address,)
     assert asked.found is None
 

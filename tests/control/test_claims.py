@@ -241,7 +241,7 @@ def test_an_smr_that_was_quicker_than_the_register_is_believed_twice_more_and_th
     for step in range(1, 100):
         now = 100.0 + step / 20
         questions = [one for one in only(effects, SendControl) if is_question(one)]
-        for nonce in [request_in(one).nonce for one in questions if request_in(one).is_smr_invoked]:
+        for nonce in [request_in(question).nonce for question in questions if request_in(question).is_smr_invoked]:
             asked_at.append(round(now - 100.05, 2))
             machine.on_datagram(datagram(MapReply(nonce, (old,)).encode()), now)
         effects = machine.on_timer(now)

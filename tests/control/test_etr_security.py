@@ -121,7 +121,7 @@ def test_a_map_register_says_whether_we_sign(has_lisp_sec: bool) -> None:
     sent = only(machine.on_locators([WIFI], 0.0), SendControl)
 
     registers = [one for each in sent if isinstance(one := decode_control(each.payload), MapRegister)]
-    assert [one.has_lisp_sec for one in registers] == [has_lisp_sec]
+    assert [register.has_lisp_sec for register in registers] == [has_lisp_sec]
 
 
 def test_a_key_id_that_only_one_side_was_given_is_no_obstacle() -> None:

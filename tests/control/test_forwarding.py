@@ -34,7 +34,7 @@ def test_a_usable_locator_is_encapsulated_to() -> None:
 def test_locators_come_sorted_by_priority() -> None:
     decision = decide(positive(Locator(ip("203.0.113.5"), 9), Locator(ip("203.0.113.6"), 1)), WITH_PROXY, OWN)
 
-    assert [one.priority for one in decision.locators] == [1, 9]
+    assert [locator.priority for locator in decision.locators] == [1, 9]
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,8 @@ def test_one_address_on_three_interfaces_is_three_locators_with_names_of_their_o
 def test_an_uplink_keeps_its_name_when_another_one_with_its_address_is_preferred() -> None:
     second = replace(WIFI, ifindex=WIFI.ifindex + 1, priority=9)
 
-    before = {one.ifindex: one.name for one in locators(WIFI, second).locators}
-    after = {one.ifindex: one.name for one in locators(WIFI.silenced(), second).locators}
+    before = {locator.ifindex: locator.name for locator in locators(WIFI, second).locators}
+    after = {locator.ifindex: locator.name for locator in locators(WIFI.silenced(), second).locators}
 
     assert before == after
 
@@ -79,8 +79,8 @@ def test_a_record_of_ours_is_authoritative_local_and_marks_the_probed_locator() 
     record = locators(WIFI, LTE).to_record(EID, 10, probed=LTE.address)
 
     assert record.is_authoritative
-    assert all(one.is_local and one.is_reachable for one in record.locators)
-    assert [one.ip for one in record.locators if one.is_probed] == [LTE.address]
+    assert all(locator.is_local and locator.is_reachable for locator in record.locators)
+    assert [locator.ip for locator in record.locators if locator.is_probed] == [LTE.address]
 
 
 def test_each_eid_has_its_own_priorities_and_weights_in_its_record() -> None:
@@ -88,7 +88,7 @@ def test_each_eid_has_its_own_priorities_and_weights_in_its_record() -> None:
     own = locators(WIFI, replace(LTE, by_eid=(EidRank(special, 3, 40),)))
 
     def ranks(eid: EidPrefix) -> dict[object, tuple[int, int]]:
-        return {one.address: (one.priority, one.weight) for one in own.to_record(eid, 10).locators}
+        return {locator.address: (locator.priority, locator.weight) for locator in own.to_record(eid, 10).locators}
 
     assert ranks(special)[LTE.address] == (3, 40)
     assert ranks(EID)[LTE.address] == (LTE.priority, LTE.weight)
@@ -98,4 +98,4 @@ def test_each_eid_has_its_own_priorities_and_weights_in_its_record() -> None:
 def test_a_silent_uplink_is_never_to_be_used_whatever_an_eid_says_of_it() -> None:
     silent = replace(LTE, by_eid=(EidRank(EID, 3, 40),)).silenced()
 
-    assert [one.priority for one in locators(silent).to_record(EID, 10).locators] == [NEVER]
+    assert [locator.priority for locator in locators(silent).to_record(EID, 10).locators] == [NEVER]

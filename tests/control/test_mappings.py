@@ -136,7 +136,7 @@ def test_a_new_family_of_uplinks_makes_other_locators_usable() -> None:
 
     (install,) = only(machine.on_locators(locators(WIFI, WIFI6, version=2), 1.0), InstallMapping)
 
-    assert [one.address.version for one in install.locators] == [4, 6]
+    assert [locator.address.version for locator in install.locators] == [4, 6]
 
 
 def test_a_move_within_one_family_leaves_the_table_alone() -> None:

@@ -297,7 +297,7 @@ def test_static_mappings_are_handed_out_with_the_first_input() -> None:
     installs = only(machine.on_locators([WIFI], 0.0), InstallMapping)
 
     assert installs[-1].prefix == prefix("10.9.0.0/16")
-    assert [one.address for one in installs[-1].locators] == [PEER_RLOC]
+    assert [locator.address for locator in installs[-1].locators] == [PEER_RLOC]
 
 
 def test_a_shutdown_withdraws_and_ends_the_refreshes() -> None:
@@ -376,5 +376,5 @@ def test_where_else_a_peer_may_send_from_is_told_with_its_mapping() -> None:
     effects = machine.on_datagram(datagram(MapReply(asked.nonce, (record,)).encode()), 1.1)
 
     (install,) = only(effects, InstallMapping)
-    assert [one.address for one in install.locators] == [PEER_RLOC]
+    assert [locator.address for locator in install.locators] == [PEER_RLOC]
     assert install.sources == (ip("203.0.113.6"), ip("203.0.113.7"), ip("2001:db8:7::1"))

@@ -51,8 +51,8 @@ class Line:
             if not due or min(due) > end:
                 break
             self.now = max(self.now, min(due))
-            arrived = [one for one in self._answers if one[0] <= self.now]
-            self._answers = [one for one in self._answers if one[0] > self.now]
+            arrived = [answer for answer in self._answers if answer[0] <= self.now]
+            self._answers = [answer for answer in self._answers if answer[0] > self.now]
             for _, size, sent_at in arrived:
                 self.put(self.path.on_answer(size, self.now - sent_at, self.now))
             self.put(self.path.on_timer(self.now))

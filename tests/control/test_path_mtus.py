@@ -24,11 +24,11 @@ def probe(way: Way) -> ControlProbe:
 
 
 def sizes(effects: Iterable[MtuEffect]) -> list[int]:
-    return [len(one.payload) + HEADERS_OCTETS[4] for one in effects if isinstance(one, SendControl)]
+    return [len(effect.payload) + HEADERS_OCTETS[4] for effect in effects if isinstance(effect, SendControl)]
 
 
 def told(effects: Iterable[MtuEffect]) -> list[UsePathMtu]:
-    return [one for one in effects if isinstance(one, UsePathMtu)]
+    return [effect for effect in effects if isinstance(effect, UsePathMtu)]
 
 
 class World:
@@ -64,8 +64,8 @@ class World:
             if not times or min(times) > end:
                 break
             self.now = max(self.now, min(times))
-            due = [one for one in self._answers if one[0] <= self.now]
-            self._answers = [one for one in self._answers if one[0] > self.now]
+            due = [answer for answer in self._answers if answer[0] <= self.now]
+            self._answers = [answer for answer in self._answers if answer[0] > self.now]
             for _, payload in due:
                 assert self.all.is_answer(payload)
                 self.feed(self.all.on_answer(payload, self.now))

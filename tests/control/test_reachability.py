@@ -66,7 +66,7 @@ class World:
                     assert self.machine.on_map_reply(request_in(effect).nonce, self.now + RTT_S)
 
     def silent(self, *locators: LocalLocator) -> list[bool]:
-        return [self.machine.is_silent(one.place) for one in locators]
+        return [self.machine.is_silent(locator.place) for locator in locators]
 
 
 def test_a_host_with_one_locator_asks_nothing_and_wakes_for_nothing() -> None:

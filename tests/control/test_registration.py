@@ -64,7 +64,7 @@ def test_the_first_register_leaves_with_the_first_locator() -> None:
     assert (send.destination, send.port, send.source, send.ifindex) == (SERVER, 4342, WIFI.address, 2)
     assert register.want_map_notify
     assert register.proxy_map_reply
-    assert [one.ip for one in register.records[0].locators] == [WIFI.address, LTE.address]
+    assert [locator.ip for locator in register.records[0].locators] == [WIFI.address, LTE.address]
 
 
 def test_an_unanswered_register_backs_off_to_a_minute_and_never_stops() -> None:
@@ -305,7 +305,9 @@ class AnyLife(RuleBasedStateMachine):
         effects = answer(self.machine, notify(register), self.now, key)
         if only(effects, RegistrationConfirmed):
             assert not is_forged
-            assert [one.ip for one in register.records[0].locators] == [one.address for one in self.own.locators]
+            assert [locator.ip for locator in register.records[0].locators] == [
+                locator.address for locator in self.own.locators
+            ]
         else:
             assert self.machine.state is was
 

@@ -69,7 +69,7 @@ def test_a_miss_asks_in_the_same_call() -> None:
         4342,
     )
     assert request.itr_rlocs == (WIFI.address, WIFI6.address)
-    assert [one.eid_prefix for one in request.records] == [PEER]
+    assert [record.eid_prefix for record in request.records] == [PEER]
     assert request.source_eid == EID.address
 
 
@@ -235,7 +235,7 @@ def test_a_refresh_names_no_source() -> None:
 
     request = request_in(only(effects, SendControl)[0])
     assert request.source_eid is None
-    assert [one.eid_prefix for one in request.records] == [SITE]
+    assert [record.eid_prefix for record in request.records] == [SITE]
 
 
 def test_an_answer_to_a_question_from_before_an_smr_counts_no_more() -> None:

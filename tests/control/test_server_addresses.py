@@ -53,7 +53,9 @@ def test_while_dns_fails_it_is_asked_ever_more_seldom_and_for_ever() -> None:
         now, asked = at, made.on_timer(at)
 
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert [(one.name, one.why, one.has_addresses) for one in made.failures(now)] == [(HUB, NONE, False)]
+    assert [(failure.name, failure.why, failure.has_addresses) for failure in made.failures(now)] == [
+        (HUB, NONE, False)
+    ]
 
 
 def test_a_failure_takes_no_address_away() -> None:
@@ -62,7 +64,7 @@ def test_a_failure_takes_no_address_away() -> None:
 
     assert not found(made, made.on_timer(300.1), now=301.0)
     assert made.answers == {HUB: (A,)}
-    assert [one.has_addresses for one in made.failures(301.0)] == [True]
+    assert [failure.has_addresses for failure in made.failures(301.0)] == [True]
 
 
 def test_it_is_asked_anew_after_five_minutes_and_another_order_is_no_news() -> None:
@@ -183,14 +185,14 @@ def test_one_that_waits_for_dns_is_shown_as_such_before_dns_has_given_up() -> No
     made, _ = machine()
 
     assert made.failures(2.9) == ()
-    assert [one.why for one in made.failures(3.0)] == [SLOW]
+    assert [failure.why for failure in made.failures(3.0)] == [SLOW]
 
 
 def test_what_stays_in_the_configuration_is_not_asked_for_again_and_keeps_its_addresses() -> None:
     made, asked = machine()
     found(made, asked, A)
 
-    assert [one.name for one in made.on_names((HUB, "mr.example.net"), 20.0)] == ["mr.example.net"]
+    assert [on_name.name for on_name in made.on_names((HUB, "mr.example.net"), 20.0)] == ["mr.example.net"]
     assert made.answers == {HUB: (A,)}
 
 

@@ -31,7 +31,7 @@ def test_a_move_is_told_in_the_same_call() -> None:
     assert request.dont_map_reply
     assert request.source_eid == EID.address
     assert request.itr_rlocs == (WIFI.address,)
-    assert [one.eid_prefix for one in request.records] == [PEER]
+    assert [record.eid_prefix for record in request.records] == [PEER]
 
 
 def test_a_move_is_followed_up_twice_and_then_rests() -> None:

@@ -172,7 +172,7 @@ def known(machine: Node) -> None:
 def probes(effects: list[object] | object) -> list[MapRequest]:
     assert isinstance(effects, list)
     requests = [decode_control(send.payload) for send in only(effects, SendControl)]
-    return [one for one in requests if isinstance(one, MapRequest) and one.is_probe]
+    return [request for request in requests if isinstance(request, MapRequest) and request.is_probe]
 
 
 def test_a_node_asks_the_locator_whose_bit_falls_when_one_of_its_company_says_so_and_nobody_else() -> None:

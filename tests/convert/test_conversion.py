@@ -44,9 +44,9 @@ def converted(form: str | bytes, *, key_stem: str | None = "made", **given: str)
 
 def loaded(done: Converted, directory: Path) -> NodeFile | HubFile:
     """Written as `lispctl config convert -o` does, and read as the daemons do; the user's key where one was refused."""
-    for one in done.key_files:
-        path = directory / one.path
-        path.write_bytes(one.octets if one.octets is not None else b"a new key")
+    for key_file in done.key_files:
+        path = directory / key_file.path
+        path.write_bytes(key_file.octets if key_file.octets is not None else b"a new key")
         path.chmod(0o600)
     path = directory / done.kind
     path.write_text(done.text)
@@ -60,7 +60,7 @@ def node(form: str | bytes, directory: Path) -> NodeFile:
 
 
 def texts(done: Converted, *kinds: str) -> list[str]:
-    return [f"{one.line}: {one.text}" for one in done.remarks if one.kind in kinds]
+    return [f"{remark.line}: {remark.text}" for remark in done.remarks if remark.kind in kinds]
 
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)
@@ -73,7 +73,7 @@ def test_every_form_becomes_a_file_that_our_own_reader_takes(
     file = loaded(done, tmp_path)
 
     assert isinstance(file, HubFile if path.name[:2] in ("07", "08") else NodeFile)
-    assert all(f"line {one.line}: " in done.text for one in done.remarks)
+    assert all(f"line {remark.line}: " in done.text for remark in done.remarks)
 
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)
@@ -102,7 +102,7 @@ def test_a_key_that_went_over_the_networks_in_clear_is_refused_and_a_file_is_ask
     (refused,) = texts(done, "refused")
     assert refused.startswith("14: the key is not taken over")
     assert "--key-file 198.51.100.41=PATH" in refused
-    assert [one.octets for one in done.key_files] == [None]
+    assert [key_file.octets for key_file in done.key_files] == [None]
     assert texts(given, "refused") == []
     assert "key-file: /etc/lispmob/new.key" in given.text
 
@@ -115,7 +115,7 @@ def test_a_key_that_cannot_be_taken_over_letter_by_letter_is_refused(key: bytes)
 
     (refused,) = texts(done, "refused")
     assert "1 to 256 octets of UTF-8" in refused
-    assert [one.octets for one in done.key_files] == [None]
+    assert [key_file.octets for key_file in done.key_files] == [None]
 
 
 def test_every_one_of_many_keys_has_a_file_of_its_own() -> None:
@@ -124,7 +124,11 @@ def test_every_one_of_many_keys_has_a_file_of_its_own() -> None:
 
     done = converted(f"operating-mode = MS\n{sites}".encode())
 
-    assert len({one.path for one in done.key_files}) == len({one.octets for one in done.key_files}) == 600
+    assert (
+        len({key_file.path for key_file in done.key_files})
+        == len({key_file.octets for key_file in done.key_files})
+        == 600
+    )
 
 
 def test_what_has_to_be_done_is_told_however_long_the_rest_is() -> None:
@@ -147,12 +151,12 @@ def test_the_first_android_port_keeps_its_eids_its_interfaces_and_its_proxy(tmp_
     file = node("01", tmp_path)
 
     assert list(map(str, file.eids)) == ["192.0.2.81/32", "2001:db8:81::1/128"]
-    assert [(one.name, one.priority, one.use) for one in file.uplinks] == [
+    assert [(uplink.name, uplink.priority, uplink.use) for uplink in file.uplinks] == [
         ("eth0", 1, None),
         ("rmnet0", 3, None),
         ("*", None, False),
     ]
-    assert [str(one.address) for one in file.proxy_etrs] == ["203.0.113.91"]
+    assert [str(proxy_etr.address) for proxy_etr in file.proxy_etrs] == ["203.0.113.91"]
     assert (file.natt.mode, file.probing.enabled, file.log.level) == ("e19", False, "debug")
     assert (file.routing.mode, file.routing.fallback) == ("full", "proxy")
 
@@ -160,8 +164,8 @@ def test_the_first_android_port_keeps_its_eids_its_interfaces_and_its_proxy(tmp_
 def test_a_name_becomes_the_address_that_dns_says_and_the_file_says_so(tmp_path: Path) -> None:
     file = node("02", tmp_path)
 
-    assert [str(one.address) for one in file.map_servers] == ["198.51.100.60"]
-    assert [str(one.address) for one in file.proxy_etrs] == ["203.0.113.92"]
+    assert [str(map_server.address) for map_server in file.map_servers] == ["198.51.100.60"]
+    assert [str(proxy_etr.address) for proxy_etr in file.proxy_etrs] == ["203.0.113.92"]
     assert "ms.rloc.example.net was 198.51.100.60 when this was written" in converted("02").text
     (static,) = file.map_cache.static
     assert (str(static.prefix), static.locators[0].priority, static.locators[0].weight) == ("192.0.2.160/28", 2, 70)
@@ -180,10 +184,13 @@ def test_mappings_of_one_eid_are_one_and_families_that_differ_are_told(tmp_path:
     file, done = node("04", tmp_path), converted("04")
 
     assert list(map(str, file.eids)) == ["192.0.2.84/32"]
-    assert [(one.name, one.priority, one.weight) for one in file.uplinks[:2]] == [("wlan0", 1, 100), ("wwan0", 2, 90)]
+    assert [(uplink.name, uplink.priority, uplink.weight) for uplink in file.uplinks[:2]] == [
+        ("wlan0", 1, 100),
+        ("wwan0", 2, 90),
+    ]
     said = texts(done, "note")
     assert any("wlan0: only its IPv4 was used" in text for text in said)
-    ranks = [one.to_rule().families for one in file.uplinks[:2]]
+    ranks = [uplink.to_rule().families for uplink in file.uplinks[:2]]
     assert [[(rank.family, rank.priority) for rank in families] for families in ranks] == [
         [(4, 1), (6, 255)],
         [(4, 2), (6, 255)],
@@ -213,15 +220,15 @@ def test_an_interface_that_an_eid_does_not_name_is_announced_for_it_and_unused(t
 
     file = node(raw, tmp_path)
 
-    assert [one.rank("eth2", 1, 100) for one in file.own_eids] == [(255, 0), (1, 100)]
+    assert [eid.rank("eth2", 1, 100) for eid in file.own_eids] == [(255, 0), (1, 100)]
 
 
 def test_uci_finds_the_locators_of_a_set_and_lists_by_section(tmp_path: Path) -> None:
     router, two = node("05", tmp_path), node("11", tmp_path)
 
     assert list(map(str, router.proxy_itrs)) == ["203.0.113.95", "2001:db8:95::1"]
-    assert [(one.name, one.priority) for one in two.uplinks] == [("eth0.2", 1), ("3g-wan2", 2), ("*", None)]
-    assert [str(one.address) for one in two.map_resolvers] == ["198.51.100.51", "198.51.100.52"]
+    assert [(uplink.name, uplink.priority) for uplink in two.uplinks] == [("eth0.2", 1), ("3g-wan2", 2), ("*", None)]
+    assert [str(map_resolver.address) for map_resolver in two.map_resolvers] == ["198.51.100.51", "198.51.100.52"]
     assert (router.natt.mode, two.natt.mode) == ("e19", "e19")
     assert router.log.level == "debug"
 
@@ -231,7 +238,7 @@ def test_a_fixed_address_becomes_the_interface_that_has_it(tmp_path: Path) -> No
     raw = (OLD / "10-fixed-address.conf").read_bytes()
     stranger = convert(raw, "x", resolve=resolve, interface_of=lambda _: None, key_stem="made", key_files={})
 
-    assert [(one.name, one.priority) for one in file.uplinks] == [("eth7", 3), ("*", None)]
+    assert [(uplink.name, uplink.priority) for uplink in file.uplinks] == [("eth7", 3), ("*", None)]
     assert "no interface of this host has it" in stranger.text
     assert "uplinks:" not in stranger.text
 
@@ -243,7 +250,7 @@ def test_mistakes_are_told_with_their_lines_and_the_rest_is_converted(tmp_path: 
         "2: <!-- ... --> is no comment of this language; these lines are passed over",
         "10: proxy-etr-ipv4: address: 203.[A0.113.97 is not an address or a host name; it is left out",
     ]
-    assert [str(one.address) for one in node("09", tmp_path).proxy_etrs] == ["203.0.113.97"]
+    assert [str(proxy_etr.address) for proxy_etr in node("09", tmp_path).proxy_etrs] == ["203.0.113.97"]
 
 
 def test_a_map_server_becomes_a_hub_whose_sites_share_what_is_the_same(tmp_path: Path) -> None:
@@ -328,7 +335,7 @@ def test_an_rtr_becomes_a_hub_that_serves_the_same_map_server(tmp_path: Path) ->
     assert isinstance(hub, HubFile)
 
     assert hub.rtr.enabled
-    assert [str(one.address) for one in hub.rtr.map_servers] == ["198.51.100.48"]
+    assert [str(map_server.address) for map_server in hub.rtr.map_servers] == ["198.51.100.48"]
     assert hub.proxy.interfaces == ("eth1",)
 
 
@@ -336,8 +343,8 @@ def test_lispers_net_counts_between_its_dotted_lines_alone(tmp_path: Path) -> No
     file, done = node("13", tmp_path), converted("13")
 
     assert list(map(str, file.eids)) == ["[5]192.0.2.93/32", "[5]2001:db8:93::1/128"]
-    assert [(one.name, one.weight) for one in file.uplinks] == [("eth0", 50)]
-    assert [(str(one.address), one.priority) for one in file.proxy_etrs] == [("203.0.113.13", 10)]
+    assert [(uplink.name, uplink.weight) for uplink in file.uplinks] == [("eth0", 50)]
+    assert [(str(proxy_etr.address), proxy_etr.priority) for proxy_etr in file.proxy_etrs] == [("203.0.113.13", 10)]
     assert file.natt.mode == "lispers-net"
     assert done.is_complete
 

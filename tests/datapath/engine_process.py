@@ -70,7 +70,7 @@ class Host:
         """One uplink, with a NAT on its way."""
         name, addresses, priority, mtu = uplink
         remotes = tuple(ForwardingLocator(ip_address(one)) for one in relays)
-        own = tuple(ip_address(one) for one in addresses)
+        own = tuple(ip_address(address) for address in addresses)
         traversal = dict.fromkeys(own, Traversal(data_port, remotes, **traits))
         made = Uplink(socket.if_nametoindex(name), name, own, priority, 100, mtu, traversal)
         return self._use([made])

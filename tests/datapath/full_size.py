@@ -46,7 +46,7 @@ def real_packet(both: Lab) -> bytes:
     """An outer packet of a's as it went over the line, the head of it."""
     assert send_full(both) == 1
     packets = [bytes.fromhex(one) for one in both.b("sniffed", name="s", count=64, timeout_s=0.3)]
-    return next(one for one in packets if len(one) > FULL)[:128]
+    return next(packet for packet in packets if len(packet) > FULL)[:128]
 
 
 def announce(both: Lab, quote: bytes, mtu_bytes: int, outer: int, patience_s: float = 3.0) -> None:

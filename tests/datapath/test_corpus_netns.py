@@ -145,7 +145,9 @@ def deliver(
     deadline = time.monotonic() + 5.0
     while True:
         packets = map(bytes.fromhex, both.a("heard_on", name="host"))
-        found.update(one for one in packets if (one[16:20] if one[0] >> 4 == 4 else one[24:40]) in destinations)
+        found.update(
+            packet for packet in packets if (packet[16:20] if packet[0] >> 4 == 4 else packet[24:40]) in destinations
+        )
         if found.total() >= count or time.monotonic() > deadline:
             return found
 

@@ -160,7 +160,7 @@ def test_devices_of_uplinks_that_are_gone_are_gone(device_host: LaneHost) -> Non
 
     expected = {"lo", "lmn0", "lmn0-x", "lmn0-3"}
     for _ in range(50):  # whoever is reading holds the device until he is done
-        names = {one["ifname"] for one in json.loads(device_host.run("ip -j link"))}
+        names = {load["ifname"] for load in json.loads(device_host.run("ip -j link"))}
         if names == expected:
             break
     assert names == expected

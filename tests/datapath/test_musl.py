@@ -30,7 +30,7 @@ def build(tmp_path: Path, driver: str) -> Path:
     for name, place in (("linux", "linux"), ("asm-generic", "asm-generic"), ("asm", f"{told}/asm")):
         (headers / name).symlink_to(Path("/usr/include") / place)
     program = tmp_path / driver
-    files = [str(ROOT / one) for one in sources()]
+    files = [str(ROOT / source) for source in sources()]
     flags = [*C_FLAGS, "-static", "-isystem", str(headers), *HEADERS, "-pthread"]
     command = ["musl-gcc", *flags, str(DRIVERS / f"{driver}.c"), *files, "-o", str(program)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -70,7 +70,7 @@ def test_packets_move_and_updates_get_through_on_musl(tmp_path: Path, mode: str)
 def test_the_compiler_for_a_phone_finds_nothing_to_warn_of(tmp_path: Path, target: str) -> None:
     if shutil.which(f"{target}-gcc") is None:
         pytest.skip(f"{target}-gcc is missing: install the Debian package gcc-{target}")
-    files = [str(ROOT / one) for one in sources()]
+    files = [str(ROOT / source) for source in sources()]
     command = [
         f"{target}-gcc",
         *C_FLAGS,

@@ -51,7 +51,7 @@ def exchange(both: Lab, count: int = 20) -> tuple[int, int]:
 
 def checksums(packets: list[str], source: str) -> set[tuple[int, bool]]:
     """Of outer IPv4 packets from an address: the source port, and whether there is a checksum."""
-    own = [one for one in packets if one[24:32] == bytes(map(int, source.split("."))).hex()]
+    own = [packet for packet in packets if packet[24:32] == bytes(map(int, source.split("."))).hex()]
     return {(int(one[40:44], 16), one[52:56] != "0000") for one in own}
 
 

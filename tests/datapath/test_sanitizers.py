@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
 def build(tmp_path: Path, driver: str, *sanitizers: str) -> Path:
     program = tmp_path / driver
-    files = [str(ROOT / one) for one in sources()]
+    files = [str(ROOT / source) for source in sources()]
     has_cipher = sealing.can_seal()
     flags = [
         *C_FLAGS,

@@ -220,7 +220,7 @@ def test_what_was_sniffed_opens_on_no_other_uplink_either(sealed: Lab) -> None:
     seen = len(received(sealed.b))
 
     for link in sealed.links:
-        sealed.a("inject", source=link.rloc("a", 4), to=link.rloc("b", 4), payloads=[one.hex() for one in copies])
+        sealed.a("inject", source=link.rloc("a", 4), to=link.rloc("b", 4), payloads=[copy.hex() for copy in copies])
     sealed.b("wait_for_counter", name="data_replay", value=before.get("data_replay", 0) + 2 * len(copies))
 
     assert grown(sealed.b, before, *LOSSES) == {"data_replay": 2 * len(copies)}

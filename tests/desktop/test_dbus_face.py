@@ -297,6 +297,6 @@ def test_peers_and_names_are_on_the_bus(bus: PrivateBus, library: str) -> None:
 
     peers, peer, names = asyncio.run(scenario())
 
-    assert [one["eid"] for one in json.loads(peers)] == ["10.99.0.2/32", "10.99.0.3/32"]
+    assert [load["eid"] for load in json.loads(peers)] == ["10.99.0.2/32", "10.99.0.3/32"]
     assert (peer["name"], peer["way"], peer["packets_out"]) == ("nas", "direct", 1234)
     assert json.loads(names)["domain"] == "lisp.home.arpa"

@@ -28,7 +28,7 @@ def request(host: Host, caller: object, number: int) -> list[Message]:
     message = Message(Kind.REQUEST, (number + 1).to_bytes(8), name="backup")
     way = Way(ip_address(str(caller)), 50_000, host.address, FLOW_PORT)
     effects = host.endpoint.on_control(encode(message), way, host.network.now)
-    return [decode(one.octets) for one in effects if isinstance(one, SendFlowMessage)]
+    return [decode(effect.octets) for effect in effects if isinstance(effect, SendFlowMessage)]
 
 
 def test_a_stranger_who_floods_leaves_cookies_for_the_callers_of_a_busy_name() -> None:

@@ -57,7 +57,7 @@ def flow_payloads() -> list[bytes]:
     replies = [replace(one, is_reply=True) for one in bare if one.kind in ANSWERED]
     way = Way(ip_address("10.99.0.1"), 50000, ip_address("10.99.0.2"), 3359)
     octets = [encode(one) for one in (*bare, *full, *replies)]
-    return [*octets, *(sign(one, way, FlowKey(1, b"correct horse battery")) for one in octets), b"backup.nas\0"]
+    return [*octets, *(sign(octet, way, FlowKey(1, b"correct horse battery")) for octet in octets), b"backup.nas\0"]
 
 
 def _packets() -> Iterator[bytes]:

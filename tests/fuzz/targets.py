@@ -64,7 +64,7 @@ def _key_records(octets: bytes) -> None:
     """A mapping without its key record, and the record as it is written again."""
     for record in MapReply.decode(octets).records:
         _, keys = take_key_record(record)
-        assert keys is None or keys.to_locator().address in [one.address for one in record.locators]
+        assert keys is None or keys.to_locator().address in [locator.address for locator in record.locators]
 
 
 def _authentication(octets: bytes) -> None:

@@ -65,7 +65,7 @@ class AnyNode(RuleBasedStateMachine):
         self._take(self.node.on_locators([WIFI], 0.0))
 
     def _take(self, effects: Sequence[object]) -> None:
-        self.sent = [*self.sent, *(one for one in effects if isinstance(one, SendControl))][-20:]
+        self.sent = [*self.sent, *(effect for effect in effects if isinstance(effect, SendControl))][-20:]
 
     @rule(payload=payloads(), source=addresses)
     def arrive(self, payload: bytes, source: IpAddress) -> None:

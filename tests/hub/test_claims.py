@@ -255,7 +255,11 @@ def test_what_a_refused_copy_leaves_behind_is_forgotten_with_time() -> None:
     answers(hub, new, "10.1.0.1/32", 0.0)
     answers(hub, old, "10.1.0.1/32", 1.0, 2.0, 4.0, 8.0)
 
-    assert [one is not None for one in answers(hub, new, "10.1.0.1/32", 60.0, 120.0, 200.0)] == [True, True, False]
+    assert [answer is not None for answer in answers(hub, new, "10.1.0.1/32", 60.0, 120.0, 200.0)] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_a_second_machine_that_takes_an_xtr_id_of_its_own_gets_in_once_the_first_is_silent() -> None:

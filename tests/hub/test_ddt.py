@@ -308,7 +308,7 @@ def test_map_servers_that_know_each_other_say_so() -> None:
 
     record = referred(policy, LAPTOP, site("10.65.0.0/16"))
 
-    assert (record.is_incomplete, [one.address for one in record.locators]) == (False, [SERVER, SECOND])
+    assert (record.is_incomplete, [locator.address for locator in record.locators]) == (False, [SERVER, SECOND])
 
 
 # --- what a client believes

@@ -160,10 +160,10 @@ def test_the_first_host_keeps_a_name_until_it_is_silent() -> None:
 
     refused = notify_in(map_server.on_datagram(register("nas", eids=("10.99.0.3",), xtr_id=b"y" * 16), now=60.0))
     assert refused.records[0].action is Action.DROP_POLICY_DENIED
-    assert [str(one.address) for one in answered(map_server, b"nas", 61.0).locators] == [NAS]
+    assert [str(locator.address) for locator in answered(map_server, b"nas", 61.0).locators] == [NAS]
 
     map_server.on_datagram(register("nas", eids=("10.99.0.3",), xtr_id=b"y" * 16), now=120.0)
-    assert [str(one.address) for one in answered(map_server, b"nas", 121.0).locators] == ["10.99.0.3"]
+    assert [str(locator.address) for locator in answered(map_server, b"nas", 121.0).locators] == ["10.99.0.3"]
 
 
 def test_a_name_that_is_not_refreshed_runs_out_after_three_minutes() -> None:
@@ -209,7 +209,7 @@ def load(tmp_path: Path, *sites: str) -> list[tuple[str, ...]]:
     path = tmp_path / "hub.conf"
     path.write_text(f"sites:\n{text}\n")
     path.chmod(0o600)
-    return [one.names for one in load_hub(path).to_sites()]
+    return [to_site.names for to_site in load_hub(path).to_sites()]
 
 
 def test_a_site_without_names_has_its_own_where_that_is_a_label(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ def test_a_node_whose_other_family_leads_nowhere_counts_as_one_without_it() -> N
     registered = made.map_server.registrations.lookup(ip_address("10.1.0.1"))
     assert registered is not None
     (part,) = registered[1]
-    dead = tuple(replace(one, priority=255) if str(one.address) == V4 else one for one in part.record.locators)
+    dead = tuple(
+        replace(locator, priority=255) if str(locator.address) == V4 else locator for locator in part.record.locators
+    )
     registered[1].put(replace(part, record=replace(part.record, locators=dead), encoded=b""))
 
     assert answered(made, ["198.51.100.8"], "198.51.100.8") == [V4, V6, str(HUB)]

@@ -57,10 +57,10 @@ def test_a_gap_is_as_wide_as_can_be(changes: list[tuple[bool, EidPrefix]], numbe
 
     assert gap.contains(address)
     assert within.covers(gap)
-    assert not any(gap.network.overlaps(one.network) for one in others)
+    assert not any(gap.network.overlaps(other.network) for other in others)
     if gap != within:
         wider = EidPrefix.make(address, gap.mask_len - 1)
-        assert any(wider.network.overlaps(one.network) for one in others)
+        assert any(wider.network.overlaps(other.network) for other in others)
 
 
 def test_families_and_instances_are_apart() -> None:

@@ -27,7 +27,7 @@ def load(tmp_path: Path, more: str) -> HubFile:
 def hub(tmp_path: Path, *addresses: str) -> ControlPlane:
     file = load(tmp_path, f"own-eids: ['{OWN}', '{OWN6}']\nrtr: {{enabled: yes}}")
     plane = ControlPlane(file.to_sites(), traversal=file.to_traversal())
-    plane.on_addresses([ip_address(one) for one in addresses])
+    plane.on_addresses([ip_address(address) for address in addresses])
     plane.on_own_eids(file.own_eids, 0.0)
     return plane
 
@@ -57,7 +57,7 @@ def test_nobody_registers_them_whatever_site_is_around_them(tmp_path: Path) -> N
 
     effects = plane.on_datagram(xtr("203.0.113.5").register(OWN), 1.0)
 
-    assert [one.kind for one in effects if isinstance(one, Event)] == ["auth-failed"]
+    assert [effect.kind for effect in effects if isinstance(effect, Event)] == ["auth-failed"]
     assert rlocs_of(reply_in(plane.on_datagram(ask(OWN), 2.0)).records[0]) == ["198.51.100.1"]
 
 

@@ -46,7 +46,9 @@ def test_a_register_is_passed_on_and_its_answer_comes_back_in_the_data_plane() -
     assert alive == WayAlive(EID, NAT, 20001)
 
     assert isinstance(install, InstallRelay)
-    assert [(one.address, one.port, one.source_port) for one in install.bindings] == [(NAT, 20001, 4342)]
+    assert [(binding.address, binding.port, binding.source_port) for binding in install.bindings] == [
+        (NAT, 20001, 4342)
+    ]
     assert isinstance(answer, SendControl)
     assert (answer.destination, answer.port, answer.source) == (NAT, 20001, RTR)
     header, inner = split_data_packet(answer.payload)
@@ -286,7 +288,7 @@ def test_a_probe_is_answered_whatever_eid_it_names_and_with_authority_for_none()
     assert isinstance(sent, SendControl)
     assert (sent.destination, sent.port) == (NAT, 20001)
     (record,) = MapReply.decode(sent.payload).records
-    assert [(one.address, one.is_probed) for one in record.locators] == [(RTR, True)]
+    assert [(locator.address, locator.is_probed) for locator in record.locators] == [(RTR, True)]
     assert not record.is_authoritative
 
 

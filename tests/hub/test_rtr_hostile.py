@@ -91,7 +91,7 @@ def test_of_a_live_register_that_two_send_the_first_one_counts() -> None:
     effects = plane.on_datagram(replace(live, source=EVIL, source_port=4341), 0.001)
 
     assert places(plane) == [(str(NAT), 20001)]
-    assert not [one for one in effects if isinstance(one, InstallRelay | SendControl)]
+    assert not [effect for effect in effects if isinstance(effect, InstallRelay | SendControl)]
 
 
 @pytest.mark.parametrize("server", [HUB, HUB6])
@@ -104,7 +104,7 @@ def test_a_map_notify_from_our_own_address_binds_nothing(server: IpAddress, pref
         *plane.on_datagram(forged_notify(wanted, server), 0.001),
     ]
 
-    assert not [one for one in effects if isinstance(one, InstallRelay)]
+    assert not [effect for effect in effects if isinstance(effect, InstallRelay)]
     assert len(plane.traversal.rtr.entries) == 0
 
 

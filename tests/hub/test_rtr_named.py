@@ -296,7 +296,7 @@ def test_a_proxy_that_is_no_rtr_sends_to_the_rtrs() -> None:
     (effect,) = proxy.on_registration(RegistrationChanged(EID, record))
 
     assert isinstance(effect, InstallMapping)
-    assert [one.address for one in effect.locators] == [HUB]
+    assert [locator.address for locator in effect.locators] == [HUB]
 
 
 def test_an_rtr_with_its_map_server_elsewhere_asks_for_what_it_does_not_know() -> None:

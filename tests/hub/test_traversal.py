@@ -78,10 +78,10 @@ def test_a_node_registers_through_the_rtr_of_the_same_hub() -> None:
 
     effects = plane.on_datagram(register(), 0.0)
 
-    assert [one.prefix for one in effects if isinstance(one, RegistrationChanged)] == [EID]
-    (relay,) = [one for one in effects if isinstance(one, InstallRelay)]
-    assert [(one.address, one.port, one.source_port) for one in relay.bindings] == [(NAT, 20001, 4342)]
-    (sent,) = [one for one in effects if isinstance(one, SendControl)]
+    assert [effect.prefix for effect in effects if isinstance(effect, RegistrationChanged)] == [EID]
+    (relay,) = [effect for effect in effects if isinstance(effect, InstallRelay)]
+    assert [(binding.address, binding.port, binding.source_port) for binding in relay.bindings] == [(NAT, 20001, 4342)]
+    (sent,) = [effect for effect in effects if isinstance(effect, SendControl)]
     header, _ = split_data_packet(sent.payload)
     assert (sent.destination, sent.port, header.instance_id) == (NAT, 20001, 0xFFFFFF)
 
@@ -149,7 +149,7 @@ def relay_elsewhere() -> ControlPlane:
 
 
 def asked(effects: Iterable[object]) -> MapRequest:
-    (sent,) = [one for one in effects if isinstance(one, SendControl) and one.destination == ELSEWHERE]
+    (sent,) = [effect for effect in effects if isinstance(effect, SendControl) and effect.destination == ELSEWHERE]
     return MapRequest.decode(EncapsulatedControl.decode(sent.payload).message)
 
 
@@ -161,7 +161,7 @@ def test_an_rtr_looks_up_a_node_whose_data_comes_from_elsewhere_and_forgets_its_
 
     effects = plane.on_datagram(Arrival(MapReply(request.nonce, (record,)).encode(), ELSEWHERE, 4342, HUB), 1.1)
 
-    assert [type(one) for one in effects if not isinstance(one, Event)] == [RemoveRelay, Learned]
+    assert [type(effect) for effect in effects if not isinstance(effect, Event)] == [RemoveRelay, Learned]
 
 
 def test_a_node_whose_data_overtakes_its_register_is_asked_about_a_moment_later_and_once() -> None:
@@ -213,4 +213,4 @@ def test_an_rtr_believes_no_mapping_that_is_wider_than_a_site_of_its_own(width: 
 
     effects = plane.on_datagram(Arrival(MapReply(request.nonce, (record,)).encode(), ELSEWHERE, 4342, HUB), 1.1)
 
-    assert not [one for one in effects if isinstance(one, Learned)]
+    assert not [effect for effect in effects if isinstance(effect, Learned)]

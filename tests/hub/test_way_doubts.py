@@ -83,7 +83,7 @@ class Traffic:
         """Where packets go to first, and so on."""
         entry = self.proxy._installed[EID]
         assert isinstance(entry, InstallMapping)
-        return [one.address for one in entry.locators if one.priority != BEHIND]
+        return [locator.address for locator in entry.locators if locator.priority != BEHIND]
 
 
 TWO = ((WIFI, NAT, 1), (LTE, OTHER_NAT, 2))
@@ -201,7 +201,7 @@ def test_when_all_ways_are_dead_packets_go_there_all_the_same() -> None:
 
     traffic.run(30.0)
 
-    assert {one.address for one in traffic.proxy._installed[EID].locators} == {NAT, OTHER_NAT}
+    assert {locator.address for locator in traffic.proxy._installed[EID].locators} == {NAT, OTHER_NAT}
 
 
 def test_without_packets_for_a_node_nothing_is_doubted() -> None:

@@ -94,4 +94,4 @@ def test_whatever_is_told_has_a_meaning(first: dict[str, Any], second: dict[str,
     old, new = meaning(first, Metered=first.get("Metered")), meaning(second)
 
     assert isinstance(explain(old, new), list)
-    assert set(new.held_back) <= {each.interface for each in new.devices}
+    assert set(new.held_back) <= {device.interface for device in new.devices}

@@ -160,7 +160,7 @@ def test_a_node_whose_site_was_removed_asks_at_once_and_is_refused() -> None:
 
     registers = [effect for _, effect in b.sent[start:] if effect.payload[0] >> 4 == 3]
     assert len(registers) >= 2
-    assert not any(one.is_confirmed and not one.tries for one in b.node.registrations)
+    assert not any(registration.is_confirmed and not registration.tries for registration in b.node.registrations)
 
 
 def test_forged_words_about_our_own_mapping_cost_a_register_in_three_seconds_at_most() -> None:
@@ -176,7 +176,7 @@ def test_forged_words_about_our_own_mapping_cost_a_register_in_three_seconds_at_
 
     registers = [effect for _, effect in a.sent[start:] if effect.payload[0] >> 4 == 3]
     assert len(registers) <= 3
-    assert all(one.is_confirmed for one in a.node.registrations)
+    assert all(registration.is_confirmed for registration in a.node.registrations)
 
 
 @pytest.mark.parametrize("what", ["another place", "the same place", "sleep", "a notify"])

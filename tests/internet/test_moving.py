@@ -167,7 +167,7 @@ def test_whatever_the_moves_and_the_weather_all_are_connected_when_it_clears(
 ) -> None:
     lab = build(nodes=3, seed=seed, weather=FOUL)
     for who, addresses, pause_s in steps:
-        lab.nodes[who].attach(*(locator(f"203.0.113.{40 * who + one}", ifindex=one) for one in addresses))
+        lab.nodes[who].attach(*(locator(f"203.0.113.{40 * who + address}", ifindex=address) for address in addresses))
         lab.chat(pause_s)
         assert all((node.node.wake_at() is not None) or not node.node.locators for node in lab.nodes)
 

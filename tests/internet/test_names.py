@@ -33,7 +33,10 @@ class Asker(NodeHost):
     answers: list[NameResolved]
 
     def perform(self, effects: Sequence[NodeEffect]) -> None:
-        self.answers = [*getattr(self, "answers", ()), *(one for one in effects if isinstance(one, NameResolved))]
+        self.answers = [
+            *getattr(self, "answers", ()),
+            *(effect for effect in effects if isinstance(effect, NameResolved)),
+        ]
         super().perform(effects)
 
 
@@ -139,7 +142,11 @@ def test_a_map_server_with_a_key_of_hmac_sha_1_never_hears_of_names() -> None:
 
     assert place.questions() == []
     registers = [decode_control(sent.payload) for _, sent in place.nas.sent]
-    named = [one for one in registers if isinstance(one, MapRegister) and one.records[0].eid_prefix is None]
+    named = [
+        register
+        for register in registers
+        if isinstance(register, MapRegister) and register.records[0].eid_prefix is None
+    ]
     assert named == []
     assert place.answers[0].eids == ()
 

@@ -180,8 +180,8 @@ class NodeHost:
         """These are the uplinks now; what was sent to the old addresses goes nowhere."""
         for address in [address for address, host in self.world.where.items() if host is self]:
             del self.world.where[address]
-        for one in locators:
-            self.world.where[one.address] = self
+        for locator in locators:
+            self.world.where[locator.address] = self
         self.perform(self.node.on_locators(locators, self.world.now))
 
     def on_packet(self, packet: Packet, now: float) -> None:

@@ -113,7 +113,7 @@ control-socket: {self.directory}/lisphub.sock
     ) -> Daemon:
         directory = self.directory / host
         directory.mkdir(exist_ok=True)
-        quoted = ", ".join(f'"{one}"' for one in eids)
+        quoted = ", ".join(f'"{eid}"' for eid in eids)
         text = f"""
 eids: [{quoted}]
 map-servers:

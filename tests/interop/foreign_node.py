@@ -95,7 +95,7 @@ class ForeignNode:
         self.plan = plan
         self.rloc = ip_address(plan.rloc)
         self.key = Key(plan.key.encode(), algorithm=Algorithm.HMAC_SHA_1_96)
-        self.eids = [EidPrefix.parse(one) for one in plan.eids]
+        self.eids = [EidPrefix.parse(eid) for eid in plan.eids]
         self.seen: Counter[str] = Counter()
         self.cache: dict[EidPrefix, MappingRecord] = {}
         self.asked: dict[int, tuple[IpAddress, float]] = {}
@@ -167,7 +167,11 @@ class ForeignNode:
             return
         destination = ip_address(packet[at : at + size])
         record = next((one for prefix, one in self.cache.items() if prefix.contains(destination)), None)
-        locators = [one for one in record.locators if one.is_reachable and one.priority < 255] if record else []
+        locators = (
+            [locator for locator in record.locators if locator.is_reachable and locator.priority < 255]
+            if record
+            else []
+        )
         places = [one.ip for one in sorted(locators, key=lambda one: one.priority) if one.ip is not None]
         place = next((one for one in places if one.version == 4), None)
         if place is None:
@@ -185,7 +189,7 @@ class ForeignNode:
             self._say(sign(message, self.key), (self.plan.map_server, CONTROL_PORT))
 
     def _ask(self, destination: IpAddress, now: float) -> None:
-        own = next((one.address for one in self.eids if one.family == destination.version), None)
+        own = next((eid.address for eid in self.eids if eid.family == destination.version), None)
         if own is None or any(one == destination and now < at + ASK_S for one, at in self.asked.values()):
             return
         nonce = secrets.randbits(64)
@@ -218,7 +222,7 @@ class ForeignNode:
 
     def _answer(self, request: MapRequest, sender: Any) -> None:
         asked = request.records[0].eid_prefix
-        own = next((one for one in self.eids if asked is not None and one.covers(asked)), None)
+        own = next((eid for eid in self.eids if asked is not None and eid.covers(asked)), None)
         if own is None:
             return
         locator = Locator(self.rloc, is_local=True, is_probed=request.is_probe)

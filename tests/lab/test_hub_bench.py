@@ -29,7 +29,7 @@ def test_a_request_asks_for_one_eid_and_names_who_asks() -> None:
     asked = MapRequest.decode(EncapsulatedControl.decode(request(7, 99, ITR)).message)
 
     assert asked.itr_rlocs == (ITR,)
-    assert [str(one.eid_prefix) for one in asked.records] == ["10.0.0.7/32"]
+    assert [str(record.eid_prefix) for record in asked.records] == ["10.0.0.7/32"]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_the_way_to_the_mapping_system_is_never_encapsulated() -> None:
 
 def state(*addresses: str, is_up: bool = True) -> NetworkState:
     link = Link(2, "wlan0", "", is_up, is_up, False, 1500)
-    return NetworkState.of([link], [LocalAddress(ip_address(each), 24, 2) for each in addresses], [])
+    return NetworkState.of([link], [LocalAddress(ip_address(address), 24, 2) for address in addresses], [])
 
 
 def test_an_address_that_is_gone_from_a_working_link_is_lost() -> None:

@@ -18,7 +18,7 @@ IN_THE_WAY = ("INPUT", "-p", "udp", "--dport", "4341", "-j", "DROP")
 def keys(status: dict[str, object]) -> list[str]:
     problems = status["problems"]
     assert isinstance(problems, list)
-    return [one["key"] for one in problems if one["severity"] != "notice"]
+    return [problem["key"] for problem in problems if problem["severity"] != "notice"]
 
 
 def test_a_firewall_that_lets_probes_in_and_no_data_is_named_until_data_gets_through(world: World) -> None:

@@ -67,7 +67,7 @@ def test_every_view_shows_what_is_so(world: World, pair: tuple[Node, Node]) -> N
     assert {one["interface"] for one in database[0]["locators"]} == {"wlan0", "lte0"}
     assert set(counters) == {"control", "control-socket", "datapath"}
     assert counters["control"]["tx_map_register"] >= 2
-    assert [(one["name"], one["is_used"]) for one in uplinks] == [("wlan0", True), ("lte0", True)]
+    assert [(uplink["name"], uplink["is_used"]) for uplink in uplinks] == [("wlan0", True), ("lte0", True)]
     assert version["api"] == 1
     assert (known["verdict"], known["locator"]) == ("encapsulate", theirs)
     assert (own["verdict"], unknown["verdict"]) == ("own", "ask")

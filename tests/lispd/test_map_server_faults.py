@@ -61,7 +61,7 @@ def keys(status: dict[str, object]) -> list[str]:
     """The problems of a status, as far as they take something away."""
     problems = status["problems"]
     assert isinstance(problems, list)
-    return [one["key"] for one in problems if one["severity"] != "notice" and one["key"] != "starting"]
+    return [problem["key"] for problem in problems if problem["severity"] != "notice" and problem["key"] != "starting"]
 
 
 def warnings(node: Node) -> list[str]:

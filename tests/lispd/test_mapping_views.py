@@ -194,7 +194,7 @@ def test_a_local_mapping_counts_what_was_said_and_its_other_uplinks_come_last() 
 
     assert done.left_out == ["192.0.2.9"]
     assert done.mapping is not None
-    told = {one.address: (one.priority, one.weight) for one in done.mapping.locators}
+    told = {locator.address: (locator.priority, locator.weight) for locator in done.mapping.locators}
     assert told == {"198.51.100.10": (3, 70), "203.0.113.20": (254, 50)}
     assert table.node.config.owner_of(ip_address("10.7.9.9"), 0) == seven
 
@@ -206,7 +206,7 @@ def test_a_local_rloc_that_is_said_to_be_unreachable_is_not_to_be_used() -> None
     done = table.add(seven, [OURS, silent], table="database")
 
     assert done.mapping is not None
-    assert {one.address: one.priority for one in done.mapping.locators}["203.0.113.20"] == 255
+    assert {locator.address: locator.priority for locator in done.mapping.locators}["203.0.113.20"] == 255
 
 
 def test_a_local_mapping_can_be_changed_and_deleted_and_one_of_the_configuration_cannot() -> None:
@@ -217,8 +217,11 @@ def test_a_local_mapping_can_be_changed_and_deleted_and_one_of_the_configuration
     table.mapping_delete(seven, "database", check_only=False)
 
     assert changed.mapping is not None
-    assert {one.address: one.priority for one in changed.mapping.locators} == {"198.51.100.10": 254, "203.0.113.20": 9}
-    assert [one.prefix for one in table.parts.file.own_eids] == [OWN]
+    assert {locator.address: locator.priority for locator in changed.mapping.locators} == {
+        "198.51.100.10": 254,
+        "203.0.113.20": 9,
+    }
+    assert [eid.prefix for eid in table.parts.file.own_eids] == [OWN]
     with pytest.raises(ApiError, match=r"lispd\.conf"):
         table.mapping_delete(OWN, "database", check_only=False)
     with pytest.raises(ApiError, match=r"lispd\.conf"):
@@ -250,8 +253,8 @@ def test_a_local_mapping_outlives_a_reload_and_yields_to_the_file() -> None:
     again = local.onto(base)
     named = local.onto(msgspec.structs.replace(base, own_eids=(*base.own_eids, OwnEid(seven))))
 
-    assert [one.prefix for one in again.own_eids] == [OWN, seven]
-    assert [one.prefix for one in named.own_eids] == [OWN, seven]
+    assert [eid.prefix for eid in again.own_eids] == [OWN, seven]
+    assert [eid.prefix for eid in named.own_eids] == [OWN, seven]
     assert local.prefixes == ()
 
 

@@ -129,7 +129,7 @@ def test_who_is_asked_is_read_behind_a_resolver_on_this_machine(tmp_path: Path) 
     stub.write_text("# a comment\nnameserver 127.0.0.53\noptions edns0\nsearch example.net\n")
     real.write_text("nameserver 203.0.113.53\nnameserver fe80::1%eth0\nnameserver nobody\nnameserver 2001:db8::53\n")
 
-    assert [str(one) for one in nameservers((stub, real))] == ["203.0.113.53", "2001:db8::53"]
+    assert [str(nameserver) for nameserver in nameservers((stub, real))] == ["203.0.113.53", "2001:db8::53"]
     assert nameservers((stub, tmp_path / "missing")) == ()
     assert nameservers((tmp_path / "missing", real))[:1] == (ip_address("203.0.113.53"),)
 

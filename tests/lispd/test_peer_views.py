@@ -49,7 +49,7 @@ class Shown(Daemon):
         self.views._parts = cast(Any, self)
 
     def perform(self, effects: list[Any]) -> None:
-        self.names_wanted += any(isinstance(one, NameResolved) for one in effects)
+        self.names_wanted += any(isinstance(effect, NameResolved) for effect in effects)
 
     def peers(self) -> list[Peer]:
         return [cast(Peer, one) for page in self.views.peers().pages for one in page]

@@ -79,7 +79,9 @@ def host(namespace: Namespace, tmp_path: Path) -> Host:
 def open_host(host: Host) -> Iterator[Host]:
     """A host whose configuration an ordinary user can read, as one with a key-file would be."""
     parents = [host.path.parent, *host.path.parent.parents]
-    before = [(each, each.stat().st_mode) for each in parents if each.is_relative_to("/tmp") and each != Path("/tmp")]  # noqa: S108
+    temporary = Path("/tmp")  # noqa: S108 - as a place that others may enter
+    inside = [parent for parent in parents if parent.is_relative_to(temporary) and parent != temporary]
+    before = [(parent, parent.stat().st_mode) for parent in inside]
     for each, mode in before:
         each.chmod(mode | 0o011)
     yield host

@@ -75,7 +75,7 @@ def reaches_from(world: World, tap: Tap, *rlocs: str) -> bool:
         for near, far in ((one.eid4, other.eid4), (one.eid6, other.eid6))
     ]
     found = tap.sources()
-    return sum(one.lost for one in trips) == 0 and bool(found) and found <= set(rlocs)
+    return sum(trip.lost for trip in trips) == 0 and bool(found) and found <= set(rlocs)
 
 
 def sends_to(node: Node, eid: object, rloc: str) -> bool:

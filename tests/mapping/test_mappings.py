@@ -73,7 +73,7 @@ def test_every_change_is_told_with_what_it_is_and_who_made_it(daemon: Served) ->
 
         events = [next(reader) for _ in range(3)]
 
-    assert [(one.type, one.prefix, one.why) for one in events] == [
+    assert [(event.type, event.prefix, event.why) for event in events] == [
         ("add", "10.2.0.0/16", None),
         ("change", "10.2.0.0/16", None),
         ("delete", "10.2.0.0/16", "deleted"),
@@ -81,8 +81,8 @@ def test_every_change_is_told_with_what_it_is_and_who_made_it(daemon: Served) ->
     changed = events[1].mapping
     assert changed is not None
     assert changed.locators == (Locator("192.0.2.10", 2, 50),)
-    assert {one.pid for one in events} == {__import__("os").getpid()}
-    assert [one.request for one in events] == [1, 3, 4]
+    assert {event.pid for event in events} == {__import__("os").getpid()}
+    assert [event.request for event in events] == [1, 3, 4]
 
 
 def test_a_program_is_echoed_its_own_changes_unless_it_asks_not_to_be(daemon: Served) -> None:
@@ -129,7 +129,7 @@ def test_a_dump_is_whole_and_no_event_between_it_and_the_stream_is_missing(daemo
 
         assert len(there) == 301
         assert (there[0].table, there[0].prefix, there[0].source) == ("database", "10.0.0.1/32", "configuration")
-        assert all(one.is_local for one in there[0].locators)
+        assert all(locator.is_local for locator in there[0].locators)
         assert next(mappings).eid == "10.9.0.7"
         assert {one.prefix for one in mappings.dump()} == {one.prefix for one in there}
 
@@ -152,11 +152,11 @@ def test_a_move_changes_our_own_mappings_and_silence_is_badreach(daemon: Served)
         daemon.run(move)
         events = [next(mappings) for _ in range(3)]
 
-    assert [(one.type, one.rloc) for one in events[:2]] == [("badreach", "192.0.2.9"), ("reach", "192.0.2.9")]
+    assert [(event.type, event.rloc) for event in events[:2]] == [("badreach", "192.0.2.9"), ("reach", "192.0.2.9")]
     moved = events[2].mapping
     assert moved is not None
     assert (events[2].type, moved.table) == ("change", "database")
-    assert [one.address for one in moved.locators] == ["203.0.113.20"]
+    assert [locator.address for locator in moved.locators] == ["203.0.113.20"]
 
 
 def test_a_slow_reader_loses_events_is_told_how_many_and_goes_on(daemon: Served) -> None:
@@ -271,7 +271,7 @@ def test_tasks_ask_and_follow_on_one_connection(daemon: Served) -> None:
             assert len(await mappings.dump()) == 4
             assert await mappings.flush() == 3
             events = [await mappings.next_event() for _ in range(10)]
-        return [(one.type, one.prefix) for one in events]
+        return [(event.type, event.prefix) for event in events]
 
     heard = asyncio.run(program())
 

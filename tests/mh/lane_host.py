@@ -41,7 +41,7 @@ class LaneHost:
     def hooks(self) -> Hooks:
         """Where our chains hang."""
         lanes = self.lanes.lanes
-        arrivals = tuple(Arrival(one.ifindex, one.queue) for one in lanes if one.ifindex > 0)
+        arrivals = tuple(Arrival(lane.ifindex, lane.queue) for lane in lanes if lane.ifindex > 0)
         sorts_by_route = isinstance(self.lanes, DeviceLanes)
         sources = tuple(ip_network(prefix) for prefix in SITE.values()) if sorts_by_route else ()
         return Hooks(self.lanes.tun.name, arrivals, sources)

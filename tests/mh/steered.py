@@ -53,7 +53,7 @@ class Steered:
 
 
 def via(name: str, *uplinks: str, **selecting: object) -> Rule:
-    return Rule(name, Selector(**selecting), tuple(Via(each) for each in uplinks))  # type: ignore[arg-type]
+    return Rule(name, Selector(**selecting), tuple(Via(uplink) for uplink in uplinks))  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

@@ -110,7 +110,7 @@ def test_where_marks_decide_the_route_others_are_marked_before_it_and_dropped_be
     ]
     verdicts = {(chain, rest.split()[-2], rest.split()[-1]) for _, chain, rest in made}
 
-    assert {each for each in verdicts if each[0] == "LISPMOB-ROUTE"} == {
+    assert {verdict for verdict in verdicts if verdict[0] == "LISPMOB-ROUTE"} == {
         ("LISPMOB-ROUTE", "-j", "RETURN"),
         ("LISPMOB-ROUTE", "-g", "LISPMOB-VIA-3"),
     }

@@ -71,7 +71,7 @@ def test_what_is_thrown_back_without_a_mark_is_thrown_back_with_one() -> None:
     made = plan(replace(MARKED_FULL, native_prefixes=(ip_network("10.1.9.0/24"),)))
 
     def thrown(table: int) -> set[str]:
-        return {str(each.destination) for each in made.routes if each.table == table and each.kind == "throw"}
+        return {str(route.destination) for route in made.routes if route.table == table and route.kind == "throw"}
 
     assert thrown(OVERLAY_TABLE) == thrown(MARK_TABLES[2]) == {"10.1.9.0/24"}
     assert thrown(MARK_TABLES[3]) == thrown(MARK_TABLES[1]) >= {"10.1.9.0/24", "224.0.0.0/4", "ff00::/8"}

@@ -21,7 +21,7 @@ from tests.mh.test_common_marks import marked
 def ruleset(*rules: list[Any], hook: str = "output", family: str = "inet", others: tuple[Any, ...] = ()) -> Any:
     base = {"family": family, "table": "t", "name": "out", "type": "route", "hook": hook, "prio": -150}
     listed = [{"chain": base}]
-    listed += [{"rule": {"family": family, "table": "t", "chain": "out", "expr": one}} for one in rules]
+    listed += [{"rule": {"family": family, "table": "t", "chain": "out", "expr": rule}} for rule in rules]
     return {"nftables": [{"metainfo": {}}, *listed, *others]}
 
 

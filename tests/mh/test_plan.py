@@ -71,6 +71,8 @@ def test_each_uplink_stands_by_with_its_first_gateway_in_the_order_of_the_uplink
 
     wanted = plan(KernelState("lmn0", (EID,), overlay_prefixes=(OVERLAY,), uplinks=uplinks))
 
-    standby = sorted((one.metric, one.devices, one.gateway) for one in wanted.routes if one.table == GATEWAY_TABLE)
+    standby = sorted(
+        (route.metric, route.devices, route.gateway) for route in wanted.routes if route.table == GATEWAY_TABLE
+    )
     assert standby == [(1, ("eth0",), here), (2, ("wwan0",), there)]
     assert {rule.device for rule in wanted.rules if rule.table == GATEWAY_TABLE} == {"eth0", "wwan0"}

@@ -34,8 +34,13 @@ def laptop() -> Topology:
     """A node with cable, Wi-Fi and LTE."""
     usual = roaming(0.002)
     networks = tuple(
-        AccessNetwork(one.name, one.v4, None if one.name in ("home", "office") else one.v6, Impairment(delay_s=0.002))
-        for one in usual.networks
+        AccessNetwork(
+            network.name,
+            network.v4,
+            None if network.name in ("home", "office") else network.v6,
+            Impairment(delay_s=0.002),
+        )
+        for network in usual.networks
     )
     uplinks = tuple(Uplink(name, NETWORKS[name], metric=METRICS[name]) for name in METRICS)
     return Topology(networks, (Host("a", uplinks), *(host for host in usual.hosts if host.name != "a")))

@@ -29,7 +29,7 @@ def say(sender: Namespace, source: str, to: str, bits: int) -> None:
 
 def probes(watch: ControlWatch, began: float) -> list[str]:
     """Whom a has asked since then."""
-    return [one.peer for one in watch.messages(began) if one.kind == "rloc-probe" and one.is_out]
+    return [message.peer for message in watch.messages(began) if message.kind == "rloc-probe" and message.is_out]
 
 
 def is_known(here: Town) -> bool:

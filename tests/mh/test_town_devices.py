@@ -51,7 +51,7 @@ def mark(sock: socket.socket, value: int) -> None:
 def by_mark(here: Town, family: int) -> dict[str, str]:
     """Which table each mark of an uplink leads to."""
     rules = [line.split() for line in here.a.run("ip", f"-{family}", "rule").splitlines() if "fwmark" in line]
-    found = ((one[one.index("fwmark") + 1], one[one.index("lookup") + 1]) for one in rules)
+    found = ((rule[rule.index("fwmark") + 1], rule[rule.index("lookup") + 1]) for rule in rules)
     return {value: table for value, table in found if value.partition("/")[0] != "0"}
 
 

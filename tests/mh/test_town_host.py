@@ -95,13 +95,13 @@ def test_no_uplink_looks_dead_under_any_reverse_path_filter(rp_filter: int) -> N
         def asked() -> int:
             """How often the path that was asked least has been asked since."""
             paths = here.ctl("paths")
-            return min(int(one["probes"]) - int(before.get((one["local"], one["remote"]), 0)) for one in paths)
+            return min(int(path["probes"]) - int(before.get((path["local"], path["remote"]), 0)) for path in paths)
 
         wait_for(lambda: asked() > 4, 30)
         paths = here.ctl("paths")
 
-        assert {one["interface"] for one in paths} == {"wlan0", "lte0"}
-        assert [one for one in paths if one["state"] != "up"] == []
+        assert {path["interface"] for path in paths} == {"wlan0", "lte0"}
+        assert [path for path in paths if path["state"] != "up"] == []
 
 
 def test_what_comes_in_by_the_second_uplink_passes_a_strict_reverse_path_filter_and_is_answered_there() -> None:

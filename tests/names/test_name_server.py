@@ -115,7 +115,7 @@ def test_a_resolver_gets_its_answer_by_udp_and_tcp(name: str, kind: str, rcode: 
 def test_a_connection_takes_several_questions() -> None:
     async def do(place: Place) -> None:
         answers = await place.tcp(query("nas.lisp.home.arpa"), query("example.org"), query("nas.lisp.home.arpa"))
-        assert [dns.message.from_wire(one).rcode() for one in answers] == [0, 5, 0]
+        assert [dns.message.from_wire(answer).rcode() for answer in answers] == [0, 5, 0]
 
     run(do)
 

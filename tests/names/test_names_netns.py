@@ -160,7 +160,7 @@ def test_names_and_where_they_lead_are_shown(town: NameTown) -> None:
     assert town.lispctl("name", "10.1.0.2")["names"] == ["b"]
     names = town.lispctl("names")
     assert (names["domain"], names["port"], names["resolver"]) == (DOMAIN, 53, None)
-    assert "b" in [one["name"] for one in names["entries"]]
+    assert "b" in [name["name"] for name in names["entries"]]
 
 
 @contextlib.contextmanager

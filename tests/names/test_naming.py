@@ -186,8 +186,8 @@ def test_reverse_names_are_those_of_the_overlay_and_of_our_own_eids(tmp_path: Pa
 
     inside = configured(tmp_path, "routing: {overlay-prefixes: [10.9.0.0/16]}\n")
 
-    assert [str(one) for one in reverse_prefixes(file)] == ["10.1.0.0/16", "192.0.2.7/32"]
-    assert [str(one) for one in reverse_prefixes(inside)] == ["10.9.0.0/16"]
+    assert [str(reverse_prefix) for reverse_prefix in reverse_prefixes(file)] == ["10.1.0.0/16", "192.0.2.7/32"]
+    assert [str(reverse_prefix) for reverse_prefix in reverse_prefixes(inside)] == ["10.9.0.0/16"]
 
 
 @pytest.mark.parametrize("domain", ["-a.b", "a..b", "a b", "n\u00e4s.arpa", "x" * 64, "a." * 100 + "b"])

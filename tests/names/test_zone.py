@@ -91,7 +91,7 @@ def test_a_host_has_the_service_of_flows() -> None:
 def test_the_top_of_a_zone_has_soa_and_ns_and_no_address(name: str) -> None:
     kinds = {kind: ZONE.question(labels(name), kind) for kind in ("SOA", "NS", "A")}
 
-    found = {kind: [one.kind for one in said.records] for kind, said in kinds.items() if isinstance(said, Answer)}
+    found = {kind: [record.kind for record in said.records] for kind, said in kinds.items() if isinstance(said, Answer)}
     assert found == {"SOA": ["SOA"], "NS": ["NS"], "A": []}
 
 

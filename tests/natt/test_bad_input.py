@@ -249,7 +249,7 @@ def test_many_probes_are_answered_in_part_and_without_the_short_way_none_is() ->
 
         effects = [each for n in range(100) for each in one.on_data_control(probe, 1.0 + n / 1000) or []]
 
-        answered = [each for each in effects if isinstance(each, SendFromDataPort)]
+        answered = [effect for effect in effects if isinstance(effect, SendFromDataPort)]
         assert 0 < len(answered) < 10 if direct else answered == []
         assert len(counted(effects)) >= 90
 

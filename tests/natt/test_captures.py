@@ -115,7 +115,7 @@ def test_our_map_server_answers_a_relayed_register_as_theirs_did(name: str) -> N
     assert ours.rtr_authentication.algorithm_id == theirs.rtr_authentication.algorithm_id
     notify, expected = MapNotify.decode(ours.message), MapNotify.decode(theirs.message)
     assert (notify.nonce, notify.xtr_id, notify.site_id) == (expected.nonce, expected.xtr_id, expected.site_id)
-    assert [_meaning(one) for one in notify.records] == [_meaning(one) for one in expected.records]
+    assert [_meaning(record) for record in notify.records] == [_meaning(record) for record in expected.records]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
@@ -147,7 +147,7 @@ def test_our_map_server_answers_a_register_of_the_old_draft_as_theirs_did() -> N
     verify(sent.payload, KEY)
     ours, expected = MapNotify.decode(sent.payload), MapNotify.decode(theirs.payload)
     assert (ours.nonce, ours.xtr_id, ours.site_id) == (expected.nonce, expected.xtr_id, expected.site_id)
-    assert [_meaning(one) for one in ours.records] == [_meaning(one) for one in expected.records]
+    assert [_meaning(record) for record in ours.records] == [_meaning(record) for record in expected.records]
     assert ours.rtr_authentication is not None
     assert expected.rtr_authentication is not None
     assert _proof(sent.payload) == ours.rtr_authentication.authentication

@@ -52,7 +52,7 @@ def test_the_rtr_leaves_out_what_the_node_has_found_dead(uplinks: tuple[LocalLoc
     world, _, rtr, node, peer = attached(*uplinks)
     assert places(rtr)[0] == "203.0.113.20"
 
-    node.dead = {one.place for one in uplinks[:dead]}
+    node.dead = {uplink.place for uplink in uplinks[:dead]}
     chat(world, node, peer, LONGEST_S)
 
     assert places(rtr) == [f"203.0.113.{20 + number}" for number in range(dead, len(uplinks))]

@@ -39,9 +39,11 @@ class Prober:
             self.probe.on_control_reply(reply)
 
     def perform(self, effects: list[SendControl | WayFound]) -> None:
-        for one in effects:
-            if isinstance(one, SendControl):
-                self.segment.send(Packet(self.here.address, CONTROL_PORT, one.destination, one.port, one.payload))
+        for effect in effects:
+            if isinstance(effect, SendControl):
+                self.segment.send(
+                    Packet(self.here.address, CONTROL_PORT, effect.destination, effect.port, effect.payload)
+                )
 
 
 def verdict(*, firewall: bool, resolves: bool = True, loss: float = 0.0, seed: int = 0) -> Way:
@@ -84,4 +86,4 @@ def test_an_uplink_behind_a_firewall_goes_through_the_rtr_and_back_when_it_is_op
 
     assert states == ["direct", "relayed", "direct"]
     assert node.traversal.plan.rtrs == frozenset()
-    assert RTR not in {one.address for one in node.traversal.plan.record_locators}
+    assert RTR not in {record_locator.address for record_locator in node.traversal.plan.record_locators}

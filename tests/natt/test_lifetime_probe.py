@@ -42,9 +42,11 @@ class Server:
             effects = self.info.on_info_request(arrival, self.world.now)
         else:
             effects = self.resolver.on_encapsulated_control(arrival, self.world.now) if self.resolves else []
-        for one in effects:
-            if isinstance(one, SendControl):
-                self.world.internet.send(Packet(MAP_SERVER, CONTROL_PORT, one.destination, one.port, one.payload))
+        for effect in effects:
+            if isinstance(effect, SendControl):
+                self.world.internet.send(
+                    Packet(MAP_SERVER, CONTROL_PORT, effect.destination, effect.port, effect.payload)
+                )
 
 
 class Prober:
@@ -74,11 +76,11 @@ class Prober:
             self.probe.on_control_reply(MapReply.decode(packet.payload))
 
     def perform(self, effects: list[ProbeEffect]) -> None:
-        for one in effects:
-            self.trials += isinstance(one, LifetimeMeasured)
-            if isinstance(one, SendControl | SendFromSparePort):
-                port = SPARE_PORT if isinstance(one, SendFromSparePort) else CONTROL_PORT
-                self.nat.send(Packet(self.here.address, port, one.destination, one.port, one.payload))
+        for effect in effects:
+            self.trials += isinstance(effect, LifetimeMeasured)
+            if isinstance(effect, SendControl | SendFromSparePort):
+                port = SPARE_PORT if isinstance(effect, SendFromSparePort) else CONTROL_PORT
+                self.nat.send(Packet(self.here.address, port, effect.destination, effect.port, effect.payload))
 
 
 def measured(timeout_s: float, **options: object) -> Lifetime:

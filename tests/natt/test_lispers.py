@@ -51,7 +51,7 @@ def test_an_info_request_in_a_data_packet_goes_to_the_rtr_every_15_seconds() -> 
     payload = punches[0].payload
     assert DataHeader.decode(payload).instance_id == 0xFFFFFF
     assert InfoRequest.decode(payload[DATA_HEADER_OCTETS:]).tail == DistinguishedName(b"laptop-eth2")
-    assert {one.port for one in punches} == {4341}
+    assert {punch.port for punch in punches} == {4341}
 
 
 def test_nothing_leaves_from_port_4341_in_this_dialect() -> None:
@@ -86,7 +86,7 @@ def test_a_host_name_from_another_address_does_not_take_the_place() -> None:
     thief.attach((locator("192.168.9.9"), NatBox(world, "203.0.113.66")))
     world.run(0.01)
 
-    assert [one.port for one in rtr.cache.bindings(record, world.now)] == [one.port for one in before]
+    assert [binding.port for binding in rtr.cache.bindings(record, world.now)] == [one.port for one in before]
 
 
 def test_rtrs_see_the_places_and_all_others_the_rtrs() -> None:

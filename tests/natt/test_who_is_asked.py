@@ -173,4 +173,4 @@ def test_who_needs_an_rtr_or_names_one_asks_every_server(places: dict[str, str],
 
     world.run(5.0)
 
-    assert all(one.seen is not None for one in node.traversal.machines)
+    assert all(machine.seen is not None for machine in node.traversal.machines)

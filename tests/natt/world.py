@@ -294,7 +294,7 @@ class NodeHost:
 
     def _admits(self, packet: Packet) -> bool:
         uplinks = self.traversal.plan.uplinks
-        plan = next((one for one in uplinks if one.locator.address == packet.destination), None)
+        plan = next((uplink for uplink in uplinks if uplink.locator.address == packet.destination), None)
         if plan is None or not plan.relays or plan.admits_others:
             return True
         return packet.source in {relay.address for relay in plan.relays}
@@ -341,8 +341,8 @@ class NodeHost:
 
     def _has_ephemeral(self, address: IpAddress) -> bool:
         """The datapath has such a port only where the plan says so; else it refuses."""
-        plans = (one for one in self.traversal.plan.uplinks if one.locator.address == address)
-        return any(one.data_port == "ephemeral" for one in plans)
+        plans = (uplink for uplink in self.traversal.plan.uplinks if uplink.locator.address == address)
+        return any(plan.data_port == "ephemeral" for plan in plans)
 
     def register(self) -> None:
         """The ordinary Map-Register, as the plan wants it."""

@@ -85,7 +85,7 @@ def test_the_recipe_names_our_version_and_all_that_we_need() -> None:
     }
     assert told["_msgspec"] == pinned["msgspec"]
     builds = {bare(each) for each in project["build-system"]["requires"]}
-    assert builds <= {bare(each) for each in python_packages(told["makedepends"])}
+    assert builds <= {bare(python_package) for python_package in python_packages(told["makedepends"])}
     for script in told["install"].split():
         assert (RECIPE / script).exists()
 
@@ -105,8 +105,8 @@ def test_openrc_starts_a_daemon_as_systemd_does(daemon: str) -> None:
     assert setting(script, "command") == told["ExecStart"]
     assert setting(script, "command_user") == f"{told['User']}:{told['Group']}"
     capabilities = setting(script, "capabilities").split(",")
-    assert [each.removeprefix("^").upper() for each in capabilities] == told["AmbientCapabilities"].split()
-    assert all(each.startswith("^") for each in capabilities)  # ambient: it is no program of root's
+    assert [capability.removeprefix("^").upper() for capability in capabilities] == told["AmbientCapabilities"].split()
+    assert all(capability.startswith("^") for capability in capabilities)  # ambient: it is no program of root's
     assert setting(script, "no_new_privs") == "yes"
     assert setting(script, "umask") == told["UMask"]
     assert setting(script, "supervise_daemon_args") == f"--nicelevel={told['Nice']}"

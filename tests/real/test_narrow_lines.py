@@ -28,7 +28,7 @@ def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
 def start(world: World, *addresses: str) -> None:
     """a in the open, with these addresses; hub and both nodes."""
     world.attach("a", "eth0", addresses, metric=100)
-    hub = [HUB_V6] if all(":" in one for one in addresses) else [ip_address("198.18.0.10")]
+    hub = [HUB_V6] if all(":" in address for address in addresses) else [ip_address("198.18.0.10")]
     world.start_hub()
     world.start_node(A, hub)
     world.start_node(B, hub)
@@ -53,7 +53,7 @@ def paths(world: World, name: str) -> list[dict[str, Any]]:
 
 def sizes(world: World, name: str) -> set[tuple[int, str]]:
     """The path MTUs of a node, each with who says so."""
-    return {(one["mtu_bytes"], one["mtu_source"]) for one in paths(world, name)}
+    return {(path["mtu_bytes"], path["mtu_source"]) for path in paths(world, name)}
 
 
 def wait_for_size(world: World, name: str, wanted: tuple[int, str]) -> None:

@@ -144,7 +144,7 @@ def test_a_flood_is_answered_up_to_the_limit_and_time_opens_it_again() -> None:
     answers = [answering.on_datagram(question(1, n, 50), "192.0.2.1", 0.0, 0) for n in range(20)]
     later = answering.on_datagram(question(1, 20, 50), "192.0.2.1", 1.0, 0)
 
-    assert sum(one is not None for one in answers) == 5
+    assert sum(answer is not None for answer in answers) == 5
     assert answering.counters["over_the_limit"] == 15
     assert later is not None
 
@@ -221,7 +221,7 @@ def test_losses_belong_to_the_uplink_that_the_packet_left_by() -> None:
 
     shares, changes = uplink_shares(tally_of((0, 0.01), (3, 0.31), (4, 0.41)), timeline)
 
-    assert [(one.uplink, one.sent, one.lost) for one in shares] == [
+    assert [(share.uplink, share.sent, share.lost) for share in shares] == [
         ("wlan0", 2, 1),
         (IN_A_CHANGE, 1, 1),
         ("lte0", 2, 0),

@@ -66,13 +66,13 @@ def test_a_host_without_lispd_asks_over_both_families_at_once(world: World) -> N
     code, lookups = lig(world["b"], "10.1.0.1", "-m", f"{HUB_V4},{HUB_V6}", *BLIND)
 
     assert code == 0
-    assert {one["resolver"] for one in lookups} == {str(HUB_V4), str(HUB_V6)}
-    assert {one["asked_from"] for one in lookups} == {"192.0.2.130", "2001:db8:b::2"}
-    for one in lookups:
-        answer = one["answer"]
+    assert {lookup["resolver"] for lookup in lookups} == {str(HUB_V4), str(HUB_V6)}
+    assert {lookup["asked_from"] for lookup in lookups} == {"192.0.2.130", "2001:db8:b::2"}
+    for lookup in lookups:
+        answer = lookup["answer"]
         (record,) = answer["records"]
         assert (answer["source"], answer["source_port"], answer["answered_by"]) == (
-            one["resolver"],
+            lookup["resolver"],
             4342,
             "map-resolver",
         )
@@ -92,8 +92,8 @@ def test_beside_lispd_the_own_eids_are_asked_for_from_an_uplink_and_not_from_the
     code, lookups = lig(world["a"], "self", *own(world))
 
     assert code == 0
-    assert {one["eid"] for one in lookups} == set(A.prefixes)
-    assert {one["asked_from"] for one in lookups} == {"198.51.100.2"}
+    assert {lookup["eid"] for lookup in lookups} == set(A.prefixes)
+    assert {lookup["asked_from"] for lookup in lookups} == {"198.51.100.2"}
     assert all(locator["is_ours"] for one in lookups for locator in one["answer"]["records"][0]["locators"])
 
 

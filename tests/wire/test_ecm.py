@@ -94,7 +94,7 @@ def test_every_flipped_bit_of_an_ipv4_packet_is_noticed() -> None:
 
 @pytest.mark.parametrize("addresses", [("10.1.0.1", "10.2.0.7"), ("2001:db8::1", "2001:db8::7")])
 def test_an_absent_inner_checksum_is_accepted_and_told(addresses: tuple[str, str]) -> None:
-    source, destination = (ip_address(one) for one in addresses)
+    source, destination = (ip_address(address) for address in addresses)
     ecm = replace(ECM, source=source, destination=destination, has_checksum=False)
 
     read = EncapsulatedControl.decode(ecm.encode())
@@ -106,7 +106,7 @@ def test_an_absent_inner_checksum_is_accepted_and_told(addresses: tuple[str, str
 @pytest.mark.parametrize("addresses", [("10.1.0.1", "10.2.0.7"), ("2001:db8::1", "2001:db8::7")])
 @pytest.mark.parametrize("wrong", [b"\0\1", b"\xff\xff", b"\x12\x34"])
 def test_a_wrong_inner_checksum_is_refused(addresses: tuple[str, str], wrong: bytes) -> None:
-    source, destination = (ip_address(one) for one in addresses)
+    source, destination = (ip_address(address) for address in addresses)
     raw = bytearray(replace(ECM, source=source, destination=destination).encode())
     at = 4 + (20 if source.version == 4 else 40) + 6
     raw[at : at + 2] = wrong

@@ -90,7 +90,9 @@ class DataDoubts:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds."""
-        return min((one.asked_at + ANSWER_S for one in self._doubts.values() if one.asked_at is not None), default=None)
+        return min(
+            (doubt.asked_at + ANSWER_S for doubt in self._doubts.values() if doubt.asked_at is not None), default=None
+        )
 
     def on_silent(self, remote: IpAddress, now: float) -> list[Question]:
         """Data to this locator goes unanswered, once more."""

@@ -312,7 +312,7 @@ class Prober:
         return wanted
 
     def _probe(self, path: Path, now: float) -> list[ProbeEffect]:
-        own = next((one for one in self._own.locators if one.address == path.pair.local), None)
+        own = next((locator for locator in self._own.locators if locator.address == path.pair.local), None)
         assert own is not None, path.pair
         self._limit.take(now)
         nonce = self._new_nonce()

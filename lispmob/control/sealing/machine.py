@@ -209,7 +209,9 @@ class Sealing:
     def on_confirmed(self, number: int, local_index: int, now: float) -> list[MachineEffect]:
         """A packet of the peer has opened with this session."""
         peer = self.entries.by_number(number)
-        standing = next((one for one in peer.sessions if one.local_index == local_index), None) if peer else None
+        standing = (
+            next((session for session in peer.sessions if session.local_index == local_index), None) if peer else None
+        )
         if peer is None or standing is None or standing.is_confirmed:
             return []
         standing.is_confirmed = True
@@ -409,6 +411,6 @@ class Sealing:
         return effects
 
     def _forget_old(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
-        old = [one for one in peer.sessions if now - one.at >= FORGET_S]
-        peer.sessions = [one for one in peer.sessions if now - one.at < FORGET_S]
+        old = [session for session in peer.sessions if now - session.at >= FORGET_S]
+        peer.sessions = [session for session in peer.sessions if now - session.at < FORGET_S]
         return [ForgetSession(one.local_index) for one in old]

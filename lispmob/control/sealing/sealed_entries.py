@@ -215,4 +215,4 @@ class SealedEntries:
 
 
 def _relays(mapping: InstallMapping) -> tuple[UsableLocator, ...]:
-    return tuple(replace(one, is_relay=True) for one in mapping.locators)
+    return tuple(replace(locator, is_relay=True) for locator in mapping.locators)

@@ -70,7 +70,7 @@ class SealedPeer:
     @property
     def confirmed(self) -> Standing | None:
         """The session that both sides are known to have, the latest one."""
-        return next((one for one in reversed(self.sessions) if one.is_confirmed), None)
+        return next((session for session in reversed(self.sessions) if session.is_confirmed), None)
 
     @property
     def remotes(self) -> tuple[IpAddress, ...]:

@@ -234,8 +234,8 @@ def open_lanes(device: str, mtu_bytes: int, mask: int, *, offload: bool = False)
 
 
 def _close_all(devices: Iterable[QueuedTun]) -> None:
-    for one in devices:
-        one.close()
+    for device in devices:
+        device.close()
 
 
 def _queues(queued: QueuedTun, owners: Iterable[int]) -> tuple[Lane, ...]:

@@ -117,8 +117,10 @@ class DdtClient(Generic[Q]):
         if policy == self._policy:
             return
         self._policy, self.cache = policy, ReferralCache()
-        for one in policy.delegations:
-            self.cache.put(CachedReferral(one.prefix, one.addresses, one.is_map_server, float("inf")))
+        for delegation in policy.delegations:
+            self.cache.put(
+                CachedReferral(delegation.prefix, delegation.addresses, delegation.is_map_server, float("inf"))
+            )
 
     def on_families(self, families: Iterable[int]) -> None:
         """These are the families that we can send to."""
@@ -295,7 +297,7 @@ def _within(record: ReferralRecord, search: _Pending[Q]) -> EidPrefix:
 
 def _addresses(locators: Iterable[Locator]) -> tuple[IpAddress, ...]:
     """Whom to ask, the best first; places that nothing may be sent to are left out."""
-    usable = sorted((each for each in locators if each.priority != NOT_USED), key=lambda each: each.priority)
+    usable = sorted((locator for locator in locators if locator.priority != NOT_USED), key=lambda each: each.priority)
     found = dict.fromkeys(ip for each in usable for ip in each.ips if is_host(ip))
     return tuple(found)[:ADDRESSES_MAX]
 

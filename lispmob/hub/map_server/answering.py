@@ -94,8 +94,8 @@ def _spoken_for(record: MappingRecord) -> MappingRecord:
         # Registered, but nowhere at the moment: short-lived, for it will be somewhere soon.
         return replace(record, ttl_min=TTL_NOT_REGISTERED_MIN, action=Action.NATIVELY_FORWARD, is_authoritative=False)
     locators = tuple(
-        replace(one, is_local=False, is_probed=False) if one.is_local or one.is_probed else one
-        for one in record.locators
+        replace(locator, is_local=False, is_probed=False) if locator.is_local or locator.is_probed else locator
+        for locator in record.locators
     )
     if locators == record.locators and record.action == Action.NO_ACTION and not record.is_authoritative:
         return record

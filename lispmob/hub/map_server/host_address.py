@@ -28,7 +28,9 @@ class _Ranges:
         networks = [ip_network(text) for text in texts]
         self._ranges = {
             version: [
-                (int(one.network_address), int(one.broadcast_address)) for one in networks if one.version == version
+                (int(network.network_address), int(network.broadcast_address))
+                for network in networks
+                if network.version == version
             ]
             for version in (4, 6)
         }

@@ -52,7 +52,7 @@ class Protection:
 
     def eids(self, prefixes: Iterable[EidPrefix], *, has_e_bit: bool = False) -> EidAuthentication:
         """The EID-AD by which we vouch for these prefixes. E: some ETR of them cannot sign."""
-        authorized = tuple(AuthorizedEid(from_prefix(one), one.mask_len) for one in prefixes)
+        authorized = tuple(AuthorizedEid(from_prefix(prefix), prefix.mask_len) for prefix in prefixes)
         return lisp_sec_auth.sign_eids(
             EidAuthentication(self.kdf_id, self.hmac_id, authorized, b"", has_e_bit), self.otk
         )
@@ -90,10 +90,10 @@ class HubSecurity:
         self._by_site = {site.name: site.resolver_secrets for site in sites} if self._mode != "off" else {}
         found: dict[int, dict[bytes, ResolverSecret]] = {}
         for secrets in self._by_site.values():
-            for one in secrets:
-                known = found.setdefault(one.key_id, {})
+            for secret in secrets:
+                known = found.setdefault(secret.key_id, {})
                 if len(known) < OTHERS_TRIED:
-                    known[one.octets] = one
+                    known[secret.octets] = secret
         self._by_key_id = {key_id: tuple(known.values()) for key_id, known in found.items()}
 
     def on_hubs(self, secrets: Mapping[IpAddress, ResolverSecret]) -> None:

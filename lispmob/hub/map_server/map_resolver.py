@@ -449,9 +449,9 @@ def _is_behind(record: MappingRecord, asker: IpAddress) -> bool:
 
     Open Overlay Router's RTR asks when the node sends an SMR, and overwrites with the answer what it knows of the NAT.
     """
-    if all(one.is_reachable or is_key_record(one) for one in record.locators):
+    if all(locator.is_reachable or is_key_record(locator) for locator in record.locators):
         return False
-    return any(asker in one.ips for one in record.locators if one.is_reachable and not is_rtr(one))
+    return any(asker in locator.ips for locator in record.locators if locator.is_reachable and not is_rtr(locator))
 
 
 def _shown_to(record: MappingRecord, asker: IpAddress) -> MappingRecord:

@@ -436,7 +436,7 @@ class MapServer:
         elif kind != "registered":
             kind = "moved"
         self.counters[f"registration_{kind}"] += 1
-        rlocs = [str(one.address) for one in without_key_record(record).locators] if record else []
+        rlocs = [str(locator.address) for locator in without_key_record(record).locators] if record else []
         found = self.sites.of(prefix)
         site = found[1].name if found else None
         changed = RegistrationChanged(prefix, record, is_told=is_told)

@@ -170,7 +170,7 @@ class Nonces:
         self.unread: Unread | None = None
 
     def __len__(self) -> int:
-        return sum(len(one.counts) for one in self._owners.values())
+        return sum(len(owner.counts) for owner in self._owners.values())
 
     @property
     def has_new(self) -> bool:

@@ -111,7 +111,9 @@ class Registration:
 
     def withdraw(self, xtr: bytes, *, wants_merge: bool) -> bool:
         """Forget one xTR of a merged prefix, else all of it; True when the mapping is another one now."""
-        return self._becomes(tuple(one for one in self._parts if packed_part.xtr_of(one) != xtr) if wants_merge else ())
+        return self._becomes(
+            tuple(part for part in self._parts if packed_part.xtr_of(part) != xtr) if wants_merge else ()
+        )
 
     def clear(self) -> bool:
         """Forget everything; True when there was something."""
@@ -119,11 +121,11 @@ class Registration:
 
     def expire(self, now: float) -> bool:
         """Forget what ran out; True when the mapping is another one now."""
-        return self._becomes(tuple(one for one in self._parts if packed_part.expires_at(one) > now))
+        return self._becomes(tuple(part for part in self._parts if packed_part.expires_at(part) > now))
 
     def part_of(self, xtr: bytes) -> bytes | None:
         """What one xTR says, as octets."""
-        return next((one for one in self._parts if packed_part.xtr_of(one) == xtr), None)
+        return next((part for part in self._parts if packed_part.xtr_of(part) == xtr), None)
 
     def _becomes(self, parts: tuple[bytes, ...]) -> bool:
         if parts == self._parts:

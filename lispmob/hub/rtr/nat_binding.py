@@ -65,5 +65,5 @@ class NatEntry:
 
     def usable(self) -> tuple[Binding, ...]:
         """The uplinks that may be sent to, best priority first."""
-        found = [one for one in self.bindings.values() if one.priority <= MAX_PRIORITY]
+        found = [binding for binding in self.bindings.values() if binding.priority <= MAX_PRIORITY]
         return tuple(sorted(found, key=lambda one: (one.priority, int(one.rloc))))

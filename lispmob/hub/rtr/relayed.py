@@ -58,7 +58,9 @@ class RelayedRegisters:
         self.counters["rx_relayed_register"] += 1
         inner = Arrival(ecm.message, ecm.source, ecm.source_port, ecm.destination)
         effects = self._map_server.on_map_register(inner, now)
-        return [self._wrap(one, ecm, rtr, arrival) if isinstance(one, SendControl) else one for one in effects]
+        return [
+            self._wrap(effect, ecm, rtr, arrival) if isinstance(effect, SendControl) else effect for effect in effects
+        ]
 
     def on_old_register(self, arrival: Arrival, now: float) -> list[HubEffect]:
         """A bare Map-Register of an RTR that knows the drafts before -04: the answer carries the proof at its end."""
@@ -70,7 +72,10 @@ class RelayedRegisters:
         effects = self._map_server.on_map_register(arrival, now)
         if rtr.key is None:
             return effects
-        return [self._mark(one, arrival.payload, rtr.key) if isinstance(one, SendControl) else one for one in effects]
+        return [
+            self._mark(effect, arrival.payload, rtr.key) if isinstance(effect, SendControl) else effect
+            for effect in effects
+        ]
 
     def _mark(self, sent: SendControl, register: bytes, key: Key) -> SendControl:
         """The Map-Notify with R, and the proof behind it: made over all of it with its own digest as zeros."""

@@ -106,7 +106,7 @@ class Rtr:
 
     def on_map_servers(self, map_servers: Iterable[MapServerLink], register_here: RegisterHere | None = None) -> None:
         """Other Map-Servers are configured. `register_here`: the one in this process, at each of our addresses."""
-        self._servers = {one.address: one for one in map_servers if one.key is not None}
+        self._servers = {map_server.address: map_server for map_server in map_servers if map_server.key is not None}
         self._register_here = register_here
 
     def on_addresses(self, own: Iterable[IpAddress]) -> None:
@@ -264,8 +264,8 @@ class Rtr:
     ) -> list[RtrPlaneEffect]:
         """The Map-Server next door knows at once whether the register is good."""
         effects = register_here(Arrival(ecm.message, ecm.source, ecm.source_port, ecm.destination), now)
-        notified = next((one.payload for one in effects if isinstance(one, SendControl)), None)
-        others = [one for one in effects if not isinstance(one, SendControl)]
+        notified = next((effect.payload for effect in effects if isinstance(effect, SendControl)), None)
+        others = [effect for effect in effects if not isinstance(effect, SendControl)]
         if notified is None:
             return [*others]
         self.counters["rx_relayed_register"] += 1
@@ -412,11 +412,11 @@ class Rtr:
 
     def _keep(self, entry: NatEntry) -> None:
         """The entry is another one now: where its node is, and when that runs out."""
-        places = [place_of(one) for one in entry.bindings.values()]
+        places = [place_of(binding) for binding in entry.bindings.values()]
         self._places.set(entry.prefix, ((entry.xtr_id, *place) for place in places))
         self._addresses.set(entry.prefix, (address for address, _ in places))
         if places:
-            self._expiry.set(entry.prefix, min(one.expires_at for one in entry.bindings.values()))
+            self._expiry.set(entry.prefix, min(binding.expires_at for binding in entry.bindings.values()))
         else:
             self._expiry.set(entry.prefix, None)
 

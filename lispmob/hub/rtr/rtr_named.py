@@ -74,7 +74,7 @@ class NamedNodes:
 
     def _places(self, prefix: EidPrefix) -> set[Place]:
         record = self._records.get(prefix)
-        return {place for one in record.locators if (place := place_of(one))} if record is not None else set()
+        return {place for locator in record.locators if (place := place_of(locator))} if record is not None else set()
 
     def _settle_all(self, place: Place, now: float) -> list[RtrEffect]:
         return [effect for prefix in sorted(self._at.get(place, ()), key=str) for effect in self._settle(prefix, now)]

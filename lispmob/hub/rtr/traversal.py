@@ -231,7 +231,9 @@ class Traversal:
             if kind == MessageType.MAP_REQUEST:
                 arrival = Arrival(packet.payload, packet.address, packet.inner_source_port, packet.rtr)
                 answers = self.rtr.on_probe(arrival, now)
-                return [packet.answer(one.payload) if isinstance(one, SendControl) else one for one in answers]
+                return [
+                    packet.answer(answer.payload) if isinstance(answer, SendControl) else answer for answer in answers
+                ]
         except MalformedMessage as malformed:
             return self._refuse(malformed.counter)
         return self._refuse("rx_type")

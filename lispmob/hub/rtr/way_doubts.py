@@ -55,7 +55,8 @@ class WayDoubts:
         if entry.prefix not in self._silences:
             return entry
         locators = [
-            replace(one, priority=BEHIND) if self._is_dead(entry.prefix, one) else one for one in entry.locators
+            replace(locator, priority=BEHIND) if self._is_dead(entry.prefix, locator) else locator
+            for locator in entry.locators
         ]
         return InstallMapping(entry.prefix, entry.disposition, tuple(sorted(locators, key=lambda one: one.priority)))
 
@@ -71,10 +72,10 @@ class WayDoubts:
             if len(entry.locators) < 2 or entry.disposition != "ENCAPSULATE":
                 continue
             best = entry.locators[0].priority
-            for one in entry.locators:
-                is_in_use = one.priority == best or self._is_dead(entry.prefix, one)
-                if is_in_use and self._is_doubtful(entry.prefix, one, heard, now):
-                    asks.append(AskWay(entry.prefix, one))
+            for locator in entry.locators:
+                is_in_use = locator.priority == best or self._is_dead(entry.prefix, locator)
+                if is_in_use and self._is_doubtful(entry.prefix, locator, heard, now):
+                    asks.append(AskWay(entry.prefix, locator))
         return asks
 
     def on_alive(self, prefix: EidPrefix, address: IpAddress, port: int, now: float) -> bool:
@@ -103,7 +104,7 @@ class WayDoubts:
         known = self._silences.get(prefix)
         if known is None:
             return
-        kept = {(one.address, one.port) for one in locators}
+        kept = {(locator.address, locator.port) for locator in locators}
         for place in known.keys() - kept:
             del known[place]
             self._open.discard((prefix, place))

@@ -85,8 +85,8 @@ class Overlay(Closing):
     @property
     def places(self) -> tuple[str, ...]:
         """The IPv4 addresses that node a has in either network that it moves between."""
-        networks = (one for one in self._lab.topology.networks if one.name in _NETWORKS)
-        return tuple(str(one.v4[_HOST]) for one in networks if one.v4 is not None)
+        networks = (network for network in self._lab.topology.networks if network.name in _NETWORKS)
+        return tuple(str(network.v4[_HOST]) for network in networks if network.v4 is not None)
 
     @contextlib.contextmanager
     def pair(self, label: str) -> Iterator[Node]:

@@ -202,9 +202,11 @@ def _wait_for_word(daemon: Daemon, log: Path) -> None:
 def _configuration(number: int, directory: Path) -> str:
     """lispd.conf of a node that asks nobody: what is measured is the datapath."""
     own, other = _NODES[number], _NODES[1 - number]
-    mappings = "".join(f'    - {{prefix: "{each}", locators: ["{_RLOCS[1 - number]}"]}}\n' for each in other.prefixes)
+    mappings = "".join(
+        f'    - {{prefix: "{prefix}", locators: ["{_RLOCS[1 - number]}"]}}\n' for prefix in other.prefixes
+    )
     return f"""\
-eids: [{", ".join(f'"{each}"' for each in own.prefixes)}]
+eids: [{", ".join(f'"{prefix}"' for prefix in own.prefixes)}]
 map-servers: []
 map-cache:
   static:

@@ -155,7 +155,7 @@ class NatStage(Closing):
         """What a node says of its uplink, or of the one with this address. Raises ProcessFailed."""
         answer = self.nodes[name].lispctl("netcheck")
         entries = answer["entries"] if answer is not None else []
-        found = [one for one in entries if address is None or one["address"] == str(address)]
+        found = [entry for entry in entries if address is None or entry["address"] == str(address)]
         if not found:
             raise ProcessFailed(f"{name} says nothing of {address}\n{self.nodes[name].daemon.log_tail()}")
         return dict(found[0])

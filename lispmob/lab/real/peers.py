@@ -158,7 +158,7 @@ def leaks(world: World, overlay: Sequence[str] = OVERLAY) -> Iterator[Callable[[
     def count() -> int:
         listed = json.loads(world["inet"].run("nft", "-j", "list", "table", "inet", "leak"))
         counters = [one for each in listed["nftables"] for one in each.get("rule", {}).get("expr", ())]
-        return sum(one["counter"]["packets"] for one in counters if "counter" in one)
+        return sum(counter["counter"]["packets"] for counter in counters if "counter" in counter)
 
     yield count
 

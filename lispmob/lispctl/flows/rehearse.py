@@ -29,11 +29,11 @@ def run(client: Client, arguments: Namespace) -> int:
 def rehearsal_lines(result: dict[str, Any], *, shows_all: bool) -> list[str]:
     """What would change, for people."""
     flows = result["flows"]
-    counts = {fate: sum(one["fate"] == fate for one in flows) for fate in ("moves", "breaks", "recovers", "stays")}
+    counts = {fate: sum(flow["fate"] == fate for flow in flows) for fate in ("moves", "breaks", "recovers", "stays")}
     told = ", ".join(f"{count} {fate if count == 1 else fate.removesuffix('s')}" for fate, count in counts.items())
     left_out = f"; {plural(result['left_out'], 'more flow')} not looked at" if result["left_out"] else ""
     head = f"{plural(len(flows), 'flow')} from {_SOURCES[result['source']]}: {told}{left_out}"
-    shown = [one for one in flows if shows_all or one["fate"] != "stays"]
+    shown = [flow for flow in flows if shows_all or flow["fate"] != "stays"]
     if not shown:
         return [head]
     rows = [(one["flow"], one["fate"], _places(one["before"]), _places(one["after"]), _why(one)) for one in shown]

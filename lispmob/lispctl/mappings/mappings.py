@@ -135,7 +135,7 @@ def done_lines(arguments: Namespace, done: dict[str, Any], name: Callable[[str],
             f"flush: {done['count']} done" if not getattr(arguments, "is_dry", False) else "flush: nothing done (-d)"
         ]
     is_dry = getattr(arguments, "is_dry", False)
-    rlocs = ", ".join(rloc(one, name) for one in arguments.meant.locators)
+    rlocs = ", ".join(rloc(locator, name) for locator in arguments.meant.locators)
     where = " (local)" if arguments.meant.table == "database" else ""
     tail = f": {rlocs}" if rlocs else ""
     lines = [

@@ -50,7 +50,7 @@ def mapstat_lines(entries: list[dict[str, Any]], name: Callable[[str], str]) -> 
     """The mappings for people, by family, our own first and then by prefix."""
     lines = ["Mapping tables"]
     for title, is_v6 in (("Internet", False), ("Internet6", True)):
-        rows = [_row(one, name) for one in sorted(entries, key=_order) if (":" in one["prefix"]) == is_v6]
+        rows = [_row(entry, name) for entry in sorted(entries, key=_order) if (":" in entry["prefix"]) == is_v6]
         if rows:
             lines += ["", f"{title}:", *table(_HEADERS, rows, right=("REFS", "#", "P", "W", "MTU", "CHOSEN"))]
     return lines if len(lines) > 1 else ["there are no mappings"]
@@ -72,12 +72,12 @@ def _row(entry: dict[str, Any], name: Callable[[str], str]) -> tuple[Any, ...]:
         entry["flags"],
         entry["refs"],
         [str(place) for place in range(1, len(rlocs) + 1)] or "-",
-        [clean(name(one["address"])) for one in rlocs] or "-",
-        [str(one["priority"]) for one in rlocs] or "-",
-        [str(one["weight"]) for one in rlocs] or "-",
-        [one["flags"] or "-" for one in rlocs] or "-",
-        [clean(one["mtu_bytes"]) for one in rlocs] or "-",
-        [clean(one["chosen"]) for one in rlocs] or "-",
+        [clean(name(rloc["address"])) for rloc in rlocs] or "-",
+        [str(rloc["priority"]) for rloc in rlocs] or "-",
+        [str(rloc["weight"]) for rloc in rlocs] or "-",
+        [rloc["flags"] or "-" for rloc in rlocs] or "-",
+        [clean(rloc["mtu_bytes"]) for rloc in rlocs] or "-",
+        [clean(rloc["chosen"]) for rloc in rlocs] or "-",
     )
 
 

@@ -33,7 +33,9 @@ def names_lines(names: dict[str, Any]) -> list[str]:
         lines += [paint(line, "bad") for line in fold(clean(names["problem"]))]
     if names["advice"] is not None:
         lines += fold(clean(names["advice"]), first="  ")
-    rows = [[one["name"], _leads_to(one), duration(one["ttl_s"])] for one in names["entries"] if one["is_answered"]]
+    rows = [
+        [name["name"], _leads_to(name), duration(name["ttl_s"])] for name in names["entries"] if name["is_answered"]
+    ]
     return lines + (table(["NAME", "LEADS TO", "FOR"], rows, right=("FOR",), folded="LEADS TO") if rows else [])
 
 

@@ -37,9 +37,9 @@ def key_lines(keys: dict[str, Any]) -> list[str]:
     lines += [line for peer in keys["peers"] for line in _peer(peer)] or ["  none with a known key"]
     if keys["waiting"]:
         lines += ["", paint("New keys that wait for a yes", "bold")]
-        for one in keys["waiting"]:
-            prefix = clean(one["prefix"])
-            text = f"{prefix} {clean(one['fingerprint'])}; when it is right: lispctl key --accept {prefix}"
+        for key in keys["waiting"]:
+            prefix = clean(key["prefix"])
+            text = f"{prefix} {clean(key['fingerprint'])}; when it is right: lispctl key --accept {prefix}"
             lines += fold(text, first="  ")
     return lines
 

@@ -87,7 +87,7 @@ def _sent(parts: Parts, entry: MapCacheEntry | None) -> Found:
     if known is None:
         return Found("encapsulate", None, entry)
     best = min(known.locators, key=lambda one: (one.priority, -one.weight), default=None)
-    silent = [one.address for one in known.locators if not parts.node.is_reachable(one.address)]
+    silent = [locator.address for locator in known.locators if not parts.node.is_reachable(locator.address)]
     is_dead = bool(silent) and len(silent) == len(known.locators)
     why = f"{', '.join(map(str, silent))} {'does' if len(silent) == 1 else 'do'} not answer" if is_dead else None
     return Found("encapsulate", why, entry, None if best is None else best.address)

@@ -95,7 +95,7 @@ def _gained(parts: Parts, name: str) -> Uplink:
     if link is None:
         raise ApiError("params", f"gain: there is no interface {name[:40]}")
     rule = parts.policy.rule_for(link)
-    usable = tuple(one.address for one in parts.network.usable_addresses(link, parts.policy))
+    usable = tuple(usable_address.address for usable_address in parts.network.usable_addresses(link, parts.policy))
     families = {address.version for uplink in parts.uplinks for address in uplink.addresses} or {4}
     last = max((uplink.priority for uplink in parts.uplinks), default=0)
     return Uplink(
@@ -149,7 +149,7 @@ def _default(parts: Parts, world: _World, flow: Flow) -> str | None:
     installed = None if answer.entry is None else parts.node.disposition(answer.entry)
     having = {up.addresses[0].version for up in world.sending if _may_send(up)}
     if installed is not None and installed.disposition in ("ENCAPSULATE", "DOUBT"):
-        fitting = [one for one in installed.locators if one.address.version in having]
+        fitting = [locator for locator in installed.locators if locator.address.version in having]
         best = min((one.priority for one in fitting), default=NEVER)
         having = {one.address.version for one in fitting if one.priority == best < NEVER}
     usable = [up for up in world.sending if _may_send(up) and up.addresses[0].version in having]

@@ -105,7 +105,7 @@ def round_trip_s(node: Node, eid: IpAddress) -> float | None:
     if entry is None:
         return None
     remotes = {address for locator in entry.locators for address in locator.ips}
-    known = [one.quality.rtt_s for one in node.paths if one.pair.remote in remotes and one.state in MEASURED]
+    known = [path.quality.rtt_s for path in node.paths if path.pair.remote in remotes and path.state in MEASURED]
     return max((rtt_s for rtt_s in known if rtt_s is not None), default=None)
 
 

@@ -75,10 +75,12 @@ def gather(
         is_starting=parts.is_starting,
         is_stopping=parts.is_stopping,
         families=families,
-        addresses=tuple(_address(one, parts, complaints, filtered) for one in parts.node.traversal.machines),
+        addresses=tuple(_address(machine, parts, complaints, filtered) for machine in parts.node.traversal.machines),
         duplicates=tuple(duplicates(parts.network, parts.policy)),
         unused=tuple(_unused(parts)),
-        registrations=tuple(_registration(one, parts, diagnosis, complaints) for one in parts.node.registrations),
+        registrations=tuple(
+            _registration(registration, parts, diagnosis, complaints) for registration in parts.node.registrations
+        ),
         names=parts.names.evidence,
         peers=tuple(_peers(parts)),
         inside=tuple(inside_own(parts.file.eids, parts.node.map_cache)),

@@ -58,7 +58,7 @@ def step_of(event: Event) -> tuple[str, str] | None:
     if (server := event.fields.get("map_server")) is not None:
         return what, str(server)
     rlocs = event.fields.get("rlocs")
-    told = [str(each) for each in rlocs] if isinstance(rlocs, list) else []
+    told = [str(rloc) for rloc in rlocs] if isinstance(rlocs, list) else []
     more = len(told) - SHOWN_PEERS
     return what, ", ".join(told[:SHOWN_PEERS]) + (f" and {more} more" if more > 0 else "")
 

@@ -150,9 +150,9 @@ class ProblemWatch:
 
     def _on_registration(self, kind: str, eid: str, map_server: str) -> None:
         told = [
-            one
-            for one in self._parts.node.registrations
-            if (str(one.eid), str(one.server.address)) == (eid, map_server)
+            registration
+            for registration in self._parts.node.registrations
+            if (str(registration.eid), str(registration.server.address)) == (eid, map_server)
         ]
         for one in told:
             if kind == "register-timeout":

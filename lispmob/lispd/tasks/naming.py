@@ -106,7 +106,7 @@ class Naming:
 
     async def _serve(self, file: NodeFile) -> None:
         self._file, self.refusal = file, None
-        eids = tuple(one.address for one in file.eids if one.mask_len == one.width and not one.instance_id)
+        eids = tuple(eid.address for eid in file.eids if eid.mask_len == eid.width and not eid.instance_id)
         if not file.names.domain:
             self.resolved.use(None)
             return
@@ -153,7 +153,7 @@ class Naming:
 def reverse_prefixes(file: NodeFile) -> tuple[IpNetwork, ...]:
     """The prefixes whose reverse names are ours to answer: those of the overlay, and our own EIDs outside of them."""
     overlay = file.routing.overlay_prefixes
-    own = (one.network for one in file.eids if not one.instance_id)
+    own = (eid.network for eid in file.eids if not eid.instance_id)
     outside = (one for one in own if not any(_is_inside(one, prefix) for prefix in overlay))
     return tuple(dict.fromkeys((*overlay, *outside)))
 

@@ -101,12 +101,12 @@ def _of_mapping_system(one: Belief, parts: Parts) -> MappingSystemBelief:
 def _shown(locators: Sequence[Locator]) -> list[RemoteLocator]:
     return [
         RemoteLocator(
-            address=str(one.ip if one.ip is not None else one.address),
-            priority=one.priority,
-            weight=one.weight,
-            is_reachable=one.is_reachable,
+            address=str(locator.ip if locator.ip is not None else locator.address),
+            priority=locator.priority,
+            weight=locator.weight,
+            is_reachable=locator.is_reachable,
         )
-        for one in locators
+        for locator in locators
     ]
 
 
@@ -140,7 +140,7 @@ def _correspondent(path: Path, parts: Parts) -> Correspondent:
 
 def _best_of(parts: Parts, eid: EidPrefix | None, family: int) -> set[IpAddress]:
     """Of this family, the locators that whoever believes us sends to."""
-    told = [one.told_for(eid) for one in parts.node.locators.locators if one.address.version == family]
+    told = [locator.told_for(eid) for locator in parts.node.locators.locators if locator.address.version == family]
     usable = [one for one in told if one.priority != NEVER]
     best = min((one.priority for one in usable), default=NEVER)
     return {one.address for one in usable if one.priority == best}

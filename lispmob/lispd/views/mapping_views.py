@@ -45,7 +45,8 @@ class MappingViews:
             what = f"{node.added_mappings} static mappings were added, and map-cache: limit allows no more"
             raise ApiError("full", what, "ENOBUFS")
         chosen = tuple(
-            Locator(one.address, one.priority, one.weight, is_reachable=one.is_reachable) for one in locators
+            Locator(locator.address, locator.priority, locator.weight, is_reachable=locator.is_reachable)
+            for locator in locators
         )
         action = Action.NATIVELY_FORWARD if params.action == "native" else Action.DROP
         source: Source = "static" if params.is_static else "program"
@@ -131,10 +132,10 @@ class MappingViews:
         if (why := why_no_eid(prefix.network)) is not None:
             raise ApiError("params", f"{prefix} cannot be an EID-Prefix: {why} addresses are no EIDs", "EINVAL")
         ours = {address for uplink in parts.uplinks for address in uplink.addresses}
-        if not any(one.address in ours for one in locators):
+        if not any(locator.address in ours for locator in locators):
             what = f"none of the RLOCs is an address of an uplink of ours, such as {_example(ours)}"
             raise ApiError("refused", what, "EINVAL")
-        left_out = [str(one.address) for one in locators if one.address not in ours]
+        left_out = [str(locator.address) for locator in locators if locator.address not in ours]
         if params.check_only:
             return MappingDone(count=1, left_out=left_out)
         former = parts.local_mappings.get(prefix)
@@ -183,7 +184,7 @@ def _pages(parts: Parts) -> Iterator[list[Mapping]]:
 
 def own_mapping(parts: Parts, eid: EidPrefix) -> Mapping:
     """A mapping of our own, as others are told it."""
-    told = [one.told_for(eid) for one in parts.node.locators.locators]
+    told = [locator.told_for(eid) for locator in parts.node.locators.locators]
     return Mapping(
         table="database",
         prefix=str(eid),
@@ -224,12 +225,12 @@ def mapping_of(
         action="encapsulate" if locators else _ACTIONS.get(action, "drop"),
         locators=[
             MappingLocator(
-                address=str(one.ip if one.ip is not None else one.address),
-                priority=one.priority,
-                weight=one.weight,
-                is_reachable=one.is_reachable and all(map(node.is_reachable, one.ips)),
+                address=str(locator.ip if locator.ip is not None else locator.address),
+                priority=locator.priority,
+                weight=locator.weight,
+                is_reachable=locator.is_reachable and all(map(node.is_reachable, locator.ips)),
             )
-            for one in locators
+            for locator in locators
         ],
         expires_in_s=None if expires_in_s is None else round(expires_in_s, 3),
     )

@@ -29,9 +29,13 @@ def pages(parts: Parts) -> Iterator[list[MapstatEntry]]:
 
 def _own(parts: Parts, eid: EidPrefix) -> MapstatEntry:
     node = parts.node
-    told = [one.told_for(eid) for one in node.locators.locators]
+    told = [locator.told_for(eid) for locator in node.locators.locators]
     usable = [one for one in told if one.priority != NEVER and not node.is_silent(one.address)]
-    held = [one for one in node.registrations if one.eid == eid and (one.is_confirmed or is_relayed(one, parts))]
+    held = [
+        registration
+        for registration in node.registrations
+        if registration.eid == eid and (registration.is_confirmed or is_relayed(registration, parts))
+    ]
     return MapstatEntry(
         table="database",
         prefix=str(eid),
@@ -61,7 +65,7 @@ def _cached(
         prefix=str(entry.prefix),
         flags=("U" if is_up else "") + ("S" if entry.source == "static" else ""),
         refs=entry.is_used(parts.now()) + sum(entry.prefix.covers(lookup.asked) for lookup in node.lookups),
-        locators=[_remote(parts, one, sent, mtus) for one in entry.locators],
+        locators=[_remote(parts, locator, sent, mtus) for locator in entry.locators],
     )
 
 

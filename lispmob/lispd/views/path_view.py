@@ -14,12 +14,12 @@ from lispmob.protocol.locator_set import LocalLocator
 
 def path_views(node: Node, now: float) -> list[schema.Path]:
     """Every pair that is probed, and those with RTRs that large packets left by."""
-    own, mtus = {one.address: one for one in node.locators.locators}, node.path_mtus
+    own, mtus = {locator.address: locator for locator in node.locators.locators}, node.path_mtus
     shown = [
-        path_view(one, own.get(one.pair.local), node.is_preferred, now, mtus[Way(*one.pair, DATA_PORT)])
-        for one in node.paths
+        path_view(path, own.get(path.pair.local), node.is_preferred, now, mtus[Way(*path.pair, DATA_PORT)])
+        for path in node.paths
     ]
-    known = {one.pair for one in node.paths}
+    known = {path.pair for path in node.paths}
     relayed = (way for way in mtus.ways if way[:2] not in known and way.remote in node.plan.rtrs)
     return shown + [_relayed_view(way, own.get(way.local), mtus.ways[way], now) for way in relayed]
 

@@ -89,7 +89,7 @@ class PeerViews:
         except ValueError:
             pass
         resolved = await self._resolve(self._asked(text))
-        usable = [one for one in resolved.eids if self._parts.node.config.eid_for(one.version, 0) is not None]
+        usable = [eid for eid in resolved.eids if self._parts.node.config.eid_for(eid.version, 0) is not None]
         if not usable:
             raise ApiError("not-found", f"{text}: {resolved.why}")
         return usable[0], resolved.name.decode("ascii")
@@ -115,15 +115,15 @@ class _Known:
         self._now = parts.now()
         self._names: Mapping[bytes, KnownName] = parts.node.names.known
         self._name_of = {eid: name for name, one in self._names.items() for eid in one.eids}
-        self._paths: dict[tuple[IpAddress, IpAddress], Path] = {(*one.pair,): one for one in parts.node.paths}
+        self._paths: dict[tuple[IpAddress, IpAddress], Path] = {(*path.pair,): path for path in parts.node.paths}
         self._heard: dict[IpAddress, float] = {}
         for one in parts.node.paths:
             if one.last_heard is not None:
                 self._heard[one.pair.remote] = max(one.last_heard, self._heard.get(one.pair.remote, one.last_heard))
         self._sent = parts.engine.sent()
-        self._shortcuts = {one.eid: one for one in parts.node.traversal.shortcuts.open_ways}
-        self._uplinks = {one.ifindex: one.name for one in parts.uplinks}
-        self._locators = {one.address: one for one in parts.node.locators.locators}
+        self._shortcuts = {way.eid: way for way in parts.node.traversal.shortcuts.open_ways}
+        self._uplinks = {uplink.ifindex: uplink.name for uplink in parts.uplinks}
+        self._locators = {locator.address: locator for locator in parts.node.locators.locators}
 
     def unasked(self, prefix: EidPrefix) -> bytes | None:
         """The reverse name of an EID of which nobody has said yet what name it has."""
@@ -163,7 +163,9 @@ class _Known:
         path = self._paths.get((local, remote))
         heard = self._heard.get(remote)
         shortcut = self._shortcuts.get(prefix) if answer.relayed_to is None else None
-        rtr = answer.relayed_to or next((remote for one in entry.locators if is_rtr(one) and remote in one.ips), None)
+        rtr = answer.relayed_to or next(
+            (remote for locator in entry.locators if is_rtr(locator) and remote in locator.ips), None
+        )
         rtt_s = path.quality.rtt_s if path is not None else None
         own = self._locators.get(local)
         mtu = self._parts.node.path_mtus[Way(local, answer.relayed_to or remote, answer.port or DATA_PORT)]
@@ -240,7 +242,7 @@ def _resolved_view(resolved: NameResolved) -> schema.KnownName:
     return schema.KnownName(
         name=resolved.name.decode("ascii", "backslashreplace"),
         eids=list(map(str, resolved.eids)),
-        names=[each.decode("ascii") for each in resolved.names],
+        names=[name.decode("ascii") for name in resolved.names],
         why=resolved.why,
         is_answered=resolved.is_answered,
     )

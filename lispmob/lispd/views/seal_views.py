@@ -117,7 +117,7 @@ def _of_peer(parts: Parts, peer: SealedPeer) -> Seal:
     printed = fingerprint(known.key)
     standing = peer.confirmed
     if standing is not None and peer.is_sealed(now):
-        used = [one for one in parts.engine.sessions() if one.peer == peer.number]
+        used = [session for session in parts.engine.sessions() if session.peer == peer.number]
         return Seal(
             state="sealed",
             why=whose,

@@ -47,14 +47,14 @@ class UpkeepViews:
         hours = max(counted_s, 1.0) / 3600
         costs = [
             MessageCost(
-                uplink=one.uplink,
-                purpose=one.purpose,
-                sent_per_hour=one.sent / hours,
-                received_per_hour=one.received / hours,
-                octets_per_hour=one.octets / hours,
-                wake_ups_per_hour=one.wake_ups / hours,
+                uplink=cost.uplink,
+                purpose=cost.purpose,
+                sent_per_hour=cost.sent / hours,
+                received_per_hour=cost.received / hours,
+                octets_per_hour=cost.octets / hours,
+                wake_ups_per_hour=cost.wake_ups / hours,
             )
-            for one in parts.cost.costs(now)
+            for cost in parts.cost.costs(now)
         ]
         probing = assembly.probe_config(parts.file)
         longest = None if probing is None else longest_unnoticed_s(probing)

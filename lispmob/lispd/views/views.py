@@ -97,7 +97,7 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
 
     def netcheck(self) -> Sequence[schema.NetCheck]:
         """What is between each address and the Internet."""
-        return [netcheck.view(one, self._parts.measuring) for one in self._parts.node.traversal.machines]
+        return [netcheck.view(machine, self._parts.measuring) for machine in self._parts.node.traversal.machines]
 
     def map_cache(self) -> Pages:
         """A copy of the map-cache, and the short ways past the RTR that stand before it."""
@@ -158,7 +158,7 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
         """Add or replace a static mapping; it lasts until it is deleted or lispd stops."""
         if any(eid.covers(prefix) for eid in self._parts.file.eids):
             raise ApiError("refused", f"{prefix} is an EID of our own; it needs no mapping")
-        chosen = tuple(Locator(each.address, each.priority, each.weight) for each in locators)
+        chosen = tuple(Locator(locator.address, locator.priority, locator.weight) for locator in locators)
         meaning = Action.NATIVELY_FORWARD if action == "native" else Action.DROP
         self._parts.perform(self._parts.node.on_mapping_added(prefix, chosen, meaning, self._parts.now()))
 
@@ -195,19 +195,25 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
             return "starting"  # nobody should count on us before the kernel's routes are there
         if not self._parts.uplinks:
             return "offline"
-        registrations = [each for each in self._parts.node.registrations if not rests_beside(each, self._parts)]
+        registrations = [
+            registration
+            for registration in self._parts.node.registrations
+            if not rests_beside(registration, self._parts)
+        ]
         if not registrations and self._parts.names.is_waiting:
             return "registering"
         confirmed = [
-            each.is_confirmed or is_relayed(each, self._parts) or stands_otherwise(each, self._parts)
-            for each in registrations
+            registration.is_confirmed
+            or is_relayed(registration, self._parts)
+            or stands_otherwise(registration, self._parts)
+            for registration in registrations
         ]
         if all(confirmed):
             return "registered"
         return "partly-registered" if any(confirmed) else "registering"
 
     def _of(self, eid: EidPrefix) -> list[Registration]:
-        return [each for each in self._parts.node.registrations if each.eid == eid]
+        return [registration for registration in self._parts.node.registrations if registration.eid == eid]
 
     def _registration(self, one: Registration) -> schema.Registration:
         now = self._parts.now()
@@ -243,7 +249,7 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
         )
 
     def _locators(self, eid: EidPrefix | None = None) -> list[schema.LocalLocator]:
-        relays = {one.locator.place: one.relays for one in self._parts.node.plan.uplinks}
+        relays = {uplink.locator.place: uplink.relays for uplink in self._parts.node.plan.uplinks}
         return [
             schema.LocalLocator(
                 address=str(one.address),
@@ -252,7 +258,7 @@ class Views(SteeringViews, MappingViews, UpkeepViews, SealViews, PeerViews):
                 weight=one.weight,
                 rtr=next((str(relay.address) for relay in relays.get(one.place, ())), None),
             )
-            for one in (each.told_for(eid) for each in self._parts.node.locators.locators)
+            for one in (locator.told_for(eid) for locator in self._parts.node.locators.locators)
         ]
 
     def _datapath(self) -> schema.Datapath:

@@ -47,7 +47,8 @@ class MarkChain:
         self._has_cgroup = has_cgroup or cgroup_exists
         self._cgroups_of_app = cgroups_of_app
         self._keepers = {
-            family: ChainKeeper(TABLE, [one for one in self._programs if one.family == family]) for family in FAMILIES
+            family: ChainKeeper(TABLE, [program for program in self._programs if program.family == family])
+            for family in FAMILIES
         }
         self._lock = asyncio.Lock()
         self.refused = 0
@@ -96,7 +97,7 @@ class MarkChain:
         async with self._lock:
             refusals: list[str] = []
             others = [one for one in OTHERS if one.name not in {known.name for known in self._programs}]
-            keepers = [ChainKeeper(TABLE, [one]) for one in others]
+            keepers = [ChainKeeper(TABLE, [other]) for other in others]
             for keeper in (*self._keepers.values(), *keepers):
                 try:
                     await keeper.clean_up()

@@ -113,7 +113,9 @@ class ChainKeeper:
         return await self._lacking(program, known) if known and is_repair else known
 
     async def _lacking(self, program: PacketFilter, extensions: frozenset[str]) -> frozenset[str]:
-        return frozenset([one for one in sorted(extensions) if not await program.takes(self._table, one)])
+        return frozenset(
+            [extension for extension in sorted(extensions) if not await program.takes(self._table, extension)]
+        )
 
     async def _remove_quietly(self, program: PacketFilter | None) -> None:
         try:

@@ -48,8 +48,8 @@ def forget_unanswered(sources: Collection[IpNetwork], destinations: Collection[I
     """
     forgotten = 0
     for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
-        eids = [each for each in sources if each.version == version]
-        outside = [each for each in destinations if each.version == version]
+        eids = [source for source in sources if source.version == version]
+        outside = [destination for destination in destinations if destination.version == version]
         if not eids or not outside:
             continue
         try:
@@ -59,7 +59,7 @@ def forget_unanswered(sources: Collection[IpNetwork], destinations: Collection[I
                     for flow in _flows(kernel, family)
                     if not flow.has_reply
                     and flow.replies_to == flow.source
-                    and any(flow.source in each for each in eids)
+                    and any(flow.source in eid for eid in eids)
                     and any(flow.destination in each for each in outside)
                 ]
                 forgotten += sum(_forget(kernel, family, flow) for flow in wanted)

@@ -198,7 +198,7 @@ class KernelRouter:
         """The copies among them that stay for a moment."""
         now = asyncio.get_running_loop().time()
         copies = {one for one in stale if not _is_own(rule_message.table_of(one), first_table)}
-        self._held = {one: self._held.get(one, now) for one in copies if now - self._held.get(one, now) < HOLD_S}
+        self._held = {copy: self._held.get(copy, now) for copy in copies if now - self._held.get(copy, now) < HOLD_S}
         return set(self._held)
 
 
@@ -208,7 +208,7 @@ def _is_own(table: int, first_table: int) -> bool:
 
 def _tables(ours: Iterable[Form], theirs: set[int]) -> set[int]:
     """Tables that an earlier lispd of another configuration may have used: nobody else looks them up."""
-    return {rule_message.table_of(one) for one in ours} - theirs - _HANDED_OUT
+    return {rule_message.table_of(our) for our in ours} - theirs - _HANDED_OUT
 
 
 def _possible(routes: frozenset[Route], links: dict[str, Link], first_table: int) -> Iterator[Route]:
@@ -218,7 +218,7 @@ def _possible(routes: frozenset[Route], links: dict[str, Link], first_table: int
             yield route
             continue
         may_be_down = route.table - first_table not in (0, GATEWAY_TABLE - LINGER_TABLE)
-        found = [link for each in route.devices if (link := links.get(each)) is not None]
+        found = [link for device in route.devices if (link := links.get(device)) is not None]
         devices = tuple(link.name for link in found if link.is_up or may_be_down)
         if devices:
             yield replace(route, devices=devices)
