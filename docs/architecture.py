@@ -32,13 +32,13 @@ Drawn from the imports by `make docs`; a test fails when this page is stale. [de
 like this, [datapath.md](datapath.md) what is in the C and BPF part, [glossary.md](glossary.md) what the words mean.
 
 A package imports only what stands below it, and no file imports in a circle (`tests/test_layering.py`). `errors`,
-`values`, `closing`, `options` and `logs` are single files that everybody may use; they are left out here.
+`closing`, `options` and `logs` are single files that everybody may use; they are left out here.
 """
 
 SEARCHES: Final = (
     ("who writes the LISP header of a data packet", "lm_send_put_lisp_header", "lispmob/datapath/c/engine/send.c"),
     ("who decides which uplink a flow takes", "lm_uplinks_choose", "lispmob/datapath/c/table/uplink.c"),
-    ("what marks mean for a flow", "class Policy:", "lispmob/mh/policy.py"),
+    ("what marks mean for a flow", "class Policy(", "lispmob/mh/policy.py"),
     ("what happens when an address goes", "def _on_change", "lispmob/lispd/daemon.py"),
     ("who believes a Map-Reply", "Whether to believe a Map-Reply", "lispmob/protocol/acceptance.py"),
     ("what the kernel must hold", "What the kernel must hold", "lispmob/mh/plan.py"),

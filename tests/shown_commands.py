@@ -11,7 +11,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 PROGRAMS: Final = ("lispctl", "lig", "lisp-echo", "lispflow", "lispd", "lisphub")
 _PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "bench" / "README.md")
-_BLOCK: Final = re.compile(r"^```[a-z]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_BLOCK: Final = re.compile(r"^```(?!mermaid)[a-z]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _INLINE: Final = re.compile(rf"`((?:{'|'.join(PROGRAMS)})\s[^`]+)`")
 _LINE: Final = re.compile(rf"\s*(?:sudo )?(?:/\S*/)?((?:{'|'.join(PROGRAMS)})\s.*)")
 

@@ -184,20 +184,6 @@ def test_a_library_that_is_imported_by_its_name_in_a_text_is_named_in_its_home_a
     assert found == ONE_HOME[library] | {"logs.py"}
 
 
-def test_no_value_of_the_daemons_is_compiled_while_they_are_imported() -> None:
-    """lispmob/values.py says what the standard library's decorator costs at start. The laboratory has the time."""
-    guilty = [
-        place(path)
-        for path in sources()
-        if not place(path).startswith("lab/") and place(path) not in {"values.py", "config/values.py"}
-        for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.ImportFrom) and node.module == "dataclasses"
-        if any(alias.name == "dataclass" for alias in node.names)
-    ]
-
-    assert not guilty
-
-
 @pytest.mark.parametrize(("folder", "banned", "why"), MAY_NOT)
 def test_no_folder_imports_what_it_must_not_know(folder: str, banned: str, why: str) -> None:
     names = tuple(f"lispmob.{name}" for name in banned.split())

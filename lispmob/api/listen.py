@@ -13,8 +13,9 @@ import struct
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import LispError
-from lispmob.values import dataclass
 
 SO_PEERGROUPS: Final = 59  # Linux 4.13; Python has no name for it
 _UCRED: Final = struct.Struct("=iII")
@@ -26,8 +27,7 @@ class SocketRefusedError(LispError):
     """The control socket cannot be made; the text names the path, why, and the remedy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(msgspec.Struct, frozen=True):
     """Credentials of a client, from the kernel."""
 
     pid: int

@@ -8,11 +8,9 @@ from typing import Any
 import msgspec
 
 from lispmob.api.backend import Backend
-from lispmob.values import dataclass
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
+class Method(msgspec.Struct, frozen=True):
     """One method. `is_change`: only root and the group may call it. `wants_pid`: that of the client comes as well."""
 
     params: type[msgspec.Struct]

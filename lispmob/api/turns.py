@@ -7,11 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from lispmob.values import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Pages:
+class Pages(msgspec.Struct, frozen=True):
     """A result with very many `entries`. `pages` makes some of them each time, perhaps none; `rest`: the other fields.
 
     Making one page takes some milliseconds at most, so that whatever else happens need not wait longer.

@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from lispmob.errors import LispError
-from lispmob.values import dataclass
 
 LIBRARIES: Final = ("dbus_fast", "dbus_next")
 """In the order of preference; one of them is a dependency."""
@@ -46,8 +47,7 @@ class BusError(LispError):
         self.text = text
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(msgspec.Struct, frozen=True):
     """A signal. `body` holds plain values, no variants.
 
     `sender` is the well-known name when its owner is followed, else a unique name: match rules do not stop signals that
@@ -61,8 +61,7 @@ class Signal:
     body: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A method call from somebody else; `may_ask` is true when the caller lets a password be asked for."""
 
     sender: str

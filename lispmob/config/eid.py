@@ -5,9 +5,10 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Annotated, TypeAlias
 
+import msgspec
+
 from lispmob.config.reader import Section
 from lispmob.config.values import EID_TEXT, FieldError, InstanceId, InterfacePattern, Priority, Text, Weight
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 
 
@@ -39,8 +40,7 @@ class EidUplinkSection(Section, frozen=True, kw_only=True):
             raise FieldError("name", "a priority or a weight is needed, or this entry changes nothing")
 
 
-@dataclass(frozen=True, slots=True)
-class OwnEid:
+class OwnEid(msgspec.Struct, frozen=True):
     """An EID-Prefix of this node."""
 
     prefix: EidPrefix

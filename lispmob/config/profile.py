@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(msgspec.Struct, frozen=True):
     """The shortest intervals, in seconds. `may_measure`: probe paths that data proves, for their round trips."""
 
     probe_interval_s: float = 0.0

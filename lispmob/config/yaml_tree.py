@@ -11,26 +11,24 @@ import re
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
+import msgspec
 import yaml
 
 from lispmob.errors import ConfigError
-from lispmob.values import dataclass
 
 MAX_BYTES: Final = 1 << 20  # ours: a thousand times the shipped file
 MAX_DEPTH: Final = 16  # ours: the schema needs 5
 MAX_NODES: Final = 100_000  # ours: 10,000 static mappings with a few locators each
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a node begins; both count from 1."""
 
     line: int
     column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(msgspec.Struct, frozen=True):
     """Text as written, quotes removed. `is_empty` is True for nothing at all, False for an empty quoted string.
 
     `cut_short`: the text ended at a " #" that looks as if it were meant to be part of it, and not a comment.
@@ -45,16 +43,14 @@ class Scalar:
         return f"Scalar({self.place}, not shown)"  # it may be a key: traces and logs must not show it
 
 
-@dataclass(frozen=True, slots=True)
-class Sequence:
+class Sequence(msgspec.Struct, frozen=True):
     """A list."""
 
     place: Place
     items: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+class Mapping(msgspec.Struct, frozen=True):
     """Keys in file order, each with its own place. No key occurs twice."""
 
     place: Place

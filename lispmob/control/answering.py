@@ -7,16 +7,17 @@ RFC 9301, 5.3 to 5.5 and 7.1.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from lispmob.control.etr_security import ReplySigner
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count, MachineEffect, SendControl
 from lispmob.protocol.locator_set import LocatorSet
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.key_record import KeyRecord
@@ -40,8 +41,7 @@ _PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
 """Addresses that mean something only near their owner (RFC 1918, RFC 6598, RFC 4193)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A Map-Request and the way it took. `source_port` is the inner one when it came in an ECM.
 
     `is_known`: it claims to come from a peer, or from the mapping system; what strangers ask does not count against it.

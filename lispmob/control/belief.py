@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal, TypeAlias
 
+import msgspec
+
 from lispmob.errors import MalformedMessage
 from lispmob.protocol.effect import CONTROL_PORT, SendControl
 from lispmob.protocol.locator_set import LocatorSet
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.eid import from_prefix
@@ -29,8 +30,7 @@ ASKED_MAX: Final = 64  # ours: pairs of EID and Map-Resolver in a round
 Answer: TypeAlias = Literal["record", "negative", "forwards", "silent", "cannot-ask"]
 
 
-@dataclass(frozen=True, slots=True)
-class Belief:
+class Belief(msgspec.Struct, frozen=True):
     """What one Map-Resolver says of one EID. forwards: it has us answer ourselves, at `forwarded_to`."""
 
     eid: EidPrefix
@@ -41,8 +41,7 @@ class Belief:
     rtt_s: float | None = None
 
 
-@dataclass(slots=True)
-class _Question:
+class _Question(msgspec.Struct):
     nonce: int
     source: IpAddress
     ifindex: int

@@ -20,9 +20,10 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lispmob.errors import MalformedMessage
 from lispmob.protocol.effect import CONTROL_PORT, SendControl
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.eid import from_prefix
@@ -54,8 +55,7 @@ class Finding(Enum):
     SILENT = "no answer"
 
 
-@dataclass(slots=True)
-class _Question:
+class _Question(msgspec.Struct):
     """One that is open. `path`: the address and interface that it is sent from."""
 
     nonce: int

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass
 
 from lispmob.errors import AuthenticationFailed
-from lispmob.values import dataclass
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.auth import Key
 from lispmob.wire.lisp_sec import EcmSecurity
@@ -20,7 +20,7 @@ from lispmob.wire.reader import Reader
 class ReplySigner:
     """What one Map-Request asks its Map-Reply to be signed with."""
 
-    key: bytes = field(repr=False)
+    key: bytes = dataclasses.field(repr=False)
     eid_ad: bytes
     hmac_id: int
 

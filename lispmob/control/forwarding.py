@@ -17,9 +17,12 @@ fallback. "Drop" and "in doubt" send an ICMP error to the source.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.control.node_config import Fallback, NodeConfig
@@ -27,7 +30,6 @@ from lispmob.control.preference import Group
 from lispmob.protocol.effect import InstallMapping, UsableLocator
 from lispmob.protocol.locator_set import NEVER, LocatorSet
 from lispmob.protocol.prefix_table import widest_hole
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.named_locator import is_rtr
@@ -36,8 +38,7 @@ from lispmob.wire.record import Action, Locator
 NO_RANKS: Final[Mapping[Group, Mapping[IpAddress, int]]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardingPolicy:
+class ForwardingPolicy(msgspec.Struct, frozen=True):
     """The configuration that the decision depends on."""
 
     fallback: Fallback = "proxy"
@@ -180,7 +181,7 @@ def ranked(
         return locators
     behind = max(order.values()) + 1
     moved = [
-        replace(locator, priority=order.get(locator.address, min(locator.priority + behind, NEVER - 1)))
+        dataclasses.replace(locator, priority=order.get(locator.address, min(locator.priority + behind, NEVER - 1)))
         for locator in locators
     ]
     return tuple(sorted(moved, key=lambda one: one.priority))

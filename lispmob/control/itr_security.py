@@ -15,15 +15,15 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
 from enum import Enum
 from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias
 
+import msgspec
+
 from lispmob.protocol.effect import Count, Event, MachineEffect
 from lispmob.protocol.rate_limit import KeyedBuckets
 from lispmob.protocol.servers import LispSecMode, ResolverSecret
-from lispmob.values import dataclass
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm, Key
@@ -81,8 +81,7 @@ _SENTENCES: Final = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """What was last refused about an EID-Prefix. `is_over`: a genuine answer has come since."""
 
     trouble: Trouble
@@ -125,13 +124,12 @@ class _NoMemory:
         pass
 
 
-@dataclass(frozen=True, slots=True)
-class LispSecTools:
+class LispSecTools(msgspec.Struct, frozen=True):
     """What LISP-SEC needs from outside: key wrap, 16 unpredictable octets at each call, and a memory."""
 
     wrap: KeyWrap
     new_otk: Callable[[], bytes]
-    memory: Memory = field(default_factory=_NoMemory)
+    memory: Memory = msgspec.field(default_factory=_NoMemory)
 
 
 class ItrSecurity:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from enum import Enum
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import EidPrefix, IpAddress
 
 AGAIN_S: Final = (0.1, 1.0)  # ours: later than a Map-Register takes that was overtaken; than a slow Map-Server
@@ -41,8 +41,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 }
 
 
-@dataclass(slots=True, eq=False)
-class Lookup:
+class Lookup(msgspec.Struct, eq=False):
     """One question that is open. `wake_at`: when to ask again, or to give up."""
 
     asked: EidPrefix
@@ -52,7 +51,7 @@ class Lookup:
     limited_as: EidPrefix
     state: State = State.ASKING
     tries: int = 0
-    nonces: set[int] = field(default_factory=set)
+    nonces: set[int] = msgspec.field(default_factory=set)
     protected_by: IpAddress | None = None
     """The Map-Resolver asked last, when it was asked with LISP-SEC."""
     is_late: bool = False  # an SMR came after it was asked: the answer may be from before the move

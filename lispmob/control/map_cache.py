@@ -14,8 +14,9 @@ from enum import Enum
 from itertools import chain
 from typing import Final, Literal, TypeAlias
 
+import msgspec
+
 from lispmob.protocol.prefix_table import PrefixTable
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
 
@@ -49,8 +50,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 """A fresh answer is a new entry; the one it replaces is GONE."""
 
 
-@dataclass(slots=True, eq=False)
-class MapCacheEntry:
+class MapCacheEntry(msgspec.Struct, eq=False):
     """One mapping. Times are monotonic seconds; `expires_at` None means never. Locators stand as received."""
 
     prefix: EidPrefix
@@ -87,8 +87,7 @@ class MapCacheEntry:
         self.state = new
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(msgspec.Struct, frozen=True):
     """What the passing of time brought: entries that are out of the cache now, and entries to ask for again."""
 
     expired: tuple[MapCacheEntry, ...] = ()

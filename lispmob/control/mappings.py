@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from lispmob.control.forwarding import ForwardingPolicy, decide, equals, usable_locators
 from lispmob.control.map_cache import MAX_LOCATORS, MapCache, MapCacheEntry, Source, State

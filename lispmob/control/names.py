@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import field, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from lispmob.control.node_config import NodeConfig
 from lispmob.errors import AuthenticationFailed
@@ -21,7 +23,6 @@ from lispmob.protocol.effect import CONTROL_PORT, Count, Event, MachineEffect, N
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.protocol.servers import MapServerPeer
-from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.auth import Algorithm, sign
 from lispmob.wire.auth import verify as verify_mac
@@ -154,8 +155,7 @@ class NameRegistration:
         return Event(kind, {"eid": f"name {name}", "map_server": str(self.server.address), **fields})
 
 
-@dataclass(frozen=True, slots=True)
-class KnownName:
+class KnownName(msgspec.Struct, frozen=True):
     """An answer that is remembered: `until` is in monotonic seconds."""
 
     eids: tuple[IpAddress, ...]
@@ -175,12 +175,11 @@ class KnownName:
         return NameResolved(name, self.eids, why, self.is_answered, self.names)
 
 
-@dataclass(slots=True, eq=False)
-class _Lookup:
+class _Lookup(msgspec.Struct, eq=False):
     name: bytes
     wake_at: float
     tries: int = 0
-    sent: dict[int, tuple[IpAddress, ...]] = field(default_factory=dict)  # nonce -> ITR-RLOCs
+    sent: dict[int, tuple[IpAddress, ...]] = msgspec.field(default_factory=dict)  # nonce -> ITR-RLOCs
 
 
 class NameLookups:

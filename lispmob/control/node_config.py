@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from lispmob.control.preference import PreferenceConfig
 from lispmob.control.probing.path import ProbeConfig
@@ -11,7 +12,6 @@ from lispmob.control.sealing.peer_keys import PinnedKey
 from lispmob.control.sealing.seal_config import SealConfig, SealMode
 from lispmob.protocol.natt_settings import NattSettings
 from lispmob.protocol.servers import LispSecMode, MapServerPeer, ResolverSecret
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 from lispmob.wire.auth import Key
 from lispmob.wire.key_record import KeyRecord
@@ -22,8 +22,7 @@ Fallback: TypeAlias = Literal["auto", "native", "proxy", "drop"]
 StatusBitsUse: TypeAlias = Literal["no", "listen", "send"]
 
 
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
+class NodeConfig(msgspec.Struct, frozen=True):
     """Everything the core needs to know; a reload hands over a whole new one."""
 
     eids: tuple[EidPrefix, ...]
@@ -52,7 +51,7 @@ class NodeConfig:
     """Listen: those of others make us probe. Send: and ours are told, too."""
     echo_nonce: bool = False
     """We answer requests for an echo in data, and say so."""
-    preference: PreferenceConfig = field(default_factory=PreferenceConfig)
+    preference: PreferenceConfig = msgspec.field(default_factory=PreferenceConfig)
     natt: NattSettings = NattSettings()
     seal: SealMode = "off"
     pinned_keys: tuple[PinnedKey, ...] = ()

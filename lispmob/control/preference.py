@@ -9,14 +9,15 @@ over.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from lispmob.control.probing.path import Path, State
 from lispmob.protocol.effect import Event, MachineEffect, UplinksRanked
 from lispmob.protocol.locator_set import NEVER, LocalLocator
 from lispmob.protocol.scheduler import Candidate, Hysteresis, Prefer, Scheduler
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 SOONEST_S: Final = 1.0  # ours: probes are answered in bursts
@@ -28,8 +29,7 @@ Group: TypeAlias = frozenset[IpAddress]
 """Remote locators of one mapping and of one priority."""
 
 
-@dataclass(frozen=True, slots=True)
-class PreferenceConfig:
+class PreferenceConfig(msgspec.Struct, frozen=True):
     """What is preferred. `hold_s`: for how long a rival has to be clearly better."""
 
     prefer: Prefer = Prefer.WEIGHT

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.lisp_sec import AD_LISP_SEC
@@ -14,8 +15,7 @@ from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import ControlMessage, decode_control
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedMessage:
+class ReceivedMessage(msgspec.Struct, frozen=True):
     """What came. `source_port`: where an answer to it goes."""
 
     message: ControlMessage

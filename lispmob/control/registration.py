@@ -7,9 +7,11 @@ nothing else tells a node that the mapping system knows where it is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from enum import Enum
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from lispmob.control.sealing.key_trial import KeyTrial
 from lispmob.control.sharing import Sharing, sharing
@@ -26,7 +28,6 @@ from lispmob.protocol.effect import (
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.protocol.rate_limit import TokenBucket
 from lispmob.protocol.servers import MapServerPeer
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import sign
 from lispmob.wire.auth import verify as verify_mac
@@ -64,8 +65,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RegistrationPolicy:
+class RegistrationPolicy(msgspec.Struct, frozen=True):
     """What all registrations of a node have in common."""
 
     interval_s: float = 60.0

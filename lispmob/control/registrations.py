@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 from typing import TypeAlias
+
+from msgspec.structs import replace
 
 from lispmob.control.gate import NonceBook
 from lispmob.control.node_config import NodeConfig

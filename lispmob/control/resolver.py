@@ -11,9 +11,10 @@ with the nonce here.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import field
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 from lispmob.control.itr_security import ItrSecurity
@@ -35,7 +36,6 @@ from lispmob.protocol.effect import (
 )
 from lispmob.protocol.locator_set import NEVER, LocalLocator, LocatorSet, Place
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.eid import from_prefix
@@ -69,7 +69,7 @@ class _Transmission:
     itr_rlocs: tuple[IpAddress, ...]
     resolver: IpAddress
     uplink: LocalLocator
-    otk: bytes | None = field(default=None, repr=False)
+    otk: bytes | None = dataclasses.field(default=None, repr=False)
 
 
 class Resolver:

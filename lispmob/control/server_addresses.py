@@ -13,10 +13,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
-from dataclasses import field
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import IpAddress
 
 RENEW_S: Final = 300.0  # ours: a usual time to live of an address that is expected to change
@@ -30,16 +30,14 @@ SLOW: Final = "no DNS server has answered yet"
 ADDRESSES_MAX: Final = 8  # ours: of one name; each is a server to register with
 
 
-@dataclass(frozen=True, slots=True)
-class AskName:
+class AskName(msgspec.Struct, frozen=True):
     """Find out the addresses of `name`; the answer comes with this number."""
 
     name: str
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class NameFailure:
+class NameFailure(msgspec.Struct, frozen=True):
     """A name that could not be found out the last time. `has_addresses`: those of earlier stay in use."""
 
     name: str
@@ -47,8 +45,7 @@ class NameFailure:
     has_addresses: bool
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(msgspec.Struct):
     due: float
     addresses: tuple[IpAddress, ...] = ()
     former: tuple[IpAddress, ...] = ()
@@ -58,7 +55,7 @@ class _Known:
     asked_at: float = float("-inf")
     first_asked_at: float = float("inf")
     answered: int = 0
-    open: set[int] = field(default_factory=set)
+    open: set[int] = msgspec.field(default_factory=set)
 
     def is_slow(self, now: float) -> bool:
         """Nothing has been found out about it yet, for longer than DNS takes."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+import msgspec
+
 from lispmob.protocol.locator_set import NEVER
-from lispmob.values import dataclass
 from lispmob.wire.key_record import is_key_record
 from lispmob.wire.record import Action, Locator, MappingRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Sharing:
+class Sharing(msgspec.Struct, frozen=True):
     """Another node registers our EID-Prefix, at `places`; `is_refused`: it has it, and we do not."""
 
     places: tuple[str, ...]

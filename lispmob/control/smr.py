@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.effect import Count, Event, FollowUpDue, MachineEffect, SendControl
 from lispmob.protocol.locator_set import LocatorSet
 from lispmob.protocol.rate_limit import KeyedBuckets
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.eid import from_prefix, to_prefix
 from lispmob.wire.map_request import EidRecord, MapRequest
@@ -52,8 +53,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SmrTarget:
+class SmrTarget(msgspec.Struct, frozen=True):
     """Whom to tell what: `eid` of ours has moved; `peer` is the prefix that the RLOC serves, or our EID if unknown."""
 
     rloc: IpAddress

@@ -10,7 +10,8 @@ from ipaddress import ip_address
 from struct import Struct
 from typing import Final, Literal, TypeAlias
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import IpAddress
 
 Reason: TypeAlias = Literal["port", "host", "prohibited", "refused-here"]
@@ -30,8 +31,7 @@ _PROHIBITED_CODES: Final = {4: frozenset({9, 10, 13}), 6: frozenset({1, 5, 6})}
 _NOT_ABOUT_REACH: Final = {4: frozenset({2, 4}), 6: frozenset[int]()}  # protocol; fragmentation needed
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
+class Unreachable(msgspec.Struct, frozen=True):
     """A datagram to `destination` and `port` did not arrive, and somebody says why."""
 
     destination: IpAddress

@@ -21,6 +21,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import Struct
 from typing import Final
 
+import msgspec
+
 from lispmob.control_port.flood_watch import (
     ANY_TYPE,
     CALM_S,
@@ -36,7 +38,6 @@ from lispmob.control_port.icmp_errors import Unreachable, enable, read_errors
 from lispmob.errors import LispError
 from lispmob.protocol.effect import CONTROL_PORT, SendControl
 from lispmob.protocol.rate_limit import TokenBucket
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 log = logging.getLogger(__name__)
@@ -80,8 +81,7 @@ _NOT_WORTH_A_LINE: Final = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(msgspec.Struct, frozen=True):
     """One datagram; `destination` and `ifindex` say where it arrived."""
 
     payload: bytes

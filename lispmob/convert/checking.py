@@ -9,6 +9,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
 
+import msgspec
+
 from lispmob.config.doubts import doubts, doubts_on
 from lispmob.config.node import EXAMPLE_KEY, NodeFile
 from lispmob.config.secrecy import advice
@@ -16,15 +18,13 @@ from lispmob.convert.conversion import convert, is_ours, parse_old
 from lispmob.convert.showing import read_ours
 from lispmob.errors import ConfigError
 from lispmob.hub.config import HubFile
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 _PLACE: Final = re.compile(r":(\d+):(?:(\d+):)? ")
 _SOMEBODY: Final[IpAddress] = ip_address("192.0.2.1")  # stands for whatever DNS says: names are no mistakes
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """Something about a line; 0: about the whole file. A note is allowed, and hardly meant."""
 
     line: int
@@ -33,8 +33,7 @@ class Finding:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(msgspec.Struct, frozen=True):
     """What was found. `language`: ours, or an old one."""
 
     language: str

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 from lispmob.convert.confuse import parse_confuse
 from lispmob.convert.hub import read_hub
 from lispmob.convert.keys import KeyFile, KeyFiles
@@ -17,7 +19,6 @@ from lispmob.convert.tree import MAX_MISTAKES, MAX_OCTETS, Block, OldFile
 from lispmob.convert.uci import parse_uci
 from lispmob.convert.writing import hub_text, node_text
 from lispmob.errors import ConfigError
-from lispmob.values import dataclass
 
 LISPD: Final = "lispd.conf"
 HUB: Final = "hub.conf"
@@ -29,8 +30,7 @@ _ASSIGNED: Final = re.compile(r"^[ \t]*[A-Za-z][\w-]*[ \t]*[={]", re.MULTILINE)
 WHOSE: Final = {"confuse": "LISPmob or Open Overlay Router", "uci": "OpenWrt (UCI)", "lispers.net": "lispers.net"}
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
+class Converted(msgspec.Struct, frozen=True):
     """The text of one of our files (`kind`: its usual name), the key files it names, and what there is to say."""
 
     kind: str

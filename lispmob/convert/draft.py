@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 
 UNUSED: Final = 255
@@ -19,12 +21,11 @@ class Rank:
 
     priority: int = 1
     weight: int = 100
-    families: tuple[tuple[int, int, int], ...] = field(default=(), compare=False)
+    families: tuple[tuple[int, int, int], ...] = dataclasses.field(default=(), compare=False)
     """(family, priority, weight) where the families of an interface have ranks of their own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(msgspec.Struct, frozen=True):
     """A Map-Server. `key_file` is what is written after `key-file:`."""
 
     address: IpAddress
@@ -34,34 +35,32 @@ class Server:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
+class Remote(msgspec.Struct, frozen=True):
     """A locator of somebody else."""
 
     address: IpAddress
     rank: Rank
 
 
-@dataclass(slots=True)
-class NodeDraft:
+class NodeDraft(msgspec.Struct):
     """lispd.conf to be.
 
     `ranks` has the interfaces of each EID; `interfaces` those that count for EIDs which name none. `uses_only_named`:
     the old program left all other interfaces alone. `overlay_prefixes` empty: everything goes into the overlay.
     """
 
-    eids: dict[EidPrefix, dict[str, Rank]] = field(default_factory=dict)
-    interfaces: dict[str, Rank] = field(default_factory=dict)
+    eids: dict[EidPrefix, dict[str, Rank]] = msgspec.field(default_factory=dict)
+    interfaces: dict[str, Rank] = msgspec.field(default_factory=dict)
     uses_only_named: bool = True
-    servers: list[Server] = field(default_factory=list)
-    resolvers: list[IpAddress] = field(default_factory=list)
-    proxy_etrs: list[Remote] = field(default_factory=list)
-    proxy_itrs: list[IpAddress] = field(default_factory=list)
-    statics: dict[EidPrefix, list[Remote]] = field(default_factory=dict)
-    overlay_prefixes: list[IpNetwork] = field(default_factory=list)
-    register: dict[str, str] = field(default_factory=dict)
+    servers: list[Server] = msgspec.field(default_factory=list)
+    resolvers: list[IpAddress] = msgspec.field(default_factory=list)
+    proxy_etrs: list[Remote] = msgspec.field(default_factory=list)
+    proxy_itrs: list[IpAddress] = msgspec.field(default_factory=list)
+    statics: dict[EidPrefix, list[Remote]] = msgspec.field(default_factory=dict)
+    overlay_prefixes: list[IpNetwork] = msgspec.field(default_factory=list)
+    register: dict[str, str] = msgspec.field(default_factory=dict)
     ttl_min: int | None = None
-    probing: dict[str, str] = field(default_factory=dict)
+    probing: dict[str, str] = msgspec.field(default_factory=dict)
     natt_mode: str | None = None
     log_level: str | None = None
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import Final
+
+import msgspec
 
 from lispmob.convert.keys import KeyFiles, algorithm_of
 from lispmob.convert.node import NO_COUNTERPART as OF_NODES
 from lispmob.convert.reading import BlockReader
 from lispmob.convert.report import Report, Resolve
 from lispmob.convert.tree import Block
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 OF_HUBS: Final = {
@@ -30,8 +30,7 @@ OF_HUBS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SiteDraft:
+class SiteDraft(msgspec.Struct, frozen=True):
     """A site to be: EIDs that have one key and one policy."""
 
     key_file: str
@@ -40,24 +39,22 @@ class SiteDraft:
     is_always_proxied: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LinkDraft:
+class LinkDraft(msgspec.Struct, frozen=True):
     """The other end of a link between a Map-Server and an RTR."""
 
     address: IpAddress
     key_file: str
 
 
-@dataclass(slots=True)
-class HubDraft:
+class HubDraft(msgspec.Struct):
     """hub.conf to be. `known`: the EIDs of all sites."""
 
-    sites: dict[SiteDraft, list[EidPrefix]] = field(default_factory=dict)
-    known: set[EidPrefix] = field(default_factory=set)
-    rtrs: list[LinkDraft] = field(default_factory=list)
+    sites: dict[SiteDraft, list[EidPrefix]] = msgspec.field(default_factory=dict)
+    known: set[EidPrefix] = msgspec.field(default_factory=set)
+    rtrs: list[LinkDraft] = msgspec.field(default_factory=list)
     is_rtr: bool = False
-    map_servers: list[LinkDraft] = field(default_factory=list)
-    interfaces: list[str] = field(default_factory=list)
+    map_servers: list[LinkDraft] = msgspec.field(default_factory=list)
+    interfaces: list[str] = msgspec.field(default_factory=list)
     log_level: str | None = None
 
 

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from lispmob.config.secrecy import SERVICE_GROUP
 from lispmob.config.values import MAX_KEY_OCTETS
 from lispmob.convert.report import Report
-from lispmob.values import dataclass
 
 ALGORITHMS: Final = {1: "hmac-sha-1-96", 2: "hmac-sha-256-128"}
 """RFC 6830, 6.1: Key ID 1 and 2 are what is called Algorithm ID now."""
@@ -24,8 +25,7 @@ CLEAR_TEXT: Final = 0
 UNREADABLE: Final = "\ufffd"  # stands for octets that are no UTF-8
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFile:
+class KeyFile(msgspec.Struct, frozen=True):
     """A file that the new configuration names. `octets` None: it is the user's, and we write none."""
 
     path: str

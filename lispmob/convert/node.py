@@ -5,8 +5,8 @@ Defaults are those of Open Overlay Router: key-type 1, no proxy-reply, priority 
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from dataclasses import replace
 from ipaddress import ip_network
 from typing import Final
 
@@ -158,7 +158,7 @@ class NodeReading:
             return best
         of_family = ((family, used.get(family, Rank(UNUSED, 0))) for family in (4, 6))
         families = tuple((family, rank.priority, rank.weight) for family, rank in of_family)
-        return replace(best, families=families)
+        return dataclasses.replace(best, families=families)
 
     def _old_eids(self) -> None:
         """eid-address-ipv4, eid-address-ipv6: the host's addresses, which the mappings mostly name again."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, Literal, TypeAlias
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import IpAddress
 
 NOTE_LIMIT: Final = 1000  # ours: a file of a megabyte must not become one of a hundred
@@ -19,8 +20,7 @@ InterfaceOf: TypeAlias = Callable[[IpAddress], str | None]
 """The interface of this host that has an address; None: no one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
+class Remark(msgspec.Struct, frozen=True):
     """A sentence about a line of the old file. `place` is the key of the new file that it stands above; "": the top."""
 
     kind: RemarkKind

@@ -9,23 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
-from lispmob.values import dataclass
+import msgspec
 
 MAX_OCTETS: Final = 1 << 20  # ours: a thousand times the longest file that was ever seen
 MAX_DEPTH: Final = 8  # ours: the languages need three
 MAX_MISTAKES: Final = 50  # ours: more help nobody
 
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
+class Mistake(msgspec.Struct, frozen=True):
     """What is wrong in a line of the file; 0: in all of it."""
 
     line: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(msgspec.Struct, frozen=True):
     """`name = value` or `name = {a, b}`. Values may be secrets: repr does not show them."""
 
     name: str
@@ -41,8 +39,7 @@ class Setting:
         return self.values[-1] if self.values else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """`name { ... }`, in the order of the file."""
 
     name: str
@@ -61,8 +58,7 @@ class Block:
 Item: TypeAlias = Setting | Block
 
 
-@dataclass(frozen=True, slots=True)
-class OldFile:
+class OldFile(msgspec.Struct, frozen=True):
     """A file as its grammar has it. `language`: confuse, uci or lispers.net."""
 
     language: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, Final, Literal, TypeAlias
 
+import msgspec
+
 from lispmob.datapath import _lispdp, marshal
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 ffi: Any = _lispdp.ffi
@@ -36,8 +37,7 @@ SealAnswer: TypeAlias = Literal["clear", "sealed", "waiting", "unsealed"]
 _SEALS: Final[tuple[SealAnswer, ...]] = ("clear", "sealed", "waiting", "unsealed")  # enum lm_answer_seal
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """A five-tuple, and the lane that its mark leads to: an ifindex, 0 without mark, -1 for a mark of no uplink.
 
     `ports` of the source and the destination; None for a protocol that has none.
@@ -50,8 +50,7 @@ class Question:
     lane: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What the datapath says. `entry`: the mapping it found. With SENT and DOUBT, all but `relayed_to` is set.
 
     `flow`: the hash that spread.py chooses with, for whoever wonders what other uplinks would make of it.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Literal, TypeAlias
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import EidPrefix, IpAddress
 
 DATA_PORT = 4341  # RFC 9300 section 4.1
@@ -26,8 +28,7 @@ class Disposition(IntEnum):
     DOUBT = 6  # as ENCAPSULATE, and ICMP host unreachable tells the source all the same: no locator answers
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardingLocator:
+class ForwardingLocator(msgspec.Struct, frozen=True):
     """A remote RLOC; priority 255: not to be used.
 
     With a `source`, packets leave from that address of ours and by the socket with descriptor `socket`: its port is
@@ -50,8 +51,7 @@ SourceCheck: TypeAlias = Literal["off", "loose", "strict"]
 """Which inner sources are believed: any; those that no mapping contradicts; those whose mapping names the sender."""
 
 
-@dataclass(frozen=True, slots=True)
-class Near:
+class Near(msgspec.Struct, frozen=True):
     """What is known of the addresses near us, for the check of sources.
 
     `own`: of this host, which sends us nothing. `links`: the networks of the uplinks, where no EID of a peer is.
@@ -67,8 +67,7 @@ DataPortName: TypeAlias = Literal["pool", "fixed", "ephemeral"]
 """The port that data leaves from: any, 4341, or one that the kernel chose for this address and that receives too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Traversal:
+class Traversal(msgspec.Struct, frozen=True):
     """What a NAT on the way of one address asks for. With `relays`, everything goes to them and comes from them."""
 
     data_port: DataPortName = "pool"
@@ -78,8 +77,7 @@ class Traversal:
     passes_zero: bool = False  # to the relays packets without a UDP checksum get, too
 
 
-@dataclass(frozen=True, slots=True)
-class Uplink:
+class Uplink(msgspec.Struct, frozen=True):
     """An interface to send from. Priority 255: receives only. Packets leave from the first address of each family."""
 
     ifindex: int
@@ -88,11 +86,10 @@ class Uplink:
     priority: int = 1
     weight: int = 100
     mtu_bytes: int = 1500
-    traversal: Mapping[IpAddress, Traversal] = field(default_factory=dict)  # by address; none: no NAT
+    traversal: Mapping[IpAddress, Traversal] = msgspec.field(default_factory=dict)  # by address; none: no NAT
 
 
-@dataclass(frozen=True, slots=True)
-class UplinkRefused:
+class UplinkRefused(msgspec.Struct, frozen=True):
     """An uplink's address that the kernel did not let us use; `errno` says why."""
 
     interface: str
@@ -100,8 +97,7 @@ class UplinkRefused:
     errno: int
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardingEntry:
+class ForwardingEntry(msgspec.Struct, frozen=True):
     """One line of the forwarding table; the longest prefix decides.
 
     `peer`: packets are sealed for it while there is a key; 0: they leave in clear. `must_seal`: they never leave in
@@ -134,8 +130,8 @@ class SealedSession:
     peer: int
     local_index: int
     remote_index: int
-    send_key: bytes = field(repr=False)
-    receive_key: bytes = field(repr=False)
+    send_key: bytes = dataclasses.field(repr=False)
+    receive_key: bytes = dataclasses.field(repr=False)
     aead: AeadName
     instance_id: int
     sources: tuple[EidPrefix, ...]
@@ -153,8 +149,7 @@ class SealedSession:
             raise ValueError(f"a key of a session has {SESSION_KEY_OCTETS} octets")
 
 
-@dataclass(frozen=True, slots=True)
-class SessionUse:
+class SessionUse(msgspec.Struct, frozen=True):
     """What became of a session so far; `last_opened_s`: seconds since a packet was opened, None: none was."""
 
     peer: int
@@ -166,8 +161,7 @@ class SessionUse:
     last_opened_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
+class EngineConfig(msgspec.Struct, frozen=True):
     """How an engine works from start to end; what changes on the way has a method.
 
     Role "node": only our EIDs send and receive. Role "proxy": anybody's packets leave, in `proxy_instance_id`, and
@@ -200,8 +194,7 @@ class EngineConfig:
             raise ValueError("pending_total: 1 to 65536, pending_per_entry: at least 1")
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
+class Miss(msgspec.Struct, frozen=True):
     """Packets for an EID without mapping; reported once while they wait.
 
     With one that says TELL they do not wait: reported anew after 10 s, and at most 20 times a second in all.
@@ -212,8 +205,7 @@ class Miss:
     instance_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class ControlPacket:
+class ControlPacket(msgspec.Struct, frozen=True):
     """A control message that arrived in the data plane (Instance-ID 0xFFFFFF); `payload` is the inner UDP payload."""
 
     payload: bytes
@@ -227,8 +219,7 @@ class ControlPacket:
     ifindex: int
 
 
-@dataclass(frozen=True, slots=True)
-class MtuLearned:
+class MtuLearned(msgspec.Struct, frozen=True):
     """Packets from `local` to a locator are too big: larger than so many octets, outer header and all.
 
     `source`: "icmp", about a packet of ours; "unproven", ICMP that may be about one, and nothing follows from it yet;
@@ -242,8 +233,7 @@ class MtuLearned:
     source: MtuSourceName
 
 
-@dataclass(frozen=True, slots=True)
-class LargeSent:
+class LargeSent(msgspec.Struct, frozen=True):
     """Large packets leave for a locator, from `local`; told now and then. Does the path take them?"""
 
     locator: IpAddress
@@ -251,8 +241,7 @@ class LargeSent:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class PathMtu:
+class PathMtu(msgspec.Struct, frozen=True):
     """How large outer packets from an address of ours to a remote may be at present, in octets."""
 
     local: IpAddress
@@ -261,8 +250,7 @@ class PathMtu:
     mtu_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficResumed:
+class TrafficResumed(msgspec.Struct, frozen=True):
     """The first packet in one direction after a move; seconds of CLOCK_MONOTONIC, None: there was none before."""
 
     is_outbound: bool
@@ -270,8 +258,7 @@ class TrafficResumed:
     last_before: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Silent:
+class Silent(msgspec.Struct, frozen=True):
     """Packets to a locator have gone unanswered for as long as set_patience() said.
 
     `is_flowing`: packets came from it, or from its company, until now; else the traffic has been one-sided for a while.
@@ -283,24 +270,21 @@ class Silent:
     is_alone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class HeardAgain:
+class HeardAgain(msgspec.Struct, frozen=True):
     """After Silent: data came from the locator, to this RLOC of ours."""
 
     locator: IpAddress
     local: IpAddress
 
 
-@dataclass(frozen=True, slots=True)
-class Stalled:
+class Stalled(msgspec.Struct, frozen=True):
     """Data left by an address with relays, and nothing came back for longer than a round trip. Once per silence."""
 
     address: IpAddress
     ifindex: int
 
 
-@dataclass(frozen=True, slots=True)
-class StatusBits:
+class StatusBits(msgspec.Struct, frozen=True):
     """Data from this inner source says which locators of its mapping are up: the first `width` of them, bit by bit.
 
     It came from a locator that packets to the source may go to. Told when the bits change, once a second at most.
@@ -313,16 +297,14 @@ class StatusBits:
     width: int
 
 
-@dataclass(frozen=True, slots=True)
-class Echoed:
+class Echoed(msgspec.Struct, frozen=True):
     """The nonce that ask_echo() put into data to a locator came back to this RLOC of ours. Once; then it is over."""
 
     locator: IpAddress
     local: IpAddress
 
 
-@dataclass(frozen=True, slots=True)
-class Stranger:
+class Stranger(msgspec.Struct, frozen=True):
     """At an RTR: data whose inner source is not registered from where it came, or (`is_registered`) from that port."""
 
     source: IpAddress
@@ -334,8 +316,7 @@ class Stranger:
     is_registered: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SourceDoubted:
+class SourceDoubted(msgspec.Struct, frozen=True):
     """Data came whose inner source has no mapping, or one that does not name who sent it. Once in 3 s for a source."""
 
     source: IpAddress
@@ -343,8 +324,7 @@ class SourceDoubted:
     outer_source: IpAddress
 
 
-@dataclass(frozen=True, slots=True)
-class Refuted:
+class Refuted(msgspec.Struct, frozen=True):
     """Data came from an EID, at a node, whose entry says DROP, NATIVE, PROHIBIT or DOUBT: it may be an old one.
 
     Told once a second of the same EID, and at most 20 times a second in all.
@@ -354,23 +334,20 @@ class Refuted:
     instance_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class SealWanted:
+class SealWanted(msgspec.Struct, frozen=True):
     """Something leaves for a peer without a usable key, or whose key is due to be replaced. Once a second at most."""
 
     peer: int
 
 
-@dataclass(frozen=True, slots=True)
-class SealConfirmed:
+class SealConfirmed(msgspec.Struct, frozen=True):
     """The first packet of a session that was not confirmed has been opened: we send with it from now on."""
 
     peer: int
     local_index: int
 
 
-@dataclass(frozen=True, slots=True)
-class SealedFrom:
+class SealedFrom(msgspec.Struct, frozen=True):
     """A sealed packet that opened came from another outer source than the one before. A hint; once a second at most."""
 
     peer: int

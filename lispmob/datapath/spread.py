@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import IpAddress
 
 NEVER: Final = 255
@@ -16,8 +17,7 @@ _GOLDEN: Final = 0x9E3779B97F4A7C15
 _LOG2: Final = tuple(round(65536 * math.log2(1 + place / 64)) for place in range(65))
 
 
-@dataclass(frozen=True, slots=True)
-class Contender:
+class Contender(msgspec.Struct, frozen=True):
     """One that may be chosen. `identity` stays the same while it is the same; priority 255 takes no part."""
 
     identity: int

@@ -8,8 +8,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
+import msgspec
+
 from lispmob.datapath import _lispdp
-from lispmob.values import dataclass
 
 ffi: Any = _lispdp.ffi
 lib: Any = _lispdp.lib
@@ -28,8 +29,7 @@ _CHOSEN: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Tier:
+class Tier(msgspec.Struct, frozen=True):
     """The tier in use, and why it is this one."""
 
     name: TierName = "tun"

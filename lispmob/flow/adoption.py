@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from lispmob.errors import LispError
 from lispmob.flow.auth import IpAddress
 from lispmob.flow.effect import FlowOpened
 from lispmob.flow.name import fold
 from lispmob.flow.quality import Quality
-from lispmob.values import dataclass
 
 
 class NotAdoptable(LispError):
     """What was shown is no flow of this host; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Adoption:
+class Adoption(msgspec.Struct, frozen=True):
     """A flow as its program knows it. `peer_port`: where the peer's socket is; `control_port`: where its lispd is.
 
     `is_ours`: we called. Nonces have 8 octets.

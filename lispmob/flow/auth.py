@@ -13,8 +13,9 @@ import hmac
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lispmob.flow.message import AUTH_OCTETS
-from lispmob.values import dataclass
 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 
@@ -25,16 +26,14 @@ _HMAC_SHA_256: Final = 1
 _MAC_OCTETS: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class FlowKey:
+class FlowKey(msgspec.Struct, frozen=True):
     """A key and the number (0 to 255) that names it on the wire."""
 
     key_id: int
     secret: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(msgspec.Struct, frozen=True):
     """From where to where a message goes: EIDs and UDP ports."""
 
     source: IpAddress

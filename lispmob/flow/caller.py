@@ -13,6 +13,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 from lispmob.flow.auth import FlowKey, IpAddress, Way, is_signed_by, sign
 from lispmob.flow.effect import (
     AllocationFailed,
@@ -29,7 +31,6 @@ from lispmob.flow.effect import (
 from lispmob.flow.message import NO_NONCE, Kind, Message, Reason, encode
 from lispmob.flow.name import fold, harmless
 from lispmob.flow.quality import Quality
-from lispmob.values import dataclass
 
 FLOW_PORT: Final = 3359
 FIRST_TRY_S: Final = 1.0
@@ -64,8 +65,7 @@ TRANSITIONS: Final[dict[CallState, frozenset[CallState]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """What is asked for. `rtt_s`: the round trip to the peer, where it is known; `key`: that of the peer's EIDs."""
 
     name: str

@@ -5,10 +5,11 @@ from __future__ import annotations
 from enum import Enum
 from typing import TypeAlias
 
+import msgspec
+
 from lispmob.flow.auth import IpAddress
 from lispmob.flow.message import Reason
 from lispmob.flow.quality import Quality
-from lispmob.values import dataclass
 
 FlowId: TypeAlias = int
 
@@ -31,8 +32,7 @@ class Failure(Enum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
-class SendFlowMessage:
+class SendFlowMessage(msgspec.Struct, frozen=True):
     """Send `octets` from `outlet` of this flow, at our EID `own`, to (`destination`, `port`)."""
 
     flow: FlowId
@@ -43,8 +43,7 @@ class SendFlowMessage:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class MakeFlowSocket:
+class MakeFlowSocket(msgspec.Struct, frozen=True):
     """Holder: make the socket of a flow on `own`, connected to the caller; then call `on_socket` or `on_no_socket`."""
 
     flow: FlowId
@@ -53,16 +52,14 @@ class MakeFlowSocket:
     caller_port: int
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectFlowSocket:
+class ConnectFlowSocket(msgspec.Struct, frozen=True):
     """Caller: connect the socket of a flow to where its holder has made one, and throw away what is queued."""
 
     flow: FlowId
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class AskProgram:
+class AskProgram(msgspec.Struct, frozen=True):
     """Holder: ask the program that holds `name` whether it takes the call; the answer is `on_answer`."""
 
     flow: FlowId
@@ -72,8 +69,7 @@ class AskProgram:
     wish: Quality
 
 
-@dataclass(frozen=True, slots=True)
-class FlowOpened:
+class FlowOpened(msgspec.Struct, frozen=True):
     """The flow is open: hand its socket to the program. `granted` is what the holder grants of the wish.
 
     `nonces` of caller and holder, None in version 0; `control_port` is that of the peer.
@@ -89,8 +85,7 @@ class FlowOpened:
     control_port: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class AllocationFailed:
+class AllocationFailed(msgspec.Struct, frozen=True):
     """Caller: there will be no flow. `reason_code` is the holder's, 0 without one; `why` is a sentence for people."""
 
     flow: FlowId
@@ -99,16 +94,14 @@ class AllocationFailed:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class FlowEnded:
+class FlowEnded(msgspec.Struct, frozen=True):
     """An open flow is over: tell the program. `reason_code` as in REASON; NO_ANSWER when the peer fell silent."""
 
     flow: FlowId
     reason_code: int = Reason.DONE
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetFlow:
+class ForgetFlow(msgspec.Struct, frozen=True):
     """The machine has forgotten this flow: close its socket, if it was not handed over."""
 
     flow: FlowId

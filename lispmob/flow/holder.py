@@ -14,6 +14,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import LispError
 from lispmob.flow.adoption import Adoption, NotAdoptable
 from lispmob.flow.auth import FlowKey, IpAddress, Way, is_signed_by, sign
@@ -35,7 +37,6 @@ from lispmob.flow.message import Kind, Message, Reason, encode
 from lispmob.flow.name import fold, harmless, held_as
 from lispmob.flow.quality import Quality
 from lispmob.flow.table import NEVER, Flow, FlowState, FlowTable
-from lispmob.values import dataclass
 
 OFFER_S: Final = 10.0  # how long a program may think, and an offer stand
 CLOSED_S: Final = 30.0  # how long a CLOSE of a flow that has ended is answered
@@ -56,8 +57,7 @@ class Legacy(Enum):
     NO = "no"
 
 
-@dataclass(frozen=True, slots=True)
-class HeldName:
+class HeldName(msgspec.Struct, frozen=True):
     """A name, who may call it, and whether the program is asked before a call is accepted.
 
     `may_call` says yes or no to the EID of a caller; with a `key` the caller has to know it, too.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from lispmob.flow.auth import IpAddress
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
-from lispmob.values import dataclass
 
 REQUESTS_OF_USER_S: Final = 200.0  # ours: what is beyond waits, so that no user takes the daemon's time
 REQUESTS_OF_USER_BURST: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """Flows and calls that are kept at most, and REQUESTs a second."""
 
     flows: int = 1024

@@ -22,10 +22,11 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import MalformedMessage
 from lispmob.flow.name import InvalidName, read_name
 from lispmob.flow.quality import LAYOUT, Quality
-from lispmob.values import dataclass
 
 MAGIC: Final = b"\0LF"
 VERSION: Final = 1
@@ -114,8 +115,7 @@ class Unsupported(MalformedMessage):
         self.is_request = is_request
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """One message of version 1. What a TLV says is None where it is absent.
 
     Nonces have 8 octets. `flow_port` is a UDP port, `lifetime_s` seconds, `reason_code` a number of Reason or a later

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import Final
-
-from lispmob.values import dataclass
 
 LAYOUT: Final = Struct(">BBHHI")  # class, flags, delay ms, loss per 10,000, rate kbit/s
 

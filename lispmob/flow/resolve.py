@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lispmob.errors import LispError
 from lispmob.flow.auth import IpAddress
 from lispmob.flow.name import fold
-from lispmob.values import dataclass
 
 SRV: Final = "_lispflow._udp."
 DNS_TIMEOUT_S: Final = 5.0
@@ -34,16 +35,14 @@ class NotResolved(LispError):
         self.steps = steps
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One source that was asked."""
 
     source: str
     outcome: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True):
     """The name as it travels in the request, where to ask for it (UDP port 0: the usual one), and how it was found."""
 
     name: str

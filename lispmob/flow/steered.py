@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from lispmob.flow.auth import IpAddress
 from lispmob.flow.quality import Quality
-from lispmob.values import dataclass
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(msgspec.Struct, frozen=True):
     """The process that a flow belongs to."""
 
     pid: int
@@ -16,8 +16,7 @@ class Owner:
     gid: int
 
 
-@dataclass(frozen=True, slots=True)
-class SteeredFlow:
+class SteeredFlow(msgspec.Struct, frozen=True):
     """`name` in small letters, as it was called, and at its holder as it is held there.
 
     `peer_port` is 0 until the flow is open. `via`: the uplinks that the program names; `former`: the mark that the

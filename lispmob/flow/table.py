@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from enum import Enum
 
+import msgspec
+
 from lispmob.flow.auth import FlowKey, IpAddress
 from lispmob.flow.effect import FlowId
 from lispmob.flow.message import Reason
 from lispmob.flow.quality import Quality
-from lispmob.values import dataclass
 
 NEVER = float("inf")
 
@@ -25,8 +26,7 @@ class FlowState(Enum):
     CLOSED = "closed"
 
 
-@dataclass(slots=True)
-class Flow:
+class Flow(msgspec.Struct):
     """One call at its holder. `due`: when something is to be done about it, monotonic seconds; NEVER for nothing.
 
     Of version 0, `caller_nonce` is the caller's port in two octets and the octets of the request.

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import typing
-from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from lispmob.config.eid import Eid
 from lispmob.config.key import ALGORITHMS

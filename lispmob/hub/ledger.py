@@ -9,8 +9,9 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from lispmob.protocol.effect import Event
-from lispmob.values import dataclass
 
 EVENTS_KEPT: Final = 1000
 EIDS_KEPT: Final = 65536  # ours: those who moved or came longest ago go first
@@ -23,8 +24,7 @@ _SHOWN: Final = frozenset(
 )
 
 
-@dataclass(slots=True)
-class Presence:
+class Presence(msgspec.Struct):
     """Of one registered EID-Prefix. Times are in seconds since 1970."""
 
     since: float
@@ -32,8 +32,7 @@ class Presence:
     moved_at: float | None = None
 
 
-@dataclass(slots=True)
-class Complaint:
+class Complaint(msgspec.Struct):
     """One thing that is wrong."""
 
     key: str

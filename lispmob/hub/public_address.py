@@ -9,9 +9,10 @@ itself does not leave the machine. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
+
+from msgspec.structs import replace
 
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort, Stranger

@@ -13,11 +13,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from lispmob.errors import KernelRefused
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 ROUTE_PROTOCOL: Final = 76  # ours, "L": `ip route show proto 76` lists what lisphub put there
@@ -32,8 +32,7 @@ _FORWARDING: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Carrier:
+class Carrier(msgspec.Struct, frozen=True):
     """An interface that can carry encapsulated packets."""
 
     ifindex: int

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final, NamedTuple
 
+import msgspec
+
 from lispmob.iface_monitor.snapshot import DefaultRoute
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress, IpNetwork
 
 ROUTE_PROTOCOL: Final = 201
@@ -41,8 +42,7 @@ class TableLookup(NamedTuple):
 _Slot = tuple[int, int, int, int, IpNetwork | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """One next hop of a default route, or of half of one. `part` is WHOLE, LOW_HALF or HIGH_HALF.
 
     `source`: the route is for packets from there only.

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import TypeAlias
 
+import msgspec
+
 from lispmob.iface_monitor.snapshot import DefaultRoute, Link, NetworkState, Uplink, UplinkPolicy
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 
@@ -34,8 +35,7 @@ class ReasonKind(Enum):
     POLICY_CHANGED = "policy-changed"
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True):
     """One change, such as `wlan0: 192.0.2.7 removed`."""
 
     kind: ReasonKind
@@ -44,8 +44,7 @@ class Reason:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkDelta:
+class NetworkDelta(msgspec.Struct, frozen=True):
     """What one snapshot changed against the one before it. `uplinks` are the new ones."""
 
     reasons: tuple[Reason, ...]

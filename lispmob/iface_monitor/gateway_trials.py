@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+import msgspec
+
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 WAITS: Final = "waits until its gateway answers"
@@ -20,8 +21,7 @@ _BACK_OFF: Final = 0.2  # ours: of the time waited so far
 _LONGEST_S: Final = 30.0  # ours: a gateway that has been silent for long must not keep the machine awake
 
 
-@dataclass(frozen=True, slots=True)
-class Gateway:
+class Gateway(msgspec.Struct, frozen=True):
     """The next hop of a default route."""
 
     ifindex: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
 
 OTHER: Final = "other"
 TYPES: Final = (
@@ -61,8 +61,7 @@ _OF_DRIVER: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DriverWords:
+class DriverWords(msgspec.Struct, frozen=True):
     """What /sys/class/net says; the defaults where it says nothing, or cannot be read."""
 
     devtype: str = ""

@@ -12,8 +12,9 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor import neighbours, rtnetlink

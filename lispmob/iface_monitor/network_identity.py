@@ -10,7 +10,7 @@ import re
 from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias, cast, get_args
 
-from lispmob.values import dataclass
+import msgspec
 
 Kind: TypeAlias = Literal["any", "ssid", "connection", "gateway"]
 
@@ -19,8 +19,7 @@ _PREFIX: Final = re.compile(rf"({'|'.join(get_args(Kind)[1:])}):\s*(.+)")
 LONGEST: Final = 255  # ours: of a pattern; an SSID has 32 octets (IEEE 802.11), a connection's name any number
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(msgspec.Struct, frozen=True):
     """What is known of the network of an interface. Empty strings: not known."""
 
     ssid: str = ""
@@ -37,8 +36,7 @@ class Network:
 UNKNOWN: Final = Network()
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkPattern:
+class NetworkPattern(msgspec.Struct, frozen=True):
     """A network by a shell pattern. "any": an SSID, or a connection's name or UUID, or a gateway."""
 
     kind: Kind

@@ -7,12 +7,13 @@ network only shows a login page, that it is paid by the octet, and that a connec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import IntEnum
 from typing import Any, Final
 
+import msgspec
+from msgspec.structs import replace
+
 from lispmob.iface_monitor.network_identity import Network
-from lispmob.values import dataclass
 
 
 class DeviceState(IntEnum):
@@ -95,8 +96,7 @@ _KINDS: Final = {  # NMDeviceType
 _NONE: Final[Mapping[str, Any]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(msgspec.Struct, frozen=True):
     """One device. `interface` is the one that carries IP: wwan0, where the device itself may be cdc-wdm0."""
 
     interface: str
@@ -157,8 +157,7 @@ class Device:
         return REASONS.get(self.reason, f"reason {self.reason}")
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
+class Meaning(msgspec.Struct, frozen=True):
     """Everything that NetworkManager says at one moment; the default is what is true when it does not run."""
 
     is_running: bool = False

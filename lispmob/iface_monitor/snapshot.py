@@ -25,9 +25,10 @@ from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
+import msgspec
+
 from lispmob.iface_monitor.link_type import OTHER, TUNNEL_KINDS
 from lispmob.iface_monitor.network_identity import UNKNOWN, Network, NetworkPattern, is_in
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress, IpNetwork
 from lispmob.wire.address_class import may_be_rloc
 
@@ -47,8 +48,7 @@ _PRIVATE: Final[tuple[IpNetwork, ...]] = (  # RFC 1918, RFC 6598, RFC 4193
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """One interface. `kind` is rtnetlink's ("vlan", "bridge", "tun", "ppp"); empty for hardware. `type` is ours."""
 
     ifindex: int
@@ -66,8 +66,7 @@ class Link:
         return self.kind in TUNNEL_KINDS
 
 
-@dataclass(frozen=True, slots=True)
-class LocalAddress:
+class LocalAddress(msgspec.Struct, frozen=True):
     """One address of one interface. `scope` is the kernel's: 0 global, 253 link, 254 host."""
 
     address: IpAddress
@@ -93,8 +92,7 @@ class LocalAddress:
         return any(self.address in network for network in _PRIVATE if network.version == self.address.version)
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultRoute:
+class DefaultRoute(msgspec.Struct, frozen=True):
     """A default route, or the pair of half routes that stands for one. `family` is 4 or 6.
 
     `source`: it is for packets from there only. `order`: that of its table among the rules, 0 for the main table.
@@ -119,8 +117,7 @@ class DefaultRoute:
         return self.family == address.version and (self.source is None or address in self.source)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """What the kernel would send to the mapping system by: this interface, and when told to use it, from this address.
 
     `address` None: it takes the interface of its own accord, by a default route.
@@ -131,8 +128,7 @@ class Choice:
     address: IpAddress | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FamilyRank:
+class FamilyRank(msgspec.Struct, frozen=True):
     """What the addresses of one family of an interface count; None: as the interface."""
 
     family: int
@@ -140,8 +136,7 @@ class FamilyRank:
     weight: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UplinkRule:
+class UplinkRule(msgspec.Struct, frozen=True):
     """What the user says of interfaces whose name matches a shell pattern, of that type and network if one is given.
 
     None leaves a question to the default.
@@ -161,8 +156,7 @@ class UplinkRule:
         return named and is_in(self.networks, network)
 
 
-@dataclass(frozen=True, slots=True)
-class UplinkPolicy:
+class UplinkPolicy(msgspec.Struct, frozen=True):
     """Which interfaces and addresses may be used; the first rule that matches decides."""
 
     rules: tuple[UplinkRule, ...] = ()
@@ -211,8 +205,7 @@ class UplinkPolicy:
         return self.use_link_local or not address.is_link_local
 
 
-@dataclass(frozen=True, slots=True)
-class Uplink:
+class Uplink(msgspec.Struct, frozen=True):
     """A way out: its RLOCs, best first, and its rank. `metric` is that of its best default route."""
 
     name: str
@@ -234,8 +227,7 @@ class Uplink:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkState:
+class NetworkState(msgspec.Struct, frozen=True):
     """Everything the kernel says of links, addresses and default routes at one moment; sorted, so equal means equal."""
 
     links: tuple[Link, ...] = ()

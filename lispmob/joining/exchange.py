@@ -38,7 +38,6 @@ import msgspec
 
 from lispmob.errors import LispError, MalformedMessage
 from lispmob.joining.invitation import ID_OCTETS, Invitation
-from lispmob.values import dataclass
 from lispmob.wire.lisp_sec_auth import hkdf
 
 TYPE: Final = 0xFF02
@@ -111,16 +110,14 @@ _REFUSALS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(msgspec.Struct, frozen=True):
     """An invitation that was redeemed. `key`: the secret shared with the Map-Server."""
 
     settings: Settings
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """A question or an answer."""
 
     verdict: Verdict

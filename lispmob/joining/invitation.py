@@ -22,14 +22,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import hashlib
-from dataclasses import field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import Struct
 from typing import Final
 
 from lispmob.errors import LispError
-from lispmob.values import dataclass
 
 Address = IPv4Address | IPv6Address
 
@@ -59,7 +59,7 @@ class Invitation:
     addresses: tuple[Address, ...]
     identifier: bytes
     expires_min: int
-    secret: bytes = field(repr=False)
+    secret: bytes = dataclasses.field(repr=False)
     public_key: bytes | None = None
 
     @property

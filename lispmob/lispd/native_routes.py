@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from lispmob.protocol.effect import InstallMapping
 from lispmob.protocol.prefix_table import PrefixTable
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpNetwork
 
 
-@dataclass(frozen=True, slots=True)
-class OverlayRoutes:
+class OverlayRoutes(msgspec.Struct, frozen=True):
     """Prefixes that lead to our device, and prefixes inside or around them that are the host's own business."""
 
     tunnelled: tuple[IpNetwork, ...]

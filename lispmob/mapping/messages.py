@@ -6,10 +6,10 @@ import json
 from collections import deque
 from collections.abc import Iterable
 from collections.abc import Mapping as Fields
+from dataclasses import dataclass
 from typing import Any, Final, TypedDict
 
 from lispmob.errors import LispError
-from lispmob.values import dataclass
 
 DEFAULT_SOCKET: Final = "/run/lispmob/lispd.sock"
 VERSION: Final = 1  # of the control socket (api/schema.py); a test keeps the two equal

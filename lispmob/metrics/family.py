@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from lispmob.values import dataclass
+import msgspec
 
 Sample: TypeAlias = tuple[tuple[str, ...], float]
 """The values of the labels, and the figure."""
@@ -13,8 +13,7 @@ Json: TypeAlias = dict[str, Any]
 K = TypeVar("K", bound=tuple[str, ...])
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(msgspec.Struct, frozen=True):
     """One metric. `labels` are the names of what its samples are told apart by."""
 
     name: str

@@ -24,9 +24,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, product
 from typing import Final
 
+import msgspec
+
 from lispmob.mh.policy import Compiled, CompiledRule, MarkMask, Share, Verdict
 from lispmob.mh.selector import ICMP, PORTS_PER_MATCH, PROTOCOLS, WITH_PORTS, Selector, Span
-from lispmob.values import dataclass
 from lispmob.wire.address import IpNetwork
 
 TABLE: Final = "mangle"
@@ -68,16 +69,14 @@ REPLIES: Final = "replies by the uplink that the question came in by"
 NOTHING: Final[frozenset[str]] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True):
     """How packets that came in by an uplink are told from others: by the queue of the TUN (from 0)."""
 
     ifindex: int
     queue: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
+class Hooks(msgspec.Struct, frozen=True):
     """Where the chains hang. `sources`: the EIDs, where marks decide the route."""
 
     tun: str
@@ -92,8 +91,7 @@ class Hooks:
         return [*lines, f"-A FORWARD -o {self.tun} -j {FORWARD}", f"-A OUTPUT -o {self.tun} -j {MARK}"]
 
 
-@dataclass(frozen=True, slots=True)
-class ChainText:
+class ChainText(msgspec.Struct, frozen=True):
     """What one family's table has to hold: chains in the order of their making, and the rules in them."""
 
     chains: tuple[str, ...]

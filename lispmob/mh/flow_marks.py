@@ -11,10 +11,11 @@ import zlib
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from lispmob.mh.policy import Compiled, Decision, Outcome, Rule, Share, Via
 from lispmob.mh.selector import Flow
 from lispmob.protocol.scheduler import Candidate, Prefer, Scheduler
-from lispmob.values import dataclass
 
 LOSS_MARGIN: Final = 0.02  # ours: so much more loss than the best is as good, and the round trip decides
 _PREFERENCES: Final = {
@@ -27,8 +28,7 @@ _AVERSE_TO_LOSS: Final = frozenset({"voice"})
 STEERED_CLASSES: Final = frozenset(_PREFERENCES)
 
 
-@dataclass(frozen=True, slots=True)
-class UplinkFigures:
+class UplinkFigures(msgspec.Struct, frozen=True):
     """An uplink that can send now, with what is known of it; None: not measured. The loss is a share of packets."""
 
     name: str
@@ -39,8 +39,7 @@ class UplinkFigures:
     loss: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FlowWish:
+class FlowWish(msgspec.Struct, frozen=True):
     """What a program wants of its flow. `is_only`: rather drop than take another uplink than the one wished for.
 
     `former`: the mark that the flow has, 0 for none.

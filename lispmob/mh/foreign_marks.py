@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 from typing import Final
 
+import msgspec
+
 from lispmob.mh.selector import PROTOCOLS, Flow
-from lispmob.values import dataclass
 
 _ENDING: Final = frozenset({"ACCEPT", "RETURN"})
 _HARMLESS: Final = frozenset(
@@ -23,8 +24,7 @@ _FLAGS: Final = frozenset({"--restore-mark", "--save-mark"})
 _MODULES: Final = frozenset({"tcp", "udp", "comment", "mark", "owner", "sctp"})
 
 
-@dataclass(frozen=True, slots=True)
-class Met:
+class Met(msgspec.Struct, frozen=True):
     """A rule of somebody else's that the packet meets. `mark` is what it has then; None: that cannot be told."""
 
     line: str
@@ -60,8 +60,7 @@ def walk(lines: Iterable[str], flow: Flow, out_interface: str, mark: int | None)
     return met
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(msgspec.Struct, frozen=True):
     """What a line says. `checks`: (option, value, is_negated); `is_clear` False: there is more than we understand."""
 
     target: str | None

@@ -30,12 +30,13 @@ With a copy of the gateway that worked a moment ago it goes out, until we have h
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, Literal, TypeAlias
 
+import msgspec
+from msgspec.structs import replace
+
 from lispmob.mh.rule import MAIN_TABLE, Rule
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress, IpNetwork
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT
 
@@ -70,8 +71,7 @@ _OF_THE_LINK: Final[dict[int, tuple[IpNetwork, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class KernelUplink:
+class KernelUplink(msgspec.Struct, frozen=True):
     """An uplink as far as the kernel's tables are concerned; `gateways` are those of its IPv4 default routes.
 
     None among them is a default route straight into the interface (point to point).
@@ -82,16 +82,14 @@ class KernelUplink:
     gateways: tuple[IpAddress | None, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class LostAddress:
+class LostAddress(msgspec.Struct, frozen=True):
     """An address that is gone from an interface which is still up."""
 
     address: IpAddress
     interface: str
 
 
-@dataclass(frozen=True, slots=True)
-class MarkedDevice:
+class MarkedDevice(msgspec.Struct, frozen=True):
     """A device that packets with a mark are routed to; `mark` None: with any that names no usable uplink.
 
     `place`, below PLACES_MAX, tells its tables from those of others; a device keeps it.
@@ -102,8 +100,7 @@ class MarkedDevice:
     place: int
 
 
-@dataclass(frozen=True, slots=True)
-class MarkRouting:
+class MarkRouting(msgspec.Struct, frozen=True):
     """The devices that marks lead to. The names of all of them, and of no others, begin with `prefix`."""
 
     mask: int
@@ -114,8 +111,7 @@ class MarkRouting:
 RouteKind: TypeAlias = Literal["unicast", "throw", "local"]
 
 
-@dataclass(frozen=True, slots=True)
-class KernelState:
+class KernelState(msgspec.Struct, frozen=True):
     """What is wanted. `eids` that are host prefixes become addresses of the TUN.
 
     `native_prefixes` are routed as if we were not there (answered Natively-Forward). LISP data is delivered at the
@@ -151,8 +147,7 @@ class KernelState:
         return (self.tun, *(device.name for device in self.marks.devices)) if self.marks else (self.tun,)
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """One route of ours; `devices` is empty for a throw route, which ends the search in its table."""
 
     table: int
@@ -164,8 +159,7 @@ class Route:
     metric: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """Everything that a `KernelState` comes to. Addresses are those of a device."""
 
     addresses: frozenset[tuple[str, IpAddress]]

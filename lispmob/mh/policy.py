@@ -21,9 +21,10 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
 
+import msgspec
+
 from lispmob.iface_monitor.network_identity import UNKNOWN, Network, NetworkPattern, is_in
 from lispmob.mh.selector import EVERYTHING, Flow, Selector
-from lispmob.values import dataclass
 
 __all__ = ["Compiled", "Decision", "Flow", "MarkMask", "Outcome", "Policy", "Rule", "Selector", "Uplink", "Via"]
 
@@ -39,8 +40,7 @@ Otherwise: TypeAlias = Literal["fallback", "drop"]
 """What happens when no uplink of a rule, or of a mark, is there: priority and weight decide, or nothing leaves."""
 
 
-@dataclass(frozen=True, slots=True)
-class MarkMask:
+class MarkMask(msgspec.Struct, frozen=True):
     """The bits of a packet's mark that are ours; they must be adjacent. An ifindex is shifted into them."""
 
     bits: int = DEFAULT_MASK
@@ -70,8 +70,7 @@ class MarkMask:
         return (mark & self.bits) >> self.shift
 
 
-@dataclass(frozen=True, slots=True)
-class Uplink:
+class Uplink(msgspec.Struct, frozen=True):
     """An uplink that can send now. The lower its priority, the earlier it comes among those that a pattern matches."""
 
     name: str
@@ -81,8 +80,7 @@ class Uplink:
     network: Network = UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
-class Via:
+class Via(msgspec.Struct, frozen=True):
     """Uplinks by name or shell pattern. `weight` 0: a preference; above: a share, of the flows of its rule."""
 
     pattern: str
@@ -93,8 +91,7 @@ class Via:
             raise ValueError(f"{self.pattern}: an uplink's name or pattern, and a weight of 0 to 255")
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """Flows that `selector` matches leave by the first of `via` that is there, or are spread over those with weights.
 
     Uplinks that cost by volume are left out where `may_cost` is False. When none is left, or `via` is empty,
@@ -150,8 +147,7 @@ class Rule:
         return tuple(found.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """All of the user's rules, in their order, and what holds for marks in general."""
 
     rules: tuple[Rule, ...] = ()
@@ -202,16 +198,14 @@ class Verdict(Enum):
     """No uplink is in a network that the rule is about: it does not hold now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(msgspec.Struct, frozen=True):
     """One uplink's part of the new flows of a rule."""
 
     mark: int
     weight: int
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledRule:
+class CompiledRule(msgspec.Struct, frozen=True):
     """A rule as it stands now. `shares` has one member for MARK, several for SPREAD, none otherwise."""
 
     rule: Rule
@@ -228,8 +222,7 @@ class Outcome(Enum):
     NATIVE = "native"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """Where a flow goes. `mark` 0 and DEFAULT: priority and weight decide. `steps` tell how it came to that.
 
     `uplinks` names those that the flow may be on: several when the rule spreads its flows over them.
@@ -242,8 +235,7 @@ class Decision:
     steps: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(msgspec.Struct, frozen=True):
     """The policy for one set of uplinks: what the kernel is told, and what `why` explains."""
 
     policy: Policy

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 
+import msgspec
+
 from lispmob.mh.policy import Decision, Flow, Outcome, Policy, Uplink
-from lispmob.values import dataclass
 
 
 class Fate(Enum):
@@ -18,8 +19,7 @@ class Fate(Enum):
     RECOVERS = "recovers"
 
 
-@dataclass(frozen=True, slots=True)
-class Rehearsed:
+class Rehearsed(msgspec.Struct, frozen=True):
     """One flow before and after. The uplinks are those that the flow is on; none: it is dropped, or has no way out."""
 
     flow: Flow

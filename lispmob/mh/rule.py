@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Final, Literal, TypeAlias
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import IpNetwork
 
 RuleAction: TypeAlias = Literal["lookup", "goto", "nop", "blackhole", "unreachable", "prohibit"]
@@ -20,8 +21,7 @@ INVERT: Final = 0x2
 FIND_SADDR: Final = 0x10000
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """One routing rule.
 
     `udp_ports` limits it to UDP to the first of these ports up to the last; with a source, to the way back of such

@@ -28,9 +28,11 @@ one before the first that is there, ours. Rules further in front than ROOM that 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from lispmob.mh.plan import (
     FULL_PRIORITY,
@@ -55,7 +57,6 @@ from lispmob.mh.rule import (
     VRF,
     Rule,
 )
-from lispmob.values import dataclass
 from lispmob.wire.address import IpNetwork
 
 COPIES_MAX: Final = 200  # ours: each costs every lookup of ours something; who has more has them for hosts of their own
@@ -64,16 +65,14 @@ Slot: TypeAlias = list[Rule]
 """Rules of one priority."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrangement:
+class Arrangement(msgspec.Struct, frozen=True):
     """Our rules with their priorities; `ahead`: rules of others that stay in front and take packets of ours."""
 
     rules: frozenset[Rule]
     ahead: tuple[Rule, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Others:
+class Others(msgspec.Struct, frozen=True):
     """The rules of others in the order of the kernel.
 
     `met_by_all`: (family, priority) of those that select by a mark which every packet is given. `has_default_table`:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from dataclasses import field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import prod
 from typing import Final
 
+import msgspec
+
 from lispmob.mh.app_unit import is_within_app
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress, IpNetwork
 
 PROTOCOLS: Final = {"icmp": 1, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "icmpv6": 58, "sctp": 132, "udplite": 136}
@@ -27,8 +29,7 @@ _APP: Final = re.compile(r"[A-Za-z0-9_.@:+*?\[\]!-]{1,255}")
 _CGROUP: Final = re.compile(r"[A-Za-z0-9_.@:+=/\\-]{1,512}")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """Numbers from `first` to `last`, both included."""
 
     first: int
@@ -41,8 +42,7 @@ class Span:
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(msgspec.Struct, frozen=True):
     """One flow to be explained. What is not known is None; a rule that asks for it then does not match.
 
     `came_in_by`, `kept_by`: the ifindex that its connection mark holds, of the uplink that the other end began it by,
@@ -71,8 +71,7 @@ class Flow:
         return self.from_interface is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
+class Selector(msgspec.Struct, frozen=True):
     """Every part that is given has to match; of a tuple, one member. Nothing given matches everything.
 
     `users` and `groups` are numeric ids. `cgroup` is a path below the root of the unified hierarchy and holds for all
@@ -190,7 +189,7 @@ EVERYTHING: Final = Selector()
 @dataclass(frozen=True, slots=True)
 class _Check:
     fits: bool
-    why: str = field(compare=False)
+    why: str = dataclasses.field(compare=False)
 
 
 def _icmp(family: int) -> int:

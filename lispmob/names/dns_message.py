@@ -13,9 +13,9 @@ import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
+import msgspec
 
 from lispmob.names.zone import TTL_S, Answer, Labels, RCode, Record
-from lispmob.values import dataclass
 
 HEADER_OCTETS: Final = 12  # RFC 1035, 4.1.1
 UDP_OCTETS: Final = 1232  # ours: what an answer by UDP may have at most, whatever is offered (DNS Flag Day 2020)
@@ -25,8 +25,7 @@ _RESPONSE: Final = 0x80
 _SERVER: Final = "lispd"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """What was asked. `refusal`: it cannot be answered, whatever it is about. `message` is the library's."""
 
     name: Labels

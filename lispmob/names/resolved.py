@@ -13,8 +13,9 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from lispmob.bus.connection import BusError, Connection, Signal
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 NAME: Final = "org.freedesktop.resolve1"
@@ -25,8 +26,7 @@ _FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class LinkNames:
+class LinkNames(msgspec.Struct, frozen=True):
     """What resolved is told of a device. `domain` is searched for short names; `reverse` are only asked for."""
 
     ifindex: int

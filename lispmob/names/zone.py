@@ -13,8 +13,9 @@ from enum import IntEnum
 from ipaddress import IPv4Address, ip_address
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lispmob.protocol.effect import NameResolved
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress, IpNetwork
 
 TTL_S: Final = 60  # ours: what resolvers may keep; we ourselves hear at once when something changes
@@ -39,16 +40,14 @@ Labels: TypeAlias = tuple[bytes, ...]
 """A name as its labels, without the root."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One record of an answer; `value` is an address, a target as labels, or (port, target) for SRV."""
 
     kind: str
     value: IpAddress | Labels | tuple[int, Labels] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a question gets. Without records, the SOA of `zone` stands beside it."""
 
     rcode: RCode
@@ -56,8 +55,7 @@ class Answer:
     zone: Labels | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """What has to be known before an answer can be made: a name in the mapping system."""
 
     name: bytes

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from lispmob.protocol.datagram import Datagram
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import DATA_PORT, MessageType
 
 
-@dataclass(frozen=True, slots=True)
-class DataControl:
+class DataControl(msgspec.Struct, frozen=True):
     """Instance-ID 0xFFFFFF: a UDP datagram in a data packet, or a bare one from a Map-Server to an ephemeral data port.
 
     The outer addresses are those of the packet as it reached the uplink; a bare one repeats them as its inner ones.

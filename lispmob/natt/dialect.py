@@ -9,7 +9,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.auth import Algorithm, Key
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT
 
@@ -23,8 +24,7 @@ class Dialect(Enum):
     LISPERS = "lispers"
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
+class Traits(msgspec.Struct, frozen=True):
     """How one dialect does it."""
 
     info_is_authenticated: bool

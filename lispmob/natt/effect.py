@@ -5,11 +5,12 @@ from __future__ import annotations
 from enum import Enum
 from typing import TypeAlias
 
+import msgspec
+
 from lispmob.natt.plan import NattPlan
 from lispmob.protocol.effect import Count, Event, InstallMapping, RemoveMapping, SendControl, WayAnswered
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.protocol.servers import MapServerPeer
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 
@@ -21,8 +22,7 @@ class DataPort(Enum):
     EPHEMERAL = "ephemeral"  # one port per uplink that the kernel chose, never 4341, and that receives too
 
 
-@dataclass(frozen=True, slots=True)
-class SendFromDataPort:
+class SendFromDataPort(msgspec.Struct, frozen=True):
     """Send one UDP datagram from the port that this uplink's data leaves from and comes back to."""
 
     payload: bytes
@@ -41,15 +41,13 @@ class Reach(Enum):
     TRANSLATED = "nat"  # it sees others
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceFound:
+class ServiceFound(msgspec.Struct, frozen=True):
     """A Map-Server answered an Info-Request for the first time: uplinks that held back may ask now."""
 
     server: IpAddress
 
 
-@dataclass(frozen=True, slots=True)
-class RelayConfirmed:
+class RelayConfirmed(msgspec.Struct, frozen=True):
     """The Map-Server holds the mapping that was sent through an RTR, and the RTR knows how to reach this uplink.
 
     `problem`: what is wrong with it all the same, for people.
@@ -64,36 +62,31 @@ class RelayConfirmed:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PlanChanged:
+class PlanChanged(msgspec.Struct, frozen=True):
     """Registrations, forwarding and uplinks have to follow another plan from now on."""
 
     plan: NattPlan
 
 
-@dataclass(frozen=True, slots=True)
-class AskFailed:
+class AskFailed(msgspec.Struct, frozen=True):
     """Nobody could tell what this uplink's address is worth. `server` had its chance."""
 
     server: MapServerPeer
 
 
-@dataclass(frozen=True, slots=True)
-class LifeSignWanted:
+class LifeSignWanted(msgspec.Struct, frozen=True):
     """Send the ordinary Map-Register to this Map-Server again: did the Info-Request get lost, or kill it?"""
 
     server: IpAddress
 
 
-@dataclass(frozen=True, slots=True)
-class AskAgain:
+class AskAgain(msgspec.Struct, frozen=True):
     """What the Map-Server saw of this uplink may be true no more."""
 
     address: IpAddress
 
 
-@dataclass(frozen=True, slots=True)
-class WayPast:
+class WayPast(msgspec.Struct, frozen=True):
     """A host behind a NAT has shown that it reaches us past its RTR: its data may come from this address, too."""
 
     eid: EidPrefix

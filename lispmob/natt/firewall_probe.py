@@ -10,11 +10,12 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import MalformedMessage
 from lispmob.natt.question import question
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.locator_set import LocalLocator
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.map_reply import MapReply
@@ -31,8 +32,7 @@ class Way(Enum):
     FILTERED = "filtered"
 
 
-@dataclass(frozen=True, slots=True)
-class WayFound:
+class WayFound(msgspec.Struct, frozen=True):
     """The verdict on an address."""
 
     address: IpAddress

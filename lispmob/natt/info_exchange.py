@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
+
+import msgspec
 
 from lispmob.errors import AuthenticationFailed
 from lispmob.natt.dialect import INFO_PORT, TRAITS, Dialect, candidates
@@ -16,7 +18,6 @@ from lispmob.natt.server_trial import Finding, ServerTrial
 from lispmob.protocol.effect import Count, Event, SendControl
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.protocol.servers import MapServerPeer
-from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.auth import Algorithm, sign, verify
@@ -33,8 +34,7 @@ MAX_RTRS: Final = 16  # error catalogue: more are not looked at
 TTL_MIN_S, TTL_MAX_S = 60.0, 86400.0  # error catalogue: 0 would mean "ask again at once"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """What a Map-Server said. `address` None: it could not tell. `port` is the translated one of the question.
 
     `as_other_family`: the IPv4 address that our IPv6 one is translated to on the way (NAT64, RFC 6146).
@@ -51,8 +51,7 @@ class Seen:
     as_other_family: IpAddress | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(msgspec.Struct, frozen=True):
     server: MapServerPeer
     dialect: Dialect
     request: InfoRequest
@@ -262,7 +261,7 @@ class InfoExchange:
             if self._knowledge.takes_whole_question(server):
                 self._knowledge.on_asked_whole(server)
             else:
-                key = replace(key, is_truncated=True)
+                key = dataclasses.replace(key, is_truncated=True)
                 self._on_trial = server
         payload = sign(request, key) if traits.info_is_authenticated else request.encode()
         self._outstanding[request.nonce] = _Asked(server, dialect, request, now)

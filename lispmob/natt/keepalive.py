@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
 
 SHARE: Final = 0.75  # of the lifetime: one packet may be late, and clocks differ
 UNMEASURED_S: Final = 20.0  # ours: consumer NATs drop UDP bindings after 30 s of silence
@@ -30,8 +30,7 @@ class Outcome(Enum):
     LOST = "lost"  # cannot tell: nobody answered on the binding that is certainly alive either
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
+class Lifetime(msgspec.Struct, frozen=True):
     """What is known: the binding lives for `at_least_s`, and no longer than `below_s` (None: not seen to die yet)."""
 
     at_least_s: float = 0.0

@@ -17,12 +17,13 @@ from collections.abc import Callable
 from enum import Enum
 from typing import ClassVar, Final, TypeAlias
 
+import msgspec
+
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.question import SendFromSparePort, question
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.locator_set import LocalLocator
-from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.auth import sign, verify
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader, split_data_packet
@@ -40,8 +41,7 @@ ADDRESS_DEPENDENT: Final = "address-dependent"
 ADDRESS_AND_PORT_DEPENDENT: Final = "address-and-port-dependent"
 
 
-@dataclass(frozen=True, slots=True)
-class KindFound:
+class KindFound(msgspec.Struct, frozen=True):
     """The kind of the NAT of one address; None: could not be found out.
 
     With an RTR at the Map-Server's own address, address-dependent and endpoint-independent look the same.

@@ -14,13 +14,14 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.natt.info_exchange import Seen
 from lispmob.natt.keepalive import Lifetime, Outcome
 from lispmob.natt.question import SendFromSparePort, question
 from lispmob.protocol.effect import Count, SendControl
 from lispmob.protocol.locator_set import LocalLocator
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import sign, verify
 from lispmob.wire.eid import from_prefix
@@ -34,8 +35,7 @@ LOST_PAUSE_S: Final = 60.0  # ours: after a trial that taught nothing
 LOST_LIMIT: Final = 5  # ours: then this server is not the one to measure with
 
 
-@dataclass(frozen=True, slots=True)
-class LifetimeMeasured:
+class LifetimeMeasured(msgspec.Struct, frozen=True):
     """More is known now."""
 
     lifetime: Lifetime

@@ -5,10 +5,11 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
+import msgspec
+
 from lispmob.control.node_config import NodeConfig
 from lispmob.protocol.natt_settings import NattMode
 from lispmob.protocol.servers import MapServerPeer
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Algorithm
 
@@ -20,8 +21,7 @@ _PRIVATE: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class NattConfig:
+class NattConfig(msgspec.Struct, frozen=True):
     """`rtrs`: the RTRs that may be used; none named: those of an authenticated Info-Reply, and no others.
 
     `keepalive_s` None: measured. `prefers_rtr`: use an RTR without a NAT too, as behind a stateful firewall. `direct`:

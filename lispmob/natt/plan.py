@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+import msgspec
+
 from lispmob.protocol.locator_set import EidRecords, LocalLocator
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
 
 DataPortName: TypeAlias = Literal["pool", "fixed", "ephemeral"]
 
 
-@dataclass(frozen=True, slots=True)
-class Relay:
+class Relay(msgspec.Struct, frozen=True):
     """An RTR that data of an uplink goes through."""
 
     address: IpAddress
@@ -22,8 +22,7 @@ class Relay:
     weight: int = 100
 
 
-@dataclass(frozen=True, slots=True)
-class UplinkPlan:
+class UplinkPlan(msgspec.Struct, frozen=True):
     """How one uplink sends. No relays: straight to the locators of the mapping; else everything goes through them."""
 
     locator: LocalLocator
@@ -34,8 +33,7 @@ class UplinkPlan:
     is_usable: bool = True  # False: behind a NAT and no RTR has it registered yet; nothing useful can leave
 
 
-@dataclass(frozen=True, slots=True)
-class NattPlan:
+class NattPlan(msgspec.Struct, frozen=True):
     """All uplinks together.
 
     `direct`: the uplinks that the ordinary Map-Register may leave from. `record_locators`: what stands in every record

@@ -9,16 +9,16 @@ the field does not. So only an RTR that did answer can be seen to die.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
+
+import msgspec
 
 from lispmob.natt.dialect import PUNCH_INTERVAL_S, TRAITS, Dialect
 from lispmob.natt.effect import DataPort, SendFromDataPort, UplinkEffect
 from lispmob.natt.round_trips import RoundTrips
 from lispmob.protocol.effect import Count
 from lispmob.protocol.locator_set import LocalLocator
-from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
 from lispmob.wire.info import InfoReply, InfoRequest
@@ -29,12 +29,11 @@ SHORTEST_RETRY_S: Final = 0.3  # ours: an RTR in a busy host may take so long
 RTT_FACTOR: Final = 3.0
 
 
-@dataclass(slots=True)
-class _Rtr:
+class _Rtr(msgspec.Struct):
     due_at: float
-    outstanding: dict[int, float] = field(default_factory=dict)  # nonce -> when it was sent
+    outstanding: dict[int, float] = msgspec.field(default_factory=dict)  # nonce -> when it was sent
     unanswered: int = 0
-    round_trips: RoundTrips = field(default_factory=RoundTrips)
+    round_trips: RoundTrips = msgspec.field(default_factory=RoundTrips)
 
     @property
     def retry_s(self) -> float:

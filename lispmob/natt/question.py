@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.locator_set import LocalLocator
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.eid import from_prefix
@@ -12,8 +13,7 @@ from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.map_request import EidRecord, MapRequest
 
 
-@dataclass(frozen=True, slots=True)
-class SendFromSparePort:
+class SendFromSparePort(msgspec.Struct, frozen=True):
     """Send one UDP datagram from the port of this uplink that is there for measuring alone."""
 
     payload: bytes

@@ -10,8 +10,9 @@ that an idle binding costs one packet per keepalive interval, however many regis
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
 from typing import Final
+
+import msgspec
 
 from lispmob.control.registration import TAKEN_WAIT_S
 from lispmob.control.sharing import sharing
@@ -22,7 +23,6 @@ from lispmob.natt.round_trips import RoundTrips
 from lispmob.protocol.effect import Count, Event, EventValue
 from lispmob.protocol.locator_set import EidRecords, LocalLocator
 from lispmob.protocol.servers import MapServerPeer
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import sign, verify
 from lispmob.wire.ecm import EncapsulatedControl
@@ -39,8 +39,7 @@ REFRESH_S: Final = 120.0  # registrations end after 180 s: leaves a minute for t
 MAX_OUTSTANDING: Final = 8
 
 
-@dataclass(slots=True)
-class Relayed:
+class Relayed(msgspec.Struct):
     """One EID-Prefix at one Map-Server."""
 
     eid: EidPrefix
@@ -49,7 +48,7 @@ class Relayed:
     confirmed_at: float | None = None
     retry_at: float | None = None
     wait_s: float = FIRST_WAIT_S
-    outstanding: dict[int, float] = field(default_factory=dict)  # nonce -> when it was sent
+    outstanding: dict[int, float] = msgspec.field(default_factory=dict)  # nonce -> when it was sent
 
 
 class RelayedRegistrations:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from lispmob.natt.dialect import Dialect, candidates
 from lispmob.protocol.natt_settings import NattMode
 from lispmob.protocol.servers import MapServerPeer
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 RETRY_ALIVE_S: Final = 3.0  # OOR's own retry: the server answered something else, so the Info-Request was lost
@@ -24,8 +25,7 @@ LEFT_ALONE_S: Final = 3600.0  # ours; doubles
 LEFT_ALONE_MAX_S: Final = 86400.0
 
 
-@dataclass(slots=True)
-class _Record:
+class _Record(msgspec.Struct):
     dialect: Dialect | None = None
     asks: int = 0
     asked_at: float | None = None

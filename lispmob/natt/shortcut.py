@@ -13,13 +13,13 @@ check no more than RFC 9300 asks of them, and both have to ask for it when the p
 
 from __future__ import annotations
 
-from dataclasses import field
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 from lispmob.natt.natt_config import is_private
 from lispmob.protocol.locator_set import NEVER
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import may_be_rloc
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
@@ -53,8 +53,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 }
 
 
-@dataclass(slots=True)
-class Shortcut:
+class Shortcut(msgspec.Struct):
     """To one EID, whose packets come from `source`. `rloc`: the candidate that has answered."""
 
     eid: EidPrefix
@@ -65,8 +64,8 @@ class Shortcut:
     used_at: float = 0.0
     doubted_at: float | None = None  # since then nothing has come back
     rest_s: float = 0.0
-    nonces: set[int] = field(default_factory=set)
-    sent: dict[int, tuple[IpAddress, float]] = field(default_factory=dict)  # probes: nonce -> where and when
+    nonces: set[int] = msgspec.field(default_factory=set)
+    sent: dict[int, tuple[IpAddress, float]] = msgspec.field(default_factory=dict)  # probes: nonce -> where and when
     candidates: tuple[IpAddress, ...] = ()
     rloc: IpAddress | None = None
     opened_at: float = 0.0

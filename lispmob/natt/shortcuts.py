@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import msgspec
+
 from lispmob.control.smr import solicited
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import AskAgain, DataPort, SendFromDataPort, UplinkEffect, WayPast
@@ -17,7 +19,6 @@ from lispmob.protocol.acceptance import Guard, accept_records
 from lispmob.protocol.effect import Count, Event, EventValue, InstallMapping, RemoveMapping, SendControl, UsableLocator
 from lispmob.protocol.locator_set import LocalLocator
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import DATA_PORT
 from lispmob.wire.map_reply import MapReply
@@ -40,8 +41,7 @@ ANSWERS_S: Final = 0.02  # ours: 50 answers per second in all
 ANSWER_BURST: Final = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
+class Ground(msgspec.Struct, frozen=True):
     """The uplink that short ways leave by, and what is known of it. With another ground all of them end."""
 
     locator: LocalLocator

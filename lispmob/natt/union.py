@@ -7,8 +7,9 @@ and weights how to spread what it has for us.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.effect import DataPort, Reach

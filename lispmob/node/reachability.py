@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 from lispmob.natt.natt_config import is_private
 from lispmob.natt.question import question
 from lispmob.protocol.effect import Count, MachineEffect, UplinkChanged, WitnessWanted
 from lispmob.protocol.locator_set import LocalLocator, Place
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.header import CONTROL_PORT
 
@@ -51,8 +52,7 @@ class Evidence(Enum):
     SILENT = "silent"  # asked, and not answered while another one was
 
 
-@dataclass(slots=True, eq=False)
-class Way:
+class Way(msgspec.Struct, eq=False):
     """One locator of ours, and what came back by it. Times are monotonic seconds."""
 
     locator: LocalLocator
@@ -64,8 +64,7 @@ class Way:
     recheck_s: float = RECHECK_S
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(msgspec.Struct, frozen=True):
     way: Way
     at: float
 

@@ -7,7 +7,8 @@ records in mappings, are taken out on their way in. So nothing else of a node kn
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import NodeConfig

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from lispmob.control.diagnosis import Finding
 from lispmob.problems.problem import Problem
-from lispmob.values import dataclass
 
 
-@dataclass(frozen=True, slots=True)
-class RegistrationEvidence:
+class RegistrationEvidence(msgspec.Struct, frozen=True):
     """One EID-Prefix at one Map-Server.
 
     `tries`: Map-Registers since the last Map-Notify. `is_resting`: none is sent, for want of an uplink that could send
@@ -28,8 +28,7 @@ class RegistrationEvidence:
     ever: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AddressEvidence:
+class AddressEvidence(msgspec.Struct, frozen=True):
     """One address of an uplink.
 
     `is_silent`: nobody is reached from it, while others reach the same locators. `unheard_by`: locators of peers that
@@ -48,24 +47,21 @@ class AddressEvidence:
     deaf_rtr: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DuplicateAddress:
+class DuplicateAddress(msgspec.Struct, frozen=True):
     """An address that the kernel does not use, because another host on the link has it."""
 
     interface: str
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class InsideEvidence:
+class InsideEvidence(msgspec.Struct, frozen=True):
     """A mapping, of a peer, inside an EID-Prefix of ours."""
 
     eid: str
     own: str
 
 
-@dataclass(frozen=True, slots=True)
-class UnusedInterface:
+class UnusedInterface(msgspec.Struct, frozen=True):
     """An interface that could be an uplink and is none, with the reason."""
 
     name: str
@@ -73,8 +69,7 @@ class UnusedInterface:
     wants_login: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class NameEvidence:
+class NameEvidence(msgspec.Struct, frozen=True):
     """A server's host name that is not found, and why. `has_addresses`: those of earlier stay in use."""
 
     name: str
@@ -83,16 +78,14 @@ class NameEvidence:
     has_addresses: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PeerEvidence:
+class PeerEvidence(msgspec.Struct, frozen=True):
     """A mapping in use, none of whose locators answers."""
 
     eid: str
     locators: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FilteredEvidence:
+class FilteredEvidence(msgspec.Struct, frozen=True):
     """Data to a peer's locator that vanishes where probes pass. `is_out` False: it gets there and not back."""
 
     eid: str
@@ -100,8 +93,7 @@ class FilteredEvidence:
     is_out: bool
 
 
-@dataclass(frozen=True, slots=True)
-class NarrowEvidence:
+class NarrowEvidence(msgspec.Struct, frozen=True):
     """An address of ours from which packets larger than `mtu_bytes` vanish without a word, towards `remotes`."""
 
     address: str
@@ -109,8 +101,7 @@ class NarrowEvidence:
     remotes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True):
     """All of it. `reported`: what a part found out by itself, as the problem that it is.
 
     `families`: those of the uplinks' addresses, of 4 and 6. `dropped_by_mark`: packets lately dropped because their

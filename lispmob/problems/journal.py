@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
 from lispmob.problems.problem import Problem
-from lispmob.values import dataclass
 
 QUIET: Final = frozenset({"starting", "stopping"})  # systemd says so itself
 BEGINS_AN_HOUR: Final = 3  # ours: what comes and goes all day is told three times, and is in the status all day
@@ -14,16 +15,14 @@ HOUR_S: Final = 3600.0
 MAX_KNOWN: Final = 256  # ours: of problems that have ended, those that are remembered
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """One line; `is_warning` False: good news."""
 
     text: str
     is_warning: bool
 
 
-@dataclass(slots=True)
-class _Standing:
+class _Standing(msgspec.Struct):
     problem: Problem
     since: float
     is_told: bool

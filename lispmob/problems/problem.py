@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Final, Literal, TypeAlias
 
-from lispmob.values import dataclass
+import msgspec
 
 Verdict: TypeAlias = Literal["working", "degraded", "not-working"]
 
@@ -99,8 +99,7 @@ EXIT_CODES: Final[dict[Verdict, int]] = {"working": 0, "degraded": 4, "not-worki
 """What `lispctl status` ends with."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One problem. `subject` is what it is about, such as an EID-Prefix, an address, an interface; "": the whole node.
 
     Two problems of one key and subject are the same problem, however their sentences change.

@@ -8,10 +8,11 @@ that was asked about, and only so much about others as does not take anything fr
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
+from msgspec.structs import replace
+
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import MappingRecord
 
@@ -19,8 +20,7 @@ NARROW: Final = {4: 8, 6: 16}  # ours, bits by family: no site is wider, and no 
 NEGATIVE_TTL_MIN: Final = 15  # RFC 9301, 5.5: of a negative Map-Reply
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(msgspec.Struct, frozen=True):
     """What no mapping from outside may take over: our EIDs, our RLOCs, and the way to the mapping system.
 
     `overlay`: where other EIDs are, if somebody has said so; networks of every Instance-ID. `sites`: of a hub, which

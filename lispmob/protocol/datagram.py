@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import IpAddress
 
 
-@dataclass(frozen=True, slots=True)
-class Datagram:
+class Datagram(msgspec.Struct, frozen=True):
     """A control datagram as it arrived. `in_data`: it came on the data port in Instance-ID 0xFFFFFF."""
 
     payload: bytes

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Action, Locator, MappingRecord
 
@@ -20,8 +22,7 @@ DOUBT: encapsulate, and the source gets an ICMP error too: no locator answers, b
 EventValue: TypeAlias = str | int | float | bool | list[str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class SendControl:
+class SendControl(msgspec.Struct, frozen=True):
     """Send one control datagram from port 4342. `source` None and `ifindex` 0 leave the choice to the kernel.
 
     `has_checksum` False: with a UDP checksum of zero; over IPv4 only. `is_whole`: in one piece or not at all (DF), and
@@ -50,12 +51,11 @@ class UsableLocator:
     At a node: by the uplink with this address, past its RTR; by every other one as if it were not said.
     """
     source_port: int = 0
-    is_relay: bool = field(default=False, compare=False)
+    is_relay: bool = dataclasses.field(default=False, compare=False)
     """An RTR, with the peer behind it: what is sealed for the peer goes from EID to EID in what the RTR reads."""
 
 
-@dataclass(frozen=True, slots=True)
-class InstallMapping:
+class InstallMapping(msgspec.Struct, frozen=True):
     """Add or replace one entry of the forwarding table. Every decision is made: the datapath only obeys.
 
     `locators` is sorted by priority, and empty unless the disposition is ENCAPSULATE, TELL or DOUBT. `sources`: where
@@ -71,44 +71,38 @@ class InstallMapping:
     must_seal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveMapping:
+class RemoveMapping(msgspec.Struct, frozen=True):
     """Take one entry out of the forwarding table."""
 
     prefix: EidPrefix
 
 
-@dataclass(frozen=True, slots=True)
-class DropPending:
+class DropPending(msgspec.Struct, frozen=True):
     """Packets that wait for this prefix will get no mapping: throw them away and count them under `reason`."""
 
     prefix: EidPrefix
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """Something worth telling: the log, the event stream and the handover timeline read these."""
 
     kind: str
-    fields: Mapping[str, EventValue] = field(default_factory=dict)
+    fields: Mapping[str, EventValue] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class UplinkChanged:
+class UplinkChanged(msgspec.Struct, frozen=True):
     """One of our RLOCs reaches nobody, while others reach the same locators; or it reaches somebody again."""
 
     local: IpAddress
     is_up: bool
 
 
-@dataclass(frozen=True, slots=True)
-class UplinksRanked:
+class UplinksRanked(msgspec.Struct, frozen=True):
     """Another uplink is preferred now: send by the ranks of the moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class WatchForSilence:
+class WatchForSilence(msgspec.Struct, frozen=True):
     """Tell us when data sent to this locator has gone without an answer for so long; None: no more.
 
     `one_sided_s` counts instead for traffic that nothing has come back from for a while. Those with one `head` belong
@@ -121,8 +115,7 @@ class WatchForSilence:
     head: IpAddress | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UsePathMtu:
+class UsePathMtu(msgspec.Struct, frozen=True):
     """Outer packets from an address of ours to this locator and port are to be no larger; 0: as the uplink has it."""
 
     local: IpAddress
@@ -131,24 +124,21 @@ class UsePathMtu:
     mtu_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class UseStatusBits:
+class UseStatusBits(msgspec.Struct, frozen=True):
     """What Locator-Status-Bits in data are used for: `heeds`, report those of others; `told`, what is said of ours."""
 
     heeds: bool
     told: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class AskForEcho:
+class AskForEcho(msgspec.Struct, frozen=True):
     """Let data to this locator ask for these 24 bits until they come back; None: no more."""
 
     remote: IpAddress
     nonce: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class NameResolved:
+class NameResolved(msgspec.Struct, frozen=True):
     """What the mapping system says of a name, in small letters: the EIDs of its host, or none; `why` is for people.
 
     `is_answered` False: nobody could say whether there is such a name. `names`: those of the host, where the name that
@@ -162,8 +152,7 @@ class NameResolved:
     names: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MappingWanted:
+class MappingWanted(msgspec.Struct, frozen=True):
     """Somebody should say where `asked` is; `tries` counts how often that was said. A program may answer.
 
     `why` is the reason of the lookup ("miss", "refresh", "smr", "doubt"); `source` our EID that has packets for it.
@@ -175,8 +164,7 @@ class MappingWanted:
     tries: int
 
 
-@dataclass(frozen=True, slots=True)
-class MappingChanged:
+class MappingChanged(msgspec.Struct, frozen=True):
     """The map-cache has this entry now, or another content of it ("change"), or has it no more."""
 
     what: Literal["add", "change", "delete"]
@@ -201,37 +189,33 @@ class InstallSession:
     peer: int
     local_index: int
     remote_index: int
-    send_key: bytes = field(repr=False)
-    receive_key: bytes = field(repr=False)
+    send_key: bytes = dataclasses.field(repr=False)
+    receive_key: bytes = dataclasses.field(repr=False)
     aead: AeadName
     instance_id: int
     sources: tuple[EidPrefix, ...]
     is_confirmed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetSession:
+class ForgetSession(msgspec.Struct, frozen=True):
     """Overwrite the keys of one session."""
 
     local_index: int
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetPeer:
+class ForgetPeer(msgspec.Struct, frozen=True):
     """Overwrite the keys of all sessions with a peer."""
 
     peer: int
 
 
-@dataclass(frozen=True, slots=True)
-class RefuseClear:
+class RefuseClear(msgspec.Struct, frozen=True):
     """Clear packets with an inner source in these, all of them and no others, are dropped."""
 
     prefixes: tuple[EidPrefix, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SendKeepalive:
+class SendKeepalive(msgspec.Struct, frozen=True):
     """Send an empty sealed packet to this peer."""
 
     peer: int
@@ -261,15 +245,13 @@ Effect: TypeAlias = (
 """What a node hands to the daemon."""
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(msgspec.Struct, frozen=True):
     """Add 1 to a counter of the node; the names of refused input are those of the error catalogue ("rx_auth")."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class RegistrationConfirmed:
+class RegistrationConfirmed(msgspec.Struct, frozen=True):
     """A Map-Server holds our present locators; `tries` Map-Registers were needed. `is_change`: not a mere refresh."""
 
     eid: EidPrefix
@@ -278,8 +260,7 @@ class RegistrationConfirmed:
     is_change: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MappingLearned:
+class MappingLearned(msgspec.Struct, frozen=True):
     """The mapping system answered for `asked`: records that passed every acceptance rule."""
 
     asked: EidPrefix
@@ -293,8 +274,7 @@ class MappingLearned:
     times_again: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LookupFailed:
+class LookupFailed(msgspec.Struct, frozen=True):
     """Nobody answered for `asked`. `why` is a word for counters and people ("unanswered", "no-locator")."""
 
     asked: EidPrefix
@@ -302,20 +282,17 @@ class LookupFailed:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshNeeded:
+class RefreshNeeded(msgspec.Struct, frozen=True):
     """A mapping in use has come close to the end of its TTL, or is no longer trusted: ask for it again."""
 
     prefix: EidPrefix
 
 
-@dataclass(frozen=True, slots=True)
-class FollowUpDue:
+class FollowUpDue(msgspec.Struct, frozen=True):
     """Some seconds after a move: solicit the peers again, wherever they are now, and ask where they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class PathChanged:
+class PathChanged(msgspec.Struct, frozen=True):
     """One pair went down or came up."""
 
     local: IpAddress
@@ -323,16 +300,14 @@ class PathChanged:
     is_up: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ReachabilityChanged:
+class ReachabilityChanged(msgspec.Struct, frozen=True):
     """A remote locator cannot be reached from any RLOC of ours any more, or it can again."""
 
     remote: IpAddress
     is_up: bool
 
 
-@dataclass(frozen=True, slots=True)
-class WayAnswered:
+class WayAnswered(msgspec.Struct, frozen=True):
     """A question to the mapping system, or to an RTR, left by this locator of ours and was answered."""
 
     local: IpAddress
@@ -340,13 +315,11 @@ class WayAnswered:
     rtt_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class WaysInDoubt:
+class WaysInDoubt(msgspec.Struct, frozen=True):
     """Something that should have been answered was not: which of our uplinks still lead anywhere?"""
 
 
-@dataclass(frozen=True, slots=True)
-class WitnessWanted:
+class WitnessWanted(msgspec.Struct, frozen=True):
     """Do the RTRs still answer? Then the uplinks without one that are silent are dead, and not the world."""
 
 

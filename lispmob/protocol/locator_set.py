@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
-from dataclasses import field, replace
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
-from lispmob.values import dataclass
+import msgspec
+from msgspec.structs import replace
+
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator, MappingRecord
 
@@ -21,8 +24,7 @@ NEVER = 255
 """The priority of a locator that must not be used for unicast (RFC 9301, 5.4)."""
 
 
-@dataclass(frozen=True, slots=True)
-class EidRank:
+class EidRank(msgspec.Struct, frozen=True):
     """What a locator counts in the mapping of one of our EID-Prefixes."""
 
     eid: EidPrefix
@@ -46,11 +48,11 @@ class LocalLocator:
 
     address: IpAddress
     ifindex: int = 0
-    interface: str = field(default="", compare=False)
+    interface: str = dataclasses.field(default="", compare=False)
     priority: int = 1
     weight: int = 100
-    mtu_bytes: int = field(default=1500, compare=False)
-    cost: int = field(default=0, compare=False)
+    mtu_bytes: int = dataclasses.field(default=1500, compare=False)
+    cost: int = dataclasses.field(default=0, compare=False)
     by_eid: tuple[EidRank, ...] = ()
     alias: IpAddress | None = None
     """What RTRs know the uplink by, where another uplink has the same address: interface and address are what it is."""
@@ -68,15 +70,14 @@ class LocalLocator:
     def told_for(self, eid: EidPrefix | None) -> LocalLocator:
         """The locator as it stands in the mapping of this EID."""
         rank = next((one for one in self.by_eid if one.eid == eid), None)
-        return self if rank is None else replace(self, priority=rank.priority, weight=rank.weight)
+        return self if rank is None else dataclasses.replace(self, priority=rank.priority, weight=rank.weight)
 
     def silenced(self) -> LocalLocator:
         """The locator as one that reaches nobody: in no mapping is it to be used."""
-        return replace(self, priority=NEVER, by_eid=())
+        return dataclasses.replace(self, priority=NEVER, by_eid=())
 
 
-@dataclass(frozen=True, slots=True)
-class LocatorSet:
+class LocatorSet(msgspec.Struct, frozen=True):
     """All our RLOCs at one moment; `version` grows with every change. IPv4 before IPv6, ascending (RFC 9301, 5.4)."""
 
     version: int = 0
@@ -178,7 +179,7 @@ def _named(preferred: Iterable[LocalLocator]) -> Iterator[LocalLocator]:
     """
     taken: set[IpAddress] = set()
     for one in sorted(preferred, key=lambda one: one.ifindex):
-        named = replace(one, alias=_alias(one) if one.address in taken else None)
+        named = dataclasses.replace(one, alias=_alias(one) if one.address in taken else None)
         taken.add(one.address)
         yield named
 

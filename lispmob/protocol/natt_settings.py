@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import IpAddress
 
 NattMode: TypeAlias = Literal["auto", "off", "e19", "lispers"]
 
 
-@dataclass(frozen=True, slots=True)
-class NattSettings:
+class NattSettings(msgspec.Struct, frozen=True):
     """What the user says about NATs. `rtrs`: those that may be used; none: those of an authenticated Info-Reply.
 
     `keepalive_s` None: as long as the NAT allows. `prefers_rtr`: use one without a NAT too. `direct`: past the RTR

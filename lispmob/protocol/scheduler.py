@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterable
 from enum import Enum
 from typing import Final, Generic, TypeVar
 
-from lispmob.values import dataclass
+import msgspec
 
 K = TypeVar("K", bound=Hashable)
 
@@ -31,8 +31,7 @@ class Prefer(Enum):
     COST = "cost"
 
 
-@dataclass(frozen=True, slots=True)
-class Hysteresis:
+class Hysteresis(msgspec.Struct, frozen=True):
     """When a rival takes over: better by `ratio` and by `rtt_ms` (or `loss`, a share of packets), for `hold_s`."""
 
     ratio: float = 0.2
@@ -41,8 +40,7 @@ class Hysteresis:
     hold_s: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate(Generic[K]):
+class Candidate(Generic[K], msgspec.Struct, frozen=True):
     """One uplink or locator. `cost` is the user's figure (metered: high). Quality None: not measured yet.
 
     `is_receive_only`: announced to others, never sent from.
@@ -62,8 +60,7 @@ class Candidate(Generic[K]):
         return self.priority == NEVER
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked(Generic[K]):
+class Ranked(Generic[K], msgspec.Struct, frozen=True):
     """What the datapath is told: flows go to the lowest priority, shared by weight. 255: take no part."""
 
     key: K
@@ -71,8 +68,7 @@ class Ranked(Generic[K]):
     weight: int
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule(Generic[K]):
+class Schedule(Generic[K], msgspec.Struct, frozen=True):
     """The order of the moment. `steps` say how it came to it; `review_at`: when a rival may take over."""
 
     ranked: tuple[Ranked[K], ...]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+import dataclasses
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import IpAddress
 from lispmob.wire.auth import Key
 
@@ -16,12 +18,11 @@ LispSecMode: TypeAlias = Literal["off", "prefer", "require"]
 class ResolverSecret:
     """What a Map-Resolver and this node share, to wrap One-Time-Keys with (RFC 9303, 6.5)."""
 
-    octets: bytes = field(repr=False)
+    octets: bytes = dataclasses.field(repr=False)
     key_id: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class MapServerPeer:
+class MapServerPeer(msgspec.Struct, frozen=True):
     """A Map-Server to register with. `sends_xtr_id`: add our xTR-ID (some servers accept that only behind a NAT).
 
     `has_lisp_sec`: say in each Map-Register that we sign Map-Replies when it asks us to (RFC 9303, 6.8).

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from lispmob.control.node_config import NodeConfig
 from lispmob.errors import AuthenticationFailed, MalformedMessage
@@ -50,7 +52,7 @@ def neutral_value(value: Any, keys: Iterable[Key]) -> Any:
 
 
 def _stand_in(key: Key) -> Key:
-    return replace(key, secret=STAND_IN)
+    return dataclasses.replace(key, secret=STAND_IN)
 
 
 def _in_ecm(payload: bytes, keys: Iterable[Key]) -> bytes:

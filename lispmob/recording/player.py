@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
+import msgspec
+
 from lispmob.control.node_config import NodeConfig
 from lispmob.errors import LispError
 from lispmob.node.node import Node
 from lispmob.protocol.effect import Event
 from lispmob.recording.recorder import FORMAT, INPUTS, TRAVERSAL_INPUTS, sum_of
 from lispmob.recording.values import NotAValue, from_json
-from lispmob.values import dataclass
 
 LINE_MAX: Final = 8 << 20  # ours: octets of one input; a configuration may have a hundred thousand static mappings
 _KNOWN: Final = frozenset((*INPUTS, *(f"traversal.{name}" for name in TRAVERSAL_INPUTS)))
@@ -26,8 +27,7 @@ class BadRecording(LispError):
     """A file that is no recording, or has a line that cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One input and what came of it. `line` counts from 1; `at` is the time in the node's clock, where it has one.
 
     `is_same` False: the core does something else than it did then. `error`: it raised an exception.

@@ -14,6 +14,8 @@ from importlib import import_module
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
+import msgspec
+
 from lispmob.errors import LispError
 from lispmob.wire.address import EidPrefix
 
@@ -45,10 +47,13 @@ def to_json(value: Any) -> Any:
         return {"set": sorted((to_json(one) for one in value), key=repr)}
     if isinstance(value, Mapping):
         return {"map": [[to_json(key), to_json(one)] for key, one in value.items()]}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
-        return {"of": _name_of(type(value)), "fields": fields}
-    raise TypeError(f"{type(value).__name__} is no value of the core")
+    if isinstance(value, msgspec.Struct):
+        names = value.__struct_fields__
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = tuple(field.name for field in dataclasses.fields(value) if field.init)
+    else:
+        raise TypeError(f"{type(value).__name__} is no value of the core")
+    return {"of": _name_of(type(value)), "fields": {name: to_json(getattr(value, name)) for name in names}}
 
 
 def from_json(raw: Any, depth: int = 0) -> Any:
@@ -103,6 +108,6 @@ def _class_of(name: str, kind: type | None) -> Any:
         raise ValueError(f"{name} is no class of the core")
     if kind is not None and issubclass(found, kind):
         return found
-    if kind is None and dataclasses.is_dataclass(found):
+    if kind is None and (dataclasses.is_dataclass(found) or issubclass(found, msgspec.Struct)):
         return found
     raise ValueError(f"{name} is no value")

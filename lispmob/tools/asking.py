@@ -16,11 +16,12 @@ from errno import EADDRINUSE
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
+import msgspec
+
 from lispmob.closing import Closing
 from lispmob.control_port.icmp_errors import enable, read_errors
 from lispmob.errors import LispError
 from lispmob.tools.question import Asked, Lookup, Reason, ReasonKind, on_datagram
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import CONTROL_PORT
 
@@ -46,8 +47,7 @@ class NoWay(LispError):
         self.reason = Reason(kind, text)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """A question that can be asked; it leaves from the first of our addresses, and names them all."""
 
     asked: Asked
@@ -55,8 +55,7 @@ class Question:
     itr_rlocs: tuple[IpAddress, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unasked:
+class Unasked(msgspec.Struct, frozen=True):
     """A question that cannot be asked from here."""
 
     asked: Asked

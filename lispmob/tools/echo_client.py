@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import msgspec
+
 from lispmob.errors import LispError
 from lispmob.tools.echo_message import SHORTEST, Echo, Kind, NoEcho, question, read_datagram, read_head
 from lispmob.tools.echo_tally import Tally
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 CONNECT_S: Final = 10.0
@@ -26,8 +27,7 @@ class NoPeer(LispError):
     """No question can be asked at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(msgspec.Struct, frozen=True):
     """What is to be sent. `count` 0: until told to stop. `wait_s`: for the last answers. `length`: octets of each."""
 
     count: int

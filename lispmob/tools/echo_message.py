@@ -19,8 +19,9 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import LispError
-from lispmob.values import dataclass
 
 MAGIC: Final = b"LMEC"
 VERSION: Final = 1
@@ -46,8 +47,7 @@ class NoEcho(LispError):
     """Octets that are no message of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Echo:
+class Echo(msgspec.Struct, frozen=True):
     """The head of a message; `length` is that of the whole of it."""
 
     kind: Kind

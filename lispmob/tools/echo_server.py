@@ -15,9 +15,10 @@ from ipaddress import ip_address
 from struct import Struct
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
 from lispmob.tools.echo_message import SHORTEST, Kind, NoEcho, answer_to, read_datagram, read_head
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 SESSION_LIMIT: Final = 1024  # ours: sessions whose packets are counted; the one silent for longest goes first
@@ -42,8 +43,7 @@ _PKTINFO6: Final = Struct("@16si")
 Ancillary: TypeAlias = list[tuple[int, int, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
+class ServerLimits(msgspec.Struct, frozen=True):
     """What strangers may make the server do."""
 
     sessions: int = SESSION_LIMIT

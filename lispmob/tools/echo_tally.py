@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
 
 COUNT_LIMIT: Final = 1_000_000  # ours: 40 octets of memory each
 RUN_LIMIT: Final = 100  # ours: losses in a row that are listed
@@ -22,8 +22,7 @@ BUCKETS_MS: Final = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 """Upper bounds of the histogram of gaps; the last bucket has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class LostRun:
+class LostRun(msgspec.Struct, frozen=True):
     """Packets lost in a row: from `first` on, for `duration_s`: from the last before them to the first behind them."""
 
     first: int
@@ -31,8 +30,7 @@ class LostRun:
     duration_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Gaps:
+class Gaps(msgspec.Struct, frozen=True):
     """The gaps of one direction. `longest_after` is the number of the packet before the longest; -1: there is none."""
 
     longest_s: float
@@ -40,8 +38,7 @@ class Gaps:
     histogram: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RoundTrips:
+class RoundTrips(msgspec.Struct, frozen=True):
     """Round trips, seconds."""
 
     least_s: float
@@ -50,8 +47,7 @@ class RoundTrips:
     most_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """`lost_there`, `lost_back`: of the lost, as far as that is known. `refused`: by this host, and among the lost."""
 
     sent: int

@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from lispmob.terminal.text import clean, fold, milliseconds, paint, plural
 from lispmob.tools.echo_tally import BUCKETS_MS, Gaps, Result, Tally
 from lispmob.tools.echo_uplink import Timeline
-from lispmob.values import dataclass
 
 JSON_VERSION: Final = 1
 BAR: Final = 40  # columns
 RUNS_SHOWN: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class UplinkShare:
+class UplinkShare(msgspec.Struct, frozen=True):
     """What left by one uplink; `uplink` may be a word that says that it is not known."""
 
     uplink: str
@@ -25,8 +25,7 @@ class UplinkShare:
     lost: int
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """One session with everything that is to be told. `uplinks_unknown`: why lispd cannot tell them; "": it can."""
 
     peer: str

@@ -12,9 +12,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from lispmob.api.client import Client, Json
 from lispmob.errors import LispError
-from lispmob.values import dataclass
 
 ASK_EVERY_S: Final = 0.1  # ours: a question takes lispd some milliseconds
 SAMPLE_LIMIT: Final = 100_000
@@ -23,8 +24,7 @@ IN_A_CHANGE: Final = "while it changed"
 NOT_KNOWN: Final = "not known"
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(msgspec.Struct, frozen=True):
     """What lispd said between two moments of our clock."""
 
     asked_at: float

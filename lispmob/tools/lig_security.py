@@ -6,11 +6,12 @@ Loaded only when it is asked for: an ordinary question needs neither ciphers nor
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
+import msgspec
+from msgspec.structs import replace
+
 from lispmob.tools.question import Genuine, Reason, ReasonKind
-from lispmob.values import dataclass
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.eid import from_prefix, to_prefix
@@ -28,8 +29,7 @@ _KINDS: Final[dict[Fault, ReasonKind]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(msgspec.Struct, frozen=True):
     """What a Map-Resolver and this host share: octets, and the Key ID that names them to it."""
 
     octets: bytes

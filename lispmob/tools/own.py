@@ -9,9 +9,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from lispmob.api.client import Client, Json
 from lispmob.errors import ConfigError, LispError
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 LISPD_TIMEOUT_S: Final = 1.0  # ours: it answers in milliseconds, and lig works without it
 
 
-@dataclass(frozen=True, slots=True)
-class OwnNode:
+class OwnNode(msgspec.Struct, frozen=True):
     """Our EID-Prefixes, our locators with the best first, and the resolvers to ask. `origin`: who said so."""
 
     eids: tuple[EidPrefix, ...] = ()

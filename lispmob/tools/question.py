@@ -14,8 +14,9 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Literal, Protocol, TypeAlias
 
+import msgspec
+
 from lispmob.errors import MalformedMessage
-from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import CONTROL_PORT, MessageType
@@ -48,16 +49,14 @@ Asked: TypeAlias = EidPrefix | DistinguishedName
 """What a question is about: an EID-Prefix, or a name as an EID (RFC 9735)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True):
     """Why there may be no answer."""
 
     kind: ReasonKind
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Genuine:
+class Genuine(msgspec.Struct, frozen=True):
     """A Map-Reply that LISP-SEC proves, without the records that nobody vouches for.
 
     `vouched`: the EID-Prefixes that the Map-Server vouches for. `cannot_sign`: it says that no ETR of the EID can sign.
@@ -82,8 +81,7 @@ class Protects(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A Map-Reply and how it came; `rtt_s` is from the try whose nonce it repeats. `genuine`: LISP-SEC proves it."""
 
     reply: MapReply
@@ -93,8 +91,7 @@ class Answer:
     genuine: Genuine | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(msgspec.Struct, frozen=True):
     """Who asks: `port` on each of `itr_rlocs`. The first is the address that the question leaves from."""
 
     itr_rlocs: tuple[IpAddress, ...]

@@ -10,7 +10,7 @@ from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple, TypeAlias
 
-from lispmob.values import dataclass
+import msgspec
 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 IpNetwork: TypeAlias = IPv4Network | IPv6Network
@@ -29,8 +29,7 @@ class Afi(IntEnum):
     LCAF = 16387
 
 
-@dataclass(frozen=True, slots=True)
-class MacAddress:
+class MacAddress(msgspec.Struct, frozen=True):
     """A 48-bit MAC address (AFI 6)."""
 
     octets: bytes
@@ -43,8 +42,7 @@ class MacAddress:
         return self.octets.hex(":")
 
 
-@dataclass(frozen=True, slots=True)
-class DistinguishedName:
+class DistinguishedName(msgspec.Struct, frozen=True):
     """A distinguished name (AFI 17, RFC 9735): octets without NUL; the terminating NUL is the codec's."""
 
     name: bytes

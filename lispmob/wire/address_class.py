@@ -9,12 +9,12 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import IpAddress, IpNetwork
 
 
-@dataclass(frozen=True, slots=True)
-class AddressClass:
+class AddressClass(msgspec.Struct, frozen=True):
     """Addresses of one kind (IANA special-purpose address registries)."""
 
     network: IpNetwork

@@ -6,13 +6,15 @@ both are accepted. The MAC changes with the length: the field's own octets, as z
 
 from __future__ import annotations
 
+import dataclasses
 import hmac
-from dataclasses import field, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
+from msgspec.structs import replace
+
 from lispmob.errors import AuthenticationFailed, MalformedMessage
-from lispmob.values import dataclass
 from lispmob.wire.header import MessageType
 from lispmob.wire.info import InfoReply, InfoRequest
 from lispmob.wire.map_notify import MapNotify, MapNotifyAck, RtrAuthentication
@@ -67,7 +69,7 @@ _HKDF_SALTS: Final = {
 class Key:
     """A secret shared with a Map-Server, and how to use it. `is_truncated`: send digests cut as in the RFC's names."""
 
-    secret: bytes = field(repr=False)
+    secret: bytes = dataclasses.field(repr=False)
     key_id: int = 0
     algorithm: Algorithm = Algorithm.HMAC_SHA_256_128
     is_truncated: bool = False

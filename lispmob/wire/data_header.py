@@ -5,8 +5,9 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import MalformedMessage
-from lispmob.values import dataclass
 from lispmob.wire.checksum import internet_checksum
 from lispmob.wire.ip_udp import IPV4_OCTETS, IPV6_OCTETS
 
@@ -18,8 +19,7 @@ _N, _L, _E, _V, _I = (1 << bit for bit in (31, 30, 29, 28, 27))
 _KEY_SHIFT: Final = 24
 
 
-@dataclass(frozen=True, slots=True)
-class DataHeader:
+class DataHeader(msgspec.Struct, frozen=True):
     """The eight octets. On the public Internet nothing but the Instance-ID may be used (RFC 9300, 4.1).
 
     `nonce` (N, 24 bits) excludes `map_versions` (V, source and destination, 12 bits each). `wants_echo` (E) needs N.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import MalformedMessage
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import (
     CONTROL_PORT,
@@ -35,8 +36,7 @@ _INNER_TYPES: Final = (MessageType.MAP_REQUEST, MessageType.MAP_REGISTER, Messag
 _IS_PROBE: Final = 0x02
 
 
-@dataclass(frozen=True, slots=True)
-class EncapsulatedControl:
+class EncapsulatedControl(msgspec.Struct, frozen=True):
     """A control message on its way through the mapping system, or through an RTR.
 
     The inner addresses of a Map-Request are EIDs; its answer goes to `source_port`. `authentication` (S) is the AD as

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import MalformedMessage
-from lispmob.values import dataclass
 from lispmob.wire.eid import take_eid, take_known_address
 from lispmob.wire.header import MessageType, has_bit, open_message, put_authentication, take_authentication
 from lispmob.wire.lcaf import put_address
@@ -25,8 +26,7 @@ def is_info_reply(data: bytes) -> bool:
     return len(data) > 0 and bool(data[0] & 0x08)
 
 
-@dataclass(frozen=True, slots=True)
-class InfoRequest:
+class InfoRequest(msgspec.Struct, frozen=True):
     """A node asks for its translated address. lispers.net sends no authentication or EID, and a host name as `tail`."""
 
     nonce: int
@@ -54,8 +54,7 @@ class InfoRequest:
         return cls(nonce, eid, mask_len, key_id, algorithm_id, authentication, ttl_min, tail)
 
 
-@dataclass(frozen=True, slots=True)
-class InfoReply:
+class InfoReply(msgspec.Struct, frozen=True):
     """What the Map-Server saw, and for how many minutes the RTRs may be used. EID and nonce are the request's."""
 
     nonce: int

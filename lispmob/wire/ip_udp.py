@@ -6,8 +6,9 @@ from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 from typing import Final, NamedTuple
 
+import msgspec
+
 from lispmob.errors import MalformedMessage
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.checksum import internet_checksum
 
@@ -25,8 +26,7 @@ _IPV6: Final = Struct(">IHBB16s16s")
 _UDP: Final = Struct(">HHHH")
 
 
-@dataclass(frozen=True, slots=True)
-class UdpPacket:
+class UdpPacket(msgspec.Struct, frozen=True):
     """A UDP datagram in an IP packet. IPv4 alone has `identification` and `dont_fragment`, IPv6 alone `flow_label`."""
 
     source: IpAddress

@@ -7,11 +7,12 @@ It belongs to the EID-Prefix, whatever the other locators are. Nothing is ever s
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
+import msgspec
+from msgspec.structs import replace
+
 from lispmob.errors import MalformedMessage
-from lispmob.values import dataclass
 from lispmob.wire.lcaf_types import SecurityKey
 from lispmob.wire.record import Locator, MappingRecord
 from lispmob.wire.sealed_handshake import SUITE
@@ -21,8 +22,7 @@ KEYS_MAX: Final = 2  # ours: the old one and the new one, while a key is being r
 _NEVER: Final = 255
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRecord:
+class KeyRecord(msgspec.Struct, frozen=True):
     """The static public keys of an EID-Prefix, the preferred one first. Revoked ones are no longer to be used."""
 
     keys: tuple[bytes, ...]

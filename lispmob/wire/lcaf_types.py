@@ -13,19 +13,18 @@ from enum import IntFlag
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias, Union
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import DistinguishedName, MacAddress
 
 
 # |  (no octets)  |
-@dataclass(frozen=True, slots=True)
-class NullBody:
+class NullBody(msgspec.Struct, frozen=True):
     """Type 0: no address at all, but said with an LCAF."""
 
 
 # |  Address  |  Address  | ... until Length is used up
-@dataclass(frozen=True, slots=True)
-class AfiList:
+class AfiList(msgspec.Struct, frozen=True):
     """Type 1: several addresses of one thing, in no particular order."""
 
     addresses: tuple[WireAddress, ...]
@@ -33,8 +32,7 @@ class AfiList:
 
 # |                      Instance-ID (32)                         |   Rsvd2 is the mask length of the Instance-ID
 # |  Address ...
-@dataclass(frozen=True, slots=True)
-class InstanceId:
+class InstanceId(msgspec.Struct, frozen=True):
     """Type 2: an EID of one virtual network. No address: a range of Instance-IDs, `mask_len` bits of it fixed."""
 
     instance_id: int
@@ -44,8 +42,7 @@ class InstanceId:
 
 # |                       AS number (32)                          |
 # |  Address ...
-@dataclass(frozen=True, slots=True)
-class AsNumber:
+class AsNumber(msgspec.Struct, frozen=True):
     """Type 3: an address and the autonomous system that it belongs to."""
 
     as_number: int
@@ -56,8 +53,7 @@ class AsNumber:
 # |     Local port, lowest        |     Local port, highest       |
 # |     Remote port, lowest       |     Remote port, highest      |
 # |  Address ...
-@dataclass(frozen=True, slots=True)
-class ApplicationData:
+class ApplicationData(msgspec.Struct, frozen=True):
     """Type 4 (experimental): an address for the packets of one application."""
 
     traffic_class: int
@@ -67,8 +63,7 @@ class ApplicationData:
     address: WireAddress
 
 
-@dataclass(frozen=True, slots=True)
-class Angle:
+class Angle(msgspec.Struct, frozen=True):
     """Latitude or longitude; positive is north and east."""
 
     is_positive: bool
@@ -81,8 +76,7 @@ class Angle:
 # |E|   Longitude degrees (15)    |  Minutes (8)  |  Seconds (8)  |
 # |                  Altitude, signed metres (32)                 |   0x7fffffff: none
 # |  Address ...
-@dataclass(frozen=True, slots=True)
-class GeoCoordinates:
+class GeoCoordinates(msgspec.Struct, frozen=True):
     """Type 5: an address and where on Earth it is."""
 
     latitude: Angle
@@ -92,8 +86,7 @@ class GeoCoordinates:
 
 
 # | Fields minus 1|        Wildcard fields (16)   |  Key ...
-@dataclass(frozen=True, slots=True)
-class OpaqueKey:
+class OpaqueKey(msgspec.Struct, frozen=True):
     """Type 6 (experimental): a lookup key that is no address; bit n of `wildcards` makes field n match anything."""
 
     field_count: int
@@ -104,8 +97,7 @@ class OpaqueKey:
 # |    Map-Server UDP port (16)   |       ETR UDP port (16)       |
 # |  Address: global ETR RLOC  |  Address: Map-Server RLOC  |  Address: private ETR RLOC  |
 # |  Address: RTR 1  | ... until Length is used up
-@dataclass(frozen=True, slots=True)
-class NatTraversal:
+class NatTraversal(msgspec.Struct, frozen=True):
     """Type 7: what a Map-Server saw of a node's address and port, and the RTRs that it may use."""
 
     ms_port: int
@@ -118,8 +110,7 @@ class NatTraversal:
 
 # | Reserved (8)  |                 Nonce (24)                    |
 # |  Address ...
-@dataclass(frozen=True, slots=True)
-class NonceLocator:
+class NonceLocator(msgspec.Struct, frozen=True):
     """Type 8 (experimental): a locator and the nonce that data packets to it shall carry."""
 
     nonce: int
@@ -129,8 +120,7 @@ class NonceLocator:
 # |                      Instance-ID (32)                         |   Rsvd2, low bits: R, L, J in old code
 # |         Reserved (16)         |Source mask-len| Group mask-len|
 # |  Address: source  |  Address: group  |
-@dataclass(frozen=True, slots=True)
-class MulticastInfo:
+class MulticastInfo(msgspec.Struct, frozen=True):
     """Type 9: a multicast channel, (source prefix, group prefix), as an EID."""
 
     instance_id: int
@@ -141,8 +131,7 @@ class MulticastInfo:
     flags: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PathHop:
+class PathHop(msgspec.Struct, frozen=True):
     """One hop of an explicit locator path: L, look it up first; P, it may be probed; S, it must be visited."""
 
     address: WireAddress
@@ -152,8 +141,7 @@ class PathHop:
 
 
 # |      Reserved (13)      |L|P|S|  Address ...      per hop, until Length is used up
-@dataclass(frozen=True, slots=True)
-class ExplicitLocatorPath:
+class ExplicitLocatorPath(msgspec.Struct, frozen=True):
     """Type 10: the locators to go through, in order."""
 
     hops: tuple[PathHop, ...]
@@ -162,8 +150,7 @@ class ExplicitLocatorPath:
 # | Key count (8) | Reserved (8)  |Cipher suite(8)| Reserved (7)|R|
 # |        Key length (16)        |  Key ...      per key
 # |  Address ...
-@dataclass(frozen=True, slots=True)
-class SecurityKey:
+class SecurityKey(msgspec.Struct, frozen=True):
     """Type 11: a locator and the public keys for encrypting data to it (RFC 8061). R: the keys are revoked."""
 
     cipher_suite: int
@@ -174,8 +161,7 @@ class SecurityKey:
 
 # |         Reserved (16)         |Source mask-len| Dest. mask-len|
 # |  Address: source  |  Address: destination  |
-@dataclass(frozen=True, slots=True)
-class SourceDestKey:
+class SourceDestKey(msgspec.Struct, frozen=True):
     """Type 12: a lookup key made of a source and a destination prefix."""
 
     source_mask_len: int
@@ -184,8 +170,7 @@ class SourceDestKey:
     destination: WireAddress
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicationEntry:
+class ReplicationEntry(msgspec.Struct, frozen=True):
     """One replicator of a replication list and its level in the tree."""
 
     level: int
@@ -193,8 +178,7 @@ class ReplicationEntry:
 
 
 # |                 Reserved (24)                 |  Level (8)    |  Address ...   per entry, until Length is used up
-@dataclass(frozen=True, slots=True)
-class ReplicationList:
+class ReplicationList(msgspec.Struct, frozen=True):
     """Type 13: the tree of replicators of a multicast or broadcast packet."""
 
     entries: tuple[ReplicationEntry, ...]
@@ -202,8 +186,7 @@ class ReplicationList:
 
 # |         JSON length (16)      |  JSON ...                         Rsvd2, low bit B: binary JSON
 # |  Address ...
-@dataclass(frozen=True, slots=True)
-class JsonText:
+class JsonText(msgspec.Struct, frozen=True):
     """Type 14 (experimental): JSON as octets that nobody here evaluates, and an address."""
 
     text: bytes
@@ -212,8 +195,7 @@ class JsonText:
 
 
 # |  Address: key  |  Address: value  |
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+class KeyValue(msgspec.Struct, frozen=True):
     """Type 15 (experimental): a pair of addresses."""
 
     key: WireAddress
@@ -234,8 +216,7 @@ class Encapsulation(IntFlag):
 
 # |                 Reserved (25)                   |U|G|N|v|V|l|L|
 # |  Address ...
-@dataclass(frozen=True, slots=True)
-class EncapsulationFormat:
+class EncapsulationFormat(msgspec.Struct, frozen=True):
     """Type 16 (experimental): a locator and the encapsulations that it accepts."""
 
     encapsulations: Encapsulation
@@ -244,16 +225,14 @@ class EncapsulationFormat:
 
 # | Reserved (8)  |                  OUI (24)                     |
 # |  anything ...
-@dataclass(frozen=True, slots=True)
-class VendorSpecific:
+class VendorSpecific(msgspec.Struct, frozen=True):
     """Type 255 (RFC 9306): a vendor's own. A message with an OUI that the receiver does not know is dropped."""
 
     oui: int
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownLcaf:
+class UnknownLcaf(msgspec.Struct, frozen=True):
     """Any other type: skipped by its Length (RFC 9306), kept so that it can be passed on. Unusable as a locator."""
 
     type: int

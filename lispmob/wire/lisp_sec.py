@@ -8,8 +8,9 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import MalformedMessage
-from lispmob.values import dataclass
 from lispmob.wire.eid import take_eid
 from lispmob.wire.lcaf import put_address
 from lispmob.wire.lcaf_types import WireAddress
@@ -27,16 +28,14 @@ _EID_RECORDS: Final = Struct(">BBH")
 _EID: Final = Struct(">BB")
 
 
-@dataclass(frozen=True, slots=True)
-class AuthorizedEid:
+class AuthorizedEid(msgspec.Struct, frozen=True):
     """An EID-Prefix that the Map-Server vouches for."""
 
     eid: WireAddress
     mask_len: int
 
 
-@dataclass(frozen=True, slots=True)
-class EidAuthentication:
+class EidAuthentication(msgspec.Struct, frozen=True):
     """The EID-AD. An ITR asks with the KDF ID alone; the Map-Server adds the EID-Prefixes and its HMAC over them."""
 
     kdf_id: int
@@ -77,8 +76,7 @@ class EidAuthentication:
         return cls(kdf_id, hmac_id, tuple(eids), body.take_rest(), bool(flags & 0x80))
 
 
-@dataclass(frozen=True, slots=True)
-class EcmSecurity:
+class EcmSecurity(msgspec.Struct, frozen=True):
     """The AD of an ECM: the One-Time-Key, wrapped for the next hop of the Map-Request."""
 
     requested_hmac_id: int
@@ -109,8 +107,7 @@ class EcmSecurity:
         return cls(hmac_id, key_id, wrapping_id, reader.take_bytes(key_length), EidAuthentication.take(reader))
 
 
-@dataclass(frozen=True, slots=True)
-class MapReplySecurity:
+class MapReplySecurity(msgspec.Struct, frozen=True):
     """The AD of a Map-Reply: the Map-Server's word for the EID-Prefixes, and the ETR's HMAC over the whole message."""
 
     eid: EidAuthentication

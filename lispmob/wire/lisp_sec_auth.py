@@ -10,9 +10,10 @@ The RFC leaves salt and info of its HKDFs open: here both are empty. Wrapping it
 from __future__ import annotations
 
 import hmac
-from dataclasses import replace
 from enum import Enum
 from typing import Final, Protocol
+
+from msgspec.structs import replace
 
 from lispmob.errors import AuthenticationFailed, LispError
 from lispmob.wire.lisp_sec import EcmSecurity, EidAuthentication, MapReplySecurity

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Final, Self
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.header import (
     SITE_ID_OCTETS,
     XTR_ID_OCTETS,
@@ -25,8 +26,7 @@ _HAS_RTR_AUTHENTICATION: Final = 5
 
 # |    Key ID     | Algorithm ID  |  Authentication Data Length   |
 # ~                     Authentication Data                       ~
-@dataclass(frozen=True, slots=True)
-class RtrAuthentication:
+class RtrAuthentication(msgspec.Struct, frozen=True):
     """What a Map-Server proves to an RTR, with the key that these two share: the Map-Notify is really from it.
 
     NAT-traversal drafts: after the message (before draft -04), or in the ECM around it as AD type 2.
@@ -46,8 +46,7 @@ class RtrAuthentication:
         return cls(*take_authentication(reader))
 
 
-@dataclass(frozen=True, slots=True)
-class _Notification:
+class _Notification(msgspec.Struct, frozen=True):
     """The body that Map-Notify and Map-Notify-Ack share: that of the Map-Register, under a MAC of its own.
 
     RFC 9301 has no flags here. Deployed Map-Servers copy the xTR-ID trailer and say so with the NAT drafts' I bit;
@@ -118,8 +117,7 @@ class _Notification:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class MapNotify(_Notification):
+class MapNotify(_Notification, msgspec.Struct, frozen=True):
     """The answer to a Map-Register that wanted one, with its nonce; or, unasked for, the news of a changed mapping."""
 
     kind = MessageType.MAP_NOTIFY
@@ -130,8 +128,7 @@ class MapNotify(_Notification):
         return int.from_bytes(self.nonce.to_bytes(8), "little")
 
 
-@dataclass(frozen=True, slots=True)
-class MapNotifyAck(_Notification):
+class MapNotifyAck(_Notification, msgspec.Struct, frozen=True):
     """The receipt for an unasked-for Map-Notify: the same contents under a MAC of its own."""
 
     kind = MessageType.MAP_NOTIFY_ACK

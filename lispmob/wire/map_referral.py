@@ -6,8 +6,9 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import MalformedMessage
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.eid import take_eid, to_prefix
 from lispmob.wire.header import MessageType, open_message
@@ -34,8 +35,7 @@ class Referral(IntEnum):
 _REFERRALS: Final[tuple[Referral | int, ...]] = (*Referral, 6, 7)
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(msgspec.Struct, frozen=True):
     """A signature over a referral record; times are seconds since 1970."""
 
     original_ttl_min: int
@@ -63,8 +63,7 @@ class Signature:
         return cls(ttl_min, expires_at_s, valid_from_s, key_tag, algorithm_id, reader.take_bytes(length))
 
 
-@dataclass(frozen=True, slots=True)
-class ReferralRecord:
+class ReferralRecord(msgspec.Struct, frozen=True):
     """Whom to ask next for an EID-Prefix: `locators` are DDT nodes or Map-Servers."""
 
     eid: WireAddress
@@ -121,8 +120,7 @@ class ReferralRecord:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class MapReferral:
+class MapReferral(msgspec.Struct, frozen=True):
     """An answer of the delegated database tree."""
 
     nonce: int

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.header import (
     Flags,
     MessageType,
@@ -32,8 +33,7 @@ _FLAGS: Final[Flags] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class MapRegister:
+class MapRegister(msgspec.Struct, frozen=True):
     """A registration. Its nonce is a counter: every Map-Register has a larger one than those before it.
 
     `uses_ttl` (T): it holds for its Record TTL rather than for three minutes. `wants_merge` (a): unite it with what

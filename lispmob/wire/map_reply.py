@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.header import Flags, MessageType, flag_word, has_bit, open_message, read_flags
 from lispmob.wire.lisp_sec import MapReplySecurity
 from lispmob.wire.record import MappingRecord, take_records
@@ -16,8 +17,7 @@ _FLAGS: Final[Flags] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class MapReply:
+class MapReply(msgspec.Struct, frozen=True):
     """An answer, tied to its Map-Request by nothing but the nonce. A record without locators is a negative answer.
 
     `security` (S) is the LISP-SEC authentication data as octets; `lisp_sec.MapReplySecurity.decode` reads them.

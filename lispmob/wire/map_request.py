@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import MalformedMessage
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.eid import from_prefix, take_eid, take_known_address, to_prefix
 from lispmob.wire.header import Flags, MessageType, flag_word, has_bit, open_message, put_site, read_flags, take_site
@@ -31,8 +32,7 @@ _FLAGS: Final[Flags] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class EidRecord:
+class EidRecord(msgspec.Struct, frozen=True):
     """An EID-Prefix that is asked for. `wants_notify` (N, RFC 9437): and to be told of its changes from now on."""
 
     eid: WireAddress
@@ -54,8 +54,7 @@ class EidRecord:
         return bytes((self.wants_notify << 7, self.mask_len)) + put_address(self.eid)
 
 
-@dataclass(frozen=True, slots=True)
-class MapRequest:
+class MapRequest(msgspec.Struct, frozen=True):
     """A question for mappings. One record when sent; the answer goes to one of `itr_rlocs`, with the same nonce.
 
     `source_eid` is the EID whose packet missed the cache; in an SMR the EID that moved; None in a probe.

@@ -11,8 +11,9 @@ from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import MalformedMessage
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.eid import from_prefix, take_eid, take_known_address, to_prefix
 from lispmob.wire.lcaf import put_address
@@ -46,8 +47,7 @@ class Action(IntEnum):
 _ACTIONS: Final[tuple[Action | int, ...]] = (*Action, 6, 7)
 
 
-@dataclass(frozen=True, slots=True)
-class Locator:
+class Locator(msgspec.Struct, frozen=True):
     """An RLOC. Priority: lower is better, 255 is "not for unicast"; weight: share among equal priorities.
 
     `is_local` (L): of the sender of the Map-Reply itself. `is_probed` (p): the one that an RLOC-probe was sent to.
@@ -83,8 +83,7 @@ class Locator:
         ) + put_address(self.address)
 
 
-@dataclass(frozen=True, slots=True)
-class MappingRecord:
+class MappingRecord(msgspec.Struct, frozen=True):
     """An EID-Prefix and where it is. `ttl_min` is in minutes; 0 removes the mapping now.
 
     `eid` and `mask_len` are as on the wire: the mask is that of the inner address of an Instance-ID.

@@ -10,8 +10,9 @@ import hmac
 from struct import Struct
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import MalformedMessage
-from lispmob.values import dataclass
 
 SUITE: Final = 241  # ours, unassigned at IANA
 VERSION: Final = 1
@@ -33,8 +34,7 @@ _FIRST_TYPE: Final = 1
 _SECOND_TYPE: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class FirstMessage:
+class FirstMessage(msgspec.Struct, frozen=True):
     """From the initiator. `sender` is the index that it wants packets with; 0 is none."""
 
     sender: int
@@ -64,8 +64,7 @@ class FirstMessage:
         return cls(sender, ephemeral_key, static_key, offer)
 
 
-@dataclass(frozen=True, slots=True)
-class SecondMessage:
+class SecondMessage(msgspec.Struct, frozen=True):
     """From the responder. `receiver` is the index of the first message."""
 
     sender: int
@@ -96,8 +95,7 @@ class SecondMessage:
         return cls(sender, index, ephemeral_key, choice)
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(msgspec.Struct, frozen=True):
     """What the initiator seals: a time that only grows, in nanoseconds, and the AEADs that it can do, as bits."""
 
     timestamp_ns: int

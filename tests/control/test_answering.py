@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.control.answering import Answerer, Asked
 from lispmob.control.probing.path import VOLLEY
@@ -74,7 +75,7 @@ def test_an_answer_is_not_sent_where_no_asker_can_be(itr: str) -> None:
 
 
 def test_a_private_asker_is_answered_when_we_are_in_private_space_ourselves() -> None:
-    own = locators(replace(WIFI, address=ip("192.168.1.10")))
+    own = locators(dataclasses.replace(WIFI, address=ip("192.168.1.10")))
     request = replace(REQUEST, itr_rlocs=(ip("192.168.1.20"),))
 
     effects = answerer().on_map_request(replace(FORWARDED, request=request), own, 0.0)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from lispmob.control.resolver import MAX_CLAIMS
 from lispmob.node.node import Node, NodeEffect

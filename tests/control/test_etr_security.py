@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.control.itr_security import LispSecTools
 from lispmob.node.node import Datagram, MapServerPeer, Node, NodeConfig

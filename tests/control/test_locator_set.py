@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 from lispmob.protocol.locator_set import MAX_LOCATORS, NEVER, EidRank, LocalLocator, LocatorSet
 from lispmob.wire.address import EidPrefix
@@ -39,11 +39,14 @@ def test_a_host_whose_uplinks_all_lead_nowhere_counts_all_its_families_as_alive(
 
 
 def test_a_place_that_is_named_twice_is_one_locator() -> None:
-    assert locators(replace(WIFI, priority=9), WIFI).locators == (WIFI,)
+    assert locators(dataclasses.replace(WIFI, priority=9), WIFI).locators == (WIFI,)
 
 
 def test_one_address_on_three_interfaces_is_three_locators_with_names_of_their_own() -> None:
-    second, third = replace(WIFI, ifindex=WIFI.ifindex + 1, priority=9), replace(WIFI, ifindex=WIFI.ifindex + 2)
+    second, third = (
+        dataclasses.replace(WIFI, ifindex=WIFI.ifindex + 1, priority=9),
+        dataclasses.replace(WIFI, ifindex=WIFI.ifindex + 2),
+    )
 
     kept = locators(third, second, WIFI).locators
 
@@ -54,7 +57,7 @@ def test_one_address_on_three_interfaces_is_three_locators_with_names_of_their_o
 
 
 def test_an_uplink_keeps_its_name_when_another_one_with_its_address_is_preferred() -> None:
-    second = replace(WIFI, ifindex=WIFI.ifindex + 1, priority=9)
+    second = dataclasses.replace(WIFI, ifindex=WIFI.ifindex + 1, priority=9)
 
     before = {locator.ifindex: locator.name for locator in locators(WIFI, second).locators}
     after = {locator.ifindex: locator.name for locator in locators(WIFI.silenced(), second).locators}
@@ -72,7 +75,7 @@ def test_a_set_never_outgrows_a_record() -> None:
 
 
 def test_a_new_mtu_makes_no_new_mapping() -> None:
-    assert locators(WIFI) == locators(replace(WIFI, mtu_bytes=1280))
+    assert locators(WIFI) == locators(dataclasses.replace(WIFI, mtu_bytes=1280))
 
 
 def test_a_record_of_ours_is_authoritative_local_and_marks_the_probed_locator() -> None:
@@ -85,7 +88,7 @@ def test_a_record_of_ours_is_authoritative_local_and_marks_the_probed_locator() 
 
 def test_each_eid_has_its_own_priorities_and_weights_in_its_record() -> None:
     special = EidPrefix.parse("10.9.0.1/32")
-    own = locators(WIFI, replace(LTE, by_eid=(EidRank(special, 3, 40),)))
+    own = locators(WIFI, dataclasses.replace(LTE, by_eid=(EidRank(special, 3, 40),)))
 
     def ranks(eid: EidPrefix) -> dict[object, tuple[int, int]]:
         return {locator.address: (locator.priority, locator.weight) for locator in own.to_record(eid, 10).locators}
@@ -96,6 +99,6 @@ def test_each_eid_has_its_own_priorities_and_weights_in_its_record() -> None:
 
 
 def test_a_silent_uplink_is_never_to_be_used_whatever_an_eid_says_of_it() -> None:
-    silent = replace(LTE, by_eid=(EidRank(EID, 3, 40),)).silenced()
+    silent = dataclasses.replace(LTE, by_eid=(EidRank(EID, 3, 40),)).silenced()
 
     assert [locator.priority for locator in locators(silent).to_record(EID, 10).locators] == [NEVER]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from lispmob.control.path_mtu.search import Way
 from lispmob.control.probing.probing import ProbeConfig

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.node.node import Node
 from lispmob.protocol.acceptance import NEGATIVE_TTL_MIN, Guard, accept_records
@@ -36,7 +36,7 @@ def ask(machine: Node, eid: str, now: float, *records: MappingRecord, source: Ip
 
 
 def ready(**changes: object) -> Node:
-    machine = node(replace(CONFIG, **changes))  # type: ignore[arg-type]
+    machine = node(replace(CONFIG, **changes))
     machine.on_locators([WIFI], 0.0)
     return machine
 

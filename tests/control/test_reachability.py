@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -255,7 +255,7 @@ def test_a_peer_found_dead_is_looked_into_at_once_even_after_needless_doubts() -
 
 def test_one_address_on_two_interfaces_is_judged_for_each_by_itself() -> None:
     world = World()
-    twin = replace(WIFI, ifindex=WIFI.ifindex + 7)
+    twin = dataclasses.replace(WIFI, ifindex=WIFI.ifindex + 7)
     world.attach(WIFI, twin)
 
     world.machine.on_answered(twin.place, RTT_S, world.now)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from lispmob.control.registration import Registration, RegistrationPolicy, State
 from lispmob.protocol.effect import Count, Event, MachineEffect, RegistrationConfirmed, SendControl
@@ -147,7 +148,12 @@ def test_a_second_copy_of_a_notify_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [Key(b"another secret"), replace(KEY, algorithm=Algorithm.HMAC_SHA_1_96), replace(KEY, key_id=7)]
+    "wrong",
+    [
+        Key(b"another secret"),
+        dataclasses.replace(KEY, algorithm=Algorithm.HMAC_SHA_1_96),
+        dataclasses.replace(KEY, key_id=7),
+    ],
 )
 def test_a_notify_with_another_key_or_algorithm_is_refused_and_reported_once(wrong: Key) -> None:
     machine = registration()

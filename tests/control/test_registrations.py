@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
 
@@ -16,7 +16,7 @@ from tests.control.support import EID, KEY, SERVER, WIFI, locators, only, regist
 
 CONFIG = NodeConfig(eids=(EID,), map_servers=(MapServerPeer(SERVER, KEY),), first_nonce=0x1122334455667788)
 
-OTHER_KEY = replace(KEY, secret=b"another")
+OTHER_KEY = dataclasses.replace(KEY, secret=b"another")
 
 
 def octets_reversed(nonce: int) -> int:

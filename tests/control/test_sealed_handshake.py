@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer

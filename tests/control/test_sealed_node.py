@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import count
+
+from msgspec.structs import replace
 
 from lispmob.control.node_config import NodeConfig
 from lispmob.control.sealing.noise import KeyPair
@@ -50,7 +51,7 @@ def made(private: bytes, eid: object, rloc: IpAddress, **options: object) -> Sea
     static = KeyPair.of(private, ciphers())
     config = replace(
         NodeConfig((eid,), seal="prefer", key_record=KeyRecord((static.public,))),  # type: ignore[arg-type]
-        **options,  # type: ignore[arg-type]
+        **options,
     )
     clock = count(1_700_000_000_000_000_000)
     tools = SealTools(ciphers(), static, Memory(), drawing(private[0]), lambda: next(clock))

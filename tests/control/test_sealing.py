@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.control.sealing.handshake_carriage import First, put_first, put_second, take_first, take_second
 from lispmob.control.sealing.peer_keys import fingerprint
@@ -324,7 +325,9 @@ def test_a_replay_after_the_state_directory_was_lost_gives_its_sender_no_key() -
     sent = first_of(one, other)
     _, before = sent, only(deliver_first(sent, ALICE_RLOC, other, 0.0), InstallSession)[0]
     reborn = bob(pinned=pinned(one))
-    reborn.machine._tools = replace(reborn.machine._tools, draw=lambda octets: bytes(range(77, 77 + octets)))
+    reborn.machine._tools = dataclasses.replace(
+        reborn.machine._tools, draw=lambda octets: bytes(range(77, 77 + octets))
+    )
     (after,) = only(deliver_first(sent, ip("192.0.2.66"), reborn, 9.0), InstallSession)
 
     assert after.send_key != before.send_key

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import random
 import threading
-from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -40,7 +40,7 @@ EMPTY_BACK = bytes.fromhex("01000000000000001111111100000000000000009a05a5d51327
 
 
 def pair(aead: AeadName = "aes-128-gcm") -> tuple[Session, Session]:
-    return Session(replace(INITIATOR, aead=aead)), Session(replace(RESPONDER, aead=aead))
+    return Session(dataclasses.replace(INITIATOR, aead=aead)), Session(dataclasses.replace(RESPONDER, aead=aead))
 
 
 @pytest.mark.parametrize("aead", AEADS)
@@ -106,7 +106,7 @@ def test_another_instance_id_in_the_header_is_found_after_the_tag() -> None:
     sealed = Session(INITIATOR).seal(0, INNER, header=bytes.fromhex("0800000000123400"))
 
     assert Session(RESPONDER).open(sealed)[0] is Verdict.IID
-    assert Session(replace(RESPONDER, instance_id=0x1234)).open(sealed) == (Verdict.OPENED, INNER)
+    assert Session(dataclasses.replace(RESPONDER, instance_id=0x1234)).open(sealed) == (Verdict.OPENED, INNER)
 
 
 def test_a_key_is_over_after_three_minutes_in_both_directions() -> None:
@@ -184,7 +184,7 @@ def test_the_window_agrees_with_a_set_of_numbers(seed: int) -> None:
 
 
 def numbered(number: int, *, is_confirmed: bool, peer: int = 1, sources: tuple[EidPrefix, ...] = (B,)) -> SealedSession:
-    return replace(
+    return dataclasses.replace(
         INITIATOR, peer=peer, local_index=number, remote_index=number, is_confirmed=is_confirmed, sources=sources
     )
 
@@ -303,7 +303,7 @@ def test_thousands_of_sessions_are_found_by_their_index() -> None:
 )
 def test_a_session_without_sense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"1 to 4294967295|32 octets"):
-        replace(INITIATOR, **wrong)  # type: ignore[arg-type]
+        dataclasses.replace(INITIATOR, **wrong)  # type: ignore[arg-type]
 
 
 def test_keys_are_in_no_description() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from lispmob.control.sealing.handshake_carriage import take_first, take_second
 from lispmob.errors import AuthenticationFailed, MalformedMessage

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import count
+
+from msgspec.structs import replace
 
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.map_server import MapServer
@@ -53,7 +55,7 @@ class Scene:
         record = MappingRecord.of(eid, locators, ttl_min=ttl_min, is_authoritative=True)
         nonce = next(iter(self.nonces))
         message = MapRegister(nonce, (record,), proxy_map_reply=True, want_map_notify=True, xtr_id=XTR_ID)
-        message = replace(message, **changes)  # type: ignore[arg-type]
+        message = replace(message, **changes)
         ecm = EncapsulatedControl(private, 4342, HUB, 4342, sign(message, key), to_rtr=True)
         return Arrival(ecm.encode(), *public, RTR)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from ipaddress import ip_address
 from itertools import count
 from typing import TypeAlias
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.hub.ddt.client import SENDS_MAX, WAIT_S, DdtClient, NoMapping
 from lispmob.hub.ddt.node import DdtNode

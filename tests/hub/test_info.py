@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.info import PROVED_BURST, REPEAT_BURST, InfoResponder
@@ -50,7 +51,7 @@ def test_only_rtrs_of_the_askers_family_are_named() -> None:
 
 
 def test_a_digest_of_the_askers_length_comes_back() -> None:
-    short = replace(KEY, is_truncated=True)
+    short = dataclasses.replace(KEY, is_truncated=True)
 
     sent = ask(responder(), sign(ASKED, short))
 

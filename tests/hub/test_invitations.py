@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.crypto.noise_ciphers import NoiseCiphers
 from lispmob.errors import LispError, MalformedMessage

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import replace
 from ipaddress import ip_address
 from itertools import count
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.control.itr_security import LispSecTools
 from lispmob.hub.dispatch import ControlPlane
@@ -424,7 +425,7 @@ def test_an_rtr_asks_a_map_server_elsewhere_with_a_secret_of_its_own_and_believe
 
 
 def test_a_key_id_that_only_one_side_was_given_is_no_obstacle() -> None:
-    plane = hub(site("10.1.0.0/16", key=replace(KEY, key_id=3)))
+    plane = hub(site("10.1.0.0/16", key=dataclasses.replace(KEY, key_id=3)))
 
     (out,) = sent(plane.on_datagram(protected("10.1.0.7/32", key_id=0), now=1.0))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server.effect import Arrival

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.hub.map_server.effect import RegistrationChanged
 from lispmob.hub.map_server.map_server import SLICE
@@ -39,9 +40,9 @@ def test_nothing_is_sent_when_no_map_notify_is_wanted() -> None:
 def test_the_acknowledgement_uses_the_algorithm_and_length_of_the_register(
     algorithm: Algorithm, is_truncated: bool
 ) -> None:
-    both = (KEY, replace(KEY, algorithm=Algorithm.HMAC_SHA_1_96))
+    both = (KEY, dataclasses.replace(KEY, algorithm=Algorithm.HMAC_SHA_1_96))
     hub = plane(replace(site("10.1.0.0/16"), keys=both))
-    key = replace(KEY, algorithm=algorithm, is_truncated=is_truncated)
+    key = dataclasses.replace(KEY, algorithm=algorithm, is_truncated=is_truncated)
 
     notify = notify_in(hub.on_datagram(xtr("203.0.113.5", key=key).register(LAPTOP), now=0.0))
 
@@ -59,10 +60,10 @@ def test_the_xtr_id_trailer_comes_back() -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        replace(KEY, secret=b"guessed"),
-        replace(KEY, key_id=9),
-        replace(KEY, algorithm=Algorithm.HMAC_SHA_1_96),
-        replace(KEY, algorithm=Algorithm.NONE),
+        dataclasses.replace(KEY, secret=b"guessed"),
+        dataclasses.replace(KEY, key_id=9),
+        dataclasses.replace(KEY, algorithm=Algorithm.HMAC_SHA_1_96),
+        dataclasses.replace(KEY, algorithm=Algorithm.NONE),
     ],
     ids=["secret", "key-id", "algorithm", "none"],
 )
@@ -78,7 +79,7 @@ def test_a_register_that_proves_nothing_changes_nothing(key: Key) -> None:
 
 
 def test_the_same_sender_is_complained_about_once_a_minute() -> None:
-    hub, liar = plane(site("10.1.0.0/16")), xtr("203.0.113.5", key=replace(KEY, secret=b"guessed"))
+    hub, liar = plane(site("10.1.0.0/16")), xtr("203.0.113.5", key=dataclasses.replace(KEY, secret=b"guessed"))
 
     told = [len(hub.on_datagram(liar.register(LAPTOP), now=at)) for at in (0.0, 1.0, 59.0, 61.0)]
 
@@ -180,7 +181,7 @@ def test_one_xtr_that_moves_is_not_two_xtrs_to_merge() -> None:
     hub, node = plane(site("10.1.0.0/16")), xtr("203.0.113.5", xtr_id=b"1" * 16)
     hub.on_datagram(node.register(LAPTOP, wants_merge=True), now=0.0)
 
-    moved = replace(node, address=xtr("192.0.2.9").address)
+    moved = dataclasses.replace(node, address=xtr("192.0.2.9").address)
     hub.on_datagram(moved.register(LAPTOP, wants_merge=True), now=1.0)
 
     assert rlocs_of(reply_in(hub.on_datagram(ask(LAPTOP), now=1.0)).records[0]) == ["192.0.2.9"]

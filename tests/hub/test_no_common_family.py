@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.rtr.traversal import NO_TRAVERSAL
@@ -45,7 +46,7 @@ def test_a_node_whose_other_family_leads_nowhere_counts_as_one_without_it() -> N
     dead = tuple(
         replace(locator, priority=255) if str(locator.address) == V4 else locator for locator in part.record.locators
     )
-    registered[1].put(replace(part, record=replace(part.record, locators=dead), encoded=b""))
+    registered[1].put(dataclasses.replace(part, record=replace(part.record, locators=dead), encoded=b""))
 
     assert answered(made, ["198.51.100.8"], "198.51.100.8") == [V4, V6, str(HUB)]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server.effect import Arrival
@@ -22,7 +23,7 @@ LAPTOP, SECOND = "10.1.0.1/32", "10.1.0.2/32"
 MONDAY = 1_790_000_000_000_000_000  # nanoseconds since 1970, as lispd begins
 TUESDAY = MONDAY + 86_400_000_000_000
 NONCES = st.integers(0, 2**64 - 1)
-NEW_KEY = replace(KEY, secret=b"the next key of the site", key_id=1)
+NEW_KEY = dataclasses.replace(KEY, secret=b"the next key of the site", key_id=1)
 
 
 def register(nonce: int, xtr_id: bytes | None = None) -> MapRegister:

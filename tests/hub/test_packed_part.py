@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from ipaddress import ip_address
 
 from hypothesis import given
@@ -47,7 +47,7 @@ def test_a_part_that_was_packed_is_whole_again(part: XtrRegistration) -> None:
 
     assert again == part
     assert again.key_index == part.key_index
-    assert packed_part.unpack(packed_part.without_key(packed)) == replace(part, key_index=None)
+    assert packed_part.unpack(packed_part.without_key(packed)) == dataclasses.replace(part, key_index=None)
 
 
 @given(parts())

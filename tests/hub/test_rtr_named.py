@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
 from itertools import count
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from lispmob.hub.dispatch import ControlPlane
 from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
@@ -68,7 +68,7 @@ def register(plane: ControlPlane, *locators: Locator, now: float = 0.0, ttl_min:
 
 
 def request(name: bytes = HOST, **changes: object) -> InfoRequest:
-    return replace(InfoRequest(7, None, 0, tail=DistinguishedName(name)), **changes)  # type: ignore[arg-type]
+    return replace(InfoRequest(7, None, 0, tail=DistinguishedName(name)), **changes)
 
 
 def packet(payload: bytes, port: int = 20001, address: IpAddress = NAT) -> InData:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.iface_monitor.delta import ReasonKind, diff
 from lispmob.iface_monitor.snapshot import DefaultRoute, Link, LocalAddress, NetworkState, UplinkPolicy, UplinkRule
@@ -19,7 +19,7 @@ POLICY = UplinkPolicy()
 
 
 def changed(**fields: object) -> NetworkState:
-    return replace(ATTACHED, **fields)  # type: ignore[arg-type]
+    return replace(ATTACHED, **fields)
 
 
 @pytest.mark.parametrize(

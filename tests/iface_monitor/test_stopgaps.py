@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.iface_monitor.portal_patience import PATIENCE_S, PortalPatience
 from lispmob.iface_monitor.snapshot import (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from lispmob.control.probing.path import ProbeConfig
 from lispmob.hub.map_server.site import Site

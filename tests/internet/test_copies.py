@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from lispmob.node.node import MapServerPeer, NodeConfig
 from lispmob.wire.address import EidPrefix

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.hub.map_server.site import Site
 from lispmob.node.node import MapServerPeer, NodeConfig, NodeEffect

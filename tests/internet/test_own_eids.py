@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_a_peer_sends_to_each_eid_by_the_priorities_of_that_eid(proxied: bool) -
     node = NodeHost(world, NodeConfig(TWO, servers, (ip(HUB),)))
     peer = NodeHost(world, NodeConfig((PEER,), servers, (ip(HUB),)))
     peer.attach(locator("198.51.100.9"))
-    cable = replace(locator(str(CABLE), 1), by_eid=(EidRank(TWO[1], 7, 30),))
+    cable = dataclasses.replace(locator(str(CABLE), 1), by_eid=(EidRank(TWO[1], 7, 30),))
     node.attach(cable, locator(str(RADIO), 2, ifindex=3))
     world.run(1.0)
 

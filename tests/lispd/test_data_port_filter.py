@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from dataclasses import replace
 
 import pytest
 
@@ -24,7 +24,9 @@ def keys(status: dict[str, object]) -> list[str]:
 def test_a_firewall_that_lets_probes_in_and_no_data_is_named_until_data_gets_through(world: World) -> None:
     world.start_hub()
     a, _ = (
-        world.start_node(replace(world.text(who), keys={"datapath": "{tier: tun}"}, eids=(who.prefixes[0],)))
+        world.start_node(
+            dataclasses.replace(world.text(who), keys={"datapath": "{tier: tun}"}, eids=(who.prefixes[0],))
+        )
         for who in (A, B)
     )
     assert ping(world["a"], B.eid4, A.eid4, count=1, timeout_s=4.0).lost == 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
-from dataclasses import replace
 
 import pytest
 
@@ -20,7 +20,7 @@ NATIVE_FULL = "{mode: full, fallback: native}"
 def start_with_everything(world: World) -> Node:
     """A node that uses each kind of kernel state: routes, rules, addresses and translation."""
     world.start_hub()
-    return world.start_node(replace(world.text(A), routing=NATIVE_FULL))
+    return world.start_node(dataclasses.replace(world.text(A), routing=NATIVE_FULL))
 
 
 def same_device(listing: str) -> list[str]:
@@ -31,7 +31,7 @@ def same_device(listing: str) -> list[str]:
 def test_a_stop_leaves_the_host_byte_for_byte_as_it_was_and_withdraws_the_registration(world: World) -> None:
     before = network_listing(world["a"])
     hub = world.start_hub()
-    node = world.start_node(replace(world.text(A), routing=NATIVE_FULL))
+    node = world.start_node(dataclasses.replace(world.text(A), routing=NATIVE_FULL))
     assert network_listing(world["a"]) != before
 
     assert node.daemon.stop() == 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -107,7 +107,7 @@ def test_noise_and_forgeries_are_counted_while_traffic_flows(wide_world: World) 
 def test_the_hub_counts_forgeries_and_goes_on_serving(wide_world: World) -> None:
     world = wide_world
     hub = world.start_hub()
-    a = world.start_node(replace(world.text(A), eids=("10.1.0.1/32",)))
+    a = world.start_node(dataclasses.replace(world.text(A), eids=("10.1.0.1/32",)))
     sent = list(control_messages())
     with world["world"].socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         one.setblocking(False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -98,9 +98,9 @@ def test_forged_map_replies_are_dropped_and_told_of_and_packets_flow_by_the_genu
     hub = world.start_hub(more=f"security: {REQUIRE}\n")
     server = world.address("hub")
     nodes = [
-        world.start_node(replace(world.text(A), keys={"security": REQUIRE}), is_awaited=False),
+        world.start_node(dataclasses.replace(world.text(A), keys={"security": REQUIRE}), is_awaited=False),
         world.start_node(
-            replace(
+            dataclasses.replace(
                 world.text(B),
                 keys={
                     "security": REQUIRE,

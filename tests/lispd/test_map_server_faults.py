@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import socket
-from dataclasses import replace
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_a_silent_map_server_is_tried_ever_more_slowly_the_status_says_why_and_i
     server = world.address("hub")
     with world["hub"].socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind((server, 4342))
-        node = world.start_node(replace(world.text(A), eids=("10.1.0.1/32",)), is_awaited=False)
+        node = world.start_node(dataclasses.replace(world.text(A), eids=("10.1.0.1/32",)), is_awaited=False)
 
         status = node.wait_until(lambda status: "no-answer" in keys(status), "a problem")
         shown = node.say("status")
@@ -80,7 +80,7 @@ def test_what_a_hub_does_not_take_is_told_apart_by_a_question_without_a_key(
     world: World, wrong: dict[str, object], key: str
 ) -> None:
     world.start_hub()
-    text = replace(world.text(A), **{"eids": ("10.1.0.1/32",), **wrong})  # type: ignore[arg-type]
+    text = dataclasses.replace(world.text(A), **{"eids": ("10.1.0.1/32",), **wrong})  # type: ignore[arg-type]
     node = world.start_node(text, is_awaited=False)
 
     status = node.wait_until(lambda status: bool(keys(status)), "a problem")
@@ -92,7 +92,7 @@ def test_what_a_hub_does_not_take_is_told_apart_by_a_question_without_a_key(
 
 def test_a_host_without_a_map_server_and_an_address_of_nobody_are_told_apart(world: World) -> None:
     host, nobody = world.address("hub"), world.address("hub").rpartition(".")[0] + ".77"
-    text = replace(world.text(A), servers=[host, nobody], eids=("10.1.0.1/32",))
+    text = dataclasses.replace(world.text(A), servers=[host, nobody], eids=("10.1.0.1/32",))
     node = world.start_node(text, is_awaited=False)
 
     status = node.wait_until(lambda status: sorted(keys(status)) == ["nobody-listens", "unreachable"], "both found out")
@@ -102,7 +102,7 @@ def test_a_host_without_a_map_server_and_an_address_of_nobody_are_told_apart(wor
 
 def test_a_firewall_of_ones_own_is_named(world: World) -> None:
     world["a"].run("iptables", "-A", "OUTPUT", "-p", "udp", "--dport", "4342", "-j", "DROP")
-    node = world.start_node(replace(world.text(A), eids=("10.1.0.1/32",)), is_awaited=False)
+    node = world.start_node(dataclasses.replace(world.text(A), eids=("10.1.0.1/32",)), is_awaited=False)
 
     status = node.wait_until(lambda status: bool(keys(status)), "a problem")
 
@@ -120,7 +120,9 @@ def waiting(receiver: socket.socket) -> list[bytes]:
 
 def test_a_key_that_the_map_server_does_not_know_is_told_there_and_is_no_registration(world: World) -> None:
     hub = world.start_hub()
-    node = world.start_node(replace(world.text(A), secret="another", eids=("10.1.0.1/32",)), is_awaited=False)
+    node = world.start_node(
+        dataclasses.replace(world.text(A), secret="another", eids=("10.1.0.1/32",)), is_awaited=False
+    )
 
     wait_for(lambda: "auth-failed" in hub.daemon.log.read_text(), "a word from the hub")
 
@@ -136,7 +138,7 @@ def test_a_map_notify_with_another_key_is_an_event_a_warning_and_a_counter(world
     with world["hub"].socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind((server, 4342))
         other.settimeout(PATIENCE_S)
-        node = world.start_node(replace(world.text(A), eids=("10.1.0.1/32",)), is_awaited=False)
+        node = world.start_node(dataclasses.replace(world.text(A), eids=("10.1.0.1/32",)), is_awaited=False)
         other.settimeout(0.05)
 
         def is_told(status: dict[str, object]) -> bool:
@@ -194,8 +196,8 @@ def test_a_lookup_goes_to_the_next_map_resolver_when_the_first_is_dead(wide_worl
     world = wide_world
     servers = world.address("hub"), world.address("hub2")
     world.start_hub("hub2")
-    a = world.start_node(replace(world.text(A), servers=[servers[1]], keys=resolvers(*servers)))
-    world.start_node(replace(world.text(B), servers=[servers[1]]))
+    a = world.start_node(dataclasses.replace(world.text(A), servers=[servers[1]], keys=resolvers(*servers)))
+    world.start_node(dataclasses.replace(world.text(B), servers=[servers[1]]))
 
     seen = ping(world["a"], B.eid4, A.eid4, count=1, timeout_s=4.0)
 

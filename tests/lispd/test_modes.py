@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -75,7 +75,7 @@ def start(world: World, mode: str, fallback: str, **keys: str) -> tuple[Node, No
     world["world"].run("ip", "address", "add", f"{NO_EID}/32", "dev", "lo")
     world["core"].run("ip", "route", "add", str(NO_EID), "via", gateway_of(world, "web"))
     world["gw-web"].run("ip", "route", "add", str(NO_EID), "via", world.address("world"))
-    text = replace(world.text(A), routing=routing(mode, fallback), keys=dict(keys))
+    text = dataclasses.replace(world.text(A), routing=routing(mode, fallback), keys=dict(keys))
     a = world.start_node(text)
     return a, world.start_node(B)
 

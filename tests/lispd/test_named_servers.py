@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import socket
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_a_start_waits_for_dns_and_says_so_and_a_name_with_another_address_is_an
     old, old6, new = world.address("hub"), world.address("hub", version=6), world.address("hub2")
     for host in ("hub", "hub2"):
         world.start_hub(host)
-    text = replace(world.text(A, NAME), routing="{mode: full, fallback: drop}")
+    text = dataclasses.replace(world.text(A, NAME), routing="{mode: full, fallback: drop}")
     namespace = Resolved(world["a"], world.directory / "resolv.conf", at)
 
     node = Node(text, namespace)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def text(world: World) -> NodeText:
-    return replace(world.text(A), routing=NATIVE, keys=RULES)
+    return dataclasses.replace(world.text(A), routing=NATIVE, keys=RULES)
 
 
 def keys(status: dict[str, Any] | None) -> set[str]:

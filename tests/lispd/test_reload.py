@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
 import time
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -63,7 +63,7 @@ def test_a_broken_file_is_refused_with_its_place_and_the_old_configuration_works
 
 def test_a_new_eid_is_registered_reachable_and_the_old_one_withdrawn(world: World) -> None:
     hub = world.start_hub(sites={"a": ("10.1.0.1/32", "10.1.0.9/32"), "b": tuple(f'"{p}"' for p in B.prefixes)})
-    a = world.start_node(replace(world.text(A), eids=("10.1.0.1/32",)))
+    a = world.start_node(dataclasses.replace(world.text(A), eids=("10.1.0.1/32",)))
     world.start_node(B)
 
     a.text.eids = ("10.1.0.9/32",)

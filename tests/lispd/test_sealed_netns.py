@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Node
     """A world of IPv4 with a hub, and a and b registered; nothing has been said between them yet."""
     with world_of(city(versions=(4,)), tmp_path_factory.mktemp("sealed")) as world:
         world.start_hub()
-        a, b = (world.start_node(replace(world.text(who), eids=(f'"{who.eid4}/32"',))) for who in (A, B))
+        a, b = (world.start_node(dataclasses.replace(world.text(who), eids=(f'"{who.eid4}/32"',))) for who in (A, B))
         yield world, a, b
 
 
@@ -158,7 +158,7 @@ def test_a_node_that_cannot_seal_any_more_is_not_spoken_to_in_clear(pair: tuple[
     world, a, b = pair
     seal(a, b)
     b.daemon.stop()
-    b.text = replace(b.text, keys={"security": "{seal: off}"})
+    b.text = dataclasses.replace(b.text, keys={"security": "{seal: off}"})
     b.write()
     b.start()
     b.wait_until_registered()

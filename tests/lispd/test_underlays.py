@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import socket
 import time
-from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -46,9 +46,9 @@ def test_over_ipv6_alone_both_families_of_eids_register_resolve_and_survive_a_mo
 def test_eids_in_an_instance_reach_each_other_and_nobody_of_another_instance(world: World) -> None:
     sites = {"a": ('"[7]10.1.0.1/32"',), "b": ('"[7]10.1.0.2/32"',), "b9": ('"[9]10.1.0.3/32"',)}
     world.start_hub(sites=sites)
-    a = world.start_node(replace(world.text(A), eids=("{prefix: 10.1.0.1/32, instance-id: 7}",)))
+    a = world.start_node(dataclasses.replace(world.text(A), eids=("{prefix: 10.1.0.1/32, instance-id: 7}",)))
     members = ("{prefix: 10.1.0.2/32, instance-id: 7}", "{prefix: 10.1.0.3/32, instance-id: 9}")
-    b = world.start_node(replace(world.text(B), eids=members))
+    b = world.start_node(dataclasses.replace(world.text(B), eids=members))
 
     inside = ping(world["a"], B.eid4, A.eid4, count=2, timeout_s=3.0)
     outside = ping(world["a"], ip_address("10.1.0.3"), A.eid4, count=1, timeout_s=0.5)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.mh.chain_text import Hooks, chain_text
 from lispmob.mh.flow_marks import FlowMarks, FlowWish, UplinkFigures, nowhere

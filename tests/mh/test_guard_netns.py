@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.mh.kernel.kernel import KernelRouter
 from tests.mh.test_kernel_routing_effect import FULL, SPLIT, Host, net

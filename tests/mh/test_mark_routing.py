@@ -6,10 +6,10 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.datapath.device.lanes import DeviceLanes
 from lispmob.mh.plan import MARK_TABLES, OVERLAY_TABLE, PLACES_MAX, MarkedDevice, MarkRouting, plan

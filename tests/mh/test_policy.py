@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from lispmob.iface_monitor.network_identity import Network, NetworkPattern
 from lispmob.mh.app_unit import is_app

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.mh.plan import FULL_PRIORITY, GATEWAY_PRIORITY, ROOM, KernelState, KernelUplink, plan
 from lispmob.mh.rule import IN_INTERFACE, INVERT, MARK, MARK_MASK, USERS, VRF, Rule

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import ip_address
 from itertools import count
@@ -224,7 +225,7 @@ class NatBox:
             self._by_port[self._outside(packet.source), found.port] = key
         found.used_at = now
         found.peers[packet.destination, packet.destination_port] = now
-        return replace(packet, source=self._outside(packet.source), source_port=found.port)
+        return dataclasses.replace(packet, source=self._outside(packet.source), source_port=found.port)
 
     def _outside(self, inside: IpAddress) -> IpAddress:
         return self.public if self.translates else inside
@@ -251,7 +252,7 @@ class NatBox:
         inside, port = key[0], key[1]
         receiver = self._inside.get(inside)  # type: ignore[call-overload]
         if receiver is not None:
-            receiver(replace(packet, destination=inside, destination_port=port))  # type: ignore[arg-type]
+            receiver(dataclasses.replace(packet, destination=inside, destination_port=port))  # type: ignore[arg-type]
 
     def _lets_in(self, found: _Mapping, packet: Packet) -> bool:
         if self.filtering is Kind.ENDPOINT_INDEPENDENT:

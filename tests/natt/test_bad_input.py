@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 from typing import Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import NattEffect, SendFromDataPort
@@ -45,7 +45,7 @@ def traversal(*, direct: bool = False) -> tuple[Traversal, InfoRequest]:
 
 def answer(request: InfoRequest, **changes: object) -> InfoReply:
     reply = InfoReply(request.nonce, request.eid, request.mask_len, NAT, ttl_min=60)
-    return replace(reply, **changes)  # type: ignore[arg-type]
+    return replace(reply, **changes)
 
 
 def told(one: Traversal, payload: bytes) -> list[NattEffect] | None:
@@ -66,12 +66,12 @@ def registering(*, direct: bool = False) -> tuple[Traversal, MapRegister]:
 
 def data(payload: bytes, **changes: object) -> DataControl:
     right = DataControl(payload, MAP_SERVER, 4342, INSIDE, 4342, RTR, 4342, INSIDE)
-    return replace(right, **changes)  # type: ignore[arg-type]
+    return replace(right, **changes)
 
 
 def notify(register: MapRegister, key: Key = KEY, **changes: object) -> bytes:
     message = MapNotify(register.nonce, register.records, xtr_id=XTR_ID, site_id=bytes(8))
-    return sign(replace(message, **changes), key)  # type: ignore[arg-type]
+    return sign(replace(message, **changes), key)
 
 
 def test_a_right_answer_has_the_node_register_through_the_rtr() -> None:
@@ -235,7 +235,7 @@ def test_a_probe_that_nobody_could_be_answered_is_counted(wrong: dict[str, objec
     good = MapRequest(5, None, (RTR,), (EidRecord.of(EID),), is_probe=True).encode()
     probe = data(good, source=STRANGER, source_port=4341, outer_source=STRANGER, outer_source_port=4341)
 
-    assert counted(one.on_data_control(replace(probe, **wrong), 1.0)) == ["rx_policy"]  # type: ignore[arg-type]
+    assert counted(one.on_data_control(replace(probe, **wrong), 1.0)) == ["rx_policy"]
     (sent,) = [each for each in one.on_data_control(probe, 1.0) or [] if isinstance(each, SendFromDataPort)]
     assert (sent.destination, sent.port) == (STRANGER, 4341)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from itertools import product
 
 import pytest
@@ -237,7 +237,7 @@ def test_behind_nats_the_rtr_is_told_what_each_uplink_counts_for_this_eid() -> N
     server, rtr = MapServerHost(world), RtrHost(world)
     first, second = NatBox(world, "203.0.113.200"), NatBox(world, "203.0.113.201")
     node = NodeHost(world)
-    special = replace(locator("192.168.1.2", 2, 1), by_eid=(EidRank(EID, 9, 7),))
+    special = dataclasses.replace(locator("192.168.1.2", 2, 1), by_eid=(EidRank(EID, 9, 7),))
     node.attach((special, first), (locator("10.9.9.9", 3, 4), second))
     world.run(2.0)
 

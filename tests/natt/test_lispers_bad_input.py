@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from lispmob.natt.arrival import DataControl
 from lispmob.natt.effect import NattEffect, SendFromDataPort
@@ -48,7 +48,7 @@ def told(one: Traversal, payload: bytes, source: IpAddress = MAP_SERVER, now: fl
 
 
 def answer(request: InfoRequest, nat: NatTraversal = NAT, **changes: object) -> InfoReply:
-    return replace(InfoReply(request.nonce, None, 0, nat), **changes)  # type: ignore[arg-type]
+    return replace(InfoReply(request.nonce, None, 0, nat), **changes)
 
 
 def counted(effects: list[NattEffect]) -> list[str]:

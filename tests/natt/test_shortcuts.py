@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from itertools import product
 
 import pytest
@@ -272,7 +272,9 @@ def test_an_answer_from_elsewhere_or_for_somebody_else_proves_nothing() -> None:
 
         assert node.ways == {}, spoil
         assert node.counted["rx_policy"] == 1 or spoil == "source", spoil
-        node.on_packet(0, replace(answer, source=IN_THE_OPEN, source_port=4341, payload=probe.payload[:8] + reply))
+        node.on_packet(
+            0, dataclasses.replace(answer, source=IN_THE_OPEN, source_port=4341, payload=probe.payload[:8] + reply)
+        )
         assert (node.ways != {}) == (spoil != "eid"), spoil
         assert nat.refused >= 0
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from lispmob.control.diagnosis import Finding
 from lispmob.problems.evidence import (
@@ -30,7 +29,7 @@ FINE = Evidence(families=frozenset({4}), addresses=(WIFI,), registrations=(STAND
 
 
 def of(*registrations: RegistrationEvidence, **more: object) -> tuple[Problem, ...]:
-    return problems_of(replace(FINE, registrations=registrations, **more))  # type: ignore[arg-type]
+    return problems_of(replace(FINE, registrations=registrations, **more))
 
 
 def keys(problems: tuple[Problem, ...]) -> list[str]:
@@ -154,7 +153,7 @@ def test_an_rtr_that_passes_nothing_on_is_named_although_the_registration_stands
     [{"stranded": "no RTR"}, {"failed_rtr": "198.51.100.9"}, {"deaf_rtr": "198.51.100.9"}, {"is_silent": True}],
 )
 def test_one_of_two_uplinks_that_does_not_work_degrades(trouble: dict[str, object]) -> None:
-    lte = replace(AddressEvidence("lte0", "203.0.113.8"), **trouble)  # type: ignore[arg-type]
+    lte = replace(AddressEvidence("lte0", "203.0.113.8"), **trouble)
 
     assert verdict(of(STANDS, addresses=(WIFI, lte))) == "degraded"
 

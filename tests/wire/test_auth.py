@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from itertools import permutations
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.errors import AuthenticationFailed
 from lispmob.wire.auth import (
@@ -88,7 +89,7 @@ def test_what_is_signed_verifies_with_the_same_key_and_length(
     raw = sign(message, key)
 
     verify(raw, key)
-    verify(raw, replace(key, is_truncated=not is_truncated))
+    verify(raw, dataclasses.replace(key, is_truncated=not is_truncated))
 
 
 def test_the_default_digest_is_whole() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from lispmob.errors import MalformedMessage
 from lispmob.wire.checksum import internet_checksum

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from lispmob.api.mapping.schema import Mapping, MappingDone, MappingFlushParams, MappingParams, Table
 from lispmob.api.turns import Pages
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 
-@dataclass(frozen=True, slots=True)
-class StaticLocator:
+class StaticLocator(msgspec.Struct, frozen=True):
     """An RLOC of a mapping that a user adds, checked."""
 
     address: IpAddress

@@ -12,13 +12,11 @@ from lispmob.api.backend import ApiError
 from lispmob.api.mapping.schema import FOLLOWED, MappingEvent, MappingEventsParams, MappingLine
 from lispmob.api.schema import API_VERSION
 from lispmob.options import meant
-from lispmob.values import dataclass
 
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Author:
+class Author(msgspec.Struct, frozen=True):
     """The request that changes are made by; `connection` is whatever tells connections apart."""
 
     connection: object

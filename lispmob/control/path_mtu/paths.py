@@ -6,10 +6,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lispmob.control.path_mtu.search import PathMtu, State, Way
 from lispmob.control.path_mtu.size_probe import SizeProbe
 from lispmob.protocol.effect import Event, SendControl, UsePathMtu
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
 
@@ -21,15 +22,13 @@ NONCES_MAX: Final = 8192
 MtuEffect: TypeAlias = SendControl | UsePathMtu | Event
 
 
-@dataclass(slots=True)
-class _Asked:
+class _Asked(msgspec.Struct):
     way: Way
     size: int
     at: float
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(msgspec.Struct):
     mtu: PathMtu
     probe: SizeProbe
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import IpAddress
 
 CHECK_EVERY_S: Final = 5.0  # ours: while large packets leave; a silence in data asks for one out of turn
@@ -76,8 +77,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 }
 
 
-@dataclass(slots=True)
-class _Volley:
+class _Volley(msgspec.Struct):
     """Probes of different sizes, sent at once; `sizes` descend."""
 
     sizes: tuple[int, ...]

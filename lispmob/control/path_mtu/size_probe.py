@@ -9,8 +9,9 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Protocol
 
+import msgspec
+
 from lispmob.protocol.effect import SendControl
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
 from lispmob.wire.header import CONTROL_PORT
@@ -28,8 +29,7 @@ class SizeProbe(Protocol):
         """A question whose packet has `size` octets, IP header and all, or as few more as it takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class ControlProbe:
+class ControlProbe(msgspec.Struct, frozen=True):
     """To the control port of a locator, about an EID-Prefix that it serves; of an RTR, about all of them."""
 
     eid: EidPrefix
@@ -44,8 +44,7 @@ class ControlProbe:
         return SendControl(padded, self.remote, source=self.local, ifindex=self.ifindex, is_whole=True)
 
 
-@dataclass(frozen=True, slots=True)
-class DataProbe:
+class DataProbe(msgspec.Struct, frozen=True):
     """From an RTR to a node behind a NAT, in a data packet: there is no other way in."""
 
     eid: EidPrefix

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, NamedTuple
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT, MessageType
@@ -59,8 +60,7 @@ class Question(NamedTuple):
     ifindex: int
 
 
-@dataclass(slots=True)
-class _Doubt:
+class _Doubt(msgspec.Struct):
     first_at: float
     last_at: float
     silences: int = 1

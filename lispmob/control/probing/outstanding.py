@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+import msgspec
+
 from lispmob.control.probing.path import Path
 from lispmob.protocol.agenda import Agenda
-from lispmob.values import dataclass
 
 NONCE_LIFETIME_S: Final = 10.0  # ours: a later answer tells nothing about now
 
 
-@dataclass(slots=True)
-class Asked:
+class Asked(msgspec.Struct):
     """One probe. `lost_at`: when it counts as lost, though a late answer is still one."""
 
     path: Path

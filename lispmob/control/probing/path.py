@@ -15,10 +15,11 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
+import msgspec
+
 from lispmob.control.probing.path_quality import PathQuality
 from lispmob.control.probing.patience import QUICKEST_S
 from lispmob.protocol.agenda import Agenda
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 VOLLEY: Final = 7  # ours: with 10 percent lost each way, all of them and the first get lost once in 600,000 rounds
@@ -53,8 +54,7 @@ class Pair(NamedTuple):
     remote: IpAddress
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeConfig:
+class ProbeConfig(msgspec.Struct, frozen=True):
     """How to probe; the defaults are LISPmob's. `measures`: ask at every interval, even while data proves the path.
 
     `echoes`: where data comes in from the other end, and it says that it can, an echo in data is asked for in place of

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import field
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
 
 WINDOW: Final = 64  # ours: half an hour of probes at the default interval; one of them is 1.6 percent
 SMOOTHING: Final = 1 / 8  # RFC 6298, 2.3: alpha
@@ -14,8 +13,7 @@ VARIATION_SMOOTHING: Final = 1 / 4  # RFC 6298, 2.3: beta
 JITTER_SMOOTHING: Final = 1 / 16  # RFC 3550, 6.4.1
 
 
-@dataclass(slots=True)
-class PathQuality:
+class PathQuality(msgspec.Struct):
     """Estimates that need no history; all None until the first answer, loss until the first outcome."""
 
     rtt_s: float | None = None
@@ -23,7 +21,7 @@ class PathQuality:
     rtt_min_s: float | None = None
     rtt_last_s: float | None = None
     jitter_s: float | None = None
-    _outcomes: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    _outcomes: deque[bool] = msgspec.field(default_factory=lambda: deque(maxlen=WINDOW))
 
     @property
     def loss(self) -> float | None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+import msgspec
+
 from lispmob.control.smr import solicited
 from lispmob.errors import MalformedMessage
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.eid import from_prefix
 from lispmob.wire.lcaf_contents import parts
@@ -27,8 +28,7 @@ KEYS_MAX: Final = 3  # RFC 8061: key-ids 1 to 3
 ANSWER_TTL_MIN: Final = 1  # ours: nobody keeps the record of an answer to a probe
 
 
-@dataclass(frozen=True, slots=True)
-class First:
+class First(msgspec.Struct, frozen=True):
     """A first message and between whom: hosts in one Instance-ID."""
 
     message: bytes

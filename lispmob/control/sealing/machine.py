@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from lispmob.control.sealing.handshake_carriage import First, put_first, put_second, take_second
 from lispmob.control.sealing.peer_keys import PeerKeys, fingerprint
 from lispmob.control.sealing.seal_config import SealConfig, SealMode, SealTools
@@ -48,7 +50,6 @@ from lispmob.protocol.effect import (
 )
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
@@ -65,8 +66,7 @@ ASKING_S: Final = 10.0  # ours: as late as an answer may come
 SILENCE_S: Final = 5.0  # ours: between handshakes that silence is the reason of
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(msgspec.Struct, frozen=True):
     first: First
     datagram: Datagram
     nonce: int

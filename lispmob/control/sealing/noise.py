@@ -15,8 +15,9 @@ import hashlib
 import hmac
 from typing import Final, Protocol
 
+import msgspec
+
 from lispmob.errors import AuthenticationFailed
-from lispmob.values import dataclass
 
 NAME: Final = b"Noise_IK_25519_ChaChaPoly_SHA256"  # 32 octets: it is its own hash (Noise, 5.2)
 
@@ -41,8 +42,7 @@ class Ciphers(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class KeyPair:
+class KeyPair(msgspec.Struct, frozen=True):
     """Both halves of an X25519 key, 32 octets each."""
 
     private: bytes
@@ -57,8 +57,7 @@ class KeyPair:
         return cls(private, ciphers.public_key(private))
 
 
-@dataclass(frozen=True, slots=True)
-class SessionKeys:
+class SessionKeys(msgspec.Struct, frozen=True):
     """What a handshake leads to. `transcript` names it: both sides have the same, and no other handshake has."""
 
     to_responder: bytes

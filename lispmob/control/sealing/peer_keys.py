@@ -18,9 +18,10 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, Protocol, TypeAlias, TypeVar
 
+import msgspec
+
 from lispmob.protocol.effect import Event, MachineEffect
 from lispmob.protocol.prefix_table import PrefixTable
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
 
@@ -31,16 +32,14 @@ TIMES_MAX: Final = 4096  # ours: static keys
 _LABEL: Final = b"lispmob fingerprint"
 
 
-@dataclass(frozen=True, slots=True)
-class PinnedKey:
+class PinnedKey(msgspec.Struct, frozen=True):
     """An EID-Prefix and the key of its node, as somebody has written them."""
 
     prefix: EidPrefix
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PeerKey:
+class PeerKey(msgspec.Struct, frozen=True):
     """The key to use for an EID-Prefix. `has_been_sealed`: there was a session with the node, so clear text is none."""
 
     prefix: EidPrefix
@@ -49,8 +48,7 @@ class PeerKey:
     has_been_sealed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class KeptKey:
+class KeptKey(msgspec.Struct, frozen=True):
     """What is remembered of an EID-Prefix."""
 
     key: bytes

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from lispmob.control.sealing.noise import Ciphers, KeyPair
 from lispmob.control.sealing.peer_keys import KeyMemory, PinnedKey
 from lispmob.control.sealing.sealed_handshake import ALL_AEADS
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 
 SealMode: TypeAlias = Literal["off", "prefer", "require"]
 
 
-@dataclass(frozen=True, slots=True)
-class SealConfig:
+class SealConfig(msgspec.Struct, frozen=True):
     """What the user says. `is_strict`: a new key that the Map-Server vouches for waits for somebody's yes."""
 
     mode: SealMode = "off"
@@ -42,9 +43,9 @@ class SealTools:
     `draw` gives so many unpredictable octets; `next_timestamp` nanoseconds since 1970, never one twice.
     """
 
-    ciphers: Ciphers = field(repr=False)
+    ciphers: Ciphers = dataclasses.field(repr=False)
     static: KeyPair
-    memory: KeyMemory = field(repr=False)
-    draw: Callable[[int], bytes] = field(repr=False)
-    next_timestamp: Callable[[], int] = field(repr=False)
+    memory: KeyMemory = dataclasses.field(repr=False)
+    draw: Callable[[int], bytes] = dataclasses.field(repr=False)
+    next_timestamp: Callable[[], int] = dataclasses.field(repr=False)
     aeads: int = ALL_AEADS

@@ -12,10 +12,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
+
+from msgspec.structs import replace
 
 from lispmob.control.sealing.peer_keys import PeerKey, PeerKeys
 from lispmob.control.sealing.seal_config import SealConfig
@@ -215,4 +217,4 @@ class SealedEntries:
 
 
 def _relays(mapping: InstallMapping) -> tuple[UsableLocator, ...]:
-    return tuple(replace(locator, is_relay=True) for locator in mapping.locators)
+    return tuple(dataclasses.replace(locator, is_relay=True) for locator in mapping.locators)

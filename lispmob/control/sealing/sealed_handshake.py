@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from lispmob.control.sealing.noise import Ciphers, Initiator, KeyPair, Responder, SessionKeys
 from lispmob.errors import AuthenticationFailed, MalformedMessage
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.lcaf import put_address
 from lispmob.wire.sealed_handshake import (
@@ -31,8 +32,7 @@ AES_KEY_OCTETS: Final = 16
 ALL_AEADS: Final = AES_128_GCM | CHACHA20_POLY1305
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(msgspec.Struct, frozen=True):
     """Between whom: EIDs of initiator and responder; None for a hub, which has no EID."""
 
     instance_id: int
@@ -45,8 +45,7 @@ class Pair:
         return LABEL + self.instance_id.to_bytes(4) + eids
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """What both sides have at the end. `send_key` is 16 octets for AES-128-GCM, 32 for ChaCha20-Poly1305."""
 
     peer: bytes
@@ -100,8 +99,7 @@ class OpenHandshake:
         return _session(keys, self._peer, aead, self.index, message.sender, is_initiator=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """What a first message leads to: the second one, the session, and the time to remember for this static key."""
 
     message: bytes

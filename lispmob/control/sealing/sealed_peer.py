@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import Final
+
+import msgspec
 
 from lispmob.control.sealing.peer_keys import PeerKey
 from lispmob.control.sealing.sealed_handshake import OpenHandshake
 from lispmob.protocol.effect import InstallMapping
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 RETRY_S: Final = (1.0, 2.0, 4.0, 5.0)  # ours: between tries of a handshake; the last one from then on
@@ -20,8 +20,7 @@ SETTLED_S: Final = 3.0  # ours: with the first session of all, for as long clear
 SESSIONS_MAX: Final = 4  # of one peer; the datapath uses three
 
 
-@dataclass(slots=True)
-class Standing:
+class Standing(msgspec.Struct):
     """A session. `at`: when its handshake was over, in monotonic seconds."""
 
     local_index: int
@@ -30,8 +29,7 @@ class Standing:
     is_confirmed: bool
 
 
-@dataclass(slots=True, eq=False)
-class Asking:
+class Asking(msgspec.Struct, eq=False):
     """A first message that may still be answered."""
 
     peer: SealedPeer
@@ -41,14 +39,13 @@ class Asking:
     """It went from EID to EID."""
 
 
-@dataclass(slots=True, eq=False)
-class SealedPeer:
+class SealedPeer(msgspec.Struct, eq=False):
     """What is known of a peer and going on with it. `number` is how the datapath calls it."""
 
     number: int
     known: PeerKey
-    entries: dict[EidPrefix, InstallMapping] = field(default_factory=dict)
-    sessions: list[Standing] = field(default_factory=list)
+    entries: dict[EidPrefix, InstallMapping] = msgspec.field(default_factory=dict)
+    sessions: list[Standing] = msgspec.field(default_factory=list)
     tries: int = 0
     begun_at: float = 0.0
     next_at: float | None = None

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Iterable
 from typing import Final, Literal, Protocol
 
+import msgspec
+
 from lispmob.datapath.device import steering, tun
 from lispmob.datapath.device.queued_tun import QueuedTun
-from lispmob.values import dataclass
 
 DEFAULT: Final = 0
 UNUSABLE: Final = -1
@@ -25,8 +26,7 @@ DEVICE_UPLINKS_MAX: Final = 20  # ours: each may have a device, a queue, and a d
 _STEM_MAX: Final = 7  # octets of the TUN's name that the devices of its uplinks share: seven digits fit behind them
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(msgspec.Struct, frozen=True):
     """One descriptor. `ifindex`: of the uplink that packets on it are marked for, or DEFAULT, or UNUSABLE.
 
     `device` is where it leads to. `queue` counts the queues of the TUN, from 0: what came in by the uplink is written
@@ -40,8 +40,7 @@ class Lane:
     into: int
 
 
-@dataclass(frozen=True, slots=True)
-class MarksWay:
+class MarksWay(msgspec.Struct, frozen=True):
     """How marks come to lead to uplinks, and why so: by a program in the TUN, by a device per uplink, or not at all."""
 
     name: Literal["program", "devices", "none"]

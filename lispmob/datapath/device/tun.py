@@ -9,8 +9,9 @@ import os
 import socket
 import struct
 
+import msgspec
+
 from lispmob.errors import KernelRefused
-from lispmob.values import dataclass
 
 DEVICE = "/dev/net/tun"
 NAME_MAX = 15  # IFNAMSIZ less the final NUL
@@ -50,8 +51,7 @@ _REMEDIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Tun:
+class Tun(msgspec.Struct, frozen=True):
     """An open TUN device; whoever holds it closes `fd`.
 
     `has_vnet_header`: each packet is preceded by struct virtio_net_hdr. `takes_udp`: super-packets of UDP, too.

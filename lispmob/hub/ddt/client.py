@@ -18,9 +18,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import field, replace
 from itertools import count
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from lispmob.hub.ddt.node import HOLE_TTL_MIN, NOT_REGISTERED_TTL_MIN
 from lispmob.hub.ddt.policy import NO_DDT, DdtPolicy
@@ -28,7 +30,6 @@ from lispmob.hub.ddt.referral_cache import TTL_MAX_S, CachedReferral, ReferralCa
 from lispmob.hub.map_server.host_address import is_host
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.effect import SendControl
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.map_referral import MapReferral, Referral, ReferralRecord
 from lispmob.wire.record import Action, Locator, MappingRecord
@@ -61,8 +62,7 @@ class DdtQuestion(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class NoMapping(Generic[Q]):
+class NoMapping(Generic[Q], msgspec.Struct, frozen=True):
     """To be told to the ITR: a negative answer. `is_unsigned`: the Map-Server could not be asked under LISP-SEC."""
 
     question: Q
@@ -73,15 +73,14 @@ class NoMapping(Generic[Q]):
 Outcome: TypeAlias = SendControl | NoMapping[Q]
 
 
-@dataclass(slots=True)
-class _Pending(Generic[Q]):
+class _Pending(Generic[Q], msgspec.Struct):
     number: int
     question: Q
     host: EidPrefix
     referral: CachedReferral
     nonce: int = 0
     """Of what goes to the DDT nodes of this set."""
-    turns: list[IpAddress] = field(default_factory=list)
+    turns: list[IpAddress] = msgspec.field(default_factory=list)
     """Whom to ask next, in order."""
     waits_for: tuple[IpAddress, int] | None = None
     """Who was asked last, and with which nonce."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import EidPrefix, IpAddress
 
 
-@dataclass(frozen=True, slots=True)
-class Delegation:
+class Delegation(msgspec.Struct, frozen=True):
     """A part of the EID space that others look after: DDT nodes below us, or Map-Servers."""
 
     prefix: EidPrefix
@@ -15,8 +15,7 @@ class Delegation:
     is_map_server: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class DdtPolicy:
+class DdtPolicy(msgspec.Struct, frozen=True):
     """Our place in the tree.
 
     `roots`: whom the Map-Resolver asks for EIDs of which it knows nothing; none: nobody. `authoritative`: the parts of

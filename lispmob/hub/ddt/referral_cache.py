@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+import msgspec
+
 from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 ENTRIES_MAX: Final = 10_000  # ours: a tree has few delegations; holes are as many as somebody asks for
 TTL_MAX_S: Final = 86400.0  # ours: what was delegated elsewhere is found again within a day
 
 
-@dataclass(frozen=True, slots=True)
-class CachedReferral:
+class CachedReferral(msgspec.Struct, frozen=True):
     """Whom to ask for the EIDs of a prefix. Without addresses nobody has them."""
 
     prefix: EidPrefix

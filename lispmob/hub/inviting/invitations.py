@@ -6,10 +6,12 @@ a key that the hub forgets in a crash.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Final
+
+import msgspec
 
 from lispmob.errors import LispError, MalformedMessage
 from lispmob.hub.inviting.invited import InvitedSite
@@ -30,7 +32,6 @@ from lispmob.joining.exchange import (
 )
 from lispmob.joining.invitation import ID_OCTETS, MAX_ADDRESSES, SECRET_OCTETS, Invitation
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 KEY_OCTETS: Final = 32
@@ -44,8 +45,7 @@ class InvitationRefused(LispError):
     """The operator asks for what cannot be; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(msgspec.Struct, frozen=True):
     """What hub.conf says about invitations. `addresses`: of this hub, as nodes reach it."""
 
     addresses: tuple[IpAddress, ...] = ()
@@ -57,8 +57,7 @@ class Offer:
     public_key: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """What goes back to the node; `kept` has to be on the disk before, and `otherwise` goes back when it cannot be."""
 
     payload: bytes
@@ -190,7 +189,7 @@ class Invitations:
         if accepted is None:
             raise MalformedMessage("rx_auth", "a public key that gives no secret")
         answer, key = accepted
-        kept = replace(site, key=key, joined_at=wall, question=digest, answer=answer)
+        kept = dataclasses.replace(site, key=key, joined_at=wall, question=digest, answer=answer)
         return Answered(answer, kept, refuse(question, Verdict.NOT_NOW, site.secret))
 
     def _on_settings_question(self, question: Message, site: InvitedSite) -> Answered:

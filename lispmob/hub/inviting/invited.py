@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+import dataclasses
+from dataclasses import dataclass
 
 from lispmob.hub.map_server.site import Site
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.auth import Key
 
@@ -20,13 +20,13 @@ class InvitedSite:
     name: str
     eids: tuple[EidPrefix, ...]
     identifier: bytes
-    secret: bytes = field(repr=False)
+    secret: bytes = dataclasses.field(repr=False)
     invited_at: float
     expires_at: float
-    key: bytes | None = field(default=None, repr=False)
+    key: bytes | None = dataclasses.field(default=None, repr=False)
     joined_at: float | None = None
     question: bytes | None = None
-    answer: bytes | None = field(default=None, repr=False)
+    answer: bytes | None = dataclasses.field(default=None, repr=False)
 
     def state(self, wall: float) -> str:
         """ "joined", "invited" or "expired"."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
 from lispmob.hub.map_server.registration import Registration
 from lispmob.hub.map_server.site import ProxyReply, SiteTable
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.record import Action, MappingRecord
 
@@ -19,15 +20,13 @@ MORE_SPECIFICS_LIMIT: Final = 8
 LOCATORS_BELOW_LIMIT: Final = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Mappings:
+class Mappings(msgspec.Struct, frozen=True):
     """The records of a Map-Reply that the Map-Server sends itself."""
 
     records: tuple[MappingRecord, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AskEtr:
+class AskEtr(msgspec.Struct, frozen=True):
     """The ETR answers for itself: the Map-Request goes on to it."""
 
     record: MappingRecord

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple, TypeAlias
 
+import msgspec
+
 from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
 from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.eid import from_prefix
 from lispmob.wire.map_request import EidRecord, MapRequest
@@ -35,8 +36,7 @@ QUEUE_LIMIT: Final = 4096
 _NOWHERE: Final[dict[int, IpAddress]] = {4: IPv4Address(0), 6: IPv6Address(0)}
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(msgspec.Struct, frozen=True):
     """An ITR that holds an answer of ours. `own`: the address of ours that it asked."""
 
     itr: IpAddress

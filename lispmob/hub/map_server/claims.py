@@ -18,15 +18,16 @@ are in it with priority 255, not to be used. The refused one's carries the actio
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
 from lispmob.hub.map_server.part import XtrRegistration
 from lispmob.hub.map_server.registration import Registration
 from lispmob.protocol.effect import Event
 from lispmob.protocol.rate_limit import KeyedBuckets
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import is_key_record, without_key_record
 from lispmob.wire.map_register import MapRegister
@@ -42,8 +43,7 @@ COPIES: Final = 3  # ours: old nonces of a second machine; one or two are datagr
 COPY_S: Final = 5.0  # ours: and no datagram is as late
 
 
-@dataclass(frozen=True, slots=True)
-class _Copy:
+class _Copy(msgspec.Struct, frozen=True):
     """Old nonces that seem to come from a second machine: the last one, how many in a row, the first and last times."""
 
     nonce: int

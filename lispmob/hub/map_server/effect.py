@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+import msgspec
+
 from lispmob.protocol.effect import Event, SendControl
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import MappingRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True):
     """One datagram from the control port. `destination` is the address of ours that it was sent to.
 
     `is_from_wire`: it came by a network; False where the kernel has seen that this machine itself sent it.
@@ -24,8 +24,7 @@ class Arrival:
     is_from_wire: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class RegistrationChanged:
+class RegistrationChanged(msgspec.Struct, frozen=True):
     """The mapping of a prefix is now `record`; None: nobody has it registered any more.
 
     `is_refresh`: the mapping is the same as before, so forwarding stays as it is. `is_stored`: the state file knows it

@@ -6,9 +6,9 @@ authentication: its answers prove nothing to anybody, and are given only where t
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Final
 
 from lispmob.errors import AuthenticationFailed, MalformedMessage
@@ -101,8 +101,8 @@ class InfoResponder:
                     raise MalformedMessage("rx_rate", "the same Info-Request again and again")
                 if not self._proved.take(found[1].name, now):
                     raise MalformedMessage("rx_rate", "too many Info-Requests of one site")
-                key = replace(key, key_id=request.key_id, is_truncated=False)
-                key = replace(key, is_truncated=len(request.authentication) < key.mac_octets)
+                key = dataclasses.replace(key, key_id=request.key_id, is_truncated=False)
+                key = dataclasses.replace(key, is_truncated=len(request.authentication) < key.mac_octets)
                 payload = sign(self._reply(request, arrival), key)
         except AuthenticationFailed:
             return self._drop("rx_auth")

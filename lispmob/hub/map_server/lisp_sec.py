@@ -9,8 +9,9 @@ in clear on a protected path).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -20,7 +21,6 @@ from lispmob.hub.map_server.registration import Registration
 from lispmob.hub.map_server.site import SiteTable
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.protocol.servers import LispSecMode, ResolverSecret
-from lispmob.values import dataclass
 from lispmob.wire import lisp_sec_auth
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.auth import Key
@@ -46,7 +46,7 @@ UNSIGNED_TTL_MIN: Final = 1  # ours: of "its ETRs cannot sign": the next Map-Reg
 class Protection:
     """The One-Time-Key of a Map-Request, and the algorithms to use: those asked for, if we know them."""
 
-    otk: bytes = field(repr=False)
+    otk: bytes = dataclasses.field(repr=False)
     hmac_id: int
     kdf_id: int
 

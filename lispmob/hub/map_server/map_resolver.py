@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.ddt.client import DdtClient, NoMapping, Outcome
@@ -28,7 +30,6 @@ from lispmob.protocol.effect import CONTROL_PORT, SendControl
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.protocol.rate_limit import KeyedBuckets
 from lispmob.protocol.servers import ResolverSecret
-from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import MessageType
@@ -59,8 +60,7 @@ BRIDGE_WEIGHT: Final = 100
 TO_MAP_SERVER_BIT: Final = 0x01  # M, in the first octet of an ECM
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteMapServer:
+class RemoteMapServer(msgspec.Struct, frozen=True):
     """A Map-Server elsewhere, which is asked about the EIDs of these prefixes."""
 
     address: IpAddress

@@ -5,10 +5,12 @@ Pure: datagrams and `now` come in, effects go out. Map-Requests reach it through
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.map_server import packed_part
@@ -413,7 +415,7 @@ class MapServer:
         """The acknowledgement: same nonce, same key, algorithm and digest length as the Map-Register."""
         is_truncated = len(register.authentication) < key.full_octets
         if (register.key_id, is_truncated) != (key.key_id, key.is_truncated):
-            key = replace(key, key_id=register.key_id, is_truncated=is_truncated)
+            key = dataclasses.replace(key, key_id=register.key_id, is_truncated=is_truncated)
         notify = MapNotify(nonce=register.nonce, records=records, xtr_id=register.xtr_id, site_id=register.site_id)
         self.counters["tx_map_notify"] += 1
         return SendControl(sign(notify, key), arrival.source, arrival.source_port, source=arrival.destination)

@@ -10,10 +10,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import msgspec
+
 from lispmob.hub.map_server.askers import SMR_BURST, SMR_INTERVAL_S, SMRS_S
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
-from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.map_request import EidRecord, MapRequest
 from lispmob.wire.name_eid import name_of
@@ -23,8 +24,7 @@ ASKERS_LIMIT: Final = 4096
 LOOKED_AT: Final = 256  # ours: askers that one call compares, some milliseconds
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(msgspec.Struct, frozen=True):
     own: IpAddress
     locators: tuple[Locator, ...]
 

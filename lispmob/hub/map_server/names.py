@@ -10,12 +10,14 @@ laptop needs nothing but its line in hub.conf, and is known while the laptop sle
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
+
+from msgspec.structs import replace
 
 from lispmob.errors import MalformedMessage
 from lispmob.hub.map_server.answering import TTL_NOT_LISP_MIN, TTL_NOT_REGISTERED_MIN
@@ -216,7 +218,7 @@ class Names:
 
     def _put(self, name: bytes, part: XtrRegistration, held: XtrRegistration | None) -> list[Event]:
         if held is not None:
-            part = replace(part, interval_s=part.registered_at - held.registered_at)
+            part = dataclasses.replace(part, interval_s=part.registered_at - held.registered_at)
         self._held[name] = part
         if held is None:
             site = self._table.of(name)

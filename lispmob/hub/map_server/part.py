@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+import dataclasses
+from dataclasses import dataclass
 from typing import Final
 
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.map_register import MapRegister
 from lispmob.wire.record import MappingRecord
@@ -34,7 +34,7 @@ class XtrRegistration:
     """Between its last two Map-Registers; 0: there was one."""
     has_lisp_sec: bool = False
     """It signs Map-Replies when it is asked with LISP-SEC."""
-    key_index: int | None = field(default=None, compare=False)
+    key_index: int | None = dataclasses.field(default=None, compare=False)
     """By which of its site's keys it proved itself; None: not known any more since a restart."""
 
     @classmethod

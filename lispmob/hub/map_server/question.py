@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import msgspec
+from msgspec.structs import replace
 
 from lispmob.hub.map_server.effect import Arrival
 from lispmob.hub.map_server.lisp_sec import HubSecurity, Protection
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.map_request import EidRecord, MapRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """A Map-Request as it came, and what LISP-SEC asks for, if it is used."""
 
     ecm: EncapsulatedControl
@@ -40,8 +39,7 @@ class Question:
         return len(self.request.records) == 1 and self.ecm.has_checksum and self.ecm.authentication is None
 
 
-@dataclass(frozen=True, slots=True)
-class DdtQuestion:
+class DdtQuestion(msgspec.Struct, frozen=True):
     """One of its records, on the way through the delegated database tree (RFC 8111, section 6.1)."""
 
     question: Question

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from lispmob.hub.map_server import packed_part
 from lispmob.hub.map_server.host_address import is_sendable

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import AuthenticationFailed
 from lispmob.hub.map_server.ordered_prefixes import OrderedPrefixTable
 from lispmob.protocol.servers import ResolverSecret
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key, verify
 from lispmob.wire.lisp_sec_auth import resolver_secret
@@ -33,8 +34,7 @@ class ProxyReply(Enum):
     NEVER = "never"
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(msgspec.Struct, frozen=True):
     """The EID-Prefixes of one customer, laptop or phone, and the keys that may register them.
 
     Several keys make a roll-over possible: every one of them is accepted. The same secret under two algorithms is two

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
+from msgspec.structs import replace
+
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import Locator
 
@@ -14,8 +15,7 @@ BINDINGS_PER_NODE: Final = 16  # ours: uplinks of one node
 MAX_PRIORITY: Final = 254
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(msgspec.Struct, frozen=True):
     """One uplink: its address behind the NAT, and the translated address and port that lead to it.
 
     `rtr` is the address of ours that the NAT lets answers in from; `source_port` the port of ours, likewise.
@@ -31,8 +31,7 @@ class Binding:
     weight: int = 100
 
 
-@dataclass(slots=True)
-class NatEntry:
+class NatEntry(msgspec.Struct):
     """One EID-Prefix of one node. Two nodes that register the same EID-Prefix take turns; the last one has it."""
 
     prefix: EidPrefix

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from lispmob.errors import MalformedMessage
 from lispmob.hub.map_server.effect import Arrival, HubEffect
 from lispmob.hub.map_server.map_server import MapServer
 from lispmob.protocol.effect import SendControl
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.auth import Key, sign, sign_for_rtr
 from lispmob.wire.ecm import EncapsulatedControl
@@ -22,8 +24,7 @@ from lispmob.wire.map_notify import MapNotify, RtrAuthentication
 _AD_HEAD: Final = bytes((AD_MS_RTR, 0, 0, 0))
 
 
-@dataclass(frozen=True, slots=True)
-class RtrPeer:
+class RtrPeer(msgspec.Struct, frozen=True):
     """An RTR that may relay registrations; with a key, what the Map-Server sends to it carries a proof."""
 
     address: IpAddress
@@ -83,8 +84,8 @@ class RelayedRegisters:
         prefix = notify.records[0].eid_prefix
         found = self._map_server.sites.of(prefix) if prefix else None
         assert found is not None, prefix  # it has just been registered
-        site_key = replace(found[1].authenticate(register), key_id=notify.key_id, is_truncated=False)
-        site_key = replace(site_key, is_truncated=len(notify.authentication) < site_key.mac_octets)
+        site_key = dataclasses.replace(found[1].authenticate(register), key_id=notify.key_id, is_truncated=False)
+        site_key = dataclasses.replace(site_key, is_truncated=len(notify.authentication) < site_key.mac_octets)
         blank = RtrAuthentication(key.key_id, int(key.algorithm), bytes(key.mac_octets))
         unproved = sign(replace(notify, rtr_authentication=blank), site_key)
         proof = sign_for_rtr(unproved, key).authentication

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from itertools import count
 from typing import Final, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.map_server.asker_limits import AskerLimits, Network, Rate, network_of
@@ -30,7 +32,6 @@ from lispmob.protocol.agenda import Agenda
 from lispmob.protocol.effect import Event, SendControl, UsableLocator
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.auth import Key, verify_for_rtr
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
@@ -65,8 +66,7 @@ RegisterHere: TypeAlias = Callable[[Arrival, float], list[HubEffect]]
 """The Map-Server next door: a Map-Register as it came, and what that leads to."""
 
 
-@dataclass(frozen=True, slots=True)
-class MapServerLink:
+class MapServerLink(msgspec.Struct, frozen=True):
     """A Map-Server elsewhere that registrations may go to. Without a key nothing that it says is believed."""
 
     address: IpAddress

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+import msgspec
+
 from lispmob.hub.rtr.nat_binding import Binding
 from lispmob.protocol.effect import DropPending, Event, SendControl
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.data_header import CONTROL_INSTANCE_ID, DataHeader
 from lispmob.wire.header import CONTROL_PORT
@@ -14,31 +15,27 @@ from lispmob.wire.ip_udp import build_ip_udp
 from lispmob.wire.record import MappingRecord
 
 
-@dataclass(frozen=True, slots=True)
-class InstallRelay:
+class InstallRelay(msgspec.Struct, frozen=True):
     """Send what is for this prefix to these translated addresses, each from the port of ours that its NAT knows."""
 
     prefix: EidPrefix
     bindings: tuple[Binding, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveRelay:
+class RemoveRelay(msgspec.Struct, frozen=True):
     """Nobody behind a NAT has this prefix any more."""
 
     prefix: EidPrefix
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
+class Learned(msgspec.Struct, frozen=True):
     """A Map-Server elsewhere says so about a prefix; without a record: what it said is too old now."""
 
     prefix: EidPrefix
     record: MappingRecord | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SendFromRelayPort:
+class SendFromRelayPort(msgspec.Struct, frozen=True):
     """Send one UDP datagram from port 4341 of this address of ours: the NAT lets in answers from there alone."""
 
     payload: bytes
@@ -47,8 +44,7 @@ class SendFromRelayPort:
     source: IpAddress
 
 
-@dataclass(frozen=True, slots=True)
-class InData:
+class InData(msgspec.Struct, frozen=True):
     """A control message in a data packet, Instance-ID 0xFFFFFF, and how it reached us.
 
     `inner_source` is the node's own idea of its address; a message without inner IP and UDP repeats the outer one.
@@ -69,8 +65,7 @@ class InData:
         return SendFromRelayPort(header + inner, self.address, self.port, self.rtr)
 
 
-@dataclass(frozen=True, slots=True)
-class Stranger:
+class Stranger(msgspec.Struct, frozen=True):
     """Data whose inner source is not registered from this outer address, or that comes from another port than before.
 
     The port alone is no crime, and such data is forwarded: but its NAT has lost the old binding, and perhaps all.
@@ -85,8 +80,7 @@ class Stranger:
     inner_destination: IpAddress | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WayAlive:
+class WayAlive(msgspec.Struct, frozen=True):
     """The node of this prefix is at that address and port: it has registered from there, or answered there."""
 
     prefix: EidPrefix

@@ -13,12 +13,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from lispmob.hub.map_server.asker_limits import AskerLimits, Network, Rate, network_of
 from lispmob.hub.map_server.host_address import is_sendable
 from lispmob.hub.rtr.nat_binding import Binding
 from lispmob.hub.rtr.rtr_effect import InData, SendFromRelayPort
 from lispmob.protocol.rate_limit import KeyedBuckets
-from lispmob.values import dataclass
 from lispmob.wire.address import DistinguishedName, IpAddress
 from lispmob.wire.header import CONTROL_PORT, DATA_PORT
 from lispmob.wire.info import InfoReply, InfoRequest
@@ -35,8 +36,7 @@ ANSWERS_STRANGERS: Final = Rate(500, 500)
 ANSWERS_KNOWN_S: Final = 2.0  # ours, a second, to one place that a registration names
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(msgspec.Struct, frozen=True):
     port: int
     rtr: IpAddress
     expires_at: float

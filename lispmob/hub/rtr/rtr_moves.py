@@ -12,13 +12,13 @@ the old place stays in use until the new one has answered:
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import field
 from hashlib import blake2b
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lispmob.hub.rtr.nat_binding import Binding
 from lispmob.protocol.agenda import Agenda
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 ASK_AT_S: Final = (0.0, 0.4, 1.0, 2.0)  # ours: when the new place is asked, after the register
@@ -40,8 +40,7 @@ def place_of(binding: Binding) -> PlaceKey:
     return binding.address, binding.port
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(msgspec.Struct, frozen=True):
     """What a register from another place said: of an EID-Prefix, proved by a Map-Server, in a message."""
 
     prefix: EidPrefix
@@ -49,8 +48,7 @@ class Moved:
     digest: bytes
 
 
-@dataclass(slots=True)
-class Move:
+class Move(msgspec.Struct):
     """One uplink on its way from one place to another. `wanted` and `before` are its bindings, by EID-Prefix."""
 
     uplink: UplinkKey
@@ -58,10 +56,10 @@ class Move:
     started_at: float
     is_confirmed: bool = False
     times_asked: int = 0
-    said: dict[tuple[EidPrefix, IpAddress], bytes] = field(default_factory=dict)
-    digests: set[bytes] = field(default_factory=set)
-    wanted: dict[EidPrefix, Binding] = field(default_factory=dict)
-    before: dict[EidPrefix, Binding] = field(default_factory=dict)
+    said: dict[tuple[EidPrefix, IpAddress], bytes] = msgspec.field(default_factory=dict)
+    digests: set[bytes] = msgspec.field(default_factory=set)
+    wanted: dict[EidPrefix, Binding] = msgspec.field(default_factory=dict)
+    before: dict[EidPrefix, Binding] = msgspec.field(default_factory=dict)
 
 
 class Moves:

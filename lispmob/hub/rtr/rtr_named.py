@@ -6,8 +6,9 @@ The record comes from a registration in this hub, or from a Map-Server elsewhere
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from lispmob.hub.rtr.nat_binding import Binding
 from lispmob.hub.rtr.rtr_effect import InData, InstallRelay, RemoveRelay, RtrEffect

@@ -11,8 +11,9 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lispmob.hub.map_server.asker_limits import network_of
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 PENDING_S: Final = 5.0  # ours: the Map-Server answers within seconds or not at all (OOR's RTR: 2 s)
@@ -28,8 +29,7 @@ RegisterKey: TypeAlias = tuple[bytes, int]
 """xTR-ID and nonce. Both are under the MAC, so that a copy of the message has the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(msgspec.Struct, frozen=True):
     """A register on its way: nothing is sent to where it came from but its own answer."""
 
     message: bytes

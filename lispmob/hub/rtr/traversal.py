@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lispmob.control.itr_security import ItrSecurity, LispSecTools, derived_secret
 from lispmob.control.smr import solicited
 from lispmob.errors import MalformedMessage
@@ -23,7 +25,6 @@ from lispmob.protocol.effect import SendControl
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.protocol.rate_limit import KeyedBuckets
 from lispmob.protocol.servers import LispSecMode
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.ecm import EncapsulatedControl
 from lispmob.wire.header import MessageType
@@ -46,8 +47,7 @@ NEW_PEERS_BURST: Final = 20
 SMR_LIMIT: Final = 512  # ours: octets of an SMR; it names one EID, and some ITR-RLOCs
 
 
-@dataclass(frozen=True, slots=True)
-class TraversalPolicy:
+class TraversalPolicy(msgspec.Struct, frozen=True):
     """What a hub does for nodes behind NATs.
 
     `rtrs`: handed out in this order, and allowed to relay registrations. `is_rtr`: this hub is one; without

@@ -7,12 +7,13 @@ what does not answer is dead, comes after all others, and is asked again now and
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Container, Iterable
-from dataclasses import replace
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lispmob.protocol.effect import InstallMapping, UsableLocator
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpAddress
 
 DOUBT_S: Final = 0.7  # ours: so long packets may leave by a way and nothing come from its place
@@ -25,16 +26,14 @@ PREFIXES_MAX: Final = 16384  # ours
 _Place: TypeAlias = tuple[IpAddress, int]
 
 
-@dataclass(frozen=True, slots=True)
-class AskWay:
+class AskWay(msgspec.Struct, frozen=True):
     """Is there anybody at this locator of the node?"""
 
     prefix: EidPrefix
     locator: UsableLocator
 
 
-@dataclass(slots=True)
-class _Silence:
+class _Silence(msgspec.Struct):
     """Packets left and none came back: since when, when somebody was asked, and the verdict."""
 
     since: float | None = None
@@ -55,7 +54,7 @@ class WayDoubts:
         if entry.prefix not in self._silences:
             return entry
         locators = [
-            replace(locator, priority=BEHIND) if self._is_dead(entry.prefix, locator) else locator
+            dataclasses.replace(locator, priority=BEHIND) if self._is_dead(entry.prefix, locator) else locator
             for locator in entry.locators
         ]
         return InstallMapping(entry.prefix, entry.disposition, tuple(sorted(locators, key=lambda one: one.priority)))

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
+import msgspec
+
 from lispmob.errors import LispError, MalformedMessage
 from lispmob.hub.map_server import packed_part
 from lispmob.hub.map_server.askers import LIFETIME_MAX_S, Asker, AskerChanges
 from lispmob.hub.map_server.nonces import NO_CHANGES, Count, NonceChanges, NonceKey, NonceRow, old_owner
 from lispmob.hub.map_server.part import XtrRegistration
 from lispmob.hub.store import stored_rows
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.map_register import MapRegister
 
@@ -60,8 +61,7 @@ StoredRegistration: TypeAlias = tuple[EidPrefix, tuple[bytes, ...]]
 """An EID-Prefix and its parts, in monotonic seconds (`packed_part.py`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(msgspec.Struct, frozen=True):
     """Seconds: `monotonic` as the machines count, `wall` as the calendar does."""
 
     monotonic: Callable[[], float]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
+import msgspec
+
 from lispmob.control.map_cache import MapCacheEntry
 from lispmob.datapath.ask import Fate, Question
 from lispmob.errors import KernelRefused
 from lispmob.lispd.explain.lost import why_lost, why_refused
 from lispmob.lispd.parts import Parts
 from lispmob.mh.kernel.route_query import RouteFound, route_of
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 Verdict: TypeAlias = Literal["own", "encapsulate", "native", "drop", "ask"]
@@ -18,8 +19,7 @@ Verdict: TypeAlias = Literal["own", "encapsulate", "native", "drop", "ask"]
 _PING: Final = {4: 1, 6: 58}
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """`why` says what the verdict alone does not: who routes it past the overlay, why it is lost, who is silent."""
 
     verdict: Verdict

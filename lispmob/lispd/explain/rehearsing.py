@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final, Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from lispmob.api.backend import ApiError
 from lispmob.api.steering.schema import Rehearsal, Rehearsed
@@ -25,7 +27,6 @@ from lispmob.mh.policy import Uplink as SteeringUplink
 from lispmob.mh.rehearsal import rehearse
 from lispmob.mh.selector import Flow
 from lispmob.protocol.locator_set import NEVER
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 FLOWS_MAX: Final = 2000  # ours: more than anybody reads, judged in some tens of milliseconds
@@ -33,8 +34,7 @@ JUDGED_S: Final = 0.003  # ours: for so long in one turn of the loop
 _ANYWHERE: Final = {4: ip_address("0.0.0.0"), 6: ip_address("::")}
 
 
-@dataclass(frozen=True, slots=True)
-class _World:
+class _World(msgspec.Struct, frozen=True):
     """The uplinks of one moment, as the rules and as the datapath see them."""
 
     uplinks: tuple[SteeringUplink, ...]

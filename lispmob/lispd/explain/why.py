@@ -12,9 +12,10 @@ import math
 import pwd
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final, Literal, TypeAlias
+
+from msgspec.structs import replace
 
 from lispmob.api.backend import ApiError
 from lispmob.api.steering.schema import Choice, FlowParams, Why, WhyStep

@@ -18,6 +18,8 @@ from random import SystemRandom
 from secrets import token_bytes
 from typing import Final
 
+import msgspec
+
 from lispmob.config.flows import FlowsSection
 from lispmob.control_port.icmp_errors import Unreachable
 from lispmob.flow import sockets
@@ -50,7 +52,6 @@ from lispmob.flow.resolve import FindName, Resolved, Resolver
 from lispmob.flow.steered import SteeredFlow
 from lispmob.lispd.flows.names import key_of_name
 from lispmob.protocol.rate_limit import TokenBucket
-from lispmob.values import dataclass
 from lispmob.wire.address import EidPrefix, IpNetwork
 
 LINE_S: Final = 1.0  # ours: so often somebody else may have us write to the log
@@ -59,16 +60,14 @@ LINES_AT_ONCE: Final = 30
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Allocated:
+class Allocated(msgspec.Struct, frozen=True):
     """An open flow, and its socket, which now belongs to the receiver of this value."""
 
     opened: FlowOpened
     socket: socket.socket
 
 
-@dataclass(slots=True)
-class _Allocation:
+class _Allocation(msgspec.Struct):
     """One `allocate`, with the calls that it has begun."""
 
     ask: Ask
@@ -80,8 +79,7 @@ class _Allocation:
     calls: dict[FlowId, IpAddress]
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(msgspec.Struct):
     """A flow that a program has: who, and a copy of the socket that can be marked again."""
 
     program: Program

@@ -10,10 +10,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal, TypeAlias
 
+import msgspec
+
 from lispmob.iface_monitor.snapshot import Uplink
 from lispmob.natt.effect import SendFromDataPort
 from lispmob.protocol.effect import SendControl
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 from lispmob.wire.header import MessageType
 
@@ -30,8 +31,7 @@ _IS_PROBE: Final = {MessageType.MAP_REQUEST: 0x02, MessageType.MAP_REPLY: 0x08}
 Purpose: TypeAlias = Literal["register", "probe", "lookup", "nat", "other"]
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True):
     """What one purpose has cost on one uplink. `octets` has the outer IP and UDP headers in it."""
 
     uplink: str

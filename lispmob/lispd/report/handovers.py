@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import field
 from enum import Enum
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
 
 KEPT_MOVES: Final = 64  # ours: a day of travelling; each is under 2 KiB
 KEPT_STEPS: Final = 64  # ours: a move with more has a peer set too large to read anyway
@@ -29,8 +28,7 @@ class Direction(Enum):
     IN = "in"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One thing that happened in a move; `at_ms` counts from the event that began it."""
 
     at_ms: float
@@ -38,15 +36,14 @@ class Step:
     detail: str
 
 
-@dataclass(slots=True)
-class Handover:
+class Handover(msgspec.Struct):
     """One move. `began` is monotonic seconds, `began_wall` the same moment as seconds since 1970."""
 
     number: int
     began: float
     began_wall: float
     reasons: tuple[str, ...]
-    steps: list[Step] = field(default_factory=list)
+    steps: list[Step] = msgspec.field(default_factory=list)
     moved_after_ms: float | None = None
     gap_out_ms: float | None = None
     gap_in_ms: float | None = None

@@ -13,6 +13,8 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lispmob.control.gate import NonceBook
 from lispmob.control_port.port import ControlSocket, Received
 from lispmob.errors import LispError, MalformedMessage
@@ -27,7 +29,6 @@ from lispmob.natt.state import State
 from lispmob.natt.traversal import Traversal
 from lispmob.protocol.effect import SendControl
 from lispmob.protocol.locator_set import Place
-from lispmob.values import dataclass
 from lispmob.wire.header import MessageType
 from lispmob.wire.map_reply import MapReply
 
@@ -40,8 +41,7 @@ _Probe: TypeAlias = FirewallProbe | MappingProbe | FilteringProbe | LifetimeProb
 _IN_TURN: Final[tuple[type[_Probe], ...]] = (FirewallProbe, MappingProbe, FilteringProbe, LifetimeProbe)
 
 
-@dataclass(slots=True)
-class _Running:
+class _Running(msgspec.Struct):
     """A probe, the port that it needs, and the uplink that it is about."""
 
     probe: _Probe

@@ -9,6 +9,8 @@ import logging
 import re
 from typing import Final
 
+import msgspec
+
 from lispmob.api.backend import ApiError
 from lispmob.api.steering.schema import Run, RunParams
 from lispmob.errors import KernelRefused
@@ -16,7 +18,6 @@ from lispmob.lispd.tasks.steering import Steering
 from lispmob.mh.kernel import cgroups
 from lispmob.mh.policy import Rule, Via
 from lispmob.mh.selector import Selector
-from lispmob.values import dataclass
 
 RUNS_MAX: Final = 64  # ours: each costs every packet a comparison
 LOOK_S: Final = 1.0  # ours: how long a rule may outlive its command
@@ -24,8 +25,7 @@ LOOK_S: Final = 1.0  # ours: how long a rule may outlive its command
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lease:
+class _Lease(msgspec.Struct, frozen=True):
     rule: Rule
     cgroup: str
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from lispmob.errors import KernelRefused
 from lispmob.mh.chain_text import NOTHING, ChainText
 from lispmob.mh.kernel.packet_filter import PacketFilter
 from lispmob.mh.kernel.xtables import ToolBusy, ToolMissing
-from lispmob.values import dataclass
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +23,7 @@ Make = Callable[[frozenset[str]], ChainText]
 """The chains without the extensions that are named."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(msgspec.Struct, frozen=True):
     """How the chains stand, and by which program. `missing`: extensions that they would use and that it lacks."""
 
     by: str

@@ -14,9 +14,10 @@ from ipaddress import ip_address
 from struct import Struct
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import KernelRefused
 from lispmob.netlink.request import ACK, DUMP, NESTED, REQUEST, ask, attributes, open_netlink, put
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress, IpNetwork
 
 # <linux/netfilter/nfnetlink.h>, <linux/netfilter/nfnetlink_conntrack.h>: no names in Python
@@ -32,8 +33,7 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ESTALE})
 NO_TRACKING: Final = frozenset({errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT})
 
 
-@dataclass(frozen=True, slots=True)
-class _Flow:
+class _Flow(msgspec.Struct, frozen=True):
     source: IpAddress
     destination: IpAddress
     replies_to: IpAddress

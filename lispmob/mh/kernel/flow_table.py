@@ -9,6 +9,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import KernelRefused
 from lispmob.mh.kernel.conntrack import (
     DESTINATIONS,
@@ -22,7 +24,6 @@ from lispmob.mh.kernel.conntrack import (
     end_of,
 )
 from lispmob.netlink.request import DUMP, NESTED, REQUEST, ask, attributes, open_netlink, put
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 # <linux/netfilter/nfnetlink_conntrack.h>
@@ -33,8 +34,7 @@ _IP_KINDS: Final = {4: (1, 2), 6: (3, 4)}  # CTA_IP_V4_SRC, _DST; CTA_IP_V6_SRC,
 _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 
 
-@dataclass(frozen=True, slots=True)
-class Tracked:
+class Tracked(msgspec.Struct, frozen=True):
     """One flow. `ports`: ours and theirs; None for a protocol without ports. `mark`: the connection mark.
 
     `began_outside`: the other end sent the first packet.

@@ -10,8 +10,9 @@ import asyncio
 import errno
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from lispmob.errors import KernelRefused
 from lispmob.iface_monitor.snapshot import Link

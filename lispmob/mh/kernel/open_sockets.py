@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lispmob.mh.kernel import cgroups
 from lispmob.netlink.request import DUMP, REQUEST, ask, attributes, open_netlink
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 # <linux/netlink.h>, <linux/sock_diag.h>, <linux/inet_diag.h>
@@ -29,8 +30,7 @@ Key: TypeAlias = tuple[IpAddress, IpAddress, int, tuple[int, int]]
 """Source, destination, protocol, ports."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenSocket:
+class OpenSocket(msgspec.Struct, frozen=True):
     """One socket that is connected. `mark`: SO_MARK. What the kernel does not tell is None."""
 
     source: IpAddress

@@ -10,9 +10,10 @@ import sys
 from ipaddress import ip_address
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import KernelRefused
 from lispmob.netlink.request import REQUEST, ask, attributes, open_netlink, put
-from lispmob.values import dataclass
 from lispmob.wire.address import IpAddress
 
 # <linux/netlink.h>, <linux/rtnetlink.h>
@@ -27,8 +28,7 @@ _NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCE
 _PORT_PROTOCOLS: Final = {6, 17}  # what the kernel takes with ports
 
 
-@dataclass(frozen=True, slots=True)
-class RouteFound:
+class RouteFound(msgspec.Struct, frozen=True):
     """Where a packet goes: the interface, and the source it would be given. `why_not`: no route, or not outside."""
 
     interface: str | None

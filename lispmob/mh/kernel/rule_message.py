@@ -16,12 +16,13 @@ import sys
 from ipaddress import ip_network
 from typing import Final
 
+import msgspec
+
 from lispmob.iface_monitor import rtnetlink
 from lispmob.iface_monitor.default_routes import ROUTE_PROTOCOL
 from lispmob.iface_monitor.rtnetlink import Raw
 from lispmob.mh.rule import FIND_SADDR, INVERT, Rule, RuleAction
 from lispmob.netlink.request import ACK, REQUEST, ask, attributes, open_netlink, put
-from lispmob.values import dataclass
 from lispmob.wire.address import IpNetwork
 
 _NETLINK_ROUTE: Final = 0
@@ -47,8 +48,7 @@ _FAMILIES: Final = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 _IS_GONE: Final = frozenset({errno.ENOENT, errno.ESRCH})
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(msgspec.Struct, frozen=True):
     """What makes a rule the rule that it is: its header, and its attributes in a fixed order."""
 
     header: bytes

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from lispmob.errors import KernelRefused
-from lispmob.values import dataclass
 
 LOCK_WAIT_S: Final = 5
 TOOL_TIMEOUT_S: Final = 15.0
@@ -38,8 +39,7 @@ class ToolBusy(KernelRefused):
     """Another program holds the lock of iptables, or the tool does not come back: the same may work in a moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(msgspec.Struct, frozen=True):
     """One family's iptables, by the name of its program; `-save` and `-restore` are beside it.
 
     `iptables` is whichever back end the system uses; `iptables-nft` and `iptables-legacy` are one of them.

@@ -11,7 +11,8 @@ from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
-from lispmob.values import dataclass
+import msgspec
+
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.address_class import may_be_eid
 
@@ -28,8 +29,7 @@ _EXTENSION_HEADERS_MAX: Final = 12  # the C's bound, too
 Key: TypeAlias = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Inner:
+class Inner(msgspec.Struct, frozen=True):
     """What an inner packet says about itself; `header` and `length` are octets from its start."""
 
     version: int

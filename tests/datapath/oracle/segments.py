@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
+
 from tests.datapath.oracle.packet import Inner, checksum, parse
 
 NEEDS_CSUM: Final = 1
@@ -16,8 +17,7 @@ _FIN_PSH: Final = 0x09
 _CWR: Final = 0x80
 
 
-@dataclass(frozen=True, slots=True)
-class VnetHeader:
+class VnetHeader(msgspec.Struct, frozen=True):
     """struct virtio_net_hdr."""
 
     flags: int = 0

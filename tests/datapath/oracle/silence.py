@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-from lispmob.values import dataclass
+import msgspec
 
 LATELY_NS: Final = 200_000_000
 ENOUGH_OCTETS: Final = 1000
@@ -22,8 +22,7 @@ class Word(IntEnum):
     FLOWING = 2
 
 
-@dataclass(slots=True)
-class SilenceWatch:
+class SilenceWatch(msgspec.Struct):
     """One locator. `quick_ns` 0: not watched; `since` None: nothing waits for an answer."""
 
     quick_ns: int = 0
