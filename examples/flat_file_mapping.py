@@ -103,7 +103,7 @@ def agree(mappings: Mappings, file: FlatFile, known: list[Mapping]) -> None:
             continue
         found = file.find(one.prefix)
         if found is None or str(found[0]) != one.prefix:
-            mappings.delete(one.prefix)  # packets ask anew
+            mappings.delete(one.prefix)  # packets ask again
         elif (found[1], found[2] if not found[1] else "encapsulate") != (one.locators, one.action):
             answer(mappings, file, one.prefix)
 

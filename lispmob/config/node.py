@@ -219,7 +219,7 @@ class AddressesSection(Section, frozen=True, kw_only=True):
 
 
 class NetworkManagerSection(Section, frozen=True, kw_only=True):
-    """What NetworkManager's words are worth: captive portals, what is paid by the octet, what reaches no internet."""
+    """What NetworkManager's words are worth: captive portals, what is metered, what reaches no internet."""
 
     use: YesNo = True
     portal: Annotated[str, one_of("wait", "use")] = "wait"

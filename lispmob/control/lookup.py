@@ -56,7 +56,7 @@ class Lookup(msgspec.Struct, eq=False):
     """The Map-Resolver asked last, when it was asked with LISP-SEC."""
     is_late: bool = False  # an SMR came after it was asked: the answer may be from before the move
     repeats: bool = True  # False: what caused it costs its sender nothing, and is worth one question
-    times_again: int = 0  # how often it was asked anew because the answer may have been so
+    times_again: int = 0  # how often it was asked again because the answer may have been so
 
     @property
     def is_paid(self) -> bool:

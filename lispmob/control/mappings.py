@@ -155,7 +155,7 @@ class Mappings:
         return self._reconsider_all(now)
 
     def on_reachability(self, remote: IpAddress, is_up: bool, now: float) -> list[MachineEffect]:
-        """A locator does not answer any more, or it does again: what names it is decided anew, at once."""
+        """A locator does not answer any more, or it does again: what names it is decided again, at once."""
         (self._unreachable.discard if is_up else self._unreachable.add)(remote)
         for entry in self.cache:
             if any(remote in locator.ips for locator in entry.locators):
@@ -174,7 +174,7 @@ class Mappings:
         return found
 
     def on_ranks(self, ranks: Mapping[Group, Mapping[IpAddress, int]], now: float) -> list[MachineEffect]:
-        """Equal locators are ordered so among themselves; what that changes is decided anew."""
+        """Equal locators are ordered so among themselves; what that changes is decided again."""
         if ranks == self._ranks:
             return []
         self._ranks = dict(ranks)
@@ -265,7 +265,7 @@ class Mappings:
         return self._reconsider(now)
 
     def _doubt(self, entry: MapCacheEntry | None, now: float) -> None:
-        """What was decided about it is decided anew, before anything else."""
+        """What was decided about it is decided again, before anything else."""
         if entry is not None:
             self._in_doubt.appendleft(entry)
             self._in_doubt_since = now

@@ -1,7 +1,18 @@
 """Keeps one EID-Prefix registered with one Map-Server (RFC 9301, 8.2), whatever gets lost on the way.
 
-One EID-Prefix per Map-Register: deployed Map-Servers take more than one badly. Map-Notifies are always wanted, for
-nothing else tells a node that the mapping system knows where it is.
+How it works:
+
+1. `on_locators` starts: a Map-Register leaves in the same call, from the best uplink, with a new nonce. Older nonces
+   are forgotten, because they would confirm locators that are no longer true.
+2. Without a Map-Notify it is repeated after 1 s, 2 s, 4 s, up to every 60 s, by up to four uplinks: the best one may
+   lead nowhere. After three minutes the registration counts as lost, and the tries go on.
+3. A Map-Notify counts when its nonce is known, its MAC is right and it holds our EID-Prefix. Then the machine rests
+   until the next refresh, which is spread by 10 percent so that a fleet does not refresh at once.
+4. A Map-Notify that shows another node's locators means that the EID is taken: the next try comes after ten seconds.
+5. `on_shutdown` withdraws the mapping with a record TTL of 0.
+
+One EID-Prefix per Map-Register: some deployed Map-Servers mishandle more than one. A Map-Notify is always asked for,
+because nothing else tells a node that the mapping system knows where it is.
 """
 
 from __future__ import annotations

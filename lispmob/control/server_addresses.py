@@ -4,8 +4,8 @@
 2. What was found is kept for as long as nothing better is known: a name that fails later takes no address away.
 3. A network with a login page answers every name with its own address. So a Map-Server's former addresses stay in use
    beside the new ones until a Map-Server at one of the new ones has confirmed a registration.
-4. A name is asked for anew when the uplinks change, for another network may have other answers; when a server at one of
-   its addresses does not answer; and every five minutes, since the resolver of the C library tells no time to live.
+4. A name is asked for again when the uplinks change, for another network may have other answers; when a server at one
+   of its addresses does not answer; and every five minutes, since the resolver of the C library tells no time to live.
 5. A question may hang for half a minute on a network that is gone. So the next one need not wait for it, and an answer
    that was overtaken by a later question's does not count.
 """

@@ -165,7 +165,7 @@ class Engine:
         return tier.look(self._engine, self._tier)
 
     def settle(self) -> None:
-        """Wait until the tier in use receives on all uplinks of the moment; until then the tun tier does for it.
+        """Wait until the tier in use receives on all current uplinks; until then the tun tier does for it.
 
         For those who measure. A node that moves does not wait: see ebpf/attach_thread.h.
         """
@@ -285,7 +285,7 @@ class Engine:
         return bool(lib.lm_engine_remove(self._engine, wanted))
 
     def drop_pending(self, prefix: EidPrefix) -> int:
-        """Give up on packets that wait for a mapping inside the prefix: ICMP tells their sources. How many it were."""
+        """Drop packets that wait for a mapping inside the prefix, and send ICMP unreachable. Returns how many."""
         wanted, _ = marshal.prefixes([prefix])
         return int(lib.lm_engine_drop_pending(self._engine, wanted))
 

@@ -80,7 +80,7 @@ def install_s(engine: Engine, wanted: list[ForwardingEntry]) -> float:
 
 
 def kernel() -> dict[str, Any]:
-    """What as many entries cost in the ebpf tier: to install, to copy anew at a change of the tier, and in memory."""
+    """What as many entries cost in the ebpf tier: to install, to copy again at a change of the tier, and in memory."""
     figures: dict[str, Any] = {}
     for entries in (INSTALLED, SIZES[-1]):
         wanted = mappings(entries)

@@ -74,7 +74,7 @@ class Traversal(msgspec.Struct, frozen=True):
     relays: tuple[ForwardingLocator, ...] = ()
     is_usable: bool = True  # False: nothing can leave usefully yet; packets wait
     admits_others: bool = False  # data may come from others than the relays, too
-    passes_zero: bool = False  # to the relays packets without a UDP checksum get, too
+    passes_zero: bool = False  # the RTRs also receive packets with a zero UDP checksum
 
 
 class Uplink(msgspec.Struct, frozen=True):
@@ -197,7 +197,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
 class Miss(msgspec.Struct, frozen=True):
     """Packets for an EID without mapping; reported once while they wait.
 
-    With one that says TELL they do not wait: reported anew after 10 s, and at most 20 times a second in all.
+    With one that says TELL they do not wait: reported again after 10 s, and at most 20 times a second in all.
     """
 
     source: IpAddress

@@ -76,7 +76,7 @@ class ControlPlane:
         return self._own
 
     def on_own_eids(self, eids: Iterable[EidPrefix], now: float) -> list[PlaneEffect]:
-        """This machine has EIDs itself, at the addresses of the moment."""
+        """This machine has EIDs itself, at the current addresses."""
         return self._spread(self.map_server.on_own(eids, self._own), now)
 
     @property

@@ -1,6 +1,6 @@
 """What has happened at this hub lately: events, moves, and what went wrong. Pure, and of bounded size.
 
-It is memory alone: a hub that starts anew knows who is registered, and not since when.
+It is memory alone: a hub that starts again knows who is registered, and not since when.
 """
 
 from __future__ import annotations

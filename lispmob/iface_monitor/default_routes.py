@@ -1,7 +1,7 @@
 """Default routes, kept without listing all routes.
 
 IPv4 routes vanish without an event when their interface goes down, when its last address is removed, or when the
-address that they name as source is: they are read anew each time, which is cheap (see
+address that they name as source is: they are read again each time, which is cheap (see
 `rtnetlink.peek_ipv4_default_routes`). IPv6 routes cannot be read cheaply, but each removal is an event, except (by
 sysctl) those of an interface that went down.
 """

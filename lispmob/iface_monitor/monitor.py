@@ -61,7 +61,7 @@ class Monitor(abc.ABC):
 
     @abc.abstractmethod
     def nudge(self) -> None:
-        """Look anew: somebody has reason to think that something changed. Publishes only what differs."""
+        """Look again: somebody has reason to think that something changed. Publishes only what differs."""
 
     def _publish(self, seen: NetworkState, since: float) -> None:
         """Take `seen` for the state from now on, and tell how it differs from the one before."""

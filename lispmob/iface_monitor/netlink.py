@@ -1,4 +1,4 @@
-"""Watch links, addresses and default routes over netlink: every event is a nudge to look anew, and no timer runs.
+"""Watch links, addresses and default routes over netlink: every event is a nudge to look again, and no timer runs.
 
 One turn of the loop reads all events that are there, takes one snapshot, and publishes one difference.
 """
@@ -60,7 +60,7 @@ class NetlinkMonitor(Monitor):
         self._has_new_rules = False
         self._has_lost_routes = False
         self._seen = self._state
-        self._links: list[Link] | None = None  # None: to be listed anew
+        self._links: list[Link] | None = None  # None: to be listed again
         self._addresses: list[LocalAddress] | None = None
         self._trials = GatewayTrials()
         self._trial: asyncio.TimerHandle | None = None
@@ -97,7 +97,7 @@ class NetlinkMonitor(Monitor):
         return self._trials.waiting
 
     def nudge(self) -> None:
-        """Look at everything anew, as after a sleep of the machine; publishes only what differs."""
+        """Look at everything again, as after a sleep of the machine; publishes only what differs."""
         self._resync(asyncio.get_running_loop().time())
 
     def _open(self) -> None:
@@ -167,7 +167,7 @@ class NetlinkMonitor(Monitor):
             self._ipv6_routes.on_removed(rtnetlink.candidates(message))
 
     def _resync(self, since: float) -> None:
-        """Events were lost: subscribe anew, list everything, and publish what differs from what was known."""
+        """Events were lost: subscribe again, list everything, and publish what differs from what was known."""
         self.resyncs += 1
         self._retry = None
         self._has_new_rules = True

@@ -1,7 +1,7 @@
 """What NetworkManager says of the host, as a frozen value, and what it means for our uplinks. Pure.
 
 NetworkManager never tells which addresses there are: the kernel does. It tells what the kernel cannot know: that a
-network only shows a login page, that it is paid by the octet, and that a connection is about to be taken down.
+network only shows a login page, that it is metered, and that a connection is about to be taken down.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class Meaning(msgspec.Struct, frozen=True):
 
     @property
     def metered(self) -> frozenset[str]:
-        """Interfaces that are paid by the octet, or are guessed to be."""
+        """Interfaces that are metered, or are guessed to be."""
         return frozenset(device.interface for device in self.devices if device.is_metered and _is_up(device))
 
     @property

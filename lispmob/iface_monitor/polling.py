@@ -1,6 +1,6 @@
 """Watch the network where netlink cannot be bound, as in some containers and on Android: look again and again.
 
-What can be had differs, and the best that works is taken, anew after every failure:
+What can be had differs, and the best that works is taken, again after every failure:
 
 1. netlink dumps without a bound socket. A sandbox that refuses bind() mostly allows them, and they tell everything.
 2. addresses by netifaces (getifaddrs), links by ioctl, default routes from /proc/net. Android's getifaddrs copes

@@ -169,7 +169,7 @@ class UplinkPolicy(msgspec.Struct, frozen=True):
     stopgaps: frozenset[str] = frozenset()
     """Those of them that may carry us all the same as long as no other interface can."""
     last_resort: frozenset[str] = frozenset()
-    """Interfaces that rank behind all others, whatever their metric: those paid by the octet."""
+    """Interfaces that rank behind all others, whatever their metric: metered ones."""
     destinations: tuple[IpAddress, ...] = ()
     """The mapping system: what the kernel is asked about the way to."""
     networks: tuple[tuple[str, Network], ...] = ()

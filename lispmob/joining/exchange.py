@@ -5,7 +5,7 @@
 3. Both derive the key of the site from the X25519 secret and the invitation. It is never sent.
 4. The hub answers with its public half and the settings of the node, sealed, with a MAC by the secret.
 
-Later the node asks for its settings anew by the same messages: its ID follows from the key of the site, and that key
+Later the node asks for its settings again by the same messages: its ID follows from the key of the site, and that key
 takes the place of the secret.
 
 So the line alone is worth nothing once it was redeemed: not even with a recording of the exchange does it give the key

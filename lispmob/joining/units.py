@@ -22,7 +22,7 @@ def runs_systemd() -> bool:
 
 
 def start(unit: str) -> None:
-    """Start a service, now and with each start of the machine; one that runs starts anew. Raises NotStarted."""
+    """Start a service, now and with each start of the machine; one that runs starts again. Raises NotStarted."""
     for words in (("enable", unit), ("restart", unit)):
         try:
             done = subprocess.run(

@@ -1,4 +1,4 @@
-"""From what the user wrote and what the kernel says to what each part wants: plain translation, no decision, pure."""
+"""Translates the configuration and the state of the network into the inputs of each part. Pure."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
     wishes = file.network_manager
     if not wishes.use:
         return {}
-    found = dict.fromkeys(meaning.metered, "is paid by the octet (metered)") if wishes.metered == "never" else {}
+    found = dict.fromkeys(meaning.metered, "is metered") if wishes.metered == "never" else {}
     if wishes.portal == "wait":
         found.update(meaning.portals)
     return {**found, **meaning.leaving}
@@ -214,7 +214,7 @@ def steering_uplinks(
 
 
 def uplink_cost(file: NodeFile, uplink: Uplink, meaning: Meaning = NO_MEANING) -> int:
-    """The user's figure; without one, what is paid by the octet costs something, and the rest nothing."""
+    """The user's figure; without one, what is metered costs something, and the rest nothing."""
     if (told := _section(file, uplink, meaning).cost) is not None:
         return told
     return METERED_COST if _is_metered(file, uplink, meaning) else 0

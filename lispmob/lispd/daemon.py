@@ -1,7 +1,13 @@
 """lispd: the composition root of the mobile node. Builds the parts, owns the loop and the signals; decides nothing.
 
-What must be fast is done in this order: a change of the uplinks reaches the datapath first, then the peers (in one turn
-of the loop), and then the kernel's tables, which only new connections need.
+A move, as `_on_change` goes through it, in one turn of the event loop:
+
+1. The monitor reports the difference between two states of the network.
+2. The datapath gets the new uplinks, so that packets leave by them at once.
+3. The core gets the new locators. Map-Registers and SMRs leave before it returns.
+4. Steering marks lead to the new uplinks.
+5. The kernel's addresses, routes and rules follow in the background: only new connections need them.
+6. Events, the journal and D-Bus are told in the next turn.
 """
 
 from __future__ import annotations
@@ -289,14 +295,14 @@ class Daemon:
         self.names.on_uplinks()
 
     def on_meaning(self, reasons: list[str], since: float) -> None:
-        """NetworkManager says something else: judge the uplinks anew, which moves before a link is gone."""
+        """NetworkManager says something else: judge the uplinks again, which moves before a link is gone."""
         assert self.monitor is not None, "the bus is listened to after the monitor has started"
         if self.policy != self.monitor.policy:
             self.monitor.set_policy(self.policy, reasons or ("NetworkManager judges the uplinks otherwise",), since)
         else:
             for reason in reasons:
                 self._publisher.say(reason)
-        self._tell_locators()  # what is paid by the octet has another cost
+        self._tell_locators()  # what is metered has another cost
         self._steer()
 
     def _on_gateways(self) -> None:
@@ -305,7 +311,7 @@ class Daemon:
             self.on_meaning([], self._loop.time())
 
     def on_awake(self) -> None:
-        """The machine has slept: register anew, believe nothing, and look at what the night has left."""
+        """The machine has slept: register again, believe nothing, and look at what the night has left."""
         self._perform(self.node.on_slept(self._loop.time()))
         self.look_again()
 
@@ -330,7 +336,7 @@ class Daemon:
         return self.desktop.nudge()
 
     def _use_uplinks(self) -> None:
-        """Send by the uplinks of the moment; by one that reaches nobody only when there is no other."""
+        """Send by the current uplinks; by one that reaches nobody only when there is no other."""
         if (around := near(self.file, self.network, self.uplinks, self.node.plan)) != self._near:
             self.engine.set_near(around)
             self._near = around
@@ -345,7 +351,7 @@ class Daemon:
             log.warning("%s: cannot send from %s yet (errno %d)", one.interface, one.address, one.errno)
 
     def _steer(self) -> None:
-        """Marks lead to the uplinks of the moment."""
+        """Marks lead to the current uplinks."""
         self.steering.on_uplinks(assembly.steering_uplinks(self.file, self.uplinks, self.meaning))
         self.flows.on_uplinks()
 

@@ -1,4 +1,4 @@
-"""Addresses that the host has lost and still receives at for a while: what was on the way to them is not lost too."""
+"""Keeps receiving on removed addresses for two seconds, so that packets in flight survive."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@
 | peer-times       | a line for each static key: public key, the last time that it has said in a handshake  |
 | handshake-time   | the times that we have said, reserved in blocks as the nonces of Map-Registers are      |
 
-A file that cannot be read is reported and begun anew; half a file is never written.
+A file that cannot be read is reported and begun again; half a file is never written.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class SealMemory:
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
-            log.warning("cannot read %s (%s): which keys other nodes have is found out anew", path, error)
+            log.warning("cannot read %s (%s): which keys other nodes have is found out again", path, error)
             return []
 
     def _save(self, name: str, lines: Iterable[str]) -> None:

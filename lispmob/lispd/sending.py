@@ -1,4 +1,4 @@
-"""What the datapath is to send by: the uplinks of the moment, as configuration, probes and NATs have it; pure."""
+"""What the datapath is to send by: the current uplinks, as configuration, probes and NATs have it; pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which Map-Resolvers have shown that they know LISP-SEC, over restarts: without, a new network could unlearn it.
 
 The file holds hashes of the address and of the secret that is shared with it, one a line: with another secret the
-Map-Resolver has to show it anew.
+Map-Resolver has to show it again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ShownResolvers:
         except FileNotFoundError:
             return frozenset()
         except (OSError, ValueError) as error:
-            log.warning("cannot read %s (%s): which Map-Resolvers know LISP-SEC is found out anew", self._path, error)
+            log.warning("cannot read %s (%s): which Map-Resolvers know LISP-SEC is found out again", self._path, error)
             return frozenset()
         return frozenset([line for line in lines if _MARK.fullmatch(line)][:MARKS_KEPT])
 
@@ -47,4 +47,4 @@ class ShownResolvers:
             fresh.write_text(text, "ascii")
             os.replace(fresh, self._path)  # never half a file, whenever the power goes
         except OSError as error:
-            log.warning("cannot keep in %s who knows LISP-SEC (%s): the next start finds it out anew", fresh, error)
+            log.warning("cannot keep in %s who knows LISP-SEC (%s): the next start finds it out again", fresh, error)

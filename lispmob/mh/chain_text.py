@@ -8,7 +8,7 @@ Everything stands in the mangle table, in chains whose names begin with LISPMOB-
     PREROUTING  -s EID   LISPMOB-ROUTE    with a device per uplink: as LISPMOB-FORWARD, and drops nothing
 
 With one device per uplink the mark decides the route, so packets of others must have theirs before that. Our own are
-routed anew when OUTPUT marks them.
+routed again when OUTPUT marks them.
 
 Our jumps stand at the end of the built-in chains: rules of the user's own come before them, and where a mark of ours
 is set already we touch nothing; a rule that the user appends later overrules ours. Bits outside our mask never change.
@@ -210,7 +210,7 @@ class _Writer:
                 target = f"-g {self._via(max(compiled.shares, key=lambda share: share.weight).mark)}"
             case Verdict.SPREAD:
                 target = f"-g {self._spread(compiled.shares)}"
-            case Verdict.NATIVE if chain == MARK:  # what others send is not routed anew behind FORWARD
+            case Verdict.NATIVE if chain == MARK:  # what others send is not routed again behind FORWARD
                 target = f"-g {self._via(self._mask.native)}"
             case Verdict.DROP if chain != ROUTE:  # a packet on its way elsewhere passes there as well
                 target = "-j DROP"

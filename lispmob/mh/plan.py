@@ -16,8 +16,8 @@ header) finds the routes that it always found, whatever the uplinks do, and noth
     4345  from EID | from unspecified lookup 4342   (full mode) the rest by lmn0
    32801  oif UPLINK                 lookup 4343    (IPv4) our device-bound packets, when the default route just went
 
-Where each uplink has a device of its own that its mark leads to, 4342 and 4345 are what is left for marks that name no
-usable uplink: they look up copies of those tables that lead to lmn0-x, and in front of each stand the others:
+With one device per uplink, rules 4342 and 4345 serve only marks that name no usable uplink. They look up copies of
+those tables that lead to lmn0-x, and in front of each stand the others:
 
     4341, 4344  from EID | from unspecified, no mark            lookup 4341, 4342      lmn0
     4341, 4344  from EID | from unspecified, mark of an uplink  lookup 4350 to 4391    by lmn0-<ifindex>
@@ -256,7 +256,7 @@ def _past_the_filter(rloc: IpNetwork, device: str, *, is_present: bool, sends_da
     if sends_data and not is_present:
         return set()
     ports = CONTROL_PORT if sends_data else DATA_PORT, CONTROL_PORT if is_present else DATA_PORT
-    # The filter looks without a mark. A packet of ours that somebody marks is routed anew, and names no device then.
+    # The filter looks without a mark. A packet of ours that somebody marks is routed again, and names no device then.
     rules = {Rule(LINGER_PRIORITY, 4, LINGER_TABLE, source=rloc, udp_ports=ports, mask=EVERY_BIT)}
     if is_present:
         for priority, table in ((SENDING_PRIORITY, MAIN_TABLE), (SENDING_BY_COPY_PRIORITY, GATEWAY_TABLE)):

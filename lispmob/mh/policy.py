@@ -1,8 +1,8 @@
-"""Steering: from the user's rules and the uplinks of the moment to a mark for every packet; pure.
+"""Steering: from the user's rules and the current uplinks to a mark for every packet; pure.
 
 A mark names an uplink: its ifindex, in the bits of a mask that are ours (LISPmob's convention, so that rules which set
 `--set-mark <ifindex>` go on working). Mark 0 leaves the choice to priority and weight. Rules name uplinks by name or
-pattern, in order of preference; which ifindex that is, is found out anew whenever the uplinks change.
+pattern, in order of preference; which ifindex that is, is found out again whenever the uplinks change.
 
 A packet is judged in this order, by the kernel (`chain_text.py`) and by `evaluate` alike:
 
@@ -254,7 +254,7 @@ class Compiled(msgspec.Struct, frozen=True):
             if up := self._named(mask.mark(flow.came_in_by)):
                 step = f"it answers a flow that came in by {up.name}: replies stay on their path"
                 return Decision(Outcome.UPLINK, mask.mark(up.ifindex), (up.name,), None, (*steps, step))
-            steps.append("the uplink that its flow came in by is gone: the rules decide anew")
+            steps.append("the uplink that its flow came in by is gone: the rules decide again")
         for compiled in self.rules:
             if compiled.verdict is Verdict.ELSEWHERE:
                 where = ", ".join(map(str, compiled.rule.networks))

@@ -1,7 +1,7 @@
 """Tells systemd-resolved which names are ours: it asks our server for them, and others for everything else.
 
 What it is told belongs to our device (org.freedesktop.resolve1, SetLink...), so nothing of the host's configuration is
-touched. It keeps that over its own restart; a device that is made anew has nothing, and is told of anew. When lispd
+touched. It keeps that over its own restart; a device that is made again has nothing, and is told of again. When lispd
 ends, however it ends, the device goes, and with it all of this.
 """
 

@@ -63,7 +63,7 @@ INFO_PORT: Final = CONTROL_PORT  # both: where a Map-Server takes Info-Requests
 def candidates(mode: str, key: Key) -> tuple[Dialect, ...]:
     """The dialects to try with a Map-Server, likeliest first; `mode` is "auto" or a dialect's name.
 
-    Open Overlay Router has SHA-1 alone, and lispers.net dies of it: a SHA-1 key says whose the server is not.
+    Open Overlay Router has SHA-1 alone, and lispers.net crashes on it: a SHA-1 key says whose the server is not.
     """
     if mode != "auto":
         return (Dialect(mode),)

@@ -262,7 +262,7 @@ class UplinkMachine:
         return self._asked(self._exchange.start(now), now)
 
     def on_doubted(self, now: float) -> list[UplinkEffect]:
-        """The answer proves nothing, or may hold no more: ask anew, while it is made do with."""
+        """The last Info-Reply is unauthenticated or may be stale: ask again, and use it meanwhile."""
         return self._asked(self._exchange.start(now), now)
 
     def on_alive(self, server: MapServerPeer, now: float) -> None:
@@ -293,7 +293,7 @@ class UplinkMachine:
         return effects
 
     def _again(self, now: float) -> list[UplinkEffect]:
-        """Open the way anew. lispers.net's RTRs confirm nothing of a registration, so the Map-Server is asked too."""
+        """Open the way again. lispers.net's RTRs confirm nothing of a registration, so the Map-Server is asked too."""
         doubts = self._checksums.on_doubt(now)
         if self.dialect is not Dialect.LISPERS:
             return [*self.relays.again(now), *doubts] if self.relays.rtr is not None else []

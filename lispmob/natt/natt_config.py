@@ -64,8 +64,8 @@ class NattConfig(msgspec.Struct, frozen=True):
     def is_at_risk(self, server: MapServerPeer) -> bool:
         """True when an Info-Request may do this server harm, and the configuration does not say that it has RTRs.
 
-        An Open Overlay Router Map-Server that has none dies of one. It speaks HMAC-SHA-1 alone, with all of the digest,
-        so that every other server may be asked.
+        An Open Overlay Router Map-Server that has none crashes on one. It speaks HMAC-SHA-1 alone, with all of the
+        digest, so that every other server may be asked.
         """
         wants_rtr = self.mode != "auto" or bool(self.rtrs) or self.prefers_rtr
         return not wants_rtr and server.key.algorithm is Algorithm.HMAC_SHA_1_96 and not server.key.is_truncated

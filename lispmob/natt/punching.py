@@ -80,7 +80,7 @@ class Punches:
         return self.on_timer(now)
 
     def again(self, now: float) -> list[UplinkEffect]:
-        """Something is wrong on the way: open it anew, and find out who is still there."""
+        """Something is wrong on the way: open it again, and find out who is still there."""
         for rtr in self._rtrs.values():
             rtr.due_at = now
         return self.on_timer(now)

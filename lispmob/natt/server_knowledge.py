@@ -77,7 +77,7 @@ class ServerKnowledge:
         record.asked_at = record.absent_until = None
 
     def on_asked_whole(self, server: MapServerPeer) -> None:
-        """A whole Info-Request left; the next one has to be earned anew."""
+        """A whole Info-Request left; the next one has to be earned again."""
         self._of(server).has_rtrs = False
 
     def on_silent(self, server: MapServerPeer) -> None:

@@ -3,7 +3,7 @@
     ASKING ---- mapping ----> PROBING ---- answer ----> OPEN --+ a probe now and then while it is used
       | no answer, nobody      | no answer               |     |
       +-----------------> RESTING <-----------------------+ <---+ unanswered; or nothing comes back at all
-                             | after a while: forgotten, and begun anew when packets still go there
+                             | after a while: forgotten, and begun again when packets still go there
 
 Nothing leaves by a way that has not been proved: a probe goes from the very port that data leaves from to the one that
 it would go to, and the answer comes back the same way. Packets go through the RTR all the while. Answers of the peer

@@ -149,7 +149,7 @@ class Shortcuts:
         return [self._install(one), Event("shortcut-opened", {**_fields(one), "rtt_ms": rtt_ms})]
 
     def on_probed(self, request: MapRequest, arrival: DataControl, plan: NattPlan, now: float) -> list[UplinkEffect]:
-        """Somebody proves his way to us: he is answered by it, with what our records say."""
+        """A peer probes a direct path to us: reply over the same path with our records."""
         asked = [prefix for record in request.records if (prefix := record.eid_prefix) is not None]
         eids = [eid for eid in self._config.eids if any(eid.covers(prefix) for prefix in asked)]
         is_odd = arrival.source.version != arrival.outer_destination.version or arrival.outer_source_port == 0

@@ -1,6 +1,16 @@
 """The mobile node: owns the machines, and routes what one of them says to the inputs of the others. Still pure.
 
 Every `on_*` says what happened and returns what to do, in the order to do it in. `wake_at` is when to call `on_timer`.
+
+A control message comes in by `on_datagram`. The gate refuses by type and nonce what cannot be an answer; the rest is
+decoded once, and goes to NAT traversal or to the machine that it concerns.
+
+A move comes in by `on_locators`, and all of it leaves in that call: NAT traversal makes a new plan; Map-Registers leave
+by it; SMRs go to the peers that we exchange packets with; and the forwarding table is decided again for the new
+locators.
+
+A packet without a mapping comes in by `on_miss`: the first Map-Request leaves in that call. When the Map-Reply has been
+accepted, `InstallMapping` releases the packets that wait.
 """
 
 from __future__ import annotations
@@ -257,7 +267,7 @@ class Node(NodeSizes):
         names = self.names.on_shutdown()
         effects = [*self._registrations.on_shutdown(now), *self.traversal.on_shutdown(now), *names]
         self._is_over = True
-        # Not routed: an uplink that rests is a change of the plan, and would be registered anew.
+        # Not routed: an uplink that rests is a change of the plan, and would be registered again.
         return [effect for effect in effects if isinstance(effect, SendControl | SendFromDataPort | Event)]
 
     def on_slept(self, now: float) -> list[NodeEffect]:
@@ -300,7 +310,7 @@ class Node(NodeSizes):
         return self._route(self._mappings.on_added(record, now, source, ttl_s), now)
 
     def on_mapping_deleted(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
-        """Somebody deleted a mapping by hand: traffic to it asks anew."""
+        """Somebody deleted a mapping by hand: traffic to it asks again."""
         return self._route(self._mappings.on_deleted(prefix), now)
 
     def on_name_wanted(self, name: bytes, now: float) -> list[NodeEffect]:

@@ -28,7 +28,7 @@ _ACTIONS: Final = {
 _MEANINGS: Final = {
     "no-action": "nothing is said about its packets",
     "natively-forward": "its packets leave without LISP",
-    "send-map-request": "each use asks anew",
+    "send-map-request": "each use asks again",
     "drop": "its packets are dropped",
     "drop-policy-denied": "its packets are dropped: policy",
     "drop-auth-failure": "its packets are dropped: authentication failed",

@@ -77,7 +77,7 @@ def test_bits_that_change_are_told_of_once_a_second_at_most_and_the_packets_arri
         say(both, 0b01)
         too_soon = told(both)
         time.sleep(1.1)
-        both.a("heard")  # in the ebpf tier a flow is looked at anew now and then
+        both.a("heard")  # in the ebpf tier a flow is looked at again now and then
         say(both, 0b01)
 
         assert first == [report(both, 0b11)]

@@ -16,7 +16,7 @@ from tests.desktop.real_network_manager import RealNetworkManager
 ROOT: Final = Path(__file__).resolve().parents[2]
 SNIPPET: Final = ROOT / "packaging" / "networkmanager" / "lispmob.conf"
 METERED: Final = 2
-"""w2 is a phone's tether: paid by the octet, and with the best metric."""
+"""w2 is a phone's tether: metered, and with the best metric."""
 _CHECK: Final = f"[connectivity]\nuri=http://{HUB}/check\nresponse=free\ninterval=3600\n"
 _PORTAL: Final = Path(__file__).with_name("portal.py")
 _LOGIND: Final = ("org.freedesktop.login1", "/org/freedesktop/login1")

@@ -1,4 +1,4 @@
-"""A Linux phone: Wi-Fi and a modem whose link has no gateway and no Ethernet beneath it, paid by the octet.
+"""A Linux phone: Wi-Fi and a modem whose link has no gateway and no Ethernet beneath it, metered.
 
 The packets are real. ModemManager cannot run without a modem; what NetworkManager would say of one is said by a mock.
 """

@@ -42,7 +42,7 @@ def locator(text: str, priority: int = 1, ifindex: int = 2) -> LocalLocator:
 
 @dataclass(frozen=True)
 class Weather:
-    """What the network does to a datagram. Delays are drawn anew for each one, so they reorder."""
+    """What the network does to a datagram. Delays are drawn again for each one, so they reorder."""
 
     loss: float = 0.0
     duplication: float = 0.0

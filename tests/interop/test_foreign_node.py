@@ -124,7 +124,7 @@ def test_what_our_rtr_passes_on_to_them_is_whole(wired: Cables) -> None:
     wired.router.run("iptables", "-t", "nat", "-I", "POSTROUTING", "-s", f"{OURS}", "-j", "SNAT", "--to", "198.19.1.2")
     wired.router.run("conntrack", "-F")  # and is another one, with another address
     is_reached_both_ways(15.0)
-    assert wired.running.pop("hub").stop() == 0  # Map-Server and RTR start anew
+    assert wired.running.pop("hub").stop() == 0  # Map-Server and RTR start again
     wired.start_hub("rtr: {enabled: yes}\nproxy: {enabled: yes}")
     is_reached_both_ways(30.0)
     assert_whole(wired)

@@ -111,7 +111,7 @@ def answer(packet: Packet, family: int) -> Found:
 
 
 class Host:
-    """A host that is made anew for each example."""
+    """A host that is made again for each example."""
 
     def __init__(self) -> None:
         self.router = KernelRouter()

@@ -67,7 +67,7 @@ Holdings = dict[str, Counter[str]]
 
 
 def holdings(here: Town, node: str) -> Holdings:
-    """What the node and its kernel hold, without what is drawn anew each time: numbers of sockets, and free ports."""
+    """What the node and its kernel hold, without what is drawn again each time: numbers of sockets, and free ports."""
     host, process = here.lab[node], Path("/proc", str(here.nodes[node].daemon.pid))
     both = ("-4", "-6")
     found = {

@@ -45,7 +45,7 @@ def here(shared: Town) -> Iterator[Town]:
 
 
 def used(here: Town) -> dict[str, str]:
-    """The uplinks of the moment, each with its type."""
+    """The current uplinks, each with its type."""
     return {one["name"]: one["type"] for one in here.ctl("uplinks") if one["is_used"]}
 
 

@@ -143,7 +143,7 @@ def test_a_reply_takes_the_uplink_that_the_question_came_in_by_as_why_says(here:
     with here.a.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((str(A.eid4), 5003))  # a rule of ours names that port, but of the destination
         server.settimeout(2)
-        while len(real) < 8 or (len(came_in) < 2 and len(real) < MOST):  # the dice of the other node decide
+        while len(real) < 8 or (len(came_in) < 2 and len(real) < MOST):  # the other node chooses at random
             with here.b.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
                 client.bind((str(B.eid4), 0))
                 received = {name: here.received(name) for name in ("wlan0", "lte0")}

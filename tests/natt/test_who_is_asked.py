@@ -1,4 +1,4 @@
-"""Which Map-Servers get an Info-Request: Open Overlay Router's dies of one when it has no RTRs."""
+"""Which Map-Servers get an Info-Request: Open Overlay Router's crashes on one when it has no RTRs."""
 
 from __future__ import annotations
 

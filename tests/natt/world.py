@@ -108,7 +108,7 @@ class MapServerHost:
 
 
 class FragileMapServerHost(MapServerHost):
-    """As Open Overlay Router's: without RTRs it dies of a whole Info-Request; with some it takes I=1 from them alone.
+    """As Open Overlay Router's: without RTRs it crashes on a whole Info-Request; with some it takes I=1 from them.
 
     A message whose digest is cut is dropped unread either way.
     """

@@ -1,4 +1,4 @@
-"""A clean Debian: bootstrapped once, layered anew for each test, and booted with systemd in namespaces of its own.
+"""A clean Debian: bootstrapped once, layered again for each test, and booted with systemd in namespaces of its own.
 
 It has its own mounts, processes and control groups, and the network namespace that it is given; nothing of it outlives
 the `with` block. What has to be fetched from the internet is fetched by `sh_outside`, from the host's network: the

@@ -15,7 +15,7 @@ class SteeringBackend(Protocol):
         """What becomes of a flow, and how it comes to that."""
 
     async def rehearse(self, lose: Sequence[str], gain: Sequence[str]) -> Rehearsal:
-        """What would change for the flows of the moment; nothing is changed."""
+        """What would change for the current flows; nothing is changed."""
 
     async def run(self, params: RunParams, pid: int) -> Run:
         """Steer a control group, or the process `pid` in one of its own, until its last process has ended."""

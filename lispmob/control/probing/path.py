@@ -1,13 +1,16 @@
-"""One path, from an RLOC of ours to one of somebody else's: is it alive, and when to ask.
+"""One path, from an RLOC of ours to one of a peer's: is it alive, and when is it probed?
 
-A live path is asked once per interval, unless data proves it. When an answer stays away, a volley follows: several
-probes within the first half of one more timeout, so that a path that loses a tenth of its packets is not taken for
-dead, and a dead one is still left after two timeouts. When packets came all the time and then no more, the volley
-starts at once, and its verdict takes 1.3 round trips, or longer where they vary. When data has only ever gone out, or
-not come back for a while, one probe is sent out of turn, and what follows is quicker than usual: a busy peer is slow to
-answer probes. That data comes in proves one direction. A peer that can is asked to echo a nonce in it, which proves
-both; a nonce that does not come back is a reason for a probe. A path that has just died over and over must answer more
-than once.
+How it works:
+
+1. A path that is up is probed once per interval, unless data proves it: data that comes in proves one direction, and a
+   nonce that the peer echoes in data (RFC 9300, 10.1) proves both.
+2. A probe without an answer is followed by a volley: several probes within the first half of another timeout. A path
+   that loses a tenth of its packets survives that, and a dead one is left after two timeouts.
+3. When data flowed both ways and stops, the volley starts at once. The verdict falls 1.3 round trips later, or more
+   where round trips vary.
+4. When data only ever went out, one probe leaves out of turn, and what follows is quicker than usual. A busy peer
+   answers probes slowly.
+5. A path that died several times within minutes must answer more than once before it is used again.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class Sealing:
         return effects
 
     def on_mapping_back(self, now: float) -> list[MachineEffect]:
-        """Mappings of peers came anew after they had gone: whoever registers again may have lost its sessions."""
+        """Mappings of peers came again after they had gone: whoever registers again may have lost its sessions."""
         effects: list[MachineEffect] = []
         for peer in self.entries.take_returned():
             if peer.sessions and peer.next_at is None and now - peer.last_try_at >= SILENCE_S:

@@ -159,7 +159,7 @@ static __always_inline bool mark_lane(struct lm_shared_state *s, __u32 mark, __u
     return false;
 }
 
-/* While nobody has told it the flow is decided anew with each packet: the tun tier tells with the first that it sends. */
+/* While nobody has told it the flow is decided again with each packet: the tun tier tells with the first that it sends. */
 static __always_inline bool is_straight(struct lm_shared_state *s, struct out_flow *flow,
                                         const struct lm_shared_locator *locator)
 {

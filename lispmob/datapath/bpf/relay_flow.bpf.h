@@ -107,7 +107,7 @@ __noinline int judge_relayed(struct relay_flow *flow, const struct arrival *a)
     if (!set || !find_sender(set, &a->outer, &flow->sender))
         return 0;
     if (set->is_translated && !is_known_origin(&a->outer, is_v4, source)) {
-        flow->out.generation--; /* the tun tier sees this packet, and tells: the next one is judged anew */
+        flow->out.generation--; /* the tun tier sees this packet, and tells: the next one is judged again */
         return 0;
     }
     struct lm_shared_heard way = {

@@ -29,8 +29,8 @@ static __always_inline enum meaning meaning_of(struct lm_shared_state *s, struct
     if (since && silence->octets >= LM_SILENCE_OCTETS)
         return MEANS_NOTHING;
     /*
-     * A silence in what flowed is told by the clock, too. So the tun tier's thread has to wake up in time, and starts the
-     * count, when it will not anyway.
+     * Silence after two-way traffic is also detected by timeout. If the tun tier's thread is not due to wake in time, pass
+     * it this packet.
      */
     if (is_flowing && !(at != 0 && at <= now + quick))
         return asks(silence, now) ? MEANS_A_REPORT : MEANS_NOTHING;

@@ -120,7 +120,7 @@ struct lm_traffic {
 };
 
 struct lm_shared_state {
-    LM_SHARED(uint32_t) generation; /* what was decided under another one is decided anew */
+    LM_SHARED(uint32_t) generation; /* what was decided under another one is decided again */
     LM_SHARED(uint32_t) is_on;      /* 0: everything falls through */
     LM_SHARED(uint32_t) uplinks;    /* key of the uplinks in use */
     __u32 device;                /* ifindex of the TUN */

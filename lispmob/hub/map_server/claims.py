@@ -2,7 +2,7 @@
 
 Without the merge bit a Map-Register speaks for the whole EID-Prefix (RFC 9301, 8.2), so two nodes that register the
 same one, as after a copied configuration, would take it from each other with every refresh. The first one keeps it for
-as long as it refreshes; a machine that was installed anew gets in once the old one has been silent. xTR-IDs tell nodes
+as long as it refreshes; a machine that was installed again gets in once the old one has been silent. xTR-IDs tell nodes
 apart: one that moves keeps its own, and who sends none is taken at its word.
 
 Two machines with one xTR-ID, as after a copied disk, are told apart by their counts of nonces: the one that began

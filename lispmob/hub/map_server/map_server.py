@@ -1,6 +1,17 @@
 """The Map-Server: what the sites have registered, and what that answers (RFC 9301, sections 8.2 and 8.4).
 
-Pure: datagrams and `now` come in, effects go out. Map-Requests reach it through `map_resolver.py`.
+What happens to a Map-Register, in `on_map_register`:
+
+1. The first EID is read, to find the site and its keys; nothing else before the MAC is right.
+2. The whole message is decoded. Every record must lie in an EID-Prefix of the site, and the nonce must have grown. If
+   one record fails, none counts.
+3. A record for an EID-Prefix that another node holds is refused, and both are told (`claims.py`).
+4. The rest is taken in: a part per xTR, with its lifetime. If the merged mapping changed, a `RegistrationChanged` tells
+   the store, the proxy and whoever asked lately (`askers.py`).
+5. The Map-Notify answers with the records as they are now registered.
+
+Pure: datagrams and `now` come in, effects go out. Map-Requests reach it through `map_resolver.py`. Work that grows with
+the table (restoring, expiry, changed sites) is done in slices.
 """
 
 from __future__ import annotations

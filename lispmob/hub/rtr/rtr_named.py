@@ -19,7 +19,7 @@ from lispmob.wire.info import InfoRequest
 from lispmob.wire.named_locator import Place, place_of
 from lispmob.wire.record import MappingRecord
 
-PREFIXES_PER_PLACE: Final = 64  # ours: each is installed anew when the place gets another port
+PREFIXES_PER_PLACE: Final = 64  # ours: each is installed again when the place gets another port
 
 
 class NamedNodes:
@@ -82,7 +82,7 @@ class NamedNodes:
 
     def _settle(self, prefix: EidPrefix, now: float) -> list[RtrEffect]:
         record = self._records.get(prefix)
-        # How long a binding holds is no reason to install it anew: every Info-Request prolongs it.
+        # How long a binding holds is no reason to install it again: every Info-Request prolongs it.
         found = self.cache.bindings(record, now) if record is not None else ()
         found = tuple(replace(one, expires_at=0.0) for one in found)
         if found == self._installed.get(prefix, ()):

@@ -33,7 +33,7 @@ _AFTER_S: Final = 1.5
 
 
 class Overlay(Closing):
-    """The hub, which stays; both nodes start anew for each sample. No line has a delay: what is measured is ours."""
+    """The hub, which stays; both nodes start again for each sample. No line has a delay: what is measured is ours."""
 
     def __init__(self, directory: Path, tier: str) -> None:
         self._directory = directory

@@ -16,7 +16,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(client: Client, arguments: Namespace) -> int:
-    """Print the figures, or serve them; each scrape has a connection of its own, for lispd may start anew."""
+    """Print the figures, or serve them; each scrape has a connection of its own, for lispd may start again."""
     from lispmob.metrics import node, serving  # late: an extra, and 100 ms
     from lispmob.metrics.family import Family
 

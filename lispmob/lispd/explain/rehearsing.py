@@ -1,4 +1,4 @@
-"""`lispctl rehearse`: the flows of the moment, judged for the uplinks of now and for those that would be there then."""
+"""`lispctl rehearse`: the current flows, judged for the uplinks of now and for those that would be there then."""
 
 from __future__ import annotations
 

@@ -292,7 +292,7 @@ class _Explanation:
     def _tell_uplink(self, first: Answer, lanes: list[int], places: Counter[_Place]) -> None:
         names = list(dict.fromkeys(self._name(place[0]) for place in places))
         if len(lanes) > 1:
-            self._say("uplink", f"the dice of the rule give each new flow to one of {', '.join(names)}")
+            self._say("uplink", f"the rule assigns each new flow at random to one of {', '.join(names)}")
             return
         if first.by_mark:
             self._say("uplink", f"{names[0]} takes it, whatever its priority")
@@ -304,12 +304,12 @@ class _Explanation:
             self._say("uplink", f"prefer: {self._parts.file.multihoming.prefer}: {step}")
         best = min((up.priority for up in sending), default=math.inf)
         equals = {up.interface: up.weight for up in sending if up.priority == best}
-        told = ", ".join(f"{name} weight {weight}" for name, weight in equals.items())
+        told = " and ".join(f"{name} (weight {weight})" for name, weight in equals.items())
         if len(equals) == 1:
             self._say("uplink", f"{told.split()[0]} has the best priority")
         else:
             what = "the hash of the flow gives it to" if len(names) == 1 else "the hash of each flow gives it to one of"
-            self._say("uplink", f"the best priority have {told}; {what} {', '.join(names)}")
+            self._say("uplink", f"{told} share the best priority; {what} {', '.join(names)}")
 
     def _choices(self, places: Counter[_Place]) -> list[Choice]:
         total = sum(places.values())

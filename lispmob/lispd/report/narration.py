@@ -36,7 +36,7 @@ class Talk:
     def is_told(self, event: Event) -> bool:
         """True when the log should have it at INFO."""
         if event.kind == "moved":
-            self._registered.clear()  # where it is confirmed, it is confirmed anew
+            self._registered.clear()  # where it is confirmed, it is confirmed again
         if event.kind != "registered":
             return event.kind in _TOLD
         place = str(event.fields.get("eid")), str(event.fields.get("map_server"))

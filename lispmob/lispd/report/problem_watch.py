@@ -1,6 +1,6 @@
 """Keeps the list of problems, tells the journal of what begins and ends, and has silent Map-Servers asked why.
 
-The list is made anew after anything has happened, a moment later and once for all that came together; and whenever
+The list is made again after anything has happened, a moment later and once for all that came together; and whenever
 somebody asks for it. Nothing wakes for it while nothing happens.
 """
 

@@ -20,7 +20,7 @@ log = logging.getLogger("lispd")
 class Publisher:
     """`faces` are those outside who are shown every event.
 
-    All is told in its order, in the next turn of the loop: a move is registered before it is talked about.
+    Events are delivered in order in the next turn of the loop, so a move is registered before it is reported.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class Listener(Protocol):
         """The machine has slept: nothing that was known before can be trusted."""
 
     def look_again(self) -> None:
-        """Look at the kernel's state anew."""
+        """Look at the kernel's state again."""
 
     def summary(self) -> str:
         """One line for `systemctl status`."""
@@ -123,7 +123,7 @@ class Desktop:
     def _look(self) -> None:
         self._nudge = None
         self._nudged_at = asyncio.get_running_loop().time()
-        log.debug("nudged: looking at the network anew")
+        log.debug("nudged: looking at the network again")
         self._daemon.look_again()
 
     def _on_meaning(self, meaning: Meaning, reasons: list[str], since: float) -> None:
@@ -133,7 +133,7 @@ class Desktop:
         self._face.touch()
 
     def _await_portals(self) -> None:
-        """Judge anew when a login page has been waited for long enough."""
+        """Judge again when a login page has been waited for long enough."""
         loop = asyncio.get_running_loop()
         if self._patience_ends is not None:
             self._patience_ends.cancel()

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class KernelTask:
-    """Keeps the kernel at `desired()`, which is asked anew at every `touch()`."""
+    """Keeps the kernel at `desired()`, which is asked again at every `touch()`."""
 
     def __init__(self, desired: Callable[[], KernelState], on_problems: Callable[[], None]) -> None:
         self._desired = desired
@@ -74,7 +74,7 @@ class KernelTask:
         asyncio.get_running_loop().call_later(SETTLE_S, self.touch)
 
     def suspect(self) -> None:
-        """Somebody may have taken away what takes time to look at, such as a firewall that was loaded anew."""
+        """Somebody may have taken away what takes time to look at, such as a firewall that was loaded again."""
         self._is_suspicious = True
         self._wanted.set()
 
@@ -120,7 +120,7 @@ class KernelTask:
         except KernelRefused as refused:
             log.info("flows that have begun stay untranslated: %s", refused)
         else:
-            log.debug("flows start anew natively count=%d", count)
+            log.debug("flows start again natively count=%d", count)
 
     async def _keep_chains(self) -> None:
         assert self._router is not None, "start() comes first"

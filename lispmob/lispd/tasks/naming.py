@@ -185,7 +185,7 @@ def load_names(path: Path, now: float) -> dict[bytes, KnownName]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        log.warning("cannot read %s (%s): names are asked for anew", path, error)
+        log.warning("cannot read %s (%s): names are asked for again", path, error)
         return {}
     return {name: one for name, one in found.items() if may_be_name(name) and one.is_found}
 

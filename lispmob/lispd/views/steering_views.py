@@ -20,7 +20,7 @@ class SteeringViews:
         return await why(self._parts, params)
 
     async def rehearse(self, lose: Sequence[str], gain: Sequence[str]) -> Rehearsal:
-        """What would change for the flows of the moment."""
+        """What would change for the current flows."""
         from lispmob.lispd.explain.rehearsing import rehearse_now
 
         return await rehearse_now(self._parts, lose, gain)

@@ -65,7 +65,7 @@ class MarkChain:
     ) -> tuple[Problem, ...]:
         """Make it so in these families; what is so already is not looked at again unless `is_repair` says so.
 
-        `is_renewal` writes the same rules anew: the kernel may mean another control group by them.
+        `is_renewal` writes the same rules again: the kernel may mean another control group by them.
 
         Each family stands by itself: one that was refused keeps the rules it had, and what it is refused, or done
         without, is returned.

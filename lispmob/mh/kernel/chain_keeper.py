@@ -44,7 +44,7 @@ class ChainKeeper:
     async def apply(self, make: Make, *, is_repair: bool = False, is_renewal: bool = False) -> Kept:
         """Put the chains in, where they are not; what stands is looked at only for `is_repair`.
 
-        `is_renewal` writes them anew though they are the same. Raises KernelRefused with what every program said; what
+        `is_renewal` writes them again though they are the same. Raises KernelRefused with what every program said; what
         stood before stands then. ToolBusy: the same may work in a moment.
         """
         refusals: list[str] = []

@@ -2,7 +2,7 @@
 
 The first packet to a destination without LISP goes into lmn0, where it waits for the answer of the mapping system. The
 kernel has noted the flow by then, as one without address translation, and would keep to that: no retransmission of the
-packet would ever be translated, and the first connection would fail. Forgotten, the next packet begins a flow anew.
+packet would ever be translated, and the first connection would fail. Forgotten, the next packet begins a flow again.
 """
 
 from __future__ import annotations

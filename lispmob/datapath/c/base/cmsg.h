@@ -1,7 +1,6 @@
 /*
- * Messages of the kernel's shape, whichever C library declares them. glibc gives lengths the kernel's types; musl gives
- * them POSIX's, with padding between that the kernel reads: no initialiser may go by the order of members, and what
- * no member names has to be 0.
+ * msghdr and cmsghdr for glibc and musl. glibc gives lengths the kernel's types; musl gives them POSIX's, with padding
+ * in between that the kernel reads. So set fields by name, and zero the rest.
  */
 #ifndef LM_MESSAGE_H
 #define LM_MESSAGE_H

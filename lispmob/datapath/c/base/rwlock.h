@@ -1,7 +1,7 @@
 /*
- * A lock that many share and one takes alone, who does not starve while it is shared without a pause: whoever comes after
- * him waits for him. pthread_rwlock_t promises that nowhere, glibc has it as an option, and musl lets readers pass. Not
- * to be shared twice by one thread.
+ * A reader/writer lock that cannot starve the writer: readers that arrive while a writer waits queue behind it. POSIX
+ * does not promise that of pthread_rwlock_t; glibc has it as an option, and musl lets readers pass. A thread may hold it
+ * for reading only once.
  */
 #ifndef LM_LOCK_H
 #define LM_LOCK_H

@@ -1,5 +1,5 @@
 /*
- * Has the programs of the ebpf tier on the uplinks of the moment, in a thread of its own.
+ * Keeps the BPF programs attached to the current uplinks, from a background thread.
  *
  * Whoever puts a program onto an interface or takes it off waits until every processor has passed by, with the lock held
  * under which all of the network is configured: 5 to 20 ms in which neither a node that moves nor the network that it

@@ -1,7 +1,7 @@
 /*
  * What happens to the uplinks' links and addresses makes their paths suspect: until one packet has left by its socket, the
  * kernel's programs leave a suspect path alone. They cannot see that the kernel drops what they redirect. What it keeps for
- * a way that is gone is thrown away (neighbours.h). And after any news, of routes and rules, too, it is asked anew where
+ * a way that is gone is thrown away (neighbours.h). And after any news, of routes and rules, too, it is asked again where
  * those lead.
  */
 #include <errno.h>

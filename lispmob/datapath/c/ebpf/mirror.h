@@ -3,7 +3,8 @@
  * packet that the BPF programs leave alone is always treated right. When the kernel refuses an update, the copy is
  * switched off as a whole: a table with a hole would send packets the wrong way.
  *
- * The caller holds the engine's writer lock; what changes pointers that the threads follow, the other lock alone, too.
+ * Callers hold the writer mutex. Functions that change pointers which the threads follow also need the table lock,
+ * exclusively.
  */
 #ifndef LM_MIRROR_H
 #define LM_MIRROR_H
@@ -32,7 +33,7 @@ int lm_mirror_error(const struct lm_mirror *mirror);
 struct lm_shared_state *lm_mirror_state(const struct lm_mirror *mirror);
 struct lm_bpf_object *lm_mirror_tier(const struct lm_mirror *mirror);
 
-/* What was decided for a flow is decided anew from its next packet on. */
+/* What was decided for a flow is decided again from its next packet on. */
 void lm_mirror_changed(struct lm_mirror *mirror);
 
 void lm_mirror_remote(struct lm_mirror *mirror, struct lm_remote *remote, bool is_first);

@@ -6,8 +6,8 @@
  * next hop is on that interface (ip6_route_output_flags, Linux 6.18). So outer IPv6 takes the short way to the remotes
  * whose best route leads out of the interface anyway, and goes to all others by the tun tier, whose sockets are bound.
  *
- * To give the programs the next hop itself is no way out: packets that wait for its link address get a header of the TUN,
- * that is none, since the kernel asks the route that they came by (neigh_update, Linux 6.18).
+ * Giving the programs the next hop itself does not help. A packet queued for neighbour resolution gets the link-layer
+ * header of the TUN, which is empty, because the kernel takes it from the original route (neigh_update, Linux 6.18).
  */
 #ifndef LM_DETOUR_H
 #define LM_DETOUR_H
@@ -31,7 +31,7 @@ bool lm_route_check_is_taken(const struct lm_detour_question *question);
 
 /* A packet has left by the path for the remote: the programs are told, if they do not know it yet. Any thread, sharing. */
 void lm_route_check_tell(struct lm_engine *e, const struct lm_path *path, const struct lm_remote *remote);
-/* Routes may have changed: all of it is asked anew. */
+/* Routes may have changed: all of it is asked again. */
 void lm_route_check_forget(struct lm_engine *e);
 
 #endif

@@ -1,4 +1,18 @@
-/* From UDP port 4341 to the TUN device (ETR side, RFC 9300 section 4), and the errors of the uplinks' sockets. */
+/*
+ * From UDP port 4341 to the TUN device: the ETR (RFC 9300, section 4), in one thread; and errors of the uplinks' sockets.
+ *
+ * What happens to a datagram:
+ *
+ *  1. receive() reads a batch, each datagram with the address and the interface that it arrived at.
+ *  2. arrive() parses the LISP header and the inner packet. Control messages (Instance-ID 0xFFFFFF) are reported to Python.
+ *  3. judge() checks that the destination is an EID of ours, and that the sender may speak for the source (source.c).
+ *     Later datagrams of the same flow in the same message are accepted without asking again.
+ *  4. Locator-Status-Bits and nonces in the header are noted, and that the path works.
+ *  5. An RTR passes the packet on (nat/rtr.c). Everybody else calls deliver(), which carries TTL and ECN over from the
+ *     outer header and joins packets of one flow into one write to the TUN device (packet/coalesce.c).
+ *
+ * The thread holds the table lock for reading for one batch. Whatever is dropped is counted by its reason.
+ */
 #include <errno.h>
 #include <linux/udp.h>
 #include <netinet/in.h>
@@ -68,7 +82,7 @@ static void read_outer(const struct msghdr *m, struct lm_outer *outer)
     }
 }
 
-/* Remembers between whom something of use came; a pair that finds no place soon is left out. */
+/* Records the locator pair that delivered data; a pair is left out when its hash slots are full. */
 static bool is_same(const struct lm_heard *a, const struct lm_heard *b)
 {
     return lm_addr_equal(&a->source, &b->source) && lm_addr_equal(&a->local, &b->local);

@@ -1,4 +1,22 @@
-/* From the TUN device to the uplinks (ITR side, RFC 9300 section 4). */
+/*
+ * From the TUN device to the uplinks: the ITR (RFC 9300, section 4), in one thread.
+ *
+ * What happens to a packet; the functions stand in this order:
+ *
+ *  1. serve() reads a batch of packets from one queue of the TUN device.
+ *  2. admit() parses each packet. It drops and counts what may not enter the tunnel: a source that is no EID of ours, a
+ *     destination that can be no EID, and packets of the tunnel itself.
+ *  3. forward() looks the whole batch up in the forwarding table, by longest prefix.
+ *  4. dispose() does what the entry says. A packet without an entry waits (pending.c), and a report asks Python for the
+ *     mapping.
+ *  5. choose() takes the uplink that the packet's mark names, or else one by priority, weight and flow hash. The remote
+ *     locator is chosen in the same way.
+ *  6. lm_batch_send() writes the LISP and the outer headers and hands runs of packets to the sockets. What does not fit
+ *     a path goes one packet at a time (send.c).
+ *
+ * The thread holds the table lock for reading for one batch, so a change of tables or uplinks waits no longer than that.
+ * lm_outbound_retry() sends what waited; threads that install mappings or uplinks call it, too.
+ */
 #include <netinet/in.h>
 #include <sys/epoll.h>
 

@@ -107,9 +107,8 @@ static struct lm_silence *company_of(const struct lm_remote *remote)
 }
 
 /*
- * When to look at a locator. The kernel's programs leave a packet to us when it starts a count that nobody would look at in
- * time. So while traffic flows both ways, which starts counts all the time, we do look; else every answer would send the
- * next packet the long way.
+ * When to check a locator next. The BPF program passes up any packet that starts a timer which nobody is scheduled to
+ * check. While traffic is two-way that is every packet, so a check stays scheduled.
  */
 static uint64_t next_look(const struct lm_engine *e, const struct lm_silence *s, uint64_t now)
 {
@@ -181,7 +180,7 @@ void lm_silence_check(struct lm_engine *e)
     lm_unshare(&e->lock);
 }
 
-/* A company is as patient as its least patient member: a single one has learned for itself. One-sided is no word of it. */
+/* A company uses the shortest timeout of its members. It never reports a one-way silence. */
 static void watch_company(struct lm_engine *e, struct lm_remote *head)
 {
     uint64_t least = 0;

@@ -35,12 +35,12 @@ struct lm_uplink_spec {
     size_t relay_count; /* RTRs: everything goes to them, whatever the mapping says */
     struct lm_locator_spec relays[LM_RELAYS_MAX];
     bool admits_others; /* data may come from others than the relays, too */
-    bool passes_zero;   /* to the relays packets without a UDP checksum get, too */
+    bool passes_zero;   /* the RTRs also receive packets with a zero UDP checksum */
     int error;      /* out: negative errno when its sockets were refused, else 0 */
 };
 
 struct lm_path {
-    size_t place; /* among the uplinks of the moment */
+    size_t place; /* among the current uplinks */
     int ifindex;
     char interface[IFNAMSIZ];
     struct lm_addr address;
