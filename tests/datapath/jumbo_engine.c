@@ -31,8 +31,11 @@ static int listening_port(const struct lm_engine *e)
 static bool write_super(int fd, size_t length, size_t size)
 {
     static uint8_t packet[65536];
-    lm_vnet vnet = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .gso_type = VIRTIO_NET_HDR_GSO_UDP_L4,
-                    .gso_size = (uint16_t)size, .csum_start = 20, .csum_offset = 6};
+    lm_vnet vnet = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+                    .gso_type = VIRTIO_NET_HDR_GSO_UDP_L4,
+                    .gso_size = (uint16_t)size,
+                    .csum_start = 20,
+                    .csum_offset = 6};
     memset(packet, 'x', sizeof packet);
     memcpy(packet, (uint8_t[20]){0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17}, 20);
     lm_put16(packet + 2, (uint32_t)length);
@@ -49,8 +52,13 @@ static bool write_super(int fd, size_t length, size_t size)
 
 int main(int argc, char **argv)
 {
-    struct lm_config config = {.key0 = 1, .key1 = 2, .is_proxy = true, .source_port_pool = 2, .pending_per_entry = 4,
-                               .pending_total = 32, .pending_age_ns = 50000000u};
+    struct lm_config config = {.key0 = 1,
+                               .key1 = 2,
+                               .is_proxy = true,
+                               .source_port_pool = 2,
+                               .pending_per_entry = 4,
+                               .pending_total = 32,
+                               .pending_age_ns = 50000000u};
     struct lm_engine *e = lm_engine_new(&config);
     int pair[2], buffer = 4 << 20;
     if (argc < 3 || !e || socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair))
@@ -62,8 +70,8 @@ int main(int argc, char **argv)
     lm_engine_offload(e, true, true);
     if (lm_engine_open(e, pair[1]) || lm_engine_start(e))
         return 3;
-    struct lm_uplink_spec up = {.ifindex = 1, .interface = "lo", .address = v4(0x7f000001u), .priority = 1,
-                                .is_sender = true, .mtu = 65536};
+    struct lm_uplink_spec up = {
+        .ifindex = 1, .interface = "lo", .address = v4(0x7f000001u), .priority = 1, .is_sender = true, .mtu = 65536};
     struct lm_prefix all = {.length = 8, .address = v4(0x0a000000u)};
     struct lm_locator_spec to = {.address = v4(0x7f000001u), .port = (uint16_t)listening_port(e), .priority = 1};
     if (lm_engine_set_uplinks(e, &up, 1) || lm_engine_install(e, &all, LM_ENCAPSULATE, &to, 1))

@@ -50,8 +50,10 @@ static void try_segments(const uint8_t *packet, size_t length)
     static const uint8_t kinds[] = {0, 1, 4, 5, 0x81, 3};
     struct lm_inner inner;
     struct lm_segments segments;
-    lm_vnet vnet = {.flags = (uint8_t)(draw() & 1), .gso_type = kinds[draw() % sizeof kinds],
-                    .gso_size = (uint16_t)(draw() & 1 ? draw() % 40 : draw()), .csum_start = (uint16_t)(draw() % 100),
+    lm_vnet vnet = {.flags = (uint8_t)(draw() & 1),
+                    .gso_type = kinds[draw() % sizeof kinds],
+                    .gso_size = (uint16_t)(draw() & 1 ? draw() % 40 : draw()),
+                    .csum_start = (uint16_t)(draw() % 100),
                     .csum_offset = (uint16_t)(draw() % 20)};
     uint8_t *copy = malloc(length ? length : 1);
     memcpy(copy, packet, length);

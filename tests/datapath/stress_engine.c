@@ -37,8 +37,11 @@ static void *write_packets(void *unused)
         size_t size = is_super && is_rtr ? LONG_PACKET : PACKET;
         lm_vnet vnet = {0};
         if (is_super)
-            vnet = (lm_vnet){.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .gso_type = VIRTIO_NET_HDR_GSO_UDP_L4,
-                             .gso_size = (uint16_t)((size - 28) / (is_rtr ? 2 : 8)), .csum_start = 20, .csum_offset = 6};
+            vnet = (lm_vnet){.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+                             .gso_type = VIRTIO_NET_HDR_GSO_UDP_L4,
+                             .gso_size = (uint16_t)((size - 28) / (is_rtr ? 2 : 8)),
+                             .csum_start = 20,
+                             .csum_offset = 6};
         lm_put16(packet + 2, (uint32_t)size);
         lm_put16(packet + 24, (uint32_t)size - 20);
         lm_put32(packet + 12, 0x0a010001u + n % 50);
@@ -67,7 +70,8 @@ static void *send_foreign(void *data_port)
 {
     static uint8_t datagram[8 + 4000];
     uint8_t *packet = datagram + 8;
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)(uintptr_t)data_port),
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)(uintptr_t)data_port),
                              .sin_addr.s_addr = htonl(0x7f000001u)};
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     for (uint32_t n = 0; fd >= 0 && !atomic_load(&is_over); n++) {
@@ -80,8 +84,9 @@ static void *send_foreign(void *data_port)
         packet[32] = 0x50;
         struct lm_inner inner;
         if (lm_packet_parse(packet, 4000, &inner))
-            lm_put16(packet + 36, ~(uint32_t)lm_packet_checksum(NULL, 0, lm_packet_pseudo_sum(&inner.source, &inner.destination, 6,
-                                                                               3980)) & 0xffff);
+            lm_put16(packet + 36, ~(uint32_t)lm_packet_checksum(
+                                      NULL, 0, lm_packet_pseudo_sum(&inner.source, &inner.destination, 6, 3980)) &
+                                      0xffff);
         (void)sendto(fd, datagram, sizeof datagram, 0, (struct sockaddr *)&to, sizeof to);
         usleep(5);
     }
@@ -93,10 +98,15 @@ static void *send_foreign(void *data_port)
 static void change_keys(struct lm_engine *e, uint32_t n)
 {
     uint32_t turn = n / 12;
-    struct lm_prefix from = {.length = 8, .address = v4(0x0a000000u)}, never = {.length = 8, .address = v4(0x0c000000u)};
-    struct lm_session_spec spec = {.peer = 1, .local_index = n + 1, .remote_index = n + 1, .is_confirmed = turn % 3 != 0,
+    struct lm_prefix from = {.length = 8, .address = v4(0x0a000000u)},
+                     never = {.length = 8, .address = v4(0x0c000000u)};
+    struct lm_session_spec spec = {.peer = 1,
+                                   .local_index = n + 1,
+                                   .remote_index = n + 1,
+                                   .is_confirmed = turn % 3 != 0,
                                    .aead = turn % 4 ? LM_AEAD_AES_128_GCM : LM_AEAD_CHACHA20_POLY1305,
-                                   .source_count = turn % 5 != 0, .sources = &from};
+                                   .source_count = turn % 5 != 0,
+                                   .sources = &from};
     struct lm_session_use uses[4];
     lm_put32(spec.send_key, n);
     lm_put32(spec.receive_key, n);
@@ -141,7 +151,8 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
         lm_engine_set_uplinks(e, up, n % 17 == 0 ? 0 : 1 + n % 2);
         break;
     case 2:
-        lm_engine_install_sealed(e, &all, LM_ENCAPSULATE, to, 2, (struct lm_seal_wish){n / 12 % 5 != 0, n / 12 % 3 == 0});
+        lm_engine_install_sealed(e, &all, LM_ENCAPSULATE, to, 2,
+                                 (struct lm_seal_wish){n / 12 % 5 != 0, n / 12 % 3 == 0});
         change_keys(e, n);
         break;
     case 3:
@@ -161,7 +172,8 @@ static void change_something(struct lm_engine *e, uint16_t port, uint32_t n)
     case 8:
         lm_engine_set_guard(e, &one, n % 2);
         if (is_rtr)
-            lm_engine_install_sealed(e, &third, n % 2 ? LM_MISS : LM_ENCAPSULATE, to, 1, (struct lm_seal_wish){1, n / 12 % 4 == 0});
+            lm_engine_install_sealed(e, &third, n % 2 ? LM_MISS : LM_ENCAPSULATE, to, 1,
+                                     (struct lm_seal_wish){1, n / 12 % 4 == 0});
         break;
     case 9:
         lm_engine_mark_move(e);
@@ -219,8 +231,13 @@ static bool has_moved(struct lm_engine *e)
 int main(int argc, char **argv)
 {
     uint64_t end = lm_clock_now() + (uint64_t)(argc > 1 ? strtol(argv[1], NULL, 10) : 1000) * 1000000u;
-    struct lm_config config = {.key0 = 1, .key1 = 2, .is_proxy = true, .source_port_pool = 2, .pending_per_entry = 4,
-                               .pending_total = 32, .pending_age_ns = 50000000u};
+    struct lm_config config = {.key0 = 1,
+                               .key1 = 2,
+                               .is_proxy = true,
+                               .source_port_pool = 2,
+                               .pending_per_entry = 4,
+                               .pending_total = 32,
+                               .pending_age_ns = 50000000u};
     int pair[2];
     has_vnet = argc > 2 && strcmp(argv[2], "plain");
     config.is_rtr = is_rtr = argc > 3;
@@ -258,8 +275,8 @@ int main(int argc, char **argv)
     uint64_t counters[LM_COUNTER_COUNT];
     lm_engine_counters(e, counters);
     const char *const out[] = {"out_packets", NULL}, *const in[] = {"data_packets", NULL};
-    printf("%lu written, %u changes, %lu out, %lu in, %lu returned\n", written, n, sum(counters, out), sum(counters, in),
-           returned);
+    printf("%lu written, %u changes, %lu out, %lu in, %lu returned\n", written, n, sum(counters, out),
+           sum(counters, in), returned);
     for (unsigned i = 0; i < LM_COUNTER_COUNT; i++)
         printf("%s=%lu\n", lm_counters_name(i), counters[i]);
     lm_engine_free(e);

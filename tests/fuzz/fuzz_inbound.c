@@ -30,9 +30,16 @@ static struct lm_addr v6(uint8_t last)
 
 static struct lm_engine *make(bool is_rtr, uint8_t check)
 {
-    struct lm_config config = {.key0 = 1, .key1 = 2, .is_rtr = is_rtr, .is_proxy = is_rtr, .copy_dscp = true,
-                               .source_check = check, .source_port_pool = 1, .pending_per_entry = 4,
-                               .pending_total = 16, .pending_age_ns = 1000000u};
+    struct lm_config config = {.key0 = 1,
+                               .key1 = 2,
+                               .is_rtr = is_rtr,
+                               .is_proxy = is_rtr,
+                               .copy_dscp = true,
+                               .source_check = check,
+                               .source_port_pool = 1,
+                               .pending_per_entry = 4,
+                               .pending_total = 16,
+                               .pending_age_ns = 1000000u};
     struct lm_engine *e = lm_engine_new(&config);
     if (!e)
         abort();
@@ -63,8 +70,13 @@ static void use_next_key(struct lm_engine **engines, uint64_t now)
 {
     static uint32_t number;
     struct lm_prefix from[] = {{.length = 8, .address = v4(0x0b000000u)}, {.length = 32, .address = v6(0)}};
-    struct lm_session_spec spec = {.peer = 1, .local_index = ++number, .remote_index = number, .aead = LM_AEAD_AES_128_GCM,
-                                   .is_confirmed = number % 2, .source_count = 2, .sources = from};
+    struct lm_session_spec spec = {.peer = 1,
+                                   .local_index = ++number,
+                                   .remote_index = number,
+                                   .aead = LM_AEAD_AES_128_GCM,
+                                   .is_confirmed = number % 2,
+                                   .source_count = 2,
+                                   .sources = from};
     lm_session_free(sealer);
     sealer = lm_session_new(&spec, now);
     for (unsigned i = 0; i < ENGINES; i++) {
@@ -86,7 +98,8 @@ static size_t seal(uint8_t *out, const uint8_t *octets, size_t length, bool is_c
     if (is_changed)
         header[counter % sealed_length] ^= (uint8_t)(1u << counter % 8);
     if (is_nested) {
-        const uint8_t head[NEST] = {0x45, [6] = 0x40, [8] = 64, 17, [12] = 11, 0, 0, 1, 10, 0, 0, 1, 0x10, 0xf5, 0x10, 0xf5};
+        const uint8_t head[NEST] = {0x45, [6] = 0x40, [8] = 64, 17, [12] = 11, 0,    0,    1,
+                                    10,   0,          0,        1,  0x10,      0xf5, 0x10, 0xf5};
         lm_lisp_header_write(out, 0);
         memcpy(out + LM_DATA_HEADER, head, NEST);
         lm_put16(out + LM_DATA_HEADER + 2, (uint32_t)(sealed_length + NEST));

@@ -89,9 +89,9 @@ static __always_inline __u8 merge_ecn(__u8 inner, __u8 outer)
     return (__u8)(row >> (outer & 3) * 8);
 }
 
-#define CHECK_OFF 1u   /* enum lm_source_check */
+#define CHECK_OFF 1u /* enum lm_source_check */
 #define CHECK_LOOSE 2u
-#define NEAR_OWN 1u    /* enum lm_near */
+#define NEAR_OWN 1u /* enum lm_near */
 #define NEAR_LINK 2u
 #define NEAR_PROXY 3u
 
@@ -115,9 +115,9 @@ static __always_inline bool holds(__u32 number, const struct lm_shared_address *
 }
 
 /* source.c, lm_source_is_local() and lm_source_judge(), as far as they say yes without a limit. */
-static __always_inline bool is_proven(struct lm_shared_state *s, const struct in_flow *flow,
-                                      const struct outer *outer, const struct lm_shared_address *sender, bool is_v4,
-                                      __u32 instance_id, const __u64 source[2])
+static __always_inline bool is_proven(struct lm_shared_state *s, const struct in_flow *flow, const struct outer *outer,
+                                      const struct lm_shared_address *sender, bool is_v4, __u32 instance_id,
+                                      const __u64 source[2])
 {
     bool outer_v4 = outer->is_v4;
     if (s->source_check < CHECK_OFF)
@@ -173,7 +173,7 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
         struct lm_shared_path *path = &all->paths[place];
         ephemeral = path->data_port;
         if (path->relays && path->ifindex != ifindex)
-            return false; /* another interface may have the same address: the tun tier tells them apart */
+            return false;   /* another interface may have the same address: the tun tier tells them apart */
         if (path->relays) { /* behind a NAT nobody but the RTRs has anything to say */
             if (!holds(path->relays, &sender))
                 return false;
@@ -202,11 +202,12 @@ struct arrival {
     __u32 offset;             /* of the inner packet, from the Ethernet header */
     __u32 segments, repeated; /* packets that a super-packet stands for, and the octets that each repeats; 1, 0 */
     __u32 flags, second;      /* of the LISP header: its first octet, its second word */
-    __u32 run;                /* octets of each datagram but the last, when there are several in a row; 0: there is one */
+    __u32 run; /* octets of each datagram but the last, when there are several in a row; 0: there is one */
 };
 
 /* Reads the LISP header; where the inner packet is, 20 octets at least, or NULL: it is none that is clear. */
-static __always_inline const __u8 *read_lisp(struct __sk_buff *skb, const __u8 *data, const __u8 *end, struct arrival *a)
+static __always_inline const __u8 *read_lisp(struct __sk_buff *skb, const __u8 *data, const __u8 *end,
+                                             struct arrival *a)
 {
     a->offset = a->outer.is_v4 ? ETH_HLEN + OUTER_V4 : ETH_HLEN + OUTER_V6;
     const __u8 *header = data + (a->outer.is_v4 ? ETH_HLEN + 28 : ETH_HLEN + 48), *packet = header + 8;
@@ -260,9 +261,8 @@ __noinline int judge_source(struct lm_shared_state *s, struct in_flow *flow, con
     bool is_v4 = a->inner.is_v4, outer_v4 = a->outer.is_v4;
     __u64 source[2] = {is_v4 ? a->words[1] >> 32 : a->words[1], a->words[2]};
     __u32 none = 0;
-    struct lm_shared_heard way = {
-        .source = make_address(outer_v4, a->outer.source[0], a->outer.source[1]),
-        .local = make_address(outer_v4, a->outer.destination[0], a->outer.destination[1])};
+    struct lm_shared_heard way = {.source = make_address(outer_v4, a->outer.source[0], a->outer.source[1]),
+                                  .local = make_address(outer_v4, a->outer.destination[0], a->outer.destination[1])};
     if (is_proven(s, flow, &a->outer, &way.source, is_v4, a->instance_id, source))
         bpf_map_update_elem(&heard, &way, &none, BPF_ANY);
     else
@@ -378,7 +378,8 @@ static __always_inline bool note_heard(struct lm_shared_state *s, const struct i
  * A checksum that nobody has verified is for the socket to verify. A super-packet's was, or there was no wire. From a
  * control port data comes to the common data port alone (data_port.c, lm_data_port_pass_bare).
  */
-static __always_inline bool is_for_socket(struct __sk_buff *skb, const struct lm_shared_state *s, const struct outer *outer)
+static __always_inline bool is_for_socket(struct __sk_buff *skb, const struct lm_shared_state *s,
+                                          const struct outer *outer)
 {
     if (outer->source_port == CONTROL_PORT && outer->port != s->data_port)
         return true;

@@ -24,8 +24,8 @@ struct out_flow {
     __u32 mark, generation;
     __u32 is_passed, is_v4; /* falls through; the outer family */
     __u32 ifindex, path, remote, room;
-    __u32 large; /* inner packets of so many octets are large for the path */
-    __u32 sum;   /* of the outer IPv4 header without length, TOS and TTL */
+    __u32 large;      /* inner packets of so many octets are large for the path */
+    __u32 sum;        /* of the outer IPv4 header without length, TOS and TTL */
     __u32 has_relays; /* what is sent to them has to be answered soon */
     __u32 is_whole;   /* nothing that is left open gets past the device */
     __u8 head[OUTER_V6] __attribute__((aligned(8)));
@@ -106,8 +106,8 @@ static __always_inline bool read_inner(const __u8 *data, const __u8 *end, __u32 
 }
 
 static __always_inline void put_head(struct out_flow *flow, const __u8 source[16],
-                                     const struct lm_shared_locator *locator, __u32 instance_id, __u16 port,
-                                     __u64 hash, __u64 status)
+                                     const struct lm_shared_locator *locator, __u32 instance_id, __u16 port, __u64 hash,
+                                     __u64 status)
 {
     __u8 *udp = flow->head + (flow->is_v4 ? 20 : 40);
     __builtin_memset(flow->head, 0, sizeof flow->head);
@@ -211,7 +211,8 @@ static __always_inline bool measure_way(struct out_flow *flow, const struct lm_s
     flow->ifindex = path->ifindex;
     flow->path = place;
     flow->remote = locator->remote;
-    __u32 mtu = path->mtu, found = remote->mtu[place & (LM_SHARED_PATHS - 1)], added = flow->is_v4 ? OUTER_V4 : OUTER_V6;
+    __u32 mtu = path->mtu, found = remote->mtu[place & (LM_SHARED_PATHS - 1)],
+          added = flow->is_v4 ? OUTER_V4 : OUTER_V6;
     if (found && found < mtu)
         mtu = found;
     flow->room = mtu - added;
@@ -320,8 +321,8 @@ int lm_encap(struct __sk_buff *skb)
     const __u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     struct inner inner;
     __u64 words[5];
-    if (!s || !count || !s->is_on || length > PACKET_MAX - OUTER_V6 ||
-        !read_inner(data, end, length, &inner, words) || inner.ttl == 0)
+    if (!s || !count || !s->is_on || length > PACKET_MAX - OUTER_V6 || !read_inner(data, end, length, &inner, words) ||
+        inner.ttl == 0)
         return FALL_THROUGH;
     if (skb->gso_size) { /* TCP: each segment repeats the headers */
         if (inner.protocol != IPPROTO_TCP || data + inner.header + 20 > end)

@@ -148,7 +148,8 @@ static __always_inline bool rewrite(struct __sk_buff *skb, struct relay_work *wo
 }
 
 /* Sends what has been judged; the verdict. */
-__noinline int pass_on(struct __sk_buff *skb, struct lm_shared_state *s, struct relay_flow *flow, struct relay_work *work)
+__noinline int pass_on(struct __sk_buff *skb, struct lm_shared_state *s, struct relay_flow *flow,
+                       struct relay_work *work)
 {
     if (!s || !flow || !work)
         return FALL_THROUGH;

@@ -5,7 +5,8 @@
 #include "decap.bpf.h"
 
 #define RELAY_FLOWS 1024
-#define LED_FOR_NS 1000000u /* ours: a route that has changed is used for so long still, as by a socket that is just sending */
+#define LED_FOR_NS                                                                                                     \
+    1000000u /* ours: a route that has changed is used for so long still, as by a socket that is just sending */
 #define HEADERS_MOST (ETH_HLEN + OUTER_V6 + 48u)
 #define AF_INET 2
 #define AF_INET6 10
@@ -110,9 +111,8 @@ __noinline int judge_relayed(struct relay_flow *flow, const struct arrival *a)
         flow->out.generation--; /* the tun tier sees this packet, and tells: the next one is judged again */
         return 0;
     }
-    struct lm_shared_heard way = {
-        .source = make_address(outer_v4, a->outer.source[0], a->outer.source[1]),
-        .local = make_address(outer_v4, a->outer.destination[0], a->outer.destination[1])};
+    struct lm_shared_heard way = {.source = make_address(outer_v4, a->outer.source[0], a->outer.source[1]),
+                                  .local = make_address(outer_v4, a->outer.destination[0], a->outer.destination[1])};
     bpf_map_update_elem(&heard, &way, &none, BPF_ANY);
     flow->is_welcome = 1;
     return 0;

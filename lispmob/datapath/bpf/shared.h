@@ -27,13 +27,19 @@ typedef __u16 uint16_t;
 #define LM_SHARED_USED_PAGE 4096
 #define LM_SHARED_USED_PAGES 256
 #define LM_SHARED_ENTRIES (LM_SHARED_USED_PAGE * LM_SHARED_USED_PAGES) /* of the table */
-#define LM_SHARED_SPARE 4096    /* for our own prefixes and addresses beside them */
+#define LM_SHARED_SPARE 4096 /* for our own prefixes and addresses beside them */
 #define LM_SHARED_SETS (1 << 17)
 #define LM_NO_REMOTE 0xffffffffu
 
 /* One trie holds several tables, told apart by the first octet of the key: space + 0 for IPv4, + 1 for IPv6. */
-enum lm_space { LM_SPACE_TABLE = 2, LM_SPACE_EIDS = 4, LM_SPACE_GUARD = 6, LM_SPACE_RLOCS = 8, LM_SPACE_NEAR = 10,
-                LM_SPACE_REFUSED = 12 };
+enum lm_space {
+    LM_SPACE_TABLE = 2,
+    LM_SPACE_EIDS = 4,
+    LM_SPACE_GUARD = 6,
+    LM_SPACE_RLOCS = 8,
+    LM_SPACE_NEAR = 10,
+    LM_SPACE_REFUSED = 12
+};
 
 struct lm_trie_key {
     __u32 bits; /* of what follows; space and Instance-ID always count */
@@ -123,7 +129,7 @@ struct lm_shared_state {
     LM_SHARED(uint32_t) generation; /* what was decided under another one is decided again */
     LM_SHARED(uint32_t) is_on;      /* 0: everything falls through */
     LM_SHARED(uint32_t) uplinks;    /* key of the uplinks in use */
-    __u32 device;                /* ifindex of the TUN */
+    __u32 device;                   /* ifindex of the TUN */
     __u64 key0, key1;
     __u32 mark, mark_mask, lane_count;
     __u16 data_port;
@@ -135,10 +141,10 @@ struct lm_shared_state {
     struct lm_traffic traffic[2];
     LM_SHARED(uint64_t) unanswered[LM_SHARED_PATHS]; /* since when; 0: answered; LM_STALL_REPORTED. By path */
     LM_SHARED(uint32_t) suspect[LM_SHARED_PATHS];    /* the kernel may have lost the path: the tun tier finds out */
-    LM_SHARED(uint32_t) routes; /* how often those of IPv6 may have changed: older ways do not count */
+    LM_SHARED(uint32_t) routes;      /* how often those of IPv6 may have changed: older ways do not count */
     LM_SHARED(uint32_t) tells_large; /* large packets are reported (liveness/path_mtu.c) */
-    LM_SHARED(uint64_t) status;     /* what data headers say of our own locators: the bits, and LM_STATUS_TOLD */
-    LM_SHARED(uint64_t) silence_at; /* when to look at those that are watched for silence; 0: no need */
+    LM_SHARED(uint64_t) status;      /* what data headers say of our own locators: the bits, and LM_STATUS_TOLD */
+    LM_SHARED(uint64_t) silence_at;  /* when to look at those that are watched for silence; 0: no need */
 };
 
 /* Whether packets to a locator are answered (silence.h). All times in nanoseconds of one clock that never shows 0. */
@@ -150,14 +156,14 @@ struct lm_silence {
     LM_SHARED(uint64_t) asked_at; /* when the programs last left a packet to the tun tier for a report */
 };
 #define LM_SILENCE_LATELY_NS 200000000u /* heard within this and four patiences before: traffic flowed both ways */
-#define LM_SILENCE_OCTETS 1000u /* more than bare acknowledgements: a sender waits for an answer to that */
+#define LM_SILENCE_OCTETS 1000u         /* more than bare acknowledgements: a sender waits for an answer to that */
 
 /* What data to a locator says of nonces (liveness/echo_nonce.c); while there is anything, the tun tier sends it. */
 struct lm_echo {
-    LM_SHARED(uint64_t) until; /* when the answer is owed no more, nanoseconds, CLOCK_MONOTONIC */
-    LM_SHARED(uint32_t) owed;  /* a nonce */
+    LM_SHARED(uint64_t) until;  /* when the answer is owed no more, nanoseconds, CLOCK_MONOTONIC */
+    LM_SHARED(uint32_t) owed;   /* a nonce */
     LM_SHARED(uint32_t) copies; /* how many more packets may carry it */
-    LM_SHARED(uint32_t) asked; /* a nonce, with one more bit set; 0: none */
+    LM_SHARED(uint32_t) asked;  /* a nonce, with one more bit set; 0: none */
     __u32 spare;
 };
 
@@ -180,15 +186,15 @@ struct lm_remote_state {
     LM_SHARED(uint64_t) coped_at; /* when it showed that it copes with what is left open; nanoseconds; 0: never */
     LM_SHARED(uint64_t) check_at; /* when it is to be asked, at the next packet */
     LM_SHARED(uint32_t) unanswered_checks;
-    LM_SHARED(uint32_t) summed; /* packets with a UDP checksum that came from it since `unsummed_at` */
+    LM_SHARED(uint32_t) summed;               /* packets with a UDP checksum that came from it since `unsummed_at` */
     LM_SHARED(uint16_t) mtu[LM_SHARED_PATHS]; /* octets of the outer packet, by path; 0: what the uplink takes */
     LM_SHARED(uint64_t) large_at;    /* when large packets are to be reported again: nanoseconds, CLOCK_MONOTONIC */
     LM_SHARED(uint32_t) large_paths; /* by which large packets have left since the last report, as bits */
     LM_SHARED(uint32_t) head;        /* whose `company` counts for it, by its place; LM_NO_REMOTE: nobody's */
-    struct lm_silence silence;      /* of the locator itself */
-    struct lm_silence company;      /* of all locators of a peer together, who may answer from another than we send to */
+    struct lm_silence silence;       /* of the locator itself */
+    struct lm_silence company; /* of all locators of a peer together, who may answer from another than we send to */
     struct lm_echo echo;
-    LM_SHARED(uint64_t) sent; /* inner packets that left for it */
+    LM_SHARED(uint64_t) sent;        /* inner packets that left for it */
     LM_SHARED(uint64_t) unsummed_at; /* when data without a UDP checksum last came from it; nanoseconds; 0: never */
 };
 

@@ -27,9 +27,8 @@
 
 #define V4 1u
 #define V6 2u
-#define ASK_AGAIN_NS 1000000ull           /* the tun tier's thread has not run yet, or the packet was lost */
-#define SILENCE_TOLD (~0ull)              /* silence.c */
-
+#define ASK_AGAIN_NS 1000000ull /* the tun tier's thread has not run yet, or the packet was lost */
+#define SILENCE_TOLD (~0ull)    /* silence.c */
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -125,7 +124,6 @@ struct {
     __type(key, struct lm_shared_address);
     __type(value, __u32);
 } addresses SEC(".maps");
-
 
 /* NULL: the locator stands for itself. */
 static __always_inline struct lm_silence *company_of(struct lm_remote_state *remote)

@@ -25,7 +25,8 @@ LM_INLINE bool lm_v6_may_be_eid(uint64_t high, uint64_t low)
         return false;
     if (high == 0x0100000000000000ull) /* discard-only */
         return false;
-    return high != 0 || (low >> 32 != 0 && low >> 32 != 0xffff); /* unspecified, loopback, IPv4-compatible, IPv4-mapped */
+    return high != 0 ||
+           (low >> 32 != 0 && low >> 32 != 0xffff); /* unspecified, loopback, IPv4-compatible, IPv4-mapped */
 }
 
 LM_INLINE bool lm_may_be_eid(bool is_v4, uint64_t high, uint64_t low)

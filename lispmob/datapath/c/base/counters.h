@@ -5,80 +5,80 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define LM_COUNTERS(X)                                                                                              \
-    X(data_packets)          /* inner packets handed to the TUN device */                                           \
-    X(data_octets)           /* their octets */                                                                     \
-    X(data_short)            /* shorter than a data header and an IPv4 header */                                    \
-    X(data_key)              /* the KK bits name a key that we do not hold, or one that is too old */               \
-    X(data_replay)           /* a sealed packet that was here before, or is too old to know */                      \
-    X(data_tag)              /* a sealed packet whose tag is wrong: changed on the way, or by another key */        \
-    X(data_clear)            /* came in clear from an EID whose packets have to be sealed */                        \
-    X(data_keepalive)        /* sealed packets that hold nothing; they say that the peer is there */                \
-    X(data_iid)              /* Instance-ID that is not ours */                                                     \
-    X(data_inner)            /* inner version, lengths or header checksum; control that is not UDP 4342 */          \
-    X(data_notours)          /* inner destination is not our EID, or a tunnel inside the tunnel */                  \
-    X(data_source)           /* inner source is bogus, ours, or its mapping names another sender */                 \
-    X(data_denied)           /* inner destination is one that this proxy forwards nothing to */                     \
-    X(data_local)            /* came from this host itself, or pretends to */                                       \
-    X(data_near)             /* inner source is of a network that an uplink is on: no peer's */                     \
-    X(data_unknown)          /* inner source without a mapping: delivered, and asked about when it says more */     \
-    X(data_unknown_limited)  /* lost: more than a sender without a mapping may say */                               \
-    X(data_moved)            /* of data_source those delivered after all, once the mapping said so */               \
-    X(data_control_limited)  /* control messages in Instance-ID 0xFFFFFF, more than anybody needs to send */        \
-    X(data_ecn_drop)         /* congestion was marked on a packet that cannot carry the mark (RFC 6040) */          \
-    X(data_ttl)              /* time to live ran out in the tunnel */                                               \
-    X(data_ecn_odd)          /* ECN combinations that RFC 6040 wants noticed; delivered */                          \
-    X(data_nonce)            /* N was set: delivered */                                                             \
-    X(data_lsb)              /* L was set: delivered; in the ebpf tier counted where the bits are news */           \
-    X(data_version)          /* V was set: ignored, delivered */                                                    \
-    X(data_control)          /* control messages in Instance-ID 0xFFFFFF, passed on to the control plane */         \
-    X(peer_asked)            /* locators asked whether they cope with open checksums and undivided runs */           \
-    X(peer_answered)         /* such questions answered */                                                          \
-    X(peer_proven)           /* locators that answered */                                                           \
-    X(peer_refused)          /* such answers that prove nothing: late, forged, or of no locator of ours */          \
-    X(in_truncated)          /* larger than any IP packet, or its ancillary data was cut */                         \
-    X(in_refused)            /* the TUN device did not take the packet (down?) */                                   \
-    X(out_packets)           /* inner packets that left through an uplink */                                        \
-    X(out_octets)            /* their octets */                                                                     \
-    X(out_inner)             /* the TUN device gave something that is not an IP packet */                           \
-    X(out_notlisp)           /* multicast, link-local, loopback, broadcast or our own EID as destination */         \
-    X(out_source)            /* source is not our EID */                                                            \
-    X(out_guard)             /* would have nested: to a guarded address, or LISP traffic of our own RLOC */         \
-    X(out_ttl)               /* time to live was 0 already */                                                       \
-    X(out_miss)              /* misses reported to the control plane (once per EID while pending) */                \
-    X(out_pending)           /* packets kept until the mapping arrives; not a loss */                               \
-    X(out_pending_full)      /* lost: too many packets waited for a mapping */                                      \
-    X(out_pending_aged)      /* lost: waited too long for a mapping */                                              \
-    X(out_pending_failed)    /* lost: the mapping could not be resolved */                                          \
-    X(out_key_wait)          /* packets kept until there is a key to seal them with; not a loss */                  \
-    X(out_unsealed)          /* lost: they may not leave in clear, and no key came in time */                       \
-    X(out_drop)              /* the mapping says drop */                                                            \
-    X(out_native)            /* the mapping says forward natively, and the packet came here all the same */         \
-    X(out_nolocator)         /* no usable locator, or none of a family that we have an uplink for */                \
-    X(out_mark_fallback)     /* packets whose mark names no usable uplink, sent the default way; not a loss */       \
-    X(out_mark_drop)         /* lost: the mark names no usable uplink, and the configuration says drop */           \
-    X(out_stalled)           /* packets kept until an uplink arrives; not a loss */                                 \
-    X(out_stalled_full)      /* lost: too many packets waited for an uplink */                                      \
-    X(out_stalled_aged)      /* lost: waited too long for an uplink */                                              \
-    X(out_failover)          /* packets that left through another uplink because theirs refused */                  \
-    X(out_held)              /* packets kept until their uplink has room; not a loss */                             \
-    X(out_busy)              /* lost: too many packets waited for room in an uplink's queue */                      \
-    X(out_busy_aged)         /* lost: waited too long for room in an uplink's queue */                              \
-    X(out_toobig)            /* lost: larger than the path; ICMP told the source unless limited */                  \
-    X(out_fragmented)        /* inner packets sent in fragments of our making */                                    \
-    X(out_outer_fragmented)  /* outer packets left to the kernel to fragment (IPv6 minimum MTU) */                  \
-    X(icmp_sent)             /* ICMP errors written to the TUN device */                                            \
-    X(icmp_limited)          /* ICMP errors not sent: rate limit */                                                 \
-    X(icmp_forbidden)        /* ICMP errors not sent: about an ICMP error, a multicast or a later fragment */       \
-    X(mtu_learned)           /* path MTUs learned from ICMP, or from an uplink that refused a size */               \
-    X(mtu_ignored)           /* "too big" not believed: about no packet of ours, or it says nothing new */          \
-    X(mtu_unproven)          /* "too big" that may be true: a probe finds out */                                    \
-    X(out_large)             /* reports of large packets, whose path may not take them */                           \
-    X(punt_lost)             /* reports to the control plane lost: it does not keep up */                           \
-    X(uplink_refused)        /* an uplink's socket could not be opened */                                           \
-    X(kernel_out_packets)    /* of out_packets those that the kernel moved without us (ebpf tier) */                \
-    X(kernel_data_packets)   /* of data_packets those that the kernel moved without us */                           \
-    X(tun_gone)              /* the TUN device vanished under us */
+#define LM_COUNTERS(X)                                                                                                 \
+    X(data_packets)         /* inner packets handed to the TUN device */                                               \
+    X(data_octets)          /* their octets */                                                                         \
+    X(data_short)           /* shorter than a data header and an IPv4 header */                                        \
+    X(data_key)             /* the KK bits name a key that we do not hold, or one that is too old */                   \
+    X(data_replay)          /* a sealed packet that was here before, or is too old to know */                          \
+    X(data_tag)             /* a sealed packet whose tag is wrong: changed on the way, or by another key */            \
+    X(data_clear)           /* came in clear from an EID whose packets have to be sealed */                            \
+    X(data_keepalive)       /* sealed packets that hold nothing; they say that the peer is there */                    \
+    X(data_iid)             /* Instance-ID that is not ours */                                                         \
+    X(data_inner)           /* inner version, lengths or header checksum; control that is not UDP 4342 */              \
+    X(data_notours)         /* inner destination is not our EID, or a tunnel inside the tunnel */                      \
+    X(data_source)          /* inner source is bogus, ours, or its mapping names another sender */                     \
+    X(data_denied)          /* inner destination is one that this proxy forwards nothing to */                         \
+    X(data_local)           /* came from this host itself, or pretends to */                                           \
+    X(data_near)            /* inner source is of a network that an uplink is on: no peer's */                         \
+    X(data_unknown)         /* inner source without a mapping: delivered, and asked about when it says more */         \
+    X(data_unknown_limited) /* lost: more than a sender without a mapping may say */                                   \
+    X(data_moved)           /* of data_source those delivered after all, once the mapping said so */                   \
+    X(data_control_limited) /* control messages in Instance-ID 0xFFFFFF, more than anybody needs to send */            \
+    X(data_ecn_drop)        /* congestion was marked on a packet that cannot carry the mark (RFC 6040) */              \
+    X(data_ttl)             /* time to live ran out in the tunnel */                                                   \
+    X(data_ecn_odd)         /* ECN combinations that RFC 6040 wants noticed; delivered */                              \
+    X(data_nonce)           /* N was set: delivered */                                                                 \
+    X(data_lsb)             /* L was set: delivered; in the ebpf tier counted where the bits are news */               \
+    X(data_version)         /* V was set: ignored, delivered */                                                        \
+    X(data_control)         /* control messages in Instance-ID 0xFFFFFF, passed on to the control plane */             \
+    X(peer_asked)           /* locators asked whether they cope with open checksums and undivided runs */              \
+    X(peer_answered)        /* such questions answered */                                                              \
+    X(peer_proven)          /* locators that answered */                                                               \
+    X(peer_refused)         /* such answers that prove nothing: late, forged, or of no locator of ours */              \
+    X(in_truncated)         /* larger than any IP packet, or its ancillary data was cut */                             \
+    X(in_refused)           /* the TUN device did not take the packet (down?) */                                       \
+    X(out_packets)          /* inner packets that left through an uplink */                                            \
+    X(out_octets)           /* their octets */                                                                         \
+    X(out_inner)            /* the TUN device gave something that is not an IP packet */                               \
+    X(out_notlisp)          /* multicast, link-local, loopback, broadcast or our own EID as destination */             \
+    X(out_source)           /* source is not our EID */                                                                \
+    X(out_guard)            /* would have nested: to a guarded address, or LISP traffic of our own RLOC */             \
+    X(out_ttl)              /* time to live was 0 already */                                                           \
+    X(out_miss)             /* misses reported to the control plane (once per EID while pending) */                    \
+    X(out_pending)          /* packets kept until the mapping arrives; not a loss */                                   \
+    X(out_pending_full)     /* lost: too many packets waited for a mapping */                                          \
+    X(out_pending_aged)     /* lost: waited too long for a mapping */                                                  \
+    X(out_pending_failed)   /* lost: the mapping could not be resolved */                                              \
+    X(out_key_wait)         /* packets kept until there is a key to seal them with; not a loss */                      \
+    X(out_unsealed)         /* lost: they may not leave in clear, and no key came in time */                           \
+    X(out_drop)             /* the mapping says drop */                                                                \
+    X(out_native)           /* the mapping says forward natively, and the packet came here all the same */             \
+    X(out_nolocator)        /* no usable locator, or none of a family that we have an uplink for */                    \
+    X(out_mark_fallback)    /* packets whose mark names no usable uplink, sent the default way; not a loss */          \
+    X(out_mark_drop)        /* lost: the mark names no usable uplink, and the configuration says drop */               \
+    X(out_stalled)          /* packets kept until an uplink arrives; not a loss */                                     \
+    X(out_stalled_full)     /* lost: too many packets waited for an uplink */                                          \
+    X(out_stalled_aged)     /* lost: waited too long for an uplink */                                                  \
+    X(out_failover)         /* packets that left through another uplink because theirs refused */                      \
+    X(out_held)             /* packets kept until their uplink has room; not a loss */                                 \
+    X(out_busy)             /* lost: too many packets waited for room in an uplink's queue */                          \
+    X(out_busy_aged)        /* lost: waited too long for room in an uplink's queue */                                  \
+    X(out_toobig)           /* lost: larger than the path; ICMP told the source unless limited */                      \
+    X(out_fragmented)       /* inner packets sent in fragments of our making */                                        \
+    X(out_outer_fragmented) /* outer packets left to the kernel to fragment (IPv6 minimum MTU) */                      \
+    X(icmp_sent)            /* ICMP errors written to the TUN device */                                                \
+    X(icmp_limited)         /* ICMP errors not sent: rate limit */                                                     \
+    X(icmp_forbidden)       /* ICMP errors not sent: about an ICMP error, a multicast or a later fragment */           \
+    X(mtu_learned)          /* path MTUs learned from ICMP, or from an uplink that refused a size */                   \
+    X(mtu_ignored)          /* "too big" not believed: about no packet of ours, or it says nothing new */              \
+    X(mtu_unproven)         /* "too big" that may be true: a probe finds out */                                        \
+    X(out_large)            /* reports of large packets, whose path may not take them */                               \
+    X(punt_lost)            /* reports to the control plane lost: it does not keep up */                               \
+    X(uplink_refused)       /* an uplink's socket could not be opened */                                               \
+    X(kernel_out_packets)   /* of out_packets those that the kernel moved without us (ebpf tier) */                    \
+    X(kernel_data_packets)  /* of data_packets those that the kernel moved without us */                               \
+    X(tun_gone)             /* the TUN device vanished under us */
 
 enum lm_counter {
 #define LM_ENUM(name) LM_##name,

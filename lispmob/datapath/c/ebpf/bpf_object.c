@@ -72,8 +72,8 @@ struct lm_bpf_object {
     struct attachment device, uplinks[LM_PATHS_MAX];
 };
 
-static const char *const map_names[LM_MAP_COUNT] = {"state", "remotes", "used",  "counts",   "table",
-                                                     "sets",  "uplinks", "heard", "addresses", "ways", "origins"};
+static const char *const map_names[LM_MAP_COUNT] = {"state",   "remotes", "used",      "counts", "table",  "sets",
+                                                    "uplinks", "heard",   "addresses", "ways",   "origins"};
 
 /* What libbpf says last before it gives up is the reason. One load at a time: the caller is the control side. */
 static char said[LOG_SIZE];
@@ -109,8 +109,8 @@ static bool open_library(struct libbpf *b)
            find(b->handle, &b->set_autoload, "bpf_program__set_autoload") &&
            find(b->handle, &b->program_fd, "bpf_program__fd") &&
            find(b->handle, &b->processors, "libbpf_num_possible_cpus") &&
-           find(b->handle, &b->hook_create, "bpf_tc_hook_create") &&
-           find(b->handle, &b->attach, "bpf_tc_attach") && find(b->handle, &b->detach, "bpf_tc_detach");
+           find(b->handle, &b->hook_create, "bpf_tc_hook_create") && find(b->handle, &b->attach, "bpf_tc_attach") &&
+           find(b->handle, &b->detach, "bpf_tc_detach");
 }
 
 static struct tc_hook hook_of(int ifindex, bool is_egress)
@@ -256,7 +256,8 @@ struct lm_bpf_object *lm_bpf_object_load(const char *path, bool allows_tcx, bool
     t->has_tcx = allows_tcx;
     t->is_rtr = is_rtr;
     if (access(path, R_OK)) {
-        (void)snprintf(why, size, "it was built without the BPF programs (%s): that needs clang and libbpf's headers", path);
+        (void)snprintf(why, size, "it was built without the BPF programs (%s): that needs clang and libbpf's headers",
+                       path);
     } else if (!open_library(&t->bpf)) {
         (void)snprintf(why, size, "libbpf.so.1 is not installed");
     } else {

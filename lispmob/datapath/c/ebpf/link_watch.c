@@ -41,7 +41,8 @@ static const struct sock_fprog only_news = {
         BPF_STMT(BPF_RET | BPF_K, 0),
         BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
     }};
-_Static_assert(offsetof(struct rtmsg, rtm_family) == 0 && offsetof(struct rtmsg, rtm_dst_len) == 1, "the filter says so");
+_Static_assert(offsetof(struct rtmsg, rtm_family) == 0 && offsetof(struct rtmsg, rtm_dst_len) == 1,
+               "the filter says so");
 
 int lm_link_watch_open(struct lm_engine *e)
 {

@@ -22,7 +22,8 @@ static struct bpf_insn leave(void)
     return (struct bpf_insn){.code = BPF_JMP | BPF_EXIT};
 }
 
-static size_t assemble(struct bpf_insn *code, uint32_t mask, const struct lm_steer *routes, size_t count, uint32_t other)
+static size_t assemble(struct bpf_insn *code, uint32_t mask, const struct lm_steer *routes, size_t count,
+                       uint32_t other)
 {
     size_t n = 0;
     code[n++] = (struct bpf_insn){.code = BPF_LDX | BPF_MEM | BPF_W,
@@ -32,10 +33,8 @@ static size_t assemble(struct bpf_insn *code, uint32_t mask, const struct lm_ste
     code[n++] = (struct bpf_insn){.code = BPF_ALU | BPF_AND | BPF_K, .dst_reg = BPF_REG_0, .imm = (int32_t)mask};
     for (size_t i = 0; i < count; i++) {
         /* 32 bits wide: a 64-bit comparison would extend the sign of marks with the highest bit. */
-        code[n++] = (struct bpf_insn){.code = BPF_JMP32 | BPF_JNE | BPF_K,
-                                      .dst_reg = BPF_REG_0,
-                                      .off = 2,
-                                      .imm = (int32_t)routes[i].mark};
+        code[n++] = (struct bpf_insn){
+            .code = BPF_JMP32 | BPF_JNE | BPF_K, .dst_reg = BPF_REG_0, .off = 2, .imm = (int32_t)routes[i].mark};
         code[n++] = set_queue(routes[i].queue);
         code[n++] = leave();
     }

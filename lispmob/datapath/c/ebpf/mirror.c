@@ -78,8 +78,8 @@ static bool fill(const struct lm_mirror *m, struct window *w, size_t octets)
 {
     while (w->filled < octets) {
         size_t step = w->size - w->filled < FILL_STEP ? w->size - w->filled : FILL_STEP;
-        if (mmap(w->at + w->filled, step, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, lm_bpf_object_map(m->tier, w->map),
-                 (off_t)w->filled) == MAP_FAILED)
+        if (mmap(w->at + w->filled, step, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                 lm_bpf_object_map(m->tier, w->map), (off_t)w->filled) == MAP_FAILED)
             return false;
         w->filled += step;
     }
@@ -269,7 +269,8 @@ void lm_mirror_set(struct lm_mirror *m, const struct lm_locator_set *set)
         put(m, LM_MAP_SETS, &set->number, &made);
 }
 
-void lm_mirror_origin(const struct lm_mirror *m, const struct lm_addr *inner, const struct lm_addr *outer, uint16_t port)
+void lm_mirror_origin(const struct lm_mirror *m, const struct lm_addr *inner, const struct lm_addr *outer,
+                      uint16_t port)
 {
     struct lm_shared_origin key = {.inner = address_of(inner), .outer = address_of(outer), .port = port};
     uint32_t none = 0;
@@ -282,12 +283,13 @@ void lm_mirror_set_gone(struct lm_mirror *m, const struct lm_locator_set *set)
     take_out(m, LM_MAP_SETS, &set->number);
 }
 
-static struct lm_trie_key key_of(enum lm_space space, uint32_t instance_id, unsigned bits, const struct lm_addr *address)
+static struct lm_trie_key key_of(enum lm_space space, uint32_t instance_id, unsigned bits,
+                                 const struct lm_addr *address)
 {
-    struct lm_trie_key key = {.bits = LM_TRIE_HEAD_BITS + bits,
-                              .space = (uint8_t)(space + (address->family == 6)),
-                              .instance_id = {(uint8_t)(instance_id >> 16), (uint8_t)(instance_id >> 8),
-                                              (uint8_t)instance_id}};
+    struct lm_trie_key key = {
+        .bits = LM_TRIE_HEAD_BITS + bits,
+        .space = (uint8_t)(space + (address->family == 6)),
+        .instance_id = {(uint8_t)(instance_id >> 16), (uint8_t)(instance_id >> 8), (uint8_t)instance_id}};
     memcpy(key.address, address->octets, sizeof key.address);
     return key;
 }
@@ -354,8 +356,7 @@ void lm_mirror_uplinks(struct lm_mirror *m, const struct lm_shared_uplinks *upli
         take_out(m, LM_MAP_UPLINKS, &before);
 }
 
-bool lm_mirror_way(const struct lm_mirror *m, int ifindex, uint32_t routes, const struct lm_addr *to,
-                   bool is_straight)
+bool lm_mirror_way(const struct lm_mirror *m, int ifindex, uint32_t routes, const struct lm_addr *to, bool is_straight)
 {
     struct lm_shared_way way = {.ifindex = (uint32_t)ifindex, .routes = routes};
     uint32_t value = is_straight;
@@ -363,7 +364,7 @@ bool lm_mirror_way(const struct lm_mirror *m, int ifindex, uint32_t routes, cons
     union bpf_attr attributes = element(m, LM_MAP_WAYS, &way, &value);
     if (!bpf(BPF_MAP_UPDATE_ELEM, &attributes))
         return true;
-    for (int i = 0; i < LM_SHARED_WAYS; i++) { /* most are of older routes, which nobody looks for again */
+    for (int i = 0; i < LM_SHARED_WAYS; i++) {            /* most are of older routes, which nobody looks for again */
         attributes = element(m, LM_MAP_WAYS, NULL, NULL); /* no key: the first there is */
         attributes.next_key = (uint64_t)(uintptr_t)&way;
         if (bpf(BPF_MAP_GET_NEXT_KEY, &attributes))

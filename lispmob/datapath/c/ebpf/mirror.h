@@ -73,7 +73,8 @@ enum lm_slow_reason {
     LM_SLOW_NOT = 0,
     LM_SLOW_NO_ETHERNET = 1, /* its packets have no header where the programs expect one */
     LM_SLOW_LINK_LOCAL = 2,
-    LM_SLOW_CHECKSUM = 3 /* it needs UDP checksums, which no program can ask for: the configuration, a NAT, or IPv6 to an RTR */
+    LM_SLOW_CHECKSUM =
+        3 /* it needs UDP checksums, which no program can ask for: the configuration, a NAT, or IPv6 to an RTR */
 };
 /* Of the path at that place, which it names; -1: beyond the last. */
 int lm_reflect_reason(struct lm_engine *e, size_t place, char interface[IFNAMSIZ], uint8_t *family);

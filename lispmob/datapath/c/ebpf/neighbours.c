@@ -73,12 +73,12 @@ static size_t note(struct deletion *wanted, size_t count, const struct nlmsghdr 
         if (a->rta_type != NDA_DST || RTA_PAYLOAD(a) != size)
             continue;
         struct deletion *one = &wanted[count++];
-        *one = (struct deletion){
-            .head = {.nlmsg_len = (uint32_t)(NLMSG_LENGTH(sizeof one->neighbour) + RTA_LENGTH(size)),
-                     .nlmsg_type = RTM_DELNEIGH,
-                     .nlmsg_flags = NLM_F_REQUEST},
-            .neighbour = {.ndm_family = neighbour->ndm_family, .ndm_ifindex = ifindex},
-            .attribute = {.rta_len = (unsigned short)RTA_LENGTH(size), .rta_type = NDA_DST}};
+        *one =
+            (struct deletion){.head = {.nlmsg_len = (uint32_t)(NLMSG_LENGTH(sizeof one->neighbour) + RTA_LENGTH(size)),
+                                       .nlmsg_type = RTM_DELNEIGH,
+                                       .nlmsg_flags = NLM_F_REQUEST},
+                              .neighbour = {.ndm_family = neighbour->ndm_family, .ndm_ifindex = ifindex},
+                              .attribute = {.rta_len = (unsigned short)RTA_LENGTH(size), .rta_type = NDA_DST}};
         memcpy(one->address, RTA_DATA(a), size);
         break;
     }
@@ -93,11 +93,10 @@ static size_t list(int netlink, int ifindex, uint8_t family, struct deletion *wa
         struct ndmsg all;
         struct rtattr attribute;
         uint32_t ifindex;
-    } request = {.head = {.nlmsg_len = sizeof request,
-                          .nlmsg_type = RTM_GETNEIGH,
-                          .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
-                 .attribute = {.rta_len = RTA_LENGTH(4), .rta_type = NDA_IFINDEX},
-                 .ifindex = (uint32_t)ifindex};
+    } request = {
+        .head = {.nlmsg_len = sizeof request, .nlmsg_type = RTM_GETNEIGH, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+        .attribute = {.rta_len = RTA_LENGTH(4), .rta_type = NDA_IFINDEX},
+        .ifindex = (uint32_t)ifindex};
     static _Thread_local union {
         struct nlmsghdr align;
         uint8_t room[32768];

@@ -42,7 +42,8 @@ static enum lm_slow_reason reason_of(const struct lm_engine *e, const struct lm_
     return sends_without_checksum(e, path) ? LM_SLOW_NOT : LM_SLOW_CHECKSUM;
 }
 
-static void describe(struct lm_shared_path *out, const struct lm_engine *e, const struct lm_path *path, uint64_t identity)
+static void describe(struct lm_shared_path *out, const struct lm_engine *e, const struct lm_path *path,
+                     uint64_t identity)
 {
     *out = (struct lm_shared_path){.contender = {.identity = identity,
                                                  .family = path->address.family,
@@ -51,7 +52,8 @@ static void describe(struct lm_shared_path *out, const struct lm_engine *e, cons
                                    .ifindex = (uint32_t)path->ifindex,
                                    .mtu = path->mtu,
                                    .relays = path->relays ? path->relays->number : 0,
-                                   .data_port = path->data_port == LM_PORT_EPHEMERAL ? lm_uplink_port_of(path->data_fd) : 0,
+                                   .data_port =
+                                       path->data_port == LM_PORT_EPHEMERAL ? lm_uplink_port_of(path->data_fd) : 0,
                                    .is_whole = path->is_whole,
                                    .pool = (uint8_t)(path->data_fd < 0 ? path->pool : 1)};
     memcpy(out->address, path->address.octets, sizeof out->address);

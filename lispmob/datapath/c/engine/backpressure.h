@@ -19,7 +19,7 @@ struct lm_hold {
     uint64_t again_at; /* when to try again */
     struct lm_paused {
         int fd;
-        uint64_t until; /* nanoseconds, as lm_clock_now() */
+        uint64_t until;         /* nanoseconds, as lm_clock_now() */
     } paused[LM_LANES_MAX + 1]; /* the outbound thread's */
     size_t paused_count;
 };

@@ -10,10 +10,10 @@
 #include "base/cmsg.h"
 #include "engine/outer.h"
 
-#define RUN_MAX 64u              /* datagrams that the kernel takes in one piece (UDP_MAX_SEGMENTS of older ones) */
-#define RUN_OCTETS 65400u        /* less than the largest UDP payload */
-#define RUN_MIN 4u               /* fewer ordinary packets leave one by one, without an outer checksum */
-#define SEGMENT_HEADER_MAX 240u  /* longer ones go the long way */
+#define RUN_MAX 64u             /* datagrams that the kernel takes in one piece (UDP_MAX_SEGMENTS of older ones) */
+#define RUN_OCTETS 65400u       /* less than the largest UDP payload */
+#define RUN_MIN 4u              /* fewer ordinary packets leave one by one, without an outer checksum */
+#define SEGMENT_HEADER_MAX 240u /* longer ones go the long way */
 #define VECTORS 1024u
 #define HEADERS (64u << 10)
 
@@ -129,7 +129,7 @@ static struct iovec *begin(struct lm_engine *e, struct outbox *box, int fd, cons
         flush(e, box, fd);
     struct msghdr *m = &box->message[box->messages].msg_hdr;
     lm_send_fill_outer(m, &box->envelope[box->messages], load->jobs[0], e->config.copy_dscp,
-                     load->count > 1 ? size : 0);
+                       load->count > 1 ? size : 0);
     struct iovec *io = box->vector + box->vectors;
     m->msg_iov = io;
     LM_SET(m->msg_iovlen, vectors);
@@ -219,7 +219,8 @@ static size_t run_of(struct lm_job *const *jobs, size_t count)
         const struct lm_job *next = jobs[n];
         if (next->segments.count || next->remote != first->remote || next->path != first->path ||
             next->seal != first->seal || next->is_nested != first->is_nested ||
-            (first->is_nested && next->inner.version != first->inner.version) || next->inner.ttl != first->inner.ttl || next->inner.tos != first->inner.tos || next->inner.length > size)
+            (first->is_nested && next->inner.version != first->inner.version) || next->inner.ttl != first->inner.ttl ||
+            next->inner.tos != first->inner.tos || next->inner.length > size)
             break;
         if (next->inner.length < size) {
             n++; /* a shorter one ends the run */

@@ -37,9 +37,10 @@ static void watch_errors(struct lm_engine *e, const struct lm_uplinks *fresh)
 
 int lm_engine_set_uplinks(struct lm_engine *e, struct lm_uplink_spec *specs, size_t count)
 {
-    struct lm_uplink_options options = {
-        .pool = e->config.source_port_pool, .udp_checksum = e->config.udp_checksum, .mark = e->config.mark,
-        .fixed = e->receive};
+    struct lm_uplink_options options = {.pool = e->config.source_port_pool,
+                                        .udp_checksum = e->config.udp_checksum,
+                                        .mark = e->config.mark,
+                                        .fixed = e->receive};
     pthread_mutex_lock(&e->writer); /* sockets are opened while packets move: only the exchange stops them */
     struct lm_uplinks *old = e->uplinks, *fresh = lm_uplinks_make(old, specs, count, &options);
     if (!fresh) {
@@ -145,8 +146,7 @@ int lm_engine_set_guard(struct lm_engine *e, const struct lm_prefix *prefixes, s
 static int install(struct lm_engine *e, const struct lm_prefix *prefix, int disposition,
                    const struct lm_locator_spec *locators, size_t count, struct lm_seal_wish wish)
 {
-    struct lm_locator_set *set =
-        lm_locator_set_take_sealed(e->locators, locators, count, wish.peer, wish.must_seal);
+    struct lm_locator_set *set = lm_locator_set_take_sealed(e->locators, locators, count, wish.peer, wish.must_seal);
     if (!set)
         return -ENOMEM;
     struct lm_entry *entry = lm_table_insert(e->table, prefix);
@@ -245,8 +245,7 @@ int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix)
     struct lm_job job = {.packet = packet, .now = now};
     for (size_t size; (size = lm_pending_take(e->pending, &job.vnet, packet, &job.lane, &born, now)) > 0; dropped++) {
         lm_count(&e->counters, LM_out_pending_failed);
-        if (lm_packet_parse(packet, size, &job.inner) &&
-            lm_segments_read(&job.vnet, packet, &job.inner, &job.segments))
+        if (lm_packet_parse(packet, size, &job.inner) && lm_segments_read(&job.vnet, packet, &job.inner, &job.segments))
             lm_send_icmp_about(e, LM_ICMP_UNREACHABLE, 0, &job);
     }
     unlock(e);
@@ -319,8 +318,8 @@ size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into)
     for (size_t i = 0, known = count; i < more && count < LM_HEARD_MAX; i++) {
         bool is_known = false;
         for (size_t k = 0; k < known && !is_known; k++)
-            is_known = lm_addr_equal(&into[k].source, &others[i].source) &&
-                       lm_addr_equal(&into[k].local, &others[i].local);
+            is_known =
+                lm_addr_equal(&into[k].source, &others[i].source) && lm_addr_equal(&into[k].local, &others[i].local);
         if (!is_known)
             into[count++] = others[i];
     }

@@ -29,7 +29,7 @@
 
 #define LM_BATCH 64
 #define LM_BATCH_OCTETS (256u << 10) /* of super-packets: what the cache holds until it is used */
-#define LM_FRAME_SIZE 69632u /* headroom and the largest packet, in whole pages */
+#define LM_FRAME_SIZE 69632u         /* headroom and the largest packet, in whole pages */
 #define LM_HEARD_MAX 1024u
 #define LM_TOLD_MAX 256u
 #define LM_ASKS_MAX 64u
@@ -52,12 +52,12 @@ static inline bool lm_disposition_refuses(uint8_t kind)
 }
 
 struct lm_config {
-    uint64_t key0, key1;       /* random, per boot */
-    bool is_rtr;               /* a proxy that passes on what is for an entry of the table without the kernel's help */
-    bool is_proxy;             /* any inner source out, any inner destination in; the sender must be registered */
+    uint64_t key0, key1; /* random, per boot */
+    bool is_rtr;         /* a proxy that passes on what is for an entry of the table without the kernel's help */
+    bool is_proxy;       /* any inner source out, any inner destination in; the sender must be registered */
     bool copy_dscp, udp_checksum;
-    uint8_t source_check;      /* enum lm_source_check; changes with both locks held */
-    bool pins_threads; /* to a processor each, where there are two */
+    uint8_t source_check; /* enum lm_source_check; changes with both locks held */
+    bool pins_threads;    /* to a processor each, where there are two */
     uint16_t data_port;
     uint32_t proxy_instance_id; /* the one that a proxy forwards for */
     uint32_t source_port_pool, mark;
@@ -89,9 +89,9 @@ struct lm_job {
     struct lm_remote *remote;
     const struct lm_path *path;
     struct lm_session *seal; /* NULL: it leaves in clear */
-    bool is_nested;  /* sealed, and on its way by a relay that reads EIDs */
-    bool is_relayed; /* came in by an uplink and goes out by one; the inbound thread's */
-    bool is_retry; /* waited before: failing again is not reported again */
+    bool is_nested;          /* sealed, and on its way by a relay that reads EIDs */
+    bool is_relayed;         /* came in by an uplink and goes out by one; the inbound thread's */
+    bool is_retry;           /* waited before: failing again is not reported again */
 };
 
 /* A destination that the control plane was told of, by its hash; key 0: none. */
@@ -115,12 +115,12 @@ struct lm_outer {
     int ifindex;
     size_t run; /* octets of each datagram but the last (UDP_GRO); 0: there is only one */
     uint64_t now;
-    bool is_ephemeral;      /* it came to the data port that only one path has */
-    bool has_delivered;     /* a packet of it went to the device */
-    bool has_relayed;       /* or on to another node */
-    bool has_opened;        /* a sealed packet of it was opened */
-    struct lm_session *opened_by; /* the session that sealed the packet of the moment; NULL: it came in clear */
-    struct lm_data welcome; /* the last that was found to be for us: the next one hardly ever differs */
+    bool is_ephemeral;                    /* it came to the data port that only one path has */
+    bool has_delivered;                   /* a packet of it went to the device */
+    bool has_relayed;                     /* or on to another node */
+    bool has_opened;                      /* a sealed packet of it was opened */
+    struct lm_session *opened_by;         /* the session that sealed the packet of the moment; NULL: it came in clear */
+    struct lm_data welcome;               /* the last that was found to be for us: the next one hardly ever differs */
     const struct lm_session *welcomed_by; /* and what it was sealed with */
 };
 
@@ -129,14 +129,15 @@ struct lm_engine {
     struct lm_key key;
     struct lm_counters counters;
     struct lm_punt_ring punts;
-    struct lm_shared_state own;     /* what the kernel's programs see, too, when they are in use: */
-    struct lm_shared_state *shared; /* then in the kernel. Followed with the lock, or by the control side */
-    struct lm_mirror *mirror;       /* NULL: they are not */
-    struct lm_attach_thread *attacher;   /* of the programs on the uplinks; NULL: there is no mirror */
-    atomic_uint_fast64_t told_detours[LM_DETOURS_TOLD_MAX]; /* ebpf/route_check.c: what the programs know of, by hash; 0: nothing */
-    struct lm_neighbours *neighbours; /* of the uplinks; NULL: there is no mirror */
-    atomic_int watch;               /* ebpf/link_watch.c; -1: there is nothing to be told of */
-    bool is_move; /* the next set_uplinks starts watching for traffic; control side */
+    struct lm_shared_state own;        /* what the kernel's programs see, too, when they are in use: */
+    struct lm_shared_state *shared;    /* then in the kernel. Followed with the lock, or by the control side */
+    struct lm_mirror *mirror;          /* NULL: they are not */
+    struct lm_attach_thread *attacher; /* of the programs on the uplinks; NULL: there is no mirror */
+    atomic_uint_fast64_t
+        told_detours[LM_DETOURS_TOLD_MAX]; /* ebpf/route_check.c: what the programs know of, by hash; 0: nothing */
+    struct lm_neighbours *neighbours;      /* of the uplinks; NULL: there is no mirror */
+    atomic_int watch;                      /* ebpf/link_watch.c; -1: there is nothing to be told of */
+    bool is_move;                          /* the next set_uplinks starts watching for traffic; control side */
 
     /* Serialises the control side; the threads never take it. */
     pthread_mutex_t writer;
@@ -144,48 +145,48 @@ struct lm_engine {
     struct lm_lock lock;
     struct lm_table *table, *eids, *guard, *instances;
     struct lm_locators *locators;
-    struct lm_uplinks *uplinks; /* never NULL */
-    struct lm_addr icmp_source[2]; /* v4, v6: an EID of ours; family 0: none */
+    struct lm_uplinks *uplinks;         /* never NULL */
+    struct lm_addr icmp_source[2];      /* v4, v6: an EID of ours; family 0: none */
     struct lm_lane lanes[LM_LANES_MAX]; /* without any, the TUN is the default one */
     size_t lane_count;
-    bool drops_unusable; /* packets whose lane has no uplink are lost, else they go the default way */
-    struct lm_peers *peers;       /* and their sessions */
-    struct lm_pending *unsealed;  /* packets that wait for a key; same rule as `pending` */
-    atomic_bool has_key;          /* for some of them: the outbound thread looks */
-    uint8_t *sealed[LM_SEAL_THREADS]; /* of each thread: what is sealed and about to be sent */
+    bool drops_unusable;                  /* packets whose lane has no uplink are lost, else they go the default way */
+    struct lm_peers *peers;               /* and their sessions */
+    struct lm_pending *unsealed;          /* packets that wait for a key; same rule as `pending` */
+    atomic_bool has_key;                  /* for some of them: the outbound thread looks */
+    uint8_t *sealed[LM_SEAL_THREADS];     /* of each thread: what is sealed and about to be sent */
     struct lm_hold hold;                  /* and its list of paused lanes: the outbound thread alone */
     struct lm_pending *pending, *stalled; /* only the outbound thread (sharing) or the control side (alone) */
 
-    struct lm_token_bucket icmp_bucket;  /* outbound thread, or control side alone */
-    struct lm_told told[LM_TOLD_MAX]; /* liveness/destination_report.c; same rule */
+    struct lm_token_bucket icmp_bucket; /* outbound thread, or control side alone */
+    struct lm_told told[LM_TOLD_MAX];   /* liveness/destination_report.c; same rule */
     struct lm_token_bucket told_bucket;
-    size_t refusing; /* entries of the table that refuse */
+    size_t refusing;                     /* entries of the table that refuse */
     struct lm_told refuted[LM_TOLD_MAX]; /* liveness/destination_report.c; the inbound thread's */
     struct lm_token_bucket refuted_bucket;
-    atomic_bool heeds_status;       /* liveness/status_bits.c */
-    struct lm_token_bucket status_bucket; /* inbound thread */
-    struct lm_token_bucket check_bucket;  /* peer_check.c; the same */
-    struct lm_token_bucket mtu_bucket;    /* too_big.c; inbound thread */
+    atomic_bool heeds_status;               /* liveness/status_bits.c */
+    struct lm_token_bucket status_bucket;   /* inbound thread */
+    struct lm_token_bucket check_bucket;    /* peer_check.c; the same */
+    struct lm_token_bucket mtu_bucket;      /* too_big.c; inbound thread */
     struct lm_token_bucket large_bucket[2]; /* liveness/path_mtu.c; what the inbound thread relays has one of its own */
-    atomic_bool echoes;             /* liveness/echo_nonce.c */
+    atomic_bool echoes;                     /* liveness/echo_nonce.c */
     struct lm_ask asks[LM_ASKS_MAX];
     pthread_mutex_t heard_lock;
     struct lm_heard heard[LM_HEARD_MAX]; /* hashed; family 0: free */
     struct lm_heard heard_last;          /* the common case: the same peer again */
 
-    struct lm_relay *relay;                        /* nat/rtr.c; the inbound thread's */
-    struct lm_sources *sources;                    /* source.c; the inbound thread's (sharing), or the control side's (alone) */
+    struct lm_relay *relay;     /* nat/rtr.c; the inbound thread's */
+    struct lm_sources *sources; /* source.c; the inbound thread's (sharing), or the control side's (alone) */
 
     int tun, receive[2]; /* v4, v6; -1: the kernel has no such family */
-    bool has_vnet; /* the TUN device speaks struct virtio_net_hdr */
+    bool has_vnet;       /* the TUN device speaks struct virtio_net_hdr */
     int stop, poll_out, poll_in;
     int key_wake; /* wakes the outbound thread for `has_key` */
     bool is_running;
     pthread_t out_thread, in_thread;
     struct lm_frames out_frames, in_frames;
-    struct lm_coalesce merge; /* inbound thread: what is gathered for the TUN device within a batch */
-    int merge_into;        /* and the descriptor that it will be written to */
-    uint8_t *scratch; /* one frame: packets that waited, and fragments; same rule as `pending` */
+    struct lm_coalesce merge;    /* inbound thread: what is gathered for the TUN device within a batch */
+    int merge_into;              /* and the descriptor that it will be written to */
+    uint8_t *scratch;            /* one frame: packets that waited, and fragments; same rule as `pending` */
     uint8_t *fragment, *segment; /* one frame each, same rule */
     uint8_t *relayed_segment;    /* the same for what is relayed: the inbound thread alone */
     uint8_t *relayed_fragment;
@@ -269,14 +270,14 @@ uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote)
 void lm_path_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd);
 /* It is so many octets from now on; whoever sends, sees it with the next packet. */
 void lm_path_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
-                  uint32_t mtu, enum lm_mtu_source source);
+                       uint32_t mtu, enum lm_mtu_source source);
 /* An inner packet of that size was sent, or would have been: large ones are reported now and then. */
 void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_t inner);
 /* Report large packets, or not: whoever wants to know probes. */
 void lm_path_mtu_tell_large(struct lm_engine *e, bool tells);
 /* The control plane found out how large packets from an address of ours to a locator may be; 0: as the uplink has it. */
 void lm_path_mtu_set(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
-                       uint32_t mtu);
+                     uint32_t mtu);
 
 /* silence.c: packets left for a locator, or came from one. The outbound thread asks when to look, and looks. */
 void lm_silence_on_sent(struct lm_engine *e, const struct lm_job *job, size_t octets);
@@ -306,7 +307,7 @@ int lm_data_port_stall_timeout(struct lm_engine *e);
 void lm_data_port_stall_check(struct lm_engine *e);
 /* Sends from the port that data of this address leaves from; 0 or a negative errno. */
 int lm_data_port_send_control(struct lm_engine *e, const struct lm_addr *source, int ifindex, int data_port,
-                           const struct lm_addr *destination, uint16_t port, const uint8_t *payload, size_t length);
+                              const struct lm_addr *destination, uint16_t port, const uint8_t *payload, size_t length);
 
 /* ebpf/link_watch.c: a descriptor that the inbound thread reads, or -errno. */
 int lm_link_watch_open(struct lm_engine *e);
@@ -381,7 +382,7 @@ int lm_engine_set_clear_refused(struct lm_engine *e, const struct lm_prefix *pre
 bool lm_engine_send_keepalive(struct lm_engine *e, uint32_t peer);
 struct lm_session_use {
     uint32_t peer, local_index;
-    uint8_t slot; /* enum lm_session_slot */
+    uint8_t slot;                           /* enum lm_session_slot */
     uint64_t sent, opened, age_ns, idle_ns; /* idle_ns: since something was opened, UINT64_MAX: nothing was */
 };
 size_t lm_engine_sessions(struct lm_engine *e, struct lm_session_use *into, size_t most);
@@ -393,7 +394,7 @@ bool lm_engine_wear_session(struct lm_engine *e, uint32_t local_index, uint64_t 
  * peer: all who name the same one are in its company; family 0: none.
  */
 void lm_silence_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
-                            const struct lm_addr *head);
+                             const struct lm_addr *head);
 
 struct lm_mtu {
     struct lm_addr local, address;

@@ -46,8 +46,7 @@ static void choose(struct lm_engine *e, struct lm_job *job, struct lm_answer *an
     answer->local = job->remote->source.family ? job->remote->source : job->path->address;
     answer->remote = answer->mapped = job->remote->address;
     answer->port = job->remote->port;
-    const struct lm_remote *mapped =
-        lm_locator_choose(job->set, lm_family_bit(job->path->address.family), job->flow);
+    const struct lm_remote *mapped = lm_locator_choose(job->set, lm_family_bit(job->path->address.family), job->flow);
     answer->is_relayed = job->path->relays && lm_locator_set_holds(job->path->relays, &job->remote->address);
     if (answer->is_relayed && mapped)
         answer->mapped = mapped->address;

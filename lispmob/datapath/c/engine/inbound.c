@@ -190,9 +190,10 @@ static void pass_control(struct lm_engine *e, const uint8_t *packet, const struc
 static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data, struct lm_outer *outer)
 {
     const struct lm_inner *now = &data->inner, *before = &outer->welcome.inner;
-    if (before->version && outer->welcomed_by == outer->opened_by && data->instance_id == outer->welcome.instance_id && now->protocol == before->protocol &&
-        now->has_ports == before->has_ports && now->destination_port == before->destination_port &&
-        lm_addr_equal(&now->source, &before->source) && lm_addr_equal(&now->destination, &before->destination))
+    if (before->version && outer->welcomed_by == outer->opened_by && data->instance_id == outer->welcome.instance_id &&
+        now->protocol == before->protocol && now->has_ports == before->has_ports &&
+        now->destination_port == before->destination_port && lm_addr_equal(&now->source, &before->source) &&
+        lm_addr_equal(&now->destination, &before->destination))
         return true;
     bool is_proven = true;
     bool is_handshake = lm_handshake_is(packet, now);
@@ -289,8 +290,7 @@ static void arrive_sealed(struct lm_engine *e, uint8_t *datagram, size_t length,
 static void arrive_nested(struct lm_engine *e, uint8_t *packet, const struct lm_data *data, uint8_t *datagram,
                           size_t length, struct lm_outer *outer)
 {
-    enum lm_strip_verdict verdict =
-        lm_packet_strip(packet, &data->inner, outer->ttl, outer->tos, e->config.copy_dscp);
+    enum lm_strip_verdict verdict = lm_packet_strip(packet, &data->inner, outer->ttl, outer->tos, e->config.copy_dscp);
     struct lm_inner between;
     uint8_t ttl = outer->ttl, tos = outer->tos;
     if (verdict == LM_STRIP_ECN || verdict == LM_STRIP_TTL || !lm_packet_parse(packet, data->inner.length, &between)) {
@@ -434,8 +434,9 @@ void *lm_inbound_run(void *engine)
             int fd = events[i].data.fd;
             if (fd == e->stop)
                 return NULL;
-            bool receives = fd == e->receive[0] || fd == e->receive[1] ||
-                            ((events[i].events & EPOLLIN) && fd != atomic_load_explicit(&e->watch, memory_order_relaxed));
+            bool receives =
+                fd == e->receive[0] || fd == e->receive[1] ||
+                ((events[i].events & EPOLLIN) && fd != atomic_load_explicit(&e->watch, memory_order_relaxed));
             if (receives)
                 receive(e, fd);
             else

@@ -15,7 +15,7 @@
 
 struct lm_lane {
     int fd;
-    int ifindex; /* or one of the above */
+    int ifindex;          /* or one of the above */
     uint32_t mark, queue; /* of the uplink, within the mask; of the TUN. For the kernel's programs */
     int into;             /* the descriptor that what came in by the uplink is written to */
 };

@@ -70,8 +70,7 @@ static void close_fd(int *fd)
 
 static bool locks_make(struct lm_engine *e)
 {
-    return lm_lock_init(&e->lock) && !pthread_mutex_init(&e->writer, NULL) &&
-           !pthread_mutex_init(&e->heard_lock, NULL);
+    return lm_lock_init(&e->lock) && !pthread_mutex_init(&e->writer, NULL) && !pthread_mutex_init(&e->heard_lock, NULL);
 }
 
 struct lm_engine *lm_engine_new(const struct lm_config *config)
@@ -269,8 +268,7 @@ void lm_engine_free(struct lm_engine *e)
     lm_engine_stop(e);
     lm_reflect_stop(e);
     lm_uplinks_retire(e->uplinks, NULL);
-    int *fds[] = {&e->receive[0], &e->receive[1], &e->stop, &e->key_wake, &e->poll_out,
-                 &e->poll_in};
+    int *fds[] = {&e->receive[0], &e->receive[1], &e->stop, &e->key_wake, &e->poll_out, &e->poll_in};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         close_fd(fds[i]);
     struct lm_frames *frames[] = {&e->out_frames, &e->in_frames};

@@ -25,7 +25,7 @@ struct lm_envelope {
  * it into (UDP_SEGMENT); 0: it is one.
  */
 void lm_send_fill_outer(struct msghdr *m, struct lm_envelope *envelope, const struct lm_job *job, bool copy_dscp,
-                      size_t run);
+                        size_t run);
 /* Writes the LISP header of the job: Instance-ID, Locator-Status-Bits, echo-nonce. */
 void lm_send_put_lisp_header(const struct lm_engine *e, const struct lm_job *job, uint8_t *header);
 /* Adds our Locator-Status-Bits, where they are told. */

@@ -215,7 +215,8 @@ void lm_pending_release(struct lm_pending *p, const struct lm_prefix *prefix)
     }
     for (size_t i = 0; i < p->total; i++) {
         struct key *k = &p->keys[i];
-        if (!prefix || (k->instance_id == prefix->instance_id && lm_address_in(&k->eid, &prefix->address, prefix->length)))
+        if (!prefix ||
+            (k->instance_id == prefix->instance_id && lm_address_in(&k->eid, &prefix->address, prefix->length)))
             *k = (struct key){0};
     }
     pthread_mutex_unlock(&p->lock);

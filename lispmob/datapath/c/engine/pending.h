@@ -29,8 +29,8 @@ size_t lm_pending_count(const struct lm_pending *pending);
 
 /* `born` is when the packet first came to wait: waiting twice does not make it younger. A super-packet counts as one. */
 enum lm_pending_add lm_pending_add(struct lm_pending *pending, uint32_t instance_id, const struct lm_addr *eid,
-                                   const lm_vnet *vnet, const uint8_t *packet, size_t length, int lane,
-                                   uint64_t born, uint64_t now);
+                                   const lm_vnet *vnet, const uint8_t *packet, size_t length, int lane, uint64_t born,
+                                   uint64_t now);
 
 /*
  * Moves the keys that the prefix holds (NULL: all) out of the way of new ones, so that what is taken may come to wait

@@ -33,26 +33,27 @@ enum lm_mtu_source { LM_MTU_ICMP = 0, LM_MTU_UNPROVEN = 1, LM_MTU_INTERFACE = 2 
 
 struct lm_punt {
     uint8_t kind;
-    uint32_t instance_id;                /* miss */
-    struct lm_addr source, destination;  /* miss, control, status, refuted: inner; MTU, large: our locator and theirs; silent:
+    uint32_t instance_id; /* miss */
+    struct lm_addr source,
+        destination; /* miss, control, status, refuted: inner; MTU, large: our locator and theirs; silent:
                                             theirs is the destination; heard: outer */
     uint16_t source_port, destination_port;
-    struct lm_addr outer_source;         /* control, status, sealed from */
+    struct lm_addr outer_source; /* control, status, sealed from */
     uint16_t outer_source_port;
     struct lm_addr outer_destination;
-    bool is_registered;                  /* stranger: only the port is another one */
+    bool is_registered; /* stranger: only the port is another one */
     int ifindex;
-    uint32_t mtu;                        /* MTU, octets of the outer packet */
-    uint8_t mtu_source;                  /* enum lm_mtu_source */
-    bool is_outbound;                    /* resumed: which direction */
-    bool is_flowing;                     /* silent: packets came until now */
-    bool is_alone;                       /* silent: and others of its company were heard since */
-    uint32_t status;                     /* status: Locator-Status-Bits, and how many of them there are */
+    uint32_t mtu;       /* MTU, octets of the outer packet */
+    uint8_t mtu_source; /* enum lm_mtu_source */
+    bool is_outbound;   /* resumed: which direction */
+    bool is_flowing;    /* silent: packets came until now */
+    bool is_alone;      /* silent: and others of its company were heard since */
+    uint32_t status;    /* status: Locator-Status-Bits, and how many of them there are */
     uint8_t status_width;
-    uint32_t peer, local_index;          /* sessions */
-    uint64_t at_ns, before_ns;           /* resumed: this packet and the one before it, 0: none; CLOCK_MONOTONIC */
+    uint32_t peer, local_index; /* sessions */
+    uint64_t at_ns, before_ns;  /* resumed: this packet and the one before it, 0: none; CLOCK_MONOTONIC */
     uint32_t length;
-    uint8_t payload[LM_PUNT_PAYLOAD];    /* control */
+    uint8_t payload[LM_PUNT_PAYLOAD]; /* control */
 };
 
 struct lm_punt_ring {

@@ -57,7 +57,8 @@ static bool set_sums(const struct lm_job *job, int fd, bool sums)
 {
     int is_off = !sums;
     bool is_v4 = job->path->address.family == 4;
-    return !setsockopt(fd, is_v4 ? SOL_SOCKET : IPPROTO_UDP, is_v4 ? SO_NO_CHECK : UDP_NO_CHECK6_TX, &is_off, sizeof is_off);
+    return !setsockopt(fd, is_v4 ? SOL_SOCKET : IPPROTO_UDP, is_v4 ? SO_NO_CHECK : UDP_NO_CHECK6_TX, &is_off,
+                       sizeof is_off);
 }
 
 /* The socket's bit among those of the pool; 0: it is none of them, and makes checksums for the sake of NATs. */
@@ -105,8 +106,8 @@ struct letter {
 };
 
 /* NULL: it cannot be sealed, counted. */
-static const struct msghdr *fill(struct lm_engine *e, struct letter *letter, const struct lm_job *job,
-                                 uint8_t *packet, size_t length)
+static const struct msghdr *fill(struct lm_engine *e, struct letter *letter, const struct lm_job *job, uint8_t *packet,
+                                 size_t length)
 {
     lm_send_fill_outer(&letter->message, &letter->envelope, job, e->config.copy_dscp, 0);
     lm_send_unsum_outer(e, job, lm_send_socket(job));
@@ -134,7 +135,8 @@ static const struct msghdr *fill(struct lm_engine *e, struct letter *letter, con
  * Where the uplink has no room the job is held; or waited for, when what is sent is only a part of it (`is_rest`), or the
  * inbound thread relays it: what comes in waits in the socket meanwhile.
  */
-static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, const struct msghdr *m, int fd, bool is_rest)
+static enum outcome send_raw(struct lm_engine *e, const struct lm_job *job, const struct msghdr *m, int fd,
+                             bool is_rest)
 {
     if (!m)
         return LOST;
@@ -174,7 +176,8 @@ void lm_send_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu, con
     const struct lm_addr *ours = &e->icmp_source[inner->version == 6];
     bool is_own = lm_table_lookup(e->eids, 0, &inner->source) != NULL;
     uint8_t error[LM_ICMP_MAX];
-    size_t length = lm_icmp_build(error, kind, mtu, ours->family && !is_own ? ours : &inner->destination, packet, inner);
+    size_t length =
+        lm_icmp_build(error, kind, mtu, ours->family && !is_own ? ours : &inner->destination, packet, inner);
     if (length == 0)
         lm_count(&e->counters, LM_icmp_forbidden);
     else if (!lm_token_bucket_take(&e->icmp_bucket, now, ICMP_PER_SECOND, ICMP_BURST))
@@ -251,7 +254,8 @@ uint32_t lm_send_room(const struct lm_job *job)
 static void too_big(struct lm_engine *e, const struct lm_job *job, uint32_t room)
 {
     lm_count(&e->counters, LM_out_toobig);
-    lm_path_mtu_note_large(e, job, job->inner.length); /* somebody would have use for more: is this still all that there is? */
+    lm_path_mtu_note_large(e, job,
+                           job->inner.length); /* somebody would have use for more: is this still all that there is? */
     lm_send_icmp_about(e, LM_ICMP_TOO_BIG, job->inner.version == 6 && room < V6_MTU_MIN ? V6_MTU_MIN : room, job);
 }
 
@@ -394,8 +398,7 @@ static void send_one(struct lm_engine *e, struct lm_job *job)
 static bool is_too_big(const struct lm_job *job)
 {
     size_t length = job->segments.header + lm_segment_payload(&job->segments, &job->inner, 0);
-    return job->inner.dont_fragment && length > lm_send_room(job) &&
-           (job->inner.version == 4 || length > V6_MTU_MIN);
+    return job->inner.dont_fragment && length > lm_send_room(job) && (job->inner.version == 4 || length > V6_MTU_MIN);
 }
 
 void lm_send(struct lm_engine *e, struct lm_job *job)

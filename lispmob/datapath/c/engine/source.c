@@ -5,7 +5,7 @@
 
 #include "engine/engine.h"
 
-#define LOOPBACK 1 /* the ifindex of lo in every network namespace */
+#define LOOPBACK 1   /* the ifindex of lo in every network namespace */
 #define SENDERS 256u /* a power of two: senders that meet in one place share what is theirs */
 
 /* Ours: a peer that only sends is known after one lookup; until then this is enough for a conversation to begin. */
@@ -95,8 +95,8 @@ static size_t sender(const struct lm_engine *e, const struct lm_addr *address)
 }
 
 /* The sender's own share first: whoever has used up his takes nothing of what all have together. */
-static bool takes(struct lm_token_bucket *own, uint64_t own_rate, uint64_t own_burst, struct lm_token_bucket *all, uint64_t rate,
-                  uint64_t burst, uint64_t now)
+static bool takes(struct lm_token_bucket *own, uint64_t own_rate, uint64_t own_burst, struct lm_token_bucket *all,
+                  uint64_t rate, uint64_t burst, uint64_t now)
 {
     return lm_token_bucket_take(own, now, own_rate, own_burst) && lm_token_bucket_take(all, now, rate, burst);
 }

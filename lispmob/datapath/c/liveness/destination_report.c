@@ -16,7 +16,8 @@ static bool may_tell(struct lm_engine *e, struct lm_told *told, struct lm_token_
     uint64_t words[3] = {lm_get64(eid->octets), lm_get64(eid->octets + 8), instance_id};
     uint64_t key = lm_hash(&e->key, words, 3) | 1;
     struct lm_told *place = &told[(key >> 1) % LM_TOLD_MAX]; /* two that meet here are told of more often, no more */
-    if ((place->key == key && now < place->until) || !lm_token_bucket_take(bucket, now, TELLINGS_PER_SECOND, TELLING_BURST))
+    if ((place->key == key && now < place->until) ||
+        !lm_token_bucket_take(bucket, now, TELLINGS_PER_SECOND, TELLING_BURST))
         return false;
     *place = (struct lm_told){key, now + again};
     return true;

@@ -11,8 +11,8 @@
 #include "engine/engine.h"
 
 #define SECOND UINT64_C(1000000000)
-#define LARGE_AGAIN_NS (2 * SECOND)   /* between reports about one remote */
-#define LARGE_LATER_NS (SECOND / 5)   /* when there are too many of others */
+#define LARGE_AGAIN_NS (2 * SECOND) /* between reports about one remote */
+#define LARGE_LATER_NS (SECOND / 5) /* when there are too many of others */
 #define LARGE_PER_SECOND 50
 #define LARGE_BURST 50
 #define REFUSED_STEP 40u /* where the kernel takes less than the MTU of the interface, and does not say how much */
@@ -24,7 +24,7 @@ uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote)
 }
 
 void lm_path_mtu_store(struct lm_engine *e, const struct lm_path *path, const struct lm_addr *address, uint16_t port,
-                  uint32_t mtu, enum lm_mtu_source source)
+                       uint32_t mtu, enum lm_mtu_source source)
 {
     lm_locator_set_mtu(e->locators, address, port, path->place, mtu);
     lm_count(&e->counters, LM_mtu_learned);
@@ -42,7 +42,8 @@ void lm_path_mtu_store(struct lm_engine *e, const struct lm_path *path, const st
 void lm_path_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd)
 {
     struct ifreq request = {0};
-    uint32_t now = lm_path_mtu(job->path, job->remote), mtu = now > LM_MTU_MIN + REFUSED_STEP ? now - REFUSED_STEP : now;
+    uint32_t now = lm_path_mtu(job->path, job->remote),
+             mtu = now > LM_MTU_MIN + REFUSED_STEP ? now - REFUSED_STEP : now;
     memcpy(request.ifr_name, job->path->interface, IFNAMSIZ);
     if (!ioctl(fd, SIOCGIFMTU, &request) && request.ifr_mtu >= LM_MTU_MIN && (uint32_t)request.ifr_mtu < now)
         mtu = (uint32_t)request.ifr_mtu;
@@ -66,7 +67,8 @@ void lm_path_mtu_note_large(struct lm_engine *e, const struct lm_job *job, size_
 {
     struct lm_remote_state *state = job->remote->state;
     if (!atomic_load_explicit(&e->shared->tells_large, memory_order_relaxed) ||
-        inner + lm_send_overhead(job->remote) + lm_sealed_out_overhead(job) < lm_large_from(lm_path_mtu(job->path, job->remote)))
+        inner + lm_send_overhead(job->remote) + lm_sealed_out_overhead(job) <
+            lm_large_from(lm_path_mtu(job->path, job->remote)))
         return;
     uint32_t bit = UINT32_C(1) << job->path->place;
     if (!(atomic_load_explicit(&state->large_paths, memory_order_relaxed) & bit))
@@ -89,10 +91,10 @@ void lm_path_mtu_tell_large(struct lm_engine *e, bool tells)
 }
 
 void lm_path_mtu_set(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
-                       uint32_t mtu)
+                     uint32_t mtu)
 {
     pthread_mutex_lock(&e->writer); /* keeps remotes and uplinks where they are; path MTUs are atomic */
-    bool is_sender = false; /* an RTR may be known by addresses that no path has for its own */
+    bool is_sender = false;         /* an RTR may be known by addresses that no path has for its own */
     for (size_t i = 0; i < e->uplinks->path_count; i++)
         is_sender = is_sender || lm_addr_equal(&e->uplinks->paths[i].address, local);
     for (size_t i = 0; i < e->uplinks->path_count; i++)

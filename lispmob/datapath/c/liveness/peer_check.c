@@ -7,9 +7,9 @@
 #include "engine/outer.h"
 
 #define EPOCH_NS UINT64_C(16000000000)
-#define AGAIN_NS UINT64_C(30000000000)   /* ours: after an answer; the next one comes before the last has run out */
+#define AGAIN_NS UINT64_C(30000000000) /* ours: after an answer; the next one comes before the last has run out */
 #define FIRST_WAIT_NS UINT64_C(1000000000)
-#define DOUBLINGS 6u                     /* up to 64 seconds between questions that nobody answers */
+#define DOUBLINGS 6u /* up to 64 seconds between questions that nobody answers */
 #define ANSWERS_PER_SECOND 100
 #define ANSWER_BURST 100
 #define IS_ANSWER 0x8000u
@@ -126,7 +126,8 @@ void lm_peer_check_on_sent(struct lm_engine *e, const struct lm_job *job)
 /* Back by the way that it came; an RTR sends from its control port, and takes data at the other one. */
 static void answer(struct lm_engine *e, uint64_t nonce, uint16_t port, bool is_to_data, const struct lm_outer *outer)
 {
-    if (!outer->destination.family || !lm_token_bucket_take(&e->check_bucket, outer->now, ANSWERS_PER_SECOND, ANSWER_BURST))
+    if (!outer->destination.family ||
+        !lm_token_bucket_take(&e->check_bucket, outer->now, ANSWERS_PER_SECOND, ANSWER_BURST))
         return;
     int fd = e->receive[outer->destination.family == 6];
     for (size_t i = 0; outer->is_ephemeral && i < e->uplinks->path_count; i++)

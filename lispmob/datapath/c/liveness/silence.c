@@ -144,8 +144,7 @@ void lm_silence_on_heard(struct lm_engine *e, const struct lm_outer *outer)
         was_told = lm_silence_arrived(company, outer->now) || was_told;
     if (!was_told)
         return;
-    struct lm_punt report = {
-        .kind = LM_PUNT_HEARD, .source = outer->source, .destination = outer->destination};
+    struct lm_punt report = {.kind = LM_PUNT_HEARD, .source = outer->source, .destination = outer->destination};
     (void)lm_punt_put(&e->punts, &report, NULL, 0);
 }
 
@@ -194,12 +193,13 @@ static void watch_company(struct lm_engine *e, struct lm_remote *head)
 }
 
 void lm_silence_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
-                            const struct lm_addr *head)
+                             const struct lm_addr *head)
 {
     pthread_mutex_lock(&e->writer);
     struct lm_remote *remote = lm_locator_find_remote(e->locators, address, LM_PORT_DATA);
     if (remote) {
-        struct lm_remote *leader = quick && head->family ? lm_locator_find_remote(e->locators, head, LM_PORT_DATA) : NULL;
+        struct lm_remote *leader =
+            quick && head->family ? lm_locator_find_remote(e->locators, head, LM_PORT_DATA) : NULL;
         lm_take(&e->lock); /* for the list of those that are watched, and the companies */
         lm_locator_watch_remote(e->locators, remote, quick != 0);
         lm_silence_watch(&remote->state->silence, quick, slow);

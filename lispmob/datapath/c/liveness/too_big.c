@@ -17,7 +17,7 @@
 #include "base/cmsg.h"
 #include "engine/engine.h"
 
-#define ERRORS_AT_ONCE 64 /* the rest waits for the next wake-up */
+#define ERRORS_AT_ONCE 64   /* the rest waits for the next wake-up */
 #define BELIEVED_FROM 1280u /* octets; smaller is for a probe to confirm */
 #define QUESTIONS_PER_SECOND 5
 #define QUESTION_BURST 5

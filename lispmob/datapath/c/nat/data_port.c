@@ -107,9 +107,8 @@ void lm_data_port_stall_check(struct lm_engine *e)
         if (since <= LM_STALL_REPORTED || now < since + LM_STALL_NS ||
             !atomic_compare_exchange_strong(&e->shared->unanswered[i], &since, LM_STALL_REPORTED))
             continue;
-        struct lm_punt report = {.kind = LM_PUNT_STALLED,
-                                 .source = e->uplinks->paths[i].address,
-                                 .ifindex = e->uplinks->paths[i].ifindex};
+        struct lm_punt report = {
+            .kind = LM_PUNT_STALLED, .source = e->uplinks->paths[i].address, .ifindex = e->uplinks->paths[i].ifindex};
         (void)lm_punt_put(&e->punts, &report, NULL, 0);
     }
     lm_unshare(&e->lock);
@@ -121,7 +120,7 @@ int lm_data_port_socket(const struct lm_engine *e, int family)
 }
 
 int lm_data_port_send_control(struct lm_engine *e, const struct lm_addr *source, int ifindex, int data_port,
-                           const struct lm_addr *destination, uint16_t port, const uint8_t *payload, size_t length)
+                              const struct lm_addr *destination, uint16_t port, const uint8_t *payload, size_t length)
 {
     struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
     struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};

@@ -12,7 +12,8 @@
 #define PORTS 4      /* per node and translated address: one for each destination of a symmetric NAT, and old ones */
 #define REPORTS_PER_SECOND 200
 #define REPORT_BURST 50
-#define ORIGINS_PER_SECOND 2000 /* what the kernel's programs leave to us all the same says nothing new about its origin */
+#define ORIGINS_PER_SECOND                                                                                             \
+    2000 /* what the kernel's programs leave to us all the same says nothing new about its origin */
 #define ORIGIN_BURST 500
 
 struct place {

@@ -18,7 +18,7 @@ struct lm_coalesce {
     bool takes_udp;
     size_t count; /* 0: empty */
     const uint8_t *first;
-    struct lm_inner inner; /* of the first */
+    struct lm_inner inner;       /* of the first */
     size_t header, size, length; /* IP and transport header; payload of the first; octets of the whole */
     bool is_candidate;           /* the first may be joined by others */
     bool is_complete;            /* nothing may follow */

@@ -20,8 +20,9 @@ static bool is_icmp_error(const uint8_t *packet, const struct lm_inner *inner)
 
 static bool is_allowed(const uint8_t *packet, const struct lm_inner *inner)
 {
-    return !inner->is_later_fragment && !is_icmp_error(packet, inner) && !lm_address_is_multicast(&inner->destination) &&
-           !lm_address_is_broadcast(&inner->destination) && lm_address_may_be_eid(&inner->source);
+    return !inner->is_later_fragment && !is_icmp_error(packet, inner) &&
+           !lm_address_is_multicast(&inner->destination) && !lm_address_is_broadcast(&inner->destination) &&
+           lm_address_may_be_eid(&inner->source);
 }
 
 static size_t build_v4(uint8_t *out, enum lm_icmp_kind kind, uint32_t mtu, const struct lm_addr *source,

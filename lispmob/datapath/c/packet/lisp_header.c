@@ -14,7 +14,8 @@ static bool holds_control(const uint8_t *packet, const struct lm_inner *inner)
         return false;
     if (lm_get16(udp + 6) == 0)
         return true;
-    return lm_packet_checksum(udp, length, lm_packet_pseudo_sum(&inner->source, &inner->destination, IPPROTO_UDP, length)) == 0;
+    return lm_packet_checksum(udp, length,
+                              lm_packet_pseudo_sum(&inner->source, &inner->destination, IPPROTO_UDP, length)) == 0;
 }
 
 enum lm_data_verdict lm_lisp_header_parse(const uint8_t *datagram, size_t length, struct lm_data *out)

@@ -49,7 +49,7 @@ uint16_t lm_packet_checksum(const uint8_t *data, size_t length, uint32_t start)
 }
 
 uint32_t lm_packet_pseudo_sum(const struct lm_addr *source, const struct lm_addr *destination, uint8_t protocol,
-                       size_t length)
+                              size_t length)
 {
     uint32_t sum = protocol + (uint32_t)(length >> 16) + (uint32_t)(length & 0xffff);
     for (size_t i = 0; i < 16; i += 2)
@@ -210,8 +210,8 @@ static void write_tos_ttl(uint8_t *packet, uint8_t version, uint8_t tos, uint8_t
     packet[7] = ttl;
 }
 
-enum lm_strip_verdict lm_packet_strip(uint8_t *packet, const struct lm_inner *inner, uint8_t outer_ttl, uint8_t outer_tos,
-                               bool copy_dscp)
+enum lm_strip_verdict lm_packet_strip(uint8_t *packet, const struct lm_inner *inner, uint8_t outer_ttl,
+                                      uint8_t outer_tos, bool copy_dscp)
 {
     uint8_t ecn = ecn_table[inner->tos & 3][outer_tos & 3];
     uint8_t ttl = outer_ttl < inner->ttl ? outer_ttl : inner->ttl;

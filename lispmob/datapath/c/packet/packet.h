@@ -34,13 +34,13 @@ enum lm_strip_verdict {
 };
 
 /* Carries TTL, ECN and (optionally) DSCP of the outer header into the inner one and mends its checksum. */
-enum lm_strip_verdict lm_packet_strip(uint8_t *packet, const struct lm_inner *inner, uint8_t outer_ttl, uint8_t outer_tos,
-                               bool copy_dscp);
+enum lm_strip_verdict lm_packet_strip(uint8_t *packet, const struct lm_inner *inner, uint8_t outer_ttl,
+                                      uint8_t outer_tos, bool copy_dscp);
 
 uint16_t lm_packet_checksum(const uint8_t *data, size_t length, uint32_t start);
 /* The sum of an IPv4 or IPv6 pseudo header, to start lm_packet_checksum with. */
 uint32_t lm_packet_pseudo_sum(const struct lm_addr *source, const struct lm_addr *destination, uint8_t protocol,
-                       size_t length);
+                              size_t length);
 void lm_packet_write_ipv4_checksum(uint8_t *header);
 
 #endif

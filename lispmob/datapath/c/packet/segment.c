@@ -26,12 +26,12 @@ bool lm_segment_reopen_vnet(lm_vnet *vnet, const uint8_t *packet, const struct l
     size_t left = inner->length - inner->header, field = is_tcp ? LM_TCP_CHECKSUM : LM_UDP_CHECKSUM;
     if (inner->is_fragment || !(is_tcp || inner->protocol == IPPROTO_UDP) || left < (is_tcp ? 20u : 8u))
         return false;
-    uint16_t sum = lm_packet_checksum(NULL, 0, lm_packet_pseudo_sum(&inner->source, &inner->destination, inner->protocol, left));
+    uint16_t sum =
+        lm_packet_checksum(NULL, 0, lm_packet_pseudo_sum(&inner->source, &inner->destination, inner->protocol, left));
     if ((lm_get16(packet + inner->header + field) ^ sum) != 0xffff)
         return false;
-    *vnet = (lm_vnet){.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-                      .csum_start = (uint16_t)inner->header,
-                      .csum_offset = (uint16_t)field};
+    *vnet = (lm_vnet){
+        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = (uint16_t)inner->header, .csum_offset = (uint16_t)field};
     size_t header = is_tcp ? inner->header + (size_t)(packet[inner->header + 12] >> 4) * 4 : 0;
     if (is_tcp && inner->length > LM_SEGMENT_SAFE && header >= inner->header + 20 && header < LM_SEGMENT_SAFE / 2) {
         vnet->gso_type = inner->version == 4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
@@ -49,8 +49,7 @@ static uint32_t pseudo_of(const uint8_t *packet, const struct lm_inner *inner, s
     return sum + (~length & 0xffff);
 }
 
-bool lm_segments_read(const lm_vnet *vnet, const uint8_t *packet, const struct lm_inner *inner,
-                      struct lm_segments *out)
+bool lm_segments_read(const lm_vnet *vnet, const uint8_t *packet, const struct lm_inner *inner, struct lm_segments *out)
 {
     *out = (struct lm_segments){0};
     uint8_t type = vnet->gso_type & (uint8_t)~VIRTIO_NET_HDR_GSO_ECN;

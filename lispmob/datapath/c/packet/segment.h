@@ -24,10 +24,10 @@ typedef struct virtio_net_hdr lm_vnet;
 /* How a super-packet falls apart. count 0: it is none. */
 struct lm_segments {
     size_t count;
-    size_t header;      /* octets that each segment repeats: IP, extensions, TCP with options or UDP */
-    size_t size;        /* payload octets of each segment but the last */
-    uint32_t pseudo;    /* sum of the pseudo header without its length */
-    uint8_t protocol;   /* TCP or UDP */
+    size_t header;    /* octets that each segment repeats: IP, extensions, TCP with options or UDP */
+    size_t size;      /* payload octets of each segment but the last */
+    uint32_t pseudo;  /* sum of the pseudo header without its length */
+    uint8_t protocol; /* TCP or UDP */
 };
 
 /*

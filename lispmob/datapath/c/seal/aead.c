@@ -24,7 +24,8 @@ bool lm_aead_is_built(void)
 
 struct lm_aead_context *lm_aead_new(int aead, const uint8_t *key, bool seals)
 {
-    EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, aead == LM_AEAD_AES_128_GCM ? "AES-128-GCM" : "ChaCha20-Poly1305", NULL);
+    EVP_CIPHER *cipher =
+        EVP_CIPHER_fetch(NULL, aead == LM_AEAD_AES_128_GCM ? "AES-128-GCM" : "ChaCha20-Poly1305", NULL);
     EVP_CIPHER_CTX *made = cipher ? EVP_CIPHER_CTX_new() : NULL;
     if (made && EVP_CipherInit_ex2(made, cipher, key, NULL, seals, NULL) != 1) {
         EVP_CIPHER_CTX_free(made);

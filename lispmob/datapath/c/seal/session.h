@@ -37,7 +37,7 @@
 struct lm_session_spec {
     uint32_t peer, local_index, remote_index, instance_id;
     uint8_t send_key[LM_AEAD_KEY], receive_key[LM_AEAD_KEY];
-    uint8_t aead; /* enum lm_aead */
+    uint8_t aead;      /* enum lm_aead */
     bool is_confirmed; /* we began it, and may send; else something of the peer's has to be opened first */
     size_t source_count;
     const struct lm_prefix *sources; /* inner sources that it may send; none: any that has no session of its own */
@@ -54,9 +54,9 @@ struct lm_session {
     /* Made when the thread first needs them: a hub has many sessions, and most of them serve one thread each. */
     struct lm_aead_context *sealers[LM_SEAL_THREADS], *openers[LM_SEAL_THREADS];
     uint64_t made_at;
-    atomic_uint_fast64_t sent;   /* the next counter */
+    atomic_uint_fast64_t sent;              /* the next counter */
     atomic_uint_fast64_t opened, opened_at; /* 0: nothing yet */
-    _Atomic uint8_t slot;        /* enum lm_session_slot */
+    _Atomic uint8_t slot;                   /* enum lm_session_slot */
     struct lm_replay replay;
     size_t source_count;
     struct lm_prefix sources[];

@@ -7,8 +7,8 @@
 #include <sys/ioctl.h>
 
 /* Devices between guests and hosts: on a bus, as hardware is, but what they are given reaches the other side as it is. */
-static const char *const between_guests[] = {"virtio_net", "vmxnet3", "xen_netfront", "vif",        "hv_netvsc",
-                                             "netvsc",     "ibmveth", "veth",         "netdevsim",  "mac80211_hwsim"};
+static const char *const between_guests[] = {"virtio_net", "vmxnet3", "xen_netfront", "vif",       "hv_netvsc",
+                                             "netvsc",     "ibmveth", "veth",         "netdevsim", "mac80211_hwsim"};
 
 bool lm_cable_driver_is_whole(const char *driver, const char *bus)
 {

@@ -37,8 +37,8 @@ static inline struct lm_lengths **lm_lengths_place(const struct lm_lengths_of *a
 }
 
 /* NULL: no prefix ever was there. */
-static inline struct lm_lengths *lm_lengths_find(const struct lm_lengths_of *all, const struct lm_key *key, uint32_t iid,
-                                                 uint8_t family)
+static inline struct lm_lengths *lm_lengths_find(const struct lm_lengths_of *all, const struct lm_key *key,
+                                                 uint32_t iid, uint8_t family)
 {
     struct lm_lengths **place = lm_lengths_place(all, key, iid, family);
     return place ? *place : NULL;

@@ -51,9 +51,8 @@ static bool same_way(const struct lm_locator_spec *spec, const struct lm_addr *s
 static bool same_specs(const struct lm_locator_spec *a, const struct lm_locator_spec *b, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (!lm_addr_equal(&a[i].address, &b[i].address) || a[i].port != b[i].port ||
-            a[i].priority != b[i].priority || a[i].weight != b[i].weight || a[i].is_relay != b[i].is_relay ||
-            !same_way(&a[i], &b[i].source, b[i].fd))
+        if (!lm_addr_equal(&a[i].address, &b[i].address) || a[i].port != b[i].port || a[i].priority != b[i].priority ||
+            a[i].weight != b[i].weight || a[i].is_relay != b[i].is_relay || !same_way(&a[i], &b[i].source, b[i].fd))
             return false;
     return true;
 }
@@ -164,7 +163,8 @@ static struct lm_remote *remote_take(struct lm_locators *all, const struct lm_lo
         *bucket = remote;
         all->remote_count++;
         if (all->mirror)
-            lm_mirror_remote(all->mirror, remote, lm_locator_find_remote(all, &remote->address, remote->port) == remote);
+            lm_mirror_remote(all->mirror, remote,
+                             lm_locator_find_remote(all, &remote->address, remote->port) == remote);
     }
     remote->references++;
     return remote;

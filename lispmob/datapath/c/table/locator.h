@@ -31,15 +31,15 @@ struct lm_remote {
     struct lm_addr address;
     uint16_t port;
     struct lm_addr source; /* family 0: the uplink decides */
-    int fd;                /* with a source: the socket whose port a NAT on the way lets answers in from; -1: see below */
+    int fd; /* with a source: the socket whose port a NAT on the way lets answers in from; -1: see below */
     uint32_t references;
     struct lm_remote *next;
     struct lm_remote_state *state; /* `own`, or the one that the kernel's programs see, too */
     struct lm_remote_state own;
-    uint32_t number; /* of `state` there; LM_NO_REMOTE: it is our own */
+    uint32_t number;        /* of `state` there; LM_NO_REMOTE: it is our own */
     struct lm_remote *head; /* whose `company` counts for it (silence.h), maybe its own; NULL: nobody's */
     uint32_t members;       /* that have it for their head: all of them are watched */
-    bool is_watched; /* for silence: it is in the list */
+    bool is_watched;        /* for silence: it is in the list */
     struct lm_remote *next_watched;
 };
 
@@ -62,7 +62,8 @@ struct lm_locator_set {
     size_t count;
     struct lm_locator_spec *specs;
     struct lm_remote **remotes;
-    uint64_t status, status_until; /* liveness/status_bits.c, the inbound thread's: the bits that were told last, until when it waits */
+    uint64_t status,
+        status_until; /* liveness/status_bits.c, the inbound thread's: the bits that were told last, until when it waits */
     struct lm_contender *contenders; /* three times `count`: by the families that we have uplinks of, as bits, less 1 */
 };
 

@@ -22,7 +22,7 @@ struct slot {
 
 struct slots {
     struct slot *at;
-    uint32_t size; /* power of two; 0: no array */
+    uint32_t size;  /* power of two; 0: no array */
     uint32_t taken; /* live and graves */
 };
 
@@ -220,8 +220,7 @@ bool lm_table_remove(struct lm_table *t, const struct lm_prefix *p)
 {
     struct lm_addr masked = p->address;
     lm_address_mask(&masked, p->length);
-    struct slot *slot =
-        find(t, hash_prefix(t, p->instance_id, &masked, p->length), p->instance_id, &masked, p->length);
+    struct slot *slot = find(t, hash_prefix(t, p->instance_id, &masked, p->length), p->instance_id, &masked, p->length);
     if (!slot)
         return false;
     uint32_t index = slot->index;

@@ -14,7 +14,7 @@
 #include "table/locator.h"
 
 #define LM_PATHS_MAX 32
-#define LM_MTU_MIN 576 /* what every IPv4 host can take (RFC 791): no path of ours counts as smaller */
+#define LM_MTU_MIN 576    /* what every IPv4 host can take (RFC 791): no path of ours counts as smaller */
 #define LM_MTU_MAX 65535u /* what an IPv4 packet can be long */
 #define LM_POOL_MAX 64
 #define LM_UPLINK_ADDRESSES_MAX 256
@@ -29,14 +29,14 @@ struct lm_uplink_spec {
     char interface[IFNAMSIZ];
     struct lm_addr address;
     uint8_t priority, weight;
-    bool is_sender; /* false: only one more RLOC of ours, nothing is sent from it */
-    uint32_t mtu;   /* of the link; 0: 1500 */
-    uint8_t data_port; /* enum lm_data_port */
+    bool is_sender;     /* false: only one more RLOC of ours, nothing is sent from it */
+    uint32_t mtu;       /* of the link; 0: 1500 */
+    uint8_t data_port;  /* enum lm_data_port */
     size_t relay_count; /* RTRs: everything goes to them, whatever the mapping says */
     struct lm_locator_spec relays[LM_RELAYS_MAX];
     bool admits_others; /* data may come from others than the relays, too */
     bool passes_zero;   /* the RTRs also receive packets with a zero UDP checksum */
-    int error;      /* out: negative errno when its sockets were refused, else 0 */
+    int error;          /* out: negative errno when its sockets were refused, else 0 */
 };
 
 struct lm_path {
@@ -46,10 +46,10 @@ struct lm_path {
     struct lm_addr address;
     uint8_t priority, weight;
     uint32_t mtu;
-    atomic_bool refuses_runs; /* the device takes no UDP_SEGMENT */
+    atomic_bool refuses_runs;  /* the device takes no UDP_SEGMENT */
     atomic_uint_fast64_t sums; /* sockets of the pool, as bits, that make outer checksums since a run needed one */
-    bool is_whole;            /* nothing that is left open gets past the device (cable.h) */
-    size_t pool;              /* sockets[0..pool) set DF, sockets[pool] does not */
+    bool is_whole;             /* nothing that is left open gets past the device (cable.h) */
+    size_t pool;               /* sockets[0..pool) set DF, sockets[pool] does not */
     int sockets[LM_POOL_MAX + 1];
     enum lm_data_port data_port;
     int data_fd;                   /* -1: the pool. Shared with others when fixed, of this path alone when ephemeral */
@@ -69,7 +69,7 @@ struct lm_uplinks {
 struct lm_uplink_options {
     size_t pool;
     bool udp_checksum;
-    uint32_t mark; /* SO_MARK for outer packets; 0: none */
+    uint32_t mark;    /* SO_MARK for outer packets; 0: none */
     const int *fixed; /* sockets on the data port, v4 and v6 */
 };
 
