@@ -14,6 +14,7 @@ import pytest
 
 from lispmob.lab.real.world import HUB_V4, A, B, World
 from tests.flow.flow_town import FLOWS, FlowTown
+from tests.open_directories import let_everybody_in
 
 pytestmark = pytest.mark.netns
 
@@ -134,9 +135,7 @@ def test_a_flow_of_a_program_with_a_key_is_open_and_without_it_is_refused(town: 
 
 def test_who_may_hold_a_name_is_decided_by_the_configuration(town: FlowTown) -> None:
     socket = town.world.directory / "b" / "flow.sock"
-    for directory in (socket.parent, *socket.parent.parents):
-        if directory.stat().st_uid == 0 and not directory.stat().st_mode & 0o001:
-            directory.chmod(directory.stat().st_mode | 0o011)
+    let_everybody_in(socket.parent)
     program = f"""
 from pathlib import Path
 from lispmob import flow

@@ -16,6 +16,7 @@ from lispmob.flow.caller import FLOW_PORT
 from lispmob.flow.effect import SendFlowMessage
 from lispmob.flow.limits import REQUESTS_OF_USER_BURST, REQUESTS_OF_USER_S, Limits, UserShare
 from lispmob.flow.message import Kind, Message, decode, encode
+from tests.open_directories import let_everybody_in
 
 from .local import LocalFlows, free_port
 from .world import A, B, Host, Network, pair
@@ -87,10 +88,10 @@ print("all answered")
 """
 
 
+@pytest.mark.ordinary_user
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
 def test_a_user_who_asks_more_often_than_that_gets_all_answers_all_the_same(tmp_path: Path) -> None:
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o711)  # so that everybody may go there
+    let_everybody_in(tmp_path)
     path = tmp_path / "flow.sock"
     often = [sys.executable, "-c", ASK_OFTEN, str(path), str(REQUESTS_OF_USER_BURST + 50)]
 

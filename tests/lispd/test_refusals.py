@@ -7,7 +7,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from lispmob.lab.namespace import Namespace
 from tests.lispd.world import A, NodeText, network_listing, wait_for
+from tests.open_directories import let_everybody_in
 
 pytestmark = pytest.mark.netns
 
@@ -76,17 +76,10 @@ def host(namespace: Namespace, tmp_path: Path) -> Host:
 
 
 @pytest.fixture
-def open_host(host: Host) -> Iterator[Host]:
+def open_host(host: Host) -> Host:
     """A host whose configuration an ordinary user can read, as one with a key-file would be."""
-    parents = [host.path.parent, *host.path.parent.parents]
-    temporary = Path("/tmp")  # noqa: S108 - as a place that others may enter
-    inside = [parent for parent in parents if parent.is_relative_to(temporary) and parent != temporary]
-    before = [(parent, parent.stat().st_mode) for parent in inside]
-    for each, mode in before:
-        each.chmod(mode | 0o011)
-    yield host
-    for each, mode in before:
-        each.chmod(mode)
+    let_everybody_in(host.path.parent)
+    return host
 
 
 @pytest.mark.ordinary_user
