@@ -39,7 +39,7 @@ SEARCHES: Final = (
     ("who writes the LISP header of a data packet", "lm_send_put_lisp_header", "lispmob/datapath/c/engine/send.c"),
     ("who decides which uplink a flow takes", "lm_uplinks_choose", "lispmob/datapath/c/table/uplink.c"),
     ("what marks mean for a flow", "class Policy(", "lispmob/mh/policy.py"),
-    ("what happens when an address goes", "def _on_change", "lispmob/lispd/daemon.py"),
+    ("what happens when an address goes", "def steps_of", "lispmob/lispd/handover.py"),
     ("who believes a Map-Reply", "Whether to believe a Map-Reply", "lispmob/protocol/acceptance.py"),
     ("what the kernel must hold", "What the kernel must hold", "lispmob/mh/plan.py"),
     ("how a Map-Register is built and repeated", "class Registration:", "lispmob/control/registration.py"),

@@ -57,6 +57,7 @@ PURE_FILES = (
     "iface_monitor/network_identity.py",
     "joining/exchange.py",
     "joining/invitation.py",
+    "lispd/handover.py",
     "lispd/native_routes.py",
     "lispd/report/control_cost.py",
     "lispd/report/complaints.py",

@@ -1,13 +1,8 @@
 """lispd: the composition root of the mobile node. Builds the parts, owns the loop and the signals; decides nothing.
 
-A move, as `_on_change` goes through it, in one turn of the event loop:
-
-1. The monitor reports the difference between two states of the network.
-2. The datapath gets the new uplinks, so that packets leave by them at once.
-3. The core gets the new locators. Map-Registers and SMRs leave before it returns.
-4. Steering marks lead to the new uplinks.
-5. The kernel's addresses, routes and rules follow in the background: only new connections need them.
-6. Events, the journal and D-Bus are told in the next turn.
+The monitor reports the difference between two states of the network; `handover.py` makes it into steps, in the order of
+a handover; `_take` carries them out, in the same turn of the event loop. What the core answers is carried out by
+`_perform`.
 """
 
 from __future__ import annotations
@@ -38,7 +33,7 @@ from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
-from lispmob.lispd import assembly, reloading, session_keys
+from lispmob.lispd import assembly, handover, reloading, session_keys
 from lispmob.lispd.alarm import Alarm
 from lispmob.lispd.flows.flows import Flows
 from lispmob.lispd.gateway_addresses import GatewayAddresses, names_gateways
@@ -269,30 +264,37 @@ class Daemon:
         self.desktop.check_clocks()
         self.network = state
         self._gateways.look(state, is_wanted=names_gateways(self.file))
-        is_move, self._has_looked = self._has_looked, True
-        for reason in delta.reasons:
-            self._publisher.say(reason.text)
-        if not delta.has_changed:
-            self._use_uplinks()  # an address that is no uplink's came or went: nothing is taken from it
-            self.problems.touch()
-            self._lingering.on_network((), self.policy, state)
-            self._kernel.touch_after_move()  # a gateway may be another one
-            return
-        if is_move:
-            self.journal.on_change([reason.text for reason in delta.reasons], since, time.time())
-            self.engine.mark_move()
-        self.uplinks = delta.uplinks
-        self._use_uplinks()
-        if is_move:
-            self.journal.on_moved(self.now())
-        self._report_traffic()
-        self._tell_locators()
-        # After the registers: a mark that names an uplink which has just gone takes the default way meanwhile.
-        self._steer()
-        self._lingering.on_network(delta.former_uplinks, self.policy, state)
-        self._kernel.touch_after_move()
-        self.desktop.touch()
-        self.names.on_uplinks()
+        is_first, self._has_looked = not self._has_looked, True
+        for step in handover.steps_of(delta, is_first=is_first):
+            self._take(step, since)
+
+    def _take(self, step: handover.Step, since: float) -> None:
+        match step:
+            case handover.Tell(text):
+                self._publisher.say(text)
+            case handover.BeginMove(reasons):
+                self.journal.on_change(list(reasons), since, time.time())
+                self.engine.mark_move()
+            case handover.UseUplinks(uplinks):
+                self.uplinks = uplinks
+                self._use_uplinks()
+            case handover.RefreshUplinks():
+                self._use_uplinks()
+                self.problems.touch()
+            case handover.EndMove():
+                self.journal.on_moved(self.now())
+            case handover.TellCore():
+                self._report_traffic()
+                self._tell_locators()
+            case handover.Steer():
+                self._steer()
+            case handover.Linger(former):
+                self._lingering.on_network(former, self.policy, self.network)
+            case handover.KeepKernel():
+                self._kernel.touch_after_move()
+            case handover.TellDesktop():
+                self.desktop.touch()
+                self.names.on_uplinks()
 
     def on_meaning(self, reasons: list[str], since: float) -> None:
         """NetworkManager says something else: judge the uplinks again, which moves before a link is gone."""

@@ -1,0 +1,78 @@
+"""What a change of the network leads to, and in which order: a value, which the daemon carries out. Pure.
+
+The order is what a handover is about. Packets leave by the new uplinks first. Map-Registers and SMRs follow in the same
+turn of the event loop, before marks and before the kernel's tables: only new connections need those.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from lispmob.iface_monitor.delta import NetworkDelta
+from lispmob.iface_monitor.snapshot import Uplink
+
+
+class Tell(msgspec.Struct, frozen=True):
+    """Say this to whoever follows events."""
+
+    text: str
+
+
+class BeginMove(msgspec.Struct, frozen=True):
+    """The journal opens a handover; the datapath reports the next packet of each direction."""
+
+    reasons: tuple[str, ...]
+
+
+class UseUplinks(msgspec.Struct, frozen=True):
+    """The datapath sends by these from now on."""
+
+    uplinks: tuple[Uplink, ...]
+
+
+class RefreshUplinks(msgspec.Struct, frozen=True):
+    """The uplinks are the same; an address that is none of them came or went."""
+
+
+class EndMove(msgspec.Struct, frozen=True):
+    """Packets leave by the new uplinks: the journal notes when."""
+
+
+class TellCore(msgspec.Struct, frozen=True):
+    """What carried traffic until now, and then the new locators: Map-Registers and SMRs leave in here."""
+
+
+class Steer(msgspec.Struct, frozen=True):
+    """Marks lead to the new uplinks. A mark of one that has just gone takes the default way until then."""
+
+
+class Linger(msgspec.Struct, frozen=True):
+    """Packets on their way to the former uplinks are received for a while."""
+
+    former: tuple[Uplink, ...]
+
+
+class KeepKernel(msgspec.Struct, frozen=True):
+    """The kernel's addresses, routes and rules follow, in the background."""
+
+
+class TellDesktop(msgspec.Struct, frozen=True):
+    """D-Bus, and host names of servers, which may have other addresses in another network."""
+
+
+Step: TypeAlias = (
+    Tell | BeginMove | UseUplinks | RefreshUplinks | EndMove | TellCore | Steer | Linger | KeepKernel | TellDesktop
+)
+
+
+def steps_of(delta: NetworkDelta, *, is_first: bool) -> tuple[Step, ...]:
+    """The steps for one difference between two states of the network. `is_first`: there was none before."""
+    told = tuple(Tell(reason.text) for reason in delta.reasons)
+    if not delta.has_changed:
+        return (*told, RefreshUplinks(), Linger(()), KeepKernel())
+    use: tuple[Step, ...] = (UseUplinks(delta.uplinks),)
+    if not is_first:
+        use = (BeginMove(tuple(reason.text for reason in delta.reasons)), *use, EndMove())
+    return (*told, *use, TellCore(), Steer(), Linger(delta.former_uplinks), KeepKernel(), TellDesktop())
