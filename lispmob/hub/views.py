@@ -13,6 +13,7 @@ from lispmob.hub.ledger import Ledger
 from lispmob.hub.map_server.part import XtrRegistration
 from lispmob.hub.map_server.site import Site
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.key_record import without_key_record
 
 SCHEMA_VERSION: Final = 1
 
@@ -28,7 +29,7 @@ def node_of(part: XtrRegistration, site: str | None, ledger: Ledger, rtrs: Colle
     """Where one EID-Prefix is, as one xTR says it. `now` is monotonic, as the registration's times are."""
     prefix = part.record.eid_prefix
     eid = str(prefix) if prefix is not None else str(part.record.eid)
-    locators = part.record.locators
+    locators = without_key_record(part.record).locators
     relays = sorted({str(ip) for locator in locators if locator.is_reachable for ip in locator.ips if ip in rtrs})
     behind = [locator for locator in locators if not locator.is_reachable]
     shown = [locator for locator in locators if str(locator.ip) not in relays]

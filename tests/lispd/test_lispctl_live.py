@@ -192,6 +192,14 @@ def test_what_the_hub_believes_about_us_is_what_is_so(world: World, pair: tuple[
 
 
 ELSEWHERE = {
+    "lispctl join": "changes the service: tests/joining/test_joining_netns.py",
+    "lispctl refresh": "asks a hub that invited: tests/joining/test_joining_netns.py",
+    "lispctl metrics --listen": "serves until it is ended: tests/metrics/",
+    "lispctl ping": "needs a peer with a name: tests/names/test_names_netns.py",
+    "lispctl trace": "needs a peer with a name: tests/names/test_names_netns.py",
+    "lispctl peers nas": "needs a peer with a name: tests/names/test_names_netns.py",
+    "lispctl name nas": "needs a peer with a name: tests/names/test_names_netns.py",
+    "lispctl words": "for completion: tests/api/test_lispctl_peers.py",
     "lispctl config": "needs no lispd: tests/convert/test_lispctl_config.py",
     "lispctl replay": "the test above replays a recording",
     "lispctl record": "the test above makes a recording",

@@ -70,7 +70,7 @@ def test_through_an_uplink_of_1400_octets_large_packets_and_tcp_pass(world: Worl
     world["a"].run("ip", "link", "set", "wlan0", "mtu", "1400")
     world["gw-home"].run("ip", "link", "set", "lan", "mtu", "1400")
     world.start_hub()
-    a, b = world.start_pair()
+    a, b = world.start_pair(security="{seal: off}")  # the device has no room for the 28 octets of sealing
 
     status = a.ctl("status")
     big = [exchange(world["a"], world["b"], size) for size in (1000, 1400, 4000)]

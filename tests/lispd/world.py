@@ -226,9 +226,12 @@ class World:
             node.wait_until_registered()
         return node
 
-    def start_pair(self) -> tuple[Node, Node]:
-        """a and b, both registered."""
-        nodes = [self.start_node(who, is_awaited=False) for who in (A, B)]
+    def start_pair(self, **keys: str) -> tuple[Node, Node]:
+        """a and b, both registered; `keys` are more of lispd.conf."""
+        texts = [self.text(who) for who in (A, B)]
+        for text in texts:
+            text.keys.update(keys)
+        nodes = [self.start_node(text, is_awaited=False) for text in texts]
         for node in nodes:
             node.wait_until_registered()
         return nodes[0], nodes[1]
