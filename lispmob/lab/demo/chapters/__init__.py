@@ -44,10 +44,10 @@ CHAPTERS: Final = (
     Chapter("first-packet", "The first packet to a stranger", first_packet.CLAIMS, first_packet.play),
     Chapter("ping", "Ping, both ways and both families", ping_both_ways.CLAIMS, ping_both_ways.play),
     Chapter("make-before-break", "Uplink 1 goes, uplink 2 is up", make_before_break.CLAIMS, make_before_break.play),
+    Chapter("sealed", "What two nodes say is sealed", sealed.CLAIMS, sealed.play),
     Chapter(
         "break-before-make", "To another network, with a new address", break_before_make.CLAIMS, break_before_make.play
     ),
-    Chapter("sealed", "What two nodes say is sealed", sealed.CLAIMS, sealed.play),
     Chapter("tcp-stream", "The TCP stream after all moves", tcp_stream.CLAIMS, tcp_stream.play),
     Chapter(
         "multihoming",

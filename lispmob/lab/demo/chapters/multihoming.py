@@ -24,6 +24,7 @@ CLAIMS: Final = (
     "multihoming.iptables-rule",
     *uplink_losses.CLAIMS,
 )
+_IN_CLEAR: Final = "security: {seal: off}\n"
 _CONFIGURATION: Final = """\
 uplinks:
   - {name: "wlan*", priority: 1, weight: 75}
@@ -45,7 +46,9 @@ def play(stage: Stage) -> None:
     moves.perform(
         stage.lab, Move(Kind.RESTORED, "a", UPLINKS[1])
     )  # an earlier chapter may have left it without a route
-    stage.reconfigure(A, _CONFIGURATION)
+    # In clear: which uplink a flow takes is read off its packets on the cable.
+    stage.reconfigure(B, _IN_CLEAR)
+    stage.reconfigure(A, _IN_CLEAR + _CONFIGURATION)
     ping(stage.lab["a"], B.eid4, A.eid4)  # each has the mapping of the other
     time.sleep(1.5)  # and hears of the weights
     with UplinkWatch(stage.lab["a"], UPLINKS) as watch:
@@ -65,6 +68,7 @@ def _play_losses(stage: Stage) -> list[str]:
         stage.sent.extend(play_losses(stage, said.append))
     finally:
         if not stage.is_over:
+            stage.reconfigure(B, "")
             stage.reconfigure(A, "")
     return said
 
