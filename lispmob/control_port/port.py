@@ -91,7 +91,7 @@ class Received(msgspec.Struct, frozen=True):
     ifindex: int
 
 
-class ControlSocket:
+class ControlPort:
     """Listens on `addresses` (default: all of the machine) and hands every datagram to `on_datagram`.
 
     It returns True for one that was proved to be from somebody we know; `control_port/flood_watch.py` says what the

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from lispmob.api import sd_notify
 from lispmob.control.itr_security import LispSecTools
-from lispmob.control_port.port import ANY, ControlSocket, Received
+from lispmob.control_port.port import ANY, ControlPort, Received
 from lispmob.crypto.key_wrap import MISSING, key_wrap
 from lispmob.errors import ConfigError, KernelRefused, LispError
 from lispmob.garbage import GarbageRules
@@ -89,7 +89,7 @@ class Hub:
         self._public = PublicAddresses(file.public_address)
         self.plane.on_addresses(self._public.on_addresses(file.listen))
         carries_data = file.proxy.enabled or file.rtr.enabled
-        self._socket = ControlSocket(
+        self._socket = ControlPort(
             self._on_received,
             addresses=file.listen or ANY,
             carries_data=carries_data,

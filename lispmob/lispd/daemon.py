@@ -22,7 +22,7 @@ from lispmob.api.schema import Reloaded
 from lispmob.api.server import ControlServer
 from lispmob.config.node import NodeFile
 from lispmob.control.node_config import NodeConfig
-from lispmob.control_port.port import ControlSocket, Received
+from lispmob.control_port.port import ControlPort, Received
 from lispmob.datapath import model
 from lispmob.datapath.engine import Engine
 from lispmob.datapath.sealing import can_seal
@@ -140,7 +140,7 @@ class Daemon:
         self.believing = Believing()
         self._garbage = GarbageRules()
         self.cost = ControlCost(lambda: self.uplinks, self._loop.time())
-        self.control = ControlSocket(
+        self.control = ControlPort(
             self._on_received,
             on_unreachable=self.problems.on_unreachable,
             is_noise=self._is_noise,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lispmob.api import schema
 from lispmob.config.node import NodeFile
-from lispmob.control_port.port import ControlSocket
+from lispmob.control_port.port import ControlPort
 from lispmob.datapath.engine import Engine
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
@@ -35,7 +35,7 @@ class Parts(Protocol):
     file: NodeFile
     node: Node
     engine: Engine
-    control: ControlSocket
+    control: ControlPort
     journal: HandoverJournal
     measuring: Measuring
     monitor: Monitor | None

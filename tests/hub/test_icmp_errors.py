@@ -9,7 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from lispmob.control_port.icmp_errors import Unreachable
-from lispmob.control_port.port import ControlSocket, Received
+from lispmob.control_port.port import ControlPort, Received
 from lispmob.protocol.effect import SendControl
 
 PATIENCE_S = 5.0
@@ -32,8 +32,8 @@ def test_a_port_that_nobody_listens_on_is_heard_of_and_the_next_datagram_is_not_
     async def scenario() -> None:
         errors: asyncio.Queue[Unreachable] = asyncio.Queue()
         received: asyncio.Queue[Received] = asyncio.Queue()
-        sender = ControlSocket(lambda _: None, addresses=[ip_address(here)], port=0, on_unreachable=errors.put_nowait)
-        other = ControlSocket(received.put_nowait, addresses=[ip_address(here)], port=0)
+        sender = ControlPort(lambda _: None, addresses=[ip_address(here)], port=0, on_unreachable=errors.put_nowait)
+        other = ControlPort(received.put_nowait, addresses=[ip_address(here)], port=0)
         for one in (sender, other):
             one.open()
         other.start(asyncio.get_running_loop())
@@ -55,7 +55,7 @@ def test_a_port_that_nobody_listens_on_is_heard_of_and_the_next_datagram_is_not_
 def test_an_error_that_comes_while_nothing_is_sent_is_read_and_the_loop_rests_again(here: str) -> None:
     async def scenario() -> None:
         errors: asyncio.Queue[Unreachable] = asyncio.Queue()
-        sender = ControlSocket(lambda _: None, addresses=[ip_address(here)], port=0, on_unreachable=errors.put_nowait)
+        sender = ControlPort(lambda _: None, addresses=[ip_address(here)], port=0, on_unreachable=errors.put_nowait)
         sender.open()
         sender.start(asyncio.get_running_loop())
         try:
@@ -75,7 +75,7 @@ def test_an_error_that_comes_while_nothing_is_sent_is_read_and_the_loop_rests_ag
 
 def test_without_a_listener_errors_change_nothing(here: str) -> None:
     async def scenario() -> None:
-        sender = ControlSocket(lambda _: None, addresses=[ip_address(here)], port=0)
+        sender = ControlPort(lambda _: None, addresses=[ip_address(here)], port=0)
         sender.open()
         try:
             port = closed_port(here)

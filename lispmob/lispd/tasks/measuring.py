@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from lispmob.control.gate import NonceBook
-from lispmob.control_port.port import ControlSocket, Received
+from lispmob.control_port.port import ControlPort, Received
 from lispmob.errors import LispError, MalformedMessage
 from lispmob.natt.dialect import Dialect
 from lispmob.natt.effect import NattEffect, Reach
@@ -45,7 +45,7 @@ class _Running(msgspec.Struct):
     """A probe, the port that it needs, and the uplink that it is about."""
 
     probe: _Probe
-    spare: ControlSocket
+    spare: ControlPort
     start_at: float | None
 
 
@@ -112,7 +112,7 @@ class Measuring:
             return
         self._done.add((one.place, kind))
         loop = asyncio.get_running_loop()
-        spare = ControlSocket(lambda received: self._on_spare(one.place, received), port=0)
+        spare = ControlPort(lambda received: self._on_spare(one.place, received), port=0)
         try:
             spare.open()
         except LispError as error:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from lispmob.control_port.flood_watch import ANY_TYPE, Part, sender_of
-from lispmob.control_port.port import ANY, DRAIN_LIMIT, DRAIN_S, ControlSocket, Received, _attach_filter
+from lispmob.control_port.port import ANY, DRAIN_LIMIT, DRAIN_S, ControlPort, Received, _attach_filter
 from lispmob.errors import LispError
 from lispmob.protocol.effect import SendControl
 from lispmob.wire.address import IpAddress
@@ -32,7 +32,7 @@ class Bench:
 
     def __init__(self, *addresses: IpAddress) -> None:
         self.received: asyncio.Queue[Received] = asyncio.Queue()
-        self.socket = ControlSocket(self.received.put_nowait, addresses=addresses or ANY, port=0)
+        self.socket = ControlPort(self.received.put_nowait, addresses=addresses or ANY, port=0)
 
     async def __aenter__(self) -> Bench:
         self.socket.open()
@@ -113,7 +113,7 @@ def test_a_taken_port_is_a_clear_error_and_leaves_nothing_open() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind((str(HERE), 0))
         port = other.getsockname()[1]
-        control = ControlSocket(lambda _: None, addresses=[IPv4Address("127.0.0.1"), HERE], port=port)
+        control = ControlPort(lambda _: None, addresses=[IPv4Address("127.0.0.1"), HERE], port=port)
 
         with pytest.raises(LispError, match=f"UDP port {port} on {HERE} is in use"):
             control.open()
@@ -123,7 +123,7 @@ def test_a_taken_port_is_a_clear_error_and_leaves_nothing_open() -> None:
 
 def test_an_address_of_another_machine_is_a_clear_error() -> None:
     with pytest.raises(LispError, match="does not have the address"):
-        ControlSocket(lambda _: None, addresses=[IPv4Address("198.51.100.1")], port=0).open()
+        ControlPort(lambda _: None, addresses=[IPv4Address("198.51.100.1")], port=0).open()
 
 
 def test_closing_in_the_middle_of_a_burst_ends_it() -> None:
@@ -136,7 +136,7 @@ def test_closing_in_the_middle_of_a_burst_ends_it() -> None:
             control.close()
             closed.set()
 
-        control = ControlSocket(take, addresses=[HERE], port=0)
+        control = ControlPort(take, addresses=[HERE], port=0)
         control.open()
         control.start(asyncio.get_running_loop())
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
@@ -192,7 +192,7 @@ def test_what_is_noise_is_counted_and_goes_no_further() -> None:
                 all_seen.set()
             return octets[:1] == b"!"
 
-        noisy = ControlSocket(lambda one: received.append(one.payload), addresses=[HERE], port=0, is_noise=is_noise)
+        noisy = ControlPort(lambda one: received.append(one.payload), addresses=[HERE], port=0, is_noise=is_noise)
         noisy.open()
         noisy.start(asyncio.get_running_loop())
         try:
@@ -229,7 +229,7 @@ def test_a_turn_of_the_loop_ends_in_time_however_long_each_datagram_takes() -> N
                 clock["turn"] += 1
                 await asyncio.sleep(0)
 
-        slow = ControlSocket(handle, addresses=[HERE], port=0)
+        slow = ControlPort(handle, addresses=[HERE], port=0)
         slow.open()
         slow.start(asyncio.get_running_loop())
         counting = asyncio.create_task(count())
