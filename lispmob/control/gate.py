@@ -64,7 +64,7 @@ class Gate:
         """The counter for what nobody may send us, and for answers to nothing: no address is needed to tell."""
         kind = payload[0] >> 4 if payload else 0
         if kind in _ANSWERS:
-            is_expected = len(payload) < _NONCE.stop or any(nonce.knows(payload[_NONCE]) for nonce in self._nonces)
+            is_expected = len(payload) < _NONCE.stop or any(book.knows(payload[_NONCE]) for book in self._nonces)
             return None if is_expected else "rx_nonce"
         return None if kind in _QUESTIONS or len(payload) < _NONCE.start else "rx_type"
 
