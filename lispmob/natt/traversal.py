@@ -146,13 +146,19 @@ class Traversal:
         if isinstance(message, InfoReply):
             source = arrival.outer_source
             return self._route(self._on_info_reply(message, arrival.payload, machine, source, now), now)
-        if isinstance(message, MapRequest) and message.is_probe and arrival.source_port == DATA_PORT:
-            return self._route(self._on_probed(machine, message, arrival, now), now)
+        is_from_rtr = machine is not None and arrival.outer_source in machine.rtrs
+        if (
+            isinstance(message, MapRequest)
+            and message.is_probe
+            and arrival.source_port == DATA_PORT
+            and not is_from_rtr
+        ):
+            return self._route(self._on_probed(machine, message, arrival, now), now)  # an RTR may use this port, too
         if isinstance(message, MapReply) and message.is_probe:
             found = self.shortcuts.on_probe_reply(message, arrival, now)
             if found is not None:
                 return self._route(found, now)
-        if machine is None or arrival.outer_source not in machine.rtrs:
+        if machine is None or not is_from_rtr:
             return self._route(self._refuse(arrival, now), now)
         if isinstance(message, MapNotify):
             return self._route(self._on_data_map_notify(machine, message, arrival, now), now)
