@@ -144,12 +144,16 @@ class Prober:
         path.on_answer(now - asked.sent_at, asked.is_lost, self._config, self._jitter(), now)
         return [*self._changed(path, was_down), *self._tell_patience(path.pair.remote)]
 
-    def proven(self, nonce: int, sender: IpAddress) -> IpAddress | None:
-        """The locator that was sent this nonce in the last probe that it answered. It counts for the first sender."""
+    def proven(self, nonce: int, sender: IpAddress, *, is_named: bool) -> IpAddress | None:
+        """The locator that was sent this nonce in the last probe that it answered.
+
+        `is_named`: the mapping names the sender anyway. Of all others it counts for the first one.
+        """
         path = next((path for path in self._paths.values() if path.proof == nonce), None)
-        if path is None or path.proven_by not in (None, sender):
+        if path is None or (not is_named and path.proven_by not in (None, sender)):
             return None
-        path.proven_by = sender
+        if not is_named:
+            path.proven_by = sender
         return path.pair.remote
 
     def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[ProbeEffect]:
