@@ -28,6 +28,7 @@ from lispmob.lab.build import Lab
 from lispmob.lab.demo.chapters import start
 from lispmob.lab.demo.screen import PlainScreen
 from lispmob.lab.demo.stage import A, B, Stage
+from lispmob.lab.handover import Message
 from lispmob.lab.move import Kind, Move
 from lispmob.lab.process import ProcessFailed
 from lispmob.lab.report import Machine, Report
@@ -75,10 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """How long nothing was acknowledged, and how long after the event it began. 0: shorter than a tenth of a second."""
+    """How long nothing was acknowledged, and how long after the event it began. 0: shorter than a tenth of a second.
+
+    `messages`: of one beyond the goal, the control messages meanwhile, in words, with their time after the event.
+    """
 
     seconds: float = 0.0
     began_after_s: float = 0.0
+    messages: tuple[str, ...] = ()
 
 
 def play(tier: str, kind: Kind, count: int) -> tuple[list[Gap], list[Gap]]:
@@ -93,13 +98,14 @@ def play(tier: str, kind: Kind, count: int) -> tuple[list[Gap], list[Gap]]:
                 time.sleep(BACK_S)
                 lost_at = [_lose(stage, kind) for _ in range(count)]
                 result = stream.finish()
+            seen = stage.watch.messages(lost_at[0])
         finally:
             stage.close()
     if not result.is_alive:
         raise ProcessFailed(f"the stream did not live through it: {result.error or 'octets are missing'}")
-    lost = [_longest(result.tcp_gaps, at, at - MARGIN_S, at + AWAY_S) for at in lost_at]
+    lost = [_longest(result.tcp_gaps, at, at - MARGIN_S, at + AWAY_S, seen) for at in lost_at]
     back_at = [at + AWAY_S for at in lost_at]
-    return lost, [_longest(result.tcp_gaps, at, at, at + BACK_S - MARGIN_S) for at in back_at]
+    return lost, [_longest(result.tcp_gaps, at, at, at + BACK_S - MARGIN_S, seen) for at in back_at]
 
 
 def summary(tier: str, kind: str, lost: Sequence[Gap], back: Sequence[Gap]) -> dict[str, object]:
@@ -116,6 +122,8 @@ def summary(tier: str, kind: str, lost: Sequence[Gap], back: Sequence[Gap]) -> d
         "worst_back_ms": round(worst_back.seconds * 1000),
         "worst_back_began_ms": round(worst_back.began_after_s * 1000),
         "back_beyond_goal": sum(gap.seconds > GOAL_S for gap in back),
+        **({"messages": worst.messages} if worst.messages else {}),
+        **({"messages_back": worst_back.messages} if worst_back.messages else {}),
     }
 
 
@@ -123,10 +131,22 @@ def _seconds(gap: Gap) -> float:
     return gap.seconds
 
 
-def _longest(gaps: Sequence[tuple[float, float]], event_at: float, start: float, end: float) -> Gap:
+def _longest(
+    gaps: Sequence[tuple[float, float]], event_at: float, start: float, end: float, seen: Sequence[Message]
+) -> Gap:
     """Of the gaps that began between the two."""
-    within = [Gap(seconds, began_at - event_at) for began_at, seconds in gaps if start <= began_at < end]
-    return max(within, key=_seconds, default=Gap())
+    within = [(seconds, began_at) for began_at, seconds in gaps if start <= began_at < end]
+    if not within:
+        return Gap()
+    seconds, began_at = max(within)
+    meanwhile = [message for message in seen if event_at - 0.01 <= message.at < began_at + seconds]
+    told = tuple(_words(message, event_at) for message in meanwhile) if seconds > GOAL_S else ()
+    return Gap(seconds, began_at - event_at, told)
+
+
+def _words(message: Message, event_at: float) -> str:
+    verb = "sends" if message.is_out else "hears"
+    return f"{(message.at - event_at) * 1000:.0f} ms {message.host} {verb} {message.kind}"
 
 
 def _lose(stage: Stage, kind: Kind) -> float:
