@@ -39,7 +39,7 @@ from lispmob.lispd.flows.flows import Flows
 from lispmob.lispd.gateway_addresses import GatewayAddresses, names_gateways
 from lispmob.lispd.identity import Identity
 from lispmob.lispd.lingering import Lingering
-from lispmob.lispd.lisp_sec import lisp_sec_problems, lisp_sec_tools, warm_up
+from lispmob.lispd.lisp_sec import lisp_sec_problems, lisp_sec_tools
 from lispmob.lispd.local_mappings import LocalMappings
 from lispmob.lispd.marks import with_mask
 from lispmob.lispd.native_routes import NativeRoutes
@@ -64,6 +64,7 @@ from lispmob.lispd.tasks.steering import Steering
 from lispmob.lispd.views.believing import Believing
 from lispmob.lispd.views.mapping_feed import MappingFeed
 from lispmob.lispd.views.views import Views
+from lispmob.lispd.warm_up import warm_up
 from lispmob.mh.kernel import cgroups
 from lispmob.mh.kernel.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
@@ -199,8 +200,7 @@ class Daemon:
             self._garbage.start(is_quick=True)
             stack.callback(self._garbage.stop)
             sd_notify.ready(self.summary())
-            if self.file.security.lisp_sec != "off":
-                warm_up(self._lisp_sec)
+            warm_up(self._lisp_sec)
             await use_tier(self.engine, self.file.datapath.tier)
             await self._stop.wait()
             self.is_stopping = True

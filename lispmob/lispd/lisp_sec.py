@@ -6,15 +6,11 @@ from pathlib import Path
 from secrets import token_bytes
 from typing import Final
 
-from msgspec.structs import replace
-
 from lispmob.control.itr_security import LispSecTools, Refused, Trouble
 from lispmob.crypto.key_wrap import key_wrap, why_no_key_wrap
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.shown_resolvers import ShownResolvers
 from lispmob.problems.problem import Problem, Severity, printable
-from lispmob.wire import lisp_sec_auth
-from lispmob.wire.lisp_sec import EidAuthentication
 from lispmob.wire.lisp_sec_auth import OTK_OCTETS
 
 _CHECK_HUB: Final = "'security: {lisp-sec: prefer}' in its hub.conf, and the same key here and there"
@@ -36,16 +32,6 @@ def lisp_sec_tools(state_dir: Path) -> LispSecTools | None:
     """Key wrap, randomness and a memory; None in a build without libcrypto."""
     wrap = key_wrap()
     return None if wrap is None else LispSecTools(wrap, lambda: token_bytes(OTK_OCTETS), ShownResolvers(state_dir))
-
-
-def warm_up(tools: LispSecTools | None) -> None:
-    """Use each algorithm once: libcrypto takes a millisecond to find one, which a first packet would wait for."""
-    if tools is None:
-        return
-    key, nothing = bytes(OTK_OCTETS), EidAuthentication(lisp_sec_auth.HKDF_SHA_256)
-    tools.wrap.unwrap(key, lisp_sec_auth.wrapped_otk(tools.wrap, 0, key, key))
-    lisp_sec_auth.ms_otk(key, nothing.kdf_id)
-    lisp_sec_auth.sign_eids(replace(nothing, hmac_id=lisp_sec_auth.HMAC_SHA_256_128), key)
 
 
 def lisp_sec_problems(parts: Parts) -> tuple[Problem, ...]:

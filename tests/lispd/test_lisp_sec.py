@@ -19,7 +19,7 @@ from lispmob.errors import ConfigError
 from lispmob.hub.config import load_hub
 from lispmob.lispd import assembly
 from lispmob.lispd.explain.lost import why_lost, why_refused
-from lispmob.lispd.lisp_sec import lisp_sec_problems, warm_up
+from lispmob.lispd.lisp_sec import lisp_sec_problems
 from lispmob.node.node import Node
 from lispmob.problems.problem import Severity
 from lispmob.protocol.datagram import Datagram
@@ -259,21 +259,3 @@ def test_a_word_that_is_none_is_refused_with_those_that_are(tmp_path: Path) -> N
 
     with pytest.raises(ConfigError, match="off, prefer or require"):
         read_yaml(path, NodeFile)
-
-
-def test_key_wrap_has_been_used_both_ways_before_a_first_packet_needs_it() -> None:
-    used: list[str] = []
-
-    class Counting:
-        def wrap(self, key: bytes, secret: bytes) -> bytes:
-            used.append("wrap")
-            return KEY_WRAP.wrap(key, secret)
-
-        def unwrap(self, key: bytes, wrapped: bytes) -> bytes | None:
-            used.append("unwrap")
-            return KEY_WRAP.unwrap(key, wrapped)
-
-    warm_up(LispSecTools(Counting(), lambda: bytes(16)))
-
-    assert used == ["wrap", "unwrap"]
-    warm_up(None)  # a build without libcrypto has nothing to use
