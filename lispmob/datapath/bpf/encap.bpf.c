@@ -7,8 +7,8 @@
 
 #include <linux/if_ether.h>
 
-#include "choose.bpf.h"
-#include "report.bpf.h"
+#include "lib/choose.h"
+#include "lib/report.h"
 
 #define LISP_FLAG_I 0x08
 #define LISP_FLAG_L 0x40

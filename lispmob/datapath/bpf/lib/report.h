@@ -1,8 +1,8 @@
 /* Which packets the tun tier has to see because it reports: a silence, a path that may be lost, the end of a pause. */
-#ifndef LM_REPORT_BPF_H
-#define LM_REPORT_BPF_H
+#ifndef LM_REPORT_H
+#define LM_REPORT_H
 
-#include "tables.bpf.h"
+#include "lib/maps.h"
 
 /* True for one packet in a while: it wakes up the tun tier, which needs no more than that for a report. */
 static __always_inline bool asks(struct lm_silence *silence, __u64 now)

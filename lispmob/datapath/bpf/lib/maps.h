@@ -1,6 +1,6 @@
 /* The maps, and how the programs look things up in them. The C side (mirror.c) fills them. */
-#ifndef LM_TABLES_BPF_H
-#define LM_TABLES_BPF_H
+#ifndef LM_MAPS_H
+#define LM_MAPS_H
 
 #include <stdbool.h>
 

@@ -5,7 +5,7 @@
 #ifndef LM_DECAP_BPF_H
 #define LM_DECAP_BPF_H
 
-#include "encap.bpf.h"
+#include "encap.bpf.c"
 
 #define DATA_PORT 4341
 #define CONTROL_PORT 4342

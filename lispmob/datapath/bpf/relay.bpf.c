@@ -7,7 +7,7 @@
 #ifndef LM_RELAY_BPF_H
 #define LM_RELAY_BPF_H
 
-#include "relay_flow.bpf.h"
+#include "lib/relay_flow.h"
 
 #define RUN_MOST 128u /* datagrams that the kernel takes in one piece (UDP_MAX_SEGMENTS) */
 #define LISP_HEADER 8u

@@ -1,8 +1,8 @@
 /* Which uplink and locator a flow takes: table/rendezvous.c, locator.c and outbound.c once more, where the verifier can follow. */
-#ifndef LM_CHOOSE_BPF_H
-#define LM_CHOOSE_BPF_H
+#ifndef LM_CHOOSE_H
+#define LM_CHOOSE_H
 
-#include "tables.bpf.h"
+#include "lib/maps.h"
 
 #define NEVER 255u
 

@@ -1,8 +1,8 @@
 /* An RTR's flows: whether their data may be passed on, by which locator and path, and where routes lead it. */
-#ifndef LM_RELAY_FLOW_BPF_H
-#define LM_RELAY_FLOW_BPF_H
+#ifndef LM_RELAY_FLOW_H
+#define LM_RELAY_FLOW_H
 
-#include "decap.bpf.h"
+#include "decap.bpf.c"
 
 #define RELAY_FLOWS 1024
 #define LED_FOR_NS                                                                                                     \
