@@ -4,9 +4,6 @@
  * reported. Then the outer header and the LISP header are replaced where they are, the inner packet gets one hop older,
  * and a super-packet stays one. All else goes on to the UDP socket, where the tun tier judges, counts and reports.
  */
-#ifndef LM_RELAY_BPF_H
-#define LM_RELAY_BPF_H
-
 #include "lib/relay_flow.h"
 
 #define RUN_MOST 128u /* datagrams that the kernel takes in one piece (UDP_MAX_SEGMENTS) */
@@ -244,5 +241,3 @@ int lm_relay(struct __sk_buff *skb)
     carried->ttl--;
     return pass_on(skb, s, flow, work);
 }
-
-#endif

@@ -162,51 +162,6 @@ static __always_inline struct lm_shared_address make_address(bool is_v4, __u64 h
     return made;
 }
 
-/* Headers that are not the transport's: the tun tier walks them. */
-static __always_inline bool is_extension(__u8 next)
-{
-    switch (next) {
-    case 0:
-    case 43:
-    case 44:
-    case IPPROTO_AH:
-    case 60:
-    case 135:
-    case 139:
-    case 140:
-        return true;
-    default:
-        return false;
-    }
-}
-
-static __always_inline bool has_ports(__u8 protocol)
-{
-    switch (protocol) {
-    case IPPROTO_TCP:
-    case IPPROTO_UDP:
-    case IPPROTO_SCTP:
-    case IPPROTO_UDPLITE:
-    case IPPROTO_DCCP:
-        return true;
-    default:
-        return false;
-    }
-}
-
-static __always_inline bool is_lisp_port(__u16 port)
-{
-    return port == 4341 || port == 4342;
-}
-
-static __always_inline __u32 fold(__u64 sum)
-{
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return (__u32)((sum & 0xffff) + (sum >> 16));
-}
-
 /* By a key of this engine, so that nobody can choose flows that meet in one place. */
 static __always_inline __u64 slot_of(const struct lm_shared_state *s, const __u64 *words, __u32 count)
 {

@@ -2,7 +2,8 @@
 #ifndef LM_RELAY_FLOW_H
 #define LM_RELAY_FLOW_H
 
-#include "decap.bpf.c"
+#include "lib/carry.h"
+#include "lib/out_flow.h"
 
 #define RELAY_FLOWS 1024
 #define LED_FOR_NS                                                                                                     \
