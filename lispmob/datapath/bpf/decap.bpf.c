@@ -21,12 +21,6 @@ struct {
     __type(value, struct in_flow);
 } in_flows SEC(".maps");
 
-#define CHECK_OFF 1u /* enum lm_source_check */
-#define CHECK_LOOSE 2u
-#define NEAR_OWN 1u /* enum lm_near */
-#define NEAR_LINK 2u
-#define NEAR_PROXY 3u
-
 /* True when the address is one of the set's locators. */
 static __always_inline bool holds(__u32 number, const struct lm_shared_address *sender)
 {
@@ -52,23 +46,23 @@ static __always_inline bool is_proven(struct lm_shared_state *s, const struct in
                                       const __u64 source[2])
 {
     bool outer_v4 = outer->is_v4;
-    if (s->source_check < CHECK_OFF)
+    if (s->source_check < LM_CHECK_OFF)
         return true;
     struct lm_trie_value *near = find(LM_SPACE_NEAR, outer_v4, 0, outer->source[0], outer->source[1]);
     __u32 kind = near ? near->value : 0;
-    if (kind == NEAR_OWN || !lm_may_be_eid(outer_v4, outer->source[0], outer->source[1]) ||
+    if (kind == LM_NEAR_OWN || !lm_may_be_eid(outer_v4, outer->source[0], outer->source[1]) ||
         find(LM_SPACE_RLOCS, outer_v4, 0, outer->source[0], outer->source[1]) ||
         find(LM_SPACE_EIDS, outer_v4, 0, outer->source[0], outer->source[1]))
         return false;
-    if (s->source_check < CHECK_LOOSE || flow->has_relays)
+    if (s->source_check < LM_CHECK_LOOSE || flow->has_relays)
         return true;
     near = find(LM_SPACE_NEAR, is_v4, 0, source[0], source[1]);
-    if (near && near->value != NEAR_PROXY)
+    if (near && near->value != LM_NEAR_PROXY)
         return false;
-    if (kind == NEAR_PROXY)
+    if (kind == LM_NEAR_PROXY)
         return true;
     struct lm_trie_value *entry = find(LM_SPACE_TABLE, is_v4, instance_id, source[0], source[1]);
-    return entry && entry->kind == ENCAPSULATES && holds(entry->value, sender);
+    return entry && entry->kind == LM_ENCAPSULATE && holds(entry->value, sender);
 }
 
 /* True when the ETR's rules hold: inbound.c, judge(), for a node. */
@@ -93,7 +87,7 @@ static __always_inline bool is_welcome(struct lm_shared_state *s, struct in_flow
         return false;
     /* The table may say that nobody is there: the tun tier tells the control plane (liveness/destination_report.c). */
     struct lm_trie_value *sent_by = find(LM_SPACE_TABLE, is_v4, instance_id, source[0], source[1]);
-    if (sent_by && sent_by->kind != 0 && sent_by->kind != LM_KIND_MISS && sent_by->kind != LM_KIND_TELL)
+    if (sent_by && lm_rules_refuses(sent_by->kind))
         return false;
     if (find(LM_SPACE_REFUSED, is_v4, instance_id, source[0], source[1])) /* it has to be sealed: counted there */
         return false;
@@ -215,7 +209,7 @@ static __always_inline bool note_heard(struct lm_shared_state *s, const struct i
 static __always_inline bool is_for_socket(struct __sk_buff *skb, const struct lm_shared_state *s,
                                           const struct outer *outer)
 {
-    if (outer->source_port == CONTROL_PORT && outer->port != s->data_port)
+    if (outer->source_port == LM_PORT_CONTROL && outer->port != s->data_port)
         return true;
     return outer->sum && !skb->gso_size && bpf_csum_level(skb, BPF_CSUM_LEVEL_QUERY) < 0;
 }
@@ -228,18 +222,18 @@ int lm_decap(struct __sk_buff *skb)
     struct lm_shared_state *s = bpf_map_lookup_elem(&state, &zero);
     struct lm_shared_counts *count = bpf_map_lookup_elem(&counts, &cpu);
     struct arrival a = {};
-    struct carried carried;
+    struct lm_carried carried;
     if (!s || !count || !s->is_on || skb->pkt_type != 0 || skb->vlan_present || !read_outer(skb, data, end, &a.outer) ||
         is_for_socket(skb, s, &a.outer) || !read_arrival(skb, data, end, &a))
         return FALL_THROUGH;
     if (a.inner.protocol == IPPROTO_UDP && (is_lisp_port((__u16)(a.words[0] >> 32)) || skb->gso_size))
         return FALL_THROUGH;
-    const __u8 *packet = data + (a.outer.is_v4 ? ETH_HLEN + OUTER_V4 : ETH_HLEN + OUTER_V6);
+    const __u8 *packet = data + (a.outer.is_v4 ? ETH_HLEN + LM_OUTER_V4 : ETH_HLEN + LM_OUTER_V6);
     struct in_flow *flow = in_flow_of(s, &a);
     __u64 now = bpf_ktime_get_ns();
-    if (!flow || flow->is_passed || note_heard(s, flow, now) || !carry(s, &a, &carried) || carried.is_odd)
+    if (!flow || flow->is_passed || note_heard(s, flow, now) || !carry(s, &a, &carried) || (carried.ecn & LM_ECN_ODD))
         return FALL_THROUGH;
-    if ((a.flags & LISP_FLAG_L) && (!flow->has_status || flow->status != a.second)) {
+    if ((a.flags & LM_FLAG_L) && (!flow->has_status || flow->status != a.second)) {
         flow->status = a.second;
         flow->has_status = 1;
         return FALL_THROUGH;
@@ -257,7 +251,7 @@ int lm_decap(struct __sk_buff *skb)
     __u64 how = BPF_F_ADJ_ROOM_FIXED_GSO;
     if (a.outer.is_v4 != a.inner.is_v4) /* older kernels refuse this, and nothing has changed then */
         how |= a.inner.is_v4 ? BPF_F_ADJ_ROOM_DECAP_L3_IPV4 : BPF_F_ADJ_ROOM_DECAP_L3_IPV6;
-    if (bpf_skb_adjust_room(skb, a.outer.is_v4 ? -(int)OUTER_V4 : -(int)OUTER_V6, BPF_ADJ_ROOM_MAC, how))
+    if (bpf_skb_adjust_room(skb, a.outer.is_v4 ? -(int)LM_OUTER_V4 : -(int)LM_OUTER_V6, BPF_ADJ_ROOM_MAC, how))
         return FALL_THROUGH;
     skb->queue_mapping = queue + 1; /* as the TUN does with what is written to a queue */
     s->traffic[1].last = now;

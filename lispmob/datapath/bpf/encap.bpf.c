@@ -111,8 +111,8 @@ int lm_encap(struct __sk_buff *skb)
     const __u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     struct inner inner;
     __u64 words[5];
-    if (!s || !count || !s->is_on || length > PACKET_MAX - OUTER_V6 || !read_inner(data, end, length, &inner, words) ||
-        inner.ttl == 0)
+    if (!s || !count || !s->is_on || length > LM_IP_PACKET_MAX - LM_OUTER_V6 ||
+        !read_inner(data, end, length, &inner, words) || inner.ttl == 0)
         return FALL_THROUGH;
     if (skb->gso_size) { /* TCP: each segment repeats the headers */
         if (inner.protocol != IPPROTO_TCP || data + inner.header + 20 > end)
@@ -132,8 +132,8 @@ int lm_encap(struct __sk_buff *skb)
         (flow->has_relays && waits_in_vain(s, flow->path, now)))
         return FALL_THROUGH;
 
-    __u8 tos = s->copy_dscp ? inner.tos : inner.tos & 3;
-    __u8 head[OUTER_V6] __attribute__((aligned(8)));
+    __u8 tos = lm_rules_outer_tos(inner.tos, s->copy_dscp);
+    __u8 head[LM_OUTER_V6] __attribute__((aligned(8)));
     __u32 is_v4 = flow->is_v4, ifindex = flow->ifindex;
     __builtin_memcpy(head, flow->head, sizeof head);
     finish_head(head, flow, length, tos, inner.ttl);
@@ -142,10 +142,10 @@ int lm_encap(struct __sk_buff *skb)
         return FALL_THROUGH;
     __u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
                   (is_v4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6);
-    long error = bpf_skb_adjust_room(skb, is_v4 ? OUTER_V4 : OUTER_V6, BPF_ADJ_ROOM_MAC, flags);
+    long error = bpf_skb_adjust_room(skb, is_v4 ? LM_OUTER_V4 : LM_OUTER_V6, BPF_ADJ_ROOM_MAC, flags);
     if (!error) /* not by direct access, which would copy what a TCP socket keeps for sending again */
-        error = is_v4 ? bpf_skb_store_bytes(skb, ETH_HLEN, head, OUTER_V4, 0)
-                      : bpf_skb_store_bytes(skb, ETH_HLEN, head, OUTER_V6, 0);
+        error = is_v4 ? bpf_skb_store_bytes(skb, ETH_HLEN, head, LM_OUTER_V4, 0)
+                      : bpf_skb_store_bytes(skb, ETH_HLEN, head, LM_OUTER_V6, 0);
     if (error) {
         count->lost++;
         return 2; /* TCX_DROP, TC_ACT_SHOT: no memory, and no way back */

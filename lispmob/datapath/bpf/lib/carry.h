@@ -4,34 +4,18 @@
 
 #include "lib/parse.h"
 
-/* RFC 6040 figure 4 in one word for each inner field: the octet of the outer one; as in packet.c. */
-static __always_inline __u8 merge_ecn(__u8 inner, __u8 outer)
+/* The marks and the lifetime of the inner packet, as lm_packet_strip carries them inside; false: the packet ends here. */
+static __always_inline bool carry(const struct lm_shared_state *s, const struct arrival *a, struct lm_carried *carried)
 {
-    __u32 row = inner & 2 ? inner & 1 ? 0x03038303 : 0x03020102 : inner & 1 ? 0x03810101 : 0xff808000;
-    return (__u8)(row >> (outer & 3) * 8);
-}
-
-/* The marks and the lifetime that an inner packet leaves the tunnel with. */
-struct carried {
-    __u8 tos, ttl;
-    bool is_odd; /* the ECN fields do not go together (RFC 6040): an ETR counts that */
-};
-
-/* TTL, ECN and DSCP as lm_packet_strip carries them inside; false: the packet ends here. */
-static __always_inline bool carry(const struct lm_shared_state *s, const struct arrival *a, struct carried *carried)
-{
-    __u8 ecn = merge_ecn(a->inner.tos, a->outer.tos);
-    carried->ttl = a->outer.ttl < a->inner.ttl ? a->outer.ttl : a->inner.ttl;
-    carried->tos = (__u8)(((s->copy_dscp ? a->outer.tos : a->inner.tos) & 0xfc) | (ecn & 3));
-    carried->is_odd = ecn & ECN_ODD;
-    return ecn != ECN_DROPS && carried->ttl != 0;
+    *carried = lm_rules_carry(a->inner.tos, a->inner.ttl, a->outer.tos, a->outer.ttl, s->copy_dscp);
+    return carried->ecn != LM_ECN_DROPS && carried->ttl != 0;
 }
 
 #define CARRIED_V4 12u /* octets at the start of an inner packet that change with them */
 #define CARRIED_V6 8u
 
 /* The start of the packet with these in it; an IPv4 header sums up to the same afterwards. */
-static __always_inline void write_carried(__u8 head[CARRIED_V4], bool is_v4, const struct carried *carried,
+static __always_inline void write_carried(__u8 head[CARRIED_V4], bool is_v4, const struct lm_carried *carried,
                                           const __u8 *packet)
 {
     if (is_v4) {

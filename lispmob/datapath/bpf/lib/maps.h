@@ -12,8 +12,7 @@
 
 #include "shared.h"
 
-#include "base/address_class.h"
-#include "base/draw.h"
+#include "base/rules.h"
 #include "base/siphash.h"
 
 #define OUT_FLOWS 1024 /* per processor; a power of two */
@@ -28,7 +27,6 @@
 #define V4 1u
 #define V6 2u
 #define ASK_AGAIN_NS 1000000ull /* the tun tier's thread has not run yet, or the packet was lost */
-#define SILENCE_TOLD (~0ull)    /* silence.c */
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);

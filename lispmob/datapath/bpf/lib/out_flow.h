@@ -16,7 +16,7 @@ struct out_flow {
     __u32 sum;        /* of the outer IPv4 header without length, TOS and TTL */
     __u32 has_relays; /* what is sent to them has to be answered soon */
     __u32 is_whole;   /* nothing that is left open gets past the device */
-    __u8 head[OUTER_V6] __attribute__((aligned(8)));
+    __u8 head[LM_OUTER_V6] __attribute__((aligned(8)));
 };
 
 static __always_inline void put_head(struct out_flow *flow, const __u8 source[16],
@@ -46,10 +46,10 @@ static __always_inline void put_head(struct out_flow *flow, const __u8 source[16
     __builtin_memcpy(udp, ports, 4);
     __u32 second = instance_id << 8;
     if (instance_id)
-        udp[8] = LISP_FLAG_I;
+        udp[8] = LM_FLAG_I;
     if (status & LM_STATUS_TOLD) {
-        udp[8] |= LISP_FLAG_L;
-        second |= instance_id ? (__u32)status & 0xff : (__u32)status;
+        udp[8] |= LM_FLAG_L;
+        second = lm_rules_put_status(second, instance_id != 0, (__u32)status);
     }
     second = bpf_htonl(second);
     __builtin_memcpy(udp + 12, &second, 4);
@@ -71,7 +71,7 @@ static __always_inline bool is_straight(struct lm_shared_state *s, struct out_fl
 static __always_inline struct lm_shared_set *destination_of(bool is_v4, __u32 instance_id, const __u64 to[2])
 {
     struct lm_trie_value *entry = find(LM_SPACE_TABLE, is_v4, instance_id, to[0], to[1]);
-    if (!entry || entry->kind != ENCAPSULATES)
+    if (!entry || entry->kind != LM_ENCAPSULATE)
         return NULL;
     struct lm_shared_set *set = bpf_map_lookup_elem(&sets, &entry->value);
     __u32 page = entry->number / LM_SHARED_USED_PAGE, place = entry->number % LM_SHARED_USED_PAGE;
@@ -91,8 +91,7 @@ static __always_inline bool is_plain(const struct lm_shared_locator *locator)
 /* Which port of the path's pool a flow leaves from. */
 static __always_inline __u16 port_of(const struct lm_shared_path *path, __u64 hash)
 {
-    __u32 pool = path->pool ? path->pool : 1, at = (__u32)(hash * 0x9e3779b97f4a7c15ull >> 40) % pool;
-    return path->ports[at % LM_SHARED_POOL];
+    return path->ports[lm_rules_pool_place(hash, path->pool ? path->pool : 1) % LM_SHARED_POOL];
 }
 
 /* Notes path and locator of a flow, and how much fits in between; false: nothing is known of the locator. */
@@ -108,7 +107,7 @@ static __always_inline bool measure_way(struct out_flow *flow, const struct lm_s
     flow->path = place;
     flow->remote = locator->remote;
     __u32 mtu = path->mtu, found = remote->mtu[place & (LM_SHARED_PATHS - 1)],
-          added = flow->is_v4 ? OUTER_V4 : OUTER_V6;
+          added = lm_rules_outer_octets(flow->is_v4);
     if (found && found < mtu)
         mtu = found;
     flow->room = mtu - added;
@@ -119,10 +118,10 @@ static __always_inline bool measure_way(struct out_flow *flow, const struct lm_s
 /* What differs from packet to packet in the outer header of a flow. */
 static __always_inline void finish_head(__u8 *head, const struct out_flow *flow, __u32 length, __u8 tos, __u8 ttl)
 {
-    __u16 *half = (__u16 *)head, udp_length = bpf_htons((__u16)(length + UDP_LENGTH_ADDED));
+    __u16 *half = (__u16 *)head, udp_length = bpf_htons((__u16)(length + (LM_UDP_HEADER + LM_DATA_HEADER)));
     if (flow->is_v4) {
         head[1] = tos;
-        half[1] = bpf_htons((__u16)(length + OUTER_V4));
+        half[1] = bpf_htons((__u16)(length + LM_OUTER_V4));
         head[8] = ttl;
         half[5] = (__u16)~fold((__u64)flow->sum + bpf_htons(tos) + half[1] + bpf_htons((__u16)(ttl << 8)));
         half[12] = udp_length;

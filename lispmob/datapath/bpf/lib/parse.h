@@ -6,55 +6,9 @@
 
 #include "lib/maps.h"
 
-#define LISP_FLAG_I 0x08
-#define LISP_FLAG_L 0x40
-#define OUTER_V4 36u
-#define OUTER_V6 56u
-#define UDP_LENGTH_ADDED 16u
-#define PACKET_MAX 65535u
-#define ENCAPSULATES 0u /* LM_ENCAPSULATE */
-
-#define DATA_PORT 4341
-#define CONTROL_PORT 4342
-#define CONTROL_IID 0xffffffu
-#define ECN_DROPS 0xff
-#define ECN_ODD 0x80
-
-/* Headers that are not the transport's: the tun tier walks them. */
-static __always_inline bool is_extension(__u8 next)
-{
-    switch (next) {
-    case 0:
-    case 43:
-    case 44:
-    case IPPROTO_AH:
-    case 60:
-    case 135:
-    case 139:
-    case 140:
-        return true;
-    default:
-        return false;
-    }
-}
-
-static __always_inline bool has_ports(__u8 protocol)
-{
-    switch (protocol) {
-    case IPPROTO_TCP:
-    case IPPROTO_UDP:
-    case IPPROTO_SCTP:
-    case IPPROTO_UDPLITE:
-    case IPPROTO_DCCP:
-        return true;
-    default:
-        return false;
-    }
-}
-
 static __always_inline bool is_lisp_port(__u16 port)
 {
-    return port == 4341 || port == 4342;
+    return port == LM_PORT_DATA || port == LM_PORT_CONTROL;
 }
 
 static __always_inline __u32 fold(__u64 sum)
@@ -107,7 +61,7 @@ static __always_inline bool read_inner(const __u8 *data, const __u8 *end, __u32 
         inner->tos = data[1];
         inner->ttl = data[8];
         inner->protocol = data[9];
-        if (has_ports(inner->protocol))
+        if (lm_rules_has_ports(inner->protocol))
             ports = get32(data + 20);
         words[1] = get64(data + 12);
         words[2] = words[3] = words[4] = 0;
@@ -118,17 +72,16 @@ static __always_inline bool read_inner(const __u8 *data, const __u8 *end, __u32 
         inner->tos = (__u8)(data[0] << 4 | data[1] >> 4);
         inner->ttl = data[7];
         inner->protocol = data[6];
-        if (is_extension(inner->protocol))
+        if (lm_rules_is_extension(inner->protocol))
             return false;
-        if (has_ports(inner->protocol))
+        if (lm_rules_has_ports(inner->protocol))
             ports = get32(data + 40);
         words[1] = get64(data + 8);
         words[2] = get64(data + 16);
         words[3] = get64(data + 24);
         words[4] = get64(data + 32);
     }
-    words[0] = (inner->is_v4 ? 4 : 6) | (__u64)inner->protocol << 8 | (__u64)(ports >> 16) << 16 |
-               (__u64)(ports & 0xffff) << 32;
+    words[0] = lm_rules_flow_word(inner->is_v4 ? 4 : 6, inner->protocol, (__u16)(ports >> 16), (__u16)ports);
     return true;
 }
 
@@ -144,7 +97,7 @@ static __always_inline bool read_outer(struct __sk_buff *skb, const __u8 *data, 
 {
     __u32 length = skb->len - ETH_HLEN;
     if (skb->protocol == bpf_htons(ETH_P_IP)) {
-        if (data + ETH_HLEN + OUTER_V4 + 20 > end)
+        if (data + ETH_HLEN + LM_OUTER_V4 + 20 > end)
             return false;
         data += ETH_HLEN;
         if (data[0] != 0x45 || get16(data + 2) != length || (get16(data + 6) & 0x3fff) || data[9] != IPPROTO_UDP)
@@ -162,7 +115,7 @@ static __always_inline bool read_outer(struct __sk_buff *skb, const __u8 *data, 
         outer->destination[0] = get32(data + 16);
         outer->source[1] = outer->destination[1] = 0;
     } else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-        if (data + ETH_HLEN + OUTER_V6 + 20 > end)
+        if (data + ETH_HLEN + LM_OUTER_V6 + 20 > end)
             return false;
         data += ETH_HLEN;
         if (data[0] >> 4 != 6 || get16(data + 4) + 40u != length || data[6] != IPPROTO_UDP)
@@ -200,18 +153,18 @@ struct arrival {
 static __always_inline const __u8 *read_lisp(struct __sk_buff *skb, const __u8 *data, const __u8 *end,
                                              struct arrival *a)
 {
-    a->offset = a->outer.is_v4 ? ETH_HLEN + OUTER_V4 : ETH_HLEN + OUTER_V6;
+    a->offset = a->outer.is_v4 ? ETH_HLEN + LM_OUTER_V4 : ETH_HLEN + LM_OUTER_V6;
     const __u8 *header = data + (a->outer.is_v4 ? ETH_HLEN + 28 : ETH_HLEN + 48), *packet = header + 8;
-    if (packet + 20 > end || (header[0] & ~(LISP_FLAG_I | LISP_FLAG_L)))
+    if (packet + 20 > end || (header[0] & ~(LM_FLAG_I | LM_FLAG_L)))
         return NULL;
     a->flags = header[0];
     a->second = get32(header + 4);
-    a->instance_id = a->flags & LISP_FLAG_I ? a->second >> 8 : 0;
+    a->instance_id = a->flags & LM_FLAG_I ? a->second >> 8 : 0;
     a->ifindex = skb->ifindex;
     a->segments = 1;
     a->repeated = 0;
     a->run = 0;
-    return a->instance_id == CONTROL_IID ? NULL : packet;
+    return a->instance_id == LM_CONTROL_IID ? NULL : packet;
 }
 
 /* Reads one whole inner packet, which may be a super-packet; false: it is none that is clear. */
