@@ -119,6 +119,10 @@ docs: $(ENGINE)  ## the pages that are drawn from the code
 	@$(PY) -m docs.machines > docs/machines.md
 	@$(PY) -m docs.library > docs/library.md
 
+.PHONY: changelog
+changelog: $(ENGINE)  ## what the next version's part of CHANGELOG.md will be; VERSION=0.2.0 writes it
+	@$(VENV)/bin/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version next)
+
 include packaging/package.mk
 
 clean:  ## remove what was built
