@@ -6,8 +6,8 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 ENGINE := $(VENV)/.engine
-C_SOURCES := $(wildcard lispmob/datapath/c/*/*.[ch] lispmob/datapath/bpf/*.[ch] lispmob/datapath/build_ffi.py \
-	lispmob/crypto/*.[ch] lispmob/crypto/build_ffi.py setup.py)
+C_SOURCES := $(wildcard lispmob/datapath/c/*/*.[ch] lispmob/datapath/bpf/*.[ch] lispmob/datapath/bpf/lib/*.h \
+	lispmob/datapath/build_ffi.py lispmob/crypto/*.[ch] lispmob/crypto/build_ffi.py setup.py)
 
 DBUSMOCK := /usr/lib/python3/dist-packages/dbusmock/__init__.py
 # Not where systemd runs: there it would start at once, and take over a network that others look after.
@@ -118,6 +118,10 @@ docs: $(ENGINE)  ## the pages that are drawn from the code
 	@$(PY) -m docs.architecture > docs/architecture.md
 	@$(PY) -m docs.machines > docs/machines.md
 	@$(PY) -m docs.library > docs/library.md
+
+.PHONY: changelog
+changelog: $(ENGINE)  ## what the next version's part of CHANGELOG.md will be; VERSION=0.2.0 writes it
+	@$(VENV)/bin/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version next)
 
 include packaging/package.mk
 
