@@ -181,6 +181,24 @@ class MapResolver:
             return self._refuse_unprotected(question, now)
         return [*referred, *self._find(question, now)]
 
+    def hosts_in(self, arrival: Arrival, now: float) -> tuple[EidPrefix, ...]:
+        """The hosts in sites of ours that an ECM asks about, where not all that is registered is in memory.
+
+        None of one that `on_encapsulated_control` will not answer anyway.
+        """
+        is_registered = self._map_server.is_at(arrival.source)
+        if len(arrival.payload) > OCTETS_LIMIT or not self._askers.may(
+            arrival.source, now, is_registered=is_registered
+        ):
+            return ()
+        try:
+            request = MapRequest.decode(EncapsulatedControl.decode(arrival.payload).message)
+        except MalformedMessage:
+            return ()
+        asked = (record.eid_prefix for record in request.records[:RECORDS_PER_REQUEST])
+        hosts = (_first(prefix) for prefix in asked if prefix is not None)
+        return tuple(host for host in hosts if self._map_server.sites.of(host) is not None)
+
     def _refer(self, request: MapRequest, arrival: Arrival, node: DdtNode, now: float) -> tuple[list[HubEffect], bool]:
         """The Map-Referral for a DDT Map-Request, and whether the Map-Request itself is for us, too."""
         asked = next((prefix for record in request.records if (prefix := record.eid_prefix) is not None), None)
@@ -270,8 +288,8 @@ class MapResolver:
         return self._reply(question, tuple(map(unprotected, asked)), now) if asked else []
 
     def _answer(self, asked: EidPrefix) -> Answer:
-        """What the Map-Server says; while the state file is being read, of one host alone: more may be below."""
-        if self._map_server.is_complete:
+        """What the Map-Server says; of one host alone where not all is in memory, for more may be below."""
+        if self._map_server.knows_all:
             return answer(self._map_server.sites, self._map_server.registrations, asked)
         host = _first(asked)
         found = answer(self._map_server.sites, self._map_server.registrations, host)
