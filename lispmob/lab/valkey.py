@@ -23,7 +23,7 @@ from lispmob.lab.namespace import Namespace
 SLOTS: Final = 16384
 _PATIENCE_S: Final = 20.0
 _ANSWER_S: Final = 5.0
-_NODE_TIMEOUT_MS: Final = 1000
+NODE_TIMEOUT_MS: Final = 1000  # of silence, then the others replace a primary
 
 
 def program() -> tuple[str, str] | None:
@@ -147,10 +147,11 @@ class ValkeyCluster:
         settings: Sequence[str] = (),
         space: Namespace | None = None,
         primaries: int = 3,
+        node_timeout_ms: int = NODE_TIMEOUT_MS,
     ) -> None:
         cluster = [
             *("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"),
-            *("--cluster-node-timeout", str(_NODE_TIMEOUT_MS), "--cluster-require-full-coverage", "no"),
+            *("--cluster-node-timeout", str(node_timeout_ms), "--cluster-require-full-coverage", "no"),
             *("--repl-diskless-sync-delay", "0", "--protected-mode", "no"),
         ]
         self.primaries = primaries

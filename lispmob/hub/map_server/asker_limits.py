@@ -48,12 +48,6 @@ class AskerLimits:
             return False
         return self._each.take(network, now)
 
-    def may(self, asker: IpAddress, now: float, *, is_registered: bool) -> bool:
-        """What `take` would say; it costs nothing yet."""
-        if is_registered and self._registered.available_at(asker, now) <= now:
-            return True
-        return max(self._each.available_at(network_of(asker), now), self._strangers.available_at(now)) <= now
-
 
 class OctetBudget:
     """How many octets more than were received may be sent to each network: none is worth using us as a mirror for."""

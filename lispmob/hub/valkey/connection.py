@@ -102,6 +102,9 @@ class Connection(asyncio.Protocol):
         except (OSError, TimeoutError, ServerAway, ssl.SSLError) as error:
             one.close()
             raise ServerAway(f"the registry's server {server} cannot be reached: {_reason(error)}") from None
+        except BaseException:  # nobody wants it any more
+            one.close()
+            raise
         one._on_lost = on_lost
         return one
 

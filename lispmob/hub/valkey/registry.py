@@ -104,9 +104,9 @@ class SharedRegistry:
         return {**found, "registry_island": len(self._island)}
 
     @property
-    def servers(self) -> Servers:
-        """Who serves."""
-        return self._servers
+    def differing(self) -> frozenset[str]:
+        """The names of hubs that have other sites than this one."""
+        return self._housekeeping.differing
 
     @property
     def is_ready(self) -> bool:

@@ -12,6 +12,7 @@ from lispmob.lab.valkey import ValkeyCluster, ValkeyServer, program
 from tests.hub.registry.rig import FileGround, Ground, ValkeyGround
 
 _PORT = 17379
+PATIENT_MS = 30_000  # on a busy machine nobody is dead because he is late
 
 
 def addresses(first: int, count: int) -> list[tuple[str, int]]:
@@ -28,7 +29,7 @@ def _require_a_server() -> None:
 @pytest.fixture(scope="session")
 def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
     _require_a_server()
-    with ValkeyCluster(tmp_path_factory.mktemp("cluster"), addresses(1, 6)) as cluster:
+    with ValkeyCluster(tmp_path_factory.mktemp("cluster"), addresses(1, 6), node_timeout_ms=PATIENT_MS) as cluster:
         yield cluster
 
 
