@@ -113,6 +113,11 @@ hub-bench: $(ENGINE)  ## the hub: processor time, rates, latency, start, memory;
 	@test "$$(id -u)" = 0 || { echo 'make hub-bench makes network namespaces and needs root: sudo make hub-bench' >&2; exit 77; }
 	@$(PY) -m lispmob.lab.bench.hub
 
+.PHONY: cluster-demo
+cluster-demo: $(ENGINE)  ## six servers and three hubs: what nodes notice when one of them dies or is cut off; needs root
+	@test "$$(id -u)" = 0 || { echo 'make cluster-demo makes network namespaces and needs root: sudo make cluster-demo' >&2; exit 77; }
+	@$(PY) -m lispmob.lab.cluster
+
 .PHONY: docs
 docs: $(ENGINE)  ## the pages that are drawn from the code
 	@$(PY) -m docs.architecture > docs/architecture.md
