@@ -14,12 +14,13 @@ from typing import Any, Final
 
 from lispmob.hub.valkey.connection import Connection, Server, ServerAway
 from lispmob.hub.valkey.keys import BUCKETS, channel_of
+from lispmob.hub.valkey.lengths import HOMES, lengths_channel
 from lispmob.hub.valkey.servers import Servers
 
 log = logging.getLogger(__name__)
 
 AGAIN_S: Final = 0.25
-LENGTHS_CHANNEL: Final = b"L{0}"
+_LENGTHS: Final = frozenset(map(lengths_channel, HOMES))
 _BUCKET_OF: Final = {channel_of(bucket): bucket for bucket in range(BUCKETS)}
 
 
@@ -111,13 +112,13 @@ class Channels:
             for bucket in missing:
                 self._asked[bucket] = server
                 connection.tell(b"SSUBSCRIBE", channel_of(bucket))
-                if bucket == 0:
-                    connection.tell(b"SSUBSCRIBE", LENGTHS_CHANNEL)
+                if bucket in HOMES:
+                    connection.tell(b"SSUBSCRIBE", lengths_channel(bucket))
         return is_done and len(self._asked) == BUCKETS
 
     def _on_message(self, server: Server, message: Sequence[Any]) -> None:
         kind, channel = message[0], message[1]
-        if kind == b"smessage" and channel == LENGTHS_CHANNEL:
+        if kind == b"smessage" and channel in _LENGTHS:
             self._on_lengths()
             return
         bucket = _BUCKET_OF.get(channel)

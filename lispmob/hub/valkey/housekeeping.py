@@ -20,7 +20,7 @@ from lispmob.hub.map_server.nonces import owner_of
 from lispmob.hub.map_server.site import SiteTable
 from lispmob.hub.valkey import keys
 from lispmob.hub.valkey.connection import ServerAway
-from lispmob.hub.valkey.lengths import Lengths
+from lispmob.hub.valkey.lengths import HOMES, Lengths
 from lispmob.hub.valkey.servers import Script, Servers
 
 log = logging.getLogger(__name__)
@@ -120,10 +120,17 @@ class Housekeeping:
             await asyncio.sleep(max(0.05, EVERY_S - (loop.time() - began_at)))
 
     async def _look_at_version(self) -> None:
-        key = keys.VERSION_KEY + b"{0}"
-        await self._servers.command(0, b"SETNX", key, b"%d" % keys.VERSION)
-        text = await self._servers.command(0, b"GET", key)
-        self._known_version = int(text) if text is not None and text.isdigit() else None
+        versions = await asyncio.gather(*map(self._version_at, HOMES), return_exceptions=True)
+        found = [version for version in versions if isinstance(version, int)]
+        if not found:
+            raise ServerAway("no server says which version the registry is of")
+        self._known_version = max(found)
+
+    async def _version_at(self, home: int) -> int:
+        key = keys.key(keys.VERSION_KEY, home)
+        await self._servers.command(home, b"SETNX", key, b"%d" % keys.VERSION)
+        text = await self._servers.command(home, b"GET", key)
+        return int(text) if text is not None and text.isdigit() else keys.VERSION
 
     async def _sweep(self) -> None:
         """Renew the leases that we have, and now and then try for those of others. Each bucket counts for itself."""

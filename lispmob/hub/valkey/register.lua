@@ -7,9 +7,9 @@
 --       6 the xTR: its xTR-ID or address   7 parts of other xTRs that stay   8 the former value that 7 was made from
 --       9 milliseconds that the value is kept   10 channel   11 hub (8 octets)   12... owners (8 octets each)
 -- Answer: code (0 old nonce, 1 the same, 2 changed, 3 to be decided by the hub), time, count of changes, former value
-local MUST_GROW, GROW_IF_COUNTING, NAMED, MERGED, DECIDED, FIRST_KEY = 1, 2, 4, 8, 16, 32
+local MUST_GROW, GROW_IF_COUNTING, NAMED, MERGED, DECIDED = 1, 2, 4, 8, 16
 local PART_MERGED, PART_SITE_ID, PART_NAMED = 2, 8, 16
-local DAYS_30, OVERTAKING_S, LOG = 2592000, 1, 512
+local DAYS_30, OVERTAKING_S, LOG, FIRST_OCTETS = 2592000, 1, 512, 39
 
 local E, nonce, flags, life_s = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]) / 1000
 local time = redis.call('TIME')
@@ -50,14 +50,18 @@ end
 local former, is_only = nil, true -- what this xTR said before
 if old then
   local at, parts = 1, 0
-  while at < #old do
-    local size = struct.unpack('>I2', old, at)
+  while old and at <= #old do
+    local size = at < #old and struct.unpack('>I2', old, at) or 0
+    if size < FIRST_OCTETS or at + 1 + size > #old then -- damaged: as good as none
+      old, former = nil, nil
+      break
+    end
     local part = string.sub(old, at + 2, at + 1 + size)
     local _, _, _, xtr = head(part)
     if xtr == ARGV[6] then former = part end
     at, parts = at + 2 + size, parts + 1
   end
-  is_only = parts == 1
+  is_only = parts <= 1
 end
 
 -- The nonce has to be newer than those of its own kind, and than those of the other kind but for a second

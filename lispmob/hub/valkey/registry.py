@@ -60,12 +60,13 @@ class SharedRegistry:
         credentials: Credentials,
         is_island_allowed: bool = True,
         cache_limit: int = REGISTERED_LIMIT,
+        island_after_s: float = ISLAND_AFTER_S,
     ) -> None:
         """`hub` is a number of its own, `name` what people call it."""
         self._plane, self._feed, self._hub = plane, feed, hub
         self._server = plane.map_server
         self._server.is_shared = True
-        self._is_island_allowed = is_island_allowed
+        self._is_island_allowed, self._island_after_s = is_island_allowed, island_after_s
         self._counters: Counter[str] = Counter()
         self._loop = asyncio.get_running_loop()
         # A proxy or RTR forwards by what is registered, so it has to know all of it.
@@ -86,14 +87,15 @@ class SharedRegistry:
         self._later: dict[EidPrefix, list[keys.Told]] = {}
         self._accepted: deque[tuple[float, Put]] = deque()
         self._island: OrderedDict[tuple[EidPrefix, bytes], Put] = OrderedDict()
-        self._away_since: dict[int, float] = {}
+        self._refusing_since: dict[Server | None, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reported: str | None = None
+        self._refusal: str | None = None
 
     @property
     def problem(self) -> str | None:
         """What is wrong with the servers, in a sentence."""
-        return self._housekeeping.problem or self._servers.problem
+        return self._housekeeping.problem or self._servers.problem or self._refusal
 
     @property
     def counters(self) -> dict[str, int]:
@@ -104,6 +106,11 @@ class SharedRegistry:
         return {**found, "registry_island": len(self._island)}
 
     @property
+    def last_refusal(self) -> str | None:
+        """Why the last datagram that the servers would not serve was left, in a sentence; None since one was served."""
+        return self._refusal
+
+    @property
     def differing(self) -> frozenset[str]:
         """The names of hubs that have other sites than this one."""
         return self._housekeeping.differing
@@ -111,7 +118,7 @@ class SharedRegistry:
     @property
     def is_ready(self) -> bool:
         """True when all of the registry is served, and every change of it is heard."""
-        return not self._servers.unserved and len(self._current) == keys.BUCKETS and self.problem is None
+        return not self._servers.unserved and len(self._current) == keys.BUCKETS and not self._housekeeping.problem
 
     async def start(self) -> None:
         """Connect. Servers that are away are tried again and again, and nodes are served as far as can be."""
@@ -145,8 +152,8 @@ class SharedRegistry:
             self._counters["busy"] += 1
         elif isinstance(wanted, Prepared):
             self._begin(self._commit(wanted, deliver))
-        elif missing := self._missing(wanted):
-            self._begin(self._look_up(wanted, missing, deliver))
+        elif not self._lengths.is_known or self._missing(wanted):
+            self._begin(self._look_up(wanted, deliver))
         else:
             deliver()
         return is_register
@@ -205,13 +212,15 @@ class SharedRegistry:
             self._in_flight[put.prefix] += 1
         try:
             outcomes = await self._writer.put_all(puts)
-        except ServerAway:
+        except ServerAway as error:
+            self._refusal = str(error) if self._servers.problem is None else None
             self._on_away(puts, deliver)
         else:
+            self._refusal = None
             is_old = False
             now = self._loop.time()
             for put, (verdict, answer) in zip(puts, outcomes, strict=True):
-                self._away_since.pop(keys.bucket_of(put.prefix), None)
+                self._refusing_since.pop(self._servers.owner(keys.bucket_of(put.prefix)), None)
                 is_old = is_old or verdict is Verdict.OLD
                 self._adopt_former(put, answer, now)
                 if verdict in (Verdict.SAME, Verdict.CHANGED):
@@ -245,9 +254,9 @@ class SharedRegistry:
     def _on_away(self, puts: tuple[Put, ...], deliver: Callable[[], None]) -> None:
         """The servers have not answered."""
         now = self._loop.time()
-        since = min(self._away_since.setdefault(keys.bucket_of(put.prefix), now) for put in puts)
+        since = min(self._away_since(keys.bucket_of(put.prefix), now) for put in puts)
         self._tell_problem()
-        if not self._is_island_allowed or now - since < ISLAND_AFTER_S:
+        if not self._is_island_allowed or now - since < self._island_after_s:
             self._counters["silent"] += 1
             return
         if len(self._island) + len(puts) > ISLAND_LIMIT:
@@ -258,6 +267,11 @@ class SharedRegistry:
             self._island.move_to_end((put.prefix, put.part.xtr))
         self._counters["island_taken"] += 1
         deliver()
+
+    def _away_since(self, bucket: int, now: float) -> float:
+        """Since when the server of a bucket is away, or refuses."""
+        refusing = self._refusing_since.setdefault(self._servers.owner(bucket), now)
+        return min(refusing, self._servers.away_since(bucket) or now)
 
     # --- Requests -----------------------------------------------------------------------------------------------------
 
@@ -270,11 +284,12 @@ class SharedRegistry:
             if keys.bucket_of(prefix) not in self._current or not self._cache.is_known(prefix)
         ]
 
-    async def _look_up(
-        self, hosts: tuple[EidPrefix, ...], missing: list[EidPrefix], deliver: Callable[[], None]
-    ) -> None:
+    async def _look_up(self, hosts: tuple[EidPrefix, ...], deliver: Callable[[], None]) -> None:
         try:
             self._writer.check_version()
+            if not self._lengths.is_known:
+                await self._lengths.read()
+            missing = self._missing(hosts)
             answers = await asyncio.gather(*map(self._look, missing))
         except ServerAway:
             self._tell_problem()
@@ -426,7 +441,6 @@ class SharedRegistry:
                 return
             if self._island.get((put.prefix, put.part.xtr)) is put:
                 del self._island[put.prefix, put.part.xtr]
-            self._away_since.pop(keys.bucket_of(put.prefix), None)
             self._counters["brought_home"] += 1
             self._cache.drop(put.prefix)
             await self._read_again([put.prefix])

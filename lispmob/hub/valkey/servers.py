@@ -62,6 +62,8 @@ class Servers:
         self._is_cluster: bool | None = None
         self._looking: asyncio.Task[None] | None = None
         self._nudge = asyncio.Event()
+        self._lost_at: dict[Server, float] = {}
+        self._began_at = asyncio.get_running_loop().time()
         self.problems: dict[Server, str] = {}
 
     async def start(self) -> None:
@@ -96,6 +98,13 @@ class Servers:
         server = self._owners[bucket]
         connection = self._connections.get(server) if server is not None else None
         return connection is not None and connection.is_open
+
+    def away_since(self, bucket: int) -> float | None:
+        """Since when there is no connection to the server of a bucket; None while there is one."""
+        if self.is_served(bucket):
+            return None
+        server = self._owners[bucket]
+        return self._lost_at.get(server, self._began_at) if server is not None else self._began_at
 
     @property
     def unserved(self) -> int:
@@ -254,6 +263,7 @@ class Servers:
             self.problems[server] = str(error)
         else:
             self.problems.pop(server, None)
+            self._lost_at.pop(server, None)
             self._connections[server] = connection
             self._nudge.set()
         finally:
@@ -261,5 +271,6 @@ class Servers:
 
     def _on_lost(self, server: Server, why: str) -> None:
         self._connections.pop(server, None)
+        self._lost_at[server] = asyncio.get_running_loop().time()
         self.problems[server] = f"the registry's server {server} is away: {why}"
         self._nudge.set()

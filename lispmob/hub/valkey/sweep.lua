@@ -16,6 +16,7 @@ for _, E in ipairs(due) do
   local rest, next_at, at = {}, nil, 1
   while at < #value do
     local size = struct.unpack('>I2', value, at)
+    if size < 39 or at + 1 + size > #value then break end -- damaged
     local runs_out = struct.unpack('>d', value, at + 2)
     if runs_out > now then
       rest[#rest + 1] = string.sub(value, at, at + 1 + size)

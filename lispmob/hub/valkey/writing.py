@@ -33,6 +33,7 @@ class Writer:
 
     async def put_all(self, puts: tuple[Put, ...]) -> list[tuple[Verdict, keys.Answer]]:
         """All records of a message, each for itself. Raises ServerAway."""
+        self.check_version()
         for put in puts:
             await self._lengths.add(put.prefix)
         if len(puts) == 1:

@@ -149,6 +149,7 @@ class ValkeyGround:
         name: str = "one",
         is_ready: bool = True,
         cache_limit: int = 100_000,
+        island_after_s: float = 0.5,
     ) -> TestHub:
         """A hub that shares what they have."""
         hub = TestHub(sites, is_rtr=is_rtr)
@@ -162,6 +163,7 @@ class ValkeyGround:
             credentials=Credentials(None, password),
             is_island_allowed=is_island_allowed,
             cache_limit=cache_limit,
+            island_after_s=island_after_s,
         )
         hub.registry = registry
         registry.on_sites()
