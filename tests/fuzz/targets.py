@@ -124,9 +124,10 @@ def try_one(name: str, octets: bytes) -> None:
         return
 
 
+_NAMES: Final = tuple(TARGETS)
+
+
 def try_all(octets: bytes) -> None:
-    """The first octet chooses the decoder, so that one corpus serves all; 255: each of them."""
-    names = list(TARGETS)
-    chosen = names if not octets or octets[0] == 255 else [names[octets[0] % len(names)]]
-    for name in chosen:
-        try_one(name, octets[1:])
+    """The first octet chooses the decoder, so that one corpus serves all."""
+    if octets:
+        try_one(_NAMES[octets[0] % len(_NAMES)], octets[1:])

@@ -6,7 +6,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["lispmob.wire", "lispmob.flow.message"]):
+with atheris.instrument_imports(include=["lispmob.wire", "lispmob.flow.message", "lispmob.control.sealing"]):
     from tests.fuzz.targets import try_all
 
 
