@@ -68,9 +68,7 @@ def main() -> int:
     """Start all, say once a minute how far they are, and what came of it. 1 when an input broke a promise."""
     parser = argparse.ArgumentParser(description="The long run of all fuzz targets.")
     parser.add_argument("directory", type=Path)
-    parser.add_argument(
-        "--minutes", type=int, default=0, help="end then, wherever it is; 0: when all inputs were tried"
-    )
+    parser.add_argument("--minutes", type=int, default=0, help="end then at the latest; 0: when all is tried")
     parser.add_argument("--share", type=float, default=1.0, help="of the inputs")
     chosen = parser.parse_args()
     directory: Path = chosen.directory
@@ -90,7 +88,8 @@ def main() -> int:
             sys.stdout.write(f"{totals(targets, began)}\n")
             sys.stdout.flush()
     failed = [target.name for target in targets if target.process.returncode]
-    crashes = sorted(str(path) for path in (directory / "found").rglob("*-*") if not path.name.startswith("slow-unit"))
+    kept = sorted((directory / "found").rglob("*-*"))
+    crashes = [str(path) for path in kept if not path.name.startswith("slow-unit")]
     sys.stdout.write(
         f"{totals(targets, began)}\nfailed: {', '.join(failed) or 'none'}; found: {crashes or 'nothing'}\n"
     )
