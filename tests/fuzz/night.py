@@ -2,13 +2,15 @@
 
     python -m tests.fuzz.night DIRECTORY [--minutes 0] [--share 1.0]
 
-Each target has a log in DIRECTORY, and what it found beside it in found/. Whoever wants the machine comes first.
+Each target has a log in DIRECTORY, and what it found beside it in found/. Whoever wants the machine comes first. SIGINT
+and SIGTERM end it early, and it says how far it came.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -56,6 +58,13 @@ def start(name: str, program: list[str], directory: Path, inputs: int, minutes: 
         return Target(name, log, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT))
 
 
+def end(targets: list[Target]) -> None:
+    """Have them stop, and say what they did: libFuzzer does so on SIGUSR1."""
+    for target in targets:
+        if target.process.poll() is None:
+            target.process.send_signal(signal.SIGUSR1)
+
+
 def totals(targets: list[Target], began: float) -> str:
     """One line: how many inputs each side has had."""
     inputs = {target.name: target.inputs() for target in targets}
@@ -80,6 +89,8 @@ def main() -> int:
         start(name, programs[name], directory, int(count * chosen.share), chosen.minutes)
         for name, count in INPUTS.items()
     ]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: end(targets))
     said = began
     while any(target.process.poll() is None for target in targets):
         time.sleep(1)
