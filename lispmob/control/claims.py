@@ -45,7 +45,7 @@ def on_smr(
     former = None if is_named else proven(request.nonce, sender)
     is_mover = former is not None and any(former in locator.ips for locator in entry.locators)
     vouched = mappings.on_mover(entry, sender, now) if is_mover and may_be_rloc(sender) else []
-    effects = resolver.on_smr(eid, entry.prefix, own, now, None if is_named else sender)
+    effects = resolver.on_smr(eid, entry.prefix, own, now, None if is_named or is_mover else sender)
     if any(isinstance(effect, SendControl) for effect in effects):  # a flood of them is not worth a line each
         effects.insert(0, Event("smr-received", {"eid": str(eid), "rloc": str(sender)}))
     return [*vouched, *effects]
