@@ -112,6 +112,11 @@ bench: $(ENGINE)  ## the datapath beside bare veth, kernel VXLAN and plain TUN; 
 	@test "$$(id -u)" = 0 || { echo 'make bench makes network namespaces and needs root: sudo make bench' >&2; exit 77; }
 	@$(PY) -m lispmob.lab.bench
 
+.PHONY: flood-bench
+flood-bench: $(ENGINE)  ## junk and the worst questions at a node of each tier, and at a hub with 10,000 EIDs: six minutes; needs root
+	@test "$$(id -u)" = 0 || { echo 'make flood-bench makes network namespaces and needs root: sudo make flood-bench' >&2; exit 77; }
+	@$(PY) -m lispmob.lab.bench --case flood --path tun --path ebpf --minutes 17 --output build/bench-flood
+
 .PHONY: hub-bench
 hub-bench: $(ENGINE)  ## the hub: processor time, rates, latency, start, memory; needs root
 	@test "$$(id -u)" = 0 || { echo 'make hub-bench makes network namespaces and needs root: sudo make hub-bench' >&2; exit 77; }
