@@ -201,7 +201,9 @@ class Resolver:
         if known is not None or cached in self._claims:
             return []
         is_named = strange is None
-        if not self._has_room(is_named=is_named) or not (is_named or self._strange.take(owner_of(strange), now)):
+        if not self._has_room(is_named=is_named):
+            return [Count("rx_rate")]
+        if strange is not None and not self._strange.take(owner_of(strange), now):
             return [Count("rx_rate")]
         return self._claim(Lookup(eid, Reason.SMR, source, now, cached, repeats=repeats, is_named=is_named), now)
 
