@@ -13,8 +13,10 @@ from lispmob.control.sealing.handshake_carriage import First, take_first
 from lispmob.control.sealing.peer_keys import REMEMBERED_MAX, KeptKey, PeerKeys
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count, InstallMapping, InstallSession, SendControl, UsableLocator
+from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
+from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
 from lispmob.wire.message import decode_control
 from tests.control.sealed_pair import (
@@ -39,11 +41,15 @@ TraceFunction: TypeAlias = Callable[[FrameType, str, Any], Any]
 def message_of(one: Side, other: Side, now: float = 0.0) -> First:
     """What this side begins a handshake with."""
     (sent,) = only(one.machine.on_seal_wanted(one.knows(other).peer, now), SendControl)
-    request = decode_control(sent.payload)
-    assert isinstance(request, MapRequest)
-    first = take_first(request)
+    first = take_first(request_of(sent))
     assert first is not None
     return first
+
+
+def request_of(sent: SendControl) -> MapRequest:
+    request = decode_control(sent.payload)
+    assert isinstance(request, MapRequest)
+    return request
 
 
 def junk_for(to: Side, initiator: EidPrefix = ALICE_EID) -> First:
@@ -180,3 +186,16 @@ def test_keys_of_newcomers_do_not_push_out_the_ones_that_packets_were_sealed_wit
 
     assert keys.refused_clear == (sealed,)
     assert len(memory.keys) == REMEMBERED_MAX
+
+
+def test_of_handshakes_that_are_open_at_once_the_last_256_may_still_be_answered() -> None:
+    side = peers_of(300)
+    side.machine.on_locators(LocatorSet.of(1, [LocalLocator(BOB_RLOC, 2, "wlan0")]))
+    nonces = []
+    for peer in side.machine.entries.peers:
+        (sent,) = only(side.machine.on_seal_wanted(peer.number, 0.0), SendControl)
+        nonces.append(request_of(sent).nonce)
+
+    known = [side.machine.on_answer(MapReply(nonce, (), is_probe=True), 0.1) is not None for nonce in nonces]
+
+    assert known == [False] * 44 + [True] * 256
