@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
+from dns.message import make_query
 from msgspec.structs import replace
 
 from lispmob.control.sealing.handshake_carriage import First, put_first, put_second
@@ -14,6 +15,10 @@ from lispmob.errors import MalformedMessage
 from lispmob.flow.auth import FlowKey, Way, sign
 from lispmob.flow.message import ANSWERED, Kind, Message, encode
 from lispmob.flow.quality import FlowClass, Quality
+from lispmob.joining.exchange import Message as JoinMessage
+from lispmob.joining.exchange import Redemption, Verdict, refuse
+from lispmob.joining.invitation import Invitation
+from lispmob.tools.echo_message import question
 from lispmob.wire.data_header import split_data_packet
 from lispmob.wire.ip_udp import parse_ip_udp
 from lispmob.wire.key_record import KeyRecord
@@ -22,7 +27,7 @@ from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import Locator, MappingRecord
 from lispmob.wire.sealed_handshake import Offer
 from tests.control.support import prefix
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import CIPHERS, TARGETS
 from tests.wire.pcap import read_pcap
 from tests.wire.vectors import ADDRESSES, CONTROL, DATA, LISP_SEC, MALFORMED, PACKETS, load
 
@@ -90,6 +95,26 @@ def sealing_payloads() -> list[bytes]:
     ]
 
 
+def joining_payloads() -> list[bytes]:
+    """An invitation, the question that redeems it, and what a hub may answer; a datagram of lisp-echo."""
+    rlocs = ip_address("198.51.100.1"), ip_address("2001:db8::1")
+    invitation = Invitation(rlocs, bytes(8), 30_000_000, bytes(16), bytes(range(32)))
+    found = [invitation.line().encode(), question(7, 1, 64)]
+    if CIPHERS is None:
+        return found
+    asked = Redemption(invitation, bytes(range(32)), CIPHERS).question
+    return [*found, asked, *(refuse(JoinMessage.decode(asked), verdict, bytes(16)) for verdict in Verdict)]
+
+
+def dns_payloads() -> list[bytes]:
+    """Questions for a name, a service and an address, with and without EDNS."""
+    names = ("nas.lisp.home.arpa", "_lispflow._udp.nas.lisp.home.arpa", "7.0.2.10.in-addr.arpa", "lisp.home.arpa")
+    kinds = ("A", "AAAA", "SRV", "PTR", "SOA", "ANY")
+    return [
+        make_query(name, kind, use_edns=edns, id=7).to_wire() for name in names for kind in kinds for edns in (-1, 0)
+    ]
+
+
 def _packets() -> Iterator[bytes]:
     for path in sorted(CAPTURES.glob("*.pcap")):
         for packet in read_pcap(path):
@@ -113,7 +138,8 @@ def control_inputs() -> list[bytes]:
     """Each message behind the octet of every decoder that reads it; what none reads, behind that of all messages."""
     vectors = (*CONTROL.values(), *DATA.values(), *ADDRESSES.values(), *LISP_SEC.values(), *PACKETS.values())
     malformed = (entry.octets for entry in MALFORMED.values())
-    messages = (*control_payloads(), *data_payloads(), *flow_payloads(), *sealing_payloads(), *vectors, *malformed)
+    ours = (*flow_payloads(), *sealing_payloads(), *joining_payloads(), *dns_payloads())
+    messages = (*control_payloads(), *data_payloads(), *ours, *vectors, *malformed)
     places = {payload: [place for place in range(len(TARGETS)) if _is_read(place, payload)] for payload in messages}
     return [bytes([place]) + payload for payload, found in places.items() for place in found or [0]]
 
