@@ -111,6 +111,30 @@ def test_what_the_mapping_system_does_not_confirm_ends_after_some_seconds() -> N
     assert taken(peer, mover) == before
 
 
+@pytest.mark.parametrize("pause_s", [0.5, 1.0, 2.9, 3.5])
+def test_a_nonce_counts_for_some_seconds_however_often_it_is_said_again(pause_s: float) -> None:
+    lab = talking()
+    mover, peer = lab.nodes
+    before = taken(peer, mover)
+    mover.attach(locator(str(NEW), ifindex=3))
+    smr = smr_of(mover)
+    mover.attach()
+    lab.world.hosts.remove(mover)
+    for hub in lab.hubs:
+        lab.world.hosts.remove(hub)
+        lab.world.where = {address: host for address, host in lab.world.where.items() if host is not hub}
+    taken_s = 0.0
+    for _ in range(int(12.0 / pause_s)):
+        lab.world.send(Packet(NEW, smr.destination, smr.payload))
+        lab.world.run(1.1 * ONE_WAY_S)
+        for _ in range(int(pause_s * 10)):
+            taken_s += 0.1 * (NEW in taken(peer, mover))
+            lab.world.run(0.1)
+
+    assert 0.0 < taken_s <= MOVER_S + 0.2
+    assert taken(peer, mover) == before
+
+
 @pytest.mark.parametrize("moves", [2, 3])
 def test_a_second_move_is_proven_as_the_first_was(moves: int) -> None:
     lab = talking()

@@ -594,7 +594,7 @@ class MapServer:
         self.counters[error.counter] += 1
         if not self._proved_complaints.take((site.name, error.counter), now):
             return []
-        return [Event("refused", {"source": str(arrival.source), "why": error.why})]
+        return [Event("refused", {"source": str(arrival.source), "site": site.name, "why": error.why})]
 
 
 def _refuse_nesting(head: bytes) -> None:
