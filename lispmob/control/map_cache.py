@@ -116,6 +116,10 @@ class MapCache:
         """All entries in no particular order, some thousand at a time; the map-cache may change between two lists."""
         return self._table.buckets()
 
+    def following(self, last: EidPrefix | None, limit: int) -> list[MapCacheEntry]:
+        """At most `limit` entries behind `last`, in the order of their prefixes; None: the first ones."""
+        return [entry for _, entry in self._table.following(last, limit)]
+
     def get(self, prefix: EidPrefix) -> MapCacheEntry | None:
         """The entry of exactly this prefix."""
         return self._table.get(prefix)
@@ -124,6 +128,10 @@ class MapCache:
         """The entry with the longest prefix that holds the address."""
         found = self._table.lookup(address, instance_id)
         return found[1] if found else None
+
+    def covering(self, prefix: EidPrefix) -> list[MapCacheEntry]:
+        """The entries that hold all of a prefix, its own included, the longest first."""
+        return [entry for _, entry in self._table.covering(prefix)]
 
     def narrower(self, prefix: EidPrefix) -> list[MapCacheEntry]:
         """The entries strictly more specific than `prefix`."""
