@@ -17,7 +17,7 @@ FEW_CHOICES: Final = 8  # ours: what fits a line
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
-    """argparse's own, which is made anew for each option. Told the width, it does not import shutil for it (3 ms)."""
+    """argparse's own, made once for each option. Told the width, it does not import shutil for it (3 ms)."""
     return argparse.HelpFormatter(prog, width=_columns() - 2)
 
 

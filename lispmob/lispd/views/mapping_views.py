@@ -78,7 +78,7 @@ class MappingViews:
     def mapping_get(self, eid: EidPrefix) -> Mapping:
         """The most specific mapping that holds all of it."""
         parts = self._parts
-        own = [one for one in parts.file.eids if one.covers(eid)]
+        own = [prefix for prefix in parts.file.eids if prefix.covers(eid)]
         entry = parts.node.map_cache.lookup(eid.address, eid.instance_id)
         while entry is not None and not entry.prefix.covers(eid):
             entry = _wider(parts.node, entry.prefix)
@@ -187,13 +187,13 @@ def own_mapping(parts: Parts, eid: EidPrefix) -> Mapping:
         action="encapsulate",
         locators=[
             MappingLocator(
-                address=str(one.address),
-                priority=one.priority,
-                weight=one.weight,
-                is_reachable=not parts.node.is_silent(one.address),
+                address=str(locator.address),
+                priority=locator.priority,
+                weight=locator.weight,
+                is_reachable=not parts.node.is_silent(locator.address),
                 is_local=True,
             )
-            for one in told
+            for locator in told
         ],
     )
 
