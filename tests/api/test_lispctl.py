@@ -520,3 +520,19 @@ def test_every_screen_fits_80_columns_with_the_longest_addresses_and_names(
     too_long = [line for line in lines(answer) if text.cells(line) > text.WIDTH and len(line.split()) > 3]
 
     assert too_long == []
+
+
+@pytest.mark.parametrize("mode", ["split", "full"])
+@pytest.mark.parametrize("fallback", ["auto", "native", "proxy", "drop"])
+def test_status_says_in_a_sentence_what_becomes_of_packets_without_a_mapping(
+    mode: str, fallback: str, daemon: Served
+) -> None:
+    with Client(str(daemon.path)) as client:
+        shown = client.call("status")
+    shown["routing"] |= {"mode": mode, "fallback": fallback}
+
+    (line,) = [line for line in status.status_lines(shown) if line.startswith("Routing")]
+    told = " ".join(status.status_lines(shown)[status.status_lines(shown).index(line) :]).split("Datapath")[0]
+
+    assert "what has no mapping " in " ".join(told.split())
+    assert ("elsewhere" in told) == (mode == "full" and fallback == "auto")

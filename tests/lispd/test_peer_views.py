@@ -45,6 +45,7 @@ class Shown(Daemon):
         super().__init__()
         self.engine = Engine()
         self.uplinks = (cast(Uplink, SimpleNamespace(ifindex=3, name="wlan0")),)
+        self.file = SimpleNamespace(log=SimpleNamespace(record=False))
         self.names_wanted = 0
         self.views = PeerViews()
         self.views._parts = cast(Any, self)

@@ -6,7 +6,8 @@ uplink, the RTR and the short way that are shown are those in use.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from ipaddress import ip_address
 from typing import Final
 
@@ -18,11 +19,14 @@ from lispmob.control.names import KnownName
 from lispmob.control.path_mtu.search import Way
 from lispmob.control.probing.path import Path
 from lispmob.datapath.ask import Answer, Fate, Question
+from lispmob.datapath.model import SessionUse
 from lispmob.lispd.parts import Parts
 from lispmob.lispd.tasks.naming import LOOPBACK
 from lispmob.lispd.views.in_order import in_pages
 from lispmob.lispd.views.path_view import in_ms
+from lispmob.lispd.views.seal_views import seal_of
 from lispmob.lispd.views.shown import Shown
+from lispmob.node.sealed_node import SealedNode
 from lispmob.protocol.effect import DATA_PORT, NameResolved
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.named_locator import is_rtr
@@ -124,6 +128,10 @@ class _Known:
         self._uplinks = {uplink.ifindex: uplink.name for uplink in parts.uplinks}
         self._locators = {locator.address: locator for locator in parts.node.locators.locators}
 
+    @cached_property
+    def _sessions(self) -> Sequence[SessionUse]:
+        return self._parts.engine.sessions() if isinstance(self._parts.node, SealedNode) else ()
+
     def unasked(self, prefix: EidPrefix) -> bytes | None:
         """The reverse name of an EID of which nobody has said yet what name it has."""
         reverse = reverse_of(prefix)
@@ -184,6 +192,7 @@ class _Known:
             packets_out=self._sent.get(answer.relayed_to or remote),
             mtu_bytes=mtu.mtu_bytes if mtu is not None else None if own is None else own.mtu_bytes,
             is_genuine=entry.is_genuine,
+            seal=seal_of(self._parts, entry.prefix, self._sessions),
         )
 
     def _used(self, entry: MapCacheEntry) -> float | None:
