@@ -9,22 +9,34 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
-if TYPE_CHECKING:
-    from lispmob.control.map_cache import MapCacheEntry
+from lispmob.wire.address import EidPrefix
 
 LARGE: Final = 4096  # ours: times in one heap, which are distributed in a millisecond
-PARTS: Final = 64
+PARTS: Final = 16
 SPARE: Final = 64  # ours: so many stale times are not worth a clean-up
-_Check: TypeAlias = "tuple[float, int, MapCacheEntry]"  # when to look, sequence, entry
 
 
-class EntryChecks:
+class Entry(Protocol):
+    """What is known here of an entry."""
+
+    prefix: EidPrefix
+
+    @property
+    def is_gone(self) -> bool:
+        """True when it is out of the map-cache."""
+
+
+E = TypeVar("E", bound=Entry)
+_Check: TypeAlias = tuple[float, int, E]  # when to look, sequence, entry
+
+
+class EntryChecks(Generic[E]):
     """Entries with a time each, in monotonic seconds; of several times of one entry the earliest counts."""
 
     def __init__(self) -> None:
-        self._heaps: list[list[_Check]] = [[]]
+        self._heaps: list[list[_Check[E]]] = [[]]
         self._bounds = [SPARE]  # of each heap: how long it grows before it is cleaned up
         self._sequence = 0
 
@@ -32,7 +44,7 @@ class EntryChecks:
         """How many times there are, stale ones included."""
         return sum(map(len, self._heaps))
 
-    def add(self, at: float, entry: MapCacheEntry) -> None:
+    def add(self, at: float, entry: E) -> None:
         """Look at it then."""
         self._sequence += 1
         self._put((at, self._sequence, entry))
@@ -45,12 +57,12 @@ class EntryChecks:
         """When the next look is due."""
         return min((heap[0][0] for heap in self._live()), default=None)
 
-    def pop_due(self, now: float) -> MapCacheEntry | None:
+    def pop_due(self, now: float) -> E | None:
         """The entry whose look is due the longest; it has no time then, or a later one."""
         heap = min(self._live(), key=lambda heap: heap[0], default=None)
         return None if heap is None or heap[0][0] > now else heapq.heappop(heap)[2]
 
-    def _put(self, check: _Check) -> None:
+    def _put(self, check: _Check[E]) -> None:
         place = hash(check[2].prefix) % len(self._heaps)
         heap = self._heaps[place]
         heapq.heappush(heap, check)
@@ -60,7 +72,7 @@ class EntryChecks:
             heapq.heapify(heap)
             self._bounds[place] = 2 * len(heap) + SPARE
 
-    def _live(self) -> Iterator[list[_Check]]:
+    def _live(self) -> Iterator[list[_Check[E]]]:
         """The heaps that hold something, each with a time on top that is not of an entry that is gone."""
         for heap in self._heaps:
             while heap and heap[0][2].is_gone:

@@ -108,7 +108,7 @@ class MapCache:
         self._table: PrefixTable[MapCacheEntry] = PrefixTable()
         self._probation: Recency[EidPrefix, MapCacheEntry] = Recency()
         self._protected: Recency[EidPrefix, MapCacheEntry] = Recency()
-        self._checks = EntryChecks()
+        self._checks: EntryChecks[MapCacheEntry] = EntryChecks()
 
     def __len__(self) -> int:
         return len(self._table)

@@ -17,7 +17,8 @@ def entry(number: int) -> MapCacheEntry:
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "gone", "due"]), st.integers(0, 9), st.integers(0, 50)), max_size=60))
 def test_what_is_due_comes_in_the_order_of_time_and_nothing_that_is_gone(steps: list[tuple[str, int, int]]) -> None:
-    checks, entries = EntryChecks(), [entry(number) for number in range(10)]
+    checks: EntryChecks[MapCacheEntry] = EntryChecks()
+    entries = [entry(number) for number in range(10)]
     times: list[tuple[int, int]] = []
     for what, number, at in steps:
         if what == "gone":
@@ -36,7 +37,7 @@ def test_what_is_due_comes_in_the_order_of_time_and_nothing_that_is_gone(steps: 
 
 
 def test_a_program_that_repeats_its_mappings_does_not_fill_it_with_stale_times() -> None:
-    checks = EntryChecks()
+    checks: EntryChecks[MapCacheEntry] = EntryChecks()
     entries = [entry(number) for number in range(500)]
     for round_ in range(40):
         for place, former in enumerate(entries):
@@ -48,7 +49,7 @@ def test_a_program_that_repeats_its_mappings_does_not_fill_it_with_stale_times()
 
 
 def test_very_many_times_stand_in_small_heaps_and_still_come_in_order() -> None:
-    checks = EntryChecks()
+    checks: EntryChecks[MapCacheEntry] = EntryChecks()
     count = 2 * LARGE
     for number in range(count):
         checks.add(float(number * 7919 % count), entry(number))

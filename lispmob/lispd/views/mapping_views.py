@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +12,7 @@ from lispmob.api.turns import Pages
 from lispmob.config.values import FieldError
 from lispmob.control.map_cache import MapCacheEntry, Source
 from lispmob.lispd.parts import Parts
+from lispmob.lispd.views.flushing import flush
 from lispmob.lispd.views.in_order import in_pages
 from lispmob.lispd.views.shown import Shown
 from lispmob.wire.address import EidPrefix, IpAddress
@@ -100,12 +100,7 @@ class MappingViews:
         if params.table == "database":
             return MappingDone(count=count)
         is_all, node = params.table == "all", parts.node
-        for entries in in_pages(node.map_cache):
-            for entry in entries:
-                if entry.source != "static" or (is_all and node.is_static(entry.prefix)):
-                    parts.perform(node.on_mapping_deleted(entry.prefix, parts.now()))
-                    count += 1
-            await asyncio.sleep(0)
+        count += await flush(parts, lambda entry: entry.source != "static" or (is_all and node.is_static(entry.prefix)))
         return MappingDone(count=count)
 
     def mapping_dump(self) -> Pages:
