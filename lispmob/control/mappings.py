@@ -23,6 +23,7 @@ from lispmob.protocol.effect import (
     RemoveMapping,
 )
 from lispmob.protocol.locator_set import LocatorSet
+from lispmob.protocol.split_dict import AnyDict, grown
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import TTL_UNTIL_TOLD, Action, Locator, MappingRecord
 
@@ -53,7 +54,7 @@ class Mappings:
         self._policy = policy
         self._own = LocatorSet()
         self._unreachable: set[IpAddress] = set()
-        self._installed: dict[EidPrefix, InstallMapping] = {}
+        self._installed: AnyDict[EidPrefix, InstallMapping] = {}
         self._ranks: Mapping[Group, Mapping[IpAddress, int]] = {}
         self._defaults: dict[EidPrefix, MappingRecord] = {}  # where all goes that no mapping says otherwise
         self._configured: frozenset[EidPrefix] = frozenset()
@@ -357,6 +358,7 @@ class Mappings:
         evicted = self._dropped(self.cache.insert(entry), "evicted")
         # Installed even when nothing changed: packets may be waiting for just this entry.
         decision = self._installed[entry.prefix] = self._decide(entry)
+        self._installed = grown(self._installed)
         if self._is_hopeless(entry, decision):
             self.cache.shorten(entry, entry.created_at + HOPELESS_S, entry.created_at)
         return [*evicted, decision, *told]
