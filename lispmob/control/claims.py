@@ -20,7 +20,7 @@ from lispmob.wire.map_request import MapRequest
 class Proven(Protocol):
     """Which locator was sent a nonce in a probe (`probing.py`)."""
 
-    def __call__(self, nonce: int, sender: IpAddress, *, is_named: bool) -> IpAddress | None: ...
+    def __call__(self, nonce: int, sender: IpAddress, now: float, *, is_named: bool) -> IpAddress | None: ...
 
 
 def on_smr(
@@ -49,10 +49,10 @@ def on_smr(
     if eid is None or entry is None:
         return [Count("rx_policy")]
     is_named = any(sender in locator.ips for locator in entry.locators)
-    former = proven(request.nonce, sender, is_named=is_named)
+    former = proven(request.nonce, sender, now, is_named=is_named)
     is_mover = former is not None and any(former in locator.ips for locator in entry.locators)
     vouched = mappings.on_mover(entry, sender, now) if is_mover and may_be_rloc(sender) else []
-    effects = resolver.on_smr(eid, entry.prefix, own, now, None if is_named else sender)
+    effects = resolver.on_smr(eid, entry.prefix, own, now, None if is_named or is_mover else sender)
     if any(isinstance(effect, SendControl) for effect in effects):  # a flood of them is not worth a line each
         effects.insert(0, Event("smr-received", {"eid": str(eid), "rloc": str(sender)}))
     return [*vouched, *effects]

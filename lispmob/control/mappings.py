@@ -23,6 +23,7 @@ from lispmob.protocol.effect import (
     RemoveMapping,
 )
 from lispmob.protocol.locator_set import LocatorSet
+from lispmob.protocol.split_dict import AnyDict, grown
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.record import TTL_UNTIL_TOLD, Action, Locator, MappingRecord
 
@@ -53,7 +54,7 @@ class Mappings:
         self._policy = policy
         self._own = LocatorSet()
         self._unreachable: set[IpAddress] = set()
-        self._installed: dict[EidPrefix, InstallMapping] = {}
+        self._installed: AnyDict[EidPrefix, InstallMapping] = {}
         self._ranks: Mapping[Group, Mapping[IpAddress, int]] = {}
         self._defaults: dict[EidPrefix, MappingRecord] = {}  # where all goes that no mapping says otherwise
         self._configured: frozenset[EidPrefix] = frozenset()
@@ -273,6 +274,9 @@ class Mappings:
         For as long as the mapping system takes to say so too, its data is taken from there. Where the mapping names
         `rloc`, data is sent there rather than to better locators, which it has just left; elsewhere nothing is sent.
         """
+        known = self._movers.get(entry.prefix)
+        if known is not None and known.rloc == rloc and known.former == entry.locators and now < known.until:
+            return []  # that it is said again makes it no truer
         self._movers[entry.prefix] = Mover(rloc, now + MOVER_S, entry.locators)
         self._movers.move_to_end(entry.prefix)
         if len(self._movers) > MOVERS_MAX:
@@ -354,6 +358,7 @@ class Mappings:
         evicted = self._dropped(self.cache.insert(entry), "evicted")
         # Installed even when nothing changed: packets may be waiting for just this entry.
         decision = self._installed[entry.prefix] = self._decide(entry)
+        self._installed = grown(self._installed)
         if self._is_hopeless(entry, decision):
             self.cache.shorten(entry, entry.created_at + HOPELESS_S, entry.created_at)
         return [*evicted, decision, *told]

@@ -9,7 +9,8 @@ import pytest
 
 from lispmob.natt.deafness import REST_MAX_S, Deafness
 from lispmob.protocol.locator_set import further_name
-from tests.natt.nat_box import NatBox, World
+from tests.internet.nat import NatBox
+from tests.internet.network import World
 from tests.natt.world import EID, PEER, RTR, RTR2, MapServerHost, NodeHost, RtrHost, locator
 
 
