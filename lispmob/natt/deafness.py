@@ -42,10 +42,13 @@ class Deafness:
         return was_told
 
     def on_silence(self, now: float) -> None:
-        """What we send is not answered. Where nothing ever came, it may be that there is nobody."""
-        if self._due_at is None and self._heard_at > float("-inf") and now >= self._said_at + self._rest_s:
+        """What we send is not answered. Where nothing ever came, it may be that there is nobody.
+
+        A silence is told once: one that begins too soon after a verdict is judged when that is a while ago.
+        """
+        if self._due_at is None and self._heard_at > float("-inf"):
             self.is_sure = now <= self._heard_at + LATELY_S
-            self._due_at, self._is_confirmed = now + PATIENCE_S, False
+            self._due_at, self._is_confirmed = max(now, self._said_at + self._rest_s) + PATIENCE_S, False
 
     def on_confirmed(self) -> None:
         """A register through the RTR was confirmed: it is there, and the Map-Server is."""

@@ -158,7 +158,7 @@ dbus: no
 
     def sealed_peers(self, host: str) -> int:
         """With how many peers our node seals."""
-        return sum(peer["state"] == "sealed" for peer in self.lispctl(host, "key")["peers"])
+        return sum(peer["seal"]["state"] == "sealed" for peer in self.lispctl(host, "key")["peers"])
 
     def wait_until_registered(self, *eids: str, patience_s: float = 15.0) -> None:
         """Return once the hub has all of them: who asks before that is told "nobody", and remembers it for a minute."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from lispmob.natt.deafness import REST_MAX_S, Deafness
+from lispmob.natt.deafness import PATIENCE_S, REST_MAX_S, REST_S, Deafness
 from lispmob.protocol.locator_set import further_name
 from tests.internet.nat import NatBox
 from tests.internet.network import World
@@ -152,3 +152,18 @@ def test_what_does_not_help_is_tried_ever_more_seldom() -> None:
     assert pauses[0] < 130
     assert pauses[-1] >= REST_MAX_S
     assert not deafness.is_told
+
+
+def test_a_silence_soon_after_a_verdict_is_judged_later_though_it_is_told_once() -> None:
+    deafness = Deafness()
+    deafness.on_heard(0.0)
+    deafness.on_silence(1.0)
+    deafness.on_confirmed()
+    assert deafness.is_due(1.0 + PATIENCE_S)
+    deafness.on_heard(10.0)
+
+    deafness.on_silence(20.0)
+    deafness.on_confirmed()
+
+    assert not deafness.is_due(20.0 + PATIENCE_S)
+    assert deafness.is_due(1.0 + PATIENCE_S + REST_S + PATIENCE_S)
