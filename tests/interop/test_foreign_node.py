@@ -15,7 +15,7 @@ import pytest
 from lispmob.datapath import tier as tiers
 from lispmob.lab import link
 from lispmob.lab.process import Daemon, module
-from tests.interop.cables import HUB, OURS, THEIRS, Cables, cables
+from tests.interop.cables import HUB, OURS, RTRS, THEIRS, Cables, cables
 from tests.interop.foreign_node import Plan
 from tests.interop.traffic import QUESTIONS
 
@@ -131,6 +131,38 @@ def test_what_our_rtr_passes_on_to_them_is_whole(wired: Cables) -> None:
     is_reached_both_ways(15.0)
     assert wired.running.pop("hub").stop() == 0  # Map-Server and RTR start again
     wired.start_hub("rtr: {enabled: yes}\nproxy: {enabled: yes}")
+    is_reached_both_ways(30.0)
+    assert_whole(wired)
+
+
+def test_an_rtr_of_its_own_loses_no_first_packet_of_theirs_and_comes_back_as_its_map_server_does(
+    wired: Cables, record_property: Callable[[str, object], None]
+) -> None:
+    ours, theirs = PAIRS[0]
+    wired.router.run("iptables", "-t", "nat", "-A", "POSTROUTING", "-s", f"{OURS}", "-j", "MASQUERADE")
+    link.apply(wired["ours"], ["link set eth1 down"])
+    wired.start_hub(RTRS)
+    wired.start_rtr()
+    wired.start_ours("auto", OUR_EIDS[:1])
+    wired.wait_until_told("rtr", f"relay eid={OUR_EIDS[0]} places=")
+    start_theirs(wired)
+    wired.wait_until_registered(THEIR_EIDS[0])
+
+    def is_reached_both_ways(patience_s: float) -> None:
+        with wired.answering("theirs", theirs), wired.answering("ours", ours):
+            wired.wait_until_reached("ours", ours, theirs, patience_s)
+            wired.wait_until_reached("theirs", theirs, ours, patience_s)
+
+    with wired.answering("ours", ours):
+        first = wired.answered("theirs", theirs, ours)
+    record_property("of the first 20 answered", first)
+    assert first >= QUESTIONS - 1  # they drop what waits for a mapping themselves
+    is_reached_both_ways(10.0)
+    assert wired.running.pop("hub").stop() == 0
+    wired.start_hub(RTRS)
+    is_reached_both_ways(30.0)
+    assert wired.running.pop("rtr").stop() == 0
+    wired.start_rtr()
     is_reached_both_ways(30.0)
     assert_whole(wired)
 
