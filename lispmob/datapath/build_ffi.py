@@ -105,13 +105,15 @@ void lm_status_bits_use(struct lm_engine *e, bool heeds, bool tells, uint32_t bi
 void lm_echo_nonce_use(struct lm_engine *e, bool echoes);
 bool lm_echo_nonce_ask(struct lm_engine *e, const struct lm_addr *address, bool asks, uint32_t nonce);
 struct lm_lane { int fd, ifindex; uint32_t mark, queue; int into; };
-int lm_lane_set_all(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
+struct lm_copying { int lane, first, second; };
+int lm_lane_set_all(struct lm_engine *e, const struct lm_lane *lanes, size_t count, const struct lm_copying *copying,
+                    size_t copying_count, bool drops_unusable);
 struct lm_question {
     struct lm_addr source, destination; uint8_t protocol; bool has_ports; uint16_t source_port, destination_port;
     int lane; ...;
 };
 struct lm_answer {
-    int fate; bool has_entry; struct lm_prefix entry; uint64_t flow; bool by_mark; int ifindex;
+    int fate; bool has_entry; struct lm_prefix entry; uint64_t flow; bool by_mark; int ifindex, copy_ifindex;
     struct lm_addr local, remote, mapped; uint16_t port; bool is_relayed; uint8_t seal; ...;
 };
 void lm_explain(struct lm_engine *e, const struct lm_question *question, struct lm_answer *answer);

@@ -76,6 +76,13 @@ struct lm_frames {
     struct lm_frame frame[LM_BATCH];
 };
 
+/* Where a packet leaves: by which path, and to which remote. */
+struct lm_way {
+    const struct lm_path *path; /* NULL: nowhere */
+    struct lm_remote *remote;
+    bool is_nested; /* sealed, and on its way by a relay that reads EIDs */
+};
+
 /* One inner packet, or super-packet, on its way out. */
 struct lm_job {
     uint8_t *packet;
@@ -90,9 +97,17 @@ struct lm_job {
     const struct lm_path *path;
     struct lm_session *seal; /* NULL: it leaves in clear */
     bool is_nested;          /* sealed, and on its way by a relay that reads EIDs */
+    struct lm_way copy;      /* and the other way that the same sealed octets take */
     bool is_relayed;         /* came in by an uplink and goes out by one; the inbound thread's */
     bool is_retry;           /* waited before: failing again is not reported again */
 };
+
+static inline void lm_way_take(struct lm_job *job, const struct lm_way *way)
+{
+    job->path = way->path;
+    job->remote = way->remote;
+    job->is_nested = way->is_nested;
+}
 
 /* A destination that the control plane was told of, by its hash; key 0: none. */
 struct lm_told {
@@ -149,6 +164,8 @@ struct lm_engine {
     struct lm_addr icmp_source[2];      /* v4, v6: an EID of ours; family 0: none */
     struct lm_lane lanes[LM_LANES_MAX]; /* without any, the TUN is the default one */
     size_t lane_count;
+    struct lm_copying copying[LM_COPYING_MAX];
+    size_t copying_count;
     bool drops_unusable;                  /* packets whose lane has no uplink are lost, else they go the default way */
     struct lm_peers *peers;               /* and their sessions */
     struct lm_pending *unsealed;          /* packets that wait for a key; same rule as `pending` */
@@ -359,8 +376,9 @@ struct lm_install {
 /* The same for many at once, in portions: packets move in between. What came before an error is installed. */
 int lm_engine_install_many(struct lm_engine *e, const struct lm_install *items, size_t count,
                            const struct lm_locator_spec *locators);
-/* The lanes are these now; the caller closes what is gone afterwards. */
-int lm_lane_set_all(struct lm_engine *e, const struct lm_lane *lanes, size_t count, bool drops_unusable);
+/* The lanes are these now, and the marks whose packets leave twice; the caller closes what is gone afterwards. */
+int lm_lane_set_all(struct lm_engine *e, const struct lm_lane *lanes, size_t count, const struct lm_copying *copying,
+                    size_t copying_count, bool drops_unusable);
 int lm_engine_remove(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_drop_pending(struct lm_engine *e, const struct lm_prefix *prefix);
 int lm_engine_wake_fd(const struct lm_engine *e);

@@ -104,7 +104,7 @@ struct lm_engine *lm_engine_new(const struct lm_config *config)
         lm_pending_new(config->pending_total, config->pending_per_entry, config->pending_age_ns, unsealed_lost, e);
     bool has_sealed = e->peers && e->unsealed;
     for (size_t i = 0; i < LM_SEAL_THREADS; i++)
-        has_sealed = (e->sealed[i] = map_room(LM_SEALED_ROOM + LM_FRAME_SIZE)) && has_sealed;
+        has_sealed = (e->sealed[i] = map_room(LM_SEALED_ROOM + LM_SEALED_NEST + LM_FRAME_SIZE)) && has_sealed;
     e->relay = config->is_rtr ? lm_rtr_new() : NULL;
     e->sources = lm_sources_new();
     bool has_frames = frames_make(&e->out_frames) && frames_make(&e->in_frames);
@@ -281,7 +281,7 @@ void lm_engine_free(struct lm_engine *e)
             munmap(single[i], LM_FRAME_SIZE);
     for (size_t i = 0; i < LM_SEAL_THREADS; i++)
         if (e->sealed[i])
-            munmap(e->sealed[i], LM_SEALED_ROOM + LM_FRAME_SIZE);
+            munmap(e->sealed[i], LM_SEALED_ROOM + LM_SEALED_NEST + LM_FRAME_SIZE);
     lm_peers_free(e->peers);
     lm_pending_free(e->unsealed);
     lm_rtr_free(e->relay);

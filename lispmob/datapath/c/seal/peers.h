@@ -18,8 +18,10 @@ struct lm_peer {
     struct lm_peer *next;
     uint32_t number;
     struct lm_session *_Atomic slots[3]; /* by enum lm_session_slot */
-    struct lm_addr outer; /* where what opened last came from, family 0: nowhere yet; the inbound thread's */
-    uint16_t outer_port;
+    /* The two last places that something which opened came from, family 0: none; the inbound thread's. Two, for copies
+     * of a packet take two ways, and now this one is first, now that one. */
+    struct lm_addr outer[2];
+    uint16_t outer_port[2];
 };
 
 struct lm_peers {
