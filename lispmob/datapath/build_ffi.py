@@ -140,6 +140,7 @@ struct lm_session_use {
     uint32_t peer, local_index; uint8_t slot; uint64_t sent, opened, age_ns, idle_ns; ...;
 };
 int lm_engine_install_session(struct lm_engine *e, const struct lm_session_spec *spec);
+bool lm_engine_set_sources(struct lm_engine *e, uint32_t local_index, const struct lm_prefix *sources, size_t count);
 bool lm_engine_forget_session(struct lm_engine *e, uint32_t local_index);
 void lm_engine_forget_peer(struct lm_engine *e, uint32_t peer);
 int lm_engine_set_clear_refused(struct lm_engine *e, const struct lm_prefix *prefixes, size_t count);
@@ -172,6 +173,7 @@ void lm_peers_forget_peer(struct lm_peers *peers, uint32_t number);
 struct lm_session *lm_peers_find_session(const struct lm_peers *peers, uint32_t local_index);
 struct lm_session *lm_peers_sender(const struct lm_peers *peers, uint32_t number, uint64_t now);
 bool lm_peers_confirm(struct lm_peers *peers, struct lm_session *session);
+bool lm_peers_set_sources(struct lm_peers *peers, uint32_t local_index, const struct lm_prefix *sources, size_t count);
 bool lm_peers_may_send(const struct lm_peers *peers, const struct lm_session *session, const struct lm_addr *source);
 """
 

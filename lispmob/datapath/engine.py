@@ -311,6 +311,10 @@ class Engine:
         """
         sealing.install(self._engine, session)
 
+    def set_sources(self, local_index: int, sources: Iterable[EidPrefix]) -> bool:
+        """The peer of a session may send these inner sources from now on; False: there is no such session."""
+        return sealing.set_sources(self._engine, local_index, sources)
+
     def forget_session(self, local_index: int) -> bool:
         """Overwrite the keys of a session and use it no more; False when there was none."""
         return sealing.forget(self._engine, local_index)

@@ -23,6 +23,7 @@ from lispmob.protocol.effect import (
     RemoveMapping,
     SendControl,
     SendKeepalive,
+    SetSessionSources,
     UsableLocator,
 )
 from lispmob.wire.key_record import KeyRecord
@@ -631,3 +632,28 @@ def test_what_is_remembered_is_kept_by_the_memory_that_was_given() -> None:
 
     assert memory.keys[BOB_EID].has_been_sealed
     assert put_first(1, First(bytes(132), ALICE_EID, BOB_EID), ALICE_RLOC)
+
+
+def test_another_eid_of_a_peer_may_come_by_its_session_once_its_key_is_vouched_for() -> None:
+    one, other = a_pair()
+    ours, _ = shake_hands(one, other, 1.0)
+    second = prefix("10.2.0.8/32")
+
+    told = one.machine.on_vouched(second, KeyRecord((other.public,)), 2.0)
+    stranger = one.machine.on_vouched(prefix("10.9.0.1/32"), KeyRecord((bytes(31) + b"\x09",)), 3.0)
+
+    assert only(told, SetSessionSources) == [SetSessionSources(ours.local_index, (BOB_EID, second))]
+    assert only(stranger, SetSessionSources) == []
+    assert only(one.machine.on_vouched(second, KeyRecord((other.public,)), 4.0), SetSessionSources) == []
+
+
+def test_an_eid_whose_key_has_changed_may_no_longer_come_by_the_old_ones_session() -> None:
+    one, other = a_pair()
+    second = prefix("10.2.0.8/32")
+    one.machine.on_vouched(second, KeyRecord((other.public,)), 0.5)
+    ours, _ = shake_hands(one, other, 1.0)
+
+    told = one.machine.on_vouched(second, KeyRecord((bytes(31) + b"\x09",)), 2.0)
+
+    assert ours.sources == (BOB_EID, second)
+    assert only(told, SetSessionSources) == [SetSessionSources(ours.local_index, (BOB_EID,))]

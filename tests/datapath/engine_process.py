@@ -98,6 +98,9 @@ class Host:
             SealedSession(send_key=send, receive_key=receive, aead=aead, sources=prefixes, **wanted)
         )
 
+    def sources(self, *, local_index: int, sources: list[str]) -> bool:
+        return self._engine.set_sources(local_index, map(EidPrefix.parse, sources))
+
     def sessions(self) -> dict[str, list[int]]:
         """For each place of peer 1 what was sent and opened."""
         return {use.slot: [use.sent_packets, use.opened_packets] for use in self._engine.sessions()}

@@ -47,6 +47,7 @@ from lispmob.protocol.effect import (
     MachineEffect,
     SendControl,
     SendKeepalive,
+    SetSessionSources,
 )
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
 from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
@@ -116,7 +117,7 @@ class Sealing:
 
     def accept_key(self, prefix: EidPrefix) -> list[MachineEffect]:
         """Somebody says yes to the new key of this EID-Prefix. ValueError when none waits."""
-        return [*self.keys.accept(prefix), *self.entries.reconsider(prefix)]
+        return [*self.keys.accept(prefix), *self.entries.reconsider(prefix), *self._say_sources(prefix)]
 
     def on_locators(self, own: LocatorSet) -> None:
         """The RLOCs that others reach us at by themselves are these now."""
@@ -126,7 +127,8 @@ class Sealing:
         """A mapping came that LISP-SEC has shown to be genuine, with these keys in it. Before it is installed."""
         before = self.keys.version
         effects = self.keys.on_vouched(prefix, record)
-        effects += self.entries.reconsider(prefix) if self.keys.version != before else []
+        if self.keys.version != before:
+            effects += [*self.entries.reconsider(prefix), *self._say_sources(prefix)]
         for source, held in [*self._held.items()]:
             if prefix.covers(source) and self.keys.of(source) is not None:
                 del self._held[source]
@@ -382,6 +384,7 @@ class Sealing:
 
     def _stand(self, peer: SealedPeer, session: Session, now: float, *, is_initiator: bool) -> list[MachineEffect]:
         peer.sessions.append(Standing(session.own_index, now, is_initiator, is_confirmed=is_initiator))
+        peer.sources = self.keys.sources(peer.known)
         aead: AeadName = "aes-128-gcm" if session.aead == AES_128_GCM else "chacha20-poly1305"
         installed = InstallSession(
             peer.number,
@@ -391,12 +394,24 @@ class Sealing:
             session.receive_key,
             aead,
             peer.known.prefix.instance_id,
-            self.keys.sources(peer.known),
+            peer.sources,
             is_confirmed=is_initiator,
         )
         spare = peer.sessions[:-SESSIONS_MAX]
         del peer.sessions[:-SESSIONS_MAX]
         return [*(ForgetSession(one.local_index) for one in spare), installed]
+
+    def _say_sources(self, changed: EidPrefix) -> list[MachineEffect]:
+        """A node may have several EIDs: whose this one is has become known, and sessions with those nodes are told."""
+        known = self.keys.of(changed)
+        effects: list[MachineEffect] = []
+        for peer in self.entries.peers:
+            is_concerned = changed in peer.sources or (known is not None and known.key == peer.known.key)
+            sources = self.keys.sources(peer.known) if peer.sessions and is_concerned else peer.sources
+            if sources != peer.sources:
+                effects += [SetSessionSources(session.local_index, sources) for session in peer.sessions]
+                peer.sources = sources
+        return effects
 
     def _confirmed(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         peer.trouble = ""

@@ -46,6 +46,8 @@ class SealedPeer(msgspec.Struct, eq=False):
     known: PeerKey
     entries: dict[EidPrefix, InstallMapping] = msgspec.field(default_factory=dict)
     sessions: list[Standing] = msgspec.field(default_factory=list)
+    sources: tuple[EidPrefix, ...] = ()
+    """What its sessions may send, as the datapath was told last."""
     tries: int = 0
     begun_at: float = 0.0
     next_at: float | None = None

@@ -392,6 +392,8 @@ size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
 /* engine/sealing.c */
 /* As lm_peers_install(); a confirmed session sends what waited for it. */
 int lm_engine_install_session(struct lm_engine *e, const struct lm_session_spec *spec);
+/* What inner sources the session's peer may send from now on; false: there is no such session, or no memory. */
+bool lm_engine_set_sources(struct lm_engine *e, uint32_t local_index, const struct lm_prefix *sources, size_t count);
 bool lm_engine_forget_session(struct lm_engine *e, uint32_t local_index);
 void lm_engine_forget_peer(struct lm_engine *e, uint32_t peer);
 /* Clear packets with these inner sources are dropped from now on; 0 or -ENOMEM. */

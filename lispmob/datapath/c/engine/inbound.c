@@ -210,7 +210,8 @@ static bool is_welcome(struct lm_engine *e, const uint8_t *packet, const struct 
         return true;
     }
     lm_count(&e->counters, why);
-    if (why == LM_data_source && !outer->opened_by && e->config.source_check >= LM_CHECK_LOOSE)
+    bool may_prove = !outer->opened_by || !lm_peers_is_others(e->peers, outer->opened_by, &data->inner.source);
+    if (why == LM_data_source && may_prove && e->config.source_check >= LM_CHECK_LOOSE)
         lm_source_keep(e, packet, data, outer);
     return false;
 }

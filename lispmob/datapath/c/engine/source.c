@@ -38,6 +38,8 @@ struct kept {
     uint64_t at;
     size_t length;
     uint8_t ttl, tos;
+    bool was_sealed;
+    uint32_t opened_by; /* our index of its session */
 };
 
 struct lm_sources {
@@ -194,7 +196,9 @@ void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_
                            .at = outer->now,
                            .length = data->inner.length,
                            .ttl = outer->ttl,
-                           .tos = outer->tos};
+                           .tos = outer->tos,
+                           .was_sealed = outer->opened_by != NULL,
+                           .opened_by = outer->opened_by ? outer->opened_by->local_index : 0};
     memcpy(s->octets[place - s->kept], packet, data->inner.length);
 }
 
@@ -226,6 +230,14 @@ static bool covers(const struct lm_entry *entry, const struct kept *one)
            lm_addr_equal(&head, &entry->address);
 }
 
+static bool is_true_of(const struct lm_engine *e, const struct lm_entry *entry, const struct kept *one)
+{
+    if (!one->was_sealed)
+        return entry->kind == LM_ENCAPSULATE && lm_locator_set_holds(entry->value, &one->outer);
+    const struct lm_session *session = lm_peers_find_session(e->peers, one->opened_by);
+    return session && lm_peers_may_send(e->peers, session, &one->source);
+}
+
 void lm_source_release(struct lm_engine *e, const struct lm_entry *entry)
 {
     struct lm_sources *s = e->sources;
@@ -234,7 +246,7 @@ void lm_source_release(struct lm_engine *e, const struct lm_entry *entry)
         struct kept *one = &s->kept[(s->next + i) % KEPT]; /* oldest first */
         if (!one->source.family || !covers(entry, one))
             continue;
-        bool is_true = entry->kind == LM_ENCAPSULATE && lm_locator_set_holds(entry->value, &one->outer);
+        bool is_true = is_true_of(e, entry, one);
         if (is_true && now < one->at + KEPT_NS)
             deliver(e, one, s->octets[one - s->kept]);
         if (is_true || now >= one->at + KEPT_NS) {

@@ -42,7 +42,10 @@ bool lm_source_is_local(const struct lm_engine *e, const struct lm_outer *outer)
  */
 enum lm_counter lm_source_judge(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer,
                                 bool *is_proven);
-/* Keeps a packet that was refused with LM_data_source, and tells the control plane to ask about its source. */
+/*
+ * Keeps a packet that was refused with LM_data_source, and tells the control plane to ask about its source. One that was
+ * sealed is delivered later when its session's peer turns out to have that EID, too, wherever it came from.
+ */
 void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data,
                     const struct lm_outer *outer);
 /* Delivers what waits for this entry and may come from where it came; forgets the rest that it covers. */

@@ -42,6 +42,8 @@ void lm_peers_free(struct lm_peers *peers);
 /* 0, -ENOMEM, -EEXIST when the index is in use, or -ENOTSUP without a cipher. */
 int lm_peers_install(struct lm_peers *peers, const struct lm_session_spec *spec, uint64_t now);
 bool lm_peers_forget(struct lm_peers *peers, uint32_t local_index);
+/* The session's peer may send these inner sources from now on, one or more; false: no such session, or no memory. */
+bool lm_peers_set_sources(struct lm_peers *peers, uint32_t local_index, const struct lm_prefix *sources, size_t count);
 void lm_peers_forget_peer(struct lm_peers *peers, uint32_t number);
 
 /* To be called with the lock shared: */
@@ -54,6 +56,8 @@ bool lm_peers_has_sent(const struct lm_peers *peers, uint32_t remote_index, uint
 struct lm_session *lm_peers_sender(const struct lm_peers *peers, uint32_t number, uint64_t now);
 /* Something was opened: `next` becomes `current`; true when it did, by this call. */
 bool lm_peers_confirm(struct lm_peers *peers, struct lm_session *session);
+/* A session of somebody else is known for this inner source, or its clear text is refused. */
+bool lm_peers_is_others(const struct lm_peers *peers, const struct lm_session *session, const struct lm_addr *source);
 /* The session's peer may send this inner source. */
 bool lm_peers_may_send(const struct lm_peers *peers, const struct lm_session *session, const struct lm_addr *source);
 /* True once in a second, for a peer, in one of the two lists of times. */

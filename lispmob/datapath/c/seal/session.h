@@ -59,7 +59,7 @@ struct lm_session {
     _Atomic uint8_t slot;                   /* enum lm_session_slot */
     struct lm_replay replay;
     size_t source_count;
-    struct lm_prefix sources[];
+    struct lm_prefix *sources; /* of its own; replaced by who has the engine's lock alone */
 };
 
 /* NULL: out of memory, or there is no cipher. */
