@@ -175,7 +175,7 @@ class Daemon:
     @property
     def tun_mtu_bytes(self) -> int:
         """The MTU of our device, as the uplinks allow it now."""
-        return assembly.tun_mtu(self.file, self.uplinks)
+        return assembly.tun_mtu(self.file, self.uplinks, self.node.plan)
 
     @property
     def host_problems(self) -> tuple[Problem, ...]:
