@@ -14,6 +14,7 @@ from lispmob.control.itr_security import LispSecTools
 from lispmob.control.node_config import NodeConfig
 from lispmob.control.registrations import Growing, NewNonce
 from lispmob.control.sealing.handshake_carriage import take_first
+from lispmob.control.sealing.key_lookups import KeyLookups, Outside
 from lispmob.control.sealing.machine import Sealing
 from lispmob.control.sealing.seal_config import SealTools
 from lispmob.errors import MalformedMessage
@@ -43,12 +44,13 @@ class SealedNode(Node):
         self._is_routing = False
         super().__init__(config, new_nonce=new_nonce, jitter=jitter, next_nonce=next_nonce, lisp_sec=lisp_sec)
         self.sealing = Sealing(config.sealing, seal, self._asked)
+        self.key_lookups = KeyLookups(self.security, self._asked)
         self._answerer.on_key_record(config.key_record)
         self._unsaid += self.sealing.on_start()
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds; None while there is nothing to wait for."""
-        times = (super().wake_at(), self.sealing.wake_at())
+        times = (super().wake_at(), self.sealing.wake_at(), self.key_lookups.wake_at())
         return min((at for at in times if at is not None), default=None)
 
     def on_datagram(self, datagram: Datagram, now: float) -> list[NodeEffect]:
@@ -66,7 +68,17 @@ class SealedNode(Node):
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed."""
-        return [*super().on_timer(now), *self._route(self.sealing.on_timer(now), now)]
+        own = [*self.sealing.on_timer(now), *self.key_lookups.on_timer(now)]
+        return [*super().on_timer(now), *self._route(own, now)]
+
+    def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
+        """A packet met no forwarding entry, or a default one. An RTR knows where it goes, and we ask for the key."""
+        told = super().on_miss(source, destination, instance_id, now)
+        is_own = self.config.owner_of(source, instance_id) is not None
+        if self.plan.asks_mapping_system or not is_own or self.sealing.mode == "off":
+            return told
+        ends = EidPrefix.host(source, instance_id), EidPrefix.host(destination, instance_id)
+        return [*told, *self._route(self._ask_for_key(*ends, now), now)]
 
     def on_config(self, config: NodeConfig, now: float) -> list[NodeEffect]:
         """A reload."""
@@ -143,6 +155,11 @@ class SealedNode(Node):
                 return [*effects, *self._ask_for_keys(now)]
             case MapReply(is_probe=True):
                 return self.sealing.on_answer(message, now)
+            case MapReply() if self.key_lookups.expects(message.nonce):
+                found, effects = self.key_lookups.on_map_reply(message, datagram.payload, now)
+                for one in found:
+                    effects += self.sealing.on_vouched(one.prefix, one.keys, now)
+                return effects
         return None
 
     def _ask_for_keys(self, now: float) -> list[MachineEffect]:
@@ -152,7 +169,22 @@ class SealedNode(Node):
             own = self.config.source_for(eid)
             if own is not None and self.plan.asks_mapping_system:
                 effects += self._resolver.on_doubt(eid, eid, own, now)
+            elif own is not None:
+                effects += self._ask_for_key(EidPrefix.host(own, eid.instance_id), eid, now)
         return effects
+
+    def _ask_for_key(self, own: EidPrefix, eid: EidPrefix, now: float) -> list[MachineEffect]:
+        """Whose key is it, where an RTR looks up where the EID is. A key that was written down needs no question."""
+        known = self.sealing.keys.of(eid)
+        if known is not None and known.grade == "pinned":
+            return []
+        at = self.traversal.outside
+        place = None
+        if at is not None and at[1].address is not None:
+            locator, seen = at
+            place = Outside(locator.address, locator.ifindex, at[1].address, seen.port, seen.server.address)
+        self.key_lookups.on_outside(place, self.config.map_resolvers)
+        return self.key_lookups.on_wanted(own, eid, now)
 
     def _learn(self, learned: MappingLearned, now: float) -> list[MachineEffect]:
         effects: list[MachineEffect] = []

@@ -17,6 +17,7 @@
 #define UDP_LENGTH_ADDED 16u
 #define PACKET_MAX 65535u
 #define ENCAPSULATES 0u /* LM_ENCAPSULATE */
+#define TELL_AGAIN_NS 10000000000ull /* as liveness/destination_report.c has it */
 
 /* A flow as lm_packet_flow_hash sees it: the words are those that it hashes. */
 struct out_flow {
@@ -26,6 +27,8 @@ struct out_flow {
     __u32 ifindex, path, remote, room;
     __u32 large;      /* inner packets of so many octets are large for the path */
     __u32 sum;        /* of the outer IPv4 header without length, TOS and TTL */
+    __u32 tells;      /* only a default entry knows its destination: a packet now and then goes to who reports that */
+    __u64 tell_at;    /* when the next one does */
     __u32 has_relays; /* what is sent to them has to be answered soon */
     __u32 is_whole;   /* nothing that is left open gets past the device */
     __u8 head[OUTER_V6] __attribute__((aligned(8)));
@@ -172,11 +175,13 @@ static __always_inline bool is_straight(struct lm_shared_state *s, struct out_fl
 }
 
 /* The locators of a destination, whose entry counts as used from now on; NULL: none, or the entry says something else. */
-static __always_inline struct lm_shared_set *destination_of(bool is_v4, __u32 instance_id, const __u64 to[2])
+static __always_inline struct lm_shared_set *destination_of(bool is_v4, __u32 instance_id, const __u64 to[2],
+                                                            __u32 *tells)
 {
     struct lm_trie_value *entry = find(LM_SPACE_TABLE, is_v4, instance_id, to[0], to[1]);
-    if (!entry || entry->kind != ENCAPSULATES)
+    if (!entry || (entry->kind != ENCAPSULATES && entry->kind != LM_KIND_TELL))
         return NULL;
+    *tells = entry->kind == LM_KIND_TELL;
     struct lm_shared_set *set = bpf_map_lookup_elem(&sets, &entry->value);
     __u32 page = entry->number / LM_SHARED_USED_PAGE, place = entry->number % LM_SHARED_USED_PAGE;
     struct used_page *marks = bpf_map_lookup_elem(&used, &page);
@@ -236,7 +241,7 @@ static __always_inline bool decide(struct lm_shared_state *s, struct out_flow *f
         find(LM_SPACE_GUARD, is_v4, 0, to[0], to[1]) || !mark_lane(s, flow->mark, &lane))
         return false;
     __u32 instance_id = own->value;
-    struct lm_shared_set *set = destination_of(is_v4, instance_id, to);
+    struct lm_shared_set *set = destination_of(is_v4, instance_id, to, &flow->tells);
     struct lm_shared_uplinks *all = bpf_map_lookup_elem(&uplinks, &key);
     if (!set || !all)
         return false;
@@ -289,6 +294,7 @@ static __always_inline struct out_flow *flow_of(struct lm_shared_state *s, const
         return flow;
     __builtin_memcpy(flow->words, words, sizeof flow->words);
     flow->mark = mark;
+    flow->tell_at = 0;
     decide_anew(s, flow);
     return flow;
 }
@@ -337,6 +343,10 @@ int lm_encap(struct __sk_buff *skb)
         return FALL_THROUGH;
     __u64 now = bpf_ktime_get_ns();
     __u32 size = segments > 1 ? repeated + skb->gso_size : length;
+    if (flow->tells && now >= flow->tell_at) {
+        flow->tell_at = now + TELL_AGAIN_NS;
+        return FALL_THROUGH;
+    }
     if (size > flow->room ||
         is_for_report(s, flow->path, flow->remote, flow->is_whole, now, length, size >= flow->large) ||
         (flow->has_relays && waits_in_vain(s, flow->path, now)))
