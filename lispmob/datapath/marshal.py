@@ -10,6 +10,7 @@ from typing import Any, Final
 from lispmob.datapath import _lispdp
 from lispmob.datapath.model import (
     AeadName,
+    ClearHeard,
     ControlPacket,
     Echoed,
     EngineConfig,
@@ -46,7 +47,7 @@ PRIORITY_NEVER = 255
 _MISS, _CONTROL, _MTU, _RESUMED, _SILENT, _STALLED, _STRANGER, _HEARD, _STATUS, _ECHOED, _REFUTED = range(
     1, 12
 )  # enum lm_punt_kind
-_LARGE, _SOURCE, _SEAL_WANTED, _SEAL_CONFIRMED, _SEALED_FROM = range(12, 17)
+_LARGE, _SOURCE, _SEAL_WANTED, _SEAL_CONFIRMED, _SEALED_FROM, _CLEAR_HEARD = range(12, 18)
 AEADS: Final[dict[AeadName, int]] = {"aes-128-gcm": 1, "chacha20-poly1305": 2}  # enum lm_aead
 _SLOTS: tuple[SessionSlot, ...] = ("previous", "current", "next")  # enum lm_session_slot
 _NEVER_NS: Final = (1 << 64) - 1
@@ -209,6 +210,8 @@ def punt(c: Any) -> Punt:
         return Stalled(address(c.source), c.ifindex)
     if c.kind == _SEAL_WANTED:
         return SealWanted(c.peer)
+    if c.kind == _CLEAR_HEARD:
+        return ClearHeard(c.peer)
     if c.kind == _SEAL_CONFIRMED:
         return SealConfirmed(c.peer, c.local_index)
     if c.kind == _SEALED_FROM:

@@ -340,6 +340,12 @@ class SealWanted(msgspec.Struct, frozen=True):
     peer: int
 
 
+class ClearHeard(msgspec.Struct, frozen=True):
+    """Clear text came that says it is a peer's whose clear text is refused, and was dropped. Once a second at most."""
+
+    peer: int
+
+
 class SealConfirmed(msgspec.Struct, frozen=True):
     """The first packet of a session that was not confirmed has been opened: we send with it from now on."""
 
@@ -371,6 +377,7 @@ Punt: TypeAlias = (
     | SourceDoubted
     | Refuted
     | SealWanted
+    | ClearHeard
     | SealConfirmed
     | SealedFrom
 )

@@ -14,9 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from lispmob.api import sd_notify
+from lispmob.config.static_key import load_static_key
 from lispmob.control.itr_security import LispSecTools
+from lispmob.control.sealing.noise import KeyPair
+from lispmob.control.sealing.peer_keys import NoKeyMemory
+from lispmob.control.sealing.seal_config import SealTools
 from lispmob.control_port.port import ANY, ControlPort, Received
-from lispmob.crypto.key_wrap import MISSING, key_wrap
+from lispmob.crypto.key_wrap import MISSING, KeyWrapMissingError, key_wrap
+from lispmob.crypto.noise_ciphers import NoiseCiphers
 from lispmob.errors import ConfigError, KernelRefused, LispError
 from lispmob.garbage import GarbageRules
 from lispmob.hub.asking import ask
@@ -37,14 +42,16 @@ from lispmob.hub.restoring import Restoring
 from lispmob.hub.rtr.rtr_effect import InData, Stranger
 from lispmob.hub.rtr.traversal import PlaneEffect
 from lispmob.hub.rtr.way_doubts import AskWay
+from lispmob.hub.sealing import HubSealing
 from lispmob.hub.show import show
 from lispmob.hub.store.persistence import Persistence
 from lispmob.hub.store.store import Clock, Store
 from lispmob.joining.exchange import TYPE
 from lispmob.logs import configure
-from lispmob.protocol.effect import Event, EventValue, SendControl
+from lispmob.protocol.effect import Event, EventValue, ForgetSession, InstallSession, SendControl
 from lispmob.protocol.servers import LispSecMode
 from lispmob.wire.address import IpAddress
+from lispmob.wire.key_record import KEY_OCTETS
 from lispmob.wire.lisp_sec_auth import OTK_OCTETS
 
 if TYPE_CHECKING:
@@ -85,6 +92,7 @@ class Hub:
             security=HubSecurity(cast(LispSecMode, file.security.lisp_sec), wrap),
             tools=None if wrap is None else LispSecTools(wrap, lambda: secrets.token_bytes(OTK_OCTETS)),
             ddt=file.ddt.to_policy(),
+            sealing=None if (tools := _seal_tools(file)) is None else HubSealing(tools),
         )
         self._public = PublicAddresses(file.public_address)
         self.plane.on_addresses(self._public.on_addresses(file.listen))
@@ -136,6 +144,7 @@ class Hub:
                     on_doubt=self._on_doubt,
                     public=self._public,
                     own_eids=self.file.own_eids,
+                    peer_of=lambda prefix: 0 if self.plane.sealing is None else self.plane.sealing.peer_of(prefix),
                 )
                 await self._forwarding.start()
             self._hold_own_eids()
@@ -149,7 +158,9 @@ class Hub:
                 self._restoring = loop.create_task(restoring.run())
             self._garbage.start()
             self._site_directory.start()
-            log.info("ready sites=%d", len(self.file.sites))
+            sealing = self.plane.sealing
+            key = "" if sealing is None else f" public-key={sealing.public_key.hex()}"
+            log.info("ready sites=%d%s", len(self.file.sites), key)
             sd_notify.ready(f"{len(self.file.sites)} sites")
             if (every_s := sd_notify.watchdog_interval_s()) is not None:
                 self._beat = loop.create_task(sd_notify.beat(every_s))
@@ -252,6 +263,9 @@ class Hub:
                 self._tell(effect)
             elif isinstance(effect, RegistrationChanged):
                 self._on_changed(effect)
+            elif isinstance(effect, InstallSession | ForgetSession):
+                if self._forwarding is not None:
+                    self._forwarding.on_session(effect)
             elif self._forwarding is not None:
                 self._forwarding.on_relay(effect)
         if self._persistence is not None:
@@ -348,6 +362,21 @@ class Hub:
             )
         log.info("reloaded sites=%d", len(file.sites))
         return None
+
+
+def _seal_tools(file: HubFile) -> SealTools | None:
+    """For sealed data of nodes to the proxy; None without a proxy, or without libcrypto, or where nobody wants it."""
+    if file.security.seal == "off" or not (file.proxy.enabled or file.rtr.enabled):
+        return None
+    try:
+        ciphers = NoiseCiphers()
+    except KeyWrapMissingError:
+        return None
+    directory = None if file.state_file is None else file.state_file.parent
+    static = KeyPair.of(secrets.token_bytes(KEY_OCTETS), ciphers)
+    if directory is not None:
+        static = load_static_key(directory, ciphers)
+    return SealTools(ciphers, static, NoKeyMemory(), secrets.token_bytes, time.time_ns)
 
 
 def _load(path: Path) -> tuple[HubFile, tuple[Site, ...]]:

@@ -13,7 +13,7 @@ from lispmob.control.node_config import Fallback, NodeConfig, StatusBitsUse
 from lispmob.control.preference import PreferenceConfig
 from lispmob.control.probing.path import ProbeConfig
 from lispmob.control.sealing.peer_keys import PinnedKey
-from lispmob.control.sealing.seal_config import SealMode
+from lispmob.control.sealing.seal_config import HubKey, SealMode
 from lispmob.datapath.device.lanes import DEFAULT, Lane, MarksWay, device_prefix
 from lispmob.datapath.model import (
     ControlPacket,
@@ -93,6 +93,12 @@ def held_back(file: NodeFile, meaning: Meaning) -> dict[str, str]:
     return {**found, **meaning.leaving}
 
 
+def _key_record(static_key: bytes | None, *, is_revoked: bool, has_told: bool) -> KeyRecord | None:
+    if static_key is None or (is_revoked and not has_told):
+        return None
+    return KeyRecord((static_key,), is_revoked)
+
+
 def node_config(
     file: NodeFile,
     xtr_id: bytes,
@@ -100,8 +106,13 @@ def node_config(
     *,
     has_key_wrap: bool = False,
     static_key: bytes | None = None,
+    has_told_key: bool = False,
 ) -> NodeConfig:
-    """What the protocol core is told. Without key wrap there is no LISP-SEC, without a public key nothing is sealed."""
+    """What the protocol core is told. Without key wrap there is no LISP-SEC, without a public key nothing is sealed.
+
+    `has_told_key`: an earlier run may have sealed with it. Where nothing is sealed any more the Map-Servers are told
+    that it is no longer to be used, and by them, provably, everybody who would go on sealing for us.
+    """
     mode = cast(LispSecMode, file.security.lisp_sec) if has_key_wrap else "off"
     seal = cast(SealMode, file.security.seal) if static_key is not None else "off"
     return NodeConfig(
@@ -115,8 +126,9 @@ def node_config(
         map_resolvers=file.resolvers,
         seal=seal,
         pinned_keys=tuple(PinnedKey(eid, peer.public_key) for peer in file.peers for eid in peer.eids),
+        hub_keys=tuple(HubKey(etr.address, etr.public_key) for etr in file.proxy_etrs if etr.public_key is not None),
         strict_keys=file.security.strict_keys,
-        key_record=KeyRecord((static_key,)) if static_key is not None and seal != "off" else None,
+        key_record=_key_record(static_key, is_revoked=seal == "off", has_told=has_told_key),
         lisp_sec=mode,
         resolver_secrets=resolver_secrets(file) if mode != "off" else (),
         has_mapping_program=file.map_cache.program,

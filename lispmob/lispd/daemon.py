@@ -53,7 +53,7 @@ from lispmob.lispd.report.handovers import Direction, HandoverJournal
 from lispmob.lispd.report.problem_watch import ProblemWatch
 from lispmob.lispd.report.publisher import Publisher
 from lispmob.lispd.resolving import Resolving
-from lispmob.lispd.seal_state import seal_tools
+from lispmob.lispd.seal_state import has_static_key, replace_static_key, seal_tools
 from lispmob.lispd.sending import sending_uplinks
 from lispmob.lispd.tasks.desktop import Desktop, start_monitor
 from lispmob.lispd.tasks.kernel_task import KernelTask
@@ -69,6 +69,7 @@ from lispmob.mh.kernel.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
 from lispmob.natt.effect import NattEffect, PlanChanged, SendFromDataPort
 from lispmob.node.node import NodeEffect
+from lispmob.node.sealed_node import SealedNode
 from lispmob.problems.problem import Problem
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import (
@@ -121,6 +122,7 @@ class Daemon:
         self._alarm = Alarm(self._on_time)
         self._identity = Identity(file.register.xtr_id, file.state_dir, self.state_refusals.append)
         self._lisp_sec = None if file.log.record else lisp_sec_tools(file.state_dir)  # a recording has no keys
+        self._has_told_key = has_static_key(file.state_dir)
         is_sealing = can_seal() and not file.log.record
         self._seal = seal_tools(file.state_dir, self.state_refusals.append) if is_sealing else None
         if file.security.seal == "require" and self._seal is None:
@@ -176,6 +178,15 @@ class Daemon:
     def tun_mtu_bytes(self) -> int:
         """The MTU of our device, as the uplinks allow it now."""
         return assembly.tun_mtu(self.file, self.uplinks, self.node.plan)
+
+    def replace_static_key(self) -> None:
+        """Have another static key from now on, and say so to the Map-Servers first, then to peers."""
+        assert self._seal is not None
+        self._seal = replace_static_key(self.file.state_dir, self._seal)
+        now = self._loop.time()
+        self.perform(self.node.on_config(self._node_config(), now))
+        if isinstance(self.node, SealedNode):
+            self.perform(self.node.on_static_key(self._seal.static, now))
 
     @property
     def host_problems(self) -> tuple[Problem, ...]:
@@ -510,6 +521,7 @@ class Daemon:
 
     def _use(self, file: NodeFile) -> None:
         """The configuration is this from now on."""
+        self._has_told_key = self._has_told_key or self.file.security.seal != "off"
         self.file = file
         self._gateways.look(self.network, is_wanted=names_gateways(file))
         self.engine.set_eids(file.eids)
@@ -539,7 +551,12 @@ class Daemon:
         has_key_wrap, host_name = self._lisp_sec is not None, socket.gethostname()
         static_key = None if self._seal is None else self._seal.static.public
         return assembly.node_config(
-            self.file, self._identity.xtr_id, host_name, has_key_wrap=has_key_wrap, static_key=static_key
+            self.file,
+            self._identity.xtr_id,
+            host_name,
+            has_key_wrap=has_key_wrap,
+            static_key=static_key,
+            has_told_key=self._has_told_key,
         )
 
     def _kernel_state(self) -> KernelState:

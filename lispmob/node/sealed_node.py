@@ -16,6 +16,7 @@ from lispmob.control.registrations import Growing, NewNonce
 from lispmob.control.sealing.handshake_carriage import take_first
 from lispmob.control.sealing.key_lookups import KeyLookups, Outside
 from lispmob.control.sealing.machine import Sealing
+from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.seal_config import SealTools
 from lispmob.errors import MalformedMessage
 from lispmob.node.node import Node, NodeEffect, _Inner
@@ -68,7 +69,7 @@ class SealedNode(Node):
 
     def on_timer(self, now: float) -> list[NodeEffect]:
         """A deadline may have passed."""
-        own = [*self.sealing.on_timer(now), *self.key_lookups.on_timer(now)]
+        own = [*self.sealing.on_timer(now), *self._ask_for_keys(now), *self.key_lookups.on_timer(now)]
         return [*super().on_timer(now), *self._route(own, now)]
 
     def on_miss(self, source: IpAddress, destination: IpAddress, instance_id: int, now: float) -> list[NodeEffect]:
@@ -106,6 +107,10 @@ class SealedNode(Node):
         """Packets for this peer want a session, or new keys."""
         return self._route(self.sealing.on_seal_wanted(peer, now), now)
 
+    def on_clear_heard(self, peer: int, now: float) -> list[NodeEffect]:
+        """Clear text was refused that says it is this peer's."""
+        return self._route(self.sealing.on_clear_heard(peer, now), now)
+
     def on_seal_confirmed(self, peer: int, local_index: int, now: float) -> list[NodeEffect]:
         """A packet of this peer has opened with a session that was not known to be its, too."""
         return self._route(self.sealing.on_confirmed(peer, local_index, now), now)
@@ -113,6 +118,18 @@ class SealedNode(Node):
     def on_sealed_from(self, remote: IpAddress, local: IpAddress, now: float) -> list[NodeEffect]:
         """What opened came from another address than before: a hint, so this pair is probed if a mapping names it."""
         return self._route(self._prober.on_probed(remote, local, now), now)
+
+    def on_static_key(self, static: KeyPair, now: float) -> list[NodeEffect]:
+        """We have another static key. The configuration that says so to the Map-Servers came before."""
+        return self._route(self.sealing.on_static_key(static, now), now)
+
+    def on_rekey(self, now: float) -> list[NodeEffect]:
+        """Somebody wants new keys for all sessions."""
+        return self._route(self.sealing.on_rekey(now), now)
+
+    def on_key_forgotten(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
+        """Somebody says that an EID-Prefix seals no more. ValueError when no key of it is kept."""
+        return self._route(self.sealing.forget_key(prefix), now)
 
     def on_key_accepted(self, prefix: EidPrefix, now: float) -> list[NodeEffect]:
         """Somebody says yes to the new key of an EID-Prefix. ValueError when none waits."""

@@ -16,12 +16,14 @@ nothing here wakes an idle node. Sessions are found by index in the datapath, so
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from lispmob.control.sealing.handshake_carriage import First, put_first, put_second, take_second
+from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.peer_keys import PeerKeys, fingerprint
 from lispmob.control.sealing.seal_config import SealConfig, SealMode, SealTools
 from lispmob.control.sealing.sealed_entries import SealedEntries
@@ -29,6 +31,7 @@ from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pa
 from lispmob.control.sealing.sealed_peer import (
     FORGET_S,
     GIVE_UP_S,
+    PARTING_S,
     SESSIONS_MAX,
     SETTLED_S,
     Asking,
@@ -64,6 +67,7 @@ HELD_MAX: Final = 64  # ours: first messages that wait for a lookup
 HELD_S: Final = 2.0  # ours
 ASKING_MAX: Final = 256  # ours: first messages that may still be answered
 ASKING_S: Final = 10.0  # ours: as late as an answer may come
+ASK_TRIES: Final = 3  # ours: unanswered handshakes after which the mapping system is asked whose key it is
 SILENCE_S: Final = 5.0  # ours: between handshakes that silence is the reason of
 
 
@@ -103,6 +107,7 @@ class Sealing:
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds. Sessions have no part in it: none makes an idle node wake."""
         times = [at for peer in self.entries.peers for at in (peer.next_at, peer.settled_at) if at is not None]
+        times += self.entries.parting_at
         return min([*times, *(held.until for held in self._held.values())], default=None)
 
     def on_start(self) -> list[MachineEffect]:
@@ -115,6 +120,11 @@ class Sealing:
         self.keys.on_config(config.pinned, is_strict=config.is_strict)
         return self.entries.on_config(config)
 
+    def forget_key(self, prefix: EidPrefix) -> list[MachineEffect]:
+        """Somebody on this host says that this EID-Prefix need not be sealed. ValueError when no key of it is kept."""
+        self.keys.forget(prefix)
+        return self.entries.reconsider(prefix)
+
     def accept_key(self, prefix: EidPrefix) -> list[MachineEffect]:
         """Somebody says yes to the new key of this EID-Prefix. ValueError when none waits."""
         return [*self.keys.accept(prefix), *self.entries.reconsider(prefix), *self._say_sources(prefix)]
@@ -123,12 +133,28 @@ class Sealing:
         """The RLOCs that others reach us at by themselves are these now."""
         self._own = own
 
+    def on_static_key(self, static: KeyPair, now: float) -> list[MachineEffect]:
+        """We have another static key: handshakes with it begin at once, and sessions stand until they are over."""
+        self._tools = dataclasses.replace(self._tools, static=static)
+        self._asking.clear()
+        return self.on_rekey(now)
+
+    def on_rekey(self, now: float) -> list[MachineEffect]:
+        """Somebody wants new keys with everybody that there is a session with."""
+        effects: list[MachineEffect] = []
+        for peer in self.entries.peers:
+            if peer.sessions and peer.entries:
+                effects += self._begin(peer, now)
+        return effects
+
     def on_vouched(self, prefix: EidPrefix, record: KeyRecord | None, now: float) -> list[MachineEffect]:
         """A mapping came that LISP-SEC has shown to be genuine, with these keys in it. Before it is installed."""
         before = self.keys.version
         effects = self.keys.on_vouched(prefix, record)
         if self.keys.version != before:
-            effects += [*self.entries.reconsider(prefix), *self._say_sources(prefix)]
+            # What is on its way, sealed with a key that was replaced, still counts; with a revoked one it does not.
+            until = None if record is not None and record.is_revoked else now + PARTING_S
+            effects += [*self.entries.reconsider(prefix, until), *self._say_sources(prefix)]
         for source, held in [*self._held.items()]:
             if prefix.covers(source) and self.keys.of(source) is not None:
                 del self._held[source]
@@ -154,6 +180,16 @@ class Sealing:
                 effects += self._begin(peer, now)
         return effects
 
+    def on_clear_heard(self, number: int, now: float) -> list[MachineEffect]:
+        """Somebody sends clear text in the name of a peer that has sealed: if it is the peer, it has lost its keys.
+
+        A handshake shows: whoever has another key, or none any more, answers when its Map-Server vouches for that.
+        """
+        peer = self.entries.by_number(number)
+        if peer is None or peer.next_at is not None or now - peer.last_try_at < SILENCE_S:
+            return []
+        return self._begin(peer, now)
+
     def on_mapping_back(self, now: float) -> list[MachineEffect]:
         """Mappings of peers came again after they had gone: whoever registers again may have lost its sessions."""
         effects: list[MachineEffect] = []
@@ -169,7 +205,8 @@ class Sealing:
 
     def on_first(self, first: First, datagram: Datagram, nonce: int, now: float) -> list[MachineEffect]:
         """Somebody begins a handshake. Junk costs a hash."""
-        if self._config.mode == "off" or self._config.owner_of(first.responder) is None:
+        responder = first.responder
+        if self._config.mode == "off" or responder is None or self._config.owner_of(responder) is None:
             return [Count("rx_policy")]
         source = owner_of(datagram.source)
         if self._in_all.available_at(now) > now or not self._per_source.take(source, now):
@@ -222,7 +259,7 @@ class Sealing:
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed. What is old is forgotten on the way, whatever the reason to wake was."""
-        effects: list[MachineEffect] = []
+        effects: list[MachineEffect] = [*self.entries.part(now)]
         for source, held in [*self._held.items()]:
             if now >= held.until:
                 del self._held[source]
@@ -248,7 +285,7 @@ class Sealing:
 
     def on_slept(self) -> list[MachineEffect]:
         """The host was suspended, perhaps copied: no key of before is used again."""
-        effects: list[MachineEffect] = []
+        effects: list[MachineEffect] = [*self.entries.part()]
         for peer in self.entries.peers:
             effects += [ForgetPeer(peer.number)] if peer.sessions else []
             peer.sessions.clear()
@@ -270,15 +307,18 @@ class Sealing:
     def _try(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         """Send a first message, by the next way; each with an ephemeral key of its own."""
         eid = peer.eid
-        own = None if eid is None else self._config.own_eid(eid)
+        place = next(iter(peer.entries), None)
+        own = None if place is None else self._config.own_eid(place)
         peer.tries += 1
         peer.wait(now)
-        if eid is None or own is None:
+        if peer.tries % ASK_TRIES == 0 and eid is not None:
+            self._questions.append(eid)  # it may have another key, or have given up sealing: its hub knows
+        if (eid is None and not peer.is_hub) or own is None:
             peer.trouble = "no mapping to begin a handshake with"
             return []
         way = self._way(peer)
         tools = self._tools
-        pair = Pair(eid.instance_id, own.address, eid.address)
+        pair = Pair(own.instance_id, own.address, None if eid is None else eid.address)
         ephemeral, index = tools.draw(32), self._new_index()
         handshake = OpenHandshake(tools.ciphers, pair, tools.static, peer.known.key, ephemeral=ephemeral, index=index)
         try:
@@ -287,11 +327,16 @@ class Sealing:
             peer.trouble = "its key is none: there is no secret with it"
             return []
         nonce = self._new_nonce()
-        self._asking[nonce] = Asking(peer, handshake, now, is_nested=way is None)
+        self._asking[nonce] = Asking(peer, handshake, now, is_nested=way is None and not peer.is_hub)
         while len(self._asking) > ASKING_MAX:
             del self._asking[next(iter(self._asking))]
         first = First(message, own, eid)
-        if way is None:
+        if way is None and eid is None:
+            # To a hub from behind a NAT: it answers to where this comes from.
+            hub = peer.remotes[peer.tries % len(peer.remotes)]
+            sent = SendControl(put_first(nonce, first, own.address), hub)
+        elif way is None:
+            assert eid is not None
             # From EID to EID, as data is: an RTR passes it on, to the peer behind it or from us behind it.
             sent = SendControl(put_first(nonce, first, own.address), eid.address, source=own.address)
         else:
@@ -305,7 +350,7 @@ class Sealing:
 
         So goes every second try; it comes at once where a locator has answered without a handshake, as RTRs do.
         """
-        if peer.tries % 2 == 0:
+        if peer.tries % 2 == 0 and not peer.is_hub:
             return None
         remotes = peer.remotes
         places = max((len(self._own.for_family(remote.version)) for remote in remotes), default=0)
@@ -351,14 +396,15 @@ class Sealing:
         is_nested = self._config.owner_of(EidPrefix.host(datagram.destination, known.prefix.instance_id)) is not None
         effects = self.entries.on_way(peer, is_behind=is_nested)
         effects += self._stand(peer, told.session, now, is_initiator=False)
-        payload = put_second(nonce, told.message, first.responder, datagram.destination)
+        payload = put_second(nonce, told.message, first.responder or first.initiator, datagram.destination)
         place = datagram.source, datagram.source_port, datagram.destination, datagram.ifindex
         return [*effects, SendControl(payload, *place), Count("tx_handshake_answer")]
 
     def _open(self, first: First) -> Answered:
         """Raises MalformedMessage."""
         tools = self._tools
-        pair = Pair(first.initiator.instance_id, first.initiator.address, first.responder.address)
+        responder = first.responder
+        pair = Pair(first.initiator.instance_id, first.initiator.address, responder.address if responder else None)
         return answer(
             tools.ciphers,
             pair,
@@ -384,7 +430,7 @@ class Sealing:
 
     def _stand(self, peer: SealedPeer, session: Session, now: float, *, is_initiator: bool) -> list[MachineEffect]:
         peer.sessions.append(Standing(session.own_index, now, is_initiator, is_confirmed=is_initiator))
-        peer.sources = self.keys.sources(peer.known)
+        peer.sources = () if peer.is_hub else self.keys.sources(peer.known)
         aead: AeadName = "aes-128-gcm" if session.aead == AES_128_GCM else "chacha20-poly1305"
         installed = InstallSession(
             peer.number,
@@ -406,6 +452,8 @@ class Sealing:
         known = self.keys.of(changed)
         effects: list[MachineEffect] = []
         for peer in self.entries.peers:
+            if peer.is_hub:
+                continue  # it sends for all who have no key
             is_concerned = changed in peer.sources or (known is not None and known.key == peer.known.key)
             sources = self.keys.sources(peer.known) if peer.sessions and is_concerned else peer.sources
             if sources != peer.sources:
@@ -416,7 +464,7 @@ class Sealing:
     def _confirmed(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         peer.trouble = ""
         effects: list[MachineEffect] = []
-        if not peer.known.has_been_sealed and peer.settled_at is None:
+        if not peer.is_hub and not peer.known.has_been_sealed and peer.settled_at is None:
             peer.settled_at = now + SETTLED_S
         if not peer.is_told:
             peer.is_told = True

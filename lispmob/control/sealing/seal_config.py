@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -12,9 +12,16 @@ import msgspec
 from lispmob.control.sealing.noise import Ciphers, KeyPair
 from lispmob.control.sealing.peer_keys import KeyMemory, PinnedKey
 from lispmob.control.sealing.sealed_handshake import ALL_AEADS
-from lispmob.wire.address import EidPrefix
+from lispmob.wire.address import EidPrefix, IpAddress
 
 SealMode: TypeAlias = Literal["off", "prefer", "require"]
+
+
+class HubKey(msgspec.Struct, frozen=True):
+    """The address of a proxy, or an RTR, and its key, as somebody has written them."""
+
+    address: IpAddress
+    key: bytes
 
 
 class SealConfig(msgspec.Struct, frozen=True):
@@ -24,6 +31,14 @@ class SealConfig(msgspec.Struct, frozen=True):
     pinned: tuple[PinnedKey, ...] = ()
     is_strict: bool = False
     eids: tuple[EidPrefix, ...] = ()
+    hubs: tuple[HubKey, ...] = ()
+
+    def hub_at(self, addresses: Iterable[IpAddress]) -> HubKey | None:
+        """The hub that is at all of these addresses; None: no key of it is known, or there are others among them."""
+        keys = {hub.address: hub for hub in self.hubs}
+        found = [keys.get(address) for address in addresses]
+        is_one = bool(found) and all(hub is not None and hub.key == found[0].key for hub in found if found[0])
+        return found[0] if is_one and None not in found else None
 
     def own_eid(self, prefix: EidPrefix) -> EidPrefix | None:
         """The EID that peers of this family and Instance-ID know us by, as a host."""

@@ -17,6 +17,7 @@ REKEY_RESPONDER_S: Final = 165.0  # ours: before that the initiator, which begin
 SESSION_S: Final = 180.0  # ours: the datapath neither sends nor receives by an older key
 FORGET_S: Final = 540.0  # ours: then the octets of its keys are overwritten
 SETTLED_S: Final = 3.0  # ours: with the first session of all, for as long clear packets may still be on the way
+PARTING_S: Final = 3.0  # ours: packets sealed with a key that was replaced may still be on the way
 SESSIONS_MAX: Final = 4  # of one peer; the datapath uses three
 
 
@@ -61,6 +62,8 @@ class SealedPeer(msgspec.Struct, eq=False):
     """One of its locators answers probes without a handshake: an RTR, so the peer is asked as data goes."""
     asked_at: tuple[IpAddress, ...] = ()
     """Its locators when that was found out."""
+    is_hub: bool = False
+    """It has no EID: it opens for hosts without LISP, and speaks for all that have no key of their own."""
     is_gone: bool = False
     """It had a mapping, and has none now."""
     is_told: bool = False
@@ -81,7 +84,7 @@ class SealedPeer(msgspec.Struct, eq=False):
     def eid(self) -> EidPrefix | None:
         """An EID of it, to name in a handshake; None while none of its mappings is there."""
         prefix = next(iter(self.entries), None)
-        return None if prefix is None else EidPrefix.host(prefix.address, prefix.instance_id)
+        return None if prefix is None or self.is_hub else EidPrefix.host(prefix.address, prefix.instance_id)
 
     def is_sealed(self, now: float) -> bool:
         """True while there is a session to send by."""

@@ -151,8 +151,10 @@ static enum lm_counter judge(struct lm_engine *e, const struct lm_data *data, co
         return LM_data_source;
     if (outer->opened_by) /* who sealed it says more than where it came from */
         return is_ours || !is_denied(e, iid, &inner->destination) ? LM_COUNTER_COUNT : LM_data_denied;
-    if (!is_handshake && lm_table_lookup(e->peers->refused, iid, &inner->source))
+    if (!is_handshake && lm_table_lookup(e->peers->refused, iid, &inner->source)) {
+        lm_sealed_in_clear(e, data, outer);
         return LM_data_clear;
+    }
     if (!lm_data_port_admits(e, outer))
         return LM_data_source;
     if (is_ours && !e->config.is_proxy)

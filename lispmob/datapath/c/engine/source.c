@@ -113,7 +113,7 @@ static bool is_relay(const struct lm_engine *e, const struct lm_outer *outer)
     return false;
 }
 
-static void ask(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
+void lm_source_ask(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
 {
     struct lm_sources *s = e->sources;
     const struct lm_addr *source = &data->inner.source;
@@ -153,7 +153,7 @@ enum lm_counter lm_source_judge(struct lm_engine *e, const struct lm_data *data,
         return lm_locator_set_holds(entry->value, &outer->source) ? LM_COUNTER_COUNT : LM_data_source;
     *is_proven = false;
     if (!entry || !entry->length)
-        ask(e, data, outer);
+        lm_source_ask(e, data, outer);
     if (e->config.source_check == LM_CHECK_STRICT)
         return LM_data_source;
     size_t place = sender(e, &outer->source);
@@ -183,7 +183,7 @@ void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_
                     const struct lm_outer *outer)
 {
     struct lm_sources *s = e->sources;
-    ask(e, data, outer);
+    lm_source_ask(e, data, outer);
     if (data->inner.length > KEPT_OCTETS)
         return;
     struct kept *place = find_room(s, data, outer->now);

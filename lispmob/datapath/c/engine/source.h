@@ -48,6 +48,8 @@ enum lm_counter lm_source_judge(struct lm_engine *e, const struct lm_data *data,
  */
 void lm_source_keep(struct lm_engine *e, const uint8_t *packet, const struct lm_data *data,
                     const struct lm_outer *outer);
+/* Tells the control plane to ask about the source of a packet; not often. */
+void lm_source_ask(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer);
 /* Delivers what waits for this entry and may come from where it came; forgets the rest that it covers. */
 void lm_source_release(struct lm_engine *e, const struct lm_entry *entry);
 /* False: this sender, or all together, have sent more control messages in data than anybody needs to. */

@@ -79,6 +79,17 @@ bool lm_sealed_in_open(struct lm_engine *e, uint8_t *datagram, size_t length, st
     return is_packet;
 }
 
+void lm_sealed_in_clear(struct lm_engine *e, const struct lm_data *data, const struct lm_outer *outer)
+{
+    const struct lm_entry *entry = lm_table_lookup(e->table, data->instance_id, &data->inner.source);
+    const struct lm_locator_set *set = entry ? entry->value : NULL;
+    struct lm_punt report = {.kind = LM_PUNT_CLEAR_HEARD, .peer = set ? set->peer : 0};
+    if (!report.peer)
+        lm_source_ask(e, data, outer);
+    else if (lm_peers_may_report(e->peers->clear_at, report.peer, outer->now))
+        (void)lm_punt_put(&e->punts, &report, NULL, 0);
+}
+
 size_t lm_sealed_in_nested(const struct lm_engine *e, const uint8_t *packet, const struct lm_data *data,
                            const uint8_t **datagram)
 {
