@@ -26,9 +26,9 @@ from lispmob.datapath.model import (
 )
 from lispmob.datapath.model import Traversal as EngineTraversal
 from lispmob.datapath.model import Uplink as EngineUplink
-from lispmob.datapath.sealing import can_seal
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
+from lispmob.lispd.device_mtu import device_mtu
 from lispmob.lispd.native_routes import NativeRoutes
 from lispmob.mh.plan import KernelState, KernelUplink, LostAddress, MarkedDevice, MarkRouting
 from lispmob.mh.policy import MarkMask
@@ -45,12 +45,8 @@ from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.record import Locator, MappingRecord
 
-OVERHEAD_OCTETS: Final = {4: 36, 6: 56}  # outer IP + UDP + LISP header (RFC 9300, 7.1)
-SEAL_OCTETS: Final = 28  # ours: the IV and the tag of a sealed packet
-TUN_MTU_WITHOUT_UPLINKS: Final = 1440  # ours: what fits an Ethernet path in either family, and LISPmob's choice
 NO_PLAN: Final = NattPlan()
 _NATT_MODES: Final[dict[str, NattMode]] = {"auto": "auto", "off": "off", "e19": "e19", "lispers-net": "lispers"}
-SMALLEST_TUN_MTU: Final = 1280  # IPv6's minimum (RFC 8200, 5): below it the kernel would take IPv6 off the device
 NO_MEANING: Final = Meaning()
 NONE: Final[frozenset[str]] = frozenset()
 NO_RANKS: Final[Mapping[str, int]] = {}
@@ -298,7 +294,7 @@ def kernel_state(
             for uplink in present
         ),
         lost=gone,
-        mtu_bytes=tun_mtu(file, present, plan),
+        mtu_bytes=device_mtu(file, present, plan),
         # A private address that is lost was behind a NAT, and when it comes back its first packet is a register.
         sends_from_data_port=frozenset(
             uplink.locator.address for uplink in plan.uplinks if uplink.data_port != "pool" or not uplink.is_usable
@@ -464,28 +460,6 @@ def path_mtu(use: UsePathMtu) -> PathMtu:
 def _traversal(plan: UplinkPlan) -> EngineTraversal:
     relays = tuple(ForwardingLocator(relay.address, relay.priority, relay.weight, relay.port) for relay in plan.relays)
     return EngineTraversal(plan.data_port, relays, plan.is_usable, plan.admits_others, plan.passes_zero)
-
-
-def tun_mtu(file: NodeFile, uplinks: Iterable[Uplink], plan: NattPlan = NO_PLAN) -> int:
-    """The MTU of our device in octets: what fits through the narrowest uplink with all that may come around it.
-
-    Where packets may be sealed, that counts: else the first large packets of each flow would be refused. Behind a NAT
-    they go through an RTR as sealed packets from EID to EID, with headers of their own.
-    """
-    if file.tun.mtu_bytes is not None:
-        return file.tun.mtu_bytes
-    seal = SEAL_OCTETS if file.security.seal != "off" and can_seal() else 0
-    families = [eid.family for eid in file.eids]
-    nest = max((OVERHEAD_OCTETS[family] for family in families), default=0) if seal else 0
-    behind = {one.locator.address for one in plan.uplinks if one.relays}
-    room = [
-        uplink.mtu_bytes
-        - seal
-        - max(OVERHEAD_OCTETS[address.version] + (nest if address in behind else 0) for address in uplink.addresses)
-        for uplink in uplinks
-        if uplink.addresses
-    ]
-    return max(min(room, default=TUN_MTU_WITHOUT_UPLINKS), SMALLEST_TUN_MTU)
 
 
 def leaving_uplinks(former: Iterable[Uplink], policy: UplinkPolicy, state: NetworkState) -> tuple[Uplink, ...]:

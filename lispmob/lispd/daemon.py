@@ -35,6 +35,7 @@ from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
 from lispmob.lispd import assembly, handover, reloading, session_keys
 from lispmob.lispd.alarm import Alarm
+from lispmob.lispd.device_mtu import device_mtu
 from lispmob.lispd.flows.flows import Flows
 from lispmob.lispd.gateway_addresses import GatewayAddresses, names_gateways
 from lispmob.lispd.identity import Identity
@@ -177,7 +178,7 @@ class Daemon:
     @property
     def tun_mtu_bytes(self) -> int:
         """The MTU of our device, as the uplinks allow it now."""
-        return assembly.tun_mtu(self.file, self.uplinks, self.node.plan)
+        return device_mtu(self.file, self.uplinks, self.node.plan)
 
     def replace_static_key(self) -> None:
         """Have another static key from now on, and say so to the Map-Servers first, then to peers."""

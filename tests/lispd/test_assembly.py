@@ -13,6 +13,7 @@ from lispmob.config.security import SecuritySection
 from lispmob.datapath.sealing import can_seal
 from lispmob.iface_monitor.snapshot import Link, LocalAddress, NetworkState, Uplink
 from lispmob.lispd import assembly
+from lispmob.lispd.device_mtu import device_mtu
 from lispmob.lispd.native_routes import NativeRoutes
 from lispmob.mh.plan import LostAddress
 from lispmob.natt.plan import NattPlan, Relay, UplinkPlan
@@ -47,7 +48,7 @@ def test_the_mtu_is_what_fits_through_the_narrowest_uplink_but_never_below_ipv6s
 ) -> None:
     file = msgspec.structs.replace(FILE, security=SecuritySection(seal="off"))
 
-    assert assembly.tun_mtu(file, uplinks) == expected
+    assert device_mtu(file, uplinks) == expected
 
 
 @pytest.mark.skipif(not can_seal(), reason="this build has no libcrypto")
@@ -71,7 +72,7 @@ def test_where_packets_may_be_sealed_the_mtu_has_room_for_it(
 
     plan = NattPlan(uplinks=(UplinkPlan(locator, relays),))
 
-    assert assembly.tun_mtu(file, [uplink("eth0", *addresses)], plan) == expected
+    assert device_mtu(file, [uplink("eth0", *addresses)], plan) == expected
 
 
 def test_every_address_of_every_uplink_is_a_locator() -> None:
