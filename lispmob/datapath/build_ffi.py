@@ -140,6 +140,7 @@ struct lm_session_use {
     uint32_t peer, local_index; uint8_t slot; uint64_t sent, opened, age_ns, idle_ns; ...;
 };
 int lm_engine_install_session(struct lm_engine *e, const struct lm_session_spec *spec);
+void lm_engine_rest(struct lm_engine *e);
 bool lm_engine_set_sources(struct lm_engine *e, uint32_t local_index, const struct lm_prefix *sources, size_t count);
 bool lm_engine_forget_session(struct lm_engine *e, uint32_t local_index);
 void lm_engine_forget_peer(struct lm_engine *e, uint32_t peer);

@@ -315,6 +315,10 @@ class Engine:
         """The peer of a session may send these inner sources from now on; False: there is no such session."""
         return sealing.set_sources(self._engine, local_index, sources)
 
+    def rest(self) -> None:
+        """Give memory of buffers back, if hardly a packet has moved since the last call. To be called now and then."""
+        lib.lm_engine_rest(self._engine)
+
     def forget_session(self, local_index: int) -> bool:
         """Overwrite the keys of a session and use it no more; False when there was none."""
         return sealing.forget(self._engine, local_index)

@@ -96,6 +96,7 @@ from lispmob.protocol.effect import (
     WatchForSilence,
 )
 
+REST_S: Final = 5.0  # ours: between looks at whether buffers are of use, whenever something else wakes us
 WITHDRAWAL_S: Final = 0.3  # ours: how long a stop waits for the Map-Notify of the withdrawal
 
 log = logging.getLogger("lispd")
@@ -119,6 +120,7 @@ class Daemon:
         self.is_stopping = False
         self.names = Resolving(file, on_change=self._on_servers, on_problems=self._on_problems)
         self._loop = asyncio.get_running_loop()
+        self._rests_at = 0.0
         self._stop = asyncio.Event()
         self._alarm = Alarm(self._on_time)
         self._identity = Identity(file.register.xtr_id, file.state_dir, self.state_refusals.append)
@@ -426,6 +428,9 @@ class Daemon:
         self.desktop.check_clocks()
         self._report_traffic()
         self._perform(self.node.on_timer(self._loop.time()))
+        if self._loop.time() >= self._rests_at:
+            self._rests_at = self._loop.time() + REST_S
+            self.engine.rest()
 
     def _report_traffic(self) -> None:
         """Tell the core which mappings carry traffic: asked for when it matters, so that an idle node sleeps."""

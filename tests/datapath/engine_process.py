@@ -101,6 +101,13 @@ class Host:
     def sources(self, *, local_index: int, sources: list[str]) -> bool:
         return self._engine.set_sources(local_index, map(EidPrefix.parse, sources))
 
+    def rest(self) -> None:
+        self._engine.rest()
+
+    def resident_kb(self) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
     def sessions(self) -> dict[str, list[int]]:
         """For each place of peer 1 what was sent and opened."""
         return {use.slot: [use.sent_packets, use.opened_packets] for use in self._engine.sessions()}

@@ -352,3 +352,18 @@ def test_what_a_peer_sends_from_an_eid_that_is_not_known_yet_waits_until_it_is(s
     sealed.b("wait_for_counter", name="data_packets", value=before.get("data_packets", 0) + 2)
     assert grown(sealed.b, before, "data_source", "data_packets") == {"data_source": 2, "data_packets": 2}
     sealed.b("check_sources", check="off")
+
+
+def test_buffers_of_what_has_passed_are_given_back_once_it_is_quiet_and_serve_again(sealed: Lab) -> None:
+    use_keys(sealed)
+    use_way(sealed)
+    sealed.b("tcp_serve", address=EID_B4, port=5009)
+    sealed.a("tcp_send", source=EID_A4, to=EID_B4, port=5009, octets=20_000_000)
+    sealed.a("rest")
+    after_stream = sealed.a("resident_kb")
+    sealed.a("rest")
+
+    assert sealed.a("resident_kb") <= after_stream - 256
+    assert send(sealed, 20, 0, sizes=[64, 900, 1300]) == list(range(20))
+    sealed.b("tcp_serve", address=EID_B4, port=5010)
+    assert sealed.a("tcp_send", source=EID_A4, to=EID_B4, port=5010, octets=3_000_000) == 3_000_000

@@ -201,6 +201,8 @@ struct lm_engine {
     bool is_running;
     pthread_t out_thread, in_thread;
     struct lm_frames out_frames, in_frames;
+    uint64_t moved_before; /* packets at the last lm_engine_rest(); control side */
+    bool is_resting;
     struct lm_coalesce merge;    /* inbound thread: what is gathered for the TUN device within a batch */
     int merge_into;              /* and the descriptor that it will be written to */
     uint8_t *scratch;            /* one frame: packets that waited, and fragments; same rule as `pending` */
@@ -392,6 +394,8 @@ size_t lm_engine_heard(struct lm_engine *e, struct lm_heard *into);
 /* engine/sealing.c */
 /* As lm_peers_install(); a confirmed session sends what waited for it. */
 int lm_engine_install_session(struct lm_engine *e, const struct lm_session_spec *spec);
+/* Gives the memory of packet buffers back to the kernel when hardly a packet has moved since the last call. */
+void lm_engine_rest(struct lm_engine *e);
 /* What inner sources the session's peer may send from now on; false: there is no such session, or no memory. */
 bool lm_engine_set_sources(struct lm_engine *e, uint32_t local_index, const struct lm_prefix *sources, size_t count);
 bool lm_engine_forget_session(struct lm_engine *e, uint32_t local_index);

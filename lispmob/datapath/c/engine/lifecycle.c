@@ -13,6 +13,7 @@
 
 #include "engine/engine.h"
 
+#define QUIET_PACKETS 64u /* since the last look: nobody misses warm buffers for them */
 #define RECEIVE_BUFFER (4 << 20)
 #define HELD_TOTAL 1024u
 #define HELD_PER_PATH 256u /* four batches */
@@ -59,6 +60,31 @@ static bool frames_make(struct lm_frames *frames)
     for (size_t i = 0; i < LM_BATCH; i++)
         frames->frame[i].packet = frames->room + i * LM_FRAME_SIZE + LM_FRAME_HEADROOM;
     return true;
+}
+
+static void give_back(uint8_t *room, size_t size)
+{
+    if (room)
+        (void)madvise(room, size, MADV_DONTNEED); /* reads as zeros from now on, and costs nothing until it is used */
+}
+
+void lm_engine_rest(struct lm_engine *e)
+{
+    pthread_mutex_lock(&e->writer);
+    uint64_t moved = atomic_load_explicit(&e->counters.value[LM_data_packets], memory_order_relaxed) +
+                     atomic_load_explicit(&e->counters.value[LM_out_packets], memory_order_relaxed);
+    bool is_quiet = moved - e->moved_before < QUIET_PACKETS;
+    e->moved_before = moved;
+    if (is_quiet && !e->is_resting) {
+        lm_take(&e->lock); /* whoever uses the buffers shares it for as long */
+        give_back(e->out_frames.room, (size_t)LM_BATCH * LM_FRAME_SIZE);
+        give_back(e->in_frames.room, (size_t)LM_BATCH * LM_FRAME_SIZE);
+        for (size_t i = 0; i < LM_SEAL_THREADS; i++)
+            give_back(e->sealed[i], LM_SEALED_ROOM + LM_SEALED_NEST + LM_FRAME_SIZE);
+        lm_give_back(&e->lock);
+    }
+    e->is_resting = is_quiet;
+    pthread_mutex_unlock(&e->writer);
 }
 
 static void close_fd(int *fd)
