@@ -30,7 +30,7 @@ from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.wire.address import EidPrefix
 from lispmob.wire.key_record import take_key_record
 from lispmob.wire.map_request import MapRequest
-from lispmob.wire.sealed_handshake import AES_128_GCM
+from lispmob.wire.sealed_handshake import AES_128_GCM, FirstMessage
 
 ANSWER_INTERVAL_S: Final = 0.05  # ours: 20 handshakes a second are answered for a source
 ANSWER_BURST: Final = 20
@@ -112,11 +112,11 @@ class HubSealing:
         if first is None or first.responder is not None:
             return None
         source = owner_of(arrival.source)
-        if self._in_all.available_at(now) > now or not self._per_source.take(source, now):
-            self.counters["rx_rate"] += 1
-            return []
-        self._in_all.take(now)
         try:
+            FirstMessage.decode(first.message, self._tools.static.public)  # junk costs a hash, and is charged to nobody
+            if self._in_all.available_at(now) > now or not self._per_source.take(source, now):
+                raise MalformedMessage("rx_rate", "more handshakes than anybody needs")
+            self._in_all.take(now)
             return self._answer(first, request, arrival, now)
         except MalformedMessage as malformed:
             self.counters[malformed.counter] += 1

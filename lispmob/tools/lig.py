@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="S",
         help="how long to wait each time (default %(default)s)",
     )
-    parser.add_argument("-s", "--source", metavar="ADDRESS", help="the address of ours to ask from")
+    parser.add_argument("-s", "--source", metavar="ADDRESS", help="our address to ask from")
     parser.add_argument(
         "-n",
         "--name",
@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--lisp-sec", action="store_true",
-        help="believe only what LISP-SEC proves (RFC 9303); the keys come from lispd.conf, or from a file",
+        help="accept only what LISP-SEC proves (RFC 9303); the keys come from lispd.conf, or from a file",
     )  # fmt: skip
     keys = parser.add_mutually_exclusive_group()
     keys.add_argument(
@@ -237,7 +237,7 @@ def read_host(text: str, family: int) -> list[IpAddress]:
         found = socket.getaddrinfo(text, None, wanted, socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         raise LispError(f"{text!r} is neither an address nor a name that DNS knows: {error}") from None
-    return list(dict.fromkeys(ip_address(str(one[4][0]).partition("%")[0]) for one in found))
+    return list(dict.fromkeys(ip_address(str(answer[4][0]).partition("%")[0]) for answer in found))
 
 
 def ask(

@@ -80,7 +80,7 @@ class PathMtus:
 
     def on_slept(self) -> list[MtuEffect]:
         """The host was suspended, and may be anywhere: everything is found out again."""
-        effects: list[MtuEffect] = [UsePathMtu(*one[0], 0) for one in self._ways.items() if one[1].mtu.is_reduced]
+        effects: list[MtuEffect] = [UsePathMtu(*item[0], 0) for item in self._ways.items() if item[1].mtu.is_reduced]
         for way in list(self._ways):
             self._forget(way)
         self._asked.clear()
@@ -121,6 +121,15 @@ class PathMtus:
         if (known := self._take(way, probe)) is not None:
             known.mtu.on_refused(mtu_bytes)
             self._settle(way)
+
+    def on_report(self, way: Way, probe: SizeProbe, mtu_bytes: int, source: str, now: float) -> list[MtuEffect]:
+        """Packets are too big: says "icmp" about a packet of ours, "unproven" ICMP, or the "interface" that refused."""
+        if source == "unproven":
+            return self.on_claim(way, probe, now)
+        if source == "icmp":
+            return self.on_too_big(way, probe, mtu_bytes, now)
+        self.on_refused(way, probe, mtu_bytes)
+        return []
 
     def is_answer(self, payload: bytes) -> bool:
         """True for a Map-Reply with a nonce of ours, which is all that has to be looked at."""
