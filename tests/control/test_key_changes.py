@@ -121,3 +121,11 @@ def test_an_eid_whose_key_has_changed_may_no_longer_come_by_the_old_ones_session
 
     assert ours.sources == (BOB_EID, second)
     assert only(told, SetSessionSources) == [SetSessionSources(ours.local_index, (BOB_EID,))]
+
+
+def test_keys_are_made_anew_on_demand_but_not_faster_than_packets_are_on_their_way() -> None:
+    one, other = a_pair()
+    shake_hands(one, other, 10.0)
+
+    assert not only(one.machine.on_rekey(10.9), SendControl)
+    assert len(only(one.machine.on_rekey(11.0), SendControl)) == 1

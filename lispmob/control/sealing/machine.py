@@ -69,6 +69,7 @@ HELD_EACH: Final = 8  # ours: of those as many may be of one sender, however man
 HELD_S: Final = 2.0  # ours
 ASKING_MAX: Final = 256  # ours: first messages that may still be answered
 ASKING_S: Final = 10.0  # ours: as late as an answer may come
+REKEY_APART_S: Final = 1.0  # ours: longer than a packet is on its way
 ASK_TRIES: Final = 3  # ours: unanswered handshakes after which the mapping system is asked whose key it is
 SWEEP_S: Final = 1.0  # ours: between looks at all peers for what is old
 SILENCE_S: Final = 5.0  # ours: between handshakes that silence is the reason of
@@ -145,13 +146,17 @@ class Sealing:
         """We have another static key: handshakes with it begin at once, and sessions stand until they are over."""
         self._tools = dataclasses.replace(self._tools, static=static)
         self._asking.clear()
-        return self.on_rekey(now)
+        return self._begin_all(now, age_s=0.0)
 
     def on_rekey(self, now: float) -> list[MachineEffect]:
-        """Somebody wants new keys with everybody that there is a session with."""
+        """Somebody wants new keys with everybody that there is a session with; but for those that are new."""
+        return self._begin_all(now, age_s=REKEY_APART_S)
+
+    def _begin_all(self, now: float, *, age_s: float) -> list[MachineEffect]:
+        """The datapath has places for three sessions: what is on its way by a fourth one would be lost."""
         effects: list[MachineEffect] = []
         for peer in self.entries.peers:
-            if peer.sessions and peer.entries:
+            if peer.sessions and peer.entries and now - peer.sessions[-1].at >= age_s:
                 effects += self._begin(peer, now)
         return effects
 
