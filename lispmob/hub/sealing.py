@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from lispmob.control.sealing.callers import AnswerLimits
 from lispmob.control.sealing.handshake_carriage import First, put_second, take_first
 from lispmob.control.sealing.seal_config import SealTools
 from lispmob.control.sealing.sealed_handshake import Pair, Session, answer
@@ -26,16 +27,13 @@ from lispmob.errors import MalformedMessage
 from lispmob.hub.map_server.effect import Arrival, RegistrationChanged
 from lispmob.protocol.effect import AeadName, ForgetSession, InstallSession, SendControl
 from lispmob.protocol.prefix_table import PrefixTable
-from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
-from lispmob.wire.address import EidPrefix
-from lispmob.wire.key_record import take_key_record
+from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.key_record import KeyRecord, take_key_record
 from lispmob.wire.map_request import MapRequest
+from lispmob.wire.record import Locator, MappingRecord
 from lispmob.wire.sealed_handshake import AES_128_GCM, FirstMessage
 
-ANSWER_INTERVAL_S: Final = 0.05  # ours: 20 handshakes a second are answered for a source
-ANSWER_BURST: Final = 20
-ANSWERS_INTERVAL_S: Final = 0.002  # ours: and 500 in all, at a quarter of a millisecond each
-ANSWERS_BURST: Final = 500
+KEY_TTL_MIN: Final = 15  # ours
 TIMES_MAX: Final = 65536  # ours: static keys whose last time is remembered
 
 SealEffect: TypeAlias = InstallSession | ForgetSession
@@ -62,13 +60,20 @@ class HubSealing:
         self._next_number = 1
         self._indices: set[int] = set()
         self._times: OrderedDict[bytes, int] = OrderedDict()
-        self._per_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
-        self._in_all = TokenBucket(ANSWERS_INTERVAL_S, ANSWERS_BURST)
+        self._limits = AnswerLimits()
 
     @property
     def public_key(self) -> bytes:
         """What nodes write down as this hub's."""
         return self._tools.static.public
+
+    def records(self, own: Iterable[IpAddress]) -> dict[EidPrefix, MappingRecord]:
+        """What the Map-Resolver says of our own addresses to those whom it proves what it says to."""
+        key = KeyRecord((self.public_key,)).to_locator()
+        return {
+            (host := EidPrefix.host(address)): MappingRecord.of(host, (Locator(address), key), ttl_min=KEY_TTL_MIN)
+            for address in own
+        }
 
     @property
     def session_count(self) -> int:
@@ -111,12 +116,11 @@ class HubSealing:
             return None  # whoever else looks at it counts it
         if first is None or first.responder is not None:
             return None
-        source = owner_of(arrival.source)
         try:
             FirstMessage.decode(first.message, self._tools.static.public)  # junk costs a hash, and is charged to nobody
-            if self._in_all.available_at(now) > now or not self._per_source.take(source, now):
+            is_known = bool(self._by_prefix.covering(first.initiator))
+            if not self._limits.take(arrival.source, now, is_known=is_known):
                 raise MalformedMessage("rx_rate", "more handshakes than anybody needs")
-            self._in_all.take(now)
             return self._answer(first, request, arrival, now)
         except MalformedMessage as malformed:
             self.counters[malformed.counter] += 1

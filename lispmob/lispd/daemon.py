@@ -33,7 +33,7 @@ from lispmob.iface_monitor.delta import NetworkDelta
 from lispmob.iface_monitor.monitor import Monitor
 from lispmob.iface_monitor.network_manager_state import Meaning
 from lispmob.iface_monitor.snapshot import NetworkState, Uplink, UplinkPolicy
-from lispmob.lispd import assembly, handover, reloading, session_keys
+from lispmob.lispd import assembly, handover, reloading
 from lispmob.lispd.alarm import Alarm
 from lispmob.lispd.device_mtu import device_mtu
 from lispmob.lispd.flows.flows import Flows
@@ -54,7 +54,8 @@ from lispmob.lispd.report.handovers import Direction, HandoverJournal
 from lispmob.lispd.report.problem_watch import ProblemWatch
 from lispmob.lispd.report.publisher import Publisher
 from lispmob.lispd.resolving import Resolving
-from lispmob.lispd.seal_state import has_static_key, replace_static_key, seal_tools
+from lispmob.lispd.sealing import session_keys
+from lispmob.lispd.sealing.seal_state import has_static_key, replace_static_key, seal_tools
 from lispmob.lispd.sending import sending_uplinks
 from lispmob.lispd.tasks.desktop import Desktop, start_monitor
 from lispmob.lispd.tasks.kernel_task import KernelTask

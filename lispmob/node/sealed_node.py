@@ -23,6 +23,7 @@ from lispmob.node.node import Node, NodeEffect, _Inner
 from lispmob.protocol.datagram import Datagram
 from lispmob.protocol.effect import Count, InstallMapping, MachineEffect, MappingLearned, RemoveMapping
 from lispmob.wire.address import EidPrefix, IpAddress
+from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.key_record import take_key_record
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.map_request import MapRequest
@@ -149,15 +150,20 @@ class SealedNode(Node):
         finally:
             self._is_routing = False
         out: list[NodeEffect] = []
+        wanted: set[IpAddress] = set()
         for effect in routed:
             match effect:
                 case InstallMapping():
                     out += self.sealing.entries.on_installed(effect)
+                    wanted.update(locator.address for locator in effect.locators)
                 case RemoveMapping(prefix):
                     out += self.sealing.entries.on_removed(prefix)
                 case _:
                     out.append(effect)
         begun = self.sealing.on_mapping_back(now)
+        for address in wanted & self._proxies:
+            if not self.sealing.knows_hub(address):
+                begun += self._ask_for_hub(address, now)
         return [*out, *super()._route(begun, now)] if begun else out
 
     def _receive(self, message: ControlMessage, datagram: Datagram, now: float) -> list[MachineEffect]:
@@ -178,7 +184,10 @@ class SealedNode(Node):
             case MapReply() if self.key_lookups.expects(message.nonce):
                 found, effects = self.key_lookups.on_map_reply(message, datagram.payload, now)
                 for one in found:
-                    effects += self.sealing.on_vouched(one.prefix, one.keys, now)
+                    if one.prefix.address in self._proxies:
+                        effects += self.sealing.on_hub_vouched(one.prefix.address, one.keys)
+                    else:
+                        effects += self.sealing.on_vouched(one.prefix, one.keys, now)
                 return effects
         return None
 
@@ -186,12 +195,32 @@ class SealedNode(Node):
         """Whoever begins a handshake is looked up; what that costs is limited as all that others cause is."""
         effects: list[MachineEffect] = []
         for eid in self.sealing.take_questions():
+            if eid.address in self._proxies:
+                effects += self._ask_for_hub(eid.address, now)
+                continue
             own = self.config.source_for(eid)
             if own is not None and self.plan.asks_mapping_system:
                 effects += self._resolver.on_doubt(eid, eid, own, now)
             elif own is not None:
                 effects += self._ask_for_key(EidPrefix.host(own, eid.instance_id), eid, now)
         return effects
+
+    @property
+    def _proxies(self) -> frozenset[IpAddress]:
+        """Where packets go to hosts without LISP."""
+        return frozenset(address for proxy in self.config.proxy_etrs for address in proxy.ips)
+
+    def _ask_for_hub(self, address: IpAddress, now: float) -> list[MachineEffect]:
+        """Which key has the proxy at this address, if any: our Map-Resolver may be the same hub, and knows."""
+        own = next((EidPrefix.host(eid.address, eid.instance_id) for eid in self.config.eids), None)
+        best = self._direct.best(address.version)
+        if own is None or self.sealing.mode == "off" or (best is None and self.plan.asks_mapping_system):
+            return []
+        if best is not None:
+            place = Outside(best.address, best.ifindex, best.address, CONTROL_PORT, address)
+            self.key_lookups.on_outside(place, self.config.map_resolvers)
+            return self.key_lookups.on_wanted(own, EidPrefix.host(address), now)
+        return self._ask_for_key(own, EidPrefix.host(address), now)
 
     def _ask_for_key(self, own: EidPrefix, eid: EidPrefix, now: float) -> list[MachineEffect]:
         """Whose key is it, where an RTR looks up where the EID is. A key that was written down needs no question."""

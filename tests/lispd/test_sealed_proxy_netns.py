@@ -33,14 +33,16 @@ def seal_of(node: Node, other: str) -> str:
     return next((step["text"] for step in steps if step["stage"] == "seal"), "")
 
 
-def test_what_goes_to_a_host_without_lisp_is_sealed_as_far_as_the_hub(wide_world: World) -> None:
+@pytest.mark.parametrize("is_written", [False, True])
+def test_what_goes_to_a_host_without_lisp_is_sealed_as_far_as_the_hub(wide_world: World, is_written: bool) -> None:
     world = wide_world
     forward(world)
     world.start_hub(more="proxy: {enabled: yes}\n")
     world["core"].run("ip", "route", "replace", "10.1.0.0/24", "via", gateway_of(world, "rack"))
     world["gw-rack"].run("ip", "route", "replace", "10.1.0.0/24", "via", world.address("hub"))
     hub, outside = world.address("hub"), world.address("world")
-    keys = {"proxy-etrs": f"[{{address: {hub}, public-key: {hub_key(world)}}}]", "proxy-itrs": f"[{hub}]"}
+    proxy = f"{{address: {hub}, public-key: {hub_key(world)}}}" if is_written else hub
+    keys = {"proxy-etrs": f"[{proxy}]", "proxy-itrs": f"[{hub}]"}
     text = dataclasses.replace(world.text(A), eids=(f'"{A.eid4}/32"',), routing=routing("full", "proxy"), keys=keys)
     a = world.start_node(text)
 

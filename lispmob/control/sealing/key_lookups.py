@@ -129,7 +129,7 @@ class KeyLookups:
             except MalformedMessage as malformed:
                 effects.append(Count(malformed.counter))
                 continue
-            if prefix is not None and prefix.covers(question.eid) and bare.locators:
+            if prefix is not None and prefix.covers(question.eid) and (bare.locators or keys is not None):
                 found.append(Found(prefix, keys))
         has_key = any(one.keys is not None for one in found)
         self._rest(question, AGAIN_S if has_key else min(2 * question.rest_s, REST_MAX_S), now)

@@ -20,16 +20,16 @@ import dataclasses
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
+from lispmob.control.sealing.callers import AnswerLimits, HeldHandshakes
 from lispmob.control.sealing.handshake_carriage import First, put_first, put_second, take_second
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.peer_keys import PeerKeys, fingerprint
-from lispmob.control.sealing.seal_config import SealConfig, SealMode, SealTools
+from lispmob.control.sealing.seal_config import HubKey, SealConfig, SealMode, SealTools
 from lispmob.control.sealing.sealed_entries import SealedEntries
 from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
 from lispmob.control.sealing.sealed_peer import (
-    FORGET_S,
     GIVE_UP_S,
     PARTING_S,
     SESSIONS_MAX,
@@ -51,37 +51,19 @@ from lispmob.protocol.effect import (
     MachineEffect,
     SendControl,
     SendKeepalive,
-    SetSessionSources,
 )
 from lispmob.protocol.locator_set import LocalLocator, LocatorSet
-from lispmob.protocol.rate_limit import KeyedBuckets, TokenBucket, owner_of
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.key_record import KeyRecord
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.sealed_handshake import AES_128_GCM, FirstMessage, SecondMessage
 
-ANSWER_INTERVAL_S: Final = 0.05  # ours: 20 handshakes a second are answered for a source
-ANSWER_BURST: Final = 20
-ANSWERS_INTERVAL_S: Final = 0.01  # ours: and 100 of all strangers, at a quarter of a millisecond each
-ANSWERS_BURST: Final = 100
-HELD_MAX: Final = 64  # ours: first messages that wait for a lookup
-HELD_EACH: Final = 8  # ours: of those as many may be of one sender, however many EIDs he names
-HELD_S: Final = 2.0  # ours
 ASKING_MAX: Final = 256  # ours: first messages that may still be answered
 ASKING_S: Final = 10.0  # ours: as late as an answer may come
 REKEY_APART_S: Final = 1.0  # ours: longer than a packet is on its way
 ASK_TRIES: Final = 3  # ours: unanswered handshakes after which the mapping system is asked whose key it is
 SWEEP_S: Final = 1.0  # ours: between looks at all peers for what is old
 SILENCE_S: Final = 5.0  # ours: between handshakes that silence is the reason of
-
-
-class _Held(msgspec.Struct, frozen=True):
-    first: First
-    datagram: Datagram
-    nonce: int
-    until: float
-    is_known: bool
-    """It came from a locator of a mapping that we use."""
 
 
 class Sealing:
@@ -95,13 +77,11 @@ class Sealing:
         self.entries = SealedEntries(config, self.keys)
         self._own = LocatorSet()
         self._asking: dict[int, Asking] = {}
-        self._held: dict[tuple[EidPrefix, int], _Held] = {}  # by the EID that is named, and the sender
+        self._held = HeldHandshakes()
+        self._limits = AnswerLimits()
         self._questions: list[EidPrefix] = []
         self._agenda: Agenda[int] = Agenda()  # of peers, by their numbers
         self._swept_at = float("-inf")
-        self._per_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
-        self._per_known_source: KeyedBuckets[int] = KeyedBuckets(ANSWER_INTERVAL_S, ANSWER_BURST)
-        self._in_all = TokenBucket(ANSWERS_INTERVAL_S, ANSWERS_BURST)
 
     @property
     def public_key(self) -> bytes:
@@ -115,17 +95,34 @@ class Sealing:
 
     def wake_at(self) -> float | None:
         """When to call on_timer, in monotonic seconds. Sessions have no part in it: none makes an idle node wake."""
-        held = next(iter(self._held.values()), None)  # all wait for the same time: the first came first
-        times = (self._agenda.first(), held.until if held is not None else None, *self.entries.parting_at)
+        times = (self._agenda.first(), self._held.wake_at(), *self.entries.parting_at)
         return min((at for at in times if at is not None), default=None)
 
     def on_start(self) -> list[MachineEffect]:
         """What the datapath has to know before any packet comes."""
         return self.entries.say_refused()
 
+    def on_hub_vouched(self, address: IpAddress, record: KeyRecord | None) -> list[MachineEffect]:
+        """A Map-Resolver says, under LISP-SEC, the key of the proxy at this address. A written one counts more."""
+        if any(hub.address == address and hub.grade == "pinned" for hub in self._config.hubs):
+            return []
+        others = tuple(hub for hub in self._config.hubs if hub.address != address)
+        if record is not None and not record.is_revoked:
+            others = (*others, HubKey(address, record.keys[0], "vouched"))
+        if others == self._config.hubs:
+            return []
+        self._config = replace(self._config, hubs=others)
+        return self.entries.on_config(self._config)
+
+    def knows_hub(self, address: IpAddress) -> bool:
+        """True when the key of the proxy at this address is known."""
+        return any(hub.address == address for hub in self._config.hubs)
+
     def on_config(self, config: SealConfig) -> list[MachineEffect]:
-        """A reload."""
-        self._config = config
+        """A reload. What was vouched for of hubs stays."""
+        written = {hub.address for hub in config.hubs}
+        kept = (hub for hub in self._config.hubs if hub.grade != "pinned" and hub.address not in written)
+        self._config = config = replace(config, hubs=(*config.hubs, *kept))
         self.keys.on_config(config.pinned, is_strict=config.is_strict)
         return self.entries.on_config(config)
 
@@ -136,7 +133,7 @@ class Sealing:
 
     def accept_key(self, prefix: EidPrefix) -> list[MachineEffect]:
         """Somebody says yes to the new key of this EID-Prefix. ValueError when none waits."""
-        return [*self.keys.accept(prefix), *self.entries.reconsider(prefix), *self._say_sources(prefix)]
+        return [*self.keys.accept(prefix), *self.entries.reconsider(prefix), *self.entries.say_sources(prefix)]
 
     def on_locators(self, own: LocatorSet) -> None:
         """The RLOCs that others reach us at by themselves are these now."""
@@ -167,11 +164,9 @@ class Sealing:
         if self.keys.version != before:
             # What is on its way, sealed with a key that was replaced, still counts; with a revoked one it does not.
             until = None if record is not None and record.is_revoked else now + PARTING_S
-            effects += [*self.entries.reconsider(prefix, until), *self._say_sources(prefix)]
-        for place, held in [*self._held.items()]:
-            if prefix.covers(place[0]) and self.keys.of(place[0]) is not None:
-                del self._held[place]
-                effects += self._answer(held.first, held.datagram, held.nonce, now, is_last=True)
+            effects += [*self.entries.reconsider(prefix, until), *self.entries.say_sources(prefix)]
+        for held in self._held.take_within(prefix) if self.keys.of(prefix) is not None else ():
+            effects += self._answer(held.first, held.datagram, held.nonce, now, is_last=True)
         return effects
 
     def on_seal_wanted(self, number: int, now: float) -> list[MachineEffect]:
@@ -230,11 +225,8 @@ class Sealing:
             FirstMessage.decode(first.message, self._tools.static.public)
         except MalformedMessage as malformed:
             return [Count(malformed.counter)]
-        per_source = self._per_known_source if is_known else self._per_source
-        source = owner_of(datagram.source)
-        if per_source.available_at(source, now) > now or not (is_known or self._in_all.take(now)):
+        if not self._limits.take(datagram.source, now, is_known=is_known):
             return [Count("rx_rate")]
-        per_source.take(source, now)
         return self._answer(first, datagram, nonce, now, is_known=is_known)
 
     def on_answer(self, reply: MapReply, now: float) -> list[MachineEffect] | None:
@@ -282,11 +274,7 @@ class Sealing:
 
     def on_timer(self, now: float) -> list[MachineEffect]:
         """A deadline may have passed. What is old is forgotten on the way, whatever the reason to wake was."""
-        effects: list[MachineEffect] = [*self.entries.part(now)]
-        for place, held in [*self._held.items()]:
-            if now >= held.until:
-                del self._held[place]
-                effects.append(Count("rx_auth"))
+        effects: list[MachineEffect] = [*self.entries.part(now), *[Count("rx_auth")] * self._held.take_over(now)]
         if now >= self._swept_at + SWEEP_S:
             self._swept_at = now
             effects += self._sweep(now)
@@ -316,7 +304,7 @@ class Sealing:
                 del self._asking[nonce]
         effects: list[MachineEffect] = []
         for peer in self.entries.peers:
-            effects += self._forget_old(peer, now)
+            effects += [ForgetSession(standing.local_index) for standing in peer.take_old(now)]
             if not peer.entries and not peer.sessions:
                 self.entries.drop(peer)
         return effects
@@ -356,8 +344,9 @@ class Sealing:
         peer.tries += 1
         peer.wait(now)
         self._note(peer)
-        if peer.tries % ASK_TRIES == 0 and eid is not None:
-            self._questions.append(eid)  # it may have another key, or have given up sealing: its hub knows
+        if peer.tries % ASK_TRIES == 0 and (eid is not None or peer.is_hub):
+            # It may have another key, or have given up sealing: its hub knows.
+            self._questions.append(eid or peer.known.prefix)
         if (eid is None and not peer.is_hub) or own is None:
             peer.trouble = "no mapping to begin a handshake with"
             return []
@@ -467,22 +456,14 @@ class Sealing:
 
     def _hold(self, first: First, datagram: Datagram, nonce: int, now: float, *, is_known: bool) -> list[MachineEffect]:
         """Keep it until its key is known. Who comes from a known locator takes the place of the oldest stranger."""
-        eid, sender = place = first.initiator, owner_of(datagram.source)
+        eid = first.initiator
         if self._config.owner_of(eid) is not None:
             return [Count("rx_policy")]
-        if place in self._held or sum(key[1] == sender for key in self._held) >= HELD_EACH:
-            return [Count("rx_rate")]
-        effects: list[MachineEffect] = []
-        if len(self._held) >= HELD_MAX:
-            stranger = next((key for key, held in self._held.items() if not held.is_known), None)
-            effects.append(Count("rx_rate"))
-            if not is_known or stranger is None:
-                return effects
-            del self._held[stranger]
-        if not any(key[0] == eid for key in self._held):
+        is_asked = self._held.names(eid)
+        waits, refused = self._held.add(first, datagram, nonce, now, is_known=is_known)
+        if waits and not is_asked:
             self._questions.append(eid)
-        self._held[place] = _Held(first, datagram, nonce, now + HELD_S, is_known)
-        return effects
+        return [Count("rx_rate")] * refused
 
     # --- sessions
 
@@ -505,20 +486,6 @@ class Sealing:
         del peer.sessions[:-SESSIONS_MAX]
         return [*(ForgetSession(standing.local_index) for standing in spare), installed]
 
-    def _say_sources(self, changed: EidPrefix) -> list[MachineEffect]:
-        """A node may have several EIDs: whose this one is has become known, and sessions with those nodes are told."""
-        known = self.keys.of(changed)
-        effects: list[MachineEffect] = []
-        for peer in self.entries.peers:
-            if peer.is_hub:
-                continue  # it sends for all who have no key
-            is_concerned = changed in peer.sources or (known is not None and known.key == peer.known.key)
-            sources = self.keys.sources(peer.known) if peer.sessions and is_concerned else peer.sources
-            if sources != peer.sources:
-                effects += [SetSessionSources(session.local_index, sources) for session in peer.sessions]
-                peer.sources = sources
-        return effects
-
     def _confirmed(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
         peer.trouble = ""
         effects: list[MachineEffect] = []
@@ -531,8 +498,3 @@ class Sealing:
             fields = {"eid": str(known.prefix), "grade": known.grade, "fingerprint": fingerprint(known.key)}
             effects.append(Event("sealed", fields))
         return effects
-
-    def _forget_old(self, peer: SealedPeer, now: float) -> list[MachineEffect]:
-        old = [session for session in peer.sessions if now - session.at >= FORGET_S]
-        peer.sessions = [session for session in peer.sessions if now - session.at < FORGET_S]
-        return [ForgetSession(standing.local_index) for standing in old]

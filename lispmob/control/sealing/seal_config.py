@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from lispmob.control.sealing.noise import Ciphers, KeyPair
-from lispmob.control.sealing.peer_keys import KeyMemory, PinnedKey
+from lispmob.control.sealing.peer_keys import KeyGrade, KeyMemory, PinnedKey
 from lispmob.control.sealing.sealed_handshake import ALL_AEADS
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -18,10 +18,11 @@ SealMode: TypeAlias = Literal["off", "prefer", "require"]
 
 
 class HubKey(msgspec.Struct, frozen=True):
-    """The address of a proxy, or an RTR, and its key, as somebody has written them."""
+    """The address of a proxy, and its key: as somebody has written it, or as its Map-Resolver vouches for it."""
 
     address: IpAddress
     key: bytes
+    grade: KeyGrade = "pinned"
 
 
 class SealConfig(msgspec.Struct, frozen=True):

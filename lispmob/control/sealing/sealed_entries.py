@@ -22,7 +22,15 @@ from msgspec.structs import replace
 from lispmob.control.sealing.peer_keys import PeerKey, PeerKeys
 from lispmob.control.sealing.seal_config import HubKey, SealConfig
 from lispmob.control.sealing.sealed_peer import SealedPeer
-from lispmob.protocol.effect import ForgetPeer, InstallMapping, MachineEffect, RefuseClear, RemoveMapping, UsableLocator
+from lispmob.protocol.effect import (
+    ForgetPeer,
+    InstallMapping,
+    MachineEffect,
+    RefuseClear,
+    RemoveMapping,
+    SetSessionSources,
+    UsableLocator,
+)
 from lispmob.protocol.prefix_table import PrefixTable
 from lispmob.wire.address import EidPrefix, IpAddress
 
@@ -151,7 +159,7 @@ class SealedEntries:
     def _hub(self, hub: HubKey | None, prefix: EidPrefix) -> SealedPeer:
         """The peer that a hub is, in the Instance-ID of an entry that leads there."""
         assert hub is not None
-        peer = self.peer(PeerKey(EidPrefix.host(hub.address, prefix.instance_id), hub.key, "pinned"))
+        peer = self.peer(PeerKey(EidPrefix.host(hub.address, prefix.instance_id), hub.key, hub.grade))
         peer.is_hub = True
         return peer
 
@@ -192,6 +200,20 @@ class SealedEntries:
         peer.is_behind = is_behind
         return [self._dress(mapping) for mapping in [*peer.entries.values()]]
 
+    def say_sources(self, changed: EidPrefix) -> list[MachineEffect]:
+        """A node may have several EIDs: whose this one is has become known, and sessions with those nodes are told."""
+        known = self._keys.of(changed)
+        effects: list[MachineEffect] = []
+        for peer in self.peers:
+            if peer.is_hub:
+                continue  # it sends for all who have no key
+            is_concerned = changed in peer.sources or (known is not None and known.key == peer.known.key)
+            sources = self._keys.sources(peer.known) if peer.sessions and is_concerned else peer.sources
+            if sources != peer.sources:
+                effects += [SetSessionSources(session.local_index, sources) for session in peer.sessions]
+                peer.sources = sources
+        return effects
+
     def _undress(self, prefix: EidPrefix) -> None:
         self._dressed.pop(prefix, None)
         if (peer := self._peer_by_entry.pop(prefix, None)) is not None:
@@ -229,7 +251,7 @@ class SealedEntries:
         if not peer.is_hub:
             return self._keys.of(peer.known.prefix)
         hub = self._config.hub_at((peer.known.prefix.address,))
-        return replace(peer.known, key=hub.key) if hub is not None else None
+        return replace(peer.known, key=hub.key, grade=hub.grade) if hub is not None else None
 
     def _within(self, prefix: EidPrefix | None) -> list[InstallMapping]:
         if prefix is None:

@@ -91,6 +91,12 @@ class SealedPeer(msgspec.Struct, eq=False):
         standing = self.confirmed
         return standing is not None and now - standing.at < SESSION_S
 
+    def take_old(self, now: float) -> list[Standing]:
+        """The sessions whose keys are to be overwritten; they are none of its any more."""
+        old = [session for session in self.sessions if now - session.at >= FORGET_S]
+        self.sessions = [session for session in self.sessions if now - session.at < FORGET_S]
+        return old
+
     def wants_rekey(self, now: float) -> bool:
         """Whether traffic that asks for new keys is to be heeded: a responder lets the initiator begin."""
         standing = self.confirmed
