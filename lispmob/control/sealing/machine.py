@@ -20,13 +20,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Final
 
-from msgspec.structs import replace
-
 from lispmob.control.sealing.callers import AnswerLimits, HeldHandshakes
 from lispmob.control.sealing.handshake_carriage import First, put_first, put_second, take_second
 from lispmob.control.sealing.noise import KeyPair
 from lispmob.control.sealing.peer_keys import PeerKeys, fingerprint
-from lispmob.control.sealing.seal_config import HubKey, SealConfig, SealMode, SealTools
+from lispmob.control.sealing.seal_config import SealConfig, SealMode, SealTools
 from lispmob.control.sealing.sealed_entries import SealedEntries
 from lispmob.control.sealing.sealed_handshake import Answered, OpenHandshake, Pair, Session, answer
 from lispmob.control.sealing.sealed_peer import (
@@ -104,25 +102,20 @@ class Sealing:
 
     def on_hub_vouched(self, address: IpAddress, record: KeyRecord | None) -> list[MachineEffect]:
         """A Map-Resolver says, under LISP-SEC, the key of the proxy at this address. A written one counts more."""
-        if any(hub.address == address and hub.grade == "pinned" for hub in self._config.hubs):
-            return []
-        others = tuple(hub for hub in self._config.hubs if hub.address != address)
-        if record is not None and not record.is_revoked:
-            others = (*others, HubKey(address, record.keys[0], "vouched"))
-        if others == self._config.hubs:
-            return []
-        self._config = replace(self._config, hubs=others)
-        return self.entries.on_config(self._config)
+        key = None if record is None or record.is_revoked else record.keys[0]
+        former, self._config = self._config, self._config.with_vouched_hub(address, key)
+        return self.entries.on_config(self._config) if self._config != former else []
 
     def knows_hub(self, address: IpAddress) -> bool:
         """True when the key of the proxy at this address is known."""
         return any(hub.address == address for hub in self._config.hubs)
 
     def on_config(self, config: SealConfig) -> list[MachineEffect]:
-        """A reload. What was vouched for of hubs stays."""
-        written = {hub.address for hub in config.hubs}
-        kept = (hub for hub in self._config.hubs if hub.grade != "pinned" and hub.address not in written)
-        self._config = config = replace(config, hubs=(*config.hubs, *kept))
+        """A reload. One that says nothing new costs nothing: there may be 100,000 mappings to look at again."""
+        config = config.with_hubs_of(self._config)
+        if config == self._config:
+            return []
+        self._config = config
         self.keys.on_config(config.pinned, is_strict=config.is_strict)
         return self.entries.on_config(config)
 

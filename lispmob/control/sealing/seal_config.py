@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from lispmob.control.sealing.noise import Ciphers, KeyPair
 from lispmob.control.sealing.peer_keys import KeyGrade, KeyMemory, PinnedKey
@@ -40,6 +41,19 @@ class SealConfig(msgspec.Struct, frozen=True):
         found = [keys.get(address) for address in addresses]
         is_one = bool(found) and all(hub is not None and hub.key == found[0].key for hub in found if found[0])
         return found[0] if is_one and None not in found else None
+
+    def with_hubs_of(self, former: SealConfig) -> SealConfig:
+        """With what has been vouched for of hubs, where nothing is written about them now."""
+        written = {hub.address for hub in self.hubs}
+        kept = (hub for hub in former.hubs if hub.grade != "pinned" and hub.address not in written)
+        return replace(self, hubs=(*self.hubs, *kept))
+
+    def with_vouched_hub(self, address: IpAddress, key: bytes | None) -> SealConfig:
+        """With this key of the hub at this address, or none; the same where a key of it is written down."""
+        if any(hub.address == address and hub.grade == "pinned" for hub in self.hubs):
+            return self
+        others = tuple(hub for hub in self.hubs if hub.address != address)
+        return replace(self, hubs=others if key is None else (*others, HubKey(address, key, "vouched")))
 
     def own_eid(self, prefix: EidPrefix) -> EidPrefix | None:
         """The EID that peers of this family and Instance-ID know us by, as a host."""
