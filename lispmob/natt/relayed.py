@@ -212,7 +212,7 @@ class RelayedRegistrations:
         problem = shared.text if shared is not None else ""
         confirmed = one.eid, one.server.address, self.rtr, tries, now - sent_at, self.locator
         # The Map-Server is there: now with our key, so that others can seal for us.
-        wants_key = one.trial.on_answer(now, is_keyed=is_keyed, tries=tries)
+        wants_key = one.trial.on_answer(now, is_keyed=is_keyed, is_offered=notify.keeps_keys, tries=tries)
         return [RelayConfirmed(*confirmed, problem), *(self._send(one, now) if wants_key else ())]
 
     def expects(self, nonce: int) -> bool:
