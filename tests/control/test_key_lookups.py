@@ -150,3 +150,27 @@ def test_another_place_outside_ends_what_was_asked_from_the_old_one() -> None:
 
     assert not asker.machine.expects(request_in(sent).nonce)
     assert request_in(asker.ask(1.0)[0]).itr_rlocs == (ip("198.51.100.98"),)
+
+
+def test_a_map_resolver_that_shows_lisp_sec_a_moment_later_is_asked_then() -> None:
+    asker = Asker("prefer")
+    asker.security.ways(RESOLVER, 0.0)  # somebody else tries it at this moment
+    assert asker.ask(0.1) == []
+
+    asker.security._shown.add(asker.security._marks[RESOLVER])
+    at = asker.machine.wake_at()
+    assert at is not None
+    sent = only(asker.machine.on_timer(at), SendControl)
+
+    assert [EncapsulatedControl.decode(one.payload).authentication is not None for one in sent] == [True]
+
+
+def test_a_map_resolver_that_never_shows_lisp_sec_is_let_be() -> None:
+    asker = Asker("prefer")
+    asker.security.ways(RESOLVER, 0.0)
+    asker.ask(0.1)
+
+    sent = [effect for _, effects in run_until(asker.machine, 20.0) for effect in only(effects, SendControl)]
+
+    assert sent == []
+    assert asker.machine.wake_at() is None

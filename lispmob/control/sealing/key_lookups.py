@@ -103,10 +103,10 @@ class KeyLookups:
         while len(self._questions) > QUESTIONS_MAX:
             self._questions.popitem(last=False)
         resolver = self._resolver(self._outside)
-        if resolver is None or True not in self._security.ways(resolver, now):
-            self._rest(question, AGAIN_S, now)  # it does not know LISP-SEC, as far as we know
+        if resolver is None:
+            self._rest(question, AGAIN_S, now)
             return []
-        return self._ask(question, self._outside, resolver, now)
+        return self._try(question, self._outside, resolver, now)
 
     def expects(self, nonce: int) -> bool:
         """True when a Map-Reply with this nonce would answer a question of ours."""
@@ -143,12 +143,20 @@ class KeyLookups:
                 continue
             resolver = None if self._outside is None else self._resolver(self._outside)
             if question.tries >= TRIES or self._outside is None or resolver is None:
-                if resolver is not None:
+                if resolver is not None and question.nonces:
                     effects += self._security.on_unanswered(question.eid, resolver, now)
                 self._rest(question, AGAIN_S, now)
             else:
-                effects += self._ask(question, self._outside, resolver, now)
+                effects += self._try(question, self._outside, resolver, now)
         return effects
+
+    def _try(self, question: _Question, outside: Outside, resolver: IpAddress, now: float) -> list[MachineEffect]:
+        """Ask, if the Map-Resolver is known to do LISP-SEC, or is to be tried: else it may be known in a moment."""
+        if question.nonces or True in self._security.ways(resolver, now):
+            return self._ask(question, outside, resolver, now)
+        question.tries += 1
+        question.wake_at = now + ANSWER_S
+        return []
 
     def _resolver(self, outside: Outside) -> IpAddress | None:
         """Whoever told us our place outside first: a NAT may have given us another port towards others."""
