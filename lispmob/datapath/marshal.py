@@ -66,6 +66,7 @@ _SLOTS: Final[dict[int, SessionSlot]] = {
     lib.LM_SLOT_PREVIOUS: "previous",
     lib.LM_SLOT_CURRENT: "current",
     lib.LM_SLOT_NEXT: "next",
+    lib.LM_SLOT_OLDER: "older",
 }
 _MTU_SOURCES: Final[dict[int, MtuSourceName]] = {
     lib.LM_MTU_ICMP: "icmp",

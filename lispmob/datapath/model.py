@@ -114,7 +114,7 @@ class ForwardingEntry(msgspec.Struct, frozen=True):
 
 
 AeadName: TypeAlias = Literal["aes-128-gcm", "chacha20-poly1305"]
-SessionSlot: TypeAlias = Literal["previous", "current", "next"]
+SessionSlot: TypeAlias = Literal["older", "previous", "current", "next"]
 SESSION_KEY_OCTETS: Final = 32
 _INDEX_MAX: Final = 0xFFFFFFFF
 

@@ -143,7 +143,7 @@ class Sealing:
         return self._begin_all(now, age_s=REKEY_APART_S)
 
     def _begin_all(self, now: float, *, age_s: float) -> list[MachineEffect]:
-        """The datapath has places for three sessions: what is on its way by a fourth one would be lost."""
+        """The datapath has places for four sessions: what is on its way by a fifth one would be lost."""
         effects: list[MachineEffect] = []
         for peer in self.entries.peers:
             if peer.sessions and peer.entries and now - peer.sessions[-1].at >= age_s:

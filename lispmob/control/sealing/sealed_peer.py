@@ -18,7 +18,7 @@ SESSION_S: Final = 180.0  # ours: the datapath neither sends nor receives by an 
 FORGET_S: Final = 540.0  # ours: then the octets of its keys are overwritten
 SETTLED_S: Final = 3.0  # ours: with the first session of all, for as long clear packets may still be on the way
 PARTING_S: Final = 3.0  # ours: packets sealed with a key that was replaced may still be on the way
-SESSIONS_MAX: Final = 4  # of one peer; the datapath uses three
+SESSIONS_MAX: Final = 4  # of one peer: as many as the datapath has places for
 
 
 class Standing(msgspec.Struct):

@@ -138,7 +138,7 @@ static struct lm_session *session_at(const struct lm_peer *peer, enum lm_session
 static bool is_kept(const struct lm_peers *peers, const struct lm_session *gone, const struct lm_prefix *prefix)
 {
     const struct lm_peer *peer = lm_peers_find(peers, gone->peer);
-    for (size_t i = 0; peer && i < 3; i++) {
+    for (size_t i = 0; peer && i < LM_SLOTS; i++) {
         const struct lm_session *s = session_at(peer, (enum lm_session_slot)i);
         for (size_t k = 0; s && s != gone && k < s->source_count; k++)
             if (s->sources[k].instance_id == prefix->instance_id && s->sources[k].length == prefix->length &&
@@ -216,8 +216,9 @@ static struct lm_session *put(struct lm_peer *peer, enum lm_session_slot slot, s
 static void make_current(struct lm_peers *peers, struct lm_peer *peer, struct lm_session *session)
 {
     struct lm_session *before = put(peer, LM_SLOT_CURRENT, session);
-    if (before)
-        retire(peers, put(peer, LM_SLOT_PREVIOUS, before));
+    struct lm_session *older = before ? put(peer, LM_SLOT_PREVIOUS, before) : NULL;
+    if (older)
+        retire(peers, put(peer, LM_SLOT_OLDER, older));
 }
 
 int lm_peers_install(struct lm_peers *peers, const struct lm_session_spec *spec, uint64_t now)
@@ -251,7 +252,7 @@ int lm_peers_install(struct lm_peers *peers, const struct lm_session_spec *spec,
 
 static void take_out(struct lm_peers *peers, struct lm_peer *peer, const struct lm_session *session)
 {
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < LM_SLOTS; i++)
         if (session_at(peer, (enum lm_session_slot)i) == session)
             retire(peers, put(peer, (enum lm_session_slot)i, NULL));
 }
@@ -289,7 +290,7 @@ void lm_peers_forget_peer(struct lm_peers *peers, uint32_t number)
         link = &(*link)->next;
     if (!(peer = *link))
         return;
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < LM_SLOTS; i++)
         retire(peers, put(peer, (enum lm_session_slot)i, NULL));
     free_retired(peers);
     *link = peer->next;

@@ -1,6 +1,7 @@
 /*
- * All sessions: by their index for what arrives, by peer for what leaves. A peer has three places: previous (receives
- * only), current, and next (until the peer has sent something with it).
+ * All sessions: by their index for what arrives, by peer for what leaves. A peer has four places: older and previous
+ * (receive only), current, and next (until the peer has sent something with it). Two that receive only, for when both
+ * ask at once each side may send with another one of the two sessions, and then one of them asks again.
  *
  * Threads that share the engine's lock find, use and confirm; who has it alone adds and forgets. So no session goes away
  * while a packet is in its hands.
@@ -17,7 +18,7 @@
 struct lm_peer {
     struct lm_peer *next;
     uint32_t number;
-    struct lm_session *_Atomic slots[3]; /* by enum lm_session_slot */
+    struct lm_session *_Atomic slots[LM_SLOTS]; /* by enum lm_session_slot */
     /* The two last places that something which opened came from, family 0: none; the inbound thread's. Two, for copies
      * of a packet take two ways, and now this one is first, now that one. */
     struct lm_addr outer[2];

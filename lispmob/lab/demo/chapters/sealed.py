@@ -52,9 +52,9 @@ def play(stage: Stage) -> None:
     stage.screen.say(f"  {heard} of 2 lines heard; of {len(seen)} packets on the line {in_clear} show one")
     ok = is_sealed and heard == 2 and in_clear == 0
     stage.report.check(fact("sealed.both-ways", ok=ok, value=in_clear, unit="packets in clear", goal=0))
-    _move(stage)
     _replay(stage, seen)
     _rekey(stage)
+    _move(stage)
     _copies(stage)
 
 
