@@ -15,6 +15,7 @@ from typing import Final
 
 from lispmob.errors import LispError
 from lispmob.lab import namespace
+from lispmob.lab.bench.hub_cluster import measure_size
 from lispmob.lab.bench.hub_run import CASES, STARTS, HubRun
 from lispmob.lab.bench.results import Results, lines
 from lispmob.lab.report import Machine
@@ -34,6 +35,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--beside", type=Path, metavar="DIR", help="measure the hub of another checkout in turn, which has measure_core"
     )
+    parser.add_argument("--size", type=int, metavar="N", help="only: so many registrations in servers that hubs share")
     parser.add_argument("--output", type=Path, default=_OUTPUT, metavar="DIR", help="for report.json")
     return parser.parse_args(argv)
 
@@ -48,8 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     before: dict[str, Path | None] = {} if arguments.beside is None else {"before": arguments.beside.resolve()}
     try:
         with tempfile.TemporaryDirectory(prefix="lispmob-hub-bench-") as directory:
+            if arguments.size is not None:
+                measure_size(results, Path(directory), arguments.size, has_replicas=False, seconds=20.0)
+                arguments.case, arguments.rounds = [], 0
             run = HubRun(results, Path(directory), {**before, "": None})
-            run.measure(arguments.case or list(CASES), arguments.rounds, tuple(arguments.start or STARTS))
+            run.measure(
+                list(CASES) if arguments.case is None else arguments.case,
+                arguments.rounds,
+                tuple(arguments.start or STARTS),
+            )
     except LispError as error:
         print(f"hub-bench: {error}", file=sys.stderr)
         code = EXIT_FAILED
