@@ -6,8 +6,8 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 ENGINE := $(VENV)/.engine
-C_SOURCES := $(wildcard lispmob/datapath/c/*/*.[ch] lispmob/datapath/bpf/*.[ch] lispmob/datapath/build_ffi.py \
-	lispmob/crypto/*.[ch] lispmob/crypto/build_ffi.py setup.py)
+C_SOURCES := $(wildcard lispmob/datapath/c/*/*.[ch] lispmob/datapath/bpf/*.[ch] lispmob/datapath/bpf/lib/*.h \
+	lispmob/datapath/build_ffi.py lispmob/crypto/*.[ch] lispmob/crypto/build_ffi.py setup.py)
 
 DBUSMOCK := /usr/lib/python3/dist-packages/dbusmock/__init__.py
 # Not where systemd runs: there it would start at once, and take over a network that others look after.
@@ -104,9 +104,18 @@ fuzz: $(ENGINE)  ## every decoder, the C parsers and the way in, and both machin
 	$(PY) -m tests.fuzz.wire build/fuzz/corpus/control -runs=$(RUNS) -max_len=1600 -artifact_prefix=build/fuzz/found/
 	FUZZ_RUNS=$(RUNS) $(PY) -m pytest -q --timeout=0 tests/fuzz/test_machines.py
 
+.PHONY: fuzz-night
+fuzz-night: $(ENGINE)  ## 100 million inputs to the C side and 10 million to the decoders, side by side; MINUTES=600 at most
+	@$(PY) -m tests.fuzz.night build/fuzz/night --minutes $(or $(MINUTES),0)
+
 bench: $(ENGINE)  ## the datapath beside bare veth, kernel VXLAN and plain TUN; needs root
 	@test "$$(id -u)" = 0 || { echo 'make bench makes network namespaces and needs root: sudo make bench' >&2; exit 77; }
 	@$(PY) -m lispmob.lab.bench
+
+.PHONY: flood-bench
+flood-bench: $(ENGINE)  ## junk and the worst questions at a node of each tier, and at a hub with 10,000 EIDs: six minutes; needs root
+	@test "$$(id -u)" = 0 || { echo 'make flood-bench makes network namespaces and needs root: sudo make flood-bench' >&2; exit 77; }
+	@$(PY) -m lispmob.lab.bench --case flood --path tun --path ebpf --minutes 17 --output build/bench-flood
 
 .PHONY: hub-bench
 hub-bench: $(ENGINE)  ## the hub: processor time, rates, latency, start, memory; needs root
@@ -130,6 +139,10 @@ docs: $(ENGINE)  ## the pages that are drawn from the code
 	@$(PY) -m docs.architecture > docs/architecture.md
 	@$(PY) -m docs.machines > docs/machines.md
 	@$(PY) -m docs.library > docs/library.md
+
+.PHONY: changelog
+changelog: $(ENGINE)  ## what the next version's part of CHANGELOG.md will be; VERSION=0.2.0 writes it
+	@$(VENV)/bin/towncrier build $(if $(VERSION),--yes --version $(VERSION),--draft --version next)
 
 include packaging/package.mk
 

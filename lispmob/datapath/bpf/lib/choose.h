@@ -1,10 +1,8 @@
 /* Which uplink and locator a flow takes: table/rendezvous.c, locator.c and outbound.c once more, where the verifier can follow. */
-#ifndef LM_CHOOSE_BPF_H
-#define LM_CHOOSE_BPF_H
+#ifndef LM_CHOOSE_H
+#define LM_CHOOSE_H
 
-#include "tables.bpf.h"
-
-#define NEVER 255u
+#include "lib/maps.h"
 
 /* One walk over contenders, by bpf_loop(): the verifier looks at one round, not at all of them. */
 struct walk {
@@ -22,7 +20,7 @@ static __always_inline __u32 family_bit(__u8 family)
 /* First: who takes part, and how many. */
 static __always_inline long gather(struct lm_shared_contender *one, __u32 i, struct walk *w)
 {
-    if (!(family_bit(one->family) & w->families) || one->priority > w->best || one->priority == NEVER)
+    if (!(family_bit(one->family) & w->families) || one->priority > w->best || one->priority == LM_PRIORITY_NEVER)
         return 0;
     if (one->priority < w->best) {
         w->best = one->priority;
@@ -41,7 +39,7 @@ static __always_inline long draw(struct lm_shared_contender *one, __u32 i, struc
     if (!(family_bit(one->family) & w->families) || one->priority != w->best || (w->has_weights && !one->weight))
         return 0;
     __u64 cost = lm_draw_cost(w->flow, one->identity), weight = w->has_weights ? one->weight : 1;
-    if (!w->found || cost * w->weight < w->cost * weight) {
+    if (!w->found || lm_draw_beats(cost, weight, w->cost, w->weight)) {
         w->winner = i;
         w->cost = cost;
         w->weight = weight;
@@ -75,7 +73,7 @@ static long add_family(__u32 i, struct walk *w)
     if (i >= LM_SHARED_PATHS)
         return 1;
     struct lm_shared_path *path = &w->all->paths[i];
-    if (path->ifindex == w->ifindex && (w->counts_never || path->contender.priority != NEVER))
+    if (path->ifindex == w->ifindex && (w->counts_never || path->contender.priority != LM_PRIORITY_NEVER))
         w->found |= family_bit(path->contender.family);
     return 0;
 }
@@ -94,7 +92,7 @@ static long is_path(__u32 i, struct walk *w)
 static __always_inline void begin(struct walk *w, __u32 families)
 {
     w->families = families;
-    w->best = NEVER;
+    w->best = LM_PRIORITY_NEVER;
     w->members = w->has_weights = w->found = 0;
     w->winner = LM_SHARED_LOCATORS;
 }

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
-from lispmob.iface_monitor.rtnetlink import only_submodules_of
+from lispmob.netlink.decoders import only_submodules_of
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Measures the forwarding table: `python -m lispmob.datapath.measure` prints one JSON object. No root, no network.
+"""Measures the forwarding table: `python -m lispmob.datapath.bench.table` prints one JSON object. No root, no network.
 
 With `--kernel` the copy of it that the ebpf tier has in the kernel: needs root, and a network namespace to itself.
 

@@ -1,6 +1,6 @@
 /* The maps, and how the programs look things up in them. The C side (mirror.c) fills them. */
-#ifndef LM_TABLES_BPF_H
-#define LM_TABLES_BPF_H
+#ifndef LM_MAPS_H
+#define LM_MAPS_H
 
 #include <stdbool.h>
 
@@ -12,8 +12,7 @@
 
 #include "shared.h"
 
-#include "base/address_class.h"
-#include "base/draw.h"
+#include "base/rules.h"
 #include "base/siphash.h"
 
 #define OUT_FLOWS 1024 /* per processor; a power of two */
@@ -28,7 +27,6 @@
 #define V4 1u
 #define V6 2u
 #define ASK_AGAIN_NS 1000000ull /* the tun tier's thread has not run yet, or the packet was lost */
-#define SILENCE_TOLD (~0ull)    /* silence.c */
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -160,51 +158,6 @@ static __always_inline struct lm_shared_address make_address(bool is_v4, __u64 h
     __u64 halves[2] = {first_half(is_v4, high), bpf_cpu_to_be64(low)};
     __builtin_memcpy(made.octets, halves, sizeof halves);
     return made;
-}
-
-/* Headers that are not the transport's: the tun tier walks them. */
-static __always_inline bool is_extension(__u8 next)
-{
-    switch (next) {
-    case 0:
-    case 43:
-    case 44:
-    case IPPROTO_AH:
-    case 60:
-    case 135:
-    case 139:
-    case 140:
-        return true;
-    default:
-        return false;
-    }
-}
-
-static __always_inline bool has_ports(__u8 protocol)
-{
-    switch (protocol) {
-    case IPPROTO_TCP:
-    case IPPROTO_UDP:
-    case IPPROTO_SCTP:
-    case IPPROTO_UDPLITE:
-    case IPPROTO_DCCP:
-        return true;
-    default:
-        return false;
-    }
-}
-
-static __always_inline bool is_lisp_port(__u16 port)
-{
-    return port == 4341 || port == 4342;
-}
-
-static __always_inline __u32 fold(__u64 sum)
-{
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return (__u32)((sum & 0xffff) + (sum >> 16));
 }
 
 /* By a key of this engine, so that nobody can choose flows that meet in one place. */

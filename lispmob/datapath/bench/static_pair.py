@@ -1,4 +1,4 @@
-"""`python -m lispmob.datapath.static_pair SIDE CIPHER RLOC RLOC EID EID`: one side of a pair without a control plane.
+"""`python -m lispmob.datapath.bench.static_pair SIDE CIPHER RLOC RLOC EID EID`: a side of a pair without control plane.
 
 For the laboratory, which measures what sealing costs. SIDE is 0 or 1, CIPHER a cipher or "none"; addresses are those
 of side 0, then of side 1. Both sides compute the same keys from the minute of the monotonic clock, which they share,

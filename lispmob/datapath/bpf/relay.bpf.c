@@ -4,13 +4,9 @@
  * reported. Then the outer header and the LISP header are replaced where they are, the inner packet gets one hop older,
  * and a super-packet stays one. All else goes on to the UDP socket, where the tun tier judges, counts and reports.
  */
-#ifndef LM_RELAY_BPF_H
-#define LM_RELAY_BPF_H
-
-#include "relay_flow.bpf.h"
+#include "lib/relay_flow.h"
 
 #define RUN_MOST 128u /* datagrams that the kernel takes in one piece (UDP_MAX_SEGMENTS) */
-#define LISP_HEADER 8u
 
 /* One walk over the datagrams of a run. */
 struct run_walk {
@@ -21,7 +17,7 @@ struct run_walk {
 
 static __always_inline __u32 run_at(const struct arrival *a, __u32 number)
 {
-    return a->offset - LISP_HEADER + number * a->run;
+    return a->offset - LM_DATA_HEADER + number * a->run;
 }
 
 /* Octets of one datagram of a run, LISP header and all. */
@@ -37,13 +33,13 @@ static long is_like_first(__u32 i, struct run_walk *walk)
     struct relay_work *work = walk->work;
     const struct arrival *a = &work->a;
     __u32 at = run_at(a, i + 1), size = run_size(walk->skb, a, i + 1);
-    __u8 start[LISP_HEADER + 48] = {};
+    __u8 start[LM_DATA_HEADER + 48] = {};
     struct inner inner;
     __u64 words[5];
-    long error = a->inner.is_v4 ? bpf_skb_load_bytes(walk->skb, at, start, LISP_HEADER + 28)
-                                : bpf_skb_load_bytes(walk->skb, at, start, LISP_HEADER + 48);
-    if (error || size < LISP_HEADER + 28 ||
-        !read_inner(start + LISP_HEADER, start + sizeof start, size - LISP_HEADER, &inner, words)) {
+    long error = a->inner.is_v4 ? bpf_skb_load_bytes(walk->skb, at, start, LM_DATA_HEADER + 28)
+                                : bpf_skb_load_bytes(walk->skb, at, start, LM_DATA_HEADER + 48);
+    if (error || size < LM_DATA_HEADER + 28 ||
+        !read_inner(start + LM_DATA_HEADER, start + sizeof start, size - LM_DATA_HEADER, &inner, words)) {
         walk->has_failed = 1;
         return 1;
     }
@@ -63,10 +59,10 @@ static __always_inline bool read_run(struct __sk_buff *skb, const __u8 *data, co
     struct arrival *a = &work->a;
     const __u8 *packet = read_lisp(skb, data, end, a);
     __u32 size = skb->gso_size;
-    if (!packet || size < LISP_HEADER + 28 || !a->outer.sum || !a->outer.is_v4 ||
-        !read_inner(packet, end, size - LISP_HEADER, &a->inner, a->words))
+    if (!packet || size < LM_DATA_HEADER + 28 || !a->outer.sum || !a->outer.is_v4 ||
+        !read_inner(packet, end, size - LM_DATA_HEADER, &a->inner, a->words))
         return false;
-    __u32 octets = skb->len - a->offset + LISP_HEADER;
+    __u32 octets = skb->len - a->offset + LM_DATA_HEADER;
     a->run = size;
     a->segments = (octets + size - 1) / size;
     struct run_walk walk = {.skb = skb, .work = work};
@@ -82,16 +78,16 @@ static long store_in_run(__u32 i, struct run_walk *walk)
     struct relay_work *work = walk->work;
     const struct arrival *a = &work->a;
     __u32 at = run_at(a, a->segments - 1 - i);
-    __u8 start[LISP_HEADER + 20] __attribute__((aligned(4)));
+    __u8 start[LM_DATA_HEADER + 20] __attribute__((aligned(4)));
     if (bpf_skb_load_bytes(walk->skb, at, start, sizeof start)) {
         walk->has_failed = 1;
         return 1;
     }
-    __builtin_memcpy(start, work->head + OUTER_V4 - LISP_HEADER, LISP_HEADER);
-    write_carried(work->inner, a->inner.is_v4, &work->carried, start + LISP_HEADER);
-    __builtin_memcpy(start + LISP_HEADER, work->inner, CARRIED_V6);
+    __builtin_memcpy(start, work->head + LM_OUTER_V4 - LM_DATA_HEADER, LM_DATA_HEADER);
+    write_carried(work->inner, a->inner.is_v4, &work->carried, start + LM_DATA_HEADER);
+    __builtin_memcpy(start + LM_DATA_HEADER, work->inner, CARRIED_V6);
     if (a->inner.is_v4)
-        __builtin_memcpy(start + LISP_HEADER + CARRIED_V6, work->inner + CARRIED_V6, CARRIED_V4 - CARRIED_V6);
+        __builtin_memcpy(start + LM_DATA_HEADER + CARRIED_V6, work->inner + CARRIED_V6, CARRIED_V4 - CARRIED_V6);
     if (bpf_skb_store_bytes(walk->skb, at, start, sizeof start, 0)) {
         walk->has_failed = 1;
         return 1;
@@ -103,8 +99,8 @@ static long store_in_run(__u32 i, struct run_walk *walk)
 /* Mends the checksum of an outer IPv4 packet whose header becomes `head`; `inner` is how much the sum changes inside. */
 static __always_inline bool put_sum(struct __sk_buff *skb, const __u8 *data, const __u8 *end, __u8 *head, __u32 inner)
 {
-    __u32 old[OUTER_V4 / 4];
-    if (data + ETH_HLEN + OUTER_V4 > end)
+    __u32 old[LM_OUTER_V4 / 4];
+    if (data + ETH_HLEN + LM_OUTER_V4 > end)
         return false;
     __builtin_memcpy(old, data + ETH_HLEN, sizeof old);
     __u32 *now = (__u32 *)(void *)head, at = ETH_HLEN + 26;
@@ -121,8 +117,8 @@ static __always_inline bool put_outer(struct __sk_buff *skb, bool is_v4, const _
     if (sum) /* an IPv4 packet; what changes has been taken into the checksum already */
         return bpf_skb_store_bytes(skb, ETH_HLEN, head, 26, 0) == 0 &&
                bpf_skb_store_bytes(skb, ETH_HLEN + 28, head + 28, 8, 0) == 0;
-    return is_v4 ? bpf_skb_store_bytes(skb, ETH_HLEN, head, OUTER_V4, BPF_F_RECOMPUTE_CSUM) == 0
-                 : bpf_skb_store_bytes(skb, ETH_HLEN, head, OUTER_V6, BPF_F_RECOMPUTE_CSUM) == 0;
+    return is_v4 ? bpf_skb_store_bytes(skb, ETH_HLEN, head, LM_OUTER_V4, BPF_F_RECOMPUTE_CSUM) == 0
+                 : bpf_skb_store_bytes(skb, ETH_HLEN, head, LM_OUTER_V6, BPF_F_RECOMPUTE_CSUM) == 0;
 }
 
 /* Writes what is in `work` over the packet; false: there is no memory. */
@@ -158,15 +154,15 @@ __noinline int pass_on(struct __sk_buff *skb, struct lm_shared_state *s, struct 
     const __u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     const struct arrival *a = &work->a;
     bool has_link = false, is_good = true;
-    const __u8 *packet = data + (a->outer.is_v4 ? ETH_HLEN + OUTER_V4 : ETH_HLEN + OUTER_V6);
+    const __u8 *packet = data + (a->outer.is_v4 ? ETH_HLEN + LM_OUTER_V4 : ETH_HLEN + LM_OUTER_V6);
     __u32 length = skb->len - a->offset, size = length, octets = length + (a->segments - 1) * a->repeated;
     if (a->run) {
-        size = a->run - LISP_HEADER;
-        octets = length - (a->segments - 1) * LISP_HEADER;
+        size = a->run - LM_DATA_HEADER;
+        octets = length - (a->segments - 1) * LM_DATA_HEADER;
     } else if (a->segments > 1) {
         size = a->repeated + skb->gso_size;
     }
-    __u8 tos = s->copy_dscp ? work->carried.tos : work->carried.tos & 3;
+    __u8 tos = lm_rules_outer_tos(work->carried.tos, s->copy_dscp);
     __u64 now = bpf_ktime_get_ns();
     if (!count || size > flow->out.room || packet + 20 > end)
         return FALL_THROUGH;
@@ -184,7 +180,7 @@ __noinline int pass_on(struct __sk_buff *skb, struct lm_shared_state *s, struct 
         is_good = !walk.has_failed;
         data = (void *)(long)skb->data;
         end = (void *)(long)skb->data_end;
-        packet = data + ETH_HLEN + OUTER_V4;
+        packet = data + ETH_HLEN + LM_OUTER_V4;
         if (packet + 20 > end)
             is_good = false;
     }
@@ -222,7 +218,7 @@ int lm_relay(struct __sk_buff *skb)
         end = (void *)(long)skb->data_end;
     }
     struct arrival *a = &work->a;
-    struct carried *carried = &work->carried;
+    struct lm_carried *carried = &work->carried;
     if (!read_outer(skb, data, end, &a->outer) || a->outer.port != s->data_port ||
         !(read_arrival(skb, data, end, a) || (skb->gso_size && read_run(skb, data, end, work))) ||
         a->instance_id != s->relayed_instance_id)
@@ -236,7 +232,7 @@ int lm_relay(struct __sk_buff *skb)
     if (flow->out.is_passed || !carry(s, a, carried) || carried->ttl <= 1 ||
         (a->outer.sum ? !a->outer.is_v4 : !passes_unsummed(flow, now)))
         return FALL_THROUGH;
-    if ((a->flags & LISP_FLAG_L) && (!flow->has_status || flow->status != a->second)) {
+    if ((a->flags & LM_FLAG_L) && (!flow->has_status || flow->status != a->second)) {
         flow->status = a->second;
         flow->has_status = 1;
         return FALL_THROUGH;
@@ -244,5 +240,3 @@ int lm_relay(struct __sk_buff *skb)
     carried->ttl--;
     return pass_on(skb, s, flow, work);
 }
-
-#endif

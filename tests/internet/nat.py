@@ -1,24 +1,15 @@
-"""NATs of every RFC 4787 kind, and the Internet that they are at the edge of. Virtual time, seeded, in memory."""
+"""NATs of every RFC 4787 kind, and stateful firewalls: networks at the edge of another one."""
 
 from __future__ import annotations
 
 import dataclasses
-import heapq
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import ip_address
-from itertools import count
-from random import Random
-from typing import Protocol
 
 from lispmob.wire.address import IpAddress
+from tests.internet.network import Packet, Receiver, Segment, World, ip
 
-MAX_STEPS = 100_000
-
-
-def ip(text: str) -> IpAddress:
-    return ip_address(text)
+LOCAL_S = 0.0001  # within one house a packet arrives at once, and surely
 
 
 class Kind(Enum):
@@ -27,109 +18,6 @@ class Kind(Enum):
     ENDPOINT_INDEPENDENT = "endpoint-independent"
     ADDRESS_DEPENDENT = "address-dependent"
     ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
-
-
-@dataclass(frozen=True)
-class Packet:
-    """A UDP datagram."""
-
-    source: IpAddress
-    source_port: int
-    destination: IpAddress
-    destination_port: int
-    payload: bytes
-    has_checksum: bool = True
-
-
-class Host(Protocol):
-    """Something with timers."""
-
-    def wake_at(self) -> float | None: ...
-    def on_timer(self, now: float) -> None: ...
-
-
-Receiver = Callable[[Packet], None]
-
-
-class Segment(Protocol):
-    """A network that packets can be put into and addresses be plugged into."""
-
-    def send(self, packet: Packet) -> None: ...
-    def plug(self, address: IpAddress, receiver: Receiver) -> None: ...
-    def unplug(self, address: IpAddress) -> None: ...
-
-
-class World:
-    """The clock, and everything that is under way."""
-
-    def __init__(self, seed: int = 0, delay_s: tuple[float, float] = (0.01, 0.01), loss: float = 0.0) -> None:
-        self.now = 0.0
-        self.random = Random(seed)
-        self.delay_s = delay_s
-        self.loss = loss
-        self.hosts: list[Host] = []
-        self.internet = Internet(self)
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = count()
-
-    def carry(self, deliver: Callable[[], None], *, is_local: bool = False) -> None:
-        """Later, perhaps, in another order; within one house at once and surely."""
-        if not is_local and self.random.random() < self.loss:
-            return
-        delay_s = 0.0001 if is_local else self.random.uniform(*self.delay_s)
-        heapq.heappush(self._due, (self.now + delay_s, next(self._order), deliver))
-
-    def at(self, seconds: float, do: Callable[[], None]) -> None:
-        heapq.heappush(self._due, (self.now + seconds, next(self._order), do))
-
-    def run(self, seconds: float) -> None:
-        end = self.now + seconds
-        for _ in range(MAX_STEPS):
-            timers = [(at, host) for host in self.hosts if (at := host.wake_at()) is not None]
-            at, host = min(timers, key=lambda timer: timer[0], default=(float("inf"), None))
-            due = self._due[0][0] if self._due else float("inf")
-            if min(at, due) > end:
-                self.now = end
-                return
-            self.now = max(self.now, min(at, due))
-            if due <= at:
-                heapq.heappop(self._due)[2]()
-            elif host is not None:
-                host.on_timer(self.now)
-        raise AssertionError(f"more than {MAX_STEPS} steps in {seconds} s")
-
-    def run_until(self, is_true: Callable[[], bool], within_s: float, step_s: float = 0.001) -> float:
-        """The seconds that it took until the condition held; AssertionError when it takes longer."""
-        start = self.now
-        while not is_true():
-            assert self.now - start < within_s, f"not within {within_s} s"
-            self.run(step_s)
-        return self.now - start
-
-
-class Internet:
-    """Every host reaches every other one."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.carried: list[tuple[float, Packet]] = []
-        self._hosts: dict[IpAddress, Receiver] = {}
-
-    def plug(self, address: IpAddress, receiver: Receiver) -> None:
-        self._hosts[address] = receiver
-
-    def unplug(self, address: IpAddress) -> None:
-        self._hosts.pop(address, None)
-
-    def send(self, packet: Packet) -> None:
-        self.carried.append((self.world.now, packet))
-
-        def deliver() -> None:
-            receiver = self._hosts.get(packet.destination)
-            if receiver is not None:
-                receiver(packet)
-
-        self.world.carry(deliver)
 
 
 @dataclass
@@ -200,7 +88,7 @@ class NatBox:
         """From an inside host."""
         if packet.destination in self._inside:
             receiver = self._inside[packet.destination]
-            self.world.carry(lambda: receiver(packet), is_local=True)
+            self.world.after(LOCAL_S, lambda: receiver(packet))
             return
         if not packet.has_checksum and not self.passes_zero:
             self.refused += 1

@@ -1,13 +1,14 @@
 /* An RTR's flows: whether their data may be passed on, by which locator and path, and where routes lead it. */
-#ifndef LM_RELAY_FLOW_BPF_H
-#define LM_RELAY_FLOW_BPF_H
+#ifndef LM_RELAY_FLOW_H
+#define LM_RELAY_FLOW_H
 
-#include "decap.bpf.h"
+#include "lib/carry.h"
+#include "lib/out_flow.h"
 
 #define RELAY_FLOWS 1024
 #define LED_FOR_NS                                                                                                     \
     1000000u /* ours: a route that has changed is used for so long still, as by a socket that is just sending */
-#define HEADERS_MOST (ETH_HLEN + OUTER_V6 + 48u)
+#define HEADERS_MOST (ETH_HLEN + LM_OUTER_V6 + 48u)
 #define AF_INET 2
 #define AF_INET6 10
 
@@ -35,9 +36,9 @@ struct {
 /* What is put together for one packet: more than the stack has room for. */
 struct relay_work {
     struct arrival a;
-    struct carried carried;
+    struct lm_carried carried;
     struct bpf_fib_lookup route;
-    __u8 head[OUTER_V6] __attribute__((aligned(8)));
+    __u8 head[LM_OUTER_V6] __attribute__((aligned(8)));
     __u8 inner[CARRIED_V4] __attribute__((aligned(4)));
 };
 
@@ -81,7 +82,7 @@ static __always_inline bool is_from_outside(const struct outer *outer)
 {
     bool is_v4 = outer->is_v4;
     struct lm_trie_value *near = find(LM_SPACE_NEAR, is_v4, 0, outer->source[0], outer->source[1]);
-    return !(near && near->value == NEAR_OWN) && lm_may_be_eid(is_v4, outer->source[0], outer->source[1]) &&
+    return !(near && near->value == LM_NEAR_OWN) && lm_may_be_eid(is_v4, outer->source[0], outer->source[1]) &&
            !find(LM_SPACE_RLOCS, is_v4, 0, outer->source[0], outer->source[1]) &&
            !find(LM_SPACE_EIDS, is_v4, 0, outer->source[0], outer->source[1]) &&
            find(LM_SPACE_RLOCS, is_v4, 0, outer->destination[0], outer->destination[1]);
@@ -104,7 +105,8 @@ __noinline int judge_relayed(struct relay_flow *flow, const struct arrival *a)
         find(LM_SPACE_RLOCS, is_v4, 0, source[0], source[1]) || !is_from_outside(&a->outer))
         return 0;
     struct lm_trie_value *entry = find(LM_SPACE_TABLE, is_v4, a->instance_id, source[0], source[1]);
-    struct lm_shared_set *set = entry && entry->kind == ENCAPSULATES ? bpf_map_lookup_elem(&sets, &entry->value) : NULL;
+    struct lm_shared_set *set =
+        entry && entry->kind == LM_ENCAPSULATE ? bpf_map_lookup_elem(&sets, &entry->value) : NULL;
     if (!set || !find_sender(set, &a->outer, &flow->sender))
         return 0;
     if (set->is_translated && !is_known_origin(&a->outer, is_v4, source)) {

@@ -1,8 +1,8 @@
 /* Which packets the tun tier has to see because it reports: a silence, a path that may be lost, the end of a pause. */
-#ifndef LM_REPORT_BPF_H
-#define LM_REPORT_BPF_H
+#ifndef LM_REPORT_H
+#define LM_REPORT_H
 
-#include "tables.bpf.h"
+#include "lib/maps.h"
 
 /* True for one packet in a while: it wakes up the tun tier, which needs no more than that for a report. */
 static __always_inline bool asks(struct lm_silence *silence, __u64 now)
@@ -21,9 +21,9 @@ static __always_inline enum meaning meaning_of(struct lm_shared_state *s, struct
     if (!silence)
         return MEANS_NOTHING;
     __u64 quick = silence->quick, since = silence->since, heard = silence->heard, at = s->silence_at;
-    if (quick == 0 || since == SILENCE_TOLD)
+    if (quick == 0 || since == LM_SILENCE_TOLD)
         return MEANS_NOTHING;
-    bool is_flowing = heard && (since ? since : now) <= heard + 4 * quick + LM_SILENCE_LATELY_NS;
+    bool is_flowing = lm_rules_is_flowing(since ? since : now, heard, quick);
     if (since && now >= since + (is_flowing ? quick : silence->slow))
         return asks(silence, now) ? MEANS_A_REPORT : MEANS_NOTHING;
     if (since && silence->octets >= LM_SILENCE_OCTETS)
