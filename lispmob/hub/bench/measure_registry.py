@@ -36,6 +36,7 @@ OWNER: Final = owner_of(KEY)
 FIRST_EID: Final = 10 << 24
 FIRST_RLOC: Final = (100 << 24) + (64 << 16)
 AT_ONCE: Final = 2000  # registrations that one step of filling makes
+PATIENCE_S: Final = 60.0  # ours: a server that is being filled is busy
 FILLING: Final = 12  # such steps at once
 OUTSTANDING: Final = 256
 MOVES: Final = 10  # one register of so many is a move
@@ -145,7 +146,7 @@ async def registers(writer: Writer, count: int, seconds: float, per_s: float | N
 
 async def measure(places: list[Server], count: int, seconds: float, per_s: float) -> dict[str, float]:
     """All figures."""
-    servers = Servers(tuple(places), Credentials(), lambda _: None)
+    servers = Servers(tuple(places), Credentials(patience_s=PATIENCE_S), lambda _: None)
     await servers.start()
     try:
         while servers.unserved:  # noqa: ASYNC110 - no event says that a server is there
