@@ -88,6 +88,7 @@ class Hub:
         self.started_at = time.time()
         self.ledger = Ledger()
         self._configured = file.to_sites()
+        self._ddt = file.ddt.to_policy()
         self.plane = ControlPlane(
             self._configured,
             file.to_remotes(),
@@ -95,7 +96,7 @@ class Hub:
             new_nonce=lambda: secrets.randbits(64),
             security=HubSecurity(cast(LispSecMode, file.security.lisp_sec), wrap),
             tools=None if wrap is None else LispSecTools(wrap, lambda: secrets.token_bytes(OTK_OCTETS)),
-            ddt=file.ddt.to_policy(),
+            ddt=self._ddt,
         )
         self._public = PublicAddresses(file.public_address)
         self.plane.on_addresses(self._public.on_addresses(file.listen))
@@ -363,9 +364,7 @@ class Hub:
             file, sites = self.file, (*self._configured, *self.desk.sites())
             table = await asyncio.to_thread(SiteTable, sites)
             now = asyncio.get_running_loop().time()
-            self._feed(
-                self.plane.on_sites(table, file.to_remotes(), file.to_traversal(), file.ddt.to_policy(), now=now)
-            )
+            self._feed(self.plane.on_sites(table, file.to_remotes(), file.to_traversal(), self._ddt, now=now))
             if self.registry is not None:
                 self.registry.on_sites()
             if self._workers is not None:
@@ -380,7 +379,7 @@ class Hub:
             for line in str(error).splitlines():
                 log.error("%s", line)
             return str(error)
-        old, self.file, self._configured = self.file, file, sites
+        old, self.file, self._configured, self._ddt = self.file, file, sites, file.ddt.to_policy()
         configure(file.log.level)
         self.plane.security.on_mode(cast(LispSecMode, file.security.lisp_sec))
         if self._worker is not None:

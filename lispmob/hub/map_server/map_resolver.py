@@ -222,6 +222,8 @@ class MapResolver:
         if not self._map_server.is_complete:
             self._map_server.read(_first(asked), now)
         record = node.refer(asked)
+        if record is None:
+            return self._drop("tx_rate"), False
         payload = MapReferral(request.nonce, (record,)).encode()
         if not self._excess.take(arrival.source, len(payload) - len(arrival.payload), now):
             return self._drop("tx_rate"), False
