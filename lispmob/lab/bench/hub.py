@@ -30,6 +30,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m lispmob.lab.bench.hub", description="What a hub costs; needs root."
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="samples for each median (default: 3)")
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, metavar="N", help="begin no round that takes longer (default: 10)"
+    )
     parser.add_argument("--case", action="append", choices=CASES, help="only this; repeatable")
     parser.add_argument("--start", type=int, action="append", metavar="N", help="registrations of a start; repeatable")
     parser.add_argument(
@@ -54,11 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 measure_size(results, Path(directory), arguments.size, has_replicas=False, seconds=20.0)
                 arguments.case, arguments.rounds = [], 0
             run = HubRun(results, Path(directory), {**before, "": None})
-            run.measure(
-                list(CASES) if arguments.case is None else arguments.case,
-                arguments.rounds,
-                tuple(arguments.start or STARTS),
-            )
+            cases = list(CASES) if arguments.case is None else arguments.case
+            run.measure(cases, arguments.rounds, tuple(arguments.start or STARTS), arguments.minutes)
     except LispError as error:
         print(f"hub-bench: {error}", file=sys.stderr)
         code = EXIT_FAILED

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -57,9 +58,18 @@ class HubRun:
         self._directory = directory
         self._trees = trees
 
-    def measure(self, cases: list[str], rounds: int, starts: tuple[int, ...] = STARTS) -> None:
-        """All of these cases, of all trees in turn. Raises LispError for what could not be measured."""
+    def measure(
+        self, cases: list[str], rounds: int, starts: tuple[int, ...] = STARTS, minutes: float = math.inf
+    ) -> None:
+        """All of these cases, of all trees in turn. Raises LispError for what could not be measured.
+
+        A round that would not be over after so many minutes is not begun, but the first one always is.
+        """
+        began_at = time.monotonic()
         for number in range(rounds):
+            if number and (time.monotonic() - began_at) * (number + 1) / number > 60 * minutes:
+                self._results.warnings.append(f"{number} of {rounds} rounds: there was no time for more")
+                return
             for case in cases:
                 for name, tree in self._trees.items():
                     print(f"round {number + 1}/{rounds}: {case} {name}".rstrip(), flush=True)
