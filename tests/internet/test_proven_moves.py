@@ -71,7 +71,7 @@ def test_whoever_does_not_know_the_nonce_only_makes_the_peer_ask() -> None:
     before = taken(peer, mover)
     forged = replace(MapRequest.decode(genuine.payload), nonce=12345).encode()
 
-    lab.world.send(Packet(ELSEWHERE, genuine.destination, forged))
+    lab.world.internet.send(Packet(ELSEWHERE, genuine.destination, forged))
     lab.world.run(1.1 * ONE_WAY_S)
 
     assert taken(peer, mover) == before
@@ -84,7 +84,7 @@ def test_who_overhears_the_smr_and_repeats_it_from_elsewhere_gains_nothing() -> 
     smr = smr_of(mover)
     lab.world.run(1.1 * ONE_WAY_S)
 
-    lab.world.send(Packet(ELSEWHERE, smr.destination, smr.payload))
+    lab.world.internet.send(Packet(ELSEWHERE, smr.destination, smr.payload))
     lab.world.run(1.1 * ONE_WAY_S)
 
     assert ELSEWHERE not in taken(peer, mover)
@@ -100,8 +100,8 @@ def test_what_the_mapping_system_does_not_confirm_ends_after_some_seconds() -> N
     lab.world.hosts.remove(mover)
     for hub in lab.hubs:
         lab.world.hosts.remove(hub)
-        lab.world.where = {address: host for address, host in lab.world.where.items() if host is not hub}
-    lab.world.send(Packet(NEW, smr.destination, smr.payload))
+        lab.world.internet.unplug(hub.address)
+    lab.world.internet.send(Packet(NEW, smr.destination, smr.payload))
     lab.world.run(1.1 * ONE_WAY_S)
     during = taken(peer, mover)
 

@@ -21,7 +21,8 @@ from lispmob.protocol.servers import MapServerPeer
 from lispmob.wire.header import CONTROL_PORT
 from lispmob.wire.map_reply import MapReply
 from lispmob.wire.record import MappingRecord
-from tests.natt.nat_box import Kind, NatBox, Packet, World, ip
+from tests.internet.nat import Kind, NatBox
+from tests.internet.network import Packet, World, ip
 from tests.natt.world import EID, KEY, MAP_SERVER, locator
 
 SPARE_PORT = 50321
@@ -45,7 +46,7 @@ class Server:
         for effect in effects:
             if isinstance(effect, SendControl):
                 self.world.internet.send(
-                    Packet(MAP_SERVER, CONTROL_PORT, effect.destination, effect.port, effect.payload)
+                    Packet(MAP_SERVER, effect.destination, effect.payload, CONTROL_PORT, effect.port)
                 )
 
 
@@ -80,7 +81,7 @@ class Prober:
             self.trials += isinstance(effect, LifetimeMeasured)
             if isinstance(effect, SendControl | SendFromSparePort):
                 port = SPARE_PORT if isinstance(effect, SendFromSparePort) else CONTROL_PORT
-                self.nat.send(Packet(self.here.address, port, effect.destination, effect.port, effect.payload))
+                self.nat.send(Packet(self.here.address, effect.destination, effect.payload, port, effect.port))
 
 
 def measured(timeout_s: float, **options: object) -> Lifetime:
