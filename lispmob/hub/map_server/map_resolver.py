@@ -431,7 +431,8 @@ class MapResolver:
         """The ITR that is answered hears when the answer is no longer true."""
         itr = self._itr_rloc(request, arrival)
         if self._answered is not None and itr is not None:
-            self._answered.on_answered(records, itr, arrival.destination, now)
+            is_registered = self._map_server.is_at(itr)
+            self._answered.on_answered(records, itr, arrival.destination, now, is_registered=is_registered)
         if self._answered_names is not None and itr is not None:
             self._answered_names.on_answered(records, itr, arrival.destination)
 
