@@ -195,7 +195,7 @@ class Node:
         """A packet met no forwarding entry, or one that says "miss". The first Map-Request leaves in this call."""
         asked = EidPrefix.host(destination, instance_id)
         if self.config.owner_of(source, instance_id) is None or source.version != destination.version:
-            return self._route([Count("miss_source"), DropPending(asked, "source is no EID of ours")], now)
+            return self._route([Count("miss_source"), DropPending(asked, "source is not one of our EIDs")], now)
         if self.config.owner_of(destination, instance_id) or self._guard().is_infrastructure(destination, instance_id):
             return self._route([Count("miss_guarded"), DropPending(asked, "never to be encapsulated")], now)
         if not self.plan.asks_mapping_system:

@@ -59,7 +59,7 @@ HOSTS: Final = {
 
 @dataclass(frozen=True)
 class Theirs:
-    """A rule of somebody else's: what `ip rule add` takes, and the same for our own reckoning."""
+    """Another program's rule: what `ip rule add` takes, and the same for our own reckoning."""
 
     priority: int
     selector: str = ""

@@ -108,7 +108,7 @@ def form_of(raw: Raw) -> Form | None:
 
 
 def foreign(raw: Raw) -> Rule | None:
-    """A rule of somebody else's; None for one of ours. Its further selectors are kept as the kernel lists them."""
+    """Another program's rule; None for one of ours. Its further selectors are kept as the kernel lists them."""
     fields = dict(attributes(raw.body[_HEADER.size :]))
     if fields.get(_PROTOCOL) == bytes([ROUTE_PROTOCOL]):
         return None
