@@ -125,7 +125,7 @@ def test_a_nonce_counts_for_some_seconds_however_often_it_is_said_again(pause_s:
         lab.world.where = {address: host for address, host in lab.world.where.items() if host is not hub}
     taken_s = 0.0
     for _ in range(int(12.0 / pause_s)):
-        lab.world.send(Packet(NEW, smr.destination, smr.payload))
+        lab.world.internet.send(Packet(NEW, smr.destination, smr.payload))
         lab.world.run(1.1 * ONE_WAY_S)
         for _ in range(int(pause_s * 10)):
             taken_s += 0.1 * (NEW in taken(peer, mover))
