@@ -520,11 +520,20 @@ class MapServer:
     def _notify(
         self, register: MapRegister, records: tuple[MappingRecord, ...], arrival: Arrival, key: Key
     ) -> SendControl:
-        """The acknowledgement: same nonce, same key, algorithm and digest length as the Map-Register."""
+        """The acknowledgement: same nonce, same key, algorithm and digest length as the Map-Register.
+
+        That we keep key records is said to those who know LISP-SEC, for a key counts under that alone.
+        """
         is_truncated = len(register.authentication) < key.full_octets
         if (register.key_id, is_truncated) != (key.key_id, key.is_truncated):
             key = dataclasses.replace(key, key_id=register.key_id, is_truncated=is_truncated)
-        notify = MapNotify(nonce=register.nonce, records=records, xtr_id=register.xtr_id, site_id=register.site_id)
+        notify = MapNotify(
+            nonce=register.nonce,
+            records=records,
+            xtr_id=register.xtr_id,
+            site_id=register.site_id,
+            keeps_keys=register.has_lisp_sec,
+        )
         self.counters["tx_map_notify"] += 1
         return SendControl(sign(notify, key), arrival.source, arrival.source_port, source=arrival.destination)
 
