@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
 from lispmob.control.sealing.noise import Ciphers, KeyPair
+from lispmob.control.sealing.peer_keys import NoKeyMemory
+from lispmob.control.sealing.seal_config import SealTools
+from lispmob.crypto.key_wrap import KeyWrapMissingError
+from lispmob.crypto.noise_ciphers import NoiseCiphers
 from lispmob.wire.key_record import KEY_OCTETS
 
 KEY_FILE: Final = "static-key"
@@ -39,6 +44,20 @@ def load_static_key(directory: Path, ciphers: Ciphers, complain: Callable[[str],
     except OSError as error:
         complain(f"cannot keep the static key in {path} ({error.strerror}); the next start draws another one")
     return KeyPair.of(drawn, ciphers)
+
+
+def answering_tools(directory: Path | None) -> SealTools | None:
+    """What somebody needs who answers handshakes and keeps no keys of others; None in a build without libcrypto.
+
+    `directory`: of the static key; None: one that lives as long as the process.
+    """
+    try:
+        ciphers = NoiseCiphers()
+    except KeyWrapMissingError:
+        return None
+    drawn = secrets.token_bytes(KEY_OCTETS)
+    static = KeyPair.of(drawn, ciphers) if directory is None else load_static_key(directory, ciphers)
+    return SealTools(ciphers, static, NoKeyMemory(), secrets.token_bytes, time.time_ns)
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #define LM_LANES_MAX 64
-#define LM_COPYING_MAX 8 /* marks whose packets leave twice */
+#define LM_COPYING_MAX 8    /* marks whose packets leave twice */
 #define LM_LANE_DEFAULT 0   /* no mark: priority and weight decide */
 #define LM_LANE_UNUSABLE -1 /* a mark that names no uplink */
 

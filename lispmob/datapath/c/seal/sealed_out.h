@@ -4,7 +4,7 @@
 
 #include "seal/peers.h"
 
-#define LM_SEALED_NEST 64u            /* octets at most of the headers before a packet that is sealed from EID to EID */
+#define LM_SEALED_NEST 64u          /* octets at most of the headers before a packet that is sealed from EID to EID */
 #define LM_SEALED_ROOM (384u << 10) /* octets of a thread's sealed packets that wait for one system call */
 
 struct lm_engine;
