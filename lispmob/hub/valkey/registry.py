@@ -98,7 +98,15 @@ class SharedRegistry:
     @property
     def problem(self) -> str | None:
         """What is wrong with the servers, in a sentence."""
-        return self._housekeeping.problem or self._servers.problem or self._refusal
+        return self._housekeeping.problem or self._servers.problem or self._refusal or self._why_differing()
+
+    def _why_differing(self) -> str | None:
+        names = ", ".join(sorted(self._housekeeping.differing))
+        if not names:
+            return None
+        return (
+            f"other sites than here has {names}: a node may be let in there and refused here; compare 'sites' of both"
+        )
 
     @property
     def counters(self) -> dict[str, int]:

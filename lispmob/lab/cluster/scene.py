@@ -24,6 +24,7 @@ VISIBLE_MS: Final = 5.0
 WITHOUT_S: Final = 4.0
 HEALED_S: Final = 10.0
 CUT_S: Final = 6.0
+MOVING_S: Final = 1.0
 ISLAND_S: Final = 9.0
 CLAIMS: Final = (
     "cluster.started",
@@ -171,7 +172,9 @@ class Scene:
         self.fleet.run(1.0, PER_S)
         self._event("primary cut off", server=str(victim))
         with self._cut(victim):
-            self.fleet.run(CUT_S, PER_S)
+            # Then nobody moves: what the old primary still accepted is not said again by its node
+            self.fleet.run(MOVING_S, PER_S)
+            self.fleet.run(CUT_S - MOVING_S, 0.0)
         self._event("healed")
         healed_at = time.monotonic()
         self.fleet.settle(HEALED_S)
