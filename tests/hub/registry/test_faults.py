@@ -371,7 +371,7 @@ def test_a_registry_of_a_newer_version_is_left_alone(server: ValkeyServer) -> No
     run(scene())
 
 
-def test_values_that_are_damaged_are_counted_and_written_anew(server: ValkeyServer) -> None:
+def test_values_that_are_damaged_are_counted_and_replaced(server: ValkeyServer) -> None:
     async def scene() -> None:
         hub = await ValkeyGround(server).hub()
         await hub.register(laptop().register(LAPTOP))
