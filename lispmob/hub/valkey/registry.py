@@ -78,7 +78,7 @@ class SharedRegistry:
             on_told=self._on_told,
             on_live=self._on_live,
             on_deaf=self._on_deaf,
-            on_length=self._on_length,
+            on_length=lambda member: self._lengths.learn(member),
         )
         self._lengths = Lengths(self._servers)
         self._housekeeping = Housekeeping(self._servers, hub, name, self._lengths, self._on_second)
@@ -197,7 +197,7 @@ class SharedRegistry:
         for bucket in range(keys.BUCKETS):
             try:
                 names = await self._servers.command(bucket, b"ZRANGE", keys.key(b"x", bucket), b"0", b"-1")
-                answers = await asyncio.gather(*(self._look(_prefix_of(name)) for name in names))
+                answers = await asyncio.gather(*(self._look(stored_rows.prefix_of(name)) for name in names))
             except ServerAway:
                 for some in self._server.registrations.slices(count):
                     alive = [one for one in some if keys.bucket_of(one.prefix) == bucket]
@@ -206,7 +206,7 @@ class SharedRegistry:
                 continue
             now = self._loop.time()
             for name, answer in zip(names, answers, strict=True):
-                registration = Registration(_prefix_of(name))
+                registration = Registration(stored_rows.prefix_of(name))
                 registration.restore(self._writer.parts(answer))
                 registration.expire(now)
                 if not registration.is_empty:
@@ -409,7 +409,7 @@ class SharedRegistry:
                 first = b"%d-0" % (last + 1)
                 log_ = await self._servers.command(bucket, b"XRANGE", keys.key(b"l", bucket), first, b"+")
                 if last == count or (log_ and log_[0][0] == b"%d-1" % (last + 1)):
-                    missed = {_prefix_of(fields[1]) for _, fields in log_}
+                    missed = {stored_rows.prefix_of(fields[1]) for _, fields in log_}
             if missed is None:
                 self._cache.drop_bucket(bucket)
             for prefix in missed or ():
@@ -424,7 +424,7 @@ class SharedRegistry:
         wanted = only
         if wanted is None:
             names = await self._servers.command(bucket, b"ZRANGE", keys.key(b"x", bucket), b"0", b"-1")
-            wanted = set(map(_prefix_of, names))
+            wanted = set(map(stored_rows.prefix_of, names))
             for some in self._server.registrations.slices(READ_AT_ONCE):
                 wanted |= {one.prefix for one in some if keys.bucket_of(one.prefix) == bucket}
         await self._read_again(list(wanted))
@@ -454,9 +454,6 @@ class SharedRegistry:
                 await self._writer.put(put)
                 self._counters["put_again"] += 1
 
-    def _on_length(self, member: bytes) -> None:
-        self._lengths.learn(member)
-
     def _on_second(self) -> None:
         """Once a second: forget what was accepted long ago, and bring home what an island has taken in."""
         now = self._loop.time()
@@ -471,7 +468,7 @@ class SharedRegistry:
         """Commit what was taken in while the servers were away. Where they have newer, that counts."""
         for put in puts:
             try:
-                _, answer = await self._writer.put(put)
+                await self._writer.put(put)
             except ServerAway:
                 return
             if self._island.get((put.prefix, put.part.xtr)) is put:
@@ -479,7 +476,6 @@ class SharedRegistry:
             self._counters["brought_home"] += 1
             self._cache.drop(put.prefix)
             await self._read_again([put.prefix])
-            del answer
 
     def _tell_problem(self) -> None:
         """Say once what is wrong, and once that it is well again."""
@@ -496,7 +492,3 @@ class SharedRegistry:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _prefix_of(name: bytes) -> EidPrefix:
-    return stored_rows.prefix_of(name)
