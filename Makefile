@@ -80,7 +80,8 @@ netns: $(ENGINE)  ## the tests on real network namespaces: minutes; needs root
 	@$(PY) -m pytest -q $(WORKERS) -m netns
 
 interop: $(ENGINE)  ## traffic with peers that others wrote: OOR=, LISPERS_NET= where they are; needs root
-	@OOR='$(OOR)' LISPERS_NET='$(LISPERS_NET)' LISPERS_NET_PYTHON='$(or $(LISPERS_NET_PYTHON),python3)' $(PY) -m pytest -q -rs tests/interop
+	@OOR='$(OOR)' LISPERS_NET='$(LISPERS_NET)' LISPERS_NET_PYTHON='$(or $(LISPERS_NET_PYTHON),python3)' \
+	  INTEROP_TABLE=build/interop.md $(PY) -m pytest -q -rs tests/interop
 
 test: check  ## everything that must hold; without root the namespace tests are left out
 	@test "$$(id -u)" = 0 || echo 'Not root: the tests on network namespaces are skipped; the rest runs. For all of them: sudo make test' >&2

@@ -432,10 +432,11 @@ class MapResolver:
     def _remember(self, request: MapRequest, records: Iterable[MappingRecord], arrival: Arrival, now: float) -> None:
         """The ITR that is answered hears when the answer is no longer true."""
         itr = self._itr_rloc(request, arrival)
+        is_registered = itr is not None and self._map_server.is_at(itr)
         if self._answered is not None and itr is not None:
-            self._answered.on_answered(records, itr, arrival.destination, now)
+            self._answered.on_answered(records, itr, arrival.destination, now, is_registered=is_registered)
         if self._answered_names is not None and itr is not None:
-            self._answered_names.on_answered(records, itr, arrival.destination)
+            self._answered_names.on_answered(records, itr, arrival.destination, is_registered=is_registered)
 
     def _itr_rloc(self, request: MapRequest, arrival: Arrival) -> IpAddress | None:
         """Where the answer goes: an ITR-RLOC that we can reach and that the sender may speak for.
