@@ -117,11 +117,6 @@ class SharedRegistry:
         return {**found, "registry_island": len(self._island)}
 
     @property
-    def last_refusal(self) -> str | None:
-        """Why the last datagram that the servers would not serve was left, in a sentence; None since one was served."""
-        return self._refusal
-
-    @property
     def differing(self) -> frozenset[str]:
         """The names of hubs that have other sites than this one."""
         return self._housekeeping.differing
@@ -177,6 +172,8 @@ class SharedRegistry:
         """See to what ran out in memory. Last nonces are the servers' to remember."""
         if self._server.has_new_nonces:
             self._server.take_new_nonces()
+        if self._plane.askers.has_changes:
+            self._plane.askers.take_changes()
         for arrival in self._server.take_named():
             self._begin(self._names.share(arrival))
         lapsed = self._server.take_lapsed()
@@ -339,6 +336,11 @@ class SharedRegistry:
         self._feed(self._plane.adopt(prefix, self._writer.parts(answer), self._loop.time()))
         self._know(prefix, answer.count)
 
+    def forget(self, prefix: EidPrefix) -> None:
+        """Have it in memory no more: it is read again when somebody asks."""
+        self._cache.drop(prefix)
+        self._server.forget(prefix)
+
     def _know(self, prefix: EidPrefix, count: int) -> None:
         if keys.bucket_of(prefix) not in self._current:
             return
@@ -372,7 +374,8 @@ class SharedRegistry:
         if known and not self._cache.is_newer(told.prefix, told.count):
             return
         is_here = self._server.registrations.get(told.prefix) is not None
-        if not (known or is_here or self._server.is_watched):
+        is_wanted = known or self._plane.cares_for(told.prefix)
+        if not (is_here or is_wanted):
             return
         self._counters["heard"] += 1
         now = self._loop.time()
@@ -382,7 +385,7 @@ class SharedRegistry:
             self._counters["damaged"] += 1
             return
         self._feed(self._plane.adopt(told.prefix, parts, now, is_told=told.kind == "m"))
-        if known or self._server.is_watched:
+        if is_wanted:
             self._know(told.prefix, told.count)
 
     def _on_names(self, arrival: Arrival, age_s: float) -> None:
