@@ -11,6 +11,7 @@ from typing import Final
 
 from lispmob.lab import link
 from lispmob.lab.cluster.fleet import KEY, Fleet, Node
+from lispmob.lab.demo_service import AS_A_SERVICE
 from lispmob.lab.namespace import NamespaceSet
 from lispmob.lab.process import Daemon, ProcessFailed, module
 from lispmob.lab.report import Report, fact, figure
@@ -252,7 +253,8 @@ class Scene:
         config.write_text(_configuration(self._directory, address))
         log = self._directory / f"hub-{address}.log"
         log.unlink(missing_ok=True)
-        with Daemon(address, self._space, module("lispmob.hub.daemon", "-c", str(config)), log) as daemon:
+        command = [*AS_A_SERVICE, *module("lispmob.hub.daemon", "-c", str(config))]
+        with Daemon(address, self._space, command, log) as daemon:
             yield daemon
 
     def _wait_until_ready(self, daemon: Daemon) -> None:
