@@ -123,6 +123,13 @@ hub-bench: $(ENGINE)  ## the hub: processor time, rates, latency, start, memory;
 	@test "$$(id -u)" = 0 || { echo 'make hub-bench makes network namespaces and needs root: sudo make hub-bench' >&2; exit 77; }
 	@$(PY) -m lispmob.lab.bench.hub
 
+# Ten million take about 6 GB in the servers.
+SIZE ?= 10000000
+
+.PHONY: hub-size
+hub-size: $(ENGINE)  ## what SIZE=10000000 registrations take in servers that hubs share; minutes and 6 GB; needs root
+	@$(PY) -m lispmob.lab.bench.hub --size $(SIZE) --output build/hub-size
+
 .PHONY: cluster-demo
 cluster-demo: $(ENGINE)  ## six servers and three hubs: what nodes notice when one of them dies or is cut off; needs root
 	@test "$$(id -u)" = 0 || { echo 'make cluster-demo makes network namespaces and needs root: sudo make cluster-demo' >&2; exit 77; }
