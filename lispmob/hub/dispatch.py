@@ -121,6 +121,10 @@ class ControlPlane:
         """A shared registry says what is registered (`MapServer.adopt`)."""
         return self._spread(self.map_server.adopt(prefix, parts, is_told=is_told), now)
 
+    def cares_for(self, prefix: EidPrefix) -> bool:
+        """True when somebody is to hear of a change of this prefix, whether it is in memory or not."""
+        return self.map_server.is_watched or self.askers.care_for(prefix)
+
     def on_shared_names(self, arrival: Arrival, now: float) -> list[PlaneEffect]:
         """Another hub has taken in a Map-Register of names, and has answered it: we take it in as well."""
         self.map_server.adopt_names(arrival, now)
