@@ -45,7 +45,9 @@ struct lm_punt {
     uint8_t payload[4096]; ...;
 };
 struct lm_mtu { struct lm_addr local, address; uint16_t port; uint32_t mtu; ...; };
-struct lm_sent_to { struct lm_addr address; uint16_t port; uint64_t packets; ...; };
+struct lm_traffic_with {
+    struct lm_addr address; uint16_t port; uint64_t sent, sent_octets, received, received_octets; ...;
+};
 struct lm_config {
     uint64_t key0, key1; bool is_rtr, is_proxy, copy_dscp, udp_checksum, pins_threads; uint8_t source_check;
     uint16_t data_port;
@@ -97,7 +99,7 @@ void lm_path_mtu_tell_large(struct lm_engine *e, bool tells);
 void lm_path_mtu_set(struct lm_engine *e, const struct lm_addr *local, const struct lm_addr *address, uint16_t port,
                        uint32_t mtu);
 size_t lm_engine_mtus(struct lm_engine *e, struct lm_mtu *into, size_t most);
-size_t lm_engine_sent(struct lm_engine *e, struct lm_sent_to *into, size_t most);
+size_t lm_engine_traffic(struct lm_engine *e, struct lm_traffic_with *into, size_t most);
 const char *lm_counters_name(unsigned index);
 void lm_silence_set_patience(struct lm_engine *e, const struct lm_addr *address, uint64_t quick, uint64_t slow,
                             const struct lm_addr *head);

@@ -18,6 +18,12 @@ NAS = Peer(
     heard_s=0.4,
     used_s=1.0,
     packets_out=1234,
+    octets_out=1_234_567,
+    packets_in=99,
+    octets_in=9_900,
+    back_uplink="wwan0",
+    back_local="198.51.100.40",
+    back_remote="203.0.113.7",
     mtu_bytes=1500,
     is_genuine=True,
 )

@@ -19,7 +19,8 @@ _SENT: Final = ("ENCAPSULATE", "TELL", "DOUBT")
 
 def pages(parts: Parts) -> Iterator[list[MapstatEntry]]:
     """Every mapping, our own first."""
-    sent, mtus = parts.engine.sent(), parts.engine.path_mtus()  # of one moment, and asked for once
+    # Of one moment, and asked for once.
+    sent, mtus = {to: one.sent for to, one in parts.engine.traffic().items()}, parts.engine.path_mtus()
     yield [_own(parts, eid) for eid in parts.file.eids]
     for bucket in parts.node.map_cache.buckets():
         for start in range(0, len(bucket), SHOWN_AT_ONCE):

@@ -116,11 +116,12 @@ class _Known:
         self._names: Mapping[bytes, KnownName] = parts.node.names.known
         self._name_of = {eid: name for name, one in self._names.items() for eid in one.eids}
         self._paths: dict[tuple[IpAddress, IpAddress], Path] = {(*path.pair,): path for path in parts.node.paths}
-        self._heard: dict[IpAddress, float] = {}
-        for one in parts.node.paths:
-            if one.last_heard is not None:
-                self._heard[one.pair.remote] = max(one.last_heard, self._heard.get(one.pair.remote, one.last_heard))
-        self._sent = parts.engine.sent()
+        self._heard: dict[IpAddress, tuple[float, IpAddress]] = {}
+        for path in parts.node.paths:
+            if path.last_heard is not None:
+                heard = (path.last_heard, path.pair.local)
+                self._heard[path.pair.remote] = max(heard, self._heard.get(path.pair.remote, heard), key=_first)
+        self._traffic = parts.engine.traffic()
         self._shortcuts = {way.eid: way for way in parts.node.traversal.shortcuts.open_ways}
         self._uplinks = {uplink.ifindex: uplink.name for uplink in parts.uplinks}
         self._locators = {locator.address: locator for locator in parts.node.locators.locators}
@@ -161,13 +162,20 @@ class _Known:
         self, prefix: EidPrefix, entry: MapCacheEntry, answer: Answer, local: IpAddress, remote: IpAddress
     ) -> schema.Peer:
         path = self._paths.get((local, remote))
-        heard = self._heard.get(remote)
         shortcut = self._shortcuts.get(prefix) if answer.relayed_to is None else None
         rtr = answer.relayed_to or next(
             (remote for locator in entry.locators if is_rtr(locator) and remote in locator.ips), None
         )
         rtt_s = path.quality.rtt_s if path is not None else None
         own = self._locators.get(local)
+        came_from = {remote, answer.relayed_to, *(address for locator in entry.locators for address in locator.ips)}
+        heard = max(
+            ((*self._heard[address], address) for address in came_from if address in self._heard),
+            key=_first,
+            default=None,
+        )
+        way_back = None if heard is None else self._locators.get(heard[1])
+        traffic = self._traffic.get(answer.relayed_to or remote)
         mtu = self._parts.node.path_mtus[Way(local, answer.relayed_to or remote, answer.port or DATA_PORT)]
         return schema.Peer(
             eid=str(prefix),
@@ -180,15 +188,25 @@ class _Known:
             is_reachable=answer.fate is Fate.SENT and self._parts.node.is_reachable(remote),
             rtt_ms=in_ms(shortcut.rtt_s if shortcut is not None else rtt_s),
             loss=None if path is None or path.quality.loss is None else round(path.quality.loss, 4),
-            heard_s=None if heard is None else round(self._now - heard, 3),
+            heard_s=None if heard is None else round(self._now - heard[0], 3),
+            back_uplink=None if way_back is None else way_back.interface,
+            back_local=None if heard is None else str(heard[1]),
+            back_remote=None if heard is None else str(heard[2]),
             used_s=self._used(entry),
-            packets_out=self._sent.get(answer.relayed_to or remote),
+            packets_out=None if traffic is None else traffic.sent,
+            octets_out=None if traffic is None else traffic.sent_octets,
+            packets_in=None if traffic is None else traffic.received,
+            octets_in=None if traffic is None else traffic.received_octets,
             mtu_bytes=mtu.mtu_bytes if mtu is not None else None if own is None else own.mtu_bytes,
             is_genuine=entry.is_genuine,
         )
 
     def _used(self, entry: MapCacheEntry) -> float | None:
         return None if entry.last_used == float("-inf") else round(max(0.0, self._now - entry.last_used), 3)
+
+
+def _first(values: tuple[float, *tuple[IpAddress, ...]]) -> float:
+    return values[0]
 
 
 def reverse_of(prefix: EidPrefix) -> bytes | None:

@@ -319,6 +319,7 @@ void lm_send_done(struct lm_engine *e, const struct lm_job *job, size_t packets,
 {
     lm_traffic_gap_note(e, LM_OUTBOUND, job->now);
     atomic_fetch_add_explicit(&job->remote->state->sent, packets, memory_order_relaxed);
+    atomic_fetch_add_explicit(&job->remote->state->sent_octets, octets, memory_order_relaxed);
     lm_count_many(&e->counters, LM_out_packets, packets);
     lm_count_many(&e->counters, LM_out_octets, octets);
 }
