@@ -117,6 +117,7 @@ def exchanged(
     from lispmob.crypto.key_wrap import KeyWrapMissingError
     from lispmob.crypto.noise_ciphers import KEY_OCTETS, NoiseCiphers
     from lispmob.joining.exchange import JoinRefused
+    from lispmob.joining.invitation import BadInvitation
     from lispmob.joining.redeeming import PATIENCE_S, HubSilent, redeem
 
     try:
@@ -125,6 +126,8 @@ def exchanged(
         raise LispError("this build cannot ask: libcrypto's headers (libssl-dev) were missing") from None
     try:
         return redeem(made(secrets.token_bytes(KEY_OCTETS), ciphers), tuple(addresses))
+    except BadInvitation as bad:
+        raise NotJoined(str(bad), EXIT_NO_INVITATION) from None
     except JoinRefused as refused:
         raise NotJoined(str(refused), EXIT_REFUSED) from None
     except HubSilent as silent:
