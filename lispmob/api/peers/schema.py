@@ -79,7 +79,8 @@ class KnownName(msgspec.Struct, frozen=True, kw_only=True):
 class Names(msgspec.Struct, frozen=True, kw_only=True):
     """The domain, where it is served, and which program of this host asks there.
 
-    `resolver`: "systemd-resolved", or null when nobody was told; `advice`: what to do about that, or about `problem`.
+    `resolver`: "systemd-resolved", "NetworkManager's dnsmasq", "dnsmasq", "/etc/resolv.conf", or null when nobody was
+    told; `advice`: what to do about that, or about `problem`.
     """
 
     domain: str

@@ -74,7 +74,32 @@ def run(arguments: Namespace) -> int:
     print(f"{paint(clean(settings.name), 'bold')}: {', '.join(map(clean, settings.eids))}, written to {path}")
     if kept is not None:
         print(f"the file that was there is {kept} now")
-    return _start(arguments)
+    code = _start(arguments)
+    if not arguments.no_service:
+        tell_names(path)
+    return code
+
+
+def tell_names(path: Path) -> None:
+    """Have the resolver of this host ask lispd for the hub's domain; what does not work is said, and breaks nothing.
+
+    Only for the configuration of the service: another one may be that of a lispd elsewhere, in a namespace.
+    """
+    if str(path) != DEFAULT_CONFIG:
+        return
+    from lispmob.joining.checking import wanted_names
+    from lispmob.names.host_resolver import HostResolver
+
+    try:
+        wanted, resolver = wanted_names(path), HostResolver()
+        if wanted is None:
+            resolver.untell()
+            return
+        text = resolver.tell(wanted).text
+    except LispError as error:
+        text = f"names: {error}"
+    if text:
+        print("\n".join(fold(clean(text))))
 
 
 def _refuse_to_replace(path: Path, *, is_forced: bool) -> None:

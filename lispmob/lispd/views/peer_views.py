@@ -22,6 +22,7 @@ from lispmob.lispd.parts import Parts
 from lispmob.lispd.tasks.naming import LOOPBACK
 from lispmob.lispd.views.path_view import in_ms
 from lispmob.lispd.views.shown import Shown
+from lispmob.names.host_resolver import HostResolver, Keeper
 from lispmob.protocol.effect import DATA_PORT, NameResolved
 from lispmob.wire.address import EidPrefix, IpAddress
 from lispmob.wire.named_locator import is_rtr
@@ -61,7 +62,9 @@ class PeerViews:
         """The domain, and the names that are known."""
         parts, naming = self._parts, self._parts.naming
         now, domain = parts.now(), parts.file.names.domain
-        resolver = "systemd-resolved" if naming.resolved.is_told else None
+        asked_by = HostResolver().asked_by() if domain else None
+        told = None if asked_by is None or (asked_by is Keeper.NOBODY and not naming.is_plain) else asked_by.value
+        resolver = "systemd-resolved" if naming.resolved.is_told else told
         problem = naming.refusal or naming.resolved.refusal
         return schema.Names(
             domain=domain,
@@ -267,13 +270,13 @@ def _resolved_view(resolved: NameResolved) -> schema.KnownName:
 
 
 def _advice(parts: Parts) -> str | None:
-    """Which line has other programs ask lispd, where nobody could be told."""
+    """What has other programs ask lispd, where nobody was told."""
     domain, port = parts.file.names.domain, parts.file.names.port
     if not domain:
         return "put `names: {domain: lisp.home.arpa}` into lispd.conf"
     if not parts.naming.addresses:
         return None
-    dnsmasq = f"dnsmasq, also that of NetworkManager: `server=/{domain}/{LOOPBACK}#{port}`"
-    if port != 53:
-        return f"{dnsmasq}; any other resolver: forward {domain} to {LOOPBACK} port {port}"
-    return f"{dnsmasq}; /etc/resolv.conf: `nameserver {LOOPBACK}` before the others, and `search {domain}`"
+    return (
+        "run `sudo lispctl names --tell`, which finds out who looks after names here; or have any resolver forward "
+        f"{domain} to {LOOPBACK} port {port}"
+    )
