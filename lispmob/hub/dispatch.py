@@ -139,7 +139,7 @@ class ControlPlane:
             if is_sendable(part.source, part.source) and any(
                 part.source in locator.ips for locator in part.record.locators
             ):
-                own = next((one for one in self._own if one.version == part.source.version), None)
+                own = next((address for address in self._own if address.version == part.source.version), None)
                 told.append(self.askers.solicit(prefix, part.source, own))
         return told
 
@@ -151,12 +151,12 @@ class ControlPlane:
         """Tell the RTR next door what became of a registration, before anybody else hears of it; at last, who asked."""
         told = list(effects)
         news = [effect for effect in told if isinstance(effect, RegistrationChanged)]
-        relays = [effect for one in news for effect in self.traversal.on_registration(one, now)]
-        untold = [one for one in news if not one.is_refresh and not one.is_told]
+        relays = [effect for change in news for effect in self.traversal.on_registration(change, now)]
+        untold = [change for change in news if not change.is_refresh and not change.is_told]
         return [
             *relays,
             *told,
-            *(sent for one in untold for sent in self.askers.on_changed(one.prefix, one.record, now)),
+            *(sent for change in untold for sent in self.askers.on_changed(change.prefix, change.record, now)),
             *self._tell_names(now),
         ]
 

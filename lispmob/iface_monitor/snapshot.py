@@ -220,7 +220,7 @@ class Uplink(msgspec.Struct, frozen=True):
 
     def rank(self, family: int) -> tuple[int, int]:
         """Priority and weight of its addresses of one family."""
-        own = next((one for one in self.families if one.family == family), FamilyRank(family))
+        own = next((family_rank for family_rank in self.families if family_rank.family == family), FamilyRank(family))
         return (
             self.priority if own.priority is None else own.priority,
             self.weight if own.weight is None else own.weight,
@@ -258,7 +258,9 @@ class NetworkState(msgspec.Struct, frozen=True):
         preferred = {route.preferred_source for route in routes}
         gateways = [route.gateway for route in routes if route.gateway is not None]
         chosen = self._chosen_by(link.ifindex)
-        watched = {each.ifindex for each in self.links if each.is_loopback or policy.is_watched(each)}
+        watched = {
+            each_link.ifindex for each_link in self.links if each_link.is_loopback or policy.is_watched(each_link)
+        }
         usable = [
             local
             for local in self.addresses

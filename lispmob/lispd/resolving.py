@@ -169,7 +169,9 @@ def look_up(name: str) -> tuple[tuple[IpAddress, ...], str]:
     except (OSError, UnicodeError) as error:
         return (), str(error)
     texts = dict.fromkeys(str(entry[4][0]) for entry in found)
-    addresses = tuple(one for one in (ip_address(text.partition("%")[0]) for text in texts) if is_server(one))
+    addresses = tuple(
+        address for address in (ip_address(text.partition("%")[0]) for text in texts) if is_server(address)
+    )
     return addresses, "" if addresses else "its addresses are of kinds that no server has"
 
 
@@ -182,7 +184,7 @@ def nameservers(files: Iterable[Path] = RESOLVER_FILES) -> tuple[IpAddress, ...]
             continue
         words = (line.split() for line in lines[:100])
         named = [word[1] for word in words if len(word) > 1 and word[0] == "nameserver"]
-        remote = [one for one in map(_address, named) if one is not None and not one.is_loopback]
+        remote = [server for server in map(_address, named) if server is not None and not server.is_loopback]
         if remote:
             return tuple(dict.fromkeys(remote))[:RESOLVERS_MAX]
     return ()

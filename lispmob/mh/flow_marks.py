@@ -88,7 +88,7 @@ class FlowMarks:
         prefer = _PREFERENCES.get(flow_class)
         if prefer is None:
             return None
-        rivals = [one for one in allowed if not one.is_metered] or list(allowed)
+        rivals = [uplink for uplink in allowed if not uplink.is_metered] or list(allowed)
         if prefer is Prefer.LATENCY:
             rivals = [rival for rival in rivals if rival.rtt_ms is not None]
             if len(rivals) < 2:
@@ -111,7 +111,7 @@ def nowhere(compiled: Compiled) -> int:
 
 def _of_decision(compiled: Compiled, decision: Decision, wish: FlowWish) -> int:
     """A rule has decided. What it drops is dropped by the chains, unless only we know that the rule is about it."""
-    rule = next(one for one in compiled.rules if one.rule.name == decision.rule)
+    rule = next(candidate for candidate in compiled.rules if candidate.rule.name == decision.rule)
     match decision.outcome:
         case Outcome.UPLINK if decision.mark:
             return decision.mark

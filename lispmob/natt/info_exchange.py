@@ -92,9 +92,9 @@ class InfoExchange:
     def _servers(self) -> list[MapServerPeer]:
         own = self.locator.address
         return [
-            one
-            for one in self._config.servers_for(own.version)
-            if self._knowledge.dialect_of(one) is not None or is_private(own) or not self._config.is_at_risk(one)
+            server
+            for server in self._config.servers_for(own.version)
+            if self._knowledge.dialect_of(server) is not None or is_private(own) or not self._config.is_at_risk(server)
         ]
 
     @property
@@ -105,7 +105,7 @@ class InfoExchange:
     @property
     def asks_from_data_port(self) -> bool:
         """True while an answer may still come to the ephemeral port that data of such a dialect leaves from."""
-        return self.is_asking and any(TRAITS[one.dialect].info_from_data_port for one in self._outstanding.values())
+        return self.is_asking and any(TRAITS[asked.dialect].info_from_data_port for asked in self._outstanding.values())
 
     def wake_at(self) -> float | None:
         """When to call on_timer."""
@@ -221,7 +221,7 @@ class InfoExchange:
         self._wake_at = max(now + wait_s, self._knowledge.may_ask_at(self._soonest(now), now))
         self._check_at = now + RETRY_ALIVE_S if self._knowledge.dialect_of(server) is None else None
         dialects = (dialect, Dialect.LISPERS) if self._asks_both(server, dialect) else (dialect,)
-        return [effect for one in dialects for effect in (self._send(server, one, now), Count("tx_info_request"))]
+        return [effect for spoken in dialects for effect in (self._send(server, spoken, now), Count("tx_info_request"))]
 
     def _asks_both(self, server: MapServerPeer, dialect: Dialect) -> bool:
         """Who names RTRs may mean lispers.net's, which answers nothing in the other dialect: it is not waited for."""

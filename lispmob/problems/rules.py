@@ -48,9 +48,9 @@ def _daemon(evidence: Evidence) -> Iterator[Problem]:
 
 
 def _uplinks(evidence: Evidence) -> Iterator[Problem]:
-    login = [one for one in evidence.unused if one.wants_login]
+    login = [interface for interface in evidence.unused if interface.wants_login]
     if not evidence.families and not login:
-        why = "; ".join(f"{one.name}: {one.note}" for one in evidence.unused)
+        why = "; ".join(f"{interface.name}: {interface.note}" for interface in evidence.unused)
         yield Problem(
             "offline",
             Severity.BROKEN,
@@ -58,16 +58,16 @@ def _uplinks(evidence: Evidence) -> Iterator[Problem]:
             why or "no interface has an address and a default route",
             "connect to a network",
         )
-    for one in login:
+    for interface in login:
         yield Problem(
             "portal",
             Severity.NOTICE if evidence.families else Severity.BROKEN,
-            f"{one.name} wants its login page filled in",
-            one.note,
-            f"open a browser and log in; to use {one.name} all the same: network-manager: portal: use",
-            one.name,
+            f"{interface.name} wants its login page filled in",
+            interface.note,
+            f"open a browser and log in; to use {interface.name} all the same: network-manager: portal: use",
+            interface.name,
         )
-    nothing_works = not any(_works(one) for one in evidence.addresses)
+    nothing_works = not any(_works(known) for known in evidence.addresses)
     for taken in evidence.duplicates:
         yield Problem(
             "duplicate-address",
@@ -78,7 +78,7 @@ def _uplinks(evidence: Evidence) -> Iterator[Problem]:
             f"{taken.interface} {taken.address}",
         )
     for address in evidence.addresses:
-        is_spared = any(_works(one) for one in evidence.addresses if one.interface == address.interface)
+        is_spared = any(_works(known) for known in evidence.addresses if known.interface == address.interface)
         yield from _address(address, Severity.BROKEN if nothing_works else Severity.DEGRADED, is_spared=is_spared)
 
 
@@ -176,9 +176,9 @@ def _peers(evidence: Evidence) -> Iterator[Problem]:
             inside.eid,
         )
     unheard = {remote for address in evidence.addresses for remote in address.unheard_by}
-    for one in evidence.filtered:
-        if not one.is_out or one.locator not in unheard:
-            yield _filtered(one)
+    for blocked in evidence.filtered:
+        if not blocked.is_out or blocked.locator not in unheard:
+            yield _filtered(blocked)
 
 
 def _filtered(one: FilteredEvidence) -> Problem:

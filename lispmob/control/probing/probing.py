@@ -179,14 +179,14 @@ class Prober:
         `is_alone`: others of its peer were heard; else all of them are silent, and all learn from it.
         """
         learns = {remote} if is_alone or not is_flowing else {remote, *self._company_of(remote)}
-        for one in learns & self._patience.keys():
-            self._patience[one].on_alarm(is_flowing, now)
-            self._calm.set(one, self._patience[one].calm_at)
+        for learn in learns & self._patience.keys():
+            self._patience[learn].on_alarm(is_flowing, now)
+            self._calm.set(learn, self._patience[learn].calm_at)
         if remote in self._patience:
             self._patience[remote].told = None  # the datapath tells of silence once: it must be told to watch again
         for path in self._of(remote):
             path.on_unanswered(is_flowing, self._config, now)
-        told = [effect for one in sorted(learns - {remote}, key=_order) for effect in self._tell_patience(one)]
+        told = [effect for learn in sorted(learns - {remote}, key=_order) for effect in self._tell_patience(learn)]
         return [*self.on_timer(now), *told, *self._tell_patience(remote)]
 
     def on_suspicion(self, remotes: Iterable[IpAddress], is_flowing: bool, now: float) -> list[ProbeEffect]:
@@ -273,7 +273,7 @@ class Prober:
         """When data came in from any locator of the mapping, if that is worth anything."""
         if not (self._config.echoes and path.can_echo):
             return None
-        company = (one.last_heard for one in self._paths.values() if one.eid == path.eid)
+        company = (sibling.last_heard for sibling in self._paths.values() if sibling.eid == path.eid)
         return max((at for at in company if at is not None), default=None)
 
     def _end_echoes(self) -> list[ProbeEffect]:
@@ -383,7 +383,7 @@ class Prober:
     def _tell_patience(self, remote: IpAddress) -> list[ProbeEffect]:
         """The datapath watches per locator: the slowest living pair sets the time."""
         known = [path.quality.rtt_s for path in self._of(remote) if path.state in (State.UP, State.VERIFYING)]
-        rtt_s = max((one for one in known if one is not None), default=None)
+        rtt_s = max((known_rtt_s for known_rtt_s in known if known_rtt_s is not None), default=None)
         if rtt_s is None:
             return []
         if remote not in self._patience:

@@ -60,7 +60,9 @@ class Protection:
     def reply(self, reply: MapReply, *, has_e_bit: bool = False) -> bytes:
         """A Map-Reply that we answer with ourselves: both HMACs are ours."""
         prefixes = [prefix for record in reply.records if (prefix := record.eid_prefix) is not None]
-        widest = [one for one in prefixes if not any(other.covers(one) and other != one for other in prefixes)]
+        widest = [
+            prefix for prefix in prefixes if not any(other.covers(prefix) and other != prefix for other in prefixes)
+        ]
         eid_ad = self.eids(widest, has_e_bit=has_e_bit).encode()
         return lisp_sec_auth.sign_reply(reply, eid_ad, self.hmac_id, lisp_sec_auth.ms_otk(self.otk, self.kdf_id))
 
@@ -146,7 +148,7 @@ class HubSecurity:
         if not keys:
             return None
         key = keys[part.key_index if part.key_index is not None and part.key_index < len(keys) else 0]
-        has_e_bit = not all(one.has_lisp_sec for one in registration)
+        has_e_bit = not all(claim.has_lisp_sec for claim in registration)
         eids = protection.eids((registration.prefix,), has_e_bit=has_e_bit)
         otk = lisp_sec_auth.ms_otk(protection.otk, protection.kdf_id)
         return self._ecm_ad(protection.hmac_id, ResolverSecret(key.secret, key.key_id), nonce, otk, eids)
@@ -172,7 +174,7 @@ class HubSecurity:
         For the first two the Key ID is a hint: registrations work where only one side has been given one.
         """
         known = (self._hubs.get(source), self._rtrs.get(source))
-        if (otk := self._try((one for one in known if one is not None), request, security)) is not None:
+        if (otk := self._try((relay for relay in known if relay is not None), request, security)) is not None:
             return otk
         asker = _host(request.source_eid)
         found = sites.of(asker) if asker is not None else None

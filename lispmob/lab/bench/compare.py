@@ -48,13 +48,13 @@ def measure(tree: Path, output: Path, cases: Sequence[str], paths: Sequence[str]
     line = [sys.executable, "-m", "lispmob.lab.bench", "--rounds", "1", "--seconds", str(seconds)]
     _run([*line, *words, "--output", str(output)], _ROUND_S, tree)
     told = json.loads((output / "report.json").read_text(encoding="utf-8"))
-    return {(one["case"], one["path"]): one["median"] for one in told["results"]}
+    return {(result["case"], result["path"]): result["median"] for result in told["results"]}
 
 
 def table(name: str, before: Sequence[Round], now: Sequence[Round]) -> Table:
     """Ratios of now to before by case and path: of the medians, and the extremes of the rounds."""
     rows = []
-    for key in dict.fromkeys(key for one in (*before, *now) for key in one):
+    for key in dict.fromkeys(key for medians in (*before, *now) for key in medians):
         pairs = [(b[key], n[key]) for b, n in zip(before, now, strict=True) if b.get(key) and key in n]
         if not pairs:
             continue

@@ -141,7 +141,7 @@ def done_lines(arguments: Namespace, done: dict[str, Any], name: Callable[[str],
     lines = [
         f"{arguments.action} {prefix_name(arguments.meant.eid, name)}{where}{tail}{' (not done: -d)' if is_dry else ''}"
     ]
-    lines += [f"  {clean(one)} is no address of ours: it is left out" for one in done.get("left_out", ())]
+    lines += [f"  {clean(address)} is no address of ours: it is left out" for address in done.get("left_out", ())]
     if getattr(arguments, "is_verbose", False) and done.get("mapping") is not None:
         lines += [f"  {line}" for line in mapping_lines(done["mapping"], name)]
     return lines
@@ -154,7 +154,9 @@ def mapping_lines(mapping: dict[str, Any], name: Callable[[str], str]) -> list[s
     lasts = "" if end is None else f", for {duration(end)}"
     action = "" if mapping["locators"] else f": {clean(mapping['action'])}"
     lines = [f"{prefix_name(mapping['prefix'], name)}  {table}, {clean(mapping['source'])}{lasts}{action}"]
-    return lines + [f"  {rloc(one, name)}{' (ours)' if one.get('is_local') else ''}" for one in mapping["locators"]]
+    return lines + [
+        f"  {rloc(locator, name)}{' (ours)' if locator.get('is_local') else ''}" for locator in mapping["locators"]
+    ]
 
 
 def rloc(locator: dict[str, Any], name: Callable[[str], str]) -> str:

@@ -133,7 +133,7 @@ class Naming:
         self._server = server
         await self._serve_plain(server, file)
         log.info("names: DNS for domain=%s at %s and %s port %d", file.names.domain, eids[0], LOOPBACK, file.names.port)
-        reverse = tuple(b".".join(one).decode("ascii") for one in zone.reverse)
+        reverse = tuple(b".".join(labels).decode("ascii") for labels in zone.reverse)
         index = socket.if_nametoindex(file.tun.name)
         self.resolved.use(LinkNames(index, eids[0], file.names.port, file.names.domain, reverse))
 
@@ -194,7 +194,7 @@ def load_names(path: Path, now: float) -> dict[bytes, KnownName]:
 def save_names(path: Path, known: Mapping[bytes, KnownName]) -> None:
     """Keep what was found, for the next start. What cannot be written costs that start some questions."""
     kept = {
-        name.decode("ascii"): {"eids": list(map(str, one.eids)), "names": [each.decode("ascii") for each in one.names]}
+        name.decode("ascii"): {"eids": list(map(str, one.eids)), "names": [name.decode("ascii") for name in one.names]}
         for name, one in known.items()
         if one.is_found
     }
