@@ -389,6 +389,10 @@ class Engine:
         """Packets lost here, whatever the reason."""
         return sum(value for name, value in self.counters().items() if name in LOSSES)
 
+    def unsent(self) -> int:
+        """Packets of this host that were lost here, whatever the reason."""
+        return sum(value for name, value in self.counters().items() if name in LOSSES and name.startswith("out_"))
+
     def used(self) -> list[EidPrefix]:
         """Prefixes that packets were forwarded by since the last call."""
         cursor = ffi.new("uint32_t *")

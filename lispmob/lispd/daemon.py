@@ -273,7 +273,9 @@ class Daemon:
             case handover.Tell(text):
                 self._publisher.say(text)
             case handover.BeginMove(reasons):
-                self.journal.on_change(list(reasons), since, time.time())
+                self.journal.on_change(
+                    list(reasons), since, time.time(), handover.ways(self.uplinks), self.engine.unsent()
+                )
                 self.engine.mark_move()
             case handover.UseUplinks(uplinks):
                 self.uplinks = uplinks
@@ -282,7 +284,7 @@ class Daemon:
                 self._use_uplinks()
                 self.problems.touch()
             case handover.EndMove():
-                self.journal.on_moved(self.now())
+                self.journal.on_moved(self.now(), handover.ways(self.uplinks))
             case handover.TellCore():
                 self._report_traffic()
                 self._tell_locators()
@@ -392,6 +394,7 @@ class Daemon:
                     self._report_traffic()
                 case model.TrafficResumed(is_outbound, at, last_before):
                     self.journal.on_packet(Direction.OUT if is_outbound else Direction.IN, at, last_before)
+                    self.journal.on_unsent(self.engine.unsent(), now)
             if not self.problems.on_punt(punt):
                 self._perform(hand_over(punt, self.node, now))
 

@@ -52,7 +52,7 @@ def run(arguments: Namespace) -> int:
             raise LispError(f"{path} is not one that lispctl join wrote, so it is left as it is")
         if changed == text:
             print("the hub says what it said before")
-            tell_names(path)  # whoever writes the host's files may have written them anew
+            tell_names(path)  # whoever writes the files of this host may have written them again
             return 0
         file.put(changed, check, ".before-refresh")
     code = _have_it_read(getattr(arguments, "socket", DEFAULT_SOCKET), str(path))
