@@ -38,7 +38,19 @@ from lispmob.lispctl.show import (
     wait,
     watch,
 )
-from lispmob.lispctl.upkeep import bugreport, config, join, log_level, nudge, record, refresh, reload, replay, words
+from lispmob.lispctl.upkeep import (
+    bugreport,
+    config,
+    join,
+    log_level,
+    nudge,
+    record,
+    refresh,
+    reload,
+    replay,
+    switch,
+    words,
+)
 from lispmob.options import HelpfulParser, ShowVersion
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -77,6 +89,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     reload.COMMAND,
     join.COMMAND,
     refresh.COMMAND,
+    switch.UP,
+    switch.DOWN,
     config.COMMAND,
     words.COMMAND,
     version.COMMAND,
