@@ -14,6 +14,7 @@ from typing import Final
 
 import shtab
 
+from lispmob.desktop import main as lispmob_indicator
 from lispmob.flow import cli as lispflow
 from lispmob.hub.cli import parser as lisphub
 from lispmob.lispctl import main as lispctl
@@ -26,6 +27,7 @@ PARSERS: Final = {
     "lispflow": lispflow.build_parser,
     "lig": lig.build_parser,
     "lisp-echo": lisp_echo.build_parser,
+    "lispmob-indicator": lispmob_indicator.build_parser,
 }
 
 

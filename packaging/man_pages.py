@@ -1,7 +1,8 @@
 """Write the manual pages from the programs' own help and the commented configurations: they cannot disagree.
 
 man_pages.py DIRECTORY
-    (DIRECTORY/lispd.8, lisphub.8, lispctl.1, lispflow.1, lig.1, lisp-echo.1, lispd.conf.5, hub.conf.5)
+    (DIRECTORY/lispd.8, lisphub.8, lispctl.1, lispflow.1, lig.1, lisp-echo.1, lispmob-indicator.1, lispd.conf.5,
+    hub.conf.5)
 """
 
 from __future__ import annotations
@@ -117,6 +118,18 @@ PROGRAMS: Final = (
         ".SH FILES\n.I /run/lispmob/lispd.sock\n.br\n.I /etc/lispmob/lispd.conf",
         "lig(1), lispctl(1), lispd(8)",
         has_subcommands=True,
+    ),
+    Program(
+        "lispmob-indicator",
+        1,
+        "lispmob.desktop.main",
+        "show in a desktop's panel how lispd is",
+        "An icon and a menu: whether this machine is in the overlay, by which uplink, whom it talks to, the last move "
+        "and what it cost, and what is wrong, with the remedy. It leaves the overlay and comes back as \\fBlispctl "
+        "down\\fR and \\fBlispctl up\\fR do. Notifications of moves and problems can be switched off in the menu.\n"
+        ".SH EXIT STATUS\n0 quit; 2 wrong usage; 69 there is no session bus.\n"
+        ".SH FILES\n.I ~/.config/lispmob/indicator.json\n.br\n.I ~/.config/autostart/lispmob\\-indicator.desktop",
+        "lispctl(1), lispd(8)",
     ),
 )
 
