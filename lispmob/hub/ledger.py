@@ -20,7 +20,7 @@ PROBLEM_S: Final = 900.0  # ours: the same complaint comes again after a minute,
 _PROBLEMS: Final = {"duplicate": "duplicate-eid", "auth-failed": "wrong-key", "refused": "refused"}
 _ENOUGH: Final = {"refused": 2}  # a message that was late, or lost its way, is the weather
 _SHOWN: Final = frozenset(
-    {"registered", "moved", "withdrawn", "expired", "relay", "joined", "invited", "revoked", *_PROBLEMS}
+    {"registered", "moved", "withdrawn", "expired", "relay", "joined", "invited", "renumbered", "revoked", *_PROBLEMS}
 )
 
 

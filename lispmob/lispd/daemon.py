@@ -59,6 +59,7 @@ from lispmob.lispd.tasks.desktop import Desktop, start_monitor
 from lispmob.lispd.tasks.kernel_task import KernelTask
 from lispmob.lispd.tasks.measuring import Measuring
 from lispmob.lispd.tasks.naming import Naming
+from lispmob.lispd.tasks.refreshing import Refreshing
 from lispmob.lispd.tasks.runs import Runs
 from lispmob.lispd.tasks.steering import Steering
 from lispmob.lispd.views.believing import Believing
@@ -150,7 +151,9 @@ class Daemon:
         self.local_mappings = LocalMappings()
         server = self.server = ControlServer(Views(self), file.control.socket, group=file.control.group)
         self._mapping_feed = MappingFeed(self, server.publish_mapping, lambda: server.has_mapping_readers)
-        self._publisher = Publisher(self.journal, self.problems, (self.server.publish, self.desktop.publish))
+        refreshing = Refreshing(file.control.socket.parent, self._loop.time)
+        faces = (self.server.publish, self.desktop.publish, refreshing.on_event)
+        self._publisher = Publisher(self.journal, self.problems, faces)
         self._kernel = KernelTask(self._kernel_state, self._on_problems)
         self._chains = ChainWatch(self._repair)
         self._natives = NativeRoutes()

@@ -216,6 +216,24 @@ def test_a_node_that_has_joined_is_told_what_the_hub_says_now() -> None:
     assert [made.keys[0].secret for made in hub.invitations.sites()] == [key]
 
 
+def test_a_site_that_was_renumbered_has_eids_that_nobody_had_and_its_node_is_told_them() -> None:
+    hub = Hub()
+    _, invitation = hub.invite("laptop")
+    first = node(invitation)
+    key = first.on_answer(hub.ask(first.question).payload).key
+    hub.invite("phone")
+    hub.invitations.on_configured(replace(OFFER, pools=(eid("10.98.0.0/24"),), overlay_prefixes=()), ())
+
+    hub.invitations.keep(hub.invitations.renumber("Laptop"))
+
+    later = SettingsQuestion(key, b"l" * 32, CIPHERS)
+    told = later.on_answer(hub.ask(later.question).payload).settings
+    assert (told.eids, told.overlay_prefixes) == (("10.98.0.1/32",), ("10.98.0.0/24",))
+    assert list(map(str, next(iter(hub.invitations.sites())).eids)) == ["10.98.0.1/32"]
+    with pytest.raises(InvitationRefused, match="nobody was invited"):
+        hub.invitations.renumber("printer")
+
+
 def test_who_was_shut_out_or_replaced_is_told_no_settings() -> None:
     hub = Hub()
     _, invitation = hub.invite("laptop")

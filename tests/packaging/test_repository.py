@@ -10,16 +10,12 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-TOOLS: Final = {
-    "apt-ftparchive": "apt-utils",
-    "gpg": "gnupg",
-    "gpgv": "gpgv",
-    "apt-get": "apt",
-    "dpkg-deb": "dpkg",
-}
-MISSING: Final = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
+TOOLS: Final = ("apt-ftparchive", "gpg", "gpgv", "apt-get", "dpkg-deb")
+MISSING: Final = [tool for tool in TOOLS if shutil.which(tool) is None]
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"missing: apt-get install {' '.join(MISSING)}")
+pytestmark = pytest.mark.skipif(
+    bool(MISSING), reason=f"missing: {' '.join(MISSING)} (packaging/repository.sh says more)"
+)
 
 
 def make(packages: Path, repository: Path, *suites: str) -> subprocess.CompletedProcess[str]:

@@ -138,6 +138,14 @@ class InvitationDesk:
             "line": invitation.line(),
         }
 
+    async def renumber(self, asked: Reply) -> Reply:
+        """For the control socket: other EIDs for a site, which its node takes over by itself. Raises LispError."""
+        async with self._changing:
+            site = self._invitations.renumber(str(asked.get("name")))
+            await self._keep(site)
+        self._tell("renumbered", {"site": site.name, "eids": list(map(str, site.eids))})
+        return {"name": site.name, "eids": list(map(str, site.eids))}
+
     async def revoke(self, asked: Reply) -> Reply:
         """For the control socket: the site is gone, and those who asked for it are told. Raises LispError."""
         async with self._changing:

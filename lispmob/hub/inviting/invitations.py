@@ -164,6 +164,11 @@ class Invitations:
         public_key = None if self._private_key is None else self._ciphers.public_key(self._private_key)
         return made, Invitation(addresses, made.identifier, expires_min, made.secret, public_key)
 
+    def renumber(self, name: str) -> InvitedSite:
+        """A site to keep, with EIDs that nobody had. Raises InvitationRefused, PoolUsedUp."""
+        site = self.revoke(name)
+        return dataclasses.replace(site, eids=next_eids(self.offer.pools, self._taken()))
+
     def revoke(self, name: str) -> InvitedSite:
         """The site to forget. Raises InvitationRefused."""
         site = self._sites.get(name.lower())
