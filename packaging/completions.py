@@ -45,6 +45,14 @@ def know_words(parser: argparse.ArgumentParser) -> None:
             action.complete = shtab.cmd(f"lispctl words {kind} 2>/dev/null")  # type: ignore[attr-defined]
 
 
+def fresh(text: str) -> str:
+    """For zsh: ask at each completion what there is, and not once when the file is loaded."""
+    for kind in sorted(set(WORDS.values())):
+        command = f"lispctl words {kind} 2>/dev/null"
+        text = text.replace(f"($({command}))", f"{{compadd -- \\$({command})}}")
+    return text
+
+
 def main(directory: Path) -> None:
     """Write all of them."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -52,7 +60,8 @@ def main(directory: Path) -> None:
         parser = build_parser()
         know_words(parser)
         for shell, name in (("bash", f"{program}.bash"), ("zsh", f"_{program}"), ("fish", f"{program}.fish")):
-            (directory / name).write_text(shtab.complete(parser, shell), "utf-8")
+            text = shtab.complete(parser, shell)
+            (directory / name).write_text(fresh(text) if shell == "zsh" else text, "utf-8")
 
 
 if __name__ == "__main__":
