@@ -23,7 +23,7 @@ def on_smr(
     own: IpAddress | None,
     mappings: Mappings,
     resolver: Resolver,
-    proven: Callable[[int, IpAddress], IpAddress | None],
+    proven: Callable[[int, IpAddress, float], IpAddress | None],
     now: float,
     *,
     is_from_mapping_system: bool = False,
@@ -42,10 +42,10 @@ def on_smr(
     if eid is None or entry is None:
         return [Count("rx_policy")]
     is_named = any(sender in locator.ips for locator in entry.locators)
-    former = None if is_named else proven(request.nonce, sender)
+    former = None if is_named else proven(request.nonce, sender, now)
     is_mover = former is not None and any(former in locator.ips for locator in entry.locators)
     vouched = mappings.on_mover(entry, sender, now) if is_mover and may_be_rloc(sender) else []
-    effects = resolver.on_smr(eid, entry.prefix, own, now, None if is_named else sender)
+    effects = resolver.on_smr(eid, entry.prefix, own, now, None if is_named or is_mover else sender)
     if any(isinstance(effect, SendControl) for effect in effects):  # a flood of them is not worth a line each
         effects.insert(0, Event("smr-received", {"eid": str(eid), "rloc": str(sender)}))
     return [*vouched, *effects]

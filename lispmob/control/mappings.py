@@ -263,6 +263,9 @@ class Mappings:
 
         Its data is taken from there for as long as the mapping system takes to say so too. Nothing is sent there.
         """
+        known = self._movers.get(entry.prefix)
+        if known is not None and known[0] == rloc and now < known[1]:
+            return []  # that it is said again makes it no truer
         self._movers[entry.prefix] = rloc, now + MOVER_S
         self._movers.move_to_end(entry.prefix)
         if len(self._movers) > MOVERS_MAX:

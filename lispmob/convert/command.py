@@ -57,7 +57,7 @@ def run_convert(arguments: Namespace) -> int:
             print(f"{source}:{remark.line}: {remark.text}", file=sys.stderr)
     notes = sum(remark.kind == "note" for remark in done.remarks)
     if notes:
-        print(f"{source}: what has no counterpart is told in the result: {plural(notes, 'comment')}", file=sys.stderr)
+        print(f"{source}: what has no counterpart is listed in the result: {plural(notes, 'comment')}", file=sys.stderr)
     return _verify(done, output) if done.is_complete else EXIT_LEFT_TO_DO
 
 

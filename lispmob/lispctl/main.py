@@ -13,11 +13,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from lispmob.api.client import DEFAULT_SOCKET, Client
 from lispmob.errors import LispError, NotRunning
-from lispmob.lispctl.command import Command, common_options
+from lispmob.lispctl.command import AddArguments, Command, common_options
 from lispmob.lispctl.flows import ping, rehearse, run, why
 from lispmob.lispctl.mappings import database, lookup, map_cache, mappings, mapstat, site_names
 from lispmob.lispctl.show import (
@@ -101,16 +101,35 @@ LINKED: Final = (mappings.COMMAND.name, mapstat.COMMAND.name)
 _SYNONYMS: Final = {"state": "status", "show": "status", "cache": "map-cache", "routes": "map-cache", "log": "events"}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser; completion files and man pages are made from it too."""
-    common = common_options()
+class CommandParser(HelpfulParser):
+    """The parser of one command. Its arguments are made when it is asked: a line names one command of forty."""
+
+    add_arguments: AddArguments | None = None
+
+    def complete(self) -> None:
+        """Make the arguments, if that has not happened yet."""
+        add_arguments, self.add_arguments = self.add_arguments, None
+        if add_arguments is not None:
+            add_arguments(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in argparse, which comes here with what stands behind the name of the command."""
+        self.complete()
+        return super().parse_known_args(args, namespace)
+
+
+def build_parser(*, is_whole: bool = True) -> argparse.ArgumentParser:
+    """The parser; completion files and man pages are made from it too, and need all of it (`is_whole`)."""
+    common: Any = common_options()  # for parsers of both classes
     parser = HelpfulParser(prog="lispctl", description="Look into a running lispd, and steer it.", parents=[common])
     parser.add_argument("--version", action=ShowVersion)
     parser.synonyms = _SYNONYMS
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command", parser_class=CommandParser)
     for command in COMMANDS:
         sub = commands.add_parser(command.name, help=command.summary, description=command.summary, parents=[common])
-        command.add_arguments(sub)
+        sub.add_arguments = command.add_arguments
+        if is_whole:
+            sub.complete()
         sub.set_defaults(run=command.run, check=command.check, alone=command.alone)
     asked = commands.add_parser("help", help="show this, or the help of a command")
     asked.add_argument("about", nargs="*", metavar="COMMAND", help="a command, and an action of it")
@@ -120,7 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
-        parser = build_parser()
+        parser = build_parser(is_whole=False)
         arguments = parser.parse_args(_by_name(sys.argv) if argv is None else argv)
         if arguments.command == "help":
             parser.parse_args([*arguments.about, "--help"])

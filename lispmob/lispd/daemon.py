@@ -65,6 +65,7 @@ from lispmob.lispd.tasks.steering import Steering
 from lispmob.lispd.views.believing import Believing
 from lispmob.lispd.views.mapping_feed import MappingFeed
 from lispmob.lispd.views.views import Views
+from lispmob.lispd.warm_up import warm_up
 from lispmob.mh.kernel import cgroups
 from lispmob.mh.kernel.chain_watch import ChainWatch
 from lispmob.mh.plan import KernelState
@@ -202,6 +203,7 @@ class Daemon:
             self._garbage.start(is_quick=True)
             stack.callback(self._garbage.stop)
             sd_notify.ready(self.summary())
+            warm_up(self._lisp_sec)
             await use_tier(self.engine, self.file.datapath.tier)
             await self._stop.wait()
             self.is_stopping = True
@@ -305,7 +307,7 @@ class Daemon:
         """NetworkManager says something else: judge the uplinks again, which moves before a link is gone."""
         assert self.monitor is not None, "the bus is listened to after the monitor has started"
         if self.policy != self.monitor.policy:
-            self.monitor.set_policy(self.policy, reasons or ("NetworkManager judges the uplinks otherwise",), since)
+            self.monitor.set_policy(self.policy, reasons or ("NetworkManager sees the uplinks differently",), since)
         else:
             for reason in reasons:
                 self._publisher.say(reason)

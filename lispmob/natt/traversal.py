@@ -350,7 +350,7 @@ class Traversal:
         effects: list[UplinkEffect] = [Count("data_inner")]
         if self._refused_events.take(now):
             where = f"{arrival.outer_source}:{arrival.outer_source_port}"
-            text = f"a control message in the data plane from {where}, which is no RTR of ours"
+            text = f"a control message in the data plane from {where}, which is not one of our RTRs"
             effects.append(Event("natt-refused", {"rloc": str(arrival.outer_destination), "text": text}))
         return effects
 

@@ -50,7 +50,7 @@ def test_what_is_added_is_printed_as_it_was_typed(ctl: Ctl) -> None:
 def test_a_local_mapping_says_which_rlocs_it_leaves_out(ctl: Ctl) -> None:
     assert ctl(f"{LOCAL} -n").splitlines() == [
         "add 1.1.0.0/16 (local): 198.51.100.10 1 100 1, 2001::1 2 100 1",
-        "  2001::1 is no address of ours: it is left out",
+        "  2001::1 is not one of our addresses: it is left out",
     ]
     assert "198.51.100.10 1 100 1 (ours)" in ctl("map -n get -inet 1.1.1.1")
 

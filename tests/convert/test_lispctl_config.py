@@ -103,7 +103,7 @@ def test_a_key_of_ones_own_and_an_address_for_a_name_complete_a_conversion(
         (["convert", str(OLD / "12-android-app.conf"), "--address", "x"], "--address x: NAME=VALUE is expected"),
         (["convert", str(OLD / "12-android-app.conf"), "--address", "x=y"], "y is no address"),
         (["convert", str(OLD / "12-android-app.conf"), "-o", "/nowhere/x.conf"], "cannot write /nowhere/"),
-        (["convert", str(ROOT / "conf" / "lispd.conf")], "a file of ours already"),
+        (["convert", str(ROOT / "conf" / "lispd.conf")], "a lispmob file already"),
         (["show", str(OLD / "12-android-app.conf")], "where 'key: value' lines are expected"),
     ],
 )

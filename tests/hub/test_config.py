@@ -12,6 +12,7 @@ from lispmob.hub.config import HubFile, ProxySection, SiteSection, load_hub
 from lispmob.hub.inviting.invite_config import InvitationsSection
 from lispmob.hub.map_server.site import ProxyReply
 from lispmob.hub.rtr.natt_config import LinkSection, RtrSection
+from lispmob.hub.valkey.section import RegistrySection
 from lispmob.wire.auth import Algorithm
 
 SHIPPED = Path(__file__).resolve().parent.parent.parent / "conf" / "hub.conf"
@@ -28,7 +29,9 @@ def test_the_shipped_file_loads() -> None:
     assert [section.name for section in load_hub(SHIPPED).sites] == ["laptop"]
 
 
-@pytest.mark.parametrize("section", [HubFile, SiteSection, ProxySection, RtrSection, LinkSection, InvitationsSection])
+@pytest.mark.parametrize(
+    "section", [HubFile, SiteSection, ProxySection, RtrSection, LinkSection, InvitationsSection, RegistrySection]
+)
 def test_the_shipped_file_explains_every_key(section: type[HubFile]) -> None:
     text = SHIPPED.read_text()
 
@@ -46,6 +49,8 @@ def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
         "# rtrs: []", "#   map-servers: []", "# nat-dialects: [e19]",
         "#   addresses: []", "#   pools: []", "#   overlay-prefixes: []", "#   domain: none", "#   valid: 24h",
         "# sites-file: auto",
+        "#   valkey: []", "#   user: none", "#   password-file: none", "#   tls: no", "#   tls-ca: none",
+        "#   island: yes", "#   cache: 100000", "#   name: none", "# workers: 1",
     ]  # fmt: skip
     text = SHIPPED.read_text()
     for line in shown:
@@ -56,6 +61,7 @@ def test_the_shipped_file_shows_the_defaults(tmp_path: Path) -> None:
         r"|proxy|log|rtrs|rtr"
         r"|nat-dialects|  map-servers"
         r"|invitations|  addresses|  pools|  overlay-prefixes|  domain|  valid|sites-file"
+        r"|registry|  valkey|  user|  password-file|  tls|  tls-ca|  island|  cache|workers"
         r"|state-file|  enabled|  tun|  mtu|  interfaces|  eids|  deny|  allow|  level):",
         r"\1\2:",
         text,

@@ -71,7 +71,7 @@ def test_whoever_does_not_know_the_nonce_only_makes_the_peer_ask() -> None:
     before = taken(peer, mover)
     forged = replace(MapRequest.decode(genuine.payload), nonce=12345).encode()
 
-    lab.world.send(Packet(ELSEWHERE, genuine.destination, forged))
+    lab.world.internet.send(Packet(ELSEWHERE, genuine.destination, forged))
     lab.world.run(1.1 * ONE_WAY_S)
 
     assert taken(peer, mover) == before
@@ -84,7 +84,7 @@ def test_who_overhears_the_smr_and_repeats_it_from_elsewhere_gains_nothing() -> 
     smr = smr_of(mover)
     lab.world.run(1.1 * ONE_WAY_S)
 
-    lab.world.send(Packet(ELSEWHERE, smr.destination, smr.payload))
+    lab.world.internet.send(Packet(ELSEWHERE, smr.destination, smr.payload))
     lab.world.run(1.1 * ONE_WAY_S)
 
     assert ELSEWHERE not in taken(peer, mover)
@@ -100,14 +100,38 @@ def test_what_the_mapping_system_does_not_confirm_ends_after_some_seconds() -> N
     lab.world.hosts.remove(mover)
     for hub in lab.hubs:
         lab.world.hosts.remove(hub)
-        lab.world.where = {address: host for address, host in lab.world.where.items() if host is not hub}
-    lab.world.send(Packet(NEW, smr.destination, smr.payload))
+        lab.world.internet.unplug(hub.address)
+    lab.world.internet.send(Packet(NEW, smr.destination, smr.payload))
     lab.world.run(1.1 * ONE_WAY_S)
     during = taken(peer, mover)
 
     lab.world.run(MOVER_S)
 
     assert during == (*before, NEW)
+    assert taken(peer, mover) == before
+
+
+@pytest.mark.parametrize("pause_s", [0.5, 1.0, 2.9, 3.5])
+def test_a_nonce_counts_for_some_seconds_however_often_it_is_said_again(pause_s: float) -> None:
+    lab = talking()
+    mover, peer = lab.nodes
+    before = taken(peer, mover)
+    mover.attach(locator(str(NEW), ifindex=3))
+    smr = smr_of(mover)
+    mover.attach()
+    lab.world.hosts.remove(mover)
+    for hub in lab.hubs:
+        lab.world.hosts.remove(hub)
+        lab.world.where = {address: host for address, host in lab.world.where.items() if host is not hub}
+    taken_s = 0.0
+    for _ in range(int(12.0 / pause_s)):
+        lab.world.send(Packet(NEW, smr.destination, smr.payload))
+        lab.world.run(1.1 * ONE_WAY_S)
+        for _ in range(int(pause_s * 10)):
+            taken_s += 0.1 * (NEW in taken(peer, mover))
+            lab.world.run(0.1)
+
+    assert 0.0 < taken_s <= MOVER_S + 0.2
     assert taken(peer, mover) == before
 
 

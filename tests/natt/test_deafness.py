@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.natt.nat_box import NatBox, World
+from tests.internet.nat import NatBox
+from tests.internet.network import World
 from tests.natt.world import EID, PEER, RTR, RTR2, MapServerHost, NodeHost, RtrHost, locator
 
 

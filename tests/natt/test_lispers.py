@@ -11,7 +11,8 @@ from lispmob.wire.data_header import DATA_HEADER_OCTETS, DataHeader
 from lispmob.wire.info import InfoRequest
 from lispmob.wire.lcaf_types import AfiList
 from lispmob.wire.named_locator import is_rtr, partial
-from tests.natt.nat_box import Kind, NatBox, World, ip
+from tests.internet.nat import Kind, NatBox
+from tests.internet.network import World, ip
 from tests.natt.world import RTR, MapServerHost, NodeHost, RtrHost, locator
 
 NAT = "203.0.113.200"

@@ -105,4 +105,4 @@ NAMES = Command(
     run_names,
     add_names_arguments,
 )
-NAME = Command("name", "tell where a name leads, or which names an EID has", run_name, add_arguments)
+NAME = Command("name", "show where a name leads, or which names an EID has", run_name, add_arguments)

@@ -61,7 +61,7 @@ class MappingViews:
         if table == "database":
             former = own_mapping(parts, prefix) if prefix in parts.file.eids else None
             if former is None:
-                raise ApiError("not-found", f"{prefix} is no EID-Prefix of ours", "ESRCH")
+                raise ApiError("not-found", f"{prefix} is not one of our EID-Prefixes", "ESRCH")
             if prefix not in parts.local_mappings.prefixes:
                 what = f"{prefix} is in lispd.conf; remove it from `eids` there, and: lispctl reload"
                 raise ApiError("refused", what, "EINVAL")

@@ -12,6 +12,7 @@
 #define LM_SOURCE_H
 
 #include "base/counters.h"
+#include "base/rules.h"
 #include "packet/lisp_header.h"
 #include "packet/packet.h"
 #include "table/table.h"
@@ -19,12 +20,6 @@
 struct lm_engine;
 struct lm_outer;
 struct lm_sources;
-
-/* What is asked of a source. LM_CHECK_NOTHING is for engines that are their own peer over loopback. */
-enum lm_source_check { LM_CHECK_NOTHING = 0, LM_CHECK_OFF = 1, LM_CHECK_LOOSE = 2, LM_CHECK_STRICT = 3 };
-
-/* What an address near us is, as the table `near` knows it. */
-enum lm_near { LM_NEAR_OWN = 1, LM_NEAR_LINK = 2, LM_NEAR_PROXY = 3 };
 
 struct lm_near_spec {
     struct lm_prefix prefix;

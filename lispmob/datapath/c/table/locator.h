@@ -16,7 +16,6 @@
 #include "bpf/shared.h"
 
 #define LM_LOCATORS_MAX 32
-#define LM_PRIORITY_NEVER LM_SPREAD_NEVER
 
 /* Families as bits. */
 #define LM_V4 1u
