@@ -10,11 +10,18 @@ for tool in apt-ftparchive:apt-utils gpg:gnupg; do
 done
 key=${KEY:-}
 if [ -z "$key" ]; then
-  export GNUPGHOME="$packages/keys"
-  mkdir -p -m 700 "$GNUPGHOME"
+  # In a place with a short name, for gpg's agent makes a socket in it.
+  GNUPGHOME=$(mktemp -d)
+  export GNUPGHOME
+  trap 'gpgconf --kill gpg-agent; rm -rf "$GNUPGHOME"' EXIT
   key='lispmob packages'
-  gpg --batch --list-secret-keys "$key" >/dev/null 2>&1 \
-    || gpg --batch --quiet --passphrase '' --quick-generate-key "$key <packages@lispmob.invalid>" ed25519 sign never
+  if [ -e "$packages/keys/secret" ]; then
+    gpg --batch --quiet --import "$packages/keys/secret"
+  else
+    gpg --batch --quiet --passphrase '' --quick-generate-key "$key <packages@lispmob.invalid>" ed25519 sign never
+    mkdir -p -m 700 "$packages/keys"
+    (umask 077; gpg --batch --export-secret-keys "$key" >"$packages/keys/secret")
+  fi
 fi
 sign() { gpg --batch --yes --quiet --local-user "$key" "$@"; }
 

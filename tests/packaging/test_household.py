@@ -1,4 +1,4 @@
-"""README's first page, letter by letter, on clean machines of each Debian: nine actions, `ssh nas`, out of the house.
+"""README's first page, exactly as written, on clean machines of each Debian: nine actions, `ssh nas`, out of the house.
 
 A server, a laptop and a NAS, each on a network of its own behind one router. No file is edited; what is typed is what
 stands in README, and it is counted.
@@ -7,6 +7,7 @@ stands in README, and it is counted.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import subprocess
 import time
@@ -48,7 +49,7 @@ class Household:
         self.actions: list[str] = []
         self.machines: dict[str, Machine] = {}
         for number, name in enumerate(("server", "laptop", "nas")):
-            namespace = namespaces.make(name[0])
+            namespace = namespaces.make(f"m{number}")
             if name == "server":
                 self.attach(namespace, "eth0", "198.51.100.1", "198.51.100.254")
             else:
@@ -95,7 +96,13 @@ def household(tmp_path: Path, suite: str, request: pytest.FixtureRequest) -> Ite
 
 
 def package_for(suite: str, request: pytest.FixtureRequest) -> Path:
-    """The .deb of a Debian: built here where this is that one, else in a clean root of it."""
+    """The .deb of a Debian: built here where this is that one, else in a clean root of it.
+
+    DEBS=dist takes what `make debs` has made there.
+    """
+    if (made := os.environ.get("DEBS")) is not None:
+        (found,) = (Path(made) / suite).glob("lispmob_*.deb")
+        return found
     if f"VERSION_CODENAME={suite}" in Path("/etc/os-release").read_text():
         built: Path = request.getfixturevalue("package")
         return built
