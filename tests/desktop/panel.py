@@ -99,6 +99,7 @@ class Systemd:
     def __init__(self, on_switch: Callable[[str, str], None]) -> None:
         self._on_switch = on_switch
         self.state = "active"
+        self.stays: str | None = None
         self.bus: Connection | None = None
 
     async def open(self, address: str) -> None:
@@ -125,7 +126,7 @@ class Systemd:
         match call.member:
             case "StartUnit" | "StopUnit":
                 self._on_switch(call.member, call.body[0])
-                self.state = "active" if call.member == "StartUnit" else "inactive"
+                self.state = self.stays or ("active" if call.member == "StartUnit" else "inactive")
                 return "o", ["/org/freedesktop/systemd1/job/1"]
             case "LoadUnit":
                 return "o", ["/org/freedesktop/systemd1/unit/lispd_2eservice"]
