@@ -405,6 +405,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         file = load_hub(arguments.config)
         if arguments.check:
+            if not file.sites:
+                text = "note: there is no site, so nobody can register; lisphub invite NAME makes one"
+                sys.stdout.write(f"{arguments.config}: {text}\n")
             sys.stdout.write(f"{arguments.config}: good\n")
             return 0
         if arguments.show:

@@ -13,123 +13,29 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from lispmob.api.client import DEFAULT_SOCKET, Client
 from lispmob.errors import LispError, NotRunning
-from lispmob.lispctl.command import AddArguments, Command, common_options
-from lispmob.lispctl.flows import ping, rehearse, run, why
-from lispmob.lispctl.mappings import database, lookup, map_cache, mappings, mapstat, site_names
-from lispmob.lispctl.show import (
-    believed,
-    counters,
-    energy,
-    events,
-    handovers,
-    key,
-    metrics,
-    netcheck,
-    paths,
-    peers,
-    stat,
-    status,
-    uplinks,
-    version,
-    wait,
-    watch,
-)
-from lispmob.lispctl.upkeep import (
-    bugreport,
-    config,
-    join,
-    log_level,
-    nudge,
-    record,
-    refresh,
-    reload,
-    replay,
-    switch,
-    words,
-)
+from lispmob.lispctl.command import common_options
+from lispmob.lispctl.commands import PLACES, command_in, load
 from lispmob.options import HelpfulParser, ShowVersion
 
-COMMANDS: Final[tuple[Command, ...]] = (
-    status.COMMAND,
-    uplinks.COMMAND,
-    peers.COMMAND,
-    ping.PING,
-    ping.TRACE,
-    site_names.NAMES,
-    site_names.NAME,
-    paths.COMMAND,
-    why.COMMAND,
-    rehearse.COMMAND,
-    run.COMMAND,
-    netcheck.COMMAND,
-    handovers.COMMAND,
-    key.COMMAND,
-    believed.COMMAND,
-    map_cache.COMMAND,
-    mappings.COMMAND,
-    mapstat.COMMAND,
-    database.COMMAND,
-    lookup.COMMAND,
-    events.COMMAND,
-    counters.COMMAND,
-    energy.COMMAND,
-    stat.COMMAND,
-    metrics.COMMAND,
-    watch.COMMAND,
-    wait.COMMAND,
-    bugreport.COMMAND,
-    record.COMMAND,
-    replay.COMMAND,
-    log_level.COMMAND,
-    nudge.COMMAND,
-    reload.COMMAND,
-    join.COMMAND,
-    refresh.COMMAND,
-    switch.UP,
-    switch.DOWN,
-    config.COMMAND,
-    words.COMMAND,
-    version.COMMAND,
-)
-
-
-LINKED: Final = (mappings.COMMAND.name, mapstat.COMMAND.name)
+LINKED: Final = ("map", "mapstat")
 _SYNONYMS: Final = {"state": "status", "show": "status", "cache": "map-cache", "routes": "map-cache", "log": "events"}
 
 
-class CommandParser(HelpfulParser):
-    """The parser of one command. Its arguments are made when it is asked: a line names one command of forty."""
-
-    add_arguments: AddArguments | None = None
-
-    def complete(self) -> None:
-        """Make the arguments, if that has not happened yet."""
-        add_arguments, self.add_arguments = self.add_arguments, None
-        if add_arguments is not None:
-            add_arguments(self)
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As in argparse, which comes here with what stands behind the name of the command."""
-        self.complete()
-        return super().parse_known_args(args, namespace)
-
-
-def build_parser(*, is_whole: bool = True) -> argparse.ArgumentParser:
-    """The parser; completion files and man pages are made from it too, and need all of it (`is_whole`)."""
-    common: Any = common_options()  # for parsers of both classes
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser; completion files and man pages are made from it too. `only`: it knows no command but this one."""
+    common = common_options()
     parser = HelpfulParser(prog="lispctl", description="Look into a running lispd, and steer it.", parents=[common])
     parser.add_argument("--version", action=ShowVersion)
     parser.synonyms = _SYNONYMS
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command", parser_class=CommandParser)
-    for command in COMMANDS:
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
+    for name in PLACES if only is None else (only,):
+        command = load(name)
         sub = commands.add_parser(command.name, help=command.summary, description=command.summary, parents=[common])
-        sub.add_arguments = command.add_arguments
-        if is_whole:
-            sub.complete()
+        command.add_arguments(sub)
         sub.set_defaults(run=command.run, check=command.check, alone=command.alone)
     asked = commands.add_parser("help", help="show this, or the help of a command")
     asked.add_argument("about", nargs="*", metavar="COMMAND", help="a command, and an action of it")
@@ -139,8 +45,9 @@ def build_parser(*, is_whole: bool = True) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
-        parser = build_parser(is_whole=False)
-        arguments = parser.parse_args(_by_name(sys.argv) if argv is None else argv)
+        line = _by_name(sys.argv) if argv is None else argv
+        parser = build_parser(command_in(line))
+        arguments = parser.parse_args(line)
         if arguments.command == "help":
             parser.parse_args([*arguments.about, "--help"])
     except SystemExit as done:  # argparse printed its help or its complaint

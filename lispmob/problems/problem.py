@@ -69,6 +69,7 @@ KEYS: Final[dict[str, str]] = {
     "key-example": "the key is still the one of the example",
     "key-comment": "the rest of a line after a key was taken for a comment",
     "no-overlay-prefixes": "nothing but answers goes into the overlay",
+    "eid-outside-overlay": "our EID lies in none of overlay-prefixes",
     "map-server-in-overlay": "a Map-Server's address lies inside overlay-prefixes",
     "overlapping-prefix": "an overlay prefix or EID covers the network of an uplink",
     "own-prefix": "a peer's EID lies inside our own EID-Prefix",

@@ -9,6 +9,7 @@ import pytest
 
 from lispmob.errors import ConfigError
 from lispmob.hub.config import HubFile, ProxySection, SiteSection, load_hub
+from lispmob.hub.daemon import main
 from lispmob.hub.inviting.invite_config import InvitationsSection
 from lispmob.hub.map_server.site import ProxyReply
 from lispmob.hub.rtr.natt_config import LinkSection, RtrSection
@@ -183,3 +184,20 @@ def test_a_hub_with_pools_needs_no_sites_and_carries_data_for_them(tmp_path: Pat
 
     assert list(map(str, hub.proxied_eids)) == ["10.99.0.0/24"]
     assert (list(map(str, hub.to_offer().addresses)), hub.to_offer().domain) == (["198.51.100.1"], "home.example")
+
+
+@pytest.mark.parametrize(
+    ("sites", "is_told"), [("[]", True), ("[{name: a, eids: [10.0.0.1/32], key: secret-of-a}]", False)]
+)
+def test_a_hub_without_a_site_is_good_and_says_that_nobody_can_register(
+    sites: str, is_told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "hub.conf"
+    path.write_text(f"listen: [198.51.100.1]\nsites: {sites}\n")
+    path.chmod(0o600)
+
+    code = main(["--check", "-c", str(path)])
+    *notes, good = capsys.readouterr().out.splitlines()
+
+    assert (code, good) == (0, f"{path}: good")
+    assert [note.partition(": ")[2].split(",")[0] for note in notes] == ["note: there is no site"] * is_told

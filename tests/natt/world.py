@@ -149,6 +149,8 @@ class RtrHost:
         self.world, self.address, self.key = world, address, key
         self.is_up = True
         self.is_deaf = False  # it goes on registering nodes, and passes no data on
+        self.is_stubborn = False  # as Open Overlay Router's: what it knows by a private address keeps its place outside
+        self.places: dict[IpAddress, tuple[IpAddress, int]] = {}  # the first place of each private address
         self.public: dict[IpAddress, IpAddress] = {}  # EIDs that are not behind NATs
         self.restart()
         world.hosts.append(self)
@@ -174,6 +176,7 @@ class RtrHost:
         arrival = Arrival(packet.payload, packet.source, packet.source_port, packet.destination)
         message = decode_control(packet.payload)
         if isinstance(message, EncapsulatedControl) and message.to_rtr:
+            self.places.setdefault(message.source, (packet.source, packet.source_port))
             self._perform(self.rtr.on_encapsulated_control(arrival, message, self.world.now))
         elif isinstance(message, MapRequest):
             self._perform(self.rtr.on_probe(arrival, self.world.now))
@@ -203,7 +206,8 @@ class RtrHost:
         target = self.rtr.entries.lookup(udp.destination)
         if target is not None and (usable := target[1].usable()):
             one = usable[0]
-            self.world.internet.send(Packet(one.rtr, one.address, packet.payload, one.source_port, one.port))
+            address, port = self.places[one.rloc] if self.is_stubborn else (one.address, one.port)
+            self.world.internet.send(Packet(one.rtr, address, packet.payload, one.source_port, port))
         elif (public := self.public.get(udp.destination)) is not None:
             self.world.internet.send(Packet(self.address, public, packet.payload, 40000, DATA_PORT))
 

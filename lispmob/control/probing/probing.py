@@ -144,21 +144,23 @@ class Prober:
         path.can_echo = reply.has_echo_nonce
         self._proofs.pop(path.proof, None)
         path.proof, path.proven_by = reply.nonce, None
+        path.proven_at.clear()
         self._proofs[reply.nonce] = path
         path.on_answer(now - asked.sent_at, asked.is_lost, self._config, self._jitter(), now)
         return [*self._changed(path, was_down), *self._tell_patience(path.pair.remote)]
 
-    def proven(self, nonce: int, sender: IpAddress, now: float) -> IpAddress | None:
+    def proven(self, nonce: int, sender: IpAddress, now: float, *, is_named: bool) -> IpAddress | None:
         """The locator that was sent this nonce in the last probe that it answered.
 
-        It counts for the first sender, and for some seconds: whoever overheard it once has gained no more.
+        It counts for some seconds from when a sender says it first: whoever overheard it once has gained no more.
+        Of the senders that the mapping does not name (`is_named`), it counts for the first.
         """
         path = self._proofs.get(nonce)
-        if path is None or path.proven_by not in (None, sender):
+        if path is None or (not is_named and path.proven_by not in (None, sender)):
             return None
-        if path.proven_by is None:
-            path.proven_by, path.proven_at = sender, now
-        return path.pair.remote if now < path.proven_at + PROVEN_S else None
+        if not is_named:
+            path.proven_by = sender
+        return path.pair.remote if now < path.proven_at.setdefault(sender, now) + PROVEN_S else None
 
     def on_heard(self, pairs: Iterable[tuple[IpAddress, IpAddress]], now: float) -> list[ProbeEffect]:
         """Data came in over these pairs, of an RLOC of ours and an outer source."""

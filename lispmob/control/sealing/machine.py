@@ -118,7 +118,9 @@ class Sealing:
         return self.entries.say_refused()
 
     def on_config(self, config: SealConfig) -> list[MachineEffect]:
-        """A reload."""
+        """A reload. One that says nothing new costs nothing: there may be 100,000 mappings to look at again."""
+        if config == self._config:
+            return []
         self._config = config
         self.keys.on_config(config.pinned, is_strict=config.is_strict)
         return self.entries.on_config(config)

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from lispmob.errors import AuthenticationFailed, MalformedMessage
 from lispmob.hub.map_server import packed_part
-from lispmob.hub.map_server.claims import Claims, is_overtaken
+from lispmob.hub.map_server.claims import Claims, SeenAt, is_overtaken
 from lispmob.hub.map_server.commit import Committed, Prepared, Put
 from lispmob.hub.map_server.deadlines import Deadlines
 from lispmob.hub.map_server.effect import Arrival, HubEffect, RegistrationChanged
@@ -90,9 +90,14 @@ class MapServer:
         self._revoked: list[tuple[EidPrefix, tuple[XtrRegistration, ...]]] = []
         self._nonces = Nonces()
         self._claims = Claims()
+        self._seen_at: SeenAt = lambda _prefix, _xtr_id, _rloc: None
         self._complaints: KeyedBuckets[tuple[IpAddress, str]] = KeyedBuckets(COMPLAINT_INTERVAL_S, limit=256)
         self._complaints_in_all = TokenBucket(1 / COMPLAINTS_S, COMPLAINT_BURST)
         self._proved_complaints: KeyedBuckets[tuple[str, str]] = KeyedBuckets(COMPLAINT_INTERVAL_S)
+
+    def on_rtr(self, seen_at: SeenAt) -> None:
+        """The RTR in this process knows where the NATs are that nodes register from behind."""
+        self._seen_at = seen_at
 
     def wake_at(self) -> float | None:
         """When the next registration may run out, at once while there is work left over; None without any."""
@@ -370,12 +375,12 @@ class MapServer:
             record = part.record
             if not registration.is_held_by(part) and (holder := self._claims.holder(registration, part, now)):
                 self.counters["rx_duplicate"] += 1
-                effects += self._claims.refuse(part, holder, now)
+                effects += self._claims.refuse(part, holder, now, arrival.relayed_from)
                 records.append(self._claims.denied(record, holder) if record.ttl_min else record)
                 continue
             effects += self._take_in(registration, part, register)
             records.append(self._merged(record) if register.wants_merge else record)
-            records[-1] = self._claims.with_rival(records[-1], part, now)
+            records[-1] = self._claims.with_rival(records[-1], part, now, arrival.relayed_from)
         if register.want_map_notify:
             effects.insert(0, self._notify(register, tuple(records), arrival, key))
         return effects
@@ -457,9 +462,14 @@ class MapServer:
             prefix = record.eid_prefix
             registration = self.registrations.get(prefix) if prefix is not None else None
             part = XtrRegistration.of(register, record, arrival.source, now, site.keys.index(key))
-            original = self._claims.original(registration or (), part, now)
+            nat = arrival.relayed_from
+            known_at = (
+                self._seen_at(prefix, part.xtr, arrival.source) if prefix is not None and nat is not None else None
+            )
+            is_elsewhere = known_at is not None and known_at != nat
+            original = self._claims.original(registration or (), part, now, is_elsewhere=is_elsewhere)
             if original is not None:
-                effects += self._claims.refuse(part, original, now)
+                effects += self._claims.refuse(part, original, now, nat)
                 records.append(self._claims.denied(record, original))
         if not records or len(records) < len(register.records):
             return []
@@ -510,11 +520,20 @@ class MapServer:
     def _notify(
         self, register: MapRegister, records: tuple[MappingRecord, ...], arrival: Arrival, key: Key
     ) -> SendControl:
-        """The acknowledgement: same nonce, same key, algorithm and digest length as the Map-Register."""
+        """The acknowledgement: same nonce, same key, algorithm and digest length as the Map-Register.
+
+        That we keep key records is said to those who know LISP-SEC, for a key counts under that alone.
+        """
         is_truncated = len(register.authentication) < key.full_octets
         if (register.key_id, is_truncated) != (key.key_id, key.is_truncated):
             key = dataclasses.replace(key, key_id=register.key_id, is_truncated=is_truncated)
-        notify = MapNotify(nonce=register.nonce, records=records, xtr_id=register.xtr_id, site_id=register.site_id)
+        notify = MapNotify(
+            nonce=register.nonce,
+            records=records,
+            xtr_id=register.xtr_id,
+            site_id=register.site_id,
+            keeps_keys=register.has_lisp_sec,
+        )
         self.counters["tx_map_notify"] += 1
         return SendControl(sign(notify, key), arrival.source, arrival.source_port, source=arrival.destination)
 

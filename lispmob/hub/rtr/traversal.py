@@ -89,6 +89,7 @@ class Traversal:
         self.info = InfoResponder(map_server.sites, is_registered=map_server.is_at)
         self.relayed = RelayedRegisters(map_server)
         self.rtr = Rtr(new_nonce=new_nonce)
+        map_server.on_rtr(self.rtr.seen_at)
         self._places_told: KeyedBuckets[IpAddress] = KeyedBuckets(1 / PLACES_TOLD_S, PLACES_TOLD_BURST)
         self._new_peers: KeyedBuckets[Network] = KeyedBuckets(1 / NEW_PEERS_S, NEW_PEERS_BURST)
         self.named = NamedNodes()
