@@ -3,33 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import pytest
 
 from lispmob.api.sealing.schema import Keys
-from lispmob.lispctl.main import main
-from tests.api.fake_backend import Served, served
-
-Ctl = Callable[..., str]
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path / "lispd.sock") as one:
-        yield one
-
-
-@pytest.fixture
-def ctl(daemon: Served, capsys: pytest.CaptureFixture[str]) -> Ctl:
-    def run(line: str, code: int = 0) -> str:
-        found = main(["--socket", str(daemon.path), *line.split()])
-        printed = capsys.readouterr()
-        assert found == code, printed
-        return printed.out if code == 0 else printed.err
-
-    return run
+from tests.api.conftest import Ctl
+from tests.api.fake_backend import Served
 
 
 def test_own_key_and_fingerprint_come_first(ctl: Ctl) -> None:

@@ -76,7 +76,23 @@ struct lm_job {
     bool is_nested;          /* sealed, and on its way by a relay that reads EIDs */
     bool is_relayed;         /* came in by an uplink and goes out by one; the inbound thread's */
     bool is_retry;           /* waited before: failing again is not reported again */
+    bool is_own; /* a message of ours: it is no packet of anybody's that is counted or waits for an answer */
 };
+
+/* True when the receiver is known to cope with open checksums and undivided runs (liveness/peer_check.h). */
+static inline bool lm_job_copes(const struct lm_job *job)
+{
+    if (job->path->is_whole)
+        return true;
+    uint64_t coped_at = atomic_load_explicit(&job->remote->state->coped_at, memory_order_relaxed);
+    return coped_at && job->now < coped_at + LM_COPES_NS;
+}
+
+/* What sealing adds to the inner packet. */
+static inline size_t lm_job_seal_octets(const struct lm_job *job)
+{
+    return job->seal ? lm_sealed_out_overhead(job) : 0;
+}
 
 /* A destination that the control plane was told of, by its hash; key 0: none. */
 struct lm_told {
@@ -141,6 +157,7 @@ struct lm_engine {
     uint8_t *sealed[LM_SEAL_THREADS];     /* of each thread: what is sealed and about to be sent */
     struct lm_hold hold;                  /* and its list of paused lanes: the outbound thread alone */
     struct lm_pending *pending, *stalled; /* only the outbound thread (sharing) or the control side (alone) */
+    bool has_stalled;                     /* a packet came to wait among these; same rule */
 
     struct lm_token_bucket icmp_bucket; /* outbound thread, or control side alone */
     struct lm_told told[LM_TOLD_MAX];   /* liveness/destination_report.c; same rule */
@@ -189,8 +206,6 @@ bool lm_device_write_merged(struct lm_engine *e, int fd, const struct lm_coalesc
 void lm_send(struct lm_engine *e, struct lm_job *job);
 /* Segment `index` of a super-packet as a job of its own, in the buffer of the thread whose job it is. */
 struct lm_job lm_send_segments(struct lm_engine *e, const struct lm_job *job, size_t index);
-/* Counts packets of one remote that have left. */
-void lm_send_done(struct lm_engine *e, const struct lm_job *job, size_t packets, size_t octets);
 /* Sends a job without a packet, which is not held, and starts no silence; false: it did not leave. */
 bool lm_send_empty(struct lm_engine *e, struct lm_job *job);
 /* The largest inner packet that leaves whole. */
@@ -250,7 +265,6 @@ void lm_too_big_listen(struct lm_engine *e, const struct lm_uplinks *uplinks);
 
 /* liveness/path_mtu.c */
 /* The largest outer packet that reaches the remote by this path. */
-uint32_t lm_path_mtu(const struct lm_path *path, const struct lm_remote *remote);
 /* The kernel refuses packets of that size: the MTU of this path to this remote is smaller. */
 void lm_path_mtu_refused(struct lm_engine *e, const struct lm_job *job, int fd);
 /* It is so many octets from now on; whoever sends, sees it with the next packet. */
@@ -306,7 +320,15 @@ static inline void lm_path_proven(struct lm_engine *e, const struct lm_path *pat
 }
 
 /* liveness/traffic_gap.c */
-void lm_traffic_gap_note(struct lm_engine *e, enum lm_direction direction, uint64_t now);
+void lm_traffic_gap_report(struct lm_engine *e, enum lm_direction direction, uint64_t now, uint64_t before);
+/* A packet moves in this direction; the first one after a change of uplinks is reported. */
+static inline void lm_traffic_gap_note(struct lm_engine *e, enum lm_direction direction, uint64_t now)
+{
+    struct lm_traffic *traffic = &e->shared->traffic[direction];
+    uint64_t before = atomic_exchange_explicit(&traffic->last, now, memory_order_relaxed);
+    if (atomic_load_explicit(&traffic->is_watched, memory_order_relaxed))
+        lm_traffic_gap_report(e, direction, now, before);
+}
 void lm_traffic_gap_watch(struct lm_engine *e);
 
 /* engine.c: called by engine.py. Negative results are errno values. */

@@ -5,6 +5,7 @@
 
 #include "base/cmsg.h"
 #include "engine/outer.h"
+#include "liveness/on_sent.h"
 #include "packet/fragment.h"
 
 #define ICMP_PER_SECOND 100
@@ -83,7 +84,7 @@ void lm_send_unsum_outer(const struct lm_engine *e, const struct lm_job *job, in
 {
     struct lm_path *path = (struct lm_path *)(uintptr_t)job->path;
     uint64_t sums = atomic_load_explicit(&path->sums, memory_order_relaxed);
-    if (sums == 0 || e->config.udp_checksum || lm_peer_check_copes(job) || !(sums & bit_of(path, fd)))
+    if (sums == 0 || e->config.udp_checksum || lm_job_copes(job) || !(sums & bit_of(path, fd)))
         return;
     if (set_sums(job, fd, false))
         atomic_fetch_and(&path->sums, ~bit_of(path, fd));
@@ -207,7 +208,8 @@ static void relay_icmp(struct lm_engine *e, enum lm_icmp_kind kind, uint32_t mtu
                          .lane = LM_LANE_DEFAULT,
                          .now = about->now,
                          .born = about->now,
-                         .is_relayed = true};
+                         .is_relayed = true,
+                         .is_own = true};
     size_t length = lm_icmp_build(job.packet, kind, mtu, &about->inner.destination, about->packet, &about->inner);
     if (length == 0 || !lm_packet_parse(job.packet, length, &job.inner)) {
         lm_count(&e->counters, LM_icmp_forbidden);
@@ -248,7 +250,7 @@ uint32_t lm_send_overhead(const struct lm_remote *remote)
 
 uint32_t lm_send_room(const struct lm_job *job)
 {
-    return lm_path_mtu(job->path, job->remote) - lm_send_overhead(job->remote) - (uint32_t)lm_sealed_out_overhead(job);
+    return lm_path_mtu(job->path, job->remote) - lm_send_overhead(job->remote) - (uint32_t)lm_job_seal_octets(job);
 }
 
 static void too_big(struct lm_engine *e, const struct lm_job *job, uint32_t room)
@@ -301,27 +303,13 @@ static enum outcome try_path(struct lm_engine *e, struct lm_job *job)
             return LOST;
         }
         if (outcome == SENT) {
-            lm_path_proven(e, job->path);
-            lm_route_check_tell(e, job->path, job->remote);
-            lm_peer_check_on_sent(e, job);
-            if (job->inner.length) /* else nobody need answer */
-                lm_data_port_stall_sent(e, job->path, job->now);
-            lm_path_mtu_note_large(e, job, job->inner.length < room ? job->inner.length : room);
+            lm_on_sent(e, job, 1, job->inner.length, job->inner.length < room ? job->inner.length : room);
         }
         if (outcome != TOO_BIG)
             return outcome;
     }
     too_big(e, job, lm_send_room(job)); /* the kernel takes even less than it tells */
     return LOST;
-}
-
-void lm_send_done(struct lm_engine *e, const struct lm_job *job, size_t packets, size_t octets)
-{
-    lm_traffic_gap_note(e, LM_OUTBOUND, job->now);
-    atomic_fetch_add_explicit(&job->remote->state->sent, packets, memory_order_relaxed);
-    atomic_fetch_add_explicit(&job->remote->state->sent_octets, octets, memory_order_relaxed);
-    lm_count_many(&e->counters, LM_out_packets, packets);
-    lm_count_many(&e->counters, LM_out_octets, octets);
 }
 
 /* The first choice has refused: every other usable path, its family first, by priority. */
@@ -353,6 +341,7 @@ static enum outcome fail_over(struct lm_engine *e, struct lm_job *job)
 
 bool lm_send_empty(struct lm_engine *e, struct lm_job *job)
 {
+    job->is_own = true;
     enum outcome outcome = try_path(e, job);
     return (outcome == REFUSED ? fail_over(e, job) : outcome) == SENT;
 }
@@ -364,10 +353,7 @@ bool lm_send_empty(struct lm_engine *e, struct lm_job *job)
 static void send_relayed(struct lm_engine *e, struct lm_job *job)
 {
     enum outcome outcome = job->path && job->inner.length > lm_send_room(job) ? try_path(e, job) : REFUSED;
-    if (outcome == SENT) {
-        lm_send_done(e, job, 1, job->inner.length);
-        lm_silence_on_sent(e, job, job->inner.length);
-    } else if (outcome == REFUSED) {
+    if (outcome == REFUSED) {
         bool is_written = lm_device_write(e, e->tun, job->packet, job->inner.length);
         lm_count(&e->counters, is_written ? LM_data_packets : LM_in_refused);
     }
@@ -382,13 +368,10 @@ static void send_one(struct lm_engine *e, struct lm_job *job)
     enum outcome outcome = job->path ? try_path(e, job) : REFUSED;
     if (outcome == REFUSED && job->path && (job->lane == LM_LANE_DEFAULT || !e->drops_unusable))
         outcome = fail_over(e, job);
-    if (outcome == SENT) {
-        lm_send_done(e, job, 1, job->inner.length);
-        lm_silence_on_sent(e, job, job->inner.length);
-    }
     if (outcome != REFUSED)
         return;
     static const struct lm_addr one_key = {0};
+    e->has_stalled = true;
     if (!job->is_retry)
         lm_count(&e->counters, LM_out_stalled);
     (void)lm_pending_add(e->stalled, 0, &one_key, &job->vnet, job->packet, job->inner.length, job->lane, job->born,
@@ -423,7 +406,10 @@ void lm_send_put_lisp_header(const struct lm_engine *e, const struct lm_job *job
 {
     lm_lisp_header_write(header, job->instance_id);
     lm_send_put_status(e, header);
-    lm_echo_nonce_put(&job->remote->state->echo, job->now, header);
+    struct lm_echo *echo = &job->remote->state->echo;
+    if (atomic_load_explicit(&echo->copies, memory_order_relaxed) ||
+        atomic_load_explicit(&echo->asked, memory_order_relaxed))
+        lm_echo_nonce_put(echo, job->now, header);
 }
 
 void lm_send_put_status(const struct lm_engine *e, uint8_t *header)
